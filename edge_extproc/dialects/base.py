@@ -1,0 +1,123 @@
+"""The port of a wire format.
+
+A dialect is pure: bytes and nouns in, nouns and bytes out. It knows its own format and nothing of providers, routing
+or Envoy. `read_call` is cheap and runs on every request; `read_chat`/`write_chat` and `reader`/`writer` carry a call
+across to another format; on the raw lane only `splice` and a listening `reader` run.
+
+What a dialect must do with each field that another dialect asked for: map it, name it in `Written.dropped`, or raise
+`Unsupported`. What it must do with bytes it cannot read: raise `BadRequest` (caller) or `UpstreamError` (provider).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from ..codecs.frame import Frame
+from ..model.call import Call, Chat, Operation, Written
+from ..model.fault import Fault
+from ..model.reply import Reply, ReplyEvent
+
+Headers: TypeAlias = Sequence[tuple[str, str]]
+"""Header pairs in wire order, names in lower case, pseudo-headers included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A path on which a dialect is spoken. `path` may hold one `{model}` segment."""
+
+    method: str
+    path: str
+    operation: Operation
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """One row of a list of models. `created` is Unix time in seconds."""
+
+    id: str
+    owned_by: str
+    created: int = 0
+
+
+class Reader(Protocol):
+    """Decodes one streamed reply: `frames`, then `read` each. Cut the bytes anywhere, the events are the same."""
+
+    def frames(self, data: bytes) -> list[Frame]:
+        """The frames that `data` completes; the rest is kept, up to a stated bound."""
+        ...
+
+    def read(self, frame: Frame) -> list[ReplyEvent]:
+        """What one frame says. An unreadable one is Garbled; an error inside the stream is Failed."""
+        ...
+
+    def close(self) -> tuple[list[Frame], list[ReplyEvent]]:
+        """The stream is over. The last frame, if it had no delimiter, and its events; then Ended where a proper end
+        was seen and not yet told, Failed where none was."""
+        ...
+
+
+class Writer(Protocol):
+    """Encodes one streamed reply for a caller. `write(Ended())` writes the terminator, `write(Failed(…))` the dialect's
+    error event and no terminator; each of them is the last thing written."""
+
+    def write(self, event: ReplyEvent) -> bytes: ...
+
+
+class Dialect(Protocol):
+    name: str
+    """As config and file name spell it."""
+    title: str
+    """For humans."""
+    routes: tuple[Route, ...]
+    stream_type: str
+    """The content type of a streamed reply."""
+
+    def read_call(self, raw: bytes, operation: Operation, headers: Headers, path: str) -> Call:
+        """The cheap view. Raises BadRequest where the body is no JSON object or lacks what every call must say."""
+        ...
+
+    def splice(self, call: Call, model: str) -> Written:
+        """The raw lane: the caller's own bytes with only our fields changed (the model; usage in streams asked for)."""
+        ...
+
+    def path(self, operation: Operation, model: str, *, stream: bool) -> str:
+        """Where a provider of this format takes such a call, below its base URL (which ends in /v1 or the like)."""
+        ...
+
+    def read_chat(self, call: Call) -> Chat:
+        """The whole conversation. Raises BadRequest that names the field."""
+        ...
+
+    def write_chat(self, chat: Chat, model: str) -> Written:
+        """The request for a provider of this format: a pure function. Raises Unsupported or BadRequest."""
+        ...
+
+    def read_reply(self, body: bytes) -> Reply:
+        """Raises UpstreamError where the body is not a reply of this format."""
+        ...
+
+    def write_reply(self, reply: Reply) -> bytes: ...
+
+    def reader(self, content_type: str) -> Reader: ...
+
+    def writer(self, call: Call) -> Writer: ...
+
+    def read_error(self, status: int, headers: Headers, body: bytes) -> Fault:
+        """Never raises: what is no error of this format becomes one with the body as its message."""
+        ...
+
+    def write_error(self, fault: Fault) -> tuple[int, list[tuple[str, str]], bytes]:
+        """Status, headers (content-type, retry-after) and body in this dialect's envelope."""
+        ...
+
+    def write_models(self, models: Sequence[ModelCard]) -> bytes: ...
+
+
+def header(headers: Headers, name: str) -> str | None:
+    """The first value of a header, or None."""
+    for key, value in headers:
+        if key == name:
+            return value
+    return None

@@ -1,0 +1,1 @@
+"""The heart, without IO: one HTTP request on its way through Envoy."""

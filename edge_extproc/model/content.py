@@ -1,0 +1,163 @@
+"""What is said in a conversation, whoever's wire format it came in.
+
+A part keeps in `extras` what its dialect's reader did not understand; only a writer of the same dialect
+puts it back, every other writer names it as dropped. What has no meaning outside its own dialect is an
+`Opaque` part. JSON values here are what a JSON decoder gives: dict, list, str, int, float, bool, None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal, TypeAlias
+
+Json: TypeAlias = object
+"""A decoded JSON value."""
+
+Extras: TypeAlias = Mapping[str, Json]
+"""Fields of the source dialect that have no place in our own nouns, by their wire name."""
+
+NO_EXTRAS: Extras = MappingProxyType({})
+
+Role: TypeAlias = Literal["system", "developer", "user", "assistant", "tool"]
+
+
+@dataclass(frozen=True, slots=True)
+class CacheMark:
+    """The caller asks the provider to cache the prompt up to and including the marked part."""
+
+    ttl: str | None = None
+    """How long, as the provider spells it ("5m", "1h"); None is the provider's default."""
+
+
+# --- where the bytes of an image, a document or a sound are
+
+
+@dataclass(frozen=True, slots=True)
+class Inline:
+    """The bytes themselves, base64 as they came. `media_type` is a MIME type such as image/png."""
+
+    media_type: str
+    data: str
+
+
+@dataclass(frozen=True, slots=True)
+class Url:
+    """Somewhere the provider can fetch. The gateway never does."""
+
+    url: str
+    media_type: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileRef:
+    """A file uploaded to one provider before; its id means nothing to another."""
+
+    id: str
+
+
+Source: TypeAlias = Inline | Url | FileRef
+
+
+# --- parts
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    text: str
+    cache: CacheMark | None = None
+    extras: Extras = NO_EXTRAS
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    source: Source
+    detail: str | None = None
+    """OpenAI's hint: auto, low or high."""
+    cache: CacheMark | None = None
+    extras: Extras = NO_EXTRAS
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A PDF or a text file. `Inline.media_type` says which."""
+
+    source: Source
+    name: str | None = None
+    cache: CacheMark | None = None
+    extras: Extras = NO_EXTRAS
+
+
+@dataclass(frozen=True, slots=True)
+class Audio:
+    source: Source
+    extras: Extras = NO_EXTRAS
+
+
+@dataclass(frozen=True, slots=True)
+class Thinking:
+    """What the model thought. `text` may be empty where only a signature was given; both must go back as they came."""
+
+    text: str
+    signature: str | None = None
+    extras: Extras = NO_EXTRAS
+
+
+@dataclass(frozen=True, slots=True)
+class RedactedThinking:
+    """Thinking that only its provider can read: an opaque string (base64)."""
+
+    data: str
+    extras: Extras = NO_EXTRAS
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    text: str
+    extras: Extras = NO_EXTRAS
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    id: str
+    name: str
+    arguments: str
+    """JSON text exactly as the model wrote it; may be empty (no arguments) or, from a model, not valid JSON."""
+    cache: CacheMark | None = None
+    signature: str | None = None
+    """Gemini's thought signature, which must come back with the call."""
+    extras: Extras = NO_EXTRAS
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    call_id: str
+    parts: tuple[Part, ...]
+    is_error: bool = False
+    cache: CacheMark | None = None
+    extras: Extras = NO_EXTRAS
+
+
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """A part (or a tool) that only `dialect` knows. `value` is its whole JSON value, `kind` its type there."""
+
+    dialect: str
+    kind: str
+    value: Json
+
+
+Part: TypeAlias = (
+    Text | Image | Document | Audio | Thinking | RedactedThinking | Refusal | ToolCall | ToolResult | Opaque
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn. A `tool` message holds ToolResults only; a `user` message may mix them with other parts."""
+
+    role: Role
+    parts: tuple[Part, ...]
+    name: str | None = None
+    extras: Extras = field(default=NO_EXTRAS)

@@ -1,0 +1,344 @@
+"""What came back: whole (`Reply`) or as it grows (`ReplyEvent`s), and how to turn one into the other.
+
+A stream is: ReplyStarted, then parts (PartStarted, PartDelta…, PartEnded; parts of one choice are numbered from 0 in
+the order in which they began, and may overlap), Finished once a choice, UsageSeen any time and any number of times
+(each replaces the last), then Ended. Failed ends a stream that did not come to its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Literal, TypeAlias, assert_never
+
+from .content import NO_EXTRAS, Extras, Opaque, Part, RedactedThinking, Refusal, Text, Thinking, ToolCall
+from .fault import Fault
+from .usage import Usage
+
+FinishReason: TypeAlias = Literal[
+    "stop",
+    "stop_sequence",
+    "length",
+    "context_window",
+    "tool_calls",
+    "content_filter",
+    "refusal",
+    "pause",
+    "malformed",
+    "other",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    reason: FinishReason
+    raw: str | None = None
+    """The provider's own word for it."""
+    stop_sequence: str | None = None
+    """Which stop sequence was met, where the provider says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    parts: tuple[Part, ...]
+    finish: Finish | None = None
+    extras: Extras = NO_EXTRAS
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    dialect: str
+    """Whose `extras` and `Opaque` parts these are."""
+    id: str | None
+    model: str | None
+    choices: tuple[Choice, ...]
+    usage: Usage | None = None
+    created: int | None = None
+    """Unix time in seconds."""
+    extras: Extras = NO_EXTRAS
+
+
+# --- the events of a stream
+
+PartKind: TypeAlias = Literal["text", "thinking", "redacted_thinking", "refusal", "tool_call", "opaque"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyStarted:
+    id: str | None
+    model: str | None
+    created: int | None = None
+    extras: Extras = NO_EXTRAS
+
+
+@dataclass(frozen=True, slots=True)
+class PartStarted:
+    part: int
+    kind: PartKind
+    id: str | None = None
+    """The id of a tool call."""
+    name: str | None = None
+    """The name of a tool."""
+    data: str | None = None
+    """All of a redacted thinking part."""
+    opaque: Opaque | None = None
+    choice: int = 0
+    extras: Extras = NO_EXTRAS
+
+
+@dataclass(frozen=True, slots=True)
+class PartDelta:
+    """More of a part: text, thinking, refusal, or the JSON text of a tool call's arguments."""
+
+    part: int
+    text: str
+    choice: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PartSigned:
+    """The signature of a thinking part or (Gemini) of a tool call."""
+
+    part: int
+    signature: str
+    choice: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PartNoted:
+    """Something of a part that only its own dialect knows (citations, annotations). Each key replaces or, for a list
+    value, extends what was noted before."""
+
+    part: int
+    extras: Extras
+    choice: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PartEnded:
+    part: int
+    choice: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    finish: Finish
+    choice: int = 0
+    extras: Extras = NO_EXTRAS
+
+
+@dataclass(frozen=True, slots=True)
+class UsageSeen:
+    """All that was used so far: it replaces an earlier one, it never adds to it."""
+
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """Something of the whole reply (`choice` None) or of one choice that only its own dialect knows. Each key
+    replaces or, for a list value, extends what was noted before."""
+
+    extras: Extras
+    choice: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Keep-alive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Garbled:
+    """A frame that could not be read. It is skipped and counted."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The stream broke, or the provider said in the stream that it did. Nothing follows."""
+
+    fault: Fault
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The stream came to its proper end. Nothing follows."""
+
+
+ReplyEvent: TypeAlias = (
+    ReplyStarted
+    | PartStarted
+    | PartDelta
+    | PartSigned
+    | PartNoted
+    | PartEnded
+    | Finished
+    | UsageSeen
+    | Noted
+    | Ping
+    | Garbled
+    | Failed
+    | Ended
+)
+
+
+class _Growing:
+    """One part as its deltas arrive."""
+
+    __slots__ = ("extras", "signature", "start", "texts")
+
+    def __init__(self, start: PartStarted) -> None:
+        self.start = start
+        self.texts: list[str] = []
+        self.signature: str | None = None
+        self.extras = start.extras
+
+    def whole(self) -> Part:
+        text, start = "".join(self.texts), self.start
+        match start.kind:
+            case "text":
+                return Text(text, extras=self.extras)
+            case "thinking":
+                return Thinking(text, self.signature, extras=self.extras)
+            case "redacted_thinking":
+                return RedactedThinking(start.data or "", extras=self.extras)
+            case "refusal":
+                return Refusal(text, extras=self.extras)
+            case "tool_call":
+                return ToolCall(start.id or "", start.name or "", text, signature=self.signature, extras=self.extras)
+            case "opaque":
+                assert start.opaque is not None, "an opaque part starts with its whole value"  # noqa: S101
+                return start.opaque
+            case _:  # pragma: no cover
+                assert_never(start.kind)
+
+
+class Fold:
+    """Grows a Reply from the events of its stream. `failed` holds what broke it, `ended` whether it came to its end."""
+
+    def __init__(self, dialect: str) -> None:
+        self._dialect = dialect
+        self._start: ReplyStarted | None = None
+        self._parts: dict[tuple[int, int], _Growing] = {}
+        self._finishes: dict[int, Finish] = {}
+        self._choice_extras: dict[int, Extras] = {}
+        self._extras: Extras = NO_EXTRAS
+        self.usage: Usage | None = None
+        self.failed: Fault | None = None
+        self.ended = False
+
+    def add(self, event: ReplyEvent) -> None:
+        match event:
+            case PartDelta():
+                self._parts[event.choice, event.part].texts.append(event.text)
+            case PartStarted():
+                self._parts[event.choice, event.part] = _Growing(event)
+            case PartSigned():
+                grown = self._parts[event.choice, event.part]
+                grown.signature = (grown.signature or "") + event.signature
+            case PartNoted():
+                grown = self._parts[event.choice, event.part]
+                grown.extras = merged(grown.extras, event.extras)
+            case ReplyStarted():
+                self._start = event
+                self._extras = merged(self._extras, event.extras)
+            case Finished():
+                self._finishes[event.choice] = event.finish
+                if event.extras:
+                    self._note(event.choice, event.extras)
+            case UsageSeen():
+                self.usage = event.usage
+            case Noted():
+                if event.choice is None:
+                    self._extras = merged(self._extras, event.extras)
+                else:
+                    self._note(event.choice, event.extras)
+            case Failed():
+                self.failed = event.fault
+            case Ended():
+                self.ended = True
+            case PartEnded() | Ping() | Garbled():
+                pass
+            case _:  # pragma: no cover
+                assert_never(event)
+
+    def _note(self, choice: int, extras: Extras) -> None:
+        self._choice_extras[choice] = merged(self._choice_extras.get(choice, NO_EXTRAS), extras)
+
+    def reply(self) -> Reply:
+        """What has come so far, as a whole."""
+        numbers = sorted({c for c, _ in self._parts} | set(self._finishes) | set(self._choice_extras))
+        choices = tuple(
+            Choice(
+                tuple(grown.whole() for (c, _), grown in sorted(self._parts.items()) if c == number),
+                self._finishes.get(number),
+                self._choice_extras.get(number, NO_EXTRAS),
+            )
+            for number in numbers
+        )
+        start = self._start or ReplyStarted(None, None)
+        return Reply(self._dialect, start.id, start.model, choices, self.usage, start.created, self._extras)
+
+
+def merged(old: Extras, new: Extras) -> Extras:
+    """`old` with `new` on top; a list extends the list that was there."""
+    result = dict(old)
+    for key, value in new.items():
+        before = result.get(key)
+        result[key] = [*before, *value] if isinstance(before, list) and isinstance(value, list) else value
+    return result
+
+
+def fold(dialect: str, events: Iterable[ReplyEvent]) -> Reply:
+    """A stream as a whole."""
+    folding = Fold(dialect)
+    for event in events:
+        folding.add(event)
+    return folding.reply()
+
+
+def unfold(reply: Reply) -> Iterator[ReplyEvent]:
+    """A whole reply as the stream that would have made it: each part in one delta."""
+    yield ReplyStarted(reply.id, reply.model, reply.created, reply.extras)
+    for number, choice in enumerate(reply.choices):
+        for index, part in enumerate(choice.parts):
+            yield from _unfold_part(number, index, part)
+        if choice.finish is not None:
+            yield Finished(choice.finish, number, choice.extras)
+        elif choice.extras:
+            yield Noted(choice.extras, number)
+    if reply.usage is not None:
+        yield UsageSeen(reply.usage)
+    yield Ended()
+
+
+def _unfold_part(choice: int, index: int, part: Part) -> Iterator[ReplyEvent]:
+    start, text, signature = _opening(part)
+    yield replace(start, part=index, choice=choice)
+    if text:
+        yield PartDelta(index, text, choice)
+    if signature is not None:
+        yield PartSigned(index, signature, choice)
+    yield PartEnded(index, choice)
+
+
+def _opening(part: Part) -> tuple[PartStarted, str, str | None]:
+    """How a part begins in a stream, its text, and its signature."""
+    match part:
+        case Text():
+            return PartStarted(0, "text", extras=part.extras), part.text, None
+        case Thinking():
+            return PartStarted(0, "thinking", extras=part.extras), part.text, part.signature
+        case RedactedThinking():
+            return PartStarted(0, "redacted_thinking", data=part.data, extras=part.extras), "", None
+        case Refusal():
+            return PartStarted(0, "refusal", extras=part.extras), part.text, None
+        case ToolCall():
+            start = PartStarted(0, "tool_call", part.id, part.name, extras=part.extras)
+            return start, part.arguments, part.signature
+        case Opaque():
+            return PartStarted(0, "opaque", opaque=part), "", None
+        case _:
+            raise TypeError(f"a reply cannot hold a {type(part).__name__}")

@@ -1,0 +1,64 @@
+"""What one exchange came to: written once, at its end, whichever way it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Literal, TypeAlias
+
+from .usage import Usage
+
+Outcome: TypeAlias = Literal[
+    "ok",
+    "rejected",  # we refused the request: a 4xx of ours
+    "upstream_error",  # the provider (or the way to it) answered with an error, and the caller got that
+    "broken_stream",  # a stream began and did not come to its end
+    "caller_left",
+    "stopped",  # the worker was stopped in mid-exchange
+    "gateway_error",  # a bug of ours
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """Holds no content and no secret: all of it may go to logs, metrics and traces."""
+
+    exchange_id: str
+    outcome: Outcome
+    status: int | None
+    """What the caller saw; None if nothing was sent."""
+    code: str | None
+    """Our stable word for what went wrong, or the provider's; None where nothing did."""
+    started_at: float
+    """Unix time, seconds."""
+    duration: float
+    """Seconds, from the request's headers to the end."""
+    overhead: float
+    """Seconds of `duration` that were spent in the agent."""
+    time_to_first_token: float | None = None
+    """Seconds to the first body byte of a streamed reply."""
+    tenant: str | None = None
+    key_id: str | None = None
+    method: str = ""
+    path: str = ""
+    """Without the query."""
+    dialect: str | None = None
+    operation: str | None = None
+    stream: bool = False
+    model: str | None = None
+    """As the caller named it, if it is one we know; an unknown name is None, so that labels stay few."""
+    provider: str | None = None
+    upstream_model: str | None = None
+    lane: Literal["raw", "cross"] | None = None
+    attempts: int = 0
+    finish: str | None = None
+    usage: Usage | None = None
+    cost: Decimal | None = None
+    """US dollars; None where nothing was used or the model is unpriced."""
+    unpriced: bool = False
+    dropped: tuple[str, ...] = ()
+    request_bytes: int = 0
+    response_bytes: int = 0
+    request_id: str | None = None
+    """Envoy's x-request-id."""
+    trace_id: str | None = None
