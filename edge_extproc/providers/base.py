@@ -1,33 +1,79 @@
 """The port of a host.
 
 A provider turns a body of its dialect into the request that its host takes. It does not know who called, which lane
-the body came over, or Envoy. Its credential is a `Secret`: it goes into the headers returned here and nowhere else.
+the body came over, or Envoy. Its credential goes into the headers returned here and nowhere else.
+
+A file of this room is a kind of host: it exports PLUGIN, a `Kind`, which config names as `kind`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
+from urllib.parse import SplitResult, urlsplit
 
 from ..model.call import Operation
 
 
 @dataclass(frozen=True, slots=True)
+class ProviderSettings:
+    """What config says of one provider, checked."""
+
+    name: str
+    base_url: str
+    """http(s)://host[:port]/path, without a query."""
+    api_key: Callable[[], str] | None
+    """Gives the key when it is needed, so that no copy of it lies about."""
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class UpstreamRequest:
-    """`path` includes the base path and the query. `headers` are what this host must see besides content-type and
-    content-length; the full set, since headers of an earlier attempt are removed."""
+    """The full set of what this host must see: headers of an earlier attempt are removed."""
 
     path: str
+    """With the base path and the query."""
     headers: tuple[tuple[str, str], ...]
+    """Set whatever the caller sent. Content-type and content-length are not among them."""
+    defaults: tuple[tuple[str, str], ...]
+    """Set where the caller's own headers, as far as they may travel, do not say."""
     body: bytes
 
 
 class Provider(Protocol):
-    name: str
-    dialect: str
-    authority: str
-    """host[:port] as the host expects it in Host or :authority."""
+    @property
+    def name(self) -> str: ...
 
-    def request(self, operation: Operation, path: str, model: str, body: bytes, *, stream: bool) -> UpstreamRequest:
+    @property
+    def kind(self) -> str:
+        """The plugin's name; prices are looked up under `price_list`."""
+        ...
+
+    @property
+    def price_list(self) -> str:
+        """Under which name the price table knows this host."""
+        ...
+
+    @property
+    def dialect(self) -> str: ...
+
+    def request(self, operation: Operation, path: str, body: bytes) -> UpstreamRequest:
         """`path` is what the dialect says for this call, below the base URL."""
         ...
+
+
+class Kind(Protocol):
+    """What a file of this room exports as PLUGIN."""
+
+    default_base_url: str | None
+    """None where config must give one."""
+    needs_key: bool
+
+    def build(self, settings: ProviderSettings) -> Provider: ...
+
+
+def base_path(url: str) -> str:
+    """The path of a base URL without its last slash: what a dialect's path is appended to."""
+    split: SplitResult = urlsplit(url)
+    return split.path.rstrip("/")
