@@ -1,0 +1,169 @@
+"""API keys: `Authorization: Bearer <key>`, or the header that a caller's SDK prefers.
+
+A key is stored as HMAC-SHA256(pepper, key). Keys have high entropy, so a slow hash would cost the gateway a core and
+gain nothing; the pepper makes a stolen table useless. An unknown key and a wrong one are the same thing here and take
+the same path: one digest, one look-up by digest (whose timing tells nothing of a key: the pepper is secret), one
+comparison in constant time.
+
+Whatever is wrong with a credential, the answer is 401 and a `code` that says which rule was broken. Two credentials
+that differ are refused rather than ranked: whichever we took, some other part of the way might take the other one.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias, get_args
+
+from ..errors import ConfigError, Unauthenticated
+from ..model.principal import Principal
+from .base import AuthSettings, Clock, Headers, KeySettings
+
+Reason: TypeAlias = Literal[
+    "missing_api_key",  # no header that could hold one
+    "malformed_api_key",  # a header that holds no key: empty, another scheme, bytes that no key has
+    "duplicate_api_key",  # one header sent twice
+    "conflicting_api_keys",  # two headers with different keys
+    "invalid_api_key",  # a key that we do not know
+    "disabled_api_key",
+    "expired_api_key",
+]
+REASONS: tuple[Reason, ...] = get_args(Reason)
+"""Every `code` that this file raises: the label values of a metric."""
+
+# Which header holds a key, and after which scheme.
+CREDENTIAL_HEADERS: dict[str, str | None] = {
+    "authorization": "Bearer",  # OpenAI's SDKs and those that follow them
+    "x-api-key": None,  # Anthropic's
+    "x-goog-api-key": None,  # Google's
+    "api-key": None,  # Azure's
+}
+
+MAX_KEY_LENGTH = 512
+# Our own pepper has 32 bytes. Less than 16 could be searched for by one who has a key and its digest.
+MIN_PEPPER_LENGTH = 16
+
+_HOW = ", ".join(
+    f"{name}: {scheme} <key>" if scheme else f"{name}: <key>" for name, scheme in CREDENTIAL_HEADERS.items()
+)
+# RFC 9110, 11.4: a scheme is matched in any case, and at least one space follows it.
+_WITH_SCHEME = {
+    name: re.compile(rf"(?i:{scheme}) +([^ ]+)") if scheme else re.compile(r"(.+)", re.DOTALL)
+    for name, scheme in CREDENTIAL_HEADERS.items()
+}
+# No space, no control, no obs-text: neither a key of ours nor anything that two parsers could read differently.
+_KEY = re.compile(r"[\x21-\x7e]+")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    digest: str = field(repr=False)
+    key_id: str
+    principal: Principal
+    expires_at: float | None = None
+    """Unix time in seconds; the key is no longer good at that very second."""
+    disabled: bool = False
+
+
+_NOBODY = KeyRecord("0" * 64, "", Principal("", ""), disabled=True)
+
+
+def digest(pepper: bytes, key: str) -> str:
+    """The stored form of a key: 64 lower-case hexadecimal digits."""
+    return hmac.digest(pepper, key.encode(), "sha256").hex()
+
+
+class ApiKeys:
+    """Knows keys by their digests. Raises ConfigError if two records have one digest."""
+
+    def __init__(self, records: Iterable[KeyRecord], pepper: bytes, clock: Clock = time.time) -> None:
+        if len(pepper) < MIN_PEPPER_LENGTH:
+            raise ConfigError(f"the pepper of the API keys has {len(pepper)} bytes; give at least {MIN_PEPPER_LENGTH}")
+        self._pepper = pepper
+        self._clock = clock
+        self._records: dict[str, KeyRecord] = {}
+        for record in records:
+            if _DIGEST.fullmatch(record.digest) is None:
+                raise ConfigError(f"the digest of key {record.key_id!r} is not 64 lower-case hexadecimal digits")
+            twin = self._records.setdefault(record.digest, record)
+            if twin is not record:
+                raise ConfigError(f"{twin.key_id!r} and {record.key_id!r} are the same key; leave one of them out")
+
+    def authenticate(self, headers: Headers) -> Principal:
+        presented = digest(self._pepper, credential(headers))
+        record = self._records.get(presented)
+        same = hmac.compare_digest(presented, (record or _NOBODY).digest)
+        if record is None or not same:
+            raise _refused("invalid_api_key", "the API key is not known here")
+        # Only one who holds the key learns what became of it.
+        if record.disabled:
+            raise _refused("disabled_api_key", "this API key is disabled")
+        if record.expires_at is not None and self._clock() >= record.expires_at:
+            raise _refused("expired_api_key", "this API key has expired")
+        return record.principal
+
+
+def credential(headers: Headers) -> str:
+    """The one key that these headers hold, well formed. Raises Unauthenticated."""
+    found: dict[str, str] = {}
+    for name, value in headers:
+        if name not in CREDENTIAL_HEADERS:
+            continue
+        if name in found:
+            raise _refused("duplicate_api_key", f"the header {name} was sent more than once")
+        found[name] = _key(name, value)
+    if not found:
+        raise _refused("missing_api_key", f"no API key was sent; send one of these headers: {_HOW}")
+    if len(set(found.values())) > 1:
+        raise _refused("conflicting_api_keys", f"{' and '.join(sorted(found))} hold different API keys; send one")
+    return found.popitem()[1]
+
+
+def _key(name: str, value: str) -> str:
+    if not value:
+        raise _refused("malformed_api_key", f"the header {name} is empty")
+    match = _WITH_SCHEME[name].fullmatch(value)
+    if match is None:
+        raise _refused("malformed_api_key", f"the header {name} must be {CREDENTIAL_HEADERS[name]!r}, a space, the key")
+    key = match[1]
+    if len(key) > MAX_KEY_LENGTH:
+        raise _refused("malformed_api_key", f"the key in {name} is longer than {MAX_KEY_LENGTH} characters")
+    if _KEY.fullmatch(key) is None:
+        raise _refused("malformed_api_key", f"the key in {name} holds a character that no API key has")
+    return key
+
+
+def _refused(reason: Reason, message: str) -> Unauthenticated:
+    error = Unauthenticated(message)
+    error.code = reason
+    return error
+
+
+class ApiKeyKind:
+    def build(self, settings: AuthSettings, clock: Clock = time.time) -> ApiKeys:
+        """Raises ConfigError that names the key's id, never the key."""
+        return ApiKeys((_record(key, settings.pepper) for key in settings.keys), settings.pepper, clock)
+
+
+def _record(key: KeySettings, pepper: bytes) -> KeyRecord:
+    principal = Principal(key.tenant, key.id, key.models)
+    match key:
+        case KeySettings(secret=None, digest=str(stored)):
+            pass
+        case KeySettings(digest=None) if key.secret is not None:
+            secret = key.secret()
+            if len(secret) > MAX_KEY_LENGTH or _KEY.fullmatch(secret) is None:
+                raise ConfigError(
+                    f"key {key.id!r} must be 1 to {MAX_KEY_LENGTH} printable ASCII characters without spaces"
+                )
+            stored = digest(pepper, secret)
+        case _:
+            raise ConfigError(f"key {key.id!r} needs either the key itself or its digest, not both")
+    return KeyRecord(stored, key.id, principal, key.expires_at, key.disabled)
+
+
+PLUGIN = ApiKeyKind()
