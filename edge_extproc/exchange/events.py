@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TypeAlias
+
+from ..model.content import Nothing
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 Attributes: TypeAlias = Mapping[str, object]
-NOTHING: Attributes = MappingProxyType({})
+NOTHING: Attributes = Nothing()
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class RequestHeaders:
     """No body follows."""
     attributes: Attributes = field(default=NOTHING)
     """Envoy attributes by their CEL path: str, int, bool or float."""
-    metadata: Mapping[str, Mapping[str, object]] = field(default=MappingProxyType({}))
+    metadata: Mapping[str, Mapping[str, object]] = field(default=Nothing())
     """Dynamic metadata that Envoy forwards, by namespace."""
 
 

@@ -7,10 +7,9 @@ puts it back, every other writer names it as dropped. What has no meaning outsid
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Literal, TypeAlias
+from typing import Literal, Never, TypeAlias
 
 Json: TypeAlias = object
 """A decoded JSON value."""
@@ -18,7 +17,29 @@ Json: TypeAlias = object
 Extras: TypeAlias = Mapping[str, Json]
 """Fields of the source dialect that have no place in our own nouns, by their wire name."""
 
-NO_EXTRAS: Extras = MappingProxyType({})
+
+class Nothing(Mapping[str, Never]):
+    """The empty mapping. It has a hash, as a dataclass's default must; a MappingProxyType has none before Python 3.12."""
+
+    __slots__ = ()
+
+    def __getitem__(self, key: str) -> Never:
+        raise KeyError(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+    def __hash__(self) -> int:
+        return 0
+
+    def __repr__(self) -> str:
+        return "{}"
+
+
+NO_EXTRAS: Extras = Nothing()
 
 Role: TypeAlias = Literal["system", "developer", "user", "assistant", "tool"]
 
