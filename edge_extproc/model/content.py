@@ -19,7 +19,7 @@ Extras: TypeAlias = Mapping[str, Json]
 
 
 class Nothing(Mapping[str, Never]):
-    """The empty mapping. It has a hash, as a dataclass's default must; a MappingProxyType has none before Python 3.12."""
+    """The empty mapping. Hashable, as a default of a dataclass must be; MappingProxyType is not before Python 3.12."""
 
     __slots__ = ()
 
