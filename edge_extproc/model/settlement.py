@@ -53,10 +53,14 @@ class Settlement:
     attempts: int = 0
     finish: str | None = None
     usage: Usage | None = None
+    estimated: bool = False
+    """A part of `usage` is our estimate: the reply did not come to its end."""
     cost: Decimal | None = None
     """US dollars; None where nothing was used or the model is unpriced."""
     unpriced: bool = False
     dropped: tuple[str, ...] = ()
+    garbled: int = 0
+    """Frames of the provider's stream that could not be read."""
     request_bytes: int = 0
     response_bytes: int = 0
     request_id: str | None = None

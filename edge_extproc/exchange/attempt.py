@@ -1,0 +1,76 @@
+"""One more try: Envoy retries, and asks us what to send to the next candidate.
+
+The first try is told in router.py. Here the Call is adapted afresh, with the full set of headers, since what the last
+try set is still there: nothing of the last provider, least of all its credential, may go to the next one.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from ..errors import PeerError
+from ..model.fault import Fault
+from . import headers as header_rules
+from .adapt import adapt
+from .commands import Command, Replace, Reply
+from .events import (
+    Event,
+    RequestBody,
+    RequestHeaders,
+    RequestTrailers,
+    ResponseBody,
+    ResponseHeaders,
+    ResponseTrailers,
+)
+from .ports import Gateway
+from .states import ATTEMPT, Order
+
+
+class AttemptExchange:
+    """One upstream try after the first. It writes nothing that its exchange could see."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._order = Order(ATTEMPT)
+
+    async def handle(self, event: Event) -> Command:
+        self._order.heard(event)
+        match event:
+            case RequestHeaders():
+                return self._request_headers(event)
+            case RequestBody() | RequestTrailers() | ResponseHeaders() | ResponseBody() | ResponseTrailers():
+                raise PeerError(f"{type(event).__name__} at the upstream level")  # pragma: no cover - not in ATTEMPT
+            case _:  # pragma: no cover - the union is closed
+                assert_never(event)
+
+    def closed(self, why: str) -> None:
+        """Nothing to settle: the router exchange does."""
+
+    def _request_headers(self, event: RequestHeaders) -> Command:
+        gateway = self._gateway
+        exchange_id = event.metadata.get("edge", {}).get("exchange")
+        found = gateway.open.find(exchange_id) if isinstance(exchange_id, str) else None
+        attempt = event.attributes.get("upstream.request_attempt_count")
+        if found is None or not isinstance(attempt, int | float):
+            return self._lost()
+        candidate = found.plan.at(int(attempt))
+        adapted = adapt(found.call, candidate, gateway.dialects, gateway.providers)
+        request = adapted.request
+        length = len(request.body)
+        to_set, to_remove = header_rules.outgoing(
+            event.headers, request.headers, request.defaults, request.path, length, same_dialect=adapted.lane == "raw"
+        )
+        return Replace(
+            set_headers=tuple((name, value) for name, value in to_set if name != "content-length"),
+            remove_headers=to_remove,
+            body=request.body,
+            # Envoy drops content-length from a replaced request; a filter behind us puts it back from here.
+            metadata={"edge": {"content_length": str(length)}},
+        )
+
+    def _lost(self) -> Reply:
+        """The worker that knew this exchange is gone. We never guess."""
+        voice = self._gateway.dialects[self._gateway.default_dialect]
+        fault = Fault(503, "overloaded", "the worker of this request is gone; send it again", "worker_lost")
+        status, headers, body = voice.write_error(fault)
+        return Reply(status, tuple(headers), body, "edge_exchange_unknown")

@@ -1,0 +1,38 @@
+"""Envoy's own replies, told so that a caller understands them.
+
+Envoy says in `response.code_details` who made a response. All but "via_upstream" are its own (or ours), and their
+bodies are for operators. The words are Envoy's response code details, cut at what varies.
+"""
+
+from __future__ import annotations
+
+from ..model.fault import Fault, FaultKind, kind_of
+
+VIA_UPSTREAM = "via_upstream"
+
+# Prefix of the details: status for the caller, kind, our code, message.
+_TOLD: tuple[tuple[str, int, FaultKind, str, str], ...] = (
+    ("request_payload_too_large", 413, "too_large", "request_too_large", "the request body is over the limit"),
+    ("request_payload_exceeded", 413, "too_large", "request_too_large", "the request body is over the limit"),
+    ("response_payload_too_large", 502, "api", "response_too_large", "the provider's reply is over the limit"),
+    ("upstream_per_try_timeout", 504, "timeout", "provider_timeout", "the provider did not answer in time"),
+    ("upstream_response_timeout", 504, "timeout", "provider_timeout", "the provider did not answer in time"),
+    ("response_timeout", 504, "timeout", "provider_timeout", "the provider did not answer in time"),
+    ("stream_idle_timeout", 504, "timeout", "idle_timeout", "nothing moved for too long"),
+    ("request_overall_timeout", 408, "timeout", "request_timeout", "the request did not arrive in time"),
+    ("upstream_max_stream_duration", 504, "timeout", "provider_timeout", "the provider took too long"),
+    ("no_healthy_upstream", 503, "overloaded", "no_provider", "no provider can be reached now"),
+    ("cluster_not_found", 503, "overloaded", "no_provider", "no provider can be reached now"),
+    ("overload", 503, "overloaded", "overloaded", "the gateway is overloaded"),
+    ("upstream_reset", 502, "api", "provider_unreachable", "the provider could not be reached, or broke off"),
+    ("edge_exchange_unknown", 503, "overloaded", "worker_lost", "the worker of this request is gone; send it again"),
+)
+
+
+def fault_of(status: int, details: str) -> Fault:
+    """What to tell the caller of a reply that no provider sent."""
+    for prefix, told, kind, code, message in _TOLD:
+        if details.startswith(prefix):
+            return Fault(told, kind, message, code)
+    # The details may hold names of hosts and clusters: they are for Envoy's log, not for the caller.
+    return Fault(status, kind_of(status), "the gateway could not pass this request on", "gateway_error")

@@ -1,0 +1,80 @@
+"""Which headers may pass, as tables. What is not named here does not reach a provider.
+
+Requests go by an allow-list: a header of the caller reaches a provider only if it means something there and cannot
+be a secret of ours. Responses go by a deny-list: what tells of the operator's account, of connections or of us is
+removed; the rest (rate limits, request ids) is the caller's to see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .commands import Pairs
+from .events import Headers
+
+# Means the same to every provider.
+_ANYWHERE = frozenset({"accept", "idempotency-key", "traceparent", "tracestate", "user-agent"})
+
+# Means something only to a provider that speaks the caller's own dialect.
+_SAME_DIALECT = frozenset({"anthropic-beta", "anthropic-version", "openai-beta"})
+_SAME_DIALECT_PREFIXES = ("x-stainless-",)
+
+# Not ours to touch: pseudo-headers and framing belong to Envoy; x-request-id carries the hash by which Envoy finds the
+# same worker again on a retry; x-envoy-* is set and removed by Envoy itself.
+_ENVOYS = frozenset({"host", "x-request-id", "transfer-encoding", "content-length", "content-type"})
+_ENVOYS_PREFIXES = (":", "x-envoy-")
+
+_NEVER_BACK = frozenset(
+    {
+        "alt-svc",
+        "anthropic-organization-id",
+        "cf-cache-status",
+        "cf-ray",
+        "nel",
+        "openai-organization",
+        "openai-project",
+        "report-to",
+        "server",
+        "set-cookie",
+        "strict-transport-security",
+        "via",
+        "x-powered-by",
+    }
+)
+_NEVER_BACK_PREFIXES = ("x-edge-", "x-envoy-")
+
+
+def _passes(name: str, *, same_dialect: bool) -> bool:
+    if name in _ANYWHERE or name in _ENVOYS or name.startswith(_ENVOYS_PREFIXES):
+        return True
+    return same_dialect and (name in _SAME_DIALECT or name.startswith(_SAME_DIALECT_PREFIXES))
+
+
+def outgoing(
+    present: Headers, credentials: Pairs, defaults: Pairs, path: str, length: int, *, same_dialect: bool
+) -> tuple[Pairs, tuple[str, ...]]:
+    """What to set and what to remove, so that a provider sees `credentials`, what may pass of `present`, `defaults`
+    where that does not say, and nothing else: above all no credential of the caller or of another provider."""
+    kept = {name for name, _ in present if _passes(name, same_dialect=same_dialect)}
+    to_set = {
+        ":path": path,
+        "content-type": "application/json",
+        "content-length": str(length),
+        **{name: value for name, value in defaults if name not in kept},
+        **dict(credentials),
+    }
+    removed = {name for name, _ in present} - kept - to_set.keys()
+    return tuple(to_set.items()), tuple(sorted(removed))
+
+
+def unwanted(present: Headers) -> tuple[str, ...]:
+    """The response headers that do not go back to the caller."""
+    return tuple(sorted({n for n, _ in present if n in _NEVER_BACK or n.startswith(_NEVER_BACK_PREFIXES)}))
+
+
+def first(headers: Iterable[tuple[str, str]], name: str) -> str | None:
+    """The first value of a header, or None."""
+    for key, value in headers:
+        if key == name:
+            return value
+    return None

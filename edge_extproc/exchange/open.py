@@ -1,0 +1,35 @@
+"""The exchanges in flight in this process, by id: how a retry finds what it is a retry of.
+
+The id is made by us for each exchange and cannot be guessed; it travels in Envoy's dynamic metadata, never in a
+header. A retry reads what is here and writes nothing back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..model.call import Call
+from ..model.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class OpenExchange:
+    call: Call
+    plan: Plan
+
+
+class OpenExchanges:
+    def __init__(self) -> None:
+        self._by_id: dict[str, OpenExchange] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def add(self, exchange_id: str, exchange: OpenExchange) -> None:
+        self._by_id[exchange_id] = exchange
+
+    def find(self, exchange_id: str) -> OpenExchange | None:
+        return self._by_id.get(exchange_id)
+
+    def forget(self, exchange_id: str) -> None:
+        self._by_id.pop(exchange_id, None)

@@ -1,0 +1,93 @@
+"""What an exchange is given to work with: one immutable bundle, made by the composition root.
+
+A stream keeps the bundle that it began with, so that a new config never meets a half-done exchange.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..accounting.base import Prices
+from ..auth.base import Authenticator
+from ..dialects.base import Dialect, ModelCard, Route
+from ..errors import NoSuchRoute, WrongMethod
+from ..model.settlement import Settlement
+from ..providers.base import Provider
+from ..routing.base import ModelTable, Strategy
+from .events import Headers
+from .open import OpenExchanges
+
+
+class Clock(Protocol):
+    def monotonic(self) -> float:
+        """Seconds, for durations."""
+        ...
+
+    def time(self) -> float:
+        """Unix time, seconds."""
+        ...
+
+
+# Headers that only the clients of one dialect send; they decide where a path is shared, as /v1/models is.
+TELLING_HEADERS = {"anthropic-version": "anthropic_messages"}
+
+
+class Routes:
+    """Paths to the dialect that is spoken there."""
+
+    def __init__(self, dialects: Mapping[str, Dialect]) -> None:
+        self._by_path: dict[str, dict[str, tuple[Dialect, Route]]] = {}
+        self._by_header = {name: dialects[spoken] for name, spoken in TELLING_HEADERS.items() if spoken in dialects}
+        for dialect in dialects.values():
+            for route in dialect.routes:
+                self._by_path.setdefault(route.path, {})[route.method] = (dialect, route)
+
+    def match(self, method: str, path: str) -> tuple[Dialect, Route]:
+        """`path` is without its query. Raises NoSuchRoute or WrongMethod, which say what there is."""
+        methods = self._by_path.get(path)
+        if methods is None:
+            paths = ", ".join(sorted(self._by_path))
+            raise NoSuchRoute(f"no API at {path!r}; have {paths}")
+        # Whoever may GET may ask for the headers alone.
+        found = methods.get("GET" if method == "HEAD" else method)
+        if found is None:
+            raise WrongMethod(f"{method} is not a method of {path}; use {', '.join(sorted(methods))}")
+        return found
+
+    def voice(self, path: str, headers: Headers) -> Dialect | None:
+        """The dialect in which to speak at this path, before we know more: a header that only one dialect's clients
+        send, or the path itself, or a path that this one is below."""
+        for name, _ in headers:
+            spoken = self._by_header.get(name)
+            if spoken is not None:
+                return spoken
+        for known, methods in self._by_path.items():
+            if path == known or path.startswith(known + "/"):
+                return next(iter(methods.values()))[0]
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    dialects: Mapping[str, Dialect]
+    routes: Routes
+    default_dialect: str
+    """In which to answer where the path tells nothing."""
+    authenticator: Authenticator
+    models: ModelTable
+    strategy: Strategy
+    providers: Mapping[str, Provider]
+    clusters: Mapping[str, str]
+    """Provider name to the name of its Envoy cluster."""
+    prices: Prices
+    cards: tuple[ModelCard, ...]
+    """The models that can be listed."""
+    open: OpenExchanges
+    settle: Callable[[Settlement], None]
+    clock: Clock
+    new_id: Callable[[], str]
+    """Unguessable, and new each time."""
+    report: Callable[[BaseException], None]
+    """Tells of a bug of ours, for the log."""

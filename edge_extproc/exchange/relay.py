@@ -1,0 +1,164 @@
+"""A streamed reply on its way from the provider to the caller.
+
+`RawRelay`: the same dialect on both sides; the provider's bytes pass, whole frames at a time, and a reader listens.
+`CrossRelay`: reader → events → writer. Both tell the same `Tally` what went by, and both hold the rule that a stream
+which broke never ends as if it were whole: after a failure comes the caller's own error event and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from ..dialects.base import Reader, Writer
+from ..model.fault import Fault
+from ..model.reply import (
+    Ended,
+    Failed,
+    Finish,
+    Finished,
+    Garbled,
+    PartDelta,
+    PartStarted,
+    ReplyEvent,
+    ReplyStarted,
+    UsageSeen,
+)
+from ..model.usage import Usage
+
+
+class Tally:
+    """What went by in a stream, as far as the bill and the log need it. Holds no text."""
+
+    __slots__ = ("ended", "failed", "finish", "garbled", "model", "text_length", "usage")
+
+    def __init__(self) -> None:
+        self.usage: Usage | None = None
+        self.finish: Finish | None = None
+        self.failed: Fault | None = None
+        self.ended = False
+        self.model: str | None = None
+        self.garbled = 0
+        self.text_length = 0
+        """Characters of answer, thinking and tool arguments: what an estimate starts from if no usage comes."""
+
+    def note(self, event: ReplyEvent) -> None:
+        match event:
+            case PartDelta():
+                self.text_length += len(event.text)
+            case UsageSeen():
+                self.usage = event.usage
+            case Finished():
+                self.finish = self.finish or event.finish
+            case ReplyStarted():
+                self.model = event.model
+            case PartStarted():
+                self.text_length += len(event.name or "")
+            case Failed():
+                self.failed = event.fault
+            case Ended():
+                self.ended = True
+            case Garbled():
+                self.garbled += 1
+            case _:
+                pass
+
+
+class Relay(Protocol):
+    tally: Tally
+
+    def feed(self, data: bytes) -> bytes:
+        """What to send the caller for these bytes of the provider; may be empty."""
+        ...
+
+    def close(self) -> bytes:
+        """The provider's stream is over. What is still owed to the caller: the end, or an error."""
+        ...
+
+    def fail(self, fault: Fault) -> bytes:
+        """The provider's bytes cannot be followed any more: the caller's error event, and silence from here on."""
+        ...
+
+
+class RawRelay:
+    """`hide_usage`: we asked for a usage frame that the caller did not ask for."""
+
+    def __init__(self, reader: Reader, writer: Writer, *, hide_usage: bool) -> None:
+        self.tally = Tally()
+        self._reader = reader
+        self._writer = writer
+        self._hide_usage = hide_usage
+
+    def feed(self, data: bytes) -> bytes:
+        if self.tally.failed is not None:
+            return b""
+        passed = []
+        for frame in self._reader.frames(data):
+            events = self._reader.read(frame)
+            if self._listen(events):
+                passed.append(frame.raw)
+            if self.tally.failed is not None:
+                break
+        return b"".join(passed)
+
+    def close(self) -> bytes:
+        if self.tally.failed is not None:
+            return b""
+        frames, events = self._reader.close()
+        self._listen(events)
+        if self.tally.failed is not None:  # the last frame, if there is one, is the torn end
+            return self._writer.write(Failed(self.tally.failed))
+        return b"".join(frame.raw for frame in frames)
+
+    def fail(self, fault: Fault) -> bytes:
+        return _fail(self.tally, self._writer, fault)
+
+    def _listen(self, events: list[ReplyEvent]) -> bool:
+        """Whether the frame that held these events is the caller's to see."""
+        only_usage = bool(events)
+        for event in events:
+            self.tally.note(event)
+            only_usage = only_usage and isinstance(event, UsageSeen)
+        return not (self._hide_usage and only_usage)
+
+
+class CrossRelay:
+    def __init__(self, reader: Reader, writer: Writer) -> None:
+        self.tally = Tally()
+        self._reader = reader
+        self._writer = writer
+
+    def feed(self, data: bytes) -> bytes:
+        out: list[bytes] = []
+        for frame in self._reader.frames(data):
+            if self._over():
+                break
+            out.append(self._pass(self._reader.read(frame)))
+        return b"".join(out)
+
+    def close(self) -> bytes:
+        if self._over():
+            return b""
+        return self._pass(self._reader.close()[1])
+
+    def fail(self, fault: Fault) -> bytes:
+        return _fail(self.tally, self._writer, fault)
+
+    def _over(self) -> bool:
+        return self.tally.failed is not None or self.tally.ended
+
+    def _pass(self, events: Iterable[ReplyEvent]) -> bytes:
+        out: list[bytes] = []
+        for event in events:
+            if self._over():
+                break
+            self.tally.note(event)
+            out.append(self._writer.write(event))
+        return b"".join(out)
+
+
+def _fail(tally: Tally, writer: Writer, fault: Fault) -> bytes:
+    if tally.failed is not None:
+        return b""
+    tally.failed = fault
+    return writer.write(Failed(fault))

@@ -1,0 +1,528 @@
+"""THE STORY: one request from headers to bill, one method for each thing that Envoy says.
+
+    request headers     who is calling, and which API is this          → refuse, answer, or wait for the body
+    request body        what is asked, whom do we try                  → the request of the first candidate
+    response headers    who answered, and how                          → how the body shall come
+    response body       the answer, in the caller's words              → bytes
+    closed              however it ended: what was used, what it cost  → one settlement
+
+Retries are told in attempt.py. Nothing here knows gRPC, HTTP libraries, or any wire format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Literal, TypeAlias, TypeVar
+
+from ..accounting.estimate import tokens_of, tokens_of_length
+from ..codecs.content_encoding import Inflater, inflate
+from ..dialects.base import Dialect, Route
+from ..errors import BadRequest, CallerError, EdgeError, NoSuchModel, PeerError, UpstreamError
+from ..model.call import Call, Chat
+from ..model.content import Text
+from ..model.fault import Fault
+from ..model.plan import Candidate, Plan
+from ..model.principal import Principal
+from ..model.reply import Failed, Finish, fold, unfold
+from ..model.reply import Reply as WholeReply
+from ..model.settlement import Outcome, Settlement
+from ..model.usage import Usage
+from ..routing.base import allows
+from . import headers as header_rules
+from .adapt import Adapted, adapt
+from .commands import CONTINUE, Command, Continue, Pairs, Reply
+from .envoy_faults import VIA_UPSTREAM, fault_of
+from .events import (
+    Event,
+    Headers,
+    RequestBody,
+    RequestHeaders,
+    RequestTrailers,
+    ResponseBody,
+    ResponseHeaders,
+    ResponseTrailers,
+)
+from .headers import first
+from .open import OpenExchange
+from .ports import Gateway
+from .relay import CrossRelay, RawRelay, Relay
+from .states import ROUTER, Order, State
+
+Ending: TypeAlias = Literal["done", "cancelled", "error", "stopping"]
+"""How the stream with Envoy ended: by Envoy, by Envoy in mid-message, by a bug of ours, by the worker's stop."""
+
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class _Heard:
+    """What was learned of the request so far."""
+
+    began: float
+    started_at: float
+    overhead: float = 0.0
+    headers: Headers = ()
+    method: str = ""
+    path: str = ""
+    voice: Dialect | None = None
+    """In whose words errors are told."""
+    route: Route | None = None
+    principal: Principal | None = None
+    call: Call | None = None
+    plan: Plan | None = None
+    adapted: Adapted | None = None
+
+
+@dataclass(slots=True)
+class _Answer:
+    """What was learned of the response so far."""
+
+    status: int | None = None
+    headers: Headers = ()
+    attempts: int = 0
+    candidate: Candidate | None = None
+    dropped: tuple[str, ...] = ()
+    fault: Fault | None = None
+    ours: bool = False
+    """The fault is our own refusal."""
+    bug: bool = False
+    relay: Relay | None = None
+    inflater: Inflater | None = None
+    reply: WholeReply | None = None
+    passed: bool = False
+    """The body goes by without us, so that Envoy may close our stream before its end."""
+    first_byte: float | None = None
+    sent: int = 0
+
+
+class RouterExchange:
+    """One HTTP request. `handle` answers each event with one command; `closed` settles, once, on every way out."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.id = gateway.new_id()
+        self._gateway = gateway
+        self._order = Order(ROUTER)
+        self._heard = _Heard(gateway.clock.monotonic(), gateway.clock.time())
+        self._answer = _Answer()
+        self._take_body: Callable[[ResponseBody], Command] = _pass
+        self._settled = False
+
+    async def handle(self, event: Event) -> Command:
+        """Raises PeerError where Envoy broke the order, and whatever a bug of ours raises once a response is on its
+        way: both end the stream, which Envoy answers by failing the request."""
+        began = self._gateway.clock.monotonic()
+        before = self._order.state
+        try:
+            self._order.heard(event)
+            if self._order.state is State.REPLIED:
+                return CONTINUE
+            return self._on(event)
+        except PeerError:
+            raise
+        except EdgeError as error:
+            return self._refuse(error.fault(), ours=isinstance(error, CallerError))
+        except Exception as bug:
+            self._answer.bug = True
+            self._gateway.report(bug)
+            if before is State.ANSWERING:
+                raise
+            return self._refuse(Fault(500, "api", "the gateway failed on this request; it was logged", "internal"))
+        finally:
+            self._heard.overhead += self._gateway.clock.monotonic() - began
+
+    def _on(self, event: Event) -> Command:
+        match event:
+            case RequestHeaders():
+                return self._request_headers(event)
+            case RequestBody():
+                return self._request_body(event)
+            case ResponseHeaders():
+                return self._response_headers(event)
+            case ResponseBody():
+                return self._take_body(event)
+            case RequestTrailers() | ResponseTrailers():
+                return CONTINUE
+
+    # --- 1. who is calling, and which API is this
+
+    def _request_headers(self, event: RequestHeaders) -> Command:
+        heard, gateway = self._heard, self._gateway
+        heard.headers = event.headers
+        heard.method = first(event.headers, ":method") or ""
+        heard.path = (first(event.headers, ":path") or "").partition("?")[0]
+        heard.voice = gateway.routes.voice(heard.path, event.headers) or gateway.dialects[gateway.default_dialect]
+        heard.principal = gateway.authenticator.authenticate(event.headers)
+        dialect, heard.route = gateway.routes.match(heard.method, heard.path)
+        if heard.route.operation == "models":
+            return self._list_models(heard.principal)
+        if event.end:
+            raise BadRequest(f"{heard.method} {heard.path} needs a JSON body, and none was sent")
+        encoding = first(event.headers, "content-encoding")
+        if encoding not in (None, "", "identity"):
+            raise BadRequest(f"a body with content-encoding {encoding!r} is not taken; send it as plain JSON")
+        heard.voice = dialect
+        return CONTINUE
+
+    def _list_models(self, principal: Principal) -> Reply:
+        cards = [card for card in self._gateway.cards if allows(principal.models, card.id)]
+        body = _known(self._heard.voice).write_models(cards)
+        self._order.replied()
+        self._answer.status = 200
+        self._answer.sent = len(body)
+        return Reply(200, (("content-type", "application/json"),), body, "edge_models")
+
+    # --- 2. what is asked, and whom do we try
+
+    def _request_body(self, event: RequestBody) -> Command:
+        heard, gateway = self._heard, self._gateway
+        voice, route, principal = _known(heard.voice), _known(heard.route), _known(heard.principal)
+        call = voice.read_call(event.body, route.operation, heard.headers, heard.path)
+        candidates = gateway.models.candidates(call.model) if allows(principal.models, call.model) else ()
+        if not candidates:
+            raise NoSuchModel(
+                f"no model {call.model!r} for this key; GET /v1/models lists what there is", param="model"
+            )
+        plan, adapted = self._first_able(call, gateway.strategy.order(call, candidates))
+        heard.call, heard.plan, heard.adapted = call, plan, adapted
+        gateway.open.add(self.id, OpenExchange(call, plan))
+        request = adapted.request
+        to_set, to_remove = header_rules.outgoing(
+            heard.headers,
+            request.headers,
+            request.defaults,
+            request.path,
+            len(request.body),
+            same_dialect=adapted.lane == "raw",
+        )
+        groups = [
+            {"name": f"{n}", "clusters": [{"cluster_name": gateway.clusters[c.provider], "weight": 1}]}
+            for n, c in enumerate(plan.candidates, 1)
+        ]
+        return Continue(
+            set_headers=to_set,
+            remove_headers=to_remove,
+            body=request.body,
+            reroute=True,
+            metadata={
+                "edge.route": {"priority_groups": groups},
+                "edge": {"exchange": self.id, "tenant": principal.tenant, "key": principal.key_id},
+            },
+        )
+
+    def _first_able(self, call: Call, plan: Plan) -> tuple[Plan, Adapted]:
+        """The plan without those whose format cannot carry this call, and the request of the first that can. Later
+        candidates are tried now too: once Envoy retries, a refusal could only reach the caller."""
+        gateway = self._gateway
+        able: list[Candidate] = []
+        chosen: Adapted | None = None
+        refusal: BadRequest | None = None
+        for candidate in plan.candidates:
+            same_dialect = gateway.providers[candidate.provider].dialect == call.dialect
+            if chosen is None or not same_dialect:
+                try:
+                    adapted = adapt(call, candidate, gateway.dialects, gateway.providers)
+                except BadRequest as error:
+                    refusal = refusal or error
+                    continue
+                chosen = chosen or adapted
+            able.append(candidate)
+        if chosen is None:
+            raise _known(refusal)
+        return Plan(tuple(able)), chosen
+
+    # --- 3. who answered, and how
+
+    def _response_headers(self, event: ResponseHeaders) -> Command:
+        heard, answer = self._heard, self._answer
+        if heard.voice is None:  # a filter before us answered a request that we never saw
+            answer.passed = True
+            return CONTINUE
+        answer.status = int(first(event.headers, ":status") or 0)
+        answer.headers = event.headers
+        answer.attempts = _int(event.attributes.get("upstream.request_attempt_count"))
+        details = str(event.attributes.get("response.code_details", VIA_UPSTREAM))
+        if details != VIA_UPSTREAM or heard.call is None or heard.plan is None:
+            return self._error(fault_of(answer.status, details), event)
+        answer.candidate = heard.plan.at(answer.attempts)
+        answer.inflater = Inflater.of(first(event.headers, "content-encoding"))
+        if answer.status >= 400:
+            if event.end:
+                return self._error(self._their_fault(b""), event)
+            return self._buffered(self._take_error)
+        if heard.call.operation != "chat":
+            answer.passed = True
+            return Continue(remove_headers=header_rules.unwanted(event.headers), response_body="none")
+        answer.dropped = self._dropped()
+        if event.end:
+            raise UpstreamError("the provider answered without a body")
+        return self._chat_answer(heard.call, heard.voice)
+
+    def _chat_answer(self, call: Call, voice: Dialect) -> Command:
+        """A stream is passed on as it comes. What comes in the other way than it was asked for is taken whole."""
+        theirs = self._their_dialect()
+        content_type = first(self._answer.headers, "content-type") or ""
+        streamed = content_type.partition(";")[0].strip().lower() == theirs.stream_type
+        if not (streamed and call.stream):
+            return self._buffered(self._take_events if streamed else self._take_reply)
+        reader, writer = theirs.reader(content_type), voice.writer(call)
+        same_dialect = theirs.name == voice.name
+        self._answer.relay = (
+            RawRelay(reader, writer, hide_usage=not call.wants_usage) if same_dialect else CrossRelay(reader, writer)
+        )
+        self._take_body = self._take_stream
+        to_set = self._notes() if same_dialect else (*self._notes(), ("content-type", voice.stream_type))
+        removed = (*header_rules.unwanted(self._answer.headers), "content-encoding", "content-length")
+        return Continue(set_headers=to_set, remove_headers=removed, response_body="streamed")
+
+    def _buffered(self, take: Callable[[ResponseBody], Command]) -> Command:
+        self._take_body = take
+        return Continue(
+            set_headers=self._notes(),
+            remove_headers=header_rules.unwanted(self._answer.headers),
+            response_body="buffered",
+        )
+
+    # --- 4. the answer, in the caller's words
+
+    def _take_stream(self, event: ResponseBody) -> Command:
+        answer, relay = self._answer, _known(self._answer.relay)
+        try:
+            data = answer.inflater.feed(event.body) if answer.inflater is not None else event.body
+            out = relay.feed(data) + (relay.close() if event.end else b"")
+        except UpstreamError as error:
+            # What the provider sends cannot be followed any more: the caller's error event, and silence.
+            out = relay.fail(error.fault())
+        if out and answer.first_byte is None:
+            answer.first_byte = self._gateway.clock.monotonic()
+        answer.sent += len(out)
+        return CONTINUE if out == event.body else Continue(body=out)
+
+    def _take_reply(self, event: ResponseBody) -> Command:
+        """A whole reply. Where the caller asked for a stream, it becomes one."""
+        call, voice = _known(self._heard.call), _known(self._heard.voice)
+        theirs = self._their_dialect()
+        body = self._plain(event.body)
+        reply = self._answer.reply = theirs.read_reply(body)
+        if call.stream:
+            return self._whole_stream(reply, call, voice)
+        if theirs.name == voice.name:
+            return self._whole(body, event.body)
+        return self._whole(voice.write_reply(reply), event.body)
+
+    def _take_events(self, event: ResponseBody) -> Command:
+        """A stream that nobody asked for: folded into the reply that was."""
+        voice, theirs = _known(self._heard.voice), self._their_dialect()
+        reader = theirs.reader(theirs.stream_type)
+        events = [e for frame in reader.frames(self._plain(event.body)) for e in reader.read(frame)]
+        events += reader.close()[1]
+        reply = self._answer.reply = fold(theirs.name, events)
+        broken = next((e.fault for e in events if isinstance(e, Failed)), None)
+        if broken is not None:
+            return self._error(broken, event)
+        return self._whole(voice.write_reply(reply), event.body)
+
+    def _whole_stream(self, reply: WholeReply, call: Call, voice: Dialect) -> Command:
+        writer = voice.writer(call)
+        body = b"".join(writer.write(e) for e in unfold(reply))
+        return self._whole(body, None, voice.stream_type)
+
+    def _take_error(self, event: ResponseBody) -> Command:
+        body = self._plain(event.body)
+        return self._error(self._their_fault(body), event)
+
+    def _plain(self, body: bytes) -> bytes:
+        encoding = first(self._answer.headers, "content-encoding")
+        return body if self._answer.inflater is None else inflate(encoding, body)
+
+    def _whole(self, body: bytes, came: bytes | None, content_type: str = "application/json") -> Command:
+        """The whole response body; `came` is what Envoy holds now."""
+        self._answer.sent = len(body)
+        if body == came:
+            return CONTINUE
+        to_set = (("content-type", content_type), ("content-length", str(len(body))))
+        return Continue(set_headers=to_set, remove_headers=("content-encoding",), body=body)
+
+    # --- what went wrong, in the caller's words
+
+    def _their_fault(self, body: bytes) -> Fault:
+        answer = self._answer
+        return self._their_dialect().read_error(answer.status or 502, answer.headers, body)
+
+    def _error(self, fault: Fault, event: ResponseHeaders | ResponseBody) -> Command:
+        """An error of the provider's or of Envoy's, told again by us."""
+        voice, answer = _known(self._heard.voice), self._answer
+        answer.fault = fault
+        if isinstance(event, ResponseHeaders) and not event.end:
+            self._take_body = lambda body: self._error(fault, body)
+            return self._buffered(self._take_body)
+        status, headers, body = voice.write_error(fault)
+        answer.status, answer.sent = status, len(body)
+        if isinstance(event, ResponseHeaders):  # there is no body to replace
+            self._order.replied()
+            kept = tuple((n, v) for n, v in answer.headers if n in _ERROR_HEADERS)
+            return Reply(status, (*kept, *headers), body, "edge_upstream_error")
+        to_set: Pairs = ((":status", str(status)), *headers, ("content-length", str(len(body))))
+        return Continue(set_headers=to_set, remove_headers=("content-encoding",), body=body)
+
+    def _refuse(self, fault: Fault, *, ours: bool = False) -> Reply:
+        """Our own answer, now, instead of whatever would come."""
+        answer, heard = self._answer, self._heard
+        voice = heard.voice or self._gateway.dialects[self._gateway.default_dialect]
+        status, headers, body = voice.write_error(fault)
+        self._order.replied()
+        answer.fault, answer.ours, answer.status, answer.sent = fault, ours, status, len(body)
+        return Reply(status, tuple(headers), b"" if heard.method == "HEAD" else body, f"edge_{fault.code or 'error'}")
+
+    # --- 5. the end, whatever it was
+
+    def closed(self, why: Ending) -> None:
+        """Settles. Called once or more; the first call counts."""
+        if self._settled:
+            return
+        self._settled = True
+        gateway, heard, answer = self._gateway, self._heard, self._answer
+        gateway.open.forget(self.id)
+        usage, estimated = self._usage()
+        cost, unpriced = self._cost(usage)
+        tally = answer.relay.tally if answer.relay is not None else None
+        finish = tally.finish if tally is not None else _finish_of(answer.reply)
+        fault = answer.fault or (tally.failed if tally is not None else None)
+        gateway.settle(
+            Settlement(
+                exchange_id=self.id,
+                outcome=self._outcome(why),
+                status=answer.status,
+                code=(fault.code or fault.kind) if fault is not None else None,
+                started_at=heard.started_at,
+                duration=gateway.clock.monotonic() - heard.began,
+                overhead=heard.overhead,
+                time_to_first_token=answer.first_byte - heard.began if answer.first_byte is not None else None,
+                tenant=heard.principal.tenant if heard.principal is not None else None,
+                key_id=heard.principal.key_id if heard.principal is not None else None,
+                method=heard.method,
+                path=heard.path,
+                dialect=heard.voice.name if heard.voice is not None else None,
+                operation=heard.route.operation if heard.route is not None else None,
+                stream=heard.call.stream if heard.call is not None else False,
+                model=gateway.models.label(heard.call.model) if heard.call is not None else None,
+                provider=answer.candidate.provider if answer.candidate is not None else None,
+                upstream_model=answer.candidate.model if answer.candidate is not None else None,
+                lane=heard.adapted.lane if heard.adapted is not None else None,
+                attempts=answer.attempts,
+                finish=finish.reason if finish is not None else None,
+                usage=usage,
+                estimated=estimated,
+                cost=cost,
+                unpriced=unpriced,
+                dropped=answer.dropped,
+                garbled=tally.garbled if tally is not None else 0,
+                request_bytes=len(heard.call.raw) if heard.call is not None else 0,
+                response_bytes=answer.sent,
+                request_id=first(heard.headers, "x-request-id"),
+                trace_id=_trace_id(first(heard.headers, "traceparent")),
+            )
+        )
+
+    def _outcome(self, why: Ending) -> Outcome:
+        answer = self._answer
+        if answer.bug or why == "error":
+            return "gateway_error"
+        if answer.fault is not None:
+            return "rejected" if answer.ours else "upstream_error"
+        if answer.relay is not None and answer.relay.tally.failed is not None:
+            return "broken_stream"
+        if answer.passed or self._order.state in (State.OVER, State.REPLIED):
+            return "ok"
+        return "stopped" if why == "stopping" else "caller_left"
+
+    def _usage(self) -> tuple[Usage | None, bool]:
+        """What was used, and whether a part of it is estimated: a stream that did not come to its end says too little
+        or nothing, yet its provider bills what it made."""
+        answer = self._answer
+        if answer.reply is not None:
+            return answer.reply.usage, False
+        if answer.relay is None or self._heard.call is None:
+            return None, False
+        tally = answer.relay.tally
+        if tally.ended or (tally.usage is not None and tally.finish is not None):
+            return tally.usage, False
+        usage = tally.usage or Usage(input=self._prompt_estimate(self._heard.call))
+        seen = tokens_of_length(tally.text_length)
+        if seen > usage.completion:
+            usage = replace(usage, output=usage.output + seen - usage.completion)
+        return usage, True
+
+    def _prompt_estimate(self, call: Call) -> int:
+        try:
+            chat: Chat = self._gateway.dialects[call.dialect].read_chat(call)
+        except BadRequest:  # the provider took it all the same
+            return tokens_of_length(len(call.raw))
+        return sum(tokens_of(part.text) for m in chat.messages for part in m.parts if isinstance(part, Text))
+
+    def _cost(self, usage: Usage | None) -> tuple[Decimal | None, bool]:
+        candidate = self._answer.candidate
+        if usage is None or candidate is None:
+            return None, False
+        price_list = self._gateway.providers[candidate.provider].price_list
+        cost = self._gateway.prices.cost(price_list, candidate.model, usage)
+        return cost, cost is None
+
+    # --- small facts
+
+    def _their_dialect(self) -> Dialect:
+        """Of the provider that answered."""
+        provider = self._gateway.providers[_known(self._answer.candidate).provider]
+        return self._gateway.dialects[provider.dialect]
+
+    def _dropped(self) -> tuple[str, ...]:
+        """What the provider that answered was not told. Attempts are pure, so the last one can be made again."""
+        heard, candidate = self._heard, _known(self._answer.candidate)
+        if candidate != _known(heard.plan).at(1):
+            heard.adapted = adapt(_known(heard.call), candidate, self._gateway.dialects, self._gateway.providers)
+        return _known(heard.adapted).dropped
+
+    def _notes(self) -> Pairs:
+        """What we tell the caller in headers."""
+        dropped = self._answer.dropped
+        return (("x-edge-dropped", _header_list(dropped)),) if dropped else ()
+
+
+# What an error keeps of the provider's headers where we answer in its place.
+_ERROR_HEADERS = frozenset({"request-id", "retry-after", "retry-after-ms", "x-request-id", "x-should-retry"})
+
+# Some clients and proxies refuse a header line over 8 KiB; a list of dropped fields is told up to a quarter of that.
+_LONGEST_LIST = 2048
+
+
+def _header_list(names: tuple[str, ...]) -> str:
+    text = ", ".join(names).encode("ascii", "backslashreplace").decode()
+    return text if len(text) <= _LONGEST_LIST else text[:_LONGEST_LIST].rpartition(", ")[0] + ", ..."
+
+
+def _known(fact: T | None) -> T:
+    """Something that an earlier event has established; that it is missing would be a bug of ours."""
+    if fact is None:
+        raise LookupError("an exchange used what it had not learned yet")
+    return fact
+
+
+def _pass(event: ResponseBody) -> Command:
+    del event
+    return CONTINUE
+
+
+def _int(value: object) -> int:
+    return int(value) if isinstance(value, int | float | str) and str(value).replace(".0", "").isdigit() else 0
+
+
+def _finish_of(reply: WholeReply | None) -> Finish | None:
+    return next((c.finish for c in reply.choices if c.finish is not None), None) if reply is not None else None
+
+
+def _trace_id(traceparent: str | None) -> str | None:
+    """The trace id of a W3C traceparent (version-trace-parent-flags)."""
+    parts = (traceparent or "").split("-")
+    return parts[1] if len(parts) >= 4 and len(parts[1]) == 32 else None

@@ -1,0 +1,100 @@
+"""The legal order of one ext_proc stream.
+
+Everything that decides what may follow what is here, as two tables; a pair that is missing from its table *is* the
+error. It knows nothing of auth, routing or models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum, auto
+from typing import TypeAlias
+
+from ..errors import PeerError
+from .events import (
+    Event,
+    RequestBody,
+    RequestHeaders,
+    RequestTrailers,
+    ResponseBody,
+    ResponseHeaders,
+    ResponseTrailers,
+)
+
+
+class State(Enum):
+    FRESH = auto()
+    """Nothing was heard yet."""
+    BODY_DUE = auto()
+    """Request headers were heard, and a body follows."""
+    SENT = auto()
+    """The request is whole; the upstream (or Envoy itself) answers next."""
+    ANSWERING = auto()
+    """Response headers were heard, and a body follows."""
+    REPLIED = auto()
+    """We answered by ourselves. Envoy closes the stream; what it still says on the way needs no thought."""
+    OVER = auto()
+    """The last message of the response was heard."""
+
+
+Next: TypeAlias = tuple[State, State]
+"""The state after a message, when more of its kind may follow and when it was the last one."""
+
+ROUTER: Mapping[State, Mapping[type[Event], Next]] = {
+    State.FRESH: {
+        RequestHeaders: (State.BODY_DUE, State.SENT),
+        # A filter before us answered, or Envoy did: the response path is all that we see.
+        ResponseHeaders: (State.ANSWERING, State.OVER),
+    },
+    State.BODY_DUE: {
+        # A buffered body comes whole. It is not the last message where trailers follow.
+        RequestBody: (State.SENT, State.SENT),
+        RequestTrailers: (State.SENT, State.SENT),
+        # Envoy's own reply to a body over the limit or a request that stalled.
+        ResponseHeaders: (State.ANSWERING, State.OVER),
+    },
+    State.SENT: {
+        RequestTrailers: (State.SENT, State.SENT),
+        ResponseHeaders: (State.ANSWERING, State.OVER),
+    },
+    State.ANSWERING: {
+        ResponseBody: (State.ANSWERING, State.OVER),
+        ResponseTrailers: (State.OVER, State.OVER),
+    },
+    State.REPLIED: {
+        ResponseHeaders: (State.REPLIED, State.REPLIED),
+        ResponseBody: (State.REPLIED, State.REPLIED),
+        ResponseTrailers: (State.REPLIED, State.REPLIED),
+    },
+    State.OVER: {
+        # Trailers may follow a body whose last chunk said that it was the last.
+        ResponseTrailers: (State.OVER, State.OVER),
+    },
+}
+
+ATTEMPT: Mapping[State, Mapping[type[Event], Next]] = {
+    State.FRESH: {RequestHeaders: (State.SENT, State.SENT)},
+    State.SENT: {},
+}
+
+
+class Order:
+    """Where one stream stands. `heard` moves it on, or raises PeerError and leaves it where it was."""
+
+    __slots__ = ("_table", "state")
+
+    def __init__(self, table: Mapping[State, Mapping[type[Event], Next]]) -> None:
+        self._table = table
+        self.state = State.FRESH
+
+    def heard(self, event: Event) -> None:
+        legal = self._table[self.state]
+        step = legal.get(type(event))
+        if step is None:
+            expected = ", ".join(sorted(kind.__name__ for kind in legal)) or "nothing"
+            raise PeerError(f"{type(event).__name__} in state {self.state.name}; expected {expected}")
+        self.state = step[getattr(event, "end", False)]
+
+    def replied(self) -> None:
+        """We answered by ourselves."""
+        self.state = State.REPLIED

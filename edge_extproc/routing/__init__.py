@@ -1,0 +1,1 @@
+"""Which providers may serve a call, and in what order."""

@@ -1,0 +1,223 @@
+"""Starts the parts of the gateway, watches them, and stops them: what `up` and `serve` have in common.
+
+One process a worker, each on its own Unix socket; Envoy and the rehearsal provider where they are wanted. A worker
+that dies is started again; without Envoy or without the rehearsal provider there is no gateway, so their death ends
+it. Nothing here knows what a request is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import sys
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .errors import StartError
+
+# After a worker's death: at once, then slower, so that one that cannot start does not spin.
+_RESTART_DELAYS = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
+# A worker that lived this long was well; its next death is a first one again.
+_WELL_AFTER = 30.0
+# How many of its last lines a part's death is told with.
+_LAST_LINES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One process. `ready` returns once it serves; it is cancelled if the process dies first."""
+
+    name: str
+    argv: tuple[str, ...]
+    ready: Callable[[], Awaitable[None]]
+    restart: bool = False
+    grace: float = 10.0
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+class Running:
+    """A part that was started."""
+
+    def __init__(self, part: Part, process: asyncio.subprocess.Process, quiet: bool) -> None:
+        self.part = part
+        self.process = process
+        self.last_lines: deque[str] = deque(maxlen=_LAST_LINES)
+        self._pump = asyncio.create_task(self._read(quiet), name=f"log of {part.name}")
+
+    @classmethod
+    async def start(cls, part: Part, *, quiet: bool) -> Running:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *part.argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                env={**os.environ, **part.environment},
+                # Its own session: Ctrl-C reaches us alone, and we stop the parts in order.
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
+            )
+        except OSError as error:
+            raise StartError(f"{part.name} did not start: {error.strerror}: {part.argv[0]}") from error
+        return cls(part, process, quiet)
+
+    async def ready(self, seconds: float) -> None:
+        """Waits until it serves. Raises StartError, with its last words, if it dies or takes too long."""
+        asked = asyncio.ensure_future(self.part.ready())
+        died = asyncio.ensure_future(self.process.wait())
+        try:
+            await asyncio.wait({asked, died}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if died.done():
+                await self._pump
+                raise StartError(f"{self.part.name} died with exit code {died.result()}{self._words()}")
+            if not asked.done():
+                raise StartError(f"{self.part.name} was not ready after {seconds:g} s{self._words()}")
+            asked.result()
+        finally:
+            for waiting in (asked, died):
+                waiting.cancel()
+                with contextlib.suppress(asyncio.CancelledError, Exception):
+                    await waiting
+
+    async def stop(self) -> None:
+        """SIGTERM, and SIGKILL after the part's grace."""
+        if self.process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.terminate()
+            try:
+                await asyncio.wait_for(self.process.wait(), self.part.grace)
+            except TimeoutError:
+                with contextlib.suppress(ProcessLookupError):
+                    self.process.kill()
+                await self.process.wait()
+        await self._pump
+
+    async def _read(self, quiet: bool) -> None:
+        stream = self.process.stdout
+        if stream is None:
+            return
+        while True:
+            try:
+                line = await stream.readline()
+            except ValueError:  # longer than the reader's buffer: passed over
+                continue
+            if not line:
+                return
+            text = line.decode(errors="replace").rstrip()
+            self.last_lines.append(text)
+            if not quiet:
+                sys.stdout.write(text + "\n")
+                sys.stdout.flush()
+
+    def _words(self) -> str:
+        return "".join(f"\n    {line}" for line in list(self.last_lines)[-5:])
+
+
+class Supervisor:
+    """Runs parts until told to stop. `quiet` keeps their output back (their last lines are told if they die)."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._running: dict[str, Running] = {}
+        self._watchers: list[asyncio.Task[None]] = []
+        self._stop = asyncio.Event()
+        self._failure: StartError | None = None
+        self.restarts = 0
+        self.on_death: Callable[[str], None] = _nobody_cares
+
+    def stop_soon(self) -> None:
+        self._stop.set()
+
+    @property
+    def processes(self) -> dict[str, int]:
+        """Name to process id of what runs now."""
+        return {n: r.process.pid for n, r in self._running.items() if r.process.returncode is None}
+
+    async def start(self, parts: Sequence[Part], seconds: float = 30.0) -> None:
+        """Starts all, and waits until all are ready. Raises StartError; whatever was started is stopped by `stop`."""
+        for part in parts:
+            self._running[part.name] = await Running.start(part, quiet=self._quiet)
+        await asyncio.gather(*(self._running[part.name].ready(seconds) for part in parts))
+        self._watchers += [asyncio.create_task(self._watch(part), name=f"watch {part.name}") for part in parts]
+
+    async def wait(self) -> None:
+        """Until `stop_soon`, or until a part that is not restarted dies: then raises StartError."""
+        await self._stop.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    async def stop(self) -> None:
+        """Stops all, last started first."""
+        self._stop.set()
+        for watcher in self._watchers:
+            watcher.cancel()
+        await asyncio.gather(*self._watchers, return_exceptions=True)
+        for running in reversed(list(self._running.values())):
+            await running.stop()
+
+    async def _watch(self, part: Part) -> None:
+        loop = asyncio.get_running_loop()
+        deaths = 0
+        while True:
+            running, born = self._running[part.name], loop.time()
+            code = await running.process.wait()
+            self.on_death(part.name)
+            if not part.restart:
+                self._failure = StartError(f"{part.name} died with exit code {code}{running._words()}")
+                self._stop.set()
+                return
+            deaths = 1 if loop.time() - born > _WELL_AFTER else deaths + 1
+            await asyncio.sleep(_RESTART_DELAYS[min(deaths, len(_RESTART_DELAYS)) - 1])
+            self.restarts += 1
+            self._running[part.name] = await Running.start(part, quiet=self._quiet)
+
+
+def _nobody_cares(name: str) -> None:
+    del name
+
+
+def free_port(address: str) -> int:
+    """A TCP port that is free now."""
+    with socket.socket(_family(address), socket.SOCK_STREAM) as sock:
+        sock.bind((address, 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def check_free(address: str, port: int, setting: str) -> None:
+    """Raises StartError if the port cannot be listened on."""
+    with socket.socket(_family(address), socket.SOCK_STREAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((address, port))
+        except OSError as error:
+            raise StartError(
+                f"cannot listen on {address}:{port}: {error.strerror}; choose another with {setting}"
+            ) from error
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def _die_with_parent() -> None:
+    """Runs in the child: Linux ends it if we are killed, so that nothing stays behind."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+
+
+def python_module(*arguments: str) -> tuple[str, ...]:
+    """The command line that runs this package with the same interpreter."""
+    return (sys.executable, "-m", "edge_extproc", *arguments)
+
+
+def remove_quietly(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()

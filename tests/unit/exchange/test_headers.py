@@ -1,0 +1,87 @@
+"""What passes to a provider and back."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_extproc.exchange.headers import first, outgoing, unwanted
+
+CALLER = (
+    (":method", "POST"),
+    (":path", "/v1/chat/completions"),
+    (":authority", "gateway"),
+    ("authorization", "Bearer caller"),
+    ("x-api-key", "caller"),
+    ("cookie", "session=1"),
+    ("x-forwarded-for", "10.0.0.1"),
+    ("x-edge-role", "admin"),
+    ("openai-organization", "org-caller"),
+    ("accept-encoding", "gzip"),
+    ("user-agent", "openai-python"),
+    ("anthropic-beta", "x"),
+    ("x-stainless-lang", "python"),
+    ("x-request-id", "1"),
+    ("content-length", "3"),
+)
+
+
+def seen(*, same_dialect, credentials=(("authorization", "Bearer provider"),), defaults=()):
+    to_set, removed = outgoing(CALLER, credentials, defaults, "/v1/x", 7, same_dialect=same_dialect)
+    return {**{n: v for n, v in CALLER if n not in removed}, **dict(to_set)}
+
+
+def test_nothing_of_the_callers_identity_reaches_a_provider():
+    assert {
+        ":method": "POST",
+        ":path": "/v1/x",
+        ":authority": "gateway",
+        "authorization": "Bearer provider",
+        "user-agent": "openai-python",
+        "x-request-id": "1",
+        "content-length": "7",
+        "content-type": "application/json",
+    } == seen(same_dialect=False)
+
+
+def test_headers_of_a_dialect_stay_within_it():
+    assert {"anthropic-beta": "x", "x-stainless-lang": "python"}.items() <= seen(same_dialect=True).items()
+
+
+def test_the_callers_key_is_removed_where_the_provider_needs_another_header():
+    result = seen(same_dialect=True, credentials=(("x-api-key", "provider"),))
+
+    assert "provider" == result["x-api-key"]
+    assert "authorization" not in result
+
+
+def test_a_default_yields_to_what_the_caller_said():
+    defaults = (("anthropic-beta", "default"), ("anthropic-version", "2023-06-01"))
+    result = seen(same_dialect=True, defaults=defaults)
+
+    assert ("x", "2023-06-01") == (result["anthropic-beta"], result["anthropic-version"])
+
+
+@given(st.lists(st.tuples(st.text("abcxyz-:", min_size=1), st.text()), max_size=20))
+def test_a_header_either_passes_by_name_or_is_removed(headers):
+    to_set, removed = outgoing(tuple(headers), (), (), "/", 0, same_dialect=False)
+    known = {name for name, _ in to_set}
+
+    for name, _ in headers:
+        passes = name.startswith((":", "x-envoy-")) or name in known
+        assert passes != (name in removed)
+
+
+def test_responses_lose_what_tells_of_the_operators_account():
+    headers = (
+        ("openai-organization", "o"),
+        ("set-cookie", "c"),
+        ("x-edge-exchange", "1"),
+        ("x-ratelimit-remaining-tokens", "5"),
+        ("request-id", "r"),
+    )
+
+    assert ("openai-organization", "set-cookie", "x-edge-exchange") == unwanted(headers)
+
+
+def test_the_first_of_several_values_is_found():
+    assert "a" == first((("x", "a"), ("x", "b")), "x")
+    assert None is first((), "x")

@@ -1,0 +1,59 @@
+import pytest
+
+from edge_extproc.errors import ConfigError
+from edge_extproc.providers.base import ProviderSettings
+from edge_extproc.providers.openai_compatible import HOSTS, row
+from edge_extproc.registry import load, names
+
+
+def build(kind, base_url="https://host.example/v1", key="secret", **options):
+    give = (lambda: key) if key is not None else None
+    return load("providers", kind).build(ProviderSettings("p", base_url, give, options))
+
+
+def test_every_file_of_the_room_is_a_kind():
+    for name in names("providers"):
+        plugin = load("providers", name)
+
+        assert plugin.default_base_url is None or plugin.default_base_url.startswith("https://")
+        assert name == build(name).kind
+
+
+def test_an_unknown_kind_says_what_there_is():
+    with pytest.raises(ConfigError, match="no providers plugin 'nope'; have anthropic"):
+        load("providers", "nope")
+
+
+def test_openai_gets_its_key_as_a_bearer():
+    request = build("openai").request("chat", "/chat/completions", b"{}")
+
+    assert ("/v1/chat/completions", (("authorization", "Bearer secret"),)) == (request.path, request.headers)
+
+
+def test_anthropic_gets_its_key_and_a_version():
+    request = build("anthropic", base_url="https://host.example/v1/").request("chat", "/messages", b"{}")
+
+    assert "/v1/messages" == request.path
+    assert (("x-api-key", "secret"),) == request.headers
+    assert (("anthropic-version", "2023-06-01"),) == request.defaults
+
+
+@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+def test_a_host_without_a_key_gets_none(kind):
+    assert () == build(kind, key=None).request("chat", "/x", b"").headers
+
+
+def test_a_compatible_host_is_a_row():
+    provider = build("openai_compatible", base_url=HOSTS["groq"].base_url, host="groq")
+
+    assert "groq" == provider.price_list
+    assert "/openai/v1/chat/completions" == provider.request("chat", "/chat/completions", b"").path
+
+
+def test_a_host_that_no_price_list_knows_is_unpriced():
+    assert "" == build("openai_compatible").price_list
+
+
+def test_an_unknown_row_says_what_there_is():
+    with pytest.raises(ConfigError, match="'nope'; have cerebras, deepseek"):
+        row("nope")
