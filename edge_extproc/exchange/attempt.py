@@ -22,6 +22,7 @@ from .events import (
     ResponseHeaders,
     ResponseTrailers,
 )
+from .handler import Closing
 from .ports import Gateway
 from .states import ATTEMPT, Order
 
@@ -43,7 +44,7 @@ class AttemptExchange:
             case _:  # pragma: no cover - the union is closed
                 assert_never(event)
 
-    def closed(self, why: str) -> None:
+    def closed(self, why: Closing) -> None:
         """Nothing to settle: the router exchange does."""
 
     def _request_headers(self, event: RequestHeaders) -> Command:

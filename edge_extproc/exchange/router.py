@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from typing import Literal, TypeAlias, TypeVar
+from typing import TypeVar
 
 from ..accounting.estimate import tokens_of, tokens_of_length
 from ..codecs.content_encoding import Inflater, inflate
@@ -44,15 +44,12 @@ from .events import (
     ResponseHeaders,
     ResponseTrailers,
 )
+from .handler import Closing
 from .headers import first
 from .open import OpenExchange
 from .ports import Gateway
 from .relay import CrossRelay, RawRelay, Relay
 from .states import ROUTER, Order, State
-
-Ending: TypeAlias = Literal["done", "cancelled", "error", "stopping"]
-"""How the stream with Envoy ended: by Envoy, by Envoy in mid-message, by a bug of ours, by the worker's stop."""
-
 
 T = TypeVar("T")
 
@@ -378,7 +375,7 @@ class RouterExchange:
 
     # --- 5. the end, whatever it was
 
-    def closed(self, why: Ending) -> None:
+    def closed(self, why: Closing) -> None:
         """Settles. Called once or more; the first call counts."""
         if self._settled:
             return
@@ -426,7 +423,7 @@ class RouterExchange:
             )
         )
 
-    def _outcome(self, why: Ending) -> Outcome:
+    def _outcome(self, why: Closing) -> Outcome:
         answer = self._answer
         if answer.bug or why == "error":
             return "gateway_error"

