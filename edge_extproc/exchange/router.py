@@ -463,8 +463,8 @@ class RouterExchange:
         candidate = self._answer.candidate
         if usage is None or candidate is None:
             return None, False
-        price_list = self._gateway.providers[candidate.provider].price_list
-        cost = self._gateway.prices.cost(price_list, candidate.model, usage)
+        provider = self._gateway.providers[candidate.provider]
+        cost = self._gateway.prices.cost(provider.price_list, candidate.model, usage, host=provider.name)
         return cost, cost is None
 
     # --- small facts

@@ -1,0 +1,75 @@
+"""The admin port: health, readiness and metrics over HTTP. It changes nothing and shows no secret.
+
+It is served by the supervisor, so that it answers whatever state the workers are in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+# Prometheus' text format; a scraper that wants OpenMetrics takes this one too.
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+MetricsSource: TypeAlias = Callable[[], Awaitable[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Each part by name, and whether it serves."""
+
+    parts: Mapping[str, bool]
+
+    @property
+    def ready(self) -> bool:
+        return all(self.parts.values())
+
+
+def build(readiness: Callable[[], Awaitable[Readiness]], metrics: MetricsSource) -> Starlette:
+    async def healthz(request: Request) -> Response:
+        """This process is alive."""
+        del request
+        return JSONResponse({"status": "ok"})
+
+    async def readyz(request: Request) -> Response:
+        """Requests can be served: 503 as long as a part is missing, and which one."""
+        del request
+        found = await readiness()
+        body = {"ready": found.ready, "parts": {n: "serving" if up else "down" for n, up in found.parts.items()}}
+        return JSONResponse(body, status_code=200 if found.ready else 503)
+
+    async def exposition(request: Request) -> Response:
+        del request
+        return Response(await metrics(), headers={"content-type": METRICS_TYPE})
+
+    return Starlette(
+        routes=[
+            Route("/healthz", healthz),
+            Route("/readyz", readyz),
+            Route("/metrics", exposition),
+        ]
+    )
+
+
+class AdminServer(uvicorn.Server):
+    """uvicorn, but signals belong to the supervisor."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def server(app: Starlette, address: str, port: int) -> AdminServer:
+    return AdminServer(
+        uvicorn.Config(
+            app, host=address, port=port, log_config=None, access_log=False, lifespan="off", server_header=False
+        )
+    )

@@ -1,0 +1,72 @@
+"""What a worker tells its supervisor, over the same socket on which it serves Envoy: its metrics, as text.
+
+One method of our own, bytes in and bytes out, so that a worker needs no second server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+from grpc import aio
+from grpc_health.v1 import health_pb2
+
+METRICS = "/edge.v1.Worker/Metrics"
+HEALTH = "/grpc.health.v1.Health"
+
+# A worker that is busy answers late; one that does not answer in this time is left out of a scrape.
+_SCRAPE_SECONDS = 2.0
+
+
+class Introspection(grpc.GenericRpcHandler):
+    """Add it to a worker's generic handlers."""
+
+    def __init__(self, exposition: Callable[[], bytes]) -> None:
+        self._exposition = exposition
+        self._method: Any = grpc.unary_unary_rpc_method_handler(self._metrics)
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        return self._method if handler_call_details.method == METRICS else None
+
+    async def _metrics(self, request: bytes, context: aio.ServicerContext[bytes, bytes]) -> bytes:
+        del request, context
+        return self._exposition()
+
+
+class WorkerClient:
+    """The supervisor's line to one worker. It outlives the worker: gRPC connects again to the next one."""
+
+    def __init__(self, address: str) -> None:
+        # A worker that is starting is asked often; gRPC's own back-off would wait a second and more between tries.
+        options = (("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 500))
+        self._channel = aio.insecure_channel(address, options=options)
+        encode, decode = health_pb2.HealthCheckRequest.SerializeToString, health_pb2.HealthCheckResponse.FromString
+        self._check: Any = self._channel.unary_unary(HEALTH + "/Check", encode, decode)
+        self._watch: Any = self._channel.unary_stream(HEALTH + "/Watch", encode, decode)
+        self._metrics: Any = self._channel.unary_unary(METRICS)
+
+    async def serving(self) -> bool:
+        """Whether it says now that it serves."""
+        try:
+            answer = await self._check(health_pb2.HealthCheckRequest(), timeout=_SCRAPE_SECONDS)
+        except aio.AioRpcError:
+            return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+    async def until_serving(self) -> None:
+        """Waits for as long as it takes to connect, and then for the worker to say so."""
+        async for answer in self._watch(health_pb2.HealthCheckRequest(), wait_for_ready=True):
+            if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                return
+
+    async def metrics(self) -> bytes | None:
+        """Its exposition, or None where it does not answer."""
+        try:
+            answer: bytes = await self._metrics(b"", timeout=_SCRAPE_SECONDS)
+        except aio.AioRpcError:
+            return None
+        return answer
+
+    async def close(self) -> None:
+        await self._channel.close()
