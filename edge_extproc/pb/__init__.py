@@ -1,1 +1,1 @@
-"""Envoy's messages as Python, written by protos/generate.py. Only server/wire.py and server/authz.py name them."""
+"""Envoy's messages as Python, written by protos/generate.py. Only server/wire.py names them."""

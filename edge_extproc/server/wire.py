@@ -1,0 +1,307 @@
+"""Protobuf bytes to events, commands to protobuf bytes: the only file that names a message of Envoy's.
+
+It is pure, and it is the transport's seam: bytes come in, bytes go out, whatever carried them. It knows nothing of
+what an event means or why a command was chosen.
+
+On content-length. Envoy answers 500 itself where a buffered body changes its length and the header does not.
+- Request body: it is always buffered (the configuration says so), so an answer with a body corrects the header here,
+  unless the command sets or removes it.
+- Response body: only the exchange knows how it asked for it. Buffered, it sets or removes the header in the same
+  command; streamed, Envoy has already taken the header away and ignores header changes, so there is nothing to set.
+- Replace: Envoy drops the header whatever the answer says.
+
+A command that Envoy cannot be told in answer to an event (a body in answer to headers, say) is a bug of ours and
+raises ValueError. Bytes that make no sense are Envoy's mistake: PeerError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, assert_never, cast
+
+from google.protobuf.message import DecodeError
+from google.protobuf.struct_pb2 import NULL_VALUE
+
+from ..errors import PeerError
+from ..exchange.commands import CONTINUE, BodyMode, Command, Continue, Pairs, Replace, Reply
+from ..exchange.events import (
+    NOTHING,
+    Attributes,
+    Event,
+    Headers,
+    RequestBody,
+    RequestHeaders,
+    RequestTrailers,
+    ResponseBody,
+    ResponseHeaders,
+    ResponseTrailers,
+)
+from ..pb.core_pb2 import HeaderMap, HeaderValueOption
+from ..pb.ext_proc_filter_pb2 import ProcessingMode
+from ..pb.ext_proc_pb2 import (
+    BodyMutation,
+    CommonResponse,
+    HeaderMutation,
+    ProcessingRequest,
+    ProcessingResponse,
+)
+
+if TYPE_CHECKING:
+    from google.protobuf.struct_pb2 import ListValue, Struct, Value
+
+    from ..pb.type_pb2 import StatusCode
+
+ATTRIBUTES = "envoy.filters.http.ext_proc"
+"""Under which key Envoy sends attributes, whatever the filter is called."""
+
+_EXACT = 2.0**53
+"""A Struct knows only doubles; up to here every integer is one."""
+
+
+# --- what Envoy says
+
+
+def to_event(message: bytes) -> Event:
+    """One serialized ProcessingRequest. Raises PeerError."""
+    try:
+        request = ProcessingRequest.FromString(message)
+    except DecodeError as exc:
+        raise PeerError("this is not a ProcessingRequest") from exc
+    match request.WhichOneof("request"):
+        case "request_headers":
+            headers = request.request_headers
+            return RequestHeaders(
+                _pairs(headers.headers), headers.end_of_stream, _attributes(request), _metadata(request)
+            )
+        case "request_body":
+            body = request.request_body
+            return RequestBody(body.body, body.end_of_stream)
+        case "response_headers":
+            headers = request.response_headers
+            return ResponseHeaders(_pairs(headers.headers), headers.end_of_stream, _attributes(request))
+        case "response_body":
+            body = request.response_body
+            return ResponseBody(body.body, body.end_of_stream)
+        case "request_trailers":
+            return RequestTrailers()
+        case "response_trailers":
+            return ResponseTrailers()
+        case _:
+            raise PeerError("a ProcessingRequest without a phase")
+
+
+def _pairs(found: HeaderMap) -> Headers:
+    return tuple(
+        (header.key, header.raw_value.decode("utf-8", "surrogateescape") or header.value) for header in found.headers
+    )
+
+
+def _attributes(request: ProcessingRequest) -> Attributes:
+    # Asking a protobuf map for a missing key would put it there.
+    if ATTRIBUTES not in request.attributes:
+        return NOTHING
+    return _mapping(request.attributes[ATTRIBUTES])
+
+
+def _metadata(request: ProcessingRequest) -> Mapping[str, Mapping[str, object]]:
+    return {space: _mapping(found) for space, found in request.metadata_context.filter_metadata.items()}
+
+
+def _mapping(found: Struct) -> dict[str, object]:
+    return {key: _plain(value) for key, value in found.fields.items()}
+
+
+def _plain(value: Value) -> object:
+    match value.WhichOneof("kind"):
+        case "string_value":
+            return value.string_value
+        case "number_value":
+            number = value.number_value
+            return int(number) if number.is_integer() and abs(number) <= _EXACT else number
+        case "bool_value":
+            return value.bool_value
+        case "struct_value":
+            return _mapping(value.struct_value)
+        case "list_value":
+            return [_plain(item) for item in value.list_value.values]
+        case _:
+            return None
+
+
+# --- what we answer
+
+
+def _continue(event: type[Event]) -> bytes:
+    response = ProcessingResponse()
+    getattr(response, _PHASE[event]).SetInParent()
+    return response.SerializeToString()
+
+
+# Event and answer have the same name in Envoy's two oneofs.
+_PHASE: dict[type[Event], str] = {
+    RequestHeaders: "request_headers",
+    RequestBody: "request_body",
+    RequestTrailers: "request_trailers",
+    ResponseHeaders: "response_headers",
+    ResponseBody: "response_body",
+    ResponseTrailers: "response_trailers",
+}
+# Most answers are these.
+_CONTINUE: dict[type[Event], bytes] = {event: _continue(event) for event in _PHASE}
+
+_BODY_MODE: dict[BodyMode, ProcessingMode.BodySendMode] = {
+    "none": ProcessingMode.NONE,
+    "streamed": ProcessingMode.STREAMED,
+    "buffered": ProcessingMode.BUFFERED,
+}
+
+
+def to_answer(event: Event, command: Command) -> bytes:
+    """The serialized ProcessingResponse that answers `event`. Raises ValueError where there is none."""
+    if command == CONTINUE:
+        return _CONTINUE[type(event)]
+    response = ProcessingResponse()
+    match command:
+        case Continue():
+            _write_continue(response, event, command)
+        case Replace():
+            _write_replace(response, event, command)
+        case Reply():
+            _write_reply(response, command)
+        case _:
+            assert_never(command)
+    return response.SerializeToString()
+
+
+def _write_continue(response: ProcessingResponse, event: Event, command: Continue) -> None:
+    if command.response_body is not None:
+        if not isinstance(event, ResponseHeaders):
+            raise ValueError(f"response_body={command.response_body!r} in answer to {type(event).__name__}")
+        _override(response.mode_override, command.response_body)
+    if command.metadata:
+        _write_struct(response.dynamic_metadata, command.metadata)
+    match event:
+        case RequestHeaders() | ResponseHeaders():
+            if command.body is not None:
+                raise ValueError(f"a body in answer to {type(event).__name__}; Replace gives one")
+            is_request = isinstance(event, RequestHeaders)
+            common = (response.request_headers if is_request else response.response_headers).response
+        case RequestBody():
+            common = response.request_body.response
+            if command.body is not None and not _names_content_length(command):
+                _set(common.header_mutation, (("content-length", str(len(command.body))),))
+        case ResponseBody():
+            common = response.response_body.response
+        case RequestTrailers() | ResponseTrailers():
+            if command.body is not None or command.reroute:
+                raise ValueError(f"a body or a new route in answer to {type(event).__name__}")
+            is_request = isinstance(event, RequestTrailers)
+            trailers = response.request_trailers if is_request else response.response_trailers
+            trailers.SetInParent()
+            _change(trailers.header_mutation, command.set_headers, command.remove_headers)
+            return
+        case _:
+            assert_never(event)
+    common.SetInParent()
+    if command.set_headers or command.remove_headers:
+        _change(common.header_mutation, command.set_headers, command.remove_headers)
+    if command.body is not None:
+        _write_body(common.body_mutation, command.body)
+    if command.reroute:
+        common.clear_route_cache = True
+
+
+def _write_replace(response: ProcessingResponse, event: Event, command: Replace) -> None:
+    match event:
+        case RequestHeaders():
+            common = response.request_headers.response
+        case ResponseHeaders():
+            common = response.response_headers.response
+        case _:
+            raise ValueError(f"Replace in answer to {type(event).__name__}")
+    common.status = CommonResponse.CONTINUE_AND_REPLACE
+    _change(common.header_mutation, command.set_headers, command.remove_headers)
+    _write_body(common.body_mutation, command.body)
+    if command.metadata:
+        _write_struct(response.dynamic_metadata, command.metadata)
+
+
+def _write_reply(response: ProcessingResponse, command: Reply) -> None:
+    reply = response.immediate_response
+    # An enum of proto3 is open: a status that it does not name (529) travels, and Envoy sends it to the caller.
+    reply.status.code = cast("StatusCode", command.status)
+    _set(reply.headers, command.headers)
+    reply.body = command.body
+    reply.details = command.details
+
+
+def _names_content_length(command: Continue) -> bool:
+    return "content-length" in command.remove_headers or any(
+        name == "content-length" for name, _ in command.set_headers
+    )
+
+
+def _change(mutation: HeaderMutation, set_headers: Pairs, remove_headers: Iterable[str]) -> None:
+    _set(mutation, set_headers)
+    mutation.remove_headers.extend(remove_headers)
+
+
+def _set(mutation: HeaderMutation, pairs: Pairs) -> None:
+    seen: set[str] = set()
+    for name, value in pairs:
+        option = mutation.set_headers.add()
+        option.header.key = name
+        option.header.raw_value = value.encode("utf-8", "surrogateescape")
+        # The first of a name takes the place of what was there; a repeated one (set-cookie) stands beside the first.
+        option.append_action = (
+            HeaderValueOption.APPEND_IF_EXISTS_OR_ADD if name in seen else HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+        )
+        seen.add(name)
+
+
+def _write_body(mutation: BodyMutation, body: bytes) -> None:
+    # An empty `body` is a default value of proto3; what it means is for `clear_body` to say.
+    if body:
+        mutation.body = body
+    else:
+        mutation.clear_body = True
+
+
+def _override(mode: ProcessingMode, response_body: BodyMode) -> None:
+    # An override stands for the whole mode: the rest repeats what the configuration says.
+    mode.request_header_mode = ProcessingMode.SEND
+    mode.response_header_mode = ProcessingMode.SEND
+    mode.request_body_mode = ProcessingMode.BUFFERED
+    mode.response_body_mode = _BODY_MODE[response_body]
+    mode.request_trailer_mode = ProcessingMode.SKIP
+    mode.response_trailer_mode = ProcessingMode.SKIP
+
+
+def _write_struct(into: Struct, found: Mapping[str, object]) -> None:
+    into.SetInParent()
+    for key, value in found.items():
+        _write_value(into.fields[key], value)
+
+
+def _write_value(into: Value, value: object) -> None:
+    match value:
+        case None:
+            into.null_value = NULL_VALUE
+        case bool():
+            into.bool_value = value
+        case int() | float():
+            into.number_value = value
+        case str():
+            into.string_value = value
+        case Mapping():
+            _write_struct(into.struct_value, value)
+        case list() | tuple():
+            _write_list(into.list_value, value)
+        case _:
+            raise ValueError(f"metadata cannot hold a {type(value).__name__}")
+
+
+def _write_list(into: ListValue, values: Iterable[object]) -> None:
+    into.SetInParent()
+    for value in values:
+        _write_value(into.values.add(), value)
