@@ -7,7 +7,6 @@ import math
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import genai_prices
 import msgspec
@@ -26,13 +25,11 @@ from edge_extproc.model.usage import Usage
 
 D = Decimal
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
-# Every bucket; long enough prompts to pass each tier; and the plainest call.
+# The plainest call; every bucket; a prompt long enough for the dearer tiers.
 USAGES = (
     Usage(input=12, output=7),
-    Usage(input=1_001, cache_read=203, cache_write=307, cache_write_1h=409, output=503, reasoning=601),
+    Usage(1_001, 203, 307, 409, 503, 601, 33, 44),
     Usage(input=260_001, cache_read=50_000, output=9),
-    Usage(input=100, output=100, input_audio=33, output_audio=44),
-    Usage(input=1_100_000, reasoning=5),
 )
 # What genai-prices would have us say explicitly, lest it guess.
 _SILENCE = {name: 0 for name, unit in unit_data.items() if unit["dimensions"]["family"] == "tokens"}
@@ -55,12 +52,13 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @functools.cache
 def table(at: datetime = NOW) -> PriceTable:
-    """The same rows as the compiled file's, without a child process."""
-    return PriceTable(read(compile_prices.table()).lists, clock=at.timestamp)
+    return PriceTable(rows().lists, clock=at.timestamp)
 
 
-def read(value: Any) -> prices.Compiled:
-    return msgspec.convert(value, prices.Compiled)
+@functools.cache
+def rows() -> prices.Compiled:
+    """The compiled file's, without a child process."""
+    return msgspec.convert(compile_prices.table(), prices.Compiled)
 
 
 def theirs(usage: Usage) -> genai_prices.Usage:
@@ -150,7 +148,7 @@ def test_any_spelling_of_a_model_is_found_or_not_as_genai_prices_finds_it(
 
 @pytest.mark.parametrize(
     "at",
-    [datetime(2024, 1, 1, tzinfo=UTC), *(datetime(2025, 6, 1, hour, 29, 59, tzinfo=UTC) for hour in (0, 8, 16, 20))],
+    [datetime(2024, 1, 1, tzinfo=UTC), *(datetime(2025, 6, 1, hour, 29, 59, tzinfo=UTC) for hour in (8, 20))],
     ids=str,
 )
 def test_the_price_is_that_of_the_day_and_the_hour(at: datetime) -> None:
@@ -348,7 +346,7 @@ def test_a_compiler_that_fails_stops_the_start_with_its_last_line(tmp_path: Path
 
 
 def test_a_compiler_that_hangs_stops_the_start(tmp_path: Path) -> None:
-    with pytest.raises(StartError, match="took longer than 0.001 s"):
+    with pytest.raises(StartError, match=r"took longer than 0\.001 s"):
         prices._compile(tmp_path / "never", timeout=0.001)
 
 
@@ -362,8 +360,8 @@ def test_regular_expressions_and_times_are_compiled_as_they_are() -> None:
 
 
 def test_no_price_in_the_table_is_rounded() -> None:
-    rows = [price.rates for each in read(compile_prices.table()).lists for m in each.models for price in m.prices]
-    rates = [rate for row in rows for rate in (row.input, row.output, row.cache_read) if rate is not None]
+    listed = [price.rates for each in rows().lists for m in each.models for price in m.prices]
+    rates = [rate for row in listed for rate in (row.input, row.output, row.cache_read) if rate is not None]
 
     assert rates
     assert all(len(rate.base.as_tuple().digits) < 20 for rate in rates)
