@@ -1,0 +1,16 @@
+# The agent: `serve` with your config at /etc/edge/edge.yaml. Envoy runs from its own image (see docker-compose.yml).
+FROM python:3.12-slim AS build
+WORKDIR /src
+COPY pyproject.toml README.md LICENSE ./
+COPY edge_extproc ./edge_extproc
+RUN python -m venv /opt/edge && /opt/edge/bin/pip install --no-cache-dir .
+
+FROM python:3.12-slim
+RUN useradd --system --uid 10001 --home-dir /var/lib/edge --create-home edge
+COPY --from=build /opt/edge /opt/edge
+ENV PATH=/opt/edge/bin:$PATH PYTHONUNBUFFERED=1
+USER edge
+WORKDIR /var/lib/edge
+EXPOSE 10001
+ENTRYPOINT ["edge-extproc"]
+CMD ["serve", "--config", "/etc/edge/edge.yaml"]
