@@ -1,4 +1,4 @@
-"""What reaches the caller of a streamed reply, with a toy dialect: one word a line, `done` ends it, `usage` is usage."""
+"""What reaches the caller of a streamed reply, in a toy dialect: one word a line, and `done` ends it."""
 
 from edge_extproc.codecs.frame import Frame
 from edge_extproc.exchange.relay import CrossRelay, RawRelay
