@@ -1,0 +1,507 @@
+"""The Anthropic side of the rehearsal provider: messages, token counting, models.
+
+Stricter than the documentation only where the service itself is: extra fields, tool uses without their results right
+after them, thinking blocks whose signature is not the one that was given out.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from .format import MODELS, Answer, Asking, Stream, Whole, bearer, check_credential
+from .reading import Fields, Refused
+from .schema import Unanswerable
+from .turn import IMAGE_TOKENS, TOOL_TOKENS, Choice, Finish, Prompt, Tool, Turn, play, words
+
+_COUNT_FIELDS = ["messages", "model", "cache_control", "output_config", "system", "thinking", "tool_choice", "tools"]
+_MESSAGE_FIELDS = [
+    *_COUNT_FIELDS,
+    *[
+        "max_tokens",
+        "container",
+        "inference_geo",
+        "metadata",
+        "service_tier",
+        "stop_sequences",
+        "stream",
+        "temperature",
+        "top_k",
+        "top_p",
+    ],
+]
+
+# Words of thought where the model itself decides how long to think, and at most where it is given a budget.
+_EFFORT = {"low": 5, "medium": 10, "high": 20, "xhigh": 30, "max": 40}
+_MOST_THOUGHT = 20
+
+_FINISH: Mapping[Finish, str] = {
+    "stop": "end_turn",
+    "stop_sequence": "stop_sequence",
+    "length": "max_tokens",
+    "tools": "tool_use",
+}
+
+_KINDS = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+
+_TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_IMAGE_TYPES = ("image/jpeg", "image/png", "image/gif", "image/webp")
+
+_BLOCKS: Mapping[str, tuple[str, ...]] = {
+    "user": ("text", "image", "document", "tool_result"),
+    "assistant": ("text", "thinking", "redacted_thinking", "tool_use"),
+    "system": ("text",),
+    "tool_result": ("text", "image", "document"),
+}
+
+
+class Anthropic:
+    request_id_header = "request-id"
+    request_id_prefix = "req_"
+    broken_event = b'event: content_block_delta\ndata: {"type":"content_block_delta","ind\n\n'
+
+    def check(self, headers: Mapping[str, str]) -> None:
+        check_credential(headers.get("x-api-key") or bearer(headers))
+        if not headers.get("anthropic-version"):
+            raise Refused("anthropic-version: this header is required")
+
+    def write_error(self, refused: Refused, request_id: str, /) -> bytes:
+        return orjson.dumps({**_error(refused), "request_id": request_id})
+
+    def write_error_event(self, refused: Refused, request_id: str, /) -> bytes:
+        return _event({**_error(refused), "request_id": request_id})
+
+    def write_models(self, only: str | None) -> bytes:
+        def card(name: str) -> dict[str, object]:
+            return {
+                "type": "model",
+                "id": name,
+                "display_name": name.replace("-", " ").capitalize(),
+                "created_at": "2026-01-01T00:00:00Z",
+                "lifecycle": "active",
+            }
+
+        if only:
+            return orjson.dumps(card(only))
+        cards = [card(name) for name in MODELS]
+        return orjson.dumps({"data": cards, "has_more": False, "first_id": MODELS[0], "last_id": MODELS[-1]})
+
+
+def _error(refused: Refused) -> dict[str, object]:
+    kind = _KINDS.get(refused.status, "invalid_request_error" if refused.status < 500 else "api_error")
+    return {"type": "error", "error": {"type": kind, "message": refused.message}}
+
+
+def messages(asked: Fields, asking: Asking) -> Answer:
+    """POST /v1/messages"""
+    model = asked.text("model")
+    limit = asked.whole("max_tokens", 1, 10**9)
+    if not asking.script.lenient:
+        asked.only(*_MESSAGE_FIELDS)
+    prompt, cacheable = _read_prompt(asked, limit)
+    thinking = asked.maybe_nested("thinking")
+    wants_stream = asked.flag("stream")
+    try:
+        turn = play(prompt, asking.script.tokens)
+    except Unanswerable as exc:
+        raise Refused(f"output_config or tools: {exc}") from exc
+    hidden = thinking is not None and thinking.maybe_one_of("display", "summarized", "omitted") == "omitted"
+    reply = _Reply(model, prompt, turn, cacheable, hidden, asking)
+    return Stream(tuple(reply.events()), _event({"type": "message_stop"})) if wants_stream else Whole(reply.whole())
+
+
+def count_tokens(asked: Fields, asking: Asking) -> Answer:
+    """POST /v1/messages/count_tokens"""
+    asked.text("model")
+    if not asking.script.lenient:
+        asked.only(*_COUNT_FIELDS)
+    prompt, _ = _read_prompt(asked, None)
+    return Whole(orjson.dumps({"input_tokens": prompt.tokens}))
+
+
+# ------------------------------------------------------------------------------------------------------------- reading
+
+
+def sign(thought: str) -> str:
+    """The signature of a thought; only this one comes back accepted."""
+    digest = hashlib.blake2b(thought.encode(), key=b"rehearsal").digest()
+    return base64.b64encode(digest).decode()
+
+
+@dataclass(slots=True)
+class _Conversation:
+    """What reading the request adds up to, in the order in which a prompt cache sees it: tools, system, messages."""
+
+    tokens: int = 0
+    cacheable: int = 0
+    images: int = 0
+    documents: int = 0
+    asked: str = ""
+    results: list[str] = field(default_factory=list)
+    open_uses: set[str] = field(default_factory=set)
+    count: int = 0
+
+    def mark(self, block: Fields) -> None:
+        """A cache breakpoint: all up to here can be cached."""
+        if (control := block.maybe_nested("cache_control")) is not None:
+            control.only("type", "ttl")
+            control.one_of("type", "ephemeral")
+            control.maybe_one_of("ttl", "5m", "1h")
+            self.cacheable = self.tokens
+
+    def read(self, message: Fields) -> None:
+        message.only("role", "content")
+        role = message.one_of("role", "user", "assistant", "system")
+        if not self.count and role != "user":
+            raise message.refuse("role", "the first message must be the user's")
+        self.count += 1
+        if role != "system":
+            self.asked = ""
+            self.results.clear()
+        waiting, self.open_uses = self.open_uses, set()
+        text = "\n".join(filter(None, self._content(message, role, waiting)))
+        if waiting:
+            raise message.refuse(
+                "content", f"tool_use blocks without a tool_result right after them: {', '.join(sorted(waiting))}"
+            )
+        if role == "user":
+            self.asked = text
+
+    def _content(self, message: Fields, role: str, waiting: set[str]) -> list[str]:
+        if isinstance(message.values.get("content"), str):
+            text = message.text("content")
+            if not text:
+                raise message.refuse("content", "a message must say something")
+            self.tokens += words(text)
+            return [text]
+        if not message.has("content"):
+            raise message.refuse("content", "this field is required")
+        blocks = list(message.each("content"))
+        if not blocks:
+            raise message.refuse("content", "a message must say something")
+        return [self.block(block, _BLOCKS[role], waiting) for block in blocks]
+
+    def block(self, block: Fields, kinds: tuple[str, ...], waiting: set[str]) -> str:
+        """The text of one block, if it is one."""
+        text = ""
+        match block.one_of("type", *kinds):
+            case "text":
+                block.only("type", "text", "cache_control", "citations")
+                text = block.text("text")
+                if not text:
+                    raise block.refuse("text", "a text block must not be empty")
+                self.tokens += words(text)
+            case "image":
+                block.only("type", "source", "cache_control")
+                _check_source(block.nested("source"), _IMAGE_TYPES)
+                self.images += 1
+                self.tokens += IMAGE_TOKENS
+            case "document":
+                block.only("type", "source", "cache_control", "title", "context", "citations")
+                _check_source(block.nested("source"), ("application/pdf", "text/plain"))
+                self.documents += 1
+                self.tokens += IMAGE_TOKENS
+            case "thinking":
+                block.only("type", "thinking", "signature")
+                if block.text("signature") != sign(block.text("thinking")):
+                    raise block.refuse("signature", "not the signature of this thought")
+                self.tokens += words(block.text("thinking"))
+            case "redacted_thinking":
+                block.only("type", "data")
+                block.text("data")
+            case "tool_use":
+                block.only("type", "id", "name", "input", "cache_control", "caller")
+                block.text("name")
+                self.tokens += words(orjson.dumps(block.nested("input").values).decode())
+                self.open_uses.add(block.text("id"))
+            case _:
+                self._read_result(block, waiting)
+        self.mark(block)
+        return text
+
+    def _read_result(self, block: Fields, waiting: set[str]) -> None:
+        block.only("type", "tool_use_id", "content", "is_error", "cache_control")
+        identity = block.text("tool_use_id")
+        if identity not in waiting:
+            raise block.refuse("tool_use_id", f"no tool_use block in the message before is called {identity!r}")
+        waiting.discard(identity)
+        block.flag("is_error")
+        if isinstance(block.values.get("content"), str):
+            text = block.text("content")
+            self.tokens += words(text)
+        else:
+            parts = (self.block(part, _BLOCKS["tool_result"], set()) for part in block.each("content"))
+            text = "\n".join(filter(None, parts))
+        self.results.append(text)
+
+
+def _check_source(source: Fields, media_types: tuple[str, ...]) -> None:
+    match source.one_of("type", "base64", "url", "text", "file"):
+        case "base64":
+            source.only("type", "media_type", "data")
+            source.one_of("media_type", *media_types)
+            try:
+                base64.b64decode(source.text("data"), validate=True)
+            except binascii.Error as exc:
+                raise source.refuse("data", "this is no base64") from exc
+        case "text":
+            source.only("type", "media_type", "data")
+            source.one_of("media_type", "text/plain")
+            source.text("data")
+        case "url":
+            source.only("type", "url")
+            if not source.text("url").startswith(("https://", "http://")):
+                raise source.refuse("url", "an http or https URL is wanted here")
+        case _:
+            source.only("type", "file_id")
+            source.text("file_id")
+
+
+def _read_prompt(asked: Fields, limit: int | None) -> tuple[Prompt, int]:
+    """The prompt, and how many of its tokens can be cached."""
+    if not asked.has("messages"):
+        raise asked.refuse("messages", "this field is required")
+    talk = _Conversation()
+    tools = tuple(_read_tools(asked, talk))
+    before = talk.tokens
+    _read_system(asked, talk)
+    system = talk.tokens - before
+    for message in asked.each("messages"):
+        talk.read(message)
+    if not talk.count:
+        raise asked.refuse("messages", "at least one message is wanted here")
+    if talk.open_uses:
+        uses = ", ".join(sorted(talk.open_uses))
+        raise asked.refuse("messages", f"tool_use blocks without a tool_result right after them: {uses}")
+    talk.mark(asked)
+    choice, parallel, tools_to_use = _read_tool_choice(asked, tools)
+    config = asked.maybe_nested("output_config")
+    thinking = _read_thinking(asked, config, choice, limit)
+    _check_settings(asked, is_thinking=thinking > 0)
+    prompt = Prompt(
+        asked=talk.asked,
+        results=tuple(talk.results),
+        messages=talk.count,
+        images=talk.images,
+        documents=talk.documents,
+        system=system,
+        tokens=talk.tokens,
+        tools=tools_to_use,
+        choice=choice,
+        parallel=parallel,
+        stop=tuple(filter(None, asked.texts("stop_sequences"))),
+        limit=limit,
+        schema=_read_format(config),
+        thinking=thinking,
+    )
+    return prompt, talk.cacheable
+
+
+def _check_settings(asked: Fields, *, is_thinking: bool) -> None:
+    temperature = asked.maybe_number("temperature", 0, 1)
+    if is_thinking and temperature not in (None, 1):
+        raise asked.refuse("temperature", "only 1 is allowed while thinking")
+    asked.maybe_number("top_p", 0, 1)
+    asked.maybe_whole("top_k", 0, 10**9)
+    asked.maybe_one_of("service_tier", "auto", "standard_only")
+    if (metadata := asked.maybe_nested("metadata")) is not None:
+        metadata.only("user_id")
+        metadata.maybe_text("user_id")
+
+
+def _read_system(asked: Fields, talk: _Conversation) -> None:
+    if isinstance(asked.values.get("system"), str):
+        talk.tokens += words(asked.text("system"))
+    else:
+        for block in asked.each("system"):
+            talk.block(block, _BLOCKS["system"], set())
+
+
+def _read_tools(asked: Fields, talk: _Conversation) -> Iterator[Tool]:
+    seen: set[str] = set()
+    for tool in asked.each("tools"):
+        tool.maybe_one_of("type", "custom")
+        name = tool.text("name")
+        if not _TOOL_NAME.fullmatch(name):
+            raise tool.refuse("name", "letters, digits, _ and - only, 128 at most")
+        if name in seen:
+            raise tool.refuse("name", f"two tools are called {name!r}")
+        seen.add(name)
+        schema = tool.nested("input_schema")
+        schema.one_of("type", "object")
+        talk.tokens += TOOL_TOKENS
+        talk.mark(tool)
+        yield Tool(name, schema.values)
+
+
+def _read_tool_choice(asked: Fields, tools: tuple[Tool, ...]) -> tuple[Choice, bool, tuple[Tool, ...]]:
+    """The choice, whether several may be called at once, and the tools among which it may be made."""
+    choice = asked.maybe_nested("tool_choice")
+    if choice is None:
+        return "auto", True, tools
+    if not tools:
+        raise asked.refuse("tool_choice", "only allowed with tools")
+    choice.only("type", "name", "disable_parallel_tool_use")
+    parallel = not choice.flag("disable_parallel_tool_use")
+    match choice.one_of("type", "auto", "any", "tool", "none"):
+        case "any":
+            return "required", parallel, tools
+        case "none":
+            return "none", parallel, tools
+        case "tool":
+            named = choice.text("name")
+            chosen = tuple(tool for tool in tools if tool.name == named)
+            if not chosen:
+                raise choice.refuse("name", f"no tool is called {named!r}")
+            return "required", parallel, chosen
+        case _:
+            return "auto", parallel, tools
+
+
+def _read_thinking(asked: Fields, config: Fields | None, choice: Choice, limit: int | None) -> int:
+    """How many words of thought come first."""
+    effort = config.maybe_one_of("effort", *_EFFORT) if config is not None else None
+    thinking = asked.maybe_nested("thinking")
+    if thinking is None:
+        return 0
+    match thinking.one_of("type", "enabled", "adaptive", "disabled"):
+        case "enabled":
+            thinking.only("type", "budget_tokens", "display")
+            budget = thinking.whole("budget_tokens", 1024, 10**9)
+            if limit is not None and budget >= limit:
+                raise thinking.refuse("budget_tokens", "must be less than max_tokens")
+            if choice == "required":
+                raise asked.refuse("tool_choice", "no tool can be forced while thinking")
+            return _MOST_THOUGHT
+        case "adaptive":
+            thinking.only("type", "display")
+            return _EFFORT[effort or "high"]
+        case _:
+            thinking.only("type")
+            return 0
+
+
+def _read_format(config: Fields | None) -> Mapping[str, object] | None:
+    if config is None:
+        return None
+    config.only("effort", "format")
+    wanted = config.maybe_nested("format")
+    if wanted is None:
+        return None
+    wanted.only("type", "schema")
+    wanted.one_of("type", "json_schema")
+    return wanted.nested("schema").values
+
+
+# ------------------------------------------------------------------------------------------------------------- writing
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    model: str
+    prompt: Prompt
+    turn: Turn
+    cacheable: int
+    hidden: bool
+    asking: Asking
+
+    def _usage(self, said: int) -> dict[str, Any]:
+        """Disjoint numbers: what was read from the cache, what was written to it, and the rest."""
+        read = min(self.asking.script.cached, self.prompt.tokens)
+        written = max(self.cacheable - read, 0)
+        return {
+            "input_tokens": self.prompt.tokens - read - written,
+            "cache_creation_input_tokens": written,
+            "cache_read_input_tokens": read,
+            "cache_creation": {"ephemeral_5m_input_tokens": written, "ephemeral_1h_input_tokens": 0},
+            "output_tokens": said,
+            "service_tier": "standard",
+        }
+
+    def _message(self, content: list[dict[str, Any]], usage: dict[str, Any], stop: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "id": f"msg_{self.asking.identity}",
+            "type": "message",
+            "role": "assistant",
+            "model": self.model,
+            "content": content,
+            **stop,
+            "usage": usage,
+        }
+
+    def _stop(self) -> dict[str, Any]:
+        return {"stop_reason": _FINISH[self.turn.finish], "stop_sequence": self.turn.stopped_by}
+
+    def _thought(self) -> str:
+        return "" if self.hidden else "".join(self.turn.thought)
+
+    def _opened_tools(self) -> Iterator[tuple[dict[str, Any], tuple[str, ...]]]:
+        for number, call in enumerate(self.turn.calls):
+            identity = f"toolu_{self.asking.identity}{number:02x}"
+            yield {"type": "tool_use", "id": identity, "name": call.name, "input": {}}, call.pieces
+
+    def whole(self) -> bytes:
+        content: list[dict[str, Any]] = []
+        if self.turn.thought:
+            content.append({"type": "thinking", "thinking": self._thought(), "signature": sign(self._thought())})
+        if self.turn.said:
+            content.append({"type": "text", "text": "".join(self.turn.said), "citations": None})
+        for opened, pieces in self._opened_tools():
+            content.append({**opened, "input": _arguments("".join(pieces))})
+        return orjson.dumps(self._message(content, self._usage(self.turn.tokens), self._stop()))
+
+    def events(self) -> Iterator[bytes]:
+        message = self._message([], self._usage(1), {"stop_reason": None, "stop_sequence": None})
+        yield _event({"type": "message_start", "message": message})
+        for index, (block, deltas) in enumerate(self._blocks()):
+            yield _event({"type": "content_block_start", "index": index, "content_block": block})
+            if index == 0:
+                yield _event({"type": "ping"})
+            for delta in deltas:
+                yield _event({"type": "content_block_delta", "index": index, "delta": delta})
+            yield _event({"type": "content_block_stop", "index": index})
+        usage = self._usage(self.turn.tokens)
+        del usage["cache_creation"], usage["service_tier"]
+        yield _event({"type": "message_delta", "delta": self._stop(), "usage": usage})
+
+    def _blocks(self) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+        """Each content block as it opens, and its deltas."""
+        if self.turn.thought:
+            pieces = () if self.hidden else self.turn.thought
+            deltas = [{"type": "thinking_delta", "thinking": piece} for piece in pieces]
+            signature = {"type": "signature_delta", "signature": sign(self._thought())}
+            yield {"type": "thinking", "thinking": "", "signature": ""}, [*deltas, signature]
+        if self.turn.said:
+            yield {"type": "text", "text": ""}, [{"type": "text_delta", "text": piece} for piece in self.turn.said]
+        for opened, pieces in self._opened_tools():
+            # The service opens the arguments with an empty piece.
+            yield opened, [{"type": "input_json_delta", "partial_json": piece} for piece in ("", *pieces)]
+
+
+def _arguments(text: str) -> object:
+    """A call that the token limit cut has no arguments that could be shown."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return {}
+
+
+def _event(value: Mapping[str, Any]) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (value["type"].encode(), orjson.dumps(value))

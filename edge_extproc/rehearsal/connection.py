@@ -1,0 +1,238 @@
+"""One TCP connection of the rehearsal server: HTTP/1.1 by h11, and the ways to end a connection badly.
+
+It plays what `stage.py` wrote. It is an asyncio protocol and not a web framework, for a framework does not let go of
+the socket: a reset in the middle of a stream, or a close without the end of the chunked body, is what it is here for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, cast
+
+import h11
+
+from .stage import Performance
+
+# Larger than any request that a provider takes.
+MAX_BODY = 64 << 20
+# What a client may send ahead while an answer is on its way.
+MAX_AHEAD = 64 << 10
+# A reset throws away what the peer has not yet acknowledged; on a live connection that takes microseconds.
+RESET_PATIENCE = 1.0
+
+Outcome = Literal["answered", "broken", "abandoned"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    method: str
+    target: str
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
+    body: bytes = field(repr=False)
+    is_too_large: bool = False
+
+
+class _PeerLeft(Exception):
+    """The client closed the connection before its answer was complete."""
+
+
+class Connection(asyncio.Protocol):
+    """Requests one after the other; each is answered before the next is read."""
+
+    def __init__(
+        self, answer: Callable[[Request], Performance], tally: Counter[Outcome], open_: set[Connection]
+    ) -> None:
+        self._answer = answer
+        self._tally = tally
+        self._open = open_
+        self._http = h11.Connection(h11.SERVER)
+        self._transport: asyncio.Transport
+        self._left = asyncio.Event()
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._head: h11.Request
+        self._body = bytearray()
+        self._size = 0
+        self._task: asyncio.Task[None] | None = None
+        self._ahead = 0
+
+    # ------------------------------------------------------------------------------------------- what the loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # TCP gives no other kind.
+        self._transport = cast(asyncio.Transport, transport)
+        self._open.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._http.receive_data(data)
+        except h11.RemoteProtocolError:
+            self._refuse_to_speak()
+            return
+        if self._task is None:
+            self._read()
+        else:
+            self._ahead += len(data)
+            if self._ahead > MAX_AHEAD:
+                self._transport.pause_reading()
+
+    def eof_received(self) -> None:
+        self._left.set()
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        self._open.discard(self)
+        self._left.set()
+        self._writable.set()
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    async def close(self) -> None:
+        """Ends the connection now, whatever it is doing."""
+        task = self._task
+        self._transport.abort()
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    # ------------------------------------------------------------------------------------------------------ requests
+
+    def _read(self) -> None:
+        try:
+            while self._task is None:
+                match self._http.next_event():
+                    case h11.Request() as head:
+                        self._head = head
+                        self._size = 0
+                    case h11.Data(data=data):
+                        # What is too large is read to its end: to close on a client that still sends loses the answer.
+                        self._size += len(data)
+                        if self._size <= MAX_BODY:
+                            self._body += data
+                    case h11.EndOfMessage():
+                        self._start()
+                    case h11.NEED_DATA:
+                        if self._http.they_are_waiting_for_100_continue:
+                            self._send(h11.InformationalResponse(status_code=100, headers=[]))
+                        return
+                    case _:
+                        self._transport.close()
+                        return
+        except h11.RemoteProtocolError:
+            self._refuse_to_speak()
+
+    def _start(self) -> None:
+        request = Request(
+            self._head.method.decode("ascii"),
+            self._head.target.decode("ascii"),
+            tuple((name.decode("ascii"), value.decode("latin-1")) for name, value in self._head.headers),
+            bytes(self._body),
+            is_too_large=self._size > MAX_BODY,
+        )
+        self._body = bytearray()
+        self._task = asyncio.get_running_loop().create_task(self._serve(request))
+
+    def _refuse_to_speak(self) -> None:
+        """What came is no HTTP."""
+        if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            self._send(h11.Response(status_code=400, headers=[("connection", "close"), ("content-length", "0")]))
+        self._transport.close()
+
+    # ------------------------------------------------------------------------------------------------------- answers
+
+    async def _serve(self, request: Request) -> None:
+        outcome: Outcome = "broken"
+        can_go_on = False
+        try:
+            outcome = await self._play(self._answer(request), has_body=request.method != "HEAD")
+            can_go_on = self._http.our_state is self._http.their_state is h11.DONE
+        except _PeerLeft:
+            outcome = "abandoned"
+        finally:
+            self._tally[outcome] += 1
+            self._task = None
+            if not can_go_on:
+                self._transport.close()
+        if can_go_on:
+            self._http.start_next_cycle()
+            self._ahead = 0
+            self._transport.resume_reading()
+            self._read()
+
+    async def _play(self, performance: Performance, *, has_body: bool) -> Outcome:
+        await self._wait(performance.delay)
+        if performance.refuse:
+            return await self._reset()
+        self._send(h11.Response(status_code=performance.status, headers=list(performance.headers)))
+        if has_body:
+            await self._wait(performance.first)
+            for number, chunk in enumerate(performance.chunks):
+                if number:
+                    # Even without a pace the other connections have their turn.
+                    await asyncio.sleep(0)
+                    await self._wait(performance.pace)
+                self._send(h11.Data(data=chunk))
+                await self._flushed()
+        match performance.ending:
+            case "whole":
+                self._send(h11.EndOfMessage())
+                return "answered"
+            case "drop":
+                return "broken"
+            case "reset":
+                return await self._reset()
+            case "stall":
+                await self._left.wait()
+                raise _PeerLeft
+
+    def _send(self, event: h11.Event) -> None:
+        if data := self._http.send(event):
+            self._transport.write(data)
+
+    async def _wait(self, seconds: float) -> None:
+        if seconds > 0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._left.wait(), seconds)
+        if self._left.is_set():
+            raise _PeerLeft
+
+    async def _flushed(self) -> None:
+        await self._writable.wait()
+        if self._left.is_set():
+            raise _PeerLeft
+
+    async def _reset(self) -> Outcome:
+        """RST instead of FIN, after what was written has arrived."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + RESET_PATIENCE
+        wire = self._transport.get_extra_info("socket")
+        while (self._transport.get_write_buffer_size() or _unacknowledged(wire.fileno())) and loop.time() < deadline:
+            await self._wait(0.0005)
+        wire.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._transport.abort()
+        return "broken"
+
+
+if sys.platform == "win32":
+
+    def _unacknowledged(_fd: int) -> int:
+        return 0
+
+else:
+    import fcntl
+    import termios
+
+    def _unacknowledged(fd: int) -> int:
+        """Bytes that were sent and have not arrived; on a socket, TIOCOUTQ asks for just that."""
+        return int(struct.unpack("i", fcntl.ioctl(fd, termios.TIOCOUTQ, b"\0\0\0\0"))[0])

@@ -1,0 +1,516 @@
+"""The OpenAI side of the rehearsal provider: chat completions, embeddings, models.
+
+Stricter than the documentation only where the service itself is: unknown fields, tool results that answer no call.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import itertools
+import math
+import re
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from .format import MODELS, MODELS_SINCE, Answer, Asking, Stream, Whole, bearer, check_credential
+from .reading import Fields, Refused
+from .schema import Unanswerable
+from .turn import IMAGE_TOKENS, TOOL_TOKENS, Choice, Finish, Prompt, Tool, ToolCall, Turn, play, words
+
+DONE = b"data: [DONE]\n\n"
+
+_CHAT_FIELDS = [
+    "messages",
+    "model",
+    "frequency_penalty",
+    "logit_bias",
+    "logprobs",
+    "max_completion_tokens",
+    "max_tokens",
+    "metadata",
+    "modalities",
+    "n",
+    "parallel_tool_calls",
+    "prediction",
+    "presence_penalty",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "reasoning_effort",
+    "response_format",
+    "safety_identifier",
+    "seed",
+    "service_tier",
+    "stop",
+    "store",
+    "stream",
+    "stream_options",
+    "temperature",
+    "tool_choice",
+    "tools",
+    "top_logprobs",
+    "top_p",
+    "user",
+    "verbosity",
+]
+_EMBEDDING_FIELDS = ("input", "model", "dimensions", "encoding_format", "user")
+
+# Words of hidden thought for each effort.
+_EFFORT = {"none": 0, "minimal": 0, "low": 5, "medium": 10, "high": 20, "xhigh": 30, "max": 40}
+
+_FINISH: Mapping[Finish, str] = {
+    "stop": "stop",
+    "stop_sequence": "stop",
+    "length": "length",
+    "tools": "tool_calls",
+}
+
+_KINDS = {401: "invalid_request_error", 403: "invalid_request_error", 404: "invalid_request_error", 429: "requests"}
+_CODES = {404: "model_not_found", 429: "rate_limit_exceeded"}
+
+_FUNCTION_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+DIMENSIONS = 256
+
+
+class OpenAI:
+    request_id_header = "x-request-id"
+    request_id_prefix = "req_"
+    broken_event = b'data: {"id":"chatcmpl-\n\n'
+
+    def check(self, headers: Mapping[str, str]) -> None:
+        check_credential(bearer(headers))
+
+    def write_error(self, refused: Refused, _request_id: str, /) -> bytes:
+        return orjson.dumps(_error(refused))
+
+    def write_error_event(self, refused: Refused, _request_id: str, /) -> bytes:
+        return _event(_error(refused))
+
+    def write_models(self, only: str | None) -> bytes:
+        def card(name: str) -> dict[str, object]:
+            return {"id": name, "object": "model", "created": MODELS_SINCE, "owned_by": "rehearsal"}
+
+        return orjson.dumps(card(only) if only else {"object": "list", "data": [card(name) for name in MODELS]})
+
+
+def _error(refused: Refused) -> dict[str, object]:
+    kind = _KINDS.get(refused.status, "invalid_request_error" if refused.status < 500 else "server_error")
+    code = refused.code or _CODES.get(refused.status)
+    return {"error": {"message": refused.message, "type": kind, "param": refused.param, "code": code}}
+
+
+# ---------------------------------------------------------------------------------------------------- chat completions
+
+
+def chat(asked: Fields, asking: Asking) -> Answer:
+    """POST /v1/chat/completions"""
+    model = asked.text("model")
+    if not asking.script.lenient:
+        asked.only(*_CHAT_FIELDS)
+    prompt = _read_prompt(asked)
+    choices = asked.maybe_whole("n", 1, 128) or 1
+    wants_stream, wants_usage = _read_stream(asked)
+    try:
+        turn = play(prompt, asking.script.tokens)
+    except Unanswerable as exc:
+        raise Refused(f"response_format or tools: {exc}", code="invalid_json_schema") from exc
+    reply = _Reply(model, prompt, turn, choices, asking)
+    return Stream(tuple(reply.events(wants_usage=wants_usage)), DONE) if wants_stream else Whole(reply.whole())
+
+
+def _read_stream(asked: Fields) -> tuple[bool, bool]:
+    options = asked.maybe_nested("stream_options")
+    if options is None:
+        return asked.flag("stream"), False
+    if not asked.flag("stream"):
+        raise asked.refuse("stream_options", "only a stream has these", "invalid_value")
+    options.only("include_usage", "include_obfuscation")
+    options.flag("include_obfuscation")
+    return True, options.flag("include_usage")
+
+
+@dataclass(slots=True)
+class _Conversation:
+    """What reading the messages adds up to."""
+
+    words: int = 0
+    images: int = 0
+    documents: int = 0
+    system: int = 0
+    asked: str = ""
+    results: list[str] = field(default_factory=list)
+    open_calls: set[str] = field(default_factory=set)
+    count: int = 0
+
+    def read(self, message: Fields) -> None:
+        role = message.one_of("role", "developer", "system", "user", "assistant", "tool", "function")
+        if self.open_calls and role != "tool":
+            raise message.refuse("role", f"tool calls wait for their results: {', '.join(sorted(self.open_calls))}")
+        self.count += 1
+        match role:
+            case "system" | "developer":
+                self.system += words(self._content(message, ("text",)))
+            case "user":
+                self.results.clear()
+                self.asked = self._content(message, ("text", "image_url", "input_audio", "file"))
+            case "assistant":
+                self.asked = ""
+                self.results.clear()
+                self._read_assistant(message)
+            case "tool":
+                self.asked = ""
+                self._read_result(message)
+            case _:
+                raise message.refuse("role", "functions are gone, use tools", "invalid_value")
+
+    def _read_assistant(self, message: Fields) -> None:
+        if message.has("content"):
+            self._content(message, ("text", "refusal"))
+        elif not message.has("tool_calls") and not message.has("refusal"):
+            raise message.refuse("content", "an assistant without tool calls must say something", "invalid_value")
+        if message.maybe_array("tool_calls") == []:
+            raise message.refuse("tool_calls", "an empty array says nothing", "empty_array")
+        for call in message.each("tool_calls"):
+            call.one_of("type", "function")
+            function = call.nested("function")
+            function.text("name")
+            self.words += words(function.text("arguments"))
+            self.open_calls.add(call.text("id"))
+
+    def _read_result(self, message: Fields) -> None:
+        identity = message.text("tool_call_id")
+        if identity not in self.open_calls:
+            raise message.refuse("tool_call_id", f"no tool call before this is called {identity!r}", "invalid_value")
+        self.open_calls.discard(identity)
+        self.results.append(self._content(message, ("text",)))
+
+    def _content(self, message: Fields, kinds: tuple[str, ...]) -> str:
+        if isinstance(message.values.get("content"), str):
+            text = message.text("content")
+        elif message.has("content"):
+            if not message.maybe_array("content"):
+                raise message.refuse("content", "an empty array says nothing", "empty_array")
+            text = "\n".join(filter(None, (self._part(part, kinds) for part in message.each("content"))))
+        else:
+            raise message.refuse("content", "this field is required", "missing_required_parameter")
+        self.words += words(text)
+        return text
+
+    def _part(self, part: Fields, kinds: tuple[str, ...]) -> str:
+        match part.one_of("type", *kinds):
+            case "image_url":
+                image = part.nested("image_url")
+                if not image.text("url").startswith(("https://", "http://", "data:image/")):
+                    raise image.refuse("url", "neither a URL nor a data URL of an image", "invalid_image_url")
+                image.maybe_one_of("detail", "auto", "low", "high")
+                self.images += 1
+            case "input_audio":
+                audio = part.nested("input_audio")
+                audio.text("data")
+                audio.one_of("format", "wav", "mp3")
+                self.documents += 1
+            case "file":
+                file = part.nested("file")
+                if not file.has("file_id"):
+                    file.text("file_data")
+                self.documents += 1
+            case kind:
+                return part.text(kind)
+        return ""
+
+
+def _read_prompt(asked: Fields) -> Prompt:
+    if not asked.has("messages"):
+        raise asked.refuse("messages", "this field is required", "missing_required_parameter")
+    talk = _Conversation()
+    for message in asked.each("messages"):
+        talk.read(message)
+    if not talk.count:
+        raise asked.refuse("messages", "an empty array asks nothing", "empty_array")
+    if talk.open_calls:
+        raise asked.refuse("messages", f"tool calls wait for their results: {', '.join(sorted(talk.open_calls))}")
+    tools = tuple(_read_tools(asked))
+    choice, tools_to_use = _read_tool_choice(asked, tools)
+    if asked.has("parallel_tool_calls") and not tools:
+        raise asked.refuse("parallel_tool_calls", "only allowed with tools", "invalid_value")
+    _check_settings(asked)
+    return Prompt(
+        asked=talk.asked,
+        results=tuple(talk.results),
+        messages=talk.count,
+        images=talk.images,
+        documents=talk.documents,
+        system=talk.system,
+        tokens=talk.words + IMAGE_TOKENS * (talk.images + talk.documents) + TOOL_TOKENS * len(tools),
+        tools=tools_to_use,
+        choice=choice,
+        parallel=asked.flag("parallel_tool_calls", default=True),
+        stop=_read_stop(asked),
+        limit=_read_limit(asked),
+        schema=_read_format(asked),
+        thinking=_EFFORT[asked.maybe_one_of("reasoning_effort", *_EFFORT) or "none"],
+    )
+
+
+def _check_settings(asked: Fields) -> None:
+    asked.maybe_number("temperature", 0, 2)
+    asked.maybe_number("top_p", 0, 1)
+    asked.maybe_number("frequency_penalty", -2, 2)
+    asked.maybe_number("presence_penalty", -2, 2)
+    asked.maybe_whole("seed", -(2**63), 2**63 - 1)
+    asked.maybe_text("user")
+    if asked.flag("logprobs") or asked.has("top_logprobs"):
+        raise asked.refuse("logprobs", "this model has none", "unsupported_parameter")
+    if asked.has("modalities") and asked.texts("modalities") != ("text",):
+        raise asked.refuse("modalities", "this model speaks text alone", "invalid_value")
+
+
+def _read_tools(asked: Fields) -> Iterator[Tool]:
+    for tool in asked.each("tools"):
+        tool.one_of("type", "function")
+        function = tool.nested("function")
+        name = function.text("name")
+        if not _FUNCTION_NAME.fullmatch(name):
+            raise function.refuse("name", "letters, digits, _ and - only, 64 at most", "invalid_value")
+        parameters = function.maybe_nested("parameters")
+        schema = {"type": "object", **(parameters.values if parameters else {})}
+        if schema["type"] != "object":
+            raise function.refuse("parameters", "a tool takes an object", "invalid_function_parameters")
+        yield Tool(name, schema)
+
+
+def _read_tool_choice(asked: Fields, tools: tuple[Tool, ...]) -> tuple[Choice, tuple[Tool, ...]]:
+    """The choice, and the tools among which it may be made."""
+    if not asked.has("tool_choice"):
+        return "auto", tools
+    if not tools:
+        raise asked.refuse("tool_choice", "only allowed with tools", "invalid_value")
+    if isinstance(asked.values["tool_choice"], str):
+        match asked.one_of("tool_choice", "auto", "none", "required"):
+            case "required":
+                return "required", tools
+            case "none":
+                return "none", tools
+            case _:
+                return "auto", tools
+    choice = asked.nested("tool_choice")
+    choice.one_of("type", "function")
+    named = choice.nested("function").text("name")
+    chosen = tuple(tool for tool in tools if tool.name == named)
+    if not chosen:
+        raise choice.refuse("function.name", f"no tool is called {named!r}", "invalid_value")
+    return "required", chosen
+
+
+def _read_stop(asked: Fields) -> tuple[str, ...]:
+    if isinstance(asked.values.get("stop"), str):
+        return tuple(filter(None, (asked.text("stop"),)))
+    stop = asked.texts("stop")
+    if len(stop) > 4:
+        raise asked.refuse("stop", "four sequences at most", "array_above_max_length")
+    return tuple(filter(None, stop))
+
+
+def _read_limit(asked: Fields) -> int | None:
+    if asked.has("max_tokens") and asked.has("max_completion_tokens"):
+        raise asked.refuse("max_tokens", "not together with max_completion_tokens", "invalid_parameter_combination")
+    old, new = asked.maybe_whole("max_tokens", 1, 10**9), asked.maybe_whole("max_completion_tokens", 1, 10**9)
+    return new if old is None else old
+
+
+def _read_format(asked: Fields) -> Mapping[str, object] | None:
+    wanted = asked.maybe_nested("response_format")
+    if wanted is None:
+        return None
+    match wanted.one_of("type", "text", "json_object", "json_schema"):
+        case "json_schema":
+            schema = wanted.nested("json_schema")
+            schema.text("name")
+            return schema.nested("schema").values
+        case "json_object":
+            # The service refuses this mode unless the messages speak of JSON, to keep models from endless white space.
+            if b"json" not in orjson.dumps(asked.values["messages"]).lower():
+                raise asked.refuse("messages", "the word json must stand in a message for this response_format")
+            return {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}
+        case _:
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    model: str
+    prompt: Prompt
+    turn: Turn
+    choices: int
+    asking: Asking
+
+    def _frame(self, kind: str, choices: list[dict[str, Any]], **more: object) -> dict[str, Any]:
+        return {
+            "id": f"chatcmpl-{self.asking.identity}",
+            "object": kind,
+            "created": self.asking.now,
+            "model": self.model,
+            "choices": choices,
+            "service_tier": "default",
+            "system_fingerprint": "fp_rehearsal",
+            **more,
+        }
+
+    def _usage(self) -> dict[str, Any]:
+        asked, said = self.prompt.tokens, self.turn.tokens * self.choices
+        return {
+            "prompt_tokens": asked,
+            "completion_tokens": said,
+            "total_tokens": asked + said,
+            "prompt_tokens_details": {"cached_tokens": min(self.asking.script.cached, asked), "audio_tokens": 0},
+            "completion_tokens_details": {
+                "reasoning_tokens": len(self.turn.thought) * self.choices,
+                "audio_tokens": 0,
+                "accepted_prediction_tokens": 0,
+                "rejected_prediction_tokens": 0,
+            },
+        }
+
+    def _call_id(self, choice: int, number: int) -> str:
+        return f"call_{self.asking.identity}{choice:02x}{number:02x}"
+
+    def whole(self) -> bytes:
+        choices = [
+            {
+                "index": index,
+                "message": self._message(index),
+                "logprobs": None,
+                "finish_reason": _FINISH[self.turn.finish],
+            }
+            for index in range(self.choices)
+        ]
+        return orjson.dumps(self._frame("chat.completion", choices, usage=self._usage()))
+
+    def _message(self, choice: int) -> dict[str, Any]:
+        calls = [
+            {
+                "id": self._call_id(choice, number),
+                "type": "function",
+                "function": {"name": call.name, "arguments": "".join(call.pieces)},
+            }
+            for number, call in enumerate(self.turn.calls)
+        ]
+        said = "".join(self.turn.said)
+        message: dict[str, Any] = {
+            "role": "assistant",
+            "content": said or (None if calls else ""),
+            "refusal": None,
+            "annotations": [],
+        }
+        return message | ({"tool_calls": calls} if calls else {})
+
+    def events(self, *, wants_usage: bool) -> Iterator[bytes]:
+        # With usage asked for, every chunk has the field, and only the last one has a value.
+        more: dict[str, object] = {"usage": None} if wants_usage else {}
+        one_by_one = itertools.zip_longest(*(self._choice_deltas(index) for index in range(self.choices)))
+        for choice in filter(None, itertools.chain.from_iterable(one_by_one)):
+            yield _event(self._frame("chat.completion.chunk", [choice], **more))
+        if wants_usage:
+            yield _event(self._frame("chat.completion.chunk", [], usage=self._usage()))
+
+    def _choice_deltas(self, index: int) -> Iterator[dict[str, Any]]:
+        for delta in self._deltas(index):
+            yield {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
+        yield {"index": index, "delta": {}, "logprobs": None, "finish_reason": _FINISH[self.turn.finish]}
+
+    def _deltas(self, choice: int) -> Iterator[dict[str, Any]]:
+        opening: dict[str, Any] = {"role": "assistant", "content": "", "refusal": None}
+        if not self.turn.said and self.turn.calls:
+            # A message that is nothing but calls opens with the first of them.
+            first, *others = self.turn.calls
+            opening |= {"content": None, "tool_calls": [self._opened(choice, 0, first)]}
+            yield opening
+            yield from _arguments(0, first)
+        else:
+            others = list(self.turn.calls)
+            yield opening
+            yield from ({"content": piece} for piece in self.turn.said)
+        for number, call in enumerate(others, len(self.turn.calls) - len(others)):
+            yield {"tool_calls": [self._opened(choice, number, call)]}
+            yield from _arguments(number, call)
+
+    def _opened(self, choice: int, number: int, call: ToolCall) -> dict[str, Any]:
+        function = {"name": call.name, "arguments": ""}
+        return {"index": number, "id": self._call_id(choice, number), "type": "function", "function": function}
+
+
+def _arguments(number: int, call: ToolCall) -> Iterator[dict[str, Any]]:
+    for piece in call.pieces:
+        yield {"tool_calls": [{"index": number, "function": {"arguments": piece}}]}
+
+
+def _event(value: object) -> bytes:
+    return b"data: %b\n\n" % orjson.dumps(value)
+
+
+# ---------------------------------------------------------------------------------------------------------- embeddings
+
+
+def embeddings(asked: Fields, asking: Asking) -> Answer:
+    """POST /v1/embeddings"""
+    model = asked.text("model")
+    if not asking.script.lenient:
+        asked.only(*_EMBEDDING_FIELDS)
+    dimensions = asked.maybe_whole("dimensions", 1, 4096) or DIMENSIONS
+    as_base64 = asked.maybe_one_of("encoding_format", "float", "base64") == "base64"
+    inputs = _read_input(asked)
+    vectors = (vector(tokens, dimensions) for tokens in inputs)
+    data = [
+        {"object": "embedding", "index": index, "embedding": _packed(values) if as_base64 else values}
+        for index, values in enumerate(vectors)
+    ]
+    count = sum(map(len, inputs))
+    usage = {"prompt_tokens": count, "total_tokens": count}
+    return Whole(orjson.dumps({"object": "list", "data": data, "model": model, "usage": usage}))
+
+
+def _read_input(asked: Fields) -> list[list[str]]:
+    """Each input as its words; token numbers count as words."""
+    match asked.values.get("input"):
+        case None:
+            raise asked.refuse("input", "this field is required", "missing_required_parameter")
+        case str(text):
+            inputs = [text.split()]
+        case [int(), *_] as tokens:
+            inputs = [[str(token) for token in tokens]]
+        case [_, *_] as items if len(items) <= 2048:
+            inputs = [_read_item(asked, item) for item in items]
+        case _:
+            raise asked.refuse("input", "a string or an array of 1 to 2048 inputs is wanted here", "invalid_type")
+    if not all(inputs):
+        raise asked.refuse("input", "an empty input has no embedding", "invalid_value")
+    return inputs
+
+
+def _read_item(asked: Fields, item: object) -> list[str]:
+    match item:
+        case str(text):
+            return text.split()
+        case list(tokens):
+            return [str(token) for token in tokens]
+        case _:
+            raise asked.refuse("input", "strings or arrays of tokens are wanted here", "invalid_type")
+
+
+def vector(tokens: Iterable[str], dimensions: int) -> list[float]:
+    """A vector of length one: each word pushes in its own direction, so texts that share words lie near each other."""
+    values = [0.0] * dimensions
+    for token in tokens:
+        digest = hashlib.blake2b(token.lower().encode(), digest_size=32).digest()
+        for at, sign in zip(*[iter(struct.unpack("<16H", digest))] * 2, strict=True):
+            values[at % dimensions] += 1.0 if sign & 1 else -1.0
+    length = math.sqrt(sum(value * value for value in values)) or 1.0
+    return [value / length for value in values]
+
+
+def _packed(values: list[float]) -> str:
+    return base64.b64encode(struct.pack(f"<{len(values)}f", *values)).decode()

@@ -1,0 +1,139 @@
+"""From an answer and a script to what goes over the wire: which bytes, when, and how the connection ends.
+
+Pure: `connection.py` does what is written here, and nothing else.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, assert_never
+
+from .format import EVENT_STREAM, JSON, Answer, Format, Stream, Whole
+from .reading import Refused
+from .script import Script
+
+Ending = Literal["whole", "drop", "reset", "stall"]
+
+# Where a plain body is cut when it matters.
+PIECE = 32
+
+_HTML = b"<!doctype html>\n<html><head><title>Bad gateway</title></head><body>The rehearsal is closed.</body></html>\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Performance:
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    chunks: tuple[bytes, ...]
+    length: int | None = None
+    """The length that the headers announce; None for a stream."""
+    ending: Ending = "whole"
+    delay: float = 0.0
+    first: float = 0.0
+    pace: float = 0.0
+    refuse: bool = False
+
+
+def stage(
+    answer: Answer,
+    script: Script,
+    spoken: Format,
+    request_id: str,
+    *,
+    status: int = 200,
+    headers: Iterable[tuple[str, str]] = (),
+) -> Performance:
+    """The answer as the script wants it."""
+    if script.body == "html":
+        answer, content_type = Whole(_HTML), "text/html; charset=utf-8"
+    else:
+        content_type = EVENT_STREAM if isinstance(answer, Stream) else JSON
+    match answer:
+        case Stream():
+            chunks, ending = _stream(answer, script, spoken, request_id)
+            length = None
+        case Whole():
+            chunks, ending, length = _body(answer, script, spoken, request_id)
+        case _:
+            assert_never(answer)
+    if script.split is not None:
+        chunks = _cut(b"".join(chunks), script.split)
+    sent = [
+        ("content-type", script.content_type or content_type),
+        (spoken.request_id_header, request_id),
+        *headers,
+        *([("content-encoding", "gzip")] if script.body == "gzip" else ()),
+        *([("content-length", str(length))] if length is not None else [("cache-control", "no-cache")]),
+    ]
+    timing = (script.delay, script.first, script.pace)
+    return Performance(status, tuple(sent), tuple(chunks), length, ending, *timing, script.refuse)
+
+
+def _fault(script: Script) -> tuple[int, Ending] | None:
+    """After how many chunks the answer breaks off, and how the connection ends then."""
+    told: tuple[tuple[int | None, Ending], ...] = (
+        (script.cut, "reset"),
+        (script.drop, "drop"),
+        (script.stall, "stall"),
+        (script.end, "whole"),
+    )
+    return next(((count, ending) for count, ending in told if count is not None), None)
+
+
+def _told_to_fail() -> Refused:
+    return Refused("the rehearsal fails here, as it was told", status=529)
+
+
+def _stream(answer: Stream, script: Script, spoken: Format, request_id: str) -> tuple[list[bytes], Ending]:
+    if script.body == "empty":
+        return [], "whole"
+    events, terminator = list(answer.events), [answer.terminator]
+    ending: Ending = "whole"
+    if script.malformed is not None:
+        events.insert(script.malformed, spoken.broken_event)
+    if script.error is not None:
+        events, terminator = [*events[: script.error], spoken.write_error_event(_told_to_fail(), request_id)], []
+    if (fault := _fault(script)) is not None:
+        count, ending = fault
+        events, terminator = events[:count], []
+    chunks = [*events, *terminator]
+    return (_gzipped(chunks) if script.body == "gzip" else chunks), ending
+
+
+def _body(answer: Whole, script: Script, spoken: Format, request_id: str) -> tuple[list[bytes], Ending, int]:
+    body = answer.body if script.error is None else spoken.write_error(_told_to_fail(), request_id)
+    match script.body:
+        case "empty":
+            body = b""
+        case "gzip":
+            body = zlib.compress(body, wbits=31)
+        case "json" | "html":
+            pass
+        case _:
+            assert_never(script.body)
+    if not script.is_paced:
+        return [body], "whole", len(body)
+    pieces = _cut(body, PIECE)
+    most = max(len(pieces) - 1, 0)
+    if script.malformed is not None:
+        pieces = pieces[: min(script.malformed, most)]
+        return pieces, "whole", sum(map(len, pieces))
+    fault = _fault(script)
+    if fault is None:
+        return pieces, "whole", len(body)
+    count, ending = fault
+    pieces = pieces[: min(count, most)]
+    return pieces, ending, sum(map(len, pieces)) if ending == "whole" else len(body)
+
+
+def _cut(data: bytes, size: int) -> list[bytes]:
+    return [data[at : at + size] for at in range(0, len(data), size)]
+
+
+def _gzipped(chunks: list[bytes]) -> list[bytes]:
+    """Each chunk can be read as soon as it arrives."""
+    squeeze = zlib.compressobj(wbits=31)
+    flushed = [squeeze.compress(chunk) + squeeze.flush(zlib.Z_SYNC_FLUSH) for chunk in chunks]
+    return [*flushed, squeeze.flush()]
