@@ -1,0 +1,87 @@
+"""Change single values of a JSON object and leave every other byte as it came.
+
+Providers' prompt caches, number spellings and unknown fields depend on the caller's own bytes, so a body is never
+decoded and encoded again only because a name in it changes. This room knows JSON, and no field of any API.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TypeAlias
+
+import msgspec
+
+Change: TypeAlias = "bytes | Mapping[str, Change]"
+"""A value's new JSON text, or changes inside the object that is the value (made if it is absent or null)."""
+
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_SPACE = rb"[ \t\n\r]*+"
+_KEY = _SPACE + rb'"(?:[^"\\]++|\\.)*+"' + _SPACE + rb":" + _SPACE
+_FIRST = re.compile(_SPACE + rb"\{" + _KEY, re.DOTALL)
+_NEXT = re.compile(_SPACE + rb"," + _KEY, re.DOTALL)
+_LAST = re.compile(_SPACE + rb"\}")
+
+
+def splice(body: bytes, changes: Mapping[str, Change]) -> bytes:
+    """`body` with the named values replaced where they stand, or inserted after the last member, in the given order.
+
+    Raises ValueError where the body is no JSON object, or where a key stands in it twice: parsers disagree on which of
+    the two wins, so what we checked might not be what the provider reads.
+    """
+    spans, end = _spans(body)
+    edits: list[tuple[int, int, bytes]] = []
+    absent: list[bytes] = []
+    for key, change in changes.items():
+        span = spans.get(key)
+        if span is None:
+            absent.append(msgspec.json.encode(key) + b":" + _changed(b"null", change))
+        else:
+            edits.append((*span, _changed(body[slice(*span)] if isinstance(change, Mapping) else b"", change)))
+    edits.sort()
+    if absent:
+        edits.append((end, end, (b"," if spans else b"") + b",".join(absent)))
+    pieces: list[bytes | memoryview] = []
+    view, at = memoryview(body), 0
+    for start, stop, text in edits:
+        pieces += (view[at:start], text)
+        at = stop
+    pieces.append(view[at:])
+    return b"".join(pieces)
+
+
+def _changed(value: bytes, change: Change) -> bytes:
+    if isinstance(change, bytes):
+        return change
+    return splice(b"{}" if value == b"null" else value, change)
+
+
+def _spans(body: bytes) -> tuple[dict[str, tuple[int, int]], int]:
+    """Where each top-level value starts and stops, and where a further member would go.
+
+    msgspec checks the JSON and cuts out the values at C speed; walking past each in turn finds where it stands. No
+    JSON value is the beginning of another one but for numbers, whose rest is no comma: so a value that stands where
+    it should is the whole one, and a member that msgspec folded into an earlier one of its name shows as a mismatch.
+    """
+    try:
+        members = _MEMBERS.decode(body)
+    except RecursionError as error:
+        raise ValueError("the JSON is nested too deeply") from error
+    if not members:
+        return {}, body.index(b"{") + 1
+    spans: dict[str, tuple[int, int]] = {}
+    pattern, at = _FIRST, 0
+    for key, value in members.items():
+        match = pattern.match(body, at)
+        if match is None or not body.startswith(value, start := match.end()):
+            raise _twice()
+        at = start + memoryview(value).nbytes
+        spans[key] = (start, at)
+        pattern = _NEXT
+    if _LAST.match(body, at) is None:
+        raise _twice()
+    return spans, at
+
+
+def _twice() -> ValueError:
+    return ValueError("a key stands twice in one JSON object; each may stand once")
