@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from ..model.call import Operation
-from .base import ProviderSettings, UpstreamRequest, base_path
+from .base import Host, ProviderSettings, UpstreamRequest, base_path
 
 # The only version that Anthropic's API reference lists for the Messages format.
 API_VERSION = "2023-06-01"
@@ -33,6 +35,7 @@ class Anthropic:
 class AnthropicKind:
     default_base_url = "https://api.anthropic.com/v1"
     needs_key = True
+    hosts: Mapping[str, Host] = MappingProxyType({})
 
     def build(self, settings: ProviderSettings) -> Anthropic:
         return Anthropic(settings)

@@ -63,12 +63,23 @@ class Provider(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Host:
+    """One of many hosts of a kind: a row of data."""
+
+    base_url: str
+    price_list: str
+    needs_key: bool = True
+
+
 class Kind(Protocol):
     """What a file of this room exports as PLUGIN."""
 
     default_base_url: str | None
     """None where config must give one."""
     needs_key: bool
+    hosts: Mapping[str, Host]
+    """The hosts that config may name instead of an address; empty for a kind that is one host."""
 
     def build(self, settings: ProviderSettings) -> Provider: ...
 

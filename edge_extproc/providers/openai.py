@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from ..model.call import Operation
-from .base import ProviderSettings, UpstreamRequest, base_path
+from .base import Host, ProviderSettings, UpstreamRequest, base_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,7 @@ class OpenAI:
 class OpenAIKind:
     default_base_url = "https://api.openai.com/v1"
     needs_key = True
+    hosts: Mapping[str, Host] = MappingProxyType({})
 
     def build(self, settings: ProviderSettings) -> OpenAI:
         return OpenAI(settings)

@@ -5,19 +5,12 @@ To add one, add a row: its name, its base URL, and the name under which genai-pr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from ..errors import ConfigError
-from .base import ProviderSettings
+from .base import Host, ProviderSettings
 from .openai import OpenAI
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    base_url: str
-    price_list: str
-    needs_key: bool = True
-
 
 # Addresses as each host's own documentation gives them for the OpenAI SDK.
 HOSTS: dict[str, Host] = {
@@ -39,6 +32,7 @@ HOSTS: dict[str, Host] = {
 class OpenAICompatibleKind:
     default_base_url = None
     needs_key = False
+    hosts: Mapping[str, Host] = MappingProxyType(HOSTS)
 
     def build(self, settings: ProviderSettings) -> OpenAI:
         """`options["host"]` names a row; without it the host is unknown to the price table, hence unpriced."""

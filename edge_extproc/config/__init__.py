@@ -1,0 +1,1 @@
+"""One YAML file to one frozen snapshot, and from the snapshot to Envoy's configuration."""

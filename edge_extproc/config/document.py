@@ -1,0 +1,209 @@
+"""YAML text to plain values that remember where they stood.
+
+The dialect is YAML without its surprises: only true and false are booleans (no on, yes, y), only decimal numbers are
+numbers (no 0777, no 1:30, no 0x1f), a duplicate key is an error, and tags and merge keys are refused. `${NAME}` and
+`${NAME:-default}` in a value are taken from the environment and always give text; `$$` is one dollar sign.
+
+What the keys mean is none of this file's business.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import yaml
+
+Path: TypeAlias = tuple[str | int, ...]
+
+# libyaml is ten times faster; a PyYAML that was built without it still works.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+_YAML = "tag:yaml.org,2002:"
+# What the implicit rules of YAML 1.1 may have said of a plain scalar; what it is, we decide.
+_IMPLICIT = frozenset(_YAML + t for t in ("null", "bool", "int", "float", "timestamp", "value", "merge", "str"))
+_INT = re.compile(r"-?(?:0|[1-9][0-9]*)")
+_FLOAT = re.compile(r"-?(?:0|[1-9][0-9]*)\.[0-9]+(?:[eE][-+]?[0-9]+)?")
+_WORDS: dict[str, object] = {"": None, "~": None, "null": None, "true": True, "false": False}
+
+# Ten thousand keys of callers and some models; a few lines of aliases of aliases would be millions.
+MAX_VALUES = 200_000
+_TOO_DEEP = "the values are nested too deeply; the README shows the shape of a configuration"
+
+_DOLLAR = re.compile(
+    r"\$(?:(?P<escaped>\$)|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|(?P<broken>\{))"
+)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """Counted from 1."""
+
+    line: int
+    column: int
+
+
+FIRST = Place(1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One line of what a user is told."""
+
+    place: Place
+    path: Path
+    text: str
+    """What is wrong; what would be right."""
+
+
+class Unreadable(Exception):
+    """The text is no configuration at all, whatever its keys mean."""
+
+    def __init__(self, mistakes: list[Mistake]) -> None:
+        super().__init__(f"{len(mistakes)} mistakes")
+        self.mistakes = mistakes
+
+
+@dataclass(slots=True)
+class Document:
+    values: Any = None
+    """dict, list, str, int, float, bool and None."""
+    places: dict[Path, Place] = field(default_factory=dict)
+    """Where each value begins."""
+    keys: dict[Path, Place] = field(default_factory=dict)
+    """Where the key of each value of a mapping stands."""
+    written: dict[Path, str] = field(default_factory=dict)
+    """Each scalar as it was written: before the environment came in."""
+
+    def place(self, path: Path, *, key: bool = False) -> Place:
+        """Where this is, or else the nearest thing around it."""
+        if key and path in self.keys:
+            return self.keys[path]
+        while path and path not in self.places:
+            path = path[:-1]
+        return self.places.get(path, FIRST)
+
+
+def read(text: str, environ: Mapping[str, str]) -> Document:
+    """Raises Unreadable, with all mistakes that can be found at once."""
+    try:
+        root = yaml.compose(text, Loader=_LOADER)
+    except yaml.MarkedYAMLError as exc:
+        mark = exc.problem_mark or exc.context_mark
+        place = _place(mark) if mark is not None else FIRST
+        lines = text.split("\n")[: place.line]
+        hint = "; inside { } or [ ], put ${NAME} in quotes" if "${" in lines[-1] else ""
+        raise Unreadable([Mistake(place, (), f"this is no YAML: {exc.problem or exc.context}{hint}")]) from exc
+    except yaml.reader.ReaderError as exc:
+        line = text.encode()[: exc.position].count(b"\n") + 1
+        raise Unreadable([Mistake(Place(line, 1), (), "this is no YAML: a control character; remove it")]) from exc
+    except RecursionError as exc:
+        raise Unreadable([Mistake(FIRST, (), _TOO_DEEP)]) from exc
+    if root is None:
+        raise Unreadable([Mistake(FIRST, (), "the configuration is empty; see the README for one to start from")])
+    reading = _Reading(environ)
+    try:
+        reading.document.values = reading.value(root, ())
+    except RecursionError as exc:
+        raise Unreadable([Mistake(FIRST, (), _TOO_DEEP)]) from exc
+    if reading.mistakes:
+        raise Unreadable(reading.mistakes)
+    return reading.document
+
+
+class _Reading:
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.document = Document()
+        self.mistakes: list[Mistake] = []
+        self._environ = environ
+        self._around: list[yaml.Node] = []
+
+    def value(self, node: yaml.Node, path: Path) -> Any:
+        self.document.places[path] = _place(node.start_mark)
+        if len(self.document.places) > MAX_VALUES:
+            self._mistake(node, path, f"more than {MAX_VALUES} values, aliases counted each time; make it smaller")
+            raise Unreadable(self.mistakes)
+        if any(node is outer for outer in self._around):
+            self._mistake(node, path, "this alias contains itself; write the value out")
+            return None
+        match node:
+            case yaml.MappingNode(tag=tag) if tag == _YAML + "map":
+                self._around.append(node)
+                found: Any = self._mapping(node, path)
+                self._around.pop()
+            case yaml.SequenceNode(tag=tag) if tag == _YAML + "seq":
+                self._around.append(node)
+                found = [self.value(item, (*path, n)) for n, item in enumerate(node.value)]
+                self._around.pop()
+            case yaml.ScalarNode(tag=tag) if tag in _IMPLICIT:
+                found = self._scalar(node, path)
+            case _:
+                found = None
+                self._mistake(node, path, f"the tag {node.tag!r} is not supported; remove it")
+        return found
+
+    def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                self._mistake(key_node, path, "a key must be text; write a name")
+                continue
+            key = key_node.value
+            here = (*path, key)
+            if key in found:
+                first = self.document.keys[here].line
+                self._mistake(key_node, here, f"this key was already given on line {first}; leave one of them out")
+                continue
+            if key == "<<" and not key_node.style:
+                self._mistake(key_node, here, "merge keys are not supported; write the keys out")
+                continue
+            self.document.keys[here] = _place(key_node.start_mark)
+            found[key] = self.value(value_node, here)
+        return found
+
+    def _scalar(self, node: yaml.ScalarNode, path: Path) -> object:
+        text: str = node.value
+        self.document.written[path] = text
+        if "$" in text:
+            return self._interpolated(node, path)
+        # A tag of text on a plain scalar: either nothing else fits, or the user said !!str.
+        if node.style or node.tag == _YAML + "str":
+            return text
+        if text in _WORDS:
+            return _WORDS[text]
+        if _INT.fullmatch(text):
+            return int(text)
+        if _FLOAT.fullmatch(text):
+            return float(text)
+        return text
+
+    def _interpolated(self, node: yaml.ScalarNode, path: Path) -> str:
+        def replace(match: re.Match[str]) -> str:
+            if match["escaped"]:
+                return "$"
+            if match["broken"]:
+                self._mistake(
+                    node, path, "this ${ is no variable; write ${NAME} or ${NAME:-default}, or $${ for the text itself"
+                )
+                return ""
+            name, default = match["name"], match["default"]
+            # As in a shell, the default also stands in for an empty variable.
+            if default is not None:
+                return self._environ.get(name) or default
+            if name not in self._environ:
+                self._mistake(
+                    node, path, f"environment variable {name} is not set; set it, or write ${{{name}:-default}}"
+                )
+                return ""
+            return self._environ[name]
+
+        return _DOLLAR.sub(replace, str(node.value))
+
+    def _mistake(self, node: yaml.Node, path: Path, text: str) -> None:
+        self.mistakes.append(Mistake(_place(node.start_mark), path, text))
+
+
+def _place(mark: yaml.Mark) -> Place:
+    return Place(mark.line + 1, mark.column + 1)

@@ -1,0 +1,267 @@
+"""A file, a text or nothing at all to a `Config`; and every mistake to a line that says where it is.
+
+Raises ConfigError and nothing else: one line a mistake, `file:line:column: path.to.key: what is wrong; what would be
+right`. No line shows a value that came from the environment, and none shows a secret.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from ..errors import ConfigError
+from . import document, wrong
+from .document import Document, Mistake, Unreadable
+from .schema import Config, json_schema, mistakes
+from .secrets import Secret
+from .surroundings import Surroundings
+
+DEFAULT_NAME = "built-in configuration"
+OPENAI_KEY = "OPENAI_API_KEY"
+ANTHROPIC_KEY = "ANTHROPIC_API_KEY"
+
+# More than any configuration that a person or a program would write.
+MAX_FILE = 16 << 20
+
+
+def load(path: Path | str, environ: Mapping[str, str] = os.environ) -> Config:
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_FILE + 1)
+    except OSError as exc:
+        raise ConfigError(f"{path}: cannot be read: {exc.strerror}; give the path of a configuration file") from exc
+    if len(raw) > MAX_FILE:
+        raise ConfigError(f"{path}: is over {MAX_FILE >> 20} MiB; give the path of a configuration file")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        line = raw.count(b"\n", 0, exc.start) + 1
+        raise ConfigError(f"{path}:{line}:1: this is not UTF-8; save the file in that encoding") from None
+    return parse(text, str(path), environ=environ, base=path.parent)
+
+
+def parse(text: str, name: str, *, environ: Mapping[str, str] = os.environ, base: Path = Path()) -> Config:
+    """`base` is the directory in which relative paths begin."""
+    try:
+        read = document.read(text, environ)
+    except Unreadable as exc:
+        found = exc.mistakes
+    else:
+        config, found = _validate(read, Surroundings(environ, base.absolute()))
+        if config is not None:
+            return config
+    # Outside of any `except`, so that no error that knows a value is chained to this one.
+    raise ConfigError("\n".join(_line(name, mistake) for mistake in sorted(found, key=_order)))
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema of a configuration file, for editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **json_schema()}
+
+
+# --- the defaults
+
+
+def needs_rehearsal(environ: Mapping[str, str]) -> bool:
+    """Whether no provider's key is at hand, so that `default` turns to the rehearsal provider."""
+    return not (environ.get(OPENAI_KEY) or environ.get(ANTHROPIC_KEY))
+
+
+def default(
+    environ: Mapping[str, str],
+    state_dir: Path | str,
+    *,
+    rehearsal_port: int,
+    port: int = 10000,
+    admin_port: int = 10001,
+) -> Config:
+    """What the gateway does without a configuration file. <state_dir>/dev-key and <state_dir>/pepper must exist."""
+    text = default_text(environ, state_dir, rehearsal_port=rehearsal_port, port=port, admin_port=admin_port)
+    return parse(text, DEFAULT_NAME, environ=environ)
+
+
+def default_text(
+    environ: Mapping[str, str],
+    state_dir: Path | str,
+    *,
+    rehearsal_port: int,
+    port: int = 10000,
+    admin_port: int = 10001,
+) -> str:
+    """The same as a file to start from."""
+    state = Path(state_dir).absolute()
+    providers, models = _default_providers(environ, rehearsal_port)
+    return "\n".join(
+        (
+            f"listen: {{address: 127.0.0.1, port: {port}}}",
+            f"admin: {{address: 127.0.0.1, port: {admin_port}}}",
+            f"agent: {{state_dir: {_quoted(state)}}}",
+            f"auth: {{pepper: {{file: {_quoted(state / 'pepper')}}}}}",
+            "callers:",
+            f"  - {{tenant: dev, keys: [{{id: dev, key: {{file: {_quoted(state / 'dev-key')}}}}}]}}",
+            "providers:",
+            *(f"  {line}" for line in providers),
+            "models:",
+            *(f"  {line}" for line in models),
+            "",
+        )
+    )
+
+
+def _default_providers(environ: Mapping[str, str], rehearsal_port: int) -> tuple[list[str], list[str]]:
+    if needs_rehearsal(environ):
+        url = f"http://127.0.0.1:{rehearsal_port}/v1"
+        names = {
+            "rehearsal": "rehearsal-openai",
+            "rehearsal-anthropic": "rehearsal-anthropic",
+            "gpt-*": "rehearsal-openai",
+            "claude-*": "rehearsal-anthropic",
+            "*": "rehearsal-openai",
+        }
+        providers = [
+            f"rehearsal-openai: {{kind: openai, base_url: {_quoted(url)}}}",
+            f"rehearsal-anthropic: {{kind: anthropic, base_url: {_quoted(url)}}}",
+        ]
+        return providers, [_model(name, provider) for name, provider in names.items()]
+    providers, models = [], []
+    if environ.get(OPENAI_KEY):
+        providers.append(f"openai: {{kind: openai, api_key: {{env: {OPENAI_KEY}}}}}")
+        models += [_model(name, "openai") for name in ("gpt-*", "o1*", "o3*", "o4*", "chatgpt-*")]
+    if environ.get(ANTHROPIC_KEY):
+        providers.append(f"anthropic: {{kind: anthropic, api_key: {{env: {ANTHROPIC_KEY}}}}}")
+        models.append(_model("claude-*", "anthropic"))
+    return providers, models
+
+
+def _model(name: str, provider: str) -> str:
+    return f"{_quoted(name)}: [{{provider: {provider}}}]"
+
+
+def _quoted(value: object) -> str:
+    # A JSON string is a YAML string; a dollar sign would be read as a variable.
+    return json.dumps(str(value)).replace("$", "$$")
+
+
+# --- from pydantic's words to ours
+
+
+def _validate(read: Document, around: Surroundings) -> tuple[Config | None, list[Mistake]]:
+    if not isinstance(read.values, dict):
+        return None, [Mistake(read.place(()), (), "a configuration is a mapping; begin with `providers:`")]
+    try:
+        config = Config.model_validate(_with_pepper(read.values), context=around)
+    except ValidationError as exc:
+        # Neither the value nor the exception of a validator leaves pydantic: both may hold a secret.
+        return None, [_mistake(read, error) for error in exc.errors(include_url=False, include_input=False)]
+    found = [Mistake(read.place(finding.path), finding.path, finding.text) for finding in mistakes(config)]
+    return (None if found else config), found
+
+
+def _with_pepper(values: dict[str, Any]) -> dict[str, Any]:
+    """The pepper lies in the state directory unless the file says where."""
+    agent = values.get("agent")
+    state = agent.get("state_dir", ".edge") if isinstance(agent, dict) else ".edge"
+    if "auth" in values or not isinstance(state, str):
+        return values
+    return {**values, "auth": {"pepper": {"file": f"{state}/pepper"}}}
+
+
+# Pydantic's type of an error: what is wrong; what would be right.
+_WORDS = {
+    "missing": "this key is missing; add it",
+    "model_type": "this is no mapping; write keys and values below it",
+    "dict_type": "this is no mapping; write keys and values below it",
+    "mapping_type": "this is no mapping; write keys and values below it",
+    "tuple_type": "this is no list; write [one] or one item a line after -",
+}
+
+
+def _mistake(read: Document, error: ErrorDetails) -> Mistake:
+    path = tuple(part for part in error["loc"] if part != "[key]")
+    kind = error["type"]
+    if kind == "extra_forbidden":
+        return Mistake(read.place(path, key=True), path, f"there is no such key; {_instead(path)}")
+    context = error.get("ctx", {})
+    if kind == wrong.TYPE and context["key"] is not None and (*path, context["key"]) in read.places:
+        path = (*path, context["key"])
+    place = read.place(path, key="[key]" in error["loc"])
+    text = f"{context['what']}; {context['right']}" if kind == wrong.TYPE else _WORDS.get(kind, error["msg"])
+    written = read.written.get(path)
+    shown = f"{written!r}: " if written is not None and context.get("show", True) and not _is_secret(path) else ""
+    return Mistake(place, path, shown + text)
+
+
+def _instead(path: tuple[str | int, ...]) -> str:
+    have = sorted(_keys_at(path[:-1]))
+    close = difflib.get_close_matches(str(path[-1]), have, n=1)
+    return f"did you mean {close[0]}?" if close else f"have {', '.join(have)}"
+
+
+def _is_secret(path: tuple[str | int, ...]) -> bool:
+    """Whether a value at this path is, or is a part of, a secret."""
+    return any(_declared(path[:n]) is Secret for n in range(1, len(path) + 1))
+
+
+def _keys_at(path: tuple[str | int, ...]) -> list[str]:
+    found = _declared(path)
+    return list(found.model_fields) if isinstance(found, type) and issubclass(found, BaseModel) else []
+
+
+def _declared(path: tuple[str | int, ...]) -> Any:
+    """The type that the schema declares at this path, without None; None where it declares nothing."""
+    here: Any = Config
+    for step in path:
+        if isinstance(here, type) and issubclass(here, BaseModel):
+            field = here.model_fields.get(str(step))
+            here = field.annotation if field is not None else None
+        else:  # tuple[X, ...] or Mapping[K, X]
+            arguments = get_args(here)
+            here = None if not arguments else arguments[0] if get_origin(here) is tuple else arguments[-1]
+        here = _bare(here)
+    return here
+
+
+def _bare(declared: Any) -> Any:
+    """Without `Annotated` and without None."""
+    while True:
+        if hasattr(declared, "__metadata__"):
+            declared = declared.__origin__
+            continue
+        some = [argument for argument in get_args(declared) if argument is not type(None)]
+        if len(some) == len(get_args(declared)) or not some:
+            return declared
+        declared = some[0]
+
+
+# --- lines
+
+
+def _order(mistake: Mistake) -> tuple[document.Place, str]:
+    return mistake.place, mistake.text
+
+
+def _line(name: str, mistake: Mistake) -> str:
+    where = f"{name}:{mistake.place.line}:{mistake.place.column}: "
+    return f"{where}{dotted(mistake.path)}: {mistake.text}" if mistake.path else where + mistake.text
+
+
+def dotted(path: tuple[str | int, ...]) -> str:
+    """callers[0].keys[1].id; a key that is no plain word is in quotes."""
+    return "".join(_steps(path)).removeprefix(".")
+
+
+def _steps(path: tuple[str | int, ...]) -> Iterator[str]:
+    for step in path:
+        if isinstance(step, int):
+            yield f"[{step}]"
+        else:
+            yield "." + (step if re.fullmatch(r"[A-Za-z0-9_*-]+", step) else json.dumps(step))

@@ -1,0 +1,653 @@
+"""What a configuration may say: one frozen snapshot, every limit with its default.
+
+The models check what can be seen from one value, `mistakes` what needs two. They know no file: load.py says where a
+value stands.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PlainSerializer,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.json_schema import GenerateJsonSchema
+
+from .. import registry
+from ..model.plan import Candidate as PlanCandidate
+from .quantities import (
+    Boolean,
+    Count,
+    Duration,
+    ErrorStatus,
+    Instant,
+    Percent,
+    Port,
+    PositiveDuration,
+    Size,
+    write_duration,
+)
+from .secrets import Secret
+from .surroundings import surroundings
+from .wrong import wrong
+
+T = TypeVar("T")
+
+# A Unix socket's address has 108 bytes with its closing zero (sun_path in sys/un.h).
+MAX_SOCKET_PATH = 107
+# A caller's key of ours has 48 characters; a short one could be guessed.
+MIN_KEY_LENGTH = 16
+MIN_PEPPER_LENGTH = 16
+
+
+def cores() -> int:
+    """How many this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on this system
+        return os.cpu_count() or 1
+
+
+# --- small types
+
+
+def _frozen(value: Mapping[str, T]) -> Mapping[str, T]:
+    return MappingProxyType(dict(value))
+
+
+def _thawed(value: Mapping[str, T]) -> dict[str, T]:
+    return dict(value)
+
+
+def _text(value: object) -> object:
+    if isinstance(value, str):
+        if not value:
+            raise wrong("this is empty", "write some text, or leave the key out")
+        return value
+    raise wrong("this is no text", "put it in quotes" if isinstance(value, int | float) else "write text")
+
+
+def _label(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}", value):
+        raise wrong("this is no name", "use up to 64 of A-Z a-z 0-9 . _ @ -, and begin with a letter or digit")
+    return value
+
+
+def _provider_name(value: str) -> str:
+    # It becomes a part of the name of an Envoy cluster, where a dot would cut the names of statistics.
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", value):
+        raise wrong("this is no provider's name", "use up to 64 of A-Z a-z 0-9 _ -, and begin with a letter or digit")
+    return value
+
+
+def _address(value: str) -> str:
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        raise wrong("this is no IP address", "write 127.0.0.1 for this machine, 0.0.0.0 for all interfaces") from None
+
+
+def _path(value: object, info: ValidationInfo[Any]) -> Path:
+    if not isinstance(value, str | Path) or not str(value):
+        raise wrong("this is no path", "write a path; a relative one begins at the configuration file")
+    return (surroundings(info).base / Path(value).expanduser()).absolute()
+
+
+def _readable(path: Path) -> Path:
+    if not path.is_file():
+        raise wrong("there is no such file", "give the path of one; a relative path begins at the configuration file")
+    if not os.access(path, os.R_OK):
+        raise wrong("this file may not be read", "let the user of the gateway read it")
+    return path
+
+
+def _header_size(size: int) -> int:
+    if not 1024 <= size <= 8192 << 10:
+        raise wrong("this size is not between 1KiB and 8MiB", "60KiB is Envoy's own default")
+    return size
+
+
+def _attempts(count: int) -> int:
+    if count > 20:
+        raise wrong("this number is out of range", "write one from 1 to 20")
+    return count
+
+
+def _automatic(number: int) -> BeforeValidator:
+    return BeforeValidator(lambda value: number if value == "auto" else value)
+
+
+def _http_version(value: object) -> object:
+    if value == "auto" or isinstance(value, bool):
+        return value
+    if value in ("true", "false"):
+        return value == "true"
+    raise wrong("this is none of auto, true and false", "write auto to let TLS decide")
+
+
+def _one_of(*names: str) -> BeforeValidator:
+    def check(value: object) -> object:
+        if value not in names:
+            raise wrong(f"this is none of {', '.join(names)}", f"write one of them, {names[0]} for instance")
+        return value
+
+    return BeforeValidator(check)
+
+
+def _kind(value: str) -> str:
+    have = registry.names("providers")
+    if value not in have:
+        raise wrong(f"there is no such kind of provider; have {', '.join(have)}", "write one of them")
+    return value
+
+
+def _stored_hash(value: str) -> str:
+    if not re.fullmatch(r"hmac-sha256:[0-9a-f]{64}", value):
+        raise wrong("this is no stored key", 'write "hmac-sha256:" and 64 digits of 0-9a-f', show=False)
+    return value
+
+
+def _header_safe(secret: Secret) -> Secret:
+    # It is sent in a header: another character would end the header or be refused there, far from its cause.
+    if not re.fullmatch(r"[\x20-\x7e]+", secret.reveal()):
+        raise wrong("this secret holds a character that no API key has", "give printable ASCII on one line")
+    return secret
+
+
+def _strong_key(secret: Secret) -> Secret:
+    if not re.fullmatch(rf"[\x21-\x7e]{{{MIN_KEY_LENGTH},512}}", secret.reveal()):
+        raise wrong("this is no strong key", f"give {MIN_KEY_LENGTH} to 512 printable ASCII characters without spaces")
+    return secret
+
+
+def _strong_pepper(secret: Secret) -> Secret:
+    if len(secret.reveal().encode()) < MIN_PEPPER_LENGTH:
+        raise wrong("this pepper is too short", f"give {MIN_PEPPER_LENGTH} or more random characters")
+    return secret
+
+
+def _base_url(value: str) -> str:
+    right = "write http(s)://host[:port]/path, such as https://api.openai.com/v1"
+    try:
+        url = urlsplit(value)
+        port = url.port
+    except ValueError:
+        raise wrong("this is no URL", right) from None
+    if url.scheme not in ("http", "https"):
+        raise wrong("this URL begins with neither https:// nor http://", right)
+    if not url.hostname or not re.fullmatch(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+", url.hostname) or port == 0:
+        raise wrong("this URL names no host", right)
+    if url.username is not None or url.password is not None:
+        raise wrong("this URL holds a user or a password", "leave it out, and give the key as api_key", show=False)
+    if url.query or url.fragment or "?" in value or "#" in value:
+        raise wrong("this URL has a query or a fragment", right)
+    if not re.fullmatch(r"[A-Za-z0-9._~!$&'()*+,;=:@%/-]*", url.path):
+        raise wrong("this URL's path holds a character that no URL has", right)
+    return value.rstrip("/")
+
+
+Text = Annotated[str, BeforeValidator(_text)]
+Label = Annotated[Text, AfterValidator(_label)]
+IpAddress = Annotated[Text, AfterValidator(_address)]
+AnyPath = Annotated[Path, BeforeValidator(_path), WithJsonSchema({"type": "string"})]
+ReadableFile = Annotated[AnyPath, AfterValidator(_readable)]
+Automatic = {"anyOf": [{"type": "integer", "minimum": 1}, {"const": "auto"}]}
+
+
+# --- the parts
+
+
+class Part(BaseModel):
+    # A value may be a secret in the wrong place, so pydantic must not show it.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True, use_attribute_docstrings=True
+    )
+
+
+class Tls(Part):
+    """Either `generate`, or a certificate and its key."""
+
+    generate: Boolean = False
+    """Use a certificate of our own, kept in <state_dir>/tls."""
+    certificate: ReadableFile | None = None
+    """A PEM file with the whole chain, the server's own certificate first."""
+    private_key: ReadableFile | None = None
+
+    @model_validator(mode="after")
+    def _either(self) -> Tls:
+        given = (self.certificate is not None, self.private_key is not None)
+        if self.generate and any(given):
+            raise wrong("both generate and a certificate are given", "leave one of them out")
+        if not self.generate and not all(given):
+            raise wrong("a certificate and a private_key are needed", "give both, or generate: true for one of our own")
+        return self
+
+
+class Listen(Part):
+    """The gateway's door."""
+
+    address: IpAddress = "127.0.0.1"
+    port: Port = 10000
+    tls: Tls | None = None
+    """Absent: plain HTTP."""
+
+
+class Admin(Part):
+    """Health and metrics."""
+
+    address: IpAddress = "127.0.0.1"
+    port: Port = 10001
+
+
+class Agent(Part):
+    workers: Annotated[
+        Count,
+        _automatic(min(4, max(1, cores() // 2))),
+        WithJsonSchema(Automatic),
+    ] = Field(default="auto", validate_default=True)
+    """Processes. auto: half the cores, 1 to 4."""
+    state_dir: AnyPath = Path(".edge")
+    """Where the gateway keeps what it makes for itself: keys, certificates, sockets."""
+    sockets: AnyPath | None = None
+    """Where the workers' Unix sockets lie; <state_dir>/run where not given."""
+    shutdown_grace: Duration = timedelta(seconds=10)
+    """How long open requests may go on after a stop."""
+
+    @property
+    def socket_dir(self) -> Path:
+        return self.sockets or self.state_dir / "run"
+
+    def worker_sockets(self) -> list[str]:
+        """One Unix socket a worker: Envoy balances over endpoints, the kernel does not over SO_REUSEPORT."""
+        return [str(self.socket_dir / f"worker-{n}.sock") for n in range(self.workers)]
+
+
+class Limits(Part):
+    request_body: Size = Field("32MiB", validate_default=True)
+    """413 beyond it. The body is held whole: a retry sends it again."""
+    response_body: Size = Field("32MiB", validate_default=True)
+    """Of a reply that is not streamed; streams have none."""
+    request_headers: Annotated[Size, AfterValidator(_header_size)] = Field("60KiB", validate_default=True)
+    """All of them together; 431 beyond it. Envoy counts in KiB, up to 8 MiB."""
+    request_header_count: Count = 100
+    message_timeout: PositiveDuration = timedelta(seconds=5)
+    """How long the agent may think about one message of Envoy's."""
+    connections: Count = 10_000
+    """Of callers, at one time."""
+    streams_per_connection: Count = 100
+    """Requests at one time over one HTTP/2 connection."""
+
+
+class Timeouts(Part):
+    connect: PositiveDuration = timedelta(seconds=5)
+    first_byte: PositiveDuration = timedelta(seconds=120)
+    """Of each try: until the provider's response begins. A reply that is not streamed begins when it is whole."""
+    stream_idle: PositiveDuration = timedelta(seconds=300)
+    """How long nothing may move on a request that is under way."""
+    request: Duration = timedelta(0)
+    """Of a whole request with all its tries; 0s: none, so that long streams are not cut."""
+    receive: PositiveDuration = timedelta(seconds=60)
+    """How long a caller may take to send a request."""
+    receive_headers: PositiveDuration = timedelta(seconds=10)
+    client_idle: PositiveDuration = timedelta(minutes=15)
+    """How long a caller's connection may lie idle."""
+
+
+class BackOff(Part):
+    base: PositiveDuration = timedelta(milliseconds=100)
+    max: PositiveDuration = timedelta(seconds=10)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> BackOff:
+        if self.max < self.base:
+            raise wrong("max is shorter than base", "make it as long or longer")
+        return self
+
+
+class Budget(Part):
+    """How many of a provider's requests may be retries at one time. When a provider is down, all of its requests are
+    retried elsewhere: Envoy's own defaults (20 %, 3) would hand its errors to callers."""
+
+    percent: Percent = 100
+    min_concurrency: Count = 1000
+
+
+class Retries(Part):
+    attempts: Annotated[Count, AfterValidator(_attempts)] = 3
+    """All tries of one request, over all candidates."""
+    back_off: BackOff = BackOff()
+    on_status: tuple[ErrorStatus, ...] = (408, 409, 429, 529)
+    """Besides every 5xx, resets and refused connections."""
+    budget: Budget = Budget()
+
+
+class EnvoyAdmin(Part):
+    """Envoy's own admin interface, which can stop it: a Unix socket unless a port of 127.0.0.1 is given."""
+
+    socket: AnyPath | None = None
+    port: Port | None = None
+
+    @model_validator(mode="after")
+    def _either(self) -> EnvoyAdmin:
+        if self.socket is not None and self.port is not None:
+            raise wrong("both socket and port are given", "leave one of them out")
+        return self
+
+
+LogLevel = Annotated[
+    Literal["trace", "debug", "info", "warning", "error", "critical", "off"],
+    _one_of("trace", "debug", "info", "warning", "error", "critical", "off"),
+]
+
+
+class Envoy(Part):
+    version: Text = "1.40"
+    """Major and minor, in quotes: 1.40 without them is the number 1.4."""
+    concurrency: Annotated[
+        Count,
+        _automatic(max(1, cores() // 2)),
+        WithJsonSchema(Automatic),
+    ] = Field(default="auto", validate_default=True)
+    """Envoy's worker threads. auto: half the cores, at least 1."""
+    admin: EnvoyAdmin = EnvoyAdmin()
+    log_level: LogLevel = "warning"
+    access_log: Text = "stdout"
+    """stdout, off, or the path of a file."""
+    raw: Annotated[Mapping[str, JsonValue], AfterValidator(_frozen), PlainSerializer(_thawed)] = Field(
+        default_factory=dict, validate_default=True
+    )
+    """Merged into the rendered bootstrap: objects key by key, lists of things with a name by name, all else replaced.
+    For what this file cannot say; Envoy's own field names, in snake_case."""
+
+
+class Log(Part):
+    format: Annotated[Literal["json", "console"], _one_of("json", "console")] = "json"
+    level: Annotated[Literal["debug", "info", "warning", "error"], _one_of("debug", "info", "warning", "error")] = (
+        "info"
+    )
+
+
+class Telemetry(Part):
+    log: Log = Log()
+
+
+class Auth(Part):
+    pepper: Annotated[Secret, AfterValidator(_strong_pepper)]
+    """Hashed together with every key; <state_dir>/pepper where not given."""
+
+
+class Key(Part):
+    """Either the key itself, which is hashed at load, or the hash of it."""
+
+    id: Label
+    """Stands for the key in logs and metrics."""
+    key: Annotated[Secret, AfterValidator(_strong_key)] | None = None
+    hash: Annotated[Text, AfterValidator(_stored_hash)] | None = None
+    """hmac-sha256: and the HMAC-SHA256 of the key under the pepper, in hexadecimal."""
+    expires: Instant | None = None
+    disabled: Boolean = False
+
+    @model_validator(mode="after")
+    def _either(self) -> Key:
+        if (self.key is None) == (self.hash is None):
+            raise wrong("exactly one of key and hash is needed", "give key: {env: NAME} or hash: hmac-sha256:…")
+        return self
+
+    @property
+    def digest(self) -> str | None:
+        """The hash without the name of its algorithm."""
+        return self.hash.partition(":")[2] if self.hash is not None else None
+
+
+class Caller(Part):
+    tenant: Label
+    models: tuple[Text, ...] = ("*",)
+    """Names or globs of the models that this tenant may ask for."""
+    keys: tuple[Key, ...]
+
+
+class ProviderTls(Part):
+    ca: ReadableFile | None = None
+    """A PEM file with the authorities to trust, for a private one; else those of the system."""
+    server_name: Text | None = None
+    """What the certificate must be for, where it is not the host of base_url."""
+
+
+class Pool(Part):
+    max_connections: Count = 4096
+    max_pending: Count = 10_000
+    max_requests: Count = 20_000
+    """At one time: every open stream counts."""
+    idle: PositiveDuration = timedelta(seconds=90)
+    """Shorter than the idle timeouts of providers and of what lies between, so that we close first."""
+    http2: Annotated[Literal["auto"] | bool, BeforeValidator(_http_version)] = "auto"
+    """auto: what TLS negotiates; HTTP/1.1 without TLS."""
+    keepalive: PositiveDuration = timedelta(seconds=60)
+    """Idle time before the first TCP probe: a silent wait for a slow model outlives NAT tables."""
+    dns_refresh: PositiveDuration = timedelta(seconds=30)
+    """Where DNS itself gives no time to live."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a provider is."""
+
+    host: str
+    port: int
+    tls: bool
+
+    @property
+    def ip(self) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+        """None where the host is a name."""
+        try:
+            return ipaddress.ip_address(self.host)
+        except ValueError:
+            return None
+
+    @property
+    def is_loopback(self) -> bool:
+        return self.host == "localhost" or (self.ip is not None and self.ip.is_loopback)
+
+    @property
+    def authority(self) -> str:
+        """As a Host header spells it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
+
+
+class Provider(Part):
+    kind: Annotated[Text, AfterValidator(_kind)]
+    host: Text | None = None
+    """Of openai_compatible: one of the hosts that we know."""
+    base_url: Annotated[Text, AfterValidator(_base_url)] | None = None
+    """The kind's or the host's own where not given."""
+    api_key: Annotated[Secret, AfterValidator(_header_safe)] | None = None
+    allow_plaintext: Boolean = False
+    """Send prompts and the key over http:// to another machine."""
+    tls: ProviderTls = ProviderTls()
+    pool: Pool = Pool()
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Provider:
+        kind = registry.load("providers", self.kind)
+        hosts = kind.hosts
+        if self.host is not None and self.host not in hosts:
+            if not hosts:
+                raise wrong(f"kind {self.kind} has no hosts to choose from", "leave it out", key="host")
+            raise wrong(f"there is no such host; have {', '.join(sorted(hosts))}", "write one of them", key="host")
+        own = hosts[self.host].base_url if self.host is not None else kind.default_base_url
+        needs_key = hosts[self.host].needs_key if self.host is not None else kind.needs_key
+        if self.base_url is None and own is None:
+            right = f"give base_url, or a host: {', '.join(sorted(hosts))}" if hosts else "give base_url"
+            raise wrong(f"kind {self.kind} has no address of its own", right)
+        # A host of one's own may let everybody in.
+        if self.api_key is None and self.base_url is None and needs_key:
+            raise wrong("api_key is missing", "give {env: NAME} or {file: path}")
+        endpoint = self.endpoint
+        if not endpoint.tls and not endpoint.is_loopback and not self.allow_plaintext:
+            raise wrong(
+                "this URL would send prompts and keys unencrypted to another machine",
+                "use https://, or say allow_plaintext: true",
+                key="base_url",
+            )
+        return self
+
+    @property
+    def url(self) -> str:
+        """The base URL in force, without a slash at its end."""
+        if self.base_url is not None:
+            return self.base_url
+        kind = registry.load("providers", self.kind)
+        found: str = kind.hosts[self.host].base_url if self.host is not None else kind.default_base_url
+        return found
+
+    @property
+    def endpoint(self) -> Endpoint:
+        url = urlsplit(self.url)
+        tls = url.scheme == "https"
+        return Endpoint(url.hostname or "", url.port or (443 if tls else 80), tls)
+
+
+class Candidate(Part):
+    provider: Text
+    model: Text | None = None
+    """The name that the caller asked for where not given."""
+
+
+def _candidates(value: object) -> object:
+    if isinstance(value, list) and not value:
+        raise wrong("there are no candidates", "name one: [{provider: openai}]")
+    return value
+
+
+ProviderName = Annotated[Text, AfterValidator(_provider_name)]
+Candidates = Annotated[tuple[Candidate, ...], BeforeValidator(_candidates)]
+
+
+class Config(Part):
+    """One configuration. Nothing of it changes; a stream keeps the one that it began with."""
+
+    listen: Listen = Listen()
+    admin: Admin = Admin()
+    agent: Agent = Field(default_factory=dict, validate_default=True)
+    limits: Limits = Limits()
+    timeouts: Timeouts = Timeouts()
+    retries: Retries = Retries()
+    envoy: Envoy = Field(default_factory=dict, validate_default=True)
+    telemetry: Telemetry = Telemetry()
+    auth: Auth
+    callers: tuple[Caller, ...]
+    providers: Annotated[Mapping[ProviderName, Provider], AfterValidator(_frozen), PlainSerializer(_thawed)]
+    models: Annotated[Mapping[Text, Candidates], AfterValidator(_frozen), PlainSerializer(_thawed)]
+    """Names, or globs with * and ?, to candidates in order. An exact name wins, then the longest glob."""
+
+    def rows(self) -> dict[str, tuple[PlanCandidate, ...]]:
+        """`models` in the words of a plan: an empty model is the one that was asked for."""
+        return {
+            name: tuple(PlanCandidate(c.provider, c.model or "") for c in found) for name, found in self.models.items()
+        }
+
+    def envoy_admin_socket(self) -> Path | None:
+        """None where Envoy's admin interface is on a port."""
+        if self.envoy.admin.port is not None:
+            return None
+        return self.envoy.admin.socket or self.agent.socket_dir / "envoy-admin.sock"
+
+
+# --- what needs more than one value
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is wrong and what would be right, by the path of the value."""
+
+    path: tuple[str | int, ...]
+    text: str
+
+
+def mistakes(config: Config) -> Iterator[Finding]:
+    yield from _ports(config)
+    yield from _sockets(config)
+    yield from _callers(config.callers)
+    yield from _models(config)
+
+
+def _ports(config: Config) -> Iterator[Finding]:
+    taken: dict[int, str] = {}
+    for path, port in (
+        (("listen", "port"), config.listen.port),
+        (("admin", "port"), config.admin.port),
+        (("envoy", "admin", "port"), config.envoy.admin.port),
+    ):
+        if port is None:
+            continue
+        if port in taken:
+            yield Finding(path, f"port {port} is that of {taken[port]} too; choose another one")
+        taken.setdefault(port, ".".join(path))
+
+
+def _sockets(config: Config) -> Iterator[Finding]:
+    admin = config.envoy_admin_socket()
+    longest = max((*config.agent.worker_sockets(), *([str(admin)] if admin else [])), key=lambda p: len(os.fsencode(p)))
+    length = len(os.fsencode(longest))
+    if length > MAX_SOCKET_PATH:
+        yield Finding(
+            ("agent", "sockets"),
+            f"{longest} has {length} bytes, the path of a Unix socket at most {MAX_SOCKET_PATH}; "
+            "choose a shorter directory, such as /run/edge",
+        )
+
+
+def _callers(callers: tuple[Caller, ...]) -> Iterator[Finding]:
+    if not any(caller.keys for caller in callers):
+        yield Finding(("callers",), "there is no key, so nobody could call; give a tenant and a key")
+    yield from _twice((("callers", n, "tenant"), c.tenant) for n, c in enumerate(callers))
+    yield from _twice(
+        (("callers", n, "keys", m, "id"), key.id) for n, c in enumerate(callers) for m, key in enumerate(c.keys)
+    )
+
+
+def _twice(found: Iterable[tuple[tuple[str | int, ...], str]]) -> Iterator[Finding]:
+    seen: dict[str, tuple[str | int, ...]] = {}
+    for path, name in found:
+        if name in seen:
+            yield Finding(path, f"{name!r} was already given; give each {path[-1]} once")
+        seen.setdefault(name, path)
+
+
+def _models(config: Config) -> Iterator[Finding]:
+    have = ", ".join(sorted(config.providers)) or "none"
+    for name, candidates in config.models.items():
+        for n, candidate in enumerate(candidates):
+            if candidate.provider not in config.providers:
+                yield Finding(
+                    ("models", name, n, "provider"), f"there is no provider {candidate.provider!r}; have {have}"
+                )
+
+
+class _JsonSchema(GenerateJsonSchema):
+    def encode_default(self, dft: Any) -> Any:
+        """As a user would write it."""
+        return write_duration(dft) if isinstance(dft, timedelta) else super().encode_default(dft)
+
+
+def json_schema() -> dict[str, Any]:
+    return Config.model_json_schema(schema_generator=_JsonSchema)

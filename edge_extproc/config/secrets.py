@@ -1,0 +1,152 @@
+"""Secrets: a type that does not show what it holds, and the files that the gateway makes for itself.
+
+`Secret` is what config holds instead of a key: text, formats, logs, pickles and JSON of it give nothing away.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import os
+import secrets
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
+from pydantic_core import CoreSchema, core_schema
+
+from .surroundings import surroundings
+from .wrong import wrong
+
+KEY_PREFIX = "edge-"
+# A key has some hundred characters, a service account's file a few thousand: more is another file.
+MAX_SECRET_FILE = 64 * 1024
+
+_RIGHT = "give {env: NAME}, {file: path}, or text with ${NAME} in it"
+
+
+class Secret:
+    """Text that only `reveal()` shows."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return "***"
+
+    __str__ = __repr__
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Secret):
+            return NotImplemented
+        return hmac.compare_digest(self._value.encode(), other._value.encode())
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __copy__(self) -> Secret:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Secret:
+        return self
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a secret is not pickled: let the other process read the configuration itself")
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.with_info_plain_validator_function(
+            _read,
+            serialization=core_schema.plain_serializer_function_ser_schema(_refuse, when_used="json"),
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        def only(name: str) -> dict[str, Any]:
+            return {
+                "type": "object",
+                "properties": {name: {"type": "string"}},
+                "required": [name],
+                "additionalProperties": False,
+            }
+
+        return {"title": "Secret", "anyOf": [{"type": "string"}, only("env"), only("file")]}
+
+
+def _refuse(secret: Secret) -> NoReturn:
+    del secret
+    raise TypeError("a secret is not written as JSON")
+
+
+def _read(value: object, info: ValidationInfo[Any]) -> Secret:
+    around = surroundings(info)
+    match value:
+        case Secret():
+            return value
+        case str():
+            found, origin = value, "the secret"
+        case {"env": str(name), **rest} if not rest:
+            if name not in around.environ:
+                raise wrong(f"environment variable {name} is not set", "set it, or give {file: path}")
+            found, origin = around.environ[name], f"environment variable {name}"
+        case {"file": str(path), **rest} if not rest:
+            found, origin = _text_of(around.base / path), f"file {path}"
+        case _:
+            raise wrong("this is no secret", _RIGHT)
+    if not found:
+        raise wrong(f"{origin} is empty", _RIGHT)
+    return Secret(found)
+
+
+def _text_of(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_SECRET_FILE + 1)
+    except OSError as exc:
+        raise wrong(f"file {path} cannot be read: {exc.strerror}", "give the path of a file that holds it") from None
+    if len(raw) > MAX_SECRET_FILE:
+        raise wrong(f"file {path} is over {MAX_SECRET_FILE // 1024} KiB", "give a file that holds only the secret")
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        # The decoder's own error holds the bytes.
+        text = None
+    if text is None:
+        raise wrong(f"file {path} is not UTF-8 text", "give a file that holds only the secret")
+    # Editors and `echo` end a file with a line break, which no key means.
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def generate_key() -> str:
+    """A new key: 256 random bits."""
+    return KEY_PREFIX + secrets.token_urlsafe(32)
+
+
+def ensure_file(path: Path, make: Callable[[], str]) -> str:
+    """What the file holds; where there is none, it is made, for its owner alone (0600), whole or not at all. Of two
+    processes that do this at once, both get what the first one wrote."""
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        pass
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # mkstemp makes the file with mode 0600.
+    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(make() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        # Unlike rename, link does not replace what another process has put there in the meantime.
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
+    finally:
+        os.unlink(draft)
+    return path.read_text(encoding="utf-8").strip()
