@@ -5,6 +5,7 @@ A stream keeps the bundle that it began with, so that a new config never meets a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -31,7 +32,34 @@ class Clock(Protocol):
 
 
 # Headers that only the clients of one dialect send; they decide where a path is shared, as /v1/models is.
-TELLING_HEADERS = {"anthropic-version": "anthropic_messages"}
+TELLING_HEADERS = {
+    "anthropic-version": "anthropic_messages",
+    "x-goog-api-client": "gemini_generate",
+    "x-goog-api-key": "gemini_generate",
+}
+
+_PLACEHOLDER = re.compile(r"\{\w+\}")
+
+
+class _Node:
+    """One segment of the paths that hold a placeholder. A step is the segment itself, or "{}" and what follows the
+    placeholder within its segment, which begins with a colon: Google's paths end in {model}:verb."""
+
+    __slots__ = ("methods", "steps")
+
+    def __init__(self) -> None:
+        self.steps: dict[str, _Node] = {}
+        self.methods: dict[str, tuple[Dialect, Route]] = {}
+
+    def step(self, segment: str) -> _Node | None:
+        """The most specific step wins, and there is no way back: a path costs its length."""
+        found = self.steps.get(segment)
+        if found is not None or not segment:
+            return found
+        name, colon, verb = segment.rpartition(":")
+        if name and (found := self.steps.get("{}" + colon + verb)) is not None:
+            return found
+        return self.steps.get("{}")
 
 
 class Routes:
@@ -39,14 +67,34 @@ class Routes:
 
     def __init__(self, dialects: Mapping[str, Dialect]) -> None:
         self._by_path: dict[str, dict[str, tuple[Dialect, Route]]] = {}
+        """As the dialects spell them, placeholders and all."""
+        self._templates = _Node()
         self._by_header = {name: dialects[spoken] for name, spoken in TELLING_HEADERS.items() if spoken in dialects}
         for dialect in dialects.values():
             for route in dialect.routes:
                 self._by_path.setdefault(route.path, {})[route.method] = (dialect, route)
+                if "{" in route.path:
+                    self._node(route.path).methods[route.method] = (dialect, route)
+
+    def _node(self, template: str) -> _Node:
+        node = self._templates
+        for segment in template.split("/"):
+            node = node.steps.setdefault(_PLACEHOLDER.sub("{}", segment), _Node())
+        return node
+
+    def _methods(self, path: str) -> Mapping[str, tuple[Dialect, Route]] | None:
+        """What may be done at this very path."""
+        exact = self._by_path.get(path)
+        if exact is not None:
+            return exact
+        node: _Node | None = self._templates
+        for segment in path.split("/"):
+            node = node.step(segment) if node is not None else None
+        return node.methods or None if node is not None else None
 
     def match(self, method: str, path: str) -> tuple[Dialect, Route]:
         """`path` is without its query. Raises NoSuchRoute or WrongMethod, which say what there is."""
-        methods = self._by_path.get(path)
+        methods = self._methods(path)
         if methods is None:
             paths = ", ".join(sorted(self._by_path))
             raise NoSuchRoute(f"no API at {path!r}; have {paths}")
@@ -63,9 +111,12 @@ class Routes:
             spoken = self._by_header.get(name)
             if spoken is not None:
                 return spoken
-        for known, methods in self._by_path.items():
-            if path == known or path.startswith(known + "/"):
-                return next(iter(methods.values()))[0]
+        methods = self._methods(path)
+        if methods is not None:
+            return next(iter(methods.values()))[0]
+        for known, below in self._by_path.items():
+            if path.startswith(known + "/"):
+                return next(iter(below.values()))[0]
         return None
 
 

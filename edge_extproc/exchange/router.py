@@ -265,12 +265,14 @@ class RouterExchange:
         if not (streamed and call.stream):
             return self._buffered(self._take_events if streamed else self._take_reply)
         reader, writer = theirs.reader(content_type), voice.writer(call)
-        same_dialect = theirs.name == voice.name
+        stream_type = call.stream_type or voice.stream_type
+        # The same dialect may be framed in two ways; then its frames cannot pass as they are.
+        same_dialect = theirs.name == voice.name and stream_type == theirs.stream_type
         self._answer.relay = (
             RawRelay(reader, writer, hide_usage=not call.wants_usage) if same_dialect else CrossRelay(reader, writer)
         )
         self._take_body = self._take_stream
-        to_set = self._notes() if same_dialect else (*self._notes(), ("content-type", voice.stream_type))
+        to_set = self._notes() if same_dialect else (*self._notes(), ("content-type", stream_type))
         removed = (*header_rules.unwanted(self._answer.headers), "content-encoding", "content-length")
         return Continue(set_headers=to_set, remove_headers=removed, response_body="streamed")
 
@@ -324,7 +326,7 @@ class RouterExchange:
     def _whole_stream(self, reply: WholeReply, call: Call, voice: Dialect) -> Command:
         writer = voice.writer(call)
         body = b"".join(writer.write(e) for e in unfold(reply))
-        return self._whole(body, None, voice.stream_type)
+        return self._whole(body, None, call.stream_type or voice.stream_type)
 
     def _take_error(self, event: ResponseBody) -> Command:
         body = self._plain(event.body)

@@ -31,6 +31,9 @@ class Call:
     """False where the caller's format gives usage in a stream only on request and this caller did not ask."""
     max_output_tokens: int | None = None
     choices: int = 1
+    stream_type: str | None = None
+    """The content type in which this caller wants a stream, where that is not its dialect's own (Gemini: a JSON
+    array)."""
 
 
 @dataclass(frozen=True, slots=True)
