@@ -1,0 +1,325 @@
+"""The metrics of one worker.
+
+Every label value is one that config or this file knows, "none" where there is nothing to name, or "other": what a
+caller sends can never make a new time series. Children are bound once for each combination and kept, so that settling
+an exchange costs a few microseconds.
+
+The names are Prometheus' own convention: base units, `_total` for counters. `merge.py` adds up the workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from http import HTTPStatus
+from typing import Generic, TypeVar, get_args
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.registry import Collector
+
+from ..errors import EdgeError
+from ..model.fault import FaultKind
+from ..model.settlement import Settlement
+from ..model.usage import Usage
+
+OTHER = "other"
+NONE = "none"
+
+# Above this many combinations of tenant, model and provider, the rest are one: a scrape must stay affordable.
+MAX_SERIES = 2_000
+
+TOKEN_KINDS = (
+    "input",
+    "cache_read",
+    "cache_write",
+    "cache_write_1h",
+    "output",
+    "reasoning",
+    "input_audio",
+    "output_audio",
+)
+PHASES = (
+    "request_headers",
+    "request_body",
+    "request_trailers",
+    "response_headers",
+    "response_body",
+    "response_trailers",
+    "upstream_headers",
+)
+# What we and the providers answer with; anything else is "other".
+STATUSES = frozenset(
+    {200, 201, 202, 204, 304, 400, 401, 402, 403, 404, 405, 408, 409, 413, 415, 422, 424, 429}
+    | {499, 500, 501, 502, 503, 504, 520, 529}
+)
+
+# Seconds. A reply takes from a tenth of a second to ten minutes; its first token comes within a minute; what the
+# gateway adds is well under 0.1 s, or something is wrong.
+DURATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0)
+FIRST_TOKEN_BUCKETS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 3.0, 6.0, 12.0, 25.0, 60.0)
+OVERHEAD_BUCKETS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.12, 0.5, 2.0)
+PHASE_BUCKETS = (0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Whatever may stand in a label, besides what this file knows itself."""
+
+    tenants: frozenset[str] = frozenset()
+    models: frozenset[str] = frozenset()
+    """As callers name them."""
+    providers: frozenset[str] = frozenset()
+    dialects: frozenset[str] = frozenset()
+    codes: frozenset[str] = frozenset()
+    """Error codes beyond those of errors.py: of authentication, of Envoy's own replies."""
+
+
+_Child = TypeVar("_Child", bound=MetricWrapperBase)
+
+
+class _Children(dict[str, _Child], Generic[_Child]):
+    """The bound children of a metric by the value of its last label, made when one is first needed."""
+
+    def __init__(self, parent: _Child, *labels: str) -> None:
+        super().__init__()
+        self._parent: _Child = parent
+        self._labels = labels
+
+    def __missing__(self, value: str) -> _Child:
+        child = self[value] = self._parent.labels(*self._labels, value)
+        return child
+
+
+class _Series:
+    """What is counted for one (tenant, model, provider): plain numbers, a tenth of the time of a counter's `inc`."""
+
+    __slots__ = ("cost", "duration", "outcomes", "tokens")
+
+    def __init__(self, duration: Histogram, model: str, provider: str) -> None:
+        self.duration = _Children(duration, model, provider)
+        self.outcomes: dict[str, int] = {}
+        self.tokens: dict[str, int] = {}
+        self.cost: Decimal | None = None
+        """Exact: a float that grows by a hundredth of a cent forgets some of them."""
+
+
+class _Counts(Collector):
+    """Shows the plain numbers at a scrape, which may run in a thread of its own: hence the copies."""
+
+    def __init__(self, series: dict[tuple[str, str, str], _Series]) -> None:
+        self._series = series
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        requests = CounterMetricFamily(
+            "edge_requests", "Requests that came to their end.", labels=(*_WHO_WHAT_WHERE, "outcome")
+        )
+        tokens = CounterMetricFamily(
+            "edge_tokens", "Tokens used, in kinds that never overlap.", labels=(*_WHO_WHAT_WHERE, "kind")
+        )
+        costs = CounterMetricFamily(
+            "edge_cost_usd", "US dollars that replies cost by the price table.", labels=_WHO_WHAT_WHERE
+        )
+        for labels, series in list(self._series.items()):
+            for outcome, count in list(series.outcomes.items()):
+                requests.add_metric((*labels, outcome), count)
+            for kind, count in list(series.tokens.items()):
+                tokens.add_metric((*labels, kind), count)
+            if series.cost is not None:
+                costs.add_metric(labels, float(series.cost))
+        yield from (requests, tokens, costs)
+
+
+_WHO_WHAT_WHERE = ("tenant", "model", "provider")
+
+
+class Metrics:
+    """One per worker. `names` may be replaced when config changes; series of names that went stay until the worker
+    does, as Prometheus expects of a counter."""
+
+    def __init__(self, names: Names, *, version: str, started_at: float) -> None:
+        # Twice the output, for timestamps that nobody asks for.
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # it takes nothing and gives nothing
+        self.names = names
+        self.registry = registry = CollectorRegistry()
+        self._series: dict[tuple[str, str, str], _Series] = {}
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(name, text, labels, registry=registry)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+            return Histogram(name, text, labels, buckets=buckets, registry=registry)
+
+        self._duration = histogram(
+            "edge_request_duration_seconds",
+            "From a request's headers to its end.",
+            DURATION_BUCKETS,
+            "model",
+            "provider",
+            "stream",
+        )
+        registry.register(_Counts(self._series))
+
+        self._responses = _Pairs(counter("edge_responses", "Answers, as callers saw them.", "dialect", "status"))
+        self._errors = _Pairs(counter("edge_errors", "Requests that ended in an error.", "outcome", "code"))
+        self._auth_failures = _Children(counter("edge_auth_failures", "Requests answered with 401.", "reason"))
+        self._unpriced = _Pairs(
+            counter("edge_unpriced_requests", "Replies whose model has no known price.", "model", "provider")
+        )
+        self._estimated = _Children(
+            counter("edge_estimated_requests", "Replies whose tokens are in part our estimate.", "provider")
+        )
+        self._attempts = _Children(counter("edge_upstream_attempts", "Tries, by who answered last.", "provider"))
+        self._failovers = _Children(
+            counter("edge_failovers", "Requests that took more than one try, by who answered last.", "provider")
+        )
+        self._garbled = _Children(
+            counter("edge_garbled_frames", "Frames of a stream that could not be read.", "provider")
+        )
+        self._dropped = _Children(
+            counter("edge_dropped_fields", "Fields of a request that the provider was not told.", "provider")
+        )
+        self._first_token = _Children(
+            histogram(
+                "edge_time_to_first_token_seconds",
+                "From a request's headers to the first byte of a streamed answer.",
+                FIRST_TOKEN_BUCKETS,
+                "provider",
+            )
+        )
+        self._overhead = _Children(
+            histogram("edge_overhead_seconds", "Time of a request that the agent took.", OVERHEAD_BUCKETS, "lane")
+        )
+        self._phases = _Children(
+            histogram("edge_phase_duration_seconds", "Answering one message of Envoy's.", PHASE_BUCKETS, "phase")
+        )
+        self._request_bytes = counter("edge_request_bytes", "Bytes of callers' bodies.")
+        self._response_bytes = counter("edge_response_bytes", "Bytes of answers' bodies.")
+        self._lost_lines = counter(
+            "edge_log_lines_dropped", "Access lines that were not written: the sink was too slow."
+        )
+        self._open = Gauge("edge_open_requests", "Requests in flight.", registry=registry)
+
+        Gauge("edge_workers", "Worker processes that are alive.", registry=registry).set(1)
+        Gauge("edge_worker_start_time_seconds", "When the youngest worker started.", registry=registry).set(started_at)
+        Gauge("edge_build_info", "1.", ("version",), registry=registry).labels(version).set(1)
+        ProcessCollector(registry=registry)
+
+    # --- what happens
+
+    def opened(self) -> None:
+        self._open.inc()
+
+    def closed(self) -> None:
+        self._open.dec()
+
+    def phase(self, name: str, seconds: float) -> None:
+        self._phases[name if name in _PHASES else OTHER].observe(seconds)
+
+    def lines_dropped(self, count: int) -> None:
+        self._lost_lines.inc(count)
+
+    def settle(self, s: Settlement) -> None:
+        names = self.names
+        model = _known(s.model, names.models)
+        provider = _known(s.provider, names.providers)
+        labels = (_known(s.tenant, names.tenants), model, provider)
+        series = self._series.get(labels) or self._add(labels)
+
+        series.outcomes[s.outcome] = series.outcomes.get(s.outcome, 0) + 1
+        series.duration["true" if s.stream else "false"].observe(s.duration)
+        self._overhead[s.lane or NONE].observe(s.overhead)
+        status = OTHER if s.status not in STATUSES else str(s.status)
+        self._responses[_known(s.dialect, names.dialects), NONE if s.status is None else status].inc()
+        self._request_bytes.inc(s.request_bytes)
+        self._response_bytes.inc(s.response_bytes)
+        if s.usage is not None:
+            _add_up(s.usage, series.tokens)
+        if s.cost is not None:
+            series.cost = s.cost if series.cost is None else series.cost + s.cost
+        if s.time_to_first_token is not None:
+            self._first_token[provider].observe(s.time_to_first_token)
+        if s.attempts:
+            self._attempts[provider].inc(s.attempts)
+        if s.attempts > 1:
+            self._failovers[provider].inc()
+        if s.outcome != "ok":
+            self._fail(s)
+        if s.unpriced:
+            self._unpriced[model, provider].inc()
+        if s.estimated:
+            self._estimated[provider].inc()
+        if s.garbled:
+            self._garbled[provider].inc(s.garbled)
+        if s.dropped:
+            self._dropped[provider].inc(len(s.dropped))
+
+    def exposition(self) -> bytes:
+        """In Prometheus' text format. Takes milliseconds: a thread is the place for it, where the loop is busy."""
+        return generate_latest(self.registry)
+
+    # --- how
+
+    def _add(self, labels: tuple[str, str, str]) -> _Series:
+        if len(self._series) >= MAX_SERIES:
+            labels = (OTHER, OTHER, OTHER)
+            if labels in self._series:
+                return self._series[labels]
+        series = self._series[labels] = _Series(self._duration, *labels[1:])
+        return series
+
+    def _fail(self, s: Settlement) -> None:
+        code = _known(s.code, CODES if s.code in CODES else self.names.codes)
+        self._errors[s.outcome, code].inc()
+        if s.outcome == "rejected" and s.status == HTTPStatus.UNAUTHORIZED:
+            self._auth_failures[code].inc()
+
+
+class _Pairs(dict[tuple[str, str], Counter]):
+    """The bound children of a counter with two labels."""
+
+    def __init__(self, parent: Counter) -> None:
+        super().__init__()
+        self._parent = parent
+
+    def __missing__(self, values: tuple[str, str]) -> Counter:
+        child = self[values] = self._parent.labels(*values)
+        return child
+
+
+_PHASES = frozenset(PHASES)
+
+
+def _known(value: str | None, known: frozenset[str]) -> str:
+    if value is None:
+        return NONE
+    return value if value in known else OTHER
+
+
+def _add_up(usage: Usage, tokens: dict[str, int]) -> None:
+    for kind in TOKEN_KINDS:
+        count: int = getattr(usage, kind)
+        # A counter never goes down, whatever a provider says.
+        if count > 0:
+            tokens[kind] = tokens.get(kind, 0) + count
+
+
+def _codes(of: type[EdgeError]) -> Iterator[str]:
+    if of.code is not None:
+        yield of.code
+    for below in of.__subclasses__():
+        yield from _codes(below)
+
+
+CODES = frozenset({*_codes(EdgeError), *get_args(FaultKind)})
+"""Error codes that are always told apart. A provider's own words are not among them: there is no end to those."""

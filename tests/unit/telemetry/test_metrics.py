@@ -1,0 +1,241 @@
+"""One worker's metrics: each moves when it should, and no caller can make a new one."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from edge_extproc.auth.api_key import REASONS
+from edge_extproc.model.settlement import Settlement
+from edge_extproc.model.usage import Usage
+from edge_extproc.telemetry import metrics as room
+from edge_extproc.telemetry.metrics import CODES, MAX_SERIES, PHASES, Metrics, Names
+
+NAMES = Names(
+    tenants=frozenset({"acme"}),
+    models=frozenset({"gpt-4o", "claude"}),
+    providers=frozenset({"openai", "anthropic"}),
+    dialects=frozenset({"openai_chat"}),
+    codes=frozenset(REASONS),
+)
+DONE = Settlement(
+    exchange_id="e1",
+    outcome="ok",
+    status=200,
+    code=None,
+    started_at=1_000.0,
+    duration=2.0,
+    overhead=0.003,
+    time_to_first_token=0.5,
+    tenant="acme",
+    dialect="openai_chat",
+    stream=True,
+    model="gpt-4o",
+    provider="openai",
+    lane="raw",
+    attempts=1,
+    usage=Usage(1, 2, 3, 4, 5, 6, 7, 8),
+    cost=Decimal("0.000001"),
+    request_bytes=100,
+    response_bytes=200,
+)
+WHO = {"tenant": "acme", "model": "gpt-4o", "provider": "openai"}
+
+
+def fresh() -> Metrics:
+    return Metrics(NAMES, version="1.2.3", started_at=77.0)
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float | None:
+    for family in text_string_to_metric_families(metrics.exposition().decode()):
+        for sample in family.samples:
+            if sample.name == name and sample.labels == labels:
+                return sample.value
+    return None
+
+
+def settled(*settlements: Settlement) -> Metrics:
+    metrics = fresh()
+    for settlement in settlements:
+        metrics.settle(settlement)
+    return metrics
+
+
+def test_a_good_reply_moves_what_counts_replies() -> None:
+    metrics = settled(DONE)
+
+    assert value(metrics, "edge_requests_total", **WHO, outcome="ok") == 1
+    assert value(metrics, "edge_responses_total", dialect="openai_chat", status="200") == 1
+    assert value(metrics, "edge_request_duration_seconds_sum", model="gpt-4o", provider="openai", stream="true") == 2
+    assert value(metrics, "edge_time_to_first_token_seconds_sum", provider="openai") == 0.5
+    assert value(metrics, "edge_overhead_seconds_sum", lane="raw") == 0.003
+    assert value(metrics, "edge_upstream_attempts_total", provider="openai") == 1
+    assert value(metrics, "edge_request_bytes_total") == 100
+    assert value(metrics, "edge_response_bytes_total") == 200
+
+
+def test_tokens_are_counted_by_kind() -> None:
+    metrics = settled(DONE, DONE)
+    counted = [value(metrics, "edge_tokens_total", **WHO, kind=kind) for kind in room.TOKEN_KINDS]
+
+    assert dict(zip(room.TOKEN_KINDS, counted, strict=True)) == {
+        "input": 2,
+        "cache_read": 4,
+        "cache_write": 6,
+        "cache_write_1h": 8,
+        "output": 10,
+        "reasoning": 12,
+        "input_audio": 14,
+        "output_audio": 16,
+    }
+
+
+def test_a_count_below_zero_moves_no_counter() -> None:
+    metrics = settled(replace(DONE, usage=Usage(input=-5, output=1)))
+
+    assert value(metrics, "edge_tokens_total", **WHO, kind="input") is None
+    assert value(metrics, "edge_tokens_total", **WHO, kind="output") == 1
+
+
+def test_cost_adds_up_exactly() -> None:
+    metrics = settled(*[replace(DONE, cost=Decimal("0.1"))] * 10, replace(DONE, cost=None))
+
+    assert value(metrics, "edge_cost_usd_total", **WHO) == 1.0
+    assert sum([0.1] * 10) != 1.0
+
+
+def test_a_reply_without_a_price_moves_unpriced_and_no_cost() -> None:
+    metrics = settled(replace(DONE, cost=None, unpriced=True))
+
+    assert value(metrics, "edge_unpriced_requests_total", model="gpt-4o", provider="openai") == 1
+    assert value(metrics, "edge_cost_usd_total", **WHO) is None
+
+
+def test_what_went_badly_moves_its_own_counter() -> None:
+    bad = replace(DONE, outcome="broken_stream", code="api", attempts=3, garbled=2, dropped=("a", "b"), estimated=True)
+    metrics = settled(bad)
+
+    assert value(metrics, "edge_requests_total", **WHO, outcome="broken_stream") == 1
+    assert value(metrics, "edge_errors_total", outcome="broken_stream", code="api") == 1
+    assert value(metrics, "edge_upstream_attempts_total", provider="openai") == 3
+    assert value(metrics, "edge_failovers_total", provider="openai") == 1
+    assert value(metrics, "edge_garbled_frames_total", provider="openai") == 2
+    assert value(metrics, "edge_dropped_fields_total", provider="openai") == 2
+    assert value(metrics, "edge_estimated_requests_total", provider="openai") == 1
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_each_reason_for_a_401_is_told_apart(reason: str) -> None:
+    metrics = settled(Settlement("e", "rejected", 401, reason, 1.0, 0.1, 0.1, dialect="openai_chat"))
+
+    assert value(metrics, "edge_auth_failures_total", reason=reason) == 1
+    assert value(metrics, "edge_errors_total", outcome="rejected", code=reason) == 1
+    assert value(metrics, "edge_overhead_seconds_count", lane="none") == 1
+
+
+def test_a_providers_401_is_not_a_callers() -> None:
+    metrics = settled(replace(DONE, outcome="upstream_error", status=401, code="its_own_word"))
+
+    assert value(metrics, "edge_auth_failures_total", reason="other") is None
+    assert value(metrics, "edge_errors_total", outcome="upstream_error", code="other") == 1
+
+
+def test_a_caller_who_left_before_any_answer_has_no_status() -> None:
+    metrics = settled(Settlement("e", "caller_left", None, None, 1.0, 0.1, 0.1))
+
+    assert value(metrics, "edge_responses_total", dialect="none", status="none") == 1
+    assert value(metrics, "edge_errors_total", outcome="caller_left", code="none") == 1
+    nobody = {"tenant": "none", "model": "none", "provider": "none"}
+    assert value(metrics, "edge_requests_total", **nobody, outcome="caller_left") == 1
+
+
+@pytest.mark.parametrize(("status", "label"), [(429, "429"), (299, "other"), (418, "other"), (999, "other")])
+def test_only_known_statuses_are_labels(status: int, label: str) -> None:
+    metrics = settled(replace(DONE, status=status))
+
+    assert value(metrics, "edge_responses_total", dialect="openai_chat", status=label) == 1
+
+
+def test_the_gauge_of_open_requests_goes_up_and_down() -> None:
+    metrics = fresh()
+    metrics.opened()
+    metrics.opened()
+    metrics.closed()
+
+    assert value(metrics, "edge_open_requests") == 1
+
+
+def test_phases_are_timed_by_name() -> None:
+    metrics = fresh()
+    for phase in (*PHASES, "made up"):
+        metrics.phase(phase, 0.001)
+
+    assert value(metrics, "edge_phase_duration_seconds_count", phase="request_body") == 1
+    assert value(metrics, "edge_phase_duration_seconds_count", phase="other") == 1
+
+
+def test_the_worker_says_that_it_is_there() -> None:
+    metrics = fresh()
+    metrics.lines_dropped(4)
+
+    assert value(metrics, "edge_workers") == 1
+    assert value(metrics, "edge_worker_start_time_seconds") == 77
+    assert value(metrics, "edge_build_info", version="1.2.3") == 1
+    assert value(metrics, "edge_log_lines_dropped_total") == 4
+
+
+def test_ten_thousand_random_names_make_no_new_series() -> None:
+    chance = random.Random(7)
+    metrics = settled(
+        DONE, replace(DONE, model="x", tenant="x", provider="x", dialect="x", outcome="rejected", code="x")
+    )
+    before = metrics.exposition().count(b"\n")
+    for _ in range(10_000):
+        word = f"{chance.getrandbits(64):x}"
+        metrics.settle(
+            replace(
+                DONE, model=word, tenant=word, provider=word, dialect=word, status=999, outcome="rejected", code=word
+            )
+        )
+        metrics.phase(word, 0.001)
+
+    # The one more status ("other"), and the one more phase with its buckets.
+    assert metrics.exposition().count(b"\n") <= before + 1 + len(room.PHASE_BUCKETS) + 3
+    other = {"tenant": "other", "model": "other", "provider": "other"}
+    assert value(metrics, "edge_requests_total", **other, outcome="rejected") == 10_001
+
+
+def test_a_config_with_very_many_names_has_a_bound_too() -> None:
+    many = frozenset(f"t{number}" for number in range(MAX_SERIES + 50))
+    metrics = Metrics(replace(NAMES, tenants=many), version="1", started_at=0.0)
+    for tenant in sorted(many):
+        metrics.settle(replace(DONE, tenant=tenant))
+    lines = metrics.exposition().decode().splitlines()
+
+    assert sum(line.startswith("edge_requests_total{") for line in lines) == MAX_SERIES + 1
+    assert value(metrics, "edge_requests_total", tenant="other", model="other", provider="other", outcome="ok") == 50
+
+
+def test_names_may_change_with_config() -> None:
+    metrics = fresh()
+    metrics.names = replace(NAMES, tenants=frozenset({"new"}))
+    metrics.settle(replace(DONE, tenant="new"))
+
+    assert value(metrics, "edge_requests_total", **{**WHO, "tenant": "new"}, outcome="ok") == 1
+
+
+def test_every_code_of_the_exception_tree_is_told_apart() -> None:
+    assert {"invalid_api_key", "no_provider", "model_not_found", "overloaded", "unsupported_field"} <= CODES
+
+
+def test_names_follow_the_convention() -> None:
+    families = {f.name: f for f in text_string_to_metric_families(settled(DONE).exposition().decode())}
+    ours = {name: family for name, family in families.items() if not name.startswith("process_")}
+
+    assert all(name.startswith("edge_") for name in ours)
+    assert all(family.documentation.endswith(".") for family in ours.values())
+    assert not any(name.endswith("_created") for name in families)
