@@ -1,0 +1,330 @@
+"""Protobuf bytes to events and commands to protobuf bytes."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_extproc.errors import PeerError
+from edge_extproc.exchange.commands import CONTINUE, Command, Continue, Replace, Reply
+from edge_extproc.exchange.events import (
+    Event,
+    RequestBody,
+    RequestHeaders,
+    RequestTrailers,
+    ResponseBody,
+    ResponseHeaders,
+    ResponseTrailers,
+)
+from edge_extproc.pb.core_pb2 import HeaderMap, HeaderValueOption
+from edge_extproc.pb.ext_proc_filter_pb2 import ProcessingMode
+from edge_extproc.pb.ext_proc_pb2 import CommonResponse, HeaderMutation, ProcessingRequest, ProcessingResponse
+from edge_extproc.server.wire import ATTRIBUTES, to_answer, to_event
+
+EVENTS: tuple[Event, ...] = (
+    RequestHeaders((), end=False),
+    RequestBody(b"", end=True),
+    RequestTrailers(),
+    ResponseHeaders((), end=False),
+    ResponseBody(b"", end=True),
+    ResponseTrailers(),
+)
+PHASES = {
+    RequestHeaders: "request_headers",
+    RequestBody: "request_body",
+    RequestTrailers: "request_trailers",
+    ResponseHeaders: "response_headers",
+    ResponseBody: "response_body",
+    ResponseTrailers: "response_trailers",
+}
+
+# What HTTP lets through: no NUL, CR or LF; the bytes above ASCII in any order, UTF-8 or not.
+values = st.binary(max_size=40).map(lambda raw: raw.translate(None, b"\x00\r\n"))
+names = st.text("abcdefghijklmnopqrstuvwxyz-:", min_size=1, max_size=12)
+pairs = st.lists(st.tuples(names, values.map(lambda raw: raw.decode("utf-8", "surrogateescape"))), max_size=6).map(
+    tuple
+)
+
+
+def header_map(found: tuple[tuple[str, str], ...]) -> HeaderMap:
+    written = HeaderMap()
+    for name, value in found:
+        written.headers.add(key=name, raw_value=value.encode("utf-8", "surrogateescape"))
+    return written
+
+
+def answered(event: Event, command: Command) -> ProcessingResponse:
+    return ProcessingResponse.FromString(to_answer(event, command))
+
+
+def mutations(found: HeaderMutation) -> tuple[list[tuple[str, bytes]], list[str]]:
+    return [(o.header.key, o.header.raw_value) for o in found.set_headers], list(found.remove_headers)
+
+
+# --- what Envoy says
+
+
+@given(found=pairs, end=st.booleans())
+def test_headers_come_in_order_and_lose_nothing(found: tuple[tuple[str, str], ...], end: bool) -> None:
+    request, response = ProcessingRequest(), ProcessingRequest()
+    for headers in (request.request_headers, response.response_headers):
+        headers.headers.CopyFrom(header_map(found))
+        headers.end_of_stream = end
+
+    assert to_event(request.SerializeToString()) == RequestHeaders(found, end)
+    assert to_event(response.SerializeToString()) == ResponseHeaders(found, end)
+
+
+def test_a_header_value_may_come_as_text() -> None:
+    message = ProcessingRequest()
+    message.request_headers.headers.headers.add(key="x-old", value="as old Envoys did")
+    message.request_headers.headers.headers.add(key="x-empty")
+
+    assert to_event(message.SerializeToString()) == RequestHeaders(
+        (("x-old", "as old Envoys did"), ("x-empty", "")), end=False
+    )
+
+
+@given(body=st.binary(max_size=100), end=st.booleans())
+def test_bodies_come_as_they_are(body: bytes, end: bool) -> None:
+    request, response = ProcessingRequest(), ProcessingRequest()
+    for found in (request.request_body, response.response_body):
+        found.body = body
+        found.end_of_stream = end
+        found.SetInParent()
+
+    assert to_event(request.SerializeToString()) == RequestBody(body, end)
+    assert to_event(response.SerializeToString()) == ResponseBody(body, end)
+
+
+def test_trailers_are_told_without_their_content() -> None:
+    request, response = ProcessingRequest(), ProcessingRequest()
+    request.request_trailers.trailers.CopyFrom(header_map((("x-a", "b"),)))
+    response.response_trailers.SetInParent()
+
+    assert to_event(request.SerializeToString()) == RequestTrailers()
+    assert to_event(response.SerializeToString()) == ResponseTrailers()
+
+
+def test_attributes_are_plain_values_and_whole_numbers_are_int() -> None:
+    message = ProcessingRequest()
+    message.response_headers.SetInParent()
+    message.attributes[ATTRIBUTES].update(
+        {"response.code": 200, "ratio": 0.5, "huge": 1e300, "name": "prov_a", "tls": True, "none": None}
+    )
+    message.attributes["another.filter"].update({"response.code": 500})
+
+    event = to_event(message.SerializeToString())
+
+    assert isinstance(event, ResponseHeaders)
+    assert event.attributes == {
+        "response.code": 200,
+        "ratio": 0.5,
+        "huge": 1e300,
+        "name": "prov_a",
+        "tls": True,
+        "none": None,
+    }
+    assert type(event.attributes["response.code"]) is int
+    assert type(event.attributes["huge"]) is float
+
+
+def test_metadata_is_told_by_namespace() -> None:
+    message = ProcessingRequest()
+    message.request_headers.SetInParent()
+    message.metadata_context.filter_metadata["edge"].update({"id": "e1", "tries": [1, {"a": None}], "deep": {"b": 2}})
+    message.metadata_context.filter_metadata["empty"].SetInParent()
+
+    event = to_event(message.SerializeToString())
+
+    assert isinstance(event, RequestHeaders)
+    assert event.metadata == {"edge": {"id": "e1", "tries": [1, {"a": None}], "deep": {"b": 2}}, "empty": {}}
+
+
+def test_without_attributes_and_metadata_there_are_none() -> None:
+    message = ProcessingRequest()
+    message.request_headers.SetInParent()
+
+    assert to_event(message.SerializeToString()) == RequestHeaders((), end=False, attributes={}, metadata={})
+
+
+def test_a_field_that_we_do_not_know_is_skipped() -> None:
+    message = ProcessingRequest()
+    message.request_body.body = b"x"
+    # Field 12, flow_control_init, with an empty message.
+    assert to_event(message.SerializeToString() + b"\x62\x00") == RequestBody(b"x", end=False)
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_an_event_or_envoys_mistake(message: bytes) -> None:
+    try:
+        event = to_event(message)
+    except PeerError:
+        return
+
+    assert isinstance(event, EVENTS_TYPES)
+
+
+EVENTS_TYPES = tuple(PHASES)
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [(b"", "without a phase"), (b"\x0a", "not a ProcessingRequest"), (b"\x50\x01", "without a phase")],
+    ids=["empty", "cut", "only observability_mode"],
+)
+def test_a_message_without_sense_is_envoys_mistake(message: bytes, told: str) -> None:
+    with pytest.raises(PeerError, match=told):
+        to_event(message)
+
+
+# --- what we answer
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+def test_the_plain_answer_only_says_which_phase_it_answers(event: Event) -> None:
+    for command in (CONTINUE, Continue()):
+        wanted = ProcessingResponse()
+        getattr(wanted, PHASES[type(event)]).SetInParent()
+
+        assert answered(event, command) == wanted
+
+
+@given(to_set=pairs, to_remove=st.lists(names, max_size=3).map(tuple))
+def test_header_changes_arrive_byte_for_byte(to_set: tuple[tuple[str, str], ...], to_remove: tuple[str, ...]) -> None:
+    command = Continue(to_set, to_remove)
+    wanted = ([(name, value.encode("utf-8", "surrogateescape")) for name, value in to_set], list(to_remove))
+
+    for event in EVENTS:
+        answer = getattr(answered(event, command), PHASES[type(event)])
+        is_trailers = isinstance(event, RequestTrailers | ResponseTrailers)
+        assert mutations(answer.header_mutation if is_trailers else answer.response.header_mutation) == wanted
+
+
+def test_a_repeated_name_stands_beside_the_first() -> None:
+    command = Continue((("set-cookie", "a=1"), ("x", "y"), ("set-cookie", "b=2")))
+
+    options = answered(EVENTS[3], command).response_headers.response.header_mutation.set_headers
+
+    assert [option.append.value for option in options] == [False, False, True]
+    assert [option.append_action for option in options[:2]] == [HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD] * 2
+
+
+@pytest.mark.parametrize("event", [EVENTS[1], EVENTS[4]], ids=["request", "response"])
+def test_a_body_travels_and_an_empty_one_clears(event: Event) -> None:
+    changed = getattr(answered(event, Continue(body=b"new")), PHASES[type(event)]).response
+    cleared = getattr(answered(event, Continue(body=b"")), PHASES[type(event)]).response
+
+    assert changed.body_mutation.body == b"new"
+    assert cleared.body_mutation.WhichOneof("mutation") == "clear_body"
+    assert changed.status == CommonResponse.CONTINUE
+    # Envoy ignores header changes on streamed chunks, and a content-length is the exchange's to say.
+    assert not changed.HasField("header_mutation")
+
+
+def test_a_new_route_is_asked_for_beside_header_changes() -> None:
+    answer = answered(EVENTS[1], Continue((("x", "y"),), reroute=True)).request_body.response
+
+    assert answer.clear_route_cache
+    assert mutations(answer.header_mutation) == ([("x", b"y")], [])
+
+
+@pytest.mark.parametrize(
+    ("mode", "wanted"),
+    [("none", ProcessingMode.NONE), ("streamed", ProcessingMode.STREAMED), ("buffered", ProcessingMode.BUFFERED)],
+)
+def test_a_mode_for_the_response_body_repeats_the_rest_of_the_configuration(mode: str, wanted: int) -> None:
+    answer = answered(EVENTS[3], Continue(response_body=mode))
+
+    assert answer.WhichOneof("response") == "response_headers"
+    assert answer.mode_override == ProcessingMode(
+        request_header_mode=ProcessingMode.SEND,
+        request_body_mode=ProcessingMode.BUFFERED,
+        request_trailer_mode=ProcessingMode.SKIP,
+        response_header_mode=ProcessingMode.SEND,
+        response_body_mode=wanted,
+        response_trailer_mode=ProcessingMode.SKIP,
+    )
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+spaces = st.dictionaries(
+    st.text(min_size=1, max_size=5), st.dictionaries(st.text(max_size=5), json_values, max_size=3), max_size=2
+)
+
+
+@given(spaces)
+def test_metadata_that_we_set_comes_back_as_it_was(found: dict[str, dict[str, object]]) -> None:
+    sent = answered(EVENTS[1], Continue((("x", "y"),), metadata=found)).dynamic_metadata
+    message = ProcessingRequest()
+    message.request_headers.SetInParent()
+    for space, value in sent.fields.items():
+        message.metadata_context.filter_metadata[space].CopyFrom(value.struct_value)
+
+    event = to_event(message.SerializeToString())
+
+    assert isinstance(event, RequestHeaders)
+    assert event.metadata == found
+
+
+def test_metadata_holds_json_alone() -> None:
+    with pytest.raises(ValueError, match="cannot hold a bytes"):
+        to_answer(EVENTS[1], Continue(metadata={"edge": {"x": b"raw"}}))
+
+
+@pytest.mark.parametrize("event", [EVENTS[0], EVENTS[3]], ids=["request", "response"])
+def test_a_replacement_carries_the_whole_message(event: Event) -> None:
+    command = Replace((("x-key", "k"),), ("x-api-key",), b"whole", {"edge": {"content_length": "5"}})
+
+    answer = answered(event, command)
+    common = getattr(answer, PHASES[type(event)]).response
+
+    assert common.status == CommonResponse.CONTINUE_AND_REPLACE
+    assert mutations(common.header_mutation) == ([("x-key", b"k")], ["x-api-key"])
+    assert common.body_mutation.body == b"whole"
+    assert answer.dynamic_metadata["edge"]["content_length"] == "5"
+
+
+def test_a_replacement_may_be_empty_and_say_nothing_else() -> None:
+    answer = answered(EVENTS[3], Replace((), (), b""))
+
+    assert answer.response_headers.response.body_mutation.clear_body
+    assert not answer.HasField("dynamic_metadata")
+
+
+@pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
+@pytest.mark.parametrize("status", [200, 429, 529, 600])
+def test_a_reply_answers_any_phase_with_any_status(event: Event, status: int) -> None:
+    command = Reply(status, (("content-type", "application/json"),), b"{}", "edge_test")
+
+    answer = answered(event, command)
+
+    assert answer.WhichOneof("response") == "immediate_response"
+    assert answer.immediate_response.status.code == status
+    assert mutations(answer.immediate_response.headers) == ([("content-type", b"application/json")], [])
+    assert answer.immediate_response.body == b"{}"
+    assert answer.immediate_response.details == "edge_test"
+
+
+NO_SUCH_ANSWER = [
+    (EVENTS[0], Continue(body=b"x")),
+    (EVENTS[3], Continue(body=b"")),
+    (EVENTS[2], Continue(body=b"x")),
+    (EVENTS[5], Continue(reroute=True)),
+    (EVENTS[1], Continue(response_body="streamed")),
+    (EVENTS[4], Continue(response_body="none")),
+    (EVENTS[1], Replace((), (), b"x")),
+    (EVENTS[4], Replace((), (), b"x")),
+    (EVENTS[5], Replace((), (), b"x")),
+]
+
+
+@pytest.mark.parametrize(("event", "command"), NO_SUCH_ANSWER)
+def test_a_command_that_envoy_cannot_be_told_is_a_bug(event: Event, command: Command) -> None:
+    with pytest.raises(ValueError, match=f"in answer to {type(event).__name__}"):
+        to_answer(event, command)
