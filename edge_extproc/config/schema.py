@@ -281,11 +281,11 @@ class Agent(Part):
 
 
 class Limits(Part):
-    request_body: Size = Field("32MiB", validate_default=True)
+    request_body: Size = Field(default="32MiB", validate_default=True)
     """413 beyond it. The body is held whole: a retry sends it again."""
-    response_body: Size = Field("32MiB", validate_default=True)
+    response_body: Size = Field(default="32MiB", validate_default=True)
     """Of a reply that is not streamed; streams have none."""
-    request_headers: Annotated[Size, AfterValidator(_header_size)] = Field("60KiB", validate_default=True)
+    request_headers: Annotated[Size, AfterValidator(_header_size)] = Field(default="60KiB", validate_default=True)
     """All of them together; 431 beyond it. Envoy counts in KiB, up to 8 MiB."""
     request_header_count: Count = 100
     message_timeout: PositiveDuration = timedelta(seconds=5)

@@ -1,0 +1,785 @@
+"""The bootstrap of Envoy for a configuration: one function a resource, made of typed objects where types exist.
+
+envoy-data-plane knows Envoy up to 1.38, so a typo fails here; what is newer is merged in as plain fields, where
+`newer` says so. Importing it takes half a second and 50 MiB: only the command line and tests do, never a worker.
+
+The way of a request: listener → router-level ext_proc, one stream each → Router, which takes the order of providers
+from dynamic metadata and tries them one after the other → from the second try on upstream-level ext_proc, which
+writes the request anew for the provider that is tried.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from ..errors import ConfigError
+from . import certificate
+from .quantities import write_size
+from .schema import Config, Endpoint, Provider
+
+with warnings.catch_warnings():
+    # envoy-data-plane 2.2 writes validators in a way that pydantic deprecates.
+    warnings.simplefilter("ignore", DeprecationWarning)
+    import betterproto2
+    from envoy_data_plane.envoy.config.bootstrap import v3 as bootstrap_v3
+    from envoy_data_plane.envoy.config.cluster import v3 as cluster_v3
+    from envoy_data_plane.envoy.config.common.mutation_rules import v3 as mutation_v3
+    from envoy_data_plane.envoy.config.core import v3 as core
+    from envoy_data_plane.envoy.config.endpoint import v3 as endpoint_v3
+    from envoy_data_plane.envoy.config.listener import v3 as listener_v3
+    from envoy_data_plane.envoy.config.route import v3 as route_v3
+    from envoy_data_plane.envoy.extensions.access_loggers.file import v3 as file_log
+    from envoy_data_plane.envoy.extensions.access_loggers.filters.cel import v3 as cel
+    from envoy_data_plane.envoy.extensions.access_loggers.stream import v3 as stream_log
+    from envoy_data_plane.envoy.extensions.clusters.common.dns import v3 as common_dns
+    from envoy_data_plane.envoy.extensions.clusters.dns import v3 as dns
+    from envoy_data_plane.envoy.extensions.filters.common.matcher.action import v3 as action
+    from envoy_data_plane.envoy.extensions.filters.http.ext_proc import v3 as ext_proc
+    from envoy_data_plane.envoy.extensions.filters.http.header_mutation import v3 as header_mutation
+    from envoy_data_plane.envoy.extensions.filters.http.router import v3 as router
+    from envoy_data_plane.envoy.extensions.filters.http.upstream_codec import v3 as upstream_codec
+    from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager import v3 as hcm
+    from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutation import v3 as early_mutation
+    from envoy_data_plane.envoy.extensions.resource_monitors.downstream_connections import v3 as connections
+    from envoy_data_plane.envoy.extensions.transport_sockets.tls import v3 as tls
+    from envoy_data_plane.envoy.extensions.upstreams.http import v3 as upstreams
+    from envoy_data_plane.envoy.type import v3 as type_v3
+    from envoy_data_plane.envoy.type.matcher import v3 as matcher
+    from envoy_data_plane.message_pool import default_message_pool
+
+Json: TypeAlias = dict[str, Any]
+
+VERSIONS = ("1.40",)
+"""Envoys that we can render for: priority_group came with 1.40."""
+
+AGENT = "agent"
+"""The cluster of the workers."""
+NAMESPACE = "edge"
+"""Dynamic metadata of ours: `exchange`, `content_length`, and what the access log shows."""
+ROUTE_NAMESPACE = "edge.route"
+"""Dynamic metadata in which the router level says which clusters are tried, and in what order."""
+ROLE = "x-edge-role"
+"""gRPC metadata that tells the agent which of the two filters calls: router or upstream."""
+AFFINITY = "x-edge-affinity"
+"""gRPC metadata by which Envoy brings all streams of a request to one worker."""
+OUR_DETAILS = "edge_"
+"""How the response code details of a reply begin that the agent itself made."""
+
+CONTENT_LENGTH = "content_length"
+ATTEMPT_COUNT = "x-envoy-attempt-count"
+# Only Envoy and we write these; what a caller sends under such a name could steer retries, timeouts or us.
+INTERNAL_PREFIXES = ("x-edge-", "x-envoy-")
+# Not for a provider: where the caller is, and how Envoy counts.
+NOT_UPSTREAM_PREFIXES = (*INTERNAL_PREFIXES, "x-forwarded-")
+
+# The agent may ask for more time, once a message; more than this and a caller would wait for nothing.
+_MAX_MESSAGE_TIMEOUT = timedelta(seconds=30)
+# Every open exchange is a stream of the agent's cluster, and so is every retry; Envoy's default is 1024.
+_AGENT_STREAMS = 100_000
+_AGENT_CONNECTIONS = 1024
+# A worker that does not answer for this long is given no new streams.
+_HEALTH_TIMEOUT = timedelta(seconds=1)
+_HEALTH_INTERVAL = timedelta(seconds=2)
+# Flow control windows for callers: Envoy's advice for an edge is 64 KiB and 1 MiB; a long prompt over a slow way back
+# is four times faster with these.
+_STREAM_WINDOW = 256 << 10
+_CONNECTION_WINDOW = 1 << 20
+_TCP_PROBES = 3
+_TCP_PROBE_INTERVAL = 10
+_HTTP2_PING = timedelta(seconds=30)
+_HTTP2_PING_TIMEOUT = timedelta(seconds=5)
+
+
+def render(config: Config, version: str | None = None) -> Json:
+    """The bootstrap for one version of Envoy, that of the configuration where none is given. Raises ConfigError."""
+    wanted = version or config.envoy.version
+    if wanted not in VERSIONS:
+        raise ConfigError(f"envoy.version: {wanted!r} cannot be rendered for; have {', '.join(VERSIONS)}")
+    return bootstrap(config, sockets=config.agent.worker_sockets())
+
+
+def bootstrap(config: Config, *, sockets: Sequence[str]) -> Json:
+    """`sockets`: the Unix socket of each worker. Raises ConfigError where the system has no trust store."""
+    process = bootstrap_v3.Bootstrap(node=core.Node(id="edge", cluster="edge"), admin=_admin(config))
+    rendered = {
+        **fields(process),
+        "overload_manager": {"resource_monitors": [_connection_monitor(config)]},
+        "static_resources": {
+            "listeners": [_listener(config)],
+            "clusters": [
+                _agent_cluster(config, sockets),
+                *(_provider_cluster(config, name, provider) for name, provider in config.providers.items()),
+            ],
+        },
+    }
+    return merged(rendered, config.envoy.raw)
+
+
+def cluster_name(provider: str) -> str:
+    """The Envoy cluster of a provider."""
+    return f"provider_{provider}"
+
+
+def cluster_names(config: Config) -> dict[str, str]:
+    """Provider to cluster, for all of them."""
+    return {name: cluster_name(name) for name in config.providers}
+
+
+# --- typed objects and plain fields
+
+
+def fields(message: betterproto2.Message) -> Json:
+    found: Json = message.to_dict(casing=betterproto2.Casing.SNAKE)
+    return found
+
+
+def typed(message: betterproto2.Message, **newer: Any) -> Json:
+    """As a google.protobuf.Any is written in JSON."""
+    url = default_message_pool.type_to_url[type(message)]
+    return {"@type": url, **fields(message), **newer}
+
+
+def extension(name: str, message: betterproto2.Message, **newer: Any) -> Json:
+    return {"name": name, "typed_config": typed(message, **newer)}
+
+
+def merged(base: Any, over: Any) -> Any:
+    """Objects key by key, lists of things with a name by name, all else replaced."""
+    if isinstance(base, Mapping) and isinstance(over, Mapping):
+        both = {key: merged(base[key], value) if key in base else value for key, value in over.items()}
+        return {**base, **both}
+    if isinstance(base, list) and isinstance(over, list) and over and all(_name(item) for item in [*base, *over]):
+        changes = {_name(item): item for item in over}
+        kept = [merged(item, changes.pop(_name(item))) if _name(item) in changes else item for item in base]
+        return [*kept, *changes.values()]
+    return over
+
+
+def _name(item: object) -> str | None:
+    name = item.get("name") if isinstance(item, Mapping) else None
+    return name if isinstance(name, str) else None
+
+
+# --- the process
+
+
+def _admin(config: Config) -> bootstrap_v3.Admin:
+    socket = config.envoy_admin_socket()
+    if socket is None:
+        return bootstrap_v3.Admin(address=_tcp("127.0.0.1", config.envoy.admin.port or 0))
+    # Its owner alone: whoever reaches it may stop Envoy.
+    return bootstrap_v3.Admin(address=core.Address(pipe=core.Pipe(path=str(socket), mode=0o600)))
+
+
+def _connection_monitor(config: Config) -> Json:
+    return extension(
+        "envoy.resource_monitors.global_downstream_max_connections",
+        connections.DownstreamConnectionsConfig(max_active_downstream_connections=config.limits.connections),
+    )
+
+
+def _tcp(address: str, port: int) -> core.Address:
+    return core.Address(socket_address=core.SocketAddress(address=address, port_value=port))
+
+
+# --- the door
+
+
+def _listener(config: Config) -> Json:
+    chain: Json = {
+        "filters": [
+            {"name": "envoy.filters.network.http_connection_manager", "typed_config": _connection_manager(config)}
+        ]
+    }
+    socket = _listener_tls(config)
+    if socket is not None:
+        chain["transport_socket"] = socket
+    return {
+        **fields(
+            listener_v3.Listener(
+                name="edge",
+                address=_tcp(config.listen.address, config.listen.port),
+                # The one bound of a reply that the agent wants whole; the route states that of a request.
+                per_connection_buffer_limit_bytes=config.limits.response_body,
+            )
+        ),
+        "filter_chains": [chain],
+    }
+
+
+def _listener_tls(config: Config) -> Json | None:
+    wanted = config.listen.tls
+    if wanted is None:
+        return None
+    if wanted.certificate is not None and wanted.private_key is not None:
+        chain, key = wanted.certificate, wanted.private_key
+    else:
+        own = certificate.files(config.agent.state_dir)
+        chain, key = own.certificate, own.private_key
+    return extension(
+        "envoy.transport_sockets.tls",
+        tls.DownstreamTlsContext(
+            common_tls_context=tls.CommonTlsContext(
+                alpn_protocols=["h2", "http/1.1"],
+                tls_params=tls.TlsParameters(
+                    tls_minimum_protocol_version=tls.TlsParametersTlsProtocol.TLSv1_2,
+                ),
+                tls_certificates=[tls.TlsCertificate(certificate_chain=_file(chain), private_key=_file(key))],
+            )
+        ),
+    )
+
+
+def _file(path: Path) -> core.DataSource:
+    return core.DataSource(filename=str(path))
+
+
+def _connection_manager(config: Config) -> Json:
+    limits, timeouts = config.limits, config.timeouts
+    return typed(
+        hcm.HttpConnectionManager(
+            # AUTO takes HTTP/1.1, HTTP/2 by ALPN, and HTTP/2 without TLS by its preface.
+            codec_type=hcm.HttpConnectionManagerCodecType.AUTO,
+            stat_prefix="edge",
+            server_name="edge",
+            server_header_transformation=hcm.HttpConnectionManagerServerHeaderTransformation.OVERWRITE,
+            # We are the edge: what a caller says of where it comes from, or of how to retry, is not believed.
+            use_remote_address=True,
+            internal_address_config=hcm.HttpConnectionManagerInternalAddressConfig(unix_sockets=False),
+            normalize_path=True,
+            merge_slashes=True,
+            # A model's name in a path may hold a slash, as %2F. There is one route, and the agent matches whole
+            # segments: no rule could be passed by another spelling.
+            path_with_escaped_slashes_action=(hcm.HttpConnectionManagerPathWithEscapedSlashesAction.KEEP_UNCHANGED),
+            common_http_protocol_options=core.HttpProtocolOptions(
+                idle_timeout=timeouts.client_idle,
+                max_headers_count=limits.request_header_count,
+                # No API of ours has such a header, and some servers take it for its twin with a hyphen.
+                headers_with_underscores_action=core.HttpProtocolOptionsHeadersWithUnderscoresAction.DROP_HEADER,
+            ),
+            http2_protocol_options=core.Http2ProtocolOptions(
+                max_concurrent_streams=limits.streams_per_connection,
+                initial_stream_window_size=_STREAM_WINDOW,
+                initial_connection_window_size=_CONNECTION_WINDOW,
+            ),
+            max_request_headers_kb=-(-limits.request_headers // 1024),
+            request_headers_timeout=timeouts.receive_headers,
+            request_timeout=timeouts.receive,
+            stream_idle_timeout=timeouts.stream_idle,
+        ),
+        early_header_mutation_extensions=[_strip_internal_headers()],
+        local_reply_config={"mappers": _local_replies(config)},
+        access_log=_access_log(config),
+        route_config=_routes(config),
+        http_filters=[_router_level(config), _router(config)],
+    )
+
+
+def _strip_internal_headers() -> Json:
+    """Before anything reads them. Route-level removal would come after the retry headers were believed."""
+    return extension(
+        "envoy.http.early_header_mutation.header_mutation",
+        early_mutation.HeaderMutation(mutations=[_remove_prefix(prefix) for prefix in INTERNAL_PREFIXES]),
+    )
+
+
+def _remove_prefix(prefix: str) -> mutation_v3.HeaderMutation:
+    return mutation_v3.HeaderMutation(
+        remove_on_match=mutation_v3.HeaderMutationRemoveOnMatch(
+            key_matcher=matcher.StringMatcher(prefix=prefix, ignore_case=True)
+        )
+    )
+
+
+# --- Envoy's own replies
+
+
+def _local_replies(config: Config) -> list[Json]:
+    """Envoy's own errors as a caller's SDK reads them, both OpenAI's and Anthropic's. The agent's replies are local
+    ones too: they are left alone, and known by their details."""
+    limits = config.limits
+    # Condition; type and code for the caller; message. The first that fits counts.
+    told = (
+        (
+            "response.code_details.startsWith('ext_proc')",
+            ("overloaded_error", "policy_unavailable", "the gateway's policy server does not answer; try again"),
+        ),
+        (
+            "response.code == 413",
+            (
+                "invalid_request_error",
+                "request_too_large",
+                f"the request body is over the limit of {write_size(limits.request_body)}",
+            ),
+        ),
+        (
+            "response.code == 431",
+            (
+                "invalid_request_error",
+                "headers_too_large",
+                f"the request headers are over the limit of {write_size(limits.request_headers)}"
+                f" or of {limits.request_header_count}",
+            ),
+        ),
+        (
+            "response.code == 408",
+            ("timeout_error", "request_timeout", "the request did not arrive in time"),
+        ),
+        ("response.code < 500", ("invalid_request_error", "bad_request", "this is no request that the gateway reads")),
+        ("response.code == 504", ("timeout_error", "provider_timeout", "the provider did not answer in time")),
+        ("response.code >= 500", ("api_error", "gateway_error", "the gateway could not pass this request on")),
+    )
+    return [_local_reply(condition, *words) for condition, words in told]
+
+
+def _local_reply(condition: str, kind: str, code: str, message: str) -> Json:
+    expression = f"response.code >= 400 && !response.code_details.startsWith('{OUR_DETAILS}') && {condition}"
+    error = {"message": message, "type": kind, "param": None, "code": code}
+    return {
+        "filter": {
+            "extension_filter": extension(
+                "envoy.access_loggers.extension_filters.cel", cel.ExpressionFilter(expression=expression)
+            )
+        },
+        "body_format_override": {
+            "content_type": "application/json",
+            "json_format": {"type": "error", "error": error},
+        },
+    }
+
+
+# --- the access log
+
+# Neither queries nor headers that may hold a credential, nor bodies.
+_LOGGED = {
+    "time": "%START_TIME%",
+    "request_id": "%REQ(X-REQUEST-ID)%",
+    "trace_id": "%TRACE_ID%",
+    "method": "%REQ(:METHOD)%",
+    "path": "%PATH(NQ)%",
+    "protocol": "%PROTOCOL%",
+    "client": "%DOWNSTREAM_REMOTE_ADDRESS%",
+    "status": "%RESPONSE_CODE%",
+    "flags": "%RESPONSE_FLAGS%",
+    "details": "%RESPONSE_CODE_DETAILS%",
+    "cluster": "%UPSTREAM_CLUSTER%",
+    "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+    "bytes_received": "%BYTES_RECEIVED%",
+    "bytes_sent": "%BYTES_SENT%",
+    "duration_ms": "%DURATION%",
+    "first_byte_ms": "%RESPONSE_DURATION%",
+    "edge": f"%DYNAMIC_METADATA({NAMESPACE})%",
+}
+
+
+def _access_log(config: Config) -> list[Json]:
+    wanted = config.envoy.access_log
+    log_format = {"json_format": _LOGGED}
+    match wanted:
+        case "off":
+            return []
+        case "stdout":
+            return [extension("envoy.access_loggers.stdout", stream_log.StdoutAccessLog(), log_format=log_format)]
+        case path:
+            return [extension("envoy.access_loggers.file", file_log.FileAccessLog(path=path), log_format=log_format)]
+
+
+# --- the one route
+
+
+def _routes(config: Config) -> Json:
+    route = {
+        **fields(
+            route_v3.Route(
+                name="llm",
+                match=route_v3.RouteMatch(prefix="/"),
+                # Of what is held for ext_proc and for retries.
+                request_body_buffer_limit=config.limits.request_body,
+            )
+        ),
+        "route": _route_action(config),
+    }
+    return {
+        # One group of the order names a cluster that does not exist, and is meant to.
+        **fields(route_v3.RouteConfiguration(name="edge", validate_clusters=False)),
+        "virtual_hosts": [
+            {
+                # The count tells the upstream level's matcher which try this is; the filter behind it takes it away.
+                **fields(route_v3.VirtualHost(name="llm", domains=["*"], include_request_attempt_count=True)),
+                "routes": [route],
+            }
+        ],
+    }
+
+
+def _route_action(config: Config) -> Json:
+    retries, timeouts = config.retries, config.timeouts
+    policy = route_v3.RetryPolicy(
+        retry_on="5xx,reset,connect-failure,refused-stream,retriable-status-codes",
+        retriable_status_codes=list(retries.on_status),
+        num_retries=retries.attempts - 1,
+        # Ends when response headers go to the caller, so it does not cut a stream.
+        per_try_timeout=timeouts.first_byte,
+        retry_back_off=route_v3.RetryPolicyRetryBackOff(
+            base_interval=retries.back_off.base, max_interval=retries.back_off.max
+        ),
+        # Each try takes the next group of the order.
+        refresh_cluster_on_retry=True,
+    )
+    return {
+        **fields(
+            route_v3.RouteAction(
+                # Envoy's default of 15 s cuts streams.
+                timeout=timeouts.request,
+                idle_timeout=timeouts.stream_idle,
+                auto_host_rewrite=True,
+                retry_policy=policy,
+            )
+        ),
+        "inline_cluster_specifier_plugin": {
+            # 1.40; no type of envoy-data-plane yet.
+            "extension": {
+                "name": "envoy.router.cluster_specifier_plugin.priority_group",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.router.cluster_specifiers.priority_group.v3."
+                    "PriorityGroupClusterSpecifier",
+                    "override_metadata_namespace": ROUTE_NAMESPACE,
+                    # What the agent did not route goes nowhere: there is no such cluster.
+                    "priority_groups": [{"name": "none", "clusters": [{"cluster_name": "none", "weight": 1}]}],
+                },
+            }
+        },
+    }
+
+
+# --- the two levels of ext_proc
+
+
+def _router_level(config: Config) -> Json:
+    return extension(
+        "envoy.filters.http.ext_proc",
+        ext_proc.ExternalProcessor(
+            grpc_service=_agent("router"),
+            processing_mode=ext_proc.ProcessingMode(
+                request_header_mode=ext_proc.ProcessingModeHeaderSendMode.SEND,
+                request_body_mode=ext_proc.ProcessingModeBodySendMode.BUFFERED,
+                response_header_mode=ext_proc.ProcessingModeHeaderSendMode.SEND,
+                # The agent asks for the body where it must read it.
+                response_body_mode=ext_proc.ProcessingModeBodySendMode.NONE,
+                request_trailer_mode=ext_proc.ProcessingModeHeaderSendMode.SKIP,
+                response_trailer_mode=ext_proc.ProcessingModeHeaderSendMode.SKIP,
+            ),
+            allow_mode_override=True,
+            failure_mode_allow=False,
+            status_on_error=type_v3.HttpStatus(code=type_v3.StatusCode.ServiceUnavailable),
+            message_timeout=config.limits.message_timeout,
+            max_message_timeout=max(_MAX_MESSAGE_TIMEOUT, config.limits.message_timeout),
+            mutation_rules=_mutation_rules(),
+            response_attributes=["xds.cluster_name", "upstream.request_attempt_count", "response.code_details"],
+            metadata_options=_namespaces(),
+        ),
+        # 1.40: the agent makes its own spans.
+        emit_client_span=False,
+    )
+
+
+def _upstream_level(config: Config) -> Json:
+    """Skipped on the first try, which the router level has already written: one gRPC stream a request, not two."""
+    process = extension(
+        "envoy.filters.http.ext_proc",
+        ext_proc.ExternalProcessor(
+            grpc_service=_agent("upstream"),
+            processing_mode=ext_proc.ProcessingMode(
+                request_header_mode=ext_proc.ProcessingModeHeaderSendMode.SEND,
+                request_body_mode=ext_proc.ProcessingModeBodySendMode.NONE,
+                response_header_mode=ext_proc.ProcessingModeHeaderSendMode.SKIP,
+                response_body_mode=ext_proc.ProcessingModeBodySendMode.NONE,
+                request_trailer_mode=ext_proc.ProcessingModeHeaderSendMode.SKIP,
+                response_trailer_mode=ext_proc.ProcessingModeHeaderSendMode.SKIP,
+            ),
+            failure_mode_allow=False,
+            status_on_error=type_v3.HttpStatus(code=type_v3.StatusCode.ServiceUnavailable),
+            message_timeout=config.limits.message_timeout,
+            mutation_rules=_mutation_rules(),
+            request_attributes=["xds.cluster_name", "upstream.request_attempt_count"],
+            metadata_options=_namespaces(),
+        ),
+        emit_client_span=False,
+    )
+    first_try = {
+        "single_predicate": {
+            "input": extension("attempt", matcher.HttpRequestHeaderMatchInput(header_name=ATTEMPT_COUNT)),
+            "value_match": {"exact": "1"},
+        }
+    }
+    skip = {"action": extension("skip", action.SkipFilter())}
+    return {
+        "name": "edge.upstream",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.common.matching.v3.ExtensionWithMatcher",
+            "xds_matcher": {"matcher_list": {"matchers": [{"predicate": first_try, "on_match": skip}]}},
+            "extension_config": process,
+        },
+    }
+
+
+def _agent(role: str) -> core.GrpcService:
+    return core.GrpcService(
+        envoy_grpc=core.GrpcServiceEnvoyGrpc(cluster_name=AGENT),
+        initial_metadata=[
+            core.HeaderValue(key=ROLE, value=role),
+            core.HeaderValue(key=AFFINITY, value="%REQ(x-request-id)%"),
+        ],
+    )
+
+
+def _mutation_rules() -> mutation_v3.HeaderMutationRules:
+    """The agent writes the whole request (path and host, for signatures) and takes Envoy's headers away. A mutation
+    that Envoy refuses fails the request: without it a credential could be missing, or still be there."""
+    return mutation_v3.HeaderMutationRules(allow_all_routing=True, allow_envoy=True, disallow_is_error=True)
+
+
+def _namespaces() -> ext_proc.MetadataOptions:
+    ours = ext_proc.MetadataOptionsMetadataNamespaces(untyped=[NAMESPACE, ROUTE_NAMESPACE])
+    return ext_proc.MetadataOptions(forwarding_namespaces=ours, receiving_namespaces=ours)
+
+
+def _router(config: Config) -> Json:
+    """The upstream filters stand here once, for every cluster that has none of its own; no cluster has."""
+    return extension(
+        "envoy.filters.http.router",
+        router.Router(suppress_envoy_headers=True),
+        upstream_http_filters=[
+            _upstream_level(config),
+            _last_headers(),
+            extension("envoy.filters.http.upstream_codec", upstream_codec.UpstreamCodec()),
+        ],
+    )
+
+
+def _last_headers() -> Json:
+    """The last word before a provider. A replaced request has lost its content-length, which the agent tells in
+    metadata; and nothing internal leaves, whatever the agent forgot."""
+    restore = mutation_v3.HeaderMutation(
+        append=core.HeaderValueOption(
+            append_action=core.HeaderValueOptionHeaderAppendAction.ADD_IF_ABSENT,
+            header=core.HeaderValue(key="content-length", value=f"%DYNAMIC_METADATA({NAMESPACE}:{CONTENT_LENGTH})%"),
+        )
+    )
+    return extension(
+        "envoy.filters.http.header_mutation",
+        header_mutation.HeaderMutation(
+            mutations=header_mutation.Mutations(
+                request_mutations=[restore, *(_remove_prefix(prefix) for prefix in NOT_UPSTREAM_PREFIXES)]
+            )
+        ),
+    )
+
+
+# --- clusters
+
+
+def _agent_cluster(config: Config, sockets: Sequence[str]) -> Json:
+    cluster = cluster_v3.Cluster(
+        name=AGENT,
+        type=cluster_v3.ClusterDiscoveryType.STATIC,
+        connect_timeout=timedelta(seconds=1),
+        # A retry must find the worker that holds its exchange.
+        lb_policy=cluster_v3.ClusterLbPolicy.MAGLEV,
+        # As long as one worker is well, only well ones are asked; with none, all are.
+        common_lb_config=cluster_v3.ClusterCommonLbConfig(healthy_panic_threshold=type_v3.Percent(value=1)),
+        per_connection_buffer_limit_bytes=max(config.limits.request_body, config.limits.response_body),
+        circuit_breakers=cluster_v3.CircuitBreakers(
+            thresholds=[
+                cluster_v3.CircuitBreakersThresholds(
+                    max_connections=_AGENT_CONNECTIONS,
+                    max_pending_requests=_AGENT_STREAMS,
+                    max_requests=_AGENT_STREAMS,
+                )
+            ]
+        ),
+        health_checks=[
+            core.HealthCheck(
+                timeout=_HEALTH_TIMEOUT,
+                interval=_HEALTH_INTERVAL,
+                # Of a cluster that was not used yet: a worker that started after Envoy is found at once.
+                no_traffic_interval=_HEALTH_INTERVAL,
+                unhealthy_threshold=2,
+                healthy_threshold=1,
+                grpc_health_check=core.HealthCheckGrpcHealthCheck(),
+            )
+        ],
+        load_assignment=endpoint_v3.ClusterLoadAssignment(
+            cluster_name=AGENT,
+            endpoints=[
+                endpoint_v3.LocalityLbEndpoints(
+                    lb_endpoints=[
+                        endpoint_v3.LbEndpoint(
+                            endpoint=endpoint_v3.Endpoint(address=core.Address(pipe=core.Pipe(path=socket)))
+                        )
+                        for socket in sockets
+                    ]
+                )
+            ],
+        ),
+    )
+    protocol = upstreams.HttpProtocolOptions(
+        explicit_http_config=upstreams.HttpProtocolOptionsExplicitHttpConfig(http2_protocol_options=_http2()),
+        hash_policy=[route_v3.RouteActionHashPolicy(header=route_v3.RouteActionHashPolicyHeader(header_name=AFFINITY))],
+    )
+    return {**fields(cluster), "typed_extension_protocol_options": _protocol(protocol)}
+
+
+def _provider_cluster(config: Config, name: str, provider: Provider) -> Json:
+    endpoint, pool = provider.endpoint, provider.pool
+    cluster = cluster_v3.Cluster(
+        name=cluster_name(name),
+        connect_timeout=config.timeouts.connect,
+        circuit_breakers=cluster_v3.CircuitBreakers(
+            thresholds=[
+                cluster_v3.CircuitBreakersThresholds(
+                    max_connections=pool.max_connections,
+                    max_pending_requests=pool.max_pending,
+                    max_requests=pool.max_requests,
+                    retry_budget=cluster_v3.CircuitBreakersThresholdsRetryBudget(
+                        budget_percent=type_v3.Percent(value=config.retries.budget.percent),
+                        min_retry_concurrency=config.retries.budget.min_concurrency,
+                    ),
+                )
+            ]
+        ),
+        upstream_connection_options=cluster_v3.UpstreamConnectionOptions(
+            tcp_keepalive=core.TcpKeepalive(
+                keepalive_time=max(1, int(pool.keepalive.total_seconds())),
+                keepalive_interval=_TCP_PROBE_INTERVAL,
+                keepalive_probes=_TCP_PROBES,
+            )
+        ),
+        load_assignment=_provider_endpoint(name, endpoint),
+    )
+    rendered = {
+        **fields(cluster),
+        **_discovery(provider, endpoint),
+        "outlier_detection": _outliers(),
+        "typed_extension_protocol_options": _protocol(_provider_protocol(provider, endpoint)),
+    }
+    if endpoint.tls:
+        rendered["transport_socket"] = _provider_tls(provider, endpoint)
+    return rendered
+
+
+def _outliers() -> Json:
+    """Counted, not ejected. A provider is one endpoint here: without it there is nobody to ask, and Envoy's panic mode
+    would ask it all the same. Which provider to leave out is decided when the order is made."""
+    detection = cluster_v3.OutlierDetection(
+        consecutive_gateway_failure=5,
+        enforcing_consecutive_gateway_failure=0,
+        enforcing_success_rate=0,
+        max_ejection_percent=0,
+    )
+    # betterproto2 spells this one with an underscore too many.
+    return {**fields(detection), "enforcing_consecutive_5xx": 0}
+
+
+def _provider_endpoint(name: str, endpoint: Endpoint) -> endpoint_v3.ClusterLoadAssignment:
+    return endpoint_v3.ClusterLoadAssignment(
+        cluster_name=cluster_name(name),
+        endpoints=[
+            endpoint_v3.LocalityLbEndpoints(
+                lb_endpoints=[
+                    endpoint_v3.LbEndpoint(
+                        endpoint=endpoint_v3.Endpoint(
+                            # What auto_host_rewrite writes into the Host header.
+                            hostname=endpoint.authority,
+                            address=_tcp(endpoint.host, endpoint.port),
+                        )
+                    )
+                ]
+            )
+        ],
+    )
+
+
+def _discovery(provider: Provider, endpoint: Endpoint) -> Json:
+    if endpoint.ip is not None:
+        return {"type": "STATIC"}
+    resolve = dns.DnsCluster(
+        dns_refresh_rate=provider.pool.dns_refresh,
+        dns_failure_refresh_rate=dns.DnsClusterRefreshRate(
+            base_interval=timedelta(seconds=1), max_interval=timedelta(seconds=10)
+        ),
+        respect_dns_ttl=True,
+        dns_lookup_family=common_dns.DnsLookupFamily.V4_PREFERRED,
+        # One endpoint whatever DNS answers: big hosts answer differently each time, and connections should outlive
+        # that. Where one address refuses, the next one is tried.
+        all_addresses_in_single_endpoint=True,
+    )
+    return {"cluster_type": extension("envoy.cluster.dns", resolve)}
+
+
+def _provider_protocol(provider: Provider, endpoint: Endpoint) -> upstreams.HttpProtocolOptions:
+    common = core.HttpProtocolOptions(idle_timeout=provider.pool.idle)
+    http1, http2 = core.Http1ProtocolOptions(), _http2()
+    if provider.pool.http2 == "auto" and endpoint.tls:
+        return upstreams.HttpProtocolOptions(
+            common_http_protocol_options=common,
+            auto_config=upstreams.HttpProtocolOptionsAutoHttpConfig(
+                http_protocol_options=http1, http2_protocol_options=http2
+            ),
+        )
+    explicit = upstreams.HttpProtocolOptionsExplicitHttpConfig
+    return upstreams.HttpProtocolOptions(
+        common_http_protocol_options=common,
+        explicit_http_config=(
+            explicit(http2_protocol_options=http2)
+            if provider.pool.http2 is True
+            else explicit(http_protocol_options=http1)
+        ),
+    )
+
+
+# What to offer, by `pool.http2`.
+_ALPN: dict[bool | str, list[str]] = {"auto": ["h2", "http/1.1"], True: ["h2"], False: ["http/1.1"]}
+
+
+def _provider_tls(provider: Provider, endpoint: Endpoint) -> Json:
+    ca = provider.tls.ca or certificate.system_trust_store()
+    server_name = provider.tls.server_name
+    context = tls.CertificateValidationContext(trusted_ca=_file(ca))
+    # An address is no name that SNI could carry; the certificate must hold it as an address.
+    by_address = endpoint.ip is not None and server_name is None
+    if by_address:
+        context.match_typed_subject_alt_names = [
+            tls.SubjectAltNameMatcher(
+                san_type=tls.SubjectAltNameMatcherSanType.IP_ADDRESS,
+                matcher=matcher.StringMatcher(exact=str(endpoint.ip)),
+            )
+        ]
+    return extension(
+        "envoy.transport_sockets.tls",
+        tls.UpstreamTlsContext(
+            sni="" if by_address else server_name or endpoint.host,
+            auto_sni_san_validation=not by_address,
+            common_tls_context=tls.CommonTlsContext(
+                alpn_protocols=_ALPN[provider.pool.http2],
+                tls_params=tls.TlsParameters(
+                    tls_minimum_protocol_version=tls.TlsParametersTlsProtocol.TLSv1_2,
+                ),
+                validation_context=context,
+            ),
+        ),
+    )
+
+
+def _http2() -> core.Http2ProtocolOptions:
+    return core.Http2ProtocolOptions(
+        connection_keepalive=core.KeepaliveSettings(interval=_HTTP2_PING, timeout=_HTTP2_PING_TIMEOUT)
+    )
+
+
+def _protocol(options: upstreams.HttpProtocolOptions) -> Json:
+    return {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(options)}
