@@ -39,6 +39,9 @@ NONE = "none"
 # Above this many combinations of tenant, model and provider, the rest are one: a scrape must stay affordable.
 MAX_SERIES = 2_000
 
+# A thousand times the longest context there is: more is a mistake of the provider's.
+MOST_TOKENS = 10_000_000_000
+
 TOKEN_KINDS = (
     "input",
     "cache_read",
@@ -309,9 +312,9 @@ def _known(value: str | None, known: frozenset[str]) -> str:
 def _add_up(usage: Usage, tokens: dict[str, int]) -> None:
     for kind in TOKEN_KINDS:
         count: int = getattr(usage, kind)
-        # A counter never goes down, whatever a provider says.
+        # Whatever a provider says, a counter never goes down, and it stays a number that a float can hold.
         if count > 0:
-            tokens[kind] = tokens.get(kind, 0) + count
+            tokens[kind] = tokens.get(kind, 0) + min(count, MOST_TOKENS)
 
 
 def _codes(of: type[EdgeError]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from edge_extproc.auth.api_key import REASONS
 from edge_extproc.model.settlement import Settlement
 from edge_extproc.model.usage import Usage
 from edge_extproc.telemetry import metrics as room
-from edge_extproc.telemetry.metrics import CODES, MAX_SERIES, PHASES, Metrics, Names
+from edge_extproc.telemetry.metrics import CODES, MAX_SERIES, MOST_TOKENS, PHASES, Metrics, Names
 
 NAMES = Names(
     tenants=frozenset({"acme"}),
@@ -99,6 +99,12 @@ def test_a_count_below_zero_moves_no_counter() -> None:
 
     assert value(metrics, "edge_tokens_total", **WHO, kind="input") is None
     assert value(metrics, "edge_tokens_total", **WHO, kind="output") == 1
+
+
+def test_an_absurd_count_does_not_break_the_exposition() -> None:
+    metrics = settled(replace(DONE, usage=Usage(input=10**400)))
+
+    assert value(metrics, "edge_tokens_total", **WHO, kind="input") == MOST_TOKENS
 
 
 def test_cost_adds_up_exactly() -> None:

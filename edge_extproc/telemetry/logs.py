@@ -1,0 +1,334 @@
+"""What the gateway writes down: events for humans and collectors, and one access line a request.
+
+Events go through structlog, and so does whatever a library logs. What is logged with an exception shows its type and
+where it was raised, never its text, which may quote a caller or a provider. All events pass `redacted`, which takes
+credentials out wherever they stand.
+
+Access lines are JSON, made and written by a thread of their own, so that a slow sink never holds up a request. What
+does not fit its queue is dropped and counted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import queue
+import re
+import select
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import fields
+from datetime import UTC, datetime
+from decimal import Decimal
+from types import TracebackType
+from typing import BinaryIO, Literal, TextIO, TypeAlias
+
+import orjson
+import structlog
+
+from ..model.settlement import Settlement
+from ..model.usage import Usage
+
+Level: TypeAlias = Literal["debug", "info", "warning", "error"]
+
+MASK = "***"
+
+
+# --- credentials
+
+# Each needs enough characters after its mark that a word of prose or a name of ours ("edge-extproc") is not taken for
+# one. Repetitions that may fail late are bounded, so that no text takes long.
+_CREDENTIALS = re.compile(
+    r"""
+      (?P<scheme>\b(?i:bearer|basic)\ +)[^\s,;"']+       # whatever follows a scheme of Authorization
+    | \bsk-[A-Za-z0-9_-]{12,}                           # OpenAI, Anthropic (sk-ant-…), OpenRouter (sk-or-…)
+    | \bedge-(?=[a-z_-]{0,200}[0-9A-Z])[A-Za-z0-9_-]{20,}   # ours
+    | \b(?:gsk_|hf_|xai-|pplx-|nvapi-|ghp_|r8_)[A-Za-z0-9_-]{16,}
+    | \bAIza[A-Za-z0-9_-]{30,}                          # Google
+    | \bya29\.[A-Za-z0-9_.-]{16,}                       # Google, OAuth
+    | \b(?:AKIA|ASIA)[A-Z0-9]{16}\b                     # AWS, a key's id
+    | \beyJ[A-Za-z0-9_-]{8,2048}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?      # a JSON web token
+    | (?<=://)[^\s/@:]{0,256}:[^\s/@]{1,256}(?=@)       # user and password in a URL
+    """,
+    re.VERBOSE,
+)
+# Named so, a value is a credential whatever it looks like.
+_SECRET_NAMES = frozenset(
+    {
+        "authorization", "proxy-authorization", "x-api-key", "x-goog-api-key", "api-key", "api_key", "apikey",
+        "cookie", "set-cookie", "password", "secret", "pepper", "token", "access_token", "client_secret",
+    }
+)  # fmt: skip
+# An event is flat or nearly so; what is nested deeper was not meant for a log.
+_DEEPEST = 6
+_LONGEST_TEXT = 16_384
+_INT64 = 1 << 63
+
+
+def redact(text: str) -> str:
+    """The text without credentials, and with what UTF-8 cannot say written as an escape."""
+    if len(text) > _LONGEST_TEXT:
+        text = text[:_LONGEST_TEXT] + "…"
+    if not text.isascii():
+        text = text.encode("utf-8", "backslashreplace").decode()
+    return _CREDENTIALS.sub(rf"\g<scheme>{MASK}", text)
+
+
+def redacted(value: object, depth: int = 0) -> object:
+    """A value for a log: JSON's own types only, none of them with a credential in it."""
+    match value:
+        case bool() | float() | None:
+            return value
+        case str():
+            return redact(value)
+        case int():
+            return value if -_INT64 <= value < _INT64 else str(value)
+        case bytes() | bytearray() | memoryview():
+            return f"<{len(value)} bytes>"
+        case _ if depth >= _DEEPEST:
+            return "…"
+        case Mapping():
+            return {
+                redact(str(name)): MASK if str(name).lower() in _SECRET_NAMES else redacted(each, depth + 1)
+                for name, each in value.items()
+            }
+        case list() | tuple() | set() | frozenset():
+            return [redacted(each, depth + 1) for each in value]
+        case BaseException():
+            return type(value).__qualname__
+        case _:
+            return redact(str(value))
+
+
+# --- exceptions without their text
+
+
+def told(error: BaseException) -> dict[str, object]:
+    """What happened and where, with no word of the exception's own: its type, what caused it, and the frames."""
+    return {"exception": " from ".join(type(each).__qualname__ for each in _chain(error)), "frames": _frames(error)}
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    at: BaseException | None = error
+    while at is not None and id(at) not in seen:
+        seen.add(id(at))
+        yield at
+        at = at.__cause__ or (None if at.__suppress_context__ else at.__context__)
+
+
+def _frames(error: BaseException) -> list[str]:
+    """Outermost first."""
+    frames = []
+    at: TracebackType | None = error.__traceback__
+    while at is not None:
+        code = at.tb_frame.f_code
+        frames.append(f"{code.co_filename}:{at.tb_lineno} {code.co_qualname}")
+        at = at.tb_next
+    return frames
+
+
+# --- events
+
+
+def set_up(level: Level = "info", *, stream: TextIO | None = None, console: bool | None = None) -> None:
+    """Sends structlog's events and the standard library's to one stream: JSON lines, or for a terminal, text."""
+    sink = stream if stream is not None else sys.stderr
+    for_humans = sink.isatty() if console is None else console
+    number = logging.getLevelNamesMapping()[level.upper()]
+    common: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+        without_exception_text,
+        without_credentials,
+    ]
+    render: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer(colors=sink.isatty(), timestamp_key="time") if for_humans else as_json
+    )
+    structlog.configure(
+        processors=[*common, render],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.WriteLoggerFactory(sink),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sink)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, structlog.stdlib.ExtraAdder()],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *common, render],
+        )
+    )
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    # What libraries say below a warning is for their authors.
+    root.setLevel(max(number, logging.WARNING) if level != "debug" else number)
+    logging.captureWarnings(True)
+
+
+def report(error: BaseException) -> None:
+    """Tells of a bug of ours."""
+    structlog.get_logger().error("bug", exc_info=error)
+
+
+def without_exception_text(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """`exc_info`, in any of the forms that logging knows, becomes what `told` tells."""
+    info = event.pop("exc_info", None)
+    match info:
+        case BaseException():
+            event.update(told(info))
+        case (_, BaseException() as error, _):
+            event.update(told(error))
+        case True if (error := sys.exception()) is not None:
+            event.update(told(error))
+        case _:
+            pass
+    return event
+
+
+def without_credentials(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    return {name: MASK if name.lower() in _SECRET_NAMES else redacted(value) for name, value in event.items()}
+
+
+def as_json(_: object, __: str, event: structlog.typing.EventDict) -> str:
+    return orjson.dumps(event, option=orjson.OPT_SORT_KEYS).decode()
+
+
+# --- access lines
+
+# Longer than any that we serve; what a caller makes longer is cut.
+_LONGEST_FIELD = 512
+_MOST_DROPPED = 32
+
+_TOKENS = tuple((f"tokens_{each.name}", each.name) for each in fields(Usage))
+
+
+def access_line(s: Settlement) -> bytes:
+    """One JSON object and a line end. Every line has the same keys, sorted; null is "there was none"."""
+    usage = s.usage
+    line: dict[str, object] = {
+        "attempts": s.attempts,
+        "bytes_in": s.request_bytes,
+        "bytes_out": s.response_bytes,
+        "code": _short(s.code),
+        "cost_usd": None if s.cost is None else plain(s.cost),
+        "dialect": s.dialect,
+        "dropped": [_short(each) for each in s.dropped[:_MOST_DROPPED]],
+        "estimated": s.estimated,
+        "exchange": s.exchange_id,
+        "finish": _short(s.finish),
+        "first_token_ms": _milliseconds(s.time_to_first_token),
+        "garbled": s.garbled,
+        "key": s.key_id,
+        "lane": s.lane,
+        "method": _short(s.method),
+        "model": _short(s.model),
+        "ms": _milliseconds(s.duration),
+        "operation": s.operation,
+        "outcome": s.outcome,
+        "overhead_ms": _milliseconds(s.overhead),
+        "path": _short(s.path),
+        "provider": s.provider,
+        "request_id": _short(s.request_id),
+        "status": s.status,
+        "stream": s.stream,
+        "tenant": s.tenant,
+        "time": _rfc3339(s.started_at),
+        "trace_id": _short(s.trace_id),
+        "unpriced": s.unpriced,
+        "upstream_model": _short(s.upstream_model),
+    }
+    for key, name in _TOKENS:
+        # A provider may say any number; JSON's encoder takes 64 bits.
+        line[key] = None if usage is None else redacted(getattr(usage, name))
+    return orjson.dumps(line, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
+
+
+def plain(amount: Decimal) -> str:
+    """Without an exponent and without zeros at the end: what every reader of money can read."""
+    return format(amount.normalize(), "f")
+
+
+def _short(text: str | None) -> str | None:
+    # Redacted first: half a credential looks like none.
+    return None if text is None else redact(text)[:_LONGEST_FIELD]
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds * 1000, 3)
+
+
+def _rfc3339(moment: float) -> str:
+    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class AccessLog:
+    """Writes settlements to a binary stream from a thread of its own: make it in the process that uses it.
+
+    `on_drop` hears how many lines were lost, from whichever thread loses them.
+    """
+
+    # A pipe takes up to PIPE_BUF bytes whole: workers that share one do not cut each other's lines.
+    WHOLE_WRITE = select.PIPE_BUF
+
+    def __init__(
+        self, stream: BinaryIO, *, most_waiting: int = 10_000, on_drop: Callable[[int], None] = lambda _: None
+    ) -> None:
+        self._stream = stream
+        self._most_waiting = most_waiting
+        self._on_drop = on_drop
+        self._waiting: queue.SimpleQueue[Settlement | None] = queue.SimpleQueue()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
+        self._thread.start()
+
+    def write(self, settlement: Settlement) -> None:
+        """Never waits."""
+        if self._closed or self._waiting.qsize() >= self._most_waiting:
+            self._on_drop(1)
+        else:
+            self._waiting.put(settlement)
+
+    def close(self, patience: float = 5.0) -> None:
+        """Writes what waits. A stream that takes nothing for `patience` seconds is left alone. Once or more."""
+        self._closed = True
+        self._waiting.put(None)
+        self._thread.join(patience)
+
+    def _run(self) -> None:
+        while True:
+            batch, last = self._batch()
+            for count, text in _whole_writes(map(access_line, batch), self.WHOLE_WRITE):
+                try:
+                    self._stream.write(text)
+                    self._stream.flush()
+                except (OSError, ValueError):  # ValueError: the stream was closed
+                    self._on_drop(count)
+            if last:
+                return
+
+    def _batch(self) -> tuple[list[Settlement], bool]:
+        """All that waits, at least one; and whether the end is among it."""
+        batch: list[Settlement] = []
+        settlement = self._waiting.get()
+        with contextlib.suppress(queue.Empty):
+            while settlement is not None:
+                batch.append(settlement)
+                settlement = self._waiting.get_nowait()
+            return batch, True
+        return batch, False
+
+
+def _whole_writes(lines: Iterable[bytes], size: int) -> Iterator[tuple[int, bytes]]:
+    """Lines put together up to `size` bytes, with their number; a longer one goes alone."""
+    count, text = 0, b""
+    for line in lines:
+        if text and len(text) + len(line) > size:
+            yield count, text
+            count, text = 0, b""
+        count, text = count + 1, text + line
+    if text:
+        yield count, text

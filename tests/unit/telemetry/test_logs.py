@@ -1,0 +1,428 @@
+"""Logs: no credential in any of them, no exception's text, and no sink that can hold up a request."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import threading
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_extproc.model.settlement import Settlement
+from edge_extproc.model.usage import Usage
+from edge_extproc.telemetry import logs
+from edge_extproc.telemetry.logs import MASK, AccessLog, access_line, plain, redact, redacted
+
+DONE = Settlement(
+    exchange_id="e1",
+    outcome="ok",
+    status=200,
+    code=None,
+    started_at=1_795_494_969.25,
+    duration=2.0,
+    overhead=0.0031239,
+    tenant="acme",
+    key_id="ann",
+    method="POST",
+    path="/v1/chat/completions",
+    model="gpt-4o",
+    usage=Usage(input=10, output=5),
+    cost=Decimal("0.00012500"),
+)
+
+# Made up, each in the shape of its kind.
+CREDENTIALS = {
+    "openai": "sk-proj-AbCdEf0123456789AbCdEf",
+    "anthropic": "sk-ant-api03-AbCdEf_0123-456789",
+    "ours": "edge-Zm9vYmFyYmF6cXV4MTIzNDU2Nzg5MA",
+    "groq": "gsk_AbCdEf0123456789AbCd",
+    "google": "AIza" + "Sy0123456789abcdefghijABCDEFGHIJ_-x",
+    "google oauth": "ya29.a0AfB_byC0123456789abcdef",
+    "aws": "AKIA" + "IOSFODNN7EXAMPLE",
+    "jwt": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N",
+}
+
+
+# --- credentials
+
+
+@pytest.mark.parametrize("secret", CREDENTIALS.values(), ids=CREDENTIALS)
+@pytest.mark.parametrize("around", ["{}", "key={}", "'{}'", 'said "{}", then', "a/{}/b", "Bearer {}", "\u2028{}\n"])
+def test_a_credential_is_taken_out_wherever_it_stands(secret: str, around: str) -> None:
+    clean = redact(around.format(secret))
+
+    assert secret not in clean
+    assert MASK in clean
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BASIC"])
+def test_what_follows_a_scheme_is_taken_out_and_the_scheme_stays(scheme: str) -> None:
+    assert redact(f"sent {scheme} abc.DEF/1+2==, and") == f"sent {scheme} {MASK}, and"
+
+
+def test_a_password_in_an_address_is_taken_out_and_the_host_stays() -> None:
+    assert redact("redis://user:hunter2@cache:6379/0") == f"redis://{MASK}@cache:6379/0"
+    assert redact("redis://:hunter2@cache") == f"redis://{MASK}@cache"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "edge-extproc-worker-processes started",
+        "sk-learn",
+        "http://127.0.0.1:10000/v1",
+        "gpt-4o-mini-2024-07-18",
+        "3f0c9ad6-1f0e-4c3b-9a57-0a6f3a4ef001",
+        "AKIATOOSHORT",
+    ],
+)
+def test_ordinary_words_stay(text: str) -> None:
+    assert redact(text) == text
+
+
+def test_bytes_that_are_not_utf8_become_escapes() -> None:
+    assert redact("caf\udce9 é") == "caf\\udce9 é"
+
+
+def test_a_very_long_text_is_cut() -> None:
+    assert len(redact("x" * 100_000)) < 20_000
+
+
+@given(st.text(max_size=50), st.sampled_from(sorted(CREDENTIALS.values())), st.text(max_size=50))
+def test_no_neighbours_save_a_credential(before: str, secret: str, after: str) -> None:
+    assert secret not in redact(f"{before} {secret} {after}")
+
+
+class Odd:
+    def __str__(self) -> str:
+        return f"Odd({CREDENTIALS['openai']})"
+
+
+def test_every_kind_of_value_becomes_json_without_secrets() -> None:
+    secret = CREDENTIALS["openai"]
+    nested: object = secret
+    for _ in range(10):
+        nested = [nested]
+    event = {
+        "text": secret,
+        "Authorization": "anything",
+        "headers": {"x-api-key": "plain", secret: 1},
+        "list": [secret, (secret,), {secret}],
+        "bytes": b"abc",
+        "number": 10**30,
+        "small": -7,
+        "yes": True,
+        "none": None,
+        "half": 0.5,
+        "odd": Odd(),
+        "error": ValueError(secret),
+        "deep": nested,
+    }
+
+    clean = redacted(event)
+
+    assert secret not in json.dumps(clean)
+    assert isinstance(clean, dict)
+    assert clean["Authorization"] == clean["headers"]["x-api-key"] == MASK
+    assert clean["bytes"] == "<3 bytes>"
+    assert clean["number"] == str(10**30)
+    assert (clean["small"], clean["yes"], clean["none"], clean["half"]) == (-7, True, None, 0.5)
+    assert clean["error"] == "ValueError"
+    assert clean["odd"] == f"Odd({MASK})"
+
+
+# --- events
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """Puts logging back as it was: a set-up is for a whole process."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    logging.captureWarnings(False)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def events(sink: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in sink.getvalue().splitlines()]
+
+
+@pytest.mark.usefixtures("quiet")
+def test_an_event_is_one_json_line_with_time_and_level() -> None:
+    sink = io.StringIO()
+    logs.set_up("info", stream=sink)
+    log = structlog.get_logger()
+    log.info("started", port=10_000, key=CREDENTIALS["openai"])
+    log.debug("not shown")
+
+    (event,) = events(sink)
+    assert event.pop("time").endswith("Z")
+    assert event == {"event": "started", "level": "info", "port": 10_000, "key": MASK}
+
+
+@pytest.mark.usefixtures("quiet")
+def test_what_a_library_logs_goes_the_same_way() -> None:
+    sink = io.StringIO()
+    logs.set_up("info", stream=sink)
+    logging.getLogger("grpc").warning("peer %s sent %s", "a", CREDENTIALS["anthropic"], extra={"port": 1})
+    logging.getLogger("grpc").info("chatter")
+
+    (event,) = events(sink)
+    assert event.pop("time")
+    assert event == {
+        "event": f"peer a sent {MASK}",
+        "level": "warning",
+        "logger": "grpc",
+        "port": 1,
+    }
+
+
+@pytest.mark.usefixtures("quiet")
+def test_debug_shows_what_libraries_say_too() -> None:
+    sink = io.StringIO()
+    logs.set_up("debug", stream=sink)
+    logging.getLogger("grpc").debug("chatter")
+
+    assert [event["event"] for event in events(sink)] == ["chatter"]
+
+
+@pytest.mark.usefixtures("quiet")
+def test_a_warning_of_python_is_an_event() -> None:
+    sink = io.StringIO()
+    logs.set_up(stream=sink)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning("old thing", DeprecationWarning, "x.py", 1)
+
+    assert "old thing" in events(sink)[0]["event"]
+
+
+@pytest.mark.usefixtures("quiet")
+def test_setting_up_again_does_not_say_all_twice() -> None:
+    first, second = io.StringIO(), io.StringIO()
+    logs.set_up(stream=first)
+    logs.set_up(stream=second)
+    logging.getLogger("x").error("once")
+
+    assert events(first) == []
+    assert len(events(second)) == 1
+
+
+@pytest.mark.usefixtures("quiet")
+def test_a_terminal_gets_text() -> None:
+    sink = io.StringIO()
+    logs.set_up(stream=sink, console=True)
+    structlog.get_logger().info("started", port=1)
+
+    assert "started" in sink.getvalue()
+    assert not sink.getvalue().startswith("{")
+
+
+def fail(secret: str) -> None:
+    try:
+        {}[secret]
+    except KeyError as exc:
+        raise ValueError(f"with {secret}") from exc
+
+
+def caught(secret: str) -> ValueError:
+    with pytest.raises(ValueError, match="with") as info:
+        fail(secret)
+    return info.value
+
+
+@pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("console", [True, False])
+def test_a_bug_is_told_by_its_type_and_place_without_its_text(console: bool) -> None:
+    sink = io.StringIO()
+    logs.set_up(stream=sink, console=console)
+    logs.report(caught("the caller's words"))
+
+    assert "the caller's words" not in sink.getvalue()
+    assert "ValueError from KeyError" in sink.getvalue()
+    assert "test_logs.py" in sink.getvalue()
+
+
+@pytest.mark.usefixtures("quiet")
+def test_a_librarys_exception_loses_its_text_as_well() -> None:
+    sink = io.StringIO()
+    logs.set_up(stream=sink)
+    error = caught("the caller's words")
+    logging.getLogger("asyncio").error("lost", exc_info=error)
+    try:
+        fail("the caller's words")
+    except ValueError:
+        structlog.get_logger().exception("ours")
+    structlog.get_logger().error("none", exc_info=True)
+
+    lost, ours, none = events(sink)
+    assert "the caller's words" not in sink.getvalue()
+    assert lost["exception"] == "ValueError from KeyError"
+    assert lost["frames"][-1].endswith(" fail")
+    assert ours["exception"] == "ValueError from KeyError"
+    assert "exception" not in none
+
+
+def test_a_chain_of_causes_that_bites_its_tail_ends() -> None:
+    one, two = ValueError(), KeyError()
+    one.__cause__, two.__cause__ = two, one
+
+    assert logs.told(one)["exception"] == "ValueError from KeyError"
+
+
+def test_a_context_is_told_unless_it_was_meant_to_be_hidden() -> None:
+    error = ValueError()
+    error.__context__ = KeyError()
+
+    assert logs.told(error)["exception"] == "ValueError from KeyError"
+    error.__suppress_context__ = True
+    assert logs.told(error)["exception"] == "ValueError"
+
+
+# --- access lines
+
+
+def test_a_line_says_what_the_exchange_came_to() -> None:
+    line = access_line(DONE)
+    said = json.loads(line)
+
+    assert line.endswith(b"}\n")
+    assert line.count(b"\n") == 1
+    assert list(said) == sorted(said)
+    assert said["time"] == "2026-11-24T04:36:09.250Z"
+    assert said["cost_usd"] == "0.000125"
+    assert said["tokens_input"] == 10
+    assert said["tokens_reasoning"] == 0
+    assert said["ms"] == 2000.0
+    assert said["overhead_ms"] == 3.124
+    assert said["first_token_ms"] is None
+
+
+def test_every_line_has_the_same_keys() -> None:
+    empty = Settlement("e", "caller_left", None, None, 0.0, 0.0, 0.0)
+
+    assert json.loads(access_line(empty)).keys() == json.loads(access_line(DONE)).keys()
+    assert json.loads(access_line(empty))["tokens_input"] is None
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"), [("0", "0"), ("100", "100"), ("1E+2", "100"), ("1E-9", "0.000000001"), ("2.50", "2.5")]
+)
+def test_money_is_written_without_exponents(amount: str, text: str) -> None:
+    assert plain(Decimal(amount)) == text
+
+
+@given(st.text(st.characters(), max_size=600), st.integers())
+def test_no_text_of_a_caller_or_provider_breaks_a_line(text: str, count: int) -> None:
+    hostile = replace(
+        DONE, path=text, request_id=text, code=text, upstream_model=text, dropped=(text,) * 40, usage=Usage(count)
+    )
+    line = access_line(hostile)
+
+    assert line.count(b"\n") == 1
+    assert len(json.loads(line)["dropped"]) == 32
+
+
+def test_a_credential_in_a_path_is_taken_out_though_the_path_is_cut() -> None:
+    secret = CREDENTIALS["openai"]
+    line = access_line(replace(DONE, path="/" + "x" * 500 + "/" + secret, request_id=secret))
+
+    assert secret[:8].encode() not in line
+
+
+# --- writing them
+
+
+class Gate(io.BytesIO):
+    """A sink that takes nothing until it is opened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.opened, self.reached = threading.Event(), threading.Event()
+        self.writes: list[bytes] = []
+
+    def write(self, text: Any) -> int:
+        self.reached.set()
+        assert self.opened.wait(10)
+        self.writes.append(bytes(text))
+        return len(text)
+
+
+def test_lines_come_out_in_order_in_whole_writes() -> None:
+    sink = Gate()
+    log = AccessLog(sink)
+    for number in range(50):
+        log.write(replace(DONE, exchange_id=str(number)))
+    sink.opened.set()
+    log.close()
+    log.close()
+
+    assert [json.loads(line)["exchange"] for line in b"".join(sink.writes).splitlines()] == [str(n) for n in range(50)]
+    assert all(write.endswith(b"\n") and len(write) <= AccessLog.WHOLE_WRITE for write in sink.writes)
+    assert len(sink.writes) < 50
+
+
+def test_a_sink_that_does_not_keep_up_loses_lines_and_not_time() -> None:
+    sink, lost = Gate(), []
+    log = AccessLog(sink, most_waiting=3, on_drop=lost.append)
+    log.write(DONE)
+    assert sink.reached.wait(10)
+    for _ in range(10):
+        log.write(DONE)
+    sink.opened.set()
+    log.close()
+
+    assert sum(lost) == 7
+    assert len(b"".join(sink.writes).splitlines()) == 4
+
+
+class Broken(io.BytesIO):
+    def write(self, text: Any) -> int:
+        raise BrokenPipeError
+
+
+@pytest.mark.parametrize("sink", [Broken(), io.BytesIO(b"closed")])
+def test_a_sink_that_is_gone_loses_lines_and_nothing_else(sink: io.BytesIO) -> None:
+    if not isinstance(sink, Broken):
+        sink.close()
+    lost: list[int] = []
+    log = AccessLog(sink, on_drop=lost.append)
+    log.write(DONE)
+    log.close()
+
+    assert sum(lost) == 1
+
+
+def test_what_is_written_after_the_end_is_counted_as_lost() -> None:
+    sink, lost = io.BytesIO(), []
+    log = AccessLog(sink, on_drop=lost.append)
+    log.close()
+    log.write(DONE)
+
+    assert sum(lost) == 1
+    assert sink.getvalue() == b""
+
+
+def test_nobody_has_to_listen_for_losses() -> None:
+    log = AccessLog(io.BytesIO(), most_waiting=0)
+    log.write(DONE)
+    log.close()
+
+
+def test_a_line_longer_than_a_whole_write_goes_alone() -> None:
+    lines = [b"a" * 10 + b"\n", b"b" * 100 + b"\n", b"c\n", b"d\n"]
+
+    assert list(logs._whole_writes(lines, 20)) == [(1, lines[0]), (1, lines[1]), (2, lines[2] + lines[3])]
+    assert list(logs._whole_writes([], 20)) == []
