@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from anthropic import AsyncAnthropic
@@ -24,6 +26,15 @@ async def rehearsing(*, record: bool = True) -> AsyncIterator[Rehearsal]:
         yield provider
     finally:
         await provider.stop()
+
+
+async def until(condition: Callable[[], bool], *, patience: float = 10.0) -> None:
+    """Returns as soon as the condition holds."""
+    async with asyncio.timeout(patience):
+        for _ in itertools.count():
+            if condition():
+                return
+            await asyncio.sleep(0.001)
 
 
 @contextmanager

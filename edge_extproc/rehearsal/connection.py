@@ -60,6 +60,7 @@ class Connection(asyncio.Protocol):
         self._head: h11.Request
         self._body = bytearray()
         self._size = 0
+        self._unsent = b""
         self._task: asyncio.Task[None] | None = None
         self._ahead = 0
 
@@ -71,11 +72,7 @@ class Connection(asyncio.Protocol):
         self._open.add(self)
 
     def data_received(self, data: bytes) -> None:
-        try:
-            self._http.receive_data(data)
-        except h11.RemoteProtocolError:
-            self._refuse_to_speak()
-            return
+        self._http.receive_data(data)
         if self._task is None:
             self._read()
         else:
@@ -103,8 +100,7 @@ class Connection(asyncio.Protocol):
         self._transport.abort()
         if task is not None:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await asyncio.wait((task,))
 
     # ------------------------------------------------------------------------------------------------------ requests
 
@@ -125,6 +121,7 @@ class Connection(asyncio.Protocol):
                     case h11.NEED_DATA:
                         if self._http.they_are_waiting_for_100_continue:
                             self._send(h11.InformationalResponse(status_code=100, headers=[]))
+                            self._push()
                         return
                     case _:
                         self._transport.close()
@@ -147,6 +144,7 @@ class Connection(asyncio.Protocol):
         """What came is no HTTP."""
         if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             self._send(h11.Response(status_code=400, headers=[("connection", "close"), ("content-length", "0")]))
+            self._push()
         self._transport.close()
 
     # ------------------------------------------------------------------------------------------------------- answers
@@ -166,8 +164,9 @@ class Connection(asyncio.Protocol):
                 self._transport.close()
         if can_go_on:
             self._http.start_next_cycle()
+            if self._ahead > MAX_AHEAD:
+                self._transport.resume_reading()
             self._ahead = 0
-            self._transport.resume_reading()
             self._read()
 
     async def _play(self, performance: Performance, *, has_body: bool) -> Outcome:
@@ -179,36 +178,51 @@ class Connection(asyncio.Protocol):
             await self._wait(performance.first)
             for number, chunk in enumerate(performance.chunks):
                 if number:
-                    # Even without a pace the other connections have their turn.
-                    await asyncio.sleep(0)
+                    await self._write()
                     await self._wait(performance.pace)
                 self._send(h11.Data(data=chunk))
-                await self._flushed()
         match performance.ending:
             case "whole":
                 self._send(h11.EndOfMessage())
-                return "answered"
+                return await self._finish()
             case "drop":
+                self._push()
                 return "broken"
             case "reset":
+                self._push()
                 return await self._reset()
             case "stall":
+                self._push()
                 await self._left.wait()
                 raise _PeerLeft
 
     def _send(self, event: h11.Event) -> None:
-        if data := self._http.send(event):
-            self._transport.write(data)
+        """Into the next write: head and body of a plain answer are one, as are the last event and the end."""
+        self._unsent += self._http.send(event) or b""
 
-    async def _wait(self, seconds: float) -> None:
-        if seconds > 0:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._left.wait(), seconds)
+    def _push(self) -> None:
+        self._transport.write(self._unsent)
+        self._unsent = b""
+
+    async def _finish(self) -> Outcome:
+        """Writes the last of it. A client that leaves as soon as it has all was answered."""
+        self._push()
+        await self._writable.wait()
+        return "abandoned" if self._transport.get_write_buffer_size() and self._left.is_set() else "answered"
+
+    async def _write(self) -> None:
+        """Writes, waits for a slow reader, and lets the other connections have their turn."""
+        self._push()
+        await asyncio.sleep(0)
+        await self._writable.wait()
         if self._left.is_set():
             raise _PeerLeft
 
-    async def _flushed(self) -> None:
-        await self._writable.wait()
+    async def _wait(self, seconds: float) -> None:
+        if seconds > 0:
+            self._push()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._left.wait(), seconds)
         if self._left.is_set():
             raise _PeerLeft
 

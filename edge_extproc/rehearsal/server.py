@@ -103,8 +103,7 @@ class Rehearsal:
             return self._answer_about_itself(request, path)
         if self._records is not None:
             self._records.keep(Recorded(request.method, request.target, request.headers, request.body))
-        speaks_anthropic = path.startswith("/v1/messages") or "anthropic-version" in headers
-        spoken: Format = ANTHROPIC if speaks_anthropic else OPENAI
+        spoken = _spoken(path, headers)
         request_id = f"{spoken.request_id_prefix}{identity}"
         try:
             return self._perform(request, path, headers, spoken, identity, request_id)
@@ -160,6 +159,13 @@ class Rehearsal:
                 return _plain(200, {"data": [], "tally": {}})
             case _:
                 return _plain(404, {"error": f"nothing to {request.method} at {path}; are requests recorded at all?"})
+
+
+def _spoken(path: str, headers: Mapping[str, str]) -> Format:
+    """The format of the path; where both have the path, or neither, the version header tells."""
+    if path in _OPERATIONS:
+        return _OPERATIONS[path][0]
+    return ANTHROPIC if "anthropic-version" in headers else OPENAI
 
 
 def _read_body(body: bytes, headers: Mapping[str, str]) -> Fields:
