@@ -147,14 +147,17 @@ def extension(name: str, message: betterproto2.Message, **newer: Any) -> Json:
     return {"name": name, "typed_config": typed(message, **newer)}
 
 
-def merged(base: Any, over: Any) -> Any:
+def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Json:
     """Objects key by key, lists of things with a name by name, all else replaced."""
+    return {**base, **{key: _merged(base[key], value) if key in base else value for key, value in over.items()}}
+
+
+def _merged(base: Any, over: Any) -> Any:
     if isinstance(base, Mapping) and isinstance(over, Mapping):
-        both = {key: merged(base[key], value) if key in base else value for key, value in over.items()}
-        return {**base, **both}
+        return merged(base, over)
     if isinstance(base, list) and isinstance(over, list) and over and all(_name(item) for item in [*base, *over]):
         changes = {_name(item): item for item in over}
-        kept = [merged(item, changes.pop(_name(item))) if _name(item) in changes else item for item in base]
+        kept = [_merged(item, changes.pop(_name(item))) if _name(item) in changes else item for item in base]
         return [*kept, *changes.values()]
     return over
 
