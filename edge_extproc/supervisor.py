@@ -129,7 +129,8 @@ class Supervisor:
         self._stop = asyncio.Event()
         self._failure: StartError | None = None
         self.restarts = 0
-        self.on_death: Callable[[str], None] = _nobody_cares
+        self.on_death: Callable[[int], None] = _nobody_cares
+        """Told the process id of each part that dies by itself."""
 
     def stop_soon(self) -> None:
         self._stop.set()
@@ -167,7 +168,7 @@ class Supervisor:
         while True:
             running, born = self._running[part.name], loop.time()
             code = await running.process.wait()
-            self.on_death(part.name)
+            self.on_death(running.process.pid)
             if not part.restart:
                 self._failure = StartError(f"{part.name} died with exit code {code}{running._words()}")
                 self._stop.set()
@@ -178,8 +179,8 @@ class Supervisor:
             self._running[part.name] = await Running.start(part, quiet=self._quiet)
 
 
-def _nobody_cares(name: str) -> None:
-    del name
+def _nobody_cares(pid: int) -> None:
+    del pid
 
 
 def free_port(address: str) -> int:

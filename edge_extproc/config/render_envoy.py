@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 
 from ..errors import ConfigError
 from . import certificate
+from .names import cluster_name
 from .quantities import write_size
 from .schema import Config, Endpoint, Provider
 
@@ -117,16 +118,6 @@ def bootstrap(config: Config, *, sockets: Sequence[str]) -> Json:
         },
     }
     return merged(rendered, config.envoy.raw)
-
-
-def cluster_name(provider: str) -> str:
-    """The Envoy cluster of a provider."""
-    return f"provider_{provider}"
-
-
-def cluster_names(config: Config) -> dict[str, str]:
-    """Provider to cluster, for all of them."""
-    return {name: cluster_name(name) for name in config.providers}
 
 
 # --- typed objects and plain fields

@@ -29,6 +29,10 @@ _TOLD: tuple[tuple[str, int, FaultKind, str, str], ...] = (
 )
 
 
+CODES = frozenset(code for _, _, _, code, _ in _TOLD) | {"gateway_error"}
+"""Every code that is given here."""
+
+
 def fault_of(status: int, details: str) -> Fault:
     """What to tell the caller of a reply that no provider sent."""
     for prefix, told, kind, code, message in _TOLD:

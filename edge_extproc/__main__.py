@@ -1,0 +1,163 @@
+"""The command line: up · serve · check · render · key.
+
+Each mistake is one clear line on stderr and exit code 1; a usage mistake is exit code 2.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from . import __version__
+from .errors import ConfigError, StartError
+
+# The supervisor starts processes while gRPC's threads run; its fork handlers are for those who fork and stay, and would
+# only warn that they cannot run.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+app = App(name="edge-extproc", help="An LLM gateway: Envoy and its policy server.", version=__version__)
+
+ConfigPath = Annotated[Path | None, Parameter(name=("--config", "-c"), help="Configuration file (YAML).")]
+StateDir = Annotated[Path, Parameter(help="Where keys, certificates and sockets are kept without a --config.")]
+Port = Annotated[int, Parameter(help="The gateway's port without a --config.")]
+AdminPort = Annotated[int, Parameter(help="The admin port without a --config.")]
+
+
+@app.command
+def up(
+    config: ConfigPath = None,
+    *,
+    state_dir: StateDir = Path(".edge"),
+    port: Port = 10000,
+    admin_port: AdminPort = 10001,
+) -> None:
+    """Start Envoy and the agent, and run until Ctrl-C or SIGTERM."""
+    from . import banner, launch
+    from .origin import prepare
+
+    async def run() -> None:
+        origin = prepare(state_dir, config, port, admin_port, os.environ)
+        async with launch.launched(origin, with_envoy=True) as gateway:
+            banner.show(gateway.config, origin, gateway.supervisor.processes)
+            await launch.until_signal(gateway)
+
+    asyncio.run(run())
+
+
+@app.command
+def serve(
+    config: ConfigPath = None,
+    *,
+    state_dir: StateDir = Path(".edge"),
+    port: Port = 10000,
+    admin_port: AdminPort = 10001,
+) -> None:
+    """Start the agent alone, for an Envoy that runs elsewhere (see `render`)."""
+    from . import launch
+    from .origin import prepare
+
+    async def run() -> None:
+        origin = prepare(state_dir, config, port, admin_port, os.environ)
+        async with launch.launched(origin, with_envoy=False) as gateway:
+            await launch.until_signal(gateway)
+
+    asyncio.run(run())
+
+
+@app.command
+def check(config: Path) -> None:
+    """Check a configuration file, and the Envoy configuration that comes of it if an Envoy is at hand."""
+    from .config import load, render_envoy, validate
+
+    found = load.load(config)
+    bootstrap = render_envoy.render(found)
+    try:
+        binary = validate.envoy_path()
+    except StartError:
+        print(f"{config}: good (no Envoy at hand to check what it would be given)")
+        return
+    validate.validate(bootstrap, binary)
+    print(f"{config}: good, and Envoy takes what comes of it")
+
+
+@app.command
+def render(
+    config: ConfigPath = None,
+    *,
+    envoy_version: Annotated[str | None, Parameter(help="The target's version; else that of the config.")] = None,
+    output: Annotated[Path | None, Parameter(name=("--output", "-o"), help="A file instead of stdout.")] = None,
+    state_dir: StateDir = Path(".edge"),
+    port: Port = 10000,
+    admin_port: AdminPort = 10001,
+) -> None:
+    """Write the Envoy configuration (JSON) for a configuration file."""
+    from .config import render_envoy
+    from .origin import prepare
+
+    found = prepare(state_dir, config, port, admin_port, os.environ).read()
+    text = json.dumps(render_envoy.render(found, envoy_version), indent=2) + "\n"
+    if output is None:
+        sys.stdout.write(text)
+        return
+    try:
+        output.write_text(text)
+    except OSError as error:
+        raise StartError(f"cannot write {output}: {error.strerror}") from error
+
+
+@app.command
+def key(config: Path) -> None:
+    """Make a new caller's key, and the line that stores it in this configuration."""
+    from .auth.api_key import digest
+    from .config import load
+    from .config.secrets import generate_key
+
+    made = generate_key()
+    stored = digest(load.load(config).auth.pepper.reveal().encode(), made)
+    print(f"key (give it to the caller; it is not kept): {made}")
+    print(f"line for callers[].keys: {{id: NAME, hash: 'hmac-sha256:{stored}'}}")
+
+
+@app.command(show=False)
+def worker(
+    config: ConfigPath = None,
+    *,
+    index: int,
+    state_dir: StateDir = Path(".edge"),
+    rehearsal_port: int = 0,
+    port: Port = 10000,
+    admin_port: AdminPort = 10001,
+) -> None:
+    """One worker process; `up` and `serve` start it."""
+    from . import app as composition
+    from .origin import Origin
+    from .server.worker import run
+
+    run(composition.run_worker(Origin(config, state_dir, rehearsal_port, port, admin_port).read(), index))
+
+
+def main() -> None:
+    """The entry point."""
+    sys.exit(_told(app))
+
+
+def _told(run: Callable[[], object]) -> int:
+    try:
+        run()
+    except (ConfigError, StartError) as error:
+        print(f"edge-extproc: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    main()

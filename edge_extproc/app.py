@@ -1,0 +1,166 @@
+"""The composition root: a config snapshot becomes wired objects. The only file that knows every room.
+
+`run_worker` is one worker process from start to stop; `build_gateway` is what an exchange works with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+
+from . import __version__, registry
+from .accounting import prices as price_table
+from .accounting.base import Prices
+from .auth.api_key import REASONS
+from .auth.base import Authenticator, AuthSettings, KeySettings
+from .config.names import cluster_name
+from .config.schema import Config
+from .dialects.base import Dialect, ModelCard
+from .errors import PeerError
+from .exchange.attempt import AttemptExchange
+from .exchange.envoy_faults import CODES as ENVOY_CODES
+from .exchange.handler import Handler
+from .exchange.open import OpenExchanges
+from .exchange.ports import Gateway, Routes
+from .exchange.router import RouterExchange
+from .model.settlement import Settlement
+from .providers.base import Provider, ProviderSettings
+from .routing.base import ModelTable
+from .server import worker
+from .server.extproc import ExtProcService
+from .server.introspect import Introspection
+from .telemetry import logs
+from .telemetry.metrics import Metrics, Names
+
+DEFAULT_DIALECT = "openai_chat"
+ROLE = "x-edge-role"
+"""The gRPC metadata by which Envoy says at which level a stream is: router or upstream."""
+
+
+class SystemClock:
+    monotonic = staticmethod(time.monotonic)
+    time = staticmethod(time.time)
+
+
+def new_exchange_id() -> str:
+    return secrets.token_urlsafe(18)
+
+
+def build_dialects() -> dict[str, Dialect]:
+    return {name: registry.load("dialects", name) for name in registry.names("dialects")}
+
+
+def build_providers(config: Config) -> dict[str, Provider]:
+    found: dict[str, Provider] = {}
+    for name, provider in config.providers.items():
+        options = {"host": provider.host} if provider.host is not None else {}
+        key = provider.api_key.reveal if provider.api_key is not None else None
+        found[name] = registry.load("providers", provider.kind).build(
+            ProviderSettings(name, provider.url, key, options)
+        )
+    return found
+
+
+def build_authenticator(config: Config) -> Authenticator:
+    keys = tuple(
+        KeySettings(
+            key.id,
+            caller.tenant,
+            key.key.reveal if key.key is not None else None,
+            key.digest,
+            caller.models,
+            key.expires.timestamp() if key.expires is not None else None,
+            key.disabled,
+        )
+        for caller in config.callers
+        for key in caller.keys
+    )
+    settings = AuthSettings(keys, config.auth.pepper.reveal().encode())
+    authenticator: Authenticator = registry.load("auth", "api_key").build(settings, time.time)
+    return authenticator
+
+
+def build_gateway(
+    config: Config, prices: Prices, settle: Callable[[Settlement], None], report: Callable[[BaseException], None]
+) -> Gateway:
+    """Raises ConfigError where the config names what does not exist."""
+    dialects = build_dialects()
+    models = ModelTable(config.rows())
+    return Gateway(
+        dialects=dialects,
+        routes=Routes(dialects),
+        default_dialect=DEFAULT_DIALECT,
+        authenticator=build_authenticator(config),
+        models=models,
+        strategy=registry.load("routing", "failover"),
+        providers=build_providers(config),
+        clusters={name: cluster_name(name) for name in config.providers},
+        prices=prices,
+        cards=tuple(ModelCard(name, models.candidates(name)[0].provider) for name in models.names),
+        open=OpenExchanges(),
+        settle=settle,
+        clock=SystemClock(),
+        new_id=new_exchange_id,
+        report=report,
+    )
+
+
+def metric_names(config: Config) -> Names:
+    return Names(
+        tenants=frozenset(caller.tenant for caller in config.callers),
+        models=frozenset(config.models),
+        providers=frozenset(config.providers),
+        dialects=frozenset(registry.names("dialects")),
+        codes=frozenset(REASONS) | ENVOY_CODES,
+    )
+
+
+def open_stream(gateway: Gateway, opened: Callable[[], None]) -> Callable[[Mapping[str, str]], Handler]:
+    """What each new stream of Envoy's talks to; `opened` is told of each that will be settled."""
+
+    def choose(metadata: Mapping[str, str]) -> Handler:
+        match metadata.get(ROLE):
+            case "router":
+                opened()
+                return RouterExchange(gateway)
+            case "upstream":
+                return AttemptExchange(gateway)
+            case role:
+                raise PeerError(f"{ROLE}: {role!r}; expected router or upstream")
+
+    return choose
+
+
+async def run_worker(config: Config, index: int) -> None:
+    """Serves on the socket of this index until SIGTERM or SIGINT. Raises StartError or ConfigError."""
+    logs.set_up(config.telemetry.log.level, stream=sys.stderr, console=config.telemetry.log.format == "console")
+    metrics = Metrics(metric_names(config), version=__version__, started_at=time.time())
+    access = logs.AccessLog(sys.stdout.buffer, on_drop=metrics.lines_dropped)
+    table = price_table.load(price_table.compiled(config.agent.state_dir))
+
+    def settle(settlement: Settlement) -> None:
+        metrics.closed()
+        metrics.settle(settlement)
+        access.write(settlement)
+
+    gateway = build_gateway(config, table, settle, logs.report)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    service = ExtProcService(open_stream(gateway, metrics.opened), logs.report)
+    address = f"unix:{config.agent.worker_sockets()[index]}"
+    try:
+        await worker.serve(
+            address,
+            (service, Introspection(metrics.exposition)),
+            stop,
+            config.agent.shutdown_grace.total_seconds(),
+            on_stopping=service.stop,
+        )
+    finally:
+        access.close()

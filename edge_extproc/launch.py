@@ -1,0 +1,195 @@
+"""The whole gateway as processes: what `up` (with Envoy) and `serve` (the agent alone) start.
+
+It turns a config into parts for the supervisor, waits until all of them serve, answers on the admin port, and stops
+everything in order. It knows nothing of requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from pathlib import Path
+
+from .accounting import prices
+from .config.schema import Config
+from .errors import StartError
+from .origin import Origin
+from .server import admin
+from .server.introspect import WorkerClient
+from .supervisor import Part, Supervisor, check_free, remove_quietly
+from .telemetry.merge import Workers
+
+# Envoy's own limit for stopping at once; open requests have had the workers' grace by then.
+_ENVOY_GRACE = 5.0
+_ASK_EVERY = 0.02
+_CONNECT_SECONDS = 2.0
+
+
+def worker_name(index: int) -> str:
+    return f"worker {index}"
+
+
+class Launched:
+    """The running gateway."""
+
+    def __init__(self, config: Config, supervisor: Supervisor) -> None:
+        self.config = config
+        self.supervisor = supervisor
+        self._workers = [WorkerClient(f"unix:{path}") for path in config.agent.worker_sockets()]
+        self._heard = Workers()
+        supervisor.on_death = self._heard.gone
+        self._envoy_ready: Callable[[], Awaitable[bool]] | None = None
+
+    def worker_parts(self, origin: Origin) -> list[Part]:
+        """One process a worker. The last of its grace is for a stream that will not end."""
+        grace = self.config.agent.shutdown_grace.total_seconds() + 2.0
+        return [
+            Part(
+                worker_name(n),
+                (sys.executable, "-m", "edge_extproc", "worker", "--index", str(n), *origin.arguments()),
+                client.until_serving,
+                restart=True,
+                grace=grace,
+            )
+            for n, client in enumerate(self._workers)
+        ]
+
+    def envoy_part(self, binary: str, bootstrap: Mapping[str, object]) -> Part:
+        directory = self.config.agent.socket_dir
+        path = directory / "envoy.json"
+        path.write_text(json.dumps(bootstrap, indent=1))
+        self._envoy_ready = self._ask_envoy
+        argv = (
+            binary,
+            *("--config-path", str(path)),
+            *("--log-level", self.config.envoy.log_level),
+            *("--concurrency", str(self.config.envoy.concurrency)),
+            "--disable-hot-restart",
+        )
+        return Part("envoy", argv, self._until_envoy, grace=_ENVOY_GRACE)
+
+    async def readiness(self) -> admin.Readiness:
+        serving = await asyncio.gather(*(client.serving() for client in self._workers))
+        parts = {worker_name(n): up for n, up in enumerate(serving)}
+        if self._envoy_ready is not None:
+            parts["envoy"] = await self._envoy_ready()
+        return admin.Readiness(parts)
+
+    async def metrics(self) -> bytes:
+        """The sum of all workers; one that does not answer now counts with what it said last."""
+        pids = [self.supervisor.processes.get(worker_name(n)) for n in range(len(self._workers))]
+        for pid, found in zip(pids, await asyncio.gather(*(c.metrics() for c in self._workers)), strict=True):
+            if pid is not None and found is not None:
+                self._heard.heard(pid, found)
+        return self._heard.exposition()
+
+    async def close(self) -> None:
+        await asyncio.gather(*(client.close() for client in self._workers))
+
+    async def _until_envoy(self) -> None:
+        # Envoy has no way to tell us; it must be asked.
+        ready = await self._ask_envoy()
+        while not ready:
+            await asyncio.sleep(_ASK_EVERY)
+            ready = await self._ask_envoy()
+
+    async def _ask_envoy(self) -> bool:
+        """Whether Envoy's admin interface says that it serves."""
+        socket = self.config.envoy_admin_socket()
+        try:
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                if socket is not None:
+                    reader, writer = await asyncio.open_unix_connection(str(socket))
+                else:
+                    reader, writer = await asyncio.open_connection("127.0.0.1", self.config.envoy.admin.port)
+                try:
+                    writer.write(b"GET /ready HTTP/1.1\r\nhost: envoy\r\nconnection: close\r\n\r\n")
+                    status = await reader.readline()
+                finally:
+                    writer.close()
+        except (OSError, TimeoutError):
+            return False
+        return b" 200 " in status
+
+
+@contextlib.asynccontextmanager
+async def launched(origin: Origin, *, with_envoy: bool, quiet: bool = False) -> AsyncIterator[Launched]:
+    """Everything started and serving. Raises ConfigError or StartError with one clear line; leaves nothing behind."""
+    config = origin.read()
+    listen, admin_at = config.listen, config.admin
+    if with_envoy:
+        check_free(str(listen.address), listen.port, "--port or listen.port")
+    check_free(str(admin_at.address), admin_at.port, "--admin-port or admin.port")
+    _make_private(config.agent.socket_dir)
+    prices.compiled(config.agent.state_dir)
+    supervisor = Supervisor(quiet=quiet)
+    gateway = Launched(config, supervisor)
+    web = admin.server(admin.build(gateway.readiness, gateway.metrics), str(admin_at.address), admin_at.port)
+    serving: asyncio.Task[None] | None = None
+    try:
+        parts = gateway.worker_parts(origin)
+        if origin.rehearsal_port:
+            parts.append(_rehearsal(origin.rehearsal_port))
+        started = asyncio.ensure_future(supervisor.start(parts))
+        try:
+            if with_envoy:
+                # Importing Envoy's types takes as long as a worker's start: both at once.
+                binary, bootstrap = await asyncio.to_thread(_render, config)
+                await supervisor.start([gateway.envoy_part(binary, bootstrap)])
+            await started
+        finally:
+            started.cancel()
+            await asyncio.gather(started, return_exceptions=True)
+        serving = asyncio.create_task(web.serve(), name="admin port")
+        yield gateway
+    finally:
+        await supervisor.stop()
+        web.should_exit = True
+        if serving is not None:
+            await asyncio.gather(serving, return_exceptions=True)
+        await gateway.close()
+        for path in (*config.agent.worker_sockets(), config.envoy_admin_socket()):
+            if path is not None:
+                remove_quietly(Path(path))
+
+
+def _render(config: Config) -> tuple[str, Mapping[str, object]]:
+    from .config import render_envoy, validate  # half a second and 50 MiB, for `up` alone
+
+    binary = validate.envoy_path()
+    return binary, render_envoy.render(config)
+
+
+def _rehearsal(port: int) -> Part:
+    async def ready() -> None:
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(_ASK_EVERY)
+            else:
+                writer.close()
+                return
+
+    argv = (sys.executable, "-m", "edge_extproc.rehearsal", "--port", str(port))
+    return Part("rehearsal provider", argv, ready)
+
+
+def _make_private(directory: Path) -> None:
+    """Sockets live here: whoever can write to one can play Envoy."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise StartError(f"cannot make {directory}: {error.strerror}; set agent.sockets") from error
+
+
+async def until_signal(gateway: Launched) -> None:
+    """Waits for SIGINT or SIGTERM. Raises StartError if the gateway dies first."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, gateway.supervisor.stop_soon)
+    await gateway.supervisor.wait()
