@@ -1,0 +1,277 @@
+"""JSON Schema, and the subset of OpenAPI 3.0 that Google calls Schema, each told in the words of the other.
+
+Pure: it knows schemas, and nothing of the calls that they stand in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import TypeAlias
+
+Json: TypeAlias = object
+Schema: TypeAlias = dict[str, Json]
+
+# --- OpenAPI to JSON Schema
+
+# Fields of Schema that JSON Schema spells alike, by either of their spellings in protobuf's JSON.
+_SPELLINGS: Mapping[str, str] = MappingProxyType(
+    {
+        "additional_properties": "additionalProperties",
+        "any_of": "anyOf",
+        "defs": "$defs",
+        "max_items": "maxItems",
+        "max_length": "maxLength",
+        "max_properties": "maxProperties",
+        "min_items": "minItems",
+        "min_length": "minLength",
+        "min_properties": "minProperties",
+        "property_ordering": "propertyOrdering",
+        "ref": "$ref",
+    }
+)
+# Whole numbers of 64 bits, which protobuf's JSON writes as strings.
+_COUNTS = frozenset({"maxItems", "maxLength", "maxProperties", "minItems", "minLength", "minProperties"})
+_UNTYPED = "TYPE_UNSPECIFIED"
+
+
+def to_json_schema(schema: Json) -> Json:
+    """A Schema as JSON Schema. What is JSON Schema already stays as it is."""
+    if not isinstance(schema, dict):
+        return schema
+    told = {_SPELLINGS.get(key, key): value for key, value in schema.items() if value is not None}
+    nullable, order = told.pop("nullable", False), told.pop("propertyOrdering", None)
+    result: Schema = {}
+    for key, value in told.items():
+        match key:
+            case "type":
+                if value != _UNTYPED:
+                    result[key] = value.lower() if isinstance(value, str) else value
+            case "format" if value == "enum":
+                pass  # says no more than that there is an enum
+            case "example":
+                result["examples"] = [value]
+            case "items" | "additionalProperties":
+                result[key] = to_json_schema(value)
+            case "anyOf" if isinstance(value, list):
+                result[key] = [to_json_schema(each) for each in value]
+            case "properties" | "$defs" if isinstance(value, dict):
+                result[key] = {name: to_json_schema(each) for name, each in _ordered(value, order)}
+            case _:
+                result[key] = int(value) if key in _COUNTS and isinstance(value, str) and value.isdigit() else value
+    return _nullable(result) if nullable is True else result
+
+
+def _ordered(properties: Mapping[str, Json], order: Json) -> list[tuple[str, Json]]:
+    """JSON Schema has no field for the order in which a model shall write: the order of the properties tells it."""
+    rank = {name: number for number, name in enumerate(order)} if isinstance(order, list) else {}
+    return sorted(properties.items(), key=lambda item: rank.get(item[0], len(rank)))
+
+
+def _nullable(schema: Schema) -> Schema:
+    match schema:
+        case {"type": str(kind)}:
+            schema["type"] = [kind, "null"]
+        case {"anyOf": list(choices)}:
+            schema["anyOf"] = [*choices, {"type": "null"}]
+        case _:
+            return schema
+    match schema:
+        case {"enum": list(values)} if None not in values:
+            schema["enum"] = [*values, None]
+    return schema
+
+
+# --- JSON Schema to OpenAPI
+
+_PLAIN = frozenset(
+    {
+        "default",
+        "description",
+        "example",
+        "maxItems",
+        "maxLength",
+        "maxProperties",
+        "maximum",
+        "minItems",
+        "minLength",
+        "minProperties",
+        "minimum",
+        "nullable",
+        "pattern",
+        "propertyOrdering",
+        "required",
+        "title",
+    }
+)
+# By type; Google refuses a schema with any other format.
+_FORMATS: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        "string": frozenset({"date-time", "enum"}),
+        "number": frozenset({"double", "float"}),
+        "integer": frozenset({"int32", "int64"}),
+    }
+)
+_TYPES = frozenset({"array", "boolean", "integer", "null", "number", "object", "string"})
+# Say nothing of the values that a schema admits, or are worked in where they are referred to.
+_WITHOUT_MEANING = frozenset({"$comment", "$defs", "$id", "$schema", "definitions"})
+
+# A few references can stand for very many schemas; Google takes far fewer than this.
+_MOST_SCHEMAS = 10_000
+
+
+class SchemaError(ValueError):
+    """A schema that has no OpenAPI form. `path` is where, from the schema's root."""
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(why)
+        self.path = path
+        self.why = why
+
+
+def to_openapi(schema: Json) -> tuple[Schema, frozenset[str]]:
+    """A JSON Schema as a Schema, and the paths of the keywords that it has no word for. Raises SchemaError where a
+    reference leads nowhere or into itself, or where several schemas must hold at once."""
+    narrowing = _Narrowing(schema)
+    return narrowing.schema(schema, ""), frozenset(narrowing.dropped)
+
+
+class _Narrowing:
+    def __init__(self, root: Json) -> None:
+        self._root = root
+        self._within: tuple[str, ...] = ()
+        """The references that are being worked in."""
+        self._count = 0
+        self.dropped: set[str] = set()
+
+    def schema(self, value: Json, path: str) -> Schema:
+        self._count += 1
+        if self._count > _MOST_SCHEMAS:
+            raise SchemaError(path, f"with its references worked in it has more than {_MOST_SCHEMAS} parts")
+        if value is True or value == {}:
+            return {}
+        if not isinstance(value, dict):
+            raise SchemaError(path, "a schema must be an object")
+        reference = value.get("$ref")
+        if reference is not None:
+            return self._referred(reference, value, path)
+        value = self._merged(value, path)
+        result: Schema = {}
+        for key, told in value.items():
+            where = f"{path}.{key}" if path else key
+            write = _KEYWORDS.get(key)
+            if write is not None:
+                write(self, result, told, where)
+            elif key in _PLAIN:
+                result[key] = told
+            elif key not in _WITHOUT_MEANING:
+                self.dropped.add(where)
+        self._format(result, value, path)
+        return result
+
+    def _referred(self, reference: Json, value: Schema, path: str) -> Schema:
+        if not isinstance(reference, str) or not reference.startswith("#"):
+            raise SchemaError(path, f"the reference {reference!r} does not lead into this schema")
+        if reference in self._within:
+            raise SchemaError(path, f"the reference {reference!r} leads into itself, and this model takes no recursion")
+        target = self._root
+        for step in reference.removeprefix("#").split("/")[1:]:
+            step = step.replace("~1", "/").replace("~0", "~")
+            target = target.get(step) if isinstance(target, dict) else None
+        if target is None:
+            raise SchemaError(path, f"the reference {reference!r} leads nowhere")
+        beside = {key: each for key, each in value.items() if key != "$ref"}
+        around, self._within = self._within, (*self._within, reference)
+        worked_in = self.schema(target, path)
+        self._within = around
+        return {**worked_in, **self.schema(beside, path)}
+
+    @staticmethod
+    def _merged(value: Schema, path: str) -> Schema:
+        """An `allOf` of one schema is that schema."""
+        match value.get("allOf"):
+            case None:
+                return value
+            case [dict(only)]:
+                return {**only, **{key: each for key, each in value.items() if key != "allOf"}}
+            case _:
+                raise SchemaError(f"{path}.allOf" if path else "allOf", "this model takes no allOf of several schemas")
+
+    def _type(self, result: Schema, told: Json, where: str) -> None:
+        kinds = told if isinstance(told, list) else [told]
+        known = [kind for kind in kinds if isinstance(kind, str) and kind in _TYPES]
+        if not kinds or len(known) < len(kinds):
+            raise SchemaError(where, f"{told!r} is no JSON type")
+        real = [kind for kind in known if kind != "null"]
+        if len(real) < len(known):
+            result["nullable"] = True
+        if len(real) == 1:
+            result["type"] = real[0].upper()
+        elif real:
+            result["anyOf"] = [{"type": kind.upper()} for kind in real]
+
+    def _items(self, result: Schema, told: Json, where: str) -> None:
+        result["items"] = self.schema(told, where)
+
+    def _properties(self, result: Schema, told: Json, where: str) -> None:
+        if not isinstance(told, dict):
+            raise SchemaError(where, "properties must be an object")
+        result["properties"] = {name: self.schema(each, f"{where}.{name}") for name, each in told.items()}
+
+    def _any_of(self, result: Schema, told: Json, where: str) -> None:
+        if not isinstance(told, list):
+            raise SchemaError(where, "it must be a list of schemas")
+        real = [each for each in told if each != {"type": "null"}]
+        if len(real) < len(told):
+            result["nullable"] = True
+        schemas = [self.schema(each, f"{where}[{number}]") for number, each in enumerate(real)]
+        if len(schemas) == 1:
+            result.update({key: each for key, each in schemas[0].items() if key not in result})
+        elif schemas:
+            result["anyOf"] = schemas
+
+    def _enum(self, result: Schema, told: Json, where: str) -> None:
+        values = told if isinstance(told, list) else [told]
+        real = [each for each in values if each is not None]
+        if len(real) < len(values):
+            result["nullable"] = True
+        if not all(isinstance(each, str) for each in real):
+            self.dropped.add(where)  # its enums are of strings
+        elif real:
+            result["enum"] = real
+            result.setdefault("type", "STRING")
+
+    def _examples(self, result: Schema, told: Json, where: str) -> None:
+        match told:
+            case [first, *others]:
+                result["example"] = first
+                if others:
+                    self.dropped.add(where)
+
+    def _format(self, result: Schema, value: Schema, path: str) -> None:
+        form, kind = value.get("format"), result.get("type")
+        if form is None:
+            return
+        if isinstance(kind, str) and form in _FORMATS.get(kind.lower(), ()):
+            result["format"] = form
+        else:
+            self.dropped.add(f"{path}.format" if path else "format")
+
+
+def _nothing(narrowing: _Narrowing, result: Schema, told: Json, where: str) -> None:
+    """Told elsewhere."""
+
+
+_KEYWORDS: Mapping[str, Callable[[_Narrowing, Schema, Json, str], None]] = MappingProxyType(
+    {
+        "anyOf": _Narrowing._any_of,
+        "const": _Narrowing._enum,
+        "enum": _Narrowing._enum,
+        "examples": _Narrowing._examples,
+        "format": _nothing,
+        "items": _Narrowing._items,
+        "oneOf": _Narrowing._any_of,
+        "properties": _Narrowing._properties,
+        "type": _Narrowing._type,
+    }
+)
