@@ -22,7 +22,7 @@ async def rehearse(host: str, port: int, *, record: bool) -> None:
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        # Windows has no signal handlers in its loop; there, Ctrl-C raises KeyboardInterrupt.
+        # Windows has none.
         with contextlib.suppress(NotImplementedError):
             loop.add_signal_handler(number, ended.set)
     rehearsal = Rehearsal(record=record)
@@ -45,13 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=0, help="port to listen on (default: any that is free)")
     parser.add_argument("--record", action="store_true", help="show the last requests at GET /rehearsal/requests")
     asked = parser.parse_args(arguments)
-    try:
-        _run(rehearse(asked.host, asked.port, record=asked.record))
-    except OSError as exc:
-        print(f"the rehearsal provider cannot listen on {asked.host}:{asked.port}: {exc.strerror}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 0
+    # Where the loop has no signal handlers, Ctrl-C arrives as an exception.
+    with contextlib.suppress(KeyboardInterrupt):
+        try:
+            _run(rehearse(asked.host, asked.port, record=asked.record))
+        except OSError as exc:
+            print(f"the rehearsal provider cannot listen on {asked.host}:{asked.port}: {exc.strerror}", file=sys.stderr)
+            return 1
     return 0
 
 

@@ -10,7 +10,7 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -124,7 +124,7 @@ def messages(asked: Fields, asking: Asking) -> Answer:
         raise Refused(f"output_config or tools: {exc}") from exc
     hidden = thinking is not None and thinking.maybe_one_of("display", "summarized", "omitted") == "omitted"
     reply = _Reply(model, prompt, turn, cacheable, hidden, asking)
-    return Stream(tuple(reply.events()), _event({"type": "message_stop"})) if wants_stream else Whole(reply.whole())
+    return Stream(reply.events(), _event({"type": "message_stop"})) if wants_stream else Whole(reply.whole())
 
 
 def count_tokens(asked: Fields, asking: Asking) -> Answer:
@@ -481,7 +481,7 @@ class _Reply:
         del usage["cache_creation"], usage["service_tier"]
         yield _event({"type": "message_delta", "delta": self._stop(), "usage": usage})
 
-    def _blocks(self) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    def _blocks(self) -> Iterator[tuple[dict[str, Any], Iterable[dict[str, Any]]]]:
         """Each content block as it opens, and its deltas."""
         if self.turn.thought:
             pieces = () if self.hidden else self.turn.thought
@@ -489,7 +489,7 @@ class _Reply:
             signature = {"type": "signature_delta", "signature": sign(self._thought())}
             yield {"type": "thinking", "thinking": "", "signature": ""}, [*deltas, signature]
         if self.turn.said:
-            yield {"type": "text", "text": ""}, [{"type": "text_delta", "text": piece} for piece in self.turn.said]
+            yield {"type": "text", "text": ""}, ({"type": "text_delta", "text": piece} for piece in self.turn.said)
         for opened, pieces in self._opened_tools():
             # The service opens the arguments with an empty piece.
             yield opened, [{"type": "input_json_delta", "partial_json": piece} for piece in ("", *pieces)]

@@ -14,7 +14,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from typing import Literal, assert_never, cast
 
 import h11
 
@@ -57,6 +57,7 @@ class Connection(asyncio.Protocol):
         self._left = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
+        self._is_full = False
         self._head: h11.Request
         self._body = bytearray()
         self._size = 0
@@ -89,9 +90,11 @@ class Connection(asyncio.Protocol):
         self._writable.set()
 
     def pause_writing(self) -> None:
+        self._is_full = True
         self._writable.clear()
 
     def resume_writing(self) -> None:
+        self._is_full = False
         self._writable.set()
 
     async def close(self) -> None:
@@ -118,13 +121,10 @@ class Connection(asyncio.Protocol):
                             self._body += data
                     case h11.EndOfMessage():
                         self._start()
-                    case h11.NEED_DATA:
+                    case _:
                         if self._http.they_are_waiting_for_100_continue:
                             self._send(h11.InformationalResponse(status_code=100, headers=[]))
                             self._push()
-                        return
-                    case _:
-                        self._transport.close()
                         return
         except h11.RemoteProtocolError:
             self._refuse_to_speak()
@@ -142,9 +142,8 @@ class Connection(asyncio.Protocol):
 
     def _refuse_to_speak(self) -> None:
         """What came is no HTTP."""
-        if self._http.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            self._send(h11.Response(status_code=400, headers=[("connection", "close"), ("content-length", "0")]))
-            self._push()
+        self._send(h11.Response(status_code=400, headers=[("connection", "close"), ("content-length", "0")]))
+        self._push()
         self._transport.close()
 
     # ------------------------------------------------------------------------------------------------------- answers
@@ -195,6 +194,8 @@ class Connection(asyncio.Protocol):
                 self._push()
                 await self._left.wait()
                 raise _PeerLeft
+            case _:
+                assert_never(performance.ending)
 
     def _send(self, event: h11.Event) -> None:
         """Into the next write: head and body of a plain answer are one, as are the last event and the end."""
@@ -208,7 +209,7 @@ class Connection(asyncio.Protocol):
         """Writes the last of it. A client that leaves as soon as it has all was answered."""
         self._push()
         await self._writable.wait()
-        return "abandoned" if self._transport.get_write_buffer_size() and self._left.is_set() else "answered"
+        return "abandoned" if self._is_full else "answered"
 
     async def _write(self) -> None:
         """Writes, waits for a slow reader, and lets the other connections have their turn."""

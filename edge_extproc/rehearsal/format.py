@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,7 +28,7 @@ class Whole:
 class Stream:
     """An answer in server-sent events, and the one that says that it is complete."""
 
-    events: tuple[bytes, ...]
+    events: Iterable[bytes]
     terminator: bytes
 
 

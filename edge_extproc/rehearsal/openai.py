@@ -119,7 +119,7 @@ def chat(asked: Fields, asking: Asking) -> Answer:
     except Unanswerable as exc:
         raise Refused(f"response_format or tools: {exc}", code="invalid_json_schema") from exc
     reply = _Reply(model, prompt, turn, choices, asking)
-    return Stream(tuple(reply.events(wants_usage=wants_usage)), DONE) if wants_stream else Whole(reply.whole())
+    return Stream(reply.events(wants_usage=wants_usage), DONE) if wants_stream else Whole(reply.whole())
 
 
 def _read_stream(asked: Fields) -> tuple[bool, bool]:

@@ -6,8 +6,9 @@ Pure: `connection.py` does what is written here, and nothing else.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Literal, assert_never
 
 from .format import EVENT_STREAM, JSON, Answer, Format, Stream, Whole
@@ -26,7 +27,8 @@ _HTML = b"<!doctype html>\n<html><head><title>Bad gateway</title></head><body>Th
 class Performance:
     status: int
     headers: tuple[tuple[str, str], ...]
-    chunks: tuple[bytes, ...]
+    chunks: Iterable[bytes]
+    """Taken one by one as they are sent: a long stream is never whole in memory."""
     length: int | None = None
     """The length that the headers announce; None for a stream."""
     ending: Ending = "whole"
@@ -50,6 +52,7 @@ def stage(
         answer, content_type = Whole(_HTML), "text/html; charset=utf-8"
     else:
         content_type = EVENT_STREAM if isinstance(answer, Stream) else JSON
+    chunks: Iterable[bytes]
     match answer:
         case Stream():
             chunks, ending = _stream(answer, script, spoken, request_id)
@@ -59,7 +62,7 @@ def stage(
         case _:
             assert_never(answer)
     if script.split is not None:
-        chunks = _cut(b"".join(chunks), script.split)
+        chunks = _split(chunks, script.split)
     sent = [
         ("content-type", script.content_type or content_type),
         (spoken.request_id_header, request_id),
@@ -68,7 +71,7 @@ def stage(
         *([("content-length", str(length))] if length is not None else [("cache-control", "no-cache")]),
     ]
     timing = (script.delay, script.first, script.pace)
-    return Performance(status, tuple(sent), tuple(chunks), length, ending, *timing, script.refuse)
+    return Performance(status, tuple(sent), chunks, length, ending, *timing, script.refuse)
 
 
 def _fault(script: Script) -> tuple[int, Ending] | None:
@@ -86,19 +89,20 @@ def _told_to_fail() -> Refused:
     return Refused("the rehearsal fails here, as it was told", status=529)
 
 
-def _stream(answer: Stream, script: Script, spoken: Format, request_id: str) -> tuple[list[bytes], Ending]:
+def _stream(answer: Stream, script: Script, spoken: Format, request_id: str) -> tuple[Iterable[bytes], Ending]:
     if script.body == "empty":
-        return [], "whole"
-    events, terminator = list(answer.events), [answer.terminator]
+        return (), "whole"
+    events, terminator = iter(answer.events), [answer.terminator]
     ending: Ending = "whole"
     if script.malformed is not None:
-        events.insert(script.malformed, spoken.broken_event)
+        events = chain(islice(events, script.malformed), [spoken.broken_event], events)
     if script.error is not None:
-        events, terminator = [*events[: script.error], spoken.write_error_event(_told_to_fail(), request_id)], []
+        failure = spoken.write_error_event(_told_to_fail(), request_id)
+        events, terminator = chain(islice(events, script.error), [failure]), []
     if (fault := _fault(script)) is not None:
         count, ending = fault
-        events, terminator = events[:count], []
-    chunks = [*events, *terminator]
+        events, terminator = islice(events, count), []
+    chunks = chain(events, terminator)
     return (_gzipped(chunks) if script.body == "gzip" else chunks), ending
 
 
@@ -132,8 +136,21 @@ def _cut(data: bytes, size: int) -> list[bytes]:
     return [data[at : at + size] for at in range(0, len(data), size)]
 
 
-def _gzipped(chunks: list[bytes]) -> list[bytes]:
+def _split(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
+    """The same bytes, so many at a time."""
+    left = b""
+    for chunk in chunks:
+        data = left + chunk
+        whole = len(data) - len(data) % size
+        yield from _cut(data[:whole], size)
+        left = data[whole:]
+    if left:
+        yield left
+
+
+def _gzipped(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """Each chunk can be read as soon as it arrives."""
     squeeze = zlib.compressobj(wbits=31)
-    flushed = [squeeze.compress(chunk) + squeeze.flush(zlib.Z_SYNC_FLUSH) for chunk in chunks]
-    return [*flushed, squeeze.flush()]
+    for chunk in chunks:
+        yield squeeze.compress(chunk) + squeeze.flush(zlib.Z_SYNC_FLUSH)
+    yield squeeze.flush()

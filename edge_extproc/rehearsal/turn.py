@@ -9,9 +9,8 @@ Tokens are counted by a rule that anyone can check by hand:
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -87,7 +86,7 @@ def words(text: str) -> int:
 
 def play(prompt: Prompt, tokens: int | None = None) -> Turn:
     """The answer. `tokens` asks for so many words, whatever was asked."""
-    thought = tuple(itertools.islice(_thoughts(), prompt.thinking))
+    thought = _in_words("Let me think about this. " * (prompt.thinking + 1))[: prompt.thinking]
     named = _tools_to_call(prompt) if tokens is None else ()
     finish: Finish = "tools" if named else "stop"
     stopped_by = None
@@ -140,12 +139,6 @@ def _echo(prompt: Prompt) -> str:
 
 def _listed(items: list[str]) -> str:
     return " and ".join(filter(None, (", ".join(items[:-1]), items[-1])))
-
-
-def _thoughts() -> Iterator[str]:
-    for n in itertools.count():
-        for word in ("Let", " me", " think", " about", " this."):
-            yield f" {word}" if n and word == "Let" else word
 
 
 def _in_words(text: str) -> tuple[str, ...]:

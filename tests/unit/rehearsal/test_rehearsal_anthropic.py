@@ -97,8 +97,10 @@ async def test_text_and_parallel_calls_stream_as_they_are_replied(anthropic: Asy
 )
 async def test_the_tool_choice_is_kept(anthropic: AsyncAnthropic, choice: dict[str, Any], names: list[str]) -> None:
     message = {"role": "user", "content": "call get_weather and get_time"}
-    reply = await ask(anthropic, message, tools=[WEATHER, TIME], tool_choice=choice)
+    reply = await ask(anthropic, message, tools=[WEATHER, TIME], tool_choice=choice, metadata={"user_id": "u"})
+    _, streamed = await stream(anthropic, message, tools=[WEATHER, TIME], tool_choice=choice)
 
+    assert content(streamed) == content(reply)
     assert [block.name for block in reply.content if block.type == "tool_use"] == names
 
 

@@ -34,7 +34,7 @@ def post(body: bytes = BODY, *headers: str, path: str = "/v1/chat/completions", 
 
 @asynccontextmanager
 async def connected(provider: Rehearsal) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", int(provider.url.rpartition(":")[2]))
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(provider.url.rpartition(":")[2]), limit=20 << 20)
     try:
         yield reader, writer
     finally:
@@ -61,7 +61,9 @@ async def test_a_client_that_sends_far_ahead_is_held_back_and_served(provider: R
     async with connected(provider) as (reader, writer):
         slow = BODY.replace(b'"rehearsal"', b'"rehearsal(delay=20ms)"')
         long = BODY.replace(b"hi", b"x" * MAX_AHEAD)
-        writer.write(post(slow) + post(long) + post(long) + post())
+        writer.write(post(slow))
+        await until(lambda: bool(provider.requests))
+        writer.write(post(long) + post(long) + post())
         statuses = [(await answer(reader))[0] for _ in range(4)]
 
         assert statuses == [b"HTTP/1.1 200"] * 4
@@ -99,15 +101,28 @@ async def test_a_client_that_leaves_before_it_asked_leaves_nothing(provider: Reh
     assert (provider.requests, dict(provider.tally)) == ((), {})
 
 
+LONG = BODY.replace(b'"rehearsal"', b'"rehearsal(tokens=999999)"')
+
+
 async def test_a_slow_reader_is_waited_for(provider: Rehearsal) -> None:
     async with connected(provider) as (reader, writer):
-        model = b'"rehearsal(tokens=100000)"'
-        writer.write(post(BODY.replace(b'"rehearsal"', model)[:-1] + b',"stream":true}', "connection: close"))
-        writer.transport.pause_reading()  # type: ignore[attr-defined]  # a TCP transport can
-        await until(lambda: bool(provider.connections))
-        writer.transport.resume_reading()  # type: ignore[attr-defined]  # a TCP transport can
+        writer.write(post(LONG))
+        head = await reader.readuntil(b"\r\n\r\n")
+        # More than the buffers of both sides hold: nobody can have written all of it.
+        assert dict(provider.tally) == {}
 
-        assert (await reader.read()).endswith(b"0\r\n\r\n")
+        assert b"word999999" in await reader.readuntil(b"}]")
+        assert head.startswith(b"HTTP/1.1 200")
+    await until(lambda: dict(provider.tally) == {"answered": 1})
+
+
+@pytest.mark.parametrize("wanted", [LONG, LONG[:-1] + b',"stream":true}'], ids=["whole", "stream"])
+async def test_a_reader_that_leaves_in_the_middle_is_noticed(provider: Rehearsal, wanted: bytes) -> None:
+    async with connected(provider) as (reader, writer):
+        writer.write(post(wanted))
+        await reader.readuntil(b"\r\n\r\n")
+        assert dict(provider.tally) == {}
+    await until(lambda: dict(provider.tally) == {"abandoned": 1})
 
 
 async def test_a_head_request_has_no_body(http: httpx2.AsyncClient) -> None:

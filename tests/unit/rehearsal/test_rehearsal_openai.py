@@ -319,6 +319,14 @@ async def test_embeddings_are_unit_vectors_near_to_texts_that_share_words(openai
     assert reply.usage.prompt_tokens == 9
 
 
+async def test_unknown_fields_of_an_embedding_are_refused_unless_lenient(openai: AsyncOpenAI) -> None:
+    extra = {"surprise": 1}
+
+    await openai.embeddings.create(model="rehearsal(lenient)", input="x", extra_body=extra)
+    with pytest.raises(BadRequestError, match="surprise"):
+        await openai.embeddings.create(model="rehearsal", input="x", extra_body=extra)
+
+
 async def test_embeddings_are_the_same_in_base64(openai: AsyncOpenAI) -> None:
     packed = await openai.embeddings.create(model="rehearsal", input="hello", encoding_format="base64")
     plain = await openai.embeddings.create(model="rehearsal", input="hello", encoding_format="float")

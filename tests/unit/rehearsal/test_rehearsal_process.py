@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import asyncio
+import signal
 import socket
 import urllib.request
 
 import pytest
-from providers import rehearsal_process
+from providers import rehearsal_process, until
 
-from edge_extproc.rehearsal.__main__ import main
+from edge_extproc.rehearsal.__main__ import main, rehearse
 
 
 def test_the_process_says_when_it_is_ready_and_ends_on_a_signal() -> None:
@@ -15,6 +17,20 @@ def test_the_process_says_when_it_is_ready_and_ends_on_a_signal() -> None:
         urllib.request.urlopen(f"{url}/rehearsal/requests", timeout=10) as reply,  # noqa: S310 - our own http URL
     ):
         assert reply.status == 200
+
+
+async def test_a_signal_ends_it(capfd: pytest.CaptureFixture[str]) -> None:
+    said = ""
+
+    def is_ready() -> bool:
+        nonlocal said
+        said += capfd.readouterr().out
+        return "ready on http://127.0.0.1:" in said
+
+    running = asyncio.create_task(rehearse("127.0.0.1", 0, record=False))
+    await until(is_ready)
+    signal.raise_signal(signal.SIGTERM)
+    await running
 
 
 def test_a_port_that_is_taken_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> None:
