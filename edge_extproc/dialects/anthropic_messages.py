@@ -142,9 +142,12 @@ FIELDS: Mapping[str, Fate] = MappingProxyType(
         "user": Fate("mapped", "metadata.user_id, dropped if it is longer than that may be"),
         "metadata": Fate("dropped", ""),
         "extras": Fate("dropped", "but audio output, web search and the old functions are refused"),
+        "needed": Fate("refused", "whatever it names"),
     }
 )
 
+# Extras of this dialect which no other provider can honour and which the answer depends on.
+_NEEDED = ("container", "mcp_servers")
 # Extras of other dialects whose absence would change what the caller gets.
 _NEEDED_EXTRAS = frozenset({"audio", "functions", "function_call", "modalities", "web_search_options"})
 _MAX_USER_ID = 256  # the API reference's limit for metadata.user_id
@@ -335,7 +338,7 @@ def _why_no_call(raw: bytes) -> BadRequest:
         _maybe_int(body.get("max_tokens"), "max_tokens")
     except BadRequest as exc:
         return exc
-    return BadRequest("the body cannot be read")
+    return BadRequest("the body says model, stream or max_tokens twice, and not alike")
 
 
 # --- reading a request: blocks
@@ -638,6 +641,7 @@ def _read_chat(call: Call) -> Chat:
         service_tier=_maybe_text(body.get("service_tier"), "service_tier"),
         user=_maybe_text(metadata.get("user_id"), "metadata.user_id"),
         extras=extras or NO_EXTRAS,
+        needed=tuple(name for name in _NEEDED if name in extras),
     )
 
 
@@ -916,6 +920,8 @@ class _Crossing:
             raise Unsupported("logprobs", TITLE, "it tells no probabilities")
         if chat.top_logprobs:
             raise Unsupported("top_logprobs", TITLE, "it tells no probabilities")
+        for name in chat.needed:
+            raise Unsupported(name, TITLE)
         for name, value in chat.extras.items():
             if name in _NEEDED_EXTRAS and value is not None and value != ["text"]:
                 raise Unsupported(name, TITLE)

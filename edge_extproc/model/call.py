@@ -108,6 +108,9 @@ class Chat:
     """An id of the end user, for the provider's abuse detection."""
     metadata: Mapping[str, Json] | None = None
     extras: Extras = NO_EXTRAS
+    needed: tuple[str, ...] = ()
+    """What only a provider of `dialect` can honour and no answer can do without (a stored conversation, say), as the
+    caller spells it: where there is any, the call does not cross."""
 
 
 @dataclass(frozen=True, slots=True)
