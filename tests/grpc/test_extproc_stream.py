@@ -393,3 +393,25 @@ async def test_other_methods_are_not_implemented(socket: Path) -> None:
         stream = stage.channel.stream_stream("/envoy.service.ext_proc.v3.ExternalProcessor/Other")()
 
         assert await stream.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_an_answer_that_comes_too_late_is_no_bug(socket: Path) -> None:
+    busy = asyncio.Event()
+
+    async def answer(event: Event) -> Command:
+        busy.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return CONTINUE
+        raise AssertionError("waited for ever, and came back")
+
+    async with staged(socket, answer) as stage:
+        stream = stage.call()
+        await stream.write(headers())
+        await busy.wait()
+        stream.cancel()
+        script = await stage.last()
+
+    assert script.closings == ["cancelled"]
+    assert stage.errors == []
