@@ -38,5 +38,8 @@ def adapt(
         return Adapted(provider.request(call.operation, path, written.body), "raw", written.dropped)
     if call.operation != "chat":
         raise Unsupported(f"{call.operation} of {call.model!r}", target.title)
-    written = target.write_chat(dialects[call.dialect].read_chat(call), candidate.model)
+    chat = dialects[call.dialect].read_chat(call)
+    if chat.needed:
+        raise Unsupported(chat.needed[0], target.title, "only a provider of the caller's own format can honour it")
+    written = target.write_chat(chat, candidate.model)
     return Adapted(provider.request(call.operation, path, written.body), "cross", written.dropped)
