@@ -145,6 +145,7 @@ async def launched(origin: Origin, *, with_envoy: bool, quiet: bool = False) -> 
             started.cancel()
             await asyncio.gather(started, return_exceptions=True)
         serving = asyncio.create_task(web.serve(), name="admin port")
+        await web.until_started()
         yield gateway
     finally:
         await supervisor.stop()

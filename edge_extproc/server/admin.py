@@ -5,7 +5,9 @@ It is served by the supervisor, so that it answers whatever state the workers ar
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import socket
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -60,7 +62,18 @@ def build(readiness: Callable[[], Awaitable[Readiness]], metrics: MetricsSource)
 
 
 class AdminServer(uvicorn.Server):
-    """uvicorn, but signals belong to the supervisor."""
+    """uvicorn, but signals belong to the supervisor, and one can wait for it."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._listening.set()
+
+    async def until_started(self) -> None:
+        await self._listening.wait()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

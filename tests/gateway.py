@@ -1,0 +1,181 @@
+"""The whole gateway as a user starts it: `edge-extproc up` with a config of the test's, real Envoy and real workers."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+KEY = "edge-test-key-of-tenant-acme"
+OTHER_KEY = "edge-test-key-of-tenant-umbrella"
+PEPPER = "a pepper for tests alone"
+START_SECONDS = 40.0
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def config(openai: str, anthropic: str | None = None, *, more: str = "", models: str = "", workers: int = 1) -> str:
+    """Two tenants; `openai` and `anthropic` are the addresses of providers, without /v1. Any model name goes to the
+    first by `*`, and to the second by `claude*`."""
+    return (
+        textwrap.dedent(
+            f"""
+        listen: {{port: {free_port()}}}
+        admin: {{port: {free_port()}}}
+        agent: {{workers: {workers}, shutdown_grace: 2s}}
+        auth: {{pepper: "{PEPPER}"}}
+        callers:
+          - {{tenant: acme, keys: [{{id: acme-1, key: {KEY}}}]}}
+          - {{tenant: umbrella, models: [only-this], keys: [{{id: umbrella-1, key: {OTHER_KEY}}}]}}
+        providers:
+          openai: {{kind: openai, base_url: "{openai}/v1", api_key: sk-provider-openai}}
+          anthropic: {{kind: anthropic, base_url: "{anthropic or openai}/v1", api_key: sk-ant-provider}}
+        """
+        )
+        + _block(more)
+        + "models:\n"
+        + textwrap.indent(
+            textwrap.dedent(models).strip() + '\n"claude*": [{provider: anthropic}]\n"*": [{provider: openai}]\n', "  "
+        )
+    )
+
+
+def _block(text: str) -> str:
+    return textwrap.dedent(text).strip() + "\n" if text.strip() else ""
+
+
+class RunningGateway:
+    """`with RunningGateway(config(...)) as gateway: gateway.url, gateway.admin, gateway.access_lines()`."""
+
+    def __init__(self, text: str, *, verb: str = "up", environment: dict[str, str] | None = None) -> None:
+        # A socket's path must be short, and pytest's directories are not.
+        self.directory = Path(tempfile.mkdtemp(prefix="edge-"))
+        self.path = self.directory / "edge.yaml"
+        self.path.write_text(text + f"\n# state\n")
+        self._verb = verb
+        self._environment = environment or {}
+        self.lines: list[str] = []
+        self.process: subprocess.Popen[str] | None = None
+        self._reader: threading.Thread | None = None
+        self._ready = threading.Event()
+
+    def __enter__(self) -> RunningGateway:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        environment = {**os.environ, **self._environment, "PYTHONUNBUFFERED": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "edge_extproc", self._verb, "--config", str(self.path)],
+            cwd=self.directory,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        if not self._ready.wait(START_SECONDS) or self.process.poll() is not None:
+            self.stop()
+            raise RuntimeError("the gateway did not start:\n" + "\n".join(self.lines[-40:]))
+
+    def stop(self) -> int:
+        """Its exit code."""
+        process = self.process
+        if process is None:
+            return 0
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        try:
+            code = process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            code = process.wait()
+        if self._reader is not None:
+            self._reader.join(5)
+        if process.stdout is not None:
+            process.stdout.close()
+        return code
+
+    def _read(self) -> None:
+        assert self.process is not None
+        assert self.process.stdout is not None
+        with contextlib.suppress(ValueError):
+            for line in self.process.stdout:
+                self.lines.append(line.rstrip("\n"))
+                if line.startswith("Stop with"):
+                    self._ready.set()
+        self._ready.set()
+
+    # --- what can be seen from outside
+
+    def _value(self, section: str) -> str:
+        line = next(each for each in self.path.read_text().splitlines() if each.startswith(section))
+        return line.partition("port:")[2].strip(" }").split(",")[0].split("}")[0].strip()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._value('listen')}"
+
+    @property
+    def admin(self) -> str:
+        return f"http://127.0.0.1:{self._value('admin')}"
+
+    def metrics(self) -> str:
+        with urlopen(f"{self.admin}/metrics") as answer:
+            return str(answer.read().decode())
+
+    def access_lines(self) -> list[dict[str, Any]]:
+        """The agent's lines, one a settled exchange, in their order."""
+        return [line for line in self._json_lines() if "exchange" in line]
+
+    def envoy_lines(self) -> list[dict[str, Any]]:
+        return [line for line in self._json_lines() if "flags" in line]
+
+    def settled(self, count: int, patience: float = 10.0) -> list[dict[str, Any]]:
+        """Waits until so many exchanges were settled since the start, and returns all of their lines."""
+        until(lambda: len(self.access_lines()) >= count, patience)
+        return self.access_lines()
+
+    def _json_lines(self) -> Iterator[dict[str, Any]]:
+        for line in list(self.lines):
+            if line.startswith("{"):
+                with contextlib.suppress(ValueError):
+                    yield json.loads(line)
+
+    def processes(self) -> dict[str, int]:
+        """Name to process id, from what `up` has printed."""
+        line = next(each for each in self.lines if each.startswith("Healthy"))
+        found = {}
+        for part in line.removeprefix("Healthy").split(","):
+            name, _, rest = part.strip().partition(" (pid ")
+            found[name] = int(rest.rstrip(")"))
+        return found
+
+
+def until(condition: Any, patience: float = 10.0) -> None:
+    """Waits for a condition; fails if it does not come true."""
+    deadline = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true"
+        time.sleep(0.01)
