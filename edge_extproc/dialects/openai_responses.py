@@ -96,9 +96,9 @@ FIELDS: Mapping[str, Fate] = MappingProxyType(
         "model": Fate("mapped", "model: the name under which the chosen host knows it"),
         "messages": Fate(
             "mapped",
-            "a plain system turn at the head → instructions; every other turn → items in order; tool calls and results "
-            "→ function_call and function_call_output; thinking, signatures, cache marks and names are dropped; audio, "
-            "uploaded files and parts that only another format knows are refused",
+            "a system turn of one text at the head → instructions; every other turn → items in order; tool calls and "
+            "results → function_call and function_call_output; thinking, signatures, cache marks, names are dropped; "
+            "audio, uploaded files and parts that only another format knows are refused",
         ),
         "stream": Fate("mapped", "stream"),
         "include_usage": Fate("mapped", "not sent: a stream of this format always tells its usage"),
@@ -131,15 +131,14 @@ FIELDS: Mapping[str, Fate] = MappingProxyType(
             "→ text.verbosity, tool_choice of allowed tools → the same; audio output, web search and the old functions "
             "are refused; store is false where the caller did not ask for it, since other APIs keep nothing",
         ),
+        "needed": Fate("refused", "whatever it names"),
     }
 )
 
 # Extras of OpenAI's chat format that have the same name and meaning here.
 _SHARED_EXTRAS = frozenset({"store", "prompt_cache_key", "prompt_cache_retention"})
 # Extras of other dialects whose absence would change what the caller gets.
-_REFUSED_EXTRAS = frozenset(
-    {"audio", "functions", "function_call", "modalities", "web_search_options", "mcp_servers", "container"}
-)
+_REFUSED_EXTRAS = frozenset({"audio", "functions", "function_call", "modalities", "web_search_options"})
 # Fields of ours that only OpenAI can honour, since what they name lies there.
 _NEEDED = ("previous_response_id", "conversation", "prompt", "background")
 
@@ -657,13 +656,14 @@ _SERVICE_TIERS: Mapping[str, str] = MappingProxyType(
 )
 # The effort that a budget of thinking tokens stands for: the most that each buys where an effort must become a budget.
 _BUDGETS: tuple[tuple[int, str], ...] = ((1_024, "low"), (8_192, "medium"))
+# What a cache mark is called wherever callers can set one.
+_CACHE = "cache_control"
 # How another dialect's callers spell a field of a Chat, where it is not OpenAI's way.
 _SPELLINGS: Mapping[tuple[str, str], str] = MappingProxyType(
     {
         ("anthropic_messages", "stop"): "stop_sequences",
         ("anthropic_messages", "reasoning"): "thinking",
         ("anthropic_messages", "response_format"): "output_config.format",
-        ("anthropic_messages", "cache"): "cache_control",
     }
 )
 
@@ -732,6 +732,8 @@ class _Request:
             raise Unsupported("n", TITLE, "it gives one answer")
         if self.is_own:
             return
+        for name in chat.needed:
+            raise Unsupported(name, TITLE, "only a provider of the caller's own format can honour it")
         for name, value in chat.extras.items():
             if name in _REFUSED_EXTRAS and value is not None and value != ["text"]:
                 raise Unsupported(name, TITLE)
@@ -837,7 +839,7 @@ class _Request:
             return {**written, **tool.extras}
         written["parameters"] = tool.parameters or dict(_NO_PARAMETERS)
         written["strict"] = bool(tool.strict)  # absent it is true here, and false elsewhere
-        self._drop_if(f"{path}.{self._spelled('cache')}", tool.cache)
+        self._drop_if(f"{path}.{_CACHE}", tool.cache)
         self._drop_extras(tool.extras, path)
         return written
 
@@ -869,7 +871,8 @@ class _Request:
         """The text of a turn that is sent as instructions: the one that came so, or a plain system turn that leads."""
         if message.extras == _INSTRUCTIONS or not (self.is_own or message.extras or message.name):
             match message:
-                case Message("system", (Text() as text,)) if not text.extras and text.cache is None:
+                case Message("system", (Text() as text,)) if not text.extras:
+                    self._drop_if(f"{self._turn_path(0)}.{_CACHE}", text.cache)
                     return text.text
         return None
 
@@ -904,7 +907,7 @@ class _Request:
 
     def _result(self, part: ToolResult, path: str) -> Item:
         self._drop_if(f"{path}.is_error", part.is_error)
-        self._drop_if(f"{path}.{self._spelled('cache')}", part.cache)
+        self._drop_if(f"{path}.{_CACHE}", part.cache)
         if not part.call_id:
             raise BadRequest(f"{path} does not say whose result it is: the id of the call is missing", param=path)
         content = [self._content(p, f"{path}.content[{i}]") for i, p in enumerate(part.parts)]
@@ -921,7 +924,7 @@ class _Request:
 
     def _content(self, part: Part, path: str) -> Json:
         if isinstance(part, Text | Image | Document):
-            self._drop_if(f"{path}.{self._spelled('cache')}", part.cache)
+            self._drop_if(f"{path}.{_CACHE}", part.cache)
         match part:
             case Text():
                 return {"type": "input_text", "text": part.text, **self._kept(part.extras, path)}
@@ -994,7 +997,7 @@ class _Request:
             if isinstance(part, Text | Refusal):
                 where = f"{path}.content[{content}]"
                 content += 1
-                self._drop_if(f"{where}.{self._spelled('cache')}", isinstance(part, Text) and part.cache)
+                self._drop_if(f"{where}.{_CACHE}", isinstance(part, Text) and part.cache)
                 own = _item_of(part) if self.is_own else NO_EXTRAS
                 if message is not None and not message.takes(own):
                     yield message.asked()
@@ -1035,7 +1038,7 @@ class _Request:
         if not part.id:
             raise BadRequest(f"{path}.id is missing: the result of a call names it", param=f"{path}.id")
         self._drop_if(f"{path}.signature", part.signature)
-        self._drop_if(f"{path}.{self._spelled('cache')}", part.cache)
+        self._drop_if(f"{path}.{_CACHE}", part.cache)
         arguments = part.arguments if self.is_own or part.arguments.strip() else "{}"
         call_id = part.id if self.is_own else _call_id(part.id)
         item: Item = {"type": "function_call", "call_id": call_id, "name": part.name, "arguments": arguments}
@@ -2376,6 +2379,21 @@ _FAILED_CODES = frozenset({"server_error", "rate_limit_exceeded", "invalid_promp
 _PATHS: Mapping[Operation, str] = MappingProxyType({"chat": "/responses", "models": "/models"})
 
 
+def _without_carried(items: Json) -> tuple[Json, tuple[str, ...]]:
+    """The input without the reasoning of other providers, which a host of this format would refuse as forged."""
+    if not isinstance(items, list):
+        return items, ()
+    kept: list[Json] = []
+    dropped: list[str] = []
+    for i, item in enumerate(items):
+        sealed = item.get("encrypted_content") if isinstance(item, dict) else None
+        if isinstance(sealed, str) and sealed.startswith(_CARRIED):
+            dropped.append(f"input[{i}]")
+        else:
+            kept.append(item)
+    return kept, tuple(dropped)
+
+
 class OpenAIResponses:
     name = NAME
     title = TITLE
@@ -2392,8 +2410,14 @@ class OpenAIResponses:
 
     def splice(self, call: Call, model: str) -> Written:
         """A stream of this format tells its usage unasked, so that the model is all that is ours."""
+        changes: dict[str, json_splice.Change] = {"model": _encode(model)}
+        dropped: tuple[str, ...] = ()
+        if _CARRIED.encode() in call.raw:
+            kept, dropped = _without_carried(_read_body(call.raw).get("input"))
+            if dropped:
+                changes["input"] = _encode(kept)
         try:
-            return Written(json_splice.splice(call.raw, {"model": _encode(model)}))
+            return Written(json_splice.splice(call.raw, changes), dropped)
         except ValueError as exc:
             raise BadRequest(f"the body cannot be forwarded: {exc}") from exc
 
@@ -2408,8 +2432,6 @@ class OpenAIResponses:
         return _read_chat(call)
 
     def write_chat(self, chat: Chat, model: str) -> Written:
-        if chat.needed and chat.dialect != NAME:
-            raise Unsupported(chat.needed[0], TITLE)
         request = _Request(chat, model)
         body = _encode(request.body())
         return Written(body, tuple(sorted(request.dropped)))
