@@ -68,7 +68,7 @@ class RunningGateway:
         # A socket's path must be short, and pytest's directories are not.
         self.directory = Path(tempfile.mkdtemp(prefix="edge-"))
         self.path = self.directory / "edge.yaml"
-        self.path.write_text(text + f"\n# state\n")
+        self.path.write_text(text)
         self._verb = verb
         self._environment = environment or {}
         self.lines: list[str] = []
