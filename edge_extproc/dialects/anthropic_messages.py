@@ -141,7 +141,7 @@ FIELDS: Mapping[str, Fate] = MappingProxyType(
         "service_tier": Fate("mapped", "auto, default → standard_only; others are dropped"),
         "user": Fate("mapped", "metadata.user_id, dropped if it is longer than that may be"),
         "metadata": Fate("dropped", ""),
-        "extras": Fate("dropped", "but audio output, web search and the old functions are refused"),
+        "extras": Fate("dropped", "but audio output, web search, the old functions and odd tool choices are refused"),
         "needed": Fate("refused", "whatever it names"),
     }
 )
@@ -149,7 +149,7 @@ FIELDS: Mapping[str, Fate] = MappingProxyType(
 # Extras of this dialect which no other provider can honour and which the answer depends on.
 _NEEDED = ("container", "mcp_servers")
 # Extras of other dialects whose absence would change what the caller gets.
-_NEEDED_EXTRAS = frozenset({"audio", "functions", "function_call", "modalities", "web_search_options"})
+_NEEDED_EXTRAS = frozenset({"audio", "functions", "function_call", "modalities", "tool_choice", "web_search_options"})
 _MAX_USER_ID = 256  # the API reference's limit for metadata.user_id
 
 # --- what the models can be asked
@@ -995,6 +995,8 @@ class _Crossing:
             return False
         explicit = wanted.mode in ("enabled", "adaptive") or wanted.budget_tokens is not None
         spelled = "thinking" if wanted.mode is not None or not wanted.effort else "reasoning_effort"
+        if "reasoning" in self.chat.extras:
+            spelled = "reasoning"  # a note of OpenAI's reader: that is how its caller put it
         if wanted.mode == "disabled" or (wanted.effort == "none" and not explicit):
             # Off is what the older ones are anyway; the newest can only be asked to think little.
             if self.generation.thinks_unasked:
@@ -1002,7 +1004,8 @@ class _Crossing:
                 self.dropped.add(spelled)
             self._drop_extras(wanted.extras, "thinking")
             return False
-        effort = wanted.effort or None
+        # Groq's word for what is anyway
+        effort = None if wanted.effort in (None, "", "default") else wanted.effort
         if effort is None and not explicit:
             return False
         if effort is not None and effort not in _BUDGETS and effort != "none":

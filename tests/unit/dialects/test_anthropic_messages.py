@@ -246,6 +246,22 @@ def test_a_block_comes_back_as_it_was(block: dict[str, Any]) -> None:
     assert messages == own_again(messages=messages)["messages"]
 
 
+def test_a_tool_choice_keeps_what_we_do_not_know_of_it() -> None:
+    body = {"tools": [{"name": "n"}], "tool_choice": {"type": "auto", "new": 1}}
+
+    assert body.items() <= own_again(**body).items()
+
+
+def test_a_chat_of_this_dialect_need_not_have_come_from_a_caller() -> None:
+    refused = Chat(PLUGIN.name, "m", (Message("assistant", (Refusal("no"),)),))
+
+    assert {"model": "m", "messages": [{"role": "assistant", "content": "no"}]} == json.loads(
+        PLUGIN.write_chat(refused, "m").body
+    )
+    with pytest.raises(Unsupported, match="no audio"):
+        PLUGIN.write_chat(replace(refused, messages=(Message("user", (Audio(FileRef("x")),)),)), "m")
+
+
 def test_a_thinking_block_without_a_signature_comes_back_without_one() -> None:
     messages = [{"role": "assistant", "content": [{"type": "thinking", "thinking": "hm"}]}]
 
@@ -350,6 +366,8 @@ def test_a_conversation_without_the_user_is_refused() -> None:
 
 
 def test_an_answer_to_go_on_with_loses_the_white_space_at_its_end() -> None:
+    asked, _ = call_and_result()
+    assert "tool_use" == turns(HI, asked)[-1][1][-1]["type"]
     assert ("assistant", "The answer is") == turns(HI, Message("assistant", (Text("The answer is \n"),)))[-1]
 
 
@@ -638,6 +656,7 @@ def test_top_p_alone_is_sent() -> None:
         ("claude-3-5-haiku-latest", "high", {}, ("reasoning_effort",)),
         ("deepseek-chat", "high", {}, ("reasoning_effort",)),
         ("claude-sonnet-4-5", "", {}, ()),
+        ("claude-sonnet-4-5", "default", {}, ()),
         ("claude-sonnet-4-5", "none", {}, ()),
         ("claude-sonnet-4-5", "minimal", {"thinking": {"type": "enabled", "budget_tokens": 1024}}, ()),
         ("claude-sonnet-4-5", "high", {"thinking": {"type": "enabled", "budget_tokens": 4096}}, ()),
@@ -693,6 +712,13 @@ def test_thinking_that_was_asked_for_in_tokens_is_mapped(
 
     assert expected == body.get("thinking")
     assert dropped == named
+
+
+def test_reasoning_is_named_as_its_caller_spelled_it() -> None:
+    spelled = {"reasoning": None}
+    _, dropped = cross(model="deepseek-chat", reasoning=Reasoning("enabled", "high"), extras=spelled)
+
+    assert ("reasoning",) == dropped
 
 
 def test_max_tokens_is_raised_over_the_budget() -> None:
@@ -801,6 +827,7 @@ def test_json_without_a_schema_is_dropped_and_named() -> None:
         ({"logprobs": True}, "logprobs"),
         ({"top_logprobs": 3}, "top_logprobs"),
         ({"needed": ("conversation",)}, "conversation"),
+        ({"extras": {"tool_choice": {"type": "allowed_tools"}}}, "tool_choice"),
         ({"extras": {"modalities": ["text", "audio"]}}, "modalities"),
         ({"extras": {"functions": [{}]}}, "functions"),
         ({"extras": {"web_search_options": {}}}, "web_search_options"),

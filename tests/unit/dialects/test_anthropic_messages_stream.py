@@ -487,6 +487,18 @@ def test_too_much_that_waits_breaks_the_stream(monkeypatch: pytest.MonkeyPatch) 
     assert "error" == values[-1]["type"]
 
 
+def test_a_signature_that_waits_takes_no_room() -> None:
+    calls = [PartStarted(0, "tool_call", "c0", "f"), PartStarted(1, "thinking"), PartSigned(1, "s"), PartEnded(0)]
+
+    assert [("tool_use", ""), ("thinking", "")] == blocks(said(*calls, Ended()))
+
+
+def test_a_start_without_usage_is_a_start() -> None:
+    message = {"id": "msg_1", "model": "m", "content": []}
+
+    assert [ReplyStarted("msg_1", "m"), Ended()] == listen({"type": "message_start", "message": message}, STOP)
+
+
 def test_thinking_gives_way_to_text_and_may_come_again() -> None:
     values = said(
         PartStarted(0, "thinking"),
