@@ -243,7 +243,10 @@ def _connection_manager(config: Config) -> Json:
             server_header_transformation=hcm.HttpConnectionManagerServerHeaderTransformation.OVERWRITE,
             # We are the edge: what a caller says of where it comes from, or of how to retry, is not believed.
             use_remote_address=True,
-            internal_address_config=hcm.HttpConnectionManagerInternalAddressConfig(unix_sockets=False),
+            # Nobody: Envoy takes an empty list for all private networks. This address is no one's.
+            internal_address_config=hcm.HttpConnectionManagerInternalAddressConfig(
+                cidr_ranges=[core.CidrRange(address_prefix="255.255.255.255", prefix_len=32)]
+            ),
             normalize_path=True,
             merge_slashes=True,
             # A model's name in a path may hold a slash, as %2F. There is one route, and the agent matches whole
@@ -294,8 +297,8 @@ def _remove_prefix(prefix: str) -> mutation_v3.HeaderMutation:
 
 def _local_replies(config: Config) -> list[Json]:
     """Envoy's own errors as a caller's SDK reads them, both OpenAI's and Anthropic's. The agent's replies are local
-    ones too: they are left alone, and known by their details."""
-    limits = config.limits
+    ones too: they are left alone, and known by their details. What is no HTTP at all, or has too large headers, gets no
+    answer: with ext_proc in the chain, Envoy 1.40 closes the connection before the reply has passed."""
     # Condition; type and code for the caller; message. The first that fits counts.
     told = (
         (
@@ -307,16 +310,7 @@ def _local_replies(config: Config) -> list[Json]:
             (
                 "invalid_request_error",
                 "request_too_large",
-                f"the request body is over the limit of {write_size(limits.request_body)}",
-            ),
-        ),
-        (
-            "response.code == 431",
-            (
-                "invalid_request_error",
-                "headers_too_large",
-                f"the request headers are over the limit of {write_size(limits.request_headers)}"
-                f" or of {limits.request_header_count}",
+                f"the request body is over the limit of {write_size(config.limits.request_body)}",
             ),
         ),
         (

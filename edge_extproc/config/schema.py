@@ -44,6 +44,7 @@ from .quantities import (
     PositiveDuration,
     Size,
     write_duration,
+    write_size,
 )
 from .secrets import Secret
 from .surroundings import surroundings
@@ -286,7 +287,7 @@ class Limits(Part):
     response_body: Size = Field(default="32MiB", validate_default=True)
     """Of a reply that is not streamed; streams have none."""
     request_headers: Annotated[Size, AfterValidator(_header_size)] = Field(default="60KiB", validate_default=True)
-    """All of them together; 431 beyond it. Envoy counts in KiB, up to 8 MiB."""
+    """All of them together; beyond it the request is cut off. Envoy counts in KiB, up to 8 MiB."""
     request_header_count: Count = 100
     message_timeout: PositiveDuration = timedelta(seconds=5)
     """How long the agent may think about one message of Envoy's."""
@@ -584,6 +585,13 @@ class Finding:
 
 
 def mistakes(config: Config) -> Iterator[Finding]:
+    if config.limits.request_body < config.limits.response_body:
+        # One buffer of Envoy's serves both ways, and a route can only make it larger for requests.
+        yield Finding(
+            ("limits", "request_body"),
+            f"this is less than response_body ({write_size(config.limits.response_body)}), so Envoy would not hold to it; "
+            "make response_body as small",
+        )
     yield from _ports(config)
     yield from _sockets(config)
     yield from _callers(config.callers)
