@@ -20,9 +20,10 @@ _SAME_DIALECT = frozenset({"anthropic-beta", "anthropic-version", "openai-beta"}
 _SAME_DIALECT_PREFIXES = ("x-stainless-",)
 
 # Not ours to touch: pseudo-headers and framing belong to Envoy; x-request-id carries the hash by which Envoy finds the
-# same worker again on a retry; x-envoy-* is set and removed by Envoy itself.
+# same worker again on a retry; without x-forwarded-proto Envoy finds no route. A filter of the rendered configuration
+# takes x-forwarded-* and x-envoy-* away right before the provider.
 _ENVOYS = frozenset({"host", "x-request-id", "transfer-encoding", "content-length", "content-type"})
-_ENVOYS_PREFIXES = (":", "x-envoy-")
+_ENVOYS_PREFIXES = (":", "x-envoy-", "x-forwarded-")
 
 _NEVER_BACK = frozenset(
     {

@@ -36,6 +36,7 @@ def test_nothing_of_the_callers_identity_reaches_a_provider():
         ":authority": "gateway",
         "authorization": "Bearer provider",
         "user-agent": "openai-python",
+        "x-forwarded-for": "10.0.0.1",
         "x-request-id": "1",
         "content-length": "7",
         "content-type": "application/json",
@@ -66,7 +67,7 @@ def test_a_header_either_passes_by_name_or_is_removed(headers):
     known = {name for name, _ in to_set}
 
     for name, _ in headers:
-        passes = name.startswith((":", "x-envoy-")) or name in known
+        passes = name.startswith((":", "x-envoy-", "x-forwarded-")) or name in known
         assert passes != (name in removed)
 
 
