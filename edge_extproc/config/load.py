@@ -128,8 +128,9 @@ def _default_providers(environ: Mapping[str, str], rehearsal_port: int) -> tuple
             "*": "rehearsal-openai",
         }
         providers = [
-            f"rehearsal-openai: {{kind: openai, base_url: {_quoted(url)}}}",
-            f"rehearsal-anthropic: {{kind: anthropic, base_url: {_quoted(url)}}}",
+            # Any key will do there, but as with the real ones there must be one.
+            f"rehearsal-openai: {{kind: openai, base_url: {_quoted(url)}, api_key: rehearsal}}",
+            f"rehearsal-anthropic: {{kind: anthropic, base_url: {_quoted(url)}, api_key: rehearsal}}",
         ]
         return providers, [_model(name, provider) for name, provider in names.items()]
     providers, models = [], []
