@@ -1444,6 +1444,8 @@ def _write_reply(reply: Reply) -> bytes:
     else:
         content = list(_answer_blocks(choice.parts, id))
     finish = choice.finish
+    if finish is None and reply.choices and not is_own:
+        finish = Finish("stop")  # an answer that came whole is at its end, whether its host says so or not
     has_calls = any(block["type"] == "tool_use" for block in content)
     message: Block = {
         "id": id,

@@ -1063,7 +1063,7 @@ def test_a_foreign_reply_is_told_in_the_order_of_this_dialect() -> None:
         (Finish("stop"), True, "tool_use"),
         (None, True, "tool_use"),
         (Finish("length"), True, "max_tokens"),
-        (None, False, None),
+        (None, False, "end_turn"),
     ],
 )
 def test_a_foreign_finish_is_told_as_a_stop_reason(finish: Finish | None, called: bool, expected: str | None) -> None:
