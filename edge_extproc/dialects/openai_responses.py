@@ -1674,6 +1674,8 @@ class _OpenItem:
 
     kind: str
     own: Extras
+    number: int | None = None
+    """Of its part, where there is just one: its place is that of the item, however late it is told."""
     parts: dict[int, _OpenPart] = field(default_factory=dict)
     """Of a message, by content index; an item of another kind has at most one, at 0."""
 
@@ -1789,7 +1791,10 @@ class _Reader:
 
     def _begin_item(self, index: int, item: Item) -> _OpenItem:
         kind = _text_of(item.get("type")) or ""
-        begun = self._items[index] = _OpenItem(kind, _rest(item, _MESSAGE) if kind == "message" else NO_EXTRAS)
+        own = _rest(item, _MESSAGE) if kind == "message" else {"id": item["id"]} if item.get("id") else NO_EXTRAS
+        begun = self._items[index] = _OpenItem(kind, own)
+        if kind != "message":
+            begun.number, self._parts = self._parts, self._parts + 1
         if kind == "function_call":
             self._has_calls = True
             id = _text_of(item.get("call_id")) or _text_of(item.get("id"))
@@ -1820,9 +1825,10 @@ class _Reader:
         for part in begun.parts.values():
             self._end_part(part)
         if not begun.parts and item:
-            self._out.append(PartStarted(self._parts, "opaque", opaque=Opaque(NAME, begun.kind, item)))
-            self._out.append(PartEnded(self._parts))
-            self._parts += 1
+            number = begun.number
+            if number is None:
+                number, self._parts = self._parts, self._parts + 1
+            self._out += [PartStarted(number, "opaque", opaque=Opaque(NAME, begun.kind, item)), PartEnded(number)]
 
     def _message_ended(self, begun: _OpenItem, item: Item) -> None:
         """Where no part has begun, the item says all of it; else it adds its own fields, such as its status."""
@@ -1851,8 +1857,10 @@ class _Reader:
         name: str | None = None,
         extras: Extras = NO_EXTRAS,
     ) -> _OpenPart:
-        opened = item.parts[at] = _OpenPart(self._parts)
-        self._parts += 1
+        number = item.number
+        if number is None:
+            number, self._parts = self._parts, self._parts + 1
+        opened = item.parts[at] = _OpenPart(number)
         self._out.append(PartStarted(opened.part, kind, id, name, extras=extras))
         return opened
 
@@ -1945,7 +1953,7 @@ class _Reader:
         if not text:
             return
         if opened is None:
-            opened = self._begin(item, 0, "thinking")
+            opened = self._begin(item, 0, "thinking", extras=item.own)
         elif not sent:
             self._out.append(PartDelta(opened.part, _BETWEEN_THOUGHTS))
         self._more_of(opened, (key, at), text)
@@ -2181,6 +2189,10 @@ class _Writer:
                 self._begin_call(part)
             case "text" | "refusal" if self._is_own:
                 self._begin_text(part)
+            case "thinking" if self._is_own:
+                part.item = self._begin_item(self._skeleton("reasoning", part.extras))
+                part.item.open_parts.add(event.part)
+                self._tell_item("added", part.item, _reasoning_item(part.item.skeleton, Thinking("")))
             case "text" | "refusal" | "thinking" | "redacted_thinking" | "opaque":
                 pass  # with the first word, or when it is whole
             case _:  # pragma: no cover
@@ -2335,7 +2347,7 @@ class _Writer:
 
     def _end_thinking(self, part: _Part) -> None:
         if self._is_own:
-            self._own_whole({"type": "reasoning", **part.extras})
+            self._own_thoughts(part)
             return
         thinking = Thinking(part.text, part.signature or None)
         if part.item is None:
@@ -2352,22 +2364,28 @@ class _Writer:
         item.whole = _reasoning_item(item.skeleton, thinking)
         self._tell_item("added", item, _reasoning_item(item.skeleton, Thinking("")))
 
-    def _own_whole(self, value: Item) -> None:
-        """An item of this dialect that came whole. The texts of one that thinks are told as the API tells them."""
-        item = self._begin_item({"id": value.get("id"), "type": value.get("type")})
-        item.whole = value
-        texts = list(_thoughts(value)) if value.get("type") == "reasoning" else []
-        self._tell_item("added", item, {**value, "summary": []} if texts else value)
-        for key, at, text in texts:
+    def _own_thoughts(self, part: _Part) -> None:
+        """Reasoning of this dialect, told when it is whole: its deltas do not say which of its texts they are of."""
+        item = part.item
+        assert item is not None, "reasoning of this dialect begins with its item"  # noqa: S101
+        item.whole = {**item.skeleton, **part.extras}
+        item.open_parts.discard(part.start.part)
+        for key, at, text in _thoughts(item.whole):
             if key == "summary":
                 self._tell_summary(item, "part.added", at, {"part": {"type": "summary_text", "text": ""}})
                 self._tell_summary(item, "text.delta", at, {"delta": text})
                 self._tell_summary(item, "text.done", at, {"text": text})
                 self._tell_summary(item, "part.done", at, {"part": {"type": "summary_text", "text": text}})
                 continue
-            where: Item = {"item_id": value.get("id"), "output_index": item.index, "content_index": at}
+            where: Item = {"item_id": item.skeleton["id"], "output_index": item.index, "content_index": at}
             self._tell("response.reasoning_text.delta", {**where, "delta": text})
             self._tell("response.reasoning_text.done", {**where, "text": text})
+
+    def _own_whole(self, value: Item) -> None:
+        """An item that only this dialect knows, which came whole."""
+        item = self._begin_item({"id": value.get("id"), "type": value.get("type")})
+        item.whole = value
+        self._tell_item("added", item, value)
 
 
 # What the API's schema allows as the code of a response that failed; the SDKs' types hold callers to it.
