@@ -261,7 +261,7 @@ class RouterExchange:
         """A stream is passed on as it comes. What comes in the other way than it was asked for is taken whole."""
         theirs = self._their_dialect()
         content_type = first(self._answer.headers, "content-type") or ""
-        streamed = content_type.partition(";")[0].strip().lower() == theirs.stream_type
+        streamed = _media_type(content_type) == _media_type(theirs.stream_type)
         if not (streamed and call.stream):
             return self._buffered(self._take_events if streamed else self._take_reply)
         reader, writer = theirs.reader(content_type), voice.writer(call)
@@ -506,6 +506,11 @@ def _known(fact: T | None) -> T:
     if fact is None:
         raise LookupError("an exchange used what it had not learned yet")
     return fact
+
+
+def _media_type(content_type: str) -> str:
+    """Without its parameters."""
+    return content_type.partition(";")[0].strip().lower()
 
 
 def _pass(event: ResponseBody) -> Command:
