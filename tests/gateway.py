@@ -95,7 +95,8 @@ class RunningGateway:
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        if not self._ready.wait(START_SECONDS) or self.process.poll() is not None:
+        self._ready.wait(START_SECONDS)
+        if not any(line.startswith("Stop with") for line in self.lines):
             self.stop()
             raise RuntimeError("the gateway did not start:\n" + "\n".join(self.lines[-40:]))
 
