@@ -158,6 +158,15 @@ class RunningGateway:
         until(lambda: len(self.access_lines()) >= count, patience)
         return self.access_lines()
 
+    def all_settled(self) -> None:
+        """Waits until every request so far has its line: lines are written off the path of requests."""
+
+        def counted() -> float:
+            lines = self.metrics().splitlines()
+            return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith("edge_requests_total{"))
+
+        until(lambda: counted() == len(self.access_lines()))
+
     def _json_lines(self) -> Iterator[dict[str, Any]]:
         for line in list(self.lines):
             if line.startswith("{"):

@@ -296,10 +296,10 @@ class Limits(Part):
 
 class Timeouts(Part):
     connect: PositiveDuration = timedelta(seconds=5)
-    first_byte: PositiveDuration = timedelta(seconds=120)
+    first_byte: PositiveDuration = timedelta(seconds=600)
     """Of each try: until the provider's response begins. A reply that is not streamed begins when it is whole."""
-    stream_idle: PositiveDuration = timedelta(seconds=300)
-    """How long nothing may move on a request that is under way."""
+    stream_idle: PositiveDuration = timedelta(seconds=600)
+    """How long nothing may move on a request that is under way. Both are the default of the providers' own SDKs."""
     request: Duration = timedelta(0)
     """Of a whole request with all its tries; 0s: none, so that long streams are not cut."""
     receive: PositiveDuration = timedelta(seconds=60)

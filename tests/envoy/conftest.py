@@ -1,0 +1,46 @@
+"""One gateway and one rehearsal provider for the tests of a worker process."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import gateway as gateways
+import providers
+import pytest
+
+
+@pytest.fixture(scope="session")
+def rehearsal_url() -> Iterator[str]:
+    with providers.rehearsal_process("--record") as url:
+        yield url
+
+
+def closed_port() -> int:
+    """A port on which nobody listens."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="session")
+def running(rehearsal_url: str) -> Iterator[gateways.RunningGateway]:
+    models = """
+    chat: [{provider: openai, model: rehearsal}]
+    claude: [{provider: anthropic, model: rehearsal}]
+    "down": [{provider: down}]
+    "down-then-up": [{provider: down}, {provider: openai, model: rehearsal}]
+    "503-then-claude": [{provider: openai, model: rehearsal-503}, {provider: anthropic, model: rehearsal}]
+    """
+    more = """
+    retries: {attempts: 3, back_off: {base: 10ms, max: 50ms}}
+    limits: {request_body: 8MiB, response_body: 8MiB}
+    """
+    text = gateways.config(rehearsal_url, more=more, models=models).replace(
+        "providers:\n",
+        f"providers:\n  down: {{kind: openai, base_url: 'http://127.0.0.1:{closed_port()}/v1', api_key: x}}\n",
+        1,
+    )
+    with gateways.RunningGateway(text) as found:
+        yield found
