@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from .config import certificate
 from .config.schema import Config
 from .origin import Origin
 
@@ -23,6 +24,9 @@ def text(config: Config, origin: Origin, processes: Mapping[str, int]) -> str:
         f"Healthy   {alive}",
         f"Providers {', '.join(config.providers)}",
     ]
+    ca = certificate.files(config.agent.state_dir).ca if config.listen.tls and config.listen.tls.generate else None
+    if ca is not None:
+        lines.append(f"Trust     {ca}   (curl --cacert, SSL_CERT_FILE)")
     if origin.path is not None:
         return "\n".join([*lines, f"Keys      those of {origin.path}", "Stop with Ctrl-C."])
     key_file = origin.state_dir / "dev-key"

@@ -96,10 +96,13 @@ _HTTP2_PING_TIMEOUT = timedelta(seconds=5)
 
 
 def render(config: Config, version: str | None = None) -> Json:
-    """The bootstrap for one version of Envoy, that of the configuration where none is given. Raises ConfigError."""
+    """The bootstrap for one version of Envoy, that of the configuration where none is given. Makes the certificate that
+    it names, if that is to be generated. Raises ConfigError."""
     wanted = version or config.envoy.version
     if wanted not in VERSIONS:
         raise ConfigError(f"envoy.version: {wanted!r} cannot be rendered for; have {', '.join(VERSIONS)}")
+    if config.listen.tls is not None and config.listen.tls.generate:
+        certificate.ensure(config.agent.state_dir, names=(*certificate.NAMES, config.listen.address))
     return bootstrap(config, sockets=config.agent.worker_sockets())
 
 

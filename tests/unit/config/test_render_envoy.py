@@ -120,7 +120,7 @@ def test_the_one_route_retries_over_the_order_that_the_agent_gives() -> None:
 
     assert {"prefix": "/"} == found["match"]
     action = found["route"]
-    assert ("0s", "300s", True) == (action["timeout"], action["idle_timeout"], action["auto_host_rewrite"])
+    assert ("0s", "600s", True) == (action["timeout"], action["idle_timeout"], action["auto_host_rewrite"])
     policy = action["retry_policy"]
     assert (3, [429], "7s", True) == (
         policy["num_retries"],
