@@ -1,0 +1,153 @@
+"""Plays Envoy against an exchange, in memory: `talk(exchange, headers(), body(...))` gives the commands."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from typing import Any
+
+from edge_extproc import registry
+from edge_extproc.auth.base import AuthSettings, KeySettings
+from edge_extproc.dialects.base import ModelCard
+from edge_extproc.exchange.attempt import AttemptExchange
+from edge_extproc.exchange.commands import Command
+from edge_extproc.exchange.events import Event, RequestBody, RequestHeaders, ResponseBody, ResponseHeaders
+from edge_extproc.exchange.open import OpenExchanges
+from edge_extproc.exchange.ports import Gateway, Routes
+from edge_extproc.exchange.router import RouterExchange
+from edge_extproc.model.plan import Candidate
+from edge_extproc.model.settlement import Settlement
+from edge_extproc.model.usage import Usage
+from edge_extproc.providers.base import ProviderSettings
+from edge_extproc.routing.base import ModelTable
+
+KEY = "edge-key-of-acme"
+DIALECTS = {name: registry.load("dialects", name) for name in registry.names("dialects")}
+MODELS = {
+    "chat": [Candidate("openai", "gpt-4o-mini")],
+    "claude": [Candidate("anthropic", "claude-haiku-4-5")],
+    "both": [Candidate("openai", "gpt-4o-mini"), Candidate("anthropic", "claude-haiku-4-5")],
+    "claude-first": [Candidate("anthropic", "claude-haiku-4-5"), Candidate("openai", "gpt-4o-mini")],
+    "gpt-*": [Candidate("openai", "")],
+}
+
+
+class Ticks:
+    """A clock that moves a millisecond whenever it is asked."""
+
+    def __init__(self) -> None:
+        self._now = itertools.count()
+
+    def monotonic(self) -> float:
+        return next(self._now) / 1000
+
+    def time(self) -> float:
+        return 1_700_000_000.0
+
+
+class ADollarPerToken:
+    def cost(self, provider: str, model: str, usage: Usage, *, host: str = "") -> Decimal | None:
+        return Decimal(usage.total) if model != "unpriced" else None
+
+
+@dataclass
+class Stage:
+    """A gateway in memory, and what came of it."""
+
+    settled: list[Settlement] = field(default_factory=list)
+    bugs: list[BaseException] = field(default_factory=list)
+    gateway: Gateway = field(init=False)
+
+    def __post_init__(self) -> None:
+        keys = (
+            KeySettings("acme-1", "acme", secret=lambda: KEY),
+            KeySettings("umbrella-1", "umbrella", secret=lambda: "edge-key-of-umbrella", models=("claude",)),
+        )
+        numbers = itertools.count(1)
+        models = ModelTable(MODELS)
+        self.gateway = Gateway(
+            dialects=DIALECTS,
+            routes=Routes(DIALECTS),
+            default_dialect="openai_chat",
+            authenticator=registry.load("auth", "api_key").build(
+                AuthSettings(keys, b"a pepper of the tests"), lambda: 1_700_000_000.0
+            ),
+            models=models,
+            strategy=registry.load("routing", "failover"),
+            providers={name: provider(name) for name in ("openai", "anthropic")},
+            clusters={"openai": "provider_openai", "anthropic": "provider_anthropic"},
+            prices=ADollarPerToken(),
+            cards=tuple(ModelCard(name, "us") for name in models.names),
+            open=OpenExchanges(),
+            settle=self.settled.append,
+            clock=Ticks(),
+            new_id=lambda: f"exchange-{next(numbers)}",
+            report=self.bugs.append,
+        )
+
+    def having(self, **changes: Any) -> Stage:
+        self.gateway = replace(self.gateway, **changes)
+        return self
+
+    def exchange(self) -> RouterExchange:
+        return RouterExchange(self.gateway)
+
+    def attempt(self) -> AttemptExchange:
+        return AttemptExchange(self.gateway)
+
+
+def provider(kind: str) -> Any:
+    settings = ProviderSettings(kind, f"https://{kind}.example/v1", lambda: f"secret-of-{kind}")
+    return registry.load("providers", kind).build(settings)
+
+
+def talk(exchange: Any, *events: Event) -> list[Command]:
+    """What the exchange answers to each."""
+
+    async def play() -> list[Command]:
+        return [await exchange.handle(event) for event in events]
+
+    return asyncio.run(play())
+
+
+def headers(
+    path: str = "/v1/chat/completions",
+    *more: tuple[str, str],
+    method: str = "POST",
+    key: str | None = KEY,
+    end: bool = False,
+) -> RequestHeaders:
+    pairs = [(":method", method), (":path", path), (":authority", "gateway"), ("x-request-id", "request-1")]
+    if key is not None:
+        pairs.append(("authorization", f"Bearer {key}"))
+    return RequestHeaders((*pairs, *more), end)
+
+
+def body(asked: Mapping[str, Any] | bytes) -> RequestBody:
+    return RequestBody(asked if isinstance(asked, bytes) else json.dumps(asked).encode(), True)
+
+
+def answered(
+    status: int = 200,
+    *more: tuple[str, str],
+    content_type: str = "application/json",
+    attempt: int = 1,
+    details: str = "via_upstream",
+    end: bool = False,
+) -> ResponseHeaders:
+    pairs = ((":status", str(status)), ("content-type", content_type), *more)
+    attributes = {"upstream.request_attempt_count": attempt, "response.code_details": details}
+    return ResponseHeaders(pairs, end, attributes)
+
+
+def chunks(*parts: bytes, end: bool = True) -> Sequence[ResponseBody]:
+    """A streamed body; its end comes as an empty last chunk, as it often does."""
+    return [*(ResponseBody(part, False) for part in parts), *([ResponseBody(b"", True)] if end else [])]
+
+
+def whole(reply: Mapping[str, Any] | bytes) -> ResponseBody:
+    return ResponseBody(reply if isinstance(reply, bytes) else json.dumps(reply).encode(), True)

@@ -1,0 +1,509 @@
+"""The story of one request, with Envoy played in memory and the dialects for real."""
+
+import json
+
+import pytest
+from player import KEY, Stage, answered, body, chunks, headers, talk, whole
+
+from edge_extproc.errors import PeerError
+from edge_extproc.exchange.commands import CONTINUE, Continue, Replace, Reply
+from edge_extproc.exchange.events import (
+    RequestBody,
+    RequestHeaders,
+    RequestTrailers,
+    ResponseTrailers,
+)
+from edge_extproc.model.plan import Candidate
+
+HELLO = [{"role": "user", "content": "Hello"}]
+OPENAI_REPLY = {
+    "id": "chatcmpl-1",
+    "object": "chat.completion",
+    "created": 1,
+    "model": "gpt-4o-mini-2024-07-18",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7},
+}
+ANTHROPIC_REPLY = {
+    "id": "msg_1",
+    "type": "message",
+    "role": "assistant",
+    "model": "claude-haiku-4-5",
+    "content": [{"type": "text", "text": "Hi"}],
+    "stop_reason": "end_turn",
+    "stop_sequence": None,
+    "usage": {"input_tokens": 5, "output_tokens": 2},
+}
+
+
+def chunk(delta, finish=None, **more):
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    value = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice], **more}
+    return b"data: " + json.dumps(value).encode() + b"\n\n"
+
+
+OPENAI_STREAM = (
+    chunk({"role": "assistant", "content": ""}),
+    chunk({"content": "Hi"}),
+    chunk({}, "stop"),
+    b'data: {"id":"c1","object":"chat.completion.chunk","created":1,"model":"m","choices":[],'
+    b'"usage":{"prompt_tokens":5,"completion_tokens":2,"total_tokens":7}}\n\n',
+    b"data: [DONE]\n\n",
+)
+SSE = "text/event-stream"
+
+
+@pytest.fixture
+def stage():
+    return Stage()
+
+
+def asked(model="chat", **more):
+    return body({"model": model, "messages": HELLO, **more})
+
+
+def run(stage, *events, why="done"):
+    """The commands of one exchange, and its settlement."""
+    exchange = stage.exchange()
+    commands = talk(exchange, *events)
+    exchange.closed(why)
+    return commands, stage.settled[-1]
+
+
+# --- a whole reply
+
+
+def test_the_raw_lane_from_headers_to_bill(stage):
+    reply = whole(OPENAI_REPLY)
+    commands, settled = run(stage, headers(), asked(), answered(), reply)
+
+    to_provider = dict(commands[1].set_headers)
+    assert CONTINUE == commands[0]
+    assert ("/v1/chat/completions", "Bearer secret-of-openai") == (to_provider[":path"], to_provider["authorization"])
+    assert b'"model": "gpt-4o-mini"' in commands[1].body.replace(b'":"', b'": "')
+    assert str(len(commands[1].body)) == to_provider["content-length"]
+    assert [{"name": "1", "clusters": [{"cluster_name": "provider_openai", "weight": 1}]}] == (
+        commands[1].metadata["edge.route"]["priority_groups"]
+    )
+    assert "buffered" == commands[2].response_body
+    assert CONTINUE == commands[3]
+    assert ("ok", 200, "acme", "acme-1", "openai", "raw", 1, "stop", 7) == (
+        settled.outcome,
+        settled.status,
+        settled.tenant,
+        settled.key_id,
+        settled.provider,
+        settled.lane,
+        settled.attempts,
+        settled.finish,
+        settled.cost,
+    )
+    assert (5, 2, False) == (settled.usage.input, settled.usage.output, settled.estimated)
+    assert 0 < settled.overhead <= settled.duration
+
+
+def test_the_cross_lane_answers_in_the_callers_words(stage):
+    commands, settled = run(stage, headers(), asked("claude", seed=1), answered(), whole(ANTHROPIC_REPLY))
+
+    to_provider = dict(commands[1].set_headers)
+    assert ("/v1/messages", "secret-of-anthropic") == (to_provider[":path"], to_provider["x-api-key"])
+    assert "authorization" in commands[1].remove_headers
+    assert ("x-edge-dropped", "seed") in commands[2].set_headers
+    told = json.loads(commands[3].body)
+    assert "Hi" == told["choices"][0]["message"]["content"]
+    assert str(len(commands[3].body)) == dict(commands[3].set_headers)["content-length"]
+    assert ("cross", ("seed",), 7) == (settled.lane, settled.dropped, settled.cost)
+
+
+def test_an_anthropic_caller_may_ask_an_openai_model(stage):
+    events = headers("/v1/messages"), asked("chat", max_tokens=5), answered(), whole(OPENAI_REPLY)
+    commands, settled = run(stage, *events)
+
+    assert "message" == json.loads(commands[3].body)["type"]
+    assert ("anthropic_messages", "cross") == (settled.dialect, settled.lane)
+
+
+# --- streams
+
+
+def test_a_stream_passes_on_the_raw_lane_without_the_usage_that_only_we_asked_for(stage):
+    events = headers(), asked(stream=True), answered(content_type=SSE), *chunks(*OPENAI_STREAM)
+    commands, settled = run(stage, *events)
+
+    assert b'"include_usage":true' in commands[1].body.replace(b" ", b"")
+    assert "streamed" == commands[2].response_body
+    assert "content-length" in commands[2].remove_headers
+    passed = [
+        command.body if command != CONTINUE else part
+        for command, part in zip(commands[3:], OPENAI_STREAM, strict=False)
+    ]
+    assert [*OPENAI_STREAM[:3], b"", OPENAI_STREAM[4]] == passed
+    assert CONTINUE == commands[-1]
+    assert ("ok", True, 7) == (settled.outcome, settled.stream, settled.cost)
+    assert settled.time_to_first_token > 0
+
+
+def test_a_caller_who_asked_for_usage_gets_the_providers_bytes(stage):
+    asks = asked(stream=True, stream_options={"include_usage": True})
+    commands, settled = run(stage, headers(), asks, answered(content_type=SSE), *chunks(*OPENAI_STREAM))
+
+    assert [CONTINUE] * 6 == commands[3:]
+    assert sum(map(len, OPENAI_STREAM)) == settled.response_bytes
+
+
+def test_a_stream_crosses(stage):
+    events = headers("/v1/messages"), asked("chat", max_tokens=5, stream=True), answered(content_type=SSE)
+    commands, settled = run(stage, *events, *chunks(*OPENAI_STREAM))
+    told = b"".join(command.body or b"" for command in commands[3:])
+
+    assert ("content-type", "text/event-stream; charset=utf-8") in commands[2].set_headers
+    assert told.startswith(b"event: message_start")
+    assert told.rstrip().endswith(b'data: {"type":"message_stop"}')
+    assert ("ok", "stop", 7) == (settled.outcome, settled.finish, settled.cost)
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+def test_a_stream_without_its_end_gets_an_error_and_is_billed_for_what_was_seen(stage, path):
+    events = headers(path), asked(stream=True, max_tokens=5), answered(content_type=SSE), *chunks(*OPENAI_STREAM[:2])
+    commands, settled = run(stage, *events)
+    last = commands[-1].body
+
+    assert b'"error"' in last
+    assert b"[DONE]" not in last
+    assert ("broken_stream", True) == (settled.outcome, settled.estimated)
+    assert settled.usage.input > 0 < settled.usage.output
+    assert settled.cost > 0
+
+
+def test_a_stream_that_cannot_be_decoded_ends_in_an_error(stage):
+    events = headers(), asked(stream=True), answered(200, ("content-encoding", "gzip"), content_type=SSE)
+    commands, settled = run(stage, *events, *chunks(b"this is no gzip", b"nor is this"))
+
+    assert b'"error"' in commands[3].body
+    assert [b"", b""] == [command.body if command != CONTINUE else b"" for command in commands[4:]]
+    assert "broken_stream" == settled.outcome
+
+
+def test_a_reply_to_one_who_asked_for_a_stream_becomes_one(stage):
+    commands, settled = run(stage, headers(), asked(stream=True), answered(), whole(OPENAI_REPLY))
+
+    assert SSE == dict(commands[3].set_headers)["content-type"]
+    assert commands[3].body.endswith(b"data: [DONE]\n\n")
+    assert 7 == settled.cost
+
+
+def test_a_stream_to_one_who_asked_for_a_reply_becomes_one(stage):
+    commands, settled = run(stage, headers(), asked(), answered(content_type=SSE), whole(b"".join(OPENAI_STREAM)))
+
+    assert "Hi" == json.loads(commands[3].body)["choices"][0]["message"]["content"]
+    assert 7 == settled.cost
+
+
+def test_a_broken_stream_to_one_who_asked_for_a_reply_is_an_error(stage):
+    events = headers(), asked(), answered(content_type=SSE), whole(b"".join(OPENAI_STREAM[:2]))
+    commands, settled = run(stage, *events)
+
+    assert ("error", "upstream_error") == (next(iter(json.loads(commands[3].body))), settled.outcome)
+
+
+# --- what we answer by ourselves
+
+
+@pytest.mark.parametrize(
+    ("event", "status", "code"),
+    [
+        (headers(key=None), 401, "missing_api_key"),
+        (headers(key="wrong"), 401, "invalid_api_key"),
+        (headers("/v1/nothing"), 404, "unknown_path"),
+        (headers("/v1/chat/completions/below"), 404, "unknown_path"),
+        (headers(method="GET", end=True), 405, "method_not_allowed"),
+        (headers(end=True), 400, "invalid_request"),
+        (headers("/v1/chat/completions", ("content-encoding", "gzip")), 400, "invalid_request"),
+    ],
+)
+def test_what_is_refused_at_the_headers(stage, event, status, code):
+    (command,), settled = run(stage, event)
+
+    assert (status, code) == (command.status, json.loads(command.body)["error"]["code"])
+    assert command.details.startswith("edge_")
+    assert ("rejected", status, code) == (settled.outcome, settled.status, settled.code)
+
+
+@pytest.mark.parametrize(
+    ("asks", "status", "code"),
+    [
+        (body(b"{"), 400, "invalid_request"),
+        (asked("nothing-like-it"), 404, "model_not_found"),
+        (asked("claude", logprobs=True), 400, "unsupported_field"),
+    ],
+)
+def test_what_is_refused_at_the_body(stage, asks, status, code):
+    (_, command), settled = run(stage, headers(), asks)
+
+    assert (status, code) == (command.status, json.loads(command.body)["error"]["code"])
+    assert "rejected" == settled.outcome
+    assert 0 == len(stage.gateway.open)
+
+
+def test_a_key_sees_and_reaches_only_its_models(stage):
+    (command,), _ = run(stage, headers("/v1/models", method="GET", key="edge-key-of-umbrella", end=True))
+    assert ["claude"] == [model["id"] for model in json.loads(command.body)["data"]]
+
+    (_, command), _ = run(stage, headers(key="edge-key-of-umbrella"), asked("chat"))
+    assert 404 == command.status
+
+
+def test_models_are_listed_in_the_callers_words(stage):
+    version = ("anthropic-version", "2023-06-01")
+    (command,), settled = run(stage, headers("/v1/models", version, method="GET", end=True))
+
+    assert ("ok", False) == (settled.outcome, json.loads(command.body)["has_more"])
+
+
+def test_a_head_request_that_is_refused_gets_no_body(stage):
+    (command,), _ = run(stage, headers("/v1/nothing", method="HEAD", end=True))
+
+    assert (404, b"") == (command.status, command.body)
+
+
+def test_after_our_own_reply_nothing_is_touched(stage):
+    commands, settled = run(stage, headers(key=None), answered(401, details="edge_missing"), whole(b"x"))
+
+    assert [CONTINUE, CONTINUE] == commands[1:]
+    assert "rejected" == settled.outcome
+
+
+# --- plans and retries
+
+
+def test_a_candidate_that_cannot_be_asked_is_left_out_of_the_plan(stage):
+    commands, _ = run(stage, headers(), asked("claude-first", logprobs=True))
+
+    assert ["provider_openai"] == [
+        group["clusters"][0]["cluster_name"] for group in commands[1].metadata["edge.route"]["priority_groups"]
+    ]
+
+
+def test_a_retry_is_adapted_afresh_for_the_next_candidate(stage):
+    exchange = stage.exchange()
+    _, sent = talk(exchange, headers(), asked("both", seed=1))
+    seen = (*headers().headers, *sent.set_headers)
+    upstream = RequestHeaders(
+        seen, False, {"upstream.request_attempt_count": 2}, {"edge": {"exchange": sent.metadata["edge"]["exchange"]}}
+    )
+    (command,) = talk(stage.attempt(), upstream)
+
+    assert isinstance(command, Replace)
+    assert "secret-of-anthropic" == dict(command.set_headers)["x-api-key"]
+    assert "authorization" in command.remove_headers
+    assert str(len(command.body)) == command.metadata["edge"]["content_length"]
+    assert "max_tokens" in json.loads(command.body)
+
+    talk(exchange, answered(attempt=2), whole(ANTHROPIC_REPLY))
+    exchange.closed("done")
+    settled = stage.settled[-1]
+    assert ("anthropic", 2, "cross", ("seed",)) == (
+        settled.provider,
+        settled.attempts,
+        settled.lane,
+        settled.dropped,
+    )
+
+
+@pytest.mark.parametrize("metadata", [{}, {"edge": {"exchange": "unknown"}}, {"edge": {"exchange": 7}}])
+def test_a_retry_of_an_exchange_that_is_not_here_is_a_clear_error(stage, metadata):
+    (command,) = talk(stage.attempt(), RequestHeaders((), False, {"upstream.request_attempt_count": 2}, metadata))
+
+    assert (503, "edge_exchange_unknown") == (command.status, command.details)
+
+
+def test_an_attempt_knows_only_request_headers(stage):
+    with pytest.raises(PeerError):
+        talk(stage.attempt(), RequestBody(b"", True))
+    stage.attempt().closed("done")
+
+
+# --- errors that are not ours
+
+
+def test_an_error_of_the_provider_is_told_in_the_callers_words(stage):
+    error = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
+    commands, settled = run(stage, headers(), asked("claude"), answered(529, ("retry-after", "7")), whole(error))
+
+    assert "Overloaded" == json.loads(commands[3].body)["error"]["message"]
+    assert dict(commands[3].set_headers)[":status"] == str(settled.status)
+    assert ("upstream_error", None) == (settled.outcome, settled.usage)
+
+
+def test_an_error_without_a_body_gets_one(stage):
+    commands, settled = run(stage, headers(), asked(), answered(503, ("retry-after", "7"), end=True))
+
+    assert isinstance(commands[2], Reply)
+    assert (503, "7") == (commands[2].status, dict(commands[2].headers)["retry-after"])
+    assert "upstream_error" == settled.outcome
+
+
+def test_envoys_own_reply_is_told_in_our_words(stage):
+    details = "upstream_reset_before_response_started{connection_failure}"
+    events = headers("/v1/messages"), asked("claude", max_tokens=5), answered(503, details=details)
+    commands, settled = run(stage, *events, whole(b"upstream connect error or disconnect"))
+
+    assert ("buffered", "api_error") == (commands[2].response_body, json.loads(commands[3].body)["error"]["type"])
+    assert "502" == dict(commands[3].set_headers)[":status"]
+    assert ("upstream_error", "provider_unreachable") == (settled.outcome, settled.code)
+
+
+def test_a_body_over_envoys_limit_is_told_in_our_words(stage):
+    commands, settled = run(stage, headers(), answered(413, details="request_payload_too_large"), whole(b"Payload"))
+
+    assert "request_too_large" == json.loads(commands[2].body)["error"]["code"]
+    assert (413, "request_too_large") == (settled.status, settled.code)
+
+
+@pytest.mark.parametrize("reply", [b"<html>", b"", b"null", b"[]", b"{}"])
+def test_a_reply_that_is_none_is_the_providers_error(stage, reply):
+    commands, settled = run(stage, headers(), asked(), answered(), whole(reply))
+
+    assert (502, "upstream_error") == (commands[3].status, settled.outcome)
+
+
+def test_a_reply_without_a_body_is_the_providers_error(stage):
+    commands, settled = run(stage, headers(), asked(), answered(end=True))
+
+    assert (502, "upstream_error") == (commands[2].status, settled.outcome)
+
+
+# --- ends
+
+
+def test_every_end_settles_once(stage):
+    exchange = stage.exchange()
+    talk(exchange, headers(), asked())
+    assert 1 == len(stage.gateway.open)
+    exchange.closed("cancelled")
+    exchange.closed("done")
+
+    assert ["caller_left"] == [settled.outcome for settled in stage.settled]
+    assert 0 == len(stage.gateway.open)
+
+
+@pytest.mark.parametrize(
+    ("why", "outcome"), [("done", "caller_left"), ("stopping", "stopped"), ("error", "gateway_error")]
+)
+def test_why_an_unfinished_exchange_ended(stage, why, outcome):
+    _, settled = run(stage, headers(), asked(), why=why)
+
+    assert outcome == settled.outcome
+
+
+def test_a_stream_that_nothing_was_heard_of_settles_too(stage):
+    exchange = stage.exchange()
+    exchange.closed("done")
+
+    assert ("caller_left", None, None) == (stage.settled[0].outcome, stage.settled[0].status, stage.settled[0].tenant)
+
+
+def test_a_caller_who_leaves_a_stream_is_billed(stage):
+    events = headers(), asked(stream=True), answered(content_type=SSE), *chunks(*OPENAI_STREAM[:2], end=False)
+    _, settled = run(stage, *events)
+
+    assert ("caller_left", True) == (settled.outcome, settled.estimated)
+    assert settled.cost > 0
+
+
+def test_a_prompt_that_we_cannot_read_is_estimated_by_its_length(stage):
+    odd = body({"model": "chat", "stream": True, "messages": [{"role": "wizard", "content": "x" * 400}]})
+    _, settled = run(stage, headers(), odd, answered(content_type=SSE), *chunks(*OPENAI_STREAM[:2], end=False))
+
+    assert settled.usage.input >= 100
+
+
+def test_an_unknown_price_is_unpriced_and_not_free(stage):
+    stage.having(models=type(stage.gateway.models)({"chat": [Candidate("openai", "unpriced")]}))
+    _, settled = run(stage, headers(), asked(), answered(), whole(OPENAI_REPLY))
+
+    assert (None, True) == (settled.cost, settled.unpriced)
+
+
+def test_a_bug_of_ours_is_a_neutral_500_and_reported(stage):
+    def stumble(*_):
+        raise RuntimeError(f"secret {KEY}")
+
+    stage.having(new_id=lambda: "x")
+    object.__setattr__(stage.gateway.strategy, "order", stumble)
+    try:
+        (_, command), settled = run(stage, headers(), asked())
+    finally:
+        object.__delattr__(stage.gateway.strategy, "order")
+
+    assert (500, "internal") == (command.status, json.loads(command.body)["error"]["code"])
+    assert KEY.encode() not in command.body
+    assert ("gateway_error", [RuntimeError]) == (settled.outcome, [type(bug) for bug in stage.bugs])
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        (whole(b""),),
+        (headers(), headers()),
+        (headers(), asked(), asked()),
+        (headers(), asked(), answered(), answered()),
+        (headers(), asked(), answered(), whole(OPENAI_REPLY), whole(b"")),
+    ],
+)
+def test_what_envoy_should_not_send_is_its_error(stage, events):
+    with pytest.raises(PeerError):
+        talk(stage.exchange(), *events)
+
+
+def test_trailers_pass(stage):
+    commands, settled = run(
+        stage,
+        headers(),
+        RequestBody(asked().body, False),
+        RequestTrailers(),
+        answered(),
+        whole(OPENAI_REPLY),
+        ResponseTrailers(),
+    )
+
+    assert (CONTINUE, CONTINUE) == (commands[2], commands[5])
+    assert "ok" == settled.outcome
+
+
+def test_a_response_to_a_request_that_we_never_saw_passes(stage):
+    commands, settled = run(stage, answered(403, details="rbac_access_denied"), whole(b"denied"))
+
+    assert ([CONTINUE, CONTINUE], "ok") == (commands, settled.outcome)
+
+
+def test_the_trace_of_the_caller_is_in_the_settlement(stage):
+    parent = ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+    _, settled = run(stage, headers("/v1/chat/completions", parent), asked())
+
+    assert ("0af7651916cd43dd8448eb211c80319c", "request-1") == (settled.trace_id, settled.request_id)
+
+
+def test_a_long_list_of_what_was_dropped_is_cut(stage):
+    many = {f"field_{n}_é": n for n in range(400)}
+    commands, _ = run(stage, headers(), asked("claude", **many), answered(), whole(ANTHROPIC_REPLY))
+    told = dict(commands[2].set_headers)["x-edge-dropped"]
+
+    assert told.endswith(", ...")
+    assert told.isascii()
+    assert len(told) < 2100
+
+
+def test_counting_tokens_passes_on_the_raw_lane_and_is_refused_on_the_cross_lane(stage):
+    path = "/v1/messages/count_tokens"
+    commands, settled = run(stage, headers(path), asked("claude"), answered(), whole({"input_tokens": 3}))
+    assert ("/v1/messages/count_tokens", "none", "ok") == (
+        dict(commands[1].set_headers)[":path"],
+        commands[2].response_body,
+        settled.outcome,
+    )
+
+    (_, command), _ = run(stage, headers(path), asked("chat"))
+    assert isinstance(command, Reply)
+    assert 400 == command.status
+    assert isinstance(commands[0], Continue)
