@@ -46,7 +46,7 @@ def up(
         origin = prepare(state_dir, config, port, admin_port, os.environ)
         async with launch.launched(origin, with_envoy=True) as gateway:
             banner.show(gateway.config, origin, gateway.supervisor.processes)
-            await launch.until_signal(gateway)
+            await gateway.supervisor.wait()
 
     asyncio.run(run())
 
@@ -66,7 +66,7 @@ def serve(
     async def run() -> None:
         origin = prepare(state_dir, config, port, admin_port, os.environ)
         async with launch.launched(origin, with_envoy=False) as gateway:
-            await launch.until_signal(gateway)
+            await gateway.supervisor.wait()
 
     asyncio.run(run())
 
@@ -154,7 +154,7 @@ def _told(run: Callable[[], object]) -> int:
     except (ConfigError, StartError) as error:
         print(f"edge-extproc: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError):  # stopped by a signal before everything served
         return 130
     return 0
 

@@ -128,6 +128,7 @@ async def launched(origin: Origin, *, with_envoy: bool, quiet: bool = False) -> 
     prices.compiled(config.agent.state_dir)
     supervisor = Supervisor(quiet=quiet)
     gateway = Launched(config, supervisor)
+    starting = _stop_on_signals(supervisor)
     web = admin.server(admin.build(gateway.readiness, gateway.metrics), str(admin_at.address), admin_at.port)
     serving: asyncio.Task[None] | None = None
     try:
@@ -146,6 +147,7 @@ async def launched(origin: Origin, *, with_envoy: bool, quiet: bool = False) -> 
             await asyncio.gather(started, return_exceptions=True)
         serving = asyncio.create_task(web.serve(), name="admin port")
         await web.until_started()
+        starting.clear()
         yield gateway
     finally:
         await supervisor.stop()
@@ -188,9 +190,16 @@ def _make_private(directory: Path) -> None:
         raise StartError(f"cannot make {directory}: {error.strerror}; set agent.sockets") from error
 
 
-async def until_signal(gateway: Launched) -> None:
-    """Waits for SIGINT or SIGTERM. Raises StartError if the gateway dies first."""
-    loop = asyncio.get_running_loop()
+def _stop_on_signals(supervisor: Supervisor) -> asyncio.Event:
+    """SIGINT and SIGTERM end the wait of the supervisor, or, as long as the returned event is set, the start."""
+    starting, task, loop = asyncio.Event(), asyncio.current_task(), asyncio.get_running_loop()
+    starting.set()
+
+    def stop() -> None:
+        supervisor.stop_soon()
+        if starting.is_set() and task is not None:
+            task.cancel()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, gateway.supervisor.stop_soon)
-    await gateway.supervisor.wait()
+        loop.add_signal_handler(number, stop)
+    return starting
