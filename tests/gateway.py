@@ -76,6 +76,10 @@ class RunningGateway:
         self._reader: threading.Thread | None = None
         self._ready = threading.Event()
 
+    @property
+    def arguments(self) -> list[str]:
+        return [self._verb, "--config", str(self.path)]
+
     def __enter__(self) -> RunningGateway:
         self.start()
         return self
@@ -86,7 +90,7 @@ class RunningGateway:
     def start(self) -> None:
         environment = {**os.environ, **self._environment, "PYTHONUNBUFFERED": "1"}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "edge_extproc", self._verb, "--config", str(self.path)],
+            [sys.executable, "-m", "edge_extproc", *self.arguments],
             cwd=self.directory,
             env=environment,
             stdout=subprocess.PIPE,

@@ -56,9 +56,14 @@ class WorkerClient:
 
     async def until_serving(self) -> None:
         """Waits for as long as it takes to connect, and then for the worker to say so."""
-        async for answer in self._watch(health_pb2.HealthCheckRequest(), wait_for_ready=True):
-            if answer.status == health_pb2.HealthCheckResponse.SERVING:
-                return
+        watching = self._watch(health_pb2.HealthCheckRequest(), wait_for_ready=True)
+        try:
+            async for answer in watching:
+                if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                    return
+        finally:
+            # A stream that stays open would hold up the worker's stop for all of its grace.
+            watching.cancel()
 
     async def metrics(self) -> bytes | None:
         """Its exposition, or None where it does not answer."""

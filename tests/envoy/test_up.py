@@ -1,0 +1,287 @@
+"""The one command, as a user runs it: what it prints, what it serves, what it says when it cannot, what it leaves."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import ssl
+import stat
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import gateway as gateways
+import httpx2 as httpx
+import pytest
+from gateway import KEY, RunningGateway, free_port, until
+
+pytestmark = pytest.mark.envoy
+
+NO_KEYS = dict.fromkeys(("OPENAI_API_KEY", "ANTHROPIC_API_KEY"), "")
+
+
+class Up(RunningGateway):
+    """Without a config file: the embedded defaults, in an empty directory."""
+
+    def __init__(self) -> None:
+        super().__init__("", environment=NO_KEYS)
+        self.ports = (free_port(), free_port())
+        self.path.unlink()
+
+    @property
+    def arguments(self) -> list[str]:
+        return ["up", "--port", str(self.ports[0]), "--admin-port", str(self.ports[1])]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.ports[0]}"
+
+    @property
+    def admin(self) -> str:
+        return f"http://127.0.0.1:{self.ports[1]}"
+
+
+@pytest.fixture(scope="module")
+def up():
+    with Up() as found:
+        yield found
+        shutil.rmtree(found.directory, ignore_errors=True)
+
+
+@pytest.fixture
+def directory():
+    found = Path(tempfile.mkdtemp(prefix="edge-"))
+    yield found
+    shutil.rmtree(found, ignore_errors=True)
+
+
+def edge(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "edge_extproc", *arguments],
+        cwd=cwd,
+        env={**os.environ, **NO_KEYS, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def one_line(run: subprocess.CompletedProcess[str]) -> str:
+    assert 1 == run.returncode, run.stdout + run.stderr
+    (line,) = [each for each in run.stderr.splitlines() if each.startswith("edge-extproc: ")]
+    return line
+
+
+def config_in(directory: Path, **changes: str) -> Path:
+    text = gateways.config("http://127.0.0.1:9")
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new)
+    path = directory / "edge.yaml"
+    path.write_text(text)
+    return path
+
+
+# --- what it says, and that it is true
+
+
+def test_both_snippets_work_when_pasted(up):
+    lines = [line for line in up.lines if not line.startswith("{")]
+    curl = lines.index(next(line for line in lines if line.startswith("curl ")))
+    pasted = subprocess.run(
+        ["bash", "-c", "\n".join(lines[curl : curl + 3])], capture_output=True, text=True, check=True
+    )
+    assert "You asked: Hello" in pasted.stdout
+
+    python = lines.index("from openai import OpenAI")
+    pasted = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines[python : python + 4])], capture_output=True, text=True, check=True
+    )
+    assert "You asked: Hello" in pasted.stdout
+
+
+def test_the_key_is_made_at_the_first_start_for_its_owner_alone(up):
+    key = up.directory / ".edge" / "dev-key"
+
+    assert 0o600 == stat.S_IMODE(key.stat().st_mode)
+    assert key.read_text().strip() not in "\n".join(up.lines)
+    assert any(str(key) in line for line in up.lines)
+
+
+def test_every_part_is_healthy(up):
+    assert {"worker 0", "rehearsal provider", "envoy"} == set(up.processes())
+    ready = httpx.get(f"{up.admin}/readyz")
+    assert (200, {"worker 0": "serving", "envoy": "serving"}) == (ready.status_code, ready.json()["parts"])
+
+
+# --- how it stops
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_it_and_nothing_is_left(number):
+    with Up() as running:
+        processes = running.processes()
+        running.process.send_signal(number)
+
+        assert 0 == running.process.wait(30)
+    for pid in processes.values():
+        until(lambda pid=pid: not Path(f"/proc/{pid}").exists())
+    assert [] == list((running.directory / ".edge").rglob("*.sock"))
+    for port in running.ports:
+        with socket.socket() as sock:
+            assert 0 != sock.connect_ex(("127.0.0.1", port))
+    shutil.rmtree(running.directory, ignore_errors=True)
+
+
+def test_killed_without_mercy_it_takes_its_parts_along():
+    with Up() as running:
+        processes = running.processes()
+        running.process.kill()
+        running.process.wait(10)
+        for pid in processes.values():
+            until(lambda pid=pid: not Path(f"/proc/{pid}").exists(), 30)
+    shutil.rmtree(running.directory, ignore_errors=True)
+
+
+def test_it_starts_again_with_the_same_key(up):
+    before = (up.directory / ".edge" / "dev-key").read_text()
+    up.stop()
+    up.lines.clear()
+    up._ready.clear()
+    up.start()
+
+    assert before == (up.directory / ".edge" / "dev-key").read_text()
+
+
+def test_a_signal_during_the_start_stops_it_too(directory):
+    arguments = ["up", "--port", str(free_port()), "--admin-port", str(free_port())]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edge_extproc", *arguments], cwd=directory, env={**os.environ, **NO_KEYS}
+    )
+    until((directory / ".edge" / "dev-key").exists)
+    process.send_signal(signal.SIGTERM)
+
+    assert process.wait(30) in {130, -signal.SIGTERM}
+    until(lambda: [] == list((directory / ".edge").rglob("*.sock")))
+
+
+# --- when parts die
+
+
+def test_a_worker_that_dies_is_replaced_and_nothing_is_counted_twice(rehearsal_url):
+    with RunningGateway(gateways.config(rehearsal_url)) as running:
+        asked = {"model": "rehearsal", "messages": [{"role": "user", "content": "Hello"}]}
+        with httpx.Client(headers={"authorization": f"Bearer {KEY}"}, base_url=running.url) as client:
+            client.post("/v1/chat/completions", json=asked).raise_for_status()
+            assert "edge_open_requests 0.0" in running.metrics()
+            os.kill(running.processes()["worker 0"], signal.SIGKILL)
+            told = client.post("/v1/chat/completions", json=asked)
+            assert told.status_code in {200, 503}
+            if told.status_code == 503:
+                assert told.json()["error"]["message"]
+
+            def answers() -> bool:
+                return client.post("/v1/chat/completions", json=asked).status_code == 200
+
+            until(answers, 20)
+        oks = [
+            line for line in running.metrics().splitlines() if line.startswith("edge_requests_total") and '"ok"' in line
+        ]
+        running.all_settled()
+        done = [line for line in running.access_lines() if line["outcome"] == "ok"]
+        assert len(done) == sum(float(line.rpartition(" ")[2]) for line in oks)
+
+
+def test_without_envoy_it_ends_and_says_so(rehearsal_url):
+    with RunningGateway(gateways.config(rehearsal_url)) as running:
+        os.kill(running.processes()["envoy"], signal.SIGKILL)
+
+        assert 1 == running.process.wait(30)
+    assert any("envoy died with exit code -9" in line for line in running.lines)
+
+
+# --- mistakes: one clear line each
+
+
+@pytest.mark.parametrize("setting", ["listen", "admin"])
+def test_a_port_that_is_taken(directory, setting):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        flag = "--port" if setting == "listen" else "--admin-port"
+        other = "--admin-port" if setting == "listen" else "--port"
+        run = edge("up", flag, str(port), other, str(free_port()), cwd=directory)
+
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use; choose another with {flag}" in one_line(run)
+
+
+def test_a_bad_config(directory):
+    path = config_in(directory, **{"kind: openai": "kind: opnai"})
+
+    assert f"{path}:10:" in one_line(edge("up", "--config", str(path), cwd=directory))
+    assert "opnai" in one_line(edge("check", str(path), cwd=directory))
+
+
+def test_a_config_that_is_not_there(directory):
+    assert "nowhere.yaml: cannot be read: No such file" in one_line(edge("serve", "-c", "nowhere.yaml", cwd=directory))
+
+
+def test_an_envoy_that_dies_at_once(directory):
+    arguments = "up", "--port", str(free_port()), "--admin-port", str(free_port())
+    run = edge(*arguments, cwd=directory, EDGE_ENVOY=shutil.which("false") or "/bin/false")
+
+    assert "envoy died with exit code 1" in one_line(run)
+    assert [] == list((directory / ".edge").rglob("*.sock"))
+
+
+def test_an_envoy_that_is_not_there(directory):
+    arguments = "up", "--port", str(free_port()), "--admin-port", str(free_port())
+
+    assert "EDGE_ENVOY" in one_line(edge(*arguments, cwd=directory, EDGE_ENVOY="/nowhere/envoy"))
+
+
+# --- the other verbs
+
+
+def test_check_asks_envoy_too(directory):
+    run = edge("check", str(config_in(directory)), cwd=directory)
+
+    assert (0, True) == (run.returncode, "good, and Envoy takes what comes of it" in run.stdout)
+
+
+def test_render_writes_what_envoy_takes(directory):
+    path = directory / "envoy.json"
+    run = edge("render", "--config", str(config_in(directory)), "--output", str(path), cwd=directory)
+
+    assert 0 == run.returncode, run.stderr
+    assert '"static_resources"' in path.read_text()
+    assert "sk-provider" not in path.read_text()
+
+
+def test_a_new_key_opens_the_door(directory, rehearsal_url):
+    path = directory / "edge.yaml"
+    path.write_text(gateways.config(rehearsal_url))
+    made = edge("key", str(path), cwd=directory)
+    key = made.stdout.splitlines()[0].rpartition(" ")[2]
+    row = made.stdout.splitlines()[1].partition(": ")[2].replace("NAME", "new")
+    text = path.read_text().replace("keys: [{id: acme-1", f"keys: [{row}, {{id: acme-1")
+    with RunningGateway(text) as running:
+        reply = httpx.get(f"{running.url}/v1/models", headers={"authorization": f"Bearer {key}"})
+
+    assert 200 == reply.status_code
+
+
+def test_tls_with_a_certificate_of_our_own(rehearsal_url):
+    text = gateways.config(rehearsal_url).replace("listen: {", "listen: {tls: {generate: true}, ")
+    with RunningGateway(text) as running:
+        (ca,) = running.directory.glob(".edge/tls/ca.pem")
+        trust = ssl.create_default_context(cafile=str(ca))
+        for http2 in (False, True):
+            with httpx.Client(verify=trust, http2=http2, base_url=running.url.replace("http:", "https:")) as client:
+                reply = client.get("/v1/models", headers={"authorization": f"Bearer {KEY}"})
+                assert (200, "HTTP/2" if http2 else "HTTP/1.1") == (reply.status_code, reply.http_version)
