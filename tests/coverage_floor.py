@@ -1,4 +1,4 @@
-"""Fails if the branch coverage of a core room is under its floor. Run after pytest --cov, from the repository's root."""
+"""Fails if the branch coverage of a core room is under its floor. Run from the root, after pytest --cov."""
 
 from __future__ import annotations
 

@@ -35,7 +35,9 @@ def recordings(
     for row in index():
         if row["api"] not in apis or (provider is not None and row["provider"] != provider):
             continue
-        if (streaming is not None and row["streaming"] != streaming) or (status is not None and row["status"] != status):
+        if (streaming is not None and row["streaming"] != streaming) or (
+            status is not None and row["status"] != status
+        ):
             continue
         yield json.loads((SHARED / row["file"]).read_text(encoding="utf-8"))
 

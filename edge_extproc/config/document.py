@@ -91,6 +91,9 @@ def read(text: str, environ: Mapping[str, str]) -> Document:
     try:
         root = yaml.compose(text, Loader=_LOADER)
     except yaml.MarkedYAMLError as exc:
+        # libyaml from 0.2.6 on counts by itself; an older one lets Python's recursion end.
+        if "nesting depth" in str(exc.problem):
+            raise Unreadable([Mistake(FIRST, (), _TOO_DEEP)]) from exc
         mark = exc.problem_mark or exc.context_mark
         place = _place(mark) if mark is not None else FIRST
         lines = text.split("\n")[: place.line]

@@ -14,7 +14,7 @@ from edge_extproc.rehearsal.__main__ import main, rehearse
 def test_the_process_says_when_it_is_ready_and_ends_on_a_signal() -> None:
     with (
         rehearsal_process("--record") as url,
-        urllib.request.urlopen(f"{url}/rehearsal/requests", timeout=10) as reply,  # noqa: S310 - our own http URL
+        urllib.request.urlopen(f"{url}/rehearsal/requests", timeout=10) as reply,
     ):
         assert reply.status == 200
 
