@@ -116,7 +116,7 @@ class RouterExchange:
             self._order.heard(event)
             if self._order.state is State.REPLIED:
                 return CONTINUE
-            return self._on(event)
+            return await self._on(event)
         except PeerError:
             raise
         except EdgeError as error:
@@ -130,12 +130,12 @@ class RouterExchange:
         finally:
             self._heard.overhead += self._gateway.clock.monotonic() - began
 
-    def _on(self, event: Event) -> Command:
+    async def _on(self, event: Event) -> Command:
         match event:
             case RequestHeaders():
                 return self._request_headers(event)
             case RequestBody():
-                return self._request_body(event)
+                return await self._request_body(event)
             case ResponseHeaders():
                 return self._response_headers(event)
             case ResponseBody():
@@ -173,7 +173,7 @@ class RouterExchange:
 
     # --- 2. what is asked, and whom do we try
 
-    def _request_body(self, event: RequestBody) -> Command:
+    async def _request_body(self, event: RequestBody) -> Command:
         heard, gateway = self._heard, self._gateway
         voice, route, principal = _known(heard.voice), _known(heard.route), _known(heard.principal)
         call = voice.read_call(event.body, route.operation, heard.headers, heard.path)
