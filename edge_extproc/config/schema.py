@@ -13,15 +13,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from types import MappingProxyType
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     JsonValue,
     PlainSerializer,
@@ -33,6 +30,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from .. import registry
 from ..model.plan import Candidate as PlanCandidate
+from .part import Label, Part, Text, frozen, one_of, thawed
 from .quantities import (
     Boolean,
     Count,
@@ -50,8 +48,6 @@ from .secrets import Secret
 from .surroundings import surroundings
 from .wrong import wrong
 
-T = TypeVar("T")
-
 # A Unix socket's address has 108 bytes with its closing zero (sun_path in sys/un.h).
 MAX_SOCKET_PATH = 107
 # A caller's key of ours has 48 characters; a short one could be guessed.
@@ -67,28 +63,6 @@ def cores() -> int:
 
 
 # --- small types
-
-
-def _frozen(value: Mapping[str, T]) -> Mapping[str, T]:
-    return MappingProxyType(dict(value))
-
-
-def _thawed(value: Mapping[str, T]) -> dict[str, T]:
-    return dict(value)
-
-
-def _text(value: object) -> object:
-    if isinstance(value, str):
-        if not value:
-            raise wrong("this is empty", "write some text, or leave the key out")
-        return value
-    raise wrong("this is no text", "put it in quotes" if isinstance(value, int | float) else "write text")
-
-
-def _label(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}", value):
-        raise wrong("this is no name", "use up to 64 of A-Z a-z 0-9 . _ @ -, and begin with a letter or digit")
-    return value
 
 
 def _provider_name(value: str) -> str:
@@ -139,15 +113,6 @@ def _http_version(value: object) -> object:
     if value in ("true", "false"):
         return value == "true"
     raise wrong("this is none of auto, true and false", "write auto to let TLS decide")
-
-
-def _one_of(*names: str) -> BeforeValidator:
-    def check(value: object) -> object:
-        if value not in names:
-            raise wrong(f"this is none of {', '.join(names)}", f"write one of them, {names[0]} for instance")
-        return value
-
-    return BeforeValidator(check)
 
 
 def _kind(value: str) -> str:
@@ -202,8 +167,6 @@ def _base_url(value: str) -> str:
     return value.rstrip("/")
 
 
-Text = Annotated[str, BeforeValidator(_text)]
-Label = Annotated[Text, AfterValidator(_label)]
 IpAddress = Annotated[Text, AfterValidator(_address)]
 AnyPath = Annotated[Path, BeforeValidator(_path), WithJsonSchema({"type": "string"})]
 ReadableFile = Annotated[AnyPath, AfterValidator(_readable)]
@@ -211,13 +174,6 @@ Automatic = {"anyOf": [{"type": "integer", "minimum": 1}, {"const": "auto"}]}
 
 
 # --- the parts
-
-
-class Part(BaseModel):
-    # A value may be a secret in the wrong place, so pydantic must not show it.
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True, use_attribute_docstrings=True
-    )
 
 
 class Tls(Part):
@@ -352,7 +308,7 @@ class EnvoyAdmin(Part):
 
 LogLevel = Annotated[
     Literal["trace", "debug", "info", "warning", "error", "critical", "off"],
-    _one_of("trace", "debug", "info", "warning", "error", "critical", "off"),
+    one_of("trace", "debug", "info", "warning", "error", "critical", "off"),
 ]
 
 
@@ -369,7 +325,7 @@ class Envoy(Part):
     log_level: LogLevel = "warning"
     access_log: Text = "stdout"
     """stdout, off, or the path of a file."""
-    raw: Annotated[Mapping[str, JsonValue], AfterValidator(_frozen), PlainSerializer(_thawed)] = Field(
+    raw: Annotated[Mapping[str, JsonValue], AfterValidator(frozen), PlainSerializer(thawed)] = Field(
         default_factory=dict, validate_default=True
     )
     """Merged into the rendered bootstrap: objects key by key, lists of things with a name by name, all else replaced.
@@ -377,10 +333,8 @@ class Envoy(Part):
 
 
 class Log(Part):
-    format: Annotated[Literal["json", "console"], _one_of("json", "console")] = "json"
-    level: Annotated[Literal["debug", "info", "warning", "error"], _one_of("debug", "info", "warning", "error")] = (
-        "info"
-    )
+    format: Annotated[Literal["json", "console"], one_of("json", "console")] = "json"
+    level: Annotated[Literal["debug", "info", "warning", "error"], one_of("debug", "info", "warning", "error")] = "info"
 
 
 class Telemetry(Part):
@@ -553,8 +507,8 @@ class Config(Part):
     telemetry: Telemetry = Telemetry()
     auth: Auth
     callers: tuple[Caller, ...]
-    providers: Annotated[Mapping[ProviderName, Provider], AfterValidator(_frozen), PlainSerializer(_thawed)]
-    models: Annotated[Mapping[Text, Candidates], AfterValidator(_frozen), PlainSerializer(_thawed)]
+    providers: Annotated[Mapping[ProviderName, Provider], AfterValidator(frozen), PlainSerializer(thawed)]
+    models: Annotated[Mapping[Text, Candidates], AfterValidator(frozen), PlainSerializer(thawed)]
     """Names, or globs with * and ?, to candidates in order. An exact name wins, then the longest glob."""
 
     def rows(self) -> dict[str, tuple[PlanCandidate, ...]]:

@@ -1,0 +1,56 @@
+"""What every section of the configuration is made of: its base class and the smallest types."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+
+from .wrong import wrong
+
+T = TypeVar("T")
+
+
+class Part(BaseModel):
+    # A value may be a secret in the wrong place, so pydantic must not show it.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True, use_attribute_docstrings=True
+    )
+
+
+def frozen(value: Mapping[str, T]) -> Mapping[str, T]:
+    return MappingProxyType(dict(value))
+
+
+def thawed(value: Mapping[str, T]) -> dict[str, T]:
+    return dict(value)
+
+
+def _text(value: object) -> object:
+    if isinstance(value, str):
+        if not value:
+            raise wrong("this is empty", "write some text, or leave the key out")
+        return value
+    raise wrong("this is no text", "put it in quotes" if isinstance(value, int | float) else "write text")
+
+
+def _label(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}", value):
+        raise wrong("this is no name", "use up to 64 of A-Z a-z 0-9 . _ @ -, and begin with a letter or digit")
+    return value
+
+
+def one_of(*names: str) -> BeforeValidator:
+    def check(value: object) -> object:
+        if value not in names:
+            raise wrong(f"this is none of {', '.join(names)}", f"write one of them, {names[0]} for instance")
+        return value
+
+    return BeforeValidator(check)
+
+
+Text = Annotated[str, BeforeValidator(_text)]
+Label = Annotated[Text, AfterValidator(_label)]
