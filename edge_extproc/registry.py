@@ -17,7 +17,8 @@ NOT_PLUGINS = frozenset({"base"})
 def names(room: str) -> tuple[str, ...]:
     """The plugins that a room of this package has, by file name, sorted."""
     package = importlib.import_module(f"{__package__}.{room}")
-    return tuple(sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.name not in NOT_PLUGINS))
+    found = pkgutil.iter_modules(package.__path__)
+    return tuple(sorted(m.name for m in found if m.name not in NOT_PLUGINS and not m.ispkg))
 
 
 def load(room: str, name: str) -> Any:

@@ -14,6 +14,7 @@ from typing import Protocol
 from urllib.parse import SplitResult, urlsplit
 
 from ..model.call import Operation
+from .credentials.base import Credential
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,17 @@ class ProviderSettings:
     api_key: Callable[[], str] | None
     """Gives the key when it is needed, so that no copy of it lies about."""
     options: Mapping[str, str] = field(default_factory=dict)
+    credential: Credential | None = None
+    """What config names as `credential`: it goes instead of a key."""
+
+    @property
+    def authority(self) -> str:
+        """The host of `base_url` as a Host header spells it, without the port that is the scheme's own."""
+        split = urlsplit(self.base_url)
+        host = split.hostname or ""
+        host = f"[{host}]" if ":" in host else host
+        own = 443 if split.scheme == "https" else 80
+        return host if split.port in (None, own) else f"{host}:{split.port}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,50 @@
+"""The port of an upstream credential.
+
+A `Credential` turns what it holds into headers, at once and without IO: it runs within a request. Where what it holds
+has to be fetched and renewed (a token, temporary keys), a `Keeper` (keeper.py) does that off the path.
+
+Secrets leave this room only in the headers returned here: no `repr`, error or log line shows them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeAlias, TypeVar
+
+T = TypeVar("T")
+
+Pairs: TypeAlias = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unproven:
+    """A request as the host will see it, but for its credential: what a signature covers."""
+
+    method: str
+    host: str
+    """As the Host header spells it, with the port where it is not the scheme's own."""
+    path: str
+    """As it goes on the wire: escaped, with the query."""
+    body: bytes = b""
+
+
+class Credential(Protocol):
+    def headers(self, request: Unproven) -> Pairs:
+        """The headers that prove it, names in lower case. Raises Unavailable where nothing is held that still
+        holds good."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Held(Generic[T]):
+    """Something that proves who asks, and until when. Times are Unix time in seconds; None is never."""
+
+    value: T = field(repr=False)
+    expires_at: float | None = None
+    look_again_at: float | None = None
+    """When to fetch it again, where that does not follow from `expires_at`."""
+
+
+Fetch: TypeAlias = Callable[[], Awaitable[Held[T]]]
+"""Fetches it anew. May raise anything; only the class of what it raises is told."""

@@ -1,0 +1,141 @@
+import asyncio
+
+import pytest
+
+from edge_extproc.errors import Unavailable
+from edge_extproc.providers.credentials import keeper as keepers
+from edge_extproc.providers.credentials.api_key import HeaderKey, bearer
+from edge_extproc.providers.credentials.base import Held, Unproven
+from edge_extproc.providers.credentials.keeper import Keeper, keep
+
+REQUEST = Unproven("POST", "host.example", "/v1/x")
+
+
+class Service:
+    """Gives out what a test has put there; an exception is raised."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.asked = 0
+
+    async def __call__(self):
+        self.asked += 1
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class Clock:
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def heard():
+    return []
+
+
+@pytest.fixture
+def make(clock, heard):
+    return lambda *answers: Keeper("aws", Service(*answers), clock, lambda *told: heard.append(told))
+
+
+def test_a_key_goes_into_its_header():
+    assert (("authorization", "Bearer k"),) == bearer(lambda: "k").headers(REQUEST)
+    assert (("api-key", "k"),) == HeaderKey("api-key", lambda: "k").headers(REQUEST)
+
+
+def test_no_repr_shows_a_secret():
+    assert "hush" not in repr(Held("hush")) + repr(bearer(lambda: "hush")) + repr(HeaderKey("x", lambda: "hush"))
+
+
+def test_nothing_is_held_before_the_first_fetch(make):
+    with pytest.raises(Unavailable, match="no credential for provider 'aws'"):
+        make().current()
+
+
+async def test_what_was_fetched_is_renewed_ahead_of_its_end(make, clock, heard):
+    keeper = make(Held("first", 1000 + 3600), Held("second", 1000 + 7200))
+    pause = await keeper.renew()
+
+    assert "first" == keeper.current()
+    assert 3600 - 300 * (1 + keepers.JITTER) <= pause <= 3600 - 300
+    clock.now += pause
+    await keeper.renew()
+    assert "second" == keeper.current()
+    assert [("aws", None, 4600.0), ("aws", None, 8200.0)] == heard
+
+
+async def test_a_short_life_is_renewed_in_its_last_fifth(make):
+    pause = await make(Held("x", 1000 + 100)).renew()
+
+    assert 78 <= pause <= 80
+
+
+async def test_a_failed_renewal_keeps_the_old_one_until_its_end(make, clock, heard):
+    keeper = make(Held("first", 1060.0), OSError("secret words"), OSError("secret words"), Held("second", 5000.0))
+    await keeper.renew()
+    clock.now = 1050.0
+    first, second = await keeper.renew(), await keeper.renew()
+
+    assert "first" == keeper.current()
+    assert [("aws", "OSError", 1060.0)] * 2 == heard[1:]
+    assert keepers.FIRST_PAUSE <= first < second <= keepers.FIRST_PAUSE * 2 * (1 + keepers.JITTER)
+    clock.now = 1060.0
+    with pytest.raises(Unavailable, match="has ended and could not be renewed"):
+        keeper.current()
+    await keeper.renew()
+    assert "second" == keeper.current()
+    assert ("aws", None, 5000.0) == heard[-1]
+
+
+async def test_the_pause_between_failures_has_a_limit(make):
+    keeper = make(*[OSError()] * 40)
+    pauses = [await keeper.renew() for _ in range(40)]
+
+    assert max(pauses) <= keepers.LONGEST_PAUSE * (1 + keepers.JITTER)
+
+
+async def test_what_never_ends_is_fetched_once(make):
+    keeper = make(Held("x"))
+    await asyncio.wait_for(keeper.run(), 5)
+
+    assert "x" == keeper.current()
+
+
+async def test_a_source_may_say_when_to_look_again_and_no_news_is_not_told(make, heard):
+    keeper = make(Held("x", None, 1002.0), Held("x", None, 1002.0), Held("y", None, 1002.0))
+
+    assert [2.0, 2.0, 2.0] == [await keeper.renew() for _ in range(3)]
+    assert "y" == keeper.current()
+    assert 2 == len(heard)
+
+
+async def test_what_is_given_at_its_end_is_asked_for_again_after_a_pause(make):
+    assert keepers.FIRST_PAUSE == await make(Held("x", 1000.0)).renew()
+
+
+async def test_keepers_start_together_and_none_holds_up_the_start(make, clock):
+    never = asyncio.Event()
+
+    async def hangs():
+        await never.wait()
+
+    good = make(Held("x"))
+    slow = Keeper("slow", hangs, clock, lambda *told: None)
+    task = await keep([good, slow], 0.01)
+
+    assert "x" == good.current()
+    assert not task.done()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
