@@ -17,7 +17,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar, assert_never
@@ -123,12 +123,14 @@ FIELDS: Mapping[str, Fate] = MappingProxyType(
         "reasoning": Fate(
             "mapped",
             "reasoning_effort: the nearest level that the model has; a budget of tokens becomes the level with the "
-            "greatest budget not above it; dropped for models that do not think, or cannot be told not to",
+            "greatest budget not above it; dropped for models of which we do not know that they take one, and for "
+            "those that cannot be told not to think",
         ),
-        "service_tier": Fate("mapped", "auto → auto, standard_only → default; others are dropped"),
+        "service_tier": Fate("mapped", "standard_only → default; what OpenAI does not know is dropped"),
         "user": Fate("mapped", "user"),
         "metadata": Fate("dropped", "it labels stored completions of the account, which are not the caller's"),
-        "extras": Fate("dropped", ""),
+        "extras": Fate("dropped", "but what the Responses API shares: prompt_cache_key and its like, text.verbosity"),
+        "needed": Fate("refused", "whatever it names"),
     }
 )
 
@@ -136,15 +138,23 @@ FIELDS: Mapping[str, Fate] = MappingProxyType(
 
 _LEVELS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
-# What OpenAI's page on each model lists, read in 2026; the first row that fits holds. Models of other hosts take what
-# OpenAI's first reasoning models took: every host that knows the field knows these three.
+# What the makers' pages on each model list, read in 2026; the first row that fits holds. A model that is not listed is
+# not asked: hosts answer an effort which their model does not take with an error.
 _EFFORTS: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...] = (
     (re.compile(r"(^|/)gpt-5\.1(?!\d)"), ("none", "low", "medium", "high")),
     (re.compile(r"(^|/)gpt-5\.\d"), ("none", "low", "medium", "high", "xhigh")),
     (re.compile(r"(^|/)gpt-5(?!.*chat)"), ("minimal", "low", "medium", "high")),
-    (re.compile(r"(^|/)(gpt-[345]|chatgpt|o1-mini)"), ()),
-    (re.compile(r""), ("low", "medium", "high")),
+    (re.compile(r"(^|/)o1-(mini|preview)"), ()),
+    (re.compile(r"(^|/)(o\d|gpt-oss|gemini-(2\.5|3))"), ("low", "medium", "high")),
+    (re.compile(r"(^|/)grok-3-mini"), ("low", "high")),
 )
+
+
+def efforts_of(model: str) -> tuple[str, ...]:
+    """The levels that a model is known to take."""
+    name = model.lower()
+    return next((levels for pattern, levels in _EFFORTS if pattern.search(name)), ())
+
 
 # Thinking tokens of each level, where a caller gives only a budget: 1024 is the least that Anthropic takes, and each
 # level doubles the one before.
@@ -159,7 +169,7 @@ _BUDGETS: tuple[tuple[int, str], ...] = (
 
 def effort_for(model: str, wanted: str) -> str | None:
     """The level nearest to `wanted` (the highest not above it, else the lowest) that a model has, or None."""
-    levels = next(levels for pattern, levels in _EFFORTS if pattern.search(model.lower()))
+    levels = efforts_of(model)
     if wanted == "none":
         return wanted if wanted in levels else None
     if wanted not in _LEVELS:
@@ -868,7 +878,48 @@ def _read_chat(call: Call) -> Chat:
 # --- writing a request
 
 _CALL_ID = re.compile(r"[a-zA-Z0-9_-]{1,40}")
-_SERVICE_TIERS: Mapping[str, str] = MappingProxyType({"auto": "auto", "standard_only": "default"})
+_SERVICE_TIERS: Mapping[str, str] = MappingProxyType(
+    {"standard_only": "default", **{tier: tier for tier in ("auto", "default", "flex", "scale", "priority")}}
+)
+# Extras of other dialects that mean the same here, and where each goes.
+_SHARED_EXTRAS = frozenset({"prompt_cache_key", "prompt_cache_retention"})
+
+
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """How the callers of another dialect spell what may have no place here."""
+
+    messages: str = "messages"
+    content: str = "content"
+    prompt: str | None = None
+    """The system prompt, where it stands outside the messages."""
+    top_k: str = "top_k"
+    effort: str = "reasoning_effort"
+    thinking: str = "reasoning"
+    tool_choice: str = "tool_choice"
+    parallel: str = "parallel_tool_calls"
+
+
+_SPELLINGS: Mapping[str, Spelling] = MappingProxyType(
+    {
+        "anthropic_messages": Spelling(
+            prompt="system",
+            effort="output_config.effort",
+            thinking="thinking",
+            parallel="tool_choice.disable_parallel_tool_use",
+        ),
+        "openai_responses": Spelling(messages="input", prompt="instructions", effort="reasoning.effort"),
+        "gemini_generate": Spelling(
+            messages="contents",
+            content="parts",
+            prompt="systemInstruction",
+            top_k="generationConfig.topK",
+            effort="generationConfig.thinkingConfig.thinkingLevel",
+            thinking="generationConfig.thinkingConfig",
+            tool_choice="toolConfig",
+        ),
+    }
+)
 _FORCED = frozenset({"required", "tool"})
 _NAMELESS_SCHEMA = "response"
 
@@ -899,10 +950,14 @@ class _RequestWriter:
         self.chat = chat
         self.model = model
         self.own = chat.dialect == NAME
+        self.spelling = _SPELLINGS.get(chat.dialect, Spelling())
         self.dropped: set[str] = set()
 
     def body(self) -> Object:
         chat = self.chat
+        if not self.own:
+            for name in chat.needed:
+                raise Unsupported(name, TITLE, "only a provider of the caller's own format can honour it")
         body: Object = {"model": self.model, "messages": self._messages()}
         if chat.stream:
             body["stream"] = True
@@ -931,9 +986,22 @@ class _RequestWriter:
             _set(body, top_k=chat.top_k)
             _overlay(body, chat.extras)
         else:
-            self._drop_if("top_k", chat.top_k is not None)
-            self._drop_extras(chat.extras, "")
+            self._drop_if(self.spelling.top_k, chat.top_k is not None)
+            self._foreign_extras(body)
         return body
+
+    def _foreign_extras(self, body: Object) -> None:
+        for name, value in self.chat.extras.items():
+            match value:
+                case None:
+                    pass
+                case {"verbosity": str(verbosity)} if name == "text":
+                    body["verbosity"] = verbosity
+                    self._drop_extras(_rest(_object(value, name), frozenset({"verbosity"})), name)
+                case _ if name in _SHARED_EXTRAS:
+                    body[name] = value
+                case _:
+                    self.dropped.add(name)
 
     # what cannot be said
 
@@ -999,9 +1067,11 @@ class _RequestWriter:
             level = "medium" if wanted.mode == "enabled" else None
         effort = None if level is None else effort_for(self.model, level)
         _set(body, reasoning_effort=effort)
-        spelled = "output_config.effort" if wanted.effort is not None else "thinking"
-        self._drop_if(spelled, level is not None and effort is None)
-        self._drop_extras(wanted.extras, "thinking")
+        spelled = self.spelling.effort if wanted.effort is not None else self.spelling.thinking
+        # Not to think is all that a model can do which never does.
+        is_moot = level is None or (level == "none" and not efforts_of(self.model))
+        self._drop_if(spelled, effort is None and not is_moot)
+        self._drop_extras(wanted.extras, self.spelling.thinking)
 
     def _own_reasoning(self, body: Object, wanted: Reasoning) -> None:
         notes = self.chat.extras
@@ -1036,8 +1106,8 @@ class _RequestWriter:
     def _tool_choice(self, body: Object) -> None:
         chat, choice = self.chat, self.chat.tool_choice
         if not chat.tools and not self.own:
-            self._drop_if("tool_choice", choice is not None and choice.mode in _FORCED)
-            self._drop_if("tool_choice.disable_parallel_tool_use", chat.parallel_tool_calls is False)
+            self._drop_if(self.spelling.tool_choice, choice is not None and choice.mode in _FORCED)
+            self._drop_if(self.spelling.parallel, chat.parallel_tool_calls is False)
             return
         if choice is not None and choice.mode == "tool":
             body["tool_choice"] = {"type": "function", "function": {"name": choice.name}}
@@ -1053,11 +1123,7 @@ class _RequestWriter:
             return [self._own_message(message) for message in messages]
         written: list[Json] = []
         moved: list[Object] = []
-        # Other formats have a system prompt of its own, which their readers put first.
-        prompts = 1 if messages and messages[0].role == "system" else 0
-        for number, message in enumerate(messages):
-            path = "system" if number < prompts else f"messages[{number - prompts}]"
-            where = path if number < prompts else f"{path}.content"
+        for path, where, message in self._located():
             self._drop_extras(message.extras, path)
             match message.role:
                 case "system" | "developer":
@@ -1065,8 +1131,6 @@ class _RequestWriter:
                 case "user" | "tool":
                     results = [self._result(part, f"{where}[{i}]", moved) for i, part in self._results(message)]
                     parts = [self._part(part, f"{where}[{i}]") for i, part in self._others(message)]
-                    if moved and not results:
-                        parts, moved = [*moved, *parts], []
                     written += results
                     if parts:
                         parts, moved = [*moved, *parts], []
@@ -1078,6 +1142,21 @@ class _RequestWriter:
                 case _:  # pragma: no cover
                     assert_never(message.role)
         return written + self._moved(moved)
+
+    def _located(self) -> Iterator[tuple[str, str, Message]]:
+        """Each message, its path and that of its content in the caller's spelling."""
+        spelling, apart = self.spelling, 0
+        for number, message in enumerate(self.chat.messages):
+            prompt = spelling.prompt if number == 0 and message.role == "system" else None
+            if prompt == "instructions" and not _is_noted(message.extras, prompt):
+                prompt = None  # one of the input's own
+            if prompt is not None:
+                apart = 1
+                # Gemini's is a message; the others' is the content itself.
+                yield prompt, f"{prompt}.{spelling.content}" if spelling.content == "parts" else prompt, message
+            else:
+                path = f"{spelling.messages}[{number - apart}]"
+                yield path, f"{path}.{spelling.content}", message
 
     @staticmethod
     def _moved(parts: list[Object]) -> list[Json]:
