@@ -144,6 +144,7 @@ FIELDS: Mapping[str, Fate] = MappingProxyType(
         "user": Fate("dropped", ""),
         "metadata": Fate("dropped", ""),
         "extras": Fate("dropped", "but audio output, web search and the old functions are refused"),
+        "needed": Fate("refused", "whatever it names"),
     }
 )
 
@@ -407,9 +408,7 @@ def _wants_array(query: Mapping[str, list[str]]) -> bool:
 
 # --- reading a request
 
-_CHAT = _names(
-    "contents", "systemInstruction", "tools", "toolConfig", "generationConfig", "cachedContent", "serviceTier", "model"
-)
+_CHAT = _names("contents", "systemInstruction", "tools", "toolConfig", "generationConfig", "serviceTier", "model")
 _CONTENT = _names("role", "parts")
 _PART = _names(
     "text",
@@ -751,9 +750,6 @@ def _read_chat(call: Call) -> Chat:
         extras["serviceTier"] = tier
     reading = _Reading()
     messages: list[Message] = []
-    if "cachedContent" in body:
-        # The beginning of the conversation, which only Google has.
-        messages.append(Message("user", (Opaque(NAME, "cachedContent", body["cachedContent"]),)))
     if "systemInstruction" in body:
         messages.append(_read_system(body["systemInstruction"], reading))
     contents = _list(body.get("contents"), "contents")
@@ -783,8 +779,26 @@ def _read_chat(call: Call) -> Chat:
         response_format=response_format,
         reasoning=_read_thinking(config["thinkingConfig"]) if "thinkingConfig" in config else None,
         service_tier=service_tier,
-        extras=_extras(extras, format_rest, choice_rest),
+        extras=(rest := _extras(extras, format_rest, choice_rest)),
+        needed=tuple(path for path, value in rest.items() if _HUMP.sub("_", path).lower() in _NEEDED and _asks(value)),
     )
+
+
+# What no other format can honour: the beginning of the conversation that only Google has, answers that are no text, a
+# format of its own, a guard of the caller's.
+_NEEDED = frozenset(
+    {
+        "cached_content",
+        "generation_config.response_mime_type",
+        "generation_config.response_modalities",
+        "model_armor_config",
+    }
+)
+
+
+def _asks(value: Json) -> bool:
+    """Whether a field asks for anything but what is usual."""
+    return value not in (["TEXT"], [])
 
 
 _NUMBERS = ("temperature", "topP", "presencePenalty", "frequencyPenalty")
@@ -860,6 +874,8 @@ class _Request:
         return body
 
     def _refuse(self) -> None:
+        for name in self._chat.needed:
+            raise Unsupported(name, TITLE)
         for name, value in self._chat.extras.items():
             if name in _NEEDED_EXTRAS and value is not None and value != ["text"]:
                 raise Unsupported(name, TITLE)
@@ -884,9 +900,6 @@ class _Request:
         system: list[Block] = []
         turns: list[tuple[str, list[Block]]] = []
         for path, message in self._located():
-            if self._own and _is_cached(message):
-                body["cachedContent"] = _cached(message)
-                continue
             self._drop_if(f"{path}.name", message.name)
             if not self._own:
                 self._drop_extras(message.extras, path)
@@ -1238,14 +1251,6 @@ class _Request:
 
 def _thoughts(thinking: Block, *, shown: bool) -> Block:
     return {**thinking, "includeThoughts": True} if shown else thinking
-
-
-def _is_cached(message: Message) -> bool:
-    return any(isinstance(part, Opaque) and part.kind == "cachedContent" for part in message.parts)
-
-
-def _cached(message: Message) -> Json:
-    return next(part.value for part in message.parts if isinstance(part, Opaque))
 
 
 def _write_response(text: str, is_error: bool) -> Block:
@@ -1971,6 +1976,7 @@ class _Writer:
         self._written = 0
         self._envelope: Block = {}
         self._usage: Block = {}
+        self._own_usage: Block = {}
         self._finishes: dict[int, Finished] = {}
         self._held: dict[tuple[int, int], _Held] = {}
         self._own = False
@@ -1996,7 +2002,7 @@ class _Writer:
             case PartEnded():
                 return self._end(event)
             case UsageSeen():
-                self._usage = {**self._usage, **_write_usage(event.usage)}
+                self._usage = _write_usage(event.usage)
             case Noted(extras=extras, choice=choice):
                 return self._note(extras) if choice is None else self._note_candidate(choice, extras)
             case Finished():
@@ -2060,7 +2066,7 @@ class _Writer:
         told = {key: value for key, value in extras.items() if key in _REPLY_EXTRAS}
         usage, created = told.pop("usageMetadata", None), told.pop("createTime", None)
         if isinstance(usage, dict):
-            self._usage = {**self._usage, **usage}
+            self._own_usage.update(usage)
         if created is not None:
             self._envelope["createTime"] = created
         self._is_blocked = self._is_blocked or "promptFeedback" in told
@@ -2088,8 +2094,8 @@ class _Writer:
                 )
                 for choice, event in sorted(self._finishes.items())
             ]
-        if self._usage:
-            body["usageMetadata"] = self._usage
+        if usage := self._own_usage or self._usage:
+            body["usageMetadata"] = usage
         return (self._frame(body) if body else b"") + self._terminator()
 
     def _frame(self, body: Block) -> bytes:
