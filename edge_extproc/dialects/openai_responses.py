@@ -15,7 +15,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal, TypeVar, assert_never
 
@@ -48,7 +48,7 @@ from ..model.content import (
     ToolResult,
     Url,
 )
-from ..model.fault import Fault, FaultKind, kind_of
+from ..model.fault import Fault, FaultKind
 from ..model.reply import (
     Choice,
     Ended,
@@ -71,7 +71,9 @@ from ..model.reply import (
     merged,
 )
 from ..model.usage import Usage
-from .base import Headers, ModelCard, Route, header
+from .base import Headers, ModelCard, Route
+from .openai_chat import PLUGIN as CHAT
+from .openai_chat import effort_for
 
 NAME = "openai_responses"
 TITLE = "OpenAI Responses"
@@ -116,11 +118,13 @@ FIELDS: Mapping[str, Fate] = MappingProxyType(
         "seed": Fate("dropped", ""),
         "presence_penalty": Fate("dropped", "0 says nothing and is left out"),
         "frequency_penalty": Fate("dropped", "0 says nothing and is left out"),
-        "logprobs": Fate("mapped", "include: message.output_text.logprobs"),
-        "top_logprobs": Fate("mapped", "top_logprobs"),
+        "logprobs": Fate("refused", "the answer tells them in a shape that no other format has"),
+        "top_logprobs": Fate("refused", "like logprobs"),
         "response_format": Fate("mapped", "text.format"),
         "reasoning": Fate(
-            "mapped", "reasoning.effort; a budget of thinking tokens becomes the effort that it stands for"
+            "mapped",
+            "reasoning.effort: the nearest level that the model has; a budget of tokens becomes the level with the "
+            "greatest budget not above it; dropped for models that do not think, or cannot be told not to",
         ),
         "service_tier": Fate("mapped", "what the API has; standard_only → default; others are dropped"),
         "user": Fate("mapped", "user, or safety_identifier where it came as that"),
@@ -618,7 +622,7 @@ def _read_chat(call: Call) -> Chat:
     extras = {
         **_rest(body, _CHAT),
         **user_rest,
-        **({"include": rest} if (rest := [each for each in include if each != _LOGPROBS]) else {}),
+        **({"include": include} if include else {}),
         **({"text": text_rest} if (text_rest := _rest(text, frozenset())) else {}),
     }
     return Chat(
@@ -641,7 +645,11 @@ def _read_chat(call: Call) -> Chat:
         user=user,
         metadata=_maybe(dict, body.get("metadata"), "metadata"),
         extras=extras or NO_EXTRAS,
-        needed=tuple(name for name in _NEEDED if extras.get(name)) + tuple(turns.needed),
+        needed=(
+            *(name for name in _NEEDED if extras.get(name)),
+            *turns.needed,
+            *(["include"] if _LOGPROBS in include else []),  # no other format tells them as this one does
+        ),
     )
 
 
@@ -654,13 +662,21 @@ _NO_PARAMETERS: Mapping[str, Json] = MappingProxyType({"type": "object", "proper
 _SERVICE_TIERS: Mapping[str, str] = MappingProxyType(
     {"standard_only": "default", **{tier: tier for tier in ("auto", "default", "flex", "scale", "priority")}}
 )
-# The effort that a budget of thinking tokens stands for: the most that each buys where an effort must become a budget.
-_BUDGETS: tuple[tuple[int, str], ...] = ((1_024, "low"), (8_192, "medium"))
+# The effort that a budget of thinking tokens stands for: 1024 is the least that Anthropic takes, and each level doubles
+# the one before.
+_BUDGETS: tuple[tuple[int, str], ...] = (
+    (16_384, "max"),
+    (8_192, "xhigh"),
+    (4_096, "high"),
+    (2_048, "medium"),
+    (0, "low"),
+)
 # What a cache mark is called wherever callers can set one.
 _CACHE = "cache_control"
 # How another dialect's callers spell a field of a Chat, where it is not OpenAI's way.
 _SPELLINGS: Mapping[tuple[str, str], str] = MappingProxyType(
     {
+        ("openai_chat", "reasoning"): "reasoning_effort",
         ("anthropic_messages", "stop"): "stop_sequences",
         ("anthropic_messages", "reasoning"): "thinking",
         ("anthropic_messages", "response_format"): "output_config.format",
@@ -704,8 +720,6 @@ class _Request:
         for name in ("max_output_tokens", "temperature", "top_p", "top_logprobs"):
             if (value := getattr(chat, name)) is not None:
                 body[name] = value
-        if chat.logprobs:
-            body["include"] = [_LOGPROBS]
         if chat.user is not None:
             body["safety_identifier" if "safety_identifier" in chat.extras else "user"] = chat.user
         self._reasoning(body)
@@ -732,6 +746,9 @@ class _Request:
             raise Unsupported("n", TITLE, "it gives one answer")
         if self.is_own:
             return
+        for name in ("logprobs", "top_logprobs"):
+            if getattr(chat, name):
+                raise Unsupported(name, TITLE, "its answer tells them in another shape")
         for name in chat.needed:
             raise Unsupported(name, TITLE, "only a provider of the caller's own format can honour it")
         for name, value in chat.extras.items():
@@ -756,8 +773,6 @@ class _Request:
         for name, value in chat.extras.items():
             if name == "text" and isinstance(value, Mapping):
                 text.update(value)
-            elif name == "include" and isinstance(value, list):
-                body["include"] = [*value, *([_LOGPROBS] if chat.logprobs else [])]
             elif value is not None:
                 body[name] = value
 
@@ -792,21 +807,25 @@ class _Request:
         wanted = self.chat.reasoning
         if wanted is None:
             return
-        config: Item = {}
-        if wanted.effort:
-            config["effort"] = wanted.effort
-        elif wanted.budget_tokens is not None and wanted.mode != "disabled":
-            budget = wanted.budget_tokens
-            config["effort"] = next((effort for most, effort in _BUDGETS if budget <= most), "high")
-        elif wanted.mode == "disabled":
-            # Not every model can be told not to think, and those that never do refuse to be told.
-            self.dropped.add(self._spelled("reasoning"))
         if self.is_own:
-            config.update(wanted.extras)
-        else:
-            self._drop_extras(wanted.extras, self._spelled("reasoning"))
-        if config:
-            body["reasoning"] = config
+            effort = {"effort": wanted.effort} if wanted.effort is not None else {}
+            body["reasoning"] = {**effort, **wanted.extras}
+            return
+        level: str | None = None
+        if wanted.effort:
+            level = wanted.effort
+        elif wanted.mode == "disabled":
+            level = "none"
+        elif wanted.budget_tokens is not None:
+            level = next(level for least, level in _BUDGETS if (wanted.budget_tokens or 0) >= least)
+        elif wanted.mode == "enabled":
+            level = "medium"
+        reached = None if level is None else effort_for(self.model, level)
+        if reached is not None:
+            body["reasoning"] = {"effort": reached}
+        # Off is what a model is anyway that cannot think, or that has no such level.
+        self._drop_if(self._spelled("reasoning"), level is not None and reached is None)
+        self._drop_extras(wanted.extras, self._spelled("reasoning"))
 
     # tools
 
@@ -872,7 +891,7 @@ class _Request:
         if message.extras == _INSTRUCTIONS or not (self.is_own or message.extras or message.name):
             match message:
                 case Message("system", (Text() as text,)) if not text.extras:
-                    self._drop_if(f"{self._turn_path(0)}.{_CACHE}", text.cache)
+                    self._drop_if(f"{self._turn_path(0)}.content[0].{_CACHE}", text.cache)
                     return text.text
         return None
 
@@ -999,6 +1018,9 @@ class _Request:
                 content += 1
                 self._drop_if(f"{where}.{_CACHE}", isinstance(part, Text) and part.cache)
                 own = _item_of(part) if self.is_own else NO_EXTRAS
+                if isinstance(part, Refusal) and not self.is_own:
+                    # A refusal stands only in an item that the API itself gave out, with an id of its own.
+                    part = Text(part.text, extras=part.extras)
                 if message is not None and not message.takes(own):
                     yield message.asked()
                     message = None
@@ -1285,7 +1307,7 @@ def _read_reply(body: bytes) -> Reply:
     if not isinstance(response, dict) or not isinstance(response.get("output"), list):
         raise UpstreamError("the provider's reply is no OpenAI response")
     if response.get("status") == "failed":
-        raise UpstreamError(f"the provider failed: {_failure(response).message}")
+        raise UpstreamError(f"the provider failed: {_stream_fault(response.get('error')).message}")
     try:
         parts = tuple(part for item, path in _objects(response["output"], "output") for part in _read_item(item, path))
     except BadRequest as exc:
@@ -1490,140 +1512,34 @@ def _write_reply(reply: Reply) -> bytes:
 
 # --- errors
 
-# What a response that failed says of it: the code, the kind, the HTTP status that stands for it.
-_FAILURES: Mapping[str, tuple[FaultKind, int]] = MappingProxyType(
+# What is said of an error, and how, is OpenAI's and not this API's; only an error within a response is told otherwise.
+# Codes of a response that failed through its caller's doing: the API's schema lists them with no status.
+_CALLERS_FAILURES = re.compile(r"invalid_|image_|unsupported_|empty_|failed_to_download|bio_policy|misalignment")
+# What the schema allows as the code of a response that failed; the SDKs' types hold us to it.
+_FAILED_CODES: Mapping[FaultKind, str] = MappingProxyType(
     {
-        "server_error": ("api", 500),
-        "rate_limit_exceeded": ("rate_limit", 429),
-        "insufficient_quota": ("payment", 429),
-        "context_length_exceeded": ("context_length", 400),
-        "content_filter": ("content_filter", 400),
-        "vector_store_timeout": ("timeout", 504),
-        "invalid_api_key": ("authentication", 401),
-        "model_not_found": ("not_found", 404),
-        "server_is_overloaded": ("overloaded", 503),
-        "slow_down": ("overloaded", 503),
+        "rate_limit": "rate_limit_exceeded",
+        "payment": "rate_limit_exceeded",
+        "invalid_request": "invalid_prompt",
+        "context_length": "invalid_prompt",
+        "content_filter": "invalid_prompt",
+        "too_large": "invalid_prompt",
     }
 )
-_OURS_IN_FAILURES = re.compile(r"invalid_|image_|unsupported_|empty_|failed_to_download|bio_policy|misalignment")
-_TYPES: Mapping[FaultKind, tuple[str, str | None]] = MappingProxyType(
-    {
-        "invalid_request": ("invalid_request_error", None),
-        "authentication": ("invalid_request_error", "invalid_api_key"),
-        "payment": ("insufficient_quota", "insufficient_quota"),
-        "permission": ("permission_error", None),
-        "not_found": ("invalid_request_error", None),
-        "method": ("invalid_request_error", None),
-        "conflict": ("invalid_request_error", None),
-        "too_large": ("invalid_request_error", "request_too_large"),
-        "rate_limit": ("requests", "rate_limit_exceeded"),
-        "context_length": ("invalid_request_error", "context_length_exceeded"),
-        "content_filter": ("invalid_request_error", "content_filter"),
-        "overloaded": ("server_error", "server_is_overloaded"),
-        "timeout": ("server_error", "timeout"),
-        "api": ("server_error", "server_error"),
-    }
-)
-_KIND_OF_CODE: Mapping[str, FaultKind] = MappingProxyType(
-    {
-        "context_length_exceeded": "context_length",
-        "string_above_max_length": "context_length",
-        "insufficient_quota": "payment",
-        "billing_hard_limit_reached": "payment",
-        "content_filter": "content_filter",
-        "content_policy_violation": "content_filter",
-        "model_not_found": "not_found",
-        "rate_limit_exceeded": "rate_limit",
-    }
-)
-# What providers have put into error messages: their keys, whole or masked, and the caller's organization.
-_SECRETS = re.compile(
-    r"\b(?:sk|rk|pk|key|org|proj|gsk|xai|hf)[-_][\w*.…-]{6,}|\bAIza[\w-]{20,}|\b(?:AKIA|ASIA)[A-Z0-9]{12,}"
-    r"|\beyJ[\w-]{8,}\.[\w.-]{8,}|(?<=\bBearer )\S{6,}",
-    re.IGNORECASE,
-)
-_MAX_MESSAGE = 2_000  # an HTML page says no more in its first lines
 
 
-def _scrubbed(message: str) -> str:
-    return _SECRETS.sub("***", message[:_MAX_MESSAGE])
-
-
-def _failure(response: Item) -> Fault:
-    """Why a response failed."""
-    error = response.get("error")
-    return _stream_fault(error if isinstance(error, dict) else {})
-
-
-def _stream_fault(error: Item) -> Fault:
+def _stream_fault(error: Json) -> Fault:
     """An error within a stream has no HTTP status: its code says which one it would have had."""
-    code = error.get("code")
-    code = str(code) if isinstance(code, str | int) else None
-    ours = code is not None and _OURS_IN_FAILURES.match(code) is not None
-    kind, status = _FAILURES.get(code or "", ("invalid_request", 400) if ours else ("api", 500))
-    if code is not None and code.isdecimal() and 400 <= int(code) < 600:
-        kind, status = kind_of(int(code)), int(code)
-    message = _text_of(error.get("message")) or "the provider gave no reason"
-    type_, param = _text_of(error.get("type")), _text_of(error.get("param"))
-    return Fault(status, kind, _scrubbed(message), code, None if type_ == "error" else type_, param)
+    fault = CHAT.read_error(200, (), _encode({"error": error}))
+    if fault.kind == "api" and _CALLERS_FAILURES.match(fault.code or ""):
+        fault = replace(fault, status=400, kind="invalid_request")
+    # "error" is what the event is called, not what kind of error it tells.
+    return replace(fault, type=None) if fault.type == "error" else fault
 
 
-def _seconds(headers: Headers) -> float | None:
-    """How long the provider wants us to wait. A date is no number of seconds: it is left alone."""
-    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        try:
-            seconds = float(header(headers, name) or "") * unit
-        except ValueError:
-            continue
-        if math.isfinite(seconds) and seconds >= 0:
-            return seconds
-    return None
-
-
-def _read_error(status: int, headers: Headers, body: bytes) -> Fault:
-    try:
-        envelope = msgspec.json.decode(body)
-    except _UNREADABLE:
-        envelope = {"error": body.decode("utf-8", "replace").strip()}
-    if not isinstance(envelope, dict):
-        envelope = {}
-    error = envelope.get("error", envelope)
-    told: Item = error if isinstance(error, dict) else {**envelope, "message": error}
-    code = told.get("code")
-    code = str(code) if isinstance(code, str | int) else None
-    message = next((m for m in (told.get("message"), told.get("detail")) if isinstance(m, str) and m), None)
-    return Fault(
-        status,
-        _KIND_OF_CODE.get(code or "", kind_of(status)),
-        _scrubbed(message or "the provider gave no reason"),
-        code,
-        _text_of(told.get("type")),
-        _text_of(told.get("param")),
-        _seconds(headers),
-        header(headers, "x-request-id"),
-    )
-
-
-def _error(fault: Fault) -> Item:
-    type_, code = _TYPES[fault.kind]
-    return {
-        "message": _scrubbed(fault.message),
-        "type": type_,
-        "param": fault.param,
-        "code": fault.code or code,
-    }
-
-
-def _write_error(fault: Fault) -> tuple[int, list[tuple[str, str]], bytes]:
-    headers = [("content-type", "application/json")]
-    if fault.retry_after is not None:
-        headers.append(("retry-after", str(math.ceil(fault.retry_after))))
-    return fault.status, headers, _encode({"error": _error(fault)})
-
-
-def _write_models(models: Sequence[ModelCard]) -> bytes:
-    cards = [{"id": card.id, "object": "model", "created": card.created, "owned_by": card.owned_by} for card in models]
-    return _encode({"object": "list", "data": cards})
+def _envelope(fault: Fault) -> Item:
+    """What stands under `error` where this fault is the whole answer."""
+    return _object(_object(msgspec.json.decode(CHAT.write_error(fault)[2]), "the envelope")["error"], "error")
 
 
 # --- streams: reading
@@ -1743,8 +1659,7 @@ class _Reader:
         error = response.get("error") or event.get("error") or event
         told = response.get("usage")
         seen: list[ReplyEvent] = [UsageSeen(_read_usage(told))] if isinstance(told, dict) else []
-        fault = _stream_fault(error if isinstance(error, dict) else {"message": error})
-        return [*seen, Failed(fault)]
+        return [*seen, Failed(_stream_fault(error))]
 
     # the whole
 
@@ -2167,12 +2082,9 @@ class _Writer:
     def _fail(self, fault: Fault) -> None:
         """Told twice: callers that look at each event know a failed response, and OpenAI's own SDKs raise an exception
         for an event with an `error`, which is the shape of what the API sends."""
-        error = _error(fault)
+        error = _envelope(fault)
         if self._start is not None:
-            code = fault.code if fault.code in _FAILURES or fault.kind == "invalid_request" else None
-            reason: Item = {"code": code or _TYPES[fault.kind][1] or "server_error", "message": error["message"]}
-            if reason["code"] not in _FAILED_CODES:
-                reason["code"] = "invalid_prompt" if fault.status < 500 else "server_error"
+            reason: Item = {"code": _FAILED_CODES.get(fault.kind, "server_error"), "message": error["message"]}
             outcome: Item = {"status": "failed", "error": reason, "incomplete_details": None}
             self._tell("response.failed", {"response": self._response(outcome, _told(self._usage))})
         flat = {key: error[key] for key in ("code", "message", "param")}
@@ -2388,10 +2300,6 @@ class _Writer:
         self._tell_item("added", item, value)
 
 
-# What the API's schema allows as the code of a response that failed; the SDKs' types hold callers to it.
-_FAILED_CODES = frozenset({"server_error", "rate_limit_exceeded", "invalid_prompt", "vector_store_timeout"})
-
-
 # --- the dialect
 
 _PATHS: Mapping[Operation, str] = MappingProxyType({"chat": "/responses", "models": "/models"})
@@ -2424,6 +2332,8 @@ class OpenAIResponses:
             seen = _probe.decode(raw)
         except _UNREADABLE:
             raise _why_no_call(raw) from None
+        if not seen.model.strip():
+            raise BadRequest("model is empty: name the model that shall answer", param="model")
         return Call(NAME, operation, seen.model, bool(seen.stream), raw, max_output_tokens=seen.max_output_tokens)
 
     def splice(self, call: Call, model: str) -> Written:
@@ -2468,13 +2378,13 @@ class OpenAIResponses:
         return _Writer(call)
 
     def read_error(self, status: int, headers: Headers, body: bytes) -> Fault:
-        return _read_error(status, headers, body)
+        return CHAT.read_error(status, headers, body)
 
     def write_error(self, fault: Fault) -> tuple[int, list[tuple[str, str]], bytes]:
-        return _write_error(fault)
+        return CHAT.write_error(fault)
 
     def write_models(self, models: Sequence[ModelCard]) -> bytes:
-        return _write_models(models)
+        return CHAT.write_models(models)
 
 
 PLUGIN = OpenAIResponses()
