@@ -41,6 +41,7 @@ INTO = (
     "it cannot stop at a sequence",
     "it gives one answer",
     "it has no audio",
+    "its answer tells them in another shape",
     "a file uploaded to another provider is unknown to it",
     "only a provider of the caller's own format can honour it",
     "web_search_options cannot be sent",
