@@ -432,6 +432,9 @@ class Provider(Part):
     base_url: Annotated[Text, AfterValidator(_base_url)] | None = None
     """The kind's or the host's own where not given."""
     api_key: Annotated[Secret, AfterValidator(_header_safe)] | None = None
+    api: Text | None = None
+    """Which of the kind's wire formats chats are sent in, such as chat or responses of openai. Where not given: the
+    caller's own if the host speaks it, else the kind's first."""
     allow_plaintext: Boolean = False
     """Send prompts and the key over http:// to another machine."""
     tls: ProviderTls = ProviderTls()
@@ -445,6 +448,10 @@ class Provider(Part):
             if not hosts:
                 raise wrong(f"kind {self.kind} has no hosts to choose from", "leave it out", key="host")
             raise wrong(f"there is no such host; have {', '.join(sorted(hosts))}", "write one of them", key="host")
+        if self.api is not None and self.api not in kind.apis:
+            raise wrong(
+                f"kind {self.kind} has no such api; have {', '.join(kind.apis)}", "write one of them", key="api"
+            )
         own = hosts[self.host].base_url if self.host is not None else kind.default_base_url
         needs_key = hosts[self.host].needs_key if self.host is not None else kind.needs_key
         if self.base_url is None and own is None:
@@ -482,6 +489,8 @@ class Candidate(Part):
     provider: Text
     model: Text | None = None
     """The name that the caller asked for where not given."""
+    api: Text | None = None
+    """Which of the provider's wire formats, where not the one that the provider's own `api` says."""
 
 
 def _candidates(value: object) -> object:
@@ -514,8 +523,18 @@ class Config(Part):
     def rows(self) -> dict[str, tuple[PlanCandidate, ...]]:
         """`models` in the words of a plan: an empty model is the one that was asked for."""
         return {
-            name: tuple(PlanCandidate(c.provider, c.model or "") for c in found) for name, found in self.models.items()
+            name: tuple(PlanCandidate(c.provider, c.model or "", self._dialect(c)) for c in found)
+            for name, found in self.models.items()
         }
+
+    def _dialect(self, candidate: Candidate) -> str:
+        """What `api` stands for, "" where nothing was said."""
+        provider = self.providers[candidate.provider]
+        api = candidate.api or provider.api
+        if api is None:
+            return ""
+        dialect: str = registry.load("providers", provider.kind).apis[api]
+        return dialect
 
     def envoy_admin_socket(self) -> Path | None:
         """None where Envoy's admin interface is on a port."""
@@ -599,6 +618,14 @@ def _models(config: Config) -> Iterator[Finding]:
             if candidate.provider not in config.providers:
                 yield Finding(
                     ("models", name, n, "provider"), f"there is no provider {candidate.provider!r}; have {have}"
+                )
+                continue
+            kind = config.providers[candidate.provider].kind
+            apis = registry.load("providers", kind).apis
+            if candidate.api is not None and candidate.api not in apis:
+                yield Finding(
+                    ("models", name, n, "api"),
+                    f"kind {kind} has no api {candidate.api!r}; have {', '.join(apis)}",
                 )
 
 

@@ -2060,6 +2060,13 @@ class _Writer:
 
 # --- the dialect
 
+
+def _betas(headers: Headers) -> tuple[str, ...]:
+    """Over all lines of the header, and without repeats."""
+    named = (flag.strip() for name, value in headers if name == "anthropic-beta" for flag in value.split(","))
+    return tuple(dict.fromkeys(flag for flag in named if flag))
+
+
 _PATHS: Mapping[Operation, str] = MappingProxyType(
     {"chat": "/messages", "count_tokens": "/messages/count_tokens", "models": "/models"}
 )
@@ -2075,14 +2082,22 @@ class AnthropicMessages:
     stream_type = "text/event-stream; charset=utf-8"
 
     def read_call(self, raw: bytes, operation: Operation, headers: Headers, path: str) -> Call:
-        del headers, path
+        del path
         try:
             probe = _probe.decode(raw)
         except _UNREADABLE:
             raise _why_no_call(raw) from None
         if not probe.model.strip():
             raise BadRequest("model is empty: name the model that shall answer", param="model")
-        return Call(NAME, operation, probe.model, bool(probe.stream), raw, max_output_tokens=probe.max_tokens)
+        return Call(
+            NAME,
+            operation,
+            probe.model,
+            bool(probe.stream),
+            raw,
+            max_output_tokens=probe.max_tokens,
+            betas=_betas(headers),
+        )
 
     def splice(self, call: Call, model: str) -> Written:
         """Only the model: a stream of this format always tells its usage."""

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from ..dialects.base import Dialect
 from ..errors import Unsupported
 from ..model.call import Call
 from ..model.plan import Candidate
-from ..providers.base import Provider, UpstreamRequest
+from ..providers.base import Asked, Provider, UpstreamRequest
 
 
 @dataclass(frozen=True, slots=True)
 class Adapted:
     request: UpstreamRequest
+    dialect: str
+    """The wire format in which the provider is asked, and answers."""
     lane: Literal["raw", "cross"]
     dropped: tuple[str, ...]
     """What the caller asked for and this provider cannot be told."""
@@ -31,15 +34,28 @@ def adapt(
 ) -> Adapted:
     """Raises BadRequest (Unsupported among them) where the candidate cannot be asked this at all."""
     provider = providers[candidate.provider]
-    target = dialects[provider.dialect]
+    target = dialects[format_of(call, candidate, provider)]
     path = target.path(call.operation, candidate.model, stream=call.stream)
-    if provider.dialect == call.dialect:
+    asked = partial(Asked, call.operation, target.name, candidate.model, call.stream, path)
+    if target.name == call.dialect:
         written = target.splice(call, candidate.model)
-        return Adapted(provider.request(call.operation, path, written.body), "raw", written.dropped)
+        request = provider.request(asked(written.body, call.betas))
+        return Adapted(request, target.name, "raw", written.dropped)
     if call.operation != "chat":
         raise Unsupported(f"{call.operation} of {call.model!r}", target.title)
     chat = dialects[call.dialect].read_chat(call)
     if chat.needed:
         raise Unsupported(chat.needed[0], target.title, "only a provider of the caller's own format can honour it")
     written = target.write_chat(chat, candidate.model)
-    return Adapted(provider.request(call.operation, path, written.body), "cross", written.dropped)
+    return Adapted(provider.request(asked(written.body)), target.name, "cross", written.dropped)
+
+
+def format_of(call: Call, candidate: Candidate, provider: Provider) -> str:
+    """In which wire format a candidate is asked: the one that config wants, else the caller's own where the host speaks
+    it, else the host's first. Raises Unsupported where the host takes no such call."""
+    formats = provider.formats(call.operation, candidate.model)
+    if not formats:
+        raise Unsupported(f"{call.operation} of {call.model!r}", provider.kind)
+    if candidate.dialect:
+        return candidate.dialect
+    return call.dialect if call.dialect in formats else formats[0]

@@ -29,9 +29,10 @@ from ..model.reply import Failed, Finish, fold, unfold
 from ..model.reply import Reply as WholeReply
 from ..model.settlement import Outcome, Settlement
 from ..model.usage import Usage
+from ..providers.base import Unframer
 from ..routing.base import allows
 from . import headers as header_rules
-from .adapt import Adapted, adapt
+from .adapt import Adapted, adapt, format_of
 from .commands import CONTINUE, Command, Continue, Pairs, Reply
 from .envoy_faults import VIA_UPSTREAM, fault_of
 from .events import (
@@ -88,6 +89,7 @@ class _Answer:
     bug: bool = False
     relay: Relay | None = None
     inflater: Inflater | None = None
+    unframer: Unframer | None = None
     reply: WholeReply | None = None
     passed: bool = False
     """The body goes by without us, so that Envoy may close our stream before its end."""
@@ -217,14 +219,14 @@ class RouterExchange:
         chosen: Adapted | None = None
         refusal: BadRequest | None = None
         for candidate in plan.candidates:
-            same_dialect = gateway.providers[candidate.provider].dialect == call.dialect
-            if chosen is None or not same_dialect:
-                try:
+            try:
+                same_dialect = format_of(call, candidate, gateway.providers[candidate.provider]) == call.dialect
+                if chosen is None or not same_dialect:
                     adapted = adapt(call, candidate, gateway.dialects, gateway.providers)
-                except BadRequest as error:
-                    refusal = refusal or error
-                    continue
-                chosen = chosen or adapted
+                    chosen = chosen or adapted
+            except BadRequest as error:
+                refusal = refusal or error
+                continue
             able.append(candidate)
         if chosen is None:
             raise _known(refusal)
@@ -261,6 +263,9 @@ class RouterExchange:
         """A stream is passed on as it comes. What comes in the other way than it was asked for is taken whole."""
         theirs = self._their_dialect()
         content_type = first(self._answer.headers, "content-type") or ""
+        provider = self._gateway.providers[_known(self._answer.candidate).provider]
+        unframer = self._answer.unframer = provider.unframe(content_type)
+        content_type = content_type if unframer is None else theirs.stream_type
         streamed = _media_type(content_type) == _media_type(theirs.stream_type)
         if not (streamed and call.stream):
             return self._buffered(self._take_events if streamed else self._take_reply)
@@ -272,7 +277,8 @@ class RouterExchange:
             RawRelay(reader, writer, hide_usage=not call.wants_usage) if same_dialect else CrossRelay(reader, writer)
         )
         self._take_body = self._take_stream
-        to_set = self._notes() if same_dialect else (*self._notes(), ("content-type", stream_type))
+        as_it_came = same_dialect and unframer is None
+        to_set = self._notes() if as_it_came else (*self._notes(), ("content-type", stream_type))
         removed = (*header_rules.unwanted(self._answer.headers), "content-encoding", "content-length")
         return Continue(set_headers=to_set, remove_headers=removed, response_body="streamed")
 
@@ -287,13 +293,16 @@ class RouterExchange:
     # --- 4. the answer, in the caller's words
 
     def _take_stream(self, event: ResponseBody) -> Command:
-        answer, relay = self._answer, _known(self._answer.relay)
+        answer, relay, out = self._answer, _known(self._answer.relay), b""
         try:
             data = answer.inflater.feed(event.body) if answer.inflater is not None else event.body
-            out = relay.feed(data) + (relay.close() if event.end else b"")
+            if answer.unframer is not None:
+                out = relay.feed(answer.unframer.feed(data))
+                data = answer.unframer.close() if event.end else b""
+            out += relay.feed(data) + (relay.close() if event.end else b"")
         except UpstreamError as error:
             # What the provider sends cannot be followed any more: the caller's error event, and silence.
-            out = relay.fail(error.fault())
+            out += relay.fail(error.fault())
         if out and answer.first_byte is None:
             answer.first_byte = self._gateway.clock.monotonic()
         answer.sent += len(out)
@@ -333,8 +342,10 @@ class RouterExchange:
         return self._error(self._their_fault(body), event)
 
     def _plain(self, body: bytes) -> bytes:
-        encoding = first(self._answer.headers, "content-encoding")
-        return body if self._answer.inflater is None else inflate(encoding, body)
+        answer = self._answer
+        if answer.inflater is not None:
+            body = inflate(first(answer.headers, "content-encoding"), body)
+        return body if answer.unframer is None else answer.unframer.feed(body) + answer.unframer.close()
 
     def _whole(self, body: bytes, came: bytes | None, content_type: str = "application/json") -> Command:
         """The whole response body; `came` is what Envoy holds now."""
@@ -473,8 +484,9 @@ class RouterExchange:
 
     def _their_dialect(self) -> Dialect:
         """Of the provider that answered."""
-        provider = self._gateway.providers[_known(self._answer.candidate).provider]
-        return self._gateway.dialects[provider.dialect]
+        gateway, candidate = self._gateway, _known(self._answer.candidate)
+        provider = gateway.providers[candidate.provider]
+        return gateway.dialects[format_of(_known(self._heard.call), candidate, provider)]
 
     def _dropped(self) -> tuple[str, ...]:
         """What the provider that answered was not told. Attempts are pure, so the last one can be made again."""

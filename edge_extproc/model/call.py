@@ -34,6 +34,8 @@ class Call:
     stream_type: str | None = None
     """The content type in which this caller wants a stream, where that is not its dialect's own (Gemini: a JSON
     array)."""
+    betas: tuple[str, ...] = ()
+    """Features of the caller's own format that it switched on in a header (anthropic-beta), in its order."""
 
 
 @dataclass(frozen=True, slots=True)

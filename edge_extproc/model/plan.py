@@ -11,6 +11,8 @@ class Candidate:
 
     provider: str
     model: str
+    dialect: str = ""
+    """The wire format in which config wants it asked; empty: whichever fits the call best."""
 
 
 @dataclass(frozen=True, slots=True)

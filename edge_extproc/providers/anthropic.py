@@ -7,10 +7,15 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from ..model.call import Operation
-from .base import Host, ProviderSettings, UpstreamRequest, base_path
+from .base import Asked, Host, ProviderSettings, UpstreamRequest, base_path
 
 # The only version that Anthropic's API reference lists for the Messages format.
 API_VERSION = "2023-06-01"
+
+
+_FORMATS: Mapping[Operation, tuple[str, ...]] = MappingProxyType(
+    {"chat": ("anthropic_messages",), "count_tokens": ("anthropic_messages",)}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,24 +23,30 @@ class Anthropic:
     settings: ProviderSettings
     kind: str = "anthropic"
     price_list: str = "anthropic"
-    dialect: str = "anthropic_messages"
 
     @property
     def name(self) -> str:
         return self.settings.name
 
-    def request(self, operation: Operation, path: str, body: bytes) -> UpstreamRequest:
-        del operation  # every operation of this host lies below one base path
+    def formats(self, operation: Operation, model: str) -> tuple[str, ...]:
+        del model  # all models of this host speak alike
+        return _FORMATS.get(operation, ())
+
+    def request(self, asked: Asked) -> UpstreamRequest:
         key = self.settings.api_key
         credential = (("x-api-key", key()),) if key is not None else ()
         defaults = (("anthropic-version", API_VERSION),)
-        return UpstreamRequest(base_path(self.settings.base_url) + path, credential, defaults, body)
+        return UpstreamRequest(base_path(self.settings.base_url) + asked.path, credential, defaults, asked.body)
+
+    def unframe(self, content_type: str) -> None:
+        """Streams of this host are plain."""
 
 
 class AnthropicKind:
     default_base_url = "https://api.anthropic.com/v1"
     needs_key = True
     hosts: Mapping[str, Host] = MappingProxyType({})
+    apis: Mapping[str, str] = MappingProxyType({"messages": "anthropic_messages"})
 
     def build(self, settings: ProviderSettings) -> Anthropic:
         return Anthropic(settings)

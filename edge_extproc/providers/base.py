@@ -1,7 +1,8 @@
 """The port of a host.
 
-A provider turns a body of its dialect into the request that its host takes. It does not know who called, which lane
-the body came over, or Envoy. Its credential goes into the headers returned here and nowhere else.
+A provider says which wire formats its host speaks, turns a body in one of them into the request that the host takes,
+and takes the host's own framing off the answer. It does not know who called, which lane the body came over, or Envoy.
+Its credential goes into the headers returned here and nowhere else.
 
 A file of this room is a kind of host: it exports PLUGIN, a `Kind`, which config names as `kind`.
 """
@@ -41,6 +42,22 @@ class ProviderSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """What a host shall be asked, in the words of a wire format that it speaks."""
+
+    operation: Operation
+    dialect: str
+    model: str
+    """As this host names it."""
+    stream: bool
+    path: str
+    """Where the dialect says that such a call goes, below the base URL. A host may have its own place for it."""
+    body: bytes
+    betas: tuple[str, ...] = ()
+    """What the caller switched on by a header, where it speaks this dialect itself."""
+
+
+@dataclass(frozen=True, slots=True)
 class UpstreamRequest:
     """The full set of what this host must see: headers of an earlier attempt are removed."""
 
@@ -51,6 +68,18 @@ class UpstreamRequest:
     defaults: tuple[tuple[str, str], ...]
     """Set where the caller's own headers, as far as they may travel, do not say."""
     body: bytes
+
+
+class Unframer(Protocol):
+    """Takes a host's own framing off a stream, so that the stream of the dialect is left."""
+
+    def feed(self, data: bytes) -> bytes:
+        """The dialect's own bytes that `data` completes. Raises UpstreamError where the framing is broken."""
+        ...
+
+    def close(self) -> bytes:
+        """The stream is over. Raises UpstreamError where it ends within a frame."""
+        ...
 
 
 class Provider(Protocol):
@@ -67,11 +96,15 @@ class Provider(Protocol):
         """Under which name the price table knows this host."""
         ...
 
-    @property
-    def dialect(self) -> str: ...
+    def formats(self, operation: Operation, model: str) -> tuple[str, ...]:
+        """The wire formats in which this host takes such a call, the most natural one first; empty where it takes none
+        at all."""
+        ...
 
-    def request(self, operation: Operation, path: str, body: bytes) -> UpstreamRequest:
-        """`path` is what the dialect says for this call, below the base URL."""
+    def request(self, asked: Asked) -> UpstreamRequest: ...
+
+    def unframe(self, content_type: str) -> Unframer | None:
+        """None where a stream of this type comes in the dialect's own framing, as nearly everywhere."""
         ...
 
 
@@ -92,6 +125,8 @@ class Kind(Protocol):
     needs_key: bool
     hosts: Mapping[str, Host]
     """The hosts that config may name instead of an address; empty for a kind that is one host."""
+    apis: Mapping[str, str]
+    """What config may give as `api`, to the wire format that it stands for."""
 
     def build(self, settings: ProviderSettings) -> Provider: ...
 

@@ -7,7 +7,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from ..model.call import Operation
-from .base import Host, ProviderSettings, UpstreamRequest, base_path
+from .base import Asked, Host, ProviderSettings, UpstreamRequest, base_path
+
+_FORMATS: Mapping[Operation, tuple[str, ...]] = MappingProxyType(
+    {"chat": ("gemini_generate",), "count_tokens": ("gemini_generate",)}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,23 +19,29 @@ class Google:
     settings: ProviderSettings
     kind: str = "google"
     price_list: str = "google"
-    dialect: str = "gemini_generate"
 
     @property
     def name(self) -> str:
         return self.settings.name
 
-    def request(self, operation: Operation, path: str, body: bytes) -> UpstreamRequest:
-        del operation  # every operation of this host lies below one base path
+    def formats(self, operation: Operation, model: str) -> tuple[str, ...]:
+        del model  # all models of this host speak alike
+        return _FORMATS.get(operation, ())
+
+    def request(self, asked: Asked) -> UpstreamRequest:
         key = self.settings.api_key
         credential = (("x-goog-api-key", key()),) if key is not None else ()
-        return UpstreamRequest(base_path(self.settings.base_url) + path, credential, (), body)
+        return UpstreamRequest(base_path(self.settings.base_url) + asked.path, credential, (), asked.body)
+
+    def unframe(self, content_type: str) -> None:
+        """Streams of this host are plain."""
 
 
 class GoogleKind:
     default_base_url = "https://generativelanguage.googleapis.com/v1beta"
     needs_key = True
     hosts: Mapping[str, Host] = MappingProxyType({})
+    apis: Mapping[str, str] = MappingProxyType({"gemini": "gemini_generate"})
 
     def build(self, settings: ProviderSettings) -> Google:
         return Google(settings)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import TypeAlias
 
 from ..model.call import Operation
-from .base import Host, ProviderSettings, UpstreamRequest, base_path
+from .base import Asked, Host, ProviderSettings, UpstreamRequest, base_path
+
+Formats: TypeAlias = Mapping[Operation, tuple[str, ...]]
+
+OPENAI: Formats = MappingProxyType({"chat": ("openai_chat", "openai_responses")})
+CHAT_ONLY: Formats = MappingProxyType({"chat": ("openai_chat",)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,23 +21,30 @@ class OpenAI:
     settings: ProviderSettings
     kind: str = "openai"
     price_list: str = "openai"
-    dialect: str = "openai_chat"
+    spoken: Formats = field(default_factory=lambda: OPENAI)
 
     @property
     def name(self) -> str:
         return self.settings.name
 
-    def request(self, operation: Operation, path: str, body: bytes) -> UpstreamRequest:
-        del operation  # every operation of this host lies below one base path
+    def formats(self, operation: Operation, model: str) -> tuple[str, ...]:
+        del model  # all models of this host speak alike
+        return self.spoken.get(operation, ())
+
+    def request(self, asked: Asked) -> UpstreamRequest:
         key = self.settings.api_key
         credential = (("authorization", f"Bearer {key()}"),) if key is not None else ()
-        return UpstreamRequest(base_path(self.settings.base_url) + path, credential, (), body)
+        return UpstreamRequest(base_path(self.settings.base_url) + asked.path, credential, (), asked.body)
+
+    def unframe(self, content_type: str) -> None:
+        """Streams of this host are plain."""
 
 
 class OpenAIKind:
     default_base_url = "https://api.openai.com/v1"
     needs_key = True
     hosts: Mapping[str, Host] = MappingProxyType({})
+    apis: Mapping[str, str] = MappingProxyType({"chat": "openai_chat", "responses": "openai_responses"})
 
     def build(self, settings: ProviderSettings) -> OpenAI:
         return OpenAI(settings)

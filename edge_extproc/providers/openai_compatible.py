@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from ..errors import ConfigError
 from .base import Host, ProviderSettings
-from .openai import OpenAI
+from .openai import CHAT_ONLY, OpenAI, OpenAIKind
 
 # Addresses as each host's own documentation gives them for the OpenAI SDK.
 HOSTS: dict[str, Host] = {
@@ -33,11 +33,14 @@ class OpenAICompatibleKind:
     default_base_url = None
     needs_key = False
     hosts: Mapping[str, Host] = MappingProxyType(HOSTS)
+    apis = OpenAIKind.apis
 
     def build(self, settings: ProviderSettings) -> OpenAI:
         """`options["host"]` names a row; without it the host is unknown to the price table, hence unpriced."""
         host = settings.options.get("host")
-        return OpenAI(settings, kind="openai_compatible", price_list=row(host).price_list if host else "")
+        return OpenAI(
+            settings, kind="openai_compatible", price_list=row(host).price_list if host else "", spoken=CHAT_ONLY
+        )
 
 
 def row(host: str) -> Host:

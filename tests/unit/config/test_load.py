@@ -396,6 +396,14 @@ def test_aliases_of_aliases_cannot_fill_the_memory() -> None:
             "1:37: providers.p.host: 'groq': kind openai has no hosts to choose from; leave it out",
         ),
         (
+            "providers: {p: {kind: openai, api_key: {env: KEY}, api: converse}}",
+            "1:57: providers.p.api: 'converse': kind openai has no such api; have chat, responses; write one of them",
+        ),
+        (
+            "models: {m: [{provider: p, api: converse}]}",
+            "1:33: models.m[0].api: kind openai has no api 'converse'; have chat, responses",
+        ),
+        (
             "providers: {p: {kind: openai, base_url: 'ftp://x'}}",
             "1:41: providers.p.base_url: 'ftp://x': this URL begins with neither https:// nor http://; write "
             "http(s)://host[:port]/path, such as https://api.openai.com/v1",
@@ -467,6 +475,15 @@ def test_a_glob_may_name_a_model_and_a_candidate_a_provider_once_more() -> None:
     config = read("models: {'gpt-*': [{provider: p, model: gpt-4o}, {provider: p}]}")
 
     assert (Candidate("p", "gpt-4o"), Candidate("p", "")) == config.rows()["gpt-*"]
+
+
+def test_an_api_of_a_candidate_goes_before_that_of_its_provider() -> None:
+    config = read(
+        "providers: {p: {kind: openai, api_key: {env: KEY}, api: chat}}\n"
+        "models: {m: [{provider: p, api: responses}, {provider: p}]}"
+    )
+
+    assert (Candidate("p", "", "openai_responses"), Candidate("p", "", "openai_chat")) == config.rows()["m"]
 
 
 def test_tls_is_either_ours_or_theirs(tmp_path: Path) -> None:

@@ -1,9 +1,13 @@
 import pytest
 
 from edge_extproc.errors import ConfigError
-from edge_extproc.providers.base import ProviderSettings
+from edge_extproc.providers.base import Asked, ProviderSettings
 from edge_extproc.providers.openai_compatible import HOSTS, row
 from edge_extproc.registry import load, names
+
+
+def asked(path, body=b"{}", **more):
+    return Asked("chat", "a dialect", "a-model", False, path, body, **more)
 
 
 def build(kind, base_url="https://host.example/v1", key="secret", **options):
@@ -25,13 +29,13 @@ def test_an_unknown_kind_says_what_there_is():
 
 
 def test_openai_gets_its_key_as_a_bearer():
-    request = build("openai").request("chat", "/chat/completions", b"{}")
+    request = build("openai").request(asked("/chat/completions"))
 
     assert ("/v1/chat/completions", (("authorization", "Bearer secret"),)) == (request.path, request.headers)
 
 
 def test_anthropic_gets_its_key_and_a_version():
-    request = build("anthropic", base_url="https://host.example/v1/").request("chat", "/messages", b"{}")
+    request = build("anthropic", base_url="https://host.example/v1/").request(asked("/messages"))
 
     assert "/v1/messages" == request.path
     assert (("x-api-key", "secret"),) == request.headers
@@ -40,14 +44,14 @@ def test_anthropic_gets_its_key_and_a_version():
 
 @pytest.mark.parametrize("kind", ["openai", "anthropic"])
 def test_a_host_without_a_key_gets_none(kind):
-    assert () == build(kind, key=None).request("chat", "/x", b"").headers
+    assert () == build(kind, key=None).request(asked("/x")).headers
 
 
 def test_a_compatible_host_is_a_row():
     provider = build("openai_compatible", base_url=HOSTS["groq"].base_url, host="groq")
 
     assert "groq" == provider.price_list
-    assert "/openai/v1/chat/completions" == provider.request("chat", "/chat/completions", b"").path
+    assert "/openai/v1/chat/completions" == provider.request(asked("/chat/completions")).path
 
 
 def test_a_host_that_no_price_list_knows_is_unpriced():
@@ -57,3 +61,17 @@ def test_a_host_that_no_price_list_knows_is_unpriced():
 def test_an_unknown_row_says_what_there_is():
     with pytest.raises(ConfigError, match="'nope'; have cerebras, deepseek"):
         row("nope")
+
+
+def test_a_kind_names_its_wire_formats_by_short_words_and_speaks_them_all():
+    dialects = names("dialects")
+    for name in names("providers"):
+        plugin = load("providers", name)
+
+        assert set(plugin.apis.values()) <= set(dialects)
+        assert build(name).formats("chat", "any-model")[0] in plugin.apis.values()
+
+
+def test_an_unknown_compatible_host_is_only_believed_to_speak_chat():
+    assert ("openai_chat",) == build("openai_compatible").formats("chat", "m")
+    assert ("openai_chat", "openai_responses") == build("openai").formats("chat", "m")
