@@ -138,6 +138,7 @@ def open_stream(gateway: Gateway, opened: Callable[[], None]) -> Callable[[Mappi
 async def run_worker(config: Config, index: int) -> None:
     """Serves on the socket of this index until SIGTERM or SIGINT. Raises StartError or ConfigError."""
     logs.set_up(config.telemetry.log.level, stream=sys.stderr, console=config.telemetry.log.format == "console")
+    logs.catch_all()
     metrics = Metrics(metric_names(config), version=__version__, started_at=time.time())
     access = logs.AccessLog(sys.stdout.buffer, on_drop=metrics.lines_dropped)
     table = price_table.load(price_table.compiled(config.agent.state_dir))

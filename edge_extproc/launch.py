@@ -21,6 +21,7 @@ from .origin import Origin
 from .server import admin
 from .server.introspect import WorkerClient
 from .supervisor import Part, Supervisor, check_free, remove_quietly
+from .telemetry import logs
 from .telemetry.merge import Workers
 
 # Envoy's own limit for stopping at once; open requests have had the workers' grace by then.
@@ -120,6 +121,7 @@ class Launched:
 async def launched(origin: Origin, *, with_envoy: bool, quiet: bool = False) -> AsyncIterator[Launched]:
     """Everything started and serving. Raises ConfigError or StartError with one clear line; leaves nothing behind."""
     config = origin.read()
+    logs.set_up(config.telemetry.log.level, stream=sys.stderr, console=config.telemetry.log.format == "console")
     listen, admin_at = config.listen, config.admin
     if with_envoy:
         check_free(str(listen.address), listen.port, "--port or listen.port")

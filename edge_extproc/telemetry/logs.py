@@ -2,7 +2,7 @@
 
 Events go through structlog, and so does whatever a library logs. What is logged with an exception shows its type and
 where it was raised, never its text, which may quote a caller or a provider. All events pass `redacted`, which takes
-credentials out wherever they stand.
+secrets and what names a person out wherever they stand (redaction.py).
 
 Access lines are JSON, made and written by a thread of their own, so that a slow sink never holds up a request. What
 does not fit its queue is dropped and counted.
@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
-import re
 import select
 import sys
 import threading
@@ -29,36 +28,13 @@ import structlog
 
 from ..model.settlement import Settlement
 from ..model.usage import Usage
+from . import redaction
+from .redaction import MASK
 
 Level: TypeAlias = Literal["debug", "info", "warning", "error"]
 
-MASK = "***"
+# --- what may not be written
 
-
-# --- credentials
-
-# Each needs enough characters after its mark that a word of prose or a name of ours ("edge-extproc") is not taken for
-# one. Repetitions that may fail late are bounded, so that no text takes long.
-_CREDENTIALS = re.compile(
-    r"""
-      (?P<scheme>\b(?i:bearer|basic)\ +)[^\s,;"']+       # whatever follows a scheme of Authorization
-    | \bsk-[A-Za-z0-9_-]{12,}                           # OpenAI, Anthropic (sk-ant-…), OpenRouter (sk-or-…)
-    | \bedge-(?=[a-z_-]{0,200}[0-9A-Z])[A-Za-z0-9_-]{20,}   # ours
-    | \b(?:gsk_|hf_|xai-|pplx-|nvapi-|ghp_|r8_)[A-Za-z0-9_-]{16,}
-    | \bAIza[A-Za-z0-9_-]{30,}                          # Google
-    | \bya29\.[A-Za-z0-9_.-]{16,}                       # Google, OAuth
-    | \b(?:AKIA|ASIA)[A-Z0-9]{16}\b                     # AWS, a key's id
-    | \beyJ[A-Za-z0-9_-]{8,2048}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?      # a JSON web token
-    | (?<=://)[^\s/@:]{0,256}:[^\s/@]{1,256}(?=@)       # user and password in a URL
-    """,
-    re.VERBOSE,
-)
-# Each alternative above holds one of these (in lower case): ten times quicker to look for than the alternatives are to
-# try, and hardly any text has one.
-_MARKS = (
-    "bearer ", "basic ", "sk-", "edge-", "gsk_", "hf_", "xai-", "pplx-", "nvapi-", "ghp_", "r8_",
-    "aiza", "ya29.", "akia", "asia", "eyj", "://",
-)  # fmt: skip
 # Named so, a value is a credential whatever it looks like.
 _SECRET_NAMES = frozenset(
     {
@@ -69,25 +45,19 @@ _SECRET_NAMES = frozenset(
 # An event is flat or nearly so; what is nested deeper was not meant for a log.
 _DEEPEST = 6
 _LONGEST_TEXT = 16_384
+_LONGEST_READ = 65_536
 _INT64 = 1 << 63
 
 
 def redact(text: str) -> str:
-    """The text without credentials, and with what UTF-8 cannot say written as an escape."""
-    if len(text) > _LONGEST_TEXT:
-        text = text[:_LONGEST_TEXT] + "…"
-    if not text.isascii():
-        text = text.encode("utf-8", "backslashreplace").decode()
-    return _CREDENTIALS.sub(rf"\g<scheme>{MASK}", text) if _is_suspect(text) else text
-
-
-def _is_suspect(text: str) -> bool:
-    lower = text.lower()
-    return any(mark in lower for mark in _MARKS)
+    """The text without what redaction.py finds, and with what UTF-8 cannot say written as an escape."""
+    # In this order: half a secret looks like none.
+    clean = redaction.redact(text[:_LONGEST_READ])
+    return clean if len(clean) <= _LONGEST_TEXT else clean[:_LONGEST_TEXT] + "…"
 
 
 def redacted(value: object, depth: int = 0) -> object:
-    """A value for a log: JSON's own types only, none of them with a credential in it."""
+    """A value for a log: JSON's own types only, none of them with a secret in it."""
     match value:
         case bool() | float() | None:
             return value
@@ -180,6 +150,20 @@ def set_up(level: Level = "info", *, stream: TextIO | None = None, console: bool
     logging.captureWarnings(True)
 
 
+def catch_all() -> None:
+    """What nobody catches, in any thread, is told as every bug is: Python itself would print the exception's text."""
+
+    def uncaught(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            sys.__excepthook__(kind, error, at)
+        else:
+            report(error.with_traceback(at))
+
+    sys.excepthook = uncaught
+    threading.excepthook = lambda found: report(found.exc_value) if found.exc_value is not None else None
+    sys.unraisablehook = lambda found: report(found.exc_value) if found.exc_value is not None else None
+
+
 def report(error: BaseException) -> None:
     """Tells of a bug of ours."""
     structlog.get_logger().error("bug", exc_info=error)
@@ -230,8 +214,8 @@ def access_line(s: Settlement) -> bytes:
         s.trace_id,
         *s.dropped[:_MOST_DROPPED],
     )
-    # Nearly no text holds what a credential begins with: looking once saves looking in every field.
-    if not _is_suspect("\n".join(filter(None, said))):
+    # Nearly no text holds what a secret looks like: looking once saves looking in every field.
+    if redaction.is_clean("\n".join(filter(None, said))):
         # Bytes that are not UTF-8, or a number over 64 bits: these need the careful way, too.
         with contextlib.suppress(orjson.JSONEncodeError):
             return _line(s, _cut, _as_it_is)
