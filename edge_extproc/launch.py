@@ -55,6 +55,7 @@ class Launched:
                 client.until_serving,
                 restart=True,
                 grace=grace,
+                own_stdout=True,
             )
             for n, client in enumerate(self._workers)
         ]

@@ -38,6 +38,9 @@ class Part:
     ready: Callable[[], Awaitable[None]]
     restart: bool = False
     grace: float = 10.0
+    own_stdout: bool = False
+    """It writes to our stdout itself, whole lines at a time; only its stderr goes through us. For what has a line for
+    each request: passing them on would cost as much as the request's own metrics."""
     environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -52,12 +55,13 @@ class Running:
 
     @classmethod
     async def start(cls, part: Part, *, quiet: bool) -> Running:
+        own_stdout = part.own_stdout and not quiet
         try:
             process = await asyncio.create_subprocess_exec(
                 *part.argv,
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
+                stdout=None if own_stdout else asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE if own_stdout else asyncio.subprocess.STDOUT,
                 env={**os.environ, **part.environment},
                 # Its own session: Ctrl-C reaches us alone, and we stop the parts in order.
                 start_new_session=True,
@@ -99,7 +103,7 @@ class Running:
         await self._pump
 
     async def _read(self, quiet: bool) -> None:
-        stream = self.process.stdout
+        stream = self.process.stdout or self.process.stderr
         if stream is None:
             return
         while True:

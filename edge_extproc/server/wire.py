@@ -277,15 +277,17 @@ def _write_struct(into: Struct, found: Mapping[str, object]) -> None:
 
 
 def _write_value(into: Value, value: object) -> None:
-    match value:
-        case None:
-            into.null_value = NULL_VALUE
+    match value:  # what is most often written comes first
+        case str():
+            into.string_value = value
+        case dict():
+            _write_struct(into.struct_value, value)
         case bool():
             into.bool_value = value
         case int() | float():
             into.number_value = value
-        case str():
-            into.string_value = value
+        case None:
+            into.null_value = NULL_VALUE
         case Mapping():
             _write_struct(into.struct_value, value)
         case list() | tuple():
