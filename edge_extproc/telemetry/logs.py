@@ -297,7 +297,7 @@ class AccessLog:
     WHOLE_WRITE = select.PIPE_BUF
     # Seconds in which lines gather. A thread that woke for each of them would take the interpreter's lock from the
     # requests as often: 0.3 ms a request, measured.
-    GATHERING = 0.05
+    GATHERING = 0.02
 
     def __init__(
         self, stream: BinaryIO, *, most_waiting: int = 10_000, on_drop: Callable[[int], None] = lambda _: None

@@ -178,6 +178,7 @@ def test_a_worker_that_dies_is_replaced_and_nothing_is_counted_twice(rehearsal_u
         with httpx.Client(headers={"authorization": f"Bearer {KEY}"}, base_url=running.url) as client:
             client.post("/v1/chat/completions", json=asked).raise_for_status()
             assert "edge_open_requests 0.0" in running.metrics()
+            running.settled(1)
             os.kill(running.processes()["worker 0"], signal.SIGKILL)
             told = client.post("/v1/chat/completions", json=asked)
             assert told.status_code in {200, 503}
