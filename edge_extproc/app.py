@@ -12,12 +12,14 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 from . import __version__, registry
 from .accounting import prices as price_table
 from .accounting.base import Prices
 from .auth.api_key import REASONS
 from .auth.base import Authenticator, AuthSettings, KeySettings
+from .cache.base import ResponseCache
 from .config.names import cluster_name
 from .config.schema import Config
 from .dialects.base import Dialect, ModelCard
@@ -36,6 +38,10 @@ from .server.extproc import ExtProcService
 from .server.introspect import Introspection
 from .telemetry import logs
 from .telemetry.metrics import Metrics, Names
+
+if TYPE_CHECKING:
+    from .cache.base import Watcher
+    from .cache.tiered import TieredCache
 
 DEFAULT_DIALECT = "openai_chat"
 ROLE = "x-edge-role"
@@ -85,8 +91,33 @@ def build_authenticator(config: Config) -> Authenticator:
     return authenticator
 
 
+def build_cache(config: Config, watcher: Watcher) -> TieredCache | None:
+    """None where config has no cache: then nothing of it is loaded."""
+    if config.cache is None:
+        return None
+    from .cache import memory, policy, tiered
+
+    said = config.cache
+    rules = policy.RuleBook(
+        policy.Rules(**said.common()),  # type: ignore[arg-type]  # a dict of what config has checked
+        {name: changes.given() for name, changes in said.models.items()},
+        {name: changes.given() for name, changes in said.tenants.items()},
+    )
+    bounds = tiered.Bounds(
+        said.max_entry,
+        said.single_flight.wait.total_seconds(),
+        said.single_flight.wait_of_streams.total_seconds(),
+    )
+    near = memory.Memory(said.memory.entries, said.memory.size, said.memory.ttl.total_seconds())
+    return tiered.TieredCache(rules, bounds, near, None, watcher, time.time)
+
+
 def build_gateway(
-    config: Config, prices: Prices, settle: Callable[[Settlement], None], report: Callable[[BaseException], None]
+    config: Config,
+    prices: Prices,
+    settle: Callable[[Settlement], None],
+    report: Callable[[BaseException], None],
+    cache: ResponseCache | None = None,
 ) -> Gateway:
     """Raises ConfigError where the config names what does not exist."""
     dialects = build_dialects()
@@ -107,6 +138,7 @@ def build_gateway(
         clock=SystemClock(),
         new_id=new_exchange_id,
         report=report,
+        cache=cache,
     )
 
 
@@ -157,7 +189,10 @@ async def run_worker(config: Config, index: int) -> None:
         metrics.settle(settlement)
         access.write(settlement)
 
-    gateway = build_gateway(config, table, settle, logs.report)
+    cache = build_cache(config, metrics)
+    if cache is not None:
+        metrics.watch_cache(cache.near.counts)
+    gateway = build_gateway(config, table, settle, logs.report, cache)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

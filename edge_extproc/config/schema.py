@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -30,6 +31,7 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from .. import registry
 from ..model.plan import Candidate as PlanCandidate
+from .cache import Cache
 from .part import Label, Part, Text, frozen, one_of, thawed
 from .quantities import (
     Boolean,
@@ -515,6 +517,7 @@ class Config(Part):
     envoy: Envoy = Field(default_factory=dict, validate_default=True)
     telemetry: Telemetry = Telemetry()
     auth: Auth
+    cache: Cache | None = None
     callers: tuple[Caller, ...]
     providers: Annotated[Mapping[ProviderName, Provider], AfterValidator(frozen), PlainSerializer(thawed)]
     models: Annotated[Mapping[Text, Candidates], AfterValidator(frozen), PlainSerializer(thawed)]
@@ -566,6 +569,7 @@ def mistakes(config: Config) -> Iterator[Finding]:
     yield from _sockets(config)
     yield from _callers(config.callers)
     yield from _models(config)
+    yield from _cache(config)
 
 
 def _ports(config: Config) -> Iterator[Finding]:
@@ -627,6 +631,20 @@ def _models(config: Config) -> Iterator[Finding]:
                     ("models", name, n, "api"),
                     f"kind {kind} has no api {candidate.api!r}; have {', '.join(apis)}",
                 )
+
+
+def _cache(config: Config) -> Iterator[Finding]:
+    if config.cache is None:
+        return
+    tenants = {caller.tenant for caller in config.callers}
+    for tenant in config.cache.tenants:
+        if tenant not in tenants:
+            have = ", ".join(sorted(tenants)) or "none"
+            yield Finding(("cache", "tenants", tenant), f"there is no tenant {tenant!r}; have {have}")
+    for model in config.cache.models:
+        if not any(model == row or fnmatchcase(model, row) or fnmatchcase(row, model) for row in config.models):
+            have = ", ".join(sorted(config.models)) or "none"
+            yield Finding(("cache", "models", model), f"no model is called {model!r}; have {have}")
 
 
 class _JsonSchema(GenerateJsonSchema):

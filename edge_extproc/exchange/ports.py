@@ -12,6 +12,7 @@ from typing import Protocol
 
 from ..accounting.base import Prices
 from ..auth.base import Authenticator
+from ..cache.base import ResponseCache
 from ..dialects.base import Dialect, ModelCard, Route
 from ..errors import NoSuchRoute, WrongMethod
 from ..model.settlement import Settlement
@@ -142,3 +143,4 @@ class Gateway:
     """Unguessable, and new each time."""
     report: Callable[[BaseException], None]
     """Tells of a bug of ours, for the log."""
+    cache: ResponseCache | None = None

@@ -17,6 +17,7 @@ from ..model.reply import (
     Failed,
     Finish,
     Finished,
+    Fold,
     Garbled,
     PartDelta,
     PartStarted,
@@ -26,13 +27,18 @@ from ..model.reply import (
 )
 from ..model.usage import Usage
 
+# Characters of a stream's reply that are held to be kept. A longer one passes all the same.
+MAX_FOLDED = 4 << 20
+
 
 class Tally:
-    """What went by in a stream, as far as the bill and the log need it. Holds no text."""
+    """What went by in a stream, as far as the bill and the log need it. Holds no text, unless in `fold`: all of the
+    reply, for whoever wants to keep it, up to a bound."""
 
-    __slots__ = ("ended", "failed", "finish", "garbled", "model", "text_length", "usage")
+    __slots__ = ("ended", "failed", "finish", "fold", "garbled", "model", "text_length", "usage")
 
-    def __init__(self) -> None:
+    def __init__(self, fold: Fold | None = None) -> None:
+        self.fold = fold
         self.usage: Usage | None = None
         self.finish: Finish | None = None
         self.failed: Fault | None = None
@@ -43,6 +49,8 @@ class Tally:
         """Characters of answer, thinking and tool arguments: what an estimate starts from if no usage comes."""
 
     def note(self, event: ReplyEvent) -> None:
+        if self.fold is not None:
+            self._fold(self.fold, event)
         match event:
             case PartDelta():
                 self.text_length += len(event.text)
@@ -62,6 +70,14 @@ class Tally:
                 self.garbled += 1
             case _:
                 pass
+
+    def _fold(self, fold: Fold, event: ReplyEvent) -> None:
+        try:
+            fold.add(event)
+        except KeyError:  # more of a part that never began: it passes as it is, and is not worth keeping
+            self.fold = None
+        if self.text_length > MAX_FOLDED:
+            self.fold = None
 
 
 class Relay(Protocol):
@@ -83,8 +99,8 @@ class Relay(Protocol):
 class RawRelay:
     """`hide_usage`: we asked for a usage frame that the caller did not ask for."""
 
-    def __init__(self, reader: Reader, writer: Writer, *, hide_usage: bool) -> None:
-        self.tally = Tally()
+    def __init__(self, reader: Reader, writer: Writer, *, hide_usage: bool, fold: Fold | None = None) -> None:
+        self.tally = Tally(fold)
         self._reader = reader
         self._writer = writer
         self._hide_usage = hide_usage
@@ -123,8 +139,8 @@ class RawRelay:
 
 
 class CrossRelay:
-    def __init__(self, reader: Reader, writer: Writer) -> None:
-        self.tally = Tally()
+    def __init__(self, reader: Reader, writer: Writer, *, fold: Fold | None = None) -> None:
+        self.tally = Tally(fold)
         self._reader = reader
         self._writer = writer
 

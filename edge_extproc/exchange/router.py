@@ -17,6 +17,7 @@ from decimal import Decimal
 from typing import TypeVar
 
 from ..accounting.estimate import tokens_of, tokens_of_length
+from ..cache.base import Entry, Made, Turn
 from ..codecs.content_encoding import Inflater, inflate
 from ..dialects.base import Dialect, Route
 from ..errors import BadRequest, CallerError, EdgeError, NoSuchModel, PeerError, UpstreamError
@@ -25,7 +26,7 @@ from ..model.content import Text
 from ..model.fault import Fault
 from ..model.plan import Candidate, Plan
 from ..model.principal import Principal
-from ..model.reply import Failed, Finish, fold, unfold
+from ..model.reply import Failed, Finish, Fold, fold, unfold
 from ..model.reply import Reply as WholeReply
 from ..model.settlement import Outcome, Settlement
 from ..model.usage import Usage
@@ -72,6 +73,8 @@ class _Heard:
     call: Call | None = None
     plan: Plan | None = None
     adapted: Adapted | None = None
+    turn: Turn | None = None
+    """Our dealings with the cache; None where there is none."""
 
 
 @dataclass(slots=True)
@@ -91,6 +94,10 @@ class _Answer:
     inflater: Inflater | None = None
     unframer: Unframer | None = None
     reply: WholeReply | None = None
+    body: bytes | None = None
+    """All of a reply in the provider's own words, where it came whole and may be kept."""
+    cached: Entry | None = None
+    """The reply of another call, given again."""
     passed: bool = False
     """The body goes by without us, so that Envoy may close our stream before its end."""
     first_byte: float | None = None
@@ -184,6 +191,12 @@ class RouterExchange:
             raise NoSuchModel(
                 f"no model {call.model!r} for this key; GET /v1/models lists what there is", param="model"
             )
+        if gateway.cache is not None and call.operation == "chat":
+            heard.call = call
+            heard.turn = gateway.cache.turn(principal, call, candidates, heard.headers, voice.read_chat)
+            reply = await self._from_cache(heard.turn, call, voice) if heard.turn is not None else None
+            if reply is not None:
+                return reply
         plan, adapted = self._first_able(call, gateway.strategy.order(call, candidates))
         heard.call, heard.plan, heard.adapted = call, plan, adapted
         gateway.open.add(self.id, OpenExchange(call, plan))
@@ -210,6 +223,32 @@ class RouterExchange:
                 "edge": {"exchange": self.id, "tenant": principal.tenant, "key": principal.key_id},
             },
         )
+
+    async def _from_cache(self, turn: Turn, call: Call, voice: Dialect) -> Reply | None:
+        """A reply that was given before, if there is one that this caller may have."""
+        entry = await turn.find()
+        if entry is None:
+            return None
+        try:
+            body, content_type = self._again(entry, call, voice)
+        except (KeyError, UpstreamError):  # what another version of us has stored
+            turn.spoiled()
+            return None
+        answer = self._answer
+        age = max(0, int(self._gateway.clock.time() - entry.stored_at))
+        self._order.replied()
+        answer.cached, answer.status, answer.sent, answer.dropped = entry, 200, len(body), entry.dropped
+        told = (("content-type", content_type), ("age", str(age)), *self._notes())
+        return Reply(200, told, body, "edge_cache_hit")
+
+    def _again(self, entry: Entry, call: Call, voice: Dialect) -> tuple[bytes, str]:
+        """A stored reply as this caller wants it, whole or as a stream, in the caller's words; and its media type."""
+        if voice.name == entry.dialect and not call.stream:
+            return entry.body, "application/json"
+        reply = self._gateway.dialects[entry.dialect].read_reply(entry.body)
+        if not call.stream:
+            return voice.write_reply(reply), "application/json"
+        return _as_stream(reply, call, voice)
 
     def _first_able(self, call: Call, plan: Plan) -> tuple[Plan, Adapted]:
         """The plan without those whose format cannot carry this call, and the request of the first that can. Later
@@ -271,10 +310,13 @@ class RouterExchange:
             return self._buffered(self._take_events if streamed else self._take_reply)
         reader, writer = theirs.reader(content_type), voice.writer(call)
         stream_type = call.stream_type or voice.stream_type
+        kept = Fold(theirs.name) if self._heard.turn is not None and self._heard.turn.keeps else None
         # The same dialect may be framed in two ways; then its frames cannot pass as they are.
         same_dialect = theirs.name == voice.name and stream_type == theirs.stream_type
         self._answer.relay = (
-            RawRelay(reader, writer, hide_usage=not call.wants_usage) if same_dialect else CrossRelay(reader, writer)
+            RawRelay(reader, writer, hide_usage=not call.wants_usage, fold=kept)
+            if same_dialect
+            else CrossRelay(reader, writer, fold=kept)
         )
         self._take_body = self._take_stream
         as_it_came = same_dialect and unframer is None
@@ -314,6 +356,7 @@ class RouterExchange:
         theirs = self._their_dialect()
         body = self._plain(event.body)
         reply = self._answer.reply = theirs.read_reply(body)
+        self._answer.body = body
         if call.stream:
             return self._whole_stream(reply, call, voice)
         if theirs.name == voice.name:
@@ -333,9 +376,8 @@ class RouterExchange:
         return self._whole(voice.write_reply(reply), event.body)
 
     def _whole_stream(self, reply: WholeReply, call: Call, voice: Dialect) -> Command:
-        writer = voice.writer(call)
-        body = b"".join(writer.write(e) for e in unfold(reply))
-        return self._whole(body, None, call.stream_type or voice.stream_type)
+        body, content_type = _as_stream(reply, call, voice)
+        return self._whole(body, None, content_type)
 
     def _take_error(self, event: ResponseBody) -> Command:
         body = self._plain(event.body)
@@ -399,6 +441,10 @@ class RouterExchange:
         cost, unpriced = self._cost(usage)
         tally = answer.relay.tally if answer.relay is not None else None
         finish = tally.finish if tally is not None else _finish_of(answer.reply)
+        cached, turn = answer.cached, heard.turn
+        given = cached if cached is not None else answer.candidate
+        if turn is not None:
+            self._keep(turn, cost)
         fault = answer.fault or (tally.failed if tally is not None else None)
         gateway.settle(
             Settlement(
@@ -418,11 +464,11 @@ class RouterExchange:
                 operation=heard.route.operation if heard.route is not None else None,
                 stream=heard.call.stream if heard.call is not None else False,
                 model=gateway.models.label(heard.call.model) if heard.call is not None else None,
-                provider=answer.candidate.provider if answer.candidate is not None else None,
-                upstream_model=answer.candidate.model if answer.candidate is not None else None,
+                provider=given.provider if given is not None else None,
+                upstream_model=given.model if given is not None else None,
                 lane=heard.adapted.lane if heard.adapted is not None else None,
                 attempts=answer.attempts,
-                finish=finish.reason if finish is not None else None,
+                finish=finish.reason if finish is not None else cached.finish if cached is not None else None,
                 usage=usage,
                 estimated=estimated,
                 cost=cost,
@@ -433,8 +479,38 @@ class RouterExchange:
                 response_bytes=answer.sent,
                 request_id=first(heard.headers, "x-request-id"),
                 trace_id=_trace_id(first(heard.headers, "traceparent")),
+                cache=turn.state if turn is not None else None,
+                cache_tier=turn.tier if turn is not None else None,
+                saved=cached.usage if cached is not None else None,
+                saved_cost=cached.cost if cached is not None else None,
             )
         )
+
+    def _keep(self, turn: Turn, cost: Decimal | None) -> None:
+        """Gives the cache a reply that came whole and clean, and lets go those who wait for it. A bug of ours on the
+        way must not keep the exchange from being settled."""
+        try:
+            made = self._made(turn, cost)
+            if made is not None:
+                turn.keep(made)
+        except Exception as bug:  # noqa: BLE001  # whatever it is: the caller has his answer, and the bill comes next
+            self._gateway.report(bug)
+        finally:
+            turn.close()
+
+    def _made(self, turn: Turn, cost: Decimal | None) -> Made | None:
+        answer = self._answer
+        reply = answer.reply
+        if answer.candidate is None or answer.fault is not None or answer.bug or not turn.keeps:
+            return None
+        if answer.relay is not None:
+            tally = answer.relay.tally
+            whole = tally.ended and tally.failed is None and not tally.garbled
+            reply = tally.fold.reply() if whole and tally.fold is not None else None
+        if reply is None or not turn.takes(reply):
+            return None
+        body = answer.body if answer.body is not None else self._their_dialect().write_reply(reply)
+        return Made(reply, body, answer.candidate.provider, answer.candidate.model, cost, answer.dropped)
 
     def _outcome(self, why: Closing) -> Outcome:
         answer = self._answer
@@ -474,6 +550,8 @@ class RouterExchange:
 
     def _cost(self, usage: Usage | None) -> tuple[Decimal | None, bool]:
         candidate = self._answer.candidate
+        if self._answer.cached is not None:
+            return Decimal(0), False
         if usage is None or candidate is None:
             return None, False
         provider = self._gateway.providers[candidate.provider]
@@ -497,8 +575,9 @@ class RouterExchange:
 
     def _notes(self) -> Pairs:
         """What we tell the caller in headers."""
-        dropped = self._answer.dropped
-        return (("x-edge-dropped", _header_list(dropped)),) if dropped else ()
+        dropped, turn = self._answer.dropped, self._heard.turn
+        notes: Pairs = (("x-edge-dropped", _header_list(dropped)),) if dropped else ()
+        return (*notes, ("x-edge-cache", turn.state)) if turn is not None else notes
 
 
 # What an error keeps of the provider's headers where we answer in its place.
@@ -518,6 +597,12 @@ def _known(fact: T | None) -> T:
     if fact is None:
         raise LookupError("an exchange used what it had not learned yet")
     return fact
+
+
+def _as_stream(reply: WholeReply, call: Call, voice: Dialect) -> tuple[bytes, str]:
+    """All of a stream, and its media type."""
+    writer = voice.writer(call)
+    return b"".join(writer.write(event) for event in unfold(reply)), call.stream_type or voice.stream_type
 
 
 def _media_type(content_type: str) -> str:

@@ -12,3 +12,5 @@ class Principal:
     """The key's label: it may stand in logs and metrics; the key itself may not."""
     models: tuple[str, ...] = ("*",)
     """Names or globs of the models that this caller may ask for."""
+    team: str | None = None
+    """Within the tenant."""

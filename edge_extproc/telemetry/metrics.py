@@ -9,7 +9,7 @@ The names are Prometheus' own convention: base units, `_total` for counters. `me
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from http import HTTPStatus
@@ -32,6 +32,7 @@ from ..errors import EdgeError
 from ..model.fault import FaultKind
 from ..model.settlement import Settlement
 from ..model.usage import Usage
+from .cache_metrics import CacheCounts, CacheMetrics
 
 OTHER = "other"
 NONE = "none"
@@ -212,6 +213,7 @@ class Metrics:
             "edge_log_lines_dropped", "Access lines that were not written: the sink was too slow."
         )
         self._open = Gauge("edge_open_requests", "Requests in flight.", registry=registry)
+        self._cache = CacheMetrics(registry)
 
         Gauge("edge_workers", "Worker processes that are alive.", registry=registry).set(1)
         Gauge("edge_worker_start_time_seconds", "When the youngest worker started.", registry=registry).set(started_at)
@@ -266,10 +268,26 @@ class Metrics:
             self._garbled[provider].inc(s.garbled)
         if s.dropped:
             self._dropped[provider].inc(len(s.dropped))
+        if s.cache is not None:
+            self._cache.settle(s, model)
 
     def exposition(self) -> bytes:
         """In Prometheus' text format. Takes milliseconds: a thread is the place for it, where the loop is busy."""
         return generate_latest(self.registry)
+
+    # --- the cache of replies
+
+    def watch_cache(self, counts: Callable[[], CacheCounts]) -> None:
+        self._cache.watch(counts)
+
+    def cache_looked_up(self, tier: str, seconds: float, *, found: bool) -> None:
+        self._cache.looked_up(tier, seconds, found=found)
+
+    def cache_wrote(self, tier: str) -> None:
+        self._cache.wrote(tier)
+
+    def cache_failed(self, tier: str, why: str) -> None:
+        self._cache.failed(tier, why)
 
     # --- how
 

@@ -1,0 +1,1 @@
+"""Replies that were given before: who may have them again, where they lie, and for how long."""

@@ -1,0 +1,177 @@
+"""The ports of the cache, and its noun: an `Entry`, one whole clean reply.
+
+The exchange deals with `ResponseCache` and the `Turn` that it gives for one call. A cache is made of tiers: `Near`
+(this process) and `Far` (shared by many). A tier knows keys and bytes, and nothing of calls, rules or Envoy.
+
+A reply lies in the cache as its provider would have sent it whole: the body in the provider's own wire format. The
+same dialect gets these bytes again, any other one is translated to, as if the provider had answered just now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Literal, Protocol, TypeAlias
+
+from ..model.call import Call, Chat
+from ..model.plan import Candidate
+from ..model.principal import Principal
+from ..model.reply import Reply
+from ..model.usage import Usage
+from .key import Key
+
+Headers: TypeAlias = Sequence[tuple[str, str]]
+"""Names in lower case."""
+
+State: TypeAlias = Literal["hit", "miss", "bypass"]
+Tier: TypeAlias = Literal["memory", "flight", "redis"]
+"""Where a hit came from. flight: the reply to an equal call that was under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    dialect: str
+    """In whose format `body` is."""
+    body: bytes
+    provider: str
+    """Who gave it, by its name in config."""
+    model: str
+    """As that provider knows it."""
+    stored_at: float
+    """Unix time, seconds."""
+    finish: str | None = None
+    usage: Usage | None = None
+    cost: Decimal | None = None
+    """What it cost then, US dollars; None where it was unpriced."""
+    dropped: tuple[str, ...] = ()
+    """What the caller of then asked for and the provider could not be told."""
+    ttl: float | None = None
+    """How long it may live, seconds; None: as long as each tier keeps things."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A reply, as the exchange that got it knows it."""
+
+    reply: Reply
+    body: bytes
+    provider: str
+    model: str
+    cost: Decimal | None
+    dropped: tuple[str, ...]
+
+
+class Turn(Protocol):
+    """One call's dealings with the cache: `find` once, `keep` at most once, `close` at the end, whatever it was."""
+
+    @property
+    def state(self) -> State: ...
+
+    @property
+    def tier(self) -> Tier | None:
+        """Of a hit."""
+        ...
+
+    @property
+    def keeps(self) -> bool:
+        """Whether a good reply to this call would be kept."""
+        ...
+
+    async def find(self) -> Entry | None:
+        """A reply that may be given now. Never raises for want of a tier; waits a bounded time."""
+        ...
+
+    def spoiled(self) -> None:
+        """What `find` gave cannot be read: it is a miss after all."""
+        ...
+
+    def takes(self, reply: Reply) -> bool:
+        """Whether this very reply may be kept: whole, clean, and of a kind that the rules allow."""
+        ...
+
+    def keep(self, made: Made) -> None: ...
+
+    def close(self) -> None:
+        """Lets go those who wait for this call's reply."""
+        ...
+
+
+class ResponseCache(Protocol):
+    def turn(
+        self,
+        principal: Principal,
+        call: Call,
+        routed: Sequence[Candidate],
+        headers: Headers,
+        read_chat: Callable[[Call], Chat],
+    ) -> Turn | None:
+        """None where config has no cache for this tenant and model. `read_chat` is that of the caller's dialect.
+        Raises BadRequest where a header of the caller's that is for the cache cannot be read."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What to purge. Given together, all must fit; nothing given is everything."""
+
+    tenant: str | None = None
+    """All that lies under this tenant or one of its teams. What is shared by all tenants goes with `shared`."""
+    shared: bool = False
+    """What is shared by all tenants."""
+    model: str | None = None
+    """As callers name it."""
+    digest: bytes | None = None
+    """Of one key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    entries: int
+    bytes: int
+    evictions: int
+
+
+class Near(Protocol):
+    def get(self, key: Key, now: float) -> Entry | None: ...
+
+    def put(self, key: Key, entry: Entry, now: float, until: float | None = None) -> None:
+        """`until`: Unix time by which it must be gone, whatever else holds."""
+        ...
+
+    def purge(self, selection: Selection) -> int:
+        """How many went."""
+        ...
+
+    def counts(self) -> Counts: ...
+
+
+class Far(Protocol):
+    ttl: float
+    """Seconds, for entries that say nothing themselves."""
+
+    async def get(self, key: Key) -> Entry | None:
+        """None where there is none, or none that can be read, or none in time. Never raises."""
+        ...
+
+    def put(self, key: Key, entry: Entry) -> None:
+        """Some time later, or not at all: it never waits."""
+        ...
+
+    async def purge(self, selection: Selection) -> int:
+        """How many went. Raises Unavailable where it cannot be told."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Watcher(Protocol):
+    """Hears what happens in the tiers, for metrics."""
+
+    def cache_looked_up(self, tier: Tier, seconds: float, *, found: bool) -> None: ...
+
+    def cache_wrote(self, tier: Tier) -> None: ...
+
+    def cache_failed(self, tier: Tier, why: str) -> None:
+        """`why` is one of few words."""
+        ...

@@ -1,0 +1,191 @@
+"""The cache as the exchange sees it: rules, then memory, then equal calls under way, then what many share.
+
+Whatever becomes of the far tier, a call goes on after a bounded time. What it brings is kept near, and sent far.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..errors import BadRequest
+from ..model.call import Call, Chat
+from ..model.plan import Candidate
+from ..model.principal import Principal
+from ..model.reply import Reply
+from . import policy
+from .base import Entry, Far, Headers, Made, Near, Selection, State, Tier, Watcher
+from .key import Key, Owner, key_of, of_body, of_chat
+from .policy import RuleBook, Rules, Wishes
+from .single_flight import Flight, Flights
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    max_entry: int
+    """Bytes of a body; a larger one is not kept."""
+    wait: float
+    """Seconds that a call waits for an equal one; 0: it does not."""
+    wait_of_streams: float
+    """The same for a call that wants a stream: its caller expects the first word sooner."""
+
+
+class TieredCache:
+    def __init__(
+        self,
+        rules: RuleBook,
+        bounds: Bounds,
+        near: Near,
+        far: Far | None,
+        watcher: Watcher,
+        clock: Callable[[], float],
+        monotonic: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._rules = rules
+        self.bounds = bounds
+        self.near = near
+        self.far = far
+        self.flights = Flights()
+        self.watcher = watcher
+        self.clock = clock
+        self.monotonic = monotonic
+
+    def turn(
+        self,
+        principal: Principal,
+        call: Call,
+        routed: Sequence[Candidate],
+        headers: Headers,
+        read_chat: Callable[[Call], Chat],
+    ) -> CacheTurn | None:
+        rules = self._rules.of(principal.tenant, call.model)
+        if not rules.enabled:
+            return None
+        said = policy.wishes(headers, rules.max_ttl)
+        if said.no_store:
+            return _BYPASS
+        if rules.across_dialects:
+            try:
+                shape = of_chat(read_chat(call), headers, rules.ignore)
+            except BadRequest:  # a provider of the same dialect may take it all the same
+                return _BYPASS
+        else:
+            shape = of_body(call, headers, rules.ignore)
+        if shape is None or not policy.is_repeatable(shape.temperature, rules, said):
+            return _BYPASS
+        owner = Owner(rules.sharing, principal.tenant, principal.team or "")
+        return CacheTurn(self, key_of(owner, call.model, routed, shape), rules, said, stream=call.stream)
+
+    async def purge(self, selection: Selection) -> int:
+        """How many went, of both tiers. Raises Unavailable where the far tier cannot say."""
+        gone = self.near.purge(selection)
+        return gone + (await self.far.purge(selection) if self.far is not None else 0)
+
+    async def close(self) -> None:
+        if self.far is not None:
+            await self.far.close()
+
+
+class CacheTurn:
+    """One call's dealings with the cache; with `key` None, none."""
+
+    __slots__ = ("_cache", "_flight", "_kept", "_rules", "_said", "_stream", "key", "state", "tier")
+
+    def __init__(
+        self, cache: TieredCache | None, key: Key | None, rules: Rules | None, said: Wishes, *, stream: bool
+    ) -> None:
+        self._cache = cache
+        self._rules = rules
+        self._said = said
+        self._stream = stream
+        self._flight: Flight | None = None
+        self._kept: Entry | None = None
+        self.key = key
+        self.state: State = "bypass"
+        self.tier: Tier | None = None
+
+    @property
+    def keeps(self) -> bool:
+        return self.key is not None and self.state != "hit"
+
+    async def find(self) -> Entry | None:
+        cache, key = self._cache, self.key
+        if cache is None or key is None or self._said.no_cache:
+            return None
+        self.state = "miss"
+        began = cache.monotonic()
+        entry = self._young(cache.near.get(key, cache.clock()))
+        cache.watcher.cache_looked_up("memory", cache.monotonic() - began, found=entry is not None)
+        if entry is not None:
+            return self._hit(entry, "memory")
+        patience = cache.bounds.wait_of_streams if self._stream else cache.bounds.wait
+        before = cache.flights.under_way(key)
+        if before is None:
+            self._flight = cache.flights.open(key)
+        elif patience > 0:
+            began = cache.monotonic()
+            entry = self._young(await before.wait(patience))
+            cache.watcher.cache_looked_up("flight", cache.monotonic() - began, found=entry is not None)
+            return self._hit(entry, "flight") if entry is not None else None
+        return await self._find_far(cache, cache.far, key) if cache.far is not None else None
+
+    async def _find_far(self, cache: TieredCache, far: Far, key: Key) -> Entry | None:
+        began = cache.monotonic()
+        entry = await far.get(key)
+        cache.watcher.cache_looked_up("redis", cache.monotonic() - began, found=entry is not None)
+        if entry is None:
+            return None
+        cache.near.put(key, entry, cache.clock(), entry.stored_at + (far.ttl if entry.ttl is None else entry.ttl))
+        if self._young(entry) is None:
+            return None
+        self._kept = entry
+        self.close()
+        return self._hit(entry, "redis")
+
+    def spoiled(self) -> None:
+        self.state, self.tier = "miss", None
+
+    def takes(self, reply: Reply) -> bool:
+        return self.keeps and self._rules is not None and policy.is_clean(reply, self._rules)
+
+    def keep(self, made: Made) -> None:
+        cache, key = self._cache, self.key
+        if cache is None or key is None or self._rules is None or len(made.body) > cache.bounds.max_entry:
+            return
+        finish = made.reply.choices[0].finish
+        now = cache.clock()
+        entry = self._kept = Entry(
+            made.reply.dialect,
+            made.body,
+            made.provider,
+            made.model,
+            now,
+            finish.reason if finish is not None else None,
+            made.reply.usage,
+            made.cost,
+            made.dropped,
+            self._said.ttl if self._said.ttl is not None else self._rules.ttl,
+        )
+        cache.near.put(key, entry, now)
+        cache.watcher.cache_wrote("memory")
+        if cache.far is not None:
+            cache.far.put(key, entry)
+
+    def close(self) -> None:
+        if self._flight is not None:
+            self._flight.end(self._kept)
+
+    def _young(self, entry: Entry | None) -> Entry | None:
+        """The entry, if it is as young as the caller wants it."""
+        cache, oldest = self._cache, self._said.max_age
+        if entry is None or cache is None or oldest is None:
+            return entry
+        return entry if cache.clock() - entry.stored_at <= oldest else None
+
+    def _hit(self, entry: Entry, tier: Tier) -> Entry:
+        self.state, self.tier = "hit", tier
+        return entry
+
+
+_BYPASS = CacheTurn(None, None, None, policy.NO_WISHES, stream=False)

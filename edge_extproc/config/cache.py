@@ -1,0 +1,114 @@
+"""What a configuration may say of the cache of replies. Without the section there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
+
+from .part import Part, Text, frozen, one_of, thawed
+from .quantities import Boolean, Count, Duration, PositiveDuration, Size
+from .wrong import wrong
+
+
+def _temperature(value: object) -> float:
+    try:
+        found = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else -1.0
+    except ValueError:
+        found = -1.0
+    if not 0 <= found <= 2:
+        raise wrong("this is no temperature", "write a number from 0 to 2")
+    return found
+
+
+Temperature = Annotated[float, BeforeValidator(_temperature)]
+Sharing = Annotated[Literal["team", "tenant", "global"], one_of("tenant", "team", "global")]
+
+
+class CacheRules(Part):
+    """What may differ by model or tenant; what is not given is as the level above says."""
+
+    enabled: Boolean | None = None
+    """false wins over any other level's true."""
+    share: Sharing | None = None
+    across_dialects: Boolean | None = None
+    max_temperature: Temperature | None = None
+    tool_calls: Boolean | None = None
+    ttl: PositiveDuration | None = None
+    ignore: tuple[Text, ...] | None = None
+
+    def given(self) -> dict[str, object]:
+        """In the words of the cache's own rules, without what is not given here."""
+        said: dict[str, object] = {
+            "enabled": self.enabled,
+            "sharing": self.share,
+            "across_dialects": self.across_dialects,
+            "max_temperature": self.max_temperature,
+            "tool_calls": self.tool_calls,
+            "ttl": self.ttl.total_seconds() if self.ttl is not None else None,
+            "ignore": frozenset(self.ignore) if self.ignore is not None else None,
+        }
+        return {name: value for name, value in said.items() if value is not None}
+
+
+class CacheMemory(Part):
+    """In each worker."""
+
+    entries: Count = 1000
+    size: Size = Field(default="64MiB", validate_default=True)
+    ttl: PositiveDuration = timedelta(minutes=5)
+
+
+class SingleFlight(Part):
+    """How long a call waits for the reply to an equal one that is under way; 0s: it does not wait."""
+
+    wait: Duration = timedelta(seconds=20)
+    wait_of_streams: Duration = timedelta(seconds=1)
+    """Of a call that wants a stream: going alone, its caller would soon read the first word."""
+
+
+class Cache(Part):
+    """Replies that were given before are given again."""
+
+    enabled: Boolean = True
+    share: Sharing = "tenant"
+    """Who may have a reply again: the caller's team, its tenant, or all tenants."""
+    across_dialects: Boolean = False
+    """Let the same chat hit whatever API it is asked through. Costs reading every call whole."""
+    max_temperature: Temperature = 0.0
+    """A call with a higher one, or with none, is asked anew each time; 2 caches every call."""
+    tool_calls: Boolean = False
+    """Keep replies that call tools."""
+    ttl: PositiveDuration | None = None
+    """How long a reply may be given; where not given, as long as memory and Redis keep things."""
+    ignore: tuple[Text, ...] = ()
+    """Fields of a request's top level that do not matter, such as user."""
+    max_ttl: PositiveDuration = timedelta(hours=24)
+    """The longest time that a caller may ask for."""
+    max_entry: Size = Field(default="1MiB", validate_default=True)
+    """A longer reply is not kept."""
+    memory: CacheMemory = CacheMemory()
+    single_flight: SingleFlight = SingleFlight()
+    models: Annotated[Mapping[Text, CacheRules], AfterValidator(frozen), PlainSerializer(thawed)] = Field(
+        default_factory=dict, validate_default=True
+    )
+    """By name or glob; an exact name wins, then the longest glob."""
+    tenants: Annotated[Mapping[Text, CacheRules], AfterValidator(frozen), PlainSerializer(thawed)] = Field(
+        default_factory=dict, validate_default=True
+    )
+    """They win over models."""
+
+    def common(self) -> dict[str, object]:
+        """In the words of the cache's own rules."""
+        return {
+            "enabled": self.enabled,
+            "sharing": self.share,
+            "across_dialects": self.across_dialects,
+            "max_temperature": self.max_temperature,
+            "tool_calls": self.tool_calls,
+            "ttl": self.ttl.total_seconds() if self.ttl is not None else None,
+            "ignore": frozenset(self.ignore),
+            "max_ttl": self.max_ttl.total_seconds(),
+        }
