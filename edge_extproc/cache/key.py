@@ -180,8 +180,11 @@ def of_chat(chat: Chat, headers: Headers, ignore: frozenset[str] = frozenset()) 
         if field in _HOW_OF_CHAT or field in ignore or (not value and value not in (0, False)):
             continue
         if field == "extras":
-            value = {k: v for k, v in value.items() if k not in ignore}
-            bound += value and [chat.dialect]
+            # A null is as good as no field; it may also be a dialect's note to itself.
+            value = {k: v for k, v in value.items() if k not in ignore and v is not None}
+            if not value:
+                continue
+            bound.append("extras")
         fields[field] = _canonical(value, bound)
     # Anthropic's own clients always name a version: what of it changes a reply, the nouns do not hold.
     shaping = [pair for pair in _shaping(headers) if pair[0] != "anthropic-version"]

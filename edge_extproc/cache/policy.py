@@ -67,7 +67,8 @@ class RuleBook:
         of_model: Changes = next((c for name, c in self._models if name == model or fnmatchcase(model, name)), {})
         of_tenant = self._tenants.get(tenant, {})
         rules = replace(self._common, **{**of_model, **of_tenant})  # type: ignore[arg-type]  # config has checked them
-        return replace(rules, enabled=all(c.get("enabled", self._common.enabled) for c in (of_model, of_tenant)))
+        said = [changes["enabled"] for changes in (of_model, of_tenant) if "enabled" in changes]
+        return replace(rules, enabled=all(said)) if said else rules
 
 
 _MOST_KNOWN = 4096

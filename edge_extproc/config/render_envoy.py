@@ -10,8 +10,9 @@ writes the request anew for the provider that is tried.
 
 from __future__ import annotations
 
+import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -74,6 +75,8 @@ CONTENT_LENGTH = "content_length"
 ATTEMPT_COUNT = "x-envoy-attempt-count"
 # Only Envoy and we write these; what a caller sends under such a name could steer retries, timeouts or us.
 INTERNAL_PREFIXES = ("x-edge-", "x-envoy-")
+# What callers may say to us by such a name; nothing of it decides where a call goes or who is calling.
+CALLERS_HEADERS = ("x-edge-cache-ttl",)
 # Not for a provider: where the caller is, and how Envoy counts.
 NOT_UPSTREAM_PREFIXES = (*INTERNAL_PREFIXES, "x-forwarded-")
 
@@ -283,16 +286,33 @@ def _strip_internal_headers() -> Json:
     """Before anything reads them. Route-level removal would come after the retry headers were believed."""
     return extension(
         "envoy.http.early_header_mutation.header_mutation",
-        early_mutation.HeaderMutation(mutations=[_remove_prefix(prefix) for prefix in INTERNAL_PREFIXES]),
+        early_mutation.HeaderMutation(
+            mutations=[_remove(_all_but(prefix, CALLERS_HEADERS)) for prefix in INTERNAL_PREFIXES]
+        ),
     )
 
 
-def _remove_prefix(prefix: str) -> mutation_v3.HeaderMutation:
-    return mutation_v3.HeaderMutation(
-        remove_on_match=mutation_v3.HeaderMutationRemoveOnMatch(
-            key_matcher=matcher.StringMatcher(prefix=prefix, ignore_case=True)
-        )
-    )
+def _all_but(prefix: str, names: Iterable[str]) -> matcher.StringMatcher:
+    """What begins with `prefix` and is none of `names`. Envoy's regular expressions cannot look ahead, so the names
+    are spelled out as what each next character is not."""
+    rest = frozenset(name.removeprefix(prefix) for name in names if name.startswith(prefix))
+    if not rest:
+        return matcher.StringMatcher(prefix=prefix, ignore_case=True)
+    return matcher.StringMatcher(safe_regex=matcher.RegexMatcher(regex="(?i)" + prefix + _none_of(rest)))
+
+
+def _none_of(words: frozenset[str]) -> str:
+    """A regular expression of all texts but these."""
+    firsts = sorted({word[0] for word in words if word})
+    if not firsts:
+        return ".+" if "" in words else ".*"
+    others = [re.escape(c) + _none_of(frozenset(w[1:] for w in words if w.startswith(c))) for c in firsts]
+    classed = "".join(re.escape(c) for c in firsts)
+    return f"(?:[^{classed}].*|{'|'.join(others)})" + ("" if "" in words else "?")
+
+
+def _remove(names: matcher.StringMatcher) -> mutation_v3.HeaderMutation:
+    return mutation_v3.HeaderMutation(remove_on_match=mutation_v3.HeaderMutationRemoveOnMatch(key_matcher=names))
 
 
 # --- Envoy's own replies
@@ -565,7 +585,7 @@ def _last_headers() -> Json:
         "envoy.filters.http.header_mutation",
         header_mutation.HeaderMutation(
             mutations=header_mutation.Mutations(
-                request_mutations=[restore, *(_remove_prefix(prefix) for prefix in NOT_UPSTREAM_PREFIXES)]
+                request_mutations=[restore, *(_remove(_all_but(prefix, ())) for prefix in NOT_UPSTREAM_PREFIXES)]
             )
         ),
     )

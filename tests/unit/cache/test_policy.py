@@ -1,0 +1,124 @@
+"""What may be cached, for how long, and what callers may say of it."""
+
+import pytest
+
+from edge_extproc.cache.policy import RuleBook, Rules, Wishes, is_clean, is_repeatable, wishes
+from edge_extproc.errors import BadRequest
+from edge_extproc.model.content import Opaque, Refusal, Text, Thinking, ToolCall
+from edge_extproc.model.reply import Choice, Finish, Reply
+
+RULES = Rules()
+
+
+def reply(*choices):
+    return Reply("openai_chat", "id", "m", choices)
+
+
+def choice(reason="stop", *parts):
+    return Choice(parts or (Text("Hi"),), Finish(reason) if reason else None)
+
+
+@pytest.mark.parametrize("reason", ["stop", "stop_sequence"])
+def test_a_whole_reply_is_clean(reason):
+    assert is_clean(reply(choice(reason), choice("stop", Thinking("hm"), Text("Hi"))), RULES)
+
+
+@pytest.mark.parametrize(
+    "reason", ["length", "context_window", "content_filter", "refusal", "pause", "malformed", "other", None]
+)
+def test_a_reply_that_was_cut_or_filtered_is_not(reason):
+    assert not is_clean(reply(choice(reason)), RULES)
+    assert not is_clean(reply(choice("stop"), choice(reason)), RULES)
+
+
+def test_nothing_and_a_refusal_are_not():
+    assert not is_clean(reply(), RULES)
+    assert not is_clean(reply(Choice((), Finish("stop"))), RULES)
+    assert not is_clean(reply(choice("stop", Refusal("No."))), RULES)
+
+
+@pytest.mark.parametrize("part", [ToolCall("1", "f", "{}"), Opaque("anthropic_messages", "web_search_tool_result", {})])
+def test_the_work_of_tools_is_kept_only_if_config_says_so(part):
+    for reason in ("stop", "tool_calls"):
+        assert not is_clean(reply(choice(reason, part)), RULES)
+        assert is_clean(reply(choice(reason, part)), Rules(tool_calls=True))
+
+
+def test_calls_that_a_provider_may_answer_in_many_ways_are_asked_anew():
+    assert is_repeatable(0, RULES, Wishes())
+    assert not is_repeatable(0.1, RULES, Wishes())
+    assert not is_repeatable(None, RULES, Wishes())
+    assert is_repeatable(0.7, Rules(max_temperature=0.7), Wishes())
+    assert not is_repeatable(None, Rules(max_temperature=0.7), Wishes())
+    assert is_repeatable(None, Rules(max_temperature=2), Wishes())
+    assert is_repeatable(None, RULES, Wishes(ttl=60))
+
+
+@pytest.mark.parametrize(
+    ("headers", "said"),
+    [
+        ((), Wishes()),
+        ((("cache-control", "no-cache"),), Wishes(no_cache=True)),
+        ((("cache-control", "No-Store"),), Wishes(no_store=True)),
+        ((("cache-control", 'private, max-age="60", foo=bar'),), Wishes(max_age=60)),
+        ((("cache-control", "max-age=0,"), ("cache-control", "no-cache")), Wishes(no_cache=True, max_age=0)),
+        ((("x-edge-cache-ttl", "60"), ("user-agent", "no-store")), Wishes(ttl=60)),
+        ((("x-edge-cache-ttl", "60"), ("cache-control", "no-cache")), Wishes(no_cache=True, ttl=60)),
+        ((("cache-control", ",,; what"),), Wishes()),
+    ],
+)
+def test_callers_say_what_they_want_in_headers(headers, said):
+    assert said == wishes(headers, 3600)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        ("x-edge-cache-ttl", "0"),
+        ("x-edge-cache-ttl", "-1"),
+        ("x-edge-cache-ttl", "5m"),
+        ("x-edge-cache-ttl", "3601"),
+        ("x-edge-cache-ttl", "٣"),
+        ("cache-control", "max-age"),
+        ("cache-control", "max-age=soon"),
+    ],
+)
+def test_what_cannot_be_read_is_told(header):
+    with pytest.raises(BadRequest, match="whole seconds"):
+        wishes((header,), 3600)
+
+
+def test_rules_of_a_tenant_win_over_those_of_a_model_and_those_over_the_common_ones():
+    book = RuleBook(
+        Rules(max_temperature=0.5),
+        {"gpt-*": {"ttl": 10.0, "tool_calls": True}, "gpt-4*": {"ttl": 20.0}, "gpt-4o": {"ttl": 30.0}},
+        {"acme": {"ttl": 40.0}},
+    )
+
+    assert (10.0, True, 0.5) == (
+        book.of("umbrella", "gpt-3").ttl,
+        book.of("umbrella", "gpt-3").tool_calls,
+        book.of("umbrella", "gpt-3").max_temperature,
+    )
+    assert 20.0 == book.of("umbrella", "gpt-4").ttl
+    assert 30.0 == book.of("umbrella", "gpt-4o").ttl
+    assert (40.0, True) == (book.of("acme", "gpt-3").ttl, book.of("acme", "gpt-3").tool_calls)
+    assert book.of("umbrella", "other").ttl is None
+
+
+def test_off_wins_and_on_can_be_for_one():
+    off_for_one = RuleBook(Rules(), {"a": {"enabled": False}}, {"acme": {"enabled": True}})
+    on_for_one = RuleBook(Rules(enabled=False), {"a": {"enabled": True}}, {})
+
+    assert not off_for_one.of("acme", "a").enabled
+    assert off_for_one.of("acme", "b").enabled
+    assert on_for_one.of("acme", "a").enabled
+    assert not on_for_one.of("acme", "b").enabled
+
+
+def test_names_that_callers_make_up_do_not_fill_memory():
+    book = RuleBook(Rules(), {}, {})
+    for n in range(10_000):
+        book.of("acme", f"model-{n}")
+
+    assert len(book._known) <= 4096
