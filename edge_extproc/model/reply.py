@@ -283,11 +283,16 @@ class Fold:
 
 
 def merged(old: Extras, new: Extras) -> Extras:
-    """`old` with `new` on top; a list extends the list that was there."""
+    """`old` with `new` on top; a list extends the list that was there, and so do the lists within logprobs."""
     result = dict(old)
     for key, value in new.items():
         before = result.get(key)
-        result[key] = [*before, *value] if isinstance(before, list) and isinstance(value, list) else value
+        if isinstance(before, list) and isinstance(value, list):
+            result[key] = [*before, *value]
+        elif key == "logprobs" and isinstance(before, dict) and isinstance(value, dict):
+            result[key] = merged(before, value)
+        else:
+            result[key] = value
     return result
 
 

@@ -166,6 +166,20 @@ def test_age_is_told_and_grows(stage):
     assert ("age", "7") in ask(stage)[0][1].headers
 
 
+def test_the_log_probabilities_of_a_stream_are_kept_whole(stage):
+    def token(word):
+        told = {"content": [{"token": word, "logprob": -0.5, "bytes": None, "top_logprobs": []}], "refusal": None}
+        choice = {"index": 0, "delta": {"content": word}, "logprobs": told, "finish_reason": None}
+        value = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
+        return b"data: " + json.dumps(value).encode() + b"\n\n"
+
+    ask(stage, asked(stream=True, logprobs=True), reply=(token("H"), token("i"), *OPENAI_STREAM[2:]))
+    told = json.loads(ask(stage, asked(logprobs=True))[0][1].body)["choices"][0]
+
+    assert "Hi" == told["message"]["content"]
+    assert ["H", "i"] == [each["token"] for each in told["logprobs"]["content"]]
+
+
 @pytest.mark.parametrize("asks_usage", [True, False])
 def test_a_whole_reply_serves_a_stream(stage, asks_usage):
     ask(stage)
