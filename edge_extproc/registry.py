@@ -15,10 +15,11 @@ NOT_PLUGINS = frozenset({"base"})
 
 
 def names(room: str) -> tuple[str, ...]:
-    """The plugins that a room of this package has, by file name, sorted."""
+    """The plugins that a room of this package has, by file name, sorted. Its other files are named in its PARTS."""
     package = importlib.import_module(f"{__package__}.{room}")
+    others = NOT_PLUGINS | getattr(package, "PARTS", frozenset())
     found = pkgutil.iter_modules(package.__path__)
-    return tuple(sorted(m.name for m in found if m.name not in NOT_PLUGINS and not m.ispkg))
+    return tuple(sorted(m.name for m in found if m.name not in others and not m.ispkg))
 
 
 def load(room: str, name: str) -> Any:

@@ -163,7 +163,8 @@ def _validate(read: Document, around: Surroundings) -> tuple[Config | None, list
     except ValidationError as exc:
         # Neither the value nor the exception of a validator leaves pydantic: both may hold a secret.
         return None, [_mistake(read, error) for error in exc.errors(include_url=False, include_input=False)]
-    found = [Mistake(read.place(finding.path), finding.path, finding.text) for finding in mistakes(config)]
+    paths = [(_as_written(read, finding.path), finding.text) for finding in mistakes(config)]
+    found = [Mistake(read.place(path), path, text) for path, text in paths]
     return (None if found else config), found
 
 
@@ -187,10 +188,11 @@ _WORDS = {
 
 
 def _mistake(read: Document, error: ErrorDetails) -> Mistake:
-    path = tuple(part for part in error["loc"] if part != "[key]")
+    declared = tuple(part for part in error["loc"] if part != "[key]")
+    path = _as_written(read, declared)
     kind = error["type"]
     if kind == "extra_forbidden":
-        return Mistake(read.place(path, key=True), path, f"there is no such key; {_instead(path)}")
+        return Mistake(read.place(path, key=True), path, f"there is no such key; {_instead(declared)}")
     context = error.get("ctx", {})
     if kind == wrong.TYPE and context["key"] is not None and (*path, context["key"]) in read.places:
         path = (*path, context["key"])
@@ -199,6 +201,15 @@ def _mistake(read: Document, error: ErrorDetails) -> Mistake:
     written = read.written.get(path)
     shown = f"{written!r}: " if written is not None and context.get("show", True) and not _is_secret(path) else ""
     return Mistake(place, path, shown + text)
+
+
+def _as_written(read: Document, path: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """A model may be the list of its candidates, without the key that the schema has for it."""
+    if len(path) > 2 and path[0] == "models" and path[2] == "candidates":
+        models = read.values.get("models") if isinstance(read.values, dict) else None
+        if isinstance(models, dict) and isinstance(models.get(path[1]), list):
+            return (*path[:2], *path[3:])
+    return path
 
 
 def _instead(path: tuple[str | int, ...]) -> str:

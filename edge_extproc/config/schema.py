@@ -46,6 +46,7 @@ from .quantities import (
     write_duration,
     write_size,
 )
+from .routing import Candidate, ModelOrCandidates, Routing
 from .secrets import Secret
 from .surroundings import surroundings
 from .wrong import wrong
@@ -487,22 +488,7 @@ class Provider(Part):
         return Endpoint(url.hostname or "", url.port or (443 if tls else 80), tls)
 
 
-class Candidate(Part):
-    provider: Text
-    model: Text | None = None
-    """The name that the caller asked for where not given."""
-    api: Text | None = None
-    """Which of the provider's wire formats, where not the one that the provider's own `api` says."""
-
-
-def _candidates(value: object) -> object:
-    if isinstance(value, list) and not value:
-        raise wrong("there are no candidates", "name one: [{provider: openai}]")
-    return value
-
-
 ProviderName = Annotated[Text, AfterValidator(_provider_name)]
-Candidates = Annotated[tuple[Candidate, ...], BeforeValidator(_candidates)]
 
 
 class Config(Part):
@@ -520,15 +506,16 @@ class Config(Part):
     cache: Cache | None = None
     callers: tuple[Caller, ...]
     providers: Annotated[Mapping[ProviderName, Provider], AfterValidator(frozen), PlainSerializer(thawed)]
-    models: Annotated[Mapping[Text, Candidates], AfterValidator(frozen), PlainSerializer(thawed)]
+    routing: Routing = Routing()
+    models: Annotated[Mapping[Text, ModelOrCandidates], AfterValidator(frozen), PlainSerializer(thawed)]
     """Names, or globs with * and ?, to candidates in order. An exact name wins, then the longest glob."""
 
     def rows(self) -> dict[str, tuple[PlanCandidate, ...]]:
         """`models` in the words of a plan: an empty model is the one that was asked for."""
-        return {
-            name: tuple(PlanCandidate(c.provider, c.model or "", self._dialect(c)) for c in found)
-            for name, found in self.models.items()
-        }
+        return {name: self.plan_candidates(model.candidates) for name, model in self.models.items()}
+
+    def plan_candidates(self, found: Iterable[Candidate]) -> tuple[PlanCandidate, ...]:
+        return tuple(PlanCandidate(c.provider, c.model or "", self._dialect(c), c.weight) for c in found)
 
     def _dialect(self, candidate: Candidate) -> str:
         """What `api` stands for, "" where nothing was said."""
@@ -616,20 +603,18 @@ def _twice(found: Iterable[tuple[tuple[str | int, ...], str]]) -> Iterator[Findi
 
 
 def _models(config: Config) -> Iterator[Finding]:
-    have = ", ".join(sorted(config.providers)) or "none"
-    for name, candidates in config.models.items():
-        for n, candidate in enumerate(candidates):
-            if candidate.provider not in config.providers:
+    for name, model in config.models.items():
+        yield from _unknown_names(config, ("models", name), model.candidates)
+        for n, rule in enumerate(model.rules):
+            yield from _unknown_names(config, ("models", name, "rules", n), rule.candidates or ())
+        for key, other in (
+            ("context_length", model.fallbacks.context_length),
+            ("content_filter", model.fallbacks.content_filter),
+        ):
+            if other is not None and (other not in config.models or other == name):
+                have = ", ".join(sorted(set(config.models) - {name})) or "no other"
                 yield Finding(
-                    ("models", name, n, "provider"), f"there is no provider {candidate.provider!r}; have {have}"
-                )
-                continue
-            kind = config.providers[candidate.provider].kind
-            apis = registry.load("providers", kind).apis
-            if candidate.api is not None and candidate.api not in apis:
-                yield Finding(
-                    ("models", name, n, "api"),
-                    f"kind {kind} has no api {candidate.api!r}; have {', '.join(apis)}",
+                    ("models", name, "fallbacks", key), f"there is no other model {other!r} here; have {have}"
                 )
 
 
@@ -645,6 +630,21 @@ def _cache(config: Config) -> Iterator[Finding]:
         if not any(model == row or fnmatchcase(model, row) or fnmatchcase(row, model) for row in config.models):
             have = ", ".join(sorted(config.models)) or "none"
             yield Finding(("cache", "models", model), f"no model is called {model!r}; have {have}")
+
+
+def _unknown_names(
+    config: Config, path: tuple[str | int, ...], candidates: Iterable[Candidate]
+) -> Iterator[Finding]:
+    have = ", ".join(sorted(config.providers)) or "none"
+    for n, candidate in enumerate(candidates):
+        here = (*path, "candidates", n)
+        if candidate.provider not in config.providers:
+            yield Finding((*here, "provider"), f"there is no provider {candidate.provider!r}; have {have}")
+            continue
+        kind = config.providers[candidate.provider].kind
+        apis = registry.load("providers", kind).apis
+        if candidate.api is not None and candidate.api not in apis:
+            yield Finding((*here, "api"), f"kind {kind} has no api {candidate.api!r}; have {', '.join(apis)}")
 
 
 class _JsonSchema(GenerateJsonSchema):

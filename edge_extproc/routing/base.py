@@ -1,22 +1,86 @@
-"""The ports of routing: models by name, and the strategy that orders their candidates.
+"""The ports of routing: models by name, the strategy that orders their candidates, the planner that asks it.
 
-A strategy file exports PLUGIN; it knows the call and the candidates, not who called nor how they will be reached.
+A strategy knows the call, who asks and the candidates, not how they will be reached. A file of this room that is a
+strategy exports PLUGIN, a `Kind`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
 from fnmatch import fnmatchcase
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from ..model.call import Call
-from ..model.plan import Candidate, Plan
+from ..model.plan import Candidate, Plan, Tried
+from ..model.usage import Usage
+
+Headers: TypeAlias = Sequence[tuple[str, str]]
+"""Names in lower case."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """One call, and what may bear on who serves it."""
+
+    call: Call
+    tenant: str
+    key_id: str = ""
+    headers: Headers = ()
+
+    @property
+    def prompt_estimate(self) -> int:
+        """Tokens, roughly: bytes of the body by four."""
+        return -(-len(self.call.raw) // 4)
+
+    def header(self, name: str) -> str | None:
+        return next((value for key, value in self.headers if key == name), None)
 
 
 class Strategy(Protocol):
-    def order(self, call: Call, candidates: Sequence[Candidate]) -> Plan:
+    def order(self, wish: Wish, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
         """All of `candidates`, which is not empty, best first."""
+        ...
+
+    def learn(self, tried: Tried) -> None:
+        """How a try ended, of a candidate that may be one of ours."""
+        ...
+
+
+Price: TypeAlias = Callable[[Candidate, Usage], Decimal | None]
+"""US dollars, or None where a part of the usage has no known price."""
+
+
+@dataclass(frozen=True, slots=True)
+class StrategySettings:
+    """What a strategy may use of the world around it."""
+
+    price: Price
+    chance: Callable[[], float]
+    """From 0 to below 1, new each time."""
+    exploration: float = 0.05
+    """Of how many calls a strategy that learns sends one to another candidate than the best, to learn of it."""
+
+
+class Kind(Protocol):
+    """What a file of this room exports as PLUGIN. Each model has a strategy of its own."""
+
+    def build(self, settings: StrategySettings) -> Strategy: ...
+
+
+class Planner(Protocol):
+    def plan(self, wish: Wish, candidates: Sequence[Candidate]) -> Plan:
+        """Raises BadRequest where the caller asks for a strategy that there is not, and Unavailable where no candidate
+        may be asked now. `candidates` is not empty."""
+        ...
+
+    def able(self, plan: Plan, candidates: tuple[Candidate, ...]) -> Plan:
+        """The plan, of these of its candidates alone."""
+        ...
+
+    def learn(self, model: str | None, plan: Plan, tried: Sequence[Tried]) -> None:
+        """How each try of a plan ended; `model` is a row's name. Once for each plan."""
         ...
 
 

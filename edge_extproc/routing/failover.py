@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..model.call import Call
-from ..model.plan import Candidate, Plan
+from ..model.plan import Candidate, Tried
+from .base import Strategy, StrategySettings, Wish
 
 
 class FailoverChain:
-    def order(self, call: Call, candidates: Sequence[Candidate]) -> Plan:
-        del call  # the order does not depend on what is asked
-        return Plan(tuple(candidates))
+    def order(self, wish: Wish, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+        del wish  # the order does not depend on what is asked
+        return candidates
+
+    def learn(self, tried: Tried) -> None:
+        """Nothing: config has said it all."""
 
 
-PLUGIN = FailoverChain()
+class _Kind:
+    def build(self, settings: StrategySettings) -> Strategy:
+        del settings
+        return FailoverChain()
+
+
+PLUGIN = _Kind()

@@ -676,7 +676,7 @@ def test_without_any_provider_the_rehearsal_answers_for_all_models(state: Path) 
         "gpt-*": "rehearsal-openai",
         "claude-*": "rehearsal-anthropic",
         "*": "rehearsal-openai",
-    } == {name: found[0].provider for name, found in config.models.items()}
+    } == {name: found.candidates[0].provider for name, found in config.models.items()}
     (caller,) = config.callers
     assert ("dev", "dev", KEY) == (caller.tenant, caller.keys[0].id, caller.keys[0].key and caller.keys[0].key.reveal())
 
@@ -686,7 +686,7 @@ def test_the_providers_whose_keys_are_at_hand_are_used(state: Path) -> None:
         environ = dict.fromkeys(names, "sk-x")
         assert not needs_rehearsal(environ)
         config = default(environ, state, rehearsal_port=1)
-        return {name: found[0].provider for name, found in config.models.items()}
+        return {name: found.candidates[0].provider for name, found in config.models.items()}
 
     openai = dict.fromkeys(("gpt-*", "o1*", "o3*", "o4*", "chatgpt-*"), "openai")
     assert openai == models("OPENAI_API_KEY")

@@ -1,0 +1,70 @@
+"""Prompt-cache affinity: calls that begin alike go to the same candidate, whose prompt cache is warm for them.
+
+A modifier of every strategy: it moves one candidate to the front and leaves the rest in the strategy's order. Which one
+is decided by rendezvous hashing of the tenant and either a session that the caller names in a header or the beginning
+of the prompt. So all workers agree without talking, and when a candidate goes only its own calls move.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import msgspec
+
+from ..model.plan import Candidate
+from .base import Wish
+
+
+class _Beginning(msgspec.Struct):
+    """What stands before everything else in a prompt, in any of the formats; the rest is not decoded."""
+
+    tools: msgspec.Raw = msgspec.Raw(b"")
+    system: msgspec.Raw = msgspec.Raw(b"")
+    instructions: msgspec.Raw = msgspec.Raw(b"")
+    systemInstruction: msgspec.Raw = msgspec.Raw(b"")  # noqa: N815 - Google's spelling
+    messages: list[msgspec.Raw] | None = None
+    contents: list[msgspec.Raw] | None = None
+    input: msgspec.Raw = msgspec.Raw(b"")
+    previous_response_id: msgspec.Raw = msgspec.Raw(b"")
+
+
+_decoder = msgspec.json.Decoder(_Beginning)
+# Of a Responses input, which is a text or a list: enough to tell conversations apart, and there from the first turn on.
+_INPUT_BYTES = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Affinity:
+    session_header: str | None = None
+    """Where the caller may name its session; without it (or without a value there) the prompt's beginning counts."""
+
+    def prefer(self, wish: Wish, ordered: Sequence[Candidate]) -> Sequence[Candidate]:
+        """`ordered` with the candidate of this session or prompt in front."""
+        if len(ordered) < 2:
+            return ordered
+        session = wish.header(self.session_header) if self.session_header is not None else None
+        named = b"s" + session.encode(errors="surrogateescape") if session else b"p" + beginning(wish.call.raw)
+        seed = blake2b(named, digest_size=16, key=wish.tenant.encode()[:64]).digest()
+        first = max(ordered, key=lambda candidate: _attraction(seed, candidate))
+        return [first, *(candidate for candidate in ordered if candidate != first)]
+
+
+def beginning(raw: bytes) -> bytes:
+    """The tools, the system prompt and the first message of a request in any format; all of it where it is none."""
+    try:
+        found = _decoder.decode(raw)
+    except msgspec.MsgspecError:
+        return raw
+    first = [bytes(turns[0]) for turns in (found.messages, found.contents) if turns]
+    fixed = (found.tools, found.system, found.instructions, found.systemInstruction, found.previous_response_id)
+    return b"\0".join([*map(bytes, fixed), *first, bytes(found.input)[:_INPUT_BYTES]])
+
+
+def _attraction(seed: bytes, candidate: Candidate) -> float:
+    """Weighted rendezvous: of many seeds, each candidate draws its weight's share."""
+    name = f"{candidate.provider}\0{candidate.model}".encode(errors="surrogateescape")
+    number = int.from_bytes(blake2b(name, digest_size=8, key=seed).digest(), "big")
+    return -candidate.weight / math.log((number + 1) / (2**64 + 2))

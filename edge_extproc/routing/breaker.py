@@ -1,0 +1,173 @@
+"""The circuit breaker of one provider and model: closed, open, half open.
+
+    closed     calls pass; so many failures in a row open it
+    open       nobody is sent there, until its time is over
+    half open  one call is sent there to see: its success closes the circuit, its failure opens it again
+
+A `Circuit` and the functions on it are pure, and time is an argument. `Circuits` keeps one for each candidate in
+`Slots`, which may be this process' own or shared with its siblings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol, TypeAlias
+
+from ..model.plan import Candidate, Tried
+
+State: TypeAlias = Literal["closed", "open", "half_open"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    failures: int = 5
+    """In a row."""
+    open_for: float = 30.0
+    """Seconds. A probe of which nothing is heard for as long is given up, so that another one may go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Circuit:
+    failures: int = 0
+    """In a row, while closed."""
+    open_until: float = 0.0
+    """0 where it is closed. Times are seconds of the system's monotonic clock."""
+    probe_until: float = 0.0
+    """Until when a probe is believed to be under way; 0 where there is none."""
+
+
+CLOSED = Circuit()
+
+
+def state(circuit: Circuit, now: float) -> State:
+    if not circuit.open_until:
+        return "closed"
+    return "open" if now < circuit.open_until else "half_open"
+
+
+def after(circuit: Circuit, verdict: str, *, probe: bool, rules: Rules, now: float) -> Circuit:
+    """What a try makes of its circuit. `probe`: it was the one that was sent to see."""
+    if circuit.open_until and not probe:
+        return circuit  # it began before the circuit opened, and tells nothing of now
+    match verdict:
+        case "ok":
+            return CLOSED
+        case "failed" if circuit.open_until or circuit.failures + 1 >= rules.failures:
+            return Circuit(0, now + rules.open_for)
+        case "failed":
+            return replace(circuit, failures=circuit.failures + 1)
+        case _:
+            return replace(circuit, probe_until=0.0)
+
+
+def claimed(circuit: Circuit, *, rules: Rules, now: float) -> Circuit | None:
+    """The circuit with a probe under way; None where it may not have one now."""
+    if state(circuit, now) != "half_open" or now < circuit.probe_until:
+        return None
+    return replace(circuit, probe_until=now + rules.open_for)
+
+
+Change: TypeAlias = Callable[[Circuit], Circuit | None]
+"""From what is there to what shall be; None leaves it."""
+
+
+class Slots(Protocol):
+    """Circuits by name. One that nobody wrote to is closed."""
+
+    def read(self, name: str) -> Circuit: ...
+
+    def change(self, name: str, change: Change) -> bool:
+        """Applies it with nobody else changing meanwhile, and tells whether it gave a circuit."""
+        ...
+
+
+class OwnSlots:
+    """Of this process alone."""
+
+    def __init__(self) -> None:
+        self._circuits: dict[str, Circuit] = {}
+
+    def read(self, name: str) -> Circuit:
+        return self._circuits.get(name, CLOSED)
+
+    def change(self, name: str, change: Change) -> bool:
+        made = change(self.read(name))
+        if made == CLOSED:
+            self._circuits.pop(name, None)
+        elif made is not None:
+            self._circuits[name] = made
+        return made is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Which of some candidates may be asked now."""
+
+    admitted: tuple[Candidate, ...]
+    probes: tuple[Candidate, ...]
+    """Of those, the ones for which this is the one probe: how it ended must be told."""
+    refused: tuple[tuple[Candidate, float], ...]
+    """The others, with the seconds until they may be asked again."""
+
+
+Opened: TypeAlias = Callable[[Candidate], None]
+
+
+class Circuits:
+    """`opened` is told each time that a try opens the circuit of its candidate."""
+
+    def __init__(self, slots: Slots, rules: Rules, clock: Callable[[], float], opened: Opened) -> None:
+        self._slots = slots
+        self._rules = rules
+        self._clock = clock
+        self._opened = opened
+
+    def admit(self, candidates: Iterable[Candidate]) -> Admission:
+        """A candidate whose circuit is half open is admitted to one exchange alone."""
+        now = self._clock()
+        admitted: list[Candidate] = []
+        probes: list[Candidate] = []
+        refused: list[tuple[Candidate, float]] = []
+        for candidate in candidates:
+            name = circuit_name(candidate)
+            found = self._slots.read(name)
+            if not found.open_until:
+                admitted.append(candidate)
+            elif now < found.open_until:
+                refused.append((candidate, found.open_until - now))
+            elif self._slots.change(name, lambda circuit: claimed(circuit, rules=self._rules, now=now)):
+                admitted.append(candidate)
+                probes.append(candidate)
+            else:
+                refused.append((candidate, max(0.0, self._slots.read(name).probe_until - now)))
+        return Admission(tuple(admitted), tuple(probes), tuple(refused))
+
+    def release(self, probe: Candidate) -> None:
+        """It was not tried after all; another exchange may be the probe."""
+        self._settle(Tried(probe, "unknown"), probe=True)
+
+    def learn(self, tried: Tried, *, probe: bool) -> None:
+        name = circuit_name(tried.candidate)
+        # The common case writes nothing and takes no lock.
+        if tried.verdict != "failed" and not probe and self._slots.read(name) == CLOSED:
+            return
+        self._settle(tried, probe=probe)
+
+    def _settle(self, tried: Tried, *, probe: bool) -> None:
+        now = self._clock()
+        opened = False
+
+        def change(circuit: Circuit) -> Circuit:
+            nonlocal opened
+            made = after(circuit, tried.verdict, probe=probe, rules=self._rules, now=now)
+            opened = made.open_until > circuit.open_until
+            return made
+
+        self._slots.change(circuit_name(tried.candidate), change)
+        if opened:
+            self._opened(tried.candidate)
+
+
+def circuit_name(candidate: Candidate) -> str:
+    return f"{candidate.provider}/{candidate.model}"

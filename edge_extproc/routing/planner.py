@@ -1,0 +1,233 @@
+"""From a call to its plan: which rule of its model's row fits, which circuits permit, in what order, how often.
+
+It knows the names of strategies and what config says of each row; how an order is found is the strategies' own affair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from typing import Literal, TypeAlias
+
+from ..errors import BadRequest, Unavailable
+from ..model.plan import NO_FALLBACK, Candidate, Fallback, Plan, Tried
+from .affinity import Affinity
+from .base import Strategy, Wish
+from .breaker import Circuits
+
+NO_RETRY_HEADER = "x-edge-no-retry"
+"""A caller's call with this header (any value but "false") is never sent twice."""
+
+Guard: TypeAlias = Literal["auto", "on", "off"]
+
+# In a message to a caller: more would help nobody.
+_MOST_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Which calls a rule is for: all of it must hold; what is empty or None holds always."""
+
+    tenants: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
+    """Names, in lower case, and globs of their values."""
+    stream: bool | None = None
+    min_tokens: int | None = None
+    """Of the prompt, as estimated by its length."""
+    max_tokens: int | None = None
+
+    def holds(self, wish: Wish) -> bool:
+        if self.tenants and not _one_fits(self.tenants, wish.tenant):
+            return False
+        if self.keys and not _one_fits(self.keys, wish.key_id):
+            return False
+        if self.stream is not None and self.stream != wish.call.stream:
+            return False
+        if self.min_tokens is not None and wish.prompt_estimate < self.min_tokens:
+            return False
+        if self.max_tokens is not None and wish.prompt_estimate > self.max_tokens:
+            return False
+        return all(fnmatchcase(wish.header(name) or "", glob) for name, glob in self.headers)
+
+
+def _one_fits(globs: Sequence[str], text: str) -> bool:
+    return any(fnmatchcase(text, glob) for glob in globs)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    when: Condition
+    strategy: str | None = None
+    candidates: tuple[Candidate, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hedge:
+    """When the next candidate is asked too."""
+
+    quantile: float = 0.95
+    """Of this model's times to first token of late."""
+    at_least: float = 0.5
+    """Seconds; also what counts before there were enough answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What config says of a model, or of a glob of models, besides its candidates."""
+
+    strategy: str = "failover"
+    affinity: Affinity | None = None
+    rules: tuple[Rule, ...] = ()
+    guard: Guard = "auto"
+    fallback: Fallback = NO_FALLBACK
+    hedge: Hedge | None = None
+
+
+_PLAIN = Row()
+
+
+@dataclass(frozen=True, slots=True)
+class PlannerSettings:
+    rows: Mapping[str, Row]
+    label: Callable[[str], str | None]
+    """From a model's name to its row."""
+    build: Callable[[str], Strategy]
+    """A new strategy of this name."""
+    strategies: tuple[str, ...]
+    """Those that there are."""
+    circuits: Circuits | None = None
+    strategy_header: str | None = None
+    """In which a caller may name another strategy than config's."""
+    attempts: int = 3
+    first_token_timeout: float | None = None
+    """Seconds that a guarded try may take to its first token."""
+
+
+# How many times to first token a hedge looks back on, and how many it must have seen.
+_SEEN, _ENOUGH = 64, 16
+
+
+@dataclass(slots=True)
+class _Times:
+    """A row's times to first token of late."""
+
+    seen: list[float] = field(default_factory=list)
+    next: int = 0
+
+    def add(self, seconds: float) -> None:
+        if len(self.seen) < _SEEN:
+            self.seen.append(seconds)
+        else:
+            self.seen[self.next] = seconds
+            self.next = (self.next + 1) % _SEEN
+
+    def quantile(self, share: float) -> float | None:
+        if len(self.seen) < _ENOUGH:
+            return None
+        return sorted(self.seen)[min(len(self.seen) - 1, int(share * len(self.seen)))]
+
+
+class RowPlanner:
+    def __init__(self, settings: PlannerSettings) -> None:
+        self._settings = settings
+        self._strategies: dict[tuple[str | None, str], Strategy] = {}
+        self._times: dict[str | None, _Times] = {}
+
+    def plan(self, wish: Wish, candidates: Sequence[Candidate]) -> Plan:
+        name = self._settings.label(wish.call.model)
+        row = self._settings.rows.get(name, _PLAIN) if name is not None else _PLAIN
+        rule = next((rule for rule in row.rules if rule.when.holds(wish)), None)
+        strategy = row.strategy
+        if rule is not None:
+            strategy = rule.strategy or strategy
+            if rule.candidates is not None:
+                candidates = [replace(c, model=c.model or wish.call.model) for c in rule.candidates]
+        strategy = self._override(wish) or strategy
+        admitted, probes = self._admitted(candidates)
+        ordered = self._strategy(name, strategy).order(wish, admitted) if len(admitted) > 1 else admitted
+        if row.affinity is not None:
+            ordered = row.affinity.prefer(wish, ordered)
+        no_retry = wish.header(NO_RETRY_HEADER)
+        plan = Plan(
+            tuple(ordered),
+            strategy,
+            once=no_retry is not None and no_retry.strip().lower() != "false",
+            fallback=row.fallback,
+            probes=probes,
+        )
+        return self._completed(plan, wish.call.stream and wish.call.operation == "chat", name, row)
+
+    def able(self, plan: Plan, candidates: tuple[Candidate, ...]) -> Plan:
+        if candidates == plan.candidates:
+            return plan
+        guarded = plan.guarded and (len(candidates) > 1 or bool(plan.fallback))
+        return replace(plan, candidates=candidates, tries=self._tries(len(candidates)), guarded=guarded)
+
+    def learn(self, model: str | None, plan: Plan, tried: Sequence[Tried]) -> None:
+        strategy = self._strategies.get((model, plan.strategy))
+        circuits = self._settings.circuits
+        for each in tried:
+            if strategy is not None:
+                strategy.learn(each)
+            if circuits is not None:
+                circuits.learn(each, probe=each.candidate in plan.probes)
+            if each.first_token is not None and each.verdict == "ok" and model in self._settings.rows:
+                self._times.setdefault(model, _Times()).add(each.first_token)
+        if circuits is not None and plan.probes:
+            asked = {each.candidate for each in tried}
+            for probe in plan.probes:
+                if probe not in asked:
+                    circuits.release(probe)
+
+    # --- how
+
+    def _override(self, wish: Wish) -> str | None:
+        header = self._settings.strategy_header
+        wanted = wish.header(header) if header is not None else None
+        if wanted is None:
+            return None
+        if wanted not in self._settings.strategies:
+            have = ", ".join(self._settings.strategies)
+            raise BadRequest(f"{header}: there is no strategy {wanted!r}; have {have}", param=header)
+        return wanted
+
+    def _admitted(self, candidates: Sequence[Candidate]) -> tuple[Sequence[Candidate], tuple[Candidate, ...]]:
+        if self._settings.circuits is None:
+            return candidates, ()
+        found = self._settings.circuits.admit(candidates)
+        if found.admitted:
+            return found.admitted, found.probes
+        soonest = min(seconds for _, seconds in found.refused)
+        named = [f"{c.provider} ({c.model}) for {max(1, round(seconds))} s" for c, seconds in found.refused]
+        more = f" and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
+        raise Unavailable(
+            "every provider of this model has failed of late and is left alone: "
+            f"{', '.join(named[:_MOST_NAMED])}{more}",
+            retry_after=max(1.0, round(soonest)),
+        )
+
+    def _strategy(self, row: str | None, name: str) -> Strategy:
+        found = self._strategies.get((row, name))
+        if found is None:
+            found = self._strategies[row, name] = self._settings.build(name)
+        return found
+
+    def _completed(self, plan: Plan, streams: bool, name: str | None, row: Row) -> Plan:
+        """How often and how carefully. A call that may go out only once has nothing to be guarded for."""
+        count = len(plan.candidates)
+        guarded = not plan.once and (
+            bool(plan.fallback) or (streams and (row.guard == "on" or (row.guard == "auto" and count > 1)))
+        )
+        hedged = streams and row.hedge is not None and count > 1 and not plan.once
+        timeout = self._settings.first_token_timeout if guarded and streams else None
+        if hedged and row.hedge is not None:
+            times = self._times.get(name)
+            usual = times.quantile(row.hedge.quantile) if times is not None else None
+            timeout = max(row.hedge.at_least, usual or 0.0)
+        return replace(plan, guarded=guarded, tries=self._tries(count), try_timeout=timeout, hedged=hedged)
+
+    def _tries(self, candidates: int) -> int:
+        """A provider is asked again only where it is the only one: elsewhere, the next one is the better try."""
+        return self._settings.attempts if candidates == 1 else min(self._settings.attempts, candidates)
