@@ -19,6 +19,7 @@ from .accounting import prices as price_table
 from .accounting.base import Prices
 from .auth.api_key import REASONS
 from .auth.base import Authenticator, AuthSettings, KeySettings
+from .build_routing import build_planner
 from .cache.base import ResponseCache
 from .config.names import cluster_name
 from .config.schema import Config
@@ -30,9 +31,12 @@ from .exchange.handler import Handler
 from .exchange.open import OpenExchanges
 from .exchange.ports import Gateway, Routes
 from .exchange.router import RouterExchange
+from .model.plan import Candidate
 from .model.settlement import Settlement
 from .providers.base import Provider, ProviderSettings
 from .routing.base import ModelTable
+from .routing.breaker import OwnSlots, Slots
+from .routing.shared import SharedSlots
 from .server import worker
 from .server.extproc import ExtProcService
 from .server.introspect import Introspection
@@ -118,23 +122,34 @@ def build_gateway(
     settle: Callable[[Settlement], None],
     report: Callable[[BaseException], None],
     cache: ResponseCache | None = None,
+    slots: Slots | None = None,
+    circuit_opened: Callable[[Candidate], None] = lambda _: None,
 ) -> Gateway:
-    """Raises ConfigError where the config names what does not exist."""
+    """`slots`: where the circuits are kept; this process' own where not given. Raises ConfigError where the config
+    names what does not exist."""
     dialects = build_dialects()
     models = ModelTable(config.rows())
+    providers = build_providers(config)
+    planner = build_planner(config, models, providers, prices, slots or OwnSlots(), circuit_opened)
+
+    def settled(settlement: Settlement) -> None:
+        if settlement.plan is not None:
+            planner.learn(settlement.model, settlement.plan, settlement.tries)
+        settle(settlement)
+
     return Gateway(
         dialects=dialects,
         routes=Routes(dialects),
         default_dialect=DEFAULT_DIALECT,
         authenticator=build_authenticator(config),
         models=models,
-        strategy=registry.load("routing", "failover"),
-        providers=build_providers(config),
+        planner=planner,
+        providers=providers,
         clusters={name: cluster_name(name) for name in config.providers},
         prices=prices,
         cards=tuple(ModelCard(name, models.candidates(name)[0].provider) for name in models.names),
         open=OpenExchanges(),
-        settle=settle,
+        settle=settled,
         clock=SystemClock(),
         new_id=new_exchange_id,
         report=report,
@@ -192,7 +207,8 @@ async def run_worker(config: Config, index: int) -> None:
     cache = build_cache(config, metrics)
     if cache is not None:
         metrics.watch_cache(cache.near.counts)
-    gateway = build_gateway(config, table, settle, logs.report, cache)
+    slots = SharedSlots(config.agent.circuits_file)
+    gateway = build_gateway(config, table, settle, logs.report, cache, slots, metrics.circuit_opened)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -128,6 +128,8 @@ async def launched(origin: Origin, *, with_envoy: bool, quiet: bool = False) -> 
         check_free(str(listen.address), listen.port, "--port or listen.port")
     check_free(str(admin_at.address), admin_at.port, "--admin-port or admin.port")
     _make_private(config.agent.socket_dir)
+    # Its times are of a clock that begins anew with the machine.
+    remove_quietly(config.agent.circuits_file)
     prices.compiled(config.agent.state_dir)
     supervisor = Supervisor(quiet=quiet)
     gateway = Launched(config, supervisor)
@@ -158,7 +160,7 @@ async def launched(origin: Origin, *, with_envoy: bool, quiet: bool = False) -> 
         if serving is not None:
             await asyncio.gather(serving, return_exceptions=True)
         await gateway.close()
-        for path in (*config.agent.worker_sockets(), config.envoy_admin_socket()):
+        for path in (*config.agent.worker_sockets(), config.envoy_admin_socket(), config.agent.circuits_file):
             if path is not None:
                 remove_quietly(Path(path))
 

@@ -23,7 +23,8 @@ from edge_extproc.model.plan import Candidate
 from edge_extproc.model.settlement import Settlement
 from edge_extproc.model.usage import Usage
 from edge_extproc.providers.base import ProviderSettings
-from edge_extproc.routing.base import ModelTable
+from edge_extproc.routing.base import ModelTable, StrategySettings
+from edge_extproc.routing.planner import PlannerSettings, RowPlanner
 
 KEY = "edge-key-of-acme"
 DIALECTS = {name: registry.load("dialects", name) for name in registry.names("dialects")}
@@ -77,7 +78,7 @@ class Stage:
                 AuthSettings(keys, b"a pepper of the tests"), lambda: 1_700_000_000.0
             ),
             models=models,
-            strategy=registry.load("routing", "failover"),
+            planner=planner(models),
             providers={name: provider(name) for name in ("openai", "anthropic")},
             clusters={"openai": "provider_openai", "anthropic": "provider_anthropic"},
             prices=ADollarPerToken(),
@@ -98,6 +99,23 @@ class Stage:
 
     def attempt(self) -> AttemptExchange:
         return AttemptExchange(self.gateway)
+
+
+def planner(models: ModelTable, **more: Any) -> RowPlanner:
+    settings = StrategySettings(
+        price=lambda candidate, usage: Decimal(usage.total), chance=lambda: 0.5, clock=lambda: 0.0
+    )
+    names = registry.names("routing")
+    built = PlannerSettings(
+        **{
+            "rows": {},
+            "label": models.label,
+            "build": lambda name: registry.load("routing", name).build(settings),
+            "strategies": names,
+            **more,
+        }
+    )
+    return RowPlanner(built)
 
 
 def provider(kind: str) -> Any:

@@ -232,6 +232,11 @@ class Agent(Part):
     def socket_dir(self) -> Path:
         return self.sockets or self.state_dir / "run"
 
+    @property
+    def circuits_file(self) -> Path:
+        """Where the workers share which providers are left alone."""
+        return self.socket_dir / "circuits"
+
     def worker_sockets(self) -> list[str]:
         """One Unix socket a worker: Envoy balances over endpoints, the kernel does not over SO_REUSEPORT."""
         return [str(self.socket_dir / f"worker-{n}.sock") for n in range(self.workers)]
@@ -632,9 +637,7 @@ def _cache(config: Config) -> Iterator[Finding]:
             yield Finding(("cache", "models", model), f"no model is called {model!r}; have {have}")
 
 
-def _unknown_names(
-    config: Config, path: tuple[str | int, ...], candidates: Iterable[Candidate]
-) -> Iterator[Finding]:
+def _unknown_names(config: Config, path: tuple[str | int, ...], candidates: Iterable[Candidate]) -> Iterator[Finding]:
     have = ", ".join(sorted(config.providers)) or "none"
     for n, candidate in enumerate(candidates):
         here = (*path, "candidates", n)

@@ -28,7 +28,7 @@ from .states import ATTEMPT, Order
 
 
 class AttemptExchange:
-    """One upstream try after the first. It writes nothing that its exchange could see."""
+    """One upstream try after the first. Of its exchange it writes the journal alone."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
@@ -54,6 +54,7 @@ class AttemptExchange:
         attempt = event.attributes.get("upstream.request_attempt_count")
         if found is None or not isinstance(attempt, int | float):
             return self._lost()
+        found.journal.began[int(attempt)] = gateway.clock.monotonic()
         candidate = found.plan.at(int(attempt))
         adapted = adapt(found.call, candidate, gateway.dialects, gateway.providers)
         request = adapted.request

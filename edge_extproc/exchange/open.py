@@ -1,21 +1,33 @@
 """The exchanges in flight in this process, by id: how a retry finds what it is a retry of.
 
 The id is made by us for each exchange and cannot be guessed; it travels in Envoy's dynamic metadata, never in a
-header. A retry reads what is here and writes nothing back.
+header. A retry reads what is here, and writes into the journal what only it can see.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..model.call import Call
-from ..model.plan import Plan
+from ..model.plan import Plan, Tried
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
+class Journal:
+    """What was seen of the tries of one exchange, by their number, counted from 1."""
+
+    began: dict[int, float] = field(default_factory=dict)
+    """When each try was sent on, by the monotonic clock."""
+    ended: dict[int, Tried] = field(default_factory=dict)
+    """How a try ended that was seen at the upstream level."""
+
+
+@dataclass(slots=True)
 class OpenExchange:
     call: Call
     plan: Plan
+    """What is left of it may change between two tries, where a candidate's answer calls for another model."""
+    journal: Journal = field(default_factory=Journal)
 
 
 class OpenExchanges:

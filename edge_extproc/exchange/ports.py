@@ -17,7 +17,7 @@ from ..dialects.base import Dialect, ModelCard, Route
 from ..errors import NoSuchRoute, WrongMethod
 from ..model.settlement import Settlement
 from ..providers.base import Provider
-from ..routing.base import ModelTable, Strategy
+from ..routing.base import ModelTable, Planner
 from .events import Headers
 from .open import OpenExchanges
 
@@ -129,7 +129,7 @@ class Gateway:
     """In which to answer where the path tells nothing."""
     authenticator: Authenticator
     models: ModelTable
-    strategy: Strategy
+    planner: Planner
     providers: Mapping[str, Provider]
     clusters: Mapping[str, str]
     """Provider name to the name of its Envoy cluster."""

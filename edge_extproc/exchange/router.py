@@ -24,15 +24,16 @@ from ..errors import BadRequest, CallerError, EdgeError, NoSuchModel, PeerError,
 from ..model.call import Call, Chat
 from ..model.content import Text
 from ..model.fault import Fault
-from ..model.plan import Candidate, Plan
+from ..model.plan import Candidate, Plan, Tried
 from ..model.principal import Principal
 from ..model.reply import Failed, Finish, Fold, fold, unfold
 from ..model.reply import Reply as WholeReply
 from ..model.settlement import Outcome, Settlement
 from ..model.usage import Usage
 from ..providers.base import Unframer
-from ..routing.base import allows
+from ..routing.base import Wish, allows
 from . import headers as header_rules
+from . import verdicts
 from .adapt import Adapted, adapt, format_of
 from .commands import CONTINUE, Command, Continue, Pairs, Reply
 from .envoy_faults import VIA_UPSTREAM, fault_of
@@ -48,7 +49,7 @@ from .events import (
 )
 from .handler import Closing
 from .headers import first
-from .open import OpenExchange
+from .open import Journal, OpenExchange
 from .ports import Gateway
 from .relay import CrossRelay, RawRelay, Relay
 from .states import ROUTER, Order, State
@@ -75,6 +76,7 @@ class _Heard:
     adapted: Adapted | None = None
     turn: Turn | None = None
     """Our dealings with the cache; None where there is none."""
+    journal: Journal | None = None
 
 
 @dataclass(slots=True)
@@ -83,6 +85,8 @@ class _Answer:
 
     status: int | None = None
     headers: Headers = ()
+    details: str = ""
+    """Who made it: Envoy's response code details."""
     attempts: int = 0
     candidate: Candidate | None = None
     dropped: tuple[str, ...] = ()
@@ -191,15 +195,18 @@ class RouterExchange:
             raise NoSuchModel(
                 f"no model {call.model!r} for this key; GET /v1/models lists what there is", param="model"
             )
+        heard.call = call
         if gateway.cache is not None and call.operation == "chat":
-            heard.call = call
             heard.turn = gateway.cache.turn(principal, call, candidates, heard.headers, voice.read_chat)
             reply = await self._from_cache(heard.turn, call, voice) if heard.turn is not None else None
             if reply is not None:
                 return reply
-        plan, adapted = self._first_able(call, gateway.strategy.order(call, candidates))
-        heard.call, heard.plan, heard.adapted = call, plan, adapted
-        gateway.open.add(self.id, OpenExchange(call, plan))
+        heard.plan = gateway.planner.plan(Wish(call, principal.tenant, principal.key_id, heard.headers), candidates)
+        heard.plan, heard.adapted = plan, adapted = self._first_able(call, heard.plan)
+        found = OpenExchange(call, plan)
+        heard.journal = found.journal
+        found.journal.began[1] = gateway.clock.monotonic()
+        gateway.open.add(self.id, found)
         request = adapted.request
         to_set, to_remove = header_rules.outgoing(
             heard.headers,
@@ -269,7 +276,7 @@ class RouterExchange:
             able.append(candidate)
         if chosen is None:
             raise _known(refusal)
-        return Plan(tuple(able)), chosen
+        return gateway.planner.able(plan, tuple(able)), chosen
 
     # --- 3. who answered, and how
 
@@ -281,7 +288,7 @@ class RouterExchange:
         answer.status = int(first(event.headers, ":status") or 0)
         answer.headers = event.headers
         answer.attempts = _int(event.attributes.get("upstream.request_attempt_count"))
-        details = str(event.attributes.get("response.code_details", VIA_UPSTREAM))
+        details = answer.details = str(event.attributes.get("response.code_details", VIA_UPSTREAM))
         if details != VIA_UPSTREAM or heard.call is None or heard.plan is None:
             return self._error(fault_of(answer.status, details), event)
         answer.candidate = heard.plan.at(answer.attempts)
@@ -438,6 +445,7 @@ class RouterExchange:
         gateway, heard, answer = self._gateway, self._heard, self._answer
         gateway.open.forget(self.id)
         usage, estimated = self._usage()
+        outcome = self._outcome(why)
         cost, unpriced = self._cost(usage)
         tally = answer.relay.tally if answer.relay is not None else None
         finish = tally.finish if tally is not None else _finish_of(answer.reply)
@@ -449,7 +457,7 @@ class RouterExchange:
         gateway.settle(
             Settlement(
                 exchange_id=self.id,
-                outcome=self._outcome(why),
+                outcome=outcome,
                 status=answer.status,
                 code=(fault.code or fault.kind) if fault is not None else None,
                 started_at=heard.started_at,
@@ -483,6 +491,8 @@ class RouterExchange:
                 cache_tier=turn.tier if turn is not None else None,
                 saved=cached.usage if cached is not None else None,
                 saved_cost=cached.cost if cached is not None else None,
+                plan=heard.plan,
+                tries=self._tries(outcome, usage),
             )
         )
 
@@ -511,6 +521,24 @@ class RouterExchange:
             return None
         body = answer.body if answer.body is not None else self._their_dialect().write_reply(reply)
         return Made(reply, body, answer.candidate.provider, answer.candidate.model, cost, answer.dropped)
+
+    def _tries(self, outcome: Outcome, usage: Usage | None) -> tuple[Tried, ...]:
+        """None where nothing was sent."""
+        heard, answer = self._heard, self._answer
+        if heard.plan is None or heard.journal is None:
+            return ()
+        last = verdicts.Last(
+            answer.candidate,
+            answer.status,
+            answer.details,
+            broken=outcome in ("upstream_error", "broken_stream"),
+            whole=outcome == "ok",
+            first_byte=answer.first_byte,
+            ended=self._gateway.clock.monotonic(),
+            stream=heard.call.stream if heard.call is not None else False,
+            usage=usage,
+        )
+        return verdicts.tries_of(heard.plan, heard.journal, answer.attempts, last)
 
     def _outcome(self, why: Closing) -> Outcome:
         answer = self._answer

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal, TypeAlias
 
+from .plan import Plan, Tried
 from .usage import Usage
 
 Outcome: TypeAlias = Literal[
@@ -74,3 +75,6 @@ class Settlement:
     """What the reply that was given again had used."""
     saved_cost: Decimal | None = None
     """What it had cost, US dollars; None where it was unpriced."""
+    plan: Plan | None = None
+    tries: tuple[Tried, ...] = ()
+    """How each try of the plan ended, in order."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 
 import msgspec
@@ -47,9 +48,16 @@ class Affinity:
             return ordered
         session = wish.header(self.session_header) if self.session_header is not None else None
         named = b"s" + session.encode(errors="surrogateescape") if session else b"p" + beginning(wish.call.raw)
-        seed = blake2b(named, digest_size=16, key=wish.tenant.encode()[:64]).digest()
-        first = max(ordered, key=lambda candidate: _attraction(seed, candidate))
-        return [first, *(candidate for candidate in ordered if candidate != first)]
+        seed = _number(named, wish.tenant.encode()[:64])
+        drawn = [_mixed(seed ^ _name_number(candidate.provider, candidate.model)) for candidate in ordered]
+        weights = {candidate.weight for candidate in ordered}
+        if len(weights) > 1:
+            # Weighted rendezvous: of many seeds, each candidate draws its weight's share.
+            shares = [-c.weight / math.log((n + 1) / (_ALL + 2)) for n, c in zip(drawn, ordered, strict=True)]
+            first = ordered[shares.index(max(shares))]
+        else:
+            first = ordered[drawn.index(max(drawn))]
+        return [first, *[candidate for candidate in ordered if candidate is not first]]
 
 
 def beginning(raw: bytes) -> bytes:
@@ -63,8 +71,20 @@ def beginning(raw: bytes) -> bytes:
     return b"\0".join([*map(bytes, fixed), *first, bytes(found.input)[:_INPUT_BYTES]])
 
 
-def _attraction(seed: bytes, candidate: Candidate) -> float:
-    """Weighted rendezvous: of many seeds, each candidate draws its weight's share."""
-    name = f"{candidate.provider}\0{candidate.model}".encode(errors="surrogateescape")
-    number = int.from_bytes(blake2b(name, digest_size=8, key=seed).digest(), "big")
-    return -candidate.weight / math.log((number + 1) / (2**64 + 2))
+_ALL = 2**64 - 1
+
+
+def _mixed(number: int) -> int:
+    """The finalizer of splitmix64: every bit of the result depends on every bit of the number."""
+    number = ((number ^ (number >> 30)) * 0xBF58476D1CE4E5B9) & _ALL
+    number = ((number ^ (number >> 27)) * 0x94D049BB133111EB) & _ALL
+    return number ^ (number >> 31)
+
+
+@lru_cache(maxsize=1024)
+def _name_number(provider: str, model: str) -> int:
+    return _number(f"{provider}\0{model}".encode(errors="surrogateescape"))
+
+
+def _number(text: bytes, key: bytes = b"") -> int:
+    return int.from_bytes(blake2b(text, digest_size=8, key=key).digest(), "big")

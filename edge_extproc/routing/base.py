@@ -59,6 +59,8 @@ class StrategySettings:
     price: Price
     chance: Callable[[], float]
     """From 0 to below 1, new each time."""
+    clock: Callable[[], float]
+    """Monotonic, in seconds."""
     exploration: float = 0.05
     """Of how many calls a strategy that learns sends one to another candidate than the best, to learn of it."""
 
@@ -92,6 +94,7 @@ class ModelTable:
         self._exact = {name: tuple(found) for name, found in rows.items() if not is_glob(name)}
         globs = [(name, tuple(found)) for name, found in rows.items() if is_glob(name)]
         self._globs = sorted(globs, key=lambda row: (-len(row[0]), row[0]))
+        self._ready = {name: _asked(found, name) for name, found in self._exact.items()}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -100,7 +103,8 @@ class ModelTable:
 
     def candidates(self, model: str) -> tuple[Candidate, ...]:
         """Empty where no row fits."""
-        return tuple(replace(c, model=c.model or model) for c in self._row(model))
+        ready = self._ready.get(model)
+        return ready if ready is not None else _asked(self._row(model), model)
 
     def label(self, model: str) -> str | None:
         """The name under which a model may stand in a metric: the row that it fits, so that labels stay few."""
@@ -109,10 +113,11 @@ class ModelTable:
         return next((glob for glob, _ in self._globs if fnmatchcase(model, glob)), None)
 
     def _row(self, model: str) -> tuple[Candidate, ...]:
-        exact = self._exact.get(model)
-        if exact is not None:
-            return exact
         return next((found for glob, found in self._globs if fnmatchcase(model, glob)), ())
+
+
+def _asked(row: Sequence[Candidate], model: str) -> tuple[Candidate, ...]:
+    return tuple(c if c.model else replace(c, model=model) for c in row)
 
 
 def is_glob(name: str) -> bool:

@@ -75,6 +75,10 @@ Change: TypeAlias = Callable[[Circuit], Circuit | None]
 class Slots(Protocol):
     """Circuits by name. One that nobody wrote to is closed."""
 
+    def all_closed(self) -> bool:
+        """Whether there is nothing to read: no circuit is open or has failures."""
+        ...
+
     def read(self, name: str) -> Circuit: ...
 
     def change(self, name: str, change: Change) -> bool:
@@ -87,6 +91,9 @@ class OwnSlots:
 
     def __init__(self) -> None:
         self._circuits: dict[str, Circuit] = {}
+
+    def all_closed(self) -> bool:
+        return not self._circuits
 
     def read(self, name: str) -> Circuit:
         return self._circuits.get(name, CLOSED)
@@ -125,6 +132,8 @@ class Circuits:
 
     def admit(self, candidates: Iterable[Candidate]) -> Admission:
         """A candidate whose circuit is half open is admitted to one exchange alone."""
+        if self._slots.all_closed():
+            return Admission(tuple(candidates), (), ())
         now = self._clock()
         admitted: list[Candidate] = []
         probes: list[Candidate] = []
@@ -150,7 +159,7 @@ class Circuits:
     def learn(self, tried: Tried, *, probe: bool) -> None:
         name = circuit_name(tried.candidate)
         # The common case writes nothing and takes no lock.
-        if tried.verdict != "failed" and not probe and self._slots.read(name) == CLOSED:
+        if tried.verdict != "failed" and not probe and (self._slots.all_closed() or self._slots.read(name) == CLOSED):
             return
         self._settle(tried, probe=probe)
 

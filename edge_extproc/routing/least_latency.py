@@ -31,12 +31,12 @@ class LeastLatency:
     def __init__(self, settings: StrategySettings) -> None:
         self._chance = settings.chance
         self._exploration = settings.exploration
-        self._known: dict[Candidate, _Average] = {}
+        self._known: dict[tuple[str, str], _Average] = {}
 
     def order(self, wish: Wish, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
-        speeds = self._speeds(wish.call.stream)
-        # Unknown ones first: there is no other way to know them.
-        ordered = sorted(candidates, key=lambda candidate: speeds.get(candidate, -1.0))
+        stream = wish.call.stream
+        speeds = [self._speed(candidate, stream) for candidate in candidates]
+        ordered = [candidates[place] for place in sorted(range(len(speeds)), key=speeds.__getitem__)]
         if len(ordered) > 1 and self._chance() < self._exploration:
             n = 1 + int(self._chance() * (len(ordered) - 1))
             ordered.insert(0, ordered.pop(n))
@@ -45,11 +45,12 @@ class LeastLatency:
     def learn(self, tried: Tried) -> None:
         if tried.verdict == "unknown":
             return
-        known = self._known.get(tried.candidate)
+        name = (tried.candidate.provider, tried.candidate.model)
+        known = self._known.get(name)
         if known is None:
             if len(self._known) >= _MAX_REMEMBERED:
                 del self._known[next(iter(self._known))]
-            known = self._known[tried.candidate] = _Average()
+            known = self._known[name] = _Average()
         if tried.verdict == "failed":
             known.first_token = _mixed(known.first_token, _slow(known.first_token, tried.duration))
             known.total = _mixed(known.total, _slow(known.total, tried.duration))
@@ -59,15 +60,16 @@ class LeastLatency:
         if tried.duration is not None and not tried.stream:
             known.total = _mixed(known.total, tried.duration)
 
-    def _speeds(self, stream: bool) -> dict[Candidate, float]:
-        """Where only the other average is known, it stands in."""
-        found: dict[Candidate, float] = {}
-        for candidate, average in self._known.items():
-            wanted, other = (average.first_token, average.total) if stream else (average.total, average.first_token)
-            speed = wanted if wanted is not None else other
-            if speed is not None:
-                found[candidate] = speed
-        return found
+    def _speed(self, candidate: Candidate, stream: bool) -> float:
+        """Seconds. Where only the other average is known, it stands in; unknown ones come first, since there is no
+        other way to know them."""
+        known = self._known.get((candidate.provider, candidate.model))
+        if known is None:
+            return -1.0
+        wanted, other = (known.first_token, known.total) if stream else (known.total, known.first_token)
+        if wanted is not None:
+            return wanted
+        return other if other is not None else -1.0
 
 
 def _mixed(before: float | None, now: float) -> float:

@@ -150,14 +150,22 @@ class RowPlanner:
         if row.affinity is not None:
             ordered = row.affinity.prefer(wish, ordered)
         no_retry = wish.header(NO_RETRY_HEADER)
-        plan = Plan(
-            tuple(ordered),
-            strategy,
-            once=no_retry is not None and no_retry.strip().lower() != "false",
-            fallback=row.fallback,
-            probes=probes,
+        once = no_retry is not None and no_retry.strip().lower() != "false"
+        count = len(ordered)
+        streams = wish.call.stream and wish.call.operation == "chat"
+        # A call that may go out only once has nothing to be guarded for.
+        guarded = not once and (
+            bool(row.fallback) or (streams and (row.guard == "on" or (row.guard == "auto" and count > 1)))
         )
-        return self._completed(plan, wish.call.stream and wish.call.operation == "chat", name, row)
+        hedged = streams and row.hedge is not None and count > 1 and not once
+        timeout = self._settings.first_token_timeout if guarded and streams else None
+        if hedged and row.hedge is not None:
+            times = self._times.get(name)
+            usual = times.quantile(row.hedge.quantile) if times is not None else None
+            timeout = max(row.hedge.at_least, usual or 0.0)
+        return Plan(
+            tuple(ordered), strategy, guarded, self._tries(count), once, timeout, hedged, row.fallback, probes=probes
+        )
 
     def able(self, plan: Plan, candidates: tuple[Candidate, ...]) -> Plan:
         if candidates == plan.candidates:
@@ -213,20 +221,6 @@ class RowPlanner:
         if found is None:
             found = self._strategies[row, name] = self._settings.build(name)
         return found
-
-    def _completed(self, plan: Plan, streams: bool, name: str | None, row: Row) -> Plan:
-        """How often and how carefully. A call that may go out only once has nothing to be guarded for."""
-        count = len(plan.candidates)
-        guarded = not plan.once and (
-            bool(plan.fallback) or (streams and (row.guard == "on" or (row.guard == "auto" and count > 1)))
-        )
-        hedged = streams and row.hedge is not None and count > 1 and not plan.once
-        timeout = self._settings.first_token_timeout if guarded and streams else None
-        if hedged and row.hedge is not None:
-            times = self._times.get(name)
-            usual = times.quantile(row.hedge.quantile) if times is not None else None
-            timeout = max(row.hedge.at_least, usual or 0.0)
-        return replace(plan, guarded=guarded, tries=self._tries(count), try_timeout=timeout, hedged=hedged)
 
     def _tries(self, candidates: int) -> int:
         """A provider is asked again only where it is the only one: elsewhere, the next one is the better try."""

@@ -18,19 +18,21 @@ _MAX_REMEMBERED = 1024
 
 class RoundRobin:
     def __init__(self) -> None:
-        self._wealth: dict[Candidate, int] = {}
+        self._wealth: dict[tuple[str, str], int] = {}
 
     def order(self, wish: Wish, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
         del wish
         wealth = self._wealth
         if len(wealth) > _MAX_REMEMBERED:
             wealth.clear()
-        for candidate in candidates:
-            wealth[candidate] = wealth.get(candidate, 0) + candidate.weight
+        # Pairs of texts are hashed ten times faster than candidates.
+        names = [(candidate.provider, candidate.model) for candidate in candidates]
+        rich = [wealth.get(name, 0) + candidate.weight for name, candidate in zip(names, candidates, strict=True)]
+        wealth.update(zip(names, rich, strict=True))
         # Sorting is stable: among equals, config's order decides.
-        ordered = sorted(candidates, key=wealth.__getitem__, reverse=True)
-        wealth[ordered[0]] -= sum(candidate.weight for candidate in candidates)
-        return ordered
+        places = sorted(range(len(rich)), key=rich.__getitem__, reverse=True)
+        wealth[names[places[0]]] -= sum([candidate.weight for candidate in candidates])
+        return [candidates[place] for place in places]
 
     def learn(self, tried: Tried) -> None:
         """Nothing: a turn is a turn."""

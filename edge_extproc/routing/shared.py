@@ -20,11 +20,15 @@ from pathlib import Path
 from ..errors import StartError
 from .breaker import CLOSED, Change, Circuit
 
-# Name (hashed), failures in a row, open until, probe until.
-_ROW = struct.Struct("<QQdd")
-_ROWS = 4096
-# How many rows a name may stand in. Only open circuits and recent failures take rows, so that is enough.
+# How many rows are taken; then groups of rows. A name (hashed) may stand in any row of one group: first the names of
+# all its rows, then for each its failures in a row, open until, probe until. Only open circuits and recent failures
+# take rows, so that is enough.
+_HEAD = struct.Struct("<Q")
 _WAYS = 8
+_NAMES = struct.Struct(f"<{_WAYS}Q")
+_ROW = struct.Struct("<Qdd")
+_GROUP = _NAMES.size + _WAYS * _ROW.size
+_GROUPS = 512
 _MAX_REMEMBERED = 4096
 
 
@@ -32,7 +36,7 @@ class SharedSlots:
     """Raises StartError where the file cannot be made. The names themselves are not in it."""
 
     def __init__(self, path: Path) -> None:
-        size = _ROW.size * _ROWS
+        size = _HEAD.size + _GROUP * _GROUPS
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             if os.fstat(self._file).st_size < size:
@@ -42,13 +46,17 @@ class SharedSlots:
             raise StartError(f"cannot share circuits in {path}: {error.strerror}; set agent.sockets") from error
         self._hashes: dict[str, int] = {}
 
+    def all_closed(self) -> bool:
+        taken: int = _HEAD.unpack_from(self._rows)[0]
+        return not taken
+
     def read(self, name: str) -> Circuit:
         number = self._number(name)
-        for row in self._places(number):
-            found = _ROW.unpack_from(self._rows, row)
-            if found[0] == number:
-                return Circuit(found[1], found[2], found[3])
-        return CLOSED
+        group = _group(number)
+        names = _NAMES.unpack_from(self._rows, group)
+        if number not in names:
+            return CLOSED
+        return Circuit(*_ROW.unpack_from(self._rows, _row(group, names.index(number))))
 
     def change(self, name: str, change: Change) -> bool:
         fcntl.flock(self._file, fcntl.LOCK_EX)
@@ -65,21 +73,25 @@ class SharedSlots:
         os.close(self._file)
 
     def _write(self, number: int, circuit: Circuit) -> None:
-        places = self._places(number)
-        taken = [_ROW.unpack_from(self._rows, row) for row in places]
-        mine = next((n for n, found in enumerate(taken) if found[0] == number), None)
-        if circuit == CLOSED:
-            if mine is not None:
-                _ROW.pack_into(self._rows, places[mine], 0, 0, 0.0, 0.0)
+        group = _group(number)
+        names = list(_NAMES.unpack_from(self._rows, group))
+        before = sum(map(bool, names))
+        if number in names:
+            place = names.index(number)
+        elif circuit == CLOSED:
             return
-        if mine is None:
-            # A free row; else that whose circuit opened longest ago, or never: it matters least.
-            mine = min(range(_WAYS), key=lambda n: (taken[n][0] != 0, taken[n][2], taken[n][1]))
-        _ROW.pack_into(self._rows, places[mine], number, circuit.failures, circuit.open_until, circuit.probe_until)
-
-    def _places(self, number: int) -> range:
-        first = (number % (_ROWS // _WAYS)) * _WAYS * _ROW.size
-        return range(first, first + _WAYS * _ROW.size, _ROW.size)
+        elif 0 in names:
+            place = names.index(0)
+        else:
+            # That whose circuit opened longest ago, or never: it matters least.
+            rows = [_ROW.unpack_from(self._rows, _row(group, n)) for n in range(_WAYS)]
+            place = min(range(_WAYS), key=lambda n: (rows[n][1], rows[n][0]))
+        names[place] = 0 if circuit == CLOSED else number
+        # What is counted before it is there makes a reader look; the other way round it would not.
+        taken = _HEAD.unpack_from(self._rows)[0] + sum(map(bool, names)) - before
+        _HEAD.pack_into(self._rows, 0, taken)
+        _ROW.pack_into(self._rows, _row(group, place), circuit.failures, circuit.open_until, circuit.probe_until)
+        _NAMES.pack_into(self._rows, group, *names)
 
     def _number(self, name: str) -> int:
         number = self._hashes.get(name)
@@ -90,3 +102,11 @@ class SharedSlots:
             # 0 is a free row.
             number = self._hashes[name] = int.from_bytes(digest, "little") or 1
         return number
+
+
+def _group(number: int) -> int:
+    return _HEAD.size + (number % _GROUPS) * _GROUP
+
+
+def _row(group: int, place: int) -> int:
+    return group + _NAMES.size + place * _ROW.size

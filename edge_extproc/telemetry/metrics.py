@@ -30,6 +30,7 @@ from prometheus_client.registry import Collector
 
 from ..errors import EdgeError
 from ..model.fault import FaultKind
+from ..model.plan import Candidate
 from ..model.settlement import Settlement
 from ..model.usage import Usage
 from .cache_metrics import CacheCounts, CacheMetrics
@@ -187,6 +188,13 @@ class Metrics:
         self._failovers = _Children(
             counter("edge_failovers", "Requests that took more than one try, by who answered last.", "provider")
         )
+        self._circuits = _Children(
+            counter(
+                "edge_circuits_opened",
+                "Times that a provider's model was left alone.",
+                "provider",
+            )
+        )
         self._garbled = _Children(
             counter("edge_garbled_frames", "Frames of a stream that could not be read.", "provider")
         )
@@ -233,6 +241,9 @@ class Metrics:
 
     def lines_dropped(self, count: int) -> None:
         self._lost_lines.inc(count)
+
+    def circuit_opened(self, candidate: Candidate) -> None:
+        self._circuits[_known(candidate.provider, self.names.providers)].inc()
 
     def settle(self, s: Settlement) -> None:
         names = self.names

@@ -430,11 +430,11 @@ def test_a_bug_of_ours_is_a_neutral_500_and_reported(stage):
         raise RuntimeError(f"secret {KEY}")
 
     stage.having(new_id=lambda: "x")
-    object.__setattr__(stage.gateway.strategy, "order", stumble)
+    object.__setattr__(stage.gateway.planner, "plan", stumble)
     try:
         (_, command), settled = run(stage, headers(), asked())
     finally:
-        object.__delattr__(stage.gateway.strategy, "order")
+        object.__delattr__(stage.gateway.planner, "plan")
 
     assert (500, "internal") == (command.status, json.loads(command.body)["error"]["code"])
     assert KEY.encode() not in command.body

@@ -1,9 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_extproc.model.call import Call
-from edge_extproc.model.plan import Candidate, Plan
-from edge_extproc.registry import load
+from edge_extproc.model.plan import Candidate
 from edge_extproc.routing.base import ModelTable, allows
 
 TABLE = ModelTable(
@@ -42,11 +40,3 @@ def test_a_caller_may_ask_for_what_one_of_its_patterns_fits():
     assert allows(("claude-*", "gpt-4o"), "gpt-4o")
     assert not allows(("claude-*",), "gpt-4o")
     assert not allows((), "gpt-4o")
-
-
-def test_the_failover_chain_keeps_the_order_of_config():
-    call = Call("openai_chat", "chat", "gpt-4o", False, b"{}")
-    plan = load("routing", "failover").order(call, TABLE.candidates("gpt-4o"))
-
-    assert Plan(TABLE.candidates("gpt-4o")) == plan
-    assert ["openai", "azure", "azure"] == [plan.at(n).provider for n in (1, 2, 9)]

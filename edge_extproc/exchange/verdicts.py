@@ -1,0 +1,91 @@
+"""How each try of an exchange ended, as far as it says something of its provider.
+
+Of the tries before the last one Envoy tells only that they were not good enough: it retries nothing else. A try that
+was watched at the upstream level stands in the journal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..model.plan import Candidate, Plan, Tried, Verdict
+from ..model.usage import Usage
+from .envoy_faults import VIA_UPSTREAM
+from .open import Journal
+
+# What a status tells of the provider: it is down, overloaded or out of quota. Every other answer shows it alive, though
+# it may show the caller, the key or the request to be wrong.
+_FAILING = frozenset({408, 429})
+
+# Envoy's own replies that are about the way to the provider, by the beginning of their details.
+_ON_THE_WAY = (
+    "upstream_",
+    "response_timeout",
+    "no_healthy_upstream",
+    "response_payload_too_large",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Last:
+    """What the router level saw of the last try."""
+
+    candidate: Candidate | None
+    """None where nobody is known to have answered."""
+    status: int | None
+    details: str
+    """Envoy's response code details; "" where no response was heard."""
+    broken: bool
+    """An answer began that was none, or that broke."""
+    whole: bool
+    """It came to its end."""
+    first_byte: float | None
+    ended: float
+    stream: bool
+    usage: Usage | None
+
+
+def is_failing(status: int) -> bool:
+    return status >= 500 or status in _FAILING
+
+
+def verdict_of(last: Last) -> tuple[Verdict, str]:
+    """And why, in a word."""
+    if last.status is None or not last.details:
+        return "unknown", ""
+    if last.details != VIA_UPSTREAM:
+        return ("failed", "unreachable") if last.details.startswith(_ON_THE_WAY) else ("unknown", "")
+    if is_failing(last.status):
+        return "failed", str(last.status)
+    if last.status >= 400:
+        return "ok", str(last.status)
+    if last.broken:
+        return "failed", "broken"
+    # A caller that left and a connection that broke in mid-answer look the same from here.
+    return ("ok", "") if last.whole else ("unknown", "")
+
+
+def tries_of(plan: Plan, journal: Journal, attempts: int, last: Last) -> tuple[Tried, ...]:
+    """`attempts` is Envoy's count; 0 where it has not told."""
+    count = max(attempts, *journal.began, *journal.ended)
+    # Of a hedged call, an earlier try may have been the slower one, and nothing worse.
+    missed: Verdict = "unknown" if plan.hedged else "failed"
+    found = [journal.ended.get(n) or Tried(plan.at(n), missed, reason="retried") for n in range(1, count)]
+    verdict, reason = verdict_of(last)
+    candidate = last.candidate or plan.at(count)
+    if plan.hedged and last.candidate is not None:
+        found = [each for each in found if each.candidate != candidate]
+        found += [Tried(plan.at(count), "unknown")] if plan.at(count) != candidate else []
+    began = journal.began.get(next((n for n in range(1, count + 1) if plan.at(n) == candidate), count))
+    final = Tried(
+        candidate,
+        verdict,
+        last.status,
+        reason,
+        first_token=last.first_byte - began if last.first_byte is not None and began is not None else None,
+        duration=last.ended - began if began is not None else None,
+        stream=last.stream,
+        usage=last.usage,
+    )
+    watched = journal.ended.get(count)
+    return (*found, watched if watched is not None and verdict != "ok" else final)

@@ -1,0 +1,212 @@
+"""The circuit breaker: its states, and its table that workers share."""
+
+import multiprocessing
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_extproc.errors import StartError
+from edge_extproc.model.plan import Candidate, Tried
+from edge_extproc.routing.breaker import CLOSED, Circuit, Circuits, OwnSlots, Rules, after, claimed, state
+from edge_extproc.routing.shared import SharedSlots
+
+RULES = Rules(failures=3, open_for=30.0)
+A, B = Candidate("a", "m"), Candidate("b", "m")
+
+
+class Time:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+class Stage:
+    def __init__(self, slots=None):
+        self.time = Time()
+        self.opened = []
+        self.circuits = Circuits(slots or OwnSlots(), RULES, self.time, self.opened.append)
+
+    def fail(self, times, candidate=A, *, probe=False):
+        for _ in range(times):
+            self.circuits.learn(Tried(candidate, "failed"), probe=probe)
+
+    def succeed(self, candidate=A, *, probe=False):
+        self.circuits.learn(Tried(candidate, "ok"), probe=probe)
+
+
+@pytest.fixture(params=["own", "shared"])
+def stage(request, tmp_path):
+    if request.param == "own":
+        yield Stage()
+        return
+    slots = SharedSlots(tmp_path / "circuits")
+    yield Stage(slots)
+    slots.close()
+
+
+def test_so_many_failures_in_a_row_open_it(stage):
+    stage.fail(2)
+    assert (A, B) == stage.circuits.admit((A, B)).admitted
+    stage.fail(1)
+    found = stage.circuits.admit((A, B))
+
+    assert ((B,), ((A, 30.0),)) == (found.admitted, found.refused)
+    assert [A] == stage.opened
+
+
+def test_a_success_between_failures_begins_the_count_anew(stage):
+    stage.fail(2)
+    stage.succeed()
+    stage.fail(2)
+
+    assert (A,) == stage.circuits.admit((A,)).admitted
+
+
+def test_what_nobody_can_tell_counts_for_nothing(stage):
+    stage.fail(2)
+    stage.circuits.learn(Tried(A, "unknown"), probe=False)
+    stage.fail(1)
+
+    assert () == stage.circuits.admit((A,)).admitted
+
+
+def test_after_its_time_exactly_one_call_is_sent_to_see(stage):
+    stage.fail(3)
+    stage.time.now += 29.9
+    assert () == stage.circuits.admit((A,)).admitted
+    stage.time.now += 0.2
+    found = [stage.circuits.admit((A,)) for _ in range(5)]
+
+    assert [((A,), (A,))] + [((), ())] * 4 == [(each.admitted, each.probes) for each in found]
+    assert 0 < found[1].refused[0][1] <= 30
+
+
+def test_the_probes_success_closes_it_for_all(stage):
+    stage.fail(3)
+    stage.time.now += 31
+    stage.circuits.admit((A,))
+    stage.succeed(probe=True)
+
+    assert [((A,), ())] * 2 == [(f.admitted, f.probes) for f in (stage.circuits.admit((A,)) for _ in range(2))]
+
+
+def test_the_probes_failure_opens_it_again_at_once(stage):
+    stage.fail(3)
+    stage.time.now += 31
+    stage.circuits.admit((A,))
+    stage.fail(1, probe=True)
+    assert ((A, 30.0),) == stage.circuits.admit((A,)).refused
+    stage.time.now += 31
+
+    assert (A,) == stage.circuits.admit((A,)).probes
+    assert [A, A] == stage.opened
+
+
+def test_a_probe_that_was_not_tried_or_of_which_nothing_is_known_lets_another_one_go(stage):
+    stage.fail(3)
+    stage.time.now += 31
+    stage.circuits.admit((A,))
+    stage.circuits.release(A)
+
+    assert (A,) == stage.circuits.admit((A,)).probes
+
+
+def test_a_probe_of_which_nothing_is_heard_is_given_up(stage):
+    stage.fail(3)
+    stage.time.now += 31
+    stage.circuits.admit((A,))
+    stage.time.now += 30.1
+
+    assert (A,) == stage.circuits.admit((A,)).probes
+
+
+def test_calls_that_began_before_it_opened_change_nothing(stage):
+    stage.fail(3)
+    stage.time.now += 10
+    stage.succeed()
+    stage.fail(5)
+
+    assert ((A, 20.0),) == stage.circuits.admit((A,)).refused
+    assert [A] == stage.opened
+
+
+def test_each_provider_and_model_has_its_own(stage):
+    stage.fail(3)
+    others = (Candidate("a", "other"), B)
+
+    assert others == stage.circuits.admit(others).admitted
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["ok", "failed", "unknown"]), st.booleans(), st.floats(0, 40)), max_size=40),
+)
+def test_whatever_happens_a_circuit_is_in_one_of_its_states(steps):
+    now, circuit = 1.0, CLOSED
+    for verdict, probe, later in steps:
+        now += later
+        circuit = (claimed(circuit, rules=RULES, now=now) or circuit) if probe else circuit
+        circuit = after(circuit, verdict, probe=probe, rules=RULES, now=now)
+        assert circuit.failures < RULES.failures
+        assert not (circuit.open_until and circuit.failures)
+        assert ("closed" == state(circuit, now)) == (not circuit.open_until)
+        assert circuit.open_until <= now + RULES.open_for
+
+
+# --- the shared table
+
+
+def test_another_process_sees_what_one_learned(tmp_path):
+    path = tmp_path / "circuits"
+    mine, other = Stage(SharedSlots(path)), Stage(SharedSlots(path))
+    mine.fail(3)
+
+    assert () == other.circuits.admit((A,)).admitted
+    assert 0o600 == path.stat().st_mode & 0o777
+
+
+def _count(path, times):
+    slots = SharedSlots(path)
+    for _ in range(times):
+        slots.change("a/m", lambda circuit: Circuit(circuit.failures + 1, circuit.open_until))
+    slots.close()
+
+
+def test_no_failure_is_lost_when_processes_write_at_once(tmp_path):
+    path = tmp_path / "circuits"
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_count, args=(path, 500)) for _ in range(3)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(60)
+        assert 0 == writer.exitcode
+
+    assert 1500 == SharedSlots(path).read("a/m").failures
+
+
+def test_made_up_names_do_not_push_out_an_open_circuit(tmp_path):
+    slots = SharedSlots(tmp_path / "circuits")
+    slots.change("a/m", lambda _: Circuit(0, 1000.0))
+    for n in range(60_000):
+        slots.change(f"made-up/{n}", lambda _: Circuit(1))
+
+    assert Circuit(0, 1000.0) == slots.read("a/m")
+
+
+def test_a_closed_circuit_takes_no_room(tmp_path):
+    path = tmp_path / "circuits"
+    slots = SharedSlots(path)
+    slots.change("a/m", lambda _: Circuit(1))
+    slots.change("a/m", lambda _: CLOSED)
+    slots.close()
+
+    assert not any(path.read_bytes())
+
+
+def test_a_place_where_no_file_can_be_is_told(tmp_path):
+    with pytest.raises(StartError, match=r"cannot share circuits in .*; set agent\.sockets"):
+        SharedSlots(tmp_path / "nowhere" / "circuits")
+    assert os.listdir(tmp_path) == []

@@ -1,0 +1,222 @@
+"""From a call to its plan."""
+
+from dataclasses import replace
+
+import pytest
+from player import planner
+
+from edge_extproc.errors import BadRequest, Unavailable
+from edge_extproc.model.call import Call
+from edge_extproc.model.plan import Candidate, Fallback, Tried
+from edge_extproc.routing.affinity import Affinity
+from edge_extproc.routing.base import ModelTable, Wish
+from edge_extproc.routing.breaker import Circuits, OwnSlots, Rules
+from edge_extproc.routing.planner import Condition, Hedge, Row, Rule
+
+A, B, C = (Candidate(name, "m") for name in "abc")
+TABLE = ModelTable({"m": [A, B, C], "single": [A]})
+CALL = Call("openai_chat", "chat", "m", False, b"{}")
+STREAM = replace(CALL, stream=True)
+
+
+def wish(call=CALL, tenant="acme", key="k1", **headers):
+    return Wish(call, tenant, key, tuple((name.replace("_", "-"), value) for name, value in headers.items()))
+
+
+def planning(row=None, **more):
+    return planner(TABLE, rows={} if row is None else {"m": row}, **more)
+
+
+def names(plan):
+    return "".join(candidate.provider for candidate in plan.candidates)
+
+
+def test_without_a_word_in_config_the_candidates_are_a_failover_chain():
+    plan = planning().plan(wish(), (A, B, C))
+
+    assert ("abc", "failover", 3, False, False, ()) == (
+        names(plan),
+        plan.strategy,
+        plan.tries,
+        plan.guarded,
+        plan.once,
+        plan.probes,
+    )
+
+
+def test_a_model_has_its_own_strategy_and_its_own_state():
+    found = planning(Row(strategy="round_robin"))
+    firsts = [names(found.plan(wish(), (A, B, C)))[0] for _ in range(3)]
+
+    assert ["a", "b", "c"] == firsts
+
+
+@pytest.mark.parametrize(
+    ("condition", "asked", "holds"),
+    [
+        (Condition(tenants=("ac*",)), wish(), True),
+        (Condition(tenants=("other",)), wish(), False),
+        (Condition(keys=("k1", "k2")), wish(), True),
+        (Condition(keys=("k2",)), wish(), False),
+        (Condition(headers=(("x-team", "blue*"),)), wish(x_team="blue-2"), True),
+        (Condition(headers=(("x-team", "blue*"),)), wish(), False),
+        (Condition(stream=True), wish(STREAM), True),
+        (Condition(stream=True), wish(), False),
+        (Condition(min_tokens=100), wish(replace(CALL, raw=b"x" * 400)), True),
+        (Condition(min_tokens=100), wish(replace(CALL, raw=b"x" * 390)), False),
+        (Condition(max_tokens=100), wish(replace(CALL, raw=b"x" * 400)), True),
+        (Condition(max_tokens=100), wish(replace(CALL, raw=b"x" * 404)), False),
+        (Condition(tenants=("acme",), stream=True), wish(), False),
+        (Condition(), wish(), True),
+    ],
+)
+def test_a_rule_is_for_calls_of_a_caller_a_tag_or_a_size(condition, asked, holds):
+    found = planning(Row(rules=(Rule(condition, candidates=(C, A)),)))
+
+    assert ("ca" if holds else "abc") == names(found.plan(asked, (A, B, C)))
+
+
+def test_the_first_rule_that_fits_decides():
+    rules = (
+        Rule(Condition(tenants=("nobody",)), candidates=(A,)),
+        Rule(Condition(), "round_robin", (Candidate("b", ""),)),
+        Rule(Condition(), candidates=(C,)),
+    )
+    plan = planning(Row(rules=rules)).plan(wish(), (A, B, C))
+
+    assert ((Candidate("b", "m"),), "round_robin") == (plan.candidates, plan.strategy)
+
+
+def test_a_caller_may_choose_a_strategy_only_by_the_header_that_config_names():
+    found = planning(strategy_header="x-edge-strategy")
+
+    assert "round_robin" == found.plan(wish(x_edge_strategy="round_robin"), (A, B)).strategy
+    assert "failover" == planning().plan(wish(x_edge_strategy="round_robin"), (A, B)).strategy
+    with pytest.raises(BadRequest, match="there is no strategy 'luck'; have cheapest, failover"):
+        found.plan(wish(x_edge_strategy="luck"), (A, B))
+
+
+def test_affinity_moves_one_candidate_to_the_front_of_any_strategy():
+    found = planning(Row(strategy="round_robin", affinity=Affinity("x-session")))
+
+    assert 1 == len({names(found.plan(wish(x_session="s"), (A, B, C)))[0] for _ in range(6)})
+
+
+# --- how often, how carefully
+
+
+@pytest.mark.parametrize(
+    ("guard", "call", "candidates", "guarded"),
+    [
+        ("auto", STREAM, (A, B), True),
+        ("auto", STREAM, (A,), False),
+        ("auto", CALL, (A, B), False),
+        ("on", STREAM, (A,), True),
+        ("off", STREAM, (A, B), False),
+        ("auto", replace(STREAM, operation="count_tokens"), (A, B), False),
+    ],
+)
+def test_a_stream_is_guarded_where_another_candidate_could_take_over(guard, call, candidates, guarded):
+    plan = planning(Row(guard=guard), first_token_timeout=9.0).plan(wish(call), candidates)
+
+    assert (guarded, 9.0 if guarded else None) == (plan.guarded, plan.try_timeout)
+
+
+def test_a_candidate_is_tried_again_only_where_it_is_the_only_one():
+    found = planning(attempts=3)
+
+    assert [3, 2, 3] == [found.plan(wish(), c).tries for c in ((A,), (A, B), (A, B, C, A))]
+
+
+def test_what_is_left_of_a_plan_decides_anew():
+    found = planning()
+    plan = found.plan(wish(STREAM), (A, B))
+
+    assert (True, 2) == (plan.guarded, plan.tries)
+    left = found.able(plan, (B,))
+    assert ((B,), False, 3) == (left.candidates, left.guarded, left.tries)
+    assert plan is found.able(plan, (A, B))
+
+
+@pytest.mark.parametrize(("value", "once"), [("true", True), ("1", True), ("", True), ("false", False), (None, False)])
+def test_a_call_that_its_caller_marked_is_sent_once_and_not_guarded(value, once):
+    headers = {} if value is None else {"x_edge_no_retry": value}
+    plan = planning().plan(wish(STREAM, **headers), (A, B))
+
+    assert (once, not once) == (plan.once, plan.guarded)
+
+
+def test_a_fallback_to_another_model_needs_the_answer_to_be_watched():
+    plan = planning(Row(fallback=Fallback(context_length=(C,)))).plan(wish(), (A,))
+
+    assert (True, (C,)) == (plan.guarded, plan.fallback.context_length)
+
+
+def test_a_hedge_waits_for_a_quantile_of_the_first_tokens_of_late():
+    found = planning(Row(hedge=Hedge(0.5, 0.3)))
+    before = found.plan(wish(STREAM), (A, B))
+    for n in range(40):
+        found.learn("m", before, [Tried(A, "ok", first_token=n / 10, stream=True)])
+    after = found.plan(wish(STREAM), (A, B))
+
+    assert (True, 0.3, True, 2.0) == (before.hedged, before.try_timeout, after.hedged, after.try_timeout)
+    assert not found.plan(wish(STREAM), (A,)).hedged
+    assert not found.plan(wish(), (A, B)).hedged
+    assert not found.plan(wish(STREAM, x_edge_no_retry="1"), (A, B)).hedged
+
+
+# --- circuits
+
+
+class Stage:
+    def __init__(self):
+        self.now = 100.0
+        self.circuits = Circuits(OwnSlots(), Rules(2, 30.0), lambda: self.now, lambda candidate: None)
+        self.planner = planning(circuits=self.circuits)
+
+    def plan(self, *candidates):
+        return self.planner.plan(wish(), candidates)
+
+    def fail(self, plan, *candidates):
+        self.planner.learn("m", plan, [Tried(c, "failed") for c in candidates])
+
+
+def test_open_circuits_are_skipped_when_the_plan_is_made():
+    stage = Stage()
+    for _ in range(2):
+        stage.fail(stage.plan(A, B), A)
+
+    assert "b" == names(stage.plan(A, B))
+
+
+def test_with_all_circuits_open_the_caller_is_told_which_and_until_when():
+    stage = Stage()
+    for _ in range(2):
+        stage.fail(stage.plan(A, B), A, B)
+    stage.now += 10
+    with pytest.raises(Unavailable, match=r"a \(m\) for 20 s, b \(m\) for 20 s") as told:
+        stage.plan(A, B)
+
+    assert (503, 20.0) == (told.value.status, told.value.retry_after)
+
+
+def test_one_plan_is_the_probe_and_its_end_decides():
+    stage = Stage()
+    for _ in range(2):
+        stage.fail(stage.plan(A, B), A)
+    stage.now += 31
+    probing, other = stage.plan(A, B), stage.plan(A, B)
+    assert (("ab", (A,)), ("b", ())) == tuple((names(p), p.probes) for p in (probing, other))
+
+    stage.planner.learn("m", probing, [Tried(A, "ok")])
+    assert ["ab"] * 2 == [names(stage.plan(A, B)) for _ in range(2)]
+
+
+def test_a_plan_that_came_to_nothing_gives_its_probe_back():
+    stage = Stage()
+    for _ in range(2):
+        stage.fail(stage.plan(A, B), A)
+    stage.now += 31
+    stage.planner.learn("m", stage.plan(A, B), [])
+
+    assert (A,) == stage.plan(A, B).probes
