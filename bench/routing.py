@@ -38,7 +38,7 @@ def microseconds(planner: RowPlanner, wish: Wish, candidates: tuple[Candidate, .
 
 
 def main() -> None:
-    candidates = tuple(Candidate(f"p{n}", MODELS[n % len(MODELS)], 1 + n % 3) for n in range(20))
+    candidates = tuple(Candidate(f"p{n}", MODELS[n % len(MODELS)], weight=1 + n % 3) for n in range(20))
     models = ModelTable({"m": candidates})
     body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "word " * 200}] * 4}).encode()
     wish = Wish(Call("openai_chat", "chat", "m", True, body, max_output_tokens=500), "acme")

@@ -60,7 +60,7 @@ def test_each_candidate_gets_its_share_and_no_run_of_calls():
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=6))
 def test_over_one_round_the_shares_are_exact(weights):
     strategy = built("round_robin")
-    candidates = [Candidate(f"p{n}", "m", weight) for n, weight in enumerate(weights)]
+    candidates = [Candidate(f"p{n}", "m", weight=weight) for n, weight in enumerate(weights)]
     firsts = Counter(strategy.order(WISH, candidates)[0] for _ in range(sum(weights)))
 
     assert {c: c.weight for c in candidates} == dict(firsts)
