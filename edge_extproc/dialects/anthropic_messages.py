@@ -850,18 +850,18 @@ _SUBSCHEMAS = frozenset({"anyOf", "allOf", "oneOf", "prefixItems"})
 _NAMED_SUBSCHEMAS = frozenset({"properties", "$defs", "definitions", "patternProperties"})
 
 
-def _closed(schema: Json) -> Json:
+def closed_schema(schema: Json) -> Json:
     """A schema whose objects say that they hold nothing else where they do not say: Anthropic insists on it."""
     if not isinstance(schema, dict):
         return schema
     closed: Block = {}
     for key, value in schema.items():
         if key in _SUBSCHEMA:
-            closed[key] = _closed(value)
+            closed[key] = closed_schema(value)
         elif key in _SUBSCHEMAS and isinstance(value, list):
-            closed[key] = [_closed(each) for each in value]
+            closed[key] = [closed_schema(each) for each in value]
         elif key in _NAMED_SUBSCHEMAS and isinstance(value, dict):
-            closed[key] = {name: _closed(each) for name, each in value.items()}
+            closed[key] = {name: closed_schema(each) for name, each in value.items()}
         else:
             closed[key] = value
     if closed.get("type") == "object":
@@ -984,7 +984,7 @@ class _Crossing:
         titles = {"title": wanted.name, "description": wanted.description}
         labelled = {**{k: v for k, v in titles.items() if v is not None}, **schema}
         output = body.setdefault("output_config", {})
-        _object(output, "output_config")["format"] = {"type": "json_schema", "schema": _closed(labelled)}
+        _object(output, "output_config")["format"] = {"type": "json_schema", "schema": closed_schema(labelled)}
 
     # thinking
 
@@ -1837,7 +1837,7 @@ class _Writer:
         """Whether the current part has begun its block."""
         self._waiting: dict[int, list[ReplyEvent]] = {}
         self._waiting_size = 0
-        self._closed: dict[int, PartStarted] = {}
+        self.closed_schema: dict[int, PartStarted] = {}
         self._calls = 0
         self._finish: Finish | None = None
         self._usage: Usage | None = None
@@ -1912,7 +1912,7 @@ class _Writer:
             if self._current.kind not in _TALK:
                 self._waiting[event.part] = [event]
                 return
-            self._closed[self._current.part] = self._current
+            self.closed_schema[self._current.part] = self._current
             self._close()
         self._current = event
         match event.kind:
@@ -1959,7 +1959,7 @@ class _Writer:
         if self._current is None or event.part != self._current.part:
             waiting = self._waiting.get(event.part)
             if waiting is None:
-                closed = self._closed.pop(event.part, None)
+                closed = self.closed_schema.pop(event.part, None)
                 if closed is None or not isinstance(event, PartDelta):
                     return  # a late signature or note has no block to stand in
                 self._begin(PartStarted(closed.part, closed.kind))
