@@ -40,6 +40,7 @@ from .routing.shared import SharedSlots
 from .server import worker
 from .server.extproc import ExtProcService
 from .server.introspect import Introspection
+from .server.loop_lag import watch_loop
 from .telemetry import logs
 from .telemetry.metrics import Metrics, Names
 
@@ -209,8 +210,10 @@ async def run_worker(config: Config, index: int) -> None:
         metrics.watch_cache(cache.near.counts)
     slots = SharedSlots(config.agent.circuits_file)
     gateway = build_gateway(config, table, settle, logs.report, cache, slots, metrics.circuit_opened)
+    metrics.configured(config.fingerprint(), time.time())
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    watching = asyncio.create_task(watch_loop(metrics.loop_lagged), name="event-loop lag")
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     service = ExtProcService(open_stream(gateway, metrics.opened), logs.report)
@@ -219,10 +222,11 @@ async def run_worker(config: Config, index: int) -> None:
     try:
         await worker.serve(
             address,
-            (service, Introspection(metrics.exposition)),
+            (service, Introspection(metrics.snapshot)),
             stop,
             config.agent.shutdown_grace.total_seconds(),
             on_stopping=service.stop,
         )
     finally:
+        watching.cancel()
         access.close()

@@ -21,8 +21,9 @@ from .origin import Origin
 from .server import admin
 from .server.introspect import WorkerClient
 from .supervisor import Part, Supervisor, check_free, remove_quietly
-from .telemetry import logs
+from .telemetry import logs, snapshot
 from .telemetry.merge import Workers
+from .telemetry.supervisor_metrics import SupervisorMetrics
 
 # Envoy's own limit for stopping at once; open requests have had the workers' grace by then.
 _ENVOY_GRACE = 5.0
@@ -42,6 +43,7 @@ class Launched:
         self.supervisor = supervisor
         self._workers = [WorkerClient(f"unix:{path}") for path in config.agent.worker_sockets()]
         self._heard = Workers()
+        self._own = SupervisorMetrics(len(self._workers), lambda: supervisor.restarts)
         supervisor.on_death = self._heard.gone
         self._envoy_ready: Callable[[], Awaitable[bool]] | None = None
 
@@ -81,13 +83,15 @@ class Launched:
             parts["envoy"] = await self._envoy_ready()
         return admin.Readiness(parts)
 
-    async def metrics(self) -> bytes:
-        """The sum of all workers; one that does not answer now counts with what it said last."""
+    async def metrics(self, openmetrics: bool) -> bytes:
+        """The sum of all workers and our own; a worker that does not answer now counts with what it said last."""
         pids = [self.supervisor.processes.get(worker_name(n)) for n in range(len(self._workers))]
         for pid, found in zip(pids, await asyncio.gather(*(c.metrics() for c in self._workers)), strict=True):
             if pid is not None and found is not None:
                 self._heard.heard(pid, found)
-        return self._heard.exposition()
+        totals = self._heard.totals()
+        totals.add(snapshot.read(snapshot.take(self._own)))
+        return totals.exposition(openmetrics=openmetrics)
 
     async def close(self) -> None:
         await asyncio.gather(*(client.close() for client in self._workers))

@@ -6,6 +6,7 @@ value stands.
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import os
 import re
@@ -530,6 +531,10 @@ class Config(Part):
             return ""
         dialect: str = registry.load("providers", provider.kind).apis[api]
         return dialect
+
+    def fingerprint(self) -> str:
+        """Twelve digits that tell one configuration from another; secrets do not count."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:12]
 
     def envoy_admin_socket(self) -> Path | None:
         """None where Envoy's admin interface is on a port."""

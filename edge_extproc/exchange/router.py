@@ -12,7 +12,7 @@ Retries are told in attempt.py. Nothing here knows gRPC, HTTP libraries, or any 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TypeVar
 
@@ -28,7 +28,8 @@ from ..model.plan import Candidate, Plan, Tried
 from ..model.principal import Principal
 from ..model.reply import Failed, Finish, Fold, fold, unfold
 from ..model.reply import Reply as WholeReply
-from ..model.settlement import Outcome, Settlement
+from ..model.settlement import Outcome, Phase, PhaseTime, Settlement
+from ..model.trace import read_traceparent
 from ..model.usage import Usage
 from ..providers.base import Unframer
 from ..routing.base import Wish, allows
@@ -64,6 +65,8 @@ class _Heard:
     began: float
     started_at: float
     overhead: float = 0.0
+    phases: dict[type[Event], list[float]] = field(default_factory=dict)
+    """When each kind of event first came, and how long we took for all of its kind."""
     headers: Headers = ()
     method: str = ""
     path: str = ""
@@ -141,7 +144,16 @@ class RouterExchange:
                 raise
             return self._refuse(Fault(500, "api", "the gateway failed on this request; it was logged", "internal"))
         finally:
-            self._heard.overhead += self._gateway.clock.monotonic() - began
+            self._took(type(event), began)
+
+    def _took(self, kind: type[Event], began: float) -> None:
+        heard, took = self._heard, self._gateway.clock.monotonic() - began
+        heard.overhead += took
+        phase = heard.phases.get(kind)
+        if phase is None:
+            heard.phases[kind] = [began, took]
+        else:
+            phase[1] += took
 
     async def _on(self, event: Event) -> Command:
         match event:
@@ -454,6 +466,7 @@ class RouterExchange:
         if turn is not None:
             self._keep(turn, cost)
         fault = answer.fault or (tally.failed if tally is not None else None)
+        parent = read_traceparent(first(heard.headers, "traceparent"))
         gateway.settle(
             Settlement(
                 exchange_id=self.id,
@@ -486,13 +499,16 @@ class RouterExchange:
                 request_bytes=len(heard.call.raw) if heard.call is not None else 0,
                 response_bytes=answer.sent,
                 request_id=first(heard.headers, "x-request-id"),
-                trace_id=_trace_id(first(heard.headers, "traceparent")),
                 cache=turn.state if turn is not None else None,
                 cache_tier=turn.tier if turn is not None else None,
                 saved=cached.usage if cached is not None else None,
                 saved_cost=cached.cost if cached is not None else None,
                 plan=heard.plan,
                 tries=self._tries(outcome, usage),
+                trace_id=parent.trace_id if parent is not None else None,
+                phases=tuple(
+                    PhaseTime(_PHASES[kind], at - heard.began, took) for kind, (at, took) in heard.phases.items()
+                ),
             )
         )
 
@@ -608,6 +624,15 @@ class RouterExchange:
         return (*notes, ("x-edge-cache", turn.state)) if turn is not None else notes
 
 
+_PHASES: dict[type[Event], Phase] = {
+    RequestHeaders: "request_headers",
+    RequestBody: "request_body",
+    RequestTrailers: "request_trailers",
+    ResponseHeaders: "response_headers",
+    ResponseBody: "response_body",
+    ResponseTrailers: "response_trailers",
+}
+
 # What an error keeps of the provider's headers where we answer in its place.
 _ERROR_HEADERS = frozenset({"request-id", "retry-after", "retry-after-ms", "x-request-id", "x-should-retry"})
 
@@ -649,9 +674,3 @@ def _int(value: object) -> int:
 
 def _finish_of(reply: WholeReply | None) -> Finish | None:
     return next((c.finish for c in reply.choices if c.finish is not None), None) if reply is not None else None
-
-
-def _trace_id(traceparent: str | None) -> str | None:
-    """The trace id of a W3C traceparent (version-trace-parent-flags)."""
-    parts = (traceparent or "").split("-")
-    return parts[1] if len(parts) >= 4 and len(parts[1]) == 32 else None

@@ -20,6 +20,21 @@ Outcome: TypeAlias = Literal[
 ]
 
 
+Phase: TypeAlias = Literal[
+    "request_headers", "request_body", "request_trailers", "response_headers", "response_body", "response_trailers"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseTime:
+    """What the agent spent on one kind of message of Envoy's; all parts of a body together."""
+
+    name: Phase
+    at: float
+    """Seconds since the request's headers, of the first one."""
+    seconds: float
+
+
 @dataclass(frozen=True, slots=True)
 class Settlement:
     """Holds no content and no secret: all of it may go to logs, metrics and traces."""
@@ -78,3 +93,12 @@ class Settlement:
     plan: Plan | None = None
     tries: tuple[Tried, ...] = ()
     """How each try of the plan ended, in order."""
+    phases: tuple[PhaseTime, ...] = ()
+    """In the order in which they came."""
+
+    @property
+    def time_per_output_token(self) -> float | None:
+        """Seconds between two tokens of a stream, on the average; None where that cannot be told."""
+        if self.time_to_first_token is None or self.usage is None or self.estimated or self.usage.completion < 2:
+            return None
+        return max(0.0, self.duration - self.time_to_first_token) / (self.usage.completion - 1)

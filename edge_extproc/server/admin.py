@@ -18,10 +18,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-# Prometheus' text format; a scraper that wants OpenMetrics takes this one too.
-METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+# Prometheus' text format, and the one that has exemplars: a scraper says that it takes it.
+TEXT = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
-MetricsSource: TypeAlias = Callable[[], Awaitable[bytes]]
+MetricsSource: TypeAlias = Callable[[bool], Awaitable[bytes]]
+"""Whether it is to be OpenMetrics, to an exposition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +51,9 @@ def build(readiness: Callable[[], Awaitable[Readiness]], metrics: MetricsSource)
         return JSONResponse(body, status_code=200 if found.ready else 503)
 
     async def exposition(request: Request) -> Response:
-        del request
-        return Response(await metrics(), headers={"content-type": METRICS_TYPE})
+        openmetrics = "application/openmetrics-text" in request.headers.get("accept", "")
+        kind = OPENMETRICS if openmetrics else TEXT
+        return Response(await metrics(openmetrics), headers={"content-type": kind})
 
     return Starlette(
         routes=[

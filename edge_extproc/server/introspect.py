@@ -1,4 +1,4 @@
-"""What a worker tells its supervisor, over the same socket on which it serves Envoy: its metrics, as text.
+"""What a worker tells its supervisor, over the same socket on which it serves Envoy: a snapshot of its metrics.
 
 One method of our own, bytes in and bytes out, so that a worker needs no second server.
 """
@@ -22,8 +22,8 @@ _SCRAPE_SECONDS = 2.0
 class Introspection(grpc.GenericRpcHandler):
     """Add it to a worker's generic handlers."""
 
-    def __init__(self, exposition: Callable[[], bytes]) -> None:
-        self._exposition = exposition
+    def __init__(self, snapshot: Callable[[], bytes]) -> None:
+        self._snapshot = snapshot
         self._method: Any = grpc.unary_unary_rpc_method_handler(self._metrics)
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
@@ -31,7 +31,7 @@ class Introspection(grpc.GenericRpcHandler):
 
     async def _metrics(self, request: bytes, context: aio.ServicerContext[bytes, bytes]) -> bytes:
         del request, context
-        return self._exposition()
+        return self._snapshot()
 
 
 class WorkerClient:
@@ -66,7 +66,7 @@ class WorkerClient:
             watching.cancel()
 
     async def metrics(self) -> bytes | None:
-        """Its exposition, or None where it does not answer."""
+        """Its snapshot, or None where it does not answer."""
         try:
             answer: bytes = await self._metrics(b"", timeout=_SCRAPE_SECONDS)
         except aio.AioRpcError:

@@ -2,8 +2,7 @@
 
 Counters and histograms are sums over every worker there ever was; gauges are sums over those that live, or the largest
 where a sum would mean nothing. A worker that died leaves its totals behind, so that a restart neither counts twice nor
-makes a counter go down. It reads and writes Prometheus' text format, and knows no metric of ours but those that LARGEST
-names.
+makes a counter go down. It knows no metric of ours but those that LARGEST names.
 """
 
 from __future__ import annotations
@@ -15,12 +14,21 @@ from typing import TypeAlias
 
 from prometheus_client import generate_latest
 from prometheus_client.core import Metric
-from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.registry import Collector
+
+from . import snapshot
+from .snapshot import Family, Sample, SampleExemplar
 
 # Gauges of which the largest is shown. Every other gauge is summed.
 LARGEST = frozenset(
-    {"edge_build_info", "edge_worker_start_time_seconds", "process_start_time_seconds", "process_max_fds"}
+    {
+        "edge_build_info",
+        "edge_config_loaded_timestamp_seconds",
+        "edge_worker_start_time_seconds",
+        "process_start_time_seconds",
+        "process_max_fds",
+    }
 )
 # Late answers come within seconds; nobody restarts this many workers meanwhile.
 REMEMBERED_DEAD = 256
@@ -30,68 +38,86 @@ _Key: TypeAlias = tuple[str, tuple[tuple[str, str], ...]]
 
 
 @dataclass(slots=True)
-class _Family:
+class _Sum:
     documentation: str
     type: str
     values: dict[_Key, float] = field(default_factory=dict)
+    exemplars: dict[_Key, SampleExemplar] = field(default_factory=dict)
 
 
-class _Totals(Collector):
-    """Metric families by name, to which expositions are added."""
+class Totals(Collector):
+    """Metric families by name, to which snapshots are added."""
 
     def __init__(self) -> None:
-        self._families: dict[str, _Family] = {}
+        self._sums: dict[str, _Sum] = {}
 
-    def add(self, exposition: bytes, *, growing_only: bool = False) -> None:
-        """Raises ValueError where the text is not an exposition; then nothing of it has been added."""
-        for read in list(text_string_to_metric_families(exposition.decode())):
-            if not growing_only or read.type in _GROWING:
-                self._add(read)
+    def add(self, families: Iterable[Family]) -> None:
+        for family in families:
+            total = self._sums.setdefault(family.name, _Sum(family.documentation, family.type))
+            largest = family.name in LARGEST
+            for sample in family.samples:
+                _add(total, sample, largest=largest)
 
-    def _add(self, read: Metric) -> None:
-        family = self._families.setdefault(read.name, _Family(read.documentation, read.type))
-        largest = read.name in LARGEST
-        for sample in read.samples:
-            key = (sample.name, tuple(sample.labels.items()))
-            before = family.values.get(key)
-            if before is None:
-                family.values[key] = sample.value
-            else:
-                family.values[key] = max(before, sample.value) if largest else before + sample.value
+    def families(self) -> list[Family]:
+        return [
+            Family(
+                name,
+                total.documentation,
+                total.type,
+                [Sample(*key, value, total.exemplars.get(key)) for key, value in total.values.items()],
+            )
+            for name, total in self._sums.items()
+        ]
 
     def collect(self) -> Iterator[Metric]:
-        for name, family in self._families.items():
-            metric = Metric(name, family.documentation, family.type)
-            for (sample, labels), value in family.values.items():
-                metric.add_sample(sample, dict(labels), value)
+        for family in self.families():
+            metric = Metric(family.name, family.documentation, family.type)
+            for s in family.samples:
+                metric.add_sample(s.name, dict(s.labels), s.value, exemplar=snapshot.exemplar_of(s.exemplar))
             yield metric
 
-    def exposition(self) -> bytes:
-        return generate_latest(self)
+    def exposition(self, *, openmetrics: bool = False) -> bytes:
+        """In Prometheus' text format, or in that of OpenMetrics, which has exemplars."""
+        if not openmetrics:
+            return generate_latest(self)
+        written: bytes = generate_openmetrics(self)  # type: ignore[no-untyped-call]  # the library left its types out
+        return written
+
+
+def _add(total: _Sum, sample: Sample, *, largest: bool) -> None:
+    key = (sample.name, sample.labels)
+    before = total.values.get(key)
+    if before is None:
+        total.values[key] = sample.value
+    else:
+        total.values[key] = max(before, sample.value) if largest else before + sample.value
+    shown = total.exemplars.get(key)
+    if sample.exemplar is not None and (shown is None or shown.timestamp < sample.exemplar.timestamp):
+        total.exemplars[key] = sample.exemplar
 
 
 class Retired:
     """The totals of workers that are no more."""
 
     def __init__(self) -> None:
-        self._totals = _Totals()
+        self._totals = Totals()
 
-    def add(self, exposition: bytes) -> None:
-        """The last that was heard of a worker. Its gauges died with it. Raises ValueError."""
-        self._totals.add(exposition, growing_only=True)
+    def add(self, last: bytes) -> None:
+        """The last snapshot of a worker. Its gauges died with it. Raises ValueError."""
+        self._totals.add(family for family in snapshot.read(last) if family.type in _GROWING)
 
-    def exposition(self) -> bytes:
-        return self._totals.exposition()
+    def families(self) -> list[Family]:
+        return self._totals.families()
 
 
-def merge(expositions: Iterable[bytes], retired: Retired | None = None) -> bytes:
-    """One exposition of all. Raises ValueError where one of them is none."""
-    totals = _Totals()
-    for exposition in expositions:
-        totals.add(exposition)
+def merge(snapshots: Iterable[bytes], retired: Retired | None = None) -> Totals:
+    """The sum of all. Raises ValueError where one of them is no snapshot."""
+    totals = Totals()
+    for each in snapshots:
+        totals.add(snapshot.read(each))
     if retired is not None:
-        totals.add(retired.exposition())
-    return totals.exposition()
+        totals.add(retired.families())
+    return totals
 
 
 class Workers:
@@ -105,10 +131,10 @@ class Workers:
         self._retired = Retired()
         self._gone: deque[Hashable] = deque(maxlen=REMEMBERED_DEAD)
 
-    def heard(self, worker: Hashable, exposition: bytes) -> None:
+    def heard(self, worker: Hashable, said: bytes) -> None:
         """An answer that was under way when its worker died comes too late: it would be counted twice."""
         if worker not in self._gone:
-            self._last[worker] = exposition
+            self._last[worker] = said
 
     def gone(self, worker: Hashable) -> None:
         """Once or more: only the first counts. What it counted after it was last heard is lost."""
@@ -117,5 +143,5 @@ class Workers:
         if last is not None:
             self._retired.add(last)
 
-    def exposition(self) -> bytes:
+    def totals(self) -> Totals:
         return merge(self._last.values(), self._retired)

@@ -33,6 +33,7 @@ from ..model.fault import FaultKind
 from ..model.plan import Candidate
 from ..model.settlement import Settlement
 from ..model.usage import Usage
+from . import snapshot
 from .cache_metrics import CacheCounts, CacheMetrics
 
 OTHER = "other"
@@ -54,15 +55,6 @@ TOKEN_KINDS = (
     "input_audio",
     "output_audio",
 )
-PHASES = (
-    "request_headers",
-    "request_body",
-    "request_trailers",
-    "response_headers",
-    "response_body",
-    "response_trailers",
-    "upstream_headers",
-)
 # What we and the providers answer with; anything else is "other".
 STATUSES = frozenset(
     {200, 201, 202, 204, 304, 400, 401, 402, 403, 404, 405, 408, 409, 413, 415, 422, 424, 429}
@@ -72,8 +64,11 @@ STATUSES = frozenset(
 # Seconds. A reply takes from a tenth of a second to ten minutes; its first token comes within a minute; what the
 # gateway adds is well under 0.1 s, or something is wrong.
 DURATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0)
+# From a thousand tokens a second to one.
+PER_TOKEN_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.15, 0.4, 1.0)
 FIRST_TOKEN_BUCKETS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 3.0, 6.0, 12.0, 25.0, 60.0)
 OVERHEAD_BUCKETS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.12, 0.5, 2.0)
+LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 PHASE_BUCKETS = (0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0)
 
 
@@ -104,6 +99,18 @@ class _Children(dict[str, _Child], Generic[_Child]):
     def __missing__(self, value: str) -> _Child:
         child = self[value] = self._parent.labels(*self._labels, value)
         return child
+
+
+class Registry(CollectorRegistry):
+    """Remembers what was registered: what there is to document."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.collectors: list[Collector] = []
+
+    def register(self, collector: Collector) -> None:
+        super().register(collector)
+        self.collectors.append(collector)
 
 
 class _Series:
@@ -156,7 +163,7 @@ class Metrics:
         # Twice the output, for timestamps that nobody asks for.
         disable_created_metrics()  # type: ignore[no-untyped-call]  # it takes nothing and gives nothing
         self.names = names
-        self.registry = registry = CollectorRegistry()
+        self.registry = registry = Registry()
         self._series: dict[tuple[str, str, str], _Series] = {}
 
         def counter(name: str, text: str, *labels: str) -> Counter:
@@ -201,11 +208,21 @@ class Metrics:
         self._dropped = _Children(
             counter("edge_dropped_fields", "Fields of a request that the provider was not told.", "provider")
         )
-        self._first_token = _Children(
+        self._first_token = _Pairs(
             histogram(
                 "edge_time_to_first_token_seconds",
                 "From a request's headers to the first byte of a streamed answer.",
                 FIRST_TOKEN_BUCKETS,
+                "model",
+                "provider",
+            )
+        )
+        self._per_token = _Pairs(
+            histogram(
+                "edge_time_per_output_token_seconds",
+                "Between two tokens of a streamed answer, on the average of the answer.",
+                PER_TOKEN_BUCKETS,
+                "model",
                 "provider",
             )
         )
@@ -213,7 +230,12 @@ class Metrics:
             histogram("edge_overhead_seconds", "Time of a request that the agent took.", OVERHEAD_BUCKETS, "lane")
         )
         self._phases = _Children(
-            histogram("edge_phase_duration_seconds", "Answering one message of Envoy's.", PHASE_BUCKETS, "phase")
+            histogram(
+                "edge_phase_duration_seconds",
+                "Time that the agent took for one phase of a request.",
+                PHASE_BUCKETS,
+                "phase",
+            )
         )
         self._request_bytes = counter("edge_request_bytes", "Bytes of callers' bodies.")
         self._response_bytes = counter("edge_response_bytes", "Bytes of answers' bodies.")
@@ -222,6 +244,15 @@ class Metrics:
         )
         self._open = Gauge("edge_open_requests", "Requests in flight.", registry=registry)
         self._cache = CacheMetrics(registry)
+        self._lag = histogram(
+            "edge_event_loop_lag_seconds", "How late the event loop of a worker wakes a timer.", LAG_BUCKETS
+        )
+        self._config = Gauge(
+            "edge_config_info", "Workers that run this version of the configuration.", ("version",), registry=registry
+        )
+        self._config_loaded = Gauge(
+            "edge_config_loaded_timestamp_seconds", "When the newest configuration came into force.", registry=registry
+        )
 
         Gauge("edge_workers", "Worker processes that are alive.", registry=registry).set(1)
         Gauge("edge_worker_start_time_seconds", "When the youngest worker started.", registry=registry).set(started_at)
@@ -236,8 +267,15 @@ class Metrics:
     def closed(self) -> None:
         self._open.dec()
 
-    def phase(self, name: str, seconds: float) -> None:
-        self._phases[name if name in _PHASES else OTHER].observe(seconds)
+    def loop_lagged(self, seconds: float) -> None:
+        """How much later than asked for the event loop woke somebody."""
+        self._lag.observe(max(0.0, seconds))
+
+    def configured(self, version: str, loaded_at: float) -> None:
+        """Which configuration is in force from now on, and since when (Unix time)."""
+        self._config.clear()
+        self._config.labels(version).set(1)
+        self._config_loaded.set(loaded_at)
 
     def lines_dropped(self, count: int) -> None:
         self._lost_lines.inc(count)
@@ -253,8 +291,11 @@ class Metrics:
         series = self._series.get(labels) or self._add(labels)
 
         series.outcomes[s.outcome] = series.outcomes.get(s.outcome, 0) + 1
-        series.duration["true" if s.stream else "false"].observe(s.duration)
-        self._overhead[s.lane or NONE].observe(s.overhead)
+        exemplar = {"trace_id": s.trace_id} if s.trace_id is not None else None
+        series.duration["true" if s.stream else "false"].observe(s.duration, exemplar)
+        self._overhead[s.lane or NONE].observe(s.overhead, exemplar)
+        for phase in s.phases:
+            self._phases[phase.name].observe(phase.seconds)
         status = OTHER if s.status not in STATUSES else str(s.status)
         self._responses[_known(s.dialect, names.dialects), NONE if s.status is None else status].inc()
         self._request_bytes.inc(s.request_bytes)
@@ -264,7 +305,9 @@ class Metrics:
         if s.cost is not None:
             series.cost = s.cost if series.cost is None else series.cost + s.cost
         if s.time_to_first_token is not None:
-            self._first_token[provider].observe(s.time_to_first_token)
+            self._first_token[model, provider].observe(s.time_to_first_token, exemplar)
+            if s.time_per_output_token is not None:
+                self._per_token[model, provider].observe(s.time_per_output_token)
         if s.attempts:
             self._attempts[provider].inc(s.attempts)
         if s.attempts > 1:
@@ -282,8 +325,12 @@ class Metrics:
         if s.cache is not None:
             self._cache.settle(s, model)
 
+    def snapshot(self) -> bytes:
+        """For merge.py."""
+        return snapshot.take(self.registry)
+
     def exposition(self) -> bytes:
-        """In Prometheus' text format. Takes milliseconds: a thread is the place for it, where the loop is busy."""
+        """Of this worker alone, in Prometheus' text format."""
         return generate_latest(self.registry)
 
     # --- the cache of replies
@@ -317,19 +364,16 @@ class Metrics:
             self._auth_failures[code].inc()
 
 
-class _Pairs(dict[tuple[str, str], Counter]):
-    """The bound children of a counter with two labels."""
+class _Pairs(dict[tuple[str, str], _Child], Generic[_Child]):
+    """The bound children of a metric with two labels."""
 
-    def __init__(self, parent: Counter) -> None:
+    def __init__(self, parent: _Child) -> None:
         super().__init__()
-        self._parent = parent
+        self._parent: _Child = parent
 
-    def __missing__(self, values: tuple[str, str]) -> Counter:
+    def __missing__(self, values: tuple[str, str]) -> _Child:
         child = self[values] = self._parent.labels(*values)
         return child
-
-
-_PHASES = frozenset(PHASES)
 
 
 def _known(value: str | None, known: frozenset[str]) -> str:

@@ -137,6 +137,13 @@ def test_two_readings_of_one_file_are_equal() -> None:
     assert read("") != read("listen: {port: 1}")
 
 
+def test_a_fingerprint_tells_configurations_apart_and_no_secret() -> None:
+    one, other = read("listen: {port: 1234}"), read("listen: {port: 1235}")
+
+    assert read("listen: {port: 1234}").fingerprint() == one.fingerprint() != other.fingerprint()
+    assert 12 == len(one.fingerprint())
+
+
 def test_only_true_and_false_are_booleans_and_only_decimal_digits_numbers() -> None:
     provider = "providers: {p: {kind: openai, api_key: {env: KEY}, allow_plaintext: %s}}\n"
     config = read(provider % "true" + "models: {0x1f: [{provider: p, model: 0777}, {provider: p, model: 1:30}]}")

@@ -10,10 +10,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from edge_extproc.auth.api_key import REASONS
-from edge_extproc.model.settlement import Settlement
+from edge_extproc.model.settlement import PhaseTime, Settlement
 from edge_extproc.model.usage import Usage
 from edge_extproc.telemetry import metrics as room
-from edge_extproc.telemetry.metrics import CODES, MAX_SERIES, MOST_TOKENS, PHASES, Metrics, Names
+from edge_extproc.telemetry.merge import merge
+from edge_extproc.telemetry.metrics import CODES, MAX_SERIES, MOST_TOKENS, Metrics, Names
 
 NAMES = Names(
     tenants=frozenset({"acme"}),
@@ -71,7 +72,7 @@ def test_a_good_reply_moves_what_counts_replies() -> None:
     assert value(metrics, "edge_requests_total", **WHO, outcome="ok") == 1
     assert value(metrics, "edge_responses_total", dialect="openai_chat", status="200") == 1
     assert value(metrics, "edge_request_duration_seconds_sum", model="gpt-4o", provider="openai", stream="true") == 2
-    assert value(metrics, "edge_time_to_first_token_seconds_sum", provider="openai") == 0.5
+    assert value(metrics, "edge_time_to_first_token_seconds_sum", model="gpt-4o", provider="openai") == 0.5
     assert value(metrics, "edge_overhead_seconds_sum", lane="raw") == 0.003
     assert value(metrics, "edge_upstream_attempts_total", provider="openai") == 1
     assert value(metrics, "edge_request_bytes_total") == 100
@@ -176,12 +177,51 @@ def test_the_gauge_of_open_requests_goes_up_and_down() -> None:
 
 
 def test_phases_are_timed_by_name() -> None:
-    metrics = fresh()
-    for phase in (*PHASES, "made up"):
-        metrics.phase(phase, 0.001)
+    metrics = settled(
+        replace(DONE, phases=(PhaseTime("request_headers", 0.0, 0.001), PhaseTime("response_body", 0.5, 0.002)))
+    )
 
-    assert value(metrics, "edge_phase_duration_seconds_count", phase="request_body") == 1
-    assert value(metrics, "edge_phase_duration_seconds_count", phase="other") == 1
+    assert value(metrics, "edge_phase_duration_seconds_sum", phase="request_headers") == 0.001
+    assert value(metrics, "edge_phase_duration_seconds_count", phase="response_body") == 1
+
+
+def test_the_time_of_a_token_is_that_between_two() -> None:
+    metrics = settled(DONE, replace(DONE, usage=Usage(output=1)), replace(DONE, estimated=True))
+
+    labels = {"model": "gpt-4o", "provider": "openai"}
+    assert value(metrics, "edge_time_per_output_token_seconds_count", **labels) == 1
+    assert value(metrics, "edge_time_per_output_token_seconds_sum", **labels) == 1.5 / (5 + 6 + 8 - 1)
+
+
+def test_a_trace_is_named_where_a_number_came_from_it() -> None:
+    metrics = settled(replace(DONE, trace_id="4bf92f3577b34da6a3ce929d0e0e4736"))
+    said = merge([metrics.snapshot()]).exposition(openmetrics=True).decode()
+
+    shown = [line for line in said.splitlines() if 'trace_id="4bf92f3577b34da6a3ce929d0e0e4736"' in line]
+    assert {line.partition("_bucket")[0] for line in shown} == {
+        "edge_request_duration_seconds",
+        "edge_overhead_seconds",
+        "edge_time_to_first_token_seconds",
+    }
+
+
+def test_only_the_configuration_in_force_is_told() -> None:
+    metrics = fresh()
+    metrics.configured("old", 5.0)
+    metrics.configured("new", 7.0)
+
+    assert value(metrics, "edge_config_info", version="new") == 1
+    assert value(metrics, "edge_config_info", version="old") is None
+    assert value(metrics, "edge_config_loaded_timestamp_seconds") == 7
+
+
+def test_a_loop_that_wakes_early_has_no_lag() -> None:
+    metrics = fresh()
+    metrics.loop_lagged(-0.001)
+    metrics.loop_lagged(0.25)
+
+    assert value(metrics, "edge_event_loop_lag_seconds_sum") == 0.25
+    assert value(metrics, "edge_event_loop_lag_seconds_count") == 2
 
 
 def test_the_worker_says_that_it_is_there() -> None:
@@ -207,7 +247,6 @@ def test_ten_thousand_random_names_make_no_new_series() -> None:
                 DONE, model=word, tenant=word, provider=word, dialect=word, status=999, outcome="rejected", code=word
             )
         )
-        metrics.phase(word, 0.001)
 
     # The one more status ("other"), and the one more phase with its buckets.
     assert metrics.exposition().count(b"\n") <= before + 1 + len(room.PHASE_BUCKETS) + 3

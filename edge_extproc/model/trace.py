@@ -1,0 +1,31 @@
+"""Where a request stands in its trace: W3C Trace Context, as text and as a noun."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+_SAMPLED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """What a traceparent says."""
+
+    trace_id: str
+    span_id: str
+    sampled: bool
+
+
+def read_traceparent(text: str | None) -> Parent | None:
+    """None where there is none, or one that nobody may take: version ff, or an id of zeros."""
+    found = _TRACEPARENT.fullmatch(text) if text is not None else None
+    if found is None or text is None or text.startswith("ff"):
+        return None
+    trace_id, span_id, flags, more = found.groups()
+    if more is not None and text.startswith("00"):  # only a version to come may say more
+        return None
+    if not trace_id.strip("0") or not span_id.strip("0"):
+        return None
+    return Parent(trace_id, span_id, bool(int(flags, 16) & _SAMPLED))

@@ -1,0 +1,78 @@
+"""Every metric there is, from the code that makes it: what docs/metrics.md is written from.
+
+python -m edge_extproc.telemetry.catalog > docs/metrics.md
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from prometheus_client.core import Metric
+from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.registry import Collector
+
+from .merge import LARGEST
+from .metrics import Metrics, Names
+from .supervisor_metrics import SupervisorMetrics
+
+_HEAD = """\
+# Metrics
+
+The admin port shows them at `/metrics`, all workers as one: counters and histograms are sums over every worker there
+ever was, gauges are sums over those that live (or the largest, where this table says so). A scraper that takes
+OpenMetrics gets exemplars: the trace from which a duration came.
+
+Every label has few values: what a caller sends never makes a new series. `none` stands where there is nothing to
+name, `other` for a name that the configuration does not know.
+
+This file is written by `python -m edge_extproc.telemetry.catalog`.
+
+| Metric | Type | Labels | What it says |
+| --- | --- | --- | --- |
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    name: str
+    """As it is scraped; of a histogram without _bucket, _sum and _count."""
+    kind: str
+    labels: tuple[str, ...]
+    text: str
+
+
+def entries() -> list[Entry]:
+    """Sorted by name."""
+    metrics = Metrics(Names(), version="0", started_at=0.0)
+    return sorted(
+        (entry for each in (*metrics.registry.collectors, SupervisorMetrics(1, lambda: 0)) for entry in _entries(each)),
+        key=lambda entry: entry.name,
+    )
+
+
+def _entries(collector: Collector) -> Iterator[Entry]:
+    # A metric that has no child yet collects nothing that would tell its labels; the library keeps them here.
+    own = collector._labelnames if isinstance(collector, MetricWrapperBase) else ()
+    for metric in collector.collect():
+        yield Entry(_scraped(metric), metric.type, tuple(own or getattr(metric, "_labelnames", ())), _text(metric))
+
+
+def _scraped(metric: Metric) -> str:
+    return f"{metric.name}_total" if metric.type == "counter" else metric.name
+
+
+def _text(metric: Metric) -> str:
+    return metric.documentation + (" The largest of all workers." if metric.name in LARGEST else "")
+
+
+def markdown() -> str:
+    rows = (
+        f"| `{e.name}` | {e.kind} | {', '.join(f'`{label}`' for label in e.labels)} | {e.text} |\n" for e in entries()
+    )
+    return _HEAD + "".join(rows)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(markdown())

@@ -1,0 +1,32 @@
+"""In which format /metrics is shown: the scraper says what it takes."""
+
+from __future__ import annotations
+
+import pytest
+from asgi import get
+
+from edge_extproc.server import admin
+
+
+async def ready() -> admin.Readiness:
+    return admin.Readiness({})
+
+
+async def metrics(openmetrics: bool) -> bytes:
+    return b"openmetrics" if openmetrics else b"text"
+
+
+@pytest.mark.parametrize(
+    ("accept", "body"),
+    [
+        (None, b"text"),
+        ("*/*", b"text"),
+        ("text/plain;version=0.0.4", b"text"),
+        ("application/openmetrics-text;version=1.0.0,text/plain;q=0.5", b"openmetrics"),
+    ],
+)
+async def test_exemplars_are_for_those_who_take_them(accept: str | None, body: bytes) -> None:
+    answer = await get(admin.build(ready, metrics), "/metrics", **({"accept": accept} if accept else {}))
+
+    assert (answer.status, answer.body) == (200, body)
+    assert answer.headers["content-type"] == (admin.OPENMETRICS if body == b"openmetrics" else admin.TEXT)
