@@ -1229,6 +1229,8 @@ class _Request:
             self._drop_if("reasoning", reasoning.effort != "none" and reasoning.mode != "disabled")
             return {}
         effort, budget = reasoning.effort or None, reasoning.budget_tokens
+        if effort == "default":  # Groq's word for not saying
+            effort = None
         if reasoning.mode == "disabled":
             # Less than that is not to be had from a model that always thinks.
             effort, budget = ("none" if "none" in generation.efforts else "minimal"), None
@@ -1357,7 +1359,10 @@ def _read_finish(told: Json, has_calls: bool) -> Finish | None:
     return Finish("tool_calls" if reason == "stop" and has_calls else reason, str(told))
 
 
-def _write_finish(finish: Finish, *, own: bool) -> Json:
+def _write_finish(finish: Finish | None, *, own: bool) -> Json:
+    """An answer of another format that came to its end without a word of why ended as usual."""
+    if finish is None:
+        return None if own else _FINISH_WORDS["stop"]
     if own and finish.raw is not None:
         return int(finish.raw) if finish.raw.isdecimal() else finish.raw
     return _FINISH_WORDS[finish.reason]
@@ -1588,13 +1593,16 @@ class _Candidates:
         return {"functionCall": call, **_base64(signature)}
 
 
+_YEAR_10000 = 253_402_300_800
+
+
 def _envelope(id: str | None, model: str | None, created: int | None) -> Block:
     told: Block = {}
     if model is not None:
         told["modelVersion"] = model
     if id is not None:
         told["responseId"] = id
-    if created is not None:
+    if created is not None and 0 < created < _YEAR_10000:  # some hosts say 0, or count in milliseconds
         told["createTime"] = datetime.fromtimestamp(created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return told
 
@@ -1619,7 +1627,7 @@ def _write_reply(reply: Reply) -> bytes:
             _candidate(
                 None if own else index,
                 (block for part in choice.parts if (block := writing.part(part, index)) is not None),
-                None if choice.finish is None else _write_finish(choice.finish, own=own),
+                _write_finish(choice.finish, own=own),
                 choice.extras if own else {},
             )
             for index, choice in enumerate(reply.choices)
@@ -1978,6 +1986,8 @@ class _Writer:
         self._usage: Block = {}
         self._own_usage: Block = {}
         self._finishes: dict[int, Finished] = {}
+        self._choices: set[int] = set()
+        """Those that said something."""
         self._held: dict[tuple[int, int], _Held] = {}
         self._own = False
         """It is a stream of this format that is framed anew."""
@@ -2077,26 +2087,29 @@ class _Writer:
         return self._frame({"candidates": [{"index": choice, **told}]}) if told else b""
 
     def _part(self, choice: int, block: Block | None) -> bytes:
+        self._choices.add(choice)
         if block is None:
             return b""
         return self._frame({"candidates": [_candidate(choice, [block], None, {})]})
 
     def _last(self) -> bytes:
         body: Block = {}
-        if self._finishes and not (self._own and self._is_blocked):
+        if not (self._own and self._is_blocked):
             # An empty text, as Google sends it: callers print the text of every chunk.
             body["candidates"] = [
-                _candidate(
-                    choice,
-                    [{"text": ""}],
-                    _write_finish(event.finish, own=self._own),
-                    {key: value for key, value in event.extras.items() if key in _CANDIDATE_EXTRAS},
-                )
-                for choice, event in sorted(self._finishes.items())
+                _candidate(choice, [{"text": ""}], *self._finish_of(choice))
+                for choice in sorted(self._choices | self._finishes.keys() or {0})
             ]
         if usage := self._own_usage or self._usage:
             body["usageMetadata"] = usage
         return (self._frame(body) if body else b"") + self._terminator()
+
+    def _finish_of(self, choice: int) -> tuple[Json, Extras]:
+        event = self._finishes.get(choice)
+        if event is None:
+            return _write_finish(None, own=self._own), NO_EXTRAS
+        told = {key: value for key, value in event.extras.items() if key in _CANDIDATE_EXTRAS}
+        return _write_finish(event.finish, own=self._own), told
 
     def _frame(self, body: Block) -> bytes:
         data = _encode(body if "error" in body else {**body, **self._envelope})

@@ -1057,7 +1057,7 @@ class _RequestWriter:
             self._own_reasoning(body, wanted)
             return
         if wanted.effort is not None:
-            level: str | None = wanted.effort
+            level: str | None = wanted.effort if wanted.effort != "default" else None  # Groq's word for not saying
         elif wanted.mode == "disabled":
             level = "none"
         elif wanted.budget_tokens is not None:
@@ -1230,8 +1230,10 @@ class _RequestWriter:
     def _call(self, call: ToolCall, path: str) -> Object:
         id, arguments = (call.id, call.arguments) if self.own else (call_id(call.id), call.arguments or "{}")
         written: Object = {"id": id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
-        if call.signature is not None:
+        if call.signature is not None and (self.own or "gemini" in self.model.lower()):
             written["extra_content"] = {"google": {"thought_signature": call.signature}}
+        elif call.signature is not None:  # other hosts refuse a field that they do not know
+            self.dropped.add(f"{path}.thoughtSignature")
         return self._finish(written, call.cache, call.extras, path)
 
     def _part(self, part: Part, path: str) -> Object:
@@ -1594,6 +1596,10 @@ def _message_of(choice: Choice, *, own: bool) -> Object:
     if own:
         request = _RequestWriter(Chat(NAME, "", ()), "")
         message: Object = {"role": "assistant", "refusal": None, **_said(choice.parts, extras, request)}
+        content = message["content"]
+        if isinstance(content, list) and all(part.keys() == _TEXT_PART for part in content):
+            # Thoughts between them made several parts of what came in one stream of text.
+            message["content"] = "".join(str(part["text"]) for part in content)
         _overlay(message, extras)
         return message
     message = {"role": "assistant", "content": _joined(choice.parts, Text), "refusal": _joined(choice.parts, Refusal)}

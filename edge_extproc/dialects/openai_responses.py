@@ -813,7 +813,7 @@ class _Request:
             return
         level: str | None = None
         if wanted.effort:
-            level = wanted.effort
+            level = wanted.effort if wanted.effort != "default" else None  # Groq's word for not saying
         elif wanted.mode == "disabled":
             level = "none"
         elif wanted.budget_tokens is not None:
@@ -1026,7 +1026,7 @@ class _Request:
                     message = None
                 message = message or _Said(own)
                 message.own = own or message.own
-                message.content.append(_said_content(part, self._kept(part.extras, where)))
+                message.add(_said_content(part, self._kept(part.extras, where)), joined=not self.is_own)
                 continue
             if message is not None:
                 yield message.asked()
@@ -1095,7 +1095,7 @@ def _allowed_choice(value: Json) -> Json:
             return None
 
 
-def _short(content: list[Json]) -> Json:
+def _short(content: Sequence[Json]) -> Json:
     """One plain text is written as a string, as most callers do; the API takes either."""
     match content:
         case [{"type": "input_text" | "output_text", "text": str(text), **rest}] if not rest:
@@ -1122,11 +1122,19 @@ class _Said:
     """A message item of the assistant as it grows."""
 
     own: Extras
-    content: list[Json] = field(default_factory=list)
+    content: list[Item] = field(default_factory=list)
 
     def takes(self, own: Extras) -> bool:
         """Whether a part with these fields of its item belongs to this one."""
         return own.get("id") == self.own.get("id")
+
+    def add(self, content: Item, *, joined: bool) -> None:
+        """`joined`: more text goes on with the text before, since only an item that the API gave out has several."""
+        before = self.content[-1] if joined and self.content else None
+        if before is None:
+            self.content.append(content)
+        else:
+            before["text"] = f"{before['text']}{content['text']}"
 
     def asked(self) -> Item:
         """As an item of an input."""
