@@ -4,10 +4,11 @@ OpenAI's own types read what we write, and a stream says the same however it is 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
+import crossings
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,13 +16,16 @@ from openai.types.responses import Response
 from recordings import body, needs_recordings, recordings
 from responses_grammar import check
 
+from edge_extproc.dialects.anthropic_messages import PLUGIN as CLAUDE
 from edge_extproc.dialects.openai_responses import NAME, PLUGIN
 from edge_extproc.errors import BadRequest, UpstreamError
 from edge_extproc.model.call import Call
-from edge_extproc.model.reply import Ended, Failed, Garbled, ReplyEvent, fold, unfold
+from edge_extproc.model.content import Part, RedactedThinking, Thinking
+from edge_extproc.model.reply import Ended, Failed, Garbled, Reply, ReplyEvent, fold, unfold
 
 pytestmark = needs_recordings
 
+THOUGHTS = (Thinking, RedactedThinking)
 EVERY = {r["id"]: r for r in recordings("responses")}
 # A stored prompt may name the model; the gateway needs it in the call.
 NO_MODEL = {"openai-responses-249ee24012fc8702", "openai-responses-9c1eac98359f36f2"}
@@ -211,3 +215,34 @@ def test_an_error_keeps_its_words(id: str) -> None:
 def test_what_is_no_response_is_an_error_of_the_provider() -> None:
     with pytest.raises(UpstreamError, match="no OpenAI response"):
         PLUGIN.read_reply(body(EVERY["openai-responses-8fc84580b35d325c"]["response"]))
+
+
+def claude_replies() -> dict[str, Reply]:
+    replies = {}
+    for recording in recordings("messages", status=200):
+        wire = body(recording["response"])
+        events = crossings.events_of(CLAUDE, wire) if recording["streaming"] else ()
+        replies[recording["id"]] = fold(CLAUDE.name, events) if events else CLAUDE.read_reply(wire)
+    return {id: r for id, r in replies.items() if any(isinstance(p, THOUGHTS) for p in r.choices[0].parts)}
+
+
+def thoughts(parts: Iterable[Part]) -> list[tuple[Any, ...]]:
+    return [
+        (type(part), getattr(part, "text", None), getattr(part, "signature", None), getattr(part, "data", None))
+        for part in parts
+        if isinstance(part, THOUGHTS)
+    ]
+
+
+def test_thinking_of_claude_comes_back_to_claude_through_a_caller_of_responses() -> None:
+    for id, reply in claude_replies().items():
+        output = json.loads(PLUGIN.write_reply(reply))["output"]
+        call = PLUGIN.read_call(json.dumps({"model": "m", "input": output}).encode(), "chat", (), "/v1/responses")
+        turns = PLUGIN.read_chat(call).messages
+
+        assert thoughts(reply.choices[0].parts) == thoughts(p for turn in turns for p in turn.parts), id
+        # A host of this format would take the seal of another for a forged one.
+        spliced = PLUGIN.splice(call, "gpt-5")
+        assert b"edge-carried" not in spliced.body
+        sealed = [i for i, item in enumerate(output) if "encrypted_content" in item]
+        assert tuple(f"input[{i}]" for i in sealed) == spliced.dropped

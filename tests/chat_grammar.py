@@ -1,0 +1,51 @@
+"""What OpenAI's SDKs expect of a stream of chat completions: the order of its chunks, held chunk by chunk."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from openai.types.chat import ChatCompletionChunk
+
+from edge_extproc.codecs.sse import SseDecoder
+
+
+def chunks_of(wire: bytes) -> list[Any]:
+    """The JSON values of a stream; `[DONE]` stands for itself."""
+    decoder = SseDecoder()
+    frames = [frame.data for frame in [*decoder.feed(wire), *decoder.close()] if frame.data]
+    return ["[DONE]" if frame == b"[DONE]" else json.loads(frame) for frame in frames]
+
+
+def hold_to_the_grammar(wire: bytes) -> list[dict[str, Any]]:
+    """Deltas, then the finish of each choice once, then usage at most once and with no choice, then [DONE] once; the
+    role once a choice and first; tools counted from 0, named once and before their arguments. Gives the chunks."""
+    told = chunks_of(wire)
+    assert "[DONE]" == told[-1]
+    assert 1 == told.count("[DONE]")
+    chunks = told[:-1]
+    for chunk in chunks:
+        ChatCompletionChunk.model_validate(chunk)
+    assert 1 == len({(chunk["id"], chunk["created"], chunk["model"]) for chunk in chunks})
+    with_usage = [at for at, chunk in enumerate(chunks) if chunk.get("usage")]
+    assert with_usage in ([], [len(chunks) - 1])
+    assert all(chunks[at]["choices"] == [] for at in with_usage)
+    finished: set[int] = set()
+    begun: dict[int, int] = {}
+    for chunk in chunks[: len(chunks) - len(with_usage)]:
+        (choice,) = chunk["choices"]
+        number, delta = choice["index"], choice["delta"]
+        assert number not in finished, "a choice goes on after its finish"
+        assert ("role" in delta) == (number not in begun), "the role is told once, first"
+        calls = begun.setdefault(number, 0)
+        for call in delta.get("tool_calls", ()):
+            if "id" in call:
+                assert calls == call["index"], "tool calls are counted from 0"
+                assert call["function"]["name"]
+                calls = begun[number] = calls + 1
+            else:
+                assert call["index"] < calls, "a call goes on that never began"
+        if choice["finish_reason"] is not None:
+            finished.add(number)
+    assert begun.keys() == finished
+    return chunks

@@ -1,0 +1,492 @@
+"""Every recorded exchange of a chat API, carried over into every chat format, its own included.
+
+`examine` says what came of each check on each format: passed, refused for a reason that `REFUSALS` lists, or failed.
+The tests hold that nothing failed; `python tests/crossings.py` prints how much of what passed.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import anthropic_grammar
+import chat_grammar
+import gemini_grammar
+import responses_grammar
+from anthropic.types import Message as AnthropicMessage
+from anthropic.types.message_create_params import MessageCreateParams
+from genai_prices import data_snapshot
+from openai.types.chat import ChatCompletion
+from openai.types.chat.completion_create_params import CompletionCreateParams
+from openai.types.responses import Response
+from openai.types.responses.response_create_params import ResponseCreateParams
+from pydantic import TypeAdapter
+from recordings import body, recordings
+
+from edge_extproc.dialects.base import Dialect
+from edge_extproc.errors import BadRequest, UpstreamError
+from edge_extproc.model.call import Call, Chat
+from edge_extproc.model.content import Document, Image, Inline, Part, Refusal, Text, Thinking, ToolCall, ToolResult
+from edge_extproc.model.reply import Ended, Failed, Finish, Reply, ReplyEvent, fold
+from edge_extproc.registry import load
+
+CHAT, RESPONSES, MESSAGES, GEMINI = "openai_chat", "openai_responses", "anthropic_messages", "gemini_generate"
+DIALECTS: dict[str, Dialect] = {name: load("dialects", name) for name in (CHAT, RESPONSES, MESSAGES, GEMINI)}
+APIS = {
+    "chat_completions": CHAT,
+    "responses": RESPONSES,
+    "messages": MESSAGES,
+    "vertex_raw_predict": MESSAGES,
+    "vertex_stream_raw_predict": MESSAGES,
+    "generate_content": GEMINI,
+    "stream_generate_content": GEMINI,
+}
+# Models that take most of what there is to ask.
+MODELS = {CHAT: "gpt-5.2", RESPONSES: "gpt-5.2", MESSAGES: "claude-opus-4-6", GEMINI: "gemini-3-flash-preview"}
+
+# What is recorded under the name of a chat API and is another operation of it, which goes over the raw lane unread: a
+# count of input tokens, a compaction.
+OTHER_OPERATIONS = frozenset({"openai-responses-8fc84580b35d325c", "openai-responses-f623eb191089fea7"})
+
+# Why a request may not cross over: it asks for what the other format does not have, or is none that its own host took.
+REFUSALS = {
+    MESSAGES: (
+        r"it tells no probabilities",
+        r"^temperature is (-1|1000.0); Anthropic Messages takes 0 to 1",
+        r"is '[\w./-]+'; Anthropic Messages takes PDF and text",
+        r"a file uploaded to another provider",
+        r"^(n|functions|function_call|web_search_options|audio|modalities) cannot be sent",
+        r"it has no audio",
+        r"it knows no (part|tool) of type '[\w:.-]+'",
+        r"^messages begin with the assistant",
+        r"^messages hold no turn of the user",
+    ),
+    CHAT: (
+        r"a file uploaded to another provider",
+        r"it takes no document by URL",
+        r"it knows no (part|tool) of type '[\w:.-]+'",
+        r"^(container|mcp_servers) cannot be sent",
+        r"a system prompt is text",
+        r"is text and tool calls",
+        r"it takes audio only within the request",
+    ),
+    RESPONSES: (
+        r"it knows no (part|tool) of type '[\w:.-]+'",
+        r"it cannot stop at a sequence",
+        r"it gives one answer",
+        r"it has no audio",
+        r"its answer tells them in another shape",
+        r"a file uploaded to another provider is unknown to it",
+        r"^(functions|function_call|web_search_options|audio|modalities) cannot be sent",
+    ),
+    GEMINI: (
+        r"it knows no (part|tool) of type '[\w:.-]+'",
+        r"a file uploaded to another provider is unknown to it",
+        r"^(functions|function_call|web_search_options|audio|modalities) cannot be sent",
+        r"^there is no turn of the user",
+        r"is the result of a call '\w+' that is not in the history",
+    ),
+}
+NEEDED = re.compile(
+    r"^(previous_response_id|conversation|prompt|background|include|input\[\d+\]|cachedContent|container|mcp_servers"
+    r"|modelArmorConfig|generationConfig\.responseMimeType|generationConfig\.responseModalities) cannot be sent"
+)
+
+Outcome = Literal["passed", "refused", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    check: str
+    target: str
+    outcome: Outcome
+    why: str = ""
+
+
+# --- what a recording says
+
+
+@functools.cache
+def recorded() -> dict[str, dict[str, Any]]:
+    """Every recording of a chat API, by its id."""
+    return {r["id"]: r for r in recordings(*APIS) if r["id"] not in OTHER_OPERATIONS}
+
+
+def dialect_of(recording: dict[str, Any]) -> Dialect:
+    return DIALECTS[APIS[recording["api"]]]
+
+
+def path_of(name: str, model: str, *, stream: bool) -> str:
+    if name != GEMINI:
+        return DIALECTS[name].routes[0].path
+    return f"/v1beta/models/{model}:" + ("streamGenerateContent" if stream else "generateContent")
+
+
+def read_call(name: str, raw: bytes, model: str, *, stream: bool) -> Call:
+    path = path_of(name, model, stream=stream)
+    return DIALECTS[name].read_call(raw, "chat", ((":path", f"{path}?alt=sse"),), path)
+
+
+def call_of(recording: dict[str, Any]) -> Call:
+    """The call. A host that names the model in its path alone has it put into the body, as its route would."""
+    name = APIS[recording["api"]]
+    raw = body(recording["request"])
+    if name != GEMINI and not json.loads(raw).get("model"):
+        raw = json.dumps({**json.loads(raw), "model": recording["model"] or "m"}).encode()
+    return read_call(name, raw, recording["model"] or "m", stream=recording["streaming"])
+
+
+def events_of(dialect: Dialect, wire: bytes, size: int = 0) -> list[ReplyEvent]:
+    """The events of a stream that comes in portions of `size` bytes, or whole."""
+    reader = dialect.reader("application/json" if wire.lstrip().startswith(b"[") else "text/event-stream")
+    size = size or len(wire) or 1
+    frames = (frame for at in range(0, len(wire), size) for frame in reader.frames(wire[at : at + size]))
+    events = [event for frame in frames for event in reader.read(frame)]
+    return events + reader.close()[1]
+
+
+# --- what must arrive
+
+
+def _plain(part: Part) -> str:
+    match part:
+        case Text() | Refusal():
+            return part.text
+        case Document(Inline(type_, data)) if type_.startswith("text/"):
+            return base64.b64decode(data + "==").decode()
+        case _:
+            return ""
+
+
+def _squeezed(text: str) -> str:
+    """Neither empty text nor white space at the ends of texts is carried everywhere."""
+    return re.sub(r"From the result of tool call \S+:|\s+", "", text)
+
+
+def asked(chat: Chat) -> dict[str, Any]:
+    """What a conversation says, without how it is cut into messages."""
+    heard: dict[str, list[str]] = {"system": [], "user": [], "assistant": []}
+    calls: list[tuple[str, Any]] = []
+    order: list[str] = []
+    results: list[tuple[int, str]] = []
+    pictures = 0
+    for message in chat.messages:
+        for part in message.parts:
+            match part:
+                case ToolCall():
+                    order.append(part.id)
+                    calls.append((part.name, json.loads(part.arguments.strip() or "{}")))
+                case ToolResult():
+                    place = len(order) - 1 - order[::-1].index(part.call_id) if part.call_id in order else -1
+                    results.append((place, _squeezed("".join(map(_plain, part.parts)))))
+                    pictures += sum(isinstance(each, Image) for each in part.parts)
+                case Image():
+                    pictures += 1
+                case _:
+                    heard["system" if message.role == "developer" else message.role].append(_plain(part))
+    return {
+        **{role: _squeezed("".join(texts)) for role, texts in heard.items()},
+        "calls": calls,
+        "results": sorted(results),
+        "pictures": pictures,
+        "tools": [getattr(tool, "name", None) for tool in chat.tools],
+        "stop": [stop for stop in chat.stop if stop.strip()],
+        "stream": chat.stream,
+    }
+
+
+def _finish_class(finish: Finish | None, called: bool) -> str:
+    match finish and finish.reason:
+        case "length" | "context_window":
+            return "length"
+        case "content_filter" | "refusal":
+            return "filtered"
+        case "pause":
+            return "length"  # neither is an answer that came to its own end
+        case _:
+            return "tool_calls" if called else "stop"
+
+
+def _arguments(call: ToolCall) -> Any:
+    """What is no object is none to those who insist on one: the arguments of a call that was cut off, say."""
+    try:
+        value = json.loads(call.arguments.strip() or "{}")
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def answered(reply: Reply) -> dict[str, Any]:
+    """What a reply says, its first choice only. Refusals are text to those who have no word for them."""
+    parts = reply.choices[0].parts if reply.choices else ()
+    calls = [(part.name, _arguments(part)) for part in parts if isinstance(part, ToolCall)]
+    usage = reply.usage
+    return {
+        "text": "".join(part.text for part in parts if isinstance(part, Text | Refusal)),
+        "thinking": "".join(part.text for part in parts if isinstance(part, Thinking)),
+        "calls": calls,
+        "finish": _finish_class(reply.choices[0].finish if reply.choices else None, bool(calls)),
+        "usage": (usage.prompt, usage.cache_read, usage.completion, usage.total) if usage else (0, 0, 0, 0),
+    }
+
+
+# --- what the other side's own types say
+
+REQUESTS: dict[str, TypeAdapter[Any]] = {
+    CHAT: TypeAdapter(CompletionCreateParams),
+    RESPONSES: TypeAdapter(ResponseCreateParams),
+    MESSAGES: TypeAdapter(MessageCreateParams),
+}
+REPLIES: dict[str, Callable[[bytes], object]] = {
+    CHAT: ChatCompletion.model_validate_json,
+    RESPONSES: Response.model_validate_json,
+    MESSAGES: AnthropicMessage.model_validate_json,
+    GEMINI: lambda written: gemini_grammar.check_reply(json.loads(written)),
+}
+STREAMS: dict[str, Callable[[bytes], Any]] = {
+    CHAT: chat_grammar.hold_to_the_grammar,
+    RESPONSES: responses_grammar.check,
+    MESSAGES: lambda wire: anthropic_grammar.hold_to_the_grammar(anthropic_grammar.objects(wire)),
+    GEMINI: gemini_grammar.hold_to_the_grammar,
+}
+
+
+def _sdk_takes(name: str, request: dict[str, Any]) -> None:
+    if name == GEMINI:
+        gemini_grammar.check_request(request)
+    else:
+        REQUESTS[name].validate_python(request)
+
+
+# --- usage, as the price library reads it
+
+_PRICE_FLAVORS = {CHAT: "chat", RESPONSES: "responses", MESSAGES: "anthropic", GEMINI: "default"}
+
+_PRICE_PROVIDERS = {
+    "gemini": "google",
+    "vertex": "google",
+    "xai": "x-ai",
+    "vercel-gateway": "openrouter",
+    "bedrock-mantle": "openai",
+    "snowflake": "openai",
+    "ollama": "openai",
+    "gpustack": "openai",
+    "local-openai-compatible": "openai",
+    "avian": "openai",
+    "crusoe": "openai",
+    "huggingface": "openai",
+    "together": "openai",
+}
+
+
+def _told(recording: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What of an answer may hold its usage, in order."""
+    wire = body(recording["response"])
+    if not recording["streaming"]:
+        yield json.loads(wire)
+        return
+    for chunk in gemini_grammar.chunks_of(wire.replace(b"data: [DONE]", b":").replace(b"data:[DONE]", b":")):
+        yield from (chunk[key] for key in ("message", "response") if isinstance(chunk.get(key), dict))
+        yield chunk
+
+
+def _theirs(recording: dict[str, Any]) -> tuple[dict[str, Any], Any] | None:
+    """The usage as it was told and as the price library reads it, or None where it finds none."""
+    key = "usageMetadata" if APIS[recording["api"]] == GEMINI else "usage"
+    whole: dict[str, Any] = {}
+    for told in _told(recording):
+        if isinstance(told.get(key), dict):
+            whole = {**whole, **told, key: {**whole.get(key, {}), **told[key]}}
+    if not whole:
+        return None
+    wanted = _PRICE_PROVIDERS.get(recording["provider"], recording["provider"])
+    flavor = _PRICE_FLAVORS[APIS[recording["api"]]]
+    by_id = {provider.id: provider for provider in data_snapshot.get_snapshot().providers}
+    flavors = [extractor.api_flavor for extractor in by_id[wanted].extractors or ()]
+    if flavor not in flavors:
+        wanted, flavor = (wanted, "default") if "default" in flavors and flavor != "responses" else ("openai", flavor)
+    # Vertex tells the numbers of enums to those who ask for them; the library knows their names.
+    text = re.sub(r'("modality": ?)\d', r'\1"TEXT"', json.dumps(whole))
+    return whole[key], by_id[wanted].extract_usage(json.loads(text), api_flavor=flavor)[1]
+
+
+def _usage(recording: dict[str, Any], reply: Reply) -> Finding | None:
+    """Usage is what the price library reads, except where that is known to read too little."""
+    found = _theirs(recording)
+    if found is None or reply.usage is None:
+        return None
+    told, theirs = found
+    ours = reply.usage
+    prompt, completion, cached, written = (
+        getattr(theirs, name) or 0
+        for name in ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
+    )
+    if (prompt, completion) != (ours.prompt, ours.completion):
+        # It leaves out what some hosts count beside the two sums (thoughts, sound); the total shows that they do, or
+        # (Vercel) thoughts that are more than the sum.
+        assert ours.total == told["total_tokens"] or ours.reasoning > completion
+        assert prompt + completion < ours.total
+    # Azure's Grok counts more tokens cached than sent; the library reads no cache of Mistral's.
+    assert ours.cache_read == min(cached, prompt) or recording["provider"] == "mistral"
+    assert ours.cache_write + ours.cache_write_1h == written
+    return Finding("usage", "genai-prices", "passed")
+
+
+# --- the checks
+
+
+def _request(chat: Chat, name: str) -> Finding:
+    target = DIALECTS[name]
+    try:
+        written = target.write_chat(chat, MODELS[name])
+    except BadRequest as refusal:
+        reasons = REFUSALS[name]
+        is_known = NEEDED.search(refusal.message) or any(re.search(reason, refusal.message) for reason in reasons)
+        return Finding("request", name, "refused" if is_known else "failed", refusal.message)
+    _sdk_takes(name, json.loads(written.body))
+    again = target.read_chat(read_call(name, written.body, MODELS[name], stream=chat.stream))
+    expected, actual = asked(chat), asked(again)
+    if not chat.tools and expected["calls"]:
+        actual["tools"] = []  # stubs for the tools of the history
+    assert expected == actual
+    assert chat.max_output_tokens is None or (again.max_output_tokens or 0) >= chat.max_output_tokens
+    assert list(written.dropped) == sorted(set(written.dropped))
+    return Finding("request", name, "passed")
+
+
+def _reply(reply: Reply, name: str) -> Finding:
+    written = DIALECTS[name].write_reply(reply)
+    REPLIES[name](written)
+    try:
+        again = DIALECTS[name].read_reply(written)
+    except UpstreamError:  # a response that failed is no answer
+        assert reply.choices[0].finish
+        assert "malformed" == reply.choices[0].finish.reason
+    else:
+        assert answered(reply) == answered(again)
+    return Finding("reply", name, "passed")
+
+
+def _shown_thinking(wire: bytes) -> str:
+    """What a caller who shows `reasoning_content` shows, and does not send back."""
+    choices = [choice for chunk in chat_grammar.chunks_of(wire)[:-1] for choice in chunk["choices"]]
+    return "".join(choice["delta"].get("reasoning_content") or "" for choice in choices)
+
+
+def _stream(source: Dialect, events: list[ReplyEvent], name: str) -> Finding:
+    target = DIALECTS[name]
+    raw = b'{"model":"m","contents":[],"messages":[],"stream":true,"stream_options":{"include_usage":true}}'
+    writer = target.writer(read_call(name, raw, "m", stream=True))
+    wire = b"".join(writer.write(event) for event in events)
+    if isinstance(events[-1], Failed):
+        assert b"error" in wire
+        assert not any(end in wire for end in (b"[DONE]", b"message_stop", b"response.completed", b'"finishReason"'))
+        assert isinstance(events_of(target, wire)[-1], Failed)
+        return Finding("stream", name, "passed")
+    assert isinstance(events[-1], Ended)
+    end = STREAMS[name](wire)
+    reply = fold(source.name, events)
+    if name == RESPONSES:
+        whole = json.loads(target.write_reply(reply))
+        assert all(whole[key] == end[key] for key in ("id", "status", "output", "usage", "incomplete_details"))
+    streamed = answered(fold(name, events_of(target, wire)))
+    if name == CHAT:
+        streamed["thinking"] = _shown_thinking(wire)
+    assert answered(reply) == streamed
+    assert answered(target.read_reply(target.write_reply(reply))) == streamed
+    return Finding("stream", name, "passed")
+
+
+def _try(check: str, name: str, run: Callable[[], Finding]) -> Finding:
+    try:
+        return run()
+    except Exception as exc:  # noqa: BLE001 - a report tells of whatever goes wrong, and goes on
+        return Finding(check, name, "failed", f"{type(exc).__name__}: {exc}")
+
+
+def examine(recording: dict[str, Any]) -> Iterator[Finding]:
+    """Everything that is checked on one recording."""
+    source = dialect_of(recording)
+    answer = recording["response"]
+    wire = body(answer)
+    try:
+        chat = source.read_chat(call_of(recording))
+    except BadRequest as refusal:
+        # Its own host refused it, too.
+        outcome: Outcome = "refused" if answer["status"] >= 400 else "failed"
+        yield Finding("request", source.name, outcome, refusal.message)
+    else:
+        for name in DIALECTS:
+            if name != source.name:
+                yield _try("request", name, lambda name=name: _request(chat, name))  # type: ignore[misc]
+    if answer["status"] != 200:
+        return
+    if recording["streaming"]:
+        events = events_of(source, wire)
+        same = events == events_of(source, wire, 7)
+        yield Finding("cut", source.name, "passed" if same else "failed")
+        for name in DIALECTS:
+            if name != source.name:
+                yield _try("stream", name, lambda name=name: _stream(source, events, name))  # type: ignore[misc]
+        yield from _counted(recording, fold(source.name, events))
+        return
+    try:
+        reply = source.read_reply(wire)
+    except UpstreamError as error:
+        outcome = "refused" if b'"error"' in wire else "failed"
+        yield Finding("reply", source.name, outcome, error.message)
+        return
+    for name in DIALECTS:
+        if name != source.name:
+            yield _try("reply", name, lambda name=name: _reply(reply, name))  # type: ignore[misc]
+    yield from _counted(recording, reply)
+
+
+def _counted(recording: dict[str, Any], reply: Reply) -> Iterator[Finding]:
+    try:
+        finding = _usage(recording, reply)
+    except Exception as exc:  # noqa: BLE001 - as above
+        finding = Finding("usage", "genai-prices", "failed", f"{type(exc).__name__}: {exc}")
+    if finding is not None:
+        yield finding
+
+
+# --- the report
+
+
+def _report() -> None:
+    counts: Counter[tuple[str, str, str, str]] = Counter()
+    features: Counter[tuple[str, str]] = Counter()
+    reasons: Counter[str] = Counter()
+    for id, recording in recorded().items():
+        for finding in examine(recording):
+            counts[recording["api"], finding.check, finding.target, finding.outcome] += 1
+            for feature in recording["features"]:
+                features[feature, finding.outcome] += 1
+            if finding.outcome == "refused":
+                reasons[re.sub(r"\[\d+\]", "[n]", finding.why)] += 1
+            if finding.outcome == "failed":
+                print(f"FAILED {id} {finding.check} → {finding.target}: {finding.why[:400]}")
+    rows = sorted({key[:3] for key in counts})
+    print(f"{'api':24} {'check':8} {'target':20} passed refused failed")
+    for row in rows:
+        passed, refused, failed = (counts[(*row, outcome)] for outcome in ("passed", "refused", "failed"))
+        print(f"{row[0]:24} {row[1]:8} {row[2]:20} {passed:6} {refused:7} {failed:6}")
+    print(f"\n{'feature':28} passed refused failed")
+    for feature in sorted({name for name, _ in features}):
+        passed, refused, failed = (features[feature, outcome] for outcome in ("passed", "refused", "failed"))
+        print(f"{feature:28} {passed:6} {refused:7} {failed:6}")
+    print("\nrefused, and why:")
+    for reason, count in reasons.most_common():
+        print(f"{count:5}  {reason}")
+
+
+if __name__ == "__main__":
+    sys.exit(_report())  # type: ignore[func-returns-value]
