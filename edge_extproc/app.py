@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from . import __version__, registry
 from .accounting import prices as price_table
 from .accounting.base import Prices
+from .accounting.journal import Journal
 from .auth.api_key import REASONS
 from .auth.base import Authenticator, AuthSettings, KeySettings
 from .build_routing import build_planner
@@ -24,7 +25,7 @@ from .cache.base import ResponseCache
 from .config.names import cluster_name
 from .config.schema import Config
 from .dialects.base import Dialect, ModelCard
-from .errors import PeerError
+from .errors import PeerError, StartError
 from .exchange.attempt import AttemptExchange
 from .exchange.envoy_faults import CODES as ENVOY_CODES
 from .exchange.handler import Handler
@@ -184,6 +185,17 @@ def open_stream(gateway: Gateway, opened: Callable[[], None]) -> Callable[[Mappi
     return choose
 
 
+def open_journal(config: Config, index: int) -> Journal | None:
+    """None where no ledger is kept. Raises StartError."""
+    if config.store is None:
+        return None
+    directory = config.journal_dir()
+    try:
+        return Journal(directory, f"worker-{index}", on_error=logs.report)
+    except OSError as error:
+        raise StartError(f"cannot write to {directory}: {error.strerror}; see agent.state_dir") from error
+
+
 def _ease_the_interpreter() -> None:
     """For one busy loop beside threads that write logs. What was loaded so far stays: the collector need not look at
     it again each time. A thread that has the interpreter's lock gives it back after half a millisecond, not five."""
@@ -200,7 +212,11 @@ async def run_worker(config: Config, index: int) -> None:
     access = logs.AccessLog(sys.stdout.buffer, on_drop=metrics.lines_dropped)
     table = price_table.load(price_table.compiled(config.agent.state_dir))
 
+    journal = open_journal(config, index)
+
     def settle(settlement: Settlement) -> None:
+        if journal is not None:
+            journal.write(settlement)
         metrics.closed()
         metrics.settle(settlement)
         access.write(settlement)
@@ -230,3 +246,5 @@ async def run_worker(config: Config, index: int) -> None:
     finally:
         watching.cancel()
         access.close()
+        if journal is not None:
+            journal.close()

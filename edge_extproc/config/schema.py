@@ -49,6 +49,7 @@ from .quantities import (
 )
 from .routing import Candidate, ModelOrCandidates, Routing
 from .secrets import Secret
+from .store import Store
 from .surroundings import surroundings
 from .wrong import wrong
 
@@ -510,6 +511,8 @@ class Config(Part):
     telemetry: Telemetry = Telemetry()
     auth: Auth
     cache: Cache | None = None
+    store: Store | None = None
+    """Absent: no ledger is kept."""
     callers: tuple[Caller, ...]
     providers: Annotated[Mapping[ProviderName, Provider], AfterValidator(frozen), PlainSerializer(thawed)]
     routing: Routing = Routing()
@@ -535,6 +538,18 @@ class Config(Part):
     def fingerprint(self) -> str:
         """Twelve digits that tell one configuration from another; secrets do not count."""
         return hashlib.sha256(repr(self).encode()).hexdigest()[:12]
+
+    def database_url(self) -> str | None:
+        """None where no store is configured. It may hold a password."""
+        if self.store is None:
+            return None
+        if self.store.database is not None:
+            return self.store.database.reveal()
+        return f"sqlite:///{self.agent.state_dir / 'edge.db'}"
+
+    def journal_dir(self) -> Path:
+        """Where workers write down what they settled, until the ledger has it."""
+        return self.agent.state_dir / "journal"
 
     def envoy_admin_socket(self) -> Path | None:
         """None where Envoy's admin interface is on a port."""

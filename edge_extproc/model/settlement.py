@@ -54,6 +54,8 @@ class Settlement:
     time_to_first_token: float | None = None
     """Seconds to the first body byte of a streamed reply."""
     tenant: str | None = None
+    team: str | None = None
+    user: str | None = None
     key_id: str | None = None
     method: str = ""
     path: str = ""

@@ -1,0 +1,72 @@
+"""Keeps the ledger up to date beside a running gateway: journals in, old rows out.
+
+A database that is out of reach is told once, and again when it is back; until then the journals wait on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from .ledger import Ingest, Ledger
+
+# Old rows are looked for this often.
+_FORGET_EVERY = 3600.0
+
+
+class Keeper:
+    def __init__(
+        self,
+        ingest: Ingest,
+        ledger: Ledger,
+        *,
+        every: timedelta,
+        keep: timedelta,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._ingest = ingest
+        self._ledger = ledger
+        self._every = every.total_seconds()
+        self._keep = keep
+        self._now = now
+        self._is_down = False
+        self._forgot_at = float("-inf")
+        self._garbled = 0
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop`; then once more, so that nothing waits for the next start."""
+        while not stop.is_set():
+            await asyncio.to_thread(self.turn)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), self._every)
+        await asyncio.to_thread(self.turn)
+
+    def turn(self) -> None:
+        log = structlog.get_logger()
+        try:
+            self._ingest.run()
+            self._forget()
+        except (SQLAlchemyError, OSError) as error:
+            if not self._is_down:
+                log.warning("ledger_down", exc_info=error, kept_in="journal")
+            self._is_down = True
+            return
+        if self._is_down:
+            log.info("ledger_back")
+        self._is_down = False
+        if self._ingest.garbled > self._garbled:
+            log.error("journal_garbled", lines=self._ingest.garbled - self._garbled)
+            self._garbled = self._ingest.garbled
+
+    def _forget(self) -> None:
+        now = self._now()
+        if now - self._forgot_at < _FORGET_EVERY:
+            return
+        self._ledger.forget((datetime.fromtimestamp(now, UTC) - self._keep).date().isoformat())
+        self._forgot_at = now

@@ -1,0 +1,321 @@
+"""The ledger and the journals that feed it, on SQLite and, where there is one, on PostgreSQL."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from dataclasses import replace
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from running_postgres import postgres_url
+from sqlalchemy import Engine, delete
+
+from edge_extproc.accounting.journal import Journal, Row, dollars, pico, read, row_of, segments
+from edge_extproc.errors import ConfigError, StartError
+from edge_extproc.model.settlement import Settlement
+from edge_extproc.model.usage import Usage
+from edge_extproc.store.database import open_database, tables_of
+from edge_extproc.store.ledger import Filter, Ingest, Ledger, as_csv, as_json_lines
+
+SETTLED = Settlement(
+    exchange_id="x1",
+    outcome="ok",
+    status=200,
+    code=None,
+    started_at=1_800_000_000.0,
+    duration=1.5,
+    overhead=0.001,
+    tenant="acme",
+    team="search",
+    user="ann",
+    key_id="acme-1",
+    operation="chat",
+    dialect="openai_chat",
+    model="small",
+    provider="openai",
+    upstream_model="gpt-small",
+    attempts=1,
+    usage=Usage(input=10, cache_read=5, output=7, reasoning=3),
+    cost=Decimal("0.000018750000"),
+)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    url = f"sqlite:///{tmp_path}/edge.db" if request.param == "sqlite" else postgres_url()
+    engine = open_database(url)
+    yield engine
+    with engine.begin() as connection:
+        from edge_extproc.store.tables import usage
+
+        connection.execute(delete(usage))
+    engine.dispose()
+
+
+def journal(directory: Path, **options: int) -> Journal:
+    return Journal(directory, "worker-0", on_error=_fail, **options)
+
+
+def _fail(error: OSError) -> None:
+    raise AssertionError from error
+
+
+def test_a_settled_exchange_becomes_one_row_with_its_exact_cost(engine: Engine, tmp_path: Path) -> None:
+    book, ledger = journal(tmp_path / "journal"), Ledger(engine)
+    book.write(SETTLED)
+
+    assert 1 == Ingest(tmp_path / "journal", ledger).run()
+    (total,) = ledger.totals(["tenant", "model"], Filter())
+    assert {"tenant": "acme", "model": "small"} == total.by
+    assert Decimal("0.00001875") == total.cost
+    assert {"input": 10, "cache_read": 5, "output": 7, "reasoning": 3} == {n: c for n, c in total.tokens.items() if c}
+    book.close()
+
+
+def test_what_was_read_already_is_not_counted_twice(engine: Engine, tmp_path: Path) -> None:
+    book, ledger = journal(tmp_path / "journal"), Ledger(engine)
+    book.write(SETTLED)
+    Ingest(tmp_path / "journal", ledger).run()
+    book.write(replace(SETTLED, exchange_id="x2"))
+
+    # A reader that was killed begins anew.
+    assert 1 == Ingest(tmp_path / "journal", ledger).run()
+    assert 2 == ledger.totals([], Filter())[0].requests
+    book.close()
+
+
+def test_a_segment_goes_only_when_its_writer_is_done_and_all_of_it_is_kept(engine: Engine, tmp_path: Path) -> None:
+    book = journal(tmp_path / "journal", segment_bytes=1)
+    ingest = Ingest(tmp_path / "journal", Ledger(engine))
+    for n in range(3):
+        book.write(replace(SETTLED, exchange_id=f"x{n}"))
+
+    assert 3 == len(segments(tmp_path / "journal"))
+    assert 3 == ingest.run()
+    assert 1 == len(segments(tmp_path / "journal"))
+    book.close()
+    ingest.run()
+    assert [] == segments(tmp_path / "journal")
+
+
+def test_requests_of_nobody_are_not_kept() -> None:
+    assert row_of(replace(SETTLED, tenant=None)) is None
+
+
+def test_unpriced_is_not_free(engine: Engine) -> None:
+    ledger = Ledger(engine)
+    rows = [row_of(SETTLED), row_of(replace(SETTLED, exchange_id="x2", cost=None, unpriced=True))]
+    ledger.add([row for row in rows if row is not None])
+
+    (total,) = ledger.totals([], Filter())
+    assert (2, 1, Decimal("0.00001875")) == (total.requests, total.unpriced, total.cost)
+
+
+def test_sums_do_not_overflow(engine: Engine) -> None:
+    row = row_of(replace(SETTLED, cost=Decimal(9_000_000)))
+    assert row is not None
+    ledger = Ledger(engine)
+    ledger.add([_named(row, f"x{n}") for n in range(20)])
+
+    assert Decimal(180_000_000) == ledger.totals([], Filter())[0].cost
+
+
+def _named(row: Row, exchange: str) -> Row:
+    import msgspec
+
+    return msgspec.structs.replace(row, exchange=exchange)
+
+
+def test_totals_keep_to_the_filter_and_the_order(engine: Engine) -> None:
+    ledger = Ledger(engine)
+    settled = [
+        replace(SETTLED, exchange_id="a", tenant="umbrella"),
+        replace(SETTLED, exchange_id="b", outcome="upstream_error", cost=None, usage=None),
+        replace(SETTLED, exchange_id="c", started_at=SETTLED.started_at + 86_400, cache="hit", saved=Usage(input=4)),
+    ]
+    ledger.add([row for each in settled if (row := row_of(each)) is not None])
+
+    days = ledger.totals(["day"], Filter(tenant="acme"))
+    assert [("2027-01-15", 1, 1, 0), ("2027-01-16", 1, 0, 1)] == [
+        (t.by["day"], t.requests, t.failed, t.cache_hits) for t in days
+    ]
+    assert 4 == days[1].saved_tokens
+    assert [] == ledger.totals(["day"], Filter(tenant="nobody"))
+    assert 1 == ledger.totals([], Filter(first_day="2027-01-16"))[0].requests
+    with pytest.raises(ValueError, match="no dimension 'shoe_size'; have tenant"):
+        ledger.totals(["shoe_size"], Filter())  # type: ignore[list-item]
+
+
+def test_old_rows_are_forgotten(engine: Engine) -> None:
+    ledger = Ledger(engine)
+    row = row_of(SETTLED)
+    assert row is not None
+    ledger.add([row])
+
+    assert 0 == ledger.forget("2027-01-15")
+    assert 1 == ledger.forget("2027-01-16")
+
+
+def test_exports_hold_every_row_once_in_order_and_no_formula(engine: Engine) -> None:
+    ledger = Ledger(engine)
+    rows = [
+        row_of(replace(SETTLED, exchange_id=f"x{n:04}", user="=1+1", started_at=SETTLED.started_at + n // 7))
+        for n in range(2100)
+    ]
+    ledger.add([row for row in rows if row is not None])
+
+    lines = [json.loads(line) for line in as_json_lines(ledger.rows(Filter()))]
+    table = list(csv.DictReader(io.StringIO("".join(as_csv(ledger.rows(Filter()))))))
+    expected = [f"x{n:04}" for n in range(2100)]
+    assert expected == [line["exchange"] for line in lines]
+    assert expected == [line["exchange"] for line in table]
+    assert "0.00001875" == lines[0]["cost"] == table[0]["cost"]
+    assert "'=1+1" == table[0]["user"]
+
+
+def test_a_torn_line_ends_its_segment_and_spoils_no_other(engine: Engine, tmp_path: Path) -> None:
+    book = journal(tmp_path / "journal")
+    book.write(SETTLED)
+    book.close()
+    (path,) = segments(tmp_path / "journal")
+    with path.open("ab") as file:
+        file.write(b'{"exchange":"x2","sta')
+    ingest = Ingest(tmp_path / "journal", Ledger(engine))
+
+    assert (1, 1) == (ingest.run(), ingest.garbled)
+    assert [] == segments(tmp_path / "journal")
+
+
+@given(st.lists(st.integers(1, 200), min_size=1, max_size=30), st.integers(1, 500))
+def test_portions_do_not_matter(lengths: list[int], most: int) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as name:
+        book = journal(Path(name))
+        for n, length in enumerate(lengths):
+            book.write(replace(SETTLED, exchange_id=f"x{n}", user="u" * length))
+        book.close()
+        (path,) = segments(Path(name))
+        found, start, is_last = [], 0, False
+        while not is_last:
+            portion = read(path, start, most)
+            found += [row.exchange for row in portion.rows]
+            start, is_last = portion.end, portion.is_last
+
+        assert [f"x{n}" for n in range(len(lengths))] == found
+
+
+@given(st.decimals(min_value=0, max_value=10**6, places=12))
+def test_money_is_exact_to_twelve_places(amount: Decimal) -> None:
+    assert amount == dollars(pico(amount))
+
+
+_WORKER = textwrap.dedent(
+    """
+    import sys
+    from pathlib import Path
+    from edge_extproc.accounting.journal import Journal
+    from edge_extproc.model.settlement import Settlement
+
+    def fail(error): raise error
+
+    book = Journal(Path(sys.argv[1]), "worker-0", on_error=fail, segment_bytes=2000)
+    n = 0
+    while True:
+        name = f"{sys.argv[2]}-{n}"
+        book.write(Settlement(name, "ok", 200, None, 1.8e9, 1.0, 0.0, tenant="acme"))
+        sys.stdout.write(name + "\\n")
+        sys.stdout.flush()
+        n += 1
+    """
+)
+_READER = textwrap.dedent(
+    """
+    import sys
+    from pathlib import Path
+    from edge_extproc.store.database import open_database
+    from edge_extproc.store.ledger import Ingest, Ledger
+
+    ingest = Ingest(Path(sys.argv[1]), Ledger(open_database(sys.argv[2])))
+    print("up", flush=True)
+    while True:
+        ingest.run()
+    """
+)
+
+
+def test_nothing_settled_is_lost_or_counted_twice_when_all_are_killed_at_any_moment(tmp_path: Path) -> None:
+    directory, url = tmp_path / "journal", f"sqlite:///{tmp_path}/edge.db"
+    chance = random.Random(7)
+    told: set[str] = set()
+    for life in range(6):
+        reader = _run(_READER, str(directory), url)
+        assert "up\n" == _line(reader)
+        worker = _run(_WORKER, str(directory), str(life))
+        lines = [_line(worker) for _ in range(chance.randrange(50, 400))]
+        for process in chance.sample((reader, worker), 2):
+            process.send_signal(signal.SIGKILL)
+        assert worker.stdout is not None
+        # Its last line may be torn; what it wrote down before is not.
+        told.update(line.strip() for line in (*lines, *worker.stdout) if line.endswith("\n"))
+        for process in (reader, worker):
+            process.wait()
+            assert process.stdout is not None
+            process.stdout.close()
+    ledger = Ledger(open_database(url))
+    Ingest(directory, ledger).run()
+
+    kept = [row["exchange"] for row in ledger.rows(Filter())]
+    assert len(set(kept)) == len(kept)
+    assert told <= set(kept)
+    # One more a life at most: settled and killed before it could say so.
+    assert len(kept) <= len(told) + 6
+    assert [] == segments(directory)
+    ledger._engine.dispose()
+
+
+def _run(program: str, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE, text=True, env=dict(os.environ)
+    )
+
+
+def _line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+def test_a_database_is_migrated_once_and_opened_again(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/edge.db"
+    open_database(url).dispose()
+    engine = open_database(url)
+
+    assert {"alembic_version", "usage"} <= tables_of(engine)
+    engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("no url", "store.database is no database URL"),
+        ("mysql://u:hunter2@h/d", "'mysql' is not supported; use sqlite or postgresql"),
+        ("sqlite:////no/such/directory/edge.db", "the database cannot be used: OperationalError"),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_told_without_its_password(url: str, told: str) -> None:
+    with pytest.raises((ConfigError, StartError), match=told) as found:
+        open_database(url)
+
+    assert "hunter2" not in str(found.value)
