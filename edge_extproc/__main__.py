@@ -1,4 +1,4 @@
-"""The command line: up · serve · check · render · key.
+"""The command line: up · serve · check · render · usage · key.
 
 Each mistake is one clear line on stderr and exit code 1; a usage mistake is exit code 2.
 """
@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
@@ -110,6 +110,33 @@ def render(
         output.write_text(text)
     except OSError as error:
         raise StartError(f"cannot write {output}: {error.strerror}") from error
+
+
+@app.command
+def usage(
+    config: ConfigPath = None,
+    *,
+    by: Annotated[
+        str, Parameter(help="What to sum by, with commas: tenant, team, user, key, model, day and others.")
+    ] = "tenant,model",
+    rows: Annotated[bool, Parameter(help="Each request, not sums.")] = False,
+    form: Annotated[Literal["table", "csv", "json"], Parameter(name=("--format", "-f"))] = "table",
+    tenant: str | None = None,
+    first_day: Annotated[str | None, Parameter(help="As 2026-01-31, UTC.")] = None,
+    last_day: str | None = None,
+    state_dir: StateDir = Path(".edge"),
+) -> None:
+    """Show or export what was used and what it cost, from the ledger."""
+    from .origin import prepare
+    from .store import report
+
+    found = prepare(state_dir, config, 10000, 10001, os.environ).read()
+    url = found.database_url()
+    if url is None:
+        raise ConfigError("no ledger is kept; give the configuration a section store: {}")
+    where = report.filter_of(tenant=tenant, first_day=first_day, last_day=last_day)
+    for line in report.lines(url, where, () if rows else report.dimensions_of(by), form):
+        sys.stdout.write(line)
 
 
 @app.command

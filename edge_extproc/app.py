@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 from . import __version__, registry
 from .accounting import prices as price_table
 from .accounting.base import Prices
-from .accounting.journal import Journal
 from .auth.api_key import REASONS
 from .auth.base import Authenticator, AuthSettings, KeySettings
 from .build_routing import build_planner
@@ -42,6 +41,7 @@ from .server import worker
 from .server.extproc import ExtProcService
 from .server.introspect import Introspection
 from .server.loop_lag import watch_loop
+from .store.journal import Journal
 from .telemetry import logs
 from .telemetry.metrics import Metrics, Names
 

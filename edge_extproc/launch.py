@@ -140,7 +140,9 @@ async def launched(origin: Origin, *, with_envoy: bool, quiet: bool = False) -> 
     starting = _stop_on_signals(supervisor)
     web = admin.server(admin.build(gateway.readiness, gateway.metrics), str(admin_at.address), admin_at.port)
     serving: asyncio.Task[None] | None = None
+    ledger = contextlib.AsyncExitStack()
     try:
+        await ledger.enter_async_context(_ledger_kept(config))
         parts = gateway.worker_parts(origin)
         if origin.rehearsal_port:
             parts.append(_rehearsal(origin.rehearsal_port))
@@ -164,9 +166,39 @@ async def launched(origin: Origin, *, with_envoy: bool, quiet: bool = False) -> 
         if serving is not None:
             await asyncio.gather(serving, return_exceptions=True)
         await gateway.close()
+        # Last: what the workers settled while they stopped is in it too.
+        await ledger.aclose()
         for path in (*config.agent.worker_sockets(), config.envoy_admin_socket(), config.agent.circuits_file):
             if path is not None:
                 remove_quietly(Path(path))
+
+
+@contextlib.asynccontextmanager
+async def _ledger_kept(config: Config) -> AsyncIterator[None]:
+    """Brings what the workers settle into the ledger, if there is one. Raises StartError."""
+    url = config.database_url()
+    if config.store is None or url is None:
+        yield
+        return
+    from .store import keeper  # SQLAlchemy, for those who keep a ledger
+
+    found = await asyncio.to_thread(
+        keeper.open_keeper, url, config.journal_dir(), every=config.store.every, keep=config.store.keep
+    )
+    stop = asyncio.Event()
+    keeping = asyncio.create_task(found.run(stop), name="ledger")
+    keeping.add_done_callback(_report_failure)
+    try:
+        yield
+    finally:
+        stop.set()
+        await asyncio.gather(keeping, return_exceptions=True)
+        found.close()
+
+
+def _report_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logs.report(error)
 
 
 def _render(config: Config) -> tuple[str, Mapping[str, object]]:

@@ -1,1 +1,4 @@
-"""What is kept in a database: the usage ledger, and what the admin API manages. No worker ever opens it."""
+"""What outlives a process: the usage ledger, and what the admin API manages.
+
+Workers only write journals (journal.py); the database is opened by whoever watches over them.
+"""

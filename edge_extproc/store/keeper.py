@@ -10,14 +10,22 @@ import contextlib
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from .database import open_database
 from .ledger import Ingest, Ledger
 
 # Old rows are looked for this often.
 _FORGET_EVERY = 3600.0
+
+
+def open_keeper(url: str, journals: Path, *, every: timedelta, keep: timedelta) -> Keeper:
+    """Raises ConfigError or StartError where the database cannot be used."""
+    ledger = Ledger(open_database(url))
+    return Keeper(Ingest(journals, ledger), ledger, every=every, keep=keep)
 
 
 class Keeper:
@@ -38,6 +46,9 @@ class Keeper:
         self._is_down = False
         self._forgot_at = float("-inf")
         self._garbled = 0
+
+    def close(self) -> None:
+        self._ledger.close()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`; then once more, so that nothing waits for the next start."""

@@ -1,6 +1,6 @@
 """The usage ledger: one row a settled exchange, taken once, whatever was killed in between.
 
-`Ledger` is the table; `Ingest` brings the journals of the workers into it (accounting/journal.py). Both wait for the
+`Ledger` is the table; `Ingest` brings the journals of the workers into it (store/journal.py). Both wait for the
 database, so whoever serves requests calls them from a thread.
 """
 
@@ -20,8 +20,8 @@ import msgspec
 from sqlalchemy import ColumnElement, Engine, and_, case, delete, func, select, true
 from sqlalchemy.dialects import postgresql, sqlite
 
-from ..accounting import journal
-from ..accounting.journal import Row, dollars
+from . import journal
+from .journal import Row, dollars
 from .tables import usage
 
 Dimension: TypeAlias = Literal["tenant", "team", "user", "key", "model", "provider", "day", "operation", "outcome"]
@@ -69,6 +69,9 @@ class Ledger:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._insert: Any = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
+
+    def close(self) -> None:
+        self._engine.dispose()
 
     def add(self, rows: Sequence[Row]) -> int:
         """In one transaction. How many were new; an exchange that is there already stays as it is."""

@@ -1,0 +1,97 @@
+"""The ledger as text: sums or single requests, as a table for people, CSV or JSON lines for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from datetime import date
+from typing import Any, Literal, TypeAlias, cast
+
+from rich.console import Console
+from rich.table import Table
+
+from ..errors import ConfigError
+from .database import open_database
+from .ledger import DIMENSIONS, Dimension, Filter, Ledger, Total, as_csv, as_json_lines
+
+Form: TypeAlias = Literal["table", "csv", "json"]
+
+
+def dimensions_of(text: str) -> tuple[Dimension, ...]:
+    """Raises ConfigError that says which there are."""
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    for name in names:
+        if name not in DIMENSIONS:
+            raise ConfigError(f"cannot sum by {name!r}; have {', '.join(DIMENSIONS)}")
+    if not names:
+        raise ConfigError(f"nothing to sum by; have {', '.join(DIMENSIONS)}")
+    return cast("tuple[Dimension, ...]", names)
+
+
+def filter_of(*, tenant: str | None, first_day: str | None, last_day: str | None) -> Filter:
+    """Raises ConfigError for a day that is none."""
+    for day in (first_day, last_day):
+        if day is not None:
+            try:
+                date.fromisoformat(day)
+            except ValueError:
+                raise ConfigError(f"{day!r} is no day; write it as 2026-01-31") from None
+    return Filter(tenant=tenant, first_day=first_day, last_day=last_day)
+
+
+def lines(url: str, where: Filter, by: Sequence[Dimension], form: Form) -> Iterator[str]:
+    """Without `by`, single requests. Raises ConfigError or StartError where the database cannot be used."""
+    ledger = Ledger(open_database(url))
+    try:
+        if by:
+            yield from _sums([told(total) for total in ledger.totals(by, where)], by, form)
+        elif form == "csv":
+            yield from as_csv(ledger.rows(where))
+        elif form == "json":
+            yield from as_json_lines(ledger.rows(where))
+        else:
+            yield _table(list(ledger.rows(where)), ("exchange", "day", "tenant", "key", "model", "outcome", "cost"))
+    finally:
+        ledger.close()
+
+
+def told(total: Total) -> dict[str, Any]:
+    """Flat; money as text in US dollars."""
+    return {
+        **total.by,
+        "requests": total.requests,
+        "failed": total.failed,
+        "cache_hits": total.cache_hits,
+        "tokens": sum(total.tokens.values()),
+        **{f"tokens_{name}": count for name, count in total.tokens.items()},
+        "cost": format(total.cost.normalize(), "f"),
+        "unpriced": total.unpriced,
+        "saved_tokens": total.saved_tokens,
+        "saved_cost": format(total.saved_cost.normalize(), "f"),
+    }
+
+
+def _sums(rows: list[dict[str, Any]], by: Sequence[str], form: Form) -> Iterator[str]:
+    match form:
+        case "json":
+            yield from (json.dumps(row) + "\n" for row in rows)
+        case "csv":
+            buffer = io.StringIO()
+            writer = csv.DictWriter(buffer, list(rows[0]) if rows else list(by))
+            writer.writeheader()
+            writer.writerows(rows)
+            yield buffer.getvalue()
+        case "table":
+            shown = ("requests", "failed", "cache_hits", "tokens", "cost", "unpriced", "saved_cost")
+            yield _table(rows, (*by, *shown))
+
+
+def _table(rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> str:
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*("" if row[name] is None else str(row[name]) for name in columns))
+    buffer = io.StringIO()
+    Console(file=buffer, width=160).print(table)
+    return buffer.getvalue()

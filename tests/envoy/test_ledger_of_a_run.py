@@ -1,0 +1,46 @@
+"""The ledger of a running gateway: what callers used is there after a worker's death and after the stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+from gateway import KEY, RunningGateway, config, until
+
+pytestmark = pytest.mark.envoy
+
+
+def _ask(gateway: RunningGateway) -> None:
+    body = json.dumps({"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "hello"}]}).encode()
+    headers = {"content-type": "application/json", "authorization": f"Bearer {KEY}"}
+    request = urllib.request.Request(f"{gateway.url}/v1/chat/completions", body, headers)
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        answer.read()
+
+
+def _usage(gateway: RunningGateway, *arguments: str) -> list[dict[str, object]]:
+    command = [sys.executable, "-m", "edge_extproc", "usage", "--config", str(gateway.path), "--format", "json"]
+    found = subprocess.run([*command, *arguments], check=True, capture_output=True, text=True, cwd=gateway.directory)
+    return [json.loads(line) for line in found.stdout.splitlines()]
+
+
+def test_what_was_used_is_in_the_ledger_even_if_the_worker_is_killed(rehearsal_url: str) -> None:
+    with RunningGateway(config(rehearsal_url, more="store: {every: 100ms}")) as gateway:
+        for _ in range(3):
+            _ask(gateway)
+        gateway.all_settled()
+        os.kill(gateway.processes()["worker 0"], signal.SIGKILL)
+        until(lambda: _usage(gateway, "--by", "tenant") != [])
+        (kept,) = _usage(gateway, "--by", "tenant,key,outcome")
+
+        assert ("acme", "acme-1", "ok", 3) == (kept["tenant"], kept["key"], kept["outcome"], kept["requests"])
+        assert float(str(kept["cost"])) > 0
+
+    # The stop itself brings the rest in.
+    rows = _usage(gateway, "--rows")
+    assert 3 == len(rows) == len({row["exchange"] for row in rows})
