@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from . import __version__, registry
+from . import __version__, build_limits, registry
 from .accounting import prices as price_table
 from .accounting.base import Prices
 from .auth.api_key import REASONS
@@ -31,6 +31,7 @@ from .exchange.handler import Handler
 from .exchange.open import OpenExchanges
 from .exchange.ports import Gateway, Routes
 from .exchange.router import RouterExchange
+from .limits.base import Limiter
 from .model.plan import Candidate
 from .model.settlement import Settlement
 from .providers.base import Provider, ProviderSettings
@@ -126,6 +127,7 @@ def build_gateway(
     cache: ResponseCache | None = None,
     slots: Slots | None = None,
     circuit_opened: Callable[[Candidate], None] = lambda _: None,
+    limiter: Limiter | None = None,
 ) -> Gateway:
     """`slots`: where the circuits are kept; this process' own where not given. Raises ConfigError where the config
     names what does not exist."""
@@ -156,6 +158,8 @@ def build_gateway(
         new_id=new_exchange_id,
         report=report,
         cache=cache,
+        limiter=limiter,
+        bounds=build_limits.bounds(config) if limiter is not None else None,
     )
 
 
@@ -213,6 +217,8 @@ async def run_worker(config: Config, index: int) -> None:
     table = price_table.load(price_table.compiled(config.agent.state_dir))
 
     journal = open_journal(config, index)
+    limits = build_limits.of(config, metrics.registry, logs.report)
+    limiter = limits.limiter if limits is not None else None
 
     def settle(settlement: Settlement) -> None:
         if journal is not None:
@@ -220,12 +226,14 @@ async def run_worker(config: Config, index: int) -> None:
         metrics.closed()
         metrics.settle(settlement)
         access.write(settlement)
+        if limiter is not None:
+            limiter.settle(settlement)
 
     cache = build_cache(config, metrics)
     if cache is not None:
         metrics.watch_cache(cache.near.counts)
     slots = SharedSlots(config.agent.circuits_file)
-    gateway = build_gateway(config, table, settle, logs.report, cache, slots, metrics.circuit_opened)
+    gateway = build_gateway(config, table, settle, logs.report, cache, slots, metrics.circuit_opened, limiter)
     metrics.configured(config.fingerprint(), time.time())
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -235,6 +243,8 @@ async def run_worker(config: Config, index: int) -> None:
     service = ExtProcService(open_stream(gateway, metrics.opened), logs.report)
     address = f"unix:{config.agent.worker_sockets()[index]}"
     _ease_the_interpreter()
+    if limits is not None:
+        limits.start()
     try:
         await worker.serve(
             address,
@@ -245,6 +255,8 @@ async def run_worker(config: Config, index: int) -> None:
         )
     finally:
         watching.cancel()
+        if limits is not None:
+            await limits.close()
         access.close()
         if journal is not None:
             journal.close()

@@ -6,11 +6,14 @@ EdgeError
 │   │   └── Unsupported    400  a field that the chosen provider's format cannot carry and must not lose
 │   ├── Unauthenticated    401  no key, a wrong key, or more than one
 │   ├── Forbidden          403  a known caller who may not do this
+│   │   └── Unpriced       403  a budget must be kept, and nobody knows what the model costs
 │   ├── NoSuchRoute        404  no API lives at this path
 │   ├── NoSuchModel        404  the model is not configured, or hidden from this caller
 │   ├── WrongMethod        405  the path exists, the method does not
 │   ├── TooLarge           413  the body is over the limit
 │   └── LimitReached       429  a limit of ours
+│       └── BudgetReached  429  one in dollars
+├── PolicyUnavailable      503  what decides (the store of limits, an issuer's keys) cannot be reached: fail closed
 ├── UpstreamError          502  a provider (or the way to it) broke a rule
 │   └── Unavailable        503  no provider can be asked now
 ├── PeerError              500  Envoy sent what it should not; the message is for the log alone
@@ -78,6 +81,10 @@ class Forbidden(CallerError):
     code = "permission_denied"
 
 
+class Unpriced(Forbidden):
+    code = "model_unpriced"
+
+
 class NoSuchRoute(CallerError):
     status = 404
     kind: FaultKind = "not_found"
@@ -106,6 +113,23 @@ class LimitReached(CallerError):
     status = 429
     kind: FaultKind = "rate_limit"
     code = "rate_limit_exceeded"
+
+    def __init__(
+        self, message: str, *, retry_after: float | None = None, headers: tuple[tuple[str, str], ...] = ()
+    ) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.headers = headers
+        """What is left of each limit, for the caller."""
+
+
+class BudgetReached(LimitReached):
+    code = "budget_exceeded"
+
+
+class PolicyUnavailable(EdgeError):
+    status = 503
+    kind: FaultKind = "overloaded"
+    code = "policy_unavailable"
 
 
 class UpstreamError(EdgeError):

@@ -14,6 +14,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 
+from . import build_limits, own_store
 from .accounting import prices
 from .config.schema import Config
 from .errors import StartError
@@ -126,6 +127,7 @@ class Launched:
 async def launched(origin: Origin, *, with_envoy: bool, quiet: bool = False) -> AsyncIterator[Launched]:
     """Everything started and serving. Raises ConfigError or StartError with one clear line; leaves nothing behind."""
     config = origin.read()
+    build_limits.check_store(config, with_own=with_envoy)
     logs.set_up(config.telemetry.log.level, stream=sys.stderr, console=config.telemetry.log.format == "console")
     listen, admin_at = config.listen, config.admin
     if with_envoy:
@@ -143,6 +145,10 @@ async def launched(origin: Origin, *, with_envoy: bool, quiet: bool = False) -> 
     ledger = contextlib.AsyncExitStack()
     try:
         await ledger.enter_async_context(_ledger_kept(config))
+        store = config.own_store_socket()
+        if store is not None:
+            # Before the workers, which would find their limits without a store.
+            await supervisor.start([own_store.part(store, config.agent.state_dir)])
         parts = gateway.worker_parts(origin)
         if origin.rehearsal_port:
             parts.append(_rehearsal(origin.rehearsal_port))
@@ -168,7 +174,8 @@ async def launched(origin: Origin, *, with_envoy: bool, quiet: bool = False) -> 
         await gateway.close()
         # Last: what the workers settled while they stopped is in it too.
         await ledger.aclose()
-        for path in (*config.agent.worker_sockets(), config.envoy_admin_socket(), config.agent.circuits_file):
+        own = (config.envoy_admin_socket(), config.own_store_socket(), config.agent.circuits_file)
+        for path in (*config.agent.worker_sockets(), *own):
             if path is not None:
                 remove_quietly(Path(path))
 

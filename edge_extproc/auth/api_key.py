@@ -150,7 +150,7 @@ class ApiKeyKind:
 
 
 def _record(key: KeySettings, pepper: bytes) -> KeyRecord:
-    principal = Principal(key.tenant, key.id, key.models)
+    principal = Principal(key.tenant, key.id, key.models, key.team, key.user)
     match key:
         case KeySettings(secret=None, digest=str(stored)):
             pass

@@ -42,6 +42,8 @@ class KeySettings:
     expires_at: float | None = None
     """Unix time in seconds."""
     disabled: bool = False
+    team: str | None = None
+    user: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

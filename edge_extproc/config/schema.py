@@ -32,7 +32,9 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from .. import registry
 from ..model.plan import Candidate as PlanCandidate
+from ..model.principal import Level
 from .cache import Cache
+from .limits import Allowance, Holder, Limiter
 from .part import Label, Part, Text, frozen, one_of, thawed
 from .quantities import (
     Boolean,
@@ -366,6 +368,9 @@ class Key(Part):
     """hmac-sha256: and the HMAC-SHA256 of the key under the pepper, in hexadecimal."""
     expires: Instant | None = None
     disabled: Boolean = False
+    team: Label | None = None
+    user: Label | None = None
+    limits: Allowance = Allowance()
 
     @model_validator(mode="after")
     def _either(self) -> Key:
@@ -384,6 +389,10 @@ class Caller(Part):
     models: tuple[Text, ...] = ("*",)
     """Names or globs of the models that this tenant may ask for."""
     keys: tuple[Key, ...]
+    limits: Allowance = Allowance()
+    """Of the whole tenant."""
+    teams: tuple[Holder, ...] = ()
+    users: tuple[Holder, ...] = ()
 
 
 class ProviderTls(Part):
@@ -505,6 +514,7 @@ class Config(Part):
     admin: Admin = Admin()
     agent: Agent = Field(default_factory=dict, validate_default=True)
     limits: Limits = Limits()
+    limiter: Limiter = Field(default_factory=dict, validate_default=True)
     timeouts: Timeouts = Timeouts()
     retries: Retries = Retries()
     envoy: Envoy = Field(default_factory=dict, validate_default=True)
@@ -551,6 +561,24 @@ class Config(Part):
         """Where workers write down what they settled, until the ledger has it."""
         return self.agent.state_dir / "journal"
 
+    @property
+    def has_limits(self) -> bool:
+        """Whether any caller has a limit or a budget."""
+        return any(not allowance.is_empty for _, _, _, allowance in self.allowances())
+
+    def allowances(self) -> Iterator[tuple[str, Level, str, Allowance]]:
+        """Tenant, level, name and what that one may use."""
+        for caller in self.callers:
+            yield caller.tenant, "tenant", caller.tenant, caller.limits
+            yield from ((caller.tenant, "team", team.name, team.limits) for team in caller.teams)
+            yield from ((caller.tenant, "user", user.name, user.limits) for user in caller.users)
+            yield from ((caller.tenant, "key", key.id, key.limits) for key in caller.keys)
+
+    def own_store_socket(self) -> Path | None:
+        """Where `up` keeps the limits that several workers share; None where it need not."""
+        shared = self.limiter.store == "auto" and self.limiter.url is None and self.agent.workers > 1
+        return self.agent.socket_dir / "valkey.sock" if shared and self.has_limits else None
+
     def envoy_admin_socket(self) -> Path | None:
         """None where Envoy's admin interface is on a port."""
         if self.envoy.admin.port is not None:
@@ -582,6 +610,7 @@ def mistakes(config: Config) -> Iterator[Finding]:
     yield from _callers(config.callers)
     yield from _models(config)
     yield from _cache(config)
+    yield from _limits(config)
 
 
 def _ports(config: Config) -> Iterator[Finding]:
@@ -600,7 +629,9 @@ def _ports(config: Config) -> Iterator[Finding]:
 
 def _sockets(config: Config) -> Iterator[Finding]:
     admin = config.envoy_admin_socket()
-    longest = max((*config.agent.worker_sockets(), *([str(admin)] if admin else [])), key=lambda p: len(os.fsencode(p)))
+    store = config.own_store_socket()
+    others = [str(path) for path in (admin, store) if path is not None]
+    longest = max((*config.agent.worker_sockets(), *others), key=lambda p: len(os.fsencode(p)))
     length = len(os.fsencode(longest))
     if length > MAX_SOCKET_PATH:
         yield Finding(
@@ -614,9 +645,29 @@ def _callers(callers: tuple[Caller, ...]) -> Iterator[Finding]:
     if not any(caller.keys for caller in callers):
         yield Finding(("callers",), "there is no key, so nobody could call; give a tenant and a key")
     yield from _twice((("callers", n, "tenant"), c.tenant) for n, c in enumerate(callers))
+    for n, caller in enumerate(callers):
+        yield from _twice((("callers", n, "teams", m, "name"), team.name) for m, team in enumerate(caller.teams))
+        yield from _twice((("callers", n, "users", m, "name"), user.name) for m, user in enumerate(caller.users))
     yield from _twice(
         (("callers", n, "keys", m, "id"), key.id) for n, c in enumerate(callers) for m, key in enumerate(c.keys)
     )
+
+
+def _limits(config: Config) -> Iterator[Finding]:
+    if not config.has_limits:
+        return
+    limiter = config.limiter
+    if limiter.store == "memory" and config.agent.workers > 1:
+        yield Finding(
+            ("limiter", "store"),
+            f"{config.agent.workers} workers would each count for themselves, so callers could use that many times "
+            "their limits; give limiter.url, leave store out, or set agent.workers: 1",
+        )
+    if limiter.replicas > 1 and limiter.url is None:
+        yield Finding(
+            ("limiter", "replicas"),
+            f"{limiter.replicas} gateways share these limits, but no store; give limiter.url of a Redis",
+        )
 
 
 def _twice(found: Iterable[tuple[tuple[str | int, ...], str]]) -> Iterator[Finding]:

@@ -15,11 +15,13 @@ from ..auth.base import Authenticator
 from ..cache.base import ResponseCache
 from ..dialects.base import Dialect, ModelCard, Route
 from ..errors import NoSuchRoute, WrongMethod
+from ..limits.base import Limiter
 from ..model.settlement import Settlement
 from ..providers.base import Provider
 from ..routing.base import ModelTable, Planner
 from .events import Headers
 from .open import OpenExchanges
+from .worst_case import Bounds
 
 
 class Clock(Protocol):
@@ -144,3 +146,7 @@ class Gateway:
     report: Callable[[BaseException], None]
     """Tells of a bug of ours, for the log."""
     cache: ResponseCache | None = None
+    limiter: Limiter | None = None
+    """None where no caller has a limit."""
+    bounds: Bounds | None = None
+    """What a call can come to; given where a limiter is."""

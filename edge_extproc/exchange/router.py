@@ -11,7 +11,7 @@ Retries are told in attempt.py. Nothing here knows gRPC, HTTP libraries, or any 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TypeVar
@@ -20,7 +20,8 @@ from ..accounting.estimate import tokens_of, tokens_of_length
 from ..cache.base import Entry, Made, Turn
 from ..codecs.content_encoding import Inflater, inflate
 from ..dialects.base import Dialect, Route
-from ..errors import BadRequest, CallerError, EdgeError, NoSuchModel, PeerError, UpstreamError
+from ..errors import BadRequest, CallerError, EdgeError, LimitReached, NoSuchModel, PeerError, UpstreamError
+from ..limits.base import Admission, Rules
 from ..model.call import Call, Chat
 from ..model.content import Text
 from ..model.fault import Fault
@@ -54,6 +55,7 @@ from .open import Journal, OpenExchange
 from .ports import Gateway
 from .relay import CrossRelay, RawRelay, Relay
 from .states import ROUTER, Order, State
+from .worst_case import ask_of
 
 T = TypeVar("T")
 
@@ -74,6 +76,9 @@ class _Heard:
     """In whose words errors are told."""
     route: Route | None = None
     principal: Principal | None = None
+    rules: Rules | None = None
+    """What limits this caller; None: nothing does."""
+    admission: Admission | None = None
     call: Call | None = None
     plan: Plan | None = None
     adapted: Adapted | None = None
@@ -136,7 +141,8 @@ class RouterExchange:
         except PeerError:
             raise
         except EdgeError as error:
-            return self._refuse(error.fault(), ours=isinstance(error, CallerError))
+            told = error.headers if isinstance(error, LimitReached) else ()
+            return self._refuse(error.fault(), ours=isinstance(error, CallerError), told=told)
         except Exception as bug:
             self._answer.bug = True
             self._gateway.report(bug)
@@ -177,6 +183,10 @@ class RouterExchange:
         heard.path = (first(event.headers, ":path") or "").partition("?")[0]
         heard.voice = gateway.routes.voice(heard.path, event.headers) or gateway.dialects[gateway.default_dialect]
         heard.principal = gateway.authenticator.authenticate(event.headers)
+        if gateway.limiter is not None:
+            heard.rules = gateway.limiter.rules(heard.principal)
+            if heard.rules is not None:
+                gateway.limiter.known_refusal(heard.rules)
         dialect, heard.route = gateway.routes.match(heard.method, heard.path)
         if heard.route.operation == "models":
             return self._list_models(heard.principal)
@@ -208,6 +218,8 @@ class RouterExchange:
                 f"no model {call.model!r} for this key; GET /v1/models lists what there is", param="model"
             )
         heard.call = call
+        if heard.rules is not None:
+            await self._reserve(call, candidates, heard.rules)
         if gateway.cache is not None and call.operation == "chat":
             heard.turn = gateway.cache.turn(principal, call, candidates, heard.headers, voice.read_chat)
             reply = await self._from_cache(heard.turn, call, voice) if heard.turn is not None else None
@@ -268,6 +280,12 @@ class RouterExchange:
         if not call.stream:
             return voice.write_reply(reply), "application/json"
         return _as_stream(reply, call, voice)
+
+    async def _reserve(self, call: Call, candidates: Sequence[Candidate], rules: Rules) -> None:
+        """Takes the most that this call can come to from all that its caller may use, in one step. `closed` settles."""
+        gateway = self._gateway
+        ask = ask_of(call, candidates, gateway.providers, gateway.prices, _known(gateway.bounds), priced=rules.prices)
+        self._heard.admission = await _known(gateway.limiter).admit(self.id, rules, ask)
 
     def _first_able(self, call: Call, plan: Plan) -> tuple[Plan, Adapted]:
         """The plan without those whose format cannot carry this call, and the request of the first that can. Later
@@ -438,11 +456,12 @@ class RouterExchange:
         to_set: Pairs = ((":status", str(status)), *headers, ("content-length", str(len(body))))
         return Continue(set_headers=to_set, remove_headers=("content-encoding",), body=body)
 
-    def _refuse(self, fault: Fault, *, ours: bool = False) -> Reply:
+    def _refuse(self, fault: Fault, *, ours: bool = False, told: Pairs = ()) -> Reply:
         """Our own answer, now, instead of whatever would come."""
         answer, heard = self._answer, self._heard
         voice = heard.voice or self._gateway.dialects[self._gateway.default_dialect]
         status, headers, body = voice.write_error(fault)
+        headers += told
         self._order.replied()
         answer.fault, answer.ours, answer.status, answer.sent = fault, ours, status, len(body)
         return Reply(status, tuple(headers), b"" if heard.method == "HEAD" else body, f"edge_{fault.code or 'error'}")
@@ -621,7 +640,9 @@ class RouterExchange:
         """What we tell the caller in headers."""
         dropped, turn = self._answer.dropped, self._heard.turn
         notes: Pairs = (("x-edge-dropped", _header_list(dropped)),) if dropped else ()
-        return (*notes, ("x-edge-cache", turn.state)) if turn is not None else notes
+        if turn is not None:
+            notes = (*notes, ("x-edge-cache", turn.state))
+        return notes if self._heard.admission is None else (*notes, *self._heard.admission.headers)
 
 
 _PHASES: dict[type[Event], Phase] = {

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Level: TypeAlias = Literal["tenant", "team", "user", "key"]
+"""Where a policy stands. Those of all levels hold at once: each narrows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
     tenant: str
     key_id: str
-    """The key's label: it may stand in logs and metrics; the key itself may not."""
+    """The key's label, or how a caller without a key proved who it is: it may stand in logs and metrics; the key itself
+    may not."""
     models: tuple[str, ...] = ("*",)
     """Names or globs of the models that this caller may ask for."""
     team: str | None = None
     """Within the tenant."""
+    user: str | None = None
+    roles: tuple[str, ...] = ()
+    """Names of config's roles; none: whatever the tenant may."""

@@ -1,0 +1,143 @@
+"""From what config says of limits to the limiter of a worker: a part of the composition root."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, cast
+
+from . import registry
+from .config.limits import MEASURED, Allowance
+from .config.max_outputs import KNOWN
+from .config.schema import Config
+from .errors import StartError
+from .exchange.worst_case import Bounds
+from .limits.base import Measure, Rule, Store, StoreSettings, Window
+from .limits.book import Book
+from .limits.limiter import LimiterSettings, PolicyLimiter
+from .model.principal import Level
+from .telemetry.limit_metrics import LimitMetrics
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+    from .limits.webhook import Webhook
+
+
+class WorkerLimits:
+    """The limiter of a worker, and those who hear of it."""
+
+    def __init__(self, config: Config, metrics: LimitMetrics, webhook: Webhook | None) -> None:
+        self._metrics = metrics
+        self._webhook = webhook
+        limiter = config.limiter
+        settings = LimiterSettings(
+            lease_seconds=round(limiter.lease.total_seconds()),
+            lost=limiter.lost,
+            share_of=config.agent.workers * limiter.replicas,
+            assumed_input=limiter.assumed_price.input,
+            assumed_output=limiter.assumed_price.output,
+        )
+        self.limiter = PolicyLimiter(Book(rules(config)), _store(config), self, settings)
+
+    def start(self) -> None:
+        """In the running event loop."""
+        self.limiter.start()
+        if self._webhook is not None:
+            self._webhook.start()
+
+    async def close(self) -> None:
+        await self.limiter.close()
+        if self._webhook is not None:
+            await self._webhook.close()
+
+    # --- a Listener
+
+    def refused(self, rule: Rule) -> None:
+        self._metrics.refused(rule.level, rule.measure)
+
+    def warned(self, rule: Rule, used: int) -> None:
+        self._metrics.warned(rule.level, rule.measure)
+        if self._webhook is not None:
+            self._webhook.tell(rule, used)
+
+    def store(self, up: bool) -> None:
+        self._metrics.store(up)
+
+    def local(self) -> None:
+        self._metrics.local()
+
+
+def of(config: Config, registry: CollectorRegistry, report: Callable[[BaseException], None]) -> WorkerLimits | None:
+    """None where nobody has a limit."""
+    if not config.has_limits:
+        return None
+    wanted = config.limiter.webhook
+    webhook = None
+    if wanted is not None:
+        from .limits.webhook import Webhook
+
+        webhook = Webhook(wanted.url, wanted.secret.reveal().encode() if wanted.secret is not None else None, report)
+    return WorkerLimits(config, LimitMetrics(registry), webhook)
+
+
+def bounds(config: Config) -> Bounds:
+    limiter = config.limiter
+    return Bounds(
+        max_output=(*limiter.max_output.items(), *KNOWN, ("*", limiter.default_max_output)),
+        usual_output=limiter.usual_output,
+        context_window=limiter.context_window,
+        assumed_input=limiter.assumed_price.input,
+        assumed_output=limiter.assumed_price.output,
+    )
+
+
+def rules(config: Config) -> Iterator[Rule]:
+    for tenant, level, name, allowance in config.allowances():
+        yield from _rules(tenant, level, name, allowance)
+
+
+def check_store(config: Config, *, with_own: bool) -> None:
+    """Raises StartError where the limits of this config could not be kept."""
+    if config.own_store_socket() is not None and not with_own:
+        raise StartError(
+            f"callers have limits and there are {config.agent.workers} workers, which would each count for "
+            "themselves: give limiter.url of a Redis or Valkey, or set agent.workers: 1 (`up` starts one of its own)"
+        )
+
+
+def _rules(tenant: str, level: Level, name: str, allowance: Allowance) -> Sequence[Rule]:
+    found = []
+    for key, (measure, window) in MEASURED.items():
+        maximum: int | None = getattr(allowance, key)
+        if maximum is None:
+            continue
+        hard = allowance.mode == "hard"
+        found.append(
+            Rule(
+                tenant,
+                level,
+                name,
+                cast("Measure", measure),
+                cast("Window | None", window),
+                maximum,
+                zone=allowance.time_zone,
+                # A slot that is in use is no cause for a warning; that all are is.
+                warn_at=maximum * allowance.warn_at // 100 if window is not None else None if hard else maximum,
+                hard=hard,
+                local=allowance.fail == "local",
+                allow_unpriced=allowance.unpriced == "allow",
+            )
+        )
+    return found
+
+
+def _store(config: Config) -> Store | None:
+    limiter, own = config.limiter, config.own_store_socket()
+    if limiter.url is not None:
+        url = limiter.url.reveal()
+    elif own is not None:
+        url = f"unix://{own}"
+    else:
+        return None
+    store: Store = registry.load("limits", "redis").build(StoreSettings(url, limiter.timeout.total_seconds()))
+    return store

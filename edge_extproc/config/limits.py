@@ -1,0 +1,197 @@
+"""What callers may use: limits and budgets, at each level, and how they are kept.
+
+The sizes and counts that Envoy holds requests to are in schema.py's `Limits`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from decimal import Decimal, InvalidOperation
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
+
+from .part import Part, Text, frozen, one_of, thawed
+from .quantities import Count, Percent, PositiveDuration, read_integer
+from .secrets import Secret
+from .wrong import wrong
+
+_MICRO = 1_000_000
+_MOST_DOLLARS = 10_000_000
+_MOST_TOKENS = 10_000_000_000
+
+
+def read_dollars(value: object) -> int:
+    """Micro-dollars of what a person writes: 12, 12.50 or "12.50". A float is read by its digits."""
+    text = value.removeprefix("$") if isinstance(value, str) else str(value)
+    right = "write dollars, such as 25 or 12.50"
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise wrong("this is no amount of money", right)
+    if not re.fullmatch(r"\d{1,9}(\.\d{1,6})?", text):
+        raise wrong("this is no amount of money", right + ", with at most six digits behind the point")
+    try:
+        micro = int(Decimal(text) * _MICRO)
+    except InvalidOperation:  # pragma: no cover - the pattern lets nothing else pass
+        raise wrong("this is no amount of money", right) from None
+    if not 0 <= micro <= _MOST_DOLLARS * _MICRO:
+        raise wrong("this amount is over ten million dollars", right)
+    return micro
+
+
+def write_dollars(micro: int) -> str:
+    return f"{Decimal(micro) / _MICRO:f}"
+
+
+def _tokens(value: object) -> int:
+    count = read_integer(value)
+    if not 1 <= count <= _MOST_TOKENS:
+        raise wrong("this number is out of range", f"write one from 1 to {_MOST_TOKENS}")
+    return count
+
+
+def _zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise wrong("there is no such time zone", "write a name such as Europe/Berlin or UTC") from None
+    return value
+
+
+def _webhook(value: str) -> str:
+    if not re.fullmatch(r"https?://[^\s@?#]+", value):
+        raise wrong("this is no URL to post to", "write http(s)://host/path, without user, query or fragment")
+    return value
+
+
+def _redis_url(value: Secret) -> Secret:
+    if not re.fullmatch(r"(redis|rediss|unix)://\S+", value.reveal()):
+        raise wrong("this is no address of a Redis", "write redis://host:6379/0, rediss://… or unix:///path")
+    return value
+
+
+Dollars = Annotated[
+    int,
+    BeforeValidator(read_dollars),
+    PlainSerializer(write_dollars, return_type=str, when_used="json"),
+    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}]}),
+]
+"""Held as micro-dollars."""
+Tokens = Annotated[
+    int, BeforeValidator(_tokens), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": _MOST_TOKENS})
+]
+TimeZone = Annotated[Text, AfterValidator(_zone)]
+
+
+class Allowance(Part):
+    """What one tenant, team, user or key may use. Those of every level hold at once."""
+
+    requests_per_minute: Count | None = None
+    tokens_per_minute: Tokens | None = None
+    """Of prompts and answers together."""
+    concurrent: Count | None = None
+    """Requests at one time."""
+    dollars_per_hour: Dollars | None = None
+    dollars_per_day: Dollars | None = None
+    dollars_per_month: Dollars | None = None
+    """Of the calendar, as hours and days are."""
+    time_zone: TimeZone = "UTC"
+    """Whose calendar: a day begins at midnight there."""
+    mode: Annotated[Literal["hard", "soft"], one_of("hard", "soft")] = "hard"
+    """hard: 429 beyond it. soft: only a warning."""
+    warn_at: Percent = 80
+    """From how much of a limit on callers and the webhook are warned."""
+    fail: Annotated[Literal["closed", "local"], one_of("closed", "local")] = "closed"
+    """While the store is down. closed: nobody passes (503). local: each worker goes on with a share of what is left."""
+    unpriced: Annotated[Literal["refuse", "allow"], one_of("refuse", "allow")] = "refuse"
+    """Calls under a budget whose price is not known. allow: at the prices of limiter.assumed_price."""
+
+    @property
+    def is_empty(self) -> bool:
+        return not any(getattr(self, name) is not None for name in MEASURED)
+
+    @property
+    def has_dollars(self) -> bool:
+        return any(getattr(self, name) is not None for name in MEASURED if name.startswith("dollars"))
+
+
+# A key of an allowance to what is measured, and in which window.
+MEASURED: Mapping[str, tuple[str, str | None]] = {
+    "requests_per_minute": ("requests", "minute"),
+    "tokens_per_minute": ("tokens", "minute"),
+    "concurrent": ("concurrent", None),
+    "dollars_per_hour": ("dollars", "hour"),
+    "dollars_per_day": ("dollars", "day"),
+    "dollars_per_month": ("dollars", "month"),
+}
+
+
+def _holder(value: str) -> str:
+    if value != "*" and not re.fullmatch(r"[^\x00-\x1f\x7f]{1,256}", value):
+        raise wrong("this is no name", "write a name, or * for each that has no limits of its own")
+    return value
+
+
+class Holder(Part):
+    """A team or a user of a tenant."""
+
+    name: Annotated[Text, AfterValidator(_holder)]
+    """*: each one that is not named, with a count of its own."""
+    limits: Allowance = Allowance()
+
+
+class Webhook(Part):
+    """Told by a POST of JSON when a limit is nearly or wholly used: once in a window of it."""
+
+    url: Annotated[Text, AfterValidator(_webhook)]
+    secret: Secret | None = None
+    """Signs each body: x-edge-signature: sha256=<hexadecimal HMAC>."""
+
+
+class AssumedPrice(Part):
+    """US dollars for a million tokens of a model whose price is not known. Higher than any that is wanted, so that
+    nothing is free."""
+
+    input: Dollars = Field(default=20, validate_default=True)
+    output: Dollars = Field(default=100, validate_default=True)
+
+
+class Limiter(Part):
+    """How limits and budgets are kept."""
+
+    store: Annotated[Literal["auto", "memory", "redis"], one_of("auto", "memory", "redis")] = "auto"
+    """auto: redis where a url is given; else memory with one worker, and a Valkey of its own for `up` with several."""
+    url: Annotated[Secret, AfterValidator(_redis_url)] | None = None
+    timeout: PositiveDuration = timedelta(milliseconds=250)
+    """Of one step of the store."""
+    replicas: Count = 1
+    """How many gateways share these limits; with more than one, a Redis is needed."""
+    lease: PositiveDuration = timedelta(seconds=60)
+    """How long a dead worker's calls hold what they took."""
+    lost: Annotated[Literal["charge", "release"], one_of("charge", "release")] = "charge"
+    """What a dead worker's calls took counts as used, or as not used."""
+    max_output: Annotated[Mapping[Text, Count], AfterValidator(frozen), PlainSerializer(thawed)] = Field(
+        default_factory=dict, validate_default=True
+    )
+    """Models, as their providers name them, or globs, to the most tokens that they answer with. Asked first; a table of
+    well-known models follows, and then default_max_output."""
+    default_max_output: Count = 131_072
+    """Of a model that no table knows, where a caller sets no bound."""
+    usual_output: Count = 2_048
+    """What a call without a bound takes from tokens per minute until it is known."""
+    context_window: Count = 1_000_000
+    """The longest prompt of any model: what a prompt counts that is not in the body."""
+    assumed_price: AssumedPrice = AssumedPrice()
+    webhook: Webhook | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Limiter:
+        if self.store == "redis" and self.url is None:
+            raise wrong("there is no url", "give url: redis://host:6379/0", key="store")
+        if self.store == "memory" and self.url is not None:
+            raise wrong("a url is given, but store is memory", "leave one of them out", key="store")
+        if self.lease < timedelta(seconds=3):
+            raise wrong("this lease is too short to be renewed in time", "write 3s or more", key="lease")
+        return self

@@ -1,0 +1,120 @@
+"""The most that a call can come to, before anybody knows what it will.
+
+Money must never be short, so its bound is one that holds: a byte-level tokenizer makes at most one token of a byte, and
+what is not in the body (an image behind a URL, a stored conversation) counts as a whole context window. Tokens per
+minute are a rate, not a debt; there an estimate does, and what was used is put right at the end.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from fnmatch import fnmatchcase
+
+from ..accounting.base import Prices
+from ..accounting.estimate import tokens_of_length
+from ..limits.base import MICRO, Ask
+from ..model.call import Call
+from ..model.plan import Candidate
+from ..model.usage import Usage
+from ..providers.base import Provider
+
+# What providers wrap around a prompt (roles, tool instructions) that no byte of it shows.
+_WRAPPING = 1_024
+# The dearest image that a provider's own table has: 2,833 tokens and 5,667 for each of at most 8 tiles (gpt-4o-mini).
+_IMAGE = 48_169
+_MEDIA = re.compile(rb'"(?:image|image_url|input_image|inlineData|inline_data|audio|input_audio|document|video)"')
+# The prompt is, in part, somewhere else: a URL, an uploaded file, a conversation that the provider stores or caches.
+_ELSEWHERE = re.compile(
+    rb'"(?:file_id|fileData|file_data|file_uri|fileUri|previous_response_id|conversation|cachedContent|cached_content'
+    rb'|file_url|container|prompt)"|"(?:url|image_url)"\s*:\s*"(?!data:)'
+)
+_AUDIO = re.compile(rb"audio", re.IGNORECASE)
+_WRITES_CACHE = re.compile(rb'"cache_control"|"cachePoint"')
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What config says of models, by name or glob; the first that fits counts."""
+
+    max_output: tuple[tuple[str, int], ...]
+    """The most tokens that a model answers with where its caller sets no bound."""
+    usual_output: int
+    """Taken from tokens per minute where the caller sets no bound: what an answer has, not what it could have."""
+    context_window: int
+    assumed_input: int
+    """Micro-dollars for a million tokens of a model without a price."""
+    assumed_output: int
+
+    def output_of(self, model: str) -> int:
+        return next(most for glob, most in self.max_output if fnmatchcase(model, glob))
+
+
+def ask_of(
+    call: Call,
+    candidates: Sequence[Candidate],
+    providers: Mapping[str, Provider],
+    prices: Prices,
+    bounds: Bounds,
+    *,
+    priced: bool,
+) -> Ask:
+    """`priced`: whether some rule counts dollars; else prices are not looked up."""
+    if call.operation == "count_tokens":
+        return Ask(0, 0, model=call.model)
+    limit = call.max_output_tokens
+    estimate = min(tokens_of_length(len(call.raw)), bounds.context_window)
+    tokens = estimate + (bounds.usual_output if limit is None else limit) * call.choices
+    if not priced:
+        return Ask(tokens, 0, model=call.model)
+    if call.operation != "chat":
+        return Ask(tokens, None, _assumed(bounds, len(call.raw), bounds.usual_output), call.model)
+    prompt = _most_prompt(call.raw, bounds.context_window)
+    dearest: Decimal | None = Decimal(0)
+    most = 0
+    for candidate in candidates:
+        output = (bounds.output_of(candidate.model) if limit is None else limit) * call.choices
+        most = max(most, output)
+        cost = _dearest(call.raw, prompt, output, candidate, providers[candidate.provider], prices)
+        dearest = None if dearest is None or cost is None else max(dearest, cost)
+    assumed = _assumed(bounds, prompt, most)
+    return Ask(tokens, None if dearest is None else _micro(dearest), assumed, call.model)
+
+
+def _most_prompt(raw: bytes, window: int) -> int:
+    if _ELSEWHERE.search(raw):
+        return window
+    return min(len(raw) + _WRAPPING + _IMAGE * len(_MEDIA.findall(raw)), window)
+
+
+def _dearest(
+    raw: bytes, prompt: int, output: int, candidate: Candidate, provider: Provider, prices: Prices
+) -> Decimal | None:
+    """As if every token fell into the dearest bucket that it could."""
+
+    def cost(usage: Usage) -> Decimal | None:
+        return prices.cost(provider.price_list, candidate.model, usage, host=provider.name)
+
+    inputs = [Usage(input=prompt)]
+    outputs = [Usage(input=prompt, output=output), Usage(input=prompt, reasoning=output)]
+    if _WRITES_CACHE.search(raw):
+        inputs += [Usage(cache_write=prompt), Usage(cache_write_1h=prompt)]
+    if _AUDIO.search(raw):
+        inputs.append(Usage(input_audio=prompt))
+        outputs.append(Usage(input=prompt, output_audio=output))
+    plain = cost(inputs[0])
+    in_costs, out_costs = [cost(each) for each in inputs], [cost(each) for each in outputs]
+    # A bucket without a price would leave the whole reply unpriced.
+    if plain is None or None in in_costs or None in out_costs:
+        return None
+    return max(c for c in in_costs if c is not None) + max(c for c in out_costs if c is not None) - plain
+
+
+def _assumed(bounds: Bounds, prompt: int, output: int) -> int:
+    return -(-(prompt * bounds.assumed_input + output * bounds.assumed_output) // MICRO)
+
+
+def _micro(dollars: Decimal) -> int:
+    return int(dollars * MICRO) + 1

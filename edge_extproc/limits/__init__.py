@@ -1,0 +1,1 @@
+"""How much a caller may use: counters that all workers share, and the rules that read them."""

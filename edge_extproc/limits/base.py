@@ -1,0 +1,207 @@
+"""The ports of limits: what an exchange asks (`Limiter`), and where counters are kept (`Store`).
+
+Before a call its worst case is taken from every counter that applies, all or nothing, in one step: a *lease*. At its
+end the lease is settled to what was used. A lease that nobody settles (its worker died) is lost after a while.
+
+Money is whole micro-dollars: never a float. Every counter's key begins with its tenant.
+
+A file of this room is a store: it exports PLUGIN, a `Kind`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol, TypeAlias
+
+from ..model.principal import Level, Principal
+from ..model.settlement import Settlement
+
+Measure: TypeAlias = Literal["requests", "tokens", "dollars", "concurrent"]
+Window: TypeAlias = Literal["minute", "hour", "day", "month"]
+Lost: TypeAlias = Literal["charge", "release"]
+"""What becomes of a lost lease: its worst case counts as used, or as not used."""
+
+MICRO = 1_000_000
+"""Micro-dollars in a dollar."""
+
+Pairs: TypeAlias = tuple[tuple[str, str], ...]
+
+
+# --- what an exchange asks
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One limit of one holder, compiled from config."""
+
+    tenant: str
+    level: Level
+    name: str
+    """Of the team, user or key; the tenant's own at its level."""
+    measure: Measure
+    window: Window | None
+    """None: at one time (`concurrent`)."""
+    maximum: int
+    """Requests, tokens, calls or micro-dollars."""
+    zone: str = "UTC"
+    """Whose clock a calendar window goes by."""
+    warn_at: int | None = None
+    """From how much on a caller is warned."""
+    hard: bool = True
+    """False: it only warns."""
+    local: bool = False
+    """When the store is down: go on with a share of this worker's own; else nobody passes."""
+    allow_unpriced: bool = False
+
+    @property
+    def label(self) -> str:
+        """As a caller is told: `dollars per day of tenant acme`."""
+        per = f" per {self.window}" if self.window is not None else " requests at one time"
+        return f"{self.measure}{per} of {self.level} {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """All that limit one caller."""
+
+    of: tuple[Rule, ...]
+    keys: tuple[str, ...]
+    """How the counters of each begin: tenant, level, name, measure, window."""
+    holder: str
+    """Stands for the caller; rules with the same holder are the same."""
+    prices: bool
+    """Some of them count dollars."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """The most that a call can come to."""
+
+    tokens: int
+    micro_dollars: int | None
+    """None: nobody knows its price. 0 also where no rule asks."""
+    assumed: int = 0
+    """Micro-dollars at the assumed prices, for rules that allow the unpriced."""
+    model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    headers: Pairs
+    """For the caller: what is left, and warnings."""
+
+
+class Limiter(Protocol):
+    def rules(self, principal: Principal) -> Rules | None:
+        """None where nothing limits this caller."""
+        ...
+
+    def known_refusal(self, rules: Rules) -> None:
+        """Raises LimitReached where it is known, without asking the store, that this caller must wait."""
+        ...
+
+    async def admit(self, exchange_id: str, rules: Rules, ask: Ask) -> Admission:
+        """Takes the worst case, once for each id. Raises LimitReached, or PolicyUnavailable where the store is down
+        and a rule says that then nobody passes."""
+        ...
+
+    def settle(self, settlement: Settlement) -> None:
+        """Gives back what was not used. Never waits, never raises; an id that took nothing is nothing."""
+        ...
+
+
+# --- where counters are kept
+
+
+class Entry(NamedTuple):
+    """A counter, and what shall be taken from what is left below its limit."""
+
+    key: str
+    before: str
+    """The counter of the window before, "" where it does not count."""
+    weight: int
+    """How much of it counts, in millionths."""
+    maximum: int
+    amount: int
+    hard: bool
+    """Refuses, or only counts."""
+    expires: int
+    """Unix time in seconds at which the counter may be forgotten."""
+    slot: bool
+    """A call under way: given back in full, whatever became of it."""
+
+
+class Taken(NamedTuple):
+    ok: bool
+    """All was taken; else nothing."""
+    used: tuple[int, ...]
+    """What each counter had come to before, with what counts of the window before."""
+    before: tuple[int, ...]
+    """All of the window before."""
+
+
+class Settled(NamedTuple):
+    lease: str
+    used: tuple[int, ...]
+    """For each entry of the lease what it shall have taken in the end; -1: what it took."""
+
+
+class StoreDown(Exception):
+    """Counters cannot be reached now; whether the last change was made is not known."""
+
+
+class Store(Protocol):
+    async def take(self, lease: str, entries: Sequence[Entry], seconds: int, lost: Lost) -> Taken:
+        """One atomic step. The lease lasts so many seconds unless it is renewed. Raises StoreDown."""
+        ...
+
+    async def settle(self, settled: Sequence[Settled]) -> None:
+        """A lease that was settled already is left alone; a lost one is put right. Raises StoreDown."""
+        ...
+
+    async def add(self, amounts: Sequence[tuple[str, int, int]]) -> None:
+        """Key, amount and expiry of what was used while the store was down. Raises StoreDown."""
+        ...
+
+    async def renew(self, leases: Sequence[str], seconds: int) -> None:
+        """Raises StoreDown."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    url: str = ""
+    """redis://, rediss:// or unix:// with everything that the client needs."""
+    timeout: float = 0.25
+    """Seconds for one step."""
+    clock: Callable[[], float] | None = None
+
+
+class Kind(Protocol):
+    """What a file of this room exports as PLUGIN."""
+
+    def build(self, settings: StoreSettings) -> Store: ...
+
+
+# --- who is told
+
+
+class Listener(Protocol):
+    """What limits tell to metrics and others. Nothing of it waits or raises."""
+
+    def refused(self, rule: Rule) -> None: ...
+
+    def warned(self, rule: Rule, used: int) -> None:
+        """Once a window of a rule in each worker: it has passed `warn_at`, or, where it is soft, its maximum."""
+        ...
+
+    def store(self, up: bool) -> None:
+        """The shared store went, or came back."""
+        ...
+
+    def local(self) -> None:
+        """A call was admitted by this worker's own share."""
+        ...

@@ -1,0 +1,84 @@
+"""Limits that hold over all workers of a whole gateway, whose `up` starts a Valkey of its own."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import gateway as gateways
+import pytest
+
+pytestmark = [pytest.mark.envoy, pytest.mark.xdist_group("limits")]
+
+# gpt-4o-mini, which the rehearsal provider plays under any name: 0.15 and 0.60 dollars a million tokens.
+LIMITED = f"""
+callers:
+  - tenant: acme
+    keys:
+      - {{id: acme-1, key: {gateways.KEY}, limits: {{requests_per_minute: 8}}}}
+      - {{id: acme-2, key: {gateways.OTHER_KEY}, limits: {{dollars_per_day: 0.0098}}}}
+"""
+
+
+@pytest.fixture(scope="module")
+def limited(rehearsal_url: str) -> Iterator[gateways.RunningGateway]:
+    text = gateways.config(rehearsal_url, models="gpt-4o-mini: [{provider: openai}]", workers=2)
+    kept = [line for line in text.splitlines() if "tenant:" not in line and line != "callers:"]
+    with gateways.RunningGateway("\n".join(kept) + LIMITED) as found:
+        yield found
+
+
+def ask(url: str, key: str, **more: Any) -> tuple[int, dict[str, str], dict[str, Any]]:
+    asked = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}], **more}
+    request = urllib.request.Request(
+        f"{url}/v1/chat/completions",
+        json.dumps(asked).encode(),
+        {"authorization": f"Bearer {key}", "content-type": "application/json"},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status, dict(answer.headers), json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, dict(error.headers), json.load(error)
+
+
+def test_requests_are_counted_over_all_workers(limited: gateways.RunningGateway) -> None:
+    with concurrent.futures.ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda _: ask(limited.url, gateways.KEY, max_tokens=5), range(20)))
+    good = [answer for answer in found if answer[0] == 200]
+    bad = [answer for answer in found if answer[0] == 429]
+
+    assert (8, 12) == (len(good), len(bad))
+    assert {str(n) for n in range(8)} == {headers["x-ratelimit-remaining-requests"] for _, headers, _ in good}
+    assert all(int(headers["retry-after"]) >= 1 for _, headers, _ in bad)
+    assert "requests per minute of key acme-1" in bad[0][2]["error"]["message"]
+
+
+def test_a_budget_is_held_to_by_the_worst_case(limited: gateways.RunningGateway) -> None:
+    status, headers, _ = ask(limited.url, gateways.OTHER_KEY, max_tokens=5)
+    first = float(headers["x-ratelimit-remaining-dollars"])
+    too_much = ask(limited.url, gateways.OTHER_KEY)
+    # The worst case of an answer without a bound is 16,384 tokens of 60 cents a million: 9,830 micro-dollars.
+    again = ask(limited.url, gateways.OTHER_KEY, max_tokens=5)
+
+    assert (200, "0.0098") == (status, headers["x-ratelimit-limit-dollars"])
+    assert 429 == too_much[0]
+    assert "ask for fewer output tokens" in too_much[2]["error"]["message"]
+    assert first > float(again[1]["x-ratelimit-remaining-dollars"]) > 0.0088
+
+
+def test_what_limits_did_is_in_the_metrics(limited: gateways.RunningGateway) -> None:
+    ask(limited.url, gateways.OTHER_KEY, max_tokens=100_000)
+
+    assert 'edge_limit_refusals_total{level="key",measure="dollars"}' in limited.metrics()
+    assert "valkey" in limited.processes()
+
+
+def test_serve_does_not_start_with_limits_that_it_could_not_keep(limited: gateways.RunningGateway) -> None:
+    alone = gateways.RunningGateway(limited.path.read_text(), verb="serve")
+    with pytest.raises(RuntimeError, match=r"2 workers, which would each count for themselves: give limiter.url"):
+        alone.start()

@@ -1,0 +1,84 @@
+"""What tests of limits have in common: rules, a listener that keeps what it heard, and settlements."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+from edge_extproc.limits.base import MICRO, Rule
+from edge_extproc.limits.book import Book
+from edge_extproc.limits.limiter import LimiterSettings, PolicyLimiter
+from edge_extproc.model.principal import Principal
+from edge_extproc.model.settlement import Settlement
+from edge_extproc.model.usage import Usage
+
+ANN = Principal("acme", "acme-1", team="research", user="ann")
+# A minute of the clock begins here, and a UTC day.
+MIDNIGHT = 1_800_057_600.0
+
+
+class Heard:
+    """A listener."""
+
+    def __init__(self) -> None:
+        self.refusals: list[Rule] = []
+        self.warnings: list[tuple[Rule, int]] = []
+        self.stores: list[bool] = []
+        self.locals = 0
+
+    def refused(self, rule: Rule) -> None:
+        self.refusals.append(rule)
+
+    def warned(self, rule: Rule, used: int) -> None:
+        self.warnings.append((rule, used))
+
+    def store(self, up: bool) -> None:
+        self.stores.append(up)
+
+    def local(self) -> None:
+        self.locals += 1
+
+
+class Now:
+    """A clock that stands until it is moved."""
+
+    def __init__(self, at: float = MIDNIGHT) -> None:
+        self.at = at
+
+    def __call__(self) -> float:
+        return self.at
+
+
+def rule(measure: Any, maximum: int, window: Any = "minute", **more: Any) -> Rule:
+    wanted = {"tenant": "acme", "level": "tenant", "name": "acme", **more}
+    return Rule(measure=measure, window=None if measure == "concurrent" else window, maximum=maximum, **wanted)
+
+
+def dollars(amount: float, window: Any = "day", **more: Any) -> Rule:
+    return rule("dollars", round(amount * MICRO), window, **more)
+
+
+def limiter(*rules: Rule, store: Any = None, now: Any = None, heard: Heard | None = None, **more: Any) -> PolicyLimiter:
+    return PolicyLimiter(Book(rules), store, heard or Heard(), LimiterSettings(**more), now or Now())
+
+
+def settlement(exchange_id: str, outcome: Any = "ok", **more: Any) -> Settlement:
+    return Settlement(exchange_id, outcome, more.pop("status", 200), None, 0.0, 0.0, 0.0, **more)
+
+
+def used(exchange_id: str, cost: float | str, tokens: int = 0, **more: Any) -> Settlement:
+    """A call that a provider answered."""
+    return settlement(
+        exchange_id, provider="p", lane="raw", usage=Usage(output=tokens), cost=Decimal(cost), operation="chat", **more
+    )
+
+
+async def until(condition: Callable[[], bool], patience: float = 10.0) -> None:
+    """Waits for something that happens off the path; fails if it does not come true."""
+    async with asyncio.timeout(patience):
+        came_true = condition()
+        while not came_true:
+            await asyncio.sleep(0.01)
+            came_true = condition()

@@ -1,0 +1,103 @@
+"""What config says of limits, and what comes of it."""
+
+from __future__ import annotations
+
+import pytest
+from config_kit import mistake, read
+
+from edge_extproc import build_limits
+from edge_extproc.config.limits import read_dollars, write_dollars
+from edge_extproc.errors import StartError
+
+BUDGET = """
+agent: {workers: 4}
+callers:
+  - tenant: acme
+    limits: {dollars_per_month: 12.50, tokens_per_minute: 1000, time_zone: Europe/Berlin, mode: soft, warn_at: 50}
+    teams: [{name: research, limits: {concurrent: 3, fail: local}}]
+    users: [{name: "*", limits: {requests_per_minute: 6}}]
+    keys: [{id: a, key: {env: KEY}, team: research, limits: {dollars_per_day: "3", unpriced: allow}}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("written", "micro"), [(12, 12_000_000), (12.5, 12_500_000), ("$0.000001", 1), ("0", 0), (0.1, 100_000)]
+)
+def test_money_is_read_by_its_digits(written: object, micro: int) -> None:
+    assert micro == read_dollars(written)
+    assert micro == read_dollars(write_dollars(micro))
+
+
+@pytest.mark.parametrize("written", ["12,50", "1e3", -1, "0.0000001", True, None, "99999999", "€5", 1e-7])
+def test_what_is_no_amount_of_money_is_refused(written: object) -> None:
+    with pytest.raises(ValueError, match="write dollars"):
+        read_dollars(written)
+
+
+def test_rules_come_of_every_level() -> None:
+    config = read(BUDGET)
+    found = [(r.level, r.name, r.measure, r.window, r.maximum) for r in build_limits.rules(config)]
+    month, _, slots, _, day = build_limits.rules(config)
+
+    assert config.has_limits
+    assert [
+        ("tenant", "acme", "tokens", "minute", 1000),
+        ("tenant", "acme", "dollars", "month", 12_500_000),
+        ("team", "research", "concurrent", None, 3),
+        ("user", "*", "requests", "minute", 6),
+        ("key", "a", "dollars", "day", 3_000_000),
+    ] == found
+    assert ("Europe/Berlin", False, 500) == (month.zone, month.hard, month.warn_at)
+    assert (True, None, True, 2_400_000) == (slots.local, slots.warn_at, day.allow_unpriced, day.warn_at)
+
+
+def test_the_first_fitting_bound_of_an_answer_counts() -> None:
+    bounds = build_limits.bounds(read("limiter: {max_output: {gpt-4o-mini: 100}, default_max_output: 7}"))
+
+    assert [100, 16_384, 7] == [bounds.output_of(name) for name in ("gpt-4o-mini", "gpt-4o", "unheard-of")]
+
+
+def test_several_workers_share_a_store_of_their_own_unless_one_is_given() -> None:
+    own = read(BUDGET)
+    given = read(BUDGET + "limiter: {url: 'redis://h:6379/0'}")
+
+    assert "valkey.sock" == getattr(own.own_store_socket(), "name", None)
+    assert given.own_store_socket() is None
+    assert read(BUDGET.replace("workers: 4", "workers: 1")).own_store_socket() is None
+    build_limits.check_store(own, with_own=True)
+    build_limits.check_store(given, with_own=False)
+    with pytest.raises(StartError, match=r"4 workers, which would each count.*give limiter.url"):
+        build_limits.check_store(own, with_own=False)
+
+
+def test_without_limits_there_is_no_limiter_and_no_store() -> None:
+    config = read("agent: {workers: 4}")
+
+    assert (False, None) == (config.has_limits, config.own_store_socket())
+    assert build_limits.of(config, None, print) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (BUDGET + "limiter: {store: memory}", "4 workers would each count for themselves"),
+        (BUDGET + "limiter: {replicas: 2}", "2 gateways share these limits, but no store"),
+        ("limiter: {store: redis}", "there is no url; give url: redis://host:6379/0"),
+        ("limiter: {store: memory, url: 'redis://h'}", "a url is given, but store is memory"),
+        ("limiter: {url: 'http://h'}", "this is no address of a Redis"),
+        ("limiter: {lease: 1s}", "this lease is too short"),
+        ("limiter: {webhook: {url: 'ftp://h/'}}", "this is no URL to post to"),
+        (BUDGET.replace("Europe/Berlin", "Berlin"), "there is no such time zone"),
+        (BUDGET.replace("name: research", 'name: "a\\tb"'), "this is no name"),
+        (BUDGET.replace("tokens_per_minute: 1000", "tokens_per_minute: 0"), "write one from 1 to 10000000000"),
+        (BUDGET.replace('[{name: "*"', '[{name: ann}, {name: ann}, {name: "*"'), "give each name once"),
+    ],
+)
+def test_a_mistake_says_what_would_be_right(text: str, told: str) -> None:
+    assert told in mistake(text)
+
+
+def test_the_address_of_the_store_is_a_secret() -> None:
+    config = read("limiter: {url: 'redis://:hunter2@h:6379/0'}")
+
+    assert "hunter2" not in repr(config)

@@ -1,0 +1,148 @@
+"""Limits in the story of a request: refused before anything is sent, told to the caller, settled at the end."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from limits_kit import Heard, Now, dollars, rule
+from player import ADollarPerToken, Stage, answered, body, chunks, headers, talk, whole
+
+from edge_extproc.exchange.commands import Continue, Reply
+from edge_extproc.exchange.worst_case import Bounds
+from edge_extproc.limits.base import Rule
+from edge_extproc.limits.book import Book
+from edge_extproc.limits.limiter import PolicyLimiter
+
+HELLO = [{"role": "user", "content": "Hello"}]
+REPLY = {
+    "id": "c",
+    "object": "chat.completion",
+    "created": 1,
+    "model": "m",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7},
+}
+# Small enough that a call's worst case is some thousands of dollars at a dollar a token.
+BOUNDS = Bounds((("*", 100),), 10, 2_000, 0, 0)
+
+
+def limited(*rules: Rule) -> Stage:
+    stage = Stage()
+    limiter = PolicyLimiter(Book(rules), None, Heard(), clock=Now())
+
+    def settle(settlement: Any) -> None:
+        stage.settled.append(settlement)
+        limiter.settle(settlement)
+
+    return stage.having(limiter=limiter, bounds=BOUNDS, settle=settle, prices=ADollarPerToken())
+
+
+def exchange(stage: Stage, *events: Any, why: Any = "done", model: str = "chat") -> list[Any]:
+    found = stage.exchange()
+    commands = talk(found, headers(), body({"model": model, "messages": HELLO, "max_tokens": 10}), *events)
+    found.closed(why)
+    return commands
+
+
+def left(commands: list[Any], at: int = 2) -> str:
+    return dict(commands[at].set_headers)["x-ratelimit-remaining-dollars"]
+
+
+def test_what_is_left_is_told_with_the_answer_and_settled_by_its_cost() -> None:
+    stage = limited(dollars(5_000))
+    first = exchange(stage, answered(), whole(REPLY))
+    second = exchange(stage, answered(), whole(REPLY))
+    worst = 5_000 - float(left(first))
+
+    assert 1_000 < worst < 2_100
+    assert 7 == pytest.approx(float(left(first)) - float(left(second)))
+
+
+def test_a_stream_tells_it_too() -> None:
+    stage = limited(rule("requests", 3))
+    found = stage.exchange()
+    asked = body({"model": "chat", "messages": HELLO, "stream": True})
+    commands = talk(found, headers(), asked, answered(content_type="text/event-stream"), *chunks(b"data: [DONE]\n\n"))
+    found.closed("done")
+
+    assert ("x-ratelimit-remaining-requests", "2") in commands[2].set_headers
+
+
+def test_beyond_its_budget_nothing_is_sent_and_the_caller_hears_why_in_its_own_words() -> None:
+    stage = limited(dollars(2_000))
+    exchange(stage, answered(), why="cancelled")
+    found = stage.exchange()
+    commands = talk(found, headers("/v1/messages"), body({"model": "chat", "messages": HELLO, "max_tokens": 10}))
+    found.closed("done")
+    refusal = commands[1]
+
+    assert isinstance(refusal, Reply)
+    told = json.loads(refusal.body)
+    assert (429, "rate_limit_error") == (refusal.status, told["error"]["type"])
+    assert "dollars per day of tenant acme is limited to $2000.00" in told["error"]["message"]
+    assert "86400" == dict(refusal.headers)["retry-after"]
+    assert "x-ratelimit-limit-dollars" in dict(refusal.headers)
+    assert ("rejected", "budget_exceeded") == (stage.settled[-1].outcome, stage.settled[-1].code)
+
+
+def test_a_known_refusal_comes_before_the_body() -> None:
+    stage = limited(rule("requests", 1))
+    exchange(stage, answered(), whole(REPLY))
+    assert isinstance(exchange(stage)[1], Reply)
+    found = stage.exchange()
+    commands = talk(found, headers())
+
+    assert isinstance(commands[0], Reply)
+    assert 429 == commands[0].status
+
+
+def test_who_has_no_limit_is_not_told_of_any() -> None:
+    stage = limited(rule("requests", 1, tenant="other", name="other"))
+    commands = exchange(stage, answered(), whole(REPLY))
+
+    assert isinstance(commands[2], Continue)
+    assert not commands[2].set_headers
+
+
+@pytest.mark.parametrize(
+    ("events", "why", "charged"),
+    [
+        ([answered(500), whole({"error": {"message": "no"}})], "done", False),
+        ([answered(503, details="upstream_reset_before_response_started", end=True)], "done", False),
+        ([], "cancelled", True),
+        ([answered(content_type="application/json")], "cancelled", True),
+    ],
+)
+def test_each_way_out_settles(events: list[Any], why: Any, charged: bool) -> None:
+    stage = limited(dollars(100_000), rule("concurrent", 1))
+    exchange(stage, *events, why=why)
+    after = exchange(stage, answered(), whole(REPLY))
+    untouched = left(exchange(limited(dollars(100_000), rule("concurrent", 1)), answered(), whole(REPLY)))
+
+    assert charged == (left(after) != untouched)
+
+
+def test_an_unpriced_model_is_refused_under_a_budget() -> None:
+    stage = limited(dollars(100_000)).having(prices=Unpriced())
+    refusal = exchange(stage)[1]
+
+    assert isinstance(refusal, Reply)
+    assert (403, "model_unpriced") == (refusal.status, json.loads(refusal.body)["error"]["code"])
+
+
+class Unpriced:
+    def cost(self, *_: Any, **__: Any) -> None:
+        return None
+
+
+def test_a_call_that_no_candidate_can_carry_gives_back_what_it_took() -> None:
+    stage = limited(dollars(5_000))
+    found = stage.exchange()
+    commands = talk(found, headers(), body({"model": "claude", "messages": HELLO, "max_tokens": 10, "n": 3}))
+    found.closed("done")
+
+    assert isinstance(commands[1], Reply)
+    assert 400 == commands[1].status
+    assert 5_000 - float(left(exchange(stage, answered(), whole(REPLY)))) < 2_100

@@ -1,0 +1,133 @@
+"""The most that a call can come to is never less than what it comes to."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from player import provider
+
+from edge_extproc.accounting.prices import Override, PriceTable
+from edge_extproc.exchange.worst_case import Bounds, ask_of
+from edge_extproc.model.call import Call
+from edge_extproc.model.plan import Candidate
+from edge_extproc.model.usage import Usage
+
+PROVIDERS = {name: provider(name) for name in ("openai", "anthropic")}
+BOUNDS = Bounds((("small", 50), ("*", 1_000)), 20, 100_000, 2_000_000, 3_000_000)
+D = Decimal
+PRICES = PriceTable(
+    overrides=[
+        Override("openai", "cheap", input=D(1), output=D(2)),
+        Override("openai", "small", input=D(1), output=D(2)),
+        Override("openai", "talks", input=D(1), output=D(2), input_audio=D(40), output_audio=D(80)),
+        Override("anthropic", "dear", input=D(10), output=D(50), cache_write=D(12), cache_write_1h=D(20)),
+    ]
+)
+CHEAP, DEAR = Candidate("openai", "cheap"), Candidate("anthropic", "dear")
+
+
+def call(body: Any = None, **more: Any) -> Call:
+    raw = json.dumps(body if body is not None else {"messages": [{"role": "user", "content": "Hello"}]}).encode()
+    return Call("openai_chat", more.pop("operation", "chat"), "asked", False, raw, **more)
+
+
+def ask(of: Call, *candidates: Candidate, priced: bool = True) -> Any:
+    return ask_of(of, candidates or (CHEAP,), PROVIDERS, PRICES, BOUNDS, priced=priced)
+
+
+def test_the_dearest_candidate_counts() -> None:
+    cheap, dear, both = (ask(call(max_output_tokens=100), *c) for c in ((CHEAP,), (DEAR,), (CHEAP, DEAR)))
+
+    assert cheap.micro_dollars < dear.micro_dollars == both.micro_dollars
+
+
+def test_without_a_bound_the_models_own_counts_and_tokens_are_estimated() -> None:
+    free, bound = ask(call()), ask(call(max_output_tokens=50))
+
+    assert 2 * (1_000 - 50) == free.micro_dollars - bound.micro_dollars
+    assert (20 - 50) == free.tokens - bound.tokens
+    assert bound.micro_dollars == ask(call(), Candidate("openai", "small")).micro_dollars
+
+
+def test_each_choice_is_an_answer() -> None:
+    one, three = ask(call(max_output_tokens=100)), ask(call(max_output_tokens=100, choices=3))
+
+    assert (400, 200) == (three.micro_dollars - one.micro_dollars, three.tokens - one.tokens)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"type": "image_url", "image_url": {"url": "https://host/image.png"}},
+        {"type": "file", "file": {"file_id": "f"}},
+        {"type": "image", "source": {"type": "url", "url": "https://host/i.png"}},
+    ],
+)
+def test_what_is_elsewhere_counts_as_a_whole_context_window(part: Any) -> None:
+    found = ask(call({"messages": [{"role": "user", "content": [part]}]}, max_output_tokens=1))
+
+    assert 100_000 + 2 <= found.micro_dollars <= 100_000 + 3
+
+
+def test_an_inline_image_counts_as_the_dearest_there_is() -> None:
+    part = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
+    found = ask(call({"messages": [{"role": "user", "content": [part]}]}, max_output_tokens=1))
+
+    assert 48_169 < found.micro_dollars < 100_000
+
+
+def test_a_prompt_that_may_be_cached_pays_for_being_written() -> None:
+    marked = {"messages": [{"role": "user", "content": [{"text": "x", "cache_control": {"type": "ephemeral"}}]}]}
+    plain = {"messages": [{"role": "user", "content": [{"text": "x", "other_control": {"type": "ephemeral"}}]}]}
+
+    assert (
+        1.9
+        < ask(call(marked, max_output_tokens=1), DEAR).micro_dollars
+        / ask(call(plain, max_output_tokens=1), DEAR).micro_dollars
+    )
+
+
+def test_sound_pays_the_price_of_sound() -> None:
+    said = {"modalities": ["audio"], "messages": []}
+    found = ask(call(said, max_output_tokens=1_000), Candidate("openai", "talks"))
+
+    assert found.micro_dollars > 40 * 1_024 + 80_000
+
+
+def test_a_model_without_a_price_has_none_and_an_assumed_one() -> None:
+    found = ask(call(max_output_tokens=1_000), CHEAP, Candidate("openai", "unheard-of"))
+
+    assert (None, True) == (found.micro_dollars, found.assumed > 2 * 1_024 + 3_000)
+
+
+def test_what_is_no_chat_has_no_price_and_counting_tokens_is_free() -> None:
+    assert ask(call(operation="opaque")).micro_dollars is None
+    assert (0, 0) == (ask(call(operation="count_tokens")).tokens, ask(call(operation="count_tokens")).micro_dollars)
+
+
+def test_where_no_rule_counts_dollars_no_price_is_looked_up() -> None:
+    assert 0 == ask(call(), Candidate("openai", "unheard-of"), priced=False).micro_dollars
+
+
+@given(
+    st.text(max_size=300),
+    st.integers(1, 1_000),
+    st.sampled_from([CHEAP, DEAR]),
+    st.sampled_from(["input", "cache_read", "cache_write", "cache_write_1h"]),
+    st.sampled_from(["output", "reasoning"]),
+)
+def test_no_usage_within_the_bounds_costs_more(text: str, limit: int, who: Candidate, bucket: str, out: str) -> None:
+    """A byte is a token at most."""
+    body = {"messages": [{"role": "user", "content": text, "cache_control": {}}]}
+    of = call(body, max_output_tokens=limit)
+    usage = Usage(**{bucket: len(text.encode(errors="surrogatepass")) + 50, out: limit})
+    cost = PRICES.cost("", who.model, usage, host=who.provider)
+    found = ask(of, who)
+
+    assert cost is not None
+    assert cost * 1_000_000 <= found.micro_dollars
