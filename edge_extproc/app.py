@@ -19,6 +19,7 @@ from .accounting import prices as price_table
 from .accounting.base import Prices
 from .auth.api_key import REASONS
 from .auth.base import Authenticator, AuthSettings, KeySettings
+from .build_providers import build_providers
 from .build_routing import build_planner
 from .cache.base import ResponseCache
 from .config.names import cluster_name
@@ -34,7 +35,7 @@ from .exchange.router import RouterExchange
 from .limits.base import Limiter
 from .model.plan import Candidate
 from .model.settlement import Settlement
-from .providers.base import Provider, ProviderSettings
+from .providers.credentials.keeper import Keepers
 from .routing.base import ModelTable
 from .routing.breaker import OwnSlots, Slots
 from .routing.shared import SharedSlots
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
     from .cache.tiered import TieredCache
 
 DEFAULT_DIALECT = "openai_chat"
+# A worker that waits for a credential serves nobody; one that does not refuses its first requests.
+CREDENTIAL_PATIENCE = 5.0
 ROLE = "x-edge-role"
 """The gRPC metadata by which Envoy says at which level a stream is: router or upstream."""
 
@@ -66,17 +69,6 @@ def new_exchange_id() -> str:
 
 def build_dialects() -> dict[str, Dialect]:
     return {name: registry.load("dialects", name) for name in registry.names("dialects")}
-
-
-def build_providers(config: Config) -> dict[str, Provider]:
-    found: dict[str, Provider] = {}
-    for name, provider in config.providers.items():
-        options = {"host": provider.host} if provider.host is not None else {}
-        key = provider.api_key.reveal if provider.api_key is not None else None
-        found[name] = registry.load("providers", provider.kind).build(
-            ProviderSettings(name, provider.url, key, options)
-        )
-    return found
 
 
 def build_authenticator(config: Config) -> Authenticator:
@@ -128,12 +120,13 @@ def build_gateway(
     slots: Slots | None = None,
     circuit_opened: Callable[[Candidate], None] = lambda _: None,
     limiter: Limiter | None = None,
+    keepers: Keepers | None = None,
 ) -> Gateway:
-    """`slots`: where the circuits are kept; this process' own where not given. Raises ConfigError where the config
-    names what does not exist."""
+    """`keepers`: what renews the providers' credentials once it is started. `slots`: where the circuits are kept; this
+    process' own where not given. Raises ConfigError where the config names what does not exist."""
     dialects = build_dialects()
     models = ModelTable(config.rows())
-    providers = build_providers(config)
+    providers = build_providers(config, keepers)
     planner = build_planner(config, models, providers, prices, slots or OwnSlots(), circuit_opened)
 
     def settled(settlement: Settlement) -> None:
@@ -233,7 +226,10 @@ async def run_worker(config: Config, index: int) -> None:
     if cache is not None:
         metrics.watch_cache(cache.near.counts)
     slots = SharedSlots(config.agent.circuits_file)
-    gateway = build_gateway(config, table, settle, logs.report, cache, slots, metrics.circuit_opened, limiter)
+    keepers = Keepers(time.time, metrics.credentials.renewed)
+    gateway = build_gateway(
+        config, table, settle, logs.report, cache, slots, metrics.circuit_opened, limiter, keepers=keepers
+    )
     metrics.configured(config.fingerprint(), time.time())
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -245,6 +241,7 @@ async def run_worker(config: Config, index: int) -> None:
     _ease_the_interpreter()
     if limits is not None:
         limits.start()
+    await keepers.start(CREDENTIAL_PATIENCE)
     try:
         await worker.serve(
             address,
@@ -257,6 +254,7 @@ async def run_worker(config: Config, index: int) -> None:
         watching.cancel()
         if limits is not None:
             await limits.close()
+        await keepers.stop()
         access.close()
         if journal is not None:
             journal.close()

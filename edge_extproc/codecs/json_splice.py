@@ -12,8 +12,9 @@ from typing import TypeAlias
 
 import msgspec
 
-Change: TypeAlias = "bytes | Mapping[str, Change]"
-"""A value's new JSON text, or changes inside the object that is the value (made if it is absent or null)."""
+Change: TypeAlias = "bytes | Mapping[str, Change] | None"
+"""A value's new JSON text, None to take the member out, or changes inside the object that is the value (made if it is
+absent or null)."""
 
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _SPACE = rb"[ \t\n\r]*+"
@@ -24,23 +25,27 @@ _LAST = re.compile(_SPACE + rb"\}")
 
 
 def splice(body: bytes, changes: Mapping[str, Change]) -> bytes:
-    """`body` with the named values replaced where they stand, or inserted after the last member, in the given order.
+    """`body` with the named values replaced where they stand, taken out, or inserted after the last member, in the
+    given order.
 
     Raises ValueError where the body is no JSON object, or where a key stands in it twice: parsers disagree on which of
     the two wins, so what we checked might not be what the provider reads.
     """
     spans, end = _spans(body)
-    edits: list[tuple[int, int, bytes]] = []
+    gone = {key for key, change in changes.items() if change is None} & spans.keys()
+    edits = _removals(body, spans, gone) if gone else []
     absent: list[bytes] = []
     for key, change in changes.items():
         span = spans.get(key)
+        if change is None:
+            continue
         if span is None:
             absent.append(msgspec.json.encode(key) + b":" + _changed(b"null", change))
         else:
             edits.append((*span, _changed(body[slice(*span)] if isinstance(change, Mapping) else b"", change)))
     edits.sort()
     if absent:
-        edits.append((end, end, (b"," if spans else b"") + b",".join(absent)))
+        edits.append((end, end, (b"," if spans.keys() - gone else b"") + b",".join(absent)))
     pieces: list[bytes | memoryview] = []
     view, at = memoryview(body), 0
     for start, stop, text in edits:
@@ -50,7 +55,26 @@ def splice(body: bytes, changes: Mapping[str, Change]) -> bytes:
     return b"".join(pieces)
 
 
-def _changed(value: bytes, change: Change) -> bytes:
+def _removals(
+    body: bytes, spans: Mapping[str, tuple[int, int]], gone: frozenset[str] | set[str]
+) -> list[tuple[int, int, bytes]]:
+    """The edits that take members out, each with the comma that it no longer needs: the one before it, or after it
+    where it stands before all that stay."""
+    edits: list[tuple[int, int, bytes]] = []
+    at, leading = body.index(b"{") + 1, True
+    for key, (_, stop) in spans.items():
+        if key in gone:
+            edits.append((at, stop, b""))
+        elif leading:
+            if edits:  # the comma between what goes and the first that stays
+                comma = body.index(b",", at) + 1
+                edits.append((at, comma, b""))
+            leading = False
+        at = stop
+    return edits
+
+
+def _changed(value: bytes, change: bytes | Mapping[str, Change]) -> bytes:
     if isinstance(change, bytes):
         return change
     return splice(b"{}" if value == b"null" else value, change)

@@ -24,7 +24,6 @@ from pydantic import (
     Field,
     JsonValue,
     PlainSerializer,
-    ValidationInfo,
     WithJsonSchema,
     model_validator,
 )
@@ -34,8 +33,10 @@ from .. import registry
 from ..model.plan import Candidate as PlanCandidate
 from ..model.principal import Level
 from .cache import Cache
+from .credentials import UpstreamCredential
 from .limits import Allowance, Holder, Limiter
 from .part import Label, Part, Text, frozen, one_of, thawed
+from .paths import AnyPath, ReadableFile
 from .quantities import (
     Boolean,
     Count,
@@ -52,7 +53,6 @@ from .quantities import (
 from .routing import Candidate, ModelOrCandidates, Routing
 from .secrets import Secret
 from .store import Store
-from .surroundings import surroundings
 from .wrong import wrong
 
 # A Unix socket's address has 108 bytes with its closing zero (sun_path in sys/un.h).
@@ -86,18 +86,6 @@ def _address(value: str) -> str:
         raise wrong("this is no IP address", "write 127.0.0.1 for this machine, 0.0.0.0 for all interfaces") from None
 
 
-def _path(value: object, info: ValidationInfo[Any]) -> Path:
-    if not isinstance(value, str | Path) or not str(value):
-        raise wrong("this is no path", "write a path; a relative one begins at the configuration file")
-    return (surroundings(info).base / Path(value).expanduser()).absolute()
-
-
-def _readable(path: Path) -> Path:
-    if not path.is_file():
-        raise wrong("there is no such file", "give the path of one; a relative path begins at the configuration file")
-    return path
-
-
 def _header_size(size: int) -> int:
     if not 1024 <= size <= 8192 << 10:
         raise wrong("this size is not between 1KiB and 8MiB", "60KiB is Envoy's own default")
@@ -126,6 +114,12 @@ def _kind(value: str) -> str:
     have = registry.names("providers")
     if value not in have:
         raise wrong(f"there is no such kind of provider; have {', '.join(have)}", "write one of them")
+    return value
+
+
+def _region(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]+(?:-[a-z0-9]+)*", value):
+        raise wrong("this is no region", "write one as its cloud does, such as us-east-1 or global")
     return value
 
 
@@ -175,8 +169,6 @@ def _base_url(value: str) -> str:
 
 
 IpAddress = Annotated[Text, AfterValidator(_address)]
-AnyPath = Annotated[Path, BeforeValidator(_path), WithJsonSchema({"type": "string"})]
-ReadableFile = Annotated[AnyPath, AfterValidator(_readable)]
 Automatic = {"anyOf": [{"type": "integer", "minimum": 1}, {"const": "auto"}]}
 
 
@@ -451,6 +443,10 @@ class Provider(Part):
     base_url: Annotated[Text, AfterValidator(_base_url)] | None = None
     """The kind's or the host's own where not given."""
     api_key: Annotated[Secret, AfterValidator(_header_safe)] | None = None
+    credential: UpstreamCredential | None = None
+    """Instead of a key: what the cloud of the host takes, renewed while we run."""
+    region: Annotated[Text, AfterValidator(_region)] | None = None
+    """Of a cloud's host: it is in the address, and in signatures."""
     api: Text | None = None
     """Which of the kind's wire formats chats are sent in, such as chat or responses of openai. Where not given: the
     caller's own if the host speaks it, else the kind's first."""
@@ -477,8 +473,9 @@ class Provider(Part):
             right = f"give base_url, or a host: {', '.join(sorted(hosts))}" if hosts else "give base_url"
             raise wrong(f"kind {self.kind} has no address of its own", right)
         # A host of one's own may let everybody in.
-        if self.api_key is None and self.base_url is None and needs_key:
+        if self.api_key is None and self.credential is None and self.base_url is None and needs_key:
             raise wrong("api_key is missing", "give {env: NAME} or {file: path}")
+        self._proven(kind)
         endpoint = self.endpoint
         if not endpoint.tls and not endpoint.is_loopback and not self.allow_plaintext:
             raise wrong(
@@ -488,6 +485,22 @@ class Provider(Part):
             )
         return self
 
+    def _proven(self, kind: Any) -> None:
+        regional = "{region}" in (kind.default_base_url or "")
+        if self.region is not None and not regional:
+            raise wrong(f"kind {self.kind} has no regions", "leave it out", key="region")
+        signs = self.credential is not None and self.credential.kind == "aws"
+        if self.region is None and regional and (self.base_url is None or signs):
+            raise wrong("region is missing", "give one, such as us-east-1")
+        if self.credential is None:
+            return
+        kinds = getattr(kind, "credentials", {})
+        if self.credential.kind not in kinds:
+            have = f"; it takes {', '.join(kinds)}" if kinds else ""
+            raise wrong(f"kind {self.kind} takes no such credential{have}", "give api_key", key="credential")
+        if self.api_key is not None:
+            raise wrong("both api_key and credential are given", "leave one of them out")
+
     @property
     def url(self) -> str:
         """The base URL in force, without a slash at its end."""
@@ -495,7 +508,7 @@ class Provider(Part):
             return self.base_url
         kind = registry.load("providers", self.kind)
         found: str = kind.hosts[self.host].base_url if self.host is not None else kind.default_base_url
-        return found
+        return found.replace("{region}", self.region or "")
 
     @property
     def endpoint(self) -> Endpoint:

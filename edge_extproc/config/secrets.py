@@ -30,10 +30,12 @@ _RIGHT = "give {env: NAME}, {file: path}, or text with ${NAME} in it"
 class Secret:
     """Text that only `reveal()` shows."""
 
-    __slots__ = ("_value",)
+    __slots__ = ("_value", "path")
 
-    def __init__(self, value: str) -> None:
+    def __init__(self, value: str, path: Path | None = None) -> None:
         self._value = value
+        self.path = path
+        """The file that it came from, which may be written anew."""
 
     def reveal(self) -> str:
         return self._value
@@ -87,6 +89,7 @@ def _refuse(secret: Secret) -> NoReturn:
 
 def _read(value: object, info: ValidationInfo[Any]) -> Secret:
     around = surroundings(info)
+    origin_file: Path | None = None
     match value:
         case str():
             found, origin = value, "the secret"
@@ -95,12 +98,13 @@ def _read(value: object, info: ValidationInfo[Any]) -> Secret:
                 raise wrong(f"environment variable {name} is not set", "set it, or give {file: path}")
             found, origin = around.environ[name], f"environment variable {name}"
         case {"file": str(path), **rest} if not rest:
-            found, origin = _text_of(around.base / path), f"file {path}"
+            origin_file = around.base / path
+            found, origin = _text_of(origin_file), f"file {path}"
         case _:
             raise wrong("this is no secret", _RIGHT)
     if not found:
         raise wrong(f"{origin} is empty", _RIGHT)
-    return Secret(found)
+    return Secret(found, origin_file)
 
 
 def _text_of(path: Path) -> str:

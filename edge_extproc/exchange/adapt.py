@@ -40,14 +40,16 @@ def adapt(
     if target.name == call.dialect:
         written = target.splice(call, candidate.model)
         request = provider.request(asked(written.body, call.betas))
-        return Adapted(request, target.name, "raw", written.dropped)
+        return Adapted(request, target.name, "raw", (*written.dropped, *request.dropped))
     if call.operation != "chat":
         raise Unsupported(f"{call.operation} of {call.model!r}", target.title)
     chat = dialects[call.dialect].read_chat(call)
     if chat.needed:
         raise Unsupported(chat.needed[0], target.title, "only a provider of the caller's own format can honour it")
     written = target.write_chat(chat, candidate.model)
-    return Adapted(provider.request(asked(written.body)), target.name, "cross", written.dropped)
+    # What a header switches on has a meaning in the caller's own format alone.
+    betas = tuple(f"anthropic-beta.{flag}" for flag in call.betas)
+    return Adapted(provider.request(asked(written.body)), target.name, "cross", (*betas, *written.dropped))
 
 
 def format_of(call: Call, candidate: Candidate, provider: Provider) -> str:

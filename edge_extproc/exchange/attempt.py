@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from ..errors import PeerError
+from ..dialects.base import Dialect
+from ..errors import BadRequest, PeerError, Unavailable
 from ..model.fault import Fault
 from . import headers as header_rules
 from .adapt import adapt
@@ -56,7 +57,10 @@ class AttemptExchange:
             return self._lost()
         found.journal.began[int(attempt)] = gateway.clock.monotonic()
         candidate = found.plan.at(int(attempt))
-        adapted = adapt(found.call, candidate, gateway.dialects, gateway.providers)
+        try:
+            adapted = adapt(found.call, candidate, gateway.dialects, gateway.providers)
+        except (BadRequest, Unavailable) as error:  # a credential has ended since the plan was made
+            return _told(gateway.dialects[found.call.dialect], error.fault())
         request = adapted.request
         length = len(request.body)
         to_set, to_remove = header_rules.outgoing(
@@ -76,3 +80,8 @@ class AttemptExchange:
         fault = Fault(503, "overloaded", "the worker of this request is gone; send it again", "worker_lost")
         status, headers, body = voice.write_error(fault)
         return Reply(status, tuple(headers), body, "edge_exchange_unknown")
+
+
+def _told(voice: Dialect, fault: Fault) -> Reply:
+    status, headers, body = voice.write_error(fault)
+    return Reply(status, tuple(headers), body, f"edge_{fault.code or 'error'}")

@@ -41,6 +41,10 @@ TELLING_HEADERS = {
     "x-goog-api-key": "gemini_generate",
 }
 
+# Headers of a response that say in which dialect its error is told, whatever was asked in: AWS tells all of its own
+# alike.
+TELLING_ERRORS = {"x-amzn-errortype": "bedrock_converse"}
+
 _PLACEHOLDER = re.compile(r"\{\w+\}")
 
 

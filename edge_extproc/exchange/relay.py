@@ -8,6 +8,7 @@ which broke never ends as if it were whole: after a failure comes the caller's o
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Protocol
 
 from ..dialects.base import Reader, Writer
@@ -139,10 +140,20 @@ class RawRelay:
 
 
 class CrossRelay:
-    def __init__(self, reader: Reader, writer: Writer, *, fold: Fold | None = None) -> None:
+    """`named`: the id and the model of a reply that does not tell them itself."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        writer: Writer,
+        *,
+        fold: Fold | None = None,
+        named: tuple[str | None, str | None] = (None, None),
+    ) -> None:
         self.tally = Tally(fold)
         self._reader = reader
         self._writer = writer
+        self._named = named
 
     def feed(self, data: bytes) -> bytes:
         out: list[bytes] = []
@@ -168,6 +179,9 @@ class CrossRelay:
         for event in events:
             if self._over():
                 break
+            if type(event) is ReplyStarted and (event.id is None or event.model is None):
+                id, model = self._named
+                event = replace(event, id=event.id or id, model=event.model or model)
             self.tally.note(event)
             out.append(self._writer.write(event))
         return b"".join(out)

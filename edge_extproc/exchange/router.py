@@ -12,6 +12,7 @@ Retries are told in attempt.py. Nothing here knows gRPC, HTTP libraries, or any 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TypeVar
@@ -20,7 +21,16 @@ from ..accounting.estimate import tokens_of, tokens_of_length
 from ..cache.base import Entry, Made, Turn
 from ..codecs.content_encoding import Inflater, inflate
 from ..dialects.base import Dialect, Route
-from ..errors import BadRequest, CallerError, EdgeError, LimitReached, NoSuchModel, PeerError, UpstreamError
+from ..errors import (
+    BadRequest,
+    CallerError,
+    EdgeError,
+    LimitReached,
+    NoSuchModel,
+    PeerError,
+    Unavailable,
+    UpstreamError,
+)
 from ..limits.base import Admission, Rules
 from ..model.call import Call, Chat
 from ..model.content import Text
@@ -52,7 +62,7 @@ from .events import (
 from .handler import Closing
 from .headers import first
 from .open import Journal, OpenExchange
-from .ports import Gateway
+from .ports import TELLING_ERRORS, Gateway
 from .relay import CrossRelay, RawRelay, Relay
 from .states import ROUTER, Order, State
 from .worst_case import ask_of
@@ -293,14 +303,14 @@ class RouterExchange:
         gateway = self._gateway
         able: list[Candidate] = []
         chosen: Adapted | None = None
-        refusal: BadRequest | None = None
+        refusal: BadRequest | Unavailable | None = None
         for candidate in plan.candidates:
             try:
                 same_dialect = format_of(call, candidate, gateway.providers[candidate.provider]) == call.dialect
                 if chosen is None or not same_dialect:
                     adapted = adapt(call, candidate, gateway.dialects, gateway.providers)
                     chosen = chosen or adapted
-            except BadRequest as error:
+            except (BadRequest, Unavailable) as error:
                 refusal = refusal or error
                 continue
             able.append(candidate)
@@ -340,7 +350,7 @@ class RouterExchange:
         theirs = self._their_dialect()
         content_type = first(self._answer.headers, "content-type") or ""
         provider = self._gateway.providers[_known(self._answer.candidate).provider]
-        unframer = self._answer.unframer = provider.unframe(content_type)
+        unframer = self._answer.unframer = provider.unframe(theirs.name, content_type)
         content_type = content_type if unframer is None else theirs.stream_type
         streamed = _media_type(content_type) == _media_type(theirs.stream_type)
         if not (streamed and call.stream):
@@ -353,7 +363,7 @@ class RouterExchange:
         self._answer.relay = (
             RawRelay(reader, writer, hide_usage=not call.wants_usage, fold=kept)
             if same_dialect
-            else CrossRelay(reader, writer, fold=kept)
+            else CrossRelay(reader, writer, fold=kept, named=self._named())
         )
         self._take_body = self._take_stream
         as_it_came = same_dialect and unframer is None
@@ -392,7 +402,9 @@ class RouterExchange:
         call, voice = _known(self._heard.call), _known(self._heard.voice)
         theirs = self._their_dialect()
         body = self._plain(event.body)
-        reply = self._answer.reply = theirs.read_reply(body)
+        reply = theirs.read_reply(body)
+        id, model = self._named()
+        reply = self._answer.reply = replace(reply, id=reply.id or id, model=reply.model or model)
         self._answer.body = body
         if call.stream:
             return self._whole_stream(reply, call, voice)
@@ -438,7 +450,9 @@ class RouterExchange:
 
     def _their_fault(self, body: bytes) -> Fault:
         answer = self._answer
-        return self._their_dialect().read_error(answer.status or 502, answer.headers, body)
+        told_by = next((spoken for name, spoken in TELLING_ERRORS.items() if first(answer.headers, name)), None)
+        dialect = self._gateway.dialects.get(told_by or "") or self._their_dialect()
+        return dialect.read_error(answer.status or 502, answer.headers, body)
 
     def _error(self, fault: Fault, event: ResponseHeaders | ResponseBody) -> Command:
         """An error of the provider's or of Envoy's, told again by us."""
@@ -629,11 +643,18 @@ class RouterExchange:
         provider = gateway.providers[candidate.provider]
         return gateway.dialects[format_of(_known(self._heard.call), candidate, provider)]
 
+    def _named(self) -> tuple[str | None, str | None]:
+        """The id and the model of a reply whose format tells neither."""
+        ids = (first(self._answer.headers, name) for name in _ID_HEADERS)
+        return next((id for id in ids if id), None), _known(self._answer.candidate).model
+
     def _dropped(self) -> tuple[str, ...]:
         """What the provider that answered was not told. Attempts are pure, so the last one can be made again."""
         heard, candidate = self._heard, _known(self._answer.candidate)
         if candidate != _known(heard.plan).at(1):
-            heard.adapted = adapt(_known(heard.call), candidate, self._gateway.dialects, self._gateway.providers)
+            # A credential may have ended since that attempt was made: then there is nothing to tell, but an answer.
+            with suppress(Unavailable):
+                heard.adapted = adapt(_known(heard.call), candidate, self._gateway.dialects, self._gateway.providers)
         return _known(heard.adapted).dropped
 
     def _notes(self) -> Pairs:
@@ -653,6 +674,9 @@ _PHASES: dict[type[Event], Phase] = {
     ResponseBody: "response_body",
     ResponseTrailers: "response_trailers",
 }
+
+# Where AWS tells the id of a reply.
+_ID_HEADERS = ("x-amzn-requestid",)
 
 # What an error keeps of the provider's headers where we answer in its place.
 _ERROR_HEADERS = frozenset({"request-id", "retry-after", "retry-after-ms", "x-request-id", "x-should-retry"})

@@ -38,7 +38,7 @@ class Anthropic:
         defaults = (("anthropic-version", API_VERSION),)
         return UpstreamRequest(base_path(self.settings.base_url) + asked.path, credential, defaults, asked.body)
 
-    def unframe(self, content_type: str) -> None:
+    def unframe(self, dialect: str, content_type: str) -> None:
         """Streams of this host are plain."""
 
 

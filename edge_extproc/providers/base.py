@@ -68,6 +68,8 @@ class UpstreamRequest:
     defaults: tuple[tuple[str, str], ...]
     """Set where the caller's own headers, as far as they may travel, do not say."""
     body: bytes
+    dropped: tuple[str, ...] = ()
+    """What of the caller's this host cannot be told, besides what the dialect could not carry."""
 
 
 class Unframer(Protocol):
@@ -103,8 +105,9 @@ class Provider(Protocol):
 
     def request(self, asked: Asked) -> UpstreamRequest: ...
 
-    def unframe(self, content_type: str) -> Unframer | None:
-        """None where a stream of this type comes in the dialect's own framing, as nearly everywhere."""
+    def unframe(self, dialect: str, content_type: str) -> Unframer | None:
+        """None where an answer of this type, to a call in this dialect, comes in the dialect's own framing: nearly
+        everywhere."""
         ...
 
 

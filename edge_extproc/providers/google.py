@@ -33,7 +33,7 @@ class Google:
         credential = (("x-goog-api-key", key()),) if key is not None else ()
         return UpstreamRequest(base_path(self.settings.base_url) + asked.path, credential, (), asked.body)
 
-    def unframe(self, content_type: str) -> None:
+    def unframe(self, dialect: str, content_type: str) -> None:
         """Streams of this host are plain."""
 
 

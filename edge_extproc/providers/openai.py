@@ -36,7 +36,7 @@ class OpenAI:
         credential = (("authorization", f"Bearer {key()}"),) if key is not None else ()
         return UpstreamRequest(base_path(self.settings.base_url) + asked.path, credential, (), asked.body)
 
-    def unframe(self, content_type: str) -> None:
+    def unframe(self, dialect: str, content_type: str) -> None:
         """Streams of this host are plain."""
 
 

@@ -35,6 +35,7 @@ from ..model.settlement import Settlement
 from ..model.usage import Usage
 from . import snapshot
 from .cache_metrics import CacheCounts, CacheMetrics
+from .credential_metrics import CredentialMetrics
 
 OTHER = "other"
 NONE = "none"
@@ -253,6 +254,7 @@ class Metrics:
         self._config_loaded = Gauge(
             "edge_config_loaded_timestamp_seconds", "When the newest configuration came into force.", registry=registry
         )
+        self.credentials = CredentialMetrics(registry)
 
         Gauge("edge_workers", "Worker processes that are alive.", registry=registry).set(1)
         Gauge("edge_worker_start_time_seconds", "When the youngest worker started.", registry=registry).set(started_at)

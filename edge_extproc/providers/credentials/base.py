@@ -8,7 +8,7 @@ Secrets leave this room only in the headers returned here: no `repr`, error or l
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
@@ -48,3 +48,31 @@ class Held(Generic[T]):
 
 Fetch: TypeAlias = Callable[[], Awaitable[Held[T]]]
 """Fetches it anew. May raise anything; only the class of what it raises is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialSettings:
+    """What config says of one provider's credential, checked."""
+
+    provider: str
+    service: str
+    """What the kind of host says of itself to this kind of credential: to AWS, the name of the service that is in a
+    signature."""
+    region: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+    secrets: Mapping[str, Callable[[], str]] = field(default_factory=dict, repr=False)
+    """Each gives what holds now: a file may be written anew."""
+
+
+class Keeping(Protocol):
+    """Starts to hold what `fetch` gives, and gives what holds now (Keeper.current)."""
+
+    def __call__(self, fetch: Fetch[T]) -> Callable[[], T]: ...
+
+
+class CredentialKind(Protocol):
+    """What a file of this room exports as PLUGIN, if config may name it as `credential.kind`."""
+
+    def build(self, settings: CredentialSettings, keep: Keeping, clock: Callable[[], float]) -> Credential:
+        """Raises ConfigError where a library is not installed. Fetches nothing yet."""
+        ...

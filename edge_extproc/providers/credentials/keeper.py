@@ -8,12 +8,13 @@ of its end; where that fails, the old one stands until it ends and the failure i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
 from ...errors import Unavailable
-from .base import Fetch, Held
+from .base import Fetch, Held, Keeping
 
 T = TypeVar("T")
 
@@ -39,12 +40,15 @@ class Told(Protocol):
 class Keeper(Generic[T]):
     """`name` is the provider's."""
 
-    def __init__(self, name: str, fetch: Fetch[T], clock: Callable[[], float], told: Told) -> None:
+    def __init__(
+        self, name: str, fetch: Fetch[T], clock: Callable[[], float], told: Told, held: Held[T] | None = None
+    ) -> None:
+        """`held` is what holds already."""
         self.name = name
         self._fetch = fetch
         self._clock = clock
         self._told = told
-        self._held: Held[T] | None = None
+        self._held = held
         self._failures = 0
         self.tried = asyncio.Event()
         """The first fetch is over, however it ended."""
@@ -101,16 +105,47 @@ def _spread(seconds: float) -> float:
     return seconds * (1 + random.uniform(0, JITTER))  # noqa: S311 - it guards no secret
 
 
-async def keep(keepers: Sequence[Keeper[Any]], patience: float) -> asyncio.Task[None]:
-    """Starts them all; returns once each has tried, or after `patience` seconds. Cancel the task to stop them."""
+class Keepers:
+    """All that is renewed for the providers of one configuration."""
 
-    async def everyone() -> None:
+    def __init__(self, clock: Callable[[], float], told: Told) -> None:
+        self._clock = clock
+        self._told = told
+        self._all: list[Keeper[Any]] = []
+        self._task: asyncio.Task[None] | None = None
+
+    def keep(self, name: str, fetch: Fetch[T], held: Held[T] | None = None) -> Callable[[], T]:
+        """Gives what holds now; it is renewed from `start` on."""
+        keeper = Keeper(name, fetch, self._clock, self._told, held)
+        self._all.append(keeper)
+        return keeper.current
+
+    def of(self, name: str) -> Keeping:
+        """What a kind of credential is given to hold its own."""
+
+        def keep(fetch: Fetch[T]) -> Callable[[], T]:
+            return self.keep(name, fetch)
+
+        return keep
+
+    async def start(self, patience: float) -> None:
+        """Returns once each has tried, or after `patience` seconds: one that cannot must not hold up the rest."""
+        if not self._all:
+            return
+        self._task = asyncio.create_task(self._run())
+        tried = asyncio.gather(*(keeper.tried.wait() for keeper in self._all))
+        await asyncio.wait([tried], timeout=patience)
+        tried.cancel()
+
+    async def stop(self) -> None:
+        if self._task is None:
+            return
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        self._task = None
+
+    async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
-            for keeper in keepers:
+            for keeper in self._all:
                 group.create_task(keeper.run())
-
-    task = asyncio.create_task(everyone())
-    tried = asyncio.gather(*(keeper.tried.wait() for keeper in keepers))
-    await asyncio.wait([asyncio.ensure_future(tried)], timeout=patience)
-    tried.cancel()
-    return task

@@ -87,7 +87,7 @@ class HexedHost:
     def __getattr__(self, name):
         return getattr(self.host, name)
 
-    def unframe(self, content_type):
+    def unframe(self, dialect, content_type):
         return Hexed() if content_type == "application/hex" else None
 
 

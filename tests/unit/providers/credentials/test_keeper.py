@@ -3,10 +3,10 @@ import asyncio
 import pytest
 
 from edge_extproc.errors import Unavailable
-from edge_extproc.providers.credentials import keeper as keepers
+from edge_extproc.providers.credentials import keeper as rules
 from edge_extproc.providers.credentials.api_key import HeaderKey, bearer
 from edge_extproc.providers.credentials.base import Held, Unproven
-from edge_extproc.providers.credentials.keeper import Keeper, keep
+from edge_extproc.providers.credentials.keeper import Keeper, Keepers
 
 REQUEST = Unproven("POST", "host.example", "/v1/x")
 
@@ -68,7 +68,7 @@ async def test_what_was_fetched_is_renewed_ahead_of_its_end(make, clock, heard):
     pause = await keeper.renew()
 
     assert "first" == keeper.current()
-    assert 3600 - 300 * (1 + keepers.JITTER) <= pause <= 3600 - 300
+    assert 3600 - 300 * (1 + rules.JITTER) <= pause <= 3600 - 300
     clock.now += pause
     await keeper.renew()
     assert "second" == keeper.current()
@@ -89,7 +89,7 @@ async def test_a_failed_renewal_keeps_the_old_one_until_its_end(make, clock, hea
 
     assert "first" == keeper.current()
     assert [("aws", "OSError", 1060.0)] * 2 == heard[1:]
-    assert keepers.FIRST_PAUSE <= first < second <= keepers.FIRST_PAUSE * 2 * (1 + keepers.JITTER)
+    assert rules.FIRST_PAUSE <= first < second <= rules.FIRST_PAUSE * 2 * (1 + rules.JITTER)
     clock.now = 1060.0
     with pytest.raises(Unavailable, match="has ended and could not be renewed"):
         keeper.current()
@@ -102,7 +102,7 @@ async def test_the_pause_between_failures_has_a_limit(make):
     keeper = make(*[OSError()] * 40)
     pauses = [await keeper.renew() for _ in range(40)]
 
-    assert max(pauses) <= keepers.LONGEST_PAUSE * (1 + keepers.JITTER)
+    assert max(pauses) <= rules.LONGEST_PAUSE * (1 + rules.JITTER)
 
 
 async def test_what_never_ends_is_fetched_once(make):
@@ -121,21 +121,38 @@ async def test_a_source_may_say_when_to_look_again_and_no_news_is_not_told(make,
 
 
 async def test_what_is_given_at_its_end_is_asked_for_again_after_a_pause(make):
-    assert keepers.FIRST_PAUSE == await make(Held("x", 1000.0)).renew()
+    assert rules.FIRST_PAUSE == await make(Held("x", 1000.0)).renew()
 
 
-async def test_keepers_start_together_and_none_holds_up_the_start(make, clock):
+async def test_keepers_start_together_and_none_holds_up_the_start(clock, heard):
     never = asyncio.Event()
 
     async def hangs():
         await never.wait()
 
-    good = make(Held("x"))
-    slow = Keeper("slow", hangs, clock, lambda *told: None)
-    task = await keep([good, slow], 0.01)
+    async def gives():
+        return Held("x")
 
-    assert "x" == good.current()
-    assert not task.done()
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    keepers = Keepers(clock, lambda *told: heard.append(told))
+    slow = keepers.keep("slow", hangs)
+    good = keepers.of("good")(gives)
+    await keepers.start(0.01)
+
+    assert "x" == good()
+    with pytest.raises(Unavailable, match="'slow'"):
+        slow()
+    await keepers.stop()
+    assert [("good", None, None)] == heard
+    await keepers.stop()
+
+
+async def test_without_anything_to_renew_nothing_runs(clock):
+    keepers = Keepers(clock, lambda *told: None)
+    await keepers.start(60)
+    await keepers.stop()
+
+
+async def test_what_holds_already_holds_before_the_first_fetch(clock):
+    keepers = Keepers(clock, lambda *told: None)
+
+    assert "old" == keepers.keep("p", Service(), Held("old"))()

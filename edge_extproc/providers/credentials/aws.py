@@ -1,0 +1,76 @@
+"""AWS: requests signed with keys from config, or with whatever botocore finds.
+
+botocore looks where every AWS tool does: environment variables, profiles (with SSO and assumed roles), the token of a
+Kubernetes service account (IRSA), the container's own endpoint (ECS, EKS Pod Identity) and the instance's. It is an
+extra, loaded in a thread, and renews what it finds by itself when asked again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from ...errors import ConfigError
+from .base import Credential, CredentialSettings, Held, Keeping
+from .sigv4 import AwsKeys, SigV4
+
+# botocore renews ten to fifteen minutes ahead of the end; asked each minute, it has many tries before that.
+LOOK_AGAIN = 60.0
+
+
+class Aws:
+    def build(self, settings: CredentialSettings, keep: Keeping, clock: Callable[[], float]) -> Credential:
+        if settings.region is None:
+            raise ConfigError(f"provider {settings.provider!r}: a signature names a region; give region")
+        secrets = settings.secrets
+        keys: Callable[[], AwsKeys]
+        if "access_key_id" in secrets:
+            token = secrets.get("session_token")
+
+            def given() -> AwsKeys:
+                return AwsKeys(
+                    secrets["access_key_id"](), secrets["secret_access_key"](), token() if token is not None else None
+                )
+
+            keys = given
+        else:
+            keys = keep(Chain(settings.options.get("profile"), clock))
+        return SigV4(keys, settings.region, settings.service, clock)
+
+
+class Chain:
+    """What botocore finds. Long-lived keys are looked for anew each time, since their file may have changed."""
+
+    def __init__(self, profile: str | None, clock: Callable[[], float]) -> None:
+        # Named like this because botocore has no types.
+        try:
+            session = importlib.import_module("botocore.session")
+        except ImportError:
+            raise ConfigError(
+                "credential.kind aws without keys needs botocore: pip install 'edge-extproc[aws]'"
+            ) from None
+        self._session: Callable[[], Any] = lambda: session.Session(profile=profile)
+        self._clock = clock
+        self._renewed_by_itself: Any = None
+
+    async def __call__(self) -> Held[AwsKeys]:
+        return await asyncio.to_thread(self._fetch)
+
+    def _fetch(self) -> Held[AwsKeys]:
+        found = self._renewed_by_itself or self._session().get_credentials()
+        if found is None:
+            raise LookupError("AWS has no credentials here")
+        frozen = found.get_frozen_credentials()
+        ends = None
+        if hasattr(found, "refresh_needed"):  # temporary keys; no public name tells when they end
+            self._renewed_by_itself = found
+            moment = getattr(found, "_expiry_time", None)
+            ends = moment.timestamp() if isinstance(moment, datetime) else None
+        keys = AwsKeys(frozen.access_key, frozen.secret_key, frozen.token)
+        return Held(keys, ends, self._clock() + LOOK_AGAIN)
+
+
+PLUGIN = Aws()

@@ -1,0 +1,71 @@
+"""Azure: Entra tokens of an application with a secret, or of wherever this runs.
+
+azure-identity is an extra. Its own default looks at environment variables, at workload identity in AKS, at the managed
+identity and at what `az login` left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from ...errors import ConfigError
+from .api_key import bearer
+from .base import Credential, CredentialSettings, Held, Keeping
+
+SCOPE = "https://cognitiveservices.azure.com/.default"
+
+
+class Azure:
+    def build(self, settings: CredentialSettings, keep: Keeping, clock: Callable[[], float]) -> Credential:
+        del clock  # a token says when it ends
+        try:
+            from azure import identity
+        except ImportError:
+            raise ConfigError("credential.kind azure needs azure-identity: pip install 'edge-extproc[azure]'") from None
+        options, secret = settings.options, settings.secrets.get("client_secret")
+        more = {name: options[name] for name in ("authority",) if name in options}
+        make: Callable[[], Any]
+        if secret is not None:
+
+            def application() -> Any:
+                return identity.ClientSecretCredential(options["tenant_id"], options["client_id"], secret(), **more)
+
+            make = application
+        elif "client_id" in options:
+
+            def managed() -> Any:
+                return identity.DefaultAzureCredential(
+                    managed_identity_client_id=options["client_id"],
+                    workload_identity_client_id=options["client_id"],
+                    **more,
+                )
+
+            make = managed
+        else:
+
+            def anyone() -> Any:
+                return identity.DefaultAzureCredential(**more)
+
+            make = anyone
+        return bearer(keep(Tokens(make, options.get("scope", SCOPE))))
+
+
+class Tokens:
+    """Each token is asked for anew: what azure-identity keeps for itself would outlive a changed secret."""
+
+    def __init__(self, make: Callable[[], Any], scope: str) -> None:
+        self._make = make
+        self._scope = scope
+
+    async def __call__(self) -> Held[str]:
+        return await asyncio.to_thread(self._fetch)
+
+    def _fetch(self) -> Held[str]:
+        with self._make() as credential:
+            token = credential.get_token(self._scope)
+        return Held(token.token, float(token.expires_on))
+
+
+PLUGIN = Azure()
