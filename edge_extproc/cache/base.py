@@ -146,16 +146,38 @@ class Near(Protocol):
     def counts(self) -> Counts: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a far tier says of a key."""
+
+    entry: Entry | None
+    token: str | None
+    """Others may wait for our reply: `put` it or `release` them, with this."""
+    elsewhere: bool
+    """Another process asks a provider for it now."""
+
+
 class Far(Protocol):
+    """None of it but `purge` raises."""
+
     ttl: float
     """Seconds, for entries that say nothing themselves."""
 
-    async def get(self, key: Key) -> Entry | None:
-        """None where there is none, or none that can be read, or none in time. Never raises."""
+    async def get(self, key: Key, lease_seconds: float) -> Found:
+        """Nothing where there is nothing, or nothing that can be read, or nothing in time. With `lease_seconds`, other
+        processes wait for us as long as that, if there is nothing yet."""
         ...
 
-    def put(self, key: Key, entry: Entry) -> None:
+    async def wait(self, key: Key, patience: float) -> Entry | None:
+        """What another process is asking for, if it comes within `patience` seconds."""
+        ...
+
+    def put(self, key: Key, entry: Entry, token: str | None) -> None:
         """Some time later, or not at all: it never waits."""
+        ...
+
+    def release(self, key: Key, token: str) -> None:
+        """Lets go those who wait."""
         ...
 
     async def purge(self, selection: Selection) -> int:
@@ -174,4 +196,8 @@ class Watcher(Protocol):
 
     def cache_failed(self, tier: Tier, why: str) -> None:
         """`why` is one of few words."""
+        ...
+
+    def cache_is_down(self, tier: Tier, *, down: bool) -> None:
+        """A tier is left alone for now, or asked again."""
         ...

@@ -77,6 +77,11 @@ class TieredCache:
         owner = Owner(rules.sharing, principal.tenant, principal.team or "")
         return CacheTurn(self, key_of(owner, call.model, routed, shape), rules, said, stream=call.stream)
 
+    def fill(self, key: Key, entry: Entry) -> None:
+        """Keeps near what was found far."""
+        life = entry.ttl if entry.ttl is not None else self.far.ttl if self.far is not None else 0.0
+        self.near.put(key, entry, self.clock(), entry.stored_at + life)
+
     async def purge(self, selection: Selection) -> int:
         """How many went, of both tiers. Raises Unavailable where the far tier cannot say."""
         gone = self.near.purge(selection)
@@ -90,7 +95,7 @@ class TieredCache:
 class CacheTurn:
     """One call's dealings with the cache; with `key` None, none."""
 
-    __slots__ = ("_cache", "_flight", "_kept", "_rules", "_said", "_stream", "key", "state", "tier")
+    __slots__ = ("_cache", "_flight", "_kept", "_rules", "_said", "_stream", "_token", "key", "state", "tier")
 
     def __init__(
         self, cache: TieredCache | None, key: Key | None, rules: Rules | None, said: Wishes, *, stream: bool
@@ -101,6 +106,7 @@ class CacheTurn:
         self._stream = stream
         self._flight: Flight | None = None
         self._kept: Entry | None = None
+        self._token: str | None = None
         self.key = key
         self.state: State = "bypass"
         self.tier: Tier | None = None
@@ -128,20 +134,26 @@ class CacheTurn:
             entry = self._young(await before.wait(patience))
             cache.watcher.cache_looked_up("flight", cache.monotonic() - began, found=entry is not None)
             return self._hit(entry, "flight") if entry is not None else None
-        return await self._find_far(cache, cache.far, key) if cache.far is not None else None
+        return await self._find_far(cache, cache.far, key, patience) if cache.far is not None else None
 
-    async def _find_far(self, cache: TieredCache, far: Far, key: Key) -> Entry | None:
+    async def _find_far(self, cache: TieredCache, far: Far, key: Key, patience: float) -> Entry | None:
+        tier: Tier = "redis"
         began = cache.monotonic()
-        entry = await far.get(key)
-        cache.watcher.cache_looked_up("redis", cache.monotonic() - began, found=entry is not None)
+        found = await far.get(key, cache.bounds.wait)
+        self._token, entry = found.token, found.entry
+        cache.watcher.cache_looked_up(tier, cache.monotonic() - began, found=entry is not None)
+        if entry is None and found.elsewhere and patience > 0:
+            began, tier = cache.monotonic(), "flight"
+            entry = await far.wait(key, patience)
+            cache.watcher.cache_looked_up(tier, cache.monotonic() - began, found=entry is not None)
         if entry is None:
             return None
-        cache.near.put(key, entry, cache.clock(), entry.stored_at + (far.ttl if entry.ttl is None else entry.ttl))
+        cache.fill(key, entry)
         if self._young(entry) is None:
             return None
         self._kept = entry
         self.close()
-        return self._hit(entry, "redis")
+        return self._hit(entry, tier)
 
     def spoiled(self) -> None:
         self.state, self.tier = "miss", None
@@ -170,11 +182,15 @@ class CacheTurn:
         cache.near.put(key, entry, now)
         cache.watcher.cache_wrote("memory")
         if cache.far is not None:
-            cache.far.put(key, entry)
+            cache.far.put(key, entry, self._token)
+            self._token = None
 
     def close(self) -> None:
         if self._flight is not None:
             self._flight.end(self._kept)
+        if self._token is not None and self._cache is not None and self._cache.far is not None and self.key is not None:
+            self._cache.far.release(self.key, self._token)
+            self._token = None
 
     def _young(self, entry: Entry | None) -> Entry | None:
         """The entry, if it is as young as the caller wants it."""

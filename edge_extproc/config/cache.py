@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
 
-from .part import Part, Text, frozen, one_of, thawed
+from .part import Label, Part, Text, frozen, one_of, thawed
 from .quantities import Boolean, Count, Duration, PositiveDuration, Size
+from .secrets import Secret
 from .wrong import wrong
 
 
@@ -69,6 +72,91 @@ class SingleFlight(Part):
     """Of a call that wants a stream: going alone, its caller would soon read the first word."""
 
 
+def _redis_url(value: str) -> str:
+    right = "write redis://host:6379/0, rediss://host:6379/0 or unix:///path"
+    try:
+        url = urlsplit(value)
+        port = url.port
+    except ValueError:
+        raise wrong("this is no URL", right) from None
+    if url.username is not None or url.password is not None:
+        raise wrong("this URL holds a user or a password", "give them as username and password", show=False)
+    if url.query or url.fragment or url.scheme not in ("redis", "rediss", "unix"):
+        raise wrong("this is no address of a Redis", right)
+    if url.scheme == "unix":
+        if not url.path or url.netloc:
+            raise wrong("this is no path of a Unix socket", right)
+    elif not url.hostname or port == 0 or not re.fullmatch(r"(/\d{0,3})?", url.path):
+        raise wrong("this URL names no host, or no database by its number", right)
+    return value
+
+
+def _node(value: str) -> str:
+    host, colon, port = value.rpartition(":")
+    if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise wrong("this is no host with its port", "write host:6379")
+    return value
+
+
+def split_node(node: str) -> tuple[str, int]:
+    """Of host:port."""
+    host, _, port = node.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+RedisUrl = Annotated[Text, AfterValidator(_redis_url)]
+Node = Annotated[Text, AfterValidator(_node)]
+
+
+class RedisSentinel(Part):
+    """Who knows which Redis is the master."""
+
+    master: Label
+    nodes: tuple[Node, ...]
+    """Of the Sentinels, host:port."""
+    database: int = Field(default=0, ge=0, le=999)
+    username: Text | None = None
+    password: Secret | None = None
+    """Of the Sentinels themselves."""
+
+
+class RedisTls(Part):
+    ca: ReadableFile | None = None
+    """A PEM file with the authorities to trust, for a private one; else those of the system."""
+    certificate: ReadableFile | None = None
+    """Our own, where the server asks for one."""
+    private_key: ReadableFile | None = None
+
+
+class CacheRedis(Part):
+    """Replies that all workers and replicas share. Exactly one of url, cluster and sentinel."""
+
+    url: RedisUrl | None = None
+    """redis://host:port/database, rediss:// for TLS, or unix:///path."""
+    cluster: tuple[Node, ...] | None = None
+    """Some of its nodes, host:port."""
+    sentinel: RedisSentinel | None = None
+    username: Text | None = None
+    password: Secret | None = None
+    tls: RedisTls | None = None
+    """With cluster or sentinel: use TLS. With url: what it needs beside rediss://."""
+    namespace: Label = "edge"
+    """How the names of all keys begin."""
+    ttl: PositiveDuration = timedelta(hours=1)
+    budget: PositiveDuration = timedelta(milliseconds=5)
+    """What a look-up may add to a call; then it goes on without."""
+    compress_above: Size = Field(default="8KiB", validate_default=True)
+
+    @model_validator(mode="after")
+    def _one(self) -> CacheRedis:
+        given = [name for name in ("url", "cluster", "sentinel") if getattr(self, name)]
+        if len(given) != 1:
+            raise wrong("exactly one of url, cluster and sentinel is needed", "url: redis://host:6379/0 is the simplest")
+        if self.tls is not None and self.url is not None and not self.url.startswith("rediss://"):
+            raise wrong("tls is given for a URL without TLS", "write rediss://", key="url")
+        return self
+
+
 class Cache(Part):
     """Replies that were given before are given again."""
 
@@ -91,6 +179,7 @@ class Cache(Part):
     """A longer reply is not kept."""
     memory: CacheMemory = CacheMemory()
     single_flight: SingleFlight = SingleFlight()
+    redis: CacheRedis | None = None
     models: Annotated[Mapping[Text, CacheRules], AfterValidator(frozen), PlainSerializer(thawed)] = Field(
         default_factory=dict, validate_default=True
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -69,6 +69,9 @@ class CacheMetrics:
         self._writes = counter("edge_cache_writes", "Replies that were kept.", "tier")
         self._failures = counter("edge_cache_errors", "What went wrong in a tier; calls went on.", "tier", "reason")
         self._saved_tokens = counter("edge_cache_saved_tokens", "Tokens of replies that were given again.", "model")
+        self._down = Gauge(
+            "edge_cache_down", "Workers that leave a tier alone: it failed.", ("tier",), registry=registry
+        )
         self._held = _Held()
         registry.register(self._held)
 
@@ -92,3 +95,6 @@ class CacheMetrics:
 
     def failed(self, tier: str, why: str) -> None:
         self._failures.labels(tier, why).inc()
+
+    def is_down(self, tier: str, *, down: bool) -> None:
+        self._down.labels(tier).set(int(down))

@@ -349,6 +349,9 @@ class Metrics:
     def cache_failed(self, tier: str, why: str) -> None:
         self._cache.failed(tier, why)
 
+    def cache_is_down(self, tier: str, *, down: bool) -> None:
+        self._cache.is_down(tier, down=down)
+
     # --- how
 
     def _add(self, labels: tuple[str, str, str]) -> _Series:

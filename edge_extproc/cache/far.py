@@ -1,0 +1,321 @@
+"""The far tier: a store that many share, held so that it can never hold up a call.
+
+A look-up has a budget of a few milliseconds, and goes on behind the call's back if it takes longer: the connection
+stays whole, and what comes late is kept near. After some failures in a row the store is left alone until it answers a
+ping in time again. Writes wait in a bounded queue. One log line says that the store is down, one that it is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import structlog
+
+from ..errors import Unavailable
+from .base import Entry, Found, Selection, Watcher
+from .key import Key, Owner
+from .packing import Unreadable, pack, unpack
+
+# So many failures in a row, and the store is left alone.
+_MOST_FAILURES = 5
+# Look-ups that are under way; more would wait for each other.
+_MOST_LOOKUPS = 256
+# What may wait to be written.
+_MOST_WAITING = 1000
+_MOST_WAITING_BYTES = 32 << 20
+# While another worker asks a provider, the store is looked at this often, seconds: first and at last.
+_LOOK_FIRST, _LOOK_LAST = 0.02, 0.25
+
+
+class StoreError(Exception):
+    """`why` is one of few words: unreachable, refused, full."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Who asks a provider, so that others may wait."""
+
+    token: str
+    milliseconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    value: bytes | None
+    leads: bool
+    """The lease is ours now."""
+    led: bool
+    """Somebody else has it."""
+
+
+class Store(Protocol):
+    """Names and bytes. Everything raises StoreError and nothing else."""
+
+    def name(self, key: Key) -> str: ...
+
+    def patterns(self, owners: Sequence[str], model: str | None, digest: bytes | None) -> tuple[str, ...]: ...
+
+    async def get(self, name: str, lease: Lease | None) -> Answer: ...
+
+    async def look(self, name: str) -> Answer: ...
+
+    async def put(self, name: str, packed: bytes, milliseconds: int, token: str) -> None: ...
+
+    async def release(self, name: str, token: str) -> None: ...
+
+    async def purge(self, patterns: Sequence[str]) -> int: ...
+
+    async def ping(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class FarSettings:
+    """Durations in seconds."""
+
+    ttl: float
+    budget: float
+    """What a look-up may add to a call."""
+    compress_above: int
+    """Bytes."""
+    ask_again: float = 1.0
+    """How often a store that is down is asked whether it is back."""
+
+
+class FarTier:
+    def __init__(
+        self,
+        store: Store,
+        settings: FarSettings,
+        watcher: Watcher,
+        on_late: Callable[[Key, Entry], None],
+        clock: Callable[[], float],
+    ) -> None:
+        """`on_late` is given what came after its call had gone on. `clock` is Unix time."""
+        self.ttl = settings.ttl
+        self._store = store
+        self._settings = settings
+        self._watcher = watcher
+        self._on_late = on_late
+        self._clock = clock
+        self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+        self._failures = 0
+        self._recovering: asyncio.Task[None] | None = None
+        self._lookups: set[asyncio.Task[Answer]] = set()
+        self._waiting: deque[tuple[int, Callable[[], Coroutine[Any, Any, None]]]] = deque()
+        self._waiting_bytes = 0
+        self._writing: asyncio.Task[None] | None = None
+        self._is_full = False
+        self._closed = False
+
+    @property
+    def is_down(self) -> bool:
+        return self._recovering is not None
+
+    # --- look-ups
+
+    async def get(self, key: Key, lease_seconds: float) -> Found:
+        """With `lease_seconds`, others wait for us if there is nothing yet."""
+        if self.is_down or self._closed:
+            return _NOTHING
+        if len(self._lookups) >= _MOST_LOOKUPS:
+            self._watcher.cache_failed("redis", "busy")
+            return _NOTHING
+        name = self._store.name(key)
+        lease = Lease(secrets.token_hex(8), int(lease_seconds * 1000)) if lease_seconds > 0 else None
+        token = lease.token if lease is not None else None
+        asking = asyncio.ensure_future(self._store.get(name, lease))
+        self._lookups.add(asking)
+        asking.add_done_callback(self._lookups.discard)
+        try:
+            done, _ = await asyncio.wait((asking,), timeout=self._settings.budget)
+        except asyncio.CancelledError:
+            if token is not None:  # nobody will, after us
+                asking.add_done_callback(lambda _: self.release(key, token))
+            raise
+        if not done:
+            asking.add_done_callback(lambda late: self._late(key, late))
+            self._failed("slow")
+            # The lease may still become ours: it is given back as if it were.
+            return Found(None, token, elsewhere=False)
+        try:
+            answer = asking.result()
+        except StoreError as error:
+            self._failed(error.why)
+            return Found(None, token, elsewhere=False)
+        self._failures = 0
+        entry = self._read(key, answer.value)
+        return Found(entry, token if answer.leads else None, elsewhere=answer.led)
+
+    async def wait(self, key: Key, patience: float) -> Entry | None:
+        """The reply that another worker is asking for, if it comes within `patience` seconds."""
+        name, pause = self._store.name(key), _LOOK_FIRST
+        deadline = time.monotonic() + patience
+        while not self.is_down and time.monotonic() + pause < deadline:
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LOOK_LAST)
+            try:
+                answer = await asyncio.wait_for(self._store.look(name), deadline - time.monotonic())
+            except TimeoutError:
+                return None
+            except StoreError as error:
+                self._failed(error.why)
+                return None
+            if answer.value is not None:
+                return self._read(key, answer.value)
+            if not answer.led:
+                return None
+        return None
+
+    def _read(self, key: Key, value: bytes | None) -> Entry | None:
+        if value is None:
+            return None
+        try:
+            entry = unpack(key.digest, value)
+        except Unreadable as error:
+            self._watcher.cache_failed("redis", error.why)
+            return None
+        # The store forgets by itself; a clock or a config that has changed may say sooner.
+        life = self.ttl if entry.ttl is None else entry.ttl
+        return entry if self._clock() - entry.stored_at < life else None
+
+    def _late(self, key: Key, asking: asyncio.Task[Answer]) -> None:
+        if asking.cancelled() or asking.exception() is not None:
+            return
+        entry = self._read(key, asking.result().value)
+        if entry is not None:
+            self._on_late(key, entry)
+
+    # --- writes
+
+    def put(self, key: Key, entry: Entry, token: str | None) -> None:
+        try:
+            packed = pack(key.digest, entry, self._settings.compress_above)
+        except ValueError:
+            self._watcher.cache_failed("redis", "unwritable")
+            return
+        name, life = self._store.name(key), self.ttl if entry.ttl is None else entry.ttl
+        milliseconds = max(1, int((entry.stored_at + life - self._clock()) * 1000))
+
+        async def write() -> None:
+            try:
+                await self._store.put(name, packed, milliseconds, token or "")
+            except StoreError as error:
+                if token is not None and error.why == "full":
+                    await self._store.release(name, token)
+                raise
+            self._watcher.cache_wrote("redis")
+
+        self._later(len(packed), write)
+
+    def release(self, key: Key, token: str) -> None:
+        name = self._store.name(key)
+        self._later(len(name), lambda: self._store.release(name, token))
+
+    def _later(self, size: int, write: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        if self.is_down or self._closed:
+            return
+        if len(self._waiting) >= _MOST_WAITING or self._waiting_bytes + size > _MOST_WAITING_BYTES:
+            self._watcher.cache_failed("redis", "write_dropped")
+            return
+        self._waiting.append((size, write))
+        self._waiting_bytes += size
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.ensure_future(self._write())
+
+    async def _write(self) -> None:
+        while self._waiting:
+            size, write = self._waiting.popleft()
+            self._waiting_bytes -= size
+            try:
+                await write()
+            except StoreError as error:
+                if error.why == "full":
+                    self._full()
+                else:
+                    self._failed(error.why)
+            else:
+                self._is_full = False
+
+    def _full(self) -> None:
+        """It still answers: look-ups go on."""
+        self._watcher.cache_failed("redis", "full")
+        if not self._is_full:
+            self._is_full = True
+            self._log.warning(
+                "cache store full", hint="give it an eviction policy, such as allkeys-lru, or more memory"
+            )
+
+    # --- down, and back
+
+    def _failed(self, why: str) -> None:
+        self._watcher.cache_failed("redis", why)
+        self._failures += 1
+        if self._failures >= _MOST_FAILURES and not self.is_down and not self._closed:
+            self._log.warning("cache store down", reason=why)
+            self._watcher.cache_is_down("redis", down=True)
+            self._waiting.clear()
+            self._waiting_bytes = 0
+            self._recovering = asyncio.ensure_future(self._recover())
+
+    async def _recover(self) -> None:
+        while True:
+            if await self._is_quick():
+                break
+            await asyncio.sleep(self._settings.ask_again)
+        self._failures = 0
+        self._recovering = None
+        self._log.info("cache store back")
+        self._watcher.cache_is_down("redis", down=False)
+
+    async def _is_quick(self) -> bool:
+        try:
+            await self._store.ping()  # connects, if need be
+            began = time.monotonic()
+            await self._store.ping()
+        except StoreError:
+            return False
+        return time.monotonic() - began <= self._settings.budget
+
+    # --- the rest
+
+    async def purge(self, selection: Selection) -> int:
+        owners: list[str] = []
+        if selection.tenant is not None:
+            owners.append(Owner("tenant", selection.tenant).name)
+            owners.append(Owner("team", selection.tenant, "").name + "*")
+        if selection.shared:
+            owners.append("global")
+        try:
+            return await self._store.purge(self._store.patterns(owners or ["*"], selection.model, selection.digest))
+        except StoreError as error:
+            raise Unavailable(f"the cache's store did not purge all: {error.why}; try again") from error
+
+    async def close(self) -> None:
+        """Writes what waits, for a moment."""
+        self._closed = True
+        if self._recovering is not None:
+            self._recovering.cancel()
+        if self._writing is not None:
+            await asyncio.wait((self._writing,), timeout=1.0)
+            self._writing.cancel()
+        for asking in self._lookups:
+            asking.cancel()
+        await asyncio.gather(
+            *self._lookups, *(t for t in (self._recovering, self._writing) if t is not None), return_exceptions=True
+        )
+        await self._store.close()
+
+
+_NOTHING = Found(None, None, elsewhere=False)
