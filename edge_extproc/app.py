@@ -12,13 +12,13 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 from . import __version__, build_limits, registry
 from .accounting import prices as price_table
 from .accounting.base import Prices
 from .auth.api_key import REASONS
 from .auth.base import Authenticator, AuthSettings, KeySettings
+from .build_cache import build_cache
 from .build_providers import build_providers
 from .build_routing import build_planner
 from .cache.base import ResponseCache
@@ -46,10 +46,6 @@ from .server.loop_lag import watch_loop
 from .store.journal import Journal
 from .telemetry import logs
 from .telemetry.metrics import Metrics, Names
-
-if TYPE_CHECKING:
-    from .cache.base import Watcher
-    from .cache.tiered import TieredCache
 
 DEFAULT_DIALECT = "openai_chat"
 # A worker that waits for a credential serves nobody; one that does not refuses its first requests.
@@ -88,27 +84,6 @@ def build_authenticator(config: Config) -> Authenticator:
     settings = AuthSettings(keys, config.auth.pepper.reveal().encode())
     authenticator: Authenticator = registry.load("auth", "api_key").build(settings, time.time)
     return authenticator
-
-
-def build_cache(config: Config, watcher: Watcher) -> TieredCache | None:
-    """None where config has no cache: then nothing of it is loaded."""
-    if config.cache is None:
-        return None
-    from .cache import memory, policy, tiered
-
-    said = config.cache
-    rules = policy.RuleBook(
-        policy.Rules(**said.common()),  # type: ignore[arg-type]  # a dict of what config has checked
-        {name: changes.given() for name, changes in said.models.items()},
-        {name: changes.given() for name, changes in said.tenants.items()},
-    )
-    bounds = tiered.Bounds(
-        said.max_entry,
-        said.single_flight.wait.total_seconds(),
-        said.single_flight.wait_of_streams.total_seconds(),
-    )
-    near = memory.Memory(said.memory.entries, said.memory.size, said.memory.ttl.total_seconds())
-    return tiered.TieredCache(rules, bounds, near, None, watcher, time.time)
 
 
 def build_gateway(
@@ -255,6 +230,8 @@ async def run_worker(config: Config, index: int) -> None:
         if limits is not None:
             await limits.close()
         await keepers.stop()
+        if cache is not None:
+            await cache.close()
         access.close()
         if journal is not None:
             journal.close()

@@ -73,7 +73,7 @@ class RedisSettings:
 class RedisStore:
     def __init__(self, settings: RedisSettings) -> None:
         self._settings = settings
-        self._client: Any = _client(settings)
+        self._client, self._beside = _clients(settings)
         self._digests: dict[str, str] = {}
 
     def name(self, key: Key) -> str:
@@ -130,7 +130,8 @@ class RedisStore:
             await self._client.ping()
 
     async def close(self) -> None:
-        await self._client.aclose()
+        for client in (self._client, *self._beside):
+            await client.aclose()
 
     async def _delete(self, names: list[bytes]) -> int:
         if not names:
@@ -184,7 +185,8 @@ class _Told:
                 return
 
 
-def _client(settings: RedisSettings) -> Any:
+def _clients(settings: RedisSettings) -> tuple[Any, Sequence[Any]]:
+    """The one that is talked to, and those that it needs for itself."""
     common: dict[str, Any] = {
         "socket_timeout": settings.timeout,
         "socket_connect_timeout": settings.timeout,
@@ -200,7 +202,7 @@ def _client(settings: RedisSettings) -> Any:
     }
     if settings.cluster:
         nodes = [ClusterNode(host, port) for host, port in settings.cluster]
-        return RedisCluster(
+        cluster = RedisCluster(
             startup_nodes=nodes,
             max_connections=_MOST_CONNECTIONS,
             # A cluster may serve a part of its slots; the rest is a miss.
@@ -208,6 +210,7 @@ def _client(settings: RedisSettings) -> Any:
             **common,
             **({"ssl": True, **tls} if settings.tls else {}),
         )
+        return cluster, ()
     if settings.sentinels:
         own = {"username": settings.sentinel_username, "password": settings.sentinel_password}
         secured = {"ssl": True, **tls} if settings.tls else {}
@@ -215,13 +218,14 @@ def _client(settings: RedisSettings) -> Any:
         sentinel = Sentinel(  # type: ignore[no-untyped-call]
             list(settings.sentinels), sentinel_kwargs={**common, **own, **secured}
         )
-        return sentinel.master_for(
+        master = sentinel.master_for(
             settings.master, db=settings.database, max_connections=_MOST_CONNECTIONS, **common, **secured
         )
+        return master, sentinel.sentinels
     url = settings.url or ""
     secured = tls if url.startswith("rediss://") else {}
     pool = ConnectionPool.from_url(url, max_connections=_MOST_CONNECTIONS, **common, **secured)
-    return Redis.from_pool(pool)
+    return Redis.from_pool(pool), ()
 
 
 PLUGIN = RedisStore

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
 
 from .part import Label, Part, Text, frozen, one_of, thawed
+from .paths import ReadableFile
 from .quantities import Boolean, Count, Duration, PositiveDuration, Size
 from .secrets import Secret
 from .wrong import wrong
@@ -151,7 +152,9 @@ class CacheRedis(Part):
     def _one(self) -> CacheRedis:
         given = [name for name in ("url", "cluster", "sentinel") if getattr(self, name)]
         if len(given) != 1:
-            raise wrong("exactly one of url, cluster and sentinel is needed", "url: redis://host:6379/0 is the simplest")
+            raise wrong(
+                "exactly one of url, cluster and sentinel is needed", "url: redis://host:6379/0 is the simplest"
+            )
         if self.tls is not None and self.url is not None and not self.url.startswith("rediss://"):
             raise wrong("tls is given for a URL without TLS", "write rediss://", key="url")
         return self
