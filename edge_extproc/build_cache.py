@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from .config.cache import CacheRedis, split_node
+from .config.quantities import MAX_MESSAGE_TIMEOUT
 from .config.schema import Config
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ def build_cache(config: Config, watcher: Watcher) -> TieredCache | None:
         said.max_entry,
         said.single_flight.wait.total_seconds(),
         said.single_flight.wait_of_streams.total_seconds(),
+        unasked=config.limits.message_timeout.total_seconds() * 0.8,
+        most=max(MAX_MESSAGE_TIMEOUT, config.limits.message_timeout).total_seconds(),
     )
     near = memory.Memory(said.memory.entries, said.memory.size, said.memory.ttl.total_seconds())
     cache = tiered.TieredCache(rules, bounds, near, None, watcher, time.time)

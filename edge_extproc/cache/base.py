@@ -9,7 +9,7 @@ same dialect gets these bytes again, any other one is translated to, as if the p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal, Protocol, TypeAlias
@@ -78,8 +78,9 @@ class Turn(Protocol):
         """Whether a good reply to this call would be kept."""
         ...
 
-    async def find(self) -> Entry | None:
-        """A reply that may be given now. Never raises for want of a tier; waits a bounded time."""
+    async def find(self, more_time: Callable[[float], Awaitable[None]]) -> Entry | None:
+        """A reply that may be given now. Never raises for want of a tier; waits a bounded time, and says so through
+        `more_time` (seconds) where that is longer than Envoy expects."""
         ...
 
     def spoiled(self) -> None:

@@ -6,8 +6,9 @@ Whatever becomes of the far tier, a call goes on after a bounded time. What it b
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from ..errors import BadRequest
 from ..model.call import Call, Chat
@@ -20,6 +21,8 @@ from .key import Key, Owner, key_of, of_body, of_chat
 from .policy import RuleBook, Rules, Wishes
 from .single_flight import Flight, Flights
 
+MoreTime: TypeAlias = Callable[[float], Awaitable[None]]
+
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
@@ -29,6 +32,10 @@ class Bounds:
     """Seconds that a call waits for an equal one; 0: it does not."""
     wait_of_streams: float
     """The same for a call that wants a stream: its caller expects the first word sooner."""
+    unasked: float = 4.0
+    """What Envoy allows without a word, seconds."""
+    most: float = 30.0
+    """What Envoy allows at most, seconds."""
 
 
 class TieredCache:
@@ -115,7 +122,7 @@ class CacheTurn:
     def keeps(self) -> bool:
         return self.key is not None and self.state != "hit"
 
-    async def find(self) -> Entry | None:
+    async def find(self, more_time: MoreTime) -> Entry | None:
         cache, key = self._cache, self.key
         if cache is None or key is None or self._said.no_cache:
             return None
@@ -130,19 +137,27 @@ class CacheTurn:
         if before is None:
             self._flight = cache.flights.open(key)
         elif patience > 0:
+            await self._announce(cache, patience, more_time)
             began = cache.monotonic()
             entry = self._young(await before.wait(patience))
             cache.watcher.cache_looked_up("flight", cache.monotonic() - began, found=entry is not None)
             return self._hit(entry, "flight") if entry is not None else None
-        return await self._find_far(cache, cache.far, key, patience) if cache.far is not None else None
+        return await self._find_far(cache, cache.far, key, patience, more_time) if cache.far is not None else None
 
-    async def _find_far(self, cache: TieredCache, far: Far, key: Key, patience: float) -> Entry | None:
+    async def _announce(self, cache: TieredCache, patience: float, more_time: MoreTime) -> None:
+        if patience > cache.bounds.unasked:
+            await more_time(min(patience + cache.bounds.unasked, cache.bounds.most))
+
+    async def _find_far(
+        self, cache: TieredCache, far: Far, key: Key, patience: float, more_time: MoreTime
+    ) -> Entry | None:
         tier: Tier = "redis"
         began = cache.monotonic()
         found = await far.get(key, cache.bounds.wait)
         self._token, entry = found.token, found.entry
         cache.watcher.cache_looked_up(tier, cache.monotonic() - began, found=entry is not None)
         if entry is None and found.elsewhere and patience > 0:
+            await self._announce(cache, patience, more_time)
             began, tier = cache.monotonic(), "flight"
             entry = await far.wait(key, patience)
             cache.watcher.cache_looked_up(tier, cache.monotonic() - began, found=entry is not None)

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, mo
 
 from .part import Label, Part, Text, frozen, one_of, thawed
 from .paths import ReadableFile
-from .quantities import Boolean, Count, Duration, PositiveDuration, Size
+from .quantities import MAX_MESSAGE_TIMEOUT, Boolean, Count, Duration, PositiveDuration, Size, write_duration
 from .secrets import Secret
 from .wrong import wrong
 
@@ -26,6 +26,15 @@ def _temperature(value: object) -> float:
         raise wrong("this is no temperature", "write a number from 0 to 2")
     return found
 
+
+def _wait(value: timedelta) -> timedelta:
+    if value > _LONGEST_WAIT:
+        raise wrong("this is too long", f"write at most {write_duration(_LONGEST_WAIT)}: Envoy waits no longer for us")
+    return value
+
+
+# Some seconds are left to do what has to be done all the same.
+_LONGEST_WAIT = MAX_MESSAGE_TIMEOUT - timedelta(seconds=5)
 
 Temperature = Annotated[float, BeforeValidator(_temperature)]
 Sharing = Annotated[Literal["team", "tenant", "global"], one_of("tenant", "team", "global")]
@@ -68,8 +77,8 @@ class CacheMemory(Part):
 class SingleFlight(Part):
     """How long a call waits for the reply to an equal one that is under way; 0s: it does not wait."""
 
-    wait: Duration = timedelta(seconds=20)
-    wait_of_streams: Duration = timedelta(seconds=1)
+    wait: Annotated[Duration, AfterValidator(_wait)] = timedelta(seconds=20)
+    wait_of_streams: Annotated[Duration, AfterValidator(_wait)] = timedelta(seconds=1)
     """Of a call that wants a stream: going alone, its caller would soon read the first word."""
 
 

@@ -17,6 +17,9 @@ _DURATION_RIGHT = "write a number and its unit: 250ms, 5s, 2m, 1h"
 # Envoy refuses a duration over some 292 years; nobody means more than a year.
 _LONGEST = timedelta(days=366)
 
+# The agent may ask Envoy for more time, once a message; more than this and a caller would wait for nothing.
+MAX_MESSAGE_TIMEOUT = timedelta(seconds=30)
+
 _BYTES = {
     "B": 1,
     "KiB": 1 << 10,

@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 from ..errors import ConfigError
 from . import certificate
 from .names import cluster_name
-from .quantities import write_size
+from .quantities import MAX_MESSAGE_TIMEOUT, write_size
 from .schema import Config, Endpoint, Provider
 
 with warnings.catch_warnings():
@@ -80,8 +80,6 @@ CALLERS_HEADERS = ("x-edge-cache-ttl",)
 # Not for a provider: where the caller is, and how Envoy counts.
 NOT_UPSTREAM_PREFIXES = (*INTERNAL_PREFIXES, "x-forwarded-")
 
-# The agent may ask for more time, once a message; more than this and a caller would wait for nothing.
-_MAX_MESSAGE_TIMEOUT = timedelta(seconds=30)
 # Every open exchange is a stream of the agent's cluster, and so is every retry; Envoy's default is 1024.
 _AGENT_STREAMS = 100_000
 _AGENT_CONNECTIONS = 1024
@@ -488,7 +486,7 @@ def _router_level(config: Config) -> Json:
             failure_mode_allow=False,
             status_on_error=type_v3.HttpStatus(code=type_v3.StatusCode.ServiceUnavailable),
             message_timeout=config.limits.message_timeout,
-            max_message_timeout=max(_MAX_MESSAGE_TIMEOUT, config.limits.message_timeout),
+            max_message_timeout=max(MAX_MESSAGE_TIMEOUT, config.limits.message_timeout),
             mutation_rules=_mutation_rules(),
             response_attributes=["xds.cluster_name", "upstream.request_attempt_count", "response.code_details"],
             metadata_options=_namespaces(),

@@ -23,7 +23,7 @@ from .events import (
     ResponseHeaders,
     ResponseTrailers,
 )
-from .handler import Closing
+from .handler import Closing, MoreTime, no_more_time
 from .ports import Gateway
 from .states import ATTEMPT, Order
 
@@ -33,6 +33,7 @@ class AttemptExchange:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
+        self.more_time: MoreTime = no_more_time
         self._order = Order(ATTEMPT)
 
     async def handle(self, event: Event) -> Command:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Literal, Protocol, TypeAlias
 
 from .commands import Command
@@ -15,8 +16,20 @@ Closing: TypeAlias = Literal[
 ]
 
 
+MoreTime: TypeAlias = Callable[[float], Awaitable[None]]
+"""Tells Envoy that the answer to its present message may take so many seconds from now. Once a message."""
+
+
+async def no_more_time(seconds: float) -> None:
+    """Where nobody waits for us."""
+    del seconds
+
+
 class Handler(Protocol):
     """One stream. Calls come one after the other, `closed` once and last, whichever way the stream ended."""
+
+    more_time: MoreTime
+    """Set by the shell before the first message."""
 
     async def handle(self, event: Event) -> Command:
         """May be cancelled while it waits: a caller that leaves."""

@@ -59,7 +59,7 @@ from .events import (
     ResponseHeaders,
     ResponseTrailers,
 )
-from .handler import Closing
+from .handler import Closing, MoreTime, no_more_time
 from .headers import first
 from .open import Journal, OpenExchange
 from .ports import TELLING_ERRORS, Gateway
@@ -135,6 +135,7 @@ class RouterExchange:
         self._order = Order(ROUTER)
         self._heard = _Heard(gateway.clock.monotonic(), gateway.clock.time())
         self._answer = _Answer()
+        self.more_time: MoreTime = no_more_time
         self._take_body: Callable[[ResponseBody], Command] = _pass
         self._settled = False
 
@@ -267,7 +268,7 @@ class RouterExchange:
 
     async def _from_cache(self, turn: Turn, call: Call, voice: Dialect) -> Reply | None:
         """A reply that was given before, if there is one that this caller may have."""
-        entry = await turn.find()
+        entry = await turn.find(self.more_time)
         if entry is None:
             return None
         try:

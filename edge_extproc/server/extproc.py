@@ -58,6 +58,11 @@ class ExtProcService(grpc.GenericRpcHandler):
     # to the garbage collector, and `closed` would come when that pleases.
     async def _pump(self, handler: Handler, context: Context) -> None:
         why: Closing = "error"
+
+        async def more_time(seconds: float) -> None:
+            await context.write(wire.more_time(seconds))
+
+        handler.more_time = more_time
         try:
             while (message := await context.read()) is not aio.EOF:
                 event = wire.to_event(message)

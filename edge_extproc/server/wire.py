@@ -171,6 +171,13 @@ def to_answer(event: Event, command: Command) -> bytes:
     return response.SerializeToString()
 
 
+def more_time(seconds: float) -> bytes:
+    """The serialized ProcessingResponse that puts off Envoy's time-out of the present message."""
+    response = ProcessingResponse()
+    response.override_message_timeout.FromNanoseconds(int(seconds * 1e9))
+    return response.SerializeToString()
+
+
 def _write_continue(response: ProcessingResponse, event: Event, command: Continue) -> None:
     if command.response_body is not None:
         if not isinstance(event, ResponseHeaders):

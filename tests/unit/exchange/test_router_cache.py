@@ -488,6 +488,29 @@ async def test_they_go_on_by_themselves_if_it_takes_too_long(stage):
     assert 0 == len(stage.cache.flights)
 
 
+async def test_envoy_is_asked_for_time_where_the_wait_is_longer_than_it_expects(stage):
+    asked_for = []
+
+    async def more_time(seconds):
+        asked_for.append(seconds)
+
+    for wait, told in ((5.0, []), (10.0, [10.0 + 6.0]), (28.0, [30.0])):
+        stage.with_cache(wait=wait, unasked=6.0, most=30.0)
+        leader, other = stage.exchange(), stage.exchange()
+        other.more_time = more_time
+        for exchange in (leader, other):
+            await exchange.handle(headers())
+        await leader.handle(asked())
+        waiting = asyncio.ensure_future(other.handle(asked()))
+        await asyncio.sleep(0)
+        leader.closed("done")
+        await waiting
+        other.closed("done")
+
+        assert told == asked_for
+        asked_for.clear()
+
+
 async def test_nobody_waits_for_another_tenant(stage):
     question = asked("claude")
     leader, other = stage.exchange(), stage.exchange()
