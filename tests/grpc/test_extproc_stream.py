@@ -16,7 +16,7 @@ from grpc import aio
 from edge_extproc.errors import PeerError
 from edge_extproc.exchange.commands import CONTINUE, Command, Continue, Reply
 from edge_extproc.exchange.events import Event, RequestBody, RequestHeaders, ResponseBody
-from edge_extproc.exchange.handler import Closing
+from edge_extproc.exchange.handler import Closing, MoreTime, no_more_time
 from edge_extproc.pb.ext_proc_pb2 import ProcessingRequest, ProcessingResponse
 from edge_extproc.server.extproc import METHOD, ExtProcService
 from edge_extproc.server.worker import OPTIONS, serve
@@ -36,6 +36,7 @@ class Script:
     closings: list[Closing] = field(default_factory=list)
     over: asyncio.Event = field(default_factory=asyncio.Event)
     fail_on_close: bool = False
+    more_time: MoreTime = no_more_time
 
     async def handle(self, event: Event) -> Command:
         self.events.append(event)
@@ -415,3 +416,23 @@ async def test_an_answer_that_comes_too_late_is_no_bug(socket: Path) -> None:
 
     assert script.closings == ["cancelled"]
     assert stage.errors == []
+
+
+async def test_more_time_is_told_before_the_answer(socket):
+    scripts = []
+
+    async def slow(event: Event) -> Command:
+        await scripts[0].more_time(2.5)
+        return CONTINUE
+
+    async with staged(socket, slow) as stage:
+        scripts = stage.scripts
+        call = stage.call()
+        await call.write(body(b"{}"))
+        first = ProcessingResponse.FromString(await call.read())
+        second = ProcessingResponse.FromString(await call.read())
+        await call.done_writing()
+
+    assert 2500 == first.override_message_timeout.ToMilliseconds()
+    assert first.WhichOneof("response") is None
+    assert "request_body" == second.WhichOneof("response")
