@@ -35,8 +35,9 @@ from .exchange.router import RouterExchange
 from .limits.base import Limiter
 from .model.plan import Candidate
 from .model.settlement import Settlement
+from .operations.base import Format
 from .providers.credentials.keeper import Keepers
-from .routing.base import ModelTable
+from .routing.base import Endpoint, Endpoints, ModelTable
 from .routing.breaker import OwnSlots, Slots
 from .routing.shared import SharedSlots
 from .server import worker
@@ -65,6 +66,14 @@ def new_exchange_id() -> str:
 
 def build_dialects() -> dict[str, Dialect]:
     return {name: registry.load("dialects", name) for name in registry.names("dialects")}
+
+
+def build_formats() -> dict[str, Format]:
+    return {name: registry.load("operations", name) for name in registry.names("operations")}
+
+
+def build_endpoints(config: Config) -> Endpoints:
+    return Endpoints([Endpoint(path, row.provider, row.tenants) for path, row in config.endpoints.items()])
 
 
 def build_authenticator(config: Config) -> Authenticator:
@@ -99,7 +108,7 @@ def build_gateway(
 ) -> Gateway:
     """`keepers`: what renews the providers' credentials once it is started. `slots`: where the circuits are kept; this
     process' own where not given. Raises ConfigError where the config names what does not exist."""
-    dialects = build_dialects()
+    dialects, formats, endpoints = build_dialects(), build_formats(), build_endpoints(config)
     models = ModelTable(config.rows())
     providers = build_providers(config, keepers)
     planner = build_planner(config, models, providers, prices, slots or OwnSlots(), circuit_opened)
@@ -111,12 +120,14 @@ def build_gateway(
 
     return Gateway(
         dialects=dialects,
-        routes=Routes(dialects),
+        routes=Routes(dialects, formats, endpoints.paths),
         default_dialect=DEFAULT_DIALECT,
         authenticator=build_authenticator(config),
         models=models,
         planner=planner,
         providers=providers,
+        formats=formats,
+        endpoints=endpoints,
         clusters={name: cluster_name(name) for name in config.providers},
         prices=prices,
         cards=tuple(ModelCard(name, models.candidates(name)[0].provider) for name in models.names),

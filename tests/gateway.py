@@ -57,6 +57,31 @@ def config(openai: str, anthropic: str | None = None, *, more: str = "", models:
     )
 
 
+# Name of a provider and its only model, to the kind of host and what more config says; `{url}` is the replay's address.
+MANY = {
+    "openai": "kind: openai, base_url: '{url}/v1', api: chat",
+    "openai-responses": "kind: openai, base_url: '{url}/v1', api: responses",
+    "anthropic": "kind: anthropic, base_url: '{url}/v1'",
+    "google": "kind: google, base_url: '{url}/v1beta'",
+    "compatible": "kind: openai_compatible, base_url: '{url}/v1'",
+}
+
+
+def many_providers(url: str) -> str:
+    """A config with one provider for each of MANY, each of which answers to its own name, and to any model name that
+    begins with it and a slash."""
+    providers = "".join(f"  {name}: {{{said.format(url=url)}, api_key: sk-of-{name}}}\n" for name, said in MANY.items())
+    models = "".join(f"  {name}: [{{provider: {name}, model: model-of-{name}}}]\n" for name in MANY)
+    return (
+        f"listen: {{port: {free_port()}}}\nadmin: {{port: {free_port()}}}\n"
+        f"agent: {{workers: 1, shutdown_grace: 2s}}\nauth: {{pepper: '{PEPPER}'}}\n"
+        f"callers: [{{tenant: acme, keys: [{{id: acme-1, key: {KEY}}}]}}]\n"
+        "retries: {attempts: 1}\n"
+        "endpoints: {/v1/files: openai, /v1/batches: {provider: openai, tenants: [acme]}}\n"
+        f"providers:\n{providers}models:\n{models}"
+    )
+
+
 def _block(text: str) -> str:
     return textwrap.dedent(text).strip() + "\n" if text.strip() else ""
 

@@ -23,16 +23,21 @@ from edge_extproc.model.plan import Candidate
 from edge_extproc.model.settlement import Settlement
 from edge_extproc.model.usage import Usage
 from edge_extproc.providers.base import ProviderSettings
-from edge_extproc.routing.base import ModelTable, StrategySettings
+from edge_extproc.routing.base import Endpoint, Endpoints, ModelTable, StrategySettings
 from edge_extproc.routing.planner import PlannerSettings, RowPlanner
 
 KEY = "edge-key-of-acme"
 DIALECTS = {name: registry.load("dialects", name) for name in registry.names("dialects")}
+FORMATS = {name: registry.load("operations", name) for name in registry.names("operations")}
+ENDPOINTS = Endpoints([Endpoint("/v1/files", "openai", ("acme",)), Endpoint("/v1/messages/batches", "anthropic")])
 MODELS = {
     "chat": [Candidate("openai", "gpt-4o-mini")],
     "claude": [Candidate("anthropic", "claude-haiku-4-5")],
     "both": [Candidate("openai", "gpt-4o-mini"), Candidate("anthropic", "claude-haiku-4-5")],
     "claude-first": [Candidate("anthropic", "claude-haiku-4-5"), Candidate("openai", "gpt-4o-mini")],
+    "gemini": [Candidate("google", "gemini-2.5-flash")],
+    "vectors": [Candidate("openai", "text-embedding-3-small"), Candidate("google", "gemini-embedding-001")],
+    "gemini-vectors": [Candidate("google", "gemini-embedding-001")],
     "gpt-*": [Candidate("openai", "")],
 }
 
@@ -72,15 +77,17 @@ class Stage:
         models = ModelTable(MODELS)
         self.gateway = Gateway(
             dialects=DIALECTS,
-            routes=Routes(DIALECTS),
+            routes=Routes(DIALECTS, FORMATS, ENDPOINTS.paths),
             default_dialect="openai_chat",
             authenticator=registry.load("auth", "api_key").build(
                 AuthSettings(keys, b"a pepper of the tests"), lambda: 1_700_000_000.0
             ),
             models=models,
             planner=planner(models),
-            providers={name: provider(name) for name in ("openai", "anthropic")},
-            clusters={"openai": "provider_openai", "anthropic": "provider_anthropic"},
+            formats=FORMATS,
+            endpoints=ENDPOINTS,
+            providers={name: provider(name) for name in ("openai", "anthropic", "google")},
+            clusters={"openai": "provider_openai", "anthropic": "provider_anthropic", "google": "provider_google"},
             prices=ADollarPerToken(),
             cards=tuple(ModelCard(name, "us") for name in models.names),
             open=OpenExchanges(),

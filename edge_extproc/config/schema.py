@@ -30,10 +30,12 @@ from pydantic import (
 from pydantic.json_schema import GenerateJsonSchema
 
 from .. import registry
+from ..model.paths import BY_MODEL
 from ..model.plan import Candidate as PlanCandidate
 from ..model.principal import Level
 from .cache import Cache
 from .credentials import UpstreamCredential
+from .endpoints import Endpoints
 from .limits import Allowance, Holder, Limiter
 from .part import Label, Part, Text, frozen, one_of, thawed
 from .paths import AnyPath, ReadableFile
@@ -533,6 +535,8 @@ class Config(Part):
     envoy: Envoy = Field(default_factory=dict, validate_default=True)
     telemetry: Telemetry = Telemetry()
     auth: Auth
+    endpoints: Endpoints = Field(default_factory=dict, validate_default=True)
+    """Paths, with all below them, that go to a provider as they are: {"/v1/files": openai}."""
     cache: Cache | None = None
     store: Store | None = None
     """Absent: no ledger is kept."""
@@ -622,6 +626,7 @@ def mistakes(config: Config) -> Iterator[Finding]:
     yield from _sockets(config)
     yield from _callers(config.callers)
     yield from _models(config)
+    yield from _endpoints(config)
     yield from _cache(config)
     yield from _limits(config)
 
@@ -705,6 +710,24 @@ def _models(config: Config) -> Iterator[Finding]:
                 yield Finding(
                     ("models", name, "fallbacks", key), f"there is no other model {other!r} here; have {have}"
                 )
+
+
+def _endpoints(config: Config) -> Iterator[Finding]:
+    tenants = [caller.tenant for caller in config.callers]
+    have = ", ".join(sorted(config.providers)) or "none"
+    for path, endpoint in config.endpoints.items():
+        if endpoint.provider not in config.providers:
+            yield Finding(("endpoints", path), f"there is no provider {endpoint.provider!r}; have {have}")
+        for tenant in endpoint.tenants or ():
+            if tenant not in tenants:
+                told = f"there is no tenant {tenant!r}; have {', '.join(sorted(tenants))}"
+                yield Finding(("endpoints", path, "tenants"), told)
+        if endpoint.tenants is None and len(tenants) > 1 and path not in BY_MODEL:
+            yield Finding(
+                ("endpoints", path),
+                "all tenants would see what any of them stores there; name those who may: "
+                f"{{provider: {endpoint.provider}, tenants: [{tenants[0]}]}}",
+            )
 
 
 def _cache(config: Config) -> Iterator[Finding]:

@@ -2061,6 +2061,11 @@ class _Writer:
 # --- the dialect
 
 
+def _model(card: ModelCard) -> Block:
+    created = datetime.fromtimestamp(card.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {"type": "model", "id": card.id, "display_name": card.id, "created_at": created}
+
+
 def _betas(headers: Headers) -> tuple[str, ...]:
     """Over all lines of the header, and without repeats."""
     named = (flag.strip() for name, value in headers if name == "anthropic-beta" for flag in value.split(","))
@@ -2075,10 +2080,7 @@ _PATHS: Mapping[Operation, str] = MappingProxyType(
 class AnthropicMessages:
     name = NAME
     title = TITLE
-    routes = (
-        Route("POST", "/v1/messages", "chat"),
-        Route("POST", "/v1/messages/count_tokens", "count_tokens"),
-    )
+    routes = (Route("POST", "/v1/messages", "chat"),)
     stream_type = "text/event-stream; charset=utf-8"
 
     def read_call(self, raw: bytes, operation: Operation, headers: Headers, path: str) -> Call:
@@ -2146,22 +2148,16 @@ class AnthropicMessages:
         return fault.status, headers, _encode(_error_body(fault))
 
     def write_models(self, models: Sequence[ModelCard]) -> bytes:
-        rows = [
-            {
-                "type": "model",
-                "id": card.id,
-                "display_name": card.id,
-                "created_at": datetime.fromtimestamp(card.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            }
-            for card in models
-        ]
         page: Block = {
-            "data": rows,
+            "data": [_model(card) for card in models],
             "has_more": False,
             "first_id": models[0].id if models else None,
             "last_id": models[-1].id if models else None,
         }
         return _encode(page)
+
+    def write_model(self, card: ModelCard) -> bytes:
+        return _encode(_model(card))
 
 
 PLUGIN = AnthropicMessages()

@@ -30,6 +30,8 @@ class Route:
     method: str
     path: str
     operation: Operation
+    format: str = ""
+    """Of an operation other than chat: the wire format that is spoken there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,10 @@ class Dialect(Protocol):
         ...
 
     def write_models(self, models: Sequence[ModelCard]) -> bytes: ...
+
+    def write_model(self, card: ModelCard) -> bytes:
+        """One model alone."""
+        ...
 
 
 def header(headers: Headers, name: str) -> str | None:

@@ -380,7 +380,7 @@ _UNSAFE_IN_MODEL = re.compile(r"[\x00-\x20\x7f\\?#]")
 _ARRAY_TYPE = "application/json"
 
 
-def _address(path: str) -> tuple[str, str]:
+def address(path: str) -> tuple[str, str]:
     """The model and the verb that a path ends in."""
     name, _, verb = path.rpartition("/")[2].rpartition(":")
     try:
@@ -2124,22 +2124,15 @@ class _Writer:
 # --- models
 
 
-def _write_models(cards: Sequence[ModelCard]) -> bytes:
-    return _encode(
-        {
-            "models": [
-                {
-                    "name": f"models/{card.id}",
-                    "baseModelId": card.id,
-                    "version": card.id,
-                    "displayName": card.id,
-                    "description": f"Served by {card.owned_by}",
-                    "supportedGenerationMethods": ["generateContent", "streamGenerateContent"],
-                }
-                for card in cards
-            ]
-        }
-    )
+def _model(card: ModelCard) -> Block:
+    return {
+        "name": f"models/{card.id}",
+        "baseModelId": card.id,
+        "version": card.id,
+        "displayName": card.id,
+        "description": f"Served by {card.owned_by}",
+        "supportedGenerationMethods": ["generateContent", "streamGenerateContent"],
+    }
 
 
 # --- the dialect
@@ -2152,16 +2145,18 @@ class GeminiGenerate:
     title = TITLE
     routes = (
         Route("GET", "/v1beta/models", "models"),
+        Route("GET", "/v1beta/models/{model}", "models"),
         *(
             Route("POST", f"{root}/{{model}}:{verb}", operation)
             for root in _ROOTS
             for verb, operation in _VERBS.items()
+            if operation == "chat"
         ),
     )
     stream_type = "text/event-stream"
 
     def read_call(self, raw: bytes, operation: Operation, headers: Headers, path: str) -> Call:
-        model, verb = _address(path.partition("?")[0])
+        model, verb = address(path.partition("?")[0])
         try:
             probe = _probe.decode(raw)
         except (*_UNREADABLE, msgspec.ValidationError):
@@ -2246,7 +2241,10 @@ class GeminiGenerate:
         return fault.status, headers, _encode(_error(fault))
 
     def write_models(self, models: Sequence[ModelCard]) -> bytes:
-        return _write_models(models)
+        return _encode({"models": [_model(card) for card in models]})
+
+    def write_model(self, card: ModelCard) -> bytes:
+        return _encode(_model(card))
 
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])

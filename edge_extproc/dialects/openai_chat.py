@@ -2354,12 +2354,19 @@ def _envelope(fault: Fault) -> Object:
 # --- the dialect
 
 
+def _model(card: ModelCard) -> Object:
+    return {"id": card.id, "object": "model", "created": card.created, "owned_by": card.owned_by}
+
+
 class OpenAIChat:
     name = NAME
     title = TITLE
     routes = (
         Route("POST", "/v1/chat/completions", "chat"),
         Route("GET", "/v1/models", "models"),
+        Route("GET", "/v1/models/{model}", "models"),
+        # Names of models hold a slash at many hosts, and not every client escapes it.
+        Route("GET", "/v1/models/{owner}/{model}", "models"),
     )
     stream_type = "text/event-stream"
 
@@ -2418,10 +2425,10 @@ class OpenAIChat:
         return fault.status, headers, _encode(_envelope(fault))
 
     def write_models(self, models: Sequence[ModelCard]) -> bytes:
-        cards = [
-            {"id": card.id, "object": "model", "created": card.created, "owned_by": card.owned_by} for card in models
-        ]
-        return _encode({"object": "list", "data": cards})
+        return _encode({"object": "list", "data": [_model(card) for card in models]})
+
+    def write_model(self, card: ModelCard) -> bytes:
+        return _encode(_model(card))
 
 
 PLUGIN = OpenAIChat()

@@ -16,6 +16,7 @@ from ..dialects.base import Dialect
 from ..errors import Unsupported
 from ..model.call import Call
 from ..model.plan import Candidate
+from ..operations.base import Format
 from ..providers.base import Asked, Provider, UpstreamRequest
 
 
@@ -30,19 +31,23 @@ class Adapted:
 
 
 def adapt(
-    call: Call, candidate: Candidate, dialects: Mapping[str, Dialect], providers: Mapping[str, Provider]
+    call: Call,
+    candidate: Candidate,
+    dialects: Mapping[str, Dialect],
+    providers: Mapping[str, Provider],
+    formats: Mapping[str, Format],
 ) -> Adapted:
     """Raises BadRequest (Unsupported among them) where the candidate cannot be asked this at all."""
     provider = providers[candidate.provider]
+    if call.operation != "chat":
+        return _operation(call, candidate, provider, formats)
     target = dialects[format_of(call, candidate, provider)]
     path = target.path(call.operation, candidate.model, stream=call.stream)
     asked = partial(Asked, call.operation, target.name, candidate.model, call.stream, path)
     if target.name == call.dialect:
         written = target.splice(call, candidate.model)
-        request = provider.request(asked(written.body, call.betas))
+        request = provider.request(asked(written.body, betas=call.betas))
         return Adapted(request, target.name, "raw", (*written.dropped, *request.dropped))
-    if call.operation != "chat":
-        raise Unsupported(f"{call.operation} of {call.model!r}", target.title)
     chat = dialects[call.dialect].read_chat(call)
     if chat.needed:
         raise Unsupported(chat.needed[0], target.title, "only a provider of the caller's own format can honour it")
@@ -52,12 +57,27 @@ def adapt(
     return Adapted(provider.request(asked(written.body)), target.name, "cross", (*betas, *written.dropped))
 
 
+def _operation(call: Call, candidate: Candidate, provider: Provider, formats: Mapping[str, Format]) -> Adapted:
+    target = formats[format_of(call, candidate, provider)]
+    if target.name == call.format:
+        path, written = target.path(call, candidate.model), target.splice(call, candidate.model)
+        asked = Asked(
+            call.operation, target.name, candidate.model, call.stream, path, written.body, call.method, call.betas
+        )
+        request = provider.request(asked)
+        return Adapted(request, target.name, "raw", (*written.dropped, *request.dropped))
+    path, written = target.write(formats[call.format].read(call), candidate.model)
+    asked = Asked(call.operation, target.name, candidate.model, call.stream, path, written.body)
+    return Adapted(provider.request(asked), target.name, "cross", written.dropped)
+
+
 def format_of(call: Call, candidate: Candidate, provider: Provider) -> str:
     """In which wire format a candidate is asked: the one that config wants, else the caller's own where the host speaks
     it, else the host's first. Raises Unsupported where the host takes no such call."""
     formats = provider.formats(call.operation, candidate.model)
     if not formats:
         raise Unsupported(f"{call.operation} of {call.model!r}", provider.kind)
-    if candidate.dialect:
+    if candidate.dialect and call.operation == "chat":
         return candidate.dialect
-    return call.dialect if call.dialect in formats else formats[0]
+    own = call.format or call.dialect
+    return own if own in formats else formats[0]

@@ -13,7 +13,7 @@ from ..errors import BadRequest, PeerError, Unavailable
 from ..model.fault import Fault
 from . import headers as header_rules
 from .adapt import adapt
-from .commands import Command, Replace, Reply
+from .commands import Command, Continue, Replace, Reply
 from .events import (
     Event,
     RequestBody,
@@ -59,14 +59,23 @@ class AttemptExchange:
         found.journal.began[int(attempt)] = gateway.clock.monotonic()
         candidate = found.plan.at(int(attempt))
         try:
-            adapted = adapt(found.call, candidate, gateway.dialects, gateway.providers)
+            adapted = adapt(found.call, candidate, gateway.dialects, gateway.providers, gateway.formats)
         except (BadRequest, Unavailable) as error:  # a credential has ended since the plan was made
             return _told(gateway.dialects[found.call.dialect], error.fault())
         request = adapted.request
         length = len(request.body)
+        passes = found.call.operation == "passed"
         to_set, to_remove = header_rules.outgoing(
-            event.headers, request.headers, request.defaults, request.path, length, same_dialect=adapted.lane == "raw"
+            event.headers,
+            request.headers,
+            request.defaults,
+            request.path,
+            length if request.body else None,
+            same_dialect=adapted.lane == "raw",
+            content_type=None if passes else "application/json",
         )
+        if not request.body:
+            return Continue(set_headers=to_set, remove_headers=to_remove)
         return Replace(
             set_headers=tuple((name, value) for name, value in to_set if name != "content-length"),
             remove_headers=to_remove,

@@ -52,15 +52,23 @@ def _passes(name: str, *, same_dialect: bool) -> bool:
 
 
 def outgoing(
-    present: Headers, credentials: Pairs, defaults: Pairs, path: str, length: int, *, same_dialect: bool
+    present: Headers,
+    credentials: Pairs,
+    defaults: Pairs,
+    path: str,
+    length: int | None,
+    *,
+    same_dialect: bool,
+    content_type: str | None = "application/json",
 ) -> tuple[Pairs, tuple[str, ...]]:
     """What to set and what to remove, so that a provider sees `credentials`, what may pass of `present`, `defaults`
-    where that does not say, and nothing else: above all no credential of the caller or of another provider."""
+    where that does not say, and nothing else: above all no credential of the caller or of another provider. `length`
+    is None where there is no body, `content_type` where the caller's own stays."""
     kept = {name for name, _ in present if _passes(name, same_dialect=same_dialect)}
     to_set = {
         ":path": path,
-        "content-type": "application/json",
-        "content-length": str(length),
+        **({"content-type": content_type} if content_type is not None else {}),
+        **({"content-length": str(length)} if length is not None else {}),
         **{name: value for name, value in defaults if name not in kept},
         **dict(credentials),
     }

@@ -6,8 +6,9 @@ A stream keeps the bundle that it began with, so that a new config never meets a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol
 
 from ..accounting.base import Prices
@@ -17,8 +18,9 @@ from ..dialects.base import Dialect, ModelCard, Route
 from ..errors import NoSuchRoute, WrongMethod
 from ..limits.base import Limiter
 from ..model.settlement import Settlement
+from ..operations.base import Format
 from ..providers.base import Provider
-from ..routing.base import ModelTable, Planner
+from ..routing.base import Endpoints, ModelTable, Planner
 from .events import Headers
 from .open import OpenExchanges
 from .worst_case import Bounds
@@ -44,6 +46,9 @@ TELLING_HEADERS = {
 # Headers of a response that say in which dialect its error is told, whatever was asked in: AWS tells all of its own
 # alike.
 TELLING_ERRORS = {"x-amzn-errortype": "bedrock_converse"}
+
+# WebSockets and WebRTC: not one request with one answer.
+REALTIME = "/v1/realtime"
 
 _PLACEHOLDER = re.compile(r"\{\w+\}")
 
@@ -72,16 +77,36 @@ class _Node:
 class Routes:
     """Paths to the dialect that is spoken there."""
 
-    def __init__(self, dialects: Mapping[str, Dialect]) -> None:
+    def __init__(
+        self,
+        dialects: Mapping[str, Dialect],
+        formats: Mapping[str, Format] = MappingProxyType({}),
+        passed: Sequence[str] = (),
+    ) -> None:
+        """`passed` are paths that, with all below them, are only passed on."""
         self._by_path: dict[str, dict[str, tuple[Dialect, Route]]] = {}
         """As the dialects spell them, placeholders and all."""
         self._templates = _Node()
         self._by_header = {name: dialects[spoken] for name, spoken in TELLING_HEADERS.items() if spoken in dialects}
         for dialect in dialects.values():
             for route in dialect.routes:
-                self._by_path.setdefault(route.path, {})[route.method] = (dialect, route)
-                if "{" in route.path:
-                    self._node(route.path).methods[route.method] = (dialect, route)
+                self._add(dialect, route)
+        for form in formats.values():
+            for route in form.routes:
+                self._add(dialects[form.voice], route)
+        self._passed = tuple(passed)
+        self._passers = dialects.get(formats["passed"].voice) if "passed" in formats else None
+
+    def _add(self, dialect: Dialect, route: Route) -> None:
+        self._by_path.setdefault(route.path, {})[route.method] = (dialect, route)
+        if "{" in route.path:
+            self._node(route.path).methods[route.method] = (dialect, route)
+
+    def _passing(self, method: str, path: str) -> tuple[Dialect, Route] | None:
+        """Where config says that this path is passed on as it is."""
+        if self._passers is None or not any(path == p or path.startswith(p + "/") for p in self._passed):
+            return None
+        return self._passers, Route(method, path, "passed", "passed")
 
     def _node(self, template: str) -> _Node:
         node = self._templates
@@ -102,14 +127,16 @@ class Routes:
     def match(self, method: str, path: str) -> tuple[Dialect, Route]:
         """`path` is without its query. Raises NoSuchRoute or WrongMethod, which say what there is."""
         methods = self._methods(path)
-        if methods is None:
-            paths = ", ".join(sorted(self._by_path))
-            raise NoSuchRoute(f"no API at {path!r}; have {paths}")
         # Whoever may GET may ask for the headers alone.
-        found = methods.get("GET" if method == "HEAD" else method)
-        if found is None:
-            raise WrongMethod(f"{method} is not a method of {path}; use {', '.join(sorted(methods))}")
-        return found
+        found = (methods or {}).get("GET" if method == "HEAD" else method) or self._passing(method, path)
+        if found is not None:
+            return found
+        if path == REALTIME or path.startswith(REALTIME + "/"):
+            raise NoSuchRoute("realtime sessions do not go through this gateway; send requests, streamed or not")
+        if methods is None:
+            paths = ", ".join(sorted({*self._by_path, *self._passed}))
+            raise NoSuchRoute(f"no API at {path!r}; have {paths}")
+        raise WrongMethod(f"{method} is not a method of {path}; use {', '.join(sorted(methods))}")
 
     def voice(self, path: str, headers: Headers) -> Dialect | None:
         """The dialect in which to speak at this path, before we know more: a header that only one dialect's clients
@@ -137,6 +164,9 @@ class Gateway:
     models: ModelTable
     planner: Planner
     providers: Mapping[str, Provider]
+    formats: Mapping[str, Format]
+    """The wire formats of operations other than chat, by name."""
+    endpoints: Endpoints
     clusters: Mapping[str, str]
     """Provider name to the name of its Envoy cluster."""
     prices: Prices

@@ -16,17 +16,20 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TypeVar
+from urllib.parse import unquote
 
 from ..accounting.estimate import tokens_of, tokens_of_length
 from ..cache.base import Entry, Made, Turn
 from ..codecs.content_encoding import Inflater, inflate
-from ..dialects.base import Dialect, Route
+from ..codecs.content_type import media_type
+from ..dialects.base import Dialect, ModelCard, Route
 from ..errors import (
     BadRequest,
     CallerError,
     EdgeError,
     LimitReached,
     NoSuchModel,
+    NoSuchRoute,
     PeerError,
     Unavailable,
     UpstreamError,
@@ -42,12 +45,14 @@ from ..model.reply import Reply as WholeReply
 from ..model.settlement import Outcome, Phase, PhaseTime, Settlement
 from ..model.trace import read_traceparent
 from ..model.usage import Usage
+from ..operations.base import Count, Counted
 from ..providers.base import Unframer
 from ..routing.base import Wish, allows
 from . import headers as header_rules
 from . import verdicts
 from .adapt import Adapted, adapt, format_of
-from .commands import CONTINUE, Command, Continue, Pairs, Reply
+from .commands import CONTINUE, BodyMode, Command, Continue, Pairs, Reply
+from .counting import tokens_of_chat
 from .envoy_faults import VIA_UPSTREAM, fault_of
 from .events import (
     Event,
@@ -62,6 +67,7 @@ from .events import (
 from .handler import Closing, MoreTime, no_more_time
 from .headers import first
 from .open import Journal, OpenExchange
+from .operation import OperationAnswer, estimate
 from .ports import TELLING_ERRORS, Gateway
 from .relay import CrossRelay, RawRelay, Relay
 from .states import ROUTER, Order, State
@@ -115,6 +121,8 @@ class _Answer:
     relay: Relay | None = None
     inflater: Inflater | None = None
     unframer: Unframer | None = None
+    other: OperationAnswer | None = None
+    """Of an operation that is no chat."""
     reply: WholeReply | None = None
     body: bytes | None = None
     """All of a reply in the provider's own words, where it came whole and may be kept."""
@@ -175,9 +183,9 @@ class RouterExchange:
     async def _on(self, event: Event) -> Command:
         match event:
             case RequestHeaders():
-                return self._request_headers(event)
+                return await self._request_headers(event)
             case RequestBody():
-                return await self._request_body(event)
+                return await self._asked(event.body)
             case ResponseHeaders():
                 return self._response_headers(event)
             case ResponseBody():
@@ -187,7 +195,7 @@ class RouterExchange:
 
     # --- 1. who is calling, and which API is this
 
-    def _request_headers(self, event: RequestHeaders) -> Command:
+    async def _request_headers(self, event: RequestHeaders) -> Command:
         heard, gateway = self._heard, self._gateway
         heard.headers = event.headers
         heard.method = first(event.headers, ":method") or ""
@@ -200,18 +208,30 @@ class RouterExchange:
                 gateway.limiter.known_refusal(heard.rules)
         dialect, heard.route = gateway.routes.match(heard.method, heard.path)
         if heard.route.operation == "models":
-            return self._list_models(heard.principal)
-        if event.end:
+            return self._list_models(heard.principal, heard.route)
+        passes = heard.route.operation == "passed"
+        if event.end and not passes:
             raise BadRequest(f"{heard.method} {heard.path} needs a JSON body, and none was sent")
         encoding = first(event.headers, "content-encoding")
         if encoding not in (None, "", "identity"):
             raise BadRequest(f"a body with content-encoding {encoding!r} is not taken; send it as plain JSON")
-        heard.voice = dialect
+        if not passes:
+            heard.voice = dialect
+        if event.end:
+            return await self._asked(b"")
         return CONTINUE
 
-    def _list_models(self, principal: Principal) -> Reply:
-        cards = [card for card in self._gateway.cards if allows(principal.models, card.id)]
-        body = _known(self._heard.voice).write_models(cards)
+    def _list_models(self, principal: Principal, route: Route) -> Reply:
+        """All that this caller may ask for, or the one that the path names."""
+        voice, gateway = _known(self._heard.voice), self._gateway
+        if "{" in route.path:
+            name = unquote(self._heard.path.split("/models/", 1)[1])
+            candidates = gateway.models.candidates(name) if allows(principal.models, name) else ()
+            if not candidates:
+                raise _no_such_model(name)
+            body = voice.write_model(ModelCard(name, candidates[0].provider))
+        else:
+            body = voice.write_models([card for card in gateway.cards if allows(principal.models, card.id)])
         self._order.replied()
         self._answer.status = 200
         self._answer.sent = len(body)
@@ -219,15 +239,11 @@ class RouterExchange:
 
     # --- 2. what is asked, and whom do we try
 
-    async def _request_body(self, event: RequestBody) -> Command:
+    async def _asked(self, body: bytes) -> Command:
         heard, gateway = self._heard, self._gateway
-        voice, route, principal = _known(heard.voice), _known(heard.route), _known(heard.principal)
-        call = voice.read_call(event.body, route.operation, heard.headers, heard.path)
-        candidates = gateway.models.candidates(call.model) if allows(principal.models, call.model) else ()
-        if not candidates:
-            raise NoSuchModel(
-                f"no model {call.model!r} for this key; GET /v1/models lists what there is", param="model"
-            )
+        voice, principal = _known(heard.voice), _known(heard.principal)
+        call = self._read_call(body)
+        candidates = self._candidates(call)
         heard.call = call
         if heard.rules is not None:
             await self._reserve(call, candidates, heard.rules)
@@ -236,8 +252,40 @@ class RouterExchange:
             reply = await self._from_cache(heard.turn, call, voice) if heard.turn is not None else None
             if reply is not None:
                 return reply
-        heard.plan = gateway.planner.plan(Wish(call, principal.tenant, principal.key_id, heard.headers), candidates)
-        heard.plan, heard.adapted = plan, adapted = self._first_able(call, heard.plan)
+        return self._send(call, candidates)
+
+    def _read_call(self, body: bytes) -> Call:
+        heard = self._heard
+        voice, route = _known(heard.voice), _known(heard.route)
+        if not route.format:
+            return voice.read_call(body, route.operation, heard.headers, heard.path)
+        form, path = self._gateway.formats[route.format], first(heard.headers, ":path") or ""
+        return form.read_call(body, heard.method, heard.headers, path)
+
+    def _candidates(self, call: Call) -> tuple[Candidate, ...]:
+        """Who may be asked. Raises NoSuchModel, or NoSuchRoute for a path that is not this caller's."""
+        gateway, principal, path = self._gateway, _known(self._heard.principal), self._heard.path
+        endpoint = gateway.endpoints.at(path) if call.operation == "passed" else None
+        if endpoint is not None and not endpoint.admits(principal.tenant):
+            raise NoSuchRoute(f"no API at {path!r} for this key")
+        if endpoint is not None and (not call.model or allows(principal.models, call.model)):
+            return (Candidate(endpoint.provider, call.model),)
+        if not call.model:
+            raise BadRequest("model is missing: name the model that shall be asked", param="model")
+        candidates = gateway.models.candidates(call.model) if allows(principal.models, call.model) else ()
+        if not candidates:
+            raise _no_such_model(call.model)
+        return candidates
+
+    def _send(self, call: Call, candidates: tuple[Candidate, ...]) -> Command:
+        """The request of the first candidate that can be asked this, and the way to all of them."""
+        heard, gateway, principal = self._heard, self._gateway, _known(self._heard.principal)
+        heard.call = call
+        plan = gateway.planner.plan(Wish(call, principal.tenant, principal.key_id, heard.headers), candidates)
+        if call.operation == "count_tokens" and not self._can_count(plan.at(1)):
+            return self._estimated_count(call)
+        heard.plan = plan
+        heard.plan, heard.adapted = plan, adapted = self._first_able(call, plan)
         found = OpenExchange(call, plan)
         heard.journal = found.journal
         found.journal.began[1] = gateway.clock.monotonic()
@@ -248,8 +296,9 @@ class RouterExchange:
             request.headers,
             request.defaults,
             request.path,
-            len(request.body),
+            len(request.body) if request.body else None,
             same_dialect=adapted.lane == "raw",
+            content_type=None if call.operation == "passed" else "application/json",
         )
         groups = [
             {"name": f"{n}", "clusters": [{"cluster_name": gateway.clusters[c.provider], "weight": 1}]}
@@ -258,13 +307,29 @@ class RouterExchange:
         return Continue(
             set_headers=to_set,
             remove_headers=to_remove,
-            body=request.body,
+            body=request.body if call.raw else None,
             reroute=True,
             metadata={
                 "edge.route": {"priority_groups": groups},
                 "edge": {"exchange": self.id, "tenant": principal.tenant, "key": principal.key_id},
             },
         )
+
+    def _can_count(self, candidate: Candidate) -> bool:
+        return bool(self._gateway.providers[candidate.provider].formats("count_tokens", candidate.model))
+
+    def _estimated_count(self, call: Call) -> Reply:
+        """The provider of this model counts for nobody. Clients count to see what still fits, and ask often: an
+        estimate that says what it is serves them, an error does not (docs/adr/031)."""
+        form = self._gateway.formats[call.format]
+        question = form.read(call)
+        if not isinstance(question, Count):
+            raise TypeError(f"{form.name} asks a {type(question).__name__}, not a count")
+        body = form.write_answer(Counted(tokens_of_chat(question.chat)), call)
+        self._order.replied()
+        self._answer.status, self._answer.sent = 200, len(body)
+        told = (("content-type", "application/json"), ("x-edge-estimated", "tokens"))
+        return Reply(200, told, body, "edge_estimated_count")
 
     async def _from_cache(self, turn: Turn, call: Call, voice: Dialect) -> Reply | None:
         """A reply that was given before, if there is one that this caller may have."""
@@ -307,9 +372,9 @@ class RouterExchange:
         refusal: BadRequest | Unavailable | None = None
         for candidate in plan.candidates:
             try:
-                same_dialect = format_of(call, candidate, gateway.providers[candidate.provider]) == call.dialect
-                if chosen is None or not same_dialect:
-                    adapted = adapt(call, candidate, gateway.dialects, gateway.providers)
+                own = call.format or call.dialect
+                if chosen is None or format_of(call, candidate, gateway.providers[candidate.provider]) != own:
+                    adapted = adapt(call, candidate, gateway.dialects, gateway.providers, gateway.formats)
                     chosen = chosen or adapted
             except (BadRequest, Unavailable) as error:
                 refusal = refusal or error
@@ -338,13 +403,33 @@ class RouterExchange:
             if event.end:
                 return self._error(self._their_fault(b""), event)
             return self._buffered(self._take_error)
-        if heard.call.operation != "chat":
-            answer.passed = True
-            return Continue(remove_headers=header_rules.unwanted(event.headers), response_body="none")
         answer.dropped = self._dropped()
+        if heard.call.operation != "chat":
+            return self._operation_answer(heard.call, heard.voice, event)
         if event.end:
             raise UpstreamError("the provider answered without a body")
         return self._chat_answer(heard.call, heard.voice)
+
+    def _operation_answer(self, call: Call, voice: Dialect, event: ResponseHeaders) -> Command:
+        answer, formats = self._answer, self._gateway.formats
+        other = answer.other = OperationAnswer(call, formats, self._their_format())
+        content_type = first(event.headers, "content-type") or ""
+        removed = header_rules.unwanted(event.headers)
+        way = "pass" if event.end else other.way(content_type)
+        if way == "whole":
+            return self._buffered(self._take_operation)
+        if way == "listen":
+            answer.relay = RawRelay(
+                _known(formats[call.format].listener()), voice.writer(call), hide_usage=not call.wants_usage
+            )
+            self._take_body = self._take_stream
+            removed = (*removed, "content-encoding", "content-length")
+        elif way == "tap":
+            self._take_body = self._take_tapped
+        else:
+            answer.passed = True
+        mode: BodyMode = "none" if way == "pass" else "streamed"
+        return Continue(set_headers=self._notes(), remove_headers=removed, response_body=mode)
 
     def _chat_answer(self, call: Call, voice: Dialect) -> Command:
         """A stream is passed on as it comes. What comes in the other way than it was asked for is taken whole."""
@@ -353,7 +438,7 @@ class RouterExchange:
         provider = self._gateway.providers[_known(self._answer.candidate).provider]
         unframer = self._answer.unframer = provider.unframe(theirs.name, content_type)
         content_type = content_type if unframer is None else theirs.stream_type
-        streamed = _media_type(content_type) == _media_type(theirs.stream_type)
+        streamed = media_type(content_type) == media_type(theirs.stream_type)
         if not (streamed and call.stream):
             return self._buffered(self._take_events if streamed else self._take_reply)
         reader, writer = theirs.reader(content_type), voice.writer(call)
@@ -428,6 +513,19 @@ class RouterExchange:
     def _whole_stream(self, reply: WholeReply, call: Call, voice: Dialect) -> Command:
         body, content_type = _as_stream(reply, call, voice)
         return self._whole(body, None, content_type)
+
+    def _take_tapped(self, event: ResponseBody) -> Command:
+        """It passes as it came, and is read at its end."""
+        answer = self._answer
+        encoding = first(answer.headers, "content-encoding")
+        _known(answer.other).tap(event.body, end=event.end, encoding=encoding)
+        if event.body and answer.first_byte is None:
+            answer.first_byte = self._gateway.clock.monotonic()
+        answer.sent += len(event.body)
+        return CONTINUE
+
+    def _take_operation(self, event: ResponseBody) -> Command:
+        return self._whole(_known(self._answer.other).whole(self._plain(event.body)), event.body)
 
     def _take_error(self, event: ResponseBody) -> Command:
         body = self._plain(event.body)
@@ -608,6 +706,8 @@ class RouterExchange:
         answer = self._answer
         if answer.reply is not None:
             return answer.reply.usage, False
+        if answer.other is not None and answer.relay is None:
+            return answer.other.usage, answer.other.estimated
         if answer.relay is None or self._heard.call is None:
             return None, False
         tally = answer.relay.tally
@@ -620,6 +720,8 @@ class RouterExchange:
         return usage, True
 
     def _prompt_estimate(self, call: Call) -> int:
+        if call.format:
+            return estimate(call, self._gateway.formats[call.format])
         try:
             chat: Chat = self._gateway.dialects[call.dialect].read_chat(call)
         except BadRequest:  # the provider took it all the same
@@ -631,7 +733,8 @@ class RouterExchange:
         if self._answer.cached is not None:
             return Decimal(0), False
         if usage is None or candidate is None:
-            return None, False
+            other = self._answer.other
+            return None, usage is None and other is not None and other.billed
         provider = self._gateway.providers[candidate.provider]
         cost = self._gateway.prices.cost(provider.price_list, candidate.model, usage, host=provider.name)
         return cost, cost is None
@@ -640,9 +743,12 @@ class RouterExchange:
 
     def _their_dialect(self) -> Dialect:
         """Of the provider that answered."""
-        gateway, candidate = self._gateway, _known(self._answer.candidate)
-        provider = gateway.providers[candidate.provider]
-        return gateway.dialects[format_of(_known(self._heard.call), candidate, provider)]
+        gateway, name = self._gateway, self._their_format()
+        return gateway.dialects[gateway.formats[name].voice if _known(self._heard.call).format else name]
+
+    def _their_format(self) -> str:
+        candidate = _known(self._answer.candidate)
+        return format_of(_known(self._heard.call), candidate, self._gateway.providers[candidate.provider])
 
     def _named(self) -> tuple[str | None, str | None]:
         """The id and the model of a reply whose format tells neither."""
@@ -655,7 +761,10 @@ class RouterExchange:
         if candidate != _known(heard.plan).at(1):
             # A credential may have ended since that attempt was made: then there is nothing to tell, but an answer.
             with suppress(Unavailable):
-                heard.adapted = adapt(_known(heard.call), candidate, self._gateway.dialects, self._gateway.providers)
+                gateway = self._gateway
+                heard.adapted = adapt(
+                    _known(heard.call), candidate, gateway.dialects, gateway.providers, gateway.formats
+                )
         return _known(heard.adapted).dropped
 
     def _notes(self) -> Pairs:
@@ -704,9 +813,8 @@ def _as_stream(reply: WholeReply, call: Call, voice: Dialect) -> tuple[bytes, st
     return b"".join(writer.write(event) for event in unfold(reply)), call.stream_type or voice.stream_type
 
 
-def _media_type(content_type: str) -> str:
-    """Without its parameters."""
-    return content_type.partition(";")[0].strip().lower()
+def _no_such_model(name: str) -> NoSuchModel:
+    return NoSuchModel(f"no model {name!r} for this key; GET /v1/models lists what there is", param="model")
 
 
 def _pass(event: ResponseBody) -> Command:

@@ -13,7 +13,8 @@ from typing import Literal, TypeAlias
 
 from .content import NO_EXTRAS, CacheMark, Extras, Json, Message, Opaque
 
-Operation: TypeAlias = Literal["chat", "count_tokens", "models", "opaque"]
+Operation: TypeAlias = Literal["chat", "count_tokens", "embeddings", "completions", "models", "passed"]
+"""`passed` is whatever we authenticate, route and meter, and do not translate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,14 @@ class Call:
     array)."""
     betas: tuple[str, ...] = ()
     """Features of the caller's own format that it switched on in a header (anthropic-beta), in its order."""
+    format: str = ""
+    """Of an operation other than chat: its wire format. `dialect` then is the one in whose words its caller hears
+    errors."""
+    method: str = "POST"
+    target: str = ""
+    """Of a call that is only passed on: where it goes below the API's root, with its query."""
+    content_type: str = "application/json"
+    """Of the body."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ API_VERSION = "2023-06-01"
 
 
 _FORMATS: Mapping[Operation, tuple[str, ...]] = MappingProxyType(
-    {"chat": ("anthropic_messages",), "count_tokens": ("anthropic_messages",)}
+    {"chat": ("anthropic_messages",), "count_tokens": ("anthropic_count",), "passed": ("passed",)}
 )
 
 

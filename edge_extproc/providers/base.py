@@ -53,6 +53,7 @@ class Asked:
     path: str
     """Where the dialect says that such a call goes, below the base URL. A host may have its own place for it."""
     body: bytes
+    method: str = "POST"
     betas: tuple[str, ...] = ()
     """What the caller switched on by a header, where it speaks this dialect itself."""
 

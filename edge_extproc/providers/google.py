@@ -10,7 +10,7 @@ from ..model.call import Operation
 from .base import Asked, Host, ProviderSettings, UpstreamRequest, base_path
 
 _FORMATS: Mapping[Operation, tuple[str, ...]] = MappingProxyType(
-    {"chat": ("gemini_generate",), "count_tokens": ("gemini_generate",)}
+    {"chat": ("gemini_generate",), "count_tokens": ("gemini_count",), "embeddings": ("gemini_embeddings",)}
 )
 
 

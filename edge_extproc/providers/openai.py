@@ -12,8 +12,16 @@ from .base import Asked, Host, ProviderSettings, UpstreamRequest, base_path
 
 Formats: TypeAlias = Mapping[Operation, tuple[str, ...]]
 
-OPENAI: Formats = MappingProxyType({"chat": ("openai_chat", "openai_responses")})
-CHAT_ONLY: Formats = MappingProxyType({"chat": ("openai_chat",)})
+CHAT_ONLY: Formats = MappingProxyType(
+    {
+        "chat": ("openai_chat",),
+        "embeddings": ("openai_embeddings",),
+        "completions": ("openai_completions",),
+        "passed": ("passed",),
+    }
+)
+"""What every host that calls itself compatible may be asked; it says itself what of it is not there."""
+OPENAI: Formats = MappingProxyType({**CHAT_ONLY, "chat": ("openai_chat", "openai_responses")})
 
 
 @dataclass(frozen=True, slots=True)

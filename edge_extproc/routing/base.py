@@ -120,6 +120,36 @@ def _asked(row: Sequence[Candidate], model: str) -> tuple[Candidate, ...]:
     return tuple(c if c.model else replace(c, model=model) for c in row)
 
 
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a path goes that is only passed on, and who may call it. Files, batches and the like belong to the
+    provider's account, not to a caller of ours: whoever may call the path sees what all others put there."""
+
+    path: str
+    """This path and all below it."""
+    provider: str
+    tenants: tuple[str, ...] | None = None
+    """None is all."""
+
+    def admits(self, tenant: str) -> bool:
+        return self.tenants is None or tenant in self.tenants
+
+
+class Endpoints:
+    """Config's `endpoints`; the longest path wins."""
+
+    def __init__(self, rows: Sequence[Endpoint] = ()) -> None:
+        self._rows = sorted(rows, key=lambda row: -len(row.path))
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return tuple(row.path for row in self._rows)
+
+    def at(self, path: str) -> Endpoint | None:
+        """`path` is without its query."""
+        return next((row for row in self._rows if path == row.path or path.startswith(row.path + "/")), None)
+
+
 def is_glob(name: str) -> bool:
     return "*" in name or "?" in name
 

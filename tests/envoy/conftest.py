@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import gateway as gateways
 import providers
 import pytest
+import replaying
 
 
 @pytest.fixture(scope="session")
@@ -43,4 +44,18 @@ def running(rehearsal_url: str) -> Iterator[gateways.RunningGateway]:
         1,
     )
     with gateways.RunningGateway(text) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def replay() -> Iterator[replaying.Replaying]:
+    """What every provider of `many` answers from."""
+    with replaying.replaying() as provider:
+        yield provider
+
+
+@pytest.fixture(scope="session")
+def many(replay: replaying.Replaying) -> Iterator[gateways.RunningGateway]:
+    """One gateway with one provider for each wire format of each kind of host; a model is named as its provider."""
+    with gateways.RunningGateway(gateways.many_providers(replay.url)) as found:
         yield found

@@ -137,3 +137,27 @@ def test_what_is_no_json_object_is_refused(body: bytes) -> None:
 def test_a_value_that_is_no_object_has_no_inside(body: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         splice(body, {"o": {"k": b"true"}})
+
+
+@pytest.mark.parametrize(
+    ("body", "gone", "expected"),
+    [
+        (b'{"a":1, "b":2 ,"c":3}', ["b"], b'{"a":1 ,"c":3}'),
+        (b'{ "a" : 1, "b":2}', ["a"], b'{ "b":2}'),
+        (b'{"a":1,"b":2,"c":3}', ["a", "b"], b'{"c":3}'),
+        (b'{"a":1,"b":2,"c":3}', ["a", "c"], b'{"b":2}'),
+        (b'{"a":1,"b":2 }', ["a", "b"], b"{ }"),
+        (b'{"a":1,"b":2}', ["x"], b'{"a":1,"b":2}'),
+        (b"{}", ["x"], b"{}"),
+    ],
+)
+def test_a_member_can_be_taken_out_with_its_comma(body, gone, expected):
+    assert expected == splice(body, dict.fromkeys(gone))
+
+
+@given(st.dictionaries(st.text(max_size=3), st.integers(), max_size=6), st.sets(st.text(max_size=3)), st.booleans())
+def test_taking_out_and_putting_in_leaves_the_rest(members, gone, added):
+    changes = {**dict.fromkeys(gone), **({"new!": b"[1]"} if added else {})}
+    expected = {key: value for key, value in members.items() if key not in gone} | ({"new!": [1]} if added else {})
+
+    assert expected == json.loads(splice(json.dumps(members).encode(), changes))

@@ -407,6 +407,25 @@ def test_aliases_of_aliases_cannot_fill_the_memory() -> None:
             "1:57: providers.p.api: 'converse': kind openai has no such api; have chat, responses; write one of them",
         ),
         (
+            "endpoints: {/v1/files: q}",
+            "1:24: endpoints.\"/v1/files\": there is no provider 'q'; have p",
+        ),
+        (
+            "endpoints: {/v1/files/: p}",
+            "1:13: endpoints.\"/v1/files/\": 'p': this is no path of an API; "
+            "write it as callers do, without a slash at its end: /v1/files",
+        ),
+        (
+            "endpoints: {/v1/files: {provider: p, tenants: [x]}}",
+            "1:47: endpoints.\"/v1/files\".tenants: there is no tenant 'x'; have dev",
+        ),
+        (
+            "callers: [{tenant: a, keys: [{id: a, key: {env: KEY}}]}, {tenant: b, keys: []}]\n"
+            "endpoints: {/v1/moderations: p, /v1/batches: p}",
+            '2:46: endpoints."/v1/batches": all tenants would see what any of them stores there; '
+            "name those who may: {provider: p, tenants: [a]}",
+        ),
+        (
             "models: {m: [{provider: p, api: converse}]}",
             "1:33: models.m[0].api: kind openai has no api 'converse'; have chat, responses",
         ),

@@ -6,7 +6,7 @@ import pytest
 from player import KEY, Stage, answered, body, chunks, headers, talk, whole
 
 from edge_extproc.errors import PeerError
-from edge_extproc.exchange.commands import CONTINUE, Continue, Replace, Reply
+from edge_extproc.exchange.commands import CONTINUE, Replace, Reply
 from edge_extproc.exchange.events import (
     RequestBody,
     RequestHeaders,
@@ -492,18 +492,3 @@ def test_a_long_list_of_what_was_dropped_is_cut(stage):
     assert told.endswith(", ...")
     assert told.isascii()
     assert len(told) < 2100
-
-
-def test_counting_tokens_passes_on_the_raw_lane_and_is_refused_on_the_cross_lane(stage):
-    path = "/v1/messages/count_tokens"
-    commands, settled = run(stage, headers(path), asked("claude"), answered(), whole({"input_tokens": 3}))
-    assert ("/v1/messages/count_tokens", "none", "ok") == (
-        dict(commands[1].set_headers)[":path"],
-        commands[2].response_body,
-        settled.outcome,
-    )
-
-    (_, command), _ = run(stage, headers(path), asked("chat"))
-    assert isinstance(command, Reply)
-    assert 400 == command.status
-    assert isinstance(commands[0], Continue)

@@ -1,0 +1,24 @@
+"""Parameters of a media type or a disposition: `form-data; name="model"` to {"name": "model"}."""
+
+from __future__ import annotations
+
+import re
+
+_PARAMETER = re.compile(r';[ \t]*([^\s=;"]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^;\s]*))')
+_ESCAPED = re.compile(r"\\(.)")
+
+
+def parameters(value: str) -> dict[str, str]:
+    """By name in lower case. Raises ValueError where one stands twice."""
+    found: dict[str, str] = {}
+    for name, quoted, plain in _PARAMETER.findall(value):
+        key = name.lower()
+        if key in found:
+            raise ValueError(f"the parameter {key!r} stands twice")
+        found[key] = plain or _ESCAPED.sub(r"\1", quoted)
+    return found
+
+
+def media_type(value: str) -> str:
+    """Without its parameters, in lower case."""
+    return value.partition(";")[0].strip().lower()

@@ -1,0 +1,65 @@
+"""Read and change single text fields of a multipart/form-data body, and leave every other byte as it came.
+
+Files within it are never looked at. What two parsers could read differently (a delimiter that is none, a field that
+stands twice or comes as a file) is refused: what we checked must be what the provider reads.
+"""
+
+from __future__ import annotations
+
+import re
+
+from .content_type import parameters
+
+# RFC 2046: up to 70 characters of these, the last one no space.
+_BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
+_AFTER = re.compile(rb"[ \t]*+\r\n")
+_DISPOSITION = re.compile(rb"(?:^|\r\n)content-disposition[ \t]*:([^\r\n]*)", re.IGNORECASE)
+_MAX_PARTS = 1000
+_MAX_HEADERS = 16 * 1024
+
+
+def fields(body: bytes, content_type: str, names: frozenset[str]) -> dict[str, tuple[int, int]]:
+    """Where the values of the named fields stand; a field that is not there is left out. Raises ValueError."""
+    boundary = parameters(content_type).get("boundary", "")
+    if not _BOUNDARY.fullmatch(boundary):
+        raise ValueError("the content-type names no boundary")
+    delimiter = b"--" + boundary.encode()
+    at = 0 if body.startswith(delimiter) else body.find(b"\r\n" + delimiter) + 2
+    if at == 1:
+        raise ValueError("the boundary of the content-type stands nowhere in the body")
+    found: dict[str, tuple[int, int]] = {}
+    for _ in range(_MAX_PARTS):
+        after = at + len(delimiter)
+        if body.startswith(b"--", after):
+            return found
+        opening = _AFTER.match(body, after)
+        if opening is None:
+            raise ValueError("a line begins like the boundary and is none")
+        # The line end before a delimiter belongs to the delimiter; a part without headers begins with it.
+        stop = body.find(b"\r\n" + delimiter, opening.end() - 2)
+        if stop < 0:
+            raise ValueError("the last part has no end")
+        if stop >= opening.end():
+            _note(body, opening.end(), stop, names, found)
+        at = stop + 2
+    raise ValueError(f"there are more than {_MAX_PARTS} parts")
+
+
+def _note(body: bytes, start: int, stop: int, names: frozenset[str], found: dict[str, tuple[int, int]]) -> None:
+    blank = body.find(b"\r\n\r\n", start, min(stop + 4, start + _MAX_HEADERS))
+    if blank < 0 or blank > stop:
+        raise ValueError("a part has no headers, or too long ones")
+    dispositions = _DISPOSITION.findall(body[start:blank])
+    if len(dispositions) != 1:
+        raise ValueError("a part must have one Content-Disposition")
+    said = parameters(dispositions[0].decode("utf-8", "surrogateescape"))
+    if "name*" in said or "name" not in said:
+        raise ValueError("a part has no plain name")
+    name = said["name"]
+    if name not in names:
+        return
+    if name in found:
+        raise ValueError(f"the field {name!r} stands twice; it may stand once")
+    if "filename" in said or "filename*" in said:
+        raise ValueError(f"the field {name!r} is a file; it must be a text")
+    found[name] = (blank + 4, max(stop, blank + 4))

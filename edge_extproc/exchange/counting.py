@@ -1,0 +1,66 @@
+"""How many tokens a chat has, estimated: the answer to a count that the model's own provider cannot give."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ..accounting.estimate import tokens_of
+from ..model.call import Chat, FunctionTool
+from ..model.content import (
+    Audio,
+    Document,
+    Image,
+    Inline,
+    Opaque,
+    Part,
+    RedactedThinking,
+    Refusal,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+)
+
+# Anthropic: width x height / 750, over at most 1568 pixels a side before an image is scaled down; OpenAI's high detail
+# and Gemini's tiles come to as much. An estimate that is too high leaves room, one that is too low does not.
+_IMAGE = 1600
+# Anthropic's guide: 1,500 to 3,000 tokens a page of PDF; a page is some 50 KB.
+_BYTES_PER_PAGE, _PAGE = 50_000, 2_000
+# What formats put around each turn and each tool: o200k's <|im_start|>role … <|im_end|>.
+_PER_MESSAGE = 4
+
+
+def tokens_of_chat(chat: Chat) -> int:
+    turns = sum(_PER_MESSAGE + sum(_part(part) for part in message.parts) for message in chat.messages)
+    tools = 0
+    for tool in chat.tools:
+        described = (
+            [tool.name, tool.description, tool.parameters]
+            if isinstance(tool, FunctionTool)
+            else [tool.kind, tool.value]
+        )
+        tools += _PER_MESSAGE + tokens_of(msgspec.json.encode(described).decode())
+    return max(1, turns + tools)
+
+
+def _part(part: Part) -> int:
+    match part:
+        case Text() | Thinking() | Refusal():
+            return tokens_of(part.text)
+        case Image():
+            return _IMAGE
+        case Document() | Audio():
+            return _file(part)
+        case ToolCall():
+            return _PER_MESSAGE + tokens_of(part.name) + tokens_of(part.arguments)
+        case ToolResult():
+            return _PER_MESSAGE + sum(_part(each) for each in part.parts)
+        case RedactedThinking():
+            return tokens_of(part.data)
+        case Opaque():
+            return tokens_of(msgspec.json.encode(part.value).decode())
+
+
+def _file(part: Document | Audio) -> int:
+    size = len(part.source.data) * 3 // 4 if isinstance(part.source, Inline) else 0
+    return _PAGE * (1 + size // _BYTES_PER_PAGE)

@@ -1,0 +1,109 @@
+"""The answer to what is no chat: embeddings, a count of tokens, a completion, or whatever is only passed on.
+
+Where it passes, its bytes are never held back: a tap keeps a copy up to a bound, and the usage is read at its end.
+Where the provider speaks another format of the operation, or where the caller asked for another spelling, the answer
+is taken whole and written anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from ..accounting.estimate import tokens_of, tokens_of_length
+from ..codecs.content_encoding import inflate
+from ..codecs.content_type import media_type
+from ..errors import BadRequest, EdgeError
+from ..model.call import Call
+from ..model.embedding import Embed, Embedded
+from ..model.usage import Usage
+from ..operations.base import Format
+
+Way: TypeAlias = Literal["pass", "tap", "listen", "whole"]
+"""Unseen; seen as it passes; frame by frame; taken whole."""
+
+# What a tap keeps of one reply. A longer one passes all the same, and its usage is not known.
+MAX_TAPPED = 32 * 1024 * 1024
+
+
+class OperationAnswer:
+    def __init__(self, call: Call, formats: Mapping[str, Format], theirs: str) -> None:
+        self._call = call
+        self._ours = formats[call.format]
+        self._theirs = formats[theirs]
+        self._tapped = bytearray()
+        self._lost = False
+        self.usage: Usage | None = None
+        self.estimated = False
+
+    @property
+    def crosses(self) -> bool:
+        return self._theirs is not self._ours
+
+    @property
+    def _is_passed(self) -> bool:
+        return self._call.operation == "passed"
+
+    @property
+    def billed(self) -> bool:
+        """What the provider bills, and a caller may be billed for. A path that config names without a model (files,
+        batches) is none of it: what a batch uses is told in its results."""
+        return self._ours.billed and self._call.method == "POST" and (not self._is_passed or bool(self._call.model))
+
+    def way(self, content_type: str) -> Way:
+        kind = media_type(content_type)
+        if kind == "text/event-stream" and self._ours.listener() is not None and not self.crosses:
+            return "listen"
+        if self.crosses or self._call.operation == "embeddings":
+            return "whole"
+        return "tap" if kind == "application/json" and self.billed else "pass"
+
+    def tap(self, data: bytes, *, end: bool, encoding: str | None) -> None:
+        if not self._lost and len(self._tapped) + len(data) <= MAX_TAPPED:
+            self._tapped += data
+        else:
+            self._lost = True
+            self._tapped.clear()
+        if end and not self._lost:
+            try:
+                self._read_usage(inflate(encoding, bytes(self._tapped)))
+            except EdgeError:  # it passed, and the caller may well be able to read it
+                self.usage = None
+
+    def whole(self, body: bytes) -> bytes:
+        """What the caller gets. Raises UpstreamError where an answer that must cross cannot be read."""
+        if not self.crosses:
+            self._read_usage(body)
+            self._fill_in()
+            return self._ours.as_asked(body, self._call)
+        answer = self._theirs.read_answer(body)
+        if isinstance(answer, Embedded):
+            self.usage = answer.usage
+            self._fill_in()
+            answer = replace(answer, usage=self.usage)
+        return self._ours.write_answer(answer, self._call)
+
+    def _read_usage(self, body: bytes) -> None:
+        try:
+            self.usage = self._ours.read_usage(msgspec.json.decode(body))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            self.usage = None
+
+    def _fill_in(self) -> None:
+        """Some hosts tell no usage of embeddings, and bill them by their tokens."""
+        if self.usage is None and self.billed:
+            self.usage, self.estimated = Usage(input=estimate(self._call, self._ours)), True
+
+
+def estimate(call: Call, form: Format) -> int:
+    """Tokens that a call asks about."""
+    try:
+        question = form.read(call)
+    except BadRequest:
+        return tokens_of_length(len(call.raw))
+    if not isinstance(question, Embed):
+        return tokens_of_length(len(call.raw))
+    return sum(tokens_of(each) if isinstance(each, str) else len(each) for each in question.inputs)

@@ -1,0 +1,82 @@
+"""Gemini's countTokens at AI Studio, which takes the whole request that would be sent as `generateContentRequest`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import msgspec
+
+from ..codecs import json_splice
+from ..dialects.base import Headers, Route
+from ..dialects.gemini_generate import PLUGIN as GEMINI
+from ..errors import BadRequest
+from ..model.call import Call, Operation, Written
+from ..model.content import Json
+from ..model.usage import Usage
+from .anthropic_count import counted, counted_chat, read_number
+from .base import Answer, Count, Counted, Question, Whole
+from .gemini_embeddings import place
+
+NAME = "gemini_count"
+_WRAPPED = ("generateContentRequest", "generate_content_request")
+# Vertex takes the request unwrapped, and only these parts of it.
+_VERTEX = frozenset({"contents", "generationConfig", "systemInstruction", "tools"})
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class GeminiCount(Whole):
+    title = "Gemini countTokens"
+    operation: Operation = "count_tokens"
+    voice = "gemini_generate"
+    billed = False
+
+    def __init__(self, name: str, roots: tuple[str, ...], *, wrapped: bool) -> None:
+        self.name = name
+        self._wrapped = wrapped
+        self.routes: tuple[Route, ...] = tuple(
+            Route("POST", f"{root}/{{model}}:countTokens", "count_tokens", name) for root in roots
+        )
+
+    def read_call(self, raw: bytes, method: str, headers: Headers, path: str) -> Call:
+        del method
+        return replace(GEMINI.read_call(raw, self.operation, headers, path), format=self.name)
+
+    def splice(self, call: Call, model: str) -> Written:
+        return GEMINI.splice(call, model)
+
+    def path(self, call: Call, model: str) -> str:
+        del call
+        return place(model, "countTokens")
+
+    def read(self, call: Call) -> Count:
+        members = _members.decode(call.raw)
+        inner = next((bytes(members[name]) for name in _WRAPPED if name in members), call.raw)
+        return Count(GEMINI.read_chat(replace(call, raw=inner)))
+
+    def write(self, question: Question, model: str) -> tuple[str, Written]:
+        written = GEMINI.write_chat(counted_chat(question).chat, model)
+        try:
+            if self._wrapped:
+                request = json_splice.splice(written.body, {"model": msgspec.json.encode(f"models/{model}")})
+                body = b'{"generateContentRequest":' + request + b"}"
+            else:
+                gone: dict[str, json_splice.Change] = dict.fromkeys(_members.decode(written.body).keys() - _VERTEX)
+                body = json_splice.splice(written.body, gone)
+        except ValueError as exc:
+            raise BadRequest(f"the request cannot be written: {exc}") from exc
+        return place(model, "countTokens"), Written(body, written.dropped)
+
+    def read_answer(self, body: bytes) -> Counted:
+        return Counted(read_number(body, "totalTokens"))
+
+    def write_answer(self, answer: Answer, call: Call) -> bytes:
+        del call
+        return msgspec.json.encode({"totalTokens": counted(answer).tokens})
+
+    def read_usage(self, reply: Json) -> Usage | None:
+        """To count is free."""
+        del reply
+        return None
+
+
+PLUGIN = GeminiCount(NAME, ("/v1beta/models", "/v1/models"), wrapped=True)

@@ -1,0 +1,184 @@
+"""Gemini's embedContent and batchEmbedContents: the model and the verb stand in the path."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ..codecs import json_splice
+from ..dialects.base import Headers, Route
+from ..dialects.gemini_generate import PLUGIN as GEMINI
+from ..dialects.gemini_generate import address
+from ..errors import BadRequest, Unsupported, UpstreamError
+from ..model.call import Call, Operation, Written
+from ..model.content import Json
+from ..model.embedding import Embed, Embedded
+from ..model.usage import Usage
+from .base import Answer, Question, Whole
+from .openai_embeddings import embed, embedded, read_object, spliced
+
+NAME = "gemini_embeddings"
+TITLE = "Gemini embeddings"
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_ONE, _MANY = "embedContent", "batchEmbedContents"
+_KNOWN = frozenset({"model", "content", "taskType", "task_type", "title", "outputDimensionality"}) | {
+    "output_dimensionality"
+}
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_rows = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+class GeminiEmbeddings(Whole):
+    name = NAME
+    title = TITLE
+    operation: Operation = "embeddings"
+    voice = "gemini_generate"
+    routes: tuple[Route, ...] = (
+        *(
+            Route("POST", f"{root}/{{model}}:{verb}", "embeddings", NAME)
+            for root in ("/v1beta/models", "/v1/models")
+            for verb in (_ONE, _MANY)
+        ),
+        *(
+            Route("POST", f"/{version}{project}/publishers/google/models/{{model}}:{_ONE}", "embeddings", NAME)
+            for version in ("v1", "v1beta1")
+            for project in ("/projects/{project}/locations/{location}", "")
+        ),
+    )
+
+    def read_call(self, raw: bytes, method: str, headers: Headers, path: str) -> Call:
+        del method, headers
+        model, verb = address(path.partition("?")[0])
+        wanted = "requests" if verb == _MANY else "content"
+        try:
+            found = wanted in _members.decode(raw)
+        except _UNREADABLE as exc:
+            raise BadRequest(f"the body is no JSON object: {exc}") from None
+        if not found:
+            raise BadRequest(f"{wanted} is missing: it holds what to embed", param=wanted)
+        return Call(self.voice, self.operation, model, stream=False, raw=raw, format=NAME, target=verb)
+
+    def splice(self, call: Call, model: str) -> Written:
+        """The body repeats the model where a caller says so, and in each request of a batch, where it must."""
+        name = msgspec.json.encode(f"models/{model}")
+        members = _members.decode(call.raw)
+        changes: dict[str, json_splice.Change] = {"model": name} if "model" in members else {}
+        if call.target == _MANY:
+            try:
+                rows = [json_splice.splice(bytes(row), {"model": name}) for row in _rows.decode(members["requests"])]
+            except ValueError as exc:  # msgspec's errors among them
+                raise BadRequest(f"requests cannot be read: {exc}", param="requests") from None
+            changes["requests"] = b"[" + b",".join(rows) + b"]"
+        return spliced(call.raw, changes) if changes else Written(call.raw)
+
+    def path(self, call: Call, model: str) -> str:
+        return place(model, call.target)
+
+    def read(self, call: Call) -> Embed:
+        body = read_object(call.raw)
+        if call.target == _ONE:
+            return _read(call.model, [body], single=True)
+        rows = body.get("requests")
+        if not isinstance(rows, list) or not rows:
+            raise BadRequest("requests must be a list that is not empty", param="requests")
+        return _read(call.model, rows, single=False)
+
+    def write(self, question: Question, model: str) -> tuple[str, Written]:
+        asked = embed(question)
+        rows = [_row(asked, text, model) for text in texts(asked, TITLE)]
+        if len(rows) == 1:
+            return place(model, _ONE), Written(msgspec.json.encode(rows[0]), asked.dropped)
+        return place(model, _MANY), Written(msgspec.json.encode({"requests": rows}), asked.dropped)
+
+    def read_answer(self, body: bytes) -> Embedded:
+        try:
+            value = msgspec.json.decode(body)
+            rows = value["embeddings"] if "embeddings" in value else [value["embedding"]]
+            vectors = tuple(tuple(float(each) for each in row["values"]) for row in rows)
+        except (*_UNREADABLE, KeyError, TypeError, ValueError):
+            raise UpstreamError("the provider's answer holds no embeddings") from None
+        return Embedded(vectors, None, self.read_usage(value))
+
+    def write_answer(self, answer: Answer, call: Call) -> bytes:
+        found = embedded(answer)
+        rows = [{"values": vector} for vector in found.vectors]
+        body: dict[str, object] = {"embedding": rows[0]} if call.target == _ONE else {"embeddings": rows}
+        if found.usage is not None:
+            body["usageMetadata"] = {"promptTokenCount": found.usage.prompt}
+        return msgspec.json.encode(body)
+
+    def read_usage(self, reply: Json) -> Usage | None:
+        told = reply.get("usageMetadata") if isinstance(reply, dict) else None
+        count = told.get("promptTokenCount") if isinstance(told, dict) else None
+        return Usage(input=count) if isinstance(count, int) and count >= 0 else None
+
+
+def place(model: str, verb: str) -> str:
+    """Below the base URL. Raises BadRequest where the model could lead the path elsewhere."""
+    return GEMINI.path("chat", model, stream=False).removesuffix("generateContent") + verb
+
+
+def texts(asked: Embed, title: str) -> tuple[str, ...]:
+    """The inputs, where all of them are texts. Raises Unsupported."""
+    found = tuple(each for each in asked.inputs if isinstance(each, str))
+    if len(found) != len(asked.inputs):
+        raise Unsupported("input", title, "it takes texts, and no tokens by number")
+    return found
+
+
+def _row(asked: Embed, text: str, model: str) -> dict[str, Json]:
+    row: dict[str, Json] = {"model": f"models/{model}", "content": {"parts": [{"text": text}]}}
+    if asked.task is not None:
+        row["taskType"] = asked.task
+    if asked.title is not None:
+        row["title"] = asked.title
+    if asked.dimensions is not None:
+        row["outputDimensionality"] = asked.dimensions
+    return row
+
+
+def _read(model: str, rows: list[Json], *, single: bool) -> Embed:
+    inputs: list[str] = []
+    options: list[tuple[Json, Json, Json]] = []
+    dropped: set[str] = set()
+    for n, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise BadRequest(f"requests[{n}] must be a JSON object", param=f"requests[{n}]")
+        inputs.append(_text(row.get("content"), "content" if single else f"requests[{n}].content"))
+        options.append(
+            (
+                row.get("outputDimensionality", row.get("output_dimensionality")),
+                row.get("taskType", row.get("task_type")),
+                row.get("title"),
+            )
+        )
+        dropped |= {key if single else f"requests[{n}].{key}" for key in row.keys() - _KNOWN}
+    if any(each != options[0] for each in options):
+        raise Unsupported(
+            "requests", "another format", "its requests differ in outputDimensionality, taskType or title"
+        )
+    dimensions, task, title = options[0]
+    return Embed(
+        model,
+        tuple(inputs),
+        single,
+        dimensions if isinstance(dimensions, int) else None,
+        task if isinstance(task, str) else None,
+        title if isinstance(title, str) else None,
+        tuple(sorted(dropped)),
+    )
+
+
+def _text(content: Json, where: str) -> str:
+    parts = content.get("parts") if isinstance(content, dict) else None
+    if not isinstance(parts, list) or not parts:
+        raise BadRequest(f"{where}.parts must be a list that is not empty", param=where)
+    found: list[str] = []
+    for n, part in enumerate(parts):
+        text = part.get("text") if isinstance(part, dict) else None
+        if not isinstance(text, str):
+            raise Unsupported(f"{where}.parts[{n}]", "another format", "only text can be embedded there")
+        found.append(text)
+    return "".join(found)
+
+
+PLUGIN = GeminiEmbeddings()

@@ -1,0 +1,1 @@
+"""What replies report of their use, where no dialect reads them."""

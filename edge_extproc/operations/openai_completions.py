@@ -1,0 +1,84 @@
+"""OpenAI's completions before chat: a prompt in, its continuation out, whole or streamed.
+
+No other format has it, so that it never crosses. The usage of a stream is asked for, and hidden from a caller who did
+not ask.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ..codecs import json_splice
+from ..dialects.base import Headers, Reader, Route
+from ..errors import BadRequest
+from ..model.call import Call, Operation, Written
+from ..model.content import Json
+from ..model.usage import Usage
+from .base import Uncrossed
+from .metering.stream import Listener
+from .metering.usage import usage_of
+from .openai_embeddings import spliced
+
+NAME = "openai_completions"
+TITLE = "OpenAI completions"
+
+
+class _Probe(msgspec.Struct):
+    model: str
+    stream: bool | None = None
+    stream_options: dict[str, Any] | None = None
+    max_tokens: int | None = None
+    n: int | None = None
+
+
+_probe = msgspec.json.Decoder(_Probe)
+
+
+class OpenAICompletions(Uncrossed):
+    name = NAME
+    title = TITLE
+    operation: Operation = "completions"
+    voice = "openai_chat"
+    routes: tuple[Route, ...] = (Route("POST", "/v1/completions", "completions", NAME),)
+
+    def read_call(self, raw: bytes, method: str, headers: Headers, path: str) -> Call:
+        del method, headers, path  # this format says everything in the body
+        try:
+            probe = _probe.decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+            raise BadRequest(f"the body cannot be read: {exc}") from None
+        if not probe.model.strip():
+            raise BadRequest("model is empty: name the model that shall answer", param="model")
+        asked = (probe.stream_options or {}).get("include_usage") is True
+        return Call(
+            self.voice,
+            self.operation,
+            probe.model,
+            bool(probe.stream),
+            raw,
+            wants_usage=asked or not probe.stream,
+            max_output_tokens=probe.max_tokens,
+            choices=probe.n or 1,
+            format=NAME,
+        )
+
+    def splice(self, call: Call, model: str) -> Written:
+        changes: dict[str, json_splice.Change] = {"model": msgspec.json.encode(model)}
+        if not call.wants_usage:
+            changes["stream_options"] = {"include_usage": b"true"}
+        return spliced(call.raw, changes)
+
+    def path(self, call: Call, model: str) -> str:
+        del call, model
+        return "/completions"
+
+    def read_usage(self, reply: Json) -> Usage | None:
+        return usage_of(reply)
+
+    def listener(self) -> Reader:
+        return Listener()
+
+
+PLUGIN = OpenAICompletions()

@@ -1,0 +1,200 @@
+"""OpenAI's embeddings, which most hosts speak: texts or tokens in, one vector each out, as numbers or as base64."""
+
+from __future__ import annotations
+
+import base64
+import struct
+from typing import Any
+
+import msgspec
+
+from ..codecs import json_splice
+from ..dialects.base import Headers, Route
+from ..errors import BadRequest, UpstreamError
+from ..model.call import Call, Operation, Written
+from ..model.content import Json
+from ..model.embedding import Embed, Embedded, Input
+from ..model.usage import Usage
+from .base import Answer, Question, Whole
+from .metering.usage import usage_of
+
+NAME = "openai_embeddings"
+TITLE = "OpenAI embeddings"
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_OURS = frozenset({"model", "input", "dimensions", "encoding_format"})
+
+
+class _Probe(msgspec.Struct):
+    model: str
+    encoding_format: Any = None
+
+
+class _Item(msgspec.Struct):
+    embedding: msgspec.Raw
+
+
+class _Items(msgspec.Struct):
+    data: list[_Item]
+
+
+_probe = msgspec.json.Decoder(_Probe)
+_items = msgspec.json.Decoder(_Items)
+
+
+class OpenAIEmbeddings(Whole):
+    name = NAME
+    title = TITLE
+    operation: Operation = "embeddings"
+    voice = "openai_chat"
+    routes: tuple[Route, ...] = (Route("POST", "/v1/embeddings", "embeddings", NAME),)
+
+    def read_call(self, raw: bytes, method: str, headers: Headers, path: str) -> Call:
+        del method, headers, path  # this format says everything in the body
+        try:
+            probe = _probe.decode(raw)
+        except _UNREADABLE:
+            raise BadRequest("the body must be a JSON object with a model, which is a text", param="model") from None
+        if not probe.model.strip():
+            raise BadRequest("model is empty: name the model that shall embed", param="model")
+        return Call(self.voice, self.operation, probe.model, stream=False, raw=raw, format=NAME)
+
+    def splice(self, call: Call, model: str) -> Written:
+        return spliced(call.raw, {"model": msgspec.json.encode(model)})
+
+    def path(self, call: Call, model: str) -> str:
+        del call, model
+        return "/embeddings"
+
+    def read(self, call: Call) -> Embed:
+        body = read_object(call.raw)
+        inputs, single = _inputs(body.get("input"))
+        dimensions = body.get("dimensions")
+        if dimensions is not None and (not isinstance(dimensions, int) or isinstance(dimensions, bool)):
+            raise BadRequest(f"dimensions is {dimensions!r}; give a whole number", param="dimensions")
+        dropped = tuple(sorted(key for key, value in body.items() if key not in _OURS and value is not None))
+        return Embed(call.model, inputs, single, dimensions, dropped=dropped)
+
+    def write(self, question: Question, model: str) -> tuple[str, Written]:
+        asked = embed(question)
+        inputs = asked.inputs[0] if asked.single and isinstance(asked.inputs[0], str) else asked.inputs
+        # Some hosts pack bytes of 8-bit numbers into base64 unless they are asked for numbers (Perplexity).
+        body: dict[str, Json] = {"model": model, "input": msgspec.to_builtins(inputs), "encoding_format": "float"}
+        if asked.dimensions is not None:
+            body["dimensions"] = asked.dimensions
+        gone = (("taskType",) if asked.task else ()) + (("title",) if asked.title else ())
+        return "/embeddings", Written(msgspec.json.encode(body), tuple(sorted({*asked.dropped, *gone})))
+
+    def read_answer(self, body: bytes) -> Embedded:
+        try:
+            value = msgspec.json.decode(body)
+            rows = sorted(enumerate(value["data"]), key=lambda row: row[1].get("index", row[0]))
+            vectors = tuple(_vector(row["embedding"]) for _, row in rows)
+            model = value.get("model")
+        except (*_UNREADABLE, KeyError, TypeError, AttributeError, ValueError):
+            raise UpstreamError("the provider's answer holds no embeddings") from None
+        return Embedded(vectors, model if isinstance(model, str) else None, usage_of(value))
+
+    def write_answer(self, answer: Answer, call: Call) -> bytes:
+        found = embedded(answer)
+        as_text = _wants_base64(call)
+        used = found.usage.prompt if found.usage is not None else 0
+        return msgspec.json.encode(
+            {
+                "object": "list",
+                "data": [
+                    {"object": "embedding", "index": n, "embedding": _base64(vector) if as_text else vector}
+                    for n, vector in enumerate(found.vectors)
+                ],
+                "model": found.model or call.model,
+                "usage": {"prompt_tokens": used, "total_tokens": used},
+            }
+        )
+
+    def read_usage(self, reply: Json) -> Usage | None:
+        return usage_of(reply)
+
+    def as_asked(self, body: bytes, call: Call) -> bytes:
+        """Some hosts know no base64 and answer with numbers; a client that decodes what it asked for would fail."""
+        if not _wants_base64(call):
+            return body
+        try:
+            if all(bytes(item.embedding).startswith(b'"') for item in _items.decode(body).data):
+                return body
+            value = msgspec.json.decode(body)
+            for row in value["data"]:
+                if isinstance(row["embedding"], list):
+                    row["embedding"] = _base64(_vector(row["embedding"]))
+        except (*_UNREADABLE, TypeError, ValueError, struct.error):
+            return body
+        return msgspec.json.encode(value)
+
+
+def embed(question: Question) -> Embed:
+    if not isinstance(question, Embed):
+        raise TypeError(f"an embedding format cannot ask a {type(question).__name__}")
+    return question
+
+
+def embedded(answer: Answer) -> Embedded:
+    if not isinstance(answer, Embedded):
+        raise TypeError(f"an embedding format cannot tell a {type(answer).__name__}")
+    return answer
+
+
+def read_object(raw: bytes) -> dict[str, Json]:
+    try:
+        value = msgspec.json.decode(raw)
+    except _UNREADABLE as exc:
+        raise BadRequest(f"the body is no JSON: {exc}") from None
+    if not isinstance(value, dict):
+        raise BadRequest("the body must be a JSON object")
+    return value
+
+
+def spliced(raw: bytes, changes: dict[str, json_splice.Change]) -> Written:
+    try:
+        return Written(json_splice.splice(raw, changes))
+    except ValueError as exc:
+        raise BadRequest(f"the body cannot be passed on: {exc}") from exc
+
+
+def _inputs(value: Json) -> tuple[tuple[Input, ...], bool]:
+    """The inputs, and whether it was one that is no list."""
+    if isinstance(value, str):
+        return (value,), True
+    if isinstance(value, list) and value:
+        if all(isinstance(each, int) and not isinstance(each, bool) for each in value):
+            return (_tokens(value),), True
+        if all(isinstance(each, str) for each in value):
+            return tuple(each for each in value if isinstance(each, str)), False
+        if all(isinstance(each, list) for each in value):
+            return tuple(_tokens(each) for each in value if isinstance(each, list)), False
+    raise BadRequest("input must be a text, a list of texts, or tokens by number", param="input")
+
+
+def _tokens(value: list[Json]) -> tuple[int, ...]:
+    found = tuple(each for each in value if isinstance(each, int) and not isinstance(each, bool))
+    if len(found) != len(value) or not found:
+        raise BadRequest("input must be a text, a list of texts, or tokens by number", param="input")
+    return found
+
+
+def _wants_base64(call: Call) -> bool:
+    try:
+        return bool(_probe.decode(call.raw).encoding_format == "base64")
+    except _UNREADABLE:  # a caller of another format
+        return False
+
+
+def _base64(vector: tuple[float, ...] | list[float]) -> str:
+    """As OpenAI packs it: 32-bit floats, little-endian."""
+    return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+
+
+def _vector(value: Json) -> tuple[float, ...]:
+    if not isinstance(value, list):  # base64 without a word of what it packs
+        raise TypeError("a vector is a list of numbers")
+    return tuple(float(each) for each in value)
+
+
+PLUGIN = OpenAIEmbeddings()

@@ -1,0 +1,125 @@
+"""Vertex AI's predict for text embeddings: instances in, predictions with their own statistics out."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ..dialects.base import Headers, Route
+from ..dialects.gemini_generate import address
+from ..errors import BadRequest, Unsupported, UpstreamError
+from ..model.call import Call, Operation, Written
+from ..model.content import Json
+from ..model.embedding import Embed, Embedded
+from ..model.usage import Usage
+from .base import Answer, Question, Whole
+from .gemini_embeddings import place, texts
+from .openai_embeddings import embed, embedded, read_object
+
+NAME = "vertex_embeddings"
+TITLE = "Vertex AI predict"
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_INSTANCE = frozenset({"content", "task_type", "taskType", "title"})
+
+
+class VertexEmbeddings(Whole):
+    name = NAME
+    title = TITLE
+    operation: Operation = "embeddings"
+    voice = "gemini_generate"
+    routes: tuple[Route, ...] = tuple(
+        Route("POST", f"/{version}{project}/publishers/google/models/{{model}}:predict", "embeddings", NAME)
+        for version in ("v1", "v1beta1")
+        for project in ("/projects/{project}/locations/{location}", "")
+    )
+
+    def read_call(self, raw: bytes, method: str, headers: Headers, path: str) -> Call:
+        del method, headers
+        model, _ = address(path.partition("?")[0])
+        return Call(self.voice, self.operation, model, stream=False, raw=raw, format=NAME)
+
+    def splice(self, call: Call, model: str) -> Written:
+        del model  # it stands in the path alone
+        return Written(call.raw)
+
+    def path(self, call: Call, model: str) -> str:
+        del call
+        return place(model, "predict")
+
+    def read(self, call: Call) -> Embed:
+        body = read_object(call.raw)
+        rows, parameters = body.get("instances"), body.get("parameters") or {}
+        if not isinstance(rows, list) or not rows or not isinstance(parameters, dict):
+            raise BadRequest("instances must be a list that is not empty", param="instances")
+        inputs: list[str] = []
+        options: list[tuple[Json, Json]] = []
+        dropped = {f"parameters.{key}" for key in parameters if key != "outputDimensionality"}
+        for n, row in enumerate(rows):
+            text = row.get("content") if isinstance(row, dict) else None
+            if not isinstance(row, dict) or not isinstance(text, str):
+                raise BadRequest(f"instances[{n}].content must be a text", param=f"instances[{n}].content")
+            inputs.append(text)
+            options.append((row.get("task_type", row.get("taskType")), row.get("title")))
+            dropped |= {f"instances[{n}].{key}" for key in row.keys() - _INSTANCE}
+        if any(each != options[0] for each in options):
+            raise Unsupported("instances", "another format", "its instances differ in task_type or title")
+        (task, title), dimensions = options[0], parameters.get("outputDimensionality")
+        return Embed(
+            call.model,
+            tuple(inputs),
+            len(inputs) == 1,
+            dimensions if isinstance(dimensions, int) else None,
+            task if isinstance(task, str) else None,
+            title if isinstance(title, str) else None,
+            tuple(sorted(dropped)),
+        )
+
+    def write(self, question: Question, model: str) -> tuple[str, Written]:
+        asked = embed(question)
+        rows: list[dict[str, Json]] = []
+        for text in texts(asked, TITLE):
+            row: dict[str, Json] = {"content": text}
+            if asked.task is not None:
+                row["task_type"] = asked.task
+            if asked.title is not None:
+                row["title"] = asked.title
+            rows.append(row)
+        body: dict[str, object] = {"instances": rows}
+        if asked.dimensions is not None:
+            body["parameters"] = {"outputDimensionality": asked.dimensions}
+        return place(model, "predict"), Written(msgspec.json.encode(body), asked.dropped)
+
+    def read_answer(self, body: bytes) -> Embedded:
+        try:
+            value = msgspec.json.decode(body)
+            found = [row["embeddings"] for row in value["predictions"]]
+            vectors = tuple(tuple(float(each) for each in row["values"]) for row in found)
+        except (*_UNREADABLE, KeyError, TypeError, ValueError):
+            raise UpstreamError("the provider's answer holds no embeddings") from None
+        return Embedded(vectors, None, self.read_usage(value))
+
+    def write_answer(self, answer: Answer, call: Call) -> bytes:
+        """Statistics tell the tokens of each instance; of others' answers only the sum is known, so that it stands
+        where there is one instance, and nowhere else."""
+        del call
+        found = embedded(answer)
+        rows: list[dict[str, object]] = [{"embeddings": {"values": vector}} for vector in found.vectors]
+        if found.usage is not None and len(rows) == 1:
+            statistics = {"truncated": False, "token_count": found.usage.prompt}
+            rows[0] = {"embeddings": {"statistics": statistics, "values": found.vectors[0]}}
+        return msgspec.json.encode({"predictions": rows})
+
+    def read_usage(self, reply: Json) -> Usage | None:
+        rows = reply.get("predictions") if isinstance(reply, dict) else None
+        counts = [_count(row) for row in rows] if isinstance(rows, list) else []
+        known = [count for count in counts if count is not None]
+        return Usage(input=sum(known)) if known and len(known) == len(counts) else None
+
+
+def _count(prediction: Json) -> int | None:
+    found: Json = prediction
+    for key in ("embeddings", "statistics", "token_count"):
+        found = found.get(key) if isinstance(found, dict) else None
+    return int(found) if isinstance(found, int | float) and not isinstance(found, bool) else None
+
+
+PLUGIN = VertexEmbeddings()
