@@ -45,6 +45,7 @@ from .server.extproc import ExtProcService
 from .server.introspect import Introspection
 from .server.loop_lag import watch_loop
 from .store.journal import Journal
+from .server.transport import mutual_tls
 from .telemetry import logs
 from .telemetry.metrics import Metrics, Names
 
@@ -223,7 +224,7 @@ async def run_worker(config: Config, index: int) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     service = ExtProcService(open_stream(gateway, metrics.opened), logs.report)
-    address = f"unix:{config.agent.worker_sockets()[index]}"
+    address = config.agent.worker_addresses()[index]
     _ease_the_interpreter()
     if limits is not None:
         limits.start()
@@ -234,6 +235,7 @@ async def run_worker(config: Config, index: int) -> None:
             (service, Introspection(metrics.snapshot)),
             stop,
             config.agent.shutdown_grace.total_seconds(),
+            tls=mutual_tls(config.agent),
             on_stopping=service.stop,
         )
     finally:

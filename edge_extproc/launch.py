@@ -21,6 +21,7 @@ from .errors import StartError
 from .origin import Origin
 from .server import admin
 from .server.introspect import WorkerClient
+from .server.transport import mutual_tls
 from .supervisor import Part, Supervisor, check_free, remove_quietly
 from .telemetry import logs, snapshot
 from .telemetry.merge import Workers
@@ -42,7 +43,8 @@ class Launched:
     def __init__(self, config: Config, supervisor: Supervisor) -> None:
         self.config = config
         self.supervisor = supervisor
-        self._workers = [WorkerClient(f"unix:{path}") for path in config.agent.worker_sockets()]
+        tls = mutual_tls(config.agent)
+        self._workers = [WorkerClient(address, tls) for address in config.agent.own_addresses()]
         self._heard = Workers()
         self._own = SupervisorMetrics(len(self._workers), lambda: supervisor.restarts)
         supervisor.on_death = self._heard.gone
@@ -133,6 +135,9 @@ async def launched(origin: Origin, *, with_envoy: bool, quiet: bool = False) -> 
     if with_envoy:
         check_free(str(listen.address), listen.port, "--port or listen.port")
     check_free(str(admin_at.address), admin_at.port, "--admin-port or admin.port")
+    if (tcp := config.agent.tcp) is not None:
+        for worker in range(config.agent.workers):
+            check_free(tcp.address, tcp.port_of(worker), "agent.tcp.port")
     _make_private(config.agent.socket_dir)
     # Its times are of a clock that begins anew with the machine.
     remove_quietly(config.agent.circuits_file)

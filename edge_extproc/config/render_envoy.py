@@ -10,15 +10,17 @@ writes the request anew for the provider that is tried.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from ..errors import ConfigError
 from . import certificate
+from .agent import MutualTls
 from .names import cluster_name
 from .quantities import MAX_MESSAGE_TIMEOUT, write_size
 from .schema import Config, Endpoint, Provider
@@ -86,6 +88,7 @@ _AGENT_CONNECTIONS = 1024
 # A worker that does not answer for this long is given no new streams.
 _HEALTH_TIMEOUT = timedelta(seconds=1)
 _HEALTH_INTERVAL = timedelta(seconds=2)
+_AGENT_DNS_REFRESH = timedelta(seconds=5)
 # Flow control windows for callers: Envoy's advice for an edge is 64 KiB and 1 MiB; a long prompt over a slow way back
 # is four times faster with these.
 _STREAM_WINDOW = 256 << 10
@@ -104,11 +107,11 @@ def render(config: Config, version: str | None = None) -> Json:
         raise ConfigError(f"envoy.version: {wanted!r} cannot be rendered for; have {', '.join(VERSIONS)}")
     if config.listen.tls is not None and config.listen.tls.generate:
         certificate.ensure(config.agent.state_dir, names=(*certificate.NAMES, config.listen.address))
-    return bootstrap(config, sockets=config.agent.worker_sockets())
+    return bootstrap(config)
 
 
-def bootstrap(config: Config, *, sockets: Sequence[str]) -> Json:
-    """`sockets`: the Unix socket of each worker. Raises ConfigError where the system has no trust store."""
+def bootstrap(config: Config) -> Json:
+    """Raises ConfigError where the system has no trust store."""
     process = bootstrap_v3.Bootstrap(node=core.Node(id="edge", cluster="edge"), admin=_admin(config))
     rendered = {
         **fields(process),
@@ -116,7 +119,7 @@ def bootstrap(config: Config, *, sockets: Sequence[str]) -> Json:
         "static_resources": {
             "listeners": [_listener(config)],
             "clusters": [
-                _agent_cluster(config, sockets),
+                agent_cluster(config),
                 *(_provider_cluster(config, name, provider) for name, provider in config.providers.items()),
             ],
         },
@@ -592,10 +595,10 @@ def _last_headers() -> Json:
 # --- clusters
 
 
-def _agent_cluster(config: Config, sockets: Sequence[str]) -> Json:
+def agent_cluster(config: Config) -> Json:
+    """The workers, wherever they are: each is an endpoint of its own, so that Envoy and not the kernel chooses."""
     cluster = cluster_v3.Cluster(
         name=AGENT,
-        type=cluster_v3.ClusterDiscoveryType.STATIC,
         connect_timeout=timedelta(seconds=1),
         # A retry must find the worker that holds its exchange.
         lb_policy=cluster_v3.ClusterLbPolicy.MAGLEV,
@@ -627,10 +630,8 @@ def _agent_cluster(config: Config, sockets: Sequence[str]) -> Json:
             endpoints=[
                 endpoint_v3.LocalityLbEndpoints(
                     lb_endpoints=[
-                        endpoint_v3.LbEndpoint(
-                            endpoint=endpoint_v3.Endpoint(address=core.Address(pipe=core.Pipe(path=socket)))
-                        )
-                        for socket in sockets
+                        endpoint_v3.LbEndpoint(endpoint=endpoint_v3.Endpoint(address=address))
+                        for address in _worker_addresses(config)
                     ]
                 )
             ],
@@ -640,7 +641,71 @@ def _agent_cluster(config: Config, sockets: Sequence[str]) -> Json:
         explicit_http_config=upstreams.HttpProtocolOptionsExplicitHttpConfig(http2_protocol_options=_http2()),
         hash_policy=[route_v3.RouteActionHashPolicy(header=route_v3.RouteActionHashPolicyHeader(header_name=AFFINITY))],
     )
-    return {**fields(cluster), "typed_extension_protocol_options": _protocol(protocol)}
+    rendered = {
+        **fields(cluster),
+        **_agent_discovery(config),
+        "typed_extension_protocol_options": _protocol(protocol),
+    }
+    if config.agent.tcp is not None and config.agent.tcp.tls is not None:
+        rendered["transport_socket"] = _agent_tls(config.agent.tcp.tls)
+    return rendered
+
+
+def _worker_addresses(config: Config) -> list[core.Address]:
+    tcp = config.agent.tcp
+    if tcp is None:
+        return [core.Address(pipe=core.Pipe(path=socket)) for socket in config.agent.worker_sockets()]
+    return [_tcp(host, tcp.port_of(worker)) for host in tcp.hosts for worker in range(config.agent.workers)]
+
+
+def _agent_discovery(config: Config) -> Json:
+    tcp = config.agent.tcp
+    if tcp is None or all(map(_is_ip, tcp.hosts)):
+        return {"type": "STATIC"}
+    # Each address that a name has is an agent of its own (a headless Service of Kubernetes): asked often, so that one
+    # that went is given nothing new.
+    resolve = dns.DnsCluster(
+        dns_refresh_rate=_AGENT_DNS_REFRESH,
+        dns_failure_refresh_rate=dns.DnsClusterRefreshRate(
+            base_interval=timedelta(seconds=1), max_interval=_AGENT_DNS_REFRESH
+        ),
+        dns_lookup_family=common_dns.DnsLookupFamily.V4_PREFERRED,
+    )
+    return {"cluster_type": extension("envoy.cluster.dns", resolve)}
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _agent_tls(wanted: MutualTls) -> Json:
+    exact = tls.SubjectAltNameMatcher(
+        san_type=tls.SubjectAltNameMatcherSanType.DNS, matcher=matcher.StringMatcher(exact=wanted.server_name)
+    )
+    return extension(
+        "envoy.transport_sockets.tls",
+        tls.UpstreamTlsContext(
+            sni=wanted.server_name,
+            common_tls_context=tls.CommonTlsContext(
+                alpn_protocols=["h2"],
+                tls_params=tls.TlsParameters(
+                    tls_minimum_protocol_version=tls.TlsParametersTlsProtocol.TLSv1_2,
+                ),
+                tls_certificates=[
+                    tls.TlsCertificate(
+                        certificate_chain=_file(wanted.certificate), private_key=_file(wanted.private_key)
+                    )
+                ],
+                validation_context=tls.CertificateValidationContext(
+                    trusted_ca=_file(wanted.ca), match_typed_subject_alt_names=[exact]
+                ),
+            ),
+        ),
+    )
 
 
 def _provider_cluster(config: Config, name: str, provider: Provider) -> Json:

@@ -33,12 +33,27 @@ from .. import registry
 from ..model.paths import BY_MODEL
 from ..model.plan import Candidate as PlanCandidate
 from ..model.principal import Level
+from .agent import Agent
 from .cache import Cache
 from .credentials import UpstreamCredential
 from .endpoints import Endpoints
 from .limits import Allowance, Holder, Limiter
 from .part import Label, Part, Text, frozen, one_of, thawed
 from .paths import AnyPath, ReadableFile
+from .part import (
+    AnyPath,
+    Automatic,
+    IpAddress,
+    Label,
+    Part,
+    ReadableFile,
+    Text,
+    automatic,
+    cores,
+    frozen,
+    one_of,
+    thawed,
+)
 from .quantities import (
     Boolean,
     Count,
@@ -59,16 +74,10 @@ from .wrong import wrong
 
 # A Unix socket's address has 108 bytes with its closing zero (sun_path in sys/un.h).
 MAX_SOCKET_PATH = 107
+MAX_PORT = 65_535
 # A caller's key of ours has 48 characters; a short one could be guessed.
 MIN_KEY_LENGTH = 16
 MIN_PEPPER_LENGTH = 16
-
-
-def cores() -> int:
-    """How many this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1  # pragma: no cover - systems that cannot bind a process to cores
 
 
 # --- small types
@@ -98,10 +107,6 @@ def _attempts(count: int) -> int:
     if count > 20:
         raise wrong("this number is out of range", "write one from 1 to 20")
     return count
-
-
-def _automatic(number: int) -> BeforeValidator:
-    return BeforeValidator(lambda value: number if value == "auto" else value)
 
 
 def _http_version(value: object) -> object:
@@ -212,34 +217,6 @@ class Admin(Part):
     port: Port = 10001
 
 
-class Agent(Part):
-    workers: Annotated[
-        Count,
-        _automatic(min(4, max(1, cores() // 2))),
-        WithJsonSchema(Automatic),
-    ] = Field(default="auto", validate_default=True)
-    """Processes. auto: half the cores, 1 to 4."""
-    state_dir: AnyPath = Path(".edge")
-    """Where the gateway keeps what it makes for itself: keys, certificates, sockets."""
-    sockets: AnyPath | None = None
-    """Where the workers' Unix sockets lie; <state_dir>/run where not given."""
-    shutdown_grace: Duration = timedelta(seconds=10)
-    """How long open requests may go on after a stop."""
-
-    @property
-    def socket_dir(self) -> Path:
-        return self.sockets or self.state_dir / "run"
-
-    @property
-    def circuits_file(self) -> Path:
-        """Where the workers share which providers are left alone."""
-        return self.socket_dir / "circuits"
-
-    def worker_sockets(self) -> list[str]:
-        """One Unix socket a worker: Envoy balances over endpoints, the kernel does not over SO_REUSEPORT."""
-        return [str(self.socket_dir / f"worker-{n}.sock") for n in range(self.workers)]
-
-
 class Limits(Part):
     request_body: Size = Field(default="32MiB", validate_default=True)
     """413 beyond it. The body is held whole: a retry sends it again."""
@@ -323,7 +300,7 @@ class Envoy(Part):
     """Major and minor, in quotes: 1.40 without them is the number 1.4."""
     concurrency: Annotated[
         Count,
-        _automatic(max(1, cores() // 2)),
+        automatic(max(1, cores() // 2)),
         WithJsonSchema(Automatic),
     ] = Field(default="auto", validate_default=True)
     """Envoy's worker threads. auto: half the cores, at least 1."""
@@ -646,6 +623,13 @@ def _ports(config: Config) -> Iterator[Finding]:
 
 
 def _sockets(config: Config) -> Iterator[Finding]:
+    if config.agent.tcp is not None:
+        last = config.agent.workers - 1
+        if (port := config.agent.tcp.port_of(last)) > MAX_PORT:
+            yield Finding(
+                ("agent", "tcp", "port"),
+                f"worker {last} would listen at {port}; choose one below {MAX_PORT - last + 1}",
+            )
     admin = config.envoy_admin_socket()
     store = config.own_store_socket()
     others = [str(path) for path in (admin, store) if path is not None]

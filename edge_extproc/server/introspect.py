@@ -12,6 +12,8 @@ import grpc
 from grpc import aio
 from grpc_health.v1 import health_pb2
 
+from .transport import MutualTls
+
 METRICS = "/edge.v1.Worker/Metrics"
 HEALTH = "/grpc.health.v1.Health"
 
@@ -37,10 +39,10 @@ class Introspection(grpc.GenericRpcHandler):
 class WorkerClient:
     """The supervisor's line to one worker. It outlives the worker: gRPC connects again to the next one."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, tls: MutualTls | None = None) -> None:
         # A worker that is starting is asked often; gRPC's own back-off would wait a second and more between tries.
         options = (("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 500))
-        self._channel = aio.insecure_channel(address, options=options)
+        self._channel = aio.insecure_channel(address, options=options) if tls is None else tls.channel(address, options)
         encode, decode = health_pb2.HealthCheckRequest.SerializeToString, health_pb2.HealthCheckResponse.FromString
         self._check: Any = self._channel.unary_unary(HEALTH + "/Check", encode, decode)
         self._watch: Any = self._channel.unary_stream(HEALTH + "/Watch", encode, decode)

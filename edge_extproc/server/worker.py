@@ -20,6 +20,7 @@ from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from ..errors import StartError
+from .transport import MutualTls
 
 try:
     import uvloop
@@ -62,10 +63,12 @@ async def serve(
     stop: asyncio.Event,
     grace: float,
     *,
+    tls: MutualTls | None = None,
     on_ready: Callable[[], None] = lambda: None,
     on_stopping: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serve at `address` (`unix:/path` or `host:port`) until `stop` is set; raises StartError where it cannot.
+    """Serve at `address` (`unix:/path`, or `host:port`, which takes `tls`) until `stop` is set; raises StartError
+    where it cannot.
 
     The gRPC health service tells SERVING from `on_ready` on and NOT_SERVING as soon as `stop` is set. Streams then
     have `grace` seconds to end by themselves; those that do not are cancelled after it. `on_stopping` is called
@@ -75,7 +78,7 @@ async def serve(
     server.add_generic_rpc_handlers(tuple(services))
     healthy = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
-    with _bound(server, address):
+    with _bound(server, address, tls):
         await server.start()
         try:
             await healthy.set("", health_pb2.HealthCheckResponse.SERVING)
@@ -88,9 +91,9 @@ async def serve(
 
 
 @contextlib.contextmanager
-def _bound(server: aio.Server, address: str) -> Iterator[None]:
+def _bound(server: aio.Server, address: str, tls: MutualTls | None) -> Iterator[None]:
     if not address.startswith(_UNIX):
-        _bind(server, address)
+        _bind(server, address, tls)
         yield
         return
     path = Path(address.removeprefix(_UNIX))
@@ -107,9 +110,12 @@ def _bound(server: aio.Server, address: str) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
-def _bind(server: aio.Server, address: str) -> None:
+def _bind(server: aio.Server, address: str, tls: MutualTls | None = None) -> None:
     try:
-        server.add_insecure_port(address)
+        if tls is None:
+            server.add_insecure_port(address)
+        else:
+            server.add_secure_port(address, tls.of_server())
     except RuntimeError as exc:
         raise StartError(f"cannot listen at {address}: the address is taken, or not one of this machine") from exc
 

@@ -13,10 +13,13 @@ import sys
 import tempfile
 from pathlib import Path
 
+import certificates
 import gateway as gateways
+import grpc
 import httpx2 as httpx
 import pytest
 from gateway import KEY, RunningGateway, free_port, until
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 pytestmark = pytest.mark.envoy
 
@@ -286,3 +289,26 @@ def test_tls_with_a_certificate_of_our_own(rehearsal_url):
             with httpx.Client(verify=trust, http2=http2, base_url=running.url.replace("http:", "https:")) as client:
                 reply = client.get("/v1/models", headers={"authorization": f"Bearer {KEY}"})
                 assert (200, "HTTP/2" if http2 else "HTTP/1.1") == (reply.status_code, reply.http_version)
+
+
+def test_workers_over_a_network_serve_envoy_and_nobody_without_a_certificate(directory, rehearsal_url):
+    pems = certificates.mutual(directory, "agents.example")
+    port = free_port()
+    tls = f"ca: {pems.ca}, certificate: {pems.certificate}, private_key: {pems.private_key}"
+    tcp = f"{{address: 127.0.0.1, port: {port}, tls: {{{tls}, server_name: agents.example}}}}"
+    text = gateways.config(rehearsal_url).replace("agent: {", f"agent: {{tcp: {tcp}, ")
+    with RunningGateway(text) as running:
+        asked = {"model": "rehearsal", "messages": [{"role": "user", "content": "Hello"}]}
+        reply = httpx.post(f"{running.url}/v1/chat/completions", json=asked, headers={"authorization": f"Bearer {KEY}"})
+        assert (200, 200) == (reply.status_code, httpx.get(f"{running.admin}/readyz").status_code)
+        assert "edge_requests_total" in running.metrics()
+
+        ca_alone = grpc.ssl_channel_credentials(pems.ca.read_bytes())
+        name = (("grpc.ssl_target_name_override", "agents.example"),)
+        for stranger in (
+            grpc.insecure_channel(f"127.0.0.1:{port}"),
+            grpc.secure_channel(f"127.0.0.1:{port}", ca_alone, name),
+        ):
+            with stranger, pytest.raises(grpc.RpcError) as refused:
+                health_pb2_grpc.HealthStub(stranger).Check(health_pb2.HealthCheckRequest(), timeout=10)
+            assert grpc.StatusCode.UNAVAILABLE == refused.value.code()

@@ -31,7 +31,9 @@ models: {}
 
 
 def rendered(text: str = "", providers: str = PROVIDERS) -> dict[str, Any]:
-    return bootstrap(configuration(text, providers), sockets=["/run/w0", "/run/w1"])
+    if "agent:" not in text:
+        text += "\nagent: {workers: 2, sockets: /run}"
+    return bootstrap(configuration(text, providers))
 
 
 def listener(found: dict[str, Any]) -> dict[str, Any]:
@@ -177,7 +179,7 @@ def test_each_worker_is_an_endpoint_and_a_request_keeps_to_one() -> None:
     assert "MAGLEV" == agent["lb_policy"]
     assert [{"header": {"header_name": "x-edge-affinity"}}] == protocol(found, "agent")["hash_policy"]
     endpoints = agent["load_assignment"]["endpoints"][0]["lb_endpoints"]
-    assert ["/run/w0", "/run/w1"] == [e["endpoint"]["address"]["pipe"]["path"] for e in endpoints]
+    assert ["/run/worker-0.sock", "/run/worker-1.sock"] == [e["endpoint"]["address"]["pipe"]["path"] for e in endpoints]
     (threshold,) = agent["circuit_breakers"]["thresholds"]
     assert threshold["max_requests"] >= 100_000
 
@@ -242,7 +244,7 @@ def test_the_version_of_http_is_negotiated_or_chosen(
 
 
 def test_envoys_admin_is_on_a_socket_for_its_owner_or_on_a_port_of_this_machine() -> None:
-    assert {"path": "/state/.edge/run/envoy-admin.sock", "mode": 0o600} == rendered()["admin"]["address"]["pipe"]
+    assert {"path": "/run/envoy-admin.sock", "mode": 0o600} == rendered()["admin"]["address"]["pipe"]
     assert "/run/a" == rendered("envoy: {admin: {socket: /run/a}}")["admin"]["address"]["pipe"]["path"]
     assert {"address": "127.0.0.1", "port_value": 9901} == rendered("envoy: {admin: {port: 9901}}")["admin"]["address"][
         "socket_address"
@@ -282,6 +284,51 @@ def test_lists_without_names_are_replaced() -> None:
 def test_another_version_of_envoy_is_refused_with_those_that_we_can() -> None:
     config = configuration("agent: {workers: 2}")
 
-    assert render(config) == render(config, "1.40") == bootstrap(config, sockets=config.agent.worker_sockets())
+    assert render(config) == render(config, "1.40") == bootstrap(config)
     with pytest.raises(ConfigError, match=r"envoy\.version: '1\.37' cannot be rendered for; have 1\.40"):
         render(config, "1.37")
+
+
+# --- an agent on another machine
+
+
+def test_workers_behind_names_are_one_endpoint_a_port_and_each_address_of_a_name_is_an_agent() -> None:
+    tcp = "{port: 9100, hosts: [agents.llm.svc.cluster.local, 10.0.0.7], allow_plaintext: true}"
+    found = cluster(rendered(f"agent: {{workers: 2, tcp: {tcp}}}"), "agent")
+
+    addresses = [
+        (
+            each["endpoint"]["address"]["socket_address"]["address"],
+            each["endpoint"]["address"]["socket_address"]["port_value"],
+        )
+        for each in found["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    ]
+    assert [
+        ("agents.llm.svc.cluster.local", 9100),
+        ("agents.llm.svc.cluster.local", 9101),
+        ("10.0.0.7", 9100),
+        ("10.0.0.7", 9101),
+    ] == addresses
+    assert "all_addresses_in_single_endpoint" not in found["cluster_type"]["typed_config"]
+    assert "type" not in found
+    assert "transport_socket" not in found
+
+
+def test_workers_at_addresses_need_no_dns() -> None:
+    found = cluster(rendered("agent: {workers: 1, tcp: {address: 127.0.0.1}}"), "agent")
+
+    assert "STATIC" == found["type"]
+    assert "cluster_type" not in found
+
+
+def test_envoy_and_a_worker_over_a_network_show_each_other_certificates(tmp_path: Path) -> None:
+    made = certificate.ensure(tmp_path)
+    pems = f"ca: {made.ca}, certificate: {made.certificate}, private_key: {made.private_key}"
+    tcp = f"{{hosts: [agents.example], tls: {{{pems}, server_name: agents.example}}}}"
+    context = cluster(rendered(f"agent: {{workers: 1, tcp: {tcp}}}"), "agent")["transport_socket"]["typed_config"]
+
+    assert "agents.example" == context["sni"]
+    common = context["common_tls_context"]
+    assert str(made.private_key) == common["tls_certificates"][0]["private_key"]["filename"]
+    (name,) = common["validation_context"]["match_typed_subject_alt_names"]
+    assert {"exact": "agents.example"} == name["matcher"]
