@@ -6,10 +6,12 @@ COPY edge_extproc ./edge_extproc
 RUN python -m venv /opt/edge && /opt/edge/bin/pip install --no-cache-dir .
 
 FROM python:3.12-slim
-RUN useradd --system --uid 10001 --home-dir /var/lib/edge --create-home edge
+# /run/edge is where workers' sockets lie; a new volume takes over its owner.
+RUN useradd --system --uid 10001 --user-group --home-dir /var/lib/edge --create-home edge \
+    && install -d -m 0700 -o edge -g edge /run/edge
 COPY --from=build /opt/edge /opt/edge
-ENV PATH=/opt/edge/bin:$PATH PYTHONUNBUFFERED=1
-USER edge
+ENV PATH=/opt/edge/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+USER 10001:10001
 WORKDIR /var/lib/edge
 EXPOSE 10001
 ENTRYPOINT ["edge-extproc"]

@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: up test check lint format protos bench clean
+.PHONY: up test check lint format protos examples bench clean
 
 up: $(VENV)/.up
 	@exec $(BIN)/edge-extproc up
@@ -26,6 +26,10 @@ format: $(VENV)/.dev
 
 protos: $(VENV)/.dev
 	$(BIN)/python protos/generate.py
+
+# What stands in envoy/ and istio/, made by the code that `edge-extproc render` runs.
+examples: $(VENV)/.dev
+	$(BIN)/python envoy/generate.py
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench

@@ -1,0 +1,114 @@
+"""docker-compose.yml and the workflows, as far as they can be judged without Docker: by their schemas, and by whether
+their parts agree with each other and with the configuration that they mount."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from edge_extproc.config import load, render_envoy
+from edge_extproc.config.schema import Config
+
+ROOT = Path(__file__).parents[3]
+COMPOSE = ROOT / "docker-compose.yml"
+CONFIG = ROOT / "envoy" / "compose" / "edge.yaml"
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    return yaml.safe_load(COMPOSE.read_text())  # type: ignore[no-any-return]  # YAML
+
+
+@pytest.fixture
+def config(compose: dict[str, Any], tmp_path: Path) -> Config:
+    """As it is read in the containers, with the secrets that are mounted there."""
+    for name in compose["services"]["agent"]["secrets"]:
+        (tmp_path / name).write_text("a-secret-of-the-tests")
+    text = CONFIG.read_text().replace("/run/secrets", str(tmp_path))
+    return load.parse(text, str(CONFIG), environ={})
+
+
+@pytest.mark.parametrize(
+    ("schema", "file"),
+    [("compose-spec", "docker-compose.yml"), ("github-workflows", ".github/workflows/ci.yml")],
+)
+def test_a_file_is_what_its_schema_says(schema: str, file: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "check_jsonschema", "--builtin-schema", f"vendor.{schema}", str(ROOT / file)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert 0 == done.returncode, done.stdout
+
+
+def mounts(service: dict[str, Any]) -> dict[str, str]:
+    """Path in the container to what is there."""
+    return {path: source for source, path, *_ in (each.split(":") for each in service["volumes"])}
+
+
+def test_envoy_reads_the_bootstrap_where_it_was_written_and_opens_the_workers_sockets(
+    compose: dict[str, Any], config: Config
+) -> None:
+    services = compose["services"]
+    written = services["render"]["command"][services["render"]["command"].index("--output") + 1]
+    read = services["envoy"]["command"][services["envoy"]["command"].index("--config-path") + 1]
+
+    assert written == read
+    assert str(config.agent.socket_dir) == str(Path(read).parent)
+    assert {"run"} == {mounts(services[name])["/run/edge"] for name in ("render", "agent", "envoy")}
+    assert 1 == len({services[name]["user"] for name in ("render", "agent", "envoy")})
+    assert "service_completed_successfully" == services["envoy"]["depends_on"]["render"]["condition"]
+    assert "service_healthy" == services["envoy"]["depends_on"]["agent"]["condition"]
+
+
+def test_what_is_published_is_what_the_configuration_listens_on(compose: dict[str, Any], config: Config) -> None:
+    services = compose["services"]
+
+    assert [f"127.0.0.1:{config.listen.port}:{config.listen.port}"] == services["envoy"]["ports"]
+    assert [f"127.0.0.1:{config.admin.port}:{config.admin.port}"] == services["agent"]["ports"]
+    assert {"0.0.0.0"} == {config.listen.address, config.admin.address}
+    assert str(config.envoy.concurrency) == services["envoy"]["command"][-2]
+
+
+def test_the_image_runs_as_the_user_of_the_compose_file(compose: dict[str, Any]) -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text()
+
+    assert f"USER {compose['services']['agent']['user']}" in dockerfile
+    assert f"envoyproxy/envoy:v{render_envoy.VERSIONS[-1]}.0" == compose["services"]["envoy"]["image"]
+
+
+def test_secrets_are_mounted_and_written_nowhere(compose: dict[str, Any]) -> None:
+    assert compose["secrets"].keys() == set(compose["services"]["agent"]["secrets"])
+    assert all({"environment"} == secret.keys() for secret in compose["secrets"].values())
+    mounted = {f"/run/secrets/{name}" for name in compose["secrets"]}
+    assert all(path in CONFIG.read_text() for path in mounted)
+
+
+def test_a_stop_leaves_the_agent_the_time_that_it_gives_to_open_streams(
+    compose: dict[str, Any], config: Config
+) -> None:
+    grace = float(compose["services"]["agent"]["stop_grace_period"].removesuffix("s"))
+
+    assert grace > config.agent.shutdown_grace.total_seconds() + 2
+
+
+def test_every_service_has_a_health_check_or_ends(compose: dict[str, Any]) -> None:
+    running = {name: service for name, service in compose["services"].items() if service.get("restart") != "no"}
+
+    assert {"agent", "envoy", "valkey"} == running.keys()
+    assert all("healthcheck" in service for service in running.values())
+
+
+def test_actions_are_pinned_to_a_commit() -> None:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    used = [step["uses"] for job in workflow["jobs"].values() for step in job["steps"] if "uses" in step]
+
+    assert used
+    assert all(len(action.partition("@")[2]) == 40 for action in used)
