@@ -44,8 +44,8 @@ from .server import worker
 from .server.extproc import ExtProcService
 from .server.introspect import Introspection
 from .server.loop_lag import watch_loop
-from .store.journal import Journal
 from .server.transport import mutual_tls
+from .store.journal import Journal
 from .telemetry import logs
 from .telemetry.metrics import Metrics, Names
 
