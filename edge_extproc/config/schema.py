@@ -38,8 +38,6 @@ from .cache import Cache
 from .credentials import UpstreamCredential
 from .endpoints import Endpoints
 from .limits import Allowance, Holder, Limiter
-from .part import Label, Part, Text, frozen, one_of, thawed
-from .paths import AnyPath, ReadableFile
 from .part import (
     AnyPath,
     Automatic,
@@ -54,6 +52,7 @@ from .part import (
     one_of,
     thawed,
 )
+from .paths import AnyPath, ReadableFile
 from .quantities import (
     Boolean,
     Count,
