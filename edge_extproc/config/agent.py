@@ -10,7 +10,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
-from .part import AnyPath, Automatic, IpAddress, Part, ReadableFile, Text, automatic, cores
+from .part import Automatic, IpAddress, Part, Text, automatic, cores
+from .paths import AnyPath, ReadableFile
 from .quantities import Boolean, Count, Duration, Port
 from .wrong import wrong
 

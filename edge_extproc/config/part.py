@@ -6,13 +6,11 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationInfo, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
-from .surroundings import surroundings
 from .wrong import wrong
 
 T = TypeVar("T")
@@ -70,18 +68,6 @@ def _address(value: str) -> str:
         raise wrong("this is no IP address", "write 127.0.0.1 for this machine, 0.0.0.0 for all interfaces") from None
 
 
-def _path(value: object, info: ValidationInfo[Any]) -> Path:
-    if not isinstance(value, str | Path) or not str(value):
-        raise wrong("this is no path", "write a path; a relative one begins at the configuration file")
-    return (surroundings(info).base / Path(value).expanduser()).absolute()
-
-
-def _readable(path: Path) -> Path:
-    if not path.is_file():
-        raise wrong("there is no such file", "give the path of one; a relative path begins at the configuration file")
-    return path
-
-
 def automatic(number: int) -> BeforeValidator:
     return BeforeValidator(lambda value: number if value == "auto" else value)
 
@@ -89,6 +75,4 @@ def automatic(number: int) -> BeforeValidator:
 Text = Annotated[str, BeforeValidator(_text)]
 Label = Annotated[Text, AfterValidator(_label)]
 IpAddress = Annotated[Text, AfterValidator(_address)]
-AnyPath = Annotated[Path, BeforeValidator(_path), WithJsonSchema({"type": "string"})]
-ReadableFile = Annotated[AnyPath, AfterValidator(_readable)]
 Automatic = {"anyOf": [{"type": "integer", "minimum": 1}, {"const": "auto"}]}

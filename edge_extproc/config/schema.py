@@ -39,12 +39,10 @@ from .credentials import UpstreamCredential
 from .endpoints import Endpoints
 from .limits import Allowance, Holder, Limiter
 from .part import (
-    AnyPath,
     Automatic,
     IpAddress,
     Label,
     Part,
-    ReadableFile,
     Text,
     automatic,
     cores,
@@ -172,10 +170,6 @@ def _base_url(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9._~!$&'()*+,;=:@%/-]*", url.path):
         raise wrong("this URL's path holds a character that no URL has", right)
     return value.rstrip("/")
-
-
-IpAddress = Annotated[Text, AfterValidator(_address)]
-Automatic = {"anyOf": [{"type": "integer", "minimum": 1}, {"const": "auto"}]}
 
 
 # --- the parts
