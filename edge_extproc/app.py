@@ -17,7 +17,7 @@ from . import __version__, build_limits, registry
 from .accounting import prices as price_table
 from .accounting.base import Prices
 from .auth.api_key import REASONS
-from .auth.base import Authenticator, AuthSettings, KeySettings
+from .build_access import build_access, build_authenticator
 from .build_cache import build_cache
 from .build_providers import build_providers
 from .build_routing import build_planner
@@ -77,25 +77,6 @@ def build_endpoints(config: Config) -> Endpoints:
     return Endpoints([Endpoint(path, row.provider, row.tenants) for path, row in config.endpoints.items()])
 
 
-def build_authenticator(config: Config) -> Authenticator:
-    keys = tuple(
-        KeySettings(
-            key.id,
-            caller.tenant,
-            key.key.reveal if key.key is not None else None,
-            key.digest,
-            caller.models,
-            key.expires.timestamp() if key.expires is not None else None,
-            key.disabled,
-        )
-        for caller in config.callers
-        for key in caller.keys
-    )
-    settings = AuthSettings(keys, config.auth.pepper.reveal().encode())
-    authenticator: Authenticator = registry.load("auth", "api_key").build(settings, time.time)
-    return authenticator
-
-
 def build_gateway(
     config: Config,
     prices: Prices,
@@ -138,6 +119,7 @@ def build_gateway(
         new_id=new_exchange_id,
         report=report,
         cache=cache,
+        access=build_access(config),
         limiter=limiter,
         bounds=build_limits.bounds(config) if limiter is not None else None,
     )

@@ -150,7 +150,7 @@ class ApiKeyKind:
 
 
 def _record(key: KeySettings, pepper: bytes) -> KeyRecord:
-    principal = Principal(key.tenant, key.id, key.models, key.team, key.user)
+    principal = Principal(key.tenant, key.id, key.models, key.team, key.user, key.roles)
     match key:
         case KeySettings(secret=None, digest=str(stored)):
             pass

@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
+from ..model.call import Call, Operation
+from ..model.plan import Candidate
 from ..model.principal import Principal
 
 Headers: TypeAlias = Sequence[tuple[str, str]]
@@ -24,6 +26,32 @@ Clock: TypeAlias = Callable[[], float]
 class Authenticator(Protocol):
     def authenticate(self, headers: Headers) -> Principal:
         """Raises Unauthenticated, whose `code` is one of the plugin's stated reasons, or BadRequest."""
+        ...
+
+
+class Rights(Protocol):
+    """What one caller may do."""
+
+    @property
+    def admin(self) -> frozenset[str]:
+        """Rights on the admin API: viewer, tenant_admin, admin."""
+        ...
+
+    def may_do(self, operation: Operation) -> None:
+        """Raises Forbidden, before there is a body."""
+        ...
+
+    def may_list(self, model: str) -> bool: ...
+
+    def narrow(self, call: Call, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+        """Those of `candidates` that may serve this call: one at least. Raises Forbidden, which says what is against
+        it."""
+        ...
+
+
+class Access(Protocol):
+    def of(self, principal: Principal) -> Rights | None:
+        """None where nothing is forbidden but what `principal.models` leaves out."""
         ...
 
 
@@ -44,6 +72,7 @@ class KeySettings:
     disabled: bool = False
     team: str | None = None
     user: str | None = None
+    roles: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
 
+from .access import Policy
 from .part import Part, Text, frozen, one_of, thawed
 from .quantities import Count, Percent, PositiveDuration, read_integer
 from .secrets import Secret
@@ -140,6 +141,7 @@ class Holder(Part):
     name: Annotated[Text, AfterValidator(_holder)]
     """*: each one that is not named, with a count of its own."""
     limits: Allowance = Allowance()
+    policy: Policy = Policy()
 
 
 class Webhook(Part):

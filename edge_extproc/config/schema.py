@@ -33,6 +33,7 @@ from .. import registry
 from ..model.paths import BY_MODEL
 from ..model.plan import Candidate as PlanCandidate
 from ..model.principal import Level
+from .access import Policy, Role
 from .agent import Agent
 from .cache import Cache
 from .credentials import UpstreamCredential
@@ -335,6 +336,9 @@ class Key(Part):
     team: Label | None = None
     user: Label | None = None
     limits: Allowance = Allowance()
+    policy: Policy = Policy()
+    roles: tuple[Text, ...] | None = None
+    """Names of `roles`, of which one must allow all of a call; not given: no role bounds this key."""
 
     @model_validator(mode="after")
     def _either(self) -> Key:
@@ -355,6 +359,8 @@ class Caller(Part):
     keys: tuple[Key, ...]
     limits: Allowance = Allowance()
     """Of the whole tenant."""
+    policy: Policy = Policy()
+    """Holds for all of the tenant's callers."""
     teams: tuple[Holder, ...] = ()
     users: tuple[Holder, ...] = ()
 
@@ -422,6 +428,8 @@ class Provider(Part):
     api: Text | None = None
     """Which of the kind's wire formats chats are sent in, such as chat or responses of openai. Where not given: the
     caller's own if the host speaks it, else the kind's first."""
+    location: Label | None = None
+    """Where it works, in words of your own, for policies that name regions; a cloud's region where not given."""
     allow_plaintext: Boolean = False
     """Send prompts and the key over http:// to another machine."""
     tls: ProviderTls = ProviderTls()
@@ -510,6 +518,9 @@ class Config(Part):
     cache: Cache | None = None
     store: Store | None = None
     """Absent: no ledger is kept."""
+    roles: Annotated[Mapping[Label, Role], AfterValidator(frozen), PlainSerializer(thawed)] = Field(
+        default_factory=dict, validate_default=True
+    )
     callers: tuple[Caller, ...]
     providers: Annotated[Mapping[ProviderName, Provider], AfterValidator(frozen), PlainSerializer(thawed)]
     routing: Routing = Routing()
@@ -561,6 +572,14 @@ class Config(Part):
             yield from ((caller.tenant, "user", user.name, user.limits) for user in caller.users)
             yield from ((caller.tenant, "key", key.id, key.limits) for key in caller.keys)
 
+    def policies(self) -> Iterator[tuple[str, Level, str, Policy]]:
+        """Tenant, level, name and what that one may do."""
+        for caller in self.callers:
+            yield caller.tenant, "tenant", caller.tenant, caller.policy
+            yield from ((caller.tenant, "team", team.name, team.policy) for team in caller.teams)
+            yield from ((caller.tenant, "user", user.name, user.policy) for user in caller.users)
+            yield from ((caller.tenant, "key", key.id, key.policy) for key in caller.keys)
+
     def own_store_socket(self) -> Path | None:
         """Where `up` keeps the limits that several workers share; None where it need not."""
         shared = self.limiter.store == "auto" and self.limiter.url is None and self.agent.workers > 1
@@ -599,6 +618,7 @@ def mistakes(config: Config) -> Iterator[Finding]:
     yield from _endpoints(config)
     yield from _cache(config)
     yield from _limits(config)
+    yield from _roles(config)
 
 
 def _ports(config: Config) -> Iterator[Finding]:
@@ -646,6 +666,15 @@ def _callers(callers: tuple[Caller, ...]) -> Iterator[Finding]:
     yield from _twice(
         (("callers", n, "keys", m, "id"), key.id) for n, c in enumerate(callers) for m, key in enumerate(c.keys)
     )
+
+
+def _roles(config: Config) -> Iterator[Finding]:
+    have = ", ".join(sorted(config.roles)) or "none"
+    for n, caller in enumerate(config.callers):
+        for m, key in enumerate(caller.keys):
+            for k, name in enumerate(key.roles or ()):
+                if name not in config.roles:
+                    yield Finding(("callers", n, "keys", m, "roles", k), f"there is no role {name!r}; have {have}")
 
 
 def _limits(config: Config) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Protocol
 
 from ..accounting.base import Prices
-from ..auth.base import Authenticator
+from ..auth.base import Access, Authenticator
 from ..cache.base import ResponseCache
 from ..dialects.base import Dialect, ModelCard, Route
 from ..errors import NoSuchRoute, WrongMethod
@@ -180,6 +180,8 @@ class Gateway:
     report: Callable[[BaseException], None]
     """Tells of a bug of ours, for the log."""
     cache: ResponseCache | None = None
+    access: Access | None = None
+    """None where no role or policy forbids anything."""
     limiter: Limiter | None = None
     """None where no caller has a limit."""
     bounds: Bounds | None = None

@@ -19,6 +19,7 @@ from typing import TypeVar
 from urllib.parse import unquote
 
 from ..accounting.estimate import tokens_of, tokens_of_length
+from ..auth.base import Rights
 from ..cache.base import Entry, Made, Turn
 from ..codecs.content_encoding import Inflater, inflate
 from ..codecs.content_type import media_type
@@ -92,6 +93,8 @@ class _Heard:
     """In whose words errors are told."""
     route: Route | None = None
     principal: Principal | None = None
+    rights: Rights | None = None
+    """What this caller may do; None: nothing is forbidden."""
     rules: Rules | None = None
     """What limits this caller; None: nothing does."""
     admission: Admission | None = None
@@ -202,11 +205,15 @@ class RouterExchange:
         heard.path = (first(event.headers, ":path") or "").partition("?")[0]
         heard.voice = gateway.routes.voice(heard.path, event.headers) or gateway.dialects[gateway.default_dialect]
         heard.principal = gateway.authenticator.authenticate(event.headers)
+        if gateway.access is not None:
+            heard.rights = gateway.access.of(heard.principal)
         if gateway.limiter is not None:
             heard.rules = gateway.limiter.rules(heard.principal)
             if heard.rules is not None:
                 gateway.limiter.known_refusal(heard.rules)
         dialect, heard.route = gateway.routes.match(heard.method, heard.path)
+        if heard.rights is not None:
+            heard.rights.may_do(heard.route.operation)
         if heard.route.operation == "models":
             return self._list_models(heard.principal, heard.route)
         passes = heard.route.operation == "passed"
@@ -223,15 +230,19 @@ class RouterExchange:
 
     def _list_models(self, principal: Principal, route: Route) -> Reply:
         """All that this caller may ask for, or the one that the path names."""
-        voice, gateway = _known(self._heard.voice), self._gateway
+        voice, gateway, rights = _known(self._heard.voice), self._gateway, self._heard.rights
+
+        def listed(name: str) -> bool:
+            return allows(principal.models, name) and (rights is None or rights.may_list(name))
+
         if "{" in route.path:
             name = unquote(self._heard.path.split("/models/", 1)[1])
-            candidates = gateway.models.candidates(name) if allows(principal.models, name) else ()
+            candidates = gateway.models.candidates(name) if listed(name) else ()
             if not candidates:
                 raise _no_such_model(name)
             body = voice.write_model(ModelCard(name, candidates[0].provider))
         else:
-            body = voice.write_models([card for card in gateway.cards if allows(principal.models, card.id)])
+            body = voice.write_models([card for card in gateway.cards if listed(card.id)])
         self._order.replied()
         self._answer.status = 200
         self._answer.sent = len(body)
@@ -245,6 +256,8 @@ class RouterExchange:
         call = self._read_call(body)
         candidates = self._candidates(call)
         heard.call = call
+        if heard.rights is not None:
+            candidates = heard.rights.narrow(call, candidates)
         if heard.rules is not None:
             await self._reserve(call, candidates, heard.rules)
         if gateway.cache is not None and call.operation == "chat":

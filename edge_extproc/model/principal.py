@@ -20,5 +20,6 @@ class Principal:
     team: str | None = None
     """Within the tenant."""
     user: str | None = None
-    roles: tuple[str, ...] = ()
-    """Names of config's roles; none: whatever the tenant may."""
+    roles: tuple[str, ...] | None = None
+    """Names of config's roles, of which one must allow all of a call. None: no role bounds this caller; (): it has
+    none, and may do nothing."""

@@ -1,0 +1,243 @@
+"""Role-based access: which models, operations, features and providers a caller may use.
+
+A caller's roles are alternatives: a call is allowed if one of them allows all of it, so that two roles together never
+allow what neither does. The policies of its tenant, team, user and key all hold besides: each can only narrow.
+
+Everything is compiled once for each caller, and what was decided about a model is remembered.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import translate
+from typing import TypeAlias
+
+from ..errors import Forbidden
+from ..model.call import Call, Operation
+from ..model.plan import Candidate
+from ..model.principal import Level, Principal
+from .features import features_of
+
+ANY = "*"
+# Callers come from tokens too, and models from callers: there may be any number of both.
+_MAX_REMEMBERED = 10_000
+_MAX_MODELS = 1_024
+_LONGEST_MODEL = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What is allowed; None: everything."""
+
+    models: tuple[str, ...] | None = None
+    """Names or globs."""
+    operations: frozenset[str] | None = None
+    features: frozenset[str] | None = None
+    max_tokens: int | None = None
+    providers: tuple[str, ...] | None = None
+    """Names or globs."""
+    regions: tuple[str, ...] | None = None
+    """Names or globs; a provider without a region is in none."""
+    admin: frozenset[str] = frozenset()
+    """Rights on the admin API. Of a role; a level's policy gives none."""
+
+    @property
+    def is_open(self) -> bool:
+        return self == _OPEN
+
+
+_OPEN = Policy()
+_Match: TypeAlias = Callable[[str], object]
+
+
+def _matcher(patterns: Sequence[str] | None) -> _Match | None:
+    if patterns is None or ANY in patterns:
+        return None
+    return re.compile("|".join(translate(pattern) for pattern in patterns) or r"(?!)").match
+
+
+class _Compiled:
+    """One policy, ready to be asked."""
+
+    __slots__ = ("label", "models", "policy", "providers", "regions")
+
+    def __init__(self, policy: Policy, label: str) -> None:
+        self.policy = policy
+        self.label = label
+        self.models = _matcher(policy.models)
+        self.providers = _matcher(policy.providers)
+        self.regions = _matcher(policy.regions)
+
+    def objection(self, operation: Operation) -> str | None:
+        allowed = self.policy.operations
+        if allowed is None or operation in allowed:
+            return None
+        return f"{operation} is not among the operations that {self.label} allows ({_list(allowed)})"
+
+    def objection_to(self, call: Call, features: Callable[[], frozenset[str]]) -> str | None:
+        """Why not; None: nothing is against it."""
+        policy = self.policy
+        if self.models is not None and self.models(call.model) is None:
+            return f"the model {call.model!r} is not among those that {self.label} allows"
+        if (reason := self.objection(call.operation)) is not None:
+            return reason
+        if policy.max_tokens is not None and call.operation == "chat":
+            if call.max_output_tokens is None:
+                return f"{self.label} allows answers of up to {policy.max_tokens} tokens: say so with max_tokens"
+            if call.max_output_tokens > policy.max_tokens:
+                return (
+                    f"max_tokens is {call.max_output_tokens}, and {self.label} allows answers of up to "
+                    f"{policy.max_tokens} tokens"
+                )
+        if policy.features is not None:
+            more = features() - policy.features
+            if more:
+                return f"{_list(more)}: not among the features that {self.label} allows ({_list(policy.features)})"
+        return None
+
+    def reaches(self, provider: str, region: str | None) -> bool:
+        if self.providers is not None and self.providers(provider) is None:
+            return False
+        return self.regions is None or (region is not None and self.regions(region) is not None)
+
+
+class Rights:
+    """What one caller may do."""
+
+    __slots__ = ("_levels", "_listed", "_regions", "_roles", "admin")
+
+    def __init__(
+        self, levels: Sequence[_Compiled], roles: Sequence[_Compiled] | None, regions: Mapping[str, str | None]
+    ) -> None:
+        self._levels = tuple(levels)
+        self._roles = tuple(roles) if roles is not None else None
+        self._regions = regions
+        self._listed: dict[str, bool] = {}
+        self.admin = frozenset(right for role in self._roles or () for right in role.policy.admin)
+
+    def may_do(self, operation: Operation) -> None:
+        """Raises Forbidden, before there is a body."""
+        for level in self._levels:
+            if (reason := level.objection(operation)) is not None:
+                raise Forbidden(reason)
+        if self._roles is not None:
+            reasons = [role.objection(operation) for role in self._roles]
+            if None not in reasons:
+                raise Forbidden(_why_not(reasons))
+
+    def may_list(self, model: str) -> bool:
+        known = self._listed.get(model)
+        if known is None:
+            known = self._may_name(model)
+            if len(self._listed) < _MAX_MODELS and len(model) <= _LONGEST_MODEL:
+                self._listed[model] = known
+        return known
+
+    def _may_name(self, model: str) -> bool:
+        def names(each: _Compiled) -> bool:
+            return each.models is None or each.models(model) is not None
+
+        return all(map(names, self._levels)) and (self._roles is None or any(map(names, self._roles)))
+
+    def narrow(self, call: Call, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+        """Those of `candidates` that may serve this call; at least one, of those given. Raises Forbidden, which says
+        what is against it."""
+        features = _Once(call.raw)
+        for level in self._levels:
+            if (reason := level.objection_to(call, features)) is not None:
+                raise Forbidden(reason)
+        able: Sequence[_Compiled] = ()
+        if self._roles is not None:
+            reasons = [role.objection_to(call, features) for role in self._roles]
+            able = [role for role, reason in zip(self._roles, reasons, strict=True) if reason is None]
+            if not able:
+                raise Forbidden(_why_not(reasons))
+        left = tuple(c for c in candidates if self._reaches(c.provider, able))
+        if candidates and not left:
+            labels = [each.label for each in (*self._levels, *able)]
+            raise Forbidden(
+                f"the model {call.model!r} is served by no provider or region that {' and '.join(labels)} allows"
+            )
+        return left
+
+    def _reaches(self, provider: str, roles: Sequence[_Compiled]) -> bool:
+        region = self._regions.get(provider)
+        if not all(level.reaches(provider, region) for level in self._levels):
+            return False
+        return self._roles is None or any(role.reaches(provider, region) for role in roles)
+
+
+class _Once:
+    """The features of a call, looked for if somebody asks."""
+
+    __slots__ = ("_found", "_raw")
+
+    def __init__(self, raw: bytes) -> None:
+        self._raw = raw
+        self._found: frozenset[str] | None = None
+
+    def __call__(self) -> frozenset[str]:
+        if self._found is None:
+            self._found = frozenset(features_of(self._raw))
+        return self._found
+
+
+class Policies:
+    """Those of a whole config. `regions`: of each provider, by name."""
+
+    def __init__(
+        self,
+        levels: Iterable[tuple[str, Level, str, Policy]],
+        roles: Mapping[str, Policy],
+        regions: Mapping[str, str | None],
+    ) -> None:
+        """`levels`: tenant, level, name, policy. The name * is each team, user or key that has no policy of its own."""
+        self._levels = {
+            (tenant, level, name): _Compiled(policy, f"{level} {name}")
+            for tenant, level, name, policy in levels
+            if not policy.is_open
+        }
+        self._roles = {name: _Compiled(policy, f"role {name}") for name, policy in roles.items()}
+        self._regions = dict(regions)
+        self._remembered: dict[tuple[object, ...], Rights | None] = {}
+
+    def of(self, principal: Principal) -> Rights | None:
+        """None where nothing is forbidden."""
+        who = (principal.tenant, principal.team, principal.user, principal.key_id, principal.roles)
+        try:
+            return self._remembered[who]
+        except KeyError:
+            pass
+        if len(self._remembered) >= _MAX_REMEMBERED:
+            self._remembered.clear()
+        found = self._remembered[who] = self._find(principal)
+        return found
+
+    def _find(self, principal: Principal) -> Rights | None:
+        tenant = principal.tenant
+        places: tuple[tuple[Level, str | None], ...] = (
+            ("tenant", tenant),
+            ("team", principal.team),
+            ("user", principal.user),
+            ("key", principal.key_id),
+        )
+        levels = [
+            found
+            for level, name in places
+            if name
+            and (found := self._levels.get((tenant, level, name)) or self._levels.get((tenant, level, ANY))) is not None
+        ]
+        if principal.roles is None:
+            return Rights(levels, None, self._regions) if levels else None
+        roles = [self._roles[name] for name in principal.roles if name in self._roles]
+        return Rights(levels, roles, self._regions)
+
+
+def _why_not(reasons: Sequence[str | None]) -> str:
+    return "; ".join(reason for reason in reasons if reason) or "this caller has no role that is known here"
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names)) or "none"

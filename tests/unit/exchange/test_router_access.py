@@ -1,0 +1,67 @@
+"""Roles and policies in the story of a request."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from player import Stage, body, headers, talk
+
+from edge_extproc.auth.policy import Policies, Policy
+from edge_extproc.exchange.commands import Continue, Reply
+
+HELLO = [{"role": "user", "content": "Hello"}]
+
+
+def governed(policy: Policy) -> Stage:
+    return Stage().having(access=Policies([("acme", "tenant", "acme", policy)], {}, {"openai": "us"}))
+
+
+def ask(stage: Stage, model: str = "chat", path: str = "/v1/chat/completions", **more: Any) -> list[Any]:
+    exchange = stage.exchange()
+    commands = talk(exchange, headers(path), body({"model": model, "messages": HELLO, **more}))
+    exchange.closed("done")
+    return commands
+
+
+def test_a_refusal_is_told_in_the_callers_words() -> None:
+    stage = governed(Policy(models=("claude",)))
+    refusal = ask(stage, path="/v1/messages", max_tokens=5)[1]
+
+    assert isinstance(refusal, Reply)
+    told = json.loads(refusal.body)
+    assert (403, "permission_error") == (refusal.status, told["error"]["type"])
+    assert "the model 'chat' is not among those that tenant acme allows" == told["error"]["message"]
+    assert ("rejected", "permission_denied") == (stage.settled[0].outcome, stage.settled[0].code)
+
+
+def test_an_operation_is_refused_with_the_headers() -> None:
+    commands = talk(
+        governed(Policy(operations=frozenset({"models"}))).exchange(),
+        headers(),
+    )
+
+    assert isinstance(commands[0], Reply)
+    assert 403 == commands[0].status
+
+
+def test_a_forbidden_provider_is_not_in_the_plan() -> None:
+    both = ask(Stage(), "both")[1]
+    one = ask(governed(Policy(providers=("anthropic",))), "both")[1]
+
+    assert isinstance(both, Continue)
+    assert isinstance(one, Continue)
+    assert both.metadata is not None
+    assert one.metadata is not None
+    assert 2 == len(both.metadata["edge.route"]["priority_groups"])
+    assert [[{"cluster_name": "provider_anthropic", "weight": 1}]] == [
+        group["clusters"] for group in one.metadata["edge.route"]["priority_groups"]
+    ]
+
+
+def test_the_list_holds_what_may_be_called() -> None:
+    stage = governed(Policy(models=("claude*",)))
+    listed = talk(stage.exchange(), headers("/v1/models", method="GET", end=True))[0]
+
+    assert isinstance(listed, Reply)
+    assert ["claude", "claude-first"] == [row["id"] for row in json.loads(listed.body)["data"]]
