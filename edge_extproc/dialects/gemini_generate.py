@@ -1992,9 +1992,13 @@ class _Writer:
         self._own = False
         """It is a stream of this format that is framed anew."""
         self._is_blocked = False
+        self._over = False
         self._candidates = _Candidates(own=False)
 
     def write(self, event: ReplyEvent) -> bytes:
+        if self._over:
+            return b""
+        self._over = isinstance(event, Ended | Failed)
         match event:
             case PartDelta():
                 return self._delta(event)

@@ -924,11 +924,18 @@ _FORCED = frozenset({"required", "tool"})
 _NAMELESS_SCHEMA = "response"
 
 
-def call_id(id: str) -> str:
-    """An id that OpenAI takes (40 characters): the same for the same id, in a call and in its result."""
-    if _CALL_ID.fullmatch(id):
+# Mistral's models, whose hosts refuse ids but of nine letters and digits.
+_MISTRALS = re.compile(r"(mis|minis|magis|codes|devs|vox|pix|mix|maths)tral")
+_MISTRAL_CALL_ID = re.compile(r"[a-zA-Z0-9]{9}")
+
+
+def call_id(id: str, model: str) -> str:
+    """An id that the model's hosts take (OpenAI: 40 characters): the same for the same id, in a call and its result."""
+    is_mistral = _MISTRALS.search(model.lower()) is not None
+    if (_MISTRAL_CALL_ID if is_mistral else _CALL_ID).fullmatch(id):
         return id
-    return f"call_{hashlib.sha256(id.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
+    digest = hashlib.sha256(id.encode("utf-8", "surrogatepass")).hexdigest()
+    return digest[:9] if is_mistral else f"call_{digest[:32]}"
 
 
 def _cache(mark: CacheMark) -> Object:
@@ -1189,7 +1196,7 @@ class _RequestWriter:
         for i, part in enumerate(result.parts):
             written = self._part(part, f"{path}.content[{i}]")
             (texts if isinstance(part, Text) else others).append(written)
-        id = call_id(result.call_id)
+        id = call_id(result.call_id, self.model)
         if others:
             moved += [{"type": "text", "text": f"From the result of tool call {id}:"}, *others]
         self._drop_if(f"{path}.is_error", result.is_error)
@@ -1228,7 +1235,7 @@ class _RequestWriter:
         return [self._named(message, written)]
 
     def _call(self, call: ToolCall, path: str) -> Object:
-        id, arguments = (call.id, call.arguments) if self.own else (call_id(call.id), call.arguments or "{}")
+        id, arguments = (call.id, call.arguments) if self.own else (call_id(call.id, self.model), call.arguments or "{}")
         written: Object = {"id": id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
         if call.signature is not None and (self.own or "gemini" in self.model.lower()):
             written["extra_content"] = {"google": {"thought_signature": call.signature}}
@@ -2178,6 +2185,11 @@ _KIND_OF_CODE: Mapping[str, FaultKind] = MappingProxyType(
         "permission_error": "permission",
         "overloaded_error": "overloaded",
         "engine_overloaded": "overloaded",
+        "overloaded": "overloaded",
+        "server_is_overloaded": "overloaded",
+        "slow_down": "overloaded",
+        "timeout": "timeout",
+        "vector_store_timeout": "timeout",
         "server_error": "api",
         "invalid_request_error": "invalid_request",
         "tool_use_failed": "invalid_request",

@@ -716,6 +716,8 @@ class _Request:
         self._tools(body)
         text: Item = {}
         if chat.response_format is not None:
+            if chat.response_format.kind == "json_schema" and not self.is_own:
+                _object(chat.response_format.schema, self._spelled("response_format"))
             text["format"] = _format(chat.response_format)
         for name in ("max_output_tokens", "temperature", "top_p", "top_logprobs"):
             if (value := getattr(chat, name)) is not None:
