@@ -49,7 +49,7 @@ from ..model.content import (
     ToolResult,
     Url,
 )
-from ..model.fault import Fault, FaultKind, kind_of
+from ..model.fault import Fault, FaultKind, kind_of, refined, scrubbed
 from ..model.reply import (
     Choice,
     Ended,
@@ -71,7 +71,7 @@ from ..model.reply import (
     UsageSeen,
 )
 from ..model.usage import Usage
-from .base import Headers, ModelCard, Route, header
+from .base import Headers, ModelCard, Route, header, retry_after
 
 NAME = "anthropic_messages"
 TITLE = "Anthropic Messages"
@@ -1529,18 +1529,6 @@ _FAULTS: Mapping[str, tuple[FaultKind, int]] = MappingProxyType(
         "overloaded_error": ("overloaded", 529),
     }
 )
-_TOO_LONG = re.compile(r"prompt is too long|exceed context limit|context window", re.IGNORECASE)
-# What providers have put into error messages: their keys, whole or masked, and the caller's organization.
-_SECRETS = re.compile(
-    r"\b(?:sk|rk|pk|key|org|proj|gsk|xai|hf)[-_][\w*.…-]{6,}|\bAIza[\w-]{20,}|\b(?:AKIA|ASIA)[A-Z0-9]{12,}"
-    r"|\beyJ[\w-]{8,}\.[\w.-]{8,}|(?<=\bBearer )\S{6,}",
-    re.IGNORECASE,
-)
-_MAX_MESSAGE = 2_000  # an HTML page says no more in its first lines
-
-
-def _scrubbed(message: str) -> str:
-    return _SECRETS.sub("***", message[:_MAX_MESSAGE])
 
 
 def _read_fault(error: Json, status: int | None, request_id: Json = None, retry_after: float | None = None) -> Fault:
@@ -1551,28 +1539,14 @@ def _read_fault(error: Json, status: int | None, request_id: Json = None, retry_
     kind, usual = _FAULTS.get(type_ or "", ("api" if status is None else kind_of(status), 500))
     message = fields_.get("message")
     text = message if isinstance(message, str) and message else "the provider gave no reason"
-    if kind == "invalid_request" and _TOO_LONG.search(text):
-        kind = "context_length"
     return Fault(
         usual if status is None else status,
-        kind,
-        _scrubbed(text),
+        refined(kind, text),
+        scrubbed(text),
         type=type_,
         retry_after=retry_after,
         request_id=request_id if isinstance(request_id, str) else None,
     )
-
-
-def _seconds(headers: Headers) -> float | None:
-    """How long the provider wants us to wait. A date is no number of seconds: it is left alone."""
-    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        try:
-            seconds = float(header(headers, name) or "") * unit
-        except ValueError:
-            continue
-        if math.isfinite(seconds) and seconds >= 0:
-            return seconds
-    return None
 
 
 def _read_error(status: int, headers: Headers, body: bytes) -> Fault:
@@ -1584,14 +1558,13 @@ def _read_error(status: int, headers: Headers, body: bytes) -> Fault:
         envelope = {"error": None}
     error = next((envelope[key] for key in ("error", "message", "Message", "detail") if envelope.get(key)), None)
     request_id = envelope.get("request_id") or header(headers, "request-id")
-    return _read_fault(error, status, request_id, _seconds(headers))
+    return _read_fault(error, status, request_id, retry_after(headers))
 
 
 def _error_body(fault: Fault) -> Block:
-    type_ = fault.type if fault.type in _FAULTS else _TYPES[fault.kind]
     return {
         "type": "error",
-        "error": {"type": type_, "message": _scrubbed(fault.message)},
+        "error": {"type": _TYPES[fault.kind], "message": scrubbed(fault.message)},
         "request_id": fault.request_id,
     }
 

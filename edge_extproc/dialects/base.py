@@ -10,8 +10,10 @@ What a dialect must do with each field that another dialect asked for: map it, n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Protocol, TypeAlias
 
 from ..codecs.frame import Frame
@@ -127,3 +129,29 @@ def header(headers: Headers, name: str) -> str | None:
         if key == name:
             return value
     return None
+
+
+_UNITS: tuple[tuple[str, float], ...] = (("retry-after-ms", 0.001), ("retry-after", 1.0))
+
+
+def retry_after(headers: Headers) -> float | None:
+    """How many seconds a provider wants us to wait, or None where it does not say. A date counts from the answer's
+    own date: the clock that both were read from."""
+    for name, unit in _UNITS:
+        value = header(headers, name)
+        if value is None:
+            continue
+        try:
+            seconds = float(value) * unit
+        except ValueError:
+            seconds = _seconds_until(value, header(headers, "date"))
+        if math.isfinite(seconds) and seconds >= 0:
+            return seconds
+    return None
+
+
+def _seconds_until(then: str, now: str | None) -> float:
+    try:
+        return (parsedate_to_datetime(then) - parsedate_to_datetime(now or "")).total_seconds()
+    except (TypeError, ValueError):  # no date, or one without a zone beside one with
+        return math.nan

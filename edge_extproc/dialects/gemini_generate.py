@@ -53,7 +53,7 @@ from ..model.content import (
     ToolResult,
     Url,
 )
-from ..model.fault import Fault, FaultKind, kind_of
+from ..model.fault import Fault, FaultKind, kind_of, refined, scrubbed
 from ..model.reply import (
     Choice,
     Ended,
@@ -77,7 +77,7 @@ from ..model.reply import (
     fold,
 )
 from ..model.usage import Usage
-from .base import Headers, ModelCard, Route, header
+from .base import Headers, ModelCard, Route, header, retry_after
 
 NAME = "gemini_generate"
 TITLE = "Gemini generateContent"
@@ -1687,21 +1687,11 @@ _REASONS: Mapping[str, FaultKind] = MappingProxyType(
         "BILLING_DISABLED": "payment",
     }
 )
-_TOO_LONG = re.compile(r"input token count|exceeds the maximum number of (input )?tokens", re.IGNORECASE)
 _DETAIL = "type.googleapis.com/google.rpc."
-_SECRETS = re.compile(
-    r"AIza[\w-]{20,}|ya29\.[\w.-]+|(?<=api_key:)[\w-]+|(?<=projects/)[\w-]+|(?<=project_number:)\d+|(?<=project )\d{6,}"
-)
-_MAX_MESSAGE = 2_000  # an HTML page says no more in its first lines
-
-
-def _scrubbed(message: str) -> str:
-    """Google's messages may name the operator's key and project."""
-    return _SECRETS.sub("***", message)[:_MAX_MESSAGE]
 
 
 def _seconds(told: Json) -> float | None:
-    """A google.protobuf.Duration, or a header's number; a date is no number of seconds."""
+    """A google.protobuf.Duration."""
     try:
         seconds = float(str(told).removesuffix("s"))
     except ValueError:
@@ -1735,13 +1725,11 @@ def _read_status(error: Block, status: int | None, waiting: float | None) -> Fau
     message = error.get("message")
     reason = next((detail.get("reason") for detail in _details(error, "ErrorInfo")), None)
     kind = _REASONS.get(str(reason), kind or kind_of(status))
-    if kind == "invalid_request" and isinstance(message, str) and _TOO_LONG.search(message):
-        kind = "context_length"
     delay = next((_seconds(detail.get("retryDelay")) for detail in _details(error, "RetryInfo")), None)
     return Fault(
         status,
-        kind,
-        _scrubbed(message) if isinstance(message, str) and message else f"the provider answered {name or status}",
+        refined(kind, message) if isinstance(message, str) else kind,
+        scrubbed(message) if isinstance(message, str) and message else f"the provider answered {name or status}",
         code=_maybe(reason),
         type=_maybe(name),
         param=_violated(error),
@@ -1756,8 +1744,7 @@ def _error_in(value: Json) -> Fault | None:
 
 
 def _read_error(status: int, headers: Headers, body: bytes) -> Fault:
-    waiting = header(headers, "retry-after")
-    seconds = None if waiting is None else _seconds(waiting)
+    seconds = retry_after(headers)
     try:
         value = _decode(body)
     except _UNREADABLE:
@@ -1772,7 +1759,7 @@ def _read_error(status: int, headers: Headers, body: bytes) -> Fault:
 
 def _error(fault: Fault) -> Block:
     status = fault.type if fault.type in _STATUSES else _STATUS_OF[fault.kind]
-    error: Block = {"code": fault.status, "message": _scrubbed(fault.message), "status": status}
+    error: Block = {"code": fault.status, "message": scrubbed(fault.message), "status": status}
     details: list[Block] = []
     if fault.code is not None:
         details.append({"@type": _DETAIL + "ErrorInfo", "reason": fault.code})

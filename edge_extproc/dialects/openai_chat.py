@@ -50,7 +50,7 @@ from ..model.content import (
     ToolResult,
     Url,
 )
-from ..model.fault import Fault, FaultKind, kind_of
+from ..model.fault import Fault, FaultKind, kind_of, refined, scrubbed
 from ..model.reply import (
     Choice,
     Ended,
@@ -73,7 +73,7 @@ from ..model.reply import (
     UsageSeen,
 )
 from ..model.usage import Usage
-from .base import Headers, ModelCard, Route, header
+from .base import Headers, ModelCard, Route, header, retry_after
 
 NAME = "openai_chat"
 TITLE = "OpenAI Chat Completions"
@@ -1235,7 +1235,8 @@ class _RequestWriter:
         return [self._named(message, written)]
 
     def _call(self, call: ToolCall, path: str) -> Object:
-        id, arguments = (call.id, call.arguments) if self.own else (call_id(call.id, self.model), call.arguments or "{}")
+        id = call.id if self.own else call_id(call.id, self.model)
+        arguments = call.arguments if self.own else call.arguments or "{}"
         written: Object = {"id": id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
         if call.signature is not None and (self.own or "gemini" in self.model.lower()):
             written["extra_content"] = {"google": {"thought_signature": call.signature}}
@@ -2195,7 +2196,6 @@ _KIND_OF_CODE: Mapping[str, FaultKind] = MappingProxyType(
         "tool_use_failed": "invalid_request",
     }
 )
-_TOO_LONG = re.compile(r"maximum context length|context window|prompt is too long|total length of all messages", re.I)
 # What a reply with status 200 stands for when an error comes within it and no number with that.
 _STATUS_OF_KIND: Mapping[FaultKind, int] = MappingProxyType(
     {
@@ -2247,35 +2247,21 @@ _CODE_OF_KIND: Mapping[FaultKind, str] = MappingProxyType(
 # Words that OpenAI's own errors use; another format's type would mislead its clients.
 _TYPES = frozenset({*_TYPE_OF_KIND.values(), "tokens", "requests", "invalid_api_key", "image_parse_error"})
 
-# Keys, accounts and projects, as providers echo them in their messages.
-_SECRET = re.compile(
-    r"\b(?:sk|pk|rk|gsk|xai|pplx|org|proj|hf|csk|fw|tgp|nvapi|AIza|AKIA)[-_][\w*.-]{2,}|\bAIza[\w-]{10,}|\bAKIA\w{8,}"
-    r"|\bsk-|(?<=Bearer )[^\s\"',;]+"
-)
-_ECHOED_KEY = re.compile(r"((?:api[ _-]?key|token|secret)(?: provided)?\s*[:=]\s*)[^\s,;\"']*[^\s,;.\"']", re.I)
-# An error page of a proxy can be long; its beginning says what it is.
-_MAX_MESSAGE = 2_000
-
-
-def scrub(message: str) -> str:
-    """A provider's message without what could be a key or an account."""
-    return _ECHOED_KEY.sub(r"\1***", _SECRET.sub("***", message))[:_MAX_MESSAGE]
-
 
 def _error_message(error: Json) -> str:
     """The message of what stands under `error`, in the shapes of many hosts."""
     match error:
         case str():
-            return scrub(error)
+            return scrubbed(error)
         case {"message": str(message)} if message:
-            return scrub(message)
+            return scrubbed(message)
         case {"message": dict() | list() as message}:
-            return scrub(_encode(message).decode("utf-8", "replace"))
+            return scrubbed(_encode(message).decode("utf-8", "replace"))
         case {"detail": str(message)}:
-            return scrub(message)
+            return scrubbed(message)
         case {"detail": list(details)}:
             told = [each["msg"] for each in details if isinstance(each, dict) and isinstance(each.get("msg"), str)]
-            return scrub("; ".join(told))
+            return scrubbed("; ".join(told))
         case _:
             return ""
 
@@ -2300,7 +2286,7 @@ def _fault_of(status: int, headers: Headers, body: Json, text: str = "") -> Faul
             code = "content_filter"
     if status < 400:
         status = int(code) if code is not None and code.isdecimal() and 400 <= int(code) < 600 else 0
-    message = _error_message(error) or scrub(text.strip())
+    message = _error_message(error) or scrubbed(text.strip())
     kind = kind_of(status) if status else "api"
     for word in (code, kind_word):
         known = _KIND_OF_CODE.get((word or "").lower())
@@ -2308,8 +2294,7 @@ def _fault_of(status: int, headers: Headers, body: Json, text: str = "") -> Faul
         if known is not None and (known not in ("invalid_request", "api") or not status):
             kind = known
             break
-    if kind == "invalid_request" and _TOO_LONG.search(message):
-        kind = "context_length"
+    kind = refined(kind, message)
     status = status or _STATUS_OF_KIND[kind]
     return Fault(
         status,
@@ -2318,27 +2303,9 @@ def _fault_of(status: int, headers: Headers, body: Json, text: str = "") -> Faul
         code,
         kind_word,
         param,
-        _retry_after(headers),
+        retry_after(headers),
         header(headers, "x-request-id"),
     )
-
-
-_SECONDS: tuple[tuple[str, float], ...] = (("retry-after-ms", 1_000.0), ("retry-after", 1.0))
-
-
-def _retry_after(headers: Headers) -> float | None:
-    """In seconds. A date would need a clock; those who send one are few."""
-    for name, unit in _SECONDS:
-        value = header(headers, name)
-        if value is None:
-            continue
-        try:
-            seconds = float(value) / unit
-        except ValueError:
-            continue
-        if math.isfinite(seconds) and seconds >= 0:
-            return seconds
-    return None
 
 
 def _read_error(status: int, headers: Headers, body: bytes) -> Fault:
@@ -2353,12 +2320,14 @@ def _read_error(status: int, headers: Headers, body: bytes) -> Fault:
 
 
 def _envelope(fault: Fault) -> Object:
+    # Google's reasons are in capitals; they would mislead those who look for OpenAI's codes.
+    code = fault.code if fault.code is None or not fault.code.isupper() else None
     return {
         "error": {
-            "message": fault.message,
+            "message": scrubbed(fault.message),
             "type": fault.type if fault.type in _TYPES else _TYPE_OF_KIND[fault.kind],
             "param": fault.param,
-            "code": fault.code or _CODE_OF_KIND.get(fault.kind),
+            "code": code or _CODE_OF_KIND.get(fault.kind),
         }
     }
 

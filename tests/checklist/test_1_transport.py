@@ -1,12 +1,13 @@
-"""How a translated request is addressed: what concerns the chat formats themselves. The numbers are those of the list of
-translation behaviours that this directory is named for: chapter, then entry."""
+"""How a translated request is addressed: what concerns the chat formats themselves.
+
+The numbers are those of the list of translation behaviours that this directory is named for: chapter, then entry.
+"""
 
 from __future__ import annotations
 
 import pytest
-from translating import CHAT, EVERY, GEMINI, MESSAGES, RESPONSES, answer, carried, cross, heard, read, told, write
-
 from crossings import DIALECTS, MODELS
+from translating import CHAT, EVERY, GEMINI, MESSAGES, RESPONSES, answer, carried, cross, heard, read, told, write
 
 
 @pytest.mark.parametrize("target", EVERY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -361,8 +362,6 @@ def test_2_20_calls_of_gemini_without_an_id_get_one_each_and_its_result_the_same
 def test_2_20_an_id_that_a_provider_refuses_is_another_one_in_call_and_result_alike(
     target: str, model: str | None, shape: str
 ) -> None:
-    import re
-
     id = "functions.weather:0/" + "x" * 80
     contents = [
         {"role": "user", "parts": [{"text": "Hi"}]},

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from crossings import DIALECTS
 from translating import CHAT, EVERY, GEMINI, MESSAGES, RESPONSES, answer, carried, reply
 
 from edge_extproc.dialects.anthropic_messages import PLUGIN as CLAUDE
@@ -97,7 +98,12 @@ def test_3_4_a_signature_alone_is_no_empty_thought() -> None:
         {"reasoning_content": "Hm"},
         {"reasoning": "Hm"},
         {"reasoning": "Hm", "reasoning_details": [{"type": "reasoning.text", "text": "Hm"}]},
-        {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "Hm"}]}, {"type": "text", "text": "a"}]},
+        {
+            "content": [
+                {"type": "thinking", "thinking": [{"type": "text", "text": "Hm"}]},
+                {"type": "text", "text": "a"},
+            ]
+        },
     ],
 )
 def test_3_4_thinking_of_openai_like_hosts_is_thinking_to_an_anthropic_caller(thought: dict[str, Any]) -> None:
@@ -280,8 +286,6 @@ def test_3_11_thoughts_of_gemini_are_part_of_the_completion() -> None:
 
 @pytest.mark.parametrize("target", EVERY)
 def test_3_11_no_bucket_is_lost_on_the_way(target: str) -> None:
-    from crossings import DIALECTS
-
     usage = Usage(input=3, cache_read=5, output=7, reasoning=11)
     told = reply(target, Text("a"), source="another", usage=usage)
     again = DIALECTS[target].read_reply(json.dumps(told).encode()).usage

@@ -1,0 +1,86 @@
+"""Prompt caching: marks of the caller survive where they mean something. One test for each entry of the list."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from translating import CHAT, GEMINI, HI, MESSAGES, RESPONSES, cross, read, write
+
+MARK = {"type": "ephemeral"}
+USE = {"type": "tool_use", "id": "t", "name": "f", "input": {}}
+HOUR = {"type": "ephemeral", "ttl": "1h"}
+
+
+def marked(mark: Any) -> dict[str, Any]:
+    return {"cache_control": mark}
+
+
+def test_6_1_marks_on_every_kind_of_block_come_back() -> None:
+    told = {
+        "system": [{"type": "text", "text": "a", **marked(HOUR)}],
+        "tools": [{"name": "f", "input_schema": {"type": "object"}, **marked(MARK)}],
+        "messages": [
+            {"role": "user", "content": [{"type": "text", "text": "a", **marked(MARK)}]},
+            {
+                "role": "assistant",
+                "content": [{"type": "tool_use", "id": "t", "name": "f", "input": {}, **marked(MARK)}],
+            },
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "x", **marked(HOUR)}]},
+        ],
+    }
+
+    body, dropped = write(read(MESSAGES, **told), MESSAGES)
+
+    assert told == {key: body[key] for key in told}
+    assert () == dropped
+
+
+def test_6_1_marks_of_an_openai_caller_reach_anthropic() -> None:
+    call = {"id": "t", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    messages = [
+        {"role": "system", "content": [{"type": "text", "text": "a", **marked(HOUR)}]},
+        {"role": "user", "content": [{"type": "text", "text": "b", **marked(MARK)}]},
+        {"role": "assistant", "content": None, "tool_calls": [{**call, **marked(MARK)}]},
+        {"role": "tool", "tool_call_id": "t", "content": "x", **marked(MARK)},
+    ]
+    tools = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}, **marked(MARK)}]
+
+    body, dropped = cross(CHAT, MESSAGES, messages=messages, tools=tools)
+
+    assert HOUR == body["system"][0]["cache_control"]
+    assert [MARK, MARK, MARK] == [turn["content"][0]["cache_control"] for turn in body["messages"]]
+    assert MARK == body["tools"][0]["cache_control"]
+    assert () == dropped
+
+
+@pytest.mark.parametrize("mark", [{"type": "forever"}, {}])
+def test_6_1_a_mark_of_another_type_asks_for_nothing(mark: Any) -> None:
+    messages = [{"role": "user", "content": [{"type": "text", "text": "b", **marked(mark)}]}]
+
+    body, _ = cross(CHAT, MESSAGES, messages=messages)
+
+    assert "b" == body["messages"][0]["content"]
+
+
+@pytest.mark.parametrize("target", [CHAT, RESPONSES, GEMINI])
+def test_6_2_marks_and_thinking_of_anthropic_are_named_and_not_sent_to_others(target: str) -> None:
+    thought = {"type": "thinking", "thinking": "Hm", "signature": "s"}
+    said = {"role": "assistant", "content": [thought, {"type": "text", "text": "a"}]}
+    messages = [{"role": "user", "content": [{"type": "text", "text": "b", **marked(MARK)}]}, said, HI]
+
+    body, dropped = cross(MESSAGES, target, messages=messages)
+
+    assert "cache_control" not in str(body)
+    assert "Hm" not in str(body)
+    assert ("messages[0].content[0].cache_control", True) == (dropped[0], len(dropped) == 2)
+
+
+def test_6_2_the_place_of_a_call_in_a_stream_is_not_sent_back_to_others() -> None:
+    call = {"index": 0, "id": "t", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    messages = [HI, {"role": "assistant", "content": None, "tool_calls": [call]}]
+    tools = [{"type": "function", "function": {"name": "f"}}]
+
+    for target in (MESSAGES, RESPONSES, GEMINI):
+        body, _ = cross(CHAT, target, messages=messages, tools=tools)
+        assert "index" not in str(body)

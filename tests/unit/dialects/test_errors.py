@@ -1,0 +1,148 @@
+"""Every recorded and every reported error of a chat provider, as a caller of each format gets it: held to the classes
+that the official SDKs make of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import anthropic
+import httpx2 as httpx
+import openai
+import pytest
+from anthropic.types import ErrorResponse
+from crossings import APIS, CHAT, DIALECTS, GEMINI, MESSAGES, RESPONSES, dialect_of, recorded
+from google.genai import errors as google_errors
+from recordings import SHARED, body, needs_recordings
+
+from edge_extproc.dialects.base import Dialect, Headers
+from edge_extproc.model.fault import Fault, FaultKind, kind_of
+
+pytestmark = needs_recordings
+
+
+@dataclass(frozen=True)
+class Told:
+    """One error as it came from its provider."""
+
+    source: Dialect
+    status: int
+    headers: Headers
+    body: bytes
+
+
+def errors() -> Iterator[tuple[str, Told]]:
+    for id, recording in recorded().items():
+        answer = recording["response"]
+        if answer["status"] >= 400:
+            yield id, Told(dialect_of(recording), answer["status"], tuple(answer["headers"].items()), body(answer))
+    path = SHARED / "errors_reported.jsonl"
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        row = json.loads(line)
+        if row["api"] in APIS and not row["streaming"]:
+            headers = tuple(row["headers"].items())
+            yield row["id"], Told(DIALECTS[APIS[row["api"]]], row["status"], headers, row["body"].encode())
+
+
+ERRORS = dict(errors())
+# What the provider's own words say, where its status alone would say another thing.
+KINDS: dict[str, FaultKind] = {
+    "anthropic-messages-2c9674cf883b0bc3": "context_length",
+    "openai-responses-4e6e6a0b8e3148be": "context_length",
+    "openrouter-chat_completions-4c3565731e7ad3d7": "context_length",
+    "perplexity-chat_completions-961076b969186836": "context_length",
+    "gemini-generate_content-319af6f449a3b12a": "authentication",
+    "gemini-generate_content-8eb1f74c18ffd78d": "authentication",
+    "openai-responses-4fe7cd7bbf192226": "not_found",
+    "openai-responses-5b2853ca3c01392a": "not_found",
+    "openai-responses-5ceac4330ea66842": "not_found",
+    "err-08-openai-429": "payment",
+    "err-15-azure-400": "content_filter",
+}
+NAMELESS = httpx.Request("POST", "https://gateway.example/")
+
+
+def fault_of(id: str) -> Fault:
+    told = ERRORS[id]
+    return told.source.read_error(told.status, told.headers, told.body)
+
+
+def openai_error(status: int, envelope: bytes) -> openai.APIStatusError:
+    client = openai.OpenAI(api_key="-")
+    return client._make_status_error_from_response(httpx.Response(status, content=envelope, request=NAMELESS))
+
+
+def anthropic_error(status: int, envelope: bytes) -> anthropic.APIStatusError:
+    client = anthropic.Anthropic(api_key="-")
+    return client._make_status_error_from_response(httpx.Response(status, content=envelope, request=NAMELESS))
+
+
+@pytest.mark.parametrize("id", sorted(ERRORS))
+def test_an_error_is_read_for_what_it_is(id: str) -> None:
+    fault = fault_of(id)
+
+    assert ERRORS[id].status == fault.status
+    assert KINDS.get(id, kind_of(fault.status)) == fault.kind
+    assert fault.message
+
+
+@pytest.mark.parametrize("id", sorted(ERRORS))
+def test_an_error_reaches_a_caller_of_every_format_as_its_sdk_knows_it(id: str) -> None:
+    fault = fault_of(id)
+    for name in (CHAT, RESPONSES, MESSAGES, GEMINI):
+        status, headers, envelope = DIALECTS[name].write_error(fault)
+
+        assert ERRORS[id].status == status
+        assert ("retry-after" in dict(headers)) == (fault.retry_after is not None)
+        check: dict[str, Any] = {CHAT: check_openai, RESPONSES: check_openai, MESSAGES: check_anthropic}
+        check.get(name, check_google)(fault, status, envelope)
+
+
+def check_openai(fault: Fault, status: int, envelope: bytes) -> None:
+    raised = openai_error(status, envelope)
+
+    assert status == raised.status_code
+    assert fault.message in raised.message
+    assert (raised.type, raised.param) == (raised.body["type"], fault.param)  # type: ignore[call-overload, index]
+    if fault.kind == "payment":
+        assert "insufficient_quota" == raised.code
+
+
+def check_anthropic(fault: Fault, status: int, envelope: bytes) -> None:
+    raised = anthropic_error(status, envelope)
+
+    assert status == raised.status_code
+    if status != 413:  # the API's request_too_large is not in the SDK's list
+        ErrorResponse.model_validate_json(envelope)
+    assert fault.message == json.loads(envelope)["error"]["message"]
+    by_type = {
+        "authentication": anthropic.AuthenticationError,
+        "permission": anthropic.PermissionDeniedError,
+        "not_found": anthropic.NotFoundError,
+        "rate_limit": anthropic.RateLimitError,
+    }
+    if kind_of(status) == fault.kind and fault.kind in by_type:
+        assert isinstance(raised, by_type[fault.kind])
+
+
+def check_google(fault: Fault, status: int, envelope: bytes) -> None:
+    with pytest.raises(google_errors.APIError) as caught:
+        google_errors.APIError.raise_for_response(httpx.Response(status, content=envelope, request=NAMELESS))
+
+    assert (status, fault.message) == (caught.value.code, caught.value.message)
+    assert caught.value.status
+
+
+@pytest.mark.parametrize("id", sorted(ERRORS))
+def test_how_long_to_wait_is_kept(id: str) -> None:
+    told = dict(ERRORS[id].headers)
+    asked = [float(told["retry-after-ms"]) / 1000] if "retry-after-ms" in told else []
+    asked += [float(told["retry-after"])] if "retry-after" in told else []
+
+    fault = fault_of(id)
+
+    if asked:
+        assert asked[0] == fault.retry_after
+    assert b"retryDelay" not in ERRORS[id].body or fault.retry_after
