@@ -22,7 +22,12 @@ def build_providers(config: Config, keepers: Keepers | None = None) -> dict[str,
     found: dict[str, Provider] = {}
     for name, part in config.providers.items():
         kind = registry.load("providers", part.kind)
-        named = {"host": part.host, "region": part.region}
+        named = {
+            "host": part.host,
+            "region": part.region,
+            "api_version": part.api_version,
+            "project": part.project,
+        }
         options = {key: value for key, value in named.items() if value is not None}
         key = _current(name, part.api_key, keepers) if part.api_key is not None else None
         credential = _credential(name, part, kind, keepers)

@@ -128,6 +128,18 @@ def _region(value: str) -> str:
     return value
 
 
+def _api_version(value: str) -> str:
+    if not re.fullmatch(r"\d{4}-\d{2}-\d{2}(?:-preview)?|preview|latest|v1", value):
+        raise wrong("this is no api version", "write one as Azure does, such as 2024-10-21")
+    return value
+
+
+def _segment(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9:._-]{0,127}", value):
+        raise wrong("this cannot stand in a path", "write the id that the host's own pages show")
+    return value
+
+
 def _stored_hash(value: str) -> str:
     if not re.fullmatch(r"hmac-sha256:[0-9a-f]{64}", value):
         raise wrong("this is no stored key", 'write "hmac-sha256:" and 64 digits of 0-9a-f', show=False)
@@ -425,6 +437,12 @@ class Provider(Part):
     """Instead of a key: what the cloud of the host takes, renewed while we run."""
     region: Annotated[Text, AfterValidator(_region)] | None = None
     """Of a cloud's host: it is in the address, and in signatures."""
+    api_version: Annotated[Text, AfterValidator(_api_version)] | None = None
+    """Of azure: with it, paths name a deployment; without it, the v1 API is asked."""
+    project: Annotated[Text, AfterValidator(_segment)] | None = None
+    """Of vertex: the cloud project; without it (and with an api_key), express mode."""
+    account: Annotated[Text, AfterValidator(_segment)] | None = None
+    """Of a host whose address names one (cloudflare)."""
     api: Text | None = None
     """Which of the kind's wire formats chats are sent in, such as chat or responses of openai. Where not given: the
     caller's own if the host speaks it, else the kind's first."""
@@ -455,6 +473,7 @@ class Provider(Part):
         # A host of one's own may let everybody in.
         if self.api_key is None and self.credential is None and self.base_url is None and needs_key:
             raise wrong("api_key is missing", "give {env: NAME} or {file: path}")
+        self._optioned(kind)
         self._proven(kind)
         endpoint = self.endpoint
         if not endpoint.tls and not endpoint.is_loopback and not self.allow_plaintext:
@@ -465,12 +484,25 @@ class Provider(Part):
             )
         return self
 
+    def _optioned(self, kind: Any) -> None:
+        """What only some kinds have, and what an address cannot do without."""
+        for name in ("api_version", "project", "account"):
+            if getattr(self, name) is not None and name not in getattr(kind, "options", ()):
+                raise wrong(f"kind {self.kind} has no {name}", "leave it out", key=name)
+        own = kind.hosts[self.host].base_url if self.host is not None and self.base_url is None else ""
+        if "{account}" in own and self.account is None:
+            raise wrong("account is missing", "give the id that the host's own pages show")
+        for name in getattr(kind, "needed_with_credential", ()):
+            if self.credential is not None and getattr(self, name) is None:
+                raise wrong(f"{name} is missing", "give it: it stands in every path")
+
     def _proven(self, kind: Any) -> None:
         regional = "{region}" in (kind.default_base_url or "")
         if self.region is not None and not regional:
             raise wrong(f"kind {self.kind} has no regions", "leave it out", key="region")
         signs = self.credential is not None and self.credential.kind == "aws"
-        if self.region is None and regional and (self.base_url is None or signs):
+        express = "project" in getattr(kind, "options", ()) and self.project is None
+        if self.region is None and regional and not express and (self.base_url is None or signs):
             raise wrong("region is missing", "give one, such as us-east-1")
         if self.credential is None:
             return
@@ -488,7 +520,9 @@ class Provider(Part):
             return self.base_url
         kind = registry.load("providers", self.kind)
         found: str = kind.hosts[self.host].base_url if self.host is not None else kind.default_base_url
-        return found.replace("{region}", self.region or "")
+        if self.region == "global" or (self.region is None and self.project is None):
+            found = found.replace("{region}-", "")  # Vertex: without a region, the host has no prefix
+        return found.replace("{region}", self.region or "").replace("{account}", self.account or "")
 
     @property
     def endpoint(self) -> Endpoint:

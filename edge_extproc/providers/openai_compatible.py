@@ -1,32 +1,114 @@
 """Hosts that speak OpenAI's chat format at an address of their own: rows of data, or just a `base_url` in config.
 
-To add one, add a row: its name, its base URL, and the name under which genai-prices lists it.
+To add one, add a row: its name, its base URL, the name under which genai-prices lists it ("" where it does not), and
+what it takes otherwise than OpenAI (docs/extending.md).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from ..errors import ConfigError
-from .base import Host, ProviderSettings
-from .openai import CHAT_ONLY, OpenAI, OpenAIKind
+from ..model.call import Operation
+from .base import Asked, Host, ProviderSettings, UpstreamRequest
+from .openai import CHAT_ONLY, OPENAI, OpenAI, OpenAIKind
+from .quirks import Quirks
 
-# Addresses as each host's own documentation gives them for the OpenAI SDK.
-HOSTS: dict[str, Host] = {
-    "cerebras": Host("https://api.cerebras.ai/v1", "cerebras"),
-    "deepseek": Host("https://api.deepseek.com/v1", "deepseek"),
-    "fireworks": Host("https://api.fireworks.ai/inference/v1", "fireworks"),
-    "groq": Host("https://api.groq.com/openai/v1", "groq"),
-    "huggingface": Host("https://router.huggingface.co/v1", "huggingface"),
-    "mistral": Host("https://api.mistral.ai/v1", "mistral"),
-    "ollama": Host("http://127.0.0.1:11434/v1", "ollama", needs_key=False),
-    "openrouter": Host("https://openrouter.ai/api/v1", "openrouter"),
-    "perplexity": Host("https://api.perplexity.ai", "perplexity"),
-    "together": Host("https://api.together.xyz/v1", "together"),
-    "vllm": Host("http://127.0.0.1:8000/v1", "vllm", needs_key=False),
-    "xai": Host("https://api.x.ai/v1", "x-ai"),
+
+@dataclass(frozen=True, slots=True)
+class Row(Host):
+    quirks: Quirks | None = None
+    responses: bool = False
+    """It takes OpenAI's responses too."""
+
+
+# A host that does not know the newer name would set no limit at all.
+_OLDER_LIMIT = (("max_completion_tokens", "max_tokens"),)
+_LIMIT = Quirks(renamed=_OLDER_LIMIT)
+_PLAIN = Quirks(renamed=_OLDER_LIMIT, system_only=True)
+
+# Addresses as each host's own documentation gives them for the OpenAI SDK; `{account}` is config's `account`.
+HOSTS: dict[str, Row] = {
+    "avian": Row("https://api.avian.io/v1", "avian", quirks=_LIMIT),
+    "baseten": Row("https://inference.baseten.co/v1", "baseten"),
+    "cerebras": Row("https://api.cerebras.ai/v1", "cerebras"),
+    "cloudflare": Row("https://api.cloudflare.com/client/v4/accounts/{account}/ai/v1", "cloudflare", quirks=_LIMIT),
+    "cohere": Row("https://api.cohere.ai/compatibility/v1", "cohere", quirks=_LIMIT),
+    "deepinfra": Row("https://api.deepinfra.com/v1/openai", "", quirks=_LIMIT),
+    "deepseek": Row("https://api.deepseek.com", "deepseek", quirks=_PLAIN, responses=True),
+    "fireworks": Row("https://api.fireworks.ai/inference/v1", "fireworks", responses=True),
+    "github": Row("https://models.github.ai/inference", ""),
+    "groq": Row("https://api.groq.com/openai/v1", "groq", responses=True),
+    "huggingface": Row("https://router.huggingface.co/v1", "", quirks=_LIMIT),
+    "llamacpp": Row("http://127.0.0.1:8080/v1", "", needs_key=False, quirks=_LIMIT),
+    "lmstudio": Row("http://127.0.0.1:1234/v1", "", needs_key=False, quirks=_LIMIT),
+    # It refuses every field that it does not know, and tells its usage on the last chunk.
+    "mistral": Row(
+        "https://api.mistral.ai/v1",
+        "mistral",
+        quirks=Quirks(
+            renamed=(*_OLDER_LIMIT, ("seed", "random_seed")),
+            unknown=frozenset(
+                {
+                    "logit_bias",
+                    "logprobs",
+                    "service_tier",
+                    "store",
+                    "stream_options",
+                    "top_logprobs",
+                    "user",
+                    "verbosity",
+                    "web_search_options",
+                }
+            ),
+            system_only=True,
+        ),
+    ),
+    "moonshot": Row("https://api.moonshot.ai/v1", "moonshotai"),
+    "novita": Row("https://api.novita.ai/v3/openai", "novita", quirks=_LIMIT),
+    "nvidia": Row("https://integrate.api.nvidia.com/v1", "", quirks=_LIMIT),
+    "ollama": Row("http://127.0.0.1:11434/v1", "", needs_key=False, quirks=_LIMIT),
+    "openrouter": Row("https://openrouter.ai/api/v1", "openrouter", responses=True),
+    "perplexity": Row("https://api.perplexity.ai", "perplexity", quirks=_PLAIN),
+    "sambanova": Row("https://api.sambanova.ai/v1", ""),
+    "together": Row("https://api.together.xyz/v1", "together", quirks=_LIMIT),
+    "vercel": Row("https://ai-gateway.vercel.sh/v1", ""),
+    "vllm": Row("http://127.0.0.1:8000/v1", "", needs_key=False, responses=True),
+    "xai": Row("https://api.x.ai/v1", "x-ai", responses=True),
+    "zai": Row("https://api.z.ai/api/paas/v4", "zai", quirks=_PLAIN),
 }
+_UNKNOWN = Row("", "")
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAICompatible:
+    """A host with quirks: OpenAI's own provider, with the body bent to the host."""
+
+    host: OpenAI
+    quirks: Quirks
+    kind: str = "openai_compatible"
+
+    @property
+    def name(self) -> str:
+        return self.host.name
+
+    @property
+    def price_list(self) -> str:
+        return self.host.price_list
+
+    def formats(self, operation: Operation, model: str) -> tuple[str, ...]:
+        return self.host.formats(operation, model)
+
+    def request(self, asked: Asked) -> UpstreamRequest:
+        if asked.dialect != "openai_chat":
+            return self.host.request(asked)
+        body, dropped = self.quirks.bend(asked.body)
+        return replace(self.host.request(replace(asked, body=body)), dropped=dropped)
+
+    def unframe(self, dialect: str, content_type: str) -> None:
+        """Streams of these hosts are plain."""
 
 
 class OpenAICompatibleKind:
@@ -34,16 +116,19 @@ class OpenAICompatibleKind:
     needs_key = False
     hosts: Mapping[str, Host] = MappingProxyType(HOSTS)
     apis = OpenAIKind.apis
+    options = frozenset({"account"})
 
-    def build(self, settings: ProviderSettings) -> OpenAI:
-        """`options["host"]` names a row; without it the host is unknown to the price table, hence unpriced."""
+    def build(self, settings: ProviderSettings) -> OpenAI | OpenAICompatible:
+        """`options["host"]` names a row; without it the host is unknown to the price table, hence unpriced, and is
+        called as OpenAI is."""
         host = settings.options.get("host")
-        return OpenAI(
-            settings, kind="openai_compatible", price_list=row(host).price_list if host else "", spoken=CHAT_ONLY
-        )
+        found = row(host) if host else _UNKNOWN
+        spoken = OPENAI if found.responses else CHAT_ONLY
+        plain = OpenAI(settings, kind="openai_compatible", price_list=found.price_list, spoken=spoken)
+        return plain if found.quirks is None else OpenAICompatible(plain, found.quirks)
 
 
-def row(host: str) -> Host:
+def row(host: str) -> Row:
     """Raises ConfigError that says which rows there are."""
     try:
         return HOSTS[host]

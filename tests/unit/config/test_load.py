@@ -426,6 +426,23 @@ def test_aliases_of_aliases_cannot_fill_the_memory() -> None:
             "name those who may: {provider: p, tenants: [a]}",
         ),
         (
+            "providers: {p: {kind: openai, api_key: {env: KEY}, api_version: 2024-10-21}}",
+            "1:65: providers.p.api_version: '2024-10-21': kind openai has no api_version; leave it out",
+        ),
+        (
+            "providers: {p: {kind: azure, base_url: https://a.openai.azure.com, api_version: yesterday}}",
+            "1:81: providers.p.api_version: 'yesterday': this is no api version; write one as Azure does, such as "
+            "2024-10-21",
+        ),
+        (
+            "providers: {p: {kind: openai_compatible, host: cloudflare, api_key: {env: KEY}}}",
+            "1:16: providers.p: account is missing; give the id that the host's own pages show",
+        ),
+        (
+            "providers: {p: {kind: vertex, credential: {kind: google}, region: us-east5}}",
+            "1:16: providers.p: project is missing; give it: it stands in every path",
+        ),
+        (
             "models: {m: [{provider: p, api: converse}]}",
             "1:33: models.m[0].api: kind openai has no api 'converse'; have chat, responses",
         ),
@@ -493,14 +510,36 @@ def test_a_kind_that_there_is_not_is_told_with_those_that_there_are() -> None:
 def test_a_host_that_is_not_known_is_told_with_those_that_are() -> None:
     told = mistake("providers: {p: {kind: openai_compatible, host: grok}}")
 
-    assert told.startswith("f:1:48: providers.p.host: 'grok': there is no such host; have cerebras, ")
-    assert "give base_url, or a host: cerebras" in mistake("providers: {p: {kind: openai_compatible}}")
+    assert told.startswith("f:1:48: providers.p.host: 'grok': there is no such host; have avian, ")
+    assert "give base_url, or a host: avian" in mistake("providers: {p: {kind: openai_compatible}}")
 
 
 def test_a_glob_may_name_a_model_and_a_candidate_a_provider_once_more() -> None:
     config = read("models: {'gpt-*': [{provider: p, model: gpt-4o}, {provider: p}]}")
 
     assert (Candidate("p", "gpt-4o"), Candidate("p", "")) == config.rows()["gpt-*"]
+
+
+@pytest.mark.parametrize(
+    ("said", "url"),
+    [
+        (
+            "kind: vertex, credential: {kind: google}, project: p, region: global",
+            "https://aiplatform.googleapis.com/v1",
+        ),
+        (
+            "kind: vertex, credential: {kind: google}, project: p, region: us-east5",
+            "https://us-east5-aiplatform.googleapis.com/v1",
+        ),
+        ("kind: vertex, api_key: {env: KEY}", "https://aiplatform.googleapis.com/v1"),
+        (
+            "kind: openai_compatible, host: cloudflare, api_key: {env: KEY}, account: abc",
+            "https://api.cloudflare.com/client/v4/accounts/abc/ai/v1",
+        ),
+    ],
+)
+def test_an_address_may_hold_what_config_says(said: str, url: str) -> None:
+    assert url == read(f"providers: {{p: {{{said}}}}}").providers["p"].url
 
 
 def test_an_api_of_a_candidate_goes_before_that_of_its_provider() -> None:

@@ -59,7 +59,7 @@ def test_a_host_that_no_price_list_knows_is_unpriced():
 
 
 def test_an_unknown_row_says_what_there_is():
-    with pytest.raises(ConfigError, match="'nope'; have cerebras, deepseek"):
+    with pytest.raises(ConfigError, match="'nope'; have avian, baseten"):
         row("nope")
 
 
