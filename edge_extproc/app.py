@@ -214,7 +214,7 @@ async def run_worker(config: Config, index: int) -> None:
     try:
         await worker.serve(
             address,
-            (service, Introspection(metrics.snapshot)),
+            (service, Introspection(metrics.snapshot, cache.purge_json if cache is not None else None)),
             stop,
             config.agent.shutdown_grace.total_seconds(),
             tls=mutual_tls(config.agent),

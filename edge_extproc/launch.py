@@ -96,6 +96,12 @@ class Launched:
         totals.add(snapshot.read(snapshot.take(self._own)))
         return totals.exposition(openmetrics=openmetrics)
 
+    async def purge_cache(self, wanted: bytes) -> int:
+        """Of every worker, and of the store that they share: how many replies went. `wanted` is as cache/purge.py reads
+        it. For an admin port that asks who it is: without that, anyone could make the gateway pay again. Raises
+        BadRequest, or Unavailable where not all can be told to be gone."""
+        return sum(await asyncio.gather(*(client.purge_cache(wanted) for client in self._workers)))
+
     async def close(self) -> None:
         await asyncio.gather(*(client.close() for client in self._workers))
 

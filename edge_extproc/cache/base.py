@@ -74,6 +74,16 @@ class Turn(Protocol):
         ...
 
     @property
+    def waited(self) -> float:
+        """Seconds that went by while an equal call was answered: its provider's time, not ours."""
+        ...
+
+    @property
+    def key_text(self) -> str | None:
+        """By which the reply can be purged, in hexadecimal; None where it is not kept."""
+        ...
+
+    @property
     def keeps(self) -> bool:
         """Whether a good reply to this call would be kept."""
         ...

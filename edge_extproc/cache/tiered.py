@@ -19,6 +19,7 @@ from . import policy
 from .base import Entry, Far, Headers, Made, Near, Selection, State, Tier, Watcher
 from .key import Key, Owner, key_of, of_body, of_chat
 from .policy import RuleBook, Rules, Wishes
+from .purge import read_selection
 from .single_flight import Flight, Flights
 
 MoreTime: TypeAlias = Callable[[float], Awaitable[None]]
@@ -94,6 +95,10 @@ class TieredCache:
         gone = self.near.purge(selection)
         return gone + (await self.far.purge(selection) if self.far is not None else 0)
 
+    async def purge_json(self, wanted: bytes) -> int:
+        """The same, as an operator writes it. Raises BadRequest too."""
+        return await self.purge(read_selection(wanted))
+
     async def close(self) -> None:
         if self.far is not None:
             await self.far.close()
@@ -102,7 +107,7 @@ class TieredCache:
 class CacheTurn:
     """One call's dealings with the cache; with `key` None, none."""
 
-    __slots__ = ("_cache", "_flight", "_kept", "_rules", "_said", "_stream", "_token", "key", "state", "tier")
+    __slots__ = ("_cache", "_flight", "_kept", "_rules", "_said", "_stream", "_token", "key", "state", "tier", "waited")
 
     def __init__(
         self, cache: TieredCache | None, key: Key | None, rules: Rules | None, said: Wishes, *, stream: bool
@@ -117,6 +122,7 @@ class CacheTurn:
         self.key = key
         self.state: State = "bypass"
         self.tier: Tier | None = None
+        self.waited = 0.0
 
     @property
     def keeps(self) -> bool:
@@ -140,13 +146,18 @@ class CacheTurn:
             await self._announce(cache, patience, more_time)
             began = cache.monotonic()
             entry = self._young(await before.wait(patience))
-            cache.watcher.cache_looked_up("flight", cache.monotonic() - began, found=entry is not None)
+            self.waited = cache.monotonic() - began
+            cache.watcher.cache_looked_up("flight", self.waited, found=entry is not None)
             return self._hit(entry, "flight") if entry is not None else None
         return await self._find_far(cache, cache.far, key, patience, more_time) if cache.far is not None else None
 
     async def _announce(self, cache: TieredCache, patience: float, more_time: MoreTime) -> None:
         if patience > cache.bounds.unasked:
             await more_time(min(patience + cache.bounds.unasked, cache.bounds.most))
+
+    @property
+    def key_text(self) -> str | None:
+        return self.key.digest.hex() if self.key is not None else None
 
     async def _find_far(
         self, cache: TieredCache, far: Far, key: Key, patience: float, more_time: MoreTime
@@ -160,7 +171,8 @@ class CacheTurn:
             await self._announce(cache, patience, more_time)
             began, tier = cache.monotonic(), "flight"
             entry = await far.wait(key, patience)
-            cache.watcher.cache_looked_up(tier, cache.monotonic() - began, found=entry is not None)
+            self.waited = cache.monotonic() - began
+            cache.watcher.cache_looked_up(tier, self.waited, found=entry is not None)
         if entry is None:
             return None
         cache.fill(key, entry)

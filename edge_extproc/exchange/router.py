@@ -620,7 +620,7 @@ class RouterExchange:
                 code=(fault.code or fault.kind) if fault is not None else None,
                 started_at=heard.started_at,
                 duration=gateway.clock.monotonic() - heard.began,
-                overhead=heard.overhead,
+                overhead=max(0.0, heard.overhead - turn.waited) if turn is not None else heard.overhead,
                 time_to_first_token=answer.first_byte - heard.began if answer.first_byte is not None else None,
                 tenant=heard.principal.tenant if heard.principal is not None else None,
                 key_id=heard.principal.key_id if heard.principal is not None else None,
@@ -786,6 +786,8 @@ class RouterExchange:
         notes: Pairs = (("x-edge-dropped", _header_list(dropped)),) if dropped else ()
         if turn is not None:
             notes = (*notes, ("x-edge-cache", turn.state))
+            if turn.key_text is not None:
+                notes = (*notes, ("x-edge-cache-key", turn.key_text))
         return notes if self._heard.admission is None else (*notes, *self._heard.admission.headers)
 
 

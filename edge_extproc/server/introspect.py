@@ -1,39 +1,57 @@
-"""What a worker tells its supervisor, over the same socket on which it serves Envoy: a snapshot of its metrics.
+"""What a worker tells its supervisor and does for it, over the same socket on which it serves Envoy.
 
-One method of our own, bytes in and bytes out, so that a worker needs no second server.
+Methods of our own, bytes in and bytes out, so that a worker needs no second server: a snapshot of its metrics, and the
+purge of its cache. Whoever may speak to a worker as Envoy does may call them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
 from grpc import aio
 from grpc_health.v1 import health_pb2
 
+from ..errors import BadRequest, CallerError, Unavailable
 from .transport import MutualTls
 
 METRICS = "/edge.v1.Worker/Metrics"
+PURGE = "/edge.v1.Worker/PurgeCache"
 HEALTH = "/grpc.health.v1.Health"
 
 # A worker that is busy answers late; one that does not answer in this time is left out of a scrape.
 _SCRAPE_SECONDS = 2.0
+# A store that many share is searched for what fits.
+_PURGE_SECONDS = 60.0
 
 
 class Introspection(grpc.GenericRpcHandler):
     """Add it to a worker's generic handlers."""
 
-    def __init__(self, snapshot: Callable[[], bytes]) -> None:
+    def __init__(self, snapshot: Callable[[], bytes], purge: Callable[[bytes], Awaitable[int]] | None = None) -> None:
+        """`purge` takes what to purge as JSON and says how many replies went; None where there is no cache."""
         self._snapshot = snapshot
-        self._method: Any = grpc.unary_unary_rpc_method_handler(self._metrics)
+        self._purge = purge
+        self._methods: dict[str, Any] = {
+            METRICS: grpc.unary_unary_rpc_method_handler(self._metrics),
+            PURGE: grpc.unary_unary_rpc_method_handler(self._purge_cache),
+        }
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
-        return self._method if handler_call_details.method == METRICS else None
+        return self._methods.get(handler_call_details.method)
 
     async def _metrics(self, request: bytes, context: aio.ServicerContext[bytes, bytes]) -> bytes:
         del request, context
         return self._snapshot()
+
+    async def _purge_cache(self, request: bytes, context: aio.ServicerContext[bytes, bytes]) -> bytes:
+        try:
+            return b"%d" % (await self._purge(request) if self._purge is not None else 0)
+        except CallerError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, error.message)
+        except Unavailable as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, error.message)
 
 
 class WorkerClient:
@@ -47,6 +65,7 @@ class WorkerClient:
         self._check: Any = self._channel.unary_unary(HEALTH + "/Check", encode, decode)
         self._watch: Any = self._channel.unary_stream(HEALTH + "/Watch", encode, decode)
         self._metrics: Any = self._channel.unary_unary(METRICS)
+        self._purge: Any = self._channel.unary_unary(PURGE)
 
     async def serving(self) -> bool:
         """Whether it says now that it serves."""
@@ -74,6 +93,17 @@ class WorkerClient:
         except aio.AioRpcError:
             return None
         return answer
+
+    async def purge_cache(self, wanted: bytes) -> int:
+        """How many replies went. Raises BadRequest where `wanted` makes no sense, Unavailable where the worker or the
+        store behind it does not say."""
+        try:
+            return int(await self._purge(wanted, timeout=_PURGE_SECONDS))
+        except aio.AioRpcError as error:
+            told = error.details() or "the worker did not answer"
+            if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
+                raise BadRequest(told) from error
+            raise Unavailable(told) from error
 
     async def close(self) -> None:
         await self._channel.close()

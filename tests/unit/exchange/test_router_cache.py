@@ -129,7 +129,13 @@ def test_the_second_call_is_answered_without_a_provider(stage):
     assert ("x-edge-cache", "miss") in first[2].set_headers
     assert isinstance(second[1], Reply)
     assert OPENAI_REPLY == json.loads(second[1].body)
-    assert {"content-type": "application/json", "x-edge-cache": "hit", "age": "0"} == dict(second[1].headers)
+    (key,) = stage.cache.near._index
+    assert {
+        "content-type": "application/json",
+        "x-edge-cache": "hit",
+        "x-edge-cache-key": key.digest.hex(),
+        "age": "0",
+    } == dict(second[1].headers)
     assert ("miss", None, 7, None, None) == (
         missed.cache,
         missed.cache_tier,

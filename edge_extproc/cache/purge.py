@@ -1,0 +1,55 @@
+"""What to purge, as an operator writes it: {"tenant": "acme", "model": "gpt-4o", "key": "…", "shared": true}.
+
+What is given together must all fit. Nothing given would be everything: that has to be said, {"all": true}. Pure.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ..errors import BadRequest
+from .base import Selection
+
+_DIGEST_BYTES = 32
+
+
+class _Wanted(msgspec.Struct, forbid_unknown_fields=True):
+    tenant: str | None = None
+    model: str | None = None
+    key: str | None = None
+    """In hexadecimal, as x-edge-cache-key tells it."""
+    shared: bool = False
+    all: bool = False
+
+
+_decode = msgspec.json.Decoder(_Wanted).decode
+
+
+def read_selection(body: bytes) -> Selection:
+    """Raises BadRequest that says what would be right."""
+    try:
+        wanted = _decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise BadRequest(f"{_plain(error)}; give any of tenant, model, key and shared, or all") from error
+    given = bool(wanted.tenant or wanted.model or wanted.key or wanted.shared)
+    if given == wanted.all:
+        raise BadRequest('give any of tenant, model, key and shared; or {"all": true} alone')
+    return Selection(wanted.tenant or None, wanted.shared, wanted.model or None, _digest(wanted.key))
+
+
+def _digest(key: str | None) -> bytes | None:
+    if not key:
+        return None
+    try:
+        found = bytes.fromhex(key)
+    except ValueError:
+        found = b""
+    if len(found) != _DIGEST_BYTES:
+        raise BadRequest("this key is none; x-edge-cache-key of a reply tells one, 64 digits of 0-9a-f", param="key")
+    return found
+
+
+def _plain(error: Any) -> str:
+    return str(error).partition(" - ")[0].lower() or "this is no JSON object"

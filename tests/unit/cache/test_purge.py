@@ -1,0 +1,37 @@
+"""What an operator may ask to be purged."""
+
+import json
+
+import pytest
+
+from edge_extproc.cache.base import Selection
+from edge_extproc.cache.purge import read_selection
+from edge_extproc.errors import BadRequest
+
+
+@pytest.mark.parametrize(
+    ("wanted", "selection"),
+    [
+        ({"tenant": "acme"}, Selection(tenant="acme")),
+        ({"tenant": "acme", "model": "gpt-4o"}, Selection(tenant="acme", model="gpt-4o")),
+        ({"key": "ab" * 32}, Selection(digest=b"\xab" * 32)),
+        ({"shared": True}, Selection(shared=True)),
+        ({"all": True}, Selection()),
+    ],
+)
+def test_a_selection_is_read(wanted, selection):
+    assert selection == read_selection(json.dumps(wanted).encode())
+
+
+@pytest.mark.parametrize(
+    "wanted", [b"", b"[]", b"{}", b'{"tenant":""}', b'{"tennant":"acme"}', b'{"tenant":1}', b'{"all":true,"model":"m"}']
+)
+def test_what_would_purge_by_mistake_is_refused(wanted):
+    with pytest.raises(BadRequest, match="give any of tenant, model, key and shared"):
+        read_selection(wanted)
+
+
+@pytest.mark.parametrize("key", ["ab", "zz" * 32])
+def test_a_key_that_is_none_is_refused(key):
+    with pytest.raises(BadRequest, match="x-edge-cache-key of a reply tells one"):
+        read_selection(json.dumps({"key": key}).encode())
