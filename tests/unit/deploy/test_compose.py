@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -97,6 +98,12 @@ def test_a_stop_leaves_the_agent_the_time_that_it_gives_to_open_streams(
     grace = float(compose["services"]["agent"]["stop_grace_period"].removesuffix("s"))
 
     assert grace > config.agent.shutdown_grace.total_seconds() + 2
+
+
+def test_workers_count_in_the_valkey_beside_them(compose: dict[str, Any], config: Config) -> None:
+    assert config.limiter.url is not None
+    assert urlsplit(config.limiter.url.reveal()).hostname in compose["services"]
+    assert "noeviction" in compose["services"]["valkey"]["command"]
 
 
 def test_every_service_has_a_health_check_or_ends(compose: dict[str, Any]) -> None:
