@@ -941,7 +941,7 @@ def _write_own(chat: Chat, family: Family) -> Block:
     """A leading system turn is the system prompt; a later one is a turn."""
     turns = list(chat.messages)
     body: Block = {}
-    if turns and turns[0].role == "system":
+    if turns and turns[0].role == "system" and turns[0].parts:
         body["system"] = _own_blocks(turns.pop(0).parts, "system")
     body["messages"] = [
         {"role": turn.role, "content": _own_blocks(turn.parts, f"messages[{n}].content"), **turn.extras}
@@ -1985,6 +1985,8 @@ class _Reader:
             return self._reason(index, block, told)
         if "citation" in delta:
             block, events = (block, []) if block is not None else self._begin_talk(index, "text")
+            if block.kind != "text":
+                return [Garbled(f"a citation in a block of {block.kind}")]
             return [*events, PartNoted(block.part, {_CITATIONS: [delta["citation"]]})]
         return self._hold(index, block, delta)
 
