@@ -22,6 +22,7 @@ from .build_access import build_access, build_authenticator
 from .build_cache import build_cache
 from .build_providers import build_providers
 from .build_routing import build_planner
+from .build_traces import build_traces, unary_interceptors
 from .cache.base import ResponseCache
 from .config.names import cluster_name
 from .config.schema import Config
@@ -48,6 +49,7 @@ from .server.loop_lag import watch_loop
 from .server.transport import mutual_tls
 from .store.journal import Journal
 from .telemetry import logs
+from .telemetry.base import Tracer
 from .telemetry.metrics import Metrics, Names
 
 DEFAULT_DIALECT = "openai_chat"
@@ -94,6 +96,7 @@ def build_gateway(
     circuit_opened: Callable[[Candidate], None] = lambda _: None,
     limiter: Limiter | None = None,
     keepers: Keepers | None = None,
+    tracer: Tracer | None = None,
 ) -> Gateway:
     """`keepers`: what renews the providers' credentials once it is started. `slots`: where the circuits are kept; this
     process' own where not given. Raises ConfigError where the config names what does not exist."""
@@ -129,6 +132,7 @@ def build_gateway(
         access=build_access(config),
         limiter=limiter,
         bounds=build_limits.bounds(config) if limiter is not None else None,
+        tracer=tracer,
     )
 
 
@@ -149,7 +153,7 @@ def open_stream(gateway: Gateway, opened: Callable[[], None]) -> Callable[[Mappi
         match metadata.get(ROLE):
             case "router":
                 opened()
-                return RouterExchange(gateway)
+                return RouterExchange(gateway, metadata.get("traceparent"))
             case "upstream":
                 return AttemptExchange(gateway)
             case role:
@@ -188,6 +192,7 @@ async def run_worker(config: Config, index: int) -> None:
     journal = open_journal(config, index)
     limits = build_limits.of(config, metrics.registry, logs.report)
     limiter = limits.limiter if limits is not None else None
+    traces = build_traces(config, index)
 
     def settle(settlement: Settlement) -> None:
         if journal is not None:
@@ -197,6 +202,8 @@ async def run_worker(config: Config, index: int) -> None:
         access.write(settlement)
         if limiter is not None:
             limiter.settle(settlement)
+        if traces is not None:
+            traces.settle(settlement)
 
     cache = build_cache(config, metrics)
     if cache is not None:
@@ -204,7 +211,7 @@ async def run_worker(config: Config, index: int) -> None:
     slots = SharedSlots(config.agent.circuits_file)
     keepers = Keepers(time.time, metrics.credentials.renewed)
     gateway = build_gateway(
-        config, table, settle, logs.report, cache, slots, metrics.circuit_opened, limiter, keepers=keepers
+        config, table, settle, logs.report, cache, slots, metrics.circuit_opened, limiter, keepers, traces
     )
     metrics.configured(config.fingerprint(), time.time())
     stop = asyncio.Event()
@@ -226,6 +233,7 @@ async def run_worker(config: Config, index: int) -> None:
             config.agent.shutdown_grace.total_seconds(),
             tls=mutual_tls(config.agent),
             on_stopping=service.stop,
+            interceptors=unary_interceptors(traces) if traces is not None else (),
         )
     finally:
         watching.cancel()
@@ -237,3 +245,5 @@ async def run_worker(config: Config, index: int) -> None:
         access.close()
         if journal is not None:
             journal.close()
+        if traces is not None:
+            await asyncio.to_thread(traces.close)

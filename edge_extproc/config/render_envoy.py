@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from ..errors import ConfigError
-from . import certificate
+from . import certificate, render_tracing
 from .agent import MutualTls
 from .names import cluster_name
 from .quantities import MAX_MESSAGE_TIMEOUT, write_size
@@ -74,6 +74,7 @@ OUR_DETAILS = "edge_"
 """How the response code details of a reply begin that the agent itself made."""
 
 CONTENT_LENGTH = "content_length"
+TRACEPARENT = "traceparent"
 ATTEMPT_COUNT = "x-envoy-attempt-count"
 # Only Envoy and we write these; what a caller sends under such a name could steer retries, timeouts or us.
 INTERNAL_PREFIXES = ("x-edge-", "x-envoy-")
@@ -112,6 +113,7 @@ def render(config: Config, version: str | None = None) -> Json:
 
 def bootstrap(config: Config) -> Json:
     """Raises ConfigError where the system has no trust store."""
+    collector = render_tracing.cluster(config)
     process = bootstrap_v3.Bootstrap(node=core.Node(id="edge", cluster="edge"), admin=_admin(config))
     rendered = {
         **fields(process),
@@ -121,6 +123,7 @@ def bootstrap(config: Config) -> Json:
             "clusters": [
                 agent_cluster(config),
                 *(_provider_cluster(config, name, provider) for name, provider in config.providers.items()),
+                *([collector] if collector is not None else []),
             ],
         },
     }
@@ -241,6 +244,7 @@ def _file(path: Path) -> core.DataSource:
 
 def _connection_manager(config: Config) -> Json:
     limits, timeouts = config.limits, config.timeouts
+    tracing = render_tracing.tracing(config)
     return typed(
         hcm.HttpConnectionManager(
             # AUTO takes HTTP/1.1, HTTP/2 by ALPN, and HTTP/2 without TLS by its preface.
@@ -280,6 +284,7 @@ def _connection_manager(config: Config) -> Json:
         access_log=_access_log(config),
         route_config=_routes(config),
         http_filters=[_router_level(config), _router(config)],
+        **({"tracing": tracing} if tracing is not None else {}),
     )
 
 
@@ -494,8 +499,8 @@ def _router_level(config: Config) -> Json:
             response_attributes=["xds.cluster_name", "upstream.request_attempt_count", "response.code_details"],
             metadata_options=_namespaces(),
         ),
-        # 1.40: the agent makes its own spans.
-        emit_client_span=False,
+        # 1.40. The agent's span is a child of this one: of a span that is not emitted, the agent is told as unsampled.
+        emit_client_span=config.telemetry.otlp is not None,
     )
 
 
@@ -567,26 +572,37 @@ def _router(config: Config) -> Json:
         router.Router(suppress_envoy_headers=True),
         upstream_http_filters=[
             _upstream_level(config),
-            _last_headers(),
+            _last_headers(traced=config.telemetry.otlp is not None),
             extension("envoy.filters.http.upstream_codec", upstream_codec.UpstreamCodec()),
         ],
     )
 
 
-def _last_headers() -> Json:
+def _last_headers(*, traced: bool) -> Json:
     """The last word before a provider. A replaced request has lost its content-length, which the agent tells in
-    metadata; and nothing internal leaves, whatever the agent forgot."""
+    metadata; where it traces, its span is the provider's parent, whatever Envoy's tracer wrote; and nothing internal
+    leaves, whatever the agent forgot."""
     restore = mutation_v3.HeaderMutation(
         append=core.HeaderValueOption(
             append_action=core.HeaderValueOptionHeaderAppendAction.ADD_IF_ABSENT,
             header=core.HeaderValue(key="content-length", value=f"%DYNAMIC_METADATA({NAMESPACE}:{CONTENT_LENGTH})%"),
         )
     )
+    parent = mutation_v3.HeaderMutation(
+        append=core.HeaderValueOption(
+            append_action=core.HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
+            header=core.HeaderValue(key="traceparent", value=f"%DYNAMIC_METADATA({NAMESPACE}:{TRACEPARENT})%"),
+        )
+    )
     return extension(
         "envoy.filters.http.header_mutation",
         header_mutation.HeaderMutation(
             mutations=header_mutation.Mutations(
-                request_mutations=[restore, *(_remove(_all_but(prefix, ())) for prefix in NOT_UPSTREAM_PREFIXES)]
+                request_mutations=[
+                    restore,
+                    *([parent] if traced else []),
+                    *(_remove(_all_but(prefix, ())) for prefix in NOT_UPSTREAM_PREFIXES),
+                ]
             )
         ),
     )

@@ -68,6 +68,7 @@ from .quantities import (
 from .routing import Candidate, ModelOrCandidates, Routing
 from .secrets import Secret
 from .store import Store
+from .telemetry import Telemetry
 from .wrong import wrong
 
 # A Unix socket's address has 108 bytes with its closing zero (sun_path in sys/un.h).
@@ -319,15 +320,6 @@ class Envoy(Part):
     )
     """Merged into the rendered bootstrap: objects key by key, lists of things with a name by name, all else replaced.
     For what this file cannot say; Envoy's own field names, in snake_case."""
-
-
-class Log(Part):
-    format: Annotated[Literal["json", "console"], one_of("json", "console")] = "json"
-    level: Annotated[Literal["debug", "info", "warning", "error"], one_of("debug", "info", "warning", "error")] = "info"
-
-
-class Telemetry(Part):
-    log: Log = Log()
 
 
 class Auth(Part):

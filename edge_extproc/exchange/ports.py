@@ -21,6 +21,7 @@ from ..model.settlement import Settlement
 from ..operations.base import Format
 from ..providers.base import Provider
 from ..routing.base import Endpoints, ModelTable, Planner
+from ..telemetry.base import Tracer
 from .events import Headers
 from .open import OpenExchanges
 from .worst_case import Bounds
@@ -186,3 +187,4 @@ class Gateway:
     """None where no caller has a limit."""
     bounds: Bounds | None = None
     """What a call can come to; given where a limiter is."""
+    tracer: Tracer | None = None

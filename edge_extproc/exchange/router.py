@@ -11,7 +11,7 @@ Retries are told in attempt.py. Nothing here knows gRPC, HTTP libraries, or any 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -37,14 +37,14 @@ from ..errors import (
 )
 from ..limits.base import Admission, Rules
 from ..model.call import Call, Chat
-from ..model.content import Text
+from ..model.content import Part, Text
 from ..model.fault import Fault
 from ..model.plan import Candidate, Plan, Tried
 from ..model.principal import Principal
 from ..model.reply import Failed, Finish, Fold, fold, unfold
 from ..model.reply import Reply as WholeReply
 from ..model.settlement import Outcome, Phase, PhaseTime, Settlement
-from ..model.trace import read_traceparent
+from ..model.trace import Parent, Talk, Trace, read_traceparent
 from ..model.usage import Usage
 from ..operations.base import Count, Counted
 from ..providers.base import Unframer
@@ -104,6 +104,8 @@ class _Heard:
     turn: Turn | None = None
     """Our dealings with the cache; None where there is none."""
     journal: Journal | None = None
+    parent: Parent | None = None
+    trace: Trace | None = None
 
 
 @dataclass(slots=True)
@@ -140,8 +142,10 @@ class _Answer:
 class RouterExchange:
     """One HTTP request. `handle` answers each event with one command; `closed` settles, once, on every way out."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, traceparent: str | None = None) -> None:
+        """`traceparent`: of the span that Envoy has for this request, where it traces."""
         self.id = gateway.new_id()
+        self._traceparent = traceparent
         self._gateway = gateway
         self._order = Order(ROUTER)
         self._heard = _Heard(gateway.clock.monotonic(), gateway.clock.time())
@@ -203,6 +207,9 @@ class RouterExchange:
         heard.headers = event.headers
         heard.method = first(event.headers, ":method") or ""
         heard.path = (first(event.headers, ":path") or "").partition("?")[0]
+        heard.parent = read_traceparent(self._traceparent or first(event.headers, "traceparent"))
+        if gateway.tracer is not None:
+            heard.trace = gateway.tracer.begin(heard.parent)
         heard.voice = gateway.routes.voice(heard.path, event.headers) or gateway.dialects[gateway.default_dialect]
         heard.principal = gateway.authenticator.authenticate(event.headers)
         if gateway.access is not None:
@@ -313,6 +320,11 @@ class RouterExchange:
             same_dialect=adapted.lane == "raw",
             content_type=None if call.operation == "passed" else "application/json",
         )
+        edge = {"exchange": self.id, "tenant": principal.tenant, "key": principal.key_id}
+        if heard.trace is not None:
+            to_set = (*to_set, ("traceparent", heard.trace.header))
+            # Envoy writes its own span into the header once it has a provider; a filter behind that puts ours back.
+            edge["traceparent"] = heard.trace.header
         groups = [
             {"name": f"{n}", "clusters": [{"cluster_name": gateway.clusters[c.provider], "weight": 1}]}
             for n, c in enumerate(plan.candidates, 1)
@@ -324,7 +336,7 @@ class RouterExchange:
             reroute=True,
             metadata={
                 "edge.route": {"priority_groups": groups},
-                "edge": {"exchange": self.id, "tenant": principal.tenant, "key": principal.key_id},
+                "edge": edge,
             },
         )
 
@@ -456,7 +468,8 @@ class RouterExchange:
             return self._buffered(self._take_events if streamed else self._take_reply)
         reader, writer = theirs.reader(content_type), voice.writer(call)
         stream_type = call.stream_type or voice.stream_type
-        kept = Fold(theirs.name) if self._heard.turn is not None and self._heard.turn.keeps else None
+        keeps = (self._heard.turn is not None and self._heard.turn.keeps) or self._tells_talk()
+        kept = Fold(theirs.name) if keeps else None
         # The same dialect may be framed in two ways; then its frames cannot pass as they are.
         same_dialect = theirs.name == voice.name and stream_type == theirs.stream_type
         self._answer.relay = (
@@ -611,7 +624,6 @@ class RouterExchange:
         if turn is not None:
             self._keep(turn, cost)
         fault = answer.fault or (tally.failed if tally is not None else None)
-        parent = read_traceparent(first(heard.headers, "traceparent"))
         gateway.settle(
             Settlement(
                 exchange_id=self.id,
@@ -650,12 +662,44 @@ class RouterExchange:
                 saved_cost=cached.cost if cached is not None else None,
                 plan=heard.plan,
                 tries=self._tries(outcome, usage),
-                trace_id=parent.trace_id if parent is not None else None,
+                trace_id=in_trace.trace_id if (in_trace := heard.trace or heard.parent) is not None else None,
+                trace=heard.trace,
+                talk=self._talk(),
+                response_model=answer.reply.model if answer.reply is not None else tally.model if tally else None,
+                max_output_tokens=heard.call.max_output_tokens if heard.call is not None else None,
                 phases=tuple(
                     PhaseTime(_PHASES[kind], at - heard.began, took) for kind, (at, took) in heard.phases.items()
                 ),
             )
         )
+
+    def _tells_talk(self) -> bool:
+        return self._heard.trace is not None and self._gateway.tracer is not None and self._gateway.tracer.content
+
+    def _talk(self) -> Talk | None:
+        """What was said, for the trace. A bug of ours on the way must not keep the exchange from being settled."""
+        call = self._heard.call
+        if not self._tells_talk() or call is None or call.operation != "chat":
+            return None
+        try:
+            chat = self._gateway.dialects[call.dialect].read_chat(call)
+            reply = self._told()
+        except EdgeError:  # what cannot be read is not told
+            return None
+        except Exception as bug:  # noqa: BLE001  # whatever it is: the bill comes next
+            self._gateway.report(bug)
+            return None
+        asked = tuple((message.role, _text_of(message.parts)) for message in chat.messages)
+        return Talk(asked, "\n".join(_text_of(c.parts) for c in reply.choices) if reply is not None else "")
+
+    def _told(self) -> WholeReply | None:
+        """The reply, as far as it is known."""
+        answer = self._answer
+        if answer.cached is not None:
+            return self._gateway.dialects[answer.cached.dialect].read_reply(answer.cached.body)
+        if answer.reply is None and answer.relay is not None and answer.relay.tally.fold is not None:
+            return answer.relay.tally.fold.reply()
+        return answer.reply
 
     def _keep(self, turn: Turn, cost: Decimal | None) -> None:
         """Gives the cache a reply that came whole and clean, and lets go those who wait for it. A bug of ours on the
@@ -830,6 +874,10 @@ def _as_stream(reply: WholeReply, call: Call, voice: Dialect) -> tuple[bytes, st
 
 def _no_such_model(name: str) -> NoSuchModel:
     return NoSuchModel(f"no model {name!r} for this key; GET /v1/models lists what there is", param="model")
+
+
+def _text_of(parts: Iterable[Part]) -> str:
+    return "\n".join(part.text for part in parts if isinstance(part, Text))
 
 
 def _pass(event: ResponseBody) -> Command:

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Literal, TypeAlias
 
 from .plan import Plan, Tried
+from .trace import Talk, Trace
 from .usage import Usage
 
 Outcome: TypeAlias = Literal[
@@ -37,7 +38,7 @@ class PhaseTime:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """Holds no content and no secret: all of it may go to logs, metrics and traces."""
+    """Holds no content but in `talk`, and no secret: all of it may go to logs, metrics and traces."""
 
     exchange_id: str
     outcome: Outcome
@@ -95,6 +96,13 @@ class Settlement:
     plan: Plan | None = None
     tries: tuple[Tried, ...] = ()
     """How each try of the plan ended, in order."""
+    trace: Trace | None = None
+    """None where it is not sampled."""
+    talk: Talk | None = None
+    """The one thing here that holds content. For the trace alone, and only where config wants it."""
+    response_model: str | None = None
+    """As the provider named what answered."""
+    max_output_tokens: int | None = None
     phases: tuple[PhaseTime, ...] = ()
     """In the order in which they came."""
 

@@ -1,4 +1,4 @@
-"""Where a request stands in its trace: W3C Trace Context, as text and as a noun."""
+"""Where an exchange stands in its trace: W3C Trace Context, as text and as nouns."""
 
 from __future__ import annotations
 
@@ -29,3 +29,27 @@ def read_traceparent(text: str | None) -> Parent | None:
     if not trace_id.strip("0") or not span_id.strip("0"):
         return None
     return Parent(trace_id, span_id, bool(int(flags, 16) & _SAMPLED))
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Our own span of one exchange. There is none where it is not sampled."""
+
+    trace_id: str
+    span_id: str
+    parent_id: str | None
+    """None where the trace begins with us."""
+
+    @property
+    def header(self) -> str:
+        """The traceparent for whom we ask."""
+        return f"00-{self.trace_id}-{self.span_id}-01"
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """What was said in an exchange, where a configuration asks for it. It is redacted before it goes anywhere."""
+
+    asked: tuple[tuple[str, str], ...]
+    """Role and text of each message."""
+    answer: str

@@ -11,7 +11,7 @@ import contextlib
 import os
 import socket
 import stat
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -66,6 +66,7 @@ async def serve(
     tls: MutualTls | None = None,
     on_ready: Callable[[], None] = lambda: None,
     on_stopping: Callable[[], None] = lambda: None,
+    interceptors: Sequence[aio.ServerInterceptor] = (),
 ) -> None:
     """Serve at `address` (`unix:/path`, or `host:port`, which takes `tls`) until `stop` is set; raises StartError
     where it cannot.
@@ -74,7 +75,7 @@ async def serve(
     have `grace` seconds to end by themselves; those that do not are cancelled after it. `on_stopping` is called
     before the grace begins.
     """
-    server = aio.server(options=OPTIONS)
+    server = aio.server(options=OPTIONS, interceptors=interceptors)
     server.add_generic_rpc_handlers(tuple(services))
     healthy = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)

@@ -1,0 +1,99 @@
+"""python -m bench.telemetry [--rounds N] [--seconds S]: what tracing adds to the agent's CPU time of a request.
+
+Three gateways stand side by side: without `telemetry.otlp`, with it at 0 % and at 100 %. Each is given the same load in
+turn, round after round, and the CPU time of its worker is divided by the requests that it was sent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from . import build, load, proc, stand
+
+CASES: dict[str, int | None] = {"off": None, "0 %": 0, "100 %": 100}
+CONNECTIONS = 8
+
+# Takes whatever is exported, and throws it away.
+_COLLECTOR = """
+import grpc
+from concurrent import futures
+class All(grpc.GenericRpcHandler):
+    def service(self, call):
+        return grpc.unary_unary_rpc_method_handler(lambda request, context: b"")
+server = grpc.server(futures.ThreadPoolExecutor(2))
+server.add_generic_rpc_handlers((All(),))
+print(server.add_insecure_port("127.0.0.1:0"), flush=True)
+server.start()
+server.wait_for_termination()
+"""
+
+
+@contextlib.contextmanager
+def collecting() -> Iterator[int]:
+    """A collector's port."""
+    with subprocess.Popen([sys.executable, "-c", _COLLECTOR], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield int(process.stdout.readline()) if process.stdout is not None else 0
+        finally:
+            process.terminate()
+
+
+def measure(rounds: int, seconds: float) -> dict[str, list[float]]:
+    """Milliseconds of CPU a request, by case and round."""
+    tools = build.tools()
+    directory = Path(tempfile.mkdtemp(prefix="edge-bench-"))
+    found: dict[str, list[float]] = {case: [] for case in CASES}
+    try:
+        with contextlib.ExitStack() as stack:
+            provider, collector = stand.free_port(), stack.enter_context(collecting())
+            stack.enter_context(stand._process([str(tools.mock), "-p", str(provider)], directory / "mock.log"))
+            stand._until_open(provider)
+            body = directory / "body.json"
+            body.write_text(json.dumps({"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]}))
+            running = {}
+            for n, (case, sampling) in enumerate(CASES.items()):
+                port, at = stand.free_port(), directory / f"{n}"
+                at.mkdir()
+                text = stand.config(port, stand.free_port(), f"http://127.0.0.1:{provider}", 1)
+                if sampling is not None:
+                    text += f"telemetry: {{otlp: {{endpoint: 'http://127.0.0.1:{collector}', sampling: {sampling}}}}}\n"
+                (at / "edge.yaml").write_text(text)
+                _, gateway = stack.enter_context(stand._gateway(at / "edge.yaml", at / "log"))
+                url = f"http://127.0.0.1:{port}/v1/chat/completions"
+                headers = (("authorization", f"Bearer {stand.KEY}"), ("content-type", "application/json"))
+                running[case] = (load.Target(url, body, headers), gateway.pids()["worker 0"])
+            for _ in range(rounds):
+                for case, (target, pid) in running.items():
+                    before = proc.cpu_seconds(pid)
+                    done = load.run(tools.loadgen, target, connections=CONNECTIONS, seconds=seconds, warm_up=0.2)
+                    if done.errors > CONNECTIONS:
+                        raise SystemExit(f"bench: {done.errors} errors with tracing {case}")
+                    found[case].append((proc.cpu_seconds(pid) - before) * 1000 / done.sent)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=3.0)
+    asked = parser.parse_args()
+    found = measure(asked.rounds, asked.seconds)
+    base = statistics.median(found["off"])
+    for case, each in found.items():
+        median = statistics.median(each)
+        print(f"tracing {case:>5}: {median:.3f} ms of CPU a request ({median / base - 1:+.1%}), rounds {each}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,442 @@
+"""Spans and GenAI metrics, by OTLP: what `telemetry.otlp` switches on. Without it, none of this is loaded.
+
+An exchange is one span, made at its end from its settlement: no context travels through the exchange, and one that is
+not sampled costs nothing. Its id is known from the start, since a provider is told it in `traceparent`. Names are those
+of OpenTelemetry's semantic conventions for GenAI, and on request those of Langfuse and OpenInference too.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import orjson
+from opentelemetry.metrics import Histogram
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import MetricExporter, MetricReader, PeriodicExportingMetricReader
+from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import Event, ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
+
+from ..model.settlement import Settlement
+from ..model.trace import Parent, Talk, Trace
+from ..model.usage import Usage
+from .logs import plain, redact
+
+Attributes: TypeAlias = dict[str, Any]
+
+Flavour: TypeAlias = Literal["langfuse", "openinference"]
+
+# Of a conversation, so many bytes of each text go into a span.
+_LONGEST_TEXT = 16_384
+_SAMPLED = TraceFlags(TraceFlags.SAMPLED)
+_TRACE_IDS = 1 << 64
+_UNSET = Status(StatusCode.UNSET)
+
+# Boundaries that the conventions recommend (semantic-conventions, gen-ai-metrics).
+_TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
+_SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+_FIRST_TOKEN = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+_PER_TOKEN = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A provider, as the conventions name it."""
+
+    name: str
+    """gen_ai.provider.name: openai, anthropic, gcp.gemini, …"""
+    address: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    endpoint: str
+    protocol: Literal["grpc", "http"]
+    headers: Mapping[str, Callable[[], str]]
+    ratio: float
+    """Of the traces that begin here, from 0 to 1."""
+    service: str
+    version: str
+    instance: str
+    environment: str | None
+    content: bool
+    flavours: tuple[Flavour, ...]
+    metrics: bool
+    hosts: Mapping[str, Host]
+    """By the name of the provider."""
+
+
+class Traces:
+    """One per worker. `settle` is told of each exchange; exporting is done by a thread of its own."""
+
+    def __init__(self, settings: Settings, spans: SpanExporter | None = None) -> None:
+        """`spans`: instead of the exporter that the settings say."""
+        self.content = settings.content
+        self._settings = settings
+        self._bound = int(settings.ratio * _TRACE_IDS)
+        self._resource = Resource.create(
+            {
+                "service.name": settings.service,
+                "service.version": settings.version,
+                "service.instance.id": settings.instance,
+                **({"deployment.environment.name": settings.environment} if settings.environment else {}),
+            }
+        )
+        self._scope = InstrumentationScope("edge_extproc", settings.version)
+        self._processor = BatchSpanProcessor(_WithoutExceptions(spans or span_exporter(settings)))
+        # For spans that a library makes; ours need no tracer. They begin no trace: every health check would be one.
+        self.provider = TracerProvider(sampler=ParentBased(ALWAYS_OFF), resource=self._resource, shutdown_on_exit=False)
+        self.provider.add_span_processor(self._processor)
+        self._meter: _Meter | None = None
+        if settings.metrics:
+            reader = PeriodicExportingMetricReader(metric_exporter(settings))
+            self._meter = _Meter(self._resource, reader, settings.hosts)
+
+    def begin(self, parent: Parent | None) -> Trace | None:
+        """As the parent says; where there is none, by chance."""
+        if parent is not None:
+            return Trace(parent.trace_id, _new(8), parent.span_id) if parent.sampled else None
+        trace_id = _new(16)
+        # The last eight bytes decide, as TraceIdRatioBased does: every service decides the same.
+        return Trace(trace_id, _new(8), None) if int(trace_id[16:], 16) < self._bound else None
+
+    def settle(self, s: Settlement) -> None:
+        if self._meter is not None:
+            self._meter.settle(s)
+        if s.trace is not None:
+            self._processor.on_end(self._span(s, s.trace))
+
+    def close(self) -> None:
+        """Sends what waits; blocks for as long as that takes, ten seconds at most."""
+        self._processor.force_flush(10_000)
+        self.provider.shutdown()
+        if self._meter is not None:
+            self._meter.close()
+
+    def _span(self, s: Settlement, trace: Trace) -> ReadableSpan:
+        began = int(s.started_at * 1e9)
+        return ReadableSpan(
+            name=_name(s),
+            context=SpanContext(int(trace.trace_id, 16), int(trace.span_id, 16), is_remote=False, trace_flags=_SAMPLED),
+            parent=(
+                SpanContext(int(trace.trace_id, 16), int(trace.parent_id, 16), is_remote=True, trace_flags=_SAMPLED)
+                if trace.parent_id is not None
+                else None
+            ),
+            resource=self._resource,
+            attributes=self._attributes(s),
+            events=tuple(_events(s, began)),
+            # What asks a model is a client, whatever asks us.
+            kind=SpanKind.CLIENT,
+            status=_UNSET if s.outcome == "ok" else Status(StatusCode.ERROR, s.outcome),
+            start_time=began,
+            end_time=began + int(s.duration * 1e9),
+            instrumentation_scope=self._scope,
+        )
+
+    def _attributes(self, s: Settlement) -> Attributes:
+        host = self._settings.hosts.get(s.provider or "")
+        found: Attributes = {
+            "gen_ai.operation.name": s.operation or "none",
+            "gen_ai.provider.name": host.name if host is not None else None,
+            "gen_ai.request.model": _short(s.upstream_model or s.model),
+            "gen_ai.request.max_tokens": s.max_output_tokens,
+            "gen_ai.response.model": _short(s.response_model),
+            "gen_ai.response.finish_reasons": (_short(s.finish),) if s.finish is not None else None,
+            "server.address": host.address if host is not None else None,
+            "server.port": host.port if host is not None else None,
+            "http.response.status_code": s.status,
+            "error.type": (_short(s.code) or s.outcome) if s.outcome != "ok" else None,
+            "edge.exchange": s.exchange_id,
+            "edge.outcome": s.outcome,
+            "edge.tenant": s.tenant,
+            "edge.key": s.key_id,
+            "edge.model": _short(s.model),
+            "edge.provider": s.provider,
+            "edge.dialect": s.dialect,
+            "edge.lane": s.lane,
+            "edge.stream": s.stream,
+            "edge.attempts": s.attempts,
+            "edge.cache": s.cache,
+            "edge.overhead_seconds": s.overhead,
+            "edge.time_to_first_token_seconds": s.time_to_first_token,
+            "edge.cost_usd": float(s.cost) if s.cost is not None else None,
+        }
+        if s.usage is not None:
+            found["gen_ai.usage.input_tokens"] = _int64(s.usage.prompt)
+            found["gen_ai.usage.output_tokens"] = _int64(s.usage.completion)
+            if s.usage.cache_read:
+                found["gen_ai.usage.cache_read.input_tokens"] = _int64(s.usage.cache_read)
+            if written := s.usage.cache_write + s.usage.cache_write_1h:
+                found["gen_ai.usage.cache_creation.input_tokens"] = _int64(written)
+        said = _Said(s.talk) if s.talk is not None else None
+        if said is not None:
+            found |= said.attributes(s.finish)
+        for flavour in self._settings.flavours:
+            found |= _FLAVOURS[flavour](s, said)
+        return {name: value for name, value in found.items() if value is not None}
+
+
+def _new(size: int) -> str:
+    """Random, in hexadecimal, and never all zeros."""
+    return secrets.token_hex(size - 1) + f"{1 + secrets.randbelow(255):02x}"
+
+
+def _name(s: Settlement) -> str:
+    operation, model = s.operation or "request", _short(s.upstream_model or s.model)
+    return f"{operation} {model}" if model is not None else operation
+
+
+def _short(text: str | None) -> str | None:
+    return redact(text[:1024])[:256] if text is not None else None
+
+
+def _int64(number: int) -> int:
+    """OTLP has no larger ones; a provider may say what it likes."""
+    return min(number, (1 << 63) - 1)
+
+
+def _events(s: Settlement, began: int) -> Iterator[Event]:
+    for phase in s.phases:
+        yield Event(
+            "edge.phase", {"edge.phase": phase.name, "edge.seconds": phase.seconds}, began + int(phase.at * 1e9)
+        )
+    if len(s.tries) > 1 or s.outcome != "ok":
+        for number, tried in enumerate(s.tries, 1):
+            yield Event(
+                "edge.attempt",
+                {
+                    "edge.attempt": number,
+                    "edge.provider": tried.candidate.provider,
+                    "gen_ai.request.model": _short(tried.candidate.model) or "",
+                    "edge.verdict": tried.verdict,
+                    "edge.reason": tried.reason,
+                    "http.response.status_code": tried.status or 0,
+                },
+                began + int(s.duration * 1e9),
+            )
+    if s.usage is not None:
+        yield Event("edge.usage", _usage_event(s, s.usage), began + int(s.duration * 1e9))
+
+
+def _usage_event(s: Settlement, usage: Usage) -> Attributes:
+    """The bill, exact: money as text."""
+    return {
+        **{f"edge.tokens.{kind}": _int64(count) for kind, count in _kinds(usage).items()},
+        "edge.estimated": s.estimated,
+        "edge.unpriced": s.unpriced,
+        "edge.cost_usd": plain(s.cost) if s.cost is not None else "",
+    }
+
+
+def _kinds(usage: Usage) -> dict[str, int]:
+    found = {
+        "input": usage.input,
+        "cache_read": usage.cache_read,
+        "cache_write": usage.cache_write,
+        "cache_write_1h": usage.cache_write_1h,
+        "output": usage.output,
+        "reasoning": usage.reasoning,
+        "input_audio": usage.input_audio,
+        "output_audio": usage.output_audio,
+    }
+    return {kind: count for kind, count in found.items() if count}
+
+
+class _Said:
+    """A talk, redacted."""
+
+    def __init__(self, talk: Talk) -> None:
+        self.asked = [(role, _cut(text)) for role, text in talk.asked]
+        self.answer = _cut(talk.answer)
+
+    def attributes(self, finish: str | None) -> Attributes:
+        return {
+            "gen_ai.input.messages": _json([_message(role, text) for role, text in self.asked]),
+            "gen_ai.output.messages": _json([{**_message("assistant", self.answer), "finish_reason": finish or ""}]),
+        }
+
+
+def _cut(text: str) -> str:
+    return redact(text)[:_LONGEST_TEXT]
+
+
+def _message(role: str, text: str) -> dict[str, Any]:
+    return {"role": role, "parts": [{"type": "text", "content": text}]}
+
+
+def _json(value: object) -> str:
+    return orjson.dumps(value).decode()
+
+
+# --- the words of others
+
+
+def _langfuse(s: Settlement, said: _Said | None) -> Attributes:
+    """https://langfuse.com/integrations/native/opentelemetry: what it reads before the conventions' names."""
+    return {
+        "langfuse.observation.type": "generation",
+        "langfuse.observation.model.name": _short(s.response_model or s.upstream_model or s.model),
+        "langfuse.observation.usage_details": _json(_kinds(s.usage)) if s.usage is not None else None,
+        "langfuse.observation.cost_details": _json({"total": float(s.cost)}) if s.cost is not None else None,
+        "langfuse.trace.metadata.tenant": s.tenant,
+        "langfuse.observation.input": _json([{"role": r, "content": t} for r, t in said.asked]) if said else None,
+        "langfuse.observation.output": said.answer if said is not None else None,
+    }
+
+
+def _openinference(s: Settlement, said: _Said | None) -> Attributes:
+    """https://github.com/Arize-ai/openinference/blob/main/spec/semantic_conventions.md"""
+    usage = s.usage
+    found: Attributes = {
+        "openinference.span.kind": "LLM",
+        "llm.model_name": _short(s.response_model or s.upstream_model or s.model),
+        "llm.token_count.prompt": _int64(usage.prompt) if usage is not None else None,
+        "llm.token_count.completion": _int64(usage.completion) if usage is not None else None,
+        "llm.token_count.total": _int64(usage.total) if usage is not None else None,
+        "llm.cost.total": float(s.cost) if s.cost is not None else None,
+    }
+    if said is not None:
+        found["input.value"] = said.asked[-1][1] if said.asked else ""
+        found["output.value"] = said.answer
+        for n, (role, text) in enumerate(said.asked):
+            found[f"llm.input_messages.{n}.message.role"] = role
+            found[f"llm.input_messages.{n}.message.content"] = text
+        found["llm.output_messages.0.message.role"] = "assistant"
+        found["llm.output_messages.0.message.content"] = said.answer
+    return found
+
+
+_FLAVOURS: dict[Flavour, Callable[[Settlement, _Said | None], Attributes]] = {
+    "langfuse": _langfuse,
+    "openinference": _openinference,
+}
+
+
+# --- metrics of the GenAI conventions
+
+
+class _Meter:
+    def __init__(self, resource: Resource, reader: MetricReader, hosts: Mapping[str, Host]) -> None:
+        self._hosts = hosts
+        self._provider = MeterProvider(
+            metric_readers=[reader],
+            resource=resource,
+            shutdown_on_exit=False,
+            views=[
+                View(instrument_name=name, aggregation=ExplicitBucketHistogramAggregation(boundaries))
+                for name, boundaries in (
+                    ("gen_ai.client.token.usage", _TOKENS),
+                    ("gen_ai.client.operation.duration", _SECONDS),
+                    ("gen_ai.server.time_to_first_token", _FIRST_TOKEN),
+                    ("gen_ai.server.time_per_output_token", _PER_TOKEN),
+                )
+            ],
+        )
+        make: Callable[..., Histogram] = self._provider.get_meter("edge_extproc").create_histogram
+        self._tokens = make("gen_ai.client.token.usage", "{token}", "Tokens of one operation.")
+        self._duration = make("gen_ai.client.operation.duration", "s", "From a request to its end.")
+        self._first = make("gen_ai.server.time_to_first_token", "s", "From a request to its first token.")
+        self._each = make("gen_ai.server.time_per_output_token", "s", "Between two tokens.")
+
+    def settle(self, s: Settlement) -> None:
+        host = self._hosts.get(s.provider or "")
+        # Only what was asked of a provider is an operation of GenAI; and a name that config does not know is no label.
+        if host is None or s.model is None:
+            return
+        labels: Attributes = {
+            "gen_ai.operation.name": s.operation or "none",
+            "gen_ai.provider.name": host.name,
+            "gen_ai.request.model": s.model,
+        }
+        if s.usage is not None:
+            self._tokens.record(_int64(s.usage.prompt), {**labels, "gen_ai.token.type": "input"})
+            self._tokens.record(_int64(s.usage.completion), {**labels, "gen_ai.token.type": "output"})
+        self._duration.record(s.duration, labels if s.outcome == "ok" else {**labels, "error.type": s.outcome})
+        if s.time_to_first_token is not None:
+            self._first.record(s.time_to_first_token, labels)
+        if s.time_per_output_token is not None:
+            self._each.record(s.time_per_output_token, labels)
+
+    def close(self) -> None:
+        self._provider.shutdown(10_000)
+
+
+# --- the way out
+
+
+class _WithoutExceptions(SpanExporter):
+    """A library's span may hold an exception with its text, which may quote a caller: the event is left out."""
+
+    def __init__(self, exporter: SpanExporter) -> None:
+        self._exporter = exporter
+        self.shutdown = exporter.shutdown  # type: ignore[method-assign]  # all but export is its own
+        self.force_flush = exporter.force_flush  # type: ignore[method-assign]
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        return self._exporter.export([_without_exceptions(span) for span in spans])
+
+
+def _without_exceptions(span: ReadableSpan) -> ReadableSpan:
+    if not any(event.name == "exception" for event in span.events):
+        return span
+    return ReadableSpan(
+        name=span.name,
+        context=span.context,
+        parent=span.parent,
+        resource=span.resource,
+        attributes=span.attributes,
+        events=tuple(event for event in span.events if event.name != "exception"),
+        kind=span.kind,
+        status=Status(span.status.status_code),
+        start_time=span.start_time,
+        end_time=span.end_time,
+        instrumentation_scope=span.instrumentation_scope,
+    )
+
+
+def span_exporter(settings: Settings) -> SpanExporter:
+    headers = {name: reveal() for name, reveal in settings.headers.items()}
+    if settings.protocol == "http":
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as OverHttp
+
+        return OverHttp(endpoint=f"{settings.endpoint}/v1/traces", headers=headers)
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as OverGrpc
+
+    return OverGrpc(endpoint=settings.endpoint, headers=headers)
+
+
+def metric_exporter(settings: Settings) -> MetricExporter:
+    headers = {name: reveal() for name, reveal in settings.headers.items()}
+    if settings.protocol == "http":
+        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter as OverHttp
+
+        return OverHttp(endpoint=f"{settings.endpoint}/v1/metrics", headers=headers)
+    from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter as OverGrpc
+
+    return OverGrpc(endpoint=settings.endpoint, headers=headers)
+
+
+# --- the gRPC services that are no streams
+
+# Streams are ours to trace: the instrumentation breaks their handlers.
+UNARY = ("grpc.health.v1.Health/Check", "envoy.service.auth.v3.Authorization/Check", "edge.v1.Worker/Metrics")
+
+
+def interceptors(traces: Traces) -> list[Any]:
+    """For the server of a worker."""
+    from opentelemetry.instrumentation.grpc import aio_server_interceptor
+
+    def is_unary(call: Any) -> bool:
+        return call.method.lstrip("/") in UNARY
+
+    # The library left its types out.
+    return [aio_server_interceptor(tracer_provider=traces.provider, filter_=is_unary)]  # type: ignore[no-untyped-call]
