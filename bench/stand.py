@@ -57,12 +57,14 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def standing(tools: Tools, *, workers: int) -> Iterator[Stand]:
+def standing(tools: Tools, *, workers: int, more: str = "", delay_microseconds: int = 0) -> Iterator[Stand]:
+    """`more` is added to the gateway's configuration; the provider waits `delay_microseconds` before each reply."""
     directory = Path(tempfile.mkdtemp(prefix="edge-bench-"))
     try:
         with contextlib.ExitStack() as stack:
             provider = free_port()
             arguments = ["-p", str(provider), "-n", str(CHUNKS), "-i", str(CHUNK_MICROSECONDS)]
+            arguments += ["-t", str(delay_microseconds)]
             stack.enter_context(_process([str(tools.mock), *arguments], directory / "mock.log"))
             _until_open(provider)
             front = free_port()
@@ -74,7 +76,7 @@ def standing(tools: Tools, *, workers: int) -> Iterator[Stand]:
             _until_open(front)
             port, admin = free_port(), free_port()
             path = directory / "edge.yaml"
-            path.write_text(config(port, admin, f"http://127.0.0.1:{provider}", workers))
+            path.write_text(config(port, admin, f"http://127.0.0.1:{provider}", workers) + more)
             with _gateway(path, directory / "first.log") as (first, _):
                 pass
             again, running = stack.enter_context(_gateway(path, directory / "gateway.log"))

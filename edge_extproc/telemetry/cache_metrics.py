@@ -72,6 +72,9 @@ class CacheMetrics:
         self._down = Gauge(
             "edge_cache_down", "Workers that leave a tier alone: it failed.", ("tier",), registry=registry
         )
+        # Looking a child up by its labels costs more than counting.
+        self._of_result: dict[tuple[str, str], Counter] = {}
+        self._of_tier: dict[tuple[str, bool], tuple[Counter, Histogram]] = {}
         self._held = _Held()
         registry.register(self._held)
 
@@ -80,15 +83,23 @@ class CacheMetrics:
 
     def settle(self, s: Settlement, model: str) -> None:
         """`model`: a label that is already one of few."""
-        self._requests.labels(s.cache, s.cache_tier or "none").inc()
+        of = (s.cache or "none", s.cache_tier or "none")
+        requests = self._of_result.get(of)
+        if requests is None:
+            requests = self._of_result[of] = self._requests.labels(*of)
+        requests.inc()
         if s.saved is not None and s.saved.total > 0:
             self._saved_tokens.labels(model).inc(s.saved.total)
         if s.saved_cost is not None:
             self._held.saved_cost[model] = self._held.saved_cost.get(model, Decimal(0)) + s.saved_cost
 
     def looked_up(self, tier: str, seconds: float, *, found: bool) -> None:
-        self._lookups.labels(tier, "true" if found else "false").inc()
-        self._seconds.labels(tier).observe(seconds)
+        bound = self._of_tier.get((tier, found))
+        if bound is None:
+            children = self._lookups.labels(tier, "true" if found else "false"), self._seconds.labels(tier)
+            bound = self._of_tier[tier, found] = children
+        bound[0].inc()
+        bound[1].observe(seconds)
 
     def wrote(self, tier: str) -> None:
         self._writes.labels(tier).inc()
