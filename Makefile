@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: up test check lint format protos examples bench clean
+.PHONY: up test check lint format protos examples docs bench clean
 
 up: $(VENV)/.up
 	@exec $(BIN)/edge-extproc up
@@ -30,6 +30,10 @@ protos: $(VENV)/.dev
 # What stands in envoy/ and istio/, made by the code that `edge-extproc render` runs.
 examples: $(VENV)/.dev
 	$(BIN)/python envoy/generate.py
+
+# The tables of what becomes of each field, made by the code that translates.
+docs: $(VENV)/.dev
+	$(BIN)/python docs/translation/build.py
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench

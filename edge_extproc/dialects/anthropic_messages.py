@@ -71,7 +71,7 @@ from ..model.reply import (
     UsageSeen,
 )
 from ..model.usage import Usage
-from .base import Headers, ModelCard, Route, header, retry_after
+from .base import Fate, Headers, ModelCard, Route, header, retry_after
 
 NAME = "anthropic_messages"
 TITLE = "Anthropic Messages"
@@ -80,14 +80,6 @@ Block = dict[str, Json]
 """A JSON object of the wire."""
 
 # --- what becomes of a chat that crosses over
-
-
-@dataclass(frozen=True, slots=True)
-class Fate:
-    """What becomes of one field of a Chat of another dialect. `how` is for the reader of the documentation."""
-
-    kind: Literal["mapped", "dropped", "refused"]
-    how: str
 
 
 FIELDS: Mapping[str, Fate] = MappingProxyType(

@@ -14,7 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from ..codecs.frame import Frame
 from ..model.call import Call, Chat, Operation, Written
@@ -43,6 +43,14 @@ class ModelCard:
     id: str
     owned_by: str
     created: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What becomes of one field of a Chat of another dialect. `how` is for the reader of the documentation."""
+
+    kind: Literal["mapped", "dropped", "refused"]
+    how: str
 
 
 class Reader(Protocol):

@@ -20,7 +20,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal, TypeVar, assert_never
+from typing import Any, TypeVar, assert_never
 
 import msgspec
 import orjson
@@ -73,7 +73,7 @@ from ..model.reply import (
     UsageSeen,
 )
 from ..model.usage import Usage
-from .base import Headers, ModelCard, Route, header, retry_after
+from .base import Fate, Headers, ModelCard, Route, header, retry_after
 
 NAME = "openai_chat"
 TITLE = "OpenAI Chat Completions"
@@ -82,14 +82,6 @@ Object = dict[str, Json]
 """A JSON object of the wire."""
 
 # --- what becomes of a chat that crosses over
-
-
-@dataclass(frozen=True, slots=True)
-class Fate:
-    """What becomes of one field of a Chat of another dialect. `how` is for the reader of the documentation."""
-
-    kind: Literal["mapped", "dropped", "refused"]
-    how: str
 
 
 FIELDS: Mapping[str, Fate] = MappingProxyType(

@@ -71,9 +71,9 @@ from ..model.reply import (
     merged,
 )
 from ..model.usage import Usage
-from .base import Headers, ModelCard, Route
+from .base import Fate, Headers, ModelCard, Route
 from .openai_chat import PLUGIN as CHAT
-from .openai_chat import effort_for
+from .openai_chat import effort_for, efforts_of
 
 NAME = "openai_responses"
 TITLE = "OpenAI Responses"
@@ -82,14 +82,6 @@ Item = dict[str, Json]
 """A JSON object of the wire."""
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Fate:
-    """What becomes of one field of a Chat of another dialect. `how` is for the reader of the documentation."""
-
-    kind: Literal["mapped", "dropped", "refused"]
-    how: str
 
 
 FIELDS: Mapping[str, Fate] = MappingProxyType(
@@ -826,7 +818,8 @@ class _Request:
         if reached is not None:
             body["reasoning"] = {"effort": reached}
         # Off is what a model is anyway that cannot think, or that has no such level.
-        self._drop_if(self._spelled("reasoning"), level is not None and reached is None)
+        is_moot = level is None or (level == "none" and not efforts_of(self.model))
+        self._drop_if(self._spelled("reasoning"), reached is None and not is_moot)
         self._drop_extras(wanted.extras, self._spelled("reasoning"))
 
     # tools
