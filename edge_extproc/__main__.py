@@ -93,16 +93,34 @@ def render(
     *,
     envoy_version: Annotated[str | None, Parameter(help="The target's version; else that of the config.")] = None,
     output: Annotated[Path | None, Parameter(name=("--output", "-o"), help="A file instead of stdout.")] = None,
+    target: Annotated[
+        Literal["envoy", "istio-gateway", "istio-sidecar"],
+        Parameter(help="A bootstrap for an Envoy of yours, or an EnvoyFilter for one of Istio's."),
+    ] = "envoy",
+    namespace: Annotated[str, Parameter(help="Istio: of the gateway or of the application.")] = "istio-ingress",
+    workload: Annotated[
+        tuple[str, ...], Parameter(help="Istio: a label of the pods whose proxy is patched, NAME=VALUE.")
+    ] = ("istio=ingressgateway",),
+    listener_port: Annotated[int, Parameter(help="Istio: the port that is ours alone.")] = 8443,
+    route: Annotated[str, Parameter(help="Istio: the name of the VirtualService's route.")] = "llm",
+    agent_identity: Annotated[
+        str | None, Parameter(help="Istio: the agents' SPIFFE id, where the mesh encrypts the way to them.")
+    ] = None,
     state_dir: StateDir = Path(".edge"),
     port: Port = 10000,
     admin_port: AdminPort = 10001,
 ) -> None:
-    """Write the Envoy configuration (JSON) for a configuration file."""
-    from .config import render_envoy
+    """Write what an Envoy needs for a configuration file: its bootstrap (JSON), or Istio's EnvoyFilter (YAML)."""
+    from .config import render_envoy, render_istio
     from .origin import prepare
 
     found = prepare(state_dir, config, port, admin_port, os.environ).read()
-    text = json.dumps(render_envoy.render(found, envoy_version), indent=2) + "\n"
+    if target == "envoy":
+        text = json.dumps(render_envoy.render(found, envoy_version), indent=2) + "\n"
+    else:
+        labels = dict(label.split("=", 1) for label in workload if "=" in label)
+        mesh = render_istio.Mesh(namespace, labels, listener_port, route, agent_identity=agent_identity)
+        text = render_istio.render(found, target, mesh)
     if output is None:
         sys.stdout.write(text)
         return

@@ -16,15 +16,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_extproc.config import certificate, load, render_envoy
+from edge_extproc.config import certificate, load, render_envoy, render_istio
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ("laptop", "own-certificate", "central-service")
 TRUSTED = "/etc/ssl/certs/ca-certificates.crt"
 ETC = "/etc/edge"
-SECRETS = dict.fromkeys(
-    ("EDGE_PEPPER", "EDGE_CALLER_KEY", "OPENAI_API_KEY", "ANTHROPIC_API_KEY"), "not-a-secret-but-long-enough"
-)
+SECRETS = {
+    **dict.fromkeys(
+        ("EDGE_PEPPER", "EDGE_CALLER_KEY", "OPENAI_API_KEY", "ANTHROPIC_API_KEY"), "not-a-secret-but-long-enough"
+    ),
+    "REDIS_URL": "redis://not-a-secret.example:6379/0",
+}
+MESHES: dict[str, tuple[render_istio.Target, render_istio.Mesh]] = {
+    "gateway": (
+        "istio-gateway",
+        render_istio.Mesh(
+            "istio-ingress",
+            {"istio": "ingressgateway"},
+            8443,
+            agent_identity="spiffe://cluster.local/ns/llm/sa/llm-edge-agent",
+        ),
+    ),
+    "sidecar": ("istio-sidecar", render_istio.Mesh("search", {"app": "search"}, 10000)),
+}
+AGENTS_IN = {"gateway": "llm", "sidecar": "search"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +62,27 @@ def examples() -> Iterator[list[Example]]:
         trusted.write_bytes(certificate.ensure(etc).ca.read_bytes())
         with _trusting(trusted):
             yield [_example(name, etc, trusted) for name in EXAMPLES]
+
+
+def mesh_files() -> dict[Path, str]:
+    """What is kept in istio/ and made from a configuration there."""
+    found = {}
+    with tempfile.TemporaryDirectory(prefix="edge-examples-") as directory:
+        trusted = Path(directory) / "trusted.pem"
+        trusted.touch()
+        for name, (target, mesh) in MESHES.items():
+            source = ROOT / "istio" / name / "edge.yaml"
+            with _trusting(trusted):
+                text = render_istio.render(load.parse(source.read_text(), str(source), environ=SECRETS), target, mesh)
+            found[source.with_name("envoyfilter.yaml")] = text.replace(str(trusted), TRUSTED)
+            found[source.with_name("configmap.yaml")] = _config_map(name, source.read_text())
+    return found
+
+
+def _config_map(name: str, text: str) -> str:
+    body = "".join(f"    {line}" if line.strip() else line for line in text.splitlines(keepends=True))
+    head = f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: llm-edge, namespace: {AGENTS_IN[name]}}}\ndata:\n"
+    return f"# Made of edge.yaml beside it by `make examples`.\n{head}  edge.yaml: |\n{body}"
 
 
 @contextlib.contextmanager
@@ -72,9 +109,10 @@ def _example(name: str, etc: Path, trusted: Path) -> Example:
 
 def main() -> None:
     with examples() as found:
-        for example in found:
-            example.path.write_text(example.text)
-            sys.stdout.write(f"{example.path.relative_to(ROOT)}\n")
+        texts = {example.path: example.text for example in found}
+    for path, text in (texts | mesh_files()).items():
+        path.write_text(text)
+        sys.stdout.write(f"{path.relative_to(ROOT)}\n")
 
 
 if __name__ == "__main__":

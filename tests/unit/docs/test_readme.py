@@ -14,7 +14,7 @@ from edge_extproc import registry
 
 ROOT = Path(__file__).parents[3]
 README = (ROOT / "README.md").read_text()
-PAGES = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "envoy/README.md", "docs/performance.md")
+PAGES = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "envoy/README.md", "istio/README.md", "docs/performance.md")
 
 
 def blocks(language: str) -> list[str]:
