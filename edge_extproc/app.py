@@ -13,6 +13,7 @@ import sys
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 from . import __version__, build_limits, registry
 from .accounting import prices as price_table
@@ -47,7 +48,9 @@ from .server.extproc import ExtProcService
 from .server.introspect import Introspection
 from .server.loop_lag import watch_loop
 from .server.transport import mutual_tls
+from .store import snapshot
 from .store.journal import Journal
+from .store.snapshot import EMPTY, Snapshot
 from .telemetry import logs
 from .telemetry.base import Tracer
 from .telemetry.metrics import Metrics, Names
@@ -97,6 +100,7 @@ def build_gateway(
     limiter: Limiter | None = None,
     keepers: Keepers | None = None,
     tracer: Tracer | None = None,
+    managed: Snapshot = EMPTY,
 ) -> Gateway:
     """`keepers`: what renews the providers' credentials once it is started. `slots`: where the circuits are kept; this
     process' own where not given. Raises ConfigError where the config names what does not exist."""
@@ -114,7 +118,7 @@ def build_gateway(
         dialects=dialects,
         routes=Routes(dialects, formats, endpoints.paths),
         default_dialect=DEFAULT_DIALECT,
-        authenticator=build_authenticator(config),
+        authenticator=build_authenticator(config, managed),
         models=models,
         planner=planner,
         providers=providers,
@@ -129,7 +133,7 @@ def build_gateway(
         new_id=exchange_ids().__next__,
         report=report,
         cache=cache,
-        access=build_access(config),
+        access=build_access(config, managed),
         limiter=limiter,
         bounds=build_limits.bounds(config) if limiter is not None else None,
         tracer=tracer,
@@ -146,16 +150,17 @@ def metric_names(config: Config) -> Names:
     )
 
 
-def open_stream(gateway: Gateway, opened: Callable[[], None]) -> Callable[[Mapping[str, str]], Handler]:
-    """What each new stream of Envoy's talks to; `opened` is told of each that will be settled."""
+def open_stream(current: Callable[[], Gateway], opened: Callable[[], None]) -> Callable[[Mapping[str, str]], Handler]:
+    """What each new stream of Envoy's talks to, with what is in force then; `opened` is told of each that will be
+    settled."""
 
     def choose(metadata: Mapping[str, str]) -> Handler:
         match metadata.get(ROLE):
             case "router":
                 opened()
-                return RouterExchange(gateway, metadata.get("traceparent"))
+                return RouterExchange(current(), metadata.get("traceparent"))
             case "upstream":
-                return AttemptExchange(gateway)
+                return AttemptExchange(current())
             case role:
                 raise PeerError(f"{ROLE}: {role!r}; expected router or upstream")
 
@@ -190,7 +195,8 @@ async def run_worker(config: Config, index: int) -> None:
     table = price_table.load(price_table.compiled(config.agent.state_dir))
 
     journal = open_journal(config, index)
-    limits = build_limits.of(config, metrics.registry, logs.report)
+    managed = snapshot.read(config.managed_file) if config.has_admin_api else EMPTY
+    limits = build_limits.of(config, metrics.registry, logs.report, managed)
     limiter = limits.limiter if limits is not None else None
     traces = build_traces(config, index)
 
@@ -211,15 +217,25 @@ async def run_worker(config: Config, index: int) -> None:
     slots = SharedSlots(config.agent.circuits_file)
     keepers = Keepers(time.time, metrics.credentials.renewed)
     gateway = build_gateway(
-        config, table, settle, logs.report, cache, slots, metrics.circuit_opened, limiter, keepers, traces
+        config, table, settle, logs.report, cache, slots, metrics.circuit_opened, limiter, keepers, traces, managed
     )
     metrics.configured(config.fingerprint(), time.time())
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    watching = asyncio.create_task(watch_loop(metrics.loop_lagged), name="event-loop lag")
+    tasks = [asyncio.create_task(watch_loop(metrics.loop_lagged), name="event-loop lag")]
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    service = ExtProcService(open_stream(gateway, metrics.opened), logs.report)
+
+    async def reload() -> None:
+        """What the admin API has changed, for the requests from now on."""
+        nonlocal gateway
+        found = await asyncio.to_thread(snapshot.read, config.managed_file)
+        authenticator = await asyncio.to_thread(build_authenticator, config, found)
+        if limits is not None:
+            limits.manage(found)
+        gateway = replace(gateway, authenticator=authenticator, access=build_access(config, found))
+
+    service = ExtProcService(open_stream(lambda: gateway, metrics.opened), logs.report)
     address = config.agent.worker_addresses()[index]
     _ease_the_interpreter()
     if limits is not None:
@@ -228,15 +244,25 @@ async def run_worker(config: Config, index: int) -> None:
     try:
         await worker.serve(
             address,
-            (service, Introspection(metrics.snapshot, cache.purge_json if cache is not None else None)),
+            (
+                service,
+                Introspection(
+                    metrics.snapshot,
+                    cache.purge_json if cache is not None else None,
+                    reload if config.has_admin_api else None,
+                ),
+            ),
             stop,
             config.agent.shutdown_grace.total_seconds(),
             tls=mutual_tls(config.agent),
+            # What changed between our first look and now was told to nobody here.
+            on_ready=lambda: tasks.append(asyncio.create_task(reload())) if config.has_admin_api else None,
             on_stopping=service.stop,
             interceptors=unary_interceptors(traces) if traces is not None else (),
         )
     finally:
-        watching.cancel()
+        for task in tasks:
+            task.cancel()
         if limits is not None:
             await limits.close()
         await keepers.stop()

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 
 from . import registry
 from .auth.base import Access, Authenticator, AuthSettings, KeySettings
-from .auth.policy import Policies
+from .auth.policy import ANY, Policies
 from .auth.policy import Policy as Compiled
 from .config.access import Policy, Role
 from .config.schema import Config
+from .routing.base import allows, is_glob
+from .store.snapshot import EMPTY, Snapshot
 
 
-def build_authenticator(config: Config) -> Authenticator:
+def build_authenticator(config: Config, managed: Snapshot = EMPTY) -> Authenticator:
+    """`managed`: what the admin API says. Raises ConfigError."""
+    revoked = frozenset(managed.revoked)
     keys = tuple(
         KeySettings(
             key.id,
@@ -21,7 +27,7 @@ def build_authenticator(config: Config) -> Authenticator:
             key.digest,
             caller.models,
             key.expires.timestamp() if key.expires is not None else None,
-            key.disabled,
+            key.disabled or key.id in revoked,
             key.team,
             key.user,
             key.roles,
@@ -29,19 +35,49 @@ def build_authenticator(config: Config) -> Authenticator:
         for caller in config.callers
         for key in caller.keys
     )
-    settings = AuthSettings(keys, config.auth.pepper.reveal().encode())
+    settings = AuthSettings((*keys, *_managed_keys(config, managed)), config.auth.pepper.reveal().encode())
     authenticator: Authenticator = registry.load("auth", "api_key").build(settings, time.time)
     return authenticator
 
 
-def build_access(config: Config) -> Access | None:
+def _managed_keys(config: Config, managed: Snapshot) -> Iterator[KeySettings]:
+    """Those whose tenant the configuration still has. What config says of an id holds, if both have it."""
+    callers = {caller.tenant: caller for caller in config.callers}
+    configured = {key.id for caller in config.callers for key in caller.keys}
+    for key in managed.keys:
+        caller = callers.get(key.tenant)
+        if caller is None or key.id in configured:
+            continue
+        expires = key.expires_ms / 1000 if key.expires_ms is not None else None
+        roles = key.roles or None
+        yield KeySettings(
+            key.id, key.tenant, None, key.digest, caller.models, expires, team=key.team, user=key.user, roles=roles
+        )
+
+
+def build_access(config: Config, managed: Snapshot = EMPTY) -> Access | None:
     """None where no role or policy could forbid anything."""
     levels = [(tenant, level, name, compiled(policy)) for tenant, level, name, policy in config.policies()]
+    configured = {key.id for caller in config.callers for key in caller.keys}
+    # A key without a policy of its own has that of `*`; to be given one must not set it free.
+    anyone = {tenant: policy for tenant, level, name, policy in levels if (level, name) == ("key", ANY)}
+    for key in managed.keys:
+        if key.id not in configured and ANY not in key.models:
+            base = anyone.get(key.tenant, Compiled())
+            levels.append((key.tenant, "key", key.id, replace(base, models=_both(base.models, key.models))))
     if not config.roles and all(policy.is_open for _, _, _, policy in levels):
         return None
     roles = {name: compiled(role) for name, role in config.roles.items()}
     regions = {name: provider.location or provider.region for name, provider in config.providers.items()}
     return Policies(levels, roles, regions)
+
+
+def _both(some: tuple[str, ...] | None, others: tuple[str, ...]) -> tuple[str, ...]:
+    """Names and globs that fit only what one of `some` and one of `others` fits; it may be less than all of that."""
+    if some is None or ANY in some:
+        return others
+    pairs = ((some, others), (others, some))
+    return tuple({p for mine, theirs in pairs for p in mine if p in theirs or (not is_glob(p) and allows(theirs, p))})
 
 
 def compiled(policy: Policy) -> Compiled:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from . import registry
 from .config.limits import MEASURED, Allowance
@@ -12,9 +13,10 @@ from .config.schema import Config
 from .errors import StartError
 from .exchange.worst_case import Bounds
 from .limits.base import Measure, Rule, Store, StoreSettings, Window
-from .limits.book import Book
+from .limits.book import ANY, Book
 from .limits.limiter import LimiterSettings, PolicyLimiter
 from .model.principal import Level
+from .store.snapshot import EMPTY, Allowed, Snapshot
 from .telemetry.limit_metrics import LimitMetrics
 
 if TYPE_CHECKING:
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
 class WorkerLimits:
     """The limiter of a worker, and those who hear of it."""
 
-    def __init__(self, config: Config, metrics: LimitMetrics, webhook: Webhook | None) -> None:
+    def __init__(self, config: Config, metrics: LimitMetrics, webhook: Webhook | None, managed: Snapshot) -> None:
+        self._config = config
         self._metrics = metrics
         self._webhook = webhook
         limiter = config.limiter
@@ -37,7 +40,11 @@ class WorkerLimits:
             assumed_input=limiter.assumed_price.input,
             assumed_output=limiter.assumed_price.output,
         )
-        self.limiter = PolicyLimiter(Book(rules(config)), _store(config), self, settings)
+        self.limiter = PolicyLimiter(Book(rules(config, managed.budgets)), _store(config), self, settings)
+
+    def manage(self, managed: Snapshot) -> None:
+        """What the admin API says now."""
+        self.limiter.replace_book(Book(rules(self._config, managed.budgets)))
 
     def start(self) -> None:
         """In the running event loop."""
@@ -67,8 +74,13 @@ class WorkerLimits:
         self._metrics.local()
 
 
-def of(config: Config, registry: CollectorRegistry, report: Callable[[BaseException], None]) -> WorkerLimits | None:
-    """None where nobody has a limit."""
+def of(
+    config: Config,
+    registry: CollectorRegistry,
+    report: Callable[[BaseException], None],
+    managed: Snapshot = EMPTY,
+) -> WorkerLimits | None:
+    """None where nobody has a limit, nor could be given one."""
     if not config.has_limits:
         return None
     wanted = config.limiter.webhook
@@ -77,7 +89,7 @@ def of(config: Config, registry: CollectorRegistry, report: Callable[[BaseExcept
         from .limits.webhook import Webhook
 
         webhook = Webhook(wanted.url, wanted.secret.reveal().encode() if wanted.secret is not None else None, report)
-    return WorkerLimits(config, LimitMetrics(registry), webhook)
+    return WorkerLimits(config, LimitMetrics(registry), webhook, managed)
 
 
 def bounds(config: Config) -> Bounds:
@@ -91,9 +103,38 @@ def bounds(config: Config) -> Bounds:
     )
 
 
-def rules(config: Config) -> Iterator[Rule]:
+def rules(config: Config, managed: Sequence[Allowed] = ()) -> list[Rule]:
+    """Those of config, and those of the admin API, which can only narrow them."""
+    found: dict[_Place, dict[tuple[Measure, Window | None], Rule]] = {}
     for tenant, level, name, allowance in config.allowances():
-        yield from _rules(tenant, level, name, allowance)
+        for rule in _rules(tenant, level, name, allowance):
+            found.setdefault((tenant, level, name), {})[rule.measure, rule.window] = rule
+    for budget in managed:
+        level = cast("Level", budget.level)
+        place = (budget.tenant, level, budget.name)
+        # Without rules of its own, a holder has those of `*`; to be given some must not set it free of them.
+        anyone = found.get((budget.tenant, level, ANY), {})
+        own = found.setdefault(place, {key: replace(rule, name=budget.name) for key, rule in anyone.items()})
+        for rule in _rules(*place, Allowance.model_validate(budget.allowance)):
+            key = (rule.measure, rule.window)
+            own[key] = _narrower(own[key], rule) if key in own else rule
+    return [rule for rules in found.values() for rule in rules.values()]
+
+
+_Place: TypeAlias = tuple[str, Level, str]
+
+
+def _narrower(one: Rule, other: Rule) -> Rule:
+    """Both at once, as one rule."""
+    # A limit that refuses is tighter than any that only warns.
+    tighter = min(one, other, key=lambda rule: (not rule.hard, rule.maximum))
+    warn_at = min((rule.warn_at for rule in (one, other) if rule.warn_at is not None), default=None)
+    return replace(
+        tighter,
+        warn_at=warn_at,
+        local=one.local and other.local,
+        allow_unpriced=one.allow_unpriced and other.allow_unpriced,
+    )
 
 
 def check_store(config: Config, *, with_own: bool) -> None:

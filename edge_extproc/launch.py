@@ -14,7 +14,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 
-from . import build_limits, own_store
+from . import administer, build_limits, own_store
 from .accounting import prices
 from .config.schema import Config
 from .errors import StartError
@@ -102,6 +102,10 @@ class Launched:
         BadRequest, or Unavailable where not all can be told to be gone."""
         return sum(await asyncio.gather(*(client.purge_cache(wanted) for client in self._workers)))
 
+    async def reload(self) -> bool:
+        """Tells all workers that there is something new to read. Whether it is in force with all that serve."""
+        return all(await asyncio.gather(*(client.reload() for client in self._workers)))
+
     async def close(self) -> None:
         await asyncio.gather(*(client.close() for client in self._workers))
 
@@ -151,11 +155,14 @@ async def launched(origin: Origin, *, with_envoy: bool, quiet: bool = False) -> 
     supervisor = Supervisor(quiet=quiet)
     gateway = Launched(config, supervisor)
     starting = _stop_on_signals(supervisor)
-    web = admin.server(admin.build(gateway.readiness, gateway.metrics), str(admin_at.address), admin_at.port)
+    web: admin.AdminServer | None = None
     serving: asyncio.Task[None] | None = None
     ledger = contextlib.AsyncExitStack()
     try:
         await ledger.enter_async_context(_ledger_kept(config))
+        api = await ledger.enter_async_context(administer.administered(config, gateway.reload, gateway.purge_cache))
+        found = admin.build(gateway.readiness, gateway.metrics, api)
+        web = admin.server(found, str(admin_at.address), admin_at.port)
         store = config.own_store_socket()
         if store is not None:
             # Before the workers, which would find their limits without a store.
@@ -179,8 +186,8 @@ async def launched(origin: Origin, *, with_envoy: bool, quiet: bool = False) -> 
         yield gateway
     finally:
         await supervisor.stop()
-        web.should_exit = True
-        if serving is not None:
+        if web is not None and serving is not None:
+            web.should_exit = True
             await asyncio.gather(serving, return_exceptions=True)
         await gateway.close()
         # Last: what the workers settled while they stopped is in it too.

@@ -34,6 +34,7 @@ from ..model.paths import BY_MODEL
 from ..model.plan import Candidate as PlanCandidate
 from ..model.principal import Level
 from .access import Policy, Role
+from .admin import Admin, StoredHash, StrongKey
 from .agent import Agent
 from .cache import Cache
 from .credentials import UpstreamCredential
@@ -74,8 +75,6 @@ from .wrong import wrong
 # A Unix socket's address has 108 bytes with its closing zero (sun_path in sys/un.h).
 MAX_SOCKET_PATH = 107
 MAX_PORT = 65_535
-# A caller's key of ours has 48 characters; a short one could be guessed.
-MIN_KEY_LENGTH = 16
 MIN_PEPPER_LENGTH = 16
 
 
@@ -87,13 +86,6 @@ def _provider_name(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", value):
         raise wrong("this is no provider's name", "use up to 64 of A-Z a-z 0-9 _ -, and begin with a letter or digit")
     return value
-
-
-def _address(value: str) -> str:
-    try:
-        return str(ipaddress.ip_address(value))
-    except ValueError:
-        raise wrong("this is no IP address", "write 127.0.0.1 for this machine, 0.0.0.0 for all interfaces") from None
 
 
 def _header_size(size: int) -> int:
@@ -141,22 +133,10 @@ def _segment(value: str) -> str:
     return value
 
 
-def _stored_hash(value: str) -> str:
-    if not re.fullmatch(r"hmac-sha256:[0-9a-f]{64}", value):
-        raise wrong("this is no stored key", 'write "hmac-sha256:" and 64 digits of 0-9a-f', show=False)
-    return value
-
-
 def _header_safe(secret: Secret) -> Secret:
     # It is sent in a header: another character would end the header or be refused there, far from its cause.
     if not re.fullmatch(r"[\x20-\x7e]+", secret.reveal()):
         raise wrong("this secret holds a character that no API key has", "give printable ASCII on one line")
-    return secret
-
-
-def _strong_key(secret: Secret) -> Secret:
-    if not re.fullmatch(rf"[\x21-\x7e]{{{MIN_KEY_LENGTH},512}}", secret.reveal()):
-        raise wrong("this is no strong key", f"give {MIN_KEY_LENGTH} to 512 printable ASCII characters without spaces")
     return secret
 
 
@@ -215,13 +195,6 @@ class Listen(Part):
     port: Port = 10000
     tls: Tls | None = None
     """Absent: plain HTTP."""
-
-
-class Admin(Part):
-    """Health and metrics."""
-
-    address: IpAddress = "127.0.0.1"
-    port: Port = 10001
 
 
 class Limits(Part):
@@ -332,8 +305,8 @@ class Key(Part):
 
     id: Label
     """Stands for the key in logs and metrics."""
-    key: Annotated[Secret, AfterValidator(_strong_key)] | None = None
-    hash: Annotated[Text, AfterValidator(_stored_hash)] | None = None
+    key: StrongKey | None = None
+    hash: StoredHash | None = None
     """hmac-sha256: and the HMAC-SHA256 of the key under the pepper, in hexadecimal."""
     expires: Instant | None = None
     disabled: Boolean = False
@@ -360,7 +333,7 @@ class Caller(Part):
     tenant: Label
     models: tuple[Text, ...] = ("*",)
     """Names or globs of the models that this tenant may ask for."""
-    keys: tuple[Key, ...]
+    keys: tuple[Key, ...] = ()
     limits: Allowance = Allowance()
     """Of the whole tenant."""
     policy: Policy = Policy()
@@ -586,9 +559,18 @@ class Config(Part):
         return self.agent.state_dir / "journal"
 
     @property
+    def has_admin_api(self) -> bool:
+        return bool(self.admin.tokens)
+
+    @property
+    def managed_file(self) -> Path:
+        """What the admin API manages, for the workers."""
+        return self.agent.state_dir / "managed.json"
+
+    @property
     def has_limits(self) -> bool:
-        """Whether any caller has a limit or a budget."""
-        return any(not allowance.is_empty for _, _, _, allowance in self.allowances())
+        """Whether any caller has a limit or a budget, or may be given one while the gateway runs."""
+        return self.has_admin_api or any(not allowance.is_empty for _, _, _, allowance in self.allowances())
 
     def allowances(self) -> Iterator[tuple[str, Level, str, Allowance]]:
         """Tenant, level, name and what that one may use."""
@@ -639,7 +621,8 @@ def mistakes(config: Config) -> Iterator[Finding]:
         )
     yield from _ports(config)
     yield from _sockets(config)
-    yield from _callers(config.callers)
+    yield from _callers(config.callers, config.has_admin_api)
+    yield from _admin(config)
     yield from _models(config)
     yield from _endpoints(config)
     yield from _cache(config)
@@ -682,8 +665,19 @@ def _sockets(config: Config) -> Iterator[Finding]:
         )
 
 
-def _callers(callers: tuple[Caller, ...]) -> Iterator[Finding]:
-    if not any(caller.keys for caller in callers):
+def _admin(config: Config) -> Iterator[Finding]:
+    if config.admin.tokens and config.store is None:
+        yield Finding(("admin", "tokens"), "the admin API keeps what it manages in a database; add store: {}")
+    tenants = {caller.tenant for caller in config.callers}
+    for n, token in enumerate(config.admin.tokens):
+        if token.tenant is not None and token.tenant not in tenants:
+            have = ", ".join(sorted(tenants)) or "none"
+            yield Finding(("admin", "tokens", n, "tenant"), f"there is no tenant {token.tenant!r}; have {have}")
+    yield from _twice((("admin", "tokens", n, "id"), token.id) for n, token in enumerate(config.admin.tokens))
+
+
+def _callers(callers: tuple[Caller, ...], has_admin_api: bool) -> Iterator[Finding]:
+    if not has_admin_api and not any(caller.keys for caller in callers):
         yield Finding(("callers",), "there is no key, so nobody could call; give a tenant and a key")
     yield from _twice((("callers", n, "tenant"), c.tenant) for n, c in enumerate(callers))
     for n, caller in enumerate(callers):

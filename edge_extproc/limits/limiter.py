@@ -105,6 +105,13 @@ class PolicyLimiter:
         self._is_down = False
         self._probing = False
 
+    def replace_book(self, book: Book) -> None:
+        """Other rules from now on. Calls under way are settled by those that they began with."""
+        self._book = book
+        # Who had to wait may be allowed more now.
+        self._blocked.clear()
+        self._warned.clear()
+
     # --- the port
 
     def rules(self, principal: Principal) -> Rules | None:

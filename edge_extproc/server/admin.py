@@ -1,4 +1,5 @@
-"""The admin port: health, readiness and metrics over HTTP. It changes nothing and shows no secret.
+"""The admin port: health, readiness and metrics over HTTP, open to whoever reaches it: they change nothing and show no
+secret. The admin API beside them (admin_api.py) asks for a token.
 
 It is served by the supervisor, so that it answers whatever state the workers are in.
 """
@@ -16,7 +17,8 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp
 
 # Prometheus' text format, and the one that has exemplars: a scraper says that it takes it.
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -37,7 +39,11 @@ class Readiness:
         return all(self.parts.values())
 
 
-def build(readiness: Callable[[], Awaitable[Readiness]], metrics: MetricsSource) -> Starlette:
+def build(
+    readiness: Callable[[], Awaitable[Readiness]], metrics: MetricsSource, api: ASGIApp | None = None
+) -> Starlette:
+    """`api`: the admin API (admin_api.py), which has all other paths."""
+
     async def healthz(request: Request) -> Response:
         """This process is alive."""
         del request
@@ -60,6 +66,7 @@ def build(readiness: Callable[[], Awaitable[Readiness]], metrics: MetricsSource)
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/metrics", exposition),
+            *([Mount("/", api)] if api is not None else []),
         ]
     )
 

@@ -1,7 +1,7 @@
 """What a worker tells its supervisor and does for it, over the same socket on which it serves Envoy.
 
-Methods of our own, bytes in and bytes out, so that a worker needs no second server: a snapshot of its metrics, and the
-purge of its cache. Whoever may speak to a worker as Envoy does may call them.
+Methods of our own, bytes in and bytes out, so that a worker needs no second server: a snapshot of its metrics, the
+purge of its cache, and to read anew what is managed. Whoever may speak to a worker as Envoy does may call them.
 """
 
 from __future__ import annotations
@@ -18,28 +18,45 @@ from .transport import MutualTls
 
 METRICS = "/edge.v1.Worker/Metrics"
 PURGE = "/edge.v1.Worker/PurgeCache"
+RELOAD = "/edge.v1.Worker/Reload"
 HEALTH = "/grpc.health.v1.Health"
 
 # A worker that is busy answers late; one that does not answer in this time is left out of a scrape.
 _SCRAPE_SECONDS = 2.0
 # A store that many share is searched for what fits.
 _PURGE_SECONDS = 60.0
+# Ten thousand keys are read in one; a worker that takes longer is told so again.
+_RELOAD_SECONDS = 10.0
 
 
 class Introspection(grpc.GenericRpcHandler):
     """Add it to a worker's generic handlers."""
 
-    def __init__(self, snapshot: Callable[[], bytes], purge: Callable[[bytes], Awaitable[int]] | None = None) -> None:
-        """`purge` takes what to purge as JSON and says how many replies went; None where there is no cache."""
+    def __init__(
+        self,
+        snapshot: Callable[[], bytes],
+        purge: Callable[[bytes], Awaitable[int]] | None = None,
+        reload: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """`purge` takes what to purge as JSON and says how many replies went; None where there is no cache. `reload`
+        reads what is managed anew; None where nothing is."""
         self._snapshot = snapshot
         self._purge = purge
+        self._anew = reload
         self._methods: dict[str, Any] = {
             METRICS: grpc.unary_unary_rpc_method_handler(self._metrics),
             PURGE: grpc.unary_unary_rpc_method_handler(self._purge_cache),
+            RELOAD: grpc.unary_unary_rpc_method_handler(self._reload),
         }
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         return self._methods.get(handler_call_details.method)
+
+    async def _reload(self, request: bytes, context: aio.ServicerContext[bytes, bytes]) -> bytes:
+        del request, context
+        if self._anew is not None:
+            await self._anew()
+        return b""
 
     async def _metrics(self, request: bytes, context: aio.ServicerContext[bytes, bytes]) -> bytes:
         del request, context
@@ -66,6 +83,7 @@ class WorkerClient:
         self._watch: Any = self._channel.unary_stream(HEALTH + "/Watch", encode, decode)
         self._metrics: Any = self._channel.unary_unary(METRICS)
         self._purge: Any = self._channel.unary_unary(PURGE)
+        self._reload: Any = self._channel.unary_unary(RELOAD)
 
     async def serving(self) -> bool:
         """Whether it says now that it serves."""
@@ -104,6 +122,15 @@ class WorkerClient:
             if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
                 raise BadRequest(told) from error
             raise Unavailable(told) from error
+
+    async def reload(self) -> bool:
+        """Whether what is managed is in force there, or there is nobody whom it could be wrong for: a worker that does
+        not serve reads it when it starts."""
+        try:
+            await self._reload(b"", timeout=_RELOAD_SECONDS)
+        except aio.AioRpcError as error:
+            return bool(error.code() == grpc.StatusCode.UNAVAILABLE)
+        return True
 
     async def close(self) -> None:
         await self._channel.close()

@@ -46,3 +46,60 @@ usage = Table(
     Index("usage_by_day", "tenant", "day"),
     Index("usage_by_time", "started_ms"),
 )
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("tenant", String, nullable=False),
+    Column("team", String),
+    Column("user", String),
+    Column("note", String, nullable=False),
+    Column("digest", String(64), nullable=False, unique=True),
+    # The key of before a rotation, good until its time; Unix milliseconds.
+    Column("old_digest", String(64)),
+    Column("old_until_ms", BigInteger),
+    Column("models", String, nullable=False),  # a JSON list of names and globs
+    Column("roles", String, nullable=False),  # a JSON list of config's roles
+    Column("created_ms", BigInteger, nullable=False),
+    Column("expires_ms", BigInteger),
+    Column("revoked_ms", BigInteger),
+)
+
+# Keys of the configuration that were revoked without a restart.
+revocations = Table(
+    "revocations",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("revoked_ms", BigInteger, nullable=False),
+)
+
+budgets = Table(
+    "budgets",
+    metadata,
+    Column("tenant", String, primary_key=True),
+    Column("level", String(8), primary_key=True),
+    Column("name", String, primary_key=True),
+    Column("allowance", String, nullable=False),  # JSON, as config spells it
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("actor", String, nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("action", String(32), nullable=False),
+    Column("tenant", String),
+    Column("target", String, nullable=False),
+    Column("detail", String, nullable=False),  # JSON without secrets
+)
+
+# One row: grows with every change of what workers must know.
+revision = Table(
+    "revision",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+)

@@ -354,7 +354,7 @@ def test_aliases_of_aliases_cannot_fill_the_memory() -> None:
         ("telemetry: []", "1:12: telemetry: this is no mapping; write keys and values below it"),
         ("callers: []", "1:10: callers: there is no key, so nobody could call; give a tenant and a key"),
         ("callers: {}", "1:10: callers: this is no list; write [one] or one item a line after -"),
-        ("callers: [{tenant: a}]", "1:11: callers[0].keys: this key is missing; add it"),
+        ("callers: [{tenant: a}]", "1:10: callers: there is no key, so nobody could call; give a tenant and a key"),
         (
             "callers: [{tenant: a b, keys: []}]",
             "1:20: callers[0].tenant: 'a b': this is no name; use up to 64 of A-Z a-z 0-9 . _ @ -, and begin with a "

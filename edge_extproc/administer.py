@@ -1,0 +1,210 @@
+"""The admin API beside a running gateway: a part of the composition root, in the supervisor's process.
+
+It writes what is managed to a file, and tells the workers. A change that another replica made is seen by the revision
+in the database, which is looked at every second or so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from pydantic import ValidationError
+
+from .auth.api_key import digest
+from .auth.base import Access, Authenticator
+from .build_access import build_access, build_authenticator
+from .config.limits import Allowance
+from .config.schema import Config
+from .config.secrets import generate_key
+from .errors import CallerError
+from .store import snapshot
+from .store.snapshot import Allowed
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from .server.admin_api import Admin, Purge
+    from .store.managed import ManagedStore
+
+
+class Publisher:
+    """Brings what is managed to the workers. `reload` tells one of them, and whether it has it in force."""
+
+    def __init__(
+        self, config: Config, store: ManagedStore, reload: Callable[[], Awaitable[bool]], every: float
+    ) -> None:
+        self._path = config.managed_file
+        self._store = store
+        self._reload = reload
+        self._every = every
+        self._lock = asyncio.Lock()
+        self._published = -1
+        self.managed = snapshot.EMPTY
+        """What was published last."""
+
+    async def begin(self) -> None:
+        """Before anybody reads."""
+        self.managed = await asyncio.to_thread(self._store.snapshot)
+        await asyncio.to_thread(snapshot.write, self._path, self.managed)
+
+    async def publish(self) -> None:
+        """Raises SQLAlchemyError where the database is out of reach: what is in force stays."""
+        async with self._lock:
+            found = await asyncio.to_thread(self._store.snapshot)
+            await asyncio.to_thread(snapshot.write, self._path, found)
+            self.managed = found
+            # Whoever did not take it is told again at the next look.
+            self._published = found.revision if await self._reload() else -1
+
+    async def watch(self) -> None:
+        """Until it is cancelled."""
+        from sqlalchemy.exc import SQLAlchemyError
+
+        is_down = False
+        while True:
+            await asyncio.sleep(self._every)
+            try:
+                if await asyncio.to_thread(self._store.revision) != self._published:
+                    await self.publish()
+            except (SQLAlchemyError, OSError) as error:
+                if not is_down:
+                    structlog.get_logger().warning("managed_store_down", exc_info=error)
+                is_down = True
+            else:
+                is_down = False
+
+
+@contextlib.asynccontextmanager
+async def administered(
+    config: Config,
+    reload: Callable[[], Awaitable[bool]],
+    purge: Callable[[bytes], Awaitable[int]],
+) -> AsyncIterator[FastAPI | None]:
+    """The admin API's application; None where nobody may use it. Raises ConfigError or StartError."""
+    url = config.database_url()
+    if not config.has_admin_api or config.store is None or url is None:
+        yield None
+        return
+    from .server import admin_api
+    from .store.database import open_database
+    from .store.ledger import Ledger
+    from .store.managed import ManagedStore
+
+    engine = await asyncio.to_thread(open_database, url)
+    store = ManagedStore(engine, _now_ms)
+    publisher = Publisher(config, store, reload, config.store.every.total_seconds())
+    # Before any worker starts: each reads it then.
+    await publisher.begin()
+    pepper = config.auth.pepper.reveal().encode()
+    app = admin_api.build(
+        admin_api.Administration(
+            tokens=[
+                admin_api.Token(
+                    token.id,
+                    token.role,
+                    token.tenant,
+                    token.digest or digest(pepper, token.token.reveal() if token.token is not None else ""),
+                )
+                for token in config.admin.tokens
+            ],
+            digest=lambda key: digest(pepper, key),
+            configured=_configured(config),
+            store=store,
+            ledger=Ledger(engine),
+            new_key=generate_key,
+            new_id=lambda: f"key-{secrets.token_hex(6)}",
+            read_allowance=read_allowance,
+            publish=publisher.publish,
+            purge=_purge_by(purge) if config.cache is not None else None,
+            callers=AdminCallers(config, publisher),
+            now_ms=_now_ms,
+        )
+    )
+    watching = asyncio.create_task(publisher.watch(), name="managed")
+    try:
+        yield app
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        store.close()
+
+
+class AdminCallers:
+    """Callers of the gateway with a role that gives rights on the admin API."""
+
+    def __init__(self, config: Config, publisher: Publisher) -> None:
+        self._config = config
+        self._publisher = publisher
+        self._is_wanted = any(role.admin for role in config.roles.values())
+        self._known: tuple[snapshot.Snapshot, Authenticator, Access | None] | None = None
+
+    def __call__(self, headers: Sequence[tuple[str, str]]) -> Admin | None:
+        from .server.admin_api import Admin, highest
+
+        if not self._is_wanted:
+            return None
+        managed = self._publisher.managed
+        if self._known is None or self._known[0] is not managed:
+            self._known = (managed, build_authenticator(self._config, managed), build_access(self._config, managed))
+        _, authenticator, access = self._known
+        try:
+            principal = authenticator.authenticate(headers)
+        except CallerError:
+            return None
+        rights = access.of(principal) if access is not None else None
+        role = highest(rights.admin) if rights is not None else None
+        if role is None:
+            return None
+        return Admin(principal.key_id, role, None if role == "admin" else principal.tenant)
+
+
+def _purge_by(purge: Callable[[bytes], Awaitable[int]]) -> Callable[[Purge], Awaitable[int]]:
+    async def purged(wanted: Purge) -> int:
+        """As cache/purge.py reads it."""
+        given = {
+            name: value
+            for name, value in (("tenant", wanted.tenant), ("model", wanted.model), ("key", wanted.key))
+            if value is not None
+        }
+        return await purge(json.dumps(given or {"all": True}).encode())
+
+    return purged
+
+
+def read_allowance(said: Mapping[str, Any]) -> dict[str, Any]:
+    """As config spells it, without what is not set. Raises ValueError that says what is wrong."""
+    try:
+        found = Allowance.model_validate(dict(said))
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        raise ValueError(wrong) from None
+    if found.is_empty:
+        raise ValueError("nothing is limited; give requests_per_minute, dollars_per_day or another limit")
+    told: dict[str, Any] = found.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+    return told
+
+
+def _configured(config: Config) -> Any:
+    from .server.admin_api import Configured
+
+    return Configured(
+        tenants={caller.tenant: caller.models for caller in config.callers},
+        keys={key.id: caller.tenant for caller in config.callers for key in caller.keys},
+        roles={name: frozenset(role.admin) for name, role in config.roles.items()},
+        budgets=tuple(
+            Allowed(tenant, level, name, allowance.model_dump(mode="json", exclude_unset=True, exclude_none=True))
+            for tenant, level, name, allowance in config.allowances()
+            if not allowance.is_empty
+        ),
+    )
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

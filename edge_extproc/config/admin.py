@@ -1,0 +1,70 @@
+"""What config says of the admin port: where it listens, and who may manage what."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, model_validator
+
+from .part import IpAddress, Label, Part, Text, one_of
+from .quantities import Port
+from .secrets import Secret
+from .wrong import wrong
+
+# A key of ours has 48 characters; a short one could be guessed.
+MIN_KEY_LENGTH = 16
+
+
+def strong_key(secret: Secret) -> Secret:
+    if not re.fullmatch(rf"[\x21-\x7e]{{{MIN_KEY_LENGTH},512}}", secret.reveal()):
+        raise wrong("this is no strong key", f"give {MIN_KEY_LENGTH} to 512 printable ASCII characters without spaces")
+    return secret
+
+
+def stored_hash(value: str) -> str:
+    if not re.fullmatch(r"hmac-sha256:[0-9a-f]{64}", value):
+        raise wrong("this is no stored key", 'write "hmac-sha256:" and 64 digits of 0-9a-f', show=False)
+    return value
+
+
+StrongKey = Annotated[Secret, AfterValidator(strong_key)]
+StoredHash = Annotated[Text, AfterValidator(stored_hash)]
+
+
+class AdminToken(Part):
+    """Someone who may use the admin API. Either the token itself, which is hashed at load, or the hash of it."""
+
+    id: Label
+    """Stands for the admin in the audit log."""
+    role: Annotated[Literal["viewer", "tenant_admin", "admin"], one_of("viewer", "tenant_admin", "admin")]
+    """viewer: reads. tenant_admin: also manages the keys and budgets below its tenant. admin: everything."""
+    tenant: Label | None = None
+    """The only tenant that this admin sees; a tenant_admin has one."""
+    token: StrongKey | None = None
+    hash: StoredHash | None = None
+    """As `edge-extproc key` makes it."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> AdminToken:
+        if (self.token is None) == (self.hash is None):
+            raise wrong("exactly one of token and hash is needed", "give token: {env: NAME} or hash: hmac-sha256:…")
+        if self.role == "tenant_admin" and self.tenant is None:
+            raise wrong("a tenant_admin has a tenant", "name it, or make this an admin", key="role")
+        if self.role == "admin" and self.tenant is not None:
+            raise wrong("an admin is one of all tenants", "leave tenant out, or make this a tenant_admin", key="tenant")
+        return self
+
+    @property
+    def digest(self) -> str | None:
+        """The hash without the name of its algorithm."""
+        return self.hash.partition(":")[2] if self.hash is not None else None
+
+
+class Admin(Part):
+    """Health and metrics, and the admin API."""
+
+    address: IpAddress = "127.0.0.1"
+    port: Port = 10001
+    tokens: tuple[AdminToken, ...] = ()
+    """Without one there is no admin API."""

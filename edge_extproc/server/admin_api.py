@@ -1,0 +1,663 @@
+"""The admin API: keys, budgets, usage and the audit log over HTTP, under /admin/v1 of the admin port.
+
+Denied by default: every route says in `NEEDS` which role it needs, and one that is not in the table does not start.
+Whoever has an admin's token may ask, or a caller with a role that gives rights here. A viewer reads, a tenant admin
+also manages the keys and budgets below its own tenant, an admin does all. Whoever is bound to a tenant sees and touches
+nothing of another one. Nobody can grant what would widen a policy: keys and budgets of the API only narrow what the
+configuration gives a tenant, and no key gets a role with more rights here than its maker has. Admins' tokens stand in
+the configuration alone, so that no route can make one.
+
+It answers errors as {"error": {"code", "message"}}. It serves the supervisor's event loop; what waits for the database
+waits in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+
+import structlog
+from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.exceptions import HTTPException
+
+from ..store.ledger import Dimension, Filter, Ledger, as_csv, as_json_lines
+from ..store.managed import Actor, AuditLine, Key, ManagedStore, Taken
+from ..store.report import told
+from ..store.snapshot import Allowed
+
+T = TypeVar("T")
+
+Role: TypeAlias = Literal["viewer", "tenant_admin", "admin"]
+RANK: dict[Role, int] = {"viewer": 0, "tenant_admin": 1, "admin": 2}
+
+PREFIX = "/admin/v1"
+NEEDS: dict[tuple[str, str], Role] = {
+    ("GET", "/whoami"): "viewer",
+    ("GET", "/tenants"): "viewer",
+    ("GET", "/keys"): "viewer",
+    ("POST", "/keys"): "tenant_admin",
+    ("GET", "/keys/{key_id}"): "viewer",
+    ("POST", "/keys/{key_id}/rotate"): "tenant_admin",
+    ("DELETE", "/keys/{key_id}"): "tenant_admin",
+    ("GET", "/budgets"): "viewer",
+    ("PUT", "/budgets/{tenant}/{level}/{name}"): "tenant_admin",
+    ("DELETE", "/budgets/{tenant}/{level}/{name}"): "tenant_admin",
+    ("GET", "/usage"): "viewer",
+    ("GET", "/usage/export"): "viewer",
+    ("GET", "/audit"): "viewer",
+    ("POST", "/cache/purge"): "tenant_admin",
+}
+"""The least role of each route."""
+
+_EXPORTS = {kind: {"schema": {"type": "string"}} for kind in ("text/csv", "application/x-ndjson")}
+
+_LABEL = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"
+_DAY = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
+_LONGEST_OVERLAP = 30 * 24 * 3600
+_MOST = 1000
+
+
+# --- what the composition root gives
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """An admin's credential, as config has it."""
+
+    id: str
+    role: Role
+    tenant: str | None
+    """None: all of them."""
+    digest: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Configured:
+    """What the configuration says and the API must know."""
+
+    tenants: Mapping[str, tuple[str, ...]]
+    """Each with the models that it may ask for."""
+    keys: Mapping[str, str]
+    """Id of each key in the configuration to its tenant."""
+    roles: Mapping[str, frozenset[str]]
+    """Each with the rights on this API that it gives."""
+    budgets: tuple[Allowed, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Purge:
+    tenant: str | None
+    model: str | None
+    key: str | None = None
+    """Of one reply, in hexadecimal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Administration:
+    tokens: Sequence[Token]
+    callers: Callable[[Sequence[tuple[str, str]]], Admin | None]
+    """Who these headers are, where a role of a caller's gives rights on this API."""
+    digest: Callable[[str], str]
+    """Of a credential, for the look-up; of 64 hexadecimal digits."""
+    configured: Configured
+    store: ManagedStore
+    ledger: Ledger
+    new_key: Callable[[], str]
+    new_id: Callable[[], str]
+    read_allowance: Callable[[Mapping[str, Any]], dict[str, Any]]
+    """Raises ValueError that says what is wrong; gives it as config spells it, without what is not set."""
+    publish: Callable[[], Awaitable[None]]
+    """Brings what changed to the workers; returns when those that serve have it."""
+    purge: Callable[[Purge], Awaitable[int]] | None
+    """None where there is no cache."""
+    now_ms: Callable[[], int]
+
+
+# --- bodies
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+_Label = Annotated[str, Field(pattern=_LABEL)]
+# What PostgreSQL cannot store, it must not be asked to.
+_Pattern = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f]+$")]
+
+
+class NewKey(_Body):
+    tenant: _Label
+    id: _Label | None = None
+    """A label that may stand in logs and metrics; made up where not given."""
+    team: _Label | None = None
+    user: _Label | None = None
+    note: Annotated[str, Field(max_length=500, pattern=r"^[^\x00]*$")] = ""
+    models: Annotated[list[_Pattern], Field(min_length=1, max_length=100)] = ["*"]
+    roles: Annotated[list[_Label], Field(max_length=32)] = []
+    expires: datetime | None = None
+
+    @field_validator("expires")
+    @classmethod
+    def _zoned(cls, value: datetime | None) -> datetime | None:
+        if value is not None and value.tzinfo is None:
+            raise ValueError("a time needs its zone, such as 2027-01-31T00:00:00Z")
+        return value
+
+
+class Rotation(_Body):
+    overlap_seconds: Annotated[int, Field(ge=0, le=_LONGEST_OVERLAP)] = 0
+    """How long the old key stays good."""
+
+
+class PurgeBody(_Body):
+    tenant: _Label | None = None
+    model: _Pattern | None = None
+    key: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    """As x-edge-cache-key tells it."""
+
+
+class ShownKey(_Body):
+    id: str
+    tenant: str
+    source: Literal["api", "config"]
+    team: str | None = None
+    user: str | None = None
+    note: str = ""
+    models: list[str] = ["*"]
+    roles: list[str] = []
+    created: datetime | None = None
+    expires: datetime | None = None
+    revoked: datetime | None = None
+    old_key_until: datetime | None = None
+
+
+class MadeKey(ShownKey):
+    key: str
+    """Told this once; only its digest is kept."""
+
+
+class ShownBudget(_Body):
+    tenant: str
+    level: Literal["tenant", "team", "user", "key"]
+    name: str
+    source: Literal["api", "config"]
+    allowance: dict[str, Any]
+
+
+class ShownAuditLine(_Body):
+    number: int
+    at: datetime
+    actor: str
+    role: str
+    action: str
+    tenant: str | None
+    target: str
+    detail: dict[str, Any]
+
+
+class ErrorDetail(_Body):
+    code: str
+    message: str
+
+
+class ErrorBody(_Body):
+    error: ErrorDetail
+
+
+# --- who asks, and may they
+
+
+class Refused(Exception):
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Admin:
+    id: str
+    role: Role
+    tenant: str | None
+
+    @property
+    def actor(self) -> Actor:
+        return Actor(self.id, self.role)
+
+    def scope(self, wanted: str | None) -> str | None:
+        """The tenant to which a reading is confined. Raises Refused for another one than one's own."""
+        if self.tenant is None:
+            return wanted
+        if wanted not in (None, self.tenant):
+            raise Refused(403, "other_tenant", f"{self.id} may see tenant {self.tenant} alone")
+        return self.tenant
+
+    def must_manage(self, tenant: str) -> None:
+        if self.tenant not in (None, tenant):
+            raise Refused(403, "other_tenant", f"{self.id} may change tenant {self.tenant} alone")
+
+
+class Gate:
+    """Admits by bearer token, in constant time, and by the table of roles."""
+
+    def __init__(self, administration: Administration) -> None:
+        self._by_digest = {token.digest: token for token in administration.tokens}
+        self._digest = administration.digest
+        self._callers = administration.callers
+
+    def __call__(self, request: Request) -> Admin:
+        admin = self._token(request.headers.getlist("authorization")) or self._callers(request.headers.items())
+        if admin is None:
+            raise Refused(401, "unauthenticated", "send the header authorization: Bearer <admin token>, once")
+        route = request.scope["route"]
+        needed = NEEDS[request.method, route.path.removeprefix(PREFIX)]
+        if RANK[admin.role] < RANK[needed]:
+            raise Refused(403, "role_needed", f"{request.method} {route.path} needs the role {needed}")
+        return admin
+
+    def _token(self, found: Sequence[str]) -> Admin | None:
+        scheme, _, credential = found[0].partition(" ") if len(found) == 1 else ("", "", "")
+        presented = self._digest(credential.strip())
+        token = self._by_digest.get(presented)
+        same = hmac.compare_digest(presented, token.digest if token is not None else "0" * 64)
+        if scheme.lower() != "bearer" or not credential or token is None or not same:
+            return None
+        return Admin(token.id, token.role, token.tenant)
+
+
+def _admitted(request: Request) -> Admin:
+    gate: Gate = request.app.state.gate
+    return gate(request)
+
+
+Caller = Annotated[Admin, Depends(_admitted)]
+
+
+# --- the routes
+
+
+def build(administration: Administration) -> FastAPI:
+    """The application, to be mounted at the admin port's root."""
+    app = FastAPI(
+        title="edge-extproc admin API",
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=f"{PREFIX}/openapi.json",
+        separate_input_output_schemas=False,
+    )
+    app.state.gate = Gate(administration)
+    app.include_router(_routes(administration), prefix=PREFIX)
+    app.add_exception_handler(Refused, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(SQLAlchemyError, _store_down)
+    return app
+
+
+async def _in_thread(function: Callable[..., T], *arguments: Any) -> T:
+    return await asyncio.to_thread(function, *arguments)
+
+
+def _routes(administration: Administration) -> APIRouter:
+    store, ledger, configured = administration.store, administration.ledger, administration.configured
+    errors: dict[int | str, dict[str, Any]] = {
+        status: {"model": ErrorBody} for status in (400, 401, 403, 404, 405, 409, 503)
+    }
+    router = APIRouter(responses=errors)
+
+    @router.get("/whoami")
+    async def whoami(admin: Caller) -> dict[str, str | None]:
+        return {"id": admin.id, "role": admin.role, "tenant": admin.tenant}
+
+    @router.get("/tenants")
+    async def tenants(admin: Caller) -> list[dict[str, Any]]:
+        """Tenants are made in the configuration."""
+        shown = admin.scope(None)
+        return [
+            {"tenant": name, "models": list(models)}
+            for name, models in sorted(configured.tenants.items())
+            if shown in (None, name)
+        ]
+
+    # --- keys
+
+    @router.get("/keys")
+    async def list_keys(
+        admin: Caller,
+        tenant: Annotated[str | None, Query(pattern=_LABEL)] = None,
+        after: Annotated[str, Query(max_length=64)] = "",
+        limit: Annotated[int, Query(ge=1, le=_MOST)] = 100,
+    ) -> list[ShownKey]:
+        """By id; `after` is the last id of the page before. No key is shown, and none could be."""
+        wanted = admin.scope(tenant)
+        revoked = await _in_thread(store.revocations)
+        found = [_shown(key) for key in await _in_thread(store.keys, wanted)]
+        found += [
+            _configured_key(name, owner, revoked.get(name))
+            for name, owner in configured.keys.items()
+            if wanted in (None, owner)
+        ]
+        return sorted((key for key in found if key.id > after), key=lambda key: key.id)[:limit]
+
+    @router.post("/keys", status_code=201)
+    async def create_key(body: NewKey, admin: Caller) -> MadeKey:
+        admin.must_manage(body.tenant)
+        if body.tenant not in configured.tenants:
+            raise Refused(404, "unknown_tenant", f"there is no tenant {body.tenant!r}; tenants are made in the config")
+        unknown = sorted(set(body.roles) - configured.roles.keys())
+        if unknown:
+            have = ", ".join(sorted(configured.roles)) or "none"
+            raise Refused(400, "unknown_role", f"there is no role {unknown[0]!r}; have {have}")
+        for name in body.roles:
+            # Or else one could make a key that may more than oneself, and go on with that.
+            beyond = [right for right in configured.roles[name] if RANK[_role(right)] > RANK[admin.role]]
+            if beyond:
+                raise Refused(403, "beyond_own_rights", f"role {name!r} gives the right {beyond[0]}, which you lack")
+        expires = None if body.expires is None else int(body.expires.timestamp() * 1000)
+        if expires is not None and expires <= administration.now_ms():
+            raise Refused(400, "expired", "expires lies in the past")
+        key_id = body.id or administration.new_id()
+        if key_id in configured.keys:
+            raise Refused(409, "taken", f"there is a key {key_id!r} already")
+        secret = administration.new_key()
+        wanted = Key(
+            key_id,
+            body.tenant,
+            body.team,
+            body.user,
+            body.note,
+            tuple(body.models),
+            tuple(body.roles),
+            created_ms=0,
+            expires_ms=expires,
+            revoked_ms=None,
+        )
+        try:
+            made = await _in_thread(store.add_key, admin.actor, wanted, administration.digest(secret))
+        except Taken:
+            raise Refused(409, "taken", f"there is a key {key_id!r} already") from None
+        await administration.publish()
+        return MadeKey(key=secret, **_shown(made).model_dump())
+
+    @router.get("/keys/{key_id}")
+    async def show_key(key_id: Annotated[str, Path(pattern=_LABEL)], admin: Caller) -> ShownKey:
+        found = await _find(key_id, admin)
+        if isinstance(found, Key):
+            return _shown(found)
+        revoked = await _in_thread(store.revocations)
+        return _configured_key(key_id, found, revoked.get(key_id))
+
+    @router.post("/keys/{key_id}/rotate")
+    async def rotate_key(
+        key_id: Annotated[str, Path(pattern=_LABEL)], admin: Caller, body: Rotation | None = None
+    ) -> MadeKey:
+        found = await _find(key_id, admin)
+        if not isinstance(found, Key):
+            raise Refused(409, "configured", f"key {key_id!r} stands in the configuration; change it there")
+        if found.revoked_ms is not None:
+            raise Refused(409, "revoked", f"key {key_id!r} is revoked; create another one")
+        secret, overlap = administration.new_key(), body.overlap_seconds if body is not None else 0
+        until = administration.now_ms() + overlap * 1000
+        rotated = await _in_thread(store.rotate_key, admin.actor, found, administration.digest(secret), until)
+        await administration.publish()
+        return MadeKey(key=secret, **_shown(rotated).model_dump())
+
+    @router.delete("/keys/{key_id}")
+    async def revoke_key(key_id: Annotated[str, Path(pattern=_LABEL)], admin: Caller) -> ShownKey:
+        """For good. When this answers, no worker that serves takes the key any more."""
+        found = await _find(key_id, admin)
+        if isinstance(found, Key):
+            shown = _shown(await _in_thread(store.revoke_key, admin.actor, found))
+        else:
+            await _in_thread(store.revoke_configured, admin.actor, key_id, found)
+            revoked = await _in_thread(store.revocations)
+            shown = _configured_key(key_id, found, revoked.get(key_id))
+        await administration.publish()
+        return shown
+
+    async def _find(key_id: str, admin: Admin) -> Key | str:
+        """A key of the API, or the tenant of one that stands in the configuration. One of another tenant is, to those
+        who are bound to theirs, not there."""
+        key = await _in_thread(store.key, key_id)
+        tenant = key.tenant if key is not None else configured.keys.get(key_id)
+        if tenant is None or admin.tenant not in (None, tenant):
+            raise Refused(404, "unknown_key", f"there is no key {key_id!r}")
+        return key if key is not None else tenant
+
+    # --- budgets
+
+    @router.get("/budgets")
+    async def list_budgets(
+        admin: Caller, tenant: Annotated[str | None, Query(pattern=_LABEL)] = None
+    ) -> list[ShownBudget]:
+        """Of the API and of the configuration; where both limit one thing, the lower limit holds."""
+        wanted = admin.scope(tenant)
+        found = [_budget(b, "api") for b in await _in_thread(store.budgets, wanted)]
+        return [*found, *(_budget(b, "config") for b in configured.budgets if wanted in (None, b.tenant))]
+
+    @router.put("/budgets/{tenant}/{level}/{name}")
+    async def set_budget(
+        tenant: Annotated[str, Path(pattern=_LABEL)],
+        level: Literal["tenant", "team", "user", "key"],
+        name: Annotated[str, Path(pattern=r"^(\*|[A-Za-z0-9][A-Za-z0-9._@-]{0,63})$")],
+        body: dict[str, Any],
+        admin: Caller,
+    ) -> ShownBudget:
+        """Instead of what the API had there. The body is an allowance as the configuration spells it; `*` as a name
+        is each team, user or key that has none of its own."""
+        _must_budget(admin, tenant, level, name)
+        try:
+            allowance = administration.read_allowance(body)
+        except ValueError as error:
+            raise Refused(400, "invalid_allowance", str(error)) from None
+        budget = Allowed(tenant, level, name, allowance)
+        await _in_thread(store.set_budget, admin.actor, budget)
+        await administration.publish()
+        return _budget(budget, "api")
+
+    @router.delete("/budgets/{tenant}/{level}/{name}", status_code=204)
+    async def delete_budget(
+        tenant: Annotated[str, Path(pattern=_LABEL)],
+        level: Literal["tenant", "team", "user", "key"],
+        name: Annotated[str, Path(pattern=r"^(\*|[A-Za-z0-9][A-Za-z0-9._@-]{0,63})$")],
+        admin: Caller,
+    ) -> Response:
+        _must_budget(admin, tenant, level, name)
+        if not await _in_thread(store.delete_budget, admin.actor, tenant, level, name):
+            raise Refused(404, "unknown_budget", "the API has set no such budget")
+        await administration.publish()
+        return Response(status_code=204)
+
+    def _must_budget(admin: Admin, tenant: str, level: str, name: str) -> None:
+        admin.must_manage(tenant)
+        if tenant not in configured.tenants:
+            raise Refused(404, "unknown_tenant", f"there is no tenant {tenant!r}")
+        if level == "tenant" and admin.tenant is not None:
+            raise Refused(403, "own_budget", "the budget of a whole tenant is set by an admin of all tenants")
+        if level == "tenant" and name != tenant:
+            raise Refused(400, "wrong_name", "the budget of a whole tenant has the tenant's name")
+
+    # --- usage and audit
+
+    @router.get("/usage")
+    async def usage(
+        admin: Caller,
+        where: Annotated[Where, Depends()],
+        by: Annotated[list[Dimension], Query(max_length=9)] = ["tenant", "model"],  # noqa: B006 - FastAPI copies it
+    ) -> list[dict[str, Any]]:
+        """Sums; money as text in US dollars."""
+        totals = await _in_thread(ledger.totals, by, where.filter(admin))
+        return [told(total) for total in totals]
+
+    @router.get("/usage/export", response_class=StreamingResponse, responses={200: {"content": _EXPORTS}})
+    async def export(
+        admin: Caller,
+        where: Annotated[Where, Depends()],
+        form: Annotated[Literal["csv", "json"], Query(alias="format")] = "csv",
+    ) -> StreamingResponse:
+        """Each request; JSON comes as lines."""
+        rows = ledger.rows(where.filter(admin))
+        text: Iterator[str] = as_csv(rows) if form == "csv" else as_json_lines(rows)
+        media_type = "text/csv; charset=utf-8" if form == "csv" else "application/x-ndjson"
+        return StreamingResponse(text, media_type=media_type)
+
+    @router.get("/audit")
+    async def audit(
+        admin: Caller,
+        tenant: Annotated[str | None, Query(pattern=_LABEL)] = None,
+        before: Annotated[int | None, Query(ge=1, le=2**31)] = None,
+        limit: Annotated[int, Query(ge=1, le=_MOST)] = 100,
+    ) -> list[ShownAuditLine]:
+        """Every change, newest first; `before` is the last number of the page before."""
+        lines = await _in_thread(store.audit, admin.scope(tenant), before, limit)
+        return [_audit_line(line) for line in lines]
+
+    @router.post("/cache/purge")
+    async def purge(body: PurgeBody, admin: Caller) -> dict[str, int]:
+        """All that fits both; nothing given is everything that one may purge."""
+        wanted = Purge(admin.scope(body.tenant), body.model, body.key)
+        if administration.purge is None:
+            raise Refused(404, "no_cache", "the configuration has no cache")
+        detail = {"model": body.model}
+        await _in_thread(store.note, admin.actor, "cache.purge", wanted.tenant, "cache", detail)
+        return {"purged": await administration.purge(wanted)}
+
+    declared = {(method, route.path) for route in router.routes for method in route.methods}  # type: ignore[attr-defined]
+    if declared != NEEDS.keys():
+        raise RuntimeError(f"these routes and the table of roles differ: {declared ^ NEEDS.keys()}")
+    return router
+
+
+class Where:
+    """The filter of a reading of the ledger, from its query."""
+
+    def __init__(
+        self,
+        tenant: Annotated[str | None, Query(pattern=_LABEL)] = None,
+        team: Annotated[str | None, Query(max_length=256)] = None,
+        user: Annotated[str | None, Query(max_length=256)] = None,
+        key: Annotated[str | None, Query(max_length=256)] = None,
+        model: Annotated[str | None, Query(max_length=256)] = None,
+        first_day: Annotated[str | None, Query(pattern=_DAY)] = None,
+        last_day: Annotated[str | None, Query(pattern=_DAY)] = None,
+    ) -> None:
+        for name, value in (("team", team), ("user", user), ("key", key), ("model", model)):
+            if value is not None and "\0" in value:
+                raise Refused(400, "invalid_request", f"{name}: a zero byte is no part of a name")
+        for day in (first_day, last_day):
+            if day is not None:
+                try:
+                    date.fromisoformat(day)
+                except ValueError:
+                    raise Refused(400, "invalid_request", f"{day} is no day of the calendar") from None
+        self._filter = Filter(tenant, team, user, key, model, None, first_day, last_day)
+
+    def filter(self, admin: Admin) -> Filter:
+        f = self._filter
+        return Filter(admin.scope(f.tenant), f.team, f.user, f.key, f.model, None, f.first_day, f.last_day)
+
+
+def highest(rights: Iterable[str]) -> Role | None:
+    return max(map(_role, rights), key=RANK.__getitem__, default=None)
+
+
+def _role(right: str) -> Role:
+    return next(role for role in RANK if role == right)
+
+
+def _shown(key: Key) -> ShownKey:
+    return ShownKey(
+        id=key.id,
+        tenant=key.tenant,
+        source="api",
+        team=key.team,
+        user=key.user,
+        note=key.note,
+        models=list(key.models),
+        roles=list(key.roles),
+        created=_moment(key.created_ms),
+        expires=_moment(key.expires_ms),
+        revoked=_moment(key.revoked_ms),
+        old_key_until=_moment(key.old_until_ms),
+    )
+
+
+def _configured_key(key_id: str, tenant: str, revoked_ms: int | None) -> ShownKey:
+    return ShownKey(id=key_id, tenant=tenant, source="config", revoked=_moment(revoked_ms))
+
+
+def _budget(budget: Allowed, source: Literal["api", "config"]) -> ShownBudget:
+    return ShownBudget.model_validate(
+        {
+            "tenant": budget.tenant,
+            "level": budget.level,
+            "name": budget.name,
+            "source": source,
+            "allowance": budget.allowance,
+        }
+    )
+
+
+def _audit_line(line: AuditLine) -> ShownAuditLine:
+    return ShownAuditLine(
+        number=line.number,
+        at=datetime.fromtimestamp(line.at_ms / 1000, UTC),
+        actor=line.actor,
+        role=line.role,
+        action=line.action,
+        tenant=line.tenant,
+        target=line.target,
+        detail=line.detail,
+    )
+
+
+def _moment(milliseconds: int | None) -> datetime | None:
+    return None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+# --- errors
+
+
+def _error(status: int, code: str, message: str) -> JSONResponse:
+    headers = {"www-authenticate": "Bearer"} if status == 401 else None
+    return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
+
+
+async def _refused(request: Request, error: Exception) -> JSONResponse:
+    del request
+    assert isinstance(error, Refused)  # noqa: S101 - registered for it alone
+    return _error(error.status, error.code, error.message)
+
+
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
+    """What was sent is not repeated: it may be a secret in the wrong place."""
+    del request
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it alone
+    places = [f"{'.'.join(str(at) for at in each['loc'])}: {each['msg']}" for each in error.errors()]
+    return _error(400, "invalid_request", "; ".join(places))
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    del request
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for it alone
+    codes = {404: "not_found", 405: "method_not_allowed"}
+    answer = _error(error.status_code, codes.get(error.status_code, "error"), str(error.detail))
+    for name, value in (error.headers or {}).items():
+        answer.headers[name] = value
+    return answer
+
+
+async def _store_down(request: Request, error: Exception) -> JSONResponse:
+    del request
+    structlog.get_logger().error("admin_store_down", exc_info=error)
+    return _error(503, "store_down", "the database cannot be reached now; known keys and limits go on working")

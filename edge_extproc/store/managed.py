@@ -1,0 +1,265 @@
+"""What the admin API manages: keys, budgets, and the audit log of every change.
+
+Each change and its line in the audit log are one transaction, and grow the revision by which others see that there is
+something new. What workers must know of it is a `Snapshot` (snapshot.py): digests, never keys.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from sqlalchemy import Connection, Engine, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from . import tables
+from .snapshot import Allowed, ManagedKey, Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who changes something, for the audit log."""
+
+    id: str
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """Times in Unix milliseconds."""
+
+    id: str
+    tenant: str
+    team: str | None
+    user: str | None
+    note: str
+    models: tuple[str, ...]
+    roles: tuple[str, ...]
+    created_ms: int
+    expires_ms: int | None
+    revoked_ms: int | None
+    old_until_ms: int | None = None
+    """Until when the key of before its rotation is good."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditLine:
+    number: int
+    at_ms: int
+    actor: str
+    role: str
+    action: str
+    tenant: str | None
+    target: str
+    detail: dict[str, Any]
+
+
+class Taken(Exception):
+    """A key of this id, or this very key, is there already."""
+
+
+class ManagedStore:
+    """`now` gives Unix milliseconds."""
+
+    def __init__(self, engine: Engine, now: Callable[[], int]) -> None:
+        self._engine = engine
+        self._now = now
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    # --- keys
+
+    def add_key(self, actor: Actor, key: Key, digest: str) -> Key:
+        """`created_ms` is set here. Raises Taken."""
+        key = replace(key, created_ms=self._now(), revoked_ms=None, old_until_ms=None)
+        values = {**asdict(key), "models": json.dumps(key.models), "roles": json.dumps(key.roles), "digest": digest}
+        try:
+            with self._engine.begin() as connection:
+                connection.execute(insert(tables.keys).values(values))
+                self._note(connection, actor, "key.create", key.tenant, key.id, _told(key))
+        except IntegrityError:
+            raise Taken(key.id) from None
+        return key
+
+    def keys(self, tenant: str | None = None) -> list[Key]:
+        statement = select(tables.keys).order_by(tables.keys.c.tenant, tables.keys.c.id)
+        if tenant is not None:
+            statement = statement.where(tables.keys.c.tenant == tenant)
+        with self._engine.connect() as connection:
+            return [_key(row) for row in connection.execute(statement).mappings()]
+
+    def key(self, key_id: str) -> Key | None:
+        with self._engine.connect() as connection:
+            row = connection.execute(select(tables.keys).where(tables.keys.c.id == key_id)).mappings().first()
+        return _key(row) if row is not None else None
+
+    def rotate_key(self, actor: Actor, key: Key, digest: str, old_until_ms: int) -> Key:
+        """The key of before stays good until `old_until_ms`."""
+        ours = tables.keys.c.id == key.id
+        with self._engine.begin() as connection:
+            old = connection.execute(select(tables.keys.c.digest).where(ours)).scalar_one()
+            values = {"digest": digest, "old_digest": old, "old_until_ms": old_until_ms}
+            connection.execute(update(tables.keys).where(ours).values(values))
+            self._note(connection, actor, "key.rotate", key.tenant, key.id, {"old_until_ms": old_until_ms})
+        return replace(key, old_until_ms=old_until_ms)
+
+    def revoke_key(self, actor: Actor, key: Key) -> Key:
+        """For good, the key of before its rotation too."""
+        revoked = key.revoked_ms if key.revoked_ms is not None else self._now()
+        with self._engine.begin() as connection:
+            values = {"revoked_ms": revoked, "old_digest": None, "old_until_ms": None}
+            connection.execute(update(tables.keys).where(tables.keys.c.id == key.id).values(values))
+            self._note(connection, actor, "key.revoke", key.tenant, key.id, {})
+        return replace(key, revoked_ms=revoked, old_until_ms=None)
+
+    def revocations(self) -> dict[str, int]:
+        """Of keys that stand in the configuration: id to when."""
+        with self._engine.connect() as connection:
+            return {row.id: row.revoked_ms for row in connection.execute(select(tables.revocations))}
+
+    def revoke_configured(self, actor: Actor, key_id: str, tenant: str) -> None:
+        """A key that stands in the configuration; again is as once."""
+        if key_id in self.revocations():
+            return
+        with self._engine.begin() as connection:
+            connection.execute(insert(tables.revocations).values(id=key_id, revoked_ms=self._now()))
+            self._note(connection, actor, "key.revoke", tenant, key_id, {"source": "config"})
+
+    # --- budgets
+
+    def budgets(self, tenant: str | None = None) -> list[Allowed]:
+        columns = tables.budgets.c
+        statement = select(tables.budgets).order_by(columns.tenant, columns.level, columns.name)
+        if tenant is not None:
+            statement = statement.where(columns.tenant == tenant)
+        with self._engine.connect() as connection:
+            return [
+                Allowed(row["tenant"], row["level"], row["name"], json.loads(row["allowance"]))
+                for row in connection.execute(statement).mappings()
+            ]
+
+    def set_budget(self, actor: Actor, budget: Allowed) -> None:
+        """Instead of what was there."""
+        with self._engine.begin() as connection:
+            connection.execute(delete(tables.budgets).where(*_place(budget.tenant, budget.level, budget.name)))
+            values = {"tenant": budget.tenant, "level": budget.level, "name": budget.name}
+            connection.execute(insert(tables.budgets).values(allowance=json.dumps(budget.allowance), **values))
+            target = f"{budget.level}/{budget.name}"
+            self._note(connection, actor, "budget.set", budget.tenant, target, budget.allowance)
+
+    def delete_budget(self, actor: Actor, tenant: str, level: str, name: str) -> bool:
+        """Whether there was one."""
+        with self._engine.begin() as connection:
+            found = connection.execute(delete(tables.budgets).where(*_place(tenant, level, name))).rowcount > 0
+            if found:
+                self._note(connection, actor, "budget.delete", tenant, f"{level}/{name}", {})
+        return found
+
+    # --- the audit log
+
+    def note(self, actor: Actor, action: str, tenant: str | None, target: str, detail: Mapping[str, Any]) -> None:
+        """A change that was made elsewhere."""
+        with self._engine.begin() as connection:
+            self._write(connection, actor, action, tenant, target, detail)
+
+    def audit(self, tenant: str | None, before: int | None, most: int) -> list[AuditLine]:
+        """Newest first, from below the number `before` on."""
+        columns = tables.audit.c
+        statement = select(tables.audit).order_by(columns.number.desc()).limit(most)
+        if tenant is not None:
+            statement = statement.where(columns.tenant == tenant)
+        if before is not None:
+            statement = statement.where(columns.number < before)
+        with self._engine.connect() as connection:
+            return [
+                AuditLine(**{**row, "detail": json.loads(row["detail"])})
+                for row in connection.execute(statement).mappings()
+            ]
+
+    # --- what workers must know
+
+    def revision(self) -> int:
+        with self._engine.connect() as connection:
+            return int(connection.execute(select(tables.revision.c.number)).scalar_one())
+
+    def snapshot(self) -> Snapshot:
+        """Of one moment, without keys that can never be good again."""
+        columns = tables.keys.c
+        with self._engine.connect() as connection:
+            # First: what changes meanwhile is then seen as new, once more.
+            number = int(connection.execute(select(tables.revision.c.number)).scalar_one())
+            rows = connection.execute(select(tables.keys).where(columns.revoked_ms.is_(None)).order_by(columns.id))
+            keys = tuple(found for row in rows.mappings() for found in _managed(row))
+        revoked = tuple(sorted(self.revocations()))
+        return Snapshot(number, keys, revoked, tuple(self.budgets()))
+
+    # --- within a transaction
+
+    def _note(
+        self,
+        connection: Connection,
+        actor: Actor,
+        action: str,
+        tenant: str | None,
+        target: str,
+        detail: Mapping[str, Any],
+    ) -> None:
+        number = tables.revision.c.number
+        connection.execute(update(tables.revision).values(number=number + 1))
+        self._write(connection, actor, action, tenant, target, detail)
+
+    def _write(
+        self,
+        connection: Connection,
+        actor: Actor,
+        action: str,
+        tenant: str | None,
+        target: str,
+        detail: Mapping[str, Any],
+    ) -> None:
+        values = {"actor": actor.id, "role": actor.role, "action": action, "tenant": tenant, "target": target}
+        connection.execute(insert(tables.audit).values(at_ms=self._now(), detail=json.dumps(dict(detail)), **values))
+
+
+def _place(tenant: str, level: str, name: str) -> Sequence[Any]:
+    columns = tables.budgets.c
+    return (columns.tenant == tenant, columns.level == level, columns.name == name)
+
+
+def _key(row: Mapping[Any, Any]) -> Key:
+    return Key(
+        row["id"],
+        row["tenant"],
+        row["team"],
+        row["user"],
+        row["note"],
+        tuple(json.loads(row["models"])),
+        tuple(json.loads(row["roles"])),
+        row["created_ms"],
+        row["expires_ms"],
+        row["revoked_ms"],
+        row["old_until_ms"],
+    )
+
+
+def _told(key: Key) -> dict[str, Any]:
+    return {
+        "team": key.team,
+        "user": key.user,
+        "models": list(key.models),
+        "roles": list(key.roles),
+        "expires_ms": key.expires_ms,
+    }
+
+
+def _managed(row: Mapping[Any, Any]) -> list[ManagedKey]:
+    key = _key(row)
+    new = ManagedKey(key.id, row["digest"], key.tenant, key.team, key.user, key.models, key.roles, key.expires_ms)
+    if row["old_digest"] is None:
+        return [new]
+    until = row["old_until_ms"] if key.expires_ms is None else min(row["old_until_ms"], key.expires_ms)
+    old = ManagedKey(key.id, row["old_digest"], key.tenant, key.team, key.user, key.models, key.roles, until)
+    return [new, old]

@@ -1,0 +1,133 @@
+"""The admin API of a running gateway: what it changes holds at once, with all workers, without a restart."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gateway import KEY, RunningGateway, config, until
+
+pytestmark = pytest.mark.envoy
+
+ROOT = "admin-token-of-root"
+MORE = """
+store: {every: 100ms}
+roles: {watchers: {admin: [viewer]}}
+"""
+
+
+@pytest.fixture(scope="module")
+def managed(rehearsal_url: str) -> Iterator[RunningGateway]:
+    text = config(rehearsal_url, more=MORE, workers=2)
+    line = next(each for each in text.splitlines() if each.startswith("admin:"))
+    tokens = f"{line[:-1]}, tokens: [{{id: root, role: admin, token: {ROOT}}}]}}"
+    with RunningGateway(text.replace(line, tokens)) as gateway:
+        yield gateway
+
+
+def _admin(gateway: RunningGateway, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    data = json.dumps(body).encode() if body is not None else None
+    headers = {"authorization": f"Bearer {ROOT}", "content-type": "application/json"}
+    request = urllib.request.Request(f"{gateway.admin}/admin/v1{path}", data, headers, method=method)
+    return _answer(request)
+
+
+def _call(gateway: RunningGateway, key: str, model: str = "gpt-4o-mini") -> tuple[int, Any]:
+    body = {"model": model, "max_tokens": 50, "messages": [{"role": "user", "content": "hello"}]}
+    headers = {"content-type": "application/json", "authorization": f"Bearer {key}"}
+    return _answer(urllib.request.Request(f"{gateway.url}/v1/chat/completions", json.dumps(body).encode(), headers))
+
+
+def _answer(request: urllib.request.Request) -> tuple[int, Any]:
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            text = answer.read()
+            return answer.status, json.loads(text) if text else None
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.loads(error.read())
+
+
+def _statuses(gateway: RunningGateway, key: str, count: int = 12) -> set[int]:
+    """Of enough calls that every worker had some."""
+    return {_call(gateway, key)[0] for _ in range(count)}
+
+
+def test_a_key_is_good_when_it_is_told_and_no_more_when_it_is_revoked(managed: RunningGateway) -> None:
+    status, made = _admin(managed, "POST", "/keys", {"tenant": "acme", "id": "ci"})
+
+    assert 201 == status
+    assert {200} == _statuses(managed, made["key"])
+    _admin(managed, "DELETE", "/keys/ci")
+    assert {401} == _statuses(managed, made["key"])
+
+
+def test_a_rotated_key_is_replaced(managed: RunningGateway) -> None:
+    _, made = _admin(managed, "POST", "/keys", {"tenant": "acme", "id": "turning"})
+    _, kept = _admin(managed, "POST", "/keys/turning/rotate", {"overlap_seconds": 600})
+
+    assert ({200}, {200}) == (_statuses(managed, made["key"]), _statuses(managed, kept["key"]))
+    _, last = _admin(managed, "POST", "/keys/turning/rotate")
+    assert {401} == _statuses(managed, made["key"])
+    assert ({401}, {200}) == (_statuses(managed, kept["key"]), _statuses(managed, last["key"]))
+
+
+def test_a_key_reaches_only_the_models_that_it_and_its_tenant_may(managed: RunningGateway) -> None:
+    _, made = _admin(managed, "POST", "/keys", {"tenant": "acme", "id": "narrow", "models": ["gpt-4o*"]})
+    _, wide = _admin(managed, "POST", "/keys", {"tenant": "umbrella", "id": "wide", "models": ["*"]})
+
+    assert 200 == _call(managed, made["key"], "gpt-4o-mini")[0]
+    assert _call(managed, made["key"], "gpt-3.5-turbo")[0] in (403, 404)
+    assert _call(managed, wide["key"], "gpt-4o-mini")[0] in (403, 404)
+
+
+def test_a_caller_with_an_admins_role_is_an_admin(managed: RunningGateway) -> None:
+    _, made = _admin(managed, "POST", "/keys", {"tenant": "acme", "id": "watcher", "roles": ["watchers"]})
+
+    def ask(method: str, path: str) -> int:
+        headers = {"authorization": f"Bearer {made['key']}"}
+        return _answer(urllib.request.Request(f"{managed.admin}/admin/v1{path}", None, headers, method=method))[0]
+
+    assert 200 == ask("GET", "/keys?tenant=acme")
+    assert 403 == ask("GET", "/keys?tenant=umbrella")
+    assert 403 == ask("DELETE", "/keys/watcher")
+
+
+def test_a_budget_holds_from_the_next_request_on_and_until_it_is_taken_away(managed: RunningGateway) -> None:
+    _, made = _admin(managed, "POST", "/keys", {"tenant": "acme", "id": "poor"})
+    status, _ = _admin(managed, "PUT", "/budgets/acme/key/poor", {"requests_per_minute": 1})
+
+    assert 200 == status
+    assert {200, 429} == _statuses(managed, made["key"], 3)
+    _admin(managed, "DELETE", "/budgets/acme/key/poor")
+    assert {200} == _statuses(managed, made["key"], 4)
+
+
+def test_a_worker_that_is_started_again_knows_what_is_managed(managed: RunningGateway) -> None:
+    _, made = _admin(managed, "POST", "/keys", {"tenant": "acme", "id": "lasting"})
+    first = managed.processes()["worker 0"]
+    os.kill(first, signal.SIGKILL)
+
+    until(lambda: not Path(f"/proc/{first}").exists())
+    until(lambda: _answer(urllib.request.Request(f"{managed.admin}/readyz"))[0] == 200, 30)
+    assert {200} == _statuses(managed, made["key"])
+
+
+def test_usage_can_be_asked_for_by_tenant_and_exported(managed: RunningGateway) -> None:
+    _call(managed, KEY)
+    until(lambda: any(row["key"] == "acme-1" for row in _admin(managed, "GET", "/usage?by=key&tenant=acme")[1]))
+    request = urllib.request.Request(
+        f"{managed.admin}/admin/v1/usage/export?format=json&key=acme-1", headers={"authorization": f"Bearer {ROOT}"}
+    )
+    with urllib.request.urlopen(request) as answer:
+        rows = [json.loads(line) for line in answer.read().splitlines()]
+
+    assert rows
+    assert {"acme-1"} == {row["key"] for row in rows}

@@ -1,0 +1,244 @@
+"""The admin API: who may do what, and that nobody can grant more than it holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from admin_kit import PEPPER, START_MS, TOKENS, Api, open_api, secret_of
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from edge_extproc.auth.api_key import digest
+from edge_extproc.server.admin_api import NEEDS, RANK
+from edge_extproc.store.managed import Actor
+
+
+@pytest.fixture
+def api() -> Iterator[Api]:
+    found = open_api()
+    yield found
+    found.engine.dispose()
+
+
+BODIES: dict[str, Any] = {"POST /keys": {"tenant": "acme"}, "POST /cache/purge": {}}
+
+
+def _request(method: str, path: str) -> tuple[str, str, dict[str, Any]]:
+    filled = path.format(key_id="acme-api", tenant="acme", level="team", name="search")
+    body = BODIES.get(f"{method} {path}", {"requests_per_minute": 5} if method == "PUT" else None)
+    return method, filled, {"json": body} if body is not None else {}
+
+
+@pytest.mark.parametrize(("method", "path"), NEEDS)
+async def test_every_route_refuses_those_below_its_role_and_whoever_is_nobody(api: Api, method: str, path: str) -> None:
+    await api.ask("root", "POST", "/keys", json={"tenant": "acme", "id": "acme-api"})
+    await api.ask("root", "PUT", "/budgets/acme/team/search", json={"concurrent": 1})
+    before = len(api.store.audit(None, None, 100))
+    verb, filled, options = _request(method, path)
+
+    assert 401 == (await api.ask(None, verb, filled, **options)).status_code
+    for name, (role, tenant) in TOKENS.items():
+        answer = await api.ask(name, verb, filled, **options)
+        if RANK[role] < RANK[NEEDS[method, path]]:
+            assert (403, "role_needed") == (answer.status_code, answer.json()["error"]["code"]), name
+        elif tenant == "umbrella":
+            # It must not change what is acme's, nor learn whether it is there.
+            assert answer.status_code in (403, 404) or b"acme" not in answer.content, name
+    if method == "GET":
+        assert before == len(api.store.audit(None, None, 100))
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ([("authorization", f"Bearer {secret_of('root')}")], 200),
+        ([("authorization", f"bearer {secret_of('root')}")], 200),
+        ([("authorization", f"Basic {secret_of('root')}")], 401),
+        ([("authorization", secret_of("root"))], 401),
+        ([("authorization", "Bearer ")], 401),
+        ([("authorization", f"Bearer {secret_of('root')}x")], 401),
+        ([("x-api-key", secret_of("root"))], 401),
+        ([("authorization", f"Bearer {secret_of('root')}"), ("authorization", "Bearer x")], 401),
+    ],
+)
+async def test_a_token_comes_in_one_header_and_in_one_form(
+    api: Api, headers: list[tuple[str, str]], status: int
+) -> None:
+    import httpx2
+
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=api.app), base_url="http://admin") as client:
+        answer = await client.get("/admin/v1/whoami", headers=headers)
+
+    assert status == answer.status_code
+
+
+async def test_a_key_is_told_once_and_kept_as_a_digest(api: Api) -> None:
+    made = await api.ask("acme-admin", "POST", "/keys", json={"tenant": "acme", "id": "ci", "team": "search"})
+    key = made.json()["key"]
+    shown = await api.ask("acme-eye", "GET", "/keys/ci")
+
+    assert (201, 200) == (made.status_code, shown.status_code)
+    assert key not in shown.text
+    (managed,) = api.store.snapshot().keys
+    assert (digest(PEPPER, key), "acme", "search") == (managed.digest, managed.tenant, managed.team)
+    assert 1 == api.published
+    with api.engine.connect() as connection:
+        for table in ("keys", "audit"):
+            assert key not in str(connection.execute(text(f"SELECT * FROM {table}")).all())  # noqa: S608 - our own names
+
+
+async def test_rotation_keeps_the_old_key_for_a_while_and_revocation_ends_both(api: Api) -> None:
+    old = (await api.ask("root", "POST", "/keys", json={"tenant": "acme", "id": "ci"})).json()["key"]
+    new = (await api.ask("acme-admin", "POST", "/keys/ci/rotate", json={"overlap_seconds": 60})).json()["key"]
+
+    assert {digest(PEPPER, new): None, digest(PEPPER, old): START_MS + 60_000} == {
+        key.digest: key.expires_ms for key in api.store.snapshot().keys
+    }
+    await api.ask("acme-admin", "DELETE", "/keys/ci")
+    assert () == api.store.snapshot().keys
+    assert 409 == (await api.ask("root", "POST", "/keys/ci/rotate")).status_code
+
+
+async def test_a_key_of_the_configuration_can_be_revoked_but_not_rotated(api: Api) -> None:
+    assert 409 == (await api.ask("root", "POST", "/keys/acme-file/rotate")).status_code
+    assert 404 == (await api.ask("umbrella-admin", "DELETE", "/keys/acme-file")).status_code
+    revoked = await api.ask("acme-admin", "DELETE", "/keys/acme-file")
+    again = await api.ask("acme-admin", "DELETE", "/keys/acme-file")
+
+    assert ("config", revoked.json()) == (revoked.json()["source"], again.json())
+    assert ("acme-file",) == api.store.snapshot().revoked
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ({"tenant": "nobody"}, 404, "unknown_tenant"),
+        ({"tenant": "acme", "id": "acme-file"}, 409, "taken"),
+        ({"tenant": "acme", "roles": ["root"]}, 400, "unknown_role"),
+        ({"tenant": "acme", "expires": "2001-01-01T00:00:00Z"}, 400, "expired"),
+        ({"tenant": "acme", "expires": "2101-01-01T00:00:00"}, 400, "invalid_request"),
+        ({"tenant": "acme", "models": []}, 400, "invalid_request"),
+        ({"tenant": "acme", "admin": True}, 400, "invalid_request"),
+        ({}, 400, "invalid_request"),
+    ],
+)
+async def test_a_key_that_cannot_be_is_refused_with_its_reason(
+    api: Api, body: dict[str, Any], status: int, code: str
+) -> None:
+    answer = await api.ask("root", "POST", "/keys", json=body)
+
+    assert (status, code) == (answer.status_code, answer.json()["error"]["code"])
+    assert (0, []) == (api.published, api.store.audit(None, None, 10))
+
+
+async def test_nobody_makes_a_key_that_may_more_than_its_maker(api: Api) -> None:
+    wanted = {"tenant": "acme", "roles": ["owner"]}
+    refused = await api.ask("acme-admin", "POST", "/keys", json=wanted)
+    made = await api.ask("root", "POST", "/keys", json=wanted)
+    own = await api.ask("acme-admin", "POST", "/keys", json={"tenant": "acme", "roles": ["reader"]})
+
+    assert (403, "beyond_own_rights") == (refused.status_code, refused.json()["error"]["code"])
+    assert (201, 201) == (made.status_code, own.status_code)
+
+
+async def test_the_same_id_twice_is_refused(api: Api) -> None:
+    await api.ask("root", "POST", "/keys", json={"tenant": "acme", "id": "ci"})
+
+    assert (
+        409 == (await api.ask("umbrella-admin", "POST", "/keys", json={"tenant": "umbrella", "id": "ci"})).status_code
+    )
+
+
+async def test_a_tenant_admin_sets_budgets_below_its_tenant_alone(api: Api) -> None:
+    own = await api.ask("acme-admin", "PUT", "/budgets/acme/team/search", json={"dollars_per_day": 5})
+    whole = await api.ask("acme-admin", "PUT", "/budgets/acme/tenant/acme", json={"dollars_per_day": 5000})
+    other = await api.ask("acme-admin", "PUT", "/budgets/umbrella/team/x", json={"dollars_per_day": 5})
+    by_root = await api.ask("root", "PUT", "/budgets/acme/tenant/acme", json={"dollars_per_day": 50})
+
+    assert [200, 403, 403, 200] == [a.status_code for a in (own, whole, other, by_root)]
+    shown = (await api.ask("acme-eye", "GET", "/budgets")).json()
+    assert [("api", "team"), ("api", "tenant"), ("config", "tenant")] == [(b["source"], b["level"]) for b in shown]
+    assert 400 == (await api.ask("root", "PUT", "/budgets/acme/tenant/other", json={"concurrent": 1})).status_code
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"dollars_per_day": -1}, {"dollars": 5}, {"concurrent": 0}, {"warn_at": 50}, {"time_zone": "Mars/X"}]
+)
+async def test_an_allowance_that_is_none_is_refused(api: Api, body: dict[str, Any]) -> None:
+    answer = await api.ask("root", "PUT", "/budgets/acme/team/search", json=body)
+
+    assert (400, "invalid_allowance") == (answer.status_code, answer.json()["error"]["code"])
+
+
+async def test_every_change_is_in_the_audit_log_with_who_made_it(api: Api) -> None:
+    await api.ask("acme-admin", "POST", "/keys", json={"tenant": "acme", "id": "ci"})
+    await api.ask("root", "PUT", "/budgets/umbrella/key/x", json={"concurrent": 3})
+    await api.ask("root", "DELETE", "/budgets/umbrella/key/x")
+    await api.ask("acme-admin", "DELETE", "/keys/ci")
+    await api.ask("acme-admin", "POST", "/cache/purge", json={"model": "gpt*"})
+
+    lines = (await api.ask("root", "GET", "/audit")).json()
+    assert [
+        ("acme-admin", "cache.purge", "cache"),
+        ("acme-admin", "key.revoke", "ci"),
+        ("root", "budget.delete", "key/x"),
+        ("root", "budget.set", "key/x"),
+        ("acme-admin", "key.create", "ci"),
+    ] == [(line["actor"], line["action"], line["target"]) for line in lines]
+    own = (await api.ask("acme-eye", "GET", "/audit", params={"limit": 1})).json()
+    assert ["cache.purge"] == [line["action"] for line in own]
+    assert 403 == (await api.ask("acme-eye", "GET", "/audit", params={"tenant": "umbrella"})).status_code
+    assert [("acme", "gpt*")] == [(p.tenant, p.model) for p in api.purged]
+
+
+@pytest.mark.parametrize("statement", ["UPDATE audit SET actor = 'nobody'", "DELETE FROM audit"])
+def test_the_audit_log_only_grows(api: Api, statement: str) -> None:
+    api.store.note(Actor("root", "admin"), "key.create", "acme", "ci", {})
+
+    with pytest.raises(SQLAlchemyError, match="only grows"), api.engine.begin() as connection:
+        connection.execute(text(statement))
+    assert "root" == api.store.audit(None, None, 1)[0].actor
+
+
+async def test_a_database_that_is_gone_is_a_503_that_says_so(api: Api) -> None:
+    with api.engine.begin() as connection:
+        connection.execute(text("DROP TABLE keys"))
+
+    answer = await api.ask("root", "GET", "/keys")
+    assert (503, "store_down") == (answer.status_code, answer.json()["error"]["code"])
+    assert 401 == (await api.ask(None, "GET", "/keys")).status_code
+
+
+async def test_errors_repeat_nothing_of_what_was_sent(api: Api) -> None:
+    answer = await api.ask("root", "POST", "/keys", json={"tenant": {"secret": "hunter2"}})
+
+    assert 400 == answer.status_code
+    assert "hunter2" not in answer.text
+
+
+async def test_paths_and_methods_that_are_none_are_told_as_errors_too(api: Api) -> None:
+    nowhere, wrong = await api.ask("root", "GET", "/nothing"), await api.ask("root", "PATCH", "/keys")
+
+    assert [(404, "not_found"), (405, "method_not_allowed")] == [
+        (a.status_code, a.json()["error"]["code"]) for a in (nowhere, wrong)
+    ]
+
+
+async def test_keys_come_in_pages(api: Api) -> None:
+    for n in range(5):
+        await api.ask("root", "POST", "/keys", json={"tenant": "umbrella", "id": f"u-{n}"})
+
+    first = (await api.ask("umbrella-admin", "GET", "/keys", params={"limit": 3})).json()
+    rest = (await api.ask("umbrella-admin", "GET", "/keys", params={"after": first[-1]["id"]})).json()
+    assert ["u-0", "u-1", "u-2", "u-3", "u-4", "umbrella-file"] == [key["id"] for key in (*first, *rest)]
+
+
+def test_the_published_description_is_that_of_the_code(api: Api) -> None:
+    """To write it anew: python tests/admin_kit.py > docs/admin-openapi.json"""
+    published = Path(__file__).parents[3] / "docs" / "admin-openapi.json"
+
+    assert json.loads(published.read_text()) == api.app.openapi()
