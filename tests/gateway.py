@@ -57,21 +57,32 @@ def config(openai: str, anthropic: str | None = None, *, more: str = "", models:
     )
 
 
-# Name of a provider and its only model, to the kind of host and what more config says; `{url}` is the replay's address.
+# Name of a provider, and of the model that goes to it, to what config says of it (`{url}` is where it is) and to the
+# model's name there, which decides what some formats can carry.
 MANY = {
-    "openai": "kind: openai, base_url: '{url}/v1', api: chat",
-    "openai-responses": "kind: openai, base_url: '{url}/v1', api: responses",
-    "anthropic": "kind: anthropic, base_url: '{url}/v1'",
-    "google": "kind: google, base_url: '{url}/v1beta'",
-    "compatible": "kind: openai_compatible, base_url: '{url}/v1'",
+    "openai": ("kind: openai, base_url: '{url}/v1', api: chat", "gpt-5-mini"),
+    "openai-responses": ("kind: openai, base_url: '{url}/v1', api: responses", "gpt-5-mini"),
+    "anthropic": ("kind: anthropic, base_url: '{url}/v1'", "claude-sonnet-4-5"),
+    "google": ("kind: google, base_url: '{url}/v1beta'", "gemini-2.5-flash"),
+    "vertex-gemini": ("kind: vertex, base_url: '{url}/v1', project: p, region: us-east5", "gemini-2.5-flash"),
+    "vertex-claude": ("kind: vertex, base_url: '{url}/v1', project: p, region: us-east5", "claude-sonnet-4-5@20250929"),
+    "azure": ("kind: azure, base_url: '{url}', api_version: 2024-10-21, api: chat", "my-deployment"),
+    "azure-responses": ("kind: azure, base_url: '{url}', api: responses", "my-deployment"),
+    "bedrock-converse": (
+        "kind: bedrock, base_url: '{url}', api: converse",
+        "anthropic.claude-sonnet-4-5-20250929-v1:0",
+    ),
+    "bedrock-invoke": ("kind: bedrock, base_url: '{url}', api: invoke", "anthropic.claude-sonnet-4-5-20250929-v1:0"),
+    "compatible": ("kind: openai_compatible, base_url: '{url}/api/v1'", "openai/gpt-5-mini"),
 }
 
 
 def many_providers(url: str) -> str:
-    """A config with one provider for each of MANY, each of which answers to its own name, and to any model name that
-    begins with it and a slash."""
-    providers = "".join(f"  {name}: {{{said.format(url=url)}, api_key: sk-of-{name}}}\n" for name, said in MANY.items())
-    models = "".join(f"  {name}: [{{provider: {name}, model: model-of-{name}}}]\n" for name in MANY)
+    """A config with one provider for each of MANY, and one model of the same name that goes to it."""
+    providers = "".join(
+        f"  {name}: {{{said.format(url=url)}, api_key: sk-of-{name}}}\n" for name, (said, _) in MANY.items()
+    )
+    models = "".join(f"  {name}: [{{provider: {name}, model: '{model}'}}]\n" for name, (_, model) in MANY.items())
     return (
         f"listen: {{port: {free_port()}}}\nadmin: {{port: {free_port()}}}\n"
         f"agent: {{workers: 1, shutdown_grace: 2s}}\nauth: {{pepper: '{PEPPER}'}}\n"
