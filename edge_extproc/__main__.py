@@ -118,7 +118,7 @@ def render(
     if target == "envoy":
         text = json.dumps(render_envoy.render(found, envoy_version), indent=2) + "\n"
     else:
-        labels = dict(label.split("=", 1) for label in workload if "=" in label)
+        labels = render_istio.labels(workload)
         mesh = render_istio.Mesh(namespace, labels, listener_port, route, agent_identity=agent_identity)
         text = render_istio.render(found, target, mesh)
     if output is None:

@@ -8,7 +8,7 @@ bodies.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -54,6 +54,17 @@ class Mesh:
     """The name of the VirtualService's HTTP route."""
     agent_identity: str | None = None
     """SPIFFE id of the agents' workload: proxies then show each other the mesh's certificates."""
+
+
+def labels(written: Iterable[str]) -> dict[str, str]:
+    """Of NAME=VALUE each. Raises ConfigError."""
+    found = {}
+    for each in written:
+        name, equals, value = each.partition("=")
+        if not (name and equals and value):
+            raise ConfigError(f"--workload: {each!r} is no label; write NAME=VALUE")
+        found[name] = value
+    return found
 
 
 def render(config: Config, target: Target, mesh: Mesh) -> str:

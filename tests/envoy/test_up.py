@@ -18,6 +18,7 @@ import gateway as gateways
 import grpc
 import httpx2 as httpx
 import pytest
+import yaml
 from gateway import KEY, RunningGateway, free_port, until
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -222,6 +223,54 @@ def test_a_port_that_is_taken(directory, setting):
         run = edge("up", flag, str(port), other, str(free_port()), cwd=directory)
 
     assert f"cannot listen on 127.0.0.1:{port}: Address already in use; choose another with {flag}" in one_line(run)
+
+
+def test_a_workers_port_that_is_taken(directory):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        path = config_in(directory, **{"agent: {": f"agent: {{tcp: {{address: 127.0.0.1, port: {port}}}, "})
+        run = edge("serve", "--config", str(path), cwd=directory)
+
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use; choose another with agent.tcp.port" in one_line(
+        run
+    )
+
+
+def test_a_state_directory_that_cannot_be_made(directory):
+    (directory / "file").touch()
+    run = edge("up", "--state-dir", "file/below", cwd=directory)
+
+    assert "cannot keep state in file/below: Not a directory; choose another --state-dir" in one_line(run)
+
+
+def test_a_bootstrap_that_cannot_be_written(directory):
+    run = edge("render", "--config", str(config_in(directory)), "--output", "nowhere/envoy.json", cwd=directory)
+
+    assert "cannot write nowhere/envoy.json: No such file or directory" in one_line(run)
+
+
+def test_an_envoyfilter_is_written_for_istio(directory):
+    path = config_in(directory, **{"agent: {": "agent: {tcp: {hosts: [agents.example], allow_plaintext: true}, "})
+    run = edge(
+        *("render", "--config", str(path), "--target", "istio-gateway", "--namespace", "edge"),
+        *("--workload", "app=gateway", "--listener-port", "443", "--route", "models"),
+        cwd=directory,
+    )
+
+    assert 0 == run.returncode, run.stderr
+    (found,) = yaml.safe_load_all(run.stdout)
+    assert ("EnvoyFilter", "edge") == (found["kind"], found["metadata"]["namespace"])
+    assert {"app": "gateway"} == found["spec"]["workloadSelector"]["labels"]
+    assert "sk-provider" not in run.stdout
+
+
+def test_a_workload_is_a_label(directory):
+    path = config_in(directory)
+    run = edge("render", "--config", str(path), "--target", "istio-sidecar", "--workload", "gateway", cwd=directory)
+
+    assert "--workload: 'gateway' is no label; write NAME=VALUE" in one_line(run)
 
 
 def test_a_bad_config(directory):
