@@ -31,6 +31,7 @@ from .dialects.base import Dialect, ModelCard
 from .errors import PeerError, StartError
 from .exchange.attempt import AttemptExchange
 from .exchange.envoy_faults import CODES as ENVOY_CODES
+from .exchange.guard import GuardExchange
 from .exchange.handler import Handler
 from .exchange.open import OpenExchanges
 from .exchange.ports import Gateway, Routes
@@ -161,8 +162,10 @@ def open_stream(current: Callable[[], Gateway], opened: Callable[[], None]) -> C
                 return RouterExchange(current(), metadata.get("traceparent"))
             case "upstream":
                 return AttemptExchange(current())
+            case "guard":
+                return GuardExchange(current())
             case role:
-                raise PeerError(f"{ROLE}: {role!r}; expected router or upstream")
+                raise PeerError(f"{ROLE}: {role!r}; expected router, upstream or guard")
 
     return choose
 

@@ -10,6 +10,7 @@ from decimal import Decimal
 
 from . import registry
 from .accounting.base import Prices
+from .config.names import NO_RETRY
 from .config.routing import Affinity as AffinityPart
 from .config.routing import Model, When
 from .config.schema import Config
@@ -56,6 +57,7 @@ def build_planner(
             strategies=registry.names("routing"),
             circuits=circuits,
             strategy_header=routing.strategy_header,
+            no_retry_header=NO_RETRY,
             attempts=config.retries.attempts,
             first_token_timeout=routing.first_token.total_seconds(),
         )

@@ -16,6 +16,7 @@ from edge_extproc.dialects.base import ModelCard
 from edge_extproc.exchange.attempt import AttemptExchange
 from edge_extproc.exchange.commands import Command
 from edge_extproc.exchange.events import Event, RequestBody, RequestHeaders, ResponseBody, ResponseHeaders
+from edge_extproc.exchange.guard import GuardExchange
 from edge_extproc.exchange.open import OpenExchanges
 from edge_extproc.exchange.ports import Gateway, Routes
 from edge_extproc.exchange.router import RouterExchange
@@ -34,6 +35,7 @@ MODELS = {
     "chat": [Candidate("openai", "gpt-4o-mini")],
     "claude": [Candidate("anthropic", "claude-haiku-4-5")],
     "both": [Candidate("openai", "gpt-4o-mini"), Candidate("anthropic", "claude-haiku-4-5")],
+    "guarded": [Candidate("openai", "gpt-4o-mini"), Candidate("anthropic", "claude-haiku-4-5")],
     "claude-first": [Candidate("anthropic", "claude-haiku-4-5"), Candidate("openai", "gpt-4o-mini")],
     "gemini": [Candidate("google", "gemini-2.5-flash")],
     "vectors": [Candidate("openai", "text-embedding-3-small"), Candidate("google", "gemini-embedding-001")],
@@ -107,6 +109,9 @@ class Stage:
     def attempt(self) -> AttemptExchange:
         return AttemptExchange(self.gateway)
 
+    def guard(self) -> GuardExchange:
+        return GuardExchange(self.gateway)
+
 
 def planner(models: ModelTable, **more: Any) -> RowPlanner:
     settings = StrategySettings(
@@ -154,6 +159,12 @@ def headers(
 
 def body(asked: Mapping[str, Any] | bytes) -> RequestBody:
     return RequestBody(asked if isinstance(asked, bytes) else json.dumps(asked).encode(), True)
+
+
+def tried(number: int, exchange_id: str = "exchange-1") -> RequestHeaders:
+    """What the upstream level hears first of a try."""
+    metadata = {"edge": {"exchange": exchange_id}}
+    return RequestHeaders(headers().headers, False, {"upstream.request_attempt_count": number}, metadata)
 
 
 def answered(

@@ -6,3 +6,17 @@ from __future__ import annotations
 def cluster_name(provider: str) -> str:
     """The Envoy cluster of a provider."""
     return f"provider_{provider}"
+
+
+ROUTE = "x-edge-route"
+"""The header by which the agent chooses among Envoy's routes: how a request may be tried again."""
+ONCE, AGAIN = "once", "again"
+NO_RETRY = "x-edge-no-retry"
+"""The header by which a caller says that its call must never be sent twice."""
+ANSWERED_BY = 'xds.upstream_host_metadata.filter_metadata["edge"]["provider"]'
+"""The attribute that says whose endpoint answered."""
+
+
+def pair_name(first: str, second: str) -> str:
+    """The Envoy cluster in which the first try goes to one provider and the second to another."""
+    return f"pair_{first}~{second}"

@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 from ..errors import ConfigError
 from . import certificate, render_tracing
 from .agent import MutualTls
-from .names import cluster_name
+from .names import AGAIN, ANSWERED_BY, NO_RETRY, ONCE, ROUTE, cluster_name, pair_name
 from .quantities import MAX_MESSAGE_TIMEOUT, write_size
 from .schema import Config, Endpoint, Provider
 
@@ -67,7 +67,7 @@ NAMESPACE = "edge"
 ROUTE_NAMESPACE = "edge.route"
 """Dynamic metadata in which the router level says which clusters are tried, and in what order."""
 ROLE = "x-edge-role"
-"""gRPC metadata that tells the agent which of the two filters calls: router or upstream."""
+"""gRPC metadata that tells the agent which of the filters calls: router, upstream or guard."""
 AFFINITY = "x-edge-affinity"
 """gRPC metadata by which Envoy brings all streams of a request to one worker."""
 OUR_DETAILS = "edge_"
@@ -75,11 +75,12 @@ OUR_DETAILS = "edge_"
 
 CONTENT_LENGTH = "content_length"
 TRACEPARENT = "traceparent"
+GUARD = "guard"
 ATTEMPT_COUNT = "x-envoy-attempt-count"
 # Only Envoy and we write these; what a caller sends under such a name could steer retries, timeouts or us.
 INTERNAL_PREFIXES = ("x-edge-", "x-envoy-")
 # What callers may say to us by such a name; nothing of it decides where a call goes or who is calling.
-CALLERS_HEADERS = ("x-edge-cache-ttl",)
+CALLERS_HEADERS = ("x-edge-cache-ttl", NO_RETRY)
 # Not for a provider: where the caller is, and how Envoy counts.
 NOT_UPSTREAM_PREFIXES = (*INTERNAL_PREFIXES, "x-forwarded-")
 
@@ -95,6 +96,7 @@ _AGENT_DNS_REFRESH = timedelta(seconds=5)
 _STREAM_WINDOW = 256 << 10
 _CONNECTION_WINDOW = 1 << 20
 _TCP_PROBES = 3
+_REGEX_SIZE = 32768
 _TCP_PROBE_INTERVAL = 10
 _HTTP2_PING = timedelta(seconds=30)
 _HTTP2_PING_TIMEOUT = timedelta(seconds=5)
@@ -117,6 +119,13 @@ def bootstrap(config: Config) -> Json:
     process = bootstrap_v3.Bootstrap(node=core.Node(id="edge", cluster="edge"), admin=_admin(config))
     rendered = {
         **fields(process),
+        # Of a regular expression; Envoy's default of 100 is for those of strangers. Istio's proxies have the same.
+        "layered_runtime": {
+            "layers": [
+                {"name": "edge", "static_layer": {"re2": {"max_program_size": {"error_level": _REGEX_SIZE}}}},
+                {"name": "admin", "admin_layer": {}},
+            ]
+        },
         "overload_manager": {"resource_monitors": [_connection_monitor(config)]},
         "static_resources": {
             "listeners": [_listener(config)],
@@ -124,6 +133,7 @@ def bootstrap(config: Config) -> Json:
                 agent_cluster(config),
                 *(_provider_cluster(config, name, provider) for name, provider in config.providers.items()),
                 *([collector] if collector is not None else []),
+                *(_pair_cluster(config, *pair) for pair in _hedged_pairs(config)),
             ],
         },
     }
@@ -279,7 +289,7 @@ def _connection_manager(config: Config) -> Json:
             request_timeout=timeouts.receive,
             stream_idle_timeout=timeouts.stream_idle,
         ),
-        early_header_mutation_extensions=[_strip_internal_headers()],
+        early_header_mutation_extensions=[_strip_internal_headers(config)],
         local_reply_config={"mappers": _local_replies(config)},
         access_log=_access_log(config),
         route_config=_routes(config),
@@ -288,13 +298,12 @@ def _connection_manager(config: Config) -> Json:
     )
 
 
-def _strip_internal_headers() -> Json:
+def _strip_internal_headers(config: Config) -> Json:
     """Before anything reads them. Route-level removal would come after the retry headers were believed."""
+    permitted = (*CALLERS_HEADERS, *config.routing.caller_headers(config.models))
     return extension(
         "envoy.http.early_header_mutation.header_mutation",
-        early_mutation.HeaderMutation(
-            mutations=[_remove(_all_but(prefix, CALLERS_HEADERS)) for prefix in INTERNAL_PREFIXES]
-        ),
+        early_mutation.HeaderMutation(mutations=[_remove(_all_but(prefix, permitted)) for prefix in INTERNAL_PREFIXES]),
     )
 
 
@@ -405,21 +414,11 @@ def _access_log(config: Config) -> list[Json]:
             return [extension("envoy.access_loggers.file", file_log.FileAccessLog(path=path), log_format=log_format)]
 
 
-# --- the one route
+# --- the routes
 
 
 def _routes(config: Config) -> Json:
-    route = {
-        **fields(
-            route_v3.Route(
-                name="llm",
-                match=route_v3.RouteMatch(prefix="/"),
-                # Of what is held for ext_proc and for retries.
-                request_body_buffer_limit=config.limits.request_body,
-            )
-        ),
-        "route": _route_action(config),
-    }
+    """One way, in three manners: the agent names one in a header when it has planned a request."""
     return {
         # One group of the order names a cluster that does not exist, and is meant to.
         **fields(route_v3.RouteConfiguration(name="edge", validate_clusters=False)),
@@ -427,36 +426,89 @@ def _routes(config: Config) -> Json:
             {
                 # The count tells the upstream level's matcher which try this is; the filter behind it takes it away.
                 **fields(route_v3.VirtualHost(name="llm", domains=["*"], include_request_attempt_count=True)),
-                "routes": [route],
+                "routes": [
+                    _route(config, ONCE, _once(config)),
+                    _route(config, AGAIN, _again(config)),
+                    _route(config, None, _next(config)),
+                ],
             }
         ],
     }
 
 
-def _route_action(config: Config) -> Json:
-    retries, timeouts = config.retries, config.timeouts
-    policy = route_v3.RetryPolicy(
+def _route(config: Config, manner: str | None, retry: Json) -> Json:
+    wanted = [
+        route_v3.HeaderMatcher(name=ROUTE, string_match=matcher.StringMatcher(exact=exact))
+        for exact in ([manner] if manner is not None else [])
+    ]
+    return {
+        **fields(
+            route_v3.Route(
+                name="llm" if manner is None else f"llm-{manner}",
+                match=route_v3.RouteMatch(prefix="/", headers=wanted),
+                # Of what is held for ext_proc and for retries.
+                request_body_buffer_limit=config.limits.request_body,
+            )
+        ),
+        "route": _route_action(config, retry),
+    }
+
+
+# --- how a request is tried again; how often, the agent says for each
+
+
+def _next(config: Config) -> Json:
+    """By the next provider of the order. A Retry-After is the last one's affair, and not waited for."""
+    return fields(_retry_policy(config))
+
+
+def _again(config: Config) -> Json:
+    """By the same provider, there being no other: not before it permits."""
+    policy = _retry_policy(config)
+    policy.rate_limited_retry_back_off = route_v3.RetryPolicyRateLimitedRetryBackOff(
+        reset_headers=[
+            route_v3.RetryPolicyResetHeader(name="retry-after", format=route_v3.RetryPolicyResetHeaderFormat.SECONDS)
+        ],
+        max_interval=config.retries.retry_after,
+    )
+    return fields(policy)
+
+
+def _once(config: Config) -> Json:
+    """A call that must not be sent twice: only where it cannot have been sent at all."""
+    policy = _retry_policy(config)
+    policy.retry_on = "connect-failure,refused-stream"
+    policy.retriable_status_codes = []
+    return fields(policy)
+
+
+def _retry_policy(config: Config) -> route_v3.RetryPolicy:
+    retries = config.retries
+    return route_v3.RetryPolicy(
         retry_on="5xx,reset,connect-failure,refused-stream,retriable-status-codes",
         retriable_status_codes=list(retries.on_status),
         num_retries=retries.attempts - 1,
         # Ends when response headers go to the caller, so it does not cut a stream.
-        per_try_timeout=timeouts.first_byte,
+        per_try_timeout=config.timeouts.first_byte,
         retry_back_off=route_v3.RetryPolicyRetryBackOff(
             base_interval=retries.back_off.base, max_interval=retries.back_off.max
         ),
         # Each try takes the next group of the order.
         refresh_cluster_on_retry=True,
     )
+
+
+def _route_action(config: Config, retry: Json) -> Json:
     return {
         **fields(
             route_v3.RouteAction(
                 # Envoy's default of 15 s cuts streams.
-                timeout=timeouts.request,
-                idle_timeout=timeouts.stream_idle,
+                timeout=config.timeouts.request,
+                idle_timeout=config.timeouts.stream_idle,
                 auto_host_rewrite=True,
-                retry_policy=policy,
             )
         ),
+        "retry_policy": retry,
         "inline_cluster_specifier_plugin": {
             # 1.40; no type of envoy-data-plane yet.
             "extension": {
@@ -496,7 +548,7 @@ def _router_level(config: Config) -> Json:
             message_timeout=config.limits.message_timeout,
             max_message_timeout=max(MAX_MESSAGE_TIMEOUT, config.limits.message_timeout),
             mutation_rules=_mutation_rules(),
-            response_attributes=["xds.cluster_name", "upstream.request_attempt_count", "response.code_details"],
+            response_attributes=[ANSWERED_BY, "upstream.request_attempt_count", "response.code_details"],
             metadata_options=_namespaces(),
         ),
         # 1.40. The agent's span is a child of this one: of a span that is not emitted, the agent is told as unsampled.
@@ -505,18 +557,38 @@ def _router_level(config: Config) -> Json:
 
 
 def _upstream_level(config: Config) -> Json:
-    """Skipped on the first try, which the router level has already written: one gRPC stream a request, not two."""
-    process = extension(
+    """Skipped on the first try, which the router level has already written: one gRPC stream a request, not two. And
+    skipped where the guard does its work."""
+    process = _upstream_process(config, "upstream", ext_proc.ProcessingModeBodySendMode.NONE)
+    first_try = {
+        "single_predicate": {
+            "input": extension("attempt", matcher.HttpRequestHeaderMatchInput(header_name=ATTEMPT_COUNT)),
+            "value_match": {"exact": "1"},
+        }
+    }
+    return _unless({"or_matcher": {"predicate": [first_try, _guarded()]}}, "edge.upstream", process)
+
+
+def _guard(config: Config) -> Json:
+    """Of guarded requests, on every try: it holds an answer back until its first token."""
+    process = _upstream_process(config, "guard", ext_proc.ProcessingModeBodySendMode.FULL_DUPLEX_STREAMED)
+    return _unless({"not_matcher": _guarded()}, "edge.guard", process)
+
+
+def _upstream_process(config: Config, role: str, body: ext_proc.ProcessingModeBodySendMode) -> Json:
+    mode = ext_proc.ProcessingModeHeaderSendMode
+    response = mode.SKIP if body is ext_proc.ProcessingModeBodySendMode.NONE else mode.SEND
+    return extension(
         "envoy.filters.http.ext_proc",
         ext_proc.ExternalProcessor(
-            grpc_service=_agent("upstream"),
+            grpc_service=_agent(role),
             processing_mode=ext_proc.ProcessingMode(
-                request_header_mode=ext_proc.ProcessingModeHeaderSendMode.SEND,
+                request_header_mode=mode.SEND,
                 request_body_mode=ext_proc.ProcessingModeBodySendMode.NONE,
-                response_header_mode=ext_proc.ProcessingModeHeaderSendMode.SKIP,
-                response_body_mode=ext_proc.ProcessingModeBodySendMode.NONE,
-                request_trailer_mode=ext_proc.ProcessingModeHeaderSendMode.SKIP,
-                response_trailer_mode=ext_proc.ProcessingModeHeaderSendMode.SKIP,
+                response_header_mode=response,
+                response_body_mode=body,
+                request_trailer_mode=mode.SKIP,
+                response_trailer_mode=response,
             ),
             failure_mode_allow=False,
             status_on_error=type_v3.HttpStatus(code=type_v3.StatusCode.ServiceUnavailable),
@@ -527,18 +599,41 @@ def _upstream_level(config: Config) -> Json:
         ),
         emit_client_span=False,
     )
-    first_try = {
+
+
+def _guarded() -> Json:
+    """Whether the agent wants this request guarded. It says so in metadata: a header would have to be taken away before
+    the provider, and so be gone on the next try."""
+    return {
         "single_predicate": {
-            "input": extension("attempt", matcher.HttpRequestHeaderMatchInput(header_name=ATTEMPT_COUNT)),
-            "value_match": {"exact": "1"},
+            "input": {
+                "name": "guard",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.matching.common_inputs.network.v3."
+                    "DynamicMetadataInput",
+                    "filter": NAMESPACE,
+                    "path": [{"key": GUARD}],
+                },
+            },
+            "custom_match": {
+                "name": "envoy.matching.matchers.metadata_matcher",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.matching.input_matchers.metadata.v3.Metadata",
+                    "value": {"bool_match": True},
+                },
+            },
         }
     }
+
+
+def _unless(predicate: Json, name: str, process: Json) -> Json:
+    """The filter, skipped where the predicate holds."""
     skip = {"action": extension("skip", action.SkipFilter())}
     return {
-        "name": "edge.upstream",
+        "name": name,
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.common.matching.v3.ExtensionWithMatcher",
-            "xds_matcher": {"matcher_list": {"matchers": [{"predicate": first_try, "on_match": skip}]}},
+            "xds_matcher": {"matcher_list": {"matchers": [{"predicate": predicate, "on_match": skip}]}},
             "extension_config": process,
         },
     }
@@ -572,6 +667,7 @@ def _router(config: Config) -> Json:
         router.Router(suppress_envoy_headers=True),
         upstream_http_filters=[
             _upstream_level(config),
+            _guard(config),
             _last_headers(traced=config.telemetry.otlp is not None),
             extension("envoy.filters.http.upstream_codec", upstream_codec.UpstreamCodec()),
         ],
@@ -757,9 +853,40 @@ def _provider_cluster(config: Config, name: str, provider: Provider) -> Json:
         "outlier_detection": _outliers(),
         "typed_extension_protocol_options": _protocol(_provider_protocol(provider, endpoint)),
     }
+    (locality,) = rendered["load_assignment"]["endpoints"]
+    for each in locality["lb_endpoints"]:
+        each["metadata"] = {"filter_metadata": {NAMESPACE: {"provider": name}}}
     if endpoint.tls:
         rendered["transport_socket"] = _provider_tls(provider, endpoint)
     return rendered
+
+
+def _hedged_pairs(config: Config) -> list[tuple[str, str]]:
+    """Any two candidates of a hedged model, in either order."""
+    pairs: dict[tuple[str, str], None] = {}
+    for model in config.models.values():
+        lists = [model.candidates, *(rule.candidates for rule in model.rules if rule.candidates is not None)]
+        for candidates in lists if model.hedge is not None else ():
+            names = [candidate.provider for candidate in candidates]
+            pairs.update(dict.fromkeys((a, b) for a in names for b in names if a != b))
+    return list(pairs)
+
+
+def _pair_cluster(config: Config, first: str, second: str) -> Json:
+    """A second try by a hedge does not take the next group of the order; the count of tries, which decides here, it
+    does raise."""
+    return {
+        "name": pair_name(first, second),
+        "connect_timeout": f"{config.timeouts.connect.total_seconds():g}s",
+        "lb_policy": "CLUSTER_PROVIDED",
+        "cluster_type": {
+            "name": "envoy.clusters.composite",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.clusters.composite.v3.ClusterConfig",
+                "clusters": [{"name": cluster_name(name)} for name in (first, second)],
+            },
+        },
+    }
 
 
 def _outliers() -> Json:
@@ -786,7 +913,7 @@ def _provider_endpoint(name: str, endpoint: Endpoint) -> endpoint_v3.ClusterLoad
                             # What auto_host_rewrite writes into the Host header.
                             hostname=endpoint.authority,
                             address=_tcp(endpoint.host, endpoint.port),
-                        )
+                        ),
                     )
                 ]
             )

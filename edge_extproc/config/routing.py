@@ -122,8 +122,8 @@ class Model(Part):
     """Calls that begin alike go to the same candidate. true: by the beginning of the prompt."""
     rules: tuple[Rule, ...] = ()
     guard: Guard = "auto"
-    """Whether a stream is held back until its first token, so that one that fails before it is tried elsewhere. auto:
-    where there is another candidate."""
+    """Whether an answer is held back, so that one that fails meanwhile is tried elsewhere: a stream until its first
+    token, a reply until it is whole. auto: streams, where there is another candidate."""
     fallbacks: Fallbacks = Fallbacks()
     hedge: Hedge | None = None
 

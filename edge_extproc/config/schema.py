@@ -253,6 +253,9 @@ class Retries(Part):
     back_off: BackOff = BackOff()
     on_status: tuple[ErrorStatus, ...] = (408, 409, 429, 529)
     """Besides every 5xx, resets and refused connections."""
+    retry_after: PositiveDuration = timedelta(seconds=60)
+    """The longest Retry-After that is waited for, where there is no other provider to ask. After a longer one, the
+    back-off decides."""
     budget: Budget = Budget()
 
 

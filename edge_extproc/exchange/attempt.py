@@ -6,11 +6,13 @@ try set is still there: nothing of the last provider, least of all its credentia
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import assert_never
 
 from ..dialects.base import Dialect
 from ..errors import BadRequest, PeerError, Unavailable
 from ..model.fault import Fault
+from ..model.plan import Candidate
 from . import headers as header_rules
 from .adapt import adapt
 from .commands import Command, Continue, Replace, Reply
@@ -24,6 +26,7 @@ from .events import (
     ResponseTrailers,
 )
 from .handler import Closing, MoreTime, no_more_time
+from .open import OpenExchange
 from .ports import Gateway
 from .states import ATTEMPT, Order
 
@@ -50,46 +53,65 @@ class AttemptExchange:
         """Nothing to settle: the router exchange does."""
 
     def _request_headers(self, event: RequestHeaders) -> Command:
-        gateway = self._gateway
-        exchange_id = event.metadata.get("edge", {}).get("exchange")
-        found = gateway.open.find(exchange_id) if isinstance(exchange_id, str) else None
-        attempt = event.attributes.get("upstream.request_attempt_count")
-        if found is None or not isinstance(attempt, int | float):
-            return self._lost()
-        found.journal.began[int(attempt)] = gateway.clock.monotonic()
-        candidate = found.plan.at(int(attempt))
-        try:
-            adapted = adapt(found.call, candidate, gateway.dialects, gateway.providers, gateway.formats)
-        except (BadRequest, Unavailable) as error:  # a credential has ended since the plan was made
-            return _told(gateway.dialects[found.call.dialect], error.fault())
-        request = adapted.request
-        length = len(request.body)
-        passes = found.call.operation == "passed"
-        to_set, to_remove = header_rules.outgoing(
-            event.headers,
-            request.headers,
-            request.defaults,
-            request.path,
-            length if request.body else None,
-            same_dialect=adapted.lane == "raw",
-            content_type=None if passes else "application/json",
-        )
-        if not request.body:
-            return Continue(set_headers=to_set, remove_headers=to_remove)
-        return Replace(
-            set_headers=tuple((name, value) for name, value in to_set if name != "content-length"),
-            remove_headers=to_remove,
-            body=request.body,
-            # Envoy drops content-length from a replaced request; a filter behind us puts it back from here.
-            metadata={"edge": {"content_length": str(length)}},
-        )
+        try_ = find_try(event, self._gateway)
+        return write_request(event, try_, self._gateway) if try_ is not None else lost(self._gateway)
 
-    def _lost(self) -> Reply:
-        """The worker that knew this exchange is gone. We never guess."""
-        voice = self._gateway.dialects[self._gateway.default_dialect]
-        fault = Fault(503, "overloaded", "the worker of this request is gone; send it again", "worker_lost")
-        status, headers, body = voice.write_error(fault)
-        return Reply(status, tuple(headers), body, "edge_exchange_unknown")
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """One try of an exchange that this process knows."""
+
+    exchange: OpenExchange
+    number: int
+    """From 1."""
+
+    @property
+    def candidate(self) -> Candidate:
+        return self.exchange.plan.at(self.number)
+
+
+def find_try(event: RequestHeaders, gateway: Gateway) -> Try | None:
+    exchange_id = event.metadata.get("edge", {}).get("exchange")
+    found = gateway.open.find(exchange_id) if isinstance(exchange_id, str) else None
+    number = event.attributes.get("upstream.request_attempt_count")
+    return Try(found, int(number)) if found is not None and isinstance(number, int | float) else None
+
+
+def write_request(event: RequestHeaders, try_: Try, gateway: Gateway) -> Continue | Replace | Reply:
+    try_.exchange.journal.began[try_.number] = gateway.clock.monotonic()
+    call = try_.exchange.call
+    try:
+        adapted = adapt(call, try_.candidate, gateway.dialects, gateway.providers, gateway.formats)
+    except (BadRequest, Unavailable) as error:  # a credential has ended since the plan was made
+        return _told(gateway.dialects[call.dialect], error.fault())
+    request = adapted.request
+    length = len(request.body)
+    to_set, to_remove = header_rules.outgoing(
+        event.headers,
+        request.headers,
+        request.defaults,
+        request.path,
+        length if request.body else None,
+        same_dialect=adapted.lane == "raw",
+        content_type=None if call.operation == "passed" else "application/json",
+    )
+    if not request.body:
+        return Continue(set_headers=to_set, remove_headers=to_remove)
+    return Replace(
+        set_headers=tuple((name, value) for name, value in to_set if name != "content-length"),
+        remove_headers=to_remove,
+        body=request.body,
+        # Envoy drops content-length from a replaced request; a filter behind us puts it back from here.
+        metadata={"edge": {"content_length": str(length)}},
+    )
+
+
+def lost(gateway: Gateway) -> Reply:
+    """The worker that knew this exchange is gone. We never guess."""
+    voice = gateway.dialects[gateway.default_dialect]
+    fault = Fault(503, "overloaded", "the worker of this request is gone; send it again", "worker_lost")
+    status, headers, body = voice.write_error(fault)
+    return Reply(status, tuple(headers), body, "edge_exchange_unknown")
 
 
 def _told(voice: Dialect, fault: Fault) -> Reply:

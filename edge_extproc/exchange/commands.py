@@ -1,4 +1,8 @@
-"""What we tell Envoy: exactly one command answers each event."""
+"""What we tell Envoy: exactly one command answers each event.
+
+Hold, Release and Pass are for a response body in full duplex alone, where Envoy does not wait for an answer to each
+message.
+"""
 
 from __future__ import annotations
 
@@ -46,6 +50,32 @@ class Reply:
     details: str
 
 
-Command: TypeAlias = Continue | Replace | Reply
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Nothing is said now. Only where the response body is in full duplex: Envoy waits, and sends on what comes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Let the response headers go that were held, and these bytes of the body after them."""
+
+    set_headers: Pairs = ()
+    remove_headers: tuple[str, ...] = ()
+    body: bytes = b""
+    end: bool = False
+    """This is all of the body."""
+    metadata: Mapping[str, Mapping[str, object]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """These bytes of a body in full duplex, whose headers have gone."""
+
+    body: bytes
+    end: bool
+
+
+Command: TypeAlias = Continue | Replace | Reply | Hold | Release | Pass
 
 CONTINUE = Continue()
+HOLD = Hold()

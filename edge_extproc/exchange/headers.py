@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ..config.names import AGAIN, ONCE, ROUTE
+from ..model.plan import Plan
 from .commands import Pairs
 from .events import Headers
 
@@ -74,6 +76,21 @@ def outgoing(
     }
     removed = {name for name, _ in present} - kept - to_set.keys()
     return tuple(to_set.items()), tuple(sorted(removed))
+
+
+def orders(plan: Plan) -> Pairs:
+    """How Envoy shall try this plan, in the headers by which its router is told. None of them leaves Envoy."""
+    fallback = max(len(plan.fallback.context_length), len(plan.fallback.content_filter))
+    told = [("x-envoy-max-retries", str(max(0, plan.tries - 1 + fallback)))]
+    if plan.once:
+        told.append((ROUTE, ONCE))
+    elif len(plan.candidates) == 1 and not fallback:
+        told.append((ROUTE, AGAIN))
+    if plan.try_timeout is not None:
+        told.append(("x-envoy-upstream-rq-per-try-timeout-ms", str(round(plan.try_timeout * 1000))))
+    if plan.hedged:
+        told.append(("x-envoy-hedge-on-per-try-timeout", "true"))
+    return tuple(told)
 
 
 def unwanted(present: Headers) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..model.call import Call
+from ..model.fault import Fault
 from ..model.plan import Plan, Tried
 
 
@@ -28,6 +29,8 @@ class OpenExchange:
     plan: Plan
     """What is left of it may change between two tries, where a candidate's answer calls for another model."""
     journal: Journal = field(default_factory=Journal)
+    fault: Fault | None = None
+    """What the guard found wrong with the last try, whose answer it has refused."""
 
 
 class OpenExchanges:

@@ -14,9 +14,11 @@ from typing import Protocol
 from ..accounting.base import Prices
 from ..auth.base import Access, Authenticator
 from ..cache.base import ResponseCache
+from ..config.names import pair_name
 from ..dialects.base import Dialect, ModelCard, Route
 from ..errors import NoSuchRoute, WrongMethod
 from ..limits.base import Limiter
+from ..model.plan import Plan
 from ..model.settlement import Settlement
 from ..operations.base import Format
 from ..providers.base import Provider
@@ -188,3 +190,14 @@ class Gateway:
     bounds: Bounds | None = None
     """What a call can come to; given where a limiter is."""
     tracer: Tracer | None = None
+
+    def groups(self, plan: Plan) -> list[dict[str, object]]:
+        """The order of a plan in the words of Envoy's priority_group cluster specifier. It does not go on in the order
+        for a hedge, but a composite cluster does."""
+        if plan.hedged:
+            pair = pair_name(*(c.provider for c in plan.candidates))
+            return [{"name": "1", "clusters": [{"cluster_name": pair, "weight": 1}]}]
+        return [
+            {"name": f"{n}", "clusters": [{"cluster_name": self.clusters[c.provider], "weight": 1}]}
+            for n, c in enumerate(plan.candidates, 1)
+        ]

@@ -23,6 +23,7 @@ from ..auth.base import Rights
 from ..cache.base import Entry, Made, Turn
 from ..codecs.content_encoding import Inflater, inflate
 from ..codecs.content_type import media_type
+from ..config.names import ANSWERED_BY
 from ..dialects.base import Dialect, ModelCard, Route
 from ..errors import (
     BadRequest,
@@ -65,9 +66,10 @@ from .events import (
     ResponseHeaders,
     ResponseTrailers,
 )
+from .guard import REFUSED
 from .handler import Closing, MoreTime, no_more_time
 from .headers import first
-from .open import Journal, OpenExchange
+from .open import OpenExchange
 from .operation import OperationAnswer, estimate
 from .ports import TELLING_ERRORS, Gateway
 from .relay import CrossRelay, RawRelay, Relay
@@ -103,9 +105,10 @@ class _Heard:
     adapted: Adapted | None = None
     turn: Turn | None = None
     """Our dealings with the cache; None where there is none."""
-    journal: Journal | None = None
     parent: Parent | None = None
     trace: Trace | None = None
+    open: OpenExchange | None = None
+    """None where nothing was sent."""
 
 
 @dataclass(slots=True)
@@ -302,12 +305,12 @@ class RouterExchange:
         heard, gateway, principal = self._heard, self._gateway, _known(self._heard.principal)
         heard.call = call
         plan = gateway.planner.plan(Wish(call, principal.tenant, principal.key_id, heard.headers), candidates)
+        heard.plan = plan
         if call.operation == "count_tokens" and not self._can_count(plan.at(1)):
             return self._estimated_count(call)
-        heard.plan = plan
         heard.plan, heard.adapted = plan, adapted = self._first_able(call, plan)
         found = OpenExchange(call, plan)
-        heard.journal = found.journal
+        heard.open = found
         found.journal.began[1] = gateway.clock.monotonic()
         gateway.open.add(self.id, found)
         request = adapted.request
@@ -320,22 +323,23 @@ class RouterExchange:
             same_dialect=adapted.lane == "raw",
             content_type=None if call.operation == "passed" else "application/json",
         )
-        edge = {"exchange": self.id, "tenant": principal.tenant, "key": principal.key_id}
+        edge: dict[str, object] = {
+            "exchange": self.id,
+            "guard": plan.guarded,
+            "tenant": principal.tenant,
+            "key": principal.key_id,
+        }
         if heard.trace is not None:
             to_set = (*to_set, ("traceparent", heard.trace.header))
             # Envoy writes its own span into the header once it has a provider; a filter behind that puts ours back.
             edge["traceparent"] = heard.trace.header
-        groups = [
-            {"name": f"{n}", "clusters": [{"cluster_name": gateway.clusters[c.provider], "weight": 1}]}
-            for n, c in enumerate(plan.candidates, 1)
-        ]
         return Continue(
-            set_headers=to_set,
+            set_headers=(*to_set, *header_rules.orders(plan)),
             remove_headers=to_remove,
             body=request.body if call.raw else None,
             reroute=True,
             metadata={
-                "edge.route": {"priority_groups": groups},
+                "edge.route": {"priority_groups": gateway.groups(plan)},
                 "edge": edge,
             },
         )
@@ -419,10 +423,14 @@ class RouterExchange:
         answer.status = int(first(event.headers, ":status") or 0)
         answer.headers = event.headers
         answer.attempts = _int(event.attributes.get("upstream.request_attempt_count"))
+        heard.plan = heard.open.plan if heard.open is not None else heard.plan
         details = answer.details = str(event.attributes.get("response.code_details", VIA_UPSTREAM))
+        if details == REFUSED and heard.open is not None and heard.open.fault is not None:
+            answer.candidate = heard.open.plan.at(answer.attempts)
+            return self._error(heard.open.fault, event)
         if details != VIA_UPSTREAM or heard.call is None or heard.plan is None:
             return self._error(fault_of(answer.status, details), event)
-        answer.candidate = heard.plan.at(answer.attempts)
+        answer.candidate = self._answered_by(heard.plan, event)
         answer.inflater = Inflater.of(first(event.headers, "content-encoding"))
         if answer.status >= 400:
             if event.end:
@@ -455,6 +463,14 @@ class RouterExchange:
             answer.passed = True
         mode: BodyMode = "none" if way == "pass" else "streamed"
         return Continue(set_headers=self._notes(), remove_headers=removed, response_body=mode)
+
+    def _answered_by(self, plan: Plan, event: ResponseHeaders) -> Candidate:
+        """Of a hedged call, the count says only how many were asked; the endpoint says who was first."""
+        asked = plan.at(self._answer.attempts)
+        if not plan.hedged:
+            return asked
+        provider = event.attributes.get(ANSWERED_BY)
+        return next((c for c in plan.candidates if c.provider == provider), asked)
 
     def _chat_answer(self, call: Call, voice: Dialect) -> Command:
         """A stream is passed on as it comes. What comes in the other way than it was asked for is taken whole."""
@@ -617,6 +633,9 @@ class RouterExchange:
         usage, estimated = self._usage()
         outcome = self._outcome(why)
         cost, unpriced = self._cost(usage)
+        if cost is not None and usage is not None:
+            hedge = self._hedge_cost(usage)
+            cost, estimated = cost + hedge, estimated or bool(hedge)
         tally = answer.relay.tally if answer.relay is not None else None
         finish = tally.finish if tally is not None else _finish_of(answer.reply)
         cached, turn = answer.cached, heard.turn
@@ -730,7 +749,7 @@ class RouterExchange:
     def _tries(self, outcome: Outcome, usage: Usage | None) -> tuple[Tried, ...]:
         """None where nothing was sent."""
         heard, answer = self._heard, self._answer
-        if heard.plan is None or heard.journal is None:
+        if heard.open is None:
             return ()
         last = verdicts.Last(
             answer.candidate,
@@ -743,7 +762,7 @@ class RouterExchange:
             stream=heard.call.stream if heard.call is not None else False,
             usage=usage,
         )
-        return verdicts.tries_of(heard.plan, heard.journal, answer.attempts, last)
+        return verdicts.tries_of(heard.open.plan, heard.open.journal, answer.attempts, last)
 
     def _outcome(self, why: Closing) -> Outcome:
         answer = self._answer
@@ -768,7 +787,7 @@ class RouterExchange:
         if answer.relay is None or self._heard.call is None:
             return None, False
         tally = answer.relay.tally
-        if tally.ended or (tally.usage is not None and tally.finish is not None):
+        if tally.usage is not None and (tally.ended or tally.finish is not None):
             return tally.usage, False
         usage = tally.usage or Usage(input=self._prompt_estimate(self._heard.call))
         seen = tokens_of_length(tally.text_length)
@@ -795,6 +814,20 @@ class RouterExchange:
         provider = self._gateway.providers[candidate.provider]
         cost = self._gateway.prices.cost(provider.price_list, candidate.model, usage, host=provider.name)
         return cost, cost is None
+
+    def _hedge_cost(self, usage: Usage) -> Decimal:
+        """What the slower candidate of a hedged call cost: it read the same prompt, and was stopped before its answer.
+        An estimate, and nothing where the call was not hedged or the price is not known."""
+        heard, winner = self._heard, self._answer.candidate
+        if heard.open is None or not heard.open.plan.hedged or self._answer.attempts < 2:
+            return Decimal(0)
+        slower = next((c for c in heard.open.plan.candidates if c != winner), None)
+        ended = {tried.candidate for tried in heard.open.journal.ended.values()}
+        if slower is None or slower in ended:  # it failed, which costs nothing
+            return Decimal(0)
+        provider = self._gateway.providers[slower.provider]
+        read = Usage(input=usage.prompt)
+        return self._gateway.prices.cost(provider.price_list, slower.model, read, host=provider.name) or Decimal(0)
 
     # --- small facts
 

@@ -77,6 +77,25 @@ ATTEMPT: Mapping[State, Mapping[type[Event], Next]] = {
     State.SENT: {},
 }
 
+GUARD: Mapping[State, Mapping[type[Event], Next]] = {
+    State.FRESH: {RequestHeaders: (State.SENT, State.SENT)},
+    State.SENT: {ResponseHeaders: (State.ANSWERING, State.OVER)},
+    State.ANSWERING: {
+        ResponseBody: (State.ANSWERING, State.OVER),
+        ResponseTrailers: (State.OVER, State.OVER),
+    },
+    State.REPLIED: {
+        # What the provider still sends after we have said how its answer ends.
+        ResponseBody: (State.REPLIED, State.REPLIED),
+        ResponseTrailers: (State.REPLIED, State.REPLIED),
+    },
+    State.OVER: {
+        # Some Envoys repeat the end of a large body in full duplex.
+        ResponseBody: (State.OVER, State.OVER),
+        ResponseTrailers: (State.OVER, State.OVER),
+    },
+}
+
 
 class Order:
     """Where one stream stands. `heard` moves it on, or raises PeerError and leaves it where it was."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..model.plan import Candidate, Plan, Tried, Verdict
+from ..model.plan import NO_HOST, Candidate, Plan, Tried, Verdict
 from ..model.usage import Usage
 from .envoy_faults import VIA_UPSTREAM
 from .open import Journal
@@ -21,7 +21,6 @@ _FAILING = frozenset({408, 429})
 _ON_THE_WAY = (
     "upstream_",
     "response_timeout",
-    "no_healthy_upstream",
     "response_payload_too_large",
 )
 
@@ -54,6 +53,8 @@ def verdict_of(last: Last) -> tuple[Verdict, str]:
     if last.status is None or not last.details:
         return "unknown", ""
     if last.details != VIA_UPSTREAM:
+        if last.details.startswith("no_healthy_upstream"):
+            return "failed", NO_HOST
         return ("failed", "unreachable") if last.details.startswith(_ON_THE_WAY) else ("unknown", "")
     if is_failing(last.status):
         return "failed", str(last.status)

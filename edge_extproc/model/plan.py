@@ -62,6 +62,9 @@ class Plan:
         return self.candidates[min(max(attempt, 1), len(self.candidates)) - 1]
 
 
+NO_HOST = "no_host"
+"""The reason of a try for which Envoy had no address: nothing was sent, and Envoy does not go on to the next candidate."""
+
 Verdict: TypeAlias = Literal["ok", "failed", "unknown"]
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, TypeAlias
 
-from ..model.plan import Candidate, Tried
+from ..model.plan import NO_HOST, Candidate, Tried
 
 State: TypeAlias = Literal["closed", "open", "half_open"]
 
@@ -46,14 +46,15 @@ def state(circuit: Circuit, now: float) -> State:
     return "open" if now < circuit.open_until else "half_open"
 
 
-def after(circuit: Circuit, verdict: str, *, probe: bool, rules: Rules, now: float) -> Circuit:
-    """What a try makes of its circuit. `probe`: it was the one that was sent to see."""
+def after(circuit: Circuit, verdict: str, *, probe: bool, rules: Rules, now: float, certain: bool = False) -> Circuit:
+    """What a try makes of its circuit. `probe`: it was the one that was sent to see; `certain`: the next one would fail
+    too."""
     if circuit.open_until and not probe:
         return circuit  # it began before the circuit opened, and tells nothing of now
     match verdict:
         case "ok":
             return CLOSED
-        case "failed" if circuit.open_until or circuit.failures + 1 >= rules.failures:
+        case "failed" if certain or circuit.open_until or circuit.failures + 1 >= rules.failures:
             return Circuit(0, now + rules.open_for)
         case "failed":
             return replace(circuit, failures=circuit.failures + 1)
@@ -169,7 +170,8 @@ class Circuits:
 
         def change(circuit: Circuit) -> Circuit:
             nonlocal opened
-            made = after(circuit, tried.verdict, probe=probe, rules=self._rules, now=now)
+            certain = tried.reason == NO_HOST
+            made = after(circuit, tried.verdict, probe=probe, rules=self._rules, now=now, certain=certain)
             opened = made.open_until > circuit.open_until
             return made
 

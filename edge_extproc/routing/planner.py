@@ -16,9 +16,6 @@ from .affinity import Affinity
 from .base import Strategy, Wish
 from .breaker import Circuits
 
-NO_RETRY_HEADER = "x-edge-no-retry"
-"""A caller's call with this header (any value but "false") is never sent twice."""
-
 Guard: TypeAlias = Literal["auto", "on", "off"]
 
 # In a message to a caller: more would help nobody.
@@ -100,6 +97,8 @@ class PlannerSettings:
     circuits: Circuits | None = None
     strategy_header: str | None = None
     """In which a caller may name another strategy than config's."""
+    no_retry_header: str = "x-edge-no-retry"
+    """A caller's call with this header (any value but "false") is never sent twice."""
     attempts: int = 3
     first_token_timeout: float | None = None
     """Seconds that a guarded try may take to its first token."""
@@ -149,15 +148,22 @@ class RowPlanner:
         ordered = self._strategy(name, strategy).order(wish, admitted) if len(admitted) > 1 else admitted
         if row.affinity is not None:
             ordered = row.affinity.prefer(wish, ordered)
-        no_retry = wish.header(NO_RETRY_HEADER)
+        no_retry = wish.header(self._settings.no_retry_header)
         once = no_retry is not None and no_retry.strip().lower() != "false"
         count = len(ordered)
         streams = wish.call.stream and wish.call.operation == "chat"
         # A call that may go out only once has nothing to be guarded for.
-        guarded = not once and (
-            bool(row.fallback) or (streams and (row.guard == "on" or (row.guard == "auto" and count > 1)))
+        guarded = (
+            not once
+            and wish.call.operation == "chat"
+            and (bool(row.fallback) or row.guard == "on" or (row.guard == "auto" and wish.call.stream and count > 1))
         )
         hedged = streams and row.hedge is not None and count > 1 and not once
+        if hedged:
+            second = next((c for c in ordered if c.provider != ordered[0].provider), None)
+            hedged = second is not None
+            if second is not None:
+                ordered, count = (ordered[0], second), 2
         timeout = self._settings.first_token_timeout if guarded and streams else None
         if hedged and row.hedge is not None:
             times = self._times.get(name)
@@ -170,8 +176,15 @@ class RowPlanner:
     def able(self, plan: Plan, candidates: tuple[Candidate, ...]) -> Plan:
         if candidates == plan.candidates:
             return plan
-        guarded = plan.guarded and (len(candidates) > 1 or bool(plan.fallback))
-        return replace(plan, candidates=candidates, tries=self._tries(len(candidates)), guarded=guarded)
+        several = len(candidates) > 1
+        return replace(
+            plan,
+            candidates=candidates,
+            tries=self._tries(len(candidates)),
+            guarded=plan.guarded and (several or bool(plan.fallback)),
+            hedged=plan.hedged and several,
+            try_timeout=plan.try_timeout if several else None,
+        )
 
     def learn(self, model: str | None, plan: Plan, tried: Sequence[Tried]) -> None:
         strategy = self._strategies.get((model, plan.strategy))

@@ -66,7 +66,8 @@ class ExtProcService(grpc.GenericRpcHandler):
         try:
             while (message := await context.read()) is not aio.EOF:
                 event = wire.to_event(message)
-                await context.write(wire.to_answer(event, await handler.handle(event)))
+                for answer in wire.to_answers(event, await handler.handle(event)):
+                    await context.write(answer)
             why = "done"
         except asyncio.CancelledError:
             why = self._cut()

@@ -21,7 +21,18 @@ from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import NULL_VALUE
 
 from ..errors import PeerError
-from ..exchange.commands import CONTINUE, BodyMode, Command, Continue, Pairs, Replace, Reply
+from ..exchange.commands import (
+    CONTINUE,
+    BodyMode,
+    Command,
+    Continue,
+    Hold,
+    Pairs,
+    Pass,
+    Release,
+    Replace,
+    Reply,
+)
 from ..exchange.events import (
     NOTHING,
     Attributes,
@@ -154,6 +165,34 @@ _BODY_MODE: dict[BodyMode, ProcessingMode.BodySendMode] = {
 }
 
 
+def to_answers(event: Event, command: Command) -> tuple[bytes, ...]:
+    """The serialized ProcessingResponses that answer `event`: one, but for a response body in full duplex. Raises
+    ValueError where there is none."""
+    match command:
+        case Hold():
+            return ()
+        case Pass(body, end):
+            return (_streamed(body, end=end),)
+        case Release():
+            headers = Continue(command.set_headers, command.remove_headers, metadata=command.metadata)
+            first = _CONTINUE[ResponseHeaders] if headers == CONTINUE else to_answer(_HELD, headers)
+            return (first, _streamed(command.body, end=command.end)) if command.body or command.end else (first,)
+        case _:
+            return (to_answer(event, command),)
+
+
+_HELD = ResponseHeaders((), end=False)
+
+
+def _streamed(body: bytes, *, end: bool) -> bytes:
+    response = ProcessingResponse()
+    streamed = response.response_body.response.body_mutation.streamed_response
+    streamed.SetInParent()
+    streamed.body = body
+    streamed.end_of_stream = end
+    return response.SerializeToString()
+
+
 def to_answer(event: Event, command: Command) -> bytes:
     """The serialized ProcessingResponse that answers `event`. Raises ValueError where there is none."""
     if command == CONTINUE:
@@ -166,6 +205,8 @@ def to_answer(event: Event, command: Command) -> bytes:
             _write_replace(response, event, command)
         case Reply():
             _write_reply(response, command)
+        case Hold() | Release() | Pass():
+            raise ValueError(f"{type(command).__name__} is no single answer")
         case _:
             assert_never(command)
     return response.SerializeToString()

@@ -13,6 +13,7 @@ import pytest
 from edge_extproc.config import certificate
 from edge_extproc.config.load import parse
 from edge_extproc.config.render_envoy import NAMESPACE, ROUTE_NAMESPACE, bootstrap, merged, render
+from edge_extproc.config.routing import Model
 from edge_extproc.config.schema import Config
 from edge_extproc.errors import ConfigError
 
@@ -46,7 +47,8 @@ def manager(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def route(found: dict[str, Any]) -> dict[str, Any]:
-    return manager(found)["route_config"]["virtual_hosts"][0]["routes"][0]  # type: ignore[no-any-return]  # JSON
+    """The one for what the agent says nothing more of."""
+    return manager(found)["route_config"]["virtual_hosts"][0]["routes"][-1]  # type: ignore[no-any-return]  # JSON
 
 
 def cluster(found: dict[str, Any], name: str) -> dict[str, Any]:
@@ -143,12 +145,28 @@ def test_one_attempt_means_no_retry() -> None:
     assert 0 == route(rendered("retries: {attempts: 1}"))["route"]["retry_policy"]["num_retries"]
 
 
-def test_both_levels_ask_the_agent_and_fail_closed() -> None:
-    router_level, last = manager(rendered("limits: {message_timeout: 45s}"))["http_filters"]
-    first, mutation, codec = last["typed_config"]["upstream_http_filters"]
-    upstream_level = first["typed_config"]["extension_config"]
+def test_a_request_is_tried_again_in_the_manner_that_the_agent_names() -> None:
+    found = rendered("retries: {retry_after: 7s}")
+    routes = manager(found)["route_config"]["virtual_hosts"][0]["routes"]
+    policies = {
+        tuple(h["string_match"]["exact"] for h in r["match"].get("headers", [])): r["route"]["retry_policy"]
+        for r in routes
+    }
 
-    for found, role in ((router_level, "router"), (upstream_level, "upstream")):
+    assert [("once",), ("again",), ()] == list(policies)
+    assert "connect-failure,refused-stream" == policies["once",]["retry_on"]
+    assert not policies["once",].get("retriable_status_codes")
+    waits = policies["again",]["rate_limited_retry_back_off"]
+    assert ("7s", "retry-after") == (waits["max_interval"], waits["reset_headers"][0]["name"])
+    assert "rate_limited_retry_back_off" not in policies[()]
+
+
+def test_all_levels_ask_the_agent_and_fail_closed() -> None:
+    router_level, last = manager(rendered("limits: {message_timeout: 45s}"))["http_filters"]
+    first, guard, mutation, codec = last["typed_config"]["upstream_http_filters"]
+    upstream_level, guarding = (each["typed_config"]["extension_config"] for each in (first, guard))
+
+    for found, role in ((router_level, "router"), (upstream_level, "upstream"), (guarding, "guard")):
         settings = found["typed_config"]
         assert "45s" == settings["message_timeout"]
         assert {"code": "ServiceUnavailable"} == settings["status_on_error"]
@@ -164,12 +182,54 @@ def test_both_levels_ask_the_agent_and_fail_closed() -> None:
         mode["request_body_mode"],
         mode["response_header_mode"],
     )
+    held = guarding["typed_config"]["processing_mode"]
+    assert ("SEND", "FULL_DUPLEX_STREAMED", "SEND") == (
+        held["response_header_mode"],
+        held["response_body_mode"],
+        held["response_trailer_mode"],
+    )
     assert "45s" == router_level["typed_config"]["max_message_timeout"]
-    (matcher,) = first["typed_config"]["xds_matcher"]["matcher_list"]["matchers"]
-    assert {"exact": "1"} == matcher["predicate"]["single_predicate"]["value_match"]
+    (skipped,), (guarded,) = (f["typed_config"]["xds_matcher"]["matcher_list"]["matchers"] for f in (first, guard))
+    first_try, unguarded = skipped["predicate"]["or_matcher"]["predicate"]
+    assert {"exact": "1"} == first_try["single_predicate"]["value_match"]
+    assert unguarded == guarded["predicate"]["not_matcher"]
     assert "envoy.filters.http.header_mutation" == mutation["name"]
     assert "envoy.filters.http.upstream_codec" == codec["name"]
     assert last["typed_config"]["suppress_envoy_headers"]
+
+
+def test_any_two_providers_of_a_hedged_model_have_a_cluster_in_either_order() -> None:
+    found = bootstrap(
+        configuration("", "providers: {p: {kind: openai, api_key: x}, q: {kind: openai, api_key: x}}").model_copy(
+            update={"models": hedged()}
+        ),
+        sockets=["/run/w0"],
+    )
+    pairs = {
+        c["name"]: [each["name"] for each in c["cluster_type"]["typed_config"]["clusters"]]
+        for c in found["static_resources"]["clusters"]
+        if c["name"].startswith("pair_")
+    }
+
+    assert {"pair_p~q": ["provider_p", "provider_q"], "pair_q~p": ["provider_q", "provider_p"]} == pairs
+    assert {"edge": {"provider": "q"}} == (
+        cluster(found, "provider_q")["load_assignment"]["endpoints"][0]["lb_endpoints"][0]["metadata"][
+            "filter_metadata"
+        ]
+    )
+
+
+def hedged() -> dict[str, Any]:
+    return {"m": Model.model_validate({"candidates": [{"provider": "p"}, {"provider": "q"}], "hedge": {}})}
+
+
+def test_headers_that_callers_may_send_for_routings_sake_are_left_to_them() -> None:
+    found = manager(rendered("routing: {strategy_header: x-edge-strategy}"))
+    ours = found["early_header_mutation_extensions"][0]["typed_config"]["mutations"][0]
+    removed = re.compile(ours["remove_on_match"]["key_matcher"]["safe_regex"]["regex"])
+
+    assert [None, None] == [removed.fullmatch(name) for name in ("x-edge-strategy", "x-edge-no-retry")]
+    assert all(removed.fullmatch(name) for name in ("x-edge-route", "x-edge-strategyx", "x-edge-no-retr"))
 
 
 def test_each_worker_is_an_endpoint_and_a_request_keeps_to_one() -> None:

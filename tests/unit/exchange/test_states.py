@@ -11,7 +11,7 @@ from edge_extproc.exchange.events import (
     ResponseHeaders,
     ResponseTrailers,
 )
-from edge_extproc.exchange.states import ATTEMPT, ROUTER, Order, State
+from edge_extproc.exchange.states import ATTEMPT, GUARD, ROUTER, Order, State
 
 EVENTS = {
     RequestHeaders: lambda end: RequestHeaders((), end),
@@ -23,7 +23,7 @@ EVENTS = {
 }
 ILLEGAL = [
     (table, state, kind)
-    for table in (ROUTER, ATTEMPT)
+    for table in (ROUTER, ATTEMPT, GUARD)
     for state in table
     for kind in EVENTS
     if kind not in table[state]
@@ -43,14 +43,14 @@ def test_what_is_not_in_the_table_is_the_peers_error_and_changes_nothing(table, 
 
 @pytest.mark.parametrize("end", [False, True])
 def test_every_legal_pair_leads_where_its_row_says(end):
-    for state, row in ROUTER.items():
-        for kind, (more, last) in row.items():
-            order = Order(ROUTER)
-            order.state = state
-            order.heard(EVENTS[kind](end))
-            ends = kind not in (RequestTrailers, ResponseTrailers)
+    for table, state, kind in [(t, s, k) for t in (ROUTER, GUARD) for s in t for k in t[s]]:
+        more, last = table[state][kind]
+        order = Order(table)
+        order.state = state
+        order.heard(EVENTS[kind](end))
+        ends = kind not in (RequestTrailers, ResponseTrailers)
 
-            assert (last if end and ends else more) is order.state
+        assert (last if end and ends else more) is order.state
 
 
 def test_a_streamed_reply_with_an_empty_last_chunk_is_legal():

@@ -35,7 +35,7 @@ def verdicts(found):
         (last(None, 503, "upstream_reset_before_response_started{x}", whole=False), "failed", "unreachable"),
         (last(None, 504, "upstream_per_try_timeout", whole=False), "failed", "unreachable"),
         (last(None, 504, "response_timeout", whole=False), "failed", "unreachable"),
-        (last(None, 503, "no_healthy_upstream", whole=False), "failed", "unreachable"),
+        (last(None, 503, "no_healthy_upstream", whole=False), "failed", "no_host"),
         (last(None, 503, "overload", whole=False), "unknown", ""),
         (last(None, 413, "request_payload_too_large", whole=False), "unknown", ""),
     ],

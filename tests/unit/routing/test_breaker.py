@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_extproc.errors import StartError
-from edge_extproc.model.plan import Candidate, Tried
+from edge_extproc.model.plan import NO_HOST, Candidate, Tried
 from edge_extproc.routing.breaker import CLOSED, Circuit, Circuits, OwnSlots, Rules, after, claimed, state
 from edge_extproc.routing.shared import SharedSlots
 
@@ -63,6 +63,12 @@ def test_a_success_between_failures_begins_the_count_anew(stage):
     stage.fail(2)
 
     assert (A,) == stage.circuits.admit((A,)).admitted
+
+
+def test_a_provider_that_has_no_address_is_left_alone_at_once(stage):
+    stage.circuits.learn(Tried(A, "failed", 503, NO_HOST), probe=False)
+
+    assert () == stage.circuits.admit((A,)).admitted
 
 
 def test_what_nobody_can_tell_counts_for_nothing(stage):

@@ -112,6 +112,7 @@ def test_affinity_moves_one_candidate_to_the_front_of_any_strategy():
         ("auto", STREAM, (A,), False),
         ("auto", CALL, (A, B), False),
         ("on", STREAM, (A,), True),
+        ("on", CALL, (A, B), True),
         ("off", STREAM, (A, B), False),
         ("auto", replace(STREAM, operation="count_tokens"), (A, B), False),
     ],
@@ -119,7 +120,7 @@ def test_affinity_moves_one_candidate_to_the_front_of_any_strategy():
 def test_a_stream_is_guarded_where_another_candidate_could_take_over(guard, call, candidates, guarded):
     plan = planning(Row(guard=guard), first_token_timeout=9.0).plan(wish(call), candidates)
 
-    assert (guarded, 9.0 if guarded else None) == (plan.guarded, plan.try_timeout)
+    assert (guarded, 9.0 if guarded and call.stream else None) == (plan.guarded, plan.try_timeout)
 
 
 def test_a_candidate_is_tried_again_only_where_it_is_the_only_one():

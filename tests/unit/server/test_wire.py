@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_extproc.errors import PeerError
-from edge_extproc.exchange.commands import CONTINUE, Command, Continue, Replace, Reply
+from edge_extproc.exchange.commands import CONTINUE, HOLD, Command, Continue, Pass, Release, Replace, Reply
 from edge_extproc.exchange.events import (
     Event,
     RequestBody,
@@ -20,7 +20,7 @@ from edge_extproc.exchange.events import (
 from edge_extproc.pb.core_pb2 import HeaderMap, HeaderValueOption
 from edge_extproc.pb.ext_proc_filter_pb2 import ProcessingMode
 from edge_extproc.pb.ext_proc_pb2 import CommonResponse, HeaderMutation, ProcessingRequest, ProcessingResponse
-from edge_extproc.server.wire import ATTRIBUTES, to_answer, to_event
+from edge_extproc.server.wire import ATTRIBUTES, to_answer, to_answers, to_event
 
 EVENTS: tuple[Event, ...] = (
     RequestHeaders((), end=False),
@@ -328,3 +328,46 @@ NO_SUCH_ANSWER = [
 def test_a_command_that_envoy_cannot_be_told_is_a_bug(event: Event, command: Command) -> None:
     with pytest.raises(ValueError, match=f"in answer to {type(event).__name__}"):
         to_answer(event, command)
+
+
+# --- a response body in full duplex
+
+
+def all_answered(event: Event, command: Command) -> list[ProcessingResponse]:
+    return [ProcessingResponse.FromString(each) for each in to_answers(event, command)]
+
+
+CHUNK = ResponseBody(b"x", end=False)
+
+
+def test_to_hold_is_to_say_nothing() -> None:
+    assert () == to_answers(CHUNK, HOLD)
+
+
+def test_what_passes_is_streamed() -> None:
+    (answer,) = all_answered(CHUNK, Pass(b"bytes", end=True))
+    streamed = answer.response_body.response.body_mutation.streamed_response
+
+    assert (b"bytes", True) == (streamed.body, streamed.end_of_stream)
+    (empty,) = all_answered(CHUNK, Pass(b"", end=False))
+    assert "streamed_response" == empty.response_body.response.body_mutation.WhichOneof("mutation")
+
+
+def test_a_release_answers_the_headers_first_and_then_the_body() -> None:
+    released = Release(((":status", "503"),), ("content-length",), b"held", end=False, metadata={"edge": {"x": 1}})
+    headers, body = all_answered(CHUNK, released)
+
+    changed = headers.response_headers.response.header_mutation
+    assert [(":status", b"503")] == [(h.header.key, h.header.raw_value) for h in changed.set_headers]
+    assert ["content-length"] == changed.remove_headers
+    assert 1 == headers.dynamic_metadata["edge"]["x"]
+    assert b"held" == body.response_body.response.body_mutation.streamed_response.body
+    (alone,) = all_answered(CHUNK, Release())
+    assert "response_headers" == alone.WhichOneof("response")
+
+
+def test_every_other_command_has_one_answer() -> None:
+    assert (to_answer(CHUNK, CONTINUE),) == to_answers(CHUNK, CONTINUE)
+    for command in (HOLD, Pass(b"", end=False), Release()):
+        with pytest.raises(ValueError, match="is no single answer"):
+            to_answer(CHUNK, command)

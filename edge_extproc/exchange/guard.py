@@ -1,0 +1,337 @@
+"""The first-token guard: one try of a guarded exchange, watched from its request to its first token.
+
+A stream is held back until something of it means something, a reply until it is whole. What fails before (an error inside the stream, a stream
+that ends empty, one that cannot be read) becomes an HTTP error, so that Envoy's own retry goes to the next candidate
+and the caller never knows. From the first token on, the provider's bytes pass untouched: what breaks then is told to
+the caller by the router level.
+
+An error answer is held too where config names another model for what it says: the rest of the plan then becomes that
+model's candidates.
+
+Here the response body is in full duplex: Envoy sends on without waiting for answers, and no answer is due. A stall or a
+broken connection before the first token needs nothing of us: for Envoy, no answer has begun.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..codecs.content_encoding import Inflater, inflate
+from ..codecs.content_type import media_type
+from ..dialects.base import Dialect, Reader
+from ..errors import BadRequest, PeerError, Unavailable, UpstreamError
+from ..model.fault import Fault
+from ..model.plan import NO_FALLBACK, Candidate, Tried, Verdict
+from ..model.reply import Ended, Failed, Finished, PartDelta, PartStarted
+from ..providers.base import Unframer
+from .adapt import adapt, format_of
+from .attempt import Try, find_try, lost, write_request
+from .commands import CONTINUE, HOLD, Command, Continue, Pass, Release, Reply
+from .events import (
+    Event,
+    RequestBody,
+    RequestHeaders,
+    RequestTrailers,
+    ResponseBody,
+    ResponseHeaders,
+    ResponseTrailers,
+)
+from .handler import Closing, MoreTime, no_more_time
+from .headers import first
+from .ports import Gateway
+from .states import GUARD, Order, State
+from .verdicts import is_failing
+
+# Bytes. The longest beginning of a stream without a token is the echo of a request (`response.created`); what is longer
+# is let go, for a guard must not become a buffer.
+MAX_HELD = 1 << 20
+
+REFUSED = "edge_first_token"
+"""Response code details of an answer that the guard refused, with nobody left to ask."""
+
+# Envoy retries no answer that has this header (RetryPolicy, `envoy-ratelimited` not among `retry_on`).
+_NO_RETRY = ("x-envoy-ratelimited", "true")
+
+
+class GuardExchange:
+    """One upstream try. Of its exchange it writes the journal, and the rest of the plan where a fallback begins."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.more_time: MoreTime = no_more_time
+        self._gateway = gateway
+        self._order = Order(GUARD)
+        self._try: Try | None = None
+        self._status = 0
+        self._headers: tuple[tuple[str, str], ...] = ()
+        self._holding: _Stream | _Reply | _Error | None = None
+
+    async def handle(self, event: Event) -> Command:
+        self._order.heard(event)
+        match event:
+            case RequestHeaders():
+                return self._request_headers(event)
+            case ResponseHeaders():
+                return self._response_headers(event)
+            case ResponseBody():
+                return self._response_body(event)
+            case ResponseTrailers():
+                return CONTINUE
+            case RequestBody() | RequestTrailers():  # pragma: no cover - not in GUARD
+                raise PeerError(f"{type(event).__name__} at the guard")
+
+    def closed(self, why: Closing) -> None:
+        """Nothing to settle: the router exchange does."""
+
+    # --- the request
+
+    def _request_headers(self, event: RequestHeaders) -> Command:
+        try_ = self._try = find_try(event, self._gateway)
+        if try_ is None:
+            return lost(self._gateway)
+        # The router level has written the first one.
+        return CONTINUE if try_.number == 1 else write_request(event, try_, self._gateway)
+
+    # --- the answer
+
+    def _response_headers(self, event: ResponseHeaders) -> Command:
+        try_ = self._try
+        if try_ is None:
+            return CONTINUE
+        self._headers = event.headers
+        self._status = int(first(event.headers, ":status") or 0)
+        if self._status >= 400:
+            if try_.exchange.plan.fallback and not event.end:
+                self._holding = _Error()
+                return HOLD
+            return self._error_answer(())
+        if event.end:
+            return self._failed(Fault(502, "api", "the provider answered without a body", "empty_answer"))
+        try:
+            inflater = Inflater.of(first(event.headers, "content-encoding"))
+        except UpstreamError as error:
+            return self._failed(error.fault())
+        self._holding = self._stream(try_, inflater) or _Reply(self._dialect(try_), inflater)
+        return HOLD
+
+    def _stream(self, try_: Try, inflater: Inflater | None) -> _Stream | None:
+        """None where the answer is a whole reply, or says that it is."""
+        theirs = self._dialect(try_)
+        content_type = first(self._headers, "content-type") or ""
+        unframer = self._gateway.providers[try_.candidate.provider].unframe(theirs.name, content_type)
+        content_type = content_type if unframer is None else theirs.stream_type
+        is_stream = try_.exchange.call.stream and media_type(content_type) == media_type(theirs.stream_type)
+        return _Stream(theirs.reader(content_type), inflater, unframer) if is_stream else None
+
+    def _response_body(self, event: ResponseBody) -> Command:
+        held = self._holding
+        if self._order.state is State.REPLIED:
+            return HOLD
+        match held:
+            case None:
+                return Pass(event.body, event.end)
+            case _Error():
+                return self._error_body(held, event)
+            case _Stream() | _Reply():
+                fault = held.feed(event)
+        if fault is not None:
+            return self._failed(fault)
+        if held.spoke or held.length > MAX_HELD:
+            self._holding = None
+            return Release(body=held.take(), end=event.end)
+        return HOLD
+
+    def _error_body(self, held: _Error, event: ResponseBody) -> Command:
+        held.parts.append(event.body)
+        held.length += len(event.body)
+        if not event.end and held.length <= MAX_HELD:
+            return HOLD
+        self._holding = None
+        body = b"".join(held.parts)
+        answer = self._error_answer(self._fallback(body))
+        return Release(answer.set_headers, body=body, end=event.end, metadata=answer.metadata)
+
+    # --- what it means
+
+    def _error_answer(self, fallback: tuple[Candidate, ...]) -> Continue:
+        """An answer with an error status: Envoy decides by it whether to go on."""
+        try_ = self._known()
+        plan = try_.exchange.plan
+        self._note("failed" if is_failing(self._status) else "ok", str(self._status))
+        if fallback:
+            rest = (*plan.candidates[: try_.number], *fallback)
+            try_.exchange.plan = replace(plan, candidates=rest, tries=len(rest), fallback=NO_FALLBACK)
+            groups = self._gateway.groups(try_.exchange.plan)
+            return Continue(((":status", "503"),), metadata={"edge.route": {"priority_groups": groups}})
+        veto = self._veto()
+        return Continue(veto) if veto else CONTINUE
+
+    def _fallback(self, body: bytes) -> tuple[Candidate, ...]:
+        """Whom to ask instead, of those that can be asked this call."""
+        try_ = self._known()
+        encoding = first(self._headers, "content-encoding")
+        try:
+            body = inflate(encoding, body) if encoding not in (None, "", "identity") else body
+        except UpstreamError:
+            return ()
+        fault = self._dialect(try_).read_error(self._status, self._headers, body)
+        match fault.kind:
+            case "context_length":
+                wanted = try_.exchange.plan.fallback.context_length
+            case "content_filter":
+                wanted = try_.exchange.plan.fallback.content_filter
+            case _:
+                return ()
+        return tuple(candidate for candidate in wanted if self._is_able(candidate))
+
+    def _is_able(self, candidate: Candidate) -> bool:
+        gateway = self._gateway
+        try:
+            adapt(self._known().exchange.call, candidate, gateway.dialects, gateway.providers, gateway.formats)
+        except (BadRequest, Unavailable):
+            return False
+        return True
+
+    def _failed(self, fault: Fault) -> Command:
+        """The stream is none: an HTTP error takes its place. Where it is not one that Envoy retries, or there is nobody
+        left to ask, it goes back to the router level, which tells the caller."""
+        try_ = self._known()
+        # An error inside a stream came with a 200; one that does not say otherwise is the provider's.
+        fault = fault if fault.status >= 400 else replace(fault, status=502)
+        self._status = fault.status
+        self._note("failed" if is_failing(fault.status) else "ok", fault.code or fault.kind)
+        status, headers, body = self._dialect(try_).write_error(fault)
+        self._order.replied()
+        self._holding = None
+        if self._is_last():
+            # To end an answer whose provider still sends would be a use after free in Envoy 1.40.
+            try_.exchange.fault = fault
+            return Reply(status, tuple(headers), body, REFUSED)
+        to_set = ((":status", str(status)), *headers, *self._veto())
+        return Release(to_set, ("content-encoding", "content-length"), body, end=True)
+
+    def _is_last(self) -> bool:
+        """Whether Envoy will try no more, whatever we say."""
+        try_ = self._known()
+        plan = try_.exchange.plan
+        return try_.number >= (len(plan.candidates) if plan.fallback else plan.tries)
+
+    def _veto(self) -> tuple[tuple[str, str], ...]:
+        """Envoy was told of more tries for a fallback's sake; they are not for anything else."""
+        plan = self._known().exchange.plan
+        return (_NO_RETRY,) if plan.fallback and self._known().number >= len(plan.candidates) else ()
+
+    def _note(self, verdict: Verdict, reason: str) -> None:
+        try_ = self._known()
+        candidate, number, journal = try_.candidate, try_.number, try_.exchange.journal
+        began = journal.began.get(number)
+        took = self._gateway.clock.monotonic() - began if began is not None else None
+        journal.ended[number] = Tried(
+            candidate,
+            verdict,
+            self._status,
+            reason,
+            duration=took,
+            stream=try_.exchange.call.stream,
+        )
+
+    def _dialect(self, try_: Try) -> Dialect:
+        provider = self._gateway.providers[try_.candidate.provider]
+        return self._gateway.dialects[format_of(try_.exchange.call, try_.candidate, provider)]
+
+    def _known(self) -> Try:
+        if self._try is None:
+            raise LookupError("a guard used a try that it does not know")
+        return self._try
+
+
+class _Error:
+    """An error answer whose body is still coming."""
+
+    __slots__ = ("length", "parts")
+
+    def __init__(self) -> None:
+        self.parts: list[bytes] = []
+        self.length = 0
+
+
+class _Reply:
+    """A whole reply, of which nothing may go before all of it is there and can be read."""
+
+    __slots__ = ("_dialect", "_inflater", "_parts", "_plain", "length", "spoke")
+
+    def __init__(self, dialect: Dialect, inflater: Inflater | None) -> None:
+        self._dialect = dialect
+        self._inflater = inflater
+        self._parts: list[bytes] = []
+        self._plain: list[bytes] = []
+        self.length = 0
+        self.spoke = False
+
+    def feed(self, event: ResponseBody) -> Fault | None:
+        self._parts.append(event.body)
+        self.length += len(event.body)
+        try:
+            self._plain.append(self._inflater.feed(event.body) if self._inflater is not None else event.body)
+            if event.end:
+                self._dialect.read_reply(b"".join(self._plain))
+                self.spoke = True
+        except UpstreamError as error:
+            return error.fault()
+        return None
+
+    def take(self) -> bytes:
+        return b"".join(self._parts)
+
+
+class _Stream:
+    """The beginning of a stream, as it came and as it reads."""
+
+    __slots__ = ("_inflater", "_parts", "_reader", "_unframer", "length", "spoke")
+
+    def __init__(self, reader: Reader, inflater: Inflater | None, unframer: Unframer | None) -> None:
+        self._reader = reader
+        self._inflater = inflater
+        self._unframer = unframer
+        self._parts: list[bytes] = []
+        self.length = 0
+        self.spoke = False
+        """Something of the answer was seen."""
+
+    def feed(self, event: ResponseBody) -> Fault | None:
+        """What went wrong before anything of the answer was seen."""
+        self._parts.append(event.body)
+        self.length += len(event.body)
+        try:
+            data = self._inflater.feed(event.body) if self._inflater is not None else event.body
+            if self._unframer is not None:
+                data = self._unframer.feed(data) + (self._unframer.close() if event.end else b"")
+            for frame in self._reader.frames(data):
+                for said in self._reader.read(frame):
+                    if isinstance(said, Failed):
+                        return said.fault
+                    if _speaks(said):
+                        self.spoke = True
+                        return None
+            if event.end:
+                for said in self._reader.close()[1]:
+                    if isinstance(said, Failed):
+                        return said.fault
+                return Fault(502, "api", "the provider's stream ended before its first token", "empty_stream")
+        except UpstreamError as error:
+            return error.fault()
+        return None
+
+    def take(self) -> bytes:
+        return b"".join(self._parts)
+
+
+def _speaks(said: object) -> bool:
+    match said:
+        case PartDelta():
+            return bool(said.text)
+        case PartStarted():
+            return said.kind not in ("text", "thinking")
+        case Finished() | Ended():
+            return True
+        case _:
+            return False
