@@ -21,6 +21,7 @@ from running_envoy import RunningEnvoy, envoy_binary
 
 from edge_extproc.config import certificate
 from edge_extproc.config.load import default, parse
+from edge_extproc.config.names import ANSWERED_BY
 from edge_extproc.config.render_envoy import cluster_name, render
 from edge_extproc.config.schema import Config
 from edge_extproc.config.secrets import ensure_file, generate_key
@@ -378,7 +379,7 @@ providers:
         assert not {name for name in headers if name.startswith(("x-edge-", "x-envoy-", "x-forwarded-"))}
     answered = next(e for talks in told for talk in talks for e in talk.events if isinstance(e, ResponseHeaders))
     assert {
-        "xds.cluster_name": "provider_b",
+        ANSWERED_BY: "b",
         "upstream.request_attempt_count": 2,
         "response.code_details": "via_upstream",
     } == dict(answered.attributes)
