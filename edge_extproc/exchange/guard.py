@@ -1,9 +1,9 @@
 """The first-token guard: one try of a guarded exchange, watched from its request to its first token.
 
-A stream is held back until something of it means something, a reply until it is whole. What fails before (an error inside the stream, a stream
-that ends empty, one that cannot be read) becomes an HTTP error, so that Envoy's own retry goes to the next candidate
-and the caller never knows. From the first token on, the provider's bytes pass untouched: what breaks then is told to
-the caller by the router level.
+A stream is held back until something of it means something, a reply until it is whole. What fails before (an error
+inside the stream, a stream that ends empty, an answer that cannot be read) becomes an HTTP error, so that Envoy's own
+retry goes to the next candidate and the caller never knows. From the first token on, the provider's bytes pass
+untouched: what breaks then is told to the caller by the router level.
 
 An error answer is held too where config names another model for what it says: the rest of the plan then becomes that
 model's candidates.

@@ -63,7 +63,7 @@ class Plan:
 
 
 NO_HOST = "no_host"
-"""The reason of a try for which Envoy had no address: nothing was sent, and Envoy does not go on to the next candidate."""
+"""The reason of a try for which Envoy had no address: nothing was sent, and Envoy does not go on to the next one."""
 
 Verdict: TypeAlias = Literal["ok", "failed", "unknown"]
 
