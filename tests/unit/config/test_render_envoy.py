@@ -202,8 +202,7 @@ def test_any_two_providers_of_a_hedged_model_have_a_cluster_in_either_order() ->
     found = bootstrap(
         configuration("", "providers: {p: {kind: openai, api_key: x}, q: {kind: openai, api_key: x}}").model_copy(
             update={"models": hedged()}
-        ),
-        sockets=["/run/w0"],
+        )
     )
     pairs = {
         c["name"]: [each["name"] for each in c["cluster_type"]["typed_config"]["clusters"]]
