@@ -23,7 +23,7 @@ from . import certificate, render_tracing
 from .agent import MutualTls
 from .names import AGAIN, ANSWERED_BY, NO_RETRY, ONCE, ROUTE, cluster_name, pair_name
 from .quantities import MAX_MESSAGE_TIMEOUT, write_size
-from .schema import Config, Endpoint, Provider
+from .schema import Config, Endpoint, Pool, Provider
 
 with warnings.catch_warnings():
     # envoy-data-plane 2.2 writes validators in a way that pydantic deprecates.
@@ -723,6 +723,7 @@ def agent_cluster(config: Config) -> Json:
                     max_connections=_AGENT_CONNECTIONS,
                     max_pending_requests=_AGENT_STREAMS,
                     max_requests=_AGENT_STREAMS,
+                    max_retries=_AGENT_STREAMS,
                 )
             ]
         ),
@@ -756,11 +757,30 @@ def agent_cluster(config: Config) -> Json:
     rendered = {
         **fields(cluster),
         **_agent_discovery(config),
-        "typed_extension_protocol_options": _protocol(protocol),
+        "typed_extension_protocol_options": _protocol(protocol, retry_policy=_next_worker()),
     }
     if config.agent.tcp is not None and config.agent.tcp.tls is not None:
         rendered["transport_socket"] = _agent_tls(config.agent.tcp.tls)
     return rendered
+
+
+def _next_worker() -> Json:
+    """Where a worker has just died, and its health check does not know yet: nothing was sent, so another one is asked.
+    The worker that a hash is then given is the same each time, so that a request still keeps to one."""
+    return {
+        "retry_on": "connect-failure,refused-stream,reset-before-request",
+        "num_retries": 2,
+        "retry_back_off": {"base_interval": "0.005s", "max_interval": "0.02s"},
+        "retry_host_predicate": [
+            {
+                "name": "envoy.retry_host_predicates.previous_hosts",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+                },
+            }
+        ],
+        "host_selection_retry_max_attempts": 5,
+    }
 
 
 def _worker_addresses(config: Config) -> list[core.Address]:
@@ -825,19 +845,7 @@ def _provider_cluster(config: Config, name: str, provider: Provider) -> Json:
     cluster = cluster_v3.Cluster(
         name=cluster_name(name),
         connect_timeout=config.timeouts.connect,
-        circuit_breakers=cluster_v3.CircuitBreakers(
-            thresholds=[
-                cluster_v3.CircuitBreakersThresholds(
-                    max_connections=pool.max_connections,
-                    max_pending_requests=pool.max_pending,
-                    max_requests=pool.max_requests,
-                    retry_budget=cluster_v3.CircuitBreakersThresholdsRetryBudget(
-                        budget_percent=type_v3.Percent(value=config.retries.budget.percent),
-                        min_retry_concurrency=config.retries.budget.min_concurrency,
-                    ),
-                )
-            ]
-        ),
+        circuit_breakers=_bounds(config, pool),
         upstream_connection_options=cluster_v3.UpstreamConnectionOptions(
             tcp_keepalive=core.TcpKeepalive(
                 keepalive_time=max(1, int(pool.keepalive.total_seconds())),
@@ -861,6 +869,22 @@ def _provider_cluster(config: Config, name: str, provider: Provider) -> Json:
     return rendered
 
 
+def _bounds(config: Config, pool: Pool) -> cluster_v3.CircuitBreakers:
+    return cluster_v3.CircuitBreakers(
+        thresholds=[
+            cluster_v3.CircuitBreakersThresholds(
+                max_connections=pool.max_connections,
+                max_pending_requests=pool.max_pending,
+                max_requests=pool.max_requests,
+                retry_budget=cluster_v3.CircuitBreakersThresholdsRetryBudget(
+                    budget_percent=type_v3.Percent(value=config.retries.budget.percent),
+                    min_retry_concurrency=config.retries.budget.min_concurrency,
+                ),
+            )
+        ]
+    )
+
+
 def _hedged_pairs(config: Config) -> list[tuple[str, str]]:
     """Any two candidates of a hedged model, in either order."""
     pairs: dict[tuple[str, str], None] = {}
@@ -875,10 +899,15 @@ def _hedged_pairs(config: Config) -> list[tuple[str, str]]:
 def _pair_cluster(config: Config, first: str, second: str) -> Json:
     """A second try by a hedge does not take the next group of the order; the count of tries, which decides here, it
     does raise."""
+    cluster = cluster_v3.Cluster(
+        name=pair_name(first, second),
+        connect_timeout=config.timeouts.connect,
+        lb_policy=cluster_v3.ClusterLbPolicy.CLUSTER_PROVIDED,
+        # A retry counts against the pair, and Envoy's default would let three of them be at one time.
+        circuit_breakers=_bounds(config, config.providers[first].pool),
+    )
     return {
-        "name": pair_name(first, second),
-        "connect_timeout": f"{config.timeouts.connect.total_seconds():g}s",
-        "lb_policy": "CLUSTER_PROVIDED",
+        **fields(cluster),
         "cluster_type": {
             "name": "envoy.clusters.composite",
             "typed_config": {
@@ -998,5 +1027,5 @@ def _http2() -> core.Http2ProtocolOptions:
     )
 
 
-def _protocol(options: upstreams.HttpProtocolOptions) -> Json:
-    return {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(options)}
+def _protocol(options: upstreams.HttpProtocolOptions, **newer: Any) -> Json:
+    return {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(options, **newer)}
