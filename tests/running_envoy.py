@@ -112,20 +112,29 @@ class RunningEnvoy:
 
     def stats(self, prefix: str = "") -> dict[str, int]:
         """Counters and gauges whose name begins with `prefix`."""
-        found = json.loads(self.admin("/stats?format=json&type=Counters"))["stats"]
-        found += json.loads(self.admin("/stats?format=json&type=Gauges"))["stats"]
-        return {s["name"]: s["value"] for s in found if s.get("name", "").startswith(prefix)}
+        return admin_stats(self._admin, prefix)
 
     def admin(self, path: str, method: str = "GET") -> str:
-        with contextlib.closing(_OverSocket(self._admin)) as connection:
-            connection.request(method, path)
-            return connection.getresponse().read().decode()
+        return ask_admin(self._admin, path, method)
 
     def _is_live(self) -> bool:
         try:
             return self.admin("/ready").strip() == "LIVE"
         except (OSError, http.client.HTTPException):
             return False
+
+
+def ask_admin(socket: Path, path: str, method: str = "GET") -> str:
+    with contextlib.closing(_OverSocket(socket)) as connection:
+        connection.request(method, path)
+        return connection.getresponse().read().decode()
+
+
+def admin_stats(socket: Path, prefix: str = "") -> dict[str, int]:
+    """Counters and gauges of the Envoy whose admin interface is at this socket."""
+    found = json.loads(ask_admin(socket, "/stats?format=json&type=Counters"))["stats"]
+    found += json.loads(ask_admin(socket, "/stats?format=json&type=Gauges"))["stats"]
+    return {s["name"]: s["value"] for s in found if s.get("name", "").startswith(prefix)}
 
 
 class _OverSocket(http.client.HTTPConnection):

@@ -1,0 +1,323 @@
+"""A provider that fails in every way there is, as told by the name of the model that it is asked for.
+
+A model's name is `<whatever>.<fault>.<whatever>`. It speaks OpenAI's chat completions and Anthropic's messages, each at
+its own path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import json
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+from two_levels import JSON, SSE_HEAD, Provider, Seen, answer, chunk, never
+
+Writer: TypeAlias = asyncio.StreamWriter
+Fault: TypeAlias = Callable[["Words", Seen, Writer], Awaitable[None]]
+
+
+class Words:
+    """One dialect's answers."""
+
+    def __init__(self, reply: dict[str, Any], error: dict[str, Any], *events: bytes) -> None:
+        self.reply = json.dumps(reply).encode()
+        self.error = json.dumps(error).encode()
+        self.events = events
+
+    def error_event(self) -> bytes:
+        return b"event: error\ndata: " + self.error + b"\n\n"
+
+
+def _data(value: dict[str, Any], *, named: bool = False) -> bytes:
+    name = f"event: {value['type']}\n".encode() if named else b""
+    return name + b"data: " + json.dumps(value).encode() + b"\n\n"
+
+
+def _openai_chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    return _data({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]})
+
+
+OPENAI_USAGE = {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}
+OPENAI = Words(
+    {
+        "id": "c",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "m",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hi there"}, "finish_reason": "stop"}],
+        "usage": OPENAI_USAGE,
+    },
+    {"error": {"message": "a bad day", "type": "server_error", "param": None, "code": None}},
+    _openai_chunk({"role": "assistant", "content": ""}),
+    _openai_chunk({"content": "Hi"}),
+    _openai_chunk({"content": " there"}),
+    _openai_chunk({}, "stop"),
+    _data(
+        {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [], "usage": OPENAI_USAGE}
+    ),
+    b"data: [DONE]\n\n",
+)
+ANTHROPIC = Words(
+    {
+        "id": "m",
+        "type": "message",
+        "role": "assistant",
+        "model": "m",
+        "content": [{"type": "text", "text": "Hi there"}],
+        "stop_reason": "end_turn",
+        "stop_sequence": None,
+        "usage": {"input_tokens": 5, "output_tokens": 2},
+    },
+    {"type": "error", "error": {"type": "api_error", "message": "a bad day"}},
+    *(
+        _data(value, named=True)
+        for value in (
+            {
+                "type": "message_start",
+                "message": {
+                    "id": "m",
+                    "type": "message",
+                    "role": "assistant",
+                    "model": "m",
+                    "content": [],
+                    "stop_reason": None,
+                    "stop_sequence": None,
+                    "usage": {"input_tokens": 5, "output_tokens": 1},
+                },
+            },
+            {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
+            {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hi"}},
+            {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": " there"}},
+            {"type": "content_block_stop", "index": 0},
+            {
+                "type": "message_delta",
+                "delta": {"stop_reason": "end_turn", "stop_sequence": None},
+                "usage": {"output_tokens": 2},
+            },
+            {"type": "message_stop"},
+        )
+    ),
+)
+
+
+# --- faults
+
+
+def _is_stream(seen: Seen) -> bool:
+    return bool(json.loads(seen.body).get("stream"))
+
+
+def _first_token(words: Words) -> int:
+    """How many events come before the end of the first that holds text."""
+    return 1 + next(n for n, event in enumerate(words.events) if b'"Hi"' in event)
+
+
+def _finish(words: Words) -> int:
+    return 1 + next(n for n, event in enumerate(words.events) if b'"stop"' in event or b'"end_turn"' in event)
+
+
+async def good(words: Words, seen: Seen, writer: Writer) -> None:
+    if _is_stream(seen):
+        await _stream(writer, *words.events)
+        writer.write(b"0\r\n\r\n")
+    else:
+        await answer(200, words.reply, JSON)(seen, writer)
+
+
+async def _stream(writer: Writer, *events: bytes) -> None:
+    writer.write(SSE_HEAD)
+    for event in events:
+        writer.write(chunk(event))
+        await writer.drain()
+        # As a model makes them: each event in a packet of its own.
+        await asyncio.sleep(0.005)
+
+
+async def _half(writer: Writer, body: bytes) -> None:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
+    writer.write(head + body[: len(body) // 2])
+    await writer.drain()
+
+
+def _status(status: int, *headers: tuple[str, str]) -> Fault:
+    async def play(words: Words, seen: Seen, writer: Writer) -> None:
+        await answer(status, words.error, JSON, *headers)(seen, writer)
+
+    return play
+
+
+async def reset_before_headers(words: Words, seen: Seen, writer: Writer) -> None:
+    writer.transport.abort()
+
+
+async def reset_after_headers(words: Words, seen: Seen, writer: Writer) -> None:
+    if _is_stream(seen):
+        writer.write(SSE_HEAD)
+    else:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n")
+    await writer.drain()
+    await asyncio.sleep(0.05)
+    writer.transport.abort()
+
+
+async def slow_headers(words: Words, seen: Seen, writer: Writer) -> None:
+    await never(seen, writer)
+
+
+async def slow_first_token(words: Words, seen: Seen, writer: Writer) -> None:
+    if _is_stream(seen):
+        await _stream(writer, *words.events[:1])
+    else:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n")
+        await writer.drain()
+    await never(seen, writer)
+
+
+async def stall_midway(words: Words, seen: Seen, writer: Writer) -> None:
+    if _is_stream(seen):
+        await _stream(writer, *words.events[: _first_token(words)])
+    else:
+        await _half(writer, words.reply)
+    await never(seen, writer)
+
+
+async def cut_in_an_event(words: Words, seen: Seen, writer: Writer) -> None:
+    """The body ends in good order, in the middle of what it says."""
+    if _is_stream(seen):
+        n = _first_token(words)
+        await _stream(writer, *words.events[:n], words.events[n][:20])
+        writer.write(b"0\r\n\r\n")
+    else:
+        await answer(200, words.reply[: len(words.reply) // 2], JSON)(seen, writer)
+
+
+async def reset_midway(words: Words, seen: Seen, writer: Writer) -> None:
+    if _is_stream(seen):
+        await _stream(writer, *words.events[: _first_token(words)])
+    else:
+        await _half(writer, words.reply)
+    await asyncio.sleep(0.05)
+    writer.transport.abort()
+
+
+async def cut_after_finish(words: Words, seen: Seen, writer: Writer) -> None:
+    """All is said, but not that it was all."""
+    if _is_stream(seen):
+        await _stream(writer, *words.events[: _finish(words)])
+        writer.write(b"0\r\n\r\n")
+    else:
+        await answer(200, words.reply[:-1], JSON)(seen, writer)
+
+
+async def malformed_event(words: Words, seen: Seen, writer: Writer) -> None:
+    if _is_stream(seen):
+        n = _first_token(words)
+        await _stream(writer, *words.events[:n], b"data: {no json\n\n", *words.events[n:])
+        writer.write(b"0\r\n\r\n")
+    else:
+        await answer(200, b"{no json", JSON)(seen, writer)
+
+
+async def error_first(words: Words, seen: Seen, writer: Writer) -> None:
+    if _is_stream(seen):
+        await _stream(writer, words.error_event())
+        writer.write(b"0\r\n\r\n")
+    else:
+        await answer(200, words.error, JSON)(seen, writer)
+
+
+async def error_later(words: Words, seen: Seen, writer: Writer) -> None:
+    if _is_stream(seen):
+        await _stream(writer, *words.events[: _first_token(words)], words.error_event())
+        writer.write(b"0\r\n\r\n")
+    else:
+        await answer(200, words.reply[:40] + words.error, JSON)(seen, writer)
+
+
+async def empty_body(words: Words, seen: Seen, writer: Writer) -> None:
+    if _is_stream(seen):
+        writer.write(SSE_HEAD + b"0\r\n\r\n")
+    else:
+        await answer(200, b"", JSON)(seen, writer)
+
+
+async def wrong_content_type(words: Words, seen: Seen, writer: Writer) -> None:
+    await answer(200, b"<html>a login page</html>", ("content-type", "text/html"))(seen, writer)
+
+
+async def gzip_unasked(words: Words, seen: Seen, writer: Writer) -> None:
+    stream = _is_stream(seen)
+    kind = ("content-type", "text/event-stream") if stream else JSON
+    body = gzip.compress(b"".join(words.events) if stream else words.reply)
+    await answer(200, body, kind, ("content-encoding", "gzip"))(seen, writer)
+
+
+FAULTS: dict[str, Fault] = {
+    "reset-before-headers": reset_before_headers,
+    "reset-after-headers": reset_after_headers,
+    "500": _status(500),
+    "503": _status(503),
+    "429": _status(429),
+    "429-retry-after": _status(429, ("retry-after", "1")),
+    "529": _status(529),
+    "401": _status(401),
+    "slow-headers": slow_headers,
+    "slow-first-token": slow_first_token,
+    "stall-midway": stall_midway,
+    "cut-in-an-event": cut_in_an_event,
+    "reset-midway": reset_midway,
+    "cut-after-finish": cut_after_finish,
+    "malformed-event": malformed_event,
+    "error-first": error_first,
+    "error-later": error_later,
+    "empty-body": empty_body,
+    "wrong-content-type": wrong_content_type,
+    "gzip-unasked": gzip_unasked,
+    "good": good,
+}
+
+
+class FaultPlayer:
+    """`asked` counts requests by the model's name."""
+
+    def __init__(self) -> None:
+        self.asked: dict[str, int] = {}
+        self.port = 0
+        self.server = Provider(self._behave)
+
+    async def _behave(self, seen: Seen, writer: Writer) -> None:
+        model = str(json.loads(seen.body)["model"])
+        self.asked[model] = self.asked.get(model, 0) + 1
+        words = ANTHROPIC if "/messages" in seen.line else OPENAI
+        await next(FAULTS[part] for part in model.split(".") if part in FAULTS)(words, seen, writer)
+
+
+@contextmanager
+def fault_player() -> Iterator[FaultPlayer]:
+    """In a thread of its own, so that what is tested may block this one."""
+    player = FaultPlayer()
+    ready = threading.Event()
+    stop = asyncio.Event()
+    loop = asyncio.new_event_loop()
+
+    async def serve() -> None:
+        async with player.server.listening() as player.port:
+            ready.set()
+            await stop.wait()
+
+    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()), name="fault player")
+    thread.start()
+    try:
+        ready.wait(10)
+        yield player
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join(10)
+        with contextlib.suppress(RuntimeError):
+            loop.close()
