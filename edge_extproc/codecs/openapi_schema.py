@@ -64,7 +64,8 @@ def to_json_schema(schema: Json) -> Json:
 
 def _ordered(properties: Mapping[str, Json], order: Json) -> list[tuple[str, Json]]:
     """JSON Schema has no field for the order in which a model shall write: the order of the properties tells it."""
-    rank = {name: number for number, name in enumerate(order)} if isinstance(order, list) else {}
+    names = [name for name in order if isinstance(name, str)] if isinstance(order, list) else []
+    rank = {name: number for number, name in enumerate(names)}
     return sorted(properties.items(), key=lambda item: rank.get(item[0], len(rank)))
 
 

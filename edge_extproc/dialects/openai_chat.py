@@ -173,7 +173,7 @@ def effort_for(model: str, wanted: str) -> str | None:
 
 
 def _effort_of_budget(budget: int) -> str:
-    return next(level for least, level in _BUDGETS if budget >= least)
+    return next(level for least, level in _BUDGETS if max(budget, 0) >= least)
 
 
 # --- JSON
@@ -518,8 +518,10 @@ def _thought(entry: Json) -> _Thought | None:
     """None for an entry that only its own host can read."""
     if not isinstance(entry, dict):
         return None
-    kind, data, signature = entry.get("type"), entry.get("data"), entry.get("signature")
-    if entry.get("format") not in _SIGNED_FORMATS and (data is not None or signature is not None):
+    kind, data, signature = str(entry.get("type")), entry.get("data"), entry.get("signature")
+    origin = entry.get("format")
+    is_known = isinstance(origin, str | None) and origin in _SIGNED_FORMATS
+    if not is_known and (data is not None or signature is not None):
         return None
     if kind in _SEALED:
         rest = _kept(_rest(entry, frozenset({"type", "data"})))
@@ -1889,6 +1891,7 @@ class _ReadChoice:
             events.append(Noted({"message": extras}, self._number))
 
 
+_MOST_CHOICES = 1_000  # OpenAI gives up to 128
 # Calls that a host puts at one index are kept apart by multiples of this; no reply has so many calls.
 _ALIAS = 1_000_000
 
@@ -1945,7 +1948,7 @@ class _Reader:
         events.append(ReplyStarted(self._id, chunk.model or None, created))
 
     def _choice(self, heard: _ChunkChoice, position: int, events: list[ReplyEvent]) -> None:
-        number = position if heard.index is None else heard.index
+        number = position if heard.index is None or not 0 <= heard.index < _MOST_CHOICES else heard.index
         choice = self._choices.get(number)
         if choice is None:
             choice = self._choices[number] = _ReadChoice(number)

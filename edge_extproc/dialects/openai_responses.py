@@ -811,7 +811,7 @@ class _Request:
         elif wanted.mode == "disabled":
             level = "none"
         elif wanted.budget_tokens is not None:
-            level = next(level for least, level in _BUDGETS if (wanted.budget_tokens or 0) >= least)
+            level = next(level for least, level in _BUDGETS if max(wanted.budget_tokens, 0) >= least)
         elif wanted.mode == "enabled":
             level = "medium"
         reached = None if level is None else effort_for(self.model, level)

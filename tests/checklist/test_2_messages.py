@@ -755,3 +755,19 @@ def test_2_40_a_signature_comes_back_with_its_call_and_not_in_its_id() -> None:
 
     assert ("call_1", "c2lnbmVk") == (call.id, call.signature)
     assert "c2lnbmVk" == write(chat, GEMINI)[0]["contents"][1]["parts"][0]["thoughtSignature"]
+
+
+@pytest.mark.parametrize("target", [CHAT, RESPONSES])
+def test_2_35_a_budget_that_makes_no_sense_asks_for_the_least(target: str) -> None:
+    body, _ = cross(MESSAGES, target, "gpt-5-mini", thinking={"type": "enabled", "budget_tokens": -1})
+
+    assert "low" == body.get("reasoning_effort", body.get("reasoning", {}).get("effort"))
+
+
+def test_2_24_an_order_of_properties_that_is_none_is_let_go() -> None:
+    schema = {"type": "OBJECT", "properties": {"a": {"type": "STRING"}}, "propertyOrdering": [{}, "a"]}
+    tools = [{"functionDeclarations": [{"name": "f", "parameters": schema}]}]
+
+    body, _ = cross(GEMINI, MESSAGES, tools=tools)
+
+    assert {"type": "object", "properties": {"a": {"type": "string"}}} == body["tools"][0]["input_schema"]
