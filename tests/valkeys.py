@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import shutil
 import signal
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -34,6 +36,16 @@ def free_port() -> int:
                 with contextlib.suppress(OSError):
                     bus.bind(("127.0.0.1", port + 10_000))
                     return port
+
+
+async def until(condition: Callable[[], bool | Awaitable[bool]], patience: float = 20.0) -> None:
+    """Waits for a condition; fails if it does not come true."""
+    async with asyncio.timeout(patience):
+        while True:
+            found = condition()
+            if found if isinstance(found, bool) else await found:
+                return
+            await asyncio.sleep(0.005)
 
 
 class Valkey:

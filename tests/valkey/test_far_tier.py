@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Awaitable, Callable
 
 import pytest
 import structlog
 from redis.asyncio import Redis
-from valkeys import Valkey
+from valkeys import Valkey, until
 
 from edge_extproc.cache.base import Entry, Selection
 from edge_extproc.cache.far import FarSettings, FarTier
@@ -70,15 +69,6 @@ class Tier:
         before = self.heard.writes
         self.tier.put(wanted, kept, None)
         await until(lambda: self.heard.writes > before)
-
-
-async def until(condition: Callable[[], bool | Awaitable[bool]], patience: float = 20.0) -> None:
-    async with asyncio.timeout(patience):
-        while True:
-            found = condition()
-            if found if isinstance(found, bool) else await found:
-                return
-            await asyncio.sleep(0.005)
 
 
 @pytest.fixture(scope="module")

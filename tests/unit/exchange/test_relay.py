@@ -1,13 +1,14 @@
 """What reaches the caller of a streamed reply, in a toy dialect: one word a line, and `done` ends it."""
 
 from edge_extproc.codecs.frame import Frame
-from edge_extproc.exchange.relay import CrossRelay, RawRelay
+from edge_extproc.exchange.relay import MAX_FOLDED, CrossRelay, RawRelay
 from edge_extproc.model.fault import Fault
 from edge_extproc.model.reply import (
     Ended,
     Failed,
     Finish,
     Finished,
+    Fold,
     Garbled,
     PartDelta,
     PartStarted,
@@ -86,6 +87,34 @@ def test_the_raw_lane_passes_the_providers_bytes():
         relay.tally.text_length,
         relay.tally.ended,
     )
+
+
+def test_whoever_wants_to_keep_the_reply_gets_it_whole_on_both_lanes():
+    for relay in (
+        RawRelay(ToyReader(), ToyWriter(), hide_usage=True, fold=Fold("toy")),
+        CrossRelay(ToyReader(), ToyWriter(), fold=Fold("toy")),
+    ):
+        relay.feed(WHOLE)
+        reply = relay.tally.fold.reply()
+
+        assert ("toy", "hello", "stop") == (
+            reply.dialect,
+            reply.choices[0].parts[0].text,
+            reply.choices[0].finish.reason,
+        )
+        assert Usage(input=3, output=2) == reply.usage
+
+
+def test_what_cannot_be_folded_or_is_too_long_passes_and_is_not_kept():
+    without_a_part = WHOLE.replace(b"part\n", b"")
+    relay = RawRelay(ToyReader(), ToyWriter(), hide_usage=False, fold=Fold("toy"))
+    assert without_a_part == relay.feed(without_a_part)
+    assert relay.tally.fold is None
+
+    long = WHOLE.replace(b"hello\n", b"hello\n" * (MAX_FOLDED // 5 + 1))
+    relay = RawRelay(ToyReader(), ToyWriter(), hide_usage=False, fold=Fold("toy"))
+    assert long == relay.feed(long)
+    assert relay.tally.fold is None
 
 
 def test_a_usage_frame_that_only_we_asked_for_is_taken_out():

@@ -1,0 +1,168 @@
+"""Two caches, as two workers have them, and one Valkey behind both."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from valkeys import Valkey, until
+
+from edge_extproc import registry
+from edge_extproc.cache.base import Made
+from edge_extproc.cache.far import FarSettings, FarTier
+from edge_extproc.cache.memory import Memory
+from edge_extproc.cache.policy import RuleBook, Rules
+from edge_extproc.cache.redis import RedisSettings, RedisStore
+from edge_extproc.cache.tiered import Bounds, TieredCache
+from edge_extproc.model.content import Text
+from edge_extproc.model.plan import Candidate
+from edge_extproc.model.principal import Principal
+from edge_extproc.model.reply import Choice, Finish, Reply
+
+DIALECT = registry.load("dialects", "openai_chat")
+BODY = b'{"model":"m","temperature":0,"messages":[{"role":"user","content":"Hello"}]}'
+CALL = DIALECT.read_call(BODY, "chat", (), "/v1/chat/completions")
+MADE = Made(
+    Reply("openai_chat", "1", "m", (Choice((Text("Hi"),), Finish("stop")),)), b"{}", "openai", "gpt", None, ("seed",)
+)
+
+
+class Heard:
+    def __init__(self):
+        self.lookups = []
+        self.writes = []
+        self.failures = []
+
+    def cache_looked_up(self, tier, seconds, *, found):
+        self.lookups.append((tier, found))
+
+    def cache_wrote(self, tier):
+        self.writes.append(tier)
+
+    def cache_failed(self, tier, why):
+        self.failures.append((tier, why))
+
+    def cache_is_down(self, tier, *, down):
+        self.failures.append((tier, "down"))
+
+
+class Worker:
+    now = 1_700_000_000.0
+
+    def __init__(self, url, **bounds):
+        self.heard = Heard()
+        limits = Bounds(**{"max_entry": 1 << 20, "wait": 20.0, "wait_of_streams": 20.0, "unasked": 60.0, **bounds})
+        near = Memory(100, 1 << 22, 300)
+        self.cache = TieredCache(RuleBook(Rules(), {}, {}), limits, near, None, self.heard, lambda: self.now)
+        store = RedisStore(RedisSettings(url=url))
+        settings = FarSettings(ttl=3600, budget=5.0, compress_above=8192)
+        self.cache.far = FarTier(store, settings, self.heard, self.cache.fill, lambda: self.now)
+
+    def turn(self, tenant="acme", headers=()):
+        return self.cache.turn(Principal(tenant, "key"), CALL, [Candidate("openai", "gpt")], headers, DIALECT.read_chat)
+
+    async def written(self):
+        await until(lambda: "redis" in self.heard.writes)
+
+
+async def no_more_time(seconds):
+    raise AssertionError("Envoy needs no word")
+
+
+@pytest.fixture(scope="module")
+def server():
+    with Valkey() as valkey:
+        yield valkey
+
+
+@pytest.fixture
+async def workers(server):
+    async with RedisStore(RedisSettings(url=server.url))._client as client:
+        await client.flushall()
+    made = [Worker(server.url), Worker(server.url)]
+    yield made
+    for each in made:
+        await each.cache.close()
+
+
+async def kept(worker, headers=()):
+    turn = worker.turn(headers=headers)
+    assert await turn.find(no_more_time) is None
+    turn.keep(MADE)
+    turn.close()
+    await worker.written()
+
+
+async def test_what_one_has_the_other_finds_far_and_then_near(workers):
+    one, other = workers
+    await kept(one)
+    first, second = other.turn(), other.turn()
+
+    assert b"{}" == (await first.find(no_more_time)).body
+    assert ("seed",) == (await second.find(no_more_time)).dropped
+    assert ["redis", "memory"] == [first.tier, second.tier]
+    assert [("memory", False), ("redis", True), ("memory", True)] == other.heard.lookups
+    assert 0 == len(other.cache.flights)
+    assert await other.turn(tenant="umbrella").find(no_more_time) is None
+
+
+async def test_what_was_found_far_stays_near_no_longer_than_it_may_live(workers):
+    one, other = workers
+    await kept(one, headers=(("x-edge-cache-ttl", "100"),))
+    other.now += 60
+    assert await other.turn().find(no_more_time) is not None
+    other.now += 39
+    assert await other.turn().find(no_more_time) is not None
+    other.now += 1
+
+    assert await other.turn().find(no_more_time) is None
+
+
+async def test_a_reply_that_is_too_old_for_this_caller_is_not_given_and_asked_anew(workers):
+    one, other = workers
+    await kept(one)
+    other.now += 60
+    turn = other.turn(headers=(("cache-control", "max-age=30"),))
+
+    assert await turn.find(no_more_time) is None
+    assert "miss" == turn.state
+    turn.close()
+
+
+async def test_one_asks_for_both(workers):
+    one, other = workers
+    leading, following = one.turn(), other.turn()
+    assert await leading.find(no_more_time) is None
+    waiting = asyncio.ensure_future(following.find(no_more_time))
+    await until(lambda: ("redis", False) in other.heard.lookups)
+    leading.keep(MADE)
+    leading.close()
+
+    assert b"{}" == (await waiting).body
+    assert ("hit", "flight") == (following.state, following.tier)
+    assert following.waited > 0
+
+
+async def test_who_waited_in_vain_goes_alone_and_lets_others_go(workers):
+    one, other = workers
+    leading, following, third = one.turn(), other.turn(), other.turn()
+    await leading.find(no_more_time)
+    waiting = [asyncio.ensure_future(each.find(no_more_time)) for each in (following, third)]
+    await until(lambda: ("redis", False) in other.heard.lookups)
+    leading.close()
+
+    assert await waiting[0] is None
+    following.close()
+    assert await waiting[1] is None
+    third.close()
+    assert [] == other.heard.failures
+    assert 0 == len(other.cache.flights)
+
+
+async def test_a_purge_is_for_both_tiers(workers):
+    one, _ = workers
+    await kept(one)
+
+    assert 0 == await one.cache.purge_json(b'{"tenant":"umbrella"}')
+    assert 2 == await one.cache.purge_json(b'{"tenant":"acme","model":"m"}')
+    assert await one.turn().find(no_more_time) is None
