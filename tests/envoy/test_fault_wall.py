@@ -61,7 +61,7 @@ BROKEN = frozenset(
         "reset-after-headers",
     }
 )
-PARALLEL = 12
+PARALLEL = 16
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,8 @@ def config(port: int) -> str:
             models.append(f'"two.{glob}": {{candidates: [{first}, {second}], guard: "on"}}')
     more = """
     retries: {attempts: 2, back_off: {base: 5ms, max: 10ms}}
-    timeouts: {connect: 1s, first_byte: 1s, stream_idle: 3s}
-    routing: {first_token: 1s, breaker: {failures: 1000}}
+    timeouts: {connect: 1s, first_byte: 2s, stream_idle: 4s}
+    routing: {first_token: 2s, breaker: {failures: 1000}}
     """
     text = gateways.config(here, more=more, models="\n".join(models))
     healthy = f"  healthy: {{kind: openai, base_url: '{here}/v1', api_key: x}}\n"
