@@ -30,6 +30,7 @@ from .config.schema import Config
 from .dialects.base import Dialect, ModelCard
 from .errors import PeerError, StartError
 from .exchange.attempt import AttemptExchange
+from .exchange.door import admit
 from .exchange.envoy_faults import CODES as ENVOY_CODES
 from .exchange.guard import GuardExchange
 from .exchange.handler import Handler
@@ -45,6 +46,7 @@ from .routing.base import Endpoint, Endpoints, ModelTable
 from .routing.breaker import OwnSlots, Slots
 from .routing.shared import SharedSlots
 from .server import worker
+from .server.authz import AuthzService
 from .server.extproc import ExtProcService
 from .server.introspect import Introspection
 from .server.loop_lag import watch_loop
@@ -249,6 +251,7 @@ async def run_worker(config: Config, index: int) -> None:
             address,
             (
                 service,
+                AuthzService(lambda headers: admit(gateway, headers), logs.report),
                 Introspection(
                     metrics.snapshot,
                     cache.purge_json if cache is not None else None,

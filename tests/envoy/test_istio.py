@@ -16,6 +16,7 @@ from edge_extproc.config import load, render_istio
 from edge_extproc.config.schema import Config
 from edge_extproc.config.validate import envoy_path, validate
 from edge_extproc.errors import ConfigError
+from edge_extproc.server.authz import METHOD as AUTHZ
 
 ROOT = Path(__file__).parents[2]
 ISTIO = ROOT / "istio"
@@ -239,3 +240,20 @@ def test_a_gateway_needs_agents_that_it_can_reach() -> None:
     target, mesh = MESHES["gateway"]
     with pytest.raises(ConfigError, match="name of their Service"):
         render_istio.render(config_of("sidecar"), target, mesh)
+
+
+def test_the_mesh_asks_the_agents_who_calls_and_may_ask_nothing_else() -> None:
+    service, allowed, _, asking = documents("authz")[1:]
+    (provider,) = documents("authz")[0]["extensionProviders"]
+    asked = provider["envoyExtAuthzGrpc"]
+    where = service["metadata"]
+    config = config_of("gateway")
+
+    assert provider["name"] == asking["spec"]["provider"]["name"]
+    assert f"{where['name']}.{where['namespace']}.svc.cluster.local" == asked["service"]
+    assert [asked["port"]] == [each["port"] for each in service["spec"]["ports"]] == [config.agent.tcp.port_of(0)]
+    assert not asked["failOpen"]
+    (rule,) = allowed["spec"]["rules"]
+    assert [AUTHZ] == rule["to"][0]["operation"]["paths"]
+    (agents,) = of_kind("Deployment", "gateway")
+    assert service["spec"]["selector"].items() <= agents["spec"]["template"]["metadata"]["labels"].items()
