@@ -60,6 +60,8 @@ Json: TypeAlias = dict[str, Any]
 VERSIONS = ("1.40",)
 """Envoys that we can render for: priority_group came with 1.40."""
 
+ROUTE_NAME = "llm"
+"""Of the route of a request; the manners of trying again have their names behind it."""
 AGENT = "agent"
 """The cluster of the workers."""
 NAMESPACE = "edge"
@@ -444,7 +446,7 @@ def _route(config: Config, manner: str | None, retry: Json) -> Json:
     return {
         **fields(
             route_v3.Route(
-                name="llm" if manner is None else f"llm-{manner}",
+                name=ROUTE_NAME if manner is None else f"{ROUTE_NAME}-{manner}",
                 match=route_v3.RouteMatch(prefix="/", headers=wanted),
                 # Of what is held for ext_proc and for retries.
                 request_body_buffer_limit=config.limits.request_body,

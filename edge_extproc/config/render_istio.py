@@ -51,7 +51,8 @@ class Mesh:
     port: int
     """Of the listener. All HTTP on it is ours: give us a port of our own."""
     route: str = "llm"
-    """The name of the VirtualService's HTTP route."""
+    """The name of the VirtualService's HTTP route; two others, for the header x-edge-route with `once` and with
+    `again`, have these words behind it."""
     agent_identity: str | None = None
     """SPIFFE id of the agents' workload: proxies then show each other the mesh's certificates."""
 
@@ -104,7 +105,6 @@ def _patches(config: Config, context: str, mesh: Mesh) -> Iterator[Json]:
     (listener,) = static["listeners"]
     manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
     (host,) = manager["route_config"]["virtual_hosts"]
-    (route,) = host["routes"]
     *before, router = manager["http_filters"]
 
     for cluster in static["clusters"]:
@@ -125,14 +125,17 @@ def _patches(config: Config, context: str, mesh: Mesh) -> Iterator[Json]:
         yield _patch("HTTP_FILTER", _at_filter(context, mesh, ROUTER), "INSERT_BEFORE", each)
     yield _patch("HTTP_FILTER", _at_filter(context, mesh, ROUTER), "MERGE", router)
     # The count tells the upstream level's matcher which try it is; the filter behind it takes it away.
-    named = {"context": context, "routeConfiguration": {"vhost": {"route": {"name": mesh.route}}}}
     yield _patch(
         "VIRTUAL_HOST",
         {"context": context, "routeConfiguration": {"portNumber": mesh.port}},
         "MERGE",
         {"include_request_attempt_count": True},
     )
-    yield _patch("HTTP_ROUTE", named, "MERGE", {key: route[key] for key in ("request_body_buffer_limit", "route")})
+    for route in host["routes"]:
+        # The one without a condition has the bare name; the manners of trying again have theirs behind it.
+        name = mesh.route + route["name"].removeprefix(render_envoy.ROUTE_NAME)
+        named = {"context": context, "routeConfiguration": {"vhost": {"route": {"name": name}}}}
+        yield _patch("HTTP_ROUTE", named, "MERGE", {key: route[key] for key in ("request_body_buffer_limit", "route")})
 
 
 def _patch(apply_to: str, match: Json, operation: str, value: Any) -> Json:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from edge_extproc.config import load, render_istio
+from edge_extproc.config import load, render_envoy, render_istio
 from edge_extproc.config.schema import Config
 from edge_extproc.config.validate import envoy_path, validate
 from edge_extproc.errors import ConfigError
@@ -59,6 +59,14 @@ def proxy(port: int) -> dict[str, Any]:
                             "match": {"prefix": "/"},
                             "route": {"cluster": "outbound|1||x", "timeout": "0s"},
                         },
+                        *(
+                            {
+                                "name": f"llm-{manner}",
+                                "match": {"prefix": "/", "headers": [{"name": "x", "string_match": {"exact": manner}}]},
+                                "route": {"cluster": "outbound|1||x"},
+                            }
+                            for manner in (render_envoy.ONCE, render_envoy.AGAIN)
+                        ),
                         {"name": "other", "match": {"prefix": "/o"}, "route": {"cluster": "outbound|2||y"}},
                     ],
                 }
@@ -73,6 +81,10 @@ def proxy(port: int) -> dict[str, Any]:
     sds = {"name": "sds-grpc", "load_assignment": {"cluster_name": "sds-grpc"}, "connect_timeout": "1s"}
     return {
         "node": {"id": "router~10.0.0.1~gateway.istio-ingress~istio-ingress.svc.cluster.local", "cluster": "gateway"},
+        # As in Istio's own bootstrap.
+        "layered_runtime": {
+            "layers": [{"name": "global", "static_layer": {"re2.max_program_size.error_level": "32768"}}]
+        },
         "static_resources": {"listeners": [listener], "clusters": [sds]},
     }
 
@@ -141,10 +153,13 @@ def test_envoy_takes_what_istio_would_make_of_it(name: str) -> None:
 @pytest.mark.parametrize("name", MESHES)
 def test_the_named_route_and_no_other_asks_providers_in_the_agents_order(name: str) -> None:
     found = merged(name)["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
-    ours, other = found["route_config"]["virtual_hosts"][0]["routes"]
+    *ours, other = found["route_config"]["virtual_hosts"][0]["routes"]
 
-    assert "inline_cluster_specifier_plugin" in ours["route"]
-    assert "cluster" not in ours["route"]
+    assert 3 == len(ours)
+    assert all("inline_cluster_specifier_plugin" in each["route"] for each in ours)
+    assert all("cluster" not in each["route"] for each in ours)
+    once = next(each for each in ours if each["name"] == "llm-once")
+    assert "connect-failure,refused-stream" == once["route"]["retry_policy"]["retry_on"]
     assert "outbound|2||y" == other["route"]["cluster"]
     assert [render_istio.ROUTER] == [each["name"] for each in found["http_filters"]][-1:]
     assert "upstream_http_filters" in found["http_filters"][-1]["typed_config"]
@@ -170,6 +185,20 @@ def test_a_proxy_shows_the_meshs_certificate_and_wants_that_of_the_agents() -> N
 
     assert {"exact": f"spiffe://cluster.local/ns/{where['namespace']}/sa/{where['name']}"} == name["matcher"]
     assert mesh.agent_identity == name["matcher"]["exact"]
+
+
+@pytest.mark.parametrize("name", MESHES)
+def test_the_manners_of_trying_again_are_routes_of_their_own_before_the_plain_one(name: str) -> None:
+    (service,) = of_kind("VirtualService", name)
+    routes = service["spec"]["http"]
+    asked = [(each["name"], each.get("match", [{}])[0].get("headers", {})) for each in routes]
+
+    assert [
+        ("llm-once", {render_envoy.ROUTE: {"exact": render_envoy.ONCE}}),
+        ("llm-again", {render_envoy.ROUTE: {"exact": render_envoy.AGAIN}}),
+        ("llm", {}),
+    ] == asked
+    assert all({"attempts": 0} == each["retries"] for each in routes)
 
 
 def containers(name: str) -> Iterator[dict[str, Any]]:
