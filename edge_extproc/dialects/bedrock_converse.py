@@ -322,7 +322,7 @@ _UNSAFE_IN_MODEL = re.compile(r"[\x00-\x20\x7f?#\\]")
 _VERBS = frozenset({"converse", "converse-stream"})
 
 
-def _address(path: str) -> tuple[str, bool]:
+def model_of(path: str) -> tuple[str, bool]:
     """The model that a path of ours names, and whether a stream is asked for."""
     _, _, name, verb = path.split("?")[0].split("/", 3)
     try:
@@ -2330,7 +2330,7 @@ class BedrockConverse:
 
     def read_call(self, raw: bytes, operation: Operation, headers: Headers, path: str) -> Call:
         del headers
-        model, stream = _address(path)
+        model, stream = model_of(path)
         try:
             probe = _probe.decode(raw)
         except _UNREADABLE:

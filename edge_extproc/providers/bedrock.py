@@ -1,4 +1,5 @@
-"""Amazon Bedrock: Converse for every model, and Claude by InvokeModel too, where the body is Anthropic's own.
+"""Amazon Bedrock: Converse for every model, and Claude by InvokeModel too, where the body is Anthropic's own; counting
+for Claude, and Titan's embeddings.
 
 A caller who speaks Anthropic's format to a Claude keeps its own bytes: only what Bedrock wants elsewhere moves (the
 model and the stream into the path, the beta flags into the body). InvokeModel streams Anthropic's events in frames of
@@ -67,9 +68,16 @@ class Bedrock:
 
     def formats(self, operation: Operation, model: str) -> tuple[str, ...]:
         """The ARN of an inference profile need not tell whose model it is: then `api: invoke` can."""
-        if operation != "chat":
-            return ()
-        return (CONVERSE, ANTHROPIC) if "claude" in model.lower() else (CONVERSE,)
+        name = model.lower()
+        match operation:
+            case "chat":
+                return (CONVERSE, ANTHROPIC) if "claude" in name else (CONVERSE,)
+            case "count_tokens" if "claude" in name:
+                return ("bedrock_count",)
+            case "embeddings" if "titan-embed-text" in name:
+                return ("titan_embeddings",)
+            case _:
+                return ()
 
     def request(self, asked: Asked) -> UpstreamRequest:
         path, body = asked.path, asked.body
@@ -78,9 +86,8 @@ class Bedrock:
             path = _invoke_path(asked)
             body, dropped = _invoke_body(asked)
         path = base_path(self.settings.base_url) + path
-        headers = (
-            self.credential.headers(Unproven("POST", self.settings.authority, path, body)) if self.credential else ()
-        )
+        unproven = Unproven(asked.method, self.settings.authority, path, body)
+        headers = self.credential.headers(unproven) if self.credential is not None else ()
         accept = aws_eventstream.MEDIA_TYPE if asked.stream else "application/json"
         return UpstreamRequest(path, (("accept", accept), *headers), (), body, dropped)
 

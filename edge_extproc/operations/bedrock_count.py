@@ -1,0 +1,112 @@
+"""Bedrock's CountTokens: the tokens of a request that is not sent, in Converse's words or in Anthropic's own.
+
+Bedrock counts for Claude alone, and by the name of the model itself: it refuses the id of a cross-region profile.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from ..codecs import json_splice
+from ..dialects.anthropic_messages import PLUGIN as ANTHROPIC
+from ..dialects.base import Headers, Route
+from ..dialects.bedrock_converse import PLUGIN as CONVERSE
+from ..dialects.bedrock_converse import model_of
+from ..errors import BadRequest
+from ..model.call import Call, Operation, Written
+from ..model.content import Json
+from ..model.usage import Usage
+from .anthropic_count import counted, counted_chat, read_number
+from .base import Answer, Count, Counted, Question, Whole
+
+NAME = "bedrock_count"
+# The only version of the Messages format that Bedrock's user guide names, and a limit, on which the format insists.
+_INVOKED: dict[str, json_splice.Change] = {
+    "model": None,
+    "stream": None,
+    "anthropic_version": b'"bedrock-2023-05-31"',
+}
+_CONVERSE = ("messages", "system", "toolConfig", "additionalModelRequestFields")
+_PROFILE = re.compile(r"^(?:us-gov|us|eu|apac|jp|au|ca|global)\.(?=anthropic\.)")
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_WHAT = "input must hold converse, or invokeModel with the body of a Claude as base64"
+
+
+class BedrockCount(Whole):
+    name = NAME
+    title = "Bedrock CountTokens"
+    operation: Operation = "count_tokens"
+    voice = "bedrock_converse"
+    routes: tuple[Route, ...] = (Route("POST", "/model/{model}/count-tokens", "count_tokens", NAME),)
+    billed = False
+
+    def read_call(self, raw: bytes, method: str, headers: Headers, path: str) -> Call:
+        del method, headers
+        return Call(self.voice, self.operation, model_of(path)[0], stream=False, raw=raw, format=NAME)
+
+    def splice(self, call: Call, model: str) -> Written:
+        del model  # it stands in the path alone
+        return Written(call.raw)
+
+    def path(self, call: Call, model: str) -> str:
+        del call
+        return f"/model/{quote(_PROFILE.sub('', model), safe='')}/count-tokens"
+
+    def read(self, call: Call) -> Count:
+        match _decoded(call.raw):
+            case {"input": {"converse": dict(body)}}:
+                said = Call(CONVERSE.name, "chat", call.model, stream=False, raw=msgspec.json.encode(body))
+                return Count(CONVERSE.read_chat(said))
+            case {"input": {"invokeModel": {"body": str(data)}}}:
+                try:
+                    raw = base64.b64decode(data, validate=True)
+                except (binascii.Error, ValueError):
+                    raise BadRequest(_WHAT, param="input") from None
+                said = Call(ANTHROPIC.name, "chat", call.model, stream=False, raw=raw)
+                return Count(ANTHROPIC.read_chat(said))
+            case _:
+                raise BadRequest(_WHAT, param="input")
+
+    def write(self, question: Question, model: str) -> tuple[str, Written]:
+        chat = counted_chat(question).chat
+        path = f"/model/{quote(_PROFILE.sub('', model), safe='')}/count-tokens"
+        if chat.dialect == ANTHROPIC.name:  # all that Anthropic's format says is counted, as Anthropic itself does
+            limit: dict[str, json_splice.Change] = {} if chat.max_output_tokens else {"max_tokens": b"1"}
+            body = json_splice.splice(ANTHROPIC.write_chat(chat, model).body, {**_INVOKED, **limit})
+            said: Json = {"invokeModel": {"body": base64.b64encode(body).decode()}}
+            return path, Written(msgspec.json.encode({"input": said}))
+        written = CONVERSE.write_chat(chat, model)
+        body_ = _decoded(written.body)
+        said = {"converse": {key: body_[key] for key in _CONVERSE if key in body_}}
+        return path, Written(msgspec.json.encode({"input": said}), written.dropped)
+
+    def read_answer(self, body: bytes) -> Counted:
+        return Counted(read_number(body, "inputTokens"))
+
+    def write_answer(self, answer: Answer, call: Call) -> bytes:
+        del call
+        return msgspec.json.encode({"inputTokens": counted(answer).tokens})
+
+    def read_usage(self, reply: Json) -> Usage | None:
+        """To count is free."""
+        del reply
+        return None
+
+
+def _decoded(raw: bytes) -> dict[str, Any]:
+    try:
+        found = msgspec.json.decode(raw)
+    except _UNREADABLE:
+        found = None
+    if not isinstance(found, dict):
+        raise BadRequest("the body must be a JSON object")
+    return found
+
+
+PLUGIN = BedrockCount()

@@ -1,0 +1,97 @@
+"""Amazon Titan's text embeddings, by Bedrock's InvokeModel: one text in, one vector out."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import msgspec
+
+from ..dialects.base import Headers, Route
+from ..dialects.bedrock_converse import model_of
+from ..errors import BadRequest, Unsupported, UpstreamError
+from ..model.call import Call, Operation, Written
+from ..model.content import Json
+from ..model.embedding import Embed, Embedded
+from ..model.usage import Usage
+from .base import Answer, Question, Whole
+from .gemini_embeddings import texts
+from .openai_embeddings import embed, embedded, read_object
+
+NAME = "titan_embeddings"
+TITLE = "Amazon Titan embeddings"
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class TitanEmbeddings(Whole):
+    name = NAME
+    title = TITLE
+    operation: Operation = "embeddings"
+    voice = "bedrock_converse"
+    routes: tuple[Route, ...] = (Route("POST", "/model/{model}/invoke", "embeddings", NAME),)
+
+    def read_call(self, raw: bytes, method: str, headers: Headers, path: str) -> Call:
+        del method, headers
+        if not isinstance(read_object(raw).get("inputText"), str):
+            raise BadRequest(
+                "inputText is missing: at this path only Titan's embeddings are taken; ask other models by /converse",
+                param="inputText",
+            )
+        return Call(self.voice, self.operation, model_of(path)[0], stream=False, raw=raw, format=NAME)
+
+    def splice(self, call: Call, model: str) -> Written:
+        del model  # it stands in the path alone
+        return Written(call.raw)
+
+    def path(self, call: Call, model: str) -> str:
+        del call
+        return _path(model)
+
+    def read(self, call: Call) -> Embed:
+        body = read_object(call.raw)
+        text, dimensions = body["inputText"], body.get("dimensions")
+        if dimensions is not None and (not isinstance(dimensions, int) or isinstance(dimensions, bool)):
+            raise BadRequest(f"dimensions is {dimensions!r}; give a whole number", param="dimensions")
+        dropped = tuple(sorted(key for key in body if key not in ("inputText", "dimensions")))
+        return Embed(call.model, (str(text),), single=True, dimensions=dimensions, dropped=dropped)
+
+    def write(self, question: Question, model: str) -> tuple[str, Written]:
+        """Only from the second version on can the number of dimensions be chosen."""
+        asked = embed(question)
+        (text, *more) = texts(asked, TITLE)
+        if more:
+            raise Unsupported("input", TITLE, "it takes one text in a request")
+        if not text:
+            raise BadRequest("input is empty: give a text", param="input")
+        body: dict[str, Json] = {"inputText": text}
+        dropped = {*asked.dropped}
+        if asked.dimensions is not None and "embed-text-v1" in model:
+            dropped.add("dimensions")
+        elif asked.dimensions is not None:
+            body["dimensions"] = asked.dimensions
+        dropped |= {name for name in ("task", "title") if getattr(asked, name) is not None}
+        return _path(model), Written(msgspec.json.encode(body), tuple(sorted(dropped)))
+
+    def read_answer(self, body: bytes) -> Embedded:
+        try:
+            value = msgspec.json.decode(body)
+            vector = tuple(float(each) for each in value["embedding"])
+        except (*_UNREADABLE, KeyError, TypeError, ValueError):
+            raise UpstreamError("the provider's answer holds no embedding") from None
+        return Embedded((vector,), None, self.read_usage(value))
+
+    def write_answer(self, answer: Answer, call: Call) -> bytes:
+        del call
+        found = embedded(answer)
+        count = {} if found.usage is None else {"inputTextTokenCount": found.usage.prompt}
+        return msgspec.json.encode({"embedding": found.vectors[0] if found.vectors else (), **count})
+
+    def read_usage(self, reply: Json) -> Usage | None:
+        count = reply.get("inputTextTokenCount") if isinstance(reply, dict) else None
+        return Usage(input=count) if isinstance(count, int) and not isinstance(count, bool) else None
+
+
+def _path(model: str) -> str:
+    return f"/model/{quote(model, safe='')}/invoke"
+
+
+PLUGIN = TitanEmbeddings()
