@@ -41,15 +41,25 @@ class Keeper(Generic[T]):
     """`name` is the provider's."""
 
     def __init__(
-        self, name: str, fetch: Fetch[T], clock: Callable[[], float], told: Told, held: Held[T] | None = None
+        self,
+        name: str,
+        fetch: Fetch[T],
+        clock: Callable[[], float],
+        told: Told,
+        held: Held[T] | None = None,
+        *,
+        least_pause: float = FIRST_PAUSE,
     ) -> None:
-        """`held` is what holds already."""
+        """`held` is what holds already; `least_pause` the seconds between two fetches, whoever wants one."""
         self.name = name
         self._fetch = fetch
         self._clock = clock
         self._told = told
         self._held = held
         self._failures = 0
+        self._least_pause = least_pause
+        self._wanted = asyncio.Event()
+        """A request found nothing that holds: a machine that slept, say, has not counted the time."""
         self.tried = asyncio.Event()
         """The first fetch is over, however it ended."""
 
@@ -57,8 +67,10 @@ class Keeper(Generic[T]):
         """What holds now. Raises Unavailable."""
         held = self._held
         if held is None:
+            self._wanted.set()
             raise Unavailable(f"there is no credential for provider {self.name!r} now")
         if held.expires_at is not None and self._clock() >= held.expires_at:
+            self._wanted.set()
             raise Unavailable(f"the credential for provider {self.name!r} has ended and could not be renewed")
         return held.value
 
@@ -66,7 +78,10 @@ class Keeper(Generic[T]):
         """Until it is cancelled, or what it fetched needs no other fetch."""
         pause = await self.renew()
         while pause is not None:
-            await asyncio.sleep(pause)
+            await asyncio.sleep(min(pause, self._least_pause))
+            self._wanted.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wanted.wait(), max(pause - self._least_pause, 0))
             pause = await self.renew()
 
     async def renew(self) -> float | None:
@@ -112,7 +127,7 @@ class Keepers:
         self._clock = clock
         self._told = told
         self._all: list[Keeper[Any]] = []
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     def keep(self, name: str, fetch: Fetch[T], held: Held[T] | None = None) -> Callable[[], T]:
         """Gives what holds now; it is renewed from `start` on."""
@@ -132,20 +147,14 @@ class Keepers:
         """Returns once each has tried, or after `patience` seconds: one that cannot must not hold up the rest."""
         if not self._all:
             return
-        self._task = asyncio.create_task(self._run())
+        # Each by itself: a bug in one must not end the others.
+        self._tasks = [asyncio.create_task(keeper.run()) for keeper in self._all]
         tried = asyncio.gather(*(keeper.tried.wait() for keeper in self._all))
         await asyncio.wait([tried], timeout=patience)
         tried.cancel()
 
     async def stop(self) -> None:
-        if self._task is None:
-            return
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
-        self._task = None
-
-    async def _run(self) -> None:
-        async with asyncio.TaskGroup() as group:
-            for keeper in self._all:
-                group.create_task(keeper.run())
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []

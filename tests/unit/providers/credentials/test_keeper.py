@@ -1,6 +1,8 @@
 import asyncio
+import contextlib
 
 import pytest
+from providers import until
 
 from edge_extproc.errors import Unavailable
 from edge_extproc.providers.credentials import keeper as rules
@@ -156,3 +158,38 @@ async def test_what_holds_already_holds_before_the_first_fetch(clock):
     keepers = Keepers(clock, lambda *told: None)
 
     assert "old" == keepers.keep("p", Service(), Held("old"))()
+
+
+async def test_a_request_that_finds_nothing_has_it_fetched_before_its_time(clock):
+    """As on a machine that slept: the pause is longer than what was held."""
+    service = Service(Held("first", clock.now + 60, clock.now + 1e6), Held("second"))
+    keeper = Keeper("aws", service, clock, lambda *told: None, least_pause=0.0)
+    running = asyncio.create_task(keeper.run())
+    await keeper.tried.wait()
+    clock.now += 100
+
+    def is_renewed():
+        with contextlib.suppress(Unavailable):
+            return "second" == keeper.current()
+        return False
+
+    await until(is_renewed)
+    await running
+
+
+async def test_a_bug_in_one_does_not_end_the_others(clock):
+    heard = []
+
+    def told(provider, error, expires_at):
+        heard.append(provider)
+        if provider == "bad":
+            raise RuntimeError("a bug")
+
+    keepers = Keepers(clock, told)
+    keepers.keep("bad", Service(Held("x")))
+    good = keepers.keep("good", Service(Held("x", None, clock.now), Held("y")))
+    await keepers.start(10)
+    await until(lambda: good() == "y")
+    await keepers.stop()
+
+    assert ["bad", "good", "good"] == sorted(heard)
