@@ -43,6 +43,7 @@ TARGETS: Mapping[str, tuple[str, ...]] = {
     "openai_responses": ("gpt-5-mini", "gpt-4.1"),
     "anthropic_messages": ("claude-opus-4-6", "claude-3-7-sonnet"),
     "gemini_generate": ("gemini-3-flash", "gemini-2.0-flash"),
+    "bedrock_converse": ("anthropic.claude-opus-4-6-v1", "amazon.nova-2-lite-v1:0"),
 }
 
 HI = Message("user", (Text("Hi"),))

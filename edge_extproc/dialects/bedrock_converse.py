@@ -77,7 +77,7 @@ from ..model.reply import (
 )
 from ..model.usage import Usage
 from .anthropic_messages import closed_schema, generation_of
-from .base import Headers, ModelCard, Route, header
+from .base import Fate, Headers, ModelCard, Route, header
 
 NAME = "bedrock_converse"
 TITLE = "Bedrock Converse"
@@ -86,14 +86,6 @@ Block: TypeAlias = dict[str, Json]
 """A JSON object of the wire."""
 
 # --- what becomes of a chat that crosses over
-
-
-@dataclass(frozen=True, slots=True)
-class Fate:
-    """What becomes of one field of a Chat of another dialect. `how` is for the reader of the documentation."""
-
-    kind: Literal["mapped", "dropped", "refused"]
-    how: str
 
 
 FIELDS: Mapping[str, Fate] = MappingProxyType(
