@@ -18,8 +18,8 @@ from dataclasses import replace
 from . import __version__, build_limits, registry
 from .accounting import prices as price_table
 from .accounting.base import Prices
-from .auth.api_key import REASONS
-from .build_access import build_access, build_authenticator
+from .auth.base import Authenticator
+from .build_access import Identity, build_access, reasons
 from .build_cache import build_cache
 from .build_providers import build_providers
 from .build_routing import build_planner
@@ -104,6 +104,7 @@ def build_gateway(
     keepers: Keepers | None = None,
     tracer: Tracer | None = None,
     managed: Snapshot = EMPTY,
+    authenticator: Authenticator | None = None,
 ) -> Gateway:
     """`keepers`: what renews the providers' credentials once it is started. `slots`: where the circuits are kept; this
     process' own where not given. Raises ConfigError where the config names what does not exist."""
@@ -121,7 +122,7 @@ def build_gateway(
         dialects=dialects,
         routes=Routes(dialects, formats, endpoints.paths),
         default_dialect=DEFAULT_DIALECT,
-        authenticator=build_authenticator(config, managed),
+        authenticator=authenticator or Identity(config, report).authenticator(managed),
         models=models,
         planner=planner,
         providers=providers,
@@ -149,7 +150,7 @@ def metric_names(config: Config) -> Names:
         models=frozenset(config.models),
         providers=frozenset(config.providers),
         dialects=frozenset(registry.names("dialects")),
-        codes=frozenset(REASONS) | ENVOY_CODES,
+        codes=frozenset(reasons(config)) | ENVOY_CODES,
     )
 
 
@@ -221,8 +222,20 @@ async def run_worker(config: Config, index: int) -> None:
         metrics.watch_cache(cache.near.counts)
     slots = SharedSlots(config.agent.circuits_file)
     keepers = Keepers(time.time, metrics.credentials.renewed)
+    identity = Identity(config, logs.report)
     gateway = build_gateway(
-        config, table, settle, logs.report, cache, slots, metrics.circuit_opened, limiter, keepers, traces, managed
+        config,
+        table,
+        settle,
+        logs.report,
+        cache,
+        slots,
+        metrics.circuit_opened,
+        limiter,
+        keepers,
+        traces,
+        managed,
+        identity.authenticator(managed),
     )
     metrics.configured(config.fingerprint(), time.time())
     stop = asyncio.Event()
@@ -235,7 +248,7 @@ async def run_worker(config: Config, index: int) -> None:
         """What the admin API has changed, for the requests from now on."""
         nonlocal gateway
         found = await asyncio.to_thread(snapshot.read, config.managed_file)
-        authenticator = await asyncio.to_thread(build_authenticator, config, found)
+        authenticator = await asyncio.to_thread(identity.authenticator, found)
         if limits is not None:
             limits.manage(found)
         gateway = replace(gateway, authenticator=authenticator, access=build_access(config, found))
@@ -245,6 +258,7 @@ async def run_worker(config: Config, index: int) -> None:
     _ease_the_interpreter()
     if limits is not None:
         limits.start()
+    identity.start()
     await keepers.start(CREDENTIAL_PATIENCE)
     try:
         await worker.serve(
@@ -271,6 +285,7 @@ async def run_worker(config: Config, index: int) -> None:
             task.cancel()
         if limits is not None:
             await limits.close()
+        await identity.close()
         await keepers.stop()
         if cache is not None:
             await cache.close()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from . import registry
 from .auth.base import Access, Authenticator, AuthSettings, KeySettings
@@ -15,8 +16,98 @@ from .config.schema import Config
 from .routing.base import allows, is_glob
 from .store.snapshot import EMPTY, Snapshot
 
+if TYPE_CHECKING:
+    from .auth.api_key import ApiKeys
+    from .auth.jwks import Keys
+    from .auth.jwt import JwtVerifier
+    from .auth.mtls import Certificates
 
-def build_authenticator(config: Config, managed: Snapshot = EMPTY) -> Authenticator:
+
+class Identity:
+    """All ways of proving who one is that config has switched on. `start` and `close` are for a running event loop,
+    where there are issuers whose keys must be fetched."""
+
+    def __init__(self, config: Config, report: Callable[[BaseException], None]) -> None:
+        self._config = config
+        self._sources: list[Keys] = []
+        tenants = {caller.tenant: caller.models for caller in config.callers}
+        self._verifier = self._tokens(config, tenants, report)
+        self._certificates = self._rows(config, tenants)
+
+    def authenticator(self, managed: Snapshot = EMPTY) -> Authenticator:
+        """`managed`: what the admin API says. Raises ConfigError."""
+        auth = self._config.auth
+        keys = build_keys(self._config, managed) if auth.api_keys else None
+        if keys is not None and self._verifier is None and self._certificates is None:
+            return keys
+        from .auth.composite import Composite
+
+        return Composite(keys, self._verifier, self._certificates)
+
+    @staticmethod
+    def _rows(config: Config, tenants: Mapping[str, tuple[str, ...]]) -> Certificates | None:
+        if not config.auth.certificates:
+            return None
+        from .auth.mtls import Certificates
+        from .auth.mtls import Identity as Row
+
+        rows = [Row(c.tenant, c.uri, c.subject, c.team, c.user, c.roles) for c in config.auth.certificates]
+        return Certificates(rows, tenants)
+
+    def _tokens(
+        self, config: Config, tenants: Mapping[str, tuple[str, ...]], report: Callable[[BaseException], None]
+    ) -> JwtVerifier | None:
+        if not config.auth.jwt:
+            return None
+        from .auth.jwks import Keys, fetch
+        from .auth.jwt import IssuerSettings, JwtVerifier
+
+        issuers = []
+        for each in config.auth.jwt:
+            source = Keys(
+                each.jwks_url,
+                fetch,
+                refresh=each.refresh.total_seconds(),
+                least_between=each.refresh_at_most.total_seconds(),
+                on_error=report,
+            )
+            self._sources.append(source)
+            settings = IssuerSettings(
+                each.issuer,
+                each.audiences,
+                each.algorithms,
+                each.leeway.total_seconds(),
+                each.tenant,
+                each.claims.tenant,
+                each.claims.team,
+                each.claims.user,
+                each.claims.roles,
+                each.default_roles,
+            )
+            issuers.append((settings, source))
+        return JwtVerifier(issuers, tenants)
+
+    def start(self) -> None:
+        for source in self._sources:
+            source.start()
+
+    async def close(self) -> None:
+        for source in self._sources:
+            await source.close()
+
+
+def reasons(config: Config) -> tuple[str, ...]:
+    """The codes of refused credentials."""
+    from .auth.api_key import REASONS
+
+    if not config.auth.jwt and not config.auth.certificates:
+        return REASONS
+    from .auth import composite
+
+    return composite.REASONS
+
+
+def build_keys(config: Config, managed: Snapshot = EMPTY) -> ApiKeys:
     """`managed`: what the admin API says. Raises ConfigError."""
     revoked = frozenset(managed.revoked)
     keys = tuple(
@@ -36,8 +127,8 @@ def build_authenticator(config: Config, managed: Snapshot = EMPTY) -> Authentica
         for key in caller.keys
     )
     settings = AuthSettings((*keys, *_managed_keys(config, managed)), config.auth.pepper.reveal().encode())
-    authenticator: Authenticator = registry.load("auth", "api_key").build(settings, time.time)
-    return authenticator
+    found: ApiKeys = registry.load("auth", "api_key").build(settings, time.time)
+    return found
 
 
 def _managed_keys(config: Config, managed: Snapshot) -> Iterator[KeySettings]:

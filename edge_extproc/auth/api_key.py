@@ -94,7 +94,11 @@ class ApiKeys:
                 raise ConfigError(f"{twin.key_id!r} and {record.key_id!r} are the same key; leave one of them out")
 
     def authenticate(self, headers: Headers) -> Principal:
-        presented = digest(self._pepper, credential(headers))
+        return self.principal_of(credential(headers))
+
+    def principal_of(self, key: str) -> Principal:
+        """Raises Unauthenticated."""
+        presented = digest(self._pepper, key)
         record = self._records.get(presented)
         same = hmac.compare_digest(presented, (record or _NOBODY).digest)
         if record is None or not same:
@@ -107,7 +111,7 @@ class ApiKeys:
         return record.principal
 
 
-def credential(headers: Headers) -> str:
+def credential(headers: Headers, longest: int = MAX_KEY_LENGTH) -> str:
     """The one key that these headers hold, well formed. Raises Unauthenticated."""
     found: dict[str, str] = {}
     for name, value in headers:
@@ -115,7 +119,7 @@ def credential(headers: Headers) -> str:
             continue
         if name in found:
             raise _refused("duplicate_api_key", f"the header {name} was sent more than once")
-        found[name] = _key(name, value)
+        found[name] = _key(name, value, longest)
     if not found:
         raise _refused("missing_api_key", f"no API key was sent; send one of these headers: {_HOW}")
     if len(set(found.values())) > 1:
@@ -123,15 +127,15 @@ def credential(headers: Headers) -> str:
     return found.popitem()[1]
 
 
-def _key(name: str, value: str) -> str:
+def _key(name: str, value: str, longest: int) -> str:
     if not value:
         raise _refused("malformed_api_key", f"the header {name} is empty")
     match = _WITH_SCHEME[name].fullmatch(value)
     if match is None:
         raise _refused("malformed_api_key", f"the header {name} must be {CREDENTIAL_HEADERS[name]!r}, a space, the key")
     key = match[1]
-    if len(key) > MAX_KEY_LENGTH:
-        raise _refused("malformed_api_key", f"the key in {name} is longer than {MAX_KEY_LENGTH} characters")
+    if len(key) > longest:
+        raise _refused("malformed_api_key", f"the key in {name} is longer than {longest} characters")
     if _KEY.fullmatch(key) is None:
         raise _refused("malformed_api_key", f"the key in {name} holds a character that no API key has")
     return key

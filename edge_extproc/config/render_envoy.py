@@ -23,7 +23,7 @@ from . import certificate, render_tracing
 from .agent import MutualTls
 from .names import AGAIN, ANSWERED_BY, NO_RETRY, ONCE, ROUTE, cluster_name, pair_name
 from .quantities import MAX_MESSAGE_TIMEOUT, write_size
-from .schema import Config, Endpoint, Pool, Provider
+from .schema import Config, Endpoint, Pool, Provider, Tls
 
 with warnings.catch_warnings():
     # envoy-data-plane 2.2 writes validators in a way that pydantic deprecates.
@@ -245,9 +245,18 @@ def _listener_tls(config: Config) -> Json | None:
                     tls_minimum_protocol_version=tls.TlsParametersTlsProtocol.TLSv1_2,
                 ),
                 tls_certificates=[tls.TlsCertificate(certificate_chain=_file(chain), private_key=_file(key))],
-            )
+                validation_context=_client_authorities(wanted),
+            ),
+            require_client_certificate=True if wanted.client_certificate == "required" else None,
         ),
     )
+
+
+def _client_authorities(wanted: Tls) -> tls.CertificateValidationContext | None:
+    """A certificate that none of them has signed ends the handshake."""
+    if wanted.client_ca is None:
+        return None
+    return tls.CertificateValidationContext(trusted_ca=_file(wanted.client_ca))
 
 
 def _file(path: Path) -> core.DataSource:
@@ -266,6 +275,7 @@ def _connection_manager(config: Config) -> Json:
             server_header_transformation=hcm.HttpConnectionManagerServerHeaderTransformation.OVERWRITE,
             # We are the edge: what a caller says of where it comes from, or of how to retry, is not believed.
             use_remote_address=True,
+            **_client_certificate(config),
             # Nobody: Envoy takes an empty list for all private networks. This address is no one's.
             internal_address_config=hcm.HttpConnectionManagerInternalAddressConfig(
                 cidr_ranges=[core.CidrRange(address_prefix="255.255.255.255", prefix_len=32)]
@@ -298,6 +308,17 @@ def _connection_manager(config: Config) -> Json:
         http_filters=[_router_level(config), _router(config)],
         **({"tracing": tracing} if tracing is not None else {}),
     )
+
+
+def _client_certificate(config: Config) -> dict[str, Any]:
+    """What a verified certificate says goes to the agent in x-forwarded-client-cert; Envoy takes away whatever the
+    caller sent under that name, with a certificate or without."""
+    if config.listen.tls is None or config.listen.tls.client_ca is None:
+        return {}
+    return {
+        "forward_client_cert_details": hcm.HttpConnectionManagerForwardClientCertDetails.SANITIZE_SET,
+        "set_current_client_cert_details": hcm.HttpConnectionManagerSetCurrentClientCertDetails(subject=True, uri=True),
+    }
 
 
 def _strip_internal_headers(config: Config) -> Json:

@@ -39,6 +39,7 @@ from .agent import Agent
 from .cache import Cache
 from .credentials import UpstreamCredential
 from .endpoints import Endpoints
+from .identity import Certificate, Issuer
 from .limits import Allowance, Holder, Limiter
 from .part import (
     Automatic,
@@ -177,6 +178,9 @@ class Tls(Part):
     certificate: ReadableFile | None = None
     """A PEM file with the whole chain, the server's own certificate first."""
     private_key: ReadableFile | None = None
+    client_ca: ReadableFile | None = None
+    """A PEM file with the authorities of client certificates; without it none is asked for."""
+    client_certificate: Annotated[Literal["optional", "required"], one_of("optional", "required")] = "optional"
 
     @model_validator(mode="after")
     def _either(self) -> Tls:
@@ -185,6 +189,8 @@ class Tls(Part):
             raise wrong("both generate and a certificate are given", "leave one of them out")
         if not self.generate and not all(given):
             raise wrong("a certificate and a private_key are needed", "give both, or generate: true for one of our own")
+        if self.client_certificate == "required" and self.client_ca is None:
+            raise wrong("a client certificate is required, and none could be verified", "give client_ca")
         return self
 
 
@@ -301,6 +307,17 @@ class Envoy(Part):
 class Auth(Part):
     pepper: Annotated[Secret, AfterValidator(_strong_pepper)]
     """Hashed together with every key; <state_dir>/pepper where not given."""
+    api_keys: Boolean = True
+    """Whether keys are taken."""
+    jwt: tuple[Issuer, ...] = ()
+    """Whose tokens are taken."""
+    certificates: tuple[Certificate, ...] = ()
+    """Which client certificates are taken, instead of or beside a key; the first row that fits counts."""
+    trust_forwarded_certificates: Boolean = False
+    """An Envoy that is not ours writes x-forwarded-client-cert, and removes what callers send under that name."""
+    trust_ext_authz: Boolean = False
+    """ext_authz runs before, with this agent as its service: what it found out is taken from its metadata, so that a
+    request is authenticated once."""
 
 
 class Key(Part):
@@ -624,8 +641,9 @@ def mistakes(config: Config) -> Iterator[Finding]:
         )
     yield from _ports(config)
     yield from _sockets(config)
-    yield from _callers(config.callers, config.has_admin_api)
+    yield from _callers(config)
     yield from _admin(config)
+    yield from _identity(config)
     yield from _models(config)
     yield from _endpoints(config)
     yield from _cache(config)
@@ -679,8 +697,10 @@ def _admin(config: Config) -> Iterator[Finding]:
     yield from _twice((("admin", "tokens", n, "id"), token.id) for n, token in enumerate(config.admin.tokens))
 
 
-def _callers(callers: tuple[Caller, ...], has_admin_api: bool) -> Iterator[Finding]:
-    if not has_admin_api and not any(caller.keys for caller in callers):
+def _callers(config: Config) -> Iterator[Finding]:
+    callers, auth = config.callers, config.auth
+    by_other_ways = config.has_admin_api or auth.jwt or auth.certificates
+    if not by_other_ways and not (auth.api_keys and any(caller.keys for caller in callers)):
         yield Finding(("callers",), "there is no key, so nobody could call; give a tenant and a key")
     yield from _twice((("callers", n, "tenant"), c.tenant) for n, c in enumerate(callers))
     for n, caller in enumerate(callers):
@@ -689,6 +709,30 @@ def _callers(callers: tuple[Caller, ...], has_admin_api: bool) -> Iterator[Findi
     yield from _twice(
         (("callers", n, "keys", m, "id"), key.id) for n, c in enumerate(callers) for m, key in enumerate(c.keys)
     )
+
+
+def _identity(config: Config) -> Iterator[Finding]:
+    auth, tenants = config.auth, {caller.tenant for caller in config.callers}
+    have = ", ".join(sorted(tenants)) or "none"
+    yield from _twice((("auth", "jwt", n, "issuer"), each.issuer) for n, each in enumerate(auth.jwt))
+    rows = [
+        *(("jwt", n, each.tenant, each.default_roles) for n, each in enumerate(auth.jwt)),
+        *(("certificates", n, each.tenant, each.roles) for n, each in enumerate(auth.certificates)),
+    ]
+    for section, n, tenant, roles in rows:
+        if tenant is not None and tenant not in tenants:
+            yield Finding(("auth", section, n, "tenant"), f"there is no tenant {tenant!r} among callers; have {have}")
+        for name in roles or ():
+            if name not in config.roles:
+                known = ", ".join(sorted(config.roles)) or "none"
+                yield Finding(("auth", section, n), f"there is no role {name!r}; have {known}")
+    verified = config.listen.tls is not None and config.listen.tls.client_ca is not None
+    if auth.certificates and not verified and not auth.trust_forwarded_certificates:
+        yield Finding(
+            ("auth", "certificates"),
+            "nobody verifies client certificates; give listen.tls.client_ca, or trust_forwarded_certificates: true "
+            "where an Envoy of your own does and sanitizes x-forwarded-client-cert",
+        )
 
 
 def _roles(config: Config) -> Iterator[Finding]:

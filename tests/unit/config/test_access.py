@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from config_kit import ENVIRON, mistake, read
 
-from edge_extproc.build_access import build_access, build_authenticator
+from edge_extproc.build_access import Identity, build_access
 
 ROLES = """
 roles:
@@ -21,7 +21,7 @@ callers:
 
 def test_a_key_stands_for_its_team_user_and_roles() -> None:
     config = read(ROLES)
-    principal = build_authenticator(config).authenticate([("authorization", f"Bearer {ENVIRON['KEY']}")])
+    principal = Identity(config, print).authenticator().authenticate([("authorization", f"Bearer {ENVIRON['KEY']}")])
     access = build_access(config)
     assert access is not None
     rights = access.of(principal)
@@ -52,4 +52,38 @@ def test_without_roles_and_policies_nothing_is_asked() -> None:
     ],
 )
 def test_a_mistake_says_what_would_be_right(text: str, told: str) -> None:
+    assert told in mistake(text)
+
+
+TOKENS = """
+auth:
+  pepper: pepper-pepper-pepper
+  jwt: [{issuer: "https://i/", jwks_url: "https://i/keys", audiences: [edge], tenant: acme}]
+  certificates: [{tenant: acme, uri: "spiffe://*"}]
+  trust_forwarded_certificates: true
+callers: [{tenant: acme, keys: []}]
+"""
+
+
+def test_tokens_and_certificates_need_no_key() -> None:
+    identity = Identity(read(TOKENS), print)
+
+    assert type(identity.authenticator()).__name__ == "Composite"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (TOKENS.replace("https://i/keys", "http://i/keys"), "keys that come unencrypted from another machine"),
+        (TOKENS.replace("[edge]", "[]"), "this list is empty"),
+        (TOKENS.replace("[edge]", "[edge], algorithms: [HS256]"), "this is none of RS256"),
+        (TOKENS.replace("[edge]", "[edge], algorithms: [none]"), "this is none of RS256"),
+        (TOKENS.replace("tenant: acme}]\n  cert", "tenant: x}]\n  cert"), "there is no tenant 'x' among callers; have"),
+        (TOKENS.replace('uri: "spiffe://*"', "team: x"), "exactly one of uri and subject is needed"),
+        (TOKENS.replace('"spiffe://*"', '"spiffe://*", roles: [r]'), "there is no role 'r'; have none"),
+        (TOKENS.replace("trust_forwarded_certificates: true", "api_keys: true"), "nobody verifies client certificates"),
+        ("listen: {tls: {generate: true, client_certificate: required}}", "none could be verified; give client_ca"),
+    ],
+)
+def test_a_mistake_of_identity_says_what_would_be_right(text: str, told: str) -> None:
     assert told in mistake(text)

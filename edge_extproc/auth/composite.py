@@ -1,0 +1,67 @@
+"""All the ways of proving who one is that config has switched on, as one.
+
+One credential in a header is either a key or a token; a client certificate may stand beside it. What two of them say
+must agree on the tenant, else the request is refused rather than ranked. A key or token is the more exact of the two.
+"""
+
+from __future__ import annotations
+
+from ..errors import Unauthenticated
+from ..model.principal import Principal
+from .api_key import CREDENTIAL_HEADERS, MAX_KEY_LENGTH, ApiKeys, credential
+from .api_key import REASONS as KEY_REASONS
+from .base import Headers
+from .jwt import MAX_TOKEN_LENGTH, JwtVerifier, looks_like_a_token
+from .jwt import REASONS as TOKEN_REASONS
+from .mtls import REASONS as CERTIFICATE_REASONS
+from .mtls import Certificates
+
+CONFLICT = "conflicting_credentials"
+REASONS: tuple[str, ...] = (*KEY_REASONS, *TOKEN_REASONS, *CERTIFICATE_REASONS, CONFLICT)
+
+
+class Composite:
+    def __init__(
+        self, keys: ApiKeys | None, tokens: JwtVerifier | None = None, certificates: Certificates | None = None
+    ) -> None:
+        self._keys = keys
+        self._tokens = tokens
+        self._certificates = certificates
+
+    def authenticate(self, headers: Headers) -> Principal:
+        certified: Principal | None = None
+        nobody: Unauthenticated | None = None
+        if self._certificates is not None:
+            try:
+                certified = self._certificates.principal_of(headers)
+            except Unauthenticated as error:
+                if error.code != "unknown_certificate":
+                    raise
+                # A mesh gives every workload a certificate; a key may still say who this one is.
+                nobody = error
+        if (certified is not None or nobody is not None) and not has_credential(headers):
+            if certified is None:
+                raise nobody or Unauthenticated("the client certificate stands for nobody here")
+            return certified
+        bearer = self._bearer(headers)
+        if certified is not None and certified.tenant != bearer.tenant:
+            raise _refused(CONFLICT, "the client certificate and the key or token are of different tenants")
+        return bearer
+
+    def _bearer(self, headers: Headers) -> Principal:
+        presented = credential(headers, MAX_TOKEN_LENGTH if self._tokens is not None else MAX_KEY_LENGTH)
+        if self._tokens is not None and (self._keys is None or looks_like_a_token(presented)):
+            return self._tokens.principal_of(presented)
+        if self._keys is None:
+            raise _refused("missing_api_key", "neither keys nor tokens are taken here; a client certificate is")
+        return self._keys.principal_of(presented)
+
+
+def has_credential(headers: Headers) -> bool:
+    return any(name in CREDENTIAL_HEADERS for name, _ in headers)
+
+
+def _refused(reason: str, message: str) -> Unauthenticated:
+    error = Unauthenticated(message)
+    error.code = reason
+    return error

@@ -1,0 +1,180 @@
+"""The public keys of an issuer: fetched off the path of requests, kept while it cannot be reached.
+
+A token that names a key we do not have sets off one fetch, and no more than one in a while however many such tokens
+come; until it is done nobody can say that the key is wrong.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeAlias
+
+import msgspec
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey, OKPKey, RSAKey, import_key
+
+PublicKey: TypeAlias = RSAKey | ECKey | OKPKey
+Fetch: TypeAlias = Callable[[str], Awaitable[bytes]]
+"""A URL to a body. Raises OSError or TimeoutError where there is none."""
+
+# More keys than any issuer has; a set that says more is none.
+_MAX_KEYS = 100
+_MAX_BYTES = 1 << 20
+_TIMEOUT = 5.0
+# A modulus that can be searched for signs nothing.
+_MIN_RSA_BITS = 2048
+
+
+class Unreadable(Exception):
+    """What came is no set of keys."""
+
+
+class Keys:
+    """The keys of one issuer by their ids."""
+
+    def __init__(
+        self,
+        url: str,
+        fetch: Fetch,
+        *,
+        refresh: float = 600.0,
+        least_between: float = 30.0,
+        clock: Callable[[], float] = time.monotonic,
+        on_error: Callable[[BaseException], None] = lambda _: None,
+    ) -> None:
+        self._url = url
+        self._fetch = fetch
+        self._refresh = refresh
+        self._least_between = least_between
+        self._clock = clock
+        self.on_change: Callable[[], None] = _nobody
+        """Told when the set is another one."""
+        self._on_error = on_error
+        self._keys: Mapping[str, PublicKey] = {}
+        self._raw: bytes | None = None
+        self._heard_at: float | None = None
+        """When a fetch last went well."""
+        self._tried_at: float | None = None
+        self._wanted = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._closing = False
+
+    def find(self, kid: str | None) -> PublicKey | None:
+        """Without an id only the one key that there is."""
+        if kid is None:
+            return next(iter(self._keys.values())) if len(self._keys) == 1 else None
+        return self._keys.get(kid)
+
+    def may_be_new(self) -> bool:
+        """Whether a key that we do not have may exist all the same: then a fetch is under way, or was tried in vain."""
+        now = self._clock()
+        if self._heard_at is not None and now - self._heard_at < self._least_between:
+            return False
+        if self._tried_at is None or now - self._tried_at >= self._least_between:
+            self._wanted.set()
+        return True
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name=f"keys of {self._url}")
+
+    async def close(self) -> None:
+        self._closing = True
+        self._wanted.set()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def fetch_now(self) -> None:
+        """Never raises: what we have stays where nothing better comes."""
+        self._tried_at = self._clock()
+        try:
+            raw = await self._fetch(self._url)
+            keys = read(raw)
+        except (OSError, TimeoutError, Unreadable) as error:
+            self._on_error(error)
+            return
+        self._heard_at = self._clock()
+        if raw != self._raw:
+            self._raw, self._keys = raw, keys
+            # A key that is gone has signed nothing any more.
+            self.on_change()
+
+    async def _run(self) -> None:
+        while not self._closing:
+            self._wanted.clear()
+            await self.fetch_now()
+            wait = self._refresh if self._heard_at == self._tried_at or self._keys else self._least_between / 6
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._wanted.wait()
+
+
+def read(raw: bytes) -> dict[str, PublicKey]:
+    """The keys of a JSON Web Key Set that can verify signatures. Raises Unreadable."""
+    if len(raw) > _MAX_BYTES:
+        raise Unreadable("the set of keys is over 1 MiB")
+    try:
+        root = msgspec.json.decode(raw)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise Unreadable("the set of keys is no JSON") from error
+    found = root.get("keys") if isinstance(root, dict) else None
+    if not isinstance(found, list) or len(found) > _MAX_KEYS:
+        raise Unreadable("this is no set of keys")
+    keys: dict[str, PublicKey] = {}
+    for n, each in enumerate(found):
+        key = _key(each)
+        if key is not None:
+            kid = each.get("kid")
+            keys[kid if isinstance(kid, str) else f"\n{n}"] = key
+    if not keys:
+        raise Unreadable("no key of the set can verify a signature")
+    return keys
+
+
+def _key(member: object) -> PublicKey | None:
+    """None for what is not for us: a secret that was published, a key for encryption, a kind that we do not know."""
+    if not isinstance(member, dict) or member.get("kty") not in ("RSA", "EC", "OKP"):
+        return None
+    if member.get("use", "sig") != "sig" or "verify" not in member.get("key_ops", ["verify"]):
+        return None
+    public: dict[str, str | list[str]] = {
+        name: value for name, value in member.items() if name in _PUBLIC and isinstance(value, str)
+    }
+    try:
+        key = import_key(public)
+    except (JoseError, ValueError, TypeError):
+        return None
+    if isinstance(key, RSAKey) and key.raw_value.key_size < _MIN_RSA_BITS:
+        return None
+    return key if isinstance(key, RSAKey | ECKey | OKPKey) else None
+
+
+def _nobody() -> None:
+    """Nobody is told."""
+
+
+_PUBLIC = frozenset({"kty", "n", "e", "crv", "x", "y", "alg", "kid"})
+
+
+async def fetch(url: str) -> bytes:
+    """Raises OSError or TimeoutError."""
+    import httpx2  # only where an issuer is configured
+
+    try:
+        async with (
+            httpx2.AsyncClient(timeout=_TIMEOUT, follow_redirects=False) as client,
+            client.stream("GET", url, headers={"accept": "application/json"}) as answer,
+        ):
+            if answer.status_code != 200:
+                raise OSError(f"the issuer's keys were answered with {answer.status_code}")
+            body = b""
+            async for part in answer.aiter_bytes():
+                body += part
+                if len(body) > _MAX_BYTES:
+                    raise OSError("the issuer's keys are over 1 MiB")
+            return body
+    except httpx2.HTTPError as error:
+        raise OSError(f"the issuer's keys cannot be fetched: {type(error).__name__}") from error

@@ -1,0 +1,242 @@
+"""JSON Web Tokens of OpenID Connect issuers: who a token's bearer is, by claims that config names.
+
+What a token says of how it is to be verified is believed as far as config allows: an algorithm of the list, which has
+only asymmetric ones (a public key must never be taken for a shared secret), and a key of the issuer's own set. `jku`,
+`jwk`, `x5u` and `crit` are not followed.
+
+A token that was verified is remembered by the SHA-256 of all of it until it expires or the issuer's keys change.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import hashlib
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, get_args
+
+import msgspec
+from joserfc import jws
+from joserfc.errors import JoseError
+
+from ..errors import PolicyUnavailable, Unauthenticated
+from ..model.principal import Principal
+from .base import Clock
+from .jwks import Keys, PublicKey
+
+Reason: TypeAlias = Literal[
+    "malformed_token",
+    "unknown_issuer",
+    "unsupported_algorithm",
+    "unknown_key",
+    "invalid_signature",
+    "expired_token",
+    "token_not_yet_valid",
+    "wrong_audience",
+    "missing_claim",
+    "unknown_tenant",
+]
+REASONS: tuple[Reason, ...] = get_args(Reason)
+
+ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
+MAX_TOKEN_LENGTH = 16 * 1024
+_TOKEN = re.compile(r"eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+_REMEMBERED = 10_000
+# What may stand in logs and in the keys of counters.
+_NAME = re.compile(r"[^\x00-\x20\x7f-\x9f\ud800-\udfff][^\x00-\x1f\x7f-\x9f\ud800-\udfff]{0,255}")
+# Of roles: more is no list of roles.
+_MAX_ROLES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class IssuerSettings:
+    issuer: str
+    audiences: tuple[str, ...]
+    algorithms: tuple[str, ...] = ("RS256", "ES256")
+    leeway: float = 30.0
+    """Seconds by which clocks may differ."""
+    tenant: str | None = None
+    """Of all tokens of this issuer; else the claim says."""
+    tenant_claim: str = "tenant"
+    team_claim: str | None = None
+    user_claim: str = "sub"
+    roles_claim: str | None = None
+    default_roles: tuple[str, ...] | None = None
+    """Of a token that names none. None: no role bounds it, unless `roles_claim` is given, then it has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Verified:
+    principal: Principal
+    begins: float
+    expires: float
+
+
+class JwtVerifier:
+    def __init__(
+        self,
+        issuers: Sequence[tuple[IssuerSettings, Keys]],
+        tenants: Mapping[str, tuple[str, ...]],
+        clock: Clock = time.time,
+    ) -> None:
+        """`tenants`: those that there are, and the models that each may ask for."""
+        self._issuers = {settings.issuer: (settings, keys) for settings, keys in issuers}
+        for _, keys in issuers:
+            keys.on_change = self.forget
+        self._tenants = tenants
+        self._clock = clock
+        self._verified: OrderedDict[bytes, _Verified] = OrderedDict()
+
+    def forget(self) -> None:
+        """Keys have changed: whatever was verified is verified again."""
+        self._verified.clear()
+
+    def principal_of(self, token: str) -> Principal:
+        """Raises Unauthenticated, and PolicyUnavailable where the issuer's keys could not be had yet."""
+        digest = hashlib.sha256(token.encode()).digest()
+        known = self._verified.get(digest)
+        now = self._clock()
+        if known is not None:
+            if known.begins <= now < known.expires:
+                return known.principal
+            del self._verified[digest]
+        verified = self._verify(token, now)
+        self._verified[digest] = verified
+        if len(self._verified) > _REMEMBERED:
+            self._verified.popitem(last=False)
+        return verified.principal
+
+    def _verify(self, token: str, now: float) -> _Verified:
+        header, claims = _parts(token)
+        issuer = claims.get("iss")
+        found = self._issuers.get(issuer) if isinstance(issuer, str) else None
+        if found is None:
+            raise refused("unknown_issuer", "the token's issuer is not one that is trusted here")
+        settings, keys = found
+        algorithm = header.get("alg")
+        if algorithm not in settings.algorithms:
+            raise refused("unsupported_algorithm", f"the token's algorithm is none of {', '.join(settings.algorithms)}")
+        if "crit" in header:
+            raise refused("malformed_token", "the token's header holds crit, of which nothing is understood here")
+        key = _key(keys, header.get("kid"))
+        self._check_signature(token, key, str(algorithm))
+        begins, expires = _life(claims, settings.leeway, now)
+        _check_audience(claims.get("aud"), settings.audiences)
+        return _Verified(self._principal(settings, claims), begins, expires)
+
+    @staticmethod
+    def _check_signature(token: str, key: PublicKey, algorithm: str) -> None:
+        bound = key.get("alg")
+        if bound is not None and bound != algorithm:
+            raise refused("invalid_signature", "the token's signature is not valid")
+        try:
+            jws.deserialize_compact(token, key, algorithms=[algorithm])
+        except (JoseError, ValueError, TypeError):
+            # Its text may hold parts of the token.
+            raise refused("invalid_signature", "the token's signature is not valid") from None
+
+    def _principal(self, settings: IssuerSettings, claims: Mapping[str, Any]) -> Principal:
+        tenant = settings.tenant or _name(claims, settings.tenant_claim)
+        if tenant is None:
+            raise refused("missing_claim", f"the token has no claim {settings.tenant_claim}, which says its tenant")
+        if tenant not in self._tenants:
+            raise refused("unknown_tenant", "the token's tenant is not known here")
+        user = _name(claims, settings.user_claim)
+        if user is None:
+            raise refused("missing_claim", f"the token has no claim {settings.user_claim}, which says its user")
+        team = _name(claims, settings.team_claim) if settings.team_claim is not None else None
+        roles = settings.default_roles
+        if settings.roles_claim is not None:
+            roles = _names(claims, settings.roles_claim) or roles or ()
+        # No label of a key holds a colon, so that a token is never taken for one.
+        return Principal(tenant, f"jwt:{user}", self._tenants[tenant], team, user, roles)
+
+
+def looks_like_a_token(credential: str) -> bool:
+    return _TOKEN.fullmatch(credential) is not None
+
+
+def _parts(token: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    if len(token) > MAX_TOKEN_LENGTH or not looks_like_a_token(token):
+        raise refused("malformed_token", "this is no signed JSON Web Token")
+    header, claims, _ = token.split(".")
+    return _object(header), _object(claims)
+
+
+def _object(part: str) -> Mapping[str, Any]:
+    found: Any = None
+    with contextlib.suppress(binascii.Error, msgspec.MsgspecError, RecursionError, ValueError):
+        found = msgspec.json.decode(base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True))
+    if not isinstance(found, dict):
+        raise refused("malformed_token", "this is no signed JSON Web Token")
+    return found
+
+
+def _key(keys: Keys, kid: object) -> PublicKey:
+    if kid is not None and not isinstance(kid, str):
+        raise refused("malformed_token", "the token's kid is no text")
+    key = keys.find(kid)
+    if key is None:
+        if keys.may_be_new():
+            raise PolicyUnavailable("the keys of the token's issuer are being fetched; try again", retry_after=1.0)
+        raise refused("unknown_key", "the token is signed with a key that its issuer does not have")
+    return key
+
+
+def _life(claims: Mapping[str, Any], leeway: float, now: float) -> tuple[float, float]:
+    expires, begins = _instant(claims, "exp"), _instant(claims, "nbf")
+    if expires is None:
+        raise refused("missing_claim", "the token has no exp: it would never expire")
+    if now >= expires + leeway:
+        raise refused("expired_token", "the token has expired")
+    if begins is not None and now < begins - leeway:
+        raise refused("token_not_yet_valid", "the token is not valid yet (nbf)")
+    return (begins or 0.0) - leeway, expires + leeway
+
+
+def _instant(claims: Mapping[str, Any], name: str) -> float | None:
+    value = claims.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e12:
+        raise refused("malformed_token", f"the token's {name} is no time")
+    return float(value)
+
+
+def _check_audience(claimed: object, wanted: tuple[str, ...]) -> None:
+    audiences = claimed if isinstance(claimed, list) else [claimed]
+    if not any(isinstance(each, str) and each in wanted for each in audiences):
+        raise refused("wrong_audience", "the token is not meant for this gateway (aud)")
+
+
+def _claim(claims: Mapping[str, Any], path: str) -> Any:
+    """A claim by its name, or by a path with dots where no claim has that very name."""
+    if path in claims:
+        return claims[path]
+    here: Any = claims
+    for step in path.split("."):
+        here = here.get(step) if isinstance(here, dict) else None
+    return here
+
+
+def _name(claims: Mapping[str, Any], path: str) -> str | None:
+    value = _claim(claims, path)
+    return value if isinstance(value, str) and _NAME.fullmatch(value) else None
+
+
+def _names(claims: Mapping[str, Any], path: str) -> tuple[str, ...]:
+    """A list of names, or one text with spaces between them, as `scope` has."""
+    value = _claim(claims, path)
+    names = value.split(" ") if isinstance(value, str) else value if isinstance(value, list) else []
+    return tuple(dict.fromkeys(name for name in names[:_MAX_ROLES] if isinstance(name, str) and name))
+
+
+def refused(reason: Reason, message: str) -> Unauthenticated:
+    error = Unauthenticated(message)
+    error.code = reason
+    return error
