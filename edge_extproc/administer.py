@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from .auth.api_key import digest
 from .auth.base import Access, Authenticator
-from .build_access import build_access, build_authenticator
+from .build_access import build_access, build_keys
 from .config.limits import Allowance
 from .config.schema import Config
 from .config.secrets import generate_key
@@ -152,7 +152,7 @@ class AdminCallers:
             return None
         managed = self._publisher.managed
         if self._known is None or self._known[0] is not managed:
-            self._known = (managed, build_authenticator(self._config, managed), build_access(self._config, managed))
+            self._known = (managed, build_keys(self._config, managed), build_access(self._config, managed))
         _, authenticator, access = self._known
         try:
             principal = authenticator.authenticate(headers)

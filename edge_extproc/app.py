@@ -19,7 +19,8 @@ from . import __version__, build_limits, registry
 from .accounting import prices as price_table
 from .accounting.base import Prices
 from .auth.base import Authenticator
-from .build_access import Identity, build_access, reasons
+from .build_access import Identity, build_access, build_voucher, reasons
+from .build_authz import build_authz
 from .build_cache import build_cache
 from .build_providers import build_providers
 from .build_routing import build_planner
@@ -30,7 +31,6 @@ from .config.schema import Config
 from .dialects.base import Dialect, ModelCard
 from .errors import PeerError, StartError
 from .exchange.attempt import AttemptExchange
-from .exchange.door import admit
 from .exchange.envoy_faults import CODES as ENVOY_CODES
 from .exchange.guard import GuardExchange
 from .exchange.handler import Handler
@@ -46,7 +46,6 @@ from .routing.base import Endpoint, Endpoints, ModelTable
 from .routing.breaker import OwnSlots, Slots
 from .routing.shared import SharedSlots
 from .server import worker
-from .server.authz import AuthzService
 from .server.extproc import ExtProcService
 from .server.introspect import Introspection
 from .server.loop_lag import watch_loop
@@ -137,6 +136,7 @@ def build_gateway(
         new_id=exchange_ids().__next__,
         report=report,
         cache=cache,
+        voucher=build_voucher(config) if config.auth.trust_ext_authz else None,
         access=build_access(config, managed),
         limiter=limiter,
         bounds=build_limits.bounds(config) if limiter is not None else None,
@@ -254,6 +254,7 @@ async def run_worker(config: Config, index: int) -> None:
         gateway = replace(gateway, authenticator=authenticator, access=build_access(config, found))
 
     service = ExtProcService(open_stream(lambda: gateway, metrics.opened), logs.report)
+    authz = build_authz(config, lambda: gateway, metrics.registry)
     address = config.agent.worker_addresses()[index]
     _ease_the_interpreter()
     if limits is not None:
@@ -265,7 +266,7 @@ async def run_worker(config: Config, index: int) -> None:
             address,
             (
                 service,
-                AuthzService(lambda headers: admit(gateway, headers), logs.report),
+                authz,
                 Introspection(
                     metrics.snapshot,
                     cache.purge_json if cache is not None else None,

@@ -11,6 +11,7 @@ from . import registry
 from .auth.base import Access, Authenticator, AuthSettings, KeySettings
 from .auth.policy import ANY, Policies
 from .auth.policy import Policy as Compiled
+from .auth.vouching import Voucher
 from .config.access import Policy, Role
 from .config.schema import Config
 from .routing.base import allows, is_glob
@@ -99,12 +100,14 @@ class Identity:
 def reasons(config: Config) -> tuple[str, ...]:
     """The codes of refused credentials."""
     from .auth.api_key import REASONS
+    from .auth.vouching import REASON
 
+    own = (*REASONS, REASON)
     if not config.auth.jwt and not config.auth.certificates:
-        return REASONS
+        return own
     from .auth import composite
 
-    return composite.REASONS
+    return (*composite.REASONS, REASON)
 
 
 def build_keys(config: Config, managed: Snapshot = EMPTY) -> ApiKeys:
@@ -169,6 +172,10 @@ def _both(some: tuple[str, ...] | None, others: tuple[str, ...]) -> tuple[str, .
         return others
     pairs = ((some, others), (others, some))
     return tuple({p for mine, theirs in pairs for p in mine if p in theirs or (not is_glob(p) and allows(theirs, p))})
+
+
+def build_voucher(config: Config) -> Voucher:
+    return Voucher(config.auth.pepper.reveal().encode())
 
 
 def compiled(policy: Policy) -> Compiled:

@@ -42,6 +42,7 @@ with warnings.catch_warnings():
     from envoy_data_plane.envoy.extensions.clusters.common.dns import v3 as common_dns
     from envoy_data_plane.envoy.extensions.clusters.dns import v3 as dns
     from envoy_data_plane.envoy.extensions.filters.common.matcher.action import v3 as action
+    from envoy_data_plane.envoy.extensions.filters.http.ext_authz import v3 as ext_authz
     from envoy_data_plane.envoy.extensions.filters.http.ext_proc import v3 as ext_proc
     from envoy_data_plane.envoy.extensions.filters.http.header_mutation import v3 as header_mutation
     from envoy_data_plane.envoy.extensions.filters.http.router import v3 as router
@@ -72,8 +73,13 @@ ROLE = "x-edge-role"
 """gRPC metadata that tells the agent which of the filters calls: router, upstream or guard."""
 AFFINITY = "x-edge-affinity"
 """gRPC metadata by which Envoy brings all streams of a request to one worker."""
+AUTHZ_DENIED = "ext_authz_denied"
+"""The details of a refusal that the agent told by ext_authz; that it could not be asked is ext_authz_error."""
 OUR_DETAILS = "edge_"
 """How the response code details of a reply begin that the agent itself made."""
+
+AUTHZ_NAMESPACE = "envoy.filters.http.ext_authz"
+"""Where the ext_authz filter puts what its service tells; no other filter writes there."""
 
 CONTENT_LENGTH = "content_length"
 TRACEPARENT = "traceparent"
@@ -305,7 +311,7 @@ def _connection_manager(config: Config) -> Json:
         local_reply_config={"mappers": _local_replies(config)},
         access_log=_access_log(config),
         route_config=_routes(config),
-        http_filters=[_router_level(config), _router(config)],
+        http_filters=[*_authorization(config), _router_level(config), _router(config)],
         **({"tracing": tracing} if tracing is not None else {}),
     )
 
@@ -363,7 +369,8 @@ def _local_replies(config: Config) -> list[Json]:
     # Condition; type and code for the caller; message. The first that fits counts.
     told = (
         (
-            "response.code_details.startsWith('ext_proc')",
+            "response.code_details.startsWith('ext_proc')"
+            + (" || response.code_details == 'ext_authz_error'" if config.auth.trust_ext_authz else ""),
             ("overloaded_error", "policy_unavailable", "the gateway's policy server does not answer; try again"),
         ),
         (
@@ -382,11 +389,14 @@ def _local_replies(config: Config) -> list[Json]:
         ("response.code == 504", ("timeout_error", "provider_timeout", "the provider did not answer in time")),
         ("response.code >= 500", ("api_error", "gateway_error", "the gateway could not pass this request on")),
     )
-    return [_local_reply(condition, *words) for condition, words in told]
+    return [_local_reply(config, condition, *words) for condition, words in told]
 
 
-def _local_reply(condition: str, kind: str, code: str, message: str) -> Json:
-    expression = f"response.code >= 400 && !response.code_details.startsWith('{OUR_DETAILS}') && {condition}"
+def _local_reply(config: Config, condition: str, kind: str, code: str, message: str) -> Json:
+    ours = f"response.code_details.startsWith('{OUR_DETAILS}')"
+    if config.auth.trust_ext_authz:
+        ours, condition = f"({ours} || response.code_details == '{AUTHZ_DENIED}')", f"({condition})"
+    expression = f"response.code >= 400 && !{ours} && {condition}"
     error = {"message": message, "type": kind, "param": None, "code": code}
     return {
         "filter": {
@@ -548,6 +558,29 @@ def _route_action(config: Config, retry: Json) -> Json:
     }
 
 
+# --- who is calling, before ext_proc
+
+
+def _authorization(config: Config) -> list[Json]:
+    """Where config says that ext_authz finds out who is calling. Headers alone: a body is not waited for."""
+    if not config.auth.trust_ext_authz:
+        return []
+    check = ext_authz.ExtAuthz(
+        grpc_service=core.GrpcService(
+            envoy_grpc=core.GrpcServiceEnvoyGrpc(cluster_name=AGENT),
+            timeout=config.limits.message_timeout,
+            initial_metadata=[core.HeaderValue(key=AFFINITY, value="%REQ(x-request-id)%")],
+        ),
+        transport_api_version=core.ApiVersion.V3,
+        failure_mode_allow=False,
+        status_on_error=type_v3.HttpStatus(code=type_v3.StatusCode.ServiceUnavailable),
+        # A header that was sent twice must be seen twice.
+        encode_raw_headers=True,
+        validate_mutations=True,
+    )
+    return [extension("envoy.filters.http.ext_authz", check, emit_client_span=False)]
+
+
 # --- the two levels of ext_proc
 
 
@@ -572,7 +605,7 @@ def _router_level(config: Config) -> Json:
             max_message_timeout=max(MAX_MESSAGE_TIMEOUT, config.limits.message_timeout),
             mutation_rules=_mutation_rules(),
             response_attributes=[ANSWERED_BY, "upstream.request_attempt_count", "response.code_details"],
-            metadata_options=_namespaces(),
+            metadata_options=_namespaces(*((AUTHZ_NAMESPACE,) if config.auth.trust_ext_authz else ())),
         ),
         # 1.40. The agent's span is a child of this one: of a span that is not emitted, the agent is told as unsampled.
         emit_client_span=config.telemetry.otlp is not None,
@@ -678,9 +711,13 @@ def _mutation_rules() -> mutation_v3.HeaderMutationRules:
     return mutation_v3.HeaderMutationRules(allow_all_routing=True, allow_envoy=True, disallow_is_error=True)
 
 
-def _namespaces() -> ext_proc.MetadataOptions:
-    ours = ext_proc.MetadataOptionsMetadataNamespaces(untyped=[NAMESPACE, ROUTE_NAMESPACE])
-    return ext_proc.MetadataOptions(forwarding_namespaces=ours, receiving_namespaces=ours)
+def _namespaces(*heard: str) -> ext_proc.MetadataOptions:
+    """`heard`: those of other filters, which the agent is told of and may not write."""
+    ours = [NAMESPACE, ROUTE_NAMESPACE]
+    return ext_proc.MetadataOptions(
+        forwarding_namespaces=ext_proc.MetadataOptionsMetadataNamespaces(untyped=[*ours, *heard]),
+        receiving_namespaces=ext_proc.MetadataOptionsMetadataNamespaces(untyped=ours),
+    )
 
 
 def _router(config: Config) -> Json:

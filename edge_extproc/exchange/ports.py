@@ -13,6 +13,7 @@ from typing import Protocol
 
 from ..accounting.base import Prices
 from ..auth.base import Access, Authenticator
+from ..auth.vouching import Voucher
 from ..cache.base import ResponseCache
 from ..config.names import pair_name
 from ..dialects.base import Dialect, ModelCard, Route
@@ -183,6 +184,8 @@ class Gateway:
     report: Callable[[BaseException], None]
     """Tells of a bug of ours, for the log."""
     cache: ResponseCache | None = None
+    voucher: Voucher | None = None
+    """Given where ext_authz runs before us: what it found out is believed."""
     access: Access | None = None
     """None where no role or policy forbids anything."""
     limiter: Limiter | None = None

@@ -20,6 +20,7 @@ from urllib.parse import unquote
 
 from ..accounting.estimate import tokens_of, tokens_of_length
 from ..auth.base import Rights
+from ..auth.vouching import NAMESPACE as VOUCHED
 from ..cache.base import Entry, Made, Turn
 from ..codecs.content_encoding import Inflater, inflate
 from ..codecs.content_type import media_type
@@ -214,7 +215,7 @@ class RouterExchange:
         if gateway.tracer is not None:
             heard.trace = gateway.tracer.begin(heard.parent)
         heard.voice = gateway.routes.voice(heard.path, event.headers) or gateway.dialects[gateway.default_dialect]
-        heard.principal = gateway.authenticator.authenticate(event.headers)
+        heard.principal = self._who(event)
         if gateway.access is not None:
             heard.rights = gateway.access.of(heard.principal)
         if gateway.limiter is not None:
@@ -237,6 +238,16 @@ class RouterExchange:
         if event.end:
             return await self._asked(b"")
         return CONTINUE
+
+    def _who(self, event: RequestHeaders) -> Principal:
+        """As ext_authz has found out, where it runs before us; else by the request's own credentials."""
+        gateway = self._gateway
+        if gateway.voucher is not None:
+            found = event.metadata.get(VOUCHED, {})
+            principal = gateway.voucher.principal(found, first(event.headers, "x-request-id") or "")
+            if principal is not None:
+                return principal
+        return gateway.authenticator.authenticate(event.headers)
 
     def _list_models(self, principal: Principal, route: Route) -> Reply:
         """All that this caller may ask for, or the one that the path names."""

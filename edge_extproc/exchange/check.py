@@ -1,0 +1,173 @@
+"""ext_authz: may this request go on, by its headers alone? For any route, with the identity and rules of router.py.
+
+A route's own settings come as `context_extensions`:
+
+    edge.tenants    names that may pass, with commas between; others are refused
+    edge.roles      a caller needs one of them
+    edge.operation  what the route is in the words of policies; where not given, what its path says
+    edge.limit      requests: one is taken from the caller's requests per minute
+    edge.optional   true: a request without any credential passes, as nobody
+
+A setting that is not known is refused: one that was misspelled would leave a door open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TypeAlias, cast, get_args
+
+from ..auth.api_key import CREDENTIAL_HEADERS
+from ..auth.vouching import Voucher
+from ..errors import EdgeError, Forbidden, LimitReached, NoSuchRoute, WrongMethod
+from ..limits.base import Ask, Rules
+from ..model.call import Operation
+from ..model.fault import Fault
+from ..model.principal import Principal
+from ..model.settlement import Settlement
+from .commands import Pairs
+from .events import Headers
+from .headers import first
+from .ports import Gateway
+
+SETTINGS = frozenset({"edge.tenants", "edge.roles", "edge.operation", "edge.limit", "edge.optional"})
+_PREFIX = "edge."
+# What a service behind us is told, whatever the caller sent under these names.
+IDENTITY_HEADERS = ("x-edge-tenant", "x-edge-team", "x-edge-user", "x-edge-key")
+_OPERATIONS = frozenset(get_args(Operation))
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request, as far as ext_authz is told."""
+
+    method: str
+    path: str
+    """With its query."""
+    headers: Headers
+    """Without pseudo-headers."""
+    settings: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    set_headers: Pairs
+    remove_headers: tuple[str, ...]
+    metadata: Mapping[str, str]
+    response_headers: Pairs = ()
+    """For the caller, with the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Denied:
+    status: int
+    headers: Pairs
+    body: bytes
+    code: str
+
+
+Verdict: TypeAlias = Allowed | Denied
+
+
+class Checks:
+    def __init__(self, gateway: Callable[[], Gateway], voucher: Voucher) -> None:
+        """`gateway` gives the one of now."""
+        self._current = gateway
+        self._voucher = voucher
+
+    @property
+    def _gateway(self) -> Gateway:
+        return self._current()
+
+    async def check(self, asked: Asked) -> Verdict:
+        """Never raises: a bug of ours is a refusal too."""
+        try:
+            return await self._check(asked)
+        except EdgeError as error:
+            return self._denied(asked, error.fault(), error.headers if isinstance(error, LimitReached) else ())
+        except Exception as bug:  # noqa: BLE001 - the last place where it can become an answer
+            self._gateway.report(bug)
+            return self._denied(
+                asked, Fault(500, "api", "the gateway failed on this request; it was logged", "internal")
+            )
+
+    async def _check(self, asked: Asked) -> Allowed:
+        gateway, settings = self._gateway, asked.settings
+        unknown = sorted(name for name in settings if name.startswith(_PREFIX) and name not in SETTINGS)
+        if unknown:
+            raise Forbidden(f"this route's settings name {', '.join(unknown)}, which there is not")
+        credentials = tuple(name for name, _ in asked.headers if name in CREDENTIAL_HEADERS)
+        if settings.get("edge.optional") == "true" and not credentials:
+            return Allowed((), tuple(_present(asked.headers, IDENTITY_HEADERS)), {})
+        principal = gateway.authenticator.authenticate(asked.headers)
+        self._may_pass(principal, asked)
+        told: Pairs = ()
+        rules = gateway.limiter.rules(principal) if gateway.limiter is not None else None
+        if gateway.limiter is not None and rules is not None:
+            gateway.limiter.known_refusal(rules)
+            if settings.get("edge.limit") == "requests" and (counted := _of_requests(rules)) is not None:
+                told = await self._count(counted)
+        who = dict(
+            zip(IDENTITY_HEADERS, (principal.tenant, principal.team, principal.user, principal.key_id), strict=True)
+        )
+        return Allowed(
+            tuple((name, value) for name, value in who.items() if value),
+            # A repeated name is removed once.
+            tuple(dict.fromkeys((*credentials, *(name for name, value in who.items() if not value)))),
+            self._voucher.seal(principal, first(asked.headers, "x-request-id") or ""),
+            told,
+        )
+
+    def _may_pass(self, principal: Principal, asked: Asked) -> None:
+        tenants, roles = _names(asked.settings.get("edge.tenants")), _names(asked.settings.get("edge.roles"))
+        if tenants and principal.tenant not in tenants:
+            raise Forbidden(f"the tenant {principal.tenant} may not use this route")
+        if roles and not roles & set(principal.roles or ()):
+            raise Forbidden(f"this route is for the roles {', '.join(sorted(roles))}")
+        rights = self._gateway.access.of(principal) if self._gateway.access is not None else None
+        operation = self._operation(asked)
+        if rights is not None and operation is not None:
+            rights.may_do(operation)
+
+    def _operation(self, asked: Asked) -> Operation | None:
+        """None for a route that is none of ours."""
+        given = asked.settings.get("edge.operation")
+        if given is not None:
+            if given not in _OPERATIONS:
+                raise Forbidden(f"this route's settings name the operation {given!r}, which there is not")
+            return cast("Operation", given)
+        try:
+            return self._gateway.routes.match(asked.method, asked.path.partition("?")[0])[1].operation
+        except (NoSuchRoute, WrongMethod):
+            return None
+
+    async def _count(self, rules: Rules) -> Pairs:
+        limiter, name = self._gateway.limiter, self._gateway.new_id()
+        if limiter is None:  # pragma: no cover - it gave the rules
+            return ()
+        admission = await limiter.admit(name, rules, Ask(0, 0))
+        limiter.settle(Settlement(name, "rejected", None, None, 0.0, 0.0, 0.0))
+        return admission.headers
+
+    def _denied(self, asked: Asked, fault: Fault, told: Pairs = ()) -> Denied:
+        gateway = self._gateway
+        path = asked.path.partition("?")[0]
+        voice = gateway.routes.voice(path, asked.headers) or gateway.dialects[gateway.default_dialect]
+        status, headers, body = voice.write_error(fault)
+        return Denied(status, (*headers, *told), body, fault.code or fault.kind)
+
+
+def _of_requests(rules: Rules) -> Rules | None:
+    kept = [(rule, key) for rule, key in zip(rules.of, rules.keys, strict=True) if rule.measure == "requests"]
+    if not kept:
+        return None
+    return replace(rules, of=tuple(rule for rule, _ in kept), keys=tuple(key for _, key in kept), prices=False)
+
+
+def _names(given: str | None) -> frozenset[str]:
+    return frozenset(name.strip() for name in (given or "").split(",") if name.strip())
+
+
+def _present(headers: Headers, names: tuple[str, ...]) -> list[str]:
+    there = {name for name, _ in headers}
+    return [name for name in names if name in there]

@@ -1,0 +1,212 @@
+"""ext_authz, by headers alone: the same callers and rules, for any route."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from limits_kit import Heard, Now, rule
+from player import KEY, Stage, body, headers, talk
+
+from edge_extproc.auth.policy import Policies, Policy
+from edge_extproc.auth.vouching import NAMESPACE, Voucher
+from edge_extproc.exchange.check import Allowed, Asked, Checks, Denied, Verdict
+from edge_extproc.exchange.commands import Continue, Reply
+from edge_extproc.exchange.events import RequestHeaders
+from edge_extproc.limits.book import Book
+from edge_extproc.limits.limiter import PolicyLimiter
+from edge_extproc.model.principal import Principal
+
+VOUCHER = Voucher(b"a pepper of the tests")
+BEARER = ("authorization", f"Bearer {KEY}")
+ID = ("x-request-id", "request-1")
+
+
+def check(stage: Stage, *pairs: tuple[str, str], path: str = "/orders?id=1", **settings: str) -> Verdict:
+    asked = Asked("POST", path, pairs, {f"edge.{name}": value for name, value in settings.items()})
+    return asyncio.run(Checks(lambda: stage.gateway, VOUCHER).check(asked))
+
+
+def allowed(*arguments: Any, **more: Any) -> Allowed:
+    verdict = check(*arguments, **more)
+    assert isinstance(verdict, Allowed), verdict
+    return verdict
+
+
+def denied(*arguments: Any, **more: Any) -> Denied:
+    verdict = check(*arguments, **more)
+    assert isinstance(verdict, Denied), verdict
+    return verdict
+
+
+def test_a_known_caller_passes_without_its_credential_and_with_its_identity() -> None:
+    verdict = allowed(Stage(), BEARER, ("x-edge-team", "forged"), ID)
+
+    assert (("x-edge-tenant", "acme"), ("x-edge-key", "acme-1")) == verdict.set_headers
+    assert ("authorization", "x-edge-team", "x-edge-user") == verdict.remove_headers
+    assert Principal("acme", "acme-1") == VOUCHER.principal(verdict.metadata, "request-1")
+
+
+@pytest.mark.parametrize(
+    ("pairs", "code"),
+    [
+        ((), "missing_api_key"),
+        ((("x-api-key", "edge-wrong"),), "invalid_api_key"),
+        ((BEARER, BEARER), "duplicate_api_key"),
+        ((BEARER, ("x-api-key", "another")), "conflicting_api_keys"),
+    ],
+)
+def test_nobody_else_does(pairs: tuple[tuple[str, str], ...], code: str) -> None:
+    verdict = denied(Stage(), *pairs)
+    told = json.loads(verdict.body)
+
+    assert (401, code, code) == (verdict.status, verdict.code, told["error"]["code"])
+    assert "application/json" == dict(verdict.headers)["content-type"]
+
+
+def test_a_refusal_is_told_in_the_words_of_its_path() -> None:
+    assert "authentication_error" == json.loads(denied(Stage(), path="/v1/messages").body)["error"]["type"]
+
+
+def test_a_route_may_be_for_some_tenants_or_roles() -> None:
+    assert 403 == denied(Stage(), BEARER, tenants="umbrella, other").status
+    assert (
+        "this route is for the roles admin"
+        in json.loads(denied(Stage(), BEARER, roles="admin").body)["error"]["message"]
+    )
+    allowed(Stage(), BEARER, tenants="other,acme")
+
+
+def test_a_route_may_be_open_to_nobody_in_particular_but_not_to_a_wrong_key() -> None:
+    verdict = allowed(Stage(), ("x-edge-tenant", "forged"), optional="true")
+
+    assert ((), ("x-edge-tenant",), {}) == (verdict.set_headers, verdict.remove_headers, verdict.metadata)
+    assert 401 == denied(Stage(), ("x-api-key", "edge-wrong"), optional="true").status
+    assert 401 == denied(Stage(), optional="yes").status
+
+
+@pytest.mark.parametrize("settings", [{"tenant": "acme"}, {"operation": "dance"}])
+def test_a_setting_that_there_is_not_lets_nobody_pass(settings: dict[str, str]) -> None:
+    assert 403 == denied(Stage(), BEARER, **settings).status
+
+
+def test_policies_hold_for_what_the_path_or_the_route_says() -> None:
+    policies = Policies([("acme", "tenant", "acme", Policy(operations=frozenset({"embeddings"})))], {}, {})
+    stage = Stage().having(access=policies)
+
+    assert 403 == denied(stage, BEARER, path="/v1/chat/completions").status
+    assert 403 == denied(stage, BEARER, operation="chat").status
+    allowed(stage, BEARER, operation="embeddings")
+    allowed(stage, BEARER)
+
+
+def test_a_route_may_count_requests() -> None:
+    limiter = PolicyLimiter(Book([rule("requests", 2), rule("concurrent", 1)]), None, Heard(), clock=Now())
+    stage = Stage().having(limiter=limiter)
+    first = allowed(stage, BEARER, limit="requests")
+    allowed(stage, BEARER)
+    allowed(stage, BEARER, limit="requests")
+    over = denied(stage, BEARER, limit="requests")
+
+    assert ("x-ratelimit-remaining-requests", "1") in first.response_headers
+    assert (429, True) == (over.status, "retry-after" in dict(over.headers))
+    # Who must wait is known now, wherever it goes.
+    assert 429 == denied(stage, BEARER).status
+
+
+def test_a_bug_of_ours_is_a_refusal_that_tells_nothing() -> None:
+    class Broken:
+        def authenticate(self, _: object) -> Principal:
+            raise RuntimeError("secret text")
+
+    stage = Stage().having(authenticator=Broken())
+    verdict = denied(stage, BEARER)
+
+    assert (500, False) == (verdict.status, b"secret text" in verdict.body)
+    assert ["secret text"] == [str(bug) for bug in stage.bugs]
+
+
+# --- what ext_proc makes of it
+
+
+def vouched(metadata: Any, *, key: str | None = None, request_id: str = "request-1") -> RequestHeaders:
+    event = headers(key=key)
+    pairs = tuple((n, request_id if n == "x-request-id" else v) for n, v in event.headers)
+    return RequestHeaders(pairs, False, metadata={NAMESPACE: metadata})
+
+
+def start(stage: Stage, event: RequestHeaders) -> Any:
+    return talk(stage.exchange(), event)[0]
+
+
+def test_who_was_vouched_for_is_not_asked_again() -> None:
+    stage = Stage().having(voucher=VOUCHER)
+    exchange = stage.exchange()
+    seal = VOUCHER.seal(Principal("umbrella", "token-1", ("claude",), "team", "ann", ("r",)), "request-1")
+    asked = body({"model": "claude", "messages": [{"role": "user", "content": "x"}]})
+    commands = talk(exchange, vouched(seal), asked)
+    exchange.closed("done")
+
+    assert isinstance(commands[1], Continue)
+    assert ("umbrella", "token-1") == (stage.settled[0].tenant, stage.settled[0].key_id)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seal": "0" * 64},
+        {"seal": None},
+        {"seal": "\ud800"},
+        {"identity": None},
+        {"identity": '{"tenant":"acme","key":"k","models":["*"]}'},
+        {"identity": 5},
+    ],
+)
+def test_what_is_not_sealed_by_us_is_refused(change: dict[str, object]) -> None:
+    stage = Stage().having(voucher=VOUCHER)
+    found = {**VOUCHER.seal(Principal("umbrella", "k"), "request-1"), **change}
+    reply = start(stage, vouched({name: value for name, value in found.items() if value is not None}, key=KEY))
+
+    assert isinstance(reply, Reply)
+    assert (401, "unverified_identity") == (reply.status, json.loads(reply.body)["error"]["code"])
+
+
+def test_a_seal_is_for_one_request() -> None:
+    stage = Stage().having(voucher=VOUCHER)
+    seal = VOUCHER.seal(Principal("umbrella", "k"), "request-1")
+
+    assert isinstance(start(stage, vouched(seal, request_id="request-2")), Reply)
+
+
+def test_nobody_vouched_for_and_nobody_trusted_means_the_credential_counts() -> None:
+    seal = VOUCHER.seal(Principal("umbrella", "k"), "request-1")
+    untrusting, trusting = Stage(), Stage().having(voucher=VOUCHER)
+
+    assert isinstance(start(untrusting, vouched(seal)), Reply)
+    assert isinstance(start(trusting, vouched({})), Reply)
+    assert isinstance(start(trusting, vouched({}, key=KEY)), Continue)
+
+
+# --- whatever comes
+
+_TEXT = st.text(max_size=30)
+_PAIRS = st.lists(
+    st.tuples(st.sampled_from(["authorization", "x-api-key", "cookie", "x-edge-tenant", "x-request-id"]), _TEXT),
+    max_size=5,
+)
+STAGE = Stage()
+
+
+@given(_PAIRS, _TEXT, _TEXT, st.dictionaries(st.sampled_from(["edge.tenants", "edge.roles", "edge.x", "other"]), _TEXT))
+def test_no_request_without_a_key_passes_and_none_is_a_failure_of_ours(
+    pairs: list[tuple[str, str]], method: str, path: str, settings: dict[str, str]
+) -> None:
+    verdict = asyncio.run(Checks(lambda: STAGE.gateway, VOUCHER).check(Asked(method, path, tuple(pairs), settings)))
+
+    assert isinstance(verdict, Denied)
+    assert 400 <= verdict.status < 500
+    assert not STAGE.bugs
