@@ -116,6 +116,8 @@ class Way:
         self.providers = {"openai": OPENAI.build(ProviderSettings("openai", "https://api.openai.com/v1", lambda: "k"))}
         self.bounds = Bounds((("*", 16_384),), 2_048, 1_000_000, 0, 0)
         body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "word " * 100}], "max_tokens": 500}
+        # The router makes one of each exchange anyway.
+        self.ends = {n: settled(f"e{n}") for n in range(ROUNDS)}
         self.call = Call("openai_chat", "chat", "gpt-4o", False, json.dumps(body).encode(), max_output_tokens=500)
 
     async def go(self, n: int) -> float:
@@ -132,7 +134,7 @@ class Way:
         ask = ask_of(self.call, candidates, self.providers, Prices(), self.bounds, priced=limits.prices)
         await self.limiter.admit(f"e{n}", limits, ask)
         took = time.perf_counter() - began
-        self.limiter.settle(settled(f"e{n}"))
+        self.limiter.settle(self.ends.get(n) or settled(f"e{n}"))
         return took
 
 

@@ -21,6 +21,8 @@ from ..model.plan import Candidate
 from ..model.usage import Usage
 from ..providers.base import Provider
 
+# What a caller pays for by tokens that bounds can be set to.
+_PRICED = frozenset({"chat", "completions", "embeddings"})
 # What providers wrap around a prompt (roles, tool instructions) that no byte of it shows.
 _WRAPPING = 1_024
 # The dearest image that a provider's own table has: 2,833 tokens and 5,667 for each of at most 8 tiles (gpt-4o-mini).
@@ -31,8 +33,9 @@ _ELSEWHERE = re.compile(
     rb'"(?:file_id|fileData|file_data|file_uri|fileUri|previous_response_id|conversation|cachedContent|cached_content'
     rb'|file_url|container|prompt)"|"(?:url|image_url)"\s*:\s*"(?!data:)'
 )
-_AUDIO = re.compile(rb"audio", re.IGNORECASE)
 _WRITES_CACHE = re.compile(rb'"cache_control"|"cachePoint"')
+# An ASCII letter that is spelled as an escape could hide any of these; nobody writes JSON so without a reason.
+_HIDDEN = re.compile(rb"\\u00[4-7]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +72,20 @@ def ask_of(
     tokens = estimate + (bounds.usual_output if limit is None else limit) * call.choices
     if not priced:
         return Ask(tokens, 0, model=call.model)
-    if call.operation != "chat":
+    if call.operation not in _PRICED:
         return Ask(tokens, None, _assumed(bounds, len(call.raw), bounds.usual_output), call.model)
-    prompt = _most_prompt(call.raw, bounds.context_window)
+    hides = _HIDDEN.search(call.raw) is not None
+    prompt = bounds.context_window if hides else _most_prompt(call.raw, bounds.context_window)
+    caches = hides or _WRITES_CACHE.search(call.raw) is not None
+    sounds = hides or b"audio" in call.raw or b"AUDIO" in call.raw
     dearest: Decimal | None = Decimal(0)
     most = 0
     for candidate in candidates:
-        output = (bounds.output_of(candidate.model) if limit is None else limit) * call.choices
+        output = 0
+        if call.operation != "embeddings":
+            output = (bounds.output_of(candidate.model) if limit is None else limit) * call.choices
         most = max(most, output)
-        cost = _dearest(call.raw, prompt, output, candidate, providers[candidate.provider], prices)
+        cost = _dearest(prompt, output, candidate, providers[candidate.provider], prices, caches=caches, sounds=sounds)
         dearest = None if dearest is None or cost is None else max(dearest, cost)
     assumed = _assumed(bounds, prompt, most)
     return Ask(tokens, None if dearest is None else _micro(dearest), assumed, call.model)
@@ -90,26 +98,34 @@ def _most_prompt(raw: bytes, window: int) -> int:
 
 
 def _dearest(
-    raw: bytes, prompt: int, output: int, candidate: Candidate, provider: Provider, prices: Prices
+    prompt: int,
+    output: int,
+    candidate: Candidate,
+    provider: Provider,
+    prices: Prices,
+    *,
+    caches: bool,
+    sounds: bool,
 ) -> Decimal | None:
     """As if every token fell into the dearest bucket that it could."""
 
     def cost(usage: Usage) -> Decimal | None:
         return prices.cost(provider.price_list, candidate.model, usage, host=provider.name)
 
-    inputs = [Usage(input=prompt)]
-    outputs = [Usage(input=prompt, output=output), Usage(input=prompt, reasoning=output)]
-    if _WRITES_CACHE.search(raw):
-        inputs += [Usage(cache_write=prompt), Usage(cache_write_1h=prompt)]
-    if _AUDIO.search(raw):
-        inputs.append(Usage(input_audio=prompt))
-        outputs.append(Usage(input=prompt, output_audio=output))
-    plain = cost(inputs[0])
-    in_costs, out_costs = [cost(each) for each in inputs], [cost(each) for each in outputs]
-    # A bucket without a price would leave the whole reply unpriced.
-    if plain is None or None in in_costs or None in out_costs:
+    outputs = [cost(Usage(input=prompt, output=output)), cost(Usage(input=prompt, reasoning=output))]
+    if not caches and not sounds:
+        return None if None in outputs else max(c for c in outputs if c is not None)
+    inputs = [cost(Usage(input=prompt))]
+    if caches:
+        inputs += [cost(Usage(cache_write=prompt)), cost(Usage(cache_write_1h=prompt))]
+    # Only some models speak; of the others, sound has no price and is not made.
+    spoken = [cost(Usage(input_audio=prompt)), cost(Usage(input=prompt, output_audio=output))] if sounds else []
+    if None in inputs or None in outputs or inputs[0] is None:
         return None
-    return max(c for c in in_costs if c is not None) + max(c for c in out_costs if c is not None) - plain
+    if spoken and None not in spoken:
+        inputs.append(spoken[0])
+        outputs.append(spoken[1])
+    return max(c for c in inputs if c is not None) + max(c for c in outputs if c is not None) - inputs[0]
 
 
 def _assumed(bounds: Bounds, prompt: int, output: int) -> int:

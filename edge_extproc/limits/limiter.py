@@ -17,6 +17,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
+from typing import get_args
 
 from ..errors import BudgetReached, LimitReached, PolicyUnavailable, Unpriced
 from ..model.principal import Principal
@@ -29,6 +30,7 @@ from .base import (
     Entry,
     Listener,
     Lost,
+    Measure,
     Pairs,
     Rule,
     Rules,
@@ -131,10 +133,13 @@ class PolicyLimiter:
 
     async def admit(self, exchange_id: str, rules: Rules, ask: Ask) -> Admission:
         now = self._clock()
-        spans = tuple(self._windows.at(rule.window, rule.zone, now) if rule.window else None for rule in rules.of)
-        entries = tuple(
-            self._entry(rule, key, span, ask, now) for rule, key, span in zip(rules.of, rules.keys, spans, strict=True)
-        )
+        spans: list[Span | None] = []
+        wanted: list[Entry] = []
+        for rule, key in zip(rules.of, rules.keys, strict=True):
+            span = self._windows.at(rule.window, rule.zone, now) if rule.window is not None else None
+            spans.append(span)
+            wanted.append(self._entry(rule, key, span, ask, now))
+        entries = tuple(wanted)
         taken, entries = await self._take(exchange_id, rules, entries)
         for wait in _SLOT_WAITS:
             if taken.ok or not _only_slots(entries, taken):
@@ -153,8 +158,9 @@ class PolicyLimiter:
         taken = self._open.pop(settlement.exchange_id, None)
         if taken is None:
             return
+        cost = None if settlement.cost is None else micro(settlement.cost)
         used = tuple(
-            self._used(rule, entry, settlement) for rule, entry in zip(taken.rules.of, taken.entries, strict=True)
+            self._used(rule, entry, settlement, cost) for rule, entry in zip(taken.rules.of, taken.entries, strict=True)
         )
         settled = Settled(settlement.exchange_id, used)
         if not taken.shared:
@@ -384,8 +390,8 @@ class PolicyLimiter:
 
     # --- settling
 
-    def _used(self, rule: Rule, entry: Entry, settlement: Settlement) -> int:
-        """-1: as was taken."""
+    def _used(self, rule: Rule, entry: Entry, settlement: Settlement, cost: int | None) -> int:
+        """-1: as was taken. `cost` in micro-dollars."""
         if entry.slot:
             return 0
         if rule.measure == "requests":
@@ -395,8 +401,8 @@ class PolicyLimiter:
             return -1 if _may_have_been_used(settlement) else 0
         if rule.measure == "tokens":
             return max(0, usage.total)
-        if settlement.cost is not None:
-            return micro(settlement.cost)
+        if cost is not None:
+            return cost
         return self._assumed(usage) if settlement.unpriced else 0
 
     def _assumed(self, usage: Usage) -> int:
@@ -467,20 +473,27 @@ def _left(rules: Rules, spans: Sequence[Span | None], entries: Sequence[Entry], 
     """Of each measure, the rule of which the least is left."""
     least: dict[str, tuple[float, Rule, int, float]] = {}
     for rule, span, entry, used in zip(rules.of, spans, entries, taken.used, strict=True):
-        left = max(0, rule.maximum - used - (entry.amount if taken.ok else 0))
-        share = left / max(1, rule.maximum)
+        maximum = rule.maximum
+        left = maximum - used - (entry.amount if taken.ok else 0)
+        share = left / (maximum or 1)
         known = least.get(rule.measure)
         if known is None or share < known[0]:
-            least[rule.measure] = (share, rule, left, 1.0 if span is None else span.end - now)
-    return tuple(
-        pair
-        for measure, (_, rule, left, reset) in least.items()
-        for pair in (
-            (f"x-ratelimit-limit-{measure}", _number(rule, rule.maximum)),
-            (f"x-ratelimit-remaining-{measure}", _number(rule, left)),
-            (f"x-ratelimit-reset-{measure}", f"{max(1, -int(-reset // 1))}s"),
+            least[rule.measure] = (share, rule, left if left > 0 else 0, 1.0 if span is None else span.end - now)
+    told: list[tuple[str, str]] = []
+    for measure, (_, rule, left, reset) in least.items():
+        limit_name, left_name, reset_name = _HEADERS[measure]
+        told += (
+            (limit_name, _number(rule, rule.maximum)),
+            (left_name, _number(rule, left)),
+            (reset_name, f"{max(1, -int(-reset // 1))}s"),
         )
-    )
+    return tuple(told)
+
+
+_HEADERS = {
+    measure: tuple(f"x-ratelimit-{what}-{measure}" for what in ("limit", "remaining", "reset"))
+    for measure in get_args(Measure)
+}
 
 
 def _number(rule: Rule, amount: int) -> str:

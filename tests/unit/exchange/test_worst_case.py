@@ -99,6 +99,29 @@ def test_sound_pays_the_price_of_sound() -> None:
     assert found.micro_dollars > 40 * 1_024 + 80_000
 
 
+def test_sound_that_has_no_price_of_its_own_is_not_made() -> None:
+    assert ask(call({"modalities": ["audio"]}, max_output_tokens=1)).micro_dollars is not None
+
+
+@pytest.mark.parametrize("key", ["image_url", "cache_control", "file_id"])
+def test_nothing_hides_behind_escapes(key: str) -> None:
+    raw = json.dumps({"messages": [{key: 1}]}).replace(key[0], f"\\u{ord(key[0]):04x}", 1).encode()
+    hidden = Call("openai_chat", "chat", "asked", False, raw, max_output_tokens=1)
+
+    assert ask(hidden).micro_dollars >= 100_000
+    assert ask(hidden, DEAR).micro_dollars >= 20 * 100_000
+
+
+def test_letters_beyond_ascii_may_be_escaped() -> None:
+    assert ask(call({"messages": [{"content": "é<"}]}, max_output_tokens=1)).micro_dollars < 2_000
+
+
+def test_an_embedding_has_no_answer_to_pay_for() -> None:
+    found = ask(call(operation="embeddings"))
+
+    assert found.micro_dollars < 2_000
+
+
 def test_a_model_without_a_price_has_none_and_an_assumed_one() -> None:
     found = ask(call(max_output_tokens=1_000), CHEAP, Candidate("openai", "unheard-of"))
 
@@ -106,7 +129,7 @@ def test_a_model_without_a_price_has_none_and_an_assumed_one() -> None:
 
 
 def test_what_is_no_chat_has_no_price_and_counting_tokens_is_free() -> None:
-    assert ask(call(operation="opaque")).micro_dollars is None
+    assert ask(call(operation="passed")).micro_dollars is None
     assert (0, 0) == (ask(call(operation="count_tokens")).tokens, ask(call(operation="count_tokens")).micro_dollars)
 
 
