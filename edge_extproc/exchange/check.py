@@ -32,6 +32,8 @@ from .ports import Gateway
 
 SETTINGS = frozenset({"edge.tenants", "edge.roles", "edge.operation", "edge.limit", "edge.optional"})
 _PREFIX = "edge."
+# Written by Envoy, where the caller has shown a certificate.
+CERTIFICATE = "x-forwarded-client-cert"
 # What a service behind us is told, whatever the caller sent under these names.
 IDENTITY_HEADERS = ("x-edge-tenant", "x-edge-team", "x-edge-user", "x-edge-key")
 _OPERATIONS = frozenset(get_args(Operation))
@@ -97,7 +99,8 @@ class Checks:
         if unknown:
             raise Forbidden(f"this route's settings name {', '.join(unknown)}, which there is not")
         credentials = tuple(name for name, _ in asked.headers if name in CREDENTIAL_HEADERS)
-        if settings.get("edge.optional") == "true" and not credentials:
+        anonymous = not credentials and all(name != CERTIFICATE for name, _ in asked.headers)
+        if anonymous and settings.get("edge.optional") == "true":
             return Allowed((), tuple(_present(asked.headers, IDENTITY_HEADERS)), {})
         principal = gateway.authenticator.authenticate(asked.headers)
         self._may_pass(principal, asked)

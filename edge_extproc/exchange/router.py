@@ -34,6 +34,7 @@ from ..errors import (
     NoSuchModel,
     NoSuchRoute,
     PeerError,
+    PolicyUnavailable,
     Unavailable,
     UpstreamError,
 )
@@ -172,7 +173,7 @@ class RouterExchange:
             raise
         except EdgeError as error:
             told = error.headers if isinstance(error, LimitReached) else ()
-            return self._refuse(error.fault(), ours=isinstance(error, CallerError), told=told)
+            return self._refuse(error.fault(), ours=isinstance(error, CallerError | PolicyUnavailable), told=told)
         except Exception as bug:
             self._answer.bug = True
             self._gateway.report(bug)

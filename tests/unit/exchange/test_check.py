@@ -87,6 +87,7 @@ def test_a_route_may_be_open_to_nobody_in_particular_but_not_to_a_wrong_key() ->
     assert ((), ("x-edge-tenant",), {}) == (verdict.set_headers, verdict.remove_headers, verdict.metadata)
     assert 401 == denied(Stage(), ("x-api-key", "edge-wrong"), optional="true").status
     assert 401 == denied(Stage(), optional="yes").status
+    assert 401 == denied(Stage(), ("x-forwarded-client-cert", "URI=spiffe://x"), optional="true").status
 
 
 @pytest.mark.parametrize("settings", [{"tenant": "acme"}, {"operation": "dance"}])

@@ -8,7 +8,9 @@ from typing import Any
 from player import Stage, body, headers, talk
 
 from edge_extproc.auth.policy import Policies, Policy
+from edge_extproc.errors import PolicyUnavailable
 from edge_extproc.exchange.commands import Continue, Reply
+from edge_extproc.model.principal import Principal
 
 HELLO = [{"role": "user", "content": "Hello"}]
 
@@ -33,6 +35,21 @@ def test_a_refusal_is_told_in_the_callers_words() -> None:
     assert (403, "permission_error") == (refusal.status, told["error"]["type"])
     assert "the model 'chat' is not among those that tenant acme allows" == told["error"]["message"]
     assert ("rejected", "permission_denied") == (stage.settled[0].outcome, stage.settled[0].code)
+
+
+def test_what_cannot_be_decided_now_is_our_refusal_and_not_the_providers_error() -> None:
+    class Away:
+        def authenticate(self, _: object) -> Principal:
+            raise PolicyUnavailable("try again", retry_after=1.0)
+
+    stage = Stage().having(authenticator=Away())
+    exchange = stage.exchange()
+    refusal = talk(exchange, headers())[0]
+    exchange.closed("done")
+
+    assert isinstance(refusal, Reply)
+    assert (503, "1") == (refusal.status, dict(refusal.headers)["retry-after"])
+    assert ("rejected", "policy_unavailable") == (stage.settled[0].outcome, stage.settled[0].code)
 
 
 def test_an_operation_is_refused_with_the_headers() -> None:
