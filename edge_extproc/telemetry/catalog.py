@@ -13,6 +13,7 @@ from prometheus_client.core import Metric
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 
+from .authz_metrics import AuthzMetrics
 from .limit_metrics import LimitMetrics
 from .merge import LARGEST
 from .metrics import Metrics, Names
@@ -48,6 +49,7 @@ def entries() -> list[Entry]:
     """Sorted by name."""
     metrics = Metrics(Names(), version="0", started_at=0.0)
     LimitMetrics(metrics.registry)
+    AuthzMetrics(metrics.registry)
     return sorted(
         (entry for each in (*metrics.registry.collectors, SupervisorMetrics(1, lambda: 0)) for entry in _entries(each)),
         key=lambda entry: entry.name,
