@@ -113,13 +113,23 @@ class Checks:
         who = dict(
             zip(IDENTITY_HEADERS, (principal.tenant, principal.team, principal.user, principal.key_id), strict=True)
         )
+        unset = tuple(name for name, value in who.items() if not value)
         return Allowed(
             tuple((name, value) for name, value in who.items() if value),
             # A repeated name is removed once.
-            tuple(dict.fromkeys((*credentials, *(name for name, value in who.items() if not value)))),
-            self._voucher.seal(principal, first(asked.headers, "x-request-id") or ""),
+            tuple(dict.fromkeys((*(() if self._is_asked_for_again(asked) else credentials), *unset))),
+            {
+                "tenant": principal.tenant,
+                "key": principal.key_id,
+                **self._voucher.seal(principal, first(asked.headers, "x-request-id") or ""),
+            },
             told,
         )
+
+    def _is_asked_for_again(self, asked: Asked) -> bool:
+        """An LLM API's request goes on to ext_proc, which takes the credential away itself; unless it believes us, it
+        must see it."""
+        return self._gateway.voucher is None and self._route(asked) is not None
 
     def _may_pass(self, principal: Principal, asked: Asked) -> None:
         tenants, roles = _names(asked.settings.get("edge.tenants")), _names(asked.settings.get("edge.roles"))
@@ -139,6 +149,10 @@ class Checks:
             if given not in _OPERATIONS:
                 raise Forbidden(f"this route's settings name the operation {given!r}, which there is not")
             return cast("Operation", given)
+        return self._route(asked)
+
+    def _route(self, asked: Asked) -> Operation | None:
+        """What one of our own paths is for."""
         try:
             return self._gateway.routes.match(asked.method, asked.path.partition("?")[0])[1].operation
         except (NoSuchRoute, WrongMethod):

@@ -51,6 +51,14 @@ def test_a_known_caller_passes_without_its_credential_and_with_its_identity() ->
     assert Principal("acme", "acme-1") == VOUCHER.principal(verdict.metadata, "request-1")
 
 
+def test_the_credential_of_a_models_request_goes_on_to_ext_proc_unless_that_believes_us() -> None:
+    asking = allowed(Stage(), BEARER, path="/v1/chat/completions")
+    believing = allowed(Stage().having(voucher=VOUCHER), BEARER, path="/v1/chat/completions")
+
+    assert "authorization" not in asking.remove_headers
+    assert "authorization" in believing.remove_headers
+
+
 @pytest.mark.parametrize(
     ("pairs", "code"),
     [
