@@ -35,9 +35,9 @@ cut: [{provider: openai, model: "rehearsal(end=3)"}]
 def config(rehearsal_url, valkey, *, workers):
     # A wait for an equal call is longer than Envoy would wait for us: we have to ask for it.
     more = f"""
-    limits: {{message_timeout: 500ms}}
+    limits: {{message_timeout: 1s}}
     cache:
-      redis: {{url: "{valkey.url}", budget: 400ms}}
+      redis: {{url: "{valkey.url}", budget: 900ms}}
       single_flight: {{wait: 15s, wait_of_streams: 15s}}
       models: {{both: {{across_dialects: true}}}}
     """

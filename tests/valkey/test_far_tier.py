@@ -206,6 +206,35 @@ async def test_one_process_asks_and_the_others_wait(server, valkey, tiers):
     assert 1 == await valkey.dbsize()
 
 
+async def test_a_reply_that_comes_between_two_looks_at_it_is_seen(server, valkey, tiers):
+    one = tiers(url=server.url)
+    first = await one.tier.get(key(1), 60)
+
+    class Late:
+        """The entry comes, and its lease goes, right after the first command of a look."""
+
+        def __init__(self, client):
+            self._client = client
+            self._commands = 0
+
+        def __getattr__(self, name):
+            async def command(*arguments):
+                told = await getattr(self._client, name)(*arguments)
+                self._commands += 1
+                if self._commands == 1:
+                    await one.store.put(one.store.name(key(1)), b"packed", 60_000, first.token)
+                return told
+
+            return command
+
+    other = tiers(url=server.url)
+    own, other.store._client = other.store._client, Late(other.store._client)
+    answer = await other.store.look(other.store.name(key(1)))
+    other.store._client = own
+
+    assert b"packed" == answer.value
+
+
 async def test_others_go_on_when_the_first_brings_nothing(server, valkey, tiers):
     one, other = tiers(url=server.url), tiers(url=server.url)
     first = await one.tier.get(key(1), 60)
