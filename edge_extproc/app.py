@@ -43,7 +43,7 @@ from .model.settlement import Settlement
 from .operations.base import Format
 from .providers.credentials.keeper import Keepers
 from .routing.base import Endpoint, Endpoints, ModelTable
-from .routing.breaker import OwnSlots, Slots
+from .routing.breaker import OwnSlots, Slots, circuit_name
 from .routing.shared import SharedSlots
 from .server import worker
 from .server.extproc import ExtProcService
@@ -221,6 +221,7 @@ async def run_worker(config: Config, index: int) -> None:
     if cache is not None:
         metrics.watch_cache(cache.near.counts)
     slots = SharedSlots(config.agent.circuits_file)
+    metrics.watch_circuits(lambda candidate: bool(slots.read(circuit_name(candidate)).open_until))
     keepers = Keepers(time.time, metrics.credentials.renewed)
     identity = Identity(config, logs.report)
     gateway = build_gateway(

@@ -24,7 +24,7 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 
@@ -153,6 +153,27 @@ class _Counts(Collector):
         yield from (requests, tokens, costs)
 
 
+class _OpenCircuits(Collector):
+    """Those that this worker has opened and that are open still. Each is opened by one worker, so a sum is right."""
+
+    def __init__(self) -> None:
+        self.is_open: Callable[[Candidate], bool] = lambda _: False
+        self._opened: dict[str, set[Candidate]] = {}
+
+    def opened(self, provider: str, candidate: Candidate) -> None:
+        seen = self._opened.setdefault(provider, set())
+        if len(seen) < MAX_SERIES:
+            seen.add(candidate)
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        circuits = GaugeMetricFamily("edge_circuits_open", "Circuits that are open now.", labels=("provider",))
+        for provider, seen in list(self._opened.items()):
+            closed = {candidate for candidate in list(seen) if not self.is_open(candidate)}
+            seen -= closed
+            circuits.add_metric((provider,), len(seen))
+        yield circuits
+
+
 _WHO_WHAT_WHERE = ("tenant", "model", "provider")
 
 
@@ -203,6 +224,11 @@ class Metrics:
                 "provider",
             )
         )
+        self._tries = _Pairs(
+            counter("edge_provider_tries", "Tries, by whose they were and how they ended.", "provider", "verdict")
+        )
+        self._open_circuits = _OpenCircuits()
+        registry.register(self._open_circuits)
         self._garbled = _Children(
             counter("edge_garbled_frames", "Frames of a stream that could not be read.", "provider")
         )
@@ -283,7 +309,12 @@ class Metrics:
         self._lost_lines.inc(count)
 
     def circuit_opened(self, candidate: Candidate) -> None:
-        self._circuits[_known(candidate.provider, self.names.providers)].inc()
+        provider = _known(candidate.provider, self.names.providers)
+        self._circuits[provider].inc()
+        self._open_circuits.opened(provider, candidate)
+
+    def watch_circuits(self, is_open: Callable[[Candidate], bool]) -> None:
+        self._open_circuits.is_open = is_open
 
     def settle(self, s: Settlement) -> None:
         names = self.names
@@ -314,6 +345,8 @@ class Metrics:
             self._attempts[provider].inc(s.attempts)
         if s.attempts > 1:
             self._failovers[provider].inc()
+        for tried in s.tries:
+            self._tries[_known(tried.candidate.provider, names.providers), tried.verdict].inc()
         if s.outcome != "ok":
             self._fail(s)
         if s.unpriced:

@@ -10,6 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from edge_extproc.auth.api_key import REASONS
+from edge_extproc.model.plan import Candidate, Tried
 from edge_extproc.model.settlement import PhaseTime, Settlement
 from edge_extproc.model.usage import Usage
 from edge_extproc.telemetry import metrics as room
@@ -222,6 +223,26 @@ def test_a_loop_that_wakes_early_has_no_lag() -> None:
 
     assert value(metrics, "edge_event_loop_lag_seconds_sum") == 0.25
     assert value(metrics, "edge_event_loop_lag_seconds_count") == 2
+
+
+def test_circuits_are_shown_for_as_long_as_they_are_open() -> None:
+    metrics, open_now = fresh(), {Candidate("openai", "a"), Candidate("openai", "b")}
+    metrics.watch_circuits(open_now.__contains__)
+    for candidate in (*open_now, *open_now):
+        metrics.circuit_opened(candidate)
+
+    assert value(metrics, "edge_circuits_open", provider="openai") == 2
+    open_now.clear()
+    assert value(metrics, "edge_circuits_open", provider="openai") == 0
+    assert value(metrics, "edge_circuits_opened_total", provider="openai") == 4
+
+
+def test_each_try_is_counted_with_whose_it_was() -> None:
+    tries = (Tried(Candidate("openai", "a"), "failed"), Tried(Candidate("anthropic", "b"), "ok"))
+    metrics = settled(replace(DONE, tries=tries))
+
+    assert value(metrics, "edge_provider_tries_total", provider="openai", verdict="failed") == 1
+    assert value(metrics, "edge_provider_tries_total", provider="anthropic", verdict="ok") == 1
 
 
 def test_the_worker_says_that_it_is_there() -> None:

@@ -1,0 +1,1 @@
+"""What runs beside the gateway: dashboards and alerts, made from the tables here."""

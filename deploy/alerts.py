@@ -1,0 +1,318 @@
+"""What wakes somebody, as a table: each alert, when it fires, and what promtool must see it do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+# Of requests that a provider or we failed, so many of a thousand are the budget of a month (99.5 %).
+BUDGET = 0.005
+FAILED = 'outcome=~"upstream_error|broken_stream|gateway_error"'
+# What a caller did himself is not held against us.
+COUNTED = 'outcome!~"rejected|caller_left"'
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    name: str
+    expr: str
+    wait: str
+    """How long it must be true: Prometheus' `for`."""
+    severity: str
+    """page: now. ticket: in working hours."""
+    summary: str
+    fires: dict[str, str] = field(default_factory=dict)
+    """Series, in promtool's notation (one value a minute), under which it fires after `at`."""
+    quiet: dict[str, str] = field(default_factory=dict)
+    """Series under which it does not."""
+    at: str = "30m"
+
+
+def _burn(window: str, factor: float) -> str:
+    failed = f"sum(rate(edge_requests_total{{{FAILED}}}[{window}]))"
+    return f"{failed} / sum(rate(edge_requests_total{{{COUNTED}}}[{window}])) > {factor * BUDGET:g}"
+
+
+def _grew(metric: str, by: str, window: str) -> str:
+    """Whether a counter moved. A series that begins above zero has moved too, which increase() does not see."""
+    return (
+        f"sum by ({by}) (increase({metric}[{window}])) > 0 or "
+        f"(sum by ({by}) ({metric}) > 0 unless sum by ({by}) ({metric} offset {window}))"
+    )
+
+
+def _quantile(q: float, metric: str, by: str, window: str, where: str = "") -> str:
+    labels = f"le, {by}" if by else "le"
+    return f"histogram_quantile({q}, sum by ({labels}) (rate({metric}_bucket{where}[{window}])))"
+
+
+_OK = 'edge_requests_total{outcome="ok"}'
+_BAD = 'edge_requests_total{outcome="upstream_error"}'
+
+
+def _slow(metric: str, labels: str, over: str) -> dict[str, str]:
+    """A histogram of which nothing lies below its bound `over`."""
+    sep = "," if labels else ""
+    return {
+        f'{metric}_bucket{{{labels}{sep}le="{over}"}}': "0+0x120",
+        f'{metric}_bucket{{{labels}{sep}le="+Inf"}}': "0+60x120",
+    }
+
+
+def _fast(metric: str, labels: str, over: str) -> dict[str, str]:
+    sep = "," if labels else ""
+    return {
+        f'{metric}_bucket{{{labels}{sep}le="{over}"}}': "0+60x120",
+        f'{metric}_bucket{{{labels}{sep}le="+Inf"}}': "0+60x120",
+    }
+
+
+ALERTS = (
+    Alert(
+        "EdgeDown",
+        "absent(edge_workers)",
+        "2m",
+        "page",
+        "Nothing is heard of the gateway's workers.",
+        fires={"up": "0x60"},
+        quiet={"edge_workers": "2x60"},
+    ),
+    Alert(
+        "EdgeErrorBudgetBurnsFast",
+        f"({_burn('1h', 14.4)}) and ({_burn('5m', 14.4)})",
+        "2m",
+        "page",
+        "At this rate, a month's error budget is gone in two days.",
+        fires={_OK: "0+60x120", _BAD: "0+10x120"},
+        quiet={_OK: "0+600x120", _BAD: "0+1x120"},
+        at="90m",
+    ),
+    Alert(
+        "EdgeErrorBudgetBurnsSlowly",
+        f"({_burn('6h', 3)}) and ({_burn('30m', 3)})",
+        "15m",
+        "ticket",
+        "At this rate, a month's error budget is gone in ten days.",
+        fires={_OK: "0+60x600", _BAD: "0+2x600"},
+        quiet={_OK: "0+600x600", _BAD: "0+1x600"},
+        at="8h",
+    ),
+    Alert(
+        "EdgeProviderDown",
+        'sum by (provider) (rate(edge_provider_tries_total{verdict="failed"}[5m])) / '
+        'sum by (provider) (rate(edge_provider_tries_total{verdict=~"ok|failed"}[5m])) > 0.9',
+        "3m",
+        "page",
+        "Nine of ten tries with provider {{ $labels.provider }} fail.",
+        fires={'edge_provider_tries_total{provider="a",verdict="failed"}': "0+60x60"},
+        quiet={
+            'edge_provider_tries_total{provider="a",verdict="failed"}': "0+30x60",
+            'edge_provider_tries_total{provider="a",verdict="ok"}': "0+30x60",
+        },
+    ),
+    Alert(
+        "EdgeCircuitOpen",
+        "max by (provider) (edge_circuits_open) > 0",
+        "5m",
+        "ticket",
+        "Provider {{ $labels.provider }} is left alone: a circuit of it is open.",
+        fires={'edge_circuits_open{provider="a"}': "1x60"},
+        quiet={'edge_circuits_open{provider="a"}': "0x60"},
+    ),
+    Alert(
+        "EdgeSlow",
+        _quantile(0.99, "edge_request_duration_seconds", "model", "10m", '{stream="false"}') + " > 80",
+        "10m",
+        "ticket",
+        "One of a hundred whole replies of {{ $labels.model }} takes over 80 s.",
+        fires=_slow("edge_request_duration_seconds", 'model="m",stream="false"', "160"),
+        quiet=_fast("edge_request_duration_seconds", 'model="m",stream="false"', "40"),
+    ),
+    Alert(
+        "EdgeFirstTokenSlow",
+        _quantile(0.95, "edge_time_to_first_token_seconds", "model, provider", "10m") + " > 12",
+        "10m",
+        "ticket",
+        "One of twenty streams of {{ $labels.model }} by {{ $labels.provider }} begins after 12 s.",
+        fires=_slow("edge_time_to_first_token_seconds", 'model="m",provider="a"', "25"),
+        quiet=_fast("edge_time_to_first_token_seconds", 'model="m",provider="a"', "6"),
+    ),
+    Alert(
+        "EdgeOverheadHigh",
+        _quantile(0.99, "edge_overhead_seconds", "", "10m") + " > 0.12",
+        "10m",
+        "ticket",
+        "The gateway itself takes over 0.12 s of one request of a hundred.",
+        fires=_slow("edge_overhead_seconds", "", "0.5"),
+        quiet=_fast("edge_overhead_seconds", "", "0.03"),
+    ),
+    Alert(
+        "EdgeStreamsBreak",
+        'sum by (provider) (rate(edge_requests_total{outcome="broken_stream"}[10m])) / '
+        "sum by (provider) (rate(edge_requests_total[10m])) > 0.02",
+        "10m",
+        "ticket",
+        "Of the requests to {{ $labels.provider }}, over 2 % are streams that break off.",
+        fires={'edge_requests_total{provider="a",outcome="broken_stream"}': "0+60x60"},
+        quiet={
+            'edge_requests_total{provider="a",outcome="broken_stream"}': "0+1x60",
+            'edge_requests_total{provider="a",outcome="ok"}': "0+600x60",
+        },
+    ),
+    Alert(
+        "EdgeCacheDown",
+        "sum by (tier) (edge_cache_down) > 0",
+        "5m",
+        "ticket",
+        "The cache's tier {{ $labels.tier }} fails, and is left alone.",
+        fires={'edge_cache_down{tier="redis"}': "1x60"},
+        quiet={'edge_cache_down{tier="redis"}': "0x60"},
+    ),
+    Alert(
+        "EdgeBudgetNear",
+        _grew("edge_limit_warnings_total", "level, measure", "15m"),
+        "0m",
+        "ticket",
+        "A limit on {{ $labels.measure }} of a {{ $labels.level }} is used up to its warning.",
+        fires={'edge_limit_warnings_total{level="tenant",measure="dollars_per_day"}': "_x10 1+0x60"},
+        quiet={'edge_limit_warnings_total{level="tenant",measure="dollars_per_day"}': "1+0x60"},
+        at="15m",
+    ),
+    Alert(
+        "EdgeLimitsReject",
+        "sum(rate(edge_limit_refusals_total[10m])) / sum(rate(edge_requests_total[10m])) > 0.1",
+        "10m",
+        "ticket",
+        "Limits refuse over a tenth of all requests.",
+        fires={'edge_limit_refusals_total{level="key"}': "0+60x60", _OK: "0+60x60"},
+        quiet={'edge_limit_refusals_total{level="key"}': "0+1x60", _OK: "0+60x60"},
+    ),
+    Alert(
+        "EdgeLimitStoreDown",
+        "sum(edge_limit_store_down) > 0",
+        "2m",
+        "page",
+        "Workers do not reach the store of limits.",
+        fires={"edge_limit_store_down": "1x60"},
+        quiet={"edge_limit_store_down": "0x60"},
+    ),
+    Alert(
+        "EdgeUnpriced",
+        _grew("edge_unpriced_requests_total", "model, provider", "15m"),
+        "0m",
+        "ticket",
+        "Replies of {{ $labels.model }} by {{ $labels.provider }} have no price: their cost is not counted.",
+        fires={'edge_unpriced_requests_total{model="m",provider="a"}': "_x10 1+0x60"},
+        quiet={'edge_unpriced_requests_total{model="m",provider="a"}': "1+0x60"},
+        at="15m",
+    ),
+    Alert(
+        "EdgeWorkersRestart",
+        "increase(edge_worker_restarts_total[15m]) > 2",
+        "0m",
+        "page",
+        "Workers die and are started again.",
+        fires={"edge_worker_restarts_total": "0+1x60"},
+        quiet={"edge_worker_restarts_total": "1+0x60"},
+    ),
+    Alert(
+        "EdgeWorkersMissing",
+        "edge_workers < edge_workers_wanted",
+        "2m",
+        "page",
+        "Fewer workers live than there should be.",
+        fires={"edge_workers": "1x60", "edge_workers_wanted": "2x60"},
+        quiet={"edge_workers": "2x60", "edge_workers_wanted": "2x60"},
+    ),
+    Alert(
+        "EdgeEventLoopLags",
+        _quantile(0.99, "edge_event_loop_lag_seconds", "", "5m") + " > 0.1",
+        "5m",
+        "ticket",
+        "A worker's event loop wakes over 0.1 s too late.",
+        fires=_slow("edge_event_loop_lag_seconds", "", "0.25"),
+        quiet=_fast("edge_event_loop_lag_seconds", "", "0.01"),
+    ),
+    Alert(
+        "EdgeConfigsDiffer",
+        "count(edge_config_info > 0) > 1",
+        "5m",
+        "ticket",
+        "Workers run different configurations: some could not take the newest.",
+        fires={'edge_config_info{version="a"}': "1x60", 'edge_config_info{version="b"}': "1x60"},
+        quiet={'edge_config_info{version="a"}': "2x60"},
+    ),
+    Alert(
+        "EdgeAccessLinesLost",
+        "increase(edge_log_lines_dropped_total[15m]) > 0",
+        "0m",
+        "ticket",
+        "Access lines are lost: what takes the gateway's output is too slow.",
+        fires={"edge_log_lines_dropped_total": "0+1x60"},
+        quiet={"edge_log_lines_dropped_total": "0x60"},
+    ),
+    Alert(
+        "EdgeKeysRefused",
+        "sum by (reason) (rate(edge_auth_failures_total[10m])) > 1",
+        "10m",
+        "ticket",
+        "More than one request a second comes with no good key ({{ $labels.reason }}).",
+        fires={'edge_auth_failures_total{reason="unknown_key"}': "0+120x60"},
+        quiet={'edge_auth_failures_total{reason="unknown_key"}': "0+6x60"},
+    ),
+    Alert(
+        "EdgeCredentialNotRenewed",
+        'sum by (provider) (increase(edge_credential_renewals_total{outcome="failed"}[15m])) > 1',
+        "0m",
+        "page",
+        "The credential of provider {{ $labels.provider }} cannot be renewed.",
+        fires={'edge_credential_renewals_total{provider="a",outcome="failed"}': "0+1x60"},
+        quiet={'edge_credential_renewals_total{provider="a",outcome="ok"}': "0+1x60"},
+    ),
+)
+
+RUNBOOK = "docs/runbook.md"
+
+
+def rules() -> dict[str, object]:
+    """A file of Prometheus' rules."""
+    return {
+        "groups": [
+            {
+                "name": "edge",
+                "rules": [
+                    {
+                        "alert": alert.name,
+                        "expr": alert.expr,
+                        "for": alert.wait,
+                        "labels": {"severity": alert.severity},
+                        "annotations": {"summary": alert.summary, "runbook": f"{RUNBOOK}#{alert.name.lower()}"},
+                    }
+                    for alert in ALERTS
+                ],
+            }
+        ]
+    }
+
+
+def promtool_tests(rule_file: str) -> dict[str, object]:
+    """A file of promtool's: each alert fires where it must and nowhere else."""
+    return {
+        "rule_files": [rule_file],
+        "evaluation_interval": "1m",
+        "tests": [
+            {
+                "name": f"{alert.name} {'fires' if firing else 'is quiet'}",
+                "interval": "1m",
+                "input_series": [{"series": series, "values": values} for series, values in found.items()],
+                "promql_expr_test": [
+                    {
+                        "expr": f'count(ALERTS{{alertname="{alert.name}",alertstate="firing"}}) or vector(0)',
+                        "eval_time": alert.at,
+                        "exp_samples": [{"labels": "{}", "value": 1 if firing else 0}],
+                    }
+                ],
+            }
+            for alert in ALERTS
+            for firing, found in ((True, alert.fires), (False, alert.quiet))
+        ],
+    }

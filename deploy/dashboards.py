@@ -1,0 +1,230 @@
+"""Grafana's dashboards, as a table of panels: what each shows and by which query."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+_WIDTH, _HEIGHT = 12, 8
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    title: str
+    queries: tuple[tuple[str, str], ...]
+    """PromQL and its legend."""
+    unit: str = "short"
+    kind: str = "timeseries"
+
+
+@dataclass(frozen=True, slots=True)
+class Dashboard:
+    name: str
+    title: str
+    panels: tuple[Panel, ...]
+
+
+def _rate(metric: str, by: str = "", where: str = "") -> str:
+    grouped = f"sum by ({by})" if by else "sum"
+    return f"{grouped} (rate({metric}{where}[$__rate_interval]))"
+
+
+def _quantile(q: float, metric: str, by: str = "", where: str = "") -> str:
+    labels = f"le, {by}" if by else "le"
+    return f"histogram_quantile({q}, sum by ({labels}) (rate({metric}_bucket{where}[$__rate_interval])))"
+
+
+def _quantiles(metric: str, by: str = "", where: str = "") -> tuple[tuple[str, str], ...]:
+    legend = "".join(f" {{{{{label.strip()}}}}}" for label in by.split(",")) if by else ""
+    return tuple((_quantile(q, metric, by, where), f"p{q * 100:g}{legend}") for q in (0.5, 0.95, 0.99))
+
+
+def _one(title: str, query: str, legend: str, unit: str = "short", kind: str = "timeseries") -> Panel:
+    return Panel(title, ((query, legend),), unit, kind)
+
+
+_FAILED = '{outcome=~"upstream_error|broken_stream|gateway_error"}'
+
+
+def _failed_share() -> str:
+    return f"({_rate('edge_requests_total', '', _FAILED)} or vector(0)) / {_rate('edge_requests_total')}"
+
+
+DASHBOARDS = (
+    Dashboard(
+        "overview",
+        "Edge: overview",
+        (
+            _one("Requests", _rate("edge_requests_total", "outcome"), "{{outcome}}", "reqps"),
+            Panel(
+                "Share of failed requests",
+                (
+                    (
+                        f"({_rate('edge_requests_total', '', _FAILED)} or vector(0)) / {_rate('edge_requests_total')}",
+                        "failed",
+                    ),
+                ),
+                "percentunit",
+            ),
+            _one("Errors by code", _rate("edge_errors_total", "outcome, code"), "{{outcome}} {{code}}", "reqps"),
+            _one("Answers by status", _rate("edge_responses_total", "status"), "{{status}}", "reqps"),
+            Panel("Whole replies", _quantiles("edge_request_duration_seconds", "", '{stream="false"}'), "s"),
+            Panel("Streams", _quantiles("edge_request_duration_seconds", "", '{stream="true"}'), "s"),
+            Panel("Time to the first token", _quantiles("edge_time_to_first_token_seconds"), "s"),
+            Panel("Time per output token", _quantiles("edge_time_per_output_token_seconds"), "s"),
+            Panel("The gateway's own time", _quantiles("edge_overhead_seconds"), "s"),
+            _one("Open requests", "sum(edge_open_requests)", "open"),
+        ),
+    ),
+    Dashboard(
+        "providers",
+        "Edge: providers",
+        (
+            _one("Requests", _rate("edge_requests_total", "provider"), "{{provider}}", "reqps"),
+            Panel(
+                "Tries",
+                ((_rate("edge_provider_tries_total", "provider, verdict"), "{{provider}} {{verdict}}"),),
+                "reqps",
+            ),
+            Panel(
+                "Share of failed tries",
+                (
+                    (
+                        _rate("edge_provider_tries_total", "provider", '{verdict="failed"}')
+                        + " / "
+                        + _rate("edge_provider_tries_total", "provider", '{verdict=~"ok|failed"}'),
+                        "{{provider}}",
+                    ),
+                ),
+                "percentunit",
+            ),
+            _one("Failovers", _rate("edge_failovers_total", "provider"), "to {{provider}}", "reqps"),
+            _one("Circuits", "max by (provider) (edge_circuits_open)", "{{provider}}"),
+            _one("Circuits opened", "sum by (provider) (edge_circuits_opened_total)", "{{provider}}"),
+            Panel("Time to the first token", _quantiles("edge_time_to_first_token_seconds", "provider"), "s"),
+            Panel("Time per output token", _quantiles("edge_time_per_output_token_seconds", "provider"), "s"),
+            Panel("Duration", _quantiles("edge_request_duration_seconds", "provider"), "s"),
+        ),
+    ),
+    Dashboard(
+        "cost",
+        "Edge: cost",
+        (
+            Panel(
+                "Dollars an hour",
+                ((f"{_rate('edge_cost_usd_total', 'provider')} * 3600", "{{provider}}"),),
+                "currencyUSD",
+            ),
+            Panel(
+                "Dollars an hour, by model",
+                ((f"{_rate('edge_cost_usd_total', 'model')} * 3600", "{{model}}"),),
+                "currencyUSD",
+            ),
+            _one("Dollars so far", "sum(edge_cost_usd_total)", "all", "currencyUSD", "stat"),
+            _one("Tokens", _rate("edge_tokens_total", "kind"), "{{kind}}", "short"),
+            _one("Tokens, by model", _rate("edge_tokens_total", "model"), "{{model}}", "short"),
+            Panel(
+                "Replies without a price",
+                (("sum by (model, provider) (edge_unpriced_requests_total) or vector(0)", "{{model}} {{provider}}"),),
+            ),
+        ),
+    ),
+    Dashboard(
+        "cache",
+        "Edge: cache",
+        (
+            _one("Calls", _rate("edge_cache_requests_total", "result"), "{{result}}", "reqps"),
+            Panel(
+                "Share of hits",
+                (
+                    (
+                        _rate("edge_cache_requests_total", "", '{result="hit"}')
+                        + " / "
+                        + _rate("edge_cache_requests_total", "", '{result=~"hit|miss"}'),
+                        "hits",
+                    ),
+                ),
+                "percentunit",
+            ),
+            Panel(
+                "Hits, by tier", ((_rate("edge_cache_requests_total", "tier", '{result="hit"}'), "{{tier}}"),), "reqps"
+            ),
+            Panel("Look-ups", _quantiles("edge_cache_lookup_seconds", "tier"), "s"),
+            Panel(
+                "Dollars saved",
+                (("sum(edge_cache_saved_cost_usd_total) or vector(0)", "saved"),),
+                "currencyUSD",
+                "stat",
+            ),
+            _one("Tokens saved", "sum by (model) (edge_cache_saved_tokens_total)", "{{model}}"),
+            _one("Writes", _rate("edge_cache_writes_total", "tier"), "{{tier}}", "ops"),
+        ),
+    ),
+    Dashboard(
+        "tenants",
+        "Edge: tenants",
+        (
+            _one("Requests", _rate("edge_requests_total", "tenant"), "{{tenant}}", "reqps"),
+            Panel(
+                "Dollars an hour", ((f"{_rate('edge_cost_usd_total', 'tenant')} * 3600", "{{tenant}}"),), "currencyUSD"
+            ),
+            _one("Tokens", _rate("edge_tokens_total", "tenant"), "{{tenant}}"),
+            Panel(
+                "Refused by us",
+                ((_rate("edge_requests_total", "tenant", '{outcome="rejected"}'), "{{tenant}}"),),
+                "reqps",
+            ),
+            Panel(
+                "Refused by limits", (("sum by (level, measure) (edge_limit_refusals_total)", "{{level}} {{measure}}"),)
+            ),
+            _one("Bad keys", _rate("edge_auth_failures_total", "reason"), "{{reason}}", "reqps"),
+        ),
+    ),
+    Dashboard(
+        "agent",
+        "Edge: agent internals",
+        (
+            Panel("Workers", (("edge_workers", "alive"), ("edge_workers_wanted", "wanted"))),
+            _one("Restarts", "edge_worker_restarts_total", "restarts"),
+            _one("Processor time", _rate("process_cpu_seconds_total"), "cores"),
+            _one("Memory", "process_resident_memory_bytes", "resident", "bytes"),
+            Panel("Event-loop lag", _quantiles("edge_event_loop_lag_seconds"), "s"),
+            Panel("Time of a phase", _quantiles("edge_phase_duration_seconds", "phase"), "s"),
+            _one("Open files", "process_open_fds", "open"),
+            _one("Configuration", "edge_config_info", "{{version}}"),
+            _one("Age of the configuration", "time() - edge_config_loaded_timestamp_seconds", "age", "s"),
+            _one("Access lines lost", "edge_log_lines_dropped_total", "lost"),
+            Panel("Version", (("edge_build_info", "{{version}}"),), kind="stat"),
+        ),
+    ),
+)
+
+
+def grafana(dashboard: Dashboard) -> dict[str, Any]:
+    """As Grafana (schema 39, version 10 and later) reads it from a file."""
+    return {
+        "uid": f"edge-{dashboard.name}",
+        "title": dashboard.title,
+        "tags": ["edge"],
+        "schemaVersion": 39,
+        "refresh": "30s",
+        "time": {"from": "now-1h", "to": "now"},
+        "templating": {"list": [{"name": "datasource", "type": "datasource", "query": "prometheus"}]},
+        "panels": [_panel(n, panel) for n, panel in enumerate(dashboard.panels)],
+    }
+
+
+def _panel(number: int, panel: Panel) -> dict[str, Any]:
+    source = {"type": "prometheus", "uid": "${datasource}"}
+    return {
+        "id": number + 1,
+        "title": panel.title,
+        "type": panel.kind,
+        "datasource": source,
+        "fieldConfig": {"defaults": {"unit": panel.unit}, "overrides": []},
+        "gridPos": {"x": number % 2 * _WIDTH, "y": number // 2 * _HEIGHT, "w": _WIDTH, "h": _HEIGHT},
+        "targets": [
+            {"refId": chr(ord("A") + n), "datasource": source, "expr": expr, "legendFormat": legend}
+            for n, (expr, legend) in enumerate(panel.queries)
+        ],
+    }
