@@ -141,6 +141,7 @@ def build_gateway(
         limiter=limiter,
         bounds=build_limits.bounds(config) if limiter is not None else None,
         tracer=tracer,
+        notes=config.envoy.access_log != "off",
     )
 
 

@@ -11,7 +11,7 @@ import contextlib
 import json
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 from . import administer, build_limits, own_store
@@ -20,6 +20,7 @@ from .config.schema import Config
 from .errors import StartError
 from .origin import Origin
 from .server import admin
+from .server.envoy_admin import EnvoyAdmin
 from .server.introspect import WorkerClient
 from .server.transport import mutual_tls
 from .supervisor import Part, Supervisor, check_free, remove_quietly
@@ -30,7 +31,6 @@ from .telemetry.supervisor_metrics import SupervisorMetrics
 # Envoy's own limit for stopping at once; open requests have had the workers' grace by then.
 _ENVOY_GRACE = 5.0
 _ASK_EVERY = 0.02
-_CONNECT_SECONDS = 2.0
 
 
 def worker_name(index: int) -> str:
@@ -48,7 +48,7 @@ class Launched:
         self._heard = Workers()
         self._own = SupervisorMetrics(len(self._workers), lambda: supervisor.restarts)
         supervisor.on_death = self._heard.gone
-        self._envoy_ready: Callable[[], Awaitable[bool]] | None = None
+        self._envoy: EnvoyAdmin | None = None
 
     def worker_parts(self, origin: Origin) -> list[Part]:
         """One process a worker. The last of its grace is for a stream that will not end."""
@@ -69,7 +69,8 @@ class Launched:
         directory = self.config.agent.socket_dir
         path = directory / "envoy.json"
         path.write_text(json.dumps(bootstrap, indent=1))
-        self._envoy_ready = self._ask_envoy
+        at = self.config.envoy_admin_socket() or self.config.envoy.admin.port
+        self._envoy = EnvoyAdmin(at) if at is not None else None
         argv = (
             binary,
             *("--config-path", str(path)),
@@ -82,8 +83,8 @@ class Launched:
     async def readiness(self) -> admin.Readiness:
         serving = await asyncio.gather(*(client.serving() for client in self._workers))
         parts = {worker_name(n): up for n, up in enumerate(serving)}
-        if self._envoy_ready is not None:
-            parts["envoy"] = await self._envoy_ready()
+        if self._envoy is not None:
+            parts["envoy"] = await self._envoy.ready()
         return admin.Readiness(parts)
 
     async def metrics(self, openmetrics: bool) -> bytes:
@@ -106,33 +107,19 @@ class Launched:
         """Tells all workers that there is something new to read. Whether it is in force with all that serve."""
         return all(await asyncio.gather(*(client.reload() for client in self._workers)))
 
+    async def envoy_metrics(self) -> bytes | None:
+        """None where there is no Envoy of ours, or none that answers."""
+        return await self._envoy.metrics() if self._envoy is not None else None
+
     async def close(self) -> None:
         await asyncio.gather(*(client.close() for client in self._workers))
 
     async def _until_envoy(self) -> None:
         # Envoy has no way to tell us; it must be asked.
-        ready = await self._ask_envoy()
+        ready = self._envoy is not None and await self._envoy.ready()
         while not ready:
             await asyncio.sleep(_ASK_EVERY)
-            ready = await self._ask_envoy()
-
-    async def _ask_envoy(self) -> bool:
-        """Whether Envoy's admin interface says that it serves."""
-        socket = self.config.envoy_admin_socket()
-        try:
-            async with asyncio.timeout(_CONNECT_SECONDS):
-                if socket is not None:
-                    reader, writer = await asyncio.open_unix_connection(str(socket))
-                else:
-                    reader, writer = await asyncio.open_connection("127.0.0.1", self.config.envoy.admin.port)
-                try:
-                    writer.write(b"GET /ready HTTP/1.1\r\nhost: envoy\r\nconnection: close\r\n\r\n")
-                    status = await reader.readline()
-                finally:
-                    writer.close()
-        except (OSError, TimeoutError):
-            return False
-        return b" 200 " in status
+            ready = self._envoy is not None and await self._envoy.ready()
 
 
 @contextlib.asynccontextmanager
@@ -161,7 +148,7 @@ async def launched(origin: Origin, *, with_envoy: bool, quiet: bool = False) -> 
     try:
         await ledger.enter_async_context(_ledger_kept(config))
         api = await ledger.enter_async_context(administer.administered(config, gateway.reload, gateway.purge_cache))
-        found = admin.build(gateway.readiness, gateway.metrics, api)
+        found = admin.build(gateway.readiness, gateway.metrics, gateway.envoy_metrics, api)
         web = admin.server(found, str(admin_at.address), admin_at.port)
         store = config.own_store_socket()
         if store is not None:

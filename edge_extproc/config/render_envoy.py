@@ -413,15 +413,15 @@ def _local_reply(config: Config, condition: str, kind: str, code: str, message: 
 
 # --- the access log
 
-# Neither queries nor headers that may hold a credential, nor bodies.
+# Neither paths, queries nor headers, which a caller fills with what he likes, nor bodies. Of the caller's address the
+# network alone. `edge` is what the agent told: tenant, key, route, model, provider, tokens, cost, cache, outcome.
 _LOGGED = {
     "time": "%START_TIME%",
     "request_id": "%REQ(X-REQUEST-ID)%",
     "trace_id": "%TRACE_ID%",
     "method": "%REQ(:METHOD)%",
-    "path": "%PATH(NQ)%",
     "protocol": "%PROTOCOL%",
-    "client": "%DOWNSTREAM_REMOTE_ADDRESS%",
+    "client": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT(24)%",
     "status": "%RESPONSE_CODE%",
     "flags": "%RESPONSE_FLAGS%",
     "details": "%RESPONSE_CODE_DETAILS%",

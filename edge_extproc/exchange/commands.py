@@ -48,6 +48,7 @@ class Reply:
     headers: Pairs
     body: bytes
     details: str
+    metadata: Mapping[str, Mapping[str, object]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

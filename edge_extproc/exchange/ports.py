@@ -193,6 +193,8 @@ class Gateway:
     bounds: Bounds | None = None
     """What a call can come to; given where a limiter is."""
     tracer: Tracer | None = None
+    notes: bool = False
+    """Whether somebody reads what Envoy's access log shows of an exchange."""
 
     def groups(self, plan: Plan) -> list[dict[str, object]]:
         """The order of a plan in the words of Envoy's priority_group cluster specifier. It does not go on in the order

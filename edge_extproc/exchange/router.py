@@ -11,7 +11,7 @@ Retries are told in attempt.py. Nothing here knows gRPC, HTTP libraries, or any 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
@@ -142,6 +142,8 @@ class _Answer:
     """The body goes by without us, so that Envoy may close our stream before its end."""
     first_byte: float | None = None
     sent: int = 0
+    bill: tuple[Usage | None, bool, Decimal | None, bool] | None = None
+    """See `_bill`; made at the last answer, where there is one."""
 
 
 class RouterExchange:
@@ -168,20 +170,59 @@ class RouterExchange:
             self._order.heard(event)
             if self._order.state is State.REPLIED:
                 return CONTINUE
-            return await self._on(event)
+            return self._noted(event, await self._on(event))
         except PeerError:
             raise
         except EdgeError as error:
             told = error.headers if isinstance(error, LimitReached) else ()
-            return self._refuse(error.fault(), ours=isinstance(error, CallerError | PolicyUnavailable), told=told)
+            ours = isinstance(error, CallerError | PolicyUnavailable)
+            return self._noted(event, self._refuse(error.fault(), ours=ours, told=told))
         except Exception as bug:
             self._answer.bug = True
             self._gateway.report(bug)
             if before is State.ANSWERING:
                 raise
-            return self._refuse(Fault(500, "api", "the gateway failed on this request; it was logged", "internal"))
+            fault = Fault(500, "api", "the gateway failed on this request; it was logged", "internal")
+            return self._noted(event, self._refuse(fault))
         finally:
             self._took(type(event), began)
+
+    def _noted(self, event: Event, command: Command) -> Command:
+        """What Envoy's access log shows of an exchange goes with the last answer: `closed` comes too late for it."""
+        last = isinstance(command, Reply) or (isinstance(event, ResponseBody) and event.end)
+        if not self._gateway.notes or not last:
+            return command
+        told = command.metadata or {}
+        return replace(command, metadata={**told, "edge": {**told.get("edge", {}), **self._facts()}})
+
+    def _facts(self) -> Mapping[str, object]:
+        heard, answer = self._heard, self._answer
+        usage, _, cost, _ = answer.bill = self._bill()
+        given = answer.cached if answer.cached is not None else answer.candidate
+        tally = answer.relay.tally if answer.relay is not None else None
+        fault = answer.fault or (tally.failed if tally is not None else None)
+        facts: dict[str, object | None] = {
+            "tenant": heard.principal.tenant if heard.principal is not None else None,
+            "key": heard.principal.key_id if heard.principal is not None else None,
+            "route": heard.route.path if heard.route is not None else None,
+            "model": self._gateway.models.label(heard.call.model) if heard.call is not None else None,
+            "provider": given.provider if given is not None else None,
+            "tokens_in": min(usage.prompt, _MOST_EXACT) if usage is not None else None,
+            "tokens_out": min(usage.completion, _MOST_EXACT) if usage is not None else None,
+            "cost_usd": format(cost, "f") if cost is not None else None,
+            "cache": heard.turn.state if heard.turn is not None else None,
+            "error": fault.kind if fault is not None else None,
+        }
+        return {name: value for name, value in facts.items() if value is not None}
+
+    def _bill(self) -> tuple[Usage | None, bool, Decimal | None, bool]:
+        """What was used, whether a part of that is estimated, what it cost, and whether it has no price."""
+        usage, estimated = self._usage()
+        cost, unpriced = self._cost(usage)
+        if cost is not None and usage is not None:
+            hedge = self._hedge_cost(usage)
+            cost, estimated = cost + hedge, estimated or bool(hedge)
+        return usage, estimated, cost, unpriced
 
     def _took(self, kind: type[Event], began: float) -> None:
         heard, took = self._heard, self._gateway.clock.monotonic() - began
@@ -642,12 +683,8 @@ class RouterExchange:
         self._settled = True
         gateway, heard, answer = self._gateway, self._heard, self._answer
         gateway.open.forget(self.id)
-        usage, estimated = self._usage()
+        usage, estimated, cost, unpriced = answer.bill or self._bill()
         outcome = self._outcome(why)
-        cost, unpriced = self._cost(usage)
-        if cost is not None and usage is not None:
-            hedge = self._hedge_cost(usage)
-            cost, estimated = cost + hedge, estimated or bool(hedge)
         tally = answer.relay.tally if answer.relay is not None else None
         finish = tally.finish if tally is not None else _finish_of(answer.reply)
         cached, turn = answer.cached, heard.turn
@@ -879,6 +916,9 @@ class RouterExchange:
                 notes = (*notes, ("x-edge-cache-key", turn.key_text))
         return notes if self._heard.admission is None else (*notes, *self._heard.admission.headers)
 
+
+# Dynamic metadata knows only doubles; up to here every integer is one.
+_MOST_EXACT = 1 << 53
 
 _PHASES: dict[type[Event], Phase] = {
     RequestHeaders: "request_headers",

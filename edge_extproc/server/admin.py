@@ -39,8 +39,15 @@ class Readiness:
         return all(self.parts.values())
 
 
+async def _no_envoy() -> bytes | None:
+    return None
+
+
 def build(
-    readiness: Callable[[], Awaitable[Readiness]], metrics: MetricsSource, api: ASGIApp | None = None
+    readiness: Callable[[], Awaitable[Readiness]],
+    metrics: MetricsSource,
+    envoy_metrics: Callable[[], Awaitable[bytes | None]] = _no_envoy,
+    api: ASGIApp | None = None,
 ) -> Starlette:
     """`api`: the admin API (admin_api.py), which has all other paths."""
 
@@ -61,11 +68,18 @@ def build(
         kind = OPENMETRICS if openmetrics else TEXT
         return Response(await metrics(openmetrics), headers={"content-type": kind})
 
+    async def of_envoy(request: Request) -> Response:
+        """What Envoy counts of our listener, filters and providers: 503 where it does not answer."""
+        del request
+        found = await envoy_metrics()
+        return Response(found or b"", headers={"content-type": TEXT}, status_code=200 if found is not None else 503)
+
     return Starlette(
         routes=[
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/metrics", exposition),
+            Route("/metrics/envoy", of_envoy),
             *([Mount("/", api)] if api is not None else []),
         ]
     )

@@ -277,6 +277,8 @@ def _write_reply(response: ProcessingResponse, command: Reply) -> None:
     _set(reply.headers, command.headers)
     reply.body = command.body
     reply.details = command.details
+    if command.metadata:
+        _write_struct(response.dynamic_metadata, command.metadata)
 
 
 def _change(mutation: HeaderMutation, set_headers: Pairs, remove_headers: Iterable[str]) -> None:

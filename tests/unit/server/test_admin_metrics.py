@@ -30,3 +30,17 @@ async def test_exemplars_are_for_those_who_take_them(accept: str | None, body: b
 
     assert (answer.status, answer.body) == (200, body)
     assert answer.headers["content-type"] == (admin.OPENMETRICS if body == b"openmetrics" else admin.TEXT)
+
+
+@pytest.mark.parametrize("found", [b"envoy_x 1\n", None])
+async def test_envoys_own_metrics_have_a_page(found: bytes | None) -> None:
+    async def envoy() -> bytes | None:
+        return found
+
+    answer = await get(admin.build(ready, metrics, envoy), "/metrics/envoy")
+
+    assert (answer.status, answer.body) == ((200, found) if found is not None else (503, b""))
+
+
+async def test_without_an_envoy_of_ours_its_page_says_so() -> None:
+    assert (await get(admin.build(ready, metrics), "/metrics/envoy")).status == 503

@@ -1,0 +1,59 @@
+"""Asks Envoy's own admin interface, which only its owner can reach: is it ready, and what has it counted."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+_SECONDS = 2.0
+_MOST = 16 << 20
+# What tells of our listener, filters, providers, and of the process. The rest is a thousand lines more.
+_OURS = r"^(cluster\.(provider_|agent)|http\.edge|listener\.|listener_manager|cluster_manager|server\.|runtime\.)"
+
+
+class EnvoyAdmin:
+    """`at`: a Unix socket, or a port of 127.0.0.1."""
+
+    def __init__(self, at: Path | int) -> None:
+        self._at = at
+
+    async def ready(self) -> bool:
+        found = await self._get("/ready")
+        return found is not None
+
+    async def metrics(self) -> bytes | None:
+        """Its statistics in Prometheus' text format, those that were used; None where it does not answer."""
+        return await self._get(f"/stats/prometheus?usedonly&filter={_quoted(_OURS)}")
+
+    async def _get(self, path: str) -> bytes | None:
+        """The body of a 200."""
+        try:
+            async with asyncio.timeout(_SECONDS):
+                if isinstance(self._at, int):
+                    reader, writer = await asyncio.open_connection("127.0.0.1", self._at)
+                else:
+                    reader, writer = await asyncio.open_unix_connection(str(self._at))
+                try:
+                    writer.write(f"GET {path} HTTP/1.1\r\nhost: envoy\r\nconnection: close\r\n\r\n".encode())
+                    whole = await reader.read(-1)
+                finally:
+                    writer.close()
+        except (OSError, TimeoutError):
+            return None
+        head, _, body = whole[:_MOST].partition(b"\r\n\r\n")
+        if not head.startswith(b"HTTP/1.1 200"):
+            return None
+        return b"".join(_chunks(body)) if b"transfer-encoding: chunked" in head.lower() else body
+
+
+def _chunks(body: bytes) -> Iterator[bytes]:
+    at = 0
+    while (line := body.find(b"\r\n", at)) >= 0 and (size := int(body[at:line], 16)):
+        yield body[line + 2 : line + 2 + size]
+        at = line + 2 + size + 2
+
+
+def _quoted(pattern: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]", lambda found: f"%{ord(found.group()):02X}", pattern)
