@@ -1,4 +1,4 @@
-"""The command line: up · serve · check · render · usage · key.
+"""The command line: up · serve · check · render · usage · key · top.
 
 Each mistake is one clear line on stderr and exit code 1; a usage mistake is exit code 2.
 """
@@ -168,6 +168,19 @@ def key(config: Path) -> None:
     stored = digest(load.load(config).auth.pepper.reveal().encode(), made)
     print(f"key (give it to the caller; it is not kept): {made}")
     print(f"line for callers[].keys: {{id: NAME, hash: 'hmac-sha256:{stored}'}}")
+
+
+@app.command
+def top(
+    *,
+    admin: Annotated[str, Parameter(help="The gateway's admin port.")] = "http://127.0.0.1:10001",
+    interval: Annotated[float, Parameter(help="Seconds between two frames.")] = 2.0,
+    once: Annotated[bool, Parameter(help="Print one frame and end.")] = False,
+) -> None:
+    """Show live traffic: requests, latency, errors, cache, tokens and dollars, by provider, model and tenant."""
+    from .telemetry import top as screen
+
+    screen.run(admin, max(interval, 0.1), once=once)
 
 
 @app.command(show=False)

@@ -1,0 +1,230 @@
+"""`edge-extproc top`: live traffic in a terminal, from two scrapes of the admin port's /metrics.
+
+What it shows is what moved between the two; it needs nothing but the port, so it works over ssh and for a gateway that
+runs elsewhere.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from prometheus_client.parser import text_string_to_metric_families
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from ..errors import StartError
+
+ROWS = 8
+"""How many of each kind are shown, the busiest first."""
+FAILED = frozenset({"upstream_error", "broken_stream", "gateway_error"})
+_PATIENCE = 5.0
+
+Labels: TypeAlias = frozenset[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Scrape:
+    """What was counted at one moment."""
+
+    at: float
+    """Seconds, of a clock that does not jump."""
+    values: Mapping[str, Mapping[Labels, float]]
+    """By name of the sample and its labels."""
+
+
+def read(text: str, at: float) -> Scrape:
+    values: dict[str, dict[Labels, float]] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            values.setdefault(sample.name, {})[frozenset(sample.labels.items())] = sample.value
+    return Scrape(at, values)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    name: str
+    requests: float
+    """A second."""
+    failed: float
+    """Share of the requests, 0 to 1."""
+    tokens: float
+    """A second."""
+    dollars: float
+    """An hour."""
+    p50: float | None = None
+    """Seconds; None where nothing was timed."""
+    p99: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What happened between two scrapes."""
+
+    seconds: float
+    total: Row
+    hits: float | None
+    """Share of the calls that the cache answered; None where it was asked for none."""
+    open: int
+    workers: int
+    rows: Mapping[str, tuple[Row, ...]]
+    """By provider, model and tenant."""
+
+
+def frame(before: Scrape, now: Scrape) -> Frame:
+    seconds = max(now.at - before.at, 0.001)
+    moved = _Moved(before, now)
+
+    def row(name: str, where: Callable[[Mapping[str, str]], bool], *, timed: bool = True) -> Row:
+        requests = moved.sum("edge_requests_total", where)
+        failed = moved.sum("edge_requests_total", lambda labels: where(labels) and labels["outcome"] in FAILED)
+        buckets = moved.buckets("edge_request_duration_seconds_bucket", where) if timed else {}
+        return Row(
+            name,
+            requests / seconds,
+            failed / requests if requests else 0.0,
+            moved.sum("edge_tokens_total", where) / seconds,
+            moved.sum("edge_cost_usd_total", where) / seconds * 3600,
+            quantile(0.5, buckets),
+            quantile(0.99, buckets),
+        )
+
+    def having(kind: str, name: str) -> Callable[[Mapping[str, str]], bool]:
+        return lambda labels: labels.get(kind) == name
+
+    rows = {}
+    for kind in ("provider", "model", "tenant"):
+        found = [
+            row(name, having(kind, name), timed=kind != "tenant") for name in moved.names("edge_requests_total", kind)
+        ]
+        rows[kind] = tuple(sorted(found, key=lambda each: (-each.requests, each.name))[:ROWS])
+    asked = moved.sum("edge_cache_requests_total", lambda labels: labels["result"] in ("hit", "miss"))
+    hits = moved.sum("edge_cache_requests_total", lambda labels: labels["result"] == "hit")
+    return Frame(
+        seconds,
+        row("all", lambda _: True),
+        hits / asked if asked else None,
+        int(_gauge(now, "edge_open_requests")),
+        int(_gauge(now, "edge_workers")),
+        rows,
+    )
+
+
+class _Moved:
+    """By how much each counter grew."""
+
+    def __init__(self, before: Scrape, now: Scrape) -> None:
+        self._before = before.values
+        self._now = now.values
+
+    def _each(self, name: str) -> Iterable[tuple[Mapping[str, str], float]]:
+        before = self._before.get(name, {})
+        for labels, value in self._now.get(name, {}).items():
+            was = before.get(labels, 0.0)
+            # A gateway that was started anew counts from zero.
+            yield dict(labels), value - was if value >= was else value
+
+    def sum(self, name: str, where: Callable[[Mapping[str, str]], bool]) -> float:
+        return sum(grown for labels, grown in self._each(name) if where(labels))
+
+    def names(self, name: str, label: str) -> set[str]:
+        return {labels[label] for labels, grown in self._each(name) if grown}
+
+    def buckets(self, name: str, where: Callable[[Mapping[str, str]], bool]) -> dict[float, float]:
+        found: dict[float, float] = {}
+        for labels, grown in self._each(name):
+            if where(labels):
+                found[float(labels["le"])] = found.get(float(labels["le"]), 0.0) + grown
+        return found
+
+
+def quantile(q: float, buckets: Mapping[float, float]) -> float | None:
+    """Of a histogram's cumulative buckets, as Prometheus' histogram_quantile has it."""
+    bounds = sorted(buckets)
+    total = buckets[bounds[-1]] if bounds else 0.0
+    if not total:
+        return None
+    below, lower = 0.0, 0.0
+    for bound in bounds:
+        if buckets[bound] >= q * total:
+            if bound == float("inf"):
+                return lower
+            return lower + (bound - lower) * (q * total - below) / (buckets[bound] - below)
+        below, lower = buckets[bound], bound
+    return lower
+
+
+def _gauge(scrape: Scrape, name: str) -> float:
+    return sum(scrape.values.get(name, {}).values())
+
+
+# --- on a terminal
+
+
+def show(found: Frame, where: str) -> RenderableType:
+    head = Text.assemble(
+        ("edge-extproc top", "bold"),
+        f"  {where}  over {found.seconds:.1f} s  workers {found.workers}  open {found.open}  cache hits ",
+        "-" if found.hits is None else f"{found.hits:.0%}",
+    )
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("", "req/s", "failed", "p50", "p99", "tokens/s", "$/h"):
+        table.add_column(name, justify="left" if not name else "right", no_wrap=True)
+    _add(table, found.total)
+    for kind, rows in found.rows.items():
+        table.add_section()
+        table.add_row(Text(kind, "dim"))
+        for row in rows:
+            _add(table, row, "  ")
+    return Group(head, table)
+
+
+def _add(table: Table, row: Row, indent: str = "") -> None:
+    table.add_row(
+        Text(indent + row.name),
+        f"{row.requests:.1f}",
+        Text(f"{row.failed:.1%}", "red" if row.failed > 0.01 else ""),
+        _seconds(row.p50),
+        _seconds(row.p99),
+        f"{row.tokens:.0f}",
+        f"{row.dollars:.4f}",
+    )
+
+
+def _seconds(found: float | None) -> str:
+    if found is None:
+        return "-"
+    return f"{found * 1000:.0f} ms" if found < 1 else f"{found:.1f} s"
+
+
+def scrape(admin: str) -> Scrape:
+    """`admin`: http://host:port. Raises StartError where it does not answer."""
+    if not admin.startswith(("http://", "https://")):
+        raise StartError(f"--admin {admin}: this is no address; write http://127.0.0.1:10001")
+    try:
+        with urlopen(f"{admin.rstrip('/')}/metrics", timeout=_PATIENCE) as answer:  # noqa: S310 - checked above
+            return read(answer.read().decode(), time.monotonic())
+    except (URLError, OSError, ValueError) as error:
+        raise StartError(f"no metrics at {admin}: {error}; give the admin port with --admin") from error
+
+
+def run(admin: str, interval: float, *, once: bool, console: Console | None = None) -> None:
+    """Shows a frame each interval, until Ctrl-C; or one. Raises StartError."""
+    screen = console if console is not None else Console()
+    before = scrape(admin)
+    if once:
+        time.sleep(interval)
+        screen.print(show(frame(before, scrape(admin)), admin))
+        return
+    with Live(console=screen, auto_refresh=False, screen=screen.is_terminal) as live:
+        while True:
+            time.sleep(interval)
+            now = scrape(admin)
+            live.update(show(frame(before, now), admin), refresh=True)
+            before = now
