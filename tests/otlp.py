@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gzip
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -43,6 +43,7 @@ class Span:
     resource: dict[str, Any]
     error: bool
     kind: int
+    times: tuple[int, int]
 
 
 def _value(found: Any) -> Any:
@@ -54,6 +55,28 @@ def _value(found: Any) -> Any:
 
 def _attributes(pairs: Any) -> dict[str, Any]:
     return {pair.key: _value(pair.value) for pair in pairs}
+
+
+def spans_of(requests: Iterable[ExportTraceServiceRequest]) -> list[Span]:
+    return [
+        Span(
+            span.name,
+            _attributes(group.resource.attributes).get("service.name", ""),
+            span.trace_id.hex(),
+            span.span_id.hex(),
+            span.parent_span_id.hex(),
+            _attributes(span.attributes),
+            [(event.name, _attributes(event.attributes)) for event in span.events],
+            _attributes(group.resource.attributes),
+            span.status.code == 2,
+            span.kind,
+            (span.start_time_unix_nano, span.end_time_unix_nano),
+        )
+        for request in requests
+        for group in request.resource_spans
+        for scope in group.scope_spans
+        for span in scope.spans
+    ]
 
 
 class Collector:
@@ -91,24 +114,7 @@ class Collector:
     def spans(self) -> list[Span]:
         with self._lock:
             found = [each for each in self.requests if isinstance(each, ExportTraceServiceRequest)]
-        return [
-            Span(
-                span.name,
-                _attributes(group.resource.attributes).get("service.name", ""),
-                span.trace_id.hex(),
-                span.span_id.hex(),
-                span.parent_span_id.hex(),
-                _attributes(span.attributes),
-                [(event.name, _attributes(event.attributes)) for event in span.events],
-                _attributes(group.resource.attributes),
-                span.status.code == 2,
-                span.kind,
-            )
-            for request in found
-            for group in request.resource_spans
-            for scope in group.scope_spans
-            for span in scope.spans
-        ]
+        return spans_of(found)
 
     def until(self, wanted: Callable[[Span], bool], count: int = 1) -> list[Span]:
         """Waits for so many spans that are wanted."""

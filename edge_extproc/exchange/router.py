@@ -190,7 +190,7 @@ class RouterExchange:
     def _noted(self, event: Event, command: Command) -> Command:
         """What Envoy's access log shows of an exchange goes with the last answer: `closed` comes too late for it."""
         last = isinstance(command, Reply) or (isinstance(event, ResponseBody) and event.end)
-        if not self._gateway.notes or not last:
+        if not self._gateway.notes or not last or not isinstance(command, Continue | Reply):
             return command
         told = command.metadata or {}
         return replace(command, metadata={**told, "edge": {**told.get("edge", {}), **self._facts()}})

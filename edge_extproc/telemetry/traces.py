@@ -1,33 +1,36 @@
 """Spans and GenAI metrics, by OTLP: what `telemetry.otlp` switches on. Without it, none of this is loaded.
 
-An exchange is one span, made at its end from its settlement: no context travels through the exchange, and one that is
-not sampled costs nothing. Its id is known from the start, since a provider is told it in `traceparent`. Names are those
-of OpenTelemetry's semantic conventions for GenAI, and on request those of Langfuse and OpenInference too.
+An exchange is one span, made after its end from its settlement, by the thread that exports: no context travels through
+the exchange, and one that is not sampled costs nothing. Its id is known from the start, since a provider is told it in
+`traceparent`. Names are those of OpenTelemetry's semantic conventions for GenAI, and on request those of Langfuse and
+OpenInference too.
 """
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from random import SystemRandom
 from typing import Any, Literal, TypeAlias
 
 import orjson
-from opentelemetry.metrics import Histogram
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import MetricExporter, MetricReader, PeriodicExportingMetricReader
-from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.metrics.export import MetricExporter
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import Event, ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from opentelemetry.trace import SpanContext, Status, TraceFlags
 
 from ..model.settlement import Settlement
 from ..model.trace import Parent, Talk, Trace
 from ..model.usage import Usage
+from . import otlp
+from .genai_metrics import Exporting, GenAiMetrics
 from .logs import plain, redact
+from .otlp import Event
 
 Attributes: TypeAlias = dict[str, Any]
 
@@ -35,15 +38,9 @@ Flavour: TypeAlias = Literal["langfuse", "openinference"]
 
 # Of a conversation, so many bytes of each text go into a span.
 _LONGEST_TEXT = 16_384
-_SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _TRACE_IDS = 1 << 64
-_UNSET = Status(StatusCode.UNSET)
-
-# Boundaries that the conventions recommend (semantic-conventions, gen-ai-metrics).
-_TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
-_SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
-_FIRST_TOKEN = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
-_PER_TOKEN = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
+# Of no span: it says to the library's queue that what holds it is to be exported.
+_TO_EXPORT = SpanContext(1, 1, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +88,15 @@ class Traces:
             }
         )
         self._scope = InstrumentationScope("edge_extproc", settings.version)
-        self._processor = BatchSpanProcessor(_WithoutExceptions(spans or span_exporter(settings)))
+        self._processor = BatchSpanProcessor(spans or span_exporter(settings, self.encode))
         # For spans that a library makes; ours need no tracer. They begin no trace: every health check would be one.
         self.provider = TracerProvider(sampler=ParentBased(ALWAYS_OFF), resource=self._resource, shutdown_on_exit=False)
         self.provider.add_span_processor(self._processor)
-        self._meter: _Meter | None = None
+        self._metrics: GenAiMetrics | None = None
         if settings.metrics:
-            reader = PeriodicExportingMetricReader(metric_exporter(settings))
-            self._meter = _Meter(self._resource, reader, settings.hosts)
+            names = {name: host.name for name, host in settings.hosts.items()}
+            self._metrics = GenAiMetrics(self._resource, self._scope, names)
+            self._exporting = Exporting(self._metrics, metric_exporter(settings))
 
     def begin(self, parent: Parent | None) -> Trace | None:
         """As the parent says; where there is none, by chance."""
@@ -109,37 +107,40 @@ class Traces:
         return Trace(trace_id, _new(8), None) if int(trace_id[16:], 16) < self._bound else None
 
     def settle(self, s: Settlement) -> None:
-        if self._meter is not None:
-            self._meter.settle(s)
+        if self._metrics is not None:
+            self._metrics.settle(s)
         if s.trace is not None:
-            self._processor.on_end(self._span(s, s.trace))
+            self._processor.on_end(_Settled(s, s.trace))
 
     def close(self) -> None:
         """Sends what waits; blocks for as long as that takes, ten seconds at most."""
         self._processor.force_flush(10_000)
         self.provider.shutdown()
-        if self._meter is not None:
-            self._meter.close()
+        if self._metrics is not None:
+            self._exporting.close()
 
-    def _span(self, s: Settlement, trace: Trace) -> ReadableSpan:
+    def encode(self, spans: Sequence[ReadableSpan]) -> ExportTraceServiceRequest:
+        """By the exporting thread. Spans of a library lose the text of exceptions, which may quote a caller."""
+        ours = [self._span(each.settlement, each.trace) for each in spans if isinstance(each, _Settled)]
+        theirs = [_without_exceptions(each) for each in spans if not isinstance(each, _Settled)]
+        encoded = encode_spans(theirs) if theirs else ExportTraceServiceRequest()
+        if ours:
+            resource = {name: value for name, value in self._resource.attributes.items() if isinstance(value, str)}
+            encoded.MergeFromString(otlp.request(resource, (self._scope.name, self._scope.version or ""), ours))
+        return encoded
+
+    def _span(self, s: Settlement, trace: Trace) -> otlp.Span:
         began = int(s.started_at * 1e9)
-        return ReadableSpan(
+        return otlp.Span(
+            trace_id=trace.trace_id,
+            span_id=trace.span_id,
+            parent_id=trace.parent_id,
             name=_name(s),
-            context=SpanContext(int(trace.trace_id, 16), int(trace.span_id, 16), is_remote=False, trace_flags=_SAMPLED),
-            parent=(
-                SpanContext(int(trace.trace_id, 16), int(trace.parent_id, 16), is_remote=True, trace_flags=_SAMPLED)
-                if trace.parent_id is not None
-                else None
-            ),
-            resource=self._resource,
+            began=began,
+            ended=began + int(s.duration * 1e9),
             attributes=self._attributes(s),
             events=tuple(_events(s, began)),
-            # What asks a model is a client, whatever asks us.
-            kind=SpanKind.CLIENT,
-            status=_UNSET if s.outcome == "ok" else Status(StatusCode.ERROR, s.outcome),
-            start_time=began,
-            end_time=began + int(s.duration * 1e9),
-            instrumentation_scope=self._scope,
+            error=None if s.outcome == "ok" else s.outcome,
         )
 
     def _attributes(self, s: Settlement) -> Attributes:
@@ -185,9 +186,22 @@ class Traces:
         return {name: value for name, value in found.items() if value is not None}
 
 
+class _Settled(ReadableSpan):
+    """A span that is yet to be made, by the thread that exports it."""
+
+    def __init__(self, settlement: Settlement, trace: Trace) -> None:
+        # Nothing of the library's span is needed but that its queue takes it.
+        self._context = _TO_EXPORT
+        self.settlement, self.trace = settlement, trace
+
+
+_CHANCE = SystemRandom()
+
+
 def _new(size: int) -> str:
     """Random, in hexadecimal, and never all zeros."""
-    return secrets.token_hex(size - 1) + f"{1 + secrets.randbelow(255):02x}"
+    bits = size * 8
+    return f"{_CHANCE.getrandbits(bits) or 1:0{size * 2}x}"
 
 
 def _name(s: Settlement) -> str:
@@ -206,13 +220,13 @@ def _int64(number: int) -> int:
 
 def _events(s: Settlement, began: int) -> Iterator[Event]:
     for phase in s.phases:
-        yield Event(
-            "edge.phase", {"edge.phase": phase.name, "edge.seconds": phase.seconds}, began + int(phase.at * 1e9)
-        )
+        told: Attributes = {"edge.phase": phase.name, "edge.seconds": phase.seconds}
+        yield Event("edge.phase", began + int(phase.at * 1e9), told)
     if len(s.tries) > 1 or s.outcome != "ok":
         for number, tried in enumerate(s.tries, 1):
             yield Event(
                 "edge.attempt",
+                began + int(s.duration * 1e9),
                 {
                     "edge.attempt": number,
                     "edge.provider": tried.candidate.provider,
@@ -221,10 +235,9 @@ def _events(s: Settlement, began: int) -> Iterator[Event]:
                     "edge.reason": tried.reason,
                     "http.response.status_code": tried.status or 0,
                 },
-                began + int(s.duration * 1e9),
             )
     if s.usage is not None:
-        yield Event("edge.usage", _usage_event(s, s.usage), began + int(s.duration * 1e9))
+        yield Event("edge.usage", began + int(s.duration * 1e9), _usage_event(s, s.usage))
 
 
 def _usage_event(s: Settlement, usage: Usage) -> Attributes:
@@ -321,68 +334,7 @@ _FLAVOURS: dict[Flavour, Callable[[Settlement, _Said | None], Attributes]] = {
 }
 
 
-# --- metrics of the GenAI conventions
-
-
-class _Meter:
-    def __init__(self, resource: Resource, reader: MetricReader, hosts: Mapping[str, Host]) -> None:
-        self._hosts = hosts
-        self._provider = MeterProvider(
-            metric_readers=[reader],
-            resource=resource,
-            shutdown_on_exit=False,
-            views=[
-                View(instrument_name=name, aggregation=ExplicitBucketHistogramAggregation(boundaries))
-                for name, boundaries in (
-                    ("gen_ai.client.token.usage", _TOKENS),
-                    ("gen_ai.client.operation.duration", _SECONDS),
-                    ("gen_ai.server.time_to_first_token", _FIRST_TOKEN),
-                    ("gen_ai.server.time_per_output_token", _PER_TOKEN),
-                )
-            ],
-        )
-        make: Callable[..., Histogram] = self._provider.get_meter("edge_extproc").create_histogram
-        self._tokens = make("gen_ai.client.token.usage", "{token}", "Tokens of one operation.")
-        self._duration = make("gen_ai.client.operation.duration", "s", "From a request to its end.")
-        self._first = make("gen_ai.server.time_to_first_token", "s", "From a request to its first token.")
-        self._each = make("gen_ai.server.time_per_output_token", "s", "Between two tokens.")
-
-    def settle(self, s: Settlement) -> None:
-        host = self._hosts.get(s.provider or "")
-        # Only what was asked of a provider is an operation of GenAI; and a name that config does not know is no label.
-        if host is None or s.model is None:
-            return
-        labels: Attributes = {
-            "gen_ai.operation.name": s.operation or "none",
-            "gen_ai.provider.name": host.name,
-            "gen_ai.request.model": s.model,
-        }
-        if s.usage is not None:
-            self._tokens.record(_int64(s.usage.prompt), {**labels, "gen_ai.token.type": "input"})
-            self._tokens.record(_int64(s.usage.completion), {**labels, "gen_ai.token.type": "output"})
-        self._duration.record(s.duration, labels if s.outcome == "ok" else {**labels, "error.type": s.outcome})
-        if s.time_to_first_token is not None:
-            self._first.record(s.time_to_first_token, labels)
-        if s.time_per_output_token is not None:
-            self._each.record(s.time_per_output_token, labels)
-
-    def close(self) -> None:
-        self._provider.shutdown(10_000)
-
-
 # --- the way out
-
-
-class _WithoutExceptions(SpanExporter):
-    """A library's span may hold an exception with its text, which may quote a caller: the event is left out."""
-
-    def __init__(self, exporter: SpanExporter) -> None:
-        self._exporter = exporter
-        self.shutdown = exporter.shutdown  # type: ignore[method-assign]  # all but export is its own
-        self.force_flush = exporter.force_flush  # type: ignore[method-assign]
-
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        return self._exporter.export([_without_exceptions(span) for span in spans])
 
 
 def _without_exceptions(span: ReadableSpan) -> ReadableSpan:
@@ -403,15 +355,28 @@ def _without_exceptions(span: ReadableSpan) -> ReadableSpan:
     )
 
 
-def span_exporter(settings: Settings) -> SpanExporter:
+Encode: TypeAlias = Callable[[Sequence[ReadableSpan]], ExportTraceServiceRequest]
+
+
+def span_exporter(settings: Settings, encode: Encode) -> SpanExporter:
+    """The library's, for its transport, retries and compression, but with an encoding of ours."""
     headers = {name: reveal() for name, reveal in settings.headers.items()}
     if settings.protocol == "http":
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as OverHttp
+        from opentelemetry.exporter.otlp.proto.http import trace_exporter as over_http
 
-        return OverHttp(endpoint=f"{settings.endpoint}/v1/traces", headers=headers)
-    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as OverGrpc
+        class Http(over_http.OTLPSpanExporter):
+            def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+                done = self._client.export(encode(spans).SerializeToString())
+                return SpanExportResult.SUCCESS if done.success else SpanExportResult.FAILURE
 
-    return OverGrpc(endpoint=settings.endpoint, headers=headers)
+        return Http(endpoint=f"{settings.endpoint}/v1/traces", headers=headers)
+    from opentelemetry.exporter.otlp.proto.grpc import trace_exporter as over_grpc
+
+    class Grpc(over_grpc.OTLPSpanExporter):
+        def _translate_data(self, data: Sequence[ReadableSpan]) -> ExportTraceServiceRequest:
+            return encode(data)
+
+    return Grpc(endpoint=settings.endpoint, headers=headers)
 
 
 def metric_exporter(settings: Settings) -> MetricExporter:

@@ -9,16 +9,23 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
+from otlp import Span, spans_of
 
 from edge_extproc.model.plan import Candidate, Tried
 from edge_extproc.model.settlement import PhaseTime, Settlement
 from edge_extproc.model.trace import Parent, Talk, Trace, read_traceparent
 from edge_extproc.model.usage import Usage
+from edge_extproc.telemetry import otlp
 from edge_extproc.telemetry import traces as room
+from edge_extproc.telemetry.genai_metrics import GenAiMetrics
 from edge_extproc.telemetry.traces import Host, Settings, Traces
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -58,18 +65,19 @@ SETTINGS = Settings(
 )
 
 
-def spans(*settlements: Settlement, **changes: Any) -> list[ReadableSpan]:
+def spans(*settlements: Settlement, **changes: Any) -> list[Span]:
+    """What a collector would read."""
     exporter = InMemorySpanExporter()
     traces = Traces(replace(SETTINGS, **changes), spans=exporter)
     for settlement in settlements:
         traces.settle(settlement)
     traces.close()
-    return list(exporter.get_finished_spans())
+    return spans_of([traces.encode(exporter.get_finished_spans())])
 
 
 def attributes(settlement: Settlement, **changes: Any) -> dict[str, Any]:
     (span,) = spans(settlement, **changes)
-    return dict(span.attributes or {})
+    return span.attributes
 
 
 def sampler(ratio: float) -> Traces:
@@ -78,21 +86,22 @@ def sampler(ratio: float) -> Traces:
 
 def test_a_span_says_what_an_exchange_came_to() -> None:
     (span,) = spans(DONE)
-    told = dict(span.attributes or {})
+    told = span.attributes
 
-    assert (span.name, span.kind, span.parent) == ("chat gpt-4o", SpanKind.CLIENT, None)
-    assert (span.start_time, span.end_time) == (1_000_000_000_000, 1_002_000_000_000)
+    assert (span.name, span.kind, span.parent_id, span.error) == ("chat gpt-4o", 3, "", False)
+    assert (span.trace_id, span.span_id) == (TRACE, SPAN)
+    assert span.times == (1_000_000_000_000, 1_002_000_000_000)
     assert told["gen_ai.provider.name"] == "openai"
     assert (told["server.address"], told["server.port"]) == ("api.openai.com", 443)
     assert (told["gen_ai.usage.input_tokens"], told["gen_ai.usage.cache_read.input_tokens"]) == (15, 5)
-    assert told["gen_ai.response.finish_reasons"] == ("stop",)
-    assert {event.name for event in span.events} == {"edge.phase", "edge.usage"}
-    assert dict(span.resource.attributes).items() >= {"service.version": "1.2.3", "service.name": "edge"}.items()
+    assert told["gen_ai.response.finish_reasons"] == ["stop"]
+    assert {name for name, _ in span.events} == {"edge.phase", "edge.usage"}
+    assert span.resource.items() >= {"service.version": "1.2.3", "service.name": "edge"}.items()
 
 
 def test_the_bill_is_exact() -> None:
     (span,) = spans(DONE)
-    (bill,) = [dict(event.attributes or {}) for event in span.events if event.name == "edge.usage"]
+    (bill,) = [facts for name, facts in span.events if name == "edge.usage"]
 
     assert (bill["edge.cost_usd"], bill["edge.tokens.output"]) == ("0.000001", 7)
 
@@ -101,9 +110,9 @@ def test_an_error_is_named_and_its_attempts_told() -> None:
     tries = (Tried(Candidate("openai", "gpt-4o"), "failed", 503, "server_error"),)
     (span,) = spans(replace(DONE, outcome="upstream_error", code=SECRET, status=502, usage=None, tries=tries))
 
-    assert span.status.status_code is StatusCode.ERROR
-    assert dict(span.attributes or {})["error.type"] == "***"
-    assert [event.name for event in span.events if event.name == "edge.attempt"] == ["edge.attempt"]
+    assert span.error
+    assert span.attributes["error.type"] == "***"
+    assert [name for name, _ in span.events if name == "edge.attempt"] == ["edge.attempt"]
 
 
 def test_what_a_provider_says_too_much_is_cut_and_redacted() -> None:
@@ -161,27 +170,49 @@ def test_a_half_of_the_traces_is_about_a_half() -> None:
 
 
 def test_a_librarys_exception_does_not_tell_its_text() -> None:
-    exporter = InMemorySpanExporter()
     context = SpanContext(1, 2, is_remote=False, trace_flags=TraceFlags(1))
     event = Event("exception", {"exception.message": "the caller's words"})
     span = ReadableSpan("x", context, events=(event,), status=Status(StatusCode.ERROR, "the caller's words"))
-    room._WithoutExceptions(exporter).export([span])
 
-    assert "the caller's words" not in "".join(each.to_json() for each in exporter.get_finished_spans())
+    encoded = sampler(1.0).encode([span])
+
+    assert ["x"] == [each.name for each in spans_of([encoded])]
+    assert "the caller's words" not in str(encoded)
+
+
+LETTERS = st.text(max_size=300)
+INT64 = st.integers(-(1 << 63), (1 << 63) - 1)
+
+
+@given(
+    st.dictionaries(
+        LETTERS, LETTERS | st.booleans() | st.integers(-(1 << 63), (1 << 63) - 1) | st.floats(allow_nan=False)
+    ),
+    st.lists(LETTERS),
+)
+def test_every_value_is_read_as_it_was_written(values: dict[str, Any], texts: list[str]) -> None:
+    told = {**values, "texts": texts}
+    span = otlp.Span(TRACE, SPAN, SPAN, "a name", 5, 1 << 62, told, [otlp.Event("e", 7, values)], "why")
+    read = ExportTraceServiceRequest.FromString(otlp.request({"service.name": "s"}, ("scope", "1"), [span, span]))
+    one, two = spans_of([read])
+
+    assert one == two
+    assert (one.attributes, one.events) == (told, [("e", values)])
+    assert (one.parent_id, one.error, one.times, one.service) == (SPAN, True, (5, 1 << 62), "s")
+
+
+def test_bytes_that_are_not_utf8_cannot_spoil_a_batch() -> None:
+    assert attributes(replace(DONE, tenant="caf\udce9"))["edge.tenant"] == "caf\\udce9"
 
 
 def test_metrics_count_only_what_config_knows() -> None:
-    reader = InMemoryMetricReader()
-    meter = room._Meter(Traces(SETTINGS, spans=InMemorySpanExporter())._resource, reader, SETTINGS.hosts)
-    meter.settle(replace(DONE, stream=True, time_to_first_token=0.5))
-    meter.settle(replace(DONE, model=None))
-    meter.settle(replace(DONE, provider=None))
-    found = reader.get_metrics_data()
-    meter.close()
-    assert found is not None
-    points = {
-        m.name: list(m.data.data_points) for r in found.resource_metrics for s in r.scope_metrics for m in s.metrics
-    }
+    metrics = GenAiMetrics(Resource.get_empty(), InstrumentationScope("x"), {"openai": "openai"})
+    metrics.settle(replace(DONE, stream=True, time_to_first_token=0.5))
+    metrics.settle(replace(DONE, model=None))
+    metrics.settle(replace(DONE, provider=None))
+    (resource,) = metrics.read().resource_metrics
+    (scope,) = resource.scope_metrics
+    points = {metric.name: list(metric.data.data_points) for metric in scope.metrics}
 
     assert {name: sum(point.count for point in many) for name, many in points.items()} == {
         "gen_ai.client.token.usage": 2,
@@ -189,6 +220,8 @@ def test_metrics_count_only_what_config_knows() -> None:
         "gen_ai.server.time_to_first_token": 1,
         "gen_ai.server.time_per_output_token": 1,
     }
+    (first,) = points["gen_ai.server.time_to_first_token"]
+    assert (first.sum, first.bucket_counts[first.explicit_bounds.index(0.5)]) == (0.5, 1)
     assert {dict(p.attributes or {})["gen_ai.request.model"] for many in points.values() for p in many} == {"gpt"}
 
 
