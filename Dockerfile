@@ -3,7 +3,7 @@ FROM python:3.12-slim AS build
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY edge_extproc ./edge_extproc
-RUN python -m venv /opt/edge && /opt/edge/bin/pip install --no-cache-dir .
+RUN python -m venv /opt/edge && /opt/edge/bin/pip install --no-cache-dir ".[otel]"
 
 FROM python:3.12-slim
 # /run/edge is where workers' sockets lie; a new volume takes over its owner.

@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: up test check lint format protos examples docs bench clean
+.PHONY: up test check lint format protos examples docs bench clean dashboards
 
 up: $(VENV)/.up
 	@exec $(BIN)/edge-extproc up
@@ -34,6 +34,11 @@ examples: $(VENV)/.dev
 # The tables of what becomes of each field, made by the code that translates.
 docs: $(VENV)/.dev
 	$(BIN)/python docs/translation/build.py
+
+# Dashboards, alerts and the list of metrics, from the code.
+dashboards: $(VENV)/.dev
+	$(BIN)/python -m deploy
+	$(BIN)/python -m edge_extproc.telemetry.catalog > docs/metrics.md
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench

@@ -106,10 +106,30 @@ def test_workers_count_in_the_valkey_beside_them(compose: dict[str, Any], config
     assert "noeviction" in compose["services"]["valkey"]["command"]
 
 
+def test_prometheus_scrapes_the_admin_port_and_grafana_asks_prometheus(compose: dict[str, Any], config: Config) -> None:
+    watching = ROOT / "deploy"
+    scraped = yaml.safe_load((watching / "prometheus" / "prometheus.yml").read_text())
+    sources = yaml.safe_load((watching / "grafana" / "provisioning" / "datasources" / "prometheus.yml").read_text())
+    boards = yaml.safe_load((watching / "grafana" / "provisioning" / "dashboards" / "edge.yml").read_text())
+    seen = {name: mounts(compose["services"][name]) for name in ("prometheus", "grafana")}
+
+    assert [f"agent:{config.admin.port}"] == scraped["scrape_configs"][0]["static_configs"][0]["targets"]
+    assert set(scraped["rule_files"]) <= seen["prometheus"].keys()
+    assert {"prometheus", "jaeger"} == {urlsplit(each["url"]).hostname for each in sources["datasources"]}
+    assert boards["providers"][0]["options"]["path"] in seen["grafana"]
+    assert all((ROOT / source).exists() for found in seen.values() for source in found.values() if source[0] == ".")
+
+
+def test_traces_go_to_the_jaeger_beside(compose: dict[str, Any], config: Config) -> None:
+    assert config.telemetry.otlp is not None
+    assert urlsplit(config.telemetry.otlp.endpoint).hostname in compose["services"]
+    assert ".[otel]" in (ROOT / "Dockerfile").read_text()
+
+
 def test_every_service_has_a_health_check_or_ends(compose: dict[str, Any]) -> None:
     running = {name: service for name, service in compose["services"].items() if service.get("restart") != "no"}
 
-    assert {"agent", "envoy", "valkey"} == running.keys()
+    assert {"agent", "envoy", "valkey", "prometheus", "grafana", "jaeger"} == running.keys()
     assert all("healthcheck" in service for service in running.values())
 
 
