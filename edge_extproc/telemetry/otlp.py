@@ -77,12 +77,17 @@ def _span(span: Span) -> bytes:
     if span.parent_id is not None:
         parts += (b"\x22\x08", bytes.fromhex(span.parent_id))
     for event in span.events:
-        told = b"\x09" + _fixed64(event.at) + _text(b"\x12", event.name) + _pairs(b"\x1a", event.attributes)
+        told = b"\x09" + _fixed64(event.at) + _event_name(event.name) + _pairs(b"\x1a", event.attributes)
         parts.append(_field(b"\x5a", told))
     if span.error is not None:
         parts.append(_field(b"\x7a", _text(b"\x12", span.error) + b"\x18" + _varint(ERROR)))
     parts += (b"\x85\x01", _fixed32(_SAMPLED | _PARENT_IS_REMOTE))
     return b"".join(parts)
+
+
+@lru_cache(maxsize=64)
+def _event_name(name: str) -> bytes:
+    return _text(b"\x12", name)
 
 
 def _pairs(tag: bytes, attributes: Attributes) -> bytes:

@@ -9,7 +9,8 @@ OpenInference too.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import lru_cache
 from random import SystemRandom
 from typing import Any, Literal, TypeAlias
 
@@ -209,6 +210,8 @@ def _name(s: Settlement) -> str:
     return f"{operation} {model}" if model is not None else operation
 
 
+# Names of models and codes, nearly always: the same few again and again.
+@lru_cache(maxsize=1024)
 def _short(text: str | None) -> str | None:
     return redact(text[:1024])[:256] if text is not None else None
 
@@ -243,25 +246,19 @@ def _events(s: Settlement, began: int) -> Iterator[Event]:
 def _usage_event(s: Settlement, usage: Usage) -> Attributes:
     """The bill, exact: money as text."""
     return {
-        **{f"edge.tokens.{kind}": _int64(count) for kind, count in _kinds(usage).items()},
+        **{_TOKENS[kind]: _int64(count) for kind, count in _kinds(usage).items()},
         "edge.estimated": s.estimated,
         "edge.unpriced": s.unpriced,
         "edge.cost_usd": plain(s.cost) if s.cost is not None else "",
     }
 
 
+_TOKENS = {each.name: f"edge.tokens.{each.name}" for each in fields(Usage)}
+
+
 def _kinds(usage: Usage) -> dict[str, int]:
-    found = {
-        "input": usage.input,
-        "cache_read": usage.cache_read,
-        "cache_write": usage.cache_write,
-        "cache_write_1h": usage.cache_write_1h,
-        "output": usage.output,
-        "reasoning": usage.reasoning,
-        "input_audio": usage.input_audio,
-        "output_audio": usage.output_audio,
-    }
-    return {kind: count for kind, count in found.items() if count}
+    """Those that were used."""
+    return {kind: count for kind in _TOKENS if (count := getattr(usage, kind))}
 
 
 class _Said:
