@@ -357,7 +357,11 @@ class RouterExchange:
         """The request of the first candidate that can be asked this, and the way to all of them."""
         heard, gateway, principal = self._heard, self._gateway, _known(self._heard.principal)
         heard.call = call
-        plan = gateway.planner.plan(Wish(call, principal.tenant, principal.key_id, heard.headers), candidates)
+        if call.operation == "passed" and gateway.endpoints.at(heard.path) is not None:
+            # The row has said whom to ask. What such a path makes (a file, a batch) must not be made twice.
+            plan = Plan(candidates, once=call.method not in ("GET", "HEAD"))
+        else:
+            plan = gateway.planner.plan(Wish(call, principal.tenant, principal.key_id, heard.headers), candidates)
         heard.plan = plan
         if call.operation == "count_tokens" and not self._can_count(plan.at(1)):
             return self._estimated_count(call)
@@ -709,7 +713,7 @@ class RouterExchange:
                 dialect=heard.voice.name if heard.voice is not None else None,
                 operation=heard.route.operation if heard.route is not None else None,
                 stream=heard.call.stream if heard.call is not None else False,
-                model=gateway.models.label(heard.call.model) if heard.call is not None else None,
+                model=gateway.models.label(heard.call.model) if heard.call is not None and heard.call.model else None,
                 provider=given.provider if given is not None else None,
                 upstream_model=given.model if given is not None else None,
                 lane=heard.adapted.lane if heard.adapted is not None else None,

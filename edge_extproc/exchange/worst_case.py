@@ -25,6 +25,8 @@ from ..providers.base import Provider
 _PRICED = frozenset({"chat", "completions", "embeddings"})
 # What providers wrap around a prompt (roles, tool instructions) that no byte of it shows.
 _WRAPPING = 1_024
+# To look at what a provider stores, or to take it away, costs no tokens.
+_FREE = frozenset({"DELETE", "GET", "HEAD"})
 # The dearest image that a provider's own table has: 2,833 tokens and 5,667 for each of at most 8 tiles (gpt-4o-mini).
 _IMAGE = 48_169
 _MEDIA = re.compile(rb'"(?:image|image_url|input_image|inlineData|inline_data|audio|input_audio|document|video)"')
@@ -65,9 +67,9 @@ def ask_of(
     priced: bool,
 ) -> Ask:
     """`priced`: whether some rule counts dollars; else prices are not looked up."""
-    if call.operation == "count_tokens":
+    if call.operation == "count_tokens" or call.method in _FREE:
         return Ask(0, 0, model=call.model)
-    limit = call.max_output_tokens
+    limit = 0 if call.operation == "embeddings" else call.max_output_tokens
     estimate = min(tokens_of_length(len(call.raw)), bounds.context_window)
     tokens = estimate + (bounds.usual_output if limit is None else limit) * call.choices
     if not priced:

@@ -31,9 +31,17 @@ class _Probe(msgspec.Struct):
     stream_options: dict[str, Any] | None = None
     max_tokens: int | None = None
     n: int | None = None
+    best_of: int | None = None
+    prompt: Any = None
 
 
 _probe = msgspec.json.Decoder(_Probe)
+
+
+def _prompts(value: Any) -> int:
+    """A list of numbers is one prompt, as tokens."""
+    several = isinstance(value, list) and bool(value) and not isinstance(value[0], int)
+    return len(value) if several else 1
 
 
 class OpenAICompletions(Uncrossed):
@@ -60,7 +68,8 @@ class OpenAICompletions(Uncrossed):
             raw,
             wants_usage=asked or not probe.stream,
             max_output_tokens=probe.max_tokens,
-            choices=probe.n or 1,
+            # All that is written is billed: so many for each prompt, and those that were not the best.
+            choices=max(probe.n or 1, probe.best_of or 1) * _prompts(probe.prompt),
             format=NAME,
         )
 

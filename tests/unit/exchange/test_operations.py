@@ -210,6 +210,21 @@ def test_a_streamed_completion_hides_the_usage_that_only_we_asked_for(stage):
     assert ("ok", "stop", 7) == (settled.outcome, settled.finish, settled.cost)
 
 
+@pytest.mark.parametrize(
+    ("asked", "choices"),
+    [
+        ({"prompt": "a"}, 1),
+        ({"prompt": [1, 2, 3]}, 1),
+        ({"prompt": ["a", "b"], "n": 2}, 4),
+        ({"prompt": [[1], [2], [3]], "n": 1, "best_of": 5}, 15),
+    ],
+)
+def test_all_that_a_completion_writes_is_counted(stage, asked, choices):
+    raw = json.dumps({"model": "m", **asked}).encode()
+
+    assert choices == stage.gateway.formats["openai_completions"].read_call(raw, "POST", (), "").choices
+
+
 def test_a_completion_that_breaks_off_ends_in_an_error(stage):
     events = headers("/v1/completions"), body({"model": "chat", "prompt": "a", "stream": True})
     commands, settled = run(stage, *events, answered(content_type=SSE), *chunks(*COMPLETION[:1]))
@@ -277,6 +292,18 @@ def test_a_request_without_a_body_goes_where_config_says(stage):
     assert not {"content-length", "content-type"} & sent(asked).keys()
     assert "provider_openai" == asked.metadata["edge.route"]["priority_groups"][0]["clusters"][0]["cluster_name"]
     assert ("ok", False) == (settled.outcome, settled.unpriced)
+
+
+def test_what_a_path_makes_is_made_once_and_only_where_its_row_says(stage):
+    exchange = stage.exchange()
+    talk(exchange, headers("/v1/files", FORM_TYPE), RequestBody(FORM, True))
+    plan = stage.gateway.open.find(exchange.id).plan
+
+    assert plan.once
+    assert ["openai"] == [candidate.provider for candidate in plan.candidates]
+    exchange.closed("done")
+    _, settled = run(stage, headers("/v1/files", method="GET", end=True), answered())
+    assert settled.model is None
 
 
 def test_a_tenant_that_config_does_not_name_does_not_see_the_path(stage):

@@ -128,9 +128,23 @@ def test_a_model_without_a_price_has_none_and_an_assumed_one() -> None:
     assert (None, True) == (found.micro_dollars, found.assumed > 2 * 1_024 + 3_000)
 
 
-def test_what_is_no_chat_has_no_price_and_counting_tokens_is_free() -> None:
+def test_what_is_only_passed_on_has_no_price_and_to_count_or_to_look_is_free() -> None:
     assert ask(call(operation="passed")).micro_dollars is None
+    assert (0, 0) == (
+        ask(call(operation="passed", method="GET")).tokens,
+        ask(call(operation="passed", method="GET")).micro_dollars,
+    )
     assert (0, 0) == (ask(call(operation="count_tokens")).tokens, ask(call(operation="count_tokens")).micro_dollars)
+
+
+def test_embeddings_cost_their_input_and_completions_what_all_of_them_can_come_to() -> None:
+    embedding = call({"input": "Hello"}, operation="embeddings")
+    one = ask(call({"prompt": "Hello"}, operation="completions", max_output_tokens=100))
+    many = ask(call({"prompt": "Hello"}, operation="completions", max_output_tokens=100, choices=6))
+
+    assert len(embedding.raw) + 1_024 + 1 == ask(embedding).micro_dollars
+    assert ask(embedding).tokens < 20
+    assert 2 * 500 == many.micro_dollars - one.micro_dollars
 
 
 def test_where_no_rule_counts_dollars_no_price_is_looked_up() -> None:
