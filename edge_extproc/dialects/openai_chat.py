@@ -2334,6 +2334,46 @@ def _model(card: ModelCard) -> Object:
     return {"id": card.id, "object": "model", "created": card.created, "owned_by": card.owned_by}
 
 
+def _read_messages(raw: bytes) -> list[Json]:
+    try:
+        body = msgspec.json.decode(raw)
+    except _UNREADABLE:
+        raise _why_no_call(raw) from None
+    messages = body.get("messages") if isinstance(body, dict) else None
+    return messages if isinstance(messages, list) else []
+
+
+def _without_sealed(messages: list[Json], model: str) -> tuple[list[Json], tuple[str, ...]]:
+    """The messages without what our own replies gave the caller to keep for Claude and for Gemini. OpenAI's hosts
+    refuse fields of a message that they do not know, and a conversation may go on with another model."""
+    dropped: list[str] = []
+    kept: list[Json] = []
+    for number, each in enumerate(messages):
+        if not isinstance(each, dict):
+            kept.append(each)
+            continue
+        message = dict(each)
+        if "claude" not in model and message.pop("thinking_blocks", None) is not None:
+            dropped.append(f"messages[{number}].thinking_blocks")
+        calls = message.get("tool_calls")
+        if "gemini" not in model and isinstance(calls, list):
+            path = f"messages[{number}].tool_calls"
+            message["tool_calls"] = [
+                _without_signature(call, f"{path}[{at}]", dropped) for at, call in enumerate(calls)
+            ]
+        kept.append(message)
+    return kept, tuple(sorted(dropped))
+
+
+def _without_signature(call: Json, path: str, dropped: list[str]) -> Json:
+    match call:
+        case {"extra_content": {"google": {"thought_signature": _}}, **rest}:
+            dropped.append(f"{path}.extra_content")
+            return rest
+        case _:
+            return call
+
+
 class OpenAIChat:
     name = NAME
     title = TITLE
@@ -2358,8 +2398,13 @@ class OpenAIChat:
             changes["model"] = _encode(model)
         if not call.wants_usage:
             changes["stream_options"] = {"include_usage": b"true"}
+        dropped: tuple[str, ...] = ()
+        if b'"thinking_blocks"' in call.raw or b'"thought_signature"' in call.raw:
+            messages, dropped = _without_sealed(_read_messages(call.raw), model.lower())
+            if dropped:
+                changes["messages"] = _encode(messages)
         try:
-            return Written(json_splice.splice(call.raw, changes))
+            return Written(json_splice.splice(call.raw, changes), dropped)
         except ValueError as exc:
             raise BadRequest(f"the body cannot be passed on: {exc}") from exc
 

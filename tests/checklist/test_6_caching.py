@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+from crossings import DIALECTS
 from translating import CHAT, GEMINI, HI, MESSAGES, RESPONSES, cross, read, write
 
 MARK = {"type": "ephemeral"}
@@ -84,3 +86,25 @@ def test_6_2_the_place_of_a_call_in_a_stream_is_not_sent_back_to_others() -> Non
     for target in (MESSAGES, RESPONSES, GEMINI):
         body, _ = cross(CHAT, target, messages=messages, tools=tools)
         assert "index" not in str(body)
+
+
+def test_6_2_what_is_sealed_for_claude_and_gemini_is_taken_out_when_another_model_goes_on() -> None:
+    """Our own replies gave it to the caller. The rest of the body keeps its bytes."""
+    call = {"id": "t", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    signed = {**call, "extra_content": {"google": {"thought_signature": "c2ln"}}}
+    block = {"type": "thinking", "thinking": "Hm", "signature": "s"}
+    said = {"role": "assistant", "content": "a", "thinking_blocks": [block], "tool_calls": [signed]}
+    raw = b'{ "temperature":1.0,"model":"m", "messages":' + json.dumps([HI, said]).encode() + b"}"
+    asked = DIALECTS[CHAT].read_call(raw, "chat", (), "/v1/chat/completions")
+
+    other = DIALECTS[CHAT].splice(asked, "gpt-5.2")
+
+    assert ("messages[1].thinking_blocks", "messages[1].tool_calls[0].extra_content") == other.dropped
+    assert b'{ "temperature":1.0,"model":"gpt-5.2", "messages":' == other.body[: other.body.index(b"[")]
+    assert [HI, {"role": "assistant", "content": "a", "tool_calls": [call]}] == json.loads(other.body)["messages"]
+    claude = DIALECTS[CHAT].splice(asked, "anthropic/claude-opus-4-6")
+    assert ("messages[1].tool_calls[0].extra_content",) == claude.dropped
+    assert [block] == json.loads(claude.body)["messages"][1]["thinking_blocks"]
+    unsigned = raw.replace(b'"thinking_blocks"', b'"x"').replace(b'"thought_signature"', b'"y"')
+    plain = DIALECTS[CHAT].read_call(unsigned, "chat", (), "/v1/chat/completions")
+    assert unsigned.replace(b'"m"', b'"gpt"') == DIALECTS[CHAT].splice(plain, "gpt").body
