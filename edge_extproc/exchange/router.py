@@ -446,7 +446,11 @@ class RouterExchange:
     async def _reserve(self, call: Call, candidates: Sequence[Candidate], rules: Rules) -> None:
         """Takes the most that this call can come to from all that its caller may use, in one step. `closed` settles."""
         gateway = self._gateway
-        ask = ask_of(call, candidates, gateway.providers, gateway.prices, _known(gateway.bounds), priced=rules.prices)
+        asked, at_once = gateway.planner.reachable(call.model, candidates)
+        ask = ask_of(call, asked, gateway.providers, gateway.prices, _known(gateway.bounds), priced=rules.prices)
+        if at_once > 1:  # a hedge: two providers bill
+            dollars = ask.micro_dollars * at_once if ask.micro_dollars is not None else None
+            ask = replace(ask, micro_dollars=dollars, assumed=ask.assumed * at_once)
         self._heard.admission = await _known(gateway.limiter).admit(self.id, rules, ask)
 
     def _first_able(self, call: Call, plan: Plan) -> tuple[Plan, Adapted]:

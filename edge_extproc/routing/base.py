@@ -77,6 +77,10 @@ class Planner(Protocol):
         may be asked now. `candidates` is not empty."""
         ...
 
+    def reachable(self, model: str, candidates: Sequence[Candidate]) -> tuple[tuple[Candidate, ...], int]:
+        """Whoever may be asked, and bill: by a rule or a fallback, too. And how many of them at once."""
+        ...
+
     def able(self, plan: Plan, candidates: tuple[Candidate, ...]) -> Plan:
         """The plan, of these of its candidates alone."""
         ...

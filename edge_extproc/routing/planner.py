@@ -173,6 +173,14 @@ class RowPlanner:
             tuple(ordered), strategy, guarded, self._tries(count), once, timeout, hedged, row.fallback, probes=probes
         )
 
+    def reachable(self, model: str, candidates: Sequence[Candidate]) -> tuple[tuple[Candidate, ...], int]:
+        row = self._settings.rows.get(self._settings.label(model) or "", _PLAIN)
+        if row is _PLAIN or not (row.rules or row.fallback):
+            return tuple(candidates), 2 if row.hedge is not None else 1
+        by_rule = [replace(c, model=c.model or model) for rule in row.rules for c in rule.candidates or ()]
+        found = (*candidates, *by_rule, *row.fallback.context_length, *row.fallback.content_filter)
+        return tuple(dict.fromkeys(found)), 2 if row.hedge is not None else 1
+
     def able(self, plan: Plan, candidates: tuple[Candidate, ...]) -> Plan:
         if candidates == plan.candidates:
             return plan

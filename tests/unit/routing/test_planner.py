@@ -166,6 +166,17 @@ def test_a_hedge_waits_for_a_quantile_of_the_first_tokens_of_late():
     assert not found.plan(wish(STREAM, x_edge_no_retry="1"), (A, B)).hedged
 
 
+def test_all_that_a_call_may_cost_money_at_is_told_before_it_is_planned():
+    row = Row(
+        rules=(Rule(Condition(), candidates=(Candidate("d", ""), A)),),
+        fallback=Fallback(content_filter=(C,)),
+        hedge=Hedge(),
+    )
+
+    assert ((A, B), 1) == planning().reachable("m", (A, B))
+    assert ((A, B, Candidate("d", "m"), C), 2) == planning(row).reachable("m", (A, B))
+
+
 # --- circuits
 
 
