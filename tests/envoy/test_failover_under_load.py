@@ -121,12 +121,13 @@ async def test_a_worker_that_dies_takes_its_own_requests_and_no_others(loaded):
     gateway, player = loaded
     player.asked.clear()
     async with client(gateway) as http:
-        under_way = [asyncio.create_task(ask(http, "slow.stall-midway.stream")) for _ in range(16)]
-        await gateways_until(lambda: 16 == player.asked.get("slow.stall-midway.stream"))
+        under_way = [asyncio.create_task(ask(http, "slow.stall-midway.stream")) for _ in range(32)]
+        await gateways_until(lambda: 32 == player.asked.get("slow.stall-midway.stream"))
         worker = gateway.processes()["worker 0"]
         os.kill(worker, signal.SIGKILL)
         await gateways_until(lambda: is_gone(worker))
         after = Counter(await asyncio.gather(*(ask(http, "good") for _ in range(60))))
+        await gateways_until(lambda: any(task.done() for task in under_way))
         for task in under_way:
             task.cancel()
         ended = await asyncio.gather(*under_way, return_exceptions=True)
@@ -135,5 +136,5 @@ async def test_a_worker_that_dies_takes_its_own_requests_and_no_others(loaded):
     assert after["whole"] >= 58
     assert {"policy_unavailable"} >= {each.partition('"code":"')[2].partition('"')[0] for each in after} - {""}
     broken = [each for each in ended if isinstance(each, str)]
-    assert 0 < len(broken) < 16
-    assert {"RemoteProtocolError"} == set(broken)
+    assert 0 < len(broken) < 32
+    assert all(each == "RemoteProtocolError" or each.startswith("503 ") for each in broken)

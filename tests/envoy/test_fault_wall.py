@@ -137,7 +137,7 @@ def config(port: int) -> str:
             models.append(f'"two.{glob}": {{candidates: [{first}, {second}], guard: "on"}}')
     more = """
     retries: {attempts: 2, back_off: {base: 5ms, max: 10ms}}
-    timeouts: {connect: 1s, first_byte: 2s, stream_idle: 4s}
+    timeouts: {connect: 1s, first_byte: 2s, stream_idle: 8s}
     routing: {first_token: 2s, breaker: {failures: 1000}}
     """
     text = gateways.config(here, more=more, models="\n".join(models))
