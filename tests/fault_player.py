@@ -202,7 +202,8 @@ async def reset_midway(words: Words, seen: Seen, writer: Writer) -> None:
         await _stream(writer, *words.events[: _first_token(words)])
     else:
         await _half(writer, words.reply)
-    await asyncio.sleep(0.05)
+    # Long enough that what was said has reached the caller: a reset overtakes it.
+    await asyncio.sleep(1)
     writer.transport.abort()
 
 
