@@ -177,6 +177,23 @@ DASHBOARDS = (
             Panel(
                 "Refused by limits", (("sum by (level, measure) (edge_limit_refusals_total)", "{{level}} {{measure}}"),)
             ),
+            _one(
+                "Limits nearest to their end",
+                "topk(20, edge_limit_used / (edge_limit_maximum > 0))",
+                "{{tenant}} {{level}} {{name}}: {{measure}} per {{window}}",
+                "percentunit",
+            ),
+            Panel(
+                "Budgets",
+                tuple(
+                    (
+                        f'sum by (tenant, window) (edge_limit_{what}{{level="tenant",measure="dollars"}})',
+                        f"{{{{tenant}}}} per {{{{window}}}}: {what}",
+                    )
+                    for what in ("used", "reserved", "left")
+                ),
+                "currencyUSD",
+            ),
             _one("Bad keys", _rate("edge_auth_failures_total", "reason"), "{{reason}}", "reqps"),
         ),
     ),

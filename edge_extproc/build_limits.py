@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias, cast
 
@@ -12,11 +12,12 @@ from .config.max_outputs import KNOWN
 from .config.schema import Config
 from .errors import StartError
 from .exchange.worst_case import Bounds
-from .limits.base import Measure, Rule, Store, StoreSettings, Window
+from .limits.base import MICRO, Measure, Rule, Standing, Store, StoreSettings, Window
 from .limits.book import ANY, Book
 from .limits.limiter import LimiterSettings, PolicyLimiter
 from .model.principal import Level
 from .store.snapshot import EMPTY, Allowed, Snapshot
+from .telemetry import limit_metrics
 from .telemetry.limit_metrics import LimitMetrics
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class WorkerLimits:
             assumed_output=limiter.assumed_price.output,
         )
         self.limiter = PolicyLimiter(Book(rules(config, managed.budgets)), _store(config), self, settings)
+        named = frozenset((tenant, level, name) for tenant, level, name, _ in config.allowances())
+        metrics.watch(lambda: levels(named, self.limiter.standings()))
 
     def manage(self, managed: Snapshot) -> None:
         """What the admin API says now."""
@@ -134,6 +137,40 @@ def _narrower(one: Rule, other: Rule) -> Rule:
         warn_at=warn_at,
         local=one.local and other.local,
         allow_unpriced=one.allow_unpriced and other.allow_unpriced,
+    )
+
+
+def levels(named: Collection[_Place], standings: Iterable[Standing]) -> list[limit_metrics.Level]:
+    """As metrics tell them. Holders that config does not name are one, `*`; a tenant that it does not name is none."""
+    tenants = {tenant for tenant, _, _ in named}
+    known: list[limit_metrics.Level] = []
+    others: dict[tuple[str, Level, Measure, Window | None], list[Standing]] = {}
+    for standing in standings:
+        rule = standing.rule
+        if (rule.tenant, rule.level, rule.name) in named:
+            known.append(_level(standing, rule.name, standing.reserved, standing.at))
+        elif rule.tenant in tenants:
+            others.setdefault((rule.tenant, rule.level, rule.measure, rule.window), []).append(standing)
+    # Another worker may know of one who is nearer to the limit: by its values it is told, not by when it was heard.
+    return known + [
+        _level(max(group, key=_share_used), ANY, sum(each.reserved for each in group), None)
+        for group in others.values()
+    ]
+
+
+def _share_used(standing: Standing) -> float:
+    return standing.used / max(1, standing.maximum)
+
+
+def _level(standing: Standing, name: str, reserved: int, at: float | None) -> limit_metrics.Level:
+    rule = standing.rule
+    unit = MICRO if rule.measure == "dollars" else 1
+    return limit_metrics.Level(
+        (rule.tenant, rule.level, name, rule.measure, rule.window or "now"),
+        standing.maximum / unit,
+        standing.used / unit,
+        reserved / unit,
+        at,
     )
 
 

@@ -75,6 +75,20 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """How far a rule is used, as this worker knows it. Amounts are in the unit of `Rule.maximum`."""
+
+    rule: Rule
+    maximum: int
+    used: int
+    """With what calls under way reserve, of this worker and of others."""
+    reserved: int
+    """By calls under way in this worker."""
+    at: float
+    """When it was heard, in Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ask:
     """The most that a call can come to."""
 

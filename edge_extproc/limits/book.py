@@ -40,6 +40,12 @@ class Book:
         found = self._remembered[who] = self._find(*who)
         return found
 
+    def maximum(self, rule: Rule) -> int | None:
+        """What the rule in its place allows now; None where there is none any more."""
+        place = (rule.tenant, rule.level, rule.name)
+        found = self._by_holder.get(place) or self._by_holder.get((rule.tenant, rule.level, ANY), ())
+        return next((r.maximum for r in found if r.measure == rule.measure and r.window == rule.window), None)
+
     def _find(self, tenant: str, team: str | None, user: str | None, key: str) -> Rules | None:
         names: tuple[tuple[Level, str | None], ...] = (
             ("tenant", tenant),

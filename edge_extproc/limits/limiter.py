@@ -14,10 +14,10 @@ import asyncio
 import contextlib
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
-from typing import get_args
+from typing import NamedTuple, get_args
 
 from ..errors import BudgetReached, LimitReached, PolicyUnavailable, Unpriced
 from ..model.principal import Principal
@@ -35,6 +35,7 @@ from .base import (
     Rule,
     Rules,
     Settled,
+    Standing,
     Store,
     StoreDown,
     Taken,
@@ -75,6 +76,22 @@ class _Open:
     shared: bool
 
 
+class _Done(NamedTuple):
+    """To be written."""
+
+    settled: Settled
+    taken: _Open | None
+    """None: whether it was taken at all is not known."""
+
+
+class _Seen(NamedTuple):
+    rule: Rule
+    entry: Entry
+    total: int
+    """What the counter had come to, with what counts of the window before."""
+    at: float
+
+
 class PolicyLimiter:
     """`store` None: memory only. `start` and `close` are for a running event loop."""
 
@@ -96,10 +113,10 @@ class PolicyLimiter:
         self._open: dict[str, _Open] = {}
         self._blocked: OrderedDict[str, tuple[float, Rule]] = OrderedDict()
         """Until when a caller can have no request, by holder."""
-        self._seen: OrderedDict[str, int] = OrderedDict()
-        """What the shared counters had come to when last heard."""
+        self._seen: OrderedDict[str, _Seen] = OrderedDict()
+        """The counters when last heard of, by how their keys begin."""
         self._warned: OrderedDict[str, None] = OrderedDict()
-        self._queue: deque[Settled | tuple[str, int, int]] = deque(maxlen=_MAX_QUEUE)
+        self._queue: deque[_Done | tuple[str, int, int]] = deque(maxlen=_MAX_QUEUE)
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._closing = False
@@ -166,6 +183,7 @@ class PolicyLimiter:
         if not taken.shared:
             self._memory.settle_now((settled,))
             if self._store is None:
+                self._gave_back(taken, used)
                 return
             # The shared counters have not heard of it.
             self._queue.extend(
@@ -174,8 +192,22 @@ class PolicyLimiter:
                 if not entry.slot
             )
         else:
-            self._queue.append(settled)
+            self._queue.append(_Done(settled, taken))
         self._wake.set()
+
+    # --- what is known
+
+    def standings(self) -> Iterator[Standing]:
+        """Of every rule in force that was asked for. It takes some microseconds for each: for a scrape."""
+        now = self._clock()
+        reserved: dict[str, int] = {}
+        for taken in list(self._open.values()):  # copies: a scrape may run in a thread of its own
+            for entry in taken.entries:
+                reserved[entry.key] = reserved.get(entry.key, 0) + entry.amount
+        for rule, entry, total, at in list(self._seen.values()):
+            maximum = self._book.maximum(rule)
+            if maximum is not None:
+                yield Standing(rule, maximum, _still(rule, entry, total, now), reserved.get(entry.key, 0), at)
 
     # --- off the path
 
@@ -219,11 +251,14 @@ class PolicyLimiter:
         """What may not have been written goes back into the queue: a lease is settled once, however often it is
         tried."""
         some = [self._queue.popleft() for _ in range(min(len(self._queue), _SETTLE_AT_ONCE))]
-        leases = [each for each in some if isinstance(each, Settled)]
-        amounts = [each for each in some if not isinstance(each, Settled)]
+        leases = [each for each in some if isinstance(each, _Done)]
+        amounts = [each for each in some if not isinstance(each, _Done)]
         try:
             if leases:
-                await store.settle(leases)
+                await store.settle([each.settled for each in leases])
+                for settled, taken in leases:
+                    if taken is not None:
+                        self._gave_back(taken, settled.used)
                 leases = []
             if amounts:
                 await store.add(amounts)
@@ -278,7 +313,9 @@ class PolicyLimiter:
         """What came of it, and by which maxima."""
         store = self._store
         if store is None:
-            return self._take_here(exchange_id, rules, entries), entries
+            taken = self._take_here(exchange_id, rules, entries)
+            self._remember(rules, entries, taken)
+            return taken, entries
         if self._may_ask():
             # From here on the counters may have changed: a caller who leaves in the meantime is settled too.
             self._open[exchange_id] = _Open(rules, entries, shared=True)
@@ -286,7 +323,7 @@ class PolicyLimiter:
                 taken = await store.take(exchange_id, entries, self._settings.lease_seconds, self._settings.lost)
             except StoreDown:
                 del self._open[exchange_id]
-                self._queue.append(Settled(exchange_id, (0,) * len(entries)))
+                self._queue.append(_Done(Settled(exchange_id, (0,) * len(entries)), None))
                 self._wake.set()
                 self._went_down()
             except BaseException:
@@ -296,13 +333,15 @@ class PolicyLimiter:
                 self._came_back()
                 if not taken.ok:
                     del self._open[exchange_id]
-                self._remember(entries, taken)
+                self._remember(rules, entries, taken)
                 return taken, entries
         if not all(rule.local for rule in rules.of):
             raise PolicyUnavailable(
                 "the limits of this caller cannot be checked now, so nothing was sent; try again", retry_after=1.0
             )
-        entries = tuple(entry._replace(maximum=self._share(entry)) for entry in entries)
+        entries = tuple(
+            entry._replace(maximum=self._share(key, entry)) for key, entry in zip(rules.keys, entries, strict=True)
+        )
         taken = self._take_here(exchange_id, rules, entries)
         if taken.ok:
             self._listener.local()
@@ -335,16 +374,27 @@ class PolicyLimiter:
             self._is_down = self._probing = False
             self._listener.store(up=True)
 
-    def _share(self, entry: Entry) -> int:
-        return max(0, entry.maximum - self._seen.get(entry.key, 0)) // self._settings.share_of
+    def _share(self, key: str, entry: Entry) -> int:
+        seen = self._seen.get(key)
+        used = seen.total if seen is not None and seen.entry.key == entry.key else 0
+        return max(0, entry.maximum - used) // self._settings.share_of
 
-    def _remember(self, entries: tuple[Entry, ...], taken: Taken) -> None:
-        seen = self._seen
-        for entry, used in zip(entries, taken.used, strict=True):
-            seen[entry.key] = used + entry.amount if taken.ok else used
-            seen.move_to_end(entry.key)
+    def _remember(self, rules: Rules, entries: tuple[Entry, ...], taken: Taken) -> None:
+        seen, now = self._seen, self._clock()
+        for rule, key, entry, used in zip(rules.of, rules.keys, entries, taken.used, strict=True):
+            seen[key] = _Seen(rule, entry, used + entry.amount if taken.ok else used, now)
+            seen.move_to_end(key)
         while len(seen) > _MAX_REMEMBERED:
             seen.popitem(last=False)
+
+    def _gave_back(self, taken: _Open, used: Sequence[int]) -> None:
+        """What settling changed in the counters, so that nobody has to ask them."""
+        now = self._clock()
+        for key, entry, amount in zip(taken.rules.keys, taken.entries, used, strict=True):
+            seen = self._seen.get(key)
+            if seen is not None and seen.entry.key == entry.key:
+                total = seen.total if amount < 0 else max(0, seen.total + amount - entry.amount)
+                self._seen[key] = seen._replace(total=total, at=now)
 
     # --- telling
 
@@ -429,6 +479,15 @@ def _may_have_been_used(settlement: Settlement) -> bool:
             return settlement.provider is None and settlement.status == 504
         case _:
             return True
+
+
+def _still(rule: Rule, entry: Entry, total: int, now: float) -> int:
+    """What of `total`, heard in the window of `entry`, counts now."""
+    over = now - (entry.expires - _KEEP_AFTER)
+    if entry.slot or over < 0:
+        return total
+    # A minute fades away within the next one.
+    return int(total * (1 - over / 60)) if rule.window == "minute" and over < 60 else 0
 
 
 def _only_slots(entries: Sequence[Entry], taken: Taken) -> bool:

@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 
 from .authz_metrics import AuthzMetrics
 from .limit_metrics import LimitMetrics
-from .merge import LARGEST
+from .merge import LARGEST, NEWEST
 from .metrics import Metrics, Names
 from .supervisor_metrics import SupervisorMetrics
 
@@ -23,7 +23,8 @@ _HEAD = """\
 # Metrics
 
 The admin port shows them at `/metrics`, all workers as one: counters and histograms are sums over every worker there
-ever was, gauges are sums over those that live (or the largest, where this table says so). A scraper that takes
+ever was, gauges are sums over those that live (or the largest
+or the newest, where this table says so). A scraper that takes
 OpenMetrics gets exemplars: the trace from which a duration came.
 
 Every label has few values: what a caller sends never makes a new series. `none` stands where there is nothing to
@@ -68,6 +69,8 @@ def _scraped(metric: Metric) -> str:
 
 
 def _text(metric: Metric) -> str:
+    if metric.name in NEWEST:
+        return f"{metric.documentation} What a worker heard last."
     return metric.documentation + (" The largest of all workers." if metric.name in LARGEST else "")
 
 

@@ -1,15 +1,16 @@
 """The metrics of all workers as one: what the supervisor shows at /metrics.
 
 Counters and histograms are sums over every worker there ever was; gauges are sums over those that live, or the largest
-where a sum would mean nothing. A worker that died leaves its totals behind, so that a restart neither counts twice nor
-makes a counter go down. It knows no metric of ours but those that LARGEST names.
+or the newest where a sum would mean nothing. A worker that died leaves its totals behind, so that a restart neither
+counts twice nor makes a counter go down. It knows no metric of ours but those that LARGEST and NEWEST name.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TypeAlias
 
 from prometheus_client import generate_latest
@@ -20,7 +21,7 @@ from prometheus_client.registry import Collector
 from . import snapshot
 from .snapshot import Family, Sample, SampleExemplar
 
-# Gauges of which the largest is shown. Every other gauge is summed.
+# Gauges of which the largest is shown.
 LARGEST = frozenset(
     {
         "edge_build_info",
@@ -30,6 +31,9 @@ LARGEST = frozenset(
         "process_max_fds",
     }
 )
+# Gauges of what workers share, of which each knows what it heard last: the newest is shown, and of values without a
+# time the largest (1) or the smallest (-1). Every other gauge is summed.
+NEWEST: Mapping[str, int] = MappingProxyType({"edge_limit_maximum": 1, "edge_limit_used": 1, "edge_limit_left": -1})
 # Late answers come within seconds; nobody restarts this many workers meanwhile.
 REMEMBERED_DEAD = 256
 _GROWING = frozenset({"counter", "histogram", "summary"})
@@ -43,6 +47,7 @@ class _Sum:
     type: str
     values: dict[_Key, float] = field(default_factory=dict)
     exemplars: dict[_Key, SampleExemplar] = field(default_factory=dict)
+    times: dict[_Key, float] = field(default_factory=dict)
 
 
 class Totals(Collector):
@@ -54,9 +59,13 @@ class Totals(Collector):
     def add(self, families: Iterable[Family]) -> None:
         for family in families:
             total = self._sums.setdefault(family.name, _Sum(family.documentation, family.type))
+            sign = NEWEST.get(family.name)
             largest = family.name in LARGEST
             for sample in family.samples:
-                _add(total, sample, largest=largest)
+                if sign is None:
+                    _add(total, sample, largest=largest)
+                else:
+                    _prefer(total, sample, sign)
 
     def families(self) -> list[Family]:
         return [
@@ -94,6 +103,13 @@ def _add(total: _Sum, sample: Sample, *, largest: bool) -> None:
     shown = total.exemplars.get(key)
     if sample.exemplar is not None and (shown is None or shown.timestamp < sample.exemplar.timestamp):
         total.exemplars[key] = sample.exemplar
+
+
+def _prefer(total: _Sum, sample: Sample, sign: int) -> None:
+    key, at = (sample.name, sample.labels), sample.at or 0.0
+    before = total.values.get(key)
+    if before is None or (at, sign * sample.value) > (total.times[key], sign * before):
+        total.values[key], total.times[key] = sample.value, at
 
 
 class Retired:

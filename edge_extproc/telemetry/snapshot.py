@@ -21,6 +21,8 @@ class Sample(msgspec.Struct, frozen=True, array_like=True):
     labels: tuple[tuple[str, str], ...]
     value: float
     exemplar: SampleExemplar | None = None
+    at: float | None = None
+    """Unix time at which the value was learnt, where the metric tells it."""
 
 
 class Family(msgspec.Struct, frozen=True, array_like=True):
@@ -49,7 +51,16 @@ def _family(metric: Metric) -> Family:
         metric.name,
         metric.documentation,
         metric.type,
-        [Sample(s.name, tuple(s.labels.items()), float(s.value), _exemplar(s.exemplar)) for s in metric.samples],
+        [
+            Sample(
+                s.name,
+                tuple(s.labels.items()),
+                float(s.value),
+                _exemplar(s.exemplar),
+                float(s.timestamp) if s.timestamp is not None else None,
+            )
+            for s in metric.samples
+        ],
     )
 
 

@@ -130,7 +130,8 @@ def watched(
     """
     text = gateways.config(rehearsal_url, more=more, models=MODELS)
     down = f"  down: {{kind: openai, base_url: 'http://127.0.0.1:{free_port()}/v1', api_key: x}}\n"
-    limited = f"  - {{tenant: small, limits: {{requests_per_minute: 1}}, keys: [{{id: small-1, key: {LIMITED}}}]}}\n"
+    limits = "{requests_per_minute: 1, dollars_per_day: 100}"
+    limited = f"  - {{tenant: small, limits: {limits}, keys: [{{id: small-1, key: {LIMITED}}}]}}\n"
     text = text.replace("providers:\n", f"{limited}providers:\n{down}", 1)
     with RunningGateway(text) as gateway:
         with Prometheus(gateway.admin.removeprefix("http://"), tmp_path_factory.mktemp("prometheus")) as found:

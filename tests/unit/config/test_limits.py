@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from config_kit import mistake, read
 
 from edge_extproc import build_limits
 from edge_extproc.config.limits import read_dollars, write_dollars
 from edge_extproc.errors import StartError
+from edge_extproc.limits.base import Rule, Standing
+from edge_extproc.telemetry.limit_metrics import Level
 
 BUDGET = """
 agent: {workers: 4}
@@ -101,3 +105,25 @@ def test_the_address_of_the_store_is_a_secret() -> None:
     config = read("limiter: {url: 'redis://:hunter2@h:6379/0'}")
 
     assert "hunter2" not in repr(config)
+
+
+def test_only_names_of_the_configuration_stand_in_metrics() -> None:
+    named = {("acme", "tenant", "acme"), ("acme", "user", "*")}
+
+    def standing(tenant: str, level: Any, name: str, used: int) -> Standing:
+        return Standing(Rule(tenant, level, name, "dollars", "day", 10_000_000), 10_000_000, used, 500_000, 7.0)
+
+    found = build_limits.levels(
+        named,
+        [
+            standing("acme", "tenant", "acme", 4_000_000),
+            standing("acme", "user", "ann", 1_000_000),
+            standing("acme", "user", "bob", 2_000_000),
+            standing("stranger", "tenant", "stranger", 1),
+        ],
+    )
+
+    assert found == [
+        Level(("acme", "tenant", "acme", "dollars", "day"), 10.0, 4.0, 0.5, 7.0),
+        Level(("acme", "user", "*", "dollars", "day"), 10.0, 2.0, 1.0, None),
+    ]

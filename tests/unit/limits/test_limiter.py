@@ -434,3 +434,52 @@ def test_two_hundred_calls_on_four_workers_never_spend_more_than_the_budget(valk
 
     assert passed
     assert sum(spent) <= counted <= BUDGET
+
+
+# --- how far limits are used
+
+
+def standing(by: PolicyLimiter) -> list[tuple[str, str, int, int, int]]:
+    return [(s.rule.name, s.rule.measure, s.maximum, s.used, s.reserved) for s in by.standings()]
+
+
+@pytest.mark.parametrize("shared_store", [False, True])
+async def test_what_is_used_and_reserved_is_known_without_asking_the_store(
+    shared_store: bool, valkey: RunningValkey
+) -> None:
+    tenant = uuid.uuid4().hex
+    who = Principal(tenant, "k")
+    store = shared(valkey) if shared_store else None
+    named = {"tenant": tenant, "name": tenant}
+    by = limiter(dollars(1, **named), rule("concurrent", 9, **named), store=store, now=Now())
+    by.start()
+    await admit(by, "a", asking(300_000), who)
+    await admit(by, "b", asking(200_000), who)
+    assert [(tenant, "dollars", 1_000_000, 500_000, 500_000), (tenant, "concurrent", 9, 2, 2)] == standing(by)
+
+    by.settle(used("a", "0.1"))
+    await until(lambda: not by.unsettled and standing(by)[1][3] == 1)
+    found = standing(by)
+    await by.close()
+
+    assert [(tenant, "dollars", 1_000_000, 300_000, 200_000), (tenant, "concurrent", 9, 1, 1)] == found
+
+
+async def test_a_window_that_is_over_stands_at_nothing_and_a_minute_fades() -> None:
+    now = Now(MIDNIGHT + 30)
+    by = limiter(dollars(1), rule("tokens", 100), now=now)
+    await admit(by, "a", asking(400_000, tokens=80))
+    by.settle(used("a", "0.4", tokens=80))
+    now.at = MIDNIGHT + 90
+    assert [400_000, 40] == [s.used for s in by.standings()]
+    now.at = MIDNIGHT + 86_400
+
+    assert [0, 0] == [s.used for s in by.standings()]
+
+
+async def test_a_rule_that_is_no_more_is_not_told_and_a_new_maximum_is() -> None:
+    by = limiter(dollars(1), rule("requests", 5, level="user", name="*"))
+    await admit(by, "a", asking(1))
+    by.replace_book(Book([rule("requests", 7, level="user", name="*")]))
+
+    assert [("ann", "requests", 7, 1, 1)] == standing(by)

@@ -10,6 +10,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from edge_extproc.telemetry import snapshot
+from edge_extproc.telemetry.limit_metrics import Level, LimitMetrics
 from edge_extproc.telemetry.merge import Retired, Totals, Workers, merge
 from edge_extproc.telemetry.metrics import Metrics, Names
 
@@ -28,7 +29,7 @@ class Worker:
         return snapshot.take(self.registry)
 
 
-def value(totals: Totals, name: str, **labels: str) -> float | None:
+def value(totals: Totals, name: str, /, **labels: str) -> float | None:
     for family in text_string_to_metric_families(totals.exposition().decode()):
         for sample in family.samples:
             if sample.name == name and sample.labels == labels:
@@ -162,3 +163,31 @@ def test_no_order_of_work_scrapes_and_deaths_makes_a_counter_go_down(steps: list
         assert heard >= shown
         shown = heard
     assert heard <= sum(step == "work" for _, step in steps)
+
+
+def levels(*rows: Level) -> bytes:
+    registry = CollectorRegistry()
+    LimitMetrics(registry).watch(lambda: rows)
+    return snapshot.take(registry)
+
+
+def test_a_shared_limit_is_told_as_it_was_heard_last_and_what_workers_reserve_is_summed() -> None:
+    whose = ("acme", "tenant", "acme", "dollars", "day")
+    labels = dict(zip(("tenant", "level", "name", "measure", "window"), whose, strict=True))
+    old, new = levels(Level(whose, 10, 7, 2, 100.0)), levels(Level(whose, 12, 4, 1, 200.0))
+    for said in ([old, new], [new, old]):
+        whole = merge(said)
+        shown = [value(whole, f"edge_limit_{what}", **labels) for what in ("maximum", "used", "left", "reserved")]
+
+        assert [12, 4, 8, 3] == shown
+
+
+def test_of_holders_without_a_name_the_nearest_to_its_limit_is_told() -> None:
+    whose = ("acme", "user", "*", "requests", "minute")
+    labels = dict(zip(("tenant", "level", "name", "measure", "window"), whose, strict=True))
+    far, near = levels(Level(whose, 10, 1, 1, None)), levels(Level(whose, 10, 9, 0, None))
+    for said in ([far, near], [near, far]):
+        whole = merge(said)
+
+        assert 9 == value(whole, "edge_limit_used", **labels)
+        assert 1 == value(whole, "edge_limit_left", **labels)
