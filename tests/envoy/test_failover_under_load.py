@@ -43,6 +43,13 @@ def loaded() -> Iterator[tuple[gateways.RunningGateway, fault_player.FaultPlayer
             yield gateway, player
 
 
+@pytest.fixture(autouse=True)
+def all_workers(loaded: tuple[gateways.RunningGateway, fault_player.FaultPlayer]) -> None:
+    """Each test begins when Envoy has all four: one kills a worker, and those that come and go take requests along."""
+    gateway, _ = loaded
+    gateways.until(lambda: 4 == stats(gateway, "cluster.agent.")["cluster.agent.membership_healthy"], 30)
+
+
 def client(gateway: gateways.RunningGateway) -> httpx.AsyncClient:
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
     headers = {"authorization": f"Bearer {gateways.KEY}"}

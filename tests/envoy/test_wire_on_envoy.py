@@ -642,7 +642,8 @@ async def test_a_buffered_response_over_the_limit_leaves_us_no_message(tmp_path:
         access = await stage.access()
         await over(stage)
 
-    assert talks_of(stage) == [("router", ALL[:3])]
+    # The response's headers may be overtaken by the end; its body never comes.
+    assert talks_of(stage) in ([("router", ALL[:2])], [("router", ALL[:3])])
     assert response.status_code == 500
     assert access.startswith("500 response_payload_too_large ")
 
