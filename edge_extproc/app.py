@@ -155,6 +155,12 @@ def metric_names(config: Config) -> Names:
     )
 
 
+def version_of(config: Config, managed: Snapshot) -> str:
+    """Of what is in force: the configuration, and the revision of what the admin API has changed since."""
+    fingerprint = config.fingerprint()
+    return f"{fingerprint}+{managed.revision}" if config.has_admin_api else fingerprint
+
+
 def open_stream(current: Callable[[], Gateway], opened: Callable[[], None]) -> Callable[[Mapping[str, str]], Handler]:
     """What each new stream of Envoy's talks to, with what is in force then; `opened` is told of each that will be
     settled."""
@@ -239,21 +245,28 @@ async def run_worker(config: Config, index: int) -> None:
         managed,
         identity.authenticator(managed),
     )
-    metrics.configured(config.fingerprint(), time.time())
+    metrics.configured(version_of(config, managed), time.time())
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     tasks = [asyncio.create_task(watch_loop(metrics.loop_lagged), name="event-loop lag")]
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
 
+    reloading = asyncio.Lock()
+
     async def reload() -> None:
         """What the admin API has changed, for the requests from now on."""
+        async with reloading:  # of two at once, the one that read the older state could end last
+            await take_over()
+
+    async def take_over() -> None:
         nonlocal gateway
         found = await asyncio.to_thread(snapshot.read, config.managed_file)
         authenticator = await asyncio.to_thread(identity.authenticator, found)
         if limits is not None:
             limits.manage(found)
         gateway = replace(gateway, authenticator=authenticator, access=build_access(config, found))
+        metrics.configured(version_of(config, found), time.time())
 
     service = ExtProcService(open_stream(lambda: gateway, metrics.opened), logs.report)
     authz = build_authz(config, lambda: gateway, metrics.registry)

@@ -275,11 +275,15 @@ class Metrics:
             "edge_event_loop_lag_seconds", "How late the event loop of a worker wakes a timer.", LAG_BUCKETS
         )
         self._config = Gauge(
-            "edge_config_info", "Workers that run this version of the configuration.", ("version",), registry=registry
+            "edge_config_info",
+            "Workers that run this version of the configuration and of what the admin API manages.",
+            ("version",),
+            registry=registry,
         )
         self._config_loaded = Gauge(
             "edge_config_loaded_timestamp_seconds", "When the newest configuration came into force.", registry=registry
         )
+        self._version: str | None = None
         self.credentials = CredentialMetrics(registry)
 
         Gauge("edge_workers", "Worker processes that are alive.", registry=registry).set(1)
@@ -300,7 +304,10 @@ class Metrics:
         self._lag.observe(max(0.0, seconds))
 
     def configured(self, version: str, loaded_at: float) -> None:
-        """Which configuration is in force from now on, and since when (Unix time)."""
+        """Which configuration is in force from now on, and since when (Unix time). To be told so again is nothing."""
+        if version == self._version:
+            return
+        self._version = version
         self._config.clear()
         self._config.labels(version).set(1)
         self._config_loaded.set(loaded_at)

@@ -110,6 +110,23 @@ def test_a_budget_holds_from_the_next_request_on_and_until_it_is_taken_away(mana
     assert {200} == _statuses(managed, made["key"], 4)
 
 
+def _versions(gateway: RunningGateway) -> dict[str, str]:
+    """How many workers run each."""
+    lines = [line for line in gateway.metrics().splitlines() if line.startswith("edge_config_info{")]
+    return {line.partition('"')[2].partition('"')[0]: line.rpartition(" ")[2] for line in lines}
+
+
+def test_a_change_is_another_version_that_all_workers_run(managed: RunningGateway) -> None:
+    until(lambda: len(_versions(managed)) == 1)
+    before = _versions(managed)
+    _admin(managed, "POST", "/keys", {"tenant": "acme", "id": "versioned"})
+    after = _versions(managed)
+
+    assert ["2.0"] == list(after.values())
+    assert before.keys() != after.keys()
+    assert {name.partition("+")[0] for name in before} == {name.partition("+")[0] for name in after}
+
+
 def test_a_worker_that_is_started_again_knows_what_is_managed(managed: RunningGateway) -> None:
     _, made = _admin(managed, "POST", "/keys", {"tenant": "acme", "id": "lasting"})
     first = managed.processes()["worker 0"]

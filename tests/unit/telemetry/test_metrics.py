@@ -210,6 +210,7 @@ def test_only_the_configuration_in_force_is_told() -> None:
     metrics = fresh()
     metrics.configured("old", 5.0)
     metrics.configured("new", 7.0)
+    metrics.configured("new", 9.0)
 
     assert value(metrics, "edge_config_info", version="new") == 1
     assert value(metrics, "edge_config_info", version="old") is None
