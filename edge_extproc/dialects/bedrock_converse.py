@@ -54,7 +54,7 @@ from ..model.content import (
     ToolResult,
     Url,
 )
-from ..model.fault import Fault, FaultKind, kind_of
+from ..model.fault import Fault, FaultKind, kind_of, refined, scrubbed
 from ..model.reply import (
     Choice,
     Ended,
@@ -77,7 +77,7 @@ from ..model.reply import (
 )
 from ..model.usage import Usage
 from .anthropic_messages import closed_schema, generation_of
-from .base import Fate, Headers, ModelCard, Route, header
+from .base import Fate, Headers, ModelCard, Route, header, retry_after
 
 NAME = "bedrock_converse"
 TITLE = "Bedrock Converse"
@@ -1790,21 +1790,12 @@ _IN_STREAM: Mapping[FaultKind, str] = MappingProxyType(
         "content_filter": "validationException",
     }
 )
-_TOO_LONG = re.compile(
-    r"input is too long|prompt is too long|too many input tokens|input tokens? exceed|maximum context|context window"
-    r"|exceeds? (?:the )?(?:model's )?maximum (?:input |context )?length",
-    re.IGNORECASE,
-)
-# What providers have put into error messages: keys, whole or masked, and the account in an ARN.
-_SECRETS = re.compile(
-    r"\b(?:AKIA|ASIA)[A-Z0-9]{12,}|\barn:aws[\w-]*:\S+|\beyJ[\w-]{8,}\.[\w.-]{8,}|(?<=\bBearer )\S{6,}|\b\d{12}\b",
-    re.IGNORECASE,
-)
-_MAX_MESSAGE = 2_000  # an HTML page says no more in its first lines
+# The number of an AWS account, which stands in messages outside of ARNs too.
+_ACCOUNT = re.compile(r"\b\d{12}\b")
 
 
 def _scrubbed(message: str) -> str:
-    return _SECRETS.sub("***", message[:_MAX_MESSAGE])
+    return scrubbed(_ACCOUNT.sub("***", message))
 
 
 def _error_type(told: Json) -> str | None:
@@ -1812,22 +1803,24 @@ def _error_type(told: Json) -> str | None:
     return told.partition(":")[0].rpartition("#")[2] or None if isinstance(told, str) else None
 
 
-def _fault(type_: str | None, message: Json, status: int | None, **more: object) -> Fault:
+def _fault(
+    type_: str | None,
+    message: Json,
+    status: int | None,
+    wait: float | None = None,
+    request_id: str | None = None,
+) -> Fault:
     """`status` is None within a stream, where the type alone says which it is."""
     kind, usual = _FAULTS.get(type_ or "", ("api" if status is None else kind_of(status), 500))
     text = message if isinstance(message, str) and message.strip() else "the provider gave no reason"
-    if kind == "invalid_request" and _TOO_LONG.search(text):
-        kind = "context_length"
-    return Fault(usual if status is None else status, kind, _scrubbed(text), type=type_, **more)  # type: ignore[arg-type]
-
-
-def _seconds(headers: Headers) -> float | None:
-    """How long the provider wants us to wait. A date is no number of seconds: it is left alone."""
-    try:
-        seconds = float(header(headers, "retry-after") or "")
-    except ValueError:
-        return None
-    return seconds if math.isfinite(seconds) and seconds >= 0 else None
+    return Fault(
+        usual if status is None else status,
+        refined(kind, text),
+        _scrubbed(text),
+        type=type_,
+        retry_after=wait,
+        request_id=request_id,
+    )
 
 
 def _read_error(status: int, headers: Headers, body: bytes) -> Fault:
@@ -1843,7 +1836,7 @@ def _read_error(status: int, headers: Headers, body: bytes) -> Fault:
         told = inner.get("__type")
     type_ = _error_type(told)
     message = next((envelope[key] for key in ("message", "Message", "errorMessage") if envelope.get(key)), type_)
-    return _fault(type_, message, status, retry_after=_seconds(headers), request_id=header(headers, "x-amzn-requestid"))
+    return _fault(type_, message, status, retry_after(headers), header(headers, "x-amzn-requestid"))
 
 
 def _write_error(fault: Fault) -> tuple[int, list[tuple[str, str]], bytes]:

@@ -75,7 +75,8 @@ _SAID: Mapping[FaultKind, re.Pattern[str]] = {
     "context_length": re.compile(
         r"(?:prompt|input) is too long|context[ _](?:window|length|limit|size)|total length of all messages"
         r"|input token count|maximum (?:prompt|input) length|exceeds the maximum number of (?:input )?tokens"
-        r"|too many (?:input )?tokens|exceed\w* (?:the )?(?:available )?context",
+        r"|too many (?:input )?tokens|exceed\w* (?:the )?(?:available )?context|input tokens? exceed|maximum context"
+        r"|exceeds? the model's maximum",
         re.IGNORECASE,
     ),
     "content_filter": re.compile(

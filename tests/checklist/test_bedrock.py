@@ -631,10 +631,35 @@ def test_5_2_an_error_is_what_its_header_says(name: str, status: int, chat: str 
     assert {"message", "type", "param", "code"} == set(json.loads(body)["error"])
 
 
-def test_5_2_a_prompt_that_is_too_long_is_told_as_one() -> None:
-    fault = CONVERSE.read_error(400, (), b'{"message":"Input is too long for requested model."}')
+@pytest.mark.parametrize(
+    "said",
+    [
+        "Input is too long for requested model.",
+        "The model returned the following errors: prompt is too long: 210000 tokens > 200000 maximum",
+        "Too many input tokens. Max input tokens: 8192",
+        "Input Tokens Exceeded: Number of input tokens exceeds maximum length",
+        "This model's maximum context is 128000 tokens",
+        "Your request exceeds the model's maximum input length",
+    ],
+)
+def test_5_2_a_prompt_that_is_too_long_is_told_as_one(said: str) -> None:
+    fault = CONVERSE.read_error(400, (), json.dumps({"message": said}).encode())
 
     assert "context_length" == fault.kind
+
+
+def test_5_2_a_name_that_is_too_long_is_no_long_prompt() -> None:
+    fault = CONVERSE.read_error(400, (), b'{"message":"toolSpec.name exceeds the maximum length of 64"}')
+
+    assert "invalid_request" == fault.kind
+
+
+def test_5_2_when_to_come_back_is_a_number_or_a_date() -> None:
+    date = ("date", "Tue, 24 Nov 2026 10:00:00 GMT")
+
+    assert 9.0 == CONVERSE.read_error(429, (("retry-after", "Tue, 24 Nov 2026 10:00:09 GMT"), date), b"{}").retry_after
+    assert 0.25 == CONVERSE.read_error(429, (("retry-after-ms", "250"),), b"{}").retry_after
+    assert CONVERSE.read_error(429, (("retry-after", "soon"),), b"{}").retry_after is None
 
 
 @pytest.mark.parametrize(
@@ -668,6 +693,9 @@ def test_5_10_an_error_shows_neither_account_nor_key() -> None:
 
     assert "123456789012" not in fault.message
     assert "AKIA" not in fault.message
+    assert "assumed-role" not in fault.message
+    cut = "x" * 1_995 + " 123456789012 has no quota"
+    assert "1234" not in CONVERSE.read_error(400, (), json.dumps({"message": cut}).encode()).message
 
 
 # --- 6. prompt caching
