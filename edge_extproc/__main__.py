@@ -11,12 +11,15 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
 from . import __version__
 from .errors import ConfigError, StartError
+
+if TYPE_CHECKING:
+    from .config.schema import Config
 
 # The supervisor starts processes while gRPC's threads run; its fork handlers are for those who fork and stay, and would
 # only warn that they cannot run.
@@ -71,12 +74,20 @@ def serve(
     asyncio.run(run())
 
 
+def _tell_loss(config: Config) -> None:
+    from .config.envoy_versions import lost
+
+    for each in lost(config):
+        print(f"edge-extproc: Envoy {config.envoy.version}: {each}", file=sys.stderr)
+
+
 @app.command
 def check(config: Path) -> None:
     """Check a configuration file, and the Envoy configuration that comes of it if an Envoy is at hand."""
     from .config import load, render_envoy, validate
 
     found = load.load(config)
+    _tell_loss(found)
     bootstrap = render_envoy.render(found)
     try:
         binary = validate.envoy_path()
@@ -112,11 +123,17 @@ def render(
 ) -> None:
     """Write what an Envoy needs for a configuration file: its bootstrap (JSON), or Istio's EnvoyFilter (YAML)."""
     from .config import render_envoy, render_istio
+    from .config.envoy_versions import at_version, order_of
     from .origin import prepare
 
-    found = prepare(state_dir, config, port, admin_port, os.environ).read()
+    own = prepare(state_dir, config, port, admin_port, os.environ).read()
+    found = at_version(own, envoy_version)
+    if order_of(found) != order_of(own):
+        wanted = f'give it envoy: {{version: "{envoy_version}"}}'
+        print(f"edge-extproc: the agent plans for Envoy {own.envoy.version}; {wanted}", file=sys.stderr)
+    _tell_loss(found)
     if target == "envoy":
-        text = json.dumps(render_envoy.render(found, envoy_version), indent=2) + "\n"
+        text = json.dumps(render_envoy.render(found), indent=2) + "\n"
     else:
         labels = render_istio.labels(workload)
         mesh = render_istio.Mesh(namespace, labels, listener_port, route, agent_identity=agent_identity)

@@ -26,6 +26,7 @@ from .build_providers import build_providers
 from .build_routing import build_planner
 from .build_traces import build_traces, unary_interceptors
 from .cache.base import ResponseCache
+from .config.envoy_versions import order_of
 from .config.names import cluster_name
 from .config.schema import Config
 from .dialects.base import Dialect, ModelCard
@@ -141,6 +142,7 @@ def build_gateway(
         limiter=limiter,
         bounds=build_limits.bounds(config) if limiter is not None else None,
         tracer=tracer,
+        chains=order_of(config) != "told",
         notes=config.envoy.access_log != "off",
     )
 

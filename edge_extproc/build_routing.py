@@ -10,6 +10,7 @@ from decimal import Decimal
 
 from . import registry
 from .accounting.base import Prices
+from .config.envoy_versions import check, order_of
 from .config.names import NO_RETRY
 from .config.routing import Affinity as AffinityPart
 from .config.routing import Model, When
@@ -31,13 +32,15 @@ def build_planner(
     slots: Slots,
     opened: Callable[[Candidate], None],
 ) -> RowPlanner:
-    """`opened` is told of each circuit that this worker opens."""
+    """`opened` is told of each circuit that this worker opens. Raises ConfigError where Envoy is too old for what is
+    wanted."""
 
     def price(candidate: Candidate, usage: Usage) -> Decimal | None:
         provider = providers[candidate.provider]
         return prices.cost(provider.price_list, candidate.model, usage, host=provider.name)
 
-    routing = config.routing
+    check(config)
+    routing, order = config.routing, order_of(config)
     # Chance spreads exploration; it guards no secret.
     settings = StrategySettings(price, random.random, time.monotonic, routing.exploration / 100)
 
@@ -60,6 +63,8 @@ def build_planner(
             no_retry_header=NO_RETRY,
             attempts=config.retries.attempts,
             first_token_timeout=routing.first_token.total_seconds(),
+            chains=order != "told",
+            guards=order != "aggregate",
         )
     )
 

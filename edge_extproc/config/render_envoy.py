@@ -18,10 +18,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from ..errors import ConfigError
-from . import certificate, render_tracing
+from . import certificate, envoy_versions, render_tracing
 from .agent import MutualTls
-from .names import AGAIN, ANSWERED_BY, NO_RETRY, ONCE, ROUTE, cluster_name, pair_name
+from .names import AGAIN, ANSWERED_BY, CLUSTER, NO_RETRY, ONCE, ROUTE, chain_name, cluster_name, pair_name
 from .quantities import MAX_MESSAGE_TIMEOUT, write_size
 from .schema import Config, Endpoint, Pool, Provider, Tls
 
@@ -57,9 +56,6 @@ with warnings.catch_warnings():
     from envoy_data_plane.message_pool import default_message_pool
 
 Json: TypeAlias = dict[str, Any]
-
-VERSIONS = ("1.40",)
-"""Envoys that we can render for: priority_group came with 1.40."""
 
 ROUTE_NAME = "llm"
 """Of the route of a request; the manners of trying again have their names behind it."""
@@ -113,16 +109,16 @@ _HTTP2_PING_TIMEOUT = timedelta(seconds=5)
 def render(config: Config, version: str | None = None) -> Json:
     """The bootstrap for one version of Envoy, that of the configuration where none is given. Makes the certificate that
     it names, if that is to be generated. Raises ConfigError."""
-    wanted = version or config.envoy.version
-    if wanted not in VERSIONS:
-        raise ConfigError(f"envoy.version: {wanted!r} cannot be rendered for; have {', '.join(VERSIONS)}")
+    config = envoy_versions.at_version(config, version)
     if config.listen.tls is not None and config.listen.tls.generate:
         certificate.ensure(config.agent.state_dir, names=(*certificate.NAMES, config.listen.address))
     return bootstrap(config)
 
 
 def bootstrap(config: Config) -> Json:
-    """Raises ConfigError where the system has no trust store."""
+    """Raises ConfigError where the system has no trust store, and where this version of Envoy cannot do what is
+    wanted."""
+    envoy_versions.check(config)
     collector = render_tracing.cluster(config)
     process = bootstrap_v3.Bootstrap(node=core.Node(id="edge", cluster="edge"), admin=_admin(config))
     rendered = {
@@ -141,7 +137,8 @@ def bootstrap(config: Config) -> Json:
                 agent_cluster(config),
                 *(_provider_cluster(config, name, provider) for name, provider in config.providers.items()),
                 *([collector] if collector is not None else []),
-                *(_pair_cluster(config, *pair) for pair in _hedged_pairs(config)),
+                *(_composite_cluster(config, pair_name(*pair), pair) for pair in _hedged_pairs(config)),
+                *_chain_clusters(config),
             ],
         },
     }
@@ -437,7 +434,8 @@ _LOGGED = {
 
 def _access_log(config: Config) -> list[Json]:
     wanted = config.envoy.access_log
-    log_format = {"json_format": _LOGGED}
+    without = () if envoy_versions.masks_addresses(config) else ("client",)
+    log_format = {"json_format": {name: told for name, told in _LOGGED.items() if name not in without}}
     match wanted:
         case "off":
             return []
@@ -527,8 +525,17 @@ def _retry_policy(config: Config) -> route_v3.RetryPolicy:
             base_interval=retries.back_off.base, max_interval=retries.back_off.max
         ),
         # Each try takes the next group of the order.
-        refresh_cluster_on_retry=True,
+        refresh_cluster_on_retry=envoy_versions.order_of(config) == "told",
     )
+
+
+def _next_priority(config: Config) -> Json:
+    """Of an aggregate cluster, each provider is a priority."""
+    if envoy_versions.order_of(config) != "aggregate":
+        return {}
+    kind = "type.googleapis.com/envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"
+    chosen = {"@type": kind, "update_frequency": 1}
+    return {"retry_priority": {"name": "envoy.retry_priorities.previous_priorities", "typed_config": chosen}}
 
 
 def _route_action(config: Config, retry: Json) -> Json:
@@ -541,7 +548,16 @@ def _route_action(config: Config, retry: Json) -> Json:
                 auto_host_rewrite=True,
             )
         ),
-        "retry_policy": retry,
+        "retry_policy": {**retry, **_next_priority(config)},
+        **_cluster_choice(config),
+    }
+
+
+def _cluster_choice(config: Config) -> Json:
+    """What the agent did not route goes nowhere."""
+    if envoy_versions.order_of(config) != "told":
+        return {"cluster_header": CLUSTER}
+    return {
         "inline_cluster_specifier_plugin": {
             # 1.40; no type of envoy-data-plane yet.
             "extension": {
@@ -550,7 +566,7 @@ def _route_action(config: Config, retry: Json) -> Json:
                     "@type": "type.googleapis.com/envoy.extensions.router.cluster_specifiers.priority_group.v3."
                     "PriorityGroupClusterSpecifier",
                     "override_metadata_namespace": ROUTE_NAMESPACE,
-                    # What the agent did not route goes nowhere: there is no such cluster.
+                    # There is no such cluster.
                     "priority_groups": [{"name": "none", "clusters": [{"cluster_name": "none", "weight": 1}]}],
                 },
             }
@@ -578,7 +594,12 @@ def _authorization(config: Config) -> list[Json]:
         encode_raw_headers=True,
         validate_mutations=True,
     )
-    return [extension("envoy.filters.http.ext_authz", check, emit_client_span=False)]
+    return [extension("envoy.filters.http.ext_authz", check, **_client_span(config, emitted=False))]
+
+
+def _client_span(config: Config, *, emitted: bool) -> Json:
+    """1.40."""
+    return {"emit_client_span": emitted} if envoy_versions.order_of(config) == "told" else {}
 
 
 # --- the two levels of ext_proc
@@ -607,8 +628,8 @@ def _router_level(config: Config) -> Json:
             response_attributes=[ANSWERED_BY, "upstream.request_attempt_count", "response.code_details"],
             metadata_options=_namespaces(*((AUTHZ_NAMESPACE,) if config.auth.trust_ext_authz else ())),
         ),
-        # 1.40. The agent's span is a child of this one: of a span that is not emitted, the agent is told as unsampled.
-        emit_client_span=config.telemetry.otlp is not None,
+        # The agent's span is a child of this one: of a span that is not emitted, the agent is told as unsampled.
+        **_client_span(config, emitted=config.telemetry.otlp is not None),
     )
 
 
@@ -622,7 +643,22 @@ def _upstream_level(config: Config) -> Json:
             "value_match": {"exact": "1"},
         }
     }
-    return _unless({"or_matcher": {"predicate": [first_try, _guarded()]}}, "edge.upstream", process)
+    if envoy_versions.order_of(config) != "told":
+        # The first try of a chain may pass over a provider that has no address: it must be written for whom it
+        # reaches, or the first one's credential would go to another.
+        written: Json = {"and_matcher": {"predicate": [first_try, _to_one_provider()]}}
+    else:
+        written = first_try
+    return _unless({"or_matcher": {"predicate": [written, _guarded()]}}, "edge.upstream", process)
+
+
+def _to_one_provider() -> Json:
+    return {
+        "single_predicate": {
+            "input": extension("cluster", matcher.HttpRequestHeaderMatchInput(header_name=CLUSTER)),
+            "value_match": {"prefix": cluster_name("")},
+        }
+    }
 
 
 def _guard(config: Config) -> Json:
@@ -650,10 +686,15 @@ def _upstream_process(config: Config, role: str, body: ext_proc.ProcessingModeBo
             status_on_error=type_v3.HttpStatus(code=type_v3.StatusCode.ServiceUnavailable),
             message_timeout=config.limits.message_timeout,
             mutation_rules=_mutation_rules(),
-            request_attributes=["xds.cluster_name", "upstream.request_attempt_count"],
+            request_attributes=[
+                "xds.cluster_name",
+                "upstream.request_attempt_count",
+                # Of a chain, the endpoint alone says for certain who is asked.
+                *([ANSWERED_BY] if envoy_versions.order_of(config) != "told" else []),
+            ],
             metadata_options=_namespaces(),
         ),
-        emit_client_span=False,
+        **_client_span(config, emitted=False),
     )
 
 
@@ -812,12 +853,16 @@ def agent_cluster(config: Config) -> Json:
     )
     protocol = upstreams.HttpProtocolOptions(
         explicit_http_config=upstreams.HttpProtocolOptionsExplicitHttpConfig(http2_protocol_options=_http2()),
-        hash_policy=[route_v3.RouteActionHashPolicy(header=route_v3.RouteActionHashPolicyHeader(header_name=AFFINITY))],
     )
+    # 1.37; before, there is one worker, so that there is nothing to choose.
+    chosen = envoy_versions.order_of(config) != "aggregate"
+    if chosen:
+        by_header = route_v3.RouteActionHashPolicyHeader(header_name=AFFINITY)
+        protocol.hash_policy = [route_v3.RouteActionHashPolicy(header=by_header)]
     rendered = {
         **fields(cluster),
         **_agent_discovery(config),
-        "typed_extension_protocol_options": _protocol(protocol, retry_policy=_next_worker()),
+        "typed_extension_protocol_options": _protocol(protocol, **({"retry_policy": _next_worker()} if chosen else {})),
     }
     if config.agent.tcp is not None and config.agent.tcp.tls is not None:
         rendered["transport_socket"] = _agent_tls(config.agent.tcp.tls)
@@ -956,23 +1001,42 @@ def _hedged_pairs(config: Config) -> list[tuple[str, str]]:
     return list(pairs)
 
 
-def _pair_cluster(config: Config, first: str, second: str) -> Json:
+def _composite_cluster(config: Config, name: str, providers: tuple[str, ...]) -> Json:
     """A second try by a hedge does not take the next group of the order; the count of tries, which decides here, it
     does raise."""
+    clusters = [{"name": cluster_name(provider)} for provider in providers]
+    return _cluster_of_clusters(config, name, providers, "composite", clusters)
+
+
+def _chain_clusters(config: Config) -> list[Json]:
+    """Where the order of tries cannot be told with each request."""
+    match envoy_versions.order_of(config):
+        case "told":
+            return []
+        case "composite":
+            return [_composite_cluster(config, chain_name(chain), chain) for chain in envoy_versions.chains(config)]
+        case "aggregate":
+            return [
+                _cluster_of_clusters(config, chain_name(chain), chain, "aggregate", [cluster_name(p) for p in chain])
+                for chain in envoy_versions.chains(config)
+            ]
+
+
+def _cluster_of_clusters(config: Config, name: str, providers: tuple[str, ...], kind: str, clusters: list[Any]) -> Json:
     cluster = cluster_v3.Cluster(
-        name=pair_name(first, second),
+        name=name,
         connect_timeout=config.timeouts.connect,
         lb_policy=cluster_v3.ClusterLbPolicy.CLUSTER_PROVIDED,
-        # A retry counts against the pair, and Envoy's default would let three of them be at one time.
-        circuit_breakers=_bounds(config, config.providers[first].pool),
+        # A retry counts against this one, and Envoy's default would let three of them be at one time.
+        circuit_breakers=_bounds(config, config.providers[providers[0]].pool),
     )
     return {
         **fields(cluster),
         "cluster_type": {
-            "name": "envoy.clusters.composite",
+            "name": f"envoy.clusters.{kind}",
             "typed_config": {
-                "@type": "type.googleapis.com/envoy.extensions.clusters.composite.v3.ClusterConfig",
-                "clusters": [{"name": cluster_name(name)} for name in (first, second)],
+                "@type": f"type.googleapis.com/envoy.extensions.clusters.{kind}.v3.ClusterConfig",
+                "clusters": clusters,
             },
         },
     }

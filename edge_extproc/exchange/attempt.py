@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import assert_never
 
+from ..config.names import ANSWERED_BY
 from ..dialects.base import Dialect
 from ..errors import BadRequest, PeerError, Unavailable
 from ..model.fault import Fault
@@ -64,17 +65,22 @@ class Try:
     exchange: OpenExchange
     number: int
     """From 1."""
+    provider: str | None = None
+    """Whose endpoint Envoy has chosen; None where the number alone decides."""
 
     @property
     def candidate(self) -> Candidate:
-        return self.exchange.plan.at(self.number)
+        return self.exchange.plan.asked(self.number, self.provider)
 
 
 def find_try(event: RequestHeaders, gateway: Gateway) -> Try | None:
     exchange_id = event.metadata.get("edge", {}).get("exchange")
     found = gateway.open.find(exchange_id) if isinstance(exchange_id, str) else None
     number = event.attributes.get("upstream.request_attempt_count")
-    return Try(found, int(number)) if found is not None and isinstance(number, int | float) else None
+    provider = event.attributes.get(ANSWERED_BY)
+    if found is None or not isinstance(number, int | float):
+        return None
+    return Try(found, int(number), provider if isinstance(provider, str) else None)
 
 
 def write_request(event: RequestHeaders, try_: Try, gateway: Gateway) -> Continue | Replace | Reply:

@@ -15,7 +15,7 @@ from ..accounting.base import Prices
 from ..auth.base import Access, Authenticator
 from ..auth.vouching import Voucher
 from ..cache.base import ResponseCache
-from ..config.names import pair_name
+from ..config.names import CLUSTER, chain_name, pair_name
 from ..dialects.base import Dialect, ModelCard, Route
 from ..errors import NoSuchRoute, WrongMethod
 from ..limits.base import Limiter
@@ -193,8 +193,19 @@ class Gateway:
     bounds: Bounds | None = None
     """What a call can come to; given where a limiter is."""
     tracer: Tracer | None = None
+    chains: bool = False
+    """Envoy is older than 1.40: the order of a plan is a cluster's, which a header names."""
     notes: bool = False
     """Whether somebody reads what Envoy's access log shows of an exchange."""
+
+    def named(self, plan: Plan) -> tuple[tuple[str, str], ...]:
+        """The header that names a plan's cluster, for an Envoy that takes no order."""
+        if not self.chains:
+            return ()
+        tried = [c.provider for c in plan.candidates[: plan.tries or len(plan.candidates)]]
+        if plan.hedged:
+            return ((CLUSTER, pair_name(*tried)),)
+        return ((CLUSTER, chain_name(tried) if len(tried) > 1 else self.clusters[tried[0]]),)
 
     def groups(self, plan: Plan) -> list[dict[str, object]]:
         """The order of a plan in the words of Envoy's priority_group cluster specifier. It does not go on in the order

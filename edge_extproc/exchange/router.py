@@ -391,12 +391,12 @@ class RouterExchange:
             # Envoy writes its own span into the header once it has a provider; a filter behind that puts ours back.
             edge["traceparent"] = heard.trace.header
         return Continue(
-            set_headers=(*to_set, *header_rules.orders(plan)),
+            set_headers=(*to_set, *header_rules.orders(plan), *gateway.named(plan)),
             remove_headers=to_remove,
             body=request.body if call.raw else None,
             reroute=True,
             metadata={
-                "edge.route": {"priority_groups": gateway.groups(plan)},
+                **({} if gateway.chains else {"edge.route": {"priority_groups": gateway.groups(plan)}}),
                 "edge": edge,
             },
         )
@@ -487,7 +487,7 @@ class RouterExchange:
         heard.plan = heard.open.plan if heard.open is not None else heard.plan
         details = answer.details = str(event.attributes.get("response.code_details", VIA_UPSTREAM))
         if details == REFUSED and heard.open is not None and heard.open.fault is not None:
-            answer.candidate = heard.open.plan.at(answer.attempts)
+            answer.candidate = self._answered_by(heard.open.plan, event)
             return self._error(heard.open.fault, event)
         if details != VIA_UPSTREAM or heard.call is None or heard.plan is None:
             return self._error(fault_of(answer.status, details), event)
@@ -526,12 +526,11 @@ class RouterExchange:
         return Continue(set_headers=self._notes(), remove_headers=removed, response_body=mode)
 
     def _answered_by(self, plan: Plan, event: ResponseHeaders) -> Candidate:
-        """Of a hedged call, the count says only how many were asked; the endpoint says who was first."""
-        asked = plan.at(self._answer.attempts)
-        if not plan.hedged:
-            return asked
+        """Of a hedged call, the count says only how many were asked; the endpoint says who was first. Of a chain, a
+        provider without an address may have been passed over."""
         provider = event.attributes.get(ANSWERED_BY)
-        return next((c for c in plan.candidates if c.provider == provider), asked)
+        by_endpoint = plan.hedged or self._gateway.chains
+        return plan.asked(self._answer.attempts, provider if by_endpoint and isinstance(provider, str) else None)
 
     def _chat_answer(self, call: Call, voice: Dialect) -> Command:
         """A stream is passed on as it comes. What comes in the other way than it was asked for is taken whole."""

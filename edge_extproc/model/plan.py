@@ -61,6 +61,13 @@ class Plan:
         """The candidate of the given attempt, counted from 1 as Envoy does."""
         return self.candidates[min(max(attempt, 1), len(self.candidates)) - 1]
 
+    def asked(self, attempt: int, provider: str | None) -> Candidate:
+        """The same where it is known, by its endpoint, which provider Envoy has chosen."""
+        counted = self.at(attempt)
+        if provider is None or counted.provider == provider:
+            return counted
+        return next((c for c in self.candidates if c.provider == provider), counted)
+
 
 NO_HOST = "no_host"
 """The reason of a try for which Envoy had no address: nothing was sent, and Envoy does not go on to the next one."""

@@ -53,6 +53,12 @@ def _one_fits(globs: Sequence[str], text: str) -> bool:
     return any(fnmatchcase(text, glob) for glob in globs)
 
 
+def _as_config_has_them(head: Candidate, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+    """`head` and then the others, in their order."""
+    at = candidates.index(head)
+    return (head, *candidates[:at], *candidates[at + 1 :])
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     when: Condition
@@ -102,6 +108,10 @@ class PlannerSettings:
     attempts: int = 3
     first_token_timeout: float | None = None
     """Seconds that a guarded try may take to its first token."""
+    chains: bool = False
+    """Envoy is told who is first; the others follow as config has them."""
+    guards: bool = True
+    """Whether Envoy can hold an answer back."""
 
 
 # How many times to first token a hedge looks back on, and how many it must have seen.
@@ -148,13 +158,16 @@ class RowPlanner:
         ordered = self._strategy(name, strategy).order(wish, admitted) if len(admitted) > 1 else admitted
         if row.affinity is not None:
             ordered = row.affinity.prefer(wish, ordered)
+        if self._settings.chains:
+            ordered = _as_config_has_them(ordered[0], admitted)
         no_retry = wish.header(self._settings.no_retry_header)
         once = no_retry is not None and no_retry.strip().lower() != "false"
         count = len(ordered)
         streams = wish.call.stream and wish.call.operation == "chat"
         # A call that may go out only once has nothing to be guarded for.
         guarded = (
-            not once
+            self._settings.guards
+            and not once
             and wish.call.operation == "chat"
             and (bool(row.fallback) or row.guard == "on" or (row.guard == "auto" and wish.call.stream and count > 1))
         )

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from edge_extproc.config import load, render_envoy
+from edge_extproc.config import envoy_versions, load
 from edge_extproc.config.schema import Config
 
 ROOT = Path(__file__).parents[3]
@@ -82,7 +82,7 @@ def test_the_image_runs_as_the_user_of_the_compose_file(compose: dict[str, Any])
     dockerfile = (ROOT / "Dockerfile").read_text()
 
     assert f"USER {compose['services']['agent']['user']}" in dockerfile
-    assert f"envoyproxy/envoy:v{render_envoy.VERSIONS[-1]}.0" == compose["services"]["envoy"]["image"]
+    assert f"envoyproxy/envoy:v{envoy_versions.VERSIONS[-1]}.0" == compose["services"]["envoy"]["image"]
 
 
 def test_secrets_are_mounted_and_written_nowhere(compose: dict[str, Any]) -> None:

@@ -232,3 +232,14 @@ def test_a_plan_that_came_to_nothing_gives_its_probe_back():
     stage.planner.learn("m", stage.plan(A, B), [])
 
     assert (A,) == stage.plan(A, B).probes
+
+
+def test_of_a_chain_a_strategy_chooses_the_first_and_the_others_follow_as_config_has_them():
+    chained = planning(Row(strategy="round_robin"), chains=True)
+
+    assert {"abc", "bac", "cab"} == {names(chained.plan(wish(), (A, B, C))) for _ in range(6)}
+
+
+def test_where_envoy_cannot_hold_an_answer_back_nothing_is_guarded():
+    assert planning().plan(wish(STREAM), (A, B)).guarded
+    assert not planning(guards=False).plan(wish(STREAM), (A, B)).guarded

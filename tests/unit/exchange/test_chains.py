@@ -1,0 +1,64 @@
+"""Envoys before 1.40: a header names the cluster that holds an order, and the endpoint says who is asked."""
+
+from dataclasses import replace
+
+from player import MODELS, Stage, body, headers, planner, talk, tried
+
+from edge_extproc.config.names import ANSWERED_BY
+from edge_extproc.exchange.events import ResponseHeaders
+from edge_extproc.model.plan import Candidate, Plan
+from edge_extproc.routing.base import ModelTable
+from edge_extproc.routing.planner import Hedge, Row
+
+HELLO = [{"role": "user", "content": "Hello"}]
+A, B, TWICE = Candidate("a", "m"), Candidate("b", "m"), Candidate("a", "other")
+
+
+def planned(model="guarded", **row):
+    stage = Stage().having(chains=True)
+    stage.having(planner=planner(ModelTable(MODELS), rows={model: Row(**row)} if row else {}, chains=True))
+    exchange = stage.exchange()
+    command = talk(exchange, headers(), body({"model": model, "messages": HELLO, "stream": True}))[1]
+    return stage, exchange, command
+
+
+def test_a_header_names_the_chain_and_no_order_is_told():
+    _, _, command = planned()
+
+    assert "chain_openai~anthropic" == dict(command.set_headers)["x-edge-cluster"]
+    assert "edge.route" not in command.metadata
+
+
+def test_an_only_candidate_has_its_own_cluster_and_a_hedged_call_its_pair():
+    _, _, single = planned("chat")
+    _, _, hedged = planned(hedge=Hedge())
+
+    assert "provider_openai" == dict(single.set_headers)["x-edge-cluster"]
+    assert "pair_openai~anthropic" == dict(hedged.set_headers)["x-edge-cluster"]
+
+
+def test_a_first_try_that_passes_over_the_first_provider_is_written_for_the_second():
+    stage, exchange, _ = planned()
+    event = tried(1, exchange.id)
+    event = replace(event, attributes={**event.attributes, ANSWERED_BY: "anthropic"})
+    told = dict(talk(stage.attempt(), event)[0].set_headers)
+
+    assert "x-api-key" in told
+    assert "authorization" not in told
+
+    attributes = {
+        "upstream.request_attempt_count": 1,
+        "response.code_details": "via_upstream",
+        ANSWERED_BY: "anthropic",
+    }
+    talk(exchange, ResponseHeaders(((":status", "200"), ("content-type", "text/event-stream")), False, attributes))
+    exchange.closed("done")
+
+    assert "anthropic" == stage.settled[-1].provider
+
+
+def test_the_count_tells_two_candidates_of_one_provider_apart():
+    plan = Plan((A, TWICE, B))
+
+    assert [A, TWICE, B] == [plan.asked(1, "a"), plan.asked(2, "a"), plan.asked(1, "b")]
+    assert [TWICE, B] == [plan.asked(2, None), plan.asked(3, "unheard of")]
