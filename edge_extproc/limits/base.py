@@ -74,8 +74,7 @@ class Rules:
     """Some of them count dollars."""
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """How far a rule is used, as this worker knows it. Amounts are in the unit of `Rule.maximum`."""
 
     rule: Rule

@@ -392,9 +392,8 @@ class PolicyLimiter:
         now = self._clock()
         for key, entry, amount in zip(taken.rules.keys, taken.entries, used, strict=True):
             seen = self._seen.get(key)
-            if seen is not None and seen.entry.key == entry.key:
-                total = seen.total if amount < 0 else max(0, seen.total + amount - entry.amount)
-                self._seen[key] = seen._replace(total=total, at=now)
+            if amount >= 0 and seen is not None and seen.entry.key == entry.key:
+                self._seen[key] = _Seen(seen.rule, seen.entry, max(0, seen.total + amount - entry.amount), now)
 
     # --- telling
 
