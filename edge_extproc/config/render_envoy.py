@@ -643,20 +643,32 @@ def _upstream_level(config: Config) -> Json:
             "value_match": {"exact": "1"},
         }
     }
-    if envoy_versions.order_of(config) != "told":
-        # The first try of a chain may pass over a provider that has no address: it must be written for whom it
-        # reaches, or the first one's credential would go to another.
-        written: Json = {"and_matcher": {"predicate": [first_try, _to_one_provider()]}}
+    if _passes_over(config):
+        # The first try of a chain or a pair may pass over a provider that has no address: it must be written for
+        # whom it reaches, or the first one's credential would go to another.
+        written: Json = {"and_matcher": {"predicate": [first_try, _to_one_provider(config)]}}
     else:
         written = first_try
     return _unless({"or_matcher": {"predicate": [written, _guarded()]}}, "edge.upstream", process)
 
 
-def _to_one_provider() -> Json:
+def _passes_over(config: Config) -> bool:
+    """Whether there are clusters of several providers."""
+    return envoy_versions.order_of(config) != "told" or bool(_hedged_pairs(config))
+
+
+def _to_one_provider(config: Config) -> Json:
+    if envoy_versions.order_of(config) != "told":
+        return _cluster_begins(cluster_name(""))
+    # Only a hedged call is told by the header then.
+    return {"not_matcher": _cluster_begins("pair_")}
+
+
+def _cluster_begins(prefix: str) -> Json:
     return {
         "single_predicate": {
             "input": extension("cluster", matcher.HttpRequestHeaderMatchInput(header_name=CLUSTER)),
-            "value_match": {"prefix": cluster_name("")},
+            "value_match": {"prefix": prefix},
         }
     }
 
@@ -690,7 +702,7 @@ def _upstream_process(config: Config, role: str, body: ext_proc.ProcessingModeBo
                 "xds.cluster_name",
                 "upstream.request_attempt_count",
                 # Of a chain, the endpoint alone says for certain who is asked.
-                *([ANSWERED_BY] if envoy_versions.order_of(config) != "told" else []),
+                *([ANSWERED_BY] if _passes_over(config) else []),
             ],
             metadata_options=_namespaces(),
         ),

@@ -88,8 +88,9 @@ class GuardExchange:
         try_ = self._try = find_try(event, self._gateway)
         if try_ is None:
             return lost(self._gateway)
-        # The router level has written the first one.
-        return CONTINUE if try_.number == 1 else write_request(event, try_, self._gateway)
+        # The router level has written the first one, for the first candidate.
+        written = try_.number == 1 and try_.candidate == try_.exchange.plan.at(1)
+        return CONTINUE if written else write_request(event, try_, self._gateway)
 
     # --- the answer
 

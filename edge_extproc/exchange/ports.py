@@ -199,12 +199,13 @@ class Gateway:
     """Whether somebody reads what Envoy's access log shows of an exchange."""
 
     def named(self, plan: Plan) -> tuple[tuple[str, str], ...]:
-        """The header that names a plan's cluster, for an Envoy that takes no order."""
+        """The header that names a plan's cluster, for an Envoy that takes no order; of a hedged call always, so that
+        its first try is written for whom it reaches."""
+        if plan.hedged:
+            return ((CLUSTER, pair_name(*(c.provider for c in plan.candidates))),)
         if not self.chains:
             return ()
         tried = [c.provider for c in plan.candidates[: plan.tries or len(plan.candidates)]]
-        if plan.hedged:
-            return ((CLUSTER, pair_name(*tried)),)
         return ((CLUSTER, chain_name(tried) if len(tried) > 1 else self.clusters[tried[0]]),)
 
     def groups(self, plan: Plan) -> list[dict[str, object]]:

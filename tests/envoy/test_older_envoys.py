@@ -91,11 +91,12 @@ def test_each_try_goes_to_the_next_provider_in_its_own_words_with_its_own_key(ol
     assert "c" == gateway.access_lines()[-1]["provider"]
 
 
-def test_a_provider_without_an_address_is_passed_over_and_its_key_with_it(older):
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_provider_without_an_address_is_passed_over_and_its_key_with_it(older, stream):
     gateway, player = older
     player.server.seen.clear()
 
-    assert is_whole(ask(gateway, "nowhere.good", stream=False), stream=False)
+    assert is_whole(ask(gateway, "nowhere.good", stream=stream), stream=stream)
     assert [(None, "sk-of-b", "b.good")] == seen_by(player)
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from player import MODELS, Stage, body, headers, planner, talk, tried
 
 from edge_extproc.config.names import ANSWERED_BY
+from edge_extproc.exchange.commands import CONTINUE
 from edge_extproc.exchange.events import ResponseHeaders
 from edge_extproc.model.plan import Candidate, Plan
 from edge_extproc.routing.base import ModelTable
@@ -55,6 +56,23 @@ def test_a_first_try_that_passes_over_the_first_provider_is_written_for_the_seco
     exchange.closed("done")
 
     assert "anthropic" == stage.settled[-1].provider
+
+
+def test_a_guarded_first_try_and_a_hedged_one_are_written_for_whom_they_reach():
+    stage, exchange, command = planned(hedge=Hedge())
+    stage.having(chains=False)
+    reached = {
+        name: talk(
+            stage.guard(),
+            replace(event, attributes={**event.attributes, ANSWERED_BY: name}),
+        )[0]
+        for name in ("openai", "anthropic")
+        for event in [tried(1, exchange.id)]
+    }
+
+    assert command.metadata["edge"]["guard"]
+    assert CONTINUE == reached["openai"]
+    assert "x-api-key" in dict(reached["anthropic"].set_headers)
 
 
 def test_the_count_tells_two_candidates_of_one_provider_apart():
