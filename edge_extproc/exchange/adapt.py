@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ..dialects.base import Dialect
 from ..errors import Unsupported
@@ -18,6 +18,9 @@ from ..model.call import Call
 from ..model.plan import Candidate
 from ..operations.base import Format
 from ..providers.base import Asked, Provider, UpstreamRequest
+
+if TYPE_CHECKING:
+    from .ports import Gateway
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,3 +84,9 @@ def format_of(call: Call, candidate: Candidate, provider: Provider) -> str:
         return candidate.dialect
     own = call.format or call.dialect
     return own if own in formats else formats[0]
+
+
+def dialect_of(call: Call, candidate: Candidate, gateway: Gateway) -> Dialect:
+    """In which this candidate answers."""
+    name = format_of(call, candidate, gateway.providers[candidate.provider])
+    return gateway.dialects[gateway.formats[name].voice if call.format else name]

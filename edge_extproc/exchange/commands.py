@@ -25,6 +25,8 @@ class Continue:
     """Choose the route again. Envoy does so only if the same answer also changes a header."""
     metadata: Mapping[str, Mapping[str, object]] | None = None
     """Dynamic metadata to set, by namespace."""
+    order: tuple[str, ...] = ()
+    """The clusters that Envoy shall try, one after the other; empty says nothing of it."""
     response_body: BodyMode | None = None
     """How the response body shall come; only in answer to response headers."""
 
@@ -65,7 +67,8 @@ class Release:
     body: bytes = b""
     end: bool = False
     """This is all of the body."""
-    metadata: Mapping[str, Mapping[str, object]] | None = None
+    order: tuple[str, ...] = ()
+    """As in Continue."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from ..accounting.estimate import tokens_of
-from ..model.call import Chat, FunctionTool
+from ..model.call import Call, Chat, FunctionTool
 from ..model.content import (
     Audio,
     Document,
@@ -20,6 +20,7 @@ from ..model.content import (
     ToolCall,
     ToolResult,
 )
+from ..operations.base import Count, Counted, Format
 
 # Anthropic: width x height / 750, over at most 1568 pixels a side before an image is scaled down; OpenAI's high detail
 # and Gemini's tiles come to as much. An estimate that is too high leaves room, one that is too low does not.
@@ -64,3 +65,13 @@ def _part(part: Part) -> int:
 def _file(part: Document | Audio) -> int:
     size = len(part.source.data) * 3 // 4 if isinstance(part.source, Inline) else 0
     return _PAGE * (1 + size // _BYTES_PER_PAGE)
+
+
+def estimated_count(call: Call, form: Format) -> bytes:
+    """The provider of this model counts for nobody. Clients count to see what still fits, and ask often: an estimate
+    that says what it is serves them, an error does not (docs/adr/031). Raises BadRequest where the call cannot be
+    read."""
+    question = form.read(call)
+    if not isinstance(question, Count):
+        raise TypeError(f"{form.name} asks a {type(question).__name__}, not a count")
+    return form.write_answer(Counted(tokens_of_chat(question.chat)), call)

@@ -149,7 +149,7 @@ class GuardExchange:
         self._holding = None
         body = b"".join(held.parts)
         answer = self._error_answer(self._fallback(body))
-        return Release(answer.set_headers, body=body, end=event.end, metadata=answer.metadata)
+        return Release(answer.set_headers, body=body, end=event.end, order=answer.order)
 
     # --- what it means
 
@@ -161,8 +161,7 @@ class GuardExchange:
         if fallback:
             rest = (*plan.candidates[: try_.number], *fallback)
             try_.exchange.plan = replace(plan, candidates=rest, tries=len(rest), fallback=NO_FALLBACK)
-            groups = self._gateway.groups(try_.exchange.plan)
-            return Continue(((":status", "503"),), metadata={"edge.route": {"priority_groups": groups}})
+            return Continue(((":status", "503"),), order=self._gateway.order(try_.exchange.plan))
         veto = self._veto()
         return Continue(veto) if veto else CONTINUE
 

@@ -98,6 +98,11 @@ def unwanted(present: Headers) -> tuple[str, ...]:
     return tuple(sorted({n for n, _ in present if n in _NEVER_BACK or n.startswith(_NEVER_BACK_PREFIXES)}))
 
 
+def firsts(headers: Headers) -> dict[str, str]:
+    """The first value of each header."""
+    return dict(reversed(headers))
+
+
 def first(headers: Iterable[tuple[str, str]], name: str) -> str | None:
     """The first value of a header, or None."""
     for key, value in headers:

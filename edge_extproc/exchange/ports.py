@@ -208,13 +208,11 @@ class Gateway:
         tried = [c.provider for c in plan.candidates[: plan.tries or len(plan.candidates)]]
         return ((CLUSTER, chain_name(tried) if len(tried) > 1 else self.clusters[tried[0]]),)
 
-    def groups(self, plan: Plan) -> list[dict[str, object]]:
-        """The order of a plan in the words of Envoy's priority_group cluster specifier. It does not go on in the order
-        for a hedge, but a composite cluster does."""
+    def order(self, plan: Plan) -> tuple[str, ...]:
+        """The clusters of a plan, one after the other; empty for an Envoy that takes no order. For a hedge Envoy does
+        not go on in the order, but a composite cluster does."""
+        if self.chains:
+            return ()
         if plan.hedged:
-            pair = pair_name(*(c.provider for c in plan.candidates))
-            return [{"name": "1", "clusters": [{"cluster_name": pair, "weight": 1}]}]
-        return [
-            {"name": f"{n}", "clusters": [{"cluster_name": self.clusters[c.provider], "weight": 1}]}
-            for n, c in enumerate(plan.candidates, 1)
-        ]
+            return (pair_name(*(c.provider for c in plan.candidates)),)
+        return tuple([self.clusters[c.provider] for c in plan.candidates])

@@ -15,10 +15,11 @@ raises ValueError. Bytes that make no sense are Envoy's mistake: PeerError.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, assert_never, cast
 
 from google.protobuf.message import DecodeError
-from google.protobuf.struct_pb2 import NULL_VALUE
+from google.protobuf.struct_pb2 import NULL_VALUE, Struct
 
 from ..errors import PeerError
 from ..exchange.commands import (
@@ -56,12 +57,18 @@ from ..pb.ext_proc_pb2 import (
 )
 
 if TYPE_CHECKING:
-    from google.protobuf.struct_pb2 import ListValue, Struct, Value
+    from google.protobuf.struct_pb2 import ListValue, Value
 
     from ..pb.type_pb2 import StatusCode
 
 ATTRIBUTES = "envoy.filters.http.ext_proc"
 """Under which key Envoy sends attributes, whatever the filter is called."""
+
+ORDER = "edge.route"
+"""Under which key Envoy's router finds the order of clusters; the rendered configuration names it."""
+
+# What is alike in most answers, headers and orders of clusters, is kept as bytes: so many, of such length at most.
+_MOST_KNOWN, _LONGEST_KNOWN = 1024, 1024
 
 _EXACT = 2.0**53
 """A Struct knows only doubles; up to here every integer is one."""
@@ -100,9 +107,7 @@ def to_event(message: bytes) -> Event:
 
 
 def _pairs(found: HeaderMap) -> Headers:
-    return tuple(
-        (header.key, header.raw_value.decode("utf-8", "surrogateescape") or header.value) for header in found.headers
-    )
+    return tuple([(h.key, h.raw_value.decode("utf-8", "surrogateescape") or h.value) for h in found.headers])
 
 
 def _attributes(request: ProcessingRequest) -> Attributes:
@@ -174,7 +179,7 @@ def to_answers(event: Event, command: Command) -> tuple[bytes, ...]:
         case Pass(body, end):
             return (_streamed(body, end=end),)
         case Release():
-            headers = Continue(command.set_headers, command.remove_headers, metadata=command.metadata)
+            headers = Continue(command.set_headers, command.remove_headers, order=command.order)
             first = _CONTINUE[ResponseHeaders] if headers == CONTINUE else to_answer(_HELD, headers)
             return (first, _streamed(command.body, end=command.end)) if command.body or command.end else (first,)
         case _:
@@ -223,9 +228,11 @@ def _write_continue(response: ProcessingResponse, event: Event, command: Continu
     if command.response_body is not None:
         if not isinstance(event, ResponseHeaders):
             raise ValueError(f"response_body={command.response_body!r} in answer to {type(event).__name__}")
-        _override(response.mode_override, command.response_body)
+        response.mode_override.CopyFrom(_override(command.response_body))
     if command.metadata:
         _write_struct(response.dynamic_metadata, command.metadata)
+    if command.order:
+        response.dynamic_metadata.MergeFromString(_order(command.order))
     match event:
         case RequestHeaders() | ResponseHeaders():
             if command.body is not None:
@@ -287,19 +294,33 @@ def _change(mutation: HeaderMutation, set_headers: Pairs, remove_headers: Iterab
 
 
 def _set(mutation: HeaderMutation, pairs: Pairs) -> None:
-    seen: set[str] = set()
-    for name, value in pairs:
-        option = mutation.set_headers.add()
-        option.header.key = name
-        option.header.raw_value = value.encode("utf-8", "surrogateescape")
-        # The first of a name takes the place of what was there, a repeated one (set-cookie) stands beside it. The
-        # ext_proc of Envoy 1.40 looks only at the deprecated `append` (tests/envoy/test_wire_on_envoy.py); the action
-        # says the same for those that will look at it.
-        if name in seen:
-            option.append.value = True
-        else:
-            option.append_action = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
-            seen.add(name)
+    names = [name for name, _ in pairs]
+    if len(set(names)) == len(names):
+        mutation.MergeFromString(b"".join([_known_option(name, value) for name, value in pairs]))
+        return
+    for at, (name, value) in enumerate(pairs):
+        mutation.MergeFromString(_option(name, value, append=name in names[:at]))
+
+
+def _known_option(name: str, value: str) -> bytes:
+    return _option(name, value) if len(value) <= _LONGEST_KNOWN else _option.__wrapped__(name, value)
+
+
+# Messages of protobuf, one after the other, are one: what is alike in most answers is serialized once.
+@lru_cache(maxsize=_MOST_KNOWN)
+def _option(name: str, value: str, *, append: bool = False) -> bytes:
+    mutation = HeaderMutation()
+    option = mutation.set_headers.add()
+    option.header.key = name
+    option.header.raw_value = value.encode("utf-8", "surrogateescape")
+    # The first of a name takes the place of what was there, a repeated one (set-cookie) stands beside it. The ext_proc
+    # of Envoy 1.40 looks only at the deprecated `append` (tests/envoy/test_wire_on_envoy.py); the action says the same
+    # for those that will look at it.
+    if append:
+        option.append.value = True
+    else:
+        option.append_action = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+    return mutation.SerializeToString()
 
 
 def _write_body(mutation: BodyMutation, body: bytes) -> None:
@@ -310,20 +331,32 @@ def _write_body(mutation: BodyMutation, body: bytes) -> None:
         mutation.clear_body = True
 
 
-def _override(mode: ProcessingMode, response_body: BodyMode) -> None:
+@lru_cache
+def _override(response_body: BodyMode) -> ProcessingMode:
     # An override stands for the whole mode: the rest repeats what the configuration says.
-    mode.request_header_mode = ProcessingMode.SEND
-    mode.response_header_mode = ProcessingMode.SEND
-    mode.request_body_mode = ProcessingMode.BUFFERED
-    mode.response_body_mode = _BODY_MODE[response_body]
-    mode.request_trailer_mode = ProcessingMode.SKIP
-    mode.response_trailer_mode = ProcessingMode.SKIP
+    return ProcessingMode(
+        request_header_mode=ProcessingMode.SEND,
+        response_header_mode=ProcessingMode.SEND,
+        request_body_mode=ProcessingMode.BUFFERED,
+        response_body_mode=_BODY_MODE[response_body],
+        request_trailer_mode=ProcessingMode.SKIP,
+        response_trailer_mode=ProcessingMode.SKIP,
+    )
 
 
 def _write_struct(into: Struct, found: Mapping[str, object]) -> None:
     into.SetInParent()
     for key, value in found.items():
         _write_value(into.fields[key], value)
+
+
+@lru_cache(maxsize=_MOST_KNOWN)
+def _order(clusters: tuple[str, ...]) -> bytes:
+    """In the words of the priority_group cluster specifier: a Struct, serialized."""
+    told = Struct()
+    groups = [{"name": f"{n}", "clusters": [{"cluster_name": c, "weight": 1}]} for n, c in enumerate(clusters, 1)]
+    _write_struct(told, {ORDER: {"priority_groups": groups}})
+    return told.SerializeToString()
 
 
 def _write_value(into: Value, value: object) -> None:

@@ -228,3 +228,11 @@ def test_no_headers_crash_or_open_without_the_exact_key(headers: list[tuple[str,
         assert outcome.code in REASONS
         assert KEY not in outcome.message
         assert not any(len(value) > 12 and value in outcome.message for _, value in credentials)
+
+
+def test_a_pepper_of_any_length_opens_what_it_has_digested() -> None:
+    for length in (16, 63, 64, 65, 200):
+        pepper = bytes(range(length))
+        keys = ApiKeys([KeyRecord(digest(pepper, KEY), "ann", ANN)], pepper)
+
+        assert keys.authenticate((("x-api-key", KEY),)) == ANN

@@ -255,8 +255,7 @@ def test_a_prompt_that_is_too_long_goes_to_the_model_that_config_names(stream):
     commands = talk(watching, answered(400), ResponseBody(TOO_LONG[:9], False), ResponseBody(TOO_LONG[9:], True))
     assert [HOLD, HOLD] == commands[:2]
     assert "503" == dict(commands[2].set_headers)[":status"]
-    (_, second) = commands[2].metadata["edge.route"]["priority_groups"]
-    assert "provider_anthropic" == second["clusters"][0]["cluster_name"]
+    assert ("provider_openai", "provider_anthropic") == commands[2].order
 
     assert "x-api-key" in dict(guard(stage, 2)[1].set_headers)
     assert "ok" == opened(stage).journal.ended[1].verdict
@@ -270,7 +269,7 @@ def test_another_error_goes_to_the_caller_and_is_not_tried_again():
     error = json.dumps({"error": {"message": "no", "type": "invalid_request_error"}}).encode()
     told = talk(watching, answered(400), whole(error))[-1]
 
-    assert (error, True, None) == (told.body, told.end, told.metadata)
+    assert (error, True, ()) == (told.body, told.end, told.order)
     assert "x-envoy-ratelimited" in dict(told.set_headers)
 
 
@@ -281,7 +280,7 @@ def test_a_fallback_that_cannot_take_the_call_is_none():
     talk(stage.exchange(), headers(), body({"model": "chat", "messages": HELLO, "logprobs": True}))
     watching, _ = guard(stage)
 
-    assert None is talk(watching, answered(400), whole(TOO_LONG))[-1].metadata
+    assert () == talk(watching, answered(400), whole(TOO_LONG))[-1].order
 
 
 def test_an_error_too_long_to_be_held_passes():
@@ -318,12 +317,11 @@ def test_a_hedged_call_goes_to_a_pair_and_the_first_to_answer_is_billed_with_the
     stage = Stage()
     exchange, command = planned(stage, hedge=Hedge(at_least=0.25))
     told = dict(command.set_headers)
-    (group,) = command.metadata["edge.route"]["priority_groups"]
     assert ("250", "true") == (
         told["x-envoy-upstream-rq-per-try-timeout-ms"],
         told["x-envoy-hedge-on-per-try-timeout"],
     )
-    assert "pair_openai~anthropic" == group["clusters"][0]["cluster_name"]
+    assert ("pair_openai~anthropic",) == command.order
 
     talk(stage.guard(), tried(2, exchange.id))
     usage = event({"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7}})

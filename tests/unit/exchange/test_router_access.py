@@ -68,12 +68,8 @@ def test_a_forbidden_provider_is_not_in_the_plan() -> None:
 
     assert isinstance(both, Continue)
     assert isinstance(one, Continue)
-    assert both.metadata is not None
-    assert one.metadata is not None
-    assert 2 == len(both.metadata["edge.route"]["priority_groups"])
-    assert [[{"cluster_name": "provider_anthropic", "weight": 1}]] == [
-        group["clusters"] for group in one.metadata["edge.route"]["priority_groups"]
-    ]
+    assert 2 == len(both.order)
+    assert ("provider_anthropic",) == one.order
 
 
 def test_the_list_holds_what_may_be_called() -> None:

@@ -354,13 +354,14 @@ def test_what_passes_is_streamed() -> None:
 
 
 def test_a_release_answers_the_headers_first_and_then_the_body() -> None:
-    released = Release(((":status", "503"),), ("content-length",), b"held", end=False, metadata={"edge": {"x": 1}})
+    released = Release(((":status", "503"),), ("content-length",), b"held", end=False, order=("first", "second"))
     headers, body = all_answered(CHUNK, released)
 
     changed = headers.response_headers.response.header_mutation
     assert [(":status", b"503")] == [(h.header.key, h.header.raw_value) for h in changed.set_headers]
     assert ["content-length"] == changed.remove_headers
-    assert 1 == headers.dynamic_metadata["edge"]["x"]
+    groups = headers.dynamic_metadata["edge.route"]["priority_groups"]
+    assert ["first", "second"] == [group["clusters"][0]["cluster_name"] for group in groups]
     assert b"held" == body.response_body.response.body_mutation.streamed_response.body
     (alone,) = all_answered(CHUNK, Release())
     assert "response_headers" == alone.WhichOneof("response")

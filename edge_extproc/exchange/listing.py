@@ -1,0 +1,33 @@
+"""Which models a caller may ask for: answered from the configuration alone."""
+
+from __future__ import annotations
+
+from urllib.parse import unquote
+
+from ..auth.base import Rights
+from ..dialects.base import Dialect, ModelCard
+from ..errors import NoSuchModel
+from ..model.principal import Principal
+from ..routing.base import allows
+from .ports import Gateway
+
+
+def list_models(
+    gateway: Gateway, voice: Dialect, principal: Principal, rights: Rights | None, one: str | None
+) -> bytes:
+    """All of them, or `one`, the path that names it. Raises NoSuchModel."""
+
+    def listed(name: str) -> bool:
+        return allows(principal.models, name) and (rights is None or rights.may_list(name))
+
+    if one is None:
+        return voice.write_models([card for card in gateway.cards if listed(card.id)])
+    name = unquote(one.split("/models/", 1)[1])
+    candidates = gateway.models.candidates(name) if listed(name) else ()
+    if not candidates:
+        raise no_such_model(name)
+    return voice.write_model(ModelCard(name, candidates[0].provider))
+
+
+def no_such_model(name: str) -> NoSuchModel:
+    return NoSuchModel(f"no model {name!r} for this key; GET /v1/models lists what there is", param="model")

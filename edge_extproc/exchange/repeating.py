@@ -1,0 +1,60 @@
+"""A reply that was given before is given again, and one that came whole and clean is kept for the next who asks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+
+from ..cache.base import Entry, Made, Turn
+from ..dialects.base import Dialect
+from ..model.call import Call
+from ..model.reply import Reply, unfold
+from .adapt import dialect_of
+from .ports import Gateway
+from .progress import Answer, Heard, known
+
+
+def again(entry: Entry, call: Call, voice: Dialect, dialects: Mapping[str, Dialect]) -> tuple[bytes, str]:
+    """A stored reply as this caller wants it, whole or as a stream, in the caller's words; and its media type. Raises
+    KeyError or UpstreamError where another version of us has stored what this one cannot read."""
+    if voice.name == entry.dialect and not call.stream:
+        return entry.body, "application/json"
+    reply = dialects[entry.dialect].read_reply(entry.body)
+    if not call.stream:
+        return voice.write_reply(reply), "application/json"
+    return as_stream(reply, call, voice)
+
+
+def as_stream(reply: Reply, call: Call, voice: Dialect) -> tuple[bytes, str]:
+    """All of a stream, and its media type."""
+    writer = voice.writer(call)
+    return b"".join(writer.write(event) for event in unfold(reply)), call.stream_type or voice.stream_type
+
+
+def keep(gateway: Gateway, heard: Heard, answer: Answer, turn: Turn, cost: Decimal | None) -> None:
+    """Gives the cache a reply that may be given again, and lets go those who wait for it. A bug of ours on the way must
+    not keep the exchange from being settled."""
+    try:
+        made = _made(gateway, heard, answer, turn, cost)
+        if made is not None:
+            turn.keep(made)
+    except Exception as bug:  # noqa: BLE001  # whatever it is: the caller has his answer, and the bill comes next
+        gateway.report(bug)
+    finally:
+        turn.close()
+
+
+def _made(gateway: Gateway, heard: Heard, answer: Answer, turn: Turn, cost: Decimal | None) -> Made | None:
+    candidate, reply = answer.candidate, answer.reply
+    if candidate is None or answer.fault is not None or answer.bug or not turn.keeps:
+        return None
+    if answer.relay is not None:
+        tally = answer.relay.tally
+        whole = tally.ended and tally.failed is None and not tally.garbled
+        reply = tally.fold.reply() if whole and tally.fold is not None else None
+    if reply is None or not turn.takes(reply):
+        return None
+    body = answer.body
+    if body is None:
+        body = dialect_of(known(heard.call), candidate, gateway).write_reply(reply)
+    return Made(reply, body, candidate.provider, candidate.model, cost, answer.dropped)
