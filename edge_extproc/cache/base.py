@@ -10,11 +10,11 @@ same dialect gets these bytes again, any other one is translated to, as if the p
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal, Protocol, TypeAlias
 
 from ..model.call import Call, Chat
+from ..model.noun import noun
 from ..model.plan import Candidate
 from ..model.principal import Principal
 from ..model.reply import Reply
@@ -29,7 +29,7 @@ Tier: TypeAlias = Literal["memory", "flight", "redis"]
 """Where a hit came from. flight: the reply to an equal call that was under way."""
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Entry:
     dialect: str
     """In whose format `body` is."""
@@ -50,7 +50,7 @@ class Entry:
     """How long it may live, seconds; None: as long as each tier keeps things."""
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Made:
     """A reply, as the exchange that got it knows it."""
 
@@ -122,7 +122,7 @@ class ResponseCache(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Selection:
     """What to purge. Given together, all must fit; nothing given is everything."""
 
@@ -136,7 +136,7 @@ class Selection:
     """Of one key."""
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Counts:
     entries: int
     bytes: int
@@ -157,7 +157,7 @@ class Near(Protocol):
     def counts(self) -> Counts: ...
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Found:
     """What a far tier says of a key."""
 

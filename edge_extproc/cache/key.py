@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, TypeAlias, cast
 from urllib.parse import quote
@@ -20,6 +19,7 @@ import msgspec
 
 from ..model.call import Call, Chat
 from ..model.content import Opaque
+from ..model.noun import noun
 from ..model.plan import Candidate
 
 Sharing: TypeAlias = Literal["team", "tenant", "global"]
@@ -45,7 +45,7 @@ _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Owner:
     """On whose behalf a reply was given, and so who may have it again."""
 
@@ -78,7 +78,7 @@ def _quoted(name: str) -> str:
     return quote(name, safe="", errors="surrogatepass")
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Shape:
     """The canonical form of what was asked."""
 
@@ -87,7 +87,7 @@ class Shape:
     """None where the caller did not say, so that the provider's own holds."""
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Key:
     """Equal for two calls only if the same reply answers both."""
 

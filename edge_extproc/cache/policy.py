@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import TypeAlias
 
 from ..errors import BadRequest
 from ..model.content import Opaque, Refusal, ToolCall
+from ..model.noun import noun
 from ..model.reply import Reply
 from .key import Sharing
 
@@ -25,7 +26,7 @@ _SECONDS = re.compile(r"\d{1,9}", re.ASCII)
 _DIRECTIVE = re.compile(r'\s*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)(?:\s*=\s*(?:"([^"]*)"|([^\s,"]*)))?\s*(?:,|$)')
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Rules:
     """What holds for one tenant and model. Durations in seconds."""
 
@@ -74,7 +75,7 @@ class RuleBook:
 _MOST_KNOWN = 4096
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Wishes:
     """What the caller says in headers."""
 

@@ -12,20 +12,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Literal, Protocol, TypeAlias
 
 from ..codecs.frame import Frame
 from ..model.call import Call, Chat, Operation, Written
 from ..model.fault import Fault
+from ..model.noun import noun
 from ..model.reply import Reply, ReplyEvent
 
 Headers: TypeAlias = Sequence[tuple[str, str]]
 """Header pairs in wire order, names in lower case, pseudo-headers included."""
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Route:
     """A path on which a dialect is spoken. `path` may hold one `{model}` segment."""
 
@@ -36,7 +36,7 @@ class Route:
     """Of an operation other than chat: the wire format that is spoken there."""
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class ModelCard:
     """One row of a list of models. `created` is Unix time in seconds."""
 
@@ -45,7 +45,7 @@ class ModelCard:
     created: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Fate:
     """What becomes of one field of a Chat of another dialect. `how` is for the reader of the documentation."""
 

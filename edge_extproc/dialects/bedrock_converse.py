@@ -55,6 +55,7 @@ from ..model.content import (
     Url,
 )
 from ..model.fault import Fault, FaultKind, kind_of, refined, scrubbed
+from ..model.noun import noun
 from ..model.reply import (
     Choice,
     Ended,
@@ -364,19 +365,19 @@ def _why_no_call(raw: bytes) -> BadRequest:
 # --- reading a request: blocks
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class _JsonText(Text):
     """JSON that a tool gave as JSON and not as text. Other dialects see its text."""
 
     value: Json = None
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class _TextSource(Inline):
     """A document whose text came as text and not as bytes."""
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class _Told(Reasoning):
     """Reasoning, with the very fields of additionalModelRequestFields by which this caller asked for it."""
 

@@ -1428,14 +1428,18 @@ def _count(block: Mapping[str, Json], *keys: str) -> int:
     """The first of these counts that is given; 0 where none is."""
     for key in keys:
         value = block.get(key)
-        if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
+        if (type(value) is int or type(value) is float) and value > 0:
             return int(value)
     return 0
 
 
 def _details(usage: Mapping[str, Json], key: str) -> Mapping[str, Json]:
     value = usage.get(key)
-    return value if isinstance(value, dict) else NO_EXTRAS
+    return value if isinstance(value, dict) else _NO_DETAILS
+
+
+# A dict, because asking one is much cheaper than asking any other mapping.
+_NO_DETAILS: Mapping[str, Json] = {}
 
 
 def read_usage(usage: Mapping[str, Json]) -> Usage:

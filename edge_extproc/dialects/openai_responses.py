@@ -49,6 +49,7 @@ from ..model.content import (
     Url,
 )
 from ..model.fault import Fault, FaultKind
+from ..model.noun import noun
 from ..model.reply import (
     Choice,
     Ended,
@@ -505,7 +506,7 @@ _CHAT = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class _OwnChoice(ToolChoice):
     """A tool choice that only this dialect can say, beside the nearest thing that all can: where only some tools are
     allowed, another dialect is offered just these. `value` and `tools` are what the caller sent."""

@@ -8,13 +8,13 @@ read into our nouns and written anew.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from ..dialects.base import Dialect
 from ..errors import Unsupported
 from ..model.call import Call
+from ..model.noun import noun
 from ..model.plan import Candidate
 from ..operations.base import Format
 from ..providers.base import Asked, Provider, UpstreamRequest
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .ports import Gateway
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Adapted:
     request: UpstreamRequest
     dialect: str

@@ -7,14 +7,15 @@ message.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
+
+from ..model.noun import noun
 
 Pairs: TypeAlias = tuple[tuple[str, str], ...]
 BodyMode: TypeAlias = Literal["none", "streamed", "buffered"]
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Continue:
     """Go on. A set header replaces all of that name. `body` None leaves the body alone, b"" empties it."""
 
@@ -31,7 +32,7 @@ class Continue:
     """How the response body shall come; only in answer to response headers."""
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Replace:
     """Send these headers and this whole body instead (CONTINUE_AND_REPLACE). Envoy drops content-length."""
 
@@ -41,7 +42,7 @@ class Replace:
     metadata: Mapping[str, Mapping[str, object]] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Reply:
     """Answer the caller now; nothing goes upstream. `details` shows in Envoy's log as response code details, begins
     with "edge_" and holds no text of a caller or provider."""
@@ -53,12 +54,12 @@ class Reply:
     metadata: Mapping[str, Mapping[str, object]] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Hold:
     """Nothing is said now. Only where the response body is in full duplex: Envoy waits, and sends on what comes."""
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Release:
     """Let the response headers go that were held, and these bytes of the body after them."""
 
@@ -71,7 +72,7 @@ class Release:
     """As in Continue."""
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Pass:
     """These bytes of a body in full duplex, whose headers have gone."""
 

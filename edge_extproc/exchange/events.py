@@ -7,52 +7,55 @@ nothing is lost and a strict encoder refuses them. Names are in lower case; pseu
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeAlias
 
 from ..model.content import Nothing
+from ..model.noun import noun
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 Attributes: TypeAlias = Mapping[str, object]
 NOTHING: Attributes = Nothing()
+Metadata: TypeAlias = Mapping[str, Mapping[str, object]]
+NOTHING_TOLD: Metadata = Nothing()
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class RequestHeaders:
     headers: Headers
     end: bool
     """No body follows."""
     attributes: Attributes = field(default=NOTHING)
     """Envoy attributes by their CEL path: str, int, bool or float."""
-    metadata: Mapping[str, Mapping[str, object]] = field(default=Nothing())
+    metadata: Metadata = field(default=NOTHING_TOLD)
     """Dynamic metadata that Envoy forwards, by namespace."""
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class RequestBody:
     body: bytes
     end: bool
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class RequestTrailers:
     pass
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class ResponseHeaders:
     headers: Headers
     end: bool
     attributes: Attributes = field(default=NOTHING)
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class ResponseBody:
     body: bytes
     end: bool
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class ResponseTrailers:
     pass
 

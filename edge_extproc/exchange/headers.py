@@ -8,6 +8,7 @@ removed; the rest (rate limits, request ids) is the caller's to see.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from ..config.names import AGAIN, ONCE, ROUTE
 from ..model.plan import Plan
@@ -47,7 +48,9 @@ _NEVER_BACK = frozenset(
 _NEVER_BACK_PREFIXES = ("x-edge-", "x-envoy-")
 
 
-def _passes(name: str, *, same_dialect: bool) -> bool:
+# A client sends the same headers each time, and a name that a caller makes up is one of few that are remembered.
+@lru_cache(maxsize=1024)
+def _passes(name: str, same_dialect: bool) -> bool:
     if name in _ANYWHERE or name in _ENVOYS or name.startswith(_ENVOYS_PREFIXES):
         return True
     return same_dialect and (name in _SAME_DIALECT or name.startswith(_SAME_DIALECT_PREFIXES))
@@ -66,15 +69,17 @@ def outgoing(
     """What to set and what to remove, so that a provider sees `credentials`, what may pass of `present`, `defaults`
     where that does not say, and nothing else: above all no credential of the caller or of another provider. `length`
     is None where there is no body, `content_type` where the caller's own stays."""
-    kept = {name for name, _ in present if _passes(name, same_dialect=same_dialect)}
-    to_set = {
-        ":path": path,
-        **({"content-type": content_type} if content_type is not None else {}),
-        **({"content-length": str(length)} if length is not None else {}),
-        **{name: value for name, value in defaults if name not in kept},
-        **dict(credentials),
-    }
-    removed = {name for name, _ in present} - kept - to_set.keys()
+    names = {name for name, _ in present}
+    kept = {name for name in names if _passes(name, same_dialect)}
+    to_set = {":path": path}
+    if content_type is not None:
+        to_set["content-type"] = content_type
+    if length is not None:
+        to_set["content-length"] = str(length)
+    if defaults:
+        to_set.update({name: value for name, value in defaults if name not in kept})
+    to_set.update(credentials)
+    removed = names - kept - to_set.keys()
     return tuple(to_set.items()), tuple(sorted(removed))
 
 
@@ -95,7 +100,12 @@ def orders(plan: Plan) -> Pairs:
 
 def unwanted(present: Headers) -> tuple[str, ...]:
     """The response headers that do not go back to the caller."""
-    return tuple(sorted({n for n, _ in present if n in _NEVER_BACK or n.startswith(_NEVER_BACK_PREFIXES)}))
+    return tuple(sorted({n for n, _ in present if _stays(n)}))
+
+
+@lru_cache(maxsize=1024)
+def _stays(name: str) -> bool:
+    return name in _NEVER_BACK or name.startswith(_NEVER_BACK_PREFIXES)
 
 
 def firsts(headers: Headers) -> dict[str, str]:

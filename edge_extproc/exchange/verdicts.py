@@ -6,7 +6,7 @@ was watched at the upstream level stands in the journal.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..model.plan import NO_HOST, Candidate, Plan, Tried, Verdict
 from ..model.usage import Usage
@@ -25,8 +25,7 @@ _ON_THE_WAY = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Last:
+class Last(NamedTuple):
     """What the router level saw of the last try."""
 
     candidate: Candidate | None

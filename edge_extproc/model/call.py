@@ -8,16 +8,16 @@ another (or when a stage must see its content).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from .content import NO_EXTRAS, CacheMark, Extras, Json, Message, Opaque
+from .noun import noun
 
 Operation: TypeAlias = Literal["chat", "count_tokens", "embeddings", "completions", "models", "passed"]
 """`passed` is whatever we authenticate, route and meter, and do not translate."""
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Call:
     """One request as its dialect's `read_call` saw it."""
 
@@ -47,7 +47,7 @@ class Call:
     """Of the body."""
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class FunctionTool:
     name: str
     description: str | None = None
@@ -61,14 +61,14 @@ class FunctionTool:
 Tool: TypeAlias = FunctionTool | Opaque
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class ToolChoice:
     mode: Literal["auto", "required", "none", "tool"]
     name: str | None = None
     """Which tool, where `mode` is "tool"."""
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class ResponseFormat:
     kind: Literal["text", "json_object", "json_schema"]
     schema: Json = None
@@ -77,7 +77,7 @@ class ResponseFormat:
     strict: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Reasoning:
     """How much the model shall think. Callers give an effort, or a budget of tokens, or both."""
 
@@ -88,7 +88,7 @@ class Reasoning:
     extras: Extras = NO_EXTRAS
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Chat:
     """A whole chat request in our own nouns. None means that the caller did not say."""
 
@@ -124,7 +124,7 @@ class Chat:
     caller spells it: where there is any, the call does not cross."""
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Written:
     """A request body for one dialect, and the caller's fields that it could not carry."""
 

@@ -8,8 +8,10 @@ puts it back, every other writer names it as dropped. What has no meaning outsid
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, Never, TypeAlias
+
+from .noun import noun
 
 Json: TypeAlias = object
 """A decoded JSON value."""
@@ -44,7 +46,7 @@ NO_EXTRAS: Extras = Nothing()
 Role: TypeAlias = Literal["system", "developer", "user", "assistant", "tool"]
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class CacheMark:
     """The caller asks the provider to cache the prompt up to and including the marked part."""
 
@@ -55,7 +57,7 @@ class CacheMark:
 # --- where the bytes of an image, a document or a sound are
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Inline:
     """The bytes themselves, base64 as they came. `media_type` is a MIME type such as image/png."""
 
@@ -63,7 +65,7 @@ class Inline:
     data: str
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Url:
     """Somewhere the provider can fetch. The gateway never does."""
 
@@ -71,7 +73,7 @@ class Url:
     media_type: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class FileRef:
     """A file uploaded to one provider before; its id means nothing to another."""
 
@@ -84,14 +86,14 @@ Source: TypeAlias = Inline | Url | FileRef
 # --- parts
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Text:
     text: str
     cache: CacheMark | None = None
     extras: Extras = NO_EXTRAS
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Image:
     source: Source
     detail: str | None = None
@@ -100,7 +102,7 @@ class Image:
     extras: Extras = NO_EXTRAS
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Document:
     """A PDF or a text file. `Inline.media_type` says which."""
 
@@ -110,13 +112,13 @@ class Document:
     extras: Extras = NO_EXTRAS
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Audio:
     source: Source
     extras: Extras = NO_EXTRAS
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Thinking:
     """What the model thought. `text` may be empty where only a signature was given; both must go back as they came."""
 
@@ -125,7 +127,7 @@ class Thinking:
     extras: Extras = NO_EXTRAS
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class RedactedThinking:
     """Thinking that only its provider can read: an opaque string (base64)."""
 
@@ -133,13 +135,13 @@ class RedactedThinking:
     extras: Extras = NO_EXTRAS
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Refusal:
     text: str
     extras: Extras = NO_EXTRAS
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class ToolCall:
     id: str
     name: str
@@ -151,7 +153,7 @@ class ToolCall:
     extras: Extras = NO_EXTRAS
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class ToolResult:
     call_id: str
     parts: tuple[Part, ...]
@@ -160,7 +162,7 @@ class ToolResult:
     extras: Extras = NO_EXTRAS
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Opaque:
     """A part (or a tool) that only `dialect` knows. `value` is its whole JSON value, `kind` its type there."""
 
@@ -174,7 +176,7 @@ Part: TypeAlias = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Message:
     """One turn. A `tool` message holds ToolResults only; a `user` message may mix them with other parts."""
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypeAlias
 
+from .noun import noun
 from .usage import Usage
 
 Input: TypeAlias = "str | tuple[int, ...]"
 """A text, or its tokens by number."""
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Embed:
     """What shall be embedded. None means that the caller did not say."""
 
@@ -29,7 +29,7 @@ class Embed:
     """Fields of the caller's that no other format has, as it spells them."""
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Embedded:
     """One vector for each input, in the order of the inputs."""
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
+
+from .noun import noun
 
 FaultKind: TypeAlias = Literal[
     "invalid_request",  # 400, 422: the caller's mistake
@@ -25,7 +26,7 @@ FaultKind: TypeAlias = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Fault:
     """An error as it came from a provider, from Envoy or from us.
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, TypeAlias
 
+from .noun import noun
 from .usage import Usage
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Candidate:
     """One provider and the name under which it knows the model."""
 
@@ -20,7 +21,7 @@ class Candidate:
     """Its share where calls are spread; at least 1."""
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Fallback:
     """Whom to ask where a candidate cannot answer this very call, and another model may."""
 
@@ -34,7 +35,7 @@ class Fallback:
 NO_FALLBACK = Fallback()
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Plan:
     """The candidates of one exchange, best first; never empty.
 
@@ -75,7 +76,7 @@ NO_HOST = "no_host"
 Verdict: TypeAlias = Literal["ok", "failed", "unknown"]
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Tried:
     """One try, as far as it teaches something of its candidate."""
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal, TypeAlias
+
+from .noun import noun
 
 Level: TypeAlias = Literal["tenant", "team", "user", "key"]
 """Where a policy stands. Those of all levels hold at once: each narrows."""
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Principal:
     tenant: str
     key_id: str

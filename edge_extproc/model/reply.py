@@ -8,11 +8,12 @@ the order in which they began, and may overlap), Finished once a choice, UsageSe
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal, TypeAlias, assert_never
 
 from .content import NO_EXTRAS, Extras, Opaque, Part, RedactedThinking, Refusal, Text, Thinking, ToolCall
 from .fault import Fault
+from .noun import noun
 from .usage import Usage
 
 FinishReason: TypeAlias = Literal[
@@ -29,7 +30,7 @@ FinishReason: TypeAlias = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Finish:
     reason: FinishReason
     raw: str | None = None
@@ -38,14 +39,14 @@ class Finish:
     """Which stop sequence was met, where the provider says so."""
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Choice:
     parts: tuple[Part, ...]
     finish: Finish | None = None
     extras: Extras = NO_EXTRAS
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Reply:
     dialect: str
     """Whose `extras` and `Opaque` parts these are."""
@@ -63,7 +64,7 @@ class Reply:
 PartKind: TypeAlias = Literal["text", "thinking", "redacted_thinking", "refusal", "tool_call", "opaque"]
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class ReplyStarted:
     id: str | None
     model: str | None
@@ -71,7 +72,7 @@ class ReplyStarted:
     extras: Extras = NO_EXTRAS
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class PartStarted:
     part: int
     kind: PartKind
@@ -86,7 +87,7 @@ class PartStarted:
     extras: Extras = NO_EXTRAS
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class PartDelta:
     """More of a part: text, thinking, refusal, or the JSON text of a tool call's arguments."""
 
@@ -95,7 +96,7 @@ class PartDelta:
     choice: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class PartSigned:
     """The signature of a thinking part or (Gemini) of a tool call."""
 
@@ -104,7 +105,7 @@ class PartSigned:
     choice: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class PartNoted:
     """Something of a part that only its own dialect knows (citations, annotations). Each key replaces or, for a list
     value, extends what was noted before."""
@@ -114,27 +115,27 @@ class PartNoted:
     choice: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class PartEnded:
     part: int
     choice: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Finished:
     finish: Finish
     choice: int = 0
     extras: Extras = NO_EXTRAS
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class UsageSeen:
     """All that was used so far: it replaces an earlier one, it never adds to it."""
 
     usage: Usage
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Noted:
     """Something of the whole reply (`choice` None) or of one choice that only its own dialect knows. Each key
     replaces or, for a list value, extends what was noted before."""
@@ -143,26 +144,26 @@ class Noted:
     choice: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Ping:
     """Keep-alive."""
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Garbled:
     """A frame that could not be read. It is skipped and counted."""
 
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Failed:
     """The stream broke, or the provider said in the stream that it did. Nothing follows."""
 
     fault: Fault
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Ended:
     """The stream came to its proper end. Nothing follows."""
 

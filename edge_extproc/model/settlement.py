@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal, TypeAlias
 
+from .noun import noun
 from .plan import Plan, Tried
 from .trace import Talk, Trace
 from .usage import Usage
@@ -26,7 +26,7 @@ Phase: TypeAlias = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class PhaseTime:
     """What the agent spent on one kind of message of Envoy's; all parts of a body together."""
 
@@ -36,7 +36,7 @@ class PhaseTime:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Settlement:
     """Holds no content but in `talk`, and no secret: all of it may go to logs, metrics and traces."""
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from .noun import noun
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _SAMPLED = 1
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Parent:
     """What a traceparent says."""
 
@@ -31,7 +32,7 @@ def read_traceparent(text: str | None) -> Parent | None:
     return Parent(trace_id, span_id, bool(int(flags, 16) & _SAMPLED))
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Trace:
     """Our own span of one exchange. There is none where it is not sampled."""
 
@@ -46,7 +47,7 @@ class Trace:
         return f"00-{self.trace_id}-{self.span_id}-01"
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Talk:
     """What was said in an exchange, where a configuration asks for it. It is redacted before it goes anywhere."""
 

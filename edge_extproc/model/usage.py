@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
+
+from .noun import noun
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Usage:
     """Token counts of one reply. The buckets are disjoint: the prompt is `prompt`, the answer is `completion`."""
 

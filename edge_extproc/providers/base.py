@@ -10,15 +10,16 @@ A file of this room is a kind of host: it exports PLUGIN, a `Kind`, which config
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 from urllib.parse import SplitResult, urlsplit
 
 from ..model.call import Operation
+from ..model.noun import noun
 from .credentials.base import Credential
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class ProviderSettings:
     """What config says of one provider, checked."""
 
@@ -41,7 +42,7 @@ class ProviderSettings:
         return host if split.port in (None, own) else f"{host}:{split.port}"
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Asked:
     """What a host shall be asked, in the words of a wire format that it speaks."""
 
@@ -58,7 +59,7 @@ class Asked:
     """What the caller switched on by a header, where it speaks this dialect itself."""
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class UpstreamRequest:
     """The full set of what this host must see: headers of an earlier attempt are removed."""
 
@@ -112,7 +113,7 @@ class Provider(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Host:
     """One of many hosts of a kind: a row of data."""
 

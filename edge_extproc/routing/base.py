@@ -7,12 +7,13 @@ strategy exports PLUGIN, a `Kind`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from typing import Protocol, TypeAlias
 
 from ..model.call import Call
+from ..model.noun import noun
 from ..model.plan import Candidate, Plan, Tried
 from ..model.usage import Usage
 
@@ -20,7 +21,7 @@ Headers: TypeAlias = Sequence[tuple[str, str]]
 """Names in lower case."""
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Wish:
     """One call, and what may bear on who serves it."""
 
@@ -35,7 +36,10 @@ class Wish:
         return -(-len(self.call.raw) // 4)
 
     def header(self, name: str) -> str | None:
-        return next((value for key, value in self.headers if key == name), None)
+        for key, value in self.headers:  # a generator would cost more than it looks at
+            if key == name:
+                return value
+        return None
 
 
 class Strategy(Protocol):
@@ -52,7 +56,7 @@ Price: TypeAlias = Callable[[Candidate, Usage], Decimal | None]
 """US dollars, or None where a part of the usage has no known price."""
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class StrategySettings:
     """What a strategy may use of the world around it."""
 
@@ -124,7 +128,7 @@ def _asked(row: Sequence[Candidate], model: str) -> tuple[Candidate, ...]:
     return tuple(c if c.model else replace(c, model=model) for c in row)
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Endpoint:
     """Where a path goes that is only passed on, and who may call it. Files, batches and the like belong to the
     provider's account, not to a caller of ours: whoever may call the path sees what all others put there."""
@@ -160,4 +164,4 @@ def is_glob(name: str) -> bool:
 
 def allows(patterns: Sequence[str], model: str) -> bool:
     """Whether one of the names or globs fits."""
-    return any(fnmatchcase(model, pattern) for pattern in patterns)
+    return "*" in patterns or any(fnmatchcase(model, pattern) for pattern in patterns)

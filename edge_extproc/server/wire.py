@@ -36,9 +36,11 @@ from ..exchange.commands import (
 )
 from ..exchange.events import (
     NOTHING,
+    NOTHING_TOLD,
     Attributes,
     Event,
     Headers,
+    Metadata,
     RequestBody,
     RequestHeaders,
     RequestTrailers,
@@ -117,7 +119,9 @@ def _attributes(request: ProcessingRequest) -> Attributes:
     return _mapping(request.attributes[ATTRIBUTES])
 
 
-def _metadata(request: ProcessingRequest) -> Mapping[str, Mapping[str, object]]:
+def _metadata(request: ProcessingRequest) -> Metadata:
+    if not request.HasField("metadata_context"):
+        return NOTHING_TOLD
     return {space: _mapping(found) for space, found in request.metadata_context.filter_metadata.items()}
 
 
@@ -200,7 +204,7 @@ def _streamed(body: bytes, *, end: bool) -> bytes:
 
 def to_answer(event: Event, command: Command) -> bytes:
     """The serialized ProcessingResponse that answers `event`. Raises ValueError where there is none."""
-    if command == CONTINUE:
+    if command is CONTINUE or command == CONTINUE:
         return _CONTINUE[type(event)]
     response = ProcessingResponse()
     match command:
@@ -294,12 +298,13 @@ def _change(mutation: HeaderMutation, set_headers: Pairs, remove_headers: Iterab
 
 
 def _set(mutation: HeaderMutation, pairs: Pairs) -> None:
-    names = [name for name, _ in pairs]
-    if len(set(names)) == len(names):
+    if len(dict(pairs)) == len(pairs):
         mutation.MergeFromString(b"".join([_known_option(name, value) for name, value in pairs]))
         return
-    for at, (name, value) in enumerate(pairs):
-        mutation.MergeFromString(_option(name, value, append=name in names[:at]))
+    seen: set[str] = set()
+    for name, value in pairs:
+        mutation.MergeFromString(_option(name, value, append=name in seen))
+        seen.add(name)
 
 
 def _known_option(name: str, value: str) -> bytes:

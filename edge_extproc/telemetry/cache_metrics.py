@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from ..model.settlement import Settlement
+from .plain import Counter, Histogram
 
 # Seconds. Memory answers in microseconds, Redis within its budget of some milliseconds; an equal call under way takes
 # as long as its provider.
@@ -53,7 +54,7 @@ class _Held(Collector):
 class CacheMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(name, text, labels, registry=registry)
+            return Counter(name, text, labels, registry)
 
         self._requests = counter(
             "edge_cache_requests", "Calls by what the cache did for them, and hits by their tier.", "result", "tier"
@@ -63,8 +64,8 @@ class CacheMetrics:
             "edge_cache_lookup_seconds",
             "Of a look-up in one tier.",
             ("tier",),
-            buckets=LOOKUP_BUCKETS,
-            registry=registry,
+            LOOKUP_BUCKETS,
+            registry,
         )
         self._writes = counter("edge_cache_writes", "Replies that were kept.", "tier")
         self._failures = counter("edge_cache_errors", "What went wrong in a tier; calls went on.", "tier", "reason")
@@ -72,9 +73,6 @@ class CacheMetrics:
         self._down = Gauge(
             "edge_cache_down", "Workers that leave a tier alone: it failed.", ("tier",), registry=registry
         )
-        # Looking a child up by its labels costs more than counting.
-        self._of_result: dict[tuple[str, str], Counter] = {}
-        self._of_tier: dict[tuple[str, bool], tuple[Counter, Histogram]] = {}
         self._held = _Held()
         registry.register(self._held)
 
@@ -83,29 +81,21 @@ class CacheMetrics:
 
     def settle(self, s: Settlement, model: str) -> None:
         """`model`: a label that is already one of few."""
-        of = (s.cache or "none", s.cache_tier or "none")
-        requests = self._of_result.get(of)
-        if requests is None:
-            requests = self._of_result[of] = self._requests.labels(*of)
-        requests.inc()
+        self._requests.add(s.cache or "none", s.cache_tier or "none")
         if s.saved is not None and s.saved.total > 0:
-            self._saved_tokens.labels(model).inc(s.saved.total)
+            self._saved_tokens.add(model, by=s.saved.total)
         if s.saved_cost is not None:
             self._held.saved_cost[model] = self._held.saved_cost.get(model, Decimal(0)) + s.saved_cost
 
     def looked_up(self, tier: str, seconds: float, *, found: bool) -> None:
-        bound = self._of_tier.get((tier, found))
-        if bound is None:
-            children = self._lookups.labels(tier, "true" if found else "false"), self._seconds.labels(tier)
-            bound = self._of_tier[tier, found] = children
-        bound[0].inc()
-        bound[1].observe(seconds)
+        self._lookups.add(tier, "true" if found else "false")
+        self._seconds.of(tier).observe(seconds)
 
     def wrote(self, tier: str) -> None:
-        self._writes.labels(tier).inc()
+        self._writes.add(tier)
 
     def failed(self, tier: str, why: str) -> None:
-        self._failures.labels(tier, why).inc()
+        self._failures.add(tier, why)
 
     def is_down(self, tier: str, *, down: bool) -> None:
         self._down.labels(tier).set(int(down))

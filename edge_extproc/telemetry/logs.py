@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from types import TracebackType
 from typing import BinaryIO, Literal, TextIO, TypeAlias
 
@@ -198,7 +199,7 @@ def as_json(_: object, __: str, event: structlog.typing.EventDict) -> str:
 _LONGEST_FIELD = 512
 _MOST_DROPPED = 32
 
-_TOKENS = tuple((f"tokens_{each.name}", each.name) for each in fields(Usage))
+_TOKENS = tuple(sorted((f"tokens_{each.name}", each.name) for each in fields(Usage)))
 
 
 def access_line(s: Settlement) -> bytes:
@@ -224,7 +225,7 @@ def access_line(s: Settlement) -> bytes:
 
 def _line(s: Settlement, text: Callable[[str | None], str | None], number: Callable[[int], object]) -> bytes:
     usage = s.usage
-    line: dict[str, object] = {
+    line: dict[str, object] = {  # sorted as it stands
         "attempts": s.attempts,
         "bytes_in": s.request_bytes,
         "bytes_out": s.response_bytes,
@@ -256,13 +257,12 @@ def _line(s: Settlement, text: Callable[[str | None], str | None], number: Calla
         "stream": s.stream,
         "tenant": s.tenant,
         "time": _rfc3339(s.started_at),
+        **{key: None if usage is None else number(getattr(usage, name)) for key, name in _TOKENS},
         "trace_id": text(s.trace_id),
         "unpriced": s.unpriced,
         "upstream_model": text(s.upstream_model),
     }
-    for key, name in _TOKENS:
-        line[key] = None if usage is None else number(getattr(usage, name))
-    return orjson.dumps(line, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
+    return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def plain(amount: Decimal) -> str:
@@ -288,7 +288,13 @@ def _milliseconds(seconds: float | None) -> float | None:
 
 
 def _rfc3339(moment: float) -> str:
-    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    second, milliseconds = divmod(round(moment * 1e6) // 1000, 1000)
+    return f"{_second(second)}.{milliseconds:03d}Z"
+
+
+@lru_cache(maxsize=4)
+def _second(moment: int) -> str:
+    return datetime.fromtimestamp(moment, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 class AccessLog:

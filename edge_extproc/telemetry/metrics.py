@@ -13,19 +13,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from http import HTTPStatus
-from typing import Generic, TypeVar, get_args
+from typing import get_args
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     ProcessCollector,
     disable_created_metrics,
     generate_latest,
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 
 from ..errors import EdgeError
@@ -33,7 +31,7 @@ from ..model.fault import FaultKind
 from ..model.plan import Candidate
 from ..model.settlement import Settlement
 from ..model.usage import Usage
-from . import snapshot
+from . import plain, snapshot
 from .cache_metrics import CacheCounts, CacheMetrics
 from .credential_metrics import CredentialMetrics
 
@@ -86,22 +84,6 @@ class Names:
     """Error codes beyond those of errors.py: of authentication, of Envoy's own replies."""
 
 
-_Child = TypeVar("_Child", bound=MetricWrapperBase)
-
-
-class _Children(dict[str, _Child], Generic[_Child]):
-    """The bound children of a metric by the value of its last label, made when one is first needed."""
-
-    def __init__(self, parent: _Child, *labels: str) -> None:
-        super().__init__()
-        self._parent: _Child = parent
-        self._labels = labels
-
-    def __missing__(self, value: str) -> _Child:
-        child = self[value] = self._parent.labels(*self._labels, value)
-        return child
-
-
 class Registry(CollectorRegistry):
     """Remembers what was registered: what there is to document."""
 
@@ -117,10 +99,10 @@ class Registry(CollectorRegistry):
 class _Series:
     """What is counted for one (tenant, model, provider): plain numbers, a tenth of the time of a counter's `inc`."""
 
-    __slots__ = ("cost", "duration", "outcomes", "tokens")
+    __slots__ = ("cost", "outcomes", "tokens", "what_where")
 
-    def __init__(self, duration: Histogram, model: str, provider: str) -> None:
-        self.duration = _Children(duration, model, provider)
+    def __init__(self, model: str, provider: str) -> None:
+        self.what_where = (model, provider)
         self.outcomes: dict[str, int] = {}
         self.tokens: dict[str, int] = {}
         self.cost: Decimal | None = None
@@ -188,11 +170,11 @@ class Metrics:
         self.registry = registry = Registry()
         self._series: dict[tuple[str, str, str], _Series] = {}
 
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(name, text, labels, registry=registry)
+        def counter(name: str, text: str, *labels: str) -> plain.Counter:
+            return plain.Counter(name, text, labels, registry)
 
-        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-            return Histogram(name, text, labels, buckets=buckets, registry=registry)
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> plain.Histogram:
+            return plain.Histogram(name, text, labels, buckets, registry)
 
         self._duration = histogram(
             "edge_request_duration_seconds",
@@ -204,70 +186,63 @@ class Metrics:
         )
         registry.register(_Counts(self._series))
 
-        self._responses = _Pairs(counter("edge_responses", "Answers, as callers saw them.", "dialect", "status"))
-        self._errors = _Pairs(counter("edge_errors", "Requests that ended in an error.", "outcome", "code"))
-        self._auth_failures = _Children(counter("edge_auth_failures", "Requests answered with 401.", "reason"))
-        self._unpriced = _Pairs(
-            counter("edge_unpriced_requests", "Replies whose model has no known price.", "model", "provider")
+        self._responses = counter("edge_responses", "Answers, as callers saw them.", "dialect", "status")
+        self._errors = counter("edge_errors", "Requests that ended in an error.", "outcome", "code")
+        self._auth_failures = counter("edge_auth_failures", "Requests answered with 401.", "reason")
+        self._unpriced = counter(
+            "edge_unpriced_requests", "Replies whose model has no known price.", "model", "provider"
         )
-        self._estimated = _Children(
-            counter("edge_estimated_requests", "Replies whose tokens are in part our estimate.", "provider")
+        self._estimated = counter(
+            "edge_estimated_requests", "Replies whose tokens are in part our estimate.", "provider"
         )
-        self._attempts = _Children(counter("edge_upstream_attempts", "Tries, by who answered last.", "provider"))
-        self._failovers = _Children(
-            counter("edge_failovers", "Requests that took more than one try, by who answered last.", "provider")
+        self._attempts = counter("edge_upstream_attempts", "Tries, by who answered last.", "provider")
+        self._failovers = counter(
+            "edge_failovers", "Requests that took more than one try, by who answered last.", "provider"
         )
-        self._circuits = _Children(
-            counter(
-                "edge_circuits_opened",
-                "Times that a provider's model was left alone.",
-                "provider",
-            )
+        self._circuits = counter(
+            "edge_circuits_opened",
+            "Times that a provider's model was left alone.",
+            "provider",
         )
-        self._tries = _Pairs(
-            counter("edge_provider_tries", "Tries, by whose they were and how they ended.", "provider", "verdict")
+        self._tries = counter(
+            "edge_provider_tries", "Tries, by whose they were and how they ended.", "provider", "verdict"
         )
         self._open_circuits = _OpenCircuits()
         registry.register(self._open_circuits)
-        self._garbled = _Children(
-            counter("edge_garbled_frames", "Frames of a stream that could not be read.", "provider")
+        self._garbled = counter("edge_garbled_frames", "Frames of a stream that could not be read.", "provider")
+        self._dropped = counter(
+            "edge_dropped_fields", "Fields of a request that the provider was not told.", "provider"
         )
-        self._dropped = _Children(
-            counter("edge_dropped_fields", "Fields of a request that the provider was not told.", "provider")
+        self._first_token = histogram(
+            "edge_time_to_first_token_seconds",
+            "From a request's headers to the first byte of a streamed answer.",
+            FIRST_TOKEN_BUCKETS,
+            "model",
+            "provider",
         )
-        self._first_token = _Pairs(
-            histogram(
-                "edge_time_to_first_token_seconds",
-                "From a request's headers to the first byte of a streamed answer.",
-                FIRST_TOKEN_BUCKETS,
-                "model",
-                "provider",
-            )
+        self._per_token = histogram(
+            "edge_time_per_output_token_seconds",
+            "Between two tokens of a streamed answer, on the average of the answer.",
+            PER_TOKEN_BUCKETS,
+            "model",
+            "provider",
         )
-        self._per_token = _Pairs(
-            histogram(
-                "edge_time_per_output_token_seconds",
-                "Between two tokens of a streamed answer, on the average of the answer.",
-                PER_TOKEN_BUCKETS,
-                "model",
-                "provider",
-            )
+        self._overhead = histogram(
+            "edge_overhead_seconds", "Time of a request that the agent took.", OVERHEAD_BUCKETS, "lane"
         )
-        self._overhead = _Children(
-            histogram("edge_overhead_seconds", "Time of a request that the agent took.", OVERHEAD_BUCKETS, "lane")
-        )
-        self._phases = _Children(
-            histogram(
-                "edge_phase_duration_seconds",
-                "Time that the agent took for one phase of a request.",
-                PHASE_BUCKETS,
-                "phase",
-            )
+        self._phases = histogram(
+            "edge_phase_duration_seconds",
+            "Time that the agent took for one phase of a request.",
+            PHASE_BUCKETS,
+            "phase",
         )
         self._request_bytes = counter("edge_request_bytes", "Bytes of callers' bodies.")
         self._response_bytes = counter("edge_response_bytes", "Bytes of answers' bodies.")
-        self._lost_lines = counter(
-            "edge_log_lines_dropped", "Access lines that were not written: the sink was too slow."
+        # The library's own: the thread that writes the lines counts here, too.
+        self._lost_lines = Counter(
+            "edge_log_lines_dropped",
+            "Access lines that were not written: the sink was too slow.",
+            registry=registry,
         )
         self._open = Gauge("edge_open_requests", "Requests in flight.", registry=registry)
         self._cache = CacheMetrics(registry)
@@ -301,7 +276,7 @@ class Metrics:
 
     def loop_lagged(self, seconds: float) -> None:
         """How much later than asked for the event loop woke somebody."""
-        self._lag.observe(max(0.0, seconds))
+        self._lag.of().observe(max(0.0, seconds))
 
     def configured(self, version: str, loaded_at: float) -> None:
         """Which configuration is in force from now on, and since when (Unix time). To be told so again is nothing."""
@@ -317,7 +292,7 @@ class Metrics:
 
     def circuit_opened(self, candidate: Candidate) -> None:
         provider = _known(candidate.provider, self.names.providers)
-        self._circuits[provider].inc()
+        self._circuits.add(provider)
         self._open_circuits.opened(provider, candidate)
 
     def watch_circuits(self, is_open: Callable[[Candidate], bool]) -> None:
@@ -332,38 +307,38 @@ class Metrics:
 
         series.outcomes[s.outcome] = series.outcomes.get(s.outcome, 0) + 1
         exemplar = {"trace_id": s.trace_id} if s.trace_id is not None else None
-        series.duration["true" if s.stream else "false"].observe(s.duration, exemplar)
-        self._overhead[s.lane or NONE].observe(s.overhead, exemplar)
+        self._duration.of(*series.what_where, "true" if s.stream else "false").observe(s.duration, exemplar)
+        self._overhead.of(s.lane or NONE).observe(s.overhead, exemplar)
         for phase in s.phases:
-            self._phases[phase.name].observe(phase.seconds)
+            self._phases.of(phase.name).observe(phase.seconds)
         status = OTHER if s.status not in STATUSES else str(s.status)
-        self._responses[_known(s.dialect, names.dialects), NONE if s.status is None else status].inc()
-        self._request_bytes.inc(s.request_bytes)
-        self._response_bytes.inc(s.response_bytes)
+        self._responses.add(_known(s.dialect, names.dialects), NONE if s.status is None else status)
+        self._request_bytes.add(by=s.request_bytes)
+        self._response_bytes.add(by=s.response_bytes)
         if s.usage is not None:
             _add_up(s.usage, series.tokens)
         if s.cost is not None:
             series.cost = s.cost if series.cost is None else series.cost + s.cost
         if s.time_to_first_token is not None:
-            self._first_token[model, provider].observe(s.time_to_first_token, exemplar)
+            self._first_token.of(model, provider).observe(s.time_to_first_token, exemplar)
             if s.time_per_output_token is not None:
-                self._per_token[model, provider].observe(s.time_per_output_token)
+                self._per_token.of(model, provider).observe(s.time_per_output_token)
         if s.attempts:
-            self._attempts[provider].inc(s.attempts)
+            self._attempts.add(provider, by=s.attempts)
         if s.attempts > 1:
-            self._failovers[provider].inc()
+            self._failovers.add(provider)
         for tried in s.tries:
-            self._tries[_known(tried.candidate.provider, names.providers), tried.verdict].inc()
+            self._tries.add(_known(tried.candidate.provider, names.providers), tried.verdict)
         if s.outcome != "ok":
             self._fail(s)
         if s.unpriced:
-            self._unpriced[model, provider].inc()
+            self._unpriced.add(model, provider)
         if s.estimated:
-            self._estimated[provider].inc()
+            self._estimated.add(provider)
         if s.garbled:
-            self._garbled[provider].inc(s.garbled)
+            self._garbled.add(provider, by=s.garbled)
         if s.dropped:
-            self._dropped[provider].inc(len(s.dropped))
+            self._dropped.add(provider, by=len(s.dropped))
         if s.cache is not None:
             self._cache.settle(s, model)
 
@@ -399,26 +374,14 @@ class Metrics:
             labels = (OTHER, OTHER, OTHER)
             if labels in self._series:
                 return self._series[labels]
-        series = self._series[labels] = _Series(self._duration, *labels[1:])
+        series = self._series[labels] = _Series(*labels[1:])
         return series
 
     def _fail(self, s: Settlement) -> None:
         code = _known(s.code, CODES if s.code in CODES else self.names.codes)
-        self._errors[s.outcome, code].inc()
+        self._errors.add(s.outcome, code)
         if s.outcome == "rejected" and s.status == HTTPStatus.UNAUTHORIZED:
-            self._auth_failures[code].inc()
-
-
-class _Pairs(dict[tuple[str, str], _Child], Generic[_Child]):
-    """The bound children of a metric with two labels."""
-
-    def __init__(self, parent: _Child) -> None:
-        super().__init__()
-        self._parent: _Child = parent
-
-    def __missing__(self, values: tuple[str, str]) -> _Child:
-        child = self[values] = self._parent.labels(*values)
-        return child
+            self._auth_failures.add(code)
 
 
 def _known(value: str | None, known: frozenset[str]) -> str:
