@@ -233,6 +233,15 @@ ALERTS = (
         quiet=_fast("edge_event_loop_lag_seconds", "", "0.01"),
     ),
     Alert(
+        "EdgeConfigRejected",
+        "min by (job, instance) (edge_config_last_reload_successful) == 0",
+        "1m",
+        "ticket",
+        "The configuration file is not in force: it was rejected, or needs a restart.",
+        fires={"edge_config_last_reload_successful": "1x10 0x60"},
+        quiet={"edge_config_last_reload_successful": "1x60"},
+    ),
+    Alert(
         "EdgeConfigsDiffer",
         "count by (job) (count by (job, version) (edge_config_info > 0)) > 1",
         "5m",

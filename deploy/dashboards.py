@@ -209,6 +209,8 @@ DASHBOARDS = (
             Panel("Time of a phase", _quantiles("edge_phase_duration_seconds", "phase"), "s"),
             _one("Open files", "process_open_fds", "open"),
             _one("Configuration", "edge_config_info", "{{version}}"),
+            _one("Configuration files read", "sum by (outcome) (edge_config_reloads_total)", "{{outcome}}"),
+            _one("Configuration file is in force", "edge_config_last_reload_successful", "1: it is", kind="stat"),
             _one("Age of the configuration", "time() - edge_config_loaded_timestamp_seconds", "age", "s"),
             _one("Access lines lost", "edge_log_lines_dropped_total", "lost"),
             Panel("Version", (("edge_build_info", "{{version}}"),), kind="stat"),

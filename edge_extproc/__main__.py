@@ -205,6 +205,7 @@ def worker(
     config: ConfigPath = None,
     *,
     index: int,
+    in_force: Path | None = None,
     state_dir: StateDir = Path(".edge"),
     rehearsal_port: int = 0,
     port: Port = 10000,
@@ -212,10 +213,11 @@ def worker(
 ) -> None:
     """One worker process; `up` and `serve` start it."""
     from . import app as composition
-    from .origin import Origin
+    from .origin import Following, Origin
     from .server.worker import run
 
-    run(composition.run_worker(Origin(config, state_dir, rehearsal_port, port, admin_port).read(), index))
+    following = Following(Origin(config, state_dir, rehearsal_port, port, admin_port, in_force))
+    run(composition.run_worker(following.config, index, following.newer))
 
 
 def main() -> None:

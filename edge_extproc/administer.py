@@ -12,7 +12,7 @@ import json
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 from pydantic import ValidationError
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
     from .server.admin_api import Admin, Purge
     from .store.managed import ManagedStore
+
+
+T = TypeVar("T")
 
 
 class Publisher:
@@ -83,11 +86,13 @@ class Publisher:
 
 @contextlib.asynccontextmanager
 async def administered(
-    config: Config,
+    current: Callable[[], Config],
     reload: Callable[[], Awaitable[bool]],
     purge: Callable[[bytes], Awaitable[int]],
 ) -> AsyncIterator[FastAPI | None]:
-    """The admin API's application; None where nobody may use it. Raises ConfigError or StartError."""
+    """The admin API's application; None where nobody may use it. `current` gives the config in force, of which admins,
+    store and state directory never change. Raises ConfigError or StartError."""
+    config = current()
     url = config.database_url()
     if not config.has_admin_api or config.store is None or url is None:
         yield None
@@ -115,7 +120,7 @@ async def administered(
                 for token in config.admin.tokens
             ],
             digest=lambda key: digest(pepper, key),
-            configured=_configured(config),
+            configured=_once_for_each(current, _configured),
             store=store,
             ledger=Ledger(engine),
             new_key=generate_key,
@@ -123,7 +128,7 @@ async def administered(
             read_allowance=read_allowance,
             publish=publisher.publish,
             purge=_purge_by(purge) if config.cache is not None else None,
-            callers=AdminCallers(config, publisher),
+            callers=AdminCallers(current, publisher),
             now_ms=_now_ms,
         )
     )
@@ -139,21 +144,20 @@ async def administered(
 class AdminCallers:
     """Callers of the gateway with a role that gives rights on the admin API."""
 
-    def __init__(self, config: Config, publisher: Publisher) -> None:
-        self._config = config
+    def __init__(self, current: Callable[[], Config], publisher: Publisher) -> None:
+        self._current = current
         self._publisher = publisher
-        self._is_wanted = any(role.admin for role in config.roles.values())
-        self._known: tuple[snapshot.Snapshot, Authenticator, Access | None] | None = None
+        self._known: tuple[Config, snapshot.Snapshot, Authenticator, Access | None] | None = None
 
     def __call__(self, headers: Sequence[tuple[str, str]]) -> Admin | None:
         from .server.admin_api import Admin, highest
 
-        if not self._is_wanted:
+        config, managed = self._current(), self._publisher.managed
+        if not any(role.admin for role in config.roles.values()):
             return None
-        managed = self._publisher.managed
-        if self._known is None or self._known[0] is not managed:
-            self._known = (managed, build_keys(self._config, managed), build_access(self._config, managed))
-        _, authenticator, access = self._known
+        if self._known is None or self._known[0] is not config or self._known[1] is not managed:
+            self._known = (config, managed, build_keys(config, managed), build_access(config, managed))
+        _, _, authenticator, access = self._known
         try:
             principal = authenticator.authenticate(headers)
         except CallerError:
@@ -189,6 +193,19 @@ def read_allowance(said: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError("nothing is limited; give requests_per_minute, dollars_per_day or another limit")
     told: dict[str, Any] = found.model_dump(mode="json", exclude_unset=True, exclude_none=True)
     return told
+
+
+def _once_for_each(current: Callable[[], Config], make: Callable[[Config], T]) -> Callable[[], T]:
+    """What is made of the config in force, until another one is."""
+    known: list[tuple[Config, T]] = []
+
+    def found() -> T:
+        config = current()
+        if not known or known[0][0] is not config:
+            known[:] = [(config, make(config))]
+        return known[0][1]
+
+    return found
 
 
 def _configured(config: Config) -> Any:

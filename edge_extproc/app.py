@@ -14,6 +14,9 @@ import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from typing import NamedTuple
+
+import structlog
 
 from . import __version__, build_limits, registry
 from .accounting import prices as price_table
@@ -21,16 +24,16 @@ from .accounting.base import Prices
 from .auth.base import Authenticator
 from .build_access import Identity, build_access, build_voucher, reasons
 from .build_authz import build_authz
-from .build_cache import build_cache
+from .build_cache import build_cache, change_cache
 from .build_providers import build_providers
 from .build_routing import build_planner
-from .build_traces import build_traces, unary_interceptors
+from .build_traces import build_traces, change_traces, unary_interceptors
 from .cache.base import ResponseCache
 from .config.envoy_versions import order_of
 from .config.names import cluster_name
 from .config.schema import Config
 from .dialects.base import Dialect, ModelCard
-from .errors import PeerError, StartError
+from .errors import EdgeError, PeerError, StartError
 from .exchange.attempt import AttemptExchange
 from .exchange.envoy_faults import CODES as ENVOY_CODES
 from .exchange.guard import GuardExchange
@@ -43,7 +46,7 @@ from .model.plan import Candidate
 from .model.settlement import Settlement
 from .operations.base import Format
 from .providers.credentials.keeper import Keepers
-from .routing.base import Endpoint, Endpoints, ModelTable
+from .routing.base import Endpoint, Endpoints, ModelTable, Planner
 from .routing.breaker import OwnSlots, Slots, circuit_name
 from .routing.shared import SharedSlots
 from .server import worker
@@ -92,6 +95,17 @@ def build_endpoints(config: Config) -> Endpoints:
     return Endpoints([Endpoint(path, row.provider, row.tenants) for path, row in config.endpoints.items()])
 
 
+class Before(NamedTuple):
+    """What was in force until now."""
+
+    config: Config
+    gateway: Gateway
+
+
+def _plans_alike(old: Config, new: Config) -> bool:
+    return (old.models, old.routing, old.retries) == (new.models, new.routing, new.retries)
+
+
 def build_gateway(
     config: Config,
     prices: Prices,
@@ -105,13 +119,20 @@ def build_gateway(
     tracer: Tracer | None = None,
     managed: Snapshot = EMPTY,
     authenticator: Authenticator | None = None,
+    before: Before | None = None,
 ) -> Gateway:
     """`keepers`: what renews the providers' credentials once it is started. `slots`: where the circuits are kept; this
-    process' own where not given. Raises ConfigError where the config names what does not exist."""
+    process' own where not given. `before`: whose place this one takes. Raises ConfigError where the config names what
+    does not exist."""
     dialects, formats, endpoints = build_dialects(), build_formats(), build_endpoints(config)
     models = ModelTable(config.rows())
-    providers = build_providers(config, keepers)
-    planner = build_planner(config, models, providers, prices, slots or OwnSlots(), circuit_opened)
+    same_providers = before is not None and before.config.providers == config.providers
+    providers = before.gateway.providers if before is not None and same_providers else build_providers(config, keepers)
+    planner: Planner
+    if before is not None and same_providers and _plans_alike(before.config, config):
+        planner = before.gateway.planner  # it has learnt who is fast
+    else:
+        planner = build_planner(config, models, providers, prices, slots or OwnSlots(), circuit_opened)
 
     def settled(settlement: Settlement) -> None:
         if settlement.plan is not None:
@@ -131,7 +152,8 @@ def build_gateway(
         clusters={name: cluster_name(name) for name in config.providers},
         prices=prices,
         cards=tuple(ModelCard(name, models.candidates(name)[0].provider) for name in models.names),
-        open=OpenExchanges(),
+        # A try finds its exchange here, whichever configuration that began with.
+        open=before.gateway.open if before is not None else OpenExchanges(),
         settle=settled,
         clock=SystemClock(),
         new_id=exchange_ids().__next__,
@@ -201,83 +223,157 @@ def _ease_the_interpreter() -> None:
     sys.setswitchinterval(0.0005)
 
 
-async def run_worker(config: Config, index: int) -> None:
-    """Serves on the socket of this index until SIGTERM or SIGINT. Raises StartError or ConfigError."""
+class InForce:
+    """What a worker works with. A new stream gets the `gateway` of now, one under way keeps its own; counters, what is
+    cached, circuits and open exchanges outlive any change."""
+
+    def __init__(
+        self, config: Config, index: int, metrics: Metrics, settled: Callable[[Settlement], None], managed: Snapshot
+    ) -> None:
+        self._config = config
+        self._metrics = metrics
+        self._settled = settled
+        self._prices = price_table.load(price_table.compiled(config.agent.state_dir))
+        self._slots = SharedSlots(config.agent.circuits_file)
+        self._limits = build_limits.of(config, metrics.registry, logs.report, managed)
+        self._identity = Identity(config, logs.report)
+        self._keepers = Keepers(time.time, metrics.credentials.renewed)
+        self._reading = asyncio.Lock()
+        self.traces = build_traces(config, index)
+        self.cache = build_cache(config, metrics)
+        if self.cache is not None:
+            metrics.watch_cache(self.cache.near.counts)
+        metrics.watch_circuits(lambda candidate: bool(self._slots.read(circuit_name(candidate)).open_until))
+        self.gateway = self._built(config, managed, self._identity, self._keepers, None)
+        metrics.configured(version_of(config, managed), time.time())
+
+    async def start(self) -> None:
+        if self._limits is not None:
+            self._limits.start()
+        self._identity.start()
+        await self._keepers.start(CREDENTIAL_PATIENCE)
+
+    async def close(self) -> None:
+        if self._limits is not None:
+            await self._limits.close()
+        await self._identity.close()
+        await self._keepers.stop()
+        if self.cache is not None:
+            await self.cache.close()
+
+    async def reload(self, newer: Callable[[], Config | None]) -> None:
+        """Takes over what has changed, whole or not at all: the configuration, where there is a newer one, and what the
+        admin API manages. Raises EdgeError."""
+        async with self._reading:  # of two at once, the one that read the older state could end last
+            config = await asyncio.to_thread(newer)
+            managed = EMPTY
+            if self._config.has_admin_api:
+                managed = await asyncio.to_thread(snapshot.read, self._config.managed_file)
+            if config is not None:
+                await self._take(config, managed)
+            elif self._config.has_admin_api:
+                await self._manage(managed)
+            self._metrics.configured(version_of(self._config, managed), time.time())
+
+    async def _manage(self, managed: Snapshot) -> None:
+        authenticator = await asyncio.to_thread(self._identity.authenticator, managed)
+        if self._limits is not None:
+            self._limits.manage(self._config, managed)
+        self.gateway = replace(self.gateway, authenticator=authenticator, access=build_access(self._config, managed))
+
+    async def _take(self, config: Config, managed: Snapshot) -> None:
+        keepers, identity = self._keepers, Identity(config, logs.report, self._identity)
+        if config.providers != self._config.providers:
+            keepers = Keepers(time.time, self._metrics.credentials.renewed)
+        if self._limits is None:
+            registry = self._metrics.registry
+            self._limits = await asyncio.to_thread(build_limits.of, config, registry, logs.report, managed)
+            if self._limits is not None:
+                self._limits.start()
+        before = Before(self._config, self.gateway)
+        gateway = await asyncio.to_thread(self._built, config, managed, identity, keepers, before)
+        if keepers is not self._keepers:
+            await keepers.start(CREDENTIAL_PATIENCE)
+        # From here on nothing can fail, and nothing waits until all of it is in force.
+        old = (self._identity, self._keepers)
+        if self._limits is not None:
+            self._limits.manage(config, managed)
+        if self.cache is not None:
+            change_cache(self.cache, config)
+        if self.traces is not None:
+            change_traces(self.traces, config)
+        logs.set_up(config.telemetry.log.level, stream=sys.stderr, console=config.telemetry.log.format == "console")
+        identity.start()
+        self._metrics.names = metric_names(config)
+        self._config, self._identity, self._keepers = config, identity, keepers
+        self.gateway = gateway
+        await old[0].close(after=identity)
+        if old[1] is not keepers:
+            await old[1].stop()
+
+    def _built(
+        self, config: Config, managed: Snapshot, identity: Identity, keepers: Keepers, before: Before | None
+    ) -> Gateway:
+        return build_gateway(
+            config,
+            self._prices,
+            self._settle,
+            logs.report,
+            self.cache,
+            self._slots,
+            self._metrics.circuit_opened,
+            self._limits.limiter if self._limits is not None else None,
+            keepers,
+            self.traces,
+            managed,
+            identity.authenticator(managed),
+            before,
+        )
+
+    def _settle(self, settlement: Settlement) -> None:
+        self._settled(settlement)
+        if self._limits is not None:
+            self._limits.limiter.settle(settlement)
+        if self.traces is not None:
+            self.traces.settle(settlement)
+
+
+async def run_worker(config: Config, index: int, newer: Callable[[], Config | None] = lambda: None) -> None:
+    """Serves on the socket of this index until SIGTERM or SIGINT. `newer` gives the config that came into force since
+    it was asked last, if there is another. Raises StartError or ConfigError."""
     logs.set_up(config.telemetry.log.level, stream=sys.stderr, console=config.telemetry.log.format == "console")
     logs.catch_all()
     metrics = Metrics(metric_names(config), version=__version__, started_at=time.time())
     access = logs.AccessLog(sys.stdout.buffer, on_drop=metrics.lines_dropped)
-    table = price_table.load(price_table.compiled(config.agent.state_dir))
-
     journal = open_journal(config, index)
-    managed = snapshot.read(config.managed_file) if config.has_admin_api else EMPTY
-    limits = build_limits.of(config, metrics.registry, logs.report, managed)
-    limiter = limits.limiter if limits is not None else None
-    traces = build_traces(config, index)
 
-    def settle(settlement: Settlement) -> None:
+    def settled(settlement: Settlement) -> None:
         if journal is not None:
             journal.write(settlement)
         metrics.closed()
         metrics.settle(settlement)
         access.write(settlement)
-        if limiter is not None:
-            limiter.settle(settlement)
-        if traces is not None:
-            traces.settle(settlement)
 
-    cache = build_cache(config, metrics)
-    if cache is not None:
-        metrics.watch_cache(cache.near.counts)
-    slots = SharedSlots(config.agent.circuits_file)
-    metrics.watch_circuits(lambda candidate: bool(slots.read(circuit_name(candidate)).open_until))
-    keepers = Keepers(time.time, metrics.credentials.renewed)
-    identity = Identity(config, logs.report)
-    gateway = build_gateway(
-        config,
-        table,
-        settle,
-        logs.report,
-        cache,
-        slots,
-        metrics.circuit_opened,
-        limiter,
-        keepers,
-        traces,
-        managed,
-        identity.authenticator(managed),
-    )
-    metrics.configured(version_of(config, managed), time.time())
+    managed = snapshot.read(config.managed_file) if config.has_admin_api else EMPTY
+    force = InForce(config, index, metrics, settled, managed)
+
+    async def reload() -> None:
+        try:
+            await force.reload(newer)
+        except EdgeError as error:
+            structlog.get_logger().warning("config_not_taken", error=error.message)
+            raise
+
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     tasks = [asyncio.create_task(watch_loop(metrics.loop_lagged), name="event-loop lag")]
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-
-    reloading = asyncio.Lock()
-
-    async def reload() -> None:
-        """What the admin API has changed, for the requests from now on."""
-        async with reloading:  # of two at once, the one that read the older state could end last
-            await take_over()
-
-    async def take_over() -> None:
-        nonlocal gateway
-        found = await asyncio.to_thread(snapshot.read, config.managed_file)
-        authenticator = await asyncio.to_thread(identity.authenticator, found)
-        if limits is not None:
-            limits.manage(found)
-        gateway = replace(gateway, authenticator=authenticator, access=build_access(config, found))
-        metrics.configured(version_of(config, found), time.time())
-
-    service = ExtProcService(open_stream(lambda: gateway, metrics.opened), logs.report)
-    authz = build_authz(config, lambda: gateway, metrics.registry)
+    service = ExtProcService(open_stream(lambda: force.gateway, metrics.opened), logs.report)
+    authz = build_authz(config, lambda: force.gateway, metrics.registry)
     address = config.agent.worker_addresses()[index]
     _ease_the_interpreter()
-    if limits is not None:
-        limits.start()
-    identity.start()
-    await keepers.start(CREDENTIAL_PATIENCE)
+    await force.start()
     try:
         await worker.serve(
             address,
@@ -286,29 +382,25 @@ async def run_worker(config: Config, index: int) -> None:
                 authz,
                 Introspection(
                     metrics.snapshot,
-                    cache.purge_json if cache is not None else None,
-                    reload if config.has_admin_api else None,
+                    force.cache.purge_json if force.cache is not None else None,
+                    reload,
                 ),
             ),
             stop,
             config.agent.shutdown_grace.total_seconds(),
             tls=mutual_tls(config.agent),
             # What changed between our first look and now was told to nobody here.
-            on_ready=lambda: tasks.append(asyncio.create_task(reload())) if config.has_admin_api else None,
+            on_ready=lambda: tasks.append(asyncio.create_task(reload())),
             on_stopping=service.stop,
-            interceptors=unary_interceptors(traces) if traces is not None else (),
+            interceptors=unary_interceptors(force.traces) if force.traces is not None else (),
         )
     finally:
         for task in tasks:
             task.cancel()
-        if limits is not None:
-            await limits.close()
-        await identity.close()
-        await keepers.stop()
-        if cache is not None:
-            await cache.close()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await force.close()
         access.close()
         if journal is not None:
             journal.close()
-        if traces is not None:
-            await asyncio.to_thread(traces.close)
+        if force.traces is not None:
+            await asyncio.to_thread(force.traces.close)

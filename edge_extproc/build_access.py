@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from . import registry
 from .auth.base import Access, Authenticator, AuthSettings, KeySettings
@@ -28,9 +28,11 @@ class Identity:
     """All ways of proving who one is that config has switched on. `start` and `close` are for a running event loop,
     where there are issuers whose keys must be fetched."""
 
-    def __init__(self, config: Config, report: Callable[[BaseException], None]) -> None:
+    def __init__(self, config: Config, report: Callable[[BaseException], None], before: Identity | None = None) -> None:
+        """`before`: that of the configuration before this one, whose issuers' keys need not be fetched again."""
         self._config = config
-        self._sources: list[Keys] = []
+        self._sources: dict[_Source, Keys] = {}
+        self._inherited = before._sources if before is not None else {}
         tenants = {caller.tenant: caller.models for caller in config.callers}
         self._verifier = self._tokens(config, tenants, report)
         self._certificates = self._rows(config, tenants)
@@ -65,14 +67,11 @@ class Identity:
 
         issuers = []
         for each in config.auth.jwt:
-            source = Keys(
-                each.jwks_url,
-                fetch,
-                refresh=each.refresh.total_seconds(),
-                least_between=each.refresh_at_most.total_seconds(),
-                on_error=report,
+            named = (each.jwks_url, each.refresh.total_seconds(), each.refresh_at_most.total_seconds())
+            source = self._inherited.get(named) or Keys(
+                each.jwks_url, fetch, refresh=named[1], least_between=named[2], on_error=report
             )
-            self._sources.append(source)
+            self._sources[named] = source
             settings = IssuerSettings(
                 each.issuer,
                 each.audiences,
@@ -89,12 +88,19 @@ class Identity:
         return JwtVerifier(issuers, tenants)
 
     def start(self) -> None:
-        for source in self._sources:
-            source.start()
+        for named, source in self._sources.items():
+            if named not in self._inherited:
+                source.start()
 
-    async def close(self) -> None:
-        for source in self._sources:
-            await source.close()
+    async def close(self, after: Identity | None = None) -> None:
+        """All but what `after` has inherited."""
+        for named, source in self._sources.items():
+            if after is None or named not in after._sources:
+                await source.close()
+
+
+_Source: TypeAlias = tuple[str, float, float]
+"""Where an issuer's keys are, and how often they are fetched."""
 
 
 def reasons(config: Config) -> tuple[str, ...]:

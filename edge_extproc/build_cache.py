@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .config.cache import CacheRedis, split_node
+from .config.cache import Cache, CacheRedis, split_node
 from .config.quantities import MAX_MESSAGE_TIMEOUT
 from .config.schema import Config
 
@@ -14,33 +14,50 @@ if TYPE_CHECKING:
     from .cache.base import Entry, Watcher
     from .cache.far import FarTier
     from .cache.key import Key
-    from .cache.tiered import TieredCache
+    from .cache.policy import RuleBook
+    from .cache.tiered import Bounds, TieredCache
 
 
 def build_cache(config: Config, watcher: Watcher) -> TieredCache | None:
     """None where config has no cache: then nothing of it is loaded."""
     if config.cache is None:
         return None
-    from .cache import memory, policy, tiered
+    from .cache import memory, tiered
 
     said = config.cache
-    rules = policy.RuleBook(
+    near = memory.Memory(said.memory.entries, said.memory.size, said.memory.ttl.total_seconds())
+    cache = tiered.TieredCache(_rules(said), _bounds(config, said), near, None, watcher, time.time)
+    if said.redis is not None:
+        cache.far = _build_far(said.redis, watcher, cache.fill)
+    return cache
+
+
+def change_cache(cache: TieredCache, config: Config) -> None:
+    """To the rules of another configuration; what lies in it stays, and is found by whoever still may have it."""
+    if config.cache is not None:
+        cache.change(_rules(config.cache), _bounds(config, config.cache))
+
+
+def _rules(said: Cache) -> RuleBook:
+    from .cache import policy
+
+    return policy.RuleBook(
         policy.Rules(**said.common()),  # type: ignore[arg-type]  # a dict of what config has checked
         {name: changes.given() for name, changes in said.models.items()},
         {name: changes.given() for name, changes in said.tenants.items()},
     )
-    bounds = tiered.Bounds(
+
+
+def _bounds(config: Config, said: Cache) -> Bounds:
+    from .cache import tiered
+
+    return tiered.Bounds(
         said.max_entry,
         said.single_flight.wait.total_seconds(),
         said.single_flight.wait_of_streams.total_seconds(),
         unasked=config.limits.message_timeout.total_seconds() * 0.8,
         most=max(MAX_MESSAGE_TIMEOUT, config.limits.message_timeout).total_seconds(),
     )
-    near = memory.Memory(said.memory.entries, said.memory.size, said.memory.ttl.total_seconds())
-    cache = tiered.TieredCache(rules, bounds, near, None, watcher, time.time)
-    if said.redis is not None:
-        cache.far = _build_far(said.redis, watcher, cache.fill)
-    return cache
 
 
 def _build_far(said: CacheRedis, watcher: Watcher, on_late: Callable[[Key, Entry], None]) -> FarTier:

@@ -29,25 +29,19 @@ if TYPE_CHECKING:
 class WorkerLimits:
     """The limiter of a worker, and those who hear of it."""
 
-    def __init__(self, config: Config, metrics: LimitMetrics, webhook: Webhook | None, managed: Snapshot) -> None:
-        self._config = config
+    def __init__(
+        self, config: Config, store: Store | None, metrics: LimitMetrics, webhook: Webhook | None, managed: Snapshot
+    ) -> None:
         self._metrics = metrics
         self._webhook = webhook
-        limiter = config.limiter
-        settings = LimiterSettings(
-            lease_seconds=round(limiter.lease.total_seconds()),
-            lost=limiter.lost,
-            share_of=config.agent.workers * limiter.replicas,
-            assumed_input=limiter.assumed_price.input,
-            assumed_output=limiter.assumed_price.output,
-        )
-        self.limiter = PolicyLimiter(Book(rules(config, managed.budgets)), _store(config), self, settings)
-        named = frozenset((tenant, level, name) for tenant, level, name, _ in config.allowances())
-        metrics.watch(lambda: levels(named, self.limiter.standings()))
+        self._named = _named(config)
+        self.limiter = PolicyLimiter(Book(rules(config, managed.budgets)), store, self, _settings(config))
+        metrics.watch(lambda: levels(self._named, self.limiter.standings()))
 
-    def manage(self, managed: Snapshot) -> None:
-        """What the admin API says now."""
-        self.limiter.replace_book(Book(rules(self._config, managed.budgets)))
+    def manage(self, config: Config, managed: Snapshot) -> None:
+        """What the configuration and the admin API say now. What was used stays used."""
+        self._named = _named(config)
+        self.limiter.replace_book(Book(rules(config, managed.budgets)), _settings(config))
 
     def start(self) -> None:
         """In the running event loop."""
@@ -92,7 +86,24 @@ def of(
         from .limits.webhook import Webhook
 
         webhook = Webhook(wanted.url, wanted.secret.reveal().encode() if wanted.secret is not None else None, report)
-    return WorkerLimits(config, LimitMetrics(registry), webhook, managed)
+    # Before the metrics: what was registered once cannot be again.
+    store = _store(config)
+    return WorkerLimits(config, store, LimitMetrics(registry), webhook, managed)
+
+
+def _settings(config: Config) -> LimiterSettings:
+    limiter = config.limiter
+    return LimiterSettings(
+        lease_seconds=round(limiter.lease.total_seconds()),
+        lost=limiter.lost,
+        share_of=config.agent.workers * limiter.replicas,
+        assumed_input=limiter.assumed_price.input,
+        assumed_output=limiter.assumed_price.output,
+    )
+
+
+def _named(config: Config) -> Collection[_Place]:
+    return frozenset((tenant, level, name) for tenant, level, name, _ in config.allowances())
 
 
 def bounds(config: Config) -> Bounds:

@@ -57,6 +57,13 @@ def build_traces(config: Config, index: int) -> Traces | None:
     )
 
 
+def change_traces(traces: Traces, config: Config) -> None:
+    """To what another configuration says of sampling and of what is told."""
+    wanted = config.telemetry.otlp
+    if wanted is not None:
+        traces.change(wanted.sampling / 100, content=wanted.content, flavours=wanted.attributes)
+
+
 def conventional(provider: Provider) -> str:
     kind = provider.host or provider.kind
     return _CONVENTIONAL.get(kind, kind)

@@ -9,16 +9,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from . import administer, build_limits, own_store
 from .accounting import prices
+from .config.load import read_text
 from .config.schema import Config
 from .errors import StartError
-from .origin import Origin
+from .origin import Origin, keep
+from .reloading import Reloading
 from .server import admin
 from .server.envoy_admin import EnvoyAdmin
 from .server.introspect import WorkerClient
@@ -46,8 +50,9 @@ class Launched:
         tls = mutual_tls(config.agent)
         self._workers = [WorkerClient(address, tls) for address in config.agent.own_addresses()]
         self._heard = Workers()
-        self._own = SupervisorMetrics(len(self._workers), lambda: supervisor.restarts)
         supervisor.on_death = self._heard.gone
+        self.own: SupervisorMetrics | None = None
+        """What the supervisor itself counts."""
         self._envoy: EnvoyAdmin | None = None
 
     def worker_parts(self, origin: Origin) -> list[Part]:
@@ -88,13 +93,14 @@ class Launched:
         return admin.Readiness(parts)
 
     async def metrics(self, openmetrics: bool) -> bytes:
-        """The sum of all workers and our own; a worker that does not answer now counts with what it said last."""
+        """The sum of all workers and of `own`; a worker that does not answer now counts with what it said last."""
         pids = [self.supervisor.processes.get(worker_name(n)) for n in range(len(self._workers))]
         for pid, found in zip(pids, await asyncio.gather(*(c.metrics() for c in self._workers)), strict=True):
             if pid is not None and found is not None:
                 self._heard.heard(pid, found)
         totals = self._heard.totals()
-        totals.add(snapshot.read(snapshot.take(self._own)))
+        if self.own is not None:
+            totals.add(snapshot.read(snapshot.take(self.own)))
         return totals.exposition(openmetrics=openmetrics)
 
     async def purge_cache(self, wanted: bytes) -> int:
@@ -106,6 +112,21 @@ class Launched:
     async def reload(self) -> bool:
         """Tells all workers that there is something new to read. Whether it is in force with all that serve."""
         return all(await asyncio.gather(*(client.reload() for client in self._workers)))
+
+    async def take(self, old: Config, new: Config) -> bool:
+        """Brings a config that stands in the file of what is in force to all. Whether all have it."""
+        log = new.telemetry.log
+        store = new.own_store_socket()
+        if store is not None and own_store.NAME not in self.supervisor.processes:
+            # Callers have limits now, and had none when we started.
+            await self.supervisor.start([own_store.part(store, new.agent.state_dir)])
+        if not await self.reload():
+            return False
+        logs.set_up(log.level, stream=sys.stderr, console=log.format == "console")
+        was, is_ = old.telemetry.otlp, new.telemetry.otlp
+        if self._envoy is None or was is None or is_ is None or was.sampling == is_.sampling:
+            return True
+        return await self._envoy.sample(is_.sampling)
 
     async def envoy_metrics(self) -> bytes | None:
         """None where there is no Envoy of ours, or none that answers."""
@@ -125,7 +146,7 @@ class Launched:
 @contextlib.asynccontextmanager
 async def launched(origin: Origin, *, with_envoy: bool, quiet: bool = False) -> AsyncIterator[Launched]:
     """Everything started and serving. Raises ConfigError or StartError with one clear line; leaves nothing behind."""
-    config = origin.read()
+    config, text = _read(origin)
     build_limits.check_store(config, with_own=with_envoy)
     logs.set_up(config.telemetry.log.level, stream=sys.stderr, console=config.telemetry.log.format == "console")
     listen, admin_at = config.listen, config.admin
@@ -139,16 +160,23 @@ async def launched(origin: Origin, *, with_envoy: bool, quiet: bool = False) -> 
     # Its times are of a clock that begins anew with the machine.
     remove_quietly(config.agent.circuits_file)
     prices.compiled(config.agent.state_dir)
+    if origin.path is not None:
+        origin = replace(origin, in_force=_keep(config.agent.socket_dir / "in-force.yaml", text))
     supervisor = Supervisor(quiet=quiet)
     gateway = Launched(config, supervisor)
-    starting = _stop_on_signals(supervisor)
+    reloading = Reloading(origin, config, text, gateway.take, with_envoy=with_envoy)
+    gateway.own = SupervisorMetrics(config.agent.workers, lambda: supervisor.restarts, reloading.reloads)
+    starting = _stop_on_signals(supervisor, reloading.ask)
+    watching: asyncio.Task[None] | None = None
     web: admin.AdminServer | None = None
     serving: asyncio.Task[None] | None = None
     ledger = contextlib.AsyncExitStack()
     try:
         await ledger.enter_async_context(_ledger_kept(config))
-        api = await ledger.enter_async_context(administer.administered(config, gateway.reload, gateway.purge_cache))
-        found = admin.build(gateway.readiness, gateway.metrics, gateway.envoy_metrics, api)
+        api = await ledger.enter_async_context(
+            administer.administered(lambda: reloading.config, gateway.reload, gateway.purge_cache)
+        )
+        found = admin.build(gateway.readiness, gateway.metrics, gateway.envoy_metrics, api, reloading.shown)
         web = admin.server(found, str(admin_at.address), admin_at.port)
         store = config.own_store_socket()
         if store is not None:
@@ -170,8 +198,13 @@ async def launched(origin: Origin, *, with_envoy: bool, quiet: bool = False) -> 
         serving = asyncio.create_task(web.serve(), name="admin port")
         await web.until_started()
         starting.clear()
+        watching = asyncio.create_task(reloading.watch(), name="configuration file")
+        watching.add_done_callback(_report_failure)
         yield gateway
     finally:
+        if watching is not None:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
         await supervisor.stop()
         if web is not None and serving is not None:
             web.should_exit = True
@@ -179,8 +212,8 @@ async def launched(origin: Origin, *, with_envoy: bool, quiet: bool = False) -> 
         await gateway.close()
         # Last: what the workers settled while they stopped is in it too.
         await ledger.aclose()
-        own = (config.envoy_admin_socket(), config.own_store_socket(), config.agent.circuits_file)
-        for path in (*config.agent.worker_sockets(), *own):
+        own = (config.envoy_admin_socket(), reloading.config.own_store_socket(), config.agent.circuits_file)
+        for path in (*config.agent.worker_sockets(), *own, origin.in_force):
             if path is not None:
                 remove_quietly(Path(path))
 
@@ -213,6 +246,22 @@ def _report_failure(task: asyncio.Task[None]) -> None:
         logs.report(error)
 
 
+def _read(origin: Origin) -> tuple[Config, str]:
+    """And what it was read from, of a file. Raises ConfigError."""
+    if origin.path is None:
+        return origin.read(), ""
+    text = read_text(origin.path)
+    return origin.parse(text), text
+
+
+def _keep(path: Path, text: str) -> Path:
+    try:
+        keep(path, text)
+    except OSError as error:
+        raise StartError(f"cannot write {path}: {error.strerror}; set agent.sockets") from error
+    return path
+
+
 def _render(config: Config) -> tuple[str, Mapping[str, object]]:
     from .config import render_envoy, validate  # half a second and 50 MiB, for `up` alone
 
@@ -243,8 +292,9 @@ def _make_private(directory: Path) -> None:
         raise StartError(f"cannot make {directory}: {error.strerror}; set agent.sockets") from error
 
 
-def _stop_on_signals(supervisor: Supervisor) -> asyncio.Event:
-    """SIGINT and SIGTERM end the wait of the supervisor, or, as long as the returned event is set, the start."""
+def _stop_on_signals(supervisor: Supervisor, reload: Callable[[], None]) -> asyncio.Event:
+    """SIGINT and SIGTERM end the wait of the supervisor, or, as long as the returned event is set, the start. SIGHUP
+    reads the configuration anew, unless it says that the terminal is gone."""
     starting, task, loop = asyncio.Event(), asyncio.current_task(), asyncio.get_running_loop()
     starting.set()
 
@@ -253,6 +303,23 @@ def _stop_on_signals(supervisor: Supervisor) -> asyncio.Event:
         if starting.is_set() and task is not None:
             task.cancel()
 
+    had_terminal = _has_terminal()
+
+    def hung_up() -> None:
+        if had_terminal and not _has_terminal():
+            stop()
+        else:
+            reload()
+
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
+    loop.add_signal_handler(signal.SIGHUP, hung_up)
     return starting
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

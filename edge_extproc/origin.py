@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from .config import load as config_load
 from .config.schema import Config
@@ -23,10 +24,13 @@ class Origin:
     rehearsal_port: int = 0
     port: int = 10000
     admin_port: int = 10001
+    in_force: Path | None = None
+    """What the supervisor found good of the file; the file itself may have become a bad one since."""
 
     def read(self, environ: Mapping[str, str] = os.environ) -> Config:
+        """Raises ConfigError."""
         if self.path is not None:
-            return config_load.load(self.path, environ)
+            return self.parse(config_load.read_text(self.in_force or self.path), environ)
         return config_load.default(
             environ,
             self.state_dir,
@@ -35,16 +39,63 @@ class Origin:
             admin_port=self.admin_port,
         )
 
+    def parse(self, text: str, environ: Mapping[str, str] = os.environ) -> Config:
+        """What `text` says as the file's content. Raises ConfigError."""
+        path = self.path or Path()
+        return config_load.parse(text, str(path), environ=environ, base=path.parent)
+
     def arguments(self) -> tuple[str, ...]:
         """For the command line of a worker."""
         if self.path is not None:
-            return ("--config", str(self.path))
+            in_force = ("--in-force", str(self.in_force)) if self.in_force is not None else ()
+            return ("--config", str(self.path), *in_force)
         return (
             *("--state-dir", str(self.state_dir)),
             *("--rehearsal-port", str(self.rehearsal_port)),
             *("--port", str(self.port)),
             *("--admin-port", str(self.admin_port)),
         )
+
+
+class Following:
+    """The config of one process, and whether another one has come into force since it was read."""
+
+    def __init__(self, origin: Origin) -> None:
+        """Raises ConfigError."""
+        self._origin = origin
+        self._stamp = stamp(origin.in_force)
+        self.config = origin.read()
+
+    def newer(self) -> Config | None:
+        """None where nothing else is in force. Raises ConfigError."""
+        now = stamp(self._origin.in_force)
+        if now == self._stamp:
+            return None
+        self.config = self._origin.read()
+        self._stamp = now
+        return self.config
+
+
+Stamp: TypeAlias = tuple[int, int, int]
+
+
+def stamp(path: Path | None) -> Stamp | None:
+    """Another one whenever there is another file behind a path, through any symbolic links, or it was written to."""
+    try:
+        found = path.stat() if path is not None else None
+    except OSError:
+        return None
+    return (found.st_ino, found.st_mtime_ns, found.st_size) if found is not None else None
+
+
+def keep(path: Path, text: str) -> None:
+    """Writes for its owner alone: a reader sees the old text or the new one, whole. It may hold secrets."""
+    fresh = path.with_suffix(".new")
+    fresh.unlink(missing_ok=True)
+    file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(file, "w", encoding="utf-8", newline="") as stream:
+        stream.write(text)
+    fresh.replace(path)
 
 
 def prepare(state_dir: Path, path: Path | None, port: int, admin_port: int, environ: Mapping[str, str]) -> Origin:

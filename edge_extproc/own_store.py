@@ -11,6 +11,7 @@ from pathlib import Path
 from .errors import StartError
 from .supervisor import Part
 
+NAME = "valkey"
 _ASK_EVERY = 0.02
 
 
@@ -35,7 +36,7 @@ def part(socket: Path, state_dir: Path) -> Part:
             await asyncio.sleep(_ASK_EVERY)
             ready = await _answers(socket)
 
-    return Part("valkey", argv, ready, restart=True)
+    return Part(NAME, argv, ready, restart=True)
 
 
 def _binary() -> Path:

@@ -53,7 +53,7 @@ class Api:
                 ],
                 callers=lambda headers: None,
                 digest=lambda key: digest(PEPPER, key),
-                configured=Configured(
+                configured=lambda: Configured(
                     tenants={"acme": ("*",), "umbrella": ("only-this",)},
                     keys={"acme-file": "acme", "umbrella-file": "umbrella"},
                     roles={"reader": frozenset({"viewer"}), "owner": frozenset({"admin"})},

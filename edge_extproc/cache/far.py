@@ -109,7 +109,6 @@ class FarTier:
         self._watcher = watcher
         self._on_late = on_late
         self._clock = clock
-        self._log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
         self._failures = 0
         self._recovering: asyncio.Task[None] | None = None
         self._lookups: set[asyncio.Task[Answer]] = set()
@@ -253,7 +252,7 @@ class FarTier:
         self._watcher.cache_failed("redis", "full")
         if not self._is_full:
             self._is_full = True
-            self._log.warning(
+            structlog.get_logger().warning(
                 "cache store full", hint="give it an eviction policy, such as allkeys-lru, or more memory"
             )
 
@@ -263,7 +262,7 @@ class FarTier:
         self._watcher.cache_failed("redis", why)
         self._failures += 1
         if self._failures >= _MOST_FAILURES and not self.is_down and not self._closed:
-            self._log.warning("cache store down", reason=why)
+            structlog.get_logger().warning("cache store down", reason=why)
             self._watcher.cache_is_down("redis", down=True)
             self._waiting.clear()
             self._waiting_bytes = 0
@@ -276,7 +275,7 @@ class FarTier:
             await asyncio.sleep(self._settings.ask_again)
         self._failures = 0
         self._recovering = None
-        self._log.info("cache store back")
+        structlog.get_logger().info("cache store back")
         self._watcher.cache_is_down("redis", down=False)
 
     async def _is_quick(self) -> bool:

@@ -59,6 +59,11 @@ class TieredCache:
         self.clock = clock
         self.monotonic = monotonic
 
+    def change(self, rules: RuleBook, bounds: Bounds) -> None:
+        """For the turns from now on."""
+        self._rules = rules
+        self.bounds = bounds
+
     def turn(
         self,
         principal: Principal,

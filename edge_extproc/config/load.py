@@ -34,6 +34,11 @@ MAX_FILE = 16 << 20
 
 def load(path: Path | str, environ: Mapping[str, str] = os.environ) -> Config:
     path = Path(path)
+    return parse(read_text(path), str(path), environ=environ, base=path.parent)
+
+
+def read_text(path: Path) -> str:
+    """What the file says, not yet understood."""
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_FILE + 1)
@@ -46,7 +51,7 @@ def load(path: Path | str, environ: Mapping[str, str] = os.environ) -> Config:
     except UnicodeDecodeError as exc:
         line = raw.count(b"\n", 0, exc.start) + 1
         raise ConfigError(f"{path}:{line}:1: this is not UTF-8; save the file in that encoding") from None
-    return parse(text, str(path), environ=environ, base=path.parent)
+    return text
 
 
 def parse(text: str, name: str, *, environ: Mapping[str, str] = os.environ, base: Path = Path()) -> Config:

@@ -124,9 +124,11 @@ class PolicyLimiter:
         self._is_down = False
         self._probing = False
 
-    def replace_book(self, book: Book) -> None:
-        """Other rules from now on. Calls under way are settled by those that they began with."""
+    def replace_book(self, book: Book, settings: LimiterSettings | None = None) -> None:
+        """Other rules from now on, with the counters that there are. Calls under way are settled by the rules that they
+        began with."""
         self._book = book
+        self._settings = settings or self._settings
         # Who had to wait may be allowed more now.
         self._blocked.clear()
         self._warned.clear()

@@ -48,8 +48,10 @@ def build(
     metrics: MetricsSource,
     envoy_metrics: Callable[[], Awaitable[bytes | None]] = _no_envoy,
     api: ASGIApp | None = None,
+    configuration: Callable[[], Mapping[str, object]] = dict,
 ) -> Starlette:
-    """`api`: the admin API (admin_api.py), which has all other paths."""
+    """`api`: the admin API (admin_api.py), which has all other paths. `configuration`: which one is in force, and what
+    became of the last one that was read."""
 
     async def healthz(request: Request) -> Response:
         """This process is alive."""
@@ -74,12 +76,17 @@ def build(
         found = await envoy_metrics()
         return Response(found or b"", headers={"content-type": TEXT}, status_code=200 if found is not None else 503)
 
+    async def config(request: Request) -> Response:
+        del request
+        return JSONResponse(configuration())
+
     return Starlette(
         routes=[
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/metrics", exposition),
             Route("/metrics/envoy", of_envoy),
+            Route("/config", config),
             *([Mount("/", api)] if api is not None else []),
         ]
     )

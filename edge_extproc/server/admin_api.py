@@ -107,7 +107,8 @@ class Administration:
     """Who these headers are, where a role of a caller's gives rights on this API."""
     digest: Callable[[str], str]
     """Of a credential, for the look-up; of 64 hexadecimal digits."""
-    configured: Configured
+    configured: Callable[[], Configured]
+    """Of now: it changes with the configuration file."""
     store: ManagedStore
     ledger: Ledger
     new_key: Callable[[], str]
@@ -325,7 +326,7 @@ def _routes(administration: Administration) -> APIRouter:
         shown = admin.scope(None)
         return [
             {"tenant": name, "models": list(models)}
-            for name, models in sorted(configured.tenants.items())
+            for name, models in sorted(configured().tenants.items())
             if shown in (None, name)
         ]
 
@@ -344,7 +345,7 @@ def _routes(administration: Administration) -> APIRouter:
         found = [_shown(key) for key in await _in_thread(store.keys, wanted)]
         found += [
             _configured_key(name, owner, revoked.get(name))
-            for name, owner in configured.keys.items()
+            for name, owner in configured().keys.items()
             if wanted in (None, owner)
         ]
         return sorted((key for key in found if key.id > after), key=lambda key: key.id)[:limit]
@@ -352,22 +353,22 @@ def _routes(administration: Administration) -> APIRouter:
     @router.post("/keys", status_code=201)
     async def create_key(body: NewKey, admin: Caller) -> MadeKey:
         admin.must_manage(body.tenant)
-        if body.tenant not in configured.tenants:
+        if body.tenant not in configured().tenants:
             raise Refused(404, "unknown_tenant", f"there is no tenant {body.tenant!r}; tenants are made in the config")
-        unknown = sorted(set(body.roles) - configured.roles.keys())
+        unknown = sorted(set(body.roles) - configured().roles.keys())
         if unknown:
-            have = ", ".join(sorted(configured.roles)) or "none"
+            have = ", ".join(sorted(configured().roles)) or "none"
             raise Refused(400, "unknown_role", f"there is no role {unknown[0]!r}; have {have}")
         for name in body.roles:
             # Or else one could make a key that may more than oneself, and go on with that.
-            beyond = [right for right in configured.roles[name] if RANK[_role(right)] > RANK[admin.role]]
+            beyond = [right for right in configured().roles[name] if RANK[_role(right)] > RANK[admin.role]]
             if beyond:
                 raise Refused(403, "beyond_own_rights", f"role {name!r} gives the right {beyond[0]}, which you lack")
         expires = None if body.expires is None else int(body.expires.timestamp() * 1000)
         if expires is not None and expires <= administration.now_ms():
             raise Refused(400, "expired", "expires lies in the past")
         key_id = body.id or administration.new_id()
-        if key_id in configured.keys:
+        if key_id in configured().keys:
             raise Refused(409, "taken", f"there is a key {key_id!r} already")
         secret = administration.new_key()
         wanted = Key(
@@ -429,7 +430,7 @@ def _routes(administration: Administration) -> APIRouter:
         """A key of the API, or the tenant of one that stands in the configuration. One of another tenant is, to those
         who are bound to theirs, not there."""
         key = await _in_thread(store.key, key_id)
-        tenant = key.tenant if key is not None else configured.keys.get(key_id)
+        tenant = key.tenant if key is not None else configured().keys.get(key_id)
         if tenant is None or admin.tenant not in (None, tenant):
             raise Refused(404, "unknown_key", f"there is no key {key_id!r}")
         return key if key is not None else tenant
@@ -443,7 +444,7 @@ def _routes(administration: Administration) -> APIRouter:
         """Of the API and of the configuration; where both limit one thing, the lower limit holds."""
         wanted = admin.scope(tenant)
         found = [_budget(b, "api") for b in await _in_thread(store.budgets, wanted)]
-        return [*found, *(_budget(b, "config") for b in configured.budgets if wanted in (None, b.tenant))]
+        return [*found, *(_budget(b, "config") for b in configured().budgets if wanted in (None, b.tenant))]
 
     @router.put("/budgets/{tenant}/{level}/{name}")
     async def set_budget(
@@ -480,7 +481,7 @@ def _routes(administration: Administration) -> APIRouter:
 
     def _must_budget(admin: Admin, tenant: str, level: str, name: str) -> None:
         admin.must_manage(tenant)
-        if tenant not in configured.tenants:
+        if tenant not in configured().tenants:
             raise Refused(404, "unknown_tenant", f"there is no tenant {tenant!r}")
         if level == "tenant" and admin.tenant is not None:
             raise Refused(403, "own_budget", "the budget of a whole tenant is set by an admin of all tenants")

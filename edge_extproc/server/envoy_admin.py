@@ -27,7 +27,14 @@ class EnvoyAdmin:
         """Its statistics in Prometheus' text format, those that were used; None where it does not answer."""
         return await self._get(f"/stats/prometheus?usedonly&filter={_quoted(_OURS)}")
 
+    async def sample(self, percent: int) -> bool:
+        """Of the traces that begin with Envoy, so many from now on. Whether it has taken it."""
+        return await self._ask("POST", f"/runtime_modify?tracing.random_sampling={percent}") is not None
+
     async def _get(self, path: str) -> bytes | None:
+        return await self._ask("GET", path)
+
+    async def _ask(self, method: str, path: str) -> bytes | None:
         """The body of a 200."""
         try:
             async with asyncio.timeout(_SECONDS):
@@ -36,7 +43,8 @@ class EnvoyAdmin:
                 else:
                     reader, writer = await asyncio.open_unix_connection(str(self._at))
                 try:
-                    writer.write(f"GET {path} HTTP/1.1\r\nhost: envoy\r\nconnection: close\r\n\r\n".encode())
+                    asked = f"{method} {path} HTTP/1.1\r\nhost: envoy\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+                    writer.write(asked.encode())
                     whole = await reader.read(-1)
                 finally:
                     writer.close()

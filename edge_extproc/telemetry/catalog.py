@@ -17,7 +17,7 @@ from .authz_metrics import AuthzMetrics
 from .limit_metrics import LimitMetrics
 from .merge import LARGEST, NEWEST
 from .metrics import Metrics, Names
-from .supervisor_metrics import SupervisorMetrics
+from .supervisor_metrics import Reloads, SupervisorMetrics
 
 _HEAD = """\
 # Metrics
@@ -52,7 +52,11 @@ def entries() -> list[Entry]:
     LimitMetrics(metrics.registry)
     AuthzMetrics(metrics.registry)
     return sorted(
-        (entry for each in (*metrics.registry.collectors, SupervisorMetrics(1, lambda: 0)) for entry in _entries(each)),
+        (
+            entry
+            for each in (*metrics.registry.collectors, SupervisorMetrics(1, lambda: 0, Reloads(0.0)))
+            for entry in _entries(each)
+        ),
         key=lambda entry: entry.name,
     )
 

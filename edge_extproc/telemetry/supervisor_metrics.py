@@ -1,18 +1,56 @@
-"""What the supervisor counts itself: its workers."""
+"""What the supervisor counts itself: its workers, and what became of new configurations."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias, get_args
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+Outcome: TypeAlias = Literal["applied", "rejected", "restart_needed"]
+
+
+@dataclass(slots=True)
+class Reloads:
+    """What became of the configuration file since the start, which itself is a success."""
+
+    applied_at: float
+    """Unix time."""
+    counts: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(get_args(Outcome), 0))
+    is_in_force: bool = True
+    """Whether the last one that was read is."""
+
+    def add(self, outcome: Outcome, now: float) -> None:
+        self.counts[outcome] += 1
+        self.is_in_force = outcome == "applied"
+        if self.is_in_force:
+            self.applied_at = now
+
 
 class SupervisorMetrics(Collector):
-    def __init__(self, workers: int, restarts: Callable[[], int]) -> None:
+    def __init__(self, workers: int, restarts: Callable[[], int], reloads: Reloads) -> None:
         self._workers = workers
         self._restarts = restarts
+        self._reloads = reloads
 
     def collect(self) -> Iterator[Metric]:
         yield GaugeMetricFamily("edge_workers_wanted", "Worker processes that there should be.", self._workers)
         yield CounterMetricFamily("edge_worker_restarts", "Workers that died and were started again.", self._restarts())
+        reloads = CounterMetricFamily(
+            "edge_config_reloads", "New configurations, by what became of them.", labels=("outcome",)
+        )
+        for outcome, count in self._reloads.counts.items():
+            reloads.add_metric((outcome,), count)
+        yield reloads
+        yield GaugeMetricFamily(
+            "edge_config_last_reload_successful",
+            "1 where the configuration file, as it was last read, is in force; else 0.",
+            int(self._reloads.is_in_force),
+        )
+        yield GaugeMetricFamily(
+            "edge_config_last_reload_success_timestamp_seconds",
+            "When a configuration file last came into force.",
+            self._reloads.applied_at,
+        )

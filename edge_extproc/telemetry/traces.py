@@ -9,7 +9,7 @@ OpenInference too.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from random import SystemRandom
 from typing import Any, Literal, TypeAlias
@@ -98,6 +98,12 @@ class Traces:
             names = {name: host.name for name, host in settings.hosts.items()}
             self._metrics = GenAiMetrics(self._resource, self._scope, names)
             self._exporting = Exporting(self._metrics, metric_exporter(settings))
+
+    def change(self, ratio: float, *, content: bool, flavours: tuple[Flavour, ...]) -> None:
+        """For exchanges that begin from now on; one under way may be told in the new words."""
+        self.content = content
+        self._settings = replace(self._settings, ratio=ratio, content=content, flavours=flavours)
+        self._bound = int(ratio * _TRACE_IDS)
 
     def begin(self, parent: Parent | None) -> Trace | None:
         """As the parent says; where there is none, by chance."""

@@ -1,0 +1,113 @@
+"""What differs between two configurations, and what of it a gateway that runs cannot take over.
+
+Two things stand in the way: what a process holds from its start (addresses, files, stores), which `_HELD` lists, and
+whatever would need another configuration of Envoy's, which is found by rendering both. It does not render itself: that
+takes Envoy's types.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+from ..errors import ConfigError
+from .load import dotted
+from .part import Part
+from .schema import Config
+
+Path: TypeAlias = tuple[str, ...]
+Render: TypeAlias = Callable[[Config], Any]
+"""Gives what can be compared. Raises ConfigError."""
+
+_ANY = "*"
+# `providers.*` are all that is in how a provider is spoken to: requests under way are tried again by it.
+_HELD: tuple[Path, ...] = (
+    ("listen",),
+    ("admin",),
+    ("agent",),
+    ("envoy",),
+    ("store",),
+    ("auth", "pepper"),
+    ("limiter", "store"),
+    ("limiter", "url"),
+    ("limiter", "timeout"),
+    ("limiter", "webhook"),
+    ("cache", "memory"),
+    ("cache", "redis"),
+    *(("telemetry", "otlp", key) for key in ("endpoint", "protocol", "headers", "service", "environment", "metrics")),
+    *(
+        ("providers", _ANY, key)
+        for key in ("kind", "host", "base_url", "region", "api_version", "project", "account", "api")
+    ),
+)
+# Each costs a rendering, some hundredths of a second; more are named by their section.
+_MOST_RENDERED = 64
+_ABSENT: Any = object()
+
+
+def differences(old: Config, new: Config) -> list[Path]:
+    """The path of each value that is not the same, as deep as mappings go; a list is one value."""
+    return list(_differences(old, new, ()))
+
+
+def _differences(old: Any, new: Any, path: Path) -> Iterator[Path]:
+    if isinstance(old, Part) and type(old) is type(new):
+        for name in type(old).model_fields:
+            yield from _differences(getattr(old, name), getattr(new, name), (*path, name))
+    elif isinstance(old, Mapping) and isinstance(new, Mapping):
+        for name in dict.fromkeys((*old, *new)):
+            yield from _differences(old.get(name, _ABSENT), new.get(name, _ABSENT), (*path, name))
+    elif old is not new and (old is _ABSENT or new is _ABSENT or old != new):
+        yield path
+
+
+def needing_restart(old: Config, new: Config, render: Render) -> list[str]:
+    """The keys, as a person writes them, for which a gateway that runs `old` must be started anew to run `new`. Raises
+    ConfigError where `new` cannot be rendered."""
+    changed = differences(old, new)
+    found = [path for path in changed if _is_held(path)]
+    rest = [path for path in changed if not _is_held(path)]
+    # With what is held as it was, what is left of the difference is that of the rest.
+    moved = new
+    for path in found:
+        moved = _with(moved, old, path)
+    before = render(old)
+    if _rendered(moved, render) != before:
+        found += _named(old, new, rest, lambda config: _rendered(config, render) not in (before, None))
+    render(new)
+    return sorted({dotted(path) for path in found})
+
+
+def _named(old: Config, new: Config, paths: list[Path], matters: Callable[[Config], bool]) -> list[Path]:
+    """Which of these changes matter by themselves; else which items of sections, such as a model; else all sections."""
+    for depth in (None, 2):
+        some = list(dict.fromkeys(path[:depth] for path in paths))[:_MOST_RENDERED]
+        if found := [path for path in some if matters(_with(old, new, path))]:
+            return found
+    return [path[:1] for path in paths]
+
+
+def _is_held(path: Path) -> bool:
+    """Also of a section that appears or goes with something held in it."""
+    return any(all(name in (_ANY, step) for name, step in zip(held, path, strict=False)) for held in _HELD)
+
+
+def _rendered(config: Config, render: Render) -> Any:
+    """None where it is no whole configuration."""
+    try:
+        return render(config)
+    except ConfigError:
+        return None
+
+
+def _with(here: Any, there: Any, path: Path) -> Any:
+    """`here` with what `there` has at this path."""
+    if not path:
+        return there
+    name, rest = path[0], path[1:]
+    if isinstance(here, Part):
+        return here.model_copy(update={name: _with(getattr(here, name), getattr(there, name), rest)})
+    value = _with(here.get(name), there[name], rest) if name in there else _ABSENT
+    others = {key: each for key, each in here.items() if key != name}
+    return MappingProxyType(others if value is _ABSENT else {**others, name: value})

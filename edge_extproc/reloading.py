@@ -1,0 +1,147 @@
+"""A configuration file that changes while the gateway runs: a part of the composition root, beside launch.py.
+
+The file is looked at once a second and read on SIGHUP. What it says is checked whole, as `edge-extproc check` does;
+what is good is written to a file of our own, from which every worker reads, also one that is started later. So a bad
+file never comes into force, not even with a worker that dies while it lies there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeAlias
+
+import structlog
+
+from . import build_limits
+from .config import changes
+from .config.load import read_text
+from .config.schema import Config
+from .errors import ConfigError, EdgeError
+from .origin import Origin, Stamp, keep, stamp
+from .telemetry.supervisor_metrics import Outcome, Reloads
+
+# How often the file is looked at. One that is being written is read when two looks have found the same.
+EVERY = 1.0
+
+Tell: TypeAlias = Callable[[Config, Config], Awaitable[bool]]
+"""Brings another config than the one in force to all who work with it; whether all of them have it."""
+
+
+class Reloading:
+    """`config` is what is in force."""
+
+    def __init__(self, origin: Origin, config: Config, text: str, tell: Tell, *, with_envoy: bool) -> None:
+        """`text`: what `config` was read from, and `origin.in_force` holds."""
+        self.config = config
+        self.reloads = Reloads(time.time())
+        self._origin = origin
+        self._text = text
+        self._tell = tell
+        self._with_envoy = with_envoy
+        self._seen = stamp(origin.path)
+        self._asked = asyncio.Event()
+        self._last: Mapping[str, Any] = {}
+
+    def ask(self) -> None:
+        """Read the file now, whether it changed or not: a secret that lies in another file may have."""
+        self._asked.set()
+
+    def shown(self) -> Mapping[str, Any]:
+        """What the admin port shows."""
+        return {
+            "version": self.config.fingerprint(),
+            "file": str(self._origin.path) if self._origin.path is not None else None,
+            "in_force_since": self.reloads.applied_at,
+            "last_reload": self._last or None,
+        }
+
+    async def watch(self) -> None:
+        """Until it is cancelled."""
+        before = self._seen
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(EVERY):
+                    await self._asked.wait()
+            if self._origin.path is None:
+                self._asked.clear()
+                continue
+            now = await asyncio.to_thread(stamp, self._origin.path)
+            if self._asked.is_set() or (now != self._seen and now == before):
+                self._asked.clear()
+                await self.reload(now)
+            before = now
+
+    async def reload(self, now: Stamp | None = None) -> Outcome:
+        """Reads the file. `now` is what it looked like just before."""
+        self._seen = now if now is not None else stamp(self._origin.path)
+        outcome, error = await self._try()
+        self.reloads.add(outcome, time.time())
+        self._last = {"outcome": outcome, "at": time.time(), "error": error}
+        log = structlog.get_logger()
+        if error is None:
+            log.info("config_reloaded", version=self.config.fingerprint())
+        else:
+            log.error(f"config_{outcome}", error=error, in_force=self.config.fingerprint())
+        return outcome
+
+    async def _try(self) -> tuple[Outcome, str | None]:
+        path, in_force = self._origin.path, self._origin.in_force
+        if path is None or in_force is None:
+            return "rejected", "there is no configuration file; start with --config FILE"
+        try:
+            text = await asyncio.to_thread(read_text, path)
+            config = await asyncio.to_thread(self._checked, text)
+            held = await asyncio.to_thread(changes.needing_restart, self.config, config, self._comparable)
+            if held:
+                await asyncio.to_thread(_validate, config)
+                return "restart_needed", f"a restart is needed for {', '.join(held)}; nothing of the file is in force"
+            await asyncio.to_thread(keep, in_force, text)
+        except OSError as error:
+            return "rejected", f"{in_force} cannot be written: {error.strerror}"
+        except EdgeError as error:
+            return "rejected", error.message
+        wrong = await self._told(self.config, config)
+        if wrong is not None:
+            # Nobody works with what not all can work with.
+            await asyncio.to_thread(keep, in_force, self._text)
+            await self._told(config, self.config)
+            return "rejected", wrong
+        self.config, self._text = config, text
+        return "applied", None
+
+    async def _told(self, old: Config, new: Config) -> str | None:
+        """Why not all have the new one; None where they have."""
+        try:
+            taken = await self._tell(old, new)
+        except EdgeError as error:
+            return error.message
+        return None if taken else "not all could take it; the lines config_not_taken of workers say why"
+
+    def _checked(self, text: str) -> Config:
+        config = self._origin.parse(text)
+        build_limits.check_store(config, with_own=self._with_envoy)
+        return config
+
+    def _comparable(self, config: Config) -> Any:
+        """What Envoy would be given, without what an Envoy of ours can be told while it runs."""
+        from .config import render_envoy  # half a second and 50 MiB, once there is something to compare
+
+        otlp = config.telemetry.otlp
+        if self._with_envoy and otlp is not None:
+            telemetry = config.telemetry.model_copy(update={"otlp": otlp.model_copy(update={"sampling": 100})})
+            config = config.model_copy(update={"telemetry": telemetry})
+        return render_envoy.render(config)
+
+
+def _validate(config: Config) -> None:
+    """Whoever restarts shall not find out then. Raises ConfigError."""
+    from .config import render_envoy, validate
+
+    try:
+        binary = validate.envoy_path()
+    except ConfigError:
+        return
+    validate.validate(render_envoy.render(config), binary)
