@@ -94,7 +94,7 @@ class Turn(Protocol):
         ...
 
     def spoiled(self) -> None:
-        """What `find` gave cannot be read: it is a miss after all."""
+        """What `find` gave cannot be read, or is not for this caller: it is a miss after all."""
         ...
 
     def takes(self, reply: Reply) -> bool:

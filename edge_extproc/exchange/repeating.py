@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import Decimal
 
+from ..auth.base import Rights
 from ..cache.base import Entry, Made, Turn
 from ..dialects.base import Dialect
 from ..model.call import Call
+from ..model.plan import Candidate
 from ..model.reply import Reply, unfold
 from .adapt import dialect_of
 from .ports import Gateway
 from .progress import Answer, Heard, known
+from .rights import able
+
+
+def may_have(rights: Rights | None, call: Call, entry: Entry) -> bool:
+    """Whether this caller could have got this reply from its provider. A reply may be another candidate's than those
+    that its key was made of, by a fallback: the caller of then may have had more rights."""
+    return rights is None or bool(able(rights, call, (Candidate(entry.provider, entry.model),)))
 
 
 def again(entry: Entry, call: Call, voice: Dialect, dialects: Mapping[str, Dialect]) -> tuple[bytes, str]:

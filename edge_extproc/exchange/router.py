@@ -64,7 +64,8 @@ from .operation import OperationAnswer
 from .ports import TELLING_ERRORS, Gateway
 from .progress import Answer, Heard, known
 from .relay import CrossRelay, RawRelay
-from .repeating import again, as_stream, keep
+from .repeating import again, as_stream, keep, may_have
+from .rights import permitted
 from .settling import facts, settlement_of, tells_talk
 from .states import ROUTER, Order, State
 from .worst_case import ask_of
@@ -190,13 +191,14 @@ class RouterExchange:
         heard.call = call
         if heard.rights is not None:
             candidates = heard.rights.narrow(call, candidates)
-        if heard.rules is not None:
-            await self._reserve(call, candidates, heard.rules)
+        # What is given again costs nothing, so nothing is reserved before that is looked for (docs/adr/064).
         if gateway.cache is not None and call.operation == "chat":
             heard.turn = gateway.cache.turn(principal, call, candidates, heard.headers, voice.read_chat)
             reply = await self._from_cache(heard.turn, call, voice) if heard.turn is not None else None
             if reply is not None:
                 return reply
+        if heard.rules is not None:
+            await self._reserve(call, candidates, heard.rules)
         return self._send(call, candidates)
 
     def _read_call(self, body: bytes) -> Call:
@@ -207,8 +209,9 @@ class RouterExchange:
         form, path = self._gateway.formats[route.format], heard.values.get(":path", "")
         return form.read_call(body, heard.method, heard.headers, path)
 
-    def _candidates(self, call: Call) -> tuple[Candidate, ...]:
-        """Who may be asked. Raises NoSuchModel, or NoSuchRoute for a path that is not this caller's."""
+    def _candidates(self, call: Call) -> Sequence[Candidate]:
+        """Who may be asked, by the model's name and by the rules that config has for such calls. Raises NoSuchModel,
+        or NoSuchRoute for a path that is not this caller's."""
         gateway, principal, path = self._gateway, known(self._heard.principal), self._heard.path
         endpoint = gateway.endpoints.at(path) if call.operation == "passed" else None
         if endpoint is not None and not endpoint.admits(principal.tenant):
@@ -220,17 +223,23 @@ class RouterExchange:
         candidates = gateway.models.candidates(call.model) if allows(principal.models, call.model) else ()
         if not candidates:
             raise no_such_model(call.model)
-        return candidates
+        return gateway.planner.ruled(self._wish(call), candidates)
 
-    def _send(self, call: Call, candidates: tuple[Candidate, ...]) -> Command:
+    def _wish(self, call: Call) -> Wish:
+        principal = known(self._heard.principal)
+        return Wish(call, principal.tenant, principal.key_id, self._heard.headers)
+
+    def _send(self, call: Call, candidates: Sequence[Candidate]) -> Command:
         """The request of the first candidate that can be asked this, and the way to all of them."""
         heard, gateway, principal = self._heard, self._gateway, known(self._heard.principal)
         heard.call = call
         if call.operation == "passed" and gateway.endpoints.at(heard.path) is not None:
             # The row has said whom to ask. What such a path makes (a file, a batch) must not be made twice.
-            plan = Plan(candidates, once=call.method not in ("GET", "HEAD"))
+            plan = Plan(tuple(candidates), once=call.method not in ("GET", "HEAD"))
         else:
-            plan = gateway.planner.plan(Wish(call, principal.tenant, principal.key_id, heard.headers), candidates)
+            plan = gateway.planner.plan(self._wish(call), candidates)
+            if heard.rights is not None and plan.fallback:
+                plan = replace(plan, fallback=permitted(heard.rights, call, plan.fallback))
         heard.plan = plan
         if call.operation == "count_tokens" and not self._can_count(plan.at(1)):
             told = (("content-type", "application/json"), ("x-edge-estimated", "tokens"))
@@ -274,15 +283,23 @@ class RouterExchange:
 
     async def _from_cache(self, turn: Turn, call: Call, voice: Dialect) -> Reply | None:
         """A reply that was given before, if there is one that this caller may have."""
-        entry = await turn.find(self.more_time)
+        entry, heard, answer = await turn.find(self.more_time), self._heard, self._answer
         if entry is None:
+            return None
+        if not may_have(heard.rights, call, entry):
+            turn.spoiled()
             return None
         try:
             body, content_type = again(entry, call, voice, self._gateway.dialects)
         except (KeyError, UpstreamError):  # what another version of us has stored
             turn.spoiled()
             return None
-        answer = self._answer
+        if heard.rules is not None:
+            try:
+                heard.admission = await known(self._gateway.limiter).count(self.id, heard.rules)
+            except EdgeError:
+                turn.spoiled()
+                raise
         age = max(0, int(self._gateway.clock.time() - entry.stored_at))
         answer.cached, answer.dropped = entry, entry.dropped
         return self._own((("content-type", content_type), ("age", str(age)), *self._notes()), body, "edge_cache_hit")

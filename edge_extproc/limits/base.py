@@ -119,6 +119,11 @@ class Limiter(Protocol):
         and a rule says that then nobody passes."""
         ...
 
+    async def count(self, exchange_id: str, rules: Rules) -> Admission:
+        """Of a call that costs nothing: takes what every request takes, and no tokens, no dollars and no place among
+        those under way. Instead of `admit`; raises the same."""
+        ...
+
     def settle(self, settlement: Settlement) -> None:
         """Gives back what was not used. Never waits, never raises; an id that took nothing is nothing."""
         ...

@@ -15,7 +15,7 @@ import contextlib
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, Decimal
 from typing import NamedTuple, get_args
 
@@ -65,6 +65,10 @@ class LimiterSettings:
     assumed_input: int = 0
     """Micro-dollars for a million tokens of a model without a price, where a rule allows it."""
     assumed_output: int = 0
+
+
+_COSTS_NOTHING = Ask(0, 0)
+_NOTHING_LEFT_TO_TELL = Admission(())
 
 
 @dataclass(slots=True)
@@ -172,6 +176,13 @@ class PolicyLimiter:
         if warnings:
             headers = (*headers, ("x-edge-warning", "; ".join(warnings)))
         return Admission(headers)
+
+    async def count(self, exchange_id: str, rules: Rules) -> Admission:
+        counting = [(rule, key) for rule, key in zip(rules.of, rules.keys, strict=True) if rule.measure == "requests"]
+        if not counting:
+            return _NOTHING_LEFT_TO_TELL
+        of, keys = zip(*counting, strict=True)
+        return await self.admit(exchange_id, replace(rules, of=of, keys=keys), _COSTS_NOTHING)
 
     def settle(self, settlement: Settlement) -> None:
         taken = self._open.pop(settlement.exchange_id, None)

@@ -76,13 +76,17 @@ class Kind(Protocol):
 
 
 class Planner(Protocol):
+    def ruled(self, wish: Wish, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+        """Whom a rule of config's names for this call; `candidates`, its model's own, where no rule does."""
+        ...
+
     def plan(self, wish: Wish, candidates: Sequence[Candidate]) -> Plan:
         """Raises BadRequest where the caller asks for a strategy that there is not, and Unavailable where no candidate
-        may be asked now. `candidates` is not empty."""
+        may be asked now. `candidates` is not empty, and what `ruled` gave or a part of that."""
         ...
 
     def reachable(self, model: str, candidates: Sequence[Candidate]) -> tuple[tuple[Candidate, ...], int]:
-        """Whoever may be asked, and bill: by a rule or a fallback, too. And how many of them at once."""
+        """Whoever may be asked, and bill: by a fallback, too. And how many of them at once."""
         ...
 
     def able(self, plan: Plan, candidates: tuple[Candidate, ...]) -> Plan:

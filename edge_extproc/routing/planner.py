@@ -91,6 +91,10 @@ class Row:
 _PLAIN = Row()
 
 
+def _rule(row: Row, wish: Wish) -> Rule | None:
+    return next((rule for rule in row.rules if rule.when.holds(wish)), None) if row.rules else None
+
+
 @dataclass(frozen=True, slots=True)
 class PlannerSettings:
     rows: Mapping[str, Row]
@@ -144,16 +148,17 @@ class RowPlanner:
         self._strategies: dict[tuple[str | None, str], Strategy] = {}
         self._times: dict[str | None, _Times] = {}
 
+    def ruled(self, wish: Wish, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+        _, row = self._row(wish.call.model)
+        rule = _rule(row, wish)
+        if rule is None or rule.candidates is None:
+            return candidates
+        return tuple([replace(c, model=c.model or wish.call.model) for c in rule.candidates])
+
     def plan(self, wish: Wish, candidates: Sequence[Candidate]) -> Plan:
-        name = self._settings.label(wish.call.model)
-        row = self._settings.rows.get(name, _PLAIN) if name is not None else _PLAIN
-        rule = next((rule for rule in row.rules if rule.when.holds(wish)), None)
-        strategy = row.strategy
-        if rule is not None:
-            strategy = rule.strategy or strategy
-            if rule.candidates is not None:
-                candidates = [replace(c, model=c.model or wish.call.model) for c in rule.candidates]
-        strategy = self._override(wish) or strategy
+        name, row = self._row(wish.call.model)
+        rule = _rule(row, wish)
+        strategy = self._override(wish) or (rule.strategy if rule is not None else None) or row.strategy
         admitted, probes = self._admitted(candidates)
         ordered = self._strategy(name, strategy).order(wish, admitted) if len(admitted) > 1 else admitted
         if row.affinity is not None:
@@ -187,11 +192,8 @@ class RowPlanner:
         )
 
     def reachable(self, model: str, candidates: Sequence[Candidate]) -> tuple[tuple[Candidate, ...], int]:
-        row = self._settings.rows.get(self._settings.label(model) or "", _PLAIN)
-        if row is _PLAIN or not (row.rules or row.fallback):
-            return tuple(candidates), 2 if row.hedge is not None else 1
-        by_rule = [replace(c, model=c.model or model) for rule in row.rules for c in rule.candidates or ()]
-        found = (*candidates, *by_rule, *row.fallback.context_length, *row.fallback.content_filter)
+        _, row = self._row(model)
+        found = (*candidates, *row.fallback.context_length, *row.fallback.content_filter)
         return tuple(dict.fromkeys(found)), 2 if row.hedge is not None else 1
 
     def able(self, plan: Plan, candidates: tuple[Candidate, ...]) -> Plan:
@@ -224,6 +226,10 @@ class RowPlanner:
                     circuits.release(probe)
 
     # --- how
+
+    def _row(self, model: str) -> tuple[str | None, Row]:
+        name = self._settings.label(model)
+        return name, self._settings.rows.get(name, _PLAIN) if name is not None else _PLAIN
 
     def _override(self, wish: Wish) -> str | None:
         header = self._settings.strategy_header

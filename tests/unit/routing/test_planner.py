@@ -73,7 +73,8 @@ def test_a_model_has_its_own_strategy_and_its_own_state():
 def test_a_rule_is_for_calls_of_a_caller_a_tag_or_a_size(condition, asked, holds):
     found = planning(Row(rules=(Rule(condition, candidates=(C, A)),)))
 
-    assert ("ca" if holds else "abc") == names(found.plan(asked, (A, B, C)))
+    candidates = found.ruled(asked, (A, B, C))
+    assert ("ca" if holds else "abc") == names(found.plan(asked, candidates))
 
 
 def test_the_first_rule_that_fits_decides():
@@ -82,7 +83,8 @@ def test_the_first_rule_that_fits_decides():
         Rule(Condition(), "round_robin", (Candidate("b", ""),)),
         Rule(Condition(), candidates=(C,)),
     )
-    plan = planning(Row(rules=rules)).plan(wish(), (A, B, C))
+    found = planning(Row(rules=rules))
+    plan = found.plan(wish(), found.ruled(wish(), (A, B, C)))
 
     assert ((Candidate("b", "m"),), "round_robin") == (plan.candidates, plan.strategy)
 
@@ -167,14 +169,10 @@ def test_a_hedge_waits_for_a_quantile_of_the_first_tokens_of_late():
 
 
 def test_all_that_a_call_may_cost_money_at_is_told_before_it_is_planned():
-    row = Row(
-        rules=(Rule(Condition(), candidates=(Candidate("d", ""), A)),),
-        fallback=Fallback(content_filter=(C,)),
-        hedge=Hedge(),
-    )
+    row = Row(fallback=Fallback(content_filter=(C,)), hedge=Hedge())
 
     assert ((A, B), 1) == planning().reachable("m", (A, B))
-    assert ((A, B, Candidate("d", "m"), C), 2) == planning(row).reachable("m", (A, B))
+    assert ((A, B, C), 2) == planning(row).reachable("m", (A, B))
 
 
 # --- circuits

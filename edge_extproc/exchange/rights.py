@@ -1,0 +1,25 @@
+"""A caller's rights, where they decide not whether a call is made but who may still be asked, or whose reply given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..auth.base import Rights
+from ..errors import Forbidden
+from ..model.call import Call
+from ..model.plan import Candidate, Fallback
+
+
+def able(rights: Rights, call: Call, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+    """Those of `candidates` that may serve this call; maybe none."""
+    try:
+        return rights.narrow(call, candidates)
+    except Forbidden:
+        return ()
+
+
+def permitted(rights: Rights, call: Call, fallback: Fallback) -> Fallback:
+    return Fallback(
+        able(rights, call, fallback.context_length) if fallback.context_length else (),
+        able(rights, call, fallback.content_filter) if fallback.content_filter else (),
+    )

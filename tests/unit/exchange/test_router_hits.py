@@ -1,0 +1,207 @@
+"""Whom a hit costs what, and whose it is: limits, rights and rules of routing in the story with a cache."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from limits_kit import Heard as LimitsHeard
+from limits_kit import Now, dollars, rule
+from player import ADollarPerToken, Stage, answered, body, headers, planner, talk, whole
+
+from edge_extproc.auth.policy import Policies, Policy
+from edge_extproc.cache.base import Entry
+from edge_extproc.cache.memory import Memory
+from edge_extproc.cache.policy import RuleBook, Rules
+from edge_extproc.cache.tiered import Bounds, TieredCache
+from edge_extproc.exchange.commands import Continue, Reply
+from edge_extproc.exchange.worst_case import Bounds as WorstCase
+from edge_extproc.limits.base import MICRO
+from edge_extproc.limits.base import Rule as Limit
+from edge_extproc.limits.book import Book
+from edge_extproc.limits.limiter import PolicyLimiter
+from edge_extproc.model.plan import Candidate, Fallback
+from edge_extproc.model.settlement import Settlement
+from edge_extproc.routing.base import ModelTable
+from edge_extproc.routing.planner import Condition, Row, Rule
+
+HELLO = [{"role": "user", "content": "Hello"}]
+REPLY = {
+    "id": "c",
+    "object": "chat.completion",
+    "created": 1,
+    "model": "m",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7},
+}
+NOW = 1_700_000_000.0
+
+
+class Heard:
+    def cache_looked_up(self, tier: str, seconds: float, *, found: bool) -> None: ...
+    def cache_wrote(self, tier: str) -> None: ...
+    def cache_failed(self, tier: str, why: str) -> None: ...
+    def cache_is_down(self, tier: str, *, down: bool) -> None: ...
+
+
+def cached(stage: Stage) -> TieredCache:
+    book = RuleBook(Rules(), {}, {})
+    cache = TieredCache(book, Bounds(1 << 20, 5.0, 5.0), Memory(100, 1 << 22, 300), None, Heard(), lambda: NOW)
+    stage.having(cache=cache)
+    return cache
+
+
+def limited(*limits: Limit) -> tuple[Stage, PolicyLimiter]:
+    stage = Stage()
+    limiter = PolicyLimiter(Book(limits), None, LimitsHeard(), clock=Now())
+
+    def settle(settlement: Settlement) -> None:
+        stage.settled.append(settlement)
+        limiter.settle(settlement)
+
+    bounds = WorstCase((("*", 100),), 10, 2_000, 0, 0)
+    stage.having(limiter=limiter, bounds=bounds, settle=settle, prices=ADollarPerToken())
+    cached(stage)
+    return stage, limiter
+
+
+def ask(stage: Stage, *more: tuple[str, str], text: str = "Hello", model: str = "chat") -> tuple[Any, Settlement]:
+    """One call to its end, and how it was answered: by us, or by the provider that was asked."""
+    exchange = stage.exchange()
+    messages = [{"role": "user", "content": text}]
+    asked = {"model": model, "messages": messages, "temperature": 0, "max_tokens": 10}
+    command = talk(exchange, headers("/v1/chat/completions", *more), body(asked))[1]
+    if isinstance(command, Continue):
+        talk(exchange, answered(), whole(REPLY))
+    exchange.closed("done")
+    return command, stage.settled[-1]
+
+
+# --- what it costs
+
+
+def test_who_has_nothing_left_to_spend_still_gets_what_costs_nothing() -> None:
+    worst = _worst()
+    stage, _ = limited(dollars(worst + 5))
+    _, first = ask(stage)
+    refused, _ = ask(stage, text="Another question")
+    hit, settled = ask(stage)
+
+    assert ("miss", 7) == (first.cache, first.cost)
+    assert (429, 200) == (refused.status, hit.status)
+    assert ("hit", "ok", 0) == (settled.cache, settled.outcome, settled.cost)
+
+
+def _worst() -> float:
+    """Dollars that the call is reserved."""
+    stage, limiter = limited(dollars(100_000))
+    exchange = stage.exchange()
+    asked = {"model": "chat", "messages": HELLO, "temperature": 0, "max_tokens": 10}
+    talk(exchange, headers(), body(asked))
+    (standing,) = limiter.standings()
+    return standing.reserved / MICRO
+
+
+def test_a_hit_counts_as_a_request_and_nothing_else() -> None:
+    stage, _ = limited(rule("requests", 3), rule("tokens", 100_000), rule("concurrent", 1))
+    missed, _ = ask(stage)
+    hit, _ = ask(stage)
+    told = dict(hit.headers)
+
+    assert isinstance(missed, Continue)
+    assert "1" == told["x-ratelimit-remaining-requests"]
+    assert "x-ratelimit-remaining-tokens" not in told
+
+
+def test_a_hit_needs_no_place_among_the_calls_under_way() -> None:
+    stage, _ = limited(rule("concurrent", 1))
+    ask(stage)
+    running = stage.exchange()
+    talk(running, headers(), body({"model": "chat", "messages": HELLO}))
+
+    assert "hit" == ask(stage)[1].cache
+    running.closed("done")
+
+
+def test_too_many_requests_are_refused_whether_or_not_they_would_hit() -> None:
+    stage, _ = limited(rule("requests", 1))
+    ask(stage)
+    refused, settled = ask(stage)
+
+    assert isinstance(refused, Reply)
+    assert 429 == refused.status
+    assert ("miss", "rejected", None) == (settled.cache, settled.outcome, settled.saved)
+
+
+def test_who_waits_for_an_equal_call_has_reserved_nothing() -> None:
+    stage, limiter = limited(dollars(100_000))
+    running = stage.exchange()
+    talk(running, headers(), body({"model": "chat", "messages": HELLO, "temperature": 0, "max_tokens": 10}))
+    (reserved,) = [standing.reserved for standing in limiter.standings()]
+    ask(stage)
+    running.closed("done")
+
+    assert reserved > 0
+    assert {0} == {standing.reserved for standing in limiter.standings()}
+
+
+# --- whose it is
+
+
+RULES = (Rule(Condition(headers=(("x-tier", "gold"),)), candidates=(Candidate("openai", "gpt-gold"),)),)
+
+
+def test_a_rule_of_routing_has_replies_of_its_own() -> None:
+    stage = Stage()
+    stage.having(planner=planner(stage.gateway.models, rows={"chat": Row(rules=RULES)}))
+    cached(stage)
+    gold = ("x-tier", "gold")
+    ask(stage)
+    asked, by_rule = ask(stage, gold)
+    _, again = ask(stage, gold)
+    _, plain = ask(stage)
+
+    assert b"gpt-gold" in asked.body
+    assert ("miss", "gpt-gold") == (by_rule.cache, by_rule.upstream_model)
+    assert ("hit", "gpt-gold") == (again.cache, again.upstream_model)
+    assert ("hit", False) == (plain.cache, plain.upstream_model == "gpt-gold")
+
+
+def test_a_rule_leads_nobody_where_he_may_not_go() -> None:
+    stage = Stage().having(access=Policies([("acme", "tenant", "acme", Policy(providers=("anthropic",)))], {}, {}))
+    stage.having(planner=planner(stage.gateway.models, rows={"both": Row(rules=RULES)}))
+    refused, _ = ask(stage, ("x-tier", "gold"), model="both")
+    sent, _ = ask(stage, model="both")
+
+    assert 403 == refused.status
+    assert ("provider_anthropic",) == sent.order
+
+
+def test_a_fallback_leads_nobody_where_he_may_not_go() -> None:
+    fallback = Fallback(context_length=(Candidate("anthropic", "claude"), Candidate("openai", "gpt-long")))
+    stage = Stage().having(access=Policies([("acme", "tenant", "acme", Policy(providers=("openai",)))], {}, {}))
+    stage.having(
+        planner=planner(ModelTable({"chat": [Candidate("openai", "m")]}), rows={"chat": Row(fallback=fallback)})
+    )
+    exchange = stage.exchange()
+    talk(exchange, headers(), body({"model": "chat", "messages": HELLO}))
+    found = stage.gateway.open.find(exchange.id)
+
+    assert found is not None
+    assert (Candidate("openai", "gpt-long"),) == found.plan.fallback.context_length
+    assert () == found.plan.fallback.content_filter
+
+
+def test_who_may_not_ask_a_provider_does_not_get_its_replies() -> None:
+    stage = Stage()
+    cache = cached(stage)
+    ask(stage)
+    (key,) = cache.near._index  # type: ignore[attr-defined]  # what lies there, whoever gave it
+    by_fallback = Entry("openai_chat", json.dumps(REPLY).encode(), "anthropic", "claude", NOW)
+    cache.near.put(key, by_fallback, NOW)
+    _, before = ask(stage)
+    stage.having(access=Policies([("acme", "tenant", "acme", Policy(providers=("openai",)))], {}, {}))
+    _, after = ask(stage)
+
+    assert ("hit", "anthropic") == (before.cache, before.provider)
+    assert ("miss", "openai") == (after.cache, after.provider)
