@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import statistics
 import subprocess
 import tempfile
@@ -24,6 +25,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from edge_extproc.accounting.prices import Override, PriceTable
 from edge_extproc.auth.api_key import PLUGIN, ApiKeys
 from edge_extproc.auth.base import AuthSettings, KeySettings
 from edge_extproc.auth.policy import Policies, Policy
@@ -46,12 +48,7 @@ PEPPER = b"a pepper of the benchmark's own"
 CANDIDATES = (Candidate("openai", "gpt-4o"), Candidate("openai", "gpt-4o-mini"))
 
 
-class Prices:
-    """As fast as the real table, which remembers what it has found."""
-
-    def cost(self, provider: str, model: str, usage: Usage, *, host: str = "") -> Decimal | None:
-        del provider, model, host
-        return Decimal("0.0000025") * usage.prompt + Decimal("0.00001") * usage.completion
+PRICES = PriceTable(overrides=[Override("openai", "gpt-4o*", input=Decimal("2.5"), output=Decimal(10))])
 
 
 class Nobody:
@@ -131,7 +128,7 @@ class Way:
         self.limiter.known_refusal(limits)
         rights.may_do("chat")
         candidates = rights.narrow(self.call, CANDIDATES)
-        ask = ask_of(self.call, candidates, self.providers, Prices(), self.bounds, priced=limits.prices)
+        ask = ask_of(self.call, candidates, self.providers, PRICES, self.bounds, priced=limits.prices)
         await self.limiter.admit(f"e{n}", limits, ask)
         took = time.perf_counter() - began
         self.limiter.settle(self.ends.get(n) or settled(f"e{n}"))
@@ -203,8 +200,8 @@ async def _measured(url: str) -> tuple[list[float], float]:
 
 
 async def _scripts(store: Any) -> int:
-    found = await store._client.info("commandstats")
-    return sum(found[name]["calls"] for name in found if name in ("cmdstat_evalsha", "cmdstat_eval"))
+    told = (await store.link.ask("INFO", "commandstats")).decode()
+    return sum(map(int, re.findall(r"cmdstat_eval(?:sha)?:calls=(\d+)", told)))
 
 
 def keys() -> None:

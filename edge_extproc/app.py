@@ -370,7 +370,7 @@ async def run_worker(config: Config, index: int, newer: Callable[[], Config | No
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     service = ExtProcService(open_stream(lambda: force.gateway, metrics.opened), logs.report)
-    authz = build_authz(config, lambda: force.gateway, metrics.registry)
+    authz = build_authz(config, lambda: force.gateway, metrics.registry, access.write)
     address = config.agent.worker_addresses()[index]
     _ease_the_interpreter()
     await force.start()

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from .build_access import build_voucher
+from .build_access import build_voucher, reasons
 from .config.schema import Config
+from .errors import BudgetReached, Forbidden, LimitReached, PolicyUnavailable
 from .exchange.check import Checks, Denied, Verdict
 from .exchange.ports import Gateway
+from .model.checked import Checked
 from .server.authz import AuthzService
 from .telemetry import logs
 from .telemetry.authz_metrics import AuthzMetrics
@@ -16,12 +18,22 @@ from .telemetry.authz_metrics import AuthzMetrics
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
+_CODES = (Forbidden.code, LimitReached.code, BudgetReached.code, PolicyUnavailable.code, "internal")
 
-def build_authz(config: Config, gateway: Callable[[], Gateway], registry: CollectorRegistry) -> AuthzService:
-    """The same identity and rules for any HTTP route; `gateway` gives the one of now."""
-    checked = AuthzMetrics(registry).checked
+
+def build_authz(
+    config: Config,
+    gateway: Callable[[], Gateway],
+    registry: CollectorRegistry,
+    log: Callable[[Checked], None] = lambda _: None,
+) -> AuthzService:
+    """The same identity and rules for any HTTP route; `gateway` gives the one of now, `log` is told of each verdict."""
+    checked = AuthzMetrics(registry, frozenset((*reasons(config), *filter(None, _CODES)))).checked
 
     def tell(verdict: Verdict) -> None:
-        checked(verdict.status if isinstance(verdict, Denied) else None)
+        if isinstance(verdict, Denied):
+            checked(verdict.status, verdict.code)
+        else:
+            checked(None)
 
-    return AuthzService(Checks(gateway, build_voucher(config)), logs.report, tell)
+    return AuthzService(Checks(gateway, build_voucher(config), log), logs.report, tell)

@@ -13,7 +13,8 @@ from .config.schema import Config
 from .errors import StartError
 from .exchange.worst_case import Bounds
 from .limits.base import MICRO, Measure, Rule, Standing, Store, StoreSettings, Window
-from .limits.book import ANY, Book
+from .limits.book import ANY, Book, counts_dollars
+from .limits.kept import Amounts, Kept
 from .limits.limiter import LimiterSettings, PolicyLimiter
 from .model.principal import Level
 from .store.snapshot import EMPTY, Allowed, Snapshot
@@ -30,12 +31,23 @@ class WorkerLimits:
     """The limiter of a worker, and those who hear of it."""
 
     def __init__(
-        self, config: Config, store: Store | None, metrics: LimitMetrics, webhook: Webhook | None, managed: Snapshot
+        self,
+        config: Config,
+        counts: Store | Kept,
+        metrics: LimitMetrics,
+        webhook: Webhook | None,
+        managed: Snapshot,
+        before: Amounts = (),
     ) -> None:
+        """`counts`: the store that workers share, or where the only worker keeps what it counts by itself. `before`:
+        what that has counted until now."""
         self._metrics = metrics
         self._webhook = webhook
         self._named = _named(config)
+        self._kept = counts if isinstance(counts, Kept) else None
+        store = None if isinstance(counts, Kept) else counts
         self.limiter = PolicyLimiter(Book(rules(config, managed.budgets)), store, self, _settings(config))
+        self.limiter.memory.put(before)
         metrics.watch(lambda: levels(self._named, self.limiter.standings()))
 
     def manage(self, config: Config, managed: Snapshot) -> None:
@@ -46,11 +58,15 @@ class WorkerLimits:
     def start(self) -> None:
         """In the running event loop."""
         self.limiter.start()
+        if self._kept is not None:
+            self._kept.start(lambda: self.limiter.memory.counted(counts_dollars))
         if self._webhook is not None:
             self._webhook.start()
 
     async def close(self) -> None:
         await self.limiter.close()
+        if self._kept is not None:
+            await self._kept.close()
         if self._webhook is not None:
             await self._webhook.close()
 
@@ -77,7 +93,7 @@ def of(
     report: Callable[[BaseException], None],
     managed: Snapshot = EMPTY,
 ) -> WorkerLimits | None:
-    """None where nobody has a limit, nor could be given one."""
+    """None where nobody has a limit, nor could be given one. Raises StartError."""
     if not config.has_limits:
         return None
     wanted = config.limiter.webhook
@@ -87,8 +103,9 @@ def of(
 
         webhook = Webhook(wanted.url, wanted.secret.reveal().encode() if wanted.secret is not None else None, report)
     # Before the metrics: what was registered once cannot be again.
-    store = _store(config)
-    return WorkerLimits(config, store, LimitMetrics(registry), webhook, managed)
+    counts = _store(config) or Kept(config.counted_file, report)
+    before = counts.read() if isinstance(counts, Kept) else ()
+    return WorkerLimits(config, counts, LimitMetrics(registry), webhook, managed, before)
 
 
 def _settings(config: Config) -> LimiterSettings:

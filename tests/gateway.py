@@ -190,6 +190,10 @@ class RunningGateway:
         """The agent's lines, one a settled exchange, in their order."""
         return [line for line in self._json_lines() if "exchange" in line]
 
+    def check_lines(self) -> list[dict[str, Any]]:
+        """One a verdict of ext_authz."""
+        return [line for line in self._json_lines() if "check" in line]
+
     def envoy_lines(self) -> list[dict[str, Any]]:
         return [line for line in self._json_lines() if "flags" in line]
 

@@ -20,3 +20,19 @@ class Prices(Protocol):
         the provider's own name in config; only config's own prices look at it.
         """
         ...
+
+    def most(
+        self,
+        provider: str,
+        model: str,
+        prompt: int,
+        completion: int,
+        *,
+        host: str = "",
+        caches: bool = False,
+        sounds: bool = False,
+    ) -> Decimal | None:
+        """What so many tokens cost if each falls into the dearest bucket that it could: of the prompt those written to
+        a cache where it `caches`, of prompt and answer those of audio where it `sounds`. US dollars, or None where one
+        of these buckets has no price."""
+        ...

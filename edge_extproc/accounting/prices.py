@@ -168,6 +168,8 @@ _PAYS: tuple[tuple[str, ...], ...] = (
     ("reasoning", "output"),
     ("output_audio", "output"),
 )
+# Of the buckets above: which those of a prompt could be, and of an answer; and of each by sound.
+_PROMPTS, _CACHED, _COMPLETIONS, _HEARD, _SPOKEN = (0,), (0, 2, 3), (5, 6), 4, 7
 _Row: TypeAlias = tuple[Decimal | None, ...]
 _NOTHING = Decimal(0)
 
@@ -175,7 +177,7 @@ _NOTHING = Decimal(0)
 class _Tariff:
     """One model's prices at one time, laid out so that a bill is eight multiplications at most."""
 
-    __slots__ = ("_base", "_per_call", "_steps")
+    __slots__ = ("_base", "_dearest", "_per_call", "_steps")
 
     def __init__(self, rates: Rates) -> None:
         paid = tuple(_first(rates, names) for names in _PAYS)
@@ -191,6 +193,22 @@ class _Tariff:
             self._per_call = rates.request.base
         elif any(rate is not None for rate in self._base):
             self._per_call = _NOTHING
+        self._dearest: dict[tuple[int, bool, bool], tuple[Decimal | None, Decimal | None]] = {}
+        """By the place of a step, -1 for the base."""
+
+    def most(self, prompt: int, completion: int, *, caches: bool, sounds: bool) -> Decimal | None:
+        if self._per_call is None:
+            return None
+        step = next((n for n, (start, _) in enumerate(self._steps) if prompt > start), -1) if self._steps else -1
+        which = (step, caches, sounds)
+        found = self._dearest.get(which)
+        if found is None:
+            row = self._base if step < 0 else self._steps[step][1]
+            found = self._dearest[which] = _dearest(row, caches=caches, sounds=sounds)
+        asked, answered = found
+        if (asked is None and prompt) or (answered is None and completion):
+            return None
+        return self._per_call + (asked or _NOTHING) * prompt + (answered or _NOTHING) * completion
 
     def bill(self, usage: Usage) -> Decimal | None:
         total = self._per_call
@@ -222,6 +240,19 @@ class _Tariff:
         return total
 
 
+def _dearest(row: _Row, *, caches: bool, sounds: bool) -> tuple[Decimal | None, Decimal | None]:
+    """Of a token of the prompt, and of one of the answer; None where one that it could be has no price."""
+
+    def most(places: Iterable[int], heard: int) -> Decimal | None:
+        rates = [row[place] for place in places]
+        # Only some models speak: of the others, sound has no price and is not made.
+        spoken = row[heard] if sounds else None
+        known = [rate for rate in (*rates, spoken) if rate is not None]
+        return None if None in rates else max(known)
+
+    return most(_CACHED if caches else _PROMPTS, _HEARD), most(_COMPLETIONS, _SPOKEN)
+
+
 _Tariffs: TypeAlias = tuple[tuple[From | Daily | None, _Tariff], ...]
 
 
@@ -244,6 +275,24 @@ class PriceTable:
         self._remembered: dict[tuple[str, str, str], _Tariffs] = {}
 
     def cost(self, provider: str, model: str, usage: Usage, *, host: str = "") -> Decimal | None:
+        tariff = self._tariff(provider, model, host)
+        return tariff.bill(usage) if tariff is not None else None
+
+    def most(
+        self,
+        provider: str,
+        model: str,
+        prompt: int,
+        completion: int,
+        *,
+        host: str = "",
+        caches: bool = False,
+        sounds: bool = False,
+    ) -> Decimal | None:
+        tariff = self._tariff(provider, model, host)
+        return tariff.most(prompt, completion, caches=caches, sounds=sounds) if tariff is not None else None
+
+    def _tariff(self, provider: str, model: str, host: str) -> _Tariff | None:
         key = (provider, model, host)
         tariffs = self._remembered.get(key)
         if tariffs is None:
@@ -253,9 +302,9 @@ class PriceTable:
             case ():
                 return None
             case ((_, tariff),):
-                return tariff.bill(usage)
+                return tariff
             case _:
-                return _current(tariffs, self._clock()).bill(usage)
+                return _current(tariffs, self._clock())
 
     def with_overrides(self, rows: Iterable[Override]) -> PriceTable:
         """The same table, with these rows asked first, in their order."""

@@ -76,13 +76,19 @@ class _Compiled:
             return None
         return f"{operation} is not among the operations that {self.label} allows ({_list(allowed)})"
 
-    def objection_to(self, call: Call, features: Callable[[], frozenset[str]]) -> str | None:
-        """Why not; None: nothing is against it."""
+    def objection_by_name(self, model: str, operation: Operation) -> str | None:
+        """Why not, by what is the same for all calls of a model; None: nothing is against it so far."""
+        if self.models is not None and self.models(model) is None:
+            return f"the model {model!r} is not among those that {self.label} allows"
+        return self.objection(operation)
+
+    @property
+    def looks_inside(self) -> bool:
+        """Whether a call itself must be looked at."""
+        return self.policy.max_tokens is not None or self.policy.features is not None
+
+    def objection_inside(self, call: Call, features: Callable[[], frozenset[str]]) -> str | None:
         policy = self.policy
-        if self.models is not None and self.models(call.model) is None:
-            return f"the model {call.model!r} is not among those that {self.label} allows"
-        if (reason := self.objection(call.operation)) is not None:
-            return reason
         if policy.max_tokens is not None and call.operation == "chat":
             if call.max_output_tokens is None:
                 return f"{self.label} allows answers of up to {policy.max_tokens} tokens: say so with max_tokens"
@@ -103,10 +109,29 @@ class _Compiled:
         return self.regions is None or (region is not None and self.regions(region) is not None)
 
 
+@dataclass(slots=True)
+class _Decided:
+    """What is the same for all calls of one model and operation."""
+
+    refused: str | None
+    """By a level, whatever the roles say."""
+    levels: tuple[_Compiled, ...]
+    """Those that look inside a call."""
+    reasons: tuple[str | None, ...]
+    """Of each role."""
+    looks: bool
+    """A role that is not against it looks inside."""
+    able: tuple[_Compiled, ...]
+    """Roles that are not against it, unless they look inside and are."""
+    candidates: Sequence[Candidate] = ()
+    """Those that were narrowed last, and what was left of them."""
+    left: tuple[Candidate, ...] = ()
+
+
 class Rights:
     """What one caller may do."""
 
-    __slots__ = ("_levels", "_listed", "_regions", "_roles", "admin")
+    __slots__ = ("_decided", "_does", "_levels", "_listed", "_regions", "_roles", "admin")
 
     def __init__(
         self, levels: Sequence[_Compiled], roles: Sequence[_Compiled] | None, regions: Mapping[str, str | None]
@@ -115,10 +140,15 @@ class Rights:
         self._roles = tuple(roles) if roles is not None else None
         self._regions = regions
         self._listed: dict[str, bool] = {}
+        self._does: set[Operation] = set()
+        """What may be done, of what was asked."""
+        self._decided: dict[tuple[str, Operation], _Decided] = {}
         self.admin = frozenset(right for role in self._roles or () for right in role.policy.admin)
 
     def may_do(self, operation: Operation) -> None:
         """Raises Forbidden, before there is a body."""
+        if operation in self._does:
+            return
         for level in self._levels:
             if (reason := level.objection(operation)) is not None:
                 raise Forbidden(reason)
@@ -126,6 +156,7 @@ class Rights:
             reasons = [role.objection(operation) for role in self._roles]
             if None not in reasons:
                 raise Forbidden(_why_not(reasons))
+        self._does.add(operation)
 
     def may_list(self, model: str) -> bool:
         known = self._listed.get(model)
@@ -144,23 +175,59 @@ class Rights:
     def narrow(self, call: Call, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
         """Those of `candidates` that may serve this call; at least one, of those given. Raises Forbidden, which says
         what is against it."""
-        features = _Once(call.raw)
-        for level in self._levels:
-            if (reason := level.objection_to(call, features)) is not None:
-                raise Forbidden(reason)
-        able: Sequence[_Compiled] = ()
-        if self._roles is not None:
-            reasons = [role.objection_to(call, features) for role in self._roles]
-            able = [role for role, reason in zip(self._roles, reasons, strict=True) if reason is None]
-            if not able:
-                raise Forbidden(_why_not(reasons))
-        left = tuple(c for c in candidates if self._reaches(c.provider, able))
+        decided = self._decided.get((call.model, call.operation)) or self._decide(call)
+        if decided.refused is not None:
+            raise Forbidden(decided.refused)
+        able = decided.able
+        if decided.levels or decided.looks:
+            able = self._look_inside(call, decided)
+        if able is decided.able and decided.candidates is candidates and candidates:
+            return decided.left
+        if self._roles is not None and not able:
+            raise Forbidden(_why_not(decided.reasons))
+        left = tuple([c for c in candidates if self._reaches(c.provider, able)])
         if candidates and not left:
             labels = [each.label for each in (*self._levels, *able)]
             raise Forbidden(
                 f"the model {call.model!r} is served by no provider or region that {' and '.join(labels)} allows"
             )
+        if able is decided.able:
+            decided.candidates, decided.left = candidates, left
         return left
+
+    def _decide(self, call: Call) -> _Decided:
+        model, operation = call.model, call.operation
+        refusals = (level.objection_by_name(model, operation) for level in self._levels)
+        roles = self._roles or ()
+        reasons = tuple(role.objection_by_name(model, operation) for role in roles)
+        able = tuple(role for role, reason in zip(roles, reasons, strict=True) if reason is None)
+        found = _Decided(
+            next((refusal for refusal in refusals if refusal is not None), None),
+            tuple(level for level in self._levels if level.looks_inside),
+            reasons,
+            any(role.looks_inside for role in able),
+            able,
+        )
+        if len(self._decided) < _MAX_MODELS and len(model) <= _LONGEST_MODEL:
+            self._decided[model, operation] = found
+        return found
+
+    def _look_inside(self, call: Call, decided: _Decided) -> tuple[_Compiled, ...]:
+        """The roles that are for this call."""
+        features = _Once(call.raw)
+        for level in decided.levels:
+            if (reason := level.objection_inside(call, features)) is not None:
+                raise Forbidden(reason)
+        if not decided.looks:
+            return decided.able
+        reasons = [role.objection_inside(call, features) for role in decided.able]
+        able = tuple([role for role, reason in zip(decided.able, reasons, strict=True) if reason is None])
+        if len(able) == len(decided.able):
+            return decided.able
+        if not able:
+            rest = iter(reasons)
+            raise Forbidden(_why_not([reason or next(rest) for reason in decided.reasons]))
+        return able
 
     def _reaches(self, provider: str, roles: Sequence[_Compiled]) -> bool:
         region = self._regions.get(provider)

@@ -588,6 +588,11 @@ class Config(Part):
         return self.agent.state_dir / "managed.json"
 
     @property
+    def counted_file(self) -> Path:
+        """What one worker without a shared store has counted in dollars."""
+        return self.agent.state_dir / "counted.json"
+
+    @property
     def has_limits(self) -> bool:
         """Whether any caller has a limit or a budget, or may be given one while the gateway runs."""
         return self.has_admin_api or any(not allowance.is_empty for _, _, _, allowance in self.allowances())

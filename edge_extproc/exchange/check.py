@@ -5,6 +5,7 @@ A route's own settings come as `context_extensions`:
     edge.tenants    names that may pass, with commas between; others are refused
     edge.roles      a caller needs one of them
     edge.operation  what the route is in the words of policies; where not given, what its path says
+    edge.model      the model that the route serves: who may not use it does not pass
     edge.limit      requests: one is taken from the caller's requests per minute
     edge.optional   true: a request without any credential passes, as nobody
 
@@ -14,7 +15,7 @@ A setting that is not known is refused: one that was misspelled would leave a do
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeAlias, cast, get_args
 
 from ..auth.api_key import CREDENTIAL_HEADERS
@@ -22,15 +23,17 @@ from ..auth.vouching import Voucher
 from ..errors import EdgeError, Forbidden, LimitReached, NoSuchRoute, WrongMethod
 from ..limits.base import Ask, Rules
 from ..model.call import Operation
+from ..model.checked import Checked
 from ..model.fault import Fault
 from ..model.principal import Principal
 from ..model.settlement import Settlement
+from ..routing.base import allows
 from .commands import Pairs
 from .events import Headers
 from .headers import first
 from .ports import Gateway
 
-SETTINGS = frozenset({"edge.tenants", "edge.roles", "edge.operation", "edge.limit", "edge.optional"})
+SETTINGS = frozenset({"edge.tenants", "edge.roles", "edge.operation", "edge.model", "edge.limit", "edge.optional"})
 _PREFIX = "edge."
 # Written by Envoy, where the caller has shown a certificate.
 CERTIFICATE = "x-forwarded-client-cert"
@@ -49,6 +52,15 @@ class Asked:
     headers: Headers
     """Without pseudo-headers."""
     settings: Mapping[str, str]
+    host: str | None = None
+
+
+@dataclass(slots=True)
+class _Heard:
+    """What was found out of a request so far."""
+
+    principal: Principal | None = None
+    operation: Operation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +84,16 @@ Verdict: TypeAlias = Allowed | Denied
 
 
 class Checks:
-    def __init__(self, gateway: Callable[[], Gateway], voucher: Voucher) -> None:
-        """`gateway` gives the one of now."""
+    def __init__(
+        self,
+        gateway: Callable[[], Gateway],
+        voucher: Voucher,
+        on_checked: Callable[[Checked], None] = lambda _: None,
+    ) -> None:
+        """`gateway` gives the one of now; `on_checked` is told of each verdict."""
         self._current = gateway
         self._voucher = voucher
+        self._on_checked = on_checked
 
     @property
     def _gateway(self) -> Gateway:
@@ -83,17 +101,41 @@ class Checks:
 
     async def check(self, asked: Asked) -> Verdict:
         """Never raises: a bug of ours is a refusal too."""
+        clock, heard, fault = self._gateway.clock, _Heard(), None
+        began, started_at = clock.monotonic(), clock.time()
+        verdict: Verdict
         try:
-            return await self._check(asked)
+            verdict = await self._check(asked, heard)
         except EdgeError as error:
-            return self._denied(asked, error.fault(), error.headers if isinstance(error, LimitReached) else ())
+            fault = error.fault()
+            verdict = self._denied(asked, fault, error.headers if isinstance(error, LimitReached) else ())
         except Exception as bug:  # noqa: BLE001 - the last place where it can become an answer
             self._gateway.report(bug)
-            return self._denied(
-                asked, Fault(500, "api", "the gateway failed on this request; it was logged", "internal")
+            fault = Fault(500, "api", "the gateway failed on this request; it was logged", "internal")
+            verdict = self._denied(asked, fault)
+        who = heard.principal
+        self._on_checked(
+            Checked(
+                "allowed" if fault is None else "unavailable" if fault.status >= 500 else "denied",
+                fault.status if fault is not None else None,
+                (fault.code or fault.kind) if fault is not None else None,
+                fault.message if fault is not None else None,
+                started_at,
+                clock.monotonic() - began,
+                who.tenant if who is not None else None,
+                who.team if who is not None else None,
+                who.user if who is not None else None,
+                who.key_id if who is not None else None,
+                asked.method,
+                asked.host,
+                asked.path.partition("?")[0],
+                heard.operation,
+                first(asked.headers, "x-request-id"),
             )
+        )
+        return verdict
 
-    async def _check(self, asked: Asked) -> Allowed:
+    async def _check(self, asked: Asked, heard: _Heard) -> Allowed:
         gateway, settings = self._gateway, asked.settings
         unknown = sorted(name for name in settings if name.startswith(_PREFIX) and name not in SETTINGS)
         if unknown:
@@ -102,14 +144,15 @@ class Checks:
         anonymous = not credentials and all(name != CERTIFICATE for name, _ in asked.headers)
         if anonymous and settings.get("edge.optional") == "true":
             return Allowed((), tuple(_present(asked.headers, IDENTITY_HEADERS)), {})
-        principal = gateway.authenticator.authenticate(asked.headers)
-        self._may_pass(principal, asked)
+        principal = heard.principal = gateway.authenticator.authenticate(asked.headers)
+        heard.operation = self._operation(asked)
+        self._may_pass(principal, asked, heard.operation)
         told: Pairs = ()
         rules = gateway.limiter.rules(principal) if gateway.limiter is not None else None
         if gateway.limiter is not None and rules is not None:
             gateway.limiter.known_refusal(rules)
-            if settings.get("edge.limit") == "requests" and (counted := _of_requests(rules)) is not None:
-                told = await self._count(counted)
+            if settings.get("edge.limit") == "requests" and rules.requests is not None:
+                told = await self._count(rules.requests)
         who = dict(
             zip(IDENTITY_HEADERS, (principal.tenant, principal.team, principal.user, principal.key_id), strict=True)
         )
@@ -131,16 +174,18 @@ class Checks:
         must see it."""
         return self._gateway.voucher is None and self._route(asked) is not None
 
-    def _may_pass(self, principal: Principal, asked: Asked) -> None:
+    def _may_pass(self, principal: Principal, asked: Asked, operation: Operation | None) -> None:
         tenants, roles = _names(asked.settings.get("edge.tenants")), _names(asked.settings.get("edge.roles"))
         if tenants and principal.tenant not in tenants:
             raise Forbidden(f"the tenant {principal.tenant} may not use this route")
         if roles and not roles & set(principal.roles or ()):
             raise Forbidden(f"this route is for the roles {', '.join(sorted(roles))}")
         rights = self._gateway.access.of(principal) if self._gateway.access is not None else None
-        operation = self._operation(asked)
         if rights is not None and operation is not None:
             rights.may_do(operation)
+        model = asked.settings.get("edge.model")
+        if model is not None and not (allows(principal.models, model) and (rights is None or rights.may_list(model))):
+            raise Forbidden(f"this route serves the model {model!r}, which this caller may not use")
 
     def _operation(self, asked: Asked) -> Operation | None:
         """None for a route that is none of ours."""
@@ -172,13 +217,6 @@ class Checks:
         voice = gateway.routes.voice(path, asked.headers) or gateway.dialects[gateway.default_dialect]
         status, headers, body = voice.write_error(fault)
         return Denied(status, (*headers, *told), body, fault.code or fault.kind)
-
-
-def _of_requests(rules: Rules) -> Rules | None:
-    kept = [(rule, key) for rule, key in zip(rules.of, rules.keys, strict=True) if rule.measure == "requests"]
-    if not kept:
-        return None
-    return replace(rules, of=tuple(rule for rule, _ in kept), keys=tuple(key for _, key in kept), prices=False)
 
 
 def _names(given: str | None) -> frozenset[str]:

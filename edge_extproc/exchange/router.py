@@ -317,7 +317,7 @@ class RouterExchange:
         ask = ask_of(call, asked, gateway.providers, gateway.prices, known(gateway.bounds), priced=rules.prices)
         if at_once > 1:  # a hedge: two providers bill
             dollars = ask.micro_dollars * at_once if ask.micro_dollars is not None else None
-            ask = replace(ask, micro_dollars=dollars, assumed=ask.assumed * at_once)
+            ask = ask._replace(micro_dollars=dollars, assumed=ask.assumed * at_once)
         self._heard.admission = await known(gateway.limiter).admit(self.id, rules, ask)
 
     def _first_able(self, call: Call, plan: Plan) -> tuple[Plan, Adapted]:

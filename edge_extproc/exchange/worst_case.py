@@ -18,7 +18,6 @@ from ..accounting.estimate import tokens_of_length
 from ..limits.base import MICRO, Ask
 from ..model.call import Call
 from ..model.plan import Candidate
-from ..model.usage import Usage
 from ..providers.base import Provider
 
 # What a caller pays for by tokens that bounds can be set to.
@@ -34,6 +33,11 @@ _MEDIA = re.compile(rb'"(?:image|image_url|input_image|inlineData|inline_data|au
 _ELSEWHERE = re.compile(
     rb'"(?:file_id|fileData|file_data|file_uri|fileUri|previous_response_id|conversation|cachedContent|cached_content'
     rb'|file_url|container|prompt)"|"(?:url|image_url)"\s*:\s*"(?!data:)'
+)
+# How any of these begins. One look for it is enough for most calls, and goes from quote to quote.
+_MARKED = re.compile(
+    rb'"(?:image|in(?:line|put_image|put_audio)|audio|document|video|file|previous_response_id|conversation|cache'
+    rb'|container|prompt"|url")'
 )
 _WRITES_CACHE = re.compile(rb'"cache_control"|"cachePoint"')
 # An ASCII letter that is spelled as an escape could hide any of these; nobody writes JSON so without a reason.
@@ -76,10 +80,17 @@ def ask_of(
         return Ask(tokens, 0, model=call.model)
     if call.operation not in _PRICED:
         return Ask(tokens, None, _assumed(bounds, len(call.raw), bounds.usual_output), call.model)
-    hides = _HIDDEN.search(call.raw) is not None
-    prompt = bounds.context_window if hides else _most_prompt(call.raw, bounds.context_window)
-    caches = hides or _WRITES_CACHE.search(call.raw) is not None
-    sounds = hides or b"audio" in call.raw or b"AUDIO" in call.raw
+    raw = call.raw
+    hides = b"\\u00" in raw and _HIDDEN.search(raw) is not None
+    caches = hides
+    if hides:
+        prompt = bounds.context_window
+    elif _MARKED.search(raw) is None:
+        prompt = min(len(raw) + _WRAPPING, bounds.context_window)
+    else:
+        prompt = _most_prompt(raw, bounds.context_window)
+        caches = _WRITES_CACHE.search(raw) is not None
+    sounds = hides or b"audio" in raw or b"AUDIO" in raw
     dearest: Decimal | None = Decimal(0)
     most = 0
     for candidate in candidates:
@@ -87,7 +98,10 @@ def ask_of(
         if call.operation != "embeddings":
             output = (bounds.output_of(candidate.model) if limit is None else limit) * call.choices
         most = max(most, output)
-        cost = _dearest(prompt, output, candidate, providers[candidate.provider], prices, caches=caches, sounds=sounds)
+        provider = providers[candidate.provider]
+        cost = prices.most(
+            provider.price_list, candidate.model, prompt, output, host=provider.name, caches=caches, sounds=sounds
+        )
         dearest = None if dearest is None or cost is None else max(dearest, cost)
     assumed = _assumed(bounds, prompt, most)
     return Ask(tokens, None if dearest is None else _micro(dearest), assumed, call.model)
@@ -97,37 +111,6 @@ def _most_prompt(raw: bytes, window: int) -> int:
     if _ELSEWHERE.search(raw):
         return window
     return min(len(raw) + _WRAPPING + _IMAGE * len(_MEDIA.findall(raw)), window)
-
-
-def _dearest(
-    prompt: int,
-    output: int,
-    candidate: Candidate,
-    provider: Provider,
-    prices: Prices,
-    *,
-    caches: bool,
-    sounds: bool,
-) -> Decimal | None:
-    """As if every token fell into the dearest bucket that it could."""
-
-    def cost(usage: Usage) -> Decimal | None:
-        return prices.cost(provider.price_list, candidate.model, usage, host=provider.name)
-
-    outputs = [cost(Usage(input=prompt, output=output)), cost(Usage(input=prompt, reasoning=output))]
-    if not caches and not sounds:
-        return None if None in outputs else max(c for c in outputs if c is not None)
-    inputs = [cost(Usage(input=prompt))]
-    if caches:
-        inputs += [cost(Usage(cache_write=prompt)), cost(Usage(cache_write_1h=prompt))]
-    # Only some models speak; of the others, sound has no price and is not made.
-    spoken = [cost(Usage(input_audio=prompt)), cost(Usage(input=prompt, output_audio=output))] if sounds else []
-    if None in inputs or None in outputs or inputs[0] is None:
-        return None
-    if spoken and None not in spoken:
-        inputs.append(spoken[0])
-        outputs.append(spoken[1])
-    return max(c for c in inputs if c is not None) + max(c for c in outputs if c is not None) - inputs[0]
 
 
 def _assumed(bounds: Bounds, prompt: int, output: int) -> int:

@@ -72,6 +72,8 @@ class Rules:
     """Stands for the caller; rules with the same holder are the same."""
     prices: bool
     """Some of them count dollars."""
+    requests: Rules | None = None
+    """Those of them that count requests, for what is asked about by its headers alone; None where none does."""
 
 
 class Standing(NamedTuple):
@@ -87,8 +89,7 @@ class Standing(NamedTuple):
     """When it was heard, in Unix seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """The most that a call can come to."""
 
     tokens: int
@@ -99,8 +100,7 @@ class Ask:
     model: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
+class Admission(NamedTuple):
     headers: Pairs
     """For the caller: what is left, and warnings."""
 
@@ -132,22 +132,30 @@ class Limiter(Protocol):
 # --- where counters are kept
 
 
-class Entry(NamedTuple):
-    """A counter, and what shall be taken from what is left below its limit."""
+class Counter(NamedTuple):
+    """One counter in the window of now."""
 
     key: str
     before: str
     """The counter of the window before, "" where it does not count."""
-    weight: int
-    """How much of it counts, in millionths."""
     maximum: int
-    amount: int
     hard: bool
     """Refuses, or only counts."""
     expires: int
     """Unix time in seconds at which the counter may be forgotten."""
     slot: bool
     """A call under way: given back in full, whatever became of it."""
+
+
+class Counters:
+    """All of one caller in the windows of now: made once for each window, and asked for each call."""
+
+    __slots__ = ("of", "packed")
+
+    def __init__(self, of: Sequence[Counter]) -> None:
+        self.of = tuple(of)
+        self.packed: object | None = None
+        """How a store writes them, for itself."""
 
 
 class Taken(NamedTuple):
@@ -162,7 +170,7 @@ class Taken(NamedTuple):
 class Settled(NamedTuple):
     lease: str
     used: tuple[int, ...]
-    """For each entry of the lease what it shall have taken in the end; -1: what it took."""
+    """For each counter of the lease what it shall have taken in the end; -1: what it took."""
 
 
 class StoreDown(Exception):
@@ -170,8 +178,12 @@ class StoreDown(Exception):
 
 
 class Store(Protocol):
-    async def take(self, lease: str, entries: Sequence[Entry], seconds: int, lost: Lost) -> Taken:
-        """One atomic step. The lease lasts so many seconds unless it is renewed. Raises StoreDown."""
+    async def take(
+        self, lease: str, counters: Counters, amounts: Sequence[int], weight: int, seconds: int, lost: Lost
+    ) -> Taken:
+        """One atomic step: an amount from what is left of each counter below its maximum. `weight`: how much of the
+        windows before counts, in millionths. The lease lasts so many seconds unless it is renewed. Raises
+        StoreDown."""
         ...
 
     async def settle(self, settled: Sequence[Settled]) -> None:

@@ -57,15 +57,21 @@ class Book:
         if not found:
             return None
         holder = "\n".join((tenant, team or "", user or "", key))
-        return Rules(
-            found, tuple(_key(rule) for rule in found), holder, any(rule.measure == "dollars" for rule in found)
-        )
+        counting = tuple(rule for rule in found if rule.measure == "requests")
+        requests = Rules(counting, tuple(map(_key, counting)), holder, prices=False) if counting else None
+        prices = any(rule.measure == "dollars" for rule in found)
+        return Rules(found, tuple(map(_key, found)), holder, prices, requests)
 
     def _at(self, tenant: str, level: Level, name: str) -> tuple[Rule, ...]:
         own = self._by_holder.get((tenant, level, name))
         if own is not None:
             return own
         return tuple(replace(rule, name=name) for rule in self._by_holder.get((tenant, level, ANY), ()))
+
+
+def counts_dollars(key: str) -> bool:
+    """Of a counter's key, with its window: see `_key`."""
+    return key.rsplit(":", 3)[1:2] == ["dollars"]
 
 
 def _key(rule: Rule) -> str:

@@ -15,7 +15,7 @@ import contextlib
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from typing import NamedTuple, get_args
 
@@ -27,7 +27,8 @@ from .base import (
     MICRO,
     Admission,
     Ask,
-    Entry,
+    Counter,
+    Counters,
     Listener,
     Lost,
     Measure,
@@ -69,14 +70,63 @@ class LimiterSettings:
 
 _COSTS_NOTHING = Ask(0, 0)
 _NOTHING_LEFT_TO_TELL = Admission(())
+# What a rule counts, as an index into what a call asks for and into what it has used.
+_KINDS: dict[Measure, int] = {"requests": 0, "tokens": 1, "dollars": 2, "concurrent": 3}
+
+
+@dataclass(slots=True)
+class _Seen:
+    """A counter when the shared store last told of it. One for all callers who share it."""
+
+    rule: Rule
+    counter: Counter | None = None
+    """None: not yet."""
+    total: int = 0
+    """What the counter had come to, with what counts of the window before."""
+    at: float = 0.0
+
+
+class _Told(NamedTuple):
+    """What headers say of a rule, as far as it stays the same."""
+
+    limit: tuple[str, str]
+    left: str
+    reset: str
+    rule: Rule
+    ends: float | None
+
+
+@dataclass(slots=True)
+class _Frame:
+    """The rules of one caller in the windows of now. Nothing of it changes until one of them ends, so that a call costs
+    no more than what is its own."""
+
+    rules: Rules
+    until: float
+    """When it must be made anew."""
+    spans: tuple[Span | None, ...]
+    counters: Counters
+    kinds: tuple[int, ...]
+    seen: tuple[_Seen, ...]
+    least: tuple[tuple[int, Rule], ...]
+    """Of each kind the narrowest rule that refuses."""
+    told: tuple[tuple[int, ...], ...]
+    """The rules of each measure, by their places."""
+    tells: tuple[_Told, ...]
+    warns: tuple[tuple[int, int], ...]
+    """Places of rules that warn, and from how much on."""
+    strict: Rule | None
+    """A budget that wants a known price."""
+    slides: int | None
+    """When the minute ends, whose part before the call counts."""
 
 
 @dataclass(slots=True)
 class _Open:
     """What one exchange took."""
 
-    rules: Rules
-    entries: tuple[Entry, ...]
+    frame: _Frame
+    amounts: Sequence[int]
     shared: bool
 
 
@@ -86,14 +136,6 @@ class _Done(NamedTuple):
     settled: Settled
     taken: _Open | None
     """None: whether it was taken at all is not known."""
-
-
-class _Seen(NamedTuple):
-    rule: Rule
-    entry: Entry
-    total: int
-    """What the counter had come to, with what counts of the window before."""
-    at: float
 
 
 class PolicyLimiter:
@@ -118,7 +160,9 @@ class PolicyLimiter:
         self._blocked: OrderedDict[str, tuple[float, Rule]] = OrderedDict()
         """Until when a caller can have no request, by holder."""
         self._seen: OrderedDict[str, _Seen] = OrderedDict()
-        """The counters when last heard of, by how their keys begin."""
+        """By how the counters' keys begin."""
+        self._frames: dict[int, _Frame] = {}
+        """By the identity of their rules, which they hold."""
         self._warned: OrderedDict[str, None] = OrderedDict()
         self._queue: deque[_Done | tuple[str, int, int]] = deque(maxlen=_MAX_QUEUE)
         self._wake = asyncio.Event()
@@ -136,6 +180,7 @@ class PolicyLimiter:
         # Who had to wait may be allowed more now.
         self._blocked.clear()
         self._warned.clear()
+        self._frames.clear()
 
     # --- the port
 
@@ -156,56 +201,55 @@ class PolicyLimiter:
 
     async def admit(self, exchange_id: str, rules: Rules, ask: Ask) -> Admission:
         now = self._clock()
-        spans: list[Span | None] = []
-        wanted: list[Entry] = []
-        for rule, key in zip(rules.of, rules.keys, strict=True):
-            span = self._windows.at(rule.window, rule.zone, now) if rule.window is not None else None
-            spans.append(span)
-            wanted.append(self._entry(rule, key, span, ask, now))
-        entries = tuple(wanted)
-        taken, entries = await self._take(exchange_id, rules, entries)
-        for wait in _SLOT_WAITS:
-            if taken.ok or not _only_slots(entries, taken):
-                break
-            await asyncio.sleep(wait)
-            taken, entries = await self._take(exchange_id, rules, entries)
-        headers = _left(rules, spans, entries, taken, now)
+        frame = self._frames.get(id(rules))
+        if frame is None or now >= frame.until or frame.rules is not rules:
+            frame = self._make_frame(rules, now)
+        amounts = self._amounts(frame, ask)
+        # The minute of the clock slides: of the one before, as much counts as lies within the last 60 seconds.
+        weight = int((frame.slides - now) * MICRO / 60) if frame.slides is not None else 0
+        if self._store is None:
+            taken, counters = self._take_here(exchange_id, frame, frame.counters, amounts, weight), frame.counters
+        else:
+            taken, counters = await self._take(exchange_id, frame, amounts, weight)
         if not taken.ok:
-            raise self._refusal(rules, spans, entries, taken, headers, now)
-        warnings = self._warnings(rules, entries, taken)
-        if warnings:
-            headers = (*headers, ("x-edge-warning", "; ".join(warnings)))
+            for wait in _SLOT_WAITS:
+                if taken.ok or not _only_slots(counters, amounts, taken):
+                    break
+                await asyncio.sleep(wait)
+                taken, counters = await self._take(exchange_id, frame, amounts, weight)
+        headers = _left(frame, amounts, taken, now)
+        if not taken.ok:
+            raise self._refusal(frame, counters, amounts, weight, taken, headers, now)
+        for place, warn_at in frame.warns:
+            if taken.used[place] >= warn_at:
+                warnings = self._warnings(frame, taken)
+                return Admission((*headers, ("x-edge-warning", "; ".join(warnings))))
         return Admission(headers)
 
     async def count(self, exchange_id: str, rules: Rules) -> Admission:
-        counting = [(rule, key) for rule, key in zip(rules.of, rules.keys, strict=True) if rule.measure == "requests"]
-        if not counting:
+        if rules.requests is None:
             return _NOTHING_LEFT_TO_TELL
-        of, keys = zip(*counting, strict=True)
-        return await self.admit(exchange_id, replace(rules, of=of, keys=keys), _COSTS_NOTHING)
+        return await self.admit(exchange_id, rules.requests, _COSTS_NOTHING)
 
     def settle(self, settlement: Settlement) -> None:
         taken = self._open.pop(settlement.exchange_id, None)
         if taken is None:
             return
-        cost = None if settlement.cost is None else micro(settlement.cost)
-        used = tuple(
-            self._used(rule, entry, settlement, cost) for rule, entry in zip(taken.rules.of, taken.entries, strict=True)
+        spent = self._spent(settlement)
+        used = tuple([spent[kind] for kind in taken.frame.kinds])
+        if taken.shared:
+            self._queue.append(_Done(Settled(settlement.exchange_id, used), taken))
+            self._wake.set()
+            return
+        self._memory.settle_now(settlement.exchange_id, used)
+        if self._store is None:
+            return
+        # The shared counters have not heard of it.
+        self._queue.extend(
+            (counter.key, spent if spent >= 0 else amount, counter.expires)
+            for counter, amount, spent in zip(taken.frame.counters.of, taken.amounts, used, strict=True)
+            if not counter.slot
         )
-        settled = Settled(settlement.exchange_id, used)
-        if not taken.shared:
-            self._memory.settle_now((settled,))
-            if self._store is None:
-                self._gave_back(taken, used)
-                return
-            # The shared counters have not heard of it.
-            self._queue.extend(
-                (entry.key, amount if amount >= 0 else entry.amount, entry.expires)
-                for entry, amount in zip(taken.entries, used, strict=True)
-                if not entry.slot
-            )
-        else:
-            self._queue.append(_Done(settled, taken))
         self._wake.set()
 
     # --- what is known
@@ -215,12 +259,23 @@ class PolicyLimiter:
         now = self._clock()
         reserved: dict[str, int] = {}
         for taken in list(self._open.values()):  # copies: a scrape may run in a thread of its own
-            for entry in taken.entries:
-                reserved[entry.key] = reserved.get(entry.key, 0) + entry.amount
-        for rule, entry, total, at in list(self._seen.values()):
+            for counter, amount in zip(taken.frame.counters.of, taken.amounts, strict=True):
+                reserved[counter.key] = reserved.get(counter.key, 0) + amount
+        for seen in list(self._seen.values()):
+            rule, heard_of = seen.rule, seen.counter
             maximum = self._book.maximum(rule)
-            if maximum is not None:
-                yield Standing(rule, maximum, _still(rule, entry, total, now), reserved.get(entry.key, 0), at)
+            if maximum is None or heard_of is None:
+                continue
+            total, at = seen.total, seen.at
+            if self._store is None:
+                ends = heard_of.expires - _KEEP_AFTER
+                total, at = self._memory.total(heard_of, int(max(0.0, ends - now) * MICRO / 60)), now
+            yield Standing(rule, maximum, _still(rule, heard_of, total, now), reserved.get(heard_of.key, 0), at)
+
+    @property
+    def memory(self) -> MemoryStore:
+        """This process's own counters: all that there are where there is no shared store."""
+        return self._memory
 
     # --- off the path
 
@@ -290,53 +345,89 @@ class PolicyLimiter:
 
     # --- taking
 
-    def _entry(self, rule: Rule, key: str, span: Span | None, ask: Ask, now: float) -> Entry:
-        amount = 1
-        if rule.measure == "tokens":
-            amount = ask.tokens
-        elif rule.measure == "dollars":
-            amount = self._dollars(rule, ask)
-        if rule.hard and amount > rule.maximum:
-            self._listener.refused(rule)
-            raise _never_fits(rule, amount)
-        if span is None:
-            return Entry(key, "", 0, rule.maximum, amount, rule.hard, int(now) + _KEEP_AFTER, slot=True)
-        before, weight = "", 0
-        if rule.window == "minute":
-            # The minute of the clock slides: of the one before, as much counts as lies within the last 60 seconds.
-            before, weight = f"{key}{span.start - 60}", int((span.end - now) * MICRO / 60)
-        return Entry(
-            f"{key}{span.start}", before, weight, rule.maximum, amount, rule.hard, span.end + _KEEP_AFTER, slot=False
+    def _make_frame(self, rules: Rules, now: float) -> _Frame:
+        if len(self._frames) >= _MAX_REMEMBERED:
+            self._frames.clear()
+        spans = tuple(
+            self._windows.at(rule.window, rule.zone, now) if rule.window is not None else None for rule in rules.of
         )
+        least: dict[int, Rule] = {}
+        told: dict[str, list[int]] = {}
+        for place, rule in enumerate(rules.of):
+            told.setdefault(rule.measure, []).append(place)
+            kind = _KINDS[rule.measure]
+            if rule.hard and (kind not in least or rule.maximum < least[kind].maximum):
+                least[kind] = rule
+        counters = [_counter(*each, now) for each in zip(rules.of, rules.keys, spans, strict=True)]
+        seen = [self._seen_of(rule, key) for rule, key in zip(rules.of, rules.keys, strict=True)]
+        if self._store is None:
+            for each, counter in zip(seen, counters, strict=True):
+                each.counter = counter
+        frame = self._frames[id(rules)] = _Frame(
+            rules,
+            # What has no window is looked at now and then, so that its counter is not forgotten.
+            min((span.end for span in spans if span is not None), default=int(now) + _KEEP_AFTER // 2),
+            spans,
+            Counters(counters),
+            tuple(_KINDS[rule.measure] for rule in rules.of),
+            tuple(seen),
+            tuple(least.items()),
+            tuple(map(tuple, told.values())),
+            tuple(_tells(rule, span) for rule, span in zip(rules.of, spans, strict=True)),
+            tuple((place, rule.warn_at) for place, rule in enumerate(rules.of) if rule.warn_at is not None),
+            next((rule for rule in rules.of if rule.measure == "dollars" and not rule.allow_unpriced), None),
+            next(
+                (span.end for rule, span in zip(rules.of, spans, strict=True) if rule.window == "minute" and span), None
+            ),
+        )
+        return frame
 
-    def _dollars(self, rule: Rule, ask: Ask) -> int:
-        if ask.micro_dollars is not None:
-            return ask.micro_dollars
-        if rule.allow_unpriced:
-            return ask.assumed
-        self._listener.refused(rule)
-        raise Unpriced(
-            f"what {ask.model!r} costs is not known, and {rule.label} must be kept; ask for a model with a price",
-            param="model",
-        )
+    def _seen_of(self, rule: Rule, key: str) -> _Seen:
+        seen = self._seen.get(key)
+        if seen is None:
+            seen = self._seen[key] = _Seen(rule)
+        seen.rule = rule
+        self._seen.move_to_end(key)
+        while len(self._seen) > _MAX_REMEMBERED:
+            self._seen.popitem(last=False)
+        return seen
+
+    def _amounts(self, frame: _Frame, ask: Ask) -> list[int]:
+        dollars = ask.micro_dollars
+        if dollars is None:
+            if frame.strict is not None:
+                self._listener.refused(frame.strict)
+                raise Unpriced(
+                    f"what {ask.model!r} costs is not known, and {frame.strict.label} must be kept; ask for a model "
+                    "with a price",
+                    param="model",
+                )
+            dollars = ask.assumed
+        wanted = (1, ask.tokens, dollars, 1)
+        for kind, rule in frame.least:
+            if wanted[kind] > rule.maximum:
+                self._listener.refused(rule)
+                raise _never_fits(rule, wanted[kind])
+        return [wanted[kind] for kind in frame.kinds]
 
     async def _take(
-        self, exchange_id: str, rules: Rules, entries: tuple[Entry, ...]
-    ) -> tuple[Taken, tuple[Entry, ...]]:
+        self, exchange_id: str, frame: _Frame, amounts: Sequence[int], weight: int
+    ) -> tuple[Taken, Counters]:
         """What came of it, and by which maxima."""
         store = self._store
         if store is None:
-            taken = self._take_here(exchange_id, rules, entries)
-            self._remember(rules, entries, taken)
-            return taken, entries
+            return self._take_here(exchange_id, frame, frame.counters, amounts, weight), frame.counters
         if self._may_ask():
             # From here on the counters may have changed: a caller who leaves in the meantime is settled too.
-            self._open[exchange_id] = _Open(rules, entries, shared=True)
+            self._open[exchange_id] = _Open(frame, amounts, shared=True)
+            settings = self._settings
             try:
-                taken = await store.take(exchange_id, entries, self._settings.lease_seconds, self._settings.lost)
+                taken = await store.take(
+                    exchange_id, frame.counters, amounts, weight, settings.lease_seconds, settings.lost
+                )
             except StoreDown:
                 del self._open[exchange_id]
-                self._queue.append(_Done(Settled(exchange_id, (0,) * len(entries)), None))
+                self._queue.append(_Done(Settled(exchange_id, (0,) * len(amounts)), None))
                 self._wake.set()
                 self._went_down()
             except BaseException:
@@ -346,24 +437,30 @@ class PolicyLimiter:
                 self._came_back()
                 if not taken.ok:
                     del self._open[exchange_id]
-                self._remember(rules, entries, taken)
-                return taken, entries
-        if not all(rule.local for rule in rules.of):
+                self._remember(frame, amounts, taken)
+                return taken, frame.counters
+        if not all(rule.local for rule in frame.rules.of):
             raise PolicyUnavailable(
                 "the limits of this caller cannot be checked now, so nothing was sent; try again", retry_after=1.0
             )
-        entries = tuple(
-            entry._replace(maximum=self._share(key, entry)) for key, entry in zip(rules.keys, entries, strict=True)
+        counters = Counters(
+            [
+                counter._replace(maximum=self._share(seen, counter))
+                for seen, counter in zip(frame.seen, frame.counters.of, strict=True)
+            ]
         )
-        taken = self._take_here(exchange_id, rules, entries)
+        taken = self._take_here(exchange_id, frame, counters, amounts, weight)
         if taken.ok:
             self._listener.local()
-        return taken, entries
+        return taken, counters
 
-    def _take_here(self, exchange_id: str, rules: Rules, entries: tuple[Entry, ...]) -> Taken:
-        taken = self._memory.take_now(exchange_id, entries, self._settings.lease_seconds, self._settings.lost)
+    def _take_here(
+        self, exchange_id: str, frame: _Frame, counters: Counters, amounts: Sequence[int], weight: int
+    ) -> Taken:
+        settings = self._settings
+        taken = self._memory.take_now(exchange_id, counters, amounts, weight, settings.lease_seconds, settings.lost)
         if taken.ok:
-            self._open[exchange_id] = _Open(rules, entries, shared=False)
+            self._open[exchange_id] = _Open(frame, amounts, shared=False)
         return taken
 
     def _may_ask(self) -> bool:
@@ -387,64 +484,63 @@ class PolicyLimiter:
             self._is_down = self._probing = False
             self._listener.store(up=True)
 
-    def _share(self, key: str, entry: Entry) -> int:
-        seen = self._seen.get(key)
-        used = seen.total if seen is not None and seen.entry.key == entry.key else 0
-        return max(0, entry.maximum - used) // self._settings.share_of
+    def _share(self, seen: _Seen, counter: Counter) -> int:
+        used = seen.total if seen.counter is not None and seen.counter.key == counter.key else 0
+        return max(0, counter.maximum - used) // self._settings.share_of
 
-    def _remember(self, rules: Rules, entries: tuple[Entry, ...], taken: Taken) -> None:
-        seen, now = self._seen, self._clock()
-        for rule, key, entry, used in zip(rules.of, rules.keys, entries, taken.used, strict=True):
-            seen[key] = _Seen(rule, entry, used + entry.amount if taken.ok else used, now)
-            seen.move_to_end(key)
-        while len(seen) > _MAX_REMEMBERED:
-            seen.popitem(last=False)
+    def _remember(self, frame: _Frame, amounts: Sequence[int], taken: Taken) -> None:
+        now, ok = self._clock(), taken.ok
+        for seen, counter, amount, used in zip(frame.seen, frame.counters.of, amounts, taken.used, strict=True):
+            seen.counter = counter
+            seen.total = used + amount if ok else used
+            seen.at = now
 
     def _gave_back(self, taken: _Open, used: Sequence[int]) -> None:
         """What settling changed in the counters, so that nobody has to ask them."""
-        now = self._clock()
-        for key, entry, amount in zip(taken.rules.keys, taken.entries, used, strict=True):
-            seen = self._seen.get(key)
-            if amount >= 0 and seen is not None and seen.entry.key == entry.key:
-                self._seen[key] = _Seen(seen.rule, seen.entry, max(0, seen.total + amount - entry.amount), now)
+        now, frame = self._clock(), taken.frame
+        for seen, counter, amount, spent in zip(frame.seen, frame.counters.of, taken.amounts, used, strict=True):
+            if spent >= 0 and seen.counter is not None and seen.counter.key == counter.key:
+                total = seen.total + spent - amount
+                seen.total = total if total > 0 else 0
+                seen.at = now
 
     # --- telling
 
     def _refusal(
         self,
-        rules: Rules,
-        spans: Sequence[Span | None],
-        entries: Sequence[Entry],
+        frame: _Frame,
+        counters: Counters,
+        amounts: Sequence[int],
+        weight: int,
         taken: Taken,
         headers: Pairs,
         now: float,
     ) -> LimitReached:
         """By the rule that makes wait longest."""
-        wait, rule = max(
-            (
-                (_wait(rule, span, entry, used, before, now), rule)
-                for rule, span, entry, used, before in zip(
-                    rules.of, spans, entries, taken.used, taken.before, strict=True
-                )
-                if entry.hard and used + entry.amount > entry.maximum
-            ),
-            key=lambda found: found[0],
-        )
+        found: list[tuple[float, Rule]] = []
+        for rule, span, counter, amount, used, before in zip(
+            frame.rules.of, frame.spans, counters.of, amounts, taken.used, taken.before, strict=True
+        ):
+            if counter.hard and used + amount > counter.maximum:
+                found.append((_wait(rule, span, counter.maximum - amount, used, before, weight, now), rule))
+        wait, rule = max(found, key=lambda each: each[0])
         self._listener.refused(rule)
         if rule.measure == "requests":
-            self._blocked[rules.holder] = (now + wait, rule)
+            self._blocked[frame.rules.holder] = (now + wait, rule)
             while len(self._blocked) > _MAX_REMEMBERED:
                 self._blocked.popitem(last=False)
         return _reached(rule, wait, headers)
 
-    def _warnings(self, rules: Rules, entries: Sequence[Entry], taken: Taken) -> list[str]:
+    def _warnings(self, frame: _Frame, taken: Taken) -> list[str]:
         found = []
-        for rule, entry, used in zip(rules.of, entries, taken.used, strict=True):
-            if rule.warn_at is None or used < rule.warn_at:
+        for place, warn_at in frame.warns:
+            used, rule = taken.used[place], frame.rules.of[place]
+            if used < warn_at:
                 continue
             found.append(f"{rule.label}: {used * 100 // max(1, rule.maximum)}% of {_amount(rule, rule.maximum)} used")
-            if entry.key not in self._warned:
-                self._warned[entry.key] = None
+            key = frame.counters.of[place].key
+            if key not in self._warned:
+                self._warned[key] = None
                 while len(self._warned) > _MAX_REMEMBERED:
                     self._warned.popitem(last=False)
                 self._listener.warned(rule, used)
@@ -452,25 +548,35 @@ class PolicyLimiter:
 
     # --- settling
 
-    def _used(self, rule: Rule, entry: Entry, settlement: Settlement, cost: int | None) -> int:
-        """-1: as was taken. `cost` in micro-dollars."""
-        if entry.slot:
-            return 0
-        if rule.measure == "requests":
-            return -1
+    def _spent(self, settlement: Settlement) -> tuple[int, int, int, int]:
+        """By kinds, in whole units; -1: as was taken."""
         usage = settlement.usage
         if usage is None:
-            return -1 if _may_have_been_used(settlement) else 0
-        if rule.measure == "tokens":
-            return max(0, usage.total)
-        if cost is not None:
-            return cost
-        return self._assumed(usage) if settlement.unpriced else 0
+            nobody_told = -1 if _may_have_been_used(settlement) else 0
+            return (-1, nobody_told, nobody_told, 0)
+        tokens = usage.total
+        if settlement.cost is not None:
+            dollars = micro(settlement.cost)
+        else:
+            dollars = self._assumed(usage) if settlement.unpriced else 0
+        return (-1, tokens if tokens > 0 else 0, dollars, 0)
 
     def _assumed(self, usage: Usage) -> int:
         settings = self._settings
         total = max(0, usage.prompt) * settings.assumed_input + max(0, usage.completion) * settings.assumed_output
         return -(-total // MICRO)
+
+
+def _counter(rule: Rule, key: str, span: Span | None, now: float) -> Counter:
+    if span is None:
+        return Counter(key, "", rule.maximum, rule.hard, int(now) + _KEEP_AFTER, slot=True)
+    before = f"{key}{span.start - 60}" if rule.window == "minute" else ""
+    return Counter(f"{key}{span.start}", before, rule.maximum, rule.hard, span.end + _KEEP_AFTER, slot=False)
+
+
+def _tells(rule: Rule, span: Span | None) -> _Told:
+    limit, left, reset = _HEADERS[rule.measure]
+    return _Told((limit, _number(rule, rule.maximum)), left, reset, rule, span.end if span is not None else None)
 
 
 def micro(dollars: Decimal) -> int:
@@ -493,31 +599,30 @@ def _may_have_been_used(settlement: Settlement) -> bool:
             return True
 
 
-def _still(rule: Rule, entry: Entry, total: int, now: float) -> int:
-    """What of `total`, heard in the window of `entry`, counts now."""
-    over = now - (entry.expires - _KEEP_AFTER)
-    if entry.slot or over < 0:
+def _still(rule: Rule, counter: Counter, total: int, now: float) -> int:
+    """What of `total`, heard in the window of `counter`, counts now."""
+    over = now - (counter.expires - _KEEP_AFTER)
+    if counter.slot or over < 0:
         return total
     # A minute fades away within the next one.
     return int(total * (1 - over / 60)) if rule.window == "minute" and over < 60 else 0
 
 
-def _only_slots(entries: Sequence[Entry], taken: Taken) -> bool:
+def _only_slots(counters: Counters, amounts: Sequence[int], taken: Taken) -> bool:
     return all(
-        entry.slot
-        for entry, used in zip(entries, taken.used, strict=True)
-        if entry.hard and used + entry.amount > entry.maximum
+        counter.slot
+        for counter, amount, used in zip(counters.of, amounts, taken.used, strict=True)
+        if counter.hard and used + amount > counter.maximum
     )
 
 
-def _wait(rule: Rule, span: Span | None, entry: Entry, used: int, before: int, now: float) -> float:
-    """Seconds until this amount will fit, if nobody else takes any."""
+def _wait(rule: Rule, span: Span | None, room: int, used: int, before: int, weight: int, now: float) -> float:
+    """Seconds until the counter is at `room`, if nobody takes any."""
     if span is None:
         return 1.0
     if rule.window != "minute":
         return max(0.0, span.end - now)
-    room = entry.maximum - entry.amount
-    current = used + -before * entry.weight // MICRO
+    current = used + -before * weight // MICRO
     if current <= room:  # as soon as enough of the minute before no longer counts
         return max(0.05, span.end - 60 * (room - current) / max(1, before) - now)
     return max(0.05, span.end + 60 * (1 - room / current) - now)
@@ -540,23 +645,25 @@ def _never_fits(rule: Rule, amount: int) -> LimitReached:
     )
 
 
-def _left(rules: Rules, spans: Sequence[Span | None], entries: Sequence[Entry], taken: Taken, now: float) -> Pairs:
+def _left(frame: _Frame, amounts: Sequence[int], taken: Taken, now: float) -> Pairs:
     """Of each measure, the rule of which the least is left."""
-    least: dict[str, tuple[float, Rule, int, float]] = {}
-    for rule, span, entry, used in zip(rules.of, spans, entries, taken.used, strict=True):
-        maximum = rule.maximum
-        left = maximum - used - (entry.amount if taken.ok else 0)
-        share = left / (maximum or 1)
-        known = least.get(rule.measure)
-        if known is None or share < known[0]:
-            least[rule.measure] = (share, rule, left if left > 0 else 0, 1.0 if span is None else span.end - now)
     told: list[tuple[str, str]] = []
-    for measure, (_, rule, left, reset) in least.items():
-        limit_name, left_name, reset_name = _HEADERS[measure]
+    tells, used, ok = frame.tells, taken.used, taken.ok
+    for places in frame.told:
+        chosen, least = places[0], 2.0
+        if len(places) > 1:
+            for place in places:
+                maximum = tells[place].rule.maximum
+                share = (maximum - used[place] - (amounts[place] if ok else 0)) / (maximum or 1)
+                if share < least:
+                    chosen, least = place, share
+        limit, left_name, reset_name, rule, ends = tells[chosen]
+        left = rule.maximum - used[chosen] - (amounts[chosen] if ok else 0)
+        reset = 1 if ends is None else -int(-(ends - now) // 1)
         told += (
-            (limit_name, _number(rule, rule.maximum)),
-            (left_name, _number(rule, left)),
-            (reset_name, f"{max(1, -int(-reset // 1))}s"),
+            limit,
+            (left_name, _number(rule, left if left > 0 else 0)),
+            (reset_name, f"{reset if reset > 1 else 1}s"),
         )
     return tuple(told)
 

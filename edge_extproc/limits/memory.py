@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .base import MICRO, Entry, Lost, Settled, StoreSettings, Taken
+from .base import MICRO, Counter, Counters, Lost, Settled, StoreSettings, Taken
 
 # How long the news of a lost lease is kept for the worker that may come back to it.
 _LOST_SECONDS = 86_400
@@ -19,8 +19,8 @@ _SWEEP_EVERY = 4096
 
 @dataclass(slots=True)
 class _Lease:
-    entries: tuple[tuple[str, int, bool], ...]
-    """Key, amount, slot."""
+    counters: Counters
+    amounts: Sequence[int]
     until: float
     lost: Lost
 
@@ -35,45 +35,79 @@ class MemoryStore:
         self._lost: dict[str, _Lease] = {}
         self._steps = 0
 
-    def take_now(self, lease: str, entries: Sequence[Entry], seconds: int, lost: Lost) -> Taken:
+    def take_now(
+        self, lease: str, counters: Counters, amounts: Sequence[int], weight: int, seconds: int, lost: Lost
+    ) -> Taken:
         now = self._clock()
         self._lose(now)
-        counters = self._counters
-        used, before, ok = [], [], True
-        for entry in entries:
-            at, last = counters.get(entry.key, 0), 0
-            if entry.weight:
-                last = counters.get(entry.before, 0)
-                at -= -last * entry.weight // MICRO
-            used.append(at)
-            before.append(last)
-            if entry.hard and at + entry.amount > entry.maximum:
+        kept = self._counters
+        held, used, last, ok = [], [], [], True
+        for (key, before, maximum, hard, _, _), amount in zip(counters.of, amounts, strict=True):
+            at = total = kept.get(key, 0)
+            earlier = 0
+            if weight and before:
+                earlier = kept.get(before, 0)
+                total -= -earlier * weight // MICRO
+            held.append(at)
+            used.append(total)
+            last.append(earlier)
+            if hard and total + amount > maximum:
                 ok = False
         if ok:
-            for entry in entries:
-                counters[entry.key] = counters.get(entry.key, 0) + entry.amount
-                self._expires[entry.key] = entry.expires
+            for (key, _, _, _, expires, slot), amount, at in zip(counters.of, amounts, held, strict=True):
+                kept[key] = at + amount
+                if slot or not at:
+                    self._expires[key] = expires
             if seconds:
-                held = tuple((entry.key, entry.amount, entry.slot) for entry in entries)
-                self._leases[lease] = _Lease(held, now + seconds, lost)
-        return Taken(ok, tuple(used), tuple(before))
+                self._leases[lease] = _Lease(counters, amounts, now + seconds, lost)
+        return Taken(ok, tuple(used), tuple(last))
 
-    def settle_now(self, settled: Sequence[Settled]) -> None:
-        for each in settled:
-            lease, is_lost = self._leases.pop(each.lease, None), False
-            if lease is None:
-                lease, is_lost = self._lost.pop(each.lease, None), True
-            if lease is None:
-                continue
-            for (key, amount, slot), used in zip(lease.entries, each.used, strict=True):
-                held = 0 if is_lost and (slot or lease.lost == "release") else amount
-                self._change(key, (0 if slot else amount if used < 0 else used) - held)
+    def settle_now(self, lease: str, used: Sequence[int]) -> None:
+        """-1: as much as was taken."""
+        found, is_lost = self._leases.pop(lease, None), False
+        if found is None:
+            found, is_lost = self._lost.pop(lease, None), True
+        if found is None:
+            return
+        for (key, _, _, _, _, slot), amount, spent in zip(found.counters.of, found.amounts, used, strict=True):
+            held = 0 if is_lost and (slot or found.lost == "release") else amount
+            by = (0 if slot else amount if spent < 0 else spent) - held
+            if by:
+                self._change(key, by)
 
-    async def take(self, lease: str, entries: Sequence[Entry], seconds: int, lost: Lost) -> Taken:
-        return self.take_now(lease, entries, seconds, lost)
+    def total(self, counter: Counter, weight: int) -> int:
+        """What it has come to by now, with what counts of the window before."""
+        return self._counters.get(counter.key, 0) - -self._counters.get(counter.before, 0) * weight // MICRO
+
+    def counted(self, wanted: Callable[[str], bool]) -> Callable[[], list[tuple[str, int, int]]]:
+        """Key, amount and expiry of counters by their keys, as they would stand if every call under way were lost now.
+        What it gives works on copies, so that another thread may call it."""
+        counters, expires, leases = dict(self._counters), dict(self._expires), list(self._leases.values())
+
+        def found() -> list[tuple[str, int, int]]:
+            for lease in leases:
+                if lease.lost == "release":
+                    for counter, amount in zip(lease.counters.of, lease.amounts, strict=True):
+                        counters[counter.key] = counters.get(counter.key, 0) - amount
+            return [(key, max(0, amount), expires[key]) for key, amount in counters.items() if wanted(key)]
+
+        return found
+
+    def put(self, amounts: Sequence[tuple[str, int, int]]) -> None:
+        """What was counted before, at a start."""
+        now = self._clock()
+        for key, amount, expires in amounts:
+            if expires > now:
+                self._counters[key], self._expires[key] = amount, expires
+
+    async def take(
+        self, lease: str, counters: Counters, amounts: Sequence[int], weight: int, seconds: int, lost: Lost
+    ) -> Taken:
+        return self.take_now(lease, counters, amounts, weight, seconds, lost)
 
     async def settle(self, settled: Sequence[Settled]) -> None:
-        self.settle_now(settled)
+        for each in settled:
+            self.settle_now(each.lease, each.used)
 
     async def add(self, amounts: Sequence[tuple[str, int, int]]) -> None:
         for key, amount, expires in amounts:
@@ -92,7 +126,7 @@ class MemoryStore:
         """Nothing is open."""
 
     def _change(self, key: str, by: int) -> None:
-        if by and key in self._counters:
+        if key in self._counters:
             self._counters[key] = max(0, self._counters[key] + by)
 
     def _lose(self, now: float) -> None:
@@ -102,9 +136,9 @@ class MemoryStore:
             if lease.until > now:
                 break
             self._lost[name] = self._leases.pop(name)
-            for key, amount, slot in lease.entries:
-                if slot or lease.lost == "release":
-                    self._change(key, -amount)
+            for counter, amount in zip(lease.counters.of, lease.amounts, strict=True):
+                if counter.slot or lease.lost == "release":
+                    self._change(counter.key, -amount)
         self._steps += 1
         if self._steps % _SWEEP_EVERY == 0:
             for name in [n for n, lease in self._lost.items() if lease.until + _LOST_SECONDS < now]:

@@ -10,16 +10,12 @@ window a call falls in.
 
 from __future__ import annotations
 
-import asyncio
+import hashlib
 from collections.abc import Sequence
-from typing import Any
+from typing import NamedTuple
 
-from redis.asyncio import Redis
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
-from redis.retry import Retry
-
-from .base import Entry, Lost, Settled, StoreDown, StoreSettings, Taken
+from .base import Counter, Counters, Lost, Settled, StoreSettings, Taken
+from .link import Link, bulk
 
 _TAG = "{edge}:"
 _LEASES = _TAG + "leases"
@@ -29,7 +25,6 @@ _COUNTER = _TAG + "c:"
 _KEEP_SECONDS = 86_400
 # So many lost leases are found by one step: more than one step can make.
 _LOSE_AT_ONCE = 16
-_AT_ONCE = 64
 
 _CHANGE = """
 local function change(key, by)
@@ -43,9 +38,10 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 """
 
-# KEYS: leases, this lease, then each entry's counter and the one before. ARGV: lease's name, its milliseconds (0:
-# none), lost, keep, then six numbers an entry: weight, maximum, amount, hard, expires, slot.
-# Answers 1 or 0, then for each entry what its counter had come to and what the one before had.
+# KEYS: leases, this lease, then the counters, then those of the windows before.
+# ARGV: keep, how many counters, for each of them four numbers: maximum (-1: it refuses nothing), expires, slot, which
+# of those before it has (0: none); then weight, lease's milliseconds (0: none), its name, it as JSON, and the amounts.
+# Answers 1 or 0, then for each counter what it had come to and what the one before had.
 TAKE = (
     _CHANGE
     + f"""
@@ -58,42 +54,40 @@ for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT',
       if lease[i + 2] == 1 or lease[1] == 'release' then change(lease[i], -lease[i + 1]) end
     end
     lease[2] = 1
-    redis.call('SET', key, cjson.encode(lease), 'EX', ARGV[4])
+    redis.call('SET', key, cjson.encode(lease), 'EX', ARGV[1])
   end
   redis.call('ZREM', KEYS[1], name)
 end
-local counters = redis.call('MGET', unpack(KEYS, 3))
-local answer, ok = {{1}}, true
-local n = (#KEYS - 2) / 2
+local n = tonumber(ARGV[2])
+local counted = redis.call('MGET', unpack(KEYS, 3))
+local last = 2 + 4 * n
+local weight = tonumber(ARGV[last + 1])
+local amounts = last + 4
+local answer, ok = {{1}}, 1
 for i = 1, n do
-  local at = 4 + (i - 1) * 6
-  local used = tonumber(counters[2 * i - 1] or 0)
-  local weight = tonumber(ARGV[at + 1])
-  local before = 0
-  if weight > 0 then
-    before = tonumber(counters[2 * i] or 0)
+  local at = 4 * i - 1
+  local used = tonumber(counted[i] or 0)
+  local before, which = 0, ARGV[at + 3]
+  if which ~= '0' and weight > 0 then
+    before = tonumber(counted[n + tonumber(which)] or 0)
     used = used + math.ceil(before * weight / 1000000)
   end
   answer[2 * i] = used
   answer[2 * i + 1] = before
-  if ARGV[at + 4] == '1' and used + tonumber(ARGV[at + 3]) > tonumber(ARGV[at + 2]) then ok = false end
+  local maximum = tonumber(ARGV[at])
+  if maximum >= 0 and used + tonumber(ARGV[amounts + i]) > maximum then ok = 0 end
 end
-if not ok then
-  answer[1] = 0
-  return answer
-end
-local lease = {{ARGV[3], 0}}
+answer[1] = ok
+if ok == 0 then return answer end
 for i = 1, n do
-  local at, key = 4 + (i - 1) * 6, KEYS[2 * i + 1]
-  redis.call('INCRBY', key, ARGV[at + 3])
-  redis.call('EXPIREAT', key, ARGV[at + 5])
-  lease[3 * i] = key
-  lease[3 * i + 1] = tonumber(ARGV[at + 3])
-  lease[3 * i + 2] = tonumber(ARGV[at + 6])
+  local key, at = KEYS[2 + i], 4 * i - 1
+  redis.call('INCRBY', key, ARGV[amounts + i])
+  -- A window's end stays where it is; a slot's counter is kept from its last use on.
+  if not counted[i] or ARGV[at + 2] == '1' then redis.call('EXPIREAT', key, ARGV[at + 1]) end
 end
-if ARGV[2] ~= '0' then
-  redis.call('SET', KEYS[2], cjson.encode(lease), 'EX', ARGV[4])
-  redis.call('ZADD', KEYS[1], now + tonumber(ARGV[2]), ARGV[1])
+if ARGV[last + 2] ~= '0' then
+  redis.call('SET', KEYS[2], ARGV[last + 4], 'EX', ARGV[1])
+  redis.call('ZADD', KEYS[1], now + tonumber(ARGV[last + 2]), ARGV[last + 3])
 end
 return answer
 """
@@ -135,23 +129,54 @@ end
 )
 
 
-class RedisStore:
-    def __init__(self, client: Any) -> None:
-        self._client = client
-        # Each step under way holds a connection; more at once would not be faster.
-        self._turns = asyncio.Semaphore(_AT_ONCE)
-        self._take = client.register_script(TAKE)
-        self._settle = client.register_script(SETTLE)
-        self._renew = client.register_script(RENEW)
+# KEYS: counters. ARGV: for each what is added, and when it expires.
+ADD = """
+for i = 1, #KEYS do
+  redis.call('INCRBY', KEYS[i], ARGV[2 * i - 1])
+  redis.call('EXPIREAT', KEYS[i], ARGV[2 * i])
+end
+"""
 
-    async def take(self, lease: str, entries: Sequence[Entry], seconds: int, lost: Lost) -> Taken:
-        keys = [_LEASES, _LEASE + lease]
-        arguments: list[str | int] = [lease, seconds * 1000, lost, _KEEP_SECONDS]
-        for e in entries:
-            keys += (_COUNTER + e.key, _COUNTER + e.before)
-            arguments += (e.weight, e.maximum, e.amount, 1 if e.hard else 0, e.expires, 1 if e.slot else 0)
-        async with self._turns:
-            ok, *counted = await _up(self._take(keys, arguments))
+
+class _Packed(NamedTuple):
+    """What of a step is the same for all calls of one caller in one window, as it goes over the wire."""
+
+    words: int
+    head: bytes
+    """Up to the key of the lease."""
+    tail: bytes
+    """From the counters to the amounts."""
+    held: tuple[tuple[str, str], ...]
+    """What stands around each amount in the JSON of a lease."""
+
+
+class _Script:
+    def __init__(self, text: str) -> None:
+        self.text = text
+        # What the protocol names a script by; it keeps nothing secret.
+        self.name = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest().encode()
+
+
+_TAKE, _SETTLE, _RENEW, _ADD = (_Script(text) for text in (TAKE, SETTLE, RENEW, ADD))
+
+
+class RedisStore:
+    def __init__(self, link: Link) -> None:
+        self.link = link
+
+    async def take(
+        self, lease: str, counters: Counters, amounts: Sequence[int], weight: int, seconds: int, lost: Lost
+    ) -> Taken:
+        packed = counters.packed
+        if not isinstance(packed, _Packed):
+            packed = counters.packed = _pack(counters.of)
+        held = ",".join([f"{key}{amount}{slot}" for (key, slot), amount in zip(packed.held, amounts, strict=True)])
+        terms = (weight, seconds * 1000, lease, f'["{lost}",0,{held}]', *amounts)
+        # All of it is ASCII, so that a character is a byte.
+        own = "".join([f"${len(word)}\r\n{word}\r\n" for word in map(str, terms)])
+        name = _LEASE + lease
+        rest = b"%b$%d\r\n%b\r\n%b%b" % (packed.head, len(name), name.encode(), packed.tail, own.encode())
+        ok, *counted = await self.link.script(_TAKE.name, _TAKE.text, rest, packed.words + 1 + len(terms))
         return Taken(ok == 1, tuple(counted[::2]), tuple(counted[1::2]))
 
     async def settle(self, settled: Sequence[Settled]) -> None:
@@ -159,42 +184,46 @@ class RedisStore:
         for each in settled:
             keys.append(_LEASE + each.lease)
             arguments += (each.lease, len(each.used), *each.used)
-        await _up(self._settle(keys, arguments))
+        await self._run(_SETTLE, keys, arguments)
 
     async def add(self, amounts: Sequence[tuple[str, int, int]]) -> None:
-        async with self._client.pipeline(transaction=True) as pipe:
-            for key, amount, expires in amounts:
-                pipe.incrby(_COUNTER + key, amount)
-                pipe.expireat(_COUNTER + key, expires)
-            await _up(pipe.execute())
+        arguments = [number for _, amount, expires in amounts for number in (amount, expires)]
+        await self._run(_ADD, [_COUNTER + key for key, _, _ in amounts], arguments)
 
     async def renew(self, leases: Sequence[str], seconds: int) -> None:
-        await _up(self._renew([_LEASES], [seconds * 1000, *leases]))
+        await self._run(_RENEW, [_LEASES], [seconds * 1000, *leases])
 
     async def close(self) -> None:
-        await self._client.aclose()
+        await self.link.close()
+
+    async def _run(self, script: _Script, keys: Sequence[str], arguments: Sequence[str | int]) -> None:
+        words: tuple[str | int, ...] = (len(keys), *keys, *arguments)
+        await self.link.script(script.name, script.text, b"".join(map(bulk, words)), len(words))
 
 
-async def _up(answer: Any) -> Any:
-    try:
-        return await answer
-    except (RedisError, OSError, TimeoutError) as error:
-        # Its text may hold the address and its password.
-        raise StoreDown(type(error).__name__) from None
+def _pack(counters: Sequence[Counter]) -> _Packed:
+    """A key is ASCII without quotes or backslashes (see book.py), so that it is JSON as it is."""
+    before = [counter.before for counter in counters if counter.before]
+    keys = [_COUNTER + key for key in (*(counter.key for counter in counters), *before)]
+    static: list[str | int] = [*keys, _KEEP_SECONDS, len(counters)]
+    which = 0
+    for counter in counters:
+        which += bool(counter.before)
+        maximum = counter.maximum if counter.hard else -1
+        static += (maximum, counter.expires, 1 if counter.slot else 0, which if counter.before else 0)
+    return _Packed(
+        # How many keys there are, the leases, and the rest.
+        2 + len(static),
+        bulk(2 + len(keys)) + bulk(_LEASES),
+        b"".join(map(bulk, static)),
+        tuple((f'"{_COUNTER}{counter.key}",', f",{1 if counter.slot else 0}") for counter in counters),
+    )
 
 
 class RedisKind:
     def build(self, settings: StoreSettings) -> RedisStore:
-        """Connects when it is first asked. Nothing is sent twice: what was done is not known after an error."""
-        client = Redis.from_url(
-            settings.url,
-            socket_timeout=settings.timeout,
-            socket_connect_timeout=settings.timeout,
-            retry=Retry(NoBackoff(), 0),
-            health_check_interval=0,
-            max_connections=2 * _AT_ONCE,
-        )
-        return RedisStore(client)
+        """Connects when it is first asked."""
+        return RedisStore(Link(settings.url, settings.timeout))
 
 
 PLUGIN = RedisKind()

@@ -22,7 +22,7 @@ def to_asked(message: bytes) -> Asked:
     except DecodeError as exc:
         raise PeerError("this is not a CheckRequest") from exc
     http = attributes.request.http
-    return Asked(http.method, http.path, _headers(http), dict(attributes.context_extensions))
+    return Asked(http.method, http.path, _headers(http), dict(attributes.context_extensions), http.host or None)
 
 
 def _headers(http: AttributeContext.HttpRequest) -> Headers:

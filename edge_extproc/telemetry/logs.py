@@ -27,6 +27,7 @@ from typing import BinaryIO, Literal, TextIO, TypeAlias
 import orjson
 import structlog
 
+from ..model.checked import Checked
 from ..model.settlement import Settlement
 from ..model.usage import Usage
 from . import redaction
@@ -265,6 +266,40 @@ def _line(s: Settlement, text: Callable[[str | None], str | None], number: Calla
     return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
 
 
+def check_line(c: Checked) -> bytes:
+    """As `access_line`, of a request that ext_authz was asked about: `check` says what became of it."""
+    texts = (c.method, c.path, c.host, c.code, c.reason, c.user, c.request_id)
+    if redaction.is_clean("\n".join(filter(None, texts))):
+        with contextlib.suppress(orjson.JSONEncodeError):
+            return _check_line(c, _cut)
+    return _check_line(c, _redacted_and_cut)
+
+
+def _check_line(c: Checked, text: Callable[[str | None], str | None]) -> bytes:
+    line: dict[str, object] = {
+        "check": c.result,
+        "code": text(c.code),
+        "host": text(c.host),
+        "key": text(c.key_id),
+        "method": text(c.method),
+        "ms": _milliseconds(c.duration),
+        "operation": c.operation,
+        "path": text(c.path),
+        "reason": text(c.reason),
+        "request_id": text(c.request_id),
+        "status": c.status,
+        "team": text(c.team),
+        "tenant": c.tenant,
+        "time": _rfc3339(c.started_at),
+        "user": text(c.user),
+    }
+    return orjson.dumps(line, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
+
+
+def _any_line(told: Settlement | Checked) -> bytes:
+    return access_line(told) if isinstance(told, Settlement) else check_line(told)
+
+
 def plain(amount: Decimal) -> str:
     """Without an exponent and without zeros at the end: what every reader of money can read."""
     return format(amount.normalize(), "f")
@@ -298,7 +333,8 @@ def _second(moment: int) -> str:
 
 
 class AccessLog:
-    """Writes settlements to a binary stream from a thread of its own: make it in the process that uses it.
+    """Writes settlements, and what ext_authz decided, to a binary stream from a thread of its own: make it in the
+    process that uses it.
 
     `on_drop` hears how many lines were lost, from whichever thread loses them.
     """
@@ -315,17 +351,17 @@ class AccessLog:
         self._stream = stream
         self._most_waiting = most_waiting
         self._on_drop = on_drop
-        self._waiting: queue.SimpleQueue[Settlement | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[Settlement | Checked | None] = queue.SimpleQueue()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
         self._thread.start()
 
-    def write(self, settlement: Settlement) -> None:
+    def write(self, told: Settlement | Checked) -> None:
         """Never waits."""
         if self._closed.is_set() or self._waiting.qsize() >= self._most_waiting:
             self._on_drop(1)
         else:
-            self._waiting.put(settlement)
+            self._waiting.put(told)
 
     def close(self, patience: float = 5.0) -> None:
         """Writes what waits. A stream that takes nothing for `patience` seconds is left alone. Once or more."""
@@ -336,7 +372,7 @@ class AccessLog:
     def _run(self) -> None:
         while True:
             batch, last = self._batch()
-            for count, text in _whole_writes(map(access_line, batch), self.WHOLE_WRITE):
+            for count, text in _whole_writes(map(_any_line, batch), self.WHOLE_WRITE):
                 try:
                     self._stream.write(text)
                     self._stream.flush()
@@ -345,15 +381,15 @@ class AccessLog:
             if last:
                 return
 
-    def _batch(self) -> tuple[list[Settlement], bool]:
+    def _batch(self) -> tuple[list[Settlement | Checked], bool]:
         """All that waits, at least one; and whether the end is among it."""
-        batch: list[Settlement] = []
-        settlement = self._waiting.get()
+        batch: list[Settlement | Checked] = []
+        told = self._waiting.get()
         self._closed.wait(self.GATHERING)
         with contextlib.suppress(queue.Empty):
-            while settlement is not None:
-                batch.append(settlement)
-                settlement = self._waiting.get_nowait()
+            while told is not None:
+                batch.append(told)
+                told = self._waiting.get_nowait()
             return batch, True
         return batch, False
 

@@ -19,12 +19,18 @@ from running_envoy import RunningEnvoy
 pytestmark = [pytest.mark.envoy, pytest.mark.xdist_group("ext_authz")]
 
 
+LIMITED = "edge-test-key-that-is-limited"
+
+
 @pytest.fixture(scope="module")
 def gateway(rehearsal_url: str) -> Iterator[gateways.RunningGateway]:
     text = gateways.config(rehearsal_url, models="chat: [{provider: openai, model: rehearsal}]")
     text = text.replace(
         f'auth: {{pepper: "{gateways.PEPPER}"}}', f'auth: {{pepper: "{gateways.PEPPER}", trust_ext_authz: true}}'
     )
+    narrow = "limits: {requests_per_minute: 3}, policy: {operations: [embeddings]}"
+    limited = f"{{id: acme-2, key: {LIMITED}, {narrow}}}"
+    text = text.replace("keys: [{id: acme-1", f"keys: [{limited}, {{id: acme-1")
     with gateways.RunningGateway(text) as found:
         yield found
 
@@ -119,6 +125,9 @@ def bootstrap(agent: Path, service: int) -> dict[str, Any]:
         route("/open", optional="true"),
         route("/umbrella", tenants="umbrella"),
         route("/typo", tenant="acme"),
+        route("/counted", limit="requests"),
+        route("/llama", model="llama-3"),
+        route("/chats", operation="chat"),
         route("/"),
     ]
     manager = {
@@ -184,3 +193,35 @@ def test_each_route_has_its_own_settings(web: str) -> None:
     assert (200, False) == ((found := call(f"{web}/open"))[0], "x-edge-tenant" in found[2])
     assert (403, 200) == (call(f"{web}/umbrella", acme)[0], call(f"{web}/umbrella", umbrella)[0])
     assert 403 == call(f"{web}/typo", acme)[0]
+
+
+def test_policies_and_limits_hold_where_a_route_says_so(web: str) -> None:
+    limited, umbrella = ("x-api-key", LIMITED), ("x-api-key", gateways.OTHER_KEY)
+    not_chat = call(f"{web}/chats", limited)
+    counted = [call(f"{web}/counted", limited) for _ in range(4)]
+
+    assert [200, 200, 200, 429] == [status for status, _, _ in counted]
+    assert "0" == counted[2][1]["x-ratelimit-remaining-requests"]
+    assert int(counted[3][1]["retry-after"]) >= 1
+    assert "rate_limit_exceeded" == counted[3][2]["error"]["code"]
+    assert (403, True) == (not_chat[0], "key acme-2 allows (embeddings)" in not_chat[2]["error"]["message"])
+    # This caller may only use the model only-this.
+    assert (403, 200) == (call(f"{web}/llama", umbrella)[0], call(f"{web}/chats", umbrella)[0])
+
+
+def test_each_verdict_has_a_line_and_counts(web: str, gateway: gateways.RunningGateway) -> None:
+    wrong = "edge-wrong-key-that-nobody-has"
+    call(f"{web}/lines?secret=yes", ("x-api-key", wrong))
+    call(f"{web}/umbrella/lines", ("x-api-key", gateways.OTHER_KEY))
+
+    def lines() -> dict[str, Any]:
+        return {line["path"]: line for line in gateway.check_lines()}
+
+    gateways.until(lambda: {"/lines", "/umbrella/lines"} <= lines().keys())
+    refused, passed = lines()["/lines"], lines()["/umbrella/lines"]
+    assert ("denied", 401, "invalid_api_key", None) == tuple(refused[k] for k in ("check", "status", "code", "key"))
+    assert ("allowed", "umbrella", "umbrella-1", "GET") == tuple(
+        passed[name] for name in ("check", "tenant", "key", "method")
+    )
+    assert not any(wrong in line or gateways.OTHER_KEY in line for line in gateway.lines)
+    assert re.search(r'^edge_authz_refusals_total\{code="invalid_api_key"\} [1-9]', gateway.metrics(), re.MULTILINE)

@@ -366,3 +366,25 @@ def test_no_price_in_the_table_is_rounded() -> None:
     assert rates
     assert all(len(rate.base.as_tuple().digits) < 20 for rate in rates)
     assert not math.isnan(sum(rate.base for rate in rates))
+
+
+@pytest.mark.parametrize("caches", [False, True])
+@pytest.mark.parametrize("sounds", [False, True])
+def test_the_most_of_some_tokens_is_what_the_dearest_of_their_buckets_cost(caches: bool, sounds: bool) -> None:
+    """Of every model of the table, a prompt that is short, and one that passes each tier."""
+    prompts = ["input", *(["cache_write", "cache_write_1h"] if caches else []), *(["input_audio"] if sounds else [])]
+    answers = ["output", "reasoning", *(["output_audio"] if sounds else [])]
+    prices = table()
+    for provider, model in [("openai", "gpt-4o"), ("google", "gemini-2.5-pro"), ("anthropic", "claude-sonnet-4-5")]:
+        for prompt in (1_000, 500_000):
+            bills = [
+                prices.cost(provider, model, Usage(**{asked: prompt, answered: 100}))
+                for asked in prompts
+                for answered in answers
+            ]
+            most = prices.most(provider, model, prompt, 100, caches=caches, sounds=sounds)
+
+            assert most == max(bill for bill in bills if bill is not None)
+    assert prices.most("openai", "unheard-of", 1, 1) is None
+    assert prices.most("openai", "text-embedding-3-small", 5, 0) == D("0.0000001")
+    assert prices.most("openai", "text-embedding-3-small", 5, 1) is None

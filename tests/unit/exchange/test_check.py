@@ -14,11 +14,13 @@ from player import KEY, Stage, body, headers, talk
 
 from edge_extproc.auth.policy import Policies, Policy
 from edge_extproc.auth.vouching import NAMESPACE, Voucher
+from edge_extproc.errors import PolicyUnavailable
 from edge_extproc.exchange.check import Allowed, Asked, Checks, Denied, Verdict
 from edge_extproc.exchange.commands import Continue, Reply
 from edge_extproc.exchange.events import RequestHeaders
 from edge_extproc.limits.book import Book
 from edge_extproc.limits.limiter import PolicyLimiter
+from edge_extproc.model.checked import Checked
 from edge_extproc.model.principal import Principal
 
 VOUCHER = Voucher(b"a pepper of the tests")
@@ -111,6 +113,49 @@ def test_policies_hold_for_what_the_path_or_the_route_says() -> None:
     assert 403 == denied(stage, BEARER, operation="chat").status
     allowed(stage, BEARER, operation="embeddings")
     allowed(stage, BEARER)
+
+
+def test_a_route_may_serve_a_model_that_not_all_may_use() -> None:
+    policies = Policies([("acme", "tenant", "acme", Policy(models=("llama-*",)))], {}, {})
+    stage = Stage().having(access=policies)
+
+    allowed(stage, BEARER, model="llama-3")
+    refusal = denied(stage, BEARER, model="gpt-4o")
+    assert (403, True) == (refusal.status, b"gpt-4o" in refusal.body)
+
+
+def told(stage: Stage, *pairs: tuple[str, str], **settings: str) -> Checked:
+    heard: list[Checked] = []
+    extensions = {f"edge.{name}": value for name, value in settings.items()}
+    asked = Asked("GET", "/v1/models?key=hidden", pairs, extensions, "orders.example")
+    asyncio.run(Checks(lambda: stage.gateway, VOUCHER, heard.append).check(asked))
+    (found,) = heard
+    return found
+
+
+def test_each_verdict_is_told_once_with_who_asked_what_and_why_not() -> None:
+    passed, wrong = told(Stage(), BEARER, ID), told(Stage(), ("x-api-key", "edge-wrong"))
+    not_here = told(Stage(), BEARER, tenants="umbrella")
+
+    assert ("allowed", None, None, "acme", "acme-1") == (
+        passed.result, passed.status, passed.code, passed.tenant, passed.key_id,
+    )  # fmt: skip
+    assert ("GET", "orders.example", "/v1/models", "models", "request-1") == (
+        passed.method, passed.host, passed.path, passed.operation, passed.request_id,
+    )  # fmt: skip
+    assert ("denied", 401, "invalid_api_key", None) == (wrong.result, wrong.status, wrong.code, wrong.tenant)
+    assert ("denied", 403, "acme") == (not_here.result, not_here.status, not_here.tenant)
+    assert "the tenant acme may not use this route" == not_here.reason
+
+
+def test_what_nobody_could_decide_is_told_apart() -> None:
+    class Broken:
+        def authenticate(self, _: Any) -> Principal:
+            raise PolicyUnavailable("keys cannot be had")
+
+    found = told(Stage().having(authenticator=Broken()), BEARER)
+
+    assert ("unavailable", 503, "policy_unavailable") == (found.result, found.status, found.code)
 
 
 def test_a_route_may_count_requests() -> None:

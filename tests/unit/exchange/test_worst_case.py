@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from player import provider
 
 from edge_extproc.accounting.prices import Override, PriceTable
+from edge_extproc.exchange import worst_case
 from edge_extproc.exchange.worst_case import Bounds, ask_of
 from edge_extproc.model.call import Call
 from edge_extproc.model.plan import Candidate
@@ -168,3 +169,18 @@ def test_no_usage_within_the_bounds_costs_more(text: str, limit: int, who: Candi
 
     assert cost is not None
     assert cost * 1_000_000 <= found.micro_dollars
+
+
+WORDS = [
+    "image", "image_url", "input_image", "inlineData", "inline_data", "audio", "input_audio", "document", "video",
+    "file_id", "fileData", "file_uri", "previous_response_id", "conversation", "cachedContent", "cached_content",
+    "file_url", "container", "prompt", "url", "cache_control", "cachePoint", "text", "role", "prompted",
+]  # fmt: skip
+
+
+@given(st.lists(st.sampled_from(WORDS), max_size=6), st.sampled_from(['"x"', '"https://h"', '"data:x"', "1"]))
+def test_one_look_finds_whatever_any_of_the_closer_ones_would(words: list[str], value: str) -> None:
+    raw = ("{" + ",".join(f'"{word}" :{value}' for word in words) + "}").encode()
+    closer = (worst_case._ELSEWHERE, worst_case._MEDIA, worst_case._WRITES_CACHE)
+
+    assert worst_case._MARKED.search(raw) or not any(each.search(raw) for each in closer)

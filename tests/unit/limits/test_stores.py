@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import uuid
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,7 +15,7 @@ from limits_kit import MIDNIGHT, Now
 from running_valkey import RunningValkey
 
 from edge_extproc import registry
-from edge_extproc.limits.base import Entry, Settled, Store, StoreDown, StoreSettings, Taken
+from edge_extproc.limits.base import Counter, Counters, Lost, Settled, Store, StoreDown, StoreSettings, Taken
 from edge_extproc.limits.memory import MemoryStore
 
 LATER = 4_000_000_000
@@ -39,38 +39,53 @@ def fresh(name: str = "c") -> str:
     return f"{name}-{uuid.uuid4().hex}"
 
 
+class Entry(NamedTuple):
+    """A counter, and how much is taken from it."""
+
+    counter: Counter
+    amount: int
+    weight: int
+
+
 def entry(key: str, maximum: int, amount: int = 1, *, hard: bool = True, slot: bool = False, **more: Any) -> Entry:
-    return Entry(key, more.get("before", ""), more.get("weight", 0), maximum, amount, hard, LATER, slot)
+    counter = Counter(key, more.get("before", ""), maximum, hard, more.get("expires", LATER), slot)
+    return Entry(counter, amount, more.get("weight", 0))
+
+
+async def take(store: Store, lease: str, entries: Sequence[Entry], seconds: int, lost: Lost) -> Taken:
+    counters = Counters([each.counter for each in entries])
+    weight = max(each.weight for each in entries)
+    return await store.take(lease, counters, [each.amount for each in entries], weight, seconds, lost)
 
 
 async def test_as_much_is_taken_as_there_is_and_no_more(store: Store) -> None:
     key = fresh()
-    taken = [await store.take(fresh(), [entry(key, 10, 4)], 60, "charge") for _ in range(3)]
+    taken = [await take(store, fresh(), [entry(key, 10, 4)], 60, "charge") for _ in range(3)]
 
     assert [Taken(True, (0,), (0,)), Taken(True, (4,), (0,)), Taken(False, (8,), (0,))] == taken
 
 
 async def test_all_is_taken_or_nothing(store: Store) -> None:
     wide, narrow = fresh(), fresh()
-    first = await store.take(fresh(), [entry(wide, 10, 3), entry(narrow, 2, 3)], 60, "charge")
-    after = await store.take(fresh(), [entry(wide, 10, 1), entry(narrow, 2, 1)], 60, "charge")
+    first = await take(store, fresh(), [entry(wide, 10, 3), entry(narrow, 2, 3)], 60, "charge")
+    after = await take(store, fresh(), [entry(wide, 10, 1), entry(narrow, 2, 1)], 60, "charge")
 
     assert (False, True, (0, 0)) == (first.ok, after.ok, after.used)
 
 
 async def test_a_soft_limit_counts_and_does_not_refuse(store: Store) -> None:
     key = fresh()
-    await store.take(fresh(), [entry(key, 1, 5, hard=False)], 60, "charge")
-    taken = await store.take(fresh(), [entry(key, 1, 5, hard=False)], 60, "charge")
+    await take(store, fresh(), [entry(key, 1, 5, hard=False)], 60, "charge")
+    taken = await take(store, fresh(), [entry(key, 1, 5, hard=False)], 60, "charge")
 
     assert (True, (5,)) == (taken.ok, taken.used)
 
 
 async def test_a_part_of_the_window_before_counts(store: Store) -> None:
     before, key = fresh(), fresh()
-    await store.take(fresh(), [entry(before, 100, 10)], 60, "charge")
-    taken = await store.take(fresh(), [entry(key, 10, 6, before=before, weight=500_000)], 60, "charge")
-    fits = await store.take(fresh(), [entry(key, 10, 5, before=before, weight=500_000)], 60, "charge")
+    await take(store, fresh(), [entry(before, 100, 10)], 60, "charge")
+    taken = await take(store, fresh(), [entry(key, 10, 6, before=before, weight=500_000)], 60, "charge")
+    fits = await take(store, fresh(), [entry(key, 10, 5, before=before, weight=500_000)], 60, "charge")
 
     assert (Taken(False, (5,), (10,)), True) == (taken, fits.ok)
 
@@ -78,27 +93,27 @@ async def test_a_part_of_the_window_before_counts(store: Store) -> None:
 @pytest.mark.parametrize(("used", "left"), [(0, 10), (3, 7), (-1, 4), (9, 1)])
 async def test_settling_puts_what_was_used_in_place_of_what_was_taken(store: Store, used: int, left: int) -> None:
     key, lease = fresh(), fresh()
-    await store.take(lease, [entry(key, 10, 6)], 60, "charge")
+    await take(store, lease, [entry(key, 10, 6)], 60, "charge")
     for _ in range(2):  # the second time changes nothing
         await store.settle([Settled(lease, (used,))])
 
-    assert (10 - left,) == (await store.take(fresh(), [entry(key, 10, 0)], 60, "charge")).used
+    assert (10 - left,) == (await take(store, fresh(), [entry(key, 10, 0)], 60, "charge")).used
 
 
 async def test_a_slot_is_given_back_whatever_was_used(store: Store) -> None:
     key, lease = fresh(), fresh()
-    await store.take(lease, [entry(key, 1, slot=True)], 60, "charge")
-    refused = await store.take(fresh(), [entry(key, 1, slot=True)], 60, "charge")
+    await take(store, lease, [entry(key, 1, slot=True)], 60, "charge")
+    refused = await take(store, fresh(), [entry(key, 1, slot=True)], 60, "charge")
     await store.settle([Settled(lease, (-1,))])
 
-    assert (False, True) == (refused.ok, (await store.take(fresh(), [entry(key, 1, slot=True)], 60, "charge")).ok)
+    assert (False, True) == (refused.ok, (await take(store, fresh(), [entry(key, 1, slot=True)], 60, "charge")).ok)
 
 
 async def test_what_was_used_elsewhere_is_added(store: Store) -> None:
     key = fresh()
     await store.add([(key, 5, LATER), (key, 2, LATER)])
 
-    assert (7,) == (await store.take(fresh(), [entry(key, 10)], 60, "charge")).used
+    assert (7,) == (await take(store, fresh(), [entry(key, 10)], 60, "charge")).used
 
 
 @pytest.mark.parametrize(("lost", "stays"), [("charge", 6), ("release", 0)])
@@ -109,10 +124,10 @@ async def test_a_lost_lease_frees_its_slot_and_may_still_be_settled(
     now = Now()
     store: Any = MemoryStore(now) if shape == "memory" else shared(valkey)
     money, slots, lease = fresh(), fresh(), fresh()
-    await store.take(lease, [entry(money, 10, 6), entry(slots, 1, slot=True)], 1, lost)
+    await take(store, lease, [entry(money, 10, 6), entry(slots, 1, slot=True)], 1, lost)
 
     async def seen() -> tuple[int, ...]:
-        taken = await store.take(fresh(), [entry(money, 10, 0), entry(slots, 9, 0)], 60, lost)
+        taken = await take(store, fresh(), [entry(money, 10, 0), entry(slots, 9, 0)], 60, lost)
         return tuple(taken.used)
 
     assert (6, 1) == await seen()
@@ -133,19 +148,19 @@ async def test_a_lost_lease_frees_its_slot_and_may_still_be_settled(
 async def test_a_lease_that_is_renewed_is_not_lost() -> None:
     now = Now()
     store = MemoryStore(now)
-    await store.take("a", [entry("slots", 1, slot=True)], 10, "charge")
+    await take(store, "a", [entry("slots", 1, slot=True)], 10, "charge")
     now.at += 8
     await store.renew(["a", "unknown"], 10)
     now.at += 8
 
-    assert not (await store.take("b", [entry("slots", 1, slot=True)], 10, "charge")).ok
+    assert not (await take(store, "b", [entry("slots", 1, slot=True)], 10, "charge")).ok
     now.at += 8
-    assert (await store.take("c", [entry("slots", 1, slot=True)], 10, "charge")).ok
+    assert (await take(store, "c", [entry("slots", 1, slot=True)], 10, "charge")).ok
 
 
 async def test_renewing_in_the_shared_store_puts_the_moment_of_loss_off(valkey: RunningValkey) -> None:
     store, lease = shared(valkey), fresh()
-    await store.take(lease, [entry(fresh(), 1, slot=True)], 60, "charge")
+    await take(store, lease, [entry(fresh(), 1, slot=True)], 60, "charge")
     before = float(valkey.command("ZSCORE", "{edge}:leases", lease).split(b"\r\n")[1])
     await store.renew([lease, fresh()], 600)
     after = float(valkey.command("ZSCORE", "{edge}:leases", lease).split(b"\r\n")[1])
@@ -157,10 +172,10 @@ async def test_renewing_in_the_shared_store_puts_the_moment_of_loss_off(valkey: 
 async def test_memory_forgets_what_has_expired() -> None:
     now = Now()
     store = MemoryStore(now)
-    await store.take("a", [Entry("old", "", 0, 9, 1, True, int(MIDNIGHT) + 10, False)], 0, "charge")
+    await take(store, "a", [entry("old", 9, expires=int(MIDNIGHT) + 10)], 0, "charge")
     now.at += 100
     for _ in range(4096):
-        await store.take("x", [entry("new", 10**9)], 0, "charge")
+        await take(store, "x", [entry("new", 10**9)], 0, "charge")
 
     assert {"new"} == set(store._counters)
 
@@ -168,7 +183,7 @@ async def test_memory_forgets_what_has_expired() -> None:
 async def test_a_store_that_is_not_there_is_down() -> None:
     store = registry.load("limits", "redis").build(StoreSettings("unix:///nowhere/s", 0.2))
     with pytest.raises(StoreDown):
-        await store.take("a", [entry("k", 1)], 60, "charge")
+        await take(store, "a", [entry("k", 1)], 60, "charge")
     with pytest.raises(StoreDown):
         await store.add([("k", 1, LATER)])
     await store.close()
@@ -203,7 +218,7 @@ def test_memory_and_valkey_agree_on_any_steps(valkey: RunningValkey, steps: list
             if verb == "take":
                 name = f"{mark}-{lease}-{next(names)}"
                 entries = [entry(f"{mark}-{number}", 10, amount, hard=not flag), entry(f"{mark}-s", 2, slot=True)]
-                taken = await store.take(name, entries, 60, "charge")
+                taken = await take(store, name, entries, 60, "charge")
                 heard.append(taken)
                 if taken.ok:
                     open_[lease] = name

@@ -1,0 +1,98 @@
+"""The connection to the store of limits: shared by all callers, and never believed after an error."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from limits_kit import until
+from running_valkey import RunningValkey
+
+from edge_extproc.limits.base import StoreDown
+from edge_extproc.limits.link import Link, bulk
+
+
+@pytest.fixture
+async def link(valkey: RunningValkey):
+    found = Link(valkey.url, 5.0)
+    yield found
+    await found.close()
+
+
+async def connections(link: Link) -> int:
+    return (await link.ask("CLIENT", "LIST")).count(b"id=")
+
+
+async def test_many_callers_share_one_connection_and_each_has_its_own_answer(link: Link) -> None:
+    answers = await asyncio.gather(*(link.ask("ECHO", f"{n}") for n in range(200)))
+    before = await connections(link)
+    await asyncio.gather(*(link.ask("PING") for _ in range(50)))
+
+    assert [f"{n}".encode() for n in range(200)] == answers
+    assert before == await connections(link)
+
+
+async def test_a_caller_who_leaves_takes_nobodys_answer_away(link: Link) -> None:
+    await link.ask("PING")
+    asking = [asyncio.create_task(link.ask("ECHO", f"{n}")) for n in range(4)]
+    await asyncio.sleep(0)
+    asking[1].cancel()
+    answers = await asyncio.gather(*asking, return_exceptions=True)
+
+    assert [b"0", b"2", b"3"] == [each for each in answers if isinstance(each, bytes)]
+
+
+async def test_a_script_that_the_server_has_lost_is_sent_again(link: Link) -> None:
+    script, rest = "return {1, ARGV[1]}", bulk(0) + bulk("x")
+    name = b"0" * 40
+
+    assert [1, b"x"] == await link.script(name, script, rest, 2)
+
+
+async def test_after_a_loss_it_connects_anew(link: Link, valkey: RunningValkey) -> None:
+    mine = (await link.ask("CLIENT", "ID"),)
+    valkey.command("CLIENT", "KILL", "ID", str(mine[0]))
+    wire = link._wire
+    await until(lambda: wire is not None and wire.lost)
+
+    assert mine != (await link.ask("CLIENT", "ID"),)
+
+
+async def test_a_server_that_does_not_answer_in_time_is_down_for_all_who_wait(valkey: RunningValkey) -> None:
+    link = Link(valkey.url, 0.1)
+    await link.ask("PING")
+    valkey.command("CLIENT", "PAUSE", "400", "ALL")
+    found = await asyncio.gather(*(link.ask("PING") for _ in range(3)), return_exceptions=True)
+
+    assert ["TimeoutError"] * 3 == [str(each) for each in found]
+    patient = Link(valkey.url, 5.0)
+    assert b"PONG" == await patient.ask("PING")
+    await patient.close()
+    await link.close()
+
+
+async def test_an_error_of_the_server_tells_its_first_word_alone(link: Link) -> None:
+    with pytest.raises(StoreDown) as found:
+        await link.ask("EVAL", "return redis.error_reply('OOM secret of somebody')", 0)
+
+    assert "OOM" == str(found.value)
+    assert b"PONG" == await link.ask("PING")
+
+
+async def test_who_asks_while_it_connects_waits_for_the_same_connection(valkey: RunningValkey) -> None:
+    link = Link(valkey.url, 5.0)
+    ids = await asyncio.gather(*(link.ask("CLIENT", "ID") for _ in range(20)))
+    await link.close()
+
+    assert 1 == len(set(ids))
+
+
+async def test_it_can_be_closed_while_it_connects(valkey: RunningValkey) -> None:
+    link = Link(valkey.url, 5.0)
+    asking = asyncio.create_task(link.ask("PING"))
+    await asyncio.sleep(0)
+    await link.close()
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+
+    assert asking.done()
