@@ -21,7 +21,7 @@ from typing import TypeAlias, cast, get_args
 from ..auth.api_key import CREDENTIAL_HEADERS
 from ..auth.vouching import Voucher
 from ..errors import EdgeError, Forbidden, LimitReached, NoSuchRoute, WrongMethod
-from ..limits.base import Ask, Rules
+from ..limits.base import Rules
 from ..model.call import Operation
 from ..model.checked import Checked
 from ..model.fault import Fault
@@ -151,8 +151,8 @@ class Checks:
         rules = gateway.limiter.rules(principal) if gateway.limiter is not None else None
         if gateway.limiter is not None and rules is not None:
             gateway.limiter.known_refusal(rules)
-            if settings.get("edge.limit") == "requests" and rules.requests is not None:
-                told = await self._count(rules.requests)
+            if settings.get("edge.limit") == "requests":
+                told = await self._count(rules)
         who = dict(
             zip(IDENTITY_HEADERS, (principal.tenant, principal.team, principal.user, principal.key_id), strict=True)
         )
@@ -207,7 +207,7 @@ class Checks:
         limiter, name = self._gateway.limiter, self._gateway.new_id()
         if limiter is None:  # pragma: no cover - it gave the rules
             return ()
-        admission = await limiter.admit(name, rules, Ask(0, 0))
+        admission = await limiter.count(name, rules)
         limiter.settle(Settlement(name, "rejected", None, None, 0.0, 0.0, 0.0))
         return admission.headers
 
