@@ -393,6 +393,7 @@ async def run_worker(config: Config, index: int, newer: Callable[[], Config | No
             on_ready=lambda: tasks.append(asyncio.create_task(reload())),
             on_stopping=service.stop,
             interceptors=unary_interceptors(force.traces) if force.traces is not None else (),
+            transport=config.agent.transport,
         )
     finally:
         for task in tasks:

@@ -6,7 +6,7 @@ import ipaddress
 import re
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
@@ -79,6 +79,8 @@ class Agent(Part):
     """Where the workers' Unix sockets lie; <state_dir>/run where not given."""
     tcp: Tcp | None = None
     """Absent: the workers listen on Unix sockets, which Envoy on the same machine opens."""
+    transport: Literal["http2", "grpcio"] = "http2"
+    """What carries gRPC. grpcio: the reference implementation, at several times the cost of a message."""
     shutdown_grace: Duration = timedelta(seconds=10)
     """How long open requests may go on after a stop."""
 

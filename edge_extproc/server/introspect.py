@@ -14,12 +14,13 @@ from grpc import aio
 from grpc_health.v1 import health_pb2
 
 from ..errors import BadRequest, CallerError, Unavailable
+from .health import SERVICE as HEALTH
+from .rpc import Methods, Refused, Status, Unary
 from .transport import MutualTls
 
 METRICS = "/edge.v1.Worker/Metrics"
 PURGE = "/edge.v1.Worker/PurgeCache"
 RELOAD = "/edge.v1.Worker/Reload"
-HEALTH = "/grpc.health.v1.Health"
 
 # A worker that is busy answers late; one that does not answer in this time is left out of a scrape.
 _SCRAPE_SECONDS = 2.0
@@ -29,9 +30,7 @@ _PURGE_SECONDS = 60.0
 _RELOAD_SECONDS = 10.0
 
 
-class Introspection(grpc.GenericRpcHandler):
-    """Add it to a worker's generic handlers."""
-
+class Introspection:
     def __init__(
         self,
         snapshot: Callable[[], bytes],
@@ -40,35 +39,32 @@ class Introspection(grpc.GenericRpcHandler):
     ) -> None:
         """`purge` takes what to purge as JSON and says how many replies went; None where there is no cache. `reload`
         reads what is managed anew; None where nothing is."""
+        self.methods: Methods = {
+            METRICS: Unary(self._metrics),
+            PURGE: Unary(self._purge_cache),
+            RELOAD: Unary(self._reload),
+        }
         self._snapshot = snapshot
         self._purge = purge
         self._anew = reload
-        self._methods: dict[str, Any] = {
-            METRICS: grpc.unary_unary_rpc_method_handler(self._metrics),
-            PURGE: grpc.unary_unary_rpc_method_handler(self._purge_cache),
-            RELOAD: grpc.unary_unary_rpc_method_handler(self._reload),
-        }
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
-        return self._methods.get(handler_call_details.method)
-
-    async def _reload(self, request: bytes, context: aio.ServicerContext[bytes, bytes]) -> bytes:
-        del request, context
+    async def _reload(self, request: bytes) -> bytes:
+        del request
         if self._anew is not None:
             await self._anew()
         return b""
 
-    async def _metrics(self, request: bytes, context: aio.ServicerContext[bytes, bytes]) -> bytes:
-        del request, context
+    async def _metrics(self, request: bytes) -> bytes:
+        del request
         return self._snapshot()
 
-    async def _purge_cache(self, request: bytes, context: aio.ServicerContext[bytes, bytes]) -> bytes:
+    async def _purge_cache(self, request: bytes) -> bytes:
         try:
             return b"%d" % (await self._purge(request) if self._purge is not None else 0)
         except CallerError as error:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, error.message)
+            raise Refused(Status.INVALID_ARGUMENT, error.message) from error
         except Unavailable as error:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, error.message)
+            raise Refused(Status.UNAVAILABLE, error.message) from error
 
 
 class WorkerClient:

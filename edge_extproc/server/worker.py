@@ -13,14 +13,14 @@ import socket
 import stat
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
-
-import grpc
-from grpc import aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from ..errors import StartError
-from .transport import MutualTls
+from .health import Health
+from .rpc import Service
+
+if TYPE_CHECKING:
+    from .transport import MutualTls
 
 try:
     import uvloop
@@ -29,21 +29,6 @@ except ImportError:
     uvloop = None  # type: ignore[assignment]
 
 T = TypeVar("T")
-
-MAX_MESSAGE = 64 * 1024 * 1024
-"""Bytes. A buffered body is one message; Envoy's own body limit is the one to set, and it must lie below this."""
-
-OPTIONS: tuple[tuple[str, int], ...] = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE),
-    ("grpc.max_send_message_length", MAX_MESSAGE),
-    # A stream lives as long as its request, and every SSE in flight is one. Envoy opens another connection beyond it.
-    ("grpc.max_concurrent_streams", 10_000),
-    # Envoy pings every 30 s, also when nothing moves; gRPC's defaults would take that for abuse and hang up.
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
-    # Two workers at one address would each get some of the streams: the second one must fail.
-    ("grpc.so_reuseport", 0),
-)
 
 _UNIX = "unix:"
 # sun_path of Linux is 108 bytes with its closing zero; other systems have less.
@@ -59,40 +44,60 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 async def serve(
     address: str,
-    services: Iterable[grpc.GenericRpcHandler],
+    services: Iterable[Service],
     stop: asyncio.Event,
     grace: float,
     *,
     tls: MutualTls | None = None,
     on_ready: Callable[[], None] = lambda: None,
     on_stopping: Callable[[], None] = lambda: None,
-    interceptors: Sequence[aio.ServerInterceptor] = (),
+    interceptors: Sequence[Any] = (),
+    transport: Literal["http2", "grpcio"] = "http2",
 ) -> None:
     """Serve at `address` (`unix:/path`, or `host:port`, which takes `tls`) until `stop` is set; raises StartError
     where it cannot.
 
     The gRPC health service tells SERVING from `on_ready` on and NOT_SERVING as soon as `stop` is set. Streams then
     have `grace` seconds to end by themselves; those that do not are cancelled after it. `on_stopping` is called
-    before the grace begins.
+    before the grace begins. `interceptors`: grpcio's, around calls of one message.
     """
-    server = aio.server(options=OPTIONS, interceptors=interceptors)
-    server.add_generic_rpc_handlers(tuple(services))
-    healthy = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
+    health = Health()
+    server = _server(transport, [*services, health], interceptors)
     with _bound(server, address, tls):
         await server.start()
         try:
-            await healthy.set("", health_pb2.HealthCheckResponse.SERVING)
+            health.serving()
             on_ready()
             await stop.wait()
         finally:
             on_stopping()
-            await healthy.enter_graceful_shutdown()
+            health.stopping()
             await server.stop(grace)
 
 
+class _Server(Protocol):
+    def bind(self, address: str, tls: MutualTls | None) -> None:
+        """Raises OSError."""
+        ...
+
+    async def start(self) -> None: ...
+
+    async def stop(self, grace: float) -> None: ...
+
+
+def _server(transport: str, services: Iterable[Service], interceptors: Sequence[Any]) -> _Server:
+    """Loads only the one that is wanted."""
+    if transport == "grpcio":
+        from . import grpcio_transport
+
+        return grpcio_transport.Server(services, interceptors)
+    from . import http2_transport
+
+    return http2_transport.Server(services, interceptors)
+
+
 @contextlib.contextmanager
-def _bound(server: aio.Server, address: str, tls: MutualTls | None) -> Iterator[None]:
+def _bound(server: _Server, address: str, tls: MutualTls | None) -> Iterator[None]:
     if not address.startswith(_UNIX):
         _bind(server, address, tls)
         yield
@@ -102,7 +107,7 @@ def _bound(server: aio.Server, address: str, tls: MutualTls | None) -> Iterator[
     # Whoever can write to the socket can play Envoy; it must not be open to others even for a moment.
     before = os.umask(0o177)
     try:
-        _bind(server, address)
+        _bind(server, address, None)
     finally:
         os.umask(before)
     try:
@@ -111,13 +116,10 @@ def _bound(server: aio.Server, address: str, tls: MutualTls | None) -> Iterator[
         path.unlink(missing_ok=True)
 
 
-def _bind(server: aio.Server, address: str, tls: MutualTls | None = None) -> None:
+def _bind(server: _Server, address: str, tls: MutualTls | None) -> None:
     try:
-        if tls is None:
-            server.add_insecure_port(address)
-        else:
-            server.add_secure_port(address, tls.of_server())
-    except RuntimeError as exc:
+        server.bind(address, tls)
+    except OSError as exc:
         raise StartError(f"cannot listen at {address}: the address is taken, or not one of this machine") from exc
 
 

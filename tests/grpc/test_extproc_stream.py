@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import grpc
 import pytest
@@ -19,7 +19,8 @@ from edge_extproc.exchange.events import Event, RequestBody, RequestHeaders, Res
 from edge_extproc.exchange.handler import Closing, MoreTime, no_more_time
 from edge_extproc.pb.ext_proc_pb2 import ProcessingRequest, ProcessingResponse
 from edge_extproc.server.extproc import METHOD, ExtProcService
-from edge_extproc.server.worker import OPTIONS, serve
+from edge_extproc.server.grpcio_transport import OPTIONS
+from edge_extproc.server.worker import serve
 
 # Long enough that only a hanging test ever meets it.
 PATIENCE = 30
@@ -53,6 +54,13 @@ async def go_on(event: Event) -> Command:
     return CONTINUE
 
 
+class Socket(NamedTuple):
+    """Where to serve, and by which transport."""
+
+    path: Path
+    transport: Literal["http2", "grpcio"]
+
+
 @dataclass
 class Stage:
     """A served ExtProcService and a channel to it."""
@@ -79,7 +87,7 @@ Stream: TypeAlias = "aio.StreamStreamCall[bytes, bytes]"
 
 @asynccontextmanager
 async def staged(
-    socket: Path,
+    socket: Socket,
     answer: Callable[[Event], Awaitable[Command]] = go_on,
     *,
     grace: float = PATIENCE,
@@ -101,10 +109,18 @@ async def staged(
 
     service = ExtProcService(open_stream, errors.append)
     serving = asyncio.create_task(
-        serve(f"unix:{socket}", [service], stop, grace, on_ready=ready.set, on_stopping=service.stop)
+        serve(
+            f"unix:{socket.path}",
+            [service],
+            stop,
+            grace,
+            on_ready=ready.set,
+            on_stopping=service.stop,
+            transport=socket.transport,
+        )
     )
     try:
-        async with asyncio.timeout(PATIENCE), aio.insecure_channel(f"unix:{socket}", options=OPTIONS) as channel:
+        async with asyncio.timeout(PATIENCE), aio.insecure_channel(f"unix:{socket.path}", options=OPTIONS) as channel:
             await ready.wait()
             yield Stage(channel, scripts, errors, stop, serving)
     finally:
@@ -112,9 +128,9 @@ async def staged(
         await serving
 
 
-@pytest.fixture
-def socket(tmp_path: Path) -> Path:
-    return tmp_path / "worker.sock"
+@pytest.fixture(params=["http2", "grpcio"])
+def socket(tmp_path: Path, request: pytest.FixtureRequest) -> Socket:
+    return Socket(tmp_path / "worker.sock", request.param)
 
 
 def headers(**pairs: str) -> bytes:
@@ -146,7 +162,7 @@ async def ask(stream: Stream, message: bytes) -> ProcessingResponse:
     return ProcessingResponse.FromString(answer)
 
 
-async def test_each_message_gets_one_answer_in_its_order(socket: Path) -> None:
+async def test_each_message_gets_one_answer_in_its_order(socket: Socket) -> None:
     async def answer(event: Event) -> Command:
         return Continue(body=event.body[::-1]) if isinstance(event, ResponseBody) else CONTINUE
 
@@ -168,7 +184,7 @@ async def test_each_message_gets_one_answer_in_its_order(socket: Path) -> None:
     assert stage.errors == []
 
 
-async def test_a_stream_tells_its_handler_the_metadata(socket: Path) -> None:
+async def test_a_stream_tells_its_handler_the_metadata(socket: Socket) -> None:
     async with staged(socket) as stage:
         stream = stage.call((*ROLE, ("traceparent", "00-11-22-01"), ("some-bin", b"\xff")))
         await ask(stream, headers())
@@ -180,7 +196,7 @@ async def test_a_stream_tells_its_handler_the_metadata(socket: Path) -> None:
     assert "some-bin" not in script.metadata
 
 
-async def test_a_stream_without_messages_is_done(socket: Path) -> None:
+async def test_a_stream_without_messages_is_done(socket: Socket) -> None:
     async with staged(socket) as stage:
         stream = stage.call()
         await stream.done_writing()
@@ -190,7 +206,7 @@ async def test_a_stream_without_messages_is_done(socket: Path) -> None:
         assert (await stage.last()).closings == ["done"]
 
 
-async def test_a_handler_that_fails_is_told_to_us_and_not_to_envoy(socket: Path) -> None:
+async def test_a_handler_that_fails_is_told_to_us_and_not_to_envoy(socket: Socket) -> None:
     async def answer(event: Event) -> Command:
         raise RuntimeError("a secret of handle")
 
@@ -204,7 +220,7 @@ async def test_a_handler_that_fails_is_told_to_us_and_not_to_envoy(socket: Path)
     assert [str(error) for error in stage.errors] == ["a secret of handle"]
 
 
-async def test_a_command_that_does_not_fit_is_a_bug(socket: Path) -> None:
+async def test_a_command_that_does_not_fit_is_a_bug(socket: Socket) -> None:
     async def answer(event: Event) -> Command:
         return Continue(body=b"not in answer to headers")
 
@@ -217,7 +233,7 @@ async def test_a_command_that_does_not_fit_is_a_bug(socket: Path) -> None:
     assert [type(error) for error in stage.errors] == [ValueError]
 
 
-async def test_a_handler_that_fails_at_its_end_is_told_to_us_and_not_to_envoy(socket: Path) -> None:
+async def test_a_handler_that_fails_at_its_end_is_told_to_us_and_not_to_envoy(socket: Socket) -> None:
     async with staged(socket, fail_on_close=True) as stage:
         stream = stage.call()
         await ask(stream, headers())
@@ -229,7 +245,7 @@ async def test_a_handler_that_fails_at_its_end_is_told_to_us_and_not_to_envoy(so
 
 
 @pytest.mark.parametrize("message", [b"", b"\xff\xff\xff", body(b"x")[:-3]], ids=["empty", "garbage", "cut"])
-async def test_a_message_that_makes_no_sense_is_envoys_mistake(socket: Path, message: bytes) -> None:
+async def test_a_message_that_makes_no_sense_is_envoys_mistake(socket: Socket, message: bytes) -> None:
     async with staged(socket) as stage:
         stream = stage.call()
         await stream.write(message)
@@ -241,7 +257,7 @@ async def test_a_message_that_makes_no_sense_is_envoys_mistake(socket: Path, mes
     assert [type(error) for error in stage.errors] == [PeerError]
 
 
-async def test_an_event_out_of_order_is_envoys_mistake(socket: Path) -> None:
+async def test_an_event_out_of_order_is_envoys_mistake(socket: Socket) -> None:
     async def answer(event: Event) -> Command:
         raise PeerError("a body before the headers")
 
@@ -263,7 +279,7 @@ async def test_an_event_out_of_order_is_envoys_mistake(socket: Path) -> None:
     ids=["unknown role", "no role", "a bug"],
 )
 async def test_a_stream_that_cannot_be_opened_is_refused(
-    socket: Path, metadata: tuple[tuple[str, str], ...], code: grpc.StatusCode, error: type[Exception]
+    socket: Socket, metadata: tuple[tuple[str, str], ...], code: grpc.StatusCode, error: type[Exception]
 ) -> None:
     async with staged(socket) as stage:
         stream = stage.call(metadata)
@@ -274,7 +290,7 @@ async def test_a_stream_that_cannot_be_opened_is_refused(
     assert stage.scripts == []
 
 
-async def test_a_caller_that_leaves_cancels_a_busy_handler(socket: Path) -> None:
+async def test_a_caller_that_leaves_cancels_a_busy_handler(socket: Socket) -> None:
     busy, cancelled = asyncio.Event(), asyncio.Event()
 
     async def answer(event: Event) -> Command:
@@ -298,7 +314,7 @@ async def test_a_caller_that_leaves_cancels_a_busy_handler(socket: Path) -> None
     assert stage.errors == []
 
 
-async def test_a_caller_that_leaves_between_messages_closes_once(socket: Path) -> None:
+async def test_a_caller_that_leaves_between_messages_closes_once(socket: Socket) -> None:
     async with staged(socket) as stage:
         stream = stage.call()
         await ask(stream, headers())
@@ -310,7 +326,7 @@ async def test_a_caller_that_leaves_between_messages_closes_once(socket: Path) -
     assert stage.errors == []
 
 
-async def test_many_callers_that_leave_at_any_moment_each_close_once(socket: Path) -> None:
+async def test_many_callers_that_leave_at_any_moment_each_close_once(socket: Socket) -> None:
     async def answer(event: Event) -> Command:
         await asyncio.sleep(0)
         return Continue(body=b"y" * 1000) if isinstance(event, ResponseBody) else CONTINUE
@@ -334,7 +350,7 @@ async def test_many_callers_that_leave_at_any_moment_each_close_once(socket: Pat
     assert stage.errors == []
 
 
-async def test_a_stopped_worker_lets_streams_end(socket: Path) -> None:
+async def test_a_stopped_worker_lets_streams_end(socket: Socket) -> None:
     async with staged(socket) as stage:
         stream = stage.call()
         await ask(stream, headers())
@@ -347,7 +363,7 @@ async def test_a_stopped_worker_lets_streams_end(socket: Path) -> None:
     assert stage.scripts[0].closings == ["done"]
 
 
-async def test_a_stopped_worker_cuts_streams_after_its_grace(socket: Path) -> None:
+async def test_a_stopped_worker_cuts_streams_after_its_grace(socket: Socket) -> None:
     async def answer(event: Event) -> Command:
         stage.stop.set()
         await asyncio.Event().wait()
@@ -363,7 +379,7 @@ async def test_a_stopped_worker_cuts_streams_after_its_grace(socket: Path) -> No
     assert stage.errors == []
 
 
-async def test_a_message_over_four_mebibytes_passes_both_ways(socket: Path) -> None:
+async def test_a_message_over_four_mebibytes_passes_both_ways(socket: Socket) -> None:
     async def answer(event: Event) -> Command:
         return Continue(body=event.body + b"!") if isinstance(event, RequestBody) else CONTINUE
 
@@ -376,7 +392,7 @@ async def test_a_message_over_four_mebibytes_passes_both_ways(socket: Path) -> N
     assert answered.request_body.response.body_mutation.body == data + b"!"
 
 
-async def test_a_reply_ends_nothing_by_itself(socket: Path) -> None:
+async def test_a_reply_ends_nothing_by_itself(socket: Socket) -> None:
     async def answer(event: Event) -> Command:
         return Reply(401, (("content-type", "application/json"),), b"{}", "edge_unauthenticated")
 
@@ -391,14 +407,14 @@ async def test_a_reply_ends_nothing_by_itself(socket: Path) -> None:
     assert isinstance(script.events[0], RequestHeaders)
 
 
-async def test_other_methods_are_not_implemented(socket: Path) -> None:
+async def test_other_methods_are_not_implemented(socket: Socket) -> None:
     async with staged(socket) as stage:
         stream = stage.channel.stream_stream("/envoy.service.ext_proc.v3.ExternalProcessor/Other")()
 
         assert await stream.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
-async def test_an_answer_that_comes_too_late_is_no_bug(socket: Path) -> None:
+async def test_an_answer_that_comes_too_late_is_no_bug(socket: Socket) -> None:
     busy = asyncio.Event()
 
     async def answer(event: Event) -> Command:
@@ -420,7 +436,7 @@ async def test_an_answer_that_comes_too_late_is_no_bug(socket: Path) -> None:
     assert stage.errors == []
 
 
-async def test_more_time_is_told_before_the_answer(socket):
+async def test_more_time_is_told_before_the_answer(socket: Socket) -> None:
     scripts = []
 
     async def slow(event: Event) -> Command:

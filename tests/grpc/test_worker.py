@@ -6,26 +6,37 @@ import asyncio
 import os
 import socket
 import stat
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import pytest
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from edge_extproc.errors import StartError
-from edge_extproc.server.worker import OPTIONS, run, serve
+from edge_extproc.server.grpcio_transport import OPTIONS
+from edge_extproc.server.worker import run, serve
 
 PATIENCE = 30
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
+Serve: TypeAlias = "Callable[[str], AbstractAsyncContextManager[asyncio.Event]]"
+
+
+@pytest.fixture(params=["http2", "grpcio"])
+def served(request: pytest.FixtureRequest) -> Serve:
+    return partial(_served, request.param)
+
+
 @asynccontextmanager
-async def served(address: str, grace: float = PATIENCE) -> AsyncIterator[asyncio.Event]:
+async def _served(transport: Literal["http2", "grpcio"], address: str) -> AsyncIterator[asyncio.Event]:
     stop, ready = asyncio.Event(), asyncio.Event()
-    serving = asyncio.create_task(serve(address, [], stop, grace, on_ready=ready.set))
+    serving = asyncio.create_task(serve(address, [], stop, PATIENCE, on_ready=ready.set, transport=transport))
     waiting = asyncio.create_task(ready.wait())
     async with asyncio.timeout(PATIENCE):
         await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -45,7 +56,7 @@ async def health(address: str) -> int:
     return answer.status
 
 
-async def test_a_socket_is_for_its_owner_alone_and_goes_with_the_worker(tmp_path: Path) -> None:
+async def test_a_socket_is_for_its_owner_alone_and_goes_with_the_worker(tmp_path: Path, served: Serve) -> None:
     path = tmp_path / "worker.sock"
     async with served(f"unix:{path}"):
         mode = path.stat().st_mode
@@ -56,7 +67,7 @@ async def test_a_socket_is_for_its_owner_alone_and_goes_with_the_worker(tmp_path
     assert not path.exists()
 
 
-async def test_other_files_keep_the_modes_of_their_owner(tmp_path: Path) -> None:
+async def test_other_files_keep_the_modes_of_their_owner(tmp_path: Path, served: Serve) -> None:
     def umask() -> int:
         current = os.umask(0)
         os.umask(current)
@@ -67,7 +78,7 @@ async def test_other_files_keep_the_modes_of_their_owner(tmp_path: Path) -> None
         assert umask() == before
 
 
-async def test_a_socket_that_a_dead_worker_left_is_replaced(tmp_path: Path) -> None:
+async def test_a_socket_that_a_dead_worker_left_is_replaced(tmp_path: Path, served: Serve) -> None:
     path = tmp_path / "worker.sock"
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(path))
@@ -75,7 +86,7 @@ async def test_a_socket_that_a_dead_worker_left_is_replaced(tmp_path: Path) -> N
         assert await health(f"unix:{path}") == SERVING
 
 
-async def test_a_living_worker_is_not_pushed_aside(tmp_path: Path) -> None:
+async def test_a_living_worker_is_not_pushed_aside(tmp_path: Path, served: Serve) -> None:
     path = tmp_path / "worker.sock"
     async with served(f"unix:{path}"):
         with pytest.raises(StartError, match="listens at"):
@@ -85,7 +96,7 @@ async def test_a_living_worker_is_not_pushed_aside(tmp_path: Path) -> None:
         assert await health(f"unix:{path}") == SERVING
 
 
-async def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
+async def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path, served: Serve) -> None:
     path = tmp_path / "worker.sock"
     path.write_text("somebody's")
     with pytest.raises(StartError, match="not a socket"):
@@ -95,19 +106,19 @@ async def test_a_file_that_is_no_socket_is_left_alone(tmp_path: Path) -> None:
     assert path.read_text() == "somebody's"
 
 
-async def test_a_path_too_long_for_a_socket_is_named(tmp_path: Path) -> None:
+async def test_a_path_too_long_for_a_socket_is_named(tmp_path: Path, served: Serve) -> None:
     with pytest.raises(StartError, match="107 bytes at most"):
         async with served(f"unix:{tmp_path / ('x' * 120)}"):
             pass
 
 
-async def test_a_directory_that_is_missing_is_told(tmp_path: Path) -> None:
+async def test_a_directory_that_is_missing_is_told(tmp_path: Path, served: Serve) -> None:
     with pytest.raises(StartError, match="cannot listen"):
         async with served(f"unix:{tmp_path / 'missing' / 'worker.sock'}"):
             pass
 
 
-async def test_a_taken_port_is_told() -> None:
+async def test_a_taken_port_is_told(served: Serve) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(StartError, match=f"cannot listen at {address}"):
@@ -115,14 +126,14 @@ async def test_a_taken_port_is_told() -> None:
                 pass
 
 
-async def test_a_worker_may_listen_at_a_port() -> None:
+async def test_a_worker_may_listen_at_a_port(served: Serve) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     async with served(address):
         assert await health(address) == SERVING
 
 
-async def test_health_tells_that_the_worker_stops_while_streams_end(tmp_path: Path) -> None:
+async def test_health_tells_that_the_worker_stops_while_streams_end(tmp_path: Path, served: Serve) -> None:
     address = f"unix:{tmp_path / 'worker.sock'}"
     async with served(address) as stop, aio.insecure_channel(address, options=OPTIONS) as channel:
         watching = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())

@@ -1,0 +1,716 @@
+"""HTTP/2 as a server of gRPC needs it, without IO: bytes in, messages out, and what is to be sent collected.
+
+RFC 9113 for the frames, RFC 7541 (jh2's decoder) for header blocks, gRPC over HTTP/2 for what is in them. What we
+send is simple: header blocks without compression state, data, trailers. A peer that breaks a rule of the connection
+ends it with a GOAWAY that says which; one that breaks a rule of a stream ends that stream.
+
+Envoy resets each of its streams when it has heard enough, so resets are no sign of an attack here. What bounds the
+work that a peer can cause is that a stream counts as open until its method has returned.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from struct import Struct
+from typing import Final
+from urllib.parse import quote
+
+from .rpc import MAX_MESSAGE, MAX_STREAMS, Refused, Status
+
+try:
+    from jh2._hazmat import Decoder, HPACKError, OversizedHeaderListError
+except ImportError:
+    # Where the library's compiled part is not made for a system, it has the same in Python.
+    from jh2.hpack import Decoder, HPACKError, OversizedHeaderListError
+
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+# Frames (RFC 9113, 6) and their flags.
+DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
+END_STREAM = ACK = 0x1
+END_HEADERS = 0x4
+PADDED = 0x8
+WITH_PRIORITY = 0x20
+
+# Errors (7).
+NO_ERROR = 0x0
+PROTOCOL_ERROR = 0x1
+FLOW_CONTROL_ERROR = 0x3
+STREAM_CLOSED = 0x5
+FRAME_SIZE_ERROR = 0x6
+REFUSED_STREAM = 0x7
+CANCEL = 0x8
+COMPRESSION_ERROR = 0x9
+ENHANCE_YOUR_CALM = 0xB
+
+# Settings (6.5.2).
+_ENABLE_PUSH, _MAX_CONCURRENT_STREAMS, _INITIAL_WINDOW_SIZE, _MAX_FRAME_SIZE, _MAX_HEADER_LIST_SIZE = 2, 3, 4, 5, 6
+
+MAX_FRAME: Final = 16_384
+"""Bytes of a frame that we take: what every peer may send without asking."""
+MAX_HEADERS: Final = 64 * 1024
+"""Bytes of a header block and of the list in it. Envoy sends some hundreds."""
+STREAM_WINDOW: Final = 1024 * 1024
+"""Bytes that a stream may hold unread, beside the one message that is still coming in."""
+CONNECTION_WINDOW: Final = 16 * 1024 * 1024
+"""Bytes in flight. Filled up as bytes arrive: a stream that is not read must not hold up the others."""
+MAX_IDLE_FRAMES: Final = 10_000
+"""Frames in a row that bring no stream on (PING, SETTINGS, PRIORITY, empty DATA...)."""
+
+_LARGEST_WINDOW = 2**31 - 1
+_DEFAULT_WINDOW = 65_535
+_LAST_STREAM = 2**31 - 1
+
+_FRAME = Struct(">HBBBI")  # the length's upper 16 bits, its lower 8, type, flags, stream
+_PREFIX = Struct(">BI")  # compressed?, length
+_U32 = Struct(">I")
+_SETTING = Struct(">HI")
+
+_DRAINING = b"draining"
+"""What our only PING carries."""
+
+
+class Fault(Exception):
+    """A rule of the connection is broken: it ends."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+
+
+class StreamFault(Exception):
+    """A rule of a stream is broken: it is reset."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def _frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    return _FRAME.pack(len(payload) >> 8, len(payload) & 0xFF, kind, flags, stream) + payload
+
+
+def _literal(name: bytes, value: bytes) -> bytes:
+    """A header field that is never indexed, without Huffman coding (RFC 7541, 6.2.2)."""
+    return b"\x00" + _string(name) + _string(value)
+
+
+def _string(text: bytes) -> bytes:
+    size = len(text)
+    if size < 0x7F:
+        return bytes((size,)) + text
+    rest, size = bytearray(b"\x7f"), size - 0x7F
+    while size >= 0x80:
+        rest.append(size & 0x7F | 0x80)
+        size >>= 7
+    rest.append(size)
+    return bytes(rest) + text
+
+
+_STATUS_200 = b"\x88"  # entry 8 of the static table
+_CONTENT_TYPE = _literal(b"content-type", b"application/grpc")
+_RESPONSE_HEADERS = _STATUS_200 + _CONTENT_TYPE
+_RESPONSE_HEAD = _FRAME.pack(len(_RESPONSE_HEADERS) >> 8, len(_RESPONSE_HEADERS) & 0xFF, HEADERS, END_HEADERS, 0)[:5]
+_OK_TRAILERS = _literal(b"grpc-status", b"0")
+
+
+class Stream:
+    """One call. A transport's subclass hears of what happens to it by the three methods at the end."""
+
+    __slots__ = (
+        "_out",
+        "_partial",
+        "_trailers",
+        "ended",
+        "finished",
+        "gone",
+        "headers_sent",
+        "id",
+        "messages",
+        "metadata",
+        "path",
+        "receive_window",
+        "send_window",
+        "timeout",
+        "unread",
+    )
+
+    def __init__(self, id: int, path: str, metadata: Mapping[str, str], send_window: int) -> None:
+        self.id = id
+        self.path = path
+        self.metadata = metadata
+        self.timeout: float | None = None
+        """Seconds that the peer will wait."""
+        self.messages: deque[bytes] = deque()
+        """Whole ones that nobody has read."""
+        self.unread = 0
+        self.receive_window = STREAM_WINDOW
+        self.send_window = send_window
+        self.ended = False
+        """The peer will send no more."""
+        self.gone = False
+        """The peer reset it, or the connection is lost."""
+        self.headers_sent = False
+        self.finished = False
+        """We will send no more than what waits in here."""
+        self._partial = bytearray()
+        self._out = bytearray()
+        self._trailers: bytes | None = None
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the peer's windows keep back what was sent."""
+        return bool(self._out)
+
+    def assemble(self, data: bytes) -> None:
+        """Takes what a DATA frame held. Raises Refused."""
+        if not self._partial and len(data) >= _PREFIX.size:
+            compressed, size = _PREFIX.unpack_from(data)
+            if not compressed and len(data) == size + _PREFIX.size <= MAX_FRAME:
+                self.messages.append(data[_PREFIX.size :])
+                self.unread += size
+                return
+        partial = self._partial
+        partial += data
+        at = 0
+        while len(partial) - at >= _PREFIX.size:
+            compressed, size = _PREFIX.unpack_from(partial, at)
+            if compressed:
+                raise Refused(Status.UNIMPLEMENTED, "messages must not be compressed")
+            if size > MAX_MESSAGE:
+                raise Refused(Status.RESOURCE_EXHAUSTED, f"a message of {size} bytes; {MAX_MESSAGE} at most")
+            end = at + _PREFIX.size + size
+            if len(partial) < end:
+                break
+            self.messages.append(bytes(memoryview(partial)[at + _PREFIX.size : end]))
+            self.unread += size
+            at = end
+        if at:
+            del partial[:at]
+
+    @property
+    def broken_off(self) -> bool:
+        """Whether what came last was not a whole message."""
+        return bool(self._partial)
+
+    def readable(self) -> None:
+        """There are messages, or an end of them."""
+
+    def left(self) -> None:
+        """The peer is gone."""
+
+    def writable(self) -> None:
+        """Nothing is kept back any more."""
+
+
+class Connection:
+    """`new_stream` makes a stream of its arguments; `opened` is told of each that may be served, whose messages are
+    still to come. After `receive`, and whenever something was sent, `take` gives the bytes for the peer."""
+
+    def __init__(
+        self,
+        new_stream: Callable[[int, str, Mapping[str, str], int], Stream],
+        opened: Callable[[Stream], None],
+    ) -> None:
+        self._new_stream = new_stream
+        self._opened = opened
+        self._buffer = b""
+        self._out: list[bytes] = []
+        self._streams: dict[int, Stream] = {}
+        self._blocked: dict[int, Stream] = {}
+        self._headers = Decoder(MAX_HEADERS)
+        self._last = 0
+        """The highest stream that the peer has begun."""
+        self._begun: tuple[int, int, bytearray] | None = None
+        """A header block whose end is still to come: stream, flags, what there is."""
+        self._receive_window = CONNECTION_WINDOW
+        self._send_window = _DEFAULT_WINDOW
+        self._initial_window = _DEFAULT_WINDOW
+        self._max_frame = MAX_FRAME
+        self._idle_frames = 0
+        self._working = 0
+        self._refusing = False
+        self.greeted = False
+        """The peer's preface and settings are there."""
+        self.closed = False
+        """Nothing more is read; what `take` gives is the end."""
+        self._send(_frame(SETTINGS, 0, 0, self._settings()))
+        self._send(_frame(WINDOW_UPDATE, 0, 0, _U32.pack(CONNECTION_WINDOW - _DEFAULT_WINDOW)))
+
+    @staticmethod
+    def _settings() -> bytes:
+        ours = (
+            (_ENABLE_PUSH, 0),
+            (_MAX_CONCURRENT_STREAMS, MAX_STREAMS),
+            (_INITIAL_WINDOW_SIZE, STREAM_WINDOW),
+            (_MAX_HEADER_LIST_SIZE, MAX_HEADERS),
+        )
+        return b"".join(_SETTING.pack(name, value) for name, value in ours)
+
+    # --- what the transport does
+
+    def receive(self, data: bytes) -> None:
+        """Bytes of the peer, as they come."""
+        if self.closed:
+            return
+        try:
+            self._receive(self._buffer + data if self._buffer else data)
+        except Fault as fault:
+            self.fail(fault.code, fault.text)
+
+    def take(self) -> bytes:
+        """What is to be sent; empty where nothing is."""
+        out = b"".join(self._out)
+        self._out.clear()
+        return out
+
+    def fail(self, code: int, text: str) -> None:
+        """The connection ends here."""
+        self._send(_frame(GOAWAY, 0, 0, _U32.pack(self._last) + _U32.pack(code) + text.encode()))
+        self.lost()
+
+    def lost(self) -> None:
+        """There is nobody any more."""
+        self.closed = True
+        self._blocked.clear()
+        streams = list(self._streams.values())
+        self._streams.clear()
+        for stream in streams:
+            stream.gone = True
+            stream.left()
+
+    def drain(self) -> None:
+        """Asks the peer for no more streams. Those that are on their way are served: only its answer to a PING, which
+        comes after them, closes the door."""
+        self._send(_frame(GOAWAY, 0, 0, _U32.pack(_LAST_STREAM) + _U32.pack(NO_ERROR)))
+        self._send(_frame(PING, 0, 0, _DRAINING))
+
+    @property
+    def drained(self) -> bool:
+        """Whether the peer begins no more streams, and the last method has returned."""
+        return self._refusing and not self._working
+
+    def send_message(self, stream: Stream, message: bytes) -> None:
+        """Nothing happens where the peer is gone."""
+        if stream.gone or stream.finished:
+            return
+        self._send_headers(stream)
+        size = len(message) + _PREFIX.size
+        if stream.blocked or size > self._max_frame or size > self._send_window or size > stream.send_window:
+            stream._out += _PREFIX.pack(0, len(message))
+            stream._out += message
+            self._push(stream)
+            return
+        self._send_window -= size
+        stream.send_window -= size
+        self._send(_FRAME.pack(size >> 8, size & 0xFF, DATA, 0, stream.id) + _PREFIX.pack(0, len(message)) + message)
+
+    def finish(self, stream: Stream, status: Status, details: str = "") -> None:
+        """Ends a call, after what was sent."""
+        if stream.gone or stream.finished:
+            return
+        stream.finished = True
+        trailers = _OK_TRAILERS if status is Status.OK else _literal(b"grpc-status", b"%d" % status)
+        if details:
+            # Percent-encoded UTF-8; what HTTP/2 allows in a value, gRPC does not all.
+            trailers += _literal(b"grpc-message", quote(details, safe=" !\"#$&'()*+,/:;<=>?@[\\]^`{|}").encode())
+        stream._trailers = trailers
+        self._push(stream)
+
+    def returned(self) -> None:
+        """The method of a stream that was opened is over."""
+        self._working -= 1
+
+    def was_read(self, stream: Stream, size: int) -> None:
+        """A message of so many bytes was read."""
+        stream.unread -= size
+        if stream.receive_window < STREAM_WINDOW // 2:
+            self._fill(stream)
+
+    # --- frames in
+
+    def _receive(self, data: bytes) -> None:
+        at, end = 0, len(data)
+        if not self.greeted:
+            if data[: len(PREFACE)] != PREFACE[:end]:
+                raise Fault(PROTOCOL_ERROR, "this is not HTTP/2")
+            if end < len(PREFACE) + _FRAME.size:
+                self._buffer = data
+                return
+            at = len(PREFACE)
+            if data[at + 3] != SETTINGS or data[at + 4] & ACK:
+                raise Fault(PROTOCOL_ERROR, "no SETTINGS after the preface")
+            self.greeted = True
+        unpack, head = _FRAME.unpack_from, _FRAME.size
+        while end - at >= head:
+            upper, lower, kind, flags, number = unpack(data, at)
+            size = upper << 8 | lower
+            if size > MAX_FRAME:
+                raise Fault(FRAME_SIZE_ERROR, f"a frame of {size} bytes; {MAX_FRAME} at most")
+            at += head
+            if end - at < size:
+                at -= head
+                break
+            payload = data[at : at + size]
+            at += size
+            number &= _LAST_STREAM  # the highest bit is reserved
+            if self._begun is not None and kind != CONTINUATION:
+                raise Fault(PROTOCOL_ERROR, "a header block was interrupted")
+            if kind == DATA:
+                self._data(flags, number, payload)
+            elif kind <= CONTINUATION:
+                self._others[kind](self, flags, number, payload)
+                if self.closed:
+                    return
+        self._buffer = data[at:]
+
+    def _idle(self) -> None:
+        self._idle_frames += 1
+        if self._idle_frames > MAX_IDLE_FRAMES:
+            raise Fault(ENHANCE_YOUR_CALM, "too many frames that bring nothing on")
+
+    def _data(self, flags: int, number: int, payload: bytes) -> None:
+        size = len(payload)
+        if not 0 < number <= self._last:
+            raise Fault(PROTOCOL_ERROR, "DATA for a stream that has not begun")
+        self._receive_window -= size
+        if self._receive_window < CONNECTION_WINDOW // 2:
+            if self._receive_window < 0:
+                raise Fault(FLOW_CONTROL_ERROR, "more bytes than the connection's window")
+            self._send(_frame(WINDOW_UPDATE, 0, 0, _U32.pack(CONNECTION_WINDOW - self._receive_window)))
+            self._receive_window = CONNECTION_WINDOW
+        stream = self._streams.get(number)
+        if stream is None:
+            return  # it was reset or answered while this was on its way
+        if stream.ended:
+            self._reset(stream, STREAM_CLOSED)
+            return
+        stream.receive_window -= size
+        if stream.receive_window < 0:
+            self._reset(stream, FLOW_CONTROL_ERROR)
+            return
+        if flags & PADDED:
+            payload = _unpadded(payload)
+        if payload:
+            self._idle_frames = 0
+        elif not flags & END_STREAM:
+            self._idle()
+        if stream.finished:
+            return  # what comes after our last word is not read; its window is not filled either
+        try:
+            stream.assemble(payload)
+        except Refused as refused:
+            self._refuse(stream, refused)
+            return
+        if flags & END_STREAM:
+            self._ended(stream)
+        elif stream.receive_window < STREAM_WINDOW // 2:
+            self._fill(stream)
+        stream.readable()
+
+    def _fill(self, stream: Stream) -> None:
+        """While a message is coming in, it is let in whole; those that are whole wait to be read."""
+        if stream.unread < STREAM_WINDOW and not (stream.ended or stream.gone or stream.finished):
+            self._send(_frame(WINDOW_UPDATE, 0, stream.id, _U32.pack(STREAM_WINDOW - stream.receive_window)))
+            stream.receive_window = STREAM_WINDOW
+
+    def _ended(self, stream: Stream) -> None:
+        stream.ended = True
+        if stream.broken_off:
+            self._refuse(stream, Refused(Status.INTERNAL, "the stream ended within a message"))
+        elif stream.finished and not stream.blocked:
+            self._streams.pop(stream.id, None)
+
+    def _headers_frame(self, flags: int, number: int, payload: bytes) -> None:
+        if not number & 1:
+            raise Fault(PROTOCOL_ERROR, "clients' streams have odd numbers")
+        if flags & PADDED:
+            payload = _unpadded(payload)
+        if flags & WITH_PRIORITY:
+            if len(payload) < 5:
+                raise Fault(FRAME_SIZE_ERROR, "HEADERS are too short for their priority")
+            payload = payload[5:]
+        if flags & END_HEADERS:
+            self._header_block(flags, number, payload)
+        else:
+            self._begun = (number, flags, bytearray(payload))
+
+    def _continuation(self, flags: int, number: int, payload: bytes) -> None:
+        if self._begun is None or self._begun[0] != number:
+            raise Fault(PROTOCOL_ERROR, "CONTINUATION of nothing")
+        _, first_flags, block = self._begun
+        block += payload
+        if len(block) > MAX_HEADERS:
+            raise Fault(ENHANCE_YOUR_CALM, f"a header block of more than {MAX_HEADERS} bytes")
+        self._idle()
+        if flags & END_HEADERS:
+            self._begun = None
+            self._header_block(first_flags, number, bytes(block))
+
+    def _header_block(self, flags: int, number: int, block: bytes) -> None:
+        # Each block is decoded, also that of a stream that is refused: the next ones build on it.
+        try:
+            fields = self._headers.decode(block, True)
+        except OversizedHeaderListError:
+            raise Fault(ENHANCE_YOUR_CALM, f"more than {MAX_HEADERS} bytes of headers") from None
+        except HPACKError:
+            raise Fault(COMPRESSION_ERROR, "a header block that cannot be decoded") from None
+        if number <= self._last:
+            self._trailers(flags, number)
+            return
+        self._last = number
+        self._idle_frames = 0
+        if self._refusing or self._working >= MAX_STREAMS:
+            self._send(_frame(RST_STREAM, 0, number, _U32.pack(REFUSED_STREAM)))
+            return
+        try:
+            head = _Head(fields)
+        except StreamFault as fault:
+            self._send(_frame(RST_STREAM, 0, number, _U32.pack(fault.code)))
+            return
+        if head.http_status is not None:
+            # Not gRPC: an answer that an HTTP client understands.
+            self._send(_frame(HEADERS, END_HEADERS | END_STREAM, number, _literal(b":status", head.http_status)))
+            self._send(_frame(RST_STREAM, 0, number, _U32.pack(NO_ERROR)))
+            return
+        stream = self._new_stream(number, head.path, head.metadata, self._initial_window)
+        stream.timeout = head.timeout
+        stream.ended = bool(flags & END_STREAM)
+        self._streams[number] = stream
+        self._working += 1
+        self._opened(stream)
+
+    def _trailers(self, flags: int, number: int) -> None:
+        """A second header block of a stream; there is nothing in it for us."""
+        stream = self._streams.get(number)
+        if stream is None:
+            return  # we reset it while this was on its way
+        if stream.ended or not flags & END_STREAM:
+            self._reset(stream, PROTOCOL_ERROR)
+            return
+        self._ended(stream)
+        stream.readable()
+
+    def _priority(self, flags: int, number: int, payload: bytes) -> None:
+        del flags
+        if not number:
+            raise Fault(PROTOCOL_ERROR, "PRIORITY of no stream")
+        if len(payload) != 5:
+            raise Fault(FRAME_SIZE_ERROR, "PRIORITY of a wrong size")
+        self._idle()
+
+    def _rst_stream(self, flags: int, number: int, payload: bytes) -> None:
+        del flags
+        if not 0 < number <= self._last:
+            raise Fault(PROTOCOL_ERROR, "RST_STREAM of a stream that has not begun")
+        if len(payload) != 4:
+            raise Fault(FRAME_SIZE_ERROR, "RST_STREAM of a wrong size")
+        stream = self._streams.pop(number, None)
+        if stream is not None:
+            self._leave(stream)
+        else:
+            self._idle()
+
+    def _settings_frame(self, flags: int, number: int, payload: bytes) -> None:
+        if number:
+            raise Fault(PROTOCOL_ERROR, "SETTINGS of a stream")
+        if flags & ACK:
+            if payload:
+                raise Fault(FRAME_SIZE_ERROR, "an acknowledgement of SETTINGS that says something")
+            return
+        if len(payload) % _SETTING.size:
+            raise Fault(FRAME_SIZE_ERROR, "SETTINGS of a wrong size")
+        self._idle()
+        for name, value in _SETTING.iter_unpack(payload):
+            if name == _ENABLE_PUSH and value > 1:
+                raise Fault(PROTOCOL_ERROR, "ENABLE_PUSH is 0 or 1")
+            if name == _MAX_FRAME_SIZE:
+                if not MAX_FRAME <= value < 2**24:
+                    raise Fault(PROTOCOL_ERROR, f"MAX_FRAME_SIZE of {value}")
+                self._max_frame = value
+            elif name == _INITIAL_WINDOW_SIZE:
+                if value > _LARGEST_WINDOW:
+                    raise Fault(FLOW_CONTROL_ERROR, f"INITIAL_WINDOW_SIZE of {value}")
+                change, self._initial_window = value - self._initial_window, value
+                for stream in self._streams.values():
+                    stream.send_window += change
+                    if stream.send_window > _LARGEST_WINDOW:
+                        raise Fault(FLOW_CONTROL_ERROR, "a window of 2^31 bytes and more")
+        self._send(_frame(SETTINGS, ACK, 0))
+        self._push_blocked()
+
+    def _push_promise(self, flags: int, number: int, payload: bytes) -> None:
+        del flags, number, payload
+        raise Fault(PROTOCOL_ERROR, "a client must not push")
+
+    def _ping(self, flags: int, number: int, payload: bytes) -> None:
+        if number:
+            raise Fault(PROTOCOL_ERROR, "PING of a stream")
+        if len(payload) != 8:
+            raise Fault(FRAME_SIZE_ERROR, "PING of a wrong size")
+        self._idle()
+        if not flags & ACK:
+            self._send(_frame(PING, ACK, 0, payload))
+        elif payload == _DRAINING and not self._refusing:
+            self._refusing = True
+            self._send(_frame(GOAWAY, 0, 0, _U32.pack(self._last) + _U32.pack(NO_ERROR)))
+
+    def _goaway(self, flags: int, number: int, payload: bytes) -> None:
+        """The peer begins no more streams here; those that are open go on."""
+        del flags, payload
+        if number:
+            raise Fault(PROTOCOL_ERROR, "GOAWAY of a stream")
+        self._idle()
+
+    def _window_update(self, flags: int, number: int, payload: bytes) -> None:
+        del flags
+        if len(payload) != 4:
+            raise Fault(FRAME_SIZE_ERROR, "WINDOW_UPDATE of a wrong size")
+        increment = _U32.unpack(payload)[0] & _LARGEST_WINDOW
+        if number == 0:
+            if not increment:
+                raise Fault(PROTOCOL_ERROR, "WINDOW_UPDATE by nothing")
+            self._send_window += increment
+            if self._send_window > _LARGEST_WINDOW:
+                raise Fault(FLOW_CONTROL_ERROR, "a window of 2^31 bytes and more")
+            self._push_blocked()
+            return
+        if number > self._last:
+            raise Fault(PROTOCOL_ERROR, "WINDOW_UPDATE of a stream that has not begun")
+        stream = self._streams.get(number)
+        if stream is None:
+            self._idle()
+            return
+        stream.send_window += increment
+        if not increment:
+            self._reset(stream, PROTOCOL_ERROR)
+        elif stream.send_window > _LARGEST_WINDOW:
+            self._reset(stream, FLOW_CONTROL_ERROR)
+        elif stream.id in self._blocked:
+            self._push(stream)
+        else:
+            self._idle()
+
+    _others: Final = {
+        HEADERS: _headers_frame,
+        PRIORITY: _priority,
+        RST_STREAM: _rst_stream,
+        SETTINGS: _settings_frame,
+        PUSH_PROMISE: _push_promise,
+        PING: _ping,
+        GOAWAY: _goaway,
+        WINDOW_UPDATE: _window_update,
+        CONTINUATION: _continuation,
+    }
+
+    # --- frames out
+
+    def _send(self, frame: bytes) -> None:
+        self._out.append(frame)
+
+    def _send_headers(self, stream: Stream) -> None:
+        if not stream.headers_sent:
+            stream.headers_sent = True
+            self._send(_RESPONSE_HEAD + _U32.pack(stream.id) + _RESPONSE_HEADERS)
+
+    def _push_blocked(self) -> None:
+        for stream in list(self._blocked.values()):
+            if self._send_window <= 0:
+                return
+            self._push(stream)
+
+    def _push(self, stream: Stream) -> None:
+        """Sends what the windows permit, and the trailers after the last of it."""
+        out, sent = stream._out, 0
+        while sent < len(out):
+            size = min(len(out) - sent, self._max_frame, self._send_window, stream.send_window)
+            if size <= 0:
+                break
+            self._send(_frame(DATA, 0, stream.id, bytes(memoryview(out)[sent : sent + size])))
+            self._send_window -= size
+            stream.send_window -= size
+            sent += size
+        del out[:sent]
+        if out:
+            # Behind those that have waited longer.
+            self._blocked.pop(stream.id, None)
+            self._blocked[stream.id] = stream
+            return
+        if self._blocked.pop(stream.id, None) is not None:
+            stream.writable()
+        if stream._trailers is not None:
+            self._end(stream, stream._trailers)
+
+    def _end(self, stream: Stream, trailers: bytes) -> None:
+        block = trailers if stream.headers_sent else _RESPONSE_HEADERS + trailers
+        stream._trailers = None
+        self._send(_frame(HEADERS, END_HEADERS | END_STREAM, stream.id, block))
+        if not stream.ended:
+            # A whole answer was given; the rest of the question is not wanted (RFC 9113, 8.1).
+            self._send(_frame(RST_STREAM, 0, stream.id, _U32.pack(NO_ERROR)))
+        self._streams.pop(stream.id, None)
+
+    def _refuse(self, stream: Stream, refused: Refused) -> None:
+        if stream.blocked:
+            self._reset(stream, CANCEL)  # half a message cannot be taken back
+            return
+        self.finish(stream, refused.status, refused.details)
+        self._leave(stream)
+
+    def _reset(self, stream: Stream, code: int) -> None:
+        self._send(_frame(RST_STREAM, 0, stream.id, _U32.pack(code)))
+        self._streams.pop(stream.id, None)
+        self._leave(stream)
+
+    def _leave(self, stream: Stream) -> None:
+        self._blocked.pop(stream.id, None)
+        stream._out.clear()
+        stream.gone = True
+        stream.left()
+
+
+def _unpadded(payload: bytes) -> bytes:
+    if not payload or payload[0] >= len(payload):
+        raise Fault(PROTOCOL_ERROR, "more padding than payload")
+    return payload[1 : len(payload) - payload[0]]
+
+
+class _Head:
+    """What the headers of a request say. Raises StreamFault where they are malformed (RFC 9113, 8.1.1)."""
+
+    __slots__ = ("http_status", "metadata", "path", "timeout")
+
+    def __init__(self, fields: list[tuple[bytes, bytes, bool]]) -> None:
+        metadata: dict[str, str] = {}
+        pseudo: dict[bytes, bytes] = {}
+        for field in fields:
+            name, value = field[0], field[1]
+            if name[:1] == b":":
+                if metadata or name in pseudo:
+                    raise StreamFault(PROTOCOL_ERROR)
+                pseudo[name] = value
+            elif not name.endswith(b"-bin"):
+                metadata[name.decode("latin-1")] = value.decode("latin-1")
+        if not (pseudo.get(b":path") and b":method" in pseudo and b":scheme" in pseudo):
+            raise StreamFault(PROTOCOL_ERROR)
+        self.path = pseudo[b":path"].decode("latin-1")
+        self.metadata: Mapping[str, str] = metadata
+        self.http_status: bytes | None = None
+        if pseudo[b":method"] != b"POST":
+            self.http_status = b"405"
+        elif not metadata.get("content-type", "").startswith("application/grpc"):
+            self.http_status = b"415"
+        self.timeout = read_timeout(metadata["grpc-timeout"]) if "grpc-timeout" in metadata else None
+
+
+_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+
+
+def read_timeout(text: str) -> float:
+    """Seconds of a `grpc-timeout`. Raises StreamFault."""
+    digits, unit = text[:-1], text[-1:]
+    if unit not in _UNITS or not (digits.isascii() and digits.isdigit() and len(digits) <= 8):
+        raise StreamFault(PROTOCOL_ERROR)
+    return int(digits) * _UNITS[unit]

@@ -1,0 +1,80 @@
+"""grpcio's server interceptors around a method that grpcio does not serve.
+
+OpenTelemetry makes the spans of gRPC servers by such an interceptor. It asks of grpcio no more than what a call's
+metadata and its peer are, and to be told of an abort.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn, Protocol, TypeAlias
+
+import grpc
+from grpc import aio
+
+from .rpc import Refused, Status
+
+Run: TypeAlias = Callable[[bytes], Awaitable[bytes]]
+
+
+class Asked(Protocol):
+    @property
+    def metadata(self) -> Mapping[str, str]: ...
+
+    @property
+    def peer(self) -> str: ...
+
+
+@dataclass(slots=True)
+class _Details:
+    method: str
+    invocation_metadata: tuple[tuple[str, str | bytes], ...] = ()
+
+
+class _Context:
+    """What an interceptor may ask of a ServicerContext."""
+
+    def __init__(self, call: Asked) -> None:
+        self._call = call
+
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        return tuple(self._call.metadata.items())
+
+    def peer(self) -> str:
+        return self._call.peer
+
+    async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: object = ()) -> NoReturn:
+        del trailing_metadata
+        raise Refused(Status(code.value[0]), details)
+
+
+async def intercepted(
+    path: str, run: Run, interceptors: Sequence[aio.ServerInterceptor]
+) -> Callable[[bytes, Asked], Awaitable[bytes]]:
+    """`run` as the interceptors want it called; the first of them is the outermost."""
+
+    async def innermost(request: bytes, context: Any) -> bytes:
+        try:
+            return await run(request)
+        except Refused as refused:
+            await context.abort(_CODES[refused.status], refused.details)
+            raise
+
+    handler: Any = grpc.unary_unary_rpc_method_handler(innermost)
+    for interceptor in reversed(interceptors):
+
+        async def inner(_: object, handler: Any = handler) -> Any:
+            return handler
+
+        handler = await interceptor.intercept_service(inner, _Details(path))
+    behave = handler.unary_unary
+
+    async def outermost(request: bytes, call: Asked) -> bytes:
+        answer: bytes = await behave(request, _Context(call))
+        return answer
+
+    return outermost
+
+
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
