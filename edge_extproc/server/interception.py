@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol, TypeAlias
+from typing import Any, NamedTuple, NoReturn, Protocol, TypeAlias
 
 import grpc
 from grpc import aio
@@ -32,14 +32,19 @@ class _Details:
     invocation_metadata: tuple[tuple[str, str | bytes], ...] = ()
 
 
+class _Pair(NamedTuple):
+    key: str
+    value: str
+
+
 class _Context:
     """What an interceptor may ask of a ServicerContext."""
 
     def __init__(self, call: Asked) -> None:
         self._call = call
 
-    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
-        return tuple(self._call.metadata.items())
+    def invocation_metadata(self) -> tuple[_Pair, ...]:
+        return tuple(_Pair(key, value) for key, value in self._call.metadata.items())
 
     def peer(self) -> str:
         return self._call.peer
