@@ -1,6 +1,6 @@
 """HTTP/2 as a server of gRPC needs it, without IO: bytes in, messages out, and what is to be sent collected.
 
-RFC 9113 for the frames, RFC 7541 (jh2's decoder) for header blocks, gRPC over HTTP/2 for what is in them. What we
+RFC 9113 for the frames, RFC 7541 (hpack's decoder) for header blocks, gRPC over HTTP/2 for what is in them. What we
 send is simple: header blocks without compression state, data, trailers. A peer that breaks a rule of the connection
 ends it with a GOAWAY that says which; one that breaks a rule of a stream ends that stream.
 
@@ -10,19 +10,19 @@ work that a peer can cause is that a stream counts as open until its method has 
 
 from __future__ import annotations
 
+import logging
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from struct import Struct
 from typing import Final
 from urllib.parse import quote
 
+from hpack import Decoder, HeaderTuple, HPACKError, OversizedHeaderListError
+
 from .rpc import MAX_MESSAGE, MAX_STREAMS, Refused, Status
 
-try:
-    from jh2._hazmat import Decoder, HPACKError, OversizedHeaderListError
-except ImportError:
-    # Where the library's compiled part is not made for a system, it has the same in Python.
-    from jh2.hpack import Decoder, HPACKError, OversizedHeaderListError
+# At DEBUG it would write down every header of every stream.
+logging.getLogger("hpack").setLevel(logging.WARNING)
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -220,7 +220,7 @@ class Connection:
         self._out: list[bytes] = []
         self._streams: dict[int, Stream] = {}
         self._blocked: dict[int, Stream] = {}
-        self._headers = Decoder(MAX_HEADERS)
+        self._headers = Decoder(max_header_list_size=MAX_HEADERS)
         self._last = 0
         """The highest stream that the peer has begun."""
         self._begun: tuple[int, int, bytearray] | None = None
@@ -381,6 +381,8 @@ class Connection:
                 raise Fault(FLOW_CONTROL_ERROR, "more bytes than the connection's window")
             self._send(_frame(WINDOW_UPDATE, 0, 0, _U32.pack(CONNECTION_WINDOW - self._receive_window)))
             self._receive_window = CONNECTION_WINDOW
+        if flags & PADDED:
+            payload = _unpadded(payload)
         stream = self._streams.get(number)
         if stream is None:
             return  # it was reset or answered while this was on its way
@@ -391,8 +393,6 @@ class Connection:
         if stream.receive_window < 0:
             self._reset(stream, FLOW_CONTROL_ERROR)
             return
-        if flags & PADDED:
-            payload = _unpadded(payload)
         if payload:
             self._idle_frames = 0
         elif not flags & END_STREAM:
@@ -452,13 +452,13 @@ class Connection:
     def _header_block(self, flags: int, number: int, block: bytes) -> None:
         # Each block is decoded, also that of a stream that is refused: the next ones build on it.
         try:
-            fields = self._headers.decode(block, True)
+            fields = self._headers.decode(block, raw=True)
         except OversizedHeaderListError:
             raise Fault(ENHANCE_YOUR_CALM, f"more than {MAX_HEADERS} bytes of headers") from None
         except HPACKError:
             raise Fault(COMPRESSION_ERROR, "a header block that cannot be decoded") from None
         if number <= self._last:
-            self._trailers(flags, number)
+            self._trailers(flags, number, fields)
             return
         self._last = number
         self._idle_frames = 0
@@ -473,7 +473,8 @@ class Connection:
         if head.http_status is not None:
             # Not gRPC: an answer that an HTTP client understands.
             self._send(_frame(HEADERS, END_HEADERS | END_STREAM, number, _literal(b":status", head.http_status)))
-            self._send(_frame(RST_STREAM, 0, number, _U32.pack(NO_ERROR)))
+            if not flags & END_STREAM:
+                self._send(_frame(RST_STREAM, 0, number, _U32.pack(NO_ERROR)))
             return
         stream = self._new_stream(number, head.path, head.metadata, self._initial_window)
         stream.timeout = head.timeout
@@ -482,12 +483,12 @@ class Connection:
         self._working += 1
         self._opened(stream)
 
-    def _trailers(self, flags: int, number: int) -> None:
+    def _trailers(self, flags: int, number: int, fields: Iterable[HeaderTuple]) -> None:
         """A second header block of a stream; there is nothing in it for us."""
         stream = self._streams.get(number)
         if stream is None:
             return  # we reset it while this was on its way
-        if stream.ended or not flags & END_STREAM:
+        if stream.ended or not flags & END_STREAM or any(name[:1] == b":" for name, _ in fields):
             self._reset(stream, PROTOCOL_ERROR)
             return
         self._ended(stream)
@@ -677,21 +678,29 @@ def _unpadded(payload: bytes) -> bytes:
     return payload[1 : len(payload) - payload[0]]
 
 
+_PSEUDO = frozenset({b":method", b":scheme", b":authority", b":path"})
+_OF_A_CONNECTION = frozenset({b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"})
+
+
 class _Head:
     """What the headers of a request say. Raises StreamFault where they are malformed (RFC 9113, 8.1.1)."""
 
     __slots__ = ("http_status", "metadata", "path", "timeout")
 
-    def __init__(self, fields: list[tuple[bytes, bytes, bool]]) -> None:
+    def __init__(self, fields: Iterable[HeaderTuple]) -> None:
         metadata: dict[str, str] = {}
         pseudo: dict[bytes, bytes] = {}
-        for field in fields:
-            name, value = field[0], field[1]
+        regular = False
+        for name, value in fields:
             if name[:1] == b":":
-                if metadata or name in pseudo:
+                if regular or name in pseudo or name not in _PSEUDO:
                     raise StreamFault(PROTOCOL_ERROR)
                 pseudo[name] = value
-            elif not name.endswith(b"-bin"):
+                continue
+            regular = True
+            if name != name.lower() or name in _OF_A_CONNECTION or (name == b"te" and value != b"trailers"):
+                raise StreamFault(PROTOCOL_ERROR)
+            if not name.endswith(b"-bin"):
                 metadata[name.decode("latin-1")] = value.decode("latin-1")
         if not (pseudo.get(b":path") and b":method" in pseudo and b":scheme" in pseudo):
             raise StreamFault(PROTOCOL_ERROR)

@@ -2,7 +2,7 @@
 
 grpcio hands each message through two threads of its own before a coroutine sees it, which costs several times what
 the message itself does; here a turn of the loop reads many messages, wakes their calls and writes their answers at
-once. What it speaks is in `http2`; docs/adr/012 tells why it exists.
+once. What it speaks is in `http2`; docs/adr/012 tells why it is here.
 """
 
 from __future__ import annotations
@@ -313,7 +313,10 @@ async def _question(call: Call) -> bytes:
 
 
 def _listener(address: str) -> socket.socket:
-    """Whoever connects is answered once the server has started. Two workers never share an address: each would get some of the streams."""
+    """Whoever connects is answered once the server has started.
+
+    Two workers never share an address: each would get some of the streams.
+    """
     if address.startswith(_UNIX):
         listener = socket.socket(socket.AF_UNIX)
         bind: Any = address.removeprefix(_UNIX)

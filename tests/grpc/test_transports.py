@@ -1,0 +1,289 @@
+"""What a transport owes its methods, over real channels: time, space, identity, and a tidy end."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import certificates
+import grpc
+import pytest
+from grpc import aio
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from edge_extproc.server import http2_transport
+from edge_extproc.server.grpcio_transport import OPTIONS
+from edge_extproc.server.rpc import Call, Methods, PeerGone, Refused, Status, Streaming, Unary
+from edge_extproc.server.transport import MutualTls
+from edge_extproc.server.worker import serve
+from edge_extproc.telemetry.traces import UNARY
+
+PATIENCE = 30
+Transport = Literal["http2", "grpcio"]
+
+
+@dataclass
+class Service:
+    methods: Methods = field(default_factory=dict)
+
+
+@pytest.fixture(params=["http2", "grpcio"])
+def transport(request: pytest.FixtureRequest) -> Transport:
+    return request.param
+
+
+@asynccontextmanager
+async def serving(
+    address: str,
+    methods: Methods,
+    transport: Transport,
+    *,
+    grace: float = PATIENCE,
+    tls: MutualTls | None = None,
+    interceptors: tuple[Any, ...] = (),
+) -> AsyncIterator[asyncio.Event]:
+    stop, ready = asyncio.Event(), asyncio.Event()
+    running = asyncio.create_task(
+        serve(
+            address,
+            [Service(methods)],
+            stop,
+            grace,
+            on_ready=ready.set,
+            tls=tls,
+            interceptors=interceptors,
+            transport=transport,
+        )
+    )
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await ready.wait()
+            yield stop
+    finally:
+        stop.set()
+        await running
+
+
+def streaming(run: Callable[[Call], Awaitable[None]]) -> Methods:
+    return {"/t.T/Stream": Streaming(run)}
+
+
+async def test_a_call_whose_time_is_up_is_cancelled(tmp_path: Path, transport: Transport) -> None:
+    cancelled = asyncio.Event()
+
+    async def run(request: bytes) -> bytes:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+        return b""
+
+    address = f"unix:{tmp_path / 's'}"
+    async with serving(address, {"/t.T/Slow": Unary(run)}, transport), aio.insecure_channel(address) as channel:
+        with pytest.raises(aio.AioRpcError) as caught:
+            await channel.unary_unary("/t.T/Slow")(b"", timeout=0.05)
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        await cancelled.wait()
+
+
+async def test_a_method_that_refuses_is_told_and_one_that_fails_is_not(tmp_path: Path, transport: Transport) -> None:
+    async def refuse(request: bytes) -> bytes:
+        raise Refused(Status.NOT_FOUND, f"no {request.decode()}: 100 % sure\nof it")
+
+    async def fail(call: Call) -> None:
+        raise RuntimeError("a secret")
+
+    failures: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
+    address = f"unix:{tmp_path / 's'}"
+    methods = {"/t.T/Refuse": Unary(refuse), **streaming(fail)}
+    async with serving(address, methods, transport), aio.insecure_channel(address) as channel:
+        with pytest.raises(aio.AioRpcError) as caught:
+            await channel.unary_unary("/t.T/Refuse")("käse".encode())
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+        assert caught.value.details() == "no käse: 100 % sure\nof it"
+        call = channel.stream_stream("/t.T/Stream")()
+        assert await call.code() in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN)
+        if transport == "http2":
+            assert "secret" not in (await call.details() or "")
+
+
+async def test_a_reader_that_is_slow_holds_up_its_writer(tmp_path: Path, transport: Transport) -> None:
+    written, total = 0, 400
+
+    async def run(call: Call) -> None:
+        nonlocal written
+        for _ in range(total):
+            await call.write(b"x" * 100_000)
+            written += 1
+
+    address = f"unix:{tmp_path / 's'}"
+    async with serving(address, streaming(run), transport), aio.insecure_channel(address, options=OPTIONS) as channel:
+        call = channel.stream_stream("/t.T/Stream")()
+        first = await call.read()
+        while True:  # until it is stuck
+            before = written
+            await asyncio.sleep(0.2)
+            if written == before:
+                break
+        assert written < total
+        read = 1
+        while await call.read() is not aio.EOF:
+            read += 1
+
+    assert len(first) == 100_000
+    assert read == written == total
+
+
+async def test_a_writer_whose_reader_leaves_is_told(tmp_path: Path, transport: Transport) -> None:
+    told: list[str] = []
+    over = asyncio.Event()
+
+    async def run(call: Call) -> None:
+        try:
+            while True:
+                await call.write(b"x" * 100_000)
+        except PeerGone:
+            told.append("gone")
+        except asyncio.CancelledError:
+            told.append("cancelled")
+            raise
+        finally:
+            over.set()
+
+    address = f"unix:{tmp_path / 's'}"
+    async with serving(address, streaming(run), transport), aio.insecure_channel(address) as channel:
+        call = channel.stream_stream("/t.T/Stream")()
+        await call.read()
+        call.cancel()
+        await over.wait()
+
+    assert told in (["gone"], ["cancelled"])
+
+
+async def test_a_stop_lets_calls_end_and_takes_no_more(tmp_path: Path, transport: Transport) -> None:
+    begun, finish = asyncio.Event(), asyncio.Event()
+
+    async def run(request: bytes) -> bytes:
+        begun.set()
+        await finish.wait()
+        return b"done"
+
+    address = f"unix:{tmp_path / 's'}"
+    async with serving(address, {"/t.T/Long": Unary(run)}, transport) as stop:
+        async with aio.insecure_channel(address) as channel:
+            long: Any = channel.unary_unary("/t.T/Long")(b"")
+            await begun.wait()
+            stop.set()
+            async with aio.insecure_channel(address) as other:
+                while True:
+                    try:
+                        await other.unary_unary("/t.T/Nothing")(b"", timeout=1)
+                    except aio.AioRpcError as error:
+                        if error.code() is grpc.StatusCode.UNAVAILABLE:
+                            break
+            finish.set()
+            assert await long == b"done"
+
+
+async def test_a_peer_that_says_nothing_is_hung_up_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http2_transport, "_GREETING_SECONDS", 0.01)
+    async with serving(f"unix:{tmp_path / 's'}", {}, "http2"):
+        reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
+        async with asyncio.timeout(PATIENCE):
+            await reader.read()
+        writer.close()
+
+
+@pytest.fixture
+def secured(tmp_path: Path) -> tuple[str, MutualTls, certificates.Pems]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    pems = certificates.mutual(tmp_path, "agents.example")
+    tls = MutualTls(
+        pems.ca.read_bytes(), pems.certificate.read_bytes(), pems.private_key.read_bytes(), "agents.example"
+    )
+    return address, tls, pems
+
+
+async def echo(request: bytes) -> bytes:
+    return request
+
+
+async def test_over_tcp_both_show_their_certificates(
+    secured: tuple[str, MutualTls, certificates.Pems], transport: Transport
+) -> None:
+    address, tls, _ = secured
+    async with serving(address, {"/t.T/Echo": Unary(echo)}, transport, tls=tls):
+        async with tls.channel(address, OPTIONS) as channel:
+            large = b"x" * 3_000_000
+            assert await channel.unary_unary("/t.T/Echo")(large) == large
+
+
+async def test_who_shows_no_certificate_of_the_authority_is_not_served(
+    secured: tuple[str, MutualTls, certificates.Pems], transport: Transport, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    address, tls, _ = secured
+    stranger = certificates.mutual(tmp_path_factory.mktemp("stranger"), "agents.example")
+    options = (("grpc.ssl_target_name_override", "agents.example"),)
+    async with serving(address, {"/t.T/Echo": Unary(echo)}, transport, tls=tls):
+        for credentials in (
+            grpc.ssl_channel_credentials(tls.ca),
+            grpc.ssl_channel_credentials(tls.ca, stranger.private_key.read_bytes(), stranger.certificate.read_bytes()),
+        ):
+            async with aio.secure_channel(address, credentials, options=options) as channel:
+                with pytest.raises(aio.AioRpcError) as caught:
+                    await channel.unary_unary("/t.T/Echo")(b"x", timeout=PATIENCE)
+                assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_who_speaks_no_http2_over_tls_is_hung_up_on(secured: tuple[str, MutualTls, certificates.Pems]) -> None:
+    address, tls, pems = secured
+    context = ssl.create_default_context(cafile=str(pems.ca))
+    context.load_cert_chain(pems.certificate, pems.private_key)
+    host, port = address.split(":")
+    async with serving(address, {"/t.T/Echo": Unary(echo)}, "http2", tls=tls):
+        reader, writer = await asyncio.open_connection(host, int(port), ssl=context, server_hostname="agents.example")
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        try:
+            async with asyncio.timeout(PATIENCE):
+                assert await reader.read() == b""
+        except ConnectionError:
+            pass
+        writer.close()
+
+
+async def test_calls_of_one_message_have_opentelemetrys_spans(tmp_path: Path, transport: Transport) -> None:
+    from opentelemetry.instrumentation.grpc import aio_server_interceptor
+
+    kept = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(kept))
+
+    async def refuse(request: bytes) -> bytes:
+        raise Refused(Status.NOT_FOUND, "nothing there")
+
+    (check, *_) = sorted(UNARY)
+    address = f"unix:{tmp_path / 's'}"
+    interceptors = (aio_server_interceptor(tracer_provider=provider),)
+    methods = {f"/{check}": Unary(echo), "/t.T/Refuse": Unary(refuse)}
+    parent = (("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),)
+    async with serving(address, methods, transport, interceptors=interceptors):
+        async with aio.insecure_channel(address) as channel:
+            assert await channel.unary_unary(f"/{check}")(b"x", metadata=parent) == b"x"
+            with pytest.raises(aio.AioRpcError, match="nothing there"):
+                await channel.unary_unary("/t.T/Refuse")(b"x")
+
+    answered, refused = kept.get_finished_spans()
+    assert answered.name.lstrip("/") == check
+    assert answered.context.trace_id == 0x4BF92F3577B34DA6A3CE929D0E0E4736
+    assert (answered.attributes or {})["rpc.grpc.status_code"] == 0
+    assert (refused.attributes or {})["rpc.grpc.status_code"] == 5
