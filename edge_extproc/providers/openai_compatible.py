@@ -12,12 +12,13 @@ from types import MappingProxyType
 
 from ..errors import ConfigError
 from ..model.call import Operation
+from ..model.noun import noun
 from .base import Asked, Host, ProviderSettings, UpstreamRequest
 from .openai import CHAT_ONLY, OPENAI, OpenAI, OpenAIKind
 from .quirks import Quirks
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Row(Host):
     quirks: Quirks | None = None
     responses: bool = False
