@@ -51,9 +51,15 @@ class Publisher:
         self._published = -1
         self.managed = snapshot.EMPTY
         """What was published last."""
+        self._prepare: Callable[[], None] | None = None
 
-    async def begin(self) -> None:
-        """Before anybody reads."""
+    async def begin(self, prepare: Callable[[], None] | None) -> None:
+        """Before anybody reads. `prepare`: the database is out of reach, and this is to be done first once it is back;
+        until then what was published last holds. Raises StartError where that cannot be read."""
+        self._prepare = prepare
+        if prepare is not None:
+            self.managed = await asyncio.to_thread(snapshot.read, self._path)
+            return
         self.managed = await asyncio.to_thread(self._store.snapshot)
         await asyncio.to_thread(snapshot.write, self._path, self.managed)
 
@@ -70,10 +76,13 @@ class Publisher:
         """Until it is cancelled."""
         from sqlalchemy.exc import SQLAlchemyError
 
-        is_down = False
+        is_down = self._prepare is not None  # which was told
         while True:
             await asyncio.sleep(self._every)
             try:
+                if self._prepare is not None:
+                    await asyncio.to_thread(self._prepare)
+                    self._prepare = None
                 if await asyncio.to_thread(self._store.revision) != self._published:
                     await self.publish()
             except (SQLAlchemyError, OSError) as error:
@@ -81,6 +90,8 @@ class Publisher:
                     structlog.get_logger().warning("managed_store_down", exc_info=error)
                 is_down = True
             else:
+                if is_down:
+                    structlog.get_logger().info("managed_store_back")
                 is_down = False
 
 
@@ -89,24 +100,27 @@ async def administered(
     current: Callable[[], Config],
     reload: Callable[[], Awaitable[bool]],
     purge: Callable[[bytes], Awaitable[int]],
+    *,
+    wait: bool = False,
 ) -> AsyncIterator[FastAPI | None]:
     """The admin API's application; None where nobody may use it. `current` gives the config in force, of which admins,
-    store and state directory never change. Raises ConfigError or StartError."""
+    store and state directory never change. `wait`: the database is out of reach now, and what was managed when it was
+    last heard holds. Raises ConfigError or StartError."""
     config = current()
     url = config.database_url()
     if not config.has_admin_api or config.store is None or url is None:
         yield None
         return
     from .server import admin_api
-    from .store.database import open_database
+    from .store.database import migrate, open_database, reach
     from .store.ledger import Ledger
     from .store.managed import ManagedStore
 
-    engine = await asyncio.to_thread(open_database, url)
+    engine = await asyncio.to_thread(reach if wait else open_database, url)
     store = ManagedStore(engine, _now_ms)
     publisher = Publisher(config, store, reload, config.store.every.total_seconds())
     # Before any worker starts: each reads it then.
-    await publisher.begin()
+    await publisher.begin((lambda: migrate(engine)) if wait else None)
     pepper = config.auth.pepper.reveal().encode()
     app = admin_api.build(
         admin_api.Administration(

@@ -16,6 +16,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import structlog
+
 from . import administer, build_limits, own_store
 from .accounting import prices
 from .config.load import read_text
@@ -30,7 +32,7 @@ from .server.transport import mutual_tls
 from .supervisor import Part, Supervisor, check_free, remove_quietly
 from .telemetry import logs, snapshot
 from .telemetry.merge import Workers
-from .telemetry.supervisor_metrics import SupervisorMetrics
+from .telemetry.supervisor_metrics import DatabaseState, SupervisorMetrics
 
 # Envoy's own limit for stopping at once; open requests have had the workers' grace by then.
 _ENVOY_GRACE = 5.0
@@ -51,6 +53,7 @@ class Launched:
         self._workers = [WorkerClient(address, tls) for address in config.agent.own_addresses()]
         self._heard = Workers()
         supervisor.on_death = self._heard.gone
+        self.database = DatabaseState()
         self.own: SupervisorMetrics | None = None
         """What the supervisor itself counts."""
         self._envoy: EnvoyAdmin | None = None
@@ -90,7 +93,8 @@ class Launched:
         parts = {worker_name(n): up for n, up in enumerate(serving)}
         if self._envoy is not None:
             parts["envoy"] = await self._envoy.ready()
-        return admin.Readiness(parts)
+        up = self.database.is_up
+        return admin.Readiness(parts, {"database": up} if up is not None else {})
 
     async def metrics(self, openmetrics: bool) -> bytes:
         """The sum of all workers and of `own`; a worker that does not answer now counts with what it said last."""
@@ -165,16 +169,21 @@ async def launched(origin: Origin, *, with_envoy: bool, quiet: bool = False) -> 
     supervisor = Supervisor(quiet=quiet)
     gateway = Launched(config, supervisor)
     reloading = Reloading(origin, config, text, gateway.take, with_envoy=with_envoy)
-    gateway.own = SupervisorMetrics(config.agent.workers, lambda: supervisor.restarts, reloading.reloads)
+    gateway.own = SupervisorMetrics(
+        config.agent.workers, lambda: supervisor.restarts, reloading.reloads, gateway.database
+    )
     starting = _stop_on_signals(supervisor, reloading.ask)
     watching: asyncio.Task[None] | None = None
     web: admin.AdminServer | None = None
     serving: asyncio.Task[None] | None = None
     ledger = contextlib.AsyncExitStack()
     try:
-        await ledger.enter_async_context(_ledger_kept(config))
+        may_wait = _has_begun_before(config)
+        await ledger.enter_async_context(_ledger_kept(config, gateway.database, wait=may_wait))
         api = await ledger.enter_async_context(
-            administer.administered(lambda: reloading.config, gateway.reload, gateway.purge_cache)
+            administer.administered(
+                lambda: reloading.config, gateway.reload, gateway.purge_cache, wait=gateway.database.is_up is False
+            )
         )
         found = admin.build(gateway.readiness, gateway.metrics, gateway.envoy_metrics, api, reloading.shown)
         web = admin.server(found, str(admin_at.address), admin_at.port)
@@ -218,18 +227,41 @@ async def launched(origin: Origin, *, with_envoy: bool, quiet: bool = False) -> 
                 remove_quietly(Path(path))
 
 
+def _has_begun_before(config: Config) -> bool:
+    """Whether what is needed of the database lies here from an earlier run: then the gateway starts without it."""
+    return (config.managed_file if config.has_admin_api else config.journal_dir()).exists()
+
+
 @contextlib.asynccontextmanager
-async def _ledger_kept(config: Config) -> AsyncIterator[None]:
-    """Brings what the workers settle into the ledger, if there is one. Raises StartError."""
+async def _ledger_kept(config: Config, database: DatabaseState, *, wait: bool) -> AsyncIterator[None]:
+    """Brings what the workers settle into the ledger, if there is one. `wait`: a database that is down now may come
+    back later. Raises StartError."""
     url = config.database_url()
     if config.store is None or url is None:
         yield
         return
     from .store import keeper  # SQLAlchemy, for those who keep a ledger
 
-    found = await asyncio.to_thread(
-        keeper.open_keeper, url, config.journal_dir(), every=config.store.every, keep=config.store.keep
-    )
+    store = config.store
+
+    def opened(*, wait: bool) -> keeper.Keeper:
+        journals = config.journal_dir()
+        return keeper.open_keeper(url, journals, every=store.every, keep=store.keep, told=database.told, wait=wait)
+
+    try:
+        found = await asyncio.to_thread(opened, wait=False)
+        database.told(True)
+    except StartError as error:
+        if not wait:
+            raise
+        found = await asyncio.to_thread(opened, wait=True)
+        database.told(False)
+        structlog.get_logger().warning(
+            "started_without_database",
+            error=error.message,
+            keys_and_budgets="as last known" if config.has_admin_api else "of the configuration",
+            usage="waits in the journal",
+        )
     stop = asyncio.Event()
     keeping = asyncio.create_task(found.run(stop), name="ledger")
     keeping.add_done_callback(_report_failure)

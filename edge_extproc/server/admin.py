@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import uvicorn
@@ -33,6 +33,8 @@ class Readiness:
     """Each part by name, and whether it serves."""
 
     parts: Mapping[str, bool]
+    beside: Mapping[str, bool] = field(default_factory=dict)
+    """What requests do not need, and whether it is there."""
 
     @property
     def ready(self) -> bool:
@@ -62,7 +64,12 @@ def build(
         """Requests can be served: 503 as long as a part is missing, and which one."""
         del request
         found = await readiness()
-        body = {"ready": found.ready, "parts": {n: "serving" if up else "down" for n, up in found.parts.items()}}
+        body: dict[str, object] = {
+            "ready": found.ready,
+            "parts": {n: "serving" if up else "down" for n, up in found.parts.items()},
+        }
+        if found.beside:
+            body["beside"] = {n: "up" if up else "down" for n, up in found.beside.items()}
         return JSONResponse(body, status_code=200 if found.ready else 503)
 
     async def exposition(request: Request) -> Response:

@@ -20,9 +20,24 @@ _MIGRATIONS = Path(__file__).parent / "migrations"
 _MIGRATION_LOCK = 0x65646765
 
 
+# Where nothing answers at all, a start shall not wait for as long as TCP would.
+_CONNECT_SECONDS = 5
+
+
 def open_database(url: str) -> Engine:
-    """`sqlite:////path` or `postgresql+psycopg://user:password@host/name`. Raises ConfigError or StartError, which
-    never tell the URL: it may hold a password."""
+    """As `reach`, in its newest form. Raises ConfigError or StartError."""
+    engine = reach(url)
+    try:
+        migrate(engine)
+    except SQLAlchemyError as error:
+        engine.dispose()
+        raise StartError(f"the database cannot be used: {type(error).__name__}; see store.database") from error
+    return engine
+
+
+def reach(url: str) -> Engine:
+    """`sqlite:////path` or `postgresql+psycopg://user:password@host/name`; it connects when it is first used. Raises
+    ConfigError or StartError, which never tell the URL: it may hold a password."""
     try:
         parsed = make_url(url)
     except ArgumentError:
@@ -31,17 +46,14 @@ def open_database(url: str) -> Engine:
         raise ConfigError(f"store.database: {parsed.get_backend_name()!r} is not supported; use sqlite or postgresql")
     if parsed.drivername == "postgresql":
         parsed = parsed.set(drivername="postgresql+psycopg")
+        if "connect_timeout" not in parsed.query:
+            parsed = parsed.update_query_dict({"connect_timeout": str(_CONNECT_SECONDS)})
     try:
         engine = create_engine(parsed, pool_pre_ping=True)
     except (ModuleNotFoundError, NoSuchModuleError):
         raise StartError("the driver of the database is not installed; install edge-extproc[postgres]") from None
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _tune_sqlite)
-    try:
-        _migrate(engine)
-    except SQLAlchemyError as error:
-        engine.dispose()
-        raise StartError(f"the database cannot be used: {type(error).__name__}; see store.database") from error
     return engine
 
 
@@ -52,7 +64,8 @@ def _tune_sqlite(connection: Any, _: object) -> None:
     cursor.close()
 
 
-def _migrate(engine: Engine) -> None:
+def migrate(engine: Engine) -> None:
+    """Brings it to the newest form. Raises SQLAlchemyError where it is out of reach."""
     config = AlembicConfig()
     config.set_main_option("script_location", str(_MIGRATIONS))
     with engine.begin() as connection:

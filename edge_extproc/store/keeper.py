@@ -15,17 +15,26 @@ from pathlib import Path
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from .database import open_database
+from .database import migrate, open_database, reach
 from .ledger import Ingest, Ledger
 
 # Old rows are looked for this often.
 _FORGET_EVERY = 3600.0
 
 
-def open_keeper(url: str, journals: Path, *, every: timedelta, keep: timedelta) -> Keeper:
-    """Raises ConfigError or StartError where the database cannot be used."""
-    ledger = Ledger(open_database(url))
-    return Keeper(Ingest(journals, ledger), ledger, every=every, keep=keep)
+def open_keeper(
+    url: str, journals: Path, *, every: timedelta, keep: timedelta, told: Callable[[bool], None], wait: bool = False
+) -> Keeper:
+    """`told` hears whether the database can be reached, at each turn. `wait`: it need not be there yet. Raises
+    ConfigError or StartError where the database cannot be used."""
+    engine = reach(url) if wait else open_database(url)
+    ledger = Ledger(engine)
+    prepare = (lambda: migrate(engine)) if wait else _nothing
+    return Keeper(Ingest(journals, ledger), ledger, every=every, keep=keep, told=told, prepare=prepare)
+
+
+def _nothing() -> None:
+    """It was done before."""
 
 
 class Keeper:
@@ -37,12 +46,17 @@ class Keeper:
         every: timedelta,
         keep: timedelta,
         now: Callable[[], float] = time.time,
+        told: Callable[[bool], None] = lambda _: None,
+        prepare: Callable[[], None] = _nothing,
     ) -> None:
+        """`prepare`: what must be done once before the first turn, and may raise SQLAlchemyError."""
         self._ingest = ingest
         self._ledger = ledger
         self._every = every.total_seconds()
         self._keep = keep
         self._now = now
+        self._told = told
+        self._prepare = prepare
         self._is_down = False
         self._forgot_at = float("-inf")
         self._garbled = 0
@@ -61,16 +75,20 @@ class Keeper:
     def turn(self) -> None:
         log = structlog.get_logger()
         try:
+            self._prepare()
+            self._prepare = _nothing
             self._ingest.run()
             self._forget()
         except (SQLAlchemyError, OSError) as error:
             if not self._is_down:
                 log.warning("ledger_down", exc_info=error, kept_in="journal")
             self._is_down = True
+            self._told(False)
             return
         if self._is_down:
             log.info("ledger_back")
         self._is_down = False
+        self._told(True)
         if self._ingest.garbled > self._garbled:
             log.error("journal_garbled", lines=self._ingest.garbled - self._garbled)
             self._garbled = self._ingest.garbled

@@ -29,11 +29,25 @@ class Reloads:
             self.applied_at = now
 
 
+@dataclass(slots=True)
+class DatabaseState:
+    """As the ledger's keeper last found it."""
+
+    is_up: bool | None = None
+    """None: there is none."""
+
+    def told(self, is_up: bool) -> None:
+        self.is_up = is_up
+
+
 class SupervisorMetrics(Collector):
-    def __init__(self, workers: int, restarts: Callable[[], int], reloads: Reloads) -> None:
+    def __init__(
+        self, workers: int, restarts: Callable[[], int], reloads: Reloads, database: DatabaseState | None = None
+    ) -> None:
         self._workers = workers
         self._restarts = restarts
         self._reloads = reloads
+        self._database = database or DatabaseState()
 
     def collect(self) -> Iterator[Metric]:
         yield GaugeMetricFamily("edge_workers_wanted", "Worker processes that there should be.", self._workers)
@@ -54,3 +68,10 @@ class SupervisorMetrics(Collector):
             "When a configuration file last came into force.",
             self._reloads.applied_at,
         )
+        database = GaugeMetricFamily(
+            "edge_database_up",
+            "1 where the database of ledger and admin API can be reached; else 0, and workers go on.",
+        )
+        if self._database.is_up is not None:
+            database.add_metric((), int(self._database.is_up))
+        yield database
