@@ -1,6 +1,6 @@
 """HTTP/2 as a server of gRPC needs it, without IO: bytes in, messages out, and what is to be sent collected.
 
-RFC 9113 for the frames, RFC 7541 (hpack's decoder) for header blocks, gRPC over HTTP/2 for what is in them. What we
+RFC 9113 for the frames, RFC 7541 (`header_blocks`) for headers, gRPC over HTTP/2 for what is in them. What we
 send is simple: header blocks without compression state, data, trailers. A peer that breaks a rule of the connection
 ends it with a GOAWAY that says which; one that breaks a rule of a stream ends that stream.
 
@@ -10,19 +10,14 @@ work that a peer can cause is that a stream counts as open until its method has 
 
 from __future__ import annotations
 
-import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from struct import Struct
 from typing import Final
 from urllib.parse import quote
 
-from hpack import Decoder, HeaderTuple, HPACKError, OversizedHeaderListError
-
+from .header_blocks import BadBlock, Decoder, Fields, TooManyHeaders
 from .rpc import MAX_MESSAGE, MAX_STREAMS, Refused, Status
-
-# At DEBUG it would write down every header of every stream.
-logging.getLogger("hpack").setLevel(logging.WARNING)
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -220,7 +215,7 @@ class Connection:
         self._out: list[bytes] = []
         self._streams: dict[int, Stream] = {}
         self._blocked: dict[int, Stream] = {}
-        self._headers = Decoder(max_header_list_size=MAX_HEADERS)
+        self._headers = Decoder(MAX_HEADERS)
         self._last = 0
         """The highest stream that the peer has begun."""
         self._begun: tuple[int, int, bytearray] | None = None
@@ -452,10 +447,10 @@ class Connection:
     def _header_block(self, flags: int, number: int, block: bytes) -> None:
         # Each block is decoded, also that of a stream that is refused: the next ones build on it.
         try:
-            fields = self._headers.decode(block, raw=True)
-        except OversizedHeaderListError:
+            fields = self._headers.decode(block)
+        except TooManyHeaders:
             raise Fault(ENHANCE_YOUR_CALM, f"more than {MAX_HEADERS} bytes of headers") from None
-        except HPACKError:
+        except BadBlock:
             raise Fault(COMPRESSION_ERROR, "a header block that cannot be decoded") from None
         if number <= self._last:
             self._trailers(flags, number, fields)
@@ -483,7 +478,7 @@ class Connection:
         self._working += 1
         self._opened(stream)
 
-    def _trailers(self, flags: int, number: int, fields: Iterable[HeaderTuple]) -> None:
+    def _trailers(self, flags: int, number: int, fields: Fields) -> None:
         """A second header block of a stream; there is nothing in it for us."""
         stream = self._streams.get(number)
         if stream is None:
@@ -687,7 +682,7 @@ class _Head:
 
     __slots__ = ("http_status", "metadata", "path", "timeout")
 
-    def __init__(self, fields: Iterable[HeaderTuple]) -> None:
+    def __init__(self, fields: Fields) -> None:
         metadata: dict[str, str] = {}
         pseudo: dict[bytes, bytes] = {}
         regular = False
