@@ -126,7 +126,9 @@ async def test_a_reader_that_is_slow_holds_up_its_writer(tmp_path: Path, transpo
             written += 1
 
     address = f"unix:{tmp_path / 's'}"
-    async with serving(address, streaming(run), transport), aio.insecure_channel(address, options=OPTIONS) as channel:
+    # Else the reader's gRPC takes more and more, the faster it comes.
+    options = (*OPTIONS, ("grpc.http2.bdp_probe", 0))
+    async with serving(address, streaming(run), transport), aio.insecure_channel(address, options=options) as channel:
         call = channel.stream_stream("/t.T/Stream")()
         first = await call.read()
         while True:  # until it is stuck
