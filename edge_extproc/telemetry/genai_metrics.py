@@ -10,7 +10,7 @@ import threading
 import time
 from bisect import bisect_left
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
@@ -42,6 +42,9 @@ _INSTRUMENTS = {
     "gen_ai.server.time_per_output_token": ("s", "Between two tokens.", _PER_TOKEN),
 }
 
+OPERATIONS = {"completions": "text_completion"}
+"""gen_ai.operation.name of the conventions, where our own word is another one."""
+
 _Labels: TypeAlias = tuple[tuple[str, str], ...]
 
 
@@ -62,6 +65,16 @@ class _Counted:
         self.lowest, self.highest = min(self.lowest, value), max(self.highest, value)
 
 
+class _Of(NamedTuple):
+    """What counts exchanges of one operation, provider, model and outcome."""
+
+    input: _Counted
+    output: _Counted
+    duration: _Counted
+    first_token: _Counted
+    per_token: _Counted
+
+
 class GenAiMetrics:
     """`names`: gen_ai.provider.name by the name of the provider. Settled by one thread, exported by another."""
 
@@ -69,32 +82,49 @@ class GenAiMetrics:
         self._resource, self._scope, self._names = resource, scope, names
         self._began = time.time_ns()
         self._counted: dict[tuple[str, _Labels], _Counted] = {}
+        self._of_kind: dict[tuple[str | None, str | None, str | None, str], _Of] = {}
 
     def settle(self, s: Settlement) -> None:
+        of = self._of_kind.get((s.operation, s.provider, s.model, s.outcome)) or self._find(s)
+        if of is None:
+            return
+        usage = s.usage
+        if usage is not None:
+            of.input.add(usage.prompt)
+            of.output.add(usage.completion)
+        of.duration.add(s.duration)
+        if s.time_to_first_token is not None:
+            of.first_token.add(s.time_to_first_token)
+            per_token = s.time_per_output_token
+            if per_token is not None:
+                of.per_token.add(per_token)
+
+    def _find(self, s: Settlement) -> _Of | None:
         name = self._names.get(s.provider or "")
         # Only what was asked of a provider is an operation of GenAI; and a name that config does not know is no label.
         if name is None or s.model is None:
-            return
+            return None
+        operation = s.operation or "none"
         labels: _Labels = (
-            ("gen_ai.operation.name", s.operation or "none"),
+            ("gen_ai.operation.name", OPERATIONS.get(operation, operation)),
             ("gen_ai.provider.name", name),
             ("gen_ai.request.model", s.model),
         )
-        if s.usage is not None:
-            self._add("gen_ai.client.token.usage", (*labels, ("gen_ai.token.type", "input")), s.usage.prompt)
-            self._add("gen_ai.client.token.usage", (*labels, ("gen_ai.token.type", "output")), s.usage.completion)
         failed = (("error.type", s.outcome),) if s.outcome != "ok" else ()
-        self._add("gen_ai.client.operation.duration", (*labels, *failed), s.duration)
-        if s.time_to_first_token is not None:
-            self._add("gen_ai.server.time_to_first_token", labels, s.time_to_first_token)
-        if s.time_per_output_token is not None:
-            self._add("gen_ai.server.time_per_output_token", labels, s.time_per_output_token)
+        found = self._of_kind[s.operation, s.provider, s.model, s.outcome] = _Of(
+            self._one("gen_ai.client.token.usage", (*labels, ("gen_ai.token.type", "input"))),
+            self._one("gen_ai.client.token.usage", (*labels, ("gen_ai.token.type", "output"))),
+            self._one("gen_ai.client.operation.duration", (*labels, *failed)),
+            self._one("gen_ai.server.time_to_first_token", labels),
+            self._one("gen_ai.server.time_per_output_token", labels),
+        )
+        return found
 
-    def _add(self, name: str, labels: _Labels, value: float) -> None:
+    def _one(self, name: str, labels: _Labels) -> _Counted:
         counted = self._counted.get((name, labels))
         if counted is None:
             counted = self._counted[name, labels] = _Counted(_INSTRUMENTS[name][2])
-        counted.add(value)
+        return counted
 
     def read(self) -> MetricsData:
         """All that was counted since the start."""
@@ -102,6 +132,8 @@ class GenAiMetrics:
         points: dict[str, list[HistogramDataPoint]] = {}
         for (name, labels), counted in list(self._counted.items()):
             buckets = list(counted.buckets)
+            if not any(buckets):
+                continue
             points.setdefault(name, []).append(
                 HistogramDataPoint(
                     attributes=dict(labels),

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
@@ -26,6 +27,7 @@ from edge_extproc.model.usage import Usage
 from edge_extproc.telemetry import otlp
 from edge_extproc.telemetry import traces as room
 from edge_extproc.telemetry.genai_metrics import GenAiMetrics
+from edge_extproc.telemetry.sending import MOST, Sending
 from edge_extproc.telemetry.traces import Host, Settings, Traces
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -72,7 +74,7 @@ def spans(*settlements: Settlement, **changes: Any) -> list[Span]:
     for settlement in settlements:
         traces.settle(settlement)
     traces.close()
-    return spans_of([traces.encode(exporter.get_finished_spans())])
+    return spans_of([ExportTraceServiceRequest.FromString(traces.encode(exporter.get_finished_spans()))])
 
 
 def attributes(settlement: Settlement, **changes: Any) -> dict[str, Any]:
@@ -174,7 +176,7 @@ def test_a_librarys_exception_does_not_tell_its_text() -> None:
     event = Event("exception", {"exception.message": "the caller's words"})
     span = ReadableSpan("x", context, events=(event,), status=Status(StatusCode.ERROR, "the caller's words"))
 
-    encoded = sampler(1.0).encode([span])
+    encoded = ExportTraceServiceRequest.FromString(sampler(1.0).encode([span]))
 
     assert ["x"] == [each.name for each in spans_of([encoded])]
     assert "the caller's words" not in str(encoded)
@@ -192,13 +194,44 @@ INT64 = st.integers(-(1 << 63), (1 << 63) - 1)
 )
 def test_every_value_is_read_as_it_was_written(values: dict[str, Any], texts: list[str]) -> None:
     told = {**values, "texts": texts}
-    span = otlp.Span(TRACE, SPAN, SPAN, "a name", 5, 1 << 62, told, [otlp.Event("e", 7, values)], "why")
+    facts = [
+        otlp.pairs(otlp.OF_SPAN, told),
+        otlp.event("e", 7, otlp.pairs(otlp.OF_EVENT, values)),
+    ]
+    span = otlp.span(TRACE, SPAN, SPAN, otlp.named("a name"), 5, 1 << 62, facts, "why")
     read = ExportTraceServiceRequest.FromString(otlp.request({"service.name": "s"}, ("scope", "1"), [span, span]))
     one, two = spans_of([read])
 
     assert one == two
     assert (one.attributes, one.events) == (told, [("e", values)])
     assert (one.parent_id, one.error, one.times, one.service) == (SPAN, True, (5, 1 << 62), "s")
+
+
+@given(LETTERS, st.integers(-(1 << 63), (1 << 63) - 1), st.floats(allow_nan=False), st.integers(0, 1 << 62))
+def test_what_is_left_to_write_is_read_as_it_was_written(text: str, whole: int, number: float, at: int) -> None:
+    slots = otlp.Slot("text").text(text) + otlp.Slot("whole").integer(whole) + otlp.Slot("number").number(number)
+    stamped = otlp.Stamped("e", {"of": "it"}, "took").at(at, number)
+    span = otlp.span(TRACE, SPAN, None, otlp.named("a name"), 5, 6, [slots, stamped], None)
+    (read,) = spans_of([ExportTraceServiceRequest.FromString(otlp.request({"service.name": "s"}, ("s", "1"), [span]))])
+
+    assert {"text": text, "whole": whole, "number": number} == read.attributes
+    assert [("e", {"of": "it", "took": number})] == read.events
+    assert not read.error
+
+
+def test_a_collector_that_is_gone_costs_spans_and_nothing_else() -> None:
+    class Gone(InMemorySpanExporter):
+        def export(self, spans: Any) -> SpanExportResult:
+            raise OSError("nobody there")
+
+    sending = Sending(Gone(), 4, every=3600.0)
+    for _ in range(MOST + 5):
+        sending.put(ReadableSpan("s"))
+    waiting = len(sending)
+    sending.shutdown()
+
+    assert (MOST, 5, 0) == (waiting, sending.dropped, sending.sent)
+    assert 4 == sending.failed
 
 
 def test_bytes_that_are_not_utf8_cannot_spoil_a_batch() -> None:
