@@ -98,12 +98,23 @@ DASHBOARDS = (
                 ),
                 "percentunit",
             ),
+            _one("Health, 1 is well", "min by (provider) (edge_provider_health)", "{{provider}}", "percentunit"),
             _one("Failovers", _rate("edge_failovers_total", "provider"), "to {{provider}}", "reqps"),
             _one("Circuits", "max by (provider) (edge_circuits_open)", "{{provider}}"),
             _one("Circuits opened", "sum by (provider) (edge_circuits_opened_total)", "{{provider}}"),
             Panel("Time to the first token", _quantiles("edge_time_to_first_token_seconds", "provider"), "s"),
             Panel("Time per output token", _quantiles("edge_time_per_output_token_seconds", "provider"), "s"),
             Panel("Duration", _quantiles("edge_request_duration_seconds", "provider"), "s"),
+            Panel(
+                "Age of credentials",
+                (
+                    (
+                        "time() - max by (provider) (edge_credential_renewed_timestamp_seconds) or vector(0)",
+                        "{{provider}}",
+                    ),
+                ),
+                "s",
+            ),
         ),
     ),
     Dashboard(
@@ -123,6 +134,8 @@ DASHBOARDS = (
             _one("Dollars so far", "sum(edge_cost_usd_total)", "all", "currencyUSD", "stat"),
             _one("Tokens", _rate("edge_tokens_total", "kind"), "{{kind}}", "short"),
             _one("Tokens, by model", _rate("edge_tokens_total", "model"), "{{model}}", "short"),
+            _one("Price table", "max by (version) (edge_price_table_info)", "genai-prices {{version}}", kind="stat"),
+            _one("Rows that wait for the ledger", "max(edge_journal_bytes) or vector(0)", "waiting", "bytes"),
             Panel(
                 "Replies without a price",
                 (("sum by (model, provider) (edge_unpriced_requests_total) or vector(0)", "{{model}} {{provider}}"),),
@@ -207,6 +220,12 @@ DASHBOARDS = (
             _one("Memory", "process_resident_memory_bytes", "resident", "bytes"),
             Panel("Event-loop lag", _quantiles("edge_event_loop_lag_seconds"), "s"),
             Panel("Time of a phase", _quantiles("edge_phase_duration_seconds", "phase"), "s"),
+            _one("What waits", "sum by (queue) (edge_queue_length)", "{{queue}}"),
+            Panel(
+                "Spans",
+                ((f"{_rate('edge_spans_total', 'outcome')} or vector(0)", "{{outcome}}"),),
+                "ops",
+            ),
             _one("Open files", "process_open_fds", "open"),
             _one("Configuration", "edge_config_info", "{{version}}"),
             _one("Configuration files read", "sum by (outcome) (edge_config_reloads_total)", "{{outcome}}"),

@@ -60,6 +60,7 @@ from .store.snapshot import EMPTY, Snapshot
 from .telemetry import logs
 from .telemetry.base import Tracer
 from .telemetry.metrics import Metrics, Names
+from .telemetry.queue_metrics import Sent
 
 DEFAULT_DIALECT = "openai_chat"
 # A worker that waits for a credential serves nobody; one that does not refuses its first requests.
@@ -204,13 +205,18 @@ def open_stream(current: Callable[[], Gateway], opened: Callable[[], None]) -> C
     return choose
 
 
-def open_journal(config: Config, index: int) -> Journal | None:
-    """None where no ledger is kept. Raises StartError."""
+def open_journal(config: Config, index: int, failed: Callable[[], None]) -> Journal | None:
+    """None where no ledger is kept. `failed` hears of each row that could not be written. Raises StartError."""
+
+    def report(error: OSError) -> None:
+        failed()
+        logs.report(error)
+
     if config.store is None:
         return None
     directory = config.journal_dir()
     try:
-        return Journal(directory, f"worker-{index}", on_error=logs.report)
+        return Journal(directory, f"worker-{index}", on_error=report)
     except OSError as error:
         raise StartError(f"cannot write to {directory}: {error.strerror}; see agent.state_dir") from error
 
@@ -233,7 +239,9 @@ class InForce:
         self._config = config
         self._metrics = metrics
         self._settled = settled
-        self._prices = price_table.load(price_table.compiled(config.agent.state_dir))
+        prices = price_table.compiled(config.agent.state_dir)
+        self._prices = price_table.load(prices)
+        metrics.priced_by(price_table.version(), prices.stat().st_mtime)
         self._slots = SharedSlots(config.agent.circuits_file)
         self._limits = build_limits.of(config, metrics.registry, logs.report, managed)
         self._identity = Identity(config, logs.report)
@@ -244,14 +252,24 @@ class InForce:
         if self.cache is not None:
             metrics.watch_cache(self.cache.near.counts)
         metrics.watch_circuits(lambda candidate: bool(self._slots.read(circuit_name(candidate)).open_until))
+        self._watch_queues()
         self.gateway = self._built(config, managed, self._identity, self._keepers, None)
         metrics.configured(version_of(config, managed), time.time())
+
+    def _watch_queues(self) -> None:
+        queues, cache, traces = self._metrics.queues, self.cache, self.traces
+        queues.watch("limit_settlements", lambda: self._limits.unsettled() if self._limits is not None else 0)
+        if cache is not None:
+            queues.watch("equal_calls", lambda: cache.flights.waiting)
+            if (far := cache.far) is not None:
+                queues.watch("cache_writes", lambda: far.waiting)
+        if traces is not None:
+            queues.watch("spans", traces.sending.__len__)
+            queues.watch_spans(lambda: Sent(traces.sending.sent, traces.sending.failed, traces.sending.dropped))
 
     async def start(self) -> None:
         if self._limits is not None:
             self._limits.start()
-        if self.cache is not None:
-            self.cache.start()
         self._identity.start()
         await self._keepers.start(CREDENTIAL_PATIENCE)
 
@@ -340,6 +358,14 @@ class InForce:
             self.traces.settle(settlement)
 
 
+class Told(Introspection):
+    """What a worker counts is put together beside its event loop: with thousands of series it takes many milliseconds,
+    in which no request would move. The thread gives the interpreter back after half a millisecond."""
+
+    async def _metrics(self, *_: object) -> bytes:
+        return await asyncio.to_thread(self._snapshot)
+
+
 async def run_worker(config: Config, index: int, newer: Callable[[], Config | None] = lambda: None) -> None:
     """Serves on the socket of this index until SIGTERM or SIGINT. `newer` gives the config that came into force since
     it was asked last, if there is another. Raises StartError or ConfigError."""
@@ -347,7 +373,8 @@ async def run_worker(config: Config, index: int, newer: Callable[[], Config | No
     logs.catch_all()
     metrics = Metrics(metric_names(config), version=__version__, started_at=time.time())
     access = logs.AccessLog(sys.stdout.buffer, on_drop=metrics.lines_dropped)
-    journal = open_journal(config, index)
+    metrics.queues.watch("access_lines", lambda: access.waiting)
+    journal = open_journal(config, index, metrics.journal_failed)
 
     def settled(settlement: Settlement) -> None:
         if journal is not None:
@@ -382,7 +409,7 @@ async def run_worker(config: Config, index: int, newer: Callable[[], Config | No
             (
                 service,
                 authz,
-                Introspection(
+                Told(
                     metrics.snapshot,
                     force.cache.purge_json if force.cache is not None else None,
                     reload,

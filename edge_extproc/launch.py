@@ -32,6 +32,7 @@ from .server.transport import mutual_tls
 from .supervisor import Part, Supervisor, check_free, remove_quietly
 from .telemetry import logs, snapshot
 from .telemetry.merge import Workers
+from .telemetry.provider_health import ProviderHealth
 from .telemetry.supervisor_metrics import DatabaseState, SupervisorMetrics
 
 # Envoy's own limit for stopping at once; open requests have had the workers' grace by then.
@@ -54,6 +55,7 @@ class Launched:
         self._heard = Workers()
         supervisor.on_death = self._heard.gone
         self.database = DatabaseState()
+        self._health = ProviderHealth(lambda: self.config.providers)
         self.own: SupervisorMetrics | None = None
         """What the supervisor itself counts."""
         self._envoy: EnvoyAdmin | None = None
@@ -103,8 +105,10 @@ class Launched:
             if pid is not None and found is not None:
                 self._heard.heard(pid, found)
         totals = self._heard.totals()
-        if self.own is not None:
-            totals.add(snapshot.read(snapshot.take(self.own)))
+        self._health.look(totals)
+        for own in (self._health, self.own):
+            if own is not None:
+                totals.add(snapshot.read(snapshot.take(own)))
         return totals.exposition(openmetrics=openmetrics)
 
     async def purge_cache(self, wanted: bytes) -> int:
@@ -240,9 +244,10 @@ async def _ledger_kept(config: Config, database: DatabaseState, *, wait: bool) -
     if config.store is None or url is None:
         yield
         return
-    from .store import keeper  # SQLAlchemy, for those who keep a ledger
+    from .store import journal, keeper  # SQLAlchemy, for those who keep a ledger
 
     store = config.store
+    database.journal_bytes = lambda: journal.size(config.journal_dir())
 
     def opened(*, wait: bool) -> keeper.Keeper:
         journals = config.journal_dir()

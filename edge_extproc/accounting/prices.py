@@ -428,13 +428,17 @@ def load(path: Path, clock: Clock = time.time) -> PriceTable:
     return PriceTable(read.lists, clock=clock)
 
 
+def version() -> str:
+    """Of the installed genai-prices."""
+    return importlib.metadata.version("genai-prices")
+
+
 def compiled(directory: Path) -> Path:
     """The compiled file of the installed genai-prices, written now if `directory` does not hold it. Raises StartError.
 
     For the process that starts the workers, before it starts them.
     """
-    version = importlib.metadata.version("genai-prices")
-    path = directory / f"prices-{version}-{FORMAT}.json"
+    path = directory / f"prices-{version()}-{FORMAT}.json"
     if path.exists():
         return path
     try:

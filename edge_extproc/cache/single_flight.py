@@ -24,7 +24,11 @@ class Flight:
         """What it brought; None where that is nothing, or takes longer than `patience` seconds."""
         if self._ended is None:
             self._ended = asyncio.get_running_loop().create_future()
-        await asyncio.wait((self._ended,), timeout=patience)
+        self._flights.waiting += 1
+        try:
+            await asyncio.wait((self._ended,), timeout=patience)
+        finally:
+            self._flights.waiting -= 1
         return self._ended.result() if self._ended.done() else None
 
     def end(self, entry: Entry | None) -> None:
@@ -38,6 +42,8 @@ class Flights:
     """Of one process, by key."""
 
     def __init__(self) -> None:
+        self.waiting = 0
+        """Calls that wait for an equal one."""
         self._by_key: dict[Key, Flight] = {}
 
     def __len__(self) -> int:

@@ -10,6 +10,7 @@ Exactly once is the work of two: the journal loses nothing, and the ledger takes
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import time
@@ -198,6 +199,15 @@ class Portion:
 def segments(directory: Path) -> list[Path]:
     """Oldest first."""
     return sorted(directory.glob(f"*{SUFFIX}"))
+
+
+def size(directory: Path) -> int:
+    """Bytes of all segments."""
+    found = 0
+    for path in segments(directory):
+        with contextlib.suppress(FileNotFoundError):  # the ledger has just had enough of it
+            found += path.stat().st_size
+    return found
 
 
 def read(path: Path, start: int, most: int = 1 << 20) -> Portion:

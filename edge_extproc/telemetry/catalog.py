@@ -17,6 +17,7 @@ from .authz_metrics import AuthzMetrics
 from .limit_metrics import LimitMetrics
 from .merge import LARGEST, NEWEST
 from .metrics import Metrics, Names
+from .provider_health import ProviderHealth
 from .supervisor_metrics import Reloads, SupervisorMetrics
 
 _HEAD = """\
@@ -54,7 +55,7 @@ def entries() -> list[Entry]:
     return sorted(
         (
             entry
-            for each in (*metrics.registry.collectors, SupervisorMetrics(1, lambda: 0, Reloads(0.0)))
+            for each in (*metrics.registry.collectors, SupervisorMetrics(1, lambda: 0, Reloads(0.0)), ProviderHealth())
             for entry in _entries(each)
         ),
         key=lambda entry: entry.name,

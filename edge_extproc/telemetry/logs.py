@@ -363,6 +363,11 @@ class AccessLog:
         else:
             self._waiting.put(told)
 
+    @property
+    def waiting(self) -> int:
+        """How many lines are still to be written."""
+        return self._waiting.qsize()
+
     def close(self, patience: float = 5.0) -> None:
         """Writes what waits. A stream that takes nothing for `patience` seconds is left alone. Once or more."""
         self._closed.set()

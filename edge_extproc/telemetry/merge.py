@@ -25,6 +25,9 @@ from .snapshot import Family, Sample, SampleExemplar
 LARGEST = frozenset(
     {
         "edge_build_info",
+        "edge_credential_renewed_timestamp_seconds",
+        "edge_price_table_info",
+        "edge_price_table_timestamp_seconds",
         "edge_config_loaded_timestamp_seconds",
         "edge_worker_start_time_seconds",
         "process_start_time_seconds",
@@ -77,6 +80,13 @@ class Totals(Collector):
             )
             for name, total in self._sums.items()
         ]
+
+    def values(self, family: str, sample: str) -> Iterator[tuple[Mapping[str, str], float]]:
+        """The labels and the value of each of these samples."""
+        found = self._sums.get(family)
+        for (name, labels), value in found.values.items() if found is not None else ():
+            if name == sample:
+                yield dict(labels), value
 
     def collect(self) -> Iterator[Metric]:
         for family in self.families():

@@ -34,6 +34,7 @@ from ..model.usage import Usage
 from . import plain, snapshot
 from .cache_metrics import CacheCounts, CacheMetrics
 from .credential_metrics import CredentialMetrics
+from .queue_metrics import QueueMetrics
 
 OTHER = "other"
 NONE = "none"
@@ -260,6 +261,14 @@ class Metrics:
         )
         self._version: str | None = None
         self.credentials = CredentialMetrics(registry)
+        self.queues = QueueMetrics(registry)
+        self._prices = Gauge(
+            "edge_price_table_info", "1, for the version of genai-prices in use.", ("version",), registry=registry
+        )
+        self._prices_made = Gauge(
+            "edge_price_table_timestamp_seconds", "When the price table in use was made.", registry=registry
+        )
+        self._journal_errors = counter("edge_journal_errors", "Rows that could not be written for the ledger.")
 
         Gauge("edge_workers", "Worker processes that are alive.", registry=registry).set(1)
         Gauge("edge_worker_start_time_seconds", "When the youngest worker started.", registry=registry).set(started_at)
@@ -286,6 +295,14 @@ class Metrics:
         self._config.clear()
         self._config.labels(version).set(1)
         self._config_loaded.set(loaded_at)
+
+    def priced_by(self, version: str, made_at: float) -> None:
+        """Which price table is in use, and since when there is one (Unix time)."""
+        self._prices.labels(version).set(1)
+        self._prices_made.set(made_at)
+
+    def journal_failed(self) -> None:
+        self._journal_errors.add()
 
     def lines_dropped(self, count: int) -> None:
         self._lost_lines.inc(count)

@@ -35,6 +35,8 @@ class DatabaseState:
 
     is_up: bool | None = None
     """None: there is none."""
+    journal_bytes: Callable[[], int] = lambda: 0
+    """What workers wrote for the ledger and it may not have yet."""
 
     def told(self, is_up: bool) -> None:
         self.is_up = is_up
@@ -75,3 +77,10 @@ class SupervisorMetrics(Collector):
         if self._database.is_up is not None:
             database.add_metric((), int(self._database.is_up))
         yield database
+        journal = GaugeMetricFamily(
+            "edge_journal_bytes",
+            "Bytes that workers wrote for the ledger: what it has not taken, and the files at work.",
+        )
+        if self._database.is_up is not None:
+            journal.add_metric((), self._database.journal_bytes())
+        yield journal

@@ -36,6 +36,8 @@ NOT_HERE = {
     "edge_cache_down",
     "edge_cache_errors_total",
     "edge_credential_renewals_total",
+    "edge_credential_renewed_timestamp_seconds",
+    "edge_spans_total",
     "edge_garbled_frames_total",
     "edge_limit_warnings_total",
     "edge_unpriced_requests_total",
@@ -127,6 +129,7 @@ def watched(
     more = """
     retries: {attempts: 3, back_off: {base: 10ms, max: 50ms}}
     cache: {}
+    store: {every: 200ms}
     """
     text = gateways.config(rehearsal_url, more=more, models=MODELS)
     down = f"  down: {{kind: openai, base_url: 'http://127.0.0.1:{free_port()}/v1', api_key: x}}\n"

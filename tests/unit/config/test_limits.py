@@ -127,3 +127,16 @@ def test_only_names_of_the_configuration_stand_in_metrics() -> None:
         Level(("acme", "tenant", "acme", "dollars", "day"), 10.0, 4.0, 0.5, 7.0),
         Level(("acme", "user", "*", "dollars", "day"), 10.0, 2.0, 1.0, None),
     ]
+
+
+def test_of_very_many_holders_those_nearest_to_their_limit_are_told_by_name() -> None:
+    many = build_limits.MOST_TOLD + 50
+    named = {("acme", "key", f"k{n}") for n in range(many)}
+    standings = [
+        Standing(Rule("acme", "key", f"k{n}", "requests", "minute", 10_000), 10_000, n, 1, 7.0) for n in range(many)
+    ]
+    found = build_limits.levels(named, standings)
+
+    assert build_limits.MOST_TOLD + 1 == len(found)
+    assert Level(("acme", "key", "*", "requests", "minute"), 10_000, 49, 50, None) == found[-1]
+    assert f"k{many - 1}" == found[0].labels[2]

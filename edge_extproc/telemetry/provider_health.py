@@ -1,0 +1,67 @@
+"""How well each provider does, as one number: derived by the supervisor from what all workers have counted of tries."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TypeAlias
+
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from .merge import Totals
+
+WINDOW = 300.0
+"""Seconds that are looked back on."""
+
+_Tries: TypeAlias = Mapping[str, tuple[float, float]]
+"""Of each provider: how many went well, and how many failed."""
+
+
+class ProviderHealth(Collector):
+    def __init__(
+        self, providers: Callable[[], Iterable[str]] = tuple, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`providers`: the names in the configuration in force."""
+        self._providers = providers
+        self._clock = clock
+        self._seen: deque[tuple[float, _Tries]] = deque()
+        """At each scrape of the last minutes, and the last one before."""
+        self._open: Mapping[str, float] = {}
+
+    def look(self, totals: Totals) -> None:
+        """At what there is at this scrape."""
+        now = self._clock()
+        found: dict[str, tuple[float, float]] = {}
+        for labels, count in totals.values("edge_provider_tries", "edge_provider_tries_total"):
+            good, failed = found.get(labels["provider"], (0.0, 0.0))
+            match labels["verdict"]:
+                case "ok":
+                    found[labels["provider"]] = (good + count, failed)
+                case "failed":
+                    found[labels["provider"]] = (good, failed + count)
+        self._seen.append((now, found))
+        while len(self._seen) > 2 and self._seen[1][0] <= now - WINDOW:
+            self._seen.popleft()
+        self._open = {each["provider"]: n for each, n in totals.values("edge_circuits_open", "edge_circuits_open")}
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        health = GaugeMetricFamily(
+            "edge_provider_health",
+            "Share of a provider's tries that went well in the last five minutes, 0 to 1; where nobody asked it, 0 "
+            "while a circuit of it is open, else 1.",
+            labels=("provider",),
+        )
+        for provider in self._providers():
+            health.add_metric((provider,), self._of(provider))
+        yield health
+
+    def _of(self, provider: str) -> float:
+        if self._seen:
+            good, failed = self._seen[-1][1].get(provider, (0.0, 0.0))
+            before = self._seen[0][1].get(provider, (0.0, 0.0)) if len(self._seen) > 1 else (0.0, 0.0)
+            good, failed = good - before[0], failed - before[1]
+            if good + failed > 0:
+                return good / (good + failed)
+        return 0.0 if self._open.get(provider, 0.0) > 0 else 1.0
