@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: up test check lint format protos examples docs bench clean dashboards
+.PHONY: up test check lint fuzz format protos examples docs bench clean dashboards
 
 up: $(VENV)/.up
 	@exec $(BIN)/edge-extproc up
@@ -19,6 +19,15 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# libFuzzer over what callers and Envoy may send: `make fuzz SECONDS=600 TARGETS=check`. What breaks lies in .fuzz.
+SECONDS ?= 60
+TARGETS ?= headers token key_set check ext_proc
+fuzz: $(VENV)/.dev
+	@mkdir -p .fuzz
+	@set -e; for target in $(TARGETS); do \
+	  $(BIN)/python tests/fuzz/run.py $$target -max_total_time=$(SECONDS) -timeout=5 -artifact_prefix=.fuzz/$$target-; \
+	done
 
 format: $(VENV)/.dev
 	$(BIN)/ruff format .

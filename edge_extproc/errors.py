@@ -29,6 +29,11 @@ from __future__ import annotations
 from .model.fault import Fault, FaultKind
 
 
+def _encodable(text: str) -> str:
+    """What a caller sent may be quoted, and may hold bytes that are not UTF-8."""
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
+
+
 class EdgeError(Exception):
     """Something that we know how to answer."""
 
@@ -38,8 +43,8 @@ class EdgeError(Exception):
 
     def __init__(self, message: str, *, param: str | None = None, retry_after: float | None = None) -> None:
         super().__init__(message)
-        self.message = message
-        self.param = param
+        self.message = _encodable(message)
+        self.param = _encodable(param) if param is not None else None
         self.retry_after = retry_after
 
     def fault(self) -> Fault:

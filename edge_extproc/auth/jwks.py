@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias
 
 import msgspec
-from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OKPKey, RSAKey, import_key
 
 PublicKey: TypeAlias = RSAKey | ECKey | OKPKey
@@ -118,7 +117,7 @@ def read(raw: bytes) -> dict[str, PublicKey]:
         raise Unreadable("the set of keys is over 1 MiB")
     try:
         root = msgspec.json.decode(raw)
-    except (msgspec.MsgspecError, RecursionError) as error:
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:  # ValueError: what is no UTF-8
         raise Unreadable("the set of keys is no JSON") from error
     found = root.get("keys") if isinstance(root, dict) else None
     if not isinstance(found, list) or len(found) > _MAX_KEYS:
@@ -145,7 +144,7 @@ def _key(member: object) -> PublicKey | None:
     }
     try:
         key = import_key(public)
-    except (JoseError, ValueError, TypeError):
+    except Exception:  # noqa: BLE001 - joserfc tells of a bad key by KeyError and by exceptions of other libraries, too
         return None
     if isinstance(key, RSAKey) and key.raw_value.key_size < _MIN_RSA_BITS:
         return None

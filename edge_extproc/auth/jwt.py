@@ -98,7 +98,7 @@ class JwtVerifier:
 
     def principal_of(self, token: str) -> Principal:
         """Raises Unauthenticated, and PolicyUnavailable where the issuer's keys could not be had yet."""
-        digest = hashlib.sha256(token.encode()).digest()
+        digest = hashlib.sha256(token.encode(errors="surrogatepass")).digest()
         known = self._verified.get(digest)
         now = self._clock()
         if known is not None:

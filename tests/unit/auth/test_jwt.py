@@ -224,6 +224,8 @@ async def until(condition: Callable[[], bool]) -> None:
         json.dumps({"keys": [{**RSA.as_dict(private=False), "use": "enc"}]}).encode(),
         b"x" * (1 << 21),
         b"[" * 100_000,
+        b'{"\xffkeys": []}',
+        b'{"keys": [{"kty": "OKP", "crv": "P-256", "x": "AAAA", "kid": "mixed"}]}',
     ],
 )
 def test_what_is_no_set_of_keys_changes_nothing(body: bytes) -> None:

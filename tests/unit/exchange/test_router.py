@@ -160,6 +160,14 @@ def test_a_stream_crosses(stage):
     assert ("ok", "stop", 7) == (settled.outcome, settled.finish, settled.cost)
 
 
+def test_a_method_that_is_no_text_is_refused_in_the_callers_words(stage):
+    (command,) = talk(stage.exchange(), headers(method="PO\udcff", end=True))
+
+    assert isinstance(command, Reply)
+    assert command.status in {400, 405}
+    assert not stage.bugs
+
+
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
 def test_a_stream_without_its_end_gets_an_error_and_is_billed_for_what_was_seen(stage, path):
     events = headers(path), asked(stream=True, max_tokens=5), answered(content_type=SSE), *chunks(*OPENAI_STREAM[:2])
