@@ -33,7 +33,7 @@ from edge_extproc.cache.memory import Memory
 from edge_extproc.cache.redis import RedisSettings, RedisStore
 from edge_extproc.model.plan import Candidate
 
-from . import build, load, stand
+from . import build, load, proc, stand
 
 ROUTED = (Candidate("openai", "gpt-4o-mini"),)
 OWNER = Owner("tenant", "acme")
@@ -214,28 +214,40 @@ async def until_up(store: RedisStore) -> None:
 
 
 def hits(seconds: float) -> None:
+    """And how many requests a second plain Envoy does with a provider that answers at once: what this machine is good
+    for, beside which the hits are to be read."""
     more = "cache: {max_temperature: 2}\n"
-    directory = Path(tempfile.mkdtemp(prefix="edge-bench-"))
     tools = build.tools()
-    with stand.standing(tools, workers=1, more=more, delay_microseconds=DELAY_MICROSECONDS) as stood:
-        key = (("authorization", f"Bearer {stand.KEY}"),)
+    with tempfile.TemporaryDirectory(prefix="edge-bench-") as directory:
+        body = Path(directory) / "body.json"
+        asked = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 100}
+        body.write_text(json.dumps(asked))
+
+        def loaded(host: str, connections: int) -> load.Load:
+            target = load.Target(f"{host}/v1/chat/completions", body, (("authorization", f"Bearer {stand.KEY}"),))
+            return load.run(tools.loadgen, target, connections=connections, seconds=seconds, warm_up=seconds / 3)
+
+        with stand.standing(tools, workers=1) as stood:
+            best = loaded(stood.envoy, 64).per_second
+        print(f"plain Envoy with a provider that answers at once, 64 connections: {best:.0f}/s")
         print("hits beside plain Envoy with a provider that takes 5 ms, one worker")
-        for connections in (1, 16, 64):
-            found = {}
-            for way, host in (("plain", stood.envoy), ("hit", stood.gateway)):
-                body = directory / "body.json"
-                asked = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 100}
-                body.write_text(json.dumps(asked))
-                target = load.Target(f"{host}/v1/chat/completions", body, key)
-                found[way] = load.run(
-                    tools.loadgen, target, connections=connections, seconds=seconds, warm_up=seconds / 3
+        with stand.standing(tools, workers=1, more=more, delay_microseconds=DELAY_MICROSECONDS) as stood:
+            for connections in (1, 16, 64):
+                plain = loaded(stood.envoy, connections)
+                before = cpu_of(stood)
+                hit = loaded(stood.gateway, connections)
+                worker, envoy = (1000 * (after - b) / hit.sent for after, b in zip(cpu_of(stood), before, strict=True))
+                times = f"{plain.p50 / hit.p50:5.2f}x as fast"
+                print(
+                    f"  {connections:3} connections: plain p50 {plain.p50:6.2f} ms; hit p50 {hit.p50:6.2f} ms, "
+                    f"p99 {hit.p99:6.2f} ms, {hit.per_second:7.0f}/s ({hit.per_second / best:.3f} of plain Envoy), "
+                    f"errors {hit.errors}; {times}; CPU of the worker {worker:.2f} ms a hit, of Envoy {envoy:.2f}"
                 )
-            plain, hit = found["plain"], found["hit"]
-            times = f"{plain.p50 / hit.p50:5.2f}x as fast"
-            print(
-                f"  {connections:3} connections: plain p50 {plain.p50:6.2f} ms; hit p50 {hit.p50:6.2f} ms, "
-                f"p99 {hit.p99:6.2f} ms, {hit.per_second:7.0f}/s, errors {hit.errors}; {times}"
-            )
+
+
+def cpu_of(stood: stand.Stand) -> tuple[float, float]:
+    """Seconds of the worker and of its Envoy so far."""
+    return proc.cpu_seconds(stood.worker_pids[0]), proc.cpu_seconds(stood.gateway_envoy_pid)
 
 
 # --- streams

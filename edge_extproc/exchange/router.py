@@ -555,6 +555,7 @@ class RouterExchange:
         if self._settled:
             return
         self._settled = True
+        self._take_body = _pass  # it was a method of ours: without that circle we are gone at once, not when gc looks
         gateway, heard, answer = self._gateway, self._heard, self._answer
         gateway.open.forget(self.id)
         settlement = settlement_of(gateway, self.id, heard, answer, self._order.state, why)
