@@ -27,8 +27,8 @@ from .origin import Origin, keep
 from .reloading import Reloading
 from .server import admin
 from .server.envoy_admin import EnvoyAdmin
-from .server.introspect import WorkerClient
 from .server.transport import mutual_tls
+from .server.worker_client import WorkerClient
 from .supervisor import Part, Supervisor, check_free, remove_quietly
 from .telemetry import logs, snapshot
 from .telemetry.merge import Workers

@@ -53,6 +53,9 @@ CONNECTION_WINDOW: Final = 16 * 1024 * 1024
 MAX_IDLE_FRAMES: Final = 10_000
 """Frames in a row that bring no stream on (PING, SETTINGS, PRIORITY, empty DATA...)."""
 
+FEW_IDLE_FRAMES: Final = 10
+"""That come at once and are no flood."""
+
 _LARGEST_WINDOW = 2**31 - 1
 _DEFAULT_WINDOW = 65_535
 _LAST_STREAM = 2**31 - 1
@@ -250,10 +253,13 @@ class Connection:
         """Bytes of the peer, as they come."""
         if self.closed:
             return
+        idle = self._idle_frames
         try:
             self._receive(self._buffer + data if self._buffer else data)
         except Fault as fault:
             self.fail(fault.code, fault.text)
+        if self._idle_frames - idle < FEW_IDLE_FRAMES:
+            self._idle_frames = 0  # a PING now and then, on a connection that waits
 
     def take(self) -> bytes:
         """What is to be sent; empty where nothing is."""

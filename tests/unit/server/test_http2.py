@@ -466,6 +466,15 @@ def test_a_peer_that_only_makes_noise_is_hung_up_on(noise: bytes) -> None:
     assert connection.closed
 
 
+def test_a_connection_that_only_waits_is_kept() -> None:
+    connection, _ = greeted()
+    for _ in range(http2.MAX_IDLE_FRAMES + 1):
+        connection.receive(frame(http2.PING, 0, 0, b"12345678"))
+        connection.take()
+
+    assert not connection.closed
+
+
 def test_a_peer_that_sends_more_than_the_window_is_stopped() -> None:
     connection, streams = greeted()
     connection.receive(begin())
