@@ -186,11 +186,8 @@ class AdminCallers:
 def _purge_by(purge: Callable[[bytes], Awaitable[int]]) -> Callable[[Purge], Awaitable[int]]:
     async def purged(wanted: Purge) -> int:
         """As cache/purge.py reads it."""
-        given = {
-            name: value
-            for name, value in (("tenant", wanted.tenant), ("model", wanted.model), ("key", wanted.key))
-            if value is not None
-        }
+        said = {"tenant": wanted.tenant, "model": wanted.model, "key": wanted.key, "shared": wanted.shared or None}
+        given = {name: value for name, value in said.items() if value is not None}
         return await purge(json.dumps(given or {"all": True}).encode())
 
     return purged

@@ -270,6 +270,8 @@ class InForce:
     async def start(self) -> None:
         if self._limits is not None:
             self._limits.start()
+        if self.cache is not None:
+            self.cache.start()
         self._identity.start()
         await self._keepers.start(CREDENTIAL_PATIENCE)
 

@@ -24,7 +24,8 @@ from .key import Key
 Headers: TypeAlias = Sequence[tuple[str, str]]
 """Names in lower case."""
 
-State: TypeAlias = Literal["hit", "miss", "bypass"]
+State: TypeAlias = Literal["hit", "miss", "bypass", "stale"]
+"""stale: given past its time, because no provider could answer."""
 Tier: TypeAlias = Literal["memory", "flight", "redis"]
 """Where a hit came from. flight: the reply to an equal call that was under way."""
 
@@ -48,6 +49,8 @@ class Entry:
     """What the caller of then asked for and the provider could not be told."""
     ttl: float | None = None
     """How long it may live, seconds; None: as long as each tier keeps things."""
+    stale: float = 0.0
+    """For how much longer it may be given where no provider can answer, seconds."""
 
 
 @noun
@@ -91,6 +94,10 @@ class Turn(Protocol):
     async def find(self, more_time: Callable[[float], Awaitable[None]]) -> Entry | None:
         """A reply that may be given now. Never raises for want of a tier; waits a bounded time, and says so through
         `more_time` (seconds) where that is longer than Envoy expects."""
+        ...
+
+    def stale(self) -> Entry | None:
+        """No provider could answer: a reply past its time that may be given all the same."""
         ...
 
     def spoiled(self) -> None:
@@ -146,6 +153,10 @@ class Counts:
 class Near(Protocol):
     def get(self, key: Key, now: float) -> Entry | None: ...
 
+    def stale(self, key: Key, now: float) -> Entry | None:
+        """One that is over its time, and not over the time after it."""
+        ...
+
     def put(self, key: Key, entry: Entry, now: float, until: float | None = None) -> None:
         """`until`: Unix time by which it must be gone, whatever else holds."""
         ...
@@ -166,6 +177,8 @@ class Found:
     """Others may wait for our reply: `put` it or `release` them, with this."""
     elsewhere: bool
     """Another process asks a provider for it now."""
+    stale: Entry | None = None
+    """One that is over its time, and not over the time after it."""
 
 
 class Far(Protocol):
@@ -179,9 +192,10 @@ class Far(Protocol):
         """How many writes are still to be sent."""
         ...
 
-    async def get(self, key: Key, lease_seconds: float) -> Found:
+    async def get(self, key: Key, lease_seconds: float, stale: float = 0.0) -> Found:
         """Nothing where there is nothing, or nothing that can be read, or nothing in time. With `lease_seconds`, other
-        processes wait for us as long as that, if there is nothing yet."""
+        processes wait for us as long as that, if there is nothing yet. `stale`: how many seconds after its time an
+        entry may be of use."""
         ...
 
     async def wait(self, key: Key, patience: float) -> Entry | None:
@@ -198,6 +212,10 @@ class Far(Protocol):
 
     async def purge(self, selection: Selection) -> int:
         """How many went. Raises Unavailable where it cannot be told."""
+        ...
+
+    def hear_purges(self, purged: Callable[[Selection], object]) -> None:
+        """Tells `purged` of what others purge, a moment later."""
         ...
 
     async def close(self) -> None: ...

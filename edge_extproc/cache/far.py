@@ -15,12 +15,14 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import msgspec
 import structlog
 
-from ..errors import Unavailable
+from ..errors import BadRequest, Unavailable
 from .base import Entry, Found, Selection, Watcher
 from .key import Key, Owner
 from .packing import Unreadable, pack, unpack
+from .purge import read_selection, write_selection
 
 # So many failures in a row, and the store is left alone.
 _MOST_FAILURES = 5
@@ -47,6 +49,8 @@ class Lease:
 
     token: str
     milliseconds: int
+    stale: int = 0
+    """An entry that the store keeps for no longer than so many milliseconds is over its time: take the lease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,13 @@ class Answer:
     """The lease is ours now."""
     led: bool
     """Somebody else has it."""
+
+
+class Purges(msgspec.Struct, frozen=True):
+    noted: int
+    """How many there ever were."""
+    told: tuple[str, ...] = ()
+    """The last of them, oldest first."""
 
 
 class Store(Protocol):
@@ -75,6 +86,12 @@ class Store(Protocol):
 
     async def purge(self, patterns: Sequence[str]) -> int: ...
 
+    async def note_purge(self, told: str) -> None:
+        """For the other processes that share the store."""
+        ...
+
+    async def purges(self) -> Purges: ...
+
     async def ping(self) -> None: ...
 
     async def close(self) -> None: ...
@@ -91,6 +108,8 @@ class FarSettings:
     """Bytes."""
     ask_again: float = 1.0
     """How often a store that is down is asked whether it is back."""
+    hear_purges: float = 1.0
+    """How often the store is asked what others have purged."""
 
 
 class FarTier:
@@ -117,6 +136,7 @@ class FarTier:
         self._writing: asyncio.Task[None] | None = None
         self._is_full = False
         self._closed = False
+        self._hearing: asyncio.Task[None] | None = None
 
     @property
     def is_down(self) -> bool:
@@ -129,7 +149,7 @@ class FarTier:
 
     # --- look-ups
 
-    async def get(self, key: Key, lease_seconds: float) -> Found:
+    async def get(self, key: Key, lease_seconds: float, stale: float = 0.0) -> Found:
         """With `lease_seconds`, others wait for us if there is nothing yet."""
         if self.is_down or self._closed:
             return _NOTHING
@@ -137,7 +157,9 @@ class FarTier:
             self._watcher.cache_failed("redis", "busy")
             return _NOTHING
         name = self._store.name(key)
-        lease = Lease(secrets.token_hex(8), int(lease_seconds * 1000)) if lease_seconds > 0 else None
+        lease = None
+        if lease_seconds > 0:
+            lease = Lease(secrets.token_hex(8), int(lease_seconds * 1000), int(stale * 1000))
         token = lease.token if lease is not None else None
         asking = asyncio.ensure_future(self._store.get(name, lease))
         self._lookups.add(asking)
@@ -160,7 +182,9 @@ class FarTier:
             return Found(None, token, elsewhere=False)
         self._failures = 0
         entry = self._read(key, answer.value)
-        return Found(entry, token if answer.leads else None, elsewhere=answer.led)
+        fresh = entry is not None and self._is_fresh(entry)
+        ours = token if answer.leads else None
+        return Found(entry if fresh else None, ours, elsewhere=answer.led, stale=None if fresh else entry)
 
     async def wait(self, key: Key, patience: float) -> Entry | None:
         """The reply that another worker is asking for, if it comes within `patience` seconds."""
@@ -176,8 +200,9 @@ class FarTier:
             except StoreError as error:
                 self._failed(error.why)
                 return None
-            if answer.value is not None:
-                return self._read(key, answer.value)
+            entry = self._read(key, answer.value)
+            if entry is not None and self._is_fresh(entry):
+                return entry
             if not answer.led:
                 return None
         return None
@@ -191,8 +216,14 @@ class FarTier:
             self._watcher.cache_failed("redis", error.why)
             return None
         # The store forgets by itself; a clock or a config that has changed may say sooner.
-        life = self.ttl if entry.ttl is None else entry.ttl
-        return entry if self._clock() - entry.stored_at < life else None
+        return entry if self._clock() < self._ends(entry) + entry.stale else None
+
+    def _ends(self, entry: Entry) -> float:
+        """When its time is over."""
+        return entry.stored_at + (self.ttl if entry.ttl is None else entry.ttl)
+
+    def _is_fresh(self, entry: Entry) -> bool:
+        return self._clock() < self._ends(entry)
 
     def _late(self, key: Key, asking: asyncio.Task[Answer]) -> None:
         if asking.cancelled() or asking.exception() is not None:
@@ -209,8 +240,8 @@ class FarTier:
         except ValueError:
             self._watcher.cache_failed("redis", "unwritable")
             return
-        name, life = self._store.name(key), self.ttl if entry.ttl is None else entry.ttl
-        milliseconds = max(1, int((entry.stored_at + life - self._clock()) * 1000))
+        name = self._store.name(key)
+        milliseconds = max(1, int((self._ends(entry) + entry.stale - self._clock()) * 1000))
 
         async def write() -> None:
             try:
@@ -302,24 +333,69 @@ class FarTier:
         if selection.shared:
             owners.append("global")
         try:
-            return await self._store.purge(self._store.patterns(owners or ["*"], selection.model, selection.digest))
+            gone = await self._store.purge(self._store.patterns(owners or ["*"], selection.model, selection.digest))
+            # Afterwards: who hears of it sooner could still find here what it has just let go of.
+            await self._store.note_purge(write_selection(selection).decode())
+            return gone
         except StoreError as error:
             raise Unavailable(f"the cache's store did not purge all: {error.why}; try again") from error
+
+    def hear_purges(self, purged: Callable[[Selection], object]) -> None:
+        """Tells `purged` of what any process that shares the store purges from now on, a second later. While the store
+        is down, nobody can purge it either; what was missed is made up for when it is back."""
+        self._hearing = asyncio.ensure_future(self._hear(purged))
+
+    async def _hear(self, purged: Callable[[Selection], object]) -> None:
+        heard: int | None = None
+        missed = False
+        while True:
+            try:
+                found = await self._store.purges()
+            except StoreError:
+                missed = True
+                if not self.is_down:
+                    self._watcher.cache_failed("redis", "purges_unheard")
+            else:
+                if heard is None:
+                    heard = found.noted if not missed else -1
+                for selection in _news(heard, found):
+                    purged(selection)
+                heard = found.noted
+            await asyncio.sleep(self._settings.hear_purges)
 
     async def close(self) -> None:
         """Writes what waits, for a moment."""
         self._closed = True
-        if self._recovering is not None:
-            self._recovering.cancel()
+        for task in (self._recovering, self._hearing):
+            if task is not None:
+                task.cancel()
         if self._writing is not None:
             await asyncio.wait((self._writing,), timeout=1.0)
             self._writing.cancel()
         for asking in self._lookups:
             asking.cancel()
         await asyncio.gather(
-            *self._lookups, *(t for t in (self._recovering, self._writing) if t is not None), return_exceptions=True
+            *self._lookups,
+            *(t for t in (self._recovering, self._hearing, self._writing) if t is not None),
+            return_exceptions=True,
         )
         await self._store.close()
+
+
+_EVERYTHING = Selection()
+
+
+def _news(heard: int, found: Purges) -> Sequence[Selection]:
+    """What was purged after the first `heard`; everything, where that cannot be told any more."""
+    new = found.noted - heard
+    if new == 0:
+        return ()
+    if not 0 <= new <= len(found.told):
+        return (_EVERYTHING,)
+    try:
+        return [read_selection(each.encode()) for each in found.told[len(found.told) - new :]]
+    except BadRequest:  # of another version
+        return (_EVERYTHING,)
 
 
 _NOTHING = Found(None, None, elsewhere=False)

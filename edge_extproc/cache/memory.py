@@ -37,16 +37,21 @@ class Memory:
         # The table tells time by itself, and forgets when it comes to it.
         return found[0] if found is not None and now < found[1] else None
 
+    def stale(self, key: Key, now: float) -> Entry | None:
+        found = self._table.get(key)
+        return found[0] if found is not None and found[1] <= now < found[1] + found[0].stale else None
+
     def put(self, key: Key, entry: Entry, now: float, until: float | None = None) -> None:
         expires = now + self._ttl if entry.ttl is None else entry.stored_at + entry.ttl
         if until is not None and until < expires:
             expires = until
-        if expires <= now:
+        gone = expires + entry.stale
+        if gone <= now:
             return
         size = _size(entry)
         self._bytes += size - self._index.get(key, 0)
         self._index[key] = size
-        self._table.set(key, (entry, expires), ttl=expires - now)
+        self._table.set(key, (entry, expires), ttl=gone - now)
         # Otherwise the bounds would hold only some time later.
         self._table.run_pending_tasks()
 

@@ -46,6 +46,8 @@ class _Stored(msgspec.Struct, array_like=True, frozen=True):
     cost: str | None
     dropped: tuple[str, ...]
     ttl: float | None
+    stale: float = 0.0
+    """Not there in what an older one has written; passed over by an older one that reads."""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -83,6 +85,7 @@ def pack(digest: bytes, entry: Entry, compress_above: int) -> bytes:
                 str(entry.cost) if entry.cost is not None else None,
                 entry.dropped,
                 entry.ttl,
+                entry.stale,
             )
         )
     except (OverflowError, UnicodeEncodeError) as error:
@@ -120,6 +123,7 @@ def unpack(digest: bytes, packed: bytes) -> Entry:
         cost,
         found.dropped,
         found.ttl,
+        found.stale,
     )
 
 

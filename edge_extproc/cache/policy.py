@@ -40,6 +40,8 @@ class Rules:
     max_ttl: float = 86400.0
     """The longest that a caller may ask for."""
     ignore: frozenset[str] = frozenset()
+    stale: float = 0.0
+    """For how much longer a reply may be given where no provider can answer; 0: not at all."""
 
 
 Changes: TypeAlias = Mapping[str, object]

@@ -39,6 +39,17 @@ def read_selection(body: bytes) -> Selection:
     return Selection(wanted.tenant or None, wanted.shared, wanted.model or None, _digest(wanted.key))
 
 
+def write_selection(selection: Selection) -> bytes:
+    """As `read_selection` reads it."""
+    given: dict[str, str | bool | None] = {
+        "tenant": selection.tenant,
+        "model": selection.model,
+        "key": selection.digest.hex() if selection.digest is not None else None,
+        "shared": selection.shared,
+    }
+    return msgspec.json.encode({name: value for name, value in given.items() if value} or {"all": True})
+
+
 def _digest(key: str | None) -> bytes | None:
     if not key:
         return None

@@ -2,6 +2,7 @@
 
     <namespace>:<owner>:<model>:{<digest>}         a packed entry, with a time to live
     <namespace>:<owner>:<model>:{<digest>}:lease   who is asking a provider this now, and until when
+    <namespace>:purges                             how many purges there were, and the last of them
 
 The digest is the hash tag: a cluster keeps both together, and two entries apart. Nothing here waits for longer than
 a socket's time-out, and nothing is tried twice: who needs more patience has it.
@@ -14,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
 from redis.asyncio import Redis, RedisCluster, Sentinel
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.connection import ConnectionPool
@@ -21,16 +23,17 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
 from redis.retry import Retry
 
-from .far import Answer, Lease, StoreError
+from .far import Answer, Lease, Purges, StoreError
 from .key import Key
 
 # One step each, so that nothing comes between. KEYS: the entry, its lease.
-# ARGV: token, milliseconds. Answers {value}, {false, 1} with the lease now ours, or {false, 0}: it is another's.
+# ARGV: token, milliseconds, and for how many of them an entry may stay past its time. Answers {value}, or with what is
+# past its time or false: {value, 1} with the lease now ours, {value, 0}: it is another's.
 _GET = """
 local found = redis.call('GET', KEYS[1])
-if found then return {found} end
-if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then return {false, 1} end
-return {false, 0}
+if found and (ARGV[3] == '0' or redis.call('PTTL', KEYS[1]) > tonumber(ARGV[3])) then return {found} end
+if redis.call('SET', KEYS[2], ARGV[1], 'NX', 'PX', ARGV[2]) then return {found, 1} end
+return {found, 0}
 """
 # ARGV: token, value, milliseconds. The lease goes only if it is ours.
 _PUT = """
@@ -42,6 +45,17 @@ _RELEASE = """
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0
 """
+# One step, that none is lost. ARGV: what was purged, how many to keep.
+_NOTE = """
+local log = cjson.decode(redis.call('GET', KEYS[1]) or '{"noted":0,"told":[]}')
+log.noted = log.noted + 1
+table.insert(log.told, ARGV[1])
+while #log.told > tonumber(ARGV[2]) do table.remove(log.told, 1) end
+redis.call('SET', KEYS[1], cjson.encode(log))
+return log.noted
+"""
+# Purges that are told. Each worker of a machine notes the one that it was told of; who has missed more forgets all.
+_MOST_TOLD = 100
 # Keys looked at by one step of a purge.
 _SCANNED = 500
 _MOST_CONNECTIONS = 64
@@ -90,12 +104,12 @@ class RedisStore:
             if lease is None:
                 return Answer(await self._client.get(name), leads=False, led=False)
             try:
-                found = await self._run(_GET, (name, _lease(name)), lease.token, lease.milliseconds)
+                found = await self._run(_GET, (name, _lease(name)), lease.token, lease.milliseconds, lease.stale)
             except OutOfMemoryError:  # it refuses whatever might write
                 return Answer(await self._client.get(name), leads=False, led=False)
-            if found[0] is not None:
+            if len(found) == 1:
                 return Answer(found[0], leads=False, led=False)
-            return Answer(None, leads=found[1] == 1, led=found[1] == 0)
+            return Answer(found[0], leads=found[1] == 1, led=found[1] == 0)
 
     async def look(self, name: str) -> Answer:
         """Without taking a lease."""
@@ -126,6 +140,22 @@ class RedisStore:
                 gone += await self._delete(found)
         return gone
 
+    async def note_purge(self, told: str) -> None:
+        with _Told():
+            await self._run(_NOTE, (self._purges,), told, _MOST_TOLD)
+
+    async def purges(self) -> Purges:
+        with _Told():
+            found = await self._client.get(self._purges)
+        try:
+            return _read_purges(found) if found is not None else Purges(0)
+        except msgspec.MsgspecError as error:  # not ours
+            raise StoreError("refused") from error
+
+    @property
+    def _purges(self) -> str:
+        return f"{self._settings.namespace}:purges"
+
     async def ping(self) -> None:
         with _Told():
             await self._client.ping()
@@ -151,6 +181,9 @@ class RedisStore:
         found = await self._client.eval(script, len(keys), *keys, *values)
         self._digests[script] = _sha1(script)
         return found
+
+
+_read_purges = msgspec.json.Decoder(Purges).decode
 
 
 def _sha1(script: str) -> str:

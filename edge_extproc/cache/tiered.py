@@ -104,6 +104,11 @@ class TieredCache:
         """The same, as an operator writes it. Raises BadRequest too."""
         return await self.purge(read_selection(wanted))
 
+    def start(self) -> None:
+        """Lets go, from now on, of what is purged wherever the far tier is shared."""
+        if self.far is not None:
+            self.far.hear_purges(self.near.purge)
+
     async def close(self) -> None:
         if self.far is not None:
             await self.far.close()
@@ -112,7 +117,20 @@ class TieredCache:
 class CacheTurn:
     """One call's dealings with the cache; with `key` None, none."""
 
-    __slots__ = ("_cache", "_flight", "_kept", "_rules", "_said", "_stream", "_token", "key", "state", "tier", "waited")
+    __slots__ = (
+        "_cache",
+        "_flight",
+        "_kept",
+        "_rules",
+        "_said",
+        "_stale",
+        "_stream",
+        "_token",
+        "key",
+        "state",
+        "tier",
+        "waited",
+    )
 
     def __init__(
         self, cache: TieredCache | None, key: Key | None, rules: Rules | None, said: Wishes, *, stream: bool
@@ -123,6 +141,7 @@ class CacheTurn:
         self._stream = stream
         self._flight: Flight | None = None
         self._kept: Entry | None = None
+        self._stale: Entry | None = None
         self._token: str | None = None
         self.key = key
         self.state: State = "bypass"
@@ -131,7 +150,7 @@ class CacheTurn:
 
     @property
     def keeps(self) -> bool:
-        return self.key is not None and self.state != "hit"
+        return self.key is not None and self.state not in ("hit", "stale")
 
     async def find(self, more_time: MoreTime) -> Entry | None:
         cache, key = self._cache, self.key
@@ -143,6 +162,8 @@ class CacheTurn:
         cache.watcher.cache_looked_up("memory", cache.monotonic() - began, found=entry is not None)
         if entry is not None:
             return self._hit(entry, "memory")
+        if self._after > 0:
+            self._stale = cache.near.stale(key, cache.clock())
         patience = cache.bounds.wait_of_streams if self._stream else cache.bounds.wait
         before = cache.flights.under_way(key)
         if before is None:
@@ -169,8 +190,9 @@ class CacheTurn:
     ) -> Entry | None:
         tier: Tier = "redis"
         began = cache.monotonic()
-        found = await far.get(key, cache.bounds.wait)
+        found = await far.get(key, cache.bounds.wait, self._after)
         self._token, entry = found.token, found.entry
+        self._stale = found.stale or self._stale
         cache.watcher.cache_looked_up(tier, cache.monotonic() - began, found=entry is not None)
         if entry is None and found.elsewhere and patience > 0:
             await self._announce(cache, patience, more_time)
@@ -186,6 +208,18 @@ class CacheTurn:
         self._kept = entry
         self.close()
         return self._hit(entry, tier)
+
+    @property
+    def _after(self) -> float:
+        """For how many seconds after its time a reply may be of use."""
+        return self._rules.stale if self._rules is not None else 0.0
+
+    def stale(self) -> Entry | None:
+        entry, cache = self._young(self._stale), self._cache
+        if entry is None or cache is None:
+            return None
+        self.state, self.tier = "stale", None
+        return entry
 
     def spoiled(self) -> None:
         self.state, self.tier = "miss", None
@@ -210,6 +244,7 @@ class CacheTurn:
             made.cost,
             made.dropped,
             self._said.ttl if self._said.ttl is not None else self._rules.ttl,
+            self._rules.stale,
         )
         cache.near.put(key, entry, now)
         cache.watcher.cache_wrote("memory")

@@ -50,6 +50,7 @@ class CacheRules(Part):
     max_temperature: Temperature | None = None
     tool_calls: Boolean | None = None
     ttl: PositiveDuration | None = None
+    stale_if_error: Duration | None = None
     ignore: tuple[Text, ...] | None = None
 
     def given(self) -> dict[str, object]:
@@ -61,6 +62,7 @@ class CacheRules(Part):
             "max_temperature": self.max_temperature,
             "tool_calls": self.tool_calls,
             "ttl": self.ttl.total_seconds() if self.ttl is not None else None,
+            "stale": self.stale_if_error.total_seconds() if self.stale_if_error is not None else None,
             "ignore": frozenset(self.ignore) if self.ignore is not None else None,
         }
         return {name: value for name, value in said.items() if value is not None}
@@ -183,6 +185,9 @@ class Cache(Part):
     """Keep replies that call tools."""
     ttl: PositiveDuration | None = None
     """How long a reply may be given; where not given, as long as memory and Redis keep things."""
+    stale_if_error: Duration = timedelta(0)
+    """For how much longer a reply may be given where no provider can answer: each has failed, is left alone or took too
+    long. It is marked `x-edge-cache: stale`. 0s: never."""
     ignore: tuple[Text, ...] = ()
     """Fields of a request's top level that do not matter, such as user."""
     max_ttl: PositiveDuration = timedelta(hours=24)
@@ -210,6 +215,7 @@ class Cache(Part):
             "max_temperature": self.max_temperature,
             "tool_calls": self.tool_calls,
             "ttl": self.ttl.total_seconds() if self.ttl is not None else None,
+            "stale": self.stale_if_error.total_seconds(),
             "ignore": frozenset(self.ignore),
             "max_ttl": self.max_ttl.total_seconds(),
         }

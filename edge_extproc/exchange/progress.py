@@ -75,6 +75,9 @@ class Answer:
     """What was learned of the response so far."""
 
     status: int | None = None
+    """What the caller is told."""
+    came: int | None = None
+    """What came, where the caller is told something better."""
     headers: Headers = ()
     values: Mapping[str, str] = field(default_factory=dict)
     """The first of each header."""

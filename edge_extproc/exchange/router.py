@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from ..auth.vouching import NAMESPACE as VOUCHED
-from ..cache.base import Turn
+from ..cache.base import Entry, Turn
 from ..codecs.content_encoding import Inflater, inflate
 from ..codecs.content_type import media_type
 from ..config.names import ANSWERED_BY
@@ -68,6 +68,7 @@ from .repeating import again, as_stream, keep, may_have
 from .rights import permitted
 from .settling import facts, settlement_of, tells_talk
 from .states import ROUTER, Order, State
+from .verdicts import is_failing, is_of_the_provider
 from .worst_case import ask_of
 
 
@@ -199,7 +200,13 @@ class RouterExchange:
                 return reply
         if heard.rules is not None:
             await self._reserve(call, candidates, heard.rules)
-        return self._send(call, candidates)
+        try:
+            return self._send(call, candidates)
+        except Unavailable:
+            stale = self._stale()
+            if stale is None:
+                raise
+            return stale
 
     def _read_call(self, body: bytes) -> Call:
         heard = self._heard
@@ -283,7 +290,7 @@ class RouterExchange:
 
     async def _from_cache(self, turn: Turn, call: Call, voice: Dialect) -> Reply | None:
         """A reply that was given before, if there is one that this caller may have."""
-        entry, heard, answer = await turn.find(self.more_time), self._heard, self._answer
+        entry, heard = await turn.find(self.more_time), self._heard
         if entry is None:
             return None
         if not may_have(heard.rights, call, entry):
@@ -300,9 +307,29 @@ class RouterExchange:
             except EdgeError:
                 turn.spoiled()
                 raise
+        return self._repeated(entry, body, content_type)
+
+    def _stale(self) -> Reply | None:
+        """A reply past its time, because no provider could answer; if there is one that this caller may have."""
+        heard = self._heard
+        entry = heard.turn.stale() if heard.turn is not None else None
+        if entry is None or heard.turn is None:
+            return None
+        call, voice = known(heard.call), known(heard.voice)
+        try:
+            if may_have(heard.rights, call, entry):
+                self._answer.came = self._answer.status
+                return self._repeated(entry, *again(entry, call, voice, self._gateway.dialects))
+        except (KeyError, UpstreamError):  # what another version of us has stored
+            pass
+        heard.turn.spoiled()
+        return None
+
+    def _repeated(self, entry: Entry, body: bytes, content_type: str) -> Reply:
         age = max(0, int(self._gateway.clock.time() - entry.stored_at))
-        answer.cached, answer.dropped = entry, entry.dropped
-        return self._own((("content-type", content_type), ("age", str(age)), *self._notes()), body, "edge_cache_hit")
+        self._answer.cached, self._answer.dropped = entry, entry.dropped
+        told = (("content-type", content_type), ("age", str(age)), *self._notes())
+        return self._own(told, body, f"edge_cache_{known(self._heard.turn).state}")
 
     def _own(self, headers: Pairs, body: bytes, details: str) -> Reply:
         """Our own good answer, for which nobody needs to be asked."""
@@ -355,10 +382,15 @@ class RouterExchange:
         details = answer.details = str(event.attributes.get("response.code_details", VIA_UPSTREAM))
         if details == REFUSED and heard.open is not None and heard.open.fault is not None:
             answer.candidate = self._answered_by(heard.open.plan, event)
-            return self._error(heard.open.fault, event)
+            fault = heard.open.fault
+            stale = self._stale() if is_failing(fault.status) else None
+            return stale or self._error(fault, event)
         if details != VIA_UPSTREAM or heard.call is None or heard.plan is None:
-            return self._error(fault_of(answer.status, details), event)
+            stale = self._stale() if is_of_the_provider(answer.status, details) else None
+            return stale or self._error(fault_of(answer.status, details), event)
         answer.candidate = self._answered_by(heard.plan, event)
+        if is_failing(answer.status) and (stale := self._stale()) is not None:
+            return stale
         answer.inflater = Inflater.of(answer.values.get("content-encoding"))
         if answer.status >= 400:
             if event.end:

@@ -137,7 +137,7 @@ def _tries(heard: Heard, answer: Answer, outcome: Outcome, usage: Usage | None, 
         return ()
     last = verdicts.Last(
         answer.candidate,
-        answer.status,
+        answer.status if answer.came is None else answer.came,
         answer.details,
         broken=outcome in ("upstream_error", "broken_stream"),
         whole=outcome == "ok",

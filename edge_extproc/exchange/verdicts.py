@@ -17,6 +17,8 @@ from .open import Journal
 # it may show the caller, the key or the request to be wrong.
 _FAILING = frozenset({408, 429})
 
+_NO_HOST = "no_healthy_upstream"
+
 # Envoy's own replies that are about the way to the provider, by the beginning of their details.
 _ON_THE_WAY = (
     "upstream_",
@@ -47,12 +49,17 @@ def is_failing(status: int) -> bool:
     return status >= 500 or status in _FAILING
 
 
+def is_of_the_provider(status: int, details: str) -> bool:
+    """Whether such a response says that its provider could not answer, for no fault of the caller's."""
+    return is_failing(status) if details == VIA_UPSTREAM else details.startswith((_NO_HOST, *_ON_THE_WAY))
+
+
 def verdict_of(last: Last) -> tuple[Verdict, str]:
     """And why, in a word."""
     if last.status is None or not last.details:
         return "unknown", ""
     if last.details != VIA_UPSTREAM:
-        if last.details.startswith("no_healthy_upstream"):
+        if last.details.startswith(_NO_HOST):
             return "failed", NO_HOST
         return ("failed", "unreachable") if last.details.startswith(_ON_THE_WAY) else ("unknown", "")
     if is_failing(last.status):

@@ -589,6 +589,9 @@ def _may_have_been_used(settlement: Settlement) -> bool:
     on its own side."""
     if settlement.lane is None:  # nothing was sent
         return False
+    if settlement.cache == "stale":  # its tries have failed; see below
+        last = settlement.tries[-1] if settlement.tries else None
+        return last is not None and last.status == 504 and last.reason == "unreachable"
     match settlement.outcome:
         case "rejected":
             return False

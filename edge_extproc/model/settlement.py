@@ -85,7 +85,7 @@ class Settlement:
     request_id: str | None = None
     """Envoy's x-request-id."""
     trace_id: str | None = None
-    cache: Literal["hit", "miss", "bypass"] | None = None
+    cache: Literal["hit", "miss", "bypass", "stale"] | None = None
     """None where no cache was asked. Of a hit, `usage` is None and `cost` is nothing: see `saved`."""
     cache_tier: str | None = None
     """Where a hit came from: memory, flight (an equal call under way), or redis."""

@@ -98,6 +98,8 @@ class Purge:
     model: str | None
     key: str | None = None
     """Of one reply, in hexadecimal."""
+    shared: bool = False
+    """What all tenants share, too, or alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +165,8 @@ class PurgeBody(_Body):
     model: _Pattern | None = None
     key: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
     """As x-edge-cache-key tells it."""
+    shared: bool = False
+    """What all tenants share: with a tenant, beside that tenant's; else alone. For who may manage all tenants."""
 
 
 class ShownKey(_Body):
@@ -525,11 +529,13 @@ def _routes(administration: Administration) -> APIRouter:
 
     @router.post("/cache/purge")
     async def purge(body: PurgeBody, admin: Caller) -> dict[str, int]:
-        """All that fits both; nothing given is everything that one may purge."""
-        wanted = Purge(admin.scope(body.tenant), body.model, body.key)
+        """All that fits; nothing given is everything that one may purge."""
+        wanted = Purge(admin.scope(body.tenant), body.model, body.key, body.shared)
+        if body.shared and admin.tenant is not None:
+            raise Refused(403, "shared_by_all", f"{admin.id} may purge what is tenant {admin.tenant}'s alone")
         if administration.purge is None:
             raise Refused(404, "no_cache", "the configuration has no cache")
-        detail = {"model": body.model}
+        detail = {"model": body.model, **({"shared": True} if body.shared else {})}
         await _in_thread(store.note, admin.actor, "cache.purge", wanted.tenant, "cache", detail)
         return {"purged": await administration.purge(wanted)}
 

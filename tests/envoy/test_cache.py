@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import http.server
 import json
+import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 
@@ -268,3 +270,55 @@ def test_another_replica_has_it_at_once_and_goes_on_without_redis(rehearsal_url,
                 valkey.start()
 
     assert (1, 1) == (question.asked, other.asked)
+
+
+class Failing(http.server.BaseHTTPRequestHandler):
+    """A provider that answers, until it is told to fail."""
+
+    fails = False
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        message = {"role": "assistant", "content": "Still here"}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        reply = {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
+        body = json.dumps({"error": {"message": "down"}} if Failing.fails else reply).encode()
+        self.send_response(503 if Failing.fails else 200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_an_old_reply_stands_in_for_a_provider_that_fails():
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Failing) as provider:
+        threading.Thread(target=provider.serve_forever, daemon=True).start()
+        more = "cache: {ttl: 1s, stale_if_error: 1h}"
+        url = f"http://127.0.0.1:{provider.server_port}"
+        with gateways.RunningGateway(gateways.config(url, more=more, models=MODELS)) as running:
+            question = {"model": "chat", "temperature": 0, "messages": [{"role": "user", "content": "Are you there?"}]}
+
+            def ask(text, **more):
+                asked = {**question, "messages": [{"role": "user", "content": text}], **more}
+                headers = {"authorization": f"Bearer {KEY}"}
+                return httpx.post(f"{running.url}/v1/chat/completions", json=asked, headers=headers, timeout=30)
+
+            first = ask("Are you there?")
+            Failing.fails = True
+            while (later := ask("Are you there?")).headers["x-edge-cache"] == "hit":
+                assert 200 == later.status_code
+            streamed = ask("Are you there?", stream=True)
+            another = ask("And you?")
+        provider.shutdown()
+
+    assert ("miss", "stale") == (first.headers["x-edge-cache"], later.headers["x-edge-cache"])
+    assert (200, first.content) == (later.status_code, later.content)
+    assert int(later.headers["age"]) >= 1
+    assert ("stale", "text/event-stream") == (streamed.headers["x-edge-cache"], streamed.headers["content-type"])
+    assert "Still here" in streamed.text
+    assert streamed.text.endswith("data: [DONE]\n\n")
+    assert another.status_code >= 500

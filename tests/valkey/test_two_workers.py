@@ -49,13 +49,13 @@ class Heard:
 class Worker:
     now = 1_700_000_000.0
 
-    def __init__(self, url, **bounds):
+    def __init__(self, url, stale=0.0, **bounds):
         self.heard = Heard()
         limits = Bounds(**{"max_entry": 1 << 20, "wait": 20.0, "wait_of_streams": 20.0, "unasked": 60.0, **bounds})
         near = Memory(100, 1 << 22, 300)
-        self.cache = TieredCache(RuleBook(Rules(), {}, {}), limits, near, None, self.heard, lambda: self.now)
+        self.cache = TieredCache(RuleBook(Rules(stale=stale), {}, {}), limits, near, None, self.heard, lambda: self.now)
         store = RedisStore(RedisSettings(url=url))
-        settings = FarSettings(ttl=3600, budget=5.0, compress_above=8192)
+        settings = FarSettings(ttl=3600, budget=5.0, compress_above=8192, hear_purges=0.02)
         self.cache.far = FarTier(store, settings, self.heard, self.cache.fill, lambda: self.now)
 
     def turn(self, tenant="acme", headers=()):
@@ -166,3 +166,71 @@ async def test_a_purge_is_for_both_tiers(workers):
     assert 0 == await one.cache.purge_json(b'{"tenant":"umbrella"}')
     assert 2 == await one.cache.purge_json(b'{"tenant":"acme","model":"m"}')
     assert await one.turn().find(no_more_time) is None
+
+
+def lies_near(worker):
+    return worker.cache.near.counts().entries
+
+
+async def test_a_purge_reaches_the_memory_of_workers_elsewhere(workers):
+    one, other = workers
+    await kept(one)
+    await other.turn().find(no_more_time)
+    other.cache.start()
+    await until(lambda: "redis" in one.heard.writes and lies_near(other) == 1)
+    await heard_of(other, one, b'{"tenant":"umbrella"}')
+    assert 1 == lies_near(other)
+    await one.cache.purge_json(b'{"tenant":"acme"}')
+
+    await until(lambda: lies_near(other) == 0)
+    assert await other.turn(headers=(("cache-control", "max-age=9999"),)).find(no_more_time) is None
+
+
+async def heard_of(listener, purger, wanted):
+    """Waits until the listener has asked for purges after this one."""
+    asked, purges = [], listener.cache.far._store.purges
+
+    async def counted():
+        asked.append(await purges())
+        return asked[-1]
+
+    await purger.cache.purge_json(wanted)
+    listener.cache.far._store.purges = counted
+    await until(lambda: len(asked) > 1)
+
+
+async def test_who_has_missed_too_many_purges_forgets_all(workers):
+    one, other = workers
+    await kept(one)
+    await other.turn().find(no_more_time)
+    other.cache.start()
+    await heard_of(other, one, b'{"tenant":"umbrella"}')
+    await one.cache.far._store._client.delete("edge:purges")
+
+    await until(lambda: lies_near(other) == 0)
+
+
+async def test_a_reply_past_its_time_lies_far_for_when_no_provider_answers(server, workers):
+    one, other = (Worker(server.url, stale=7200.0) for _ in range(2))
+    await kept(one)
+    other.now += 4000
+    turn, follower = other.turn(), one.turn()
+    # The store goes by its own clock: it must see that the time is over, so that one asks and the others wait.
+    (name,) = [n for n in await one.cache.far._store._client.keys() if b"lease" not in n]
+    assert 10_700_000 < await one.cache.far._store._client.pttl(name) <= 10_800_000
+    await one.cache.far._store._client.pexpire(name, 7_000_000)
+
+    assert await turn.find(no_more_time) is None
+    assert turn._token is not None
+    assert b"{}" == turn.stale().body
+    assert ("stale", False) == (turn.state, turn.keeps)
+    turn.close()
+    follower.close()
+    late = Worker(server.url, stale=7200.0)
+    late.now += 3600 + 7200
+    missed = late.turn()
+    assert await missed.find(no_more_time) is None
+    assert missed.stale() is None
+    missed.close()
+    for worker in (one, other, late):
+        await worker.cache.close()

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from edge_extproc.cache.base import Selection
-from edge_extproc.cache.purge import read_selection
+from edge_extproc.cache.purge import read_selection, write_selection
 from edge_extproc.errors import BadRequest
 
 
@@ -21,6 +21,7 @@ from edge_extproc.errors import BadRequest
 )
 def test_a_selection_is_read(wanted, selection):
     assert selection == read_selection(json.dumps(wanted).encode())
+    assert selection == read_selection(write_selection(selection))
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
+import pytest
 from limits_kit import Heard as LimitsHeard
 from limits_kit import Now, dollars, rule
 from player import ADollarPerToken, Stage, answered, body, headers, planner, talk, whole
@@ -14,6 +16,7 @@ from edge_extproc.cache.base import Entry
 from edge_extproc.cache.memory import Memory
 from edge_extproc.cache.policy import RuleBook, Rules
 from edge_extproc.cache.tiered import Bounds, TieredCache
+from edge_extproc.errors import Unavailable
 from edge_extproc.exchange.commands import Continue, Reply
 from edge_extproc.exchange.worst_case import Bounds as WorstCase
 from edge_extproc.limits.base import MICRO
@@ -44,9 +47,9 @@ class Heard:
     def cache_is_down(self, tier: str, *, down: bool) -> None: ...
 
 
-def cached(stage: Stage) -> TieredCache:
-    book = RuleBook(Rules(), {}, {})
-    cache = TieredCache(book, Bounds(1 << 20, 5.0, 5.0), Memory(100, 1 << 22, 300), None, Heard(), lambda: NOW)
+def cached(stage: Stage, stale: float = 0.0, clock: Callable[[], float] = lambda: NOW) -> TieredCache:
+    book = RuleBook(Rules(stale=stale), {}, {})
+    cache = TieredCache(book, Bounds(1 << 20, 5.0, 5.0), Memory(100, 1 << 22, 300), None, Heard(), clock)
     stage.having(cache=cache)
     return cache
 
@@ -205,3 +208,152 @@ def test_who_may_not_ask_a_provider_does_not_get_its_replies() -> None:
 
     assert ("hit", "anthropic") == (before.cache, before.provider)
     assert ("miss", "openai") == (after.cache, after.provider)
+
+
+# --- past its time, where no provider can answer
+
+
+class Old(Stage):
+    """It has a reply that is 400 s old, of 300 that it may live."""
+
+    def __init__(self, stale: float = 3600.0) -> None:
+        super().__init__()
+        self.now = NOW
+        cached(self, stale, lambda: self.now)
+        ask(self)
+        self.now = NOW + 400
+
+    def ask(self, *came: Any, more: tuple[tuple[str, str], ...] = (), **asked: Any) -> tuple[list[Any], Settlement]:
+        exchange = self.exchange()
+        wanted = {"model": "chat", "messages": HELLO, "temperature": 0, "max_tokens": 10, **asked}
+        commands = talk(exchange, headers("/v1/chat/completions", *more), body(wanted), *came)
+        exchange.closed("done")
+        return commands, self.settled[-1]
+
+
+ERROR = whole({"error": {"message": "no"}})
+
+
+@pytest.mark.parametrize(
+    "failed",
+    [
+        answered(500),
+        answered(503, end=True),
+        answered(529),
+        answered(429),
+        answered(504, details="upstream_response_timeout", end=True),
+        answered(503, details="no_healthy_upstream", end=True),
+        answered(503, details="upstream_reset_before_response_started{connection_failure}", end=True),
+    ],
+)
+def test_an_old_reply_stands_in_where_no_provider_can_answer(failed: Any) -> None:
+    commands, settled = Old().ask(failed)
+    given = commands[-1]
+
+    assert isinstance(given, Reply)
+    assert (200, "edge_cache_stale") == (given.status, given.details)
+    assert "stale" == dict(given.headers)["x-edge-cache"]
+    assert "age" in dict(given.headers)
+    assert "Hi" == json.loads(given.body)["choices"][0]["message"]["content"]
+    assert ("ok", 200, "stale", None, 0) == (
+        settled.outcome,
+        settled.status,
+        settled.cache,
+        settled.cache_tier,
+        settled.cost,
+    )
+    assert settled.saved is not None
+    assert ["failed"] == [tried.verdict for tried in settled.tries]
+
+
+def test_an_old_reply_comes_as_the_stream_that_was_asked_for() -> None:
+    commands, _ = Old().ask(answered(500), stream=True)
+
+    assert "text/event-stream" in dict(commands[-1].headers)["content-type"]
+    assert commands[-1].body.endswith(b"data: [DONE]\n\n")
+
+
+def test_an_old_reply_stands_in_where_every_candidate_is_left_alone() -> None:
+    class AllOpen:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(planner(ModelTable({})), name)
+
+        def plan(self, *_: Any) -> Any:
+            raise Unavailable("every provider of this model has failed of late", retry_after=1.0)
+
+    stage = Old()
+    stage.having(planner=AllOpen())
+    commands, settled = stage.ask()
+
+    assert ("stale", "ok") == (settled.cache, settled.outcome)
+    assert 200 == commands[-1].status
+
+
+@pytest.mark.parametrize(
+    "came",
+    [
+        (answered(400), ERROR),
+        (answered(401), ERROR),
+        (answered(404), ERROR),
+        (answered(413, details="request_payload_too_large", end=True),),
+        (answered(), whole(REPLY)),
+    ],
+)
+def test_no_old_reply_is_given_where_a_provider_answers(came: tuple[Any, ...]) -> None:
+    commands, settled = Old().ask(*came)
+
+    assert not any(isinstance(command, Reply) and command.status == 200 for command in commands)
+    assert "miss" == settled.cache
+
+
+@pytest.mark.parametrize("said", ["no-cache", "no-store", "max-age=60"])
+def test_nobody_gets_an_old_reply_who_has_said_that_he_wants_none(said: str) -> None:
+    _, settled = Old().ask(answered(500), ERROR, more=(("cache-control", said),))
+
+    assert "upstream_error" == settled.outcome
+
+
+def test_an_old_reply_is_not_given_where_config_does_not_say_so_or_after_that_time() -> None:
+    never, late = Old(stale=0.0), Old(stale=100.0)
+    late.now = NOW + 401
+
+    assert "upstream_error" == never.ask(answered(500), ERROR)[1].outcome
+    assert "upstream_error" == late.ask(answered(500), ERROR)[1].outcome
+
+
+def test_an_old_reply_is_nobody_elses() -> None:
+    stage = Old()
+    stage.having(models=ModelTable({"claude": [Candidate("openai", "gpt-4o-mini")]}))
+    stage.ask(model="claude")
+    exchange = stage.exchange()
+    asked = {"model": "claude", "messages": HELLO, "temperature": 0, "max_tokens": 10}
+    talk(exchange, headers(key="edge-key-of-umbrella"), body(asked), answered(500), ERROR)
+    exchange.closed("done")
+
+    assert ("miss", "upstream_error") == (stage.settled[-1].cache, stage.settled[-1].outcome)
+
+
+def test_what_failed_is_not_charged_because_an_old_reply_was_given() -> None:
+    stage, limiter = limited(dollars(100_000))
+    now = NOW
+    cached(stage, 3600.0, lambda: now)
+    ask(stage)
+    now = NOW + 400
+    exchange = stage.exchange()
+    asked = {"model": "chat", "messages": HELLO, "temperature": 0, "max_tokens": 10}
+    talk(exchange, headers(), body(asked), answered(503, end=True))
+    exchange.closed("done")
+    (standing,) = limiter.standings()
+
+    assert "stale" == stage.settled[-1].cache
+    assert (7 * MICRO, 0) == (standing.used, standing.reserved)
+
+
+def test_who_may_not_ask_a_provider_does_not_get_its_old_replies() -> None:
+    stage = Old()
+    (key,) = stage.gateway.cache.near._index  # type: ignore[union-attr]  # what lies there, whoever gave it
+    by_fallback = Entry("openai_chat", json.dumps(REPLY).encode(), "anthropic", "claude", NOW, stale=3600.0)
+    stage.gateway.cache.near.put(key, by_fallback, NOW)  # type: ignore[union-attr]
+    stage.having(access=Policies([("acme", "tenant", "acme", Policy(providers=("openai",)))], {}, {}))
+
+    assert "upstream_error" == stage.ask(answered(500), ERROR)[1].outcome

@@ -195,6 +195,15 @@ async def test_every_change_is_in_the_audit_log_with_who_made_it(api: Api) -> No
     assert [("acme", "gpt*")] == [(p.tenant, p.model) for p in api.purged]
 
 
+async def test_what_all_tenants_share_is_purged_by_who_manages_all(api: Api) -> None:
+    refused = await api.ask("acme-admin", "POST", "/cache/purge", json={"shared": True})
+    done = await api.ask("root", "POST", "/cache/purge", json={"shared": True, "model": "faq"})
+
+    assert (403, "shared_by_all") == (refused.status_code, refused.json()["error"]["code"])
+    assert 200 == done.status_code
+    assert [(None, "faq", True)] == [(p.tenant, p.model, p.shared) for p in api.purged]
+
+
 @pytest.mark.parametrize("statement", ["UPDATE audit SET actor = 'nobody'", "DELETE FROM audit"])
 def test_the_audit_log_only_grows(api: Api, statement: str) -> None:
     api.store.note(Actor("root", "admin"), "key.create", "acme", "ci", {})
