@@ -304,7 +304,7 @@ def churned(seconds: float) -> None:
         most = max(most, resident() - before)
     counts = memory.counts()
     print(f"{n} entries of all sizes in {seconds:g} s: {counts.entries} held with {counts.bytes >> 20} MiB")
-    print(f"  the process grew by {most >> 20} MiB at most, {most / bound:.0%} of the bound")
+    print(f"  the process grew by {most >> 20} MiB at most, {most / bound:.0%} of the bound of bytes (at most 120 %)")
     print(f"  peak of the process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10} MiB")
 
 
@@ -318,6 +318,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="seconds instead of minutes")
     parser.add_argument("--recordings", type=Path, help="a directory with index.jsonl; else questions are numbers")
+    parser.add_argument("--churn", type=float, metavar="SECONDS", help="of entries that come and go in memory")
     parser.add_argument("--only", choices=("lookup", "rate", "far", "hits", "streams", "memory"))
     told = parser.parse_args()
     quick = told.quick
@@ -327,7 +328,7 @@ def main() -> None:
         "far": lambda: asyncio.run(far(300 if quick else 3000)),
         "hits": lambda: hits(2.0 if quick else 10.0),
         "streams": lambda: streamed(5 if quick else 20),
-        "memory": lambda: churned(10.0 if quick else 300.0),
+        "memory": lambda: churned(told.churn or (10.0 if quick else 300.0)),
     }
     for name, run in parts.items():
         if told.only in (None, name):

@@ -90,7 +90,7 @@ def sse(*values: Any) -> bytes:
             continue
         event = f"event: {value['type']}\n" if "type" in value else ""
         out.append(f"{event}data: {json.dumps(value)}\n\n")
-    return "".join(out).encode()
+    return "".join(out).encode("utf-8", "replace")
 
 
 def heard(source: str, *values: Any) -> list[ReplyEvent]:

@@ -1424,13 +1424,15 @@ _CACHE_READ = ("prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tok
 _CACHE_WRITE_DETAILS = ("cache_write_tokens", "cache_creation_tokens")
 
 
-def _count(block: Mapping[str, Json], *keys: str) -> int:
+def _count(block: Mapping[str, Json], key: str) -> int:
+    """0 where it is not given."""
+    value = block.get(key)
+    return int(value) if (type(value) is int or type(value) is float) and value > 0 else 0
+
+
+def _first_count(block: Mapping[str, Json], keys: Iterable[str]) -> int:
     """The first of these counts that is given; 0 where none is."""
-    for key in keys:
-        value = block.get(key)
-        if (type(value) is int or type(value) is float) and value > 0:
-            return int(value)
-    return 0
+    return next((count for key in keys if key in block and (count := _count(block, key))), 0) if block else 0
 
 
 def _details(usage: Mapping[str, Json], key: str) -> Mapping[str, Json]:
@@ -1446,7 +1448,8 @@ def read_usage(usage: Mapping[str, Json]) -> Usage:
     """OpenAI counts cached, audio and reasoning tokens within the two sums, and so do most hosts. Where the total
     shows that they stand beside the sums (xAI: reasoning; Mistral: audio; Gemini: thoughts that are told nowhere
     else), or where a part is greater than its sum (Vercel: reasoning), they are added instead."""
-    prompt, completion, total = (_count(usage, key) for key in ("prompt_tokens", "completion_tokens", "total_tokens"))
+    prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
+    total = _count(usage, "total_tokens")
     asked, answered = _details(usage, "prompt_tokens_details"), _details(usage, "completion_tokens_details")
     audio, spoken = _count(asked, "audio_tokens"), _count(answered, "audio_tokens")
     reasoning = _count(answered, "reasoning_tokens") or _count(usage, "reasoning_tokens")
@@ -1459,8 +1462,8 @@ def read_usage(usage: Mapping[str, Json]) -> Usage:
     elif reasoning > completion:
         completion += reasoning
     audio = min(audio, prompt)
-    cache_read = min(_count(asked, "cached_tokens") or _count(usage, *_CACHE_READ), prompt - audio)
-    written = _count(asked, *_CACHE_WRITE_DETAILS) or _count(usage, "cache_creation_input_tokens")
+    cache_read = min(_count(asked, "cached_tokens") or _first_count(usage, _CACHE_READ), prompt - audio)
+    written = _first_count(asked, _CACHE_WRITE_DETAILS) or _count(usage, "cache_creation_input_tokens")
     cache_write = min(written, prompt - audio - cache_read)
     reasoning = min(reasoning, completion)
     spoken = min(spoken, completion - reasoning)

@@ -48,9 +48,7 @@ _NEVER_BACK = frozenset(
 _NEVER_BACK_PREFIXES = ("x-edge-", "x-envoy-")
 
 
-# A client sends the same headers each time, and a name that a caller makes up is one of few that are remembered.
-@lru_cache(maxsize=1024)
-def _passes(name: str, same_dialect: bool) -> bool:
+def _passes(name: str, *, same_dialect: bool) -> bool:
     if name in _ANYWHERE or name in _ENVOYS or name.startswith(_ENVOYS_PREFIXES):
         return True
     return same_dialect and (name in _SAME_DIALECT or name.startswith(_SAME_DIALECT_PREFIXES))
@@ -69,8 +67,7 @@ def outgoing(
     """What to set and what to remove, so that a provider sees `credentials`, what may pass of `present`, `defaults`
     where that does not say, and nothing else: above all no credential of the caller or of another provider. `length`
     is None where there is no body, `content_type` where the caller's own stays."""
-    names = {name for name, _ in present}
-    kept = {name for name in names if _passes(name, same_dialect)}
+    kept, others = _split(tuple([name for name, _ in present]), same_dialect)
     to_set = {":path": path}
     if content_type is not None:
         to_set["content-type"] = content_type
@@ -79,8 +76,15 @@ def outgoing(
     if defaults:
         to_set.update({name: value for name, value in defaults if name not in kept})
     to_set.update(credentials)
-    removed = names - kept - to_set.keys()
-    return tuple(to_set.items()), tuple(sorted(removed))
+    return tuple(to_set.items()), tuple([name for name in others if name not in to_set])
+
+
+# A client sends the same headers each time; of what a caller makes up, little is remembered.
+@lru_cache(maxsize=64)
+def _split(names: tuple[str, ...], same_dialect: bool) -> tuple[frozenset[str], tuple[str, ...]]:
+    """What may pass, and what may not, sorted."""
+    kept = frozenset(name for name in names if _passes(name, same_dialect=same_dialect))
+    return kept, tuple(sorted({*names} - kept))
 
 
 def orders(plan: Plan) -> Pairs:
@@ -103,7 +107,7 @@ def unwanted(present: Headers) -> tuple[str, ...]:
     return tuple(sorted({n for n, _ in present if _stays(n)}))
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def _stays(name: str) -> bool:
     return name in _NEVER_BACK or name.startswith(_NEVER_BACK_PREFIXES)
 

@@ -75,15 +75,16 @@ def verdict_of(last: Last) -> tuple[Verdict, str]:
 def tries_of(plan: Plan, journal: Journal, attempts: int, last: Last) -> tuple[Tried, ...]:
     """`attempts` is Envoy's count; 0 where it has not told."""
     count = max(attempts, *journal.began, *journal.ended)
+    verdict, reason = verdict_of(last)
+    candidate = last.candidate or plan.at(count)
     # Of a hedged call, an earlier try may have been the slower one, and nothing worse.
     missed: Verdict = "unknown" if plan.hedged else "failed"
     found = [journal.ended.get(n) or Tried(plan.at(n), missed, reason="retried") for n in range(1, count)]
-    verdict, reason = verdict_of(last)
-    candidate = last.candidate or plan.at(count)
     if plan.hedged and last.candidate is not None:
         found = [each for each in found if each.candidate != candidate]
         found += [Tried(plan.at(count), "unknown")] if plan.at(count) != candidate else []
-    began = journal.began.get(next((n for n in range(1, count + 1) if plan.at(n) == candidate), count))
+    number = next((n for n in range(1, count) if plan.at(n) == candidate), count)
+    began = journal.began.get(number)
     final = Tried(
         candidate,
         verdict,
