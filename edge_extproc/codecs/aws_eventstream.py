@@ -12,11 +12,12 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import TypeAlias
 
 from ..errors import UpstreamError
+from ..model.noun import noun
 from .frame import Frame
 
 # The specification's own limits: a payload of 16 MiB, and 128 KiB of headers.
@@ -35,7 +36,7 @@ HeaderValue: TypeAlias = bool | int | bytes | str
 NO_HEADERS: Mapping[str, HeaderValue] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class AwsFrame(Frame):
     """`event` is the event type, or, of an exception or an error, its type or code."""
 

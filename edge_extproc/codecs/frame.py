@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from ..model.noun import noun
 
 
-@dataclass(frozen=True, slots=True)
+@noun
 class Frame:
     data: bytes
     """The payload: for SSE the data lines joined by LF, without the field name."""

@@ -23,6 +23,9 @@ from .events import (
 
 
 class State(Enum):
+    # Each is one object: its address tells it apart, and Enum's own hash is one of its name, made each time.
+    __hash__ = object.__hash__
+
     FRESH = auto()
     """Nothing was heard yet."""
     BODY_DUE = auto()
