@@ -12,10 +12,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from ..dialects.base import Dialect
-from ..errors import Unsupported
+from ..errors import BadRequest, Unavailable, Unsupported
 from ..model.call import Call
 from ..model.noun import noun
-from ..model.plan import Candidate
+from ..model.plan import Candidate, Plan
 from ..operations.base import Format
 from ..providers.base import Asked, Provider, UpstreamRequest
 
@@ -58,6 +58,28 @@ def adapt(
     # What a header switches on has a meaning in the caller's own format alone.
     betas = tuple(f"anthropic-beta.{flag}" for flag in call.betas)
     return Adapted(provider.request(asked(written.body)), target.name, "cross", (*betas, *written.dropped))
+
+
+def first_able(call: Call, plan: Plan, gateway: Gateway) -> tuple[Plan, Adapted]:
+    """The plan without those whose format cannot carry this call, and the request of the first that can. Later
+    candidates are tried now too: once Envoy retries, a refusal could only reach the caller. Raises the first refusal
+    where there is none."""
+    able: list[Candidate] = []
+    chosen: Adapted | None = None
+    refusal: BadRequest | Unavailable | None = None
+    for candidate in plan.candidates:
+        try:
+            own = call.format or call.dialect
+            if chosen is None or format_of(call, candidate, gateway.providers[candidate.provider]) != own:
+                adapted = adapt(call, candidate, gateway.dialects, gateway.providers, gateway.formats)
+                chosen = chosen or adapted
+        except (BadRequest, Unavailable) as error:
+            refusal = refusal or error
+            continue
+        able.append(candidate)
+    if chosen is None:
+        raise refusal or LookupError("a plan without candidates")
+    return gateway.planner.able(plan, tuple(able)), chosen
 
 
 def _operation(call: Call, candidate: Candidate, provider: Provider, formats: Mapping[str, Format]) -> Adapted:

@@ -20,7 +20,9 @@ from ..model.content import (
     ToolCall,
     ToolResult,
 )
+from ..model.plan import Candidate
 from ..operations.base import Count, Counted, Format
+from .ports import Gateway
 
 # Anthropic: width x height / 750, over at most 1568 pixels a side before an image is scaled down; OpenAI's high detail
 # and Gemini's tiles come to as much. An estimate that is too high leaves room, one that is too low does not.
@@ -65,6 +67,10 @@ def _part(part: Part) -> int:
 def _file(part: Document | Audio) -> int:
     size = len(part.source.data) * 3 // 4 if isinstance(part.source, Inline) else 0
     return _PAGE * (1 + size // _BYTES_PER_PAGE)
+
+
+def can_count(gateway: Gateway, candidate: Candidate) -> bool:
+    return bool(gateway.providers[candidate.provider].formats("count_tokens", candidate.model))
 
 
 def estimated_count(call: Call, form: Format) -> bytes:

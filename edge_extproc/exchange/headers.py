@@ -112,6 +112,15 @@ def _stays(name: str) -> bool:
     return name in _NEVER_BACK or name.startswith(_NEVER_BACK_PREFIXES)
 
 
+# Some clients and proxies refuse a header line over 8 KiB; a list of dropped fields is told up to a quarter of that.
+_LONGEST_LIST = 2048
+
+
+def one_line(names: tuple[str, ...]) -> str:
+    text = ", ".join(names).encode("ascii", "backslashreplace").decode()
+    return text if len(text) <= _LONGEST_LIST else text[:_LONGEST_LIST].rpartition(", ")[0] + ", ..."
+
+
 def firsts(headers: Headers) -> dict[str, str]:
     """The first value of each header."""
     return dict(reversed(headers))

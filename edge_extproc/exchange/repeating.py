@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from decimal import Decimal
 
 from ..auth.base import Rights
 from ..cache.base import Entry, Made, Turn
 from ..dialects.base import Dialect
+from ..errors import UpstreamError
 from ..model.call import Call
 from ..model.plan import Candidate
 from ..model.reply import Reply, unfold
@@ -17,21 +17,25 @@ from .progress import Answer, Heard, known
 from .rights import able
 
 
-def may_have(rights: Rights | None, call: Call, entry: Entry) -> bool:
+def given(gateway: Gateway, heard: Heard, entry: Entry) -> tuple[bytes, str] | None:
+    """A stored reply as this caller wants it, whole or as a stream, in the caller's words; and its media type. None
+    where it is not this caller's, or cannot be read: another version of us has stored it."""
+    call, voice = known(heard.call), known(heard.voice)
+    if not _may_have(heard.rights, call, entry):
+        return None
+    if voice.name == entry.dialect and not call.stream:
+        return entry.body, "application/json"
+    try:
+        reply = gateway.dialects[entry.dialect].read_reply(entry.body)
+    except (KeyError, UpstreamError):
+        return None
+    return as_stream(reply, call, voice) if call.stream else (voice.write_reply(reply), "application/json")
+
+
+def _may_have(rights: Rights | None, call: Call, entry: Entry) -> bool:
     """Whether this caller could have got this reply from its provider. A reply may be another candidate's than those
     that its key was made of, by a fallback: the caller of then may have had more rights."""
     return rights is None or bool(able(rights, call, (Candidate(entry.provider, entry.model),)))
-
-
-def again(entry: Entry, call: Call, voice: Dialect, dialects: Mapping[str, Dialect]) -> tuple[bytes, str]:
-    """A stored reply as this caller wants it, whole or as a stream, in the caller's words; and its media type. Raises
-    KeyError or UpstreamError where another version of us has stored what this one cannot read."""
-    if voice.name == entry.dialect and not call.stream:
-        return entry.body, "application/json"
-    reply = dialects[entry.dialect].read_reply(entry.body)
-    if not call.stream:
-        return voice.write_reply(reply), "application/json"
-    return as_stream(reply, call, voice)
 
 
 def as_stream(reply: Reply, call: Call, voice: Dialect) -> tuple[bytes, str]:

@@ -42,9 +42,9 @@ from ..model.reply import Reply as WholeReply
 from ..model.trace import read_traceparent
 from ..routing.base import Wish, allows
 from . import headers as header_rules
-from .adapt import Adapted, adapt, dialect_of, format_of
+from .adapt import adapt, dialect_of, first_able, format_of
 from .commands import CONTINUE, BodyMode, Command, Continue, Pairs, Reply
-from .counting import estimated_count
+from .counting import can_count, estimated_count
 from .envoy_faults import VIA_UPSTREAM, fault_of
 from .events import (
     Event,
@@ -64,12 +64,12 @@ from .operation import OperationAnswer
 from .ports import TELLING_ERRORS, Gateway
 from .progress import Answer, Heard, known
 from .relay import CrossRelay, RawRelay
-from .repeating import again, as_stream, keep, may_have
+from .repeating import as_stream, given, keep
 from .rights import permitted
 from .settling import facts, settlement_of, tells_talk
 from .states import ROUTER, Order, State
 from .verdicts import is_failing, is_of_the_provider
-from .worst_case import ask_of
+from .worst_case import ask_of, at_once_of
 
 
 class RouterExchange:
@@ -195,7 +195,7 @@ class RouterExchange:
         # What is given again costs nothing, so nothing is reserved before that is looked for (docs/adr/064).
         if gateway.cache is not None and call.operation == "chat":
             heard.turn = gateway.cache.turn(principal, call, candidates, heard.headers, voice.read_chat)
-            reply = await self._from_cache(heard.turn, call, voice) if heard.turn is not None else None
+            reply = await self._from_cache(heard.turn) if heard.turn is not None else None
             if reply is not None:
                 return reply
         if heard.rules is not None:
@@ -248,10 +248,10 @@ class RouterExchange:
             if heard.rights is not None and plan.fallback:
                 plan = replace(plan, fallback=permitted(heard.rights, call, plan.fallback))
         heard.plan = plan
-        if call.operation == "count_tokens" and not self._can_count(plan.at(1)):
+        if call.operation == "count_tokens" and not can_count(gateway, plan.at(1)):
             told = (("content-type", "application/json"), ("x-edge-estimated", "tokens"))
             return self._own(told, estimated_count(call, gateway.formats[call.format]), "edge_estimated_count")
-        heard.plan, heard.adapted = plan, adapted = self._first_able(call, plan)
+        heard.plan, heard.adapted = plan, adapted = first_able(call, plan, gateway)
         found = OpenExchange(call, plan)
         heard.open = found
         found.journal.began[1] = gateway.clock.monotonic()
@@ -285,20 +285,13 @@ class RouterExchange:
             order=gateway.order(plan),
         )
 
-    def _can_count(self, candidate: Candidate) -> bool:
-        return bool(self._gateway.providers[candidate.provider].formats("count_tokens", candidate.model))
-
-    async def _from_cache(self, turn: Turn, call: Call, voice: Dialect) -> Reply | None:
+    async def _from_cache(self, turn: Turn) -> Reply | None:
         """A reply that was given before, if there is one that this caller may have."""
         entry, heard = await turn.find(self.more_time), self._heard
         if entry is None:
             return None
-        if not may_have(heard.rights, call, entry):
-            turn.spoiled()
-            return None
-        try:
-            body, content_type = again(entry, call, voice, self._gateway.dialects)
-        except (KeyError, UpstreamError):  # what another version of us has stored
+        said = given(self._gateway, heard, entry)
+        if said is None:
             turn.spoiled()
             return None
         if heard.rules is not None:
@@ -307,23 +300,20 @@ class RouterExchange:
             except EdgeError:
                 turn.spoiled()
                 raise
-        return self._repeated(entry, body, content_type)
+        return self._repeated(entry, *said)
 
     def _stale(self) -> Reply | None:
         """A reply past its time, because no provider could answer; if there is one that this caller may have."""
-        heard = self._heard
-        entry = heard.turn.stale() if heard.turn is not None else None
-        if entry is None or heard.turn is None:
+        turn, answer = self._heard.turn, self._answer
+        entry = turn.stale() if turn is not None else None
+        if turn is None or entry is None:
             return None
-        call, voice = known(heard.call), known(heard.voice)
-        try:
-            if may_have(heard.rights, call, entry):
-                self._answer.came = self._answer.status
-                return self._repeated(entry, *again(entry, call, voice, self._gateway.dialects))
-        except (KeyError, UpstreamError):  # what another version of us has stored
-            pass
-        heard.turn.spoiled()
-        return None
+        said = given(self._gateway, self._heard, entry)
+        if said is None:
+            turn.spoiled()
+            return None
+        answer.came = answer.status
+        return self._repeated(entry, *said)
 
     def _repeated(self, entry: Entry, body: bytes, content_type: str) -> Reply:
         age = max(0, int(self._gateway.clock.time() - entry.stored_at))
@@ -342,31 +332,9 @@ class RouterExchange:
         gateway = self._gateway
         asked, at_once = gateway.planner.reachable(call.model, candidates)
         ask = ask_of(call, asked, gateway.providers, gateway.prices, known(gateway.bounds), priced=rules.prices)
-        if at_once > 1:  # a hedge: two providers bill
-            dollars = ask.micro_dollars * at_once if ask.micro_dollars is not None else None
-            ask = ask._replace(micro_dollars=dollars, assumed=ask.assumed * at_once)
+        if at_once > 1:
+            ask = at_once_of(ask, at_once)
         self._heard.admission = await known(gateway.limiter).admit(self.id, rules, ask)
-
-    def _first_able(self, call: Call, plan: Plan) -> tuple[Plan, Adapted]:
-        """The plan without those whose format cannot carry this call, and the request of the first that can. Later
-        candidates are tried now too: once Envoy retries, a refusal could only reach the caller."""
-        gateway = self._gateway
-        able: list[Candidate] = []
-        chosen: Adapted | None = None
-        refusal: BadRequest | Unavailable | None = None
-        for candidate in plan.candidates:
-            try:
-                own = call.format or call.dialect
-                if chosen is None or format_of(call, candidate, gateway.providers[candidate.provider]) != own:
-                    adapted = adapt(call, candidate, gateway.dialects, gateway.providers, gateway.formats)
-                    chosen = chosen or adapted
-            except (BadRequest, Unavailable) as error:
-                refusal = refusal or error
-                continue
-            able.append(candidate)
-        if chosen is None:
-            raise known(refusal)
-        return gateway.planner.able(plan, tuple(able)), chosen
 
     # --- 3. who answered, and how
 
@@ -625,7 +593,7 @@ class RouterExchange:
     def _notes(self) -> Pairs:
         """What we tell the caller in headers."""
         dropped, turn = self._answer.dropped, self._heard.turn
-        notes: Pairs = (("x-edge-dropped", _header_list(dropped)),) if dropped else ()
+        notes: Pairs = (("x-edge-dropped", header_rules.one_line(dropped)),) if dropped else ()
         if turn is not None:
             notes = (*notes, ("x-edge-cache", turn.state))
             if turn.key_text is not None:
@@ -638,14 +606,6 @@ _ID_HEADERS = ("x-amzn-requestid",)
 
 # What an error keeps of the provider's headers where we answer in its place.
 _ERROR_HEADERS = frozenset({"request-id", "retry-after", "retry-after-ms", "x-request-id", "x-should-retry"})
-
-# Some clients and proxies refuse a header line over 8 KiB; a list of dropped fields is told up to a quarter of that.
-_LONGEST_LIST = 2048
-
-
-def _header_list(names: tuple[str, ...]) -> str:
-    text = ", ".join(names).encode("ascii", "backslashreplace").decode()
-    return text if len(text) <= _LONGEST_LIST else text[:_LONGEST_LIST].rpartition(", ")[0] + ", ..."
 
 
 def _pass(event: ResponseBody) -> Command:

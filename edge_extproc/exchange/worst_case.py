@@ -107,6 +107,12 @@ def ask_of(
     return Ask(tokens, None if dearest is None else _micro(dearest), assumed, call.model)
 
 
+def at_once_of(ask: Ask, providers: int) -> Ask:
+    """Of a hedge: so many providers bill."""
+    dollars = ask.micro_dollars * providers if ask.micro_dollars is not None else None
+    return ask._replace(micro_dollars=dollars, assumed=ask.assumed * providers)
+
+
 def _most_prompt(raw: bytes, window: int) -> int:
     if _ELSEWHERE.search(raw):
         return window
