@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,10 +20,26 @@ from types import MappingProxyType
 from typing import Literal, assert_never
 
 import msgspec
-import orjson
 
 from ..codecs import json_splice, sse
 from ..codecs.frame import Frame
+from ..codecs.json_values import (
+    UNREADABLE,
+    as_list,
+    as_object,
+    as_text,
+    count_of,
+    decode,
+    encode,
+    kind_name,
+    maybe_bool,
+    maybe_int,
+    maybe_number,
+    maybe_text,
+    read_body,
+    rest_of,
+    text_of,
+)
 from ..errors import BadRequest, Unsupported, UpstreamError
 from ..model.call import Call, Chat, FunctionTool, Operation, Reasoning, ResponseFormat, Tool, ToolChoice, Written
 from ..model.content import (
@@ -225,79 +240,6 @@ _LEAST_TOP_P_WITH_THINKING = 0.95  # Anthropic's page on thinking
 # --- JSON
 
 
-def _decode(raw: bytes) -> Json:
-    """Raises ValueError or RecursionError where it is no JSON."""
-    return msgspec.json.decode(raw)
-
-
-_UNREADABLE = (ValueError, RecursionError)  # what msgspec raises: DecodeError and UnicodeDecodeError are ValueErrors
-
-
-def _encode(value: Json) -> bytes:
-    try:
-        return orjson.dumps(value)
-    except TypeError:  # an integer of more than 64 bits, or deeper nesting than orjson goes
-        try:
-            return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-        except RecursionError as exc:
-            raise BadRequest("the JSON is nested too deeply") from exc
-
-
-def _object(value: Json, path: str) -> Block:
-    if isinstance(value, dict):
-        return value
-    raise BadRequest(f"{path} must be an object, not {_kind(value)}", param=path)
-
-
-def _list(value: Json, path: str) -> list[Json]:
-    if isinstance(value, list):
-        return value
-    raise BadRequest(f"{path} must be a list, not {_kind(value)}", param=path)
-
-
-def _text(value: Json, path: str) -> str:
-    if isinstance(value, str):
-        return value
-    raise BadRequest(f"{path} must be a string, not {_kind(value)}", param=path)
-
-
-def _maybe_text(value: Json, path: str) -> str | None:
-    return None if value is None else _text(value, path)
-
-
-def _maybe_bool(value: Json, path: str) -> bool | None:
-    if value is None or isinstance(value, bool):
-        return value
-    raise BadRequest(f"{path} must be true or false, not {_kind(value)}", param=path)
-
-
-def _maybe_int(value: Json, path: str) -> int | None:
-    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
-        return value
-    raise BadRequest(f"{path} must be a whole number, not {_kind(value)}", param=path)
-
-
-def _maybe_number(value: Json, path: str) -> float | None:
-    if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
-        return value
-    raise BadRequest(f"{path} must be a number, not {_kind(value)}", param=path)
-
-
-_KINDS: Mapping[type, str] = MappingProxyType(
-    {dict: "an object", list: "a list", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
-)
-
-
-def _kind(value: Json) -> str:
-    return _KINDS.get(type(value), "null")
-
-
-def _rest(block: Mapping[str, Json], known: frozenset[str]) -> Extras:
-    """What a reader leaves: every other field. A null says the same as its absence."""
-    rest = {key: value for key, value in block.items() if key not in known and value is not None}
-    return rest or NO_EXTRAS
-
-
 # --- the cheap view
 
 
@@ -313,21 +255,12 @@ _probe = msgspec.json.Decoder(_Probe)
 def _why_no_call(raw: bytes) -> BadRequest:
     """What is wrong with a body that the probe refused."""
     try:
-        body = _decode(raw)
-    except UnicodeDecodeError:
-        return BadRequest("the body is not valid UTF-8")
-    except RecursionError:
-        return BadRequest("the body is nested too deeply")
-    except ValueError as exc:
-        return BadRequest(f"the body is not valid JSON: {exc}")
-    if not isinstance(body, dict):
-        return BadRequest(f"the body must be a JSON object, not {_kind(body)}")
-    if "model" not in body:
-        return BadRequest("model is missing: name the model that shall answer", param="model")
-    try:
-        _text(body["model"], "model")
-        _maybe_bool(body.get("stream"), "stream")
-        _maybe_int(body.get("max_tokens"), "max_tokens")
+        body = read_body(raw)
+        if "model" not in body:
+            return BadRequest("model is missing: name the model that shall answer", param="model")
+        as_text(body["model"], "model")
+        maybe_bool(body.get("stream"), "stream")
+        maybe_int(body.get("max_tokens"), "max_tokens")
     except BadRequest as exc:
         return exc
     return BadRequest("the body says model, stream or max_tokens twice, and not alike")
@@ -347,7 +280,7 @@ _REDACTED = frozenset({"type", "data"})
 def _read_cache(block: Mapping[str, Json], known: frozenset[str]) -> tuple[CacheMark | None, Extras]:
     """The cache mark of a block or tool, and its other unknown fields. A mark of an unknown type is no mark of ours;
     of a known one, fields besides ttl stay behind in the extras under its own name."""
-    extras = _rest(block, known)
+    extras = rest_of(block, known)
     mark = block.get("cache_control")
     if mark is None:
         return None, extras
@@ -362,11 +295,11 @@ def _read_cache(block: Mapping[str, Json], known: frozenset[str]) -> tuple[Cache
 
 def _read_text(block: Block, path: str) -> Part:
     cache, extras = _read_cache(block, _TEXT)
-    return Text(_text(block.get("text"), f"{path}.text"), cache, extras)
+    return Text(as_text(block.get("text"), f"{path}.text"), cache, extras)
 
 
 def _opaque(block: Block, path: str) -> Opaque:
-    return Opaque(NAME, _text(block.get("type"), f"{path}.type"), block)
+    return Opaque(NAME, as_text(block.get("type"), f"{path}.type"), block)
 
 
 _BASE64_KEYS = frozenset({"type", "media_type", "data"})
@@ -374,7 +307,7 @@ _BASE64_KEYS = frozenset({"type", "media_type", "data"})
 
 def _read_source(value: Json, path: str) -> Inline | Url | FileRef | None:
     """None for a source that only this dialect knows."""
-    source = _object(value, path)
+    source = as_object(value, path)
     match source:
         case {"type": "base64", "media_type": str(media_type), "data": str(data)} if source.keys() <= _BASE64_KEYS:
             return Inline(media_type, data)
@@ -403,15 +336,15 @@ def _read_document(block: Block, path: str) -> Part:
     if isinstance(source, Url):  # a document by URL can be nothing but a PDF
         source = Url(source.url, "application/pdf")
     cache, extras = _read_cache(block, _DOCUMENT)
-    return Document(source, _maybe_text(block.get("title"), f"{path}.title"), cache, extras)
+    return Document(source, maybe_text(block.get("title"), f"{path}.title"), cache, extras)
 
 
 def _read_tool_use(block: Block, path: str) -> Part:
     cache, extras = _read_cache(block, _TOOL_USE)
-    arguments = _encode(_object(block.get("input", {}), f"{path}.input")).decode()
+    arguments = encode(as_object(block.get("input", {}), f"{path}.input")).decode()
     return ToolCall(
-        _text(block.get("id"), f"{path}.id"),
-        _text(block.get("name"), f"{path}.name"),
+        as_text(block.get("id"), f"{path}.id"),
+        as_text(block.get("name"), f"{path}.name"),
         arguments,
         cache,
         extras=extras,
@@ -422,9 +355,9 @@ def _read_tool_result(block: Block, path: str) -> Part:
     cache, extras = _read_cache(block, _TOOL_RESULT)
     content = block.get("content")
     return ToolResult(
-        _text(block.get("tool_use_id"), f"{path}.tool_use_id"),
+        as_text(block.get("tool_use_id"), f"{path}.tool_use_id"),
         () if content is None else _read_content(content, f"{path}.content"),
-        bool(_maybe_bool(block.get("is_error"), f"{path}.is_error")),
+        bool(maybe_bool(block.get("is_error"), f"{path}.is_error")),
         cache,
         extras,
     )
@@ -432,14 +365,14 @@ def _read_tool_result(block: Block, path: str) -> Part:
 
 def _read_thinking(block: Block, path: str) -> Part:
     return Thinking(
-        _text(block.get("thinking"), f"{path}.thinking"),
-        _maybe_text(block.get("signature"), f"{path}.signature"),
-        _rest(block, _THINKING),
+        as_text(block.get("thinking"), f"{path}.thinking"),
+        maybe_text(block.get("signature"), f"{path}.signature"),
+        rest_of(block, _THINKING),
     )
 
 
 def _read_redacted(block: Block, path: str) -> Part:
-    return RedactedThinking(_text(block.get("data"), f"{path}.data"), _rest(block, _REDACTED))
+    return RedactedThinking(as_text(block.get("data"), f"{path}.data"), rest_of(block, _REDACTED))
 
 
 _READ_BLOCK: Mapping[str, Callable[[Block, str], Part]] = MappingProxyType(
@@ -457,15 +390,15 @@ _READ_BLOCK: Mapping[str, Callable[[Block, str], Part]] = MappingProxyType(
 
 def _read_block(value: Json, path: str) -> Part:
     """What is no block of ours (search_result, server_tool_use and the results of server tools, …) stays whole."""
-    block = _object(value, path)
-    return _READ_BLOCK.get(_text(block.get("type"), f"{path}.type"), _opaque)(block, path)
+    block = as_object(value, path)
+    return _READ_BLOCK.get(as_text(block.get("type"), f"{path}.type"), _opaque)(block, path)
 
 
 def _read_content(value: Json, path: str) -> tuple[Part, ...]:
     if isinstance(value, str):
         return (Text(value),)
     if not isinstance(value, list):
-        raise BadRequest(f"{path} must be a string or a list of blocks, not {_kind(value)}", param=path)
+        raise BadRequest(f"{path} must be a string or a list of blocks, not {kind_name(value)}", param=path)
     return tuple(_read_block(block, f"{path}[{i}]") for i, block in enumerate(value))
 
 
@@ -497,26 +430,26 @@ _TOOL = frozenset({"name", "description", "input_schema", "strict", "cache_contr
 
 
 def _read_message(value: Json, path: str) -> Message:
-    message = _object(value, path)
-    role = _ROLES.get(_text(message.get("role"), f"{path}.role"))
+    message = as_object(value, path)
+    role = _ROLES.get(as_text(message.get("role"), f"{path}.role"))
     if role is None:
         raise BadRequest(
             f"{path}.role is {message['role']!r}; it must be user, assistant or system", param=f"{path}.role"
         )
-    return Message(role, _read_content(message.get("content"), f"{path}.content"), extras=_rest(message, _MESSAGE))
+    return Message(role, _read_content(message.get("content"), f"{path}.content"), extras=rest_of(message, _MESSAGE))
 
 
 def _read_tool(value: Json, path: str) -> Tool:
     """A tool of the caller has no type, or the type custom; every other is the provider's own."""
-    tool = _object(value, path)
+    tool = as_object(value, path)
     if tool.get("type") not in (None, "custom"):
         return _opaque(tool, path)
     cache, extras = _read_cache(tool, _TOOL)
     return FunctionTool(
-        _text(tool.get("name"), f"{path}.name"),
-        _maybe_text(tool.get("description"), f"{path}.description"),
+        as_text(tool.get("name"), f"{path}.name"),
+        maybe_text(tool.get("description"), f"{path}.description"),
         tool.get("input_schema"),
-        _maybe_bool(tool.get("strict"), f"{path}.strict"),
+        maybe_bool(tool.get("strict"), f"{path}.strict"),
         cache,
         extras,
     )
@@ -532,30 +465,30 @@ def _read_tool_choice(value: Json) -> tuple[ToolChoice | None, bool | None, Extr
     """The choice, whether calls may be parallel, and what is left."""
     if value is None:
         return None, None, NO_EXTRAS
-    choice = _object(value, "tool_choice")
-    kind = _text(choice.get("type"), "tool_choice.type")
-    single = _maybe_bool(choice.get("disable_parallel_tool_use"), "tool_choice.disable_parallel_tool_use")
+    choice = as_object(value, "tool_choice")
+    kind = as_text(choice.get("type"), "tool_choice.type")
+    single = maybe_bool(choice.get("disable_parallel_tool_use"), "tool_choice.disable_parallel_tool_use")
     parallel = None if single is None else not single
     if kind == "tool":
-        read = ToolChoice("tool", _text(choice.get("name"), "tool_choice.name"))
+        read = ToolChoice("tool", as_text(choice.get("name"), "tool_choice.name"))
     elif kind in _READ_CHOICE:
         read = ToolChoice(_READ_CHOICE[kind])
     else:
         raise BadRequest(f"tool_choice.type is {kind!r}; it must be auto, any, tool or none", param="tool_choice.type")
-    return read, parallel, _rest(choice, _TOOL_CHOICE)
+    return read, parallel, rest_of(choice, _TOOL_CHOICE)
 
 
 def _read_reasoning(thinking: Json, effort: Json) -> tuple[Reasoning | None, Extras]:
     """The reasoning, and a `thinking` that is of a type we do not know, whole."""
-    level = _maybe_text(effort, "output_config.effort")
+    level = maybe_text(effort, "output_config.effort")
     if thinking is None:
         return (None if level is None else Reasoning(effort=level)), NO_EXTRAS
-    config = _object(thinking, "thinking")
-    mode = _text(config.get("type"), "thinking.type")
+    config = as_object(thinking, "thinking")
+    mode = as_text(config.get("type"), "thinking.type")
     match mode:
         case "enabled" | "disabled" | "adaptive":
-            budget = _maybe_int(config.get("budget_tokens"), "thinking.budget_tokens")
-            return Reasoning(mode, level, budget, _rest(config, frozenset({"type", "budget_tokens"}))), NO_EXTRAS
+            budget = maybe_int(config.get("budget_tokens"), "thinking.budget_tokens")
+            return Reasoning(mode, level, budget, rest_of(config, frozenset({"type", "budget_tokens"}))), NO_EXTRAS
         case _:
             return (None if level is None else Reasoning(effort=level)), {"thinking": config}
 
@@ -572,7 +505,7 @@ def _read_output(body: Block) -> tuple[ResponseFormat | None, Json, Extras]:
     """The response format, the effort, and what is left of output_config. `output_format` is the beta's name for
     output_config.format; it is read as such."""
     value = body.get("output_config")
-    config = {} if value is None else dict(_object(value, "output_config"))
+    config = {} if value is None else dict(as_object(value, "output_config"))
     legacy = body.get("output_format")
     if legacy is not None:
         config.setdefault("format", legacy)
@@ -580,7 +513,7 @@ def _read_output(body: Block) -> tuple[ResponseFormat | None, Json, Extras]:
     if chosen is not None:
         del config["format"]
     effort = config.pop("effort", None)
-    rest = _rest(config, frozenset())
+    rest = rest_of(config, frozenset())
     return chosen, effort, {"output_config": rest} if rest else NO_EXTRAS
 
 
@@ -591,47 +524,47 @@ def _read_system(value: Json) -> tuple[Message, ...]:
 def _read_stop(value: Json) -> tuple[str, ...]:
     if value is None:
         return ()
-    return tuple(_text(stop, f"stop_sequences[{i}]") for i, stop in enumerate(_list(value, "stop_sequences")))
+    return tuple(as_text(stop, f"stop_sequences[{i}]") for i, stop in enumerate(as_list(value, "stop_sequences")))
 
 
 def _read_chat(call: Call) -> Chat:
     try:
-        body = _object(_decode(call.raw), "the body")
-    except _UNREADABLE:
+        body = as_object(decode(call.raw), "the body")
+    except UNREADABLE:
         raise _why_no_call(call.raw) from None
     tools = body.get("tools")
-    metadata = {} if body.get("metadata") is None else _object(body["metadata"], "metadata")
+    metadata = {} if body.get("metadata") is None else as_object(body["metadata"], "metadata")
     choice, parallel, choice_rest = _read_tool_choice(body.get("tool_choice"))
     response_format, effort, output_rest = _read_output(body)
     reasoning, thinking_rest = _read_reasoning(body.get("thinking"), effort)
-    extras = {**_rest(body, _CHAT), **output_rest, **thinking_rest}
+    extras = {**rest_of(body, _CHAT), **output_rest, **thinking_rest}
     if choice_rest:
         extras["tool_choice"] = choice_rest
-    if metadata_rest := _rest(metadata, frozenset({"user_id"})):
+    if metadata_rest := rest_of(metadata, frozenset({"user_id"})):
         extras["metadata"] = metadata_rest
     return Chat(
         dialect=NAME,
         model=call.model,
         messages=(
             *_read_system(body.get("system")),
-            *(_read_message(m, f"messages[{i}]") for i, m in enumerate(_list(body.get("messages"), "messages"))),
+            *(_read_message(m, f"messages[{i}]") for i, m in enumerate(as_list(body.get("messages"), "messages"))),
         ),
         stream=call.stream,
         include_usage=call.stream,
         tools=()
         if tools is None
-        else tuple(_read_tool(tool, f"tools[{i}]") for i, tool in enumerate(_list(tools, "tools"))),
+        else tuple(_read_tool(tool, f"tools[{i}]") for i, tool in enumerate(as_list(tools, "tools"))),
         tool_choice=choice,
         parallel_tool_calls=parallel,
-        max_output_tokens=_maybe_int(body.get("max_tokens"), "max_tokens"),
-        temperature=_maybe_number(body.get("temperature"), "temperature"),
-        top_p=_maybe_number(body.get("top_p"), "top_p"),
-        top_k=_maybe_int(body.get("top_k"), "top_k"),
+        max_output_tokens=maybe_int(body.get("max_tokens"), "max_tokens"),
+        temperature=maybe_number(body.get("temperature"), "temperature"),
+        top_p=maybe_number(body.get("top_p"), "top_p"),
+        top_k=maybe_int(body.get("top_k"), "top_k"),
         stop=_read_stop(body.get("stop_sequences")),
         response_format=response_format,
         reasoning=reasoning,
-        service_tier=_maybe_text(body.get("service_tier"), "service_tier"),
-        user=_maybe_text(metadata.get("user_id"), "metadata.user_id"),
+        service_tier=maybe_text(body.get("service_tier"), "service_tier"),
+        user=maybe_text(metadata.get("user_id"), "metadata.user_id"),
         extras=extras or NO_EXTRAS,
         needed=tuple(name for name in _NEEDED if name in extras),
     )
@@ -645,8 +578,8 @@ def _arguments(text: str) -> Block | None:
     if not text.strip():
         return {}
     try:
-        value = _decode(text.encode("utf-8", "surrogatepass"))
-    except _UNREADABLE:
+        value = decode(text.encode("utf-8", "surrogatepass"))
+    except UNREADABLE:
         return None
     return value if isinstance(value, dict) else None
 
@@ -722,7 +655,7 @@ def _own_block(part: Part, path: str) -> Block:
                 block["is_error"] = True
             return _own(block, part.cache, part.extras)
         case Opaque():
-            return _object(part.value, path)
+            return as_object(part.value, path)
         case Audio():
             raise Unsupported(path, TITLE, "it has no audio")
         case _:  # pragma: no cover
@@ -739,7 +672,7 @@ def _own(block: Block, cache: CacheMark | None, extras: Extras) -> Block:
 
 def _own_tool(tool: Tool, path: str) -> Block:
     if isinstance(tool, Opaque):
-        return _object(tool.value, path)
+        return as_object(tool.value, path)
     block: Block = {"name": tool.name}
     if tool.description is not None:
         block["description"] = tool.description
@@ -833,7 +766,7 @@ def _tool_id(id: str) -> str:
 def _schema(parameters: Json, path: str) -> Block:
     if parameters is None or parameters == {}:
         return dict(_NO_PARAMETERS)
-    schema = _object(parameters, path)
+    schema = as_object(parameters, path)
     return schema if "type" in schema else {"type": "object", **schema}
 
 
@@ -972,11 +905,11 @@ class _Crossing:
             return
         if not self.generation.schemas:
             raise Unsupported("response_format", TITLE, f"{self.model!r} has no structured outputs")
-        schema = _object(wanted.schema, "response_format.json_schema.schema")
+        schema = as_object(wanted.schema, "response_format.json_schema.schema")
         titles = {"title": wanted.name, "description": wanted.description}
         labelled = {**{k: v for k, v in titles.items() if v is not None}, **schema}
         output = body.setdefault("output_config", {})
-        _object(output, "output_config")["format"] = {"type": "json_schema", "schema": closed_schema(labelled)}
+        as_object(output, "output_config")["format"] = {"type": "json_schema", "schema": closed_schema(labelled)}
 
     # thinking
 
@@ -1315,7 +1248,7 @@ _CUT_OFF: frozenset[FinishReason] = frozenset({"length", "context_window", "cont
 def _read_finish(reason: Json, sequence: Json) -> Finish | None:
     if not isinstance(reason, str):
         return None
-    return Finish(_FINISHES.get(reason, "other"), reason, sequence if isinstance(sequence, str) else None)
+    return Finish(_FINISHES.get(reason, "other"), reason, text_of(sequence))
 
 
 def _stop_reason(finish: Finish | None, has_calls: bool) -> str | None:
@@ -1343,23 +1276,19 @@ _REPLY = frozenset({"id", "type", "role", "model", "content", "stop_reason", "st
 _REPLY_EXTRAS = frozenset({"container", "context_management", "diagnostics", "stop_details"})
 
 
-def _count(value: Json) -> int:
-    return max(value, 0) if isinstance(value, int) and not isinstance(value, bool) else 0
-
-
 def _read_usage(told: Mapping[str, Json]) -> Usage:
     split = told.get("cache_creation")
-    hour = _count(split.get("ephemeral_1h_input_tokens")) if isinstance(split, dict) else 0
-    short = _count(split.get("ephemeral_5m_input_tokens")) if isinstance(split, dict) else 0
+    hour = count_of(split.get("ephemeral_1h_input_tokens")) if isinstance(split, dict) else 0
+    short = count_of(split.get("ephemeral_5m_input_tokens")) if isinstance(split, dict) else 0
     total = told.get("cache_creation_input_tokens")
-    written = hour + short if total is None else _count(total)
+    written = hour + short if total is None else count_of(total)
     hour = min(hour, written)
-    output = _count(told.get("output_tokens"))
+    output = count_of(told.get("output_tokens"))
     details = told.get("output_tokens_details")
-    thinking = min(_count(details.get("thinking_tokens")), output) if isinstance(details, dict) else 0
+    thinking = min(count_of(details.get("thinking_tokens")), output) if isinstance(details, dict) else 0
     return Usage(
-        input=_count(told.get("input_tokens")),
-        cache_read=_count(told.get("cache_read_input_tokens")),
+        input=count_of(told.get("input_tokens")),
+        cache_read=count_of(told.get("cache_read_input_tokens")),
         cache_write=written - hour,
         cache_write_1h=hour,
         output=output - thinking,
@@ -1401,26 +1330,26 @@ def _message_id(id: str | None, model: str | None, created: int | None) -> str:
 
 def _read_reply(body: bytes) -> Reply:
     try:
-        message = _decode(body)
-    except _UNREADABLE as exc:
+        message = decode(body)
+    except UNREADABLE as exc:
         raise UpstreamError("the provider's reply is not valid JSON") from exc
     if not isinstance(message, dict) or message.get("type") != "message":
         raise UpstreamError("the provider's reply is no Anthropic message")
     try:
-        parts = tuple(_read_block(b, f"content[{i}]") for i, b in enumerate(_list(message.get("content"), "content")))
+        parts = tuple(_read_block(b, f"content[{i}]") for i, b in enumerate(as_list(message.get("content"), "content")))
     except BadRequest as exc:
         raise UpstreamError(f"the provider's reply cannot be read: {exc.message}") from exc
     told = message.get("usage")
     told = told if isinstance(told, dict) else None
-    extras = dict(_rest(message, _REPLY))
-    if told is not None and (rest := _rest(told, _USAGE)):
+    extras = dict(rest_of(message, _REPLY))
+    if told is not None and (rest := rest_of(told, _USAGE)):
         extras["usage"] = rest
     finish = _read_finish(message.get("stop_reason"), message.get("stop_sequence"))
     id, model = message.get("id"), message.get("model")
     return Reply(
         NAME,
-        id if isinstance(id, str) else None,
-        model if isinstance(model, str) else None,
+        text_of(id),
+        text_of(model),
         (Choice(parts, finish),),
         None if told is None else _read_usage(told),
         extras=extras or NO_EXTRAS,
@@ -1451,7 +1380,7 @@ def _write_reply(reply: Reply) -> bytes:
     }
     if is_own:
         message.update((key, value) for key, value in reply.extras.items() if key != "usage")
-    return _encode(message)
+    return encode(message)
 
 
 def _answer_blocks(parts: Iterable[Part], id: str) -> Iterator[Block]:
@@ -1527,7 +1456,7 @@ def _read_fault(error: Json, status: int | None, request_id: Json = None, retry_
     """`status` is None within a stream, where the type alone says which it is."""
     fields_ = error if isinstance(error, dict) else {"message": error}
     told = fields_.get("type")
-    type_ = told if isinstance(told, str) else None
+    type_ = text_of(told)
     kind, usual = _FAULTS.get(type_ or "", ("api" if status is None else kind_of(status), 500))
     message = fields_.get("message")
     text = message if isinstance(message, str) and message else "the provider gave no reason"
@@ -1537,14 +1466,14 @@ def _read_fault(error: Json, status: int | None, request_id: Json = None, retry_
         scrubbed(text),
         type=type_,
         retry_after=retry_after,
-        request_id=request_id if isinstance(request_id, str) else None,
+        request_id=text_of(request_id),
     )
 
 
 def _read_error(status: int, headers: Headers, body: bytes) -> Fault:
     try:
-        envelope = _decode(body)
-    except _UNREADABLE:
+        envelope = decode(body)
+    except UNREADABLE:
         envelope = {"error": body.decode("utf-8", "replace").strip()}
     if not isinstance(envelope, dict):
         envelope = {"error": None}
@@ -1611,8 +1540,8 @@ class _Reader:
         if self._over or not frame.data or frame.data == b"[DONE]":
             return []
         try:
-            event = _decode(frame.data)
-        except _UNREADABLE:
+            event = decode(frame.data)
+        except UNREADABLE:
             return [Garbled("an event is not valid JSON")]
         if not isinstance(event, dict):
             return [Garbled("an event is no object")]
@@ -1628,13 +1557,11 @@ class _Reader:
             return [Garbled("message_start came twice, or without a message")]
         self._started = True
         id, model = message.get("id"), message.get("model")
-        extras = dict(_rest(message, _REPLY))
+        extras = dict(rest_of(message, _REPLY))
         usage = self._use(message.get("usage"))
-        if rest := _rest(self._usage, _USAGE):
+        if rest := rest_of(self._usage, _USAGE):
             extras["usage"] = rest
-        started = ReplyStarted(
-            id if isinstance(id, str) else None, model if isinstance(model, str) else None, None, extras or NO_EXTRAS
-        )
+        started = ReplyStarted(text_of(id), text_of(model), None, extras or NO_EXTRAS)
         return [started, *usage]
 
     def _use(self, told: Json) -> list[ReplyEvent]:
@@ -1656,20 +1583,20 @@ class _Reader:
             case {"type": "text"}:
                 text = value.get("text")
                 return [
-                    PartStarted(part, "text", extras=_rest(value, _TEXT)),
+                    PartStarted(part, "text", extras=rest_of(value, _TEXT)),
                     *([PartDelta(part, text)] if isinstance(text, str) and text else []),
                 ]
             case {"type": "thinking"}:
                 text, signature = value.get("thinking"), value.get("signature")
                 return [
-                    PartStarted(part, "thinking", extras=_rest(value, _THINKING)),
+                    PartStarted(part, "thinking", extras=rest_of(value, _THINKING)),
                     *([PartDelta(part, text)] if isinstance(text, str) and text else []),
                     *([PartSigned(part, signature)] if isinstance(signature, str) and signature else []),
                 ]
             case {"type": "redacted_thinking", "data": str(data)}:
-                return [PartStarted(part, "redacted_thinking", data=data, extras=_rest(value, _REDACTED))]
+                return [PartStarted(part, "redacted_thinking", data=data, extras=rest_of(value, _REDACTED))]
             case {"type": "tool_use", "id": str(id), "name": str(name)}:
-                return [PartStarted(part, "tool_call", id, name, extras=_rest(value, _TOOL_USE))]
+                return [PartStarted(part, "tool_call", id, name, extras=rest_of(value, _TOOL_USE))]
             case _:
                 open_.kind = "opaque"
                 return []
@@ -1729,7 +1656,7 @@ class _Reader:
         given = block.value.get("input")
         if block.kind == "tool_use" and not block.has_delta and isinstance(given, dict):
             # No delta: either all of the input came at the start, or there is none.
-            return [PartDelta(part, _encode(given).decode()), PartEnded(part)]
+            return [PartDelta(part, encode(given).decode()), PartEnded(part)]
         return [PartEnded(part)]
 
     def _message_delta(self, event: Block) -> list[ReplyEvent]:
@@ -1740,8 +1667,8 @@ class _Reader:
         if finish is not None:
             events.append(Finished(finish))
         events += self._use(event.get("usage"))
-        noted = {**_rest(event, frozenset({"type", "delta", "usage"})), **_rest(delta, _REPLY)}
-        if rest := _rest(self._usage, _USAGE):
+        noted = {**rest_of(event, frozenset({"type", "delta", "usage"})), **rest_of(delta, _REPLY)}
+        if rest := rest_of(self._usage, _USAGE):
             noted["usage"] = rest
         if noted:
             events.append(Noted(noted))
@@ -1784,7 +1711,7 @@ _WAITING_LIMIT = 16 * 1024 * 1024
 
 
 def _event(kind: str, payload: Block) -> bytes:
-    return sse.encode(_encode({"type": kind, **payload}), kind)
+    return sse.encode(encode({"type": kind, **payload}), kind)
 
 
 class _Writer:
@@ -1915,7 +1842,7 @@ class _Writer:
         given = opaque.value.get("input")
         self._open({**opaque.value, "input": {}} if given else dict(opaque.value))
         if given:
-            self._delta({"type": "input_json_delta", "partial_json": _encode(given).decode()})
+            self._delta({"type": "input_json_delta", "partial_json": encode(given).decode()})
 
     def _delta(self, delta: Block) -> None:
         self._out.append(_event("content_block_delta", {"index": self._index, "delta": delta}))
@@ -2019,7 +1946,7 @@ class _Writer:
         self._over = True
 
     def _fail(self, fault: Fault) -> None:
-        self._out.append(sse.encode(_encode(_error_body(fault)), "error"))
+        self._out.append(sse.encode(encode(_error_body(fault)), "error"))
         self._over = True
 
 
@@ -2052,7 +1979,7 @@ class AnthropicMessages:
         del path
         try:
             probe = _probe.decode(raw)
-        except _UNREADABLE:
+        except UNREADABLE:
             raise _why_no_call(raw) from None
         if not probe.model.strip():
             raise BadRequest("model is empty: name the model that shall answer", param="model")
@@ -2069,7 +1996,7 @@ class AnthropicMessages:
     def splice(self, call: Call, model: str) -> Written:
         """Only the model: a stream of this format always tells its usage."""
         try:
-            return Written(json_splice.splice(call.raw, {"model": _encode(model)}))
+            return Written(json_splice.splice(call.raw, {"model": encode(model)}))
         except ValueError as exc:
             raise BadRequest(f"the body cannot be passed on: {exc}") from exc
 
@@ -2085,9 +2012,9 @@ class AnthropicMessages:
 
     def write_chat(self, chat: Chat, model: str) -> Written:
         if chat.dialect == NAME:
-            return Written(_encode(_write_own(chat, model)))
+            return Written(encode(_write_own(chat, model)))
         crossing = _Crossing(chat, model)
-        body = _encode(crossing.body())
+        body = encode(crossing.body())
         return Written(body, tuple(sorted(crossing.dropped)))
 
     def read_reply(self, body: bytes) -> Reply:
@@ -2110,7 +2037,7 @@ class AnthropicMessages:
         headers = [("content-type", "application/json")]
         if fault.retry_after is not None:
             headers.append(("retry-after", str(math.ceil(fault.retry_after))))
-        return fault.status, headers, _encode(_error_body(fault))
+        return fault.status, headers, encode(_error_body(fault))
 
     def write_models(self, models: Sequence[ModelCard]) -> bytes:
         page: Block = {
@@ -2119,10 +2046,10 @@ class AnthropicMessages:
             "first_id": models[0].id if models else None,
             "last_id": models[-1].id if models else None,
         }
-        return _encode(page)
+        return encode(page)
 
     def write_model(self, card: ModelCard) -> bytes:
-        return _encode(_model(card))
+        return encode(_model(card))
 
 
 PLUGIN = AnthropicMessages()

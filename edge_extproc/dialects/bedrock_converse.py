@@ -15,7 +15,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,10 +24,25 @@ from typing import Literal, TypeAlias, assert_never
 from urllib.parse import quote, unquote
 
 import msgspec
-import orjson
 
 from ..codecs import aws_eventstream
 from ..codecs.frame import Frame
+from ..codecs.json_values import (
+    UNREADABLE,
+    as_list,
+    as_object,
+    as_text,
+    count_of,
+    decode,
+    encode,
+    maybe_bool,
+    maybe_int,
+    maybe_number,
+    maybe_text,
+    read_body,
+    rest_of,
+    text_of,
+)
 from ..errors import BadRequest, Unsupported, UpstreamError
 from ..model.call import Call, Chat, FunctionTool, Operation, Reasoning, ResponseFormat, Tool, ToolChoice, Written
 from ..model.content import (
@@ -209,81 +223,8 @@ _LEVELS: Mapping[str, str] = MappingProxyType(
 # --- JSON
 
 
-def _decode(raw: bytes) -> Json:
-    """Raises ValueError or RecursionError where it is no JSON."""
-    return msgspec.json.decode(raw)
-
-
-_UNREADABLE = (ValueError, RecursionError)  # what msgspec raises: DecodeError and UnicodeDecodeError are ValueErrors
-
-
-def _encode(value: Json) -> bytes:
-    try:
-        return orjson.dumps(value)
-    except TypeError:  # an integer of more than 64 bits, or deeper nesting than orjson goes
-        try:
-            return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-        except RecursionError as exc:
-            raise BadRequest("the JSON is nested too deeply") from exc
-
-
-_KINDS: Mapping[type, str] = MappingProxyType(
-    {dict: "an object", list: "a list", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
-)
-
-
-def _kind(value: Json) -> str:
-    return _KINDS.get(type(value), "null")
-
-
-def _object(value: Json, path: str) -> Block:
-    if isinstance(value, dict):
-        return value
-    raise BadRequest(f"{path} must be an object, not {_kind(value)}", param=path)
-
-
-def _list(value: Json, path: str) -> list[Json]:
-    if isinstance(value, list):
-        return value
-    raise BadRequest(f"{path} must be a list, not {_kind(value)}", param=path)
-
-
-def _text(value: Json, path: str) -> str:
-    if isinstance(value, str):
-        return value
-    raise BadRequest(f"{path} must be a string, not {_kind(value)}", param=path)
-
-
-def _maybe_text(value: Json, path: str) -> str | None:
-    return None if value is None else _text(value, path)
-
-
 def _maybe_object(value: Json, path: str) -> Block:
-    return {} if value is None else _object(value, path)
-
-
-def _maybe_bool(value: Json, path: str) -> bool | None:
-    if value is None or isinstance(value, bool):
-        return value
-    raise BadRequest(f"{path} must be true or false, not {_kind(value)}", param=path)
-
-
-def _maybe_int(value: Json, path: str) -> int | None:
-    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
-        return value
-    raise BadRequest(f"{path} must be a whole number, not {_kind(value)}", param=path)
-
-
-def _maybe_number(value: Json, path: str) -> float | None:
-    if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
-        return value
-    raise BadRequest(f"{path} must be a number, not {_kind(value)}", param=path)
-
-
-def _rest(block: Mapping[str, Json], known: frozenset[str]) -> Extras:
-    """What a reader leaves: every other field. A null says the same as its absence."""
-    rest = {key: value for key, value in block.items() if key not in known and value is not None}
-    return rest or NO_EXTRAS
+    return {} if value is None else as_object(value, path)
 
 
 def _bytes(data: str) -> bytes | None:
@@ -343,20 +284,11 @@ _probe = msgspec.json.Decoder(_Probe)
 def _why_no_call(raw: bytes) -> BadRequest:
     """What is wrong with a body that the probe refused."""
     try:
-        body = _decode(raw)
-    except UnicodeDecodeError:
-        return BadRequest("the body is not valid UTF-8")
-    except RecursionError:
-        return BadRequest("the body is nested too deeply")
-    except ValueError as exc:
-        return BadRequest(f"the body is not valid JSON: {exc}")
-    if not isinstance(body, dict):
-        return BadRequest(f"the body must be a JSON object, not {_kind(body)}")
-    if "messages" not in body:
-        return BadRequest("messages is missing: give the conversation", param="messages")
-    try:
+        body = read_body(raw)
+        if "messages" not in body:
+            return BadRequest("messages is missing: give the conversation", param="messages")
         config = _maybe_object(body.get("inferenceConfig"), "inferenceConfig")
-        _maybe_int(config.get("maxTokens"), "inferenceConfig.maxTokens")
+        maybe_int(config.get("maxTokens"), "inferenceConfig.maxTokens")
     except BadRequest as exc:
         return exc
     return BadRequest("the body says messages or inferenceConfig twice, and not alike")
@@ -423,19 +355,19 @@ def _opaque(block: Block) -> Opaque:
 
 
 def _read_image(block: Block, path: str) -> Part:
-    match _object(block["image"], f"{path}.image"):
+    match as_object(block["image"], f"{path}.image"):
         case {"format": str(format), "source": {"bytes": str(data), **others}, **rest} if (
             format in _IMAGE_TYPES and not others
         ):
-            return Image(Inline(_IMAGE_TYPES[format], data), extras=_rest(rest, _IMAGE))
+            return Image(Inline(_IMAGE_TYPES[format], data), extras=rest_of(rest, _IMAGE))
         case _:
             return _opaque(block)
 
 
 def _read_document(block: Block, path: str) -> Part:
-    document = _object(block["document"], f"{path}.document")
-    name = _maybe_text(document.get("name"), f"{path}.document.name")
-    extras = _rest(document, _DOCUMENT)
+    document = as_object(block["document"], f"{path}.document")
+    name = maybe_text(document.get("name"), f"{path}.document.name")
+    extras = rest_of(document, _DOCUMENT)
     match document:
         case {"source": {"bytes": str(data), **others}, "format": str(format)} if (
             format in _DOCUMENT_TYPES and not others
@@ -449,7 +381,7 @@ def _read_document(block: Block, path: str) -> Part:
 
 
 def _read_audio(block: Block, path: str) -> Part:
-    match _object(block["audio"], f"{path}.audio"):
+    match as_object(block["audio"], f"{path}.audio"):
         case {"format": str(format), "source": {"bytes": str(data), **others}, **rest} if (
             format in _AUDIO_TYPES and not others and not rest
         ):
@@ -461,39 +393,39 @@ def _read_audio(block: Block, path: str) -> Part:
 def _read_tool_use(block: Block, path: str) -> Part:
     """A call of a tool that Bedrock runs itself is its own affair. `tool_use` is what any call is."""
     path = f"{path}.toolUse"
-    use = _object(block["toolUse"], path)
+    use = as_object(block["toolUse"], path)
     if use.get("type") not in (None, "tool_use"):
         return _opaque(block)
     return ToolCall(
-        _text(use.get("toolUseId"), f"{path}.toolUseId"),
-        _text(use.get("name"), f"{path}.name"),
-        _encode(use.get("input", {})).decode(),
-        extras=_rest(use, _TOOL_USE | {"type"}),
+        as_text(use.get("toolUseId"), f"{path}.toolUseId"),
+        as_text(use.get("name"), f"{path}.name"),
+        encode(use.get("input", {})).decode(),
+        extras=rest_of(use, _TOOL_USE | {"type"}),
     )
 
 
 def _read_tool_result(block: Block, path: str) -> Part:
     path = f"{path}.toolResult"
-    result = _object(block["toolResult"], path)
+    result = as_object(block["toolResult"], path)
     if result.get("type") is not None:  # of a tool that Bedrock ran
         return _opaque(block)
     content = result.get("content")
     return ToolResult(
-        _text(result.get("toolUseId"), f"{path}.toolUseId"),
+        as_text(result.get("toolUseId"), f"{path}.toolUseId"),
         () if content is None else _read_blocks(content, f"{path}.content"),
         result.get("status") == "error",
-        extras=_rest(result, _TOOL_RESULT),
+        extras=rest_of(result, _TOOL_RESULT),
     )
 
 
 def _read_reasoning_block(block: Block, path: str) -> Part:
     path = f"{path}.reasoningContent"
-    match _object(block["reasoningContent"], path):
+    match as_object(block["reasoningContent"], path):
         case {"reasoningText": dict(told), **others} if not others:
             return Thinking(
-                _text(told.get("text", ""), f"{path}.reasoningText.text"),
-                _maybe_text(told.get("signature"), f"{path}.reasoningText.signature"),
-                _rest(told, _REASONING_TEXT),
+                as_text(told.get("text", ""), f"{path}.reasoningText.text"),
+                maybe_text(told.get("signature"), f"{path}.reasoningText.signature"),
+                rest_of(told, _REASONING_TEXT),
             )
         case {"redactedContent": str(data), **others} if not others:
             return RedactedThinking(_read_redacted(data))
@@ -517,21 +449,21 @@ def _write_redacted(data: str) -> str:
 
 def _read_cited(block: Block, path: str) -> Part:
     path = f"{path}.citationsContent"
-    cited = _object(block["citationsContent"], path)
+    cited = as_object(block["citationsContent"], path)
     text = "".join(
-        _text(_object(each, f"{path}.content[{i}]").get("text", ""), f"{path}.content[{i}].text")
-        for i, each in enumerate(_list(cited.get("content") or [], f"{path}.content"))
+        as_text(as_object(each, f"{path}.content[{i}]").get("text", ""), f"{path}.content[{i}].text")
+        for i, each in enumerate(as_list(cited.get("content") or [], f"{path}.content"))
     )
-    return Text(text, extras={_CITATIONS: cited.get("citations") or [], **_rest(cited, _CITED)})
+    return Text(text, extras={_CITATIONS: cited.get("citations") or [], **rest_of(cited, _CITED)})
 
 
 def _read_text(block: Block, path: str) -> Part:
-    return Text(_text(block["text"], f"{path}.text"))
+    return Text(as_text(block["text"], f"{path}.text"))
 
 
 def _read_json(block: Block, path: str) -> Part:
     del path
-    return _JsonText(_encode(block["json"]).decode(), value=block["json"])
+    return _JsonText(encode(block["json"]).decode(), value=block["json"])
 
 
 _READ_BLOCK: Mapping[str, Callable[[Block, str], Part]] = MappingProxyType(
@@ -579,8 +511,8 @@ def _marked(parts: list[Part], mark: CacheMark | None) -> bool:
 def _read_blocks(value: Json, path: str) -> tuple[Part, ...]:
     """A cachePoint is a mark on the block before it."""
     parts: list[Part] = []
-    for i, each in enumerate(_list(value, path)):
-        block = _object(each, f"{path}[{i}]")
+    for i, each in enumerate(as_list(value, path)):
+        block = as_object(each, f"{path}[{i}]")
         if len(block) == 1 and "cachePoint" in block and _marked(parts, _read_mark(block["cachePoint"])):
             continue
         parts.append(_read_block(block, f"{path}[{i}]"))
@@ -609,20 +541,20 @@ _TOOL_SPEC = frozenset({"name", "description", "inputSchema", "strict"})
 
 
 def _read_message(value: Json, path: str) -> Message:
-    message = _object(value, path)
-    role = _ROLES.get(_text(message.get("role"), f"{path}.role"))
+    message = as_object(value, path)
+    role = _ROLES.get(as_text(message.get("role"), f"{path}.role"))
     if role is None:
         raise BadRequest(
             f"{path}.role is {message['role']!r}; it must be user, assistant or system", param=f"{path}.role"
         )
-    return Message(role, _read_blocks(message.get("content"), f"{path}.content"), extras=_rest(message, _MESSAGE))
+    return Message(role, _read_blocks(message.get("content"), f"{path}.content"), extras=rest_of(message, _MESSAGE))
 
 
 def _read_tools(config: Block) -> tuple[Tool, ...]:
     tools: list[Tool] = []
-    for i, each in enumerate(_list(config.get("tools") or [], "toolConfig.tools")):
+    for i, each in enumerate(as_list(config.get("tools") or [], "toolConfig.tools")):
         path = f"toolConfig.tools[{i}]"
-        match _object(each, path):
+        match as_object(each, path):
             case {"toolSpec": dict(spec), **others} if not others:
                 tools.append(_read_tool(spec, f"{path}.toolSpec"))
             case {"cachePoint": mark, **others} if (
@@ -639,13 +571,13 @@ def _read_tools(config: Block) -> tuple[Tool, ...]:
 
 
 def _read_tool(spec: Block, path: str) -> FunctionTool:
-    schema = _object(spec.get("inputSchema", {}), f"{path}.inputSchema")
+    schema = as_object(spec.get("inputSchema", {}), f"{path}.inputSchema")
     return FunctionTool(
-        _text(spec.get("name"), f"{path}.name"),
-        _maybe_text(spec.get("description"), f"{path}.description"),
+        as_text(spec.get("name"), f"{path}.name"),
+        maybe_text(spec.get("description"), f"{path}.description"),
         schema.get("json"),
-        _maybe_bool(spec.get("strict"), f"{path}.strict"),
-        extras=_rest(spec, _TOOL_SPEC),
+        maybe_bool(spec.get("strict"), f"{path}.strict"),
+        extras=rest_of(spec, _TOOL_SPEC),
     )
 
 
@@ -673,10 +605,10 @@ def _read_reasoning(more: Block, effort: str | None) -> Reasoning | None:
         match more.get(key):
             case {"type": "enabled" | "disabled" | "adaptive" as told, **rest}:
                 mode = told
-                budget = _maybe_int(rest.get("budget_tokens"), f"{_MORE}.{key}.budget_tokens")
+                budget = maybe_int(rest.get("budget_tokens"), f"{_MORE}.{key}.budget_tokens")
                 level = rest.get("maxReasoningEffort")
                 effort = level if isinstance(level, str) else effort
-                extras = _rest(_object(more[key], key), frozenset({"type", "budget_tokens", "maxReasoningEffort"}))
+                extras = rest_of(as_object(more[key], key), frozenset({"type", "budget_tokens", "maxReasoningEffort"}))
                 wire[key] = more.pop(key)
             case str(level):
                 effort = level
@@ -727,16 +659,16 @@ def _read_format(config: Block) -> ResponseFormat | None:
             "description",
         }:
             try:
-                schema = _decode(text.encode("utf-8", "surrogatepass"))
-            except _UNREADABLE:
+                schema = decode(text.encode("utf-8", "surrogatepass"))
+            except UNREADABLE:
                 raise BadRequest("outputConfig.textFormat: the schema is no JSON", param="outputConfig") from None
             del config["textFormat"]
             path = "outputConfig.textFormat.structure.jsonSchema"
             return ResponseFormat(
                 "json_schema",
                 schema,
-                _maybe_text(rest.get("name"), f"{path}.name"),
-                _maybe_text(rest.get("description"), f"{path}.description"),
+                maybe_text(rest.get("name"), f"{path}.name"),
+                maybe_text(rest.get("description"), f"{path}.description"),
             )
         case _:
             return None
@@ -744,17 +676,17 @@ def _read_format(config: Block) -> ResponseFormat | None:
 
 def _read_stop(value: Json) -> tuple[str, ...]:
     path = "inferenceConfig.stopSequences"
-    return tuple(_text(stop, f"{path}[{i}]") for i, stop in enumerate(_list(value or [], path)))
+    return tuple(as_text(stop, f"{path}[{i}]") for i, stop in enumerate(as_list(value or [], path)))
 
 
 def _read_tier(value: Json) -> str | None:
-    return None if value is None else _text(_object(value, "serviceTier").get("type"), "serviceTier.type")
+    return None if value is None else as_text(as_object(value, "serviceTier").get("type"), "serviceTier.type")
 
 
 def _read_chat(call: Call) -> Chat:
     try:
-        body = _object(_decode(call.raw), "the body")
-    except _UNREADABLE:
+        body = as_object(decode(call.raw), "the body")
+    except UNREADABLE:
         raise _why_no_call(call.raw) from None
     inference = _maybe_object(body.get("inferenceConfig"), "inferenceConfig")
     tool_config = _maybe_object(body.get("toolConfig"), "toolConfig")
@@ -762,21 +694,21 @@ def _read_chat(call: Call) -> Chat:
     more = dict(_maybe_object(body.get(_MORE), _MORE))
     metadata = body.get("requestMetadata")
     response_format = _read_format(output)
-    effort = _maybe_text(output.get("effort"), "outputConfig.effort")
+    effort = maybe_text(output.get("effort"), "outputConfig.effort")
     system = _read_blocks(body.get("system") or [], "system")
     top_k, parallel, reasoning = _read_top_k(more), _read_parallel(more), _read_reasoning(more, effort)
     if isinstance(reasoning, _Told) and effort is not None:
         output.pop("effort")
         reasoning = replace(reasoning, wire={**reasoning.wire, "outputConfig": {"effort": effort}})
     extras = {
-        **_rest(body, _CHAT),
+        **rest_of(body, _CHAT),
         **{
             key: rest
             for key, rest in (
-                ("inferenceConfig", _rest(inference, _INFERENCE)),
-                ("toolConfig", _rest(tool_config, frozenset({"tools", "toolChoice"}))),
-                ("outputConfig", _rest(output, frozenset())),
-                (_MORE, _rest(more, frozenset())),
+                ("inferenceConfig", rest_of(inference, _INFERENCE)),
+                ("toolConfig", rest_of(tool_config, frozenset({"tools", "toolChoice"}))),
+                ("outputConfig", rest_of(output, frozenset())),
+                (_MORE, rest_of(more, frozenset())),
             )
             if rest
         },
@@ -786,22 +718,22 @@ def _read_chat(call: Call) -> Chat:
         model=call.model,
         messages=(
             *((Message("system", system),) if system else ()),
-            *(_read_message(m, f"messages[{i}]") for i, m in enumerate(_list(body.get("messages"), "messages"))),
+            *(_read_message(m, f"messages[{i}]") for i, m in enumerate(as_list(body.get("messages"), "messages"))),
         ),
         stream=call.stream,
         include_usage=call.stream,
         tools=_read_tools(tool_config),
         tool_choice=_read_tool_choice(tool_config.get("toolChoice")),
         parallel_tool_calls=parallel,
-        max_output_tokens=_maybe_int(inference.get("maxTokens"), "inferenceConfig.maxTokens"),
-        temperature=_maybe_number(inference.get("temperature"), "inferenceConfig.temperature"),
-        top_p=_maybe_number(inference.get("topP"), "inferenceConfig.topP"),
+        max_output_tokens=maybe_int(inference.get("maxTokens"), "inferenceConfig.maxTokens"),
+        temperature=maybe_number(inference.get("temperature"), "inferenceConfig.temperature"),
+        top_p=maybe_number(inference.get("topP"), "inferenceConfig.topP"),
         top_k=top_k,
         stop=_read_stop(inference.get("stopSequences")),
         response_format=response_format,
         reasoning=reasoning,
         service_tier=_read_tier(body.get("serviceTier")),
-        metadata=None if metadata is None else _object(metadata, "requestMetadata"),
+        metadata=None if metadata is None else as_object(metadata, "requestMetadata"),
         extras=extras or NO_EXTRAS,
         needed=tuple(name for name in _NEEDED if name in extras),
     )
@@ -815,8 +747,8 @@ def _arguments(text: str) -> Block | None:
     if not text.strip():
         return {}
     try:
-        value = _decode(text.encode("utf-8", "surrogatepass"))
-    except _UNREADABLE:
+        value = decode(text.encode("utf-8", "surrogatepass"))
+    except UNREADABLE:
         return None
     return value if isinstance(value, dict) else None
 
@@ -853,7 +785,7 @@ def _tool_spec(tool: FunctionTool, schema: Json) -> Block:
 def _json_schema(wanted: ResponseFormat, schema: Json) -> Block:
     named = {"name": wanted.name, "description": wanted.description}
     structure = {
-        "schema": _encode(schema).decode(),
+        "schema": encode(schema).decode(),
         **{key: value for key, value in named.items() if value is not None},
     }
     return {"type": "json_schema", "structure": {"jsonSchema": structure}}
@@ -902,7 +834,7 @@ def _own_block(part: Part, path: str) -> Block:
                 result["status"] = "error"
             return {"toolResult": {**result, **part.extras}}
         case Opaque():
-            return _object(part.value, path)
+            return as_object(part.value, path)
         case _:
             raise Unsupported(path, TITLE, "it takes bytes alone")
 
@@ -919,7 +851,7 @@ def _own_tools(tools: Iterable[Tool]) -> list[Block]:
     written: list[Block] = []
     for i, tool in enumerate(tools):
         if isinstance(tool, Opaque):
-            written.append(_object(tool.value, f"toolConfig.tools[{i}]"))
+            written.append(as_object(tool.value, f"toolConfig.tools[{i}]"))
             continue
         spec = _tool_spec(tool, tool.parameters)
         if tool.strict is not None:
@@ -979,7 +911,7 @@ def _inference(chat: Chat, stop: list[str]) -> Block:
 def _nested(path: tuple[str, ...], value: Json) -> Block:
     for key in reversed(path):
         value = {key: value}
-    return _object(value, ".".join(path))
+    return as_object(value, ".".join(path))
 
 
 def _merge(into: Block, more: Mapping[str, Json]) -> None:
@@ -1023,7 +955,7 @@ def _tool_id(id: str) -> str:
 def _schema(parameters: Json, path: str) -> Block:
     if parameters is None or parameters == {}:
         return dict(_NO_PARAMETERS)
-    schema = _object(parameters, path)
+    schema = as_object(parameters, path)
     return schema if "type" in schema else {"type": "object", **schema}
 
 
@@ -1170,7 +1102,7 @@ class _Crossing:
             return
         if self.is_claude and not self.generation.schemas:
             raise Unsupported("response_format", TITLE, f"{self.model!r} has no structured outputs")
-        schema = _object(wanted.schema, "response_format.json_schema.schema")
+        schema = as_object(wanted.schema, "response_format.json_schema.schema")
         self._drop_if("response_format.json_schema.strict", wanted.strict is False)
         body["outputConfig"] = {"textFormat": _json_schema(wanted, closed_schema(schema))}
 
@@ -1595,7 +1527,7 @@ def _read_finish(reason: Json, more: Json) -> Finish | None:
     if not isinstance(reason, str):
         return None
     sequence = more.get("stop_sequence") if isinstance(more, dict) else None
-    return Finish(_FINISHES.get(reason, "other"), reason, sequence if isinstance(sequence, str) else None)
+    return Finish(_FINISHES.get(reason, "other"), reason, text_of(sequence))
 
 
 def _stop_reason(finish: Finish | None, has_calls: bool) -> str:
@@ -1608,26 +1540,22 @@ def _stop_reason(finish: Finish | None, has_calls: bool) -> str:
     return finish.raw if finish.raw and is_own else _STOP_REASONS[finish.reason]
 
 
-def _count(value: Json) -> int:
-    return max(value, 0) if isinstance(value, int) and not isinstance(value, bool) else 0
-
-
 def _read_usage(told: Mapping[str, Json]) -> Usage:
     """`inputTokens` is without what was read from or written to the cache."""
     details = told.get("cacheDetails")
     hour = sum(
-        _count(each.get("inputTokens"))
+        count_of(each.get("inputTokens"))
         for each in (details if isinstance(details, list) else ())
         if isinstance(each, dict) and each.get("ttl") == "1h"
     )
-    written = _count(told.get("cacheWriteInputTokens", told.get("cacheWriteInputTokenCount")))
+    written = count_of(told.get("cacheWriteInputTokens", told.get("cacheWriteInputTokenCount")))
     hour = min(hour, written)
     return Usage(
-        input=_count(told.get("inputTokens")),
-        cache_read=_count(told.get("cacheReadInputTokens", told.get("cacheReadInputTokenCount"))),
+        input=count_of(told.get("inputTokens")),
+        cache_read=count_of(told.get("cacheReadInputTokens", told.get("cacheReadInputTokenCount"))),
         cache_write=written - hour,
         cache_write_1h=hour,
-        output=_count(told.get("outputTokens")),
+        output=count_of(told.get("outputTokens")),
     )
 
 
@@ -1651,8 +1579,8 @@ def _write_usage(usage: Usage | None, rest: Json) -> Block:
 
 def _read_reply(body: bytes) -> Reply:
     try:
-        reply = _decode(body)
-    except _UNREADABLE as exc:
+        reply = decode(body)
+    except UNREADABLE as exc:
         raise UpstreamError("the provider's reply is not valid JSON") from exc
     output = reply.get("output") if isinstance(reply, dict) else None
     message = output.get("message") if isinstance(output, dict) else None
@@ -1664,8 +1592,8 @@ def _read_reply(body: bytes) -> Reply:
         raise UpstreamError(f"the provider's reply cannot be read: {exc.message}") from exc
     told = reply.get("usage")
     told = told if isinstance(told, dict) else None
-    extras = dict(_rest(reply, _REPLY))
-    if told is not None and (rest := _rest(told, _USAGE)):
+    extras = dict(rest_of(reply, _REPLY))
+    if told is not None and (rest := rest_of(told, _USAGE)):
         extras["usage"] = rest
     finish = _read_finish(reply.get("stopReason"), reply.get("additionalModelResponseFields"))
     usage = None if told is None else _read_usage(told)
@@ -1696,7 +1624,7 @@ def _write_reply(reply: Reply) -> bytes:
     body.update((key, value) for key, value in extras.items() if key != "usage")
     if not is_own and finish is not None and finish.stop_sequence is not None:
         body["additionalModelResponseFields"] = {"stop_sequence": finish.stop_sequence}
-    return _encode(body)
+    return encode(body)
 
 
 def _answer_blocks(parts: Iterable[Part], reply: Reply) -> Iterator[Block]:
@@ -1826,8 +1754,8 @@ def _fault(
 
 def _read_error(status: int, headers: Headers, body: bytes) -> Fault:
     try:
-        envelope = _decode(body)
-    except _UNREADABLE:
+        envelope = decode(body)
+    except UNREADABLE:
         envelope = {"message": body.decode("utf-8", "replace").strip()}
     if not isinstance(envelope, dict):
         envelope = {}
@@ -1845,7 +1773,7 @@ def _write_error(fault: Fault) -> tuple[int, list[tuple[str, str]], bytes]:
     headers = [("content-type", "application/json"), ("x-amzn-errortype", str(type_))]
     if fault.retry_after is not None:
         headers.append(("retry-after", str(math.ceil(fault.retry_after))))
-    return fault.status, headers, _encode({"message": _scrubbed(fault.message)})
+    return fault.status, headers, encode({"message": _scrubbed(fault.message)})
 
 
 # --- streams: reading
@@ -1900,8 +1828,8 @@ class _Reader:
         if isinstance(frame, aws_eventstream.AwsFrame) and not frame.is_event:
             return self._failed(frame)
         try:
-            event = _decode(frame.data) if frame.data else {}
-        except _UNREADABLE:
+            event = decode(frame.data) if frame.data else {}
+        except UNREADABLE:
             return [Garbled("an event is not valid JSON")]
         if not isinstance(event, dict):
             return [Garbled("an event is no object")]
@@ -1915,8 +1843,8 @@ class _Reader:
         self._over = True
         headers = frame.headers if isinstance(frame, aws_eventstream.AwsFrame) else aws_eventstream.NO_HEADERS
         try:
-            told = _decode(frame.data)
-        except _UNREADABLE:
+            told = decode(frame.data)
+        except UNREADABLE:
             told = None
         told = told if isinstance(told, dict) else {}
         message = told.get("message") or told.get("Message") or headers.get(":error-message")
@@ -1951,7 +1879,7 @@ class _Reader:
             id, name = use.get("toolUseId"), use.get("name")
             if isinstance(id, str) and isinstance(name, str):
                 block = self._begin(index, "tool_call")
-                return [PartStarted(block.part, "tool_call", id, name, extras=_rest(use, _TOOL_USE | {"type"}))]
+                return [PartStarted(block.part, "tool_call", id, name, extras=rest_of(use, _TOOL_USE | {"type"}))]
         if not start:
             return []  # of a block that its deltas will tell
         self._begin(index, "opaque").value = dict(start)
@@ -2025,7 +1953,7 @@ class _Reader:
         if block.kind != "opaque":
             return [Garbled(f"a delta that is not of a block of {block.kind}")]
         _append(block.value, delta)
-        return self._keep(block, _encode(delta).decode())
+        return self._keep(block, encode(delta).decode())
 
     def _block_stop(self, event: Block) -> list[ReplyEvent]:
         index = event.get("contentBlockIndex")
@@ -2060,17 +1988,17 @@ class _Reader:
         self._finished = True
         if finish is not None:
             events.append(Finished(finish))
-        if noted := _rest(event, frozenset({"stopReason", _PADDING})):
+        if noted := rest_of(event, frozenset({"stopReason", _PADDING})):
             events.append(Noted(noted))
         return events
 
     def _metadata(self, event: Block) -> list[ReplyEvent]:
         events: list[ReplyEvent] = []
         told = event.get("usage")
-        noted = dict(_rest(event, frozenset({"usage", _PADDING})))
+        noted = dict(rest_of(event, frozenset({"usage", _PADDING})))
         if isinstance(told, dict):
             events.append(UsageSeen(_read_usage(told)))
-            if rest := _rest(told, _USAGE):
+            if rest := rest_of(told, _USAGE):
                 noted["usage"] = rest
         if noted:
             events.append(Noted(noted))
@@ -2113,7 +2041,7 @@ def _append(value: Block, delta: Mapping[str, Json]) -> None:
         elif isinstance(before, dict) and isinstance(more, dict):
             _append(before, more)
         elif isinstance(before, dict) and isinstance(more, list):  # toolResult: its deltas are its content
-            before["content"] = [*_list(before.get("content") or [], key), *more]
+            before["content"] = [*as_list(before.get("content") or [], key), *more]
         else:
             value[key] = more
 
@@ -2184,7 +2112,7 @@ class _Writer:
         return out
 
     def _say(self, kind: str, payload: Block) -> None:
-        self._out.append(aws_eventstream.event(kind, _encode(payload)))
+        self._out.append(aws_eventstream.event(kind, encode(payload)))
 
     def _start(self, event: ReplyStarted) -> None:
         if self._started:
@@ -2236,7 +2164,7 @@ class _Writer:
                 self._say(
                     "contentBlockStart", {"start": {"toolUse": start}, "contentBlockIndex": self._open(event.part)}
                 )
-                self._delta(event.part, {"toolUse": {"input": _encode(use.get("input", {})).decode()}})
+                self._delta(event.part, {"toolUse": {"input": encode(use.get("input", {})).decode()}})
             case {"image": {"format": format, **rest}}:
                 start = {"image": {"format": format}}
                 self._say("contentBlockStart", {"start": start, "contentBlockIndex": self._open(event.part)})
@@ -2296,7 +2224,7 @@ class _Writer:
 
     def _fail(self, fault: Fault) -> None:
         kind = _IN_STREAM.get(fault.kind, "internalServerException")
-        self._out.append(aws_eventstream.exception(kind, _encode({"message": _scrubbed(fault.message)})))
+        self._out.append(aws_eventstream.exception(kind, encode({"message": _scrubbed(fault.message)})))
         self._over = True
 
 
@@ -2319,7 +2247,7 @@ class BedrockConverse:
         model, stream = model_of(path)
         try:
             probe = _probe.decode(raw)
-        except _UNREADABLE:
+        except UNREADABLE:
             raise _why_no_call(raw) from None
         limit = probe.inference_config.max_tokens if probe.inference_config is not None else None
         return Call(NAME, operation, model, stream, raw, max_output_tokens=limit)
@@ -2340,9 +2268,9 @@ class BedrockConverse:
 
     def write_chat(self, chat: Chat, model: str) -> Written:
         if chat.dialect == NAME:
-            return Written(_encode(_write_own(chat, family_of(model))))
+            return Written(encode(_write_own(chat, family_of(model))))
         crossing = _Crossing(chat, model)
-        body = _encode(crossing.body())
+        body = encode(crossing.body())
         return Written(body, tuple(sorted(crossing.dropped)))
 
     def read_reply(self, body: bytes) -> Reply:
@@ -2375,7 +2303,7 @@ class BedrockConverse:
             }
             for card in models
         ]
-        return _encode({"modelSummaries": rows})
+        return encode({"modelSummaries": rows})
 
 
 PLUGIN = BedrockConverse()

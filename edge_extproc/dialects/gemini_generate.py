@@ -14,7 +14,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,10 +24,25 @@ from typing import Literal, TypeAlias, assert_never
 from urllib.parse import parse_qs, quote, unquote
 
 import msgspec
-import orjson
 
 from ..codecs import json_array, json_splice, sse
 from ..codecs.frame import Frame
+from ..codecs.json_values import (
+    UNREADABLE,
+    as_list,
+    as_object,
+    as_text,
+    count_of,
+    decode,
+    encode,
+    maybe_bool,
+    maybe_int,
+    maybe_number,
+    maybe_text,
+    read_body,
+    text_of,
+    wrong,
+)
 from ..codecs.openapi_schema import SchemaError, to_json_schema, to_openapi
 from ..errors import BadRequest, Unsupported, UpstreamError
 from ..model.call import Call, Chat, FunctionTool, Operation, Reasoning, ResponseFormat, Tool, ToolChoice, Written
@@ -216,76 +230,13 @@ def generation_of(model: str) -> Generation:
 # --- JSON
 
 
-def _decode(raw: bytes) -> Json:
-    """Raises ValueError or RecursionError where it is no JSON."""
-    return msgspec.json.decode(raw)
-
-
-_UNREADABLE = (ValueError, RecursionError)  # what msgspec raises: DecodeError and UnicodeDecodeError are ValueErrors
-
-
-def _encode(value: Json) -> bytes:
-    try:
-        return orjson.dumps(value)
-    except TypeError:  # an integer of more than 64 bits, or deeper nesting than orjson goes
-        try:
-            return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-        except RecursionError as exc:
-            raise BadRequest("the JSON is nested too deeply") from exc
-
-
-_KINDS: Mapping[type, str] = MappingProxyType(
-    {dict: "an object", list: "a list", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
-)
-
-
-def _wrong(value: Json, path: str, right: str) -> BadRequest:
-    return BadRequest(f"{path} must be {right}, not {_KINDS.get(type(value), 'null')}", param=path)
-
-
-def _object(value: Json, path: str) -> Block:
-    if isinstance(value, dict):
-        return value
-    raise _wrong(value, path, "an object")
-
-
-def _list(value: Json, path: str) -> list[Json]:
-    if isinstance(value, list):
-        return value
-    raise _wrong(value, path, "a list")
-
-
-def _text(value: Json, path: str) -> str:
-    if isinstance(value, str):
-        return value
-    raise _wrong(value, path, "a string")
-
-
-def _maybe_text(value: Json, path: str) -> str | None:
-    return None if value is None else _text(value, path)
-
-
-def _maybe_bool(value: Json, path: str) -> bool | None:
-    if value is None or isinstance(value, bool):
-        return value
-    raise _wrong(value, path, "true or false")
-
-
-def _maybe_number(value: Json, path: str) -> float | None:
-    if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
-        return value
-    raise _wrong(value, path, "a number")
-
-
 def _maybe_int(value: Json, path: str) -> int | None:
     """Protobuf's JSON takes "7" and 7.0 for 7."""
     if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,19}", value):
         return int(value)
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
-        return value
-    raise _wrong(value, path, "a whole number")
+    return maybe_int(value, path)
 
 
 Names: TypeAlias = Mapping[str, str]
@@ -339,18 +290,12 @@ _PROBED = _names("maxOutputTokens", "candidateCount")
 def _why_no_call(raw: bytes) -> BadRequest:
     """What is wrong with a body that could not be read."""
     try:
-        body = _decode(raw)
-    except UnicodeDecodeError:
-        return BadRequest("the body is not valid UTF-8")
-    except RecursionError:
-        return BadRequest("the body is nested too deeply")
-    except ValueError as exc:
-        return BadRequest(f"the body is not valid JSON: {exc}")
-    if not isinstance(body, dict):
-        return _wrong(body, "the body", "an object")
+        body = read_body(raw)
+    except BadRequest as exc:
+        return exc
     for name in ("generationConfig", "generation_config", "generateContentRequest", "generate_content_request"):
         if body.get(name) is not None and not isinstance(body[name], dict):
-            return _wrong(body[name], name, "an object")
+            return wrong(name, "an object", body[name])
     return BadRequest("contents is missing: it holds what to answer", param="contents")
 
 
@@ -487,11 +432,11 @@ class _Reading:
         self._calls = 0
 
     def message(self, value: Json, path: str) -> Message:
-        content, rest = _split(_object(value, path), _CONTENT)
+        content, rest = _split(as_object(value, path), _CONTENT)
         role = content.get("role", "user")
         parts = tuple(
-            self.part(_object(part, f"{path}.parts[{i}]"), f"{path}.parts[{i}]")
-            for i, part in enumerate(_list(content.get("parts", []), f"{path}.parts"))
+            self.part(as_object(part, f"{path}.parts[{i}]"), f"{path}.parts[{i}]")
+            for i, part in enumerate(as_list(content.get("parts", []), f"{path}.parts"))
         )
         match role:
             case "model":
@@ -504,7 +449,7 @@ class _Reading:
 
     def part(self, value: Block, path: str) -> Part:
         known, rest = _split(value, _PART)
-        signature = _maybe_text(known.pop("thoughtSignature", None), f"{path}.thoughtSignature")
+        signature = maybe_text(known.pop("thoughtSignature", None), f"{path}.thoughtSignature")
         thought = known.pop("thought", None) is True
         resolution = known.pop("mediaResolution", None)
         if resolution is not None:
@@ -512,25 +457,25 @@ class _Reading:
         match known:
             case {"text": text, **others} if not others:
                 if thought:
-                    return Thinking(_text(text, f"{path}.text"), signature, extras=_extras(rest))
-                return Text(_text(text, f"{path}.text"), extras=_signed(rest, signature))
+                    return Thinking(as_text(text, f"{path}.text"), signature, extras=_extras(rest))
+                return Text(as_text(text, f"{path}.text"), extras=_signed(rest, signature))
             case {"functionCall": call, **others} if not others and not thought:
-                return self._call(_object(call, f"{path}.functionCall"), signature, rest, f"{path}.functionCall")
+                return self._call(as_object(call, f"{path}.functionCall"), signature, rest, f"{path}.functionCall")
             case {"functionResponse": result, **others} if not others and not thought:
-                return self._result(_object(result, f"{path}.functionResponse"), rest, f"{path}.functionResponse")
+                return self._result(as_object(result, f"{path}.functionResponse"), rest, f"{path}.functionResponse")
             case {"inlineData": blob, **others} if not others and not thought:
-                found = _inline(_object(blob, f"{path}.inlineData"), _signed(rest, signature), f"{path}.inlineData")
+                found = _inline(as_object(blob, f"{path}.inlineData"), _signed(rest, signature), f"{path}.inlineData")
             case {"fileData": file, **others} if not others and not thought:
-                found = _file(_object(file, f"{path}.fileData"), _signed(rest, signature), f"{path}.fileData")
+                found = _file(as_object(file, f"{path}.fileData"), _signed(rest, signature), f"{path}.fileData")
             case _:
                 found = None
         return found or _opaque(value)
 
     def _call(self, call: Block, signature: str | None, rest: Block, path: str) -> Part:
         known, others = _split(call, _CALL)
-        name = _text(known.get("name"), f"{path}.name")
-        arguments = "" if "args" not in known else _encode(_object(known["args"], f"{path}.args")).decode()
-        id = _maybe_text(known.get("id"), f"{path}.id") or _made_id(self._calls, name, arguments)
+        name = as_text(known.get("name"), f"{path}.name")
+        arguments = "" if "args" not in known else encode(as_object(known["args"], f"{path}.args")).decode()
+        id = maybe_text(known.get("id"), f"{path}.id") or _made_id(self._calls, name, arguments)
         self._calls += 1
         self._waiting.append((id, name))
         extras = _extras(rest, {"functionCall": others} if others else {})
@@ -538,13 +483,13 @@ class _Reading:
 
     def _result(self, result: Block, rest: Block, path: str) -> Part:
         known, others = _split(result, _RESULT)
-        name = _text(known.get("name"), f"{path}.name")
-        id = _maybe_text(known.get("id"), f"{path}.id")
+        name = as_text(known.get("name"), f"{path}.name")
+        id = maybe_text(known.get("id"), f"{path}.id")
         call_id, called = self._answered(id, name)
-        text, is_error = _read_response(_object(known.get("response", {}), f"{path}.response"))
+        text, is_error = _read_response(as_object(known.get("response", {}), f"{path}.response"))
         parts: list[Part] = [Text(text)]
-        for i, part in enumerate(_list(known.get("parts", []), f"{path}.parts")):
-            parts.append(self.part(_object(part, f"{path}.parts[{i}]"), f"{path}.parts[{i}]"))
+        for i, part in enumerate(as_list(known.get("parts", []), f"{path}.parts")):
+            parts.append(self.part(as_object(part, f"{path}.parts[{i}]"), f"{path}.parts[{i}]"))
         if called != name:
             others["name"] = name
         extras = _extras(rest, {"functionResponse": others} if others else {})
@@ -574,8 +519,8 @@ _NOT_A_KIND = frozenset(_names("thought", "thoughtSignature", "mediaResolution",
 
 def _inline(blob: Block, extras: Extras, path: str) -> Part | None:
     known, rest = _split(blob, _BLOB)
-    media_type = _text(known.get("mimeType"), f"{path}.mimeType")
-    data = _text(known.get("data"), f"{path}.data")
+    media_type = as_text(known.get("mimeType"), f"{path}.mimeType")
+    data = as_text(known.get("data"), f"{path}.data")
     # Protobuf takes either alphabet, and either padding; others take one.
     data = data.translate(_URL_SAFE) if "-" in data or "_" in data else data
     data += "=" * (-len(data) % 4)
@@ -584,8 +529,8 @@ def _inline(blob: Block, extras: Extras, path: str) -> Part | None:
 
 def _file(file: Block, extras: Extras, path: str) -> Part | None:
     known, rest = _split(file, _FILE)
-    uri = _text(known.get("fileUri"), f"{path}.fileUri")
-    media_type = _maybe_text(known.get("mimeType"), f"{path}.mimeType")
+    uri = as_text(known.get("fileUri"), f"{path}.fileUri")
+    media_type = maybe_text(known.get("mimeType"), f"{path}.mimeType")
     if _GOOGLES_FILE.match(uri):
         told = {"mimeType": media_type} if media_type is not None else {}
         return _media(FileRef(uri), media_type, known, _extras(extras, told, rest))
@@ -597,7 +542,7 @@ def _media(source: Source, media_type: str | None, known: Block, extras: Extras)
     name = known.get("displayName")
     kind = (media_type or "").partition("/")[0]
     if media_type == "application/pdf" or kind == "text":
-        return Document(source, name if isinstance(name, str) else None, extras=extras)
+        return Document(source, text_of(name), extras=extras)
     if name is not None:
         extras = _extras(extras, {"displayName": name})
     if kind == "audio":
@@ -619,9 +564,9 @@ def _read_response(response: Block) -> tuple[str, bool]:
         case {"error": str(text), **others} if not others and _as_object(text) is None:
             return text, True
         case {"error": _, **others} if not others:
-            return _encode(response).decode(), True
+            return encode(response).decode(), True
         case _:
-            return _encode(response).decode(), False
+            return encode(response).decode(), False
 
 
 def _as_object(text: str) -> Block | None:
@@ -629,18 +574,18 @@ def _as_object(text: str) -> Block | None:
     if not text.lstrip().startswith("{"):
         return None
     try:
-        value = _decode(text.encode())
-    except _UNREADABLE:
+        value = decode(text.encode())
+    except UNREADABLE:
         return None
     return value if isinstance(value, dict) else None
 
 
 def _read_tools(value: Json) -> Iterator[Tool]:
-    for i, tool in enumerate(_list(value, "tools")):
-        known, rest = _split(_object(tool, f"tools[{i}]"), _TOOL)
+    for i, tool in enumerate(as_list(value, "tools")):
+        known, rest = _split(as_object(tool, f"tools[{i}]"), _TOOL)
         path = f"tools[{i}].functionDeclarations"
-        for j, declaration in enumerate(_list(known.get("functionDeclarations", []), path)):
-            yield _read_declaration(_object(declaration, f"{path}[{j}]"), f"{path}[{j}]")
+        for j, declaration in enumerate(as_list(known.get("functionDeclarations", []), path)):
+            yield _read_declaration(as_object(declaration, f"{path}[{j}]"), f"{path}[{j}]")
         for kind, settings in rest.items():
             yield Opaque(NAME, kind, {kind: settings})
 
@@ -649,20 +594,20 @@ def _read_declaration(value: Block, path: str) -> FunctionTool:
     known, rest = _split(value, _DECLARATION)
     schema = known.get("parametersJsonSchema")
     return FunctionTool(
-        _text(known.get("name"), f"{path}.name"),
-        _maybe_text(known.get("description"), f"{path}.description"),
+        as_text(known.get("name"), f"{path}.name"),
+        maybe_text(known.get("description"), f"{path}.description"),
         schema if schema is not None else to_json_schema(known.get("parameters")),
         extras=_extras(rest),
     )
 
 
 def _read_tool_config(value: Json) -> tuple[ToolChoice | None, Block]:
-    known, rest = _split(_object(value, "toolConfig"), _TOOL_CONFIG)
+    known, rest = _split(as_object(value, "toolConfig"), _TOOL_CONFIG)
     extras = {f"toolConfig.{key}": each for key, each in rest.items()}
     if "functionCallingConfig" not in known:
         return None, extras
     path = "toolConfig.functionCallingConfig"
-    calling, others = _split(_object(known["functionCallingConfig"], path), _CALLING)
+    calling, others = _split(as_object(known["functionCallingConfig"], path), _CALLING)
     extras.update({f"{path}.{key}": each for key, each in others.items()})
     told = calling.get("mode")
     mode = _MODES.get(told.upper()) if isinstance(told, str) else None
@@ -698,10 +643,10 @@ def _read_format(config: Block) -> tuple[ResponseFormat | None, Block]:
 
 def _read_thinking(value: Json) -> Reasoning | None:
     path = "generationConfig.thinkingConfig"
-    known, rest = _split(_object(value, path), _THINKING)
+    known, rest = _split(as_object(value, path), _THINKING)
     if "includeThoughts" in known:
         rest["includeThoughts"] = known["includeThoughts"]
-    level = _maybe_text(known.get("thinkingLevel"), f"{path}.thinkingLevel")
+    level = maybe_text(known.get("thinkingLevel"), f"{path}.thinkingLevel")
     effort = level.lower() if level is not None and level != "THINKING_LEVEL_UNSPECIFIED" else None
     extras = _extras(rest)
     match _maybe_int(known.get("thinkingBudget"), f"{path}.thinkingBudget"):
@@ -719,7 +664,7 @@ def _read_system(value: Json, reading: _Reading) -> Message:
     """A Content; its role says nothing. A bare string is what the SDKs take, and some callers send."""
     if isinstance(value, str):
         return Message("system", (Text(value),))
-    content, rest = _split(_object(value, "systemInstruction"), _CONTENT)
+    content, rest = _split(as_object(value, "systemInstruction"), _CONTENT)
     if "parts" not in content and rest:  # a single Part
         return Message("system", (reading.part(rest, "systemInstruction"),))
     message = reading.message({"parts": content.get("parts", [])}, "systemInstruction")
@@ -728,11 +673,11 @@ def _read_system(value: Json, reading: _Reading) -> Message:
 
 def _read_chat(call: Call) -> Chat:
     try:
-        whole = _object(_decode(call.raw), "the body")
-    except _UNREADABLE:
+        whole = as_object(decode(call.raw), "the body")
+    except UNREADABLE:
         raise _why_no_call(call.raw) from None
     body, extras = _split(whole, _CHAT)
-    config, config_rest = _split(_object(body.get("generationConfig", {}), "generationConfig"), _CONFIG)
+    config, config_rest = _split(as_object(body.get("generationConfig", {}), "generationConfig"), _CONFIG)
     extras.update({f"generationConfig.{key}": value for key, value in config_rest.items()})
     response_format, format_rest = _read_format(config)
     choice, choice_rest = _read_tool_config(body["toolConfig"]) if "toolConfig" in body else (None, {})
@@ -744,10 +689,10 @@ def _read_chat(call: Call) -> Chat:
     messages: list[Message] = []
     if "systemInstruction" in body:
         messages.append(_read_system(body["systemInstruction"], reading))
-    contents = _list(body.get("contents"), "contents")
+    contents = as_list(body.get("contents"), "contents")
     messages += [reading.message(value, f"contents[{i}]") for i, value in enumerate(contents)]
-    stops = _list(config.get("stopSequences", []), "generationConfig.stopSequences")
-    numbers = {name: _maybe_number(config.get(name), f"generationConfig.{name}") for name in _NUMBERS}
+    stops = as_list(config.get("stopSequences", []), "generationConfig.stopSequences")
+    numbers = {name: maybe_number(config.get(name), f"generationConfig.{name}") for name in _NUMBERS}
     counts = {name: _maybe_int(config.get(name), f"generationConfig.{name}") for name in _COUNTS}
     return Chat(
         dialect=NAME,
@@ -761,12 +706,12 @@ def _read_chat(call: Call) -> Chat:
         temperature=numbers["temperature"],
         top_p=numbers["topP"],
         top_k=counts["topK"],
-        stop=tuple(_text(stop, f"generationConfig.stopSequences[{i}]") for i, stop in enumerate(stops)),
+        stop=tuple(as_text(stop, f"generationConfig.stopSequences[{i}]") for i, stop in enumerate(stops)),
         n=counts["candidateCount"],
         seed=counts["seed"],
         presence_penalty=numbers["presencePenalty"],
         frequency_penalty=numbers["frequencyPenalty"],
-        logprobs=_maybe_bool(config.get("responseLogprobs"), "generationConfig.responseLogprobs"),
+        logprobs=maybe_bool(config.get("responseLogprobs"), "generationConfig.responseLogprobs"),
         top_logprobs=counts["logprobs"],
         response_format=response_format,
         reasoning=_read_thinking(config["thinkingConfig"]) if "thinkingConfig" in config else None,
@@ -965,7 +910,7 @@ class _Request:
         """None for what is left out, and several for a result whose images have no place in it."""
         if isinstance(part, Opaque):
             if self._own:
-                return [dict(_object(part.value, path))]
+                return [dict(as_object(part.value, path))]
             raise Unsupported(path, TITLE, f"it knows no part of type {part.kind!r}")
         if in_system and not self._own and not isinstance(part, Text | Refusal):
             raise Unsupported(path, TITLE, "its system instruction is text")
@@ -989,7 +934,7 @@ class _Request:
             case Document():
                 written = self._source(part.source, extras, "application/pdf", path)
                 if self._own and part.name is not None:
-                    _object(next(iter(written.values())), path)["displayName"] = part.name
+                    as_object(next(iter(written.values())), path)["displayName"] = part.name
                 self._drop_if(f"{path}.name", part.name is not None and not self._own)
                 block = written
             case Audio():
@@ -1076,14 +1021,14 @@ class _Request:
         elif not self._own:
             call["args"] = {}
         if "functionCall" in extras:
-            call.update(_object(extras.pop("functionCall"), path))
+            call.update(as_object(extras.pop("functionCall"), path))
         block: Block = {"functionCall": call}
         if part.signature is not None:
             block["thoughtSignature"] = part.signature
         return block
 
     def _result(self, part: ToolResult, extras: Block, path: str) -> list[Block]:
-        others = _object(extras.pop("functionResponse", {}), path)
+        others = as_object(extras.pop("functionResponse", {}), path)
         name = others.get("name", self._names.get(part.call_id))
         if name is None:
             raise BadRequest(f"{path} is the result of a call {part.call_id!r} that is not in the history", param=path)
@@ -1119,7 +1064,7 @@ class _Request:
                         tools.append({"functionDeclarations": declarations})
                     declarations.append(self._declaration(tool, path))
                 case Opaque() if self._own:
-                    tools.append(_object(tool.value, path))
+                    tools.append(as_object(tool.value, path))
                 case Opaque():
                     raise Unsupported(path, TITLE, f"it knows no tool of type {tool.kind!r}")
                 case _:  # pragma: no cover
@@ -1140,7 +1085,7 @@ class _Request:
         if tool.parameters is None:
             return declaration
         if self._generation.json_schema:
-            declaration["parametersJsonSchema"] = _object(tool.parameters, f"{path}.parameters")
+            declaration["parametersJsonSchema"] = as_object(tool.parameters, f"{path}.parameters")
             return declaration
         narrowed = self._narrowed(tool.parameters, f"{path}.parameters")
         if narrowed.get("properties"):  # these models refuse an object without properties
@@ -1199,7 +1144,7 @@ class _Request:
         told = {"title": wanted.name, "description": wanted.description}
         schema = {
             **{key: value for key, value in told.items() if value is not None},
-            **_object({} if wanted.schema is None else wanted.schema, f"{path}.schema"),
+            **as_object({} if wanted.schema is None else wanted.schema, f"{path}.schema"),
         }
         if self._generation.json_schema:
             return {"responseMimeType": _JSON_TYPE, "responseJsonSchema": schema}
@@ -1259,7 +1204,7 @@ def _put(body: Block, path: str, value: Json) -> None:
     """A field that was read from within another goes back there."""
     *parents, name = path.split(".")
     for parent in parents:
-        body = _object(body.setdefault(parent, {}), parent)
+        body = as_object(body.setdefault(parent, {}), parent)
     body[name] = value
 
 
@@ -1360,15 +1305,11 @@ def _write_finish(finish: Finish | None, *, own: bool) -> Json:
     return _FINISH_WORDS[finish.reason]
 
 
-def _count(value: Json) -> int:
-    return value if isinstance(value, int) and value > 0 else 0
-
-
 def _audio(details: Json) -> int:
     """The tokens of sound among those of all modalities."""
     rows = details if isinstance(details, list) else []
     return sum(
-        _count(row.get("tokenCount", row.get("token_count")))
+        count_of(row.get("tokenCount", row.get("token_count")))
         for row in rows
         if isinstance(row, dict) and row.get("modality") in _AUDIO
     )
@@ -1381,17 +1322,17 @@ def _read_usage(told: Json) -> Usage | None:
     counts = _split(told, _USAGE)[0]
     if not counts:
         return None
-    prompt = _count(counts.get("promptTokenCount")) + _count(counts.get("toolUsePromptTokenCount"))
-    cached = min(_count(counts.get("cachedContentTokenCount")), prompt)
+    prompt = count_of(counts.get("promptTokenCount")) + count_of(counts.get("toolUsePromptTokenCount"))
+    cached = min(count_of(counts.get("cachedContentTokenCount")), prompt)
     heard = _audio(counts.get("promptTokensDetails")) + _audio(counts.get("toolUsePromptTokensDetails"))
     audio = min(max(heard - _audio(counts.get("cacheTokensDetails")), 0), prompt - cached)
-    answer = _count(counts.get("candidatesTokenCount"))
+    answer = count_of(counts.get("candidatesTokenCount"))
     spoken = min(_audio(counts.get("candidatesTokensDetails")), answer)
     return Usage(
         input=prompt - cached - audio,
         cache_read=cached,
         output=answer - spoken,
-        reasoning=_count(counts.get("thoughtsTokenCount")),
+        reasoning=count_of(counts.get("thoughtsTokenCount")),
         input_audio=audio,
         output_audio=spoken,
     )
@@ -1428,7 +1369,7 @@ class _Answer:
         """Never raises BadRequest: what is not as it should be stays as it came."""
         known, rest = _split(value, _PART)
         signature = known.get("thoughtSignature")
-        signature = signature if isinstance(signature, str) else None
+        signature = text_of(signature)
         if known.keys() - {"text", "functionCall", "thought", "thoughtSignature"}:
             return _opaque(value)
         match known:
@@ -1446,7 +1387,7 @@ class _Answer:
         name, id, given = known.get("name"), known.get("id"), known.get("args")
         if others or not isinstance(name, str) or not isinstance(given, dict | None):
             return None
-        arguments = "" if given is None else _encode(given).decode()
+        arguments = "" if given is None else encode(given).decode()
         made = _made_id(self._calls, self.id or "", name, arguments)
         self._calls += 1
         return ToolCall(
@@ -1490,14 +1431,10 @@ def _created(told: Json) -> int | None:
         return None
 
 
-def _maybe(value: Json) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
 def _read_reply(body: bytes) -> Reply:
     try:
-        whole = _decode(body)
-    except _UNREADABLE:
+        whole = decode(body)
+    except UNREADABLE:
         raise UpstreamError("the provider's reply is not valid JSON") from None
     if isinstance(whole, list):  # a stream that was taken whole
         reader = _Reader(json_array.JsonArrayDecoder())
@@ -1512,7 +1449,7 @@ def _read_reply(body: bytes) -> Reply:
         raise UpstreamError(error.message if error is not None else "the provider's reply holds no candidates")
     known, extras = _split(whole, _REPLY)
     answer = _Answer()
-    answer.id = _maybe(known.get("responseId"))
+    answer.id = text_of(known.get("responseId")) or None
     choices = []
     for _, candidate, rest in sorted(_candidates_of(known), key=lambda found: found[0]):
         parts = tuple(answer.part(part) for part in _parts_of(candidate))
@@ -1525,7 +1462,7 @@ def _read_reply(body: bytes) -> Reply:
     return Reply(
         NAME,
         answer.id,
-        _maybe(known.get("modelVersion")),
+        text_of(known.get("modelVersion")) or None,
         tuple(choices),
         _read_usage(extras.get("usageMetadata")),
         _created(extras.get("createTime")),
@@ -1626,7 +1563,7 @@ def _write_reply(reply: Reply) -> bytes:
         ]
     if reply.usage is not None:
         body["usageMetadata"] = _write_usage(reply.usage)
-    return _encode({**body, **_envelope(reply.id, reply.model, reply.created), **extras})
+    return encode({**body, **_envelope(reply.id, reply.model, reply.created), **extras})
 
 
 # --- errors
@@ -1722,8 +1659,8 @@ def _read_status(error: Block, status: int | None, waiting: float | None) -> Fau
         status,
         refined(kind, message) if isinstance(message, str) else kind,
         scrubbed(message) if isinstance(message, str) and message else f"the provider answered {name or status}",
-        code=_maybe(reason),
-        type=_maybe(name),
+        code=text_of(reason) or None,
+        type=text_of(name) or None,
         param=_violated(error),
         retry_after=delay if delay is not None else waiting,
     )
@@ -1738,8 +1675,8 @@ def _error_in(value: Json) -> Fault | None:
 def _read_error(status: int, headers: Headers, body: bytes) -> Fault:
     seconds = retry_after(headers)
     try:
-        value = _decode(body)
-    except _UNREADABLE:
+        value = decode(body)
+    except UNREADABLE:
         value = body.decode("utf-8", "replace").strip()
     if isinstance(value, list) and value:  # of streamGenerateContent without alt=sse
         value = value[0]
@@ -1806,8 +1743,8 @@ class _Reader:
         if self._over or not frame.data or frame.data == b"[DONE]":
             return []
         try:
-            chunk = _decode(frame.data)
-        except _UNREADABLE:
+            chunk = decode(frame.data)
+        except UNREADABLE:
             return [Garbled("a chunk is not valid JSON")]
         return self.chunk(chunk)
 
@@ -1824,9 +1761,11 @@ class _Reader:
         events: list[ReplyEvent] = []
         if not self._started:
             self._started = True
-            self._answer.id = _maybe(known.get("responseId"))
+            self._answer.id = text_of(known.get("responseId")) or None
             created = _created(rest.get("createTime"))
-            events.append(ReplyStarted(self._answer.id, _maybe(known.get("modelVersion")), created, _extras(rest)))
+            events.append(
+                ReplyStarted(self._answer.id, text_of(known.get("modelVersion")) or None, created, _extras(rest))
+            )
         elif rest:
             events.append(Noted(rest))
         for number, candidate, extras in _candidates_of(known):
@@ -2095,7 +2034,7 @@ class _Writer:
         return _write_finish(event.finish, own=self._own), told
 
     def _frame(self, body: Block) -> bytes:
-        data = _encode(body if "error" in body else {**body, **self._envelope})
+        data = encode(body if "error" in body else {**body, **self._envelope})
         first = self._written == 0
         self._written += 1
         return json_array.encode(data, first=first) if self._array else sse.encode(data)
@@ -2142,7 +2081,7 @@ class GeminiGenerate:
         model, verb = address(path.partition("?")[0])
         try:
             probe = _probe.decode(raw)
-        except (*_UNREADABLE, msgspec.ValidationError):
+        except UNREADABLE:
             raise _why_no_call(raw) from None
         request = probe.request or probe.snake_request
         if probe.contents in (_ABSENT, b"null") and not (operation == "count_tokens" and request is not None):
@@ -2162,7 +2101,7 @@ class GeminiGenerate:
 
     def splice(self, call: Call, model: str) -> Written:
         """The body names the model only where a caller repeats it, and to count the tokens of a whole request."""
-        name = _encode(f"models/{model}")
+        name = encode(f"models/{model}")
         try:
             keys = _members.decode(call.raw).keys()
             changes: dict[str, json_splice.Change] = {}
@@ -2172,7 +2111,7 @@ class GeminiGenerate:
                 if request in keys:
                     changes[request] = {"model": name}
             return Written(json_splice.splice(call.raw, changes) if changes else call.raw)
-        except _UNREADABLE as exc:
+        except UNREADABLE as exc:
             raise BadRequest(f"the body cannot be passed on: {exc}") from exc
 
     def path(self, operation: Operation, model: str, *, stream: bool) -> str:
@@ -2196,7 +2135,7 @@ class GeminiGenerate:
     def write_chat(self, chat: Chat, model: str) -> Written:
         request = _Request(chat, model)
         try:
-            body = _encode(request.body())
+            body = encode(request.body())
         except RecursionError:
             raise BadRequest("the body is nested too deeply") from None
         return Written(body, tuple(sorted(request.dropped)))
@@ -2221,13 +2160,13 @@ class GeminiGenerate:
         headers = [("content-type", "application/json; charset=UTF-8")]
         if fault.retry_after is not None:
             headers.append(("retry-after", str(math.ceil(fault.retry_after))))
-        return fault.status, headers, _encode(_error(fault))
+        return fault.status, headers, encode(_error(fault))
 
     def write_models(self, models: Sequence[ModelCard]) -> bytes:
-        return _encode({"models": [_model(card) for card in models]})
+        return encode({"models": [_model(card) for card in models]})
 
     def write_model(self, card: ModelCard) -> bytes:
-        return _encode(_model(card))
+        return encode(_model(card))
 
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])

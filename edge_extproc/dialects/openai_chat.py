@@ -14,19 +14,37 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, TypeVar, assert_never
+from typing import Any, assert_never
 
 import msgspec
 import orjson
 
 from ..codecs import json_splice, sse
 from ..codecs.frame import Frame
+from ..codecs.json_values import (
+    UNREADABLE,
+    as_bool,
+    as_int,
+    as_list,
+    as_number,
+    as_object,
+    as_text,
+    count_in,
+    encode,
+    first_count,
+    left_in,
+    maybe,
+    object_in,
+    read_body,
+    rest_of,
+    text_of,
+    wrong,
+)
 from ..errors import BadRequest, Unsupported, UpstreamError
 from ..model.call import Call, Chat, FunctionTool, Operation, Reasoning, ResponseFormat, Tool, ToolChoice, Written
 from ..model.content import (
@@ -178,83 +196,6 @@ def _effort_of_budget(budget: int) -> str:
 
 # --- JSON
 
-_UNREADABLE = (ValueError, RecursionError)  # what msgspec raises: DecodeError and UnicodeDecodeError are ValueErrors
-
-
-def _encode(value: Json) -> bytes:
-    try:
-        return orjson.dumps(value)
-    except TypeError:  # an integer of more than 64 bits, or deeper nesting than orjson goes
-        try:
-            return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-        except RecursionError as exc:
-            raise BadRequest("the JSON is nested too deeply") from exc
-
-
-_KINDS: Mapping[type, str] = MappingProxyType(
-    {dict: "an object", list: "a list", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
-)
-_T = TypeVar("_T")
-
-
-def _kind(value: Json) -> str:
-    return _KINDS.get(type(value), "null")
-
-
-def _wrong(path: str, wanted: str, value: Json) -> BadRequest:
-    return BadRequest(f"{path} must be {wanted}, not {_kind(value)}", param=path)
-
-
-def _object(value: Json, path: str) -> Object:
-    if isinstance(value, dict):
-        return value
-    raise _wrong(path, "an object", value)
-
-
-def _list(value: Json, path: str) -> list[Json]:
-    if isinstance(value, list):
-        return value
-    raise _wrong(path, "a list", value)
-
-
-def _text(value: Json, path: str) -> str:
-    if isinstance(value, str):
-        return value
-    raise _wrong(path, "a string", value)
-
-
-def _bool(value: Json, path: str) -> bool:
-    if isinstance(value, bool):
-        return value
-    raise _wrong(path, "true or false", value)
-
-
-def _int(value: Json, path: str) -> int:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    raise _wrong(path, "a whole number", value)
-
-
-def _number(value: Json, path: str) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return value
-    raise _wrong(path, "a number", value)
-
-
-def _maybe(read: Callable[[Json, str], _T], body: Mapping[str, Json], key: str, path: str = "") -> _T | None:
-    """A field that may be absent; null says the same."""
-    value = body.get(key)
-    return None if value is None else read(value, f"{path}.{key}" if path else key)
-
-
-def _rest(block: Mapping[str, Json], known: frozenset[str]) -> Object:
-    """What a reader leaves: every other field. A null says the same as its absence."""
-    return {key: value for key, value in block.items() if key not in known and value is not None}
-
-
-def _kept(extras: Object) -> Extras:
-    return extras or NO_EXTRAS
-
 
 def _overlay(block: Object, extras: Extras) -> None:
     """Puts back what a reader of this dialect left. Notes (None) are no fields."""
@@ -291,20 +232,11 @@ _probe = msgspec.json.Decoder(_Probe)
 def _why_no_call(raw: bytes) -> BadRequest:
     """What is wrong with a body that the probe refused."""
     try:
-        body = msgspec.json.decode(raw)
-    except UnicodeDecodeError:
-        return BadRequest("the body is not valid UTF-8")
-    except RecursionError:
-        return BadRequest("the body is nested too deeply")
-    except ValueError as exc:
-        return BadRequest(f"the body is not valid JSON: {exc}")
-    if not isinstance(body, dict):
-        return BadRequest(f"the body must be a JSON object, not {_kind(body)}")
-    if "model" not in body:
-        return BadRequest("model is missing: name the model that shall answer", param="model")
-    try:
-        _text(body["model"], "model")
-        _maybe(_bool, body, "stream")
+        body = read_body(raw)
+        if "model" not in body:
+            return BadRequest("model is missing: name the model that shall answer", param="model")
+        as_text(body["model"], "model")
+        maybe(as_bool, body, "stream")
     except BadRequest as exc:
         return exc
     return BadRequest("the body cannot be read")
@@ -317,7 +249,7 @@ def _positive(value: Json) -> int | None:
 def _read_call(raw: bytes) -> Call:
     try:
         probe = _probe.decode(raw)
-    except _UNREADABLE:
+    except UNREADABLE:
         raise _why_no_call(raw) from None
     if not probe.model:
         raise BadRequest("model is empty: name the model that shall answer", param="model")
@@ -363,14 +295,14 @@ _CACHE = frozenset({"type", "ttl"})
 
 def _read_cache(block: Mapping[str, Json], known: frozenset[str]) -> tuple[CacheMark | None, Object]:
     """The cache mark that some hosts take on a part, and what is left of it. A mark of another kind stays behind."""
-    extras = _rest(block, known | {"cache_control"})
+    extras = left_in(block, known | {"cache_control"})
     mark = block.get("cache_control")
     match mark:
         case None:
             return None, extras
         case {"type": "ephemeral", **rest} if rest.keys() <= {"ttl"} and isinstance(rest.get("ttl"), str | None):
             ttl = rest.get("ttl")
-            return CacheMark(ttl if isinstance(ttl, str) else None), extras
+            return CacheMark(text_of(ttl)), extras
         case _:
             return None, {**extras, "cache_control": mark}
 
@@ -386,41 +318,41 @@ _IN_CONTENT: Extras = MappingProxyType({"content": None})
 
 
 def _opaque(part: Object, path: str) -> Opaque:
-    return Opaque(NAME, _text(part.get("type"), f"{path}.type"), part)
+    return Opaque(NAME, as_text(part.get("type"), f"{path}.type"), part)
 
 
 def _read_text_part(part: Object, path: str) -> Part:
     cache, extras = _read_cache(part, _TEXT_PART)
-    return Text(_text(part.get("text"), f"{path}.text"), cache, _kept(extras))
+    return Text(as_text(part.get("text"), f"{path}.text"), cache, extras or NO_EXTRAS)
 
 
 def _read_image_part(part: Object, path: str) -> Part:
     image = part.get("image_url")
     if isinstance(image, str):  # Mistral's spelling
         image = {"url": image}
-    inner = _object(image, f"{path}.image_url")
-    source = _read_source(_text(inner.get("url"), f"{path}.image_url.url"), f"{path}.image_url.url")
+    inner = as_object(image, f"{path}.image_url")
+    source = _read_source(as_text(inner.get("url"), f"{path}.image_url.url"), f"{path}.image_url.url")
     cache, extras = _read_cache(part, _IMAGE_PART)
-    if rest := _rest(inner, frozenset({"url", "detail"})):
+    if rest := left_in(inner, frozenset({"url", "detail"})):
         extras["image_url"] = rest
-    return Image(source, _maybe(_text, inner, "detail", f"{path}.image_url"), cache, _kept(extras))
+    return Image(source, maybe(as_text, inner, "detail", f"{path}.image_url"), cache, extras or NO_EXTRAS)
 
 
 def _read_audio_part(part: Object, path: str) -> Part:
-    inner = _object(part.get("input_audio"), f"{path}.input_audio")
+    inner = as_object(part.get("input_audio"), f"{path}.input_audio")
     if not isinstance(inner.get("format"), str):  # Mistral: a URL, or base64 without a format
         return _opaque(part, path)
-    kind = _text(inner["format"], f"{path}.input_audio.format")
-    extras = _rest(part, _AUDIO_PART)
-    if rest := _rest(inner, frozenset({"data", "format"})):
+    kind = as_text(inner["format"], f"{path}.input_audio.format")
+    extras = left_in(part, _AUDIO_PART)
+    if rest := left_in(inner, frozenset({"data", "format"})):
         extras["input_audio"] = rest
-    data = _text(inner.get("data"), f"{path}.input_audio.data")
-    return Audio(Inline(_AUDIO_TYPES.get(kind, f"audio/{kind}"), data), _kept(extras))
+    data = as_text(inner.get("data"), f"{path}.input_audio.data")
+    return Audio(Inline(_AUDIO_TYPES.get(kind, f"audio/{kind}"), data), extras or NO_EXTRAS)
 
 
 def _read_file_part(part: Object, path: str) -> Part:
-    inner = _object(part.get("file"), f"{path}.file")
-    data, file_id = _maybe(_text, inner, "file_data", f"{path}.file"), _maybe(_text, inner, "file_id", f"{path}.file")
+    inner = as_object(part.get("file"), f"{path}.file")
+    data, file_id = maybe(as_text, inner, "file_data", f"{path}.file"), maybe(as_text, inner, "file_id", f"{path}.file")
     source: Inline | Url | FileRef
     if data is not None:
         where = f"{path}.file.file_data"
@@ -433,14 +365,14 @@ def _read_file_part(part: Object, path: str) -> Part:
         raise BadRequest(f"{path}.file must hold file_data or file_id", param=f"{path}.file")
     cache, extras = _read_cache(part, _FILE_PART)
     known = {"filename", "file_data", "file_id"} if data is None or file_id is None else {"filename", "file_data"}
-    if rest := _rest(inner, frozenset(known)):
+    if rest := left_in(inner, frozenset(known)):
         extras["file"] = rest
-    return Document(source, _maybe(_text, inner, "filename", f"{path}.file"), cache, _kept(extras))
+    return Document(source, maybe(as_text, inner, "filename", f"{path}.file"), cache, extras or NO_EXTRAS)
 
 
 def _read_refusal_part(part: Object, path: str) -> Part:
-    text = _text(part.get("refusal"), f"{path}.refusal")
-    return Refusal(text, {**_rest(part, _REFUSAL_PART), **_IN_CONTENT})
+    text = as_text(part.get("refusal"), f"{path}.refusal")
+    return Refusal(text, {**left_in(part, _REFUSAL_PART), **_IN_CONTENT})
 
 
 def _read_thinking_part(part: Object, path: str) -> Part:
@@ -454,8 +386,8 @@ def _read_thinking_part(part: Object, path: str) -> Part:
                 pieces.append(piece)
             case _:
                 return _opaque(part, path)
-    extras = {**_rest(part, _THINKING_PART), **_IN_CONTENT}
-    return Thinking("".join(pieces), _maybe(_text, part, "signature", path), extras)
+    extras = {**left_in(part, _THINKING_PART), **_IN_CONTENT}
+    return Thinking("".join(pieces), maybe(as_text, part, "signature", path), extras)
 
 
 _READ_PART: Mapping[str, Callable[[Object, str], Part]] = MappingProxyType(
@@ -477,12 +409,12 @@ def _read_content(value: Json, path: str) -> tuple[Part, ...]:
     if isinstance(value, str):
         return (Text(value),)
     if not isinstance(value, list):
-        raise _wrong(path, "a string or a list of parts", value)
+        raise wrong(path, "a string or a list of parts", value)
     parts = []
     for number, each in enumerate(value):
         where = f"{path}[{number}]"
-        part = _object(each, where)
-        parts.append(_READ_PART.get(_text(part.get("type"), f"{where}.type"), _opaque)(part, where))
+        part = as_object(each, where)
+        parts.append(_READ_PART.get(as_text(part.get("type"), f"{where}.type"), _opaque)(part, where))
     return tuple(parts)
 
 
@@ -524,7 +456,7 @@ def _thought(entry: Json) -> _Thought | None:
     if not is_known and (data is not None or signature is not None):
         return None
     if kind in _SEALED:
-        rest = _kept(_rest(entry, frozenset({"type", "data"})))
+        rest = rest_of(entry, frozenset({"type", "data"}))
         return _Thought(sealed=data, rest=rest) if isinstance(data, str) else None
     key = _DETAIL_TEXT.get(kind)
     if key is None:
@@ -532,10 +464,10 @@ def _thought(entry: Json) -> _Thought | None:
     text = entry.get(key)
     if not isinstance(text, str | None) or not isinstance(signature, str | None):
         return None
-    rest = _rest(entry, frozenset({"type", "signature", key}))
+    rest = left_in(entry, frozenset({"type", "signature", key}))
     if key == "summary":
         rest["summary"] = None
-    return _Thought(text or "", signature, rest=_kept(rest))
+    return _Thought(text or "", signature, rest=rest or NO_EXTRAS)
 
 
 def _read_thoughts(message: Mapping[str, Json]) -> tuple[tuple[Part, ...], Object]:
@@ -574,12 +506,12 @@ _FUNCTION = frozenset({"name", "arguments"})
 
 def _read_tool_call(value: Json, path: str, *, strict: bool) -> Part:
     """`strict`: the caller's own history, in which an id must not be missing; a host's reply may lack one."""
-    call = _object(value, path)
+    call = as_object(value, path)
     function = call.get("function")
     if call.get("type", "function") != "function" or not isinstance(function, dict):
         return _opaque(call, path)
     cache, extras = _read_cache(call, _TOOL_CALL)  # an index says only where the call stands
-    if rest := _rest(function, _FUNCTION):
+    if rest := left_in(function, _FUNCTION):
         extras["function"] = rest
     signature = None
     match extras.get("extra_content"):
@@ -588,17 +520,17 @@ def _read_tool_call(value: Json, path: str, *, strict: bool) -> Part:
             del extras["extra_content"]
     arguments = function.get("arguments")
     if isinstance(arguments, dict):  # some hosts give the object itself
-        arguments = _encode(arguments).decode()
+        arguments = encode(arguments).decode()
     id = call.get("id")
     if not strict:
         id, arguments = id or "", arguments or ""
     return ToolCall(
-        _text(id, f"{path}.id"),
-        _text(function.get("name"), f"{path}.function.name"),
-        "" if arguments is None else _text(arguments, f"{path}.function.arguments"),
+        as_text(id, f"{path}.id"),
+        as_text(function.get("name"), f"{path}.function.name"),
+        "" if arguments is None else as_text(arguments, f"{path}.function.arguments"),
         cache,
         signature,
-        _kept(extras),
+        extras or NO_EXTRAS,
     )
 
 
@@ -607,16 +539,16 @@ def _read_said(message: Object, path: str, *, strict: bool = True) -> tuple[tupl
     thoughts, extras = _read_thoughts(message)
     content = message.get("content")
     if isinstance(content, dict) and not strict:  # Cloudflare decodes what was asked for as JSON
-        content = _encode(content).decode()
+        content = encode(content).decode()
     parts = [*thoughts, *_read_content(content, f"{path}.content")]
-    if refusal := _maybe(_text, message, "refusal", path):
+    if refusal := maybe(as_text, message, "refusal", path):
         parts.append(Refusal(refusal))
-    for number, call in enumerate(_maybe(_list, message, "tool_calls", path) or ()):
+    for number, call in enumerate(maybe(as_list, message, "tool_calls", path) or ()):
         parts.append(_read_tool_call(call, f"{path}.tool_calls[{number}]", strict=strict))
     old = message.get("function_call")
     if isinstance(old, dict) and old.get("name"):  # Snowflake sends an empty one
         parts.append(Opaque(NAME, "function_call", old))
-    return tuple(parts), {**_rest(message, _ASSISTANT), **extras}
+    return tuple(parts), {**left_in(message, _ASSISTANT), **extras}
 
 
 def _mark_last(parts: tuple[Part, ...], extras: Object, known: frozenset[str]) -> tuple[tuple[Part, ...], Object]:
@@ -630,24 +562,24 @@ def _mark_last(parts: tuple[Part, ...], extras: Object, known: frozenset[str]) -
 
 
 def _read_message(value: Json, path: str) -> Message:
-    message = _object(value, path)
-    role = _text(message.get("role"), f"{path}.role")
-    name = _maybe(_text, message, "name", path)
+    message = as_object(value, path)
+    role = as_text(message.get("role"), f"{path}.role")
+    name = maybe(as_text, message, "name", path)
     nothing: frozenset[str] = frozenset()
     match role:
         case "system" | "developer" | "user":
             parts = _read_content(message.get("content"), f"{path}.content")
-            parts, extras = _mark_last(parts, _rest(message, _MESSAGE), nothing)
-            return Message(role, parts, name, _kept(extras))
+            parts, extras = _mark_last(parts, left_in(message, _MESSAGE), nothing)
+            return Message(role, parts, name, extras or NO_EXTRAS)
         case "assistant":
             parts, extras = _read_said(message, path)
             parts, extras = _mark_last(parts, extras, nothing)
-            return Message(role, parts, name, _kept(extras))
+            return Message(role, parts, name, extras or NO_EXTRAS)
         case "tool":
-            call_id = _text(message.get("tool_call_id"), f"{path}.tool_call_id")
+            call_id = as_text(message.get("tool_call_id"), f"{path}.tool_call_id")
             cache, extras = _read_cache(message, _TOOL_MESSAGE)
             parts = _read_content(message.get("content"), f"{path}.content")
-            return Message(role, (ToolResult(call_id, parts, cache=cache),), name, _kept(extras))
+            return Message(role, (ToolResult(call_id, parts, cache=cache),), name, extras or NO_EXTRAS)
         case "function":
             return Message("tool", (Opaque(NAME, "function", message),))
         case _:
@@ -693,20 +625,20 @@ _FUNCTION_TOOL = frozenset({"type", "function"})
 
 
 def _read_tool(value: Json, path: str) -> Tool:
-    tool = _object(value, path)
+    tool = as_object(value, path)
     if tool.get("type", "function") != "function":
         return _opaque(tool, path)
-    function = _object(tool.get("function"), f"{path}.function")
+    function = as_object(tool.get("function"), f"{path}.function")
     cache, extras = _read_cache(tool, _FUNCTION_TOOL)
-    if rest := _rest(function, frozenset({"name", "description", "parameters", "strict"})):
+    if rest := left_in(function, frozenset({"name", "description", "parameters", "strict"})):
         extras["function"] = rest
     return FunctionTool(
-        _text(function.get("name"), f"{path}.function.name"),
-        _maybe(_text, function, "description", f"{path}.function"),
+        as_text(function.get("name"), f"{path}.function.name"),
+        maybe(as_text, function, "description", f"{path}.function"),
         function.get("parameters"),
-        _maybe(_bool, function, "strict", f"{path}.function"),
+        maybe(as_bool, function, "strict", f"{path}.function"),
         cache,
-        _kept(extras),
+        extras or NO_EXTRAS,
     )
 
 
@@ -740,30 +672,30 @@ def _read_stop(value: Json) -> tuple[str, ...]:
     if isinstance(value, str):
         return (value,)
     if not isinstance(value, list):
-        raise _wrong("stop", "a string or a list of strings", value)
-    return tuple(_text(stop, f"stop[{number}]") for number, stop in enumerate(value))
+        raise wrong("stop", "a string or a list of strings", value)
+    return tuple(as_text(stop, f"stop[{number}]") for number, stop in enumerate(value))
 
 
 def _read_format(value: Json) -> tuple[ResponseFormat | None, Object]:
     if value is None:
         return None, {}
-    wanted = _object(value, "response_format")
-    kind = _text(wanted.get("type"), "response_format.type")
-    rest = _rest(wanted, frozenset({"type", "json_schema"}))
+    wanted = as_object(value, "response_format")
+    kind = as_text(wanted.get("type"), "response_format.type")
+    rest = left_in(wanted, frozenset({"type", "json_schema"}))
     match kind:
         case "text" | "json_object":
             return ResponseFormat(kind), {"response_format": rest} if rest else {}
         case "json_schema":
             path = "response_format.json_schema"
-            inner = _object(wanted.get("json_schema"), path)
-            if inner_rest := _rest(inner, frozenset({"schema", "name", "description", "strict"})):
+            inner = as_object(wanted.get("json_schema"), path)
+            if inner_rest := left_in(inner, frozenset({"schema", "name", "description", "strict"})):
                 rest["json_schema"] = inner_rest
             read = ResponseFormat(
                 kind,
                 inner.get("schema"),
-                _maybe(_text, inner, "name", path),
-                _maybe(_text, inner, "description", path),
-                _maybe(_bool, inner, "strict", path),
+                maybe(as_text, inner, "name", path),
+                maybe(as_text, inner, "description", path),
+                maybe(as_bool, inner, "strict", path),
             )
             return read, {"response_format": rest} if rest else {}
         case _:
@@ -776,7 +708,7 @@ def _read_format(value: Json) -> tuple[ResponseFormat | None, Object]:
 def _read_reasoning(body: Object) -> tuple[Reasoning | None, Object]:
     """Three spellings: OpenAI's reasoning_effort; `reasoning` of OpenRouter and others; `thinking` of DeepSeek, Z.AI
     and others. Where two say the same thing, the first found here is understood and the other stays as it is."""
-    effort = _maybe(_text, body, "reasoning_effort")
+    effort = maybe(as_text, body, "reasoning_effort")
     extras: Object = {}
     wanted, thinking = body.get("reasoning"), body.get("thinking")
     if isinstance(wanted, dict):
@@ -784,13 +716,13 @@ def _read_reasoning(body: Object) -> tuple[Reasoning | None, Object]:
             extras["reasoning_effort"] = effort
         if thinking is not None:
             extras["thinking"] = thinking
-        switch = _maybe(_bool, wanted, "enabled", "reasoning")
-        spelled = _maybe(_text, wanted, "effort", "reasoning")
+        switch = maybe(as_bool, wanted, "enabled", "reasoning")
+        spelled = maybe(as_text, wanted, "effort", "reasoning")
         read = Reasoning(
             None if switch is None else "enabled" if switch else "disabled",
             spelled if spelled is not None else effort,
-            _maybe(_int, wanted, "max_tokens", "reasoning"),
-            _kept(_rest(wanted, frozenset({"enabled", "effort", "max_tokens"}))),
+            maybe(as_int, wanted, "max_tokens", "reasoning"),
+            rest_of(wanted, frozenset({"enabled", "effort", "max_tokens"})),
         )
         note = "reasoning" if spelled is not None or effort is None else "reasoning_effort"
         return read, {**extras, "reasoning": None, note: extras.get(note)}
@@ -800,9 +732,9 @@ def _read_reasoning(body: Object) -> tuple[Reasoning | None, Object]:
         case None:
             pass
         case {"type": ("enabled" | "disabled" | "adaptive") as mode}:
-            block = _object(thinking, "thinking")
-            budget = _maybe(_int, block, "budget_tokens", "thinking")
-            return Reasoning(mode, effort, budget, _kept(_rest(block, frozenset({"type", "budget_tokens"})))), extras
+            block = as_object(thinking, "thinking")
+            budget = maybe(as_int, block, "budget_tokens", "thinking")
+            return Reasoning(mode, effort, budget, rest_of(block, frozenset({"type", "budget_tokens"}))), extras
         case _:
             extras["thinking"] = thinking
     return (None if effort is None else Reasoning(effort=effort)), extras
@@ -810,7 +742,7 @@ def _read_reasoning(body: Object) -> tuple[Reasoning | None, Object]:
 
 def _read_user(body: Object) -> tuple[str | None, Object]:
     """`safety_identifier` is the newer name of what `user` was."""
-    user, newer = _maybe(_text, body, "user"), _maybe(_text, body, "safety_identifier")
+    user, newer = maybe(as_text, body, "user"), maybe(as_text, body, "safety_identifier")
     if newer is None:
         return user, {}
     return newer, {"safety_identifier": None, **({} if user is None else {"user": user})}
@@ -818,7 +750,7 @@ def _read_user(body: Object) -> tuple[str | None, Object]:
 
 def _read_limit(body: Object) -> tuple[int | None, Object]:
     """`max_completion_tokens` is the newer name and wins; many hosts know only `max_tokens`."""
-    newer, older = _maybe(_int, body, "max_completion_tokens"), _maybe(_int, body, "max_tokens")
+    newer, older = maybe(as_int, body, "max_completion_tokens"), maybe(as_int, body, "max_tokens")
     if newer is None:
         return older, {} if older is None else {"max_tokens": None}
     return newer, {} if older is None else {"max_tokens": older}
@@ -826,46 +758,46 @@ def _read_limit(body: Object) -> tuple[int | None, Object]:
 
 def _read_chat(call: Call) -> Chat:
     try:
-        body = _object(msgspec.json.decode(call.raw), "the body")
-    except _UNREADABLE:
+        body = as_object(msgspec.json.decode(call.raw), "the body")
+    except UNREADABLE:
         raise _why_no_call(call.raw) from None
-    messages = _list(body.get("messages"), "messages")
-    options = _maybe(_object, body, "stream_options") or {}
-    tools = _maybe(_list, body, "tools") or []
+    messages = as_list(body.get("messages"), "messages")
+    options = maybe(as_object, body, "stream_options") or {}
+    tools = maybe(as_list, body, "tools") or []
     limit, limit_rest = _read_limit(body)
     choice, choice_rest = _read_tool_choice(body.get("tool_choice"))
     response_format, format_rest = _read_format(body.get("response_format"))
     reasoning, reasoning_rest = _read_reasoning(body)
     user, user_rest = _read_user(body)
-    extras = {**_rest(body, _CHAT), **limit_rest, **choice_rest, **format_rest, **reasoning_rest, **user_rest}
-    if options_rest := _rest(options, frozenset({"include_usage"})):
+    extras = {**left_in(body, _CHAT), **limit_rest, **choice_rest, **format_rest, **reasoning_rest, **user_rest}
+    if options_rest := left_in(options, frozenset({"include_usage"})):
         extras["stream_options"] = options_rest
     return Chat(
         dialect=NAME,
         model=call.model,
         messages=tuple(_read_message(message, f"messages[{number}]") for number, message in enumerate(messages)),
         stream=call.stream,
-        include_usage=bool(_maybe(_bool, options, "include_usage", "stream_options")),
+        include_usage=bool(maybe(as_bool, options, "include_usage", "stream_options")),
         tools=tuple(_read_tool(tool, f"tools[{number}]") for number, tool in enumerate(tools)),
         tool_choice=choice,
-        parallel_tool_calls=_maybe(_bool, body, "parallel_tool_calls"),
+        parallel_tool_calls=maybe(as_bool, body, "parallel_tool_calls"),
         max_output_tokens=limit,
-        temperature=_maybe(_number, body, "temperature"),
-        top_p=_maybe(_number, body, "top_p"),
-        top_k=_maybe(_int, body, "top_k"),
+        temperature=maybe(as_number, body, "temperature"),
+        top_p=maybe(as_number, body, "top_p"),
+        top_k=maybe(as_int, body, "top_k"),
         stop=_read_stop(body.get("stop")),
-        n=_maybe(_int, body, "n"),
-        seed=_maybe(_int, body, "seed"),
-        presence_penalty=_maybe(_number, body, "presence_penalty"),
-        frequency_penalty=_maybe(_number, body, "frequency_penalty"),
-        logprobs=_maybe(_bool, body, "logprobs"),
-        top_logprobs=_maybe(_int, body, "top_logprobs"),
+        n=maybe(as_int, body, "n"),
+        seed=maybe(as_int, body, "seed"),
+        presence_penalty=maybe(as_number, body, "presence_penalty"),
+        frequency_penalty=maybe(as_number, body, "frequency_penalty"),
+        logprobs=maybe(as_bool, body, "logprobs"),
+        top_logprobs=maybe(as_int, body, "top_logprobs"),
         response_format=response_format,
         reasoning=reasoning,
-        service_tier=_maybe(_text, body, "service_tier"),
+        service_tier=maybe(as_text, body, "service_tier"),
         user=user,
-        metadata=_maybe(_object, body, "metadata"),
-        extras=_kept(extras),
+        metadata=maybe(as_object, body, "metadata"),
+        extras=extras or NO_EXTRAS,
     )
 
 
@@ -998,7 +930,7 @@ class _RequestWriter:
                     pass
                 case {"verbosity": str(verbosity)} if name == "text":
                     body["verbosity"] = verbosity
-                    self._drop_extras(_rest(_object(value, name), frozenset({"verbosity"})), name)
+                    self._drop_extras(left_in(as_object(value, name), frozenset({"verbosity"})), name)
                 case _ if name in _SHARED_EXTRAS:
                     body[name] = value
                 case _:
@@ -1258,7 +1190,7 @@ class _RequestWriter:
             case Opaque():
                 if part.dialect != NAME:
                     raise Unsupported(path, TITLE, f"it knows no part of type {part.kind!r}")
-                return _object(part.value, path)
+                return as_object(part.value, path)
             case Thinking():
                 block: Object = {"type": "thinking", "thinking": [{"type": "text", "text": part.text}]}
                 _set(block, signature=part.signature)
@@ -1424,35 +1356,15 @@ _CACHE_READ = ("prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tok
 _CACHE_WRITE_DETAILS = ("cache_write_tokens", "cache_creation_tokens")
 
 
-def _count(block: Mapping[str, Json], key: str) -> int:
-    """0 where it is not given."""
-    value = block.get(key)
-    return int(value) if (type(value) is int or type(value) is float) and value > 0 else 0
-
-
-def _first_count(block: Mapping[str, Json], keys: Iterable[str]) -> int:
-    """The first of these counts that is given; 0 where none is."""
-    return next((count for key in keys if key in block and (count := _count(block, key))), 0) if block else 0
-
-
-def _details(usage: Mapping[str, Json], key: str) -> Mapping[str, Json]:
-    value = usage.get(key)
-    return value if isinstance(value, dict) else _NO_DETAILS
-
-
-# A dict, because asking one is much cheaper than asking any other mapping.
-_NO_DETAILS: Mapping[str, Json] = {}
-
-
 def read_usage(usage: Mapping[str, Json]) -> Usage:
     """OpenAI counts cached, audio and reasoning tokens within the two sums, and so do most hosts. Where the total
     shows that they stand beside the sums (xAI: reasoning; Mistral: audio; Gemini: thoughts that are told nowhere
     else), or where a part is greater than its sum (Vercel: reasoning), they are added instead."""
-    prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")
-    total = _count(usage, "total_tokens")
-    asked, answered = _details(usage, "prompt_tokens_details"), _details(usage, "completion_tokens_details")
-    audio, spoken = _count(asked, "audio_tokens"), _count(answered, "audio_tokens")
-    reasoning = _count(answered, "reasoning_tokens") or _count(usage, "reasoning_tokens")
+    prompt, completion = count_in(usage, "prompt_tokens"), count_in(usage, "completion_tokens")
+    total = count_in(usage, "total_tokens")
+    asked, answered = object_in(usage, "prompt_tokens_details"), object_in(usage, "completion_tokens_details")
+    audio, spoken = count_in(asked, "audio_tokens"), count_in(answered, "audio_tokens")
+    reasoning = count_in(answered, "reasoning_tokens") or count_in(usage, "reasoning_tokens")
     beside = total - prompt - completion
     if beside > 0 and beside == audio:
         prompt += audio
@@ -1462,8 +1374,8 @@ def read_usage(usage: Mapping[str, Json]) -> Usage:
     elif reasoning > completion:
         completion += reasoning
     audio = min(audio, prompt)
-    cache_read = min(_count(asked, "cached_tokens") or _first_count(usage, _CACHE_READ), prompt - audio)
-    written = _first_count(asked, _CACHE_WRITE_DETAILS) or _count(usage, "cache_creation_input_tokens")
+    cache_read = min(count_in(asked, "cached_tokens") or first_count(usage, _CACHE_READ), prompt - audio)
+    written = first_count(asked, _CACHE_WRITE_DETAILS) or count_in(usage, "cache_creation_input_tokens")
     cache_write = min(written, prompt - audio - cache_read)
     reasoning = min(reasoning, completion)
     spoken = min(spoken, completion - reasoning)
@@ -1557,23 +1469,23 @@ _NAMELESS_REPLY = "chatcmpl-0"  # clients want an id; which, only the provider c
 
 def _read_choice(value: Json, number: int) -> Choice:
     path = f"choices[{number}]"
-    choice = _object(value, path)
-    message = _object(choice.get("message"), f"{path}.message")
+    choice = as_object(value, path)
+    message = as_object(choice.get("message"), f"{path}.message")
     parts, rest = _read_said(message, f"{path}.message", strict=False)
     reason = choice.get("finish_reason")
     finish = None
     if isinstance(reason, str):
         finish = _read_finish(reason, has_calls=any(isinstance(part, ToolCall) for part in parts))
-    extras = _rest(choice, _CHOICE)
+    extras = left_in(choice, _CHOICE)
     if rest := {key: value for key, value in rest.items() if key not in _REPLY_MESSAGE}:
         extras["message"] = rest
-    return Choice(parts, finish, _kept(extras))
+    return Choice(parts, finish, extras or NO_EXTRAS)
 
 
 def _read_reply(body: bytes) -> Reply:
     try:
         reply = msgspec.json.decode(body)
-    except _UNREADABLE as exc:
+    except UNREADABLE as exc:
         raise UpstreamError("the provider's reply is not JSON") from exc
     if not isinstance(reply, dict) or not isinstance(reply.get("choices"), list):
         told = reply.get("error") if isinstance(reply, dict) else None
@@ -1586,17 +1498,13 @@ def _read_reply(body: bytes) -> Reply:
     usage, created = reply.get("usage"), reply.get("created")
     return Reply(
         dialect=NAME,
-        id=_text_or_none(reply.get("id")),
-        model=_text_or_none(reply.get("model")),
+        id=text_of(reply.get("id")) or None,
+        model=text_of(reply.get("model")) or None,
         choices=choices,
         usage=read_usage(usage) if isinstance(usage, dict) else None,
         created=int(created) if isinstance(created, int | float) else None,
-        extras=_kept(_rest(reply, _REPLY)),
+        extras=rest_of(reply, _REPLY),
     )
-
-
-def _text_or_none(value: Json) -> str | None:
-    return value if isinstance(value, str) and value else None
 
 
 def _message_of(choice: Choice, *, own: bool) -> Object:
@@ -1668,7 +1576,7 @@ def _write_reply(reply: Reply) -> bytes:
         body["usage"] = write_usage(reply.usage)
     if own:
         _overlay(body, reply.extras)
-    return _encode(body)
+    return encode(body)
 
 
 # --- streams, reading
@@ -1765,7 +1673,7 @@ class _ReadChoice:
             for part in content:
                 self._content_part(part, events)
         elif content is not None:
-            self._say("text", _encode(content).decode(), events)
+            self._say("text", encode(content).decode(), events)
         if delta.refusal:
             self._say("refusal", delta.refusal, events)
         if delta.tool_calls:
@@ -1858,7 +1766,7 @@ class _ReadChoice:
         function = delta.function
         if function is None and delta.custom is not None:
             name, given = delta.custom.get("name"), delta.custom.get("input")
-            function = _CallFunction(name if isinstance(name, str) else None, given if isinstance(given, str) else None)
+            function = _CallFunction(text_of(name), text_of(given))
         name = function.name if function is not None else None
         index = self._index(delta, bool(name))
         part = self._calls.get(index)
@@ -1869,7 +1777,7 @@ class _ReadChoice:
             self._ids[index] = delta.id or ""
         arguments = function.arguments if function is not None else None
         if isinstance(arguments, dict):
-            arguments = _encode(arguments).decode()
+            arguments = encode(arguments).decode()
         if arguments:
             events.append(PartDelta(part, arguments, self._number))
         match delta.extra_content:
@@ -1924,7 +1832,7 @@ class _Reader:
             return self._end()
         try:
             chunk = _chunk.decode(data)
-        except _UNREADABLE as exc:
+        except UNREADABLE as exc:
             return self._unreadable(frame, exc)
         if chunk.error:
             return self._fail(_fault_of(200, (), {"error": chunk.error}))
@@ -1974,7 +1882,7 @@ class _Reader:
         """Skipped, unless it is an error in a shape of its own."""
         try:
             value = msgspec.json.decode(frame.data)
-        except _UNREADABLE:
+        except UNREADABLE:
             value = None
         if isinstance(value, dict) and value.get("error"):
             return self._fail(_fault_of(200, (), value))
@@ -2060,7 +1968,7 @@ class _Writer:
                 return b""
             case Failed():
                 self._over = True
-                return sse.encode(_encode(_envelope(event.fault)))
+                return sse.encode(encode(_envelope(event.fault)))
             case Ended():
                 return self._end()
             case _:  # pragma: no cover
@@ -2161,7 +2069,7 @@ class _Writer:
         self._over = True
         out = [self._finish(None, number) for number in sorted(self._choices)]
         if self._wants_usage and self._usage is not None:
-            out.append(sse.encode(_encode({**self._head, "choices": [], "usage": write_usage(self._usage)})))
+            out.append(sse.encode(encode({**self._head, "choices": [], "usage": write_usage(self._usage)})))
         return b"".join(out) + sse.encode(_DONE)
 
 
@@ -2258,7 +2166,7 @@ def _error_message(error: Json) -> str:
         case {"message": str(message)} if message:
             return scrubbed(message)
         case {"message": dict() | list() as message}:
-            return scrubbed(_encode(message).decode("utf-8", "replace"))
+            return scrubbed(encode(message).decode("utf-8", "replace"))
         case {"detail": str(message)}:
             return scrubbed(message)
         case {"detail": list(details)}:
@@ -2314,7 +2222,7 @@ def _read_error(status: int, headers: Headers, body: bytes) -> Fault:
     text = body.decode("utf-8", "replace")
     try:
         value = msgspec.json.decode(body)
-    except _UNREADABLE:
+    except UNREADABLE:
         value = None
     else:
         text = text if isinstance(value, str) or not value else ""
@@ -2344,7 +2252,7 @@ def _model(card: ModelCard) -> Object:
 def _read_messages(raw: bytes) -> list[Json]:
     try:
         body = msgspec.json.decode(raw)
-    except _UNREADABLE:
+    except UNREADABLE:
         raise _why_no_call(raw) from None
     messages = body.get("messages") if isinstance(body, dict) else None
     return messages if isinstance(messages, list) else []
@@ -2402,14 +2310,14 @@ class OpenAIChat:
     def splice(self, call: Call, model: str) -> Written:
         changes: dict[str, json_splice.Change] = {}
         if model != call.model:
-            changes["model"] = _encode(model)
+            changes["model"] = encode(model)
         if not call.wants_usage:
             changes["stream_options"] = {"include_usage": b"true"}
         dropped: tuple[str, ...] = ()
         if b'"thinking_blocks"' in call.raw or b'"thought_signature"' in call.raw:
             messages, dropped = _without_sealed(_read_messages(call.raw), model.lower())
             if dropped:
-                changes["messages"] = _encode(messages)
+                changes["messages"] = encode(messages)
         try:
             return Written(json_splice.splice(call.raw, changes), dropped)
         except ValueError as exc:
@@ -2428,7 +2336,7 @@ class OpenAIChat:
     def write_chat(self, chat: Chat, model: str) -> Written:
         request = _RequestWriter(chat, model)
         body = request.body()
-        return Written(_encode(body), tuple(sorted(request.dropped)))
+        return Written(encode(body), tuple(sorted(request.dropped)))
 
     def read_reply(self, body: bytes) -> Reply:
         return _read_reply(body)
@@ -2450,13 +2358,13 @@ class OpenAIChat:
         headers = [("content-type", "application/json")]
         if fault.retry_after is not None:
             headers.append(("retry-after", str(math.ceil(fault.retry_after))))
-        return fault.status, headers, _encode(_envelope(fault))
+        return fault.status, headers, encode(_envelope(fault))
 
     def write_models(self, models: Sequence[ModelCard]) -> bytes:
-        return _encode({"object": "list", "data": [_model(card) for card in models]})
+        return encode({"object": "list", "data": [_model(card) for card in models]})
 
     def write_model(self, card: ModelCard) -> bytes:
-        return _encode(_model(card))
+        return encode(_model(card))
 
 
 PLUGIN = OpenAIChat()

@@ -11,19 +11,36 @@ the assistant that stand together are one turn of ours; a part keeps in its `ext
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Literal, TypeVar, assert_never
+from typing import Literal, assert_never
 
 import msgspec
-import orjson
 
 from ..codecs import json_splice, sse
 from ..codecs.frame import Frame
+from ..codecs.json_values import (
+    UNREADABLE,
+    as_object,
+    as_text,
+    count_of,
+    encode,
+    kind_name,
+    maybe_bool,
+    maybe_int,
+    maybe_list,
+    maybe_number,
+    maybe_object,
+    maybe_text,
+    object_in,
+    objects,
+    read_body,
+    rest_of,
+    text_of,
+)
 from ..errors import BadRequest, Unsupported, UpstreamError
 from ..model.call import Call, Chat, FunctionTool, Operation, Reasoning, ResponseFormat, Tool, ToolChoice, Written
 from ..model.content import (
@@ -82,8 +99,6 @@ TITLE = "OpenAI Responses"
 Item = dict[str, Json]
 """A JSON object of the wire."""
 
-T = TypeVar("T")
-
 
 FIELDS: Mapping[str, Fate] = MappingProxyType(
     {
@@ -141,68 +156,6 @@ _NEEDED = ("previous_response_id", "conversation", "prompt", "background")
 
 # --- JSON
 
-_UNREADABLE = (ValueError, RecursionError)  # what msgspec raises: DecodeError and UnicodeDecodeError are ValueErrors
-_KINDS: Mapping[type, str] = MappingProxyType(
-    {
-        dict: "an object",
-        list: "a list",
-        str: "a string",
-        bool: "true or false",
-        int: "a whole number",
-        float: "a number",
-    }
-)
-
-
-def _encode(value: Json) -> bytes:
-    try:
-        return orjson.dumps(value)
-    except TypeError:  # an integer of more than 64 bits, half of a surrogate pair, or deeper nesting than orjson goes
-        try:
-            return json.dumps(value, separators=(",", ":")).encode()
-        except RecursionError as exc:
-            raise BadRequest("the JSON is nested too deeply") from exc
-
-
-def _kind(value: Json) -> str:
-    return _KINDS.get(type(value), "null")
-
-
-def _as(kind: type[T], value: Json, path: str) -> T:
-    """`value`, which must be of the kind. A boolean is no number."""
-    if isinstance(value, kind) and (kind is not int or not isinstance(value, bool)):
-        return value
-    raise BadRequest(f"{path} must be {_KINDS[kind]}, not {_kind(value)}", param=path)
-
-
-def _maybe(kind: type[T], value: Json, path: str) -> T | None:
-    return None if value is None else _as(kind, value, path)
-
-
-def _maybe_number(value: Json, path: str) -> float | None:
-    if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
-        return value
-    raise BadRequest(f"{path} must be a number, not {_kind(value)}", param=path)
-
-
-def _object(value: Json, path: str) -> Item:
-    return _as(dict, value, path)
-
-
-def _objects(value: Json, path: str) -> Iterator[tuple[Item, str]]:
-    """The objects of a list, each with its path."""
-    for i, each in enumerate(_as(list, value, path)):
-        yield _object(each, f"{path}[{i}]"), f"{path}[{i}]"
-
-
-def _rest(item: Mapping[str, Json], known: frozenset[str]) -> Extras:
-    """What a reader leaves: every other field. A null says the same as its absence."""
-    return {key: value for key, value in item.items() if key not in known and value is not None} or NO_EXTRAS
-
-
-def _text_of(value: Json) -> str | None:
-    return value if isinstance(value, str) else None
-
 
 # --- the cheap view
 
@@ -216,26 +169,15 @@ class _Probe(msgspec.Struct):
 _probe = msgspec.json.Decoder(_Probe)
 
 
-def _read_body(raw: bytes) -> Item:
-    try:
-        return _object(msgspec.json.decode(raw), "the body")
-    except UnicodeDecodeError as exc:
-        raise BadRequest("the body is not valid UTF-8") from exc
-    except RecursionError as exc:
-        raise BadRequest("the body is nested too deeply") from exc
-    except ValueError as exc:
-        raise BadRequest(f"the body is not valid JSON: {exc}") from exc
-
-
 def _why_no_call(raw: bytes) -> BadRequest:
     """What is wrong with a body that the probe refused."""
     try:
-        body = _read_body(raw)
+        body = read_body(raw)
         if "model" not in body:
             return BadRequest("model is missing: name the model that shall answer", param="model")
-        _as(str, body["model"], "model")
-        _maybe(bool, body.get("stream"), "stream")
-        _maybe(int, body.get("max_output_tokens"), "max_output_tokens")
+        as_text(body["model"], "model")
+        maybe_bool(body.get("stream"), "stream")
+        maybe_int(body.get("max_output_tokens"), "max_output_tokens")
     except BadRequest as exc:
         return exc
     return BadRequest("the body cannot be read")
@@ -281,22 +223,22 @@ def _inline(uri: str, path: str, default: str) -> Inline:
 
 
 def _read_image(part: Item, path: str) -> Part:
-    detail = _maybe(str, part.get("detail"), f"{path}.detail")
-    url = _maybe(str, part.get("image_url"), f"{path}.image_url")
+    detail = maybe_text(part.get("detail"), f"{path}.detail")
+    url = maybe_text(part.get("image_url"), f"{path}.image_url")
     source: Source
     if url is not None and url[:5].lower() == "data:":
         source = _inline(url, f"{path}.image_url", "image/png")
     elif url is not None:
         source = Url(url)
     else:
-        source = FileRef(_as(str, part.get("file_id"), f"{path}.file_id"))
-    return Image(source, detail, extras=_rest(part, _INPUT_IMAGE))
+        source = FileRef(as_text(part.get("file_id"), f"{path}.file_id"))
+    return Image(source, detail, extras=rest_of(part, _INPUT_IMAGE))
 
 
 def _read_file(part: Item, path: str) -> Part:
     """`file_data` is a data URI; some send bare base64, which then is a PDF as far as the API says."""
-    data = _maybe(str, part.get("file_data"), f"{path}.file_data")
-    url = _maybe(str, part.get("file_url"), f"{path}.file_url")
+    data = maybe_text(part.get("file_data"), f"{path}.file_data")
+    url = maybe_text(part.get("file_url"), f"{path}.file_url")
     source: Source
     if data is not None:
         is_uri = data[:5].lower() == "data:"
@@ -304,20 +246,20 @@ def _read_file(part: Item, path: str) -> Part:
     elif url is not None:
         source = Url(url)
     else:
-        source = FileRef(_as(str, part.get("file_id"), f"{path}.file_id"))
-    return Document(source, _maybe(str, part.get("filename"), f"{path}.filename"), extras=_rest(part, _INPUT_FILE))
+        source = FileRef(as_text(part.get("file_id"), f"{path}.file_id"))
+    return Document(source, maybe_text(part.get("filename"), f"{path}.filename"), extras=rest_of(part, _INPUT_FILE))
 
 
 def _read_text(part: Item, path: str) -> Part:
-    return Text(_as(str, part.get("text"), f"{path}.text"), extras=_rest(part, _INPUT_TEXT))
+    return Text(as_text(part.get("text"), f"{path}.text"), extras=rest_of(part, _INPUT_TEXT))
 
 
 def _read_refusal(part: Item, path: str) -> Part:
-    return Refusal(_as(str, part.get("refusal"), f"{path}.refusal"), extras=_rest(part, _REFUSAL))
+    return Refusal(as_text(part.get("refusal"), f"{path}.refusal"), extras=rest_of(part, _REFUSAL))
 
 
 def _opaque(item: Item, path: str) -> Opaque:
-    return Opaque(NAME, _as(str, item.get("type"), f"{path}.type"), item)
+    return Opaque(NAME, as_text(item.get("type"), f"{path}.type"), item)
 
 
 _READ_CONTENT: Mapping[str, Callable[[Item, str], Part]] = MappingProxyType(
@@ -336,10 +278,10 @@ def _read_content(value: Json, path: str) -> tuple[Part, ...]:
     if isinstance(value, str):
         return (Text(value),)
     if not isinstance(value, list):
-        raise BadRequest(f"{path} must be a string or a list of parts, not {_kind(value)}", param=path)
+        raise BadRequest(f"{path} must be a string or a list of parts, not {kind_name(value)}", param=path)
     return tuple(
-        _READ_CONTENT.get(_as(str, part.get("type"), f"{where}.type"), _opaque)(part, where)
-        for part, where in _objects(value, path)
+        _READ_CONTENT.get(as_text(part.get("type"), f"{where}.type"), _opaque)(part, where)
+        for part, where in objects(value, path)
     )
 
 
@@ -349,7 +291,7 @@ def _read_said(item: Item, path: str) -> tuple[Part, ...] | None:
     parts = _read_content(item.get("content"), f"{path}.content")
     if not parts or not all(isinstance(part, Text | Refusal) for part in parts):
         return None
-    own = _rest(item, _MESSAGE)
+    own = rest_of(item, _MESSAGE)
     return tuple(_with_extras(part, {**part.extras, "item": own}) if own else part for part in _sayable(parts))
 
 
@@ -381,15 +323,15 @@ def _read_reasoning_item(item: Item) -> Part:
         if carried.startswith(_REDACTED):
             return RedactedThinking(carried.removeprefix(_REDACTED))
         return Thinking(text, carried.removeprefix(_SIGNATURE))
-    return Thinking(text, extras=_rest(item, _TYPE))
+    return Thinking(text, extras=rest_of(item, _TYPE))
 
 
 def _read_call_item(item: Item, path: str) -> ToolCall:
     return ToolCall(
-        _as(str, item.get("call_id"), f"{path}.call_id"),
-        _as(str, item.get("name"), f"{path}.name"),
-        _as(str, item.get("arguments"), f"{path}.arguments"),
-        extras=_rest(item, _CALL),
+        as_text(item.get("call_id"), f"{path}.call_id"),
+        as_text(item.get("name"), f"{path}.name"),
+        as_text(item.get("arguments"), f"{path}.arguments"),
+        extras=rest_of(item, _CALL),
     )
 
 
@@ -432,16 +374,16 @@ class _Input:
             case "function_call_output":
                 self.close()
                 result = ToolResult(
-                    _as(str, item.get("call_id"), f"{path}.call_id"),
+                    as_text(item.get("call_id"), f"{path}.call_id"),
                     _read_content(item.get("output"), f"{path}.output"),
-                    extras=_rest(item, _RESULT),
+                    extras=rest_of(item, _RESULT),
                 )
                 self.messages.append(Message("tool", (result,)))
             case _:
-                self._whole(item, _as(str, kind, f"{path}.type"), path)
+                self._whole(item, as_text(kind, f"{path}.type"), path)
 
     def _message(self, item: Item, path: str) -> None:
-        role = _ROLES.get(_as(str, item.get("role"), f"{path}.role"))
+        role = _ROLES.get(as_text(item.get("role"), f"{path}.role"))
         if role is None:
             raise BadRequest(
                 f"{path}.role is {item['role']!r}; it must be one of {', '.join(_ROLES)}", param=f"{path}.role"
@@ -449,7 +391,7 @@ class _Input:
         if role != "assistant":
             self.close()
             parts = _read_content(item.get("content"), f"{path}.content")
-            self.messages.append(Message(role, parts, extras=_rest(item, _MESSAGE)))
+            self.messages.append(Message(role, parts, extras=rest_of(item, _MESSAGE)))
         elif (said := _read_said(item, path)) is not None:
             self._say(said)
             self.has_text = True
@@ -472,7 +414,7 @@ def _read_input(value: Json) -> _Input:
     if isinstance(value, str):
         turns.messages.append(Message("user", (Text(value),)))
     elif value is not None:
-        for item, path in _objects(value, "input"):
+        for item, path in objects(value, "input"):
             turns.add(item, path)
         turns.close()
     return turns
@@ -519,11 +461,11 @@ def _read_tool(tool: Item, path: str) -> Tool:
     if tool.get("type") != "function":
         return _opaque(tool, path)
     return FunctionTool(
-        _as(str, tool.get("name"), f"{path}.name"),
-        _maybe(str, tool.get("description"), f"{path}.description"),
+        as_text(tool.get("name"), f"{path}.name"),
+        maybe_text(tool.get("description"), f"{path}.description"),
         tool.get("parameters"),
-        _maybe(bool, tool.get("strict"), f"{path}.strict"),
-        extras=_rest(tool, _TOOL),
+        maybe_bool(tool.get("strict"), f"{path}.strict"),
+        extras=rest_of(tool, _TOOL),
     )
 
 
@@ -548,7 +490,7 @@ def _read_tool_choice(value: Json, tools: tuple[Tool, ...]) -> tuple[ToolChoice 
         case {"type": "function", "name": str(name)}:
             return ToolChoice("tool", name), tools
         case {"type": "allowed_tools", "mode": "auto" | "required" as mode, "tools": list(offered)}:
-            allowed = [tool for tool, _ in _objects(offered, "tool_choice.tools")]
+            allowed = [tool for tool, _ in objects(offered, "tool_choice.tools")]
             return _OwnChoice(mode, value=value, tools=tools), tuple(t for t in tools if _is_allowed(t, allowed))
         case {"type": str(kind)} if kind not in ("function", "allowed_tools"):
             return _OwnChoice("tool", kind, value, tools), tools
@@ -568,13 +510,13 @@ def _read_format(value: Json) -> ResponseFormat | None:
             return ResponseFormat(kind)
         case dict() if value.get("type") == "json_schema" and value.keys() <= _FORMAT:
             where = "text.format"
-            schema = _object(value.get("schema"), f"{where}.schema")
+            schema = as_object(value.get("schema"), f"{where}.schema")
             return ResponseFormat(
                 "json_schema",
                 schema,
-                _maybe(str, value.get("name"), f"{where}.name"),
-                _maybe(str, value.get("description"), f"{where}.description"),
-                _maybe(bool, value.get("strict"), f"{where}.strict"),
+                maybe_text(value.get("name"), f"{where}.name"),
+                maybe_text(value.get("description"), f"{where}.description"),
+                maybe_bool(value.get("strict"), f"{where}.strict"),
             )
         case _:
             return None
@@ -583,40 +525,40 @@ def _read_format(value: Json) -> ResponseFormat | None:
 def _read_reasoning(value: Json) -> Reasoning | None:
     if value is None:
         return None
-    config = _object(value, "reasoning")
-    effort = _maybe(str, config.get("effort"), "reasoning.effort")
-    extras = _rest(config, frozenset({"effort"}))
+    config = as_object(value, "reasoning")
+    effort = maybe_text(config.get("effort"), "reasoning.effort")
+    extras = rest_of(config, frozenset({"effort"}))
     return Reasoning(effort=effort, extras=extras) if effort is not None or extras else None
 
 
 def _read_user(body: Item) -> tuple[str | None, Extras]:
     """`safety_identifier` is the newer name of what `user` was; a note says which one it came as."""
-    user = _maybe(str, body.get("user"), "user")
-    newer = _maybe(str, body.get("safety_identifier"), "safety_identifier")
+    user = maybe_text(body.get("user"), "user")
+    newer = maybe_text(body.get("safety_identifier"), "safety_identifier")
     if newer is None:
         return user, NO_EXTRAS
     return newer, {"safety_identifier": None, **({} if user is None else {"user": user})}
 
 
 def _read_chat(call: Call) -> Chat:
-    body = _read_body(call.raw)
+    body = read_body(call.raw)
     turns = _read_input(body.get("input"))
-    instructions = _maybe(str, body.get("instructions"), "instructions")
+    instructions = maybe_text(body.get("instructions"), "instructions")
     if instructions is not None:
         turns.messages.insert(0, Message("system", (Text(instructions),), extras=_INSTRUCTIONS))
-    tools = () if body.get("tools") is None else tuple(_read_tool(t, p) for t, p in _objects(body["tools"], "tools"))
+    tools = () if body.get("tools") is None else tuple(_read_tool(t, p) for t, p in objects(body["tools"], "tools"))
     choice, tools = _read_tool_choice(body.get("tool_choice"), tools)
-    text = dict(_maybe(dict, body.get("text"), "text") or {})
+    text = dict(maybe_object(body.get("text"), "text") or {})
     response_format = _read_format(text.get("format"))
     if response_format is not None:
         del text["format"]
-    include = _maybe(list, body.get("include"), "include") or []
+    include = maybe_list(body.get("include"), "include") or []
     user, user_rest = _read_user(body)
     extras = {
-        **_rest(body, _CHAT),
+        **rest_of(body, _CHAT),
         **user_rest,
         **({"include": include} if include else {}),
-        **({"text": text_rest} if (text_rest := _rest(text, frozenset())) else {}),
+        **({"text": text_rest} if (text_rest := rest_of(text, frozenset())) else {}),
     }
     return Chat(
         dialect=NAME,
@@ -626,17 +568,17 @@ def _read_chat(call: Call) -> Chat:
         include_usage=call.stream,
         tools=tools,
         tool_choice=choice,
-        parallel_tool_calls=_maybe(bool, body.get("parallel_tool_calls"), "parallel_tool_calls"),
-        max_output_tokens=_maybe(int, body.get("max_output_tokens"), "max_output_tokens"),
-        temperature=_maybe_number(body.get("temperature"), "temperature"),
-        top_p=_maybe_number(body.get("top_p"), "top_p"),
+        parallel_tool_calls=maybe_bool(body.get("parallel_tool_calls"), "parallel_tool_calls"),
+        max_output_tokens=maybe_int(body.get("max_output_tokens"), "max_output_tokens"),
+        temperature=maybe_number(body.get("temperature"), "temperature"),
+        top_p=maybe_number(body.get("top_p"), "top_p"),
         logprobs=True if _LOGPROBS in include else None,
-        top_logprobs=_maybe(int, body.get("top_logprobs"), "top_logprobs"),
+        top_logprobs=maybe_int(body.get("top_logprobs"), "top_logprobs"),
         response_format=response_format,
         reasoning=_read_reasoning(body.get("reasoning")),
-        service_tier=_maybe(str, body.get("service_tier"), "service_tier"),
+        service_tier=maybe_text(body.get("service_tier"), "service_tier"),
         user=user,
-        metadata=_maybe(dict, body.get("metadata"), "metadata"),
+        metadata=maybe_object(body.get("metadata"), "metadata"),
         extras=extras or NO_EXTRAS,
         needed=(
             *(name for name in _NEEDED if extras.get(name)),
@@ -710,7 +652,7 @@ class _Request:
         text: Item = {}
         if chat.response_format is not None:
             if chat.response_format.kind == "json_schema" and not self.is_own:
-                _object(chat.response_format.schema, self._spelled("response_format"))
+                as_object(chat.response_format.schema, self._spelled("response_format"))
             text["format"] = _format(chat.response_format)
         for name in ("max_output_tokens", "temperature", "top_p", "top_logprobs"):
             if (value := getattr(chat, name)) is not None:
@@ -1084,7 +1026,7 @@ def _allowed_choice(value: Json) -> Json:
     """A choice among some tools as OpenAI's chat format says it, in the flat shape; None for anything else."""
     match value:
         case {"type": "allowed_tools", "allowed_tools": {"mode": str(mode), "tools": list(tools)}}:
-            named = (tool for tool, _ in _objects(tools, "tool_choice.allowed_tools.tools"))
+            named = (tool for tool, _ in objects(tools, "tool_choice.allowed_tools.tools"))
             flat = [{"type": "function", **f} if isinstance(f := t.get("function"), dict) else t for t in named]
             return {"type": "allowed_tools", "mode": mode, "tools": flat}
         case _:
@@ -1191,7 +1133,7 @@ _SECRET_IN_TOOL = frozenset({"headers", "authorization"})
 def _echo(call: Call) -> Item:
     """What a response says of the request of `call`."""
     try:
-        body = _read_body(call.raw)
+        body = read_body(call.raw)
     except BadRequest:
         return dict(_ECHO)
     echo = {name: body[name] if body.get(name) is not None else usual for name, usual in _ECHO.items()}
@@ -1208,22 +1150,13 @@ def _echo(call: Call) -> Item:
     return echo
 
 
-def _count(value: Json) -> int:
-    return max(value, 0) if isinstance(value, int) and not isinstance(value, bool) else 0
-
-
-def _details(usage: Item, name: str) -> Item:
-    details = usage.get(name)
-    return details if isinstance(details, dict) else {}
-
-
 def _read_usage(told: Item) -> Usage:
     """The counts of the prompt and of the answer hold those of their details."""
-    details = _details(told, "input_tokens_details")
-    prompt, answer = _count(told.get("input_tokens")), _count(told.get("output_tokens"))
-    read = min(_count(details.get("cached_tokens")), prompt)
-    written = min(_count(details.get("cache_write_tokens")), prompt - read)
-    reasoning = min(_count(_details(told, "output_tokens_details").get("reasoning_tokens")), answer)
+    details = object_in(told, "input_tokens_details")
+    prompt, answer = count_of(told.get("input_tokens")), count_of(told.get("output_tokens"))
+    read = min(count_of(details.get("cached_tokens")), prompt)
+    written = min(count_of(details.get("cache_write_tokens")), prompt - read)
+    reasoning = min(count_of(object_in(told, "output_tokens_details").get("reasoning_tokens")), answer)
     return Usage(
         input=prompt - read - written,
         cache_read=read,
@@ -1237,7 +1170,7 @@ def _overlaid(plain: Item, told: Item) -> Item:
     """What a usage told, with what the API's schema wants and its host left out."""
     whole = {**plain, **told}
     for name in ("input_tokens_details", "output_tokens_details"):
-        whole[name] = {**_details(plain, name), **_details(told, name)}
+        whole[name] = {**object_in(plain, name), **object_in(told, name)}
     return whole
 
 
@@ -1262,7 +1195,7 @@ def _read_item(item: Item, path: str) -> tuple[Part, ...]:
         case "function_call":
             return (_read_call_item(item, path),)
         case "reasoning" if any(_thoughts(item)):
-            return (Thinking(_BETWEEN_THOUGHTS.join(t for _, _, t in _thoughts(item)), extras=_rest(item, _TYPE)),)
+            return (Thinking(_BETWEEN_THOUGHTS.join(t for _, _, t in _thoughts(item)), extras=rest_of(item, _TYPE)),)
         case _:
             return (_opaque(item, path),)
 
@@ -1272,7 +1205,7 @@ def _read_finish(response: Item, has_calls: bool) -> Finish | None:
     match response.get("status"):
         case "incomplete":
             details = response.get("incomplete_details")
-            reason = _text_of(details.get("reason")) if isinstance(details, dict) else None
+            reason = text_of(details.get("reason")) if isinstance(details, dict) else None
             return Finish(_INCOMPLETE.get(reason or "", "other"), reason or "incomplete")
         case "queued" | "in_progress":
             return None
@@ -1285,7 +1218,7 @@ def _read_finish(response: Item, has_calls: bool) -> Finish | None:
 def _reply_extras(response: Item) -> Item:
     """What only this dialect knows of a response; `object` says that it is one of this dialect, and `usage` is there
     where it told more than tokens."""
-    extras = dict(_rest(response, _REPLY))
+    extras = dict(rest_of(response, _REPLY))
     extras["object"] = "response"
     told = response.get("usage")
     if isinstance(told, dict):
@@ -1306,22 +1239,22 @@ def _created(response: Item) -> int | None:
 def _read_reply(body: bytes) -> Reply:
     try:
         response = msgspec.json.decode(body)
-    except _UNREADABLE as exc:
+    except UNREADABLE as exc:
         raise UpstreamError("the provider's reply is not valid JSON") from exc
     if not isinstance(response, dict) or not isinstance(response.get("output"), list):
         raise UpstreamError("the provider's reply is no OpenAI response")
     if response.get("status") == "failed":
         raise UpstreamError(f"the provider failed: {_stream_fault(response.get('error')).message}")
     try:
-        parts = tuple(part for item, path in _objects(response["output"], "output") for part in _read_item(item, path))
+        parts = tuple(part for item, path in objects(response["output"], "output") for part in _read_item(item, path))
     except BadRequest as exc:
         raise UpstreamError(f"the provider's reply cannot be read: {exc.message}") from exc
     finish = _read_finish(response, any(isinstance(part, ToolCall) for part in parts))
     told = response.get("usage")
     return Reply(
         NAME,
-        _text_of(response.get("id")),
-        _text_of(response.get("model")),
+        text_of(response.get("id")),
+        text_of(response.get("model")),
         (Choice(parts, finish),),
         _read_usage(told) if isinstance(told, dict) else None,
         _created(response),
@@ -1470,7 +1403,7 @@ def _own_item(part: Part) -> Iterator[Item]:
         case Thinking():
             yield {"type": "reasoning", **part.extras}
         case Opaque():
-            yield _object(part.value, "output")
+            yield as_object(part.value, "output")
         case _:
             raise TypeError(f"a reply of {TITLE} cannot hold a {type(part).__name__}")
 
@@ -1505,13 +1438,13 @@ def _write_reply(reply: Reply) -> bytes:
     if reply.dialect != NAME:
         id, outcome = _response_id(reply.id, reply.model, reply.created), _outcome(choice.finish)
         output.extend(_output(choice.parts, id, outcome["status"]))
-        return _encode(_response(id, reply, dict(_ECHO), outcome, output, _told(reply.usage)))
+        return encode(_response(id, reply, dict(_ECHO), outcome, output, _told(reply.usage)))
     output.extend(_own_output(choice.parts))
     outcome = _own_outcome(choice.finish, reply.extras.get("status"))
     echo = {**_ECHO, **{key: value for key, value in reply.extras.items() if key not in _REPLY}}
     usage = reply.extras.get("usage", _told(reply.usage))
     id = reply.id or _response_id(None, reply.model, reply.created)
-    return _encode(_response(id, reply, echo, outcome, output, usage))
+    return encode(_response(id, reply, echo, outcome, output, usage))
 
 
 # --- errors
@@ -1534,7 +1467,7 @@ _FAILED_CODES: Mapping[FaultKind, str] = MappingProxyType(
 
 def _stream_fault(error: Json) -> Fault:
     """An error within a stream has no HTTP status: its code says which one it would have had."""
-    fault = CHAT.read_error(200, (), _encode({"error": error}))
+    fault = CHAT.read_error(200, (), encode({"error": error}))
     if fault.kind == "api" and _CALLERS_FAILURES.match(fault.code or ""):
         fault = replace(fault, status=400, kind="invalid_request")
     # "error" is what the event is called, not what kind of error it tells.
@@ -1543,7 +1476,7 @@ def _stream_fault(error: Json) -> Fault:
 
 def _envelope(fault: Fault) -> Item:
     """What stands under `error` where this fault is the whole answer."""
-    return _object(_object(msgspec.json.decode(CHAT.write_error(fault)[2]), "the envelope")["error"], "error")
+    return as_object(as_object(msgspec.json.decode(CHAT.write_error(fault)[2]), "the envelope")["error"], "error")
 
 
 # --- streams: reading
@@ -1634,7 +1567,7 @@ class _Reader:
             event = _event.decode(frame.data)
         except msgspec.ValidationError:
             return self._foreign(frame.data)
-        except _UNREADABLE:
+        except UNREADABLE:
             return [Garbled("an event is not valid JSON")]
         take = _ON_EVENT.get(event.type or frame.event)
         if take is None:
@@ -1649,7 +1582,7 @@ class _Reader:
         """An event that is none of ours: most are new ones, to be skipped; it may be an error that has no type."""
         try:
             kind = _any_event.decode(data).type
-        except _UNREADABLE:
+        except UNREADABLE:
             return [Garbled("an event is no object with a type")]
         if kind in _ON_EVENT:
             return [Garbled(f"a {kind} is not as it should be")]
@@ -1677,7 +1610,7 @@ class _Reader:
         extras.pop("status", None)
         self._extras = extras
         self._out.append(
-            ReplyStarted(_text_of(response.get("id")), _text_of(response.get("model")), _created(response), extras)
+            ReplyStarted(text_of(response.get("id")), text_of(response.get("model")), _created(response), extras)
         )
 
     def _end(self, event: _Event) -> None:
@@ -1709,15 +1642,15 @@ class _Reader:
             self._begin_item(event.output_index, item)
 
     def _begin_item(self, index: int, item: Item) -> _OpenItem:
-        kind = _text_of(item.get("type")) or ""
-        own = _rest(item, _MESSAGE) if kind == "message" else {"id": item["id"]} if item.get("id") else NO_EXTRAS
+        kind = text_of(item.get("type")) or ""
+        own = rest_of(item, _MESSAGE) if kind == "message" else {"id": item["id"]} if item.get("id") else NO_EXTRAS
         begun = self._items[index] = _OpenItem(kind, own)
         if kind != "message":
             begun.number, self._parts = self._parts, self._parts + 1
         if kind == "function_call":
             self._has_calls = True
-            id = _text_of(item.get("call_id")) or _text_of(item.get("id"))
-            self._begin(begun, 0, "tool_call", id, _text_of(item.get("name")), _rest(item, _CALL))
+            id = text_of(item.get("call_id")) or text_of(item.get("id"))
+            self._begin(begun, 0, "tool_call", id, text_of(item.get("name")), rest_of(item, _CALL))
         return begun
 
     def _item_done(self, event: _Event) -> None:
@@ -1733,12 +1666,12 @@ class _Reader:
         match begun.kind:
             case "function_call":
                 self._rest_of(begun.parts[0], ("arguments", 0), item.get("arguments"))
-                begun.parts[0].noted.update(_rest(item, _CALL))
+                begun.parts[0].noted.update(rest_of(item, _CALL))
             case "reasoning":
                 for key, i, text in _thoughts(item):
                     self._think(begun, key, i, None, text)
                 if begun.parts:
-                    begun.parts[0].noted.update(_rest(item, _TYPE))
+                    begun.parts[0].noted.update(rest_of(item, _TYPE))
             case "message":
                 self._message_ended(begun, item)
         for part in begun.parts.values():
@@ -1751,7 +1684,7 @@ class _Reader:
 
     def _message_ended(self, begun: _OpenItem, item: Item) -> None:
         """Where no part has begun, the item says all of it; else it adds its own fields, such as its status."""
-        own = _rest(item, _MESSAGE)
+        own = rest_of(item, _MESSAGE)
         if not begun.parts:
             try:
                 said = _read_said(item, "item") or ()
@@ -1828,11 +1761,11 @@ class _Reader:
         part = _decoded(event.part)
         match part.get("type"):
             case "output_text":
-                self._say(event, "text", None, _text_of(part.get("text")))
-                noted = _rest(part, _OUTPUT_TEXT)
+                self._say(event, "text", None, text_of(part.get("text")))
+                noted = rest_of(part, _OUTPUT_TEXT)
             case "refusal":
-                self._say(event, "refusal", None, _text_of(part.get("refusal")))
-                noted = _rest(part, _REFUSAL)
+                self._say(event, "refusal", None, text_of(part.get("refusal")))
+                noted = rest_of(part, _REFUSAL)
             case _:
                 return
         item = self._items.get(event.output_index)
@@ -2036,7 +1969,7 @@ class _Writer:
     def _tell(self, kind: str, payload: Item) -> None:
         event = {"type": kind, "sequence_number": self._number, **payload}
         self._number += 1
-        self._out.append(sse.encode(_encode(event), kind))
+        self._out.append(sse.encode(encode(event), kind))
 
     def _tell_of(self, part: _Part, kind: str, payload: Item) -> None:
         """An event of one text of a message."""
@@ -2334,7 +2267,7 @@ class OpenAIResponses:
         del headers, path  # this format says everything in the body
         try:
             seen = _probe.decode(raw)
-        except _UNREADABLE:
+        except UNREADABLE:
             raise _why_no_call(raw) from None
         if not seen.model.strip():
             raise BadRequest("model is empty: name the model that shall answer", param="model")
@@ -2342,12 +2275,12 @@ class OpenAIResponses:
 
     def splice(self, call: Call, model: str) -> Written:
         """A stream of this format tells its usage unasked, so that the model is all that is ours."""
-        changes: dict[str, json_splice.Change] = {"model": _encode(model)}
+        changes: dict[str, json_splice.Change] = {"model": encode(model)}
         dropped: tuple[str, ...] = ()
         if _CARRIED.encode() in call.raw:
-            kept, dropped = _without_carried(_read_body(call.raw).get("input"))
+            kept, dropped = _without_carried(read_body(call.raw).get("input"))
             if dropped:
-                changes["input"] = _encode(kept)
+                changes["input"] = encode(kept)
         try:
             return Written(json_splice.splice(call.raw, changes), dropped)
         except ValueError as exc:
@@ -2365,7 +2298,7 @@ class OpenAIResponses:
 
     def write_chat(self, chat: Chat, model: str) -> Written:
         request = _Request(chat, model)
-        body = _encode(request.body())
+        body = encode(request.body())
         return Written(body, tuple(sorted(request.dropped)))
 
     def read_reply(self, body: bytes) -> Reply:

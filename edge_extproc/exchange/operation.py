@@ -16,6 +16,7 @@ import msgspec
 from ..accounting.estimate import tokens_of, tokens_of_length
 from ..codecs.content_encoding import inflate
 from ..codecs.content_type import media_type
+from ..codecs.json_values import UNREADABLE
 from ..errors import BadRequest, EdgeError
 from ..model.call import Call
 from ..model.embedding import Embed, Embedded
@@ -89,7 +90,7 @@ class OperationAnswer:
     def _read_usage(self, body: bytes) -> None:
         try:
             self.usage = self._ours.read_usage(msgspec.json.decode(body))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNREADABLE:
             self.usage = None
 
     def _fill_in(self) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import msgspec
 
 from ..codecs import json_splice
+from ..codecs.json_values import UNREADABLE
 from ..dialects.anthropic_messages import PLUGIN as ANTHROPIC
 from ..dialects.base import Headers, Route
 from ..errors import UpstreamError
@@ -79,7 +80,7 @@ def read_number(body: bytes, key: str) -> int:
     """Raises UpstreamError where the body has no such count."""
     try:
         value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         value = None
     found = value.get(key) if isinstance(value, dict) else None
     if not isinstance(found, int) or isinstance(found, bool):

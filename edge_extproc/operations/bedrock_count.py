@@ -8,12 +8,12 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from typing import Any
 from urllib.parse import quote
 
 import msgspec
 
 from ..codecs import json_splice
+from ..codecs.json_values import read_body
 from ..dialects.anthropic_messages import PLUGIN as ANTHROPIC
 from ..dialects.base import Headers, Route
 from ..dialects.bedrock_converse import PLUGIN as CONVERSE
@@ -34,7 +34,6 @@ _INVOKED: dict[str, json_splice.Change] = {
 }
 _CONVERSE = ("messages", "system", "toolConfig", "additionalModelRequestFields")
 _PROFILE = re.compile(r"^(?:us-gov|us|eu|apac|jp|au|ca|global)\.(?=anthropic\.)")
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _WHAT = "input must hold converse, or invokeModel with the body of a Claude as base64"
 
 
@@ -59,7 +58,7 @@ class BedrockCount(Whole):
         return f"/model/{quote(_PROFILE.sub('', model), safe='')}/count-tokens"
 
     def read(self, call: Call) -> Count:
-        match _decoded(call.raw):
+        match read_body(call.raw):
             case {"input": {"converse": dict(body)}}:
                 said = Call(CONVERSE.name, "chat", call.model, stream=False, raw=msgspec.json.encode(body))
                 return Count(CONVERSE.read_chat(said))
@@ -82,7 +81,7 @@ class BedrockCount(Whole):
             said: Json = {"invokeModel": {"body": base64.b64encode(body).decode()}}
             return path, Written(msgspec.json.encode({"input": said}))
         written = CONVERSE.write_chat(chat, model)
-        body_ = _decoded(written.body)
+        body_ = read_body(written.body)
         said = {"converse": {key: body_[key] for key in _CONVERSE if key in body_}}
         return path, Written(msgspec.json.encode({"input": said}), written.dropped)
 
@@ -97,16 +96,6 @@ class BedrockCount(Whole):
         """To count is free."""
         del reply
         return None
-
-
-def _decoded(raw: bytes) -> dict[str, Any]:
-    try:
-        found = msgspec.json.decode(raw)
-    except _UNREADABLE:
-        found = None
-    if not isinstance(found, dict):
-        raise BadRequest("the body must be a JSON object")
-    return found
 
 
 PLUGIN = BedrockCount()

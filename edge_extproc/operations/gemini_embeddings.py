@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from ..codecs import json_splice
+from ..codecs.json_values import UNREADABLE, read_body, text_of
 from ..dialects.base import Headers, Route
 from ..dialects.gemini_generate import PLUGIN as GEMINI
 from ..dialects.gemini_generate import address
@@ -14,11 +15,10 @@ from ..model.content import Json
 from ..model.embedding import Embed, Embedded
 from ..model.usage import Usage
 from .base import Answer, Question, Whole
-from .openai_embeddings import embed, embedded, read_object, spliced
+from .openai_embeddings import embed, embedded, spliced
 
 NAME = "gemini_embeddings"
 TITLE = "Gemini embeddings"
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _ONE, _MANY = "embedContent", "batchEmbedContents"
 _KNOWN = frozenset({"model", "content", "taskType", "task_type", "title", "outputDimensionality"}) | {
     "output_dimensionality"
@@ -51,7 +51,7 @@ class GeminiEmbeddings(Whole):
         wanted = "requests" if verb == _MANY else "content"
         try:
             found = wanted in _members.decode(raw)
-        except _UNREADABLE as exc:
+        except UNREADABLE as exc:
             raise BadRequest(f"the body is no JSON object: {exc}") from None
         if not found:
             raise BadRequest(f"{wanted} is missing: it holds what to embed", param=wanted)
@@ -74,7 +74,7 @@ class GeminiEmbeddings(Whole):
         return place(model, call.target)
 
     def read(self, call: Call) -> Embed:
-        body = read_object(call.raw)
+        body = read_body(call.raw)
         if call.target == _ONE:
             return _read(call.model, [body], single=True)
         rows = body.get("requests")
@@ -94,7 +94,7 @@ class GeminiEmbeddings(Whole):
             value = msgspec.json.decode(body)
             rows = value["embeddings"] if "embeddings" in value else [value["embedding"]]
             vectors = tuple(tuple(float(each) for each in row["values"]) for row in rows)
-        except (*_UNREADABLE, KeyError, TypeError, ValueError):
+        except (*UNREADABLE, KeyError, TypeError):
             raise UpstreamError("the provider's answer holds no embeddings") from None
         return Embedded(vectors, None, self.read_usage(value))
 
@@ -162,8 +162,8 @@ def _read(model: str, rows: list[Json], *, single: bool) -> Embed:
         tuple(inputs),
         single,
         dimensions if isinstance(dimensions, int) else None,
-        task if isinstance(task, str) else None,
-        title if isinstance(title, str) else None,
+        text_of(task),
+        text_of(title),
         tuple(sorted(dropped)),
     )
 

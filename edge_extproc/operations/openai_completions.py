@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from ..codecs import json_splice
+from ..codecs.json_values import UNREADABLE
 from ..dialects.base import Headers, Reader, Route
 from ..errors import BadRequest
 from ..model.call import Call, Operation, Written
@@ -55,7 +56,7 @@ class OpenAICompletions(Uncrossed):
         del method, headers, path  # this format says everything in the body
         try:
             probe = _probe.decode(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        except UNREADABLE as exc:
             raise BadRequest(f"the body cannot be read: {exc}") from None
         if not probe.model.strip():
             raise BadRequest("model is empty: name the model that shall answer", param="model")

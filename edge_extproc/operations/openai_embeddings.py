@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from ..codecs import json_splice
+from ..codecs.json_values import UNREADABLE, read_body, text_of
 from ..dialects.base import Headers, Route
 from ..errors import BadRequest, UpstreamError
 from ..model.call import Call, Operation, Written
@@ -20,7 +21,6 @@ from .metering.usage import usage_of
 
 NAME = "openai_embeddings"
 TITLE = "OpenAI embeddings"
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _OURS = frozenset({"model", "input", "dimensions", "encoding_format"})
 
 
@@ -52,7 +52,7 @@ class OpenAIEmbeddings(Whole):
         del method, headers, path  # this format says everything in the body
         try:
             probe = _probe.decode(raw)
-        except _UNREADABLE:
+        except UNREADABLE:
             raise BadRequest("the body must be a JSON object with a model, which is a text", param="model") from None
         if not probe.model.strip():
             raise BadRequest("model is empty: name the model that shall embed", param="model")
@@ -66,7 +66,7 @@ class OpenAIEmbeddings(Whole):
         return "/embeddings"
 
     def read(self, call: Call) -> Embed:
-        body = read_object(call.raw)
+        body = read_body(call.raw)
         inputs, single = _inputs(body.get("input"))
         dimensions = body.get("dimensions")
         if dimensions is not None and (not isinstance(dimensions, int) or isinstance(dimensions, bool)):
@@ -90,9 +90,9 @@ class OpenAIEmbeddings(Whole):
             rows = sorted(enumerate(value["data"]), key=lambda row: row[1].get("index", row[0]))
             vectors = tuple(_vector(row["embedding"]) for _, row in rows)
             model = value.get("model")
-        except (*_UNREADABLE, KeyError, TypeError, AttributeError, ValueError):
+        except (*UNREADABLE, KeyError, TypeError, AttributeError):
             raise UpstreamError("the provider's answer holds no embeddings") from None
-        return Embedded(vectors, model if isinstance(model, str) else None, usage_of(value))
+        return Embedded(vectors, text_of(model), usage_of(value))
 
     def write_answer(self, answer: Answer, call: Call) -> bytes:
         found = embedded(answer)
@@ -124,7 +124,7 @@ class OpenAIEmbeddings(Whole):
             for row in value["data"]:
                 if isinstance(row["embedding"], list):
                     row["embedding"] = _base64(_vector(row["embedding"]))
-        except (*_UNREADABLE, TypeError, ValueError, struct.error):
+        except (*UNREADABLE, TypeError, struct.error):
             return body
         return msgspec.json.encode(value)
 
@@ -139,16 +139,6 @@ def embedded(answer: Answer) -> Embedded:
     if not isinstance(answer, Embedded):
         raise TypeError(f"an embedding format cannot tell a {type(answer).__name__}")
     return answer
-
-
-def read_object(raw: bytes) -> dict[str, Json]:
-    try:
-        value = msgspec.json.decode(raw)
-    except _UNREADABLE as exc:
-        raise BadRequest(f"the body is no JSON: {exc}") from None
-    if not isinstance(value, dict):
-        raise BadRequest("the body must be a JSON object")
-    return value
 
 
 def spliced(raw: bytes, changes: dict[str, json_splice.Change]) -> Written:
@@ -182,7 +172,7 @@ def _tokens(value: list[Json]) -> tuple[int, ...]:
 def _wants_base64(call: Call) -> bool:
     try:
         return bool(_probe.decode(call.raw).encoding_format == "base64")
-    except _UNREADABLE:  # a caller of another format
+    except UNREADABLE:  # a caller of another format
         return False
 
 

@@ -13,6 +13,7 @@ import msgspec
 
 from ..codecs import multipart
 from ..codecs.content_type import media_type
+from ..codecs.json_values import UNREADABLE
 from ..dialects.base import Headers, Reader, Route, header
 from ..errors import BadRequest
 from ..model.call import Call, Operation, Written
@@ -101,7 +102,7 @@ def _read(raw: bytes, content_type: str) -> tuple[str, bool]:
         return "", False
     try:
         probe = _probe.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+    except UNREADABLE as exc:
         raise BadRequest(f"the body cannot be read: {exc}") from None
     if probe.model is not None and not isinstance(probe.model, str):
         raise BadRequest(f"model must be a text, not {probe.model!r:.60}", param="model")

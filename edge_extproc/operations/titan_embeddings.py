@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from ..codecs.json_values import UNREADABLE, read_body
 from ..dialects.base import Headers, Route
 from ..dialects.bedrock_converse import model_of
 from ..errors import BadRequest, Unsupported, UpstreamError
@@ -15,11 +16,10 @@ from ..model.embedding import Embed, Embedded
 from ..model.usage import Usage
 from .base import Answer, Question, Whole
 from .gemini_embeddings import texts
-from .openai_embeddings import embed, embedded, read_object
+from .openai_embeddings import embed, embedded
 
 NAME = "titan_embeddings"
 TITLE = "Amazon Titan embeddings"
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class TitanEmbeddings(Whole):
@@ -31,7 +31,7 @@ class TitanEmbeddings(Whole):
 
     def read_call(self, raw: bytes, method: str, headers: Headers, path: str) -> Call:
         del method, headers
-        if not isinstance(read_object(raw).get("inputText"), str):
+        if not isinstance(read_body(raw).get("inputText"), str):
             raise BadRequest(
                 "inputText is missing: at this path only Titan's embeddings are taken; ask other models by /converse",
                 param="inputText",
@@ -47,7 +47,7 @@ class TitanEmbeddings(Whole):
         return _path(model)
 
     def read(self, call: Call) -> Embed:
-        body = read_object(call.raw)
+        body = read_body(call.raw)
         text, dimensions = body["inputText"], body.get("dimensions")
         if dimensions is not None and (not isinstance(dimensions, int) or isinstance(dimensions, bool)):
             raise BadRequest(f"dimensions is {dimensions!r}; give a whole number", param="dimensions")
@@ -75,7 +75,7 @@ class TitanEmbeddings(Whole):
         try:
             value = msgspec.json.decode(body)
             vector = tuple(float(each) for each in value["embedding"])
-        except (*_UNREADABLE, KeyError, TypeError, ValueError):
+        except (*UNREADABLE, KeyError, TypeError):
             raise UpstreamError("the provider's answer holds no embedding") from None
         return Embedded((vector,), None, self.read_usage(value))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from ..codecs.json_values import UNREADABLE, read_body, text_of
 from ..dialects.base import Headers, Route
 from ..dialects.gemini_generate import address
 from ..errors import BadRequest, Unsupported, UpstreamError
@@ -13,11 +14,10 @@ from ..model.embedding import Embed, Embedded
 from ..model.usage import Usage
 from .base import Answer, Question, Whole
 from .gemini_embeddings import place, texts
-from .openai_embeddings import embed, embedded, read_object
+from .openai_embeddings import embed, embedded
 
 NAME = "vertex_embeddings"
 TITLE = "Vertex AI predict"
-_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _INSTANCE = frozenset({"content", "task_type", "taskType", "title"})
 
 
@@ -46,7 +46,7 @@ class VertexEmbeddings(Whole):
         return place(model, "predict")
 
     def read(self, call: Call) -> Embed:
-        body = read_object(call.raw)
+        body = read_body(call.raw)
         rows, parameters = body.get("instances"), body.get("parameters") or {}
         if not isinstance(rows, list) or not rows or not isinstance(parameters, dict):
             raise BadRequest("instances must be a list that is not empty", param="instances")
@@ -68,8 +68,8 @@ class VertexEmbeddings(Whole):
             tuple(inputs),
             len(inputs) == 1,
             dimensions if isinstance(dimensions, int) else None,
-            task if isinstance(task, str) else None,
-            title if isinstance(title, str) else None,
+            text_of(task),
+            text_of(title),
             tuple(sorted(dropped)),
         )
 
@@ -93,7 +93,7 @@ class VertexEmbeddings(Whole):
             value = msgspec.json.decode(body)
             found = [row["embeddings"] for row in value["predictions"]]
             vectors = tuple(tuple(float(each) for each in row["values"]) for row in found)
-        except (*_UNREADABLE, KeyError, TypeError, ValueError):
+        except (*UNREADABLE, KeyError, TypeError):
             raise UpstreamError("the provider's answer holds no embeddings") from None
         return Embedded(vectors, None, self.read_usage(value))
 

@@ -22,6 +22,7 @@ import orjson
 
 from ..codecs import aws_eventstream, json_splice, sse
 from ..codecs.frame import Frame
+from ..codecs.json_values import UNREADABLE
 from ..errors import BadRequest, UpstreamError
 from ..model.call import Operation
 from .base import Asked, Host, ProviderSettings, Unframer, UpstreamRequest, base_path
@@ -183,7 +184,7 @@ def _error(frame: Frame) -> bytes:
     headers = frame.headers if isinstance(frame, aws_eventstream.AwsFrame) else aws_eventstream.NO_HEADERS
     try:
         message = _told.decode(frame.data).message
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNREADABLE:
         message = str(headers.get(":error-message", ""))
     kind = _ERRORS.get(frame.event, "api_error")
     told = {"type": "error", "error": {"type": kind, "message": message or "the provider gave no reason"}}

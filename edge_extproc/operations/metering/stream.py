@@ -10,6 +10,7 @@ import msgspec
 
 from ...codecs import sse
 from ...codecs.frame import Frame
+from ...codecs.json_values import UNREADABLE
 from ...model.content import NO_EXTRAS, Json
 from ...model.fault import Fault
 from ...model.reply import (
@@ -56,7 +57,7 @@ class Listener:
             return [Ended()]
         try:
             value: Json = msgspec.json.decode(frame.data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNREADABLE:
             return [Garbled("an event holds no JSON")]
         return self._read(value) if isinstance(value, dict) else [Garbled("an event holds no JSON object")]
 

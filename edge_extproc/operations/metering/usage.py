@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ...codecs.json_values import count_in, object_in
 from ...dialects.openai_chat import read_usage
-from ...model.content import NO_EXTRAS, Json
+from ...model.content import Json
 from ...model.usage import Usage
 
 Object = Mapping[str, Json]
@@ -18,7 +19,7 @@ def usage_of(reply: Json) -> Usage | None:
     told = reply.get("usage")
     if isinstance(told, dict):
         return _tokens(told)
-    billed = _object(_object(reply, "meta"), "billed_units")  # Cohere
+    billed = object_in(object_in(reply, "meta"), "billed_units")  # Cohere
     return _tokens(billed) if billed else None
 
 
@@ -26,12 +27,12 @@ def _tokens(told: Object) -> Usage | None:
     if "prompt_tokens" in told or "completion_tokens" in told:
         return read_usage(told)
     if "input_tokens" in told or "output_tokens" in told:  # images, transcriptions
-        asked = _object(told, "input_tokens_details") or _object(told, "input_token_details")
-        answered = _object(told, "output_tokens_details") or _object(told, "output_token_details")
-        prompt, completion = _count(told, "input_tokens"), _count(told, "output_tokens")
-        audio = min(_count(asked, "audio_tokens"), prompt)
-        cached = min(_count(asked, "cached_tokens"), prompt - audio)
-        spoken = min(_count(answered, "audio_tokens"), completion)
+        asked = object_in(told, "input_tokens_details") or object_in(told, "input_token_details")
+        answered = object_in(told, "output_tokens_details") or object_in(told, "output_token_details")
+        prompt, completion = count_in(told, "input_tokens"), count_in(told, "output_tokens")
+        audio = min(count_in(asked, "audio_tokens"), prompt)
+        cached = min(count_in(asked, "cached_tokens"), prompt - audio)
+        spoken = min(count_in(answered, "audio_tokens"), completion)
         return Usage(
             input=prompt - audio - cached,
             cache_read=cached,
@@ -40,15 +41,5 @@ def _tokens(told: Object) -> Usage | None:
             output_audio=spoken,
         )
     if "total_tokens" in told:  # Voyage
-        return Usage(input=_count(told, "total_tokens"))
+        return Usage(input=count_in(told, "total_tokens"))
     return None
-
-
-def _object(value: Object, key: str) -> Object:
-    found = value.get(key)
-    return found if isinstance(found, dict) else NO_EXTRAS
-
-
-def _count(told: Object, key: str) -> int:
-    value = told.get(key)
-    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and value > 0 else 0

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import msgspec
 
 from ...codecs import json_splice
+from ...codecs.json_values import UNREADABLE
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _rows = msgspec.json.Decoder(list[msgspec.Raw])
@@ -31,7 +32,7 @@ class Quirks:
         """The body for the host, and what it could not be told. A body that is no JSON object stays as it is."""
         try:
             members = _members.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNREADABLE:
             return body, ()
         changes: dict[str, json_splice.Change] = {}
         for ours, theirs in self.renamed:
@@ -60,6 +61,6 @@ def _with_system(messages: bytes) -> bytes:
             json_splice.splice(bytes(row), {"role": b'"system"'}) if _role.decode(row).role == "developer" else row
             for row in rows
         ]
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError):
+    except UNREADABLE:
         return messages  # the host will say what is wrong with it
     return b"[" + b",".join(bytes(row) for row in bent) + b"]"

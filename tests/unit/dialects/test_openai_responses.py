@@ -114,12 +114,12 @@ def test_a_call_does_not_stream_unless_it_says_so(stream: bytes) -> None:
     [
         (b'{"model":', "not valid JSON"),
         (b"", "not valid JSON"),
-        (b"[]", "the body must be an object, not a list"),
+        (b"[]", "the body must be a JSON object, not a list"),
         (b"{}", "model is missing"),
-        (b'{"model":7}', "model must be a string, not a whole number"),
+        (b'{"model":7}', "model must be a string, not a number"),
         (b'{"model":"  "}', "model is empty"),
         (b'{"model":"m","stream":"yes"}', "stream must be true or false, not a string"),
-        (b'{"model":"m","max_output_tokens":true}', "max_output_tokens must be a whole number, not true or false"),
+        (b'{"model":"m","max_output_tokens":true}', "max_output_tokens must be a whole number, not a boolean"),
         (b'{"model":"m","max_output_tokens":1.5}', "max_output_tokens must be a whole number, not a number"),
         (b'{"model":"\xff"}', "not valid UTF-8"),
         (b"[" * 5000 + b"]" * 5000, "nested too deeply"),
@@ -264,7 +264,7 @@ def test_base64_that_is_no_data_uri_is_a_pdf() -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ({"input": 7}, "input must be a list, not a whole number"),
+        ({"input": 7}, "input must be a list, not a number"),
         ({"input": ["a"]}, r"input\[0\] must be an object, not a string"),
         ({"input": [{"role": "robot", "content": ""}]}, r"input\[0\].role is 'robot'"),
         ({"input": [{"role": "user", "content": 1.5}]}, r"input\[0\].content must be a string or a list of parts"),
