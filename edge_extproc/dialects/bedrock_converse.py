@@ -1225,6 +1225,7 @@ class _Crossing:
             return {"tools": [{"toolSpec": _tool_spec(stub, dict(_NO_PARAMETERS))} for stub in stubs]}
         tools = self._tools()
         if choice is not None and choice.mode == "none":
+            self._drop_if("parallel_tool_calls", single)
             if not has_history:
                 return {}
             self._drop_if("tool_choice", not self.is_claude)

@@ -328,6 +328,13 @@ def test_2_25_one_call_at_a_time_is_asked_of_claude_and_named_elsewhere() -> Non
     assert ("parallel_tool_calls",) == to_converse(NOVA, tools=[WEATHER], parallel_tool_calls=False)[1]
 
 
+def test_2_25_one_call_at_a_time_is_named_where_no_call_may_be_made() -> None:
+    asked = {"tools": [WEATHER], "tool_choice": "none", "parallel_tool_calls": False}
+
+    assert ("parallel_tool_calls",) == to_converse(**asked)[1]
+    assert ("parallel_tool_calls",) == to_converse(messages=[HI, ASKED, RESULT], **asked)[1]
+
+
 def test_2_26_a_forced_call_and_thinking_do_not_go_together() -> None:
     asked = {"tools": [WEATHER], "tool_choice": "required", "reasoning_effort": "high", "max_completion_tokens": 9000}
     wire, dropped = to_converse(CLAUDE_OLD, **asked)
