@@ -308,7 +308,22 @@ def _set(mutation: HeaderMutation, pairs: Pairs) -> None:
 
 
 def _known_option(name: str, value: str) -> bytes:
+    if name in _EVER_NEW:
+        before, after = _option_around(name, len(value))
+        return before + value.encode("ascii") + after
     return _option(name, value) if len(value) <= _LONGEST_KNOWN else _option.__wrapped__(name, value)
+
+
+# Whose value is another one each time, and what a `Trace` writes: ASCII.
+_EVER_NEW = frozenset({"traceparent"})
+
+
+@lru_cache(maxsize=16)
+def _option_around(name: str, length: int) -> tuple[bytes, bytes]:
+    """What stands before and after a value of this length."""
+    value = "\0" * length
+    before, _, after = _option.__wrapped__(name, value).partition(value.encode())
+    return before, after
 
 
 # Messages of protobuf, one after the other, are one: what is alike in most answers is serialized once.

@@ -323,9 +323,9 @@ class Metrics:
         series = self._series.get(labels) or self._add(labels)
 
         series.outcomes[s.outcome] = series.outcomes.get(s.outcome, 0) + 1
-        exemplar = {"trace_id": s.trace_id} if s.trace_id is not None else None
-        self._duration.of(*series.what_where, "true" if s.stream else "false").observe(s.duration, exemplar)
-        self._overhead.of(s.lane or NONE).observe(s.overhead, exemplar)
+        trace_id = s.trace_id
+        self._duration.of(*series.what_where, "true" if s.stream else "false").observe(s.duration, trace_id)
+        self._overhead.of(s.lane or NONE).observe(s.overhead, trace_id)
         for phase in s.phases:
             self._phases.of(phase.name).observe(phase.seconds)
         status = OTHER if s.status not in STATUSES else str(s.status)
@@ -337,7 +337,7 @@ class Metrics:
         if s.cost is not None:
             series.cost = s.cost if series.cost is None else series.cost + s.cost
         if s.time_to_first_token is not None:
-            self._first_token.of(model, provider).observe(s.time_to_first_token, exemplar)
+            self._first_token.of(model, provider).observe(s.time_to_first_token, trace_id)
             if s.time_per_output_token is not None:
                 self._per_token.of(model, provider).observe(s.time_per_output_token)
         if s.attempts:

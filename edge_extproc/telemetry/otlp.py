@@ -55,18 +55,8 @@ def span(
 ) -> bytes:
     """Ids in hexadecimal, times in nanoseconds of Unix time; `name` is from `named`, `facts` are attributes and events.
     `error` says why it failed; None: it did not."""
-    parts = [
-        b"\x0a\x10",
-        bytes.fromhex(trace_id),
-        b"\x12\x08",
-        bytes.fromhex(span_id),
-        name,
-        _times(b"\x39", began, b"\x41", ended),
-        *facts,
-        _FLAGS,
-    ]
-    if parent_id is not None:
-        parts += (b"\x22\x08", bytes.fromhex(parent_id))
+    ids = f"0a10{trace_id}1208{span_id}" if parent_id is None else f"0a10{trace_id}1208{span_id}2208{parent_id}"
+    parts = [bytes.fromhex(ids), name, _times(b"\x39", began, b"\x41", ended), *facts, _FLAGS]
     if error is not None:
         parts.append(_field(b"\x7a", _text(b"\x12", error) + b"\x18" + _varint(ERROR)))
     return b"".join(parts)
@@ -79,7 +69,16 @@ def named(name: str) -> bytes:
 
 def event(name: str, at: int, attributes: bytes) -> bytes:
     """`attributes` with the tag of an event's."""
-    return _field(_EVENT, b"\x09" + _fixed64(at) + _text(b"\x12", name) + attributes)
+    return event_named(_text(b"\x12", name), at, attributes)
+
+
+def event_named(name: bytes, at: int, attributes: bytes) -> bytes:
+    """The same, with a name from `name_of_event`."""
+    return b"".join((_EVENT, _varint(9 + len(name) + len(attributes)), b"\x09", _fixed64(at), name, attributes))
+
+
+def name_of_event(name: str) -> bytes:
+    return _text(b"\x12", name)
 
 
 def pairs(tag: bytes, attributes: Attributes) -> bytes:
@@ -91,42 +90,50 @@ def pairs(tag: bytes, attributes: Attributes) -> bytes:
 class Slot:
     """One attribute, of which the value is yet to be written."""
 
-    __slots__ = ("_key", "_number", "_room", "_tag")
+    __slots__ = ("_integers", "_key", "_number", "_room", "_tag", "_texts")
 
     def __init__(self, key: str, tag: bytes = OF_SPAN) -> None:
         self._tag = tag
         self._key = _text(b"\x0a", key) + b"\x12"
         self._room = len(self._key)
-        # Of a double, only the last eight bytes change.
+        # Of a double, only the last eight bytes change; of the others all before the value depends on its length alone.
         self._number = pairs(tag, {key: 0.0})[:-8]
+        self._integers = tuple(self._before(b"\x18", length) for length in range(_LONGEST_VARINT + 1))
+        self._texts = tuple(self._before(b"\x0a" + _varint(length), length) for length in range(_SHORT))
 
     def number(self, value: float) -> bytes:
         return self._number + _double(value)
 
     def integer(self, value: int) -> bytes:
         # A negative one has ten bytes, as protobuf wants it.
-        return self._whole(b"\x18" + _varint(value & _LARGEST))
+        written = _SMALL[value] if 0 <= value < _KNOWN else _long(value & _LARGEST)
+        return self._integers[len(written)] + written
 
     def text(self, value: str) -> bytes:
-        return self._whole(_text(b"\x0a", value))
+        written = value.encode("utf-8", "backslashreplace")
+        if len(written) < _SHORT:
+            return self._texts[len(written)] + written
+        return self._before(b"\x0a" + _varint(len(written)), len(written)) + written
 
-    def _whole(self, value: bytes) -> bytes:
-        length = _varint(len(value))
-        return self._tag + _varint(self._room + len(length) + len(value)) + self._key + length + value
+    def _before(self, head: bytes, length: int) -> bytes:
+        """All that stands before a value of this length, which `head` is a part of."""
+        inner = _varint(len(head) + length)
+        return self._tag + _varint(self._room + len(inner) + len(head) + length) + self._key + inner + head
 
 
 class Stamped:
     """An event of which all but its time, and the double in its last attribute, is known."""
 
-    __slots__ = ("_head", "_middle")
+    __slots__ = ("_head", "_middle", "_pack")
 
     def __init__(self, name: str, attributes: Attributes, last: str) -> None:
         told = pairs(OF_EVENT, {**attributes, last: 0.0})[:-8]
         self._middle = _text(b"\x12", name) + told
         self._head = _EVENT + _varint(1 + 8 + len(self._middle) + 8) + b"\x09"
+        self._pack = struct.Struct(f"<{len(self._head)}sQ{len(self._middle)}sd").pack
 
     def at(self, when: int, value: float) -> bytes:
-        return self._head + _fixed64(when) + self._middle + _double(value)
+        return self._pack(self._head, when, self._middle, value)
 
 
 def _value(value: Value) -> bytes:
@@ -166,5 +173,8 @@ def _long(number: int) -> bytes:
     return bytes(out)
 
 
+_LONGEST_VARINT = 10
+# Of texts that a `Slot` has prepared for.
+_SHORT = 64
 _KNOWN = 2048
 _SMALL = tuple(_long(n) for n in range(_KNOWN))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 from prometheus_client.core import CounterMetricFamily, Exemplar, HistogramMetricFamily
@@ -43,18 +43,21 @@ class Buckets:
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = bounds
         self._counts = [0] * (len(bounds) + 1)
-        self._exemplars: dict[int, Exemplar] = {}
+        self._exemplars: dict[int, tuple[str, float, float]] = {}
+        """By bucket: a trace, the value and when it was, of which a scrape makes the library's own."""
         self._sum = 0.0
 
-    def observe(self, value: float, exemplar: Mapping[str, str] | None = None) -> None:
+    def observe(self, value: float, trace_id: str | None = None) -> None:
+        """`trace_id`: where the value can be looked at."""
         at = bisect_left(self._bounds, value)
         self._counts[at] += 1
         self._sum += value
-        if exemplar is not None:
-            self._exemplars[at] = Exemplar(dict(exemplar), value, time.time())
+        if trace_id is not None:
+            self._exemplars[at] = (trace_id, value, time.time())
 
     def add_to(self, family: HistogramMetricFamily, labels: Sequence[str]) -> None:
-        counts, exemplars, total = list(self._counts), dict(self._exemplars), self._sum
+        counts, seen, total = list(self._counts), dict(self._exemplars), self._sum
+        exemplars = {at: Exemplar({"trace_id": trace}, value, when) for at, (trace, value, when) in seen.items()}
         # The library's way to write a number has no types.
         names = [floatToGoString(bound) for bound in (*self._bounds, float("inf"))]  # type: ignore[no-untyped-call]
         sums = accumulate(counts)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
@@ -23,12 +24,19 @@ _PATIENCE = 10.0
 
 
 class Sending(SpanProcessor):
-    """`batch`: how many spans go out together."""
+    """`batch`: how many spans go out together. `prepare` is called before that, and may put some."""
 
-    def __init__(self, exporter: SpanExporter, batch: int, every: float = EVERY) -> None:
+    def __init__(
+        self,
+        exporter: SpanExporter,
+        batch: int,
+        every: float = EVERY,
+        prepare: Callable[[], None] = lambda: None,
+    ) -> None:
         self._exporter = exporter
         self._batch = batch
         self._every = every
+        self._prepare = prepare
         self._queue: deque[ReadableSpan] = deque()
         self._stop = threading.Event()
         self.sent = self.failed = self.dropped = 0
@@ -53,6 +61,7 @@ class Sending(SpanProcessor):
 
     def _send(self) -> None:
         """What waits now; what comes meanwhile is for the next time."""
+        self._prepare()
         left = len(self._queue)
         while left > 0:
             some = [self._queue.popleft() for _ in range(min(left, self._batch))]
