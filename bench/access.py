@@ -1,4 +1,5 @@
-"""What identity, policies and limits add to a request: `python bench/access.py`.
+"""What identity, policies and limits add to a request: `python -m bench.access`; with `--flood`, what a flood of wrong
+keys does to good callers (flood.py).
 
     in memory      authenticate, decide by roles and policies, price the worst case, take and settle: one request after
                    the other, in microseconds
@@ -7,11 +8,12 @@
     10,000 keys    how long they take to load, and what they weigh
     wrong keys     the time of a wrong and an unknown key beside that of a good one
 
-It imports its pieces as a worker has them; Envoy and gRPC are not part of it.
+It imports its pieces as a worker has them; Envoy and gRPC are not part of it, but of the flood.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import re
@@ -228,6 +230,16 @@ def keys() -> None:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.access")
+    parser.add_argument("--flood", action="store_true", help="good callers while wrong keys come, through Envoy")
+    parser.add_argument("--more", default="", help="of a flood: of YAML, what the section `envoy` has besides")
+    parser.add_argument("--wrong", type=float, default=5_000, help="of a flood: wrong keys a second")
+    asked = parser.parse_args()
+    if asked.flood:
+        from . import flood
+
+        flood.main(asked.more, asked.wrong)
+        return
     keys()
     asyncio.run(in_memory())
     with_valkey()

@@ -31,10 +31,22 @@ class Load:
     first_byte_p99: float
 
 
-def run(loadgen: Path, target: Target, *, connections: int, seconds: float, warm_up: float) -> Load:
-    """Each connection sends its next request when the answer to the last one has ended."""
+def run(
+    loadgen: Path,
+    target: Target,
+    *,
+    connections: int,
+    seconds: float,
+    warm_up: float,
+    rate: float | None = None,
+    source: str | None = None,
+) -> Load:
+    """Each connection sends its next request when the answer to the last one has ended; with a `rate`, so many a second
+    are sent whatever becomes of them, and times count from when each was due. `source`: from this address."""
     command = [str(loadgen), "-u", target.url, "-b", str(target.body)]
     command += ["-c", str(connections), "-d", f"{seconds:g}", "-w", f"{warm_up:g}"]
+    command += ["-r", f"{rate:g}"] if rate is not None else []
+    command += ["-s", source] if source is not None else []
     for name, value in target.headers:
         command += ["-H", f"{name}: {value}"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=seconds + warm_up + 30)

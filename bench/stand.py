@@ -57,8 +57,11 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def standing(tools: Tools, *, workers: int, more: str = "", delay_microseconds: int = 0) -> Iterator[Stand]:
-    """`more` is added to the gateway's configuration; the provider waits `delay_microseconds` before each reply."""
+def standing(
+    tools: Tools, *, workers: int, more: str = "", envoy: str = "", delay_microseconds: int = 0
+) -> Iterator[Stand]:
+    """`more` is added to the gateway's configuration, `envoy` to its section of Envoy; the provider waits
+    `delay_microseconds` before each reply."""
     directory = Path(tempfile.mkdtemp(prefix="edge-bench-"))
     try:
         with contextlib.ExitStack() as stack:
@@ -76,7 +79,7 @@ def standing(tools: Tools, *, workers: int, more: str = "", delay_microseconds: 
             _until_open(front)
             port, admin = free_port(), free_port()
             path = directory / "edge.yaml"
-            path.write_text(config(port, admin, f"http://127.0.0.1:{provider}", workers) + more)
+            path.write_text(config(port, admin, f"http://127.0.0.1:{provider}", workers, envoy) + more)
             with _gateway(path, directory / "first.log") as (first, _):
                 pass
             again, running = stack.enter_context(_gateway(path, directory / "gateway.log"))
@@ -95,13 +98,13 @@ def standing(tools: Tools, *, workers: int, more: str = "", delay_microseconds: 
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def config(port: int, admin: int, provider: str, workers: int) -> str:
+def config(port: int, admin: int, provider: str, workers: int, envoy: str = "") -> str:
     """Envoy's own access log is off on both sides; the agent writes its line for each request, as always."""
     return f"""
 listen: {{port: {port}}}
 admin: {{port: {admin}}}
 agent: {{workers: {workers}}}
-envoy: {{concurrency: 1, access_log: "off"}}
+envoy: {{concurrency: 1, access_log: "off"{envoy and ", "}{envoy}}}
 auth: {{pepper: "a pepper for measuring alone"}}
 callers: [{{tenant: bench, keys: [{{id: bench, key: {KEY}}}]}}]
 providers:

@@ -166,6 +166,7 @@ def build_gateway(
         bounds=build_limits.bounds(config) if limiter is not None else None,
         tracer=tracer,
         chains=order_of(config) != "told",
+        asks=config.asks_for_responses,
         notes=config.envoy.access_log != "off",
     )
 
@@ -266,6 +267,10 @@ class InForce:
         if traces is not None:
             queues.watch("spans", traces.sending.__len__)
             queues.watch_spans(lambda: Sent(traces.sending.sent, traces.sending.failed, traces.sending.dropped))
+
+    @property
+    def config(self) -> Config:
+        return self._config
 
     async def start(self) -> None:
         if self._limits is not None:
@@ -374,7 +379,12 @@ async def run_worker(config: Config, index: int, newer: Callable[[], Config | No
     logs.set_up(config.telemetry.log.level, stream=sys.stderr, console=config.telemetry.log.format == "console")
     logs.catch_all()
     metrics = Metrics(metric_names(config), version=__version__, started_at=time.time())
-    access = logs.AccessLog(sys.stdout.buffer, on_drop=metrics.lines_dropped)
+    access = logs.AccessLog(
+        sys.stdout.buffer,
+        on_drop=metrics.lines_dropped,
+        refused_per_second=config.telemetry.log.refused_per_second,
+        on_spare=metrics.line_spared,
+    )
     metrics.queues.watch("access_lines", lambda: access.waiting)
     journal = open_journal(config, index, metrics.journal_failed)
 
@@ -394,6 +404,7 @@ async def run_worker(config: Config, index: int, newer: Callable[[], Config | No
         except EdgeError as error:
             structlog.get_logger().warning("config_not_taken", error=error.message)
             raise
+        access.refused_per_second = force.config.telemetry.log.refused_per_second
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -40,10 +40,12 @@ with warnings.catch_warnings():
     from envoy_data_plane.envoy.extensions.access_loggers.stream import v3 as stream_log
     from envoy_data_plane.envoy.extensions.clusters.common.dns import v3 as common_dns
     from envoy_data_plane.envoy.extensions.clusters.dns import v3 as dns
+    from envoy_data_plane.envoy.extensions.common.ratelimit import v3 as ratelimit
     from envoy_data_plane.envoy.extensions.filters.common.matcher.action import v3 as action
     from envoy_data_plane.envoy.extensions.filters.http.ext_authz import v3 as ext_authz
     from envoy_data_plane.envoy.extensions.filters.http.ext_proc import v3 as ext_proc
     from envoy_data_plane.envoy.extensions.filters.http.header_mutation import v3 as header_mutation
+    from envoy_data_plane.envoy.extensions.filters.http.local_ratelimit import v3 as local_ratelimit
     from envoy_data_plane.envoy.extensions.filters.http.router import v3 as router
     from envoy_data_plane.envoy.extensions.filters.http.upstream_codec import v3 as upstream_codec
     from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager import v3 as hcm
@@ -71,6 +73,8 @@ AFFINITY = "x-edge-affinity"
 """gRPC metadata by which Envoy brings all streams of a request to one worker."""
 AUTHZ_DENIED = "ext_authz_denied"
 """The details of a refusal that the agent told by ext_authz; that it could not be asked is ext_authz_error."""
+SOURCE_LIMITED = "local_rate_limited"
+"""The details of a refusal by `envoy.source_limit`."""
 OUR_DETAILS = "edge_"
 """How the response code details of a reply begin that the agent itself made."""
 
@@ -308,7 +312,7 @@ def _connection_manager(config: Config) -> Json:
         local_reply_config={"mappers": _local_replies(config)},
         access_log=_access_log(config),
         route_config=_routes(config),
-        http_filters=[*_authorization(config), _router_level(config), _router(config)],
+        http_filters=[*_source_limit(config), *_authorization(config), _router_level(config), _router(config)],
         **({"tracing": tracing} if tracing is not None else {}),
     )
 
@@ -369,6 +373,16 @@ def _local_replies(config: Config) -> list[Json]:
             "response.code_details.startsWith('ext_proc')"
             + (" || response.code_details == 'ext_authz_error'" if config.auth.trust_ext_authz else ""),
             ("overloaded_error", "policy_unavailable", "the gateway's policy server does not answer; try again"),
+        ),
+        *(
+            [
+                (
+                    f"response.code_details == '{SOURCE_LIMITED}'",
+                    ("rate_limit_error", "rate_limit_exceeded", "too many requests come from this address; try again"),
+                )
+            ]
+            if config.envoy.source_limit is not None
+            else []
         ),
         (
             "response.code == 413",
@@ -574,6 +588,56 @@ def _cluster_choice(config: Config) -> Json:
     }
 
 
+# --- how much one address may send, before anything is asked
+
+
+def _source_limit(config: Config) -> list[Json]:
+    wanted = config.envoy.source_limit
+    if wanted is None:
+        return []
+    always = core.RuntimeFractionalPercent(default_value=type_v3.FractionalPercent(numerator=100))
+    return [
+        extension(
+            "envoy.filters.http.local_ratelimit",
+            local_ratelimit.LocalRateLimit(
+                stat_prefix="source_limit",
+                filter_enabled=always,
+                filter_enforced=always,
+                # Of requests without an address, of which there are none.
+                token_bucket=_bucket(_UNBOUNDED, _UNBOUNDED),
+                rate_limits=[
+                    route_v3.RateLimit(
+                        actions=[
+                            route_v3.RateLimitAction(
+                                masked_remote_address=route_v3.RateLimitActionMaskedRemoteAddress(
+                                    v4_prefix_mask_len=32, v6_prefix_mask_len=64
+                                )
+                            )
+                        ]
+                    )
+                ],
+                descriptors=[
+                    ratelimit.LocalRateLimitDescriptor(
+                        # Without a value it stands for each address, with a bucket of its own.
+                        entries=[ratelimit.RateLimitDescriptorEntry(key="masked_remote_address")],
+                        token_bucket=_bucket(wanted.bucket, wanted.requests_per_second),
+                    )
+                ],
+                always_consume_default_token_bucket=False,
+                max_dynamic_descriptors=wanted.addresses,
+                response_headers_to_add=[core.HeaderValueOption(header=core.HeaderValue(key="retry-after", value="1"))],
+            ),
+        )
+    ]
+
+
+_UNBOUNDED = (1 << 32) - 1
+
+
+def _bucket(most: int, a_second: int) -> type_v3.TokenBucket:
+    return type_v3.TokenBucket(max_tokens=most, tokens_per_fill=a_second, fill_interval=timedelta(seconds=1))
+
+
 # --- who is calling, before ext_proc
 
 
@@ -613,7 +677,11 @@ def _router_level(config: Config) -> Json:
             processing_mode=ext_proc.ProcessingMode(
                 request_header_mode=ext_proc.ProcessingModeHeaderSendMode.SEND,
                 request_body_mode=ext_proc.ProcessingModeBodySendMode.BUFFERED,
-                response_header_mode=ext_proc.ProcessingModeHeaderSendMode.SEND,
+                response_header_mode=(
+                    ext_proc.ProcessingModeHeaderSendMode.SKIP
+                    if config.asks_for_responses
+                    else ext_proc.ProcessingModeHeaderSendMode.SEND
+                ),
                 # The agent asks for the body where it must read it.
                 response_body_mode=ext_proc.ProcessingModeBodySendMode.NONE,
                 request_trailer_mode=ext_proc.ProcessingModeHeaderSendMode.SKIP,

@@ -69,6 +69,7 @@ from .quantities import (
 )
 from .routing import Candidate, ModelOrCandidates, Routing
 from .secrets import Secret
+from .source_limit import SourceLimit
 from .store import Store
 from .telemetry import Telemetry
 from .wrong import wrong
@@ -297,6 +298,8 @@ class Envoy(Part):
     log_level: LogLevel = "warning"
     access_log: Text = "stdout"
     """stdout, off, or the path of a file."""
+    source_limit: SourceLimit | None = None
+    """How much one address may send; as much as it likes where not given."""
     raw: Annotated[Mapping[str, JsonValue], AfterValidator(frozen), PlainSerializer(thawed)] = Field(
         default_factory=dict, validate_default=True
     )
@@ -586,6 +589,13 @@ class Config(Part):
     def managed_file(self) -> Path:
         """What the admin API manages, for the workers."""
         return self.agent.state_dir / "managed.json"
+
+    @property
+    def asks_for_responses(self) -> bool:
+        """Whether the agent hears of a response only where it has asked for it in answer to the request's headers. Then
+        what Envoy refuses for its source costs no stream; but a body that is too large is refused in Envoy's words
+        where it comes before that answer (docs/adr/074)."""
+        return self.envoy.source_limit is not None
 
     @property
     def counted_file(self) -> Path:

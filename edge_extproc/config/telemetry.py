@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, PlainSerializer, model_validator
 
 from .part import Label, Part, Text, frozen, one_of, thawed
-from .quantities import Boolean, Percent
+from .quantities import Boolean, Count, Percent
 from .secrets import Secret
 from .wrong import wrong
 
@@ -38,6 +38,9 @@ def _header(name: str) -> str:
 class Log(Part):
     format: Annotated[Literal["json", "console"], one_of("json", "console")] = "json"
     level: Annotated[Literal["debug", "info", "warning", "error"], one_of("debug", "info", "warning", "error")] = "info"
+    refused_per_second: Count = 100
+    """How many access lines a worker writes in a second for credentials that are good for nobody (401); of the rest
+    only the number is told, by edge_log_lines_spared. A flood of wrong keys shall not fill a disk."""
 
 
 Flavour = Annotated[Literal["langfuse", "openinference"], one_of("langfuse", "openinference")]

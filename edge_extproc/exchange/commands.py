@@ -29,7 +29,8 @@ class Continue:
     order: tuple[str, ...] = ()
     """The clusters that Envoy shall try, one after the other; empty says nothing of it."""
     response_body: BodyMode | None = None
-    """How the response body shall come; only in answer to response headers."""
+    """How the response body shall come; in answer to response headers, or to those of a request, which then ask for the
+    response's headers too."""
 
 
 @noun

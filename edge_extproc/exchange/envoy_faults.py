@@ -23,6 +23,13 @@ _TOLD: tuple[tuple[str, int, FaultKind, str, str], ...] = (
     ("upstream_max_stream_duration", 504, "timeout", "provider_timeout", "the provider took too long"),
     ("no_healthy_upstream", 503, "overloaded", "no_provider", "no provider can be reached now"),
     ("cluster_not_found", 503, "overloaded", "no_provider", "no provider can be reached now"),
+    (
+        "local_rate_limited",
+        429,
+        "rate_limit",
+        "rate_limit_exceeded",
+        "too many requests come from this address; try again",
+    ),
     ("overload", 503, "overloaded", "overloaded", "the gateway is overloaded"),
     ("upstream_reset", 502, "api", "provider_unreachable", "the provider could not be reached, or broke off"),
     ("edge_exchange_unknown", 503, "overloaded", "worker_lost", "the worker of this request is gone; send it again"),

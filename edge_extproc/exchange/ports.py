@@ -195,6 +195,8 @@ class Gateway:
     tracer: Tracer | None = None
     chains: bool = False
     """Envoy is older than 1.40: the order of a plan is a cluster's, which a header names."""
+    asks: bool = False
+    """Envoy tells of a response only where the answer to the request's headers has asked for it."""
     notes: bool = False
     """Whether somebody reads what Envoy's access log shows of an exchange."""
 

@@ -125,7 +125,10 @@ class RouterExchange:
     async def _on(self, event: Event) -> Command:
         match event:
             case RequestHeaders():
-                return await self._request_headers(event)
+                command = await self._request_headers(event)
+                if self._gateway.asks and isinstance(command, Continue):
+                    return replace(command, response_body="none")
+                return command
             case RequestBody():
                 return await self._asked(event.body)
             case ResponseHeaders():

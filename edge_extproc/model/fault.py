@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 from .noun import noun
@@ -114,5 +115,14 @@ _MAX_MESSAGE = 2_000
 
 def scrubbed(message: str) -> str:
     """A provider's message without what could be a key or an account, and not longer than a caller wants to read."""
+    return _scrubbed(message) if len(message) > _LONGEST_KNOWN else _scrubbed_before(message)
+
+
+def _scrubbed(message: str) -> str:
     begin = message[: 2 * _MAX_MESSAGE]  # a key that is cut in two would no longer look like one
     return _ECHOED.sub(r"\1***", _SECRETS.sub("***", begin))[:_MAX_MESSAGE]
+
+
+# Whoever sends wrong keys is told the same few things, as often as it asks.
+_LONGEST_KNOWN = 256
+_scrubbed_before = lru_cache(maxsize=256)(_scrubbed)

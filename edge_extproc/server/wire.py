@@ -230,7 +230,7 @@ def more_time(seconds: float) -> bytes:
 
 def _write_continue(response: ProcessingResponse, event: Event, command: Continue) -> None:
     if command.response_body is not None:
-        if not isinstance(event, ResponseHeaders):
+        if not isinstance(event, RequestHeaders | ResponseHeaders):
             raise ValueError(f"response_body={command.response_body!r} in answer to {type(event).__name__}")
         response.mode_override.CopyFrom(_override(command.response_body))
     if command.metadata:

@@ -346,9 +346,20 @@ class AccessLog:
     GATHERING = 0.02
 
     def __init__(
-        self, stream: BinaryIO, *, most_waiting: int = 10_000, on_drop: Callable[[int], None] = lambda _: None
+        self,
+        stream: BinaryIO,
+        *,
+        most_waiting: int = 10_000,
+        on_drop: Callable[[int], None] = lambda _: None,
+        refused_per_second: int | None = None,
+        on_spare: Callable[[], None] = lambda: None,
     ) -> None:
+        """Of more than `refused_per_second` requests whose credential is good for nobody, only `on_spare` hears; None:
+        all are written."""
         self._stream = stream
+        self.refused_per_second = refused_per_second
+        self._on_spare = on_spare
+        self._second, self._refused = 0, 0
         self._most_waiting = most_waiting
         self._on_drop = on_drop
         self._waiting: queue.SimpleQueue[Settlement | Checked | None] = queue.SimpleQueue()
@@ -358,7 +369,9 @@ class AccessLog:
 
     def write(self, told: Settlement | Checked) -> None:
         """Never waits."""
-        if self._closed.is_set() or self._waiting.qsize() >= self._most_waiting:
+        if told.status == 401 and told.tenant is None and self._is_spared(told.started_at):
+            self._on_spare()
+        elif self._closed.is_set() or self._waiting.qsize() >= self._most_waiting:
             self._on_drop(1)
         else:
             self._waiting.put(told)
@@ -367,6 +380,15 @@ class AccessLog:
     def waiting(self) -> int:
         """How many lines are still to be written."""
         return self._waiting.qsize()
+
+    def _is_spared(self, at: float) -> bool:
+        if self.refused_per_second is None:
+            return False
+        second = int(at)
+        if second != self._second:
+            self._second, self._refused = second, 0
+        self._refused += 1
+        return self._refused > self.refused_per_second
 
     def close(self, patience: float = 5.0) -> None:
         """Writes what waits. A stream that takes nothing for `patience` seconds is left alone. Once or more."""

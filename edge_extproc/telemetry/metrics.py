@@ -245,6 +245,9 @@ class Metrics:
             "Access lines that were not written: the sink was too slow.",
             registry=registry,
         )
+        self._spared_lines = counter(
+            "edge_log_lines_spared", "Access lines of refused credentials beyond telemetry.log.refused_per_second."
+        )
         self._open = Gauge("edge_open_requests", "Requests in flight.", registry=registry)
         self._cache = CacheMetrics(registry)
         self._lag = histogram(
@@ -306,6 +309,9 @@ class Metrics:
 
     def lines_dropped(self, count: int) -> None:
         self._lost_lines.inc(count)
+
+    def line_spared(self) -> None:
+        self._spared_lines.add()
 
     def circuit_opened(self, candidate: Candidate) -> None:
         provider = _known(candidate.provider, self.names.providers)

@@ -87,3 +87,11 @@ def test_tokens_and_certificates_need_no_key() -> None:
 )
 def test_a_mistake_of_identity_says_what_would_be_right(text: str, told: str) -> None:
     assert told in mistake(text)
+
+
+def test_a_bound_of_each_address_has_room_for_a_burst() -> None:
+    found = read("envoy: {source_limit: {requests_per_second: 50}}").envoy.source_limit
+
+    assert found is not None
+    assert (100, 10_000) == (found.bucket, found.addresses)
+    assert "write 50 or more" in mistake("envoy: {source_limit: {requests_per_second: 50, burst: 10}}")

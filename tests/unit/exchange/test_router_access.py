@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from player import Stage, body, headers, talk
 
 from edge_extproc.auth.policy import Policies, Policy
@@ -78,3 +79,14 @@ def test_the_list_holds_what_may_be_called() -> None:
 
     assert isinstance(listed, Reply)
     assert ["claude", "claude-first"] == [row["id"] for row in json.loads(listed.body)["data"]]
+
+
+@pytest.mark.parametrize("asks", [False, True])
+def test_where_envoy_tells_of_a_response_only_if_asked_the_answer_to_the_headers_asks(asks: bool) -> None:
+    stage = Stage().having(asks=asks)
+    (waits,) = talk(stage.exchange(), headers())
+    (refused,) = talk(stage.exchange(), headers(key="edge-wrong"))
+
+    assert isinstance(waits, Continue)
+    assert ("none" if asks else None) == waits.response_body
+    assert isinstance(refused, Reply)

@@ -414,3 +414,16 @@ def test_a_line_longer_than_a_whole_write_goes_alone() -> None:
 
     assert list(logs._whole_writes(lines, 20)) == [(1, lines[0]), (1, lines[1]), (2, lines[2] + lines[3])]
     assert list(logs._whole_writes([], 20)) == []
+
+
+def test_of_many_wrong_keys_in_a_second_some_have_a_line_and_the_rest_are_counted():
+    sink, spared = io.BytesIO(), []
+    log = AccessLog(sink, refused_per_second=2, on_spare=lambda: spared.append(1))
+    wrong = replace(DONE, status=401, tenant=None, key_id=None)
+    for at in (10.0, 10.1, 10.2, 10.9, 11.0):
+        log.write(replace(wrong, started_at=at))
+    # Who is known has a line, whatever becomes of it.
+    log.write(replace(wrong, tenant="acme", started_at=10.95))
+    log.close()
+
+    assert (4, 2) == (sink.getvalue().count(b"\n"), len(spared))
