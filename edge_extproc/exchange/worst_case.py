@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from fnmatch import fnmatchcase
 
@@ -44,6 +44,10 @@ _WRITES_CACHE = re.compile(rb'"cache_control"|"cachePoint"')
 _HIDDEN = re.compile(rb"\\u00[4-7]")
 
 
+# Names come from callers, too, where a model is passed through.
+_MAX_REMEMBERED, _LONGEST_REMEMBERED = 4_096, 256
+
+
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """What config says of models, by name or glob; the first that fits counts."""
@@ -56,9 +60,19 @@ class Bounds:
     assumed_input: int
     """Micro-dollars for a million tokens of a model without a price."""
     assumed_output: int
+    _outputs: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """What was found before."""
 
     def output_of(self, model: str) -> int:
-        return next(most for glob, most in self.max_output if fnmatchcase(model, glob))
+        """As a name is spelled, or in lower case: of open models, hosts write `DeepSeek-V3` and `deepseek-v3`."""
+        known = self._outputs.get(model)
+        if known is not None:
+            return known
+        low = model.lower()
+        found = next(most for glob, most in self.max_output if fnmatchcase(model, glob) or fnmatchcase(low, glob))
+        if len(self._outputs) < _MAX_REMEMBERED and len(model) <= _LONGEST_REMEMBERED:
+            self._outputs[model] = found
+        return found
 
 
 def ask_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from config_kit import mistake, read
 
 from edge_extproc import build_limits
 from edge_extproc.config.limits import read_dollars, write_dollars
+from edge_extproc.config.max_outputs import KNOWN
 from edge_extproc.errors import StartError
 from edge_extproc.limits.base import Rule, Standing
 from edge_extproc.telemetry.limit_metrics import Level
@@ -140,3 +142,28 @@ def test_of_very_many_holders_those_nearest_to_their_limit_are_told_by_name() ->
     assert build_limits.MOST_TOLD + 1 == len(found)
     assert Level(("acme", "key", "*", "requests", "minute"), 10_000, 49, 50, None) == found[-1]
     assert f"k{many - 1}" == found[0].labels[2]
+
+
+@pytest.mark.parametrize(
+    ("model", "most"),
+    [
+        ("gpt-4o-2024-11-20", 16_384),
+        ("gpt-4o:extended", 65_536),
+        ("gpt-5-mini", 131_072),
+        ("gpt-5-pro-2025-10-06", 272_000),
+        ("gpt-3.5-turbo-16k-0613", 16_384),
+        ("us.anthropic.claude-3-5-sonnet-20241022-v2:0", 8_192),
+        ("deepseek-ai/DeepSeek-V3.1", 163_840),
+        ("Qwen/Qwen3-235B-A22B-Instruct-2507", 262_144),
+        ("gemini-3.1-pro-preview", 65_536),
+        ("claude-opus-4-8", 131_072),
+    ],
+)
+def test_what_a_model_answers_with_at_most_is_never_less_than_its_provider_says(model: str, most: int) -> None:
+    assert most == build_limits.bounds(read("")).output_of(model)
+
+
+def test_no_row_is_hidden_behind_a_wider_one() -> None:
+    for n, (glob, _) in enumerate(KNOWN):
+        name = glob.replace("*", "")
+        assert n == next(i for i, (each, _) in enumerate(KNOWN) if fnmatchcase(name, each)), glob
