@@ -25,6 +25,8 @@ Runner: TypeAlias = "Callable[[Call], Awaitable[None]]"
 _BACKLOG = 1024
 # A peer that connects and says nothing.
 _GREETING_SECONDS = 10.0
+# Messages of one call that are there already, before the others have their turn.
+_IN_A_ROW = 16
 # Calls that are cancelled tidy up, and wait for nobody.
 _TIDY_SECONDS = 5.0
 
@@ -32,7 +34,7 @@ _TIDY_SECONDS = 5.0
 class Call(http2.Stream):
     """One stream, for its method."""
 
-    __slots__ = ("_drained", "_protocol", "_readable", "deadline", "started", "task")
+    __slots__ = ("_drained", "_in_a_row", "_protocol", "_readable", "deadline", "started", "task")
 
     _protocol: _Protocol
     task: asyncio.Task[None]
@@ -40,6 +42,7 @@ class Call(http2.Stream):
     def __init__(self, id: int, path: str, metadata: Mapping[str, str], send_window: int) -> None:
         super().__init__(id, path, metadata, send_window)
         self.started = False
+        self._in_a_row = 0
         self.deadline: asyncio.TimerHandle | None = None
         self._readable: asyncio.Future[None] | None = None
         self._drained: asyncio.Future[None] | None = None
@@ -54,6 +57,10 @@ class Call(http2.Stream):
         return self._protocol.peer
 
     async def read(self) -> bytes | None:
+        self._in_a_row += 1
+        if self._in_a_row > _IN_A_ROW:
+            self._in_a_row = 0
+            await asyncio.sleep(0)
         while True:
             if self.gone:
                 return None
@@ -61,6 +68,7 @@ class Call(http2.Stream):
                 break
             if self.ended:
                 return None
+            self._in_a_row = 0
             self._readable = self._protocol.loop.create_future()
             await self._readable
         message = self.messages.popleft()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,13 +14,14 @@ from typing import Any, Literal
 
 import certificates
 import grpc
+import hpack
 import pytest
 from grpc import aio
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from edge_extproc.server import http2_transport
+from edge_extproc.server import http2, http2_transport
 from edge_extproc.server.grpcio_transport import OPTIONS
 from edge_extproc.server.rpc import Call, Methods, PeerGone, Refused, Status, Streaming, Unary
 from edge_extproc.server.transport import MutualTls
@@ -143,6 +145,37 @@ async def test_a_reader_that_is_slow_holds_up_its_writer(tmp_path: Path, transpo
 
     assert len(first) == 100_000
     assert read == written == total
+
+
+async def test_a_call_with_many_messages_lets_others_have_their_turn(tmp_path: Path) -> None:
+    seen: list[str] = []
+    over = asyncio.Event()
+
+    async def run(call: Call) -> None:
+        while await call.read() is not None:
+            seen.append(call.metadata["who"])
+        if len(seen) == 1_001:
+            over.set()
+
+    def begun(number: int, who: str, messages: int) -> bytes:
+        head = [(":method", "POST"), (":scheme", "http"), (":path", "/t.T/Stream")]
+        block = encoder.encode([*head, ("content-type", "application/grpc"), ("who", who)])
+        data = struct.pack(">BIB", 0, 1, 7) * messages
+        return frame(1, 4, number, block) + frame(0, 1, number, data)
+
+    def frame(kind: int, flags: int, number: int, payload: bytes) -> bytes:
+        return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, number) + payload
+
+    encoder = hpack.Encoder()
+    async with serving(f"unix:{tmp_path / 's'}", streaming(run), "http2"):
+        _, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
+        # All of it comes at once, so that nothing but the server decides whose turn it is.
+        writer.write(http2.PREFACE + frame(4, 0, 0, b"") + begun(1, "long", 1_000) + begun(3, "short", 1))
+        async with asyncio.timeout(PATIENCE):
+            await over.wait()
+        writer.close()
+
+    assert seen.index("short") < 100
 
 
 async def test_a_writer_whose_reader_leaves_is_told(tmp_path: Path, transport: Transport) -> None:
