@@ -30,7 +30,7 @@ from .server.envoy_admin import EnvoyAdmin
 from .server.transport import mutual_tls
 from .server.worker_client import WorkerClient
 from .supervisor import Part, Supervisor, check_free, remove_quietly
-from .telemetry import logs, snapshot
+from .telemetry import envoy_log, logs, snapshot
 from .telemetry.merge import Workers
 from .telemetry.provider_health import ProviderHealth
 from .telemetry.supervisor_metrics import DatabaseState, SupervisorMetrics
@@ -88,7 +88,8 @@ class Launched:
             *("--concurrency", str(self.config.envoy.concurrency)),
             "--disable-hot-restart",
         )
-        return Part("envoy", argv, self._until_envoy, grace=_ENVOY_GRACE)
+        clean = envoy_log.cleaned if self.config.envoy.log_level in envoy_log.TALKATIVE else None
+        return Part("envoy", argv, self._until_envoy, grace=_ENVOY_GRACE, clean=clean)
 
     async def readiness(self) -> admin.Readiness:
         serving = await asyncio.gather(*(client.serving() for client in self._workers))

@@ -42,6 +42,8 @@ class Part:
     """It writes to our stdout itself, whole lines at a time; only its stderr goes through us. For what has a line for
     each request: passing them on would cost as much as the request's own metrics."""
     environment: dict[str, str] = field(default_factory=dict)
+    clean: Callable[[str], str] | None = None
+    """What each line of its output becomes before anybody sees it."""
 
 
 class Running:
@@ -114,6 +116,8 @@ class Running:
             if not line:
                 return
             text = line.decode(errors="replace").rstrip()
+            if self.part.clean is not None:
+                text = self.part.clean(text)
             self.last_lines.append(text)
             if not quiet:
                 sys.stdout.write(text + "\n")

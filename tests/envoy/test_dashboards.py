@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -180,3 +181,15 @@ def test_every_metric_of_the_catalogue_is_scraped(watched: Watched) -> None:
 
     assert {entry.name for entry in catalog.entries()} <= families | {f"{name}_total" for name in families}
     assert {entry.name for entry in catalog.entries()} - shown <= NOT_HERE
+
+
+def test_top_shows_a_running_gateway(watched: Watched) -> None:
+    gateway, _ = watched
+    command = [sys.executable, "-m", "edge_extproc", "top", "--once", "--interval", "5", "--admin", gateway.admin]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "140"}) as top:
+        while top.poll() is None:
+            traffic(gateway)
+        shown = top.stdout.read() if top.stdout is not None else ""
+
+    assert 0 == top.returncode
+    assert [name for name in ("openai", "anthropic", "acme", "small", "chat", "claude") if name not in shown] == []

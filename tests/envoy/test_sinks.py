@@ -127,6 +127,7 @@ def test_no_sink_shows_what_nobody_may_see(rehearsal_url: str) -> None:
           otlp: {{endpoint: "{collector.grpc}", content: true, attributes: [langfuse, openinference]}}
         retries: {{attempts: 2, back_off: {{base: 10ms, max: 20ms}}}}
         cache: {{}}
+        envoy: {{log_level: debug}}
         """
         down = f"  down: {{kind: openai, base_url: 'http://127.0.0.1:{gateways.free_port()}/v1', api_key: x}}\n"
         text = gateways.config(rehearsal_url, more=more, models=MODELS).replace(
@@ -147,6 +148,7 @@ def test_no_sink_shows_what_nobody_may_see(rehearsal_url: str) -> None:
     assert shown == set()
     # And the sinks were not shut.
     assert len(gateway.access_lines()) > 50
+    assert "'authorization', '***'" in output
     assert "[email]" in collector.text
     assert {"acme"} == {fact["tenant"] for fact in facts}
     assert {"tenant", "key", "route", "model", "provider", "tokens_in", "tokens_out", "cache"} <= set(facts[0])
