@@ -165,6 +165,22 @@ def test_a_parent_decides_and_chance_where_there_is_none() -> None:
     assert read_traceparent(own.header) is not None
 
 
+def test_sampling_and_words_change_while_traces_go_on() -> None:
+    exporter = InMemorySpanExporter()
+    traces = Traces(replace(SETTINGS, ratio=0.0), spans=exporter)
+    assert traces.begin(None) is None
+    traces.settle(DONE)
+    traces.change(1.0, content=False, flavours=("openinference",))
+    traces.settle(replace(DONE, exchange_id="e2"))
+    traces.close()
+    read = spans_of([ExportTraceServiceRequest.FromString(traces.encode(exporter.get_finished_spans()))])
+
+    assert traces.begin(None) is not None
+    assert not traces.content
+    assert {"e1", "e2"} == {span.attributes["edge.exchange"] for span in read}
+    assert all("llm.model_name" in span.attributes for span in read)
+
+
 def test_a_half_of_the_traces_is_about_a_half() -> None:
     half = sampler(0.5)
 

@@ -1,0 +1,166 @@
+"""A worker takes over another configuration: whole or not at all, and without forgetting what it knows."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+from config_kit import ENVIRON, read
+
+from edge_extproc import __version__, app
+from edge_extproc.app import InForce
+from edge_extproc.build_access import Identity
+from edge_extproc.build_cache import build_cache, change_cache
+from edge_extproc.config.schema import Config
+from edge_extproc.errors import ConfigError, Unauthenticated
+from edge_extproc.limits.base import Ask
+from edge_extproc.store.snapshot import EMPTY
+from edge_extproc.telemetry.metrics import Metrics
+
+NEW = "callers: [{tenant: late, limits: {requests_per_minute: 3}, keys: [{id: late-1, key: {env: OTHER}}]}]\n"
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_they_were() -> Iterator[None]:
+    root, before = logging.getLogger(), structlog.get_config()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(False)
+    structlog.configure(**before)
+
+
+def config(directory: Path, more: str = "") -> Config:
+    return read(f"agent: {{state_dir: '{directory}', workers: 1}}\ncache: {{}}\n{more}")
+
+
+@pytest.fixture
+async def force(tmp_path: Path) -> AsyncIterator[InForce]:
+    first = config(tmp_path)
+    first.agent.socket_dir.mkdir(parents=True)
+    metrics = Metrics(app.metric_names(first), version=__version__, started_at=0.0)
+    found = InForce(first, 0, metrics, lambda _: None, EMPTY)
+    await found.start()
+    yield found
+    await found.close()
+
+
+def tenant_of(force: InForce, key: str) -> str | None:
+    try:
+        return force.gateway.authenticator.authenticate([("authorization", f"Bearer {ENVIRON[key]}")]).tenant
+    except Unauthenticated:
+        return None
+
+
+async def test_other_callers_are_known_and_what_is_under_way_stays(force: InForce, tmp_path: Path) -> None:
+    before = force.gateway
+    await force.reload(lambda: config(tmp_path, NEW))
+
+    assert (None, "late") == (tenant_of(force, "KEY"), tenant_of(force, "OTHER"))
+    after = force.gateway
+    assert after is not before
+    assert (after.open, after.providers, after.planner, after.cache) == (
+        before.open,
+        before.providers,
+        before.planner,
+        before.cache,
+    )
+
+
+async def test_a_limit_that_was_not_there_is_kept_from_then_on_and_counts_on_through_the_next_one(
+    force: InForce, tmp_path: Path
+) -> None:
+    assert force.gateway.limiter is None
+    await force.reload(lambda: config(tmp_path, NEW))
+    principal = force.gateway.authenticator.authenticate([("authorization", f"Bearer {ENVIRON['OTHER']}")])
+    limiter = force.gateway.limiter
+    assert limiter is not None
+    rules = limiter.rules(principal)
+    assert rules is not None
+    await limiter.admit("one", rules, Ask(1, None))
+    await force.reload(lambda: config(tmp_path, NEW.replace("requests_per_minute: 3", "requests_per_minute: 9")))
+    again = limiter.rules(principal)
+    assert again is not None
+    told = dict((await limiter.admit("two", again, Ask(1, None))).headers)
+
+    assert force.gateway.limiter is limiter
+    assert ("9", "7") == (told["x-ratelimit-limit-requests"], told["x-ratelimit-remaining-requests"])
+
+
+async def test_other_models_are_planned_anew(force: InForce, tmp_path: Path) -> None:
+    before = force.gateway
+    await force.reload(lambda: config(tmp_path, "models: {other: [{provider: p}]}\n"))
+
+    assert force.gateway.planner is not before.planner
+    assert ("other",) == force.gateway.models.names
+    assert ("m",) == before.models.names
+
+
+async def test_another_key_of_a_provider_is_sent_from_then_on(force: InForce, tmp_path: Path) -> None:
+    before = force.gateway
+    await force.reload(lambda: config(tmp_path, "providers: {p: {kind: openai, api_key: {env: OTHER}}}\n"))
+
+    assert force.gateway.providers is not before.providers
+
+
+async def test_one_that_cannot_be_read_changes_nothing(force: InForce) -> None:
+    def bad() -> Config:
+        raise ConfigError("f:1:1: this is wrong")
+
+    before = force.gateway
+    with pytest.raises(ConfigError):
+        await force.reload(bad)
+
+    assert force.gateway is before
+
+
+async def test_where_nothing_is_newer_nothing_changes(force: InForce) -> None:
+    before = force.gateway
+    await force.reload(lambda: None)
+
+    assert force.gateway is before
+
+
+# --- what has its own way of going on
+
+
+class Deaf:
+    """Whom nobody tells anything."""
+
+    def cache_looked_up(self, *_: object, found: bool) -> None: ...
+    def cache_wrote(self, *_: object) -> None: ...
+    def cache_failed(self, *_: object) -> None: ...
+    def cache_is_down(self, *_: object, down: bool) -> None: ...
+
+
+def test_a_cache_keeps_what_lies_in_it_under_other_rules(tmp_path: Path) -> None:
+    cache = build_cache(config(tmp_path), Deaf())
+    assert cache is not None
+    near = cache.near
+    change_cache(cache, read("cache: {ttl: 7s, models: {m: {enabled: false}}, max_entry: 1KiB}\n"))
+
+    assert cache.near is near
+    assert (False, 7.0) == (cache._rules.of("dev", "m").enabled, cache._rules.of("dev", "m").ttl)
+    assert 1024 == cache.bounds.max_entry
+
+
+ISSUER = '{{issuer: "https://{0}/", jwks_url: "https://{0}/keys", audiences: [edge], tenant: acme}}'
+
+
+def issuers(*names: str) -> Config:
+    jwt = ", ".join(ISSUER.format(name) for name in names)
+    return read(f"auth: {{pepper: pepper-pepper-pepper, jwt: [{jwt}]}}\ncallers: [{{tenant: acme}}]\n")
+
+
+def test_the_keys_of_an_issuer_that_stays_are_not_fetched_again() -> None:
+    before = Identity(issuers("a", "b"), print)
+    after = Identity(issuers("b", "c"), print, before)
+    named = {named[0]: source for named, source in before._sources.items()}
+    kept = {named[0]: source for named, source in after._sources.items()}
+
+    assert named["https://b/keys"] is kept["https://b/keys"]
+    assert {"https://b/keys", "https://c/keys"} == kept.keys()
