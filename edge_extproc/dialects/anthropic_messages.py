@@ -3,16 +3,14 @@
 The file is in the order of a call: the cheap view and the raw lane; reading a request; writing one (first for a chat
 that is of this dialect already, then for one that crosses over from another); replies; streams; errors; models. What
 becomes of each field of a chat that crosses over is told by `FIELDS`, and what the models of a generation can be asked
-by `_GENERATIONS`. It knows nothing of hosts, keys, routing or Envoy.
+by `claude.py`. It knows nothing of hosts, keys, routing or Envoy.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -86,7 +84,21 @@ from ..model.reply import (
     UsageSeen,
 )
 from ..model.usage import Usage
-from .base import Fate, Headers, ModelCard, Route, header, retry_after
+from .base import Fate, Headers, ModelCard, Route, header, made_id, retry_after
+from .claude import LEAST_TOP_P_WITH_THINKING, closed_schema
+from .turns import (
+    CUT_OFF,
+    FORCED,
+    NO_PARAMETERS,
+    BlockKind,
+    Crossing,
+    Turn,
+    answer_order,
+    arguments_of,
+    is_explicit,
+    schema_of,
+    tool_id,
+)
 
 NAME = "anthropic_messages"
 TITLE = "Anthropic Messages"
@@ -155,90 +167,7 @@ FIELDS: Mapping[str, Fate] = MappingProxyType(
 
 # Extras of this dialect which no other provider can honour and which the answer depends on.
 _NEEDED = ("container", "mcp_servers")
-# Extras of other dialects whose absence would change what the caller gets.
-_NEEDED_EXTRAS = frozenset({"audio", "functions", "function_call", "modalities", "tool_choice", "web_search_options"})
 _MAX_USER_ID = 256  # the API reference's limit for metadata.user_id
-
-# --- what the models can be asked
-
-# Anthropic's pages on models, effort, thinking and structured outputs, read in 2026; each row holds from that version
-# on. Where the models of a generation differ, the row says what all of them take.
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    max_output: int
-    """What max_tokens is where the caller gave none: the API insists on one, and OpenAI's default is the maximum."""
-    budgets: bool = False
-    """Thinking by a budget of tokens."""
-    adaptive: bool = False
-    """Thinking whose depth follows from an effort."""
-    efforts: tuple[str, ...] = ()
-    thinks_unasked: bool = False
-    """Some of them cannot be told not to think."""
-    schemas: bool = False
-    """Structured outputs: output_config.format, and strict tools."""
-    sampling: Literal["any", "one", "none"] = "any"
-    """Whether temperature and top_p may be set: both, one of them, or none (and then no top_k either)."""
-
-
-_GENERATIONS: tuple[tuple[tuple[int, int], Generation], ...] = (
-    ((0, 0), Generation(4_096)),
-    ((3, 5), Generation(8_192)),
-    ((3, 7), Generation(64_000, budgets=True)),
-    ((4, 0), Generation(32_000, budgets=True)),
-    ((4, 1), Generation(32_000, budgets=True, sampling="one")),
-    ((4, 5), Generation(64_000, budgets=True, schemas=True, sampling="one")),
-    (
-        (4, 6),
-        Generation(64_000, adaptive=True, efforts=("low", "medium", "high", "max"), schemas=True, sampling="one"),
-    ),
-    (
-        (4, 7),
-        Generation(
-            128_000, adaptive=True, efforts=("low", "medium", "high", "xhigh", "max"), schemas=True, sampling="none"
-        ),
-    ),
-    (
-        (5, 0),
-        Generation(
-            128_000,
-            adaptive=True,
-            efforts=("low", "medium", "high", "xhigh", "max"),
-            thinks_unasked=True,
-            schemas=True,
-            sampling="none",
-        ),
-    ),
-)
-# Hosts of this format with models of their own: 8192 is what all of them take, and nothing else is known.
-_NOT_CLAUDE = Generation(8_192)
-
-_CLAUDE = re.compile(r"claude[-_ .]?(.*)")
-_CLAUDE_SUFFIX = re.compile(r"@|-v\d+(?::|$)")  # Vertex writes @date, Bedrock -v1:0
-_VERSION_NUMBER = re.compile(r"(?<!\d)\d{1,2}(?!\d)")  # a date has eight digits
-
-
-def generation_of(model: str) -> Generation:
-    """What a model can be asked, by its name. A Claude without a version is taken for the newest."""
-    match = _CLAUDE.search(model.lower())
-    if match is None:
-        return _NOT_CLAUDE
-    numbers = [int(n) for n in _VERSION_NUMBER.findall(_CLAUDE_SUFFIX.split(match[1])[0])]
-    version = (numbers[0], numbers[1] if len(numbers) > 1 else 0) if numbers else _GENERATIONS[-1][0]
-    return next(generation for floor, generation in reversed(_GENERATIONS) if floor <= version)
-
-
-# Thinking tokens for an effort, where a model takes only a budget. 1024 is the least that the API takes; each level
-# doubles the one before.
-_LEAST_BUDGET = 1_024
-_BUDGETS: Mapping[str, int] = MappingProxyType(
-    {"minimal": 1_024, "low": 1_024, "medium": 2_048, "high": 4_096, "xhigh": 8_192, "max": 16_384}
-)
-_LEAST_TOP_P_WITH_THINKING = 0.95  # Anthropic's page on thinking
-
-# --- JSON
-
 
 # --- the cheap view
 
@@ -573,17 +502,6 @@ def _read_chat(call: Call) -> Chat:
 # --- writing a request: what both ways share
 
 
-def _arguments(text: str) -> Block | None:
-    """The arguments of a tool call as an object; None where they are none. No text is no arguments."""
-    if not text.strip():
-        return {}
-    try:
-        value = decode(text.encode("utf-8", "surrogatepass"))
-    except UNREADABLE:
-        return None
-    return value if isinstance(value, dict) else None
-
-
 def _source(source: Inline | Url | FileRef) -> Block:
     match source:
         case Inline():
@@ -643,7 +561,7 @@ def _own_block(part: Part, path: str) -> Block:
             return {"type": "text", "text": part.text}
         case ToolCall():
             return _own(
-                {"type": "tool_use", "id": part.id, "name": part.name, "input": _arguments(part.arguments) or {}},
+                {"type": "tool_use", "id": part.id, "name": part.name, "input": arguments_of(part.arguments) or {}},
                 part.cache,
                 part.extras,
             )
@@ -748,66 +666,22 @@ def _thinking(mode: str, budget: int | None, extras: Extras) -> Block:
 
 _IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 _PDF = "application/pdf"
-_TOOL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-_NOT_IN_TOOL_ID = re.compile(r"[^a-zA-Z0-9_-]")
-_NO_PARAMETERS: Mapping[str, Json] = MappingProxyType({"type": "object", "properties": {}})
 _SERVICE_TIERS: Mapping[str, str] = MappingProxyType({"auto": "auto", "default": "standard_only"})
-_FORCED = frozenset({"required", "tool"})
+_KINDS: Mapping[Json, BlockKind] = MappingProxyType(
+    {
+        "text": "text",
+        "thinking": "thinking",
+        "redacted_thinking": "thinking",
+        "tool_use": "call",
+        "tool_result": "result",
+    }
+)
 
 
-def _tool_id(id: str) -> str:
-    """An id that Anthropic takes: the same for the same id, in a call and in its result."""
-    if _TOOL_ID.fullmatch(id):
-        return id
-    digest = hashlib.sha256(id.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    return f"{_NOT_IN_TOOL_ID.sub('_', id)[:47]}_{digest}"
+class _Crossing(Crossing[Block]):
+    """One chat of another dialect on its way into this one."""
 
-
-def _schema(parameters: Json, path: str) -> Block:
-    if parameters is None or parameters == {}:
-        return dict(_NO_PARAMETERS)
-    schema = as_object(parameters, path)
-    return schema if "type" in schema else {"type": "object", **schema}
-
-
-_SUBSCHEMA = frozenset({"items", "additionalProperties", "not", "if", "then", "else", "contains"})
-_SUBSCHEMAS = frozenset({"anyOf", "allOf", "oneOf", "prefixItems"})
-_NAMED_SUBSCHEMAS = frozenset({"properties", "$defs", "definitions", "patternProperties"})
-
-
-def closed_schema(schema: Json) -> Json:
-    """A schema whose objects say that they hold nothing else where they do not say: Anthropic insists on it."""
-    if not isinstance(schema, dict):
-        return schema
-    closed: Block = {}
-    for key, value in schema.items():
-        if key in _SUBSCHEMA:
-            closed[key] = closed_schema(value)
-        elif key in _SUBSCHEMAS and isinstance(value, list):
-            closed[key] = [closed_schema(each) for each in value]
-        elif key in _NAMED_SUBSCHEMAS and isinstance(value, dict):
-            closed[key] = {name: closed_schema(each) for name, each in value.items()}
-        else:
-            closed[key] = value
-    if closed.get("type") == "object":
-        closed.setdefault("additionalProperties", False)
-    return closed
-
-
-@dataclass(slots=True)
-class _Turn:
-    role: Literal["user", "assistant"]
-    blocks: list[Block]
-
-
-class _Crossing:
-    """One chat of another dialect on its way into this one. `dropped` grows as it is written."""
-
-    def __init__(self, chat: Chat, model: str) -> None:
-        self.chat = chat
-        self.model = model
-        self.generation = generation_of(model)
-        self.dropped: set[str] = set()
+    title = TITLE
 
     def body(self) -> Block:
         chat = self.chat
@@ -837,27 +711,6 @@ class _Crossing:
 
     # fields
 
-    def _refuse(self) -> None:
-        chat = self.chat
-        if chat.n is not None and chat.n != 1:
-            raise Unsupported("n", TITLE, "it gives one answer")
-        if chat.logprobs:
-            raise Unsupported("logprobs", TITLE, "it tells no probabilities")
-        if chat.top_logprobs:
-            raise Unsupported("top_logprobs", TITLE, "it tells no probabilities")
-        for name in chat.needed:
-            raise Unsupported(name, TITLE)
-        for name, value in chat.extras.items():
-            if name in _NEEDED_EXTRAS and value is not None and value != ["text"]:
-                raise Unsupported(name, TITLE)
-
-    def _drop_if(self, path: str, condition: object) -> None:
-        if condition:
-            self.dropped.add(path)
-
-    def _drop_extras(self, extras: Extras, path: str) -> None:
-        self.dropped.update(f"{path}.{key}" if path else key for key, value in extras.items() if value is not None)
-
     def _account(self, body: Block) -> None:
         """Who asks, on which terms, and what has no place at all."""
         chat = self.chat
@@ -870,14 +723,12 @@ class _Crossing:
             if tier is not None:
                 body["service_tier"] = tier
         self._drop_if("metadata", chat.metadata)
-        for name in ("seed", "presence_penalty", "frequency_penalty"):
-            self._drop_if(name, getattr(chat, name) is not None)
-        self._drop_extras(chat.extras, "")
+        self._drop_placeless()
 
     def _sampling(self, body: Block, thinking: bool) -> None:
         chat, sampling = self.chat, self.generation.sampling
         if sampling == "none" or thinking:
-            if thinking and sampling != "none" and (chat.top_p or 0) >= _LEAST_TOP_P_WITH_THINKING:
+            if thinking and sampling != "none" and (chat.top_p or 0) >= LEAST_TOP_P_WITH_THINKING:
                 body["top_p"] = chat.top_p
             for name in ("temperature", "top_p", "top_k"):
                 # 1 is what the temperature is anyway
@@ -913,78 +764,30 @@ class _Crossing:
 
     # thinking
 
-    def _reasoning(self, body: Block, turns: list[_Turn]) -> bool:
+    def _reasoning(self, body: Block, turns: list[Turn[Block]]) -> bool:
         """Whether thinking is on."""
         wanted = self.chat.reasoning
         if wanted is None:
             return False
-        explicit = wanted.mode in ("enabled", "adaptive") or wanted.budget_tokens is not None
-        spelled = "thinking" if wanted.mode is not None or not wanted.effort else "reasoning_effort"
-        if "reasoning" in self.chat.extras:
-            spelled = "reasoning"  # a note of OpenAI's reader: that is how its caller put it
+        explicit = is_explicit(wanted)
         if wanted.mode == "disabled" or (wanted.effort == "none" and not explicit):
-            # Off is what the older ones are anyway; the newest can only be asked to think little.
-            if self.generation.thinks_unasked:
-                body["output_config"] = {"effort": "low"}
-                self.dropped.add(spelled)
-            self._drop_extras(wanted.extras, "thinking")
+            self._rests(wanted, body)
             return False
         # Groq's word for what is anyway
         effort = None if wanted.effort in (None, "", "default") else wanted.effort
         if effort is None and not explicit:
             return False
-        if effort is not None and effort not in _BUDGETS and effort != "none":
-            raise BadRequest(
-                f"reasoning_effort is {effort!r}; it must be one of none, {', '.join(_BUDGETS)}",
-                param="reasoning_effort",
-            )
-        if self.generation.adaptive:
-            return self._adaptive(body, effort, explicit)
-        if not self.generation.budgets or _goes_on_without_thinking(turns):
-            self.dropped.add(spelled)
-            return False
-        budget = max(wanted.budget_tokens or _BUDGETS.get(effort or "medium", _LEAST_BUDGET), _LEAST_BUDGET)
-        limit = body["max_tokens"]
-        if isinstance(limit, int) and limit <= budget:
-            body["max_tokens"] = limit + budget  # thinking counts: the answer keeps the room that the caller gave it
-        body["thinking"] = self._thinking("enabled", budget)
-        return True
-
-    def _adaptive(self, body: Block, effort: str | None, explicit: bool) -> bool:
-        """Thinking whose depth is an effort. A forced tool call cannot be had together with thinking: it wins over a
-        mere effort, which the model honours without thinking too."""
-        if effort is not None:
-            level = "low" if effort in ("minimal", "none") else effort
-            if level not in self.generation.efforts:
-                raise BadRequest(
-                    f"reasoning_effort is {effort!r}; {self.model!r} has {', '.join(self.generation.efforts)}",
-                    param="reasoning_effort",
-                )
-            body["output_config"] = {"effort": level}
-        if not explicit and self._forced():
-            return False
-        self._drop_if("thinking.budget_tokens", self.chat.reasoning and self.chat.reasoning.budget_tokens is not None)
-        body["thinking"] = self._thinking("adaptive", None)
-        return True
-
-    def _thinking(self, mode: str, budget: int | None) -> Block:
-        extras = dict(self.chat.reasoning.extras) if self.chat.reasoning is not None else {}
-        display = {"display": extras.pop("display")} if "display" in extras else NO_EXTRAS
-        self._drop_extras(extras, "thinking")
-        return _thinking(mode, budget, display)
+        self._check_effort(effort)
+        return self._thinks(wanted, effort, body, body, "max_tokens", turns)
 
     # tools
 
-    def _forced(self) -> bool:
-        choice = self.chat.tool_choice
-        return bool(self.chat.tools) and choice is not None and choice.mode in _FORCED
-
-    def _tools(self, turns: list[_Turn]) -> list[Block]:
+    def _tools(self, turns: list[Turn[Block]]) -> list[Block]:
         if self.chat.tools:
             return [self._tool(tool, f"tools[{i}]") for i, tool in enumerate(self.chat.tools)]
         # Tool calls in the history want their tools; one that is not offered any more may not be called again.
         names = [str(b["name"]) for turn in turns for b in turn.blocks if b["type"] == "tool_use"]
-        return [{"name": name, "input_schema": dict(_NO_PARAMETERS)} for name in dict.fromkeys(names)]
+        return [{"name": name, "input_schema": dict(NO_PARAMETERS)} for name in dict.fromkeys(names)]
 
     def _tool(self, tool: Tool, path: str) -> Block:
         if isinstance(tool, Opaque):
@@ -992,7 +795,7 @@ class _Crossing:
         block: Block = {"name": tool.name}
         if tool.description:
             block["description"] = tool.description
-        block["input_schema"] = _schema(tool.parameters, f"{path}.function.parameters")
+        block["input_schema"] = schema_of(tool.parameters, f"{path}.function.parameters")
         if tool.strict is not None and self.generation.schemas:
             block["strict"] = tool.strict
         self._drop_if(f"{path}.function.strict", tool.strict and not self.generation.schemas)
@@ -1005,10 +808,10 @@ class _Crossing:
         chat = self.chat
         choice, single = chat.tool_choice, chat.parallel_tool_calls is False
         if not chat.tools:
-            self._drop_if("tool_choice", choice is not None and choice.mode in _FORCED)
+            self._drop_if("tool_choice", choice is not None and choice.mode in FORCED)
             self._drop_if("parallel_tool_calls", single)
             return {"type": "none"} if self._has_stubs() else None
-        if choice is not None and choice.mode in _FORCED and thinking:
+        if choice is not None and choice.mode in FORCED and thinking:
             self.dropped.add("tool_choice")
             choice = ToolChoice("auto")
         if choice is None:
@@ -1020,62 +823,11 @@ class _Crossing:
 
     # the conversation
 
-    def _conversation(self) -> tuple[list[Block], list[_Turn]]:
-        system: list[Block] = []
-        turns: list[_Turn] = []
-        for number, message in enumerate(self.chat.messages):
-            path = f"messages[{number}]"
-            self._drop_if(f"{path}.name", message.name)
-            self._drop_extras(message.extras, path)
-            blocks = self._blocks(message, path)
-            match message.role:
-                case "system" | "developer":
-                    system += blocks
-                case "user" | "tool":
-                    self._say(turns, "user", blocks)
-                case "assistant":
-                    self._say(turns, "assistant", sorted(blocks, key=_thinking_first))
-                case _:  # pragma: no cover
-                    assert_never(message.role)
-        for turn in turns:
-            if turn.role == "user":
-                turn.blocks.sort(key=_results_first)
-        if turns and turns[-1].role == "assistant":
-            _strip_prefill(turns)
-        if not turns:
-            raise BadRequest(f"messages hold no turn of the user, and {TITLE} needs one", param="messages")
-        if turns[0].role != "user":
-            raise BadRequest(f"messages begin with the assistant; {TITLE} needs the user first", param="messages")
-        return system, turns
+    def _kind(self, block: Block) -> BlockKind:
+        return _KINDS.get(block["type"], "media")
 
-    @staticmethod
-    def _say(turns: list[_Turn], role: Literal["user", "assistant"], blocks: list[Block]) -> None:
-        if not blocks:
-            return
-        if turns and turns[-1].role == role:
-            turns[-1].blocks += blocks
-        else:
-            turns.append(_Turn(role, blocks))
-
-    def _blocks(self, message: Message, path: str) -> list[Block]:
-        """The blocks of a message. Their paths count as OpenAI's callers do: content and tool calls each from 0."""
-        blocks: list[Block] = []
-        content = calls = 0
-        for part in message.parts:
-            if isinstance(part, ToolCall):
-                where = f"{path}.tool_calls[{calls}]"
-                calls += 1
-            elif isinstance(part, Thinking | RedactedThinking):
-                where = f"{path}.reasoning_content"
-            elif isinstance(part, ToolResult):
-                where = path
-            else:
-                where = f"{path}.content[{content}]"
-                content += 1
-            block = self._block(part, where)
-            if block is not None:
-                blocks.append(block)
-        return blocks
+    def _strip(self, block: Block) -> None:
+        block["text"] = str(block["text"]).rstrip()
 
     def _block(self, part: Part, path: str) -> Block | None:
         """None for what is left out."""
@@ -1167,50 +919,17 @@ class _Crossing:
             raise BadRequest(f"{path} is no http(s) URL", param=path)
 
     def _tool_use(self, part: ToolCall, path: str) -> Block:
-        if not part.id:
-            raise BadRequest(f"{path}.id is missing: the result of a call names it", param=f"{path}.id")
-        arguments = _arguments(part.arguments)
-        if arguments is None:
-            raise BadRequest(f"{path}.function.arguments is no JSON object", param=f"{path}.function.arguments")
-        self._drop_if(f"{path}.signature", part.signature)
-        return {"type": "tool_use", "id": _tool_id(part.id), "name": part.name, "input": arguments}
+        arguments = self._called(part, path)
+        return {"type": "tool_use", "id": tool_id(part.id), "name": part.name, "input": arguments}
 
     def _tool_result(self, part: ToolResult, path: str) -> Block:
-        if not part.call_id:
-            raise BadRequest(
-                f"{path}.tool_call_id is missing: it says whose result this is", param=f"{path}.tool_call_id"
-            )
-        block: Block = {"type": "tool_result", "tool_use_id": _tool_id(part.call_id)}
-        inner = [self._block(p, f"{path}.content[{i}]") for i, p in enumerate(part.parts)]
-        if content := [each for each in inner if each is not None]:
+        call_id, content = self._answered(part, path)
+        block: Block = {"type": "tool_result", "tool_use_id": call_id}
+        if content:
             block["content"] = _short(content)
         if part.is_error:
             block["is_error"] = True
         return block
-
-
-def _thinking_first(block: Block) -> bool:
-    return block["type"] not in ("thinking", "redacted_thinking")
-
-
-def _results_first(block: Block) -> bool:
-    return block["type"] != "tool_result"
-
-
-def _strip_prefill(turns: list[_Turn]) -> None:
-    """An answer that the model shall go on with may not end in white space."""
-    last = turns[-1].blocks[-1]
-    if last["type"] == "text":
-        last["text"] = str(last["text"]).rstrip()
-
-
-def _goes_on_without_thinking(turns: list[_Turn]) -> bool:
-    """The caller answers a tool call that was made without thinking, or whose thinking it did not keep. Thinking by a
-    budget cannot be switched on there: the turn of the call would have to begin with it."""
-    if len(turns) < 2 or turns[-1].role != "user":
-        return False
-    asked = turns[-2].blocks
-    return any(block["type"] == "tool_use" for block in asked) and _thinking_first(asked[0])
 
 
 # --- replies
@@ -1240,9 +959,6 @@ _STOP_REASONS: Mapping[FinishReason, str] = MappingProxyType(
         "other": "end_turn",
     }
 )
-# A reply that has tool calls stops for them whatever its provider says (OpenAI says "stop" where a call was forced,
-# Gemini always). Not so where it was cut off: its last call is torn, and the caller must not run it.
-_CUT_OFF: frozenset[FinishReason] = frozenset({"length", "context_window", "content_filter", "refusal", "pause"})
 
 
 def _read_finish(reason: Json, sequence: Json) -> Finish | None:
@@ -1252,7 +968,7 @@ def _read_finish(reason: Json, sequence: Json) -> Finish | None:
 
 
 def _stop_reason(finish: Finish | None, has_calls: bool) -> str | None:
-    if has_calls and (finish is None or finish.reason not in _CUT_OFF):
+    if has_calls and (finish is None or finish.reason not in CUT_OFF):
         return "tool_use"
     if finish is None:
         return None
@@ -1318,8 +1034,7 @@ def _write_usage(usage: Usage | None, rest: Json) -> Block:
 
 
 def _made_id(prefix: str, *seeds: object) -> str:
-    """An id where the provider gave none: the same for the same reply, whether it came whole or as a stream."""
-    return prefix + hashlib.sha256(repr(seeds).encode("utf-8", "surrogatepass")).hexdigest()[:24]
+    return made_id(prefix, 24, *seeds)
 
 
 def _message_id(id: str | None, model: str | None, created: int | None) -> str:
@@ -1386,7 +1101,7 @@ def _write_reply(reply: Reply) -> bytes:
 def _answer_blocks(parts: Iterable[Part], id: str) -> Iterator[Block]:
     """What a reply of another dialect says, in this dialect's order: thinking, text, tool calls."""
     calls = 0
-    for part in sorted(parts, key=_answer_order):
+    for part in sorted(parts, key=answer_order):
         match part:
             case Thinking():
                 if part.text or part.signature:
@@ -1402,17 +1117,11 @@ def _answer_blocks(parts: Iterable[Part], id: str) -> Iterator[Block]:
                     "type": "tool_use",
                     "id": part.id or _made_id("toolu_", id, calls),
                     "name": part.name,
-                    "input": _arguments(part.arguments) or {},
+                    "input": arguments_of(part.arguments) or {},
                 }
                 calls += 1
             case _:
                 pass  # a part that only another dialect knows
-
-
-def _answer_order(part: Part) -> int:
-    if isinstance(part, Thinking | RedactedThinking):
-        return 0
-    return 2 if isinstance(part, ToolCall) else 1
 
 
 # --- errors
@@ -1649,7 +1358,7 @@ class _Reader:
             return [Garbled("content_block_stop without a block that is open")]
         part = block.part
         if block.kind == "opaque":
-            if (grown := _arguments("".join(block.json))) and block.json:
+            if (grown := arguments_of("".join(block.json))) and block.json:
                 block.value["input"] = grown
             whole = Opaque(NAME, str(block.value["type"]), block.value)
             return [PartStarted(part, "opaque", opaque=whole), PartEnded(part)]

@@ -10,6 +10,7 @@ What a dialect must do with each field that another dialect asked for: map it, n
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
@@ -137,6 +138,11 @@ def header(headers: Headers, name: str) -> str | None:
         if key == name:
             return value
     return None
+
+
+def made_id(prefix: str, digits: int, *seeds: object) -> str:
+    """An id where the provider gave none: the same for the same reply, whether it came whole or as a stream."""
+    return prefix + hashlib.sha256(repr(seeds).encode("utf-8", "surrogatepass")).hexdigest()[:digits]
 
 
 _UNITS: tuple[tuple[str, float], ...] = (("retry-after-ms", 0.001), ("retry-after", 1.0))

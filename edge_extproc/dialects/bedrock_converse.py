@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -91,8 +90,21 @@ from ..model.reply import (
     UsageSeen,
 )
 from ..model.usage import Usage
-from .anthropic_messages import closed_schema, generation_of
-from .base import Fate, Headers, ModelCard, Route, header, retry_after
+from .base import Fate, Headers, ModelCard, Route, header, made_id, retry_after
+from .claude import LEAST_TOP_P_WITH_THINKING, closed_schema
+from .turns import (
+    CUT_OFF,
+    FORCED,
+    NO_PARAMETERS,
+    BlockKind,
+    Crossing,
+    Turn,
+    answer_order,
+    arguments_of,
+    is_explicit,
+    schema_of,
+    tool_id,
+)
 
 NAME = "bedrock_converse"
 TITLE = "Bedrock Converse"
@@ -173,8 +185,6 @@ FIELDS: Mapping[str, Fate] = MappingProxyType(
 # What no other provider can honour: a guardrail's absence would let through what it forbids, and a prompt of Bedrock's
 # own store needs its variables.
 _NEEDED = ("guardrailConfig", "promptVariables")
-# Extras of other dialects whose absence would change what the caller gets.
-_NEEDED_EXTRAS = frozenset({"audio", "functions", "function_call", "modalities", "tool_choice", "web_search_options"})
 
 # --- what the models can be asked, in whose words
 
@@ -209,12 +219,6 @@ def family_of(model: str) -> Family:
     return next((family for word, family in _FAMILIES if word in name), _UNKNOWN)
 
 
-# Thinking tokens for an effort, where a Claude takes only a budget; as in the Messages format.
-_LEAST_BUDGET = 1_024
-_BUDGETS: Mapping[str, int] = MappingProxyType(
-    {"minimal": 1_024, "low": 1_024, "medium": 2_048, "high": 4_096, "xhigh": 8_192, "max": 16_384}
-)
-_LEAST_TOP_P_WITH_THINKING = 0.95  # Anthropic's page on thinking
 # Others know three levels.
 _LEVELS: Mapping[str, str] = MappingProxyType(
     {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
@@ -742,17 +746,6 @@ def _read_chat(call: Call) -> Chat:
 # --- writing a request: what both ways share
 
 
-def _arguments(text: str) -> Block | None:
-    """The arguments of a tool call as an object; None where they are none. No text is no arguments."""
-    if not text.strip():
-        return {}
-    try:
-        value = decode(text.encode("utf-8", "surrogatepass"))
-    except UNREADABLE:
-        return None
-    return value if isinstance(value, dict) else None
-
-
 def _cache_point(mark: CacheMark) -> Block:
     return {"cachePoint": {"type": "default"} if mark.ttl is None else {"type": "default", "ttl": mark.ttl}}
 
@@ -826,7 +819,7 @@ def _own_block(part: Part, path: str) -> Block:
         case RedactedThinking():
             return {"reasoningContent": {"redactedContent": _write_redacted(part.data)}}
         case ToolCall():
-            use = {"toolUseId": part.id, "name": part.name, "input": _arguments(part.arguments) or {}, **part.extras}
+            use = {"toolUseId": part.id, "name": part.name, "input": arguments_of(part.arguments) or {}, **part.extras}
             return {"toolUse": use}
         case ToolResult():
             result: Block = {"toolUseId": part.call_id, "content": _own_blocks(part.parts, f"{path}.toolResult")}
@@ -928,35 +921,16 @@ def _merge(into: Block, more: Mapping[str, Json]) -> None:
 
 # --- writing a request of another dialect
 
-_TOOL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-_NOT_IN_TOOL_ID = re.compile(r"[^a-zA-Z0-9_-]")
 # What a document may be called: the user guide's page on the Converse API.
 _NOT_IN_DOCUMENT_NAME = re.compile(r"[^\w\s\-()\[\]]|_", re.ASCII)
 _LONGEST_DOCUMENT_NAME = 200
-_NO_PARAMETERS: Mapping[str, Json] = MappingProxyType({"type": "object", "properties": {}})
 _TIERS = frozenset({"default", "flex", "priority", "reserved"})
 _TIER_WORDS: Mapping[str, str] = MappingProxyType({"standard_only": "default"})
-_FORCED = frozenset({"required", "tool"})
 # requestMetadata in the service model.
 _METADATA_KEY = re.compile(r"[a-zA-Z0-9\s:_@$#=/+,.-]{1,256}", re.ASCII)
 _METADATA_VALUE = re.compile(r"[a-zA-Z0-9\s:_@$#=/+,.-]{0,256}", re.ASCII)
 _MOST_METADATA = 16
 _PDF = "application/pdf"
-
-
-def _tool_id(id: str) -> str:
-    """An id that Bedrock takes: the same for the same id, in a call and in its result."""
-    if _TOOL_ID.fullmatch(id):
-        return id
-    digest = hashlib.sha256(id.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    return f"{_NOT_IN_TOOL_ID.sub('_', id)[:47]}_{digest}"
-
-
-def _schema(parameters: Json, path: str) -> Block:
-    if parameters is None or parameters == {}:
-        return dict(_NO_PARAMETERS)
-    schema = as_object(parameters, path)
-    return schema if "type" in schema else {"type": "object", **schema}
 
 
 @dataclass(slots=True)
@@ -965,12 +939,6 @@ class _Piece:
 
     block: Block
     mark: CacheMark | None = None
-
-
-@dataclass(slots=True)
-class _Turn:
-    role: Literal["user", "assistant"]
-    pieces: list[_Piece]
 
 
 def _blocks(pieces: Iterable[_Piece]) -> list[Block]:
@@ -982,16 +950,20 @@ def _blocks(pieces: Iterable[_Piece]) -> list[Block]:
     return found
 
 
-class _Crossing:
-    """One chat of another dialect on its way into this one. `dropped` grows as it is written."""
+_KINDS: Mapping[str, BlockKind] = MappingProxyType(
+    {"text": "text", "reasoningContent": "thinking", "toolUse": "call", "toolResult": "result"}
+)
+
+
+class _Crossing(Crossing[_Piece]):
+    """One chat of another dialect on its way into this one."""
+
+    title = TITLE
 
     def __init__(self, chat: Chat, model: str) -> None:
-        self.chat = chat
-        self.model = model
+        super().__init__(chat, model)
         self.family = family_of(model)
         self.is_claude = self.family.reasoning == "claude"
-        self.generation = generation_of(model)
-        self.dropped: set[str] = set()
         self.more: Block = {}
         """additionalModelRequestFields"""
         self._documents = 0
@@ -1003,7 +975,7 @@ class _Crossing:
         body: Block = {}
         if system:
             body["system"] = _blocks(system)
-        body["messages"] = [{"role": turn.role, "content": _blocks(turn.pieces)} for turn in turns]
+        body["messages"] = [{"role": turn.role, "content": _blocks(turn.blocks)} for turn in turns]
         stop = [s for s in chat.stop if s.strip()]
         self._drop_if("stop", len(stop) < len(chat.stop))
         inference = _inference(chat, stop)
@@ -1024,27 +996,6 @@ class _Crossing:
 
     # fields
 
-    def _refuse(self) -> None:
-        chat = self.chat
-        if chat.n is not None and chat.n != 1:
-            raise Unsupported("n", TITLE, "it gives one answer")
-        if chat.logprobs:
-            raise Unsupported("logprobs", TITLE, "it tells no probabilities")
-        if chat.top_logprobs:
-            raise Unsupported("top_logprobs", TITLE, "it tells no probabilities")
-        for name in chat.needed:
-            raise Unsupported(name, TITLE)
-        for name, value in chat.extras.items():
-            if name in _NEEDED_EXTRAS and value is not None and value != ["text"]:
-                raise Unsupported(name, TITLE)
-
-    def _drop_if(self, path: str, condition: object) -> None:
-        if condition:
-            self.dropped.add(path)
-
-    def _drop_extras(self, extras: Extras, path: str) -> None:
-        self.dropped.update(f"{path}.{key}" if path else key for key, value in extras.items() if value is not None)
-
     def _account(self, body: Block) -> None:
         """Who asks, on which terms, and what has no place at all."""
         chat = self.chat
@@ -1059,9 +1010,7 @@ class _Crossing:
                 body["requestMetadata"] = dict(chat.metadata)
             else:
                 self.dropped.add("metadata")
-        for name in ("seed", "presence_penalty", "frequency_penalty"):
-            self._drop_if(name, getattr(chat, name) is not None)
-        self._drop_extras(chat.extras, "")
+        self._drop_placeless()
 
     def _sampling(self, inference: Block, thinking: bool) -> None:
         """What the models of the service model take: 0 to 1 of each. Claude has rules of its own."""
@@ -1084,7 +1033,7 @@ class _Crossing:
     def _claude_sampling(self, inference: Block, thinking: bool) -> None:
         """A Claude that thinks, or one that takes no sampling settings at all."""
         chat = self.chat
-        keeps_top_p = self.generation.sampling != "none" and (chat.top_p or 0) >= _LEAST_TOP_P_WITH_THINKING
+        keeps_top_p = self.generation.sampling != "none" and (chat.top_p or 0) >= LEAST_TOP_P_WITH_THINKING
         inference.pop("temperature", None)
         # 1 is what the temperature is anyway.
         self._drop_if("temperature", chat.temperature not in (None, 1))
@@ -1108,27 +1057,23 @@ class _Crossing:
 
     # thinking
 
-    def _reasoning(self, inference: Block, turns: list[_Turn]) -> bool:
+    def _reasoning(self, inference: Block, turns: list[Turn[_Piece]]) -> bool:
         """Whether a Claude thinks, which is the one case that changes what else may be asked."""
         wanted = self.chat.reasoning
         if wanted is None:
             return False
-        explicit = wanted.mode in ("enabled", "adaptive") or wanted.budget_tokens is not None
-        spelled = "thinking" if wanted.mode is not None or not wanted.effort else "reasoning_effort"
-        if "reasoning" in self.chat.extras:
-            spelled = "reasoning"  # a note of OpenAI's reader: that is how its caller put it
+        explicit, spelled = is_explicit(wanted), self._reasoning_name(wanted)
         is_off = wanted.mode == "disabled" or (wanted.effort == "none" and not explicit)
         # Groq's word for what is anyway
         effort = None if wanted.effort in (None, "", "default", "none") else wanted.effort
-        if effort is not None and effort not in _BUDGETS:
-            raise BadRequest(
-                f"reasoning_effort is {effort!r}; it must be one of none, {', '.join(_BUDGETS)}",
-                param="reasoning_effort",
-            )
+        self._check_effort(effort)
         if effort is None and not explicit and not is_off:
             return False
         if self.is_claude:
-            return self._claude_thinks(wanted, effort, explicit, is_off, spelled, inference, turns)
+            if is_off:
+                self._rests(wanted, self.more)
+                return False
+            return self._thinks(wanted, effort, self.more, inference, "maxTokens", turns)
         self._drop_extras(wanted.extras, "thinking")
         if is_off:
             # What others do unasked cannot be switched off by a field that all of them take.
@@ -1147,74 +1092,17 @@ class _Crossing:
                 self.dropped.add(spelled)
         return False
 
-    def _claude_thinks(
-        self,
-        wanted: Reasoning,
-        effort: str | None,
-        explicit: bool,
-        is_off: bool,
-        spelled: str,
-        inference: Block,
-        turns: list[_Turn],
-    ) -> bool:
-        generation = self.generation
-        if is_off:
-            # Off is what the older ones are anyway; the newest can only be asked to think little.
-            if generation.thinks_unasked:
-                self.more["output_config"] = {"effort": "low"}
-                self.dropped.add(spelled)
-            self._drop_extras(wanted.extras, "thinking")
-            return False
-        if generation.adaptive:
-            return self._adapts(wanted, effort, explicit)
-        if not generation.budgets or _goes_on_without_thinking(turns):
-            self.dropped.add(spelled)
-            return False
-        budget = max(wanted.budget_tokens or _BUDGETS[effort or "medium"], _LEAST_BUDGET)
-        limit = inference.get("maxTokens")
-        if isinstance(limit, int) and limit <= budget:
-            inference["maxTokens"] = limit + budget  # thinking counts: the answer keeps the room that it was given
-        self.more["thinking"] = {"type": "enabled", "budget_tokens": budget, **self._display(wanted)}
-        return True
-
-    def _adapts(self, wanted: Reasoning, effort: str | None, explicit: bool) -> bool:
-        """Thinking whose depth is an effort. A forced tool call cannot be had together with thinking: it wins over a
-        mere effort, which the model honours without thinking too."""
-        if effort is not None:
-            level = "low" if effort == "minimal" else effort
-            if level not in self.generation.efforts:
-                raise BadRequest(
-                    f"reasoning_effort is {effort!r}; {self.model!r} has {', '.join(self.generation.efforts)}",
-                    param="reasoning_effort",
-                )
-            self.more["output_config"] = {"effort": level}
-        if not explicit and self._forced():
-            return False
-        self._drop_if("thinking.budget_tokens", wanted.budget_tokens is not None)
-        self.more["thinking"] = {"type": "adaptive", **self._display(wanted)}
-        return True
-
-    def _display(self, wanted: Reasoning) -> Block:
-        extras = dict(wanted.extras)
-        display: Block = {"display": extras.pop("display")} if "display" in extras else {}
-        self._drop_extras(extras, "thinking")
-        return display
-
     # tools
 
-    def _forced(self) -> bool:
-        choice = self.chat.tool_choice
-        return bool(self.chat.tools) and choice is not None and choice.mode in _FORCED
-
-    def _tool_config(self, turns: list[_Turn], thinking: bool) -> Block:
+    def _tool_config(self, turns: list[Turn[_Piece]], thinking: bool) -> Block:
         chat = self.chat
         names = [
-            str(use["name"]) for turn in turns for p in turn.pieces if isinstance(use := p.block.get("toolUse"), dict)
+            str(use["name"]) for turn in turns for p in turn.blocks if isinstance(use := p.block.get("toolUse"), dict)
         ]
-        has_history = bool(names) or any("toolResult" in p.block for turn in turns for p in turn.pieces)
+        has_history = bool(names) or any("toolResult" in p.block for turn in turns for p in turn.blocks)
         choice, single = chat.tool_choice, chat.parallel_tool_calls is False
         if not chat.tools:
-            self._drop_if("tool_choice", choice is not None and choice.mode in _FORCED)
+            self._drop_if("tool_choice", choice is not None and choice.mode in FORCED)
             self._drop_if("parallel_tool_calls", single)
             if not names:
                 return {}
@@ -1222,7 +1110,7 @@ class _Crossing:
             if self.is_claude:
                 self.more["tool_choice"] = {"type": "none"}
             stubs = [FunctionTool(name) for name in dict.fromkeys(names)]
-            return {"tools": [{"toolSpec": _tool_spec(stub, dict(_NO_PARAMETERS))} for stub in stubs]}
+            return {"tools": [{"toolSpec": _tool_spec(stub, dict(NO_PARAMETERS))} for stub in stubs]}
         tools = self._tools()
         if choice is not None and choice.mode == "none":
             self._drop_if("parallel_tool_calls", single)
@@ -1232,7 +1120,7 @@ class _Crossing:
             if self.is_claude:
                 self.more["tool_choice"] = {"type": "none"}
             return {"tools": tools}
-        if choice is not None and choice.mode in _FORCED and thinking:
+        if choice is not None and choice.mode in FORCED and thinking:
             self.dropped.add("tool_choice")
             choice = ToolChoice("auto")
         if single and self.is_claude:
@@ -1248,7 +1136,7 @@ class _Crossing:
             path = f"tools[{i}]"
             if isinstance(tool, Opaque):
                 raise Unsupported(path, TITLE, f"it knows no tool of type {tool.kind!r}")
-            spec = _tool_spec(tool, _schema(tool.parameters, f"{path}.function.parameters"))
+            spec = _tool_spec(tool, schema_of(tool.parameters, f"{path}.function.parameters"))
             strict = self.is_claude and self.generation.schemas
             if tool.strict is not None and strict:
                 spec["strict"] = tool.strict
@@ -1261,55 +1149,13 @@ class _Crossing:
 
     # the conversation
 
-    def _conversation(self) -> tuple[list[_Piece], list[_Turn]]:
-        system: list[_Piece] = []
-        turns: list[_Turn] = []
-        for number, message in enumerate(self.chat.messages):
-            path = f"messages[{number}]"
-            self._drop_if(f"{path}.name", message.name)
-            self._drop_extras(message.extras, path)
-            pieces = self._pieces(message, path)
-            match message.role:
-                case "system" | "developer":
-                    system += pieces
-                case "user" | "tool":
-                    _say(turns, "user", pieces)
-                case "assistant":
-                    _say(turns, "assistant", sorted(pieces, key=_thinking_first))
-                case _:  # pragma: no cover
-                    assert_never(message.role)
-        for turn in turns:
-            if turn.role == "user":
-                turn.pieces.sort(key=_results_first)
-        if turns and turns[-1].role == "assistant":
-            _strip_prefill(turns)
-        if not turns:
-            raise BadRequest(f"messages hold no turn of the user, and {TITLE} needs one", param="messages")
-        if turns[0].role != "user":
-            raise BadRequest(f"messages begin with the assistant; {TITLE} needs the user first", param="messages")
-        return system, turns
+    def _kind(self, block: _Piece) -> BlockKind:
+        return _KINDS.get(next(iter(block.block)), "media")
 
-    def _pieces(self, message: Message, path: str) -> list[_Piece]:
-        """The blocks of a message. Their paths count as OpenAI's callers do: content and tool calls each from 0."""
-        pieces: list[_Piece] = []
-        content = calls = 0
-        for part in message.parts:
-            if isinstance(part, ToolCall):
-                where = f"{path}.tool_calls[{calls}]"
-                calls += 1
-            elif isinstance(part, Thinking | RedactedThinking):
-                where = f"{path}.reasoning_content"
-            elif isinstance(part, ToolResult):
-                where = path
-            else:
-                where = f"{path}.content[{content}]"
-                content += 1
-            piece = self._piece(part, where)
-            if piece is not None:
-                pieces.append(piece)
-        return pieces
+    def _strip(self, block: _Piece) -> None:
+        block.block["text"] = str(block.block["text"]).rstrip()
 
-    def _piece(self, part: Part, path: str) -> _Piece | None:
+    def _block(self, part: Part, path: str) -> _Piece | None:
         """None for what is left out."""
         if not isinstance(part, Opaque):
             self._drop_extras(part.extras, path)
@@ -1398,23 +1244,13 @@ class _Crossing:
         return {"audio": {"format": format, "source": {"bytes": inline.data}}}
 
     def _tool_use(self, part: ToolCall, path: str) -> Block:
-        if not part.id:
-            raise BadRequest(f"{path}.id is missing: the result of a call names it", param=f"{path}.id")
-        arguments = _arguments(part.arguments)
-        if arguments is None:
-            raise BadRequest(f"{path}.function.arguments is no JSON object", param=f"{path}.function.arguments")
-        self._drop_if(f"{path}.signature", part.signature)
-        return {"toolUse": {"toolUseId": _tool_id(part.id), "name": part.name, "input": arguments}}
+        arguments = self._called(part, path)
+        return {"toolUse": {"toolUseId": tool_id(part.id), "name": part.name, "input": arguments}}
 
     def _tool_result(self, part: ToolResult, path: str) -> _Piece:
         """A mark within a result stands after it: there is none inside."""
-        if not part.call_id:
-            raise BadRequest(
-                f"{path}.tool_call_id is missing: it says whose result this is", param=f"{path}.tool_call_id"
-            )
-        found = [self._piece(p, f"{path}.content[{i}]") for i, p in enumerate(part.parts)]
-        inner = [piece for piece in found if piece is not None]
-        result: Block = {"toolUseId": _tool_id(part.call_id), "content": [piece.block for piece in inner]}
+        call_id, inner = self._answered(part, path)
+        result: Block = {"toolUseId": call_id, "content": [piece.block for piece in inner]}
         if part.is_error:
             result["status"] = "error"
         mark = part.cache or next((piece.mark for piece in reversed(inner) if piece.mark is not None), None)
@@ -1433,39 +1269,6 @@ def _is_metadata(metadata: Mapping[str, Json]) -> bool:
         _METADATA_KEY.fullmatch(key) and isinstance(value, str) and _METADATA_VALUE.fullmatch(value)
         for key, value in metadata.items()
     )
-
-
-def _say(turns: list[_Turn], role: Literal["user", "assistant"], pieces: list[_Piece]) -> None:
-    if not pieces:
-        return
-    if turns and turns[-1].role == role:
-        turns[-1].pieces += pieces
-    else:
-        turns.append(_Turn(role, pieces))
-
-
-def _thinking_first(piece: _Piece) -> bool:
-    return "reasoningContent" not in piece.block
-
-
-def _results_first(piece: _Piece) -> bool:
-    return "toolResult" not in piece.block
-
-
-def _strip_prefill(turns: list[_Turn]) -> None:
-    """An answer that the model shall go on with may not end in white space."""
-    last = turns[-1].pieces[-1].block
-    if "text" in last:
-        last["text"] = str(last["text"]).rstrip()
-
-
-def _goes_on_without_thinking(turns: list[_Turn]) -> bool:
-    """The caller answers a tool call that was made without thinking, or whose thinking it did not keep. Thinking by a
-    budget cannot be switched on there: the turn of the call would have to begin with it."""
-    if len(turns) < 2 or turns[-1].role != "user":
-        return False
-    asked = turns[-2].pieces
-    return any("toolUse" in piece.block for piece in asked) and _thinking_first(asked[0])
 
 
 # --- replies
@@ -1501,9 +1304,6 @@ _STOP_REASONS: Mapping[FinishReason, str] = MappingProxyType(
     }
 )
 _OWN_REASONS = frozenset(_FINISHES) - {"refusal", "pause_turn"}
-# A reply that has tool calls stops for them whatever its provider says. Not so where it was cut off: its last call is
-# torn, and the caller must not run it.
-_CUT_OFF: frozenset[FinishReason] = frozenset({"length", "context_window", "content_filter", "refusal", "pause"})
 
 _USAGE = frozenset(
     {
@@ -1532,7 +1332,7 @@ def _read_finish(reason: Json, more: Json) -> Finish | None:
 
 
 def _stop_reason(finish: Finish | None, has_calls: bool) -> str:
-    if has_calls and (finish is None or finish.reason not in _CUT_OFF):
+    if has_calls and (finish is None or finish.reason not in CUT_OFF):
         return "tool_use"
     if finish is None:
         return "end_turn"
@@ -1631,7 +1431,7 @@ def _write_reply(reply: Reply) -> bytes:
 def _answer_blocks(parts: Iterable[Part], reply: Reply) -> Iterator[Block]:
     """What a reply of another dialect says, in the order of a model that thinks: thinking, text, tool calls."""
     calls = 0
-    for part in sorted(parts, key=_answer_order):
+    for part in sorted(parts, key=answer_order):
         match part:
             case Thinking():
                 if part.text or part.signature:
@@ -1646,7 +1446,7 @@ def _answer_blocks(parts: Iterable[Part], reply: Reply) -> Iterator[Block]:
                     "toolUse": {
                         "toolUseId": part.id or _made_id(reply.id, calls),
                         "name": part.name,
-                        "input": _arguments(part.arguments) or {},
+                        "input": arguments_of(part.arguments) or {},
                     }
                 }
                 calls += 1
@@ -1654,15 +1454,8 @@ def _answer_blocks(parts: Iterable[Part], reply: Reply) -> Iterator[Block]:
                 pass  # a part that only another dialect knows
 
 
-def _answer_order(part: Part) -> int:
-    if isinstance(part, Thinking | RedactedThinking):
-        return 0
-    return 2 if isinstance(part, ToolCall) else 1
-
-
 def _made_id(*seeds: object) -> str:
-    """An id where the provider gave none: the same for the same reply, whether it came whole or as a stream."""
-    return "tooluse_" + hashlib.sha256(repr(seeds).encode("utf-8", "surrogatepass")).hexdigest()[:22]
+    return made_id("tooluse_", 22, *seeds)
 
 
 # --- errors
@@ -2051,7 +1844,7 @@ def _whole(value: Block) -> Opaque:
     """A tool's input comes as pieces of JSON text."""
     use = value.get("toolUse")
     if isinstance(use, dict) and isinstance(text := use.get("input"), str):
-        value = {"toolUse": {**use, "input": _arguments(text) or {}}}
+        value = {"toolUse": {**use, "input": arguments_of(text) or {}}}
     return _opaque(value)
 
 

@@ -89,7 +89,7 @@ from ..model.reply import (
     merged,
 )
 from ..model.usage import Usage
-from .base import Fate, Headers, ModelCard, Route
+from .base import Fate, Headers, ModelCard, Route, made_id
 from .openai_chat import PLUGIN as CHAT
 from .openai_chat import effort_for, efforts_of
 
@@ -1273,8 +1273,7 @@ _PREFIXES: Mapping[str, str] = MappingProxyType({"message": "msg_", "reasoning":
 
 
 def _made_id(prefix: str, *seeds: object) -> str:
-    """An id where the provider gave none: the same for the same reply, whether it came whole or as a stream."""
-    return prefix + hashlib.sha256(repr(seeds).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return made_id(prefix, 32, *seeds)
 
 
 def _response_id(id: str | None, model: str | None, created: int | None) -> str:

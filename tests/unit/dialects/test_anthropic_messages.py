@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from anthropic.types.shared.error_response import ErrorResponse
 from pydantic import TypeAdapter
 
 from edge_extproc.dialects import anthropic_messages
-from edge_extproc.dialects.anthropic_messages import FIELDS, PLUGIN, generation_of
+from edge_extproc.dialects.anthropic_messages import FIELDS, PLUGIN
 from edge_extproc.dialects.base import ModelCard
+from edge_extproc.dialects.claude import generation_of
+from edge_extproc.dialects.turns import tool_id
 from edge_extproc.errors import BadRequest, Unsupported, UpstreamError
 from edge_extproc.model.call import (
     Call,
@@ -471,12 +474,12 @@ def test_a_tool_call_and_its_result_keep_one_id_that_anthropic_takes(id: str) ->
     (called,), (answered,) = result[1][1], result[2][1]
 
     assert called["id"] == answered["tool_use_id"]
-    assert anthropic_messages._TOOL_ID.fullmatch(called["id"])
+    assert re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", called["id"])
     assert (called["id"] == id) == (id == "call_1")
 
 
 def test_ids_that_differ_in_a_forbidden_sign_only_stay_apart() -> None:
-    assert anthropic_messages._tool_id("a.b") != anthropic_messages._tool_id("a:b")
+    assert tool_id("a.b") != tool_id("a:b")
 
 
 @pytest.mark.parametrize("arguments", ["", "  ", "{}"])

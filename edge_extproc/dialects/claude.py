@@ -1,0 +1,111 @@
+"""What the Claude models can be asked, whoever hosts them: by their generation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from ..codecs.json_values import JsonObject
+from ..model.content import Json
+
+# Anthropic's pages on models, effort, thinking and structured outputs, read in 2026; each row holds from that version
+# on. Where the models of a generation differ, the row says what all of them take.
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    max_output: int
+    """What max_tokens is where the caller gave none: the API insists on one, and OpenAI's default is the maximum."""
+    budgets: bool = False
+    """Thinking by a budget of tokens."""
+    adaptive: bool = False
+    """Thinking whose depth follows from an effort."""
+    efforts: tuple[str, ...] = ()
+    thinks_unasked: bool = False
+    """Some of them cannot be told not to think."""
+    schemas: bool = False
+    """Structured outputs: output_config.format, and strict tools."""
+    sampling: Literal["any", "one", "none"] = "any"
+    """Whether temperature and top_p may be set: both, one of them, or none (and then no top_k either)."""
+
+
+_GENERATIONS: tuple[tuple[tuple[int, int], Generation], ...] = (
+    ((0, 0), Generation(4_096)),
+    ((3, 5), Generation(8_192)),
+    ((3, 7), Generation(64_000, budgets=True)),
+    ((4, 0), Generation(32_000, budgets=True)),
+    ((4, 1), Generation(32_000, budgets=True, sampling="one")),
+    ((4, 5), Generation(64_000, budgets=True, schemas=True, sampling="one")),
+    (
+        (4, 6),
+        Generation(64_000, adaptive=True, efforts=("low", "medium", "high", "max"), schemas=True, sampling="one"),
+    ),
+    (
+        (4, 7),
+        Generation(
+            128_000, adaptive=True, efforts=("low", "medium", "high", "xhigh", "max"), schemas=True, sampling="none"
+        ),
+    ),
+    (
+        (5, 0),
+        Generation(
+            128_000,
+            adaptive=True,
+            efforts=("low", "medium", "high", "xhigh", "max"),
+            thinks_unasked=True,
+            schemas=True,
+            sampling="none",
+        ),
+    ),
+)
+# Hosts of this format with models of their own: 8192 is what all of them take, and nothing else is known.
+_NOT_CLAUDE = Generation(8_192)
+
+_CLAUDE = re.compile(r"claude[-_ .]?(.*)")
+_CLAUDE_SUFFIX = re.compile(r"@|-v\d+(?::|$)")  # Vertex writes @date, Bedrock -v1:0
+_VERSION_NUMBER = re.compile(r"(?<!\d)\d{1,2}(?!\d)")  # a date has eight digits
+
+
+def generation_of(model: str) -> Generation:
+    """What a model can be asked, by its name. A Claude without a version is taken for the newest."""
+    match = _CLAUDE.search(model.lower())
+    if match is None:
+        return _NOT_CLAUDE
+    numbers = [int(n) for n in _VERSION_NUMBER.findall(_CLAUDE_SUFFIX.split(match[1])[0])]
+    version = (numbers[0], numbers[1] if len(numbers) > 1 else 0) if numbers else _GENERATIONS[-1][0]
+    return next(generation for floor, generation in reversed(_GENERATIONS) if floor <= version)
+
+
+# Thinking tokens for an effort, where a model takes only a budget. 1024 is the least that the API takes; each level
+# doubles the one before.
+LEAST_BUDGET = 1_024
+BUDGETS: Mapping[str, int] = MappingProxyType(
+    {"minimal": 1_024, "low": 1_024, "medium": 2_048, "high": 4_096, "xhigh": 8_192, "max": 16_384}
+)
+LEAST_TOP_P_WITH_THINKING = 0.95  # Anthropic's page on thinking
+
+_SUBSCHEMA = frozenset({"items", "additionalProperties", "not", "if", "then", "else", "contains"})
+_SUBSCHEMAS = frozenset({"anyOf", "allOf", "oneOf", "prefixItems"})
+_NAMED_SUBSCHEMAS = frozenset({"properties", "$defs", "definitions", "patternProperties"})
+
+
+def closed_schema(schema: Json) -> Json:
+    """A schema whose objects say that they hold nothing else where they do not say: Anthropic insists on it."""
+    if not isinstance(schema, dict):
+        return schema
+    closed: JsonObject = {}
+    for key, value in schema.items():
+        if key in _SUBSCHEMA:
+            closed[key] = closed_schema(value)
+        elif key in _SUBSCHEMAS and isinstance(value, list):
+            closed[key] = [closed_schema(each) for each in value]
+        elif key in _NAMED_SUBSCHEMAS and isinstance(value, dict):
+            closed[key] = {name: closed_schema(each) for name, each in value.items()}
+        else:
+            closed[key] = value
+    if closed.get("type") == "object":
+        closed.setdefault("additionalProperties", False)
+    return closed
