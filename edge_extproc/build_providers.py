@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from . import registry
+from .config.provider import Provider as ProviderPart
 from .config.schema import Config
-from .config.schema import Provider as ProviderPart
 from .config.secrets import Secret
 from .providers.base import Provider, ProviderSettings
 from .providers.credentials.base import Credential, CredentialSettings, Held

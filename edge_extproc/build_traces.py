@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
-from .config.schema import Config, Provider
+from .config.provider import Provider
+from .config.schema import Config
 from .errors import ConfigError
 
 if TYPE_CHECKING:

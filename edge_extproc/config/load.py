@@ -20,7 +20,8 @@ from pydantic_core import ErrorDetails
 from ..errors import ConfigError
 from . import document, wrong
 from .document import Document, Mistake, Unreadable
-from .schema import Config, json_schema, mistakes
+from .mistakes import mistakes
+from .schema import Config, json_schema
 from .secrets import Secret
 from .surroundings import Surroundings
 

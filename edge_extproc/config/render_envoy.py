@@ -20,9 +20,11 @@ from typing import Any, TypeAlias
 
 from . import certificate, envoy_versions, render_tracing
 from .agent import MutualTls
+from .envoy import Tls
 from .names import AGAIN, ANSWERED_BY, CLUSTER, NO_RETRY, ONCE, ROUTE, chain_name, cluster_name, pair_name
+from .provider import Endpoint, Pool, Provider
 from .quantities import MAX_MESSAGE_TIMEOUT, write_size
-from .schema import Config, Endpoint, Pool, Provider, Tls
+from .schema import Config
 
 with warnings.catch_warnings():
     # envoy-data-plane 2.2 writes validators in a way that pydantic deprecates.

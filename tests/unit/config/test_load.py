@@ -17,7 +17,8 @@ from pydantic_core import PydanticSerializationError
 
 from edge_extproc import registry
 from edge_extproc.config.load import DEFAULT_NAME, default, default_text, load, needs_rehearsal, parse, schema
-from edge_extproc.config.schema import Config, Part, cores
+from edge_extproc.config.part import Part, cores
+from edge_extproc.config.schema import Config
 from edge_extproc.config.secrets import MAX_SECRET_FILE, Secret
 from edge_extproc.errors import ConfigError
 from edge_extproc.model.plan import Candidate

@@ -1,0 +1,225 @@
+"""What is wrong between the values of a configuration that are right one by one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from .. import registry
+from ..model.paths import BY_MODEL
+from .quantities import write_size
+from .routing import Candidate
+from .schema import Config
+
+# A Unix socket's address has 108 bytes with its closing zero (sun_path in sys/un.h).
+MAX_SOCKET_PATH = 107
+MAX_PORT = 65_535
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is wrong and what would be right, by the path of the value."""
+
+    path: tuple[str | int, ...]
+    text: str
+
+
+def mistakes(config: Config) -> Iterator[Finding]:
+    if config.limits.request_body < config.limits.response_body:
+        # One buffer of Envoy's serves both ways, and a route can only make it larger for requests.
+        yield Finding(
+            ("limits", "request_body"),
+            f"this is less than response_body ({write_size(config.limits.response_body)}), "
+            "so Envoy would not hold to it; make response_body as small",
+        )
+    yield from _ports(config)
+    yield from _sockets(config)
+    yield from _callers(config)
+    yield from _admin(config)
+    yield from _identity(config)
+    yield from _models(config)
+    yield from _endpoints(config)
+    yield from _cache(config)
+    yield from _limits(config)
+    yield from _roles(config)
+
+
+def _ports(config: Config) -> Iterator[Finding]:
+    taken: dict[int, str] = {}
+    for path, port in (
+        (("listen", "port"), config.listen.port),
+        (("admin", "port"), config.admin.port),
+        (("envoy", "admin", "port"), config.envoy.admin.port),
+    ):
+        if port is None:
+            continue
+        if port in taken:
+            yield Finding(path, f"port {port} is that of {taken[port]} too; choose another one")
+        taken.setdefault(port, ".".join(path))
+
+
+def _sockets(config: Config) -> Iterator[Finding]:
+    if config.agent.tcp is not None:
+        last = config.agent.workers - 1
+        if (port := config.agent.tcp.port_of(last)) > MAX_PORT:
+            yield Finding(
+                ("agent", "tcp", "port"),
+                f"worker {last} would listen at {port}; choose one below {MAX_PORT - last + 1}",
+            )
+    admin = config.envoy_admin_socket()
+    store = config.own_store_socket()
+    others = [str(path) for path in (admin, store) if path is not None]
+    longest = max((*config.agent.worker_sockets(), *others), key=lambda p: len(os.fsencode(p)))
+    length = len(os.fsencode(longest))
+    if length > MAX_SOCKET_PATH:
+        yield Finding(
+            ("agent", "sockets"),
+            f"{longest} has {length} bytes, the path of a Unix socket at most {MAX_SOCKET_PATH}; "
+            "choose a shorter directory, such as /run/edge",
+        )
+
+
+def _admin(config: Config) -> Iterator[Finding]:
+    if config.admin.tokens and config.store is None:
+        yield Finding(("admin", "tokens"), "the admin API keeps what it manages in a database; add store: {}")
+    tenants = {caller.tenant for caller in config.callers}
+    for n, token in enumerate(config.admin.tokens):
+        if token.tenant is not None and token.tenant not in tenants:
+            have = ", ".join(sorted(tenants)) or "none"
+            yield Finding(("admin", "tokens", n, "tenant"), f"there is no tenant {token.tenant!r}; have {have}")
+    yield from _twice((("admin", "tokens", n, "id"), token.id) for n, token in enumerate(config.admin.tokens))
+
+
+def _callers(config: Config) -> Iterator[Finding]:
+    callers, auth = config.callers, config.auth
+    by_other_ways = config.has_admin_api or auth.jwt or auth.certificates
+    if not by_other_ways and not (auth.api_keys and any(caller.keys for caller in callers)):
+        yield Finding(("callers",), "there is no key, so nobody could call; give a tenant and a key")
+    yield from _twice((("callers", n, "tenant"), c.tenant) for n, c in enumerate(callers))
+    for n, caller in enumerate(callers):
+        yield from _twice((("callers", n, "teams", m, "name"), team.name) for m, team in enumerate(caller.teams))
+        yield from _twice((("callers", n, "users", m, "name"), user.name) for m, user in enumerate(caller.users))
+    yield from _twice(
+        (("callers", n, "keys", m, "id"), key.id) for n, c in enumerate(callers) for m, key in enumerate(c.keys)
+    )
+
+
+def _identity(config: Config) -> Iterator[Finding]:
+    auth, tenants = config.auth, {caller.tenant for caller in config.callers}
+    have = ", ".join(sorted(tenants)) or "none"
+    yield from _twice((("auth", "jwt", n, "issuer"), each.issuer) for n, each in enumerate(auth.jwt))
+    rows = [
+        *(("jwt", n, each.tenant, each.default_roles) for n, each in enumerate(auth.jwt)),
+        *(("certificates", n, each.tenant, each.roles) for n, each in enumerate(auth.certificates)),
+    ]
+    for section, n, tenant, roles in rows:
+        if tenant is not None and tenant not in tenants:
+            yield Finding(("auth", section, n, "tenant"), f"there is no tenant {tenant!r} among callers; have {have}")
+        for name in roles or ():
+            if name not in config.roles:
+                known = ", ".join(sorted(config.roles)) or "none"
+                yield Finding(("auth", section, n), f"there is no role {name!r}; have {known}")
+    verified = config.listen.tls is not None and config.listen.tls.client_ca is not None
+    if auth.certificates and not verified and not auth.trust_forwarded_certificates:
+        yield Finding(
+            ("auth", "certificates"),
+            "nobody verifies client certificates; give listen.tls.client_ca, or trust_forwarded_certificates: true "
+            "where an Envoy of your own does and sanitizes x-forwarded-client-cert",
+        )
+
+
+def _roles(config: Config) -> Iterator[Finding]:
+    have = ", ".join(sorted(config.roles)) or "none"
+    for n, caller in enumerate(config.callers):
+        for m, key in enumerate(caller.keys):
+            for k, name in enumerate(key.roles or ()):
+                if name not in config.roles:
+                    yield Finding(("callers", n, "keys", m, "roles", k), f"there is no role {name!r}; have {have}")
+
+
+def _limits(config: Config) -> Iterator[Finding]:
+    if not config.has_limits:
+        return
+    limiter = config.limiter
+    if limiter.store == "memory" and config.agent.workers > 1:
+        yield Finding(
+            ("limiter", "store"),
+            f"{config.agent.workers} workers would each count for themselves, so callers could use that many times "
+            "their limits; give limiter.url, leave store out, or set agent.workers: 1",
+        )
+    if limiter.replicas > 1 and limiter.url is None:
+        yield Finding(
+            ("limiter", "replicas"),
+            f"{limiter.replicas} gateways share these limits, but no store; give limiter.url of a Redis",
+        )
+
+
+def _twice(found: Iterable[tuple[tuple[str | int, ...], str]]) -> Iterator[Finding]:
+    seen: dict[str, tuple[str | int, ...]] = {}
+    for path, name in found:
+        if name in seen:
+            yield Finding(path, f"{name!r} was already given; give each {path[-1]} once")
+        seen.setdefault(name, path)
+
+
+def _models(config: Config) -> Iterator[Finding]:
+    for name, model in config.models.items():
+        yield from _unknown_names(config, ("models", name), model.candidates)
+        for n, rule in enumerate(model.rules):
+            yield from _unknown_names(config, ("models", name, "rules", n), rule.candidates or ())
+        for key, other in (
+            ("context_length", model.fallbacks.context_length),
+            ("content_filter", model.fallbacks.content_filter),
+        ):
+            if other is not None and (other not in config.models or other == name):
+                have = ", ".join(sorted(set(config.models) - {name})) or "no other"
+                yield Finding(
+                    ("models", name, "fallbacks", key), f"there is no other model {other!r} here; have {have}"
+                )
+
+
+def _endpoints(config: Config) -> Iterator[Finding]:
+    tenants = [caller.tenant for caller in config.callers]
+    have = ", ".join(sorted(config.providers)) or "none"
+    for path, endpoint in config.endpoints.items():
+        if endpoint.provider not in config.providers:
+            yield Finding(("endpoints", path), f"there is no provider {endpoint.provider!r}; have {have}")
+        for tenant in endpoint.tenants or ():
+            if tenant not in tenants:
+                told = f"there is no tenant {tenant!r}; have {', '.join(sorted(tenants))}"
+                yield Finding(("endpoints", path, "tenants"), told)
+        if endpoint.tenants is None and len(tenants) > 1 and path not in BY_MODEL:
+            yield Finding(
+                ("endpoints", path),
+                "all tenants would see what any of them stores there; name those who may: "
+                f"{{provider: {endpoint.provider}, tenants: [{tenants[0]}]}}",
+            )
+
+
+def _cache(config: Config) -> Iterator[Finding]:
+    if config.cache is None:
+        return
+    tenants = {caller.tenant for caller in config.callers}
+    for tenant in config.cache.tenants:
+        if tenant not in tenants:
+            have = ", ".join(sorted(tenants)) or "none"
+            yield Finding(("cache", "tenants", tenant), f"there is no tenant {tenant!r}; have {have}")
+    for model in config.cache.models:
+        if not any(model == row or fnmatchcase(model, row) or fnmatchcase(row, model) for row in config.models):
+            have = ", ".join(sorted(config.models)) or "none"
+            yield Finding(("cache", "models", model), f"no model is called {model!r}; have {have}")
+
+
+def _unknown_names(config: Config, path: tuple[str | int, ...], candidates: Iterable[Candidate]) -> Iterator[Finding]:
+    have = ", ".join(sorted(config.providers)) or "none"
+    for n, candidate in enumerate(candidates):
+        here = (*path, "candidates", n)
+        if candidate.provider not in config.providers:
+            yield Finding((*here, "provider"), f"there is no provider {candidate.provider!r}; have {have}")
+            continue
+        kind = config.providers[candidate.provider].kind
+        apis = registry.load("providers", kind).apis
+        if candidate.api is not None and candidate.api not in apis:
+            yield Finding((*here, "api"), f"kind {kind} has no api {candidate.api!r}; have {', '.join(apis)}")

@@ -1,0 +1,244 @@
+"""What config says of a provider: where it is, how it lets us in, and how many connections it has."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, model_validator
+
+from .. import registry
+from .credentials import UpstreamCredential
+from .part import Label, Part, Text
+from .paths import ReadableFile
+from .quantities import Boolean, Count, PositiveDuration
+from .secrets import Secret
+from .wrong import wrong
+
+
+def _provider_name(value: str) -> str:
+    # It becomes a part of the name of an Envoy cluster, where a dot would cut the names of statistics.
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", value):
+        raise wrong("this is no provider's name", "use up to 64 of A-Z a-z 0-9 _ -, and begin with a letter or digit")
+    return value
+
+
+def _http_version(value: object) -> object:
+    if value == "auto" or isinstance(value, bool):
+        return value
+    if value in ("true", "false"):
+        return value == "true"
+    raise wrong("this is none of auto, true and false", "write auto to let TLS decide")
+
+
+def _kind(value: str) -> str:
+    have = registry.names("providers")
+    if value not in have:
+        raise wrong(f"there is no such kind of provider; have {', '.join(have)}", "write one of them")
+    return value
+
+
+def _region(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]+(?:-[a-z0-9]+)*", value):
+        raise wrong("this is no region", "write one as its cloud does, such as us-east-1 or global")
+    return value
+
+
+def _api_version(value: str) -> str:
+    if not re.fullmatch(r"\d{4}-\d{2}-\d{2}(?:-preview)?|preview|latest|v1", value):
+        raise wrong("this is no api version", "write one as Azure does, such as 2024-10-21")
+    return value
+
+
+def _segment(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9:._-]{0,127}", value):
+        raise wrong("this cannot stand in a path", "write the id that the host's own pages show")
+    return value
+
+
+def _header_safe(secret: Secret) -> Secret:
+    # It is sent in a header: another character would end the header or be refused there, far from its cause.
+    if not re.fullmatch(r"[\x20-\x7e]+", secret.reveal()):
+        raise wrong("this secret holds a character that no API key has", "give printable ASCII on one line")
+    return secret
+
+
+def _base_url(value: str) -> str:
+    right = "write http(s)://host[:port]/path, such as https://api.openai.com/v1"
+    try:
+        url = urlsplit(value)
+        port = url.port
+    except ValueError:
+        raise wrong("this is no URL", right) from None
+    if url.scheme not in ("http", "https"):
+        raise wrong("this URL begins with neither https:// nor http://", right)
+    if not url.hostname or not re.fullmatch(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+", url.hostname) or port == 0:
+        raise wrong("this URL names no host", right)
+    if url.username is not None or url.password is not None:
+        raise wrong("this URL holds a user or a password", "leave it out, and give the key as api_key", show=False)
+    if url.query or url.fragment or "?" in value or "#" in value:
+        raise wrong("this URL has a query or a fragment", right)
+    if not re.fullmatch(r"[A-Za-z0-9._~!$&'()*+,;=:@%/-]*", url.path):
+        raise wrong("this URL's path holds a character that no URL has", right)
+    return value.rstrip("/")
+
+
+class ProviderTls(Part):
+    ca: ReadableFile | None = None
+    """A PEM file with the authorities to trust, for a private one; else those of the system."""
+    server_name: Text | None = None
+    """What the certificate must be for, where it is not the host of base_url."""
+
+
+class Pool(Part):
+    max_connections: Count = 4096
+    max_pending: Count = 10_000
+    max_requests: Count = 20_000
+    """At one time: every open stream counts."""
+    idle: PositiveDuration = timedelta(seconds=90)
+    """Shorter than the idle timeouts of providers and of what lies between, so that we close first."""
+    http2: Annotated[Literal["auto"] | bool, BeforeValidator(_http_version)] = "auto"
+    """auto: what TLS negotiates; HTTP/1.1 without TLS."""
+    keepalive: PositiveDuration = timedelta(seconds=60)
+    """Idle time before the first TCP probe: a silent wait for a slow model outlives NAT tables."""
+    dns_refresh: PositiveDuration = timedelta(seconds=30)
+    """Where DNS itself gives no time to live."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a provider is."""
+
+    host: str
+    port: int
+    tls: bool
+
+    @property
+    def ip(self) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+        """None where the host is a name."""
+        try:
+            return ipaddress.ip_address(self.host)
+        except ValueError:
+            return None
+
+    @property
+    def is_loopback(self) -> bool:
+        return self.host == "localhost" or (self.ip is not None and self.ip.is_loopback)
+
+    @property
+    def authority(self) -> str:
+        """As a Host header spells it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
+
+
+class Provider(Part):
+    kind: Annotated[Text, AfterValidator(_kind)]
+    host: Text | None = None
+    """Of openai_compatible: one of the hosts that we know."""
+    base_url: Annotated[Text, AfterValidator(_base_url)] | None = None
+    """The kind's or the host's own where not given."""
+    api_key: Annotated[Secret, AfterValidator(_header_safe)] | None = None
+    credential: UpstreamCredential | None = None
+    """Instead of a key: what the cloud of the host takes, renewed while we run."""
+    region: Annotated[Text, AfterValidator(_region)] | None = None
+    """Of a cloud's host: it is in the address, and in signatures."""
+    api_version: Annotated[Text, AfterValidator(_api_version)] | None = None
+    """Of azure: with it, paths name a deployment; without it, the v1 API is asked."""
+    project: Annotated[Text, AfterValidator(_segment)] | None = None
+    """Of vertex: the cloud project; without it (and with an api_key), express mode."""
+    account: Annotated[Text, AfterValidator(_segment)] | None = None
+    """Of a host whose address names one (cloudflare)."""
+    api: Text | None = None
+    """Which of the kind's wire formats chats are sent in, such as chat or responses of openai. Where not given: the
+    caller's own if the host speaks it, else the kind's first."""
+    location: Label | None = None
+    """Where it works, in words of your own, for policies that name regions; a cloud's region where not given."""
+    allow_plaintext: Boolean = False
+    """Send prompts and the key over http:// to another machine."""
+    tls: ProviderTls = ProviderTls()
+    pool: Pool = Pool()
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Provider:
+        kind = registry.load("providers", self.kind)
+        hosts = kind.hosts
+        if self.host is not None and self.host not in hosts:
+            if not hosts:
+                raise wrong(f"kind {self.kind} has no hosts to choose from", "leave it out", key="host")
+            raise wrong(f"there is no such host; have {', '.join(sorted(hosts))}", "write one of them", key="host")
+        if self.api is not None and self.api not in kind.apis:
+            raise wrong(
+                f"kind {self.kind} has no such api; have {', '.join(kind.apis)}", "write one of them", key="api"
+            )
+        own = hosts[self.host].base_url if self.host is not None else kind.default_base_url
+        needs_key = hosts[self.host].needs_key if self.host is not None else kind.needs_key
+        if self.base_url is None and own is None:
+            right = f"give base_url, or a host: {', '.join(sorted(hosts))}" if hosts else "give base_url"
+            raise wrong(f"kind {self.kind} has no address of its own", right)
+        # A host of one's own may let everybody in.
+        if self.api_key is None and self.credential is None and self.base_url is None and needs_key:
+            raise wrong("api_key is missing", "give {env: NAME} or {file: path}")
+        self._optioned(kind)
+        self._proven(kind)
+        endpoint = self.endpoint
+        if not endpoint.tls and not endpoint.is_loopback and not self.allow_plaintext:
+            raise wrong(
+                "this URL would send prompts and keys unencrypted to another machine",
+                "use https://, or say allow_plaintext: true",
+                key="base_url",
+            )
+        return self
+
+    def _optioned(self, kind: Any) -> None:
+        """What only some kinds have, and what an address cannot do without."""
+        for name in ("api_version", "project", "account"):
+            if getattr(self, name) is not None and name not in getattr(kind, "options", ()):
+                raise wrong(f"kind {self.kind} has no {name}", "leave it out", key=name)
+        own = kind.hosts[self.host].base_url if self.host is not None and self.base_url is None else ""
+        if "{account}" in own and self.account is None:
+            raise wrong("account is missing", "give the id that the host's own pages show")
+        for name in getattr(kind, "needed_with_credential", ()):
+            if self.credential is not None and getattr(self, name) is None:
+                raise wrong(f"{name} is missing", "give it: it stands in every path")
+
+    def _proven(self, kind: Any) -> None:
+        regional = "{region}" in (kind.default_base_url or "")
+        if self.region is not None and not regional:
+            raise wrong(f"kind {self.kind} has no regions", "leave it out", key="region")
+        signs = self.credential is not None and self.credential.kind == "aws"
+        express = "project" in getattr(kind, "options", ()) and self.project is None
+        if self.region is None and regional and not express and (self.base_url is None or signs):
+            raise wrong("region is missing", "give one, such as us-east-1")
+        if self.credential is None:
+            return
+        kinds = getattr(kind, "credentials", {})
+        if self.credential.kind not in kinds:
+            have = f"; it takes {', '.join(kinds)}" if kinds else ""
+            raise wrong(f"kind {self.kind} takes no such credential{have}", "give api_key", key="credential")
+        if self.api_key is not None:
+            raise wrong("both api_key and credential are given", "leave one of them out")
+
+    @property
+    def url(self) -> str:
+        """The base URL in force, without a slash at its end."""
+        if self.base_url is not None:
+            return self.base_url
+        kind = registry.load("providers", self.kind)
+        found: str = kind.hosts[self.host].base_url if self.host is not None else kind.default_base_url
+        if self.region == "global" or (self.region is None and self.project is None):
+            found = found.replace("{region}-", "")  # Vertex: without a region, the host has no prefix
+        return found.replace("{region}", self.region or "").replace("{account}", self.account or "")
+
+    @property
+    def endpoint(self) -> Endpoint:
+        url = urlsplit(self.url)
+        tls = url.scheme == "https"
+        return Endpoint(url.hostname or "", url.port or (443 if tls else 80), tls)
+
+
+ProviderName = Annotated[Text, AfterValidator(_provider_name)]
