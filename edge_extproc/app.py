@@ -30,7 +30,7 @@ from .build_routing import build_planner
 from .build_traces import build_traces, change_traces, unary_interceptors
 from .cache.base import ResponseCache
 from .config.envoy_versions import order_of
-from .config.names import cluster_name
+from .config.names import ROLE, cluster_name
 from .config.schema import Config
 from .dialects.base import Dialect, ModelCard
 from .errors import EdgeError, PeerError, StartError
@@ -66,8 +66,6 @@ DEFAULT_DIALECT = "openai_chat"
 # A worker that waits for a credential serves nobody; one that does not refuses its first requests.
 CREDENTIAL_PATIENCE = 5.0
 _ID_BYTES = 18
-ROLE = "x-edge-role"
-"""The gRPC metadata by which Envoy says at which level a stream is: router or upstream."""
 
 
 class SystemClock:

@@ -16,7 +16,8 @@ import yaml
 
 from ..errors import ConfigError
 from . import render_envoy
-from .render_envoy import Json
+from .envoy_types import Json
+from .names import AGENT, ROUTE_NAME
 from .schema import Config
 
 Target: TypeAlias = Literal["istio-gateway", "istio-sidecar"]
@@ -108,7 +109,7 @@ def _patches(config: Config, context: str, mesh: Mesh) -> Iterator[Json]:
     *before, router = manager["http_filters"]
 
     for cluster in static["clusters"]:
-        if cluster["name"] == render_envoy.AGENT and mesh.agent_identity is not None:
+        if cluster["name"] == AGENT and mesh.agent_identity is not None:
             cluster = {**cluster, "transport_socket": _mesh_tls(mesh.agent_identity)}
         yield _patch("CLUSTER", {"context": context}, "ADD", cluster)
     at_listener = {"context": context, "listener": {"portNumber": mesh.port}}
@@ -133,7 +134,7 @@ def _patches(config: Config, context: str, mesh: Mesh) -> Iterator[Json]:
     )
     for route in host["routes"]:
         # The one without a condition has the bare name; the manners of trying again have theirs behind it.
-        name = mesh.route + route["name"].removeprefix(render_envoy.ROUTE_NAME)
+        name = mesh.route + route["name"].removeprefix(ROUTE_NAME)
         named = {"context": context, "routeConfiguration": {"vhost": {"route": {"name": name}}}}
         yield _patch("HTTP_ROUTE", named, "MERGE", {key: route[key] for key in ("request_body_buffer_limit", "route")})
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from edge_extproc.config import load, render_envoy, render_istio
+from edge_extproc.config import load, render_istio
+from edge_extproc.config.names import AGAIN, ONCE, ROUTE
 from edge_extproc.config.schema import Config
 from edge_extproc.config.validate import envoy_path, validate
 from edge_extproc.errors import ConfigError
@@ -65,7 +66,7 @@ def proxy(port: int) -> dict[str, Any]:
                                 "match": {"prefix": "/", "headers": [{"name": "x", "string_match": {"exact": manner}}]},
                                 "route": {"cluster": "outbound|1||x"},
                             }
-                            for manner in (render_envoy.ONCE, render_envoy.AGAIN)
+                            for manner in (ONCE, AGAIN)
                         ),
                         {"name": "other", "match": {"prefix": "/o"}, "route": {"cluster": "outbound|2||y"}},
                     ],
@@ -194,8 +195,8 @@ def test_the_manners_of_trying_again_are_routes_of_their_own_before_the_plain_on
     asked = [(each["name"], each.get("match", [{}])[0].get("headers", {})) for each in routes]
 
     assert [
-        ("llm-once", {render_envoy.ROUTE: {"exact": render_envoy.ONCE}}),
-        ("llm-again", {render_envoy.ROUTE: {"exact": render_envoy.AGAIN}}),
+        ("llm-once", {ROUTE: {"exact": ONCE}}),
+        ("llm-again", {ROUTE: {"exact": AGAIN}}),
         ("llm", {}),
     ] == asked
     assert all({"attempts": 0} == each["retries"] for each in routes)

@@ -21,8 +21,8 @@ from running_envoy import RunningEnvoy, envoy_binary
 
 from edge_extproc.config import certificate
 from edge_extproc.config.load import default, parse
-from edge_extproc.config.names import ANSWERED_BY
-from edge_extproc.config.render_envoy import cluster_name, render
+from edge_extproc.config.names import ANSWERED_BY, cluster_name
+from edge_extproc.config.render_envoy import render
 from edge_extproc.config.schema import Config
 from edge_extproc.config.secrets import ensure_file, generate_key
 from edge_extproc.config.validate import validate

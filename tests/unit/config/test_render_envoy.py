@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from edge_extproc.config import certificate
+from edge_extproc.config.envoy_types import merged
 from edge_extproc.config.load import parse
-from edge_extproc.config.render_envoy import NAMESPACE, ROUTE_NAMESPACE, bootstrap, merged, render
+from edge_extproc.config.names import NAMESPACE, ROUTE_NAMESPACE
+from edge_extproc.config.render_envoy import bootstrap, render
 from edge_extproc.config.routing import Model
 from edge_extproc.config.schema import Config
 from edge_extproc.errors import ConfigError
