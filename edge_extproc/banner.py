@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
 
 from rich.console import Console
@@ -58,7 +59,7 @@ def _snippets(url: str, key_file: Path, model: str) -> list[str]:
 
 def _host(address: str) -> str:
     """An address as a URL on this machine spells it."""
-    if address in {"0.0.0.0", "::"}:  # noqa: S104 - read, not listened on
+    if ip_address(address).is_unspecified:
         address = "127.0.0.1"
     return f"[{address}]" if ":" in address else address
 

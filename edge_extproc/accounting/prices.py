@@ -460,8 +460,8 @@ def compiled(directory: Path) -> Path:
 def _compile(path: Path, timeout: float = COMPILE_TIMEOUT) -> None:
     script = Path(__file__).with_name("compile_prices.py")
     try:
-        # Our own interpreter and our own file. -P: this room is no place to import from.
-        subprocess.run(  # noqa: S603
+        # -P: this room is no place to import from.
+        subprocess.run(  # noqa: S603 - our own interpreter and our own file
             [sys.executable, "-P", str(script), str(path)], check=True, capture_output=True, timeout=timeout
         )
     except subprocess.CalledProcessError as exc:

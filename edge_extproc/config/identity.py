@@ -22,8 +22,7 @@ def _keys_url(value: str) -> str:
     right = "write https://host/path; http:// only of this machine"
     try:
         url = urlsplit(value)
-        host = url.hostname or ""
-        url.port  # noqa: B018 - raises where it is none
+        host, _ = url.hostname or "", url.port  # raises where it is none
     except ValueError:
         raise wrong("this is no URL", right) from None
     if not host or url.username is not None or url.fragment:

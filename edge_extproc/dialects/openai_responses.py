@@ -1897,6 +1897,12 @@ class _Part:
     def text(self) -> str:
         return "".join(self.texts)
 
+    @property
+    def begun(self) -> _Writing:
+        """Its item, where it has one."""
+        assert self.item is not None, "a part is told of once it has an item"  # noqa: S101 - a promise to ourselves
+        return self.item
+
 
 class _Writer:
     """Every part becomes an item, or a part of a message where texts follow one another. Parts may overlap: so may
@@ -1972,30 +1978,29 @@ class _Writer:
 
     def _tell_of(self, part: _Part, kind: str, payload: Item) -> None:
         """An event of one text of a message."""
-        item = part.item
-        assert item is not None, "a part is told of once it has an item"  # noqa: S101
+        item = part.begun
         where: Item = {"item_id": item.skeleton["id"], "output_index": item.index}
         self._tell(kind, {**where, "content_index": part.content_index, **payload})
 
     # the whole
 
-    def _begin_reply(self, event: ReplyStarted) -> None:
+    def _begin_reply(self, event: ReplyStarted) -> ReplyStarted:
         if self._start is not None:
-            return
-        self._start = event if event.model else ReplyStarted(event.id, self._call.model, event.created, event.extras)
+            return self._start
+        start = self._start = (
+            event if event.model else ReplyStarted(event.id, self._call.model, event.created, event.extras)
+        )
         self._is_own = event.extras.get("object") == "response"
         self._extras = event.extras if self._is_own else NO_EXTRAS
-        self._id = event.id or "" if self._is_own else _response_id(event.id, self._start.model, event.created)
+        self._id = event.id or "" if self._is_own else _response_id(event.id, start.model, event.created)
         self._echo = _echo(self._call)
         for kind in ("response.created", "response.in_progress"):
             outcome: Item = {"status": "in_progress", "error": None, "incomplete_details": None}
             self._tell(kind, {"response": self._response(outcome, None)})
+        return start
 
     def _started(self) -> ReplyStarted:
-        if self._start is None:
-            self._begin_reply(ReplyStarted(None, None))
-        assert self._start is not None, "a reply has begun once it was begun"  # noqa: S101
-        return self._start
+        return self._start or self._begin_reply(ReplyStarted(None, None))
 
     def _response(self, outcome: Item, usage: Json) -> Item:
         own = {key: value for key, value in self._extras.items() if key not in _REPLY}
@@ -2163,14 +2168,12 @@ class _Writer:
         self._tell_item("added", item, {**begun, "arguments": ""})
 
     def _tell_call(self, part: _Part, kind: str, payload: Item) -> None:
-        item = part.item
-        assert item is not None, "a call begins with its item"  # noqa: S101
+        item = part.begun
         where: Item = {"item_id": item.skeleton["id"], "output_index": item.index}
         self._tell(f"response.function_call_arguments.{kind}", {**where, **payload})
 
     def _end_call(self, part: _Part) -> None:
-        item = part.item
-        assert item is not None, "a call begins with its item"  # noqa: S101
+        item = part.begun
         item.own = part.extras
         if not part.text.strip() and not self._is_own:
             part.texts = ["{}"]  # a call without arguments: callers parse what they are told
@@ -2214,8 +2217,7 @@ class _Writer:
 
     def _own_thoughts(self, part: _Part) -> None:
         """Reasoning of this dialect, told when it is whole: its deltas do not say which of its texts they are of."""
-        item = part.item
-        assert item is not None, "reasoning of this dialect begins with its item"  # noqa: S101
+        item = part.begun
         item.whole = {**item.skeleton, **part.extras}
         item.open_parts.discard(part.start.part)
         for key, at, text in _thoughts(item.whole):

@@ -25,7 +25,7 @@ class _Beginning(msgspec.Struct):
     tools: msgspec.Raw = msgspec.Raw(b"")
     system: msgspec.Raw = msgspec.Raw(b"")
     instructions: msgspec.Raw = msgspec.Raw(b"")
-    systemInstruction: msgspec.Raw = msgspec.Raw(b"")  # noqa: N815 - Google's spelling
+    system_instruction: msgspec.Raw = msgspec.field(name="systemInstruction", default=msgspec.Raw(b""))
     messages: list[msgspec.Raw] | None = None
     contents: list[msgspec.Raw] | None = None
     input: msgspec.Raw = msgspec.Raw(b"")
@@ -67,7 +67,7 @@ def beginning(raw: bytes) -> bytes:
     except msgspec.MsgspecError:
         return raw
     first = [bytes(turns[0]) for turns in (found.messages, found.contents) if turns]
-    fixed = (found.tools, found.system, found.instructions, found.systemInstruction, found.previous_response_id)
+    fixed = (found.tools, found.system, found.instructions, found.system_instruction, found.previous_response_id)
     return b"\0".join([*map(bytes, fixed), *first, bytes(found.input)[:_INPUT_BYTES]])
 
 

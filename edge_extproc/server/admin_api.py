@@ -18,12 +18,13 @@ import hmac
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, cast
 
 import structlog
 from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
@@ -34,6 +35,7 @@ from ..store.report import told
 from ..store.snapshot import Allowed
 
 T = TypeVar("T")
+E = TypeVar("E", bound=Exception)
 
 Role: TypeAlias = Literal["viewer", "tenant_admin", "admin"]
 RANK: dict[Role, int] = {"viewer": 0, "tenant_admin": 1, "admin": 2}
@@ -302,10 +304,10 @@ def build(administration: Administration) -> FastAPI:
     )
     app.state.gate = Gate(administration)
     app.include_router(_routes(administration), prefix=PREFIX)
-    app.add_exception_handler(Refused, _refused)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(SQLAlchemyError, _store_down)
+    _answer_to(app, Refused, _refused)
+    _answer_to(app, RequestValidationError, _invalid)
+    _answer_to(app, HTTPException, _http_error)
+    _answer_to(app, SQLAlchemyError, _store_down)
     return app
 
 
@@ -539,7 +541,8 @@ def _routes(administration: Administration) -> APIRouter:
         await _in_thread(store.note, admin.actor, "cache.purge", wanted.tenant, "cache", detail)
         return {"purged": await administration.purge(wanted)}
 
-    declared = {(method, route.path) for route in router.routes for method in route.methods}  # type: ignore[attr-defined]
+    routes = [route for route in router.routes if isinstance(route, APIRoute)]
+    declared = {(method, route.path) for route in routes for method in route.methods or ()}
     if declared != NEEDS.keys():
         raise RuntimeError(f"these routes and the table of roles differ: {declared ^ NEEDS.keys()}")
     return router
@@ -640,23 +643,25 @@ def _error(status: int, code: str, message: str) -> JSONResponse:
     return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
 
 
-async def _refused(request: Request, error: Exception) -> JSONResponse:
-    del request
-    assert isinstance(error, Refused)  # noqa: S101 - registered for it alone
+def _answer_to(app: FastAPI, kind: type[E], answer: Callable[[E], JSONResponse]) -> None:
+    async def handle(request: Request, error: Exception) -> JSONResponse:
+        del request
+        return answer(cast(E, error))  # it is registered for these alone
+
+    app.add_exception_handler(kind, handle)
+
+
+def _refused(error: Refused) -> JSONResponse:
     return _error(error.status, error.code, error.message)
 
 
-async def _invalid(request: Request, error: Exception) -> JSONResponse:
+def _invalid(error: RequestValidationError) -> JSONResponse:
     """What was sent is not repeated: it may be a secret in the wrong place."""
-    del request
-    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it alone
     places = [f"{'.'.join(str(at) for at in each['loc'])}: {each['msg']}" for each in error.errors()]
     return _error(400, "invalid_request", "; ".join(places))
 
 
-async def _http_error(request: Request, error: Exception) -> JSONResponse:
-    del request
-    assert isinstance(error, HTTPException)  # noqa: S101 - registered for it alone
+def _http_error(error: HTTPException) -> JSONResponse:
     codes = {404: "not_found", 405: "method_not_allowed"}
     answer = _error(error.status_code, codes.get(error.status_code, "error"), str(error.detail))
     for name, value in (error.headers or {}).items():
@@ -664,7 +669,6 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     return answer
 
 
-async def _store_down(request: Request, error: Exception) -> JSONResponse:
-    del request
+def _store_down(error: SQLAlchemyError) -> JSONResponse:
     structlog.get_logger().error("admin_store_down", exc_info=error)
     return _error(503, "store_down", "the database cannot be reached now; known keys and limits go on working")
