@@ -1,4 +1,4 @@
 """One file per wire format, both directions, used on both sides: a caller's API and a provider's are the same file."""
 
-PARTS = frozenset({"claude", "turns"})
-"""The files of this room that are no dialects: what two of them share."""
+PARTS = frozenset({"claude", "dropping", "turns"})
+"""The files of this room that are no dialects: what several of them share."""

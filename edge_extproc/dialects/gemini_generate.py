@@ -92,6 +92,7 @@ from ..model.reply import (
 )
 from ..model.usage import Usage
 from .base import Fate, Headers, ModelCard, Route, header, retry_after
+from .dropping import Dropping
 
 NAME = "gemini_generate"
 TITLE = "Gemini generateContent"
@@ -767,20 +768,20 @@ _REASONING_TOLD = frozenset({"display", "summary", "generate_summary"})
 """Whether to show the thoughts: what includeThoughts says."""
 
 
-class _Request:
+class _Request(Dropping):
     """One chat on its way into this format. `dropped` grows as it is written.
 
     A chat of our own dialect is written as it was read; one of another crosses over.
     """
 
     def __init__(self, chat: Chat, model: str) -> None:
+        super().__init__()
         self._chat = chat
         self._own = chat.dialect == NAME
         self._generation = generation_of(model)
         self._spellings = _SPELLINGS.get(chat.dialect, {})
         self._names: dict[str, str] = {}
         """The function of each call so far, by the call's id."""
-        self.dropped: set[str] = set()
 
     def body(self) -> Block:
         chat = self._chat
@@ -823,12 +824,9 @@ class _Request:
     def _spelled(self, name: str) -> str:
         return self._spellings.get(name, name)
 
-    def _drop_if(self, name: str, condition: object) -> None:
+    def _drop_if(self, path: str, condition: object) -> None:
         if condition:
-            self.dropped.add(self._spelled(name))
-
-    def _drop_extras(self, extras: Extras, path: str) -> None:
-        self.dropped.update(f"{path}.{key}" if path else key for key, value in extras.items() if value is not None)
+            self.dropped.add(self._spelled(path))
 
     # the conversation
 

@@ -92,6 +92,7 @@ from ..model.reply import (
 )
 from ..model.usage import Usage
 from .base import Fate, Headers, ModelCard, Route, header, retry_after
+from .dropping import Dropping
 
 NAME = "openai_chat"
 TITLE = "OpenAI Chat Completions"
@@ -873,18 +874,18 @@ def _set(body: Object, **fields: Json) -> None:
     body.update((name, value) for name, value in fields.items() if value is not None)
 
 
-class _RequestWriter:
+class _RequestWriter(Dropping):
     """One chat on its way into this dialect. `dropped` grows as it is written.
 
     A chat of this dialect (`own`) comes out as it came in; of another one, what has no place is named or refused.
     """
 
     def __init__(self, chat: Chat, model: str) -> None:
+        super().__init__()
         self.chat = chat
         self.model = model
         self.own = chat.dialect == NAME
         self.spelling = _SPELLINGS.get(chat.dialect, Spelling())
-        self.dropped: set[str] = set()
 
     def body(self) -> Object:
         chat = self.chat
@@ -937,13 +938,6 @@ class _RequestWriter:
                     self.dropped.add(name)
 
     # what cannot be said
-
-    def _drop_if(self, path: str, condition: object) -> None:
-        if condition:
-            self.dropped.add(path)
-
-    def _drop_extras(self, extras: Extras, path: str) -> None:
-        self.dropped.update(f"{path}.{key}" if path else key for key, value in extras.items() if value is not None)
 
     def _finish(self, block: Object, cache: CacheMark | None, extras: Extras, path: str) -> Object:
         """What is not OpenAI's own of a part or tool: put back, or named."""

@@ -90,6 +90,7 @@ from ..model.reply import (
 )
 from ..model.usage import Usage
 from .base import Fate, Headers, ModelCard, Route, made_id
+from .dropping import Dropping
 from .openai_chat import PLUGIN as CHAT
 from .openai_chat import effort_for, efforts_of
 
@@ -630,15 +631,15 @@ def _data_uri(source: Inline) -> str:
     return f"data:{source.media_type};base64,{source.data}"
 
 
-class _Request:
+class _Request(Dropping):
     """One chat on its way into this format: all of it where it is of this dialect, else what of it can be said.
     `dropped` grows as it is written."""
 
     def __init__(self, chat: Chat, model: str) -> None:
+        super().__init__()
         self.chat = chat
         self.model = model
         self.is_own = chat.dialect == NAME
-        self.dropped: set[str] = set()
 
     def body(self) -> Item:
         chat = self.chat
@@ -691,13 +692,6 @@ class _Request:
         for name, value in chat.extras.items():
             if name in _REFUSED_EXTRAS and value is not None and value != ["text"]:
                 raise Unsupported(name, TITLE)
-
-    def _drop_if(self, path: str, condition: object) -> None:
-        if condition:
-            self.dropped.add(path)
-
-    def _drop_extras(self, extras: Extras, path: str) -> None:
-        self.dropped.update(f"{path}.{key}" for key, value in extras.items() if value is not None)
 
     # fields
 

@@ -17,9 +17,10 @@ from typing import ClassVar, Generic, Literal, TypeAlias, TypeVar, assert_never
 from ..codecs.json_values import UNREADABLE, JsonObject, as_object, decode
 from ..errors import BadRequest, Unsupported
 from ..model.call import Chat, Reasoning
-from ..model.content import Extras, Json, Message, Part, RedactedThinking, Thinking, ToolCall, ToolResult
+from ..model.content import Json, Message, Part, RedactedThinking, Thinking, ToolCall, ToolResult
 from ..model.reply import FinishReason
 from .claude import BUDGETS, LEAST_BUDGET, generation_of
+from .dropping import Dropping
 
 B = TypeVar("B")
 BlockKind: TypeAlias = Literal["text", "thinking", "call", "result", "media"]
@@ -75,16 +76,16 @@ class Turn(Generic[B]):
     blocks: list[B]
 
 
-class Crossing(ABC, Generic[B]):
+class Crossing(Dropping, ABC, Generic[B]):
     """One chat on its way; a B is a block of the format. `dropped` grows as it is written."""
 
     title: ClassVar[str]
 
     def __init__(self, chat: Chat, model: str) -> None:
+        super().__init__()
         self.chat = chat
         self.model = model
         self.generation = generation_of(model)
-        self.dropped: set[str] = set()
 
     @abstractmethod
     def _block(self, part: Part, path: str) -> B | None:
@@ -112,13 +113,6 @@ class Crossing(ABC, Generic[B]):
         for name, value in chat.extras.items():
             if name in _NEEDED_EXTRAS and value is not None and value != ["text"]:
                 raise Unsupported(name, self.title)
-
-    def _drop_if(self, path: str, condition: object) -> None:
-        if condition:
-            self.dropped.add(path)
-
-    def _drop_extras(self, extras: Extras, path: str) -> None:
-        self.dropped.update(f"{path}.{key}" if path else key for key, value in extras.items() if value is not None)
 
     def _drop_placeless(self) -> None:
         """What has no place in the format at all."""

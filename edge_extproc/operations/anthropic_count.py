@@ -7,14 +7,10 @@ from dataclasses import replace
 import msgspec
 
 from ..codecs import json_splice
-from ..codecs.json_values import UNREADABLE
 from ..dialects.anthropic_messages import PLUGIN as ANTHROPIC
 from ..dialects.base import Headers, Route
-from ..errors import UpstreamError
-from ..model.call import Call, Operation, Written
-from ..model.content import Json
-from ..model.usage import Usage
-from .base import Answer, Count, Counted, Question, Whole
+from ..model.call import Call, Written
+from .base import Count, Counting, Question, counted_chat
 
 NAME = "anthropic_count"
 # What a request to count may hold; what only shapes the answer would be refused.
@@ -24,13 +20,12 @@ _COUNTED = frozenset(
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-class AnthropicCount(Whole):
+class AnthropicCount(Counting):
     name = NAME
     title = "Anthropic count_tokens"
-    operation: Operation = "count_tokens"
     voice = "anthropic_messages"
     routes: tuple[Route, ...] = (Route("POST", "/v1/messages/count_tokens", "count_tokens", NAME),)
-    billed = False
+    key = "input_tokens"
 
     def read_call(self, raw: bytes, method: str, headers: Headers, path: str) -> Call:
         del method
@@ -47,45 +42,9 @@ class AnthropicCount(Whole):
         return Count(ANTHROPIC.read_chat(call))
 
     def write(self, question: Question, model: str) -> tuple[str, Written]:
-        written = ANTHROPIC.write_chat(counted_chat(question).chat, model)
+        written = ANTHROPIC.write_chat(counted_chat(question), model)
         gone: dict[str, json_splice.Change] = dict.fromkeys(_members.decode(written.body).keys() - _COUNTED)
         return "/messages/count_tokens", Written(json_splice.splice(written.body, gone), written.dropped)
-
-    def read_answer(self, body: bytes) -> Counted:
-        return Counted(read_number(body, "input_tokens"))
-
-    def write_answer(self, answer: Answer, call: Call) -> bytes:
-        del call
-        return msgspec.json.encode({"input_tokens": counted(answer).tokens})
-
-    def read_usage(self, reply: Json) -> Usage | None:
-        """To count is free."""
-        del reply
-        return None
-
-
-def counted_chat(question: Question) -> Count:
-    if not isinstance(question, Count):
-        raise TypeError(f"a format that counts cannot ask a {type(question).__name__}")
-    return question
-
-
-def counted(answer: Answer) -> Counted:
-    if not isinstance(answer, Counted):
-        raise TypeError(f"a format that counts cannot tell a {type(answer).__name__}")
-    return answer
-
-
-def read_number(body: bytes, key: str) -> int:
-    """Raises UpstreamError where the body has no such count."""
-    try:
-        value = msgspec.json.decode(body)
-    except UNREADABLE:
-        value = None
-    found = value.get(key) if isinstance(value, dict) else None
-    if not isinstance(found, int) or isinstance(found, bool):
-        raise UpstreamError(f"the provider's answer holds no {key}")
-    return found
 
 
 PLUGIN = AnthropicCount()

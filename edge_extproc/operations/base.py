@@ -12,8 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from ..codecs.json_values import UNREADABLE, decode, encode
 from ..dialects.base import Headers, Reader, Route
-from ..errors import Unsupported
+from ..errors import Unsupported, UpstreamError
 from ..model.call import Call, Chat, Operation, Written
 from ..model.content import Json
 from ..model.embedding import Embed, Embedded
@@ -99,6 +100,41 @@ class Whole:
 
     def listener(self) -> Reader | None:
         return None
+
+
+class Counting(Whole):
+    """A format that counts the tokens of a request which is not sent. It is free."""
+
+    operation: Operation = "count_tokens"
+    billed = False
+    key: str
+    """What an answer calls the count."""
+
+    def read_answer(self, body: bytes) -> Counted:
+        try:
+            value = decode(body)
+        except UNREADABLE:
+            value = None
+        found = value.get(self.key) if isinstance(value, dict) else None
+        if not isinstance(found, int) or isinstance(found, bool):
+            raise UpstreamError(f"the provider's answer holds no {self.key}")
+        return Counted(found)
+
+    def write_answer(self, answer: Answer, call: Call) -> bytes:
+        del call
+        if not isinstance(answer, Counted):
+            raise TypeError(f"a format that counts cannot tell a {type(answer).__name__}")
+        return encode({self.key: answer.tokens})
+
+    def read_usage(self, reply: Json) -> Usage | None:
+        del reply
+        return None
+
+
+def counted_chat(question: Question) -> Chat:
+    if not isinstance(question, Count):
+        raise TypeError(f"a format that counts cannot ask a {type(question).__name__}")
+    return question.chat
 
 
 class Uncrossed(Whole):

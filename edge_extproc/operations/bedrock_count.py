@@ -19,11 +19,9 @@ from ..dialects.base import Headers, Route
 from ..dialects.bedrock_converse import PLUGIN as CONVERSE
 from ..dialects.bedrock_converse import model_of
 from ..errors import BadRequest
-from ..model.call import Call, Operation, Written
+from ..model.call import Call, Written
 from ..model.content import Json
-from ..model.usage import Usage
-from .anthropic_count import counted, counted_chat, read_number
-from .base import Answer, Count, Counted, Question, Whole
+from .base import Count, Counting, Question, counted_chat
 
 NAME = "bedrock_count"
 # The only version of the Messages format that Bedrock's user guide names, and a limit, on which the format insists.
@@ -37,13 +35,12 @@ _PROFILE = re.compile(r"^(?:us-gov|us|eu|apac|jp|au|ca|global)\.(?=anthropic\.)"
 _WHAT = "input must hold converse, or invokeModel with the body of a Claude as base64"
 
 
-class BedrockCount(Whole):
+class BedrockCount(Counting):
     name = NAME
     title = "Bedrock CountTokens"
-    operation: Operation = "count_tokens"
     voice = "bedrock_converse"
     routes: tuple[Route, ...] = (Route("POST", "/model/{model}/count-tokens", "count_tokens", NAME),)
-    billed = False
+    key = "inputTokens"
 
     def read_call(self, raw: bytes, method: str, headers: Headers, path: str) -> Call:
         del method, headers
@@ -73,7 +70,7 @@ class BedrockCount(Whole):
                 raise BadRequest(_WHAT, param="input")
 
     def write(self, question: Question, model: str) -> tuple[str, Written]:
-        chat = counted_chat(question).chat
+        chat = counted_chat(question)
         path = f"/model/{quote(_PROFILE.sub('', model), safe='')}/count-tokens"
         if chat.dialect == ANTHROPIC.name:  # all that Anthropic's format says is counted, as Anthropic itself does
             limit: dict[str, json_splice.Change] = {} if chat.max_output_tokens else {"max_tokens": b"1"}
@@ -84,18 +81,6 @@ class BedrockCount(Whole):
         body_ = read_body(written.body)
         said = {"converse": {key: body_[key] for key in _CONVERSE if key in body_}}
         return path, Written(msgspec.json.encode({"input": said}), written.dropped)
-
-    def read_answer(self, body: bytes) -> Counted:
-        return Counted(read_number(body, "inputTokens"))
-
-    def write_answer(self, answer: Answer, call: Call) -> bytes:
-        del call
-        return msgspec.json.encode({"inputTokens": counted(answer).tokens})
-
-    def read_usage(self, reply: Json) -> Usage | None:
-        """To count is free."""
-        del reply
-        return None
 
 
 PLUGIN = BedrockCount()

@@ -10,11 +10,8 @@ from ..codecs import json_splice
 from ..dialects.base import Headers, Route
 from ..dialects.gemini_generate import PLUGIN as GEMINI
 from ..errors import BadRequest
-from ..model.call import Call, Operation, Written
-from ..model.content import Json
-from ..model.usage import Usage
-from .anthropic_count import counted, counted_chat, read_number
-from .base import Answer, Count, Counted, Question, Whole
+from ..model.call import Call, Written
+from .base import Count, Counting, Question, counted_chat
 from .gemini_embeddings import place
 
 NAME = "gemini_count"
@@ -24,11 +21,10 @@ _VERTEX = frozenset({"contents", "generationConfig", "systemInstruction", "tools
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-class GeminiCount(Whole):
+class GeminiCount(Counting):
     title = "Gemini countTokens"
-    operation: Operation = "count_tokens"
     voice = "gemini_generate"
-    billed = False
+    key = "totalTokens"
 
     def __init__(self, name: str, roots: tuple[str, ...], *, wrapped: bool) -> None:
         self.name = name
@@ -54,7 +50,7 @@ class GeminiCount(Whole):
         return Count(GEMINI.read_chat(replace(call, raw=inner)))
 
     def write(self, question: Question, model: str) -> tuple[str, Written]:
-        written = GEMINI.write_chat(counted_chat(question).chat, model)
+        written = GEMINI.write_chat(counted_chat(question), model)
         try:
             if self._wrapped:
                 request = json_splice.splice(written.body, {"model": msgspec.json.encode(f"models/{model}")})
@@ -65,18 +61,6 @@ class GeminiCount(Whole):
         except ValueError as exc:
             raise BadRequest(f"the request cannot be written: {exc}") from exc
         return place(model, "countTokens"), Written(body, written.dropped)
-
-    def read_answer(self, body: bytes) -> Counted:
-        return Counted(read_number(body, "totalTokens"))
-
-    def write_answer(self, answer: Answer, call: Call) -> bytes:
-        del call
-        return msgspec.json.encode({"totalTokens": counted(answer).tokens})
-
-    def read_usage(self, reply: Json) -> Usage | None:
-        """To count is free."""
-        del reply
-        return None
 
 
 PLUGIN = GeminiCount(NAME, ("/v1beta/models", "/v1/models"), wrapped=True)
