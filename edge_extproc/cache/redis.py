@@ -248,9 +248,7 @@ def _clients(settings: RedisSettings) -> tuple[Any, Sequence[Any]]:
     if settings.sentinels:
         own = {"username": settings.sentinel_username, "password": settings.sentinel_password}
         secured = {"ssl": True, **tls} if settings.tls else {}
-        sentinel = Sentinel(  # type: ignore[no-untyped-call]  # the library left its types out
-            list(settings.sentinels), sentinel_kwargs={**common, **own, **secured}
-        )
+        sentinel = Sentinel(list(settings.sentinels), sentinel_kwargs={**common, **own, **secured})
         master = sentinel.master_for(
             settings.master, db=settings.database, max_connections=_MOST_CONNECTIONS, **common, **secured
         )

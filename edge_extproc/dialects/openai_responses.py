@@ -1894,7 +1894,7 @@ class _Part:
     @property
     def begun(self) -> _Writing:
         """Its item, where it has one."""
-        assert self.item is not None, "a part is told of once it has an item"  # noqa: S101 - a promise to ourselves
+        assert self.item is not None, "a part is told of once it has an item"  # noqa: S101 - our own promise
         return self.item
 
 

@@ -210,7 +210,7 @@ class _Growing:
             case "tool_call":
                 return ToolCall(start.id or "", start.name or "", text, signature=self.signature, extras=self.extras)
             case "opaque":
-                assert start.opaque is not None, "an opaque part starts with its whole value"  # noqa: S101
+                assert start.opaque is not None, "an opaque part starts with its whole value"  # noqa: S101 - our own promise
                 return start.opaque
             case _:  # pragma: no cover
                 assert_never(start.kind)

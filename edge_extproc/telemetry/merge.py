@@ -99,7 +99,7 @@ class Totals(Collector):
         """In Prometheus' text format, or in that of OpenMetrics, which has exemplars."""
         if not openmetrics:
             return generate_latest(self)
-        written: bytes = generate_openmetrics(self)  # type: ignore[no-untyped-call]  # the library left its types out
+        written: bytes = generate_openmetrics(self)
         return written
 
 

@@ -58,8 +58,7 @@ class Buckets:
     def add_to(self, family: HistogramMetricFamily, labels: Sequence[str]) -> None:
         counts, seen, total = list(self._counts), dict(self._exemplars), self._sum
         exemplars = {at: Exemplar({"trace_id": trace}, value, when) for at, (trace, value, when) in seen.items()}
-        bounds = (*self._bounds, float("inf"))
-        names = [floatToGoString(bound) for bound in bounds]  # type: ignore[no-untyped-call]  # the library has no types
+        names = [floatToGoString(bound) for bound in (*self._bounds, float("inf"))]
         sums = accumulate(counts)
         family.add_metric(
             labels,

@@ -515,5 +515,4 @@ def interceptors(traces: Traces) -> list[Any]:
     def is_unary(call: Any) -> bool:
         return call.method.lstrip("/") in UNARY
 
-    intercept: Any = aio_server_interceptor  # the library left its types out
-    return [intercept(tracer_provider=traces.provider, filter_=is_unary)]
+    return [aio_server_interceptor(tracer_provider=traces.provider, filter_=is_unary)]
