@@ -100,7 +100,8 @@ class _Wire(asyncio.Protocol):
             waiting, _ = self._asked.popleft()
             if not waiting.done():
                 waiting.set_exception(StoreDown(why))
-        self._transport.abort() if why == "TimeoutError" else self._transport.close()
+        # Nobody waits for what was not sent, and a farewell of TLS would outlive the event loop.
+        self._transport.abort()
 
 
 class Link:

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import queue
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
+import certificates
 import pytest
 from limits_kit import until
 from running_valkey import RunningValkey
@@ -96,3 +103,55 @@ async def test_it_can_be_closed_while_it_connects(valkey: RunningValkey) -> None
     await asyncio.gather(asking, return_exceptions=True)
 
     assert asking.done()
+
+
+@contextmanager
+def behind_tls(valkey: RunningValkey, pems: certificates.Pems) -> Iterator[int]:
+    """A port that speaks TLS in front of a Valkey, served by a thread of its own."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(pems.certificate, pems.private_key)
+    found: queue.Queue[tuple[int, Callable[[], object]]] = queue.Queue()
+
+    async def passed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65536):
+                writer.write(data)
+        finally:
+            writer.transport.abort()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_unix_connection(str(valkey.socket))
+        await asyncio.gather(passed(reader, back), passed(there, writer), return_exceptions=True)
+
+    async def run() -> None:
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
+        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
+        found.put((server.sockets[0].getsockname()[1], lambda: loop.call_soon_threadsafe(stop.set)))
+        await stop.wait()
+        server.close()
+
+    thread = threading.Thread(target=asyncio.run, args=(run(),))
+    thread.start()
+    port, stop = found.get(timeout=10)
+    yield port
+    stop()
+    thread.join(10)
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_it_is_the_same_over_tls_and_in_another_database(valkey: RunningValkey, tmp_path: Path, loop: str) -> None:
+    factory = pytest.importorskip("uvloop").new_event_loop if loop == "uvloop" else None
+    pems = certificates.mutual(tmp_path, "localhost")
+
+    async def asked(port: int) -> tuple[list[bytes], bytes]:
+        link = Link(f"rediss://localhost:{port}/3?ssl_ca_certs={pems.ca}", 5.0)
+        answers = await asyncio.gather(*(link.ask("ECHO", f"{n}") for n in range(50)))
+        told = await link.ask("CLIENT", "INFO")
+        await link.close()
+        return answers, told
+
+    with behind_tls(valkey, pems) as port, asyncio.Runner(loop_factory=factory) as runner:
+        answers, told = runner.run(asked(port))
+
+    assert [f"{n}".encode() for n in range(50)] == answers
+    assert b" db=3 " in told
