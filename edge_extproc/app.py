@@ -14,6 +14,7 @@ import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from decimal import Decimal
 from typing import NamedTuple
 
 import structlog
@@ -41,7 +42,7 @@ from .exchange.handler import Handler
 from .exchange.open import OpenExchanges
 from .exchange.ports import Gateway, Routes
 from .exchange.router import RouterExchange
-from .limits.base import Limiter
+from .limits.base import MICRO, Limiter
 from .model.plan import Candidate
 from .model.settlement import Settlement
 from .operations.base import Format
@@ -102,7 +103,7 @@ class Before(NamedTuple):
 
 
 def _plans_alike(old: Config, new: Config) -> bool:
-    return (old.models, old.routing, old.retries) == (new.models, new.routing, new.retries)
+    return (old.models, old.routing, old.retries, old.prices) == (new.models, new.routing, new.retries, new.prices)
 
 
 def build_gateway(
@@ -167,6 +168,14 @@ def build_gateway(
         asks=config.asks_for_responses,
         notes=config.envoy.access_log != "off",
     )
+
+
+def overrides(config: Config) -> Iterator[price_table.Override]:
+    """Prices that the configuration gives itself."""
+    for row in config.prices:
+        given = row.model_dump(exclude={"provider", "model"}, exclude_none=True)
+        dollars = {kind: Decimal(micro) / MICRO for kind, micro in given.items()}
+        yield price_table.Override(row.provider, row.model, **dollars)
 
 
 def metric_names(config: Config) -> Names:
@@ -341,7 +350,7 @@ class InForce:
     ) -> Gateway:
         return build_gateway(
             config,
-            self._prices,
+            self._prices.with_overrides(overrides(config)),
             self._settle,
             logs.report,
             self.cache,

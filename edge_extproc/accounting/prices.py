@@ -142,7 +142,7 @@ class Override:
     the compiled table; a row without `output` leaves an answer unpriced."""
 
     provider: str
-    """A provider's name in config, or a price list's."""
+    """A provider's name in config: two of one price list may have two contracts."""
     model: str
     """As the provider knows it; `*`, `?` and `[…]` as in file names."""
     input: Decimal | None = None
@@ -319,7 +319,7 @@ class PriceTable:
 
     def _find(self, provider: str, model: str, host: str) -> _Tariffs:
         for row in self._overrides:
-            if row.provider in {provider, host} and fnmatchcase(model, row.model):
+            if row.provider == host and fnmatchcase(model, row.model):
                 return ((None, _Tariff(_per_token(row))),)
         prices = self._find_list(provider)
         if prices is None:

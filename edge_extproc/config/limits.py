@@ -28,6 +28,8 @@ _MOST_TOKENS = 10_000_000_000
 def read_dollars(value: object) -> int:
     """Micro-dollars of what a person writes: 12, 12.50 or "12.50". A float is read by its digits."""
     text = value.removeprefix("$") if isinstance(value, str) else str(value)
+    if isinstance(value, float):
+        text = f"{Decimal(text):f}"  # Python writes 0.000002 as 2e-06
     right = "write dollars, such as 25 or 12.50"
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise wrong("this is no amount of money", right)

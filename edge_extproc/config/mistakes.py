@@ -41,6 +41,7 @@ def mistakes(config: Config) -> Iterator[Finding]:
     yield from _identity(config)
     yield from _models(config)
     yield from _endpoints(config)
+    yield from _prices(config)
     yield from _cache(config)
     yield from _limits(config)
     yield from _roles(config)
@@ -178,6 +179,13 @@ def _models(config: Config) -> Iterator[Finding]:
                 yield Finding(
                     ("models", name, "fallbacks", key), f"there is no other model {other!r} here; have {have}"
                 )
+
+
+def _prices(config: Config) -> Iterator[Finding]:
+    have = ", ".join(sorted(config.providers)) or "none"
+    for n, price in enumerate(config.prices):
+        if price.provider not in config.providers:
+            yield Finding(("prices", n, "provider"), f"there is no provider {price.provider!r}; have {have}")
 
 
 def _endpoints(config: Config) -> Iterator[Finding]:

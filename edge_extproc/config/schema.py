@@ -27,6 +27,7 @@ from .endpoints import Endpoints
 from .envoy import Envoy, Limits, Listen, Retries, Timeouts
 from .limits import Allowance, Limiter
 from .part import Label, Part, Text, frozen, thawed
+from .prices import Price
 from .provider import Provider, ProviderName
 from .quantities import write_duration
 from .routing import Candidate, ModelOrCandidates, Routing
@@ -57,6 +58,8 @@ class Config(Part):
     )
     callers: tuple[Caller, ...]
     providers: Annotated[Mapping[ProviderName, Provider], AfterValidator(frozen), PlainSerializer(thawed)]
+    prices: tuple[Price, ...] = ()
+    """Asked before the public lists."""
     routing: Routing = Routing()
     models: Annotated[Mapping[Text, ModelOrCandidates], AfterValidator(frozen), PlainSerializer(thawed)]
     """Names, or globs with * and ?, to candidates in order. An exact name wins, then the longest glob."""

@@ -253,27 +253,35 @@ def test_a_row_of_config_wins_over_the_list_and_the_first_row_over_the_next() ->
         .with_overrides([Override("openai", "gpt-4o", input=D(9))])
     )
 
-    assert own.cost("openai", "gpt-4o", Usage(input=1_000_000)) == 9
-    assert own.cost("openai", "gpt-4o-mini", USAGES[0]) == table().cost("openai", "gpt-4o-mini", USAGES[0])
+    assert own.cost("openai", "gpt-4o", Usage(input=1_000_000), host="openai") == 9
+    assert own.cost("openai", "gpt-4o-mini", USAGES[0], host="openai") == table().cost(
+        "openai", "gpt-4o-mini", USAGES[0]
+    )
+
+
+def test_a_row_is_for_its_provider_and_not_for_another_of_the_same_list() -> None:
+    own = table().with_overrides([Override("openai", "gpt-4o", input=D(9))])
+
+    assert own.cost("openai", "gpt-4o", USAGES[0], host="second") == table().cost("openai", "gpt-4o", USAGES[0])
 
 
 def test_a_bucket_without_a_price_of_its_own_costs_what_the_wider_one_costs() -> None:
     own = PriceTable(overrides=[_HOUSE])
     each = Usage(*[1_000_000] * 8)
 
-    assert own.cost("house", "llama-4", each) == 5 * D("0.2") + 3 * D("0.6")
+    assert own.cost("", "llama-4", each, host="house") == 5 * D("0.2") + 3 * D("0.6")
 
 
 def test_each_bucket_can_have_its_own_price() -> None:
     row = Override("house", "m", D(1), D(2), D(4), D(8), D(16), D(32), D(64), D(128))
 
-    assert PriceTable(overrides=[row]).cost("house", "m", Usage(*[1_000_000] * 8)) == 255
+    assert PriceTable(overrides=[row]).cost("", "m", Usage(*[1_000_000] * 8), host="house") == 255
 
 
 def test_a_row_of_zeros_is_free_because_someone_said_so() -> None:
     own = PriceTable(overrides=[Override("house", "*", input=D(0), output=D(0))])
 
-    assert own.cost("house", "anything", USAGES[0]) == 0
+    assert own.cost("", "anything", USAGES[0], host="house") == 0
 
 
 # --- memory

@@ -44,6 +44,7 @@ def test_a_difference_is_told_as_deep_as_mappings_go():
         ("", "callers: [{tenant: dev, models: [m], keys: [{id: other, key: {env: OTHER}}]}]\n"),
         ("", "callers: [{tenant: dev, limits: {requests_per_minute: 5}, keys: [{id: dev, key: {env: KEY}}]}]\n"),
         ("", "roles: {r: {models: [m]}}\n"),
+        ("", "prices: [{provider: p, model: '*', input: 1, output: 2}]\n"),
         (TWO, TWO + "models: {m: [{provider: q}, {provider: p}], n: {candidates: [{provider: p}]}}\n"),
         (TWO, TWO + "routing: {breaker: {failures: 9}}\n"),
         ("cache: {}\n", "cache: {ttl: 5m, tenants: {dev: {enabled: false}}}\n"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from edge_extproc.build_cache import build_cache, change_cache
 from edge_extproc.config.schema import Config
 from edge_extproc.errors import ConfigError, Unauthenticated
 from edge_extproc.limits.base import Ask
+from edge_extproc.model.usage import Usage
 from edge_extproc.store.snapshot import EMPTY
 from edge_extproc.telemetry.metrics import Metrics
 
@@ -69,6 +71,18 @@ async def test_other_callers_are_known_and_what_is_under_way_stays(force: InForc
         before.planner,
         before.cache,
     )
+
+
+async def test_prices_of_ones_own_are_asked_before_the_lists_from_then_on(force: InForce, tmp_path: Path) -> None:
+    usage = Usage(input=1_000_000, output=500_000)
+    assert force.gateway.prices.cost("openai", "house-model", usage, host="p") is None
+    planner = force.gateway.planner
+    row = "{provider: p, model: 'house-*', input: 0.000002, output: 3}"
+    await force.reload(lambda: config(tmp_path, f"prices: [{row}]\n"))
+
+    assert force.gateway.prices.cost("openai", "house-model", usage, host="p") == Decimal("1.500002")
+    assert force.gateway.prices.cost("openai", "gpt-4o", usage, host="p") is not None
+    assert force.gateway.planner is not planner
 
 
 async def test_a_limit_that_was_not_there_is_kept_from_then_on_and_counts_on_through_the_next_one(

@@ -408,6 +408,19 @@ def test_aliases_of_aliases_cannot_fill_the_memory() -> None:
             "1:57: providers.p.api: 'converse': kind openai has no such api; have chat, responses; write one of them",
         ),
         (
+            "prices: [{provider: q, model: m, input: 1}]",
+            "1:21: prices[0].provider: there is no provider 'q'; have p",
+        ),
+        (
+            "prices: [{provider: p, model: m, cache_read: 1}]",
+            "1:10: prices[0]: this row has no price; give input: and output:, dollars for a million tokens",
+        ),
+        (
+            "prices: [{provider: p, model: m, input: -1}]",
+            "1:41: prices[0].input: '-1': this is no amount of money; write dollars, such as 25 or 12.50, "
+            "with at most six digits behind the point",
+        ),
+        (
             "endpoints: {/v1/files: q}",
             "1:24: endpoints.\"/v1/files\": there is no provider 'q'; have p",
         ),
