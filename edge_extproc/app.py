@@ -372,14 +372,6 @@ class InForce:
             self.traces.settle(settlement)
 
 
-class Told(Introspection):
-    """What a worker counts is put together beside its event loop: with thousands of series it takes many milliseconds,
-    in which no request would move. The thread gives the interpreter back after half a millisecond."""
-
-    async def _metrics(self, *_: object) -> bytes:
-        return await asyncio.to_thread(self._snapshot)
-
-
 async def run_worker(config: Config, index: int, newer: Callable[[], Config | None] = lambda: None) -> None:
     """Serves on the socket of this index until SIGTERM or SIGINT. `newer` gives the config that came into force since
     it was asked last, if there is another. Raises StartError or ConfigError."""
@@ -429,7 +421,7 @@ async def run_worker(config: Config, index: int, newer: Callable[[], Config | No
             (
                 service,
                 authz,
-                Told(
+                Introspection(
                     metrics.snapshot,
                     force.cache.purge_json if force.cache is not None else None,
                     reload,

@@ -6,6 +6,7 @@ purge of its cache, and to read anew what is managed. Whoever may speak to a wor
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from ..errors import CallerError, Unavailable
@@ -41,8 +42,9 @@ class Introspection:
         return b""
 
     async def _metrics(self, request: bytes) -> bytes:
+        # Beside the event loop: with thousands of series it takes many milliseconds, in which no request would move.
         del request
-        return self._snapshot()
+        return await asyncio.to_thread(self._snapshot)
 
     async def _purge_cache(self, request: bytes) -> bytes:
         try:
