@@ -21,7 +21,7 @@ from urllib.request import urlopen
 KEY = "edge-test-key-of-tenant-acme"
 OTHER_KEY = "edge-test-key-of-tenant-umbrella"
 PEPPER = "a pepper for tests alone"
-START_SECONDS = 40.0
+START_SECONDS = 90.0
 
 
 def free_port() -> int:
