@@ -8,7 +8,7 @@ its tests.
 from __future__ import annotations
 
 from collections import deque
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 from hpack.huffman_table import HUFFMAN_COMPLETE, HUFFMAN_EMIT_SYMBOL, HUFFMAN_FAIL, HUFFMAN_TABLE
@@ -139,28 +139,34 @@ def _string(block: bytes, at: int) -> tuple[bytes, int]:
 
 def _undone(text: bytes) -> bytes:
     """Huffman coding undone (5.2), a byte at a time: hpack's table knows half bytes."""
-    state, last, out = 0, HUFFMAN_COMPLETE, bytearray()
+    state, complete, parts = 0, True, []
     for byte in text:
-        state, last, symbols = _steps(state << 8 | byte)
-        out += symbols
-    if not last & HUFFMAN_COMPLETE:
+        step = _STEPS[state << 8 | byte]
+        if step is None:
+            step = _step(state, byte)
+        state, complete, symbols = step
+        parts.append(symbols)
+    if not complete:
         raise BadBlock("a string that ends within a symbol")
-    return bytes(out)
+    return b"".join(parts)
 
 
-@cache
-def _steps(which: int) -> tuple[int, int, bytes]:
-    """From a state (the upper bits) by a byte (the lower eight): the next state, its flags, what was written. There
-    are 65,536."""
-    state, byte = which >> 8, which & 0xFF
-    flags, symbols = 0, b""
+_Step: TypeAlias = "tuple[int, bool, bytes]"
+_STEPS: list[_Step | None] = [None] * (1 << 16)
+"""From a state (the upper bits) by a byte (the lower eight): the next state, whether the text may end there, and what
+was written. Those that were met."""
+
+
+def _step(state: int, byte: int) -> _Step:
+    at, flags, symbols = state, 0, b""
     for half in (byte >> 4, byte & 0x0F):
-        state, flags, symbol = HUFFMAN_TABLE[state * 16 + half]
+        at, flags, symbol = HUFFMAN_TABLE[at * 16 + half]
         if flags & HUFFMAN_FAIL:
             raise BadBlock("a string with a symbol that there is not")
         if flags & HUFFMAN_EMIT_SYMBOL:
             symbols += bytes((symbol,))
-    return state, flags, symbols
+    step = _STEPS[state << 8 | byte] = (at, bool(flags & HUFFMAN_COMPLETE), symbols)
+    return step
 
 
 _unpacked = lru_cache(maxsize=4_096)(_undone)
