@@ -44,7 +44,7 @@ def main(more: str, wrong: float) -> None:
             _tell(name, wrong, rounds)
 
 
-BOUNDED = "source_limit: {requests_per_second: 200, burst: 200}"
+BOUNDED = "source_limit: {requests_per_second: 60, burst: 60}"
 
 
 def _round(tools: build.Tools, found: Stand, body: Path, wrong: float | None) -> Seen:
