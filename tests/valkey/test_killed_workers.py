@@ -19,7 +19,7 @@ from edge_extproc import registry
 from edge_extproc.limits.base import Ask, StoreSettings
 from edge_extproc.model.principal import Principal
 
-BUDGET = 1_000_000
+BUDGET = 3_000_000
 WORKERS, CALLS = 4, 50
 SLOTS = 1_000
 
@@ -103,8 +103,11 @@ class Worker:
         assert b"ready\n" == await process.stdout.readline()
         return found
 
-    async def run(self, killed_after: int | None) -> None:
-        """Until it has done its calls, or is killed after so many were sent."""
+    async def run(self, killed_after: int | None, victims: asyncio.Barrier) -> None:
+        """Until it has done its calls, or is killed after so many were sent. Those that live begin when both of the
+        others are dead: neither of these can use up the budget alone, so each gets as far as that."""
+        if killed_after is None:
+            await victims.wait()
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(b"go\n")
@@ -117,6 +120,7 @@ class Worker:
             if killed_after is not None and len(self.sent) >= killed_after and self.process.returncode is None:
                 self.process.kill()
                 killed_after = None
+                await victims.wait()
         await self.process.wait()
 
     @property
@@ -135,7 +139,8 @@ async def test_two_hundred_calls_of_four_processes_of_which_two_are_killed_stay_
         )
         killed = [chance.randint(1, 4) if n < 2 else None for n in range(WORKERS)]
         async with asyncio.timeout(20):
-            await asyncio.gather(*(worker.run(after) for worker, after in zip(workers, killed, strict=True)))
+            victims = asyncio.Barrier(WORKERS)
+            await asyncio.gather(*(worker.run(after, victims) for worker, after in zip(workers, killed, strict=True)))
 
         spent = sum(worker.spent for worker in workers)
         assert [False, False, True, True] == [worker.done for worker in workers]
