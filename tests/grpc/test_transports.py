@@ -147,6 +147,15 @@ async def test_a_reader_that_is_slow_holds_up_its_writer(tmp_path: Path, transpo
     assert read == written == total
 
 
+def frame(kind: int, flags: int, number: int, payload: bytes) -> bytes:
+    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, number) + payload
+
+
+def begin(encoder: hpack.Encoder, number: int, who: str) -> bytes:
+    head = [(":method", "POST"), (":scheme", "http"), (":path", "/t.T/Stream"), ("content-type", "application/grpc")]
+    return frame(1, 4, number, encoder.encode([*head, ("who", who)]))
+
+
 async def test_a_call_with_many_messages_lets_others_have_their_turn(tmp_path: Path) -> None:
     seen: list[str] = []
     over = asyncio.Event()
@@ -157,25 +166,50 @@ async def test_a_call_with_many_messages_lets_others_have_their_turn(tmp_path: P
         if len(seen) == 1_001:
             over.set()
 
-    def begun(number: int, who: str, messages: int) -> bytes:
-        head = [(":method", "POST"), (":scheme", "http"), (":path", "/t.T/Stream")]
-        block = encoder.encode([*head, ("content-type", "application/grpc"), ("who", who)])
-        data = struct.pack(">BIB", 0, 1, 7) * messages
-        return frame(1, 4, number, block) + frame(0, 1, number, data)
-
-    def frame(kind: int, flags: int, number: int, payload: bytes) -> bytes:
-        return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, number) + payload
-
     encoder = hpack.Encoder()
     async with serving(f"unix:{tmp_path / 's'}", streaming(run), "http2"):
         _, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
         # All of it comes at once, so that nothing but the server decides whose turn it is.
-        writer.write(http2.PREFACE + frame(4, 0, 0, b"") + begun(1, "long", 1_000) + begun(3, "short", 1))
+        wire = http2.PREFACE + frame(4, 0, 0, b"")
+        for number, who, messages in ((1, "long", 1_000), (3, "short", 1)):
+            wire += begin(encoder, number, who) + frame(0, 1, number, struct.pack(">BIB", 0, 1, 7) * messages)
+        writer.write(wire)
         async with asyncio.timeout(PATIENCE):
             await over.wait()
         writer.close()
 
     assert seen.index("short") < 100
+
+
+async def test_calls_of_a_connection_that_breaks_off_are_told_whether_they_wait_or_work(tmp_path: Path) -> None:
+    begun = {"waits": asyncio.Event(), "works": asyncio.Event()}
+    ended = {"waits": asyncio.Event(), "works": asyncio.Event()}
+
+    async def run(call: Call) -> None:
+        who = call.metadata["who"]
+        try:
+            assert await call.read() == b"\x07"
+            begun[who].set()
+            if who == "works":
+                await asyncio.Event().wait()
+            assert await call.read() is None
+            assert call.cut
+        finally:
+            ended[who].set()
+
+    encoder = hpack.Encoder()
+    async with serving(f"unix:{tmp_path / 's'}", streaming(run), "http2"):
+        _, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
+        writer.write(http2.PREFACE + frame(4, 0, 0, b""))
+        for number, who in ((1, "waits"), (3, "works")):
+            writer.write(begin(encoder, number, who) + frame(0, 0, number, struct.pack(">BIB", 0, 1, 7)))
+            await begun[who].wait()
+        # Within a message, too.
+        writer.write(frame(0, 0, 1, b"\0\0\0"))
+        await writer.drain()
+        writer.transport.abort()
+        for event in ended.values():
+            await event.wait()
 
 
 async def test_a_writer_whose_reader_leaves_is_told(tmp_path: Path, transport: Transport) -> None:
