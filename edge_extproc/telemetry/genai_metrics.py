@@ -38,12 +38,17 @@ _PER_TOKEN = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0
 _INSTRUMENTS = {
     "gen_ai.client.token.usage": ("{token}", "Tokens of one operation.", _TOKENS),
     "gen_ai.client.operation.duration": ("s", "From a request to its end.", _SECONDS),
+    "gen_ai.client.operation.time_to_first_chunk": ("s", "From a request to the first of its stream.", _SECONDS),
+    # As most gateways call it, and as dashboards that were made before the one above look for it.
     "gen_ai.server.time_to_first_token": ("s", "From a request to its first token.", _FIRST_TOKEN),
     "gen_ai.server.time_per_output_token": ("s", "Between two tokens.", _PER_TOKEN),
 }
 
 OPERATIONS = {"completions": "text_completion"}
 """gen_ai.operation.name of the conventions, where our own word is another one."""
+
+# Of these a provider is named, and none was asked.
+_GIVEN_AGAIN = frozenset({"hit", "stale"})
 
 _Labels: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -62,7 +67,10 @@ class _Counted:
     def add(self, value: float) -> None:
         self.buckets[bisect_left(self.bounds, value)] += 1
         self.total += value
-        self.lowest, self.highest = min(self.lowest, value), max(self.highest, value)
+        if value < self.lowest:
+            self.lowest = value
+        if value > self.highest:
+            self.highest = value
 
 
 class _Of(NamedTuple):
@@ -71,6 +79,7 @@ class _Of(NamedTuple):
     input: _Counted
     output: _Counted
     duration: _Counted
+    first_chunk: _Counted
     first_token: _Counted
     per_token: _Counted
 
@@ -85,6 +94,8 @@ class GenAiMetrics:
         self._of_kind: dict[tuple[str | None, str | None, str | None, str], _Of] = {}
 
     def settle(self, s: Settlement) -> None:
+        if s.cache in _GIVEN_AGAIN:
+            return
         of = self._of_kind.get((s.operation, s.provider, s.model, s.outcome)) or self._find(s)
         if of is None:
             return
@@ -94,6 +105,7 @@ class GenAiMetrics:
             of.output.add(usage.completion)
         of.duration.add(s.duration)
         if s.time_to_first_token is not None:
+            of.first_chunk.add(s.time_to_first_token)
             of.first_token.add(s.time_to_first_token)
             per_token = s.time_per_output_token
             if per_token is not None:
@@ -115,6 +127,7 @@ class GenAiMetrics:
             self._one("gen_ai.client.token.usage", (*labels, ("gen_ai.token.type", "input"))),
             self._one("gen_ai.client.token.usage", (*labels, ("gen_ai.token.type", "output"))),
             self._one("gen_ai.client.operation.duration", (*labels, *failed)),
+            self._one("gen_ai.client.operation.time_to_first_chunk", labels),
             self._one("gen_ai.server.time_to_first_token", labels),
             self._one("gen_ai.server.time_per_output_token", labels),
         )

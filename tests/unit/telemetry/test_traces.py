@@ -254,11 +254,12 @@ def test_bytes_that_are_not_utf8_cannot_spoil_a_batch() -> None:
     assert attributes(replace(DONE, tenant="caf\udce9"))["edge.tenant"] == "caf\\udce9"
 
 
-def test_metrics_count_only_what_config_knows() -> None:
+def test_metrics_count_only_what_config_knows_and_a_provider_was_asked() -> None:
     metrics = GenAiMetrics(Resource.get_empty(), InstrumentationScope("x"), {"openai": "openai"})
     metrics.settle(replace(DONE, stream=True, time_to_first_token=0.5))
     metrics.settle(replace(DONE, model=None))
     metrics.settle(replace(DONE, provider=None))
+    metrics.settle(replace(DONE, cache="hit", usage=None))
     (resource,) = metrics.read().resource_metrics
     (scope,) = resource.scope_metrics
     points = {metric.name: list(metric.data.data_points) for metric in scope.metrics}
@@ -266,6 +267,7 @@ def test_metrics_count_only_what_config_knows() -> None:
     assert {name: sum(point.count for point in many) for name, many in points.items()} == {
         "gen_ai.client.token.usage": 2,
         "gen_ai.client.operation.duration": 1,
+        "gen_ai.client.operation.time_to_first_chunk": 1,
         "gen_ai.server.time_to_first_token": 1,
         "gen_ai.server.time_per_output_token": 1,
     }
