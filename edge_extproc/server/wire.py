@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, assert_never, cast
 from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import NULL_VALUE, Struct
 
+from ..config.names import ROUTE_NAMESPACE
 from ..errors import PeerError
 from ..exchange.commands import (
     CONTINUE,
@@ -66,11 +67,8 @@ if TYPE_CHECKING:
 ATTRIBUTES = "envoy.filters.http.ext_proc"
 """Under which key Envoy sends attributes, whatever the filter is called."""
 
-ORDER = "edge.route"
-"""Under which key Envoy's router finds the order of clusters; the rendered configuration names it."""
-
-# What is alike in most answers, headers and orders of clusters, is kept as bytes: so many, of such length at most.
-_MOST_KNOWN, _LONGEST_KNOWN = 1024, 1024
+# What is alike in most answers, of headers and orders of clusters, is kept as bytes: so many of each.
+_MOST_KNOWN = 1024
 
 _EXACT = 2.0**53
 """A Struct knows only doubles; up to here every integer is one."""
@@ -297,42 +295,30 @@ def _change(mutation: HeaderMutation, set_headers: Pairs, remove_headers: Iterab
     mutation.remove_headers.extend(remove_headers)
 
 
+# Messages of protobuf, one after the other, are one: what is alike in most answers is serialized once. A value is never
+# kept, for it may be a credential: what is known depends only on how long it is.
 def _set(mutation: HeaderMutation, pairs: Pairs) -> None:
-    if len(dict(pairs)) == len(pairs):
-        mutation.MergeFromString(b"".join([_known_option(name, value) for name, value in pairs]))
-        return
-    seen: set[str] = set()
+    parts: list[bytes] = []
+    seen: set[str] | None = None if len(dict(pairs)) == len(pairs) else set()
     for name, value in pairs:
-        mutation.MergeFromString(_option(name, value, append=name in seen))
-        seen.add(name)
+        raw = value.encode() if value.isascii() else value.encode("utf-8", "surrogateescape")
+        if seen is None or name not in seen:
+            before, after = _around(name, len(raw))
+        else:
+            before, after = _around(name, len(raw), append=True)
+        parts += (before, raw, after)
+        if seen is not None:
+            seen.add(name)
+    mutation.MergeFromString(b"".join(parts))
 
 
-def _known_option(name: str, value: str) -> bytes:
-    if name in _EVER_NEW:
-        before, after = _option_around(name, len(value))
-        return before + value.encode("ascii") + after
-    return _option(name, value) if len(value) <= _LONGEST_KNOWN else _option.__wrapped__(name, value)
-
-
-# Whose value is another one each time, and what a `Trace` writes: ASCII.
-_EVER_NEW = frozenset({"traceparent"})
-
-
-@lru_cache(maxsize=16)
-def _option_around(name: str, length: int) -> tuple[bytes, bytes]:
-    """What stands before and after a value of this length."""
-    value = "\0" * length
-    before, _, after = _option.__wrapped__(name, value).partition(value.encode())
-    return before, after
-
-
-# Messages of protobuf, one after the other, are one: what is alike in most answers is serialized once.
 @lru_cache(maxsize=_MOST_KNOWN)
-def _option(name: str, value: str, *, append: bool = False) -> bytes:
+def _around(name: str, length: int, *, append: bool = False) -> tuple[bytes, bytes]:
+    """What stands before and after a value of this many bytes."""
     mutation = HeaderMutation()
     option = mutation.set_headers.add()
     option.header.key = name
-    option.header.raw_value = value.encode("utf-8", "surrogateescape")
+    option.header.raw_value = value = b"\0" * length  # no name of a header holds any
     # The first of a name takes the place of what was there, a repeated one (set-cookie) stands beside it. The ext_proc
     # of Envoy 1.40 looks only at the deprecated `append` (tests/envoy/test_wire_on_envoy.py); the action says the same
     # for those that will look at it.
@@ -340,7 +326,9 @@ def _option(name: str, value: str, *, append: bool = False) -> bytes:
         option.append.value = True
     else:
         option.append_action = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
-    return mutation.SerializeToString()
+    written = mutation.SerializeToString()
+    before, _, after = written.partition(value) if value else (written, b"", b"")
+    return before, after
 
 
 def _write_body(mutation: BodyMutation, body: bytes) -> None:
@@ -375,7 +363,7 @@ def _order(clusters: tuple[str, ...]) -> bytes:
     """In the words of the priority_group cluster specifier: a Struct, serialized."""
     told = Struct()
     groups = [{"name": f"{n}", "clusters": [{"cluster_name": c, "weight": 1}]} for n, c in enumerate(clusters, 1)]
-    _write_struct(told, {ORDER: {"priority_groups": groups}})
+    _write_struct(told, {ROUTE_NAMESPACE: {"priority_groups": groups}})
     return told.SerializeToString()
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,6 +24,7 @@ from edge_extproc.exchange.events import (
 from edge_extproc.pb.core_pb2 import HeaderMap, HeaderValueOption
 from edge_extproc.pb.ext_proc_filter_pb2 import ProcessingMode
 from edge_extproc.pb.ext_proc_pb2 import CommonResponse, HeaderMutation, ProcessingRequest, ProcessingResponse
+from edge_extproc.server import wire
 from edge_extproc.server.wire import ATTRIBUTES, to_answer, to_answers, to_event
 
 EVENTS: tuple[Event, ...] = (
@@ -209,6 +214,35 @@ def test_a_repeated_name_stands_beside_the_first() -> None:
 
     assert [option.append.value for option in options] == [False, False, True]
     assert [option.append_action for option in options[:2]] == [HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD] * 2
+
+
+@pytest.mark.parametrize(
+    ("event", "command_of"),
+    [
+        (EVENTS[1], lambda key: Continue((("x-api-key", key), ("x-goog-api-key", key)))),
+        (EVENTS[1], lambda key: Continue((("authorization", key), ("set-cookie", key), ("set-cookie", key)))),
+        (EVENTS[0], lambda key: Replace((("api-key", key),), (), b"{}")),
+        (EVENTS[0], lambda key: Reply(401, (("www-authenticate", key),), b"{}", "edge_unauthenticated")),
+    ],
+    ids=["continue", "repeated", "replace", "reply"],
+)
+def test_of_a_credential_nothing_is_kept_but_its_length(event: Event, command_of: Callable[[str], Command]) -> None:
+    class Key(str):
+        """A plain string cannot be watched."""
+
+    caches = [found for found in vars(wire).values() if hasattr(found, "cache_info")]
+    to_answer(event, command_of("a" * 51))
+    before = [found.cache_info().currsize for found in caches]
+
+    key = Key("b" * 51)
+    watched = weakref.ref(key)
+    assert b"b" * 51 in to_answer(event, command_of(key))
+    del key
+    gc.collect()
+
+    assert caches
+    assert before == [found.cache_info().currsize for found in caches]
+    assert watched() is None
 
 
 @pytest.mark.parametrize("event", [EVENTS[1], EVENTS[4]], ids=["request", "response"])
