@@ -50,7 +50,8 @@ def build_planner(
 
     circuits = None
     if routing.breaker.enabled:
-        rules = Rules(routing.breaker.failures, routing.breaker.open.total_seconds())
+        breaker = routing.breaker
+        rules = Rules(breaker.failures, breaker.open.total_seconds(), breaker.retry_after.total_seconds())
         circuits = Circuits(slots, rules, time.monotonic, opened)
     return RowPlanner(
         PlannerSettings(
@@ -62,6 +63,7 @@ def build_planner(
             strategy_header=routing.strategy_header,
             no_retry_header=NO_RETRY,
             attempts=config.retries.attempts,
+            patience=config.retries.retry_after.total_seconds(),
             first_token_timeout=routing.first_token.total_seconds(),
             chains=order != "told",
             guards=order != "aggregate",

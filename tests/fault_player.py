@@ -266,6 +266,7 @@ FAULTS: dict[str, Fault] = {
     "503": _status(503),
     "429": _status(429),
     "429-retry-after": _status(429, ("retry-after", "1")),
+    "429-much-later": _status(429, ("retry-after", "300")),
     "529": _status(529),
     "401": _status(401),
     "slow-headers": slow_headers,

@@ -139,6 +139,8 @@ class Breaker(Part):
     """In a row, after which it is left alone."""
     open: PositiveDuration = timedelta(seconds=30)
     """For how long. Then one call is sent there to see."""
+    retry_after: PositiveDuration = timedelta(minutes=10)
+    """The longest Retry-After for which others are asked in its place."""
 
 
 class Routing(Part):

@@ -18,10 +18,10 @@ from dataclasses import replace
 
 from ..codecs.content_encoding import Inflater, inflate
 from ..codecs.content_type import media_type
-from ..dialects.base import Dialect, Reader
+from ..dialects.base import Dialect, Reader, retry_after
 from ..errors import BadRequest, PeerError, Unavailable, UpstreamError
 from ..model.fault import Fault
-from ..model.plan import NO_FALLBACK, Candidate, Tried, Verdict
+from ..model.plan import NO_FALLBACK, Candidate, Tried
 from ..model.reply import Ended, Failed, Finished, PartDelta, PartStarted
 from ..providers.base import Unframer
 from .adapt import adapt, format_of
@@ -157,7 +157,7 @@ class GuardExchange:
         """An answer with an error status: Envoy decides by it whether to go on."""
         try_ = self._known()
         plan = try_.exchange.plan
-        self._note("failed" if is_failing(self._status) else "ok", str(self._status))
+        self._note(str(self._status), retry_after(self._headers))
         if fallback:
             rest = (*plan.candidates[: try_.number], *fallback)
             try_.exchange.plan = replace(plan, candidates=rest, tries=len(rest), fallback=NO_FALLBACK)
@@ -198,7 +198,7 @@ class GuardExchange:
         # An error inside a stream came with a 200; one that does not say otherwise is the provider's.
         fault = fault if fault.status >= 400 else replace(fault, status=502)
         self._status = fault.status
-        self._note("failed" if is_failing(fault.status) else "ok", fault.code or fault.kind)
+        self._note(fault.code or fault.kind, fault.retry_after)
         status, headers, body = self._dialect(try_).write_error(fault)
         self._order.replied()
         self._holding = None
@@ -220,18 +220,20 @@ class GuardExchange:
         plan = self._known().exchange.plan
         return (_NO_RETRY,) if plan.fallback and self._known().number >= len(plan.candidates) else ()
 
-    def _note(self, verdict: Verdict, reason: str) -> None:
+    def _note(self, reason: str, retry_after: float | None) -> None:
+        failed = is_failing(self._status)
         try_ = self._known()
         candidate, number, journal = try_.candidate, try_.number, try_.exchange.journal
         began = journal.began.get(number)
         took = self._gateway.clock.monotonic() - began if began is not None else None
         journal.ended[number] = Tried(
             candidate,
-            verdict,
+            "failed" if failed else "ok",
             self._status,
             reason,
             duration=took,
             stream=try_.exchange.call.stream,
+            retry_after=retry_after if failed else None,
         )
 
     def _dialect(self, try_: Try) -> Dialect:

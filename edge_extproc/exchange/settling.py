@@ -145,6 +145,7 @@ def _tries(heard: Heard, answer: Answer, outcome: Outcome, usage: Usage | None, 
         ended=now,
         stream=heard.call.stream if heard.call is not None else False,
         usage=usage,
+        retry_after=answer.fault.retry_after if answer.fault is not None else None,
     )
     return verdicts.tries_of(heard.open.plan, heard.open.journal, answer.attempts, last)
 

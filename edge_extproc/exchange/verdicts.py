@@ -6,6 +6,7 @@ was watched at the upstream level stands in the journal.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from ..model.plan import NO_HOST, Candidate, Plan, Tried, Verdict
@@ -43,6 +44,8 @@ class Last(NamedTuple):
     ended: float
     stream: bool
     usage: Usage | None
+    retry_after: float | None = None
+    """Seconds, as its answer said."""
 
 
 def is_failing(status: int) -> bool:
@@ -94,6 +97,11 @@ def tries_of(plan: Plan, journal: Journal, attempts: int, last: Last) -> tuple[T
         duration=last.ended - began if began is not None else None,
         stream=last.stream,
         usage=last.usage,
+        retry_after=last.retry_after if verdict == "failed" else None,
     )
     watched = journal.ended.get(count)
-    return (*found, watched if watched is not None and verdict != "ok" else final)
+    if watched is None or verdict == "ok":
+        return (*found, final)
+    if watched.retry_after is None and watched.verdict == "failed":  # some say it only in the body
+        watched = replace(watched, retry_after=last.retry_after)
+    return (*found, watched)

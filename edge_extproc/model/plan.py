@@ -93,3 +93,5 @@ class Tried:
     stream: bool = False
     usage: Usage | None = None
     """What the reply used, or what had been seen of it."""
+    retry_after: float | None = None
+    """For how many seconds a provider that failed wants to be left alone; None where it did not say."""

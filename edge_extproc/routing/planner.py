@@ -14,7 +14,7 @@ from ..errors import BadRequest, Unavailable
 from ..model.plan import NO_FALLBACK, Candidate, Fallback, Plan, Tried
 from .affinity import Affinity
 from .base import Strategy, Wish
-from .breaker import Circuits
+from .breaker import Admission, Circuits
 
 Guard: TypeAlias = Literal["auto", "on", "off"]
 
@@ -110,6 +110,8 @@ class PlannerSettings:
     no_retry_header: str = "x-edge-no-retry"
     """A caller's call with this header (any value but "false") is never sent twice."""
     attempts: int = 3
+    patience: float = 60.0
+    """Seconds; Envoy waits for no longer Retry-After."""
     first_token_timeout: float | None = None
     """Seconds that a guarded try may take to its first token."""
     chains: bool = False
@@ -159,7 +161,8 @@ class RowPlanner:
         name, row = self._row(wish.call.model)
         rule = _rule(row, wish)
         strategy = self._override(wish) or (rule.strategy if rule is not None else None) or row.strategy
-        admitted, probes = self._admitted(candidates)
+        may = self._admitted(candidates)
+        admitted = may.admitted
         ordered = self._strategy(name, strategy).order(wish, admitted) if len(admitted) > 1 else admitted
         if row.affinity is not None:
             ordered = row.affinity.prefer(wish, ordered)
@@ -174,7 +177,12 @@ class RowPlanner:
             self._settings.guards
             and not once
             and wish.call.operation == "chat"
-            and (bool(row.fallback) or row.guard == "on" or (row.guard == "auto" and wish.call.stream and count > 1))
+            and (
+                bool(row.fallback)
+                or row.guard == "on"
+                # What a first try answers is seen only by the guard: how long a provider that fails wants to rest.
+                or (row.guard == "auto" and (wish.call.stream or may.doubtful) and count > 1)
+            )
         )
         hedged = streams and row.hedge is not None and count > 1 and not once
         if hedged:
@@ -187,9 +195,9 @@ class RowPlanner:
             times = self._times.get(name)
             usual = times.quantile(row.hedge.quantile) if times is not None else None
             timeout = max(row.hedge.at_least, usual or 0.0)
-        return Plan(
-            tuple(ordered), strategy, guarded, self._tries(count), once, timeout, hedged, row.fallback, probes=probes
-        )
+        # Who asked to be left alone for longer than Envoy waits would only say it again.
+        tries = 1 if count == 1 and may.rest > self._settings.patience else self._tries(count)
+        return Plan(tuple(ordered), strategy, guarded, tries, once, timeout, hedged, row.fallback, probes=may.probes)
 
     def reachable(self, model: str, candidates: Sequence[Candidate]) -> tuple[tuple[Candidate, ...], int]:
         _, row = self._row(model)
@@ -241,12 +249,12 @@ class RowPlanner:
             raise BadRequest(f"{header}: there is no strategy {wanted!r}; have {have}", param=header)
         return wanted
 
-    def _admitted(self, candidates: Sequence[Candidate]) -> tuple[Sequence[Candidate], tuple[Candidate, ...]]:
+    def _admitted(self, candidates: Sequence[Candidate]) -> Admission:
         if self._settings.circuits is None:
-            return candidates, ()
+            return Admission(tuple(candidates), (), ())
         found = self._settings.circuits.admit(candidates)
         if found.admitted:
-            return found.admitted, found.probes
+            return found
         soonest = min(seconds for _, seconds in found.refused)
         named = [f"{c.provider} ({c.model}) for {max(1, round(seconds))} s" for c, seconds in found.refused]
         more = f" and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""

@@ -21,12 +21,12 @@ from ..errors import StartError
 from .breaker import CLOSED, Change, Circuit
 
 # How many rows are taken; then groups of rows. A name (hashed) may stand in any row of one group: first the names of
-# all its rows, then for each its failures in a row, open until, probe until. Only open circuits and recent failures
-# take rows, so that is enough.
+# all its rows, then for each its failures in a row, open until, probe until, rest until. Only open circuits, recent
+# failures and rests take rows, so that is enough.
 _HEAD = struct.Struct("<Q")
 _WAYS = 8
 _NAMES = struct.Struct(f"<{_WAYS}Q")
-_ROW = struct.Struct("<Qdd")
+_ROW = struct.Struct("<Qddd")
 _GROUP = _NAMES.size + _WAYS * _ROW.size
 _GROUPS = 512
 _MAX_REMEMBERED = 4096
@@ -83,14 +83,15 @@ class SharedSlots:
         elif 0 in names:
             place = names.index(0)
         else:
-            # That whose circuit opened longest ago, or never: it matters least.
-            rows = [_ROW.unpack_from(self._rows, _row(group, n)) for n in range(_WAYS)]
-            place = min(range(_WAYS), key=lambda n: (rows[n][1], rows[n][0]))
+            # That whose circuit opened or rested longest ago, or never: it matters least.
+            rows = [Circuit(*_ROW.unpack_from(self._rows, _row(group, n))) for n in range(_WAYS)]
+            place = min(range(_WAYS), key=lambda n: (max(rows[n].open_until, rows[n].rest_until), rows[n].failures))
         names[place] = 0 if circuit == CLOSED else number
         # What is counted before it is there makes a reader look; the other way round it would not.
         taken = _HEAD.unpack_from(self._rows)[0] + sum(map(bool, names)) - before
         _HEAD.pack_into(self._rows, 0, taken)
-        _ROW.pack_into(self._rows, _row(group, place), circuit.failures, circuit.open_until, circuit.probe_until)
+        row = (circuit.failures, circuit.open_until, circuit.probe_until, circuit.rest_until)
+        _ROW.pack_into(self._rows, _row(group, place), *row)
         _NAMES.pack_into(self._rows, group, *names)
 
     def _number(self, name: str) -> int:

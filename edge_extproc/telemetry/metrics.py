@@ -208,6 +208,11 @@ class Metrics:
         self._tries = counter(
             "edge_provider_tries", "Tries, by whose they were and how they ended.", "provider", "verdict"
         )
+        self._retry_after = counter(
+            "edge_provider_retry_after",
+            "Failed tries after which a provider said, by Retry-After, for how long to leave it alone.",
+            "provider",
+        )
         self._open_circuits = _OpenCircuits()
         registry.register(self._open_circuits)
         self._garbled = counter("edge_garbled_frames", "Frames of a stream that could not be read.", "provider")
@@ -352,6 +357,8 @@ class Metrics:
             self._failovers.add(provider)
         for tried in s.tries:
             self._tries.add(_known(tried.candidate.provider, names.providers), tried.verdict)
+            if tried.retry_after is not None:
+                self._retry_after.add(_known(tried.candidate.provider, names.providers))
         if s.outcome != "ok":
             self._fail(s)
         if s.unpriced:

@@ -48,7 +48,7 @@ WORDS = {
     "wrong-content-type": "an HTML page with 200",
     "gzip-unasked": "gzip where none was asked",
 }
-FAULTS = (*ON_THE_WAY, *(name for name in fault_player.FAULTS if name != "good"))
+FAULTS = (*ON_THE_WAY, *(name for name in fault_player.FAULTS if name not in {"good", "429-much-later"}))
 # What a caller must never take for a whole answer.
 BROKEN = frozenset(
     {

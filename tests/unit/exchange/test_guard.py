@@ -143,6 +143,15 @@ def test_what_fails_before_the_first_token_becomes_an_error_that_envoy_retries(s
     assert (OPENAI, "failed", reason) == (learned.candidate, learned.verdict, learned.reason)
 
 
+@pytest.mark.parametrize(("status", "learned"), [(429, ("failed", 300.0)), (400, ("ok", None))])
+def test_for_how_long_a_provider_that_fails_wants_to_be_left_alone_is_noted(stage, status, learned):
+    watching, _ = guard(stage)
+    talk(watching, answered(status, ("retry-after", "300")))
+    found = opened(stage).journal.ended[1]
+
+    assert learned == (found.verdict, found.retry_after)
+
+
 def test_what_the_provider_still_sends_after_its_error_is_dropped(stage):
     watching, _ = guard(stage)
     commands = talk(watching, answered(content_type=SSE), *chunks(ERROR, b"data: more\n\n"))

@@ -345,6 +345,7 @@ def test_an_error_without_a_body_gets_one(stage):
     assert isinstance(commands[2], Reply)
     assert (503, "7") == (commands[2].status, dict(commands[2].headers)["retry-after"])
     assert "upstream_error" == settled.outcome
+    assert [("failed", 7.0)] == [(each.verdict, each.retry_after) for each in settled.tries]
 
 
 def test_envoys_own_reply_is_told_in_our_words(stage):

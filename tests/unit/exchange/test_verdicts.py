@@ -67,6 +67,20 @@ def test_what_was_watched_at_the_upstream_level_is_told_as_it_was_seen():
     assert (watched,) == tries_of(PLAN, Journal({1: 1.0}, {1: watched}), 1, last(A, 503, whole=False))
 
 
+def test_how_long_a_provider_wants_to_rest_is_told_of_a_failure_alone():
+    failing, fine = (last(A, status)._replace(retry_after=30.0) for status in (429, 400))
+
+    assert [30.0, None] == [tries_of(PLAN, Journal({1: 1.0}), 1, each)[-1].retry_after for each in (failing, fine)]
+
+
+@pytest.mark.parametrize(("in_headers", "wanted"), [(None, 30.0), (5.0, 5.0)])
+def test_a_rest_that_stands_only_in_the_body_is_added_to_what_was_watched(in_headers, wanted):
+    watched = Tried(A, "failed", 429, "429", retry_after=in_headers)
+    end = last(A, 429)._replace(retry_after=30.0)
+
+    assert [wanted] == [each.retry_after for each in tries_of(PLAN, Journal({1: 1.0}, {1: watched}), 1, end)]
+
+
 def test_a_slower_try_of_a_hedged_call_has_not_failed():
     hedged = Plan((A, B), hedged=True)
     journal = Journal({1: 10.0, 2: 12.0})

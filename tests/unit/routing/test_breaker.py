@@ -13,7 +13,7 @@ from edge_extproc.routing.breaker import CLOSED, Circuit, Circuits, OwnSlots, Ru
 from edge_extproc.routing.shared import SharedSlots
 
 RULES = Rules(failures=3, open_for=30.0)
-A, B = Candidate("a", "m"), Candidate("b", "m")
+A, B, C = (Candidate(name, "m") for name in "abc")
 
 
 class Time:
@@ -27,11 +27,15 @@ class Stage:
     def __init__(self, slots=None):
         self.time = Time()
         self.opened = []
-        self.circuits = Circuits(slots or OwnSlots(), RULES, self.time, self.opened.append)
+        self.slots = slots or OwnSlots()
+        self.circuits = Circuits(self.slots, RULES, self.time, self.opened.append)
 
     def fail(self, times, candidate=A, *, probe=False):
         for _ in range(times):
             self.circuits.learn(Tried(candidate, "failed"), probe=probe)
+
+    def ask_for_rest(self, seconds, candidate=A, *, probe=False):
+        self.circuits.learn(Tried(candidate, "failed", 429, retry_after=seconds), probe=probe)
 
     def succeed(self, candidate=A, *, probe=False):
         self.circuits.learn(Tried(candidate, "ok"), probe=probe)
@@ -146,6 +150,69 @@ def test_each_provider_and_model_has_its_own(stage):
     assert others == stage.circuits.admit(others).admitted
 
 
+# --- a provider that says for how long to leave it alone
+
+
+def test_who_wants_to_rest_is_left_alone_for_that_long_where_there_is_another(stage):
+    stage.ask_for_rest(120)
+    found = stage.circuits.admit((A, B))
+    assert ((B,), ((A, 120.0),), 0.0) == (found.admitted, found.refused, found.rest)
+    stage.time.now += 120
+
+    assert (A, B) == stage.circuits.admit((A, B)).admitted
+    assert [] == stage.opened
+
+
+def test_who_wants_to_rest_is_asked_all_the_same_where_there_is_no_other(stage):
+    stage.ask_for_rest(120)
+    stage.ask_for_rest(60, B)
+    alone, both = stage.circuits.admit((A,)), stage.circuits.admit((A, B))
+
+    assert (((A,), (), 120.0), ((A, B), (), 60.0)) == tuple((f.admitted, f.refused, f.rest) for f in (alone, both))
+
+
+def test_one_at_rest_takes_the_place_of_one_whose_circuit_is_open(stage):
+    stage.ask_for_rest(120)
+    stage.fail(3, B)
+    found = stage.circuits.admit((A, B))
+
+    assert ((A,), ((B, 30.0),), 120.0) == (found.admitted, found.refused, found.rest)
+
+
+def test_no_rest_is_longer_than_config_allows(stage):
+    stage.ask_for_rest(86_400.0)
+
+    assert ((A, 600.0),) == stage.circuits.admit((A, B)).refused
+
+
+def test_the_longest_rest_of_those_asked_for_counts_and_a_success_that_began_before_ends_none(stage):
+    stage.ask_for_rest(120)
+    stage.ask_for_rest(5)
+    stage.succeed()
+
+    assert ((A, 120.0),) == stage.circuits.admit((A, B)).refused
+
+
+def test_after_a_rest_a_success_leaves_nothing_behind(stage):
+    stage.ask_for_rest(120)
+    stage.time.now += 121
+    assert stage.circuits.admit((A, B)).doubtful
+    stage.succeed()
+
+    assert stage.slots.all_closed()
+    assert not stage.circuits.admit((A, B)).doubtful
+
+
+def test_a_circuit_that_is_half_open_sends_nobody_to_see_before_its_rest_is_over(stage):
+    stage.fail(2)
+    stage.ask_for_rest(120)
+    stage.time.now += 40
+    assert ((A, 80.0),) == stage.circuits.admit((A, B)).refused
+    alone = [stage.circuits.admit((A,)) for _ in range(2)]
+
+    assert [((A,), (A,)), ((), ())] == [(each.admitted, each.probes) for each in alone]
+
+
 @given(
     st.lists(st.tuples(st.sampled_from(["ok", "failed", "unknown"]), st.booleans(), st.floats(0, 40)), max_size=40),
 )
@@ -168,8 +235,10 @@ def test_another_process_sees_what_one_learned(tmp_path):
     path = tmp_path / "circuits"
     mine, other = Stage(SharedSlots(path)), Stage(SharedSlots(path))
     mine.fail(3)
+    mine.ask_for_rest(120, B)
 
     assert () == other.circuits.admit((A,)).admitted
+    assert ((B, 120.0),) == other.circuits.admit((B, C)).refused
     assert 0o600 == path.stat().st_mode & 0o777
 
 

@@ -232,6 +232,25 @@ def test_a_plan_that_came_to_nothing_gives_its_probe_back():
     assert (A,) == stage.plan(A, B).probes
 
 
+@pytest.mark.parametrize(("seconds", "tries"), [(59.0, 3), (61.0, 1)])
+def test_who_alone_can_be_asked_and_wants_to_rest_for_longer_than_envoy_waits_is_asked_once(seconds, tries):
+    stage = Stage()
+    stage.planner.learn("m", stage.plan(A, B), [Tried(A, "failed", 429, retry_after=seconds)])
+
+    assert (("b", 3), ("a", tries)) == tuple((names(p), p.tries) for p in (stage.plan(A, B), stage.plan(A)))
+
+
+@pytest.mark.parametrize(("guard", "guarded"), [("auto", True), ("off", False)])
+def test_replies_are_guarded_while_a_candidate_has_failures(guard, guarded):
+    stage = Stage()
+    stage.planner = planning(Row(guard=guard), circuits=stage.circuits)
+    before, _ = stage.plan(A, B), stage.fail(stage.plan(A, B), A)
+    failing, alone = stage.plan(A, B), stage.plan(A)
+    stage.planner.learn("m", failing, [Tried(A, "ok")])
+
+    assert (False, guarded, False, False) == tuple(p.guarded for p in (before, failing, alone, stage.plan(A, B)))
+
+
 def test_of_a_chain_a_strategy_chooses_the_first_and_the_others_follow_as_config_has_them():
     chained = planning(Row(strategy="round_robin"), chains=True)
 
