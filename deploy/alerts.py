@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 BUDGET = 0.005
 FAILED = 'outcome=~"upstream_error|broken_stream|gateway_error"'
 # What a caller did himself is not held against us.
-COUNTED = 'outcome!~"rejected|caller_left"'
+COUNTED = 'outcome!~"rejected|refused|caller_left"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,8 @@ ALERTS = (
         "page",
         "At this rate, a month's error budget is gone in two days.",
         fires={_OK: "0+60x120", _BAD: "0+10x120"},
-        quiet={_OK: "0+600x120", _BAD: "0+1x120"},
+        # A caller whose requests are wrong wakes nobody.
+        quiet={_OK: "0+600x120", _BAD: "0+1x120", 'edge_requests_total{outcome="refused"}': "0+300x120"},
         at="90m",
     ),
     Alert(

@@ -40,6 +40,10 @@ CODES = frozenset(code for _, _, _, code, _ in _TOLD) | {"gateway_error"}
 """Every code that is given here."""
 
 
+OF_THE_CALLER = frozenset({"request_too_large", "request_timeout", "rate_limit_exceeded"})
+"""Those with which Envoy refuses a request in our place, for what the caller did."""
+
+
 def fault_of(status: int, details: str) -> Fault:
     """What to tell the caller of a reply that no provider sent."""
     for prefix, told, kind, code, message in _TOLD:

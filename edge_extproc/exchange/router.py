@@ -45,7 +45,7 @@ from . import headers as header_rules
 from .adapt import adapt, dialect_of, first_able, format_of
 from .commands import CONTINUE, BodyMode, Command, Continue, Pairs, Reply
 from .counting import can_count, estimated_count
-from .envoy_faults import VIA_UPSTREAM, fault_of
+from .envoy_faults import OF_THE_CALLER, VIA_UPSTREAM, fault_of
 from .events import (
     Event,
     RequestBody,
@@ -358,7 +358,9 @@ class RouterExchange:
             return stale or self._error(fault, event)
         if details != VIA_UPSTREAM or heard.call is None or heard.plan is None:
             stale = self._stale() if is_of_the_provider(answer.status, details) else None
-            return stale or self._error(fault_of(answer.status, details), event)
+            fault = fault_of(answer.status, details)
+            answer.ours = stale is None and fault.code in OF_THE_CALLER
+            return stale or self._error(fault, event)
         answer.candidate = self._answered_by(heard.plan, event)
         if is_failing(answer.status) and (stale := self._stale()) is not None:
             return stale

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from ..errors import EdgeError
 from ..model.content import Part, Text
+from ..model.fault import FaultKind
 from ..model.plan import Tried
 from ..model.reply import Finish, Reply
 from ..model.settlement import Outcome, Phase, PhaseTime, Settlement
@@ -29,6 +30,14 @@ from .states import State
 
 # Dynamic metadata knows only doubles; up to here every integer is one.
 _MOST_EXACT = 1 << 53
+
+# What a provider says of a request that another one would have been answered for. Not of a key, an account or a model
+# that is none: those are the operator's to mend.
+_THE_CALLERS: frozenset[FaultKind] = frozenset(
+    {"invalid_request", "method", "conflict", "too_large", "context_length", "content_filter"}
+)
+_SERVERS = 500
+"""The first status that blames a server."""
 
 _PHASES: dict[type[Event], Phase] = {
     RequestHeaders: "request_headers",
@@ -78,6 +87,7 @@ def settlement_of(
         outcome=outcome,
         status=answer.status,
         code=(fault.code or fault.kind) if fault is not None else None,
+        kind=fault.kind if fault is not None else None,
         started_at=heard.started_at,
         duration=now - heard.began,
         overhead=max(0.0, heard.overhead - turn.waited) if turn is not None else heard.overhead,
@@ -123,7 +133,9 @@ def _outcome(answer: Answer, state: State, why: Closing) -> Outcome:
     if answer.bug or why == "error":
         return "gateway_error"
     if answer.fault is not None:
-        return "rejected" if answer.ours else "upstream_error"
+        if answer.ours:
+            return "rejected"
+        return "refused" if answer.fault.kind in _THE_CALLERS and answer.fault.status < _SERVERS else "upstream_error"
     if answer.relay is not None and answer.relay.tally.failed is not None:
         return "broken_stream"
     if answer.passed or state in (State.OVER, State.REPLIED):

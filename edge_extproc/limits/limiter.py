@@ -593,7 +593,7 @@ def _may_have_been_used(settlement: Settlement) -> bool:
         last = settlement.tries[-1] if settlement.tries else None
         return last is not None and last.status == 504 and last.reason == "unreachable"
     match settlement.outcome:
-        case "rejected":
+        case "rejected" | "refused":
             return False
         case "upstream_error":
             # The provider's own error costs nothing; that it took too long does not mean that it did nothing.

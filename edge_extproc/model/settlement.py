@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Literal, TypeAlias
 
+from .fault import FaultKind
 from .noun import noun
 from .plan import Plan, Tried
 from .trace import Talk, Trace
@@ -13,6 +14,7 @@ from .usage import Usage
 Outcome: TypeAlias = Literal[
     "ok",
     "rejected",  # we refused the request: a 4xx of ours
+    "refused",  # the provider did, for what the caller asked: what it is not fit for, too long, filtered
     "upstream_error",  # the provider (or the way to it) answered with an error, and the caller got that
     "broken_stream",  # a stream began and did not come to its end
     "caller_left",
@@ -57,6 +59,8 @@ class Settlement:
     tenant: str | None = None
     team: str | None = None
     user: str | None = None
+    kind: FaultKind | None = None
+    """Of what `code` says, where that is a word of the provider's own."""
     key_id: str | None = None
     method: str = ""
     path: str = ""

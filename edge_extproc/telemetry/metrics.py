@@ -409,6 +409,8 @@ class Metrics:
 
     def _fail(self, s: Settlement) -> None:
         code = _known(s.code, CODES if s.code in CODES else self.names.codes)
+        if code == OTHER and s.kind is not None:
+            code = s.kind
         self._errors.add(s.outcome, code)
         if s.outcome == "rejected" and s.status == HTTPStatus.UNAUTHORIZED:
             self._auth_failures.add(code)
@@ -436,4 +438,5 @@ def _codes(of: type[EdgeError]) -> Iterator[str]:
 
 
 CODES = frozenset({*_codes(EdgeError), *get_args(FaultKind)})
-"""Error codes that are always told apart. A provider's own words are not among them: there is no end to those."""
+"""Error codes that are always told apart. A provider's own words are not among them, as there is no end to those: the
+kind of its error stands for them."""

@@ -363,6 +363,27 @@ def test_a_body_over_envoys_limit_is_told_in_our_words(stage):
 
     assert "request_too_large" == json.loads(commands[2].body)["error"]["code"]
     assert (413, "request_too_large") == (settled.status, settled.code)
+    assert "rejected" == settled.outcome
+
+
+@pytest.mark.parametrize(
+    ("status", "type", "outcome"),
+    [
+        (400, "invalid_request_error", "refused"),
+        (413, "request_too_large", "refused"),
+        (401, "authentication_error", "upstream_error"),
+        (403, "permission_error", "upstream_error"),
+        (404, "not_found_error", "upstream_error"),
+        (429, "rate_limit_error", "upstream_error"),
+        (500, "api_error", "upstream_error"),
+    ],
+)
+def test_what_a_provider_refuses_for_the_callers_own_mistake_is_not_held_against_it(stage, status, type, outcome):
+    error = {"type": "error", "error": {"type": type, "message": "no"}}
+    _, settled = run(stage, headers(), asked("claude"), answered(status), whole(error))
+
+    assert outcome == settled.outcome
+    assert settled.kind is not None
 
 
 @pytest.mark.parametrize("reply", [b"<html>", b"", b"null", b"[]", b"{}"])

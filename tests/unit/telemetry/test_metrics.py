@@ -152,6 +152,13 @@ def test_a_providers_401_is_not_a_callers() -> None:
     assert value(metrics, "edge_errors_total", outcome="upstream_error", code="other") == 1
 
 
+def test_a_word_of_the_providers_own_counts_by_its_kind() -> None:
+    metrics = settled(replace(DONE, outcome="upstream_error", status=503, code="a_word", kind="overloaded"))
+
+    assert value(metrics, "edge_errors_total", outcome="upstream_error", code="overloaded") == 1
+    assert value(metrics, "edge_errors_total", outcome="upstream_error", code="other") is None
+
+
 def test_a_caller_who_left_before_any_answer_has_no_status() -> None:
     metrics = settled(Settlement("e", "caller_left", None, None, 1.0, 0.1, 0.1))
 
