@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
+import re
 import select
 import sys
 import threading
@@ -44,6 +45,8 @@ _SECRET_NAMES = frozenset(
         "cookie", "set-cookie", "password", "secret", "pepper", "token", "access_token", "client_secret",
     }
 )  # fmt: skip
+# And so does a name that ends so: x-amz-security-token, cf-access-client-secret, X-My-Api-Key.
+_SECRET_ENDS = ("token", "secret", "password", "passphrase", "api-key", "api_key", "apikey", "private_key", "cookie")
 # An event is flat or nearly so; what is nested deeper was not meant for a log.
 _DEEPEST = 6
 _LONGEST_TEXT = 16_384
@@ -73,7 +76,7 @@ def redacted(value: object, depth: int = 0) -> object:
             return "…"
         case Mapping():
             return {
-                redact(str(name)): MASK if str(name).lower() in _SECRET_NAMES else redacted(each, depth + 1)
+                redact(str(name)): MASK if _is_secret(str(name)) else redacted(each, depth + 1)
                 for name, each in value.items()
             }
         case list() | tuple() | set() | frozenset():
@@ -82,6 +85,11 @@ def redacted(value: object, depth: int = 0) -> object:
             return type(value).__qualname__
         case _:
             return redact(str(value))
+
+
+def _is_secret(name: str) -> bool:
+    low = name.lower()
+    return low in _SECRET_NAMES or low.endswith(_SECRET_ENDS)
 
 
 # --- exceptions without their text
@@ -136,7 +144,8 @@ def set_up(level: Level = "info", *, stream: TextIO | None = None, console: bool
         logger_factory=structlog.WriteLoggerFactory(sink),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sink)
+    handler = _Handler(sink)
+    handler.addFilter(_without_exceptions)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.add_logger_name, structlog.stdlib.ExtraAdder()],
@@ -150,6 +159,28 @@ def set_up(level: Level = "info", *, stream: TextIO | None = None, console: bool
     # What libraries say below a warning is for their authors.
     root.setLevel(max(number, logging.WARNING) if level != "debug" else number)
     logging.captureWarnings(True)
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the library's name
+        """A line that cannot be made, of which the library would print all arguments as they are."""
+        structlog.get_logger().warning("line_not_written", logger=record.name, exc_info=sys.exception())
+
+
+# asyncio says this and then shows the task or the callback, with the text of its exception and its arguments.
+_SHOWN_BY_ASYNCIO = re.compile(r"[\n<(]")
+
+
+def _without_exceptions(record: logging.LogRecord) -> bool:
+    """An exception that a library puts into its words is told by its type, as every other."""
+    args = record.args
+    if isinstance(args, tuple) and any(isinstance(each, BaseException) for each in args):
+        record.args = tuple(type(a).__qualname__ if isinstance(a, BaseException) else a for a in args)
+    if isinstance(record.msg, BaseException):
+        record.msg = type(record.msg).__qualname__
+    if record.name == "asyncio" and record.exc_info:
+        record.msg, record.args = _SHOWN_BY_ASYNCIO.split(record.getMessage(), maxsplit=1)[0].rstrip(), ()
+    return True
 
 
 def catch_all() -> None:
@@ -187,7 +218,7 @@ def without_exception_text(_: object, __: str, event: structlog.typing.EventDict
 
 
 def without_credentials(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    return {name: MASK if name.lower() in _SECRET_NAMES else redacted(value) for name, value in event.items()}
+    return {name: MASK if _is_secret(name) else redacted(value) for name, value in event.items()}
 
 
 def as_json(_: object, __: str, event: structlog.typing.EventDict) -> str:
@@ -198,6 +229,8 @@ def as_json(_: object, __: str, event: structlog.typing.EventDict) -> str:
 
 # Longer than any that we serve; what a caller makes longer is cut.
 _LONGEST_FIELD = 512
+# So much of it is looked at: a path may have 60 KiB, all of it escapes. The last of that may be half a secret.
+_LOOKED_AT, _IN_DOUBT = 2048, 256
 _MOST_DROPPED = 32
 
 _TOKENS = tuple(sorted((f"tokens_{each.name}", each.name) for each in fields(Usage)))
@@ -311,7 +344,11 @@ def _cut(text: str | None) -> str | None:
 
 def _redacted_and_cut(text: str | None) -> str | None:
     """In this order: half a credential looks like none."""
-    return None if text is None else redact(text)[:_LONGEST_FIELD]
+    if text is None:
+        return None
+    if len(text) <= _LOOKED_AT:
+        return redact(text)[:_LONGEST_FIELD]
+    return redact(text[:_LOOKED_AT])[:-_IN_DOUBT][:_LONGEST_FIELD]
 
 
 def _as_it_is(number: int) -> int:

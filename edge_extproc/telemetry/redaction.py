@@ -5,13 +5,16 @@ of the providers we know and of ours, bearer and JSON web tokens, IP addresses. 
 candidates in one pass, in time that grows with the length of the text alone; what looks like a card, an SSN or an
 address must then be one.
 
+What JSON or a URL has escaped (`%40`, `\\u0040`) is looked at as it was before.
+
 It sees one text at a time and knows nothing of logs or traces.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
 import re2
@@ -22,8 +25,12 @@ MASK = "***"
 # The names under which a secret stands in JSON, in a query, in a header or in prose about one.
 _NAMED = (
     r"(?i:secret|passw(?:or)?d|passphrase|pepper|api[-_]?key|access[-_]?token|refresh[-_]?token|id[-_]?token"
-    r"|auth[-_]?token|authorization|private[-_]?key|access[-_]?key|set-cookie|cookie)"
+    r"|auth[-_]?token|security[-_]?token|session[-_]?token|authorization|private[-_]?key|access[-_]?key|signature"
+    r"|set-cookie|cookie)"
 )
+# To its end, or where that was cut off, as far as it goes.
+_PEM_NAME = r"[A-Z ]{0,24}PRIVATE KEY(?: BLOCK)?-----"
+_PEM = rf"-----BEGIN {_PEM_NAME}[^-]*(?:-----END {_PEM_NAME})?"
 _HEX4 = r"[0-9A-Fa-f]{1,4}"
 _IPV4 = r"(?:[0-9]{1,3}\.){3}[0-9]{1,3}"
 
@@ -31,9 +38,15 @@ _IPV4 = r"(?:[0-9]{1,3}\.){3}[0-9]{1,3}"
 # In the order of trust: where two begin at one place, the first counts.
 _PATTERNS: tuple[tuple[str, str], ...] = (
     ("jwt", r"eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_-]*)?"),
-    ("scheme", r"(?i:bearer|basic|token)(?: +|%20)[^\s,;\"'\\]{6,}"),
+    ("scheme", r"(?i:bearer|basic|token)(?:[ \t]+|%20|\+)[^\s,;\"'\\]{6,}"),
     # Whatever its shape: the keys of Azure, Mistral and Cohere have none of their own.
-    ("named", _NAMED + r"[A-Za-z0-9_-]{0,24}\\?[\"']?(?: ?= ?|: ?)\\?[\"']?[^\s,;&\"'\\<>{}\[\]()]{4,}"),
+    (
+        "named",
+        _NAMED + rf"[A-Za-z0-9_-]{{0,24}}\\?[\"']?(?: ?= ?|: ?)\\?[\"']?(?:{_PEM}|[^\s,;&\"'\\<>{{}}\[\]()]{{4,}})",
+    ),
+    ("pem", _PEM),
+    # In a query, where names are short.
+    ("query", r"[?&](?i:key|token|sig|jwt|pwd)=[^\s&#\"'<>]{4,}"),
     (
         "key",
         r"sk[-_][A-Za-z0-9_-]{12,}"  # OpenAI, Anthropic (sk-ant-), OpenRouter (sk-or-), DeepSeek, Stripe (sk_live_)
@@ -41,12 +54,17 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
         r"|(?:gsk_|hf_|xai-|pplx-|nvapi-|r8_|csk-|fw_|tgp_v1_|pk-lf-|lsv2_|jina_|tvly-|vck_|flp_|esecret_|pa-|wrtr_)"
         r"[A-Za-z0-9_-]{16,}"  # Groq, Hugging Face, xAI, Perplexity, NVIDIA, Replicate, Cerebras, Fireworks, …
         r"|(?:gh[pousr]_|github_pat_|glpat-|xox[abeprs]-|dapi)[A-Za-z0-9_-]{16,}"  # GitHub, GitLab, Slack, Databricks
+        r"|[0-9a-f]{32}\.[A-Za-z0-9]{16}"  # Zhipu
         r"|AIza[A-Za-z0-9_-]{30,}|ya29\.[A-Za-z0-9_.-]{16,}|AQ\.[A-Za-z0-9_-]{30,}"  # Google
         r"|(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}"  # AWS, a key's id
         r"|(?:ABSK|bedrock-api-key-)[A-Za-z0-9+/=]{40,}",  # Amazon Bedrock
     ),
     ("userinfo", r"://[^\s/@:]{0,256}:[^\s/@]{1,256}@"),
-    ("email", r"[A-Za-z0-9._%+-]+@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}"),
+    # Bytes above ASCII are letters of other alphabets.
+    (
+        "email",
+        r"[A-Za-z0-9._%+\x80-\xff-]+@(?:[A-Za-z0-9\x80-\xff-]{1,63}\.){1,8}[A-Za-z\x80-\xff]{2,24}",
+    ),
     (
         "ipv6",
         rf"(?:{_HEX4}:){{6}}{_IPV4}|(?:{_HEX4}(?::{_HEX4}){{0,5}})?::(?:{_HEX4}:){{0,5}}{_IPV4}"
@@ -58,7 +76,8 @@ _PATTERNS: tuple[tuple[str, str], ...] = (
     # International, or North American with its punctuation: a bare run of digits is a number of anything.
     (
         "phone",
-        r"\+[1-9][0-9]{0,2}[ .-]?(?:\([0-9]{1,4}\)[ .-]?)?[0-9]{1,12}(?:[ .-][0-9]{2,8}){0,5}"
+        r"\+[1-9][0-9]{0,2}[ .-]?(?:\([0-9]{1,4}\)[ .-]?)?[0-9]{1,12}(?:[ ./-][0-9]{2,8}){0,5}"
+        r"|00[1-9][0-9]{0,2}(?:[ -][0-9]{2,8}){2,5}"
         r"|(?:1[ .-])?(?:\([2-9][0-9]{2}\) ?|[2-9][0-9]{2}[ .-])[2-9][0-9]{2}[ .-][0-9]{4}",
     ),
 )
@@ -75,14 +94,24 @@ _KINDS = ("uuid", *(name for name, _ in _PATTERNS))
 _DIGITS = frozenset(b"0123456789")
 _ALNUM = _DIGITS | frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 _WORD = _ALNUM | frozenset(b"_")
+_LETTERS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+
+# What a URL or JSON writes for a character of ASCII.
+_ESCAPE = rb"%[0-7][0-9A-Fa-f]|\\+u00[0-7][0-9A-Fa-f]|\\+/"
+_ESCAPES = re.compile(_ESCAPE)
+_HAS_ESCAPES = re2.compile(_ESCAPE)
+# So often may one be within another: a URL in JSON in a query.
+_DEEPEST = 3
 
 
 def is_clean(text: str) -> bool:
     """Whether nothing in it even looks like a finding. UTF-8 can say all of it, where it is."""
     try:
-        return _GATE.search(text.encode()) is None
+        data = text.encode()
     except UnicodeEncodeError:
         return False
+    return _GATE.search(data) is None and not _is_escaped(data)
 
 
 def redact(text: str) -> str:
@@ -91,13 +120,74 @@ def redact(text: str) -> str:
     try:
         data = text.encode()
     except UnicodeEncodeError:
-        return _redacted(text.encode("utf-8", "backslashreplace")).decode()
-    return text if _GATE.search(data) is None else _redacted(data).decode()
+        return _redacted(text.encode("utf-8", "backslashreplace")).decode(errors="replace")
+    if _GATE.search(data) is None and not _is_escaped(data):
+        return text
+    # Bytes are cut in the middle of a character only where an escape stood there.
+    return _redacted(data).decode(errors="replace")
 
 
 def _redacted(data: bytes) -> bytes:
+    data = _without(data, _findings(data), range(len(data) + 1))
+    if not _is_escaped(data) or _GATE.search(_meant(data)) is None:
+        return data
+    meant, places = _meant_and_where(data)
+    return _without(data, _findings(meant), places)
+
+
+def _is_escaped(data: bytes) -> bool:
+    # Most texts have neither, which is told in no time.
+    return (b"%" in data or b"\\" in data) and _HAS_ESCAPES.search(data) is not None
+
+
+def _meant(data: bytes) -> bytes:
+    """What escapes stand for."""
+    for _ in range(_DEEPEST):
+        data, count = _ESCAPES.subn(_byte, data)
+        if not count:
+            break
+    return data
+
+
+def _byte(escape: re.Match[bytes]) -> bytes:
+    whole = escape[0]
+    return b"/" if whole.endswith(b"/") else bytes((int(whole[-2:], 16),))
+
+
+def _meant_and_where(data: bytes) -> tuple[bytes, Sequence[int]]:
+    """The same, and where each byte of it (and its end) has stood: several times as slow."""
+    places: Sequence[int] = range(len(data) + 1)
+    for _ in range(_DEEPEST):
+        if _ESCAPES.search(data) is None:
+            break
+        out, kept, done = bytearray(), list[int](), 0
+        for found in _ESCAPES.finditer(data):
+            start, end = found.span()
+            out += data[done:start]
+            kept += places[done:start]
+            out += _byte(found)
+            kept.append(places[start])
+            done = end
+        out += data[done:]
+        kept += places[done:]
+        data, places = bytes(out), kept
+    return data, places
+
+
+def _without(data: bytes, findings: Iterator[tuple[int, int, bytes]], places: Sequence[int]) -> bytes:
+    """`places`: where in `data` each byte of what was searched stands."""
     out: list[bytes] = []
-    done = at = 0
+    done = 0
+    for start, end, shown in findings:
+        out += (data[done : places[start]], shown)
+        done = places[end]
+    out.append(data[done:])
+    return b"".join(out)
+
+
+def _findings(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Where each begins and ends, and what is shown for it."""
+    at = 0
     while (found := _FINDER.search(data, at)) is not None:
         start, end = found.span()
         whole = data[start:end]
@@ -105,16 +195,14 @@ def _redacted(data: bytes) -> bytes:
         check, shown = _RULES[kind]
         end = check(data, start, end)
         if end:
-            out += (data[done:start], shown(data[start:end]))
-            done = at = end
+            yield start, end, shown(data[start:end])
+            at = end
         else:
             at = start + 1
             # Whatever begins within a number or a word of it is refused as well, for it runs on to its left.
             if kind in _AT_WORDS:
                 while at < len(data) and data[at - 1] in _ALNUM and data[at] in _ALNUM:
                     at += 1
-    out.append(data[done:])
-    return b"".join(out)
 
 
 # --- is it what it looks like
@@ -141,7 +229,16 @@ def _is_scheme(data: bytes, start: int, end: int) -> int:
     if not _begins(data, start, _WORD):
         return 0
     whole = data[start:end]
-    return end if whole[:6].lower() == b"bearer" or _is_random(whole[whole.find(b" ") + 1 :]) else 0
+    return end if whole[:6].lower() == b"bearer" or _is_random(whole[len(_scheme(whole)) :]) else 0
+
+
+def _scheme(found: bytes) -> bytes:
+    """The word, and what separates it from the value."""
+    word = len(found) - len(found.lstrip(_LETTERS))
+    if found.startswith(b"%20", word):
+        return found[: word + 3]
+    rest = found[word:]
+    return found[: word + max(1, len(rest) - len(rest.lstrip(b" \t")))]
 
 
 def _is_named(data: bytes, start: int, end: int) -> int:
@@ -228,8 +325,10 @@ def _is_address(data: bytes, start: int, end: int) -> int:
         found = ipaddress.ip_address(data[start:end].decode())
     except ValueError:
         return 0
-    # Of this machine: it tells of nobody.
-    return 0 if found.is_loopback or found.is_unspecified else end
+    # Of this machine: it tells of nobody. Without any digit it is a name of a language's: `a::b`.
+    if found.is_loopback or found.is_unspecified or not any(b in _DIGITS for b in data[start:end]):
+        return 0
+    return end
 
 
 def _mask(found: bytes) -> bytes:
@@ -243,7 +342,7 @@ def _mask_userinfo(found: bytes) -> bytes:
 
 
 def _mask_value(found: bytes) -> bytes:
-    return found[: found.index(b" ")] + b" ***" if b" " in found else found.partition(b"%20")[0] + b"%20***"
+    return _scheme(found) + MASK.encode()
 
 
 def _mask_named(found: bytes) -> bytes:
@@ -277,6 +376,8 @@ _RULES: dict[str, tuple[_Check, Callable[[bytes], bytes]]] = {
     "jwt": (_always, _mask),
     "scheme": (_is_scheme, _mask_value),
     "named": (_is_named, _mask_named),
+    "pem": (_always, _mask),
+    "query": (_always, _mask_named),
     "key": (_is_key, _mask),
     "userinfo": (_always, _mask_userinfo),
     "email": (_always, _as(b"email")),

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import io
 import json
 import logging
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
 import structlog
+import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -237,6 +240,57 @@ def test_a_librarys_exception_loses_its_text_as_well() -> None:
 
 
 @pytest.mark.usefixtures("quiet")
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_what_an_event_loop_tells_of_is_told_without_its_text(new_loop: Callable[[], Any]) -> None:
+    sink = io.StringIO()
+    logs.set_up(stream=sink)
+
+    async def main() -> None:
+        async def failing() -> None:
+            fail("the caller's words")
+
+        loop = asyncio.get_running_loop()
+        task = asyncio.create_task(failing())
+        await asyncio.wait([task])
+        del task  # nobody has asked what it came to
+        gc.collect()
+        loop.call_soon(fail, "the caller's words")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(main())
+
+    lost, callback = events(sink)
+    assert "the caller's words" not in sink.getvalue()
+    assert "Task exception was never retrieved" == lost["event"]
+    assert lost["frames"][-1].endswith(" fail")
+    assert callback["event"].startswith("Exception in callback")
+
+
+@pytest.mark.usefixtures("quiet")
+def test_a_library_that_puts_an_exception_into_its_words_tells_its_type() -> None:
+    sink = io.StringIO()
+    logs.set_up(stream=sink)
+    error = caught("the caller's words")
+    logging.getLogger("httpx2").error("lost %s after %d s", error, 3)
+    logging.getLogger("httpx2").error(error)
+
+    assert ["lost ValueError after 3 s", "ValueError"] == [event["event"] for event in events(sink)]
+
+
+@pytest.mark.usefixtures("quiet")
+def test_a_line_that_cannot_be_made_prints_none_of_its_arguments(capsys: pytest.CaptureFixture[str]) -> None:
+    sink = io.StringIO()
+    logs.set_up(stream=sink)
+    logging.getLogger("httpx2").error("%d", "the caller's words")
+
+    (told,) = events(sink)
+    assert ("line_not_written", "httpx2", "TypeError") == (told["event"], told["logger"], told["exception"])
+    assert "the caller's words" not in sink.getvalue() + capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("quiet")
 def test_what_nobody_catches_loses_its_text_too() -> None:
     sink = io.StringIO()
     logs.set_up(stream=sink)
@@ -328,6 +382,15 @@ def test_a_credential_in_a_path_is_taken_out_though_the_path_is_cut() -> None:
     line = access_line(replace(DONE, path="/" + "x" * 500 + "/" + secret, request_id=secret))
 
     assert secret[:8].encode() not in line
+
+
+def test_of_a_very_long_path_little_is_looked_at_and_no_secret_is_cut_in_half() -> None:
+    long = "x" * 60 + "@example.com/"
+    line = access_line(replace(DONE, path=long * 27 + "/" * 63 + "bobby@example.com" + "%20" * 9000))
+
+    assert b"[email]/[email]" in line
+    assert b"bobby" not in line
+    assert len(line) < 2000
 
 
 # --- writing them

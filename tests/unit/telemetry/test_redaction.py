@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Callable
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
@@ -35,6 +37,7 @@ KEYS = {
     "aws": "AKIA" + "IOSFODNN7EXAMPLE",
     "bedrock": "ABSK" + "QmVkcm9ja0FQSUtleS0wMTIzNDU2Nzg5MDEyMzQ1Njc4OQ==",
     "github": "ghp_AbCdEf0123456789AbCdEf0123456789",
+    "zhipu": "0123456789abcdef0123456789abcdef.AbCdEf0123456789",
     "slack": "xoxb-123456789012-AbCdEf0123456789",
 }
 TOKENS = {
@@ -43,6 +46,7 @@ TOKENS = {
     "bearer of one case": "bearer abcdefghijkl",
     "basic": "Basic dXNlcjpwYXNzd29yZA==",
     "encoded": "Bearer%20c2VjcmV0",
+    "tab": "Bearer\tc2VjcmV0LXRva2Vu",
 }
 # A name tells of the value behind it.
 NAMED = {
@@ -56,15 +60,26 @@ NAMED = {
         "aws_secret_access_key=wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
         "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
     ),
+    "long name": ("x-amz-security-token: FwoGZXIvYXdzEBYaDOEXAMPLE", "FwoGZXIvYXdzEBYaDOEXAMPLE"),
+    "signature": ("?X-Amz-Signature=0123456789abcdef0123", "0123456789abcdef0123"),
+    "short name in a query": ("/v1/models?alt=sse&key=abcdefgh", "abcdefgh"),
+    "pem": ("-----BEGIN RSA PRIVATE KEY-----\nMIIEvQIB\nADANBg\n-----END RSA PRIVATE KEY-----", "ADANBg"),
+    "pem in json": (
+        json.dumps({"private_key": "-----BEGIN PRIVATE KEY-----\nMIIEvQIB\nADANBg\n-----END PRIVATE KEY-----\n"}),
+        "ADANBg",
+    ),
+    "pem that is cut off": ('"key": "-----BEGIN PRIVATE KEY-----\\nMIIEvQIBADANBg', "ADANBg"),
     "address": ("redis://user:hunter2@cache:6379/0", "hunter2"),
 }
 PEOPLE = {
-    "[email]": ["ann.lee+work@mail.example.co.uk", "a@b.io"],
+    "[email]": ["ann.lee+work@mail.example.co.uk", "a@b.io", "j\u00fcrgen@ex\u00e4mple.org"],
     "[phone]": [
         "+1 415 555 2671",
         "+14155552671",
         "+44 20 7946 0958",
         "+49 (30) 901820",
+        "+49 (0)30/1234567",
+        "0049 30 12345678",
         "(415) 555-2671",
         "415-555-2671",
         "415.555.2671",
@@ -139,7 +154,8 @@ def test_what_names_a_person_is_taken_out(shown: str, found: str, around: str) -
         "tokens 1024 2048 4096 8192 16384",
         "000-12-3456 666-12-3456 900-12-3456 123-00-4567 123-45-0000",
         "Basic authentication, token expired, the bearer of it, no api_key: expected one",
-        "std::string, Foo::Bar",
+        "std::string, Foo::Bar, a::b, De::ad",
+        "100%25 of %2Fv1%2Fmodels, 20% off, \\u0041 \\/",
         "aa:bb:cc:dd:ee:ff",
         "999.1.2.3 256.256.256.256",
         "+100 tokens, 1e+10, +12345",
@@ -151,6 +167,34 @@ def test_what_names_a_person_is_taken_out(shown: str, found: str, around: str) -
 )
 def test_what_only_looks_like_it_stays(text: str) -> None:
     assert redact(text) == text
+
+
+ESCAPED = {
+    "url": lambda text: quote(text, safe=""),
+    "url twice": lambda text: quote(quote(text, safe=""), safe=""),
+    "json": lambda text: "".join(f"\\u{ord(c):04x}" if not c.isalnum() else c for c in text),
+    "json in json": lambda text: "".join(f"\\\\u{ord(c):04X}" if not c.isalnum() else c for c in text),
+    "whole": lambda text: "".join(f"%{ord(c):02x}" for c in text),
+}
+
+
+@pytest.mark.parametrize("escaped", ESCAPED.values(), ids=ESCAPED)
+@pytest.mark.parametrize(
+    ("shown", "found"),
+    [
+        ("[email]", "ann.lee@mail.example.org"),
+        ("[phone]", "+14155552671"),
+        ("[card]", "4111 1111 1111 1111"),
+        ("[ip]", "2001:db8::1"),
+        (MASK, KEYS["openai"]),
+        (MASK, TOKENS["jwt"]),
+    ],
+)
+def test_what_is_escaped_is_found(shown: str, found: str, escaped: Callable[[str], str]) -> None:
+    text = f"/v1/x/{escaped(found)}/y?a=%20"
+
+    assert redact(text) == f"/v1/x/{shown}/y?a=%20"
+    assert not is_clean(text)
 
 
 def test_a_card_among_other_numbers_is_found() -> None:
