@@ -111,10 +111,14 @@ class Collector:
         with self._lock:
             return "\n".join(str(request) for request in self.requests)
 
-    def spans(self) -> list[Span]:
+    def exports(self) -> list[list[Span]]:
+        """The spans that came together."""
         with self._lock:
             found = [each for each in self.requests if isinstance(each, ExportTraceServiceRequest)]
-        return spans_of(found)
+        return [spans_of([each]) for each in found]
+
+    def spans(self) -> list[Span]:
+        return [span for export in self.exports() for span in export]
 
     def until(self, wanted: Callable[[Span], bool], count: int = 1) -> list[Span]:
         """Waits for so many spans that are wanted."""

@@ -36,12 +36,13 @@ def bootstrap(config: Config) -> Json:
     envoy_versions.check(config)
     collector = render_tracing.cluster(config)
     process = bootstrap_v3.Bootstrap(node=core.Node(id="edge", cluster="edge"), admin=_admin(config))
+    # Of a regular expression; Envoy's default of 100 is for those of strangers. Istio's proxies have the same.
+    regex = {"re2": {"max_program_size": {"error_level": _REGEX_SIZE}}}
     rendered = {
         **fields(process),
-        # Of a regular expression; Envoy's default of 100 is for those of strangers. Istio's proxies have the same.
         "layered_runtime": {
             "layers": [
-                {"name": "edge", "static_layer": {"re2": {"max_program_size": {"error_level": _REGEX_SIZE}}}},
+                {"name": "edge", "static_layer": {**regex, **render_tracing.runtime(config)}},
                 {"name": "admin", "admin_layer": {}},
             ]
         },

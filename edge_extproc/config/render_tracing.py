@@ -19,6 +19,10 @@ CLUSTER = "otlp"
 _TYPE = "type.googleapis.com/"
 _CALLERS_TAGS = ("http.url", "user_agent", "peer.address", "guid:x-client-trace-id")
 _EXPORT_TIMEOUT = "5s"
+# Unasked, Envoy sends each five spans by themselves, and what is left after five seconds: with every request traced,
+# half of what tracing cost it went there.
+_SPANS_TOGETHER = 512
+_LONGEST_WAIT_MS = 1_000
 
 
 def _wanted(config: Config) -> Otlp | None:
@@ -57,6 +61,14 @@ def tracing(config: Config) -> Json | None:
         # Our own span tells of the tries.
         "spawn_upstream_span": False,
     }
+
+
+def runtime(config: Config) -> Json:
+    """Envoy's runtime keys: how spans are put together on their way out."""
+    if _wanted(config) is None:
+        return {}
+    together = {"min_flush_spans": _SPANS_TOGETHER, "flush_interval_ms": _LONGEST_WAIT_MS}
+    return {"tracing": {"opentelemetry": together}}
 
 
 def cluster(config: Config) -> Json | None:

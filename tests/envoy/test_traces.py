@@ -58,8 +58,13 @@ def test_caller_envoy_agent_and_provider_are_one_trace(rehearsal_url: str) -> No
             calls = collector.until(lambda span: envoys(span) and span.name != "ingress", 2)
             of_us = collector.until(ours, 2)
             lines = gateway.settled(3)
+            for _ in range(12):
+                ask(gateway, "chat", traceparent=f"00-{TRACE}-{CALLERS_SPAN}-01").raise_for_status()
+            collector.until(envoys, 2 * (2 + 12))
         metrics = collector.metrics()
 
+    # Envoy's own default is to send each five by themselves
+    assert 5 < max(len(export) for export in collector.exports() if envoys(export[0]))
     # caller → Envoy → us → provider
     assert {TRACE} == {span.trace_id for span in (*of_envoy, *calls, *of_us)}
     assert {CALLERS_SPAN} == {span.parent_id for span in of_envoy}

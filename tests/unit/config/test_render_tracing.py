@@ -57,6 +57,7 @@ def test_without_traces_or_with_a_secret_envoy_makes_no_span(otlp: str) -> None:
     found = rendered(otlp)
 
     assert "tracing" not in manager(found)
+    assert "tracing" not in found["layered_runtime"]["layers"][0]["static_layer"]
     assert "otlp" not in {cluster["name"] for cluster in found["static_resources"]["clusters"]}
     assert "secret-of-it" not in str(found)
 
