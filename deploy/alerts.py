@@ -160,6 +160,22 @@ ALERTS = (
         },
     ),
     Alert(
+        "EdgeStreamsCut",
+        'sum(rate(envoy_http_downstream_rq_tx_reset{envoy_http_conn_manager_prefix="edge"}[10m])) / '
+        'sum(rate(envoy_http_downstream_rq_total{envoy_http_conn_manager_prefix="edge"}[10m])) > 0.02',
+        "10m",
+        "ticket",
+        "Envoy cuts over 2 % of all answers off, since the provider's connection broke or stood still.",
+        fires={
+            'envoy_http_downstream_rq_tx_reset{envoy_http_conn_manager_prefix="edge"}': "0+6x60",
+            'envoy_http_downstream_rq_total{envoy_http_conn_manager_prefix="edge"}': "0+60x60",
+        },
+        quiet={
+            'envoy_http_downstream_rq_tx_reset{envoy_http_conn_manager_prefix="edge"}': "0+1x60",
+            'envoy_http_downstream_rq_total{envoy_http_conn_manager_prefix="edge"}': "0+600x60",
+        },
+    ),
+    Alert(
         "EdgeCacheDown",
         "sum by (tier) (edge_cache_down) > 0",
         "5m",
@@ -217,11 +233,16 @@ ALERTS = (
     ),
     Alert(
         "EdgeWorkersMissing",
-        "edge_workers < edge_workers_wanted",
+        # Of a gateway that has none, there is no sample at all.
+        "(edge_workers or edge_workers_wanted * 0) < edge_workers_wanted",
         "2m",
         "page",
         "Fewer workers live than there should be.",
-        fires={"edge_workers": "1x60", "edge_workers_wanted": "2x60"},
+        fires={
+            'edge_workers{instance="x"}': "2x60",
+            'edge_workers_wanted{instance="x"}': "2x60",
+            'edge_workers_wanted{instance="y"}': "2x60",
+        },
         quiet={"edge_workers": "2x60", "edge_workers_wanted": "2x60"},
     ),
     Alert(

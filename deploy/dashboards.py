@@ -39,6 +39,9 @@ def _quantiles(metric: str, by: str = "", where: str = "") -> tuple[tuple[str, s
     return tuple((_quantile(q, metric, by, where), f"p{q * 100:g}{legend}") for q in (0.5, 0.95, 0.99))
 
 
+_ENVOY = '{envoy_http_conn_manager_prefix="edge"}'
+
+
 def _one(title: str, query: str, legend: str, unit: str = "short", kind: str = "timeseries") -> Panel:
     return Panel(title, ((query, legend),), unit, kind)
 
@@ -74,6 +77,16 @@ DASHBOARDS = (
             Panel("Time per output token", _quantiles("edge_time_per_output_token_seconds"), "s"),
             Panel("The gateway's own time", _quantiles("edge_overhead_seconds"), "s"),
             _one("Open requests", "sum(edge_open_requests)", "open"),
+            Panel(
+                "Answers cut off by Envoy",
+                ((f"{_rate('envoy_http_downstream_rq_tx_reset', '', _ENVOY)} or vector(0)", "cut off"),),
+                "reqps",
+            ),
+            _one(
+                "Connections of callers",
+                f"sum(envoy_http_downstream_cx_active{_ENVOY})",
+                "open",
+            ),
         ),
     ),
     Dashboard(
@@ -90,8 +103,12 @@ DASHBOARDS = (
                 "Share of failed tries",
                 (
                     (
-                        _rate("edge_provider_tries_total", "provider", '{verdict="failed"}')
-                        + " / "
+                        # Of a provider that never failed there is no such series.
+                        "("
+                        + _rate("edge_provider_tries_total", "provider", '{verdict="failed"}')
+                        + " or 0 * "
+                        + _rate("edge_provider_tries_total", "provider", '{verdict=~"ok|failed"}')
+                        + ") / "
                         + _rate("edge_provider_tries_total", "provider", '{verdict=~"ok|failed"}'),
                         "{{provider}}",
                     ),
@@ -100,6 +117,21 @@ DASHBOARDS = (
             ),
             _one("Health, 1 is well", "min by (provider) (edge_provider_health)", "{{provider}}", "percentunit"),
             _one("Failovers", _rate("edge_failovers_total", "provider"), "to {{provider}}", "reqps"),
+            Panel(
+                "Connections that providers broke",
+                (
+                    (
+                        _rate(
+                            "envoy_cluster_upstream_cx_destroy_remote_with_active_rq",
+                            "envoy_cluster_name",
+                            '{envoy_cluster_name=~"provider_.*"}',
+                        )
+                        + " or vector(0)",
+                        "{{envoy_cluster_name}}",
+                    ),
+                ),
+                "ops",
+            ),
             _one("Circuits", "max by (provider) (edge_circuits_open)", "{{provider}}"),
             _one("Circuits opened", "sum by (provider) (edge_circuits_opened_total)", "{{provider}}"),
             Panel("Time to the first token", _quantiles("edge_time_to_first_token_seconds", "provider"), "s"),
@@ -151,8 +183,9 @@ DASHBOARDS = (
                 "Share of hits",
                 (
                     (
-                        _rate("edge_cache_requests_total", "", '{result="hit"}')
-                        + " / "
+                        "("
+                        + _rate("edge_cache_requests_total", "", '{result="hit"}')
+                        + " or vector(0)) / "
                         + _rate("edge_cache_requests_total", "", '{result=~"hit|miss"}'),
                         "hits",
                     ),

@@ -100,11 +100,14 @@ class Launched:
         return admin.Readiness(parts, {"database": up} if up is not None else {})
 
     async def metrics(self, openmetrics: bool) -> bytes:
-        """The sum of all workers and of `own`; a worker that does not answer now counts with what it said last."""
+        """The sum of all workers and of `own`; a worker that does not answer now counts with what it has counted until
+        it was last heard."""
         pids = [self.supervisor.processes.get(worker_name(n)) for n in range(len(self._workers))]
         for pid, found in zip(pids, await asyncio.gather(*(c.metrics() for c in self._workers)), strict=True):
             if pid is not None and found is not None:
                 self._heard.heard(pid, found)
+            elif pid is not None:
+                self._heard.silent(pid)
         totals = self._heard.totals()
         self._health.look(totals)
         for own in (self._health, self.own):
@@ -138,8 +141,11 @@ class Launched:
         return await self._envoy.sample(is_.sampling)
 
     async def envoy_metrics(self) -> bytes | None:
-        """None where there is no Envoy of ours, or none that answers."""
-        return await self._envoy.metrics() if self._envoy is not None else None
+        """None where no Envoy answers at the place that config has for its admin interface: one of ours, or one that
+        runs beside us."""
+        at = self.config.envoy_admin_socket() or self.config.envoy.admin.port
+        envoy = self._envoy if self._envoy is not None or at is None else EnvoyAdmin(at)
+        return await envoy.metrics() if envoy is not None else None
 
     async def close(self) -> None:
         await asyncio.gather(*(client.close() for client in self._workers))

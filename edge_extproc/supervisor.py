@@ -19,6 +19,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import structlog
+
 from .errors import StartError
 
 # After a worker's death: at once, then slower, so that one that cannot start does not spin.
@@ -181,10 +183,30 @@ class Supervisor:
                 self._failure = StartError(f"{part.name} died with exit code {code}{running._words()}")
                 self._stop.set()
                 return
-            deaths = 1 if loop.time() - born > _WELL_AFTER else deaths + 1
-            await asyncio.sleep(_RESTART_DELAYS[min(deaths, len(_RESTART_DELAYS)) - 1])
+            lived = loop.time() - born
+            deaths = 1 if lived > _WELL_AFTER else deaths + 1
+            pause = _RESTART_DELAYS[min(deaths, len(_RESTART_DELAYS)) - 1]
+            structlog.get_logger().error(
+                "part_died",
+                part=part.name,
+                pid=running.process.pid,
+                by=_how(code),
+                lived_s=round(lived, 1),
+                starts_again_in_s=pause,
+            )
+            await asyncio.sleep(pause)
             self.restarts += 1
             self._running[part.name] = await Running.start(part, quiet=self._quiet)
+
+
+def _how(code: int) -> str:
+    """An exit code, or the signal that ended it."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:  # one of those that have no name
+        return f"signal {-code}"
 
 
 def _nobody_cares(pid: int) -> None:

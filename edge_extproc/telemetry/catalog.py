@@ -24,8 +24,8 @@ _HEAD = """\
 # Metrics
 
 The admin port shows them at `/metrics`, all workers as one: counters and histograms are sums over every worker there
-ever was, gauges are sums over those that live (or the largest
-or the newest, where this table says so). A scraper that takes
+ever was, gauges are sums over those that answer (or the largest or the newest, where this table says so). What a worker
+that is killed has counted since the last scrape is lost; its access lines and the ledger have it. A scraper that takes
 OpenMetrics gets exemplars: the trace from which a duration came.
 
 Every label has few values: what a caller sends never makes a new series. `none` stands where there is nothing to

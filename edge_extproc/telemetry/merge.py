@@ -1,8 +1,8 @@
 """The metrics of all workers as one: what the supervisor shows at /metrics.
 
-Counters and histograms are sums over every worker there ever was; gauges are sums over those that live, or the largest
-or the newest where a sum would mean nothing. A worker that died leaves its totals behind, so that a restart neither
-counts twice nor makes a counter go down. It knows no metric of ours but those that LARGEST and NEWEST name.
+Counters and histograms are sums over every worker there ever was; gauges are sums over those that answer, or the
+largest or the newest where a sum would mean nothing. A worker that died leaves its totals behind, so that a restart
+neither counts twice nor makes a counter go down. It knows no metric of ours but those that LARGEST and NEWEST name.
 """
 
 from __future__ import annotations
@@ -122,6 +122,11 @@ def _prefer(total: _Sum, sample: Sample, sign: int) -> None:
         total.values[key], total.times[key] = sample.value, at
 
 
+def _growing(said: bytes) -> Iterator[Family]:
+    """Raises ValueError."""
+    return (family for family in snapshot.read(said) if family.type in _GROWING)
+
+
 class Retired:
     """The totals of workers that are no more."""
 
@@ -130,7 +135,7 @@ class Retired:
 
     def add(self, last: bytes) -> None:
         """The last snapshot of a worker. Its gauges died with it. Raises ValueError."""
-        self._totals.add(family for family in snapshot.read(last) if family.type in _GROWING)
+        self._totals.add(_growing(last))
 
     def families(self) -> list[Family]:
         return self._totals.families()
@@ -156,18 +161,29 @@ class Workers:
         self._last: dict[Hashable, bytes] = {}
         self._retired = Retired()
         self._gone: deque[Hashable] = deque(maxlen=REMEMBERED_DEAD)
+        self._silent: set[Hashable] = set()
 
     def heard(self, worker: Hashable, said: bytes) -> None:
         """An answer that was under way when its worker died comes too late: it would be counted twice."""
         if worker not in self._gone:
             self._last[worker] = said
+            self._silent.discard(worker)
+
+    def silent(self, worker: Hashable) -> None:
+        """It lives and does not answer. What it has counted still counts; its gauges tell of a moment that is over, and
+        one that hangs is no worker that one could count on."""
+        self._silent.add(worker)
 
     def gone(self, worker: Hashable) -> None:
         """Once or more: only the first counts. What it counted after it was last heard is lost."""
         self._gone.append(worker)
+        self._silent.discard(worker)
         last = self._last.pop(worker, None)
         if last is not None:
             self._retired.add(last)
 
     def totals(self) -> Totals:
-        return merge(self._last.values(), self._retired)
+        totals = merge((said for worker, said in self._last.items() if worker not in self._silent), self._retired)
+        for worker in self._silent & self._last.keys():
+            totals.add(_growing(self._last[worker]))
+        return totals

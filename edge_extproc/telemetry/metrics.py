@@ -278,7 +278,7 @@ class Metrics:
         )
         self._journal_errors = counter("edge_journal_errors", "Rows that could not be written for the ledger.")
 
-        Gauge("edge_workers", "Worker processes that are alive.", registry=registry).set(1)
+        Gauge("edge_workers", "Worker processes that answer.", registry=registry).set(1)
         Gauge("edge_worker_start_time_seconds", "When the youngest worker started.", registry=registry).set(started_at)
         Gauge("edge_build_info", "1.", ("version",), registry=registry).labels(version).set(1)
         ProcessCollector(registry=registry)

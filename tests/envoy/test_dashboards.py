@@ -28,6 +28,7 @@ pytestmark = pytest.mark.envoy
 MODELS = """
 chat: [{provider: openai, model: gpt-4o-mini}]
 claude: [{provider: anthropic, model: claude-haiku-4-5}]
+torn: [{provider: openai, model: "rehearsal(drop=3,pace=100ms)"}]
 "down-then-up": [{provider: down, model: gpt-4o-mini}, {provider: openai, model: gpt-4o-mini}]
 """
 NUMBERS = itertools.count()
@@ -39,6 +40,7 @@ NOT_HERE = {
     "edge_credential_renewals_total",
     "edge_credential_renewed_timestamp_seconds",
     "edge_spans_total",
+    "edge_provider_retry_after_total",
     "edge_garbled_frames_total",
     "edge_limit_warnings_total",
     "edge_unpriced_requests_total",
@@ -60,7 +62,10 @@ class Prometheus:
         config = {
             "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
             "rule_files": [str(ROOT / "deploy" / "prometheus" / "rules.yml")],
-            "scrape_configs": [{"job_name": "edge", "static_configs": [{"targets": [target]}]}],
+            "scrape_configs": [
+                {"job_name": "edge", "static_configs": [{"targets": [target]}]},
+                {"job_name": "edge-envoy", "metrics_path": "/metrics/envoy", "static_configs": [{"targets": [target]}]},
+            ],
         }
         path = directory / "prometheus.yml"
         path.write_text(json.dumps(config))
@@ -181,6 +186,16 @@ def test_every_metric_of_the_catalogue_is_scraped(watched: Watched) -> None:
 
     assert {entry.name for entry in catalog.entries()} <= families | {f"{name}_total" for name in families}
     assert {entry.name for entry in catalog.entries()} - shown <= NOT_HERE
+
+
+def test_an_answer_that_the_provider_breaks_off_is_told_by_envoy(watched: Watched) -> None:
+    gateway, found = watched
+    body = {"model": "torn", "messages": [{"role": "user", "content": "Hello"}], "stream": True}
+    with pytest.raises(httpx.HTTPError):
+        httpx.post(f"{gateway.url}/v1/chat/completions", json=body, headers={"authorization": f"Bearer {KEY}"})
+
+    until(lambda: found.query('envoy_http_downstream_rq_tx_reset{envoy_http_conn_manager_prefix="edge"} > 0'), 20)
+    assert found.query('envoy_cluster_upstream_cx_destroy_remote_with_active_rq{envoy_cluster_name="provider_openai"}')
 
 
 def test_top_shows_a_running_gateway(watched: Watched) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -199,6 +200,20 @@ def test_a_worker_that_dies_is_replaced_and_nothing_is_counted_twice(rehearsal_u
         running.all_settled()
         done = [line for line in running.access_lines() if line["outcome"] == "ok"]
         assert len(done) == sum(float(line.rpartition(" ")[2]) for line in oks)
+        (died,) = [json.loads(line) for line in running.lines if '"part_died"' in line]
+        assert ("worker 0", "SIGKILL") == (died["part"], died["by"])
+
+
+def test_a_worker_that_hangs_is_not_counted_as_one(rehearsal_url):
+    with RunningGateway(gateways.config(rehearsal_url, workers=2)) as running:
+        assert "edge_workers 2.0" in running.metrics()
+        hanging = running.processes()["worker 1"]
+        os.kill(hanging, signal.SIGSTOP)
+        try:
+            assert "edge_workers 1.0" in running.metrics()
+        finally:
+            os.kill(hanging, signal.SIGCONT)
+        until(lambda: "edge_workers 2.0" in running.metrics(), 20)
 
 
 def test_without_envoy_it_ends_and_says_so(rehearsal_url):

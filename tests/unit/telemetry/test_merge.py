@@ -191,3 +191,22 @@ def test_of_holders_without_a_name_the_nearest_to_its_limit_is_told() -> None:
 
         assert 9 == value(whole, "edge_limit_used", **labels)
         assert 1 == value(whole, "edge_limit_left", **labels)
+
+
+def test_a_worker_that_hangs_is_none_to_count_on_but_what_it_counted_stays() -> None:
+    workers, (one, other) = Workers(), two()
+    workers.heard(1, one.said())
+    workers.heard(2, other.said())
+    workers.silent(2)
+
+    assert value(workers.totals(), "edge_requests_total", outcome="ok") == 7
+    assert value(workers.totals(), "edge_open_requests") == 2
+
+    workers.heard(2, other.said())
+    assert value(workers.totals(), "edge_open_requests") == 7
+
+    workers.silent(2)
+    workers.gone(2)
+    workers.silent(3)  # which never answered
+    assert value(workers.totals(), "edge_requests_total", outcome="ok") == 7
+    assert value(workers.totals(), "edge_open_requests") == 2
