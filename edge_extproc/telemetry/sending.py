@@ -19,12 +19,17 @@ from .logs import report
 EVERY = 1.0
 # Some seconds of a busy worker. More would only be older when the collector is back.
 MOST = 16_384
+# Of what was said, with which spans are as large as prompts are.
+MOST_SAID = 64 << 20
+# Of that, so much goes out together: collectors take 4 MiB, and say it in up to three ways.
+_TOGETHER = 1 << 20
 # Of the last ones at the end: a collector that is gone must not hold up a stop.
 _PATIENCE = 10.0
 
 
 class Sending(SpanProcessor):
-    """`batch`: how many spans go out together. `prepare` is called before that, and may put some."""
+    """`batch`: how many spans go out together. `prepare` is called before that, and may put some. `weigh`: how much of
+    what was said a span holds, in characters; whoever puts such spans does so from one thread."""
 
     def __init__(
         self,
@@ -32,11 +37,14 @@ class Sending(SpanProcessor):
         batch: int,
         every: float = EVERY,
         prepare: Callable[[], None] = lambda: None,
+        weigh: Callable[[ReadableSpan], int] = lambda _: 0,
     ) -> None:
         self._exporter = exporter
         self._batch = batch
         self._every = every
         self._prepare = prepare
+        self._weigh = weigh
+        self._said_in = self._said_out = 0  # each of one thread alone: one number of both would lose some
         self._queue: deque[ReadableSpan] = deque()
         self._stop = threading.Event()
         self.sent = self.failed = self.dropped = 0
@@ -49,10 +57,12 @@ class Sending(SpanProcessor):
 
     def put(self, span: ReadableSpan) -> None:
         """Never waits; what does not fit is counted and dropped."""
-        if len(self._queue) < MOST:
-            self._queue.append(span)
-        else:
+        weight = self._weigh(span)
+        if len(self._queue) >= MOST or (weight and self._said_in - self._said_out + weight > MOST_SAID):
             self.dropped += 1
+            return
+        self._said_in += weight
+        self._queue.append(span)
 
     def _run(self) -> None:
         while not self._stop.wait(self._every):
@@ -64,7 +74,7 @@ class Sending(SpanProcessor):
         self._prepare()
         left = len(self._queue)
         while left > 0:
-            some = [self._queue.popleft() for _ in range(min(left, self._batch))]
+            some = self._some(min(left, self._batch))
             left -= len(some)
             try:
                 done = self._exporter.export(some) is SpanExportResult.SUCCESS
@@ -77,6 +87,16 @@ class Sending(SpanProcessor):
                 self.failed += len(some)
                 if self._stop.is_set():
                     return
+
+    def _some(self, most: int) -> list[ReadableSpan]:
+        """At least one."""
+        some, weight = list[ReadableSpan](), 0
+        while len(some) < most and weight < _TOGETHER:
+            span = self._queue.popleft()
+            weight += self._weigh(span)
+            some.append(span)
+        self._said_out += weight
+        return some
 
     # --- a SpanProcessor, for spans that a library makes
 

@@ -40,8 +40,11 @@ Attributes: TypeAlias = dict[str, Any]
 
 Flavour: TypeAlias = Literal["langfuse", "openinference"]
 
-# Of a conversation, so many bytes of each text go into a span.
+# Of a conversation, so many characters of each text go into a span, so many of all of them, and so many messages: the
+# last ones, as a collector refuses what is larger than 4 MiB.
 _LONGEST_TEXT = 16_384
+_LONGEST_TALK = 256 << 10
+_MOST_MESSAGES = 256
 _TRACE_IDS = 1 << 64
 _MOST_KEPT = 2048
 # So many spans are encoded at a time, in a third of a millisecond: one by one they would take twice as long, each with
@@ -103,6 +106,7 @@ class Traces:
             spans or span_exporter(settings, self.encode),
             _BATCH_WITH_CONTENT if settings.content else _BATCH,
             prepare=self._encode_ended,
+            weigh=_weight,
         )
         # For spans that a library makes; ours need no tracer. They begin no trace: every health check would be one.
         self.provider = TracerProvider(sampler=ParentBased(ALWAYS_OFF), resource=self._resource, shutdown_on_exit=False)
@@ -275,6 +279,13 @@ class _Settled(ReadableSpan):
         self.settlement, self.trace = settlement, trace
 
 
+def _weight(span: ReadableSpan) -> int:
+    """What was said, in characters."""
+    if not isinstance(span, _Settled) or (talk := span.settlement.talk) is None:
+        return 0
+    return len(talk.answer) + sum(len(text) for _, text in talk.asked)
+
+
 # Ids must be new, not secret; the system's own chance costs a call of the kernel for each.
 _CHANCE = Random(SystemRandom().getrandbits(256)).getrandbits  # noqa: S311 - it guards no secret
 
@@ -365,7 +376,7 @@ class _Said:
     """A talk, redacted."""
 
     def __init__(self, talk: Talk) -> None:
-        self.asked = [(role, _cut(text)) for role, text in talk.asked]
+        self.asked = _last(talk.asked)
         self.answer = _cut(talk.answer)
 
     def attributes(self, finish: str | None) -> Attributes:
@@ -373,6 +384,20 @@ class _Said:
             "gen_ai.input.messages": _json([_message(role, text) for role, text in self.asked]),
             "gen_ai.output.messages": _json([{**_message("assistant", self.answer), "finish_reason": finish or ""}]),
         }
+
+
+def _last(asked: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Redacted, and those before them as one that says how many they were."""
+    found: list[tuple[str, str]] = []
+    left = _LONGEST_TALK
+    for role, text in reversed(asked):
+        text = _cut(text)
+        left -= len(text)
+        if left < 0 or len(found) == _MOST_MESSAGES:
+            found.append((role, f"… {len(asked) - len(found)} earlier messages"))
+            break
+        found.append((role, text))
+    return found[::-1]
 
 
 def _cut(text: str) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -27,7 +29,7 @@ from edge_extproc.model.usage import Usage
 from edge_extproc.telemetry import otlp
 from edge_extproc.telemetry import traces as room
 from edge_extproc.telemetry.genai_metrics import GenAiMetrics
-from edge_extproc.telemetry.sending import MOST, Sending
+from edge_extproc.telemetry.sending import MOST, MOST_SAID, Sending
 from edge_extproc.telemetry.traces import Host, Settings, Traces
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -241,8 +243,9 @@ def test_a_collector_that_is_gone_costs_spans_and_nothing_else() -> None:
             raise OSError("nobody there")
 
     sending = Sending(Gone(), 4, every=3600.0)
+    span = ReadableSpan("s")  # to make one takes a millisecond
     for _ in range(MOST + 5):
-        sending.put(ReadableSpan("s"))
+        sending.put(span)
     waiting = len(sending)
     sending.shutdown()
 
@@ -281,3 +284,49 @@ def test_a_worker_without_traces_loads_nothing_of_them() -> None:
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert run.stdout.strip() == "[]"
+
+
+def test_of_a_long_conversation_the_last_messages_are_told() -> None:
+    asked = tuple(("user", f"{n} " + "x" * 20_000) for n in range(100))
+    found = attributes(replace(DONE, talk=Talk(asked, "done")), content=True, flavours=("openinference",))
+    told = json.loads(found["gen_ai.input.messages"])
+
+    assert len(json.dumps(found)) < 1 << 20
+    assert told[-1]["parts"][0]["content"].startswith("99 ")
+    assert told[0]["parts"][0]["content"] == f"… {101 - len(told)} earlier messages"
+
+
+def test_many_short_messages_are_no_thousand_attributes() -> None:
+    found = attributes(replace(DONE, talk=Talk((("user", "x"),) * 5000, "")), content=True, flavours=("openinference",))
+
+    assert len(found) < 1000
+
+
+def test_what_was_said_waits_within_a_bound_and_goes_out_in_parts() -> None:
+    batches: list[int] = []
+
+    class Counting(InMemorySpanExporter):
+        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+            batches.append(len(spans))
+            return SpanExportResult.SUCCESS
+
+    sending = Sending(Counting(), 4, every=3600.0, weigh=lambda span: 1 << 20 if span.name == "said" else 0)
+    fit = MOST_SAID >> 20
+    for _ in range(fit + 3):
+        sending.put(ReadableSpan("said"))
+    sending.put(ReadableSpan("small"))
+    sending.shutdown()
+
+    assert (fit + 1, 3) == (sending.sent, sending.dropped)
+    assert [1] * fit + [1] == batches
+
+    sending.put(ReadableSpan("said"))
+    assert 3 == sending.dropped  # there is room again
+
+
+def test_a_talk_is_weighed() -> None:
+    traces = Traces(replace(SETTINGS, content=True), spans=InMemorySpanExporter())
+    traces.settle(replace(DONE, talk=Talk((("user", "x" * MOST_SAID),), "y")))
+    traces.close()
+
+    assert (0, 1) == (traces.sending.sent, traces.sending.dropped)
