@@ -7,8 +7,10 @@ runs elsewhere.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from http.client import HTTPException
 from typing import TypeAlias
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -210,21 +212,36 @@ def scrape(admin: str) -> Scrape:
     try:
         with urlopen(f"{admin.rstrip('/')}/metrics", timeout=_PATIENCE) as answer:  # noqa: S310 - checked above
             return read(answer.read().decode(), time.monotonic())
-    except (URLError, OSError, ValueError) as error:
+    except (URLError, HTTPException, OSError, ValueError) as error:
         raise StartError(f"no metrics at {admin}: {error}; give the admin port with --admin") from error
 
 
 def run(admin: str, interval: float, *, once: bool, console: Console | None = None) -> None:
-    """Shows a frame each interval, until Ctrl-C; or one. Raises StartError."""
+    """Shows a frame each interval, until Ctrl-C; or one. Raises StartError where nobody answers at the beginning."""
     screen = console if console is not None else Console()
-    before = scrape(admin)
+    views = _views(admin, interval, scrape(admin), patient=not once)
     if once:
+        screen.print(next(views))
+    elif screen.is_terminal and not screen.is_dumb_terminal:
+        with Live(console=screen, auto_refresh=False, screen=True) as live:
+            for view in views:
+                live.update(view, refresh=True)
+    else:  # a pipe, or a terminal without a cursor: one below the other
+        for view in views:
+            screen.print(view, "")
+            screen.file.flush()
+
+
+def _views(admin: str, interval: float, before: Scrape, *, patient: bool) -> Iterator[RenderableType]:
+    """`patient`: a gateway that does not answer may be one that starts again."""
+    while True:
         time.sleep(interval)
-        screen.print(show(frame(before, scrape(admin)), admin))
-        return
-    with Live(console=screen, auto_refresh=False, screen=screen.is_terminal) as live:
-        while True:
-            time.sleep(interval)
+        try:
             now = scrape(admin)
-            live.update(show(frame(before, now), admin), refresh=True)
-            before = now
+        except StartError as error:
+            if not patient:
+                raise
+            yield Text(f"{datetime.now().astimezone():%H:%M:%S}  {error.message}", "red")
+            continue
+        yield show(frame(before, now), admin)
+        before = now

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -99,16 +100,17 @@ def test_a_quantile_lies_within_its_bucket(q: float, buckets: dict[float, float]
 
 
 @contextmanager
-def admin_port() -> Iterator[str]:
-    """Each scrape is the next one of two."""
+def admin_port(*, restarts: bool = False) -> Iterator[str]:
+    """Each scrape is the next one of two. `restarts`: between them are two that fail."""
     before, now = fresh(), fresh()
     now.settle(DONE)
-    texts = iter([before.exposition(), now.exposition()])
+    bad = (503, b"starting"), (200, b"<html>")
+    answers = iter([(200, before.exposition()), *(bad if restarts else ()), (200, now.exposition())])
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            body = next(texts)
-            self.send_response(200)
+            status, body = next(answers)
+            self.send_response(status)
             self.send_header("content-length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -130,6 +132,24 @@ def test_one_frame_is_printed_for_scripts() -> None:
     assert admin in text.getvalue()
     for word in ("req/s", "p99", "tokens/s", "$/h", "provider", "openai", "gpt-4o", "acme", "1.8 s", "2.5 s"):
         assert word in text.getvalue()
+
+
+class UntilAFrame(io.StringIO):
+    """Somebody presses Ctrl-C once there is one."""
+
+    def flush(self) -> None:
+        if "req/s" in self.getvalue():
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("terminal", [{}, {"force_terminal": True, "_environ": {"TERM": "dumb"}}], ids=["pipe", "dumb"])
+def test_without_a_cursor_frames_come_one_below_the_other_and_a_restart_is_waited_for(terminal: dict[str, Any]) -> None:
+    text = UntilAFrame()
+    with admin_port(restarts=True) as admin, pytest.raises(KeyboardInterrupt):
+        top.run(admin, 0.01, once=False, console=Console(file=text, width=200, **terminal))
+
+    assert 2 == text.getvalue().count("no metrics at")
+    assert "gpt-4o" in text.getvalue()
 
 
 @pytest.mark.parametrize("admin", ["http://127.0.0.1:9", "file:///etc/passwd", "localhost"])
