@@ -38,6 +38,7 @@ from .telemetry.supervisor_metrics import DatabaseState, SupervisorMetrics
 # Envoy's own limit for stopping at once; open requests have had the workers' grace by then.
 _ENVOY_GRACE = 5.0
 _ASK_EVERY = 0.02
+ENVOY = "envoy"
 
 
 def worker_name(index: int) -> str:
@@ -89,13 +90,13 @@ class Launched:
             "--disable-hot-restart",
         )
         clean = envoy_log.cleaned if self.config.envoy.log_level in envoy_log.TALKATIVE else None
-        return Part("envoy", argv, self._until_envoy, grace=_ENVOY_GRACE, clean=clean)
+        return Part(ENVOY, argv, self._until_envoy, grace=_ENVOY_GRACE, clean=clean)
 
     async def readiness(self) -> admin.Readiness:
         serving = await asyncio.gather(*(client.serving() for client in self._workers))
         parts = {worker_name(n): up for n, up in enumerate(serving)}
         if self._envoy is not None:
-            parts["envoy"] = await self._envoy.ready()
+            parts[ENVOY] = await self._envoy.ready()
         up = self.database.is_up
         return admin.Readiness(parts, {"database": up} if up is not None else {})
 
@@ -146,6 +147,19 @@ class Launched:
         at = self.config.envoy_admin_socket() or self.config.envoy.admin.port
         envoy = self._envoy if self._envoy is not None or at is None else EnvoyAdmin(at)
         return await envoy.metrics() if envoy is not None else None
+
+    async def drained(self) -> None:
+        """Requests under way may end, within the grace; Envoy takes no others. It would cut them all off when it is
+        told to end."""
+        envoy = self._envoy
+        if envoy is None or ENVOY not in self.supervisor.processes or not await envoy.drain():
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.config.agent.shutdown_grace.total_seconds()):
+                under_way = await envoy.under_way()
+                while under_way:
+                    await asyncio.sleep(_ASK_EVERY)
+                    under_way = await envoy.under_way()
 
     async def close(self) -> None:
         await asyncio.gather(*(client.close() for client in self._workers))
@@ -225,6 +239,8 @@ async def launched(origin: Origin, *, with_envoy: bool, quiet: bool = False) -> 
         if watching is not None:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
+        if not starting.is_set():
+            await gateway.drained()
         await supervisor.stop()
         if web is not None and serving is not None:
             web.should_exit = True

@@ -13,6 +13,9 @@ _MOST = 16 << 20
 _OURS = r"^(cluster\.(provider_|agent)|http\.edge|listener\.|listener_manager|cluster_manager|server\.|runtime\.)"
 
 
+_ACTIVE = "http.edge.downstream_rq_active"
+
+
 class EnvoyAdmin:
     """`at`: a Unix socket, or a port of 127.0.0.1."""
 
@@ -30,6 +33,17 @@ class EnvoyAdmin:
     async def sample(self, percent: int) -> bool:
         """Of the traces that begin with Envoy, so many from now on. Whether it has taken it."""
         return await self._ask("POST", f"/runtime_modify?tracing.random_sampling={percent}") is not None
+
+    async def drain(self) -> bool:
+        """No new connection from now on; those there are end with their request. Whether it has taken it."""
+        told = await self._ask("POST", "/healthcheck/fail"), await self._ask("POST", "/drain_listeners")
+        return None not in told
+
+    async def under_way(self) -> int:
+        """How many requests of callers; none where it does not answer."""
+        found = await self._get("/stats?filter=" + _quoted(rf"^{_ACTIVE}$"))
+        number = (found or b"").decode(errors="replace").strip().rpartition(" ")[2]
+        return int(number) if number.isdigit() else 0
 
     async def _get(self, path: str) -> bytes | None:
         return await self._ask("GET", path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -140,6 +141,32 @@ def test_a_signal_stops_it_and_nothing_is_left(number):
         with socket.socket() as sock:
             assert 0 != sock.connect_ex(("127.0.0.1", port))
     shutil.rmtree(running.directory, ignore_errors=True)
+
+
+@pytest.mark.parametrize(("grace", "whole"), [("20s", True), ("1s", False)])
+def test_what_is_under_way_at_a_stop_has_the_grace_to_end(rehearsal_url, grace, whole):
+    config = gateways.config(rehearsal_url).replace("shutdown_grace: 2s", f"shutdown_grace: {grace}")
+    seconds = "0.1s" if whole else "30s"
+    asked = {
+        "model": f"rehearsal(pace={seconds},tokens=10)",
+        "messages": [{"role": "user", "content": "Hello"}],
+        "stream": True,
+    }
+    said = b""
+    with RunningGateway(config) as running:
+        with (
+            contextlib.suppress(httpx.RemoteProtocolError),
+            httpx.stream(
+                "POST", f"{running.url}/v1/chat/completions", json=asked, headers={"authorization": f"Bearer {KEY}"}
+            ) as answer,
+        ):
+            for part in answer.iter_bytes():
+                if not said:
+                    running.process.send_signal(signal.SIGTERM)
+                said += part
+        assert 0 == running.process.wait(30)
+
+    assert whole == said.endswith(b"data: [DONE]\n\n")
 
 
 def test_killed_without_mercy_it_takes_its_parts_along():
