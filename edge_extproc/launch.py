@@ -72,6 +72,7 @@ class Launched:
                 restart=True,
                 grace=grace,
                 own_stdout=True,
+                answers=client.answers,
             )
             for n, client in enumerate(self._workers)
         ]

@@ -1,8 +1,9 @@
 """Starts the parts of the gateway, watches them, and stops them: what `up` and `serve` have in common.
 
 One process a worker, each on its own Unix socket; Envoy and the rehearsal provider where they are wanted. A worker
-that dies is started again; without Envoy or without the rehearsal provider there is no gateway, so their death ends
-it. Nothing here knows what a request is.
+that dies is started again, and so is one that hangs: a busy one answers late, a hanging one does not answer at all for
+a minute. Without Envoy or without the rehearsal provider there is no gateway, so their death ends it. Nothing here
+knows what a request is.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import math
 import os
 import signal
 import socket
@@ -27,6 +29,10 @@ from .errors import StartError
 _RESTART_DELAYS = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
 # A worker that lived this long was well; its next death is a first one again.
 _WELL_AFTER = 30.0
+# How often a part is asked whether it still answers, in seconds, and after how many times that it did not it hangs. A
+# machine that is short of CPU makes it answer late; here that costs nothing, since Envoy asks by itself and sooner.
+_ASK_EVERY = 5.0
+_UNANSWERED = 12
 # How many of its last lines a part's death is told with.
 _LAST_LINES = 20
 
@@ -43,6 +49,9 @@ class Part:
     own_stdout: bool = False
     """It writes to our stdout itself, whole lines at a time; only its stderr goes through us. For what has a line for
     each request: passing them on would cost as much as the request's own metrics."""
+    answers: Callable[[], Awaitable[bool]] | None = None
+    """Whether it answers now. Once it did, it is killed where it then does not for a minute and its grace, unless
+    somebody has stopped it (SIGSTOP, a debugger)."""
     environment: dict[str, str] = field(default_factory=dict)
     clean: Callable[[str], str] | None = None
     """What each line of its output becomes before anybody sees it."""
@@ -106,6 +115,31 @@ class Running:
                 await self.process.wait()
         await self._pump
 
+    async def until_dead(self, ask_every: float) -> int:
+        """Its exit code. Kills it where it hangs."""
+        watched = asyncio.create_task(self._kill_if_hanging(ask_every), name=f"ask {self.part.name}")
+        try:
+            return await self.process.wait()
+        finally:
+            watched.cancel()
+            await asyncio.gather(watched, return_exceptions=True)
+
+    async def _kill_if_hanging(self, ask_every: float) -> None:
+        if self.part.answers is None:
+            return
+        patience = _UNANSWERED + math.ceil(self.part.grace / _ASK_EVERY)
+        has_answered, unanswered = False, 0
+        # What is counted is how often it was asked: a time would also pass while we are not given any CPU.
+        while unanswered < patience:
+            await asyncio.sleep(ask_every)
+            if await self.part.answers():
+                has_answered, unanswered = True, 0
+            elif has_answered and not _is_stopped(self.process.pid):
+                unanswered += 1
+        structlog.get_logger().error("part_hangs", part=self.part.name, unanswered=unanswered)
+        with contextlib.suppress(ProcessLookupError):
+            self.process.kill()
+
     async def _read(self, quiet: bool) -> None:
         stream = self.process.stdout or self.process.stderr
         if stream is None:
@@ -130,10 +164,12 @@ class Running:
 
 
 class Supervisor:
-    """Runs parts until told to stop. `quiet` keeps their output back (their last lines are told if they die)."""
+    """Runs parts until told to stop. `quiet` keeps their output back (their last lines are told if they die).
+    `ask_every`: seconds between two questions whether a part still answers."""
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, ask_every: float = _ASK_EVERY) -> None:
         self._quiet = quiet
+        self._ask_every = ask_every
         self._running: dict[str, Running] = {}
         self._watchers: list[asyncio.Task[None]] = []
         self._stop = asyncio.Event()
@@ -177,7 +213,7 @@ class Supervisor:
         deaths = 0
         while True:
             running, born = self._running[part.name], loop.time()
-            code = await running.process.wait()
+            code = await running.until_dead(self._ask_every)
             self.on_death(running.process.pid)
             if not part.restart:
                 self._failure = StartError(f"{part.name} died with exit code {code}{running._words()}")
@@ -211,6 +247,15 @@ def _how(code: int) -> str:
 
 def _nobody_cares(pid: int) -> None:
     del pid
+
+
+def _is_stopped(pid: int) -> bool:
+    """By a signal or a debugger, as far as this system tells."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] in ("T", "t")
 
 
 def free_port(address: str) -> int:

@@ -33,8 +33,10 @@ from .schema import Config
 # Every open exchange is a stream of the agent's cluster, and so is every retry; Envoy's default is 1024.
 _AGENT_STREAMS = 100_000
 _AGENT_CONNECTIONS = 1024
-# A worker that does not answer for this long is given no new streams.
-_HEALTH_TIMEOUT = timedelta(seconds=1)
+# A worker that twice does not answer for this long is given no new streams, and retries of what it holds do not find
+# it: as long as a request waits for it (limits.message_timeout). One that is only busy answers sooner; of one that has
+# died, the connection tells.
+_HEALTH_TIMEOUT = timedelta(seconds=5)
 _HEALTH_INTERVAL = timedelta(seconds=2)
 _AGENT_DNS_REFRESH = timedelta(seconds=5)
 _TCP_PROBES = 3

@@ -15,6 +15,8 @@ from .transport import MutualTls
 
 # A worker that is busy answers late; one that does not answer in this time is left out of a scrape.
 _SCRAPE_SECONDS = 2.0
+# One that does not answer in this time either may hang.
+_LATE_SECONDS = 10.0
 # A store that many share is searched for what fits.
 _PURGE_SECONDS = 60.0
 # Ten thousand keys are read in one; a worker that takes longer is told so again.
@@ -37,11 +39,19 @@ class WorkerClient:
 
     async def serving(self) -> bool:
         """Whether it says now that it serves."""
+        return await self._state(_SCRAPE_SECONDS) == health_pb2.HealthCheckResponse.SERVING
+
+    async def answers(self) -> bool:
+        """Whether it says anything at all, if late."""
+        return await self._state(_LATE_SECONDS) is not None
+
+    async def _state(self, seconds: float) -> int | None:
         try:
-            answer = await self._check(health_pb2.HealthCheckRequest(), timeout=_SCRAPE_SECONDS)
+            answer = await self._check(health_pb2.HealthCheckRequest(), timeout=seconds)
         except aio.AioRpcError:
-            return False
-        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+            return None
+        state: int = answer.status
+        return state
 
     async def until_serving(self) -> None:
         """Waits for as long as it takes to connect, and then for the worker to say so."""

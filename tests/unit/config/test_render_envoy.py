@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +232,15 @@ def test_headers_that_callers_may_send_for_routings_sake_are_left_to_them() -> N
 
     assert [None, None] == [removed.fullmatch(name) for name in ("x-edge-strategy", "x-edge-no-retry")]
     assert all(removed.fullmatch(name) for name in ("x-edge-route", "x-edge-strategyx", "x-edge-no-retr"))
+
+
+def test_a_worker_that_is_only_busy_is_not_taken_for_dead() -> None:
+    (health,) = cluster(rendered(), "agent")["health_checks"]
+
+    assert (configuration().limits.message_timeout, 2) == (
+        timedelta(seconds=float(health["timeout"].rstrip("s"))),
+        health["unhealthy_threshold"],
+    )
 
 
 def test_each_worker_is_an_endpoint_and_a_request_keeps_to_one() -> None:

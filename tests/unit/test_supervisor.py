@@ -1,0 +1,105 @@
+"""Parts that die, hang, or are only slow."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import gateway
+
+from edge_extproc.supervisor import Part, Supervisor
+
+SLEEPER = (sys.executable, "-c", "import time; time.sleep(600)")
+
+
+class Answers:
+    """Says what it is told to say, and knows how often it was asked."""
+
+    def __init__(self, *said: bool) -> None:
+        self._said = list(said)
+        self.asked = 0
+        self.now = False
+
+    async def __call__(self) -> bool:
+        self.asked += 1
+        return self._said.pop(0) if self._said else self.now
+
+
+async def at_once() -> None:
+    pass
+
+
+@asynccontextmanager
+async def supervised(answers: Callable[[], Awaitable[bool]] | None) -> AsyncIterator[Supervisor]:
+    supervisor = Supervisor(quiet=True, ask_every=0.0)
+    try:
+        await supervisor.start([Part("sleeper", SLEEPER, at_once, restart=True, grace=5.0, answers=answers)])
+        yield supervisor
+    finally:
+        await supervisor.stop()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    await asyncio.to_thread(gateway.until, condition, 20)
+
+
+async def test_a_part_that_answered_and_then_does_not_any_more_is_killed_and_started_again() -> None:
+    answers = Answers(True)
+    async with supervised(answers) as supervisor:
+        (first,) = supervisor.processes.values()
+        await until(lambda: supervisor.restarts == 1 and bool(supervisor.processes))
+        asked = answers.asked
+        (second,) = supervisor.processes.values()
+
+    assert first != second
+    # Once that it did, twelve times that it did not, and once more for each five seconds of its grace.
+    assert asked >= 14
+
+
+async def test_a_part_that_answers_late_but_answers_is_left_alone() -> None:
+    answers = Answers(*([True] + [False] * 12) * 20)
+    answers.now = True
+    async with supervised(answers) as supervisor:
+        before = supervisor.processes
+        await until(lambda: answers.asked > 300)
+
+        assert (before, 0) == (supervisor.processes, supervisor.restarts)
+
+
+async def test_a_part_that_has_not_answered_yet_is_starting_and_does_not_hang() -> None:
+    answers = Answers()
+    async with supervised(answers) as supervisor:
+        before = supervisor.processes
+        await until(lambda: answers.asked > 100)
+
+        assert (before, 0) == (supervisor.processes, supervisor.restarts)
+
+
+async def test_a_part_that_somebody_has_stopped_does_not_hang_and_goes_on() -> None:
+    answers = Answers()
+    answers.now = True
+    async with supervised(answers) as supervisor:
+        (pid,) = supervisor.processes.values()
+        await until(lambda: answers.asked > 1)
+        os.kill(pid, signal.SIGSTOP)
+        await until(lambda: ") T " in Path(f"/proc/{pid}/stat").read_text())
+        answers.now, before = False, answers.asked
+        await until(lambda: answers.asked > before + 100)
+        still = list(supervisor.processes.values())
+        os.kill(pid, signal.SIGCONT)
+        await until(lambda: supervisor.restarts == 1)
+
+    assert [pid] == still
+
+
+async def test_a_part_that_dies_is_started_again_whether_it_can_be_asked_or_not() -> None:
+    for answers in (None, Answers(*[True] * 10_000)):
+        async with supervised(answers) as supervisor:
+            (pid,) = supervisor.processes.values()
+            os.kill(pid, signal.SIGKILL)
+            await until(lambda supervisor=supervisor: supervisor.restarts == 1)
