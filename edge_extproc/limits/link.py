@@ -2,7 +2,8 @@
 
 redis-py opens it (addresses, TLS, passwords and databases are its business) and hands it over: what it does for each
 command costs more than a step of ours. Any number of callers share it; each command goes out at once, and answers come
-back in the order of their questions. It knows nothing of counters.
+back in the order of their questions. Where redis-py does not hand it over (no part of its API says that it does), it
+asks for us, one question at a time. It knows nothing of counters.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol, TypeAlias
 
 import hiredis
+import structlog
 from redis.asyncio import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import NoScriptError, RedisError
 from redis.retry import Retry
 
 from .base import StoreDown
@@ -26,8 +28,39 @@ class Missing(Exception):
     """The server does not have the script: it was started anew, or flushed."""
 
 
+class Transport(Protocol):
+    """What is used of asyncio's or uvloop's, which have no class in common."""
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol, /) -> None: ...
+    def write(self, data: bytes, /) -> None: ...
+    def is_closing(self) -> bool: ...
+    def abort(self) -> None: ...
+
+
+def transport_of(connection: Any) -> Transport | None:
+    """Of a connection of redis-py's, which keeps it to itself. None where it is not where it was."""
+    found = getattr(getattr(connection, "_writer", None), "transport", None)
+    named = ("set_protocol", "write", "is_closing", "abort")
+    return found if all(callable(getattr(found, name, None)) for name in named) else None
+
+
+TransportOf: TypeAlias = Callable[[Any], Transport | None]
+
+
+class _Asked(Protocol):
+    """A connection that answers."""
+
+    lost: bool
+
+    def ask(self, command: bytes) -> Awaitable[Any]:
+        """Raises StoreDown or Missing, at once or when awaited."""
+        ...
+
+    async def hang_up(self) -> None: ...
+
+
 class _Wire(asyncio.Protocol):
-    def __init__(self, connection: Any, timeout: float) -> None:
+    def __init__(self, connection: Any, transport: Transport, timeout: float) -> None:
         """`connection`: redis-py's, which would close its socket if it were forgotten."""
         self.connection = connection
         self._loop = asyncio.get_running_loop()
@@ -37,8 +70,8 @@ class _Wire(asyncio.Protocol):
         """What is not answered yet, and when it must be."""
         self._look_again: asyncio.TimerHandle | None = None
         self.lost = False
-        self._transport = cast("asyncio.Transport", connection._writer.transport)
-        self._transport.set_protocol(self)
+        self._transport = transport
+        transport.set_protocol(self)
 
     def ask(self, command: bytes) -> asyncio.Future[Any]:
         """Raises StoreDown, as the answer does."""
@@ -103,13 +136,62 @@ class _Wire(asyncio.Protocol):
         # Nobody waits for what was not sent, and a farewell of TLS would outlive the event loop.
         self._transport.abort()
 
+    async def hang_up(self) -> None:
+        self.close()
+        # Nothing is waited for: its own protocol hears of nothing any more.
+        await self.connection.disconnect(nowait=True)
+
+
+class _ByTurns:
+    """By redis-py's own API alone: each question waits until the one before is answered."""
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+        self.lost = False
+        self._why = ""
+        self._turn = asyncio.Lock()
+
+    async def ask(self, command: bytes) -> Any:
+        asking = asyncio.create_task(self._ask(command), name="ask the store of limits")
+        asking.add_done_callback(_hear)
+        # A caller who leaves must not leave its answer to the next one.
+        return await asyncio.shield(asking)
+
+    async def _ask(self, command: bytes) -> Any:
+        async with self._turn:
+            if self.lost:
+                raise StoreDown(self._why)
+            try:
+                await self.connection.send_packed_command(command, check_health=False)
+                return await self.connection.read_response(disable_decoding=True)
+            except NoScriptError:
+                raise Missing from None
+            except (RedisError, OSError) as error:
+                # As above: a word for it, nothing of its text, and not this connection again.
+                self.close(type(error).__name__)
+            raise StoreDown(self._why)
+
+    def close(self, why: str = "closed") -> None:
+        if not self.lost:
+            self.lost, self._why = True, why
+
+    async def hang_up(self) -> None:
+        self.close()
+        await self.connection.disconnect()
+
+
+def _hear(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled():
+        task.exception()  # told to those who wait, if anybody still does
+
 
 class Link:
     """Connects when it is first asked, and again after a loss. Nothing is sent twice: what was done is not known after
     an error."""
 
-    def __init__(self, url: str, timeout: float) -> None:
+    def __init__(self, url: str, timeout: float, transport_of: TransportOf = transport_of) -> None:
         self._timeout = timeout
+        self._transport_of = transport_of
         # Its annotations leave most of it untyped.
         self._pool: Any = Redis.from_url(
             url,
@@ -119,8 +201,8 @@ class Link:
             health_check_interval=0,
             protocol=2,
         ).connection_pool
-        self._wire: _Wire | None = None
-        self._connecting: asyncio.Task[_Wire] | None = None
+        self._wire: _Asked | None = None
+        self._connecting: asyncio.Task[_Asked] | None = None
 
     async def script(self, name: bytes, text: str, rest: bytes, words: int) -> Any:
         """A script by its SHA-1, in hexadecimal digits; `rest` is what follows it, packed, in so many words. Raises
@@ -140,19 +222,18 @@ class Link:
             wire = await self._connected()
         return await wire.ask(pack(words))
 
-    async def _connected(self) -> _Wire:
+    async def _connected(self) -> _Asked:
         """One attempt for all who wait for it."""
         if self._connecting is None:
             self._connecting = asyncio.create_task(self._connect(), name="connect to the store of limits")
             self._connecting.add_done_callback(self._is_over)
         return await asyncio.shield(self._connecting)
 
-    def _is_over(self, task: asyncio.Task[_Wire]) -> None:
+    def _is_over(self, task: asyncio.Task[_Asked]) -> None:
         self._connecting = None
-        if not task.cancelled():
-            task.exception()  # told to those who wait, if anybody still does
+        _hear(task)
 
-    async def _connect(self) -> _Wire:
+    async def _connect(self) -> _Asked:
         await self._hang_up()
         connection = self._pool.make_connection()
         try:
@@ -160,15 +241,18 @@ class Link:
         except (RedisError, OSError, TimeoutError) as error:
             # Its text may hold the address and its password.
             raise StoreDown(type(error).__name__) from None
-        self._wire = _Wire(connection, self._timeout)
+        transport = self._transport_of(connection)
+        if transport is None:
+            structlog.get_logger().warning("store_asked_by_turns", reason="this redis-py hands no connection over")
+            self._wire = _ByTurns(connection)
+        else:
+            self._wire = _Wire(connection, transport, self._timeout)
         return self._wire
 
     async def _hang_up(self) -> None:
         wire, self._wire = self._wire, None
         if wire is not None:
-            wire.close()
-            # Nothing is waited for: its own protocol hears of nothing any more.
-            await wire.connection.disconnect(nowait=True)
+            await wire.hang_up()
 
     async def close(self) -> None:
         connecting = self._connecting
