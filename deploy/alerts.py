@@ -45,6 +45,10 @@ def _quantile(q: float, metric: str, by: str, window: str, where: str = "") -> s
     return f"histogram_quantile({q}, sum by ({labels}) (rate({metric}_bucket{where}[{window}])))"
 
 
+# What Envoy counts of its own.
+_ENVOY = '{envoy_http_conn_manager_prefix="edge"}'
+_UNANSWERED = "envoy_http_ext_proc_(streams_failed|message_timeouts)"
+
 _OK = 'edge_requests_total{outcome="ok"}'
 _BAD = 'edge_requests_total{outcome="upstream_error"}'
 
@@ -161,18 +165,34 @@ ALERTS = (
     ),
     Alert(
         "EdgeStreamsCut",
-        'sum(rate(envoy_http_downstream_rq_tx_reset{envoy_http_conn_manager_prefix="edge"}[10m])) / '
-        'sum(rate(envoy_http_downstream_rq_total{envoy_http_conn_manager_prefix="edge"}[10m])) > 0.02',
+        f"sum(rate(envoy_http_downstream_rq_tx_reset{_ENVOY}[10m])) / "
+        f"sum(rate(envoy_http_downstream_rq_total{_ENVOY}[10m])) > 0.02",
         "10m",
         "ticket",
         "Envoy cuts over 2 % of all answers off, since the provider's connection broke or stood still.",
         fires={
-            'envoy_http_downstream_rq_tx_reset{envoy_http_conn_manager_prefix="edge"}': "0+6x60",
-            'envoy_http_downstream_rq_total{envoy_http_conn_manager_prefix="edge"}': "0+60x60",
+            f"envoy_http_downstream_rq_tx_reset{_ENVOY}": "0+6x60",
+            f"envoy_http_downstream_rq_total{_ENVOY}": "0+60x60",
         },
         quiet={
-            'envoy_http_downstream_rq_tx_reset{envoy_http_conn_manager_prefix="edge"}': "0+1x60",
-            'envoy_http_downstream_rq_total{envoy_http_conn_manager_prefix="edge"}': "0+600x60",
+            f"envoy_http_downstream_rq_tx_reset{_ENVOY}": "0+1x60",
+            f"envoy_http_downstream_rq_total{_ENVOY}": "0+600x60",
+        },
+    ),
+    Alert(
+        "EdgeAgentFails",
+        f'sum(rate({{__name__=~"{_UNANSWERED}",envoy_http_conn_manager_prefix="edge"}}[5m])) / '
+        f"sum(rate(envoy_http_downstream_rq_total{_ENVOY}[5m])) > 0.01",
+        "2m",
+        "page",
+        "Of over 1 % of all requests Envoy gets no answer from a worker, and refuses them.",
+        fires={
+            f"envoy_http_ext_proc_message_timeouts{_ENVOY}": "0+6x60",
+            f"envoy_http_downstream_rq_total{_ENVOY}": "0+60x60",
+        },
+        quiet={
+            f"envoy_http_ext_proc_streams_failed{_ENVOY}": "0+1x60",
+            f"envoy_http_downstream_rq_total{_ENVOY}": "0+600x60",
         },
     ),
     Alert(

@@ -249,6 +249,14 @@ DASHBOARDS = (
         (
             Panel("Workers", (("edge_workers", "alive"), ("edge_workers_wanted", "wanted"))),
             _one("Restarts", "edge_worker_restarts_total", "restarts"),
+            Panel(
+                "Requests that no worker answered",
+                (
+                    (f"{_rate('envoy_http_ext_proc_streams_failed', '', _ENVOY)} or vector(0)", "failed"),
+                    (f"{_rate('envoy_http_ext_proc_message_timeouts', '', _ENVOY)} or vector(0)", "too late"),
+                ),
+                "reqps",
+            ),
             _one("Processor time", _rate("process_cpu_seconds_total"), "cores"),
             _one("Memory", "process_resident_memory_bytes", "resident", "bytes"),
             Panel("Event-loop lag", _quantiles("edge_event_loop_lag_seconds"), "s"),
@@ -295,7 +303,13 @@ def _panel(number: int, panel: Panel) -> dict[str, Any]:
         "fieldConfig": {"defaults": {"unit": panel.unit}, "overrides": []},
         "gridPos": {"x": number % 2 * _WIDTH, "y": number // 2 * _HEIGHT, "w": _WIDTH, "h": _HEIGHT},
         "targets": [
-            {"refId": chr(ord("A") + n), "datasource": source, "expr": expr, "legendFormat": legend}
+            {
+                "refId": chr(ord("A") + n),
+                "datasource": source,
+                "expr": expr,
+                "legendFormat": legend,
+                "exemplar": "_bucket" in expr,
+            }
             for n, (expr, legend) in enumerate(panel.queries)
         ],
     }

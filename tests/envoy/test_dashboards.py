@@ -136,6 +136,7 @@ def watched(
     retries: {attempts: 3, back_off: {base: 10ms, max: 50ms}}
     cache: {}
     store: {every: 200ms}
+    prices: [{provider: openai, model: "rehearsal*", input: 1, output: 1}]
     """
     text = gateways.config(rehearsal_url, more=more, models=MODELS)
     down = f"  down: {{kind: openai, base_url: 'http://127.0.0.1:{free_port()}/v1', api_key: x}}\n"

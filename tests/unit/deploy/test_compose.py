@@ -3,6 +3,7 @@ their parts agree with each other and with the configuration that they mount."""
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -113,11 +114,28 @@ def test_prometheus_scrapes_the_admin_port_and_grafana_asks_prometheus(compose: 
     boards = yaml.safe_load((watching / "grafana" / "provisioning" / "dashboards" / "edge.yml").read_text())
     seen = {name: mounts(compose["services"][name]) for name in ("prometheus", "grafana")}
 
-    assert [f"agent:{config.admin.port}"] == scraped["scrape_configs"][0]["static_configs"][0]["targets"]
+    for job in scraped["scrape_configs"]:
+        assert [f"agent:{config.admin.port}"] == job["static_configs"][0]["targets"]
+    assert ["/metrics", "/metrics/envoy"] == [job.get("metrics_path", "/metrics") for job in scraped["scrape_configs"]]
     assert set(scraped["rule_files"]) <= seen["prometheus"].keys()
     assert {"prometheus", "jaeger"} == {urlsplit(each["url"]).hostname for each in sources["datasources"]}
     assert boards["providers"][0]["options"]["path"] in seen["grafana"]
     assert all((ROOT / source).exists() for found in seen.values() for source in found.values() if source[0] == ".")
+
+
+def test_an_exemplar_leads_from_a_panel_to_its_trace(compose: dict[str, Any]) -> None:
+    sources = yaml.safe_load(
+        (ROOT / "deploy" / "grafana" / "provisioning" / "datasources" / "prometheus.yml").read_text()
+    )["datasources"]
+    (metrics,) = (each for each in sources if each["type"] == "prometheus")
+    (link,) = metrics["jsonData"]["exemplarTraceIdDestinations"]
+    overview = json.loads((ROOT / "deploy" / "grafana" / "dashboards" / "overview.json").read_text())
+    asking = {panel["title"] for panel in overview["panels"] if any(each["exemplar"] for each in panel["targets"])}
+
+    assert "--enable-feature=exemplar-storage" in compose["services"]["prometheus"]["command"]
+    assert "trace_id" == link["name"]
+    assert link["datasourceUid"] in {each["uid"] for each in sources if each["type"] == "jaeger"}
+    assert {"Whole replies", "The gateway's own time"} <= asking
 
 
 def test_traces_go_to_the_jaeger_beside(compose: dict[str, Any], config: Config) -> None:

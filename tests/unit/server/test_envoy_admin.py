@@ -8,9 +8,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import config_kit
 import pytest
 
+from edge_extproc.launch import Launched
 from edge_extproc.server.envoy_admin import EnvoyAdmin
+from edge_extproc.supervisor import Supervisor
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\nA\r\nefghijklmn\r\n0\r\n\r\n"
 
@@ -54,3 +57,42 @@ async def test_the_body_of_a_good_answer_is_given(answer: bytes, body: bytes | N
 
 async def test_where_nobody_listens_there_is_nothing() -> None:
     assert await EnvoyAdmin(Path("/nowhere/admin.sock")).metrics() is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "count"),
+    [
+        (b"HTTP/1.1 200 OK\r\n\r\nhttp.edge.downstream_rq_active: 3\n", 3),
+        (b"HTTP/1.1 200 OK\r\n\r\n", 0),
+        (b"HTTP/1.1 404 Not Found\r\n\r\n7", 0),
+        (b"", 0),
+    ],
+)
+async def test_how_many_requests_are_under_way(answer: bytes, count: int) -> None:
+    asked: list[bytes] = []
+    async with answering(answer, asked) as envoy:
+        assert await envoy.under_way() == count
+
+    assert asked[0].startswith(b"GET /stats?filter=%5Ehttp.edge.downstream_rq_active%24 HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize(("answer", "taken"), [(b"HTTP/1.1 200 OK\r\n\r\nOK\n", True), (b"", False)])
+async def test_envoy_is_told_to_take_nothing_new(answer: bytes, taken: bool) -> None:
+    asked: list[bytes] = []
+    async with answering(answer, asked) as envoy:
+        assert await envoy.drain() == taken
+
+    assert [b"POST /healthcheck/fail", b"POST /drain_listeners"] == [each.partition(b" HTTP")[0] for each in asked]
+
+
+async def test_what_an_envoy_beside_us_counts_is_shown_as_that_of_our_own() -> None:
+    async with answering(b"HTTP/1.1 200 OK\r\n\r\nenvoy_x 1\n", []) as envoy:
+        at = f"envoy: {{admin: {{socket: {envoy._at}}}}}"
+        beside = Launched(config_kit.read(f"agent: {{workers: 1}}\n{at}\n"), Supervisor())
+        found = await beside.envoy_metrics()
+        await beside.close()
+    alone = Launched(config_kit.read("agent: {sockets: /nowhere}\n"), Supervisor())
+    nobody = await alone.envoy_metrics()
+    await alone.close()
+
+    assert (b"envoy_x 1\n", None) == (found, nobody)
