@@ -344,7 +344,10 @@ class RouterExchange:
     def _response_headers(self, event: ResponseHeaders) -> Command:
         heard, answer = self._heard, self._answer
         if heard.voice is None:  # a filter before us answered a request that we never saw
-            answer.passed = True
+            answer.passed, answer.status = True, _status(event)
+            if answer.status >= 400:
+                details = str(event.attributes.get("response.code_details", ""))
+                answer.fault, answer.ours = fault_of(answer.status, details), True
             return CONTINUE
         answer.headers, answer.values = event.headers, firsts(event.headers)
         answer.status = int(answer.values.get(":status", 0))
@@ -616,6 +619,10 @@ _ERROR_HEADERS = frozenset({"request-id", "retry-after", "retry-after-ms", "x-re
 def _pass(event: ResponseBody) -> Command:
     del event
     return CONTINUE
+
+
+def _status(event: ResponseHeaders) -> int:
+    return int(firsts(event.headers).get(":status", 0))
 
 
 def _int(value: object) -> int:

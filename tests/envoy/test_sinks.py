@@ -8,6 +8,7 @@ import json
 import socket
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import gateway as gateways
 import httpx2 as httpx
@@ -35,6 +36,7 @@ CANARIES = {
 # What must not be found; the callers' and providers' own keys among them.
 HIDDEN = {
     **{name: text.removeprefix("Bearer ") for name, text in CANARIES.items()},
+    **{f"{name} in a URL": quote(CANARIES[name], safe="") for name in ("email", "phone", "card")},
     "caller": KEY,
     "other caller": OTHER_KEY,
     "provider": "sk-provider-openai",
@@ -110,6 +112,8 @@ def send(gateway: RunningGateway) -> int:
         secret = CANARIES["openai key"]
         post("/v1/chat/completions", content=f'{{"model": "{ALL}', headers=good)
         post(f"/v1/{secret}/{CANARIES['email']}?key={CANARIES['google key']}&ip={CANARIES['ip']}", headers=good)
+        for each in ("email", "phone", "card"):
+            post(f"/v1/{quote(CANARIES[each], safe='')}/x", headers=good)
         post(f"/v1beta/models/{secret}:generateContent?key={CANARIES['google key']}", json={"contents": ALL})
         post("/v1/chat/completions", json=chat, headers={"authorization": f"Bearer {OTHER_KEY}"})
         # A caller who leaves in the middle of his request.

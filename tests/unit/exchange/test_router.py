@@ -500,7 +500,14 @@ def test_trailers_pass(stage):
 def test_a_response_to_a_request_that_we_never_saw_passes(stage):
     commands, settled = run(stage, answered(403, details="rbac_access_denied"), whole(b"denied"))
 
-    assert ([CONTINUE, CONTINUE], "ok") == (commands, settled.outcome)
+    assert ([CONTINUE, CONTINUE], "rejected") == (commands, settled.outcome)
+    assert (403, "gateway_error") == (settled.status, settled.code)
+
+
+def test_a_good_response_to_a_request_that_we_never_saw_is_a_good_one(stage):
+    commands, settled = run(stage, answered(200, details="direct_response"), whole(b"hello"))
+
+    assert ([CONTINUE, CONTINUE], "ok", 200) == (commands, settled.outcome, settled.status)
 
 
 def test_the_trace_of_the_caller_is_in_the_settlement(stage):
