@@ -7,6 +7,8 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
+import settlements
+
 from edge_extproc.limits.base import MICRO, Rule
 from edge_extproc.limits.book import Book
 from edge_extproc.limits.limiter import LimiterSettings, PolicyLimiter
@@ -65,7 +67,7 @@ def limiter(*rules: Rule, store: Any = None, now: Any = None, heard: Heard | Non
 
 
 def settlement(exchange_id: str, outcome: Any = "ok", **more: Any) -> Settlement:
-    return Settlement(exchange_id, outcome, more.pop("status", 200), None, 0.0, 0.0, 0.0, **more)
+    return settlements.settlement(exchange_id=exchange_id, outcome=outcome, started_at=0.0, duration=0.0, **more)
 
 
 def used(exchange_id: str, cost: float | str, tokens: int = 0, **more: Any) -> Settlement:

@@ -20,20 +20,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from running_postgres import postgres_url
+from settlements import settlement
 from sqlalchemy import Engine, delete
 
 from edge_extproc.errors import ConfigError, StartError
-from edge_extproc.model.settlement import Settlement
 from edge_extproc.model.usage import Usage
 from edge_extproc.store.database import open_database, tables_of
 from edge_extproc.store.journal import Journal, Row, dollars, pico, read, row_of, segments
 from edge_extproc.store.ledger import Filter, Ingest, Ledger, as_csv, as_json_lines
 
-SETTLED = Settlement(
+SETTLED = settlement(
     exchange_id="x1",
-    outcome="ok",
-    status=200,
-    code=None,
     started_at=1_800_000_000.0,
     duration=1.5,
     overhead=0.001,
@@ -235,7 +232,7 @@ _WORKER = textwrap.dedent(
     n = 0
     while True:
         name = f"{sys.argv[2]}-{n}"
-        book.write(Settlement(name, "ok", 200, None, 1.8e9, 1.0, 0.0, tenant="acme"))
+        book.write(settlement(exchange_id=name, started_at=1.8e9, tenant="acme"))
         sys.stdout.write(name + "\\n")
         sys.stdout.flush()
         n += 1

@@ -8,6 +8,7 @@ from decimal import Decimal
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from settlements import settlement
 
 from edge_extproc.auth.api_key import REASONS
 from edge_extproc.model.plan import Candidate, Tried
@@ -24,14 +25,7 @@ NAMES = Names(
     dialects=frozenset({"openai_chat"}),
     codes=frozenset(REASONS),
 )
-DONE = Settlement(
-    exchange_id="e1",
-    outcome="ok",
-    status=200,
-    code=None,
-    started_at=1_000.0,
-    duration=2.0,
-    overhead=0.003,
+DONE = settlement(
     time_to_first_token=0.5,
     tenant="acme",
     dialect="openai_chat",
@@ -62,8 +56,8 @@ def value(metrics: Metrics, name: str, **labels: str) -> float | None:
 
 def settled(*settlements: Settlement) -> Metrics:
     metrics = fresh()
-    for settlement in settlements:
-        metrics.settle(settlement)
+    for each in settlements:
+        metrics.settle(each)
     return metrics
 
 
@@ -138,7 +132,7 @@ def test_what_went_badly_moves_its_own_counter() -> None:
 
 @pytest.mark.parametrize("reason", REASONS)
 def test_each_reason_for_a_401_is_told_apart(reason: str) -> None:
-    metrics = settled(Settlement("e", "rejected", 401, reason, 1.0, 0.1, 0.1, dialect="openai_chat"))
+    metrics = settled(settlement(outcome="rejected", status=401, code=reason, dialect="openai_chat"))
 
     assert value(metrics, "edge_auth_failures_total", reason=reason) == 1
     assert value(metrics, "edge_errors_total", outcome="rejected", code=reason) == 1
@@ -160,7 +154,7 @@ def test_a_word_of_the_providers_own_counts_by_its_kind() -> None:
 
 
 def test_a_caller_who_left_before_any_answer_has_no_status() -> None:
-    metrics = settled(Settlement("e", "caller_left", None, None, 1.0, 0.1, 0.1))
+    metrics = settled(settlement(outcome="caller_left", status=None))
 
     assert value(metrics, "edge_responses_total", dialect="none", status="none") == 1
     assert value(metrics, "edge_errors_total", outcome="caller_left", code="none") == 1

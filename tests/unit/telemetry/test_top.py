@@ -13,22 +13,15 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from settlements import settlement
 
 from edge_extproc.errors import StartError
-from edge_extproc.model.settlement import Settlement
 from edge_extproc.model.usage import Usage
 from edge_extproc.telemetry import top
 from edge_extproc.telemetry.metrics import Metrics, Names
 
 NAMES = Names(frozenset({"acme"}), frozenset({"gpt-4o", "claude"}), frozenset({"openai", "anthropic"}))
-DONE = Settlement(
-    exchange_id="e1",
-    outcome="ok",
-    status=200,
-    code=None,
-    started_at=1_000.0,
-    duration=2.0,
-    overhead=0.003,
+DONE = settlement(
     tenant="acme",
     model="gpt-4o",
     provider="openai",

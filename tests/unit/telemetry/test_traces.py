@@ -21,6 +21,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
 from otlp import Span, spans_of
+from settlements import settlement
 
 from edge_extproc.model.plan import Candidate, Tried
 from edge_extproc.model.settlement import PhaseTime, Settlement
@@ -34,14 +35,7 @@ from edge_extproc.telemetry.traces import Host, Settings, Traces
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 SECRET = "sk-proj-AbCdEf0123456789AbCdEf"
-DONE = Settlement(
-    exchange_id="e1",
-    outcome="ok",
-    status=200,
-    code=None,
-    started_at=1_000.0,
-    duration=2.0,
-    overhead=0.003,
+DONE = settlement(
     tenant="acme",
     operation="chat",
     model="gpt",
@@ -73,8 +67,8 @@ def spans(*settlements: Settlement, **changes: Any) -> list[Span]:
     """What a collector would read."""
     exporter = InMemorySpanExporter()
     traces = Traces(replace(SETTINGS, **changes), spans=exporter)
-    for settlement in settlements:
-        traces.settle(settlement)
+    for each in settlements:
+        traces.settle(each)
     traces.close()
     return spans_of([ExportTraceServiceRequest.FromString(traces.encode(exporter.get_finished_spans()))])
 
