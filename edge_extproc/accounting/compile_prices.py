@@ -98,7 +98,7 @@ def clause(logic: MatchLogic) -> Json:
             return ["or", [clause(each) for each in logic.or_]]
         case ClauseAnd():
             return ["and", [clause(each) for each in logic.and_]]
-        case _:  # pragma: no cover - mypy proves that nothing comes here
+        case _:
             assert_never(logic)
 
 
@@ -119,7 +119,7 @@ def when(constraint: StartDateConstraint | TimeOfDateConstraint | None) -> Json:
             return ["from", int(datetime.combine(constraint.start_date, time(), UTC).timestamp())]
         case TimeOfDateConstraint():
             return ["daily", _second_of_day(constraint.start_time), _second_of_day(constraint.end_time)]
-        case _:  # pragma: no cover - mypy proves that nothing comes here
+        case _:
             assert_never(constraint)
 
 

@@ -359,7 +359,7 @@ def fits(clause: Clause, name: str) -> bool:
             return any(fits(each, name) for each in clauses)
         case AllOf(clauses):
             return all(fits(each, name) for each in clauses)
-        case _:  # pragma: no cover - mypy proves that nothing comes here
+        case _:
             assert_never(clause)
 
 
@@ -372,7 +372,7 @@ def is_active(when: From | Daily | None, now: float) -> bool:
         case Daily(start, end):
             second = now % 86_400
             return (second >= start or second < end) if end < start else start <= second < end
-        case _:  # pragma: no cover - mypy proves that nothing comes here
+        case _:
             assert_never(when)
 
 

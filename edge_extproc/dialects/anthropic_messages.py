@@ -510,7 +510,7 @@ def _source(source: Inline | Url | FileRef) -> Block:
             return {"type": "url", "url": source.url}
         case FileRef():
             return {"type": "file", "file_id": source.id}
-        case _:  # pragma: no cover
+        case _:
             assert_never(source)
 
 
@@ -576,7 +576,7 @@ def _own_block(part: Part, path: str) -> Block:
             return as_object(part.value, path)
         case Audio():
             raise Unsupported(path, TITLE, "it has no audio")
-        case _:  # pragma: no cover
+        case _:
             assert_never(part)
 
 
@@ -857,7 +857,7 @@ class _Crossing(Crossing[Block]):
                 return self._marked(self._tool_result(part, path), part.cache, part.extras, path)
             case Opaque():
                 raise Unsupported(path, TITLE, f"it knows no part of type {part.kind!r}")
-            case _:  # pragma: no cover
+            case _:
                 assert_never(part)
 
     def _marked(self, block: Block | None, cache: CacheMark | None, extras: Extras, path: str) -> Block | None:
@@ -892,7 +892,7 @@ class _Crossing(Crossing[Block]):
                 return {"type": "document" if is_pdf else "image", "source": _source(source)}
             case FileRef():
                 raise Unsupported(path, TITLE, "a file uploaded to another provider is unknown to it")
-            case _:  # pragma: no cover
+            case _:
                 assert_never(source)
 
     def _document(self, part: Document, path: str) -> Block:
@@ -906,7 +906,7 @@ class _Crossing(Crossing[Block]):
                 raise BadRequest(f"{path} is {source.media_type!r}; {TITLE} takes PDF and text", param=path)
             case Inline():
                 pass
-            case _:  # pragma: no cover
+            case _:
                 assert_never(source)
         block: Block = {"type": "document", "source": _document_source(source, path)}
         if part.name:
@@ -1478,7 +1478,7 @@ class _Writer:
                 self._fail(event.fault)
             case Ended():
                 self._finish_reply()
-            case _:  # pragma: no cover
+            case _:
                 assert_never(event)
 
     def _start(self, event: ReplyStarted) -> None:
@@ -1525,7 +1525,7 @@ class _Writer:
                 self._open_opaque(event.opaque)
             case "text" | "thinking" | "refusal":
                 pass
-            case _:  # pragma: no cover
+            case _:
                 assert_never(event.kind)
 
     def _open(self, block: Block) -> None:
@@ -1583,7 +1583,7 @@ class _Writer:
                     self._open_talk(kind)
                     for citation in citations:
                         self._delta({"type": "citations_delta", "citation": citation})
-            case _:  # pragma: no cover
+            case _:
                 assert_never(event)
 
     def _wait(self, waiting: list[ReplyEvent], event: PartDelta | PartSigned | PartNoted) -> None:

@@ -1184,7 +1184,7 @@ class _Crossing(Crossing[_Piece]):
                 return self._tool_result(part, path)
             case Opaque():
                 raise Unsupported(path, TITLE, f"it knows no part of type {part.kind!r}")
-            case _:  # pragma: no cover
+            case _:
                 assert_never(part)
 
     def _said(self, text: str, cache: CacheMark | None, path: str) -> _Piece | None:
@@ -1202,7 +1202,7 @@ class _Crossing(Crossing[_Piece]):
                 raise Unsupported(path, TITLE, "it fetches nothing; send the bytes, as a data: URL for instance")
             case FileRef():
                 raise Unsupported(path, TITLE, "a file uploaded to another provider is unknown to it")
-            case _:  # pragma: no cover
+            case _:
                 assert_never(source)
 
     def _image(self, source: Source, path: str) -> Block:
@@ -1766,7 +1766,7 @@ class _Reader:
             case "opaque":
                 part = self._next_part()
                 return [PartStarted(part, "opaque", opaque=_whole(block.value)), PartEnded(part)]
-            case _:  # pragma: no cover
+            case _:
                 assert_never(block.kind)
 
     def _next_part(self) -> int:
@@ -1900,7 +1900,7 @@ class _Writer:
                 self._fail(event.fault)
             case Ended():
                 self._finish_reply()
-            case _:  # pragma: no cover
+            case _:
                 assert_never(event)
         out, self._out = b"".join(self._out), []
         return out
@@ -1937,7 +1937,7 @@ class _Writer:
                 self._begin_opaque(event)
             case "text" | "thinking" | "refusal":
                 pass
-            case _:  # pragma: no cover
+            case _:
                 assert_never(event.kind)
 
     def _begin_opaque(self, event: PartStarted) -> None:

@@ -846,7 +846,7 @@ class _Request(Dropping):
                     self._say(turns, "model", parts)
                 case "user" | "tool":
                     self._say(turns, "user", parts)
-                case _:  # pragma: no cover
+                case _:
                     assert_never(message.role)
         if not self._own:
             if not turns:
@@ -951,7 +951,7 @@ class _Request(Dropping):
                 block = self._call(part, extras, path)
             case ToolResult():
                 return self._result(part, extras, path)
-            case _:  # pragma: no cover
+            case _:
                 assert_never(part)
         return [{**block, **extras}]
 
@@ -1002,7 +1002,7 @@ class _Request(Dropping):
                     raise Unsupported(path, TITLE, "a file uploaded to another provider is unknown to it")
                 told["mimeType"] = extras.pop("mimeType", usual)
                 return {"fileData": {"fileUri": source.id, **told}}
-            case _:  # pragma: no cover
+            case _:
                 assert_never(source)
 
     def _call(self, part: ToolCall, extras: Block, path: str) -> Block:
@@ -1065,7 +1065,7 @@ class _Request(Dropping):
                     tools.append(as_object(tool.value, path))
                 case Opaque():
                     raise Unsupported(path, TITLE, f"it knows no tool of type {tool.kind!r}")
-                case _:  # pragma: no cover
+                case _:
                     assert_never(tool)
         return tools
 
@@ -1133,7 +1133,7 @@ class _Request(Dropping):
                 return {"responseMimeType": _JSON_TYPE}
             case "json_schema":
                 pass
-            case _:  # pragma: no cover
+            case _:
                 assert_never(wanted.kind)
         if self._own:
             return {"responseMimeType": _JSON_TYPE, "responseJsonSchema": wanted.schema}
@@ -1943,7 +1943,7 @@ class _Writer:
                 return self._frame(_error(event.fault)) + self._terminator()
             case Ping() | Garbled() | PartNoted():
                 pass  # SDKs take a comment for the beginning of an error
-            case _:  # pragma: no cover
+            case _:
                 assert_never(event)
         return b""
 

@@ -1066,7 +1066,7 @@ class _RequestWriter(Dropping):
                     written += self._moved(moved)
                     moved = []
                     written += self._assistant(message, where)
-                case _:  # pragma: no cover
+                case _:
                     assert_never(message.role)
         return written + self._moved(moved)
 
@@ -1191,7 +1191,7 @@ class _RequestWriter(Dropping):
                 return self._finish(block, None, part.extras, path)
             case RedactedThinking() | ToolCall() | ToolResult():
                 raise Unsupported(path, TITLE, f"a {type(part).__name__} cannot stand here")
-            case _:  # pragma: no cover
+            case _:
                 assert_never(part)
 
     def _document(self, part: Document, path: str) -> Object:
@@ -1212,7 +1212,7 @@ class _RequestWriter(Dropping):
                 return {"type": "text", "text": _plain(source.data, path)}
             case Inline():
                 file["file_data"] = _write_source(source)
-            case _:  # pragma: no cover
+            case _:
                 assert_never(source)
         _set(file, filename=part.name or (None if self.own else "document.pdf"))
         return {"type": "file", "file": file}
@@ -1965,7 +1965,7 @@ class _Writer:
                 return sse.encode(encode(_envelope(event.fault)))
             case Ended():
                 return self._end()
-            case _:  # pragma: no cover
+            case _:
                 assert_never(event)
 
     def _choice(self, number: int) -> _WrittenChoice:
@@ -2007,7 +2007,7 @@ class _Writer:
                 return b""
             case "text" | "thinking" | "refusal":
                 return b""
-            case _:  # pragma: no cover
+            case _:
                 assert_never(event.kind)
 
     def _delta(self, event: PartDelta) -> bytes:
@@ -2028,7 +2028,7 @@ class _Writer:
                 return self._say(event.choice, {"tool_calls": [call]})
             case "redacted_thinking" | "opaque":
                 return b""
-            case _:  # pragma: no cover
+            case _:
                 assert_never(part.kind)
 
     def _sign(self, event: PartSigned) -> bytes:

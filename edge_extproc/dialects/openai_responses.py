@@ -833,7 +833,7 @@ class _Request(Dropping):
                 yield from self._said(message.parts, path)
             case "system" | "developer" | "user" | "tool":
                 yield from self._asked(message, path)
-            case _:  # pragma: no cover
+            case _:
                 assert_never(message.role)
 
     def _asked(self, message: Message, path: str) -> Iterator[Json]:
@@ -893,7 +893,7 @@ class _Request(Dropping):
                 raise Unsupported(path, TITLE, f"it knows no part of type {part.kind!r}")
             case Thinking() | RedactedThinking() | ToolCall() | ToolResult():
                 raise BadRequest(f"{path} is a part that only the assistant can say", param=path)
-            case _:  # pragma: no cover
+            case _:
                 assert_never(part)
 
     def _image(self, part: Image, path: str) -> Item:
@@ -912,7 +912,7 @@ class _Request(Dropping):
                 written["image_url"] = url
             case FileRef(id):
                 written["file_id"] = self._uploaded(id, path)
-            case _:  # pragma: no cover
+            case _:
                 assert_never(part.source)
         return written
 
@@ -927,7 +927,7 @@ class _Request(Dropping):
                 written["file_url"] = url
             case FileRef(id):
                 written["file_id"] = self._uploaded(id, path)
-            case _:  # pragma: no cover
+            case _:
                 assert_never(part.source)
         if part.name is not None and (self.is_own or isinstance(part.source, Inline)):
             written["filename"] = part.name
@@ -1962,7 +1962,7 @@ class _Writer:
                 self._fail(event.fault)
             case Ended():
                 self._end_reply()
-            case _:  # pragma: no cover
+            case _:
                 assert_never(event)
 
     def _tell(self, kind: str, payload: Item) -> None:
@@ -2042,7 +2042,7 @@ class _Writer:
                 self._tell_item("added", part.item, _reasoning_item(part.item.skeleton, Thinking("")))
             case "text" | "refusal" | "thinking" | "redacted_thinking" | "opaque":
                 pass  # with the first word, or when it is whole
-            case _:  # pragma: no cover
+            case _:
                 assert_never(event.kind)
 
     def _grow(self, number: int, text: str) -> None:
@@ -2063,7 +2063,7 @@ class _Writer:
                     self._think(part, text)
             case "redacted_thinking" | "opaque":
                 pass
-            case _:  # pragma: no cover
+            case _:
                 assert_never(part.start.kind)
 
     def _end_part(self, part: _Part) -> None:
@@ -2081,7 +2081,7 @@ class _Writer:
                 opaque = part.start.opaque
                 if opaque is not None and opaque.dialect == NAME and isinstance(opaque.value, dict):
                     self._own_whole(opaque.value)
-            case _:  # pragma: no cover
+            case _:
                 assert_never(part.start.kind)
 
     # items

@@ -47,7 +47,7 @@ class AttemptExchange:
                 return self._request_headers(event)
             case RequestBody() | RequestTrailers() | ResponseHeaders() | ResponseBody() | ResponseTrailers():
                 raise PeerError(f"{type(event).__name__} at the upstream level")  # pragma: no cover - not in ATTEMPT
-            case _:  # pragma: no cover - the union is closed
+            case _:
                 assert_never(event)
 
     def closed(self, why: Closing) -> None:

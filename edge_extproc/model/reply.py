@@ -212,7 +212,7 @@ class _Growing:
             case "opaque":
                 assert start.opaque is not None, "an opaque part starts with its whole value"  # noqa: S101 - our own promise
                 return start.opaque
-            case _:  # pragma: no cover
+            case _:
                 assert_never(start.kind)
 
 
@@ -262,7 +262,7 @@ class Fold:
                 self.ended = True
             case PartEnded() | Ping() | Garbled():
                 pass
-            case _:  # pragma: no cover
+            case _:
                 assert_never(event)
 
     def _note(self, choice: int, extras: Extras) -> None:
