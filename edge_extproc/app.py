@@ -259,7 +259,9 @@ class InForce:
         self.cache = build_cache(config, metrics)
         if self.cache is not None:
             metrics.watch_cache(self.cache.near.counts)
-        metrics.watch_circuits(lambda candidate: bool(self._slots.read(circuit_name(candidate)).open_until))
+        metrics.watch_circuits(
+            lambda candidate: bool(self._slots.read(circuit_name(candidate)).open_until), self._perhaps_open
+        )
         self._watch_queues()
         self.gateway = self._built(config, managed, self._identity, self._keepers, None)
         metrics.configured(version_of(config, managed), time.time())
@@ -274,6 +276,14 @@ class InForce:
         if traces is not None:
             queues.watch("spans", traces.sending.__len__)
             queues.watch_spans(lambda: Sent(traces.sending.sent, traces.sending.failed, traces.sending.dropped))
+
+    def _perhaps_open(self) -> Iterator[Candidate]:
+        """What config names, if any circuit is open."""
+        if self._slots.all_closed():
+            return
+        models = self.gateway.models
+        for name in models.names:
+            yield from models.candidates(name)
 
     @property
     def config(self) -> Config:

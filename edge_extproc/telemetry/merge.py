@@ -25,6 +25,7 @@ from .snapshot import Family, Sample, SampleExemplar
 LARGEST = frozenset(
     {
         "edge_build_info",
+        "edge_circuits_open",
         "edge_credential_renewed_timestamp_seconds",
         "edge_price_table_info",
         "edge_price_table_timestamp_seconds",

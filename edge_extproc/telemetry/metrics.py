@@ -9,7 +9,7 @@ The names are Prometheus' own convention: base units, `_total` for counters. `me
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from http import HTTPStatus
@@ -137,10 +137,12 @@ class _Counts(Collector):
 
 
 class _OpenCircuits(Collector):
-    """Those that this worker has opened and that are open still. Each is opened by one worker, so a sum is right."""
+    """Those that are open, of the candidates that config names and of those that this worker has opened. All workers
+    share them, and one that opened a circuit may be gone: the largest number is right."""
 
     def __init__(self) -> None:
         self.is_open: Callable[[Candidate], bool] = lambda _: False
+        self.named: Callable[[], Iterable[Candidate]] = tuple
         self._opened: dict[str, set[Candidate]] = {}
 
     def opened(self, provider: str, candidate: Candidate) -> None:
@@ -150,10 +152,16 @@ class _OpenCircuits(Collector):
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         circuits = GaugeMetricFamily("edge_circuits_open", "Circuits that are open now.", labels=("provider",))
+        found: dict[str, set[tuple[str, str]]] = {}
         for provider, seen in list(self._opened.items()):
             closed = {candidate for candidate in list(seen) if not self.is_open(candidate)}
             seen -= closed
-            circuits.add_metric((provider,), len(seen))
+            found[provider] = {(candidate.provider, candidate.model) for candidate in list(seen)}
+        for candidate in self.named():
+            if self.is_open(candidate):
+                found.setdefault(candidate.provider, set()).add((candidate.provider, candidate.model))
+        for provider, open_now in found.items():
+            circuits.add_metric((provider,), len(open_now))
         yield circuits
 
 
@@ -323,8 +331,11 @@ class Metrics:
         self._circuits.add(provider)
         self._open_circuits.opened(provider, candidate)
 
-    def watch_circuits(self, is_open: Callable[[Candidate], bool]) -> None:
-        self._open_circuits.is_open = is_open
+    def watch_circuits(
+        self, is_open: Callable[[Candidate], bool], named: Callable[[], Iterable[Candidate]] = tuple
+    ) -> None:
+        """`named`: the candidates that config names, where any circuit is open."""
+        self._open_circuits.is_open, self._open_circuits.named = is_open, named
 
     def settle(self, s: Settlement) -> None:
         names = self.names

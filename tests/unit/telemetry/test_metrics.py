@@ -239,6 +239,22 @@ def test_circuits_are_shown_for_as_long_as_they_are_open() -> None:
     assert value(metrics, "edge_circuits_opened_total", provider="openai") == 4
 
 
+def test_a_circuit_outlives_the_worker_that_opened_it() -> None:
+    named, elsewhere = Candidate("openai", "a"), Candidate("openai", "named by a caller")
+    open_now = {named, replace(named, weight=2), elsewhere}
+    other, opener = fresh(), fresh()
+    for metrics in (other, opener):
+        metrics.watch_circuits(open_now.__contains__, lambda: (named, replace(named, weight=2), Candidate("p", "c")))
+    for candidate in (named, elsewhere):
+        opener.circuit_opened(candidate)
+
+    assert value(other, "edge_circuits_open", provider="openai") == 1
+    assert value(opener, "edge_circuits_open", provider="openai") == 2
+    assert value(other, "edge_circuits_open", provider="p") is None
+    both = merge([other.snapshot(), opener.snapshot()])
+    assert [2.0] == [count for _, count in both.values("edge_circuits_open", "edge_circuits_open")]
+
+
 def test_each_try_is_counted_with_whose_it_was() -> None:
     tries = (Tried(Candidate("openai", "a"), "failed"), Tried(Candidate("anthropic", "b"), "ok"))
     metrics = settled(replace(DONE, tries=tries))
