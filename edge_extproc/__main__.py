@@ -206,6 +206,7 @@ def worker(
     *,
     index: int,
     in_force: Path | None = None,
+    editions: bool = False,
     state_dir: StateDir = Path(".edge"),
     rehearsal_port: int = 0,
     port: Port = 10000,
@@ -217,7 +218,7 @@ def worker(
     from .server.worker import run
 
     following = Following(Origin(config, state_dir, rehearsal_port, port, admin_port, in_force))
-    run(composition.run_worker(following.config, index, following.newer))
+    run(composition.run_worker(following.config, index, following.newer, editions=editions))
 
 
 def main() -> None:

@@ -30,8 +30,9 @@ from .build_providers import build_providers
 from .build_routing import build_planner
 from .build_traces import build_traces, change_traces, unary_interceptors
 from .cache.base import ResponseCache
+from .config.editions import cluster_names
 from .config.envoy_versions import order_of
-from .config.names import ROLE, cluster_name
+from .config.names import ROLE
 from .config.schema import Config
 from .dialects.base import Dialect, ModelCard
 from .errors import EdgeError, PeerError, StartError
@@ -120,10 +121,12 @@ def build_gateway(
     managed: Snapshot = EMPTY,
     authenticator: Authenticator | None = None,
     before: Before | None = None,
+    *,
+    editions: bool = False,
 ) -> Gateway:
     """`keepers`: what renews the providers' credentials once it is started. `slots`: where the circuits are kept; this
-    process' own where not given. `before`: whose place this one takes. Raises ConfigError where the config names what
-    does not exist."""
+    process' own where not given. `before`: whose place this one takes. `editions`: how Envoy's clusters are named
+    (config/editions.py). Raises ConfigError where the config names what does not exist."""
     dialects, formats, endpoints = build_dialects(), build_formats(), build_endpoints(config)
     models = ModelTable(config.rows())
     same_providers = before is not None and before.config.providers == config.providers
@@ -149,7 +152,7 @@ def build_gateway(
         providers=providers,
         formats=formats,
         endpoints=endpoints,
-        clusters={name: cluster_name(name) for name in config.providers},
+        clusters=cluster_names(config, editions=editions),
         prices=prices,
         cards=tuple(ModelCard(name, models.candidates(name)[0].provider) for name in models.names),
         # A try finds its exchange here, whichever configuration that began with.
@@ -242,9 +245,17 @@ class InForce:
     cached, circuits and open exchanges outlive any change."""
 
     def __init__(
-        self, config: Config, index: int, metrics: Metrics, settled: Callable[[Settlement], None], managed: Snapshot
+        self,
+        config: Config,
+        index: int,
+        metrics: Metrics,
+        settled: Callable[[Settlement], None],
+        managed: Snapshot,
+        *,
+        editions: bool = False,
     ) -> None:
         self._config = config
+        self._editions = editions
         self._metrics = metrics
         self._settled = settled
         prices = price_table.compiled(config.agent.state_dir)
@@ -372,6 +383,7 @@ class InForce:
             managed,
             identity.authenticator(managed),
             before,
+            editions=self._editions,
         )
 
     def _settle(self, settlement: Settlement) -> None:
@@ -382,9 +394,12 @@ class InForce:
             self.traces.settle(settlement)
 
 
-async def run_worker(config: Config, index: int, newer: Callable[[], Config | None] = lambda: None) -> None:
+async def run_worker(
+    config: Config, index: int, newer: Callable[[], Config | None] = lambda: None, *, editions: bool = False
+) -> None:
     """Serves on the socket of this index until SIGTERM or SIGINT. `newer` gives the config that came into force since
-    it was asked last, if there is another. Raises StartError or ConfigError."""
+    it was asked last, if there is another; `editions`: how Envoy's clusters are named (config/editions.py). Raises
+    StartError or ConfigError."""
     logs.set_up(config.telemetry.log.level, stream=sys.stderr, console=config.telemetry.log.format == "console")
     logs.catch_all()
     metrics = Metrics(metric_names(config), version=__version__, started_at=time.time())
@@ -405,7 +420,7 @@ async def run_worker(config: Config, index: int, newer: Callable[[], Config | No
         access.write(settlement)
 
     managed = snapshot.read(config.managed_file) if config.has_admin_api else EMPTY
-    force = InForce(config, index, metrics, settled, managed)
+    force = InForce(config, index, metrics, settled, managed, editions=editions)
 
     async def reload() -> None:
         try:

@@ -20,10 +20,12 @@ import structlog
 
 from . import administer, build_limits, own_store
 from .accounting import prices
+from .config.editions import can_change
 from .config.load import read_text
 from .config.schema import Config
 from .errors import StartError
 from .origin import Origin, keep
+from .own_envoy import DRAIN, OwnEnvoy
 from .reloading import Reloading
 from .server import admin
 from .server.envoy_admin import EnvoyAdmin
@@ -60,6 +62,8 @@ class Launched:
         self.own: SupervisorMetrics | None = None
         """What the supervisor itself counts."""
         self._envoy: EnvoyAdmin | None = None
+        self.own_envoy: OwnEnvoy | None = None
+        """Given where it is told of changes."""
 
     def worker_parts(self, origin: Origin) -> list[Part]:
         """One process a worker. The last of its grace is for a stream that will not end."""
@@ -77,18 +81,28 @@ class Launched:
             for n, client in enumerate(self._workers)
         ]
 
-    def envoy_part(self, binary: str, bootstrap: Mapping[str, object]) -> Part:
-        directory = self.config.agent.socket_dir
-        path = directory / "envoy.json"
+    def envoy_part(self) -> Part:
+        """Renders what Envoy is given: importing its types takes as long as a worker's start. Raises ConfigError."""
+        from .config import render_envoy, validate
+
+        binary = validate.envoy_path()
+        bootstrap: Mapping[str, object]
+        self._envoy = asked = EnvoyAdmin(self.config.envoy_admin_socket() or self.config.envoy.admin.port or 0)
+        if can_change(self.config):
+            self.own_envoy = OwnEnvoy(self.config, asked, binary)
+            bootstrap = self.own_envoy.start()
+        else:
+            bootstrap = render_envoy.render(self.config)
+        path = self.config.agent.socket_dir / "envoy.json"
         path.write_text(json.dumps(bootstrap, indent=1))
-        at = self.config.envoy_admin_socket() or self.config.envoy.admin.port
-        self._envoy = EnvoyAdmin(at) if at is not None else None
         argv = (
             binary,
             *("--config-path", str(path)),
             *("--log-level", self.config.envoy.log_level),
             *("--concurrency", str(self.config.envoy.concurrency)),
             "--disable-hot-restart",
+            # At a change of the listener: who keeps a connection is told with the next answer to open another.
+            *("--drain-time-s", str(DRAIN), "--drain-strategy", "immediate"),
         )
         clean = envoy_log.cleaned if self.config.envoy.log_level in envoy_log.TALKATIVE else None
         return Part(ENVOY, argv, self._until_envoy, grace=_ENVOY_GRACE, clean=clean)
@@ -136,6 +150,7 @@ class Launched:
             await self.supervisor.start([own_store.part(store, new.agent.state_dir)])
         if not await self.reload():
             return False
+        self.config = new
         logs.set_up(log.level, stream=sys.stderr, console=log.format == "console")
         was, is_ = old.telemetry.otlp, new.telemetry.otlp
         if self._envoy is None or was is None or is_ is None or was.sampling == is_.sampling:
@@ -192,9 +207,10 @@ async def launched(origin: Origin, *, with_envoy: bool, quiet: bool = False) -> 
     prices.compiled(config.agent.state_dir)
     if origin.path is not None:
         origin = replace(origin, in_force=_keep(config.agent.socket_dir / "in-force.yaml", text))
+    origin = replace(origin, editions=with_envoy and can_change(config))
     supervisor = Supervisor(quiet=quiet)
     gateway = Launched(config, supervisor)
-    reloading = Reloading(origin, config, text, gateway.take, with_envoy=with_envoy)
+    reloading = Reloading(origin, config, text, gateway.take, with_envoy=with_envoy, envoy=lambda: gateway.own_envoy)
     gateway.own = SupervisorMetrics(
         config.agent.workers, lambda: supervisor.restarts, reloading.reloads, gateway.database
     )
@@ -223,9 +239,8 @@ async def launched(origin: Origin, *, with_envoy: bool, quiet: bool = False) -> 
         started = asyncio.ensure_future(supervisor.start(parts))
         try:
             if with_envoy:
-                # Importing Envoy's types takes as long as a worker's start: both at once.
-                binary, bootstrap = await asyncio.to_thread(_render, config)
-                await supervisor.start([gateway.envoy_part(binary, bootstrap)])
+                # Beside the start of the workers.
+                await supervisor.start([await asyncio.to_thread(gateway.envoy_part)])
             await started
         finally:
             started.cancel()
@@ -247,6 +262,8 @@ async def launched(origin: Origin, *, with_envoy: bool, quiet: bool = False) -> 
             web.should_exit = True
             await asyncio.gather(serving, return_exceptions=True)
         await gateway.close()
+        if gateway.own_envoy is not None:
+            await gateway.own_envoy.close()
         # Last: what the workers settled while they stopped is in it too.
         await ledger.aclose()
         own = (config.envoy_admin_socket(), reloading.config.own_store_socket(), config.agent.circuits_file)
@@ -321,13 +338,6 @@ def _keep(path: Path, text: str) -> Path:
     except OSError as error:
         raise StartError(f"cannot write {path}: {error.strerror}; set agent.sockets") from error
     return path
-
-
-def _render(config: Config) -> tuple[str, Mapping[str, object]]:
-    from .config import render_envoy, validate  # half a second and 50 MiB, for `up` alone
-
-    binary = validate.envoy_path()
-    return binary, render_envoy.render(config)
 
 
 def _rehearsal(port: int) -> Part:

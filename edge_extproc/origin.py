@@ -26,6 +26,8 @@ class Origin:
     admin_port: int = 10001
     in_force: Path | None = None
     """What the supervisor found good of the file; the file itself may have become a bad one since."""
+    editions: bool = False
+    """Envoy is ours and told of changes: its clusters are named as config/editions.py says."""
 
     def read(self, environ: Mapping[str, str] = os.environ) -> Config:
         """Raises ConfigError."""
@@ -46,10 +48,12 @@ class Origin:
 
     def arguments(self) -> tuple[str, ...]:
         """For the command line of a worker."""
+        editions = ("--editions",) if self.editions else ()
         if self.path is not None:
             in_force = ("--in-force", str(self.in_force)) if self.in_force is not None else ()
-            return ("--config", str(self.path), *in_force)
+            return ("--config", str(self.path), *in_force, *editions)
         return (
+            *editions,
             *("--state-dir", str(self.state_dir)),
             *("--rehearsal-port", str(self.rehearsal_port)),
             *("--port", str(self.port)),

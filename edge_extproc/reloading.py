@@ -21,6 +21,7 @@ from .config.load import read_text
 from .config.schema import Config
 from .errors import ConfigError, EdgeError
 from .origin import Origin, Stamp, keep, stamp
+from .own_envoy import OwnEnvoy
 from .telemetry.supervisor_metrics import Outcome, Reloads
 
 # How often the file is looked at. One that is being written is read when two looks have found the same.
@@ -33,14 +34,25 @@ Tell: TypeAlias = Callable[[Config, Config], Awaitable[bool]]
 class Reloading:
     """`config` is what is in force."""
 
-    def __init__(self, origin: Origin, config: Config, text: str, tell: Tell, *, with_envoy: bool) -> None:
-        """`text`: what `config` was read from, and `origin.in_force` holds."""
+    def __init__(
+        self,
+        origin: Origin,
+        config: Config,
+        text: str,
+        tell: Tell,
+        *,
+        with_envoy: bool,
+        envoy: Callable[[], OwnEnvoy | None] = lambda: None,
+    ) -> None:
+        """`text`: what `config` was read from, and `origin.in_force` holds. `with_envoy`: it is ours; `envoy` gives it,
+        where it is told of changes."""
         self.config = config
         self.reloads = Reloads(time.time())
         self._origin = origin
         self._text = text
         self._tell = tell
         self._with_envoy = with_envoy
+        self._envoy = envoy
         self._seen = stamp(origin.path)
         self._asked = asyncio.Event()
         self._last: Mapping[str, Any] = {}
@@ -98,6 +110,9 @@ class Reloading:
             if held:
                 await asyncio.to_thread(_validate, config)
                 return "restart_needed", f"a restart is needed for {', '.join(held)}; nothing of the file is in force"
+            # Envoy first: a worker that begins anew may read what is in force at once.
+            if (envoy := self._envoy()) is not None:
+                await envoy.change(config)
             await asyncio.to_thread(keep, in_force, text)
         except OSError as error:
             return "rejected", f"{in_force} cannot be written: {error.strerror}"
@@ -108,6 +123,8 @@ class Reloading:
             # Nobody works with what not all can work with.
             await asyncio.to_thread(keep, in_force, self._text)
             await self._told(config, self.config)
+            if envoy is not None:
+                await envoy.undo()
             return "rejected", wrong
         self.config, self._text = config, text
         return "applied", None
@@ -127,13 +144,11 @@ class Reloading:
 
     def _comparable(self, config: Config) -> Any:
         """What Envoy would be given, without what an Envoy of ours can be told while it runs."""
-        from .config import render_envoy  # half a second and 50 MiB, once there is something to compare
+        if (envoy := self._envoy()) is not None:
+            return envoy.rendered(config).bootstrap
+        from .config import render_dynamic, render_envoy  # half a second and 50 MiB, once there is something to compare
 
-        otlp = config.telemetry.otlp
-        if self._with_envoy and otlp is not None:
-            telemetry = config.telemetry.model_copy(update={"otlp": otlp.model_copy(update={"sampling": 100})})
-            config = config.model_copy(update={"telemetry": telemetry})
-        return render_envoy.render(config)
+        return render_envoy.render(render_dynamic.at_sampling(config, 100) if self._with_envoy else config)
 
 
 def _validate(config: Config) -> None:

@@ -1,8 +1,8 @@
 """What differs between two configurations, and what of it a gateway that runs cannot take over.
 
 Two things stand in the way: what a process holds from its start (addresses, files, stores), which `_HELD` lists, and
-whatever would need another configuration of Envoy's, which is found by rendering both. It does not render itself: that
-takes Envoy's types.
+whatever would need another configuration of Envoy's, which is found by rendering both; of an Envoy that is told of
+changes, what it cannot be told. It does not render itself: that takes Envoy's types.
 """
 
 from __future__ import annotations
@@ -20,10 +20,13 @@ Path: TypeAlias = tuple[str, ...]
 Render: TypeAlias = Callable[[Config], Any]
 """Gives what can be compared. Raises ConfigError."""
 
-_ANY = "*"
-# `providers.*` are all that is in how a provider is spoken to: requests under way are tried again by it.
+# For a while after a change there are connections to Envoy's listener of before: what it and the workers must agree on
+# is held too.
 _HELD: tuple[Path, ...] = (
-    ("listen",),
+    ("listen", "address"),
+    ("listen", "port"),
+    ("limits", "message_timeout"),
+    ("auth", "trust_ext_authz"),
     ("admin",),
     ("agent",),
     ("envoy",),
@@ -36,10 +39,6 @@ _HELD: tuple[Path, ...] = (
     ("cache", "memory"),
     ("cache", "redis"),
     *(("telemetry", "otlp", key) for key in ("endpoint", "protocol", "headers", "service", "environment", "metrics")),
-    *(
-        ("providers", _ANY, key)
-        for key in ("kind", "host", "base_url", "region", "api_version", "project", "account", "api")
-    ),
 )
 # Each costs a rendering, some hundredths of a second; more are named by their section.
 _MOST_RENDERED = 64
@@ -90,7 +89,7 @@ def _named(old: Config, new: Config, paths: list[Path], matters: Callable[[Confi
 
 def _is_held(path: Path) -> bool:
     """Also of a section that appears or goes with something held in it."""
-    return any(all(name in (_ANY, step) for name, step in zip(held, path, strict=False)) for held in _HELD)
+    return any(all(name == step for name, step in zip(held, path, strict=False)) for held in _HELD)
 
 
 def _rendered(config: Config, render: Render) -> Any:

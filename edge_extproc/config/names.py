@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+_PROVIDER = "provider_"
+
 
 def cluster_name(provider: str) -> str:
     """The Envoy cluster of a provider."""
-    return f"provider_{provider}"
+    return f"{_PROVIDER}{provider}"
 
 
 ROUTE = "x-edge-route"
@@ -22,13 +24,17 @@ ANSWERED_BY = 'xds.upstream_host_metadata.filter_metadata["edge"]["provider"]'
 
 
 def pair_name(first: str, second: str) -> str:
-    """The Envoy cluster in which the first try goes to one provider and the second to another."""
-    return f"pair_{first}~{second}"
+    """The Envoy cluster in which the first try goes to one provider's cluster and the second to another's."""
+    return f"pair_{_joined((first, second))}"
 
 
-def chain_name(providers: Iterable[str]) -> str:
-    """The Envoy cluster in which each try goes to the next of these providers."""
-    return f"chain_{'~'.join(providers)}"
+def chain_name(clusters: Iterable[str]) -> str:
+    """The Envoy cluster in which each try goes to the next of these clusters of providers."""
+    return f"chain_{_joined(clusters)}"
+
+
+def _joined(clusters: Iterable[str]) -> str:
+    return "~".join(cluster.removeprefix(_PROVIDER) for cluster in clusters)
 
 
 ROUTE_NAME = "llm"

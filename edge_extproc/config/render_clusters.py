@@ -257,12 +257,21 @@ def chain_clusters(config: Config) -> list[Json]:
         case "told":
             return []
         case "composite":
-            return [composite_cluster(config, chain_name(chain), chain) for chain in envoy_versions.chains(config)]
+            return [composite_cluster(config, _chain(chain), chain) for chain in envoy_versions.chains(config)]
         case "aggregate":
             return [
-                _cluster_of_clusters(config, chain_name(chain), chain, "aggregate", [cluster_name(p) for p in chain])
+                _cluster_of_clusters(config, _chain(chain), chain, "aggregate", [cluster_name(p) for p in chain])
                 for chain in envoy_versions.chains(config)
             ]
+
+
+def _chain(providers: tuple[str, ...]) -> str:
+    return chain_name(map(cluster_name, providers))
+
+
+def has_several(config: Config) -> bool:
+    """Whether there are clusters of several providers."""
+    return envoy_versions.order_of(config) != "told" or bool(hedged_pairs(config))
 
 
 def _cluster_of_clusters(config: Config, name: str, providers: tuple[str, ...], kind: str, clusters: list[Any]) -> Json:

@@ -13,8 +13,15 @@ from __future__ import annotations
 
 from . import certificate, envoy_versions, render_tracing
 from .envoy_types import Json, bootstrap_v3, connections, core, extension, fields, merged, tcp_address
-from .names import pair_name
-from .render_clusters import agent_cluster, chain_clusters, composite_cluster, hedged_pairs, provider_cluster
+from .names import cluster_name, pair_name
+from .render_clusters import (
+    agent_cluster,
+    chain_clusters,
+    composite_cluster,
+    has_several,
+    hedged_pairs,
+    provider_cluster,
+)
 from .render_listener import listener
 from .schema import Config
 
@@ -25,14 +32,19 @@ def render(config: Config, version: str | None = None) -> Json:
     """The bootstrap for one version of Envoy, that of the configuration where none is given. Makes the certificate that
     it names, if that is to be generated. Raises ConfigError."""
     config = envoy_versions.at_version(config, version)
-    if config.listen.tls is not None and config.listen.tls.generate:
-        certificate.ensure(config.agent.state_dir, names=(*certificate.NAMES, config.listen.address))
+    ensure_certificate(config)
     return bootstrap(config)
 
 
-def bootstrap(config: Config) -> Json:
-    """Raises ConfigError where the system has no trust store, and where this version of Envoy cannot do what is
-    wanted."""
+def ensure_certificate(config: Config) -> None:
+    """Raises ConfigError."""
+    if config.listen.tls is not None and config.listen.tls.generate:
+        certificate.ensure(config.agent.state_dir, names=(*certificate.NAMES, config.listen.address))
+
+
+def bootstrap(config: Config, *, passes_over: bool | None = None) -> Json:
+    """`passes_over`: whether there may be clusters of several providers; None: whether there are. Raises ConfigError
+    where the system has no trust store, and where this version of Envoy cannot do what is wanted."""
     envoy_versions.check(config)
     collector = render_tracing.cluster(config)
     process = bootstrap_v3.Bootstrap(node=core.Node(id="edge", cluster="edge"), admin=_admin(config))
@@ -48,12 +60,15 @@ def bootstrap(config: Config) -> Json:
         },
         "overload_manager": {"resource_monitors": [_connection_monitor(config)]},
         "static_resources": {
-            "listeners": [listener(config)],
+            "listeners": [listener(config, passes_over=has_several(config) if passes_over is None else passes_over)],
             "clusters": [
                 agent_cluster(config),
                 *(provider_cluster(config, name, provider) for name, provider in config.providers.items()),
                 *([collector] if collector is not None else []),
-                *(composite_cluster(config, pair_name(*pair), pair) for pair in hedged_pairs(config)),
+                *(
+                    composite_cluster(config, pair_name(*map(cluster_name, pair)), pair)
+                    for pair in hedged_pairs(config)
+                ),
                 *chain_clusters(config),
             ],
         },

@@ -34,7 +34,6 @@ from .names import (
     cluster_name,
 )
 from .quantities import MAX_MESSAGE_TIMEOUT
-from .render_clusters import hedged_pairs
 from .render_headers import ATTEMPT_COUNT, last_headers
 from .schema import Config
 
@@ -151,28 +150,23 @@ def router_level(config: Config) -> Json:
     )
 
 
-def _upstream_level(config: Config) -> Json:
+def _upstream_level(config: Config, passes_over: bool) -> Json:
     """Skipped on the first try, which the router level has already written: one gRPC stream a request, not two. And
     skipped where the guard does its work."""
-    process = _upstream_process(config, "upstream", ext_proc.ProcessingModeBodySendMode.NONE)
+    process = _upstream_process(config, "upstream", ext_proc.ProcessingModeBodySendMode.NONE, passes_over)
     first_try = {
         "single_predicate": {
             "input": extension("attempt", matcher.HttpRequestHeaderMatchInput(header_name=ATTEMPT_COUNT)),
             "value_match": {"exact": "1"},
         }
     }
-    if _passes_over(config):
+    if passes_over:
         # The first try of a chain or a pair may pass over a provider that has no address: it must be written for
         # whom it reaches, or the first one's credential would go to another.
         written: Json = {"and_matcher": {"predicate": [first_try, _to_one_provider(config)]}}
     else:
         written = first_try
     return _unless({"or_matcher": {"predicate": [written, _guarded()]}}, "edge.upstream", process)
-
-
-def _passes_over(config: Config) -> bool:
-    """Whether there are clusters of several providers."""
-    return envoy_versions.order_of(config) != "told" or bool(hedged_pairs(config))
 
 
 def _to_one_provider(config: Config) -> Json:
@@ -191,13 +185,13 @@ def _cluster_begins(prefix: str) -> Json:
     }
 
 
-def _guard(config: Config) -> Json:
+def _guard(config: Config, passes_over: bool) -> Json:
     """Of guarded requests, on every try: it holds an answer back until its first token."""
-    process = _upstream_process(config, "guard", ext_proc.ProcessingModeBodySendMode.FULL_DUPLEX_STREAMED)
+    process = _upstream_process(config, "guard", ext_proc.ProcessingModeBodySendMode.FULL_DUPLEX_STREAMED, passes_over)
     return _unless({"not_matcher": _guarded()}, "edge.guard", process)
 
 
-def _upstream_process(config: Config, role: str, body: ext_proc.ProcessingModeBodySendMode) -> Json:
+def _upstream_process(config: Config, role: str, body: ext_proc.ProcessingModeBodySendMode, passes_over: bool) -> Json:
     mode = ext_proc.ProcessingModeHeaderSendMode
     response = mode.SKIP if body is ext_proc.ProcessingModeBodySendMode.NONE else mode.SEND
     return extension(
@@ -220,7 +214,7 @@ def _upstream_process(config: Config, role: str, body: ext_proc.ProcessingModeBo
                 "xds.cluster_name",
                 "upstream.request_attempt_count",
                 # Of a chain, the endpoint alone says for certain who is asked.
-                *([ANSWERED_BY] if _passes_over(config) else []),
+                *([ANSWERED_BY] if passes_over else []),
             ],
             metadata_options=_namespaces(),
         ),
@@ -291,14 +285,14 @@ def _namespaces(*heard: str) -> ext_proc.MetadataOptions:
     )
 
 
-def router_filter(config: Config) -> Json:
+def router_filter(config: Config, passes_over: bool) -> Json:
     """The upstream filters stand here once, for every cluster that has none of its own; no cluster has."""
     return extension(
         "envoy.filters.http.router",
         router.Router(suppress_envoy_headers=True),
         upstream_http_filters=[
-            _upstream_level(config),
-            _guard(config),
+            _upstream_level(config, passes_over),
+            _guard(config, passes_over),
             last_headers(traced=config.telemetry.otlp is not None),
             extension("envoy.filters.http.upstream_codec", upstream_codec.UpstreamCodec()),
         ],

@@ -37,10 +37,14 @@ _CONNECTION_WINDOW = 1 << 20
 # --- the door
 
 
-def listener(config: Config) -> Json:
+def listener(config: Config, *, passes_over: bool) -> Json:
+    """`passes_over`: a try may go to a cluster of several providers."""
     chain: Json = {
         "filters": [
-            {"name": "envoy.filters.network.http_connection_manager", "typed_config": _connection_manager(config)}
+            {
+                "name": "envoy.filters.network.http_connection_manager",
+                "typed_config": _connection_manager(config, passes_over),
+            }
         ]
     }
     socket = _listener_tls(config)
@@ -93,7 +97,7 @@ def _client_authorities(wanted: Tls) -> tls.CertificateValidationContext | None:
     return tls.CertificateValidationContext(trusted_ca=file_source(wanted.client_ca))
 
 
-def _connection_manager(config: Config) -> Json:
+def _connection_manager(config: Config, passes_over: bool) -> Json:
     limits, timeouts = config.limits, config.timeouts
     tracing = render_tracing.tracing(config)
     return typed(
@@ -135,7 +139,12 @@ def _connection_manager(config: Config) -> Json:
         local_reply_config={"mappers": _local_replies(config)},
         access_log=_access_log(config),
         route_config=routes(config),
-        http_filters=[*source_limit(config), *authorization(config), router_level(config), router_filter(config)],
+        http_filters=[
+            *source_limit(config),
+            *authorization(config),
+            router_level(config),
+            router_filter(config, passes_over),
+        ],
         **({"tracing": tracing} if tracing is not None else {}),
     )
 

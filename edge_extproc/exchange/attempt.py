@@ -55,7 +55,7 @@ class AttemptExchange:
 
     def _request_headers(self, event: RequestHeaders) -> Command:
         try_ = find_try(event, self._gateway)
-        return write_request(event, try_, self._gateway) if try_ is not None else lost(self._gateway)
+        return write_request(event, try_) if try_ is not None else lost(self._gateway)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,8 @@ def find_try(event: RequestHeaders, gateway: Gateway) -> Try | None:
     return Try(found, int(number), provider if isinstance(provider, str) else None)
 
 
-def write_request(event: RequestHeaders, try_: Try, gateway: Gateway) -> Continue | Replace | Reply:
+def write_request(event: RequestHeaders, try_: Try) -> Continue | Replace | Reply:
+    gateway = try_.exchange.gateway
     try_.exchange.journal.began[try_.number] = gateway.clock.monotonic()
     call = try_.exchange.call
     try:

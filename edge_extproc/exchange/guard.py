@@ -88,9 +88,10 @@ class GuardExchange:
         try_ = self._try = find_try(event, self._gateway)
         if try_ is None:
             return lost(self._gateway)
+        self._gateway = try_.exchange.gateway
         # The router level has written the first one, for the first candidate.
         written = try_.number == 1 and try_.candidate == try_.exchange.plan.at(1)
-        return CONTINUE if written else write_request(event, try_, self._gateway)
+        return CONTINUE if written else write_request(event, try_)
 
     # --- the answer
 

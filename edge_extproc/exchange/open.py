@@ -7,10 +7,14 @@ header. A retry reads what is here, and writes into the journal what only it can
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ..model.call import Call
 from ..model.fault import Fault
 from ..model.plan import Plan, Tried
+
+if TYPE_CHECKING:
+    from .ports import Gateway
 
 
 @dataclass(slots=True)
@@ -28,6 +32,8 @@ class OpenExchange:
     call: Call
     plan: Plan
     """What is left of it may change between two tries, where a candidate's answer calls for another model."""
+    gateway: Gateway
+    """What it began with: the plan may name a provider that is elsewhere by now, or nowhere."""
     journal: Journal = field(default_factory=Journal)
     fault: Fault | None = None
     """What the guard found wrong with the last try, whose answer it has refused."""

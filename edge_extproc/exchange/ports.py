@@ -204,11 +204,11 @@ class Gateway:
         """The header that names a plan's cluster, for an Envoy that takes no order; of a hedged call always, so that
         its first try is written for whom it reaches."""
         if plan.hedged:
-            return ((CLUSTER, pair_name(*(c.provider for c in plan.candidates))),)
+            return ((CLUSTER, pair_name(*(self.clusters[c.provider] for c in plan.candidates))),)
         if not self.chains:
             return ()
-        tried = [c.provider for c in plan.candidates[: plan.tries or len(plan.candidates)]]
-        return ((CLUSTER, chain_name(tried) if len(tried) > 1 else self.clusters[tried[0]]),)
+        tried = [self.clusters[c.provider] for c in plan.candidates[: plan.tries or len(plan.candidates)]]
+        return ((CLUSTER, chain_name(tried) if len(tried) > 1 else tried[0]),)
 
     def order(self, plan: Plan) -> tuple[str, ...]:
         """The clusters of a plan, one after the other; empty for an Envoy that takes no order. For a hedge Envoy does
@@ -216,5 +216,5 @@ class Gateway:
         if self.chains:
             return ()
         if plan.hedged:
-            return (pair_name(*(c.provider for c in plan.candidates)),)
+            return (pair_name(*(self.clusters[c.provider] for c in plan.candidates)),)
         return tuple([self.clusters[c.provider] for c in plan.candidates])

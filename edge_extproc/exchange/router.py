@@ -255,7 +255,7 @@ class RouterExchange:
             told = (("content-type", "application/json"), ("x-edge-estimated", "tokens"))
             return self._own(told, estimated_count(call, gateway.formats[call.format]), "edge_estimated_count")
         heard.plan, heard.adapted = plan, adapted = first_able(call, plan, gateway)
-        found = OpenExchange(call, plan)
+        found = OpenExchange(call, plan, gateway)
         heard.open = found
         found.journal.began[1] = gateway.clock.monotonic()
         gateway.open.add(self.id, found)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 _SECONDS = 2.0
@@ -12,8 +13,33 @@ _MOST = 16 << 20
 # What tells of our listener, filters, providers, and of the process. The rest is a thousand lines more.
 _OURS = r"^(cluster\.(provider_|agent)|http\.edge|listener\.|listener_manager|cluster_manager|server\.|runtime\.)"
 
-
 _ACTIVE = "http.edge.downstream_rq_active"
+# Which resources were taken, by the version that their file gives; how often some were refused; what is being made
+# ready.
+_TAKEN = {
+    "clusters": "cluster_manager.cds.version_text",
+    "listeners": "listener_manager.lds.version_text",
+    "routes": "http.edge.rds.edge.version_text",
+}
+_REFUSED = {
+    "clusters": "cluster_manager.cds.update_rejected",
+    "listeners": "listener_manager.lds.update_rejected",
+    "routes": "http.edge.rds.edge.update_rejected",
+}
+_WARMING = ("cluster_manager.warming_clusters", "listener_manager.total_listeners_warming")
+_RESOURCES = rf"^({'|'.join(re.escape(name) for name in (*_TAKEN.values(), *_REFUSED.values(), *_WARMING))})$"
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What Envoy says of those that it reads from files."""
+
+    taken: Mapping[str, str]
+    """Kind to the version of its file that is in force."""
+    refused: Mapping[str, int]
+    """Kind to how often a file was refused, since the start."""
+    warming: int
+    """How many are taken, and not in use yet."""
 
 
 class EnvoyAdmin:
@@ -29,6 +55,18 @@ class EnvoyAdmin:
     async def metrics(self) -> bytes | None:
         """Its statistics in Prometheus' text format, those that were used; None where it does not answer."""
         return await self._get(f"/stats/prometheus?usedonly&filter={_quoted(_OURS)}")
+
+    async def resources(self) -> Resources | None:
+        """None where it does not answer."""
+        told = await self._get(f"/stats?filter={_quoted(_RESOURCES)}")
+        if told is None:
+            return None
+        found = dict(line.split(": ", 1) for line in told.decode().splitlines() if ": " in line)
+        return Resources(
+            {kind: found.get(name, "").strip('"') for kind, name in _TAKEN.items()},
+            {kind: int(found.get(name, 0)) for kind, name in _REFUSED.items()},
+            sum(int(found.get(name, 0)) for name in _WARMING),
+        )
 
     async def sample(self, percent: int) -> bool:
         """Of the traces that begin with Envoy, so many from now on. Whether it has taken it."""
