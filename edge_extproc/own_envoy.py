@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -17,6 +17,7 @@ import structlog
 
 from .config import validate
 from .config.names import AGENT
+from .config.quantities import MAX_MESSAGE_TIMEOUT
 from .config.schema import Config
 from .errors import ConfigError
 from .origin import keep
@@ -39,8 +40,11 @@ _MARGIN = 10.0
 class OwnEnvoy:
     """What the Envoy of this gateway is told."""
 
-    def __init__(self, config: Config, admin: EnvoyAdmin, binary: str) -> None:
-        """Renders it, which takes half a second and 50 MiB. Raises ConfigError."""
+    def __init__(
+        self, config: Config, admin: EnvoyAdmin, binary: str, lasting: Callable[[Config], float] | None = None
+    ) -> None:
+        """Renders it, which takes half a second and 50 MiB. `lasting`: the seconds that a request which was planned may
+        take until it is sent for the last time. Raises ConfigError."""
         from .config import render_dynamic
 
         self._rendering = render_dynamic
@@ -48,6 +52,7 @@ class OwnEnvoy:
         self._sampling = config.telemetry.otlp.sampling if config.telemetry.otlp is not None else 0
         self._admin = admin
         self._binary = binary
+        self._lasting = lasting or longest_wait
         self._version = 0
         self._config = config
         self._in_force = self.rendered(config)
@@ -111,7 +116,7 @@ class OwnEnvoy:
         except (ConfigError, OSError) as error:
             await self._back(there)
             raise error if isinstance(error, ConfigError) else ConfigError(f"cannot tell Envoy: {error}") from error
-        now, lasting = time.monotonic(), _longest_wait(self._config)
+        now, lasting = time.monotonic(), self._lasting(self._config)
         for name in wanted.clusters:
             self._leaving.pop(name, None)
         for name, cluster in old.clusters.items():
@@ -120,8 +125,10 @@ class OwnEnvoy:
                 used_for = lasting + (DRAIN if name.startswith(AGENT) else 0.0)
                 self._leaving[name] = (cluster, now + used_for)
         self._config, self._in_force = config, wanted
-        if self._leaving and (self._clearing is None or self._clearing.done()):
-            self._clearing = asyncio.create_task(self._clear(), name="clusters that leave")
+        # It sleeps, or waits for us; what leaves now may go earlier than what has left before.
+        if self._clearing is not None:
+            self._clearing.cancel()
+        self._clearing = asyncio.create_task(self._clear(), name="clusters that leave") if self._leaving else None
 
     async def _back(self, clusters: Mapping[str, Json]) -> None:
         """What was taken of a change is given back, whatever Envoy says of it."""
@@ -154,13 +161,14 @@ class OwnEnvoy:
 
     async def _told(self, kind: str, resources: Iterable[Json]) -> None:
         before = await self._admin.resources()
+        if before is None:
+            raise ConfigError("Envoy's admin interface does not answer")
         version = await asyncio.to_thread(self._put, kind, resources)
-        refused = before.refused[kind] if before is not None else 0
         try:
             async with asyncio.timeout(_PATIENCE):
                 while True:
                     now = await self._admin.resources()
-                    if now is not None and now.refused[kind] > refused:
+                    if now is not None and now.refused[kind] > before.refused[kind]:
                         raise ConfigError(f"Envoy refuses the new {kind}; a line of its log says why")
                     if now is not None and now.taken[kind] == version and not now.warming:
                         return
@@ -176,10 +184,10 @@ class OwnEnvoy:
         return str(self._version)
 
 
-def _longest_wait(config: Config) -> float:
-    """Seconds from when a worker has the configuration of a request to when its last try begins."""
+def longest_wait(config: Config) -> float:
+    """Seconds from the beginning of a request to that of its last try."""
     timeouts, retries = config.timeouts, config.retries
     pause = max(retries.back_off.max, retries.retry_after)
     tries = retries.attempts * (timeouts.first_byte + pause)
     tries = min(tries, timeouts.request) if timeouts.request else tries
-    return (timeouts.receive + tries + 2 * config.limits.message_timeout).total_seconds() + _MARGIN
+    return (timeouts.receive + MAX_MESSAGE_TIMEOUT + tries).total_seconds() + _MARGIN

@@ -17,6 +17,11 @@ SECTIONS = {
     "providers": "providers: {p: {kind: openai, api_key: {env: KEY}}}\n",
     "models": "models: {m: [{provider: p}]}\n",
 }
+ONE = "providers: {p: {kind: openai, base_url: 'http://127.0.0.1:1/v1', api_key: {env: KEY}}}\n"
+TWO = (
+    "providers: {p: {kind: openai, base_url: 'http://127.0.0.1:1/v1', api_key: {env: KEY}}, "
+    "q: {kind: openai, base_url: 'http://127.0.0.1:2/v1', api_key: {env: KEY}}}\n"
+)
 
 
 def read(text: str, base: Path = Path("/nowhere")) -> Config:

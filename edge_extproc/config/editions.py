@@ -8,6 +8,7 @@ and the old one stays until nobody is on the way to it. Both sides work the name
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from hashlib import blake2b
 
 from .names import cluster_name
@@ -17,8 +18,11 @@ _DIGEST_SIZE = 5
 
 
 def can_change(config: Config) -> bool:
-    """Whether an Envoy of ours is told of changes: not where `envoy.raw` says itself where its resources come from."""
-    return "dynamic_resources" not in config.envoy.raw
+    """Whether an Envoy of ours is told of changes: not where `envoy.raw` says itself where its resources come from, or
+    may leave out the statistics that tell what it has taken."""
+    raw = config.envoy.raw
+    stats = raw.get("stats_config")
+    return "dynamic_resources" not in raw and not (isinstance(stats, Mapping) and "stats_matcher" in stats)
 
 
 def cluster_names(config: Config, *, editions: bool) -> dict[str, str]:

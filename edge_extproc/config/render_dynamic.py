@@ -63,7 +63,9 @@ def render(config: Config, files: Files) -> Dynamic:
     whole = bootstrap(config, passes_over=True)
     static = whole["static_resources"]
     names = _names(config, static["clusters"])
-    clusters, listeners, routes = {}, [], []
+    clusters: dict[str, Json] = {}
+    listeners: list[Json] = []
+    routes: list[Json] = []
     for cluster in static["clusters"]:
         if (name := names.get(cluster["name"])) is not None:
             # Statistics and the access log go on under the plain name.
@@ -118,7 +120,7 @@ def _renamed(value: Any, names: Mapping[str, str]) -> Any:
         return [_renamed(each, names) for each in value]
     if not isinstance(value, Mapping):
         return value
-    found = {}
+    found: Json = {}
     for key, each in value.items():
         if key in _NAMING and isinstance(each, str):
             found[key] = names.get(each, each)

@@ -182,10 +182,10 @@ def test_a_worker_that_dies_over_a_bad_file_comes_back_with_the_good_one(running
 
 def test_what_needs_a_restart_is_named_and_nothing_of_the_file_is_in_force(running: RunningGateway, text: str) -> None:
     changed = text.replace(f"key: {KEY}", f"key: {NEW_KEY}").replace("workers: 2", "workers: 1")
-    _write(running, changed + "timeouts: {connect: 1s}\n")
+    _write(running, changed + "limits: {connections: 9}\n")
     found = _reread(running, "restart_needed")
 
-    assert "agent.workers, timeouts.connect" in found["error"]
+    assert "agent.workers, limits.connections" in found["error"]
     assert {200} == _statuses(running, _ask)
     assert {401} == _statuses(running, lambda g: _ask(g, NEW_KEY))
 

@@ -1,5 +1,5 @@
-"""What Envoy itself must be told changes under traffic too: providers that come, go and move, timeouts, retries, limits,
-the listener. No request is lost, and what is under way ends whole."""
+"""What Envoy itself must be told changes under traffic too: providers that come, go and move, timeouts, retries,
+limits, the listener. No request is lost, and what is under way ends whole."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.envoy, pytest.mark.xdist_group("reload_of_envoy")]
 
 
 class Holding:
-    """A provider that holds a stream after its first event, until it is let go. For a model `stuck` not even that begins."""
+    """A provider that holds a stream after its first event until it is let go; of a model `stuck`, before it too."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from config_kit import read
+from config_kit import ONE, TWO, read
 
 from edge_extproc.config import render_envoy
 from edge_extproc.config.changes import differences, needing_restart
 from edge_extproc.config.schema import Config
 from edge_extproc.errors import ConfigError
-
-ONE = "providers: {p: {kind: openai, base_url: 'http://127.0.0.1:1/v1', api_key: {env: KEY}}}\n"
-TWO = (
-    "providers: {p: {kind: openai, base_url: 'http://127.0.0.1:1/v1', api_key: {env: KEY}}, "
-    "q: {kind: openai, base_url: 'http://127.0.0.1:2/v1', api_key: {env: KEY}}}\n"
-)
 
 
 def needed(old: str, new: str) -> list[str]:

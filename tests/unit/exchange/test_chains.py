@@ -80,3 +80,13 @@ def test_the_count_tells_two_candidates_of_one_provider_apart():
 
     assert [A, TWICE, B] == [plan.asked(1, "a"), plan.asked(2, "a"), plan.asked(1, "b")]
     assert [TWICE, B] == [plan.asked(2, None), plan.asked(3, "unheard of")]
+
+
+def test_a_retry_is_written_by_what_its_exchange_began_with():
+    """The provider that it goes to may be gone from the configuration by then."""
+    stage, exchange, _ = planned()
+    stage.having(providers={}, clusters={})
+    retry, guarded = (talk(each, tried(2, exchange.id))[0] for each in (stage.attempt(), stage.guard()))
+
+    assert "x-api-key" in dict(retry.set_headers)
+    assert retry == guarded
