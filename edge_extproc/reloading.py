@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import structlog
@@ -113,21 +114,28 @@ class Reloading:
             # Envoy first: a worker that begins anew may read what is in force at once.
             if (envoy := self._envoy()) is not None:
                 await envoy.change(config)
-            await asyncio.to_thread(keep, in_force, text)
-        except OSError as error:
-            return "rejected", f"{in_force} cannot be written: {error.strerror}"
         except EdgeError as error:
             return "rejected", error.message
-        wrong = await self._told(self.config, config)
+        wrong = await self._brought(in_force, config, text)
         if wrong is not None:
-            # Nobody works with what not all can work with.
-            await asyncio.to_thread(keep, in_force, self._text)
-            await self._told(config, self.config)
             if envoy is not None:
                 await envoy.undo()
             return "rejected", wrong
         self.config, self._text = config, text
         return "applied", None
+
+    async def _brought(self, in_force: Path, config: Config, text: str) -> str | None:
+        """Why not all workers have it, and none goes on with it; None where they have."""
+        try:
+            await asyncio.to_thread(keep, in_force, text)
+        except OSError as error:
+            return f"{in_force} cannot be written: {error.strerror}"
+        wrong = await self._told(self.config, config)
+        if wrong is not None:
+            # Nobody works with what not all can work with.
+            await asyncio.to_thread(keep, in_force, self._text)
+            await self._told(config, self.config)
+        return wrong
 
     async def _told(self, old: Config, new: Config) -> str | None:
         """Why not all have the new one; None where they have."""

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import stat
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from config_kit import ENVIRON, SECTIONS
 
 from edge_extproc.config.schema import Config
+from edge_extproc.errors import ConfigError
 from edge_extproc.origin import Following, Origin, keep, stamp
 from edge_extproc.reloading import Reloading
 
@@ -45,8 +49,29 @@ def origin(tmp_path: Path) -> Origin:
     return Origin(path, tmp_path, in_force=in_force)
 
 
-def reloading(origin: Origin, told: Told) -> Reloading:
-    return Reloading(origin, origin.parse(TEXT), TEXT, told, with_envoy=True)
+class Envoy:
+    """One that takes what it is told, or does not; with what both it and the workers heard, in order."""
+
+    def __init__(self, told: Told, *, takes: bool = True) -> None:
+        self._takes = takes
+        self._told = told
+        self.heard: list[tuple[str, int]] = []
+        """And how often the workers had been told by then."""
+
+    def rendered(self, config: Config) -> Any:
+        return SimpleNamespace(bootstrap=config.listen)
+
+    async def change(self, config: Config) -> None:
+        self.heard.append((config.callers[0].keys[0].id, len(self._told.seen)))
+        if not self._takes:
+            raise ConfigError("Envoy refuses the new clusters")
+
+    async def undo(self) -> None:
+        self.heard.append(("undone", len(self._told.seen)))
+
+
+def reloading(origin: Origin, told: Told, envoy: Any = None) -> Reloading:
+    return Reloading(origin, origin.parse(TEXT), TEXT, told, with_envoy=True, envoy=lambda: envoy)
 
 
 def written(origin: Origin, text: str) -> None:
@@ -100,6 +125,48 @@ async def test_where_not_all_can_take_it_all_go_back(origin):
     assert [("dev", "other"), ("other", "dev")] == told.seen
     assert TEXT == in_force(origin)
     assert "dev" == found.config.callers[0].keys[0].id
+
+
+async def test_envoy_is_told_before_the_workers(origin):
+    told = Told()
+    envoy = Envoy(told)
+    written(origin, OTHER)
+
+    assert "applied" == await reloading(origin, told, envoy).reload()
+    assert [("other", 0)] == envoy.heard
+    assert [("dev", "other")] == told.seen
+
+
+async def test_what_envoy_does_not_take_is_told_to_no_worker(origin):
+    told = Told()
+    found = reloading(origin, told, Envoy(told, takes=False))
+    written(origin, OTHER)
+
+    assert "rejected" == await found.reload()
+    assert "Envoy refuses" in found.shown()["last_reload"]["error"]
+    assert [] == told.seen
+    assert TEXT == in_force(origin)
+
+
+async def test_where_not_all_workers_can_take_it_envoy_goes_back_after_them(origin):
+    told = Told(False, True)
+    envoy = Envoy(told)
+    written(origin, OTHER)
+
+    assert "rejected" == await reloading(origin, told, envoy).reload()
+    assert [("other", 0), ("undone", 2)] == envoy.heard
+
+
+async def test_what_cannot_be_kept_is_not_envoys_either(origin, tmp_path):
+    told = Told()
+    envoy = Envoy(told)
+    found = reloading(replace(origin, in_force=tmp_path / "nowhere" / "in-force.yaml"), told, envoy)
+    written(origin, OTHER)
+
+    assert "rejected" == await found.reload()
+    assert "cannot be written" in found.shown()["last_reload"]["error"]
+    assert [("other", 0), ("undone", 0)] == envoy.heard
+    assert [] == told.seen
 
 
 async def test_a_file_that_is_good_again_is_in_force_again(origin):
