@@ -26,6 +26,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from ..model.settlement import Settlement
+from .logs import report
 
 EVERY = 60.0
 """Seconds between two exports: the library's default."""
@@ -180,10 +181,16 @@ class Exporting:
 
     def _run(self) -> None:
         while not self._stop.wait(self._every):
+            self._export()
+
+    def _export(self) -> None:
+        try:
             self._exporter.export(self._metrics.read())
+        except Exception as error:  # noqa: BLE001 - what a collector answers must not end this thread, or a stop
+            report(error)
 
     def close(self) -> None:
         self._stop.set()
         self._thread.join(10)
-        self._exporter.export(self._metrics.read())
+        self._export()
         self._exporter.shutdown()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.metrics.export import ConsoleMetricExporter, MetricExportResult
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
@@ -29,7 +31,7 @@ from edge_extproc.model.trace import Parent, Talk, Trace, read_traceparent
 from edge_extproc.model.usage import Usage
 from edge_extproc.telemetry import otlp
 from edge_extproc.telemetry import traces as room
-from edge_extproc.telemetry.genai_metrics import GenAiMetrics
+from edge_extproc.telemetry.genai_metrics import Exporting, GenAiMetrics
 from edge_extproc.telemetry.sending import MOST, MOST_SAID, Sending
 from edge_extproc.telemetry.traces import Host, Settings, Traces
 
@@ -324,3 +326,19 @@ def test_a_talk_is_weighed() -> None:
     traces.close()
 
     assert (0, 1) == (traces.sending.sent, traces.sending.dropped)
+
+
+def test_what_an_exporter_of_metrics_raises_ends_neither_its_thread_nor_a_stop() -> None:
+    exported = threading.Semaphore(0)
+
+    class Raising(ConsoleMetricExporter):
+        def export(self, *_: Any, **__: Any) -> MetricExportResult:
+            exported.release()
+            raise ValueError("an answer that is none")
+
+    metrics = GenAiMetrics(Resource.get_empty(), InstrumentationScope("x"), {"openai": "openai"})
+    exporting = Exporting(metrics, Raising(), every=0.001)
+    again = [exported.acquire(timeout=10) for _ in range(2)]
+    exporting.close()
+
+    assert again == [True, True]
