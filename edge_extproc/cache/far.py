@@ -305,9 +305,10 @@ class FarTier:
             self._recovering = asyncio.ensure_future(self._recover())
 
     async def _recover(self) -> None:
-        while True:
-            if await self._is_quick():
-                break
+        # Not for ever, whatever a library makes of a cancellation: `close` waits for this.
+        while not await self._is_quick():
+            if self._closed:
+                return
             await asyncio.sleep(self._settings.ask_again)
         self._failures = 0
         self._recovering = None
@@ -348,7 +349,7 @@ class FarTier:
     async def _hear(self, purged: Callable[[Selection], object]) -> None:
         heard: int | None = None
         missed = False
-        while True:
+        while not self._closed:
             try:
                 found = await self._store.purges()
             except StoreError:
