@@ -1,4 +1,4 @@
-"""Fails if the branch coverage of a core room is under its floor. Run from the root, after pytest --cov."""
+"""Fails if the branch coverage of a core room is under its floor: the end of `make coverage`."""
 
 from __future__ import annotations
 
