@@ -75,10 +75,10 @@ def serve(
 
 
 def _tell_loss(config: Config) -> None:
-    from .config.envoy_versions import lost
+    from .config.envoy_versions import lost, proxy_name
 
     for each in lost(config):
-        print(f"edge-extproc: Envoy {config.envoy.version}: {each}", file=sys.stderr)
+        print(f"edge-extproc: {proxy_name(config)}: {each}", file=sys.stderr)
 
 
 @app.command
@@ -103,6 +103,7 @@ def render(
     config: ConfigPath = None,
     *,
     envoy_version: Annotated[str | None, Parameter(help="The target's version; else that of the config.")] = None,
+    istio: Annotated[str | None, Parameter(help="The target's release of Istio; else that of the config.")] = None,
     output: Annotated[Path | None, Parameter(name=("--output", "-o"), help="A file instead of stdout.")] = None,
     target: Annotated[
         Literal["envoy", "istio-gateway", "istio-sidecar"],
@@ -111,8 +112,10 @@ def render(
     namespace: Annotated[str, Parameter(help="Istio: of the gateway or of the application.")] = "istio-ingress",
     workload: Annotated[
         tuple[str, ...], Parameter(help="Istio: a label of the pods whose proxy is patched, NAME=VALUE.")
-    ] = ("istio=ingressgateway",),
-    listener_port: Annotated[int, Parameter(help="Istio: the port that is ours alone.")] = 8443,
+    ] = ("istio=ingress",),
+    listener_port: Annotated[
+        int, Parameter(help="Istio: the port on which the proxy listens (its Service's targetPort), ours alone.")
+    ] = 8443,
     route: Annotated[str, Parameter(help="Istio: the name of the VirtualService's route.")] = "llm",
     agent_identity: Annotated[
         str | None, Parameter(help="Istio: the agents' SPIFFE id, where the mesh encrypts the way to them.")
@@ -123,20 +126,23 @@ def render(
 ) -> None:
     """Write what an Envoy needs for a configuration file: its bootstrap (JSON), or Istio's EnvoyFilter (YAML)."""
     from .config import render_envoy, render_istio
-    from .config.envoy_versions import at_version, order_of
+    from .config.envoy_versions import at_istio, at_version, plans_alike, proxy_name
     from .origin import prepare
 
     own = prepare(state_dir, config, port, admin_port, os.environ).read()
-    found = at_version(own, envoy_version)
-    if order_of(found) != order_of(own):
-        wanted = f'give it envoy: {{version: "{envoy_version}"}}'
-        print(f"edge-extproc: the agent plans for Envoy {own.envoy.version}; {wanted}", file=sys.stderr)
-    _tell_loss(found)
+    if envoy_version is not None and (istio is not None or target != "envoy"):
+        raise ConfigError("--envoy-version: the Envoy of an Istio is Istio's own; give --istio with its release")
+    found = at_istio(at_version(own, envoy_version), istio)
+    if not plans_alike(found, own):
+        wanted = f'istio: "{istio}"' if istio is not None else f'version: "{envoy_version}"'
+        print(f"edge-extproc: the agent plans for {proxy_name(own)}; give it envoy: {{{wanted}}}", file=sys.stderr)
     if target == "envoy":
+        _tell_loss(found)
         text = json.dumps(render_envoy.render(found), indent=2) + "\n"
     else:
         labels = render_istio.labels(workload)
         mesh = render_istio.Mesh(namespace, labels, listener_port, route, agent_identity=agent_identity)
+        _tell_loss(found)
         text = render_istio.render(found, target, mesh)
     if output is None:
         sys.stdout.write(text)

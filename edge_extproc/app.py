@@ -167,7 +167,7 @@ def build_gateway(
         limiter=limiter,
         bounds=build_limits.bounds(config) if limiter is not None else None,
         tracer=tracer,
-        chains=order_of(config) != "told",
+        chains=order_of(config) != "priority_group",
         asks=config.asks_for_responses,
         notes=config.envoy.access_log != "off",
     )
@@ -455,6 +455,7 @@ async def run_worker(
             stop,
             config.agent.shutdown_grace.total_seconds(),
             tls=mutual_tls(config.agent),
+            group=config.agent.socket_access == "group",
             # What changed between our first look and now was told to nobody here.
             on_ready=lambda: tasks.append(asyncio.create_task(reload())),
             on_stopping=service.stop,

@@ -10,7 +10,7 @@ from decimal import Decimal
 
 from . import registry
 from .accounting.base import Prices
-from .config.envoy_versions import check, order_of
+from .config.envoy_versions import can_guard, check, order_of
 from .config.names import NO_RETRY
 from .config.routing import Affinity as AffinityPart
 from .config.routing import Model, When
@@ -40,7 +40,7 @@ def build_planner(
         return prices.cost(provider.price_list, candidate.model, usage, host=provider.name)
 
     check(config)
-    routing, order = config.routing, order_of(config)
+    routing = config.routing
     # Chance spreads exploration; it guards no secret.
     settings = StrategySettings(price, random.random, time.monotonic, routing.exploration / 100)
 
@@ -65,8 +65,8 @@ def build_planner(
             attempts=config.retries.attempts,
             patience=config.retries.retry_after.total_seconds(),
             first_token_timeout=routing.first_token.total_seconds(),
-            chains=order != "told",
-            guards=order != "aggregate",
+            chains=order_of(config) != "priority_group",
+            guards=can_guard(config),
         )
     )
 

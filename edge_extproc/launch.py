@@ -201,7 +201,7 @@ async def launched(origin: Origin, *, with_envoy: bool, quiet: bool = False) -> 
     if (tcp := config.agent.tcp) is not None:
         for worker in range(config.agent.workers):
             check_free(tcp.address, tcp.port_of(worker), "agent.tcp.port")
-    _make_private(config.agent.socket_dir)
+    _make_private(config.agent.socket_dir, 0o750 if config.agent.socket_access == "group" else 0o700)
     # Its times are of a clock that begins anew with the machine.
     remove_quietly(config.agent.circuits_file)
     prices.compiled(config.agent.state_dir)
@@ -355,10 +355,10 @@ def _rehearsal(port: int) -> Part:
     return Part("rehearsal provider", argv, ready)
 
 
-def _make_private(directory: Path) -> None:
+def _make_private(directory: Path, mode: int) -> None:
     """Sockets live here: whoever can write to one can play Envoy."""
     try:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        directory.mkdir(parents=True, exist_ok=True, mode=mode)
     except OSError as error:
         raise StartError(f"cannot make {directory}: {error.strerror}; set agent.sockets") from error
 

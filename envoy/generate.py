@@ -33,7 +33,7 @@ MESHES: dict[str, tuple[render_istio.Target, render_istio.Mesh]] = {
         "istio-gateway",
         render_istio.Mesh(
             "istio-ingress",
-            {"istio": "ingressgateway"},
+            {"istio": "ingress"},
             8443,
             agent_identity="spiffe://cluster.local/ns/llm/sa/llm-edge-agent",
         ),

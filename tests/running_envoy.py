@@ -39,8 +39,15 @@ def envoy_binary() -> str:
 
 class RunningEnvoy:
     def __init__(
-        self, bootstrap: Mapping[str, Any], directory: Path, *, log_level: str = "info", concurrency: int = 1
+        self,
+        bootstrap: Mapping[str, Any],
+        directory: Path,
+        *,
+        log_level: str = "info",
+        concurrency: int = 1,
+        without: str = "",
     ) -> None:
+        """`without`: extensions that this Envoy is not to have, as category/name with commas."""
         # A socket's path must be short, and pytest's directories are not.
         self._short = Path(tempfile.mkdtemp(prefix="envoy-"))
         self._admin = self._short / "admin.sock"
@@ -56,6 +63,7 @@ class RunningEnvoy:
             *("--concurrency", str(concurrency)),
             # Several may run at once; hot restart would have them share memory.
             "--disable-hot-restart",
+            *(("--disable-extensions", without) if without else ()),
         ]
         self._process: subprocess.Popen[bytes] | None = None
         self._ports: dict[str, int] = {}

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
-from .part import Automatic, IpAddress, Part, Text, automatic, cores
+from .part import Automatic, IpAddress, Part, Text, automatic, cores, one_of
 from .paths import AnyPath, ReadableFile
 from .quantities import Boolean, Count, Duration, Port
 from .wrong import wrong
@@ -77,6 +77,9 @@ class Agent(Part):
     """Where the gateway keeps what it makes for itself: keys, certificates, sockets."""
     sockets: AnyPath | None = None
     """Where the workers' Unix sockets lie; <state_dir>/run where not given."""
+    socket_access: Annotated[Literal["owner", "group"], one_of("owner", "group")] = "owner"
+    """Who may open the workers' sockets. group: their owner's group too, which is the directory's where that hands its
+    group on (an emptyDir of Kubernetes with an fsGroup)."""
     tcp: Tcp | None = None
     """Absent: the workers listen on Unix sockets, which Envoy on the same machine opens."""
     transport: Literal["http2", "grpcio"] = "http2"

@@ -144,6 +144,9 @@ LogLevel = Annotated[
 class Envoy(Part):
     version: Text = "1.40"
     """Major and minor, in quotes: 1.40 without them is the number 1.4."""
+    istio: Text | None = None
+    """The release of Istio, as "1.30", where its proxy asks the agent; in place of `version`. Istio builds its own
+    Envoy, which can do less than that version."""
     concurrency: Annotated[
         Count,
         automatic(max(1, cores() // 2)),
@@ -161,3 +164,9 @@ class Envoy(Part):
     )
     """Merged into the rendered bootstrap: objects key by key, lists of things with a name by name, all else replaced.
     For what this file cannot say; Envoy's own field names, in snake_case."""
+
+    @model_validator(mode="after")
+    def _one_proxy(self) -> Envoy:
+        if self.istio is not None and "version" in self.model_fields_set:
+            raise wrong("both version and istio are given", "leave one of them out", key="istio")
+        return self

@@ -29,14 +29,17 @@ with warnings.catch_warnings():
     from envoy_data_plane.envoy.extensions.clusters.dns import v3 as dns
     from envoy_data_plane.envoy.extensions.common.ratelimit import v3 as ratelimit
     from envoy_data_plane.envoy.extensions.filters.common.matcher.action import v3 as action
+    from envoy_data_plane.envoy.extensions.filters.common.set_filter_state import v3 as filter_state
     from envoy_data_plane.envoy.extensions.filters.http.ext_authz import v3 as ext_authz
     from envoy_data_plane.envoy.extensions.filters.http.ext_proc import v3 as ext_proc
     from envoy_data_plane.envoy.extensions.filters.http.header_mutation import v3 as header_mutation
     from envoy_data_plane.envoy.extensions.filters.http.local_ratelimit import v3 as local_ratelimit
     from envoy_data_plane.envoy.extensions.filters.http.router import v3 as router
+    from envoy_data_plane.envoy.extensions.filters.http.set_filter_state import v3 as set_filter_state
     from envoy_data_plane.envoy.extensions.filters.http.upstream_codec import v3 as upstream_codec
     from envoy_data_plane.envoy.extensions.filters.network.http_connection_manager import v3 as hcm
     from envoy_data_plane.envoy.extensions.http.early_header_mutation.header_mutation import v3 as early_mutation
+    from envoy_data_plane.envoy.extensions.matching.common_inputs.network import v3 as network_inputs
     from envoy_data_plane.envoy.extensions.resource_monitors.downstream_connections import v3 as connections
     from envoy_data_plane.envoy.extensions.transport_sockets.tls import v3 as tls
     from envoy_data_plane.envoy.extensions.upstreams.http import v3 as upstreams
@@ -62,6 +65,7 @@ __all__ = [
     "fields",
     "file_log",
     "file_source",
+    "filter_state",
     "hcm",
     "header_mutation",
     "listener_v3",
@@ -69,9 +73,11 @@ __all__ = [
     "matcher",
     "merged",
     "mutation_v3",
+    "network_inputs",
     "ratelimit",
     "route_v3",
     "router",
+    "set_filter_state",
     "stream_log",
     "tcp_address",
     "tls",

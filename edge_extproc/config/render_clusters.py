@@ -94,8 +94,8 @@ def agent_cluster(config: Config) -> Json:
     protocol = upstreams.HttpProtocolOptions(
         explicit_http_config=upstreams.HttpProtocolOptionsExplicitHttpConfig(http2_protocol_options=_http2()),
     )
-    # 1.37; before, there is one worker, so that there is nothing to choose.
-    chosen = envoy_versions.order_of(config) != "aggregate"
+    # Without it there is one worker, so that there is nothing to choose.
+    chosen = envoy_versions.can(config, "hash_policy")
     if chosen:
         by_header = route_v3.RouteActionHashPolicyHeader(header_name=AFFINITY)
         protocol.hash_policy = [route_v3.RouteActionHashPolicy(header=by_header)]
@@ -254,7 +254,7 @@ def composite_cluster(config: Config, name: str, providers: tuple[str, ...]) -> 
 def chain_clusters(config: Config) -> list[Json]:
     """Where the order of tries cannot be told with each request."""
     match envoy_versions.order_of(config):
-        case "told":
+        case "priority_group":
             return []
         case "composite":
             return [composite_cluster(config, _chain(chain), chain) for chain in envoy_versions.chains(config)]
@@ -271,7 +271,7 @@ def _chain(providers: tuple[str, ...]) -> str:
 
 def has_several(config: Config) -> bool:
     """Whether there are clusters of several providers."""
-    return envoy_versions.order_of(config) != "told" or bool(hedged_pairs(config))
+    return envoy_versions.order_of(config) != "priority_group" or bool(hedged_pairs(config))
 
 
 def _cluster_of_clusters(config: Config, name: str, providers: tuple[str, ...], kind: str, clusters: list[Any]) -> Json:

@@ -102,7 +102,7 @@ def _names(config: Config, clusters: Sequence[Json]) -> dict[str, str]:
     found = {cluster_name(provider): name for provider, name in own.items()}
     for pair in hedged_pairs(config):
         found[pair_name(*map(cluster_name, pair))] = pair_name(*(own[provider] for provider in pair))
-    if envoy_versions.order_of(config) != "told":
+    if envoy_versions.order_of(config) != "priority_group":
         for chain in envoy_versions.chains(config):
             found[chain_name(map(cluster_name, chain))] = chain_name(own[provider] for provider in chain)
     (agent,) = (cluster for cluster in clusters if cluster["name"] == AGENT)

@@ -12,12 +12,15 @@ from .envoy_types import (
     ext_authz,
     ext_proc,
     extension,
+    filter_state,
     local_ratelimit,
     matcher,
     mutation_v3,
+    network_inputs,
     ratelimit,
     route_v3,
     router,
+    set_filter_state,
     type_v3,
     upstream_codec,
 )
@@ -111,8 +114,7 @@ def authorization(config: Config) -> list[Json]:
 
 
 def _client_span(config: Config, *, emitted: bool) -> Json:
-    """1.40."""
-    return {"emit_client_span": emitted} if envoy_versions.order_of(config) == "told" else {}
+    return {"emit_client_span": emitted} if envoy_versions.can(config, "client_span") else {}
 
 
 # --- the two levels of ext_proc
@@ -166,11 +168,13 @@ def _upstream_level(config: Config, passes_over: bool) -> Json:
         written: Json = {"and_matcher": {"predicate": [first_try, _to_one_provider(config)]}}
     else:
         written = first_try
-    return _unless({"or_matcher": {"predicate": [written, _guarded()]}}, "edge.upstream", process)
+    if envoy_versions.can_guard(config):
+        written = {"or_matcher": {"predicate": [written, _guarded(config)]}}
+    return _unless(written, "edge.upstream", process)
 
 
 def _to_one_provider(config: Config) -> Json:
-    if envoy_versions.order_of(config) != "told":
+    if envoy_versions.order_of(config) != "priority_group":
         return _cluster_begins(cluster_name(""))
     # Only a hedged call is told by the header then.
     return {"not_matcher": _cluster_begins("pair_")}
@@ -185,10 +189,12 @@ def _cluster_begins(prefix: str) -> Json:
     }
 
 
-def _guard(config: Config, passes_over: bool) -> Json:
+def _guard(config: Config, passes_over: bool) -> list[Json]:
     """Of guarded requests, on every try: it holds an answer back until its first token."""
+    if not envoy_versions.can_guard(config):
+        return []
     process = _upstream_process(config, "guard", ext_proc.ProcessingModeBodySendMode.FULL_DUPLEX_STREAMED, passes_over)
-    return _unless({"not_matcher": _guarded()}, "edge.guard", process)
+    return [_unless({"not_matcher": _guarded(config)}, "edge.guard", process)]
 
 
 def _upstream_process(config: Config, role: str, body: ext_proc.ProcessingModeBodySendMode, passes_over: bool) -> Json:
@@ -222,9 +228,34 @@ def _upstream_process(config: Config, role: str, body: ext_proc.ProcessingModeBo
     )
 
 
-def _guarded() -> Json:
+def guard_state(config: Config) -> list[Json]:
+    """Copies from metadata to filter state whether a request is guarded, for proxies whose matchers read filter state
+    alone. It stands behind the router level, which writes the metadata."""
+    if not envoy_versions.can_guard(config) or envoy_versions.can(config, "metadata_matcher"):
+        return []
+    copied = filter_state.FilterStateValue(
+        object_key=_GUARD_STATE,
+        factory_key="envoy.string",
+        format_string=core.SubstitutionFormatString(
+            text_format_source=core.DataSource(inline_string=f"%DYNAMIC_METADATA({NAMESPACE}:{GUARD})%"),
+        ),
+    )
+    return [extension("envoy.filters.http.set_filter_state", set_filter_state.Config(on_request_headers=[copied]))]
+
+
+_GUARD_STATE = f"{NAMESPACE}.{GUARD}"
+
+
+def _guarded(config: Config) -> Json:
     """Whether the agent wants this request guarded. It says so in metadata: a header would have to be taken away before
     the provider, and so be gone on the next try."""
+    if not envoy_versions.can(config, "metadata_matcher"):
+        return {
+            "single_predicate": {
+                "input": extension("guard", network_inputs.FilterStateInput(key=_GUARD_STATE)),
+                "value_match": {"exact": "true"},
+            }
+        }
     return {
         "single_predicate": {
             "input": {
@@ -292,7 +323,7 @@ def router_filter(config: Config, passes_over: bool) -> Json:
         router.Router(suppress_envoy_headers=True),
         upstream_http_filters=[
             _upstream_level(config, passes_over),
-            _guard(config, passes_over),
+            *_guard(config, passes_over),
             last_headers(traced=config.telemetry.otlp is not None),
             extension("envoy.filters.http.upstream_codec", upstream_codec.UpstreamCodec()),
         ],

@@ -16,12 +16,16 @@ import yaml
 
 from ..errors import ConfigError
 from . import render_envoy
+from .capabilities import releases
 from .envoy_types import Json
 from .names import AGENT, ROUTE_NAME
 from .schema import Config
 
 Target: TypeAlias = Literal["istio-gateway", "istio-sidecar"]
 TARGETS: tuple[Target, ...] = ("istio-gateway", "istio-sidecar")
+
+# Relative patches want one (Istio warns with IST0151 otherwise): filters of other EnvoyFilters, at 0, come before ours.
+_PRIORITY = 10
 
 CONTEXT: dict[Target, str] = {"istio-gateway": "GATEWAY", "istio-sidecar": "SIDECAR_OUTBOUND"}
 NAME = "llm-edge"
@@ -50,7 +54,8 @@ class Mesh:
     workload: Mapping[str, str]
     """Labels of the pods whose proxy is patched."""
     port: int
-    """Of the listener. All HTTP on it is ours: give us a port of our own."""
+    """On which the proxy listens: a gateway's Service calls it targetPort. All HTTP on it is ours: give us a port of
+    our own."""
     route: str = "llm"
     """The name of the VirtualService's HTTP route; two others, for the header x-edge-route with `once` and with
     `again`, have these words behind it."""
@@ -72,7 +77,7 @@ def labels(written: Iterable[str]) -> dict[str, str]:
 def render(config: Config, target: Target, mesh: Mesh) -> str:
     """YAML, ready for kubectl. Raises ConfigError."""
     document = yaml.dump(envoy_filter(config, target, mesh), Dumper=_Plain, sort_keys=False, width=120)
-    return f"# Rendered by `edge-extproc render --target {target}`.\n{document}"
+    return f"# Rendered by `edge-extproc render --target {target}` for Istio {config.envoy.istio}.\n{document}"
 
 
 class _Plain(yaml.SafeDumper):
@@ -84,7 +89,12 @@ class _Plain(yaml.SafeDumper):
 
 
 def envoy_filter(config: Config, target: Target, mesh: Mesh) -> Json:
-    """Raises ConfigError where the agent cannot be reached from there."""
+    """Raises ConfigError where the agent cannot be reached from there, and where no release of Istio is named."""
+    if config.envoy.istio is None:
+        raise ConfigError(
+            f"envoy.istio: which Istio is it? The order of providers depends on it, for the agent too; have "
+            f'{", ".join(releases("istio"))}, as in envoy: {{istio: "{releases("istio")[0]}"}}'
+        )
     tcp = config.agent.tcp
     if target == "istio-gateway" and tcp is None:
         raise ConfigError("a gateway of Istio reaches agents over TCP; give agent.tcp with the name of their Service")
@@ -95,6 +105,7 @@ def envoy_filter(config: Config, target: Target, mesh: Mesh) -> Json:
         "kind": "EnvoyFilter",
         "metadata": {"name": NAME, "namespace": mesh.namespace},
         "spec": {
+            "priority": _PRIORITY,
             "workloadSelector": {"labels": dict(mesh.workload)},
             "configPatches": list(_patches(config, CONTEXT[target], mesh)),
         },
@@ -135,6 +146,7 @@ def _patches(config: Config, context: str, mesh: Mesh) -> Iterator[Json]:
     for route in host["routes"]:
         # The one without a condition has the bare name; the manners of trying again have theirs behind it.
         name = mesh.route + route["name"].removeprefix(ROUTE_NAME)
+        # `route` takes the place of the VirtualService's directResponse: both are of one oneof.
         named = {"context": context, "routeConfiguration": {"vhost": {"route": {"name": name}}}}
         yield _patch("HTTP_ROUTE", named, "MERGE", {key: route[key] for key in ("request_body_buffer_limit", "route")})
 

@@ -23,7 +23,7 @@ from .envoy_types import (
 )
 from .names import AUTHZ_DENIED, NAMESPACE, OUR_DETAILS, SOURCE_LIMITED
 from .quantities import write_size
-from .render_filters import authorization, router_filter, router_level, source_limit
+from .render_filters import authorization, guard_state, router_filter, router_level, source_limit
 from .render_headers import strip_internal_headers
 from .render_routes import routes
 from .schema import Config
@@ -143,6 +143,7 @@ def _connection_manager(config: Config, passes_over: bool) -> Json:
             *source_limit(config),
             *authorization(config),
             router_level(config),
+            *guard_state(config),
             router_filter(config, passes_over),
         ],
         **({"tracing": tracing} if tracing is not None else {}),
@@ -248,7 +249,7 @@ _LOGGED = {
 
 def _access_log(config: Config) -> list[Json]:
     wanted = config.envoy.access_log
-    without = () if envoy_versions.masks_addresses(config) else ("client",)
+    without = () if envoy_versions.can(config, "masked_address") else ("client",)
     log_format = {"json_format": {name: told for name, told in _LOGGED.items() if name not in without}}
     match wanted:
         case "off":

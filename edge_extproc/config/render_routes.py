@@ -85,7 +85,7 @@ def _retry_policy(config: Config) -> route_v3.RetryPolicy:
             base_interval=retries.back_off.base, max_interval=retries.back_off.max
         ),
         # Each try takes the next group of the order.
-        refresh_cluster_on_retry=envoy_versions.order_of(config) == "told",
+        refresh_cluster_on_retry=envoy_versions.order_of(config) == "priority_group",
     )
 
 
@@ -115,7 +115,7 @@ def _route_action(config: Config, retry: Json) -> Json:
 
 def _cluster_choice(config: Config) -> Json:
     """What the agent did not route goes nowhere."""
-    if envoy_versions.order_of(config) != "told":
+    if envoy_versions.order_of(config) != "priority_group":
         return {"cluster_header": CLUSTER}
     return {
         "inline_cluster_specifier_plugin": {

@@ -49,13 +49,14 @@ async def serve(
     grace: float,
     *,
     tls: MutualTls | None = None,
+    group: bool = False,
     on_ready: Callable[[], None] = lambda: None,
     on_stopping: Callable[[], None] = lambda: None,
     interceptors: Sequence[Any] = (),
     transport: Literal["http2", "grpcio"] = "http2",
 ) -> None:
     """Serve at `address` (`unix:/path`, or `host:port`, which takes `tls`) until `stop` is set; raises StartError
-    where it cannot.
+    where it cannot. `group`: the owner's group may open the socket too.
 
     The gRPC health service tells SERVING from `on_ready` on and NOT_SERVING as soon as `stop` is set. Streams then
     have `grace` seconds to end by themselves; those that do not are cancelled after it. `on_stopping` is called
@@ -63,7 +64,7 @@ async def serve(
     """
     health = Health()
     server = _server(transport, [*services, health], interceptors)
-    with _bound(server, address, tls):
+    with _bound(server, address, tls, group=group):
         await server.start()
         try:
             health.serving()
@@ -97,7 +98,7 @@ def _server(transport: str, services: Iterable[Service], interceptors: Sequence[
 
 
 @contextlib.contextmanager
-def _bound(server: _Server, address: str, tls: MutualTls | None) -> Iterator[None]:
+def _bound(server: _Server, address: str, tls: MutualTls | None, *, group: bool) -> Iterator[None]:
     if not address.startswith(_UNIX):
         _bind(server, address, tls)
         yield
@@ -105,7 +106,7 @@ def _bound(server: _Server, address: str, tls: MutualTls | None) -> Iterator[Non
     path = Path(address.removeprefix(_UNIX))
     _make_room(path)
     # Whoever can write to the socket can play Envoy; it must not be open to others even for a moment.
-    before = os.umask(0o177)
+    before = os.umask(0o117 if group else 0o177)
     try:
         _bind(server, address, None)
     finally:

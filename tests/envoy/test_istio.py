@@ -11,9 +11,14 @@ from typing import Any
 
 import pytest
 import yaml
+from config_kit import read
+from istio_kit import lacking, patched, proxy, routes_of
 
 from edge_extproc.config import load, render_istio
+from edge_extproc.config.capabilities import releases
+from edge_extproc.config.envoy_versions import at_istio
 from edge_extproc.config.names import AGAIN, ONCE, ROUTE
+from edge_extproc.config.render_envoy import render
 from edge_extproc.config.schema import Config
 from edge_extproc.config.validate import envoy_path, validate
 from edge_extproc.errors import ConfigError
@@ -38,103 +43,15 @@ def of_kind(kind: str, name: str) -> list[dict[str, Any]]:
     return [each for each in documents(name) if each.get("kind") == kind]
 
 
-# --- a proxy as Istio configures it, and Istio's patches
+OTHER = {"name": "other", "match": {"prefix": "/o"}, "route": {"cluster": "outbound|2||y"}}
 
 
-def proxy(port: int) -> dict[str, Any]:
-    """The parts of a gateway's configuration that are patched."""
-    types = "type.googleapis.com/envoy.extensions.filters"
-    manager = {
-        "@type": f"{types}.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "outbound",
-        "http_filters": [{"name": render_istio.ROUTER, "typed_config": {"@type": f"{types}.http.router.v3.Router"}}],
-        "route_config": {
-            "validate_clusters": False,
-            "virtual_hosts": [
-                {
-                    "name": "llm.example.com",
-                    "domains": ["llm.example.com"],
-                    "routes": [
-                        {
-                            "name": "llm",
-                            "match": {"prefix": "/"},
-                            "route": {"cluster": "outbound|1||x", "timeout": "0s"},
-                        },
-                        *(
-                            {
-                                "name": f"llm-{manner}",
-                                "match": {"prefix": "/", "headers": [{"name": "x", "string_match": {"exact": manner}}]},
-                                "route": {"cluster": "outbound|1||x"},
-                            }
-                            for manner in (ONCE, AGAIN)
-                        ),
-                        {"name": "other", "match": {"prefix": "/o"}, "route": {"cluster": "outbound|2||y"}},
-                    ],
-                }
-            ],
-        },
-    }
-    listener = {
-        "name": f"0.0.0.0_{port}",
-        "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
-        "filter_chains": [{"filters": [{"name": render_istio.MANAGER, "typed_config": manager}]}],
-    }
-    sds = {"name": "sds-grpc", "load_assignment": {"cluster_name": "sds-grpc"}, "connect_timeout": "1s"}
-    return {
-        "node": {"id": "router~10.0.0.1~gateway.istio-ingress~istio-ingress.svc.cluster.local", "cluster": "gateway"},
-        # As in Istio's own bootstrap.
-        "layered_runtime": {
-            "layers": [{"name": "global", "static_layer": {"re2.max_program_size.error_level": "32768"}}]
-        },
-        "static_resources": {"listeners": [listener], "clusters": [sds]},
-    }
-
-
-def merge(base: Any, over: Any) -> Any:
-    """As protobuf merges messages: fields one by one, lists one behind the other, and of a oneof the later member."""
-    if isinstance(base, dict) and isinstance(over, dict):
-        if "inline_cluster_specifier_plugin" in over:
-            base = {key: value for key, value in base.items() if key != "cluster"}
-        return {**base, **{key: merge(base[key], value) if key in base else value for key, value in over.items()}}
-    if isinstance(base, list) and isinstance(over, list):
-        return [*base, *over]
-    return over
-
-
-def patched(bootstrap: dict[str, Any], patches: list[dict[str, Any]], port: int) -> dict[str, Any]:
-    static = bootstrap["static_resources"]
-    (listener,) = static["listeners"]
-    network = listener["filter_chains"][0]["filters"][0]
-    for each in patches:
-        value, match = each["patch"]["value"], each["match"]
-        assert port == match.get("listener", {}).get("portNumber", port)
-        manager = network["typed_config"]
-        (host,) = manager["route_config"]["virtual_hosts"]
-        match each["applyTo"], each["patch"]["operation"]:
-            case "CLUSTER", "ADD":
-                static["clusters"].append(value)
-            case "LISTENER", "MERGE":
-                listener.update(merge(listener, value))
-            case "NETWORK_FILTER", "MERGE":
-                network.update(merge(network, value))
-            case "HTTP_FILTER", "INSERT_BEFORE":
-                manager["http_filters"].insert(-1, value)
-            case "HTTP_FILTER", "MERGE":
-                manager["http_filters"][-1] = merge(manager["http_filters"][-1], value)
-            case "VIRTUAL_HOST", "MERGE":
-                host.update(merge(host, value))
-            case "HTTP_ROUTE", "MERGE":
-                name = match["routeConfiguration"]["vhost"]["route"]["name"]
-                host["routes"] = [merge(r, value) if r["name"] == name else r for r in host["routes"]]
-            case other:
-                raise AssertionError(other)
-    return bootstrap
-
-
-def merged(name: str) -> dict[str, Any]:
+def merged(name: str, istio: str | None = None) -> dict[str, Any]:
     target, mesh = MESHES[name]
-    found = render_istio.envoy_filter(config_of(name), target, mesh)
-    return patched(proxy(mesh.port), found["spec"]["configPatches"], mesh.port)
+    found = render_istio.envoy_filter(at_istio(config_of(name), istio), target, mesh)
+    (service,) = of_kind("VirtualService", name)
+    base = proxy([*routes_of(service), OTHER], render_istio.CONTEXT[target])
+    return patched(base, found["spec"]["configPatches"], mesh.port)
 
 
 # --- tests
@@ -146,19 +63,36 @@ def test_a_file_is_what_the_code_renders(path: Path) -> None:
 
 
 @pytest.mark.envoy
+@pytest.mark.parametrize("istio", releases("istio"))
 @pytest.mark.parametrize("name", MESHES)
-def test_envoy_takes_what_istio_would_make_of_it(name: str) -> None:
-    validate(merged(name), envoy_path())
+def test_an_envoy_that_has_only_what_istio_builds_takes_what_istio_would_make_of_it(name: str, istio: str) -> None:
+    validate(merged(name, istio), envoy_path(), without=lacking())
+
+
+@pytest.mark.envoy
+@pytest.mark.parametrize("version", releases("envoy"))
+def test_such_an_envoy_refuses_what_is_rendered_for_an_envoy_of_ones_own(version: str) -> None:
+    """So the list of what Istio lacks is in force."""
+    text = "agent: {workers: 1}\nproviders: {a: {kind: openai, api_key: x}, b: {kind: openai, api_key: x}}\n"
+    text += "models: {m: [{provider: a}, {provider: b}]}\n"
+    bootstrap = render(read(text), version)
+    validate(bootstrap, envoy_path())
+    if version == "1.36":
+        # It has aggregate clusters, and no guard.
+        validate(bootstrap, envoy_path(), without=lacking())
+        return
+    with pytest.raises(ConfigError, match=r"metadata_matcher|priority_group|composite"):
+        validate(bootstrap, envoy_path(), without=lacking())
 
 
 @pytest.mark.parametrize("name", MESHES)
-def test_the_named_route_and_no_other_asks_providers_in_the_agents_order(name: str) -> None:
+def test_the_named_routes_and_no_other_ask_the_cluster_that_the_agent_names(name: str) -> None:
     found = merged(name)["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
     *ours, other = found["route_config"]["virtual_hosts"][0]["routes"]
 
     assert 3 == len(ours)
-    assert all("inline_cluster_specifier_plugin" in each["route"] for each in ours)
-    assert all("cluster" not in each["route"] for each in ours)
+    assert ["x-edge-cluster"] * 3 == [each["route"]["cluster_header"] for each in ours]
+    assert not any("direct_response" in each for each in ours)
     once = next(each for each in ours if each["name"] == "llm-once")
     assert "connect-failure,refused-stream" == once["route"]["retry_policy"]["retry_on"]
     assert "outbound|2||y" == other["route"]["cluster"]
@@ -199,7 +133,14 @@ def test_the_manners_of_trying_again_are_routes_of_their_own_before_the_plain_on
         ("llm-again", {ROUTE: {"exact": AGAIN}}),
         ("llm", {}),
     ] == asked
-    assert all({"attempts": 0} == each["retries"] for each in routes)
+
+
+@pytest.mark.parametrize("name", MESHES)
+def test_no_route_of_a_manifest_leads_anywhere_without_the_envoyfilter(name: str) -> None:
+    (service,) = of_kind("VirtualService", name)
+
+    assert [503] * 3 == [each["directResponse"]["status"] for each in service["spec"]["http"]]
+    assert not any("route" in each for each in service["spec"]["http"])
 
 
 def containers(name: str) -> Iterator[dict[str, Any]]:
@@ -212,13 +153,14 @@ def containers(name: str) -> Iterator[dict[str, Any]]:
 def test_three_agents_are_found_one_by_one_on_the_ports_of_their_workers() -> None:
     config = config_of("gateway")
     tcp = config.agent.tcp
-    (service,), (deployment,) = of_kind("Service", "gateway"), of_kind("Deployment", "gateway")
+    (service, admin), (deployment,) = of_kind("Service", "gateway"), of_kind("Deployment", "gateway")
     ports = [tcp.port_of(n) for n in range(config.agent.workers)]
     meta = service["metadata"]
 
     assert "None" == service["spec"]["clusterIP"]
     assert (f"{meta['name']}.{meta['namespace']}.svc.cluster.local",) == tcp.hosts
-    assert [*ports, config.admin.port] == [each["port"] for each in service["spec"]["ports"]]
+    assert ports == [each["port"] for each in service["spec"]["ports"]]
+    assert [config.admin.port] == [each["port"] for each in admin["spec"]["ports"]]
     assert [*ports, config.admin.port] == [
         each["containerPort"] for container in containers("gateway") for each in container["ports"]
     ]
@@ -256,7 +198,9 @@ def test_a_sidecar_opens_sockets_that_the_application_cannot() -> None:
     (application,) = [c for c in template["spec"]["containers"] if c is not agent and c["name"] != "llm-edge-agent"]
 
     assert [str(config.agent.socket_dir)] == [each["mountPath"] for each in mount]
-    assert 1337 == agent["securityContext"]["runAsUser"] != application["securityContext"]["runAsUser"]
+    # The sockets' group is the sidecar's; the agent's user is not, or the mesh would not see its traffic.
+    assert ("group", 1337) == (config.agent.socket_access, template["spec"]["securityContext"]["fsGroup"])
+    assert 1337 not in (agent["securityContext"]["runAsUser"], application["securityContext"]["runAsUser"])
     assert "volumeMounts" not in application
 
 
@@ -272,8 +216,67 @@ def test_a_gateway_needs_agents_that_it_can_reach() -> None:
         render_istio.render(config_of("sidecar"), target, mesh)
 
 
+def test_the_admin_port_is_for_monitoring_and_its_metrics_alone() -> None:
+    port = [str(config_of("gateway").admin.port)]
+    (allowed,) = of_kind("AuthorizationPolicy", "gateway")
+    (admin,) = [rule for rule in allowed["spec"]["rules"] if rule["to"][0]["operation"]["ports"] == port]
+    (peers,) = of_kind("PeerAuthentication", "gateway")
+    (denied,) = of_kind("AuthorizationPolicy", "sidecar")
+    strangers, other_paths = denied["spec"]["rules"]
+
+    assert "ALLOW" == allowed["spec"]["action"]
+    assert {"namespaces": ["monitoring"]} == admin["from"][0]["source"]
+    assert ["/metrics"] == admin["to"][0]["operation"]["paths"]
+    assert {"mtls": {"mode": "STRICT"}}.items() <= peers["spec"].items()
+    assert "portLevelMtls" not in peers["spec"]
+    assert "DENY" == denied["spec"]["action"]
+    assert {"notNamespaces": ["monitoring"]} == strangers["from"][0]["source"]
+    assert {"ports": port, "notPaths": ["/metrics"]} == other_paths["to"][0]["operation"]
+
+
+def test_what_istio_calls_its_gateway_is_what_every_file_calls_it() -> None:
+    """Of the chart's release `istio-ingress`: label istio: ingress, service account istio-ingress."""
+    _, mesh = MESHES["gateway"]
+    (door,) = of_kind("Gateway", "gateway")
+    (network,) = of_kind("NetworkPolicy", "gateway")
+    (allowed,) = of_kind("AuthorizationPolicy", "gateway")
+    (values,) = [each for each in documents("gateway") if "service" in each]
+    (asking,) = [pod["podSelector"] for pod in network["spec"]["ingress"][0]["from"]]
+
+    assert {"istio": "ingress"} == mesh.workload == door["spec"]["selector"] == asking["matchLabels"]
+    assert ["cluster.local/ns/istio-ingress/sa/istio-ingress"] == (
+        allowed["spec"]["rules"][0]["from"][0]["source"]["principals"]
+    )
+    assert mesh.port == door["spec"]["servers"][0]["port"]["number"]
+    assert mesh.port in [each["targetPort"] for each in values["service"]["ports"]]
+
+
+def test_the_sidecar_answers_for_a_name_that_no_dns_has() -> None:
+    (deployment,) = of_kind("Deployment", "sidecar")
+    said = yaml.safe_load(deployment["spec"]["template"]["metadata"]["annotations"]["proxy.istio.io/config"])
+
+    assert {"ISTIO_META_DNS_CAPTURE": "true"} == said["proxyMetadata"]
+
+
+@pytest.mark.parametrize("name", [*MESHES, "authz"])
+def test_every_envoyfilter_has_a_priority(name: str) -> None:
+    found = of_kind("EnvoyFilter", name)
+
+    assert found
+    assert all(each["spec"]["priority"] for each in found)
+
+
+def test_a_rendering_for_istio_wants_to_know_which() -> None:
+    target, mesh = MESHES["gateway"]
+    config = config_of("gateway")
+    unknown = config.model_copy(update={"envoy": config.envoy.model_copy(update={"istio": None})})
+
+    with pytest.raises(ConfigError, match=r"envoy\.istio: which Istio is it\?.* have 1\.29, 1\.30"):
+        render_istio.render(unknown, target, mesh)
+
+
 def test_the_mesh_asks_the_agents_who_calls_and_may_ask_nothing_else() -> None:
-    service, allowed, _, asking = documents("authz")[1:]
+    service, allowed, _, asking, _ = documents("authz")[1:]
     (provider,) = documents("authz")[0]["extensionProviders"]
     asked = provider["envoyExtAuthzGrpc"]
     where = service["metadata"]

@@ -297,15 +297,32 @@ def test_an_envoyfilter_is_written_for_istio(directory):
     path = config_in(directory, **{"agent: {": "agent: {tcp: {hosts: [agents.example], allow_plaintext: true}, "})
     run = edge(
         *("render", "--config", str(path), "--target", "istio-gateway", "--namespace", "edge"),
-        *("--workload", "app=gateway", "--listener-port", "443", "--route", "models"),
+        *("--workload", "app=gateway", "--listener-port", "443", "--route", "models", "--istio", "1.30"),
         cwd=directory,
     )
 
     assert 0 == run.returncode, run.stderr
+    assert 'the agent plans for Envoy 1.40; give it envoy: {istio: "1.30"}' in run.stderr
+    assert "the proxy of Istio 1.30: a slow call cannot be hedged by a second provider" in run.stderr
     (found,) = yaml.safe_load_all(run.stdout)
     assert ("EnvoyFilter", "edge") == (found["kind"], found["metadata"]["namespace"])
     assert {"app": "gateway"} == found["spec"]["workloadSelector"]["labels"]
     assert "sk-provider" not in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((), "envoy.istio: which Istio is it?"),
+        (("--istio", "1.28"), "envoy.istio: '1.28' cannot be rendered for; have 1.29, 1.30, 1.31, 1.32"),
+        (("--envoy-version", "1.38"), "--envoy-version: the Envoy of an Istio is Istio's own; give --istio"),
+    ],
+)
+def test_an_istio_that_is_not_known_is_not_rendered_for(directory, arguments, told):
+    path = config_in(directory)
+    run = edge("render", "--config", str(path), "--target", "istio-sidecar", *arguments, cwd=directory)
+
+    assert told in one_line(run)
 
 
 def test_a_workload_is_a_label(directory):

@@ -25,7 +25,7 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
-Serve: TypeAlias = "Callable[[str], AbstractAsyncContextManager[asyncio.Event]]"
+Serve: TypeAlias = "Callable[..., AbstractAsyncContextManager[asyncio.Event]]"
 
 
 @pytest.fixture(params=["http2", "grpcio"])
@@ -34,9 +34,13 @@ def served(request: pytest.FixtureRequest) -> Serve:
 
 
 @asynccontextmanager
-async def _served(transport: Literal["http2", "grpcio"], address: str) -> AsyncIterator[asyncio.Event]:
+async def _served(
+    transport: Literal["http2", "grpcio"], address: str, *, group: bool = False
+) -> AsyncIterator[asyncio.Event]:
     stop, ready = asyncio.Event(), asyncio.Event()
-    serving = asyncio.create_task(serve(address, [], stop, PATIENCE, on_ready=ready.set, transport=transport))
+    serving = asyncio.create_task(
+        serve(address, [], stop, PATIENCE, on_ready=ready.set, transport=transport, group=group)
+    )
     waiting = asyncio.create_task(ready.wait())
     async with asyncio.timeout(PATIENCE):
         await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -65,6 +69,12 @@ async def test_a_socket_is_for_its_owner_alone_and_goes_with_the_worker(tmp_path
         assert stat.S_IMODE(mode) == 0o600
         assert await health(f"unix:{path}") == SERVING
     assert not path.exists()
+
+
+async def test_a_socket_is_for_the_owners_group_where_that_is_wanted(tmp_path: Path, served: Serve) -> None:
+    path = tmp_path / "worker.sock"
+    async with served(f"unix:{path}", group=True):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o660
 
 
 async def test_other_files_keep_the_modes_of_their_owner(tmp_path: Path, served: Serve) -> None:

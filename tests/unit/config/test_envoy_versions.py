@@ -7,12 +7,14 @@ from itertools import permutations
 from pathlib import Path
 
 import pytest
-from config_kit import read
+from config_kit import mistake, read
 
-from edge_extproc.config.envoy_versions import VERSIONS, at_version, chains, check, lost
+from edge_extproc.config.capabilities import releases
+from edge_extproc.config.envoy_versions import VERSIONS, at_istio, at_version, can_guard, chains, check, lost
 from edge_extproc.config.render_envoy import bootstrap
 from edge_extproc.errors import ConfigError
 
+BOTH = "[{provider: a}, {provider: b}]"
 PROVIDERS = "providers: {" + ", ".join(f"{p}: {{kind: openai, api_key: x}}" for p in "abcdefghij") + "}\n"
 
 
@@ -48,6 +50,55 @@ def test_an_order_is_a_cluster_that_the_agent_names_in_a_header(version, kind):
     assert not any("refresh_cluster_on_retry" in route["retry_policy"] for route in routes)
 
 
+@pytest.mark.parametrize("istio", releases("istio"))
+def test_the_proxy_of_an_istio_is_given_nothing_that_it_is_not_built_with(istio):
+    wanted = at_istio(config("1.40", "{m: [{provider: a}, {provider: b}]}", "agent: {workers: 2}\n"), istio)
+    check(wanted)
+    text = str(bootstrap(wanted))
+
+    assert "envoy.clusters.aggregate" in text
+    for missing in ("priority_group", "PriorityGroup", "composite", "metadata_matcher", "DynamicMetadataInput"):
+        assert missing not in text
+    assert "emit_client_span" not in text
+
+
+def test_an_istio_brings_the_streams_of_a_request_to_one_of_several_workers_and_guards():
+    wanted = at_istio(config("1.40", "{m: [{provider: a}, {provider: b}]}", "agent: {workers: 4}\n"), "1.29")
+    found = bootstrap(wanted)["static_resources"]
+    (agent,) = [each for each in found["clusters"] if each["name"] == "agent"]
+    (options,) = agent["typed_extension_protocol_options"].values()
+    manager = found["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+
+    assert "hash_policy" in options
+    assert can_guard(wanted)
+    assert [
+        "envoy.filters.http.ext_proc",
+        "envoy.filters.http.set_filter_state",
+        "envoy.filters.http.router",
+    ] == [each["name"] for each in manager["http_filters"]]
+
+
+def test_what_an_istio_cannot_do_is_refused_and_what_it_does_less_well_is_told():
+    hedged = at_istio(config("1.40", f"{{m: {{candidates: {BOTH}, hedge: {{}}}}}}"), "1.30")
+    with pytest.raises(ConfigError, match=r"models\.m\.hedge: the proxy of Istio 1\.30 has no composite clusters"):
+        check(hedged)
+
+    told = " ".join(lost(hedged))
+    assert "hedged by a second provider" in told
+    assert "held back" not in told
+
+
+def test_a_proxy_is_an_envoy_or_an_istios_and_not_both():
+    both = "envoy: {version: '1.38', istio: '1.30'}\n"
+
+    assert "both version and istio are given; leave one of them out" in mistake(both)
+
+
+def test_an_envoy_that_cannot_guard_is_given_no_guard():
+    assert "edge.guard" not in str(bootstrap(config("1.36", "{m: [{provider: a}, {provider: b}]}")))
+    assert "edge.guard" in str(bootstrap(config("1.37", "{m: [{provider: a}, {provider: b}]}")))
+
+
 def test_envoy_1_40_is_given_no_chains():
     found = bootstrap(config("1.40", "{m: [{provider: a}, {provider: b}]}"))
 
@@ -64,9 +115,6 @@ def test_a_callers_address_is_not_logged_where_it_cannot_be_masked():
     assert "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT(24)" in str(bootstrap(config("1.38", "{m: [{provider: a}]}")))
 
 
-BOTH = "[{provider: a}, {provider: b}]"
-
-
 @pytest.mark.parametrize(
     ("version", "models", "more", "told"),
     [
@@ -74,19 +122,19 @@ BOTH = "[{provider: a}, {provider: b}]"
             "1.39",
             f"{{m: {{candidates: {BOTH}, fallbacks: {{context_length: n}}}}, n: [{{provider: c}}]}}",
             "agent: {workers: 1}\n",
-            r"models\.m\.fallbacks: they need Envoy 1\.40, and envoy\.version is 1\.39",
+            r"models\.m\.fallbacks: Envoy 1\.39 has no priority groups, which they need",
         ),
         (
             "1.36",
             f"{{m: {{candidates: {BOTH}, hedge: {{}}}}}}",
             "agent: {workers: 1}\n",
-            r"models\.m\.hedge: it needs Envoy 1\.37",
+            r"models\.m\.hedge: Envoy 1\.36 has no composite clusters",
         ),
         (
             "1.36",
             f'{{m: {{candidates: {BOTH}, guard: "on"}}}}',
             "agent: {workers: 1}\n",
-            r"models\.m\.guard: it needs Envoy 1\.37",
+            r"models\.m\.guard: Envoy 1\.36 cannot hold an answer back",
         ),
         ("1.36", f"{{m: {BOTH}}}", "agent: {workers: 2}\n", r"agent\.workers: Envoy 1\.36 cannot bring"),
         (
