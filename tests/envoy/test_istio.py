@@ -69,6 +69,14 @@ def test_an_envoy_that_has_only_what_istio_builds_takes_what_istio_would_make_of
     validate(merged(name, istio), envoy_path(), without=lacking())
 
 
+@pytest.mark.parametrize("name", MESHES)
+def test_the_patches_are_the_same_for_every_release(name: str) -> None:
+    """So that one of them stands for all where they are run (test_istio_end_to_end.py)."""
+    first, *others = (merged(name, istio) for istio in releases("istio"))
+
+    assert [first] * len(others) == others
+
+
 @pytest.mark.envoy
 @pytest.mark.parametrize("version", releases("envoy"))
 def test_such_an_envoy_refuses_what_is_rendered_for_an_envoy_of_ones_own(version: str) -> None:

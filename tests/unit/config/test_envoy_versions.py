@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from itertools import permutations
+from itertools import pairwise, permutations
 from pathlib import Path
 
 import pytest
 from config_kit import mistake, read
 
-from edge_extproc.config.capabilities import releases
+from edge_extproc.config.capabilities import CAPABILITIES, releases
 from edge_extproc.config.envoy_versions import VERSIONS, at_istio, at_version, can_guard, chains, check, lost
 from edge_extproc.config.render_envoy import bootstrap
 from edge_extproc.errors import ConfigError
@@ -86,6 +86,15 @@ def test_what_an_istio_cannot_do_is_refused_and_what_it_does_less_well_is_told()
     told = " ".join(lost(hedged))
     assert "hedged by a second provider" in told
     assert "held back" not in told
+
+
+def test_every_target_has_clusters_for_an_order_and_a_later_release_of_a_family_can_all_that_an_earlier_can():
+    assert set(CAPABILITIES) == {f"{family}-{each}" for family in ("envoy", "istio") for each in releases(family)}
+    for family in ("envoy", "istio"):
+        found = [CAPABILITIES[f"{family}-{each}"] for each in releases(family)]
+
+        assert all("aggregate" in each for each in found)
+        assert all(earlier <= later for earlier, later in pairwise(found))
 
 
 def test_a_proxy_is_an_envoy_or_an_istios_and_not_both():
