@@ -165,7 +165,7 @@ def build_gateway(
         voucher=build_voucher(config) if config.auth.trust_ext_authz else None,
         access=build_access(config, managed),
         limiter=limiter,
-        bounds=build_limits.bounds(config) if limiter is not None else None,
+        bounds=build_limits.bounds(config),
         tracer=tracer,
         chains=order_of(config) != "told",
         asks=config.asks_for_responses,

@@ -27,7 +27,7 @@ from ..routing.base import Endpoints, ModelTable, Planner
 from ..telemetry.base import Tracer
 from .events import Headers
 from .open import OpenExchanges
-from .worst_case import Bounds
+from .worst_case import UNCONFIGURED, Bounds
 
 
 class Clock(Protocol):
@@ -190,8 +190,8 @@ class Gateway:
     """None where no role or policy forbids anything."""
     limiter: Limiter | None = None
     """None where no caller has a limit."""
-    bounds: Bounds | None = None
-    """What a call can come to; given where a limiter is."""
+    bounds: Bounds = UNCONFIGURED
+    """What a call can come to."""
     tracer: Tracer | None = None
     chains: bool = False
     """Envoy is older than 1.40: the order of a plan is a cluster's, which a header names."""

@@ -334,7 +334,7 @@ class RouterExchange:
         """Takes the most that this call can come to from all that its caller may use, in one step. `closed` settles."""
         gateway = self._gateway
         asked, at_once = gateway.planner.reachable(call.model, candidates)
-        ask = ask_of(call, asked, gateway.providers, gateway.prices, known(gateway.bounds), priced=rules.prices)
+        ask = ask_of(call, asked, gateway.providers, gateway.prices, gateway.bounds, priced=rules.prices)
         if at_once > 1:
             ask = at_once_of(ask, at_once)
         self._heard.admission = await known(gateway.limiter).admit(self.id, rules, ask)
