@@ -88,6 +88,20 @@ class AskedTokens:
     """Reasoning that one answer may have made and not shown."""
 
 
+@dataclass(frozen=True, slots=True)
+class AskedParts:
+    """What a body asks, whatever model it goes to."""
+
+    text: int
+    media: int
+    """Tokens of files and sound."""
+    images: int
+    elsewhere: bool
+    """A part of the prompt is not in the body."""
+    reasoning: tuple[int | None, str | None] | None
+    """The budget and the effort that are asked for; None where it is no chat."""
+
+
 @dataclass(slots=True)
 class _Count:
     texts: list[str] = field(default_factory=list)
@@ -99,25 +113,30 @@ class _Count:
     elsewhere: bool = False
 
 
-def asked_of(call: Call, model: str, bounds: Bounds) -> AskedTokens:
-    """Of a call as it went to a model, by the name that its provider has for it."""
+def read_asked(call: Call) -> AskedParts:
+    """What costs by the length of the body."""
     try:
-        body = decode(call.raw)
+        body = decode(call.raw) if call.operation != "passed" else None
     except UNREADABLE:
         body = None
     if not isinstance(body, dict):
-        length = min(tokens_of_length(len(call.raw)), bounds.context_window)
-        return AskedTokens(length, length, 0)
+        return AskedParts(tokens_of_length(len(call.raw)), 0, 0, False, None)
     count = _Count()
     for key, value in body.items():
         _top(count, key, value)
     text = tokens_of(" ".join(count.texts)) + count.tokens
-    prompt = text + count.media + count.images * (_IMAGE_OF_4O_MINI if "4o-mini" in model else _IMAGE)
+    reasoning = _reasoning(body) if call.operation == "chat" else None
+    return AskedParts(text, count.media, count.images, count.elsewhere, reasoning)
+
+
+def tokens_asked(parts: AskedParts, call: Call, model: str, bounds: Bounds) -> AskedTokens:
+    """Of a call as it went to a model, by the name that its provider has for it."""
     window = bounds.context_window
+    prompt = parts.text + parts.media + parts.images * (_IMAGE_OF_4O_MINI if "4o-mini" in model else _IMAGE)
     return AskedTokens(
-        min(text, window),
-        window if count.elsewhere else min(prompt, window),
-        _hidden(body, call, model, bounds) if call.operation == "chat" else 0,
+        min(parts.text, window),
+        window if parts.elsewhere else min(prompt, window),
+        _hidden(*parts.reasoning, call, model, bounds) if parts.reasoning is not None else 0,
     )
 
 
@@ -273,8 +292,7 @@ def _names_stored(tools: Json) -> bool:
 # --- hidden reasoning
 
 
-def _hidden(body: Mapping[str, Json], call: Call, model: str, bounds: Bounds) -> int:
-    budget, effort = _reasoning(body)
+def _hidden(budget: int | None, effort: str | None, call: Call, model: str, bounds: Bounds) -> int:
     if effort is None and budget is None:
         if _REASONS.search(model.lower()) is None:
             return 0

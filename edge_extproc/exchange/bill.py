@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..accounting.estimate import tokens_of_length
 from ..model.call import Call
 from ..model.usage import Usage
-from .asked import AskedTokens, asked_of
+from .asked import AskedTokens, read_asked, tokens_asked
 from .ports import Gateway
 from .relay import Tally
 
@@ -50,7 +50,7 @@ def unseen_bill(gateway: Gateway, heard: Heard, answer: Answer) -> Bill | None:
     if call is None or sent is None or call.operation not in _COUNTED:
         return None
     candidate = answer.candidate or sent.plan.at(max(sent.journal.began, default=1))
-    asked, limit = asked_of(call, candidate.model, gateway.bounds), call.max_output_tokens
+    asked, limit = _asked(gateway, heard, call, candidate.model), call.max_output_tokens
     output = 0
     if call.operation != "embeddings":
         output = (limit if limit is not None else max(gateway.bounds.usual_output, asked.hidden)) * call.choices
@@ -78,7 +78,11 @@ def _usage(gateway: Gateway, heard: Heard, answer: Answer) -> tuple[Usage | None
     tally = answer.relay.tally
     if tally.usage is not None and (tally.ended or tally.finish is not None):
         return tally.usage, False
-    return _estimated(heard.call, tally, asked_of(heard.call, answer.candidate.model, gateway.bounds)), True
+    return _estimated(heard.call, tally, _asked(gateway, heard, heard.call, answer.candidate.model)), True
+
+
+def _asked(gateway: Gateway, heard: Heard, call: Call, model: str) -> AskedTokens:
+    return tokens_asked(heard.asked or read_asked(call), call, model, gateway.bounds)
 
 
 def _estimated(call: Call, tally: Tally, asked: AskedTokens) -> Usage:

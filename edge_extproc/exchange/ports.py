@@ -25,8 +25,10 @@ from ..operations.base import Format
 from ..providers.base import Provider
 from ..routing.base import Endpoints, ModelTable, Planner
 from ..telemetry.base import Tracer
+from .apart import AT_ONCE, Apart
 from .events import Headers
 from .open import OpenExchanges
+from .shape import GENEROUS, ShapeBounds
 from .worst_case import UNCONFIGURED, Bounds
 
 
@@ -192,6 +194,10 @@ class Gateway:
     """None where no caller has a limit."""
     bounds: Bounds = UNCONFIGURED
     """What a call can come to."""
+    shape: ShapeBounds = GENEROUS
+    """What a body may hold."""
+    apart: Apart = AT_ONCE
+    """Where work on large bodies is done."""
     tracer: Tracer | None = None
     chains: bool = False
     """Envoy is older than 1.40: the order of a plan is a cluster's, which a header names."""
