@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 import pytest
-from player import Stage, body, headers, talk
+from player import Stage, answered, body, headers, talk, tried
 
-from edge_extproc.errors import TooLarge
-from edge_extproc.exchange.commands import Continue, Reply
+from edge_extproc.errors import PolicyUnavailable, TooLarge
+from edge_extproc.exchange.commands import Continue, Replace, Reply
 from edge_extproc.exchange.shape import ShapeBounds, check_shape
 
 BOUNDS = ShapeBounds(messages=10, parts=20, tools=5, values=1_000)
@@ -130,3 +130,64 @@ def test_envoy_is_told_once_that_a_large_body_may_take_its_time() -> None:
     talk(found, headers(), body({"model": "claude", "messages": [SAY] * 600}))
 
     assert [30.0] == told
+
+
+class Full:
+    """Too many wait already, from the given step on."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    async def run(self, function: Any, *arguments: Any) -> Any:
+        self.left -= 1
+        if self.left < 0:
+            raise PolicyUnavailable("busy", retry_after=1.0)
+        return function(*arguments)
+
+
+def test_where_too_many_wait_the_caller_is_told_to_come_again() -> None:
+    stage = Stage().having(apart=Full(0))
+    refusal = talk(stage.exchange(), headers(), body({"model": "claude", "messages": [SAY] * 600}))[1]
+
+    assert isinstance(refusal, Reply)
+    assert 503 == refusal.status
+
+
+@pytest.mark.parametrize("level", ["attempt", "guard"])
+def test_a_second_try_of_a_large_body_is_written_apart(level: str) -> None:
+    apart = Counting()
+    stage = Stage().having(apart=apart)
+    found = stage.exchange()
+    asked = {"model": "both", "messages": [SAY] * 600, "logit_bias": {"1": 1}}
+    talk(found, headers(), body(asked))
+    began = len(apart.ran)
+    commands = talk(getattr(stage, level)(), tried(2))
+
+    assert ["write_request"] == apart.ran[began:]
+    assert isinstance(commands[0], Replace)
+
+    answer = talk(found, answered(attempt=2))[0]
+
+    assert isinstance(answer, Continue)
+    assert "logit_bias" in dict(answer.set_headers)["x-edge-dropped"]
+
+
+def test_a_second_try_of_a_large_body_is_refused_where_too_many_wait() -> None:
+    stage = Stage().having(apart=Full(3))
+    talk(stage.exchange(), headers(), body({"model": "both", "messages": [SAY] * 600}))
+    refusal = talk(stage.attempt(), tried(2))[0]
+
+    assert isinstance(refusal, Reply)
+    assert 503 == refusal.status
+
+
+def test_a_large_body_that_its_caller_leaves_is_billed_by_what_was_read_in_advance() -> None:
+    apart = Counting()
+    stage = Stage().having(apart=apart)
+    found = stage.exchange()
+    talk(found, headers(), body({"model": "chat", "stream": True, "messages": [SAY] * 600}))
+    talk(found, answered(content_type="text/event-stream"))
+    found.closed("cancelled")
+
+    assert stage.settled[-1].usage is not None
+    assert stage.settled[-1].usage.prompt >= 600 * 4
