@@ -43,6 +43,7 @@ from .exchange.handler import Handler
 from .exchange.open import OpenExchanges
 from .exchange.ports import Gateway, Routes
 from .exchange.router import RouterExchange
+from .exchange.shape import ShapeBounds
 from .limits.base import MICRO, Limiter
 from .model.plan import Candidate
 from .model.settlement import Settlement
@@ -52,6 +53,7 @@ from .routing.base import Endpoint, Endpoints, ModelTable, Planner
 from .routing.breaker import OwnSlots, Slots, circuit_name
 from .routing.shared import SharedSlots
 from .server import worker
+from .server.apart import OneThread
 from .server.extproc import ExtProcService
 from .server.introspect import Introspection
 from .server.loop_lag import watch_loop
@@ -165,7 +167,10 @@ def build_gateway(
         voucher=build_voucher(config) if config.auth.trust_ext_authz else None,
         access=build_access(config, managed),
         limiter=limiter,
-        bounds=build_limits.bounds(config) if limiter is not None else None,
+        bounds=build_limits.bounds(config),
+        shape=ShapeBounds(config.limits.messages, config.limits.parts, config.limits.tools, config.limits.json_values),
+        # One at a time in this process, whichever configuration an exchange began with.
+        apart=before.gateway.apart if before is not None else OneThread(),
         tracer=tracer,
         chains=order_of(config) != "priority_group",
         asks=config.asks_for_responses,

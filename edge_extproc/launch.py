@@ -228,7 +228,13 @@ async def launched(origin: Origin, *, with_envoy: bool, quiet: bool = False) -> 
             )
         )
         found = admin.build(gateway.readiness, gateway.metrics, gateway.envoy_metrics, api, reloading.shown)
-        web = admin.server(found, str(admin_at.address), admin_at.port)
+        web = admin.server(
+            found,
+            str(admin_at.address),
+            admin_at.port,
+            admits=api.state.gate.admits if api is not None else admin.everybody,
+            hosts=[name.lower() for name in admin_at.hosts],
+        )
         store = config.own_store_socket()
         if store is not None:
             # Before the workers, which would find their limits without a store.

@@ -1,21 +1,19 @@
 """How many tokens a text has, without a tokenizer.
 
-For replies that end before their provider said what was used (a caller who left). A weighted count of byte classes;
-the weights were fitted to o200k on 926 samples of prose, code, JSON and several scripts (mean error 7.7 %, within the
-sample).
+For replies that end before their provider said what was used (a caller who left), and for the requests of such
+replies. A weighted count of byte classes; the weights were fitted to o200k on 926 samples of prose, code, JSON and
+several scripts (mean error 7.7 %, within the sample).
 """
 
 from __future__ import annotations
-
-import re
-
-_WORDS = re.compile(rb"[A-Za-z]+")
 
 _LETTERS = bytes(c for c in range(128) if chr(c).isalpha())
 _DIGITS = b"0123456789"
 _SPACES = b" \t\n\r"
 _PUNCTUATION = bytes(c for c in range(33, 127) if not chr(c).isalnum())
 _ASCII = bytes(range(128))
+_WORD_SHAPE = bytes(97 if c in _LETTERS else 32 for c in range(256))
+"""Each letter becomes an "a" and every other byte a space."""
 
 _PER_WORD, _PER_LETTER, _PER_DIGIT, _PER_MARK, _PER_SPACE = 0.16, 0.185, 0.685, 0.742, 0.086
 _PER_WIDE_BYTE, _PER_WIDE_CHARACTER = 0.388, -0.402
@@ -31,7 +29,7 @@ def tokens_of(text: str) -> int:
         return 0
     wide = raw.translate(None, _ASCII)
     estimate = (
-        _PER_WORD * len(_WORDS.findall(raw))
+        _PER_WORD * _words(raw)
         + _PER_LETTER * _count(raw, _LETTERS)
         + _PER_DIGIT * _count(raw, _DIGITS)
         + _PER_MARK * _count(raw, _PUNCTUATION)
@@ -45,6 +43,12 @@ def tokens_of(text: str) -> int:
 def tokens_of_length(characters: int) -> int:
     """Estimated tokens of a text of which only the length is known."""
     return -(-characters // int(_CHARACTERS_PER_TOKEN))
+
+
+def _words(raw: bytes) -> int:
+    """Runs of ASCII letters. Counted without a list of them: a request may have millions."""
+    shape = raw.translate(_WORD_SHAPE)
+    return shape.count(b" a") + shape.startswith(b"a")
 
 
 def _count(raw: bytes, kind: bytes) -> int:

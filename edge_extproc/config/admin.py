@@ -68,3 +68,6 @@ class Admin(Part):
     port: Port = 10001
     tokens: tuple[AdminToken, ...] = ()
     """Without one there is no admin API."""
+    hosts: tuple[Text, ...] = ()
+    """Names under which this port may be reached, besides addresses and localhost; of a request with another Host
+    nothing is done. Without any: on a loopback address none, on another address every name."""

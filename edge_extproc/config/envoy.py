@@ -68,6 +68,14 @@ class Limits(Part):
     request_headers: Annotated[Size, AfterValidator(_header_size)] = Field(default="60KiB", validate_default=True)
     """All of them together; beyond it the request is cut off. Envoy counts in KiB, up to 8 MiB."""
     request_header_count: Count = 100
+    messages: Count = 10_000
+    """Of one chat. 413 beyond it, as beyond the next three; they bound what reading and translating a body costs. The
+    longest runs of agents have some thousands."""
+    parts: Count = 20_000
+    """Of all messages of one chat."""
+    tools: Count = 2_000
+    json_values: Count = 500_000
+    """Of one body: members of objects and elements of lists. Room for the most tokens that OpenAI embeds at once."""
     message_timeout: PositiveDuration = timedelta(seconds=5)
     """How long the agent may think about one message of Envoy's."""
     connections: Count = 10_000

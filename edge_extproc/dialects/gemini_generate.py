@@ -285,7 +285,19 @@ class _Probe(msgspec.Struct):
 
 
 _probe = msgspec.json.Decoder(_Probe)
-_PROBED = _names("maxOutputTokens", "candidateCount")
+_LIMIT_NAMES = ("maxOutputTokens", "max_output_tokens")
+_CHOICES_NAMES = ("candidateCount", "candidate_count")
+
+
+def _largest(probe: _Probe, names: tuple[str, str]) -> int | None:
+    """A count of generationConfig. Where it is spelled in two ways, the larger one bounds what the provider may do."""
+    given = [
+        _maybe_int(config.get(name), f"generationConfig.{names[0]}")
+        for config in (probe.config, probe.snake_config)
+        if config is not None
+        for name in names
+    ]
+    return max((value for value in given if value is not None), default=None)
 
 
 def _why_no_call(raw: bytes) -> BadRequest:
@@ -2084,7 +2096,6 @@ class GeminiGenerate:
         request = probe.request or probe.snake_request
         if probe.contents in (_ABSENT, b"null") and not (operation == "count_tokens" and request is not None):
             raise _why_no_call(raw)
-        config = _split(probe.config or probe.snake_config or {}, _PROBED)[0]
         stream = verb == "streamGenerateContent"
         return Call(
             dialect=NAME,
@@ -2092,8 +2103,8 @@ class GeminiGenerate:
             model=model,
             stream=stream,
             raw=raw,
-            max_output_tokens=_maybe_int(config.get("maxOutputTokens"), "generationConfig.maxOutputTokens"),
-            choices=_maybe_int(config.get("candidateCount"), "generationConfig.candidateCount") or 1,
+            max_output_tokens=_largest(probe, _LIMIT_NAMES),
+            choices=_largest(probe, _CHOICES_NAMES) or 1,
             stream_type=_ARRAY_TYPE if stream and _wants_array(_query(headers, path)) else None,
         )
 

@@ -244,7 +244,16 @@ def _why_no_call(raw: bytes) -> BadRequest:
 
 
 def _positive(value: Json) -> int | None:
+    """Some hosts also read 8.0 and "8"."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _LONGEST_COUNT:
+        return int(value) or None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+
+_LONGEST_COUNT = 18
+"""Digits."""
 
 
 def _read_call(raw: bytes) -> Call:
@@ -264,7 +273,8 @@ def _read_call(raw: bytes) -> Call:
         stream=stream,
         raw=raw,
         wants_usage=asked or not stream,
-        max_output_tokens=_positive(probe.max_completion_tokens) or _positive(probe.max_tokens),
+        # Hosts differ in which of the two they read.
+        max_output_tokens=max(_positive(probe.max_completion_tokens) or 0, _positive(probe.max_tokens) or 0) or None,
         choices=_positive(probe.n) or 1,
     )
 

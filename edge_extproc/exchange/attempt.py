@@ -11,7 +11,7 @@ from typing import assert_never
 
 from ..config.names import ANSWERED_BY
 from ..dialects.base import Dialect
-from ..errors import BadRequest, PeerError, Unavailable
+from ..errors import BadRequest, PeerError, PolicyUnavailable, Unavailable
 from ..model.fault import Fault
 from ..model.plan import Candidate
 from . import headers as header_rules
@@ -44,7 +44,7 @@ class AttemptExchange:
         self._order.heard(event)
         match event:
             case RequestHeaders():
-                return self._request_headers(event)
+                return await self._request_headers(event)
             case RequestBody() | RequestTrailers() | ResponseHeaders() | ResponseBody() | ResponseTrailers():
                 raise PeerError(f"{type(event).__name__} at the upstream level")  # pragma: no cover - not in ATTEMPT
             case _:
@@ -53,9 +53,9 @@ class AttemptExchange:
     def closed(self, why: Closing) -> None:
         """Nothing to settle: the router exchange does."""
 
-    def _request_headers(self, event: RequestHeaders) -> Command:
+    async def _request_headers(self, event: RequestHeaders) -> Command:
         try_ = find_try(event, self._gateway)
-        return write_request(event, try_) if try_ is not None else lost(self._gateway)
+        return await written(event, try_) if try_ is not None else lost(self._gateway)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,17 @@ def find_try(event: RequestHeaders, gateway: Gateway) -> Try | None:
     return Try(found, int(number), provider if isinstance(provider, str) else None)
 
 
+async def written(event: RequestHeaders, try_: Try) -> Continue | Replace | Reply:
+    """`write_request`: of a large body off the event loop."""
+    if not try_.exchange.large:
+        return write_request(event, try_)
+    gateway = try_.exchange.gateway
+    try:
+        return await gateway.apart.run(write_request, event, try_)
+    except PolicyUnavailable as error:  # too many large ones wait
+        return _told(gateway.dialects[try_.exchange.call.dialect], error.fault())
+
+
 def write_request(event: RequestHeaders, try_: Try) -> Continue | Replace | Reply:
     gateway = try_.exchange.gateway
     try_.exchange.journal.began[try_.number] = gateway.clock.monotonic()
@@ -91,6 +102,7 @@ def write_request(event: RequestHeaders, try_: Try) -> Continue | Replace | Repl
         adapted = adapt(call, try_.candidate, gateway.dialects, gateway.providers, gateway.formats)
     except (BadRequest, Unavailable) as error:  # a credential has ended since the plan was made
         return _told(gateway.dialects[call.dialect], error.fault())
+    try_.exchange.written = try_.candidate, adapted
     request = adapted.request
     length = len(request.body)
     to_set, to_remove = header_rules.outgoing(

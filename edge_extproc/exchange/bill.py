@@ -1,4 +1,8 @@
-"""What an exchange used and what that costs, as far as its answer tells, and an estimate where it does not."""
+"""What an exchange used and what that costs, as far as its answer tells, and an estimate where it does not.
+
+An exchange that ends without the provider's final usage is billed for the greater of what was seen and what the
+provider was asked to do (docs/access.md has the table).
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,12 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, NamedTuple
 
-from ..accounting.estimate import tokens_of, tokens_of_length
-from ..errors import BadRequest
-from ..model.call import Call, Chat
-from ..model.content import Text
+from ..accounting.estimate import tokens_of_length
+from ..model.call import Call
 from ..model.usage import Usage
-from .operation import estimate
+from .asked import AskedTokens, read_asked, tokens_asked
 from .ports import Gateway
+from .relay import Tally
 
 if TYPE_CHECKING:
     from .progress import Answer, Heard
@@ -40,33 +43,62 @@ def bill_of(gateway: Gateway, heard: Heard, answer: Answer) -> Bill:
     return Bill(usage, estimated, cost, unpriced)
 
 
+def unseen_bill(gateway: Gateway, heard: Heard, answer: Answer) -> Bill | None:
+    """Of an exchange of whose reply nothing was seen, though a provider may have made it: what was asked for. None
+    where that has no number of tokens."""
+    call, sent = heard.call, heard.open
+    if call is None or sent is None or call.operation not in _COUNTED:
+        return None
+    candidate = answer.candidate or sent.plan.at(max(sent.journal.began, default=1))
+    asked, limit = _asked(gateway, heard, call, candidate.model), call.max_output_tokens
+    output = 0
+    if call.operation != "embeddings":
+        output = (limit if limit is not None else max(gateway.bounds.usual_output, asked.hidden)) * call.choices
+    usage = Usage(input=asked.prompt, output=output)
+    provider = gateway.providers[candidate.provider]
+    cost = gateway.prices.cost(provider.price_list, candidate.model, usage, host=provider.name)
+    return Bill(usage, True, cost, cost is None)
+
+
+_COUNTED = frozenset({"chat", "completions", "embeddings"})
+
+# How far below our count of the text a provider's own count of the prompt may be: tokenizers differ.
+_LEAST_TOLD = (3, 4)
+
+
 def _usage(gateway: Gateway, heard: Heard, answer: Answer) -> tuple[Usage | None, bool]:
     """What was used, and whether a part of it is estimated: a stream that did not come to its end says too little or
-    nothing, yet its provider bills what it made."""
+    nothing, yet its provider bills what it read and made."""
     if answer.reply is not None:
         return answer.reply.usage, False
     if answer.other is not None and answer.relay is None:
         return answer.other.usage, answer.other.estimated
-    if answer.relay is None or heard.call is None:
+    if answer.relay is None or heard.call is None or answer.candidate is None:
         return None, False
     tally = answer.relay.tally
     if tally.usage is not None and (tally.ended or tally.finish is not None):
         return tally.usage, False
-    usage = tally.usage or Usage(input=_prompt_estimate(gateway, heard.call))
-    seen = tokens_of_length(tally.text_length)
-    if seen > usage.completion:
-        usage = replace(usage, output=usage.output + seen - usage.completion)
-    return usage, True
+    return _estimated(heard.call, tally, _asked(gateway, heard, heard.call, answer.candidate.model)), True
 
 
-def _prompt_estimate(gateway: Gateway, call: Call) -> int:
-    if call.format:
-        return estimate(call, gateway.formats[call.format])
-    try:
-        chat: Chat = gateway.dialects[call.dialect].read_chat(call)
-    except BadRequest:  # the provider took it all the same
-        return tokens_of_length(len(call.raw))
-    return sum(tokens_of(part.text) for m in chat.messages for part in m.parts if isinstance(part, Text))
+def _asked(gateway: Gateway, heard: Heard, call: Call, model: str) -> AskedTokens:
+    return tokens_asked(heard.asked or read_asked(call), call, model, gateway.bounds)
+
+
+def _estimated(call: Call, tally: Tally, asked: AskedTokens) -> Usage:
+    seen, told = tokens_of_length(tally.text_length), tally.usage or Usage()
+    prompt = asked.text if told.prompt else asked.prompt
+    least, whole = _LEAST_TOLD
+    if told.prompt * whole < prompt * least:
+        told = replace(told, input=told.input + prompt - told.prompt)
+    # Answers are made side by side: those of which nothing was seen are as long as the others.
+    seen = max(seen, seen * call.choices // tally.choices)
+    if seen > told.completion:
+        told = replace(told, output=told.output + seen - told.completion)
+    hidden = 0 if tally.ended or told.reasoning else asked.hidden * call.choices
+    if call.max_output_tokens is not None:
+        hidden = min(hidden, max(0, call.max_output_tokens * call.choices - told.completion))
+    return replace(told, reasoning=told.reasoning + hidden) if hidden else told
 
 
 def _cost(gateway: Gateway, answer: Answer, usage: Usage | None) -> tuple[Decimal | None, bool]:

@@ -25,7 +25,7 @@ from ..model.plan import NO_FALLBACK, Candidate, Tried
 from ..model.reply import Ended, Failed, Finished, PartDelta, PartStarted
 from ..providers.base import Unframer
 from .adapt import adapt, format_of
-from .attempt import Try, find_try, lost, write_request
+from .attempt import Try, find_try, lost, written
 from .commands import CONTINUE, HOLD, Command, Continue, Pass, Release, Reply
 from .events import (
     Event,
@@ -69,7 +69,7 @@ class GuardExchange:
         self._order.heard(event)
         match event:
             case RequestHeaders():
-                return self._request_headers(event)
+                return await self._request_headers(event)
             case ResponseHeaders():
                 return self._response_headers(event)
             case ResponseBody():
@@ -84,14 +84,14 @@ class GuardExchange:
 
     # --- the request
 
-    def _request_headers(self, event: RequestHeaders) -> Command:
+    async def _request_headers(self, event: RequestHeaders) -> Command:
         try_ = self._try = find_try(event, self._gateway)
         if try_ is None:
             return lost(self._gateway)
         self._gateway = try_.exchange.gateway
         # The router level has written the first one, for the first candidate.
-        written = try_.number == 1 and try_.candidate == try_.exchange.plan.at(1)
-        return CONTINUE if written else write_request(event, try_)
+        is_written = try_.number == 1 and try_.candidate == try_.exchange.plan.at(1)
+        return CONTINUE if is_written else await written(event, try_)
 
     # --- the answer
 

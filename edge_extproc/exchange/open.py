@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from ..model.call import Call
 from ..model.fault import Fault
-from ..model.plan import Plan, Tried
+from ..model.plan import Candidate, Plan, Tried
 
 if TYPE_CHECKING:
+    from .adapt import Adapted
     from .ports import Gateway
 
 
@@ -34,6 +35,10 @@ class OpenExchange:
     """What is left of it may change between two tries, where a candidate's answer calls for another model."""
     gateway: Gateway
     """What it began with: the plan may name a provider that is elsewhere by now, or nowhere."""
+    large: bool = False
+    """Work on the body is done off the event loop."""
+    written: tuple[Candidate, Adapted] | None = None
+    """The last request that was written for a try, and for whom."""
     journal: Journal = field(default_factory=Journal)
     fault: Fault | None = None
     """What the guard found wrong with the last try, whose answer it has refused."""

@@ -25,9 +25,11 @@ from ..operations.base import Format
 from ..providers.base import Provider
 from ..routing.base import Endpoints, ModelTable, Planner
 from ..telemetry.base import Tracer
+from .apart import AT_ONCE, Apart
 from .events import Headers
 from .open import OpenExchanges
-from .worst_case import Bounds
+from .shape import GENEROUS, ShapeBounds
+from .worst_case import UNCONFIGURED, Bounds
 
 
 class Clock(Protocol):
@@ -190,8 +192,12 @@ class Gateway:
     """None where no role or policy forbids anything."""
     limiter: Limiter | None = None
     """None where no caller has a limit."""
-    bounds: Bounds | None = None
-    """What a call can come to; given where a limiter is."""
+    bounds: Bounds = UNCONFIGURED
+    """What a call can come to."""
+    shape: ShapeBounds = GENEROUS
+    """What a body may hold."""
+    apart: Apart = AT_ONCE
+    """Where work on large bodies is done."""
     tracer: Tracer | None = None
     chains: bool = False
     """Envoy is older than 1.40: the order of a plan is a cluster's, which a header names."""

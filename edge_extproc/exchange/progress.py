@@ -19,6 +19,7 @@ from ..model.reply import Reply
 from ..model.trace import Parent, Trace
 from ..providers.base import Unframer
 from .adapt import Adapted
+from .asked import AskedParts
 from .bill import Bill
 from .events import Event, Headers
 from .open import OpenExchange
@@ -51,6 +52,10 @@ class Heard:
     rules: Rules | None = None
     """What limits this caller; None: nothing does."""
     admission: Admission | None = None
+    large: bool = False
+    """Work on the body is done off the event loop."""
+    asked: AskedParts | None = None
+    """Read in advance where the body is large."""
     call: Call | None = None
     plan: Plan | None = None
     adapted: Adapted | None = None

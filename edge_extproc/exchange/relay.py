@@ -36,7 +36,7 @@ class Tally:
     """What went by in a stream, as far as the bill and the log need it. Holds no text, unless in `fold`: all of the
     reply, for whoever wants to keep it, up to a bound."""
 
-    __slots__ = ("ended", "failed", "finish", "fold", "garbled", "model", "text_length", "usage")
+    __slots__ = ("choices", "ended", "failed", "finish", "fold", "garbled", "model", "text_length", "usage")
 
     def __init__(self, fold: Fold | None = None) -> None:
         self.fold = fold
@@ -48,6 +48,8 @@ class Tally:
         self.garbled = 0
         self.text_length = 0
         """Characters of answer, thinking and tool arguments: what an estimate starts from if no usage comes."""
+        self.choices = 1
+        """How many answers have begun."""
 
     def note(self, event: ReplyEvent) -> None:
         if self.fold is not None:
@@ -55,6 +57,8 @@ class Tally:
         match event:
             case PartDelta():
                 self.text_length += len(event.text)
+                if event.choice >= self.choices:
+                    self.choices = event.choice + 1
             case UsageSeen():
                 self.usage = event.usage
             case Finished():

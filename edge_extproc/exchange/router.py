@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
+from typing import ParamSpec, TypeVar
 
 from ..auth.vouching import NAMESPACE as VOUCHED
 from ..cache.base import Entry, Turn
@@ -43,6 +45,8 @@ from ..model.trace import read_traceparent
 from ..routing.base import Wish, allows
 from . import headers as header_rules
 from .adapt import adapt, dialect_of, first_able, format_of
+from .apart import is_large
+from .asked import read_asked
 from .commands import CONTINUE, BodyMode, Command, Continue, Pairs, Reply
 from .counting import can_count, estimated_count
 from .envoy_faults import OF_THE_CALLER, VIA_UPSTREAM, fault_of
@@ -67,9 +71,16 @@ from .relay import CrossRelay, RawRelay
 from .repeating import as_stream, given, keep
 from .rights import permitted
 from .settling import facts, settlement_of, tells_talk
+from .shape import check_shape
 from .states import ROUTER, Order, State
 from .verdicts import is_failing, is_of_the_provider
 from .worst_case import ask_of, at_once_of
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+# How long Envoy waits where a large body waits for its turn.
+_LARGE_SECONDS = 30.0
 
 
 class RouterExchange:
@@ -86,6 +97,7 @@ class RouterExchange:
         self.more_time: MoreTime = no_more_time
         self._take_body: Callable[[ResponseBody], Command] = _pass
         self._settled = False
+        self._has_time = False
 
     async def handle(self, event: Event) -> Command:
         """Raises PeerError where Envoy broke the order, and whatever a bug of ours raises once a response is on its
@@ -190,30 +202,48 @@ class RouterExchange:
     async def _asked(self, body: bytes) -> Command:
         heard, gateway = self._heard, self._gateway
         voice, principal = known(heard.voice), known(heard.principal)
-        call = self._read_call(body)
+        heard.large = is_large(body)
+        if heard.large:
+            await self._take_time(_LARGE_SECONDS)
+        call = await self._apart(self._read_call, body)
         candidates = self._candidates(call)
         heard.call = call
         if heard.rights is not None:
             candidates = heard.rights.narrow(call, candidates)
         # What is given again costs nothing, so nothing is reserved before that is looked for (docs/adr/064).
         if gateway.cache is not None and call.operation == "chat":
-            heard.turn = gateway.cache.turn(principal, call, candidates, heard.headers, voice.read_chat)
+            heard.turn = await self._apart(
+                gateway.cache.turn, principal, call, candidates, heard.headers, voice.read_chat
+            )
             reply = await self._from_cache(heard.turn) if heard.turn is not None else None
             if reply is not None:
                 return reply
         if heard.rules is not None:
             await self._reserve(call, candidates, heard.rules)
         try:
-            return self._send(call, candidates)
+            return await self._send(call, candidates)
         except Unavailable:
             stale = self._stale()
             if stale is None:
                 raise
             return stale
 
+    async def _apart(self, function: Callable[P, T], *arguments: P.args, **more: P.kwargs) -> T:
+        """What costs by the length of the body: of a large one off the event loop."""
+        if self._heard.large:
+            return await self._gateway.apart.run(partial(function, *arguments, **more))
+        return function(*arguments, **more)
+
+    async def _take_time(self, seconds: float) -> None:
+        """Envoy is told once a message."""
+        if not self._has_time:
+            self._has_time = True
+            await self.more_time(seconds)
+
     def _read_call(self, body: bytes) -> Call:
         heard = self._heard
         voice, route = known(heard.voice), known(heard.route)
+        check_shape(body, route.operation, self._gateway.shape)
         if not route.format:
             return voice.read_call(body, route.operation, heard.headers, heard.path)
         form, path = self._gateway.formats[route.format], heard.values.get(":path", "")
@@ -239,7 +269,7 @@ class RouterExchange:
         principal = known(self._heard.principal)
         return Wish(call, principal.tenant, principal.key_id, self._heard.headers)
 
-    def _send(self, call: Call, candidates: Sequence[Candidate]) -> Command:
+    async def _send(self, call: Call, candidates: Sequence[Candidate]) -> Command:
         """The request of the first candidate that can be asked this, and the way to all of them."""
         heard, gateway, principal = self._heard, self._gateway, known(self._heard.principal)
         heard.call = call
@@ -253,9 +283,12 @@ class RouterExchange:
         heard.plan = plan
         if call.operation == "count_tokens" and not can_count(gateway, plan.at(1)):
             told = (("content-type", "application/json"), ("x-edge-estimated", "tokens"))
-            return self._own(told, estimated_count(call, gateway.formats[call.format]), "edge_estimated_count")
-        heard.plan, heard.adapted = plan, adapted = first_able(call, plan, gateway)
-        found = OpenExchange(call, plan, gateway)
+            estimate = await self._apart(estimated_count, call, gateway.formats[call.format])
+            return self._own(told, estimate, "edge_estimated_count")
+        heard.plan, heard.adapted = plan, adapted = await self._apart(first_able, call, plan, gateway)
+        if heard.large:  # what the end may need, which cannot wait
+            heard.asked = await self._apart(read_asked, call)
+        found = OpenExchange(call, plan, gateway, large=heard.large)
         heard.open = found
         found.journal.began[1] = gateway.clock.monotonic()
         gateway.open.add(self.id, found)
@@ -290,7 +323,7 @@ class RouterExchange:
 
     async def _from_cache(self, turn: Turn) -> Reply | None:
         """A reply that was given before, if there is one that this caller may have."""
-        entry, heard = await turn.find(self.more_time), self._heard
+        entry, heard = await turn.find(self._take_time), self._heard
         if entry is None:
             return None
         said = given(self._gateway, heard, entry)
@@ -334,7 +367,9 @@ class RouterExchange:
         """Takes the most that this call can come to from all that its caller may use, in one step. `closed` settles."""
         gateway = self._gateway
         asked, at_once = gateway.planner.reachable(call.model, candidates)
-        ask = ask_of(call, asked, gateway.providers, gateway.prices, known(gateway.bounds), priced=rules.prices)
+        ask = await self._apart(
+            ask_of, call, asked, gateway.providers, gateway.prices, gateway.bounds, priced=rules.prices
+        )
         if at_once > 1:
             ask = at_once_of(ask, at_once)
         self._heard.admission = await known(gateway.limiter).admit(self.id, rules, ask)
@@ -593,6 +628,10 @@ class RouterExchange:
             # A credential may have ended since that attempt was made: then there is nothing to tell, but an answer.
             with suppress(Unavailable):
                 gateway = self._gateway
+                written = heard.open.written if heard.open is not None else None
+                if written is not None and written[0] == candidate:
+                    heard.adapted = written[1]
+                    return heard.adapted.dropped
                 heard.adapted = adapt(
                     known(heard.call), candidate, gateway.dialects, gateway.providers, gateway.formats
                 )

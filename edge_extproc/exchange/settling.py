@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from ..errors import EdgeError
 from ..model.content import Part, Text
@@ -13,7 +14,7 @@ from ..model.settlement import Outcome, Phase, PhaseTime, Settlement
 from ..model.trace import Talk
 from ..model.usage import Usage
 from . import verdicts
-from .bill import bill_of
+from .bill import bill_of, unseen_bill
 from .events import (
     Event,
     RequestBody,
@@ -82,7 +83,7 @@ def settlement_of(
     fault = answer.fault or (tally.failed if tally is not None else None)
     in_trace = heard.trace or heard.parent
     now = gateway.clock.monotonic()
-    return Settlement(
+    settlement = Settlement(
         exchange_id=exchange_id,
         outcome=outcome,
         status=answer.status,
@@ -127,6 +128,13 @@ def settlement_of(
         max_output_tokens=call.max_output_tokens if call is not None else None,
         phases=tuple([PhaseTime(_PHASES[kind], at - heard.began, took) for kind, (at, took) in heard.phases.items()]),
     )
+    if usage is not None or cached is not None or not settlement.may_have_been_used:
+        return settlement
+    unseen = unseen_bill(gateway, heard, answer)
+    if unseen is None:
+        return settlement
+    usage, estimated, cost, unpriced = unseen
+    return replace(settlement, usage=usage, estimated=estimated, cost=cost, unpriced=unpriced, unseen=True)
 
 
 def _outcome(answer: Answer, state: State, why: Closing) -> Outcome:

@@ -75,6 +75,10 @@ class Bounds:
         return found
 
 
+UNCONFIGURED = Bounds((("*", 131_072),), 2_048, 1_000_000, 0, 0)
+"""Where config says nothing."""
+
+
 def ask_of(
     call: Call,
     candidates: Sequence[Candidate],

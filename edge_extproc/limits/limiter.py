@@ -551,8 +551,9 @@ class PolicyLimiter:
     def _spent(self, settlement: Settlement) -> tuple[int, int, int, int]:
         """By kinds, in whole units; -1: as was taken."""
         usage = settlement.usage
-        if usage is None:
-            nobody_told = -1 if _may_have_been_used(settlement) else 0
+        if usage is None or settlement.unseen:
+            # A budget errs on its own side: the worst case counts.
+            nobody_told = -1 if settlement.may_have_been_used else 0
             return (-1, nobody_told, nobody_told, 0)
         tokens = usage.total
         if settlement.cost is not None:
@@ -582,24 +583,6 @@ def _tells(rule: Rule, span: Span | None) -> _Told:
 def micro(dollars: Decimal) -> int:
     """Whole micro-dollars, rounded up."""
     return max(0, int((dollars * MICRO).to_integral_value(ROUND_CEILING)))
-
-
-def _may_have_been_used(settlement: Settlement) -> bool:
-    """Nobody said what was used. Where a provider may have worked for this call, its worst case counts: a budget errs
-    on its own side."""
-    if settlement.lane is None:  # nothing was sent
-        return False
-    if settlement.cache == "stale":  # its tries have failed; see below
-        last = settlement.tries[-1] if settlement.tries else None
-        return last is not None and last.status == 504 and last.reason == "unreachable"
-    match settlement.outcome:
-        case "rejected" | "refused":
-            return False
-        case "upstream_error":
-            # The provider's own error costs nothing; that it took too long does not mean that it did nothing.
-            return settlement.provider is None and settlement.status == 504
-        case _:
-            return True
 
 
 def _still(rule: Rule, counter: Counter, total: int, now: float) -> int:

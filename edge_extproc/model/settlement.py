@@ -27,6 +27,8 @@ Phase: TypeAlias = Literal[
     "request_headers", "request_body", "request_trailers", "response_headers", "response_body", "response_trailers"
 ]
 
+_TIMED_OUT = 504
+
 
 @noun
 class PhaseTime:
@@ -78,6 +80,8 @@ class Settlement:
     usage: Usage | None = None
     estimated: bool = False
     """A part of `usage` is our estimate: the reply did not come to its end."""
+    unseen: bool = False
+    """Nothing of the reply was seen, so that all of `usage` is what was asked for. Limits keep what they reserved."""
     cost: Decimal | None = None
     """US dollars; None where nothing was used or the model is unpriced."""
     unpriced: bool = False
@@ -109,6 +113,23 @@ class Settlement:
     max_output_tokens: int | None = None
     phases: tuple[PhaseTime, ...] = ()
     """In the order in which they came."""
+
+    @property
+    def may_have_been_used(self) -> bool:
+        """Whether a provider may have worked for this exchange, where nobody said what was used."""
+        if self.lane is None:  # nothing was sent
+            return False
+        if self.cache == "stale":  # its tries have failed; see below
+            last = self.tries[-1] if self.tries else None
+            return last is not None and last.status == _TIMED_OUT and last.reason == "unreachable"
+        match self.outcome:
+            case "rejected" | "refused":
+                return False
+            case "upstream_error":
+                # The provider's own error costs nothing; that it took too long does not mean that it did nothing.
+                return self.provider is None and self.status == _TIMED_OUT
+            case _:
+                return True
 
     @property
     def time_per_output_token(self) -> float | None:

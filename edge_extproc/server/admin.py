@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -19,6 +20,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
+
+from .admin_door import MAX_CONNECTIONS, MAX_HEADERS, Admits, Door, HeadersInTime
 
 # Prometheus' text format, and the one that has exemplars: a scraper says that it takes it.
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
@@ -118,9 +121,28 @@ class AdminServer(uvicorn.Server):
         yield
 
 
-def server(app: Starlette, address: str, port: int) -> AdminServer:
+def everybody(path: str, headers: Sequence[tuple[str, str]]) -> bool:
+    del path, headers
+    return True
+
+
+def server(
+    app: ASGIApp, address: str, port: int, *, admits: Admits = everybody, hosts: Collection[str] = ()
+) -> AdminServer:
+    """`admits`: who may send a body. `hosts`: names under which the port may be reached, besides addresses and
+    localhost; without any, a loopback address has no other name, and another address any."""
+    known = hosts if hosts or ipaddress.ip_address(address).is_loopback else None
     return AdminServer(
         uvicorn.Config(
-            app, host=address, port=port, log_config=None, access_log=False, lifespan="off", server_header=False
+            Door(app, admits, known),
+            host=address,
+            port=port,
+            http=HeadersInTime,
+            h11_max_incomplete_event_size=MAX_HEADERS,
+            limit_concurrency=MAX_CONNECTIONS,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
         )
     )

@@ -41,6 +41,7 @@ Role: TypeAlias = Literal["viewer", "tenant_admin", "admin"]
 RANK: dict[Role, int] = {"viewer": 0, "tenant_admin": 1, "admin": 2}
 
 PREFIX = "/admin/v1"
+DESCRIPTION = f"{PREFIX}/openapi.json"
 NEEDS: dict[tuple[str, str], Role] = {
     ("GET", "/whoami"): "viewer",
     ("GET", "/tenants"): "viewer",
@@ -261,8 +262,17 @@ class Gate:
         self._digest = administration.digest
         self._callers = administration.callers
 
+    def admits(self, path: str, headers: Sequence[tuple[str, str]]) -> bool:
+        """Whether somebody who may use the API asks; what of it, `__call__` decides. Paths beside the API are open."""
+        if not path.startswith(f"{PREFIX}/") or path == DESCRIPTION:
+            return True
+        return self._who([value for name, value in headers if name == "authorization"], headers) is not None
+
+    def _who(self, presented: Sequence[str], headers: Sequence[tuple[str, str]]) -> Admin | None:
+        return self._token(presented) or self._callers(headers)
+
     def __call__(self, request: Request) -> Admin:
-        admin = self._token(request.headers.getlist("authorization")) or self._callers(request.headers.items())
+        admin = self._who(request.headers.getlist("authorization"), request.headers.items())
         if admin is None:
             raise Refused(401, "unauthenticated", "send the header authorization: Bearer <admin token>, once")
         route = request.scope["route"]
@@ -299,7 +309,7 @@ def build(administration: Administration) -> FastAPI:
         version="1",
         docs_url=None,
         redoc_url=None,
-        openapi_url=f"{PREFIX}/openapi.json",
+        openapi_url=DESCRIPTION,
         separate_input_output_schemas=False,
     )
     app.state.gate = Gate(administration)

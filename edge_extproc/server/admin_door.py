@@ -1,0 +1,161 @@
+"""What stands before every route of the admin port: who may speak to it, and how much it may send.
+
+In this order, so that nobody makes the supervisor hold what it did not ask for:
+
+    headers   within a size and a time, or the connection is closed
+    Host      a name that this port is known by: a page in a browser may point its own name at a loopback address
+    Origin    none but this port's own: a page of another site may send requests, but not without naming itself
+    admission of the admin API (401), before anything of a body is read
+    body      within a size (413) and a time (408)
+
+Whatever is refused here closes its connection, so that the rest of a body is not read either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, TypeAlias
+
+import h11
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+# The longest body of the API names a hundred models of 256 characters; JSON may spell each character in six.
+MAX_BODY = 256 * 1024
+MAX_HEADERS = 32 * 1024
+HEADER_SECONDS = 10.0
+BODY_SECONDS = 10.0
+# Scrapers, probes and some people; each connection costs a file descriptor of the supervisor.
+MAX_CONNECTIONS = 512
+
+Admits: TypeAlias = Callable[[str, Sequence[tuple[str, str]]], bool]
+"""Whether a request with this path and these headers may go on to its body."""
+
+
+class Door:
+    """`hosts`: names by which the port may be reached, besides addresses and localhost; None: any."""
+
+    def __init__(
+        self, app: ASGIApp, admits: Admits, hosts: Collection[str] | None, seconds: float = BODY_SECONDS
+    ) -> None:
+        self._app = app
+        self._admits = admits
+        self._hosts = hosts
+        self._seconds = seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in scope["headers"]]
+        refusal = self._refusal(scope["path"], headers)
+        if refusal is None and _has_body(headers):
+            receive, refusal = await self._body(receive)
+        if refusal is None:
+            await self._app(scope, receive, send)
+            return
+        status, code, message = refusal
+        answer = JSONResponse(
+            {"error": {"code": code, "message": message}}, status_code=status, headers={"connection": "close"}
+        )
+        await answer(scope, receive, send)
+
+    def _refusal(self, path: str, headers: Sequence[tuple[str, str]]) -> tuple[int, str, str] | None:
+        host = [value for name, value in headers if name == "host"]
+        if self._hosts is not None and (len(host) != 1 or not _is_known(host[0], self._hosts)):
+            shown = host[0] if host else ""
+            return 421, "unknown_host", f"this port is not known as {shown[:100]!r}; see admin.hosts"
+        origins = [value for name, value in headers if name == "origin"]
+        own = {f"{scheme}://{name}" for scheme in ("http", "https") for name in host}
+        if any(origin not in own for origin in origins) or ("sec-fetch-site", "cross-site") in headers:
+            return 403, "foreign_origin", "a page of another site may not use this port"
+        length = next((value for name, value in headers if name == "content-length"), "0")
+        if not self._admits(path, headers):
+            return 401, "unauthenticated", "send the header authorization: Bearer <admin token>, once"
+        return _TOO_LARGE if int(length) > MAX_BODY else None
+
+    async def _body(self, receive: Receive) -> tuple[Receive, tuple[int, str, str] | None]:
+        """Reads the body and gives it again."""
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._seconds):
+                while True:
+                    message = await receive()
+                    if message["type"] != "http.request":
+                        return _again(message, receive), None
+                    body += message.get("body", b"")
+                    if len(body) > MAX_BODY:
+                        return receive, _TOO_LARGE
+                    if not message.get("more_body"):
+                        whole = {"type": "http.request", "body": bytes(body), "more_body": False}
+                        return _again(whole, receive), None
+        except TimeoutError:
+            return receive, (408, "body_too_slow", f"the body did not come within {self._seconds:g} s")
+
+
+_TOO_LARGE = (413, "body_too_large", f"a body may have up to {MAX_BODY} bytes here")
+
+
+def _again(first: Message, receive: Receive) -> Receive:
+    left = [first]
+
+    async def replay() -> Message:
+        return left.pop() if left else await receive()
+
+    return replay
+
+
+def _has_body(headers: Sequence[tuple[str, str]]) -> bool:
+    return any(name == "transfer-encoding" or (name == "content-length" and value != "0") for name, value in headers)
+
+
+def _is_known(host: str, hosts: Collection[str]) -> bool:
+    name = host.rpartition(":")[0] if ":" in host and not host.endswith("]") else host
+    name = name.strip("[]").lower().rstrip(".")
+    if name == "localhost" or name in hosts:
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+class HeadersInTime(H11Protocol):
+    """uvicorn's HTTP/1, but a request's headers have a time to come in."""
+
+    seconds = HEADER_SECONDS
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_watching()
+        super().connection_lost(exc)
+
+    def _watch(self) -> None:
+        if self.conn.their_state is not h11.IDLE:
+            self._stop_watching()
+        elif self._deadline is None:
+            self._deadline = self.loop.call_later(self.seconds, self._too_slow)
+
+    def _stop_watching(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _too_slow(self) -> None:
+        self.transport.close()
