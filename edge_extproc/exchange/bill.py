@@ -10,6 +10,7 @@ from ..accounting.estimate import tokens_of, tokens_of_length
 from ..errors import BadRequest
 from ..model.call import Call, Chat
 from ..model.content import Text
+from ..model.plausible import is_plausible
 from ..model.usage import Usage
 from .operation import estimate
 from .ports import Gateway
@@ -33,6 +34,9 @@ _FREE = Decimal(0)
 
 def bill_of(gateway: Gateway, heard: Heard, answer: Answer) -> Bill:
     usage, estimated = _usage(gateway, heard, answer)
+    if usage is not None and not is_plausible(usage):
+        # Nothing that is computed from it would be true: it counts as not told, and limits keep the worst case.
+        return Bill(None, True, None, answer.cached is None)
     cost, unpriced = _cost(gateway, answer, usage)
     if cost is not None and usage is not None:
         hedge = _hedge_cost(gateway, heard, answer, usage)
