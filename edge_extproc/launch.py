@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,7 @@ from .server import admin
 from .server.envoy_admin import EnvoyAdmin
 from .server.transport import mutual_tls
 from .server.worker_client import WorkerClient
+from .state_owner import Owner, owned, owner
 from .supervisor import Part, Supervisor, check_free, remove_quietly
 from .telemetry import envoy_log, logs, snapshot
 from .telemetry.background import BACKGROUND, BackgroundMetrics
@@ -201,6 +203,23 @@ async def launched(origin: Origin, *, with_envoy: bool, quiet: bool = False) -> 
     config, text = _read(origin)
     build_limits.check_store(config, with_own=with_envoy)
     logs.set_up(config.telemetry.log.level, stream=sys.stderr, console=config.telemetry.log.format == "console")
+    # Before anything is written or removed there.
+    with owned((config.agent.state_dir, config.agent.socket_dir), _owner(origin, config, with_envoy=with_envoy)):
+        async with _launched(origin, config, text, with_envoy=with_envoy, quiet=quiet) as gateway:
+            yield gateway
+
+
+def _owner(origin: Origin, config: Config, *, with_envoy: bool) -> Owner:
+    verb = "up" if with_envoy else "serve"
+    at = config.listen if with_envoy else config.admin
+    command = f"{verb} --config {origin.path.absolute()}" if origin.path is not None else verb
+    return owner(command, f"{at.address}:{at.port}", time.time())
+
+
+@contextlib.asynccontextmanager
+async def _launched(
+    origin: Origin, config: Config, text: str, *, with_envoy: bool, quiet: bool
+) -> AsyncIterator[Launched]:
     listen, admin_at = config.listen, config.admin
     if with_envoy:
         check_free(str(listen.address), listen.port, "--port or listen.port")
