@@ -12,8 +12,8 @@ from typing import TypeGuard
 
 from .usage import Usage
 
-MOST_TOKENS = 1_000_000_000
-"""Of one bucket of one exchange: a hundred times the longest context window on offer (10 million tokens)."""
+MOST_TOKENS = 100_000_000
+"""Of one bucket of one exchange: ten times the longest context window on offer (10 million tokens)."""
 MOST_DOLLARS = Decimal(9_000_000)
 """Of one exchange: what a 64-bit column holds in millionths of a millionth of a dollar (9,223,372)."""
 
