@@ -308,6 +308,25 @@ ALERTS = (
         quiet={"edge_database_up": "1x60"},
     ),
     Alert(
+        "EdgeLedgerRowsQuarantined",
+        "max by (job, instance) (edge_ledger_quarantined_rows) > 0",
+        "0m",
+        "ticket",
+        "The ledger could not take some rows: they are in the quarantine file, and in no sum.",
+        fires={"edge_ledger_quarantined_rows": "0x10 1x60"},
+        quiet={"edge_ledger_quarantined_rows": "0x60"},
+    ),
+    Alert(
+        "EdgeTaskFails",
+        "max by (job, instance, task) (edge_tasks_failed) > 0 or "
+        "sum by (job, instance, task) (increase(edge_task_failures_total[15m])) > 3",
+        "5m",
+        "ticket",
+        "The background task {{ $labels.task }} fails again and again.",
+        fires={'edge_task_failures_total{task="ledger"}': "0+2x60", 'edge_tasks_failed{task="ledger"}': "1x60"},
+        quiet={'edge_task_failures_total{task="ledger"}': "0x5 1x60", 'edge_tasks_failed{task="ledger"}': "0x60"},
+    ),
+    Alert(
         "EdgeSpansLost",
         'sum(increase(edge_spans_total{outcome=~"failed|dropped"}[15m])) > 0',
         "5m",

@@ -168,6 +168,7 @@ DASHBOARDS = (
             _one("Tokens, by model", _rate("edge_tokens_total", "model"), "{{model}}", "short"),
             _one("Price table", "max by (version) (edge_price_table_info)", "genai-prices {{version}}", kind="stat"),
             _one("Rows that wait for the ledger", "max(edge_journal_bytes) or vector(0)", "waiting", "bytes"),
+            _one("Rows that the ledger refused", "max(edge_ledger_quarantined_rows) or vector(0)", "quarantined"),
             Panel(
                 "Replies without a price",
                 (("sum by (model, provider) (edge_unpriced_requests_total) or vector(0)", "{{model}} {{provider}}"),),
@@ -262,6 +263,7 @@ DASHBOARDS = (
             Panel("Event-loop lag", _quantiles("edge_event_loop_lag_seconds"), "s"),
             Panel("Time of a phase", _quantiles("edge_phase_duration_seconds", "phase"), "s"),
             _one("What waits", "sum by (queue) (edge_queue_length)", "{{queue}}"),
+            _one("Background tasks", "sum by (task) (increase(edge_task_failures_total[15m]))", "{{task}} failed"),
             Panel(
                 "Spans",
                 ((f"{_rate('edge_spans_total', 'outcome')} or vector(0)", "{{outcome}}"),),

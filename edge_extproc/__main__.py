@@ -158,7 +158,8 @@ def usage(
     config: ConfigPath = None,
     *,
     by: Annotated[
-        str, Parameter(help="What to sum by, with commas: tenant, team, user, key, model, day and others.")
+        str,
+        Parameter(help="Sum by these, with commas: tenant, team, user, key, model, response_model, day and others."),
     ] = "tenant,model",
     rows: Annotated[bool, Parameter(help="Each request, not sums.")] = False,
     form: Annotated[Literal["table", "csv", "json"], Parameter(name=("--format", "-f"))] = "table",

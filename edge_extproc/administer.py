@@ -26,6 +26,7 @@ from .config.secrets import generate_key
 from .errors import CallerError
 from .store import snapshot
 from .store.snapshot import Allowed
+from .telemetry.background import BACKGROUND
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -115,6 +116,7 @@ async def administered(
     from .store.database import migrate, open_database, reach
     from .store.ledger import Ledger
     from .store.managed import ManagedStore
+    from .store.quarantine import Quarantine
 
     engine = await asyncio.to_thread(reach if wait else open_database, url)
     store = ManagedStore(engine, _now_ms)
@@ -137,6 +139,7 @@ async def administered(
             configured=_once_for_each(current, _configured),
             store=store,
             ledger=Ledger(engine),
+            quarantine=Quarantine(config.quarantine_file),
             new_key=generate_key,
             new_id=lambda: f"key-{secrets.token_hex(6)}",
             read_allowance=read_allowance,
@@ -146,7 +149,7 @@ async def administered(
             now_ms=_now_ms,
         )
     )
-    watching = asyncio.create_task(publisher.watch(), name="managed")
+    watching = BACKGROUND.start("managed_keys", publisher.watch)
     try:
         yield app
     finally:

@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from typing import NamedTuple
@@ -62,9 +62,11 @@ from .store import snapshot
 from .store.journal import Journal
 from .store.snapshot import EMPTY, Snapshot
 from .telemetry import logs
+from .telemetry.background import BACKGROUND, BackgroundMetrics
 from .telemetry.base import Tracer
 from .telemetry.metrics import Metrics, Names
 from .telemetry.queue_metrics import Sent
+from .telemetry.sinks import Sink, to_all
 
 DEFAULT_DIALECT = "openai_chat"
 # A worker that waits for a credential serves nobody; one that does not refuses its first requests.
@@ -254,7 +256,7 @@ class InForce:
         config: Config,
         index: int,
         metrics: Metrics,
-        settled: Callable[[Settlement], None],
+        sinks: Iterable[Sink],
         managed: Snapshot,
         *,
         editions: bool = False,
@@ -262,7 +264,6 @@ class InForce:
         self._config = config
         self._editions = editions
         self._metrics = metrics
-        self._settled = settled
         prices = price_table.compiled(config.agent.state_dir)
         self._prices = price_table.load(prices)
         metrics.priced_by(price_table.version(), prices.stat().st_mtime)
@@ -272,6 +273,8 @@ class InForce:
         self._keepers = Keepers(time.time, metrics.credentials.renewed)
         self._reading = asyncio.Lock()
         self.traces = build_traces(config, index)
+        of_traces = (self.traces.settle,) if self.traces is not None else ()
+        self._settle = to_all((*sinks, self._settle_limits, *of_traces), logs.report)
         self.cache = build_cache(config, metrics)
         if self.cache is not None:
             metrics.watch_cache(self.cache.near.counts)
@@ -391,12 +394,9 @@ class InForce:
             editions=self._editions,
         )
 
-    def _settle(self, settlement: Settlement) -> None:
-        self._settled(settlement)
-        if self._limits is not None:
+    def _settle_limits(self, settlement: Settlement) -> None:
+        if self._limits is not None:  # a later configuration may bring the first ones
             self._limits.limiter.settle(settlement)
-        if self.traces is not None:
-            self.traces.settle(settlement)
 
 
 async def run_worker(
@@ -417,15 +417,14 @@ async def run_worker(
     metrics.queues.watch("access_lines", lambda: access.waiting)
     journal = open_journal(config, index, metrics.journal_failed)
 
-    def settled(settlement: Settlement) -> None:
-        if journal is not None:
-            journal.write(settlement)
+    def closed(settlement: Settlement) -> None:
+        del settlement
         metrics.closed()
-        metrics.settle(settlement)
-        access.write(settlement)
 
+    of_journal = (journal.write,) if journal is not None else ()
+    sinks = (*of_journal, closed, metrics.settle, access.write)
     managed = snapshot.read(config.managed_file) if config.has_admin_api else EMPTY
-    force = InForce(config, index, metrics, settled, managed, editions=editions)
+    force = InForce(config, index, metrics, sinks, managed, editions=editions)
 
     async def reload() -> None:
         try:
@@ -437,7 +436,8 @@ async def run_worker(
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    tasks = [asyncio.create_task(watch_loop(metrics.loop_lagged), name="event-loop lag")]
+    tasks = [BACKGROUND.start("loop_lag", lambda: watch_loop(metrics.loop_lagged))]
+    metrics.registry.register(BackgroundMetrics(BACKGROUND))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     service = ExtProcService(open_stream(lambda: force.gateway, metrics.opened), logs.report)

@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -31,8 +32,10 @@ from .server import admin
 from .server.envoy_admin import EnvoyAdmin
 from .server.transport import mutual_tls
 from .server.worker_client import WorkerClient
+from .state_owner import Owner, owned, owner
 from .supervisor import Part, Supervisor, check_free, remove_quietly
 from .telemetry import envoy_log, logs, snapshot
+from .telemetry.background import BACKGROUND, BackgroundMetrics
 from .telemetry.merge import Workers
 from .telemetry.provider_health import ProviderHealth
 from .telemetry.supervisor_metrics import DatabaseState, SupervisorMetrics
@@ -59,6 +62,7 @@ class Launched:
         supervisor.on_death = self._heard.gone
         self.database = DatabaseState()
         self._health = ProviderHealth(lambda: self.config.providers)
+        self._tasks = BackgroundMetrics(BACKGROUND)
         self.own: SupervisorMetrics | None = None
         """What the supervisor itself counts."""
         self._envoy: EnvoyAdmin | None = None
@@ -113,7 +117,12 @@ class Launched:
         if self._envoy is not None:
             parts[ENVOY] = await self._envoy.ready()
         up = self.database.is_up
-        return admin.Readiness(parts, {"database": up} if up is not None else {})
+        return admin.Readiness(
+            parts,
+            {"database": up} if up is not None else {},
+            {name: state for name, state in BACKGROUND.states.items() if state.failures},
+            await asyncio.to_thread(self.database.quarantined_rows),
+        )
 
     async def metrics(self, openmetrics: bool) -> bytes:
         """The sum of all workers and of `own`; a worker that does not answer now counts with what it has counted until
@@ -126,7 +135,7 @@ class Launched:
                 self._heard.silent(pid)
         totals = self._heard.totals()
         self._health.look(totals)
-        for own in (self._health, self.own):
+        for own in (self._health, self.own, self._tasks):
             if own is not None:
                 totals.add(snapshot.read(snapshot.take(own)))
         return totals.exposition(openmetrics=openmetrics)
@@ -194,6 +203,23 @@ async def launched(origin: Origin, *, with_envoy: bool, quiet: bool = False) -> 
     config, text = _read(origin)
     build_limits.check_store(config, with_own=with_envoy)
     logs.set_up(config.telemetry.log.level, stream=sys.stderr, console=config.telemetry.log.format == "console")
+    # Before anything is written or removed there.
+    with owned((config.agent.state_dir, config.agent.socket_dir), _owner(origin, config, with_envoy=with_envoy)):
+        async with _launched(origin, config, text, with_envoy=with_envoy, quiet=quiet) as gateway:
+            yield gateway
+
+
+def _owner(origin: Origin, config: Config, *, with_envoy: bool) -> Owner:
+    verb = "up" if with_envoy else "serve"
+    at = config.listen if with_envoy else config.admin
+    command = f"{verb} --config {origin.path.absolute()}" if origin.path is not None else verb
+    return owner(command, f"{at.address}:{at.port}", time.time())
+
+
+@contextlib.asynccontextmanager
+async def _launched(
+    origin: Origin, config: Config, text: str, *, with_envoy: bool, quiet: bool
+) -> AsyncIterator[Launched]:
     listen, admin_at = config.listen, config.admin
     if with_envoy:
         check_free(str(listen.address), listen.port, "--port or listen.port")
@@ -254,8 +280,7 @@ async def launched(origin: Origin, *, with_envoy: bool, quiet: bool = False) -> 
         serving = asyncio.create_task(web.serve(), name="admin port")
         await web.until_started()
         starting.clear()
-        watching = asyncio.create_task(reloading.watch(), name="configuration file")
-        watching.add_done_callback(_report_failure)
+        watching = BACKGROUND.start("configuration_file", reloading.watch)
         yield gateway
     finally:
         if watching is not None:
@@ -292,13 +317,18 @@ async def _ledger_kept(config: Config, database: DatabaseState, *, wait: bool) -
         yield
         return
     from .store import journal, keeper  # SQLAlchemy, for those who keep a ledger
+    from .store.quarantine import Quarantine
 
     store = config.store
     database.journal_bytes = lambda: journal.size(config.journal_dir())
+    quarantine = Quarantine(config.quarantine_file)
+    database.quarantined_rows = lambda: quarantine.rows
 
     def opened(*, wait: bool) -> keeper.Keeper:
         journals = config.journal_dir()
-        return keeper.open_keeper(url, journals, every=store.every, keep=store.keep, told=database.told, wait=wait)
+        return keeper.open_keeper(
+            url, journals, quarantine, every=store.every, keep=store.keep, told=database.told, wait=wait
+        )
 
     try:
         found = await asyncio.to_thread(opened, wait=False)
@@ -315,19 +345,13 @@ async def _ledger_kept(config: Config, database: DatabaseState, *, wait: bool) -
             usage="waits in the journal",
         )
     stop = asyncio.Event()
-    keeping = asyncio.create_task(found.run(stop), name="ledger")
-    keeping.add_done_callback(_report_failure)
+    keeping = BACKGROUND.start("ledger", lambda: found.run(stop), stop)
     try:
         yield
     finally:
         stop.set()
         await asyncio.gather(keeping, return_exceptions=True)
         found.close()
-
-
-def _report_failure(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        logs.report(error)
 
 
 def _read(origin: Origin) -> tuple[Config, str]:

@@ -22,6 +22,7 @@ from .config.schema import Config
 from .errors import ConfigError
 from .origin import keep
 from .server.envoy_admin import EnvoyAdmin
+from .telemetry.background import BACKGROUND
 
 if TYPE_CHECKING:
     from .config.render_dynamic import Dynamic
@@ -128,7 +129,7 @@ class OwnEnvoy:
         # It sleeps, or waits for us; what leaves now may go earlier than what has left before.
         if self._clearing is not None:
             self._clearing.cancel()
-        self._clearing = asyncio.create_task(self._clear(), name="clusters that leave") if self._leaving else None
+        self._clearing = BACKGROUND.start("clear_clusters", self._clear) if self._leaving else None
 
     async def _back(self, clusters: Mapping[str, Json]) -> None:
         """What was taken of a change is given back, whatever Envoy says of it."""

@@ -19,11 +19,13 @@ import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import structlog
 
 from .errors import StartError
+from .telemetry.background import BACKGROUND
 
 # After a worker's death: at once, then slower, so that one that cannot start does not spin.
 _RESTART_DELAYS = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -191,7 +193,7 @@ class Supervisor:
         for part in parts:
             self._running[part.name] = await Running.start(part, quiet=self._quiet)
         await asyncio.gather(*(self._running[part.name].ready(seconds) for part in parts))
-        self._watchers += [asyncio.create_task(self._watch(part), name=f"watch {part.name}") for part in parts]
+        self._watchers += [BACKGROUND.start("watch_parts", partial(self._watch, part)) for part in parts]
 
     async def wait(self) -> None:
         """Until `stop_soon`, or until a part that is not restarted dies: then raises StartError."""

@@ -19,6 +19,7 @@ from edge_extproc.server.admin_api import Administration, Configured, Purge, Tok
 from edge_extproc.store.database import open_database
 from edge_extproc.store.ledger import Ledger
 from edge_extproc.store.managed import ManagedStore
+from edge_extproc.store.quarantine import Quarantine
 from edge_extproc.store.snapshot import Allowed
 
 PEPPER = b"a pepper for tests alone"
@@ -42,6 +43,8 @@ class Api:
         self.now = START_MS
         self.store = ManagedStore(self.engine, lambda: self.now)
         self.ledger = Ledger(self.engine)
+        self.quarantine = Quarantine(Path(tempfile.mkdtemp(prefix="edge-quarantine-")) / "quarantine.jsonl")
+        atexit.register(shutil.rmtree, self.quarantine.path.parent, ignore_errors=True)
         self.published = 0
         self.purged: list[Purge] = []
         numbers = itertools.count()
@@ -61,6 +64,7 @@ class Api:
                 ),
                 store=self.store,
                 ledger=self.ledger,
+                quarantine=self.quarantine,
                 new_key=lambda: f"edge-secret-{next(numbers):032}",
                 new_id=lambda: f"key-{next(numbers)}",
                 read_allowance=read_allowance,

@@ -15,6 +15,8 @@ from typing import TypeAlias
 import msgspec
 from joserfc.jwk import ECKey, OKPKey, RSAKey, import_key
 
+from ..telemetry.background import BACKGROUND
+
 PublicKey: TypeAlias = RSAKey | ECKey | OKPKey
 Fetch: TypeAlias = Callable[[str], Awaitable[bytes]]
 """A URL to a body. Raises OSError or TimeoutError where there is none."""
@@ -77,7 +79,7 @@ class Keys:
         return True
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name=f"keys of {self._url}")
+        self._task = BACKGROUND.start("jwks", self._run)
 
     async def close(self) -> None:
         self._closing = True

@@ -19,6 +19,7 @@ import msgspec
 import structlog
 
 from ..errors import BadRequest, Unavailable
+from ..telemetry.background import BACKGROUND
 from .base import Entry, Found, Selection, Watcher
 from .key import Key, Owner
 from .packing import Unreadable, pack, unpack
@@ -302,7 +303,7 @@ class FarTier:
             self._watcher.cache_is_down("redis", down=True)
             self._waiting.clear()
             self._waiting_bytes = 0
-            self._recovering = asyncio.ensure_future(self._recover())
+            self._recovering = BACKGROUND.start("cache_recovery", self._recover)
 
     async def _recover(self) -> None:
         # Not for ever, whatever a library makes of a cancellation: `close` waits for this.
@@ -344,7 +345,7 @@ class FarTier:
     def hear_purges(self, purged: Callable[[Selection], object]) -> None:
         """Tells `purged` of what any process that shares the store purges from now on, a second later. While the store
         is down, nobody can purge it either; what was missed is made up for when it is back."""
-        self._hearing = asyncio.ensure_future(self._hear(purged))
+        self._hearing = BACKGROUND.start("cache_purges", lambda: self._hear(purged))
 
     async def _hear(self, purged: Callable[[Selection], object]) -> None:
         heard: int | None = None

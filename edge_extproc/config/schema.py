@@ -101,6 +101,11 @@ class Config(Part):
         return bool(self.admin.tokens)
 
     @property
+    def quarantine_file(self) -> Path:
+        """Rows that the ledger cannot take."""
+        return self.agent.state_dir / "quarantine.jsonl"
+
+    @property
     def managed_file(self) -> Path:
         """What the admin API manages, for the workers."""
         return self.agent.state_dir / "managed.json"

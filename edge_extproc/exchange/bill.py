@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..accounting.estimate import tokens_of_length
 from ..model.call import Call
+from ..model.plausible import is_plausible
 from ..model.usage import Usage
 from .asked import AskedTokens, read_asked, tokens_asked
 from .ports import Gateway
@@ -36,6 +37,9 @@ _FREE = Decimal(0)
 
 def bill_of(gateway: Gateway, heard: Heard, answer: Answer) -> Bill:
     usage, estimated = _usage(gateway, heard, answer)
+    if usage is not None and not is_plausible(usage):
+        # Nothing that is computed from it would be true: it counts as not told, and limits keep the worst case.
+        return Bill(None, True, None, answer.cached is None)
     cost, unpriced = _cost(gateway, answer, usage)
     if cost is not None and usage is not None:
         hedge = _hedge_cost(gateway, heard, answer, usage)

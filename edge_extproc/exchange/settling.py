@@ -9,6 +9,7 @@ from ..errors import EdgeError
 from ..model.content import Part, Text
 from ..model.fault import FaultKind
 from ..model.plan import Tried
+from ..model.plausible import is_plausible
 from ..model.reply import Finish, Reply
 from ..model.settlement import Outcome, Phase, PhaseTime, Settlement
 from ..model.trace import Talk
@@ -80,6 +81,8 @@ def settlement_of(
     tally = answer.relay.tally if answer.relay is not None else None
     finish = tally.finish if tally is not None else _finish_of(answer.reply)
     given = cached if cached is not None else answer.candidate
+    # A cache that outlives us may hold what an earlier version believed.
+    saved = cached.usage if cached is not None and cached.usage is not None and is_plausible(cached.usage) else None
     fault = answer.fault or (tally.failed if tally is not None else None)
     in_trace = heard.trace or heard.parent
     now = gateway.clock.monotonic()
@@ -94,6 +97,8 @@ def settlement_of(
         overhead=max(0.0, heard.overhead - turn.waited) if turn is not None else heard.overhead,
         time_to_first_token=answer.first_byte - heard.began if answer.first_byte is not None else None,
         tenant=principal.tenant if principal is not None else None,
+        team=principal.team if principal is not None else None,
+        user=principal.user if principal is not None else None,
         key_id=principal.key_id if principal is not None else None,
         method=heard.method,
         path=heard.path,
@@ -117,8 +122,8 @@ def settlement_of(
         request_id=heard.values.get("x-request-id"),
         cache=turn.state if turn is not None else None,
         cache_tier=turn.tier if turn is not None else None,
-        saved=cached.usage if cached is not None else None,
-        saved_cost=cached.cost if cached is not None else None,
+        saved=saved,
+        saved_cost=cached.cost if cached is not None and saved is not None else None,
         plan=heard.plan,
         tries=_tries(heard, answer, outcome, usage, now),
         trace_id=in_trace.trace_id if in_trace is not None else None,

@@ -25,6 +25,11 @@ Lost: TypeAlias = Literal["charge", "release"]
 MICRO = 1_000_000
 """Micro-dollars in a dollar."""
 
+MOST_AMOUNT = 10**14 - 1
+"""Of one lease in one counter: cjson writes 14 digits of a number. 100 million dollars."""
+MOST_COUNTED = 2**53 - 1
+"""Where a counter stays: the largest integer that a script of the store computes with exactly."""
+
 Pairs: TypeAlias = tuple[tuple[str, str], ...]
 
 

@@ -16,6 +16,7 @@ from typing import TypeAlias
 import msgspec
 
 from ..errors import StartError
+from ..telemetry.background import BACKGROUND
 
 Amounts: TypeAlias = Sequence[tuple[str, int, int]]
 """A counter's key, what it has come to, and the Unix time in seconds at which it may be forgotten."""
@@ -59,7 +60,7 @@ class Kept:
 
     def start(self, counted: Callable[[], Callable[[], Amounts]]) -> None:
         """`counted` gives what is counted now: a copy, which another thread may look through."""
-        self._task = asyncio.create_task(self._run(counted), name="keep what is counted")
+        self._task = BACKGROUND.start("keep_counters", lambda: self._run(counted), self._stop)
 
     async def close(self) -> None:
         """What was settled by now is written."""

@@ -17,14 +17,18 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
+from functools import partial
 from typing import NamedTuple, get_args
 
 from ..errors import BudgetReached, LimitReached, PolicyUnavailable, Unpriced
+from ..model.plausible import is_plausible
 from ..model.principal import Principal
 from ..model.settlement import Settlement
 from ..model.usage import Usage
+from ..telemetry.background import BACKGROUND
 from .base import (
     MICRO,
+    MOST_AMOUNT,
     Admission,
     Ask,
     Counter,
@@ -282,8 +286,8 @@ class PolicyLimiter:
     def start(self) -> None:
         if self._store is not None:
             self._tasks = [
-                asyncio.create_task(self._settle_all(self._store), name="settle limits"),
-                asyncio.create_task(self._renew_all(self._store), name="renew leases"),
+                BACKGROUND.start("settle_limits", partial(self._settle_all, self._store)),
+                BACKGROUND.start("renew_leases", partial(self._renew_all, self._store)),
             ]
 
     async def close(self) -> None:
@@ -307,7 +311,8 @@ class PolicyLimiter:
 
     async def _settle_all(self, store: Store) -> None:
         while not self._closing:
-            await self._wake.wait()
+            if not self._queue:  # a run that failed has left some
+                await self._wake.wait()
             self._wake.clear()
             while self._queue and not self._closing:
                 try:
@@ -408,7 +413,7 @@ class PolicyLimiter:
             if wanted[kind] > rule.maximum:
                 self._listener.refused(rule)
                 raise _never_fits(rule, wanted[kind])
-        return [wanted[kind] for kind in frame.kinds]
+        return [min(wanted[kind], MOST_AMOUNT) for kind in frame.kinds]
 
     async def _take(
         self, exchange_id: str, frame: _Frame, amounts: Sequence[int], weight: int
@@ -551,7 +556,7 @@ class PolicyLimiter:
     def _spent(self, settlement: Settlement) -> tuple[int, int, int, int]:
         """By kinds, in whole units; -1: as was taken."""
         usage = settlement.usage
-        if usage is None or settlement.unseen:
+        if usage is None or settlement.unseen or not is_plausible(usage):
             # A budget errs on its own side: the worst case counts.
             nobody_told = -1 if settlement.may_have_been_used else 0
             return (-1, nobody_told, nobody_told, 0)
@@ -560,11 +565,11 @@ class PolicyLimiter:
             dollars = micro(settlement.cost)
         else:
             dollars = self._assumed(usage) if settlement.unpriced else 0
-        return (-1, tokens if tokens > 0 else 0, dollars, 0)
+        return (-1, tokens, min(dollars, MOST_AMOUNT), 0)
 
     def _assumed(self, usage: Usage) -> int:
         settings = self._settings
-        total = max(0, usage.prompt) * settings.assumed_input + max(0, usage.completion) * settings.assumed_output
+        total = usage.prompt * settings.assumed_input + usage.completion * settings.assumed_output
         return -(-total // MICRO)
 
 
@@ -581,8 +586,10 @@ def _tells(rule: Rule, span: Span | None) -> _Told:
 
 
 def micro(dollars: Decimal) -> int:
-    """Whole micro-dollars, rounded up."""
-    return max(0, int((dollars * MICRO).to_integral_value(ROUND_CEILING)))
+    """Whole micro-dollars, rounded up; what no counter holds, or what is no number, as the most that one does."""
+    if not dollars.is_finite():
+        return MOST_AMOUNT
+    return min(MOST_AMOUNT, max(0, int((dollars * MICRO).to_integral_value(ROUND_CEILING))))
 
 
 def _still(rule: Rule, counter: Counter, total: int, now: float) -> int:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .base import MICRO, Counter, Counters, Lost, Settled, StoreSettings, Taken
+from .base import MICRO, MOST_COUNTED, Counter, Counters, Lost, Settled, StoreSettings, Taken
 
 # How long the news of a lost lease is kept for the worker that may come back to it.
 _LOST_SECONDS = 86_400
@@ -55,7 +55,7 @@ class MemoryStore:
                 ok = False
         if ok:
             for (key, _, _, _, expires, slot), amount, at in zip(counters.of, amounts, held, strict=True):
-                kept[key] = at + amount
+                kept[key] = min(at + amount, MOST_COUNTED)
                 if slot or not at:
                     self._expires[key] = expires
             if seconds:
@@ -112,7 +112,7 @@ class MemoryStore:
     async def add(self, amounts: Sequence[tuple[str, int, int]]) -> None:
         for key, amount, expires in amounts:
             self._expires.setdefault(key, expires)
-            self._counters[key] = self._counters.get(key, 0) + amount
+            self._counters[key] = min(self._counters.get(key, 0) + amount, MOST_COUNTED)
 
     async def renew(self, leases: Sequence[str], seconds: int) -> None:
         until = self._clock() + seconds
@@ -127,7 +127,7 @@ class MemoryStore:
 
     def _change(self, key: str, by: int) -> None:
         if key in self._counters:
-            self._counters[key] = max(0, self._counters[key] + by)
+            self._counters[key] = min(max(0, self._counters[key] + by), MOST_COUNTED)
 
     def _lose(self, now: float) -> None:
         while self._leases:

@@ -14,7 +14,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .base import Counter, Counters, Lost, Settled, StoreSettings, Taken
+from .base import MOST_COUNTED, Counter, Counters, Lost, Settled, StoreSettings, Taken
 from .link import Link, bulk
 
 _TAG = "{edge}:"
@@ -26,17 +26,29 @@ _KEEP_SECONDS = 86_400
 # So many lost leases are found by one step: more than one step can make.
 _LOSE_AT_ONCE = 16
 
-_CHANGE = """
-local function change(key, by)
-  if by ~= 0 and redis.call('EXISTS', key) == 1 then
-    if redis.call('INCRBY', key, string.format('%.0f', by)) < 0 then
-      redis.call('SET', key, '0', 'KEEPTTL')
-    end
+# A counter stays within the integers that Lua computes with exactly: an INCRBY beyond 64 bits is an error, and would
+# leave a step half done.
+_ADDED = f"""
+local function added(key, by)
+  local now = tonumber(redis.call('GET', key) or 0) + by
+  if now < 0 or now > {MOST_COUNTED} then
+    redis.call('SET', key, now < 0 and '0' or '{MOST_COUNTED}', 'KEEPTTL')
+  else
+    redis.call('INCRBY', key, string.format('%.0f', by))
   end
+end
+"""
+
+_CHANGE = (
+    _ADDED
+    + """
+local function change(key, by)
+  if by ~= 0 and redis.call('EXISTS', key) == 1 then added(key, by) end
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 """
+)
 
 # KEYS: leases, this lease, then the counters, then those of the windows before.
 # ARGV: keep, how many counters, for each of them four numbers: maximum (-1: it refuses nothing), expires, slot, which
@@ -81,7 +93,11 @@ answer[1] = ok
 if ok == 0 then return answer end
 for i = 1, n do
   local key, at = KEYS[2 + i], 4 * i - 1
-  redis.call('INCRBY', key, ARGV[amounts + i])
+  if tonumber(counted[i] or 0) + tonumber(ARGV[amounts + i]) > {MOST_COUNTED} then
+    redis.call('SET', key, '{MOST_COUNTED}', 'KEEPTTL')
+  else
+    redis.call('INCRBY', key, ARGV[amounts + i])
+  end
   -- A window's end stays where it is; a slot's counter is kept from its last use on.
   if not counted[i] or ARGV[at + 2] == '1' then redis.call('EXPIREAT', key, ARGV[at + 1]) end
 end
@@ -130,12 +146,15 @@ end
 
 
 # KEYS: counters. ARGV: for each what is added, and when it expires.
-ADD = """
+ADD = (
+    _ADDED
+    + """
 for i = 1, #KEYS do
-  redis.call('INCRBY', KEYS[i], ARGV[2 * i - 1])
+  added(KEYS[i], tonumber(ARGV[2 * i - 1]))
   redis.call('EXPIREAT', KEYS[i], ARGV[2 * i])
 end
 """
+)
 
 
 class _Packed(NamedTuple):

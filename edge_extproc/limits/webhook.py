@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import httpx2
 
+from ..telemetry.background import BACKGROUND
 from .base import MICRO, Rule
 
 _TIMEOUT = 5.0
@@ -46,7 +47,7 @@ class Webhook:
             self._queue.put_nowait(json.dumps(message).encode())
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="limit webhook")
+        self._task = BACKGROUND.start("limit_webhook", self._run)
 
     async def close(self) -> None:
         if self._task is not None:

@@ -109,7 +109,7 @@ class Settlement:
     talk: Talk | None = None
     """The one thing here that holds content. For the trace alone, and only where config wants it."""
     response_model: str | None = None
-    """As the provider named what answered."""
+    """As the provider named what answered; None where the format names no model, or nothing answered."""
     max_output_tokens: int | None = None
     phases: tuple[PhaseTime, ...] = ()
     """In the order in which they came."""

@@ -21,6 +21,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
+from ..telemetry.background import TaskState
 from .admin_door import MAX_CONNECTIONS, MAX_HEADERS, Admits, Door, HeadersInTime
 
 # Prometheus' text format, and the one that has exemplars: a scraper says that it takes it.
@@ -38,6 +39,10 @@ class Readiness:
     parts: Mapping[str, bool]
     beside: Mapping[str, bool] = field(default_factory=dict)
     """What requests do not need, and whether it is there."""
+    tasks: Mapping[str, TaskState] = field(default_factory=dict)
+    """Background tasks of the supervisor that have failed since it started."""
+    quarantined_rows: int = 0
+    """Rows that the ledger could not take."""
 
     @property
     def ready(self) -> bool:
@@ -73,6 +78,14 @@ def build(
         }
         if found.beside:
             body["beside"] = {n: "up" if up else "down" for n, up in found.beside.items()}
+        if found.tasks:
+            body["tasks"] = {
+                name: {"state": "running" if task.is_running else "failed", "failures": task.failures}
+                | ({"error": task.error} if task.error is not None else {})
+                for name, task in found.tasks.items()
+            }
+        if found.quarantined_rows:
+            body["ledger"] = {"quarantined_rows": found.quarantined_rows}
         return JSONResponse(body, status_code=200 if found.ready else 503)
 
     async def exposition(request: Request) -> Response:

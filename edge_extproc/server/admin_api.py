@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar, cast
 
@@ -29,8 +29,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
-from ..store.ledger import Dimension, Filter, Ledger, as_csv, as_json_lines
+from ..store.ledger import DIMENSIONS, Dimension, Filter, Ledger, as_csv, as_json_lines
 from ..store.managed import Actor, AuditLine, Key, ManagedStore, Taken
+from ..store.quarantine import Quarantine
 from ..store.report import told
 from ..store.snapshot import Allowed
 
@@ -55,6 +56,7 @@ NEEDS: dict[tuple[str, str], Role] = {
     ("DELETE", "/budgets/{tenant}/{level}/{name}"): "tenant_admin",
     ("GET", "/usage"): "viewer",
     ("GET", "/usage/export"): "viewer",
+    ("GET", "/usage/quarantine"): "viewer",
     ("GET", "/audit"): "viewer",
     ("POST", "/cache/purge"): "tenant_admin",
 }
@@ -116,6 +118,7 @@ class Administration:
     """Of now: it changes with the configuration file."""
     store: ManagedStore
     ledger: Ledger
+    quarantine: Quarantine
     new_key: Callable[[], str]
     new_id: Callable[[], str]
     read_allowance: Callable[[Mapping[str, Any]], dict[str, Any]]
@@ -209,6 +212,13 @@ class ShownAuditLine(_Body):
     tenant: str | None
     target: str
     detail: dict[str, Any]
+
+
+class ShownRefusedRow(_Body):
+    at: datetime
+    reason: str
+    tenant: str | None
+    line: str
 
 
 class ErrorDetail(_Body):
@@ -510,7 +520,7 @@ def _routes(administration: Administration) -> APIRouter:
     async def usage(
         admin: Caller,
         where: Annotated[Where, Depends()],
-        by: Annotated[list[Dimension], Query(max_length=9)] = ["tenant", "model"],  # noqa: B006 - FastAPI copies it
+        by: Annotated[list[Dimension], Query(max_length=len(DIMENSIONS))] = ["tenant", "model"],  # noqa: B006 - FastAPI copies it
     ) -> list[dict[str, Any]]:
         """Sums; money as text in US dollars."""
         totals = await _in_thread(ledger.totals, by, where.filter(admin))
@@ -527,6 +537,21 @@ def _routes(administration: Administration) -> APIRouter:
         text: Iterator[str] = as_csv(rows) if form == "csv" else as_json_lines(rows)
         media_type = "text/csv; charset=utf-8" if form == "csv" else "application/x-ndjson"
         return StreamingResponse(text, media_type=media_type)
+
+    @router.get("/usage/quarantine")
+    async def quarantine(
+        admin: Caller,
+        tenant: Annotated[str | None, Query(pattern=_LABEL)] = None,
+        limit: Annotated[int, Query(ge=1, le=_MOST)] = 100,
+    ) -> list[ShownRefusedRow]:
+        """Rows that the ledger of this gateway could not take, newest first: they are in no sum."""
+        rows = await _in_thread(administration.quarantine.entries, admin.scope(tenant), limit)
+        return [
+            ShownRefusedRow(
+                at=datetime.fromtimestamp(r.at_ms / 1000, UTC), reason=r.reason, tenant=r.tenant, line=r.line
+            )
+            for r in rows
+        ]
 
     @router.get("/audit")
     async def audit(
@@ -568,10 +593,12 @@ class Where:
         user: Annotated[str | None, Query(max_length=256)] = None,
         key: Annotated[str | None, Query(max_length=256)] = None,
         model: Annotated[str | None, Query(max_length=256)] = None,
+        response_model: Annotated[str | None, Query(max_length=256)] = None,
         first_day: Annotated[str | None, Query(pattern=_DAY)] = None,
         last_day: Annotated[str | None, Query(pattern=_DAY)] = None,
     ) -> None:
-        for name, value in (("team", team), ("user", user), ("key", key), ("model", model)):
+        names = {"team": team, "user": user, "key": key, "model": model, "response_model": response_model}
+        for name, value in names.items():
             if value is not None and "\0" in value:
                 raise Refused(400, "invalid_request", f"{name}: a zero byte is no part of a name")
         for day in (first_day, last_day):
@@ -580,11 +607,10 @@ class Where:
                     date.fromisoformat(day)
                 except ValueError:
                     raise Refused(400, "invalid_request", f"{day} is no day of the calendar") from None
-        self._filter = Filter(tenant, team, user, key, model, None, first_day, last_day)
+        self._filter = Filter(tenant=tenant, **names, first_day=first_day, last_day=last_day)
 
     def filter(self, admin: Admin) -> Filter:
-        f = self._filter
-        return Filter(admin.scope(f.tenant), f.team, f.user, f.key, f.model, None, f.first_day, f.last_day)
+        return replace(self._filter, tenant=admin.scope(self._filter.tenant))
 
 
 def highest(rights: Iterable[str]) -> Role | None:

@@ -15,12 +15,14 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from ..model.plausible import BUCKETS, MOST_DOLLARS, is_plausible_count
 from ..model.settlement import Settlement
 from ..model.usage import Usage
 
@@ -34,6 +36,7 @@ _LONGEST = 256
 PICO = Decimal(10) ** 12
 """Money is kept in whole millionths of a millionth of a US dollar: exact for a price of six decimals a million
 tokens."""
+_MOST_MONEY = int(MOST_DOLLARS * PICO)
 
 
 class Row(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -54,6 +57,9 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True):
     model: str | None = None
     provider: str | None = None
     upstream_model: str | None = None
+    """What the provider was asked for."""
+    response_model: str | None = None
+    """What answered: as the provider named it, else as it was asked; None where nothing answered."""
     attempts: int = 0
     stream: bool = False
     cache: str | None = None
@@ -74,8 +80,8 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True):
     trace_id: str | None = None
 
 
-_BUCKETS = tuple(each.name for each in fields(Usage))
 _encode = msgspec.json.Encoder().encode
+encode_row: Callable[[Row], bytes] = _encode
 _decode = msgspec.json.Decoder(Row).decode
 
 
@@ -84,15 +90,16 @@ def row_of(s: Settlement) -> Row | None:
     if s.tenant is None:
         return None
     usage = s.usage if s.usage is not None else Usage()
-    return Row(
+    answered = s.usage is not None or s.saved is not None
+    row = Row(
         exchange=s.exchange_id,
         started_ms=int(s.started_at * 1000),
         duration_ms=int(s.duration * 1000),
         outcome=s.outcome,
-        tenant=s.tenant,
+        tenant=_text(s.tenant),
         status=s.status,
         code=_cut(s.code),
-        team=s.team,
+        team=_cut(s.team),
         user=_cut(s.user),
         key=_cut(s.key_id),
         operation=s.operation,
@@ -100,10 +107,11 @@ def row_of(s: Settlement) -> Row | None:
         model=_cut(s.model),
         provider=s.provider,
         upstream_model=_cut(s.upstream_model),
+        response_model=_cut(s.response_model or s.upstream_model) if answered else None,
         attempts=s.attempts,
         stream=s.stream,
         cache=s.cache,
-        **{name: getattr(usage, name) for name in _BUCKETS},
+        **{name: getattr(usage, name) for name in BUCKETS},
         estimated=s.estimated,
         cost=None if s.cost is None else pico(s.cost),
         unpriced=s.unpriced,
@@ -111,15 +119,36 @@ def row_of(s: Settlement) -> Row | None:
         saved_cost=pico(s.saved_cost) if s.saved_cost is not None else 0,
         trace_id=s.trace_id,
     )
+    return plausible(row)
+
+
+def plausible(row: Row) -> Row:
+    """The same row, unless an amount is below zero or larger than an exchange can come to (model/plausible.py). Then
+    its amounts are unknown: no tokens, unpriced. A number cut down to a bound would still spoil every sum."""
+    changes: dict[str, Any] = {}
+    if not all(is_plausible_count(getattr(row, name)) for name in BUCKETS) or not _is_money(row.cost):
+        changes = {**dict.fromkeys(BUCKETS, 0), "cost": None, "unpriced": True, "estimated": True}
+    if not is_plausible_count(row.saved_tokens) or not _is_money(row.saved_cost):
+        changes |= {"saved_tokens": 0, "saved_cost": 0}
+    return msgspec.structs.replace(row, **changes) if changes else row
+
+
+def _is_money(amount: int | None) -> bool:
+    return amount is None or 0 <= amount <= _MOST_MONEY
 
 
 def _cut(text: str | None) -> str | None:
-    """What a provider or a caller wrote may hold bytes that no database takes."""
-    return None if text is None else text[:_LONGEST].encode("utf-8", "backslashreplace").decode().replace("\0", "")
+    return None if text is None else _text(text)
+
+
+def _text(text: str) -> str:
+    """What a provider, a caller or an identity provider wrote may hold bytes that no database takes."""
+    return text[:_LONGEST].encode("utf-8", "backslashreplace").decode().replace("\0", "")
 
 
 def pico(dollars: Decimal) -> int:
-    return int((dollars * PICO).to_integral_value())
+    """-1, which is no cost, for what is no number."""
+    return int((dollars * PICO).to_integral_value()) if dollars.is_finite() else -1
 
 
 def dollars(amount: int) -> Decimal:
@@ -190,8 +219,8 @@ class Portion:
     rows: list[Row]
     end: int
     """Where to read on, bytes from the segment's start."""
-    garbled: int
-    """Lines that are no rows."""
+    garbled: list[tuple[bytes, str]]
+    """Lines that are no rows, and why."""
     is_last: bool
     """Nothing more will come."""
 
@@ -221,15 +250,15 @@ def read(path: Path, start: int, most: int = 1 << 20) -> Portion:
         if has_more and b"\n" not in data:
             data += file.readline()
     whole = data.rfind(b"\n") + 1
-    rows, garbled = [], 0
+    rows, garbled = list[Row](), list[tuple[bytes, str]]()
     for line in _lines(data[:whole]):
         try:
-            rows.append(_decode(line))
-        except msgspec.DecodeError:
-            garbled += 1
+            rows.append(plausible(_decode(line)))
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:  # ValueError: a number of 5,000 digits
+            garbled.append((line, f"it is no row: {error}"))
     is_last = is_done and not has_more
     if is_last and whole < len(data):
-        garbled += 1  # torn by a full disk
+        garbled.append((data[whole:], "it is no row: it has no end"))  # torn by a full disk
     return Portion(rows, start + whole, garbled, is_last)
 
 

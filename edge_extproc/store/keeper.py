@@ -17,20 +17,28 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from .database import migrate, open_database, reach
 from .ledger import Ingest, Ledger
+from .quarantine import Quarantine
 
 # Old rows are looked for this often.
 _FORGET_EVERY = 3600.0
 
 
 def open_keeper(
-    url: str, journals: Path, *, every: timedelta, keep: timedelta, told: Callable[[bool], None], wait: bool = False
+    url: str,
+    journals: Path,
+    quarantine: Quarantine,
+    *,
+    every: timedelta,
+    keep: timedelta,
+    told: Callable[[bool], None],
+    wait: bool = False,
 ) -> Keeper:
     """`told` hears whether the database can be reached, at each turn. `wait`: it need not be there yet. Raises
     ConfigError or StartError where the database cannot be used."""
     engine = reach(url) if wait else open_database(url)
     ledger = Ledger(engine)
     prepare = (lambda: migrate(engine)) if wait else _nothing
-    return Keeper(Ingest(journals, ledger), ledger, every=every, keep=keep, told=told, prepare=prepare)
+    return Keeper(Ingest(journals, ledger, quarantine), ledger, every=every, keep=keep, told=told, prepare=prepare)
 
 
 def _nothing() -> None:
@@ -59,7 +67,7 @@ class Keeper:
         self._prepare = prepare
         self._is_down = False
         self._forgot_at = float("-inf")
-        self._garbled = 0
+        self._refused = 0
 
     def close(self) -> None:
         self._ledger.close()
@@ -77,7 +85,10 @@ class Keeper:
         try:
             self._prepare()
             self._prepare = _nothing
-            self._ingest.run()
+            try:
+                self._ingest.run()
+            finally:
+                self._tell_refused()
             self._forget()
         except (SQLAlchemyError, OSError) as error:
             if not self._is_down:
@@ -89,13 +100,18 @@ class Keeper:
             log.info("ledger_back")
         self._is_down = False
         self._told(True)
-        if self._ingest.garbled > self._garbled:
-            log.error("journal_garbled", lines=self._ingest.garbled - self._garbled)
-            self._garbled = self._ingest.garbled
+
+    def _tell_refused(self) -> None:
+        new = self._ingest.refused - self._refused
+        if new:
+            quarantine = self._ingest.quarantine
+            structlog.get_logger().error("ledger_rows_quarantined", rows=new, file=str(quarantine.path))
+            self._refused = self._ingest.refused
 
     def _forget(self) -> None:
         now = self._now()
         if now - self._forgot_at < _FORGET_EVERY:
             return
-        self._ledger.forget((datetime.fromtimestamp(now, UTC) - self._keep).date().isoformat())
+        with contextlib.suppress(OverflowError):  # kept since before the calendar: nothing is older
+            self._ledger.forget((datetime.fromtimestamp(now, UTC) - self._keep).date().isoformat())
         self._forgot_at = now

@@ -14,23 +14,38 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import msgspec
 from sqlalchemy import ColumnElement, Engine, and_, case, delete, func, select, true
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError, StatementError
 
 from . import journal
-from .journal import Row, dollars
+from .journal import Row, dollars, encode_row
+from .quarantine import Quarantine
 from .tables import usage
 
-Dimension: TypeAlias = Literal["tenant", "team", "user", "key", "model", "provider", "day", "operation", "outcome"]
+Dimension: TypeAlias = Literal[
+    "tenant",
+    "team",
+    "user",
+    "key",
+    "model",
+    "upstream_model",
+    "response_model",
+    "provider",
+    "day",
+    "operation",
+    "outcome",
+]
 DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
 
-# SQLite sums integers in 64 bits and fails beyond; two halves cannot get there.
-_HALF = 1_000_000
+# SQLite sums integers in 64 bits and fails beyond. Two halves of a 64-bit number cannot get there before 2^31 rows.
+_HALF = 1 << 31
 _TOKENS = ("input", "cache_read", "cache_write", "cache_write_1h", "output", "reasoning", "input_audio", "output_audio")
 _PAGE = 1000
+_LONGEST_REASON = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +57,7 @@ class Filter:
     user: str | None = None
     key: str | None = None
     model: str | None = None
+    response_model: str | None = None
     provider: str | None = None
     first_day: str | None = None
     last_day: str | None = None
@@ -65,6 +81,34 @@ class Total:
     saved_cost: Decimal
 
 
+class Taken(NamedTuple):
+    new: int
+    """How many rows were not there before."""
+    refused: tuple[tuple[Row, str], ...]
+    """Rows that the database does not take, and why."""
+
+
+# Raised before the database is asked: a number over 64 bits, a time that no calendar has, text that is no Unicode.
+_OF_PYTHON = (OverflowError, ValueError, TypeError)
+# SQLSTATE classes that speak of values: data exception, integrity violation, a limit of the program exceeded.
+_OF_VALUES = ("22", "23", "54")
+
+
+def _blames_row(error: Exception) -> bool:
+    """Whether the row is at fault, and not the database or the way to it."""
+    if not isinstance(error, DBAPIError):
+        # What SQLAlchemy raises itself around a value that it cannot send is a StatementError.
+        return isinstance(error, (*_OF_PYTHON, StatementError))
+    state = getattr(error.orig, "sqlstate", None)
+    return state[:2] in _OF_VALUES if state else isinstance(error, (DataError, IntegrityError))
+
+
+def _reason(error: Exception) -> str:
+    """Without the statement and its values, which SQLAlchemy adds to its own text."""
+    cause = error.orig if isinstance(error, StatementError) and error.orig is not None else error
+    return f"{type(cause).__name__}: {str(cause).strip().partition(chr(10))[0][:_LONGEST_REASON]}"
+
+
 class Ledger:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -82,6 +126,20 @@ class Ledger:
             values = [{**msgspec.structs.asdict(row), "day": _day(row)} for row in rows]
             return len(connection.execute(statement, values).all())
 
+    def take(self, rows: Sequence[Row]) -> Taken:
+        """As `add`, but a row that the database refuses for what it holds does not keep the others out: the rows are
+        halved until it stands alone. Raises SQLAlchemyError where the database itself is at fault."""
+        try:
+            return Taken(self.add(rows), ())
+        except (SQLAlchemyError, *_OF_PYTHON) as error:
+            if not _blames_row(error):
+                raise
+            if len(rows) == 1:
+                return Taken(0, ((rows[0], _reason(error)),))
+        half = len(rows) // 2
+        first, second = self.take(rows[:half]), self.take(rows[half:])
+        return Taken(first.new + second.new, first.refused + second.refused)
+
     def totals(self, by: Sequence[Dimension], where: Filter) -> list[Total]:
         """Sums over the rows that fit, one a combination of `by`, in the order of its values. Raises ValueError for
         a dimension that there is not."""
@@ -94,10 +152,7 @@ class Ledger:
             func.sum(_one_if(usage.c.outcome != "ok")).label("failed"),
             func.sum(_one_if(usage.c.cache == "hit")).label("cache_hits"),
             func.sum(_one_if(usage.c.unpriced)).label("unpriced"),
-            func.sum(usage.c.saved_tokens).label("saved_tokens"),
-            *(func.sum(usage.c[name]).label(name) for name in _TOKENS),
-            *_halves("cost"),
-            *_halves("saved_cost"),
+            *(half for name in (*_TOKENS, "saved_tokens", "cost", "saved_cost") for half in _halves(name)),
         ]
         statement = select(*groups, *sums).where(_fits(where)).group_by(*groups).order_by(*groups)
         with self._engine.connect() as connection:
@@ -131,19 +186,27 @@ class Ledger:
 class Ingest:
     """Brings journals into the ledger. One for a directory: two would do each other's work twice, to no harm."""
 
-    def __init__(self, directory: Path, ledger: Ledger) -> None:
+    def __init__(self, directory: Path, ledger: Ledger, quarantine: Quarantine) -> None:
         self._directory = directory
         self._ledger = ledger
         self._read_to: dict[Path, int] = {}
-        self.garbled = 0
-        """Lines that were no rows, since the start."""
+        self.quarantine = quarantine
+        """Has the lines that are no rows, and the rows that the database refuses."""
+        self.refused = 0
+        """How many were put there since the start."""
 
     def run(self) -> int:
-        """All that lies there now; how many rows were new. Raises SQLAlchemyError where the database is out of reach:
-        the journals keep what is not committed."""
+        """All that lies there now; how many rows were new. Raises SQLAlchemyError where the database is out of reach,
+        and OSError where a segment cannot be read, after the others: the journals keep what is not committed."""
         new = 0
+        failed: OSError | None = None
         for path in journal.segments(self._directory):
-            new += self._take(path)
+            try:
+                new += self._take(path)
+            except OSError as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
         return new
 
     def _take(self, path: Path) -> int:
@@ -151,8 +214,12 @@ class Ingest:
         while True:
             start = self._read_to.get(path, 0)
             portion = journal.read(path, start)
-            new += self._ledger.add(portion.rows)
-            self.garbled += portion.garbled
+            taken = self._ledger.take(portion.rows)
+            new += taken.new
+            for line, reason in portion.garbled:
+                self.refused += self.quarantine.put(line, reason)
+            for row, reason in taken.refused:
+                self.refused += self.quarantine.put(encode_row(row), reason, row.tenant)
             self._read_to[path] = portion.end
             if portion.is_last:
                 path.unlink()
@@ -201,7 +268,7 @@ def _halves(name: str) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
 def _fits(where: Filter) -> ColumnElement[bool]:
     conditions = [
         usage.c[name] == value
-        for name in ("tenant", "team", "user", "key", "model", "provider")
+        for name in ("tenant", "team", "user", "key", "model", "response_model", "provider")
         if (value := getattr(where, name)) is not None
     ]
     if where.first_day is not None:
@@ -217,16 +284,16 @@ def _total(row: Any, by: Sequence[str]) -> Total:
         requests=int(row["requests"]),
         failed=int(row["failed"]),
         cache_hits=int(row["cache_hits"]),
-        tokens={name: int(row[name]) for name in _TOKENS},
-        cost=_sum(row, "cost"),
+        tokens={name: _sum(row, name) for name in _TOKENS},
+        cost=dollars(_sum(row, "cost")),
         unpriced=int(row["unpriced"]),
-        saved_tokens=int(row["saved_tokens"]),
-        saved_cost=_sum(row, "saved_cost"),
+        saved_tokens=_sum(row, "saved_tokens"),
+        saved_cost=dollars(_sum(row, "saved_cost")),
     )
 
 
-def _sum(row: Any, name: str) -> Decimal:
-    return dollars(int(row[f"{name}_high"] or 0) * _HALF + int(row[f"{name}_low"] or 0))
+def _sum(row: Any, name: str) -> int:
+    return int(row[f"{name}_high"] or 0) * _HALF + int(row[f"{name}_low"] or 0)
 
 
 def _told(row: Any) -> dict[str, Any]:

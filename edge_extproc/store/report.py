@@ -19,6 +19,10 @@ from .ledger import DIMENSIONS, Dimension, Filter, Ledger, Total, as_csv, as_jso
 Form: TypeAlias = Literal["table", "csv", "json"]
 
 
+# Of single requests, what fits into a terminal.
+_ROW_COLUMNS = ("exchange", "day", "tenant", "team", "user", "key", "model", "response_model", "outcome", "cost")
+
+
 def dimensions_of(text: str) -> tuple[Dimension, ...]:
     """Raises ConfigError that says which there are."""
     names = tuple(name.strip() for name in text.split(",") if name.strip())
@@ -52,7 +56,7 @@ def lines(url: str, where: Filter, by: Sequence[Dimension], form: Form) -> Itera
         elif form == "json":
             yield from as_json_lines(ledger.rows(where))
         else:
-            yield _table(list(ledger.rows(where)), ("exchange", "day", "tenant", "key", "model", "outcome", "cost"))
+            yield _table(list(ledger.rows(where)), _ROW_COLUMNS)
     finally:
         ledger.close()
 

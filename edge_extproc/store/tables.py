@@ -26,6 +26,7 @@ usage = Table(
     Column("model", String),
     Column("provider", String),
     Column("upstream_model", String),
+    Column("response_model", String),
     Column("attempts", Integer, nullable=False),
     Column("stream", Boolean, nullable=False),
     Column("cache", String),

@@ -14,6 +14,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
 
 from .authz_metrics import AuthzMetrics
+from .background import Background, BackgroundMetrics
 from .limit_metrics import LimitMetrics
 from .merge import LARGEST, NEWEST
 from .metrics import Metrics, Names
@@ -55,7 +56,12 @@ def entries() -> list[Entry]:
     return sorted(
         (
             entry
-            for each in (*metrics.registry.collectors, SupervisorMetrics(1, lambda: 0, Reloads(0.0)), ProviderHealth())
+            for each in (
+                *metrics.registry.collectors,
+                SupervisorMetrics(1, lambda: 0, Reloads(0.0)),
+                ProviderHealth(),
+                BackgroundMetrics(Background()),
+            )
             for entry in _entries(each)
         ),
         key=lambda entry: entry.name,

@@ -37,6 +37,8 @@ class DatabaseState:
     """None: there is none."""
     journal_bytes: Callable[[], int] = lambda: 0
     """What workers wrote for the ledger and it may not have yet."""
+    quarantined_rows: Callable[[], int] = lambda: 0
+    """Rows that the ledger could not take."""
 
     def told(self, is_up: bool) -> None:
         self.is_up = is_up
@@ -84,3 +86,10 @@ class SupervisorMetrics(Collector):
         if self._database.is_up is not None:
             journal.add_metric((), self._database.journal_bytes())
         yield journal
+        quarantined = GaugeMetricFamily(
+            "edge_ledger_quarantined_rows",
+            "Rows that the ledger could not take; they lie in <state_dir>/quarantine.jsonl with the reason.",
+        )
+        if self._database.is_up is not None:
+            quarantined.add_metric((), self._database.quarantined_rows())
+        yield quarantined

@@ -216,7 +216,7 @@ class Traces:
         """The attributes that are the same for many exchanges."""
         which = (
             *(s.operation, s.provider, s.upstream_model, s.model, s.response_model, s.finish, s.status, s.outcome),
-            *(s.code, s.tenant, s.team, s.key_id, s.dialect, s.lane, s.stream, s.attempts, s.cache),
+            *(s.code, s.tenant, s.team, s.user, s.key_id, s.dialect, s.lane, s.stream, s.attempts, s.cache),
         )
         found = self._kept.get(which)
         if found is None:
@@ -241,6 +241,7 @@ class Traces:
             "edge.outcome": s.outcome,
             "edge.tenant": s.tenant,
             "edge.team": s.team,
+            "edge.user": _short(s.user),
             "edge.key": s.key_id,
             "edge.model": _short(s.model),
             "edge.provider": s.provider,

@@ -420,3 +420,48 @@ def test_workers_over_a_network_serve_envoy_and_nobody_without_a_certificate(dir
             with stranger, pytest.raises(grpc.RpcError) as refused:
                 health_pb2_grpc.HealthStub(stranger).Check(health_pb2.HealthCheckRequest(), timeout=10)
             assert grpc.StatusCode.UNAVAILABLE == refused.value.code()
+
+
+# --- one owner of a state directory
+
+
+def test_a_second_gateway_in_one_directory_is_refused_and_the_first_serves_on(up):
+    before = up.processes()
+    second = edge("up", "--port", str(free_port()), "--admin-port", str(free_port()), cwd=up.directory)
+    beside = edge("serve", "--port", str(free_port()), "--admin-port", str(free_port()), cwd=up.directory)
+
+    for line in (one_line(second), one_line(beside)):
+        assert f"{(up.directory / '.edge').resolve()} is in use by another gateway: process {up.process.pid}, " in line
+        assert f"as `up`, listening on 127.0.0.1:{up.ports[0]}; stop it, or choose another directory with" in line
+    key = (up.directory / ".edge" / "dev-key").read_text().strip()
+    asked = {"model": "rehearsal", "messages": [{"role": "user", "content": "Hello"}]}
+    for _ in range(3):  # a connection of its own for each
+        reply = httpx.post(f"{up.url}/v1/chat/completions", json=asked, headers={"authorization": f"Bearer {key}"})
+        assert 200 == reply.status_code
+    assert before == up.processes()
+    assert 200 == httpx.get(f"{up.admin}/readyz").status_code
+
+
+def test_two_configurations_with_one_directory_for_sockets_are_two_gateways_in_one_place(rehearsal_url, directory):
+    with RunningGateway(gateways.config(rehearsal_url)) as first:
+        sockets = first.directory / ".edge" / "run"
+        path = config_in(directory, **{"agent: {": f"agent: {{sockets: {sockets}, "})
+        run = edge("up", "--config", str(path), cwd=directory)
+
+        assert f"{sockets.resolve()} is in use by another gateway: process {first.process.pid}, " in one_line(run)
+        assert f"as `up --config {first.path}`, listening on " in one_line(run)
+        assert 200 == httpx.get(f"{first.admin}/readyz").status_code
+
+
+def test_a_killed_gateway_leaves_no_lock(rehearsal_url):
+    with RunningGateway(gateways.config(rehearsal_url)) as running:
+        processes = running.processes()
+        running.process.kill()
+        for pid in processes.values():
+            until(lambda pid=pid: not Path(f"/proc/{pid}").exists(), 30)
+        running.stop()
+        running.lines.clear()
+        running._ready.clear()
+        running.start()
+
+        assert 200 == httpx.get(f"{running.admin}/readyz").status_code

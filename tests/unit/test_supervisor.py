@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,6 +14,7 @@ from pathlib import Path
 import gateway
 
 from edge_extproc.supervisor import Part, Supervisor
+from edge_extproc.telemetry.background import BACKGROUND
 
 SLEEPER = (sys.executable, "-c", "import time; time.sleep(600)")
 
@@ -103,3 +105,21 @@ async def test_a_part_that_dies_is_started_again_whether_it_can_be_asked_or_not(
             (pid,) = supervisor.processes.values()
             os.kill(pid, signal.SIGKILL)
             await until(lambda supervisor=supervisor: supervisor.restarts == 1)
+
+
+async def test_a_part_that_cannot_be_started_again_at_once_is_tried_until_it_can(tmp_path: Path) -> None:
+    program = tmp_path / "sleeper"
+    program.write_text(f"#!/bin/sh\nexec {' '.join(map(shlex.quote, SLEEPER))}\n")
+    program.chmod(0o700)
+    supervisor = Supervisor(quiet=True, ask_every=0.0)
+    try:
+        await supervisor.start([Part("sleeper", (str(program),), at_once, restart=True, grace=5.0)])
+        (pid,) = supervisor.processes.values()
+        before = BACKGROUND.states["watch_parts"].failures
+        away = program.rename(tmp_path / "away")
+        os.kill(pid, signal.SIGKILL)
+        await until(lambda: BACKGROUND.states["watch_parts"].failures > before)
+        away.rename(program)
+        await until(lambda: bool(supervisor.processes))
+    finally:
+        await supervisor.stop()

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
 from ...errors import Unavailable
+from ...telemetry.background import BACKGROUND
 from .base import Fetch, Held, Keeping
 
 T = TypeVar("T")
@@ -148,7 +149,7 @@ class Keepers:
         if not self._all:
             return
         # Each by itself: a bug in one must not end the others.
-        self._tasks = [asyncio.create_task(keeper.run()) for keeper in self._all]
+        self._tasks = [BACKGROUND.start("credentials", keeper.run) for keeper in self._all]
         tried = asyncio.gather(*(keeper.tried.wait() for keeper in self._all))
         await asyncio.wait([tried], timeout=patience)
         tried.cancel()

@@ -45,7 +45,7 @@ async def force(tmp_path: Path) -> AsyncIterator[InForce]:
     first = config(tmp_path)
     first.agent.socket_dir.mkdir(parents=True)
     metrics = Metrics(app.metric_names(first), version=__version__, started_at=0.0)
-    found = InForce(first, 0, metrics, lambda _: None, EMPTY)
+    found = InForce(first, 0, metrics, (), EMPTY)
     await found.start()
     yield found
     await found.close()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 import uuid
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -212,6 +214,30 @@ async def test_what_nobody_told_counts_as_the_worst_case_where_a_provider_may_ha
     by.settle(settlement("a", **end))
 
     assert left == (await admit(by, "b", asking(0)))["x-ratelimit-remaining-dollars"]
+
+
+@pytest.mark.parametrize("count", [2**64 - 1, 10**30, -(2**64), 1e300, "many", True, None], ids=repr)
+async def test_a_usage_that_cannot_be_leaves_the_worst_case_in_a_budget(count: Any) -> None:
+    by = limiter(rule("dollars", 5 * MICRO, "day"), rule("tokens", 1000, "day"))
+    await admit(by, "a", asking(2 * MICRO, 300))
+    by.settle(replace(used("a", 10**20), usage=Usage(output=count)))
+
+    told = await admit(by, "b", asking(0))
+    assert ("3.00", "700") == (told["x-ratelimit-remaining-dollars"], told["x-ratelimit-remaining-tokens"])
+
+
+async def test_what_a_caller_asks_for_is_counted_within_what_a_counter_holds(valkey: RunningValkey) -> None:
+    store = shared(valkey)
+    tenant = f"t{uuid.uuid4().hex}"
+    soft = rule("tokens", 1000, "day", tenant=tenant, name=tenant, hard=False)
+    by = limiter(soft, store=store, now=time.time)
+    who = replace(ANN, tenant=tenant)
+    for n in range(3):
+        await admit(by, f"{tenant}-{n}", asking(0, 10**30), who)
+        by.settle(replace(used(f"{tenant}-{n}", 0), usage=Usage(output=10**30)))
+    await by.close()
+
+    assert 0 == by.unsettled
 
 
 async def test_one_that_took_nothing_settles_nothing() -> None:

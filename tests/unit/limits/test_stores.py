@@ -15,7 +15,17 @@ from limits_kit import MIDNIGHT, Now
 from running_valkey import RunningValkey
 
 from edge_extproc import registry
-from edge_extproc.limits.base import Counter, Counters, Lost, Settled, Store, StoreDown, StoreSettings, Taken
+from edge_extproc.limits.base import (
+    MOST_COUNTED,
+    Counter,
+    Counters,
+    Lost,
+    Settled,
+    Store,
+    StoreDown,
+    StoreSettings,
+    Taken,
+)
 from edge_extproc.limits.memory import MemoryStore
 
 LATER = 4_000_000_000
@@ -233,3 +243,19 @@ def test_memory_and_valkey_agree_on_any_steps(valkey: RunningValkey, steps: list
     in_memory, in_valkey = asyncio.run(both())
 
     assert in_memory == in_valkey
+
+
+async def test_a_counter_stops_at_the_largest_number_that_is_exact(store: Store) -> None:
+    key, least = fresh(), 10**14
+    for step in range(3):
+        lease = fresh()
+        assert (await take(store, lease, [entry(key, 1, least, hard=False)], 60, "charge")).ok
+        await store.settle([Settled(lease, (MOST_COUNTED - step,))])
+        await store.add([(key, MOST_COUNTED, LATER)])
+
+    assert (MOST_COUNTED,) == (await take(store, fresh(), [entry(key, 1, 0, hard=False)], 60, "charge")).used
+    # And what is given back is still taken from it.
+    lease = fresh()
+    await take(store, lease, [entry(key, 1, 7, hard=False)], 60, "charge")
+    await store.settle([Settled(lease, (0,))])
+    assert (MOST_COUNTED - 7,) == (await take(store, fresh(), [entry(key, 1, 0, hard=False)], 60, "charge")).used

@@ -251,3 +251,18 @@ def test_the_published_description_is_that_of_the_code(api: Api) -> None:
     published = Path(__file__).parents[3] / "docs" / "admin-openapi.json"
 
     assert json.loads(published.read_text()) == api.app.openapi()
+
+
+async def test_quarantined_rows_are_shown_to_those_whose_they_are(api: Api) -> None:
+    api.quarantine.put(b'{"exchange":"q1"}', "DataError: out of range", "acme")
+    api.quarantine.put(b"no row", "it is no row: Truncated")
+
+    async def shown(name: str, query: str = "") -> list[tuple[str, str | None]]:
+        answer = await api.ask(name, "GET", f"/usage/quarantine{query}")
+        assert 200 == answer.status_code
+        return [(each["line"], each["tenant"]) for each in answer.json()]
+
+    assert [("no row", None), ('{"exchange":"q1"}', "acme")] == await shown("eye")
+    assert [('{"exchange":"q1"}', "acme")] == await shown("acme-eye") == await shown("root", "?tenant=acme")
+    assert [] == await shown("umbrella-admin")
+    assert [("no row", None)] == await shown("root", "?limit=1")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from asgi import get
 
 from edge_extproc.server import admin
+from edge_extproc.telemetry.background import TaskState
 
 
 async def ready() -> admin.Readiness:
@@ -44,3 +47,23 @@ async def test_envoys_own_metrics_have_a_page(found: bytes | None) -> None:
 
 async def test_without_an_envoy_of_ours_its_page_says_so() -> None:
     assert (await get(admin.build(ready, metrics), "/metrics/envoy")).status == 503
+
+
+async def test_readiness_tells_of_failed_tasks_and_quarantined_rows() -> None:
+    async def limping() -> admin.Readiness:
+        tasks = {"ledger": TaskState(3, "OverflowError"), "managed_keys": TaskState(1)}
+        return admin.Readiness({"worker 0": True}, {"database": True}, tasks, 2)
+
+    answer = await get(admin.build(limping, metrics), "/readyz")
+
+    assert 200 == answer.status  # requests are served all the same
+    assert {
+        "ready": True,
+        "parts": {"worker 0": "serving"},
+        "beside": {"database": "up"},
+        "tasks": {
+            "ledger": {"state": "failed", "failures": 3, "error": "OverflowError"},
+            "managed_keys": {"state": "running", "failures": 1},
+        },
+        "ledger": {"quarantined_rows": 2},
+    } == json.loads(answer.body)

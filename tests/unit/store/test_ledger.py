@@ -11,23 +11,23 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
+import settlements
 from hypothesis import given
 from hypothesis import strategies as st
-from running_postgres import postgres_url
 from settlements import settlement
-from sqlalchemy import Engine, delete
+from sqlalchemy import Engine
 
 from edge_extproc.errors import ConfigError, StartError
 from edge_extproc.model.usage import Usage
 from edge_extproc.store.database import open_database, tables_of
 from edge_extproc.store.journal import Journal, Row, dollars, pico, read, row_of, segments
 from edge_extproc.store.ledger import Filter, Ingest, Ledger, as_csv, as_json_lines
+from edge_extproc.store.quarantine import Quarantine
 
 SETTLED = settlement(
     exchange_id="x1",
@@ -49,20 +49,12 @@ SETTLED = settlement(
 )
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
-    url = f"sqlite:///{tmp_path}/edge.db" if request.param == "sqlite" else postgres_url()
-    engine = open_database(url)
-    yield engine
-    with engine.begin() as connection:
-        from edge_extproc.store.tables import usage
-
-        connection.execute(delete(usage))
-    engine.dispose()
-
-
 def journal(directory: Path, **options: int) -> Journal:
     return Journal(directory, "worker-0", on_error=_fail, **options)
+
+
+def ingest_of(directory: Path, engine: Engine) -> Ingest:
+    return Ingest(directory, Ledger(engine), Quarantine(directory.parent / "quarantine.jsonl"))
 
 
 def _fail(error: OSError) -> None:
@@ -73,7 +65,7 @@ def test_a_settled_exchange_becomes_one_row_with_its_exact_cost(engine: Engine, 
     book, ledger = journal(tmp_path / "journal"), Ledger(engine)
     book.write(SETTLED)
 
-    assert 1 == Ingest(tmp_path / "journal", ledger).run()
+    assert 1 == ingest_of(tmp_path / "journal", engine).run()
     (total,) = ledger.totals(["tenant", "model"], Filter())
     assert {"tenant": "acme", "model": "small"} == total.by
     assert Decimal("0.00001875") == total.cost
@@ -84,18 +76,18 @@ def test_a_settled_exchange_becomes_one_row_with_its_exact_cost(engine: Engine, 
 def test_what_was_read_already_is_not_counted_twice(engine: Engine, tmp_path: Path) -> None:
     book, ledger = journal(tmp_path / "journal"), Ledger(engine)
     book.write(SETTLED)
-    Ingest(tmp_path / "journal", ledger).run()
+    ingest_of(tmp_path / "journal", engine).run()
     book.write(replace(SETTLED, exchange_id="x2"))
 
     # A reader that was killed begins anew.
-    assert 1 == Ingest(tmp_path / "journal", ledger).run()
+    assert 1 == ingest_of(tmp_path / "journal", engine).run()
     assert 2 == ledger.totals([], Filter())[0].requests
     book.close()
 
 
 def test_a_segment_goes_only_when_its_writer_is_done_and_all_of_it_is_kept(engine: Engine, tmp_path: Path) -> None:
     book = journal(tmp_path / "journal", segment_bytes=1)
-    ingest = Ingest(tmp_path / "journal", Ledger(engine))
+    ingest = ingest_of(tmp_path / "journal", engine)
     for n in range(3):
         book.write(replace(SETTLED, exchange_id=f"x{n}"))
 
@@ -189,9 +181,10 @@ def test_a_torn_line_ends_its_segment_and_spoils_no_other(engine: Engine, tmp_pa
     (path,) = segments(tmp_path / "journal")
     with path.open("ab") as file:
         file.write(b'{"exchange":"x2","sta')
-    ingest = Ingest(tmp_path / "journal", Ledger(engine))
+    ingest = ingest_of(tmp_path / "journal", engine)
 
-    assert (1, 1) == (ingest.run(), ingest.garbled)
+    assert (1, 1) == (ingest.run(), ingest.quarantine.rows)
+    assert ['{"exchange":"x2","sta'] == [each.line for each in ingest.quarantine.entries(None, 9)]
     assert [] == segments(tmp_path / "journal")
 
 
@@ -224,7 +217,7 @@ _WORKER = textwrap.dedent(
     import sys
     from pathlib import Path
     from edge_extproc.store.journal import Journal
-    from edge_extproc.model.settlement import Settlement
+    from settlements import settlement
 
     def fail(error): raise error
 
@@ -244,8 +237,10 @@ _READER = textwrap.dedent(
     from pathlib import Path
     from edge_extproc.store.database import open_database
     from edge_extproc.store.ledger import Ingest, Ledger
+    from edge_extproc.store.quarantine import Quarantine
 
-    ingest = Ingest(Path(sys.argv[1]), Ledger(open_database(sys.argv[2])))
+    directory = Path(sys.argv[1])
+    ingest = Ingest(directory, Ledger(open_database(sys.argv[2])), Quarantine(directory / "quarantine.jsonl"))
     print("up", flush=True)
     while True:
         ingest.run()
@@ -262,6 +257,7 @@ def test_nothing_settled_is_lost_or_counted_twice_when_all_are_killed_at_any_mom
         assert "up\n" == _line(reader)
         worker = _run(_WORKER, str(directory), str(life))
         lines = [_line(worker) for _ in range(chance.randrange(50, 400))]
+        assert all(lines), "the worker ended by itself"
         for process in chance.sample((reader, worker), 2):
             process.send_signal(signal.SIGKILL)
         assert worker.stdout is not None
@@ -272,7 +268,7 @@ def test_nothing_settled_is_lost_or_counted_twice_when_all_are_killed_at_any_mom
             assert process.stdout is not None
             process.stdout.close()
     ledger = Ledger(open_database(url))
-    Ingest(directory, ledger).run()
+    Ingest(directory, ledger, Quarantine(tmp_path / "quarantine.jsonl")).run()
 
     kept = [row["exchange"] for row in ledger.rows(Filter())]
     assert len(set(kept)) == len(kept)
@@ -285,7 +281,10 @@ def test_nothing_settled_is_lost_or_counted_twice_when_all_are_killed_at_any_mom
 
 def _run(program: str, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", program, *arguments], stdout=subprocess.PIPE, text=True, env=dict(os.environ)
+        [sys.executable, "-c", program, *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(settlements.__file__).parent)},
     )
 
 

@@ -1,0 +1,71 @@
+"""Who an exchange is settled for, which model answered, and what becomes of a usage that cannot be."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from player import KEY, Stage, answered, body, chunks, headers, talk, whole
+
+from edge_extproc import registry
+from edge_extproc.auth.base import AuthSettings, KeySettings
+from edge_extproc.model.settlement import Settlement
+from edge_extproc.store.journal import row_of
+
+ASKED = {"model": "chat", "messages": [{"role": "user", "content": "Hello"}]}
+USED = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+REPLY = {
+    "id": "c1",
+    "object": "chat.completion",
+    "created": 1,
+    "model": "gpt-4o-mini-2024-07-18",
+    "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}],
+    "usage": USED,
+}
+CHUNK = {**REPLY, "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": "Hi"}}]}
+LAST = {**CHUNK, "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}
+WIRE = b"".join(b"data: " + json.dumps(each).encode() + b"\n\n" for each in (CHUNK, LAST)) + b"data: [DONE]\n\n"
+UNARY = (body(ASKED), answered(), whole(REPLY))
+STREAM = (body({**ASKED, "stream": True}), answered(content_type="text/event-stream"), *chunks(WIRE))
+
+
+def stage_of_a_team() -> Stage:
+    keys = (KeySettings("acme-1", "acme", secret=lambda: KEY, team="search", user="ann"),)
+    authenticator = registry.load("auth", "api_key").build(AuthSettings(keys, b"a pepper of the tests"), lambda: 1.0)
+    return Stage().having(authenticator=authenticator)
+
+
+def settled(stage: Stage, *events: Any) -> Settlement:
+    exchange = stage.exchange()
+    talk(exchange, headers(), *events)
+    exchange.closed("done")
+    (settlement,) = stage.settled
+    return settlement
+
+
+@pytest.mark.parametrize("events", [UNARY, STREAM], ids=["reply", "stream"])
+def test_team_user_and_the_model_that_answered_are_settled(events: tuple[Any, ...]) -> None:
+    row = row_of(settled(stage_of_a_team(), *events))
+
+    assert row is not None
+    assert ("acme", "search", "ann", "acme-1") == (row.tenant, row.team, row.user, row.key)
+    assert ("chat", "gpt-4o-mini", "gpt-4o-mini-2024-07-18") == (row.model, row.upstream_model, row.response_model)
+
+
+def test_where_nothing_answered_there_is_no_model_that_did() -> None:
+    row = row_of(settled(stage_of_a_team(), body(ASKED), answered(500), whole({"error": {"message": "no"}})))
+
+    assert row is not None
+    assert ("search", "gpt-4o-mini", None) == (row.team, row.upstream_model, row.response_model)
+
+
+@pytest.mark.parametrize("count", [2**64 - 1, 10**12, -1, 10**30], ids=repr)
+def test_a_usage_that_cannot_be_is_settled_within_bounds(count: int) -> None:
+    wrong = {**REPLY, "usage": {**USED, "completion_tokens": count}}
+    settlement = settled(stage_of_a_team(), body(ASKED), answered(), whole(wrong))
+
+    assert settlement.usage is None or settlement.usage.total < 10**6
+    assert settlement.cost is None or Decimal(0) <= settlement.cost < 10**6
+    assert "ok" == settlement.outcome

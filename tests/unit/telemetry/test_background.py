@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from settlements import settlement
+
+from edge_extproc.model.settlement import Settlement
+from edge_extproc.telemetry.background import Background, BackgroundMetrics
+from edge_extproc.telemetry.sinks import to_all
+
+
+async def test_a_task_that_raises_is_told_and_started_again() -> None:
+    told: list[BaseException] = []
+    background = Background(told.append, pauses=(0.0,))
+    runs = 0
+
+    async def run() -> None:
+        nonlocal runs
+        runs += 1
+        if runs < 4:
+            raise RuntimeError(runs)
+
+    await background.start("a_task", run)
+
+    assert [1, 2, 3] == [error.args[0] for error in told]
+    assert (3, True) == (background.states["a_task"].failures, background.states["a_task"].is_running)
+
+
+async def test_a_task_that_waits_for_its_next_start_is_shown_as_failed() -> None:
+    reported = asyncio.Event()
+    background = Background(lambda _: reported.set(), pauses=(3600.0,))
+
+    async def run() -> None:
+        raise OverflowError("a secret")
+
+    task = background.start("a_task", run)
+    await reported.wait()
+    await asyncio.sleep(0)
+    state = background.states["a_task"]
+    samples = {s.name: s.value for m in BackgroundMetrics(background).collect() for s in m.samples}
+    task.cancel()
+
+    assert ("OverflowError", False) == (state.error, state.is_running)
+    assert {"edge_task_failures_total": 1, "edge_tasks_failed": 1} == samples
+
+
+async def test_a_stop_ends_the_pause_and_the_task_gets_its_last_run() -> None:
+    reported, stop = asyncio.Event(), asyncio.Event()
+    background = Background(lambda _: reported.set(), pauses=(3600.0,))
+    runs: list[bool] = []
+
+    async def run() -> None:
+        runs.append(stop.is_set())
+        raise RuntimeError
+
+    task = background.start("a_task", run, stop)
+    await reported.wait()
+    stop.set()
+    await task
+
+    assert [False, True] == runs
+
+
+async def test_a_cancelled_task_ends() -> None:
+    background = Background(pauses=(0.0,))
+    task = background.start("a_task", asyncio.Event().wait)  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert 0 == background.states["a_task"].failures
+
+
+def test_a_sink_that_fails_keeps_no_other_from_its_settlement() -> None:
+    told: list[BaseException] = []
+    first, last = list[Settlement](), list[Settlement]()
+
+    def broken(settled: Settlement) -> None:
+        raise OverflowError(settled.exchange_id)
+
+    to_all((first.append, broken, last.append), told.append)(settlement())
+
+    assert [1, 1, 1] == [len(first), len(told), len(last)]
