@@ -52,9 +52,13 @@ def test_what_is_nested_too_deeply_is_refused() -> None:
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        (b'{"a":"\xff"}', "the body is not valid UTF-8"),
+        (b'{"a":"\xff"}', "the body is not valid UTF-8: see byte 7"),
         (b"[" * 100_000, "the body is nested too deeply"),
-        (b"{", "the body is not valid JSON: Input data was truncated"),
+        (b"{", "the body is not valid JSON: see line 1, column 2"),
+        (b'{\n "a": nul}', "the body is not valid JSON: see line 2, column 7"),
+        (b'{"a": NaN}', "the body is not valid JSON"),
+        (b" " * (64 << 10) + b"{", "the body is not valid JSON"),
+        (b" \n", "the body is not valid JSON: it is empty"),
         (b"[1]", "the body must be a JSON object, not a list"),
     ],
 )
