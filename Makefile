@@ -59,6 +59,12 @@ dashboards: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench
 
+# What some tests need of Debian; without it they are skipped, and the summary says why. It never fails: a machine without
+# apt, without root or without a network has what it has.
+SYSTEM_PACKAGES := prometheus postgresql chromium gcc make
+system-packages:
+	@sh deploy/system-packages.sh $(SYSTEM_PACKAGES)
+
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* bench/bin
 
