@@ -1,9 +1,12 @@
 # The agent: `serve` with your config at /etc/edge/edge.yaml. Envoy runs from its own image (see docker-compose.yml).
 FROM python:3.12-slim AS build
 WORKDIR /src
+# The drivers of all that a configuration can name: the clouds' credentials, PostgreSQL, OTLP. `make lock` says which.
+COPY requirements/image.lock ./
+RUN python -m venv /opt/edge && /opt/edge/bin/pip install --no-cache-dir --require-hashes -r image.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY edge_extproc ./edge_extproc
-RUN python -m venv /opt/edge && /opt/edge/bin/pip install --no-cache-dir ".[otel]"
+RUN /opt/edge/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
 
 FROM python:3.12-slim
 # /run/edge is where workers' sockets lie; a new volume takes over its owner.

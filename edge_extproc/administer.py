@@ -21,6 +21,7 @@ from .auth.api_key import digest
 from .auth.base import Access, Authenticator
 from .build_access import build_access, build_keys
 from .config.limits import Allowance
+from .config.pydantic_words import in_one_line
 from .config.schema import Config
 from .config.secrets import generate_key
 from .errors import CallerError
@@ -201,8 +202,7 @@ def read_allowance(said: Mapping[str, Any]) -> dict[str, Any]:
     try:
         found = Allowance.model_validate(dict(said))
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-        raise ValueError(wrong) from None
+        raise ValueError(in_one_line(error.errors())) from None
     if found.is_empty:
         raise ValueError("nothing is limited; give requests_per_minute, dollars_per_day or another limit")
     told: dict[str, Any] = found.model_dump(mode="json", exclude_unset=True, exclude_none=True)

@@ -18,10 +18,11 @@ EdgeError
 │   └── Unavailable        503  no provider can be asked now
 ├── PeerError              500  Envoy sent what it should not; the message is for the log alone
 ├── ConfigError            -    a config that cannot be used; names file, line and what would be right
+│   └── NoEnvoy            -    no Envoy binary is installed, and none is named
 └── StartError             -    a part of the gateway did not start; one line for a human
 
-Every EdgeError but the last two becomes a `Fault`, and a dialect writes the fault in the caller's words. Anything
-else that is raised is a bug of ours: a neutral 500, and a log line without the exception's text.
+Every EdgeError but ConfigError and StartError becomes a `Fault`, and a dialect writes the fault in the caller's words.
+Anything else that is raised is a bug of ours: a neutral 500, and a log line without the exception's text.
 """
 
 from __future__ import annotations
@@ -158,6 +159,10 @@ class PeerError(EdgeError):
 
 class ConfigError(EdgeError):
     code = "config"
+
+
+class NoEnvoy(ConfigError):
+    """No Envoy binary is installed, and none is named."""
 
 
 class StartError(EdgeError):

@@ -15,12 +15,12 @@ import contextlib
 import hashlib
 import re
 import time
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 import msgspec
+from cachetools import FIFOCache
 from joserfc import jws
 from joserfc.errors import JoseError
 
@@ -90,7 +90,7 @@ class JwtVerifier:
             keys.on_change = self.forget
         self._tenants = tenants
         self._clock = clock
-        self._verified: OrderedDict[bytes, _Verified] = OrderedDict()
+        self._verified: FIFOCache[bytes, _Verified] = FIFOCache(_REMEMBERED)
 
     def forget(self) -> None:
         """Keys have changed: whatever was verified is verified again."""
@@ -107,8 +107,6 @@ class JwtVerifier:
             del self._verified[digest]
         verified = self._verify(token, now)
         self._verified[digest] = verified
-        if len(self._verified) > _REMEMBERED:
-            self._verified.popitem(last=False)
         return verified.principal
 
     def _verify(self, token: str, now: float) -> _Verified:

@@ -5,8 +5,6 @@ What is given together must all fit. Nothing given would be everything: that has
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from ..errors import BadRequest
@@ -31,8 +29,11 @@ def read_selection(body: bytes) -> Selection:
     """Raises BadRequest that says what would be right."""
     try:
         wanted = _decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise BadRequest(f"{_plain(error)}; give any of tenant, model, key and shared, or all") from error
+    except (ValueError, RecursionError) as error:  # all that msgspec raises
+        raise BadRequest(
+            "this selects nothing: it must be a JSON object; give any of tenant, model, key and shared, or all; "
+            "the first three are strings, the others true or false"
+        ) from error
     given = bool(wanted.tenant or wanted.model or wanted.key or wanted.shared)
     if given == wanted.all:
         raise BadRequest('give any of tenant, model, key and shared; or {"all": true} alone')
@@ -60,7 +61,3 @@ def _digest(key: str | None) -> bytes | None:
     if len(found) != _DIGEST_BYTES:
         raise BadRequest("this key is none; x-edge-cache-key of a reply tells one, 64 digits of 0-9a-f", param="key")
     return found
-
-
-def _plain(error: Any) -> str:
-    return str(error).partition(" - ")[0].lower() or "this is no JSON object"

@@ -12,6 +12,8 @@ from typing import TypeAlias
 
 import msgspec
 
+from . import json_faults
+
 Change: TypeAlias = "bytes | Mapping[str, Change] | None"
 """A value's new JSON text, None to take the member out, or changes inside the object that is the value (made if it is
 absent or null)."""
@@ -80,6 +82,16 @@ def _changed(value: bytes, change: bytes | Mapping[str, Change]) -> bytes:
     return splice(b"{}" if value == b"null" else value, change)
 
 
+def members_of(body: bytes) -> dict[str, msgspec.Raw]:
+    """The top-level values. Raises ValueError, in our own words, where the body is no JSON object."""
+    try:
+        return _MEMBERS.decode(body)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    except ValueError as error:
+        raise ValueError(f"it {json_faults.describe(body)}") from error
+
+
 def _spans(body: bytes) -> tuple[dict[str, tuple[int, int]], int]:
     """Where each top-level value starts and stops, and where a further member would go.
 
@@ -87,10 +99,7 @@ def _spans(body: bytes) -> tuple[dict[str, tuple[int, int]], int]:
     JSON value is the beginning of another one but for numbers, whose rest is no comma: so a value that stands where
     it should is the whole one, and a member that msgspec folded into an earlier one of its name shows as a mismatch.
     """
-    try:
-        members = _MEMBERS.decode(body)
-    except RecursionError as error:
-        raise ValueError("the JSON is nested too deeply") from error
+    members = members_of(body)
     if not members:
         return {}, body.index(b"{") + 1
     spans: dict[str, tuple[int, int]] = {}

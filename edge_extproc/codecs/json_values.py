@@ -17,6 +17,7 @@ import orjson
 
 from ..errors import BadRequest
 from ..model.content import NO_EXTRAS, Extras, Json
+from . import json_faults
 
 JsonObject: TypeAlias = dict[str, Json]
 T = TypeVar("T")
@@ -60,15 +61,29 @@ def read_body(raw: bytes) -> JsonObject:
     """A request's body. Raises BadRequest, which says why it is no JSON object."""
     try:
         body = decode(raw)
-    except UnicodeDecodeError as exc:
-        raise BadRequest("the body is not valid UTF-8") from exc
     except RecursionError as exc:
         raise BadRequest("the body is nested too deeply") from exc
     except ValueError as exc:
-        raise BadRequest(f"the body is not valid JSON: {exc}") from exc
+        raise BadRequest(f"the body {json_faults.describe(raw)}") from exc
     if isinstance(body, dict):
         return body
     raise BadRequest(f"the body must be a JSON object, not {kind_name(body)}")
+
+
+def why_refused(
+    raw: bytes, fields: Mapping[str, Callable[[Json, str], object]], required: Iterable[str] = ()
+) -> BadRequest:
+    """What is wrong with a body that a typed decoder refused. `fields` are those of its type, each with its reader."""
+    try:
+        body = read_body(raw)
+        for name in required:
+            if name not in body:
+                return BadRequest(f"{name} is missing", param=name)
+        for name, read in fields.items():
+            maybe(read, body, name)
+    except BadRequest as exc:
+        return exc
+    return BadRequest(f"the body cannot be read: one of {', '.join(fields)} stands in it twice, or holds a wrong value")
 
 
 # --- values that must be of a type; a boolean is no number

@@ -31,6 +31,8 @@ _WORDS: dict[str, object] = {"": None, "~": None, "null": None, "true": True, "f
 # Ten thousand keys of callers and some models; a few lines of aliases of aliases would be millions.
 MAX_VALUES = 200_000
 _TOO_DEEP = "the values are nested too deeply; the README shows the shape of a configuration"
+# libyaml stops at 1000, of which the outermost value is one.
+_MOST_NESTED = 999
 
 _DOLLAR = re.compile(
     r"\$(?:(?P<escaped>\$)|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|(?P<broken>\{))"
@@ -91,14 +93,7 @@ def read(text: str, environ: Mapping[str, str]) -> Document:
     try:
         root = yaml.compose(text, Loader=_LOADER)
     except yaml.MarkedYAMLError as exc:
-        # libyaml from 0.2.6 on counts by itself; an older one lets Python's recursion end.
-        if "nesting depth" in str(exc.problem):
-            raise Unreadable([Mistake(FIRST, (), _TOO_DEEP)]) from exc
-        mark = exc.problem_mark or exc.context_mark
-        place = _place(mark) if mark is not None else FIRST
-        lines = text.split("\n")[: place.line]
-        hint = "; inside { } or [ ], put ${NAME} in quotes" if "${" in lines[-1] else ""
-        raise Unreadable([Mistake(place, (), f"this is no YAML: {exc.problem or exc.context}{hint}")]) from exc
+        raise Unreadable([_no_yaml(text, exc)]) from exc
     except yaml.reader.ReaderError as exc:
         line = text.encode()[: exc.position].count(b"\n") + 1
         raise Unreadable([Mistake(Place(line, 1), (), "this is no YAML: a control character; remove it")]) from exc
@@ -114,6 +109,38 @@ def read(text: str, environ: Mapping[str, str]) -> Document:
     if reading.mistakes:
         raise Unreadable(reading.mistakes)
     return reading.document
+
+
+def _no_yaml(text: str, error: yaml.MarkedYAMLError) -> Mistake:
+    """In our own words: those of libyaml and of PyYAML differ, and change with their versions."""
+    mark = error.problem_mark or error.context_mark
+    if mark is None:
+        return Mistake(FIRST, (), "this is no YAML; see the README for a configuration to start from")
+    place = _place(mark)
+    lines = text.split("\n")[: place.line]
+    if _is_deep(lines, mark.column):
+        return Mistake(FIRST, (), _TOO_DEEP)
+    match error:
+        case yaml.composer.ComposerError() if lines[-1][mark.column :].startswith("*"):
+            why = "nothing before this alias has its name; write the value out"
+        case yaml.composer.ComposerError():
+            why = "a second document begins here; write one, without ---"
+        case yaml.scanner.ScannerError():
+            why = (
+                "the text up to here breaks a rule; look for an open quote, a tab, or a colon in a value without quotes"
+            )
+        case _:
+            why = "something else must stand here; look for an open [ or {, and at the indentation"
+    hint = "; inside { } or [ ], put ${NAME} in quotes" if "${" in lines[-1] else ""
+    return Mistake(place, (), f"this is no YAML: {why}{hint}")
+
+
+def _is_deep(lines: list[str], column: int) -> bool:
+    """libyaml from 0.2.6 on stops at this depth; an older one lets Python's recursion end."""
+    before = [*lines[:-1], lines[-1][:column]]
+    flows = sum(line.count("[") + line.count("{") - line.count("]") - line.count("}") for line in before)
+    indented = column - len(before[-1].lstrip(" -?"))
+    return max(flows, indented) >= _MOST_NESTED
 
 
 class _Reading:

@@ -21,6 +21,7 @@ from ..errors import ConfigError
 from . import document, wrong
 from .document import Document, Mistake, Unreadable
 from .mistakes import mistakes
+from .pydantic_words import words
 from .schema import Config, json_schema
 from .secrets import Secret
 from .surroundings import Surroundings
@@ -183,16 +184,6 @@ def _with_pepper(values: dict[str, Any]) -> dict[str, Any]:
     return {**values, "auth": {"pepper": {"file": f"{state}/pepper"}}}
 
 
-# Pydantic's type of an error: what is wrong; what would be right.
-_WORDS = {
-    "missing": "this key is missing; add it",
-    "model_type": "this is no mapping; write keys and values below it",
-    "dict_type": "this is no mapping; write keys and values below it",
-    "mapping_type": "this is no mapping; write keys and values below it",
-    "tuple_type": "this is no list; write [one] or one item a line after -",
-}
-
-
 def _mistake(read: Document, error: ErrorDetails) -> Mistake:
     declared = tuple(part for part in error["loc"] if part != "[key]")
     path = _as_written(read, declared)
@@ -203,7 +194,7 @@ def _mistake(read: Document, error: ErrorDetails) -> Mistake:
     if kind == wrong.TYPE and context["key"] is not None and (*path, context["key"]) in read.places:
         path = (*path, context["key"])
     place = read.place(path, key="[key]" in error["loc"])
-    text = f"{context['what']}; {context['right']}" if kind == wrong.TYPE else _WORDS.get(kind, error["msg"])
+    text = words(kind, context)
     written = read.written.get(path)
     shown = f"{written!r}: " if written is not None and context.get("show", True) and not _is_secret(path) else ""
     return Mistake(place, path, shown + text)

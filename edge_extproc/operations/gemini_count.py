@@ -18,7 +18,6 @@ NAME = "gemini_count"
 _WRAPPED = ("generateContentRequest", "generate_content_request")
 # Vertex takes the request unwrapped, and only these parts of it.
 _VERTEX = frozenset({"contents", "generationConfig", "systemInstruction", "tools"})
-_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class GeminiCount(Counting):
@@ -45,7 +44,7 @@ class GeminiCount(Counting):
         return place(model, "countTokens")
 
     def read(self, call: Call) -> Count:
-        members = _members.decode(call.raw)
+        members = json_splice.members_of(call.raw)
         inner = next((bytes(members[name]) for name in _WRAPPED if name in members), call.raw)
         return Count(GEMINI.read_chat(replace(call, raw=inner)))
 
@@ -56,7 +55,9 @@ class GeminiCount(Counting):
                 request = json_splice.splice(written.body, {"model": msgspec.json.encode(f"models/{model}")})
                 body = b'{"generateContentRequest":' + request + b"}"
             else:
-                gone: dict[str, json_splice.Change] = dict.fromkeys(_members.decode(written.body).keys() - _VERTEX)
+                gone: dict[str, json_splice.Change] = dict.fromkeys(
+                    json_splice.members_of(written.body).keys() - _VERTEX
+                )
                 body = json_splice.splice(written.body, gone)
         except ValueError as exc:
             raise BadRequest(f"the request cannot be written: {exc}") from exc

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from ..codecs import json_splice
-from ..codecs.json_values import UNREADABLE, read_body, text_of
+from ..codecs.json_values import UNREADABLE, decode, read_body, text_of, wrong
 from ..dialects.base import Headers, Route
 from ..dialects.gemini_generate import PLUGIN as GEMINI
 from ..dialects.gemini_generate import address
@@ -23,8 +23,21 @@ _ONE, _MANY = "embedContent", "batchEmbedContents"
 _KNOWN = frozenset({"model", "content", "taskType", "task_type", "title", "outputDimensionality"}) | {
     "output_dimensionality"
 }
-_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _rows = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def _spliced_rows(requests: bytes, name: bytes) -> list[bytes]:
+    try:
+        rows = _rows.decode(requests)
+    except ValueError:  # the body was JSON when it was read, so this is no list
+        raise wrong("requests", "a list", decode(requests)) from None
+    spliced_rows: list[bytes] = []
+    for i, row in enumerate(rows):
+        try:
+            spliced_rows.append(json_splice.splice(bytes(row), {"model": name}))
+        except ValueError as exc:
+            raise BadRequest(f"requests[{i}] cannot be read: {exc}", param=f"requests[{i}]") from None
+    return spliced_rows
 
 
 class GeminiEmbeddings(Whole):
@@ -50,9 +63,9 @@ class GeminiEmbeddings(Whole):
         model, verb = address(path.partition("?")[0])
         wanted = "requests" if verb == _MANY else "content"
         try:
-            found = wanted in _members.decode(raw)
-        except UNREADABLE as exc:
-            raise BadRequest(f"the body is no JSON object: {exc}") from None
+            found = wanted in json_splice.members_of(raw)
+        except ValueError as exc:
+            raise BadRequest(f"the body cannot be read: {exc}") from None
         if not found:
             raise BadRequest(f"{wanted} is missing: it holds what to embed", param=wanted)
         return Call(self.voice, self.operation, model, stream=False, raw=raw, format=NAME, target=verb)
@@ -60,14 +73,10 @@ class GeminiEmbeddings(Whole):
     def splice(self, call: Call, model: str) -> Written:
         """The body repeats the model where a caller says so, and in each request of a batch, where it must."""
         name = msgspec.json.encode(f"models/{model}")
-        members = _members.decode(call.raw)
+        members = json_splice.members_of(call.raw)
         changes: dict[str, json_splice.Change] = {"model": name} if "model" in members else {}
         if call.target == _MANY:
-            try:
-                rows = [json_splice.splice(bytes(row), {"model": name}) for row in _rows.decode(members["requests"])]
-            except ValueError as exc:  # msgspec's errors among them
-                raise BadRequest(f"requests cannot be read: {exc}", param="requests") from None
-            changes["requests"] = b"[" + b",".join(rows) + b"]"
+            changes["requests"] = b"[" + b",".join(_spliced_rows(bytes(members["requests"]), name)) + b"]"
         return spliced(call.raw, changes) if changes else Written(call.raw)
 
     def path(self, call: Call, model: str) -> str:

@@ -6,12 +6,13 @@ not ask.
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
 from ..codecs import json_splice
-from ..codecs.json_values import UNREADABLE
+from ..codecs.json_values import UNREADABLE, as_bool, as_int, as_object, as_text, why_refused
 from ..dialects.base import Headers, Reader, Route
 from ..errors import BadRequest
 from ..model.call import Call, Operation, Written
@@ -37,6 +38,16 @@ class _Probe(msgspec.Struct):
 
 
 _probe = msgspec.json.Decoder(_Probe)
+_FIELDS = MappingProxyType(
+    {
+        "model": as_text,
+        "stream": as_bool,
+        "stream_options": as_object,
+        "max_tokens": as_int,
+        "n": as_int,
+        "best_of": as_int,
+    }
+)
 
 
 def _prompts(value: Any) -> int:
@@ -56,8 +67,8 @@ class OpenAICompletions(Uncrossed):
         del method, headers, path  # this format says everything in the body
         try:
             probe = _probe.decode(raw)
-        except UNREADABLE as exc:
-            raise BadRequest(f"the body cannot be read: {exc}") from None
+        except UNREADABLE:
+            raise why_refused(raw, _FIELDS, required=("model",)) from None
         if not probe.model.strip():
             raise BadRequest("model is empty: name the model that shall answer", param="model")
         asked = (probe.stream_options or {}).get("include_usage") is True

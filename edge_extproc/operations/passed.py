@@ -13,7 +13,7 @@ import msgspec
 
 from ..codecs import multipart
 from ..codecs.content_type import media_type
-from ..codecs.json_values import UNREADABLE
+from ..codecs.json_values import UNREADABLE, why_refused
 from ..dialects.base import Headers, Reader, Route, header
 from ..errors import BadRequest
 from ..model.call import Call, Operation, Written
@@ -102,8 +102,8 @@ def _read(raw: bytes, content_type: str) -> tuple[str, bool]:
         return "", False
     try:
         probe = _probe.decode(raw)
-    except UNREADABLE as exc:
-        raise BadRequest(f"the body cannot be read: {exc}") from None
+    except UNREADABLE:
+        raise why_refused(raw, {}) from None
     if probe.model is not None and not isinstance(probe.model, str):
         raise BadRequest(f"model must be a text, not {probe.model!r:.60}", param="model")
     return probe.model or "", probe.stream is True

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from cachetools import FIFOCache
+
 from ..model.plan import Candidate, Tried
 from ..model.usage import Usage
 from .base import StrategySettings, Wish
@@ -50,7 +52,7 @@ class Cheapest:
     def __init__(self, settings: StrategySettings) -> None:
         self._price = settings.price
         self._clock = settings.clock
-        self._habits: dict[tuple[str, str], _Habit] = {}
+        self._habits: FIFOCache[tuple[str, str], _Habit] = FIFOCache(_MAX_REMEMBERED)
         self._tariffs: dict[tuple[str, str, int], _Tariff | None] = {}
         self._tariffs_until = 0.0
 
@@ -71,8 +73,6 @@ class Cheapest:
         name = (tried.candidate.provider, tried.candidate.model)
         habit = self._habits.get(name)
         if habit is None:
-            if len(self._habits) >= _MAX_REMEMBERED:
-                del self._habits[next(iter(self._habits))]
             habit = self._habits[name] = _Habit(output=float(usage.completion))
         habit.cached += _SHARE * (usage.cache_read / usage.prompt - habit.cached)
         habit.output += _SHARE * (usage.completion - habit.output)

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cachetools import FIFOCache
+
 from ..model.plan import Candidate, Tried
 from .base import StrategySettings, Wish
 
@@ -31,7 +33,7 @@ class LeastLatency:
     def __init__(self, settings: StrategySettings) -> None:
         self._chance = settings.chance
         self._exploration = settings.exploration
-        self._known: dict[tuple[str, str], _Average] = {}
+        self._known: FIFOCache[tuple[str, str], _Average] = FIFOCache(_MAX_REMEMBERED)
 
     def order(self, wish: Wish, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
         stream = wish.call.stream
@@ -48,8 +50,6 @@ class LeastLatency:
         name = (tried.candidate.provider, tried.candidate.model)
         known = self._known.get(name)
         if known is None:
-            if len(self._known) >= _MAX_REMEMBERED:
-                del self._known[next(iter(self._known))]
             known = self._known[name] = _Average()
         if tried.verdict == "failed":
             known.first_token = _mixed(known.first_token, _slow(known.first_token, tried.duration))

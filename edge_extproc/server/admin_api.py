@@ -29,6 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
+from ..config.pydantic_words import in_one_line
 from ..store.ledger import DIMENSIONS, Dimension, Filter, Ledger, as_csv, as_json_lines
 from ..store.managed import Actor, AuditLine, Key, ManagedStore, Taken
 from ..store.quarantine import Quarantine
@@ -692,9 +693,7 @@ def _refused(error: Refused) -> JSONResponse:
 
 
 def _invalid(error: RequestValidationError) -> JSONResponse:
-    """What was sent is not repeated: it may be a secret in the wrong place."""
-    places = [f"{'.'.join(str(at) for at in each['loc'])}: {each['msg']}" for each in error.errors()]
-    return _error(400, "invalid_request", "; ".join(places))
+    return _error(400, "invalid_request", in_one_line(error.errors()))
 
 
 def _http_error(error: HTTPException) -> JSONResponse:

