@@ -91,6 +91,8 @@ from ..model.reply import (
 )
 from ..model.usage import Usage
 from .base import Fate, Headers, ModelCard, Route, header, made_id, retry_after
+from .bedrock_history import mend
+from .carried import MARK, UNSIGNED, original_id, tool_id
 from .claude import LEAST_TOP_P_WITH_THINKING, closed_schema
 from .turns import (
     CUT_OFF,
@@ -103,7 +105,6 @@ from .turns import (
     arguments_of,
     is_explicit,
     schema_of,
-    tool_id,
 )
 
 NAME = "bedrock_converse"
@@ -401,7 +402,7 @@ def _read_tool_use(block: Block, path: str) -> Part:
     if use.get("type") not in (None, "tool_use"):
         return _opaque(block)
     return ToolCall(
-        as_text(use.get("toolUseId"), f"{path}.toolUseId"),
+        original_id(as_text(use.get("toolUseId"), f"{path}.toolUseId")),
         as_text(use.get("name"), f"{path}.name"),
         encode(use.get("input", {})).decode(),
         extras=rest_of(use, _TOOL_USE | {"type"}),
@@ -415,7 +416,7 @@ def _read_tool_result(block: Block, path: str) -> Part:
         return _opaque(block)
     content = result.get("content")
     return ToolResult(
-        as_text(result.get("toolUseId"), f"{path}.toolUseId"),
+        original_id(as_text(result.get("toolUseId"), f"{path}.toolUseId")),
         () if content is None else _read_blocks(content, f"{path}.content"),
         result.get("status") == "error",
         extras=rest_of(result, _TOOL_RESULT),
@@ -428,13 +429,18 @@ def _read_reasoning_block(block: Block, path: str) -> Part:
         case {"reasoningText": dict(told), **others} if not others:
             return Thinking(
                 as_text(told.get("text", ""), f"{path}.reasoningText.text"),
-                maybe_text(told.get("signature"), f"{path}.reasoningText.signature"),
+                _signature(maybe_text(told.get("signature"), f"{path}.reasoningText.signature")),
                 rest_of(told, _REASONING_TEXT),
             )
         case {"redactedContent": str(data), **others} if not others:
             return RedactedThinking(_read_redacted(data))
         case _:
             return _opaque(block)
+
+
+def _signature(told: str | None) -> str | None:
+    """A mark of ours stands where no Claude signed."""
+    return None if told is not None and told.startswith(MARK) else told
 
 
 # What is redacted is bytes here, hence base64 in JSON; Anthropic's own string is what those bytes are. Another maker's
@@ -1435,7 +1441,7 @@ def _answer_blocks(parts: Iterable[Part], reply: Reply) -> Iterator[Block]:
         match part:
             case Thinking():
                 if part.text or part.signature:
-                    yield _thinking(part)
+                    yield _thinking(Thinking(part.text, part.signature or UNSIGNED))
             case RedactedThinking():
                 yield {"reasoningContent": {"redactedContent": _write_redacted(part.data)}}
             case Text() | Refusal():
@@ -1444,7 +1450,7 @@ def _answer_blocks(parts: Iterable[Part], reply: Reply) -> Iterator[Block]:
             case ToolCall():
                 yield {
                     "toolUse": {
-                        "toolUseId": part.id or _made_id(reply.id, calls),
+                        "toolUseId": tool_id(part.id or _made_id(reply.id, calls)),
                         "name": part.name,
                         "input": arguments_of(part.arguments) or {},
                     }
@@ -1862,6 +1868,8 @@ class _Writer:
         self._indexes: dict[int, int] = {}
         """Of the blocks that are open, by part."""
         self._kinds: dict[int, str] = {}
+        self._signed: set[int] = set()
+        """Thinking that has a signature."""
         self._next = 0
         self._calls = 0
         self._id: str | None = None
@@ -1882,6 +1890,7 @@ class _Writer:
                 self._end(event.part)
             case PartSigned():
                 if self._kinds.get(event.part) == "thinking":
+                    self._signed.add(event.part)
                     self._delta(event.part, {"reasoningContent": {"signature": event.signature}})
             case PartNoted():
                 self._cite(event)
@@ -1926,7 +1935,7 @@ class _Writer:
         match event.kind:
             case "tool_call":
                 use: Block = {
-                    "toolUseId": event.id or _made_id(self._id, self._calls),
+                    "toolUseId": tool_id(event.id or _made_id(self._id, self._calls)),
                     "name": event.name or "",
                 }
                 self._calls += 1
@@ -1996,7 +2005,9 @@ class _Writer:
                 self._delta(event.part, {"citation": citation})
 
     def _end(self, part: int) -> None:
-        self._kinds.pop(part, None)
+        kind = self._kinds.pop(part, None)
+        if kind == "thinking" and part in self._indexes and part not in self._signed:
+            self._delta(part, {"reasoningContent": {"signature": UNSIGNED}})
         index = self._indexes.pop(part, None)
         if index is not None:
             self._say("contentBlockStop", {"contentBlockIndex": index})
@@ -2047,9 +2058,11 @@ class BedrockConverse:
         return Call(NAME, operation, model, stream, raw, max_output_tokens=limit)
 
     def splice(self, call: Call, model: str) -> Written:
-        """Nothing: the model is in the path, and usage is always told."""
-        del model
-        return Written(call.raw)
+        """The model is in the path, and usage is always told: only what of the history the model would refuse."""
+        try:
+            return Written(*mend(call.raw, claude=family_of(model).reasoning == "claude"))
+        except ValueError as exc:
+            raise BadRequest(f"the body cannot be passed on: {exc}") from exc
 
     def path(self, operation: Operation, model: str, *, stream: bool) -> str:
         """The model is one segment of it, whatever it holds: an ARN has colons and slashes."""

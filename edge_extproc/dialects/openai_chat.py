@@ -92,6 +92,7 @@ from ..model.reply import (
 )
 from ..model.usage import Usage
 from .base import Fate, Headers, ModelCard, Route, header, retry_after
+from .carried import original_id, tool_id
 from .dropping import Dropping
 
 NAME = "openai_chat"
@@ -526,7 +527,7 @@ def _read_tool_call(value: Json, path: str, *, strict: bool) -> Part:
     if not strict:
         id, arguments = id or "", arguments or ""
     return ToolCall(
-        as_text(id, f"{path}.id"),
+        original_id(as_text(id, f"{path}.id")),
         as_text(function.get("name"), f"{path}.function.name"),
         "" if arguments is None else as_text(arguments, f"{path}.function.arguments"),
         cache,
@@ -577,7 +578,7 @@ def _read_message(value: Json, path: str) -> Message:
             parts, extras = _mark_last(parts, extras, nothing)
             return Message(role, parts, name, extras or NO_EXTRAS)
         case "tool":
-            call_id = as_text(message.get("tool_call_id"), f"{path}.tool_call_id")
+            call_id = original_id(as_text(message.get("tool_call_id"), f"{path}.tool_call_id"))
             cache, extras = _read_cache(message, _TOOL_MESSAGE)
             parts = _read_content(message.get("content"), f"{path}.content")
             return Message(role, (ToolResult(call_id, parts, cache=cache),), name, extras or NO_EXTRAS)
@@ -804,7 +805,8 @@ def _read_chat(call: Call) -> Chat:
 
 # --- writing a request
 
-_CALL_ID = re.compile(r"[a-zA-Z0-9_-]{1,40}")
+_LONGEST_CALL_ID = 40  # OpenAI: `messages.[1].tool_calls.[0].id: string too long ... maximum length 40`
+_CALL_ID = re.compile(rf"[a-zA-Z0-9_-]{{1,{_LONGEST_CALL_ID}}}")
 _SERVICE_TIERS: Mapping[str, str] = MappingProxyType(
     {"standard_only": "default", **{tier: tier for tier in ("auto", "default", "flex", "scale", "priority")}}
 )
@@ -854,12 +856,16 @@ _NAMELESS_SCHEMA = "response"
 # Mistral's models, whose hosts refuse ids but of nine letters and digits.
 _MISTRALS = re.compile(r"(mis|minis|magis|codes|devs|vox|pix|mix|maths)tral")
 _MISTRAL_CALL_ID = re.compile(r"[a-zA-Z0-9]{9}")
+# Moonshot's guide on tool calling with Kimi K2: the model expects ids of this shape in its history.
+_KIMI_CALL_ID = re.compile(r"functions\.[a-zA-Z0-9_-]+:\d+")
 
 
 def call_id(id: str, model: str) -> str:
     """An id that the model's hosts take (OpenAI: 40 characters): the same for the same id, in a call and its result."""
     is_mistral = _MISTRALS.search(model.lower()) is not None
     if (_MISTRAL_CALL_ID if is_mistral else _CALL_ID).fullmatch(id):
+        return id
+    if "kimi" in model.lower() and _KIMI_CALL_ID.fullmatch(id):
         return id
     digest = hashlib.sha256(id.encode("utf-8", "surrogatepass")).hexdigest()
     return digest[:9] if is_mistral else f"call_{digest[:32]}"
@@ -1528,13 +1534,18 @@ def _joined(parts: Iterable[Part], kind: type[Text] | type[Refusal]) -> str | No
 
 def _reply_call(call: ToolCall) -> Object:
     written: Object = {
-        "id": call.id,
+        "id": _reply_call_id(call.id),
         "type": "function",
         "function": {"name": call.name, "arguments": call.arguments or "{}"},
     }
     if call.signature is not None:
         written["extra_content"] = {"google": {"thought_signature": call.signature}}
     return written
+
+
+def _reply_call_id(id: str) -> str:
+    """An id that OpenAI takes when it comes back."""
+    return id and tool_id(id, _LONGEST_CALL_ID)
 
 
 def _own_finish(choice: Choice) -> str | None:
@@ -1997,7 +2008,12 @@ class _Writer:
                 part.call = choice.calls
                 choice.calls += 1
                 function = {"name": event.name or "", "arguments": ""}
-                call = {"index": part.call, "id": event.id or "", "type": "function", "function": function}
+                call = {
+                    "index": part.call,
+                    "id": _reply_call_id(event.id or ""),
+                    "type": "function",
+                    "function": function,
+                }
                 return self._say(event.choice, {"tool_calls": [call]})
             case "redacted_thinking":
                 block = {"type": "redacted_thinking", "data": event.data or ""}

@@ -90,7 +90,9 @@ from ..model.reply import (
 )
 from ..model.usage import Usage
 from .base import Fate, Headers, ModelCard, Route, made_id
+from .carried import MARK, REDACTED, original_id, seal, unseal
 from .dropping import Dropping
+from .history import array
 from .openai_chat import PLUGIN as CHAT
 from .openai_chat import effort_for, efforts_of
 
@@ -192,11 +194,11 @@ _INSTRUCTIONS: Extras = MappingProxyType({"instructions": None})
 _WHOLE_ITEM: Extras = MappingProxyType({"item": None})
 """A turn whose Opaque part is a whole item of the input, not a part of an item's content."""
 
-# How a Thinking of another provider travels in an item that a caller sends back: its signature, or all of a part that
-# only that provider can read. Without it Claude refuses the history of a call that it made while thinking.
-_CARRIED = "edge-carried:"
-_SIGNATURE = f"{_CARRIED}signature:"
-_REDACTED = f"{_CARRIED}redacted:"
+# How a Thinking of another provider travels in an item that a caller sends back: in its encrypted_content, which bears
+# a mark of ours (carried.py) whether there is a signature or not. An item that was made before made items all bore the
+# mark has an id of this shape (OpenAI's are longer), and no more than these fields.
+_MADE_REASONING_ID = re.compile(r"rs_[0-9a-f]{32}")
+_MADE_REASONING = frozenset({"id", "type", "summary"})
 
 _ROLES: Mapping[str, Role] = MappingProxyType(
     {"user": "user", "assistant": "assistant", "system": "system", "developer": "developer"}
@@ -320,16 +322,27 @@ _BETWEEN_THOUGHTS = "\n\n"
 def _read_reasoning_item(item: Item) -> Part:
     text = _BETWEEN_THOUGHTS.join(text for _, _, text in _thoughts(item))
     carried = item.get("encrypted_content")
-    if isinstance(carried, str) and carried.startswith(_CARRIED):
-        if carried.startswith(_REDACTED):
-            return RedactedThinking(carried.removeprefix(_REDACTED))
-        return Thinking(text, carried.removeprefix(_SIGNATURE))
+    if isinstance(carried, str) and carried.startswith(MARK):
+        if carried.startswith(REDACTED):
+            return RedactedThinking(carried.removeprefix(REDACTED))
+        return Thinking(text, unseal(carried))
+    if _is_made(item):
+        return Thinking(text)
     return Thinking(text, extras=rest_of(item, _TYPE))
+
+
+def _is_made(item: Mapping[str, Json]) -> bool:
+    """Whether a reasoning item is one that this gateway made for another provider's thinking."""
+    sealed, id = item.get("encrypted_content"), item.get("id")
+    if sealed:
+        return isinstance(sealed, str) and sealed.startswith(MARK)
+    told = {key for key, value in item.items() if value is not None}
+    return isinstance(id, str) and _MADE_REASONING_ID.fullmatch(id) is not None and told <= _MADE_REASONING
 
 
 def _read_call_item(item: Item, path: str) -> ToolCall:
     return ToolCall(
-        as_text(item.get("call_id"), f"{path}.call_id"),
+        original_id(as_text(item.get("call_id"), f"{path}.call_id")),
         as_text(item.get("name"), f"{path}.name"),
         as_text(item.get("arguments"), f"{path}.arguments"),
         extras=rest_of(item, _CALL),
@@ -375,7 +388,7 @@ class _Input:
             case "function_call_output":
                 self.close()
                 result = ToolResult(
-                    as_text(item.get("call_id"), f"{path}.call_id"),
+                    original_id(as_text(item.get("call_id"), f"{path}.call_id")),
                     _read_content(item.get("output"), f"{path}.output"),
                     extras=rest_of(item, _RESULT),
                 )
@@ -1295,17 +1308,16 @@ def _message_item(skeleton: Item, content: list[Json], status: ItemStatus, own: 
 def _call_item(skeleton: Item, part: ToolCall, status: ItemStatus, own: Extras) -> Item:
     arguments = part.arguments if own or part.arguments.strip() else "{}"
     call_id = part.id or _made_id("call_", skeleton["id"])
+    call_id = call_id if own else _call_id(call_id)
     return {**skeleton, "status": status, "call_id": call_id, "name": part.name, "arguments": arguments, **own}
 
 
 def _reasoning_item(skeleton: Item, part: Thinking | RedactedThinking) -> Item:
     """Thinking of another provider: its text is the summary that callers show, its signature travels along unread."""
     if isinstance(part, RedactedThinking):
-        return {**skeleton, "summary": [], "encrypted_content": _REDACTED + part.data}
-    item: Item = {**skeleton, "summary": [{"type": "summary_text", "text": part.text}] if part.text else []}
-    if part.signature:
-        item["encrypted_content"] = _SIGNATURE + part.signature
-    return item
+        return {**skeleton, "summary": [], "encrypted_content": REDACTED + part.data}
+    summary: Json = [{"type": "summary_text", "text": part.text}] if part.text else []
+    return {**skeleton, "summary": summary, "encrypted_content": seal(part.signature)}
 
 
 def _says_nothing(part: Part) -> bool:
@@ -2039,7 +2051,7 @@ class _Writer:
             case "thinking" if self._is_own:
                 part.item = self._begin_item(self._skeleton("reasoning", part.extras))
                 part.item.open_parts.add(event.part)
-                self._tell_item("added", part.item, _reasoning_item(part.item.skeleton, Thinking("")))
+                self._tell_item("added", part.item, {**part.item.skeleton, "summary": []})
             case "text" | "refusal" | "thinking" | "redacted_thinking" | "opaque":
                 pass  # with the first word, or when it is whole
             case _:
@@ -2182,7 +2194,7 @@ class _Writer:
         if part.item is None:
             part.item = self._begin_item(self._skeleton("reasoning", NO_EXTRAS))
             part.item.open_parts.add(part.start.part)
-            self._tell_item("added", part.item, _reasoning_item(part.item.skeleton, Thinking("")))
+            self._tell_item("added", part.item, {**part.item.skeleton, "summary": []})
             self._tell_summary(part.item, "part.added", 0, {"part": {"type": "summary_text", "text": ""}})
         self._tell_summary(part.item, "text.delta", 0, {"delta": text})
 
@@ -2207,7 +2219,7 @@ class _Writer:
     def _whole(self, kind: str, thinking: Thinking | RedactedThinking) -> None:
         item = self._begin_item(self._skeleton(kind, NO_EXTRAS))
         item.whole = _reasoning_item(item.skeleton, thinking)
-        self._tell_item("added", item, _reasoning_item(item.skeleton, Thinking("")))
+        self._tell_item("added", item, {**item.skeleton, "summary": []})
 
     def _own_thoughts(self, part: _Part) -> None:
         """Reasoning of this dialect, told when it is whole: its deltas do not say which of its texts they are of."""
@@ -2237,19 +2249,26 @@ class _Writer:
 _PATHS: Mapping[Operation, str] = MappingProxyType({"chat": "/responses", "models": "/models"})
 
 
-def _without_carried(items: Json) -> tuple[Json, tuple[str, ...]]:
-    """The input without the reasoning of other providers, which a host of this format would refuse as forged."""
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_rows = msgspec.json.Decoder(list[msgspec.Raw])
+_MADE_ITEM = re.compile(rb'"rs_[0-9a-f]{32}"')
+
+
+def _without_carried(raw: bytes) -> tuple[dict[str, json_splice.Change], tuple[str, ...]]:
+    """The input without the reasoning of other providers, which a host of this format refuses as forged or as unknown
+    to it. The other items keep their bytes."""
+    items = read_body(raw).get("input")
     if not isinstance(items, list):
-        return items, ()
-    kept: list[Json] = []
-    dropped: list[str] = []
-    for i, item in enumerate(items):
-        sealed = item.get("encrypted_content") if isinstance(item, dict) else None
-        if isinstance(sealed, str) and sealed.startswith(_CARRIED):
-            dropped.append(f"input[{i}]")
-        else:
-            kept.append(item)
-    return kept, tuple(dropped)
+        return {}, ()
+    made = {
+        i
+        for i, item in enumerate(items)
+        if isinstance(item, dict) and item.get("type") == "reasoning" and _is_made(item)
+    }
+    if not made:
+        return {}, ()
+    kept = [bytes(item) for i, item in enumerate(_rows.decode(_members.decode(raw)["input"])) if i not in made]
+    return {"input": array(kept)}, tuple(sorted(f"input[{i}]" for i in made))
 
 
 class OpenAIResponses:
@@ -2272,10 +2291,9 @@ class OpenAIResponses:
         """A stream of this format tells its usage unasked, so that the model is all that is ours."""
         changes: dict[str, json_splice.Change] = {"model": encode(model)}
         dropped: tuple[str, ...] = ()
-        if _CARRIED.encode() in call.raw:
-            kept, dropped = _without_carried(read_body(call.raw).get("input"))
-            if dropped:
-                changes["input"] = encode(kept)
+        if MARK.encode() in call.raw or _MADE_ITEM.search(call.raw):
+            kept, dropped = _without_carried(call.raw)
+            changes.update(kept)
         try:
             return Written(json_splice.splice(call.raw, changes), dropped)
         except ValueError as exc:

@@ -6,8 +6,6 @@ is here; how a block is spelled, and what each takes, is in their own files.
 
 from __future__ import annotations
 
-import hashlib
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from ..errors import BadRequest, Unsupported
 from ..model.call import Chat, Reasoning
 from ..model.content import Json, Message, Part, RedactedThinking, Thinking, ToolCall, ToolResult
 from ..model.reply import FinishReason
+from .carried import tool_id
 from .claude import BUDGETS, LEAST_BUDGET, generation_of
 from .dropping import Dropping
 
@@ -32,8 +31,6 @@ FORCED = frozenset({"required", "tool"})
 CUT_OFF: frozenset[FinishReason] = frozenset({"length", "context_window", "content_filter", "refusal", "pause"})
 # Extras of other dialects whose absence would change what the caller gets.
 _NEEDED_EXTRAS = frozenset({"audio", "functions", "function_call", "modalities", "tool_choice", "web_search_options"})
-_TOOL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-_NOT_IN_TOOL_ID = re.compile(r"[^a-zA-Z0-9_-]")
 
 
 def arguments_of(text: str) -> JsonObject | None:
@@ -45,14 +42,6 @@ def arguments_of(text: str) -> JsonObject | None:
     except UNREADABLE:
         return None
     return value if isinstance(value, dict) else None
-
-
-def tool_id(id: str) -> str:
-    """An id that both formats take: the same for the same id, in a call and in its result."""
-    if _TOOL_ID.fullmatch(id):
-        return id
-    digest = hashlib.sha256(id.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    return f"{_NOT_IN_TOOL_ID.sub('_', id)[:47]}_{digest}"
 
 
 def schema_of(parameters: Json, path: str) -> JsonObject:
