@@ -34,9 +34,13 @@ def anthropic(body: dict[str, Any]) -> list[str]:
         results = {block["tool_use_id"] for block in blocks if block["type"] == "tool_result"}
         if turn["role"] == "user":
             if waiting - results:
-                wrong.append(f"messages.{i}: `tool_use` ids were found without `tool_result` blocks: {waiting - results}")
+                wrong.append(
+                    f"messages.{i}: `tool_use` ids were found without `tool_result` blocks: {waiting - results}"
+                )
             if results - waiting:
-                wrong.append(f"messages.{i}: unexpected `tool_use_id` found in `tool_result` blocks: {results - waiting}")
+                wrong.append(
+                    f"messages.{i}: unexpected `tool_use_id` found in `tool_result` blocks: {results - waiting}"
+                )
             if "tool_result" in kinds[kinds.count("tool_result") :]:
                 wrong.append(f"messages.{i}: tool_result blocks must come first")
             waiting = set()

@@ -18,8 +18,8 @@ from ..codecs import json_splice
 from ..codecs.json_values import UNREADABLE, encode
 from .carried import LEGAL_ID, MARK, tool_id
 from .claude import is_claude
-from .history import Place, array, edited, goes_on_without_thinking, named
-from .turns import BlockKind
+from .history import Place, array, edited, named
+from .turns import BlockKind, goes_on_without_thinking
 
 
 class _Block(msgspec.Struct):
@@ -120,7 +120,15 @@ def _rests(body: _Body, gone: set[Place]) -> bool:
         (turn.role, [_KINDS.get(block.type, "media") for j, block in enumerate(turn.blocks) if (i, j) not in gone])
         for i, turn in enumerate(body.messages)
     ]
-    return goes_on_without_thinking(turns)
+    return goes_on_without_thinking(turns) or _lost_its_thinking(turns, gone)
+
+
+def _lost_its_thinking(turns: Sequence[tuple[str, Sequence[BlockKind]]], gone: set[Place]) -> bool:
+    """Whether the last message of the assistant holds a call and no longer the thinking that it came with."""
+    last = len(turns) - 2
+    return (
+        last >= 0 and "call" in turns[last][1] and "thinking" not in turns[last][1] and any(i == last for i, _ in gone)
+    )
 
 
 def _without_clearing(edits: Sequence[msgspec.Raw]) -> tuple[dict[str, json_splice.Change], list[str]]:

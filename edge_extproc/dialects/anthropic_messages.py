@@ -63,6 +63,7 @@ from ..model.content import (
     Url,
 )
 from ..model.fault import Fault, FaultKind, kind_of, refined, scrubbed
+from ..model.host import UNKNOWN_HOST, HostProfile
 from ..model.reply import (
     Choice,
     Ended,
@@ -1711,9 +1712,10 @@ class AnthropicMessages:
             betas=_betas(headers),
         )
 
-    def splice(self, call: Call, model: str) -> Written:
+    def splice(self, call: Call, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
         """Only the model, and what of the history came from other providers: a stream of this format always tells its
         usage."""
+        del host  # the model alone decides
         try:
             changes, dropped = mend(call.raw, model)
             return Written(json_splice.splice(call.raw, {"model": encode(model), **changes}), dropped)
@@ -1730,7 +1732,8 @@ class AnthropicMessages:
     def read_chat(self, call: Call) -> Chat:
         return _read_chat(call)
 
-    def write_chat(self, chat: Chat, model: str) -> Written:
+    def write_chat(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
+        del host  # the model alone decides
         if chat.dialect == NAME:
             return Written(encode(_write_own(chat, model)))
         crossing = _Crossing(chat, model)

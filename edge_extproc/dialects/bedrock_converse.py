@@ -68,6 +68,7 @@ from ..model.content import (
     Url,
 )
 from ..model.fault import Fault, FaultKind, kind_of, refined, scrubbed
+from ..model.host import UNKNOWN_HOST, HostProfile
 from ..model.noun import noun
 from ..model.reply import (
     Choice,
@@ -2057,8 +2058,9 @@ class BedrockConverse:
         limit = probe.inference_config.max_tokens if probe.inference_config is not None else None
         return Call(NAME, operation, model, stream, raw, max_output_tokens=limit)
 
-    def splice(self, call: Call, model: str) -> Written:
+    def splice(self, call: Call, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
         """The model is in the path, and usage is always told: only what of the history the model would refuse."""
+        del host  # the model alone decides
         try:
             return Written(*mend(call.raw, claude=family_of(model).reasoning == "claude"))
         except ValueError as exc:
@@ -2073,7 +2075,8 @@ class BedrockConverse:
     def read_chat(self, call: Call) -> Chat:
         return _read_chat(call)
 
-    def write_chat(self, chat: Chat, model: str) -> Written:
+    def write_chat(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
+        del host  # the model alone decides
         if chat.dialect == NAME:
             return Written(encode(_write_own(chat, family_of(model))))
         crossing = _Crossing(chat, model)

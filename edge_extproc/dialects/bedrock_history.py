@@ -15,8 +15,8 @@ import msgspec
 from ..codecs import json_splice
 from ..codecs.json_values import UNREADABLE, encode
 from .carried import LEGAL_ID, MARK, tool_id
-from .history import Place, edited, goes_on_without_thinking, named
-from .turns import BlockKind
+from .history import Place, edited, named
+from .turns import BlockKind, goes_on_without_thinking
 
 
 class _Text(msgspec.Struct):
@@ -113,4 +113,8 @@ def _rests(body: _Body, gone: set[Place]) -> bool:
         (turn.role, [block.kind for j, block in enumerate(turn.content) if (i, j) not in gone])
         for i, turn in enumerate(body.messages)
     ]
-    return goes_on_without_thinking(turns)
+    last = len(turns) - 2
+    lost = (
+        last >= 0 and "call" in turns[last][1] and "thinking" not in turns[last][1] and any(i == last for i, _ in gone)
+    )
+    return lost or goes_on_without_thinking(turns)

@@ -68,6 +68,7 @@ from ..model.content import (
     Url,
 )
 from ..model.fault import Fault, FaultKind, kind_of, refined, scrubbed
+from ..model.host import UNKNOWN_HOST, HostProfile
 from ..model.reply import (
     Choice,
     Ended,
@@ -2160,8 +2161,9 @@ class GeminiGenerate:
             stream_type=_ARRAY_TYPE if stream and _wants_array(_query(headers, path)) else None,
         )
 
-    def splice(self, call: Call, model: str) -> Written:
+    def splice(self, call: Call, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
         """The body names the model only where a caller repeats it, and to count the tokens of a whole request."""
+        del host  # the model alone decides
         name = encode(f"models/{model}")
         try:
             keys = _members.decode(call.raw).keys()
@@ -2197,7 +2199,8 @@ class GeminiGenerate:
         except RecursionError:
             raise BadRequest("the body is nested too deeply") from None
 
-    def write_chat(self, chat: Chat, model: str) -> Written:
+    def write_chat(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
+        del host  # the model alone decides
         request = _Request(chat, model)
         try:
             body = encode(request.body())

@@ -12,7 +12,6 @@ from typing import TypeAlias
 import msgspec
 
 from ..codecs import json_splice
-from .turns import BlockKind
 
 Place: TypeAlias = tuple[int, int]
 """The index of a message, and that of a block in it."""
@@ -50,23 +49,6 @@ def named(edits: Mapping[Place, json_splice.Change]) -> Iterator[tuple[Place, st
             yield place, ""
         elif isinstance(change, Mapping) and (fields := sorted(change.keys() - {"signature", "reasoningContent"})):
             yield place, "." + fields[0]
-
-
-def goes_on_without_thinking(turns: Sequence[tuple[str, Sequence[BlockKind]]]) -> bool:
-    """Whether the caller answers a call whose turn does not begin with thinking. The turn of a call begins after the
-    last message of the user that holds no result. Claude refuses thinking by a budget there: `When thinking is enabled,
-    a final assistant message must start with a thinking block`."""
-    if not turns or not _is_answer(turns[-1]):
-        return False
-    first = len(turns) - 1
-    while first > 0 and (turns[first][0] == "assistant" or _is_answer(turns[first])):
-        first -= 1
-    said = [kind for role, kinds in turns[first:] if role == "assistant" for kind in kinds]
-    return "call" in said and said[0] != "thinking"
-
-
-def _is_answer(turn: tuple[str, Sequence[BlockKind]]) -> bool:
-    return turn[0] == "user" and "result" in turn[1]
 
 
 def array(values: Sequence[bytes]) -> bytes:

@@ -66,6 +66,7 @@ from ..model.content import (
     Url,
 )
 from ..model.fault import Fault, FaultKind
+from ..model.host import UNKNOWN_HOST, HostProfile, Thoughts
 from ..model.noun import noun
 from ..model.reply import (
     Choice,
@@ -94,7 +95,7 @@ from .carried import MARK, REDACTED, original_id, seal, unseal
 from .dropping import Dropping
 from .history import array
 from .openai_chat import PLUGIN as CHAT
-from .openai_chat import effort_for, efforts_of
+from .openai_chat import effort_for, efforts_of, is_too_long, is_unsigned
 
 NAME = "openai_responses"
 TITLE = "OpenAI Responses"
@@ -628,9 +629,19 @@ _SPELLINGS: Mapping[tuple[str, str], str] = MappingProxyType(
         ("openai_chat", "reasoning"): "reasoning_effort",
         ("anthropic_messages", "stop"): "stop_sequences",
         ("anthropic_messages", "reasoning"): "thinking",
+        ("anthropic_messages", "user"): "metadata.user_id",
         ("anthropic_messages", "response_format"): "output_config.format",
     }
 )
+
+
+# Hosts that want unsigned thinking of the history back.
+_WANTED: frozenset[Thoughts] = frozenset({"reasoning_content", "reasoning_details"})
+_MADE_AGAIN = frozenset({"id", "summary", "content", "status"})
+
+
+def _unsigned_item(text: str) -> Item:
+    return {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": text}]}
 
 
 def _call_id(id: str) -> str:
@@ -648,10 +659,11 @@ class _Request(Dropping):
     """One chat on its way into this format: all of it where it is of this dialect, else what of it can be said.
     `dropped` grows as it is written."""
 
-    def __init__(self, chat: Chat, model: str) -> None:
+    def __init__(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> None:
         super().__init__()
         self.chat = chat
         self.model = model
+        self.host = host
         self.is_own = chat.dialect == NAME
 
     def body(self) -> Item:
@@ -671,8 +683,11 @@ class _Request(Dropping):
         for name in ("max_output_tokens", "temperature", "top_p", "top_logprobs"):
             if (value := getattr(chat, name)) is not None:
                 body[name] = value
-        if chat.user is not None:
-            body["safety_identifier" if "safety_identifier" in chat.extras else "user"] = chat.user
+        user = "safety_identifier" if "safety_identifier" in chat.extras else "user"
+        if is_too_long(chat.user, self.host):
+            self.dropped.add(user if user != "user" else self._spelled("user"))
+        elif chat.user is not None:
+            body[user] = chat.user
         self._reasoning(body)
         if chat.stream:
             body["stream"] = True
@@ -989,6 +1004,9 @@ class _Request(Dropping):
             case Thinking() | RedactedThinking():
                 if self.is_own and part.extras:
                     return {"type": "reasoning", **part.extras}
+                if isinstance(part, Thinking) and self.host.thoughts in _WANTED and is_unsigned(part):
+                    self._drop_extras({k: v for k, v in part.extras.items() if k not in _MADE_AGAIN}, path)
+                    return _unsigned_item(part.text)
                 self._drop_if(
                     f"{path}.{'reasoning_content' if self.chat.dialect == 'openai_chat' else 'thinking'}", True
                 )
@@ -2252,23 +2270,68 @@ _PATHS: Mapping[Operation, str] = MappingProxyType({"chat": "/responses", "model
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _rows = msgspec.json.Decoder(list[msgspec.Raw])
 _MADE_ITEM = re.compile(rb'"rs_[0-9a-f]{32}"')
+_LONG_CALL_ID = re.compile(rb'"call_id"\s*:\s*"[^"]{65}')
+_USER = re.compile(rb'"(?:user|safety_identifier)"\s*:')
 
 
-def _without_carried(raw: bytes) -> tuple[dict[str, json_splice.Change], tuple[str, ...]]:
+def _is_worth_a_look(raw: bytes, host: HostProfile) -> bool:
+    """Whether a body may hold what `_mended` changes: it is decoded only then."""
+    if MARK.encode() in raw or _MADE_ITEM.search(raw):
+        return True
+    return (host.strict and _LONG_CALL_ID.search(raw) is not None) or (
+        host.user_limit is not None and _USER.search(raw) is not None
+    )
+
+
+def _mended(raw: bytes, host: HostProfile) -> tuple[dict[str, json_splice.Change], tuple[str, ...]]:
     """The input without the reasoning of other providers, which a host of this format refuses as forged or as unknown
-    to it. The other items keep their bytes."""
-    items = read_body(raw).get("input")
+    to it, and what else the host refuses. A host that wants unsigned reasoning back gets it. The other items keep their
+    bytes."""
+    body = read_body(raw)
+    changes: dict[str, json_splice.Change] = {}
+    dropped: list[str] = []
+    for name in ("user", "safety_identifier"):
+        user = body.get(name)
+        if isinstance(user, str) and is_too_long(user, host):
+            changes[name] = None
+            dropped.append(name)
+    items = body.get("input")
     if not isinstance(items, list):
-        return {}, ()
-    made = {
-        i
-        for i, item in enumerate(items)
-        if isinstance(item, dict) and item.get("type") == "reasoning" and _is_made(item)
-    }
-    if not made:
-        return {}, ()
-    kept = [bytes(item) for i, item in enumerate(_rows.decode(_members.decode(raw)["input"])) if i not in made]
-    return {"input": array(kept)}, tuple(sorted(f"input[{i}]" for i in made))
+        return changes, tuple(dropped)
+    kept: list[bytes] = []
+    changed = False
+    for i, (item, row) in enumerate(zip(items, _rows.decode(_members.decode(raw)["input"]), strict=True)):
+        if not isinstance(item, dict) or not (edit := _edit(item, host)):
+            kept.append(bytes(row))
+            continue
+        changed = True
+        if edit.item is not None:
+            kept.append(encode(edit.item))
+        if edit.lost is not None:
+            dropped.append(f"input[{i}]{edit.lost}")
+    if changed:
+        changes["input"] = array(kept)
+    return changes, tuple(sorted(dropped))
+
+
+@noun
+class _Edit:
+    item: Item | None
+    """What stands instead of an item; None takes it out."""
+    lost: str | None
+    """The field of it that was rewritten, or "" for all of it; None if nothing is lost."""
+
+
+def _edit(item: Item, host: HostProfile) -> _Edit | None:
+    call_id = item.get("call_id")
+    if host.strict and isinstance(call_id, str) and len(call_id) > _CALL_ID_LIMIT:
+        return _Edit({**item, "call_id": _call_id(call_id)}, ".call_id")
+    if item.get("type") != "reasoning" or not _is_made(item):
+        return None
+    part = _read_reasoning_item(item)
+    if isinstance(part, Thinking) and part.text and not part.signature and host.thoughts in _WANTED:
+        return _Edit(_unsigned_item(part.text), None)
+    return _Edit(None, "")
 
 
 class OpenAIResponses:
@@ -2287,14 +2350,14 @@ class OpenAIResponses:
             raise BadRequest("model is empty: name the model that shall answer", param="model")
         return Call(NAME, operation, seen.model, bool(seen.stream), raw, max_output_tokens=seen.max_output_tokens)
 
-    def splice(self, call: Call, model: str) -> Written:
+    def splice(self, call: Call, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
         """A stream of this format tells its usage unasked, so that the model is all that is ours."""
         changes: dict[str, json_splice.Change] = {"model": encode(model)}
         dropped: tuple[str, ...] = ()
-        if MARK.encode() in call.raw or _MADE_ITEM.search(call.raw):
-            kept, dropped = _without_carried(call.raw)
-            changes.update(kept)
         try:
+            if _is_worth_a_look(call.raw, host):
+                mended, dropped = _mended(call.raw, host)
+                changes.update(mended)
             return Written(json_splice.splice(call.raw, changes), dropped)
         except ValueError as exc:
             raise BadRequest(f"the body cannot be forwarded: {exc}") from exc
@@ -2309,8 +2372,8 @@ class OpenAIResponses:
     def read_chat(self, call: Call) -> Chat:
         return _read_chat(call)
 
-    def write_chat(self, chat: Chat, model: str) -> Written:
-        request = _Request(chat, model)
+    def write_chat(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
+        request = _Request(chat, model, host)
         body = encode(request.body())
         return Written(body, tuple(sorted(request.dropped)))
 

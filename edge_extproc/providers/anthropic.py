@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from ..model.call import Operation
+from ..model.host import UNKNOWN_HOST, HostProfile
 from .base import Asked, Host, ProviderSettings, UpstreamRequest, base_path
 
 # The only version that Anthropic's API reference lists for the Messages format.
@@ -23,6 +24,7 @@ class Anthropic:
     settings: ProviderSettings
     kind: str = "anthropic"
     price_list: str = "anthropic"
+    profile: HostProfile = UNKNOWN_HOST
 
     @property
     def name(self) -> str:

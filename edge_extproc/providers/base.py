@@ -15,6 +15,7 @@ from typing import Protocol
 from urllib.parse import SplitResult, urlsplit
 
 from ..model.call import Operation
+from ..model.host import HostProfile
 from ..model.noun import noun
 from .credentials.base import Credential
 
@@ -104,6 +105,9 @@ class Provider(Protocol):
         """The wire formats in which this host takes such a call, the most natural one first; empty where it takes none
         at all."""
         ...
+
+    @property
+    def profile(self) -> HostProfile: ...
 
     def request(self, asked: Asked) -> UpstreamRequest: ...
 

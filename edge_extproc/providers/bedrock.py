@@ -25,6 +25,7 @@ from ..codecs.frame import Frame
 from ..codecs.json_values import UNREADABLE
 from ..errors import BadRequest, UpstreamError
 from ..model.call import Operation
+from ..model.host import UNKNOWN_HOST, HostProfile
 from .base import Asked, Host, ProviderSettings, Unframer, UpstreamRequest, base_path
 from .credentials.api_key import bearer
 from .credentials.base import Credential, Unproven
@@ -62,6 +63,7 @@ class Bedrock:
     credential: Credential | None
     kind: str = "bedrock"
     price_list: str = "aws"
+    profile: HostProfile = UNKNOWN_HOST
 
     @property
     def name(self) -> str:

@@ -17,6 +17,7 @@ import msgspec
 from ..codecs import json_splice
 from ..errors import BadRequest, Unsupported
 from ..model.call import Operation
+from ..model.host import UNKNOWN_HOST, HostProfile
 from .base import Asked, Host, ProviderSettings, UpstreamRequest, base_path
 from .credentials.api_key import HeaderKey
 from .credentials.base import Credential, Unproven
@@ -45,6 +46,7 @@ class Vertex:
     credential: Credential | None
     kind: str = "vertex"
     price_list: str = "google"
+    profile: HostProfile = UNKNOWN_HOST
 
     @property
     def name(self) -> str:
