@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from ..model.call import Operation
 from ..model.host import UNKNOWN_HOST, HostProfile
+from .anthropic_betas import beta_header
 from .base import Asked, Host, ProviderSettings, UpstreamRequest, base_path
 
 # The only version that Anthropic's API reference lists for the Messages format.
@@ -37,8 +38,12 @@ class Anthropic:
     def request(self, asked: Asked) -> UpstreamRequest:
         key = self.settings.api_key
         credential = (("x-api-key", key()),) if key is not None else ()
+        # Set again, since an earlier attempt may have taken flags away that its host did not know.
+        betas = tuple(beta_header(asked.betas))
         defaults = (("anthropic-version", API_VERSION),)
-        return UpstreamRequest(base_path(self.settings.base_url) + asked.path, credential, defaults, asked.body)
+        return UpstreamRequest(
+            base_path(self.settings.base_url) + asked.path, (*credential, *betas), defaults, asked.body
+        )
 
     def unframe(self, dialect: str, content_type: str) -> None:
         """Streams of this host are plain."""

@@ -73,6 +73,8 @@ class UpstreamRequest:
     body: bytes
     dropped: tuple[str, ...] = ()
     """What of the caller's this host cannot be told, besides what the dialect could not carry."""
+    removed: tuple[str, ...] = ()
+    """Headers of the caller's own that this host must not see."""
 
 
 class Unframer(Protocol):
