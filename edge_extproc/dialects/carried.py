@@ -67,4 +67,4 @@ def original_id(id: str) -> str:
         found = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode("utf-8", "surrogatepass")
     except (binascii.Error, ValueError):
         return id
-    return found if tool_id(found) == id else id
+    return found if found and tool_id(found) == id else id
