@@ -450,8 +450,23 @@ def _read_output(body: Block) -> tuple[ResponseFormat | None, Json, Extras]:
     return chosen, effort, {"output_config": rest} if rest else NO_EXTRAS
 
 
+# Claude Code's first line of a system prompt. It differs with every request, so that no other provider's prefix cache
+# would ever be hit; only Anthropic reads it.
+_BILLING = "x-anthropic-billing-header:"
+
+
 def _read_system(value: Json) -> tuple[Message, ...]:
-    return () if value is None else (Message("system", _read_content(value, "system")),)
+    if value is None:
+        return ()
+    parts = _read_content(value, "system")
+    kept = tuple(part for part in parts if not (isinstance(part, Text) and _is_billing(part.text)))
+    extras = NO_EXTRAS if len(kept) == len(parts) else {_BILLING.rstrip(":"): True}
+    return (Message("system", kept, extras=extras),)
+
+
+def _is_billing(text: str) -> bool:
+    """Whether a block is that line and nothing else."""
+    return text.startswith(_BILLING) and "\n" not in text.rstrip()
 
 
 def _read_stop(value: Json) -> tuple[str, ...]:

@@ -125,7 +125,8 @@ FIELDS: Mapping[str, Fate] = MappingProxyType(
             "mapped",
             "system and developer turns become system blocks in order; tool results join the user's turn, first in it; "
             "turns of one role in a row become one; empty text is left out; a cache mark becomes a cachePoint after "
-            "its block; thinking without a signature, names, image detail and foreign part fields are dropped; "
+            "its block, where the family of the model caches; thinking that the model would refuse, "
+            "names, image detail and foreign part fields are dropped; "
             "pictures and documents by URL, uploaded files and parts that only another format knows are refused; a "
             "conversation that does not begin with the user is refused",
         ),
@@ -198,12 +199,19 @@ class Family:
     top_k: tuple[str, ...] = ("top_k",)
     """Where in additionalModelRequestFields; nowhere if empty."""
     reasoning: Literal["claude", "nova", "effort", "config", "none"] = "config"
+    caches: frozenset[str] = frozenset()
+    """Where a cachePoint may stand: the user guide's page on prompt caching. Elsewhere Bedrock refuses the request
+    (`You invoked an unsupported model or your request did not allow prompt caching`)."""
 
 
 # By a word in the model's id or ARN; the makers' own parameter pages in the Bedrock user guide, read in 2026.
 _FAMILIES: tuple[tuple[str, Family], ...] = (
-    ("claude", Family(reasoning="claude")),
-    ("nova", Family(("inferenceConfig", "topK"), "nova")),
+    # The first Claude that caches is 3.5 Sonnet v2.
+    ("claude-3-5-sonnet-20240620", Family(reasoning="claude")),
+    *((f"claude-3-{name}", Family(reasoning="claude")) for name in ("haiku", "sonnet", "opus")),
+    *((f"claude-{name}", Family(reasoning="claude")) for name in ("v2", "instant")),
+    ("claude", Family(reasoning="claude", caches=frozenset({"system", "messages", "tools"}))),
+    ("nova", Family(("inferenceConfig", "topK"), "nova", frozenset({"system", "messages"}))),
     ("titan", Family((), "none")),
     ("llama", Family((), "none")),
     ("jamba", Family((), "none")),
@@ -948,11 +956,11 @@ class _Piece:
     mark: CacheMark | None = None
 
 
-def _blocks(pieces: Iterable[_Piece]) -> list[Block]:
+def _blocks(pieces: Iterable[_Piece], *, marked: bool = True) -> list[Block]:
     found: list[Block] = []
     for piece in pieces:
         found.append(piece.block)
-        if piece.mark is not None:
+        if marked and piece.mark is not None:
             found.append(_cache_point(piece.mark))
     return found
 
@@ -981,8 +989,9 @@ class _Crossing(Crossing[_Piece]):
         system, turns = self._conversation()
         body: Block = {}
         if system:
-            body["system"] = _blocks(system)
-        body["messages"] = [{"role": turn.role, "content": _blocks(turn.blocks)} for turn in turns]
+            body["system"] = _blocks(system, marked="system" in self.family.caches)
+        marked = "messages" in self.family.caches
+        body["messages"] = [{"role": turn.role, "content": _blocks(turn.blocks, marked=marked)} for turn in turns]
         stop = [s for s in chat.stop if s.strip()]
         self._drop_if("stop", len(stop) < len(chat.stop))
         inference = _inference(chat, stop)
@@ -1150,9 +1159,14 @@ class _Crossing(Crossing[_Piece]):
             self._drop_if(f"{path}.function.strict", tool.strict and not strict)
             self._drop_extras(tool.extras, path)
             tools.append({"toolSpec": spec})
-            if tool.cache is not None:
-                tools.append(_cache_point(tool.cache))
+            if self._caches("tools", tool.cache, path):
+                tools.append(_cache_point(tool.cache or CacheMark()))
         return tools
+
+    def _caches(self, place: str, mark: CacheMark | None, path: str) -> bool:
+        """Whether a cache mark is sent; one that the model's family does not take there is named."""
+        self._drop_if(f"{path}.cache_control", mark is not None and place not in self.family.caches)
+        return mark is not None and place in self.family.caches
 
     # the conversation
 
@@ -1166,6 +1180,8 @@ class _Crossing(Crossing[_Piece]):
         """None for what is left out."""
         if not isinstance(part, Opaque):
             self._drop_extras(part.extras, path)
+            # A family that caches at all does so in the conversation and in the system prompt.
+            self._caches("messages", getattr(part, "cache", None), path)
         match part:
             case Text():
                 return self._said(part.text, part.cache, path)
@@ -1179,10 +1195,14 @@ class _Crossing(Crossing[_Piece]):
             case Audio():
                 return _Piece(self._audio(part.source, path))
             case Thinking():
-                if not part.signature and self.is_claude:
+                if bool(part.signature) != self.is_claude or self.family.reasoning == "none":
+                    # A Claude takes what it signed; the others that think, what nobody did.
                     self.dropped.add(path)
                     return None
                 return _Piece(_thinking(part)) if part.text or part.signature else None
+            case RedactedThinking() if not self.is_claude:
+                self.dropped.add(path)
+                return None
             case RedactedThinking():
                 return _Piece({"reasoningContent": {"redactedContent": _write_redacted(part.data)}})
             case ToolCall():

@@ -123,16 +123,16 @@ FIELDS: Mapping[str, Fate] = MappingProxyType(
         "tool_choice": Fate("mapped", "tool_choice; dropped without tools"),
         "parallel_tool_calls": Fate("mapped", "parallel_tool_calls; dropped without tools"),
         "max_output_tokens": Fate("mapped", "max_completion_tokens"),
-        "temperature": Fate("mapped", "temperature"),
-        "top_p": Fate("mapped", "top_p"),
+        "temperature": Fate("mapped", "dropped for reasoning models of OpenAI that refuse it"),
+        "top_p": Fate("mapped", "dropped for reasoning models of OpenAI that refuse it"),
         "top_k": Fate("dropped", "the format has no such setting"),
-        "stop": Fate("mapped", "stop"),
+        "stop": Fate("mapped", "dropped for reasoning models of OpenAI that refuse it"),
         "n": Fate("mapped", "n"),
         "seed": Fate("mapped", "seed"),
-        "presence_penalty": Fate("mapped", "presence_penalty"),
-        "frequency_penalty": Fate("mapped", "frequency_penalty"),
-        "logprobs": Fate("mapped", "logprobs"),
-        "top_logprobs": Fate("mapped", "top_logprobs"),
+        "presence_penalty": Fate("mapped", "dropped for reasoning models of OpenAI that refuse it"),
+        "frequency_penalty": Fate("mapped", "dropped for reasoning models of OpenAI that refuse it"),
+        "logprobs": Fate("mapped", "dropped for reasoning models of OpenAI that refuse it"),
+        "top_logprobs": Fate("mapped", "dropped for reasoning models of OpenAI that refuse it"),
         "response_format": Fate("mapped", "response_format; a schema without a name is called `response`"),
         "reasoning": Fate(
             "mapped",
@@ -141,7 +141,7 @@ FIELDS: Mapping[str, Fate] = MappingProxyType(
             "those that cannot be told not to think",
         ),
         "service_tier": Fate("mapped", "standard_only → default; what OpenAI does not know is dropped"),
-        "user": Fate("mapped", "user"),
+        "user": Fate("mapped", "user; dropped where it is longer than the host takes"),
         "metadata": Fate("dropped", "it labels stored completions of the account, which are not the caller's"),
         "extras": Fate("dropped", "but what the Responses API shares: prompt_cache_key and its like, text.verbosity"),
         "needed": Fate("refused", "whatever it names"),
@@ -162,6 +162,30 @@ _EFFORTS: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...] = (
     (re.compile(r"(^|/)(o\d|gpt-oss|gemini-(2\.5|3))"), ("low", "medium", "high")),
     (re.compile(r"(^|/)grok-3-mini"), ("low", "high")),
 )
+
+
+# Models that refuse sampling settings (`Unsupported value: 'temperature' does not support 0.7 with this model`), and
+# stop sequences: OpenAI's guide on reasoning models. From GPT-5.1 on they are taken where the model does not think; to
+# 5.4 it does not unless it is asked to.
+_NEVER_SAMPLED = re.compile(r"(^|/)(o\d|gpt-5(?!\.\d)(?!.*chat))")
+_SAMPLED_UNTHINKING = re.compile(r"(^|/)gpt-5\.(\d)(?!.*(chat|pro))")
+_LAST_UNTHINKING = 4
+SAMPLING = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs")
+
+
+def is_sampled(model: str, effort: str | None) -> bool:
+    """Whether a model takes sampling settings at this effort."""
+    name = model.lower()
+    if _NEVER_SAMPLED.search(name):
+        return False
+    match = _SAMPLED_UNTHINKING.search(name)
+    if match is None or effort == "none":
+        return True
+    return effort is None and int(match[2]) <= _LAST_UNTHINKING
+
+
+def takes_stop(model: str) -> bool:
+    return _NEVER_SAMPLED.search(model.lower()) is None
 
 
 def efforts_of(model: str) -> tuple[str, ...]:
@@ -938,6 +962,7 @@ class _RequestWriter(Dropping):
             response_format=self._format(),
         )
         self._reasoning(body)
+        self._sampling(body)
         self._account(body)
         if self.own:
             _set(body, top_k=chat.top_k)
@@ -946,6 +971,18 @@ class _RequestWriter(Dropping):
             self._drop_if(self.spelling.top_k, chat.top_k is not None)
             self._foreign_extras(body)
         return body
+
+    def _sampling(self, body: Object) -> None:
+        """What the model takes; 1 is what temperature and top_p are anyway."""
+        if self.own:
+            return
+        effort = body.get("reasoning_effort")
+        if not is_sampled(self.model, effort if isinstance(effort, str) else None):
+            for name in SAMPLING:
+                if (value := body.pop(name, None)) is not None:
+                    self._drop_if(name, value != 1 or name not in ("temperature", "top_p"))
+        if not takes_stop(self.model):
+            self._drop_if("stop", body.pop("stop", None) is not None)
 
     def _foreign_extras(self, body: Object) -> None:
         for name, value in self.chat.extras.items():

@@ -95,7 +95,7 @@ from .carried import MARK, REDACTED, original_id, seal, unseal
 from .dropping import Dropping
 from .history import array
 from .openai_chat import PLUGIN as CHAT
-from .openai_chat import effort_for, efforts_of, is_too_long, is_unsigned
+from .openai_chat import SAMPLING, effort_for, efforts_of, is_sampled, is_too_long, is_unsigned
 
 NAME = "openai_responses"
 TITLE = "OpenAI Responses"
@@ -122,8 +122,8 @@ FIELDS: Mapping[str, Fate] = MappingProxyType(
         "tool_choice": Fate("mapped", "auto, required, none, a function; dropped without tools"),
         "parallel_tool_calls": Fate("mapped", "parallel_tool_calls; dropped without tools"),
         "max_output_tokens": Fate("mapped", "max_output_tokens"),
-        "temperature": Fate("mapped", "temperature"),
-        "top_p": Fate("mapped", "top_p"),
+        "temperature": Fate("mapped", "dropped for reasoning models of OpenAI that refuse it"),
+        "top_p": Fate("mapped", "dropped for reasoning models of OpenAI that refuse it"),
         "top_k": Fate("dropped", ""),
         "stop": Fate("refused", "the API cannot stop at a sequence"),
         "n": Fate("refused", "more than one answer"),
@@ -139,7 +139,10 @@ FIELDS: Mapping[str, Fate] = MappingProxyType(
             "greatest budget not above it; dropped for models that do not think, or cannot be told not to",
         ),
         "service_tier": Fate("mapped", "what the API has; standard_only → default; others are dropped"),
-        "user": Fate("mapped", "user, or safety_identifier where it came as that"),
+        "user": Fate(
+            "mapped",
+            "user, or safety_identifier where it came as that; dropped where it is longer than the host takes",
+        ),
         "metadata": Fate("mapped", "metadata, where the values are strings; others are dropped"),
         "extras": Fate(
             "dropped",
@@ -689,6 +692,7 @@ class _Request(Dropping):
         elif chat.user is not None:
             body[user] = chat.user
         self._reasoning(body)
+        self._sampling(body)
         if chat.stream:
             body["stream"] = True
         if self.is_own:
@@ -786,6 +790,15 @@ class _Request(Dropping):
         is_moot = level is None or (level == "none" and not efforts_of(self.model))
         self._drop_if(self._spelled("reasoning"), reached is None and not is_moot)
         self._drop_extras(wanted.extras, self._spelled("reasoning"))
+
+    def _sampling(self, body: Item) -> None:
+        """What the model takes; 1 is what temperature and top_p are anyway."""
+        effort = maybe_object(body.get("reasoning"), "reasoning")
+        if self.is_own or is_sampled(self.model, maybe_text((effort or {}).get("effort"), "reasoning.effort")):
+            return
+        for name in SAMPLING:
+            if (value := body.pop(name, None)) is not None:
+                self._drop_if(name, value != 1 or name not in ("temperature", "top_p"))
 
     # tools
 
