@@ -63,6 +63,7 @@ from ..model.content import (
     Url,
 )
 from ..model.fault import Fault, FaultKind, kind_of, refined, scrubbed
+from ..model.host import UNKNOWN_HOST, HostProfile
 from ..model.reply import (
     Choice,
     Ended,
@@ -84,7 +85,9 @@ from ..model.reply import (
     UsageSeen,
 )
 from ..model.usage import Usage
+from .anthropic_history import mend
 from .base import Fate, Headers, ModelCard, Route, header, made_id, retry_after
+from .carried import MARK, UNSIGNED, original_id, tool_id
 from .claude import LEAST_TOP_P_WITH_THINKING, closed_schema
 from .turns import (
     CUT_OFF,
@@ -97,7 +100,6 @@ from .turns import (
     arguments_of,
     is_explicit,
     schema_of,
-    tool_id,
 )
 
 NAME = "anthropic_messages"
@@ -272,7 +274,7 @@ def _read_tool_use(block: Block, path: str) -> Part:
     cache, extras = _read_cache(block, _TOOL_USE)
     arguments = encode(as_object(block.get("input", {}), f"{path}.input")).decode()
     return ToolCall(
-        as_text(block.get("id"), f"{path}.id"),
+        original_id(as_text(block.get("id"), f"{path}.id")),
         as_text(block.get("name"), f"{path}.name"),
         arguments,
         cache,
@@ -284,7 +286,7 @@ def _read_tool_result(block: Block, path: str) -> Part:
     cache, extras = _read_cache(block, _TOOL_RESULT)
     content = block.get("content")
     return ToolResult(
-        as_text(block.get("tool_use_id"), f"{path}.tool_use_id"),
+        original_id(as_text(block.get("tool_use_id"), f"{path}.tool_use_id")),
         () if content is None else _read_content(content, f"{path}.content"),
         bool(maybe_bool(block.get("is_error"), f"{path}.is_error")),
         cache,
@@ -293,9 +295,11 @@ def _read_tool_result(block: Block, path: str) -> Part:
 
 
 def _read_thinking(block: Block, path: str) -> Part:
+    """A mark of ours stands where no Claude signed."""
+    signature = maybe_text(block.get("signature"), f"{path}.signature")
     return Thinking(
         as_text(block.get("thinking"), f"{path}.thinking"),
-        maybe_text(block.get("signature"), f"{path}.signature"),
+        None if signature is not None and signature.startswith(MARK) else signature,
         rest_of(block, _THINKING),
     )
 
@@ -446,8 +450,23 @@ def _read_output(body: Block) -> tuple[ResponseFormat | None, Json, Extras]:
     return chosen, effort, {"output_config": rest} if rest else NO_EXTRAS
 
 
+# Claude Code's first line of a system prompt. It differs with every request, so that no other provider's prefix cache
+# would ever be hit; only Anthropic reads it.
+_BILLING = "x-anthropic-billing-header:"
+
+
 def _read_system(value: Json) -> tuple[Message, ...]:
-    return () if value is None else (Message("system", _read_content(value, "system")),)
+    if value is None:
+        return ()
+    parts = _read_content(value, "system")
+    kept = tuple(part for part in parts if not (isinstance(part, Text) and _is_billing(part.text)))
+    extras = NO_EXTRAS if len(kept) == len(parts) else {_BILLING.rstrip(":"): True}
+    return (Message("system", kept, extras=extras),)
+
+
+def _is_billing(text: str) -> bool:
+    """Whether a block is that line and nothing else."""
+    return text.startswith(_BILLING) and "\n" not in text.rstrip()
 
 
 def _read_stop(value: Json) -> tuple[str, ...]:
@@ -1105,8 +1124,8 @@ def _answer_blocks(parts: Iterable[Part], id: str) -> Iterator[Block]:
         match part:
             case Thinking():
                 if part.text or part.signature:
-                    # The SDKs insist on a signature; an empty one says that there is none.
-                    yield {"type": "thinking", "thinking": part.text, "signature": part.signature or ""}
+                    # The SDKs insist on a signature; the mark lets us know it again where none was given.
+                    yield {"type": "thinking", "thinking": part.text, "signature": part.signature or UNSIGNED}
             case RedactedThinking():
                 yield {"type": "redacted_thinking", "data": part.data}
             case Text() | Refusal():
@@ -1115,7 +1134,7 @@ def _answer_blocks(parts: Iterable[Part], id: str) -> Iterator[Block]:
             case ToolCall():
                 yield {
                     "type": "tool_use",
-                    "id": part.id or _made_id("toolu_", id, calls),
+                    "id": tool_id(part.id or _made_id("toolu_", id, calls)),
                     "name": part.name,
                     "input": arguments_of(part.arguments) or {},
                 }
@@ -1436,6 +1455,8 @@ class _Writer:
         self._current: PartStarted | None = None
         self._is_open = False
         """Whether the current part has begun its block."""
+        self._signed = False
+        """Whether that block has a signature."""
         self._waiting: dict[int, list[ReplyEvent]] = {}
         self._waiting_size = 0
         self.closed_schema: dict[int, PartStarted] = {}
@@ -1529,13 +1550,13 @@ class _Writer:
                 assert_never(event.kind)
 
     def _open(self, block: Block) -> None:
-        self._is_open = True
+        self._is_open, self._signed = True, False
         self._out.append(_event("content_block_start", {"index": self._index, "content_block": block}))
 
     def _open_call(self, event: PartStarted) -> None:
         block: Block = {
             "type": "tool_use",
-            "id": event.id or _made_id("toolu_", self._id, self._calls),
+            "id": tool_id(event.id or _made_id("toolu_", self._id, self._calls)),
             "name": event.name or "",
             "input": {},
         }
@@ -1576,6 +1597,7 @@ class _Writer:
             case PartSigned():
                 if kind == "thinking":
                     self._open_talk(kind)
+                    self._signed = True
                     self._delta({"type": "signature_delta", "signature": event.signature})
             case PartNoted():
                 citations = event.extras.get("citations")
@@ -1622,9 +1644,12 @@ class _Writer:
             self._waiting[event.part].append(event)
 
     def _close(self) -> None:
+        kind = self._current.kind if self._current is not None else None
         self._current = None
         if self._is_open:
             self._is_open = False
+            if kind == "thinking" and not self._signed:
+                self._delta({"type": "signature_delta", "signature": UNSIGNED})
             self._out.append(_event("content_block_stop", {"index": self._index}))
             self._index += 1
 
@@ -1702,10 +1727,13 @@ class AnthropicMessages:
             betas=_betas(headers),
         )
 
-    def splice(self, call: Call, model: str) -> Written:
-        """Only the model: a stream of this format always tells its usage."""
+    def splice(self, call: Call, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
+        """Only the model, and what of the history came from other providers: a stream of this format always tells its
+        usage."""
+        del host  # the model alone decides
         try:
-            return Written(json_splice.splice(call.raw, {"model": encode(model)}))
+            changes, dropped = mend(call.raw, model)
+            return Written(json_splice.splice(call.raw, {"model": encode(model), **changes}), dropped)
         except ValueError as exc:
             raise BadRequest(f"the body cannot be passed on: {exc}") from exc
 
@@ -1719,7 +1747,8 @@ class AnthropicMessages:
     def read_chat(self, call: Call) -> Chat:
         return _read_chat(call)
 
-    def write_chat(self, chat: Chat, model: str) -> Written:
+    def write_chat(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
+        del host  # the model alone decides
         if chat.dialect == NAME:
             return Written(encode(_write_own(chat, model)))
         crossing = _Crossing(chat, model)

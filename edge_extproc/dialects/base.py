@@ -19,6 +19,7 @@ from typing import Literal, Protocol, TypeAlias
 from ..codecs.frame import Frame
 from ..model.call import Call, Chat, Operation, Written
 from ..model.fault import Fault
+from ..model.host import UNKNOWN_HOST, HostProfile
 from ..model.noun import noun
 from ..model.reply import Reply, ReplyEvent
 
@@ -91,8 +92,9 @@ class Dialect(Protocol):
         """The cheap view. Raises BadRequest where the body is no JSON object or lacks what every call must say."""
         ...
 
-    def splice(self, call: Call, model: str) -> Written:
-        """The raw lane: the caller's own bytes with only our fields changed (the model; usage in streams asked for)."""
+    def splice(self, call: Call, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
+        """The raw lane: the caller's own bytes with only our fields changed (the model; usage in streams asked for),
+        and without what this gateway or another provider put into the history and this one refuses."""
         ...
 
     def path(self, operation: Operation, model: str, *, stream: bool) -> str:
@@ -103,7 +105,7 @@ class Dialect(Protocol):
         """The whole conversation. Raises BadRequest that names the field."""
         ...
 
-    def write_chat(self, chat: Chat, model: str) -> Written:
+    def write_chat(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
         """The request for a provider of this format: a pure function. Raises Unsupported or BadRequest."""
         ...
 

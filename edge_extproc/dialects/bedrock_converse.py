@@ -68,6 +68,7 @@ from ..model.content import (
     Url,
 )
 from ..model.fault import Fault, FaultKind, kind_of, refined, scrubbed
+from ..model.host import UNKNOWN_HOST, HostProfile
 from ..model.noun import noun
 from ..model.reply import (
     Choice,
@@ -91,6 +92,8 @@ from ..model.reply import (
 )
 from ..model.usage import Usage
 from .base import Fate, Headers, ModelCard, Route, header, made_id, retry_after
+from .bedrock_history import mend
+from .carried import MARK, UNSIGNED, original_id, tool_id
 from .claude import LEAST_TOP_P_WITH_THINKING, closed_schema
 from .turns import (
     CUT_OFF,
@@ -103,7 +106,6 @@ from .turns import (
     arguments_of,
     is_explicit,
     schema_of,
-    tool_id,
 )
 
 NAME = "bedrock_converse"
@@ -123,7 +125,8 @@ FIELDS: Mapping[str, Fate] = MappingProxyType(
             "mapped",
             "system and developer turns become system blocks in order; tool results join the user's turn, first in it; "
             "turns of one role in a row become one; empty text is left out; a cache mark becomes a cachePoint after "
-            "its block; thinking without a signature, names, image detail and foreign part fields are dropped; "
+            "its block, where the family of the model caches; thinking that the model would refuse, "
+            "names, image detail and foreign part fields are dropped; "
             "pictures and documents by URL, uploaded files and parts that only another format knows are refused; a "
             "conversation that does not begin with the user is refused",
         ),
@@ -196,12 +199,19 @@ class Family:
     top_k: tuple[str, ...] = ("top_k",)
     """Where in additionalModelRequestFields; nowhere if empty."""
     reasoning: Literal["claude", "nova", "effort", "config", "none"] = "config"
+    caches: frozenset[str] = frozenset()
+    """Where a cachePoint may stand: the user guide's page on prompt caching. Elsewhere Bedrock refuses the request
+    (`You invoked an unsupported model or your request did not allow prompt caching`)."""
 
 
 # By a word in the model's id or ARN; the makers' own parameter pages in the Bedrock user guide, read in 2026.
 _FAMILIES: tuple[tuple[str, Family], ...] = (
-    ("claude", Family(reasoning="claude")),
-    ("nova", Family(("inferenceConfig", "topK"), "nova")),
+    # The first Claude that caches is 3.5 Sonnet v2.
+    ("claude-3-5-sonnet-20240620", Family(reasoning="claude")),
+    *((f"claude-3-{name}", Family(reasoning="claude")) for name in ("haiku", "sonnet", "opus")),
+    *((f"claude-{name}", Family(reasoning="claude")) for name in ("v2", "instant")),
+    ("claude", Family(reasoning="claude", caches=frozenset({"system", "messages", "tools"}))),
+    ("nova", Family(("inferenceConfig", "topK"), "nova", frozenset({"system", "messages"}))),
     ("titan", Family((), "none")),
     ("llama", Family((), "none")),
     ("jamba", Family((), "none")),
@@ -401,7 +411,7 @@ def _read_tool_use(block: Block, path: str) -> Part:
     if use.get("type") not in (None, "tool_use"):
         return _opaque(block)
     return ToolCall(
-        as_text(use.get("toolUseId"), f"{path}.toolUseId"),
+        original_id(as_text(use.get("toolUseId"), f"{path}.toolUseId")),
         as_text(use.get("name"), f"{path}.name"),
         encode(use.get("input", {})).decode(),
         extras=rest_of(use, _TOOL_USE | {"type"}),
@@ -415,7 +425,7 @@ def _read_tool_result(block: Block, path: str) -> Part:
         return _opaque(block)
     content = result.get("content")
     return ToolResult(
-        as_text(result.get("toolUseId"), f"{path}.toolUseId"),
+        original_id(as_text(result.get("toolUseId"), f"{path}.toolUseId")),
         () if content is None else _read_blocks(content, f"{path}.content"),
         result.get("status") == "error",
         extras=rest_of(result, _TOOL_RESULT),
@@ -428,13 +438,18 @@ def _read_reasoning_block(block: Block, path: str) -> Part:
         case {"reasoningText": dict(told), **others} if not others:
             return Thinking(
                 as_text(told.get("text", ""), f"{path}.reasoningText.text"),
-                maybe_text(told.get("signature"), f"{path}.reasoningText.signature"),
+                _signature(maybe_text(told.get("signature"), f"{path}.reasoningText.signature")),
                 rest_of(told, _REASONING_TEXT),
             )
         case {"redactedContent": str(data), **others} if not others:
             return RedactedThinking(_read_redacted(data))
         case _:
             return _opaque(block)
+
+
+def _signature(told: str | None) -> str | None:
+    """A mark of ours stands where no Claude signed."""
+    return None if told is not None and told.startswith(MARK) else told
 
 
 # What is redacted is bytes here, hence base64 in JSON; Anthropic's own string is what those bytes are. Another maker's
@@ -941,11 +956,11 @@ class _Piece:
     mark: CacheMark | None = None
 
 
-def _blocks(pieces: Iterable[_Piece]) -> list[Block]:
+def _blocks(pieces: Iterable[_Piece], *, marked: bool = True) -> list[Block]:
     found: list[Block] = []
     for piece in pieces:
         found.append(piece.block)
-        if piece.mark is not None:
+        if marked and piece.mark is not None:
             found.append(_cache_point(piece.mark))
     return found
 
@@ -974,8 +989,9 @@ class _Crossing(Crossing[_Piece]):
         system, turns = self._conversation()
         body: Block = {}
         if system:
-            body["system"] = _blocks(system)
-        body["messages"] = [{"role": turn.role, "content": _blocks(turn.blocks)} for turn in turns]
+            body["system"] = _blocks(system, marked="system" in self.family.caches)
+        marked = "messages" in self.family.caches
+        body["messages"] = [{"role": turn.role, "content": _blocks(turn.blocks, marked=marked)} for turn in turns]
         stop = [s for s in chat.stop if s.strip()]
         self._drop_if("stop", len(stop) < len(chat.stop))
         inference = _inference(chat, stop)
@@ -1143,9 +1159,14 @@ class _Crossing(Crossing[_Piece]):
             self._drop_if(f"{path}.function.strict", tool.strict and not strict)
             self._drop_extras(tool.extras, path)
             tools.append({"toolSpec": spec})
-            if tool.cache is not None:
-                tools.append(_cache_point(tool.cache))
+            if self._caches("tools", tool.cache, path):
+                tools.append(_cache_point(tool.cache or CacheMark()))
         return tools
+
+    def _caches(self, place: str, mark: CacheMark | None, path: str) -> bool:
+        """Whether a cache mark is sent; one that the model's family does not take there is named."""
+        self._drop_if(f"{path}.cache_control", mark is not None and place not in self.family.caches)
+        return mark is not None and place in self.family.caches
 
     # the conversation
 
@@ -1159,6 +1180,8 @@ class _Crossing(Crossing[_Piece]):
         """None for what is left out."""
         if not isinstance(part, Opaque):
             self._drop_extras(part.extras, path)
+            # A family that caches at all does so in the conversation and in the system prompt.
+            self._caches("messages", getattr(part, "cache", None), path)
         match part:
             case Text():
                 return self._said(part.text, part.cache, path)
@@ -1172,10 +1195,14 @@ class _Crossing(Crossing[_Piece]):
             case Audio():
                 return _Piece(self._audio(part.source, path))
             case Thinking():
-                if not part.signature and self.is_claude:
+                if bool(part.signature) != self.is_claude or self.family.reasoning == "none":
+                    # A Claude takes what it signed; the others that think, what nobody did.
                     self.dropped.add(path)
                     return None
                 return _Piece(_thinking(part)) if part.text or part.signature else None
+            case RedactedThinking() if not self.is_claude:
+                self.dropped.add(path)
+                return None
             case RedactedThinking():
                 return _Piece({"reasoningContent": {"redactedContent": _write_redacted(part.data)}})
             case ToolCall():
@@ -1435,7 +1462,7 @@ def _answer_blocks(parts: Iterable[Part], reply: Reply) -> Iterator[Block]:
         match part:
             case Thinking():
                 if part.text or part.signature:
-                    yield _thinking(part)
+                    yield _thinking(Thinking(part.text, part.signature or UNSIGNED))
             case RedactedThinking():
                 yield {"reasoningContent": {"redactedContent": _write_redacted(part.data)}}
             case Text() | Refusal():
@@ -1444,7 +1471,7 @@ def _answer_blocks(parts: Iterable[Part], reply: Reply) -> Iterator[Block]:
             case ToolCall():
                 yield {
                     "toolUse": {
-                        "toolUseId": part.id or _made_id(reply.id, calls),
+                        "toolUseId": tool_id(part.id or _made_id(reply.id, calls)),
                         "name": part.name,
                         "input": arguments_of(part.arguments) or {},
                     }
@@ -1862,6 +1889,8 @@ class _Writer:
         self._indexes: dict[int, int] = {}
         """Of the blocks that are open, by part."""
         self._kinds: dict[int, str] = {}
+        self._signed: set[int] = set()
+        """Thinking that has a signature."""
         self._next = 0
         self._calls = 0
         self._id: str | None = None
@@ -1882,6 +1911,7 @@ class _Writer:
                 self._end(event.part)
             case PartSigned():
                 if self._kinds.get(event.part) == "thinking":
+                    self._signed.add(event.part)
                     self._delta(event.part, {"reasoningContent": {"signature": event.signature}})
             case PartNoted():
                 self._cite(event)
@@ -1926,7 +1956,7 @@ class _Writer:
         match event.kind:
             case "tool_call":
                 use: Block = {
-                    "toolUseId": event.id or _made_id(self._id, self._calls),
+                    "toolUseId": tool_id(event.id or _made_id(self._id, self._calls)),
                     "name": event.name or "",
                 }
                 self._calls += 1
@@ -1996,7 +2026,9 @@ class _Writer:
                 self._delta(event.part, {"citation": citation})
 
     def _end(self, part: int) -> None:
-        self._kinds.pop(part, None)
+        kind = self._kinds.pop(part, None)
+        if kind == "thinking" and part in self._indexes and part not in self._signed:
+            self._delta(part, {"reasoningContent": {"signature": UNSIGNED}})
         index = self._indexes.pop(part, None)
         if index is not None:
             self._say("contentBlockStop", {"contentBlockIndex": index})
@@ -2046,10 +2078,13 @@ class BedrockConverse:
         limit = probe.inference_config.max_tokens if probe.inference_config is not None else None
         return Call(NAME, operation, model, stream, raw, max_output_tokens=limit)
 
-    def splice(self, call: Call, model: str) -> Written:
-        """Nothing: the model is in the path, and usage is always told."""
-        del model
-        return Written(call.raw)
+    def splice(self, call: Call, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
+        """The model is in the path, and usage is always told: only what of the history the model would refuse."""
+        del host  # the model alone decides
+        try:
+            return Written(*mend(call.raw, claude=family_of(model).reasoning == "claude"))
+        except ValueError as exc:
+            raise BadRequest(f"the body cannot be passed on: {exc}") from exc
 
     def path(self, operation: Operation, model: str, *, stream: bool) -> str:
         """The model is one segment of it, whatever it holds: an ARN has colons and slashes."""
@@ -2060,7 +2095,8 @@ class BedrockConverse:
     def read_chat(self, call: Call) -> Chat:
         return _read_chat(call)
 
-    def write_chat(self, chat: Chat, model: str) -> Written:
+    def write_chat(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
+        del host  # the model alone decides
         if chat.dialect == NAME:
             return Written(encode(_write_own(chat, family_of(model))))
         crossing = _Crossing(chat, model)

@@ -69,6 +69,15 @@ _CLAUDE_SUFFIX = re.compile(r"@|-v\d+(?::|$)")  # Vertex writes @date, Bedrock -
 _VERSION_NUMBER = re.compile(r"(?<!\d)\d{1,2}(?!\d)")  # a date has eight digits
 
 
+# A Claude by its own name, by its family's (aliases of proxies), or behind an ARN: on Bedrock this format is Claude's.
+_IS_CLAUDE = re.compile(r"claude|\b(?:opus|sonnet|haiku)\b|^arn:")
+
+
+def is_claude(model: str) -> bool:
+    """Whether a model that is asked in Anthropic's format is a Claude, and so checks the signatures of thinking."""
+    return _IS_CLAUDE.search(model.lower()) is not None
+
+
 def generation_of(model: str) -> Generation:
     """What a model can be asked, by its name. A Claude without a version is taken for the newest."""
     match = _CLAUDE.search(model.lower())

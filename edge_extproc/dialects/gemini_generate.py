@@ -68,6 +68,7 @@ from ..model.content import (
     Url,
 )
 from ..model.fault import Fault, FaultKind, kind_of, refined, scrubbed
+from ..model.host import UNKNOWN_HOST, HostProfile
 from ..model.reply import (
     Choice,
     Ended,
@@ -92,7 +93,9 @@ from ..model.reply import (
 )
 from ..model.usage import Usage
 from .base import Fate, Headers, ModelCard, Route, header, retry_after
+from .carried import MARK, UNSIGNED, original_id, seal, unseal
 from .dropping import Dropping
+from .history import Place, edited
 
 NAME = "gemini_generate"
 TITLE = "Gemini generateContent"
@@ -470,7 +473,7 @@ class _Reading:
         match known:
             case {"text": text, **others} if not others:
                 if thought:
-                    return Thinking(as_text(text, f"{path}.text"), signature, extras=_extras(rest))
+                    return _thinking(as_text(text, f"{path}.text"), signature, rest)
                 return Text(as_text(text, f"{path}.text"), extras=_signed(rest, signature))
             case {"functionCall": call, **others} if not others and not thought:
                 return self._call(as_object(call, f"{path}.functionCall"), signature, rest, f"{path}.functionCall")
@@ -489,6 +492,7 @@ class _Reading:
         name = as_text(known.get("name"), f"{path}.name")
         arguments = "" if "args" not in known else encode(as_object(known["args"], f"{path}.args")).decode()
         id = maybe_text(known.get("id"), f"{path}.id") or _made_id(self._calls, name, arguments)
+        id = original_id(id)
         self._calls += 1
         self._waiting.append((id, name))
         extras = _extras(rest, {"functionCall": others} if others else {})
@@ -498,6 +502,7 @@ class _Reading:
         known, others = _split(result, _RESULT)
         name = as_text(known.get("name"), f"{path}.name")
         id = maybe_text(known.get("id"), f"{path}.id")
+        id = None if id is None else original_id(id)
         call_id, called = self._answered(id, name)
         text, is_error = _read_response(as_object(known.get("response", {}), f"{path}.response"))
         parts: list[Part] = [Text(text)]
@@ -519,6 +524,66 @@ class _Reading:
 
 def _signed(rest: Block, signature: str | None) -> Extras:
     return _extras(rest, {"thoughtSignature": signature} if signature is not None else {})
+
+
+# How the mark of carried.py looks in base64, which a signature is in this format: 12 of its characters are 16 here.
+_MARKED = base64.b64encode(MARK.encode()[:12]).decode()
+
+
+def _thinking(text: str, signature: str | None, rest: Block) -> Thinking:
+    """Google's own signature is a field of its own; one of Claude's comes in our mark."""
+    if signature is not None and signature.startswith(_MARKED):
+        return Thinking(text, unseal(_plain(signature)), extras=_extras(rest))
+    return Thinking(text, extras=_signed(rest, signature))
+
+
+class _Signed(msgspec.Struct):
+    camel: str | None = msgspec.field(name="thoughtSignature", default=None)
+    snake: str | None = msgspec.field(name="thought_signature", default=None)
+
+
+class _Said(msgspec.Struct):
+    parts: list[_Signed] = []
+
+
+class _Contents(msgspec.Struct):
+    contents: list[_Said] = []
+
+
+_contents = msgspec.json.Decoder(_Contents)
+
+
+def _without_carried(raw: bytes) -> tuple[dict[str, json_splice.Change], tuple[str, ...]]:
+    """The contents without the thinking that Claude signed, which Google refuses (`Corrupted thought signature`), and
+    the names of what was taken out. A body that is not of this shape stays: its host says what is wrong with it."""
+    try:
+        contents = _contents.decode(raw).contents
+    except UNREADABLE:
+        return {}, ()
+    edits: dict[Place, json_splice.Change] = {
+        (i, j): None
+        for i, said in enumerate(contents)
+        for j, part in enumerate(said.parts)
+        if (part.camel or part.snake or "").startswith(_MARKED)
+    }
+    if not edits:
+        return {}, ()
+    changed = edited(bytes(_members.decode(raw)["contents"]), edits, "parts")
+    return {"contents": changed}, tuple(sorted(f"contents[{i}].parts[{j}]" for i, j in edits))
+
+
+def _plain(signature: str) -> str:
+    try:
+        return base64.b64decode(signature.translate(_URL_SAFE)).decode()
+    except ValueError:  # binascii.Error and UnicodeDecodeError are ValueErrors
+        return UNSIGNED
+
+
+def _sealed(signature: str | None) -> Block:
+    """A signature of Claude's on its way through Google's format."""
+    if not signature:
+        return {}
+    return {"thoughtSignature": base64.b64encode(seal(signature).encode("utf-8", "surrogatepass")).decode()}
 
 
 def _opaque(value: Block) -> Opaque:
@@ -954,8 +1019,6 @@ class _Request(Dropping):
                     self.dropped.add(path)
                     return []
                 block = {"text": part.text, "thought": True}
-                if part.signature is not None:
-                    block["thoughtSignature"] = part.signature
             case RedactedThinking() | Refusal():
                 self.dropped.add(path)
                 return []
@@ -1384,7 +1447,7 @@ class _Answer:
             return _opaque(value)
         match known:
             case {"text": str(text), "thought": True} if "functionCall" not in known:
-                return Thinking(text, signature, extras=_extras(rest))
+                return _thinking(text, signature, rest)
             case {"text": str(text)} if "functionCall" not in known:
                 return Text(text, extras=_signed(rest, signature))
             case {"functionCall": dict(call)} if "text" not in known:
@@ -1511,7 +1574,7 @@ class _Candidates:
             case Refusal():
                 return {"text": part.text}
             case Thinking():
-                return {"text": part.text, "thought": True, **_base64(part.signature), **extras}
+                return {"text": part.text, "thought": True, **_sealed(part.signature), **extras}
             case ToolCall():
                 return {**self._call(part, choice), **extras}
             case Opaque() if part.dialect == NAME and isinstance(part.value, dict):
@@ -1834,8 +1897,7 @@ def _tell(telling: _Telling, part: Part, number: int) -> Iterator[ReplyEvent]:
             yield from _whole(part, telling.parts, number)
             telling.parts += 1
             return
-    signature = part.signature if isinstance(part, Thinking) else None
-    if not part.text and not noted and signature is None:
+    if not part.text and not noted:
         return
     if telling.open != kind:
         yield from _close(telling, number)
@@ -1847,9 +1909,7 @@ def _tell(telling: _Telling, part: Part, number: int) -> Iterator[ReplyEvent]:
         yield PartDelta(index, part.text, number)
     if noted:
         yield PartNoted(index, noted, number)
-    if signature is not None:
-        yield PartSigned(index, signature, number)
-    if signature is not None or "thoughtSignature" in noted:
+    if "thoughtSignature" in noted:
         yield from _close(telling, number)  # what is signed must not be joined to what is not
 
 
@@ -1902,6 +1962,8 @@ class _Held:
     texts: list[str] = field(default_factory=list)
     size: int = 0
     signature: str | None = None
+    foreign: bool = False
+    """The signature is not Google's."""
 
 
 class _Writer:
@@ -1938,7 +2000,7 @@ class _Writer:
             case PartStarted():
                 return self._start(event)
             case PartSigned():
-                self._sign(event.choice, event.part, event.signature)
+                self._sign(event.choice, event.part, event.signature, foreign=True)
             case PartNoted(extras={"thoughtSignature": str(signature)}):
                 self._sign(event.choice, event.part, signature)
             case PartEnded():
@@ -1983,10 +2045,11 @@ class _Writer:
             case _:
                 return self._part(event.choice, {"text": event.text})
 
-    def _sign(self, choice: int, part: int, signature: str) -> None:
-        """A signature may come in pieces, too."""
+    def _sign(self, choice: int, part: int, signature: str, *, foreign: bool = False) -> None:
+        """A signature may come in pieces, too. That of some thinking is Claude's unless it is noted."""
         held = self._held[choice, part]
         held.signature = (held.signature or "") + signature
+        held.foreign = foreign
 
     def _end(self, event: PartEnded) -> bytes:
         held = self._held.pop((event.choice, event.part), None)
@@ -1999,7 +2062,8 @@ class _Writer:
                 call = ToolCall(start.id or "", start.name or "", arguments, None, held.signature, start.extras)
                 return self._part(event.choice, self._candidates.part(call, event.choice))
             case "thinking":
-                told: Block = {"text": "", "thought": True, **_base64(held.signature)}
+                signed = _sealed(held.signature) if held.foreign else _base64(held.signature)
+                told: Block = {"text": "", "thought": True, **signed}
             case _:
                 told = {"text": "", **_base64(held.signature)}
         return self._part(event.choice, told if "thoughtSignature" in told else None)
@@ -2108,8 +2172,9 @@ class GeminiGenerate:
             stream_type=_ARRAY_TYPE if stream and _wants_array(_query(headers, path)) else None,
         )
 
-    def splice(self, call: Call, model: str) -> Written:
+    def splice(self, call: Call, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
         """The body names the model only where a caller repeats it, and to count the tokens of a whole request."""
+        del host  # the model alone decides
         name = encode(f"models/{model}")
         try:
             keys = json_splice.members_of(call.raw).keys()
@@ -2119,7 +2184,11 @@ class GeminiGenerate:
             for request in ("generateContentRequest", "generate_content_request"):
                 if request in keys:
                     changes[request] = {"model": name}
-            return Written(json_splice.splice(call.raw, changes) if changes else call.raw)
+            dropped: tuple[str, ...] = ()
+            if _MARKED.encode() in call.raw:
+                contents, dropped = _without_carried(call.raw)
+                changes.update(contents)
+            return Written(json_splice.splice(call.raw, changes) if changes else call.raw, dropped)
         except ValueError as exc:
             raise BadRequest(f"the body cannot be passed on: {exc}") from exc
 
@@ -2141,7 +2210,8 @@ class GeminiGenerate:
         except RecursionError:
             raise BadRequest("the body is nested too deeply") from None
 
-    def write_chat(self, chat: Chat, model: str) -> Written:
+    def write_chat(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
+        del host  # the model alone decides
         request = _Request(chat, model)
         try:
             body = encode(request.body())

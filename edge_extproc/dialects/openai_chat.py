@@ -69,6 +69,7 @@ from ..model.content import (
     Url,
 )
 from ..model.fault import Fault, FaultKind, kind_of, refined, scrubbed
+from ..model.host import UNKNOWN_HOST, HostProfile, Thoughts
 from ..model.reply import (
     Choice,
     Ended,
@@ -92,7 +93,9 @@ from ..model.reply import (
 )
 from ..model.usage import Usage
 from .base import Fate, Headers, ModelCard, Route, header, retry_after
+from .carried import original_id, tool_id
 from .dropping import Dropping
+from .history import array
 
 NAME = "openai_chat"
 TITLE = "OpenAI Chat Completions"
@@ -120,16 +123,16 @@ FIELDS: Mapping[str, Fate] = MappingProxyType(
         "tool_choice": Fate("mapped", "tool_choice; dropped without tools"),
         "parallel_tool_calls": Fate("mapped", "parallel_tool_calls; dropped without tools"),
         "max_output_tokens": Fate("mapped", "max_completion_tokens"),
-        "temperature": Fate("mapped", "temperature"),
-        "top_p": Fate("mapped", "top_p"),
+        "temperature": Fate("mapped", "dropped for reasoning models of OpenAI that refuse it"),
+        "top_p": Fate("mapped", "dropped for reasoning models of OpenAI that refuse it"),
         "top_k": Fate("dropped", "the format has no such setting"),
-        "stop": Fate("mapped", "stop"),
+        "stop": Fate("mapped", "dropped for reasoning models of OpenAI that refuse it"),
         "n": Fate("mapped", "n"),
         "seed": Fate("mapped", "seed"),
-        "presence_penalty": Fate("mapped", "presence_penalty"),
-        "frequency_penalty": Fate("mapped", "frequency_penalty"),
-        "logprobs": Fate("mapped", "logprobs"),
-        "top_logprobs": Fate("mapped", "top_logprobs"),
+        "presence_penalty": Fate("mapped", "dropped for reasoning models of OpenAI that refuse it"),
+        "frequency_penalty": Fate("mapped", "dropped for reasoning models of OpenAI that refuse it"),
+        "logprobs": Fate("mapped", "dropped for reasoning models of OpenAI that refuse it"),
+        "top_logprobs": Fate("mapped", "dropped for reasoning models of OpenAI that refuse it"),
         "response_format": Fate("mapped", "response_format; a schema without a name is called `response`"),
         "reasoning": Fate(
             "mapped",
@@ -138,7 +141,7 @@ FIELDS: Mapping[str, Fate] = MappingProxyType(
             "those that cannot be told not to think",
         ),
         "service_tier": Fate("mapped", "standard_only → default; what OpenAI does not know is dropped"),
-        "user": Fate("mapped", "user"),
+        "user": Fate("mapped", "user; dropped where it is longer than the host takes"),
         "metadata": Fate("dropped", "it labels stored completions of the account, which are not the caller's"),
         "extras": Fate("dropped", "but what the Responses API shares: prompt_cache_key and its like, text.verbosity"),
         "needed": Fate("refused", "whatever it names"),
@@ -159,6 +162,30 @@ _EFFORTS: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...] = (
     (re.compile(r"(^|/)(o\d|gpt-oss|gemini-(2\.5|3))"), ("low", "medium", "high")),
     (re.compile(r"(^|/)grok-3-mini"), ("low", "high")),
 )
+
+
+# Models that refuse sampling settings (`Unsupported value: 'temperature' does not support 0.7 with this model`), and
+# stop sequences: OpenAI's guide on reasoning models. From GPT-5.1 on they are taken where the model does not think; to
+# 5.4 it does not unless it is asked to.
+_NEVER_SAMPLED = re.compile(r"(^|/)(o\d|gpt-5(?!\.\d)(?!.*chat))")
+_SAMPLED_UNTHINKING = re.compile(r"(^|/)gpt-5\.(\d)(?!.*(chat|pro))")
+_LAST_UNTHINKING = 4
+SAMPLING = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs")
+
+
+def is_sampled(model: str, effort: str | None) -> bool:
+    """Whether a model takes sampling settings at this effort."""
+    name = model.lower()
+    if _NEVER_SAMPLED.search(name):
+        return False
+    match = _SAMPLED_UNTHINKING.search(name)
+    if match is None or effort == "none":
+        return True
+    return effort is None and int(match[2]) <= _LAST_UNTHINKING
+
+
+def takes_stop(model: str) -> bool:
+    return _NEVER_SAMPLED.search(model.lower()) is None
 
 
 def efforts_of(model: str) -> tuple[str, ...]:
@@ -432,6 +459,7 @@ def _read_content(value: Json, path: str) -> tuple[Part, ...]:
 # --- what a model thought: four spellings of the hosts
 
 _FLAT_THOUGHT = ("reasoning_content", "reasoning")
+_WANTED: frozenset[Thoughts] = frozenset({"reasoning_content", "reasoning_details"})
 _STRUCTURED_THOUGHT = ("thinking_blocks", "reasoning_details")
 _THOUGHT = frozenset((*_FLAT_THOUGHT, *_STRUCTURED_THOUGHT))
 # Signatures and sealed thoughts of other makers' models mean nothing in our nouns' places for them.
@@ -536,7 +564,7 @@ def _read_tool_call(value: Json, path: str, *, strict: bool) -> Part:
     if not strict:
         id, arguments = id or "", arguments or ""
     return ToolCall(
-        as_text(id, f"{path}.id"),
+        original_id(as_text(id, f"{path}.id")),
         as_text(function.get("name"), f"{path}.function.name"),
         "" if arguments is None else as_text(arguments, f"{path}.function.arguments"),
         cache,
@@ -587,7 +615,7 @@ def _read_message(value: Json, path: str) -> Message:
             parts, extras = _mark_last(parts, extras, nothing)
             return Message(role, parts, name, extras or NO_EXTRAS)
         case "tool":
-            call_id = as_text(message.get("tool_call_id"), f"{path}.tool_call_id")
+            call_id = original_id(as_text(message.get("tool_call_id"), f"{path}.tool_call_id"))
             cache, extras = _read_cache(message, _TOOL_MESSAGE)
             parts = _read_content(message.get("content"), f"{path}.content")
             return Message(role, (ToolResult(call_id, parts, cache=cache),), name, extras or NO_EXTRAS)
@@ -814,7 +842,8 @@ def _read_chat(call: Call) -> Chat:
 
 # --- writing a request
 
-_CALL_ID = re.compile(r"[a-zA-Z0-9_-]{1,40}")
+_LONGEST_CALL_ID = 40  # OpenAI: `messages.[1].tool_calls.[0].id: string too long ... maximum length 40`
+_CALL_ID = re.compile(rf"[a-zA-Z0-9_-]{{1,{_LONGEST_CALL_ID}}}")
 _SERVICE_TIERS: Mapping[str, str] = MappingProxyType(
     {"standard_only": "default", **{tier: tier for tier in ("auto", "default", "flex", "scale", "priority")}}
 )
@@ -835,6 +864,7 @@ class Spelling:
     thinking: str = "reasoning"
     tool_choice: str = "tool_choice"
     parallel: str = "parallel_tool_calls"
+    user: str = "user"
 
 
 _SPELLINGS: Mapping[str, Spelling] = MappingProxyType(
@@ -844,6 +874,7 @@ _SPELLINGS: Mapping[str, Spelling] = MappingProxyType(
             effort="output_config.effort",
             thinking="thinking",
             parallel="tool_choice.disable_parallel_tool_use",
+            user="metadata.user_id",
         ),
         "openai_responses": Spelling(messages="input", prompt="instructions", effort="reasoning.effort"),
         "gemini_generate": Spelling(
@@ -864,6 +895,8 @@ _NAMELESS_SCHEMA = "response"
 # Mistral's models, whose hosts refuse ids but of nine letters and digits.
 _MISTRALS = re.compile(r"(mis|minis|magis|codes|devs|vox|pix|mix|maths)tral")
 _MISTRAL_CALL_ID = re.compile(r"[a-zA-Z0-9]{9}")
+# Moonshot's guide on tool calling with Kimi K2: the model expects ids of this shape in its history.
+_KIMI_CALL_ID = re.compile(r"functions\.[a-zA-Z0-9_-]+:\d+")
 
 
 def call_id(id: str, model: str) -> str:
@@ -871,8 +904,21 @@ def call_id(id: str, model: str) -> str:
     is_mistral = _MISTRALS.search(model.lower()) is not None
     if (_MISTRAL_CALL_ID if is_mistral else _CALL_ID).fullmatch(id):
         return id
+    if "kimi" in model.lower() and _KIMI_CALL_ID.fullmatch(id):
+        return id
     digest = hashlib.sha256(id.encode("utf-8", "surrogatepass")).hexdigest()
     return digest[:9] if is_mistral else f"call_{digest[:32]}"
+
+
+def is_too_long(user: str | None, host: HostProfile) -> bool:
+    """Whether a host refuses this id of an end user."""
+    return user is not None and host.user_limit is not None and len(user) > host.user_limit
+
+
+def is_unsigned(part: Thinking | RedactedThinking) -> bool:
+    """Thinking whose text is all of it: no model has sealed it."""
+    sealed = ("encrypted_content", "thoughtSignature")
+    return isinstance(part, Thinking) and not part.signature and not any(part.extras.get(key) for key in sealed)
 
 
 def _cache(mark: CacheMark) -> Object:
@@ -890,10 +936,11 @@ class _RequestWriter(Dropping):
     A chat of this dialect (`own`) comes out as it came in; of another one, what has no place is named or refused.
     """
 
-    def __init__(self, chat: Chat, model: str) -> None:
+    def __init__(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> None:
         super().__init__()
         self.chat = chat
         self.model = model
+        self.host = host
         self.own = chat.dialect == NAME
         self.spelling = _SPELLINGS.get(chat.dialect, Spelling())
 
@@ -925,6 +972,7 @@ class _RequestWriter(Dropping):
             response_format=self._format(),
         )
         self._reasoning(body)
+        self._sampling(body)
         self._account(body)
         if self.own:
             _set(body, top_k=chat.top_k)
@@ -933,6 +981,18 @@ class _RequestWriter(Dropping):
             self._drop_if(self.spelling.top_k, chat.top_k is not None)
             self._foreign_extras(body)
         return body
+
+    def _sampling(self, body: Object) -> None:
+        """What the model takes; 1 is what temperature and top_p are anyway."""
+        if self.own:
+            return
+        effort = body.get("reasoning_effort")
+        if not is_sampled(self.model, effort if isinstance(effort, str) else None):
+            for name in SAMPLING:
+                if (value := body.pop(name, None)) is not None:
+                    self._drop_if(name, value != 1 or name not in ("temperature", "top_p"))
+        if not takes_stop(self.model):
+            self._drop_if("stop", body.pop("stop", None) is not None)
 
     def _foreign_extras(self, body: Object) -> None:
         for name, value in self.chat.extras.items():
@@ -965,7 +1025,10 @@ class _RequestWriter(Dropping):
     def _account(self, body: Object) -> None:
         chat = self.chat
         user = "safety_identifier" if _is_noted(chat.extras, "safety_identifier") else "user"
-        _set(body, **{user: chat.user})
+        if is_too_long(chat.user, self.host):
+            self.dropped.add(user if user != "user" else self.spelling.user)
+        else:
+            _set(body, **{user: chat.user})
         if self.own:
             _set(body, service_tier=chat.service_tier, metadata=chat.metadata)
             return
@@ -1138,6 +1201,7 @@ class _RequestWriter(Dropping):
         texts: list[str] = []
         refusals: list[str] = []
         calls: list[Json] = []
+        thoughts: list[Thinking] = []
         for i, part in enumerate(message.parts):
             where = f"{path}[{i}]"
             match part:
@@ -1149,6 +1213,8 @@ class _RequestWriter(Dropping):
                     self._finish({}, None, part.extras, where)
                 case ToolCall():
                     calls.append(self._call(part, where))
+                case Thinking() as thought if self.host.thoughts in _WANTED and is_unsigned(thought):
+                    thoughts.append(thought)
                 case Thinking() | RedactedThinking():  # OpenAI has no place for it, and its models no use
                     self.dropped.add(where)
                 case _:
@@ -1162,6 +1228,10 @@ class _RequestWriter(Dropping):
             written["refusal"] = "".join(refusals)
         if calls:
             written["tool_calls"] = calls
+        if thoughts and self.host.thoughts == "reasoning_details":
+            written["reasoning_details"] = [{"type": "reasoning.text", "text": thought.text} for thought in thoughts]
+        elif thoughts:
+            written["reasoning_content"] = "".join(thought.text for thought in thoughts)
         return [self._named(message, written)]
 
     def _call(self, call: ToolCall, path: str) -> Object:
@@ -1538,13 +1608,18 @@ def _joined(parts: Iterable[Part], kind: type[Text] | type[Refusal]) -> str | No
 
 def _reply_call(call: ToolCall) -> Object:
     written: Object = {
-        "id": call.id,
+        "id": _reply_call_id(call.id),
         "type": "function",
         "function": {"name": call.name, "arguments": call.arguments or "{}"},
     }
     if call.signature is not None:
         written["extra_content"] = {"google": {"thought_signature": call.signature}}
     return written
+
+
+def _reply_call_id(id: str) -> str:
+    """An id that OpenAI takes when it comes back."""
+    return id and tool_id(id, _LONGEST_CALL_ID)
 
 
 def _own_finish(choice: Choice) -> str | None:
@@ -2007,7 +2082,12 @@ class _Writer:
                 part.call = choice.calls
                 choice.calls += 1
                 function = {"name": event.name or "", "arguments": ""}
-                call = {"index": part.call, "id": event.id or "", "type": "function", "function": function}
+                call = {
+                    "index": part.call,
+                    "id": _reply_call_id(event.id or ""),
+                    "type": "function",
+                    "function": function,
+                }
                 return self._say(event.choice, {"tool_calls": [call]})
             case "redacted_thinking":
                 block = {"type": "redacted_thinking", "data": event.data or ""}
@@ -2253,44 +2333,78 @@ def _model(card: ModelCard) -> Object:
     return {"id": card.id, "object": "model", "created": card.created, "owned_by": card.owned_by}
 
 
-def _read_messages(raw: bytes) -> list[Json]:
+_USER = re.compile(rb'"(?:user|safety_identifier)"\s*:')
+_rows = msgspec.json.Decoder(list[msgspec.Raw])
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+# What a message may hold that not every host takes: thinking and signatures that other providers gave, and calls.
+_OF_HISTORY = re.compile(
+    rb'"(?:thinking_blocks|thought_signature|reasoning_content|reasoning_details|reasoning|tool_calls|tool_call_id)"'
+)
+
+
+def _mended(raw: bytes, model: str, host: HostProfile) -> tuple[dict[str, json_splice.Change], tuple[str, ...]]:
+    """The messages as this model and host take them, and what was taken out or rewritten. A message that does not
+    change keeps its bytes."""
     try:
-        body = msgspec.json.decode(raw)
+        members = _members.decode(raw)
     except UNREADABLE:
         raise _why_no_call(raw) from None
-    messages = body.get("messages") if isinstance(body, dict) else None
-    return messages if isinstance(messages, list) else []
-
-
-def _without_sealed(messages: list[Json], model: str) -> tuple[list[Json], tuple[str, ...]]:
-    """The messages without what our own replies gave the caller to keep for Claude and for Gemini. OpenAI's hosts
-    refuse fields of a message that they do not know, and a conversation may go on with another model."""
+    changes: dict[str, json_splice.Change] = {}
     dropped: list[str] = []
-    kept: list[Json] = []
-    for number, each in enumerate(messages):
-        if not isinstance(each, dict):
-            kept.append(each)
+    if host.user_limit is not None:
+        for name in ("user", "safety_identifier"):
+            user = msgspec.json.decode(members[name]) if name in members else None
+            if isinstance(user, str) and len(user) > host.user_limit:
+                changes[name] = None
+                dropped.append(name)
+    try:
+        rows = _rows.decode(members["messages"])
+    except (KeyError, *UNREADABLE):
+        return changes, tuple(dropped)  # the host says what is wrong with it
+    before = len(dropped)
+    kept: list[bytes] = []
+    for number, row in enumerate(rows):
+        message = msgspec.json.decode(row) if _OF_HISTORY.search(row) else None
+        lost = _mend(message, f"messages[{number}]", model, host) if isinstance(message, dict) else []
+        kept.append(encode(message) if lost else bytes(row))
+        dropped += lost
+    if len(dropped) > before:
+        changes["messages"] = array(kept)
+    return changes, tuple(sorted(dropped))
+
+
+def _mend(message: Object, path: str, model: str, host: HostProfile) -> list[str]:
+    """Takes out of a message what our own replies gave the caller to keep for Claude and for Gemini, what the host
+    refuses of thinking, and ids of calls that it refuses. OpenAI's hosts refuse fields of a message that they do not
+    know, and a conversation may go on with another model."""
+    lost: list[str] = []
+    fields = [] if "claude" in model else ["thinking_blocks"]
+    if host.thoughts == "refused" and message.get("role") == "assistant":
+        fields += [*_FLAT_THOUGHT, "reasoning_details"]
+    lost += [f"{path}.{name}" for name in fields if message.pop(name, None) is not None]
+    calls = message.get("tool_calls")
+    for at, call in enumerate(calls if isinstance(calls, list) else ()):
+        if not isinstance(call, dict):
             continue
-        message = dict(each)
-        if "claude" not in model and message.pop("thinking_blocks", None) is not None:
-            dropped.append(f"messages[{number}].thinking_blocks")
-        calls = message.get("tool_calls")
-        if "gemini" not in model and isinstance(calls, list):
-            path = f"messages[{number}].tool_calls"
-            message["tool_calls"] = [
-                _without_signature(call, f"{path}[{at}]", dropped) for at, call in enumerate(calls)
-            ]
-        kept.append(message)
-    return kept, tuple(sorted(dropped))
+        where = f"{path}.tool_calls[{at}]"
+        match call.get("extra_content"):
+            case {"google": {"thought_signature": _}} if "gemini" not in model:
+                del call["extra_content"]
+                lost.append(f"{where}.extra_content")
+        if isinstance(id := call.get("id"), str) and (legal := _raw_call_id(id, model, host)) != id:
+            call["id"] = legal
+            lost.append(f"{where}.id")
+    if isinstance(id := message.get("tool_call_id"), str) and (legal := _raw_call_id(id, model, host)) != id:
+        message["tool_call_id"] = legal
+        lost.append(f"{path}.tool_call_id")
+    return lost
 
 
-def _without_signature(call: Json, path: str, dropped: list[str]) -> Json:
-    match call:
-        case {"extra_content": {"google": {"thought_signature": _}}, **rest}:
-            dropped.append(f"{path}.extra_content")
-            return rest
-        case _:
-            return call
+def _raw_call_id(id: str, model: str, host: HostProfile) -> str:
+    """An id of a call that the caller gave, as this model's host takes it."""
+    if _MISTRALS.search(model) or (host.strict and len(id) > _LONGEST_CALL_ID):
+        return call_id(id, model)
+    return id
 
 
 class OpenAIChat:
@@ -2311,18 +2425,17 @@ class OpenAIChat:
         del headers, path  # this format says everything in the body
         return _read_call(raw) if operation == "chat" else Call(NAME, operation, "", stream=False, raw=raw)
 
-    def splice(self, call: Call, model: str) -> Written:
+    def splice(self, call: Call, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
         changes: dict[str, json_splice.Change] = {}
         if model != call.model:
             changes["model"] = encode(model)
         if not call.wants_usage:
             changes["stream_options"] = {"include_usage": b"true"}
         dropped: tuple[str, ...] = ()
-        if b'"thinking_blocks"' in call.raw or b'"thought_signature"' in call.raw:
-            messages, dropped = _without_sealed(_read_messages(call.raw), model.lower())
-            if dropped:
-                changes["messages"] = encode(messages)
         try:
+            if _OF_HISTORY.search(call.raw) or (host.user_limit is not None and _USER.search(call.raw)):
+                mended, dropped = _mended(call.raw, model.lower(), host)
+                changes.update(mended)
             return Written(json_splice.splice(call.raw, changes), dropped)
         except ValueError as exc:
             raise BadRequest(f"the body cannot be passed on: {exc}") from exc
@@ -2337,8 +2450,8 @@ class OpenAIChat:
     def read_chat(self, call: Call) -> Chat:
         return _read_chat(call)
 
-    def write_chat(self, chat: Chat, model: str) -> Written:
-        request = _RequestWriter(chat, model)
+    def write_chat(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
+        request = _RequestWriter(chat, model, host)
         body = request.body()
         return Written(encode(body), tuple(sorted(request.dropped)))
 

@@ -66,6 +66,7 @@ from ..model.content import (
     Url,
 )
 from ..model.fault import Fault, FaultKind
+from ..model.host import UNKNOWN_HOST, HostProfile, Thoughts
 from ..model.noun import noun
 from ..model.reply import (
     Choice,
@@ -90,9 +91,11 @@ from ..model.reply import (
 )
 from ..model.usage import Usage
 from .base import Fate, Headers, ModelCard, Route, made_id
+from .carried import MARK, REDACTED, original_id, seal, unseal
 from .dropping import Dropping
+from .history import array
 from .openai_chat import PLUGIN as CHAT
-from .openai_chat import effort_for, efforts_of
+from .openai_chat import SAMPLING, effort_for, efforts_of, is_sampled, is_too_long, is_unsigned
 
 NAME = "openai_responses"
 TITLE = "OpenAI Responses"
@@ -119,8 +122,8 @@ FIELDS: Mapping[str, Fate] = MappingProxyType(
         "tool_choice": Fate("mapped", "auto, required, none, a function; dropped without tools"),
         "parallel_tool_calls": Fate("mapped", "parallel_tool_calls; dropped without tools"),
         "max_output_tokens": Fate("mapped", "max_output_tokens"),
-        "temperature": Fate("mapped", "temperature"),
-        "top_p": Fate("mapped", "top_p"),
+        "temperature": Fate("mapped", "dropped for reasoning models of OpenAI that refuse it"),
+        "top_p": Fate("mapped", "dropped for reasoning models of OpenAI that refuse it"),
         "top_k": Fate("dropped", ""),
         "stop": Fate("refused", "the API cannot stop at a sequence"),
         "n": Fate("refused", "more than one answer"),
@@ -136,7 +139,10 @@ FIELDS: Mapping[str, Fate] = MappingProxyType(
             "greatest budget not above it; dropped for models that do not think, or cannot be told not to",
         ),
         "service_tier": Fate("mapped", "what the API has; standard_only → default; others are dropped"),
-        "user": Fate("mapped", "user, or safety_identifier where it came as that"),
+        "user": Fate(
+            "mapped",
+            "user, or safety_identifier where it came as that; dropped where it is longer than the host takes",
+        ),
         "metadata": Fate("mapped", "metadata, where the values are strings; others are dropped"),
         "extras": Fate(
             "dropped",
@@ -192,11 +198,11 @@ _INSTRUCTIONS: Extras = MappingProxyType({"instructions": None})
 _WHOLE_ITEM: Extras = MappingProxyType({"item": None})
 """A turn whose Opaque part is a whole item of the input, not a part of an item's content."""
 
-# How a Thinking of another provider travels in an item that a caller sends back: its signature, or all of a part that
-# only that provider can read. Without it Claude refuses the history of a call that it made while thinking.
-_CARRIED = "edge-carried:"
-_SIGNATURE = f"{_CARRIED}signature:"
-_REDACTED = f"{_CARRIED}redacted:"
+# How a Thinking of another provider travels in an item that a caller sends back: in its encrypted_content, which bears
+# a mark of ours (carried.py) whether there is a signature or not. An item that was made before made items all bore the
+# mark has an id of this shape (OpenAI's are longer), and no more than these fields.
+_MADE_REASONING_ID = re.compile(r"rs_[0-9a-f]{32}")
+_MADE_REASONING = frozenset({"id", "type", "summary"})
 
 _ROLES: Mapping[str, Role] = MappingProxyType(
     {"user": "user", "assistant": "assistant", "system": "system", "developer": "developer"}
@@ -320,16 +326,27 @@ _BETWEEN_THOUGHTS = "\n\n"
 def _read_reasoning_item(item: Item) -> Part:
     text = _BETWEEN_THOUGHTS.join(text for _, _, text in _thoughts(item))
     carried = item.get("encrypted_content")
-    if isinstance(carried, str) and carried.startswith(_CARRIED):
-        if carried.startswith(_REDACTED):
-            return RedactedThinking(carried.removeprefix(_REDACTED))
-        return Thinking(text, carried.removeprefix(_SIGNATURE))
+    if isinstance(carried, str) and carried.startswith(MARK):
+        if carried.startswith(REDACTED):
+            return RedactedThinking(carried.removeprefix(REDACTED))
+        return Thinking(text, unseal(carried))
+    if _is_made(item):
+        return Thinking(text)
     return Thinking(text, extras=rest_of(item, _TYPE))
+
+
+def _is_made(item: Mapping[str, Json]) -> bool:
+    """Whether a reasoning item is one that this gateway made for another provider's thinking."""
+    sealed, id = item.get("encrypted_content"), item.get("id")
+    if sealed:
+        return isinstance(sealed, str) and sealed.startswith(MARK)
+    told = {key for key, value in item.items() if value is not None}
+    return isinstance(id, str) and _MADE_REASONING_ID.fullmatch(id) is not None and told <= _MADE_REASONING
 
 
 def _read_call_item(item: Item, path: str) -> ToolCall:
     return ToolCall(
-        as_text(item.get("call_id"), f"{path}.call_id"),
+        original_id(as_text(item.get("call_id"), f"{path}.call_id")),
         as_text(item.get("name"), f"{path}.name"),
         as_text(item.get("arguments"), f"{path}.arguments"),
         extras=rest_of(item, _CALL),
@@ -375,7 +392,7 @@ class _Input:
             case "function_call_output":
                 self.close()
                 result = ToolResult(
-                    as_text(item.get("call_id"), f"{path}.call_id"),
+                    original_id(as_text(item.get("call_id"), f"{path}.call_id")),
                     _read_content(item.get("output"), f"{path}.output"),
                     extras=rest_of(item, _RESULT),
                 )
@@ -615,9 +632,19 @@ _SPELLINGS: Mapping[tuple[str, str], str] = MappingProxyType(
         ("openai_chat", "reasoning"): "reasoning_effort",
         ("anthropic_messages", "stop"): "stop_sequences",
         ("anthropic_messages", "reasoning"): "thinking",
+        ("anthropic_messages", "user"): "metadata.user_id",
         ("anthropic_messages", "response_format"): "output_config.format",
     }
 )
+
+
+# Hosts that want unsigned thinking of the history back.
+_WANTED: frozenset[Thoughts] = frozenset({"reasoning_content", "reasoning_details"})
+_MADE_AGAIN = frozenset({"id", "summary", "content", "status"})
+
+
+def _unsigned_item(text: str) -> Item:
+    return {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": text}]}
 
 
 def _call_id(id: str) -> str:
@@ -635,10 +662,11 @@ class _Request(Dropping):
     """One chat on its way into this format: all of it where it is of this dialect, else what of it can be said.
     `dropped` grows as it is written."""
 
-    def __init__(self, chat: Chat, model: str) -> None:
+    def __init__(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> None:
         super().__init__()
         self.chat = chat
         self.model = model
+        self.host = host
         self.is_own = chat.dialect == NAME
 
     def body(self) -> Item:
@@ -658,9 +686,13 @@ class _Request(Dropping):
         for name in ("max_output_tokens", "temperature", "top_p", "top_logprobs"):
             if (value := getattr(chat, name)) is not None:
                 body[name] = value
-        if chat.user is not None:
-            body["safety_identifier" if "safety_identifier" in chat.extras else "user"] = chat.user
+        user = "safety_identifier" if "safety_identifier" in chat.extras else "user"
+        if is_too_long(chat.user, self.host):
+            self.dropped.add(user if user != "user" else self._spelled("user"))
+        elif chat.user is not None:
+            body[user] = chat.user
         self._reasoning(body)
+        self._sampling(body)
         if chat.stream:
             body["stream"] = True
         if self.is_own:
@@ -758,6 +790,15 @@ class _Request(Dropping):
         is_moot = level is None or (level == "none" and not efforts_of(self.model))
         self._drop_if(self._spelled("reasoning"), reached is None and not is_moot)
         self._drop_extras(wanted.extras, self._spelled("reasoning"))
+
+    def _sampling(self, body: Item) -> None:
+        """What the model takes; 1 is what temperature and top_p are anyway."""
+        effort = maybe_object(body.get("reasoning"), "reasoning")
+        if self.is_own or is_sampled(self.model, maybe_text((effort or {}).get("effort"), "reasoning.effort")):
+            return
+        for name in SAMPLING:
+            if (value := body.pop(name, None)) is not None:
+                self._drop_if(name, value != 1 or name not in ("temperature", "top_p"))
 
     # tools
 
@@ -976,6 +1017,9 @@ class _Request(Dropping):
             case Thinking() | RedactedThinking():
                 if self.is_own and part.extras:
                     return {"type": "reasoning", **part.extras}
+                if isinstance(part, Thinking) and self.host.thoughts in _WANTED and is_unsigned(part):
+                    self._drop_extras({k: v for k, v in part.extras.items() if k not in _MADE_AGAIN}, path)
+                    return _unsigned_item(part.text)
                 self._drop_if(
                     f"{path}.{'reasoning_content' if self.chat.dialect == 'openai_chat' else 'thinking'}", True
                 )
@@ -1295,17 +1339,16 @@ def _message_item(skeleton: Item, content: list[Json], status: ItemStatus, own: 
 def _call_item(skeleton: Item, part: ToolCall, status: ItemStatus, own: Extras) -> Item:
     arguments = part.arguments if own or part.arguments.strip() else "{}"
     call_id = part.id or _made_id("call_", skeleton["id"])
+    call_id = call_id if own else _call_id(call_id)
     return {**skeleton, "status": status, "call_id": call_id, "name": part.name, "arguments": arguments, **own}
 
 
 def _reasoning_item(skeleton: Item, part: Thinking | RedactedThinking) -> Item:
     """Thinking of another provider: its text is the summary that callers show, its signature travels along unread."""
     if isinstance(part, RedactedThinking):
-        return {**skeleton, "summary": [], "encrypted_content": _REDACTED + part.data}
-    item: Item = {**skeleton, "summary": [{"type": "summary_text", "text": part.text}] if part.text else []}
-    if part.signature:
-        item["encrypted_content"] = _SIGNATURE + part.signature
-    return item
+        return {**skeleton, "summary": [], "encrypted_content": REDACTED + part.data}
+    summary: Json = [{"type": "summary_text", "text": part.text}] if part.text else []
+    return {**skeleton, "summary": summary, "encrypted_content": seal(part.signature)}
 
 
 def _says_nothing(part: Part) -> bool:
@@ -2039,7 +2082,7 @@ class _Writer:
             case "thinking" if self._is_own:
                 part.item = self._begin_item(self._skeleton("reasoning", part.extras))
                 part.item.open_parts.add(event.part)
-                self._tell_item("added", part.item, _reasoning_item(part.item.skeleton, Thinking("")))
+                self._tell_item("added", part.item, {**part.item.skeleton, "summary": []})
             case "text" | "refusal" | "thinking" | "redacted_thinking" | "opaque":
                 pass  # with the first word, or when it is whole
             case _:
@@ -2182,7 +2225,7 @@ class _Writer:
         if part.item is None:
             part.item = self._begin_item(self._skeleton("reasoning", NO_EXTRAS))
             part.item.open_parts.add(part.start.part)
-            self._tell_item("added", part.item, _reasoning_item(part.item.skeleton, Thinking("")))
+            self._tell_item("added", part.item, {**part.item.skeleton, "summary": []})
             self._tell_summary(part.item, "part.added", 0, {"part": {"type": "summary_text", "text": ""}})
         self._tell_summary(part.item, "text.delta", 0, {"delta": text})
 
@@ -2207,7 +2250,7 @@ class _Writer:
     def _whole(self, kind: str, thinking: Thinking | RedactedThinking) -> None:
         item = self._begin_item(self._skeleton(kind, NO_EXTRAS))
         item.whole = _reasoning_item(item.skeleton, thinking)
-        self._tell_item("added", item, _reasoning_item(item.skeleton, Thinking("")))
+        self._tell_item("added", item, {**item.skeleton, "summary": []})
 
     def _own_thoughts(self, part: _Part) -> None:
         """Reasoning of this dialect, told when it is whole: its deltas do not say which of its texts they are of."""
@@ -2237,19 +2280,71 @@ class _Writer:
 _PATHS: Mapping[Operation, str] = MappingProxyType({"chat": "/responses", "models": "/models"})
 
 
-def _without_carried(items: Json) -> tuple[Json, tuple[str, ...]]:
-    """The input without the reasoning of other providers, which a host of this format would refuse as forged."""
-    if not isinstance(items, list):
-        return items, ()
-    kept: list[Json] = []
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_rows = msgspec.json.Decoder(list[msgspec.Raw])
+_MADE_ITEM = re.compile(rb'"rs_[0-9a-f]{32}"')
+_LONG_CALL_ID = re.compile(rb'"call_id"\s*:\s*"[^"]{65}')
+_USER = re.compile(rb'"(?:user|safety_identifier)"\s*:')
+
+
+def _is_worth_a_look(raw: bytes, host: HostProfile) -> bool:
+    """Whether a body may hold what `_mended` changes: it is decoded only then."""
+    if MARK.encode() in raw or _MADE_ITEM.search(raw):
+        return True
+    return (host.strict and _LONG_CALL_ID.search(raw) is not None) or (
+        host.user_limit is not None and _USER.search(raw) is not None
+    )
+
+
+def _mended(raw: bytes, host: HostProfile) -> tuple[dict[str, json_splice.Change], tuple[str, ...]]:
+    """The input without the reasoning of other providers, which a host of this format refuses as forged or as unknown
+    to it, and what else the host refuses. A host that wants unsigned reasoning back gets it. The other items keep their
+    bytes."""
+    body = read_body(raw)
+    changes: dict[str, json_splice.Change] = {}
     dropped: list[str] = []
-    for i, item in enumerate(items):
-        sealed = item.get("encrypted_content") if isinstance(item, dict) else None
-        if isinstance(sealed, str) and sealed.startswith(_CARRIED):
-            dropped.append(f"input[{i}]")
-        else:
-            kept.append(item)
-    return kept, tuple(dropped)
+    for name in ("user", "safety_identifier"):
+        user = body.get(name)
+        if isinstance(user, str) and is_too_long(user, host):
+            changes[name] = None
+            dropped.append(name)
+    items = body.get("input")
+    if not isinstance(items, list):
+        return changes, tuple(dropped)
+    kept: list[bytes] = []
+    changed = False
+    for i, (item, row) in enumerate(zip(items, _rows.decode(_members.decode(raw)["input"]), strict=True)):
+        if not isinstance(item, dict) or not (edit := _edit(item, host)):
+            kept.append(bytes(row))
+            continue
+        changed = True
+        if edit.item is not None:
+            kept.append(encode(edit.item))
+        if edit.lost is not None:
+            dropped.append(f"input[{i}]{edit.lost}")
+    if changed:
+        changes["input"] = array(kept)
+    return changes, tuple(sorted(dropped))
+
+
+@noun
+class _Edit:
+    item: Item | None
+    """What stands instead of an item; None takes it out."""
+    lost: str | None
+    """The field of it that was rewritten, or "" for all of it; None if nothing is lost."""
+
+
+def _edit(item: Item, host: HostProfile) -> _Edit | None:
+    call_id = item.get("call_id")
+    if host.strict and isinstance(call_id, str) and len(call_id) > _CALL_ID_LIMIT:
+        return _Edit({**item, "call_id": _call_id(call_id)}, ".call_id")
+    if item.get("type") != "reasoning" or not _is_made(item):
+        return None
+    part = _read_reasoning_item(item)
+    if isinstance(part, Thinking) and part.text and not part.signature and host.thoughts in _WANTED:
+        return _Edit(_unsigned_item(part.text), None)
+    return _Edit(None, "")
 
 
 class OpenAIResponses:
@@ -2268,15 +2363,14 @@ class OpenAIResponses:
             raise BadRequest("model is empty: name the model that shall answer", param="model")
         return Call(NAME, operation, seen.model, bool(seen.stream), raw, max_output_tokens=seen.max_output_tokens)
 
-    def splice(self, call: Call, model: str) -> Written:
+    def splice(self, call: Call, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
         """A stream of this format tells its usage unasked, so that the model is all that is ours."""
         changes: dict[str, json_splice.Change] = {"model": encode(model)}
         dropped: tuple[str, ...] = ()
-        if _CARRIED.encode() in call.raw:
-            kept, dropped = _without_carried(read_body(call.raw).get("input"))
-            if dropped:
-                changes["input"] = encode(kept)
         try:
+            if _is_worth_a_look(call.raw, host):
+                mended, dropped = _mended(call.raw, host)
+                changes.update(mended)
             return Written(json_splice.splice(call.raw, changes), dropped)
         except ValueError as exc:
             raise BadRequest(f"the body cannot be forwarded: {exc}") from exc
@@ -2291,8 +2385,8 @@ class OpenAIResponses:
     def read_chat(self, call: Call) -> Chat:
         return _read_chat(call)
 
-    def write_chat(self, chat: Chat, model: str) -> Written:
-        request = _Request(chat, model)
+    def write_chat(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
+        request = _Request(chat, model, host)
         body = encode(request.body())
         return Written(body, tuple(sorted(request.dropped)))
 

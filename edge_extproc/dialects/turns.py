@@ -6,10 +6,8 @@ is here; how a block is spelled, and what each takes, is in their own files.
 
 from __future__ import annotations
 
-import hashlib
-import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar, Generic, Literal, TypeAlias, TypeVar, assert_never
@@ -19,6 +17,7 @@ from ..errors import BadRequest, Unsupported
 from ..model.call import Chat, Reasoning
 from ..model.content import Json, Message, Part, RedactedThinking, Thinking, ToolCall, ToolResult
 from ..model.reply import FinishReason
+from .carried import tool_id
 from .claude import BUDGETS, LEAST_BUDGET, generation_of
 from .dropping import Dropping
 
@@ -32,8 +31,6 @@ FORCED = frozenset({"required", "tool"})
 CUT_OFF: frozenset[FinishReason] = frozenset({"length", "context_window", "content_filter", "refusal", "pause"})
 # Extras of other dialects whose absence would change what the caller gets.
 _NEEDED_EXTRAS = frozenset({"audio", "functions", "function_call", "modalities", "tool_choice", "web_search_options"})
-_TOOL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-_NOT_IN_TOOL_ID = re.compile(r"[^a-zA-Z0-9_-]")
 
 
 def arguments_of(text: str) -> JsonObject | None:
@@ -45,14 +42,6 @@ def arguments_of(text: str) -> JsonObject | None:
     except UNREADABLE:
         return None
     return value if isinstance(value, dict) else None
-
-
-def tool_id(id: str) -> str:
-    """An id that both formats take: the same for the same id, in a call and in its result."""
-    if _TOOL_ID.fullmatch(id):
-        return id
-    digest = hashlib.sha256(id.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    return f"{_NOT_IN_TOOL_ID.sub('_', id)[:47]}_{digest}"
 
 
 def schema_of(parameters: Json, path: str) -> JsonObject:
@@ -194,8 +183,9 @@ class Crossing(Dropping, ABC, Generic[B]):
         a budget cannot be switched on there: the turn of the call would have to begin with it."""
         if len(turns) < 2 or turns[-1].role != "user":
             return False
-        kinds = [self._kind(block) for block in turns[-2].blocks]
-        return "call" in kinds and kinds[0] != "thinking"
+        kinds = [(turn.role, [self._kind(block) for block in turn.blocks]) for turn in turns]
+        called = kinds[-2][1]
+        return ("call" in called and called[0] != "thinking") or goes_on_without_thinking(kinds)
 
     # tools
 
@@ -276,6 +266,23 @@ class Crossing(Dropping, ABC, Generic[B]):
             if block is not None:
                 blocks.append(block)
         return blocks
+
+
+def goes_on_without_thinking(turns: Sequence[tuple[str, Sequence[BlockKind]]]) -> bool:
+    """Whether the caller answers a call whose turn does not begin with thinking. The turn of a call begins after the
+    last message of the user that holds no result. Claude refuses thinking by a budget there: `When thinking is enabled,
+    a final assistant message must start with a thinking block`."""
+    if not turns or not _is_answer(turns[-1]):
+        return False
+    first = len(turns) - 1
+    while first > 0 and (turns[first][0] == "assistant" or _is_answer(turns[first])):
+        first -= 1
+    said = [kind for role, kinds in turns[first:] if role == "assistant" for kind in kinds]
+    return "call" in said and said[0] != "thinking"
+
+
+def _is_answer(turn: tuple[str, Sequence[BlockKind]]) -> bool:
+    return turn[0] == "user" and "result" in turn[1]
 
 
 def is_explicit(wanted: Reasoning) -> bool:

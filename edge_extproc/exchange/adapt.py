@@ -48,16 +48,17 @@ def adapt(
     path = target.path(call.operation, candidate.model, stream=call.stream)
     asked = partial(Asked, call.operation, target.name, candidate.model, call.stream, path)
     if target.name == call.dialect:
-        written = target.splice(call, candidate.model)
+        written = target.splice(call, candidate.model, provider.profile)
         request = provider.request(asked(written.body, betas=call.betas))
         return Adapted(request, target.name, "raw", (*written.dropped, *request.dropped))
     chat = dialects[call.dialect].read_chat(call)
     if chat.needed:
         raise Unsupported(chat.needed[0], target.title, "only a provider of the caller's own format can honour it")
-    written = target.write_chat(chat, candidate.model)
+    written = target.write_chat(chat, candidate.model, provider.profile)
+    request = provider.request(asked(written.body))
     # What a header switches on has a meaning in the caller's own format alone.
     betas = tuple(f"anthropic-beta.{flag}" for flag in call.betas)
-    return Adapted(provider.request(asked(written.body)), target.name, "cross", (*betas, *written.dropped))
+    return Adapted(request, target.name, "cross", (*betas, *written.dropped, *request.dropped))
 
 
 def first_able(call: Call, plan: Plan, gateway: Gateway) -> tuple[Plan, Adapted]:

@@ -113,6 +113,7 @@ def write_request(event: RequestHeaders, try_: Try) -> Continue | Replace | Repl
         length if request.body else None,
         same_dialect=adapted.lane == "raw",
         content_type=None if call.operation == "passed" else "application/json",
+        removed=request.removed,
     )
     if not request.body:
         return Continue(set_headers=to_set, remove_headers=to_remove)

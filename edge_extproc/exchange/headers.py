@@ -63,10 +63,12 @@ def outgoing(
     *,
     same_dialect: bool,
     content_type: str | None = "application/json",
+    removed: tuple[str, ...] = (),
 ) -> tuple[Pairs, tuple[str, ...]]:
     """What to set and what to remove, so that a provider sees `credentials`, what may pass of `present`, `defaults`
     where that does not say, and nothing else: above all no credential of the caller or of another provider. `length`
-    is None where there is no body, `content_type` where the caller's own stays."""
+    is None where there is no body, `content_type` where the caller's own stays. `removed` is what of `present` the host
+    of the provider must not see."""
     kept, others = _split(tuple([name for name, _ in present]), same_dialect)
     to_set = {":path": path}
     if content_type is not None:
@@ -76,7 +78,7 @@ def outgoing(
     if defaults:
         to_set.update({name: value for name, value in defaults if name not in kept})
     to_set.update(credentials)
-    return tuple(to_set.items()), tuple([name for name in others if name not in to_set])
+    return tuple(to_set.items()), tuple([name for name in (*others, *removed) if name not in to_set])
 
 
 # A client sends the same headers each time; of what a caller makes up, little is remembered.

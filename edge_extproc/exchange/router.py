@@ -301,6 +301,7 @@ class RouterExchange:
             len(request.body) if request.body else None,
             same_dialect=adapted.lane == "raw",
             content_type=None if call.operation == "passed" else "application/json",
+            removed=request.removed,
         )
         edge: dict[str, object] = {
             "exchange": self.id,

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from ..model.call import Operation
+from ..model.host import UNKNOWN_HOST, HostProfile
+from .anthropic_betas import beta_header
 from .base import Asked, Host, ProviderSettings, UpstreamRequest, base_path
 
 # The only version that Anthropic's API reference lists for the Messages format.
@@ -23,6 +25,7 @@ class Anthropic:
     settings: ProviderSettings
     kind: str = "anthropic"
     price_list: str = "anthropic"
+    profile: HostProfile = UNKNOWN_HOST
 
     @property
     def name(self) -> str:
@@ -35,8 +38,12 @@ class Anthropic:
     def request(self, asked: Asked) -> UpstreamRequest:
         key = self.settings.api_key
         credential = (("x-api-key", key()),) if key is not None else ()
+        # Set again, since an earlier attempt may have taken flags away that its host did not know.
+        betas = tuple(beta_header(asked.betas))
         defaults = (("anthropic-version", API_VERSION),)
-        return UpstreamRequest(base_path(self.settings.base_url) + asked.path, credential, defaults, asked.body)
+        return UpstreamRequest(
+            base_path(self.settings.base_url) + asked.path, (*credential, *betas), defaults, asked.body
+        )
 
     def unframe(self, dialect: str, content_type: str) -> None:
         """Streams of this host are plain."""

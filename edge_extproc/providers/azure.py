@@ -17,10 +17,11 @@ from urllib.parse import quote
 
 from ..errors import BadRequest
 from ..model.call import Operation
+from ..model.host import HostProfile
 from .base import Asked, Host, ProviderSettings, UpstreamRequest, base_path
 from .credentials.api_key import HeaderKey
 from .credentials.base import Credential, Unproven
-from .openai import OPENAI, OpenAIKind
+from .openai import OPENAI, OPENAI_HOST, OpenAIKind
 
 # What Azure serves below a deployment; responses, files and batches stand beside the deployments.
 _OF_A_DEPLOYMENT = ("/audio/", "/chat/completions", "/completions", "/embeddings", "/images/")
@@ -32,6 +33,7 @@ class Azure:
     credential: Credential | None
     kind: str = "azure"
     price_list: str = "azure"
+    profile: HostProfile = OPENAI_HOST
 
     @property
     def name(self) -> str:

@@ -15,6 +15,7 @@ from typing import Protocol
 from urllib.parse import SplitResult, urlsplit
 
 from ..model.call import Operation
+from ..model.host import HostProfile
 from ..model.noun import noun
 from .credentials.base import Credential
 
@@ -72,6 +73,8 @@ class UpstreamRequest:
     body: bytes
     dropped: tuple[str, ...] = ()
     """What of the caller's this host cannot be told, besides what the dialect could not carry."""
+    removed: tuple[str, ...] = ()
+    """Headers of the caller's own that this host must not see."""
 
 
 class Unframer(Protocol):
@@ -104,6 +107,9 @@ class Provider(Protocol):
         """The wire formats in which this host takes such a call, the most natural one first; empty where it takes none
         at all."""
         ...
+
+    @property
+    def profile(self) -> HostProfile: ...
 
     def request(self, asked: Asked) -> UpstreamRequest: ...
 

@@ -23,8 +23,11 @@ import orjson
 from ..codecs import aws_eventstream, json_splice, sse
 from ..codecs.frame import Frame
 from ..codecs.json_values import UNREADABLE
+from ..dialects.claude import generation_of
 from ..errors import BadRequest, UpstreamError
 from ..model.call import Operation
+from ..model.host import UNKNOWN_HOST, HostProfile
+from . import anthropic_betas
 from .base import Asked, Host, ProviderSettings, Unframer, UpstreamRequest, base_path
 from .credentials.api_key import bearer
 from .credentials.base import Credential, Unproven
@@ -34,26 +37,8 @@ ANTHROPIC = "anthropic_messages"
 
 # The only version of the Messages format that Bedrock's user guide names.
 ANTHROPIC_VERSION = "bedrock-2023-05-31"
-# The flags that Bedrock takes for Claude, by its user guide's page on the Messages API and Anthropic's pages on the
-# features, read in 2026; any other one makes it refuse the request.
-BETAS = frozenset(
-    {
-        "compact-2026-01-12",
-        "computer-use-2024-10-22",
-        "computer-use-2025-01-24",
-        "computer-use-2025-11-24",
-        "context-1m-2025-08-07",
-        "context-management-2025-06-27",
-        "dev-full-thinking-2025-05-14",
-        "effort-2025-11-24",
-        "fine-grained-tool-streaming-2025-05-14",
-        "interleaved-thinking-2025-05-14",
-        "output-128k-2025-02-19",
-        "token-efficient-tools-2025-02-19",
-        "tool-examples-2025-10-29",
-        "tool-search-tool-2025-10-19",
-    }
-)
+# What Bedrock refuses of a tool with or without its flag (anthropics/claude-agent-sdk-python#694).
+_REFUSED = ("tools.eager_input_streaming",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +47,7 @@ class Bedrock:
     credential: Credential | None
     kind: str = "bedrock"
     price_list: str = "aws"
+    profile: HostProfile = UNKNOWN_HOST
 
     @property
     def name(self) -> str:
@@ -90,7 +76,8 @@ class Bedrock:
         unproven = Unproven(asked.method, self.settings.authority, path, body)
         headers = self.credential.headers(unproven) if self.credential is not None else ()
         accept = aws_eventstream.MEDIA_TYPE if asked.stream else "application/json"
-        return UpstreamRequest(path, (("accept", accept), *headers), (), body, dropped)
+        removed = ("anthropic-beta",) if asked.dialect == ANTHROPIC else ()
+        return UpstreamRequest(path, (("accept", accept), *headers), (), body, dropped, removed)
 
     def unframe(self, dialect: str, content_type: str) -> Unframer | None:
         is_framed = content_type.partition(";")[0].strip().lower() == aws_eventstream.MEDIA_TYPE
@@ -113,15 +100,17 @@ def _invoke_body(asked: Asked) -> tuple[bytes, tuple[str, ...]]:
     except msgspec.ValidationError:
         raise BadRequest("anthropic_beta must be a list of flags", param="anthropic_beta") from None
     flags = tuple(dict.fromkeys((*given, *asked.betas)))
-    kept = [flag for flag in flags if flag in BETAS]
+    kept, dropped = anthropic_betas.split(flags, anthropic_betas.BEDROCK)
     changes: dict[str, json_splice.Change] = {
         "model": None,
         "stream": None,
         "anthropic_version": orjson.dumps(ANTHROPIC_VERSION),
         "anthropic_beta": orjson.dumps(kept) if kept else None,
     }
-    dropped = tuple(sorted(f"anthropic-beta.{flag}" for flag in flags if flag not in BETAS))
-    return json_splice.splice(asked.body, changes), dropped
+    fields, lost = anthropic_betas.without_fields(
+        asked.body, flags, kept, refused=_REFUSED, has_effort=bool(generation_of(asked.model).efforts)
+    )
+    return json_splice.splice(asked.body, {**changes, **fields}), (*dropped, *lost)
 
 
 # What an exception of AWS in a stream is in Anthropic's words.

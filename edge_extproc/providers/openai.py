@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from ..model.call import Operation
+from ..model.host import HostProfile
 from .base import Asked, Host, ProviderSettings, UpstreamRequest, base_path
 
 Formats: TypeAlias = Mapping[Operation, tuple[str, ...]]
@@ -21,6 +22,9 @@ CHAT_ONLY: Formats = MappingProxyType(
     }
 )
 """What every host that calls itself compatible may be asked; it says itself what of it is not there."""
+# OpenAI's API reference: user and safety_identifier have at most 64 characters (`string_above_max_length`), and a
+# message of the assistant has no field for reasoning.
+OPENAI_HOST = HostProfile(user_limit=64, strict=True, thoughts="refused")
 OPENAI: Formats = MappingProxyType({**CHAT_ONLY, "chat": ("openai_chat", "openai_responses")})
 
 
@@ -30,6 +34,7 @@ class OpenAI:
     kind: str = "openai"
     price_list: str = "openai"
     spoken: Formats = field(default_factory=lambda: OPENAI)
+    profile: HostProfile = OPENAI_HOST
 
     @property
     def name(self) -> str:

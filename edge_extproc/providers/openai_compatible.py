@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from ..errors import ConfigError
 from ..model.call import Operation
+from ..model.host import UNKNOWN_HOST, HostProfile
 from ..model.noun import noun
 from .base import Asked, Host, ProviderSettings, UpstreamRequest
 from .openai import CHAT_ONLY, OPENAI, OpenAI, OpenAIKind
@@ -20,28 +21,41 @@ from .quirks import Quirks
 
 @noun
 class Row(Host):
-    quirks: Quirks | None = None
+    quirks: Quirks = Quirks()
     responses: bool = False
     """It takes OpenAI's responses too."""
+    profile: HostProfile = UNKNOWN_HOST
 
 
 # A host that does not know the newer name would set no limit at all.
 _OLDER_LIMIT = (("max_completion_tokens", "max_tokens"),)
 _LIMIT = Quirks(renamed=_OLDER_LIMIT)
-_PLAIN = Quirks(renamed=_OLDER_LIMIT, system_only=True)
+# Hosts that take the role `developer`: GitHub Models and OpenRouter hand it to OpenAI's models, xAI's API reference has
+# it as another name of `system`.
+_DEVELOPER = Quirks(system_only=False)
+
+# Hosts that refuse a message's reasoning_content: Groq (`property 'reasoning_content' is unsupported`), Cerebras and
+# Mistral (`Extra inputs are not permitted`), by their users' reports of 2026.
+_NO_THOUGHTS = HostProfile(thoughts="refused")
+# Hosts whose thinking models refuse the history of a tool call without its reasoning: DeepSeek's and Moonshot's guides
+# on thinking mode; Z.AI's guide on thinking mode ("preserved thinking"); OpenRouter's on reasoning tokens.
+_WANTS_THOUGHTS = HostProfile(thoughts="reasoning_content")
+# The bounds of `user` by the API references of Z.AI (user_id, 6 to 128 characters) and OpenRouter (128).
+_ZAI = HostProfile(user_limit=128, thoughts="reasoning_content")
+_OPENROUTER = HostProfile(user_limit=128, thoughts="reasoning_details")
 
 # Addresses as each host's own documentation gives them for the OpenAI SDK; `{account}` is config's `account`.
 HOSTS: dict[str, Row] = {
     "avian": Row("https://api.avian.io/v1", "avian", quirks=_LIMIT),
     "baseten": Row("https://inference.baseten.co/v1", "baseten"),
-    "cerebras": Row("https://api.cerebras.ai/v1", "cerebras"),
+    "cerebras": Row("https://api.cerebras.ai/v1", "cerebras", profile=_NO_THOUGHTS),
     "cloudflare": Row("https://api.cloudflare.com/client/v4/accounts/{account}/ai/v1", "cloudflare", quirks=_LIMIT),
     "cohere": Row("https://api.cohere.ai/compatibility/v1", "cohere", quirks=_LIMIT),
     "deepinfra": Row("https://api.deepinfra.com/v1/openai", "", quirks=_LIMIT),
-    "deepseek": Row("https://api.deepseek.com", "deepseek", quirks=_PLAIN, responses=True),
+    "deepseek": Row("https://api.deepseek.com", "deepseek", quirks=_LIMIT, responses=True, profile=_WANTS_THOUGHTS),
     "fireworks": Row("https://api.fireworks.ai/inference/v1", "fireworks", responses=True),
-    "github": Row("https://models.github.ai/inference", ""),
-    "groq": Row("https://api.groq.com/openai/v1", "groq", responses=True),
+    "github": Row("https://models.github.ai/inference", "", quirks=_DEVELOPER),
+    "groq": Row("https://api.groq.com/openai/v1", "groq", responses=True, profile=_NO_THOUGHTS),
     "huggingface": Row("https://router.huggingface.co/v1", "", quirks=_LIMIT),
     "llamacpp": Row("http://127.0.0.1:8080/v1", "", needs_key=False, quirks=_LIMIT),
     "lmstudio": Row("http://127.0.0.1:1234/v1", "", needs_key=False, quirks=_LIMIT),
@@ -49,6 +63,7 @@ HOSTS: dict[str, Row] = {
     "mistral": Row(
         "https://api.mistral.ai/v1",
         "mistral",
+        profile=_NO_THOUGHTS,
         quirks=Quirks(
             renamed=(*_OLDER_LIMIT, ("seed", "random_seed")),
             unknown=frozenset(
@@ -64,21 +79,22 @@ HOSTS: dict[str, Row] = {
                     "web_search_options",
                 }
             ),
-            system_only=True,
         ),
     ),
-    "moonshot": Row("https://api.moonshot.ai/v1", "moonshotai"),
+    "moonshot": Row("https://api.moonshot.ai/v1", "moonshotai", profile=_WANTS_THOUGHTS),
     "novita": Row("https://api.novita.ai/v3/openai", "novita", quirks=_LIMIT),
     "nvidia": Row("https://integrate.api.nvidia.com/v1", "", quirks=_LIMIT),
     "ollama": Row("http://127.0.0.1:11434/v1", "", needs_key=False, quirks=_LIMIT),
-    "openrouter": Row("https://openrouter.ai/api/v1", "openrouter", responses=True),
-    "perplexity": Row("https://api.perplexity.ai", "perplexity", quirks=_PLAIN),
+    "openrouter": Row(
+        "https://openrouter.ai/api/v1", "openrouter", quirks=_DEVELOPER, responses=True, profile=_OPENROUTER
+    ),
+    "perplexity": Row("https://api.perplexity.ai", "perplexity", quirks=_LIMIT),
     "sambanova": Row("https://api.sambanova.ai/v1", ""),
     "together": Row("https://api.together.xyz/v1", "together", quirks=_LIMIT),
     "vercel": Row("https://ai-gateway.vercel.sh/v1", ""),
     "vllm": Row("http://127.0.0.1:8000/v1", "", needs_key=False, responses=True),
-    "xai": Row("https://api.x.ai/v1", "x-ai", responses=True),
-    "zai": Row("https://api.z.ai/api/paas/v4", "zai", quirks=_PLAIN),
+    "xai": Row("https://api.x.ai/v1", "x-ai", quirks=_DEVELOPER, responses=True),
+    "zai": Row("https://api.z.ai/api/paas/v4", "zai", quirks=_LIMIT, profile=_ZAI),
 }
 _UNKNOWN = Row("", "")
 
@@ -99,10 +115,16 @@ class OpenAICompatible:
     def price_list(self) -> str:
         return self.host.price_list
 
+    @property
+    def profile(self) -> HostProfile:
+        return self.host.profile
+
     def formats(self, operation: Operation, model: str) -> tuple[str, ...]:
         return self.host.formats(operation, model)
 
     def request(self, asked: Asked) -> UpstreamRequest:
+        if asked.dialect == "openai_responses":
+            return self.host.request(replace(asked, body=self.quirks.bend_input(asked.body)))
         if asked.dialect != "openai_chat":
             return self.host.request(asked)
         body, dropped = self.quirks.bend(asked.body)
@@ -119,14 +141,16 @@ class OpenAICompatibleKind:
     apis = OpenAIKind.apis
     options = frozenset({"account"})
 
-    def build(self, settings: ProviderSettings) -> OpenAI | OpenAICompatible:
-        """`options["host"]` names a row; without it the host is unknown to the price table, hence unpriced, and is
-        called as OpenAI is."""
+    def build(self, settings: ProviderSettings) -> OpenAICompatible:
+        """`options["host"]` names a row; without it the host is unknown to the price table, hence unpriced, and gets
+        what all hosts take."""
         host = settings.options.get("host")
         found = row(host) if host else _UNKNOWN
         spoken = OPENAI if found.responses else CHAT_ONLY
-        plain = OpenAI(settings, kind="openai_compatible", price_list=found.price_list, spoken=spoken)
-        return plain if found.quirks is None else OpenAICompatible(plain, found.quirks)
+        plain = OpenAI(
+            settings, kind="openai_compatible", price_list=found.price_list, spoken=spoken, profile=found.profile
+        )
+        return OpenAICompatible(plain, found.quirks)
 
 
 def row(host: str) -> Row:

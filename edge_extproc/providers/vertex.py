@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from urllib.parse import quote
 
 import msgspec
 
 from ..codecs import json_splice
+from ..dialects.claude import generation_of
 from ..errors import BadRequest, Unsupported
 from ..model.call import Operation
+from ..model.host import UNKNOWN_HOST, HostProfile
+from . import anthropic_betas
 from .base import Asked, Host, ProviderSettings, UpstreamRequest, base_path
 from .credentials.api_key import HeaderKey
 from .credentials.base import Credential, Unproven
@@ -45,6 +48,7 @@ class Vertex:
     credential: Credential | None
     kind: str = "vertex"
     price_list: str = "google"
+    profile: HostProfile = UNKNOWN_HOST
 
     @property
     def name(self) -> str:
@@ -57,11 +61,15 @@ class Vertex:
 
     def request(self, asked: Asked) -> UpstreamRequest:
         claude = asked.dialect in (ANTHROPIC, "anthropic_count")
+        dropped: tuple[str, ...] = ()
+        betas: tuple[tuple[str, str], ...] = ()
+        if claude:
+            asked, betas, dropped = _known_betas(asked)
         place, body = _claude(asked) if claude else _google(asked)
         path = base_path(self.settings.base_url) + self._root() + place
         unproven = Unproven(asked.method, self.settings.authority, path, body)
         headers = self.credential.headers(unproven) if self.credential is not None else ()
-        return UpstreamRequest(path, headers, (), body)
+        return UpstreamRequest(path, (*headers, *betas), (), body, dropped, ("anthropic-beta",) if claude else ())
 
     def unframe(self, dialect: str, content_type: str) -> None:
         """Streams of this host are plain."""
@@ -81,6 +89,31 @@ def _google(asked: Asked) -> tuple[str, bytes]:
     if ":batchEmbedContents" in asked.path:
         raise Unsupported("input", "Vertex AI", f"{asked.model} embeds one text a request")
     return f"/google{asked.path}", asked.body
+
+
+class _Betas(msgspec.Struct):
+    anthropic_beta: list[str] = []
+
+
+def _known_betas(asked: Asked) -> tuple[Asked, tuple[tuple[str, str], ...], tuple[str, ...]]:
+    """The request without the flags that Vertex AI refuses and what they bring, the header for those that it takes, and
+    the names of what stays behind."""
+    known = anthropic_betas.VERTEX_COUNT if asked.operation == "count_tokens" else anthropic_betas.VERTEX
+    try:
+        given = tuple(msgspec.json.decode(asked.body, type=_Betas).anthropic_beta)
+    except msgspec.ValidationError:
+        raise BadRequest("anthropic_beta must be a list of flags", param="anthropic_beta") from None
+    flags = tuple(dict.fromkeys((*asked.betas, *given)))
+    kept, dropped = anthropic_betas.split(flags, known)
+    changes, lost = anthropic_betas.without_fields(
+        asked.body, flags, kept, has_effort=bool(generation_of(asked.model).efforts)
+    )
+    if given:
+        in_body, _ = anthropic_betas.split(given, known)
+        changes["anthropic_beta"] = msgspec.json.encode(in_body) if in_body else None
+    header, _ = anthropic_betas.split(asked.betas, known)
+    body = json_splice.splice(asked.body, changes) if changes else asked.body
+    return replace(asked, body=body), tuple(anthropic_betas.beta_header(header)), (*dropped, *lost)
 
 
 def _claude(asked: Asked) -> tuple[str, bytes]:

@@ -771,3 +771,52 @@ def test_2_24_an_order_of_properties_that_is_none_is_let_go() -> None:
     body, _ = cross(GEMINI, MESSAGES, tools=tools)
 
     assert {"type": "object", "properties": {"a": {"type": "string"}}} == body["tools"][0]["input_schema"]
+
+
+# --- what a model or a host does not take
+
+
+@pytest.mark.parametrize("target", [CHAT, RESPONSES])
+@pytest.mark.parametrize(
+    ("model", "effort", "taken"),
+    [
+        ("gpt-5-mini", None, False),
+        ("o4-mini", "LOW", False),
+        ("gpt-5.2", "HIGH", False),
+        ("gpt-5.2", None, True),
+        ("gpt-5.5", None, False),
+        ("gpt-5-chat-latest", None, True),
+        ("gpt-4.1", None, True),
+    ],
+)
+def test_sampling_settings_are_named_and_not_sent_to_models_that_refuse_them(
+    target: str, model: str, effort: str | None, taken: bool
+) -> None:
+    config: dict[str, Any] = {"temperature": 0.7, "topP": 0.95}
+    if effort is not None:
+        config["thinkingConfig"] = {"thinkingLevel": effort}
+    body, dropped = cross(GEMINI, target, model, generationConfig=config)
+
+    assert (taken, taken) == ("temperature" in body, "top_p" in body)
+    assert taken == ("temperature" not in dropped) == ("top_p" not in dropped)
+
+
+def test_what_the_temperature_is_anyway_is_no_loss_and_stops_are_named() -> None:
+    body, dropped = cross(MESSAGES, CHAT, "o4-mini", temperature=1, stop_sequences=["x"])
+
+    assert (False, False, ("stop",)) == ("temperature" in body, "stop" in body, dropped)
+
+
+BILLING = {"type": "text", "text": "x-anthropic-billing-header: cc_version=2.1.114.76c; cc_entrypoint=cli; cch=ea6aa;"}
+
+
+@pytest.mark.parametrize("target", [CHAT, RESPONSES, GEMINI])
+def test_the_billing_line_of_claude_code_reaches_no_other_provider(target: str) -> None:
+    body, dropped = cross(MESSAGES, target, system=[BILLING, text("You are an agent")])
+    alone, named = cross(MESSAGES, target, system=[BILLING])
+
+    assert "cch=" not in json.dumps([body, alone])
+    assert "You are an agent" in json.dumps(body)
+    assert ("system.x-anthropic-billing-header",) == dropped == named
+    more = text(BILLING["text"] + "\nAnd more")
+    assert "cch=" in json.dumps(cross(MESSAGES, target, system=[more])[0])

@@ -729,3 +729,51 @@ def test_6_1_a_cache_point_stands_behind_what_was_marked() -> None:
 
 def test_every_field_of_a_chat_has_its_fate() -> None:
     assert set(Chat.__dataclass_fields__) == set(FIELDS)
+
+
+@pytest.mark.parametrize(
+    ("model", "places"),
+    [
+        (CLAUDE, {"system", "messages", "tools"}),
+        ("anthropic.claude-3-5-sonnet-20241022-v2:0", {"system", "messages", "tools"}),
+        ("anthropic.claude-3-5-sonnet-20240620-v1:0", set()),
+        ("anthropic.claude-3-haiku-20240307-v1:0", set()),
+        (NOVA, {"system", "messages"}),
+        ("meta.llama3-3-70b-instruct-v1:0", set()),
+        ("openai.gpt-oss-120b-1:0", set()),
+        ("qwen.qwen3-coder-30b-a3b-v1:0", set()),
+        ("deepseek.v3-v1:0", set()),
+    ],
+)
+def test_6_1_a_cache_mark_goes_only_where_the_family_caches(model: str, places: set[str]) -> None:
+    mark = {"cache_control": {"type": "ephemeral"}}
+    marked = {"type": "text", "text": "a", **mark}
+    wire, dropped = to_converse(
+        model,
+        MESSAGES,
+        system=[marked],
+        messages=[{"role": "user", "content": [marked]}],
+        tools=[{"name": "f", "input_schema": {}, **mark}],
+    )
+    sent = {"system": wire["system"], "messages": wire["messages"], "tools": wire["toolConfig"]}
+
+    assert places == {place for place, value in sent.items() if "cachePoint" in json.dumps(value)}
+    assert 3 - len(places) == len(dropped)
+
+
+@pytest.mark.parametrize(
+    ("model", "signed", "unsigned"),
+    [
+        (CLAUDE, True, False),
+        ("meta.llama3-3-70b-instruct-v1:0", False, False),
+        ("openai.gpt-oss-120b-1:0", False, True),
+        ("deepseek.r1-v1:0", False, True),
+    ],
+)
+def test_2_38_thinking_goes_to_the_family_that_takes_it(model: str, signed: bool, unsigned: bool) -> None:
+    for signature, taken in (("s", signed), ("edge-carried:unsigned", unsigned)):
+        thought = {"type": "thinking", "thinking": "t", "signature": signature}
+        said = {"role": "assistant", "content": [thought, {"type": "text", "text": "a"}]}
+        wire, dropped = to_converse(model, MESSAGES, messages=[HI, said, HI])
+
+        assert taken == ("reasoningContent" in json.dumps(wire)) == (dropped == ())

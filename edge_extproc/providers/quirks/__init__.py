@@ -18,15 +18,15 @@ _rows = msgspec.json.Decoder(list[msgspec.Raw])
 
 @dataclass(frozen=True, slots=True)
 class Quirks:
-    """Of the chat completions format."""
+    """Of the chat completions format; `system_only` of the Responses format too."""
 
     renamed: tuple[tuple[str, str], ...] = ()
     """OpenAI's name of a field, and the host's. A value that stands under the host's own name wins."""
     unknown: frozenset[str] = frozenset()
     """Fields that the host refuses, or takes and does not heed. stream_options is ours: the host tells its usage
     unasked. Any other one of the caller's is named as dropped."""
-    system_only: bool = False
-    """It knows no role `developer`; `system` means the same."""
+    system_only: bool = True
+    """It is not known to take a role `developer`, which most hosts refuse; `system` means the same."""
 
     def bend(self, body: bytes) -> tuple[bytes, tuple[str, ...]]:
         """The body for the host, and what it could not be told. A body that is no JSON object stays as it is."""
@@ -43,24 +43,68 @@ class Quirks:
         gone = self.unknown & members.keys()
         changes.update(dict.fromkeys(sorted(gone)))
         if self.system_only and b"developer" in body:
-            changes["messages"] = _with_system(bytes(members.get("messages", b"[]")))
+            changes["messages"] = _with_system(bytes(members.get("messages", b"[]")), joined=True)
         return json_splice.splice(body, changes), tuple(sorted(gone - {"stream_options"}))
+
+    def bend_input(self, body: bytes) -> bytes:
+        """A body of the Responses format for the host."""
+        if not self.system_only or b"developer" not in body:
+            return body
+        try:
+            value = bytes(_members.decode(body).get("input", b"[]"))
+        except UNREADABLE:
+            return body
+        items = _with_system(value) if value[:1] == b"[" else value
+        return body if items == value else json_splice.splice(body, {"input": items})
 
 
 class _Role(msgspec.Struct):
     role: str = ""
 
 
+class _Turn(msgspec.Struct, forbid_unknown_fields=True):
+    """A turn that is nothing but what it says."""
+
+    role: str
+    content: str | list[msgspec.Raw]
+
+    @property
+    def parts(self) -> list[msgspec.Raw]:
+        if isinstance(self.content, list):
+            return self.content
+        return [msgspec.Raw(msgspec.json.encode({"type": "text", "text": self.content}))]
+
+
 _role = msgspec.json.Decoder(_Role)
+_turn = msgspec.json.Decoder(_Turn)
 
 
-def _with_system(messages: bytes) -> bytes:
+def _with_system(messages: bytes, *, joined: bool = False) -> bytes:
+    """The messages with `system` for `developer`. `joined`: the leading ones become one, since the templates of many
+    models (Qwen's, Mistral's) take a single system turn, the first."""
     try:
-        rows = _rows.decode(messages)
-        bent = [
-            json_splice.splice(bytes(row), {"role": b'"system"'}) if _role.decode(row).role == "developer" else row
-            for row in rows
-        ]
+        rows = [bytes(row) for row in _rows.decode(messages)]
+        roles = [_role.decode(row).role for row in rows]
     except UNREADABLE:
         return messages  # the host will say what is wrong with it
-    return b"[" + b",".join(bytes(row) for row in bent) + b"]"
+    if "developer" not in roles:
+        return messages
+    bent = [
+        json_splice.splice(row, {"role": b'"system"'}) if role == "developer" else row
+        for row, role in zip(rows, roles, strict=True)
+    ]
+    leading = next((i for i, role in enumerate(roles) if role not in ("developer", "system")), len(roles))
+    if joined and leading > 1:
+        bent = [*_joined(bent[:leading]), *bent[leading:]]
+    return b"[" + b",".join(bent) + b"]"
+
+
+def _joined(rows: list[bytes]) -> list[bytes]:
+    """System turns as one; as they are where one holds more than its content, such as a name."""
+    try:
+        turns = [_turn.decode(row) for row in rows]
+    except UNREADABLE:
+        return rows
+    texts = [turn.content for turn in turns if isinstance(turn.content, str)]
+    content = "\n\n".join(texts) if len(texts) == len(turns) else [part for turn in turns for part in turn.parts]
+    return [msgspec.json.encode({"role": "system", "content": content})]

@@ -19,8 +19,8 @@ from pydantic import TypeAdapter
 from edge_extproc.dialects import anthropic_messages
 from edge_extproc.dialects.anthropic_messages import FIELDS, PLUGIN
 from edge_extproc.dialects.base import ModelCard
+from edge_extproc.dialects.carried import tool_id
 from edge_extproc.dialects.claude import generation_of
-from edge_extproc.dialects.turns import tool_id
 from edge_extproc.errors import BadRequest, Unsupported, UpstreamError
 from edge_extproc.model.call import (
     Call,
@@ -1031,7 +1031,7 @@ def test_a_foreign_reply_is_told_in_the_order_of_this_dialect() -> None:
     written = wrote(reply)
 
     assert [
-        {"type": "thinking", "thinking": "hm", "signature": ""},
+        {"type": "thinking", "thinking": "hm", "signature": "edge-carried:unsigned"},
         {"type": "redacted_thinking", "data": "zz"},
         {"type": "text", "text": "so"},
         {"type": "text", "text": "no"},

@@ -320,3 +320,16 @@ def test_a_converse_caller_keeps_its_own_bytes():
     assert raw == commands[1].body
     assert "/model/us.anthropic.claude-sonnet-4-5-20250929-v1%3A0/converse" == dict(commands[1].set_headers)[":path"]
     assert ("ok", "raw", 7) == (told.settled[-1].outcome, told.settled[-1].lane, told.settled[-1].usage.total)
+
+
+def test_a_flag_that_stays_behind_takes_its_fields_along():
+    tools = [{"name": "a", "defer_loading": True, "eager_input_streaming": True, "input_schema": {}}]
+    raw = json.dumps({"model": "m", "messages": [], "context_management": {}, "tools": tools}).encode()
+    known = ("fine-grained-tool-streaming-2025-05-14", "context-management-2025-06-27")
+    request = provider().request(asked("anthropic_messages", raw=raw, betas=("advanced-tool-use-2025-11-20", *known)))
+    sent = json.loads(request.body)
+
+    assert [{"name": "a", "input_schema": {}}] == sent["tools"]
+    assert {} == sent["context_management"]
+    assert ("tools[0].defer_loading", "tools[0].eager_input_streaming") == request.dropped[1:]
+    assert ("anthropic-beta",) == request.removed

@@ -20,18 +20,19 @@ BENT = {
     "cloudflare": {"max_tokens": 5},
     "cohere": {"max_tokens": 5},
     "deepinfra": {"max_tokens": 5},
-    "deepseek": {"max_tokens": 5, "role": "system"},
+    "deepseek": {"max_tokens": 5},
     "huggingface": {"max_tokens": 5},
     "llamacpp": {"max_tokens": 5},
     "lmstudio": {"max_tokens": 5},
-    "mistral": {"max_tokens": 5, "role": "system", "stream_options": None, "random_seed": 7},
+    "mistral": {"max_tokens": 5, "stream_options": None, "random_seed": 7},
     "novita": {"max_tokens": 5},
     "nvidia": {"max_tokens": 5},
     "ollama": {"max_tokens": 5},
-    "perplexity": {"max_tokens": 5, "role": "system"},
+    "perplexity": {"max_tokens": 5},
     "together": {"max_tokens": 5},
-    "zai": {"max_tokens": 5, "role": "system"},
+    "zai": {"max_tokens": 5},
 }
+DEVELOPER = {"github", "openrouter", "xai"}
 RESPONSES = {"deepseek", "fireworks", "groq", "openrouter", "vllm", "xai"}
 
 
@@ -53,7 +54,7 @@ def test_a_row_has_an_address_a_credential_and_its_quirks(host):
     assert row.base_url.startswith("https://") is row.needs_key
     assert base_path(row.base_url).replace("{account}", "acc") + "/chat/completions" == request.path
     assert (("authorization", "Bearer secret"),) == request.headers
-    assert bent.get("role", "developer") == told["messages"][0]["role"]
+    assert ("developer" if host in DEVELOPER else "system") == told["messages"][0]["role"]
     assert "developer" == told["messages"][1]["content"]
     assert (bent.get("max_tokens"), None if "max_tokens" in bent else 5) == (
         told.get("max_tokens"),
@@ -63,7 +64,8 @@ def test_a_row_has_an_address_a_credential_and_its_quirks(host):
     assert bent.get("random_seed") == told.get("random_seed")
     assert () == request.dropped
     if not bent:
-        assert BODY == request.body
+        system = BODY.replace(b'"role":"developer"', b'"role":"system"').replace(b"}, {", b"},{", 1)
+        assert (BODY if host in DEVELOPER else system) == request.body
 
 
 @pytest.mark.parametrize("host", HOSTS)
@@ -96,3 +98,45 @@ def test_all_other_bytes_stay():
     call = Call("openai_chat", "chat", "x", False, b'{"model":"x" ,"max_completion_tokens": 5, "a":1.00 }')
 
     assert b'{"model":"m", "a":1.00,"max_tokens":5 }' == ask("ollama", CHAT.splice(call, "m").body).body
+
+
+def turns(*roles):
+    return [{"role": role, "content": role} for role in roles]
+
+
+@pytest.mark.parametrize("host", ["moonshot", "vllm", "ollama", "groq", None])
+def test_a_host_that_is_not_known_to_take_developers_gets_one_system_turn_first(host):
+    settings = ProviderSettings("p", "http://127.0.0.1:1/v1", None, {"host": host} if host else {})
+    provider = load("providers", "openai_compatible").build(settings)
+    raw = json.dumps({"model": "m", "messages": turns("system", "developer", "user", "developer")}).encode()
+    told = json.loads(provider.request(Asked("chat", "openai_chat", "m", False, "/chat/completions", raw)).body)
+
+    first = {"role": "system", "content": "system\n\ndeveloper"}
+    assert [first, *turns("user"), {"role": "system", "content": "developer"}] == told["messages"]
+
+
+def test_system_turns_that_cannot_be_one_stay_apart_and_those_of_the_caller_too():
+    named = {"role": "developer", "content": "a", "name": "b"}
+    for messages in ([*turns("system"), named], turns("system", "system", "user")):
+        told = json.loads(ask("vllm", json.dumps({"messages": messages}).encode()).body)
+        assert [{**m, "role": m["role"].replace("developer", "system")} for m in messages] == told["messages"]
+
+
+def test_system_turns_of_parts_keep_their_parts():
+    part = {"type": "text", "text": "a", "cache_control": {}}
+    messages = [{"role": "system", "content": [part]}, *turns("developer")]
+    told = json.loads(ask("vllm", json.dumps({"messages": messages}).encode()).body)
+
+    assert [{"role": "system", "content": [part, {"type": "text", "text": "developer"}]}] == told["messages"]
+
+
+def test_items_of_responses_have_system_for_developer_too():
+    items = [*turns("developer", "user"), {"type": "reasoning"}]
+    raw = json.dumps({"model": "m", "input": items}).encode()
+
+    assert ["system", "user", None] == [
+        item.get("role") for item in json.loads(ask("groq", raw, "openai_responses").body)["input"]
+    ]
+    assert raw == ask("xai", raw, "openai_responses").body
+    for other in (b'{"input":"developer"}', b'["developer"]', b'{"input":["developer"]}'):
+        assert other == ask("groq", other, "openai_responses").body

@@ -104,3 +104,78 @@ def test_a_recorded_request_of_claude_is_made_from_anthropics_own(recorded):
 
     assert expected == json.loads(request.body)
     assert recorded["endpoint"].split("/publishers")[1] == request.path.split("/publishers")[1]
+
+
+# --- beta flags
+
+
+def claude(body, *betas, operation="chat", model="claude-sonnet-4-5@20250929"):
+    raw = json.dumps({"model": "m", **body}).encode()
+    form = "anthropic_messages" if operation == "chat" else "anthropic_count"
+    return build().request(Asked(operation, form, model, False, "/messages", raw, betas=betas))
+
+
+def test_flags_that_vertex_does_not_know_stay_behind_and_are_named():
+    flags = ("claude-code-20250219", "interleaved-thinking-2025-05-14", "prompt-caching-scope-2026-01-05")
+    request = claude({}, *flags, "effort-2025-11-24")
+
+    assert "claude-code-20250219,interleaved-thinking-2025-05-14" == dict(request.headers)["anthropic-beta"]
+    assert ("anthropic-beta.effort-2025-11-24", "anthropic-beta.prompt-caching-scope-2026-01-05") == request.dropped
+    assert ("anthropic-beta",) == request.removed
+
+
+def test_without_a_flag_that_vertex_knows_there_is_no_header():
+    request = claude({}, "effort-2025-11-24")
+
+    assert "anthropic-beta" not in dict(request.headers)
+    assert ("anthropic-beta",) == request.removed
+
+
+def test_a_flag_that_stays_behind_takes_its_fields_along():
+    mark = {"type": "ephemeral", "scope": "global"}
+    body = {
+        "system": [{"type": "text", "text": "scope", "cache_control": mark}],
+        "messages": [
+            {"role": "user", "content": [{"type": "tool_result", "content": [{"type": "text", "cache_control": mark}]}]}
+        ],
+        "tools": [{"name": "a"}, {"name": "b", "defer_loading": True, "input_schema": {"properties": {"scope": {}}}}],
+        "output_config": {"effort": "low"},
+    }
+    flags = ("prompt-caching-scope-2026-01-05", "advanced-tool-use-2025-11-20", "effort-2025-11-24")
+    request = claude(body, *flags)
+    sent = json.loads(request.body)
+
+    kept = {"type": "ephemeral"}
+    assert kept == sent["system"][0]["cache_control"]
+    assert kept == sent["messages"][0]["content"][0]["content"][0]["cache_control"]
+    assert [{"name": "a"}, {"name": "b", "input_schema": {"properties": {"scope": {}}}}] == sent["tools"]
+    assert "output_config" not in sent
+    assert (
+        "messages[0].content[0].content[0].cache_control.scope",
+        "output_config.effort",
+        "system[0].cache_control.scope",
+        "tools[1].defer_loading",
+    ) == request.dropped[3:]
+
+
+def test_a_field_stays_where_another_flag_or_the_model_itself_permits_it():
+    tools = [{"name": "b", "defer_loading": True}]
+    flags = ("advanced-tool-use-2025-11-20", "tool-search-tool-2025-10-19", "effort-2025-11-24")
+    body = {"tools": tools, "output_config": {"effort": "low"}}
+    sent = json.loads(claude(body, *flags, model="claude-opus-4-6").body)
+
+    assert (tools, {"effort": "low"}) == (sent["tools"], sent["output_config"])
+
+
+def test_counting_knows_no_web_search():
+    assert "web-search-2025-03-05" in dict(claude({}, "web-search-2025-03-05").headers)["anthropic-beta"]
+    counted = claude({}, "web-search-2025-03-05", operation="count_tokens")
+    assert ("anthropic-beta.web-search-2025-03-05",) == counted.dropped
+
+
+def test_flags_of_the_body_are_sorted_out_too():
+    request = claude({"anthropic_beta": ["made-up", "context-1m-2025-08-07"]})
+
+    assert ["context-1m-2025-08-07"] == json.loads(request.body)["anthropic_beta"]
+    with pytest.raises(BadRequest, match="anthropic_beta must be a list"):
+        claude({"anthropic_beta": "x"})

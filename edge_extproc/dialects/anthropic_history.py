@@ -1,0 +1,141 @@
+"""What a history of Anthropic's format holds that a Claude refuses, found and changed in the caller's own bytes.
+
+The gateway makes replies of this format out of other providers' answers, and their callers send them back. A Claude
+refuses thinking that it did not sign (`Invalid signature in thinking block`) and ids of calls outside its pattern. Both
+are searched for on the raw lane, where a body is passed on otherwise unread; a block that needs no change keeps its
+bytes. What the gateway wrote bears a mark (carried.py); thinking without any signature is older than the mark.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+
+import msgspec
+
+from ..codecs import json_splice
+from ..codecs.json_values import UNREADABLE, encode
+from .carried import LEGAL_ID, MARK, tool_id
+from .claude import is_claude
+from .history import Place, array, edited, named
+from .turns import BlockKind, goes_on_without_thinking
+
+
+class _Block(msgspec.Struct):
+    type: str = ""
+    signature: str | None = None
+    id: str | None = None
+    tool_use_id: str | None = None
+
+
+class _Turn(msgspec.Struct):
+    role: str = ""
+    content: str | list[_Block] | None = None
+
+    @property
+    def blocks(self) -> list[_Block]:
+        return self.content if isinstance(self.content, list) else []
+
+
+class _Typed(msgspec.Struct):
+    type: str = ""
+
+
+class _Context(msgspec.Struct):
+    edits: list[msgspec.Raw] = []
+
+
+class _Body(msgspec.Struct):
+    messages: list[_Turn] = []
+    thinking: _Typed | None = None
+    context_management: _Context | None = None
+
+
+_body = msgspec.json.Decoder(_Body)
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_typed = msgspec.json.Decoder(_Typed)
+
+_KINDS: Mapping[str, BlockKind] = MappingProxyType(
+    {"thinking": "thinking", "redacted_thinking": "thinking", "tool_use": "call", "tool_result": "result"}
+)
+_WORTH_A_LOOK = re.compile(rb'"(?:thinking|redacted_thinking|tool_use)"')
+
+
+def mend(raw: bytes, model: str) -> tuple[dict[str, json_splice.Change], tuple[str, ...]]:
+    """The members of `raw` that must change before a model of this format sees it, and the names of what was taken out
+    or rewritten. Nothing for a body that cannot be read: its host says what is wrong with it."""
+    if _WORTH_A_LOOK.search(raw) is None:
+        return {}, ()
+    try:
+        body = _body.decode(raw)
+    except UNREADABLE:
+        return {}, ()
+    claude = is_claude(model)
+    edits = dict(_edits(body.messages, claude=claude))
+    if claude:
+        gone = {place for place, change in edits.items() if change is None}
+        off = _rests(body, gone)
+    else:
+        off = False
+    if not edits and not off:
+        return {}, ()
+    members = _members.decode(raw)
+    changes: dict[str, json_splice.Change] = {}
+    dropped = [f"messages[{i}].content[{j}]{suffix}" for (i, j), suffix in named(edits)]
+    if edits:
+        changes["messages"] = edited(bytes(members["messages"]), edits)
+    if off:
+        changes["thinking"] = None
+        dropped.append("thinking")
+        if body.context_management is not None:
+            context, names = _without_clearing(body.context_management.edits)
+            changes.update(context)
+            dropped += names
+    return changes, tuple(sorted(dropped))
+
+
+def _edits(turns: Sequence[_Turn], *, claude: bool) -> Iterator[tuple[Place, json_splice.Change]]:
+    for i, turn in enumerate(turns):
+        for j, block in enumerate(turn.blocks):
+            if block.type == "thinking" and turn.role == "assistant":
+                signature = block.signature or ""
+                if claude and (not signature or signature.startswith(MARK)):
+                    yield (i, j), None
+                elif signature.startswith(MARK):
+                    # Other makers' hosts of this format want their thinking back, and sign none of it.
+                    yield (i, j), {"signature": b'""'}
+            elif block.type == "tool_use" and block.id and not LEGAL_ID.fullmatch(block.id):
+                yield (i, j), {"id": encode(tool_id(block.id))}
+            elif block.type == "tool_result" and block.tool_use_id and not LEGAL_ID.fullmatch(block.tool_use_id):
+                yield (i, j), {"tool_use_id": encode(tool_id(block.tool_use_id))}
+
+
+def _rests(body: _Body, gone: set[Place]) -> bool:
+    """Whether thinking by a budget must be left off: the caller answers a call, and the turn of that call (from the
+    last message of the user that holds no result) no longer begins with thinking. Claude refuses that."""
+    if body.thinking is None or body.thinking.type != "enabled":
+        return False
+    turns = [
+        (turn.role, [_KINDS.get(block.type, "media") for j, block in enumerate(turn.blocks) if (i, j) not in gone])
+        for i, turn in enumerate(body.messages)
+    ]
+    return goes_on_without_thinking(turns) or _lost_its_thinking(turns, gone)
+
+
+def _lost_its_thinking(turns: Sequence[tuple[str, Sequence[BlockKind]]], gone: set[Place]) -> bool:
+    """Whether the last message of the assistant holds a call and no longer the thinking that it came with."""
+    last = len(turns) - 2
+    return (
+        last >= 0 and "call" in turns[last][1] and "thinking" not in turns[last][1] and any(i == last for i, _ in gone)
+    )
+
+
+def _without_clearing(edits: Sequence[msgspec.Raw]) -> tuple[dict[str, json_splice.Change], list[str]]:
+    """Anthropic's page on context editing: clear_thinking wants thinking to be on."""
+    gone = [i for i, edit in enumerate(edits) if _typed.decode(edit).type.startswith("clear_thinking")]
+    if not gone:
+        return {}, []
+    kept = [bytes(edit) for i, edit in enumerate(edits) if i not in gone]
+    names = [f"context_management.edits[{i}]" for i in gone]
+    return {"context_management": {"edits": array(kept)} if kept else None}, names

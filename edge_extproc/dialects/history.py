@@ -1,0 +1,56 @@
+"""Blocks of a history changed in the caller's own bytes: what the raw lanes of several formats have in common.
+
+A history is a list of messages, each with a list of blocks under `content`. A message or block that does not change
+keeps its bytes. What must change, and why, is in the file of each format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeAlias
+
+import msgspec
+
+from ..codecs import json_splice
+
+Place: TypeAlias = tuple[int, int]
+"""The index of a message, and that of a block in it."""
+
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_rows = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def edited(messages: bytes, edits: Mapping[Place, json_splice.Change], content: str = "content") -> bytes:
+    """The messages with changes inside these blocks; None takes a block out. A message that is left without a block
+    goes too."""
+    touched = {i for i, _ in edits}
+    kept: list[bytes] = []
+    for i, message in enumerate(_rows.decode(messages)):
+        if i not in touched:
+            kept.append(bytes(message))
+            continue
+        blocks: list[bytes] = []
+        for j, block in enumerate(_rows.decode(_members.decode(message)[content])):
+            change = edits.get((i, j), {})
+            if isinstance(change, Mapping):
+                blocks.append(json_splice.splice(bytes(block), change) if change else bytes(block))
+            elif change is not None:
+                blocks.append(change)
+        if blocks:
+            kept.append(json_splice.splice(bytes(message), {content: array(blocks)}))
+    return array(kept)
+
+
+def named(edits: Mapping[Place, json_splice.Change]) -> Iterator[tuple[Place, str]]:
+    """The places of which the caller is told, and which field of a block was rewritten. A mark of ours that is taken
+    off is no loss."""
+    for place, change in edits.items():
+        if change is None:
+            yield place, ""
+        elif isinstance(change, Mapping) and (fields := sorted(change.keys() - {"signature", "reasoningContent"})):
+            yield place, "." + fields[0]
+
+
+def array(values: Sequence[bytes]) -> bytes:
+    """A JSON list of JSON texts."""
+    return b"[" + b",".join(values) + b"]"

@@ -1,0 +1,172 @@
+"""Anthropic's beta flags at other hosts of its models, as data: which a host knows, and what a flag brings into a body.
+
+A host refuses a flag that it does not know, and a field whose flag is not there (`Extra inputs are not permitted`). So
+a flag that stays behind takes its fields along. Read in 2026: Anthropic's pages on the features, Bedrock's user guide,
+Google's pages on Claude, and what users report that the hosts refuse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+
+import msgspec
+
+from ..codecs import json_splice
+from ..codecs.json_values import UNREADABLE
+
+# Bedrock: its user guide's page on the Messages API, and Anthropic's pages on the features.
+BEDROCK = frozenset(
+    {
+        "compact-2026-01-12",
+        "computer-use-2024-10-22",
+        "computer-use-2025-01-24",
+        "computer-use-2025-11-24",
+        "context-1m-2025-08-07",
+        "context-management-2025-06-27",
+        "dev-full-thinking-2025-05-14",
+        "effort-2025-11-24",
+        "fine-grained-tool-streaming-2025-05-14",
+        "interleaved-thinking-2025-05-14",
+        "output-128k-2025-02-19",
+        "token-efficient-tools-2025-02-19",
+        "tool-examples-2025-10-29",
+        "tool-search-tool-2025-10-19",
+    }
+)
+# Vertex AI: what Google's pages on Claude and Anthropic's on the features name for it. Its users report a refusal of
+# prompt-caching-scope (anthropics/claude-code#21625), effort and adaptive-thinking (#34802), structured-outputs
+# (vercel/ai#10981) and code-execution (pydantic/pydantic-ai#2512).
+VERTEX = frozenset(
+    {
+        "claude-code-20250219",
+        "compact-2026-01-12",
+        "computer-use-2024-10-22",
+        "computer-use-2025-01-24",
+        "computer-use-2025-11-24",
+        "context-1m-2025-08-07",
+        "context-management-2025-06-27",
+        "interleaved-thinking-2025-05-14",
+        "tool-search-tool-2025-10-19",
+        "web-search-2025-03-05",
+    }
+)
+# Counting knows no web search (anthropics/claude-code#12429).
+VERTEX_COUNT = VERTEX - {"web-search-2025-03-05"}
+
+# What a flag permits in a body: members of the body, or of each tool, or of each cache mark.
+FIELDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "advanced-tool-use-2025-11-20": ("tools.allowed_callers", "tools.defer_loading", "tools.input_examples"),
+        "compact-2026-01-12": ("context_management",),
+        "context-management-2025-06-27": ("context_management",),
+        "effort-2025-11-24": ("output_config.effort",),
+        "fine-grained-tool-streaming-2025-05-14": ("tools.eager_input_streaming",),
+        "prompt-caching-scope-2026-01-05": ("cache_control.scope",),
+        "tool-examples-2025-10-29": ("tools.input_examples",),
+        "tool-search-tool-2025-10-19": ("tools.defer_loading",),
+    }
+)
+# Features that newer models have without their flag: the field stays there.
+_WITHOUT_FLAG = frozenset({"output_config.effort"})
+
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_rows = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def split(flags: tuple[str, ...], known: frozenset[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The flags that a host knows, and the names of the others."""
+    kept = tuple(flag for flag in flags if flag in known)
+    return kept, tuple(sorted(f"anthropic-beta.{flag}" for flag in flags if flag not in known))
+
+
+def without_fields(
+    body: bytes, flags: tuple[str, ...], kept: tuple[str, ...], *, refused: tuple[str, ...] = (), has_effort: bool
+) -> tuple[dict[str, json_splice.Change], tuple[str, ...]]:
+    """The changes that take the fields of dropped flags out, with those that the host `refused` whatever the flag, and
+    the names of what goes. `has_effort`: the model takes an effort without a flag."""
+    permitted = {field for flag in kept for field in FIELDS.get(flag, ())}
+    gone = {field for flag in flags if flag not in kept for field in FIELDS.get(flag, ())} - permitted
+    gone |= set(refused)
+    if has_effort:
+        gone -= _WITHOUT_FLAG
+    wanted = {field for field in gone if f'"{field.rpartition(".")[2]}"'.encode() in body}
+    if not wanted:
+        return {}, ()
+    try:
+        members = _members.decode(body)
+        return _changes(members, wanted)
+    except UNREADABLE:
+        return {}, ()  # the host says what is wrong with it
+
+
+def _changes(
+    members: Mapping[str, msgspec.Raw], wanted: set[str]
+) -> tuple[dict[str, json_splice.Change], tuple[str, ...]]:
+    changes: dict[str, json_splice.Change] = {}
+    names: list[str] = []
+    of_tools = sorted(field.removeprefix("tools.") for field in wanted if field.startswith("tools."))
+    scoped = "cache_control.scope" in wanted
+    for key, value in members.items():
+        if key in wanted:
+            changes[key] = None
+            names.append(key)
+        elif key == "output_config" and "output_config.effort" in wanted and "effort" in _members.decode(value):
+            only = len(_members.decode(value)) == 1
+            changes[key] = None if only else {"effort": None}
+            names.append("output_config.effort")
+        elif key in ("tools", "messages", "system"):
+            edited = bytes(value)
+            if key == "tools" and of_tools:
+                edited, found = _tools(edited, of_tools)
+                names += found
+            if scoped:
+                edited, found = _unscoped(edited, key)
+                names += found
+            if edited != bytes(value):
+                changes[key] = edited
+    return changes, tuple(sorted(names))
+
+
+def _tools(tools: bytes, fields: list[str]) -> tuple[bytes, list[str]]:
+    kept: list[bytes] = []
+    names: list[str] = []
+    for i, tool in enumerate(_rows.decode(tools)):
+        present = [field for field in fields if field in _members.decode(tool)]
+        names += [f"tools[{i}].{field}" for field in present]
+        kept.append(json_splice.splice(bytes(tool), dict.fromkeys(present)) if present else bytes(tool))
+    return (_array(kept), names) if names else (tools, [])
+
+
+def _unscoped(value: bytes, path: str) -> tuple[bytes, list[str]]:
+    """`value` without the scope of a cache mark, however deep it stands."""
+    names: list[str] = []
+
+    def walk(value: bytes, path: str) -> bytes:
+        if b'"scope"' not in value:
+            return value
+        if value[:1] == b"[":
+            rows = _rows.decode(value)
+            walked = [walk(bytes(row), f"{path}[{i}]") for i, row in enumerate(rows)]
+            return _array(walked) if any(a != bytes(b) for a, b in zip(walked, rows, strict=True)) else value
+        if value[:1] != b"{":
+            return value
+        changes: dict[str, json_splice.Change] = {}
+        for key, each in _members.decode(value).items():
+            if key == "cache_control" and bytes(each)[:1] == b"{" and "scope" in _members.decode(each):
+                changes[key] = {"scope": None}
+                names.append(f"{path}.cache_control.scope")
+            elif key == "content" and (inner := walk(bytes(each), f"{path}.content")) != bytes(each):
+                changes[key] = inner
+        return json_splice.splice(value, changes) if changes else value
+
+    return walk(value, path), names
+
+
+def beta_header(kept: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    if kept:
+        yield "anthropic-beta", ",".join(kept)
+
+
+def _array(values: list[bytes]) -> bytes:
+    return b"[" + b",".join(values) + b"]"

@@ -1,0 +1,309 @@
+"""What is written into a reply is legal history at every provider: for each caller's format, each provider that answers
+the first turn and each that answers the second, the second request passes what that provider is known to refuse."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import request_validators
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from request_validators import CLAUDE_SIGNED, GOOGLE_SIGNED
+
+from edge_extproc.dialects.base import Dialect
+from edge_extproc.errors import BadRequest
+from edge_extproc.model.call import Call
+from edge_extproc.model.host import UNKNOWN_HOST, HostProfile
+from edge_extproc.model.reply import fold, unfold
+from edge_extproc.providers.openai import OPENAI_HOST
+from edge_extproc.registry import load
+
+CHAT, RESPONSES, MESSAGES, GEMINI, CONVERSE = (
+    "openai_chat",
+    "openai_responses",
+    "anthropic_messages",
+    "gemini_generate",
+    "bedrock_converse",
+)
+DIALECTS: dict[str, Dialect] = {name: load("dialects", name) for name in (CHAT, RESPONSES, MESSAGES, GEMINI, CONVERSE)}
+CALLERS = tuple(DIALECTS)
+Json = dict[str, Any]
+CITY = {"type": "object", "properties": {"city": {"type": "string"}}}
+
+
+@dataclass(frozen=True)
+class Provider:
+    """Where a turn is answered."""
+
+    dialect: str
+    model: str
+    host: HostProfile = UNKNOWN_HOST
+
+
+PROVIDERS = {
+    "claude": Provider(MESSAGES, "claude-sonnet-4-5"),
+    "claude 4.6": Provider(MESSAGES, "claude-opus-4-6"),
+    "claude on bedrock": Provider(CONVERSE, "anthropic.claude-sonnet-4-5-20250929-v1:0"),
+    "gpt": Provider(CHAT, "gpt-5.2", OPENAI_HOST),
+    "gpt by responses": Provider(RESPONSES, "gpt-5.2", OPENAI_HOST),
+    "gemini": Provider(GEMINI, "gemini-3-flash-preview"),
+}
+# Hosts that only answer here: of their requests no refusal is modelled.
+ANSWERING = {**PROVIDERS, "kimi": Provider(CHAT, "kimi-k2.6"), "kimi at anthropic's": Provider(MESSAGES, "kimi-k2.6")}
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What a model says, whoever it is."""
+
+    thinking: str
+    text: str
+    calls: tuple[str, ...]
+    """An odd sign in the id of each call, where the host makes ids of its own kind."""
+
+
+TURNS = st.builds(
+    Turn,
+    st.sampled_from(["", "let me think"]),
+    st.sampled_from(["", "I look it up."]),
+    st.lists(st.sampled_from(["a", "b", "c"]), max_size=3, unique=True).map(tuple),
+).filter(lambda turn: bool(turn.text or turn.calls))
+
+
+def native(name: str, turn: Turn, number: int = 0) -> Json:
+    """The reply as the provider itself gives it, the `number`th of its conversation."""
+    provider = ANSWERING[name]
+    seal = CLAUDE_SIGNED + "s" * 40
+    args = {"city": "Rome"}
+    match provider.dialect:
+        case "anthropic_messages":
+            signature = seal if "claude" in provider.model else ""
+            prefix = "toolu_" if "claude" in provider.model else "functions.weather:"
+            content: list[Json] = []
+            if turn.thinking:
+                content.append({"type": "thinking", "thinking": turn.thinking, "signature": signature})
+            if turn.text:
+                content.append({"type": "text", "text": turn.text})
+            content += [
+                {"type": "tool_use", "id": f"{prefix}{c}{number}", "name": "weather", "input": args} for c in turn.calls
+            ]
+            return {
+                "id": "msg_1",
+                "type": "message",
+                "role": "assistant",
+                "model": provider.model,
+                "content": content,
+                "stop_reason": "tool_use" if turn.calls else "end_turn",
+                "stop_sequence": None,
+                "usage": {"input_tokens": 1, "output_tokens": 1},
+            }
+        case "bedrock_converse":
+            blocks: list[Json] = []
+            if turn.thinking:
+                blocks.append({"reasoningContent": {"reasoningText": {"text": turn.thinking, "signature": seal}}})
+            if turn.text:
+                blocks.append({"text": turn.text})
+            blocks += [
+                {"toolUse": {"toolUseId": f"tooluse_{c}{number}", "name": "weather", "input": args}} for c in turn.calls
+            ]
+            stop = "tool_use" if turn.calls else "end_turn"
+            return {"output": {"message": {"role": "assistant", "content": blocks}}, "stopReason": stop, "usage": {}}
+        case "openai_responses":
+            output: list[Json] = []
+            if turn.thinking:
+                summary = [{"type": "summary_text", "text": turn.thinking}]
+                output.append(
+                    {"type": "reasoning", "id": "rs_" + "0" * 48, "summary": summary, "encrypted_content": "OPENAI"}
+                )
+            if turn.text:
+                said = [{"type": "output_text", "text": turn.text, "annotations": []}]
+                output.append(
+                    {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": said}
+                )
+            output += [
+                {
+                    "type": "function_call",
+                    "id": f"fc_{c}",
+                    "call_id": f"call_{c}{number}",
+                    "name": "weather",
+                    "arguments": "{}",
+                }
+                for c in turn.calls
+            ]
+            return {"id": "resp_1", "object": "response", "status": "completed", "model": "m", "output": output}
+        case "openai_chat":
+            message: Json = {"role": "assistant", "content": turn.text or None}
+            is_kimi = "kimi" in provider.model
+            if turn.thinking and is_kimi:
+                message["reasoning_content"] = turn.thinking
+            if turn.calls:
+                # Kimi's ids; vLLM's are longer than OpenAI takes
+                made = {"a": f"functions.weather:{number}", "b": f"chatcmpl-tool-{number:032}", "c": f"call_c{number}"}
+                function = {"name": "weather", "arguments": json.dumps(args)}
+                ids = [made[c] if is_kimi else f"call_{c}{number}" for c in turn.calls]
+                message["tool_calls"] = [{"id": id, "type": "function", "function": function} for id in ids]
+            choice = {"index": 0, "message": message, "finish_reason": "tool_calls" if turn.calls else "stop"}
+            return {"id": "c-1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
+        case _:
+            parts: list[Json] = []
+            if turn.thinking:
+                parts.append({"text": turn.thinking, "thought": True})
+            if turn.text:
+                parts.append({"text": turn.text})
+            for at, _ in enumerate(turn.calls):
+                call: Json = {"functionCall": {"name": "weather", "args": args}}
+                if at == 0:
+                    call["thoughtSignature"] = base64.b64encode(base64.b64decode(GOOGLE_SIGNED) + b"more").decode()
+                parts.append(call)
+            candidate = {"index": 0, "content": {"role": "model", "parts": parts}, "finishReason": "STOP"}
+            return {"candidates": [candidate], "modelVersion": "gemini", "responseId": "r1"}
+
+
+def told(caller: str, name: str, turn: Turn, number: int = 0, *, stream: bool) -> Json:
+    """The same reply as the caller gets it."""
+    answer = native(name, turn, number)
+    source = ANSWERING[name].dialect
+    if source == caller:
+        return answer
+    reply = DIALECTS[source].read_reply(json.dumps(answer).encode())
+    target = DIALECTS[caller]
+    if not stream:
+        found: Json = json.loads(target.write_reply(reply))
+        return found
+    writer = target.writer(Call(caller, "chat", "m", True, b"{}"))
+    wire = b"".join(writer.write(event) for event in unfold(reply))
+    reader = target.reader(target.stream_type)
+    events = [event for frame in reader.frames(wire) for event in reader.read(frame)]
+    events += reader.close()[1]
+    again: Json = json.loads(target.write_reply(fold(caller, events)))
+    return again
+
+
+ASK = "What is the weather?"
+
+
+def conversation(caller: str, replies: list[Json], *, thinks: bool) -> tuple[Json, str]:
+    """The next request: the replies as the caller's SDK hands them back, each call with its result."""
+    match caller:
+        case "anthropic_messages":
+            messages: list[Json] = [{"role": "user", "content": ASK}]
+            for reply in replies:
+                messages.append({"role": "assistant", "content": reply["content"]})
+                calls = [block for block in reply["content"] if block["type"] == "tool_use"]
+                results = [{"type": "tool_result", "tool_use_id": call["id"], "content": "sun"} for call in calls]
+                messages.append({"role": "user", "content": results or "And then?"})
+            body: Json = {"model": "m", "max_tokens": 4000, "messages": messages}
+            body["tools"] = [{"name": "weather", "input_schema": CITY}]
+            if thinks:
+                body["thinking"] = {"type": "enabled", "budget_tokens": 2000}
+            return body, "/v1/messages"
+        case "bedrock_converse":
+            turns: list[Json] = [{"role": "user", "content": [{"text": ASK}]}]
+            for reply in replies:
+                content = reply["output"]["message"]["content"]
+                turns.append({"role": "assistant", "content": content})
+                ids = [block["toolUse"]["toolUseId"] for block in content if "toolUse" in block]
+                answers = [{"toolResult": {"toolUseId": id, "content": [{"text": "sun"}]}} for id in ids]
+                turns.append({"role": "user", "content": answers or [{"text": "And then?"}]})
+            tools = [{"toolSpec": {"name": "weather", "inputSchema": {"json": CITY}}}]
+            return {"messages": turns, "toolConfig": {"tools": tools}}, "/model/m/converse"
+        case "openai_responses":
+            items: list[Json] = [{"role": "user", "content": ASK}]
+            for reply in replies:
+                items += reply["output"]
+                called = [item["call_id"] for item in reply["output"] if item["type"] == "function_call"]
+                items += [{"type": "function_call_output", "call_id": id, "output": "sun"} for id in called]
+                if not called:
+                    items.append({"role": "user", "content": "And then?"})
+            function = {"type": "function", "name": "weather", "parameters": CITY}
+            return {"model": "m", "store": False, "input": items, "tools": [function]}, "/v1/responses"
+        case "openai_chat":
+            history: list[Json] = [{"role": "user", "content": ASK}]
+            for reply in replies:
+                message = {key: value for key, value in reply["choices"][0]["message"].items() if value is not None}
+                history.append({"content": None, **message})
+                asked = [call["id"] for call in message.get("tool_calls") or ()]
+                history += [{"role": "tool", "tool_call_id": id, "content": "sun"} for id in asked]
+                if not asked:
+                    history.append({"role": "user", "content": "And then?"})
+            offered = {"type": "function", "function": {"name": "weather", "parameters": CITY}}
+            body = {"model": "m", "messages": history, "tools": [offered]}
+            return ({**body, "reasoning_effort": "medium"} if thinks else body), "/v1/chat/completions"
+        case _:
+            contents: list[Json] = [{"role": "user", "parts": [{"text": ASK}]}]
+            for reply in replies:
+                content = reply["candidates"][0]["content"]
+                contents.append(content)
+                responses = []
+                for part in content["parts"]:
+                    if "functionCall" in part:
+                        given = {"id": part["functionCall"]["id"]} if "id" in part["functionCall"] else {}
+                        responses.append(
+                            {"functionResponse": {"name": "weather", "response": {"output": "sun"}, **given}}
+                        )
+                contents.append({"role": "user", "parts": responses or [{"text": "And then?"}]})
+            declared = [{"functionDeclarations": [{"name": "weather", "parametersJsonSchema": CITY}]}]
+            return {"contents": contents, "tools": declared}, "/v1beta/models/m:generateContent"
+
+
+def asked(caller: str, body: Json, path: str, provider: Provider) -> tuple[bytes, tuple[str, ...]]:
+    """What the provider gets, over the raw lane where it speaks the caller's format."""
+    dialect = DIALECTS[caller]
+    call = dialect.read_call(json.dumps(body).encode(), "chat", ((":path", path),), path)
+    if provider.dialect == caller:
+        written = dialect.splice(call, provider.model, provider.host)
+    else:
+        written = DIALECTS[provider.dialect].write_chat(dialect.read_chat(call), provider.model, provider.host)
+    return written.body, written.dropped
+
+
+TRIPLES = list(itertools.product(CALLERS, ANSWERING, PROVIDERS))
+
+
+@pytest.mark.parametrize(("caller", "first", "second"), TRIPLES)
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@given(turns=st.lists(TURNS, min_size=1, max_size=3), stream=st.booleans(), thinks=st.booleans())
+def test_what_one_provider_said_the_next_one_takes(
+    caller: str, first: str, second: str, turns: list[Turn], stream: bool, thinks: bool
+) -> None:
+    replies = [
+        told(caller, name, turn, number, stream=stream)
+        for number, (name, turn) in enumerate(zip((first, second, first), turns, strict=False))
+    ]
+    body, path = conversation(caller, replies, thinks=thinks)
+
+    sent, _ = asked(caller, body, path, PROVIDERS[second])
+
+    assert [] == request_validators.of(PROVIDERS[second].dialect, sent)
+
+
+def test_a_validator_refuses_what_its_provider_refuses() -> None:
+    """The same checks would pass anything that they do not look at."""
+    thinking = {"type": "thinking", "thinking": "a", "signature": ""}
+    call = {"type": "tool_use", "id": "functions.a:0", "name": "a", "input": {}}
+    said = {"role": "assistant", "content": [thinking, call]}
+    items = [{"type": "reasoning", "id": "rs_1", "summary": []}, {"type": "function_call", "call_id": "c" * 65}]
+    foreign = {"role": "model", "parts": [{"functionCall": {"name": "a"}}]}
+    use = {"role": "assistant", "content": [{"toolUse": {"toolUseId": "a.b", "name": "a", "input": {}}}]}
+
+    assert 2 == len(request_validators.anthropic({"messages": [{"role": "user", "content": "a"}, said]}))
+    assert 3 == len(request_validators.openai_responses({"input": items}))
+    assert 2 == len(request_validators.gemini_3({"contents": [foreign]}))
+    assert 1 == len(request_validators.bedrock_claude({"messages": [use]}))
+    assert 1 == len(request_validators.openai_chat({"messages": [], "user": "u" * 65}))
+
+
+def test_no_triple_is_refused_by_the_gateway_itself() -> None:
+    """A refusal would pass the validators too."""
+    turn = Turn("let me think", "I look it up.", ("a", "b"))
+    for caller, first, second in TRIPLES:
+        body, path = conversation(caller, [told(caller, first, turn, stream=False)], thinks=False)
+        try:
+            asked(caller, body, path, PROVIDERS[second])
+        except BadRequest as error:
+            pytest.fail(f"{caller}, {first}, {second}: {error.message}")
