@@ -23,17 +23,19 @@ from ..codecs import json_splice, sse
 from ..codecs.frame import Frame
 from ..codecs.json_values import (
     UNREADABLE,
+    TokenCounts,
     as_list,
     as_object,
     as_text,
-    count_of,
     decode,
+    decode_reply,
     encode,
     kind_name,
     maybe_bool,
     maybe_int,
     maybe_number,
     maybe_text,
+    object_in,
     read_body,
     rest_of,
     text_of,
@@ -993,22 +995,28 @@ _REPLY_EXTRAS = frozenset({"container", "context_management", "diagnostics", "st
 
 
 def _read_usage(told: Mapping[str, Json]) -> Usage:
-    split = told.get("cache_creation")
-    hour = count_of(split.get("ephemeral_1h_input_tokens")) if isinstance(split, dict) else 0
-    short = count_of(split.get("ephemeral_5m_input_tokens")) if isinstance(split, dict) else 0
+    counts = TokenCounts()
+    split = object_in(told, "cache_creation")
+    hour, short = counts.at(split, "ephemeral_1h_input_tokens"), counts.at(split, "ephemeral_5m_input_tokens")
     total = told.get("cache_creation_input_tokens")
-    written = hour + short if total is None else count_of(total)
+    written = hour + short if total is None else counts.at(told, "cache_creation_input_tokens")
     hour = min(hour, written)
-    output = count_of(told.get("output_tokens"))
-    details = told.get("output_tokens_details")
-    thinking = min(count_of(details.get("thinking_tokens")), output) if isinstance(details, dict) else 0
+    given, read = counts.of(told.get("input_tokens")), counts.at(told, "cache_read_input_tokens")
+    # The prompt is the sum of these: where one of them cannot be read, it is not known.
+    unknown = given is None or counts.unreadable > 0
+    answered = counts.of(told.get("output_tokens"))
+    output = answered or 0
+    thinking = min(counts.at(object_in(told, "output_tokens_details"), "thinking_tokens"), output)
     return Usage(
-        input=count_of(told.get("input_tokens")),
-        cache_read=count_of(told.get("cache_read_input_tokens")),
+        input=given or 0,
+        cache_read=read,
         cache_write=written - hour,
         cache_write_1h=hour,
         output=output - thinking,
         reasoning=thinking,
+        prompt_unknown=unknown,
+        completion_unknown=answered is None,
+        unreadable=counts.unreadable,
     )
 
 
@@ -1045,7 +1053,7 @@ def _message_id(id: str | None, model: str | None, created: int | None) -> str:
 
 def _read_reply(body: bytes) -> Reply:
     try:
-        message = decode(body)
+        message = decode_reply(body)
     except UNREADABLE as exc:
         raise UpstreamError("the provider's reply is not valid JSON") from exc
     if not isinstance(message, dict) or message.get("type") != "message":
@@ -1249,7 +1257,7 @@ class _Reader:
         if self._over or not frame.data or frame.data == b"[DONE]":
             return []
         try:
-            event = decode(frame.data)
+            event = decode_reply(frame.data)
         except UNREADABLE:
             return [Garbled("an event is not valid JSON")]
         if not isinstance(event, dict):

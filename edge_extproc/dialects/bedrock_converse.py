@@ -28,11 +28,12 @@ from ..codecs import aws_eventstream
 from ..codecs.frame import Frame
 from ..codecs.json_values import (
     UNREADABLE,
+    TokenCounts,
     as_list,
     as_object,
     as_text,
-    count_of,
     decode,
+    decode_reply,
     encode,
     maybe_bool,
     maybe_int,
@@ -1343,20 +1344,29 @@ def _stop_reason(finish: Finish | None, has_calls: bool) -> str:
 
 def _read_usage(told: Mapping[str, Json]) -> Usage:
     """`inputTokens` is without what was read from or written to the cache."""
+    counts = TokenCounts()
     details = told.get("cacheDetails")
     hour = sum(
-        count_of(each.get("inputTokens"))
+        counts.at(each, "inputTokens")
         for each in (details if isinstance(details, list) else ())
         if isinstance(each, dict) and each.get("ttl") == "1h"
     )
-    written = count_of(told.get("cacheWriteInputTokens", told.get("cacheWriteInputTokenCount")))
+    written = counts.of(told.get("cacheWriteInputTokens", told.get("cacheWriteInputTokenCount"))) or 0
+    read = counts.of(told.get("cacheReadInputTokens", told.get("cacheReadInputTokenCount"))) or 0
+    given = counts.of(told.get("inputTokens"))
+    # The prompt is the sum of these: where one of them cannot be read, it is not known.
+    unknown = given is None or counts.unreadable > 0
+    output = counts.of(told.get("outputTokens"))
     hour = min(hour, written)
     return Usage(
-        input=count_of(told.get("inputTokens")),
-        cache_read=count_of(told.get("cacheReadInputTokens", told.get("cacheReadInputTokenCount"))),
+        input=given or 0,
+        cache_read=read,
         cache_write=written - hour,
         cache_write_1h=hour,
-        output=count_of(told.get("outputTokens")),
+        output=output or 0,
+        prompt_unknown=unknown,
+        completion_unknown=output is None,
+        unreadable=counts.unreadable,
     )
 
 
@@ -1380,7 +1390,7 @@ def _write_usage(usage: Usage | None, rest: Json) -> Block:
 
 def _read_reply(body: bytes) -> Reply:
     try:
-        reply = decode(body)
+        reply = decode_reply(body)
     except UNREADABLE as exc:
         raise UpstreamError("the provider's reply is not valid JSON") from exc
     output = reply.get("output") if isinstance(reply, dict) else None
@@ -1622,7 +1632,7 @@ class _Reader:
         if isinstance(frame, aws_eventstream.AwsFrame) and not frame.is_event:
             return self._failed(frame)
         try:
-            event = decode(frame.data) if frame.data else {}
+            event = decode_reply(frame.data) if frame.data else {}
         except UNREADABLE:
             return [Garbled("an event is not valid JSON")]
         if not isinstance(event, dict):

@@ -29,11 +29,12 @@ from ..codecs import json_array, json_splice, sse
 from ..codecs.frame import Frame
 from ..codecs.json_values import (
     UNREADABLE,
+    TokenCounts,
     as_list,
     as_object,
     as_text,
-    count_of,
     decode,
+    decode_reply,
     encode,
     maybe_bool,
     maybe_int,
@@ -1303,11 +1304,11 @@ def _write_finish(finish: Finish | None, *, own: bool) -> Json:
     return _FINISH_WORDS[finish.reason]
 
 
-def _audio(details: Json) -> int:
+def _audio(details: Json, counts: TokenCounts) -> int:
     """The tokens of sound among those of all modalities."""
     rows = details if isinstance(details, list) else []
     return sum(
-        count_of(row.get("tokenCount", row.get("token_count")))
+        counts.of(row.get("tokenCount", row.get("token_count"))) or 0
         for row in rows
         if isinstance(row, dict) and row.get("modality") in _AUDIO
     )
@@ -1317,22 +1318,31 @@ def _read_usage(told: Json) -> Usage | None:
     """None where nothing was counted yet: Vertex sends chunks that tell only the kind of traffic."""
     if not isinstance(told, dict):
         return None
-    counts = _split(told, _USAGE)[0]
-    if not counts:
+    stated = _split(told, _USAGE)[0]
+    if not stated:
         return None
-    prompt = count_of(counts.get("promptTokenCount")) + count_of(counts.get("toolUsePromptTokenCount"))
-    cached = min(count_of(counts.get("cachedContentTokenCount")), prompt)
-    heard = _audio(counts.get("promptTokensDetails")) + _audio(counts.get("toolUsePromptTokensDetails"))
-    audio = min(max(heard - _audio(counts.get("cacheTokensDetails")), 0), prompt - cached)
-    answer = count_of(counts.get("candidatesTokenCount"))
-    spoken = min(_audio(counts.get("candidatesTokensDetails")), answer)
+    counts = TokenCounts()
+    sent, tools = counts.of(stated.get("promptTokenCount")), counts.at(stated, "toolUsePromptTokenCount")
+    prompt_unknown = sent is None or counts.unreadable > 0
+    prompt = (sent or 0) + tools
+    cached = min(counts.at(stated, "cachedContentTokenCount"), prompt)
+    heard = _audio(stated.get("promptTokensDetails"), counts)
+    heard += _audio(stated.get("toolUsePromptTokensDetails"), counts)
+    audio = min(max(heard - _audio(stated.get("cacheTokensDetails"), counts), 0), prompt - cached)
+    # Protobuf leaves out what is 0: only a count that is there and cannot be read is unknown.
+    answer, thoughts = stated.get("candidatesTokenCount", 0), stated.get("thoughtsTokenCount", 0)
+    answered, thought = counts.of(answer), counts.of(thoughts)
+    spoken = min(_audio(stated.get("candidatesTokensDetails"), counts), answered or 0)
     return Usage(
         input=prompt - cached - audio,
         cache_read=cached,
-        output=answer - spoken,
-        reasoning=count_of(counts.get("thoughtsTokenCount")),
+        output=(answered or 0) - spoken,
+        reasoning=thought or 0,
         input_audio=audio,
         output_audio=spoken,
+        prompt_unknown=prompt_unknown,
+        completion_unknown=answered is None or thought is None,
+        unreadable=counts.unreadable,
     )
 
 
@@ -1431,7 +1441,7 @@ def _created(told: Json) -> int | None:
 
 def _read_reply(body: bytes) -> Reply:
     try:
-        whole = decode(body)
+        whole = decode_reply(body)
     except UNREADABLE:
         raise UpstreamError("the provider's reply is not valid JSON") from None
     if isinstance(whole, list):  # a stream that was taken whole
@@ -1741,7 +1751,7 @@ class _Reader:
         if self._over or not frame.data or frame.data == b"[DONE]":
             return []
         try:
-            chunk = decode(frame.data)
+            chunk = decode_reply(frame.data)
         except UNREADABLE:
             return [Garbled("a chunk is not valid JSON")]
         return self.chunk(chunk)

@@ -28,15 +28,15 @@ from ..codecs import json_splice, sse
 from ..codecs.frame import Frame
 from ..codecs.json_values import (
     UNREADABLE,
+    TokenCounts,
     as_bool,
     as_int,
     as_list,
     as_number,
     as_object,
     as_text,
-    count_in,
+    decode_reply,
     encode,
-    first_count,
     left_in,
     maybe,
     object_in,
@@ -45,7 +45,7 @@ from ..codecs.json_values import (
     text_of,
     wrong,
 )
-from ..errors import BadRequest, Unsupported, UpstreamError
+from ..errors import BadRequest, Unavailable, Unsupported, UpstreamError
 from ..model.call import Call, Chat, FunctionTool, Operation, Reasoning, ResponseFormat, Tool, ToolChoice, Written
 from ..model.content import (
     NO_EXTRAS,
@@ -90,7 +90,7 @@ from ..model.reply import (
     ReplyStarted,
     UsageSeen,
 )
-from ..model.usage import Usage
+from ..model.usage import Usage, cached_twice
 from .base import Fate, Headers, ModelCard, Route, header, retry_after
 from .dropping import Dropping
 
@@ -1354,12 +1354,14 @@ def read_usage(usage: Mapping[str, Json]) -> Usage:
     """OpenAI counts cached, audio and reasoning tokens within the two sums, and so do most hosts. Where the total
     shows that they stand beside the sums (xAI: reasoning; Mistral: audio; Gemini: thoughts that are told nowhere
     else), or where a part is greater than its sum (Vercel: reasoning), they are added instead."""
-    prompt, completion = count_in(usage, "prompt_tokens"), count_in(usage, "completion_tokens")
-    total = count_in(usage, "total_tokens")
+    counts = TokenCounts()
     asked, answered = object_in(usage, "prompt_tokens_details"), object_in(usage, "completion_tokens_details")
-    audio, spoken = count_in(asked, "audio_tokens"), count_in(answered, "audio_tokens")
-    reasoning = count_in(answered, "reasoning_tokens") or count_in(usage, "reasoning_tokens")
-    beside = total - prompt - completion
+    told_prompt, told_completion = counts.of(usage.get("prompt_tokens")), counts.of(usage.get("completion_tokens"))
+    prompt, completion = told_prompt or 0, told_completion or 0
+    total = counts.at(usage, "total_tokens")
+    audio, spoken = counts.at(asked, "audio_tokens"), counts.at(answered, "audio_tokens")
+    reasoning = counts.at(answered, "reasoning_tokens") or counts.at(usage, "reasoning_tokens")
+    beside = total - prompt - completion if told_prompt is not None and told_completion is not None else 0
     if beside > 0 and beside == audio:
         prompt += audio
     elif beside > 0 and (beside == reasoning or not reasoning):
@@ -1368,19 +1370,25 @@ def read_usage(usage: Mapping[str, Json]) -> Usage:
     elif reasoning > completion:
         completion += reasoning
     audio = min(audio, prompt)
-    cache_read = min(count_in(asked, "cached_tokens") or first_count(usage, _CACHE_READ), prompt - audio)
-    written = first_count(asked, _CACHE_WRITE_DETAILS) or count_in(usage, "cache_creation_input_tokens")
-    cache_write = min(written, prompt - audio - cache_read)
+    text = prompt - audio
+    cache_read = min(counts.at(asked, "cached_tokens") or counts.first(usage, _CACHE_READ), text)
+    written = counts.first(asked, _CACHE_WRITE_DETAILS) or counts.at(usage, "cache_creation_input_tokens")
+    cache_write = min(written, text)
+    twice = cached_twice(text, cache_read, cache_write)
     reasoning = min(reasoning, completion)
     spoken = min(spoken, completion - reasoning)
     return Usage(
-        input=prompt - audio - cache_read - cache_write,
+        input=text - cache_read - cache_write + twice,
         cache_read=cache_read,
         cache_write=cache_write,
         output=completion - reasoning - spoken,
         reasoning=reasoning,
         input_audio=audio,
         output_audio=spoken,
+        cached_twice=twice,
+        prompt_unknown=told_prompt is None,
+        completion_unknown=told_completion is None,
+        unreadable=counts.unreadable,
     )
 
 
@@ -1422,6 +1430,23 @@ _READ_FINISH: Mapping[str, FinishReason] = MappingProxyType(
         "tool_use": "tool_calls",
         "refusal": "refusal",
         "pause_turn": "pause",
+        "model_context_window_exceeded": "context_window",
+        "repetition": "length",  # vLLM cut the answer off, because it repeated itself
+        "sensitive": "content_filter",  # Zhipu
+    }
+)
+# Reasons that say that the host failed on the way: DeepSeek's and Zhipu's documentation, vLLM and SGLang ("abort"),
+# OpenRouter ("error"). What came before is no whole answer.
+_FAILURES: Mapping[str, FaultKind] = MappingProxyType(
+    {
+        "insufficient_system_resource": "overloaded",
+        "abort": "api",
+        "aborted": "api",
+        "cancelled": "api",
+        "error": "api",
+        "network_error": "api",
+        "server_error": "api",
+        "timeout": "timeout",
     }
 )
 _WRITE_FINISH: Mapping[FinishReason, str] = MappingProxyType(
@@ -1440,6 +1465,15 @@ _WRITE_FINISH: Mapping[FinishReason, str] = MappingProxyType(
 )
 # Reasons beside which tool calls are whole, and wait for their results whatever word was used.
 _AFTER_CALLS: frozenset[FinishReason] = frozenset({"stop", "stop_sequence", "tool_calls", "other"})
+
+
+def _failure(finish: str | None) -> Fault | None:
+    """Of a choice that ended in a reason which tells of a failure."""
+    kind = _FAILURES.get(finish) if finish is not None else None
+    if kind is None:
+        return None
+    message = f"the provider broke the answer off: finish_reason {finish!r}"
+    return Fault(_STATUS_OF_KIND[kind], kind, message, "upstream_error")
 
 
 def _read_finish(raw: str, *, has_calls: bool) -> Finish:
@@ -1478,7 +1512,7 @@ def _read_choice(value: Json, number: int) -> Choice:
 
 def _read_reply(body: bytes) -> Reply:
     try:
-        reply = msgspec.json.decode(body)
+        reply = decode_reply(body)
     except UNREADABLE as exc:
         raise UpstreamError("the provider's reply is not JSON") from exc
     if not isinstance(reply, dict) or not isinstance(reply.get("choices"), list):
@@ -1489,6 +1523,10 @@ def _read_reply(body: bytes) -> Reply:
         choices = tuple(_read_choice(choice, number) for number, choice in enumerate(reply["choices"]))
     except BadRequest as exc:  # the readers of a caller's messages say it so
         raise UpstreamError(f"the provider's reply cannot be read: {exc.message}") from exc
+    for choice in choices:
+        failed = _failure(choice.finish.raw) if choice.finish is not None else None
+        if failed is not None:
+            raise Unavailable(failed.message) if failed.kind == "overloaded" else UpstreamError(failed.message)
     usage, created = reply.get("usage"), reply.get("created")
     return Reply(
         dialect=NAME,
@@ -1605,6 +1643,8 @@ class _Delta(msgspec.Struct):
 class _ChunkChoice(msgspec.Struct):
     index: int | None = None
     delta: _Delta | None = None
+    message: Any = None
+    """Where a host tells the whole answer in one chunk: in the place of `delta`."""
     finish_reason: str | None = None
     logprobs: Any = None
     usage: dict[str, Any] | None = None
@@ -1623,6 +1663,9 @@ class _Chunk(msgspec.Struct):
     usage: dict[str, Any] | None = None
     x_groq: _XGroq | None = None
     error: Any = None
+    object: Any = None
+    detail: Any = None
+    message: Any = None
 
 
 _chunk = msgspec.json.Decoder(_Chunk, strict=True)
@@ -1631,6 +1674,102 @@ _FUNCTION_CALL = -1
 """Where the one function call of the old format stands among the tool calls."""
 
 _TRUNCATED = Fault(502, "api", "the provider's stream ended before its answer did", "stream_truncated")
+
+
+_EMPTY_DELTA = _Delta()
+
+
+def _is_bare_error(value: Object) -> bool:
+    """An error that is not wrapped: no answer has these fields and no choices (vLLM, SGLang, FastAPI)."""
+    if "choices" in value:
+        return False
+    told = value.get("message")
+    return value.get("object") == "error" or bool(value.get("detail")) or (isinstance(told, str) and bool(told))
+
+
+def _whole_number(value: Json) -> int | None:
+    """An index that is spelled as text or as a float is one all the same."""
+    if isinstance(value, str) and value.strip().isdecimal():
+        return int(value)
+    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e9 else None
+
+
+def _dict(value: Json) -> dict[str, Any] | None:
+    return value if isinstance(value, dict) else None
+
+
+def _list(value: Json) -> list[Any] | None:
+    return value if isinstance(value, list) else None
+
+
+def _mended(value: Object) -> _Chunk:
+    """A chunk whose fields are not all of the types that the format has."""
+    created = value.get("created")
+    groq = value.get("x_groq")
+    return _Chunk(
+        id=_word(value.get("id")),
+        created=float(created) if isinstance(created, int | float) and math.isfinite(created) else None,
+        model=text_of(value.get("model")),
+        choices=[_mended_choice(each) for each in _list(value.get("choices")) or () if isinstance(each, dict)],
+        usage=_dict(value.get("usage")),
+        x_groq=_XGroq(_dict(groq.get("usage"))) if isinstance(groq, dict) else None,
+    )
+
+
+def _mended_choice(value: Object) -> _ChunkChoice:
+    delta = value.get("delta")
+    return _ChunkChoice(
+        index=_whole_number(value.get("index")),
+        delta=_mended_delta(delta) if isinstance(delta, dict) else None,
+        message=value.get("message"),
+        finish_reason=_word(value.get("finish_reason")),
+        logprobs=value.get("logprobs"),
+        usage=_dict(value.get("usage")),
+    )
+
+
+def _mended_delta(value: Object) -> _Delta:
+    content = value.get("content")
+    calls = [_mended_call(each) for each in _list(value.get("tool_calls")) or () if isinstance(each, dict)]
+    old = value.get("function_call")
+    return _Delta(
+        content=content if isinstance(content, str | list | dict) else _word(content),
+        reasoning_content=_thought_text(value.get("reasoning_content")),
+        reasoning=_thought_text(value.get("reasoning")),
+        reasoning_details=_list(value.get("reasoning_details")),
+        thinking_blocks=_list(value.get("thinking_blocks")),
+        refusal=text_of(value.get("refusal")),
+        tool_calls=calls or None,
+        function_call=_mended_function(old) if isinstance(old, dict) else None,
+        annotations=_list(value.get("annotations")),
+        audio=_dict(value.get("audio")),
+    )
+
+
+def _thought_text(value: Json) -> str | None:
+    """Some hosts wrap the text of a thought in an object."""
+    match value:
+        case {"content": str(text)} | {"text": str(text)}:
+            return text
+        case _:
+            return text_of(value)
+
+
+def _mended_call(value: Object) -> _CallDelta:
+    function = value.get("function")
+    return _CallDelta(
+        index=_whole_number(value.get("index")),
+        id=_word(value.get("id")),
+        function=_mended_function(function) if isinstance(function, dict) else None,
+        custom=_dict(value.get("custom")),
+        extra_content=value.get("extra_content"),
+    )
+
+
+def _mended_function(value: Object) -> _CallFunction:
+    given = value.get("arguments")
+    arguments = given if given is None or isinstance(given, str | dict) else encode(given).decode()
+    return _CallFunction(text_of(value.get("name")), arguments)
 
 
 class _ReadChoice:
@@ -1826,10 +1965,15 @@ class _Reader:
             return self._end()
         try:
             chunk = _chunk.decode(data)
-        except UNREADABLE as exc:
-            return self._unreadable(frame, exc)
+        except UNREADABLE:
+            return self._odd(data)
         if chunk.error:
             return self._fail(_fault_of(200, (), {"error": chunk.error}))
+        if chunk.choices is None and (chunk.object == "error" or chunk.detail or chunk.message):
+            return self._odd(data)
+        return self._chunk(chunk)
+
+    def _chunk(self, chunk: _Chunk) -> list[ReplyEvent]:
         events: list[ReplyEvent] = []
         if chunk.choices:
             self._start(chunk, events)
@@ -1861,8 +2005,11 @@ class _Reader:
         choice = self._choices.get(number)
         if choice is None:
             choice = self._choices[number] = _ReadChoice(number)
-        if heard.delta is not None:
-            events += choice.read(heard.delta, self._id)
+        delta = heard.delta
+        if isinstance(heard.message, dict) and (delta is None or delta == _EMPTY_DELTA):
+            delta = _mended_delta(heard.message)
+        if delta is not None:
+            events += choice.read(delta, self._id)
         if heard.logprobs:
             events.append(Noted({"logprobs": heard.logprobs}, number))
         if heard.finish_reason is not None:
@@ -1872,17 +2019,25 @@ class _Reader:
         if heard.usage:
             events.append(UsageSeen(read_usage(heard.usage)))
 
-    def _unreadable(self, frame: Frame, exc: Exception) -> list[ReplyEvent]:
-        """Skipped, unless it is an error in a shape of its own."""
+    def _odd(self, data: bytes) -> list[ReplyEvent]:
+        """A chunk that is not as the format says: an error in a shape of its own, or fields of another type. What is
+        in such a field is read where it can be, and left out where it is only beside the answer."""
         try:
-            value = msgspec.json.decode(frame.data)
+            value = decode_reply(data)
         except UNREADABLE:
             value = None
-        if isinstance(value, dict) and value.get("error"):
+        if not isinstance(value, dict):
+            return [Garbled("a chunk is no JSON object")]
+        if value.get("error"):
             return self._fail(_fault_of(200, (), value))
-        return [Garbled(f"a chunk cannot be read: {type(exc).__name__}")]
+        if _is_bare_error(value):
+            return self._fail(_fault_of(200, (), value, text_of(value.get("detail")) or ""))
+        return self._chunk(_mended(value))
 
     def _end(self) -> list[ReplyEvent]:
+        failed = next((fault for choice in self._choices.values() if (fault := _failure(choice.finish))), None)
+        if failed is not None:
+            return self._fail(failed)
         self._over = True
         ends = [event for choice in self._choices.values() for event in choice.end()]
         return [*ends, Ended()]

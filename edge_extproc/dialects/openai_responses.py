@@ -24,9 +24,10 @@ from ..codecs import json_splice, sse
 from ..codecs.frame import Frame
 from ..codecs.json_values import (
     UNREADABLE,
+    TokenCounts,
     as_object,
     as_text,
-    count_of,
+    decode_reply,
     encode,
     kind_name,
     maybe_bool,
@@ -88,7 +89,7 @@ from ..model.reply import (
     UsageSeen,
     merged,
 )
-from ..model.usage import Usage
+from ..model.usage import Usage, cached_twice
 from .base import Fate, Headers, ModelCard, Route, made_id
 from .dropping import Dropping
 from .openai_chat import PLUGIN as CHAT
@@ -1146,17 +1147,24 @@ def _echo(call: Call) -> Item:
 
 def _read_usage(told: Item) -> Usage:
     """The counts of the prompt and of the answer hold those of their details."""
+    counts = TokenCounts()
     details = object_in(told, "input_tokens_details")
-    prompt, answer = count_of(told.get("input_tokens")), count_of(told.get("output_tokens"))
-    read = min(count_of(details.get("cached_tokens")), prompt)
-    written = min(count_of(details.get("cache_write_tokens")), prompt - read)
-    reasoning = min(count_of(object_in(told, "output_tokens_details").get("reasoning_tokens")), answer)
+    told_prompt, told_answer = counts.of(told.get("input_tokens")), counts.of(told.get("output_tokens"))
+    prompt, answer = told_prompt or 0, told_answer or 0
+    read = min(counts.at(details, "cached_tokens"), prompt)
+    written = min(counts.at(details, "cache_write_tokens"), prompt)
+    twice = cached_twice(prompt, read, written)
+    reasoning = min(counts.at(object_in(told, "output_tokens_details"), "reasoning_tokens"), answer)
     return Usage(
-        input=prompt - read - written,
+        input=prompt - read - written + twice,
         cache_read=read,
         cache_write=written,
         output=answer - reasoning,
         reasoning=reasoning,
+        cached_twice=twice,
+        prompt_unknown=told_prompt is None,
+        completion_unknown=told_answer is None,
+        unreadable=counts.unreadable,
     )
 
 
@@ -1232,7 +1240,7 @@ def _created(response: Item) -> int | None:
 
 def _read_reply(body: bytes) -> Reply:
     try:
-        response = msgspec.json.decode(body)
+        response = decode_reply(body)
     except UNREADABLE as exc:
         raise UpstreamError("the provider's reply is not valid JSON") from exc
     if not isinstance(response, dict) or not isinstance(response.get("output"), list):
@@ -1501,7 +1509,7 @@ _any_event = msgspec.json.Decoder(_AnyEvent)
 
 
 def _decoded(raw: msgspec.Raw) -> Item:
-    value = msgspec.json.decode(raw)
+    value = decode_reply(bytes(raw))
     return value if isinstance(value, dict) else {}
 
 
@@ -1561,7 +1569,7 @@ class _Reader:
         except msgspec.ValidationError:
             return self._foreign(frame.data)
         except UNREADABLE:
-            return [Garbled("an event is not valid JSON")]
+            return self._mended(frame)
         take = _ON_EVENT.get(event.type or frame.event)
         if take is None:
             return self._foreign(frame.data)
@@ -1570,6 +1578,15 @@ class _Reader:
         take(self, event)
         out, self._out = self._out, []
         return out
+
+    def _mended(self, frame: Frame) -> list[ReplyEvent]:
+        """An event that holds numbers which are no JSON (NaN) is read without them."""
+        try:
+            data = encode(decode_reply(frame.data))
+            _any_event.decode(data)
+        except (*UNREADABLE, BadRequest):
+            return [Garbled("an event is not valid JSON")]
+        return self.read(replace(frame, data=data))
 
     def _foreign(self, data: bytes) -> list[ReplyEvent]:
         """An event that is none of ours: most are new ones, to be skipped; it may be an error that has no type."""

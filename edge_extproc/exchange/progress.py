@@ -102,7 +102,9 @@ class Answer:
     """The reply of another call, given again."""
     passed: bool = False
     """The body goes by without us, so that Envoy may close our stream before its end."""
-    first_byte: float | None = None
+    first_token_at: float | None = None
+    """When the first text, thinking or tool call of a stream came (the monotonic clock); of a reply that holds no such
+    thing, such as an image, its first byte."""
     sent: int = 0
     bill: Bill | None = None
     """Made at the last answer, where somebody reads it there."""

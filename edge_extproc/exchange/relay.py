@@ -28,6 +28,9 @@ from ..model.reply import (
 )
 from ..model.usage import Usage
 
+# Parts whose start is made by the model, too: a tool's name, or all of the part.
+_TOKENS_AT_START = frozenset({"tool_call", "redacted_thinking", "opaque"})
+
 # Characters of a stream's reply that are held to be kept. A longer one passes all the same.
 MAX_FOLDED = 4 << 20
 
@@ -36,7 +39,18 @@ class Tally:
     """What went by in a stream, as far as the bill and the log need it. Holds no text, unless in `fold`: all of the
     reply, for whoever wants to keep it, up to a bound."""
 
-    __slots__ = ("ended", "failed", "finish", "fold", "garbled", "model", "text_length", "usage")
+    __slots__ = (
+        "ended",
+        "failed",
+        "finish",
+        "fold",
+        "garbled",
+        "has_parts",
+        "has_token",
+        "model",
+        "text_length",
+        "usage",
+    )
 
     def __init__(self, fold: Fold | None = None) -> None:
         self.fold = fold
@@ -46,6 +60,10 @@ class Tally:
         self.ended = False
         self.model: str | None = None
         self.garbled = 0
+        self.has_parts = False
+        """Whether any part of an answer has come."""
+        self.has_token = False
+        """Whether anything that the model made has come: text, thinking, or a tool call."""
         self.text_length = 0
         """Characters of answer, thinking and tool arguments: what an estimate starts from if no usage comes."""
 
@@ -55,6 +73,7 @@ class Tally:
         match event:
             case PartDelta():
                 self.text_length += len(event.text)
+                self.has_token = self.has_token or bool(event.text)
             case UsageSeen():
                 self.usage = event.usage
             case Finished():
@@ -62,6 +81,8 @@ class Tally:
             case ReplyStarted():
                 self.model = event.model
             case PartStarted():
+                self.has_parts = True
+                self.has_token = self.has_token or event.kind in _TOKENS_AT_START
                 self.text_length += len(event.name or "")
             case Failed():
                 self.failed = event.fault
@@ -182,9 +203,20 @@ class CrossRelay:
             if type(event) is ReplyStarted and (event.id is None or event.model is None):
                 id, model = self._named
                 event = replace(event, id=event.id or id, model=event.model or model)
+            elif type(event) is Ended and is_lost(self.tally):
+                event = Failed(UNREADABLE)
             self.tally.note(event)
             out.append(self._writer.write(event))
         return b"".join(out)
+
+
+UNREADABLE = Fault(502, "api", "the provider's stream could not be read", "unreadable_stream")
+
+
+def is_lost(tally: Tally) -> bool:
+    """Whether the end of such a stream must not look like an empty answer: frames of it could not be read, and no other
+    frame held a part of an answer."""
+    return tally.garbled > 0 and not tally.has_parts
 
 
 def _fail(tally: Tally, writer: Writer, fault: Fault) -> bytes:

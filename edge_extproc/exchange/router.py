@@ -37,7 +37,7 @@ from ..model.call import Call
 from ..model.fault import Fault
 from ..model.plan import Candidate, Plan
 from ..model.principal import Principal
-from ..model.reply import Failed, Fold, fold
+from ..model.reply import Fold, fold
 from ..model.reply import Reply as WholeReply
 from ..model.trace import read_traceparent
 from ..routing.base import Wish, allows
@@ -63,7 +63,7 @@ from .open import OpenExchange
 from .operation import OperationAnswer
 from .ports import TELLING_ERRORS, Gateway
 from .progress import Answer, Heard, known
-from .relay import CrossRelay, RawRelay
+from .relay import UNREADABLE, CrossRelay, RawRelay, Tally, is_lost
 from .repeating import as_stream, given, keep
 from .rights import permitted
 from .settling import facts, settlement_of, tells_talk
@@ -455,8 +455,8 @@ class RouterExchange:
         except UpstreamError as error:
             # What the provider sends cannot be followed any more: the caller's error event, and silence.
             out += relay.fail(error.fault())
-        if out and answer.first_byte is None:
-            answer.first_byte = self._gateway.clock.monotonic()
+        if answer.first_token_at is None and (relay.tally.has_token or (out and self._has_no_tokens())):
+            answer.first_token_at = self._gateway.clock.monotonic()
         answer.sent += len(out)
         return CONTINUE if out == event.body else Continue(body=out)
 
@@ -482,7 +482,10 @@ class RouterExchange:
         events = [e for frame in reader.frames(self._plain(event.body)) for e in reader.read(frame)]
         events += reader.close()[1]
         reply = self._answer.reply = fold(theirs.name, events)
-        broken = next((e.fault for e in events if isinstance(e, Failed)), None)
+        tally = Tally()
+        for each in events:
+            tally.note(each)
+        broken = tally.failed or (UNREADABLE if is_lost(tally) else None)
         if broken is not None:
             return self._error(broken, event)
         return self._whole(voice.write_reply(reply), event.body)
@@ -496,8 +499,8 @@ class RouterExchange:
         answer = self._answer
         encoding = answer.values.get("content-encoding")
         known(answer.other).tap(event.body, end=event.end, encoding=encoding)
-        if event.body and answer.first_byte is None:
-            answer.first_byte = self._gateway.clock.monotonic()
+        if event.body and answer.first_token_at is None:
+            answer.first_token_at = self._gateway.clock.monotonic()
         answer.sent += len(event.body)
         return CONTINUE
 
@@ -572,6 +575,10 @@ class RouterExchange:
         gateway.settle(settlement)
 
     # --- small facts
+
+    def _has_no_tokens(self) -> bool:
+        """Of a stream whose tokens cannot be seen: images, speech."""
+        return self._answer.other is not None and known(self._heard.call).operation != "completions"
 
     def _their_dialect(self) -> Dialect:
         """Of the provider that answered."""

@@ -15,14 +15,14 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
 import msgspec
 
 from ..model.settlement import Settlement
-from ..model.usage import Usage
+from ..model.usage import BUCKETS, Usage
 
 SUFFIX = ".journal"
 _UNFINISHED = ".new"
@@ -74,7 +74,6 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True):
     trace_id: str | None = None
 
 
-_BUCKETS = tuple(each.name for each in fields(Usage))
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Row).decode
 
@@ -103,7 +102,7 @@ def row_of(s: Settlement) -> Row | None:
         attempts=s.attempts,
         stream=s.stream,
         cache=s.cache,
-        **{name: getattr(usage, name) for name in _BUCKETS},
+        **{name: getattr(usage, name) for name in BUCKETS},
         estimated=s.estimated,
         cost=None if s.cost is None else pico(s.cost),
         unpriced=s.unpriced,

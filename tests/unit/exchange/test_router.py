@@ -525,3 +525,97 @@ def test_a_long_list_of_what_was_dropped_is_cut(stage):
     assert told.endswith(", ...")
     assert told.isascii()
     assert len(told) < 2100
+
+
+# --- what a provider reports of its usage
+
+
+def with_usage(usage):
+    return whole(json.dumps({**OPENAI_REPLY, "usage": 0}).replace('"usage": 0', f'"usage": {usage}').encode())
+
+
+ABSURD = ("18446744073709551615", "1e300", "1" + 30 * "0", "-5", '"5"', "true", "null", "NaN")
+
+
+@pytest.mark.parametrize("absurd", ABSURD)
+@pytest.mark.parametrize("streams", [False, True])
+def test_an_absurd_usage_is_estimated_and_does_not_spoil_the_bill(stage, absurd, streams):
+    usage = f'{{"prompt_tokens": {absurd}, "completion_tokens": {absurd}, "total_tokens": {absurd}}}'
+    if streams:
+        last = b'data: {"id":"c1","choices":[],"usage":' + usage.encode() + b"}\n\n"
+        wire = (*OPENAI_STREAM[:3], last, OPENAI_STREAM[4])
+        _, settled = run(stage, headers(), asked(stream=True), answered(content_type=SSE), *chunks(*wire))
+    else:
+        _, settled = run(stage, headers(), asked(), answered(), with_usage(usage))
+
+    assert ("ok", True, False) == (settled.outcome, settled.estimated, settled.unpriced)
+    assert 0 < settled.usage.prompt < 100
+    assert 0 < settled.usage.completion < 100
+    assert settled.usage.total == settled.cost
+    assert (0 if absurd == "null" else 3) == settled.usage.unreadable
+
+
+@pytest.mark.parametrize("absurd", ABSURD)
+def test_one_absurd_count_leaves_the_other_as_it_was_reported(stage, absurd):
+    usage = f'{{"prompt_tokens": 5, "completion_tokens": {absurd}}}'
+    _, settled = run(stage, headers(), asked(), answered(), with_usage(usage))
+
+    assert (5, 1, True) == (settled.usage.prompt, settled.usage.completion, settled.estimated)
+
+
+def test_a_reply_without_usage_is_estimated_as_a_stream_is(stage):
+    plain = {key: value for key, value in OPENAI_REPLY.items() if key != "usage"}
+    _, settled = run(stage, headers(), asked(), answered(), whole(plain))
+
+    assert ("ok", True) == (settled.outcome, settled.estimated)
+    assert settled.usage.prompt > 0
+    assert settled.usage.completion > 0
+    assert settled.cost > 0
+
+
+def test_more_tokens_than_a_call_can_come_to_are_not_believed(stage):
+    usage = '{"prompt_tokens": 90000000, "completion_tokens": 90000000}'
+    _, settled = run(stage, headers(), asked(), answered(), with_usage(usage))
+
+    assert (True, 2) == (settled.estimated, settled.usage.unreadable)
+    assert settled.cost < 100
+
+
+def test_a_reported_usage_is_no_estimate(stage):
+    usage = '{"prompt_tokens": 9000000, "completion_tokens": 0, "total_tokens": 9000000}'
+    _, settled = run(stage, headers(), asked(), answered(), with_usage(usage))
+
+    assert (9_000_000, False) == (settled.cost, settled.estimated)
+
+
+# --- the time to the first token
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        chunk({"content": "Hi"}),
+        chunk({"reasoning_content": "Hm"}),
+        chunk({"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": ""}}]}),
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+def test_the_time_to_the_first_token_is_not_that_of_the_first_byte(stage, path, first):
+    before = (b": keep-alive\n\n", chunk({"role": "assistant", "content": ""}), b": keep-alive\n\n")
+    times = []
+    for count in (0, 3):
+        wire = (*before[:count], first, *OPENAI_STREAM[2:])
+        asks = asked(stream=True, max_tokens=5)
+        _, settled = run(stage, headers(path), asks, answered(content_type=SSE), *chunks(*wire))
+        times.append((settled.time_to_first_token, settled.tries[-1].first_token))
+
+    (early, early_try), (late, late_try) = times
+    assert late > early
+    assert late_try > early_try
+
+
+def test_a_stream_without_any_token_has_no_time_to_the_first(stage):
+    wire = (chunk({"role": "assistant", "content": ""}), *OPENAI_STREAM[2:])
+    _, settled = run(stage, headers(), asked(stream=True), answered(content_type=SSE), *chunks(*wire))
+
+    assert (None, None) == (settled.time_to_first_token, settled.tries[-1].first_token)
