@@ -93,6 +93,7 @@ from ..model.reply import (
 from ..model.usage import Usage
 from .base import Fate, Headers, ModelCard, Route, header, made_id, retry_after
 from .claude import LEAST_TOP_P_WITH_THINKING, closed_schema
+from .dropping import omission
 from .turns import (
     CUT_OFF,
     FORCED,
@@ -1460,8 +1461,18 @@ def _answer_blocks(parts: Iterable[Part], reply: Reply) -> Iterator[Block]:
                     }
                 }
                 calls += 1
+            case Image() | Audio():
+                yield _answered_media(part)
             case _:
                 pass  # a part that only another dialect knows
+
+
+def _answered_media(part: Image | Audio) -> Block:
+    """A picture where this format has its kind; else a text that says what was left out."""
+    source = part.source
+    if isinstance(part, Image) and isinstance(source, Inline) and _format_of(_IMAGE_TYPES, source.media_type):
+        return {"image": _sourced(_IMAGE_TYPES, source, NO_EXTRAS, "image")}
+    return {"text": omission(part, TITLE)}
 
 
 def _made_id(*seeds: object) -> str:
@@ -1775,7 +1786,7 @@ class _Reader:
                 return [PartStarted(part, "redacted_thinking", data=data), PartEnded(part)]
             case "opaque":
                 part = self._next_part()
-                return [PartStarted(part, "opaque", opaque=_whole(block.value)), PartEnded(part)]
+                return [_whole_part(block.value, part), PartEnded(part)]
             case _:
                 assert_never(block.kind)
 
@@ -1848,6 +1859,15 @@ def _append(value: Block, delta: Mapping[str, Json]) -> None:
             before["content"] = [*as_list(before.get("content") or [], key), *more]
         else:
             value[key] = more
+
+
+def _whole_part(value: Block, part: int) -> PartStarted:
+    """What came in pieces and is known once it is whole: a picture, or what only this dialect knows."""
+    if value.keys() == {"image"} and isinstance(value["image"], dict):
+        image = _read_image(value, "image")
+        if isinstance(image, Image):
+            return PartStarted(part, "media", media=image)
+    return PartStarted(part, "opaque", opaque=_whole(value))
 
 
 def _whole(value: Block) -> Opaque:
@@ -1943,12 +1963,25 @@ class _Writer:
                 self._say("contentBlockStart", {"start": {"toolUse": use}, "contentBlockIndex": self._open(event.part)})
             case "redacted_thinking":
                 self._delta(event.part, {"reasoningContent": {"redactedContent": _write_redacted(event.data or "")}})
+            case "media":
+                if event.media is not None:
+                    self._begin_media(event.media, event.part)
             case "opaque":
                 self._begin_opaque(event)
             case "text" | "thinking" | "refusal":
                 pass
             case _:
                 assert_never(event.kind)
+
+    def _begin_media(self, media: Image | Audio, part: int) -> None:
+        block = _answered_media(media)
+        match block:
+            case {"image": {"format": format, **rest}}:
+                start = {"image": {"format": format}}
+                self._say("contentBlockStart", {"start": start, "contentBlockIndex": self._open(part)})
+                self._delta(part, {"image": rest})
+            case _:
+                self._delta(part, block)
 
     def _begin_opaque(self, event: PartStarted) -> None:
         """A part that only another dialect knows is left out; one of ours goes as Bedrock sends it."""
@@ -2082,6 +2115,11 @@ class BedrockConverse:
 
     def write_reply(self, reply: Reply) -> bytes:
         return _write_reply(reply)
+
+    def can_say(self, part: Part) -> bool:
+        if isinstance(part, Image | Audio):
+            return "text" not in _answered_media(part)
+        return not isinstance(part, Opaque)
 
     def reader(self, content_type: str) -> _Reader:
         del content_type

@@ -1366,6 +1366,26 @@ def _write_usage(usage: Usage) -> Block:
     return told
 
 
+def _answered_media(known: Block, rest: Block, signature: str | None) -> Image | Audio | None:
+    """A picture or a sound of the answer. Those of its thoughts are drafts, and stay as they came."""
+    if known.keys() - {"inlineData", "fileData", "thoughtSignature", "mediaResolution"}:
+        return None
+    if (resolution := known.get("mediaResolution")) is not None:
+        rest = {**rest, "mediaResolution": resolution}
+    extras = _signed(rest, signature)
+    try:
+        match known:
+            case {"inlineData": dict(blob), **others} if "fileData" not in others:
+                found = _inline(blob, extras, "inlineData")
+            case {"fileData": dict(file)}:
+                found = _file(file, extras, "fileData")
+            case _:
+                return None
+    except BadRequest:  # without a media type, or without data
+        return None
+    return found if isinstance(found, Image | Audio) else None
+
+
 class _Answer:
     """What is told of a reply across its candidates and, in a stream, across its chunks."""
 
@@ -1378,6 +1398,8 @@ class _Answer:
         known, rest = _split(value, _PART)
         signature = known.get("thoughtSignature")
         signature = text_of(signature)
+        if (media := _answered_media(known, rest, signature)) is not None:
+            return media
         if known.keys() - {"text", "functionCall", "thought", "thoughtSignature"}:
             return _opaque(value)
         match known:
@@ -1512,6 +1534,8 @@ class _Candidates:
                 return {"text": part.text, "thought": True, **_base64(part.signature), **extras}
             case ToolCall():
                 return {**self._call(part, choice), **extras}
+            case Image() | Audio():
+                return _written_media(part, own=self._own)
             case Opaque() if part.dialect == NAME and isinstance(part.value, dict):
                 return part.value
             case _:
@@ -1528,6 +1552,25 @@ class _Candidates:
             signature = _FOREIGN_SIGNATURE
         self._called.add(choice)
         return {"functionCall": call, **_base64(signature)}
+
+
+def _written_media(part: Image | Audio, *, own: bool) -> Block:
+    """`own`: of a reply of this format, with all that it came with."""
+    extras = dict(part.extras) if own else {}
+    blob = {"displayName": extras.pop("displayName")} if "displayName" in extras else {}
+    detail = _RESOLUTIONS.get(part.detail or "") if own and isinstance(part, Image) else None
+    if detail is not None:
+        extras["mediaResolution"] = {"level": detail}
+    match part.source:
+        case Inline(media_type, data):
+            return {"inlineData": {"mimeType": media_type, "data": data, **blob}, **extras}
+        case Url(url, media_type):
+            usual = "image/jpeg" if isinstance(part, Image) else "audio/wav"
+            kind = media_type or (None if own else _media_type_of(url) or usual)
+            return {"fileData": {"fileUri": url, **({"mimeType": kind} if kind else {}), **blob}, **extras}
+        case FileRef(id):
+            kind = extras.pop("mimeType", None)
+            return {"fileData": {"fileUri": id, **({"mimeType": kind} if kind else {}), **blob}, **extras}
 
 
 _YEAR_10000 = 253_402_300_800
@@ -1867,6 +1910,8 @@ def _whole(part: Part, index: int, number: int) -> Iterator[ReplyEvent]:
             yield PartSigned(index, part.signature, number)
     elif isinstance(part, Opaque):
         yield PartStarted(index, "opaque", opaque=part, choice=number)
+    elif isinstance(part, Image | Audio):
+        yield PartStarted(index, "media", media=part, choice=number)
     yield PartEnded(index, number)
 
 
@@ -1961,6 +2006,8 @@ class _Writer:
         if event.kind == "opaque":
             block = self._candidates.part(event.opaque, event.choice) if event.opaque is not None else None
             return self._part(event.choice, block)
+        if event.kind == "media":
+            return self._part(event.choice, self._candidates.part(event.media, event.choice) if event.media else None)
         held = self._held[event.choice, event.part] = _Held(event)
         match event.extras:
             case {"thoughtSignature": str(signature)}:
@@ -2153,6 +2200,9 @@ class GeminiGenerate:
 
     def write_reply(self, reply: Reply) -> bytes:
         return _write_reply(reply)
+
+    def can_say(self, part: Part) -> bool:
+        return not isinstance(part, Opaque | RedactedThinking)
 
     def reader(self, content_type: str) -> _Reader:
         is_array = content_type.partition(";")[0].strip().lower() == _ARRAY_TYPE

@@ -17,7 +17,7 @@ import hashlib
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, assert_never
 
@@ -92,7 +92,7 @@ from ..model.reply import (
 )
 from ..model.usage import Usage, cached_twice
 from .base import Fate, Headers, ModelCard, Route, header, retry_after
-from .dropping import Dropping
+from .dropping import Dropping, omission
 
 NAME = "openai_chat"
 TITLE = "OpenAI Chat Completions"
@@ -471,6 +471,10 @@ def _thought(entry: Json) -> _Thought | None:
     return _Thought(text or "", signature, rest=rest or NO_EXTRAS)
 
 
+_FLAT: Extras = MappingProxyType({"flat": None})
+"""A note: this thought stood in flat text alone, beside structured entries that hold no text."""
+
+
 def _read_thoughts(message: Mapping[str, Json]) -> tuple[tuple[Part, ...], Object]:
     """What was thought, and what is left: notes of the spellings, and entries that only their own host can read."""
     extras: Object = {}
@@ -490,8 +494,8 @@ def _read_thoughts(message: Mapping[str, Json]) -> tuple[tuple[Part, ...], Objec
         text = message.get(key)
         if not isinstance(text, str):
             continue
-        if not parts and text:
-            parts, told = [Thinking(text)], text
+        if not told and text:
+            parts, told = [Thinking(text, extras=_FLAT if parts else NO_EXTRAS), *parts], text
         extras[key] = None if text == told else text
     return tuple(parts), extras
 
@@ -542,6 +546,10 @@ def _read_said(message: Object, path: str, *, strict: bool = True) -> tuple[tupl
     if isinstance(content, dict) and not strict:  # Cloudflare decodes what was asked for as JSON
         content = encode(content).decode()
     parts = [*thoughts, *_read_content(content, f"{path}.content")]
+    left = left_in(message, _ASSISTANT)
+    if not strict and (images := _read_images(message.get("images"))):
+        parts += images
+        left.pop("images")
     if refusal := maybe(as_text, message, "refusal", path):
         parts.append(Refusal(refusal))
     for number, call in enumerate(maybe(as_list, message, "tool_calls", path) or ()):
@@ -549,7 +557,27 @@ def _read_said(message: Object, path: str, *, strict: bool = True) -> tuple[tupl
     old = message.get("function_call")
     if isinstance(old, dict) and old.get("name"):  # Snowflake sends an empty one
         parts.append(Opaque(NAME, "function_call", old))
-    return tuple(parts), {**left_in(message, _ASSISTANT), **extras}
+    return tuple(parts), {**left, **extras}
+
+
+_AMONG_IMAGES: Extras = MappingProxyType({"images": None})
+"""A note: this picture stood in the field of its own that OpenRouter and LiteLLM have for those of a reply."""
+
+
+def _read_images(told: Json) -> tuple[Image, ...]:
+    """None of them where one of them is no picture: they stay as they came then."""
+    images = tuple(_read_answered_image(each) for each in told) if isinstance(told, list) else ()
+    return tuple(image for image in images if image is not None) if None not in images else ()
+
+
+def _read_answered_image(told: Json) -> Image | None:
+    if not isinstance(told, dict) or "image_url" not in told:
+        return None
+    try:
+        image = _read_image_part(told, "images")
+    except BadRequest:
+        return None
+    return replace(image, extras={**image.extras, **_AMONG_IMAGES}) if isinstance(image, Image) else None
 
 
 def _mark_last(parts: tuple[Part, ...], extras: Object, known: frozenset[str]) -> tuple[tuple[Part, ...], Object]:
@@ -1276,6 +1304,7 @@ def _said(parts: Iterable[Part], notes: Extras, request: _RequestWriter) -> Obje
     content: list[Object] = []
     thoughts: list[Thinking | RedactedThinking] = []
     calls: list[Json] = []
+    images: list[Json] = []
     said: Object = {"content": None}
     for part in parts:
         match part:
@@ -1289,12 +1318,16 @@ def _said(parts: Iterable[Part], notes: Extras, request: _RequestWriter) -> Obje
                 thoughts.append(part)
             case Refusal() if not _is_noted(part.extras, "content"):
                 said["refusal"] = part.text
+            case Image() if _is_noted(part.extras, "images"):
+                images.append(request._part(part, ""))
             case _:
                 content.append(request._part(part, ""))
     if content:
         said["content"] = _short(content)
     if calls:
         said["tool_calls"] = calls
+    if images:
+        said["images"] = images
     said.update(_thoughts(thoughts, notes))
     return said
 
@@ -1313,9 +1346,9 @@ def _thoughts(thoughts: Sequence[Thinking | RedactedThinking], notes: Extras) ->
     for key in spellings:
         match key:
             case "thinking_blocks":
-                said[key] = [_block(thought) for thought in thoughts]
+                said[key] = [_block(thought) for thought in thoughts if not _is_noted(thought.extras, "flat")]
             case "reasoning_details":
-                said[key] = [_detail(thought) for thought in thoughts]
+                said[key] = [_detail(thought) for thought in thoughts if not _is_noted(thought.extras, "flat")]
             case _:
                 said[key] = text
     return said
@@ -1551,12 +1584,37 @@ def _message_of(choice: Choice, *, own: bool) -> Object:
             message["content"] = "".join(str(part["text"]) for part in content)
         _overlay(message, extras)
         return message
-    message = {"role": "assistant", "content": _joined(choice.parts, Text), "refusal": _joined(choice.parts, Refusal)}
+    written = [_written_media(part, place) for place, part in enumerate(_media_of(choice.parts))]
+    texts = [part for part in choice.parts if isinstance(part, Text)]
+    texts += [Text(told["content"]) for told in written if isinstance(told.get("content"), str)]
+    message = {"role": "assistant", "content": _joined(texts, Text), "refusal": _joined(choice.parts, Refusal)}
+    images = [image for told in written for image in told.get("images", ())]
+    if images:
+        message["images"] = images
+    message.update(next(({"audio": told["audio"]} for told in written if "audio" in told), {}))
     calls = [part for part in choice.parts if isinstance(part, ToolCall)]
     if calls:
         message["tool_calls"] = [_reply_call(call) for call in calls]
     message.update(_thoughts([p for p in choice.parts if isinstance(p, Thinking | RedactedThinking)], NO_EXTRAS))
     return message
+
+
+def _media_of(parts: Iterable[Part]) -> Iterator[Image | Audio]:
+    return (part for part in parts if isinstance(part, Image | Audio))
+
+
+def _written_media(part: Image | Audio, place: int) -> dict[str, Any]:
+    """The fields of a message, or of a delta, that hold a picture or a sound of another provider's model: OpenRouter's
+    and LiteLLM's `images`, OpenAI's `audio`. What has no place there is told as text."""
+    match part:
+        case Image(Inline() | Url() as source):
+            image = {"type": "image_url", "index": place, "image_url": {"url": _write_source(source)}}
+            return {"images": [image]}
+        case Audio(Inline(_, data)):
+            digest = hashlib.sha256(data.encode()).hexdigest()[:24]
+            return {"audio": {"id": f"audio_{digest}", "data": data, "expires_at": 0, "transcript": ""}}
+        case _:
+            return {"content": omission(part, TITLE)}
 
 
 def _joined(parts: Iterable[Part], kind: type[Text] | type[Refusal]) -> str | None:
@@ -1638,6 +1696,7 @@ class _Delta(msgspec.Struct):
     function_call: _CallFunction | None = None
     annotations: list[Any] | None = None
     audio: dict[str, Any] | None = None
+    images: list[Any] | None = None
 
 
 class _ChunkChoice(msgspec.Struct):
@@ -1743,6 +1802,7 @@ def _mended_delta(value: Object) -> _Delta:
         function_call=_mended_function(old) if isinstance(old, dict) else None,
         annotations=_list(value.get("annotations")),
         audio=_dict(value.get("audio")),
+        images=_list(value.get("images")),
     )
 
 
@@ -1807,6 +1867,8 @@ class _ReadChoice:
                 self._content_part(part, events)
         elif content is not None:
             self._say("text", encode(content).decode(), events)
+        for told in delta.images or ():
+            self._image(told, events)
         if delta.refusal:
             self._say("refusal", delta.refusal, events)
         if delta.tool_calls:
@@ -1853,8 +1915,18 @@ class _ReadChoice:
             events.append(PartSigned(self._open, signature, self._number))
         self._signed = True
 
+    def _image(self, told: Json, events: list[ReplyEvent]) -> None:
+        image = _read_answered_image(told)
+        if image is None:
+            events.append(Noted({"message": {"images": [told]}}, self._number))
+            return
+        number = self._begin(PartStarted(self._parts, "media", media=image, choice=self._number), events)
+        events.append(PartEnded(number, self._number))
+
     def _content_part(self, part: Json, events: list[ReplyEvent]) -> None:
         match part:
+            case {"type": "image_url"} if _read_answered_image(part) is not None:
+                self._image(part, events)
             case {"type": "text", "text": str(text)}:
                 self._say("text", text, events)
             case {"type": "thinking", "thinking": list(texts)}:
@@ -2068,6 +2140,7 @@ class _WrittenPart:
 class _WrittenChoice:
     parts: dict[int, _WrittenPart] = field(default_factory=dict)
     calls: int = 0
+    images: int = 0
     has_role: bool = False
     finished: bool = False
 
@@ -2157,13 +2230,31 @@ class _Writer:
             case "redacted_thinking":
                 block = {"type": "redacted_thinking", "data": event.data or ""}
                 return self._say(event.choice, {"thinking_blocks": [block]})
+            case "media":
+                media = event.media
+                if media is None:
+                    return b""
+                choice.images += isinstance(media, Image)
+                return self._say(event.choice, _written_media(media, choice.images - 1))
             case "opaque":
-                self.dropped.add(event.opaque.kind if event.opaque is not None else "opaque")
-                return b""
+                return self._opaque(event.opaque, event.choice)
             case "text" | "thinking" | "refusal":
                 return b""
             case _:
                 assert_never(event.kind)
+
+    def _opaque(self, opaque: Opaque | None, number: int) -> bytes:
+        """What only another format knows is left out; a part of this one goes in the place that it came from."""
+        if opaque is None or opaque.dialect != NAME:
+            self.dropped.add(opaque.kind if opaque is not None else "opaque")
+            return b""
+        if opaque.kind == "function_call":
+            return self._say(number, {"function_call": opaque.value})
+        if isinstance(opaque.value, dict) and "id" in opaque.value:
+            choice = self._choice(number)
+            choice.calls += 1
+            return self._say(number, {"tool_calls": [{"index": choice.calls - 1, **opaque.value}]})
+        return self._say(number, {"content": [opaque.value]})
 
     def _delta(self, event: PartDelta) -> bytes:
         part = self._choice(event.choice).parts[event.part]
@@ -2181,7 +2272,7 @@ class _Writer:
             case "tool_call":
                 call = {"index": part.call, "function": {"arguments": event.text}}
                 return self._say(event.choice, {"tool_calls": [call]})
-            case "redacted_thinking" | "opaque":
+            case "redacted_thinking" | "media" | "opaque":
                 return b""
             case _:
                 assert_never(part.kind)
@@ -2492,6 +2583,11 @@ class OpenAIChat:
 
     def write_reply(self, reply: Reply) -> bytes:
         return _write_reply(reply)
+
+    def can_say(self, part: Part) -> bool:
+        if isinstance(part, Image | Audio):
+            return "content" not in _written_media(part, 0)
+        return not isinstance(part, Opaque)
 
     def reader(self, content_type: str) -> _Reader:
         del content_type  # this format has one way to stream

@@ -91,7 +91,7 @@ from ..model.reply import (
 )
 from ..model.usage import Usage, cached_twice
 from .base import Fate, Headers, ModelCard, Route, made_id
-from .dropping import Dropping
+from .dropping import Dropping, omission
 from .openai_chat import PLUGIN as CHAT
 from .openai_chat import effort_for, efforts_of
 
@@ -1198,8 +1198,28 @@ def _read_item(item: Item, path: str) -> tuple[Part, ...]:
             return (_read_call_item(item, path),)
         case "reasoning" if any(_thoughts(item)):
             return (Thinking(_BETWEEN_THOUGHTS.join(t for _, _, t in _thoughts(item)), extras=rest_of(item, _TYPE)),)
+        case "image_generation_call" if (image := _read_picture(item)) is not None:
+            return (image,)
         case _:
             return (_opaque(item, path),)
+
+
+_PICTURE = frozenset({"type", "result"})
+
+
+def _read_picture(item: Item) -> Image | None:
+    """None while it is not made, or where it could not be."""
+    data = item.get("result")
+    if not isinstance(data, str) or not data:
+        return None
+    format = text_of(item.get("output_format")) or "png"
+    return Image(Inline(f"image/{format}", data), extras=rest_of(item, _PICTURE))
+
+
+def _picture_item(skeleton: Item, source: Inline) -> Item:
+    """A picture that another provider's model made."""
+    format = source.media_type.partition("/")[2]
+    return {**skeleton, "status": "completed", "output_format": format, "result": source.data}
 
 
 def _read_finish(response: Item, has_calls: bool) -> Finish | None:
@@ -1271,7 +1291,9 @@ def _told(usage: Usage | None) -> Json:
 # --- replies: items
 
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
-_PREFIXES: Mapping[str, str] = MappingProxyType({"message": "msg_", "reasoning": "rs_", "function_call": "fc_"})
+_PREFIXES: Mapping[str, str] = MappingProxyType(
+    {"message": "msg_", "reasoning": "rs_", "function_call": "fc_", "image_generation_call": "ig_"}
+)
 
 
 def _made_id(prefix: str, *seeds: object) -> str:
@@ -1325,7 +1347,7 @@ def _says_nothing(part: Part) -> bool:
             return not (part.text or part.signature)
         case RedactedThinking():
             return not part.data
-        case ToolCall():
+        case ToolCall() | Image() | Audio():
             return False
         case _:
             return True
@@ -1403,10 +1425,17 @@ def _own_item(part: Part) -> Iterator[Item]:
             yield {"type": "function_call", **fields_, **part.extras}
         case Thinking():
             yield {"type": "reasoning", **part.extras}
+        case Image(Inline(_, data)):
+            yield {"type": "image_generation_call", "result": data, **part.extras}
         case Opaque():
             yield as_object(part.value, "output")
         case _:
             raise TypeError(f"a reply of {TITLE} cannot hold a {type(part).__name__}")
+
+
+def _told_text(part: Text | Image | Audio) -> str:
+    """The text itself, or what stands in the place of what this format cannot hold."""
+    return part.text if isinstance(part, Text) else omission(part, TITLE)
 
 
 def _output(parts: Iterable[Part], id: str, status: Json) -> list[Item]:
@@ -1416,8 +1445,10 @@ def _output(parts: Iterable[Part], id: str, status: Json) -> list[Item]:
     for part in parts:
         if _says_nothing(part):
             continue
-        if isinstance(part, Text | Refusal):
-            said = _output_text(part.text) if isinstance(part, Text) else _refused(part.text)
+        if isinstance(part, Text | Refusal | Audio) or (
+            isinstance(part, Image) and not isinstance(part.source, Inline)
+        ):
+            said = _refused(part.text) if isinstance(part, Refusal) else _output_text(_told_text(part))
             if content is None:
                 content = []
                 items.append(_message_item(_skeleton("message", id, len(items)), content, "completed", NO_EXTRAS))
@@ -1428,6 +1459,8 @@ def _output(parts: Iterable[Part], id: str, status: Json) -> list[Item]:
             items.append(_call_item(_skeleton("function_call", id, len(items)), part, "completed", NO_EXTRAS))
         elif isinstance(part, Thinking | RedactedThinking):
             items.append(_reasoning_item(_skeleton("reasoning", id, len(items)), part))
+        elif isinstance(part, Image) and isinstance(part.source, Inline):
+            items.append(_picture_item(_skeleton("image_generation_call", id, len(items)), part.source))
     if status == "incomplete" and items and _is_cut(items[-1]):
         items[-1]["status"] = "incomplete"
     return items
@@ -1690,6 +1723,10 @@ class _Reader:
             number = begun.number
             if number is None:
                 number, self._parts = self._parts, self._parts + 1
+            picture = _read_picture(item) if begun.kind == "image_generation_call" else None
+            if picture is not None:
+                self._out += [PartStarted(number, "media", media=picture), PartEnded(number)]
+                return
             self._out += [PartStarted(number, "opaque", opaque=Opaque(NAME, begun.kind, item)), PartEnded(number)]
 
     def _message_ended(self, begun: _OpenItem, item: Item) -> None:
@@ -2057,7 +2094,7 @@ class _Writer:
                 part.item = self._begin_item(self._skeleton("reasoning", part.extras))
                 part.item.open_parts.add(event.part)
                 self._tell_item("added", part.item, _reasoning_item(part.item.skeleton, Thinking("")))
-            case "text" | "refusal" | "thinking" | "redacted_thinking" | "opaque":
+            case "text" | "refusal" | "thinking" | "redacted_thinking" | "media" | "opaque":
                 pass  # with the first word, or when it is whole
             case _:
                 assert_never(event.kind)
@@ -2078,7 +2115,7 @@ class _Writer:
             case "thinking":
                 if not self._is_own:
                     self._think(part, text)
-            case "redacted_thinking" | "opaque":
+            case "redacted_thinking" | "media" | "opaque":
                 pass
             case _:
                 assert_never(part.start.kind)
@@ -2094,6 +2131,9 @@ class _Writer:
             case "redacted_thinking":
                 if part.start.data:
                     self._whole("reasoning", RedactedThinking(part.start.data))
+            case "media":
+                if part.start.media is not None:
+                    self._media(part, part.start.media)
             case "opaque":
                 opaque = part.start.opaque
                 if opaque is not None and opaque.dialect == NAME and isinstance(opaque.value, dict):
@@ -2130,6 +2170,22 @@ class _Writer:
     def _skeleton(self, kind: str, own: Extras) -> Item:
         made = _skeleton(kind, self._id, self._count)
         return {**made, "id": own["id"]} if "id" in own else made
+
+    def _media(self, part: _Part, media: Image | Audio) -> None:
+        if self._is_own:
+            for value in _own_item(media):
+                self._own_whole(value)
+        elif isinstance(media, Image) and isinstance(media.source, Inline):
+            skeleton = self._skeleton("image_generation_call", NO_EXTRAS)
+            item = self._begin_item(skeleton)
+            item.whole = _picture_item(skeleton, media.source)
+            self._tell_item("added", item, {**skeleton, "status": "in_progress", "result": None})
+        else:
+            text = _Part(PartStarted(part.start.part, "text"), NO_EXTRAS)
+            self._begin_text(text)
+            text.texts.append(omission(media, TITLE))
+            self._tell_of(text, "response.output_text.delta", {"delta": text.text, "logprobs": []})
+            self._end_text(text)
 
     # texts
 
@@ -2318,6 +2374,9 @@ class OpenAIResponses:
 
     def write_reply(self, reply: Reply) -> bytes:
         return _write_reply(reply)
+
+    def can_say(self, part: Part) -> bool:
+        return not isinstance(part, Opaque | Audio) and (not isinstance(part, Image) or isinstance(part.source, Inline))
 
     def reader(self, content_type: str) -> _Reader:
         del content_type  # a stream of this format is SSE, whatever a host calls it

@@ -86,6 +86,8 @@ class Answer:
     attempts: int = 0
     candidate: Candidate | None = None
     dropped: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+    """Parts of the reply that the caller's format has no place for."""
     fault: Fault | None = None
     ours: bool = False
     """The fault is our own refusal."""
@@ -95,6 +97,8 @@ class Answer:
     unframer: Unframer | None = None
     other: OperationAnswer | None = None
     """Of an operation that is no chat."""
+    held: bytearray = field(default_factory=bytearray)
+    """The body so far, where only the body tells whether it is a stream."""
     reply: Reply | None = None
     body: bytes | None = None
     """All of a reply in the provider's own words, where it came whole and may be kept."""

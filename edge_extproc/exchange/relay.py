@@ -7,11 +7,13 @@ which broke never ends as if it were whole: after a failure comes the caller's o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Protocol
 
 from ..dialects.base import Reader, Writer
+from ..dialects.dropping import kind_of_part
+from ..model.content import Part, RedactedThinking
 from ..model.fault import Fault
 from ..model.reply import (
     Ended,
@@ -28,8 +30,9 @@ from ..model.reply import (
 )
 from ..model.usage import Usage
 
+_TOLD_WHOLE = frozenset({"redacted_thinking", "media", "opaque"})
 # Parts whose start is made by the model, too: a tool's name, or all of the part.
-_TOKENS_AT_START = frozenset({"tool_call", "redacted_thinking", "opaque"})
+_TOKENS_AT_START = frozenset({"tool_call", "redacted_thinking", "media", "opaque"})
 
 # Characters of a stream's reply that are held to be kept. A longer one passes all the same.
 MAX_FOLDED = 4 << 20
@@ -47,6 +50,7 @@ class Tally:
         "garbled",
         "has_parts",
         "has_token",
+        "lost",
         "model",
         "text_length",
         "usage",
@@ -60,6 +64,8 @@ class Tally:
         self.ended = False
         self.model: str | None = None
         self.garbled = 0
+        self.lost: set[str] = set()
+        """Kinds of parts that the caller's format has no place for."""
         self.has_parts = False
         """Whether any part of an answer has come."""
         self.has_token = False
@@ -170,8 +176,10 @@ class CrossRelay:
         *,
         fold: Fold | None = None,
         named: tuple[str | None, str | None] = (None, None),
+        can_say: Callable[[Part], bool] = lambda _: True,
     ) -> None:
         self.tally = Tally(fold)
+        self._can_say = can_say
         self._reader = reader
         self._writer = writer
         self._named = named
@@ -189,6 +197,11 @@ class CrossRelay:
             return b""
         return self._pass(self._reader.close()[1])
 
+    def _lose(self, event: PartStarted) -> None:
+        part = event.media or event.opaque or RedactedThinking(event.data or "")
+        if not self._can_say(part):
+            self.tally.lost.add(f"reply.{kind_of_part(part)}")
+
     def fail(self, fault: Fault) -> bytes:
         return _fail(self.tally, self._writer, fault)
 
@@ -205,6 +218,8 @@ class CrossRelay:
                 event = replace(event, id=event.id or id, model=event.model or model)
             elif type(event) is Ended and is_lost(self.tally):
                 event = Failed(UNREADABLE)
+            elif type(event) is PartStarted and event.kind in _TOLD_WHOLE:
+                self._lose(event)
             self.tally.note(event)
             out.append(self._writer.write(event))
         return b"".join(out)

@@ -109,7 +109,7 @@ def settlement_of(
         estimated=estimated,
         cost=cost,
         unpriced=unpriced,
-        dropped=answer.dropped,
+        dropped=(*answer.dropped, *answer.lost),
         garbled=tally.garbled if tally is not None else 0,
         request_bytes=len(call.raw) if call is not None else 0,
         response_bytes=answer.sent,
