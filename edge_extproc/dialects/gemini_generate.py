@@ -425,6 +425,11 @@ def _media_type_of(url: str) -> str | None:
     return _EXTENSIONS.get(name.rpartition(".")[2].lower()) if "." in name else None
 
 
+def _listed(value: Json, path: str) -> list[Json]:
+    """A repeated field. Google takes one value in the place of a list of one."""
+    return [value] if isinstance(value, dict) else as_list(value, path)
+
+
 class _Reading:
     """One request on its way into our nouns. Calls without an id get one, and their results find them by name."""
 
@@ -438,7 +443,7 @@ class _Reading:
         role = content.get("role", "user")
         parts = tuple(
             self.part(as_object(part, f"{path}.parts[{i}]"), f"{path}.parts[{i}]")
-            for i, part in enumerate(as_list(content.get("parts", []), f"{path}.parts"))
+            for i, part in enumerate(_listed(content.get("parts", []), f"{path}.parts"))
         )
         match role:
             case "model":
@@ -456,6 +461,8 @@ class _Reading:
         resolution = known.pop("mediaResolution", None)
         if resolution is not None:
             rest["mediaResolution"] = resolution
+        if not known and not rest and signature is not None:  # a signature alone: of a thought that is not shown
+            return Text("", extras=_signed({"thought": True} if thought else {}, signature))
         match known:
             case {"text": text, **others} if not others:
                 if thought:
@@ -490,7 +497,7 @@ class _Reading:
         call_id, called = self._answered(id, name)
         text, is_error = _read_response(as_object(known.get("response", {}), f"{path}.response"))
         parts: list[Part] = [Text(text)]
-        for i, part in enumerate(as_list(known.get("parts", []), f"{path}.parts")):
+        for i, part in enumerate(_listed(known.get("parts", []), f"{path}.parts")):
             parts.append(self.part(as_object(part, f"{path}.parts[{i}]"), f"{path}.parts[{i}]"))
         if called != name:
             others["name"] = name
@@ -583,10 +590,10 @@ def _as_object(text: str) -> Block | None:
 
 
 def _read_tools(value: Json) -> Iterator[Tool]:
-    for i, tool in enumerate(as_list(value, "tools")):
+    for i, tool in enumerate(_listed(value, "tools")):
         known, rest = _split(as_object(tool, f"tools[{i}]"), _TOOL)
         path = f"tools[{i}].functionDeclarations"
-        for j, declaration in enumerate(as_list(known.get("functionDeclarations", []), path)):
+        for j, declaration in enumerate(_listed(known.get("functionDeclarations", []), path)):
             yield _read_declaration(as_object(declaration, f"{path}[{j}]"), f"{path}[{j}]")
         for kind, settings in rest.items():
             yield Opaque(NAME, kind, {kind: settings})
@@ -691,7 +698,7 @@ def _read_chat(call: Call) -> Chat:
     messages: list[Message] = []
     if "systemInstruction" in body:
         messages.append(_read_system(body["systemInstruction"], reading))
-    contents = as_list(body.get("contents"), "contents")
+    contents = _listed(body.get("contents"), "contents")
     messages += [reading.message(value, f"contents[{i}]") for i, value in enumerate(contents)]
     stops = as_list(config.get("stopSequences", []), "generationConfig.stopSequences")
     numbers = {name: maybe_number(config.get(name), f"generationConfig.{name}") for name in _NUMBERS}
@@ -1012,7 +1019,7 @@ class _Request(Dropping):
         if part.id and not _MADE_ID.fullmatch(part.id):
             call["id"] = part.id
         self._names[part.id] = part.name
-        if part.arguments.strip():
+        if part.arguments.strip() not in ("", "null"):  # Groq's models write null for no arguments
             arguments = _as_object(part.arguments)
             if arguments is None:
                 raise BadRequest(f"{path} has arguments that are no JSON object", param=path)

@@ -682,6 +682,8 @@ def _read_tool_choice(value: Json) -> tuple[ToolChoice | None, Object]:
             return ToolChoice("required"), {}
         case {"type": "function", "function": {"name": str(name)}}:
             return ToolChoice("tool", name), {}
+        case {"function": {"name": str(name)}, **rest} if not rest:  # as Hugging Face's clients spell it
+            return ToolChoice("tool", name), {}
         case {"type": "allowed_tools" | "custom"}:
             return None, {"tool_choice": value}
         case str():

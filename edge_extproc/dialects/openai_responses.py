@@ -1952,6 +1952,11 @@ class _Part:
         return self.item
 
 
+def _with_id(own: Extras, skeleton: Item) -> Extras:
+    """An item keeps the id that it began with. GitHub Copilot tells another one in each event."""
+    return {**own, "id": skeleton["id"]} if own.get("id") not in (None, skeleton["id"]) else own
+
+
 class _Writer:
     """Every part becomes an item, or a part of a message where texts follow one another. Parts may overlap: so may
     items. An item is told to be done only when the next one begins or the reply ends, since only then it is known
@@ -2212,7 +2217,7 @@ class _Writer:
         if message is None:
             return
         own = part.extras.get("item")
-        message.own = own if isinstance(own, Mapping) else message.own
+        message.own = _with_id(own, message.skeleton) if isinstance(own, Mapping) else message.own
         text = Text(part.text, extras=part.extras) if part.start.kind == "text" else Refusal(part.text, part.extras)
         whole = _said_content(text, part.extras) if self._is_own else self._content(part, part.text)
         if part.start.kind == "text":
@@ -2241,7 +2246,7 @@ class _Writer:
 
     def _end_call(self, part: _Part) -> None:
         item = part.begun
-        item.own = part.extras
+        item.own = _with_id(part.extras, item.skeleton)
         if not part.text.strip() and not self._is_own:
             part.texts = ["{}"]  # a call without arguments: callers parse what they are told
             self._tell_call(part, "delta", {"delta": "{}"})
@@ -2285,7 +2290,7 @@ class _Writer:
     def _own_thoughts(self, part: _Part) -> None:
         """Reasoning of this dialect, told when it is whole: its deltas do not say which of its texts they are of."""
         item = part.begun
-        item.whole = {**item.skeleton, **part.extras}
+        item.whole = {**item.skeleton, **_with_id(part.extras, item.skeleton)}
         item.open_parts.discard(part.start.part)
         for key, at, text in _thoughts(item.whole):
             if key == "summary":
