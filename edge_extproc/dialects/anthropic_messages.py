@@ -1314,7 +1314,7 @@ class _Reader:
         """Blocks that are whole when the message starts: Anthropic tells so the calls of a turn that goes on with what
         was begun before (programmatic tool calling). Their numbers cannot meet those of blocks that come later."""
         for place, block in enumerate(content if isinstance(content, list) else (), 1):
-            number = {"index": -place}
+            number: Block = {"index": -place}
             yield from self._block_start({**number, "content_block": block})
             if -place in self._blocks:
                 yield from self._block_stop(number)

@@ -1576,8 +1576,8 @@ def _written_media(part: Image | Audio, *, own: bool) -> Block:
             kind = media_type or (None if own else _media_type_of(url) or usual)
             return {"fileData": {"fileUri": url, **({"mimeType": kind} if kind else {}), **blob}, **extras}
         case FileRef(id):
-            kind = extras.pop("mimeType", None)
-            return {"fileData": {"fileUri": id, **({"mimeType": kind} if kind else {}), **blob}, **extras}
+            told = {"mimeType": extras.pop("mimeType")} if "mimeType" in extras else {}
+            return {"fileData": {"fileUri": id, **told, **blob}, **extras}
 
 
 _YEAR_10000 = 253_402_300_800
