@@ -2,7 +2,7 @@
 
 `as_…` takes a value that must be there, `maybe_…` one that may be absent (null says the same). Both raise BadRequest,
 which names the field by its path, what it must be and what it is. What a provider tells beside its answer breaks
-nothing: `text_of`, `object_in` and the counts read past what has another type.
+nothing: `text_of`, `object_in` and `TokenCounts` read past what has another type.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import orjson
 
 from ..errors import BadRequest
 from ..model.content import NO_EXTRAS, Extras, Json
+from ..model.usage import MOST_TOKENS
 from . import json_faults
 
 JsonObject: TypeAlias = dict[str, Json]
@@ -36,6 +37,15 @@ _KINDS: Mapping[type, str] = MappingProxyType(
 def decode(raw: bytes) -> Json:
     """Raises ValueError or RecursionError where it is no JSON."""
     return msgspec.json.decode(raw)
+
+
+def decode_reply(raw: bytes) -> Json:
+    """What a provider sent. Hosts written in Python spell floats as NaN or Infinity, which is no JSON, or write 1e400:
+    those are read as such floats, which `encode` writes as null. Raises as `decode` does."""
+    try:
+        return msgspec.json.decode(raw)
+    except msgspec.DecodeError:
+        return json.loads(raw)
 
 
 def encode(value: Json) -> bytes:
@@ -208,17 +218,30 @@ def object_in(block: Mapping[str, Json], key: str) -> Mapping[str, Json]:
     return value if isinstance(value, dict) else _NOTHING
 
 
-def count_of(value: Json) -> int:
-    """0 where it is no count."""
-    return max(value, 0) if isinstance(value, int) and not isinstance(value, bool) else 0
+class TokenCounts:
+    """Reads the token counts of one usage object. A count is a whole number from 0 to MOST_TOKENS, spelled as an
+    integer or as a float (7.0). Everything else is missing: text, a boolean, a negative number, 10^30, NaN. A null is
+    missing too, but not counted in `unreadable`: it is how hosts say that they do not know."""
 
+    __slots__ = ("unreadable",)
 
-def count_in(block: Mapping[str, Json], key: str) -> int:
-    """0 where it is not given; 7.0 counts."""
-    value = block.get(key)
-    return int(value) if (type(value) is int or type(value) is float) and value > 0 else 0
+    def __init__(self) -> None:
+        self.unreadable = 0
 
+    def of(self, value: Json) -> int | None:
+        """None where it is missing."""
+        if value is None:
+            return None
+        if (type(value) is int or type(value) is float) and 0 <= value <= MOST_TOKENS:
+            return int(value)
+        self.unreadable += 1
+        return None
 
-def first_count(block: Mapping[str, Json], keys: Iterable[str]) -> int:
-    """The first of these counts that is given; 0 where none is."""
-    return next((count for key in keys if key in block and (count := count_in(block, key))), 0) if block else 0
+    def at(self, block: Mapping[str, Json], key: str) -> int:
+        """0 where it is missing."""
+        value = block.get(key)
+        return 0 if value is None else self.of(value) or 0
+
+    def first(self, block: Mapping[str, Json], keys: Iterable[str]) -> int:
+        """The first of these counts that is not 0; 0 where none is."""
+        return next((count for key in keys if key in block and (count := self.at(block, key))), 0) if block else 0

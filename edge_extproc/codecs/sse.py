@@ -129,3 +129,16 @@ def encode(data: bytes, event: str = "") -> bytes:
 def comment(text: bytes = b"") -> bytes:
     """A line that every client skips: it keeps a quiet connection open."""
     return b": " + text + b"\n\n"
+
+
+_FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
+_LOOKED_AT = 1_024
+
+
+def is_stream(body: bytes | bytearray) -> bool | None:
+    """Whether a body is a stream of events by its first bytes, whatever its content type says; None where more of it
+    must come to tell."""
+    begin = bytes(body[:_LOOKED_AT]).removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n \t")
+    if begin.startswith(_FIELDS):
+        return True
+    return None if any(field.startswith(begin) for field in _FIELDS) else False

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,17 +24,19 @@ from ..codecs import json_splice, sse
 from ..codecs.frame import Frame
 from ..codecs.json_values import (
     UNREADABLE,
+    TokenCounts,
     as_list,
     as_object,
     as_text,
-    count_of,
     decode,
+    decode_reply,
     encode,
     kind_name,
     maybe_bool,
     maybe_int,
     maybe_number,
     maybe_text,
+    object_in,
     read_body,
     rest_of,
     text_of,
@@ -89,6 +92,7 @@ from .anthropic_history import mend
 from .base import Fate, Headers, ModelCard, Route, header, made_id, retry_after
 from .carried import MARK, UNSIGNED, original_id, tool_id
 from .claude import LEAST_TOP_P_WITH_THINKING, closed_schema
+from .dropping import omission
 from .turns import (
     CUT_OFF,
     FORCED,
@@ -1012,22 +1016,28 @@ _REPLY_EXTRAS = frozenset({"container", "context_management", "diagnostics", "st
 
 
 def _read_usage(told: Mapping[str, Json]) -> Usage:
-    split = told.get("cache_creation")
-    hour = count_of(split.get("ephemeral_1h_input_tokens")) if isinstance(split, dict) else 0
-    short = count_of(split.get("ephemeral_5m_input_tokens")) if isinstance(split, dict) else 0
+    counts = TokenCounts()
+    split = object_in(told, "cache_creation")
+    hour, short = counts.at(split, "ephemeral_1h_input_tokens"), counts.at(split, "ephemeral_5m_input_tokens")
     total = told.get("cache_creation_input_tokens")
-    written = hour + short if total is None else count_of(total)
+    written = hour + short if total is None else counts.at(told, "cache_creation_input_tokens")
     hour = min(hour, written)
-    output = count_of(told.get("output_tokens"))
-    details = told.get("output_tokens_details")
-    thinking = min(count_of(details.get("thinking_tokens")), output) if isinstance(details, dict) else 0
+    given, read = counts.of(told.get("input_tokens")), counts.at(told, "cache_read_input_tokens")
+    # The prompt is the sum of these: where one of them cannot be read, it is not known.
+    unknown = given is None or counts.unreadable > 0
+    answered = counts.of(told.get("output_tokens"))
+    output = answered or 0
+    thinking = min(counts.at(object_in(told, "output_tokens_details"), "thinking_tokens"), output)
     return Usage(
-        input=count_of(told.get("input_tokens")),
-        cache_read=count_of(told.get("cache_read_input_tokens")),
+        input=given or 0,
+        cache_read=read,
         cache_write=written - hour,
         cache_write_1h=hour,
         output=output - thinking,
         reasoning=thinking,
+        prompt_unknown=unknown,
+        completion_unknown=answered is None,
+        unreadable=counts.unreadable,
     )
 
 
@@ -1064,7 +1074,7 @@ def _message_id(id: str | None, model: str | None, created: int | None) -> str:
 
 def _read_reply(body: bytes) -> Reply:
     try:
-        message = decode(body)
+        message = decode_reply(body)
     except UNREADABLE as exc:
         raise UpstreamError("the provider's reply is not valid JSON") from exc
     if not isinstance(message, dict) or message.get("type") != "message":
@@ -1139,6 +1149,8 @@ def _answer_blocks(parts: Iterable[Part], id: str) -> Iterator[Block]:
                     "input": arguments_of(part.arguments) or {},
                 }
                 calls += 1
+            case Image() | Audio():
+                yield {"type": "text", "text": omission(part, TITLE)}
             case _:
                 pass  # a part that only another dialect knows
 
@@ -1210,10 +1222,32 @@ def _read_error(status: int, headers: Headers, body: bytes) -> Fault:
     return _read_fault(error, status, request_id, retry_after(headers))
 
 
+_TOO_LONG = "prompt is too long: "
+# The sentences by which clients of this API know that they must shorten the conversation: it has no code for that.
+_KNOWN_TOO_LONG = (_TOO_LONG.rstrip(": "), "input length and `max_tokens` exceed", "input length and max_tokens exceed")
+_LIMIT = re.compile(r"(?:maximum|limit|max|up to)\D{0,60}?(\d[\d,]{2,})", re.IGNORECASE)
+_NUMBER = re.compile(r"\d[\d,]{2,}")
+
+
+def _too_long(message: str) -> str:
+    """What the provider said of a prompt that its model does not take, after the words that clients look for."""
+    if message.startswith(_KNOWN_TOO_LONG):
+        return message
+    found = _LIMIT.search(message)
+    numbers = [int(number.replace(",", "")) for number in _NUMBER.findall(message)]
+    limit = int(found[1].replace(",", "")) if found is not None else 0
+    if limit and max(numbers) > limit:
+        return f"{_TOO_LONG}{max(numbers)} tokens > {limit} maximum. {message}"
+    return _TOO_LONG + message
+
+
 def _error_body(fault: Fault) -> Block:
+    message = scrubbed(fault.message)
+    if fault.kind == "context_length":
+        message = _too_long(message)
     return {
         "type": "error",
-        "error": {"type": _TYPES[fault.kind], "message": scrubbed(fault.message)},
+        "error": {"type": _TYPES[fault.kind], "message": message},
         "request_id": fault.request_id,
     }
 
@@ -1250,6 +1284,8 @@ class _Reader:
         self._blocks: dict[int, _Open] = {}
         self._parts = 0
         self._usage: Block = {}
+        self._early_finish: Finish | None = None
+        """As message_start told it; a later one replaces it."""
         self._started = False
         self._over = False
 
@@ -1268,7 +1304,7 @@ class _Reader:
         if self._over or not frame.data or frame.data == b"[DONE]":
             return []
         try:
-            event = decode(frame.data)
+            event = decode_reply(frame.data)
         except UNREADABLE:
             return [Garbled("an event is not valid JSON")]
         if not isinstance(event, dict):
@@ -1290,7 +1326,17 @@ class _Reader:
         if rest := rest_of(self._usage, _USAGE):
             extras["usage"] = rest
         started = ReplyStarted(text_of(id), text_of(model), None, extras or NO_EXTRAS)
-        return [started, *usage]
+        self._early_finish = _read_finish(message.get("stop_reason"), message.get("stop_sequence"))
+        return [started, *self._early_blocks(message.get("content")), *usage]
+
+    def _early_blocks(self, content: Json) -> Iterator[ReplyEvent]:
+        """Blocks that are whole when the message starts: Anthropic tells so the calls of a turn that goes on with what
+        was begun before (programmatic tool calling). Their numbers cannot meet those of blocks that come later."""
+        for place, block in enumerate(content if isinstance(content, list) else (), 1):
+            number: Block = {"index": -place}
+            yield from self._block_start({**number, "content_block": block})
+            if -place in self._blocks:
+                yield from self._block_stop(number)
 
     def _use(self, told: Json) -> list[ReplyEvent]:
         """Counts are cumulative: each replaces what was told before, and what is not told again stands."""
@@ -1393,6 +1439,7 @@ class _Reader:
         delta = delta if isinstance(delta, dict) else {}
         finish = _read_finish(delta.get("stop_reason"), delta.get("stop_sequence"))
         if finish is not None:
+            self._early_finish = None
             events.append(Finished(finish))
         events += self._use(event.get("usage"))
         noted = {**rest_of(event, frozenset({"type", "delta", "usage"})), **rest_of(delta, _REPLY)}
@@ -1405,7 +1452,8 @@ class _Reader:
     def _stop(self, event: Block) -> list[ReplyEvent]:
         del event
         self._over = True
-        return [Ended()]
+        early = [Finished(self._early_finish)] if self._early_finish is not None else []
+        return [*early, Ended()]
 
     def _error(self, event: Block) -> list[ReplyEvent]:
         self._over = True
@@ -1440,6 +1488,11 @@ _WAITING_LIMIT = 16 * 1024 * 1024
 
 def _event(kind: str, payload: Block) -> bytes:
     return sse.encode(encode({"type": kind, **payload}), kind)
+
+
+def _is_own_caller(caller: Json) -> bool:
+    kind = caller.get("type") if isinstance(caller, dict) else None
+    return isinstance(kind, str) and (kind == "direct" or kind.startswith("code_execution_"))
 
 
 class _Writer:
@@ -1544,6 +1597,9 @@ class _Writer:
                 self._open({"type": "redacted_thinking", "data": event.data or ""})
             case "opaque":
                 self._open_opaque(event.opaque)
+            case "media":
+                if event.media is not None:
+                    self._say("text", omission(event.media, TITLE))
             case "text" | "thinking" | "refusal":
                 pass
             case _:
@@ -1561,6 +1617,8 @@ class _Writer:
             "input": {},
         }
         block.update((key, event.extras[key]) for key in ("caller", "toolset_name") if key in event.extras)
+        if not _is_own_caller(block.get("caller")):  # OpenAI has a field of this name too, with other types
+            block.pop("caller", None)
         self._calls += 1
         self._open(block)
 
@@ -1760,6 +1818,9 @@ class AnthropicMessages:
 
     def write_reply(self, reply: Reply) -> bytes:
         return _write_reply(reply)
+
+    def can_say(self, part: Part) -> bool:
+        return not isinstance(part, Opaque | Image | Audio)
 
     def reader(self, content_type: str) -> _Reader:
         del content_type

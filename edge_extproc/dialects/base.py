@@ -18,6 +18,7 @@ from typing import Literal, Protocol, TypeAlias
 
 from ..codecs.frame import Frame
 from ..model.call import Call, Chat, Operation, Written
+from ..model.content import Part
 from ..model.fault import Fault
 from ..model.host import UNKNOWN_HOST, HostProfile
 from ..model.noun import noun
@@ -114,6 +115,11 @@ class Dialect(Protocol):
         ...
 
     def write_reply(self, reply: Reply) -> bytes: ...
+
+    def can_say(self, part: Part) -> bool:
+        """Whether a reply of this format has a place for this part of another format's reply. A part that it has none
+        for is left out, or replaced by a text that says so, and named to the caller."""
+        ...
 
     def reader(self, content_type: str) -> Reader: ...
 

@@ -28,11 +28,12 @@ from ..codecs import aws_eventstream
 from ..codecs.frame import Frame
 from ..codecs.json_values import (
     UNREADABLE,
+    TokenCounts,
     as_list,
     as_object,
     as_text,
-    count_of,
     decode,
+    decode_reply,
     encode,
     maybe_bool,
     maybe_int,
@@ -95,6 +96,7 @@ from .base import Fate, Headers, ModelCard, Route, header, made_id, retry_after
 from .bedrock_history import mend
 from .carried import MARK, UNSIGNED, original_id, tool_id
 from .claude import LEAST_TOP_P_WITH_THINKING, closed_schema
+from .dropping import omission
 from .turns import (
     CUT_OFF,
     FORCED,
@@ -1370,20 +1372,29 @@ def _stop_reason(finish: Finish | None, has_calls: bool) -> str:
 
 def _read_usage(told: Mapping[str, Json]) -> Usage:
     """`inputTokens` is without what was read from or written to the cache."""
+    counts = TokenCounts()
     details = told.get("cacheDetails")
     hour = sum(
-        count_of(each.get("inputTokens"))
+        counts.at(each, "inputTokens")
         for each in (details if isinstance(details, list) else ())
         if isinstance(each, dict) and each.get("ttl") == "1h"
     )
-    written = count_of(told.get("cacheWriteInputTokens", told.get("cacheWriteInputTokenCount")))
+    written = counts.of(told.get("cacheWriteInputTokens", told.get("cacheWriteInputTokenCount"))) or 0
+    read = counts.of(told.get("cacheReadInputTokens", told.get("cacheReadInputTokenCount"))) or 0
+    given = counts.of(told.get("inputTokens"))
+    # The prompt is the sum of these: where one of them cannot be read, it is not known.
+    unknown = given is None or counts.unreadable > 0
+    output = counts.of(told.get("outputTokens"))
     hour = min(hour, written)
     return Usage(
-        input=count_of(told.get("inputTokens")),
-        cache_read=count_of(told.get("cacheReadInputTokens", told.get("cacheReadInputTokenCount"))),
+        input=given or 0,
+        cache_read=read,
         cache_write=written - hour,
         cache_write_1h=hour,
-        output=count_of(told.get("outputTokens")),
+        output=output or 0,
+        prompt_unknown=unknown,
+        completion_unknown=output is None,
+        unreadable=counts.unreadable,
     )
 
 
@@ -1407,7 +1418,7 @@ def _write_usage(usage: Usage | None, rest: Json) -> Block:
 
 def _read_reply(body: bytes) -> Reply:
     try:
-        reply = decode(body)
+        reply = decode_reply(body)
     except UNREADABLE as exc:
         raise UpstreamError("the provider's reply is not valid JSON") from exc
     output = reply.get("output") if isinstance(reply, dict) else None
@@ -1477,8 +1488,18 @@ def _answer_blocks(parts: Iterable[Part], reply: Reply) -> Iterator[Block]:
                     }
                 }
                 calls += 1
+            case Image() | Audio():
+                yield _answered_media(part)
             case _:
                 pass  # a part that only another dialect knows
+
+
+def _answered_media(part: Image | Audio) -> Block:
+    """A picture where this format has its kind; else a text that says what was left out."""
+    source = part.source
+    if isinstance(part, Image) and isinstance(source, Inline) and _format_of(_IMAGE_TYPES, source.media_type):
+        return {"image": _sourced(_IMAGE_TYPES, source, NO_EXTRAS, "image")}
+    return {"text": omission(part, TITLE)}
 
 
 def _made_id(*seeds: object) -> str:
@@ -1649,7 +1670,7 @@ class _Reader:
         if isinstance(frame, aws_eventstream.AwsFrame) and not frame.is_event:
             return self._failed(frame)
         try:
-            event = decode(frame.data) if frame.data else {}
+            event = decode_reply(frame.data) if frame.data else {}
         except UNREADABLE:
             return [Garbled("an event is not valid JSON")]
         if not isinstance(event, dict):
@@ -1792,7 +1813,7 @@ class _Reader:
                 return [PartStarted(part, "redacted_thinking", data=data), PartEnded(part)]
             case "opaque":
                 part = self._next_part()
-                return [PartStarted(part, "opaque", opaque=_whole(block.value)), PartEnded(part)]
+                return [_whole_part(block.value, part), PartEnded(part)]
             case _:
                 assert_never(block.kind)
 
@@ -1865,6 +1886,15 @@ def _append(value: Block, delta: Mapping[str, Json]) -> None:
             before["content"] = [*as_list(before.get("content") or [], key), *more]
         else:
             value[key] = more
+
+
+def _whole_part(value: Block, part: int) -> PartStarted:
+    """What came in pieces and is known once it is whole: a picture, or what only this dialect knows."""
+    if value.keys() == {"image"} and isinstance(value["image"], dict):
+        image = _read_image(value, "image")
+        if isinstance(image, Image):
+            return PartStarted(part, "media", media=image)
+    return PartStarted(part, "opaque", opaque=_whole(value))
 
 
 def _whole(value: Block) -> Opaque:
@@ -1963,12 +1993,25 @@ class _Writer:
                 self._say("contentBlockStart", {"start": {"toolUse": use}, "contentBlockIndex": self._open(event.part)})
             case "redacted_thinking":
                 self._delta(event.part, {"reasoningContent": {"redactedContent": _write_redacted(event.data or "")}})
+            case "media":
+                if event.media is not None:
+                    self._begin_media(event.media, event.part)
             case "opaque":
                 self._begin_opaque(event)
             case "text" | "thinking" | "refusal":
                 pass
             case _:
                 assert_never(event.kind)
+
+    def _begin_media(self, media: Image | Audio, part: int) -> None:
+        block = _answered_media(media)
+        match block:
+            case {"image": {"format": format, **rest}}:
+                start = {"image": {"format": format}}
+                self._say("contentBlockStart", {"start": start, "contentBlockIndex": self._open(part)})
+                self._delta(part, {"image": rest})
+            case _:
+                self._delta(part, block)
 
     def _begin_opaque(self, event: PartStarted) -> None:
         """A part that only another dialect knows is left out; one of ours goes as Bedrock sends it."""
@@ -2108,6 +2151,11 @@ class BedrockConverse:
 
     def write_reply(self, reply: Reply) -> bytes:
         return _write_reply(reply)
+
+    def can_say(self, part: Part) -> bool:
+        if isinstance(part, Image | Audio):
+            return "text" not in _answered_media(part)
+        return not isinstance(part, Opaque)
 
     def reader(self, content_type: str) -> _Reader:
         del content_type

@@ -29,11 +29,12 @@ from ..codecs import json_array, json_splice, sse
 from ..codecs.frame import Frame
 from ..codecs.json_values import (
     UNREADABLE,
+    TokenCounts,
     as_list,
     as_object,
     as_text,
-    count_of,
     decode,
+    decode_reply,
     encode,
     maybe_bool,
     maybe_int,
@@ -439,6 +440,11 @@ def _media_type_of(url: str) -> str | None:
     return _EXTENSIONS.get(name.rpartition(".")[2].lower()) if "." in name else None
 
 
+def _listed(value: Json, path: str) -> list[Json]:
+    """A repeated field. Google takes one value in the place of a list of one."""
+    return [value] if isinstance(value, dict) else as_list(value, path)
+
+
 class _Reading:
     """One request on its way into our nouns. Calls without an id get one, and their results find them by name."""
 
@@ -452,7 +458,7 @@ class _Reading:
         role = content.get("role", "user")
         parts = tuple(
             self.part(as_object(part, f"{path}.parts[{i}]"), f"{path}.parts[{i}]")
-            for i, part in enumerate(as_list(content.get("parts", []), f"{path}.parts"))
+            for i, part in enumerate(_listed(content.get("parts", []), f"{path}.parts"))
         )
         match role:
             case "model":
@@ -470,6 +476,8 @@ class _Reading:
         resolution = known.pop("mediaResolution", None)
         if resolution is not None:
             rest["mediaResolution"] = resolution
+        if not known and not rest and signature is not None:  # a signature alone: of a thought that is not shown
+            return Text("", extras=_signed({"thought": True} if thought else {}, signature))
         match known:
             case {"text": text, **others} if not others:
                 if thought:
@@ -506,7 +514,7 @@ class _Reading:
         call_id, called = self._answered(id, name)
         text, is_error = _read_response(as_object(known.get("response", {}), f"{path}.response"))
         parts: list[Part] = [Text(text)]
-        for i, part in enumerate(as_list(known.get("parts", []), f"{path}.parts")):
+        for i, part in enumerate(_listed(known.get("parts", []), f"{path}.parts")):
             parts.append(self.part(as_object(part, f"{path}.parts[{i}]"), f"{path}.parts[{i}]"))
         if called != name:
             others["name"] = name
@@ -659,10 +667,10 @@ def _as_object(text: str) -> Block | None:
 
 
 def _read_tools(value: Json) -> Iterator[Tool]:
-    for i, tool in enumerate(as_list(value, "tools")):
+    for i, tool in enumerate(_listed(value, "tools")):
         known, rest = _split(as_object(tool, f"tools[{i}]"), _TOOL)
         path = f"tools[{i}].functionDeclarations"
-        for j, declaration in enumerate(as_list(known.get("functionDeclarations", []), path)):
+        for j, declaration in enumerate(_listed(known.get("functionDeclarations", []), path)):
             yield _read_declaration(as_object(declaration, f"{path}[{j}]"), f"{path}[{j}]")
         for kind, settings in rest.items():
             yield Opaque(NAME, kind, {kind: settings})
@@ -767,7 +775,7 @@ def _read_chat(call: Call) -> Chat:
     messages: list[Message] = []
     if "systemInstruction" in body:
         messages.append(_read_system(body["systemInstruction"], reading))
-    contents = as_list(body.get("contents"), "contents")
+    contents = _listed(body.get("contents"), "contents")
     messages += [reading.message(value, f"contents[{i}]") for i, value in enumerate(contents)]
     stops = as_list(config.get("stopSequences", []), "generationConfig.stopSequences")
     numbers = {name: maybe_number(config.get(name), f"generationConfig.{name}") for name in _NUMBERS}
@@ -1086,7 +1094,7 @@ class _Request(Dropping):
         if part.id and not _MADE_ID.fullmatch(part.id):
             call["id"] = part.id
         self._names[part.id] = part.name
-        if part.arguments.strip():
+        if part.arguments.strip() not in ("", "null"):  # Groq's models write null for no arguments
             arguments = _as_object(part.arguments)
             if arguments is None:
                 raise BadRequest(f"{path} has arguments that are no JSON object", param=path)
@@ -1378,11 +1386,11 @@ def _write_finish(finish: Finish | None, *, own: bool) -> Json:
     return _FINISH_WORDS[finish.reason]
 
 
-def _audio(details: Json) -> int:
+def _audio(details: Json, counts: TokenCounts) -> int:
     """The tokens of sound among those of all modalities."""
     rows = details if isinstance(details, list) else []
     return sum(
-        count_of(row.get("tokenCount", row.get("token_count")))
+        counts.of(row.get("tokenCount", row.get("token_count"))) or 0
         for row in rows
         if isinstance(row, dict) and row.get("modality") in _AUDIO
     )
@@ -1392,22 +1400,31 @@ def _read_usage(told: Json) -> Usage | None:
     """None where nothing was counted yet: Vertex sends chunks that tell only the kind of traffic."""
     if not isinstance(told, dict):
         return None
-    counts = _split(told, _USAGE)[0]
-    if not counts:
+    stated = _split(told, _USAGE)[0]
+    if not stated:
         return None
-    prompt = count_of(counts.get("promptTokenCount")) + count_of(counts.get("toolUsePromptTokenCount"))
-    cached = min(count_of(counts.get("cachedContentTokenCount")), prompt)
-    heard = _audio(counts.get("promptTokensDetails")) + _audio(counts.get("toolUsePromptTokensDetails"))
-    audio = min(max(heard - _audio(counts.get("cacheTokensDetails")), 0), prompt - cached)
-    answer = count_of(counts.get("candidatesTokenCount"))
-    spoken = min(_audio(counts.get("candidatesTokensDetails")), answer)
+    counts = TokenCounts()
+    sent, tools = counts.of(stated.get("promptTokenCount")), counts.at(stated, "toolUsePromptTokenCount")
+    prompt_unknown = sent is None or counts.unreadable > 0
+    prompt = (sent or 0) + tools
+    cached = min(counts.at(stated, "cachedContentTokenCount"), prompt)
+    heard = _audio(stated.get("promptTokensDetails"), counts)
+    heard += _audio(stated.get("toolUsePromptTokensDetails"), counts)
+    audio = min(max(heard - _audio(stated.get("cacheTokensDetails"), counts), 0), prompt - cached)
+    # Protobuf leaves out what is 0: only a count that is there and cannot be read is unknown.
+    answer, thoughts = stated.get("candidatesTokenCount", 0), stated.get("thoughtsTokenCount", 0)
+    answered, thought = counts.of(answer), counts.of(thoughts)
+    spoken = min(_audio(stated.get("candidatesTokensDetails"), counts), answered or 0)
     return Usage(
         input=prompt - cached - audio,
         cache_read=cached,
-        output=answer - spoken,
-        reasoning=count_of(counts.get("thoughtsTokenCount")),
+        output=(answered or 0) - spoken,
+        reasoning=thought or 0,
         input_audio=audio,
         output_audio=spoken,
+        prompt_unknown=prompt_unknown,
+        completion_unknown=answered is None or thought is None,
+        unreadable=counts.unreadable,
     )
 
 
@@ -1431,6 +1448,26 @@ def _write_usage(usage: Usage) -> Block:
     return told
 
 
+def _answered_media(known: Block, rest: Block, signature: str | None) -> Image | Audio | None:
+    """A picture or a sound of the answer. Those of its thoughts are drafts, and stay as they came."""
+    if known.keys() - {"inlineData", "fileData", "thoughtSignature", "mediaResolution"}:
+        return None
+    if (resolution := known.get("mediaResolution")) is not None:
+        rest = {**rest, "mediaResolution": resolution}
+    extras = _signed(rest, signature)
+    try:
+        match known:
+            case {"inlineData": dict(blob), **others} if "fileData" not in others:
+                found = _inline(blob, extras, "inlineData")
+            case {"fileData": dict(file)}:
+                found = _file(file, extras, "fileData")
+            case _:
+                return None
+    except BadRequest:  # without a media type, or without data
+        return None
+    return found if isinstance(found, Image | Audio) else None
+
+
 class _Answer:
     """What is told of a reply across its candidates and, in a stream, across its chunks."""
 
@@ -1443,6 +1480,8 @@ class _Answer:
         known, rest = _split(value, _PART)
         signature = known.get("thoughtSignature")
         signature = text_of(signature)
+        if (media := _answered_media(known, rest, signature)) is not None:
+            return media
         if known.keys() - {"text", "functionCall", "thought", "thoughtSignature"}:
             return _opaque(value)
         match known:
@@ -1506,7 +1545,7 @@ def _created(told: Json) -> int | None:
 
 def _read_reply(body: bytes) -> Reply:
     try:
-        whole = decode(body)
+        whole = decode_reply(body)
     except UNREADABLE:
         raise UpstreamError("the provider's reply is not valid JSON") from None
     if isinstance(whole, list):  # a stream that was taken whole
@@ -1577,6 +1616,8 @@ class _Candidates:
                 return {"text": part.text, "thought": True, **_sealed(part.signature), **extras}
             case ToolCall():
                 return {**self._call(part, choice), **extras}
+            case Image() | Audio():
+                return _written_media(part, own=self._own)
             case Opaque() if part.dialect == NAME and isinstance(part.value, dict):
                 return part.value
             case _:
@@ -1593,6 +1634,25 @@ class _Candidates:
             signature = _FOREIGN_SIGNATURE
         self._called.add(choice)
         return {"functionCall": call, **_base64(signature)}
+
+
+def _written_media(part: Image | Audio, *, own: bool) -> Block:
+    """`own`: of a reply of this format, with all that it came with."""
+    extras = dict(part.extras) if own else {}
+    blob = {"displayName": extras.pop("displayName")} if "displayName" in extras else {}
+    detail = _RESOLUTIONS.get(part.detail or "") if own and isinstance(part, Image) else None
+    if detail is not None:
+        extras["mediaResolution"] = {"level": detail}
+    match part.source:
+        case Inline(media_type, data):
+            return {"inlineData": {"mimeType": media_type, "data": data, **blob}, **extras}
+        case Url(url, media_type):
+            usual = "image/jpeg" if isinstance(part, Image) else "audio/wav"
+            kind = media_type or (None if own else _media_type_of(url) or usual)
+            return {"fileData": {"fileUri": url, **({"mimeType": kind} if kind else {}), **blob}, **extras}
+        case FileRef(id):
+            told = {"mimeType": extras.pop("mimeType")} if "mimeType" in extras else {}
+            return {"fileData": {"fileUri": id, **told, **blob}, **extras}
 
 
 _YEAR_10000 = 253_402_300_800
@@ -1816,7 +1876,7 @@ class _Reader:
         if self._over or not frame.data or frame.data == b"[DONE]":
             return []
         try:
-            chunk = decode(frame.data)
+            chunk = decode_reply(frame.data)
         except UNREADABLE:
             return [Garbled("a chunk is not valid JSON")]
         return self.chunk(chunk)
@@ -1929,6 +1989,8 @@ def _whole(part: Part, index: int, number: int) -> Iterator[ReplyEvent]:
             yield PartSigned(index, part.signature, number)
     elif isinstance(part, Opaque):
         yield PartStarted(index, "opaque", opaque=part, choice=number)
+    elif isinstance(part, Image | Audio):
+        yield PartStarted(index, "media", media=part, choice=number)
     yield PartEnded(index, number)
 
 
@@ -2025,6 +2087,8 @@ class _Writer:
         if event.kind == "opaque":
             block = self._candidates.part(event.opaque, event.choice) if event.opaque is not None else None
             return self._part(event.choice, block)
+        if event.kind == "media":
+            return self._part(event.choice, self._candidates.part(event.media, event.choice) if event.media else None)
         held = self._held[event.choice, event.part] = _Held(event)
         match event.extras:
             case {"thoughtSignature": str(signature)}:
@@ -2224,6 +2288,9 @@ class GeminiGenerate:
 
     def write_reply(self, reply: Reply) -> bytes:
         return _write_reply(reply)
+
+    def can_say(self, part: Part) -> bool:
+        return not isinstance(part, Opaque | RedactedThinking)
 
     def reader(self, content_type: str) -> _Reader:
         is_array = content_type.partition(";")[0].strip().lower() == _ARRAY_TYPE

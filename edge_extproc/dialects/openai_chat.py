@@ -17,7 +17,7 @@ import hashlib
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, assert_never
 
@@ -28,15 +28,15 @@ from ..codecs import json_splice, sse
 from ..codecs.frame import Frame
 from ..codecs.json_values import (
     UNREADABLE,
+    TokenCounts,
     as_bool,
     as_int,
     as_list,
     as_number,
     as_object,
     as_text,
-    count_in,
+    decode_reply,
     encode,
-    first_count,
     left_in,
     maybe,
     object_in,
@@ -45,7 +45,7 @@ from ..codecs.json_values import (
     text_of,
     wrong,
 )
-from ..errors import BadRequest, Unsupported, UpstreamError
+from ..errors import BadRequest, Unavailable, Unsupported, UpstreamError
 from ..model.call import Call, Chat, FunctionTool, Operation, Reasoning, ResponseFormat, Tool, ToolChoice, Written
 from ..model.content import (
     NO_EXTRAS,
@@ -91,10 +91,10 @@ from ..model.reply import (
     ReplyStarted,
     UsageSeen,
 )
-from ..model.usage import Usage
+from ..model.usage import Usage, cached_twice
 from .base import Fate, Headers, ModelCard, Route, header, retry_after
 from .carried import original_id, tool_id
-from .dropping import Dropping
+from .dropping import Dropping, omission
 from .history import array
 
 NAME = "openai_chat"
@@ -509,6 +509,10 @@ def _thought(entry: Json) -> _Thought | None:
     return _Thought(text or "", signature, rest=rest or NO_EXTRAS)
 
 
+_FLAT: Extras = MappingProxyType({"flat": None})
+"""A note: this thought stood in flat text alone, beside structured entries that hold no text."""
+
+
 def _read_thoughts(message: Mapping[str, Json]) -> tuple[tuple[Part, ...], Object]:
     """What was thought, and what is left: notes of the spellings, and entries that only their own host can read."""
     extras: Object = {}
@@ -528,8 +532,8 @@ def _read_thoughts(message: Mapping[str, Json]) -> tuple[tuple[Part, ...], Objec
         text = message.get(key)
         if not isinstance(text, str):
             continue
-        if not parts and text:
-            parts, told = [Thinking(text)], text
+        if not told and text:
+            parts, told = [Thinking(text, extras=_FLAT if parts else NO_EXTRAS), *parts], text
         extras[key] = None if text == told else text
     return tuple(parts), extras
 
@@ -580,6 +584,10 @@ def _read_said(message: Object, path: str, *, strict: bool = True) -> tuple[tupl
     if isinstance(content, dict) and not strict:  # Cloudflare decodes what was asked for as JSON
         content = encode(content).decode()
     parts = [*thoughts, *_read_content(content, f"{path}.content")]
+    left = left_in(message, _ASSISTANT)
+    if not strict and (images := _read_images(message.get("images"))):
+        parts += images
+        left.pop("images")
     if refusal := maybe(as_text, message, "refusal", path):
         parts.append(Refusal(refusal))
     for number, call in enumerate(maybe(as_list, message, "tool_calls", path) or ()):
@@ -587,7 +595,27 @@ def _read_said(message: Object, path: str, *, strict: bool = True) -> tuple[tupl
     old = message.get("function_call")
     if isinstance(old, dict) and old.get("name"):  # Snowflake sends an empty one
         parts.append(Opaque(NAME, "function_call", old))
-    return tuple(parts), {**left_in(message, _ASSISTANT), **extras}
+    return tuple(parts), {**left, **extras}
+
+
+_AMONG_IMAGES: Extras = MappingProxyType({"images": None})
+"""A note: this picture stood in the field of its own that OpenRouter and LiteLLM have for those of a reply."""
+
+
+def _read_images(told: Json) -> tuple[Image, ...]:
+    """None of them where one of them is no picture: they stay as they came then."""
+    images = tuple(_read_answered_image(each) for each in told) if isinstance(told, list) else ()
+    return tuple(image for image in images if image is not None) if None not in images else ()
+
+
+def _read_answered_image(told: Json) -> Image | None:
+    if not isinstance(told, dict) or "image_url" not in told:
+        return None
+    try:
+        image = _read_image_part(told, "images")
+    except BadRequest:
+        return None
+    return replace(image, extras={**image.extras, **_AMONG_IMAGES}) if isinstance(image, Image) else None
 
 
 def _mark_last(parts: tuple[Part, ...], extras: Object, known: frozenset[str]) -> tuple[tuple[Part, ...], Object]:
@@ -691,6 +719,8 @@ def _read_tool_choice(value: Json) -> tuple[ToolChoice | None, Object]:
         case "any":
             return ToolChoice("required"), {}
         case {"type": "function", "function": {"name": str(name)}}:
+            return ToolChoice("tool", name), {}
+        case {"function": {"name": str(name)}, **rest} if not rest:  # as Hugging Face's clients spell it
             return ToolChoice("tool", name), {}
         case {"type": "allowed_tools" | "custom"}:
             return None, {"tool_choice": value}
@@ -1356,6 +1386,7 @@ def _said(parts: Iterable[Part], notes: Extras, request: _RequestWriter) -> Obje
     content: list[Object] = []
     thoughts: list[Thinking | RedactedThinking] = []
     calls: list[Json] = []
+    images: list[Json] = []
     said: Object = {"content": None}
     for part in parts:
         match part:
@@ -1369,12 +1400,16 @@ def _said(parts: Iterable[Part], notes: Extras, request: _RequestWriter) -> Obje
                 thoughts.append(part)
             case Refusal() if not _is_noted(part.extras, "content"):
                 said["refusal"] = part.text
+            case Image() if _is_noted(part.extras, "images"):
+                images.append(request._part(part, ""))
             case _:
                 content.append(request._part(part, ""))
     if content:
         said["content"] = _short(content)
     if calls:
         said["tool_calls"] = calls
+    if images:
+        said["images"] = images
     said.update(_thoughts(thoughts, notes))
     return said
 
@@ -1393,9 +1428,9 @@ def _thoughts(thoughts: Sequence[Thinking | RedactedThinking], notes: Extras) ->
     for key in spellings:
         match key:
             case "thinking_blocks":
-                said[key] = [_block(thought) for thought in thoughts]
+                said[key] = [_block(thought) for thought in thoughts if not _is_noted(thought.extras, "flat")]
             case "reasoning_details":
-                said[key] = [_detail(thought) for thought in thoughts]
+                said[key] = [_detail(thought) for thought in thoughts if not _is_noted(thought.extras, "flat")]
             case _:
                 said[key] = text
     return said
@@ -1434,12 +1469,14 @@ def read_usage(usage: Mapping[str, Json]) -> Usage:
     """OpenAI counts cached, audio and reasoning tokens within the two sums, and so do most hosts. Where the total
     shows that they stand beside the sums (xAI: reasoning; Mistral: audio; Gemini: thoughts that are told nowhere
     else), or where a part is greater than its sum (Vercel: reasoning), they are added instead."""
-    prompt, completion = count_in(usage, "prompt_tokens"), count_in(usage, "completion_tokens")
-    total = count_in(usage, "total_tokens")
+    counts = TokenCounts()
     asked, answered = object_in(usage, "prompt_tokens_details"), object_in(usage, "completion_tokens_details")
-    audio, spoken = count_in(asked, "audio_tokens"), count_in(answered, "audio_tokens")
-    reasoning = count_in(answered, "reasoning_tokens") or count_in(usage, "reasoning_tokens")
-    beside = total - prompt - completion
+    told_prompt, told_completion = counts.of(usage.get("prompt_tokens")), counts.of(usage.get("completion_tokens"))
+    prompt, completion = told_prompt or 0, told_completion or 0
+    total = counts.at(usage, "total_tokens")
+    audio, spoken = counts.at(asked, "audio_tokens"), counts.at(answered, "audio_tokens")
+    reasoning = counts.at(answered, "reasoning_tokens") or counts.at(usage, "reasoning_tokens")
+    beside = total - prompt - completion if told_prompt is not None and told_completion is not None else 0
     if beside > 0 and beside == audio:
         prompt += audio
     elif beside > 0 and (beside == reasoning or not reasoning):
@@ -1448,19 +1485,25 @@ def read_usage(usage: Mapping[str, Json]) -> Usage:
     elif reasoning > completion:
         completion += reasoning
     audio = min(audio, prompt)
-    cache_read = min(count_in(asked, "cached_tokens") or first_count(usage, _CACHE_READ), prompt - audio)
-    written = first_count(asked, _CACHE_WRITE_DETAILS) or count_in(usage, "cache_creation_input_tokens")
-    cache_write = min(written, prompt - audio - cache_read)
+    text = prompt - audio
+    cache_read = min(counts.at(asked, "cached_tokens") or counts.first(usage, _CACHE_READ), text)
+    written = counts.first(asked, _CACHE_WRITE_DETAILS) or counts.at(usage, "cache_creation_input_tokens")
+    cache_write = min(written, text)
+    twice = cached_twice(text, cache_read, cache_write)
     reasoning = min(reasoning, completion)
     spoken = min(spoken, completion - reasoning)
     return Usage(
-        input=prompt - audio - cache_read - cache_write,
+        input=text - cache_read - cache_write + twice,
         cache_read=cache_read,
         cache_write=cache_write,
         output=completion - reasoning - spoken,
         reasoning=reasoning,
         input_audio=audio,
         output_audio=spoken,
+        cached_twice=twice,
+        prompt_unknown=told_prompt is None,
+        completion_unknown=told_completion is None,
+        unreadable=counts.unreadable,
     )
 
 
@@ -1502,6 +1545,23 @@ _READ_FINISH: Mapping[str, FinishReason] = MappingProxyType(
         "tool_use": "tool_calls",
         "refusal": "refusal",
         "pause_turn": "pause",
+        "model_context_window_exceeded": "context_window",
+        "repetition": "length",  # vLLM cut the answer off, because it repeated itself
+        "sensitive": "content_filter",  # Zhipu
+    }
+)
+# Reasons that say that the host failed on the way: DeepSeek's and Zhipu's documentation, vLLM and SGLang ("abort"),
+# OpenRouter ("error"). What came before is no whole answer.
+_FAILURES: Mapping[str, FaultKind] = MappingProxyType(
+    {
+        "insufficient_system_resource": "overloaded",
+        "abort": "api",
+        "aborted": "api",
+        "cancelled": "api",
+        "error": "api",
+        "network_error": "api",
+        "server_error": "api",
+        "timeout": "timeout",
     }
 )
 _WRITE_FINISH: Mapping[FinishReason, str] = MappingProxyType(
@@ -1520,6 +1580,15 @@ _WRITE_FINISH: Mapping[FinishReason, str] = MappingProxyType(
 )
 # Reasons beside which tool calls are whole, and wait for their results whatever word was used.
 _AFTER_CALLS: frozenset[FinishReason] = frozenset({"stop", "stop_sequence", "tool_calls", "other"})
+
+
+def _failure(finish: str | None) -> Fault | None:
+    """Of a choice that ended in a reason which tells of a failure."""
+    kind = _FAILURES.get(finish) if finish is not None else None
+    if kind is None:
+        return None
+    message = f"the provider broke the answer off: finish_reason {finish!r}"
+    return Fault(_STATUS_OF_KIND[kind], kind, message, "upstream_error")
 
 
 def _read_finish(raw: str, *, has_calls: bool) -> Finish:
@@ -1558,7 +1627,7 @@ def _read_choice(value: Json, number: int) -> Choice:
 
 def _read_reply(body: bytes) -> Reply:
     try:
-        reply = msgspec.json.decode(body)
+        reply = decode_reply(body)
     except UNREADABLE as exc:
         raise UpstreamError("the provider's reply is not JSON") from exc
     if not isinstance(reply, dict) or not isinstance(reply.get("choices"), list):
@@ -1569,6 +1638,10 @@ def _read_reply(body: bytes) -> Reply:
         choices = tuple(_read_choice(choice, number) for number, choice in enumerate(reply["choices"]))
     except BadRequest as exc:  # the readers of a caller's messages say it so
         raise UpstreamError(f"the provider's reply cannot be read: {exc.message}") from exc
+    for choice in choices:
+        failed = _failure(choice.finish.raw) if choice.finish is not None else None
+        if failed is not None:
+            raise Unavailable(failed.message) if failed.kind == "overloaded" else UpstreamError(failed.message)
     usage, created = reply.get("usage"), reply.get("created")
     return Reply(
         dialect=NAME,
@@ -1593,12 +1666,37 @@ def _message_of(choice: Choice, *, own: bool) -> Object:
             message["content"] = "".join(str(part["text"]) for part in content)
         _overlay(message, extras)
         return message
-    message = {"role": "assistant", "content": _joined(choice.parts, Text), "refusal": _joined(choice.parts, Refusal)}
+    written = [_written_media(part, place) for place, part in enumerate(_media_of(choice.parts))]
+    texts = [part for part in choice.parts if isinstance(part, Text)]
+    texts += [Text(told["content"]) for told in written if isinstance(told.get("content"), str)]
+    message = {"role": "assistant", "content": _joined(texts, Text), "refusal": _joined(choice.parts, Refusal)}
+    images = [image for told in written for image in told.get("images", ())]
+    if images:
+        message["images"] = images
+    message.update(next(({"audio": told["audio"]} for told in written if "audio" in told), {}))
     calls = [part for part in choice.parts if isinstance(part, ToolCall)]
     if calls:
         message["tool_calls"] = [_reply_call(call) for call in calls]
     message.update(_thoughts([p for p in choice.parts if isinstance(p, Thinking | RedactedThinking)], NO_EXTRAS))
     return message
+
+
+def _media_of(parts: Iterable[Part]) -> Iterator[Image | Audio]:
+    return (part for part in parts if isinstance(part, Image | Audio))
+
+
+def _written_media(part: Image | Audio, place: int) -> dict[str, Any]:
+    """The fields of a message, or of a delta, that hold a picture or a sound of another provider's model: OpenRouter's
+    and LiteLLM's `images`, OpenAI's `audio`. What has no place there is told as text."""
+    match part:
+        case Image(Inline() | Url() as source):
+            image = {"type": "image_url", "index": place, "image_url": {"url": _write_source(source)}}
+            return {"images": [image]}
+        case Audio(Inline(_, data)):
+            digest = hashlib.sha256(data.encode()).hexdigest()[:24]
+            return {"audio": {"id": f"audio_{digest}", "data": data, "expires_at": 0, "transcript": ""}}
+        case _:
+            return {"content": omission(part, TITLE)}
 
 
 def _joined(parts: Iterable[Part], kind: type[Text] | type[Refusal]) -> str | None:
@@ -1685,11 +1783,14 @@ class _Delta(msgspec.Struct):
     function_call: _CallFunction | None = None
     annotations: list[Any] | None = None
     audio: dict[str, Any] | None = None
+    images: list[Any] | None = None
 
 
 class _ChunkChoice(msgspec.Struct):
     index: int | None = None
     delta: _Delta | None = None
+    message: Any = None
+    """Where a host tells the whole answer in one chunk: in the place of `delta`."""
     finish_reason: str | None = None
     logprobs: Any = None
     usage: dict[str, Any] | None = None
@@ -1708,6 +1809,9 @@ class _Chunk(msgspec.Struct):
     usage: dict[str, Any] | None = None
     x_groq: _XGroq | None = None
     error: Any = None
+    object: Any = None
+    detail: Any = None
+    message: Any = None
 
 
 _chunk = msgspec.json.Decoder(_Chunk, strict=True)
@@ -1716,6 +1820,103 @@ _FUNCTION_CALL = -1
 """Where the one function call of the old format stands among the tool calls."""
 
 _TRUNCATED = Fault(502, "api", "the provider's stream ended before its answer did", "stream_truncated")
+
+
+_EMPTY_DELTA = _Delta()
+
+
+def _is_bare_error(value: Object) -> bool:
+    """An error that is not wrapped: no answer has these fields and no choices (vLLM, SGLang, FastAPI)."""
+    if "choices" in value:
+        return False
+    told = value.get("message")
+    return value.get("object") == "error" or bool(value.get("detail")) or (isinstance(told, str) and bool(told))
+
+
+def _whole_number(value: Json) -> int | None:
+    """An index that is spelled as text or as a float is one all the same."""
+    if isinstance(value, str) and value.strip().isdecimal():
+        return int(value)
+    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e9 else None
+
+
+def _dict(value: Json) -> dict[str, Any] | None:
+    return value if isinstance(value, dict) else None
+
+
+def _list(value: Json) -> list[Any] | None:
+    return value if isinstance(value, list) else None
+
+
+def _mended(value: Object) -> _Chunk:
+    """A chunk whose fields are not all of the types that the format has."""
+    created = value.get("created")
+    groq = value.get("x_groq")
+    return _Chunk(
+        id=_word(value.get("id")),
+        created=float(created) if isinstance(created, int | float) and math.isfinite(created) else None,
+        model=text_of(value.get("model")),
+        choices=[_mended_choice(each) for each in _list(value.get("choices")) or () if isinstance(each, dict)],
+        usage=_dict(value.get("usage")),
+        x_groq=_XGroq(_dict(groq.get("usage"))) if isinstance(groq, dict) else None,
+    )
+
+
+def _mended_choice(value: Object) -> _ChunkChoice:
+    delta = value.get("delta")
+    return _ChunkChoice(
+        index=_whole_number(value.get("index")),
+        delta=_mended_delta(delta) if isinstance(delta, dict) else None,
+        message=value.get("message"),
+        finish_reason=_word(value.get("finish_reason")),
+        logprobs=value.get("logprobs"),
+        usage=_dict(value.get("usage")),
+    )
+
+
+def _mended_delta(value: Object) -> _Delta:
+    content = value.get("content")
+    calls = [_mended_call(each) for each in _list(value.get("tool_calls")) or () if isinstance(each, dict)]
+    old = value.get("function_call")
+    return _Delta(
+        content=content if isinstance(content, str | list | dict) else _word(content),
+        reasoning_content=_thought_text(value.get("reasoning_content")),
+        reasoning=_thought_text(value.get("reasoning")),
+        reasoning_details=_list(value.get("reasoning_details")),
+        thinking_blocks=_list(value.get("thinking_blocks")),
+        refusal=text_of(value.get("refusal")),
+        tool_calls=calls or None,
+        function_call=_mended_function(old) if isinstance(old, dict) else None,
+        annotations=_list(value.get("annotations")),
+        audio=_dict(value.get("audio")),
+        images=_list(value.get("images")),
+    )
+
+
+def _thought_text(value: Json) -> str | None:
+    """Some hosts wrap the text of a thought in an object."""
+    match value:
+        case {"content": str(text)} | {"text": str(text)}:
+            return text
+        case _:
+            return text_of(value)
+
+
+def _mended_call(value: Object) -> _CallDelta:
+    function = value.get("function")
+    return _CallDelta(
+        index=_whole_number(value.get("index")),
+        id=_word(value.get("id")),
+        function=_mended_function(function) if isinstance(function, dict) else None,
+        custom=_dict(value.get("custom")),
+        extra_content=value.get("extra_content"),
+    )
+
+
+def _mended_function(value: Object) -> _CallFunction:
+    given = value.get("arguments")
+    arguments = given if given is None or isinstance(given, str | dict) else encode(given).decode()
+    return _CallFunction(text_of(value.get("name")), arguments)
 
 
 class _ReadChoice:
@@ -1753,6 +1954,8 @@ class _ReadChoice:
                 self._content_part(part, events)
         elif content is not None:
             self._say("text", encode(content).decode(), events)
+        for told in delta.images or ():
+            self._image(told, events)
         if delta.refusal:
             self._say("refusal", delta.refusal, events)
         if delta.tool_calls:
@@ -1799,8 +2002,18 @@ class _ReadChoice:
             events.append(PartSigned(self._open, signature, self._number))
         self._signed = True
 
+    def _image(self, told: Json, events: list[ReplyEvent]) -> None:
+        image = _read_answered_image(told)
+        if image is None:
+            events.append(Noted({"message": {"images": [told]}}, self._number))
+            return
+        number = self._begin(PartStarted(self._parts, "media", media=image, choice=self._number), events)
+        events.append(PartEnded(number, self._number))
+
     def _content_part(self, part: Json, events: list[ReplyEvent]) -> None:
         match part:
+            case {"type": "image_url"} if _read_answered_image(part) is not None:
+                self._image(part, events)
             case {"type": "text", "text": str(text)}:
                 self._say("text", text, events)
             case {"type": "thinking", "thinking": list(texts)}:
@@ -1911,10 +2124,15 @@ class _Reader:
             return self._end()
         try:
             chunk = _chunk.decode(data)
-        except UNREADABLE as exc:
-            return self._unreadable(frame, exc)
+        except UNREADABLE:
+            return self._odd(data)
         if chunk.error:
             return self._fail(_fault_of(200, (), {"error": chunk.error}))
+        if chunk.choices is None and (chunk.object == "error" or chunk.detail or chunk.message):
+            return self._odd(data)
+        return self._chunk(chunk)
+
+    def _chunk(self, chunk: _Chunk) -> list[ReplyEvent]:
         events: list[ReplyEvent] = []
         if chunk.choices:
             self._start(chunk, events)
@@ -1946,8 +2164,11 @@ class _Reader:
         choice = self._choices.get(number)
         if choice is None:
             choice = self._choices[number] = _ReadChoice(number)
-        if heard.delta is not None:
-            events += choice.read(heard.delta, self._id)
+        delta = heard.delta
+        if isinstance(heard.message, dict) and (delta is None or delta == _EMPTY_DELTA):
+            delta = _mended_delta(heard.message)
+        if delta is not None:
+            events += choice.read(delta, self._id)
         if heard.logprobs:
             events.append(Noted({"logprobs": heard.logprobs}, number))
         if heard.finish_reason is not None:
@@ -1957,17 +2178,25 @@ class _Reader:
         if heard.usage:
             events.append(UsageSeen(read_usage(heard.usage)))
 
-    def _unreadable(self, frame: Frame, exc: Exception) -> list[ReplyEvent]:
-        """Skipped, unless it is an error in a shape of its own."""
+    def _odd(self, data: bytes) -> list[ReplyEvent]:
+        """A chunk that is not as the format says: an error in a shape of its own, or fields of another type. What is
+        in such a field is read where it can be, and left out where it is only beside the answer."""
         try:
-            value = msgspec.json.decode(frame.data)
+            value = decode_reply(data)
         except UNREADABLE:
             value = None
-        if isinstance(value, dict) and value.get("error"):
+        if not isinstance(value, dict):
+            return [Garbled("a chunk is no JSON object")]
+        if value.get("error"):
             return self._fail(_fault_of(200, (), value))
-        return [Garbled(f"a chunk cannot be read: {type(exc).__name__}")]
+        if _is_bare_error(value):
+            return self._fail(_fault_of(200, (), value, text_of(value.get("detail")) or ""))
+        return self._chunk(_mended(value))
 
     def _end(self) -> list[ReplyEvent]:
+        failed = next((fault for choice in self._choices.values() if (fault := _failure(choice.finish))), None)
+        if failed is not None:
+            return self._fail(failed)
         self._over = True
         ends = [event for choice in self._choices.values() for event in choice.end()]
         return [*ends, Ended()]
@@ -1998,6 +2227,7 @@ class _WrittenPart:
 class _WrittenChoice:
     parts: dict[int, _WrittenPart] = field(default_factory=dict)
     calls: int = 0
+    images: int = 0
     has_role: bool = False
     finished: bool = False
 
@@ -2092,13 +2322,31 @@ class _Writer:
             case "redacted_thinking":
                 block = {"type": "redacted_thinking", "data": event.data or ""}
                 return self._say(event.choice, {"thinking_blocks": [block]})
+            case "media":
+                media = event.media
+                if media is None:
+                    return b""
+                choice.images += isinstance(media, Image)
+                return self._say(event.choice, _written_media(media, choice.images - 1))
             case "opaque":
-                self.dropped.add(event.opaque.kind if event.opaque is not None else "opaque")
-                return b""
+                return self._opaque(event.opaque, event.choice)
             case "text" | "thinking" | "refusal":
                 return b""
             case _:
                 assert_never(event.kind)
+
+    def _opaque(self, opaque: Opaque | None, number: int) -> bytes:
+        """What only another format knows is left out; a part of this one goes in the place that it came from."""
+        if opaque is None or opaque.dialect != NAME:
+            self.dropped.add(opaque.kind if opaque is not None else "opaque")
+            return b""
+        if opaque.kind == "function_call":
+            return self._say(number, {"function_call": opaque.value})
+        if isinstance(opaque.value, dict) and "id" in opaque.value:
+            choice = self._choice(number)
+            choice.calls += 1
+            return self._say(number, {"tool_calls": [{"index": choice.calls - 1, **opaque.value}]})
+        return self._say(number, {"content": [opaque.value]})
 
     def _delta(self, event: PartDelta) -> bytes:
         part = self._choice(event.choice).parts[event.part]
@@ -2116,7 +2364,7 @@ class _Writer:
             case "tool_call":
                 call = {"index": part.call, "function": {"arguments": event.text}}
                 return self._say(event.choice, {"tool_calls": [call]})
-            case "redacted_thinking" | "opaque":
+            case "redacted_thinking" | "media" | "opaque":
                 return b""
             case _:
                 assert_never(part.kind)
@@ -2460,6 +2708,11 @@ class OpenAIChat:
 
     def write_reply(self, reply: Reply) -> bytes:
         return _write_reply(reply)
+
+    def can_say(self, part: Part) -> bool:
+        if isinstance(part, Image | Audio):
+            return "content" not in _written_media(part, 0)
+        return not isinstance(part, Opaque)
 
     def reader(self, content_type: str) -> _Reader:
         del content_type  # this format has one way to stream

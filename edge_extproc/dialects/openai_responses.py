@@ -24,9 +24,10 @@ from ..codecs import json_splice, sse
 from ..codecs.frame import Frame
 from ..codecs.json_values import (
     UNREADABLE,
+    TokenCounts,
     as_object,
     as_text,
-    count_of,
+    decode_reply,
     encode,
     kind_name,
     maybe_bool,
@@ -89,10 +90,10 @@ from ..model.reply import (
     UsageSeen,
     merged,
 )
-from ..model.usage import Usage
+from ..model.usage import Usage, cached_twice
 from .base import Fate, Headers, ModelCard, Route, made_id
 from .carried import MARK, REDACTED, original_id, seal, unseal
-from .dropping import Dropping
+from .dropping import Dropping, omission
 from .history import array
 from .openai_chat import PLUGIN as CHAT
 from .openai_chat import SAMPLING, effort_for, efforts_of, is_sampled, is_too_long, is_unsigned
@@ -1190,17 +1191,24 @@ def _echo(call: Call) -> Item:
 
 def _read_usage(told: Item) -> Usage:
     """The counts of the prompt and of the answer hold those of their details."""
+    counts = TokenCounts()
     details = object_in(told, "input_tokens_details")
-    prompt, answer = count_of(told.get("input_tokens")), count_of(told.get("output_tokens"))
-    read = min(count_of(details.get("cached_tokens")), prompt)
-    written = min(count_of(details.get("cache_write_tokens")), prompt - read)
-    reasoning = min(count_of(object_in(told, "output_tokens_details").get("reasoning_tokens")), answer)
+    told_prompt, told_answer = counts.of(told.get("input_tokens")), counts.of(told.get("output_tokens"))
+    prompt, answer = told_prompt or 0, told_answer or 0
+    read = min(counts.at(details, "cached_tokens"), prompt)
+    written = min(counts.at(details, "cache_write_tokens"), prompt)
+    twice = cached_twice(prompt, read, written)
+    reasoning = min(counts.at(object_in(told, "output_tokens_details"), "reasoning_tokens"), answer)
     return Usage(
-        input=prompt - read - written,
+        input=prompt - read - written + twice,
         cache_read=read,
         cache_write=written,
         output=answer - reasoning,
         reasoning=reasoning,
+        cached_twice=twice,
+        prompt_unknown=told_prompt is None,
+        completion_unknown=told_answer is None,
+        unreadable=counts.unreadable,
     )
 
 
@@ -1234,8 +1242,28 @@ def _read_item(item: Item, path: str) -> tuple[Part, ...]:
             return (_read_call_item(item, path),)
         case "reasoning" if any(_thoughts(item)):
             return (Thinking(_BETWEEN_THOUGHTS.join(t for _, _, t in _thoughts(item)), extras=rest_of(item, _TYPE)),)
+        case "image_generation_call" if (image := _read_picture(item)) is not None:
+            return (image,)
         case _:
             return (_opaque(item, path),)
+
+
+_PICTURE = frozenset({"type", "result"})
+
+
+def _read_picture(item: Item) -> Image | None:
+    """None while it is not made, or where it could not be."""
+    data = item.get("result")
+    if not isinstance(data, str) or not data:
+        return None
+    format = text_of(item.get("output_format")) or "png"
+    return Image(Inline(f"image/{format}", data), extras=rest_of(item, _PICTURE))
+
+
+def _picture_item(skeleton: Item, source: Inline) -> Item:
+    """A picture that another provider's model made."""
+    format = source.media_type.partition("/")[2]
+    return {**skeleton, "status": "completed", "output_format": format, "result": source.data}
 
 
 def _read_finish(response: Item, has_calls: bool) -> Finish | None:
@@ -1276,7 +1304,7 @@ def _created(response: Item) -> int | None:
 
 def _read_reply(body: bytes) -> Reply:
     try:
-        response = msgspec.json.decode(body)
+        response = decode_reply(body)
     except UNREADABLE as exc:
         raise UpstreamError("the provider's reply is not valid JSON") from exc
     if not isinstance(response, dict) or not isinstance(response.get("output"), list):
@@ -1307,7 +1335,9 @@ def _told(usage: Usage | None) -> Json:
 # --- replies: items
 
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
-_PREFIXES: Mapping[str, str] = MappingProxyType({"message": "msg_", "reasoning": "rs_", "function_call": "fc_"})
+_PREFIXES: Mapping[str, str] = MappingProxyType(
+    {"message": "msg_", "reasoning": "rs_", "function_call": "fc_", "image_generation_call": "ig_"}
+)
 
 
 def _made_id(prefix: str, *seeds: object) -> str:
@@ -1360,7 +1390,7 @@ def _says_nothing(part: Part) -> bool:
             return not (part.text or part.signature)
         case RedactedThinking():
             return not part.data
-        case ToolCall():
+        case ToolCall() | Image() | Audio():
             return False
         case _:
             return True
@@ -1438,10 +1468,17 @@ def _own_item(part: Part) -> Iterator[Item]:
             yield {"type": "function_call", **fields_, **part.extras}
         case Thinking():
             yield {"type": "reasoning", **part.extras}
+        case Image(Inline(_, data)):
+            yield {"type": "image_generation_call", "result": data, **part.extras}
         case Opaque():
             yield as_object(part.value, "output")
         case _:
             raise TypeError(f"a reply of {TITLE} cannot hold a {type(part).__name__}")
+
+
+def _told_text(part: Text | Image | Audio) -> str:
+    """The text itself, or what stands in the place of what this format cannot hold."""
+    return part.text if isinstance(part, Text) else omission(part, TITLE)
 
 
 def _output(parts: Iterable[Part], id: str, status: Json) -> list[Item]:
@@ -1451,8 +1488,10 @@ def _output(parts: Iterable[Part], id: str, status: Json) -> list[Item]:
     for part in parts:
         if _says_nothing(part):
             continue
-        if isinstance(part, Text | Refusal):
-            said = _output_text(part.text) if isinstance(part, Text) else _refused(part.text)
+        if isinstance(part, Text | Refusal | Audio) or (
+            isinstance(part, Image) and not isinstance(part.source, Inline)
+        ):
+            said = _refused(part.text) if isinstance(part, Refusal) else _output_text(_told_text(part))
             if content is None:
                 content = []
                 items.append(_message_item(_skeleton("message", id, len(items)), content, "completed", NO_EXTRAS))
@@ -1463,6 +1502,8 @@ def _output(parts: Iterable[Part], id: str, status: Json) -> list[Item]:
             items.append(_call_item(_skeleton("function_call", id, len(items)), part, "completed", NO_EXTRAS))
         elif isinstance(part, Thinking | RedactedThinking):
             items.append(_reasoning_item(_skeleton("reasoning", id, len(items)), part))
+        elif isinstance(part, Image) and isinstance(part.source, Inline):
+            items.append(_picture_item(_skeleton("image_generation_call", id, len(items)), part.source))
     if status == "incomplete" and items and _is_cut(items[-1]):
         items[-1]["status"] = "incomplete"
     return items
@@ -1544,7 +1585,7 @@ _any_event = msgspec.json.Decoder(_AnyEvent)
 
 
 def _decoded(raw: msgspec.Raw) -> Item:
-    value = msgspec.json.decode(raw)
+    value = decode_reply(bytes(raw))
     return value if isinstance(value, dict) else {}
 
 
@@ -1604,7 +1645,7 @@ class _Reader:
         except msgspec.ValidationError:
             return self._foreign(frame.data)
         except UNREADABLE:
-            return [Garbled("an event is not valid JSON")]
+            return self._mended(frame)
         take = _ON_EVENT.get(event.type or frame.event)
         if take is None:
             return self._foreign(frame.data)
@@ -1613,6 +1654,15 @@ class _Reader:
         take(self, event)
         out, self._out = self._out, []
         return out
+
+    def _mended(self, frame: Frame) -> list[ReplyEvent]:
+        """An event that holds numbers which are no JSON (NaN) is read without them."""
+        try:
+            data = encode(decode_reply(frame.data))
+            _any_event.decode(data)
+        except (*UNREADABLE, BadRequest):
+            return [Garbled("an event is not valid JSON")]
+        return self.read(replace(frame, data=data))
 
     def _foreign(self, data: bytes) -> list[ReplyEvent]:
         """An event that is none of ours: most are new ones, to be skipped; it may be an error that has no type."""
@@ -1716,6 +1766,10 @@ class _Reader:
             number = begun.number
             if number is None:
                 number, self._parts = self._parts, self._parts + 1
+            picture = _read_picture(item) if begun.kind == "image_generation_call" else None
+            if picture is not None:
+                self._out += [PartStarted(number, "media", media=picture), PartEnded(number)]
+                return
             self._out += [PartStarted(number, "opaque", opaque=Opaque(NAME, begun.kind, item)), PartEnded(number)]
 
     def _message_ended(self, begun: _OpenItem, item: Item) -> None:
@@ -1941,6 +1995,11 @@ class _Part:
         return self.item
 
 
+def _with_id(own: Extras, skeleton: Item) -> Extras:
+    """An item keeps the id that it began with. GitHub Copilot tells another one in each event."""
+    return {**own, "id": skeleton["id"]} if own.get("id") not in (None, skeleton["id"]) else own
+
+
 class _Writer:
     """Every part becomes an item, or a part of a message where texts follow one another. Parts may overlap: so may
     items. An item is told to be done only when the next one begins or the reply ends, since only then it is known
@@ -2083,7 +2142,7 @@ class _Writer:
                 part.item = self._begin_item(self._skeleton("reasoning", part.extras))
                 part.item.open_parts.add(event.part)
                 self._tell_item("added", part.item, {**part.item.skeleton, "summary": []})
-            case "text" | "refusal" | "thinking" | "redacted_thinking" | "opaque":
+            case "text" | "refusal" | "thinking" | "redacted_thinking" | "media" | "opaque":
                 pass  # with the first word, or when it is whole
             case _:
                 assert_never(event.kind)
@@ -2104,7 +2163,7 @@ class _Writer:
             case "thinking":
                 if not self._is_own:
                     self._think(part, text)
-            case "redacted_thinking" | "opaque":
+            case "redacted_thinking" | "media" | "opaque":
                 pass
             case _:
                 assert_never(part.start.kind)
@@ -2120,6 +2179,9 @@ class _Writer:
             case "redacted_thinking":
                 if part.start.data:
                     self._whole("reasoning", RedactedThinking(part.start.data))
+            case "media":
+                if part.start.media is not None:
+                    self._media(part, part.start.media)
             case "opaque":
                 opaque = part.start.opaque
                 if opaque is not None and opaque.dialect == NAME and isinstance(opaque.value, dict):
@@ -2157,6 +2219,22 @@ class _Writer:
         made = _skeleton(kind, self._id, self._count)
         return {**made, "id": own["id"]} if "id" in own else made
 
+    def _media(self, part: _Part, media: Image | Audio) -> None:
+        if self._is_own:
+            for value in _own_item(media):
+                self._own_whole(value)
+        elif isinstance(media, Image) and isinstance(media.source, Inline):
+            skeleton = self._skeleton("image_generation_call", NO_EXTRAS)
+            item = self._begin_item(skeleton)
+            item.whole = _picture_item(skeleton, media.source)
+            self._tell_item("added", item, {**skeleton, "status": "in_progress", "result": None})
+        else:
+            text = _Part(PartStarted(part.start.part, "text"), NO_EXTRAS)
+            self._begin_text(text)
+            text.texts.append(omission(media, TITLE))
+            self._tell_of(text, "response.output_text.delta", {"delta": text.text, "logprobs": []})
+            self._end_text(text)
+
     # texts
 
     def _begin_text(self, part: _Part) -> None:
@@ -2182,7 +2260,7 @@ class _Writer:
         if message is None:
             return
         own = part.extras.get("item")
-        message.own = own if isinstance(own, Mapping) else message.own
+        message.own = _with_id(own, message.skeleton) if isinstance(own, Mapping) else message.own
         text = Text(part.text, extras=part.extras) if part.start.kind == "text" else Refusal(part.text, part.extras)
         whole = _said_content(text, part.extras) if self._is_own else self._content(part, part.text)
         if part.start.kind == "text":
@@ -2211,7 +2289,7 @@ class _Writer:
 
     def _end_call(self, part: _Part) -> None:
         item = part.begun
-        item.own = part.extras
+        item.own = _with_id(part.extras, item.skeleton)
         if not part.text.strip() and not self._is_own:
             part.texts = ["{}"]  # a call without arguments: callers parse what they are told
             self._tell_call(part, "delta", {"delta": "{}"})
@@ -2255,7 +2333,7 @@ class _Writer:
     def _own_thoughts(self, part: _Part) -> None:
         """Reasoning of this dialect, told when it is whole: its deltas do not say which of its texts they are of."""
         item = part.begun
-        item.whole = {**item.skeleton, **part.extras}
+        item.whole = {**item.skeleton, **_with_id(part.extras, item.skeleton)}
         item.open_parts.discard(part.start.part)
         for key, at, text in _thoughts(item.whole):
             if key == "summary":
@@ -2395,6 +2473,9 @@ class OpenAIResponses:
 
     def write_reply(self, reply: Reply) -> bytes:
         return _write_reply(reply)
+
+    def can_say(self, part: Part) -> bool:
+        return not isinstance(part, Opaque | Audio) and (not isinstance(part, Image) or isinstance(part.source, Inline))
 
     def reader(self, content_type: str) -> _Reader:
         del content_type  # a stream of this format is SSE, whatever a host calls it

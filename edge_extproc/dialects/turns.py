@@ -34,13 +34,16 @@ _NEEDED_EXTRAS = frozenset({"audio", "functions", "function_call", "modalities",
 
 
 def arguments_of(text: str) -> JsonObject | None:
-    """The arguments of a tool call as an object; None where they are none. No text is no arguments."""
+    """The arguments of a tool call as an object; None where they are none. No text is no arguments, and so is null,
+    which Groq's models write for a tool without parameters."""
     if not text.strip():
         return {}
     try:
         value = decode(text.encode("utf-8", "surrogatepass"))
     except UNREADABLE:
         return None
+    if value is None:
+        return {}
     return value if isinstance(value, dict) else None
 
 

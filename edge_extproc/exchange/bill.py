@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..accounting.estimate import tokens_of_length
 from ..model.call import Call
+from ..model.content import Part, Refusal, Text, Thinking, ToolCall
 from ..model.plausible import is_plausible
+from ..model.reply import Reply
 from ..model.usage import Usage
 from .asked import AskedTokens, read_asked, tokens_asked
 from .ports import Gateway
@@ -33,6 +35,9 @@ class Bill(NamedTuple):
 
 
 _FREE = Decimal(0)
+# Tokens that a provider can add to what a request's bytes hold (files, stored conversations, searches in a loop), and
+# the longest answer that is believed of one choice: the largest context window of a model is 10 million tokens.
+_MOST_ADDED = 10_000_000
 
 
 def bill_of(gateway: Gateway, heard: Heard, answer: Answer) -> Bill:
@@ -73,16 +78,59 @@ _LEAST_TOLD = (3, 4)
 def _usage(gateway: Gateway, heard: Heard, answer: Answer) -> tuple[Usage | None, bool]:
     """What was used, and whether a part of it is estimated: a stream that did not come to its end says too little or
     nothing, yet its provider bills what it read and made."""
-    if answer.reply is not None:
-        return answer.reply.usage, False
+    if answer.reply is not None and heard.call is not None:
+        return _completed(gateway, heard, heard.call, answer, answer.reply.usage, _length(answer.reply))
     if answer.other is not None and answer.relay is None:
         return answer.other.usage, answer.other.estimated
     if answer.relay is None or heard.call is None or answer.candidate is None:
         return None, False
     tally = answer.relay.tally
     if tally.usage is not None and (tally.ended or tally.finish is not None):
-        return tally.usage, False
+        return _completed(gateway, heard, heard.call, answer, tally.usage, tally.text_length)
     return _estimated(heard.call, tally, _asked(gateway, heard, heard.call, answer.candidate.model)), True
+
+
+def _completed(
+    gateway: Gateway, heard: Heard, call: Call, answer: Answer, told: Usage | None, length: int
+) -> tuple[Usage, bool]:
+    """The reported usage with an estimate of what it lacks, and whether anything of it is estimated. `length` is how
+    many characters the reply has."""
+    usage = _plausible(told or Usage(prompt_unknown=True, completion_unknown=True), call)
+    estimated = usage.unreadable > 0
+    if usage.prompt_unknown:
+        estimated = True
+        asked = _asked(gateway, heard, call, answer.candidate.model if answer.candidate is not None else call.model)
+        usage = replace(usage, input=usage.input + max(0, asked.prompt - usage.prompt))
+    if usage.completion_unknown:
+        estimated = estimated or length > 0
+        usage = replace(usage, output=usage.output + max(0, tokens_of_length(length) - usage.completion))
+    return usage, estimated
+
+
+def _plausible(usage: Usage, call: Call) -> Usage:
+    """Without the counts that a call of so many bytes, or with such a bound on its answer, cannot have come to."""
+    if usage.prompt > len(call.raw) + _MOST_ADDED:
+        answer = replace(usage, input=0, cache_read=0, cache_write=0, cache_write_1h=0, input_audio=0, cached_twice=0)
+        usage = replace(answer, prompt_unknown=True, unreadable=usage.unreadable + 1)
+    if usage.completion > max(call.max_output_tokens or 0, _MOST_ADDED) * call.choices:
+        prompt = replace(usage, output=0, reasoning=0, output_audio=0)
+        usage = replace(prompt, completion_unknown=True, unreadable=usage.unreadable + 1)
+    return usage
+
+
+def _length(reply: Reply) -> int:
+    """Characters of answer, thinking and tool arguments, as a stream's tally counts them."""
+    return sum(_part_length(part) for choice in reply.choices for part in choice.parts)
+
+
+def _part_length(part: Part) -> int:
+    match part:
+        case Text() | Thinking() | Refusal():
+            return len(part.text)
+        case ToolCall():
+            return len(part.name) + len(part.arguments)
+        case _:
+            return 0
 
 
 def _asked(gateway: Gateway, heard: Heard, call: Call, model: str) -> AskedTokens:
@@ -90,7 +138,7 @@ def _asked(gateway: Gateway, heard: Heard, call: Call, model: str) -> AskedToken
 
 
 def _estimated(call: Call, tally: Tally, asked: AskedTokens) -> Usage:
-    seen, told = tokens_of_length(tally.text_length), tally.usage or Usage()
+    seen, told = tokens_of_length(tally.text_length), _plausible(tally.usage or Usage(), call)
     prompt = asked.text if told.prompt else asked.prompt
     least, whole = _LEAST_TOLD
     if told.prompt * whole < prompt * least:

@@ -11,14 +11,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal, TypeAlias
 
-import msgspec
-
 from ..accounting.estimate import tokens_of, tokens_of_length
 from ..codecs.content_encoding import inflate
 from ..codecs.content_type import media_type
-from ..codecs.json_values import UNREADABLE
+from ..codecs.json_values import UNREADABLE, decode_reply
 from ..errors import BadRequest, EdgeError
 from ..model.call import Call
+from ..model.content import Json
 from ..model.embedding import Embed, Embedded
 from ..model.usage import Usage
 from ..operations.base import Format
@@ -39,6 +38,8 @@ class OperationAnswer:
         self._lost = False
         self.usage: Usage | None = None
         self.estimated = False
+        self._length = 0
+        """Characters of the texts of a completion."""
 
     @property
     def crosses(self) -> bool:
@@ -73,6 +74,8 @@ class OperationAnswer:
                 self._read_usage(inflate(encoding, bytes(self._tapped)))
             except EdgeError:  # it passed, and the caller may well be able to read it
                 self.usage = None
+            if self.usage is not None:
+                self._fill_in()
 
     def whole(self, body: bytes) -> bytes:
         """What the caller gets. Raises UpstreamError where an answer that must cross cannot be read."""
@@ -89,14 +92,31 @@ class OperationAnswer:
 
     def _read_usage(self, body: bytes) -> None:
         try:
-            self.usage = self._ours.read_usage(msgspec.json.decode(body))
+            reply = decode_reply(body)
         except UNREADABLE:
             self.usage = None
+        else:
+            self.usage, self._length = self._ours.read_usage(reply), _text_length(reply)
 
     def _fill_in(self) -> None:
-        """Some hosts tell no usage of embeddings, and bill them by their tokens."""
-        if self.usage is None and self.billed:
-            self.usage, self.estimated = Usage(input=estimate(self._call, self._ours)), True
+        """Some hosts tell no usage of embeddings, and bill them by their tokens. What a reported usage lacks is
+        estimated too."""
+        if not self.billed:
+            return
+        usage = self.usage or Usage(prompt_unknown=True)
+        self.estimated = usage.prompt_unknown or usage.unreadable > 0
+        if usage.prompt_unknown:
+            usage = replace(usage, input=usage.input + max(0, estimate(self._call, self._ours) - usage.prompt))
+        if self._length and (usage.completion_unknown or not usage.completion):
+            usage, self.estimated = replace(usage, output=tokens_of_length(self._length)), True
+        self.usage = usage
+
+
+def _text_length(reply: Json) -> int:
+    """Characters of the texts of a legacy completion; 0 of any other reply."""
+    choices = reply.get("choices") if isinstance(reply, dict) else None
+    texts = (choice.get("text") for choice in choices if isinstance(choice, dict)) if isinstance(choices, list) else ()
+    return sum(len(text) for text in texts if isinstance(text, str))
 
 
 def estimate(call: Call, form: Format) -> int:

@@ -91,6 +91,8 @@ class Answer:
     attempts: int = 0
     candidate: Candidate | None = None
     dropped: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+    """Parts of the reply that the caller's format has no place for."""
     fault: Fault | None = None
     ours: bool = False
     """The fault is our own refusal."""
@@ -100,6 +102,8 @@ class Answer:
     unframer: Unframer | None = None
     other: OperationAnswer | None = None
     """Of an operation that is no chat."""
+    held: bytearray = field(default_factory=bytearray)
+    """The body so far, where only the body tells whether it is a stream."""
     reply: Reply | None = None
     body: bytes | None = None
     """All of a reply in the provider's own words, where it came whole and may be kept."""
@@ -107,7 +111,9 @@ class Answer:
     """The reply of another call, given again."""
     passed: bool = False
     """The body goes by without us, so that Envoy may close our stream before its end."""
-    first_byte: float | None = None
+    first_token_at: float | None = None
+    """When the first text, thinking or tool call of a stream came (the monotonic clock); of a reply that holds no such
+    thing, such as an image, its first byte."""
     sent: int = 0
     bill: Bill | None = None
     """Made at the last answer, where somebody reads it there."""

@@ -7,11 +7,13 @@ which broke never ends as if it were whole: after a failure comes the caller's o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Protocol
 
 from ..dialects.base import Reader, Writer
+from ..dialects.dropping import kind_of_part
+from ..model.content import Part, RedactedThinking
 from ..model.fault import Fault
 from ..model.reply import (
     Ended,
@@ -28,6 +30,10 @@ from ..model.reply import (
 )
 from ..model.usage import Usage
 
+_TOLD_WHOLE = frozenset({"redacted_thinking", "media", "opaque"})
+# Parts whose start is made by the model, too: a tool's name, or all of the part.
+_TOKENS_AT_START = frozenset({"tool_call", "redacted_thinking", "media", "opaque"})
+
 # Characters of a stream's reply that are held to be kept. A longer one passes all the same.
 MAX_FOLDED = 4 << 20
 
@@ -36,7 +42,20 @@ class Tally:
     """What went by in a stream, as far as the bill and the log need it. Holds no text, unless in `fold`: all of the
     reply, for whoever wants to keep it, up to a bound."""
 
-    __slots__ = ("choices", "ended", "failed", "finish", "fold", "garbled", "model", "text_length", "usage")
+    __slots__ = (
+        "choices",
+        "ended",
+        "failed",
+        "finish",
+        "fold",
+        "garbled",
+        "has_parts",
+        "has_token",
+        "lost",
+        "model",
+        "text_length",
+        "usage",
+    )
 
     def __init__(self, fold: Fold | None = None) -> None:
         self.fold = fold
@@ -46,6 +65,12 @@ class Tally:
         self.ended = False
         self.model: str | None = None
         self.garbled = 0
+        self.lost: set[str] = set()
+        """Kinds of parts that the caller's format has no place for."""
+        self.has_parts = False
+        """Whether any part of an answer has come."""
+        self.has_token = False
+        """Whether anything that the model made has come: text, thinking, or a tool call."""
         self.text_length = 0
         """Characters of answer, thinking and tool arguments: what an estimate starts from if no usage comes."""
         self.choices = 1
@@ -57,6 +82,7 @@ class Tally:
         match event:
             case PartDelta():
                 self.text_length += len(event.text)
+                self.has_token = self.has_token or bool(event.text)
                 if event.choice >= self.choices:
                     self.choices = event.choice + 1
             case UsageSeen():
@@ -66,6 +92,8 @@ class Tally:
             case ReplyStarted():
                 self.model = event.model
             case PartStarted():
+                self.has_parts = True
+                self.has_token = self.has_token or event.kind in _TOKENS_AT_START
                 self.text_length += len(event.name or "")
             case Failed():
                 self.failed = event.fault
@@ -153,8 +181,10 @@ class CrossRelay:
         *,
         fold: Fold | None = None,
         named: tuple[str | None, str | None] = (None, None),
+        can_say: Callable[[Part], bool] = lambda _: True,
     ) -> None:
         self.tally = Tally(fold)
+        self._can_say = can_say
         self._reader = reader
         self._writer = writer
         self._named = named
@@ -172,6 +202,11 @@ class CrossRelay:
             return b""
         return self._pass(self._reader.close()[1])
 
+    def _lose(self, event: PartStarted) -> None:
+        part = event.media or event.opaque or RedactedThinking(event.data or "")
+        if not self._can_say(part):
+            self.tally.lost.add(f"reply.{kind_of_part(part)}")
+
     def fail(self, fault: Fault) -> bytes:
         return _fail(self.tally, self._writer, fault)
 
@@ -186,9 +221,22 @@ class CrossRelay:
             if type(event) is ReplyStarted and (event.id is None or event.model is None):
                 id, model = self._named
                 event = replace(event, id=event.id or id, model=event.model or model)
+            elif type(event) is Ended and is_lost(self.tally):
+                event = Failed(UNREADABLE)
+            elif type(event) is PartStarted and event.kind in _TOLD_WHOLE:
+                self._lose(event)
             self.tally.note(event)
             out.append(self._writer.write(event))
         return b"".join(out)
+
+
+UNREADABLE = Fault(502, "api", "the provider's stream could not be read", "unreadable_stream")
+
+
+def is_lost(tally: Tally) -> bool:
+    """Whether the end of such a stream must not look like an empty answer: frames of it could not be read, and no other
+    frame held a part of an answer."""
+    return tally.garbled > 0 and not tally.has_parts
 
 
 def _fail(tally: Tally, writer: Writer, fault: Fault) -> bytes:

@@ -7,6 +7,7 @@ from decimal import Decimal
 from ..auth.base import Rights
 from ..cache.base import Entry, Made, Turn
 from ..dialects.base import Dialect
+from ..dialects.dropping import lost_in
 from ..errors import UpstreamError
 from ..model.call import Call
 from ..model.plan import Candidate
@@ -17,19 +18,21 @@ from .progress import Answer, Heard, known
 from .rights import able
 
 
-def given(gateway: Gateway, heard: Heard, entry: Entry) -> tuple[bytes, str] | None:
-    """A stored reply as this caller wants it, whole or as a stream, in the caller's words; and its media type. None
+def given(gateway: Gateway, heard: Heard, entry: Entry) -> tuple[bytes, str, tuple[str, ...]] | None:
+    """A stored reply as this caller wants it, whole or as a stream, in the caller's words; its media type; and the
+    names of what the caller's format has no place for. None
     where it is not this caller's, or cannot be read: another version of us has stored it."""
     call, voice = known(heard.call), known(heard.voice)
     if not _may_have(heard.rights, call, entry):
         return None
     if voice.name == entry.dialect and not call.stream:
-        return entry.body, "application/json"
+        return entry.body, "application/json", ()
     try:
         reply = gateway.dialects[entry.dialect].read_reply(entry.body)
     except (KeyError, UpstreamError):
         return None
-    return as_stream(reply, call, voice) if call.stream else (voice.write_reply(reply), "application/json")
+    body, kind = as_stream(reply, call, voice) if call.stream else (voice.write_reply(reply), "application/json")
+    return body, kind, lost_in(reply, voice)
 
 
 def _may_have(rights: Rights | None, call: Call, entry: Entry) -> bool:

@@ -21,8 +21,10 @@ from ..auth.vouching import NAMESPACE as VOUCHED
 from ..cache.base import Entry, Turn
 from ..codecs.content_encoding import Inflater, inflate
 from ..codecs.content_type import media_type
+from ..codecs.sse import is_stream
 from ..config.names import ANSWERED_BY
 from ..dialects.base import Dialect
+from ..dialects.dropping import lost_in
 from ..errors import (
     BadRequest,
     CallerError,
@@ -36,10 +38,11 @@ from ..errors import (
 )
 from ..limits.base import Rules
 from ..model.call import Call
+from ..model.content import Part
 from ..model.fault import Fault
 from ..model.plan import Candidate, Plan
 from ..model.principal import Principal
-from ..model.reply import Failed, Fold, fold
+from ..model.reply import Fold, fold
 from ..model.reply import Reply as WholeReply
 from ..model.trace import read_traceparent
 from ..routing.base import Wish, allows
@@ -67,7 +70,7 @@ from .open import OpenExchange
 from .operation import OperationAnswer
 from .ports import TELLING_ERRORS, Gateway
 from .progress import Answer, Heard, known
-from .relay import CrossRelay, RawRelay
+from .relay import UNREADABLE, CrossRelay, RawRelay, Tally, is_lost
 from .repeating import as_stream, given, keep
 from .rights import permitted
 from .settling import facts, settlement_of, tells_talk
@@ -352,9 +355,9 @@ class RouterExchange:
         answer.came = answer.status
         return self._repeated(entry, *said)
 
-    def _repeated(self, entry: Entry, body: bytes, content_type: str) -> Reply:
+    def _repeated(self, entry: Entry, body: bytes, content_type: str, lost: tuple[str, ...]) -> Reply:
         age = max(0, int(self._gateway.clock.time() - entry.stored_at))
-        self._answer.cached, self._answer.dropped = entry, entry.dropped
+        self._answer.cached, self._answer.dropped, self._answer.lost = entry, entry.dropped, lost
         told = (("content-type", content_type), ("age", str(age)), *self._notes())
         return self._own(told, body, f"edge_cache_{known(self._heard.turn).state}")
 
@@ -451,9 +454,10 @@ class RouterExchange:
         unframer = self._answer.unframer = provider.unframe(theirs.name, content_type)
         content_type = content_type if unframer is None else theirs.stream_type
         streamed = media_type(content_type) == media_type(theirs.stream_type)
-        if not (streamed and call.stream):
+        unnamed = call.stream and not streamed and unframer is None and _may_be_events(theirs, content_type)
+        if not (streamed and call.stream) and not unnamed:
             return self._buffered(self._take_events if streamed else self._take_reply)
-        reader, writer = theirs.reader(content_type), voice.writer(call)
+        reader, writer = theirs.reader(theirs.stream_type if unnamed else content_type), voice.writer(call)
         stream_type = call.stream_type or voice.stream_type
         keeps = (self._heard.turn is not None and self._heard.turn.keeps) or tells_talk(self._gateway, self._heard)
         kept = Fold(theirs.name) if keeps else None
@@ -462,10 +466,12 @@ class RouterExchange:
         self._answer.relay = (
             RawRelay(reader, writer, hide_usage=not call.wants_usage, fold=kept)
             if same_dialect
-            else CrossRelay(reader, writer, fold=kept, named=self._named())
+            else CrossRelay(
+                reader, writer, fold=kept, named=self._named(), can_say=_any if theirs is voice else voice.can_say
+            )
         )
-        self._take_body = self._take_stream
-        as_it_came = same_dialect and unframer is None
+        self._take_body = self._take_unnamed if unnamed else self._take_stream
+        as_it_came = same_dialect and unframer is None and not unnamed
         to_set = self._notes() if as_it_came else (*self._notes(), ("content-type", stream_type))
         removed = (*header_rules.unwanted(self._answer.headers), "content-encoding", "content-length")
         return Continue(set_headers=to_set, remove_headers=removed, response_body="streamed")
@@ -480,7 +486,37 @@ class RouterExchange:
 
     # --- 4. the answer, in the caller's words
 
-    def _take_stream(self, event: ResponseBody) -> Command:
+    def _take_unnamed(self, event: ResponseBody) -> Command:
+        """The body of a reply whose content type does not say what it is, to one who asked for a stream. Its first
+        bytes tell; what is no stream of events is held until it is whole."""
+        answer, relay = self._answer, known(self._answer.relay)
+        try:
+            answer.held += answer.inflater.feed(event.body) if answer.inflater is not None else event.body
+            found = is_stream(answer.held)
+            if found:
+                answer.inflater, self._take_body = None, self._take_stream
+                return self._take_stream(ResponseBody(bytes(answer.held), event.end), event.body)
+            if len(answer.held) > _MOST_HELD:
+                answer.held.clear()
+                out = relay.fail(UpstreamError(f"the provider sent over {_MOST_HELD} bytes that are no stream").fault())
+            else:
+                out = self._held_stream(bytes(answer.held)) if event.end and relay.tally.failed is None else b""
+        except UpstreamError as error:
+            out = relay.fail(error.fault())
+        answer.sent += len(out)
+        return Continue(body=out)
+
+    def _held_stream(self, body: bytes) -> bytes:
+        """A whole reply as the stream that the caller asked for."""
+        answer, call, voice = self._answer, known(self._heard.call), known(self._heard.voice)
+        reply = self._their_dialect().read_reply(body)
+        id, model = self._named()
+        answer.reply = replace(reply, id=reply.id or id, model=reply.model or model)
+        answer.lost, answer.relay = lost_in(answer.reply, voice), None
+        return as_stream(answer.reply, call, voice)[0]
+
+    def _take_stream(self, event: ResponseBody, came: bytes | None = None) -> Command:
+        """`came` is what Envoy holds now, where that is not all of the event."""
         answer, relay, out = self._answer, known(self._answer.relay), b""
         try:
             data = answer.inflater.feed(event.body) if answer.inflater is not None else event.body
@@ -491,16 +527,18 @@ class RouterExchange:
         except UpstreamError as error:
             # What the provider sends cannot be followed any more: the caller's error event, and silence.
             out += relay.fail(error.fault())
-        if out and answer.first_byte is None:
-            answer.first_byte = self._gateway.clock.monotonic()
+        if answer.first_token_at is None and (relay.tally.has_token or (out and self._has_no_tokens())):
+            answer.first_token_at = self._gateway.clock.monotonic()
         answer.sent += len(out)
-        return CONTINUE if out == event.body else Continue(body=out)
+        return CONTINUE if out == (event.body if came is None else came) else Continue(body=out)
 
     def _take_reply(self, event: ResponseBody) -> Command:
         """A whole reply. Where the caller asked for a stream, it becomes one."""
         call, voice = known(self._heard.call), known(self._heard.voice)
         theirs = self._their_dialect()
         body = self._plain(event.body)
+        if _streams_events(theirs) and is_stream(body):
+            return self._events(body, event)
         reply = theirs.read_reply(body)
         id, model = self._named()
         reply = self._answer.reply = replace(reply, id=reply.id or id, model=reply.model or model)
@@ -509,22 +547,33 @@ class RouterExchange:
             return self._whole_stream(reply, call, voice)
         if theirs.name == voice.name:
             return self._whole(body, event.body)
+        self._answer.lost = lost_in(reply, voice)
         return self._whole(voice.write_reply(reply), event.body)
 
     def _take_events(self, event: ResponseBody) -> Command:
         """A stream that nobody asked for: folded into the reply that was."""
-        voice, theirs = known(self._heard.voice), self._their_dialect()
+        return self._events(self._plain(event.body), event)
+
+    def _events(self, body: bytes, event: ResponseBody) -> Command:
+        call, voice, theirs = known(self._heard.call), known(self._heard.voice), self._their_dialect()
         reader = theirs.reader(theirs.stream_type)
-        events = [e for frame in reader.frames(self._plain(event.body)) for e in reader.read(frame)]
+        events = [e for frame in reader.frames(body) for e in reader.read(frame)]
         events += reader.close()[1]
         reply = self._answer.reply = fold(theirs.name, events)
-        broken = next((e.fault for e in events if isinstance(e, Failed)), None)
+        tally = Tally()
+        for each in events:
+            tally.note(each)
+        broken = tally.failed or (UNREADABLE if is_lost(tally) else None)
         if broken is not None:
             return self._error(broken, event)
+        if call.stream:
+            return self._whole_stream(reply, call, voice)
+        self._answer.lost = lost_in(reply, voice)
         return self._whole(voice.write_reply(reply), event.body)
 
     def _whole_stream(self, reply: WholeReply, call: Call, voice: Dialect) -> Command:
         body, content_type = as_stream(reply, call, voice)
+        self._answer.lost = lost_in(reply, voice)
         return self._whole(body, None, content_type)
 
     def _take_tapped(self, event: ResponseBody) -> Command:
@@ -532,8 +581,8 @@ class RouterExchange:
         answer = self._answer
         encoding = answer.values.get("content-encoding")
         known(answer.other).tap(event.body, end=event.end, encoding=encoding)
-        if event.body and answer.first_byte is None:
-            answer.first_byte = self._gateway.clock.monotonic()
+        if event.body and answer.first_token_at is None:
+            answer.first_token_at = self._gateway.clock.monotonic()
         answer.sent += len(event.body)
         return CONTINUE
 
@@ -555,7 +604,9 @@ class RouterExchange:
         self._answer.sent = len(body)
         if body == came:
             return CONTINUE
-        to_set = (("content-type", content_type), ("content-length", str(len(body))))
+        to_set: Pairs = (("content-type", content_type), ("content-length", str(len(body))))
+        if self._answer.lost:
+            to_set = (*to_set, *self._named_drops())
         return Continue(set_headers=to_set, remove_headers=("content-encoding",), body=body)
 
     # --- what went wrong, in the caller's words
@@ -602,12 +653,18 @@ class RouterExchange:
         self._take_body = _pass  # it was a method of ours: without that circle we are gone at once, not when gc looks
         gateway, heard, answer = self._gateway, self._heard, self._answer
         gateway.open.forget(self.id)
+        if answer.relay is not None:
+            answer.lost = tuple(sorted(answer.relay.tally.lost))
         settlement = settlement_of(gateway, self.id, heard, answer, self._order.state, why)
         if heard.turn is not None:
             keep(gateway, heard, answer, heard.turn, settlement.cost)
         gateway.settle(settlement)
 
     # --- small facts
+
+    def _has_no_tokens(self) -> bool:
+        """Of a stream whose tokens cannot be seen: images, speech."""
+        return self._answer.other is not None and known(self._heard.call).operation != "completions"
 
     def _their_dialect(self) -> Dialect:
         """Of the provider that answered."""
@@ -638,10 +695,13 @@ class RouterExchange:
                 )
         return known(heard.adapted).dropped
 
+    def _named_drops(self) -> Pairs:
+        dropped = (*self._answer.dropped, *self._answer.lost)
+        return (("x-edge-dropped", header_rules.one_line(dropped)),) if dropped else ()
+
     def _notes(self) -> Pairs:
         """What we tell the caller in headers."""
-        dropped, turn = self._answer.dropped, self._heard.turn
-        notes: Pairs = (("x-edge-dropped", header_rules.one_line(dropped)),) if dropped else ()
+        turn, notes = self._heard.turn, self._named_drops()
         if turn is not None:
             notes = (*notes, ("x-edge-cache", turn.state))
             if turn.key_text is not None:
@@ -654,6 +714,28 @@ _ID_HEADERS = ("x-amzn-requestid",)
 
 # What an error keeps of the provider's headers where we answer in its place.
 _ERROR_HEADERS = frozenset({"request-id", "retry-after", "retry-after-ms", "x-request-id", "x-should-retry"})
+
+
+# What is held of a reply whose content type says nothing, as much as Envoy would buffer.
+_MOST_HELD = 32 * 1024 * 1024
+# What calls itself so is believed, and taken whole: JSON, and error pages.
+_TELLING_TYPES = ("application/json", "text/html", "application/xml", "text/xml")
+
+
+def _streams_events(dialect: Dialect) -> bool:
+    return media_type(dialect.stream_type) == "text/event-stream"
+
+
+def _may_be_events(dialect: Dialect, content_type: str) -> bool:
+    """Whether only the body tells. Hosts and proxies send streams as text/plain, as bytes, or without a type."""
+    kind = media_type(content_type)
+    return _streams_events(dialect) and kind not in _TELLING_TYPES and not kind.endswith("+json")
+
+
+def _any(part: Part) -> bool:
+    """Of a reply that stays in its own format."""
+    del part
+    return True
 
 
 def _pass(event: ResponseBody) -> Command:

@@ -40,7 +40,7 @@ class Last(NamedTuple):
     """An answer began that was none, or that broke."""
     whole: bool
     """It came to its end."""
-    first_byte: float | None
+    first_token_at: float | None
     ended: float
     stream: bool
     usage: Usage | None
@@ -93,7 +93,7 @@ def tries_of(plan: Plan, journal: Journal, attempts: int, last: Last) -> tuple[T
         verdict,
         last.status,
         reason,
-        first_token=last.first_byte - began if last.first_byte is not None and began is not None else None,
+        first_token=last.first_token_at - began if last.first_token_at is not None and began is not None else None,
         duration=last.ended - began if began is not None else None,
         stream=last.stream,
         usage=last.usage,

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Literal, TypeAlias, assert_never
 
-from .content import NO_EXTRAS, Extras, Opaque, Part, RedactedThinking, Refusal, Text, Thinking, ToolCall
+from .content import NO_EXTRAS, Audio, Extras, Image, Opaque, Part, RedactedThinking, Refusal, Text, Thinking, ToolCall
 from .fault import Fault
 from .noun import noun
 from .usage import Usage
@@ -61,7 +61,8 @@ class Reply:
 
 # --- the events of a stream
 
-PartKind: TypeAlias = Literal["text", "thinking", "redacted_thinking", "refusal", "tool_call", "opaque"]
+PartKind: TypeAlias = Literal["text", "thinking", "redacted_thinking", "refusal", "tool_call", "media", "opaque"]
+"""`media` is a picture or a sound that the model made."""
 
 
 @noun
@@ -83,6 +84,8 @@ class PartStarted:
     data: str | None = None
     """All of a redacted thinking part."""
     opaque: Opaque | None = None
+    media: Image | Audio | None = None
+    """All of a media part."""
     choice: int = 0
     extras: Extras = NO_EXTRAS
 
@@ -209,6 +212,9 @@ class _Growing:
                 return Refusal(text, extras=self.extras)
             case "tool_call":
                 return ToolCall(start.id or "", start.name or "", text, signature=self.signature, extras=self.extras)
+            case "media":
+                assert start.media is not None, "a media part starts with its whole value"  # noqa: S101 - our own promise
+                return start.media
             case "opaque":
                 assert start.opaque is not None, "an opaque part starts with its whole value"  # noqa: S101 - our own promise
                 return start.opaque
@@ -344,6 +350,8 @@ def _opening(part: Part) -> tuple[PartStarted, str, str | None]:
         case ToolCall():
             start = PartStarted(0, "tool_call", part.id, part.name, extras=part.extras)
             return start, part.arguments, part.signature
+        case Image() | Audio():
+            return PartStarted(0, "media", media=part), "", None
         case Opaque():
             return PartStarted(0, "opaque", opaque=part), "", None
         case _:

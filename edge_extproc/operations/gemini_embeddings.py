@@ -15,6 +15,7 @@ from ..model.content import Json
 from ..model.embedding import Embed, Embedded
 from ..model.usage import Usage
 from .base import Answer, Question, Whole
+from .metering.usage import prompt_usage
 from .openai_embeddings import embed, embedded, spliced
 
 NAME = "gemini_embeddings"
@@ -117,8 +118,7 @@ class GeminiEmbeddings(Whole):
 
     def read_usage(self, reply: Json) -> Usage | None:
         told = reply.get("usageMetadata") if isinstance(reply, dict) else None
-        count = told.get("promptTokenCount") if isinstance(told, dict) else None
-        return Usage(input=count) if isinstance(count, int) and count >= 0 else None
+        return prompt_usage(told["promptTokenCount"]) if isinstance(told, dict) and "promptTokenCount" in told else None
 
 
 def place(model: str, verb: str) -> str:

@@ -16,6 +16,7 @@ from ..model.embedding import Embed, Embedded
 from ..model.usage import Usage
 from .base import Answer, Question, Whole
 from .gemini_embeddings import texts
+from .metering.usage import prompt_usage
 from .openai_embeddings import embed, embedded
 
 NAME = "titan_embeddings"
@@ -86,8 +87,8 @@ class TitanEmbeddings(Whole):
         return msgspec.json.encode({"embedding": found.vectors[0] if found.vectors else (), **count})
 
     def read_usage(self, reply: Json) -> Usage | None:
-        count = reply.get("inputTextTokenCount") if isinstance(reply, dict) else None
-        return Usage(input=count) if isinstance(count, int) and not isinstance(count, bool) else None
+        given = isinstance(reply, dict) and reply.get("inputTextTokenCount") is not None
+        return prompt_usage(reply["inputTextTokenCount"]) if given and isinstance(reply, dict) else None
 
 
 def _path(model: str) -> str:

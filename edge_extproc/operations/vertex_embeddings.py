@@ -14,6 +14,7 @@ from ..model.embedding import Embed, Embedded
 from ..model.usage import Usage
 from .base import Answer, Question, Whole
 from .gemini_embeddings import place, texts
+from .metering.usage import prompt_usage
 from .openai_embeddings import embed, embedded
 
 NAME = "vertex_embeddings"
@@ -111,15 +112,16 @@ class VertexEmbeddings(Whole):
     def read_usage(self, reply: Json) -> Usage | None:
         rows = reply.get("predictions") if isinstance(reply, dict) else None
         counts = [_count(row) for row in rows] if isinstance(rows, list) else []
-        known = [count for count in counts if count is not None]
-        return Usage(input=sum(known)) if known and len(known) == len(counts) else None
+        if not counts or any(count is None for count in counts):
+            return None
+        return sum((prompt_usage(count) for count in counts), Usage())
 
 
-def _count(prediction: Json) -> int | None:
+def _count(prediction: Json) -> Json:
     found: Json = prediction
     for key in ("embeddings", "statistics", "token_count"):
         found = found.get(key) if isinstance(found, dict) else None
-    return int(found) if isinstance(found, int | float) and not isinstance(found, bool) else None
+    return found
 
 
 PLUGIN = VertexEmbeddings()

@@ -24,7 +24,7 @@ import msgspec
 
 from ..model.plausible import BUCKETS, MOST_DOLLARS, is_plausible_count
 from ..model.settlement import Settlement
-from ..model.usage import Usage
+from ..model.usage import BUCKETS, Usage
 
 SUFFIX = ".journal"
 _UNFINISHED = ".new"

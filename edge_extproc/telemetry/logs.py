@@ -18,7 +18,6 @@ import select
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import fields
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -30,7 +29,7 @@ import structlog
 
 from ..model.checked import Checked
 from ..model.settlement import Settlement
-from ..model.usage import Usage
+from ..model.usage import BUCKETS
 from . import redaction
 from .redaction import MASK
 
@@ -233,7 +232,7 @@ _LONGEST_FIELD = 512
 _LOOKED_AT, _IN_DOUBT = 2048, 256
 _MOST_DROPPED = 32
 
-_TOKENS = tuple(sorted((f"tokens_{each.name}", each.name) for each in fields(Usage)))
+_TOKENS = tuple(sorted((f"tokens_{name}", name) for name in BUCKETS))
 
 
 def access_line(s: Settlement) -> bytes:

@@ -204,6 +204,11 @@ class Metrics:
         self._estimated = counter(
             "edge_estimated_requests", "Replies whose tokens are in part our estimate.", "provider"
         )
+        self._unreadable = counter(
+            "edge_unreadable_usage",
+            "Numbers in reported usage that are no plausible token counts; each is read as missing and estimated.",
+            "provider",
+        )
         self._attempts = counter("edge_upstream_attempts", "Tries, by who answered last.", "provider")
         self._failovers = counter(
             "edge_failovers", "Requests that took more than one try, by who answered last.", "provider"
@@ -376,6 +381,8 @@ class Metrics:
             self._unpriced.add(model, provider)
         if s.estimated:
             self._estimated.add(provider)
+        if s.usage is not None and s.usage.unreadable:
+            self._unreadable.add(provider, by=s.usage.unreadable)
         if s.garbled:
             self._garbled.add(provider, by=s.garbled)
         if s.dropped:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from operator import attrgetter
 from random import Random, SystemRandom
@@ -29,7 +29,7 @@ from opentelemetry.trace import Status
 from ..model.plan import Tried
 from ..model.settlement import Phase, Settlement
 from ..model.trace import Parent, Talk, Trace
-from ..model.usage import Usage
+from ..model.usage import BUCKETS, Usage
 from . import otlp
 from .genai_metrics import OPERATIONS, Exporting, GenAiMetrics
 from .logs import plain, redact
@@ -357,7 +357,7 @@ def _bill(s: Settlement, usage: Usage, at: int) -> bytes:
     return otlp.event_named(_USAGE, at, b"".join(parts))
 
 
-_KINDS = {each.name: Slot(f"edge.tokens.{each.name}", otlp.OF_EVENT) for each in fields(Usage)}
+_KINDS = {name: Slot(f"edge.tokens.{name}", otlp.OF_EVENT) for name in BUCKETS}
 _counts = attrgetter(*_KINDS)
 _USAGE = otlp.name_of_event("edge.usage")
 _BILLED = Slot("edge.cost_usd", otlp.OF_EVENT)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
-from ...codecs.json_values import count_in, object_in
+from ...codecs.json_values import TokenCounts, object_in
 from ...dialects.openai_chat import read_usage
 from ...model.content import Json
 from ...model.usage import Usage
@@ -25,21 +26,35 @@ def usage_of(reply: Json) -> Usage | None:
 
 def _tokens(told: Object) -> Usage | None:
     if "prompt_tokens" in told or "completion_tokens" in told:
-        return read_usage(told)
+        usage = read_usage(told)
+        # An embedding has a prompt alone.
+        return usage if "completion_tokens" in told else replace(usage, completion_unknown=False)
     if "input_tokens" in told or "output_tokens" in told:  # images, transcriptions
         asked = object_in(told, "input_tokens_details") or object_in(told, "input_token_details")
         answered = object_in(told, "output_tokens_details") or object_in(told, "output_token_details")
-        prompt, completion = count_in(told, "input_tokens"), count_in(told, "output_tokens")
-        audio = min(count_in(asked, "audio_tokens"), prompt)
-        cached = min(count_in(asked, "cached_tokens"), prompt - audio)
-        spoken = min(count_in(answered, "audio_tokens"), completion)
+        counts = TokenCounts()
+        told_prompt, told_completion = counts.of(told.get("input_tokens")), counts.of(told.get("output_tokens"))
+        prompt, completion = told_prompt or 0, told_completion or 0
+        audio = min(counts.at(asked, "audio_tokens"), prompt)
+        cached = min(counts.at(asked, "cached_tokens"), prompt - audio)
+        spoken = min(counts.at(answered, "audio_tokens"), completion)
         return Usage(
             input=prompt - audio - cached,
             cache_read=cached,
             input_audio=audio,
             output=completion - spoken,
             output_audio=spoken,
+            prompt_unknown=told_prompt is None,
+            completion_unknown=told_completion is None and "output_tokens" in told,
+            unreadable=counts.unreadable,
         )
     if "total_tokens" in told:  # Voyage
-        return Usage(input=count_in(told, "total_tokens"))
+        return prompt_usage(told["total_tokens"])
     return None
+
+
+def prompt_usage(value: Json) -> Usage:
+    """Of an operation whose reply states the tokens of its prompt and nothing else."""
+    counts = TokenCounts()
+    found = counts.of(value)
+    return Usage(input=found or 0, prompt_unknown=found is None, unreadable=counts.unreadable)

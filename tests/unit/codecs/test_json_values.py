@@ -120,13 +120,23 @@ def test_what_is_left_holds_no_null_and_may_be_nothing() -> None:
 
 def test_what_a_provider_tells_beside_its_answer_breaks_nothing() -> None:
     assert ["a", None, None] == [json_values.text_of(value) for value in ("a", 1, None)]
-    assert [7, 0, 0, 0, 0] == [json_values.count_of(value) for value in (7, -1, True, "7", None)]
     assert [{"a": 1}, {}, {}] == [json_values.object_in({"k": value}, "k") for value in ({"a": 1}, [], None)]
     told: dict[str, Json] = {"a": -1, "b": True, "c": "7", "d": 7.0, "e": 8}
-    assert json_values.first_count(told, "xabcde") == 7
-    assert json_values.first_count(told, "xa") == 0
-    assert json_values.first_count({}, "a") == 0
-    assert [0, 0, 0, 7, 8] == [json_values.count_in(told, key) for key in "abcde"]
+    counts = json_values.TokenCounts()
+    assert [7, None, None, None, None] == [counts.of(value) for value in (7, -1, True, "7", None)]
+    assert 3 == counts.unreadable
+    assert 7 == counts.first(told, "xabcde")
+    assert 0 == counts.first(told, "xa")
+    assert 0 == counts.first({}, "a")
+    assert [0, 0, 0, 7, 8, 0] == [counts.at(told, key) for key in "abcdef"]
+
+
+def test_a_reply_with_numbers_that_are_none_is_read_without_them() -> None:
+    found = json_values.decode_reply(b'{"a": NaN, "b": -Infinity, "c": 1}')
+    assert b'{"a":null,"b":null,"c":1}' == json_values.encode(found)
+    assert {"a": float("inf")} == json_values.decode_reply(b'{"a": 1e400}')
+    with pytest.raises(ValueError):  # noqa: PT011  # whatever the library says of it
+        json_values.decode_reply(b'{"a": ')
 
 
 @pytest.mark.parametrize(

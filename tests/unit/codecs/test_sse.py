@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_extproc.codecs.frame import Frame
-from edge_extproc.codecs.sse import SseDecoder, comment, encode
+from edge_extproc.codecs.sse import SseDecoder, comment, encode, is_stream
 from edge_extproc.errors import UpstreamError
 
 PIECES = st.sampled_from(
@@ -189,3 +189,23 @@ def test_memory_stays_flat_over_a_long_stream() -> None:
     tracemalloc.stop()
 
     assert size < 100_000
+
+
+@pytest.mark.parametrize(
+    ("begin", "expected"),
+    [
+        (b"data: {}", True),
+        (b"event: x", True),
+        (b": ping", True),
+        (b"\n\n: ping", True),
+        (b"\xef\xbb\xbfdata:", True),
+        (b"", None),
+        (b"\n", None),
+        (b"da", None),
+        (b"dat{", False),
+        (b'{"a":1}', False),
+        (b"<html>", False),
+    ],
+)
+def test_a_stream_is_known_by_its_first_bytes(begin: bytes, expected: bool | None) -> None:
+    assert expected is is_stream(begin)

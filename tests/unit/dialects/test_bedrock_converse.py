@@ -16,7 +16,7 @@ from edge_extproc.dialects.base import Dialect, ModelCard
 from edge_extproc.dialects.bedrock_converse import PLUGIN, family_of
 from edge_extproc.errors import BadRequest, Unsupported, UpstreamError
 from edge_extproc.model.call import Call
-from edge_extproc.model.content import Inline, Message, Opaque, Text
+from edge_extproc.model.content import Image, Inline, Message, Opaque, Text
 from edge_extproc.model.fault import Fault
 from edge_extproc.model.reply import Ended, Failed, Garbled, PartDelta, PartStarted, ReplyEvent, ReplyStarted, fold
 
@@ -254,8 +254,8 @@ def test_blocks_that_only_bedrock_knows_are_told_whole_and_written_again() -> No
     assert [
         {"toolUse": {"toolUseId": "t", "name": "f", "type": "server_tool_use", "input": {"a": 1}}},
         {"toolResult": {**result, "content": [{"text": "a"}, {"json": {"b": 1}}]}},
-        {"image": {"format": "png", "source": {"bytes": "aGk="}}},
     ] == [part.value for part in parts if isinstance(part, Opaque)]
+    assert [Image(Inline("image/png", "aGk="))] == [part for part in parts if isinstance(part, Image)]
     writer = PLUGIN.writer(call_of({"messages": []}))
     again = b"".join(writer.write(e) for e in events)
     assert parts == fold(PLUGIN.name, events_of(again)).choices[0].parts

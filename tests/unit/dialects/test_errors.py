@@ -16,9 +16,11 @@ from anthropic.types import ErrorResponse
 from crossings import APIS, CHAT, DIALECTS, GEMINI, MESSAGES, RESPONSES, dialect_of, recorded
 from google.genai import errors as google_errors
 from recordings import SHARED, body, needs_recordings
+from translating import told
 
 from edge_extproc.dialects.base import Dialect, Headers
 from edge_extproc.model.fault import Fault, FaultKind, kind_of
+from edge_extproc.model.reply import Failed
 
 pytestmark = needs_recordings
 
@@ -146,3 +148,29 @@ def test_how_long_to_wait_is_kept(id: str) -> None:
     if asked:
         assert asked[0] == fault.retry_after
     assert b"retryDelay" not in ERRORS[id].body or fault.retry_after
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (
+            "This model's maximum context length is 128000 tokens. However, your messages resulted in 140000 tokens.",
+            "prompt is too long: 140000 tokens > 128000 maximum. This model's",
+        ),
+        (
+            "The input token count (1,200,000) exceeds the maximum number of tokens allowed (1,048,576).",
+            "prompt is too long: 1200000 tokens > 1048576 maximum. The input",
+        ),
+        ("Input is too long for requested model.", "prompt is too long: Input is too long"),
+        ("prompt is too long: 9 tokens > 8 maximum", "prompt is too long: 9 tokens > 8 maximum"),
+        ("input length and `max_tokens` exceed context limit: 9 + 8 > 7", "input length and `max_tokens` exceed"),
+    ],
+)
+def test_a_caller_of_anthropic_hears_that_its_prompt_is_too_long(message: str, expected: str) -> None:
+    fault = Fault(400, "context_length", message, "context_length_exceeded")
+    _, _, body = DIALECTS[MESSAGES].write_error(fault)
+    streamed = told(MESSAGES, [Failed(fault)])[-1]
+
+    assert json.loads(body)["error"]["message"].startswith(expected)
+    assert streamed["error"]["message"].startswith(expected)
+    assert message in json.loads(body)["error"]["message"]

@@ -805,7 +805,8 @@ def test_counts_that_make_no_sense_do_not_make_a_bucket_negative() -> None:
         "output_tokens_details": {"reasoning_tokens": -4},
     }
 
-    assert Usage(cache_read=5) == PLUGIN.read_reply(response(usage=usage)).usage
+    expected = Usage(cache_read=5, cache_write=3, cached_twice=3, completion_unknown=True, unreadable=2)
+    assert expected == PLUGIN.read_reply(response(usage=usage)).usage
 
 
 @pytest.mark.parametrize(

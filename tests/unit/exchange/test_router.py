@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from player import KEY, Stage, answered, body, chunks, headers, talk, whole
+from player import KEY, Stage, answered, body, chunks, headers, planner, talk, whole
 
 from edge_extproc.errors import PeerError
 from edge_extproc.exchange.commands import CONTINUE, Replace, Reply
@@ -525,3 +525,207 @@ def test_a_long_list_of_what_was_dropped_is_cut(stage):
     assert told.endswith(", ...")
     assert told.isascii()
     assert len(told) < 2100
+
+
+# --- what a provider reports of its usage
+
+
+def with_usage(usage):
+    return whole(json.dumps({**OPENAI_REPLY, "usage": 0}).replace('"usage": 0', f'"usage": {usage}').encode())
+
+
+ABSURD = ("18446744073709551615", "1e300", "1" + 30 * "0", "-5", '"5"', "true", "null", "NaN")
+
+
+@pytest.mark.parametrize("absurd", ABSURD)
+@pytest.mark.parametrize("streams", [False, True])
+def test_an_absurd_usage_is_estimated_and_does_not_spoil_the_bill(stage, absurd, streams):
+    usage = f'{{"prompt_tokens": {absurd}, "completion_tokens": {absurd}, "total_tokens": {absurd}}}'
+    if streams:
+        last = b'data: {"id":"c1","choices":[],"usage":' + usage.encode() + b"}\n\n"
+        wire = (*OPENAI_STREAM[:3], last, OPENAI_STREAM[4])
+        _, settled = run(stage, headers(), asked(stream=True), answered(content_type=SSE), *chunks(*wire))
+    else:
+        _, settled = run(stage, headers(), asked(), answered(), with_usage(usage))
+
+    assert ("ok", True, False) == (settled.outcome, settled.estimated, settled.unpriced)
+    assert 0 < settled.usage.prompt < 100
+    assert 0 < settled.usage.completion < 100
+    assert settled.usage.total == settled.cost
+    assert (0 if absurd == "null" else 3) == settled.usage.unreadable
+
+
+@pytest.mark.parametrize("absurd", ABSURD)
+def test_one_absurd_count_leaves_the_other_as_it_was_reported(stage, absurd):
+    usage = f'{{"prompt_tokens": 5, "completion_tokens": {absurd}}}'
+    _, settled = run(stage, headers(), asked(), answered(), with_usage(usage))
+
+    assert (5, 1, True) == (settled.usage.prompt, settled.usage.completion, settled.estimated)
+
+
+def test_a_reply_without_usage_is_estimated_as_a_stream_is(stage):
+    plain = {key: value for key, value in OPENAI_REPLY.items() if key != "usage"}
+    _, settled = run(stage, headers(), asked(), answered(), whole(plain))
+
+    assert ("ok", True) == (settled.outcome, settled.estimated)
+    assert settled.usage.prompt > 0
+    assert settled.usage.completion > 0
+    assert settled.cost > 0
+
+
+def test_more_tokens_than_a_call_can_come_to_are_not_believed(stage):
+    usage = '{"prompt_tokens": 90000000, "completion_tokens": 90000000}'
+    _, settled = run(stage, headers(), asked(), answered(), with_usage(usage))
+
+    assert (True, 2) == (settled.estimated, settled.usage.unreadable)
+    assert settled.cost < 100
+
+
+def test_a_reported_usage_is_no_estimate(stage):
+    usage = '{"prompt_tokens": 9000000, "completion_tokens": 0, "total_tokens": 9000000}'
+    _, settled = run(stage, headers(), asked(), answered(), with_usage(usage))
+
+    assert (9_000_000, False) == (settled.cost, settled.estimated)
+
+
+# --- the time to the first token
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        chunk({"content": "Hi"}),
+        chunk({"reasoning_content": "Hm"}),
+        chunk({"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": ""}}]}),
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+def test_the_time_to_the_first_token_is_not_that_of_the_first_byte(stage, path, first):
+    before = (b": keep-alive\n\n", chunk({"role": "assistant", "content": ""}), b": keep-alive\n\n")
+    times = []
+    for count in (0, 3):
+        wire = (*before[:count], first, *OPENAI_STREAM[2:])
+        asks = asked(stream=True, max_tokens=5)
+        _, settled = run(stage, headers(path), asks, answered(content_type=SSE), *chunks(*wire))
+        times.append((settled.time_to_first_token, settled.tries[-1].first_token))
+
+    (early, early_try), (late, late_try) = times
+    assert late > early
+    assert late_try > early_try
+
+
+def test_a_stream_without_any_token_has_no_time_to_the_first(stage):
+    wire = (chunk({"role": "assistant", "content": ""}), *OPENAI_STREAM[2:])
+    _, settled = run(stage, headers(), asked(stream=True), answered(content_type=SSE), *chunks(*wire))
+
+    assert (None, None) == (settled.time_to_first_token, settled.tries[-1].first_token)
+
+
+# --- parts of a reply that the caller's format has no place for
+
+PICTURED = {
+    "candidates": [
+        {
+            "content": {
+                "role": "model",
+                "parts": [{"text": "Here:"}, {"inlineData": {"mimeType": "image/png", "data": "aGk="}}],
+            },
+            "finishReason": "STOP",
+            "index": 0,
+        }
+    ],
+    "usageMetadata": {"promptTokenCount": 5, "candidatesTokenCount": 1120, "totalTokenCount": 1125},
+}
+
+
+@pytest.fixture
+def pictures():
+    stage = Stage()
+    models = type(stage.gateway.models)({"chat": [Candidate("google", "gemini-2.5-flash-image")]})
+    return stage.having(models=models, planner=planner(models))
+
+
+def test_a_picture_that_the_caller_cannot_be_given_is_named(pictures):
+    commands, settled = run(pictures, headers("/v1/messages"), asked(max_tokens=5), answered(), whole(PICTURED))
+
+    assert "reply.image" in dict(commands[3].set_headers)["x-edge-dropped"]
+    assert b"It was left out." in commands[3].body
+    assert "reply.image" in settled.dropped
+
+
+def test_a_picture_reaches_a_caller_of_chat(pictures):
+    commands, settled = run(pictures, headers(), asked(), answered(), whole(PICTURED))
+    message = json.loads(commands[3].body)["choices"][0]["message"]
+
+    assert "x-edge-dropped" not in dict(commands[3].set_headers)
+    assert ["data:image/png;base64,aGk="] == [image["image_url"]["url"] for image in message["images"]]
+    assert () == settled.dropped
+
+
+def test_a_stream_with_a_picture_that_the_caller_cannot_be_given_says_so(pictures):
+    wire = b"data: " + json.dumps(PICTURED).encode() + b"\n\n"
+    asks = asked(max_tokens=5, stream=True)
+    commands, settled = run(pictures, headers("/v1/messages"), asks, answered(content_type=SSE), *chunks(wire))
+
+    assert b"It was left out." in b"".join(command.body or b"" for command in commands[3:])
+    assert ("reply.image",) == settled.dropped
+
+
+# --- a stream under another content type
+
+ODD_TYPES = ["text/plain", "application/octet-stream", "", "text/plain; charset=utf-8"]
+
+
+@pytest.mark.parametrize("kind", ODD_TYPES)
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+def test_a_stream_under_another_content_type_is_one_as_it_comes(stage, kind, path):
+    expected, _ = run(
+        stage, headers(path), asked(stream=True, max_tokens=5), answered(content_type=SSE), *chunks(*OPENAI_STREAM)
+    )
+    pieces = [part for each in OPENAI_STREAM for part in (each[:3], each[3:])]
+    commands, settled = run(
+        stage, headers(path), asked(stream=True, max_tokens=5), answered(content_type=kind), *chunks(*pieces)
+    )
+
+    def told(commands, parts):
+        return b"".join(
+            part if command == CONTINUE else command.body or b""
+            for command, part in zip(commands[3:], parts, strict=False)
+        )
+
+    assert told(expected, OPENAI_STREAM) == told(commands, pieces)
+    assert dict(commands[2].set_headers)["content-type"].startswith(SSE)
+    assert "streamed" == commands[2].response_body
+    assert ("ok", "stop", 7, False) == (settled.outcome, settled.finish, settled.cost, settled.estimated)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+def test_a_stream_that_calls_itself_json_is_read(stage, path, stream):
+    asks = asked(stream=stream, max_tokens=5)
+    commands, settled = run(stage, headers(path), asks, answered(), whole(b"".join(OPENAI_STREAM)))
+
+    assert b"Hi" in commands[3].body
+    assert ("text/event-stream" if stream else "application/json") in dict(commands[3].set_headers)["content-type"]
+    assert ("ok", 7) == (settled.outcome, settled.cost)
+
+
+@pytest.mark.parametrize("kind", ODD_TYPES)
+def test_json_under_another_content_type_becomes_the_stream_that_was_asked_for(stage, kind):
+    raw = json.dumps(OPENAI_REPLY).encode()
+    commands, settled = run(
+        stage, headers("/v1/messages"), asked(stream=True, max_tokens=5), answered(content_type=kind),
+        *chunks(raw[:10], raw[10:]),
+    )  # fmt: skip
+
+    assert b"message_stop" in commands[-1].body
+    assert ("ok", 7) == (settled.outcome, settled.cost)
+
+
+def test_what_is_neither_breaks_the_stream(stage):
+    commands, settled = run(
+        stage, headers(), asked(stream=True), answered(content_type="text/plain"), *chunks(b"out of ", b"memory")
+    )
+
+    assert b'"error"' in commands[-1].body
+    assert "broken_stream" == settled.outcome

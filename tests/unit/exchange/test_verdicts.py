@@ -10,8 +10,8 @@ A, B, C = (Candidate(name, "m") for name in "abc")
 PLAN = Plan((A, B, C))
 
 
-def last(candidate=None, status=200, details="via_upstream", *, broken=False, whole=True, first_byte=None):
-    return Last(candidate, status, details, broken, whole, first_byte, ended=20.0, stream=True, usage=None)
+def last(candidate=None, status=200, details="via_upstream", *, broken=False, whole=True, first_token_at=None):
+    return Last(candidate, status, details, broken, whole, first_token_at, ended=20.0, stream=True, usage=None)
 
 
 def verdicts(found):
@@ -45,7 +45,7 @@ def test_the_last_try(end, verdict, reason):
 
 
 def test_tries_before_the_last_one_have_failed():
-    found = tries_of(PLAN, Journal({1: 10.0, 2: 15.0}), 2, last(B, first_byte=16.0))
+    found = tries_of(PLAN, Journal({1: 10.0, 2: 15.0}), 2, last(B, first_token_at=16.0))
 
     assert [("a", "failed", "retried"), ("b", "ok", "")] == verdicts(found)
     assert (1.0, 5.0) == (found[1].first_token, found[1].duration)
@@ -86,6 +86,6 @@ def test_a_slower_try_of_a_hedged_call_has_not_failed():
     journal = Journal({1: 10.0, 2: 12.0})
 
     assert [("a", "unknown", "retried"), ("b", "ok", "")] == verdicts(tries_of(hedged, journal, 2, last(B)))
-    first_won = tries_of(hedged, journal, 2, last(A, first_byte=13.0))
+    first_won = tries_of(hedged, journal, 2, last(A, first_token_at=13.0))
     assert [("b", "unknown", ""), ("a", "ok", "")] == verdicts(first_won)
     assert 3.0 == first_won[-1].first_token

@@ -34,7 +34,10 @@ from edge_extproc.operations.metering.usage import usage_of
         ({"meta": {"billed_units": {"search_units": 1}}}, None),
         ({"usage": {"type": "duration", "seconds": 7}}, None),
         ({"usage": {"cost_in_usd_ticks": 5}}, None),
-        ({"usage": {"input_tokens": True, "output_tokens": -1}}, Usage()),
+        (
+            {"usage": {"input_tokens": True, "output_tokens": -1}},
+            Usage(prompt_unknown=True, completion_unknown=True, unreadable=2),
+        ),
         ({"usage": None}, None),
         ({}, None),
         ([1], None),

@@ -187,6 +187,12 @@ def test_phases_are_timed_by_name() -> None:
     assert value(metrics, "edge_phase_duration_seconds_count", phase="response_body") == 1
 
 
+def test_numbers_of_a_usage_that_are_no_counts_are_counted():
+    metrics = settled(DONE, replace(DONE, usage=Usage(output=1, unreadable=3)))
+
+    assert value(metrics, "edge_unreadable_usage_total", provider="openai") == 3
+
+
 def test_the_time_of_a_token_is_that_between_two() -> None:
     metrics = settled(DONE, replace(DONE, usage=Usage(output=1)), replace(DONE, estimated=True))
 

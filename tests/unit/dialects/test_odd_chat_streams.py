@@ -1,0 +1,144 @@
+"""Streams of hosts that spell OpenAI's chat format in their own way, and of hosts that fail within one."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from translating import CHAT, EVERY, MESSAGES, chunk, heard, sse, told, whole
+
+from edge_extproc.dialects.openai_chat import PLUGIN
+from edge_extproc.errors import UpstreamError
+from edge_extproc.exchange.relay import CrossRelay
+from edge_extproc.model.call import Call
+from edge_extproc.model.content import Text, Thinking, ToolCall
+from edge_extproc.model.reply import Ended, Failed
+
+END = (chunk({}, "stop"), "[DONE]")
+
+
+def parts_of(*values: Any) -> tuple[Any, ...]:
+    events = heard(CHAT, *values)
+    assert isinstance(events[-1], Ended)
+    return whole(CHAT, events).choices[0].parts
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"created": "1730000000"},
+        {"created": None, "model": 7},
+        {"usage": "none"},
+        {"id": {"a": 1}},
+        {"x_groq": "x"},
+        {"system_fingerprint": 7},
+    ],
+)
+def test_an_odd_field_beside_the_answer_does_not_cost_its_text(odd: dict[str, Any]) -> None:
+    assert (Text("TEXT"),) == parts_of({**chunk({"content": "TEXT"}), **odd}, *END)
+
+
+@pytest.mark.parametrize("index", ["0", 0.0, None, "x", [1]])
+def test_an_index_in_another_spelling_is_one(index: Any) -> None:
+    odd = chunk({"content": "TEXT"})
+    odd["choices"][0]["index"] = index
+
+    assert (Text("TEXT"),) == parts_of(odd, *END)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        {"index": "0", "id": "c1", "function": {"name": "f", "arguments": '{"a":1}'}},
+        {"index": 0, "id": 7, "function": {"name": "f", "arguments": '{"a":1}'}},
+        {"index": 0, "id": "c1", "function": {"name": "f", "arguments": {"a": 1}}, "type": 3},
+    ],
+)
+def test_a_call_in_another_spelling_is_one(call: dict[str, Any]) -> None:
+    (found,) = parts_of(chunk({"tool_calls": [call]}), *END)
+
+    assert isinstance(found, ToolCall)
+    assert ("f", {"a": 1}, str(call["id"])) == (found.name, json.loads(found.arguments), found.id)
+
+
+@pytest.mark.parametrize("thought", ["x", {"content": "x"}, {"text": "x"}])
+def test_a_thought_within_an_object_is_read(thought: Any) -> None:
+    assert (Thinking("x"), Text("y")) == parts_of(chunk({"reasoning": thought, "content": "y"}), *END)
+
+
+@pytest.mark.parametrize("delta", [{}, None])
+def test_an_answer_told_whole_in_a_chunk_is_read(delta: Any) -> None:
+    odd = chunk({}, "stop")
+    odd["choices"][0] |= {"delta": delta, "message": {"role": "assistant", "content": "TEXT"}}
+
+    assert (Text("TEXT"),) == parts_of(odd, "[DONE]")
+
+
+@pytest.mark.parametrize(
+    ("error", "message", "status"),
+    [
+        ({"object": "error", "message": "engine dead", "code": 500}, "engine dead", 500),
+        ({"detail": "no such thing"}, "no such thing", 502),
+        ({"message": "rate limit", "code": "rate_limit_exceeded"}, "rate limit", 429),
+        ({"error": "out of memory", "created": "x"}, "out of memory", 502),
+    ],
+)
+def test_an_error_without_a_wrapper_breaks_the_stream(error: Any, message: str, status: int) -> None:
+    last = heard(CHAT, chunk({"content": "half"}), error, *END)[-1]
+
+    assert isinstance(last, Failed)
+    assert (message, status) == (last.fault.message, last.fault.status)
+
+
+@pytest.mark.parametrize(
+    "reason", ["insufficient_system_resource", "network_error", "abort", "error", "cancelled", "timeout"]
+)
+@pytest.mark.parametrize("target", EVERY)
+def test_a_finish_that_tells_of_a_failure_is_an_error(target: str, reason: str) -> None:
+    events = heard(CHAT, chunk({"content": "half an ans"}), chunk({}, reason), "[DONE]")
+
+    assert isinstance(events[-1], Failed)
+    assert reason in events[-1].fault.message
+    written = json.dumps(told(target, events))
+    assert reason in written
+    assert "error" in written
+    body = {"choices": [{"message": {"content": "half"}, "finish_reason": reason}]}
+    with pytest.raises(UpstreamError, match=reason):
+        PLUGIN.read_reply(json.dumps(body).encode())
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected", "stop_reason"),
+    [
+        ("repetition", "length", "max_tokens"),
+        ("sensitive", "content_filter", "refusal"),
+        ("model_context_window_exceeded", "context_window", "model_context_window_exceeded"),
+    ],
+)
+def test_a_finish_of_another_host_is_read(reason: str, expected: str, stop_reason: str) -> None:
+    events = heard(CHAT, chunk({"content": "half"}), chunk({}, reason), "[DONE]")
+    finish = whole(CHAT, events).choices[0].finish
+
+    assert finish is not None
+    assert expected == finish.reason
+    (delta,) = (each for each in told(MESSAGES, events) if each["type"] == "message_delta")
+    assert stop_reason == delta["delta"]["stop_reason"]
+
+
+def crossed(*values: Any) -> bytes:
+    call = Call(CHAT, "chat", "m", stream=True, raw=b"{}")
+    relay = CrossRelay(PLUGIN.reader("text/event-stream"), PLUGIN.writer(call))
+    return relay.feed(sse(*values)) + relay.close()
+
+
+def test_a_stream_of_which_nothing_could_be_read_does_not_end_as_an_empty_answer() -> None:
+    lost = crossed("{broken", chunk({}, "stop"), "[DONE]")
+
+    assert b'"code":"unreadable_stream"' in lost
+    assert b"[DONE]" not in lost
+
+
+def test_a_stream_of_which_a_part_could_be_read_ends_as_it_does() -> None:
+    assert crossed("{broken", chunk({"content": "Hi"}), *END).endswith(b"data: [DONE]\n\n")
+    assert crossed(*END).endswith(b"data: [DONE]\n\n")
