@@ -576,7 +576,7 @@ def _without_carried(raw: bytes) -> tuple[dict[str, json_splice.Change], tuple[s
     }
     if not edits:
         return {}, ()
-    changed = edited(bytes(_members.decode(raw)["contents"]), edits, "parts")
+    changed = edited(bytes(json_splice.members_of(raw)["contents"]), edits, "parts")
     return {"contents": changed}, tuple(sorted(f"contents[{i}].parts[{j}]" for i, j in edits))
 
 

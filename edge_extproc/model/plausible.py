@@ -6,18 +6,13 @@ it is treated as unknown, so that no sum, no counter and no column is spoiled by
 
 from __future__ import annotations
 
-from dataclasses import fields
 from decimal import Decimal
 from typing import TypeGuard
 
-from .usage import Usage
+from .usage import BUCKETS, MOST_TOKENS, Usage
 
-MOST_TOKENS = 100_000_000
-"""Of one bucket of one exchange: ten times the longest context window on offer (10 million tokens)."""
 MOST_DOLLARS = Decimal(9_000_000)
 """Of one exchange: what a 64-bit column holds in millionths of a millionth of a dollar (9,223,372)."""
-
-BUCKETS = tuple(each.name for each in fields(Usage))
 
 
 def is_plausible_count(value: object) -> TypeGuard[int]:

@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from ..model.plausible import BUCKETS, MOST_DOLLARS, is_plausible_count
+from ..model.plausible import MOST_DOLLARS, is_plausible_count
 from ..model.settlement import Settlement
 from ..model.usage import BUCKETS, Usage
 
