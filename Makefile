@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # `LOCK=` installs the newest versions that pyproject.toml allows, not those of requirements/. Use it with a VENV of its own.
 LOCK ?= requirements
 
-.PHONY: up test check coverage lint fuzz format protos examples docs bench clean dashboards lock system-packages
+.PHONY: up test check coverage coverage-of-recordings exchanges lint fuzz format protos examples docs bench clean dashboards lock system-packages
 
 up: $(VENV)/.up
 	@exec $(BIN)/edge-extproc up
@@ -20,6 +20,14 @@ test check: lint
 coverage: $(VENV)/.dev
 	$(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report=term:skip-covered -m "not live and not envoy"
 	$(BIN)/python tests/coverage_floor.py
+
+# What recordings of real providers (../shared/recordings) show, and the exchanges in tests/data do not.
+coverage-of-recordings: $(VENV)/.dev
+	$(BIN)/python tests/exchange_report.py
+
+# The exchanges in tests/data, made by the builders in tests/exchange_set.
+exchanges: $(VENV)/.dev
+	cd tests && $(abspath $(BIN))/python -m exchange_set
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

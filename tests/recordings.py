@@ -1,4 +1,8 @@
-"""Recorded exchanges with real providers, where they lie beside the checkout. None of them is part of this project."""
+"""Exchanges with providers: the project's own set, and recordings of real providers where they lie beside the checkout.
+
+The own set is made by `exchange_set` and committed in `data/exchanges`. The recordings are not part of this project.
+Both have the same schema, and what is read here is both sets joined, so that a test runs on all that there is.
+"""
 
 from __future__ import annotations
 
@@ -9,41 +13,58 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
+OWN = Path(__file__).resolve().parent / "data" / "exchanges"
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "recordings"
-
-needs_recordings = pytest.mark.skipif(
-    not (SHARED / "index.jsonl").exists(), reason="no recordings beside this checkout (../shared/recordings)"
-)
+SETS = (SHARED, OWN) if (SHARED / "index.jsonl").exists() else (OWN,)
 
 
 @functools.cache
+def index_of(directory: Path) -> tuple[dict[str, Any], ...]:
+    """One row for each exchange of a set: id, provider, api, model, streaming, features, status, file."""
+    with (directory / "index.jsonl").open(encoding="utf-8") as lines:
+        return tuple({**json.loads(line), "set": directory} for line in lines)
+
+
 def index() -> tuple[dict[str, Any], ...]:
-    """One row a recording: id, provider, api, model, streaming, features, status, file."""
-    path = SHARED / "index.jsonl"
-    if not path.exists():
-        return ()
+    """The rows of every set, the recordings first."""
+    return tuple(row for directory in SETS for row in index_of(directory))
+
+
+@functools.cache
+def _lines(path: Path) -> dict[str, str]:
+    """The lines of a file that holds one exchange in each, by their id."""
     with path.open(encoding="utf-8") as lines:
-        return tuple(json.loads(line) for line in lines)
+        return {line[7 : line.index('"', 7)]: line for line in lines}  # {"id":"…
+
+
+def whole(row: dict[str, Any]) -> dict[str, Any]:
+    """The exchange that a row of the index describes."""
+    path: Path = row["set"] / row["file"]
+    text = _lines(path)[row["id"]] if path.suffix == ".jsonl" else path.read_text(encoding="utf-8")
+    found: dict[str, Any] = json.loads(text)
+    return found
 
 
 def recordings(
     *apis: str, provider: str | None = None, streaming: bool | None = None, status: int | None = None
 ) -> Iterator[dict[str, Any]]:
-    """The recordings of the named APIs, whole, in index order."""
-    for row in index():
-        if row["api"] not in apis or (provider is not None and row["provider"] != provider):
-            continue
-        if (streaming is not None and row["streaming"] != streaming) or (
-            status is not None and row["status"] != status
-        ):
-            continue
-        yield json.loads((SHARED / row["file"]).read_text(encoding="utf-8"))
+    """The exchanges of the named APIs, whole, in index order. Raises LookupError if the own set has none of them."""
+    chosen = [
+        row
+        for row in index()
+        if row["api"] in apis
+        and provider in (None, row["provider"])
+        and streaming in (None, row["streaming"])
+        and status in (None, row["status"])
+    ]
+    if not any(row["set"] == OWN for row in chosen):
+        wanted = {"provider": provider, "streaming": streaming, "status": status}
+        raise LookupError(f"tests/data/exchanges has no exchange of {', '.join(apis)} with {wanted}")
+    return map(whole, chosen)
 
 
 def body(side: dict[str, Any]) -> bytes:
-    """The body of a recording's `request` or `response`, as bytes."""
+    """The body of an exchange's `request` or `response`, as bytes."""
     text = side.get("body")
     if text is None:
         return b""

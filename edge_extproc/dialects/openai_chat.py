@@ -2590,7 +2590,9 @@ _OF_HISTORY = re.compile(
 )
 
 
-def _mended(raw: bytes, model: str, host: HostProfile) -> tuple[dict[str, json_splice.Change], tuple[str, ...]]:
+def _spliced_for_host(
+    raw: bytes, model: str, host: HostProfile
+) -> tuple[dict[str, json_splice.Change], tuple[str, ...]]:
     """The messages as this model and host take them, and what was taken out or rewritten. A message that does not
     change keeps its bytes."""
     try:
@@ -2682,7 +2684,7 @@ class OpenAIChat:
         dropped: tuple[str, ...] = ()
         try:
             if _OF_HISTORY.search(call.raw) or (host.user_limit is not None and _USER.search(call.raw)):
-                mended, dropped = _mended(call.raw, model.lower(), host)
+                mended, dropped = _spliced_for_host(call.raw, model.lower(), host)
                 changes.update(mended)
             return Written(json_splice.splice(call.raw, changes), dropped)
         except ValueError as exc:

@@ -21,7 +21,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
 from gateway import KEY
-from recordings import body, needs_recordings, recordings
+from recordings import body, recordings
 
 from edge_extproc.codecs.aws_eventstream import MEDIA_TYPE, event, exception
 
@@ -287,7 +287,6 @@ def test_a_caller_of_converse_gets_a_reply_and_a_stream(bedrock: gateways.Runnin
         boto.converse(**{**asked, "modelId": "other/throttled-too"})
 
 
-@needs_recordings
 @pytest.mark.parametrize("api", ["converse", "converse_stream"])
 def test_every_recorded_answer_of_converse_reaches_both_sdks(
     api: str, chat: Any, messages: Any, subtests: pytest.Subtests
@@ -309,7 +308,6 @@ def test_every_recorded_answer_of_converse_reaches_both_sdks(
                 assert 1 == sum(1 for c in chunks if c.choices and c.choices[0].finish_reason)
 
 
-@needs_recordings
 def test_recorded_answers_of_an_invoked_claude_reach_an_anthropic_caller(
     messages: Any, host: Bedrock, subtests: pytest.Subtests
 ) -> None:

@@ -16,7 +16,7 @@ from genai_prices.data_units import unit_data
 from genai_prices.types import ClauseEndsWith, ClauseRegex, StartDateConstraint, TimeOfDateConstraint
 from hypothesis import given
 from hypothesis import strategies as st
-from recordings import index, needs_recordings
+from recordings import index
 
 from edge_extproc.accounting import compile_prices, prices
 from edge_extproc.accounting.prices import MAX_REMEMBERED, Override, PriceTable
@@ -104,7 +104,6 @@ def test_every_model_costs_what_genai_prices_says(usage: Usage) -> None:
     assert differing == []
 
 
-@needs_recordings
 def test_every_recorded_model_costs_what_genai_prices_says() -> None:
     lists = {"gemini": "google", "vertex": "google", "bedrock": "aws", "xai": "x-ai"}
     asked = {(lists.get(row["provider"], row["provider"]), row["model"]) for row in index() if row["model"]}

@@ -6,7 +6,7 @@ import pytest
 from botocore.eventstream import EventStreamBuffer
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recordings import body, needs_recordings, recordings
+from recordings import body, recordings
 
 from edge_extproc.codecs.aws_eventstream import (
     MAX_FRAME,
@@ -164,7 +164,6 @@ def test_what_does_not_fit_into_a_header_is_not_written(headers):
         write_headers(headers)
 
 
-@needs_recordings
 def test_every_recorded_stream_is_read_as_botocore_reads_it_however_it_is_cut():
     for recording in recordings("converse_stream", "invoke_model_stream", status=200):
         wire = body(recording["response"])

@@ -17,7 +17,7 @@ from botocore_oracle import converse_request_errors, parse_converse, parse_conve
 from google.genai.types import GenerateContentResponse
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response
-from recordings import body, needs_recordings, recordings
+from recordings import body, recordings
 
 from edge_extproc.codecs.sse import SseDecoder
 from edge_extproc.dialects import anthropic_messages, gemini_generate, openai_chat, openai_responses
@@ -27,8 +27,6 @@ from edge_extproc.errors import BadRequest, UpstreamError
 from edge_extproc.model.call import Call, Chat, Written
 from edge_extproc.model.content import Document, Message, Opaque, Part, Refusal, Text, Thinking, ToolCall, ToolResult
 from edge_extproc.model.reply import Ended, Failed, Reply, ReplyEvent, fold
-
-pytestmark = needs_recordings
 
 OTHERS: dict[str, Dialect] = {
     "chat_completions": openai_chat.PLUGIN,
@@ -174,7 +172,8 @@ def crosses_into(id: str, model: str) -> None:
         return
 
     wire = json.loads(written.body)
-    assert "" == converse_request_errors(wire, model, stream=chat.stream)
+    if recording["response"]["status"] == 200:  # what its own host refused may be wrong here, too
+        assert "" == converse_request_errors(wire, model, stream=chat.stream)
     turns = [message["role"] for message in wire["messages"]]
     assert ["user", "assistant"] * (len(turns) // 2) + ["user"] * (len(turns) % 2) == turns
     path = CONVERSE.path("chat", model, stream=chat.stream)

@@ -5,11 +5,9 @@ from __future__ import annotations
 
 import pytest
 from crossings import dialect_of, events_of, examine, recorded
-from recordings import body, needs_recordings
+from recordings import body
 
 from edge_extproc.model.reply import Ended, Failed
-
-pytestmark = needs_recordings
 
 STREAMS = sorted(id for id, r in recorded().items() if r["streaming"] and r["response"]["status"] == 200)
 

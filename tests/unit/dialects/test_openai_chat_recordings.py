@@ -12,14 +12,12 @@ from crossings import call_of, events_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion
-from recordings import body, needs_recordings, recordings
+from recordings import body, recordings
 
 from edge_extproc.dialects.openai_chat import NAME, PLUGIN
 from edge_extproc.errors import UpstreamError
 from edge_extproc.model.content import Text, ToolCall
 from edge_extproc.model.reply import Choice, Ended, Failed, Garbled, fold
-
-pytestmark = needs_recordings
 
 EVERY = {r["id"]: r for r in recordings("chat_completions")}
 GOOD = {id: r for id, r in EVERY.items() if r["response"]["status"] == 200}

@@ -10,7 +10,7 @@ import pytest
 from botocore_oracle import converse_request_errors
 from player import Stage, answered, body, headers, planner, talk, whole
 from recordings import body as recorded_body
-from recordings import needs_recordings, recordings
+from recordings import recordings
 
 from edge_extproc import registry
 from edge_extproc.errors import BadRequest, Unsupported, UpstreamError
@@ -68,7 +68,6 @@ def test_other_words_are_counted_as_converse_would_send_them() -> None:
     assert "" == converse_request_errors(said, CLAUDE, stream=False)
 
 
-@needs_recordings
 def test_recorded_counts_are_read_and_cross() -> None:
     for recorded in recordings("count_tokens", provider="bedrock"):
         call = COUNT.read_call(recorded_body(recorded["request"]), "POST", (), recorded["endpoint"].split(" ")[1])

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from recordings import body, needs_recordings, recordings
+from recordings import body, recordings
 
 from edge_extproc import registry
 from edge_extproc.errors import Unsupported
@@ -21,8 +21,6 @@ COHERES_OWN = {"cohere"}
 EMBEDDINGS = {r["id"]: r for r in recordings(*OURS, status=200) if r["provider"] not in COHERES_OWN}
 COMPLETIONS = {r["id"]: r for r in recordings("completions", status=200)}
 REPORTED = {r["id"]: r for r in recordings("rerank", "images", "audio", "moderations", status=200)}
-
-pytestmark = needs_recordings
 
 
 def read(recorded: dict[str, Any]) -> tuple[Any, Any]:

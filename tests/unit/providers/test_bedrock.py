@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from player import KEY, Stage, answered, body, chunks, headers, planner, talk, whole
 from recordings import body as recorded_body
-from recordings import needs_recordings, recordings
+from recordings import recordings
 
 from edge_extproc import registry
 from edge_extproc.codecs.aws_eventstream import MEDIA_TYPE, encode, event, exception
@@ -160,7 +160,6 @@ CLAUDES = [
 ]
 
 
-@needs_recordings
 @settings(max_examples=30)
 @given(data=st.data())
 def test_portions_do_not_matter(data):
@@ -170,7 +169,6 @@ def test_portions_do_not_matter(data):
     assert unframed(wire) == unframed(wire, cuts)
 
 
-@needs_recordings
 def test_every_recorded_stream_of_a_claude_is_whole():
     assert CLAUDES
     for recording in CLAUDES:

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from recordings import body, needs_recordings, recordings
+from recordings import body, recordings
 
 from edge_extproc.errors import BadRequest, Unsupported
 from edge_extproc.providers.base import Asked, ProviderSettings
@@ -94,7 +94,6 @@ def test_a_name_that_leads_elsewhere_is_refused():
 RAW = {r["id"]: r for r in recordings("vertex_raw_predict", "vertex_stream_raw_predict")}
 
 
-@needs_recordings
 @pytest.mark.parametrize("recorded", RAW.values(), ids=RAW)
 def test_a_recorded_request_of_claude_is_made_from_anthropics_own(recorded):
     expected = json.loads(body(recorded["request"]))
