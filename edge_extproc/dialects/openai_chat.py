@@ -1716,8 +1716,8 @@ def _reply_call(call: ToolCall) -> Object:
 
 
 def _reply_call_id(id: str) -> str:
-    """An id that OpenAI takes when it comes back."""
-    return id and tool_id(id, _LONGEST_CALL_ID)
+    """An id that OpenAI takes when it comes back: it bounds the length alone."""
+    return id if len(id) <= _LONGEST_CALL_ID else tool_id(id, _LONGEST_CALL_ID)
 
 
 def _own_finish(choice: Choice) -> str | None:

@@ -318,7 +318,7 @@ def test_unsigned_thinking_bears_a_mark_where_its_format_has_a_seal(dialect: str
     assert bool(marks) == (b"edge-carried:unsigned" in stream)
 
 
-@pytest.mark.parametrize("dialect", [MESSAGES, CONVERSE, CHAT])
+@pytest.mark.parametrize("dialect", [MESSAGES, CONVERSE])
 def test_the_id_of_a_call_is_legal_in_a_reply_and_its_makers_own_again_in_the_history(dialect: str) -> None:
     legal = tool_id("functions.f:0", 40)
     writer = DIALECTS[dialect].writer(Call(dialect, "chat", "m", True, b"{}"))
