@@ -2593,8 +2593,6 @@ _OF_HISTORY = re.compile(
 def _spliced_for_host(
     raw: bytes, model: str, host: HostProfile
 ) -> tuple[dict[str, json_splice.Change], tuple[str, ...]]:
-    raw: bytes, model: str, host: HostProfile
-) -> tuple[dict[str, json_splice.Change], tuple[str, ...]]:
     """The messages as this model and host take them, and what was taken out or rewritten. A message that does not
     change keeps its bytes."""
     try:
