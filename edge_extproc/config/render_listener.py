@@ -24,7 +24,7 @@ from .envoy_types import (
 from .names import AUTHZ_DENIED, NAMESPACE, OUR_DETAILS, SOURCE_LIMITED
 from .quantities import write_size
 from .render_filters import authorization, router_filter, router_level, source_limit
-from .render_headers import strip_internal_headers
+from .render_headers import request_id, strip_internal_headers
 from .render_routes import routes
 from .schema import Config
 
@@ -140,6 +140,7 @@ def _connection_manager(config: Config, passes_over: bool) -> Json:
         access_log=_access_log(config),
         route_config=routes(config),
         http_filters=[
+            request_id(),
             *source_limit(config),
             *authorization(config),
             router_level(config),
