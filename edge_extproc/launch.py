@@ -112,8 +112,20 @@ class Launched:
         parts = {worker_name(n): up for n, up in enumerate(serving)}
         if self._envoy is not None:
             parts[ENVOY] = await self._envoy.ready()
+        beside = await self._stores()
         up = self.database.is_up
-        return admin.Readiness(parts, {"database": up} if up is not None else {})
+        if up is not None:
+            beside["database"] = "up" if up else "down"
+        return admin.Readiness(parts, beside)
+
+    async def _stores(self) -> dict[str, str]:
+        """The stores that workers use, as the worst off of them says."""
+        found: dict[str, str] = {}
+        for told in await asyncio.gather(*(client.stores() for client in self._workers)):
+            for name, down in told.items():
+                if down is not None or name not in found:
+                    found[name] = "up" if down is None else f"down: {down}"
+        return found
 
     async def metrics(self, openmetrics: bool) -> bytes:
         """The sum of all workers and of `own`; a worker that does not answer now counts with what it has counted until

@@ -33,8 +33,8 @@ class Readiness:
     """Each part by name, and whether it serves."""
 
     parts: Mapping[str, bool]
-    beside: Mapping[str, bool] = field(default_factory=dict)
-    """What requests do not need, and whether it is there."""
+    beside: Mapping[str, str] = field(default_factory=dict)
+    """What not every request needs: `up`, or `down` with the reason, where one is known."""
 
     @property
     def ready(self) -> bool:
@@ -69,7 +69,7 @@ def build(
             "parts": {n: "serving" if up else "down" for n, up in found.parts.items()},
         }
         if found.beside:
-            body["beside"] = {n: "up" if up else "down" for n, up in found.beside.items()}
+            body["beside"] = dict(found.beside)
         return JSONResponse(body, status_code=200 if found.ready else 503)
 
     async def exposition(request: Request) -> Response:
