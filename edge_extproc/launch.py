@@ -208,11 +208,11 @@ async def launched(origin: Origin, *, with_envoy: bool, quiet: bool = False) -> 
     logs.set_up(config.telemetry.log.level, stream=sys.stderr, console=config.telemetry.log.format == "console")
     listen, admin_at = config.listen, config.admin
     if with_envoy:
-        check_free(str(listen.address), listen.port, "--port or listen.port")
-    check_free(str(admin_at.address), admin_at.port, "--admin-port or admin.port")
+        check_free(str(listen.address), listen.port, origin.setting("--port", "listen.port"))
+    check_free(str(admin_at.address), admin_at.port, origin.setting("--admin-port", "admin.port"))
     if (tcp := config.agent.tcp) is not None:
         for worker in range(config.agent.workers):
-            check_free(tcp.address, tcp.port_of(worker), "agent.tcp.port")
+            check_free(tcp.address, tcp.port_of(worker), origin.setting("", "agent.tcp.port"))
     _make_private(config.agent.socket_dir)
     # Its times are of a clock that begins anew with the machine.
     remove_quietly(config.agent.circuits_file)
