@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from .envoy_types import Json, core, early_mutation, extension, header_mutation, matcher, mutation_v3
+from .envoy_types import Json, core, early_mutation, extension, fields, header_mutation, matcher, mutation_v3
 from .names import CALLERS_ID, CONTENT_LENGTH, NAMESPACE, NO_RETRY, PROVIDERS_ID, REQUEST_ID, TRACEPARENT
 from .schema import Config
 
@@ -38,6 +38,19 @@ def strip_internal_headers(config: Config) -> Json:
 _ID = "x-request-id"
 MAX_REQUEST_ID = 128
 """Characters of a request id that a caller may send. UUIDs and traces' ids have 36 and less."""
+
+
+def request_id_added() -> list[Json]:
+    """What a reply of Envoy's own is given that does not pass the filters."""
+    return [
+        fields(
+            core.HeaderValueOption(
+                append_action=core.HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
+                header=core.HeaderValue(key=_ID, value=value),
+            )
+        )
+        for value in (f"%REQ({_ID})%", f"%DYNAMIC_METADATA({NAMESPACE}:{REQUEST_ID})%")
+    ]
 
 
 def request_id() -> Json:

@@ -19,7 +19,7 @@ from ..auth.vouching import NAMESPACE as VOUCHED
 from ..cache.base import Entry, Turn
 from ..codecs.content_encoding import Inflater, inflate
 from ..codecs.content_type import media_type
-from ..config.names import ANSWERED_BY, CALLERS_ID, NAMESPACE, REQUEST_ID
+from ..config.names import ANSWERED_BY, CALLERS_ID, NAMESPACE, PROVIDERS_ID, REQUEST_ID
 from ..dialects.base import Dialect
 from ..errors import (
     BadRequest,
@@ -118,6 +118,12 @@ class RouterExchange:
         caller's own request id goes with the first, so that whatever answers has it."""
         if isinstance(event, RequestHeaders) and isinstance(command, Continue | Reply):
             command = self._identified(command)
+        if isinstance(event, ResponseHeaders | ResponseBody) and isinstance(command, Reply):
+            # Envoy sends it past the filter that writes the id into every other response.
+            theirs, ours = self._answer.values.get("x-request-id"), self._heard.request_id
+            others = tuple(pair for pair in command.headers if pair[0] != "x-request-id")
+            ids = ((PROVIDERS_ID, theirs), ("x-request-id", ours))
+            command = replace(command, headers=(*others, *((name, id) for name, id in ids if id)))
         last = isinstance(command, Reply) or (isinstance(event, ResponseBody) and event.end)
         if not self._gateway.notes or not last or not isinstance(command, Continue | Reply):
             return command

@@ -18,6 +18,9 @@ pytestmark = pytest.mark.envoy
 GOOD = {"authorization": f"Bearer {KEY}"}
 MODELS = """
 chat: [{provider: openai, model: rehearsal}]
+unreadable: [{provider: openai, model: "rehearsal(body=html)"}]
+refused: [{provider: openai, model: "rehearsal-400"}]
+empty: [{provider: openai, model: "rehearsal(body=empty)"}]
 retry: [{provider: openai, model: rehearsal-503}, {provider: anthropic, model: rehearsal}]
 """
 MORE = """
@@ -32,6 +35,9 @@ EACH = {
     "an answer": (200, ASKED, GOOD),
     "a stream": (200, {**ASKED, "stream": True}, GOOD),
     "a second try": (200, {**ASKED, "model": "retry"}, GOOD),
+    "an unreadable reply": (502, {**ASKED, "model": "unreadable"}, GOOD),
+    "an error of the provider": (400, {**ASKED, "model": "refused"}, GOOD),
+    "an empty error": (502, {**ASKED, "model": "empty"}, GOOD),
     "no key": (401, ASKED, {}),
     "no such model for this key": (404, ASKED, {"authorization": f"Bearer {OTHER_KEY}"}),
     "no messages": (400, {"model": "chat"}, GOOD),
