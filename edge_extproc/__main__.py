@@ -28,25 +28,27 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 app = App(name="edge-extproc", help="An LLM gateway: Envoy and its policy server.", version=__version__)
 
 ConfigPath = Annotated[Path | None, Parameter(name=("--config", "-c"), help="Configuration file (YAML).")]
-StateDir = Annotated[Path, Parameter(help="Where keys, certificates and sockets are kept without a --config.")]
-Port = Annotated[int, Parameter(help="The gateway's port without a --config.")]
-AdminPort = Annotated[int, Parameter(help="The admin port without a --config.")]
+StateDir = Annotated[
+    Path | None, Parameter(help="Where keys, certificates and sockets are kept without a --config: .edge.")
+]
+Port = Annotated[int | None, Parameter(help="The gateway's port without a --config: 10000.")]
+AdminPort = Annotated[int | None, Parameter(help="The admin port without a --config: 10001.")]
 
 
 @app.command
 def up(
     config: ConfigPath = None,
     *,
-    state_dir: StateDir = Path(".edge"),
-    port: Port = 10000,
-    admin_port: AdminPort = 10001,
+    state_dir: StateDir = None,
+    port: Port = None,
+    admin_port: AdminPort = None,
 ) -> None:
     """Start Envoy and the agent, and run until Ctrl-C or SIGTERM."""
     from . import banner, launch
     from .origin import prepare
 
     async def run() -> None:
-        origin = prepare(state_dir, config, port, admin_port, os.environ)
+        origin = prepare(config, state_dir, port, admin_port)
         async with launch.launched(origin, with_envoy=True) as gateway:
             banner.show(gateway.config, origin, gateway.supervisor.processes)
             await gateway.supervisor.wait()
@@ -58,16 +60,16 @@ def up(
 def serve(
     config: ConfigPath = None,
     *,
-    state_dir: StateDir = Path(".edge"),
-    port: Port = 10000,
-    admin_port: AdminPort = 10001,
+    state_dir: StateDir = None,
+    port: Port = None,
+    admin_port: AdminPort = None,
 ) -> None:
     """Start the agent alone, for an Envoy that runs elsewhere (see `render`)."""
     from . import launch
     from .origin import prepare
 
     async def run() -> None:
-        origin = prepare(state_dir, config, port, admin_port, os.environ)
+        origin = prepare(config, state_dir, port, admin_port)
         async with launch.launched(origin, with_envoy=False) as gateway:
             await gateway.supervisor.wait()
 
@@ -120,16 +122,16 @@ def render(
     agent_identity: Annotated[
         str | None, Parameter(help="Istio: the agents' SPIFFE id, where the mesh encrypts the way to them.")
     ] = None,
-    state_dir: StateDir = Path(".edge"),
-    port: Port = 10000,
-    admin_port: AdminPort = 10001,
+    state_dir: StateDir = None,
+    port: Port = None,
+    admin_port: AdminPort = None,
 ) -> None:
     """Write what an Envoy needs for a configuration file: its bootstrap (JSON), or Istio's EnvoyFilter (YAML)."""
     from .config import render_envoy, render_istio
     from .config.envoy_versions import at_istio, at_version, plans_alike, proxy_name
     from .origin import prepare
 
-    own = prepare(state_dir, config, port, admin_port, os.environ).read()
+    own = prepare(config, state_dir, port, admin_port).read()
     if envoy_version is not None and (istio is not None or target != "envoy"):
         raise ConfigError("--envoy-version: the Envoy of an Istio is Istio's own; give --istio with its release")
     found = at_istio(at_version(own, envoy_version), istio)
@@ -166,13 +168,13 @@ def usage(
     tenant: str | None = None,
     first_day: Annotated[str | None, Parameter(help="As 2026-01-31, UTC.")] = None,
     last_day: str | None = None,
-    state_dir: StateDir = Path(".edge"),
+    state_dir: StateDir = None,
 ) -> None:
     """Show or export what was used and what it cost, from the ledger."""
     from .origin import prepare
     from .store import report
 
-    found = prepare(state_dir, config, 10000, 10001, os.environ).read()
+    found = prepare(config, state_dir).read()
     url = found.database_url()
     if url is None:
         raise ConfigError("no ledger is kept; give the configuration a section store: {}")
@@ -214,10 +216,10 @@ def worker(
     index: int,
     in_force: Path | None = None,
     editions: bool = False,
-    state_dir: StateDir = Path(".edge"),
+    state_dir: Path = Path(),
     rehearsal_port: int = 0,
-    port: Port = 10000,
-    admin_port: AdminPort = 10001,
+    port: int = 0,
+    admin_port: int = 0,
 ) -> None:
     """One worker process; `up` and `serve` start it."""
     from . import app as composition

@@ -308,6 +308,15 @@ class InForce:
     def config(self) -> Config:
         return self._config
 
+    def stores(self) -> dict[str, str | None]:
+        """Of each store that is shared, why it cannot be used now; None where it can."""
+        found: dict[str, str | None] = {}
+        if self._limits is not None and self._limits.shared:
+            found["limiter"] = self._limits.down
+        if self.cache is not None and self.cache.far is not None:
+            found["cache"] = self.cache.far.down
+        return found
+
     async def start(self) -> None:
         if self._limits is not None:
             self._limits.start()
@@ -455,6 +464,7 @@ async def run_worker(
                     metrics.snapshot,
                     force.cache.purge_json if force.cache is not None else None,
                     reload,
+                    force.stores,
                 ),
             ),
             stop,

@@ -36,11 +36,8 @@ def text(config: Config, origin: Origin, processes: Mapping[str, int]) -> str:
 
 
 def _model(config: Config) -> str:
-    """One that answers: by its own name, or one that a provider of the defaults has."""
-    exact = [name for name in config.models if not set(name) & set("*?")]
-    if exact:
-        return exact[0]
-    return "gpt-4o-mini" if "openai" in config.providers else "claude-haiku-4-5"
+    """The first that has a name: of the defaults, the one that every provider has."""
+    return next(name for name in config.models if not set(name) & set("*?"))
 
 
 def _snippets(url: str, key_file: Path, model: str) -> list[str]:

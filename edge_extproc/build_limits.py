@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias, cast
 
+import structlog
+
 from . import registry
 from .config.limits import MEASURED, Allowance
 from .config.max_outputs import KNOWN
@@ -43,6 +45,10 @@ class WorkerLimits:
         what that has counted until now."""
         self._metrics = metrics
         self._webhook = webhook
+        self.shared = not isinstance(counts, Kept)
+        """Whether there is a store that could be down."""
+        self.down: str | None = None
+        """Why it cannot be used now."""
         self._named = _named(config)
         self._kept = counts if isinstance(counts, Kept) else None
         store = None if isinstance(counts, Kept) else counts
@@ -84,8 +90,15 @@ class WorkerLimits:
         if self._webhook is not None:
             self._webhook.tell(rule, used)
 
-    def store(self, up: bool) -> None:
-        self._metrics.store(up)
+    def store(self, up: bool, reason: str = "") -> None:
+        log = structlog.get_logger()
+        if up:
+            log.info("limit store back")
+        else:
+            log.warning("limit store down", reason=reason)
+        if up or self.down is None:
+            self._metrics.store(up)
+        self.down = None if up else reason
 
     def local(self) -> None:
         self._metrics.local()

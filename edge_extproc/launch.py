@@ -116,13 +116,25 @@ class Launched:
         parts = {worker_name(n): up for n, up in enumerate(serving)}
         if self._envoy is not None:
             parts[ENVOY] = await self._envoy.ready()
+        beside = await self._stores()
         up = self.database.is_up
+        if up is not None:
+            beside["database"] = "up" if up else "down"
         return admin.Readiness(
             parts,
-            {"database": up} if up is not None else {},
+            beside,
             {name: state for name, state in BACKGROUND.states.items() if state.failures},
             await asyncio.to_thread(self.database.quarantined_rows),
         )
+
+    async def _stores(self) -> dict[str, str]:
+        """The stores that workers use, as the worst off of them says."""
+        found: dict[str, str] = {}
+        for told in await asyncio.gather(*(client.stores() for client in self._workers)):
+            for name, down in told.items():
+                if down is not None or name not in found:
+                    found[name] = "up" if down is None else f"down: {down}"
+        return found
 
     async def metrics(self, openmetrics: bool) -> bytes:
         """The sum of all workers and of `own`; a worker that does not answer now counts with what it has counted until
@@ -222,11 +234,11 @@ async def _launched(
 ) -> AsyncIterator[Launched]:
     listen, admin_at = config.listen, config.admin
     if with_envoy:
-        check_free(str(listen.address), listen.port, "--port or listen.port")
-    check_free(str(admin_at.address), admin_at.port, "--admin-port or admin.port")
+        check_free(str(listen.address), listen.port, origin.setting("--port", "listen.port"))
+    check_free(str(admin_at.address), admin_at.port, origin.setting("--admin-port", "admin.port"))
     if (tcp := config.agent.tcp) is not None:
         for worker in range(config.agent.workers):
-            check_free(tcp.address, tcp.port_of(worker), "agent.tcp.port")
+            check_free(tcp.address, tcp.port_of(worker), origin.setting("", "agent.tcp.port"))
     _make_private(config.agent.socket_dir, 0o750 if config.agent.socket_access == "group" else 0o700)
     # Its times are of a clock that begins anew with the machine.
     remove_quietly(config.agent.circuits_file)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from .config import load as config_load
+from .config.default_models import needs_rehearsal
 from .config.schema import Config
 from .config.secrets import ensure_file, generate_key
 from .errors import StartError
@@ -45,6 +46,10 @@ class Origin:
         """What `text` says as the file's content. Raises ConfigError."""
         path = self.path or Path()
         return config_load.parse(text, str(path), environ=environ, base=path.parent)
+
+    def setting(self, option: str, key: str) -> str:
+        """Where a user chooses something: the key of the file, or the option of the command line without one."""
+        return option if self.path is None else f"{key} in {self.path}"
 
     def arguments(self) -> tuple[str, ...]:
         """For the command line of a worker."""
@@ -102,15 +107,38 @@ def keep(path: Path, text: str) -> None:
     fresh.replace(path)
 
 
-def prepare(state_dir: Path, path: Path | None, port: int, admin_port: int, environ: Mapping[str, str]) -> Origin:
-    """Makes what the embedded defaults need: a caller's key, a pepper, and a port for the rehearsal provider."""
+STATE_DIR, PORT, ADMIN_PORT = Path(".edge"), 10000, 10001
+"""Where nothing else is said on the command line, and there is no configuration file."""
+
+
+def prepare(
+    path: Path | None,
+    state_dir: Path | None = None,
+    port: int | None = None,
+    admin_port: int | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Origin:
+    """Makes what the embedded defaults need: a caller's key, a pepper, and a port for the rehearsal provider. None: not
+    given on the command line. Raises StartError where one is given beside a file, which says it already."""
     if path is not None:
-        return Origin(path, state_dir)
+        beside = {
+            "--state-dir": ("agent.state_dir", state_dir),
+            "--port": ("listen.port", port),
+            "--admin-port": ("admin.port", admin_port),
+        }
+        for option, (key, given) in beside.items():
+            if given is not None:
+                raise StartError(
+                    f"{option} {given} is for a start without --config; leave it out, and set {key} in {path}"
+                )
+        return Origin(path, STATE_DIR)
+    state_dir = STATE_DIR if state_dir is None else state_dir
+    port, admin_port = PORT if port is None else port, ADMIN_PORT if admin_port is None else admin_port
     try:
         state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         ensure_file(state_dir / "dev-key", generate_key)
         ensure_file(state_dir / "pepper", generate_key)
     except OSError as error:
         raise StartError(f"cannot keep state in {state_dir}: {error.strerror}; choose another --state-dir") from error
-    rehearsal_port = free_port("127.0.0.1") if config_load.needs_rehearsal(environ) else 0
+    rehearsal_port = free_port("127.0.0.1") if needs_rehearsal(environ) else 0
     return Origin(None, state_dir.absolute(), rehearsal_port, port, admin_port)

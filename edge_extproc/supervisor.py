@@ -269,7 +269,7 @@ def free_port(address: str) -> int:
 
 
 def check_free(address: str, port: int, setting: str) -> None:
-    """Raises StartError if the port cannot be listened on."""
+    """Raises StartError if the port cannot be listened on. `setting` says where another one is chosen."""
     with socket.socket(_family(address), socket.SOCK_STREAM) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

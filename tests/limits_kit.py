@@ -28,6 +28,7 @@ class Heard:
         self.refusals: list[Rule] = []
         self.warnings: list[tuple[Rule, int]] = []
         self.stores: list[bool] = []
+        self.reasons: list[str] = []
         self.locals = 0
 
     def refused(self, rule: Rule) -> None:
@@ -36,8 +37,9 @@ class Heard:
     def warned(self, rule: Rule, used: int) -> None:
         self.warnings.append((rule, used))
 
-    def store(self, up: bool) -> None:
+    def store(self, up: bool, reason: str = "") -> None:
         self.stores.append(up)
+        self.reasons.append(reason)
 
     def local(self) -> None:
         self.locals += 1

@@ -186,6 +186,8 @@ class Far(Protocol):
 
     ttl: float
     """Seconds, for entries that say nothing themselves."""
+    down: str | None
+    """Why the store is left alone now; None: it is not."""
 
     @property
     def waiting(self) -> int:

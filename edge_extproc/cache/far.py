@@ -37,11 +37,12 @@ _LOOK_FIRST, _LOOK_LAST = 0.02, 0.25
 
 
 class StoreError(Exception):
-    """`why` is one of few words: unreachable, refused, full."""
+    """`why` is one of few words: unreachable, refused, full. `reason` says more, without a secret."""
 
-    def __init__(self, why: str) -> None:
+    def __init__(self, why: str, reason: str = "") -> None:
         super().__init__(why)
         self.why = why
+        self.reason = reason or why
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,9 @@ class Store(Protocol):
 
     async def purges(self) -> Purges: ...
 
-    async def ping(self) -> None: ...
+    async def prove(self) -> None:
+        """That it can be reached and written to now."""
+        ...
 
     async def close(self) -> None: ...
 
@@ -130,6 +133,8 @@ class FarTier:
         self._on_late = on_late
         self._clock = clock
         self._failures = 0
+        self.down: str | None = None
+        """Why the store is left alone now."""
         self._recovering: asyncio.Task[None] | None = None
         self._lookups: set[asyncio.Task[Answer]] = set()
         self._waiting: deque[tuple[int, Callable[[], Coroutine[Any, Any, None]]]] = deque()
@@ -173,13 +178,13 @@ class FarTier:
             raise
         if not done:
             asking.add_done_callback(lambda late: self._late(key, late))
-            self._failed("slow")
+            self._failed(StoreError("slow", "it is slower than cache.redis.budget"))
             # The lease may still become ours: it is given back as if it were.
             return Found(None, token, elsewhere=False)
         try:
             answer = asking.result()
         except StoreError as error:
-            self._failed(error.why)
+            self._failed(error)
             return Found(None, token, elsewhere=False)
         self._failures = 0
         entry = self._read(key, answer.value)
@@ -199,7 +204,7 @@ class FarTier:
             except TimeoutError:
                 return None
             except StoreError as error:
-                self._failed(error.why)
+                self._failed(error)
                 return None
             entry = self._read(key, answer.value)
             if entry is not None and self._is_fresh(entry):
@@ -280,7 +285,7 @@ class FarTier:
                 if error.why == "full":
                     self._full()
                 else:
-                    self._failed(error.why)
+                    self._failed(error)
             else:
                 self._is_full = False
 
@@ -295,11 +300,12 @@ class FarTier:
 
     # --- down, and back
 
-    def _failed(self, why: str) -> None:
-        self._watcher.cache_failed("redis", why)
+    def _failed(self, error: StoreError) -> None:
+        self._watcher.cache_failed("redis", error.why)
         self._failures += 1
         if self._failures >= _MOST_FAILURES and not self.is_down and not self._closed:
-            structlog.get_logger().warning("cache store down", reason=why)
+            structlog.get_logger().warning("cache store down", reason=error.reason)
+            self.down = error.reason
             self._watcher.cache_is_down("redis", down=True)
             self._waiting.clear()
             self._waiting_bytes = 0
@@ -313,16 +319,19 @@ class FarTier:
             await asyncio.sleep(self._settings.ask_again)
         self._failures = 0
         self._recovering = None
+        self.down = None
         structlog.get_logger().info("cache store back")
         self._watcher.cache_is_down("redis", down=False)
 
     async def _is_quick(self) -> bool:
         try:
-            await self._store.ping()  # connects, if need be
+            await self._store.prove()  # connects, if need be
             began = time.monotonic()
-            await self._store.ping()
-        except StoreError:
-            return False
+            await self._store.prove()
+        except StoreError as error:
+            if error.why != "full":  # it still answers
+                self.down = error.reason
+                return False
         return time.monotonic() - began <= self._settings.budget
 
     # --- the rest
@@ -353,10 +362,10 @@ class FarTier:
         while not self._closed:
             try:
                 found = await self._store.purges()
-            except StoreError:
+            except StoreError as error:
                 missed = True
                 if not self.is_down:
-                    self._watcher.cache_failed("redis", "purges_unheard")
+                    self._failed(StoreError("purges_unheard", error.reason))
             else:
                 if heard is None:
                     heard = found.noted if not missed else -1

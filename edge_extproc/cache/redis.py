@@ -23,6 +23,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
 from redis.retry import Retry
 
+from ..telemetry.store_reasons import reason_of
 from .far import Answer, Lease, Purges, StoreError
 from .key import Key
 
@@ -156,9 +157,14 @@ class RedisStore:
     def _purges(self) -> str:
         return f"{self._settings.namespace}:purges"
 
-    async def ping(self) -> None:
+    @property
+    def _proof(self) -> str:
+        return f"{self._settings.namespace}:proof"
+
+    async def prove(self) -> None:
         with _Told():
-            await self._client.ping()
+            # A replica answers a PING, and takes no writes.
+            await self._client.set(self._proof, b"1", px=1000)
 
     async def close(self) -> None:
         for client in (self._client, *self._beside):
@@ -210,11 +216,11 @@ class _Told:
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         match error:
             case OutOfMemoryError():
-                raise StoreError("full") from error
+                raise StoreError("full", reason_of(error)) from error
             case ResponseError():
-                raise StoreError("refused") from error
+                raise StoreError("refused", reason_of(error)) from error
             case RedisError() | OSError() | TimeoutError():
-                raise StoreError("unreachable") from error
+                raise StoreError("unreachable", reason_of(error)) from error
             case _:
                 return
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from ..errors import ConfigError
-from . import document, wrong
+from . import default_models, document, wrong
 from .document import Document, Mistake, Unreadable
 from .mistakes import mistakes
 from .pydantic_words import words
@@ -27,8 +27,6 @@ from .secrets import Secret
 from .surroundings import Surroundings
 
 DEFAULT_NAME = "built-in configuration"
-OPENAI_KEY = "OPENAI_API_KEY"
-ANTHROPIC_KEY = "ANTHROPIC_API_KEY"
 
 # More than any configuration that a person or a program would write.
 MAX_FILE = 16 << 20
@@ -78,11 +76,6 @@ def schema() -> dict[str, Any]:
 # --- the defaults
 
 
-def needs_rehearsal(environ: Mapping[str, str]) -> bool:
-    """Whether no provider's key is at hand, so that `default` turns to the rehearsal provider."""
-    return not (environ.get(OPENAI_KEY) or environ.get(ANTHROPIC_KEY))
-
-
 def default(
     environ: Mapping[str, str],
     state_dir: Path | str,
@@ -106,7 +99,7 @@ def default_text(
 ) -> str:
     """The same as a file to start from."""
     state = Path(state_dir).absolute()
-    providers, models = _default_providers(environ, rehearsal_port)
+    providers, models = default_models.providers_and_models(environ, rehearsal_port)
     return "\n".join(
         (
             f"listen: {{address: 127.0.0.1, port: {port}}}",
@@ -122,36 +115,6 @@ def default_text(
             "",
         )
     )
-
-
-def _default_providers(environ: Mapping[str, str], rehearsal_port: int) -> tuple[list[str], list[str]]:
-    if needs_rehearsal(environ):
-        url = f"http://127.0.0.1:{rehearsal_port}/v1"
-        names = {
-            "rehearsal": "rehearsal-openai",
-            "rehearsal-anthropic": "rehearsal-anthropic",
-            "gpt-*": "rehearsal-openai",
-            "claude-*": "rehearsal-anthropic",
-            "*": "rehearsal-openai",
-        }
-        providers = [
-            # Any key will do there, but as with the real ones there must be one.
-            f"rehearsal-openai: {{kind: openai, base_url: {_quoted(url)}, api_key: rehearsal}}",
-            f"rehearsal-anthropic: {{kind: anthropic, base_url: {_quoted(url)}, api_key: rehearsal}}",
-        ]
-        return providers, [_model(name, provider) for name, provider in names.items()]
-    providers, models = [], []
-    if environ.get(OPENAI_KEY):
-        providers.append(f"openai: {{kind: openai, api_key: {{env: {OPENAI_KEY}}}}}")
-        models += [_model(name, "openai") for name in ("gpt-*", "o1*", "o3*", "o4*", "chatgpt-*")]
-    if environ.get(ANTHROPIC_KEY):
-        providers.append(f"anthropic: {{kind: anthropic, api_key: {{env: {ANTHROPIC_KEY}}}}}")
-        models.append(_model("claude-*", "anthropic"))
-    return providers, models
-
-
-def _model(name: str, provider: str) -> str:
-    return f"{_quoted(name)}: [{{provider: {provider}}}]"
 
 
 def _quoted(value: object) -> str:

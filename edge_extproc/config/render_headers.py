@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from .envoy_types import Json, core, early_mutation, extension, header_mutation, matcher, mutation_v3
-from .names import CONTENT_LENGTH, NAMESPACE, NO_RETRY, TRACEPARENT
+from .envoy_types import Json, core, early_mutation, extension, fields, header_mutation, matcher, mutation_v3
+from .names import CALLERS_ID, CONTENT_LENGTH, NAMESPACE, NO_RETRY, PROVIDERS_ID, REQUEST_ID, TRACEPARENT
 from .schema import Config
 
 ATTEMPT_COUNT = "x-envoy-attempt-count"
@@ -23,7 +23,60 @@ def strip_internal_headers(config: Config) -> Json:
     permitted = (*CALLERS_HEADERS, *config.routing.caller_headers(config.models))
     return extension(
         "envoy.http.early_header_mutation.header_mutation",
-        early_mutation.HeaderMutation(mutations=[_remove(_all_but(prefix, permitted)) for prefix in INTERNAL_PREFIXES]),
+        early_mutation.HeaderMutation(
+            mutations=[
+                *(_remove(_all_but(prefix, permitted)) for prefix in INTERNAL_PREFIXES),
+                # One character more than is valid, so that a longer id is seen to be too long.
+                _set(CALLERS_ID, f"%REQ({_ID}):{MAX_REQUEST_ID + 1}%"),
+                # Envoy then makes one, wherever it stands: it chooses the worker, so no caller may choose it.
+                mutation_v3.HeaderMutation(remove=_ID),
+            ]
+        ),
+    )
+
+
+_ID = "x-request-id"
+MAX_REQUEST_ID = 128
+"""Characters of a request id that a caller may send. UUIDs and traces' ids have 36 and less."""
+
+
+def request_id_added() -> list[Json]:
+    """What a reply of Envoy's own is given that does not pass the filters."""
+    return [
+        fields(
+            core.HeaderValueOption(
+                append_action=core.HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
+                header=core.HeaderValue(key=_ID, value=value),
+            )
+        )
+        for value in (f"%REQ({_ID})%", f"%DYNAMIC_METADATA({NAMESPACE}:{REQUEST_ID})%")
+    ]
+
+
+def request_id() -> Json:
+    """The first filter, so the last that a response passes. Every response has the id that the access log shows: the
+    caller's own where the agent found it valid, else Envoy's. A provider's goes by another name."""
+    return extension(
+        "envoy.filters.http.header_mutation",
+        header_mutation.HeaderMutation(
+            mutations=header_mutation.Mutations(
+                response_mutations=[
+                    _set(PROVIDERS_ID, f"%RESP({_ID})%"),
+                    _set(_ID, f"%REQ({_ID})%"),
+                    _set(_ID, f"%DYNAMIC_METADATA({NAMESPACE}:{REQUEST_ID})%"),
+                ]
+            )
+        ),
+    )
+
+
+def _set(name: str, value: str) -> mutation_v3.HeaderMutation:
+    """Changes nothing where the value is empty."""
+    return mutation_v3.HeaderMutation(
+        append=core.HeaderValueOption(
+            append_action=core.HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
+            header=core.HeaderValue(key=name, value=value),
+        )
     )
 
 
@@ -60,12 +113,7 @@ def last_headers(*, traced: bool) -> Json:
             header=core.HeaderValue(key="content-length", value=f"%DYNAMIC_METADATA({NAMESPACE}:{CONTENT_LENGTH})%"),
         )
     )
-    parent = mutation_v3.HeaderMutation(
-        append=core.HeaderValueOption(
-            append_action=core.HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
-            header=core.HeaderValue(key="traceparent", value=f"%DYNAMIC_METADATA({NAMESPACE}:{TRACEPARENT})%"),
-        )
-    )
+    parent = _set("traceparent", f"%DYNAMIC_METADATA({NAMESPACE}:{TRACEPARENT})%")
     return extension(
         "envoy.filters.http.header_mutation",
         header_mutation.HeaderMutation(

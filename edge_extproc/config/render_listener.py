@@ -24,7 +24,7 @@ from .envoy_types import (
 from .names import AUTHZ_DENIED, NAMESPACE, OUR_DETAILS, SOURCE_LIMITED
 from .quantities import write_size
 from .render_filters import authorization, guard_state, router_filter, router_level, source_limit
-from .render_headers import strip_internal_headers
+from .render_headers import request_id, request_id_added, strip_internal_headers
 from .render_routes import routes
 from .schema import Config
 
@@ -125,6 +125,8 @@ def _connection_manager(config: Config, passes_over: bool) -> Json:
                 # No API of ours has such a header, and some servers take it for its twin with a hyphen.
                 headers_with_underscores_action=core.HttpProtocolOptionsHeadersWithUnderscoresAction.DROP_HEADER,
             ),
+            # Old proxies and load testers speak it. They may leave the host out, and no route of ours asks for one.
+            http_protocol_options=core.Http1ProtocolOptions(accept_http_10=True, default_host_for_http_10="gateway"),
             http2_protocol_options=core.Http2ProtocolOptions(
                 max_concurrent_streams=limits.streams_per_connection,
                 initial_stream_window_size=_STREAM_WINDOW,
@@ -140,6 +142,7 @@ def _connection_manager(config: Config, passes_over: bool) -> Json:
         access_log=_access_log(config),
         route_config=routes(config),
         http_filters=[
+            request_id(),
             *source_limit(config),
             *authorization(config),
             router_level(config),
@@ -197,11 +200,32 @@ def _local_replies(config: Config) -> list[Json]:
             "response.code == 408",
             ("timeout_error", "request_timeout", "the request did not arrive in time"),
         ),
+        (
+            "response.code_details == 'response_payload_too_large'",
+            (
+                "api_error",
+                "response_too_large",
+                f"the provider's reply is over the limit of {write_size(config.limits.response_body)} "
+                "(limits.response_body)",
+            ),
+        ),
+        (
+            "response.code_details == 'upgrade_failed'",
+            (
+                "invalid_request_error",
+                "upgrade_not_supported",
+                "this gateway speaks plain HTTP and no WebSockets; send the request without Upgrade",
+            ),
+        ),
         ("response.code < 500", ("invalid_request_error", "bad_request", "this is no request that the gateway reads")),
         ("response.code == 504", ("timeout_error", "provider_timeout", "the provider did not answer in time")),
         ("response.code >= 500", ("api_error", "gateway_error", "the gateway could not pass this request on")),
     )
     return [_local_reply(config, condition, *words) for condition, words in told]
+
+
+# Envoy's status says something else: of a reply over the limit 500, of a WebSocket 403.
+_STATUS = {"response_too_large": 502, "upgrade_not_supported": 426}
 
 
 def _local_reply(config: Config, condition: str, kind: str, code: str, message: str) -> Json:
@@ -216,6 +240,8 @@ def _local_reply(config: Config, condition: str, kind: str, code: str, message: 
                 "envoy.access_loggers.extension_filters.cel", cel.ExpressionFilter(expression=expression)
             )
         },
+        **({"status_code": _STATUS[code]} if code in _STATUS else {}),
+        "headers_to_add": request_id_added(),
         "body_format_override": {
             "content_type": "application/json",
             "json_format": {"type": "error", "error": error},

@@ -7,11 +7,13 @@ removed; the rest (rate limits, request ids) is the caller's to see.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 
 from ..config.names import AGAIN, ONCE, ROUTE
 from ..model.plan import Plan
+from ..telemetry.redaction import redact
 from .commands import Pairs
 from .events import Headers
 
@@ -121,6 +123,16 @@ _LONGEST_LIST = 2048
 def one_line(names: tuple[str, ...]) -> str:
     text = ", ".join(names).encode("ascii", "backslashreplace").decode()
     return text if len(text) <= _LONGEST_LIST else text[:_LONGEST_LIST].rpartition(", ")[0] + ", ..."
+
+
+# What UUIDs, ULIDs and ids of traces are made of, and words with a separator. It goes into logs and into a header.
+_REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=~-]{0,127}")
+_UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
+
+
+def is_request_id(text: str) -> bool:
+    """Whether a caller may name its request so: in form and length, and without anything that logs must not show."""
+    return bool(_UUID.fullmatch(text) or (_REQUEST_ID.fullmatch(text) and redact(text) == text))
 
 
 def firsts(headers: Headers) -> dict[str, str]:

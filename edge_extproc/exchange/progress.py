@@ -41,6 +41,8 @@ class Heard:
     headers: Headers = ()
     values: Mapping[str, str] = field(default_factory=dict)
     """The first of each header."""
+    request_id: str | None = None
+    """The one that the caller is told: its own, if that is valid, else Envoy's."""
     method: str = ""
     path: str = ""
     voice: Dialect | None = None

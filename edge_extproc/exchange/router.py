@@ -22,7 +22,7 @@ from ..cache.base import Entry, Turn
 from ..codecs.content_encoding import Inflater, inflate
 from ..codecs.content_type import media_type
 from ..codecs.sse import is_stream
-from ..config.names import ANSWERED_BY
+from ..config.names import ANSWERED_BY, CALLERS_ID, NAMESPACE, PROVIDERS_ID, REQUEST_ID
 from ..dialects.base import Dialect
 from ..dialects.dropping import lost_in
 from ..errors import (
@@ -129,12 +129,29 @@ class RouterExchange:
             self._heard.took(type(event), began, self._gateway.clock.monotonic() - began)
 
     def _noted(self, event: Event, command: Command) -> Command:
-        """What Envoy's access log shows of an exchange goes with the last answer: `closed` comes too late for it."""
+        """What Envoy's access log shows of an exchange goes with the last answer: `closed` comes too late for it. The
+        caller's own request id goes with the first, so that whatever answers has it."""
+        if isinstance(event, RequestHeaders) and isinstance(command, Continue | Reply):
+            command = self._identified(command)
+        if isinstance(event, ResponseHeaders | ResponseBody) and isinstance(command, Reply):
+            # Envoy sends it past the filter that writes the id into every other response.
+            theirs, ours = self._answer.values.get("x-request-id"), self._heard.request_id
+            others = tuple(pair for pair in command.headers if pair[0] != "x-request-id")
+            ids = ((PROVIDERS_ID, theirs), ("x-request-id", ours))
+            command = replace(command, headers=(*others, *((name, id) for name, id in ids if id)))
         last = isinstance(command, Reply) or (isinstance(event, ResponseBody) and event.end)
         if not self._gateway.notes or not last or not isinstance(command, Continue | Reply):
             return command
         metadata = dict(command.metadata or {})
         metadata["edge"] = {**metadata.get("edge", {}), **facts(self._gateway, self._heard, self._answer)}
+        return replace(command, metadata=metadata)
+
+    def _identified(self, command: Continue | Reply) -> Continue | Reply:
+        chosen = self._heard.request_id
+        if chosen is None or CALLERS_ID not in self._heard.values or chosen != self._heard.values[CALLERS_ID]:
+            return command
+        metadata = dict(command.metadata or {})
+        metadata[NAMESPACE] = {**metadata.get(NAMESPACE, {}), REQUEST_ID: chosen}
         return replace(command, metadata=metadata)
 
     async def _on(self, event: Event) -> Command:
@@ -158,6 +175,8 @@ class RouterExchange:
     async def _request_headers(self, event: RequestHeaders) -> Command:
         heard, gateway = self._heard, self._gateway
         heard.headers, heard.values = event.headers, firsts(event.headers)
+        callers = heard.values.get(CALLERS_ID, "")
+        heard.request_id = callers if header_rules.is_request_id(callers) else heard.values.get("x-request-id")
         heard.method = heard.values.get(":method", "")
         heard.path = heard.values.get(":path", "").partition("?")[0]
         heard.parent = read_traceparent(self._traceparent or heard.values.get("traceparent"))

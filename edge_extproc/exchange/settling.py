@@ -119,7 +119,7 @@ def settlement_of(
         garbled=tally.garbled if tally is not None else 0,
         request_bytes=len(call.raw) if call is not None else 0,
         response_bytes=answer.sent,
-        request_id=heard.values.get("x-request-id"),
+        request_id=heard.request_id,
         cache=turn.state if turn is not None else None,
         cache_tier=turn.tier if turn is not None else None,
         saved=saved,

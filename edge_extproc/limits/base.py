@@ -179,7 +179,8 @@ class Settled(NamedTuple):
 
 
 class StoreDown(Exception):
-    """Counters cannot be reached now; whether the last change was made is not known."""
+    """Counters cannot be reached now; whether the last change was made is not known. Its text says why, without a
+    secret: it goes into the log and into /readyz."""
 
 
 class Store(Protocol):
@@ -201,6 +202,10 @@ class Store(Protocol):
 
     async def renew(self, leases: Sequence[str], seconds: int) -> None:
         """Raises StoreDown."""
+        ...
+
+    async def prove(self) -> None:
+        """That it can be reached and written to now. Raises StoreDown."""
         ...
 
     async def close(self) -> None: ...
@@ -233,8 +238,8 @@ class Listener(Protocol):
         """Once a window of a rule in each worker: it has passed `warn_at`, or, where it is soft, its maximum."""
         ...
 
-    def store(self, up: bool) -> None:
-        """The shared store went, or came back."""
+    def store(self, up: bool, reason: str = "") -> None:
+        """The shared store went, or came back. While it is down, each other reason is told once."""
         ...
 
     def local(self) -> None:

@@ -53,8 +53,6 @@ from .windows import Span, Windows
 _KEEP_AFTER = 2 * 86_400
 # A slot is given back a moment after the last byte of its answer; a caller may send the next request before that.
 _SLOT_WAITS = (0.005, 0.015, 0.04, 0.08)
-# After a failure the store is left alone for so long.
-_DOWN_SECONDS = 1.0
 _SETTLE_AT_ONCE = 64
 # More than a worker can leave open in hours; what falls out counts as its worst case.
 _MAX_QUEUE = 100_000
@@ -70,6 +68,8 @@ class LimiterSettings:
     assumed_input: int = 0
     """Micro-dollars for a million tokens of a model without a price, where a rule allows it."""
     assumed_output: int = 0
+    down_seconds: float = 1.0
+    """After a failure the store is left alone for so long."""
 
 
 _COSTS_NOTHING = Ask(0, 0)
@@ -174,6 +174,8 @@ class PolicyLimiter:
         self._closing = False
         self._down_until = 0.0
         self._is_down = False
+        self._reasons: set[str] = set()
+        """Why it is down: those that were told."""
         self._probing = False
 
     def replace_book(self, book: Book, settings: LimiterSettings | None = None) -> None:
@@ -288,6 +290,7 @@ class PolicyLimiter:
             self._tasks = [
                 BACKGROUND.start("settle_limits", partial(self._settle_all, self._store)),
                 BACKGROUND.start("renew_leases", partial(self._renew_all, self._store)),
+                BACKGROUND.start("probe_limit_store", partial(self._look_after, self._store)),
             ]
 
     async def close(self) -> None:
@@ -318,7 +321,7 @@ class PolicyLimiter:
                 try:
                     await self._settle_some(store)
                 except StoreDown:
-                    await asyncio.sleep(_DOWN_SECONDS)
+                    await asyncio.sleep(self._settings.down_seconds)
 
     async def _settle_some(self, store: Store) -> None:
         """What may not have been written goes back into the queue: a lease is settled once, however often it is
@@ -347,6 +350,20 @@ class PolicyLimiter:
             for n in range(0, len(names), 1000):
                 with contextlib.suppress(StoreDown):
                     await store.renew(names[n : n + 1000], seconds)
+
+    async def _look_after(self, store: Store) -> None:
+        """Finds out at the start whether the store can be used, and when it can again though nobody calls."""
+        is_known = False
+        while not self._closing:
+            if self._is_down or not is_known:
+                is_known = True
+                try:
+                    await store.prove()
+                except StoreDown as error:
+                    self._went_down(str(error))
+                else:
+                    self._came_back()
+            await asyncio.sleep(self._settings.down_seconds)
 
     # --- taking
 
@@ -430,11 +447,11 @@ class PolicyLimiter:
                 taken = await store.take(
                     exchange_id, frame.counters, amounts, weight, settings.lease_seconds, settings.lost
                 )
-            except StoreDown:
+            except StoreDown as error:
                 del self._open[exchange_id]
                 self._queue.append(_Done(Settled(exchange_id, (0,) * len(amounts)), None))
                 self._wake.set()
-                self._went_down()
+                self._went_down(str(error))
             except BaseException:
                 self._probing = False
                 raise
@@ -477,16 +494,18 @@ class PolicyLimiter:
         self._probing = True
         return True
 
-    def _went_down(self) -> None:
+    def _went_down(self, reason: str) -> None:
         self._probing = False
-        self._down_until = time.monotonic() + _DOWN_SECONDS
-        if not self._is_down:
-            self._is_down = True
-            self._listener.store(up=False)
+        self._down_until = time.monotonic() + self._settings.down_seconds
+        self._is_down = True
+        if reason not in self._reasons:
+            self._reasons.add(reason)
+            self._listener.store(up=False, reason=reason)
 
     def _came_back(self) -> None:
         if self._is_down:
             self._is_down = self._probing = False
+            self._reasons.clear()
             self._listener.store(up=True)
 
     def _share(self, seen: _Seen, counter: Counter) -> int:

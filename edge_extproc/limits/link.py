@@ -21,6 +21,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 from redis.retry import Retry
 
+from ..telemetry.store_reasons import reason_of, reason_of_reply
 from .base import StoreDown
 
 
@@ -97,7 +98,7 @@ class _Wire(asyncio.Protocol):
         except hiredis.ProtocolError:
             answer = None
         if answer is not False:  # nobody asked for it, or it is none
-            self.close("ProtocolError")
+            self.close("what it answers is not the protocol of Redis")
 
     def _tell(self, waiting: asyncio.Future[Any], answer: Any) -> None:
         if not isinstance(answer, hiredis.ReplyError):
@@ -107,7 +108,7 @@ class _Wire(asyncio.Protocol):
         else:
             # Only its first word: the rest may quote what we sent. A replica, or one that is being loaded, says so to
             # every step; the next one finds its way anew.
-            waiting.set_exception(StoreDown(str(answer).partition(" ")[0]))
+            waiting.set_exception(StoreDown(reason_of_reply(str(answer))))
             self.close("after an error")
 
     def _look(self) -> None:
@@ -117,12 +118,12 @@ class _Wire(asyncio.Protocol):
             return
         left = self._asked[0][1] - self._loop.time()
         if left <= 0:
-            self.close("TimeoutError")
+            self.close("timed out")
         else:
             self._look_again = self._loop.call_later(left, self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.close(type(exc).__name__ if exc is not None else "the connection was closed")
+        self.close(reason_of(exc) if exc is not None else "it closed the connection")
 
     def close(self, why: str = "closed") -> None:
         self.lost = True
@@ -168,7 +169,7 @@ class _ByTurns:
                 raise Missing from None
             except (RedisError, OSError) as error:
                 # As above: a word for it, nothing of its text, and not this connection again.
-                self.close(type(error).__name__)
+                self.close(reason_of(error))
             raise StoreDown(self._why)
 
     def close(self, why: str = "closed") -> None:
@@ -240,7 +241,7 @@ class Link:
             await connection.connect()
         except (RedisError, OSError, TimeoutError) as error:
             # Its text may hold the address and its password.
-            raise StoreDown(type(error).__name__) from None
+            raise StoreDown(reason_of(error)) from None
         transport = self._transport_of(connection)
         if transport is None:
             structlog.get_logger().warning("store_asked_by_turns", reason="this redis-py hands no connection over")

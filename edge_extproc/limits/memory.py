@@ -122,6 +122,9 @@ class MemoryStore:
                 lease.until = until
                 self._leases[name] = lease
 
+    async def prove(self) -> None:
+        """It is always there."""
+
     async def close(self) -> None:
         """Nothing is open."""
 

@@ -21,6 +21,7 @@ _TAG = "{edge}:"
 _LEASES = _TAG + "leases"
 _LEASE = _TAG + "lease:"
 _COUNTER = _TAG + "c:"
+_PROOF = _TAG + "proof"
 # The news of a lost lease is kept for the worker that may come back to it, and a lease no longer than that.
 _KEEP_SECONDS = 86_400
 # So many lost leases are found by one step: more than one step can make.
@@ -211,6 +212,10 @@ class RedisStore:
 
     async def renew(self, leases: Sequence[str], seconds: int) -> None:
         await self._run(_RENEW, [_LEASES], [seconds * 1000, *leases])
+
+    async def prove(self) -> None:
+        # A replica answers a PING, and takes no writes.
+        await self.link.ask("SET", _PROOF, 1, "PX", 1000)
 
     async def close(self) -> None:
         await self.link.close()

@@ -60,7 +60,7 @@ _CHAT_FIELDS = [
 _EMBEDDING_FIELDS = ("input", "model", "dimensions", "encoding_format", "user")
 
 # Words of hidden thought for each effort.
-_EFFORT = {"none": 0, "minimal": 0, "low": 5, "medium": 10, "high": 20, "xhigh": 30, "max": 40}
+EFFORT = {"none": 0, "minimal": 0, "low": 5, "medium": 10, "high": 20, "xhigh": 30, "max": 40}
 
 _FINISH: Mapping[Finish, str] = {
     "stop": "stop",
@@ -72,7 +72,7 @@ _FINISH: Mapping[Finish, str] = {
 _KINDS = {401: "invalid_request_error", 403: "invalid_request_error", 404: "invalid_request_error", 429: "requests"}
 _CODES = {404: "model_not_found", 429: "rate_limit_exceeded"}
 
-_FUNCTION_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+FUNCTION_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 DIMENSIONS = 256
 
 
@@ -252,7 +252,7 @@ def _read_prompt(asked: Fields) -> Prompt:
         stop=_read_stop(asked),
         limit=_read_limit(asked),
         schema=_read_format(asked),
-        thinking=_EFFORT[asked.maybe_one_of("reasoning_effort", *_EFFORT) or "none"],
+        thinking=EFFORT[asked.maybe_one_of("reasoning_effort", *EFFORT) or "none"],
     )
 
 
@@ -274,7 +274,7 @@ def _read_tools(asked: Fields) -> Iterator[Tool]:
         tool.one_of("type", "function")
         function = tool.nested("function")
         name = function.text("name")
-        if not _FUNCTION_NAME.fullmatch(name):
+        if not FUNCTION_NAME.fullmatch(name):
             raise function.refuse("name", "letters, digits, _ and - only, 64 at most", "invalid_value")
         parameters = function.maybe_nested("parameters")
         schema = {"type": "object", **(parameters.values if parameters else {})}

@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 import orjson
 
-from . import anthropic, openai
+from . import anthropic, openai, responses
 from .connection import Connection, Outcome, Request
 from .format import JSON, Asking, Format, Operation, Whole
 from .reading import Fields, Refused
@@ -21,11 +21,13 @@ from .script import BadScript, Script, read_script
 from .stage import Performance, stage
 
 OPENAI = openai.OpenAI()
+RESPONSES = responses.Responses()
 ANTHROPIC = anthropic.Anthropic()
 
 _OPERATIONS: Mapping[str, tuple[Format, Operation]] = MappingProxyType(
     {
         "/v1/chat/completions": (OPENAI, openai.chat),
+        "/v1/responses": (RESPONSES, responses.responses),
         "/v1/embeddings": (OPENAI, openai.embeddings),
         "/v1/messages": (ANTHROPIC, anthropic.messages),
         "/v1/messages/count_tokens": (ANTHROPIC, anthropic.count_tokens),

@@ -37,8 +37,8 @@ class Readiness:
     """Each part by name, and whether it serves."""
 
     parts: Mapping[str, bool]
-    beside: Mapping[str, bool] = field(default_factory=dict)
-    """What requests do not need, and whether it is there."""
+    beside: Mapping[str, str] = field(default_factory=dict)
+    """What not every request needs: `up`, or `down` with the reason, where one is known."""
     tasks: Mapping[str, TaskState] = field(default_factory=dict)
     """Background tasks of the supervisor that have failed since it started."""
     quarantined_rows: int = 0
@@ -77,7 +77,7 @@ def build(
             "parts": {n: "serving" if up else "down" for n, up in found.parts.items()},
         }
         if found.beside:
-            body["beside"] = {n: "up" if up else "down" for n, up in found.beside.items()}
+            body["beside"] = dict(found.beside)
         if found.tasks:
             body["tasks"] = {
                 name: {"state": "running" if task.is_running else "failed", "failures": task.failures}

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import grpc
+import msgspec
 from grpc import aio
 from grpc_health.v1 import health_pb2
 
 from ..errors import BadRequest, Unavailable
 from .health import SERVICE as HEALTH
-from .introspect import METRICS, PURGE, RELOAD
+from .introspect import METRICS, PURGE, RELOAD, STORES
 from .transport import MutualTls
 
 # A worker that is busy answers late; one that does not answer in this time is left out of a scrape.
@@ -36,6 +38,7 @@ class WorkerClient:
         self._metrics: Any = self._channel.unary_unary(METRICS)
         self._purge: Any = self._channel.unary_unary(PURGE)
         self._reload: Any = self._channel.unary_unary(RELOAD)
+        self._stores: Any = self._channel.unary_unary(STORES)
 
     async def serving(self) -> bool:
         """Whether it says now that it serves."""
@@ -71,6 +74,13 @@ class WorkerClient:
         except aio.AioRpcError:
             return None
         return answer
+
+    async def stores(self) -> Mapping[str, str | None]:
+        """Of each store that it uses, why it cannot be used, or None. Nothing where the worker does not answer."""
+        try:
+            return msgspec.json.decode(await self._stores(b"", timeout=_SCRAPE_SECONDS), type=dict[str, str | None])
+        except aio.AioRpcError:
+            return {}
 
     async def purge_cache(self, wanted: bytes) -> int:
         """How many replies went. Raises BadRequest where `wanted` makes no sense, Unavailable where the worker or the

@@ -11,6 +11,7 @@ from typing import Any
 
 import gateway as gateways
 import pytest
+from valkeys import Valkey
 
 pytestmark = [pytest.mark.envoy, pytest.mark.xdist_group("limits")]
 
@@ -82,3 +83,43 @@ def test_serve_does_not_start_with_limits_that_it_could_not_keep(limited: gatewa
     alone = gateways.RunningGateway(limited.path.read_text(), verb="serve")
     with pytest.raises(RuntimeError, match=r"2 workers, which would each count for themselves: give limiter.url"):
         alone.start()
+
+
+def test_a_store_that_cannot_be_used_says_why_once(rehearsal_url: str) -> None:
+    text = gateways.config(
+        rehearsal_url,
+        workers=2,
+        more="""
+    cache: {redis: {url: "redis://127.0.0.1:%(port)s/1", password: wrong-secret-password}}
+    limiter: {url: "redis://:wrong-secret-password@127.0.0.1:%(port)s/0"}
+    """,
+    )
+    kept = "\n".join(line for line in text.splitlines() if "tenant:" not in line and line != "callers:") + LIMITED
+    with (
+        Valkey("--requirepass", "another-password") as valkey,
+        gateways.RunningGateway(kept % {"port": valkey.port}) as running,
+    ):
+        # Nobody has called yet.
+        told = {"limiter": "down: wrong user or password", "cache": "down: wrong user or password"}
+        gateways.until(lambda: readiness(running).get("beside") == told, 30)
+        status, _, answer = ask(running.url, gateways.KEY)
+        told_by_each = sorted(2 * ["cache store down", "limit store down"])
+        gateways.until(lambda: sorted(line["event"] for line in outages(running)) == told_by_each)
+        # However many calls it is down for.
+        assert {503} == {ask(running.url, gateways.KEY)[0] for _ in range(20)}
+        assert sorted(line["event"] for line in outages(running)) == told_by_each
+
+    assert (503, "policy_unavailable") == (status, answer["error"]["code"])
+    assert {"wrong user or password"} == {line["reason"] for line in outages(running)}
+    assert "wrong-secret-password" not in "\n".join(running.lines)
+
+
+def readiness(running: gateways.RunningGateway) -> dict[str, Any]:
+    with urllib.request.urlopen(f"{running.admin}/readyz") as answer:
+        found: dict[str, Any] = json.load(answer)
+        return found
+
+
+def outages(running: gateways.RunningGateway) -> list[dict[str, Any]]:
+    lines = (json.loads(line) for line in running.lines if line.startswith("{"))
+    return [line for line in lines if str(line.get("event")).endswith("store down")]

@@ -19,14 +19,18 @@ import certificates
 import gateway as gateways
 import grpc
 import httpx2 as httpx
+import openai
+import pydantic
 import pytest
 import yaml
 from gateway import KEY, RunningGateway, free_port, until
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from edge_extproc.config.default_models import KNOWN
+
 pytestmark = pytest.mark.envoy
 
-NO_KEYS = dict.fromkeys(("OPENAI_API_KEY", "ANTHROPIC_API_KEY"), "")
+NO_KEYS = dict.fromkeys((key for known in KNOWN for key in known.keys), "")
 
 
 class Up(RunningGateway):
@@ -122,6 +126,38 @@ def test_every_part_is_healthy(up):
     assert {"worker 0", "rehearsal provider", "envoy"} == set(up.processes())
     ready = httpx.get(f"{up.admin}/readyz")
     assert (200, {"worker 0": "serving", "envoy": "serving"}) == (ready.status_code, ready.json()["parts"])
+
+
+@pytest.mark.parametrize("model", ["chat", "gpt-5-mini", "claude-haiku-4-5"])
+def test_the_responses_api_works_with_the_sdk(up, model):
+    """As it came for the first two, translated to Anthropic's messages for the last."""
+    key = (up.directory / ".edge" / "dev-key").read_text().strip()
+    tool = {"type": "function", "name": "get_weather", "parameters": {"type": "object", "properties": {}}}
+    with openai.OpenAI(base_url=f"{up.url}/v1", api_key=key, max_retries=0) as client:
+        whole = client.responses.create(model=model, input="Hello")
+        events = list(client.responses.create(model=model, input="Hello", stream=True))
+        called = client.responses.create(model=model, input="call get_weather", tools=[tool])
+        parsed = client.responses.parse(model=model, input="How is it?", text_format=Weather)
+
+    assert "You asked: Hello" in whole.output_text
+    assert ("response.created", "response.completed") == (events[0].type, events[-1].type)
+    assert whole.output_text == "".join(each.delta for each in events if each.type == "response.output_text.delta")
+    assert ["get_weather"] == [item.name for item in called.output if item.type == "function_call"]
+    assert Weather(city="city") == parsed.output_parsed
+
+
+def test_the_models_are_listed_and_embedded(up):
+    key = (up.directory / ".edge" / "dev-key").read_text().strip()
+    with openai.OpenAI(base_url=f"{up.url}/v1", api_key=key, max_retries=0) as client:
+        listed = {model.id for model in client.models.list()}
+        made = client.embeddings.create(model="embedding", input="Hello")
+
+    assert {"chat", "embedding", "rehearsal"} <= listed
+    assert 256 == len(made.data[0].embedding)
+
+
+class Weather(pydantic.BaseModel):
+    city: str
 
 
 # --- how it stops
@@ -265,6 +301,41 @@ def test_a_port_that_is_taken(directory, setting):
         run = edge("up", flag, str(port), other, str(free_port()), cwd=directory)
 
     assert f"cannot listen on 127.0.0.1:{port}: Address already in use; choose another with {flag}" in one_line(run)
+
+
+@pytest.mark.parametrize("section", ["listen", "admin"])
+def test_a_taken_port_of_a_file_is_changed_in_that_file(section, directory):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        path = config_in(directory)
+        lines = [
+            f"{section}: {{port: {port}}}" if each.startswith(section) else each
+            for each in path.read_text().split("\n")
+        ]
+        path.write_text("\n".join(lines))
+        run = edge("up", "--config", str(path), cwd=directory)
+
+    told = f"cannot listen on 127.0.0.1:{port}: Address already in use; choose another with {section}.port in {path}"
+    assert told in one_line(run)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "key"),
+    [
+        ("--port", "1234", "listen.port"),
+        ("--admin-port", "10001", "admin.port"),
+        ("--state-dir", "x", "agent.state_dir"),
+    ],
+)
+@pytest.mark.parametrize("command", ["up", "serve", "render"])
+def test_what_a_file_says_is_not_said_beside_it(command, option, value, key, directory):
+    path = config_in(directory)
+    run = edge(command, "--config", str(path), option, value, cwd=directory)
+
+    told = f"{option} {value} is for a start without --config; leave it out, and set {key} in {path}"
+    assert told in one_line(run)
 
 
 def test_a_workers_port_that_is_taken(directory):

@@ -18,7 +18,7 @@ class Deaf:
     async def get(self, name: str, lease: object) -> Any:
         raise StoreError("unreachable")
 
-    async def ping(self) -> None:
+    async def prove(self) -> None:
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:

@@ -8,7 +8,6 @@ import pickle
 import traceback
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,12 +15,15 @@ from hypothesis import strategies as st
 from pydantic_core import PydanticSerializationError
 
 from edge_extproc import registry
-from edge_extproc.config.load import DEFAULT_NAME, default, default_text, load, needs_rehearsal, parse, schema
+from edge_extproc.accounting import prices
+from edge_extproc.config.default_models import KNOWN, needs_rehearsal
+from edge_extproc.config.load import DEFAULT_NAME, default, default_text, load, parse, schema
 from edge_extproc.config.part import Part, cores
 from edge_extproc.config.schema import Config
 from edge_extproc.config.secrets import MAX_SECRET_FILE, Secret
 from edge_extproc.errors import ConfigError
 from edge_extproc.model.plan import Candidate
+from edge_extproc.model.usage import Usage
 
 KEY = "edge-0123456789abcdef0123456789"
 PEPPER = "pepper-pepper-pepper"
@@ -763,6 +765,8 @@ def test_without_any_provider_the_rehearsal_answers_for_all_models(state: Path) 
         "rehearsal-anthropic": ("anthropic", "http://127.0.0.1:10099/v1"),
     } == {name: (p.kind, p.url) for name, p in config.providers.items()}
     assert {
+        "chat": "rehearsal-openai",
+        "embedding": "rehearsal-openai",
         "rehearsal": "rehearsal-openai",
         "rehearsal-anthropic": "rehearsal-anthropic",
         "gpt-*": "rehearsal-openai",
@@ -773,17 +777,56 @@ def test_without_any_provider_the_rehearsal_answers_for_all_models(state: Path) 
     assert ("dev", "dev", KEY) == (caller.tenant, caller.keys[0].id, caller.keys[0].key and caller.keys[0].key.reveal())
 
 
-def test_the_providers_whose_keys_are_at_hand_are_used(state: Path) -> None:
-    def models(*names: str) -> dict[str, Any]:
-        environ = dict.fromkeys(names, "sk-x")
-        assert not needs_rehearsal(environ)
-        config = default(environ, state, rehearsal_port=1)
-        return {name: found.candidates[0].provider for name, found in config.models.items()}
+KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GOOGLE_API_KEY", "GEMINI_API_KEY")
 
-    openai = dict.fromkeys(("gpt-*", "o1*", "o3*", "o4*", "chatgpt-*"), "openai")
-    assert openai == models("OPENAI_API_KEY")
-    assert {"claude-*": "anthropic"} == models("ANTHROPIC_API_KEY")
-    assert {**openai, "claude-*": "anthropic"} == models("OPENAI_API_KEY", "ANTHROPIC_API_KEY")
+
+@pytest.mark.parametrize(
+    ("names", "chat", "embedding"),
+    [
+        (("OPENAI_API_KEY",), ("openai", "gpt-4o-mini"), ("openai", "text-embedding-3-small")),
+        (("ANTHROPIC_API_KEY",), ("anthropic", "claude-haiku-4-5"), None),
+        (("GEMINI_API_KEY",), ("google", "gemini-2.5-flash"), ("google", "gemini-embedding-001")),
+        (("GOOGLE_API_KEY",), ("google", "gemini-2.5-flash"), ("google", "gemini-embedding-001")),
+        (KEYS[1:], ("anthropic", "claude-haiku-4-5"), ("google", "gemini-embedding-001")),
+        (KEYS, ("openai", "gpt-4o-mini"), ("openai", "text-embedding-3-small")),
+    ],
+)
+def test_the_providers_whose_keys_are_at_hand_are_used(
+    state: Path, names: tuple[str, ...], chat: tuple[str, str], embedding: tuple[str, str] | None
+) -> None:
+    environ = {**dict.fromkeys(KEYS, ""), **{name: f"the {name}" for name in names}}
+    config = default(environ, state, rehearsal_port=1)
+
+    assert not needs_rehearsal(environ)
+    rows = config.rows()
+    assert [Candidate(*chat)] == list(rows["chat"])
+    assert ([Candidate(*embedding)] if embedding is not None else []) == list(rows.get("embedding", ()))
+    for known in KNOWN:
+        assert (known.name in config.providers) == bool({*names} & {*known.keys})
+        for name in (*known.models, *known.families):
+            assert ([Candidate(known.name, "")] if known.name in config.providers else []) == list(rows.get(name, ()))
+
+
+def test_of_two_keys_of_a_provider_the_first_counts(state: Path) -> None:
+    environ = {"GOOGLE_API_KEY": "the first", "GEMINI_API_KEY": "the second"}
+    key = default(environ, state, rehearsal_port=1).providers["google"].api_key
+
+    assert key is not None
+    assert "the first" == key.reveal()
+
+
+def test_a_key_of_this_gateway_is_no_providers(state: Path) -> None:
+    assert needs_rehearsal({"OPENAI_API_KEY": KEY})
+    assert ["google"] == list(
+        default({"OPENAI_API_KEY": KEY, "GEMINI_API_KEY": "x"}, state, rehearsal_port=1).providers
+    )
+
+
+def test_every_chat_model_that_is_listed_by_default_is_one_that_has_a_price(tmp_path: Path) -> None:
+    table = prices.load(prices.compiled(tmp_path))
+    chats = [(known.name, name) for known in KNOWN for name in (*known.models, known.chat) if "embedding" not in name]
+
+    assert [] == [each for each in chats if table.cost(*each, Usage(input=1, output=1)) is None]
 
 
 def test_the_defaults_hold_no_secret_and_a_mistake_in_them_says_so(state: Path) -> None:

@@ -118,7 +118,11 @@ def test_callers_are_not_believed() -> None:
     assert found["normalize_path"]
     assert "KEEP_UNCHANGED" == found["path_with_escaped_slashes_action"]
     (stripped,) = found["early_header_mutation_extensions"]
-    ours, envoys = (m["remove_on_match"]["key_matcher"] for m in stripped["typed_config"]["mutations"])
+    *removals, kept, removal = stripped["typed_config"]["mutations"]
+    ours, envoys = (m["remove_on_match"]["key_matcher"] for m in removals)
+    # One's own id is put aside, and then there is none: Envoy makes one, which chooses the worker.
+    assert {"key": "x-edge-request-id", "value": "%REQ(x-request-id):129%"} == kept["append"]["header"]
+    assert {"remove": "x-request-id"} == removal
     assert "x-envoy-" == envoys["prefix"]
     removed = re.compile(ours["safe_regex"]["regex"])
     for name in ("x-edge-", "x-edge-role", "X-Edge-Role", "x-edge-cache", "x-edge-cache-ttl2", "x-edge-cachexttl"):
@@ -165,7 +169,7 @@ def test_a_request_is_tried_again_in_the_manner_that_the_agent_names() -> None:
 
 
 def test_all_levels_ask_the_agent_and_fail_closed() -> None:
-    router_level, last = manager(rendered("limits: {message_timeout: 45s}"))["http_filters"]
+    _, router_level, last = manager(rendered("limits: {message_timeout: 45s}"))["http_filters"]
     first, guard, mutation, codec = last["typed_config"]["upstream_http_filters"]
     upstream_level, guarding = (each["typed_config"]["extension_config"] for each in (first, guard))
 

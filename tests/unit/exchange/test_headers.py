@@ -1,9 +1,10 @@
 """What passes to a provider and back."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_extproc.exchange.headers import first, outgoing, unwanted
+from edge_extproc.exchange.headers import first, is_request_id, outgoing, unwanted
 
 CALLER = (
     (":method", "POST"),
@@ -86,3 +87,16 @@ def test_responses_lose_what_tells_of_the_operators_account():
 def test_the_first_of_several_values_is_found():
     assert "a" == first((("x", "a"), ("x", "b")), "x")
     assert None is first((), "x")
+
+
+@pytest.mark.parametrize("id", ["a", "0af7651916cd43dd8448eb211c80319c", "job:7/3+4=x~y_z.-", "x" * 128])
+def test_a_caller_may_name_its_request(id):
+    assert is_request_id(id)
+
+
+@pytest.mark.parametrize(
+    "id",
+    ["", "x" * 129, "-a", "two words", "a,b", "a\n", "é", "<b>", "sk-proj-abcdefghijklmnopqrstuvwx123456", "10.1.2.3"],
+)
+def test_what_is_no_request_id_or_may_not_stand_in_a_log(id):
+    assert not is_request_id(id)

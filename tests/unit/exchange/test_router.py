@@ -6,7 +6,7 @@ import pytest
 from player import KEY, Stage, answered, body, chunks, headers, planner, talk, whole
 
 from edge_extproc.errors import PeerError
-from edge_extproc.exchange.commands import CONTINUE, Replace, Reply
+from edge_extproc.exchange.commands import CONTINUE, Continue, Replace, Reply
 from edge_extproc.exchange.events import (
     RequestBody,
     RequestHeaders,
@@ -515,6 +515,24 @@ def test_the_trace_of_the_caller_is_in_the_settlement(stage):
     _, settled = run(stage, headers("/v1/chat/completions", parent), asked())
 
     assert ("0af7651916cd43dd8448eb211c80319c", "request-1") == (settled.trace_id, settled.request_id)
+
+
+MINE = ("x-edge-request-id", "mine-1")
+
+
+@pytest.mark.parametrize(("key", "kind"), [(KEY, Continue), (None, Reply)])
+def test_the_callers_own_request_id_goes_with_the_first_answer(stage, key, kind):
+    (first, *_), settled = run(stage, headers("/v1/chat/completions", MINE, key=key))
+
+    assert isinstance(first, kind)
+    assert ("mine-1", "mine-1") == (first.metadata["edge"]["request_id"], settled.request_id)
+
+
+@pytest.mark.parametrize("more", [(), (("x-edge-request-id", "not valid"),)])
+def test_without_a_valid_id_of_the_caller_envoys_counts(stage, more):
+    (first, *_), settled = run(stage, headers("/v1/chat/completions", *more))
+
+    assert (None, "request-1") == (first.metadata, settled.request_id)
 
 
 def test_a_long_list_of_what_was_dropped_is_cut(stage):

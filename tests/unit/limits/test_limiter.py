@@ -20,6 +20,7 @@ from edge_extproc.errors import BudgetReached, LimitReached, PolicyUnavailable, 
 from edge_extproc.limits.base import MICRO, Ask, StoreDown, StoreSettings, Taken
 from edge_extproc.limits.book import Book
 from edge_extproc.limits.limiter import PolicyLimiter, micro
+from edge_extproc.limits.memory import MemoryStore
 from edge_extproc.model.principal import Principal
 from edge_extproc.model.usage import Usage
 
@@ -294,11 +295,12 @@ class Broken:
 
     def __init__(self, store: Any) -> None:
         self.store, self.down, self.asked = store, True, 0
+        self.why, self.proved = "down", 0
 
     async def _do(self, name: str, *arguments: Any) -> Any:
         self.asked += 1
         if self.down:
-            raise StoreDown("down")
+            raise StoreDown(self.why)
         return await getattr(self.store, name)(*arguments)
 
     async def take(self, *arguments: Any) -> Taken:
@@ -313,6 +315,11 @@ class Broken:
 
     async def renew(self, *arguments: Any) -> None:
         await self._do("renew", *arguments)
+
+    async def prove(self) -> None:
+        self.proved += 1
+        if self.down:
+            raise StoreDown(self.why)
 
     async def close(self) -> None:
         await self.store.close()
@@ -356,6 +363,24 @@ async def test_without_its_store_a_local_rule_gives_each_worker_its_share_of_wha
     # What was used in the meantime is in the shared counter, and the worst case of the open one still is.
     assert "0.31" == headers["x-ratelimit-remaining-dollars"]
     assert [False, True] == heard.stores
+
+
+async def test_each_reason_of_an_outage_is_told_once() -> None:
+    heard, store = Heard(), Broken(MemoryStore())
+    by = limiter(dollars(1), store=store, heard=heard, down_seconds=0.001)
+    store.why = "connection refused"
+    by.start()
+    # Nobody calls: the limiter finds out by itself, of the start, of another reason, and of the end.
+    await until(lambda: heard.reasons == ["connection refused"])
+    for why in ("wrong user or password", "connection refused", "wrong user or password"):
+        before, store.why = store.proved, why
+        await until(lambda before=before: store.proved > before + 2)
+    store.down = False
+    await until(lambda: heard.stores[-1])
+    await by.close()
+
+    assert ["connection refused", "wrong user or password", ""] == heard.reasons
+    assert [False, False, True] == heard.stores
 
 
 async def test_a_call_whose_taking_was_not_answered_takes_nothing_in_the_end(valkey: RunningValkey) -> None:

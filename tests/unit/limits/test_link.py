@@ -107,7 +107,7 @@ async def test_a_server_that_does_not_answer_in_time_is_down_for_all_who_wait(
     valkey.command("CLIENT", "PAUSE", "400", "ALL")
     found = await asyncio.gather(*(link.ask("PING") for _ in range(3)), return_exceptions=True)
 
-    assert ["TimeoutError"] * 3 == [str(each) for each in found]
+    assert ["timed out"] * 3 == [str(each) for each in found]
     patient = Link(valkey.url, 5.0)
     assert b"PONG" == await patient.ask("PING")
     await patient.close()
@@ -118,7 +118,7 @@ async def test_an_error_of_the_server_is_told_in_a_word_and_its_text_is_not(link
     with pytest.raises(StoreDown) as found:
         await link.ask("EVAL", "return redis.error_reply('OOM secret of somebody')", 0)
 
-    assert str(found.value) in {"OOM", "OutOfMemoryError"}
+    assert "it is out of memory" == str(found.value)
     assert b"PONG" == await link.ask("PING")
 
 

@@ -1,0 +1,449 @@
+"""OpenAI's Responses API, as the rehearsal provider answers it. Nothing is stored: what refers to a stored response is
+refused, and so are tools that only OpenAI's own servers run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from .format import Answer, Asking, Stream, Whole
+from .openai import EFFORT, FUNCTION_NAME, OpenAI
+from .reading import Fields, Refused
+from .schema import Unanswerable
+from .turn import IMAGE_TOKENS, TOOL_TOKENS, Choice, Prompt, Tool, Turn, play, words
+
+_FIELDS = (
+    "background",
+    "context_management",
+    "conversation",
+    "include",
+    "input",
+    "instructions",
+    "max_output_tokens",
+    "max_tool_calls",
+    "metadata",
+    "model",
+    "parallel_tool_calls",
+    "previous_response_id",
+    "prompt",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "reasoning",
+    "safety_identifier",
+    "service_tier",
+    "store",
+    "stream",
+    "stream_options",
+    "temperature",
+    "text",
+    "tool_choice",
+    "tools",
+    "top_logprobs",
+    "top_p",
+    "truncation",
+    "user",
+)
+# What lies at OpenAI from calls before.
+_STORED = ("previous_response_id", "conversation", "prompt")
+_SUMMARIES = ("auto", "concise", "detailed")
+_ITEMS = ("message", "function_call", "function_call_output", "reasoning", "item_reference")
+# The service takes no fewer.
+_LEAST_OUTPUT = 16
+
+
+class Responses(OpenAI):
+    """Errors within a stream are told in another way than those of chat completions."""
+
+    broken_event = b'event: response.output_text.delta\ndata: {"type":"response.out\n\n'
+
+    def write_error_event(self, refused: Refused, _request_id: str, /) -> bytes:
+        told = {"code": refused.code or "server_error", "message": refused.message, "param": refused.param}
+        return _event({"type": "error", **told, "sequence_number": 0})
+
+
+def responses(asked: Fields, asking: Asking) -> Answer:
+    """POST /v1/responses"""
+    model = asked.text("model")
+    if not asking.script.lenient:
+        asked.only(*_FIELDS)
+    for name in _STORED:
+        if asked.has(name):
+            raise asked.refuse(name, "nothing is stored here; send all of the conversation as input", "not_found")
+    if asked.flag("background"):
+        raise asked.refuse("background", "this model answers at once", "unsupported_parameter")
+    prompt = _read_prompt(asked)
+    try:
+        turn = play(prompt, asking.script.tokens)
+    except Unanswerable as exc:
+        raise Refused(f"text.format or tools: {exc}", code="invalid_json_schema") from exc
+    reply = _Reply(model, prompt, turn, asked, asking)
+    if not asked.flag("stream"):
+        if asked.has("stream_options"):
+            raise asked.refuse("stream_options", "only a stream has these", "invalid_value")
+        return Whole(orjson.dumps(reply.whole()))
+    return Stream(reply.events(), reply.last_event())
+
+
+# ------------------------------------------------------------------------------------------------------------- reading
+
+
+@dataclass(slots=True)
+class _Conversation:
+    """What reading the items adds up to."""
+
+    words: int = 0
+    images: int = 0
+    documents: int = 0
+    system: int = 0
+    asked: str = ""
+    results: list[str] = field(default_factory=list)
+    open_calls: set[str] = field(default_factory=set)
+    known_calls: set[str] = field(default_factory=set)
+    count: int = 0
+
+    def read(self, item: Fields) -> None:
+        match item.maybe_one_of("type", *_ITEMS) or "message":
+            case "message":
+                self.count += 1
+                self._read_message(item)
+            case "function_call":
+                self._own()
+                item.text("name")
+                self.words += words(item.text("arguments"))
+                self.open_calls.add(item.text("call_id"))
+                self.known_calls.add(item.text("call_id"))
+            case "function_call_output":
+                self._read_result(item)
+            case "reasoning":
+                self._own()
+                for part in item.each("summary"):
+                    part.one_of("type", "summary_text")
+                    self.words += words(part.text("text"))
+            case _:
+                raise item.refuse("id", "nothing is stored here; send the item itself", "not_found")
+
+    def _own(self) -> None:
+        """The model said this: what was asked before is answered."""
+        self.asked = ""
+        self.results.clear()
+
+    def _read_message(self, item: Fields) -> None:
+        match item.one_of("role", "user", "assistant", "system", "developer"):
+            case "user":
+                self.results.clear()
+                self.asked = self._content(item, ("input_text", "input_image", "input_file"))
+            case "assistant":
+                self._own()
+                self._content(item, ("output_text", "refusal"))
+            case _:
+                self.system += words(self._content(item, ("input_text",)))
+
+    def _read_result(self, item: Fields) -> None:
+        identity = item.text("call_id")
+        if identity not in self.known_calls:
+            raise item.refuse("call_id", f"no tool call before this is called {identity!r}", "invalid_value")
+        self.open_calls.discard(identity)
+        self.asked = ""
+        self.results.append(self._content(item, ("input_text", "input_image", "input_file"), "output"))
+
+    def _content(self, item: Fields, kinds: tuple[str, ...], name: str = "content") -> str:
+        if isinstance(item.values.get(name), str):
+            text = item.text(name)
+        elif item.has(name):
+            text = "\n".join(filter(None, (self._part(part, kinds) for part in item.each(name))))
+        else:
+            raise item.refuse(name, "this field is required", "missing_required_parameter")
+        self.words += words(text)
+        return text
+
+    def _part(self, part: Fields, kinds: tuple[str, ...]) -> str:
+        match part.one_of("type", *kinds):
+            case "input_image":
+                part.maybe_one_of("detail", "auto", "low", "high", "original")
+                url = part.text("image_url") if not part.has("file_id") else "https://"
+                if not url.startswith(("https://", "http://", "data:image/")):
+                    raise part.refuse("image_url", "neither a URL nor a data URL of an image", "invalid_image_url")
+                self.images += 1
+            case "input_file":
+                if not any(part.has(name) for name in ("file_id", "file_url")):
+                    part.text("file_data")
+                self.documents += 1
+            case "refusal":
+                return part.text("refusal")
+            case _:
+                return part.text("text")
+        return ""
+
+
+def _read_prompt(asked: Fields) -> Prompt:
+    talk = _Conversation()
+    instructions = asked.maybe_text("instructions") or ""
+    talk.system = words(instructions)
+    talk.words = words(instructions)
+    if isinstance(asked.values.get("input"), str):
+        talk.count, talk.asked = 1, asked.text("input")
+        talk.words += words(talk.asked)
+    elif asked.has("input"):
+        for item in asked.each("input"):
+            talk.read(item)
+    else:
+        raise asked.refuse("input", "this field is required", "missing_required_parameter")
+    if not talk.count:
+        raise asked.refuse("input", "there is no message in it", "empty_array")
+    if talk.open_calls:
+        raise asked.refuse("input", f"no tool output for the calls {', '.join(sorted(talk.open_calls))}")
+    tools = tuple(_read_tools(asked))
+    choice, tools_to_use = _read_tool_choice(asked, tools)
+    _check_settings(asked)
+    reasoning = asked.maybe_nested("reasoning")
+    if reasoning is not None:
+        reasoning.maybe_one_of("summary", *_SUMMARIES)
+    effort = reasoning.maybe_one_of("effort", *EFFORT) if reasoning is not None else None
+    return Prompt(
+        asked=talk.asked,
+        results=tuple(talk.results),
+        messages=talk.count,
+        images=talk.images,
+        documents=talk.documents,
+        system=talk.system,
+        tokens=talk.words + IMAGE_TOKENS * (talk.images + talk.documents) + TOOL_TOKENS * len(tools),
+        tools=tools_to_use,
+        choice=choice,
+        parallel=asked.flag("parallel_tool_calls", default=True),
+        limit=asked.maybe_whole("max_output_tokens", _LEAST_OUTPUT, 10**9),
+        schema=_read_format(asked),
+        thinking=EFFORT[effort or "none"],
+    )
+
+
+def _check_settings(asked: Fields) -> None:
+    asked.maybe_number("temperature", 0, 2)
+    asked.maybe_number("top_p", 0, 1)
+    asked.maybe_text("user")
+    asked.maybe_one_of("truncation", "auto", "disabled")
+    asked.texts("include")
+    if asked.maybe_whole("top_logprobs", 0, 20):
+        raise asked.refuse("top_logprobs", "this model has none", "unsupported_parameter")
+    if (options := asked.maybe_nested("stream_options")) is not None:
+        options.only("include_obfuscation")
+
+
+def _read_tools(asked: Fields) -> Iterator[Tool]:
+    for tool in asked.each("tools"):
+        tool.one_of("type", "function")
+        name = tool.text("name")
+        if not FUNCTION_NAME.fullmatch(name):
+            raise tool.refuse("name", "letters, digits, _ and - only, 64 at most", "invalid_value")
+        parameters = tool.maybe_nested("parameters")
+        schema = {"type": "object", **(parameters.values if parameters else {})}
+        if schema["type"] != "object":
+            raise tool.refuse("parameters", "a tool takes an object", "invalid_function_parameters")
+        yield Tool(name, schema)
+
+
+def _read_tool_choice(asked: Fields, tools: tuple[Tool, ...]) -> tuple[Choice, tuple[Tool, ...]]:
+    """The choice, and the tools among which it may be made."""
+    if not asked.has("tool_choice"):
+        return "auto", tools
+    if isinstance(asked.values["tool_choice"], str):
+        return _mode(asked, "tool_choice", tools), tools
+    choice = asked.nested("tool_choice")
+    if choice.one_of("type", "function", "allowed_tools") == "function":
+        return "required", _named(choice, "name", tools)
+    allowed = [tool for each in choice.each("tools") for tool in _named(each, "name", tools)]
+    return _mode(choice, "mode", tools), tuple(allowed)
+
+
+def _mode(asked: Fields, name: str, tools: tuple[Tool, ...]) -> Choice:
+    match asked.one_of(name, "auto", "none", "required"):
+        case "required" if not tools:
+            raise asked.refuse(name, "only allowed with tools", "invalid_value")
+        case "required":
+            return "required"
+        case "none":
+            return "none"
+        case _:
+            return "auto"
+
+
+def _named(choice: Fields, name: str, tools: tuple[Tool, ...]) -> tuple[Tool, ...]:
+    wanted = choice.text(name)
+    found = tuple(tool for tool in tools if tool.name == wanted)
+    if not found:
+        raise choice.refuse(name, f"no tool is called {wanted!r}", "invalid_value")
+    return found
+
+
+def _read_format(asked: Fields) -> Mapping[str, object] | None:
+    text = asked.maybe_nested("text")
+    if text is None:
+        return None
+    text.only("format", "verbosity")
+    text.maybe_one_of("verbosity", "low", "medium", "high")
+    wanted = text.maybe_nested("format")
+    if wanted is None:
+        return None
+    match wanted.one_of("type", "text", "json_object", "json_schema"):
+        case "json_schema":
+            wanted.text("name")
+            return wanted.nested("schema").values
+        case "json_object":
+            # As in chat completions, the service refuses this mode unless the input speaks of JSON.
+            if b"json" not in orjson.dumps(asked.values["input"]).lower():
+                raise asked.refuse("input", "the word json must stand in the input for this text.format")
+            return {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}
+        case _:
+            return None
+
+
+# ------------------------------------------------------------------------------------------------------------- writing
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    model: str
+    prompt: Prompt
+    turn: Turn
+    asked: Fields
+    asking: Asking
+
+    def whole(self) -> dict[str, Any]:
+        is_cut = self.turn.finish == "length"
+        return {
+            **self._frame(),
+            "status": "incomplete" if is_cut else "completed",
+            "incomplete_details": {"reason": "max_output_tokens"} if is_cut else None,
+            "output": [done for _, done, _ in self._items()],
+            "usage": self._usage(),
+        }
+
+    def _frame(self) -> dict[str, Any]:
+        """A response that has just begun. What was asked comes back, or what the service takes in its place."""
+        told = self.asked.values
+
+        def given(name: str, otherwise: object) -> object:
+            return told[name] if told.get(name) is not None else otherwise
+
+        reasoning: Any = given("reasoning", {})
+        text: Any = given("text", {})
+        return {
+            "id": f"resp_{self.asking.identity}",
+            "object": "response",
+            "created_at": self.asking.now,
+            "status": "in_progress",
+            "background": False,
+            "error": None,
+            "incomplete_details": None,
+            "instructions": told.get("instructions"),
+            "max_output_tokens": told.get("max_output_tokens"),
+            "max_tool_calls": told.get("max_tool_calls"),
+            "model": self.model,
+            "output": [],
+            "parallel_tool_calls": self.prompt.parallel,
+            "previous_response_id": None,
+            "prompt_cache_key": told.get("prompt_cache_key"),
+            "reasoning": {"effort": reasoning.get("effort"), "summary": reasoning.get("summary")},
+            "safety_identifier": told.get("safety_identifier"),
+            "service_tier": "default",
+            "store": given("store", otherwise=True),
+            "temperature": given("temperature", 1.0),
+            "text": {"format": text.get("format") or {"type": "text"}, "verbosity": text.get("verbosity") or "medium"},
+            "tool_choice": given("tool_choice", "auto"),
+            "tools": [{"strict": None, **tool} for tool in given("tools", [])],  # type: ignore[attr-defined]  # was read
+            "top_logprobs": 0,
+            "top_p": given("top_p", 1.0),
+            "truncation": given("truncation", "disabled"),
+            "usage": None,
+            "user": told.get("user"),
+            "metadata": given("metadata", {}),
+        }
+
+    def _usage(self) -> dict[str, Any]:
+        asked, said = self.prompt.tokens, self.turn.tokens
+        return {
+            "input_tokens": asked,
+            "input_tokens_details": {
+                "cached_tokens": min(self.asking.script.cached, asked),
+                "cache_write_tokens": 0,
+            },
+            "output_tokens": said,
+            "output_tokens_details": {"reasoning_tokens": len(self.turn.thought)},
+            "total_tokens": asked + said,
+        }
+
+    def _id(self, prefix: str, number: int = 0) -> str:
+        return f"{prefix}_{self.asking.identity}{number:02x}"
+
+    # Each item as it opens, as it ends, and the pieces that come between: text, summary or arguments.
+    def _items(self) -> Iterator[tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]]:
+        turn, is_cut = self.turn, self.turn.finish == "length"
+        status = {"status": "completed"}
+        if turn.thought:
+            yield self._reasoning()
+        if turn.said or not (turn.calls or (turn.thought and is_cut)):
+            opened: dict[str, Any] = {"id": self._id("msg"), "type": "message", "role": "assistant", "content": []}
+            part = {"type": "output_text", "text": "".join(turn.said), "annotations": [], "logprobs": []}
+            ended = {"status": "incomplete"} if is_cut and not turn.calls else status
+            yield {**opened, "status": "in_progress"}, {**opened, **ended, "content": [part]}, turn.said
+        for number, call in enumerate(turn.calls):
+            opened = {"id": self._id("fc", number), "type": "function_call", "call_id": self._id("call", number)}
+            opened |= {"name": call.name, "arguments": ""}
+            ended = {"status": "incomplete"} if is_cut and number == len(turn.calls) - 1 else status
+            done = {**opened, **ended, "arguments": "".join(call.pieces)}
+            yield {**opened, "status": "in_progress"}, done, call.pieces
+
+    def _reasoning(self) -> tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]:
+        reasoning = self.asked.maybe_nested("reasoning")
+        shown = self.turn.thought if reasoning is not None and reasoning.has("summary") else ()
+        opened: dict[str, Any] = {"id": self._id("rs"), "type": "reasoning", "summary": []}
+        done = {**opened, "summary": [{"type": "summary_text", "text": "".join(shown)}] if shown else []}
+        if "reasoning.encrypted_content" in self.asked.texts("include"):
+            done["encrypted_content"] = self._id("sealed")
+        return opened, done, shown
+
+    def events(self) -> Iterator[bytes]:
+        for number, told in enumerate(self._told()):
+            yield _event({**told, "sequence_number": number})
+
+    def last_event(self) -> bytes:
+        whole = self.whole()
+        last = {"type": f"response.{whole['status']}", "response": whole}
+        return _event({**last, "sequence_number": sum(1 for _ in self._told())})
+
+    def _told(self) -> Iterator[dict[str, Any]]:
+        begun = self._frame()
+        yield {"type": "response.created", "response": begun}
+        yield {"type": "response.in_progress", "response": begun}
+        for index, (opened, done, pieces) in enumerate(self._items()):
+            at = {"output_index": index}
+            yield {"type": "response.output_item.added", **at, "item": opened}
+            yield from self._within({"item_id": opened["id"], **at}, done, pieces)
+            yield {"type": "response.output_item.done", **at, "item": done}
+
+    def _within(self, at: dict[str, Any], done: dict[str, Any], pieces: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+        if done["type"] == "function_call":
+            name = "response.function_call_arguments"
+            yield from ({"type": f"{name}.delta", **at, "delta": piece} for piece in pieces)
+            yield {"type": f"{name}.done", **at, "name": done["name"], "arguments": done["arguments"]}
+            return
+        more: dict[str, object] = {}
+        if done["type"] == "message":
+            (part,), of, text, more = done["content"], "content", "response.output_text", {"logprobs": []}
+        elif pieces:
+            (part,), of, text = done["summary"], "summary", "response.reasoning_summary_text"
+        else:
+            return
+        begins = "response.content_part" if of == "content" else "response.reasoning_summary_part"
+        at = {**at, f"{of}_index": 0}
+        yield {"type": f"{begins}.added", **at, "part": {**part, "text": ""}}
+        yield from ({"type": f"{text}.delta", **at, "delta": piece, **more} for piece in pieces)
+        yield {"type": f"{text}.done", **at, "text": part["text"], **more}
+        yield {"type": f"{begins}.done", **at, "part": part}
+
+
+def _event(value: Mapping[str, Any]) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (str(value["type"]).encode(), orjson.dumps(value))

@@ -1,0 +1,81 @@
+"""Why a Redis or Valkey cannot be used, in words for a log: what an operator would mend.
+
+The text of an error is never shown. It may quote the address, what was sent, or a password.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator
+
+from redis import exceptions as redis
+
+# The first word of an error of the server.
+_REPLIES = {
+    "WRONGPASS": "wrong user or password",
+    "NOAUTH": "it wants a password, and none is configured",
+    "NOPERM": "this user may not do this; its ACL needs the commands and keys",
+    "READONLY": "it is a read-only replica",
+    "LOADING": "it is loading its data",
+    "OOM": "it is out of memory",
+    "MISCONF": "it refuses writes, since it cannot save to its disk",
+    "MASTERDOWN": "it is a replica that has lost its primary",
+    "CLUSTERDOWN": "its cluster is down",
+    "NOREPLICAS": "it refuses writes, since it has too few replicas",
+}
+
+# How NOAUTH goes on, which redis-py cuts off: to a command, and to HELLO.
+_NO_PASSWORD = ("Authentication required", "HELLO must be called")
+
+# In this order: some are kinds of others.
+_ERRORS: tuple[tuple[type[BaseException], str], ...] = (
+    (redis.AuthenticationError, _REPLIES["WRONGPASS"]),
+    (redis.NoPermissionError, _REPLIES["NOPERM"]),
+    (redis.ReadOnlyError, _REPLIES["READONLY"]),
+    (redis.BusyLoadingError, _REPLIES["LOADING"]),
+    (redis.OutOfMemoryError, _REPLIES["OOM"]),
+    (redis.MasterDownError, _REPLIES["MASTERDOWN"]),
+    (redis.ClusterDownError, _REPLIES["CLUSTERDOWN"]),
+    (ssl.SSLCertVerificationError, "TLS: its certificate is not trusted"),
+    (ssl.SSLError, "TLS: the handshake failed"),
+    (socket.gaierror, "its host name has no address"),
+    (ConnectionRefusedError, "connection refused"),
+    (FileNotFoundError, "there is no such socket"),
+    (PermissionError, "its socket may not be opened"),
+    (TimeoutError, "timed out"),
+    (redis.TimeoutError, "timed out"),
+    (ConnectionError, "the connection was lost"),
+)
+
+
+def reason_of(error: BaseException) -> str:
+    """Of what redis-py raised, or the operating system below it."""
+    found = list(_chain(error))
+    for each in found:
+        if isinstance(each, redis.AuthenticationError) and str(each).startswith(_NO_PASSWORD):
+            return _REPLIES["NOAUTH"]
+    for kind, reason in _ERRORS:
+        if any(isinstance(each, kind) for each in found):
+            return reason
+    if isinstance(error, redis.ConnectionError):
+        return "the connection was lost"
+    if isinstance(error, redis.ResponseError):
+        return reason_of_reply(str(error))
+    return type(error).__name__
+
+
+def reason_of_reply(text: str) -> str:
+    """Of an error that the server answered. What is not known is told by its first word alone."""
+    word = text.partition(" ")[0]
+    return _REPLIES.get(word, f"it answers {word}" if word.isalpha() and word.isupper() else "it answers an error")
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An error and what it was raised for."""
+    seen: set[int] = set()
+    at: BaseException | None = error
+    while at is not None and id(at) not in seen:
+        seen.add(id(at))
+        yield at
+        at = at.__cause__ or at.__context__

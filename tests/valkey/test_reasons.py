@@ -1,0 +1,100 @@
+"""Why a store cannot be used, as the limiter and the cache say it, of a real server in each of these states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from valkeys import Valkey, free_port
+
+from edge_extproc.cache.far import StoreError
+from edge_extproc.cache.redis import RedisSettings
+from edge_extproc.cache.redis import RedisStore as CacheStore
+from edge_extproc.limits.base import StoreDown
+from edge_extproc.limits.link import Link, transport_of
+from edge_extproc.limits.redis import RedisStore as LimitStore
+
+SECRET = "not-the-password"
+
+
+@contextmanager
+def closed() -> Iterator[str]:
+    yield f"redis://:{SECRET}@127.0.0.1:{free_port()}/0"
+
+
+@contextmanager
+def no_host() -> Iterator[str]:
+    yield f"redis://:{SECRET}@no-such-host.invalid:6379/0"
+
+
+@contextmanager
+def no_socket() -> Iterator[str]:
+    yield "unix:///nowhere/valkey.sock"
+
+
+@contextmanager
+def wrong_password() -> Iterator[str]:
+    with Valkey("--requirepass", "the-password-of-this-server") as valkey:
+        yield f"redis://:{SECRET}@127.0.0.1:{valkey.port}/0"
+
+
+@contextmanager
+def no_password() -> Iterator[str]:
+    with Valkey("--requirepass", "the-password-of-this-server") as valkey:
+        yield f"redis://127.0.0.1:{valkey.port}/0"
+
+
+@contextmanager
+def forbidden() -> Iterator[str]:
+    with Valkey("--user", *f"reader on >{SECRET} ~* +ping +get +client +select +hello".split()) as valkey:
+        yield f"redis://reader:{SECRET}@127.0.0.1:{valkey.port}/0"
+
+
+@contextmanager
+def replica() -> Iterator[str]:
+    with Valkey() as primary, Valkey("--replicaof", f"127.0.0.1 {primary.port}") as valkey:
+        yield f"redis://127.0.0.1:{valkey.port}/0"
+
+
+@contextmanager
+def full() -> Iterator[str]:
+    with Valkey("--maxmemory", "1kb", "--maxmemory-policy", "noeviction") as valkey:
+        yield f"redis://127.0.0.1:{valkey.port}/0"
+
+
+@contextmanager
+def frozen() -> Iterator[str]:
+    with Valkey() as valkey:
+        valkey.pause()
+        yield f"redis://127.0.0.1:{valkey.port}/0"
+        valkey.go_on()
+
+
+STATES = [
+    (closed, "connection refused"),
+    (no_host, "its host name has no address"),
+    (no_socket, "there is no such socket"),
+    (wrong_password, "wrong user or password"),
+    (no_password, "it wants a password, and none is configured"),
+    (forbidden, "this user may not do this; its ACL needs the commands and keys"),
+    (replica, "it is a read-only replica"),
+    (full, "it is out of memory"),
+    (frozen, "timed out"),
+]
+
+
+@pytest.mark.parametrize(("state", "reason"), STATES)
+async def test_limits_and_cache_say_why(state, reason) -> None:
+    with state() as url:
+        for way in (transport_of, lambda _: None):
+            limits = LimitStore(Link(url, 0.5, way))
+            with pytest.raises(StoreDown) as found:
+                await limits.prove()
+            assert reason == str(found.value)
+            await limits.close()
+        cache = CacheStore(RedisSettings(url=url, timeout=0.5))
+        with pytest.raises(StoreError) as told:
+            await cache.prove()
+        assert reason == told.value.reason
+        await cache.close()
