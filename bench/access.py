@@ -30,13 +30,13 @@ from typing import Any
 from edge_extproc.accounting.prices import Override, PriceTable
 from edge_extproc.auth.api_key import PLUGIN, ApiKeys
 from edge_extproc.auth.base import AuthSettings, KeySettings
-from edge_extproc.auth.policy import Policies, Policy
+from edge_extproc.auth.policy import AccessPolicies, AccessPolicy
 from edge_extproc.errors import Unauthenticated
-from edge_extproc.exchange.worst_case import Bounds, ask_of
-from edge_extproc.limits.base import MICRO, Rule, StoreSettings
-from edge_extproc.limits.book import Book
+from edge_extproc.exchange.worst_case import OutputBounds, ask_of
+from edge_extproc.limits.base import MICRO, LimitRule, LimitStoreSettings
 from edge_extproc.limits.limiter import PolicyLimiter
 from edge_extproc.limits.redis import PLUGIN as REDIS
+from edge_extproc.limits.rule_table import RuleTable
 from edge_extproc.model.call import Call
 from edge_extproc.model.plan import Candidate
 from edge_extproc.model.settlement import Settlement
@@ -56,9 +56,9 @@ PRICES = PriceTable(overrides=[Override("openai", "gpt-4o*", input=Decimal("2.5"
 class Nobody:
     """Hears of nothing."""
 
-    def refused(self, rule: Rule) -> None: ...
+    def refused(self, rule: LimitRule) -> None: ...
 
-    def warned(self, rule: Rule, used: int) -> None: ...
+    def warned(self, rule: LimitRule, used: int) -> None: ...
 
     def store(self, up: bool) -> None: ...
 
@@ -75,29 +75,34 @@ def load_keys() -> ApiKeys:
     return PLUGIN.build(AuthSettings(tuple(settings), PEPPER), time.time)
 
 
-def policies() -> Policies:
+def policies() -> AccessPolicies:
     levels: list[Any] = [
-        (f"tenant{n}", "tenant", f"tenant{n}", Policy(models=("gpt-*", "claude-*"), providers=("openai", "anthropic")))
+        (
+            f"tenant{n}",
+            "tenant",
+            f"tenant{n}",
+            AccessPolicy(models=("gpt-*", "claude-*"), providers=("openai", "anthropic")),
+        )
         for n in range(50)
     ]
-    roles = {"r0": Policy(models=("claude-*",)), "r1": Policy(models=("gpt-4o*",), max_tokens=4096)}
-    return Policies(levels, roles, {"openai": "us"})
+    roles = {"r0": AccessPolicy(models=("claude-*",)), "r1": AccessPolicy(models=("gpt-4o*",), max_tokens=4096)}
+    return AccessPolicies(levels, roles, {"openai": "us"})
 
 
-def rules() -> Book:
+def rules() -> RuleTable:
     """Six limits for each request: at the tenant, the team and the key."""
     found = []
     for n in range(50):
         tenant = f"tenant{n}"
         found += [
-            Rule(tenant, "tenant", tenant, "dollars", "month", 10**9 * MICRO, warn_at=10**9 * MICRO),
-            Rule(tenant, "tenant", tenant, "requests", "minute", 10**9),
-            Rule(tenant, "team", "*", "dollars", "day", 10**9 * MICRO),
-            Rule(tenant, "key", "*", "tokens", "minute", 10**12),
-            Rule(tenant, "key", "*", "requests", "minute", 10**9),
-            Rule(tenant, "key", "*", "concurrent", None, 10**6),
+            LimitRule(tenant, "tenant", tenant, "dollars", "month", 10**9 * MICRO, warn_at=10**9 * MICRO),
+            LimitRule(tenant, "tenant", tenant, "requests", "minute", 10**9),
+            LimitRule(tenant, "team", "*", "dollars", "day", 10**9 * MICRO),
+            LimitRule(tenant, "key", "*", "tokens", "minute", 10**12),
+            LimitRule(tenant, "key", "*", "requests", "minute", 10**9),
+            LimitRule(tenant, "key", "*", "concurrent", None, 10**6),
         ]
-    return Book(found)
+    return RuleTable(found)
 
 
 def settled(name: str) -> Settlement:
@@ -113,7 +118,7 @@ class Way:
     def __init__(self, limiter: PolicyLimiter) -> None:
         self.keys, self.access, self.limiter = load_keys(), policies(), limiter
         self.providers = {"openai": OPENAI.build(ProviderSettings("openai", "https://api.openai.com/v1", lambda: "k"))}
-        self.bounds = Bounds((("*", 16_384),), 2_048, 1_000_000, 0, 0)
+        self.bounds = OutputBounds((("*", 16_384),), 2_048, 1_000_000, 0, 0)
         body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "word " * 100}], "max_tokens": 500}
         # The router makes one of each exchange anyway.
         self.ends = {n: settled(f"e{n}") for n in range(ROUNDS)}
@@ -189,7 +194,7 @@ def with_valkey() -> None:
 
 async def _measured(url: str) -> tuple[list[float], float]:
     """Microseconds of each request, and the round trips of one."""
-    store = REDIS.build(StoreSettings(url, 5.0))
+    store = REDIS.build(LimitStoreSettings(url, 5.0))
     way = Way(PolicyLimiter(rules(), store, Nobody()))
     for n in range(200):
         await way.go(n)

@@ -26,17 +26,17 @@ from pathlib import Path
 import httpx2
 
 from edge_extproc import registry
-from edge_extproc.cache.base import Entry
-from edge_extproc.cache.far import FarSettings, FarTier, StoreError
-from edge_extproc.cache.key import Key, Owner, Shape, key_of, of_body, of_chat
-from edge_extproc.cache.memory import Memory
-from edge_extproc.cache.redis import RedisSettings, RedisStore
+from edge_extproc.cache.base import CacheEntry
+from edge_extproc.cache.far import CacheStoreError, StoreTier, StoreTierSettings
+from edge_extproc.cache.key import CacheKey, CacheOwner, CanonicalCall, key_of, of_body, of_chat
+from edge_extproc.cache.memory import MemoryTier
+from edge_extproc.cache.redis import RedisCacheSettings, RedisCacheStore
 from edge_extproc.model.plan import Candidate
 
 from . import build, load, proc, stand
 
 ROUTED = (Candidate("openai", "gpt-4o-mini"),)
-OWNER = Owner("tenant", "acme")
+OWNER = CacheOwner("tenant", "acme")
 HEADERS = tuple((f"x-header-{n}", "value") for n in range(14))
 DELAY_MICROSECONDS = 5000
 
@@ -71,9 +71,9 @@ def looked_up() -> None:
     raw = json.dumps(asked).encode()
     dialect = registry.load("dialects", "openai_chat")
     call = dialect.read_call(raw, "chat", HEADERS, "/v1/chat/completions")
-    memory = Memory(1000, 64 << 20, 300)
+    memory = MemoryTier(1000, 64 << 20, 300)
 
-    def key() -> Key:
+    def key() -> CacheKey:
         shape = of_body(call, HEADERS)
         assert shape is not None
         return key_of(OWNER, "gpt-4o-mini", ROUTED, shape)
@@ -85,8 +85,8 @@ def looked_up() -> None:
     print(f"  key of the conversation       {best(lambda: of_chat(dialect.read_chat(call), HEADERS), 30):8.1f} µs")
 
 
-def entry(size: int) -> Entry:
-    return Entry("openai_chat", bytes(size), "openai", "gpt-4o-mini", time.time())
+def entry(size: int) -> CacheEntry:
+    return CacheEntry("openai_chat", bytes(size), "openai", "gpt-4o-mini", time.time())
 
 
 # --- hit rate
@@ -100,7 +100,7 @@ def replayed(recordings: Path | None, requests: int) -> None:
     for scans in (False, True):
         rates = {}
         for policy in ("tiny_lfu", "lru"):
-            memory = Memory(1000, 256 << 20, 300, policy)
+            memory = MemoryTier(1000, 256 << 20, 300, policy)
             rates[policy] = hit_rate(memory, keys, requests, scans=scans)
         name = "with a scan of 2,000 in every 8,000" if scans else "alone"
         print(f"  {name:37} W-TinyLFU {rates['tiny_lfu']:.1%}, LRU {rates['lru']:.1%}")
@@ -118,11 +118,11 @@ def recorded(directory: Path) -> Iterator[bytes]:
                 yield body.encode()
 
 
-def number_key(number: int, body: bytes) -> Key:
-    return key_of(OWNER, "m", (), Shape(b"%d:" % number + body, None))
+def number_key(number: int, body: bytes) -> CacheKey:
+    return key_of(OWNER, "m", (), CanonicalCall(b"%d:" % number + body, None))
 
 
-def hit_rate(memory: Memory, keys: Sequence[Key], requests: int, *, scans: bool) -> float:
+def hit_rate(memory: MemoryTier, keys: Sequence[CacheKey], requests: int, *, scans: bool) -> float:
     chance = random.Random(7)  # noqa: S311  # the same questions for both
     order = list(keys)
     chance.shuffle(order)
@@ -137,7 +137,7 @@ def hit_rate(memory: Memory, keys: Sequence[Key], requests: int, *, scans: bool)
     return hits / requests
 
 
-def is_hit(memory: Memory, key: Key, now: float) -> bool:
+def is_hit(memory: MemoryTier, key: CacheKey, now: float) -> bool:
     if memory.get(key, now) is not None:
         return True
     memory.put(key, SMALL, now)
@@ -166,16 +166,16 @@ async def far(rounds: int) -> None:
     quiet = asyncio.subprocess.DEVNULL
     server = await asyncio.create_subprocess_exec(str(get_binary_path()), *arguments, stdout=quiet)
     try:
-        await measure_far(RedisStore(RedisSettings(url=f"redis://127.0.0.1:{port}/0")), rounds)
+        await measure_far(RedisCacheStore(RedisCacheSettings(url=f"redis://127.0.0.1:{port}/0")), rounds)
     finally:
         server.terminate()
         await server.wait()
 
 
-async def measure_far(store: RedisStore, rounds: int) -> None:
+async def measure_far(store: RedisCacheStore, rounds: int) -> None:
     await until_up(store)
-    late: dict[Key, Entry] = {}
-    tier = FarTier(store, FarSettings(3600, 1.0, 8192), Deaf(), late.__setitem__, time.time)
+    late: dict[CacheKey, CacheEntry] = {}
+    tier = StoreTier(store, StoreTierSettings(3600, 1.0, 8192), Deaf(), late.__setitem__, time.time)
     kept = [number_key(n, b"") for n in range(100)]
     for key in kept:
         tier.put(key, entry(2000), None)
@@ -194,17 +194,17 @@ async def measure_far(store: RedisStore, rounds: int) -> None:
     await tier.close()
 
 
-async def timed(tier: FarTier, key: Key, lease: float) -> float:
+async def timed(tier: StoreTier, key: CacheKey, lease: float) -> float:
     began = time.perf_counter()
     await tier.get(key, lease)
     return (time.perf_counter() - began) * 1000
 
 
-async def until_up(store: RedisStore) -> None:
+async def until_up(store: RedisCacheStore) -> None:
     while True:
         try:
             await store.ping()
-        except StoreError:
+        except CacheStoreError:
             await asyncio.sleep(0.02)
         else:
             return
@@ -289,7 +289,7 @@ async def two_streams(gateway: str, number: int) -> tuple[float, float]:
 
 def churned(seconds: float) -> None:
     bound = 64 << 20
-    memory = Memory(1000, bound, 300)
+    memory = MemoryTier(1000, bound, 300)
     chance = random.Random(7)  # noqa: S311  # entries of all sizes
     gc.collect()
     before = resident()
@@ -299,7 +299,9 @@ def churned(seconds: float) -> None:
             n += 1
             size = min(1 << 20, int(chance.lognormvariate(10.5, 1.2)))
             memory.put(
-                number_key(n, b""), Entry("openai_chat", chance.randbytes(size), "p", "m", time.time()), time.time()
+                number_key(n, b""),
+                CacheEntry("openai_chat", chance.randbytes(size), "p", "m", time.time()),
+                time.time(),
             )
         most = max(most, resident() - before)
     counts = memory.counts()

@@ -24,9 +24,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from edge_extproc import app
 from edge_extproc.accounting import prices
-from edge_extproc.build_cache import build_cache
 from edge_extproc.config import load
 from edge_extproc.exchange.attempt import AttemptExchange
 from edge_extproc.exchange.handler import Handler
@@ -37,6 +35,8 @@ from edge_extproc.pb.ext_proc_pb2 import ProcessingRequest
 from edge_extproc.server import wire
 from edge_extproc.telemetry import logs
 from edge_extproc.telemetry.metrics import Metrics
+from edge_extproc.worker.wiring import gateway as app
+from edge_extproc.worker.wiring.cache import build_cache
 
 from . import stand
 

@@ -14,19 +14,19 @@ from pathlib import Path
 from edge_extproc import registry
 from edge_extproc.accounting import prices
 from edge_extproc.model.call import Call
-from edge_extproc.model.plan import Candidate, Tried
+from edge_extproc.model.plan import AttemptResult, Candidate
 from edge_extproc.model.usage import Usage
 from edge_extproc.routing.affinity import Affinity
-from edge_extproc.routing.base import ModelTable, StrategySettings, Wish
-from edge_extproc.routing.breaker import Circuits, Rules
-from edge_extproc.routing.planner import PlannerSettings, Row, RowPlanner
-from edge_extproc.routing.shared import SharedSlots
+from edge_extproc.routing.base import ModelTable, RoutingRequest, StrategySettings
+from edge_extproc.routing.breaker import BreakerSettings, Circuits
+from edge_extproc.routing.planner import ModelRoute, PlannerSettings, RowPlanner
+from edge_extproc.routing.shared import SharedCircuitTable
 
 ROUNDS = 5_000
 MODELS = ("gpt-4o", "gpt-4o-mini", "gpt-4.1", "gpt-4.1-mini", "o3-mini")
 
 
-def microseconds(planner: RowPlanner, wish: Wish, candidates: tuple[Candidate, ...]) -> float:
+def microseconds(planner: RowPlanner, wish: RoutingRequest, candidates: tuple[Candidate, ...]) -> float:
     """The best of three: what else the machine does only adds."""
     best = float("inf")
     for _ in range(3):
@@ -41,26 +41,26 @@ def main() -> None:
     candidates = tuple(Candidate(f"p{n}", MODELS[n % len(MODELS)], weight=1 + n % 3) for n in range(20))
     models = ModelTable({"m": candidates})
     body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "word " * 200}] * 4}).encode()
-    wish = Wish(Call("openai_chat", "chat", "m", True, body, max_output_tokens=500), "acme")
+    wish = RoutingRequest(Call("openai_chat", "chat", "m", True, body, max_output_tokens=500), "acme")
     with tempfile.TemporaryDirectory() as directory:
         table = prices.load(prices.compiled(Path(directory)))
         settings = StrategySettings(lambda c, usage: table.cost("openai", c.model, usage), lambda: 0.5, time.monotonic)
-        slots = SharedSlots(Path(directory) / "circuits")
+        slots = SharedCircuitTable(Path(directory) / "circuits")
         for name in registry.names("routing"):
             for affinity in (None, Affinity()):
                 planner = RowPlanner(
                     PlannerSettings(
-                        rows={"m": Row(strategy=name, affinity=affinity)},
+                        rows={"m": ModelRoute(strategy=name, affinity=affinity)},
                         label=models.label,
                         build=lambda name: registry.load("routing", name).build(settings),
                         strategies=registry.names("routing"),
-                        circuits=Circuits(slots, Rules(), time.monotonic, lambda _: None),
+                        circuits=Circuits(slots, BreakerSettings(), time.monotonic, lambda _: None),
                     )
                 )
                 plan = planner.plan(wish, candidates)
                 used = Usage(input=800, cache_read=200, output=300)
                 planner.learn(
-                    "m", plan, [Tried(c, "ok", first_token=0.1, duration=1.0, usage=used) for c in candidates]
+                    "m", plan, [AttemptResult(c, "ok", first_token=0.1, duration=1.0, usage=used) for c in candidates]
                 )
                 shown = f"{name}{' + affinity' if affinity else ''}"
                 print(f"{shown:28} {microseconds(planner, wish, candidates):6.1f} µs")

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_extproc.config.validate import envoy_path
+from edge_extproc.envoy_config.validate import envoy_path
 
 from .build import Tools
 

@@ -16,10 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from edge_extproc.config import certificate, load, render_envoy, render_istio
+from edge_extproc.config import load
 from edge_extproc.config.capabilities import releases
 from edge_extproc.config.envoy_versions import can, check, order_of
 from edge_extproc.config.schema import Config
+from edge_extproc.envoy_config import bootstrap as render_envoy
+from edge_extproc.envoy_config import certificate
+from edge_extproc.envoy_config import istio as render_istio
 from edge_extproc.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent
@@ -33,17 +36,17 @@ SECRETS = {
     ),
     "REDIS_URL": "redis://not-a-secret.example:6379/0",
 }
-MESHES: dict[str, tuple[render_istio.Target, render_istio.Mesh]] = {
+MESHES: dict[str, tuple[render_istio.Target, render_istio.MeshResources]] = {
     "gateway": (
         "istio-gateway",
-        render_istio.Mesh(
+        render_istio.MeshResources(
             "istio-ingress",
             {"istio": "ingress"},
             8443,
             agent_identity="spiffe://cluster.local/ns/llm/sa/llm-edge-agent",
         ),
     ),
-    "sidecar": ("istio-sidecar", render_istio.Mesh("search", {"app": "search"}, 10000)),
+    "sidecar": ("istio-sidecar", render_istio.MeshResources("search", {"app": "search"}, 10000)),
 }
 AGENTS_IN = {"gateway": "llm", "sidecar": "search"}
 

@@ -13,14 +13,14 @@ from typing import Any
 
 import httpx2
 
-from edge_extproc.administer import read_allowance
 from edge_extproc.auth.api_key import digest
-from edge_extproc.server.admin_api import Administration, Configured, Purge, Token, build
+from edge_extproc.gateway.admin_service import read_allowance
+from edge_extproc.server.admin_api import AdminApi, AdminCredential, ConfiguredState, Purge, build
 from edge_extproc.store.database import open_database
 from edge_extproc.store.ledger import Ledger
 from edge_extproc.store.managed import ManagedStore
 from edge_extproc.store.quarantine import Quarantine
-from edge_extproc.store.snapshot import Allowed
+from edge_extproc.store.snapshot import ManagedBudget
 
 PEPPER = b"a pepper for tests alone"
 TOKENS = {
@@ -49,18 +49,18 @@ class Api:
         self.purged: list[Purge] = []
         numbers = itertools.count()
         self.app = build(
-            Administration(
+            AdminApi(
                 tokens=[
-                    Token(name, role, tenant, digest(PEPPER, secret_of(name)))  # type: ignore[arg-type]
+                    AdminCredential(name, role, tenant, digest(PEPPER, secret_of(name)))  # type: ignore[arg-type]
                     for name, (role, tenant) in TOKENS.items()
                 ],
                 callers=lambda headers: None,
                 digest=lambda key: digest(PEPPER, key),
-                configured=lambda: Configured(
+                configured=lambda: ConfiguredState(
                     tenants={"acme": ("*",), "umbrella": ("only-this",)},
                     keys={"acme-file": "acme", "umbrella-file": "umbrella"},
                     roles={"reader": frozenset({"viewer"}), "owner": frozenset({"admin"})},
-                    budgets=(Allowed("acme", "tenant", "acme", {"dollars_per_day": "100"}),),
+                    budgets=(ManagedBudget("acme", "tenant", "acme", {"dollars_per_day": "100"}),),
                 ),
                 store=self.store,
                 ledger=self.ledger,

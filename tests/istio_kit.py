@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edge_extproc.config import render_istio
+from edge_extproc.envoy_config import istio as render_istio
 
 LACKS = Path(__file__).parent / "envoy" / "istio_lacks.txt"
 HOST = "llm.example.com"

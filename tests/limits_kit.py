@@ -9,9 +9,9 @@ from typing import Any
 
 import settlements
 
-from edge_extproc.limits.base import MICRO, Rule
-from edge_extproc.limits.book import Book
+from edge_extproc.limits.base import MICRO, LimitRule
 from edge_extproc.limits.limiter import LimiterSettings, PolicyLimiter
+from edge_extproc.limits.rule_table import RuleTable
 from edge_extproc.model.principal import Principal
 from edge_extproc.model.settlement import Settlement
 from edge_extproc.model.usage import Usage
@@ -25,16 +25,16 @@ class Heard:
     """A listener."""
 
     def __init__(self) -> None:
-        self.refusals: list[Rule] = []
-        self.warnings: list[tuple[Rule, int]] = []
+        self.refusals: list[LimitRule] = []
+        self.warnings: list[tuple[LimitRule, int]] = []
         self.stores: list[bool] = []
         self.reasons: list[str] = []
         self.locals = 0
 
-    def refused(self, rule: Rule) -> None:
+    def refused(self, rule: LimitRule) -> None:
         self.refusals.append(rule)
 
-    def warned(self, rule: Rule, used: int) -> None:
+    def warned(self, rule: LimitRule, used: int) -> None:
         self.warnings.append((rule, used))
 
     def store(self, up: bool, reason: str = "") -> None:
@@ -55,17 +55,19 @@ class Now:
         return self.at
 
 
-def rule(measure: Any, maximum: int, window: Any = "minute", **more: Any) -> Rule:
+def rule(measure: Any, maximum: int, window: Any = "minute", **more: Any) -> LimitRule:
     wanted = {"tenant": "acme", "level": "tenant", "name": "acme", **more}
-    return Rule(measure=measure, window=None if measure == "concurrent" else window, maximum=maximum, **wanted)
+    return LimitRule(measure=measure, window=None if measure == "concurrent" else window, maximum=maximum, **wanted)
 
 
-def dollars(amount: float, window: Any = "day", **more: Any) -> Rule:
+def dollars(amount: float, window: Any = "day", **more: Any) -> LimitRule:
     return rule("dollars", round(amount * MICRO), window, **more)
 
 
-def limiter(*rules: Rule, store: Any = None, now: Any = None, heard: Heard | None = None, **more: Any) -> PolicyLimiter:
-    return PolicyLimiter(Book(rules), store, heard or Heard(), LimiterSettings(**more), now or Now())
+def limiter(
+    *rules: LimitRule, store: Any = None, now: Any = None, heard: Heard | None = None, **more: Any
+) -> PolicyLimiter:
+    return PolicyLimiter(RuleTable(rules), store, heard or Heard(), LimiterSettings(**more), now or Now())
 
 
 def settlement(exchange_id: str, outcome: Any = "ok", **more: Any) -> Settlement:

@@ -24,13 +24,15 @@ from edge_extproc.model.plan import Candidate
 from edge_extproc.model.settlement import Settlement
 from edge_extproc.model.usage import Usage
 from edge_extproc.providers.base import ProviderSettings
-from edge_extproc.routing.base import Endpoint, Endpoints, ModelTable, StrategySettings
+from edge_extproc.routing.base import ModelTable, PassthroughEndpoint, PassthroughEndpoints, StrategySettings
 from edge_extproc.routing.planner import PlannerSettings, RowPlanner
 
 KEY = "edge-key-of-acme"
 DIALECTS = {name: registry.load("dialects", name) for name in registry.names("dialects")}
 FORMATS = {name: registry.load("operations", name) for name in registry.names("operations")}
-ENDPOINTS = Endpoints([Endpoint("/v1/files", "openai", ("acme",)), Endpoint("/v1/messages/batches", "anthropic")])
+ENDPOINTS = PassthroughEndpoints(
+    [PassthroughEndpoint("/v1/files", "openai", ("acme",)), PassthroughEndpoint("/v1/messages/batches", "anthropic")]
+)
 MODELS = {
     "chat": [Candidate("openai", "gpt-4o-mini")],
     "claude": [Candidate("anthropic", "claude-haiku-4-5")],

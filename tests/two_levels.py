@@ -19,7 +19,7 @@ from edge_extproc.exchange.events import (
 )
 from edge_extproc.exchange.handler import Closing
 from edge_extproc.server.extproc import ExtProcService
-from edge_extproc.server.worker import serve
+from edge_extproc.server.serve import serve
 
 PATIENCE = 30
 JSON = ("content-type", "application/json")

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edge_extproc.dialects.base import Dialect, Fate
+from edge_extproc.dialects.base import Dialect, FieldSupport
 from edge_extproc.errors import BadRequest
 from edge_extproc.model.call import Chat, FunctionTool, Reasoning, ResponseFormat, ToolChoice, Written
 from edge_extproc.model.content import (
@@ -140,9 +140,9 @@ TRIED: Mapping[str, Mapping[str, tuple[Any, Mapping[str, Any]]]] = {
 _MOST_LEAVES, _MOST_TEXT = 4, 200
 
 
-def fates(target: str) -> Mapping[str, Fate]:
+def fates(target: str) -> Mapping[str, FieldSupport]:
     module = __import__(f"edge_extproc.dialects.{target}", fromlist=["FIELDS"])
-    found: Mapping[str, Fate] = module.FIELDS
+    found: Mapping[str, FieldSupport] = module.FIELDS
     return found
 
 

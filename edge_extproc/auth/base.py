@@ -3,7 +3,7 @@
 An authenticator sees the headers of one request and nothing else of it; it does no IO of its own on the request's way.
 What it raises never holds a credential or a part of one: its text goes to the caller and to the log.
 
-A file of this room is a way of proving who one is: it exports PLUGIN, a `Kind`.
+A file of this room is a way of proving who one is: it exports PLUGIN, a `AuthenticatorKind`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Authenticator(Protocol):
         ...
 
 
-class Rights(Protocol):
+class CallerRights(Protocol):
     """What one caller may do."""
 
     @property
@@ -49,8 +49,8 @@ class Rights(Protocol):
         ...
 
 
-class Access(Protocol):
-    def of(self, principal: Principal) -> Rights | None:
+class AccessControl(Protocol):
+    def of(self, principal: Principal) -> CallerRights | None:
         """None where nothing is forbidden but what `principal.models` leaves out."""
         ...
 
@@ -82,7 +82,7 @@ class AuthSettings:
     """Kept apart from the stored keys: without it their digests are of no use."""
 
 
-class Kind(Protocol):
+class AuthenticatorKind(Protocol):
     """What a file of this room exports as PLUGIN."""
 
     def build(self, settings: AuthSettings, clock: Clock) -> Authenticator: ...

@@ -20,7 +20,7 @@ CONFLICT = "conflicting_credentials"
 REASONS: tuple[str, ...] = (*KEY_REASONS, *TOKEN_REASONS, *CERTIFICATE_REASONS, CONFLICT)
 
 
-class Composite:
+class CompositeAuthenticator:
     def __init__(
         self, keys: ApiKeys | None, tokens: JwtVerifier | None = None, certificates: Certificates | None = None
     ) -> None:

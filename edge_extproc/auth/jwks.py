@@ -29,11 +29,11 @@ _TIMEOUT = 5.0
 _MIN_RSA_BITS = 2048
 
 
-class Unreadable(Exception):
+class InvalidKeySet(Exception):
     """What came is no set of keys."""
 
 
-class Keys:
+class IssuerKeys:
     """The keys of one issuer by their ids."""
 
     def __init__(
@@ -94,7 +94,7 @@ class Keys:
         try:
             raw = await self._fetch(self._url)
             keys = read(raw)
-        except (OSError, TimeoutError, Unreadable) as error:
+        except (OSError, TimeoutError, InvalidKeySet) as error:
             self._on_error(error)
             return
         self._heard_at = self._clock()
@@ -116,14 +116,14 @@ class Keys:
 def read(raw: bytes) -> dict[str, PublicKey]:
     """The keys of a JSON Web Key Set that can verify signatures. Raises Unreadable."""
     if len(raw) > _MAX_BYTES:
-        raise Unreadable("the set of keys is over 1 MiB")
+        raise InvalidKeySet("the set of keys is over 1 MiB")
     try:
         root = msgspec.json.decode(raw)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:  # ValueError: what is no UTF-8
-        raise Unreadable("the set of keys is no JSON") from error
+        raise InvalidKeySet("the set of keys is no JSON") from error
     found = root.get("keys") if isinstance(root, dict) else None
     if not isinstance(found, list) or len(found) > _MAX_KEYS:
-        raise Unreadable("this is no set of keys")
+        raise InvalidKeySet("this is no set of keys")
     keys: dict[str, PublicKey] = {}
     for n, each in enumerate(found):
         key = _key(each)
@@ -131,7 +131,7 @@ def read(raw: bytes) -> dict[str, PublicKey]:
             kid = each.get("kid")
             keys[kid if isinstance(kid, str) else f"\n{n}"] = key
     if not keys:
-        raise Unreadable("no key of the set can verify a signature")
+        raise InvalidKeySet("no key of the set can verify a signature")
     return keys
 
 

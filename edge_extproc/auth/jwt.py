@@ -27,7 +27,7 @@ from joserfc.errors import JoseError
 from ..errors import PolicyUnavailable, Unauthenticated
 from ..model.principal import Principal
 from .base import Clock
-from .jwks import Keys, PublicKey
+from .jwks import IssuerKeys, PublicKey
 
 Reason: TypeAlias = Literal[
     "malformed_token",
@@ -80,7 +80,7 @@ class _Verified:
 class JwtVerifier:
     def __init__(
         self,
-        issuers: Sequence[tuple[IssuerSettings, Keys]],
+        issuers: Sequence[tuple[IssuerSettings, IssuerKeys]],
         tenants: Mapping[str, tuple[str, ...]],
         clock: Clock = time.time,
     ) -> None:
@@ -175,7 +175,7 @@ def _object(part: str) -> Mapping[str, Any]:
     return found
 
 
-def _key(keys: Keys, kid: object) -> PublicKey:
+def _key(keys: IssuerKeys, kid: object) -> PublicKey:
     if kid is not None and not isinstance(kid, str):
         raise refused("malformed_token", "the token's kid is no text")
     key = keys.find(kid)

@@ -26,7 +26,7 @@ _PAIR = re.compile(r'([A-Za-z]+)=("(?:[^"\\]|\\.)*"|[^",;=\\]*(?:=[^",;\\]*)*)')
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class CertificateIdentity:
     """A row of config: certificates to the caller that they stand for."""
 
     tenant: str
@@ -41,7 +41,7 @@ class Identity:
 
 
 class Certificates:
-    def __init__(self, identities: Sequence[Identity], tenants: Mapping[str, tuple[str, ...]]) -> None:
+    def __init__(self, identities: Sequence[CertificateIdentity], tenants: Mapping[str, tuple[str, ...]]) -> None:
         self._rows = tuple(
             (row, re.compile(translate(row.uri or row.subject or "")), tenants[row.tenant]) for row in identities
         )

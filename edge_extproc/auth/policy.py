@@ -28,7 +28,7 @@ _LONGEST_MODEL = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class AccessPolicy:
     """What is allowed; None: everything."""
 
     models: tuple[str, ...] | None = None
@@ -48,7 +48,7 @@ class Policy:
         return self == _OPEN
 
 
-_OPEN = Policy()
+_OPEN = AccessPolicy()
 _Match: TypeAlias = Callable[[str], object]
 
 
@@ -63,7 +63,7 @@ class _Compiled:
 
     __slots__ = ("label", "models", "policy", "providers", "regions")
 
-    def __init__(self, policy: Policy, label: str) -> None:
+    def __init__(self, policy: AccessPolicy, label: str) -> None:
         self.policy = policy
         self.label = label
         self.models = _matcher(policy.models)
@@ -128,7 +128,7 @@ class _Decided:
     left: tuple[Candidate, ...] = ()
 
 
-class Rights:
+class PolicyRights:
     """What one caller may do."""
 
     __slots__ = ("_decided", "_does", "_levels", "_listed", "_regions", "_roles", "admin")
@@ -251,13 +251,13 @@ class _Once:
         return self._found
 
 
-class Policies:
+class AccessPolicies:
     """Those of a whole config. `regions`: of each provider, by name."""
 
     def __init__(
         self,
-        levels: Iterable[tuple[str, Level, str, Policy]],
-        roles: Mapping[str, Policy],
+        levels: Iterable[tuple[str, Level, str, AccessPolicy]],
+        roles: Mapping[str, AccessPolicy],
         regions: Mapping[str, str | None],
     ) -> None:
         """`levels`: tenant, level, name, policy. The name * is each team, user or key that has no policy of its own."""
@@ -268,9 +268,9 @@ class Policies:
         }
         self._roles = {name: _Compiled(policy, f"role {name}") for name, policy in roles.items()}
         self._regions = dict(regions)
-        self._remembered: dict[tuple[object, ...], Rights | None] = {}
+        self._remembered: dict[tuple[object, ...], PolicyRights | None] = {}
 
-    def of(self, principal: Principal) -> Rights | None:
+    def of(self, principal: Principal) -> PolicyRights | None:
         """None where nothing is forbidden."""
         who = (principal.tenant, principal.team, principal.user, principal.key_id, principal.roles)
         try:
@@ -282,7 +282,7 @@ class Policies:
         found = self._remembered[who] = self._find(principal)
         return found
 
-    def _find(self, principal: Principal) -> Rights | None:
+    def _find(self, principal: Principal) -> PolicyRights | None:
         tenant = principal.tenant
         places: tuple[tuple[Level, str | None], ...] = (
             ("tenant", tenant),
@@ -297,9 +297,9 @@ class Policies:
             and (found := self._levels.get((tenant, level, name)) or self._levels.get((tenant, level, ANY))) is not None
         ]
         if principal.roles is None:
-            return Rights(levels, None, self._regions) if levels else None
+            return PolicyRights(levels, None, self._regions) if levels else None
         roles = [self._roles[name] for name in principal.roles if name in self._roles]
-        return Rights(levels, roles, self._regions)
+        return PolicyRights(levels, roles, self._regions)
 
 
 def _why_not(reasons: Sequence[str | None]) -> str:

@@ -31,7 +31,7 @@ class _Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     roles: tuple[str, ...] | None = None
 
 
-class Voucher:
+class IdentitySeal:
     """`pepper`: that of the config, which all workers and replicas share."""
 
     def __init__(self, pepper: bytes) -> None:

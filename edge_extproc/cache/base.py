@@ -1,7 +1,8 @@
-"""The ports of the cache, and its noun: an `Entry`, one whole clean reply.
+"""The ports of the cache, and its noun: an `CacheEntry`, one whole clean reply.
 
-The exchange deals with `ResponseCache` and the `Turn` that it gives for one call. A cache is made of tiers: `Near`
-(this process) and `Far` (shared by many). A tier knows keys and bytes, and nothing of calls, rules or Envoy.
+The exchange deals with `ResponseCache` and the `CacheLookup` that it gives for one call. A cache has two
+tiers: `L1Tier` (this process) and `L2Tier` (shared by many). A tier knows
+keys and bytes, and nothing of calls, rules or Envoy.
 
 A reply lies in the cache as its provider would have sent it whole: the body in the provider's own wire format. The
 same dialect gets these bytes again, any other one is translated to, as if the provider had answered just now.
@@ -19,7 +20,7 @@ from ..model.plan import Candidate
 from ..model.principal import Principal
 from ..model.reply import Reply
 from ..model.usage import Usage
-from .key import Key
+from .key import CacheKey
 
 Headers: TypeAlias = Sequence[tuple[str, str]]
 """Names in lower case."""
@@ -31,7 +32,7 @@ Tier: TypeAlias = Literal["memory", "flight", "redis"]
 
 
 @noun
-class Entry:
+class CacheEntry:
     dialect: str
     """In whose format `body` is."""
     body: bytes
@@ -54,7 +55,7 @@ class Entry:
 
 
 @noun
-class Made:
+class NewReply:
     """A reply, as the exchange that got it knows it."""
 
     reply: Reply
@@ -65,7 +66,7 @@ class Made:
     dropped: tuple[str, ...]
 
 
-class Turn(Protocol):
+class CacheLookup(Protocol):
     """One call's dealings with the cache: `find` once, `keep` at most once, `close` at the end, whatever it was."""
 
     @property
@@ -91,12 +92,12 @@ class Turn(Protocol):
         """Whether a good reply to this call would be kept."""
         ...
 
-    async def find(self, more_time: Callable[[float], Awaitable[None]]) -> Entry | None:
+    async def find(self, more_time: Callable[[float], Awaitable[None]]) -> CacheEntry | None:
         """A reply that may be given now. Never raises for want of a tier; waits a bounded time, and says so through
         `more_time` (seconds) where that is longer than Envoy expects."""
         ...
 
-    def stale(self) -> Entry | None:
+    def stale(self) -> CacheEntry | None:
         """No provider could answer: a reply past its time that may be given all the same."""
         ...
 
@@ -108,7 +109,7 @@ class Turn(Protocol):
         """Whether this very reply may be kept: whole, clean, and of a kind that the rules allow."""
         ...
 
-    def keep(self, made: Made) -> None: ...
+    def keep(self, made: NewReply) -> None: ...
 
     def close(self) -> None:
         """Lets go those who wait for this call's reply."""
@@ -123,14 +124,14 @@ class ResponseCache(Protocol):
         routed: Sequence[Candidate],
         headers: Headers,
         read_chat: Callable[[Call], Chat],
-    ) -> Turn | None:
+    ) -> CacheLookup | None:
         """None where config has no cache for this tenant and model. `read_chat` is that of the caller's dialect.
         Raises BadRequest where a header of the caller's that is for the cache cannot be read."""
         ...
 
 
 @noun
-class Selection:
+class PurgeSelection:
     """What to purge. Given together, all must fit; nothing given is everything."""
 
     tenant: str | None = None
@@ -144,44 +145,44 @@ class Selection:
 
 
 @noun
-class Counts:
+class TierCounts:
     entries: int
     bytes: int
     evictions: int
 
 
-class Near(Protocol):
-    def get(self, key: Key, now: float) -> Entry | None: ...
+class L1Tier(Protocol):
+    def get(self, key: CacheKey, now: float) -> CacheEntry | None: ...
 
-    def stale(self, key: Key, now: float) -> Entry | None:
+    def stale(self, key: CacheKey, now: float) -> CacheEntry | None:
         """One that is over its time, and not over the time after it."""
         ...
 
-    def put(self, key: Key, entry: Entry, now: float, until: float | None = None) -> None:
+    def put(self, key: CacheKey, entry: CacheEntry, now: float, until: float | None = None) -> None:
         """`until`: Unix time by which it must be gone, whatever else holds."""
         ...
 
-    def purge(self, selection: Selection) -> int:
+    def purge(self, selection: PurgeSelection) -> int:
         """How many went."""
         ...
 
-    def counts(self) -> Counts: ...
+    def counts(self) -> TierCounts: ...
 
 
 @noun
-class Found:
+class L2Result:
     """What a far tier says of a key."""
 
-    entry: Entry | None
+    entry: CacheEntry | None
     token: str | None
     """Others may wait for our reply: `put` it or `release` them, with this."""
     elsewhere: bool
     """Another process asks a provider for it now."""
-    stale: Entry | None = None
+    stale: CacheEntry | None = None
     """One that is over its time, and not over the time after it."""
 
 
-class Far(Protocol):
+class L2Tier(Protocol):
     """None of it but `purge` raises."""
 
     ttl: float
@@ -194,36 +195,36 @@ class Far(Protocol):
         """How many writes are still to be sent."""
         ...
 
-    async def get(self, key: Key, lease_seconds: float, stale: float = 0.0) -> Found:
+    async def get(self, key: CacheKey, lease_seconds: float, stale: float = 0.0) -> L2Result:
         """Nothing where there is nothing, or nothing that can be read, or nothing in time. With `lease_seconds`, other
         processes wait for us as long as that, if there is nothing yet. `stale`: how many seconds after its time an
         entry may be of use."""
         ...
 
-    async def wait(self, key: Key, patience: float) -> Entry | None:
+    async def wait(self, key: CacheKey, patience: float) -> CacheEntry | None:
         """What another process is asking for, if it comes within `patience` seconds."""
         ...
 
-    def put(self, key: Key, entry: Entry, token: str | None) -> None:
+    def put(self, key: CacheKey, entry: CacheEntry, token: str | None) -> None:
         """Some time later, or not at all: it never waits."""
         ...
 
-    def release(self, key: Key, token: str) -> None:
+    def release(self, key: CacheKey, token: str) -> None:
         """Lets go those who wait."""
         ...
 
-    async def purge(self, selection: Selection) -> int:
+    async def purge(self, selection: PurgeSelection) -> int:
         """How many went. Raises Unavailable where it cannot be told."""
         ...
 
-    def hear_purges(self, purged: Callable[[Selection], object]) -> None:
+    def hear_purges(self, purged: Callable[[PurgeSelection], object]) -> None:
         """Tells `purged` of what others purge, a moment later."""
         ...
 
     async def close(self) -> None: ...
 
 
-class Watcher(Protocol):
+class CacheListener(Protocol):
     """Hears what happens in the tiers, for metrics."""
 
     def cache_looked_up(self, tier: Tier, seconds: float, *, found: bool) -> None: ...

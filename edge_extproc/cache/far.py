@@ -20,9 +20,9 @@ import structlog
 
 from ..errors import BadRequest, Unavailable
 from ..telemetry.background import BACKGROUND
-from .base import Entry, Found, Selection, Watcher
-from .key import Key, Owner
-from .packing import Unreadable, pack, unpack
+from .base import CacheEntry, CacheListener, L2Result, PurgeSelection
+from .key import CacheKey, CacheOwner
+from .packing import UnreadableEntry, pack, unpack
 from .purge import read_selection, write_selection
 
 # So many failures in a row, and the store is left alone.
@@ -36,7 +36,7 @@ _MOST_WAITING_BYTES = 32 << 20
 _LOOK_FIRST, _LOOK_LAST = 0.02, 0.25
 
 
-class StoreError(Exception):
+class CacheStoreError(Exception):
     """`why` is one of few words: unreachable, refused, full. `reason` says more, without a secret."""
 
     def __init__(self, why: str, reason: str = "") -> None:
@@ -46,7 +46,7 @@ class StoreError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Lease:
+class FlightLease:
     """Who asks a provider, so that others may wait."""
 
     token: str
@@ -56,7 +56,7 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class StoreResult:
     value: bytes | None
     leads: bool
     """The lease is ours now."""
@@ -71,16 +71,16 @@ class Purges(msgspec.Struct, frozen=True):
     """The last of them, oldest first."""
 
 
-class Store(Protocol):
+class CacheStore(Protocol):
     """Names and bytes. Everything raises StoreError and nothing else."""
 
-    def name(self, key: Key) -> str: ...
+    def name(self, key: CacheKey) -> str: ...
 
     def patterns(self, owners: Sequence[str], model: str | None, digest: bytes | None) -> tuple[str, ...]: ...
 
-    async def get(self, name: str, lease: Lease | None) -> Answer: ...
+    async def get(self, name: str, lease: FlightLease | None) -> StoreResult: ...
 
-    async def look(self, name: str) -> Answer: ...
+    async def look(self, name: str) -> StoreResult: ...
 
     async def put(self, name: str, packed: bytes, milliseconds: int, token: str) -> None: ...
 
@@ -102,7 +102,7 @@ class Store(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class FarSettings:
+class StoreTierSettings:
     """Durations in seconds."""
 
     ttl: float
@@ -116,13 +116,13 @@ class FarSettings:
     """How often the store is asked what others have purged."""
 
 
-class FarTier:
+class StoreTier:
     def __init__(
         self,
-        store: Store,
-        settings: FarSettings,
-        watcher: Watcher,
-        on_late: Callable[[Key, Entry], None],
+        store: CacheStore,
+        settings: StoreTierSettings,
+        watcher: CacheListener,
+        on_late: Callable[[CacheKey, CacheEntry], None],
         clock: Callable[[], float],
     ) -> None:
         """`on_late` is given what came after its call had gone on. `clock` is Unix time."""
@@ -136,7 +136,7 @@ class FarTier:
         self.down: str | None = None
         """Why the store is left alone now."""
         self._recovering: asyncio.Task[None] | None = None
-        self._lookups: set[asyncio.Task[Answer]] = set()
+        self._lookups: set[asyncio.Task[StoreResult]] = set()
         self._waiting: deque[tuple[int, Callable[[], Coroutine[Any, Any, None]]]] = deque()
         self._waiting_bytes = 0
         self._writing: asyncio.Task[None] | None = None
@@ -155,7 +155,7 @@ class FarTier:
 
     # --- look-ups
 
-    async def get(self, key: Key, lease_seconds: float, stale: float = 0.0) -> Found:
+    async def get(self, key: CacheKey, lease_seconds: float, stale: float = 0.0) -> L2Result:
         """With `lease_seconds`, others wait for us if there is nothing yet."""
         if self.is_down or self._closed:
             return _NOTHING
@@ -165,7 +165,7 @@ class FarTier:
         name = self._store.name(key)
         lease = None
         if lease_seconds > 0:
-            lease = Lease(secrets.token_hex(8), int(lease_seconds * 1000), int(stale * 1000))
+            lease = FlightLease(secrets.token_hex(8), int(lease_seconds * 1000), int(stale * 1000))
         token = lease.token if lease is not None else None
         asking = asyncio.ensure_future(self._store.get(name, lease))
         self._lookups.add(asking)
@@ -178,21 +178,21 @@ class FarTier:
             raise
         if not done:
             asking.add_done_callback(lambda late: self._late(key, late))
-            self._failed(StoreError("slow", "it is slower than cache.redis.budget"))
+            self._failed(CacheStoreError("slow", "it is slower than cache.redis.budget"))
             # The lease may still become ours: it is given back as if it were.
-            return Found(None, token, elsewhere=False)
+            return L2Result(None, token, elsewhere=False)
         try:
             answer = asking.result()
-        except StoreError as error:
+        except CacheStoreError as error:
             self._failed(error)
-            return Found(None, token, elsewhere=False)
+            return L2Result(None, token, elsewhere=False)
         self._failures = 0
         entry = self._read(key, answer.value)
         fresh = entry is not None and self._is_fresh(entry)
         ours = token if answer.leads else None
-        return Found(entry if fresh else None, ours, elsewhere=answer.led, stale=None if fresh else entry)
+        return L2Result(entry if fresh else None, ours, elsewhere=answer.led, stale=None if fresh else entry)
 
-    async def wait(self, key: Key, patience: float) -> Entry | None:
+    async def wait(self, key: CacheKey, patience: float) -> CacheEntry | None:
         """The reply that another worker is asking for, if it comes within `patience` seconds."""
         name, pause = self._store.name(key), _LOOK_FIRST
         deadline = time.monotonic() + patience
@@ -203,7 +203,7 @@ class FarTier:
                 answer = await asyncio.wait_for(self._store.look(name), deadline - time.monotonic())
             except TimeoutError:
                 return None
-            except StoreError as error:
+            except CacheStoreError as error:
                 self._failed(error)
                 return None
             entry = self._read(key, answer.value)
@@ -213,25 +213,25 @@ class FarTier:
                 return None
         return None
 
-    def _read(self, key: Key, value: bytes | None) -> Entry | None:
+    def _read(self, key: CacheKey, value: bytes | None) -> CacheEntry | None:
         if value is None:
             return None
         try:
             entry = unpack(key.digest, value)
-        except Unreadable as error:
+        except UnreadableEntry as error:
             self._watcher.cache_failed("redis", error.why)
             return None
         # The store forgets by itself; a clock or a config that has changed may say sooner.
         return entry if self._clock() < self._ends(entry) + entry.stale else None
 
-    def _ends(self, entry: Entry) -> float:
+    def _ends(self, entry: CacheEntry) -> float:
         """When its time is over."""
         return entry.stored_at + (self.ttl if entry.ttl is None else entry.ttl)
 
-    def _is_fresh(self, entry: Entry) -> bool:
+    def _is_fresh(self, entry: CacheEntry) -> bool:
         return self._clock() < self._ends(entry)
 
-    def _late(self, key: Key, asking: asyncio.Task[Answer]) -> None:
+    def _late(self, key: CacheKey, asking: asyncio.Task[StoreResult]) -> None:
         if asking.cancelled() or asking.exception() is not None:
             return
         entry = self._read(key, asking.result().value)
@@ -240,7 +240,7 @@ class FarTier:
 
     # --- writes
 
-    def put(self, key: Key, entry: Entry, token: str | None) -> None:
+    def put(self, key: CacheKey, entry: CacheEntry, token: str | None) -> None:
         try:
             packed = pack(key.digest, entry, self._settings.compress_above)
         except ValueError:
@@ -252,7 +252,7 @@ class FarTier:
         async def write() -> None:
             try:
                 await self._store.put(name, packed, milliseconds, token or "")
-            except StoreError as error:
+            except CacheStoreError as error:
                 if token is not None and error.why == "full":
                     await self._store.release(name, token)
                 raise
@@ -260,7 +260,7 @@ class FarTier:
 
         self._later(len(packed), write)
 
-    def release(self, key: Key, token: str) -> None:
+    def release(self, key: CacheKey, token: str) -> None:
         name = self._store.name(key)
         self._later(len(name), lambda: self._store.release(name, token))
 
@@ -281,7 +281,7 @@ class FarTier:
             self._waiting_bytes -= size
             try:
                 await write()
-            except StoreError as error:
+            except CacheStoreError as error:
                 if error.why == "full":
                     self._full()
                 else:
@@ -300,7 +300,7 @@ class FarTier:
 
     # --- down, and back
 
-    def _failed(self, error: StoreError) -> None:
+    def _failed(self, error: CacheStoreError) -> None:
         self._watcher.cache_failed("redis", error.why)
         self._failures += 1
         if self._failures >= _MOST_FAILURES and not self.is_down and not self._closed:
@@ -328,7 +328,7 @@ class FarTier:
             await self._store.prove()  # connects, if need be
             began = time.monotonic()
             await self._store.prove()
-        except StoreError as error:
+        except CacheStoreError as error:
             if error.why != "full":  # it still answers
                 self.down = error.reason
                 return False
@@ -336,11 +336,11 @@ class FarTier:
 
     # --- the rest
 
-    async def purge(self, selection: Selection) -> int:
+    async def purge(self, selection: PurgeSelection) -> int:
         owners: list[str] = []
         if selection.tenant is not None:
-            owners.append(Owner("tenant", selection.tenant).name)
-            owners.append(Owner("team", selection.tenant, "").name + "*")
+            owners.append(CacheOwner("tenant", selection.tenant).name)
+            owners.append(CacheOwner("team", selection.tenant, "").name + "*")
         if selection.shared:
             owners.append("global")
         try:
@@ -348,24 +348,24 @@ class FarTier:
             # Afterwards: who hears of it sooner could still find here what it has just let go of.
             await self._store.note_purge(write_selection(selection).decode())
             return gone
-        except StoreError as error:
+        except CacheStoreError as error:
             raise Unavailable(f"the cache's store did not purge all: {error.why}; try again") from error
 
-    def hear_purges(self, purged: Callable[[Selection], object]) -> None:
+    def hear_purges(self, purged: Callable[[PurgeSelection], object]) -> None:
         """Tells `purged` of what any process that shares the store purges from now on, a second later. While the store
         is down, nobody can purge it either; what was missed is made up for when it is back."""
         self._hearing = BACKGROUND.start("cache_purges", lambda: self._hear(purged))
 
-    async def _hear(self, purged: Callable[[Selection], object]) -> None:
+    async def _hear(self, purged: Callable[[PurgeSelection], object]) -> None:
         heard: int | None = None
         missed = False
         while not self._closed:
             try:
                 found = await self._store.purges()
-            except StoreError as error:
+            except CacheStoreError as error:
                 missed = True
                 if not self.is_down:
-                    self._failed(StoreError("purges_unheard", error.reason))
+                    self._failed(CacheStoreError("purges_unheard", error.reason))
             else:
                 if heard is None:
                     heard = found.noted if not missed else -1
@@ -393,10 +393,10 @@ class FarTier:
         await self._store.close()
 
 
-_EVERYTHING = Selection()
+_EVERYTHING = PurgeSelection()
 
 
-def _news(heard: int, found: Purges) -> Sequence[Selection]:
+def _news(heard: int, found: Purges) -> Sequence[PurgeSelection]:
     """What was purged after the first `heard`; everything, where that cannot be told any more."""
     new = found.noted - heard
     if new == 0:
@@ -409,4 +409,4 @@ def _news(heard: int, found: Purges) -> Sequence[Selection]:
         return (_EVERYTHING,)
 
 
-_NOTHING = Found(None, None, elsewhere=False)
+_NOTHING = L2Result(None, None, elsewhere=False)

@@ -1,7 +1,8 @@
 """The name of a cached reply: what was asked, of which models, and on whose behalf. Pure.
 
-A `Key` cannot be made without a tenant. What it is made of is length-safe: a JSON list of its facts, a zero byte that
-no JSON holds, and the canonical form of what was asked. The canonical form is either the caller's own body without
+A `CacheKey` cannot be made without a tenant. What it is made of is length-safe: a JSON list of its facts, a zero
+byte that no JSON holds, and the canonical form of what was asked. The canonical form
+is either the caller's own body without
 the spelling of its JSON (`of_body`, fast), or the conversation in our own nouns (`of_chat`), which is the same for
 all dialects. Fields that nobody here knows are always a part of it: a field that was left out could change the answer.
 """
@@ -46,7 +47,7 @@ _encode = msgspec.json.Encoder(order="sorted").encode
 
 
 @noun
-class Owner:
+class CacheOwner:
     """On whose behalf a reply was given, and so who may have it again."""
 
     sharing: Sharing
@@ -79,7 +80,7 @@ def _quoted(name: str) -> str:
 
 
 @noun
-class Shape:
+class CanonicalCall:
     """The canonical form of what was asked."""
 
     text: bytes
@@ -88,7 +89,7 @@ class Shape:
 
 
 @noun
-class Key:
+class CacheKey:
     """Equal for two calls only if the same reply answers both."""
 
     owner: str
@@ -106,11 +107,11 @@ class Key:
         return self.owner == f"tenant/{name}" or self.owner.startswith(f"team/{name}/")
 
 
-def key_of(owner: Owner, model: str, routed: Sequence[Candidate], shape: Shape) -> Key:
+def key_of(owner: CacheOwner, model: str, routed: Sequence[Candidate], shape: CanonicalCall) -> CacheKey:
     """`routed`: whom the model stands for in the config in force, in order."""
     digest = _prefix(owner.name, model, tuple(routed)).copy()
     digest.update(shape.text)
-    return Key(owner.name, model, digest.digest())
+    return CacheKey(owner.name, model, digest.digest())
 
 
 @lru_cache(maxsize=4096)
@@ -122,7 +123,7 @@ def _prefix(owner: str, model: str, routed: tuple[Candidate, ...]) -> Any:
 # --- the body as the caller wrote it
 
 
-def of_body(call: Call, headers: Headers, ignore: frozenset[str] = frozenset()) -> Shape | None:
+def of_body(call: Call, headers: Headers, ignore: frozenset[str] = frozenset()) -> CanonicalCall | None:
     """Equal for bodies that differ only in white space, escapes, key order and the spelling of numbers. `ignore`:
     top-level fields that config says do not matter. None where the call leans on what lies at its provider."""
     try:
@@ -145,7 +146,7 @@ def of_body(call: Call, headers: Headers, ignore: frozenset[str] = frozenset()) 
         text = _encode([call.dialect, shaping, body])
     except (UnicodeEncodeError, RecursionError):
         return None
-    return Shape(text, temperature)
+    return CanonicalCall(text, temperature)
 
 
 def _shaping(headers: Headers) -> list[tuple[str, str]]:
@@ -168,7 +169,7 @@ def _temperature_of(body: Mapping[str, object]) -> float | None:
 # --- the conversation in our own nouns
 
 
-def of_chat(chat: Chat, headers: Headers, ignore: frozenset[str] = frozenset()) -> Shape | None:
+def of_chat(chat: Chat, headers: Headers, ignore: frozenset[str] = frozenset()) -> CanonicalCall | None:
     """Equal for calls of any dialects that say the same. What only the caller's dialect knows (extras, opaque parts,
     its headers) ties the key to that dialect."""
     if chat.needed or any(chat.extras.get(field) for field in _STATEFUL):
@@ -193,7 +194,7 @@ def of_chat(chat: Chat, headers: Headers, ignore: frozenset[str] = frozenset()) 
         text = _encode([tied, shaping, fields])
     except (UnicodeEncodeError, RecursionError):
         return None
-    return Shape(text, chat.temperature)
+    return CanonicalCall(text, chat.temperature)
 
 
 def _canonical(value: object, bound: list[str]) -> object:

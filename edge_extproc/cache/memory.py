@@ -10,38 +10,38 @@ from typing import Literal
 
 from moka_py import Moka
 
-from .base import Counts, Entry, Selection
-from .key import Key
+from .base import CacheEntry, PurgeSelection, TierCounts
+from .key import CacheKey
 
 # What an entry takes beside its body: the entry, its key and facts, the index, and the table's own share. Measured
 # with tracemalloc and the growth of a process (bench/cache.py).
 OVERHEAD = 1500
 
 
-class Memory:
+class MemoryTier:
     """`ttl`: seconds, for entries that say nothing themselves."""
 
     def __init__(self, entries: int, size: int, ttl: float, policy: Literal["tiny_lfu", "lru"] = "tiny_lfu") -> None:
         self._ttl = ttl
         self._evictions = 0
         self._bytes = 0
-        self._index: dict[Key, int] = {}
+        self._index: dict[CacheKey, int] = {}
         # One bound holds both: no entry weighs less than its share of the bytes.
         self._least = -(-size // entries)
-        self._table: Moka[Key, tuple[Entry, float]] = Moka(
+        self._table: Moka[CacheKey, tuple[CacheEntry, float]] = Moka(
             self._least * entries, eviction_listener=self._gone, policy=policy, weigher=self._weight
         )
 
-    def get(self, key: Key, now: float) -> Entry | None:
+    def get(self, key: CacheKey, now: float) -> CacheEntry | None:
         found = self._table.get(key)
         # The table tells time by itself, and forgets when it comes to it.
         return found[0] if found is not None and now < found[1] else None
 
-    def stale(self, key: Key, now: float) -> Entry | None:
+    def stale(self, key: CacheKey, now: float) -> CacheEntry | None:
         found = self._table.get(key)
         return found[0] if found is not None and found[1] <= now < found[1] + found[0].stale else None
 
-    def put(self, key: Key, entry: Entry, now: float, until: float | None = None) -> None:
+    def put(self, key: CacheKey, entry: CacheEntry, now: float, until: float | None = None) -> None:
         expires = now + self._ttl if entry.ttl is None else entry.stored_at + entry.ttl
         if until is not None and until < expires:
             expires = until
@@ -55,21 +55,21 @@ class Memory:
         # Otherwise the bounds would hold only some time later.
         self._table.run_pending_tasks()
 
-    def purge(self, selection: Selection) -> int:
+    def purge(self, selection: PurgeSelection) -> int:
         chosen = [key for key in self._index if fits(key, selection)]
         for key in chosen:
             self._table.remove(key)
         self._table.run_pending_tasks()
         return len(chosen)
 
-    def counts(self) -> Counts:
+    def counts(self) -> TierCounts:
         self._table.run_pending_tasks()
-        return Counts(len(self._index), self._bytes, self._evictions)
+        return TierCounts(len(self._index), self._bytes, self._evictions)
 
-    def _weight(self, _: Key, found: tuple[Entry, float]) -> int:
+    def _weight(self, _: CacheKey, found: tuple[CacheEntry, float]) -> int:
         return max(_size(found[0]), self._least)
 
-    def _gone(self, key: Key, _: tuple[Entry, float], cause: str) -> None:
+    def _gone(self, key: CacheKey, _: tuple[CacheEntry, float], cause: str) -> None:
         if cause == "replaced":
             return
         self._bytes -= self._index.pop(key, 0)
@@ -77,11 +77,11 @@ class Memory:
             self._evictions += 1
 
 
-def _size(entry: Entry) -> int:
+def _size(entry: CacheEntry) -> int:
     return len(entry.body) + OVERHEAD
 
 
-def fits(key: Key, selection: Selection) -> bool:
+def fits(key: CacheKey, selection: PurgeSelection) -> bool:
     if selection.digest is not None and key.digest != selection.digest:
         return False
     if selection.model is not None and key.model != selection.model:

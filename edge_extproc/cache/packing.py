@@ -3,7 +3,7 @@
     magic "edge" | version, 1 byte | flags, 1 byte (1: the rest is compressed by zlib) | msgpack
 
 The rest holds the digest of its key: what lies under a wrong name, or came in answer to another question, is not taken
-for an answer. Whatever is not exactly this is `Unreadable`, never a guess.
+for an answer. Whatever is not exactly this is `UnreadableEntry`, never a guess.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from decimal import Decimal, InvalidOperation
 import msgspec
 
 from ..model.usage import Usage
-from .base import Entry
+from .base import CacheEntry
 
 MAGIC = b"edge"
 # To be raised with every change of what lies below: an older or newer one is a miss.
@@ -26,7 +26,7 @@ _HEAD = len(MAGIC) + 2
 MOST_BYTES = 256 << 20
 
 
-class Unreadable(ValueError):
+class UnreadableEntry(ValueError):
     """`why` is one of few words: garbage, version, other."""
 
     def __init__(self, why: str) -> None:
@@ -54,7 +54,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(_Stored).decode
 
 
-def pack(digest: bytes, entry: Entry, compress_above: int) -> bytes:
+def pack(digest: bytes, entry: CacheEntry, compress_above: int) -> bytes:
     """Raises ValueError where the entry holds what cannot be written (a count over 64 bits)."""
     usage = entry.usage
     counts = (
@@ -96,12 +96,12 @@ def pack(digest: bytes, entry: Entry, compress_above: int) -> bytes:
     return MAGIC + bytes((VERSION, 0)) + rest
 
 
-def unpack(digest: bytes, packed: bytes) -> Entry:
+def unpack(digest: bytes, packed: bytes) -> CacheEntry:
     """Raises Unreadable."""
     if len(packed) < _HEAD or not packed.startswith(MAGIC):
-        raise Unreadable("garbage")
+        raise UnreadableEntry("garbage")
     if packed[len(MAGIC)] != VERSION:
-        raise Unreadable("version")
+        raise UnreadableEntry("version")
     rest = packed[_HEAD:]
     try:
         if packed[_HEAD - 1] & _COMPRESSED:
@@ -109,10 +109,10 @@ def unpack(digest: bytes, packed: bytes) -> Entry:
         found = _decode(rest)
         cost = Decimal(found.cost) if found.cost is not None else None
     except (msgspec.MsgspecError, zlib.error, InvalidOperation, ValueError) as error:
-        raise Unreadable("garbage") from error
+        raise UnreadableEntry("garbage") from error
     if found.digest != digest:
-        raise Unreadable("other")
-    return Entry(
+        raise UnreadableEntry("other")
+    return CacheEntry(
         found.dialect,
         found.body,
         found.provider,
@@ -131,5 +131,5 @@ def _inflated(data: bytes) -> bytes:
     inflating = zlib.decompressobj()
     found = inflating.decompress(data, MOST_BYTES)
     if not inflating.eof or inflating.unused_data:
-        raise Unreadable("garbage")
+        raise UnreadableEntry("garbage")
     return found

@@ -27,7 +27,7 @@ _DIRECTIVE = re.compile(r'\s*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)(?:\s*=\s*(?:"([^"]*)
 
 
 @noun
-class Rules:
+class CachePolicy:
     """What holds for one tenant and model. Durations in seconds."""
 
     enabled: bool = True
@@ -45,20 +45,20 @@ class Rules:
 
 
 Changes: TypeAlias = Mapping[str, object]
-"""Fields of `Rules` to other values."""
+"""Fields of `CachePolicy` to other values."""
 
 
-class RuleBook:
+class CachePolicies:
     """The rules of config: those of all, changed for a model (an exact name wins, then the longest glob), then for a
     tenant; a tenant or model for which the cache is off stays without one."""
 
-    def __init__(self, common: Rules, models: Mapping[str, Changes], tenants: Mapping[str, Changes]) -> None:
+    def __init__(self, common: CachePolicy, models: Mapping[str, Changes], tenants: Mapping[str, Changes]) -> None:
         self._common = common
         self._models = sorted(models.items(), key=lambda row: (("*" in row[0] or "?" in row[0]), -len(row[0]), row[0]))
         self._tenants = tenants
-        self._known: dict[tuple[str, str], Rules] = {}
+        self._known: dict[tuple[str, str], CachePolicy] = {}
 
-    def of(self, tenant: str, model: str) -> Rules:
+    def of(self, tenant: str, model: str) -> CachePolicy:
         found = self._known.get((tenant, model))
         if found is None:
             if len(self._known) >= _MOST_KNOWN:  # names of models that callers make up
@@ -66,7 +66,7 @@ class RuleBook:
             found = self._known[tenant, model] = self._made(tenant, model)
         return found
 
-    def _made(self, tenant: str, model: str) -> Rules:
+    def _made(self, tenant: str, model: str) -> CachePolicy:
         of_model: Changes = next((c for name, c in self._models if name == model or fnmatchcase(model, name)), {})
         of_tenant = self._tenants.get(tenant, {})
         rules = replace(self._common, **{**of_model, **of_tenant})  # type: ignore[arg-type]  # config has checked them
@@ -78,7 +78,7 @@ _MOST_KNOWN = 4096
 
 
 @noun
-class Wishes:
+class CacheDirectives:
     """What the caller says in headers."""
 
     no_cache: bool = False
@@ -91,10 +91,10 @@ class Wishes:
     """How long to keep the reply, seconds."""
 
 
-NO_WISHES = Wishes()
+NO_WISHES = CacheDirectives()
 
 
-def wishes(headers: Headers, max_ttl: float) -> Wishes:
+def wishes(headers: Headers, max_ttl: float) -> CacheDirectives:
     """Raises BadRequest where a value that is meant for the cache cannot be read. Directives of cache-control that say
     nothing here are passed over, as RFC 9111 wants."""
     control: list[str] = []
@@ -107,15 +107,15 @@ def wishes(headers: Headers, max_ttl: float) -> Wishes:
                 raise BadRequest(f"{TTL_HEADER} is {value!r}; give whole seconds, from 1 to {int(max_ttl)}")
             ttl = float(value)
     if not control:
-        return NO_WISHES if ttl is None else Wishes(ttl=ttl)
+        return NO_WISHES if ttl is None else CacheDirectives(ttl=ttl)
     said = {m[1].lower(): m[2] or m[3] or "" for m in _DIRECTIVE.finditer(", ".join(control))}
     age = said.get("max-age")
     if age is not None and not _SECONDS.fullmatch(age):
         raise BadRequest(f"cache-control says max-age={age!r}; give whole seconds")
-    return Wishes("no-cache" in said, "no-store" in said, float(age) if age is not None else None, ttl)
+    return CacheDirectives("no-cache" in said, "no-store" in said, float(age) if age is not None else None, ttl)
 
 
-def is_repeatable(temperature: float | None, rules: Rules, said: Wishes) -> bool:
+def is_repeatable(temperature: float | None, rules: CachePolicy, said: CacheDirectives) -> bool:
     """Whether the answer to such a call may stand for the next one's. A caller who says how long to keep it has said
     that it may."""
     if said.ttl is not None or rules.max_temperature >= _HIGHEST:
@@ -127,7 +127,7 @@ def is_repeatable(temperature: float | None, rules: Rules, said: Wishes) -> bool
 _HIGHEST = 2.0
 
 
-def is_clean(reply: Reply, rules: Rules) -> bool:
+def is_clean(reply: Reply, rules: CachePolicy) -> bool:
     """Whether a reply is whole, unfiltered, and of a kind that the rules let be given again."""
     if not reply.choices:
         return False

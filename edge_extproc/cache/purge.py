@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from ..errors import BadRequest
-from .base import Selection
+from .base import PurgeSelection
 
 _DIGEST_BYTES = 32
 
@@ -25,7 +25,7 @@ class _Wanted(msgspec.Struct, forbid_unknown_fields=True):
 _decode = msgspec.json.Decoder(_Wanted).decode
 
 
-def read_selection(body: bytes) -> Selection:
+def read_selection(body: bytes) -> PurgeSelection:
     """Raises BadRequest that says what would be right."""
     try:
         wanted = _decode(body)
@@ -37,10 +37,10 @@ def read_selection(body: bytes) -> Selection:
     given = bool(wanted.tenant or wanted.model or wanted.key or wanted.shared)
     if given == wanted.all:
         raise BadRequest('give any of tenant, model, key and shared; or {"all": true} alone')
-    return Selection(wanted.tenant or None, wanted.shared, wanted.model or None, _digest(wanted.key))
+    return PurgeSelection(wanted.tenant or None, wanted.shared, wanted.model or None, _digest(wanted.key))
 
 
-def write_selection(selection: Selection) -> bytes:
+def write_selection(selection: PurgeSelection) -> bytes:
     """As `read_selection` reads it."""
     given: dict[str, str | bool | None] = {
         "tenant": selection.tenant,

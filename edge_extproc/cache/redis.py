@@ -24,8 +24,8 @@ from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, Respon
 from redis.retry import Retry
 
 from ..telemetry.store_reasons import reason_of
-from .far import Answer, Lease, Purges, StoreError
-from .key import Key
+from .far import CacheStoreError, FlightLease, Purges, StoreResult
+from .key import CacheKey
 
 # One step each, so that nothing comes between. KEYS: the entry, its lease.
 # ARGV: token, milliseconds, and for how many of them an entry may stay past its time. Answers {value}, or with what is
@@ -63,7 +63,7 @@ _MOST_CONNECTIONS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class RedisSettings:
+class RedisCacheSettings:
     """Exactly one of `url`, `cluster` and `sentinels` is given; the last one with `master`. Durations in seconds."""
 
     url: str | None = None
@@ -85,13 +85,13 @@ class RedisSettings:
     """Of a connection and of one answer, after which a connection is given up."""
 
 
-class RedisStore:
-    def __init__(self, settings: RedisSettings) -> None:
+class RedisCacheStore:
+    def __init__(self, settings: RedisCacheSettings) -> None:
         self._settings = settings
         self._client, self._beside = _clients(settings)
         self._digests: dict[str, str] = {}
 
-    def name(self, key: Key) -> str:
+    def name(self, key: CacheKey) -> str:
         return f"{self._settings.namespace}:{key.owner}:{quote(key.model, safe='')}:{{{key.digest.hex()}}}"
 
     def patterns(self, owners: Sequence[str], model: str | None, digest: bytes | None) -> tuple[str, ...]:
@@ -100,25 +100,25 @@ class RedisStore:
         digests = "{" + digest.hex() + "}" if digest is not None else "{*}"
         return tuple(f"{_literal(self._settings.namespace)}:{owner}:{models}:{digests}" for owner in owners)
 
-    async def get(self, name: str, lease: Lease | None) -> Answer:
+    async def get(self, name: str, lease: FlightLease | None) -> StoreResult:
         with _Told():
             if lease is None:
-                return Answer(await self._client.get(name), leads=False, led=False)
+                return StoreResult(await self._client.get(name), leads=False, led=False)
             try:
                 found = await self._run(_GET, (name, _lease(name)), lease.token, lease.milliseconds, lease.stale)
             except OutOfMemoryError:  # it refuses whatever might write
-                return Answer(await self._client.get(name), leads=False, led=False)
+                return StoreResult(await self._client.get(name), leads=False, led=False)
             if len(found) == 1:
-                return Answer(found[0], leads=False, led=False)
-            return Answer(found[0], leads=found[1] == 1, led=found[1] == 0)
+                return StoreResult(found[0], leads=False, led=False)
+            return StoreResult(found[0], leads=found[1] == 1, led=found[1] == 0)
 
-    async def look(self, name: str) -> Answer:
+    async def look(self, name: str) -> StoreResult:
         """Without taking a lease."""
         with _Told():
             # In this order: a lease ends when its entry is there, so the entry cannot come unseen in between.
             led = bool(await self._client.exists(_lease(name)))
             found = await self._client.get(name)
-            return Answer(found, leads=False, led=led)
+            return StoreResult(found, leads=False, led=led)
 
     async def put(self, name: str, packed: bytes, milliseconds: int, token: str) -> None:
         with _Told():
@@ -151,7 +151,7 @@ class RedisStore:
         try:
             return _read_purges(found) if found is not None else Purges(0)
         except msgspec.MsgspecError as error:  # not ours
-            raise StoreError("refused") from error
+            raise CacheStoreError("refused") from error
 
     @property
     def _purges(self) -> str:
@@ -216,16 +216,16 @@ class _Told:
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         match error:
             case OutOfMemoryError():
-                raise StoreError("full", reason_of(error)) from error
+                raise CacheStoreError("full", reason_of(error)) from error
             case ResponseError():
-                raise StoreError("refused", reason_of(error)) from error
+                raise CacheStoreError("refused", reason_of(error)) from error
             case RedisError() | OSError() | TimeoutError():
-                raise StoreError("unreachable", reason_of(error)) from error
+                raise CacheStoreError("unreachable", reason_of(error)) from error
             case _:
                 return
 
 
-def _clients(settings: RedisSettings) -> tuple[Any, Sequence[Any]]:
+def _clients(settings: RedisCacheSettings) -> tuple[Any, Sequence[Any]]:
     """The one that is talked to, and those that it needs for itself."""
     common: dict[str, Any] = {
         "socket_timeout": settings.timeout,
@@ -265,4 +265,4 @@ def _clients(settings: RedisSettings) -> tuple[Any, Sequence[Any]]:
     return Redis.from_pool(pool), ()
 
 
-PLUGIN = RedisStore
+PLUGIN = RedisCacheStore

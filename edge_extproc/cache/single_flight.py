@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import asyncio
 
-from .base import Entry
-from .key import Key
+from .base import CacheEntry
+from .key import CacheKey
 
 
 class Flight:
     __slots__ = ("_ended", "_flights", "_key")
 
-    def __init__(self, flights: Flights, key: Key) -> None:
+    def __init__(self, flights: Flights, key: CacheKey) -> None:
         self._flights = flights
         self._key = key
-        self._ended: asyncio.Future[Entry | None] | None = None
+        self._ended: asyncio.Future[CacheEntry | None] | None = None
 
-    async def wait(self, patience: float) -> Entry | None:
+    async def wait(self, patience: float) -> CacheEntry | None:
         """What it brought; None where that is nothing, or takes longer than `patience` seconds."""
         if self._ended is None:
             self._ended = asyncio.get_running_loop().create_future()
@@ -31,7 +31,7 @@ class Flight:
             self._flights.waiting -= 1
         return self._ended.result() if self._ended.done() else None
 
-    def end(self, entry: Entry | None) -> None:
+    def end(self, entry: CacheEntry | None) -> None:
         """Once or more; the first call counts."""
         self._flights.forget(self._key, self)
         if self._ended is not None and not self._ended.done():
@@ -44,18 +44,18 @@ class Flights:
     def __init__(self) -> None:
         self.waiting = 0
         """Calls that wait for an equal one."""
-        self._by_key: dict[Key, Flight] = {}
+        self._by_key: dict[CacheKey, Flight] = {}
 
     def __len__(self) -> int:
         return len(self._by_key)
 
-    def under_way(self, key: Key) -> Flight | None:
+    def under_way(self, key: CacheKey) -> Flight | None:
         return self._by_key.get(key)
 
-    def open(self, key: Key) -> Flight:
+    def open(self, key: CacheKey) -> Flight:
         flight = self._by_key[key] = Flight(self, key)
         return flight
 
-    def forget(self, key: Key, flight: Flight) -> None:
+    def forget(self, key: CacheKey, flight: Flight) -> None:
         if self._by_key.get(key) is flight:
             del self._by_key[key]

@@ -16,9 +16,9 @@ from ..model.plan import Candidate
 from ..model.principal import Principal
 from ..model.reply import Reply
 from . import policy
-from .base import Entry, Far, Headers, Made, Near, Selection, State, Tier, Watcher
-from .key import Key, Owner, key_of, of_body, of_chat
-from .policy import RuleBook, Rules, Wishes
+from .base import CacheEntry, CacheListener, Headers, L1Tier, L2Tier, NewReply, PurgeSelection, State, Tier
+from .key import CacheKey, CacheOwner, key_of, of_body, of_chat
+from .policy import CacheDirectives, CachePolicies, CachePolicy
 from .purge import read_selection
 from .single_flight import Flight, Flights
 
@@ -26,7 +26,7 @@ MoreTime: TypeAlias = Callable[[float], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class CacheBounds:
     max_entry: int
     """Bytes of a body; a larger one is not kept."""
     wait: float
@@ -42,11 +42,11 @@ class Bounds:
 class TieredCache:
     def __init__(
         self,
-        rules: RuleBook,
-        bounds: Bounds,
-        near: Near,
-        far: Far | None,
-        watcher: Watcher,
+        rules: CachePolicies,
+        bounds: CacheBounds,
+        near: L1Tier,
+        far: L2Tier | None,
+        watcher: CacheListener,
         clock: Callable[[], float],
         monotonic: Callable[[], float] = time.perf_counter,
     ) -> None:
@@ -59,7 +59,7 @@ class TieredCache:
         self.clock = clock
         self.monotonic = monotonic
 
-    def change(self, rules: RuleBook, bounds: Bounds) -> None:
+    def change(self, rules: CachePolicies, bounds: CacheBounds) -> None:
         """For the turns from now on."""
         self._rules = rules
         self.bounds = bounds
@@ -71,7 +71,7 @@ class TieredCache:
         routed: Sequence[Candidate],
         headers: Headers,
         read_chat: Callable[[Call], Chat],
-    ) -> CacheTurn | None:
+    ) -> TieredLookup | None:
         rules = self._rules.of(principal.tenant, call.model)
         if not rules.enabled:
             return None
@@ -87,15 +87,15 @@ class TieredCache:
             shape = of_body(call, headers, rules.ignore)
         if shape is None or not policy.is_repeatable(shape.temperature, rules, said):
             return _BYPASS
-        owner = Owner(rules.sharing, principal.tenant, principal.team or "")
-        return CacheTurn(self, key_of(owner, call.model, routed, shape), rules, said, stream=call.stream)
+        owner = CacheOwner(rules.sharing, principal.tenant, principal.team or "")
+        return TieredLookup(self, key_of(owner, call.model, routed, shape), rules, said, stream=call.stream)
 
-    def fill(self, key: Key, entry: Entry) -> None:
+    def fill(self, key: CacheKey, entry: CacheEntry) -> None:
         """Keeps near what was found far."""
         life = entry.ttl if entry.ttl is not None else self.far.ttl if self.far is not None else 0.0
         self.near.put(key, entry, self.clock(), entry.stored_at + life)
 
-    async def purge(self, selection: Selection) -> int:
+    async def purge(self, selection: PurgeSelection) -> int:
         """How many went, of both tiers. Raises Unavailable where the far tier cannot say."""
         gone = self.near.purge(selection)
         return gone + (await self.far.purge(selection) if self.far is not None else 0)
@@ -114,7 +114,7 @@ class TieredCache:
             await self.far.close()
 
 
-class CacheTurn:
+class TieredLookup:
     """One call's dealings with the cache; with `key` None, none."""
 
     __slots__ = (
@@ -133,15 +133,21 @@ class CacheTurn:
     )
 
     def __init__(
-        self, cache: TieredCache | None, key: Key | None, rules: Rules | None, said: Wishes, *, stream: bool
+        self,
+        cache: TieredCache | None,
+        key: CacheKey | None,
+        rules: CachePolicy | None,
+        said: CacheDirectives,
+        *,
+        stream: bool,
     ) -> None:
         self._cache = cache
         self._rules = rules
         self._said = said
         self._stream = stream
         self._flight: Flight | None = None
-        self._kept: Entry | None = None
-        self._stale: Entry | None = None
+        self._kept: CacheEntry | None = None
+        self._stale: CacheEntry | None = None
         self._token: str | None = None
         self.key = key
         self.state: State = "bypass"
@@ -152,7 +158,7 @@ class CacheTurn:
     def keeps(self) -> bool:
         return self.key is not None and self.state not in ("hit", "stale")
 
-    async def find(self, more_time: MoreTime) -> Entry | None:
+    async def find(self, more_time: MoreTime) -> CacheEntry | None:
         cache, key = self._cache, self.key
         if cache is None or key is None or self._said.no_cache:
             return None
@@ -186,8 +192,8 @@ class CacheTurn:
         return self.key.digest.hex() if self.key is not None else None
 
     async def _find_far(
-        self, cache: TieredCache, far: Far, key: Key, patience: float, more_time: MoreTime
-    ) -> Entry | None:
+        self, cache: TieredCache, far: L2Tier, key: CacheKey, patience: float, more_time: MoreTime
+    ) -> CacheEntry | None:
         tier: Tier = "redis"
         began = cache.monotonic()
         found = await far.get(key, cache.bounds.wait, self._after)
@@ -214,7 +220,7 @@ class CacheTurn:
         """For how many seconds after its time a reply may be of use."""
         return self._rules.stale if self._rules is not None else 0.0
 
-    def stale(self) -> Entry | None:
+    def stale(self) -> CacheEntry | None:
         entry, cache = self._young(self._stale), self._cache
         if entry is None or cache is None:
             return None
@@ -227,13 +233,13 @@ class CacheTurn:
     def takes(self, reply: Reply) -> bool:
         return self.keeps and self._rules is not None and policy.is_clean(reply, self._rules)
 
-    def keep(self, made: Made) -> None:
+    def keep(self, made: NewReply) -> None:
         cache, key = self._cache, self.key
         if cache is None or key is None or self._rules is None or len(made.body) > cache.bounds.max_entry:
             return
         finish = made.reply.choices[0].finish
         now = cache.clock()
-        entry = self._kept = Entry(
+        entry = self._kept = CacheEntry(
             made.reply.dialect,
             made.body,
             made.provider,
@@ -259,16 +265,16 @@ class CacheTurn:
             self._cache.far.release(self.key, self._token)
             self._token = None
 
-    def _young(self, entry: Entry | None) -> Entry | None:
+    def _young(self, entry: CacheEntry | None) -> CacheEntry | None:
         """The entry, if it is as young as the caller wants it."""
         cache, oldest = self._cache, self._said.max_age
         if entry is None or cache is None or oldest is None:
             return entry
         return entry if cache.clock() - entry.stored_at <= oldest else None
 
-    def _hit(self, entry: Entry, tier: Tier) -> Entry:
+    def _hit(self, entry: CacheEntry, tier: Tier) -> CacheEntry:
         self.state, self.tier = "hit", tier
         return entry
 
 
-_BYPASS = CacheTurn(None, None, None, policy.NO_WISHES, stream=False)
+_BYPASS = TieredLookup(None, None, None, policy.NO_WISHES, stream=False)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import AfterValidator
 
 from ..model.call import Operation
-from .part import Part, Text, one_of
+from .part import ConfigSection, Text, one_of
 from .quantities import Count
 from .wrong import wrong
 
@@ -25,7 +25,7 @@ def _operations(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
-class Policy(Part):
+class PolicyConfig(ConfigSection):
     """What is allowed; what is not given is not bounded here."""
 
     models: tuple[Text, ...] | None = None
@@ -41,6 +41,6 @@ class Policy(Part):
     """Names or globs of where providers are: their location, or the region of their cloud."""
 
 
-class Role(Policy):
+class RoleConfig(PolicyConfig):
     admin: tuple[AdminRight, ...] = ()
     """Rights on the admin API."""

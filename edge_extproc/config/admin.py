@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, model_validator
 
-from .part import IpAddress, Label, Part, Text, one_of
+from .part import ConfigSection, IpAddress, Label, Text, one_of
 from .quantities import Port
 from .secrets import Secret
 from .wrong import wrong
@@ -32,7 +32,7 @@ StrongKey = Annotated[Secret, AfterValidator(strong_key)]
 StoredHash = Annotated[Text, AfterValidator(stored_hash)]
 
 
-class AdminToken(Part):
+class AdminTokenConfig(ConfigSection):
     """Someone who may use the admin API. Either the token itself, which is hashed at load, or the hash of it."""
 
     id: Label
@@ -46,7 +46,7 @@ class AdminToken(Part):
     """As `edge-extproc key` makes it."""
 
     @model_validator(mode="after")
-    def _whole(self) -> AdminToken:
+    def _whole(self) -> AdminTokenConfig:
         if (self.token is None) == (self.hash is None):
             raise wrong("exactly one of token and hash is needed", "give token: {env: NAME} or hash: hmac-sha256:…")
         if self.role == "tenant_admin" and self.tenant is None:
@@ -61,12 +61,12 @@ class AdminToken(Part):
         return self.hash.partition(":")[2] if self.hash is not None else None
 
 
-class Admin(Part):
+class AdminConfig(ConfigSection):
     """Health and metrics, and the admin API."""
 
     address: IpAddress = "127.0.0.1"
     port: Port = 10001
-    tokens: tuple[AdminToken, ...] = ()
+    tokens: tuple[AdminTokenConfig, ...] = ()
     """Without one there is no admin API."""
     hosts: tuple[Text, ...] = ()
     """Names under which this port may be reached, besides addresses and localhost; of a request with another Host

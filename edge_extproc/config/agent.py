@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
-from .part import Automatic, IpAddress, Part, Text, automatic, cores, one_of
+from .part import Automatic, ConfigSection, IpAddress, Text, automatic, cores, one_of
 from .paths import AnyPath, ReadableFile
 from .quantities import Boolean, Count, Duration, Port
 from .wrong import wrong
@@ -25,7 +25,7 @@ def _host(value: str) -> str:
         raise wrong("this is neither a host name nor an IP address", "write one, without a port") from None
 
 
-class MutualTls(Part):
+class MutualTlsConfig(ConfigSection):
     """Worker and Envoy show each other a certificate of one authority. Each of them reads these paths on its own
     machine: what lies there is its own certificate."""
 
@@ -38,7 +38,7 @@ class MutualTls(Part):
     """What the workers' certificate is for."""
 
 
-class Tcp(Part):
+class TcpConfig(ConfigSection):
     """Workers that Envoy reaches over a network. Whoever reaches them can play Envoy, and is told the credentials of
     providers: only Envoy may."""
 
@@ -47,12 +47,12 @@ class Tcp(Part):
     """Of worker 0; worker N listens at port + N."""
     hosts: tuple[Annotated[Text, AfterValidator(_host)], ...] = ("127.0.0.1",)
     """Where Envoy finds agents. Each address that a name resolves to is one agent with all of its workers."""
-    tls: MutualTls | None = None
+    tls: MutualTlsConfig | None = None
     allow_plaintext: Boolean = False
     """Without tls: something else encrypts, and lets only Envoy in."""
 
     @model_validator(mode="after")
-    def _guarded(self) -> Tcp:
+    def _guarded(self) -> TcpConfig:
         if not self.hosts:
             raise wrong("there are no hosts", "name one: [agents.example]", key="hosts")
         if self.tls is None and not self.allow_plaintext and not ipaddress.ip_address(self.address).is_loopback:
@@ -66,7 +66,7 @@ class Tcp(Part):
         return self.port + worker
 
 
-class Agent(Part):
+class AgentConfig(ConfigSection):
     workers: Annotated[
         Count,
         automatic(min(4, max(1, cores() // 2))),
@@ -80,7 +80,7 @@ class Agent(Part):
     socket_access: Annotated[Literal["owner", "group"], one_of("owner", "group")] = "owner"
     """Who may open the workers' sockets. group: their owner's group too, which is the directory's where that hands its
     group on (an emptyDir of Kubernetes with an fsGroup)."""
-    tcp: Tcp | None = None
+    tcp: TcpConfig | None = None
     """Absent: the workers listen on Unix sockets, which Envoy on the same machine opens."""
     transport: Literal["http2", "grpcio"] = "http2"
     """What carries gRPC. grpcio: the reference implementation, at several times the cost of a message."""

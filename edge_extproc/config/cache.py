@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
 
-from .part import Label, Part, Text, frozen, one_of, thawed
+from .part import ConfigSection, Label, Text, frozen, one_of, thawed
 from .paths import ReadableFile
 from .quantities import MAX_MESSAGE_TIMEOUT, Boolean, Count, Duration, PositiveDuration, Size, write_duration
 from .secrets import Secret
@@ -40,7 +40,7 @@ Temperature = Annotated[float, BeforeValidator(_temperature)]
 Sharing = Annotated[Literal["team", "tenant", "global"], one_of("tenant", "team", "global")]
 
 
-class CacheRules(Part):
+class CacheRulesConfig(ConfigSection):
     """What may differ by model or tenant; what is not given is as the level above says."""
 
     enabled: Boolean | None = None
@@ -68,7 +68,7 @@ class CacheRules(Part):
         return {name: value for name, value in said.items() if value is not None}
 
 
-class CacheMemory(Part):
+class CacheMemoryConfig(ConfigSection):
     """In each worker."""
 
     entries: Count = 1000
@@ -76,7 +76,7 @@ class CacheMemory(Part):
     ttl: PositiveDuration = timedelta(minutes=5)
 
 
-class SingleFlight(Part):
+class SingleFlightConfig(ConfigSection):
     """How long a call waits for the reply to an equal one that is under way; 0s: it does not wait."""
 
     wait: Annotated[Duration, AfterValidator(_wait)] = timedelta(seconds=20)
@@ -120,7 +120,7 @@ RedisUrl = Annotated[Text, AfterValidator(_redis_url)]
 Node = Annotated[Text, AfterValidator(_node)]
 
 
-class RedisSentinel(Part):
+class RedisSentinelConfig(ConfigSection):
     """Who knows which Redis is the master."""
 
     master: Label
@@ -132,7 +132,7 @@ class RedisSentinel(Part):
     """Of the Sentinels themselves."""
 
 
-class RedisTls(Part):
+class RedisTlsConfig(ConfigSection):
     ca: ReadableFile | None = None
     """A PEM file with the authorities to trust, for a private one; else those of the system."""
     certificate: ReadableFile | None = None
@@ -140,17 +140,17 @@ class RedisTls(Part):
     private_key: ReadableFile | None = None
 
 
-class CacheRedis(Part):
+class CacheRedisConfig(ConfigSection):
     """Replies that all workers and replicas share. Exactly one of url, cluster and sentinel."""
 
     url: RedisUrl | None = None
     """redis://host:port/database, rediss:// for TLS, or unix:///path."""
     cluster: tuple[Node, ...] | None = None
     """Some of its nodes, host:port."""
-    sentinel: RedisSentinel | None = None
+    sentinel: RedisSentinelConfig | None = None
     username: Text | None = None
     password: Secret | None = None
-    tls: RedisTls | None = None
+    tls: RedisTlsConfig | None = None
     """With cluster or sentinel: use TLS. With url: what it needs beside rediss://."""
     namespace: Label = "edge"
     """How the names of all keys begin."""
@@ -160,7 +160,7 @@ class CacheRedis(Part):
     compress_above: Size = Field(default="8KiB", validate_default=True)
 
     @model_validator(mode="after")
-    def _one(self) -> CacheRedis:
+    def _one(self) -> CacheRedisConfig:
         given = [name for name in ("url", "cluster", "sentinel") if getattr(self, name)]
         if len(given) != 1:
             raise wrong(
@@ -171,7 +171,7 @@ class CacheRedis(Part):
         return self
 
 
-class Cache(Part):
+class CacheConfig(ConfigSection):
     """Replies that were given before are given again."""
 
     enabled: Boolean = True
@@ -194,14 +194,14 @@ class Cache(Part):
     """The longest time that a caller may ask for."""
     max_entry: Size = Field(default="1MiB", validate_default=True)
     """A longer reply is not kept."""
-    memory: CacheMemory = CacheMemory()
-    single_flight: SingleFlight = SingleFlight()
-    redis: CacheRedis | None = None
-    models: Annotated[Mapping[Text, CacheRules], AfterValidator(frozen), PlainSerializer(thawed)] = Field(
+    memory: CacheMemoryConfig = CacheMemoryConfig()
+    single_flight: SingleFlightConfig = SingleFlightConfig()
+    redis: CacheRedisConfig | None = None
+    models: Annotated[Mapping[Text, CacheRulesConfig], AfterValidator(frozen), PlainSerializer(thawed)] = Field(
         default_factory=dict, validate_default=True
     )
     """By name or glob; an exact name wins, then the longest glob."""
-    tenants: Annotated[Mapping[Text, CacheRules], AfterValidator(frozen), PlainSerializer(thawed)] = Field(
+    tenants: Annotated[Mapping[Text, CacheRulesConfig], AfterValidator(frozen), PlainSerializer(thawed)] = Field(
         default_factory=dict, validate_default=True
     )
     """They win over models."""

@@ -6,11 +6,11 @@ from typing import Annotated
 
 from pydantic import AfterValidator, model_validator
 
-from .access import Policy
+from .access import PolicyConfig
 from .admin import StoredHash, StrongKey
-from .identity import Certificate, Issuer
-from .limits import Allowance, Holder
-from .part import Label, Part, Text
+from .identity import CertificateConfig, IssuerConfig
+from .limits import AllowanceConfig, HolderConfig
+from .part import ConfigSection, Label, Text
 from .quantities import Boolean, Instant
 from .secrets import Secret
 from .wrong import wrong
@@ -24,14 +24,14 @@ def _strong_pepper(secret: Secret) -> Secret:
     return secret
 
 
-class Auth(Part):
+class AuthConfig(ConfigSection):
     pepper: Annotated[Secret, AfterValidator(_strong_pepper)]
     """Hashed together with every key; <state_dir>/pepper where not given."""
     api_keys: Boolean = True
     """Whether keys are taken."""
-    jwt: tuple[Issuer, ...] = ()
+    jwt: tuple[IssuerConfig, ...] = ()
     """Whose tokens are taken."""
-    certificates: tuple[Certificate, ...] = ()
+    certificates: tuple[CertificateConfig, ...] = ()
     """Which client certificates are taken, instead of or beside a key; the first row that fits counts."""
     trust_forwarded_certificates: Boolean = False
     """An Envoy that is not ours writes x-forwarded-client-cert, and removes what callers send under that name."""
@@ -40,7 +40,7 @@ class Auth(Part):
     request is authenticated once."""
 
 
-class Key(Part):
+class KeyConfig(ConfigSection):
     """Either the key itself, which is hashed at load, or the hash of it."""
 
     id: Label
@@ -52,13 +52,13 @@ class Key(Part):
     disabled: Boolean = False
     team: Label | None = None
     user: Label | None = None
-    limits: Allowance = Allowance()
-    policy: Policy = Policy()
+    limits: AllowanceConfig = AllowanceConfig()
+    policy: PolicyConfig = PolicyConfig()
     roles: tuple[Text, ...] | None = None
     """Names of `roles`, of which one must allow all of a call; not given: no role bounds this key."""
 
     @model_validator(mode="after")
-    def _either(self) -> Key:
+    def _either(self) -> KeyConfig:
         if (self.key is None) == (self.hash is None):
             raise wrong("exactly one of key and hash is needed", "give key: {env: NAME} or hash: hmac-sha256:…")
         return self
@@ -69,14 +69,14 @@ class Key(Part):
         return self.hash.partition(":")[2] if self.hash is not None else None
 
 
-class Caller(Part):
+class CallerConfig(ConfigSection):
     tenant: Label
     models: tuple[Text, ...] = ("*",)
     """Names or globs of the models that this tenant may ask for."""
-    keys: tuple[Key, ...] = ()
-    limits: Allowance = Allowance()
+    keys: tuple[KeyConfig, ...] = ()
+    limits: AllowanceConfig = AllowanceConfig()
     """Of the whole tenant."""
-    policy: Policy = Policy()
+    policy: PolicyConfig = PolicyConfig()
     """Holds for all of the tenant's callers."""
-    teams: tuple[Holder, ...] = ()
-    users: tuple[Holder, ...] = ()
+    teams: tuple[HolderConfig, ...] = ()
+    users: tuple[HolderConfig, ...] = ()

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from ..errors import ConfigError
 from .load import dotted
-from .part import Part
+from .part import ConfigSection
 from .schema import Config
 
 Path: TypeAlias = tuple[str, ...]
@@ -51,7 +51,7 @@ def differences(old: Config, new: Config) -> list[Path]:
 
 
 def _differences(old: Any, new: Any, path: Path) -> Iterator[Path]:
-    if isinstance(old, Part) and type(old) is type(new):
+    if isinstance(old, ConfigSection) and type(old) is type(new):
         for name in type(old).model_fields:
             yield from _differences(getattr(old, name), getattr(new, name), (*path, name))
     elif isinstance(old, Mapping) and isinstance(new, Mapping):
@@ -105,7 +105,7 @@ def _with(here: Any, there: Any, path: Path) -> Any:
     if not path:
         return there
     name, rest = path[0], path[1:]
-    if isinstance(here, Part):
+    if isinstance(here, ConfigSection):
         return here.model_copy(update={name: _with(getattr(here, name), getattr(there, name), rest)})
     value = _with(here.get(name), there[name], rest) if name in there else _ABSENT
     others = {key: each for key, each in here.items() if key != name}

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, model_validator
 
-from .part import Part, Text, one_of
+from .part import ConfigSection, Text, one_of
 from .paths import ReadableFile
 from .secrets import Secret
 from .wrong import wrong
@@ -28,7 +28,7 @@ def _authority(value: str) -> str:
     return value
 
 
-class UpstreamCredential(Part):
+class UpstreamCredentialConfig(ConfigSection):
     """With the kind alone, the cloud's own library looks where all of its tools do: environment, files, the identity of
     the machine or the pod."""
 
@@ -53,7 +53,7 @@ class UpstreamCredential(Part):
     """azure: https://cognitiveservices.azure.com/.default where not given."""
 
     @model_validator(mode="after")
-    def _of_its_kind(self) -> UpstreamCredential:
+    def _of_its_kind(self) -> UpstreamCredentialConfig:
         for name in sorted(self.model_fields_set - {"kind"} - _FIELDS[self.kind]):
             mine = ", ".join(sorted(_FIELDS[self.kind]))
             raise wrong(f"a credential of kind {self.kind} has no {name}; have {mine}", "leave it out", key=name)

@@ -51,7 +51,7 @@ FIRST = Place(1, 1)
 
 
 @dataclass(frozen=True, slots=True)
-class Mistake:
+class ConfigMistake:
     """One line of what a user is told."""
 
     place: Place
@@ -60,16 +60,16 @@ class Mistake:
     """What is wrong; what would be right."""
 
 
-class Unreadable(Exception):
+class UnreadableDocument(Exception):
     """The text is no configuration at all, whatever its keys mean."""
 
-    def __init__(self, mistakes: list[Mistake]) -> None:
+    def __init__(self, mistakes: list[ConfigMistake]) -> None:
         super().__init__(f"{len(mistakes)} mistakes")
         self.mistakes = mistakes
 
 
 @dataclass(slots=True)
-class Document:
+class ConfigDocument:
     values: Any = None
     """dict, list, str, int, float, bool and None."""
     places: dict[Path, Place] = field(default_factory=dict)
@@ -88,38 +88,42 @@ class Document:
         return self.places.get(path, FIRST)
 
 
-def read(text: str, environ: Mapping[str, str]) -> Document:
+def read(text: str, environ: Mapping[str, str]) -> ConfigDocument:
     """Raises Unreadable, with all mistakes that can be found at once."""
     try:
         root = yaml.compose(text, Loader=_LOADER)
     except yaml.MarkedYAMLError as exc:
-        raise Unreadable([_no_yaml(text, exc)]) from exc
+        raise UnreadableDocument([_no_yaml(text, exc)]) from exc
     except yaml.reader.ReaderError as exc:
         line = text.encode()[: exc.position].count(b"\n") + 1
-        raise Unreadable([Mistake(Place(line, 1), (), "this is no YAML: a control character; remove it")]) from exc
+        raise UnreadableDocument(
+            [ConfigMistake(Place(line, 1), (), "this is no YAML: a control character; remove it")]
+        ) from exc
     except RecursionError as exc:
-        raise Unreadable([Mistake(FIRST, (), _TOO_DEEP)]) from exc
+        raise UnreadableDocument([ConfigMistake(FIRST, (), _TOO_DEEP)]) from exc
     if root is None:
-        raise Unreadable([Mistake(FIRST, (), "the configuration is empty; see the README for one to start from")])
+        raise UnreadableDocument(
+            [ConfigMistake(FIRST, (), "the configuration is empty; see the README for one to start from")]
+        )
     reading = _Reading(environ)
     try:
         reading.document.values = reading.value(root, ())
     except RecursionError as exc:
-        raise Unreadable([Mistake(FIRST, (), _TOO_DEEP)]) from exc
+        raise UnreadableDocument([ConfigMistake(FIRST, (), _TOO_DEEP)]) from exc
     if reading.mistakes:
-        raise Unreadable(reading.mistakes)
+        raise UnreadableDocument(reading.mistakes)
     return reading.document
 
 
-def _no_yaml(text: str, error: yaml.MarkedYAMLError) -> Mistake:
+def _no_yaml(text: str, error: yaml.MarkedYAMLError) -> ConfigMistake:
     """In our own words: those of libyaml and of PyYAML differ, and change with their versions."""
     mark = error.problem_mark or error.context_mark
     if mark is None:
-        return Mistake(FIRST, (), "this is no YAML; see the README for a configuration to start from")
+        return ConfigMistake(FIRST, (), "this is no YAML; see the README for a configuration to start from")
     place = _place(mark)
     lines = text.split("\n")[: place.line]
     if _is_deep(lines, mark.column):
-        return Mistake(FIRST, (), _TOO_DEEP)
+        return ConfigMistake(FIRST, (), _TOO_DEEP)
     match error:
         case yaml.composer.ComposerError() if lines[-1][mark.column :].startswith("*"):
             why = "nothing before this alias has its name; write the value out"
@@ -132,7 +136,7 @@ def _no_yaml(text: str, error: yaml.MarkedYAMLError) -> Mistake:
         case _:
             why = "something else must stand here; look for an open [ or {, and at the indentation"
     hint = "; inside { } or [ ], put ${NAME} in quotes" if "${" in lines[-1] else ""
-    return Mistake(place, (), f"this is no YAML: {why}{hint}")
+    return ConfigMistake(place, (), f"this is no YAML: {why}{hint}")
 
 
 def _is_deep(lines: list[str], column: int) -> bool:
@@ -145,8 +149,8 @@ def _is_deep(lines: list[str], column: int) -> bool:
 
 class _Reading:
     def __init__(self, environ: Mapping[str, str]) -> None:
-        self.document = Document()
-        self.mistakes: list[Mistake] = []
+        self.document = ConfigDocument()
+        self.mistakes: list[ConfigMistake] = []
         self._environ = environ
         self._around: list[yaml.Node] = []
 
@@ -154,7 +158,7 @@ class _Reading:
         self.document.places[path] = _place(node.start_mark)
         if len(self.document.places) > MAX_VALUES:
             self._mistake(node, path, f"more than {MAX_VALUES} values, aliases counted each time; make it smaller")
-            raise Unreadable(self.mistakes)
+            raise UnreadableDocument(self.mistakes)
         if any(node is outer for outer in self._around):
             self._mistake(node, path, "this alias contains itself; write the value out")
             return None
@@ -232,7 +236,7 @@ class _Reading:
         return _DOLLAR.sub(replace, str(node.value))
 
     def _mistake(self, node: yaml.Node, path: Path, text: str) -> None:
-        self.mistakes.append(Mistake(_place(node.start_mark), path, text))
+        self.mistakes.append(ConfigMistake(_place(node.start_mark), path, text))
 
 
 def _place(mark: yaml.Mark) -> Place:

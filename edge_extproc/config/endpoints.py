@@ -8,11 +8,11 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer
 
-from .part import Label, Part, Text, frozen, thawed
+from .part import ConfigSection, Label, Text, frozen, thawed
 from .wrong import wrong
 
 
-class Endpoint(Part):
+class EndpointConfig(ConfigSection):
     """A provider's name alone is short for {provider: name}."""
 
     provider: Text
@@ -33,7 +33,7 @@ def _path(value: str) -> str:
 
 EndpointPath = Annotated[Text, AfterValidator(_path)]
 Endpoints = Annotated[
-    Mapping[EndpointPath, Annotated[Endpoint, BeforeValidator(_short)]],
+    Mapping[EndpointPath, Annotated[EndpointConfig, BeforeValidator(_short)]],
     AfterValidator(frozen),
     PlainSerializer(thawed),
 ]

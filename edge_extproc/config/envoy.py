@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, JsonValue, PlainSerializer, WithJsonSchema, model_validator
 
-from .part import Automatic, IpAddress, Part, Text, automatic, cores, frozen, one_of, thawed
+from .part import Automatic, ConfigSection, IpAddress, Text, automatic, cores, frozen, one_of, thawed
 from .paths import AnyPath, ReadableFile
 from .quantities import Boolean, Count, Duration, ErrorStatus, Percent, Port, PositiveDuration, Size
-from .source_limit import SourceLimit
+from .source_limit import SourceLimitConfig
 from .wrong import wrong
 
 
@@ -27,7 +27,7 @@ def _attempts(count: int) -> int:
     return count
 
 
-class Tls(Part):
+class TlsConfig(ConfigSection):
     """Either `generate`, or a certificate and its key."""
 
     generate: Boolean = False
@@ -40,7 +40,7 @@ class Tls(Part):
     client_certificate: Annotated[Literal["optional", "required"], one_of("optional", "required")] = "optional"
 
     @model_validator(mode="after")
-    def _either(self) -> Tls:
+    def _either(self) -> TlsConfig:
         given = (self.certificate is not None, self.private_key is not None)
         if self.generate and any(given):
             raise wrong("both generate and a certificate are given", "leave one of them out")
@@ -51,16 +51,16 @@ class Tls(Part):
         return self
 
 
-class Listen(Part):
+class ListenConfig(ConfigSection):
     """The gateway's door."""
 
     address: IpAddress = "127.0.0.1"
     port: Port = 10000
-    tls: Tls | None = None
+    tls: TlsConfig | None = None
     """Absent: plain HTTP."""
 
 
-class Limits(Part):
+class BodyLimitsConfig(ConfigSection):
     request_body: Size = Field(default="32MiB", validate_default=True)
     """413 beyond it. The body is held whole: a retry sends it again."""
     response_body: Size = Field(default="32MiB", validate_default=True)
@@ -84,7 +84,7 @@ class Limits(Part):
     """Requests at one time over one HTTP/2 connection."""
 
 
-class Timeouts(Part):
+class TimeoutsConfig(ConfigSection):
     connect: PositiveDuration = timedelta(seconds=5)
     first_byte: PositiveDuration = timedelta(seconds=600)
     """Of each try: until the provider's response begins. A reply that is not streamed begins when it is whole."""
@@ -99,18 +99,18 @@ class Timeouts(Part):
     """How long a caller's connection may lie idle."""
 
 
-class BackOff(Part):
+class BackOffConfig(ConfigSection):
     base: PositiveDuration = timedelta(milliseconds=100)
     max: PositiveDuration = timedelta(seconds=10)
 
     @model_validator(mode="after")
-    def _ordered(self) -> BackOff:
+    def _ordered(self) -> BackOffConfig:
         if self.max < self.base:
             raise wrong("max is shorter than base", "make it as long or longer")
         return self
 
 
-class Budget(Part):
+class RetryBudgetConfig(ConfigSection):
     """How many of a provider's requests may be retries at one time. When a provider is down, all of its requests are
     retried elsewhere: Envoy's own defaults (20 %, 3) would hand its errors to callers."""
 
@@ -118,26 +118,26 @@ class Budget(Part):
     min_concurrency: Count = 1000
 
 
-class Retries(Part):
+class RetriesConfig(ConfigSection):
     attempts: Annotated[Count, AfterValidator(_attempts)] = 3
     """All tries of one request, over all candidates."""
-    back_off: BackOff = BackOff()
+    back_off: BackOffConfig = BackOffConfig()
     on_status: tuple[ErrorStatus, ...] = (408, 409, 429, 529)
     """Besides every 5xx, resets and refused connections."""
     retry_after: PositiveDuration = timedelta(seconds=60)
     """The longest Retry-After that is waited for, where there is no other provider to ask. After a longer one, the
     back-off decides."""
-    budget: Budget = Budget()
+    budget: RetryBudgetConfig = RetryBudgetConfig()
 
 
-class EnvoyAdmin(Part):
+class EnvoyAdminConfig(ConfigSection):
     """Envoy's own admin interface, which can stop it: a Unix socket unless a port of 127.0.0.1 is given."""
 
     socket: AnyPath | None = None
     port: Port | None = None
 
     @model_validator(mode="after")
-    def _either(self) -> EnvoyAdmin:
+    def _either(self) -> EnvoyAdminConfig:
         if self.socket is not None and self.port is not None:
             raise wrong("both socket and port are given", "leave one of them out")
         return self
@@ -149,7 +149,7 @@ LogLevel = Annotated[
 ]
 
 
-class Envoy(Part):
+class EnvoyConfig(ConfigSection):
     version: Text = "1.40"
     """Major and minor, in quotes: 1.40 without them is the number 1.4."""
     istio: Text | None = None
@@ -161,11 +161,11 @@ class Envoy(Part):
         WithJsonSchema(Automatic),
     ] = Field(default="auto", validate_default=True)
     """Envoy's worker threads. auto: half the cores, at least 1."""
-    admin: EnvoyAdmin = EnvoyAdmin()
+    admin: EnvoyAdminConfig = EnvoyAdminConfig()
     log_level: LogLevel = "warning"
     access_log: Text = "stdout"
     """stdout, off, or the path of a file."""
-    source_limit: SourceLimit | None = None
+    source_limit: SourceLimitConfig | None = None
     """How much one address may send; as much as it likes where not given."""
     raw: Annotated[Mapping[str, JsonValue], AfterValidator(frozen), PlainSerializer(thawed)] = Field(
         default_factory=dict, validate_default=True
@@ -174,7 +174,7 @@ class Envoy(Part):
     For what this file cannot say; Envoy's own field names, in snake_case."""
 
     @model_validator(mode="after")
-    def _one_proxy(self) -> Envoy:
+    def _one_proxy(self) -> EnvoyConfig:
         if self.istio is not None and "version" in self.model_fields_set:
             raise wrong("both version and istio are given", "leave one of them out", key="istio")
         return self

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, model_validator
 
-from .part import Label, Part, Text, one_of
+from .part import ConfigSection, Label, Text, one_of
 from .quantities import Duration, PositiveDuration
 from .wrong import wrong
 
@@ -45,7 +45,7 @@ def _some(value: tuple[str, ...]) -> tuple[str, ...]:
     return value
 
 
-class Claims(Part):
+class ClaimsConfig(ConfigSection):
     """Which claim of a token says what; a path with dots goes into objects."""
 
     tenant: Text = "tenant"
@@ -55,7 +55,7 @@ class Claims(Part):
     """A list, or one text with spaces. A token that names none has none, and may do nothing."""
 
 
-class Issuer(Part):
+class IssuerConfig(ConfigSection):
     issuer: Text
     """`iss`, letter by letter."""
     jwks_url: Annotated[Text, AfterValidator(_keys_url)]
@@ -66,7 +66,7 @@ class Issuer(Part):
     """By how much clocks may differ."""
     tenant: Label | None = None
     """Of all tokens of this issuer, whatever they say."""
-    claims: Claims = Claims()
+    claims: ClaimsConfig = ClaimsConfig()
     default_roles: tuple[Text, ...] | None = None
     """Of tokens that name none."""
     refresh: PositiveDuration = timedelta(minutes=10)
@@ -75,7 +75,7 @@ class Issuer(Part):
     """Never more often than this."""
 
 
-class Certificate(Part):
+class CertificateConfig(ConfigSection):
     """Client certificates, by `uri` or `subject`, to the caller that they stand for."""
 
     tenant: Label
@@ -89,7 +89,7 @@ class Certificate(Part):
     roles: tuple[Text, ...] | None = None
 
     @model_validator(mode="after")
-    def _either(self) -> Certificate:
+    def _either(self) -> CertificateConfig:
         if (self.uri is None) == (self.subject is None):
             raise wrong("exactly one of uri and subject is needed", "give uri: spiffe://… or subject: CN=…")
         return self

@@ -14,8 +14,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
 
-from .access import Policy
-from .part import Part, Text, frozen, one_of, thawed
+from .access import PolicyConfig
+from .part import ConfigSection, Text, frozen, one_of, thawed
 from .quantities import Count, Percent, PositiveDuration, read_integer
 from .secrets import Secret
 from .wrong import wrong
@@ -88,7 +88,7 @@ Tokens = Annotated[
 TimeZone = Annotated[Text, AfterValidator(_zone)]
 
 
-class Allowance(Part):
+class AllowanceConfig(ConfigSection):
     """What one tenant, team, user or key may use. Those of every level hold at once."""
 
     requests_per_minute: Count | None = None
@@ -137,16 +137,16 @@ def _holder(value: str) -> str:
     return value
 
 
-class Holder(Part):
+class HolderConfig(ConfigSection):
     """A team or a user of a tenant."""
 
     name: Annotated[Text, AfterValidator(_holder)]
     """*: each one that is not named, with a count of its own."""
-    limits: Allowance = Allowance()
-    policy: Policy = Policy()
+    limits: AllowanceConfig = AllowanceConfig()
+    policy: PolicyConfig = PolicyConfig()
 
 
-class Webhook(Part):
+class WebhookConfig(ConfigSection):
     """Told by a POST of JSON when a limit is nearly or wholly used: once in a window of it."""
 
     url: Annotated[Text, AfterValidator(_webhook)]
@@ -154,7 +154,7 @@ class Webhook(Part):
     """Signs each body: x-edge-signature: sha256=<hexadecimal HMAC>."""
 
 
-class AssumedPrice(Part):
+class AssumedPriceConfig(ConfigSection):
     """US dollars for a million tokens of a model whose price is not known. Higher than any that is wanted, so that
     nothing is free."""
 
@@ -162,7 +162,7 @@ class AssumedPrice(Part):
     output: Dollars = Field(default=100, validate_default=True)
 
 
-class Limiter(Part):
+class LimiterConfig(ConfigSection):
     """How limits and budgets are kept."""
 
     store: Annotated[Literal["auto", "memory", "redis"], one_of("auto", "memory", "redis")] = "auto"
@@ -187,11 +187,11 @@ class Limiter(Part):
     """What a call without a bound takes from tokens per minute until it is known."""
     context_window: Count = 1_000_000
     """The longest prompt of any model: what a prompt counts that is not in the body."""
-    assumed_price: AssumedPrice = AssumedPrice()
-    webhook: Webhook | None = None
+    assumed_price: AssumedPriceConfig = AssumedPriceConfig()
+    webhook: WebhookConfig | None = None
 
     @model_validator(mode="after")
-    def _consistent(self) -> Limiter:
+    def _consistent(self) -> LimiterConfig:
         if self.store == "redis" and self.url is None:
             raise wrong("there is no url", "give url: redis://host:6379/0", key="store")
         if self.store == "memory" and self.url is not None:

@@ -19,7 +19,7 @@ from pydantic_core import ErrorDetails
 
 from ..errors import ConfigError
 from . import default_models, document, wrong
-from .document import Document, Mistake, Unreadable
+from .document import ConfigDocument, ConfigMistake, UnreadableDocument
 from .mistakes import mistakes
 from .pydantic_words import words
 from .schema import Config, json_schema
@@ -58,7 +58,7 @@ def parse(text: str, name: str, *, environ: Mapping[str, str] = os.environ, base
     """`base` is the directory in which relative paths begin."""
     try:
         read = document.read(text, environ)
-    except Unreadable as exc:
+    except UnreadableDocument as exc:
         found = exc.mistakes
     else:
         config, found = _validate(read, Surroundings(environ, base.absolute()))
@@ -125,16 +125,16 @@ def _quoted(value: object) -> str:
 # --- from pydantic's words to ours
 
 
-def _validate(read: Document, around: Surroundings) -> tuple[Config | None, list[Mistake]]:
+def _validate(read: ConfigDocument, around: Surroundings) -> tuple[Config | None, list[ConfigMistake]]:
     if not isinstance(read.values, dict):
-        return None, [Mistake(read.place(()), (), "a configuration is a mapping; begin with `providers:`")]
+        return None, [ConfigMistake(read.place(()), (), "a configuration is a mapping; begin with `providers:`")]
     try:
         config = Config.model_validate(_with_pepper(read.values), context=around)
     except ValidationError as exc:
         # Neither the value nor the exception of a validator leaves pydantic: both may hold a secret.
         return None, [_mistake(read, error) for error in exc.errors(include_url=False, include_input=False)]
     paths = [(_as_written(read, finding.path), finding.text) for finding in mistakes(config)]
-    found = [Mistake(read.place(path), path, text) for path, text in paths]
+    found = [ConfigMistake(read.place(path), path, text) for path, text in paths]
     return (None if found else config), found
 
 
@@ -147,12 +147,12 @@ def _with_pepper(values: dict[str, Any]) -> dict[str, Any]:
     return {**values, "auth": {"pepper": {"file": f"{state}/pepper"}}}
 
 
-def _mistake(read: Document, error: ErrorDetails) -> Mistake:
+def _mistake(read: ConfigDocument, error: ErrorDetails) -> ConfigMistake:
     declared = tuple(part for part in error["loc"] if part != "[key]")
     path = _as_written(read, declared)
     kind = error["type"]
     if kind == "extra_forbidden":
-        return Mistake(read.place(path, key=True), path, f"there is no such key; {_instead(declared)}")
+        return ConfigMistake(read.place(path, key=True), path, f"there is no such key; {_instead(declared)}")
     context = error.get("ctx", {})
     if kind == wrong.TYPE and context["key"] is not None and (*path, context["key"]) in read.places:
         path = (*path, context["key"])
@@ -160,10 +160,10 @@ def _mistake(read: Document, error: ErrorDetails) -> Mistake:
     text = words(kind, context)
     written = read.written.get(path)
     shown = f"{written!r}: " if written is not None and context.get("show", True) and not _is_secret(path) else ""
-    return Mistake(place, path, shown + text)
+    return ConfigMistake(place, path, shown + text)
 
 
-def _as_written(read: Document, path: tuple[str | int, ...]) -> tuple[str | int, ...]:
+def _as_written(read: ConfigDocument, path: tuple[str | int, ...]) -> tuple[str | int, ...]:
     """A model may be the list of its candidates, without the key that the schema has for it."""
     if len(path) > 2 and path[0] == "models" and path[2] == "candidates":
         models = read.values.get("models") if isinstance(read.values, dict) else None
@@ -217,11 +217,11 @@ def _bare(declared: Any) -> Any:
 # --- lines
 
 
-def _order(mistake: Mistake) -> tuple[document.Place, str]:
+def _order(mistake: ConfigMistake) -> tuple[document.Place, str]:
     return mistake.place, mistake.text
 
 
-def _line(name: str, mistake: Mistake) -> str:
+def _line(name: str, mistake: ConfigMistake) -> str:
     where = f"{name}:{mistake.place.line}:{mistake.place.column}: "
     return f"{where}{dotted(mistake.path)}: {mistake.text}" if mistake.path else where + mistake.text
 

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from .. import registry
 from ..model.paths import BY_MODEL
 from .quantities import write_size
-from .routing import Candidate
+from .routing import CandidateConfig
 from .schema import Config
 
 # A Unix socket's address has 108 bytes with its closing zero (sun_path in sys/un.h).
@@ -220,7 +220,9 @@ def _cache(config: Config) -> Iterator[Finding]:
             yield Finding(("cache", "models", model), f"no model is called {model!r}; have {have}")
 
 
-def _unknown_names(config: Config, path: tuple[str | int, ...], candidates: Iterable[Candidate]) -> Iterator[Finding]:
+def _unknown_names(
+    config: Config, path: tuple[str | int, ...], candidates: Iterable[CandidateConfig]
+) -> Iterator[Finding]:
     have = ", ".join(sorted(config.providers)) or "none"
     for n, candidate in enumerate(candidates):
         here = (*path, "candidates", n)

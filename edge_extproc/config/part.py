@@ -16,7 +16,7 @@ from .wrong import wrong
 T = TypeVar("T")
 
 
-class Part(BaseModel):
+class ConfigSection(BaseModel):
     # A value may be a secret in the wrong place, so pydantic must not show it.
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True, use_attribute_docstrings=True

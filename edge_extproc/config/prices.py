@@ -5,11 +5,11 @@ from __future__ import annotations
 from pydantic import model_validator
 
 from .limits import Dollars
-from .part import Part, Text
+from .part import ConfigSection, Text
 from .wrong import wrong
 
 
-class Price(Part):
+class PriceConfig(ConfigSection):
     """US dollars for a million tokens. Rows are asked in their order, and before the public lists. A kind of token
     without a price costs what the wider kind costs: what is read from or written to a cache, and sound, as `input`;
     thoughts, and sound, as `output`. A row without `output` leaves answers unpriced; one of zeros is free."""
@@ -28,7 +28,7 @@ class Price(Part):
     output_audio: Dollars | None = None
 
     @model_validator(mode="after")
-    def _says_something(self) -> Price:
+    def _says_something(self) -> PriceConfig:
         if self.input is None and self.output is None:
             raise wrong("this row has no price", "give input: and output:, dollars for a million tokens")
         return self

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, model_validator
 
 from .. import registry
-from .credentials import UpstreamCredential
-from .part import Label, Part, Text
+from .credentials import UpstreamCredentialConfig
+from .part import ConfigSection, Label, Text
 from .paths import ReadableFile
 from .quantities import Boolean, Count, PositiveDuration
 from .secrets import Secret
@@ -87,14 +87,14 @@ def _base_url(value: str) -> str:
     return value.rstrip("/")
 
 
-class ProviderTls(Part):
+class ProviderTlsConfig(ConfigSection):
     ca: ReadableFile | None = None
     """A PEM file with the authorities to trust, for a private one; else those of the system."""
     server_name: Text | None = None
     """What the certificate must be for, where it is not the host of base_url."""
 
 
-class Pool(Part):
+class PoolConfig(ConfigSection):
     max_connections: Count = 4096
     max_pending: Count = 10_000
     max_requests: Count = 20_000
@@ -110,7 +110,7 @@ class Pool(Part):
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class ProviderEndpointConfig:
     """Where a provider is."""
 
     host: str
@@ -136,14 +136,14 @@ class Endpoint:
         return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
 
 
-class Provider(Part):
+class ProviderConfig(ConfigSection):
     kind: Annotated[Text, AfterValidator(_kind)]
     host: Text | None = None
     """Of openai_compatible: one of the hosts that we know."""
     base_url: Annotated[Text, AfterValidator(_base_url)] | None = None
     """The kind's or the host's own where not given."""
     api_key: Annotated[Secret, AfterValidator(_header_safe)] | None = None
-    credential: UpstreamCredential | None = None
+    credential: UpstreamCredentialConfig | None = None
     """Instead of a key: what the cloud of the host takes, renewed while we run."""
     region: Annotated[Text, AfterValidator(_region)] | None = None
     """Of a cloud's host: it is in the address, and in signatures."""
@@ -160,11 +160,11 @@ class Provider(Part):
     """Where it works, in words of your own, for policies that name regions; a cloud's region where not given."""
     allow_plaintext: Boolean = False
     """Send prompts and the key over http:// to another machine."""
-    tls: ProviderTls = ProviderTls()
-    pool: Pool = Pool()
+    tls: ProviderTlsConfig = ProviderTlsConfig()
+    pool: PoolConfig = PoolConfig()
 
     @model_validator(mode="after")
-    def _reachable(self) -> Provider:
+    def _reachable(self) -> ProviderConfig:
         kind = registry.load("providers", self.kind)
         hosts = kind.hosts
         if self.host is not None and self.host not in hosts:
@@ -235,10 +235,10 @@ class Provider(Part):
         return found.replace("{region}", self.region or "").replace("{account}", self.account or "")
 
     @property
-    def endpoint(self) -> Endpoint:
+    def endpoint(self) -> ProviderEndpointConfig:
         url = urlsplit(self.url)
         tls = url.scheme == "https"
-        return Endpoint(url.hostname or "", url.port or (443 if tls else 80), tls)
+        return ProviderEndpointConfig(url.hostname or "", url.port or (443 if tls else 80), tls)
 
 
 ProviderName = Annotated[Text, AfterValidator(_provider_name)]

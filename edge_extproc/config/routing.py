@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 
 from .. import registry
-from .part import Part, Text, frozen, one_of, thawed
+from .part import ConfigSection, Text, frozen, one_of, thawed
 from .quantities import Boolean, Count, Percent, PositiveDuration
 from .wrong import wrong
 
@@ -43,7 +43,7 @@ Strategy = Annotated[Text, AfterValidator(_strategy)]
 HeaderName = Annotated[Text, AfterValidator(_header)]
 
 
-class Candidate(Part):
+class CandidateConfig(ConfigSection):
     provider: Text
     model: Text | None = None
     """The name that the caller asked for where not given."""
@@ -53,10 +53,10 @@ class Candidate(Part):
     """Its share where calls are spread."""
 
 
-Candidates = Annotated[tuple[Candidate, ...], BeforeValidator(_candidates)]
+Candidates = Annotated[tuple[CandidateConfig, ...], BeforeValidator(_candidates)]
 
 
-class When(Part):
+class RuleConditionConfig(ConfigSection):
     """Which calls a rule is for: all of it must hold."""
 
     tenants: tuple[Text, ...] = ()
@@ -73,15 +73,15 @@ class When(Part):
     max_tokens: Count | None = None
 
 
-class Rule(Part):
+class RoutingRuleConfig(ConfigSection):
     """The first rule that fits decides."""
 
-    when: When
+    when: RuleConditionConfig
     strategy: Strategy | None = None
     candidates: Candidates | None = None
 
 
-class Affinity(Part):
+class AffinityConfig(ConfigSection):
     session_header: HeaderName | None = None
     """In which callers name their session; else the beginning of the prompt counts."""
 
@@ -92,7 +92,7 @@ def _affinity(value: object) -> object:
     return None if value is False or value == "false" else value
 
 
-class Fallbacks(Part):
+class FallbacksConfig(ConfigSection):
     """Names of other models here, to which a call goes that this one cannot answer."""
 
     context_length: Text | None = None
@@ -101,7 +101,7 @@ class Fallbacks(Part):
     """Where the provider's filter refuses it."""
 
 
-class Hedge(Part):
+class HedgeConfig(ConfigSection):
     """When a second candidate is asked too: the first to answer wins, and both are billed by their providers."""
 
     quantile: Percent = 95
@@ -113,25 +113,25 @@ class Hedge(Part):
 Guard = Annotated[Literal["auto", "on", "off"], one_of("auto", "on", "off")]
 
 
-class Model(Part):
+class ModelConfig(ConfigSection):
     """Its candidates alone, as a list, or this."""
 
     candidates: Candidates
     strategy: Strategy = "failover"
-    affinity: Annotated[Affinity | None, BeforeValidator(_affinity)] = None
+    affinity: Annotated[AffinityConfig | None, BeforeValidator(_affinity)] = None
     """Calls that begin alike go to the same candidate. true: by the beginning of the prompt."""
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[RoutingRuleConfig, ...] = ()
     guard: Guard = "auto"
     """Whether an answer is held back, so that one that fails meanwhile is tried elsewhere: a stream until its first
     token, a reply until it is whole. auto: streams, where there is another candidate."""
-    fallbacks: Fallbacks = Fallbacks()
-    hedge: Hedge | None = None
+    fallbacks: FallbacksConfig = FallbacksConfig()
+    hedge: HedgeConfig | None = None
 
 
-ModelOrCandidates = Annotated[Model, BeforeValidator(_model, json_schema_input_type=Candidates | Model)]
+ModelOrCandidates = Annotated[ModelConfig, BeforeValidator(_model, json_schema_input_type=Candidates | ModelConfig)]
 
 
-class Breaker(Part):
+class BreakerConfig(ConfigSection):
     """Of each provider and model, shared by the workers of a machine."""
 
     enabled: Boolean = True
@@ -143,8 +143,8 @@ class Breaker(Part):
     """The longest Retry-After for which others are asked in its place."""
 
 
-class Routing(Part):
-    breaker: Breaker = Breaker()
+class RoutingConfig(ConfigSection):
+    breaker: BreakerConfig = BreakerConfig()
     strategy_header: HeaderName | None = None
     """In which a caller may name another strategy for its call. Absent: nowhere."""
     exploration: Percent = 5
@@ -152,7 +152,7 @@ class Routing(Part):
     first_token: PositiveDuration = timedelta(seconds=60)
     """How long a guarded stream may take to its first token before the next candidate is asked."""
 
-    def caller_headers(self, models: Mapping[str, Model]) -> Iterator[str]:
+    def caller_headers(self, models: Mapping[str, ModelConfig]) -> Iterator[str]:
         """Those that callers may send for routing's sake."""
         if self.strategy_header is not None:
             yield self.strategy_header

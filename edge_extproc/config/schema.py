@@ -18,49 +18,49 @@ from pydantic.json_schema import GenerateJsonSchema
 from .. import registry
 from ..model.plan import Candidate as PlanCandidate
 from ..model.principal import Level
-from .access import Policy, Role
-from .admin import Admin
-from .agent import Agent
-from .cache import Cache
-from .callers import Auth, Caller
+from .access import PolicyConfig, RoleConfig
+from .admin import AdminConfig
+from .agent import AgentConfig
+from .cache import CacheConfig
+from .callers import AuthConfig, CallerConfig
 from .endpoints import Endpoints
-from .envoy import Envoy, Limits, Listen, Retries, Timeouts
-from .limits import Allowance, Limiter
-from .part import Label, Part, Text, frozen, thawed
-from .prices import Price
-from .provider import Provider, ProviderName
+from .envoy import BodyLimitsConfig, EnvoyConfig, ListenConfig, RetriesConfig, TimeoutsConfig
+from .limits import AllowanceConfig, LimiterConfig
+from .part import ConfigSection, Label, Text, frozen, thawed
+from .prices import PriceConfig
+from .provider import ProviderConfig, ProviderName
 from .quantities import write_duration
-from .routing import Candidate, ModelOrCandidates, Routing
-from .store import Store
-from .telemetry import Telemetry
+from .routing import CandidateConfig, ModelOrCandidates, RoutingConfig
+from .store import StoreConfig
+from .telemetry import TelemetryConfig
 
 
-class Config(Part):
+class Config(ConfigSection):
     """One configuration. Nothing of it changes; a stream keeps the one that it began with."""
 
-    listen: Listen = Listen()
-    admin: Admin = Admin()
-    agent: Agent = Field(default_factory=dict, validate_default=True)
-    limits: Limits = Limits()
-    limiter: Limiter = Field(default_factory=dict, validate_default=True)
-    timeouts: Timeouts = Timeouts()
-    retries: Retries = Retries()
-    envoy: Envoy = Field(default_factory=dict, validate_default=True)
-    telemetry: Telemetry = Telemetry()
-    auth: Auth
+    listen: ListenConfig = ListenConfig()
+    admin: AdminConfig = AdminConfig()
+    agent: AgentConfig = Field(default_factory=dict, validate_default=True)
+    limits: BodyLimitsConfig = BodyLimitsConfig()
+    limiter: LimiterConfig = Field(default_factory=dict, validate_default=True)
+    timeouts: TimeoutsConfig = TimeoutsConfig()
+    retries: RetriesConfig = RetriesConfig()
+    envoy: EnvoyConfig = Field(default_factory=dict, validate_default=True)
+    telemetry: TelemetryConfig = TelemetryConfig()
+    auth: AuthConfig
     endpoints: Endpoints = Field(default_factory=dict, validate_default=True)
     """Paths, with all below them, that go to a provider as they are: {"/v1/files": openai}."""
-    cache: Cache | None = None
-    store: Store | None = None
+    cache: CacheConfig | None = None
+    store: StoreConfig | None = None
     """Absent: no ledger is kept."""
-    roles: Annotated[Mapping[Label, Role], AfterValidator(frozen), PlainSerializer(thawed)] = Field(
+    roles: Annotated[Mapping[Label, RoleConfig], AfterValidator(frozen), PlainSerializer(thawed)] = Field(
         default_factory=dict, validate_default=True
     )
-    callers: tuple[Caller, ...]
-    providers: Annotated[Mapping[ProviderName, Provider], AfterValidator(frozen), PlainSerializer(thawed)]
-    prices: tuple[Price, ...] = ()
+    callers: tuple[CallerConfig, ...]
+    providers: Annotated[Mapping[ProviderName, ProviderConfig], AfterValidator(frozen), PlainSerializer(thawed)]
+    prices: tuple[PriceConfig, ...] = ()
     """Asked before the public lists."""
-    routing: Routing = Routing()
+    routing: RoutingConfig = RoutingConfig()
     models: Annotated[Mapping[Text, ModelOrCandidates], AfterValidator(frozen), PlainSerializer(thawed)]
     """Names, or globs with * and ?, to candidates in order. An exact name wins, then the longest glob."""
 
@@ -68,10 +68,10 @@ class Config(Part):
         """`models` in the words of a plan: an empty model is the one that was asked for."""
         return {name: self.plan_candidates(model.candidates) for name, model in self.models.items()}
 
-    def plan_candidates(self, found: Iterable[Candidate]) -> tuple[PlanCandidate, ...]:
+    def plan_candidates(self, found: Iterable[CandidateConfig]) -> tuple[PlanCandidate, ...]:
         return tuple(PlanCandidate(c.provider, c.model or "", self._dialect(c), c.weight) for c in found)
 
-    def _dialect(self, candidate: Candidate) -> str:
+    def _dialect(self, candidate: CandidateConfig) -> str:
         """What `api` stands for, "" where nothing was said."""
         provider = self.providers[candidate.provider]
         api = candidate.api or provider.api
@@ -127,7 +127,7 @@ class Config(Part):
         """Whether any caller has a limit or a budget, or may be given one while the gateway runs."""
         return self.has_admin_api or any(not allowance.is_empty for _, _, _, allowance in self.allowances())
 
-    def allowances(self) -> Iterator[tuple[str, Level, str, Allowance]]:
+    def allowances(self) -> Iterator[tuple[str, Level, str, AllowanceConfig]]:
         """Tenant, level, name and what that one may use."""
         for caller in self.callers:
             yield caller.tenant, "tenant", caller.tenant, caller.limits
@@ -135,7 +135,7 @@ class Config(Part):
             yield from ((caller.tenant, "user", user.name, user.limits) for user in caller.users)
             yield from ((caller.tenant, "key", key.id, key.limits) for key in caller.keys)
 
-    def policies(self) -> Iterator[tuple[str, Level, str, Policy]]:
+    def policies(self) -> Iterator[tuple[str, Level, str, PolicyConfig]]:
         """Tenant, level, name and what that one may do."""
         for caller in self.callers:
             yield caller.tenant, "tenant", caller.tenant, caller.policy

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pydantic import model_validator
 
-from .part import Part
+from .part import ConfigSection
 from .quantities import Count
 from .wrong import wrong
 
 
-class SourceLimit(Part):
+class SourceLimitConfig(ConfigSection):
     """Against floods: whoever guesses keys, or a client that has lost its mind. Set it well above what one honest
     address sends; behind a proxy all callers are one address."""
 
@@ -20,7 +20,7 @@ class SourceLimit(Part):
     """How many are told apart at one time; the one that was quiet for longest is forgotten. Of IPv6, a /64 is one."""
 
     @model_validator(mode="after")
-    def _fits(self) -> SourceLimit:
+    def _fits(self) -> SourceLimitConfig:
         if self.burst is not None and self.burst < self.requests_per_second:
             raise wrong(
                 "fewer may come at once than in a second", f"write {self.requests_per_second} or more", key="burst"

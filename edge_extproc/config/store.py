@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from .part import Part
+from .part import ConfigSection
 from .quantities import PositiveDuration
 from .secrets import Secret
 
 
-class Store(Part):
+class StoreConfig(ConfigSection):
     database: Secret | None = None
     """postgresql://user:password@host/name for several replicas; SQLite in <state_dir>/edge.db where not given."""
     every: PositiveDuration = timedelta(seconds=1)

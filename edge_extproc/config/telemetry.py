@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, PlainSerializer, model_validator
 
-from .part import Label, Part, Text, frozen, one_of, thawed
+from .part import ConfigSection, Label, Text, frozen, one_of, thawed
 from .quantities import Boolean, Count, Percent
 from .secrets import Secret
 from .wrong import wrong
@@ -35,7 +35,7 @@ def _header(name: str) -> str:
     return name
 
 
-class Log(Part):
+class LogConfig(ConfigSection):
     format: Annotated[Literal["json", "console"], one_of("json", "console")] = "json"
     level: Annotated[Literal["debug", "info", "warning", "error"], one_of("debug", "info", "warning", "error")] = "info"
     refused_per_second: Count = 100
@@ -47,7 +47,7 @@ Flavour = Annotated[Literal["langfuse", "openinference"], one_of("langfuse", "op
 HeaderName = Annotated[Text, AfterValidator(_header)]
 
 
-class Otlp(Part):
+class OtlpConfig(ConfigSection):
     """Traces, and the GenAI metrics of OpenTelemetry, to any collector that takes OTLP."""
 
     endpoint: Annotated[Text, AfterValidator(_endpoint)]
@@ -70,7 +70,7 @@ class Otlp(Part):
     metrics: Boolean = True
 
     @model_validator(mode="after")
-    def _private(self) -> Otlp:
+    def _private(self) -> OtlpConfig:
         url = urlsplit(self.endpoint)
         local = url.hostname in ("localhost", "127.0.0.1", "::1")
         if (self.headers or self.content) and url.scheme == "http" and not local and not self.allow_plaintext:
@@ -84,7 +84,7 @@ class Otlp(Part):
         return self
 
 
-class Telemetry(Part):
-    log: Log = Log()
-    otlp: Otlp | None = None
+class TelemetryConfig(ConfigSection):
+    log: LogConfig = LogConfig()
+    otlp: OtlpConfig | None = None
     """Absent: no traces, and nothing of them is loaded."""

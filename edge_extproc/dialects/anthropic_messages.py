@@ -89,7 +89,7 @@ from ..model.reply import (
 )
 from ..model.usage import Usage
 from .anthropic_history import mend
-from .base import Fate, Headers, ModelCard, Route, header, made_id, retry_after
+from .base import FieldSupport, Headers, ModelCard, Route, header, made_id, retry_after
 from .carried import MARK, UNSIGNED, original_id, tool_id
 from .claude import LEAST_TOP_P_WITH_THINKING, closed_schema
 from .dropping import omission
@@ -98,7 +98,7 @@ from .turns import (
     FORCED,
     NO_PARAMETERS,
     BlockKind,
-    Crossing,
+    Translation,
     Turn,
     answer_order,
     arguments_of,
@@ -115,59 +115,63 @@ Block = dict[str, Json]
 # --- what becomes of a chat that crosses over
 
 
-FIELDS: Mapping[str, Fate] = MappingProxyType(
+FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
     {
-        "dialect": Fate("mapped", "not sent; it says how to name what is dropped"),
-        "model": Fate("mapped", "model: the name under which the chosen host knows it"),
-        "messages": Fate(
+        "dialect": FieldSupport("mapped", "not sent; it says how to name what is dropped"),
+        "model": FieldSupport("mapped", "model: the name under which the chosen host knows it"),
+        "messages": FieldSupport(
             "mapped",
             "system and developer turns become system blocks in order; tool turns become tool_result blocks at the "
             "head of a user turn; turns of one role in a row become one; empty text is left out; thinking without a "
             "signature, names, image detail and foreign part fields are dropped; audio, uploaded files and parts that "
             "only another format knows are refused; a conversation that does not begin with the user is refused",
         ),
-        "stream": Fate("mapped", "stream"),
-        "include_usage": Fate("mapped", "not sent: a stream of this format always tells its usage"),
-        "tools": Fate(
+        "stream": FieldSupport("mapped", "stream"),
+        "include_usage": FieldSupport("mapped", "not sent: a stream of this format always tells its usage"),
+        "tools": FieldSupport(
             "mapped",
             "name, description, input_schema, strict (dropped for models without structured outputs); a tool that is "
             "no function is refused; where the history has tool calls and the request no tools, stubs are sent that "
             "may not be called",
         ),
-        "tool_choice": Fate(
+        "tool_choice": FieldSupport(
             "mapped",
             "auto, required → any, none, a function → tool; dropped without tools, and a forced call is dropped where "
             "thinking is on",
         ),
-        "parallel_tool_calls": Fate("mapped", "false → tool_choice.disable_parallel_tool_use, with auto made explicit"),
-        "max_output_tokens": Fate("mapped", "max_tokens; filled with what every model of the generation takes"),
-        "temperature": Fate(
+        "parallel_tool_calls": FieldSupport(
+            "mapped", "false → tool_choice.disable_parallel_tool_use, with auto made explicit"
+        ),
+        "max_output_tokens": FieldSupport("mapped", "max_tokens; filled with what every model of the generation takes"),
+        "temperature": FieldSupport(
             "mapped", "over 1 is refused; dropped while thinking is on and for models that take no sampling settings"
         ),
-        "top_p": Fate("mapped", "dropped like temperature, and beside a temperature from Claude 4.1 on"),
-        "top_k": Fate("mapped", "dropped like temperature"),
-        "stop": Fate("mapped", "stop_sequences; those of white space only are dropped"),
-        "n": Fate("refused", "more than one answer"),
-        "seed": Fate("dropped", ""),
-        "presence_penalty": Fate("dropped", ""),
-        "frequency_penalty": Fate("dropped", ""),
-        "logprobs": Fate("refused", "where they are asked for"),
-        "top_logprobs": Fate("refused", "where they are asked for"),
-        "response_format": Fate(
+        "top_p": FieldSupport("mapped", "dropped like temperature, and beside a temperature from Claude 4.1 on"),
+        "top_k": FieldSupport("mapped", "dropped like temperature"),
+        "stop": FieldSupport("mapped", "stop_sequences; those of white space only are dropped"),
+        "n": FieldSupport("refused", "more than one answer"),
+        "seed": FieldSupport("dropped", ""),
+        "presence_penalty": FieldSupport("dropped", ""),
+        "frequency_penalty": FieldSupport("dropped", ""),
+        "logprobs": FieldSupport("refused", "where they are asked for"),
+        "top_logprobs": FieldSupport("refused", "where they are asked for"),
+        "response_format": FieldSupport(
             "mapped",
             "json_schema → output_config.format from Claude 4.5 on, objects closed where they were left open, refused "
             "before; json_object is dropped: the caller's own prompt asks for JSON, nothing enforces it",
         ),
-        "reasoning": Fate(
+        "reasoning": FieldSupport(
             "mapped",
             "effort → output_config.effort and adaptive thinking from Claude 4.6 on, a budget of thinking tokens from "
             "3.7 to 4.5, dropped before; a level that the model does not have is refused",
         ),
-        "service_tier": Fate("mapped", "auto, default → standard_only; others are dropped"),
-        "user": Fate("mapped", "metadata.user_id, dropped if it is longer than that may be"),
-        "metadata": Fate("dropped", ""),
-        "extras": Fate("dropped", "but audio output, web search, the old functions and odd tool choices are refused"),
-        "needed": Fate("refused", "whatever it names"),
+        "service_tier": FieldSupport("mapped", "auto, default → standard_only; others are dropped"),
+        "user": FieldSupport("mapped", "metadata.user_id, dropped if it is longer than that may be"),
+        "metadata": FieldSupport("dropped", ""),
+        "extras": FieldSupport(
+            "dropped", "but audio output, web search, the old functions and odd tool choices are refused"
+        ),
+        "needed": FieldSupport("refused", "whatever it names"),
     }
 )
 
@@ -701,7 +705,7 @@ _KINDS: Mapping[Json, BlockKind] = MappingProxyType(
 )
 
 
-class _Crossing(Crossing[Block]):
+class _Crossing(Translation[Block]):
     """One chat of another dialect on its way into this one."""
 
     title = TITLE

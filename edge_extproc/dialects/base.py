@@ -49,14 +49,14 @@ class ModelCard:
 
 
 @noun
-class Fate:
+class FieldSupport:
     """What becomes of one field of a Chat of another dialect. `how` is for the reader of the documentation."""
 
     kind: Literal["mapped", "dropped", "refused"]
     how: str
 
 
-class Reader(Protocol):
+class StreamReader(Protocol):
     """Decodes one streamed reply: `frames`, then `read` each. Cut the bytes anywhere, the events are the same."""
 
     def frames(self, data: bytes) -> list[Frame]:
@@ -73,7 +73,7 @@ class Reader(Protocol):
         ...
 
 
-class Writer(Protocol):
+class StreamWriter(Protocol):
     """Encodes one streamed reply for a caller. `write(Ended())` writes the terminator, `write(Failed(…))` the dialect's
     error event and no terminator; each of them is the last thing written."""
 
@@ -121,9 +121,9 @@ class Dialect(Protocol):
         for is left out, or replaced by a text that says so, and named to the caller."""
         ...
 
-    def reader(self, content_type: str) -> Reader: ...
+    def reader(self, content_type: str) -> StreamReader: ...
 
-    def writer(self, call: Call) -> Writer: ...
+    def writer(self, call: Call) -> StreamWriter: ...
 
     def read_error(self, status: int, headers: Headers, body: bytes) -> Fault:
         """Never raises: what is no error of this format becomes one with the body as its message."""

@@ -92,7 +92,7 @@ from ..model.reply import (
     UsageSeen,
 )
 from ..model.usage import Usage
-from .base import Fate, Headers, ModelCard, Route, header, made_id, retry_after
+from .base import FieldSupport, Headers, ModelCard, Route, header, made_id, retry_after
 from .bedrock_history import mend
 from .carried import MARK, UNSIGNED, original_id, tool_id
 from .claude import LEAST_TOP_P_WITH_THINKING, closed_schema
@@ -102,7 +102,7 @@ from .turns import (
     FORCED,
     NO_PARAMETERS,
     BlockKind,
-    Crossing,
+    Translation,
     Turn,
     answer_order,
     arguments_of,
@@ -119,11 +119,13 @@ Block: TypeAlias = dict[str, Json]
 # --- what becomes of a chat that crosses over
 
 
-FIELDS: Mapping[str, Fate] = MappingProxyType(
+FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
     {
-        "dialect": Fate("mapped", "not sent; it says how to name what is dropped"),
-        "model": Fate("mapped", "the path, escaped as one segment: the name under which the chosen host knows it"),
-        "messages": Fate(
+        "dialect": FieldSupport("mapped", "not sent; it says how to name what is dropped"),
+        "model": FieldSupport(
+            "mapped", "the path, escaped as one segment: the name under which the chosen host knows it"
+        ),
+        "messages": FieldSupport(
             "mapped",
             "system and developer turns become system blocks in order; tool results join the user's turn, first in it; "
             "turns of one role in a row become one; empty text is left out; a cache mark becomes a cachePoint after "
@@ -132,58 +134,62 @@ FIELDS: Mapping[str, Fate] = MappingProxyType(
             "pictures and documents by URL, uploaded files and parts that only another format knows are refused; a "
             "conversation that does not begin with the user is refused",
         ),
-        "stream": Fate("mapped", "the path"),
-        "include_usage": Fate("mapped", "not sent: a stream of this format always tells its usage"),
-        "tools": Fate(
+        "stream": FieldSupport("mapped", "the path"),
+        "include_usage": FieldSupport("mapped", "not sent: a stream of this format always tells its usage"),
+        "tools": FieldSupport(
             "mapped",
             "toolConfig.tools: name, description, inputSchema; strict for Claude models with structured outputs, "
             "dropped for others; a tool that is no function is refused; where the history has tool calls and the "
             "request no tools, stubs are sent",
         ),
-        "tool_choice": Fate(
+        "tool_choice": FieldSupport(
             "mapped",
             "auto, required → any, a function → tool; none leaves the tools out, and where the history needs them "
             "forbids calls for Claude and is dropped for others; dropped without tools, and a forced call is dropped "
             "where Claude thinks",
         ),
-        "parallel_tool_calls": Fate(
+        "parallel_tool_calls": FieldSupport(
             "mapped", "false → additionalModelRequestFields.tool_choice for Claude, dropped for others"
         ),
-        "max_output_tokens": Fate("mapped", "inferenceConfig.maxTokens"),
-        "temperature": Fate(
+        "max_output_tokens": FieldSupport("mapped", "inferenceConfig.maxTokens"),
+        "temperature": FieldSupport(
             "mapped",
             "inferenceConfig.temperature; over 1 is refused; dropped while Claude thinks and for Claude models that "
             "take no sampling settings",
         ),
-        "top_p": Fate("mapped", "inferenceConfig.topP; dropped like temperature, and beside one from Claude 4.1 on"),
-        "top_k": Fate(
+        "top_p": FieldSupport(
+            "mapped", "inferenceConfig.topP; dropped like temperature, and beside one from Claude 4.1 on"
+        ),
+        "top_k": FieldSupport(
             "mapped",
             "additionalModelRequestFields, in the words of the model's maker; dropped where it has none, and like "
             "temperature",
         ),
-        "stop": Fate("mapped", "inferenceConfig.stopSequences; those of white space only are dropped"),
-        "n": Fate("refused", "more than one answer"),
-        "seed": Fate("dropped", ""),
-        "presence_penalty": Fate("dropped", ""),
-        "frequency_penalty": Fate("dropped", ""),
-        "logprobs": Fate("refused", "where they are asked for"),
-        "top_logprobs": Fate("refused", "where they are asked for"),
-        "response_format": Fate(
+        "stop": FieldSupport("mapped", "inferenceConfig.stopSequences; those of white space only are dropped"),
+        "n": FieldSupport("refused", "more than one answer"),
+        "seed": FieldSupport("dropped", ""),
+        "presence_penalty": FieldSupport("dropped", ""),
+        "frequency_penalty": FieldSupport("dropped", ""),
+        "logprobs": FieldSupport("refused", "where they are asked for"),
+        "top_logprobs": FieldSupport("refused", "where they are asked for"),
+        "response_format": FieldSupport(
             "mapped",
             "json_schema → outputConfig.textFormat, objects closed where they were left open; refused for Claude "
             "before 4.5; json_object is dropped: the caller's own prompt asks for JSON, nothing enforces it; strict "
             "false is dropped: Bedrock always holds to the schema",
         ),
-        "reasoning": Fate(
+        "reasoning": FieldSupport(
             "mapped",
             "additionalModelRequestFields, in the words of the model's maker: thinking and output_config for Claude "
             "(dropped before 3.7), reasoningConfig for Nova, reasoning_effort for gpt-oss, reasoning_config for others",
         ),
-        "service_tier": Fate("mapped", "default, flex, priority, reserved → serviceTier; auto is not sent"),
-        "user": Fate("dropped", ""),
-        "metadata": Fate("mapped", "requestMetadata; dropped where Bedrock would not take it"),
-        "extras": Fate("dropped", "but audio output, web search, the old functions and odd tool choices are refused"),
-        "needed": Fate("refused", "whatever it names"),
+        "service_tier": FieldSupport("mapped", "default, flex, priority, reserved → serviceTier; auto is not sent"),
+        "user": FieldSupport("dropped", ""),
+        "metadata": FieldSupport("mapped", "requestMetadata; dropped where Bedrock would not take it"),
+        "extras": FieldSupport(
+            "dropped", "but audio output, web search, the old functions and odd tool choices are refused"
+        ),
+        "needed": FieldSupport("refused", "whatever it names"),
     }
 )
 
@@ -972,7 +978,7 @@ _KINDS: Mapping[str, BlockKind] = MappingProxyType(
 )
 
 
-class _Crossing(Crossing[_Piece]):
+class _Crossing(Translation[_Piece]):
     """One chat of another dialect on its way into this one."""
 
     title = TITLE

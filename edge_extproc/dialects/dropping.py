@@ -7,7 +7,7 @@ from ..model.reply import Reply
 from .base import Dialect
 
 
-class Dropping:
+class DropList:
     """A crossing: `dropped` grows as the chat is written."""
 
     def __init__(self) -> None:

@@ -93,9 +93,9 @@ from ..model.reply import (
     fold,
 )
 from ..model.usage import Usage
-from .base import Fate, Headers, ModelCard, Route, header, retry_after
+from .base import FieldSupport, Headers, ModelCard, Route, header, retry_after
 from .carried import MARK, UNSIGNED, original_id, seal, unseal
-from .dropping import Dropping
+from .dropping import DropList
 from .history import Place, edited
 
 NAME = "gemini_generate"
@@ -107,11 +107,11 @@ Block: TypeAlias = dict[str, Json]
 # --- what becomes of a chat that crosses over
 
 
-FIELDS: Mapping[str, Fate] = MappingProxyType(
+FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
     {
-        "dialect": Fate("mapped", "not sent; it says how to name what is dropped"),
-        "model": Fate("mapped", "the path: the name under which the chosen host knows it"),
-        "messages": Fate(
+        "dialect": FieldSupport("mapped", "not sent; it says how to name what is dropped"),
+        "model": FieldSupport("mapped", "the path: the name under which the chosen host knows it"),
+        "messages": FieldSupport(
             "mapped",
             "system and developer turns become parts of systemInstruction in order; tool results join the user's turn, "
             "first in it; turns of one role in a row become one; empty text is left out; thinking, refusals, names, "
@@ -119,43 +119,45 @@ FIELDS: Mapping[str, Fate] = MappingProxyType(
             "and parts that only another format knows are refused. Where a Gemini 3 model gets calls that bear no "
             "thought signature, the first of a turn gets the one that Google documents for foreign history",
         ),
-        "stream": Fate("mapped", "the path"),
-        "include_usage": Fate("mapped", "not sent: a stream of this format always tells its usage"),
-        "tools": Fate(
+        "stream": FieldSupport("mapped", "the path"),
+        "include_usage": FieldSupport("mapped", "not sent: a stream of this format always tells its usage"),
+        "tools": FieldSupport(
             "mapped",
             "functionDeclarations; a schema goes as it is from Gemini 2.5 on and is narrowed to OpenAPI before; strict "
             "is dropped; a tool that is no function is refused",
         ),
-        "tool_choice": Fate(
+        "tool_choice": FieldSupport(
             "mapped", "auto, required → ANY, none, a function → ANY with its name; dropped without tools"
         ),
-        "parallel_tool_calls": Fate("dropped", "where it is false"),
-        "max_output_tokens": Fate("mapped", "generationConfig.maxOutputTokens"),
-        "temperature": Fate("mapped", "generationConfig.temperature"),
-        "top_p": Fate("mapped", "generationConfig.topP"),
-        "top_k": Fate("mapped", "generationConfig.topK"),
-        "stop": Fate("mapped", "generationConfig.stopSequences; more than five are refused"),
-        "n": Fate("mapped", "generationConfig.candidateCount"),
-        "seed": Fate("mapped", "generationConfig.seed"),
-        "presence_penalty": Fate("mapped", "generationConfig.presencePenalty"),
-        "frequency_penalty": Fate("mapped", "generationConfig.frequencyPenalty"),
-        "logprobs": Fate("mapped", "generationConfig.responseLogprobs"),
-        "top_logprobs": Fate("mapped", "generationConfig.logprobs"),
-        "response_format": Fate(
+        "parallel_tool_calls": FieldSupport("dropped", "where it is false"),
+        "max_output_tokens": FieldSupport("mapped", "generationConfig.maxOutputTokens"),
+        "temperature": FieldSupport("mapped", "generationConfig.temperature"),
+        "top_p": FieldSupport("mapped", "generationConfig.topP"),
+        "top_k": FieldSupport("mapped", "generationConfig.topK"),
+        "stop": FieldSupport("mapped", "generationConfig.stopSequences; more than five are refused"),
+        "n": FieldSupport("mapped", "generationConfig.candidateCount"),
+        "seed": FieldSupport("mapped", "generationConfig.seed"),
+        "presence_penalty": FieldSupport("mapped", "generationConfig.presencePenalty"),
+        "frequency_penalty": FieldSupport("mapped", "generationConfig.frequencyPenalty"),
+        "logprobs": FieldSupport("mapped", "generationConfig.responseLogprobs"),
+        "top_logprobs": FieldSupport("mapped", "generationConfig.logprobs"),
+        "response_format": FieldSupport(
             "mapped",
             "responseMimeType, and responseJsonSchema (responseSchema before Gemini 2.5); a name and a description "
             "become the schema's title and description; strict false is dropped: Google always holds to the schema",
         ),
-        "reasoning": Fate(
+        "reasoning": FieldSupport(
             "mapped",
             "thinkingConfig: thinkingLevel from Gemini 3 on, thinkingBudget for 2.5, dropped before; efforts as "
             "Google's own OpenAI endpoint maps them; switching off what cannot be switched off is refused",
         ),
-        "service_tier": Fate("mapped", "default → standard, flex, priority; auto is not sent; others are dropped"),
-        "user": Fate("dropped", ""),
-        "metadata": Fate("dropped", ""),
-        "extras": Fate("dropped", "but audio output, web search and the old functions are refused"),
-        "needed": Fate("refused", "whatever it names"),
+        "service_tier": FieldSupport(
+            "mapped", "default → standard, flex, priority; auto is not sent; others are dropped"
+        ),
+        "user": FieldSupport("dropped", ""),
+        "metadata": FieldSupport("dropped", ""),
+        "extras": FieldSupport("dropped", "but audio output, web search and the old functions are refused"),
+        "needed": FieldSupport("refused", "whatever it names"),
     }
 )
 
@@ -853,7 +855,7 @@ _REASONING_TOLD = frozenset({"display", "summary", "generate_summary"})
 """Whether to show the thoughts: what includeThoughts says."""
 
 
-class _Request(Dropping):
+class _Request(DropList):
     """One chat on its way into this format. `dropped` grows as it is written.
 
     A chat of our own dialect is written as it was read; one of another crosses over.

@@ -92,9 +92,9 @@ from ..model.reply import (
     UsageSeen,
 )
 from ..model.usage import Usage, cached_twice
-from .base import Fate, Headers, ModelCard, Route, header, retry_after
+from .base import FieldSupport, Headers, ModelCard, Route, header, retry_after
 from .carried import original_id, tool_id
-from .dropping import Dropping, omission
+from .dropping import DropList, omission
 from .history import array
 
 NAME = "openai_chat"
@@ -106,45 +106,47 @@ Object = dict[str, Json]
 # --- what becomes of a chat that crosses over
 
 
-FIELDS: Mapping[str, Fate] = MappingProxyType(
+FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
     {
-        "dialect": Fate("mapped", "not sent; it says how to name what is dropped"),
-        "model": Fate("mapped", "model: the name under which the chosen host knows it"),
-        "messages": Fate(
+        "dialect": FieldSupport("mapped", "not sent; it says how to name what is dropped"),
+        "model": FieldSupport("mapped", "model: the name under which the chosen host knows it"),
+        "messages": FieldSupport(
             "mapped",
             "system turns stay where they are; tool results become tool messages before the rest of their turn, and "
             "images and documents in them go into the user message that follows; an assistant's texts become one; "
             "thinking, the error flag of a tool result, cache marks and foreign fields are dropped; uploaded files, "
             "documents by URL and parts that only another format knows are refused",
         ),
-        "stream": Fate("mapped", "stream"),
-        "include_usage": Fate("mapped", "stream_options.include_usage: always asked for, since we bill by it"),
-        "tools": Fate("mapped", "functions; a tool that is none is refused; cache marks are dropped"),
-        "tool_choice": Fate("mapped", "tool_choice; dropped without tools"),
-        "parallel_tool_calls": Fate("mapped", "parallel_tool_calls; dropped without tools"),
-        "max_output_tokens": Fate("mapped", "max_completion_tokens"),
-        "temperature": Fate("mapped", "dropped for reasoning models of OpenAI that refuse it"),
-        "top_p": Fate("mapped", "dropped for reasoning models of OpenAI that refuse it"),
-        "top_k": Fate("dropped", "the format has no such setting"),
-        "stop": Fate("mapped", "dropped for reasoning models of OpenAI that refuse it"),
-        "n": Fate("mapped", "n"),
-        "seed": Fate("mapped", "seed"),
-        "presence_penalty": Fate("mapped", "dropped for reasoning models of OpenAI that refuse it"),
-        "frequency_penalty": Fate("mapped", "dropped for reasoning models of OpenAI that refuse it"),
-        "logprobs": Fate("mapped", "dropped for reasoning models of OpenAI that refuse it"),
-        "top_logprobs": Fate("mapped", "dropped for reasoning models of OpenAI that refuse it"),
-        "response_format": Fate("mapped", "response_format; a schema without a name is called `response`"),
-        "reasoning": Fate(
+        "stream": FieldSupport("mapped", "stream"),
+        "include_usage": FieldSupport("mapped", "stream_options.include_usage: always asked for, since we bill by it"),
+        "tools": FieldSupport("mapped", "functions; a tool that is none is refused; cache marks are dropped"),
+        "tool_choice": FieldSupport("mapped", "tool_choice; dropped without tools"),
+        "parallel_tool_calls": FieldSupport("mapped", "parallel_tool_calls; dropped without tools"),
+        "max_output_tokens": FieldSupport("mapped", "max_completion_tokens"),
+        "temperature": FieldSupport("mapped", "dropped for reasoning models of OpenAI that refuse it"),
+        "top_p": FieldSupport("mapped", "dropped for reasoning models of OpenAI that refuse it"),
+        "top_k": FieldSupport("dropped", "the format has no such setting"),
+        "stop": FieldSupport("mapped", "dropped for reasoning models of OpenAI that refuse it"),
+        "n": FieldSupport("mapped", "n"),
+        "seed": FieldSupport("mapped", "seed"),
+        "presence_penalty": FieldSupport("mapped", "dropped for reasoning models of OpenAI that refuse it"),
+        "frequency_penalty": FieldSupport("mapped", "dropped for reasoning models of OpenAI that refuse it"),
+        "logprobs": FieldSupport("mapped", "dropped for reasoning models of OpenAI that refuse it"),
+        "top_logprobs": FieldSupport("mapped", "dropped for reasoning models of OpenAI that refuse it"),
+        "response_format": FieldSupport("mapped", "response_format; a schema without a name is called `response`"),
+        "reasoning": FieldSupport(
             "mapped",
             "reasoning_effort: the nearest level that the model has; a budget of tokens becomes the level with the "
             "greatest budget not above it; dropped for models of which we do not know that they take one, and for "
             "those that cannot be told not to think",
         ),
-        "service_tier": Fate("mapped", "standard_only → default; what OpenAI does not know is dropped"),
-        "user": Fate("mapped", "user; dropped where it is longer than the host takes"),
-        "metadata": Fate("dropped", "it labels stored completions of the account, which are not the caller's"),
-        "extras": Fate("dropped", "but what the Responses API shares: prompt_cache_key and its like, text.verbosity"),
-        "needed": Fate("refused", "whatever it names"),
+        "service_tier": FieldSupport("mapped", "standard_only → default; what OpenAI does not know is dropped"),
+        "user": FieldSupport("mapped", "user; dropped where it is longer than the host takes"),
+        "metadata": FieldSupport("dropped", "it labels stored completions of the account, which are not the caller's"),
+        "extras": FieldSupport(
+            "dropped", "but what the Responses API shares: prompt_cache_key and its like, text.verbosity"
+        ),
+        "needed": FieldSupport("refused", "whatever it names"),
     }
 )
 
@@ -960,7 +962,7 @@ def _set(body: Object, **fields: Json) -> None:
     body.update((name, value) for name, value in fields.items() if value is not None)
 
 
-class _RequestWriter(Dropping):
+class _RequestWriter(DropList):
     """One chat on its way into this dialect. `dropped` grows as it is written.
 
     A chat of this dialect (`own`) comes out as it came in; of another one, what has no place is named or refused.

@@ -91,9 +91,9 @@ from ..model.reply import (
     merged,
 )
 from ..model.usage import Usage, cached_twice
-from .base import Fate, Headers, ModelCard, Route, made_id
+from .base import FieldSupport, Headers, ModelCard, Route, made_id
 from .carried import MARK, REDACTED, original_id, seal, unseal
-from .dropping import Dropping, omission
+from .dropping import DropList, omission
 from .history import array
 from .openai_chat import PLUGIN as CHAT
 from .openai_chat import SAMPLING, effort_for, efforts_of, is_sampled, is_too_long, is_unsigned
@@ -105,53 +105,53 @@ Item = dict[str, Json]
 """A JSON object of the wire."""
 
 
-FIELDS: Mapping[str, Fate] = MappingProxyType(
+FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
     {
-        "dialect": Fate("mapped", "not sent; it says how to name what is dropped"),
-        "model": Fate("mapped", "model: the name under which the chosen host knows it"),
-        "messages": Fate(
+        "dialect": FieldSupport("mapped", "not sent; it says how to name what is dropped"),
+        "model": FieldSupport("mapped", "model: the name under which the chosen host knows it"),
+        "messages": FieldSupport(
             "mapped",
             "a system turn of one text at the head → instructions; every other turn → items in order; tool calls and "
             "results → function_call and function_call_output; thinking, signatures, cache marks, names are dropped; "
             "audio, uploaded files and parts that only another format knows are refused",
         ),
-        "stream": Fate("mapped", "stream"),
-        "include_usage": Fate("mapped", "not sent: a stream of this format always tells its usage"),
-        "tools": Fate(
+        "stream": FieldSupport("mapped", "stream"),
+        "include_usage": FieldSupport("mapped", "not sent: a stream of this format always tells its usage"),
+        "tools": FieldSupport(
             "mapped", "functions in the flat shape, strict made explicit; a tool that is no function is refused"
         ),
-        "tool_choice": Fate("mapped", "auto, required, none, a function; dropped without tools"),
-        "parallel_tool_calls": Fate("mapped", "parallel_tool_calls; dropped without tools"),
-        "max_output_tokens": Fate("mapped", "max_output_tokens"),
-        "temperature": Fate("mapped", "dropped for reasoning models of OpenAI that refuse it"),
-        "top_p": Fate("mapped", "dropped for reasoning models of OpenAI that refuse it"),
-        "top_k": Fate("dropped", ""),
-        "stop": Fate("refused", "the API cannot stop at a sequence"),
-        "n": Fate("refused", "more than one answer"),
-        "seed": Fate("dropped", ""),
-        "presence_penalty": Fate("dropped", "0 says nothing and is left out"),
-        "frequency_penalty": Fate("dropped", "0 says nothing and is left out"),
-        "logprobs": Fate("refused", "the answer tells them in a shape that no other format has"),
-        "top_logprobs": Fate("refused", "like logprobs"),
-        "response_format": Fate("mapped", "text.format"),
-        "reasoning": Fate(
+        "tool_choice": FieldSupport("mapped", "auto, required, none, a function; dropped without tools"),
+        "parallel_tool_calls": FieldSupport("mapped", "parallel_tool_calls; dropped without tools"),
+        "max_output_tokens": FieldSupport("mapped", "max_output_tokens"),
+        "temperature": FieldSupport("mapped", "dropped for reasoning models of OpenAI that refuse it"),
+        "top_p": FieldSupport("mapped", "dropped for reasoning models of OpenAI that refuse it"),
+        "top_k": FieldSupport("dropped", ""),
+        "stop": FieldSupport("refused", "the API cannot stop at a sequence"),
+        "n": FieldSupport("refused", "more than one answer"),
+        "seed": FieldSupport("dropped", ""),
+        "presence_penalty": FieldSupport("dropped", "0 says nothing and is left out"),
+        "frequency_penalty": FieldSupport("dropped", "0 says nothing and is left out"),
+        "logprobs": FieldSupport("refused", "the answer tells them in a shape that no other format has"),
+        "top_logprobs": FieldSupport("refused", "like logprobs"),
+        "response_format": FieldSupport("mapped", "text.format"),
+        "reasoning": FieldSupport(
             "mapped",
             "reasoning.effort: the nearest level that the model has; a budget of tokens becomes the level with the "
             "greatest budget not above it; dropped for models that do not think, or cannot be told not to",
         ),
-        "service_tier": Fate("mapped", "what the API has; standard_only → default; others are dropped"),
-        "user": Fate(
+        "service_tier": FieldSupport("mapped", "what the API has; standard_only → default; others are dropped"),
+        "user": FieldSupport(
             "mapped",
             "user, or safety_identifier where it came as that; dropped where it is longer than the host takes",
         ),
-        "metadata": Fate("mapped", "metadata, where the values are strings; others are dropped"),
-        "extras": Fate(
+        "metadata": FieldSupport("mapped", "metadata, where the values are strings; others are dropped"),
+        "extras": FieldSupport(
             "dropped",
             "but of OpenAI chat: store, prompt_cache_key and prompt_cache_retention are mapped as they are, verbosity "
             "→ text.verbosity, tool_choice of allowed tools → the same; audio output, web search and the old functions "
             "are refused; store is false where the caller did not ask for it, since other APIs keep nothing",
         ),
-        "needed": Fate("refused", "whatever it names"),
+        "needed": FieldSupport("refused", "whatever it names"),
     }
 )
 
@@ -659,7 +659,7 @@ def _data_uri(source: Inline) -> str:
     return f"data:{source.media_type};base64,{source.data}"
 
 
-class _Request(Dropping):
+class _Request(DropList):
     """One chat on its way into this format: all of it where it is of this dialect, else what of it can be said.
     `dropped` grows as it is written."""
 

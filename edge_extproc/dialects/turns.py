@@ -19,7 +19,7 @@ from ..model.content import Json, Message, Part, RedactedThinking, Thinking, Too
 from ..model.reply import FinishReason
 from .carried import tool_id
 from .claude import BUDGETS, LEAST_BUDGET, generation_of
-from .dropping import Dropping
+from .dropping import DropList
 
 B = TypeVar("B")
 BlockKind: TypeAlias = Literal["text", "thinking", "call", "result", "media"]
@@ -68,7 +68,7 @@ class Turn(Generic[B]):
     blocks: list[B]
 
 
-class Crossing(Dropping, ABC, Generic[B]):
+class Translation(DropList, ABC, Generic[B]):
     """One chat on its way; a B is a block of the format. `dropped` grows as it is written."""
 
     title: ClassVar[str]

@@ -16,8 +16,8 @@ from ..errors import BadRequest, Unavailable, Unsupported
 from ..model.call import Call
 from ..model.noun import noun
 from ..model.plan import Candidate, Plan
-from ..operations.base import Format
-from ..providers.base import Asked, Provider, UpstreamRequest
+from ..operations.base import OperationFormat
+from ..providers.base import Provider, UpstreamCall, UpstreamRequest
 
 if TYPE_CHECKING:
     from .ports import Gateway
@@ -38,7 +38,7 @@ def adapt(
     candidate: Candidate,
     dialects: Mapping[str, Dialect],
     providers: Mapping[str, Provider],
-    formats: Mapping[str, Format],
+    formats: Mapping[str, OperationFormat],
 ) -> Adapted:
     """Raises BadRequest (Unsupported among them) where the candidate cannot be asked this at all."""
     provider = providers[candidate.provider]
@@ -46,7 +46,7 @@ def adapt(
         return _operation(call, candidate, provider, formats)
     target = dialects[format_of(call, candidate, provider)]
     path = target.path(call.operation, candidate.model, stream=call.stream)
-    asked = partial(Asked, call.operation, target.name, candidate.model, call.stream, path)
+    asked = partial(UpstreamCall, call.operation, target.name, candidate.model, call.stream, path)
     if target.name == call.dialect:
         written = target.splice(call, candidate.model, provider.profile)
         request = provider.request(asked(written.body, betas=call.betas))
@@ -83,17 +83,17 @@ def first_able(call: Call, plan: Plan, gateway: Gateway) -> tuple[Plan, Adapted]
     return gateway.planner.able(plan, tuple(able)), chosen
 
 
-def _operation(call: Call, candidate: Candidate, provider: Provider, formats: Mapping[str, Format]) -> Adapted:
+def _operation(call: Call, candidate: Candidate, provider: Provider, formats: Mapping[str, OperationFormat]) -> Adapted:
     target = formats[format_of(call, candidate, provider)]
     if target.name == call.format:
         path, written = target.path(call, candidate.model), target.splice(call, candidate.model)
-        asked = Asked(
+        asked = UpstreamCall(
             call.operation, target.name, candidate.model, call.stream, path, written.body, call.method, call.betas
         )
         request = provider.request(asked)
         return Adapted(request, target.name, "raw", (*written.dropped, *request.dropped))
     path, written = target.write(formats[call.format].read(call), candidate.model)
-    asked = Asked(call.operation, target.name, candidate.model, call.stream, path, written.body)
+    asked = UpstreamCall(call.operation, target.name, candidate.model, call.stream, path, written.body)
     return Adapted(provider.request(asked), target.name, "cross", written.dropped)
 
 

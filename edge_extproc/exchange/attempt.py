@@ -9,14 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import assert_never
 
-from ..config.names import ANSWERED_BY
 from ..dialects.base import Dialect
 from ..errors import BadRequest, PeerError, PolicyUnavailable, Unavailable
+from ..model.envoy_names import ANSWERED_BY
 from ..model.fault import Fault
 from ..model.plan import Candidate
 from . import headers as header_rules
 from .adapt import adapt
-from .commands import Command, Continue, Replace, Reply
+from .commands import Command, Continue, ImmediateResponse, Replace
 from .events import (
     Event,
     RequestBody,
@@ -29,7 +29,7 @@ from .events import (
 from .handler import Closing, MoreTime, no_more_time
 from .open import OpenExchange
 from .ports import Gateway
-from .states import ATTEMPT, Order
+from .states import ATTEMPT, StreamOrder
 
 
 class AttemptExchange:
@@ -38,7 +38,7 @@ class AttemptExchange:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self.more_time: MoreTime = no_more_time
-        self._order = Order(ATTEMPT)
+        self._order = StreamOrder(ATTEMPT)
 
     async def handle(self, event: Event) -> Command:
         self._order.heard(event)
@@ -59,7 +59,7 @@ class AttemptExchange:
 
 
 @dataclass(frozen=True, slots=True)
-class Try:
+class Attempt:
     """One try of an exchange that this process knows."""
 
     exchange: OpenExchange
@@ -73,17 +73,17 @@ class Try:
         return self.exchange.plan.asked(self.number, self.provider)
 
 
-def find_try(event: RequestHeaders, gateway: Gateway) -> Try | None:
+def find_try(event: RequestHeaders, gateway: Gateway) -> Attempt | None:
     exchange_id = event.metadata.get("edge", {}).get("exchange")
     found = gateway.open.find(exchange_id) if isinstance(exchange_id, str) else None
     number = event.attributes.get("upstream.request_attempt_count")
     provider = event.attributes.get(ANSWERED_BY)
     if found is None or not isinstance(number, int | float):
         return None
-    return Try(found, int(number), provider if isinstance(provider, str) else None)
+    return Attempt(found, int(number), provider if isinstance(provider, str) else None)
 
 
-async def written(event: RequestHeaders, try_: Try) -> Continue | Replace | Reply:
+async def written(event: RequestHeaders, try_: Attempt) -> Continue | Replace | ImmediateResponse:
     """`write_request`: of a large body off the event loop."""
     if not try_.exchange.large:
         return write_request(event, try_)
@@ -94,7 +94,7 @@ async def written(event: RequestHeaders, try_: Try) -> Continue | Replace | Repl
         return _told(gateway.dialects[try_.exchange.call.dialect], error.fault())
 
 
-def write_request(event: RequestHeaders, try_: Try) -> Continue | Replace | Reply:
+def write_request(event: RequestHeaders, try_: Attempt) -> Continue | Replace | ImmediateResponse:
     gateway = try_.exchange.gateway
     try_.exchange.journal.began[try_.number] = gateway.clock.monotonic()
     call = try_.exchange.call
@@ -126,14 +126,14 @@ def write_request(event: RequestHeaders, try_: Try) -> Continue | Replace | Repl
     )
 
 
-def lost(gateway: Gateway) -> Reply:
+def lost(gateway: Gateway) -> ImmediateResponse:
     """The worker that knew this exchange is gone. We never guess."""
     voice = gateway.dialects[gateway.default_dialect]
     fault = Fault(503, "overloaded", "the worker of this request is gone; send it again", "worker_lost")
     status, headers, body = voice.write_error(fault)
-    return Reply(status, tuple(headers), body, "edge_exchange_unknown")
+    return ImmediateResponse(status, tuple(headers), body, "edge_exchange_unknown")
 
 
-def _told(voice: Dialect, fault: Fault) -> Reply:
+def _told(voice: Dialect, fault: Fault) -> ImmediateResponse:
     status, headers, body = voice.write_error(fault)
-    return Reply(status, tuple(headers), body, f"edge_{fault.code or 'error'}")
+    return ImmediateResponse(status, tuple(headers), body, f"edge_{fault.code or 'error'}")

@@ -16,12 +16,12 @@ from ..model.content import Part, Refusal, Text, Thinking, ToolCall
 from ..model.plausible import is_plausible
 from ..model.reply import Reply
 from ..model.usage import Usage
-from .asked import AskedTokens, read_asked, tokens_asked
 from .ports import Gateway
+from .prompt_size import AskedTokens, read_asked, tokens_asked
 from .relay import Tally
 
 if TYPE_CHECKING:
-    from .progress import Answer, Heard
+    from .phases import RequestState, ResponseState
 
 
 class Bill(NamedTuple):
@@ -40,7 +40,7 @@ _FREE = Decimal(0)
 _MOST_ADDED = 10_000_000
 
 
-def bill_of(gateway: Gateway, heard: Heard, answer: Answer) -> Bill:
+def bill_of(gateway: Gateway, heard: RequestState, answer: ResponseState) -> Bill:
     usage, estimated = _usage(gateway, heard, answer)
     if usage is not None and not is_plausible(usage):
         # Nothing that is computed from it would be true: it counts as not told, and limits keep the worst case.
@@ -52,7 +52,7 @@ def bill_of(gateway: Gateway, heard: Heard, answer: Answer) -> Bill:
     return Bill(usage, estimated, cost, unpriced)
 
 
-def unseen_bill(gateway: Gateway, heard: Heard, answer: Answer) -> Bill | None:
+def unseen_bill(gateway: Gateway, heard: RequestState, answer: ResponseState) -> Bill | None:
     """Of an exchange of whose reply nothing was seen, though a provider may have made it: what was asked for. None
     where that has no number of tokens."""
     call, sent = heard.call, heard.open
@@ -75,7 +75,7 @@ _COUNTED = frozenset({"chat", "completions", "embeddings"})
 _LEAST_TOLD = (3, 4)
 
 
-def _usage(gateway: Gateway, heard: Heard, answer: Answer) -> tuple[Usage | None, bool]:
+def _usage(gateway: Gateway, heard: RequestState, answer: ResponseState) -> tuple[Usage | None, bool]:
     """What was used, and whether a part of it is estimated: a stream that did not come to its end says too little or
     nothing, yet its provider bills what it read and made."""
     if answer.reply is not None and heard.call is not None:
@@ -91,7 +91,7 @@ def _usage(gateway: Gateway, heard: Heard, answer: Answer) -> tuple[Usage | None
 
 
 def _completed(
-    gateway: Gateway, heard: Heard, call: Call, answer: Answer, told: Usage | None, length: int
+    gateway: Gateway, heard: RequestState, call: Call, answer: ResponseState, told: Usage | None, length: int
 ) -> tuple[Usage, bool]:
     """The reported usage with an estimate of what it lacks, and whether anything of it is estimated. `length` is how
     many characters the reply has."""
@@ -133,7 +133,7 @@ def _part_length(part: Part) -> int:
             return 0
 
 
-def _asked(gateway: Gateway, heard: Heard, call: Call, model: str) -> AskedTokens:
+def _asked(gateway: Gateway, heard: RequestState, call: Call, model: str) -> AskedTokens:
     return tokens_asked(heard.asked or read_asked(call), call, model, gateway.bounds)
 
 
@@ -153,7 +153,7 @@ def _estimated(call: Call, tally: Tally, asked: AskedTokens) -> Usage:
     return replace(told, reasoning=told.reasoning + hidden) if hidden else told
 
 
-def _cost(gateway: Gateway, answer: Answer, usage: Usage | None) -> tuple[Decimal | None, bool]:
+def _cost(gateway: Gateway, answer: ResponseState, usage: Usage | None) -> tuple[Decimal | None, bool]:
     candidate = answer.candidate
     if answer.cached is not None:
         return _FREE, False
@@ -164,7 +164,7 @@ def _cost(gateway: Gateway, answer: Answer, usage: Usage | None) -> tuple[Decima
     return cost, cost is None
 
 
-def _hedge_cost(gateway: Gateway, heard: Heard, answer: Answer, usage: Usage) -> Decimal:
+def _hedge_cost(gateway: Gateway, heard: RequestState, answer: ResponseState, usage: Usage) -> Decimal:
     """What the slower candidate of a hedged call cost: it read the same prompt, and was stopped before its answer. An
     estimate, and nothing where the call was not hedged or the price is not known."""
     if heard.open is None or not heard.open.plan.hedged or answer.attempts < 2:

@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from typing import TypeAlias, cast, get_args
 
 from ..auth.api_key import CREDENTIAL_HEADERS
-from ..auth.vouching import Voucher
+from ..auth.vouching import IdentitySeal
 from ..errors import EdgeError, Forbidden, LimitReached, NoSuchRoute, WrongMethod
-from ..limits.base import Rules
+from ..limits.base import CallerLimits
 from ..model.call import Operation
-from ..model.checked import Checked
+from ..model.checked import AuthzDecision
 from ..model.fault import Fault
 from ..model.principal import Principal
 from ..model.settlement import Settlement
@@ -43,7 +43,7 @@ _OPERATIONS = frozenset(get_args(Operation))
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class AuthzRequest:
     """One request, as far as ext_authz is told."""
 
     method: str
@@ -64,7 +64,7 @@ class _Heard:
 
 
 @dataclass(frozen=True, slots=True)
-class Allowed:
+class CheckAllowed:
     set_headers: Pairs
     remove_headers: tuple[str, ...]
     metadata: Mapping[str, str]
@@ -73,22 +73,22 @@ class Allowed:
 
 
 @dataclass(frozen=True, slots=True)
-class Denied:
+class CheckDenied:
     status: int
     headers: Pairs
     body: bytes
     code: str
 
 
-Verdict: TypeAlias = Allowed | Denied
+Verdict: TypeAlias = CheckAllowed | CheckDenied
 
 
-class Checks:
+class AuthzChecker:
     def __init__(
         self,
         gateway: Callable[[], Gateway],
-        voucher: Voucher,
-        on_checked: Callable[[Checked], None] = lambda _: None,
+        voucher: IdentitySeal,
+        on_checked: Callable[[AuthzDecision], None] = lambda _: None,
     ) -> None:
         """`gateway` gives the one of now; `on_checked` is told of each verdict."""
         self._current = gateway
@@ -99,7 +99,7 @@ class Checks:
     def _gateway(self) -> Gateway:
         return self._current()
 
-    async def check(self, asked: Asked) -> Verdict:
+    async def check(self, asked: AuthzRequest) -> Verdict:
         """Never raises: a bug of ours is a refusal too."""
         clock, heard, fault = self._gateway.clock, _Heard(), None
         began, started_at = clock.monotonic(), clock.time()
@@ -115,7 +115,7 @@ class Checks:
             verdict = self._denied(asked, fault)
         who = heard.principal
         self._on_checked(
-            Checked(
+            AuthzDecision(
                 "allowed" if fault is None else "unavailable" if fault.status >= 500 else "denied",
                 fault.status if fault is not None else None,
                 (fault.code or fault.kind) if fault is not None else None,
@@ -135,7 +135,7 @@ class Checks:
         )
         return verdict
 
-    async def _check(self, asked: Asked, heard: _Heard) -> Allowed:
+    async def _check(self, asked: AuthzRequest, heard: _Heard) -> CheckAllowed:
         gateway, settings = self._gateway, asked.settings
         unknown = sorted(name for name in settings if name.startswith(_PREFIX) and name not in SETTINGS)
         if unknown:
@@ -143,7 +143,7 @@ class Checks:
         credentials = tuple(name for name, _ in asked.headers if name in CREDENTIAL_HEADERS)
         anonymous = not credentials and all(name != CERTIFICATE for name, _ in asked.headers)
         if anonymous and settings.get("edge.optional") == "true":
-            return Allowed((), tuple(_present(asked.headers, IDENTITY_HEADERS)), {})
+            return CheckAllowed((), tuple(_present(asked.headers, IDENTITY_HEADERS)), {})
         principal = heard.principal = gateway.authenticator.authenticate(asked.headers)
         heard.operation = self._operation(asked)
         self._may_pass(principal, asked, heard.operation)
@@ -157,7 +157,7 @@ class Checks:
             zip(IDENTITY_HEADERS, (principal.tenant, principal.team, principal.user, principal.key_id), strict=True)
         )
         unset = tuple(name for name, value in who.items() if not value)
-        return Allowed(
+        return CheckAllowed(
             tuple((name, value) for name, value in who.items() if value),
             # A repeated name is removed once.
             tuple(dict.fromkeys((*(() if self._is_asked_for_again(asked) else credentials), *unset))),
@@ -169,12 +169,12 @@ class Checks:
             told,
         )
 
-    def _is_asked_for_again(self, asked: Asked) -> bool:
+    def _is_asked_for_again(self, asked: AuthzRequest) -> bool:
         """An LLM API's request goes on to ext_proc, which takes the credential away itself; unless it believes us, it
         must see it."""
         return self._gateway.voucher is None and self._route(asked) is not None
 
-    def _may_pass(self, principal: Principal, asked: Asked, operation: Operation | None) -> None:
+    def _may_pass(self, principal: Principal, asked: AuthzRequest, operation: Operation | None) -> None:
         tenants, roles = _names(asked.settings.get("edge.tenants")), _names(asked.settings.get("edge.roles"))
         if tenants and principal.tenant not in tenants:
             raise Forbidden(f"the tenant {principal.tenant} may not use this route")
@@ -187,7 +187,7 @@ class Checks:
         if model is not None and not (allows(principal.models, model) and (rights is None or rights.may_list(model))):
             raise Forbidden(f"this route serves the model {model!r}, which this caller may not use")
 
-    def _operation(self, asked: Asked) -> Operation | None:
+    def _operation(self, asked: AuthzRequest) -> Operation | None:
         """None for a route that is none of ours."""
         given = asked.settings.get("edge.operation")
         if given is not None:
@@ -196,14 +196,14 @@ class Checks:
             return cast("Operation", given)
         return self._route(asked)
 
-    def _route(self, asked: Asked) -> Operation | None:
+    def _route(self, asked: AuthzRequest) -> Operation | None:
         """What one of our own paths is for."""
         try:
             return self._gateway.routes.match(asked.method, asked.path.partition("?")[0])[1].operation
         except (NoSuchRoute, WrongMethod):
             return None
 
-    async def _count(self, rules: Rules) -> Pairs:
+    async def _count(self, rules: CallerLimits) -> Pairs:
         limiter, name = self._gateway.limiter, self._gateway.new_id()
         if limiter is None:  # pragma: no cover - it gave the rules
             return ()
@@ -211,12 +211,12 @@ class Checks:
         limiter.settle(Settlement(name, "rejected", None, None, 0.0, 0.0, 0.0))
         return admission.headers
 
-    def _denied(self, asked: Asked, fault: Fault, told: Pairs = ()) -> Denied:
+    def _denied(self, asked: AuthzRequest, fault: Fault, told: Pairs = ()) -> CheckDenied:
         gateway = self._gateway
         path = asked.path.partition("?")[0]
         voice = gateway.routes.voice(path, asked.headers) or gateway.dialects[gateway.default_dialect]
         status, headers, body = voice.write_error(fault)
-        return Denied(status, (*headers, *told), body, fault.code or fault.kind)
+        return CheckDenied(status, (*headers, *told), body, fault.code or fault.kind)
 
 
 def _names(given: str | None) -> frozenset[str]:

@@ -44,7 +44,7 @@ class Replace:
 
 
 @noun
-class Reply:
+class ImmediateResponse:
     """Answer the caller now; nothing goes upstream. `details` shows in Envoy's log as response code details, begins
     with "edge_" and holds no text of a caller or provider."""
 
@@ -81,7 +81,7 @@ class Pass:
     end: bool
 
 
-Command: TypeAlias = Continue | Replace | Reply | Hold | Release | Pass
+Command: TypeAlias = Continue | Replace | ImmediateResponse | Hold | Release | Pass
 
 CONTINUE = Continue()
 HOLD = Hold()

@@ -21,7 +21,7 @@ from ..model.content import (
     ToolResult,
 )
 from ..model.plan import Candidate
-from ..operations.base import Count, Counted, Format
+from ..operations.base import Count, Counted, OperationFormat
 from .ports import Gateway
 
 # Anthropic: width x height / 750, over at most 1568 pixels a side before an image is scaled down; OpenAI's high detail
@@ -73,7 +73,7 @@ def can_count(gateway: Gateway, candidate: Candidate) -> bool:
     return bool(gateway.providers[candidate.provider].formats("count_tokens", candidate.model))
 
 
-def estimated_count(call: Call, form: Format) -> bytes:
+def estimated_count(call: Call, form: OperationFormat) -> bytes:
     """The provider of this model counts for nobody. Clients count to see what still fits, and ask often: an estimate
     that says what it is serves them, an error does not (docs/adr/031). Raises BadRequest where the call cannot be
     read."""

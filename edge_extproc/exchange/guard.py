@@ -18,15 +18,15 @@ from dataclasses import replace
 
 from ..codecs.content_encoding import Inflater, inflate
 from ..codecs.content_type import media_type
-from ..dialects.base import Dialect, Reader, retry_after
+from ..dialects.base import Dialect, StreamReader, retry_after
 from ..errors import BadRequest, PeerError, Unavailable, UpstreamError
 from ..model.fault import Fault
-from ..model.plan import NO_FALLBACK, Candidate, Tried
+from ..model.plan import NO_FALLBACK, AttemptResult, Candidate
 from ..model.reply import Ended, Failed, Finished, PartDelta, PartStarted
 from ..providers.base import Unframer
 from .adapt import adapt, format_of
-from .attempt import Try, find_try, lost, written
-from .commands import CONTINUE, HOLD, Command, Continue, Pass, Release, Reply
+from .attempt import Attempt, find_try, lost, written
+from .commands import CONTINUE, HOLD, Command, Continue, ImmediateResponse, Pass, Release
 from .events import (
     Event,
     RequestBody,
@@ -39,7 +39,7 @@ from .events import (
 from .handler import Closing, MoreTime, no_more_time
 from .headers import first
 from .ports import Gateway
-from .states import GUARD, Order, State
+from .states import GUARD, State, StreamOrder
 from .verdicts import is_failing
 
 # Bytes. The longest beginning of a stream without a token is the echo of a request (`response.created`); what is longer
@@ -59,8 +59,8 @@ class GuardExchange:
     def __init__(self, gateway: Gateway) -> None:
         self.more_time: MoreTime = no_more_time
         self._gateway = gateway
-        self._order = Order(GUARD)
-        self._try: Try | None = None
+        self._order = StreamOrder(GUARD)
+        self._try: Attempt | None = None
         self._status = 0
         self._headers: tuple[tuple[str, str], ...] = ()
         self._holding: _Stream | _Reply | _Error | None = None
@@ -115,7 +115,7 @@ class GuardExchange:
         self._holding = self._stream(try_, inflater) or _Reply(self._dialect(try_), inflater)
         return HOLD
 
-    def _stream(self, try_: Try, inflater: Inflater | None) -> _Stream | None:
+    def _stream(self, try_: Attempt, inflater: Inflater | None) -> _Stream | None:
         """None where the answer is a whole reply, or says that it is."""
         theirs = self._dialect(try_)
         content_type = first(self._headers, "content-type") or ""
@@ -206,7 +206,7 @@ class GuardExchange:
         if self._is_last():
             # To end an answer whose provider still sends would be a use after free in Envoy 1.40.
             try_.exchange.fault = fault
-            return Reply(status, tuple(headers), body, REFUSED)
+            return ImmediateResponse(status, tuple(headers), body, REFUSED)
         to_set = ((":status", str(status)), *headers, *self._veto())
         return Release(to_set, ("content-encoding", "content-length"), body, end=True)
 
@@ -227,7 +227,7 @@ class GuardExchange:
         candidate, number, journal = try_.candidate, try_.number, try_.exchange.journal
         began = journal.began.get(number)
         took = self._gateway.clock.monotonic() - began if began is not None else None
-        journal.ended[number] = Tried(
+        journal.ended[number] = AttemptResult(
             candidate,
             "failed" if failed else "ok",
             self._status,
@@ -237,11 +237,11 @@ class GuardExchange:
             retry_after=retry_after if failed else None,
         )
 
-    def _dialect(self, try_: Try) -> Dialect:
+    def _dialect(self, try_: Attempt) -> Dialect:
         provider = self._gateway.providers[try_.candidate.provider]
         return self._gateway.dialects[format_of(try_.exchange.call, try_.candidate, provider)]
 
-    def _known(self) -> Try:
+    def _known(self) -> Attempt:
         if self._try is None:
             raise LookupError("a guard used a try that it does not know")
         return self._try
@@ -291,7 +291,7 @@ class _Stream:
 
     __slots__ = ("_inflater", "_parts", "_reader", "_unframer", "length", "spoke")
 
-    def __init__(self, reader: Reader, inflater: Inflater | None, unframer: Unframer | None) -> None:
+    def __init__(self, reader: StreamReader, inflater: Inflater | None, unframer: Unframer | None) -> None:
         self._reader = reader
         self._inflater = inflater
         self._unframer = unframer

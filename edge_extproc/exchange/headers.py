@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
-from ..config.names import AGAIN, ONCE, ROUTE
+from ..model.envoy_names import AGAIN, ONCE, ROUTE
 from ..model.plan import Plan
 from ..telemetry.redaction import redact
 from .commands import Pairs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import unquote
 
-from ..auth.base import Rights
+from ..auth.base import CallerRights
 from ..dialects.base import Dialect, ModelCard
 from ..errors import NoSuchModel
 from ..model.principal import Principal
@@ -13,7 +13,7 @@ from .ports import Gateway
 
 
 def list_models(
-    gateway: Gateway, voice: Dialect, principal: Principal, rights: Rights | None, one: str | None
+    gateway: Gateway, voice: Dialect, principal: Principal, rights: CallerRights | None, one: str | None
 ) -> bytes:
     """All of them, or `one`, the path that names it. Raises NoSuchModel."""
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..model.call import Call
 from ..model.fault import Fault
-from ..model.plan import Candidate, Plan, Tried
+from ..model.plan import AttemptResult, Candidate, Plan
 
 if TYPE_CHECKING:
     from .adapt import Adapted
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Journal:
+class AttemptLog:
     """What was seen of the tries of one exchange, by their number, counted from 1."""
 
     began: dict[int, float] = field(default_factory=dict)
     """When each try was sent on, by the monotonic clock."""
-    ended: dict[int, Tried] = field(default_factory=dict)
+    ended: dict[int, AttemptResult] = field(default_factory=dict)
     """How a try ended that was seen at the upstream level."""
 
 
@@ -39,7 +39,7 @@ class OpenExchange:
     """Work on the body is done off the event loop."""
     written: tuple[Candidate, Adapted] | None = None
     """The last request that was written for a try, and for whom."""
-    journal: Journal = field(default_factory=Journal)
+    journal: AttemptLog = field(default_factory=AttemptLog)
     fault: Fault | None = None
     """What the guard found wrong with the last try, whose answer it has refused."""
 

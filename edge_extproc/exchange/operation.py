@@ -20,7 +20,7 @@ from ..model.call import Call
 from ..model.content import Json
 from ..model.embedding import Embed, Embedded
 from ..model.usage import Usage
-from ..operations.base import Format
+from ..operations.base import OperationFormat
 
 Way: TypeAlias = Literal["pass", "tap", "listen", "whole"]
 """Unseen; seen as it passes; frame by frame; taken whole."""
@@ -29,8 +29,8 @@ Way: TypeAlias = Literal["pass", "tap", "listen", "whole"]
 MAX_TAPPED = 32 * 1024 * 1024
 
 
-class OperationAnswer:
-    def __init__(self, call: Call, formats: Mapping[str, Format], theirs: str) -> None:
+class OperationResponse:
+    def __init__(self, call: Call, formats: Mapping[str, OperationFormat], theirs: str) -> None:
         self._call = call
         self._ours = formats[call.format]
         self._theirs = formats[theirs]
@@ -119,7 +119,7 @@ def _text_length(reply: Json) -> int:
     return sum(len(text) for text in texts if isinstance(text, str))
 
 
-def estimate(call: Call, form: Format) -> int:
+def estimate(call: Call, form: OperationFormat) -> int:
     """Tokens that a call asks about."""
     try:
         question = form.read(call)

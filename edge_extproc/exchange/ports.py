@@ -12,24 +12,24 @@ from types import MappingProxyType
 from typing import Protocol
 
 from ..accounting.base import Prices
-from ..auth.base import Access, Authenticator
-from ..auth.vouching import Voucher
+from ..auth.base import AccessControl, Authenticator
+from ..auth.vouching import IdentitySeal
 from ..cache.base import ResponseCache
-from ..config.names import CLUSTER, chain_name, pair_name
 from ..dialects.base import Dialect, ModelCard, Route
 from ..errors import NoSuchRoute, WrongMethod
 from ..limits.base import Limiter
+from ..model.envoy_names import CLUSTER, chain_name, pair_name
 from ..model.plan import Plan
 from ..model.settlement import Settlement
-from ..operations.base import Format
+from ..operations.base import OperationFormat
 from ..providers.base import Provider
-from ..routing.base import Endpoints, ModelTable, Planner
+from ..routing.base import ModelTable, PassthroughEndpoints, Planner
 from ..telemetry.base import Tracer
-from .apart import AT_ONCE, Apart
+from .body_shape import GENEROUS, ShapeBounds
 from .events import Headers
+from .large_bodies import AT_ONCE, WorkRunner
 from .open import OpenExchanges
-from .shape import GENEROUS, ShapeBounds
-from .worst_case import UNCONFIGURED, Bounds
+from .worst_case import UNCONFIGURED, OutputBounds
 
 
 class Clock(Protocol):
@@ -86,7 +86,7 @@ class Routes:
     def __init__(
         self,
         dialects: Mapping[str, Dialect],
-        formats: Mapping[str, Format] = MappingProxyType({}),
+        formats: Mapping[str, OperationFormat] = MappingProxyType({}),
         passed: Sequence[str] = (),
     ) -> None:
         """`passed` are paths that, with all below them, are only passed on."""
@@ -170,9 +170,9 @@ class Gateway:
     models: ModelTable
     planner: Planner
     providers: Mapping[str, Provider]
-    formats: Mapping[str, Format]
+    formats: Mapping[str, OperationFormat]
     """The wire formats of operations other than chat, by name."""
-    endpoints: Endpoints
+    endpoints: PassthroughEndpoints
     clusters: Mapping[str, str]
     """Provider name to the name of its Envoy cluster."""
     prices: Prices
@@ -186,17 +186,17 @@ class Gateway:
     report: Callable[[BaseException], None]
     """Tells of a bug of ours, for the log."""
     cache: ResponseCache | None = None
-    voucher: Voucher | None = None
+    voucher: IdentitySeal | None = None
     """Given where ext_authz runs before us: what it found out is believed."""
-    access: Access | None = None
+    access: AccessControl | None = None
     """None where no role or policy forbids anything."""
     limiter: Limiter | None = None
     """None where no caller has a limit."""
-    bounds: Bounds = UNCONFIGURED
+    bounds: OutputBounds = UNCONFIGURED
     """What a call can come to."""
     shape: ShapeBounds = GENEROUS
     """What a body may hold."""
-    apart: Apart = AT_ONCE
+    apart: WorkRunner = AT_ONCE
     """Where work on large bodies is done."""
     tracer: Tracer | None = None
     chains: bool = False

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Protocol
 
-from ..dialects.base import Reader, Writer
+from ..dialects.base import StreamReader, StreamWriter
 from ..dialects.dropping import kind_of_part
 from ..model.content import Part, RedactedThinking
 from ..model.fault import Fault
@@ -132,7 +132,9 @@ class Relay(Protocol):
 class RawRelay:
     """`hide_usage`: we asked for a usage frame that the caller did not ask for."""
 
-    def __init__(self, reader: Reader, writer: Writer, *, hide_usage: bool, fold: Fold | None = None) -> None:
+    def __init__(
+        self, reader: StreamReader, writer: StreamWriter, *, hide_usage: bool, fold: Fold | None = None
+    ) -> None:
         self.tally = Tally(fold)
         self._reader = reader
         self._writer = writer
@@ -176,8 +178,8 @@ class CrossRelay:
 
     def __init__(
         self,
-        reader: Reader,
-        writer: Writer,
+        reader: StreamReader,
+        writer: StreamWriter,
         *,
         fold: Fold | None = None,
         named: tuple[str | None, str | None] = (None, None),
@@ -239,7 +241,7 @@ def is_lost(tally: Tally) -> bool:
     return tally.garbled > 0 and not tally.has_parts
 
 
-def _fail(tally: Tally, writer: Writer, fault: Fault) -> bytes:
+def _fail(tally: Tally, writer: StreamWriter, fault: Fault) -> bytes:
     if tally.failed is not None:
         return b""
     tally.failed = fault

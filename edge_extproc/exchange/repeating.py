@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from ..auth.base import Rights
-from ..cache.base import Entry, Made, Turn
+from ..auth.base import CallerRights
+from ..cache.base import CacheEntry, CacheLookup, NewReply
 from ..dialects.base import Dialect
 from ..dialects.dropping import lost_in
 from ..errors import UpstreamError
@@ -13,16 +13,16 @@ from ..model.call import Call
 from ..model.plan import Candidate
 from ..model.reply import Reply, unfold
 from .adapt import dialect_of
+from .phases import RequestState, ResponseState, require
 from .ports import Gateway
-from .progress import Answer, Heard, known
 from .rights import able
 
 
-def given(gateway: Gateway, heard: Heard, entry: Entry) -> tuple[bytes, str, tuple[str, ...]] | None:
+def given(gateway: Gateway, heard: RequestState, entry: CacheEntry) -> tuple[bytes, str, tuple[str, ...]] | None:
     """A stored reply as this caller wants it, whole or as a stream, in the caller's words; its media type; and the
     names of what the caller's format has no place for. None
     where it is not this caller's, or cannot be read: another version of us has stored it."""
-    call, voice = known(heard.call), known(heard.voice)
+    call, voice = require(heard.call), require(heard.voice)
     if not _may_have(heard.rights, call, entry):
         return None
     if voice.name == entry.dialect and not call.stream:
@@ -35,7 +35,7 @@ def given(gateway: Gateway, heard: Heard, entry: Entry) -> tuple[bytes, str, tup
     return body, kind, lost_in(reply, voice)
 
 
-def _may_have(rights: Rights | None, call: Call, entry: Entry) -> bool:
+def _may_have(rights: CallerRights | None, call: Call, entry: CacheEntry) -> bool:
     """Whether this caller could have got this reply from its provider. A reply may be another candidate's than those
     that its key was made of, by a fallback: the caller of then may have had more rights."""
     return rights is None or bool(able(rights, call, (Candidate(entry.provider, entry.model),)))
@@ -47,7 +47,7 @@ def as_stream(reply: Reply, call: Call, voice: Dialect) -> tuple[bytes, str]:
     return b"".join(writer.write(event) for event in unfold(reply)), call.stream_type or voice.stream_type
 
 
-def keep(gateway: Gateway, heard: Heard, answer: Answer, turn: Turn, cost: Decimal | None) -> None:
+def keep(gateway: Gateway, heard: RequestState, answer: ResponseState, turn: CacheLookup, cost: Decimal | None) -> None:
     """Gives the cache a reply that may be given again, and lets go those who wait for it. A bug of ours on the way must
     not keep the exchange from being settled."""
     try:
@@ -60,7 +60,9 @@ def keep(gateway: Gateway, heard: Heard, answer: Answer, turn: Turn, cost: Decim
         turn.close()
 
 
-def _made(gateway: Gateway, heard: Heard, answer: Answer, turn: Turn, cost: Decimal | None) -> Made | None:
+def _made(
+    gateway: Gateway, heard: RequestState, answer: ResponseState, turn: CacheLookup, cost: Decimal | None
+) -> NewReply | None:
     candidate, reply = answer.candidate, answer.reply
     if candidate is None or answer.fault is not None or answer.bug or not turn.keeps:
         return None
@@ -72,5 +74,5 @@ def _made(gateway: Gateway, heard: Heard, answer: Answer, turn: Turn, cost: Deci
         return None
     body = answer.body
     if body is None:
-        body = dialect_of(known(heard.call), candidate, gateway).write_reply(reply)
-    return Made(reply, body, candidate.provider, candidate.model, cost, answer.dropped)
+        body = dialect_of(require(heard.call), candidate, gateway).write_reply(reply)
+    return NewReply(reply, body, candidate.provider, candidate.model, cost, answer.dropped)

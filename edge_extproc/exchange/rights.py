@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..auth.base import Rights
+from ..auth.base import CallerRights
 from ..errors import Forbidden
 from ..model.call import Call
 from ..model.plan import Candidate, Fallback
 
 
-def able(rights: Rights, call: Call, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
+def able(rights: CallerRights, call: Call, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
     """Those of `candidates` that may serve this call; maybe none."""
     try:
         return rights.narrow(call, candidates)
@@ -18,7 +18,7 @@ def able(rights: Rights, call: Call, candidates: Sequence[Candidate]) -> tuple[C
         return ()
 
 
-def permitted(rights: Rights, call: Call, fallback: Fallback) -> Fallback:
+def permitted(rights: CallerRights, call: Call, fallback: Fallback) -> Fallback:
     return Fallback(
         able(rights, call, fallback.context_length) if fallback.context_length else (),
         able(rights, call, fallback.content_filter) if fallback.content_filter else (),

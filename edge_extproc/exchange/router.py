@@ -18,11 +18,10 @@ from functools import partial
 from typing import ParamSpec, TypeVar
 
 from ..auth.vouching import NAMESPACE as VOUCHED
-from ..cache.base import Entry, Turn
+from ..cache.base import CacheEntry, CacheLookup
 from ..codecs.content_encoding import Inflater, inflate
 from ..codecs.content_type import media_type
 from ..codecs.sse import is_stream
-from ..config.names import ANSWERED_BY, CALLERS_ID, NAMESPACE, PROVIDERS_ID, REQUEST_ID
 from ..dialects.base import Dialect
 from ..dialects.dropping import lost_in
 from ..errors import (
@@ -36,21 +35,21 @@ from ..errors import (
     Unavailable,
     UpstreamError,
 )
-from ..limits.base import Rules
+from ..limits.base import CallerLimits
 from ..model.call import Call
 from ..model.content import Part
+from ..model.envoy_names import ANSWERED_BY, CALLERS_ID, NAMESPACE, PROVIDERS_ID, REQUEST_ID
 from ..model.fault import Fault
 from ..model.plan import Candidate, Plan
 from ..model.principal import Principal
 from ..model.reply import Fold, fold
 from ..model.reply import Reply as WholeReply
 from ..model.trace import read_traceparent
-from ..routing.base import Wish, allows
+from ..routing.base import RoutingRequest, allows
 from . import headers as header_rules
 from .adapt import adapt, dialect_of, first_able, format_of
-from .apart import is_large
-from .asked import read_asked
-from .commands import CONTINUE, BodyMode, Command, Continue, Pairs, Reply
+from .body_shape import check_shape
+from .commands import CONTINUE, BodyMode, Command, Continue, ImmediateResponse, Pairs
 from .counting import can_count, estimated_count
 from .envoy_faults import OF_THE_CALLER, VIA_UPSTREAM, fault_of
 from .events import (
@@ -65,17 +64,18 @@ from .events import (
 from .guard import REFUSED
 from .handler import Closing, MoreTime, no_more_time
 from .headers import firsts
+from .large_bodies import is_large
 from .listing import list_models, no_such_model
 from .open import OpenExchange
-from .operation import OperationAnswer
+from .operation import OperationResponse
+from .phases import RequestState, ResponseState, require
 from .ports import TELLING_ERRORS, Gateway
-from .progress import Answer, Heard, known
+from .prompt_size import read_asked
 from .relay import UNREADABLE, CrossRelay, RawRelay, Tally, is_lost
 from .repeating import as_stream, given, keep
 from .rights import permitted
 from .settling import facts, settlement_of, tells_talk
-from .shape import check_shape
-from .states import ROUTER, Order, State
+from .states import ROUTER, State, StreamOrder
 from .verdicts import is_failing, is_of_the_provider
 from .worst_case import ask_of, at_once_of
 
@@ -94,9 +94,9 @@ class RouterExchange:
         self.id = gateway.new_id()
         self._traceparent = traceparent
         self._gateway = gateway
-        self._order = Order(ROUTER)
-        self._heard = Heard(gateway.clock.monotonic(), gateway.clock.time())
-        self._answer = Answer()
+        self._order = StreamOrder(ROUTER)
+        self._heard = RequestState(gateway.clock.monotonic(), gateway.clock.time())
+        self._answer = ResponseState()
         self.more_time: MoreTime = no_more_time
         self._take_body: Callable[[ResponseBody], Command] = _pass
         self._settled = False
@@ -131,22 +131,22 @@ class RouterExchange:
     def _noted(self, event: Event, command: Command) -> Command:
         """What Envoy's access log shows of an exchange goes with the last answer: `closed` comes too late for it. The
         caller's own request id goes with the first, so that whatever answers has it."""
-        if isinstance(event, RequestHeaders) and isinstance(command, Continue | Reply):
+        if isinstance(event, RequestHeaders) and isinstance(command, Continue | ImmediateResponse):
             command = self._identified(command)
-        if isinstance(event, ResponseHeaders | ResponseBody) and isinstance(command, Reply):
+        if isinstance(event, ResponseHeaders | ResponseBody) and isinstance(command, ImmediateResponse):
             # Envoy sends it past the filter that writes the id into every other response.
             theirs, ours = self._answer.values.get("x-request-id"), self._heard.request_id
             others = tuple(pair for pair in command.headers if pair[0] != "x-request-id")
             ids = ((PROVIDERS_ID, theirs), ("x-request-id", ours))
             command = replace(command, headers=(*others, *((name, id) for name, id in ids if id)))
-        last = isinstance(command, Reply) or (isinstance(event, ResponseBody) and event.end)
-        if not self._gateway.notes or not last or not isinstance(command, Continue | Reply):
+        last = isinstance(command, ImmediateResponse) or (isinstance(event, ResponseBody) and event.end)
+        if not self._gateway.notes or not last or not isinstance(command, Continue | ImmediateResponse):
             return command
         metadata = dict(command.metadata or {})
         metadata["edge"] = {**metadata.get("edge", {}), **facts(self._gateway, self._heard, self._answer)}
         return replace(command, metadata=metadata)
 
-    def _identified(self, command: Continue | Reply) -> Continue | Reply:
+    def _identified(self, command: Continue | ImmediateResponse) -> Continue | ImmediateResponse:
         chosen = self._heard.request_id
         if chosen is None or CALLERS_ID not in self._heard.values or chosen != self._heard.values[CALLERS_ID]:
             return command
@@ -195,7 +195,7 @@ class RouterExchange:
             heard.rights.may_do(heard.route.operation)
         if heard.route.operation == "models":
             one = heard.path if "{" in heard.route.path else None
-            models = list_models(gateway, known(heard.voice), heard.principal, heard.rights, one)
+            models = list_models(gateway, require(heard.voice), heard.principal, heard.rights, one)
             return self._own((("content-type", "application/json"),), models, "edge_models")
         passes = heard.route.operation == "passed"
         if event.end and not passes:
@@ -223,7 +223,7 @@ class RouterExchange:
 
     async def _asked(self, body: bytes) -> Command:
         heard, gateway = self._heard, self._gateway
-        voice, principal = known(heard.voice), known(heard.principal)
+        voice, principal = require(heard.voice), require(heard.principal)
         heard.large = is_large(body)
         if heard.large:
             await self._take_time(_LARGE_SECONDS)
@@ -264,7 +264,7 @@ class RouterExchange:
 
     def _read_call(self, body: bytes) -> Call:
         heard = self._heard
-        voice, route = known(heard.voice), known(heard.route)
+        voice, route = require(heard.voice), require(heard.route)
         check_shape(body, route.operation, self._gateway.shape)
         if not route.format:
             return voice.read_call(body, route.operation, heard.headers, heard.path)
@@ -274,7 +274,7 @@ class RouterExchange:
     def _candidates(self, call: Call) -> Sequence[Candidate]:
         """Who may be asked, by the model's name and by the rules that config has for such calls. Raises NoSuchModel,
         or NoSuchRoute for a path that is not this caller's."""
-        gateway, principal, path = self._gateway, known(self._heard.principal), self._heard.path
+        gateway, principal, path = self._gateway, require(self._heard.principal), self._heard.path
         endpoint = gateway.endpoints.at(path) if call.operation == "passed" else None
         if endpoint is not None and not endpoint.admits(principal.tenant):
             raise NoSuchRoute(f"no API at {path!r} for this key")
@@ -287,13 +287,13 @@ class RouterExchange:
             raise no_such_model(call.model)
         return gateway.planner.ruled(self._wish(call), candidates)
 
-    def _wish(self, call: Call) -> Wish:
-        principal = known(self._heard.principal)
-        return Wish(call, principal.tenant, principal.key_id, self._heard.headers)
+    def _wish(self, call: Call) -> RoutingRequest:
+        principal = require(self._heard.principal)
+        return RoutingRequest(call, principal.tenant, principal.key_id, self._heard.headers)
 
     async def _send(self, call: Call, candidates: Sequence[Candidate]) -> Command:
         """The request of the first candidate that can be asked this, and the way to all of them."""
-        heard, gateway, principal = self._heard, self._gateway, known(self._heard.principal)
+        heard, gateway, principal = self._heard, self._gateway, require(self._heard.principal)
         heard.call = call
         if call.operation == "passed" and gateway.endpoints.at(heard.path) is not None:
             # The row has said whom to ask. What such a path makes (a file, a batch) must not be made twice.
@@ -344,7 +344,7 @@ class RouterExchange:
             order=gateway.order(plan),
         )
 
-    async def _from_cache(self, turn: Turn) -> Reply | None:
+    async def _from_cache(self, turn: CacheLookup) -> ImmediateResponse | None:
         """A reply that was given before, if there is one that this caller may have."""
         entry, heard = await turn.find(self._take_time), self._heard
         if entry is None:
@@ -355,13 +355,13 @@ class RouterExchange:
             return None
         if heard.rules is not None:
             try:
-                heard.admission = await known(self._gateway.limiter).count(self.id, heard.rules)
+                heard.admission = await require(self._gateway.limiter).count(self.id, heard.rules)
             except EdgeError:
                 turn.spoiled()
                 raise
         return self._repeated(entry, *said)
 
-    def _stale(self) -> Reply | None:
+    def _stale(self) -> ImmediateResponse | None:
         """A reply past its time, because no provider could answer; if there is one that this caller may have."""
         turn, answer = self._heard.turn, self._answer
         entry = turn.stale() if turn is not None else None
@@ -374,19 +374,19 @@ class RouterExchange:
         answer.came = answer.status
         return self._repeated(entry, *said)
 
-    def _repeated(self, entry: Entry, body: bytes, content_type: str, lost: tuple[str, ...]) -> Reply:
+    def _repeated(self, entry: CacheEntry, body: bytes, content_type: str, lost: tuple[str, ...]) -> ImmediateResponse:
         age = max(0, int(self._gateway.clock.time() - entry.stored_at))
         self._answer.cached, self._answer.dropped, self._answer.lost = entry, entry.dropped, lost
         told = (("content-type", content_type), ("age", str(age)), *self._notes())
-        return self._own(told, body, f"edge_cache_{known(self._heard.turn).state}")
+        return self._own(told, body, f"edge_cache_{require(self._heard.turn).state}")
 
-    def _own(self, headers: Pairs, body: bytes, details: str) -> Reply:
+    def _own(self, headers: Pairs, body: bytes, details: str) -> ImmediateResponse:
         """Our own good answer, for which nobody needs to be asked."""
         self._order.replied()
         self._answer.status, self._answer.sent = 200, len(body)
-        return Reply(200, headers, body, details)
+        return ImmediateResponse(200, headers, body, details)
 
-    async def _reserve(self, call: Call, candidates: Sequence[Candidate], rules: Rules) -> None:
+    async def _reserve(self, call: Call, candidates: Sequence[Candidate], rules: CallerLimits) -> None:
         """Takes the most that this call can come to from all that its caller may use, in one step. `closed` settles."""
         gateway = self._gateway
         asked, at_once = gateway.planner.reachable(call.model, candidates)
@@ -395,7 +395,7 @@ class RouterExchange:
         )
         if at_once > 1:
             ask = at_once_of(ask, at_once)
-        self._heard.admission = await known(gateway.limiter).admit(self.id, rules, ask)
+        self._heard.admission = await require(gateway.limiter).admit(self.id, rules, ask)
 
     # --- 3. who answered, and how
 
@@ -439,7 +439,7 @@ class RouterExchange:
 
     def _operation_answer(self, call: Call, voice: Dialect, event: ResponseHeaders) -> Command:
         answer, formats = self._answer, self._gateway.formats
-        other = answer.other = OperationAnswer(call, formats, self._their_format())
+        other = answer.other = OperationResponse(call, formats, self._their_format())
         content_type = answer.values.get("content-type", "")
         removed = header_rules.unwanted(event.headers)
         way = "pass" if event.end else other.way(content_type)
@@ -447,7 +447,7 @@ class RouterExchange:
             return self._buffered(self._take_operation)
         if way == "listen":
             answer.relay = RawRelay(
-                known(formats[call.format].listener()), voice.writer(call), hide_usage=not call.wants_usage
+                require(formats[call.format].listener()), voice.writer(call), hide_usage=not call.wants_usage
             )
             self._take_body = self._take_stream
             removed = (*removed, "content-encoding", "content-length")
@@ -469,7 +469,7 @@ class RouterExchange:
         """A stream is passed on as it comes. What comes in the other way than it was asked for is taken whole."""
         theirs = self._their_dialect()
         content_type = self._answer.values.get("content-type", "")
-        provider = self._gateway.providers[known(self._answer.candidate).provider]
+        provider = self._gateway.providers[require(self._answer.candidate).provider]
         unframer = self._answer.unframer = provider.unframe(theirs.name, content_type)
         content_type = content_type if unframer is None else theirs.stream_type
         streamed = media_type(content_type) == media_type(theirs.stream_type)
@@ -508,7 +508,7 @@ class RouterExchange:
     def _take_unnamed(self, event: ResponseBody) -> Command:
         """The body of a reply whose content type does not say what it is, to one who asked for a stream. Its first
         bytes tell; what is no stream of events is held until it is whole."""
-        answer, relay = self._answer, known(self._answer.relay)
+        answer, relay = self._answer, require(self._answer.relay)
         try:
             answer.held += answer.inflater.feed(event.body) if answer.inflater is not None else event.body
             found = is_stream(answer.held)
@@ -527,7 +527,7 @@ class RouterExchange:
 
     def _held_stream(self, body: bytes) -> bytes:
         """A whole reply as the stream that the caller asked for."""
-        answer, call, voice = self._answer, known(self._heard.call), known(self._heard.voice)
+        answer, call, voice = self._answer, require(self._heard.call), require(self._heard.voice)
         reply = self._their_dialect().read_reply(body)
         id, model = self._named()
         answer.reply = replace(reply, id=reply.id or id, model=reply.model or model)
@@ -536,7 +536,7 @@ class RouterExchange:
 
     def _take_stream(self, event: ResponseBody, came: bytes | None = None) -> Command:
         """`came` is what Envoy holds now, where that is not all of the event."""
-        answer, relay, out = self._answer, known(self._answer.relay), b""
+        answer, relay, out = self._answer, require(self._answer.relay), b""
         try:
             data = answer.inflater.feed(event.body) if answer.inflater is not None else event.body
             if answer.unframer is not None:
@@ -553,7 +553,7 @@ class RouterExchange:
 
     def _take_reply(self, event: ResponseBody) -> Command:
         """A whole reply. Where the caller asked for a stream, it becomes one."""
-        call, voice = known(self._heard.call), known(self._heard.voice)
+        call, voice = require(self._heard.call), require(self._heard.voice)
         theirs = self._their_dialect()
         body = self._plain(event.body)
         if _streams_events(theirs) and is_stream(body):
@@ -574,7 +574,7 @@ class RouterExchange:
         return self._events(self._plain(event.body), event)
 
     def _events(self, body: bytes, event: ResponseBody) -> Command:
-        call, voice, theirs = known(self._heard.call), known(self._heard.voice), self._their_dialect()
+        call, voice, theirs = require(self._heard.call), require(self._heard.voice), self._their_dialect()
         reader = theirs.reader(theirs.stream_type)
         events = [e for frame in reader.frames(body) for e in reader.read(frame)]
         events += reader.close()[1]
@@ -599,14 +599,14 @@ class RouterExchange:
         """It passes as it came, and is read at its end."""
         answer = self._answer
         encoding = answer.values.get("content-encoding")
-        known(answer.other).tap(event.body, end=event.end, encoding=encoding)
+        require(answer.other).tap(event.body, end=event.end, encoding=encoding)
         if event.body and answer.first_token_at is None:
             answer.first_token_at = self._gateway.clock.monotonic()
         answer.sent += len(event.body)
         return CONTINUE
 
     def _take_operation(self, event: ResponseBody) -> Command:
-        return self._whole(known(self._answer.other).whole(self._plain(event.body)), event.body)
+        return self._whole(require(self._answer.other).whole(self._plain(event.body)), event.body)
 
     def _take_error(self, event: ResponseBody) -> Command:
         body = self._plain(event.body)
@@ -638,7 +638,7 @@ class RouterExchange:
 
     def _error(self, fault: Fault, event: ResponseHeaders | ResponseBody) -> Command:
         """An error of the provider's or of Envoy's, told again by us."""
-        voice, answer = known(self._heard.voice), self._answer
+        voice, answer = require(self._heard.voice), self._answer
         answer.fault = fault
         if isinstance(event, ResponseHeaders) and not event.end:
             self._take_body = lambda body: self._error(fault, body)
@@ -648,11 +648,11 @@ class RouterExchange:
         if isinstance(event, ResponseHeaders):  # there is no body to replace
             self._order.replied()
             kept = tuple((n, v) for n, v in answer.headers if n in _ERROR_HEADERS)
-            return Reply(status, (*kept, *headers), body, "edge_upstream_error")
+            return ImmediateResponse(status, (*kept, *headers), body, "edge_upstream_error")
         to_set: Pairs = ((":status", str(status)), *headers, ("content-length", str(len(body))))
         return Continue(set_headers=to_set, remove_headers=("content-encoding",), body=body)
 
-    def _refuse(self, fault: Fault, *, ours: bool = False, told: Pairs = ()) -> Reply:
+    def _refuse(self, fault: Fault, *, ours: bool = False, told: Pairs = ()) -> ImmediateResponse:
         """Our own answer, now, instead of whatever would come."""
         answer, heard = self._answer, self._heard
         voice = heard.voice or self._gateway.dialects[self._gateway.default_dialect]
@@ -660,7 +660,9 @@ class RouterExchange:
         headers += told
         self._order.replied()
         answer.fault, answer.ours, answer.status, answer.sent = fault, ours, status, len(body)
-        return Reply(status, tuple(headers), b"" if heard.method == "HEAD" else body, f"edge_{fault.code or 'error'}")
+        return ImmediateResponse(
+            status, tuple(headers), b"" if heard.method == "HEAD" else body, f"edge_{fault.code or 'error'}"
+        )
 
     # --- 5. the end, whatever it was
 
@@ -683,25 +685,25 @@ class RouterExchange:
 
     def _has_no_tokens(self) -> bool:
         """Of a stream whose tokens cannot be seen: images, speech."""
-        return self._answer.other is not None and known(self._heard.call).operation != "completions"
+        return self._answer.other is not None and require(self._heard.call).operation != "completions"
 
     def _their_dialect(self) -> Dialect:
         """Of the provider that answered."""
-        return dialect_of(known(self._heard.call), known(self._answer.candidate), self._gateway)
+        return dialect_of(require(self._heard.call), require(self._answer.candidate), self._gateway)
 
     def _their_format(self) -> str:
-        candidate = known(self._answer.candidate)
-        return format_of(known(self._heard.call), candidate, self._gateway.providers[candidate.provider])
+        candidate = require(self._answer.candidate)
+        return format_of(require(self._heard.call), candidate, self._gateway.providers[candidate.provider])
 
     def _named(self) -> tuple[str | None, str | None]:
         """The id and the model of a reply whose format tells neither."""
         ids = (self._answer.values.get(name) for name in _ID_HEADERS)
-        return next((id for id in ids if id), None), known(self._answer.candidate).model
+        return next((id for id in ids if id), None), require(self._answer.candidate).model
 
     def _dropped(self) -> tuple[str, ...]:
         """What the provider that answered was not told. Attempts are pure, so the last one can be made again."""
-        heard, candidate = self._heard, known(self._answer.candidate)
-        if candidate != known(heard.plan).at(1):
+        heard, candidate = self._heard, require(self._answer.candidate)
+        if candidate != require(heard.plan).at(1):
             # A credential may have ended since that attempt was made: then there is nothing to tell, but an answer.
             with suppress(Unavailable):
                 gateway = self._gateway
@@ -710,9 +712,9 @@ class RouterExchange:
                     heard.adapted = written[1]
                     return heard.adapted.dropped
                 heard.adapted = adapt(
-                    known(heard.call), candidate, gateway.dialects, gateway.providers, gateway.formats
+                    require(heard.call), candidate, gateway.dialects, gateway.providers, gateway.formats
                 )
-        return known(heard.adapted).dropped
+        return require(heard.adapted).dropped
 
     def _named_drops(self) -> Pairs:
         dropped = (*self._answer.dropped, *self._answer.lost)

@@ -8,11 +8,11 @@ from dataclasses import replace
 from ..errors import EdgeError
 from ..model.content import Part, Text
 from ..model.fault import FaultKind
-from ..model.plan import Tried
+from ..model.plan import AttemptResult
 from ..model.plausible import is_plausible
 from ..model.reply import Finish, Reply
 from ..model.settlement import Outcome, Phase, PhaseTime, Settlement
-from ..model.trace import Talk
+from ..model.trace import Transcript
 from ..model.usage import Usage
 from . import verdicts
 from .bill import bill_of, unseen_bill
@@ -26,8 +26,8 @@ from .events import (
     ResponseTrailers,
 )
 from .handler import Closing
+from .phases import RequestState, ResponseState
 from .ports import Gateway
-from .progress import Answer, Heard
 from .states import State
 
 # Dynamic metadata knows only doubles; up to here every integer is one.
@@ -51,7 +51,7 @@ _PHASES: dict[type[Event], Phase] = {
 }
 
 
-def facts(gateway: Gateway, heard: Heard, answer: Answer) -> Mapping[str, object]:
+def facts(gateway: Gateway, heard: RequestState, answer: ResponseState) -> Mapping[str, object]:
     """For Envoy's access log. Makes the bill, which the settlement takes over."""
     usage, _, cost, _ = answer.bill = bill_of(gateway, heard, answer)
     given = answer.cached if answer.cached is not None else answer.candidate
@@ -73,7 +73,7 @@ def facts(gateway: Gateway, heard: Heard, answer: Answer) -> Mapping[str, object
 
 
 def settlement_of(
-    gateway: Gateway, exchange_id: str, heard: Heard, answer: Answer, state: State, why: Closing
+    gateway: Gateway, exchange_id: str, heard: RequestState, answer: ResponseState, state: State, why: Closing
 ) -> Settlement:
     usage, estimated, cost, unpriced = answer.bill or bill_of(gateway, heard, answer)
     outcome = _outcome(answer, state, why)
@@ -142,7 +142,7 @@ def settlement_of(
     return replace(settlement, usage=usage, estimated=estimated, cost=cost, unpriced=unpriced, unseen=True)
 
 
-def _outcome(answer: Answer, state: State, why: Closing) -> Outcome:
+def _outcome(answer: ResponseState, state: State, why: Closing) -> Outcome:
     if answer.bug or why == "error":
         return "gateway_error"
     if answer.fault is not None:
@@ -156,11 +156,13 @@ def _outcome(answer: Answer, state: State, why: Closing) -> Outcome:
     return "stopped" if why == "stopping" else "caller_left"
 
 
-def _tries(heard: Heard, answer: Answer, outcome: Outcome, usage: Usage | None, now: float) -> tuple[Tried, ...]:
+def _tries(
+    heard: RequestState, answer: ResponseState, outcome: Outcome, usage: Usage | None, now: float
+) -> tuple[AttemptResult, ...]:
     """None where nothing was sent."""
     if heard.open is None:
         return ()
-    last = verdicts.Last(
+    last = verdicts.LastAttempt(
         answer.candidate,
         answer.status if answer.came is None else answer.came,
         answer.details,
@@ -175,11 +177,11 @@ def _tries(heard: Heard, answer: Answer, outcome: Outcome, usage: Usage | None, 
     return verdicts.tries_of(heard.open.plan, heard.open.journal, answer.attempts, last)
 
 
-def tells_talk(gateway: Gateway, heard: Heard) -> bool:
+def tells_talk(gateway: Gateway, heard: RequestState) -> bool:
     return heard.trace is not None and gateway.tracer is not None and gateway.tracer.content
 
 
-def _talk(gateway: Gateway, heard: Heard, answer: Answer) -> Talk | None:
+def _talk(gateway: Gateway, heard: RequestState, answer: ResponseState) -> Transcript | None:
     """What was said, for the trace. A bug of ours on the way must not keep the exchange from being settled."""
     call = heard.call
     if not tells_talk(gateway, heard) or call is None or call.operation != "chat":
@@ -193,10 +195,10 @@ def _talk(gateway: Gateway, heard: Heard, answer: Answer) -> Talk | None:
         gateway.report(bug)
         return None
     asked = tuple((message.role, _text_of(message.parts)) for message in chat.messages)
-    return Talk(asked, "\n".join(_text_of(c.parts) for c in reply.choices) if reply is not None else "")
+    return Transcript(asked, "\n".join(_text_of(c.parts) for c in reply.choices) if reply is not None else "")
 
 
-def _told(gateway: Gateway, answer: Answer) -> Reply | None:
+def _told(gateway: Gateway, answer: ResponseState) -> Reply | None:
     """The reply, as far as it is known."""
     if answer.cached is not None:
         return gateway.dialects[answer.cached.dialect].read_reply(answer.cached.body)

@@ -100,7 +100,7 @@ GUARD: Mapping[State, Mapping[type[Event], Next]] = {
 }
 
 
-class Order:
+class StreamOrder:
     """Where one stream stands. `heard` moves it on, or raises PeerError and leaves it where it was."""
 
     __slots__ = ("_table", "state")

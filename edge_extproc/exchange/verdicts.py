@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
-from ..model.plan import NO_HOST, Candidate, Plan, Tried, Verdict
+from ..model.plan import NO_HOST, AttemptResult, Candidate, Plan, Verdict
 from ..model.usage import Usage
 from .envoy_faults import VIA_UPSTREAM
-from .open import Journal
+from .open import AttemptLog
 
 # What a status tells of the provider: it is down, overloaded or out of quota. Every other answer shows it alive, though
 # it may show the caller, the key or the request to be wrong.
@@ -28,7 +28,7 @@ _ON_THE_WAY = (
 )
 
 
-class Last(NamedTuple):
+class LastAttempt(NamedTuple):
     """What the router level saw of the last try."""
 
     candidate: Candidate | None
@@ -57,7 +57,7 @@ def is_of_the_provider(status: int, details: str) -> bool:
     return is_failing(status) if details == VIA_UPSTREAM else details.startswith((_NO_HOST, *_ON_THE_WAY))
 
 
-def verdict_of(last: Last) -> tuple[Verdict, str]:
+def verdict_of(last: LastAttempt) -> tuple[Verdict, str]:
     """And why, in a word."""
     if last.status is None or not last.details:
         return "unknown", ""
@@ -75,20 +75,20 @@ def verdict_of(last: Last) -> tuple[Verdict, str]:
     return ("ok", "") if last.whole else ("unknown", "")
 
 
-def tries_of(plan: Plan, journal: Journal, attempts: int, last: Last) -> tuple[Tried, ...]:
+def tries_of(plan: Plan, journal: AttemptLog, attempts: int, last: LastAttempt) -> tuple[AttemptResult, ...]:
     """`attempts` is Envoy's count; 0 where it has not told."""
     count = max(attempts, *journal.began, *journal.ended)
     verdict, reason = verdict_of(last)
     candidate = last.candidate or plan.at(count)
     # Of a hedged call, an earlier try may have been the slower one, and nothing worse.
     missed: Verdict = "unknown" if plan.hedged else "failed"
-    found = [journal.ended.get(n) or Tried(plan.at(n), missed, reason="retried") for n in range(1, count)]
+    found = [journal.ended.get(n) or AttemptResult(plan.at(n), missed, reason="retried") for n in range(1, count)]
     if plan.hedged and last.candidate is not None:
         found = [each for each in found if each.candidate != candidate]
-        found += [Tried(plan.at(count), "unknown")] if plan.at(count) != candidate else []
+        found += [AttemptResult(plan.at(count), "unknown")] if plan.at(count) != candidate else []
     number = next((n for n in range(1, count) if plan.at(n) == candidate), count)
     began = journal.began.get(number)
-    final = Tried(
+    final = AttemptResult(
         candidate,
         verdict,
         last.status,

@@ -15,7 +15,7 @@ from fnmatch import fnmatchcase
 
 from ..accounting.base import Prices
 from ..accounting.estimate import tokens_of_length
-from ..limits.base import MICRO, Ask
+from ..limits.base import MICRO, ReservationRequest
 from ..model.call import Call
 from ..model.plan import Candidate
 from ..providers.base import Provider
@@ -49,7 +49,7 @@ _MAX_REMEMBERED, _LONGEST_REMEMBERED = 4_096, 256
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class OutputBounds:
     """What config says of models, by name or glob; the first that fits counts."""
 
     max_output: tuple[tuple[str, int], ...]
@@ -75,7 +75,7 @@ class Bounds:
         return found
 
 
-UNCONFIGURED = Bounds((("*", 131_072),), 2_048, 1_000_000, 0, 0)
+UNCONFIGURED = OutputBounds((("*", 131_072),), 2_048, 1_000_000, 0, 0)
 """Where config says nothing."""
 
 
@@ -84,20 +84,20 @@ def ask_of(
     candidates: Sequence[Candidate],
     providers: Mapping[str, Provider],
     prices: Prices,
-    bounds: Bounds,
+    bounds: OutputBounds,
     *,
     priced: bool,
-) -> Ask:
+) -> ReservationRequest:
     """`priced`: whether some rule counts dollars; else prices are not looked up."""
     if call.operation == "count_tokens" or call.method in _FREE:
-        return Ask(0, 0, model=call.model)
+        return ReservationRequest(0, 0, model=call.model)
     limit = 0 if call.operation == "embeddings" else call.max_output_tokens
     estimate = min(tokens_of_length(len(call.raw)), bounds.context_window)
     tokens = estimate + (bounds.usual_output if limit is None else limit) * call.choices
     if not priced:
-        return Ask(tokens, 0, model=call.model)
+        return ReservationRequest(tokens, 0, model=call.model)
     if call.operation not in _PRICED:
-        return Ask(tokens, None, _assumed(bounds, len(call.raw), bounds.usual_output), call.model)
+        return ReservationRequest(tokens, None, _assumed(bounds, len(call.raw), bounds.usual_output), call.model)
     raw = call.raw
     hides = b"\\u00" in raw and _HIDDEN.search(raw) is not None
     caches = hides
@@ -122,10 +122,10 @@ def ask_of(
         )
         dearest = None if dearest is None or cost is None else max(dearest, cost)
     assumed = _assumed(bounds, prompt, most)
-    return Ask(tokens, None if dearest is None else _micro(dearest), assumed, call.model)
+    return ReservationRequest(tokens, None if dearest is None else _micro(dearest), assumed, call.model)
 
 
-def at_once_of(ask: Ask, providers: int) -> Ask:
+def at_once_of(ask: ReservationRequest, providers: int) -> ReservationRequest:
     """Of a hedge: so many providers bill."""
     dollars = ask.micro_dollars * providers if ask.micro_dollars is not None else None
     return ask._replace(micro_dollars=dollars, assumed=ask.assumed * providers)
@@ -137,7 +137,7 @@ def _most_prompt(raw: bytes, window: int) -> int:
     return min(len(raw) + _WRAPPING + _IMAGE * len(_MEDIA.findall(raw)), window)
 
 
-def _assumed(bounds: Bounds, prompt: int, output: int) -> int:
+def _assumed(bounds: OutputBounds, prompt: int, output: int) -> int:
     return -(-(prompt * bounds.assumed_input + output * bounds.assumed_output) // MICRO)
 
 

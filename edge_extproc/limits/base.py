@@ -1,11 +1,11 @@
-"""The ports of limits: what an exchange asks (`Limiter`), and where counters are kept (`Store`).
+"""The ports of limits: what an exchange asks (`Limiter`), and where counters are kept (`LimitStore`).
 
 Before a call its worst case is taken from every counter that applies, all or nothing, in one step: a *lease*. At its
 end the lease is settled to what was used. A lease that nobody settles (its worker died) is lost after a while.
 
 Money is whole micro-dollars: never a float. Every counter's key begins with its tenant.
 
-A file of this room is a store: it exports PLUGIN, a `Kind`.
+A file of this room is a store: it exports PLUGIN, a `LimitStoreKind`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Pairs: TypeAlias = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
+class LimitRule:
     """One limit of one holder, compiled from config."""
 
     tenant: str
@@ -67,24 +67,24 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class CallerLimits:
     """All that limit one caller."""
 
-    of: tuple[Rule, ...]
+    of: tuple[LimitRule, ...]
     keys: tuple[str, ...]
     """How the counters of each begin: tenant, level, name, measure, window."""
     holder: str
     """Stands for the caller; rules with the same holder are the same."""
     prices: bool
     """Some of them count dollars."""
-    requests: Rules | None = None
+    requests: CallerLimits | None = None
     """Those of them that count requests, for what is asked about by its headers alone; None where none does."""
 
 
-class Standing(NamedTuple):
-    """How far a rule is used, as this worker knows it. Amounts are in the unit of `Rule.maximum`."""
+class LimitStatus(NamedTuple):
+    """How far a rule is used, as this worker knows it. Amounts are in the unit of `LimitRule.maximum`."""
 
-    rule: Rule
+    rule: LimitRule
     maximum: int
     used: int
     """With what calls under way reserve, of this worker and of others."""
@@ -94,7 +94,7 @@ class Standing(NamedTuple):
     """When it was heard, in Unix seconds."""
 
 
-class Ask(NamedTuple):
+class ReservationRequest(NamedTuple):
     """The most that a call can come to."""
 
     tokens: int
@@ -105,26 +105,26 @@ class Ask(NamedTuple):
     model: str = ""
 
 
-class Admission(NamedTuple):
+class Reservation(NamedTuple):
     headers: Pairs
     """For the caller: what is left, and warnings."""
 
 
 class Limiter(Protocol):
-    def rules(self, principal: Principal) -> Rules | None:
+    def rules(self, principal: Principal) -> CallerLimits | None:
         """None where nothing limits this caller."""
         ...
 
-    def known_refusal(self, rules: Rules) -> None:
+    def known_refusal(self, rules: CallerLimits) -> None:
         """Raises LimitReached where it is known, without asking the store, that this caller must wait."""
         ...
 
-    async def admit(self, exchange_id: str, rules: Rules, ask: Ask) -> Admission:
+    async def admit(self, exchange_id: str, rules: CallerLimits, ask: ReservationRequest) -> Reservation:
         """Takes the worst case, once for each id. Raises LimitReached, or PolicyUnavailable where the store is down
         and a rule says that then nobody passes."""
         ...
 
-    async def count(self, exchange_id: str, rules: Rules) -> Admission:
+    async def count(self, exchange_id: str, rules: CallerLimits) -> Reservation:
         """Of a call that costs nothing: takes what every request takes, and no tokens, no dollars and no place among
         those under way. Instead of `admit`; raises the same."""
         ...
@@ -137,7 +137,7 @@ class Limiter(Protocol):
 # --- where counters are kept
 
 
-class Counter(NamedTuple):
+class WindowCounter(NamedTuple):
     """One counter in the window of now."""
 
     key: str
@@ -152,18 +152,18 @@ class Counter(NamedTuple):
     """A call under way: given back in full, whatever became of it."""
 
 
-class Counters:
+class WindowCounters:
     """All of one caller in the windows of now: made once for each window, and asked for each call."""
 
     __slots__ = ("of", "packed")
 
-    def __init__(self, of: Sequence[Counter]) -> None:
+    def __init__(self, of: Sequence[WindowCounter]) -> None:
         self.of = tuple(of)
         self.packed: object | None = None
         """How a store writes them, for itself."""
 
 
-class Taken(NamedTuple):
+class ReserveResult(NamedTuple):
     ok: bool
     """All was taken; else nothing."""
     used: tuple[int, ...]
@@ -172,27 +172,27 @@ class Taken(NamedTuple):
     """All of the window before."""
 
 
-class Settled(NamedTuple):
+class SettleResult(NamedTuple):
     lease: str
     used: tuple[int, ...]
     """For each counter of the lease what it shall have taken in the end; -1: what it took."""
 
 
-class StoreDown(Exception):
+class LimitStoreDown(Exception):
     """Counters cannot be reached now; whether the last change was made is not known. Its text says why, without a
     secret: it goes into the log and into /readyz."""
 
 
-class Store(Protocol):
+class LimitStore(Protocol):
     async def take(
-        self, lease: str, counters: Counters, amounts: Sequence[int], weight: int, seconds: int, lost: Lost
-    ) -> Taken:
+        self, lease: str, counters: WindowCounters, amounts: Sequence[int], weight: int, seconds: int, lost: Lost
+    ) -> ReserveResult:
         """One atomic step: an amount from what is left of each counter below its maximum. `weight`: how much of the
         windows before counts, in millionths. The lease lasts so many seconds unless it is renewed. Raises
         StoreDown."""
         ...
 
-    async def settle(self, settled: Sequence[Settled]) -> None:
+    async def settle(self, settled: Sequence[SettleResult]) -> None:
         """A lease that was settled already is left alone; a lost one is put right. Raises StoreDown."""
         ...
 
@@ -212,7 +212,7 @@ class Store(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class StoreSettings:
+class LimitStoreSettings:
     url: str = ""
     """redis://, rediss:// or unix:// with everything that the client needs."""
     timeout: float = 0.25
@@ -220,21 +220,21 @@ class StoreSettings:
     clock: Callable[[], float] | None = None
 
 
-class Kind(Protocol):
+class LimitStoreKind(Protocol):
     """What a file of this room exports as PLUGIN."""
 
-    def build(self, settings: StoreSettings) -> Store: ...
+    def build(self, settings: LimitStoreSettings) -> LimitStore: ...
 
 
 # --- who is told
 
 
-class Listener(Protocol):
+class LimitListener(Protocol):
     """What limits tell to metrics and others. Nothing of it waits or raises."""
 
-    def refused(self, rule: Rule) -> None: ...
+    def refused(self, rule: LimitRule) -> None: ...
 
-    def warned(self, rule: Rule, used: int) -> None:
+    def warned(self, rule: LimitRule, used: int) -> None:
         """Once a window of a rule in each worker: it has passed `warn_at`, or, where it is soft, its maximum."""
         ...
 

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from functools import partial
-from typing import NamedTuple, get_args
 
 from ..errors import BudgetReached, LimitReached, PolicyUnavailable, Unpriced
 from ..model.plausible import is_plausible
@@ -29,24 +28,34 @@ from ..telemetry.background import BACKGROUND
 from .base import (
     MICRO,
     MOST_AMOUNT,
-    Admission,
-    Ask,
-    Counter,
-    Counters,
-    Listener,
+    CallerLimits,
+    LimitListener,
+    LimitRule,
+    LimitStatus,
+    LimitStore,
+    LimitStoreDown,
     Lost,
-    Measure,
     Pairs,
-    Rule,
-    Rules,
-    Settled,
-    Standing,
-    Store,
-    StoreDown,
-    Taken,
+    Reservation,
+    ReservationRequest,
+    ReserveResult,
+    SettleResult,
+    WindowCounter,
+    WindowCounters,
 )
-from .book import Book
-from .memory import MemoryStore
+from .frames import (
+    COSTS_NOTHING,
+    KINDS,
+    NOTHING_LEFT_TO_TELL,
+    FinishedCall,
+    OpenReservation,
+    SeenCounter,
+    ToldAmounts,
+    WindowFrame,
+)
+from .memory import MemoryLimitStore
+from .rate_limit_headers import HEADERS, _amount, _left, number
+from .rule_table import RuleTable
 from .windows import Span, Windows
 
 # A counter outlives its window by as long as a call may take, so that late settlements find it.
@@ -72,84 +81,14 @@ class LimiterSettings:
     """After a failure the store is left alone for so long."""
 
 
-_COSTS_NOTHING = Ask(0, 0)
-_NOTHING_LEFT_TO_TELL = Admission(())
-# What a rule counts, as an index into what a call asks for and into what it has used.
-_KINDS: dict[Measure, int] = {"requests": 0, "tokens": 1, "dollars": 2, "concurrent": 3}
-
-
-@dataclass(slots=True)
-class _Seen:
-    """A counter when the shared store last told of it. One for all callers who share it."""
-
-    rule: Rule
-    counter: Counter | None = None
-    """None: not yet."""
-    total: int = 0
-    """What the counter had come to, with what counts of the window before."""
-    at: float = 0.0
-
-
-class _Told(NamedTuple):
-    """What headers say of a rule, as far as it stays the same."""
-
-    limit: tuple[str, str]
-    left: str
-    reset: str
-    rule: Rule
-    ends: float | None
-
-
-@dataclass(slots=True)
-class _Frame:
-    """The rules of one caller in the windows of now. Nothing of it changes until one of them ends, so that a call costs
-    no more than what is its own."""
-
-    rules: Rules
-    until: float
-    """When it must be made anew."""
-    spans: tuple[Span | None, ...]
-    counters: Counters
-    kinds: tuple[int, ...]
-    seen: tuple[_Seen, ...]
-    least: tuple[tuple[int, Rule], ...]
-    """Of each kind the narrowest rule that refuses."""
-    told: tuple[tuple[int, ...], ...]
-    """The rules of each measure, by their places."""
-    tells: tuple[_Told, ...]
-    warns: tuple[tuple[int, int], ...]
-    """Places of rules that warn, and from how much on."""
-    strict: Rule | None
-    """A budget that wants a known price."""
-    slides: int | None
-    """When the minute ends, whose part before the call counts."""
-
-
-@dataclass(slots=True)
-class _Open:
-    """What one exchange took."""
-
-    frame: _Frame
-    amounts: Sequence[int]
-    shared: bool
-
-
-class _Done(NamedTuple):
-    """To be written."""
-
-    settled: Settled
-    taken: _Open | None
-    """None: whether it was taken at all is not known."""
-
-
 class PolicyLimiter:
     """`store` None: memory only. `start` and `close` are for a running event loop."""
 
     def __init__(
         self,
-        book: Book,
-        store: Store | None,
-        listener: Listener,
+        book: RuleTable,
+        store: LimitStore | None,
+        listener: LimitListener,
         settings: LimiterSettings = LimiterSettings(),
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -158,17 +97,17 @@ class PolicyLimiter:
         self._listener = listener
         self._settings = settings
         self._clock = clock
-        self._memory = MemoryStore(clock)
+        self._memory = MemoryLimitStore(clock)
         self._windows = Windows()
-        self._open: dict[str, _Open] = {}
-        self._blocked: OrderedDict[str, tuple[float, Rule]] = OrderedDict()
+        self._open: dict[str, OpenReservation] = {}
+        self._blocked: OrderedDict[str, tuple[float, LimitRule]] = OrderedDict()
         """Until when a caller can have no request, by holder."""
-        self._seen: OrderedDict[str, _Seen] = OrderedDict()
+        self._seen: OrderedDict[str, SeenCounter] = OrderedDict()
         """By how the counters' keys begin."""
-        self._frames: dict[int, _Frame] = {}
+        self._frames: dict[int, WindowFrame] = {}
         """By the identity of their rules, which they hold."""
         self._warned: OrderedDict[str, None] = OrderedDict()
-        self._queue: deque[_Done | tuple[str, int, int]] = deque(maxlen=_MAX_QUEUE)
+        self._queue: deque[FinishedCall | tuple[str, int, int]] = deque(maxlen=_MAX_QUEUE)
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._closing = False
@@ -178,7 +117,7 @@ class PolicyLimiter:
         """Why it is down: those that were told."""
         self._probing = False
 
-    def replace_book(self, book: Book, settings: LimiterSettings | None = None) -> None:
+    def replace_book(self, book: RuleTable, settings: LimiterSettings | None = None) -> None:
         """Other rules from now on, with the counters that there are. Calls under way are settled by the rules that they
         began with."""
         self._book = book
@@ -190,10 +129,10 @@ class PolicyLimiter:
 
     # --- the port
 
-    def rules(self, principal: Principal) -> Rules | None:
+    def rules(self, principal: Principal) -> CallerLimits | None:
         return self._book.rules(principal)
 
-    def known_refusal(self, rules: Rules) -> None:
+    def known_refusal(self, rules: CallerLimits) -> None:
         blocked = self._blocked.get(rules.holder)
         if blocked is None:
             return
@@ -205,7 +144,7 @@ class PolicyLimiter:
         self._listener.refused(rule)
         raise _reached(rule, wait, ())
 
-    async def admit(self, exchange_id: str, rules: Rules, ask: Ask) -> Admission:
+    async def admit(self, exchange_id: str, rules: CallerLimits, ask: ReservationRequest) -> Reservation:
         now = self._clock()
         frame = self._frames.get(id(rules))
         if frame is None or now >= frame.until or frame.rules is not rules:
@@ -229,13 +168,13 @@ class PolicyLimiter:
         for place, warn_at in frame.warns:
             if taken.used[place] >= warn_at:
                 warnings = self._warnings(frame, taken)
-                return Admission((*headers, ("x-edge-warning", "; ".join(warnings))))
-        return Admission(headers)
+                return Reservation((*headers, ("x-edge-warning", "; ".join(warnings))))
+        return Reservation(headers)
 
-    async def count(self, exchange_id: str, rules: Rules) -> Admission:
+    async def count(self, exchange_id: str, rules: CallerLimits) -> Reservation:
         if rules.requests is None:
-            return _NOTHING_LEFT_TO_TELL
-        return await self.admit(exchange_id, rules.requests, _COSTS_NOTHING)
+            return NOTHING_LEFT_TO_TELL
+        return await self.admit(exchange_id, rules.requests, COSTS_NOTHING)
 
     def settle(self, settlement: Settlement) -> None:
         taken = self._open.pop(settlement.exchange_id, None)
@@ -244,7 +183,7 @@ class PolicyLimiter:
         spent = self._spent(settlement)
         used = tuple([spent[kind] for kind in taken.frame.kinds])
         if taken.shared:
-            self._queue.append(_Done(Settled(settlement.exchange_id, used), taken))
+            self._queue.append(FinishedCall(SettleResult(settlement.exchange_id, used), taken))
             self._wake.set()
             return
         self._memory.settle_now(settlement.exchange_id, used)
@@ -260,7 +199,7 @@ class PolicyLimiter:
 
     # --- what is known
 
-    def standings(self) -> Iterator[Standing]:
+    def standings(self) -> Iterator[LimitStatus]:
         """Of every rule in force that was asked for. It takes some microseconds for each: for a scrape."""
         now = self._clock()
         reserved: dict[str, int] = {}
@@ -276,10 +215,10 @@ class PolicyLimiter:
             if self._store is None:
                 ends = heard_of.expires - _KEEP_AFTER
                 total, at = self._memory.total(heard_of, int(max(0.0, ends - now) * MICRO / 60)), now
-            yield Standing(rule, maximum, _still(rule, heard_of, total, now), reserved.get(heard_of.key, 0), at)
+            yield LimitStatus(rule, maximum, _still(rule, heard_of, total, now), reserved.get(heard_of.key, 0), at)
 
     @property
-    def memory(self) -> MemoryStore:
+    def memory(self) -> MemoryLimitStore:
         """This process's own counters: all that there are where there is no shared store."""
         return self._memory
 
@@ -302,7 +241,7 @@ class PolicyLimiter:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._store is not None:
-            with contextlib.suppress(StoreDown):
+            with contextlib.suppress(LimitStoreDown):
                 while self._queue:  # what comes back into it raises
                     await self._settle_some(self._store)
             await self._store.close()
@@ -312,7 +251,7 @@ class PolicyLimiter:
         """How much is still to be written."""
         return len(self._queue)
 
-    async def _settle_all(self, store: Store) -> None:
+    async def _settle_all(self, store: LimitStore) -> None:
         while not self._closing:
             if not self._queue:  # a run that failed has left some
                 await self._wake.wait()
@@ -320,15 +259,15 @@ class PolicyLimiter:
             while self._queue and not self._closing:
                 try:
                     await self._settle_some(store)
-                except StoreDown:
+                except LimitStoreDown:
                     await asyncio.sleep(self._settings.down_seconds)
 
-    async def _settle_some(self, store: Store) -> None:
+    async def _settle_some(self, store: LimitStore) -> None:
         """What may not have been written goes back into the queue: a lease is settled once, however often it is
         tried."""
         some = [self._queue.popleft() for _ in range(min(len(self._queue), _SETTLE_AT_ONCE))]
-        leases = [each for each in some if isinstance(each, _Done)]
-        amounts = [each for each in some if not isinstance(each, _Done)]
+        leases = [each for each in some if isinstance(each, FinishedCall)]
+        amounts = [each for each in some if not isinstance(each, FinishedCall)]
         try:
             if leases:
                 await store.settle([each.settled for each in leases])
@@ -342,16 +281,16 @@ class PolicyLimiter:
             self._queue.extendleft([*amounts, *leases])
             raise
 
-    async def _renew_all(self, store: Store) -> None:
+    async def _renew_all(self, store: LimitStore) -> None:
         seconds = self._settings.lease_seconds
         while not self._closing:
             await asyncio.sleep(seconds / 3)
             names = [name for name, taken in self._open.items() if taken.shared]
             for n in range(0, len(names), 1000):
-                with contextlib.suppress(StoreDown):
+                with contextlib.suppress(LimitStoreDown):
                     await store.renew(names[n : n + 1000], seconds)
 
-    async def _look_after(self, store: Store) -> None:
+    async def _look_after(self, store: LimitStore) -> None:
         """Finds out at the start whether the store can be used, and when it can again though nobody calls."""
         is_known = False
         while not self._closing:
@@ -359,7 +298,7 @@ class PolicyLimiter:
                 is_known = True
                 try:
                     await store.prove()
-                except StoreDown as error:
+                except LimitStoreDown as error:
                     self._went_down(str(error))
                 else:
                     self._came_back()
@@ -367,17 +306,17 @@ class PolicyLimiter:
 
     # --- taking
 
-    def _make_frame(self, rules: Rules, now: float) -> _Frame:
+    def _make_frame(self, rules: CallerLimits, now: float) -> WindowFrame:
         if len(self._frames) >= _MAX_REMEMBERED:
             self._frames.clear()
         spans = tuple(
             self._windows.at(rule.window, rule.zone, now) if rule.window is not None else None for rule in rules.of
         )
-        least: dict[int, Rule] = {}
+        least: dict[int, LimitRule] = {}
         told: dict[str, list[int]] = {}
         for place, rule in enumerate(rules.of):
             told.setdefault(rule.measure, []).append(place)
-            kind = _KINDS[rule.measure]
+            kind = KINDS[rule.measure]
             if rule.hard and (kind not in least or rule.maximum < least[kind].maximum):
                 least[kind] = rule
         counters = [_counter(*each, now) for each in zip(rules.of, rules.keys, spans, strict=True)]
@@ -385,13 +324,13 @@ class PolicyLimiter:
         if self._store is None:
             for each, counter in zip(seen, counters, strict=True):
                 each.counter = counter
-        frame = self._frames[id(rules)] = _Frame(
+        frame = self._frames[id(rules)] = WindowFrame(
             rules,
             # What has no window is looked at now and then, so that its counter is not forgotten.
             min((span.end for span in spans if span is not None), default=int(now) + _KEEP_AFTER // 2),
             spans,
-            Counters(counters),
-            tuple(_KINDS[rule.measure] for rule in rules.of),
+            WindowCounters(counters),
+            tuple(KINDS[rule.measure] for rule in rules.of),
             tuple(seen),
             tuple(least.items()),
             tuple(map(tuple, told.values())),
@@ -404,17 +343,17 @@ class PolicyLimiter:
         )
         return frame
 
-    def _seen_of(self, rule: Rule, key: str) -> _Seen:
+    def _seen_of(self, rule: LimitRule, key: str) -> SeenCounter:
         seen = self._seen.get(key)
         if seen is None:
-            seen = self._seen[key] = _Seen(rule)
+            seen = self._seen[key] = SeenCounter(rule)
         seen.rule = rule
         self._seen.move_to_end(key)
         while len(self._seen) > _MAX_REMEMBERED:
             self._seen.popitem(last=False)
         return seen
 
-    def _amounts(self, frame: _Frame, ask: Ask) -> list[int]:
+    def _amounts(self, frame: WindowFrame, ask: ReservationRequest) -> list[int]:
         dollars = ask.micro_dollars
         if dollars is None:
             if frame.strict is not None:
@@ -433,23 +372,23 @@ class PolicyLimiter:
         return [min(wanted[kind], MOST_AMOUNT) for kind in frame.kinds]
 
     async def _take(
-        self, exchange_id: str, frame: _Frame, amounts: Sequence[int], weight: int
-    ) -> tuple[Taken, Counters]:
+        self, exchange_id: str, frame: WindowFrame, amounts: Sequence[int], weight: int
+    ) -> tuple[ReserveResult, WindowCounters]:
         """What came of it, and by which maxima."""
         store = self._store
         if store is None:
             return self._take_here(exchange_id, frame, frame.counters, amounts, weight), frame.counters
         if self._may_ask():
             # From here on the counters may have changed: a caller who leaves in the meantime is settled too.
-            self._open[exchange_id] = _Open(frame, amounts, shared=True)
+            self._open[exchange_id] = OpenReservation(frame, amounts, shared=True)
             settings = self._settings
             try:
                 taken = await store.take(
                     exchange_id, frame.counters, amounts, weight, settings.lease_seconds, settings.lost
                 )
-            except StoreDown as error:
+            except LimitStoreDown as error:
                 del self._open[exchange_id]
-                self._queue.append(_Done(Settled(exchange_id, (0,) * len(amounts)), None))
+                self._queue.append(FinishedCall(SettleResult(exchange_id, (0,) * len(amounts)), None))
                 self._wake.set()
                 self._went_down(str(error))
             except BaseException:
@@ -465,7 +404,7 @@ class PolicyLimiter:
             raise PolicyUnavailable(
                 "the limits of this caller cannot be checked now, so nothing was sent; try again", retry_after=1.0
             )
-        counters = Counters(
+        counters = WindowCounters(
             [
                 counter._replace(maximum=self._share(seen, counter))
                 for seen, counter in zip(frame.seen, frame.counters.of, strict=True)
@@ -477,12 +416,12 @@ class PolicyLimiter:
         return taken, counters
 
     def _take_here(
-        self, exchange_id: str, frame: _Frame, counters: Counters, amounts: Sequence[int], weight: int
-    ) -> Taken:
+        self, exchange_id: str, frame: WindowFrame, counters: WindowCounters, amounts: Sequence[int], weight: int
+    ) -> ReserveResult:
         settings = self._settings
         taken = self._memory.take_now(exchange_id, counters, amounts, weight, settings.lease_seconds, settings.lost)
         if taken.ok:
-            self._open[exchange_id] = _Open(frame, amounts, shared=False)
+            self._open[exchange_id] = OpenReservation(frame, amounts, shared=False)
         return taken
 
     def _may_ask(self) -> bool:
@@ -508,18 +447,18 @@ class PolicyLimiter:
             self._reasons.clear()
             self._listener.store(up=True)
 
-    def _share(self, seen: _Seen, counter: Counter) -> int:
+    def _share(self, seen: SeenCounter, counter: WindowCounter) -> int:
         used = seen.total if seen.counter is not None and seen.counter.key == counter.key else 0
         return max(0, counter.maximum - used) // self._settings.share_of
 
-    def _remember(self, frame: _Frame, amounts: Sequence[int], taken: Taken) -> None:
+    def _remember(self, frame: WindowFrame, amounts: Sequence[int], taken: ReserveResult) -> None:
         now, ok = self._clock(), taken.ok
         for seen, counter, amount, used in zip(frame.seen, frame.counters.of, amounts, taken.used, strict=True):
             seen.counter = counter
             seen.total = used + amount if ok else used
             seen.at = now
 
-    def _gave_back(self, taken: _Open, used: Sequence[int]) -> None:
+    def _gave_back(self, taken: OpenReservation, used: Sequence[int]) -> None:
         """What settling changed in the counters, so that nobody has to ask them."""
         now, frame = self._clock(), taken.frame
         for seen, counter, amount, spent in zip(frame.seen, frame.counters.of, taken.amounts, used, strict=True):
@@ -532,16 +471,16 @@ class PolicyLimiter:
 
     def _refusal(
         self,
-        frame: _Frame,
-        counters: Counters,
+        frame: WindowFrame,
+        counters: WindowCounters,
         amounts: Sequence[int],
         weight: int,
-        taken: Taken,
+        taken: ReserveResult,
         headers: Pairs,
         now: float,
     ) -> LimitReached:
         """By the rule that makes wait longest."""
-        found: list[tuple[float, Rule]] = []
+        found: list[tuple[float, LimitRule]] = []
         for rule, span, counter, amount, used, before in zip(
             frame.rules.of, frame.spans, counters.of, amounts, taken.used, taken.before, strict=True
         ):
@@ -555,7 +494,7 @@ class PolicyLimiter:
                 self._blocked.popitem(last=False)
         return _reached(rule, wait, headers)
 
-    def _warnings(self, frame: _Frame, taken: Taken) -> list[str]:
+    def _warnings(self, frame: WindowFrame, taken: ReserveResult) -> list[str]:
         found = []
         for place, warn_at in frame.warns:
             used, rule = taken.used[place], frame.rules.of[place]
@@ -592,16 +531,16 @@ class PolicyLimiter:
         return -(-total // MICRO)
 
 
-def _counter(rule: Rule, key: str, span: Span | None, now: float) -> Counter:
+def _counter(rule: LimitRule, key: str, span: Span | None, now: float) -> WindowCounter:
     if span is None:
-        return Counter(key, "", rule.maximum, rule.hard, int(now) + _KEEP_AFTER, slot=True)
+        return WindowCounter(key, "", rule.maximum, rule.hard, int(now) + _KEEP_AFTER, slot=True)
     before = f"{key}{span.start - 60}" if rule.window == "minute" else ""
-    return Counter(f"{key}{span.start}", before, rule.maximum, rule.hard, span.end + _KEEP_AFTER, slot=False)
+    return WindowCounter(f"{key}{span.start}", before, rule.maximum, rule.hard, span.end + _KEEP_AFTER, slot=False)
 
 
-def _tells(rule: Rule, span: Span | None) -> _Told:
-    limit, left, reset = _HEADERS[rule.measure]
-    return _Told((limit, _number(rule, rule.maximum)), left, reset, rule, span.end if span is not None else None)
+def _tells(rule: LimitRule, span: Span | None) -> ToldAmounts:
+    limit, left, reset = HEADERS[rule.measure]
+    return ToldAmounts((limit, number(rule, rule.maximum)), left, reset, rule, span.end if span is not None else None)
 
 
 def micro(dollars: Decimal) -> int:
@@ -611,7 +550,7 @@ def micro(dollars: Decimal) -> int:
     return min(MOST_AMOUNT, max(0, int((dollars * MICRO).to_integral_value(ROUND_CEILING))))
 
 
-def _still(rule: Rule, counter: Counter, total: int, now: float) -> int:
+def _still(rule: LimitRule, counter: WindowCounter, total: int, now: float) -> int:
     """What of `total`, heard in the window of `counter`, counts now."""
     over = now - (counter.expires - _KEEP_AFTER)
     if counter.slot or over < 0:
@@ -620,7 +559,7 @@ def _still(rule: Rule, counter: Counter, total: int, now: float) -> int:
     return int(total * (1 - over / 60)) if rule.window == "minute" and over < 60 else 0
 
 
-def _only_slots(counters: Counters, amounts: Sequence[int], taken: Taken) -> bool:
+def _only_slots(counters: WindowCounters, amounts: Sequence[int], taken: ReserveResult) -> bool:
     return all(
         counter.slot
         for counter, amount, used in zip(counters.of, amounts, taken.used, strict=True)
@@ -628,7 +567,7 @@ def _only_slots(counters: Counters, amounts: Sequence[int], taken: Taken) -> boo
     )
 
 
-def _wait(rule: Rule, span: Span | None, room: int, used: int, before: int, weight: int, now: float) -> float:
+def _wait(rule: LimitRule, span: Span | None, room: int, used: int, before: int, weight: int, now: float) -> float:
     """Seconds until the counter is at `room`, if nobody takes any."""
     if span is None:
         return 1.0
@@ -640,7 +579,7 @@ def _wait(rule: Rule, span: Span | None, room: int, used: int, before: int, weig
     return max(0.05, span.end + 60 * (1 - room / current) - now)
 
 
-def _reached(rule: Rule, wait: float, headers: Pairs) -> LimitReached:
+def _reached(rule: LimitRule, wait: float, headers: Pairs) -> LimitReached:
     kind = BudgetReached if rule.measure == "dollars" else LimitReached
     return kind(
         f"{rule.label} is limited to {_amount(rule, rule.maximum)}; try again in {max(1, -int(-wait // 1))} s",
@@ -649,52 +588,9 @@ def _reached(rule: Rule, wait: float, headers: Pairs) -> LimitReached:
     )
 
 
-def _never_fits(rule: Rule, amount: int) -> LimitReached:
+def _never_fits(rule: LimitRule, amount: int) -> LimitReached:
     kind = BudgetReached if rule.measure == "dollars" else LimitReached
     return kind(
         f"this request could use up to {_amount(rule, amount)}, more than {rule.label} allows "
         f"({_amount(rule, rule.maximum)}); ask for fewer output tokens (max_tokens) or send less"
     )
-
-
-def _left(frame: _Frame, amounts: Sequence[int], taken: Taken, now: float) -> Pairs:
-    """Of each measure, the rule of which the least is left."""
-    told: list[tuple[str, str]] = []
-    tells, used, ok = frame.tells, taken.used, taken.ok
-    for places in frame.told:
-        chosen, least = places[0], 2.0
-        if len(places) > 1:
-            for place in places:
-                maximum = tells[place].rule.maximum
-                share = (maximum - used[place] - (amounts[place] if ok else 0)) / (maximum or 1)
-                if share < least:
-                    chosen, least = place, share
-        limit, left_name, reset_name, rule, ends = tells[chosen]
-        left = rule.maximum - used[chosen] - (amounts[chosen] if ok else 0)
-        reset = 1 if ends is None else -int(-(ends - now) // 1)
-        told += (
-            limit,
-            (left_name, _number(rule, left if left > 0 else 0)),
-            (reset_name, f"{reset if reset > 1 else 1}s"),
-        )
-    return tuple(told)
-
-
-_HEADERS = {
-    measure: tuple(f"x-ratelimit-{what}-{measure}" for what in ("limit", "remaining", "reset"))
-    for measure in get_args(Measure)
-}
-
-
-def _number(rule: Rule, amount: int) -> str:
-    if rule.measure != "dollars":
-        return str(amount)
-    whole, rest = divmod(amount, MICRO)
-    digits = f"{rest:06d}".rstrip("0")
-    return f"{whole}.{digits:0<2}"
-
-
-def _amount(rule: Rule, amount: int) -> str:
-    if rule.measure == "dollars":
-        return f"${_number(rule, amount)}"
-    return f"{amount} {'requests' if rule.measure in ('requests', 'concurrent') else 'tokens'}"

@@ -22,7 +22,7 @@ from redis.exceptions import NoScriptError, RedisError
 from redis.retry import Retry
 
 from ..telemetry.store_reasons import reason_of, reason_of_reply
-from .base import StoreDown
+from .base import LimitStoreDown
 
 
 class Missing(Exception):
@@ -77,7 +77,7 @@ class _Wire(asyncio.Protocol):
     def ask(self, command: bytes) -> asyncio.Future[Any]:
         """Raises StoreDown, as the answer does."""
         if self.lost or self._transport.is_closing():
-            raise StoreDown("the connection was lost")
+            raise LimitStoreDown("the connection was lost")
         answer = self._loop.create_future()
         self._asked.append((answer, self._loop.time() + self._timeout))
         if self._look_again is None:
@@ -108,7 +108,7 @@ class _Wire(asyncio.Protocol):
         else:
             # Only its first word: the rest may quote what we sent. A replica, or one that is being loaded, says so to
             # every step; the next one finds its way anew.
-            waiting.set_exception(StoreDown(reason_of_reply(str(answer))))
+            waiting.set_exception(LimitStoreDown(reason_of_reply(str(answer))))
             self.close("after an error")
 
     def _look(self) -> None:
@@ -133,7 +133,7 @@ class _Wire(asyncio.Protocol):
         while self._asked:
             waiting, _ = self._asked.popleft()
             if not waiting.done():
-                waiting.set_exception(StoreDown(why))
+                waiting.set_exception(LimitStoreDown(why))
         # Nobody waits for what was not sent, and a farewell of TLS would outlive the event loop.
         self._transport.abort()
 
@@ -161,7 +161,7 @@ class _ByTurns:
     async def _ask(self, command: bytes) -> Any:
         async with self._turn:
             if self.lost:
-                raise StoreDown(self._why)
+                raise LimitStoreDown(self._why)
             try:
                 await self.connection.send_packed_command(command, check_health=False)
                 return await self.connection.read_response(disable_decoding=True)
@@ -170,7 +170,7 @@ class _ByTurns:
             except (RedisError, OSError) as error:
                 # As above: a word for it, nothing of its text, and not this connection again.
                 self.close(reason_of(error))
-            raise StoreDown(self._why)
+            raise LimitStoreDown(self._why)
 
     def close(self, why: str = "closed") -> None:
         if not self.lost:
@@ -186,7 +186,7 @@ def _hear(task: asyncio.Task[Any]) -> None:
         task.exception()  # told to those who wait, if anybody still does
 
 
-class Link:
+class StoreConnection:
     """Connects when it is first asked, and again after a loss. Nothing is sent twice: what was done is not known after
     an error."""
 
@@ -241,7 +241,7 @@ class Link:
             await connection.connect()
         except (RedisError, OSError, TimeoutError) as error:
             # Its text may hold the address and its password.
-            raise StoreDown(reason_of(error)) from None
+            raise LimitStoreDown(reason_of(error)) from None
         transport = self._transport_of(connection)
         if transport is None:
             structlog.get_logger().warning("store_asked_by_turns", reason="this redis-py hands no connection over")
@@ -259,7 +259,7 @@ class Link:
         connecting = self._connecting
         if connecting is not None:
             connecting.cancel()
-            with contextlib.suppress(asyncio.CancelledError, StoreDown):
+            with contextlib.suppress(asyncio.CancelledError, LimitStoreDown):
                 await connecting
         await self._hang_up()
 

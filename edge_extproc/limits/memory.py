@@ -9,7 +9,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from .base import MICRO, MOST_COUNTED, Counter, Counters, Lost, Settled, StoreSettings, Taken
+from .base import (
+    MICRO,
+    MOST_COUNTED,
+    LimitStoreSettings,
+    Lost,
+    ReserveResult,
+    SettleResult,
+    WindowCounter,
+    WindowCounters,
+)
 
 # How long the news of a lost lease is kept for the worker that may come back to it.
 _LOST_SECONDS = 86_400
@@ -19,13 +28,13 @@ _SWEEP_EVERY = 4096
 
 @dataclass(slots=True)
 class _Lease:
-    counters: Counters
+    counters: WindowCounters
     amounts: Sequence[int]
     until: float
     lost: Lost
 
 
-class MemoryStore:
+class MemoryLimitStore:
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._counters: dict[str, int] = {}
@@ -36,8 +45,8 @@ class MemoryStore:
         self._steps = 0
 
     def take_now(
-        self, lease: str, counters: Counters, amounts: Sequence[int], weight: int, seconds: int, lost: Lost
-    ) -> Taken:
+        self, lease: str, counters: WindowCounters, amounts: Sequence[int], weight: int, seconds: int, lost: Lost
+    ) -> ReserveResult:
         now = self._clock()
         self._lose(now)
         kept = self._counters
@@ -60,7 +69,7 @@ class MemoryStore:
                     self._expires[key] = expires
             if seconds:
                 self._leases[lease] = _Lease(counters, amounts, now + seconds, lost)
-        return Taken(ok, tuple(used), tuple(last))
+        return ReserveResult(ok, tuple(used), tuple(last))
 
     def settle_now(self, lease: str, used: Sequence[int]) -> None:
         """-1: as much as was taken."""
@@ -75,7 +84,7 @@ class MemoryStore:
             if by:
                 self._change(key, by)
 
-    def total(self, counter: Counter, weight: int) -> int:
+    def total(self, counter: WindowCounter, weight: int) -> int:
         """What it has come to by now, with what counts of the window before."""
         return self._counters.get(counter.key, 0) - -self._counters.get(counter.before, 0) * weight // MICRO
 
@@ -101,11 +110,11 @@ class MemoryStore:
                 self._counters[key], self._expires[key] = amount, expires
 
     async def take(
-        self, lease: str, counters: Counters, amounts: Sequence[int], weight: int, seconds: int, lost: Lost
-    ) -> Taken:
+        self, lease: str, counters: WindowCounters, amounts: Sequence[int], weight: int, seconds: int, lost: Lost
+    ) -> ReserveResult:
         return self.take_now(lease, counters, amounts, weight, seconds, lost)
 
-    async def settle(self, settled: Sequence[Settled]) -> None:
+    async def settle(self, settled: Sequence[SettleResult]) -> None:
         for each in settled:
             self.settle_now(each.lease, each.used)
 
@@ -152,8 +161,8 @@ class MemoryStore:
 
 
 class MemoryKind:
-    def build(self, settings: StoreSettings) -> MemoryStore:
-        return MemoryStore(settings.clock or time.time)
+    def build(self, settings: LimitStoreSettings) -> MemoryLimitStore:
+        return MemoryLimitStore(settings.clock or time.time)
 
 
 PLUGIN = MemoryKind()

@@ -14,8 +14,8 @@ import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .base import MOST_COUNTED, Counter, Counters, Lost, Settled, StoreSettings, Taken
-from .link import Link, bulk
+from .base import MOST_COUNTED, LimitStoreSettings, Lost, ReserveResult, SettleResult, WindowCounter, WindowCounters
+from .link import StoreConnection, bulk
 
 _TAG = "{edge}:"
 _LEASES = _TAG + "leases"
@@ -180,13 +180,13 @@ class _Script:
 _TAKE, _SETTLE, _RENEW, _ADD = (_Script(text) for text in (TAKE, SETTLE, RENEW, ADD))
 
 
-class RedisStore:
-    def __init__(self, link: Link) -> None:
+class RedisLimitStore:
+    def __init__(self, link: StoreConnection) -> None:
         self.link = link
 
     async def take(
-        self, lease: str, counters: Counters, amounts: Sequence[int], weight: int, seconds: int, lost: Lost
-    ) -> Taken:
+        self, lease: str, counters: WindowCounters, amounts: Sequence[int], weight: int, seconds: int, lost: Lost
+    ) -> ReserveResult:
         packed = counters.packed
         if not isinstance(packed, _Packed):
             packed = counters.packed = _pack(counters.of)
@@ -197,9 +197,9 @@ class RedisStore:
         name = _LEASE + lease
         rest = b"%b$%d\r\n%b\r\n%b%b" % (packed.head, len(name), name.encode(), packed.tail, own.encode())
         ok, *counted = await self.link.script(_TAKE.name, _TAKE.text, rest, packed.words + 1 + len(terms))
-        return Taken(ok == 1, tuple(counted[::2]), tuple(counted[1::2]))
+        return ReserveResult(ok == 1, tuple(counted[::2]), tuple(counted[1::2]))
 
-    async def settle(self, settled: Sequence[Settled]) -> None:
+    async def settle(self, settled: Sequence[SettleResult]) -> None:
         keys, arguments = [_LEASES], list[str | int]()
         for each in settled:
             keys.append(_LEASE + each.lease)
@@ -225,7 +225,7 @@ class RedisStore:
         await self.link.script(script.name, script.text, b"".join(map(bulk, words)), len(words))
 
 
-def _pack(counters: Sequence[Counter]) -> _Packed:
+def _pack(counters: Sequence[WindowCounter]) -> _Packed:
     """A key is ASCII without quotes or backslashes (see book.py), so that it is JSON as it is."""
     before = [counter.before for counter in counters if counter.before]
     keys = [_COUNTER + key for key in (*(counter.key for counter in counters), *before)]
@@ -245,9 +245,9 @@ def _pack(counters: Sequence[Counter]) -> _Packed:
 
 
 class RedisKind:
-    def build(self, settings: StoreSettings) -> RedisStore:
+    def build(self, settings: LimitStoreSettings) -> RedisLimitStore:
         """Connects when it is first asked."""
-        return RedisStore(Link(settings.url, settings.timeout))
+        return RedisLimitStore(StoreConnection(settings.url, settings.timeout))
 
 
 PLUGIN = RedisKind()

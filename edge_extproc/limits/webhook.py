@@ -13,7 +13,7 @@ from collections.abc import Callable
 import httpx2
 
 from ..telemetry.background import BACKGROUND
-from .base import MICRO, Rule
+from .base import MICRO, LimitRule
 
 _TIMEOUT = 5.0
 _TRIES = 3
@@ -29,7 +29,7 @@ class Webhook:
         self._queue: asyncio.Queue[bytes] = asyncio.Queue(_MAX_QUEUE)
         self._task: asyncio.Task[None] | None = None
 
-    def tell(self, rule: Rule, used: int) -> None:
+    def tell(self, rule: LimitRule, used: int) -> None:
         """Never waits; where a thousand wait already, one more is left out."""
         dollars = rule.measure == "dollars"
         message = {

@@ -7,7 +7,7 @@ from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class AuthzDecision:
     """Holds no secret: all of it may go to logs."""
 
     result: Literal["allowed", "denied", "unavailable"]

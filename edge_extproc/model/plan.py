@@ -77,7 +77,7 @@ Verdict: TypeAlias = Literal["ok", "failed", "unknown"]
 
 
 @noun
-class Tried:
+class AttemptResult:
     """One try, as far as it teaches something of its candidate."""
 
     candidate: Candidate

@@ -7,8 +7,8 @@ from typing import Literal, TypeAlias
 
 from .fault import FaultKind
 from .noun import noun
-from .plan import Plan, Tried
-from .trace import Talk, Trace
+from .plan import AttemptResult, Plan
+from .trace import Trace, Transcript
 from .usage import Usage
 
 Outcome: TypeAlias = Literal[
@@ -102,11 +102,11 @@ class Settlement:
     saved_cost: Decimal | None = None
     """What it had cost, US dollars; None where it was unpriced."""
     plan: Plan | None = None
-    tries: tuple[Tried, ...] = ()
+    tries: tuple[AttemptResult, ...] = ()
     """How each try of the plan ended, in order."""
     trace: Trace | None = None
     """None where it is not sampled."""
-    talk: Talk | None = None
+    talk: Transcript | None = None
     """The one thing here that holds content. For the trace alone, and only where config wants it."""
     response_model: str | None = None
     """As the provider named what answered; None where the format names no model, or nothing answered."""

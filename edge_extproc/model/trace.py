@@ -48,7 +48,7 @@ class Trace:
 
 
 @noun
-class Talk:
+class Transcript:
     """What was said in an exchange, where a configuration asks for it. It is redacted before it goes anywhere."""
 
     asked: tuple[tuple[str, str], ...]

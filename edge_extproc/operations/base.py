@@ -1,7 +1,8 @@
 """The port of an operation other than chat: embedding texts, counting tokens, completing a prompt, or passing on what
 we do not translate.
 
-A file of this room is one wire format of one such operation; it exports PLUGIN, a `Format`. Like a dialect it is pure.
+A file of this room is one wire format of one such operation; it exports PLUGIN, an `OperationFormat`. Like a dialect it
+is pure.
 Where a provider takes the caller's own format, the caller's bytes go and the provider's come back (`splice`,
 `read_usage`); where it takes another format of the same operation, the question and the answer cross over our own
 nouns.
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from ..codecs.json_values import UNREADABLE, decode, encode
-from ..dialects.base import Headers, Reader, Route
+from ..dialects.base import Headers, Route, StreamReader
 from ..errors import Unsupported, UpstreamError
 from ..model.call import Call, Chat, Operation, Written
 from ..model.content import Json
@@ -37,7 +38,7 @@ Question: TypeAlias = Embed | Count
 Answer: TypeAlias = Embedded | Counted
 
 
-class Format(Protocol):
+class OperationFormat(Protocol):
     name: str
     """As its file is called."""
     title: str
@@ -84,12 +85,12 @@ class Format(Protocol):
         """A reply that passes, in the spelling that the caller asked for where the host did not honour that."""
         ...
 
-    def listener(self) -> Reader | None:
+    def listener(self) -> StreamReader | None:
         """For a stream of this format; None where it has none."""
         ...
 
 
-class Whole:
+class WholeResult:
     """What most formats have in common: one JSON reply, which passes as it is and names what it used nowhere else."""
 
     billed = True
@@ -98,11 +99,11 @@ class Whole:
         del call
         return body
 
-    def listener(self) -> Reader | None:
+    def listener(self) -> StreamReader | None:
         return None
 
 
-class Counting(Whole):
+class Counting(WholeResult):
     """A format that counts the tokens of a request which is not sent. It is free."""
 
     operation: Operation = "count_tokens"
@@ -137,7 +138,7 @@ def counted_chat(question: Question) -> Chat:
     return question.chat
 
 
-class Uncrossed(Whole):
+class Uncrossed(WholeResult):
     """A format whose operation no other format has."""
 
     title = ""

@@ -14,7 +14,7 @@ from ..model.call import Call, Operation, Written
 from ..model.content import Json
 from ..model.embedding import Embed, Embedded
 from ..model.usage import Usage
-from .base import Answer, Question, Whole
+from .base import Answer, Question, WholeResult
 from .metering.usage import prompt_usage
 from .openai_embeddings import embed, embedded, spliced
 
@@ -41,7 +41,7 @@ def _spliced_rows(requests: bytes, name: bytes) -> list[bytes]:
     return spliced_rows
 
 
-class GeminiEmbeddings(Whole):
+class GeminiEmbeddings(WholeResult):
     name = NAME
     title = TITLE
     operation: Operation = "embeddings"

@@ -13,13 +13,13 @@ import msgspec
 
 from ..codecs import json_splice
 from ..codecs.json_values import UNREADABLE, as_bool, as_int, as_object, as_text, why_refused
-from ..dialects.base import Headers, Reader, Route
+from ..dialects.base import Headers, Route, StreamReader
 from ..errors import BadRequest
 from ..model.call import Call, Operation, Written
 from ..model.content import Json
 from ..model.usage import Usage
 from .base import Uncrossed
-from .metering.stream import Listener
+from .metering.stream import UsageListener
 from .metering.usage import usage_of
 from .openai_embeddings import spliced
 
@@ -98,8 +98,8 @@ class OpenAICompletions(Uncrossed):
     def read_usage(self, reply: Json) -> Usage | None:
         return usage_of(reply)
 
-    def listener(self) -> Reader:
-        return Listener()
+    def listener(self) -> StreamReader:
+        return UsageListener()
 
 
 PLUGIN = OpenAICompletions()

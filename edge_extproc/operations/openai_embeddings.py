@@ -16,7 +16,7 @@ from ..model.call import Call, Operation, Written
 from ..model.content import Json
 from ..model.embedding import Embed, Embedded, Input
 from ..model.usage import Usage
-from .base import Answer, Question, Whole
+from .base import Answer, Question, WholeResult
 from .metering.usage import usage_of
 
 NAME = "openai_embeddings"
@@ -41,7 +41,7 @@ _probe = msgspec.json.Decoder(_Probe)
 _items = msgspec.json.Decoder(_Items)
 
 
-class OpenAIEmbeddings(Whole):
+class OpenAIEmbeddings(WholeResult):
     name = NAME
     title = TITLE
     operation: Operation = "embeddings"

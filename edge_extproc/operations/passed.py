@@ -14,14 +14,14 @@ import msgspec
 from ..codecs import multipart
 from ..codecs.content_type import media_type
 from ..codecs.json_values import UNREADABLE, why_refused
-from ..dialects.base import Headers, Reader, Route, header
+from ..dialects.base import Headers, Route, StreamReader, header
 from ..errors import BadRequest
 from ..model.call import Call, Operation, Written
 from ..model.content import Json
 from ..model.paths import BY_MODEL
 from ..model.usage import Usage
 from .base import Uncrossed
-from .metering.stream import Listener
+from .metering.stream import UsageListener
 from .metering.usage import usage_of
 from .openai_embeddings import spliced
 
@@ -78,8 +78,8 @@ class Passed(Uncrossed):
     def read_usage(self, reply: Json) -> Usage | None:
         return usage_of(reply)
 
-    def listener(self) -> Reader:
-        return Listener()
+    def listener(self) -> StreamReader:
+        return UsageListener()
 
 
 def _target(path: str) -> str:

@@ -14,7 +14,7 @@ from ..model.call import Call, Operation, Written
 from ..model.content import Json
 from ..model.embedding import Embed, Embedded
 from ..model.usage import Usage
-from .base import Answer, Question, Whole
+from .base import Answer, Question, WholeResult
 from .gemini_embeddings import texts
 from .metering.usage import prompt_usage
 from .openai_embeddings import embed, embedded
@@ -23,7 +23,7 @@ NAME = "titan_embeddings"
 TITLE = "Amazon Titan embeddings"
 
 
-class TitanEmbeddings(Whole):
+class TitanEmbeddings(WholeResult):
     name = NAME
     title = TITLE
     operation: Operation = "embeddings"

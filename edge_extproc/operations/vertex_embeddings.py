@@ -12,7 +12,7 @@ from ..model.call import Call, Operation, Written
 from ..model.content import Json
 from ..model.embedding import Embed, Embedded
 from ..model.usage import Usage
-from .base import Answer, Question, Whole
+from .base import Answer, Question, WholeResult
 from .gemini_embeddings import place, texts
 from .metering.usage import prompt_usage
 from .openai_embeddings import embed, embedded
@@ -22,7 +22,7 @@ TITLE = "Vertex AI predict"
 _INSTANCE = frozenset({"content", "task_type", "taskType", "title"})
 
 
-class VertexEmbeddings(Whole):
+class VertexEmbeddings(WholeResult):
     name = NAME
     title = TITLE
     operation: Operation = "embeddings"

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from ..model.call import Operation
 from ..model.host import UNKNOWN_HOST, HostProfile
 from .anthropic_betas import beta_header
-from .base import Asked, Host, ProviderSettings, UpstreamRequest, base_path
+from .base import HostAddress, ProviderSettings, UpstreamCall, UpstreamRequest, base_path
 
 # The only version that Anthropic's API reference lists for the Messages format.
 API_VERSION = "2023-06-01"
@@ -21,7 +21,7 @@ _FORMATS: Mapping[Operation, tuple[str, ...]] = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True)
-class Anthropic:
+class AnthropicProvider:
     settings: ProviderSettings
     kind: str = "anthropic"
     price_list: str = "anthropic"
@@ -35,7 +35,7 @@ class Anthropic:
         del model  # all models of this host speak alike
         return _FORMATS.get(operation, ())
 
-    def request(self, asked: Asked) -> UpstreamRequest:
+    def request(self, asked: UpstreamCall) -> UpstreamRequest:
         key = self.settings.api_key
         credential = (("x-api-key", key()),) if key is not None else ()
         # Set again, since an earlier attempt may have taken flags away that its host did not know.
@@ -52,11 +52,11 @@ class Anthropic:
 class AnthropicKind:
     default_base_url = "https://api.anthropic.com/v1"
     needs_key = True
-    hosts: Mapping[str, Host] = MappingProxyType({})
+    hosts: Mapping[str, HostAddress] = MappingProxyType({})
     apis: Mapping[str, str] = MappingProxyType({"messages": "anthropic_messages"})
 
-    def build(self, settings: ProviderSettings) -> Anthropic:
-        return Anthropic(settings)
+    def build(self, settings: ProviderSettings) -> AnthropicProvider:
+        return AnthropicProvider(settings)
 
 
 PLUGIN = AnthropicKind()

@@ -18,9 +18,9 @@ from urllib.parse import quote
 from ..errors import BadRequest
 from ..model.call import Operation
 from ..model.host import HostProfile
-from .base import Asked, Host, ProviderSettings, UpstreamRequest, base_path
+from .base import HostAddress, ProviderSettings, UpstreamCall, UpstreamRequest, base_path
 from .credentials.api_key import HeaderKey
-from .credentials.base import Credential, Unproven
+from .credentials.base import Credential, NoCredential
 from .openai import OPENAI, OPENAI_HOST, OpenAIKind
 
 # What Azure serves below a deployment; responses, files and batches stand beside the deployments.
@@ -28,7 +28,7 @@ _OF_A_DEPLOYMENT = ("/audio/", "/chat/completions", "/completions", "/embeddings
 
 
 @dataclass(frozen=True, slots=True)
-class Azure:
+class AzureProvider:
     settings: ProviderSettings
     credential: Credential | None
     kind: str = "azure"
@@ -43,16 +43,16 @@ class Azure:
         del model  # a deployment's name tells nothing; a model that takes no responses says so itself
         return OPENAI.get(operation, ())
 
-    def request(self, asked: Asked) -> UpstreamRequest:
+    def request(self, asked: UpstreamCall) -> UpstreamRequest:
         path = self._path(asked)
-        unproven = Unproven(asked.method, self.settings.authority, path, asked.body)
+        unproven = NoCredential(asked.method, self.settings.authority, path, asked.body)
         headers = self.credential.headers(unproven) if self.credential is not None else ()
         return UpstreamRequest(path, headers, (), asked.body)
 
     def unframe(self, dialect: str, content_type: str) -> None:
         """Streams of this host are plain."""
 
-    def _path(self, asked: Asked) -> str:
+    def _path(self, asked: UpstreamCall) -> str:
         version = self.settings.options.get("api_version")
         base = base_path(self.settings.base_url)
         if base.endswith(("/models", "/v1")):
@@ -81,16 +81,16 @@ def _versioned(path: str, version: str | None) -> str:
 class AzureKind:
     default_base_url = None
     needs_key = True
-    hosts: Mapping[str, Host] = MappingProxyType({})
+    hosts: Mapping[str, HostAddress] = MappingProxyType({})
     apis = OpenAIKind.apis
     credentials: Mapping[str, str] = MappingProxyType({"azure": "cognitiveservices"})
     options = frozenset({"api_version"})
 
-    def build(self, settings: ProviderSettings) -> Azure:
+    def build(self, settings: ProviderSettings) -> AzureProvider:
         credential = settings.credential
         if credential is None and settings.api_key is not None:
             credential = HeaderKey("api-key", settings.api_key)
-        return Azure(settings, credential)
+        return AzureProvider(settings, credential)
 
 
 PLUGIN = AzureKind()

@@ -4,7 +4,7 @@ A provider says which wire formats its host speaks, turns a body in one of them 
 and takes the host's own framing off the answer. It does not know who called, which lane the body came over, or Envoy.
 Its credential goes into the headers returned here and nowhere else.
 
-A file of this room is a kind of host: it exports PLUGIN, a `Kind`, which config names as `kind`.
+A file of this room is a kind of host: it exports PLUGIN, a `ProviderKind`, which config names as `kind`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class ProviderSettings:
 
 
 @noun
-class Asked:
+class UpstreamCall:
     """What a host shall be asked, in the words of a wire format that it speaks."""
 
     operation: Operation
@@ -111,7 +111,7 @@ class Provider(Protocol):
     @property
     def profile(self) -> HostProfile: ...
 
-    def request(self, asked: Asked) -> UpstreamRequest: ...
+    def request(self, asked: UpstreamCall) -> UpstreamRequest: ...
 
     def unframe(self, dialect: str, content_type: str) -> Unframer | None:
         """None where an answer of this type, to a call in this dialect, comes in the dialect's own framing: nearly
@@ -120,7 +120,7 @@ class Provider(Protocol):
 
 
 @noun
-class Host:
+class HostAddress:
     """One of many hosts of a kind: a row of data."""
 
     base_url: str
@@ -128,13 +128,13 @@ class Host:
     needs_key: bool = True
 
 
-class Kind(Protocol):
+class ProviderKind(Protocol):
     """What a file of this room exports as PLUGIN."""
 
     default_base_url: str | None
     """None where config must give one."""
     needs_key: bool
-    hosts: Mapping[str, Host]
+    hosts: Mapping[str, HostAddress]
     """The hosts that config may name instead of an address; empty for a kind that is one host."""
     apis: Mapping[str, str]
     """What config may give as `api`, to the wire format that it stands for."""

@@ -28,9 +28,9 @@ from ..errors import BadRequest, UpstreamError
 from ..model.call import Operation
 from ..model.host import UNKNOWN_HOST, HostProfile
 from . import anthropic_betas
-from .base import Asked, Host, ProviderSettings, Unframer, UpstreamRequest, base_path
+from .base import HostAddress, ProviderSettings, Unframer, UpstreamCall, UpstreamRequest, base_path
 from .credentials.api_key import bearer
-from .credentials.base import Credential, Unproven
+from .credentials.base import Credential, NoCredential
 
 CONVERSE = "bedrock_converse"
 ANTHROPIC = "anthropic_messages"
@@ -42,7 +42,7 @@ _REFUSED = ("tools.eager_input_streaming",)
 
 
 @dataclass(frozen=True, slots=True)
-class Bedrock:
+class BedrockProvider:
     settings: ProviderSettings
     credential: Credential | None
     kind: str = "bedrock"
@@ -66,14 +66,14 @@ class Bedrock:
             case _:
                 return ()
 
-    def request(self, asked: Asked) -> UpstreamRequest:
+    def request(self, asked: UpstreamCall) -> UpstreamRequest:
         path, body = asked.path, asked.body
         dropped: tuple[str, ...] = ()
         if asked.dialect == ANTHROPIC:
             path = _invoke_path(asked)
             body, dropped = _invoke_body(asked)
         path = base_path(self.settings.base_url) + path
-        unproven = Unproven(asked.method, self.settings.authority, path, body)
+        unproven = NoCredential(asked.method, self.settings.authority, path, body)
         headers = self.credential.headers(unproven) if self.credential is not None else ()
         accept = aws_eventstream.MEDIA_TYPE if asked.stream else "application/json"
         removed = ("anthropic-beta",) if asked.dialect == ANTHROPIC else ()
@@ -84,7 +84,7 @@ class Bedrock:
         return _Chunks() if dialect == ANTHROPIC and is_framed else None
 
 
-def _invoke_path(asked: Asked) -> str:
+def _invoke_path(asked: UpstreamCall) -> str:
     verb = "invoke-with-response-stream" if asked.stream else "invoke"
     return f"/model/{quote(asked.model, safe='')}/{verb}"
 
@@ -93,7 +93,7 @@ class _Betas(msgspec.Struct):
     anthropic_beta: list[str] = []
 
 
-def _invoke_body(asked: Asked) -> tuple[bytes, tuple[str, ...]]:
+def _invoke_body(asked: UpstreamCall) -> tuple[bytes, tuple[str, ...]]:
     """The body, and the flags that Bedrock would refuse."""
     try:
         given = msgspec.json.decode(asked.body, type=_Betas).anthropic_beta
@@ -183,15 +183,15 @@ def _error(frame: Frame) -> bytes:
 class BedrockKind:
     default_base_url = "https://bedrock-runtime.{region}.amazonaws.com"
     needs_key = True
-    hosts: Mapping[str, Host] = MappingProxyType({})
+    hosts: Mapping[str, HostAddress] = MappingProxyType({})
     apis: Mapping[str, str] = MappingProxyType({"converse": CONVERSE, "invoke": ANTHROPIC})
     credentials: Mapping[str, str] = MappingProxyType({"aws": "bedrock"})
 
-    def build(self, settings: ProviderSettings) -> Bedrock:
+    def build(self, settings: ProviderSettings) -> BedrockProvider:
         credential = settings.credential
         if credential is None and settings.api_key is not None:
             credential = bearer(settings.api_key)
-        return Bedrock(settings, credential)
+        return BedrockProvider(settings, credential)
 
 
 PLUGIN = BedrockKind()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from ..model.call import Operation
-from .base import Asked, Host, ProviderSettings, UpstreamRequest, base_path
+from .base import HostAddress, ProviderSettings, UpstreamCall, UpstreamRequest, base_path
 
 _FORMATS: Mapping[Operation, tuple[str, ...]] = MappingProxyType(
     {"chat": ("gemini_generate",), "count_tokens": ("gemini_count",), "embeddings": ("gemini_embeddings",)}
@@ -15,7 +15,7 @@ _FORMATS: Mapping[Operation, tuple[str, ...]] = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True)
-class Google:
+class GoogleProvider:
     settings: ProviderSettings
     kind: str = "google"
     price_list: str = "google"
@@ -28,7 +28,7 @@ class Google:
         del model  # all models of this host speak alike
         return _FORMATS.get(operation, ())
 
-    def request(self, asked: Asked) -> UpstreamRequest:
+    def request(self, asked: UpstreamCall) -> UpstreamRequest:
         key = self.settings.api_key
         credential = (("x-goog-api-key", key()),) if key is not None else ()
         return UpstreamRequest(base_path(self.settings.base_url) + asked.path, credential, (), asked.body)
@@ -40,11 +40,11 @@ class Google:
 class GoogleKind:
     default_base_url = "https://generativelanguage.googleapis.com/v1beta"
     needs_key = True
-    hosts: Mapping[str, Host] = MappingProxyType({})
+    hosts: Mapping[str, HostAddress] = MappingProxyType({})
     apis: Mapping[str, str] = MappingProxyType({"gemini": "gemini_generate"})
 
-    def build(self, settings: ProviderSettings) -> Google:
-        return Google(settings)
+    def build(self, settings: ProviderSettings) -> GoogleProvider:
+        return GoogleProvider(settings)
 
 
 PLUGIN = GoogleKind()

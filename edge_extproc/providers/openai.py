@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from ..model.call import Operation
 from ..model.host import HostProfile
-from .base import Asked, Host, ProviderSettings, UpstreamRequest, base_path
+from .base import HostAddress, ProviderSettings, UpstreamCall, UpstreamRequest, base_path
 
 Formats: TypeAlias = Mapping[Operation, tuple[str, ...]]
 
@@ -29,7 +29,7 @@ OPENAI: Formats = MappingProxyType({**CHAT_ONLY, "chat": ("openai_chat", "openai
 
 
 @dataclass(frozen=True, slots=True)
-class OpenAI:
+class OpenAIProvider:
     settings: ProviderSettings
     kind: str = "openai"
     price_list: str = "openai"
@@ -44,7 +44,7 @@ class OpenAI:
         del model  # all models of this host speak alike
         return self.spoken.get(operation, ())
 
-    def request(self, asked: Asked) -> UpstreamRequest:
+    def request(self, asked: UpstreamCall) -> UpstreamRequest:
         key = self.settings.api_key
         credential = (("authorization", f"Bearer {key()}"),) if key is not None else ()
         return UpstreamRequest(base_path(self.settings.base_url) + asked.path, credential, (), asked.body)
@@ -56,11 +56,11 @@ class OpenAI:
 class OpenAIKind:
     default_base_url = "https://api.openai.com/v1"
     needs_key = True
-    hosts: Mapping[str, Host] = MappingProxyType({})
+    hosts: Mapping[str, HostAddress] = MappingProxyType({})
     apis: Mapping[str, str] = MappingProxyType({"chat": "openai_chat", "responses": "openai_responses"})
 
-    def build(self, settings: ProviderSettings) -> OpenAI:
-        return OpenAI(settings)
+    def build(self, settings: ProviderSettings) -> OpenAIProvider:
+        return OpenAIProvider(settings)
 
 
 PLUGIN = OpenAIKind()

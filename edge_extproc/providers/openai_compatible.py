@@ -14,13 +14,13 @@ from ..errors import ConfigError
 from ..model.call import Operation
 from ..model.host import UNKNOWN_HOST, HostProfile
 from ..model.noun import noun
-from .base import Asked, Host, ProviderSettings, UpstreamRequest
-from .openai import CHAT_ONLY, OPENAI, OpenAI, OpenAIKind
+from .base import HostAddress, ProviderSettings, UpstreamCall, UpstreamRequest
+from .openai import CHAT_ONLY, OPENAI, OpenAIKind, OpenAIProvider
 from .quirks import Quirks
 
 
 @noun
-class Row(Host):
+class CompatibleHost(HostAddress):
     quirks: Quirks = Quirks()
     responses: bool = False
     """It takes OpenAI's responses too."""
@@ -45,22 +45,26 @@ _ZAI = HostProfile(user_limit=128, thoughts="reasoning_content")
 _OPENROUTER = HostProfile(user_limit=128, thoughts="reasoning_details")
 
 # Addresses as each host's own documentation gives them for the OpenAI SDK; `{account}` is config's `account`.
-HOSTS: dict[str, Row] = {
-    "avian": Row("https://api.avian.io/v1", "avian", quirks=_LIMIT),
-    "baseten": Row("https://inference.baseten.co/v1", "baseten"),
-    "cerebras": Row("https://api.cerebras.ai/v1", "cerebras", profile=_NO_THOUGHTS),
-    "cloudflare": Row("https://api.cloudflare.com/client/v4/accounts/{account}/ai/v1", "cloudflare", quirks=_LIMIT),
-    "cohere": Row("https://api.cohere.ai/compatibility/v1", "cohere", quirks=_LIMIT),
-    "deepinfra": Row("https://api.deepinfra.com/v1/openai", "", quirks=_LIMIT),
-    "deepseek": Row("https://api.deepseek.com", "deepseek", quirks=_LIMIT, responses=True, profile=_WANTS_THOUGHTS),
-    "fireworks": Row("https://api.fireworks.ai/inference/v1", "fireworks", responses=True),
-    "github": Row("https://models.github.ai/inference", "", quirks=_DEVELOPER),
-    "groq": Row("https://api.groq.com/openai/v1", "groq", responses=True, profile=_NO_THOUGHTS),
-    "huggingface": Row("https://router.huggingface.co/v1", "", quirks=_LIMIT),
-    "llamacpp": Row("http://127.0.0.1:8080/v1", "", needs_key=False, quirks=_LIMIT),
-    "lmstudio": Row("http://127.0.0.1:1234/v1", "", needs_key=False, quirks=_LIMIT),
+HOSTS: dict[str, CompatibleHost] = {
+    "avian": CompatibleHost("https://api.avian.io/v1", "avian", quirks=_LIMIT),
+    "baseten": CompatibleHost("https://inference.baseten.co/v1", "baseten"),
+    "cerebras": CompatibleHost("https://api.cerebras.ai/v1", "cerebras", profile=_NO_THOUGHTS),
+    "cloudflare": CompatibleHost(
+        "https://api.cloudflare.com/client/v4/accounts/{account}/ai/v1", "cloudflare", quirks=_LIMIT
+    ),
+    "cohere": CompatibleHost("https://api.cohere.ai/compatibility/v1", "cohere", quirks=_LIMIT),
+    "deepinfra": CompatibleHost("https://api.deepinfra.com/v1/openai", "", quirks=_LIMIT),
+    "deepseek": CompatibleHost(
+        "https://api.deepseek.com", "deepseek", quirks=_LIMIT, responses=True, profile=_WANTS_THOUGHTS
+    ),
+    "fireworks": CompatibleHost("https://api.fireworks.ai/inference/v1", "fireworks", responses=True),
+    "github": CompatibleHost("https://models.github.ai/inference", "", quirks=_DEVELOPER),
+    "groq": CompatibleHost("https://api.groq.com/openai/v1", "groq", responses=True, profile=_NO_THOUGHTS),
+    "huggingface": CompatibleHost("https://router.huggingface.co/v1", "", quirks=_LIMIT),
+    "llamacpp": CompatibleHost("http://127.0.0.1:8080/v1", "", needs_key=False, quirks=_LIMIT),
+    "lmstudio": CompatibleHost("http://127.0.0.1:1234/v1", "", needs_key=False, quirks=_LIMIT),
     # It refuses every field that it does not know, and tells its usage on the last chunk.
-    "mistral": Row(
+    "mistral": CompatibleHost(
         "https://api.mistral.ai/v1",
         "mistral",
         profile=_NO_THOUGHTS,
@@ -81,29 +85,29 @@ HOSTS: dict[str, Row] = {
             ),
         ),
     ),
-    "moonshot": Row("https://api.moonshot.ai/v1", "moonshotai", profile=_WANTS_THOUGHTS),
-    "novita": Row("https://api.novita.ai/v3/openai", "novita", quirks=_LIMIT),
-    "nvidia": Row("https://integrate.api.nvidia.com/v1", "", quirks=_LIMIT),
-    "ollama": Row("http://127.0.0.1:11434/v1", "", needs_key=False, quirks=_LIMIT),
-    "openrouter": Row(
+    "moonshot": CompatibleHost("https://api.moonshot.ai/v1", "moonshotai", profile=_WANTS_THOUGHTS),
+    "novita": CompatibleHost("https://api.novita.ai/v3/openai", "novita", quirks=_LIMIT),
+    "nvidia": CompatibleHost("https://integrate.api.nvidia.com/v1", "", quirks=_LIMIT),
+    "ollama": CompatibleHost("http://127.0.0.1:11434/v1", "", needs_key=False, quirks=_LIMIT),
+    "openrouter": CompatibleHost(
         "https://openrouter.ai/api/v1", "openrouter", quirks=_DEVELOPER, responses=True, profile=_OPENROUTER
     ),
-    "perplexity": Row("https://api.perplexity.ai", "perplexity", quirks=_LIMIT),
-    "sambanova": Row("https://api.sambanova.ai/v1", ""),
-    "together": Row("https://api.together.xyz/v1", "together", quirks=_LIMIT),
-    "vercel": Row("https://ai-gateway.vercel.sh/v1", ""),
-    "vllm": Row("http://127.0.0.1:8000/v1", "", needs_key=False, responses=True),
-    "xai": Row("https://api.x.ai/v1", "x-ai", quirks=_DEVELOPER, responses=True),
-    "zai": Row("https://api.z.ai/api/paas/v4", "zai", quirks=_LIMIT, profile=_ZAI),
+    "perplexity": CompatibleHost("https://api.perplexity.ai", "perplexity", quirks=_LIMIT),
+    "sambanova": CompatibleHost("https://api.sambanova.ai/v1", ""),
+    "together": CompatibleHost("https://api.together.xyz/v1", "together", quirks=_LIMIT),
+    "vercel": CompatibleHost("https://ai-gateway.vercel.sh/v1", ""),
+    "vllm": CompatibleHost("http://127.0.0.1:8000/v1", "", needs_key=False, responses=True),
+    "xai": CompatibleHost("https://api.x.ai/v1", "x-ai", quirks=_DEVELOPER, responses=True),
+    "zai": CompatibleHost("https://api.z.ai/api/paas/v4", "zai", quirks=_LIMIT, profile=_ZAI),
 }
-_UNKNOWN = Row("", "")
+_UNKNOWN = CompatibleHost("", "")
 
 
 @dataclass(frozen=True, slots=True)
-class OpenAICompatible:
+class OpenAICompatibleProvider:
     """A host with quirks: OpenAI's own provider, with the body bent to the host."""
 
-    host: OpenAI
+    host: OpenAIProvider
     quirks: Quirks
     kind: str = "openai_compatible"
 
@@ -122,7 +126,7 @@ class OpenAICompatible:
     def formats(self, operation: Operation, model: str) -> tuple[str, ...]:
         return self.host.formats(operation, model)
 
-    def request(self, asked: Asked) -> UpstreamRequest:
+    def request(self, asked: UpstreamCall) -> UpstreamRequest:
         if asked.dialect == "openai_responses":
             return self.host.request(replace(asked, body=self.quirks.bend_input(asked.body)))
         if asked.dialect != "openai_chat":
@@ -137,23 +141,23 @@ class OpenAICompatible:
 class OpenAICompatibleKind:
     default_base_url = None
     needs_key = False
-    hosts: Mapping[str, Host] = MappingProxyType(HOSTS)
+    hosts: Mapping[str, HostAddress] = MappingProxyType(HOSTS)
     apis = OpenAIKind.apis
     options = frozenset({"account"})
 
-    def build(self, settings: ProviderSettings) -> OpenAICompatible:
+    def build(self, settings: ProviderSettings) -> OpenAICompatibleProvider:
         """`options["host"]` names a row; without it the host is unknown to the price table, hence unpriced, and gets
         what all hosts take."""
         host = settings.options.get("host")
         found = row(host) if host else _UNKNOWN
         spoken = OPENAI if found.responses else CHAT_ONLY
-        plain = OpenAI(
+        plain = OpenAIProvider(
             settings, kind="openai_compatible", price_list=found.price_list, spoken=spoken, profile=found.profile
         )
-        return OpenAICompatible(plain, found.quirks)
+        return OpenAICompatibleProvider(plain, found.quirks)
 
 
-def row(host: str) -> Row:
+def row(host: str) -> CompatibleHost:
     """Raises ConfigError that says which rows there are."""
     try:
         return HOSTS[host]

@@ -20,9 +20,9 @@ from ..errors import BadRequest, Unsupported
 from ..model.call import Operation
 from ..model.host import UNKNOWN_HOST, HostProfile
 from . import anthropic_betas
-from .base import Asked, Host, ProviderSettings, UpstreamRequest, base_path
+from .base import HostAddress, ProviderSettings, UpstreamCall, UpstreamRequest, base_path
 from .credentials.api_key import HeaderKey
-from .credentials.base import Credential, Unproven
+from .credentials.base import Credential, NoCredential
 
 GEMINI = "gemini_generate"
 ANTHROPIC = "anthropic_messages"
@@ -43,7 +43,7 @@ _FLOATING = re.compile(r"@(?:default|latest)$")
 
 
 @dataclass(frozen=True, slots=True)
-class Vertex:
+class VertexProvider:
     settings: ProviderSettings
     credential: Credential | None
     kind: str = "vertex"
@@ -59,7 +59,7 @@ class Vertex:
             return ("gemini_embeddings",)
         return (_CLAUDES if _is_claude(model) else _GEMINIS).get(operation, ())
 
-    def request(self, asked: Asked) -> UpstreamRequest:
+    def request(self, asked: UpstreamCall) -> UpstreamRequest:
         claude = asked.dialect in (ANTHROPIC, "anthropic_count")
         dropped: tuple[str, ...] = ()
         betas: tuple[tuple[str, str], ...] = ()
@@ -67,7 +67,7 @@ class Vertex:
             asked, betas, dropped = _known_betas(asked)
         place, body = _claude(asked) if claude else _google(asked)
         path = base_path(self.settings.base_url) + self._root() + place
-        unproven = Unproven(asked.method, self.settings.authority, path, body)
+        unproven = NoCredential(asked.method, self.settings.authority, path, body)
         headers = self.credential.headers(unproven) if self.credential is not None else ()
         return UpstreamRequest(path, (*headers, *betas), (), body, dropped, ("anthropic-beta",) if claude else ())
 
@@ -85,7 +85,7 @@ def _is_claude(model: str) -> bool:
     return "claude" in model.lower()
 
 
-def _google(asked: Asked) -> tuple[str, bytes]:
+def _google(asked: UpstreamCall) -> tuple[str, bytes]:
     if ":batchEmbedContents" in asked.path:
         raise Unsupported("input", "Vertex AI", f"{asked.model} embeds one text a request")
     return f"/google{asked.path}", asked.body
@@ -95,7 +95,7 @@ class _Betas(msgspec.Struct):
     anthropic_beta: list[str] = []
 
 
-def _known_betas(asked: Asked) -> tuple[Asked, tuple[tuple[str, str], ...], tuple[str, ...]]:
+def _known_betas(asked: UpstreamCall) -> tuple[UpstreamCall, tuple[tuple[str, str], ...], tuple[str, ...]]:
     """The request without the flags that Vertex AI refuses and what they bring, the header for those that it takes, and
     the names of what stays behind."""
     known = anthropic_betas.VERTEX_COUNT if asked.operation == "count_tokens" else anthropic_betas.VERTEX
@@ -116,7 +116,7 @@ def _known_betas(asked: Asked) -> tuple[Asked, tuple[tuple[str, str], ...], tupl
     return replace(asked, body=body), tuple(anthropic_betas.beta_header(header)), (*dropped, *lost)
 
 
-def _claude(asked: Asked) -> tuple[str, bytes]:
+def _claude(asked: UpstreamCall) -> tuple[str, bytes]:
     version: dict[str, json_splice.Change] = {"anthropic_version": msgspec.json.encode(ANTHROPIC_VERSION)}
     if asked.operation == "count_tokens":
         version["model"] = msgspec.json.encode(_FLOATING.sub("", asked.model))
@@ -131,17 +131,17 @@ def _claude(asked: Asked) -> tuple[str, bytes]:
 class VertexKind:
     default_base_url = "https://{region}-aiplatform.googleapis.com/v1"
     needs_key = True
-    hosts: Mapping[str, Host] = MappingProxyType({})
+    hosts: Mapping[str, HostAddress] = MappingProxyType({})
     apis: Mapping[str, str] = MappingProxyType({"gemini": GEMINI, "claude": ANTHROPIC})
     credentials: Mapping[str, str] = MappingProxyType({"google": "aiplatform"})
     options = frozenset({"project"})
     needed_with_credential = ("project", "region")
 
-    def build(self, settings: ProviderSettings) -> Vertex:
+    def build(self, settings: ProviderSettings) -> VertexProvider:
         credential = settings.credential
         if credential is None and settings.api_key is not None:
             credential = HeaderKey("x-goog-api-key", settings.api_key)
-        return Vertex(settings, credential)
+        return VertexProvider(settings, credential)
 
 
 PLUGIN = VertexKind()

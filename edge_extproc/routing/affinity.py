@@ -16,7 +16,7 @@ from hashlib import blake2b
 import msgspec
 
 from ..model.plan import Candidate
-from .base import Wish
+from .base import RoutingRequest
 
 
 class _Beginning(msgspec.Struct):
@@ -42,7 +42,7 @@ class Affinity:
     session_header: str | None = None
     """Where the caller may name its session; without it (or without a value there) the prompt's beginning counts."""
 
-    def prefer(self, wish: Wish, ordered: Sequence[Candidate]) -> Sequence[Candidate]:
+    def prefer(self, wish: RoutingRequest, ordered: Sequence[Candidate]) -> Sequence[Candidate]:
         """`ordered` with the candidate of this session or prompt in front."""
         if len(ordered) < 2:
             return ordered

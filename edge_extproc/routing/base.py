@@ -1,7 +1,7 @@
 """The ports of routing: models by name, the strategy that orders their candidates, the planner that asks it.
 
 A strategy knows the call, who asks and the candidates, not how they will be reached. A file of this room that is a
-strategy exports PLUGIN, a `Kind`.
+strategy exports PLUGIN, a `StrategyKind`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Protocol, TypeAlias
 
 from ..model.call import Call
 from ..model.noun import noun
-from ..model.plan import Candidate, Plan, Tried
+from ..model.plan import AttemptResult, Candidate, Plan
 from ..model.usage import Usage
 
 Headers: TypeAlias = Sequence[tuple[str, str]]
@@ -22,7 +22,7 @@ Headers: TypeAlias = Sequence[tuple[str, str]]
 
 
 @noun
-class Wish:
+class RoutingRequest:
     """One call, and what may bear on who serves it."""
 
     call: Call
@@ -43,11 +43,11 @@ class Wish:
 
 
 class Strategy(Protocol):
-    def order(self, wish: Wish, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+    def order(self, wish: RoutingRequest, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
         """All of `candidates`, which is not empty, best first."""
         ...
 
-    def learn(self, tried: Tried) -> None:
+    def learn(self, tried: AttemptResult) -> None:
         """How a try ended, of a candidate that may be one of ours."""
         ...
 
@@ -69,18 +69,18 @@ class StrategySettings:
     """Of how many calls a strategy that learns sends one to another candidate than the best, to learn of it."""
 
 
-class Kind(Protocol):
+class StrategyKind(Protocol):
     """What a file of this room exports as PLUGIN. Each model has a strategy of its own."""
 
     def build(self, settings: StrategySettings) -> Strategy: ...
 
 
 class Planner(Protocol):
-    def ruled(self, wish: Wish, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+    def ruled(self, wish: RoutingRequest, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
         """Whom a rule of config's names for this call; `candidates`, its model's own, where no rule does."""
         ...
 
-    def plan(self, wish: Wish, candidates: Sequence[Candidate]) -> Plan:
+    def plan(self, wish: RoutingRequest, candidates: Sequence[Candidate]) -> Plan:
         """Raises BadRequest where the caller asks for a strategy that there is not, and Unavailable where no candidate
         may be asked now. `candidates` is not empty, and what `ruled` gave or a part of that."""
         ...
@@ -93,7 +93,7 @@ class Planner(Protocol):
         """The plan, of these of its candidates alone."""
         ...
 
-    def learn(self, model: str | None, plan: Plan, tried: Sequence[Tried]) -> None:
+    def learn(self, model: str | None, plan: Plan, tried: Sequence[AttemptResult]) -> None:
         """How each try of a plan ended; `model` is a row's name. Once for each plan."""
         ...
 
@@ -133,7 +133,7 @@ def _asked(row: Sequence[Candidate], model: str) -> tuple[Candidate, ...]:
 
 
 @noun
-class Endpoint:
+class PassthroughEndpoint:
     """Where a path goes that is only passed on, and who may call it. Files, batches and the like belong to the
     provider's account, not to a caller of ours: whoever may call the path sees what all others put there."""
 
@@ -147,17 +147,17 @@ class Endpoint:
         return self.tenants is None or tenant in self.tenants
 
 
-class Endpoints:
+class PassthroughEndpoints:
     """Config's `endpoints`; the longest path wins."""
 
-    def __init__(self, rows: Sequence[Endpoint] = ()) -> None:
+    def __init__(self, rows: Sequence[PassthroughEndpoint] = ()) -> None:
         self._rows = sorted(rows, key=lambda row: -len(row.path))
 
     @property
     def paths(self) -> tuple[str, ...]:
         return tuple(row.path for row in self._rows)
 
-    def at(self, path: str) -> Endpoint | None:
+    def at(self, path: str) -> PassthroughEndpoint | None:
         """`path` is without its query."""
         return next((row for row in self._rows if path == row.path or path.startswith(row.path + "/")), None)
 

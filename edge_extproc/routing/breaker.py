@@ -8,7 +8,7 @@ Besides, a candidate rests for as long as its own `Retry-After` said. Then other
 none, it is asked all the same, so that callers hear what it says itself: it may refuse only some of them.
 
 A `Circuit` and the functions on it are pure, and time is an argument. `Circuits` keeps one for each candidate in
-`Slots`, which may be this process' own or shared with its siblings.
+`CircuitTable`, which may be this process' own or shared with its siblings.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, TypeAlias
 
-from ..model.plan import NO_HOST, Candidate, Tried
+from ..model.plan import NO_HOST, AttemptResult, Candidate
 
 State: TypeAlias = Literal["closed", "open", "half_open"]
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class BreakerSettings:
     failures: int = 5
     """In a row."""
     open_for: float = 30.0
@@ -58,7 +58,7 @@ def after(
     verdict: str,
     *,
     probe: bool,
-    rules: Rules,
+    rules: BreakerSettings,
     now: float,
     certain: bool = False,
     retry_after: float | None = None,
@@ -83,7 +83,7 @@ def after(
             return replace(circuit, probe_until=0.0)
 
 
-def claimed(circuit: Circuit, *, rules: Rules, now: float) -> Circuit | None:
+def claimed(circuit: Circuit, *, rules: BreakerSettings, now: float) -> Circuit | None:
     """The circuit with a probe under way; None where it may not have one now."""
     if state(circuit, now) != "half_open" or now < circuit.probe_until:
         return None
@@ -94,7 +94,7 @@ Change: TypeAlias = Callable[[Circuit], Circuit | None]
 """From what is there to what shall be; None leaves it."""
 
 
-class Slots(Protocol):
+class CircuitTable(Protocol):
     """Circuits by name. One that nobody wrote to is closed."""
 
     def all_closed(self) -> bool:
@@ -108,7 +108,7 @@ class Slots(Protocol):
         ...
 
 
-class OwnSlots:
+class LocalCircuitTable:
     """Of this process alone."""
 
     def __init__(self) -> None:
@@ -130,7 +130,7 @@ class OwnSlots:
 
 
 @dataclass(frozen=True, slots=True)
-class Admission:
+class BreakerDecision:
     """Which of some candidates may be asked now."""
 
     admitted: tuple[Candidate, ...]
@@ -150,17 +150,17 @@ Opened: TypeAlias = Callable[[Candidate], None]
 class Circuits:
     """`opened` is told each time that a try opens the circuit of its candidate."""
 
-    def __init__(self, slots: Slots, rules: Rules, clock: Callable[[], float], opened: Opened) -> None:
+    def __init__(self, slots: CircuitTable, rules: BreakerSettings, clock: Callable[[], float], opened: Opened) -> None:
         self._slots = slots
         self._rules = rules
         self._clock = clock
         self._opened = opened
 
-    def admit(self, candidates: Iterable[Candidate]) -> Admission:
+    def admit(self, candidates: Iterable[Candidate]) -> BreakerDecision:
         """A candidate whose circuit is half open is admitted to one exchange alone, and one that rests if there is no
         other."""
         if self._slots.all_closed():
-            return Admission(tuple(candidates), (), ())
+            return BreakerDecision(tuple(candidates), (), ())
         now = self._clock()
         found = [(candidate, self._slots.read(circuit_name(candidate))) for candidate in candidates]
         awake = self._admitted([each for each in found if each[1].rest_until <= now], now)
@@ -172,7 +172,7 @@ class Circuits:
         rest = min((c.rest_until for candidate, c in resting if candidate in asked.admitted), default=now) - now
         return replace(asked, refused=(*awake.refused, *asked.refused), rest=rest)
 
-    def _admitted(self, found: Iterable[tuple[Candidate, Circuit]], now: float) -> Admission:
+    def _admitted(self, found: Iterable[tuple[Candidate, Circuit]], now: float) -> BreakerDecision:
         """By their circuits alone."""
         admitted: list[Candidate] = []
         probes: list[Candidate] = []
@@ -190,13 +190,13 @@ class Circuits:
                 probes.append(candidate)
             else:
                 refused.append((candidate, max(0.0, self._slots.read(name).probe_until - now)))
-        return Admission(tuple(admitted), tuple(probes), tuple(refused), doubtful=bool(probes or failures))
+        return BreakerDecision(tuple(admitted), tuple(probes), tuple(refused), doubtful=bool(probes or failures))
 
     def release(self, probe: Candidate) -> None:
         """It was not tried after all; another exchange may be the probe."""
-        self._settle(Tried(probe, "unknown"), probe=True)
+        self._settle(AttemptResult(probe, "unknown"), probe=True)
 
-    def learn(self, tried: Tried, *, probe: bool) -> None:
+    def learn(self, tried: AttemptResult, *, probe: bool) -> None:
         # The common case writes nothing and takes no lock.
         if tried.verdict != "failed" and not probe:
             if self._slots.all_closed():
@@ -206,7 +206,7 @@ class Circuits:
                 return
         self._settle(tried, probe=probe)
 
-    def _after(self, circuit: Circuit, tried: Tried, *, probe: bool, now: float) -> Circuit:
+    def _after(self, circuit: Circuit, tried: AttemptResult, *, probe: bool, now: float) -> Circuit:
         return after(
             circuit,
             tried.verdict,
@@ -217,7 +217,7 @@ class Circuits:
             retry_after=tried.retry_after,
         )
 
-    def _settle(self, tried: Tried, *, probe: bool) -> None:
+    def _settle(self, tried: AttemptResult, *, probe: bool) -> None:
         now = self._clock()
         opened = False
 

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from cachetools import FIFOCache
 
-from ..model.plan import Candidate, Tried
+from ..model.plan import AttemptResult, Candidate
 from ..model.usage import Usage
-from .base import StrategySettings, Wish
+from .base import RoutingRequest, StrategySettings
 
 _SHARE = 0.2
 # Before any answer was seen, and where the call does not say: the length of a page.
@@ -56,7 +56,7 @@ class Cheapest:
         self._tariffs: dict[tuple[str, str, int], _Tariff | None] = {}
         self._tariffs_until = 0.0
 
-    def order(self, wish: Wish, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+    def order(self, wish: RoutingRequest, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
         now = self._clock()
         if now > self._tariffs_until or len(self._tariffs) > _MAX_REMEMBERED:
             self._tariffs.clear()
@@ -66,7 +66,7 @@ class Cheapest:
         costs = [self._cost(candidate, prompt, limit, choices) for candidate in candidates]
         return [candidates[place] for place in sorted(range(len(costs)), key=costs.__getitem__)]
 
-    def learn(self, tried: Tried) -> None:
+    def learn(self, tried: AttemptResult) -> None:
         usage = tried.usage
         if tried.verdict != "ok" or usage is None or not usage.prompt:
             return

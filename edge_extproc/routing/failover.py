@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..model.plan import Candidate, Tried
-from .base import Strategy, StrategySettings, Wish
+from ..model.plan import AttemptResult, Candidate
+from .base import RoutingRequest, Strategy, StrategySettings
 
 
 class FailoverChain:
-    def order(self, wish: Wish, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+    def order(self, wish: RoutingRequest, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
         del wish  # the order does not depend on what is asked
         return candidates
 
-    def learn(self, tried: Tried) -> None:
+    def learn(self, tried: AttemptResult) -> None:
         """Nothing: config has said it all."""
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from cachetools import FIFOCache
 
-from ..model.plan import Candidate, Tried
-from .base import StrategySettings, Wish
+from ..model.plan import AttemptResult, Candidate
+from .base import RoutingRequest, StrategySettings
 
 # The last ten answers or so are what "of late" means.
 _SHARE = 0.2
@@ -35,7 +35,7 @@ class LeastLatency:
         self._exploration = settings.exploration
         self._known: FIFOCache[tuple[str, str], _Average] = FIFOCache(_MAX_REMEMBERED)
 
-    def order(self, wish: Wish, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+    def order(self, wish: RoutingRequest, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
         stream = wish.call.stream
         speeds = [self._speed(candidate, stream) for candidate in candidates]
         ordered = [candidates[place] for place in sorted(range(len(speeds)), key=speeds.__getitem__)]
@@ -44,7 +44,7 @@ class LeastLatency:
             ordered.insert(0, ordered.pop(n))
         return ordered
 
-    def learn(self, tried: Tried) -> None:
+    def learn(self, tried: AttemptResult) -> None:
         if tried.verdict == "unknown":
             return
         name = (tried.candidate.provider, tried.candidate.model)

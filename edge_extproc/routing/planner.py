@@ -11,10 +11,10 @@ from fnmatch import fnmatchcase
 from typing import Literal, TypeAlias
 
 from ..errors import BadRequest, Unavailable
-from ..model.plan import NO_FALLBACK, Candidate, Fallback, Plan, Tried
+from ..model.plan import NO_FALLBACK, AttemptResult, Candidate, Fallback, Plan
 from .affinity import Affinity
-from .base import Strategy, Wish
-from .breaker import Admission, Circuits
+from .base import RoutingRequest, Strategy
+from .breaker import BreakerDecision, Circuits
 
 Guard: TypeAlias = Literal["auto", "on", "off"]
 
@@ -23,7 +23,7 @@ _MOST_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class RuleCondition:
     """Which calls a rule is for: all of it must hold; what is empty or None holds always."""
 
     tenants: tuple[str, ...] = ()
@@ -35,7 +35,7 @@ class Condition:
     """Of the prompt, as estimated by its length."""
     max_tokens: int | None = None
 
-    def holds(self, wish: Wish) -> bool:
+    def holds(self, wish: RoutingRequest) -> bool:
         if self.tenants and not _one_fits(self.tenants, wish.tenant):
             return False
         if self.keys and not _one_fits(self.keys, wish.key_id):
@@ -60,14 +60,14 @@ def _as_config_has_them(head: Candidate, candidates: Sequence[Candidate]) -> Seq
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    when: Condition
+class RoutingRule:
+    when: RuleCondition
     strategy: str | None = None
     candidates: tuple[Candidate, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Hedge:
+class HedgeSettings:
     """When the next candidate is asked too."""
 
     quantile: float = 0.95
@@ -77,27 +77,27 @@ class Hedge:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ModelRoute:
     """What config says of a model, or of a glob of models, besides its candidates."""
 
     strategy: str = "failover"
     affinity: Affinity | None = None
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[RoutingRule, ...] = ()
     guard: Guard = "auto"
     fallback: Fallback = NO_FALLBACK
-    hedge: Hedge | None = None
+    hedge: HedgeSettings | None = None
 
 
-_PLAIN = Row()
+_PLAIN = ModelRoute()
 
 
-def _rule(row: Row, wish: Wish) -> Rule | None:
+def _rule(row: ModelRoute, wish: RoutingRequest) -> RoutingRule | None:
     return next((rule for rule in row.rules if rule.when.holds(wish)), None) if row.rules else None
 
 
 @dataclass(frozen=True, slots=True)
 class PlannerSettings:
-    rows: Mapping[str, Row]
+    rows: Mapping[str, ModelRoute]
     label: Callable[[str], str | None]
     """From a model's name to its row."""
     build: Callable[[str], Strategy]
@@ -150,14 +150,14 @@ class RowPlanner:
         self._strategies: dict[tuple[str | None, str], Strategy] = {}
         self._times: dict[str | None, _Times] = {}
 
-    def ruled(self, wish: Wish, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+    def ruled(self, wish: RoutingRequest, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
         _, row = self._row(wish.call.model)
         rule = _rule(row, wish)
         if rule is None or rule.candidates is None:
             return candidates
         return tuple([replace(c, model=c.model or wish.call.model) for c in rule.candidates])
 
-    def plan(self, wish: Wish, candidates: Sequence[Candidate]) -> Plan:
+    def plan(self, wish: RoutingRequest, candidates: Sequence[Candidate]) -> Plan:
         name, row = self._row(wish.call.model)
         rule = _rule(row, wish)
         strategy = self._override(wish) or (rule.strategy if rule is not None else None) or row.strategy
@@ -217,7 +217,7 @@ class RowPlanner:
             try_timeout=plan.try_timeout if several else None,
         )
 
-    def learn(self, model: str | None, plan: Plan, tried: Sequence[Tried]) -> None:
+    def learn(self, model: str | None, plan: Plan, tried: Sequence[AttemptResult]) -> None:
         strategy = self._strategies.get((model, plan.strategy))
         circuits = self._settings.circuits
         for each in tried:
@@ -235,11 +235,11 @@ class RowPlanner:
 
     # --- how
 
-    def _row(self, model: str) -> tuple[str | None, Row]:
+    def _row(self, model: str) -> tuple[str | None, ModelRoute]:
         name = self._settings.label(model)
         return name, self._settings.rows.get(name, _PLAIN) if name is not None else _PLAIN
 
-    def _override(self, wish: Wish) -> str | None:
+    def _override(self, wish: RoutingRequest) -> str | None:
         header = self._settings.strategy_header
         wanted = wish.header(header) if header is not None else None
         if wanted is None:
@@ -249,9 +249,9 @@ class RowPlanner:
             raise BadRequest(f"{header}: there is no strategy {wanted!r}; have {have}", param=header)
         return wanted
 
-    def _admitted(self, candidates: Sequence[Candidate]) -> Admission:
+    def _admitted(self, candidates: Sequence[Candidate]) -> BreakerDecision:
         if self._settings.circuits is None:
-            return Admission(tuple(candidates), (), ())
+            return BreakerDecision(tuple(candidates), (), ())
         found = self._settings.circuits.admit(candidates)
         if found.admitted:
             return found

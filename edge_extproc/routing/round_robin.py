@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..model.plan import Candidate, Tried
-from .base import Strategy, StrategySettings, Wish
+from ..model.plan import AttemptResult, Candidate
+from .base import RoutingRequest, Strategy, StrategySettings
 
 # Models that pass through a glob have whatever name a caller gives them.
 _MAX_REMEMBERED = 1024
@@ -20,7 +20,7 @@ class RoundRobin:
     def __init__(self) -> None:
         self._wealth: dict[tuple[str, str], int] = {}
 
-    def order(self, wish: Wish, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+    def order(self, wish: RoutingRequest, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
         del wish
         wealth = self._wealth
         if len(wealth) > _MAX_REMEMBERED:
@@ -34,7 +34,7 @@ class RoundRobin:
         wealth[names[places[0]]] -= sum([candidate.weight for candidate in candidates])
         return [candidates[place] for place in places]
 
-    def learn(self, tried: Tried) -> None:
+    def learn(self, tried: AttemptResult) -> None:
         """Nothing: a turn is a turn."""
 
 

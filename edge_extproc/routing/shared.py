@@ -32,7 +32,7 @@ _GROUPS = 512
 _MAX_REMEMBERED = 4096
 
 
-class SharedSlots:
+class SharedCircuitTable:
     """Raises StartError where the file cannot be made. The names themselves are not in it."""
 
     def __init__(self, path: Path) -> None:

@@ -15,32 +15,40 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar, cast
+from typing import Annotated, Any, Literal, TypeVar
 
-import structlog
 from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict, Field, field_validator
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
-from ..config.pydantic_words import in_one_line
-from ..store.ledger import DIMENSIONS, Dimension, Filter, Ledger, as_csv, as_json_lines
-from ..store.managed import Actor, AuditLine, Key, ManagedStore, Taken
+from ..store.ledger import DIMENSIONS, Dimension, Ledger, UsageFilter, as_csv, as_json_lines
+from ..store.managed import Actor, AuditLine, KeyTaken, ManagedStore, StoredKey
 from ..store.quarantine import Quarantine
 from ..store.report import told
-from ..store.snapshot import Allowed
+from ..store.snapshot import ManagedBudget
+from .admin_errors import RANK, AdminRefused, Role, _role, answer_to, http_error, invalid, refused, store_down
+from .admin_models import (
+    DAY,
+    LABEL,
+    MOST,
+    Body,
+    ErrorBody,
+    MadeKey,
+    NewKey,
+    PurgeBody,
+    Rotation,
+    ShownAuditLine,
+    ShownBudget,
+    ShownKey,
+)
 
 T = TypeVar("T")
-E = TypeVar("E", bound=Exception)
-
-Role: TypeAlias = Literal["viewer", "tenant_admin", "admin"]
-RANK: dict[Role, int] = {"viewer": 0, "tenant_admin": 1, "admin": 2}
 
 PREFIX = "/admin/v1"
 DESCRIPTION = f"{PREFIX}/openapi.json"
@@ -65,17 +73,12 @@ NEEDS: dict[tuple[str, str], Role] = {
 
 _EXPORTS = {kind: {"schema": {"type": "string"}} for kind in ("text/csv", "application/x-ndjson")}
 
-_LABEL = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"
-_DAY = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
-_LONGEST_OVERLAP = 30 * 24 * 3600
-_MOST = 1000
-
 
 # --- what the composition root gives
 
 
 @dataclass(frozen=True, slots=True)
-class Token:
+class AdminCredential:
     """An admin's credential, as config has it."""
 
     id: str
@@ -86,7 +89,7 @@ class Token:
 
 
 @dataclass(frozen=True, slots=True)
-class Configured:
+class ConfiguredState:
     """What the configuration says and the API must know."""
 
     tenants: Mapping[str, tuple[str, ...]]
@@ -95,7 +98,7 @@ class Configured:
     """Id of each key in the configuration to its tenant."""
     roles: Mapping[str, frozenset[str]]
     """Each with the rights on this API that it gives."""
-    budgets: tuple[Allowed, ...]
+    budgets: tuple[ManagedBudget, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +112,13 @@ class Purge:
 
 
 @dataclass(frozen=True, slots=True)
-class Administration:
-    tokens: Sequence[Token]
-    callers: Callable[[Sequence[tuple[str, str]]], Admin | None]
+class AdminApi:
+    tokens: Sequence[AdminCredential]
+    callers: Callable[[Sequence[tuple[str, str]]], AdminIdentity | None]
     """Who these headers are, where a role of a caller's gives rights on this API."""
     digest: Callable[[str], str]
     """Of a credential, for the look-up; of 64 hexadecimal digits."""
-    configured: Callable[[], Configured]
+    configured: Callable[[], ConfiguredState]
     """Of now: it changes with the configuration file."""
     store: ManagedStore
     ledger: Ledger
@@ -131,119 +134,15 @@ class Administration:
     now_ms: Callable[[], int]
 
 
-# --- bodies
-
-
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-_Label = Annotated[str, Field(pattern=_LABEL)]
-# What PostgreSQL cannot store, it must not be asked to.
-_Pattern = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f]+$")]
-
-
-class NewKey(_Body):
-    tenant: _Label
-    id: _Label | None = None
-    """A label that may stand in logs and metrics; made up where not given."""
-    team: _Label | None = None
-    user: _Label | None = None
-    note: Annotated[str, Field(max_length=500, pattern=r"^[^\x00]*$")] = ""
-    models: Annotated[list[_Pattern], Field(min_length=1, max_length=100)] = ["*"]
-    roles: Annotated[list[_Label], Field(max_length=32)] = []
-    expires: datetime | None = None
-
-    @field_validator("expires")
-    @classmethod
-    def _zoned(cls, value: datetime | None) -> datetime | None:
-        if value is not None and value.tzinfo is None:
-            raise ValueError("a time needs its zone, such as 2027-01-31T00:00:00Z")
-        return value
-
-
-class Rotation(_Body):
-    overlap_seconds: Annotated[int, Field(ge=0, le=_LONGEST_OVERLAP)] = 0
-    """How long the old key stays good."""
-
-
-class PurgeBody(_Body):
-    tenant: _Label | None = None
-    model: _Pattern | None = None
-    key: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
-    """As x-edge-cache-key tells it."""
-    shared: bool = False
-    """What all tenants share: with a tenant, beside that tenant's; else alone. For who may manage all tenants."""
-
-
-class ShownKey(_Body):
-    id: str
-    tenant: str
-    source: Literal["api", "config"]
-    team: str | None = None
-    user: str | None = None
-    note: str = ""
-    models: list[str] = ["*"]
-    roles: list[str] = []
-    created: datetime | None = None
-    expires: datetime | None = None
-    revoked: datetime | None = None
-    old_key_until: datetime | None = None
-
-
-class MadeKey(ShownKey):
-    key: str
-    """Told this once; only its digest is kept."""
-
-
-class ShownBudget(_Body):
-    tenant: str
-    level: Literal["tenant", "team", "user", "key"]
-    name: str
-    source: Literal["api", "config"]
-    allowance: dict[str, Any]
-
-
-class ShownAuditLine(_Body):
-    number: int
-    at: datetime
-    actor: str
-    role: str
-    action: str
-    tenant: str | None
-    target: str
-    detail: dict[str, Any]
-
-
-class ShownRefusedRow(_Body):
+class ShownRefusedRow(Body):
     at: datetime
     reason: str
     tenant: str | None
     line: str
 
 
-class ErrorDetail(_Body):
-    code: str
-    message: str
-
-
-class ErrorBody(_Body):
-    error: ErrorDetail
-
-
-# --- who asks, and may they
-
-
-class Refused(Exception):
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.message = message
-
-
 @dataclass(frozen=True, slots=True)
-class Admin:
+class AdminIdentity:
     id: str
     role: Role
     tenant: str | None
@@ -257,18 +156,18 @@ class Admin:
         if self.tenant is None:
             return wanted
         if wanted not in (None, self.tenant):
-            raise Refused(403, "other_tenant", f"{self.id} may see tenant {self.tenant} alone")
+            raise AdminRefused(403, "other_tenant", f"{self.id} may see tenant {self.tenant} alone")
         return self.tenant
 
     def must_manage(self, tenant: str) -> None:
         if self.tenant not in (None, tenant):
-            raise Refused(403, "other_tenant", f"{self.id} may change tenant {self.tenant} alone")
+            raise AdminRefused(403, "other_tenant", f"{self.id} may change tenant {self.tenant} alone")
 
 
-class Gate:
+class AdminGate:
     """Admits by bearer token, in constant time, and by the table of roles."""
 
-    def __init__(self, administration: Administration) -> None:
+    def __init__(self, administration: AdminApi) -> None:
         self._by_digest = {token.digest: token for token in administration.tokens}
         self._digest = administration.digest
         self._callers = administration.callers
@@ -279,41 +178,41 @@ class Gate:
             return True
         return self._who([value for name, value in headers if name == "authorization"], headers) is not None
 
-    def _who(self, presented: Sequence[str], headers: Sequence[tuple[str, str]]) -> Admin | None:
+    def _who(self, presented: Sequence[str], headers: Sequence[tuple[str, str]]) -> AdminIdentity | None:
         return self._token(presented) or self._callers(headers)
 
-    def __call__(self, request: Request) -> Admin:
+    def __call__(self, request: Request) -> AdminIdentity:
         admin = self._who(request.headers.getlist("authorization"), request.headers.items())
         if admin is None:
-            raise Refused(401, "unauthenticated", "send the header authorization: Bearer <admin token>, once")
+            raise AdminRefused(401, "unauthenticated", "send the header authorization: Bearer <admin token>, once")
         route = request.scope["route"]
         needed = NEEDS[request.method, route.path.removeprefix(PREFIX)]
         if RANK[admin.role] < RANK[needed]:
-            raise Refused(403, "role_needed", f"{request.method} {route.path} needs the role {needed}")
+            raise AdminRefused(403, "role_needed", f"{request.method} {route.path} needs the role {needed}")
         return admin
 
-    def _token(self, found: Sequence[str]) -> Admin | None:
+    def _token(self, found: Sequence[str]) -> AdminIdentity | None:
         scheme, _, credential = found[0].partition(" ") if len(found) == 1 else ("", "", "")
         presented = self._digest(credential.strip())
         token = self._by_digest.get(presented)
         same = hmac.compare_digest(presented, token.digest if token is not None else "0" * 64)
         if scheme.lower() != "bearer" or not credential or token is None or not same:
             return None
-        return Admin(token.id, token.role, token.tenant)
+        return AdminIdentity(token.id, token.role, token.tenant)
 
 
-def _admitted(request: Request) -> Admin:
-    gate: Gate = request.app.state.gate
+def _admitted(request: Request) -> AdminIdentity:
+    gate: AdminGate = request.app.state.gate
     return gate(request)
 
 
-Caller = Annotated[Admin, Depends(_admitted)]
+Caller = Annotated[AdminIdentity, Depends(_admitted)]
 
 
 # --- the routes
 
 
-def build(administration: Administration) -> FastAPI:
+def build(administration: AdminApi) -> FastAPI:
     """The application, to be mounted at the admin port's root."""
     app = FastAPI(
         title="edge-extproc admin API",
@@ -323,12 +222,12 @@ def build(administration: Administration) -> FastAPI:
         openapi_url=DESCRIPTION,
         separate_input_output_schemas=False,
     )
-    app.state.gate = Gate(administration)
+    app.state.gate = AdminGate(administration)
     app.include_router(_routes(administration), prefix=PREFIX)
-    _answer_to(app, Refused, _refused)
-    _answer_to(app, RequestValidationError, _invalid)
-    _answer_to(app, HTTPException, _http_error)
-    _answer_to(app, SQLAlchemyError, _store_down)
+    answer_to(app, AdminRefused, refused)
+    answer_to(app, RequestValidationError, invalid)
+    answer_to(app, HTTPException, http_error)
+    answer_to(app, SQLAlchemyError, store_down)
     return app
 
 
@@ -336,7 +235,7 @@ async def _in_thread(function: Callable[..., T], *arguments: Any) -> T:
     return await asyncio.to_thread(function, *arguments)
 
 
-def _routes(administration: Administration) -> APIRouter:
+def _routes(administration: AdminApi) -> APIRouter:
     store, ledger, configured = administration.store, administration.ledger, administration.configured
     errors: dict[int | str, dict[str, Any]] = {
         status: {"model": ErrorBody} for status in (400, 401, 403, 404, 405, 409, 503)
@@ -362,9 +261,9 @@ def _routes(administration: Administration) -> APIRouter:
     @router.get("/keys")
     async def list_keys(
         admin: Caller,
-        tenant: Annotated[str | None, Query(pattern=_LABEL)] = None,
+        tenant: Annotated[str | None, Query(pattern=LABEL)] = None,
         after: Annotated[str, Query(max_length=64)] = "",
-        limit: Annotated[int, Query(ge=1, le=_MOST)] = 100,
+        limit: Annotated[int, Query(ge=1, le=MOST)] = 100,
     ) -> list[ShownKey]:
         """By id; `after` is the last id of the page before. No key is shown, and none could be."""
         wanted = admin.scope(tenant)
@@ -381,24 +280,28 @@ def _routes(administration: Administration) -> APIRouter:
     async def create_key(body: NewKey, admin: Caller) -> MadeKey:
         admin.must_manage(body.tenant)
         if body.tenant not in configured().tenants:
-            raise Refused(404, "unknown_tenant", f"there is no tenant {body.tenant!r}; tenants are made in the config")
+            raise AdminRefused(
+                404, "unknown_tenant", f"there is no tenant {body.tenant!r}; tenants are made in the config"
+            )
         unknown = sorted(set(body.roles) - configured().roles.keys())
         if unknown:
             have = ", ".join(sorted(configured().roles)) or "none"
-            raise Refused(400, "unknown_role", f"there is no role {unknown[0]!r}; have {have}")
+            raise AdminRefused(400, "unknown_role", f"there is no role {unknown[0]!r}; have {have}")
         for name in body.roles:
             # Or else one could make a key that may more than oneself, and go on with that.
             beyond = [right for right in configured().roles[name] if RANK[_role(right)] > RANK[admin.role]]
             if beyond:
-                raise Refused(403, "beyond_own_rights", f"role {name!r} gives the right {beyond[0]}, which you lack")
+                raise AdminRefused(
+                    403, "beyond_own_rights", f"role {name!r} gives the right {beyond[0]}, which you lack"
+                )
         expires = None if body.expires is None else int(body.expires.timestamp() * 1000)
         if expires is not None and expires <= administration.now_ms():
-            raise Refused(400, "expired", "expires lies in the past")
+            raise AdminRefused(400, "expired", "expires lies in the past")
         key_id = body.id or administration.new_id()
         if key_id in configured().keys:
-            raise Refused(409, "taken", f"there is a key {key_id!r} already")
+            raise AdminRefused(409, "taken", f"there is a key {key_id!r} already")
         secret = administration.new_key()
-        wanted = Key(
+        wanted = StoredKey(
             key_id,
             body.tenant,
             body.team,
@@ -412,28 +315,28 @@ def _routes(administration: Administration) -> APIRouter:
         )
         try:
             made = await _in_thread(store.add_key, admin.actor, wanted, administration.digest(secret))
-        except Taken:
-            raise Refused(409, "taken", f"there is a key {key_id!r} already") from None
+        except KeyTaken:
+            raise AdminRefused(409, "taken", f"there is a key {key_id!r} already") from None
         await administration.publish()
         return MadeKey(key=secret, **_shown(made).model_dump())
 
     @router.get("/keys/{key_id}")
-    async def show_key(key_id: Annotated[str, Path(pattern=_LABEL)], admin: Caller) -> ShownKey:
+    async def show_key(key_id: Annotated[str, Path(pattern=LABEL)], admin: Caller) -> ShownKey:
         found = await _find(key_id, admin)
-        if isinstance(found, Key):
+        if isinstance(found, StoredKey):
             return _shown(found)
         revoked = await _in_thread(store.revocations)
         return _configured_key(key_id, found, revoked.get(key_id))
 
     @router.post("/keys/{key_id}/rotate")
     async def rotate_key(
-        key_id: Annotated[str, Path(pattern=_LABEL)], admin: Caller, body: Rotation | None = None
+        key_id: Annotated[str, Path(pattern=LABEL)], admin: Caller, body: Rotation | None = None
     ) -> MadeKey:
         found = await _find(key_id, admin)
-        if not isinstance(found, Key):
-            raise Refused(409, "configured", f"key {key_id!r} stands in the configuration; change it there")
+        if not isinstance(found, StoredKey):
+            raise AdminRefused(409, "configured", f"key {key_id!r} stands in the configuration; change it there")
         if found.revoked_ms is not None:
-            raise Refused(409, "revoked", f"key {key_id!r} is revoked; create another one")
+            raise AdminRefused(409, "revoked", f"key {key_id!r} is revoked; create another one")
         secret, overlap = administration.new_key(), body.overlap_seconds if body is not None else 0
         until = administration.now_ms() + overlap * 1000
         rotated = await _in_thread(store.rotate_key, admin.actor, found, administration.digest(secret), until)
@@ -441,10 +344,10 @@ def _routes(administration: Administration) -> APIRouter:
         return MadeKey(key=secret, **_shown(rotated).model_dump())
 
     @router.delete("/keys/{key_id}")
-    async def revoke_key(key_id: Annotated[str, Path(pattern=_LABEL)], admin: Caller) -> ShownKey:
+    async def revoke_key(key_id: Annotated[str, Path(pattern=LABEL)], admin: Caller) -> ShownKey:
         """For good. When this answers, no worker that serves takes the key any more."""
         found = await _find(key_id, admin)
-        if isinstance(found, Key):
+        if isinstance(found, StoredKey):
             shown = _shown(await _in_thread(store.revoke_key, admin.actor, found))
         else:
             await _in_thread(store.revoke_configured, admin.actor, key_id, found)
@@ -453,20 +356,20 @@ def _routes(administration: Administration) -> APIRouter:
         await administration.publish()
         return shown
 
-    async def _find(key_id: str, admin: Admin) -> Key | str:
+    async def _find(key_id: str, admin: AdminIdentity) -> StoredKey | str:
         """A key of the API, or the tenant of one that stands in the configuration. One of another tenant is, to those
         who are bound to theirs, not there."""
         key = await _in_thread(store.key, key_id)
         tenant = key.tenant if key is not None else configured().keys.get(key_id)
         if tenant is None or admin.tenant not in (None, tenant):
-            raise Refused(404, "unknown_key", f"there is no key {key_id!r}")
+            raise AdminRefused(404, "unknown_key", f"there is no key {key_id!r}")
         return key if key is not None else tenant
 
     # --- budgets
 
     @router.get("/budgets")
     async def list_budgets(
-        admin: Caller, tenant: Annotated[str | None, Query(pattern=_LABEL)] = None
+        admin: Caller, tenant: Annotated[str | None, Query(pattern=LABEL)] = None
     ) -> list[ShownBudget]:
         """Of the API and of the configuration; where both limit one thing, the lower limit holds."""
         wanted = admin.scope(tenant)
@@ -475,7 +378,7 @@ def _routes(administration: Administration) -> APIRouter:
 
     @router.put("/budgets/{tenant}/{level}/{name}")
     async def set_budget(
-        tenant: Annotated[str, Path(pattern=_LABEL)],
+        tenant: Annotated[str, Path(pattern=LABEL)],
         level: Literal["tenant", "team", "user", "key"],
         name: Annotated[str, Path(pattern=r"^(\*|[A-Za-z0-9][A-Za-z0-9._@-]{0,63})$")],
         body: dict[str, Any],
@@ -487,40 +390,40 @@ def _routes(administration: Administration) -> APIRouter:
         try:
             allowance = administration.read_allowance(body)
         except ValueError as error:
-            raise Refused(400, "invalid_allowance", str(error)) from None
-        budget = Allowed(tenant, level, name, allowance)
+            raise AdminRefused(400, "invalid_allowance", str(error)) from None
+        budget = ManagedBudget(tenant, level, name, allowance)
         await _in_thread(store.set_budget, admin.actor, budget)
         await administration.publish()
         return _budget(budget, "api")
 
     @router.delete("/budgets/{tenant}/{level}/{name}", status_code=204)
     async def delete_budget(
-        tenant: Annotated[str, Path(pattern=_LABEL)],
+        tenant: Annotated[str, Path(pattern=LABEL)],
         level: Literal["tenant", "team", "user", "key"],
         name: Annotated[str, Path(pattern=r"^(\*|[A-Za-z0-9][A-Za-z0-9._@-]{0,63})$")],
         admin: Caller,
     ) -> Response:
         _must_budget(admin, tenant, level, name)
         if not await _in_thread(store.delete_budget, admin.actor, tenant, level, name):
-            raise Refused(404, "unknown_budget", "the API has set no such budget")
+            raise AdminRefused(404, "unknown_budget", "the API has set no such budget")
         await administration.publish()
         return Response(status_code=204)
 
-    def _must_budget(admin: Admin, tenant: str, level: str, name: str) -> None:
+    def _must_budget(admin: AdminIdentity, tenant: str, level: str, name: str) -> None:
         admin.must_manage(tenant)
         if tenant not in configured().tenants:
-            raise Refused(404, "unknown_tenant", f"there is no tenant {tenant!r}")
+            raise AdminRefused(404, "unknown_tenant", f"there is no tenant {tenant!r}")
         if level == "tenant" and admin.tenant is not None:
-            raise Refused(403, "own_budget", "the budget of a whole tenant is set by an admin of all tenants")
+            raise AdminRefused(403, "own_budget", "the budget of a whole tenant is set by an admin of all tenants")
         if level == "tenant" and name != tenant:
-            raise Refused(400, "wrong_name", "the budget of a whole tenant has the tenant's name")
+            raise AdminRefused(400, "wrong_name", "the budget of a whole tenant has the tenant's name")
 
     # --- usage and audit
 
     @router.get("/usage")
     async def usage(
         admin: Caller,
-        where: Annotated[Where, Depends()],
+        where: Annotated[UsageQuery, Depends()],
         by: Annotated[list[Dimension], Query(max_length=len(DIMENSIONS))] = ["tenant", "model"],  # noqa: B006 - FastAPI copies it
     ) -> list[dict[str, Any]]:
         """Sums; money as text in US dollars."""
@@ -530,7 +433,7 @@ def _routes(administration: Administration) -> APIRouter:
     @router.get("/usage/export", response_class=StreamingResponse, responses={200: {"content": _EXPORTS}})
     async def export(
         admin: Caller,
-        where: Annotated[Where, Depends()],
+        where: Annotated[UsageQuery, Depends()],
         form: Annotated[Literal["csv", "json"], Query(alias="format")] = "csv",
     ) -> StreamingResponse:
         """Each request; JSON comes as lines."""
@@ -542,8 +445,8 @@ def _routes(administration: Administration) -> APIRouter:
     @router.get("/usage/quarantine")
     async def quarantine(
         admin: Caller,
-        tenant: Annotated[str | None, Query(pattern=_LABEL)] = None,
-        limit: Annotated[int, Query(ge=1, le=_MOST)] = 100,
+        tenant: Annotated[str | None, Query(pattern=LABEL)] = None,
+        limit: Annotated[int, Query(ge=1, le=MOST)] = 100,
     ) -> list[ShownRefusedRow]:
         """Rows that the ledger of this gateway could not take, newest first: they are in no sum."""
         rows = await _in_thread(administration.quarantine.entries, admin.scope(tenant), limit)
@@ -557,9 +460,9 @@ def _routes(administration: Administration) -> APIRouter:
     @router.get("/audit")
     async def audit(
         admin: Caller,
-        tenant: Annotated[str | None, Query(pattern=_LABEL)] = None,
+        tenant: Annotated[str | None, Query(pattern=LABEL)] = None,
         before: Annotated[int | None, Query(ge=1, le=2**31)] = None,
-        limit: Annotated[int, Query(ge=1, le=_MOST)] = 100,
+        limit: Annotated[int, Query(ge=1, le=MOST)] = 100,
     ) -> list[ShownAuditLine]:
         """Every change, newest first; `before` is the last number of the page before."""
         lines = await _in_thread(store.audit, admin.scope(tenant), before, limit)
@@ -570,9 +473,9 @@ def _routes(administration: Administration) -> APIRouter:
         """All that fits; nothing given is everything that one may purge."""
         wanted = Purge(admin.scope(body.tenant), body.model, body.key, body.shared)
         if body.shared and admin.tenant is not None:
-            raise Refused(403, "shared_by_all", f"{admin.id} may purge what is tenant {admin.tenant}'s alone")
+            raise AdminRefused(403, "shared_by_all", f"{admin.id} may purge what is tenant {admin.tenant}'s alone")
         if administration.purge is None:
-            raise Refused(404, "no_cache", "the configuration has no cache")
+            raise AdminRefused(404, "no_cache", "the configuration has no cache")
         detail = {"model": body.model, **({"shared": True} if body.shared else {})}
         await _in_thread(store.note, admin.actor, "cache.purge", wanted.tenant, "cache", detail)
         return {"purged": await administration.purge(wanted)}
@@ -584,45 +487,37 @@ def _routes(administration: Administration) -> APIRouter:
     return router
 
 
-class Where:
+class UsageQuery:
     """The filter of a reading of the ledger, from its query."""
 
     def __init__(
         self,
-        tenant: Annotated[str | None, Query(pattern=_LABEL)] = None,
+        tenant: Annotated[str | None, Query(pattern=LABEL)] = None,
         team: Annotated[str | None, Query(max_length=256)] = None,
         user: Annotated[str | None, Query(max_length=256)] = None,
         key: Annotated[str | None, Query(max_length=256)] = None,
         model: Annotated[str | None, Query(max_length=256)] = None,
         response_model: Annotated[str | None, Query(max_length=256)] = None,
-        first_day: Annotated[str | None, Query(pattern=_DAY)] = None,
-        last_day: Annotated[str | None, Query(pattern=_DAY)] = None,
+        first_day: Annotated[str | None, Query(pattern=DAY)] = None,
+        last_day: Annotated[str | None, Query(pattern=DAY)] = None,
     ) -> None:
         names = {"team": team, "user": user, "key": key, "model": model, "response_model": response_model}
         for name, value in names.items():
             if value is not None and "\0" in value:
-                raise Refused(400, "invalid_request", f"{name}: a zero byte is no part of a name")
+                raise AdminRefused(400, "invalid_request", f"{name}: a zero byte is no part of a name")
         for day in (first_day, last_day):
             if day is not None:
                 try:
                     date.fromisoformat(day)
                 except ValueError:
-                    raise Refused(400, "invalid_request", f"{day} is no day of the calendar") from None
-        self._filter = Filter(tenant=tenant, **names, first_day=first_day, last_day=last_day)
+                    raise AdminRefused(400, "invalid_request", f"{day} is no day of the calendar") from None
+        self._filter = UsageFilter(tenant=tenant, **names, first_day=first_day, last_day=last_day)
 
-    def filter(self, admin: Admin) -> Filter:
+    def filter(self, admin: AdminIdentity) -> UsageFilter:
         return replace(self._filter, tenant=admin.scope(self._filter.tenant))
 
 
-def highest(rights: Iterable[str]) -> Role | None:
-    return max(map(_role, rights), key=RANK.__getitem__, default=None)
-
-
-def _role(right: str) -> Role:
-    return next(role for role in RANK if role == right)
-
-
-def _shown(key: Key) -> ShownKey:
+def _shown(key: StoredKey) -> ShownKey:
     return ShownKey(
         id=key.id,
         tenant=key.tenant,
@@ -643,7 +538,7 @@ def _configured_key(key_id: str, tenant: str, revoked_ms: int | None) -> ShownKe
     return ShownKey(id=key_id, tenant=tenant, source="config", revoked=_moment(revoked_ms))
 
 
-def _budget(budget: Allowed, source: Literal["api", "config"]) -> ShownBudget:
+def _budget(budget: ManagedBudget, source: Literal["api", "config"]) -> ShownBudget:
     return ShownBudget.model_validate(
         {
             "tenant": budget.tenant,
@@ -670,40 +565,3 @@ def _audit_line(line: AuditLine) -> ShownAuditLine:
 
 def _moment(milliseconds: int | None) -> datetime | None:
     return None if milliseconds is None else datetime.fromtimestamp(milliseconds / 1000, UTC)
-
-
-# --- errors
-
-
-def _error(status: int, code: str, message: str) -> JSONResponse:
-    headers = {"www-authenticate": "Bearer"} if status == 401 else None
-    return JSONResponse({"error": {"code": code, "message": message}}, status, headers)
-
-
-def _answer_to(app: FastAPI, kind: type[E], answer: Callable[[E], JSONResponse]) -> None:
-    async def handle(request: Request, error: Exception) -> JSONResponse:
-        del request
-        return answer(cast(E, error))  # it is registered for these alone
-
-    app.add_exception_handler(kind, handle)
-
-
-def _refused(error: Refused) -> JSONResponse:
-    return _error(error.status, error.code, error.message)
-
-
-def _invalid(error: RequestValidationError) -> JSONResponse:
-    return _error(400, "invalid_request", in_one_line(error.errors()))
-
-
-def _http_error(error: HTTPException) -> JSONResponse:
-    codes = {404: "not_found", 405: "method_not_allowed"}
-    answer = _error(error.status_code, codes.get(error.status_code, "error"), str(error.detail))
-    for name, value in (error.headers or {}).items():
-        answer.headers[name] = value
-    return answer
-
-
-def _store_down(error: SQLAlchemyError) -> JSONResponse:
-    structlog.get_logger().error("admin_store_down", exc_info=error)
-    return _error(503, "store_down", "the database cannot be reached now; known keys and limits go on working")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..errors import PeerError
-from ..exchange.check import Checks, Verdict
+from ..exchange.check import AuthzChecker, Verdict
 from . import authz_wire
-from .rpc import Methods, Refused, Status, Unary
+from .rpc import CallRefused, Methods, Status, Unary
 
 METHOD = "/envoy.service.auth.v3.Authorization/Check"
 
@@ -17,7 +17,7 @@ class AuthzService:
 
     def __init__(
         self,
-        checks: Checks,
+        checks: AuthzChecker,
         on_error: Callable[[BaseException], None],
         on_verdict: Callable[[Verdict], None] = lambda _: None,
     ) -> None:
@@ -34,7 +34,7 @@ class AuthzService:
         except Exception as exc:
             self._on_error(exc)
             if isinstance(exc, PeerError):
-                raise Refused(Status.INVALID_ARGUMENT, "protocol error") from exc
-            raise Refused(Status.INTERNAL, "check failed") from exc
+                raise CallRefused(Status.INVALID_ARGUMENT, "protocol error") from exc
+            raise CallRefused(Status.INTERNAL, "check failed") from exc
         self._on_verdict(verdict)
         return answer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from google.protobuf.message import DecodeError
 
 from ..errors import PeerError
-from ..exchange.check import Allowed, Asked, Denied, Verdict
+from ..exchange.check import AuthzRequest, CheckAllowed, CheckDenied, Verdict
 from ..exchange.commands import Pairs
 from ..exchange.events import Headers
 from ..pb.auth_pb2 import AttributeContext, CheckRequest, CheckResponse
@@ -15,14 +15,14 @@ from ..pb.core_pb2 import HeaderValueOption
 _OK, _PERMISSION_DENIED, _UNAUTHENTICATED = 0, 7, 16
 
 
-def to_asked(message: bytes) -> Asked:
+def to_asked(message: bytes) -> AuthzRequest:
     """One serialized CheckRequest. Raises PeerError."""
     try:
         attributes = CheckRequest.FromString(message).attributes
     except DecodeError as exc:
         raise PeerError("this is not a CheckRequest") from exc
     http = attributes.request.http
-    return Asked(http.method, http.path, _headers(http), dict(attributes.context_extensions), http.host or None)
+    return AuthzRequest(http.method, http.path, _headers(http), dict(attributes.context_extensions), http.host or None)
 
 
 def _headers(http: AttributeContext.HttpRequest) -> Headers:
@@ -41,7 +41,7 @@ def to_answer(verdict: Verdict) -> bytes:
     """The serialized CheckResponse."""
     response = CheckResponse()
     match verdict:
-        case Allowed():
+        case CheckAllowed():
             response.status.code = _OK
             ok = response.ok_response
             ok.SetInParent()
@@ -50,7 +50,7 @@ def to_answer(verdict: Verdict) -> bytes:
             _set(ok.response_headers_to_add, verdict.response_headers)
             for name, text in verdict.metadata.items():
                 response.dynamic_metadata.fields[name].string_value = text
-        case Denied():
+        case CheckDenied():
             response.status.code = _UNAUTHENTICATED if verdict.status == 401 else _PERMISSION_DENIED
             denied = response.denied_response
             denied.status.code = verdict.status  # type: ignore[assignment]  # an enum of proto3 is open

@@ -14,7 +14,7 @@ from typing import TypeAlias
 from ..errors import PeerError
 from ..exchange.handler import Closing, Handler
 from . import wire
-from .rpc import Call, Methods, PeerGone, Refused, Status, Streaming
+from .rpc import CallRefused, Methods, PeerGone, RpcCall, Status, Streaming
 
 OpenStream: TypeAlias = Callable[[Mapping[str, str]], Handler]
 """Gives the handler of a new stream from its gRPC metadata. Raises PeerError where that says nothing we know."""
@@ -35,17 +35,17 @@ class ExtProcService:
         """From now on, a stream that is cut was cut by us."""
         self._stopping = True
 
-    async def _process(self, call: Call) -> None:
+    async def _process(self, call: RpcCall) -> None:
         try:
             await self._pump(self._open_stream(call.metadata), call)
         # The last place where an exception can be kept from Envoy.
         except Exception as exc:
             self._on_error(exc)
             if isinstance(exc, PeerError):
-                raise Refused(Status.INVALID_ARGUMENT, "protocol error") from exc
-            raise Refused(Status.INTERNAL, "stream stopped") from exc
+                raise CallRefused(Status.INVALID_ARGUMENT, "protocol error") from exc
+            raise CallRefused(Status.INTERNAL, "stream stopped") from exc
 
-    async def _pump(self, handler: Handler, call: Call) -> None:
+    async def _pump(self, handler: Handler, call: RpcCall) -> None:
         why: Closing = "error"
 
         async def more_time(seconds: float) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import grpc
 from grpc import aio
 
-from .rpc import MAX_MESSAGE, MAX_STREAMS, PeerGone, Refused, Service, Streaming, Unary
+from .rpc import MAX_MESSAGE, MAX_STREAMS, CallRefused, PeerGone, Service, Streaming, Unary
 from .transport import MutualTls
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ OPTIONS: tuple[tuple[str, int], ...] = (
 )
 
 
-class Server:
+class GrpcioServer:
     """`services` at one address. Made in a running loop."""
 
     def __init__(self, services: Iterable[Service], interceptors: Sequence[aio.ServerInterceptor] = ()) -> None:
@@ -73,7 +73,7 @@ def _handler(method: Unary | Streaming) -> Any:
 async def _answer(method: Unary, request: bytes, context: Context) -> bytes:
     try:
         return await method.run(request)
-    except Refused as refused:
+    except CallRefused as refused:
         await _abort(context, refused)
         raise
 
@@ -83,14 +83,14 @@ async def _answer(method: Unary, request: bytes, context: Context) -> bytes:
 async def _stream(method: Streaming, _: object, context: Context) -> None:
     try:
         await method.run(_Call(context))
-    except Refused as refused:
+    except CallRefused as refused:
         await _abort(context, refused)
     except PeerGone:
         # The cancellation is on its way.
         await asyncio.sleep(0)
 
 
-async def _abort(context: Context, refused: Refused) -> None:
+async def _abort(context: Context, refused: CallRefused) -> None:
     await context.abort(_CODES[refused.status], refused.details)
 
 

@@ -7,7 +7,7 @@ import asyncio
 from google.protobuf.message import DecodeError
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
-from .rpc import Call, Methods, Refused, Status, Streaming, Unary
+from .rpc import CallRefused, Methods, RpcCall, Status, Streaming, Unary
 
 SERVICE = "/grpc.health.v1.Health"
 
@@ -40,10 +40,10 @@ class Health:
 
     async def _check(self, request: bytes) -> bytes:
         if _service(request):
-            raise Refused(Status.NOT_FOUND, "unknown service")
+            raise CallRefused(Status.NOT_FOUND, "unknown service")
         return self._told
 
-    async def _watch(self, call: Call) -> None:
+    async def _watch(self, call: RpcCall) -> None:
         request = await call.read()
         if request is None:
             return
@@ -63,4 +63,4 @@ def _service(request: bytes) -> str:
     try:
         return HealthCheckRequest.FromString(request).service
     except DecodeError as exc:
-        raise Refused(Status.INVALID_ARGUMENT, "this is not a HealthCheckRequest") from exc
+        raise CallRefused(Status.INVALID_ARGUMENT, "this is not a HealthCheckRequest") from exc

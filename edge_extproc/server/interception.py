@@ -13,12 +13,12 @@ from typing import Any, NamedTuple, NoReturn, Protocol, TypeAlias
 import grpc
 from grpc import aio
 
-from .rpc import Refused, Status
+from .rpc import CallRefused, Status
 
 Run: TypeAlias = Callable[[bytes], Awaitable[bytes]]
 
 
-class Asked(Protocol):
+class InterceptedRequest(Protocol):
     @property
     def metadata(self) -> Mapping[str, str]: ...
 
@@ -40,7 +40,7 @@ class _Pair(NamedTuple):
 class _Context:
     """What an interceptor may ask of a ServicerContext."""
 
-    def __init__(self, call: Asked) -> None:
+    def __init__(self, call: InterceptedRequest) -> None:
         self._call = call
 
     def invocation_metadata(self) -> tuple[_Pair, ...]:
@@ -51,18 +51,18 @@ class _Context:
 
     async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: object = ()) -> NoReturn:
         del trailing_metadata
-        raise Refused(Status(code.value[0]), details)
+        raise CallRefused(Status(code.value[0]), details)
 
 
 async def intercepted(
     path: str, run: Run, interceptors: Sequence[aio.ServerInterceptor]
-) -> Callable[[bytes, Asked], Awaitable[bytes]]:
+) -> Callable[[bytes, InterceptedRequest], Awaitable[bytes]]:
     """`run` as the interceptors want it called; the first of them is the outermost."""
 
     async def innermost(request: bytes, context: Any) -> bytes:
         try:
             return await run(request)
-        except Refused as refused:
+        except CallRefused as refused:
             await context.abort(_CODES[refused.status], refused.details)
             raise
 
@@ -75,7 +75,7 @@ async def intercepted(
         handler = await interceptor.intercept_service(inner, _Details(path))
     behave = handler.unary_unary
 
-    async def outermost(request: bytes, call: Asked) -> bytes:
+    async def outermost(request: bytes, call: InterceptedRequest) -> bytes:
         answer: bytes = await behave(request, _Context(call))
         return answer
 

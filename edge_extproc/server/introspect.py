@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 import msgspec
 
 from ..errors import CallerError, Unavailable
-from .rpc import Methods, Refused, Status, Unary
+from .rpc import CallRefused, Methods, Status, Unary
 
 METRICS = "/edge.v1.Worker/Metrics"
 PURGE = "/edge.v1.Worker/PurgeCache"
@@ -61,6 +61,6 @@ class Introspection:
         try:
             return b"%d" % (await self._purge(request) if self._purge is not None else 0)
         except CallerError as error:
-            raise Refused(Status.INVALID_ARGUMENT, error.message) from error
+            raise CallRefused(Status.INVALID_ARGUMENT, error.message) from error
         except Unavailable as error:
-            raise Refused(Status.UNAVAILABLE, error.message) from error
+            raise CallRefused(Status.UNAVAILABLE, error.message) from error

@@ -26,7 +26,7 @@ class Status(IntEnum):
     UNAVAILABLE = 14
 
 
-class Refused(Exception):
+class CallRefused(Exception):
     """Raised by a method: the call ends with this status and these details, which the peer reads."""
 
     def __init__(self, status: Status, details: str) -> None:
@@ -36,10 +36,10 @@ class Refused(Exception):
 
 
 class PeerGone(Exception):
-    """Raised by `Call.write`: nobody reads any more."""
+    """Raised by `RpcCall.write`: nobody reads any more."""
 
 
-class Call(Protocol):
+class RpcCall(Protocol):
     """One stream, seen by its method. A method that waits for something else is cancelled when the peer leaves."""
 
     @property
@@ -68,7 +68,7 @@ class Unary:
 
 @dataclass(frozen=True, slots=True)
 class Streaming:
-    run: Callable[[Call], Awaitable[None]]
+    run: Callable[[RpcCall], Awaitable[None]]
 
 
 Methods: TypeAlias = Mapping[str, Unary | Streaming]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..config.agent import Agent
+from ..config.agent import AgentConfig
 from ..errors import StartError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class MutualTls:
         )
 
 
-def mutual_tls(agent: Agent) -> MutualTls | None:
+def mutual_tls(agent: AgentConfig) -> MutualTls | None:
     """None where the workers need none. Raises StartError where a file cannot be read."""
     wanted = agent.tcp.tls if agent.tcp is not None else None
     if wanted is None:

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, assert_never, cast
 from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import NULL_VALUE, Struct
 
-from ..config.names import ROUTE_NAMESPACE
 from ..errors import PeerError
 from ..exchange.commands import (
     CONTINUE,
@@ -29,11 +28,11 @@ from ..exchange.commands import (
     Command,
     Continue,
     Hold,
+    ImmediateResponse,
     Pairs,
     Pass,
     Release,
     Replace,
-    Reply,
 )
 from ..exchange.events import (
     NOTHING,
@@ -49,6 +48,7 @@ from ..exchange.events import (
     ResponseHeaders,
     ResponseTrailers,
 )
+from ..model.envoy_names import ROUTE_NAMESPACE
 from ..pb.core_pb2 import HeaderMap, HeaderValueOption
 from ..pb.ext_proc_filter_pb2 import ProcessingMode
 from ..pb.ext_proc_pb2 import (
@@ -210,7 +210,7 @@ def to_answer(event: Event, command: Command) -> bytes:
             _write_continue(response, event, command)
         case Replace():
             _write_replace(response, event, command)
-        case Reply():
+        case ImmediateResponse():
             _write_reply(response, command)
         case Hold() | Release() | Pass():
             raise ValueError(f"{type(command).__name__} is no single answer")
@@ -279,7 +279,7 @@ def _write_replace(response: ProcessingResponse, event: Event, command: Replace)
         _write_struct(response.dynamic_metadata, command.metadata)
 
 
-def _write_reply(response: ProcessingResponse, command: Reply) -> None:
+def _write_reply(response: ProcessingResponse, command: ImmediateResponse) -> None:
     reply = response.immediate_response
     # An enum of proto3 is open: a status that it does not name (529) travels, and Envoy sends it to the caller.
     reply.status.code = cast("StatusCode", command.status)

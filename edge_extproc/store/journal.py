@@ -39,7 +39,7 @@ tokens."""
 _MOST_MONEY = int(MOST_DOLLARS * PICO)
 
 
-class Row(msgspec.Struct, frozen=True, omit_defaults=True):
+class LedgerRow(msgspec.Struct, frozen=True, omit_defaults=True):
     """One settled exchange, as the ledger keeps it. Money in pico-dollars, times in Unix milliseconds."""
 
     exchange: str
@@ -81,17 +81,17 @@ class Row(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 _encode = msgspec.json.Encoder().encode
-encode_row: Callable[[Row], bytes] = _encode
-_decode = msgspec.json.Decoder(Row).decode
+encode_row: Callable[[LedgerRow], bytes] = _encode
+_decode = msgspec.json.Decoder(LedgerRow).decode
 
 
-def row_of(s: Settlement) -> Row | None:
+def row_of(s: Settlement) -> LedgerRow | None:
     """None where nobody was recognised: such a request is nobody's to pay."""
     if s.tenant is None:
         return None
     usage = s.usage if s.usage is not None else Usage()
     answered = s.usage is not None or s.saved is not None
-    row = Row(
+    row = LedgerRow(
         exchange=s.exchange_id,
         started_ms=int(s.started_at * 1000),
         duration_ms=int(s.duration * 1000),
@@ -122,7 +122,7 @@ def row_of(s: Settlement) -> Row | None:
     return plausible(row)
 
 
-def plausible(row: Row) -> Row:
+def plausible(row: LedgerRow) -> LedgerRow:
     """The same row, unless an amount is below zero or larger than an exchange can come to (model/plausible.py). Then
     its amounts are unknown: no tokens, unpriced. A number cut down to a bound would still spoil every sum."""
     changes: dict[str, Any] = {}
@@ -213,10 +213,10 @@ class Journal:
 
 
 @dataclass(frozen=True, slots=True)
-class Portion:
+class SegmentRead:
     """What one look at a segment found."""
 
-    rows: list[Row]
+    rows: list[LedgerRow]
     end: int
     """Where to read on, bytes from the segment's start."""
     garbled: list[tuple[bytes, str]]
@@ -239,7 +239,7 @@ def size(directory: Path) -> int:
     return found
 
 
-def read(path: Path, start: int, most: int = 1 << 20) -> Portion:
+def read(path: Path, start: int, most: int = 1 << 20) -> SegmentRead:
     """The whole lines from `start` on, about `most` bytes of them."""
     with path.open("rb") as file:
         # Asked before the reading: what its writer wrote while it still held the lock is then seen.
@@ -250,7 +250,7 @@ def read(path: Path, start: int, most: int = 1 << 20) -> Portion:
         if has_more and b"\n" not in data:
             data += file.readline()
     whole = data.rfind(b"\n") + 1
-    rows, garbled = list[Row](), list[tuple[bytes, str]]()
+    rows, garbled = list[LedgerRow](), list[tuple[bytes, str]]()
     for line in _lines(data[:whole]):
         try:
             rows.append(plausible(_decode(line)))
@@ -259,7 +259,7 @@ def read(path: Path, start: int, most: int = 1 << 20) -> Portion:
     is_last = is_done and not has_more
     if is_last and whole < len(data):
         garbled.append((data[whole:], "it is no row: it has no end"))  # torn by a full disk
-    return Portion(rows, start + whole, garbled, is_last)
+    return SegmentRead(rows, start + whole, garbled, is_last)
 
 
 def _lines(data: bytes) -> Iterator[bytes]:

@@ -22,7 +22,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError, StatementError
 
 from . import journal
-from .journal import Row, dollars, encode_row
+from .journal import LedgerRow, dollars, encode_row
 from .quarantine import Quarantine
 from .tables import usage
 
@@ -49,7 +49,7 @@ _LONGEST_REASON = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
+class UsageFilter:
     """Which rows; None is any. Days are UTC, as 2026-01-31, both included."""
 
     tenant: str | None = None
@@ -64,7 +64,7 @@ class Filter:
 
 
 @dataclass(frozen=True, slots=True)
-class Total:
+class UsageTotal:
     by: dict[str, str | None]
     """What these rows have in common."""
     requests: int
@@ -84,7 +84,7 @@ class Total:
 class Taken(NamedTuple):
     new: int
     """How many rows were not there before."""
-    refused: tuple[tuple[Row, str], ...]
+    refused: tuple[tuple[LedgerRow, str], ...]
     """Rows that the database does not take, and why."""
 
 
@@ -117,7 +117,7 @@ class Ledger:
     def close(self) -> None:
         self._engine.dispose()
 
-    def add(self, rows: Sequence[Row]) -> int:
+    def add(self, rows: Sequence[LedgerRow]) -> int:
         """In one transaction. How many were new; an exchange that is there already stays as it is."""
         if not rows:
             return 0
@@ -126,7 +126,7 @@ class Ledger:
             values = [{**msgspec.structs.asdict(row), "day": _day(row)} for row in rows]
             return len(connection.execute(statement, values).all())
 
-    def take(self, rows: Sequence[Row]) -> Taken:
+    def take(self, rows: Sequence[LedgerRow]) -> Taken:
         """As `add`, but a row that the database refuses for what it holds does not keep the others out: the rows are
         halved until it stands alone. Raises SQLAlchemyError where the database itself is at fault."""
         try:
@@ -140,7 +140,7 @@ class Ledger:
         first, second = self.take(rows[:half]), self.take(rows[half:])
         return Taken(first.new + second.new, first.refused + second.refused)
 
-    def totals(self, by: Sequence[Dimension], where: Filter) -> list[Total]:
+    def totals(self, by: Sequence[Dimension], where: UsageFilter) -> list[UsageTotal]:
         """Sums over the rows that fit, one a combination of `by`, in the order of its values. Raises ValueError for
         a dimension that there is not."""
         for name in by:
@@ -160,7 +160,7 @@ class Ledger:
         # Without a dimension, SQL sums nothing into one row of nulls.
         return [_total(row, by) for row in found if row["requests"]]
 
-    def rows(self, where: Filter) -> Iterator[dict[str, Any]]:
+    def rows(self, where: UsageFilter) -> Iterator[dict[str, Any]]:
         """The rows that fit, oldest first, a page at a time; money as text, in US dollars."""
         after: tuple[int, str] = (-1, "")
         while True:
@@ -251,7 +251,7 @@ def _harmless(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
-def _day(row: Row) -> str:
+def _day(row: LedgerRow) -> str:
     return datetime.fromtimestamp(row.started_ms / 1000, UTC).date().isoformat()
 
 
@@ -265,7 +265,7 @@ def _halves(name: str) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
     return func.sum(column.op("/")(_HALF)).label(f"{name}_high"), func.sum(column % _HALF).label(f"{name}_low")
 
 
-def _fits(where: Filter) -> ColumnElement[bool]:
+def _fits(where: UsageFilter) -> ColumnElement[bool]:
     conditions = [
         usage.c[name] == value
         for name in ("tenant", "team", "user", "key", "model", "response_model", "provider")
@@ -278,8 +278,8 @@ def _fits(where: Filter) -> ColumnElement[bool]:
     return and_(true(), *conditions)
 
 
-def _total(row: Any, by: Sequence[str]) -> Total:
-    return Total(
+def _total(row: Any, by: Sequence[str]) -> UsageTotal:
+    return UsageTotal(
         by={name: row[name] for name in by},
         requests=int(row["requests"]),
         failed=int(row["failed"]),

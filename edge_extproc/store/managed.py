@@ -1,7 +1,7 @@
 """What the admin API manages: keys, budgets, and the audit log of every change.
 
 Each change and its line in the audit log are one transaction, and grow the revision by which others see that there is
-something new. What workers must know of it is a `Snapshot` (snapshot.py): digests, never keys.
+something new. What workers must know of it is a `ManagedState` (snapshot.py): digests, never keys.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from . import tables
-from .snapshot import Allowed, ManagedKey, Snapshot
+from .snapshot import ManagedBudget, ManagedKey, ManagedState
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Actor:
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class StoredKey:
     """Times in Unix milliseconds."""
 
     id: str
@@ -56,7 +56,7 @@ class AuditLine:
     detail: dict[str, Any]
 
 
-class Taken(Exception):
+class KeyTaken(Exception):
     """A key of this id, or this very key, is there already."""
 
 
@@ -72,7 +72,7 @@ class ManagedStore:
 
     # --- keys
 
-    def add_key(self, actor: Actor, key: Key, digest: str) -> Key:
+    def add_key(self, actor: Actor, key: StoredKey, digest: str) -> StoredKey:
         """`created_ms` is set here. Raises Taken."""
         key = replace(key, created_ms=self._now(), revoked_ms=None, old_until_ms=None)
         values = {**asdict(key), "models": json.dumps(key.models), "roles": json.dumps(key.roles), "digest": digest}
@@ -81,22 +81,22 @@ class ManagedStore:
                 connection.execute(insert(tables.keys).values(values))
                 self._note(connection, actor, "key.create", key.tenant, key.id, _told(key))
         except IntegrityError:
-            raise Taken(key.id) from None
+            raise KeyTaken(key.id) from None
         return key
 
-    def keys(self, tenant: str | None = None) -> list[Key]:
+    def keys(self, tenant: str | None = None) -> list[StoredKey]:
         statement = select(tables.keys).order_by(tables.keys.c.tenant, tables.keys.c.id)
         if tenant is not None:
             statement = statement.where(tables.keys.c.tenant == tenant)
         with self._engine.connect() as connection:
             return [_key(row) for row in connection.execute(statement).mappings()]
 
-    def key(self, key_id: str) -> Key | None:
+    def key(self, key_id: str) -> StoredKey | None:
         with self._engine.connect() as connection:
             row = connection.execute(select(tables.keys).where(tables.keys.c.id == key_id)).mappings().first()
         return _key(row) if row is not None else None
 
-    def rotate_key(self, actor: Actor, key: Key, digest: str, old_until_ms: int) -> Key:
+    def rotate_key(self, actor: Actor, key: StoredKey, digest: str, old_until_ms: int) -> StoredKey:
         """The key of before stays good until `old_until_ms`."""
         ours = tables.keys.c.id == key.id
         with self._engine.begin() as connection:
@@ -106,7 +106,7 @@ class ManagedStore:
             self._note(connection, actor, "key.rotate", key.tenant, key.id, {"old_until_ms": old_until_ms})
         return replace(key, old_until_ms=old_until_ms)
 
-    def revoke_key(self, actor: Actor, key: Key) -> Key:
+    def revoke_key(self, actor: Actor, key: StoredKey) -> StoredKey:
         """For good, the key of before its rotation too."""
         revoked = key.revoked_ms if key.revoked_ms is not None else self._now()
         with self._engine.begin() as connection:
@@ -130,18 +130,18 @@ class ManagedStore:
 
     # --- budgets
 
-    def budgets(self, tenant: str | None = None) -> list[Allowed]:
+    def budgets(self, tenant: str | None = None) -> list[ManagedBudget]:
         columns = tables.budgets.c
         statement = select(tables.budgets).order_by(columns.tenant, columns.level, columns.name)
         if tenant is not None:
             statement = statement.where(columns.tenant == tenant)
         with self._engine.connect() as connection:
             return [
-                Allowed(row["tenant"], row["level"], row["name"], json.loads(row["allowance"]))
+                ManagedBudget(row["tenant"], row["level"], row["name"], json.loads(row["allowance"]))
                 for row in connection.execute(statement).mappings()
             ]
 
-    def set_budget(self, actor: Actor, budget: Allowed) -> None:
+    def set_budget(self, actor: Actor, budget: ManagedBudget) -> None:
         """Instead of what was there."""
         with self._engine.begin() as connection:
             connection.execute(delete(tables.budgets).where(*_place(budget.tenant, budget.level, budget.name)))
@@ -185,7 +185,7 @@ class ManagedStore:
         with self._engine.connect() as connection:
             return int(connection.execute(select(tables.revision.c.number)).scalar_one())
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self) -> ManagedState:
         """Of one moment, without keys that can never be good again."""
         columns = tables.keys.c
         with self._engine.connect() as connection:
@@ -194,7 +194,7 @@ class ManagedStore:
             rows = connection.execute(select(tables.keys).where(columns.revoked_ms.is_(None)).order_by(columns.id))
             keys = tuple(found for row in rows.mappings() for found in _managed(row))
         revoked = tuple(sorted(self.revocations()))
-        return Snapshot(number, keys, revoked, tuple(self.budgets()))
+        return ManagedState(number, keys, revoked, tuple(self.budgets()))
 
     # --- within a transaction
 
@@ -229,8 +229,8 @@ def _place(tenant: str, level: str, name: str) -> Sequence[Any]:
     return (columns.tenant == tenant, columns.level == level, columns.name == name)
 
 
-def _key(row: Mapping[Any, Any]) -> Key:
-    return Key(
+def _key(row: Mapping[Any, Any]) -> StoredKey:
+    return StoredKey(
         row["id"],
         row["tenant"],
         row["team"],
@@ -245,7 +245,7 @@ def _key(row: Mapping[Any, Any]) -> Key:
     )
 
 
-def _told(key: Key) -> dict[str, Any]:
+def _told(key: StoredKey) -> dict[str, Any]:
     return {
         "team": key.team,
         "user": key.user,

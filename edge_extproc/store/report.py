@@ -14,7 +14,7 @@ from rich.table import Table
 
 from ..errors import ConfigError
 from .database import open_database
-from .ledger import DIMENSIONS, Dimension, Filter, Ledger, Total, as_csv, as_json_lines
+from .ledger import DIMENSIONS, Dimension, Ledger, UsageFilter, UsageTotal, as_csv, as_json_lines
 
 Form: TypeAlias = Literal["table", "csv", "json"]
 
@@ -34,7 +34,7 @@ def dimensions_of(text: str) -> tuple[Dimension, ...]:
     return cast("tuple[Dimension, ...]", names)
 
 
-def filter_of(*, tenant: str | None, first_day: str | None, last_day: str | None) -> Filter:
+def filter_of(*, tenant: str | None, first_day: str | None, last_day: str | None) -> UsageFilter:
     """Raises ConfigError for a day that is none."""
     for day in (first_day, last_day):
         if day is not None:
@@ -42,10 +42,10 @@ def filter_of(*, tenant: str | None, first_day: str | None, last_day: str | None
                 date.fromisoformat(day)
             except ValueError:
                 raise ConfigError(f"{day!r} is no day; write it as 2026-01-31") from None
-    return Filter(tenant=tenant, first_day=first_day, last_day=last_day)
+    return UsageFilter(tenant=tenant, first_day=first_day, last_day=last_day)
 
 
-def lines(url: str, where: Filter, by: Sequence[Dimension], form: Form) -> Iterator[str]:
+def lines(url: str, where: UsageFilter, by: Sequence[Dimension], form: Form) -> Iterator[str]:
     """Without `by`, single requests. Raises ConfigError or StartError where the database cannot be used."""
     ledger = Ledger(open_database(url))
     try:
@@ -61,7 +61,7 @@ def lines(url: str, where: Filter, by: Sequence[Dimension], form: Form) -> Itera
         ledger.close()
 
 
-def told(total: Total) -> dict[str, Any]:
+def told(total: UsageTotal) -> dict[str, Any]:
     """Flat; money as text in US dollars."""
     return {
         **total.by,

@@ -26,7 +26,7 @@ class ManagedKey(msgspec.Struct, frozen=True, array_like=True):
     expires_ms: int | None
 
 
-class Allowed(msgspec.Struct, frozen=True, array_like=True):
+class ManagedBudget(msgspec.Struct, frozen=True, array_like=True):
     """One budget: what a holder may use, as config spells an allowance."""
 
     tenant: str
@@ -35,19 +35,19 @@ class Allowed(msgspec.Struct, frozen=True, array_like=True):
     allowance: dict[str, Any]
 
 
-class Snapshot(msgspec.Struct, frozen=True):
+class ManagedState(msgspec.Struct, frozen=True):
     revision: int = 0
     keys: tuple[ManagedKey, ...] = ()
     revoked: tuple[str, ...] = ()
     """Ids of keys that stand in the configuration and are good no more."""
-    budgets: tuple[Allowed, ...] = ()
+    budgets: tuple[ManagedBudget, ...] = ()
 
 
-EMPTY = Snapshot()
-_decode = msgspec.json.Decoder(Snapshot).decode
+EMPTY = ManagedState()
+_decode = msgspec.json.Decoder(ManagedState).decode
 
 
-def write(path: Path, snapshot: Snapshot) -> None:
+def write(path: Path, snapshot: ManagedState) -> None:
     """A reader sees the old one or the new one, whole."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     fresh = path.with_suffix(".new")
@@ -59,7 +59,7 @@ def write(path: Path, snapshot: Snapshot) -> None:
     fresh.replace(path)
 
 
-def read(path: Path) -> Snapshot:
+def read(path: Path) -> ManagedState:
     """An empty one where there is no file. Raises StartError where it cannot be read: nobody is let in by a guess."""
     try:
         return _decode(path.read_bytes())

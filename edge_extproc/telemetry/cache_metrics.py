@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from ..model.settlement import Settlement
-from .plain import Counter, Histogram
+from .plain import PlainCounter, PlainHistogram
 
 # Seconds. Memory answers in microseconds, Redis within its budget of some milliseconds; an equal call under way takes
 # as long as its provider.
@@ -53,14 +53,14 @@ class _Held(Collector):
 
 class CacheMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
-        def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(name, text, labels, registry)
+        def counter(name: str, text: str, *labels: str) -> PlainCounter:
+            return PlainCounter(name, text, labels, registry)
 
         self._requests = counter(
             "edge_cache_requests", "Calls by what the cache did for them, and hits by their tier.", "result", "tier"
         )
         self._lookups = counter("edge_cache_lookups", "Look-ups in one tier.", "tier", "found")
-        self._seconds = Histogram(
+        self._seconds = PlainHistogram(
             "edge_cache_lookup_seconds",
             "Of a look-up in one tier.",
             ("tier",),

@@ -17,7 +17,7 @@ from .authz_metrics import AuthzMetrics
 from .background import Background, BackgroundMetrics
 from .limit_metrics import LimitMetrics
 from .merge import LARGEST, NEWEST
-from .metrics import Metrics, Names
+from .metrics import LabelNames, Metrics
 from .provider_health import ProviderHealth
 from .supervisor_metrics import Reloads, SupervisorMetrics
 
@@ -40,7 +40,7 @@ This file is written by `python -m edge_extproc.telemetry.catalog`.
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class MetricEntry:
     name: str
     """As it is scraped; of a histogram without _bucket, _sum and _count."""
     kind: str
@@ -48,9 +48,9 @@ class Entry:
     text: str
 
 
-def entries() -> list[Entry]:
+def entries() -> list[MetricEntry]:
     """Sorted by name."""
-    metrics = Metrics(Names(), version="0", started_at=0.0)
+    metrics = Metrics(LabelNames(), version="0", started_at=0.0)
     LimitMetrics(metrics.registry)
     AuthzMetrics(metrics.registry)
     return sorted(
@@ -68,11 +68,13 @@ def entries() -> list[Entry]:
     )
 
 
-def _entries(collector: Collector) -> Iterator[Entry]:
+def _entries(collector: Collector) -> Iterator[MetricEntry]:
     # A metric that has no child yet collects nothing that would tell its labels; the library keeps them here.
     own = collector._labelnames if isinstance(collector, MetricWrapperBase) else ()
     for metric in collector.collect():
-        yield Entry(_scraped(metric), metric.type, tuple(own or getattr(metric, "_labelnames", ())), _text(metric))
+        yield MetricEntry(
+            _scraped(metric), metric.type, tuple(own or getattr(metric, "_labelnames", ())), _text(metric)
+        )
 
 
 def _scraped(metric: Metric) -> str:

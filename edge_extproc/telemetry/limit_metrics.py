@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 
 @dataclass(frozen=True, slots=True)
-class Level:
+class LimitLevel:
     """How far one limit is used. Amounts are requests, tokens, calls or US dollars."""
 
     labels: tuple[str, str, str, str, str]
@@ -30,7 +30,7 @@ class _Levels(Collector):
     """Asks for them at a scrape: keeping gauges up to date would cost something at each request."""
 
     def __init__(self) -> None:
-        self.read: Callable[[], Sequence[Level]] = tuple
+        self.read: Callable[[], Sequence[LimitLevel]] = tuple
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         maximum = GaugeMetricFamily("edge_limit_maximum", "What a limit or budget allows.", labels=_WHOSE)
@@ -79,7 +79,7 @@ class LimitMetrics:
         self._levels = _Levels()
         registry.register(self._levels)
 
-    def watch(self, read: Callable[[], Sequence[Level]]) -> None:
+    def watch(self, read: Callable[[], Sequence[LimitLevel]]) -> None:
         self._levels.read = read
 
     def refused(self, level: str, measure: str) -> None:

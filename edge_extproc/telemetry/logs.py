@@ -27,7 +27,7 @@ from typing import BinaryIO, Literal, TextIO, TypeAlias
 import orjson
 import structlog
 
-from ..model.checked import Checked
+from ..model.checked import AuthzDecision
 from ..model.settlement import Settlement
 from ..model.usage import BUCKETS
 from . import redaction
@@ -298,7 +298,7 @@ def _line(s: Settlement, text: Callable[[str | None], str | None], number: Calla
     return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
 
 
-def check_line(c: Checked) -> bytes:
+def check_line(c: AuthzDecision) -> bytes:
     """As `access_line`, of a request that ext_authz was asked about: `check` says what became of it."""
     texts = (c.method, c.path, c.host, c.code, c.reason, c.user, c.request_id)
     if redaction.is_clean("\n".join(filter(None, texts))):
@@ -307,7 +307,7 @@ def check_line(c: Checked) -> bytes:
     return _check_line(c, _redacted_and_cut)
 
 
-def _check_line(c: Checked, text: Callable[[str | None], str | None]) -> bytes:
+def _check_line(c: AuthzDecision, text: Callable[[str | None], str | None]) -> bytes:
     line: dict[str, object] = {
         "check": c.result,
         "code": text(c.code),
@@ -328,7 +328,7 @@ def _check_line(c: Checked, text: Callable[[str | None], str | None]) -> bytes:
     return orjson.dumps(line, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
 
 
-def _any_line(told: Settlement | Checked) -> bytes:
+def _any_line(told: Settlement | AuthzDecision) -> bytes:
     return access_line(told) if isinstance(told, Settlement) else check_line(told)
 
 
@@ -398,12 +398,12 @@ class AccessLog:
         self._second, self._refused = 0, 0
         self._most_waiting = most_waiting
         self._on_drop = on_drop
-        self._waiting: queue.SimpleQueue[Settlement | Checked | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[Settlement | AuthzDecision | None] = queue.SimpleQueue()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
         self._thread.start()
 
-    def write(self, told: Settlement | Checked) -> None:
+    def write(self, told: Settlement | AuthzDecision) -> None:
         """Never waits."""
         if told.status == 401 and told.tenant is None and self._is_spared(told.started_at):
             self._on_spare()
@@ -444,9 +444,9 @@ class AccessLog:
             if last:
                 return
 
-    def _batch(self) -> tuple[list[Settlement | Checked], bool]:
+    def _batch(self) -> tuple[list[Settlement | AuthzDecision], bool]:
         """All that waits, at least one; and whether the end is among it."""
-        batch: list[Settlement | Checked] = []
+        batch: list[Settlement | AuthzDecision] = []
         told = self._waiting.get()
         self._closed.wait(self.GATHERING)
         with contextlib.suppress(queue.Empty):

@@ -19,7 +19,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.registry import Collector
 
 from . import snapshot
-from .snapshot import Family, Sample, SampleExemplar
+from .snapshot import MetricFamily, Sample, SampleExemplar
 
 # Gauges of which the largest is shown.
 LARGEST = frozenset(
@@ -60,7 +60,7 @@ class Totals(Collector):
     def __init__(self) -> None:
         self._sums: dict[str, _Sum] = {}
 
-    def add(self, families: Iterable[Family]) -> None:
+    def add(self, families: Iterable[MetricFamily]) -> None:
         for family in families:
             total = self._sums.setdefault(family.name, _Sum(family.documentation, family.type))
             sign = NEWEST.get(family.name)
@@ -71,9 +71,9 @@ class Totals(Collector):
                 else:
                     _prefer(total, sample, sign)
 
-    def families(self) -> list[Family]:
+    def families(self) -> list[MetricFamily]:
         return [
-            Family(
+            MetricFamily(
                 name,
                 total.documentation,
                 total.type,
@@ -123,12 +123,12 @@ def _prefer(total: _Sum, sample: Sample, sign: int) -> None:
         total.values[key], total.times[key] = sample.value, at
 
 
-def _growing(said: bytes) -> Iterator[Family]:
+def _growing(said: bytes) -> Iterator[MetricFamily]:
     """Raises ValueError."""
     return (family for family in snapshot.read(said) if family.type in _GROWING)
 
 
-class Retired:
+class RetiredWorkers:
     """The totals of workers that are no more."""
 
     def __init__(self) -> None:
@@ -138,11 +138,11 @@ class Retired:
         """The last snapshot of a worker. Its gauges died with it. Raises ValueError."""
         self._totals.add(_growing(last))
 
-    def families(self) -> list[Family]:
+    def families(self) -> list[MetricFamily]:
         return self._totals.families()
 
 
-def merge(snapshots: Iterable[bytes], retired: Retired | None = None) -> Totals:
+def merge(snapshots: Iterable[bytes], retired: RetiredWorkers | None = None) -> Totals:
     """The sum of all. Raises ValueError where one of them is no snapshot."""
     totals = Totals()
     for each in snapshots:
@@ -152,7 +152,7 @@ def merge(snapshots: Iterable[bytes], retired: Retired | None = None) -> Totals:
     return totals
 
 
-class Workers:
+class WorkerTotals:
     """Remembers what each worker said last, so that one that does not answer in time, or died, is not uncounted.
 
     `worker` names a process and not a slot: a restarted worker is another one.
@@ -160,7 +160,7 @@ class Workers:
 
     def __init__(self) -> None:
         self._last: dict[Hashable, bytes] = {}
-        self._retired = Retired()
+        self._retired = RetiredWorkers()
         self._gone: deque[Hashable] = deque(maxlen=REMEMBERED_DEAD)
         self._silent: set[Hashable] = set()
 

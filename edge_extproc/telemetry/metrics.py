@@ -73,7 +73,7 @@ PHASE_BUCKETS = (0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0.005, 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
+class LabelNames:
     """Whatever may stand in a label, besides what this file knows itself."""
 
     tenants: frozenset[str] = frozenset()
@@ -85,7 +85,7 @@ class Names:
     """Error codes beyond those of errors.py: of authentication, of Envoy's own replies."""
 
 
-class Registry(CollectorRegistry):
+class MetricRegistry(CollectorRegistry):
     """Remembers what was registered: what there is to document."""
 
     def __init__(self) -> None:
@@ -172,18 +172,18 @@ class Metrics:
     """One per worker. `names` may be replaced when config changes; series of names that went stay until the worker
     does, as Prometheus expects of a counter."""
 
-    def __init__(self, names: Names, *, version: str, started_at: float) -> None:
+    def __init__(self, names: LabelNames, *, version: str, started_at: float) -> None:
         # Twice the output, for timestamps that nobody asks for.
         disable_created_metrics()
         self.names = names
-        self.registry = registry = Registry()
+        self.registry = registry = MetricRegistry()
         self._series: dict[tuple[str, str, str], _Series] = {}
 
-        def counter(name: str, text: str, *labels: str) -> plain.Counter:
-            return plain.Counter(name, text, labels, registry)
+        def counter(name: str, text: str, *labels: str) -> plain.PlainCounter:
+            return plain.PlainCounter(name, text, labels, registry)
 
-        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> plain.Histogram:
-            return plain.Histogram(name, text, labels, buckets, registry)
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> plain.PlainHistogram:
+            return plain.PlainHistogram(name, text, labels, buckets, registry)
 
         self._duration = histogram(
             "edge_request_duration_seconds",

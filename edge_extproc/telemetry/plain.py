@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from prometheus_client.utils import floatToGoString
 
 
-class Counter(Collector):
+class PlainCounter(Collector):
     """One metric, with labels or without."""
 
     def __init__(self, name: str, text: str, labels: Sequence[str], registry: CollectorRegistry) -> None:
@@ -70,7 +70,7 @@ class Buckets:
         )
 
 
-class Histogram(Collector):
+class PlainHistogram(Collector):
     """One metric, with labels or without."""
 
     def __init__(

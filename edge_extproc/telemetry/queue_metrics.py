@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class SpanCounts:
     """What became of spans so far."""
 
     sent: int
@@ -27,13 +27,13 @@ class Sent:
 class QueueMetrics(Collector):
     def __init__(self, registry: CollectorRegistry) -> None:
         self._lengths: dict[str, Callable[[], int]] = {}
-        self._spans: Callable[[], Sent] | None = None
+        self._spans: Callable[[], SpanCounts] | None = None
         registry.register(self)
 
     def watch(self, queue: str, length: Callable[[], int]) -> None:
         self._lengths[queue] = length
 
-    def watch_spans(self, read: Callable[[], Sent]) -> None:
+    def watch_spans(self, read: Callable[[], SpanCounts]) -> None:
         self._spans = read
 
     def collect(self) -> Iterator[Metric]:

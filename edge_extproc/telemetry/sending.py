@@ -27,7 +27,7 @@ _TOGETHER = 1 << 20
 _PATIENCE = 10.0
 
 
-class Sending(SpanProcessor):
+class SpanQueue(SpanProcessor):
     """`batch`: how many spans go out together. `prepare` is called before that, and may put some. `weigh`: how much of
     what was said a span holds, in characters; whoever puts such spans does so from one thread."""
 

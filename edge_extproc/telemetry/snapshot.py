@@ -25,7 +25,7 @@ class Sample(msgspec.Struct, frozen=True, array_like=True):
     """Unix time at which the value was learnt, where the metric tells it."""
 
 
-class Family(msgspec.Struct, frozen=True, array_like=True):
+class MetricFamily(msgspec.Struct, frozen=True, array_like=True):
     name: str
     documentation: str
     type: str
@@ -33,7 +33,7 @@ class Family(msgspec.Struct, frozen=True, array_like=True):
 
 
 _ENCODER = msgspec.msgpack.Encoder()
-_DECODER = msgspec.msgpack.Decoder(list[Family])
+_DECODER = msgspec.msgpack.Decoder(list[MetricFamily])
 
 
 def take(registry: Collector) -> bytes:
@@ -41,13 +41,13 @@ def take(registry: Collector) -> bytes:
     return _ENCODER.encode([_family(metric) for metric in registry.collect()])
 
 
-def read(snapshot: bytes) -> list[Family]:
+def read(snapshot: bytes) -> list[MetricFamily]:
     """Raises ValueError where it is none."""
     return _DECODER.decode(snapshot)
 
 
-def _family(metric: Metric) -> Family:
-    return Family(
+def _family(metric: Metric) -> MetricFamily:
+    return MetricFamily(
         metric.name,
         metric.documentation,
         metric.type,

@@ -50,7 +50,7 @@ def read(text: str, at: float) -> Scrape:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TopRow:
     name: str
     requests: float
     """A second."""
@@ -66,28 +66,28 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class TopFrame:
     """What happened between two scrapes."""
 
     seconds: float
-    total: Row
+    total: TopRow
     hits: float | None
     """Share of the calls that the cache answered; None where it was asked for none."""
     open: int
     workers: int
-    rows: Mapping[str, tuple[Row, ...]]
+    rows: Mapping[str, tuple[TopRow, ...]]
     """By provider, model and tenant."""
 
 
-def frame(before: Scrape, now: Scrape) -> Frame:
+def frame(before: Scrape, now: Scrape) -> TopFrame:
     seconds = max(now.at - before.at, 0.001)
     moved = _Moved(before, now)
 
-    def row(name: str, where: Callable[[Mapping[str, str]], bool], *, timed: bool = True) -> Row:
+    def row(name: str, where: Callable[[Mapping[str, str]], bool], *, timed: bool = True) -> TopRow:
         requests = moved.sum("edge_requests_total", where)
         failed = moved.sum("edge_requests_total", lambda labels: where(labels) and labels["outcome"] in FAILED)
         buckets = moved.buckets("edge_request_duration_seconds_bucket", where) if timed else {}
-        return Row(
+        return TopRow(
             name,
             requests / seconds,
             failed / requests if requests else 0.0,
@@ -108,7 +108,7 @@ def frame(before: Scrape, now: Scrape) -> Frame:
         rows[kind] = tuple(sorted(found, key=lambda each: (-each.requests, each.name))[:ROWS])
     asked = moved.sum("edge_cache_requests_total", lambda labels: labels["result"] in ("hit", "miss"))
     hits = moved.sum("edge_cache_requests_total", lambda labels: labels["result"] == "hit")
-    return Frame(
+    return TopFrame(
         seconds,
         row("all", lambda _: True),
         hits / asked if asked else None,
@@ -169,7 +169,7 @@ def _gauge(scrape: Scrape, name: str) -> float:
 # --- on a terminal
 
 
-def show(found: Frame, where: str) -> RenderableType:
+def show(found: TopFrame, where: str) -> RenderableType:
     head = Text.assemble(
         ("edge-extproc top", "bold"),
         f"  {where}  over {found.seconds:.1f} s  workers {found.workers}  open {found.open}  cache hits ",
@@ -187,7 +187,7 @@ def show(found: Frame, where: str) -> RenderableType:
     return Group(head, table)
 
 
-def _add(table: Table, row: Row, indent: str = "") -> None:
+def _add(table: Table, row: TopRow, indent: str = "") -> None:
     table.add_row(
         Text(indent + row.name),
         f"{row.requests:.1f}",

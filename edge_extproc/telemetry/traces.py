@@ -26,15 +26,15 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Status
 
-from ..model.plan import Tried
+from ..model.plan import AttemptResult
 from ..model.settlement import Phase, Settlement
-from ..model.trace import Parent, Talk, Trace
+from ..model.trace import Parent, Trace, Transcript
 from ..model.usage import BUCKETS, Usage
 from . import otlp
 from .genai_metrics import OPERATIONS, Exporting, GenAiMetrics
 from .logs import plain, redact
 from .otlp import Slot, Stamped
-from .sending import Sending
+from .sending import SpanQueue
 
 Attributes: TypeAlias = dict[str, Any]
 
@@ -55,7 +55,7 @@ _BATCH, _BATCH_WITH_CONTENT = 512, 16
 
 
 @dataclass(frozen=True, slots=True)
-class Host:
+class TracedHost:
     """A provider, as the conventions name it."""
 
     name: str
@@ -65,7 +65,7 @@ class Host:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class TraceSettings:
     endpoint: str
     protocol: Literal["grpc", "http"]
     headers: Mapping[str, Callable[[], str]]
@@ -78,14 +78,14 @@ class Settings:
     content: bool
     flavours: tuple[Flavour, ...]
     metrics: bool
-    hosts: Mapping[str, Host]
+    hosts: Mapping[str, TracedHost]
     """By the name of the provider."""
 
 
 class Traces:
     """One per worker. `settle` is told of each exchange; exporting is done by a thread of its own."""
 
-    def __init__(self, settings: Settings, spans: SpanExporter | None = None) -> None:
+    def __init__(self, settings: TraceSettings, spans: SpanExporter | None = None) -> None:
         """`spans`: instead of the exporter that the settings say."""
         self.content = settings.content
         self._settings = settings
@@ -102,7 +102,7 @@ class Traces:
         self._resource_told = {n: value for n, value in self._resource.attributes.items() if isinstance(value, str)}
         self._kept: dict[tuple[object, ...], bytes] = {}
         self._ended: deque[_Settled] = deque()
-        self.sending = Sending(
+        self.sending = SpanQueue(
             spans or span_exporter(settings, self.encode),
             _BATCH_WITH_CONTENT if settings.content else _BATCH,
             prepare=self._encode_ended,
@@ -338,7 +338,7 @@ def _int64(number: int) -> int:
 _MOST_INT64 = (1 << 63) - 1
 
 
-def _attempt(number: int, tried: Tried, at: int) -> bytes:
+def _attempt(number: int, tried: AttemptResult, at: int) -> bytes:
     told: Attributes = {
         "edge.attempt": number,
         "edge.provider": tried.candidate.provider,
@@ -376,7 +376,7 @@ def _kinds(usage: Usage) -> dict[str, int]:
 class _Said:
     """A talk, redacted."""
 
-    def __init__(self, talk: Talk) -> None:
+    def __init__(self, talk: Transcript) -> None:
         self.asked = _last(talk.asked)
         self.answer = _cut(talk.answer)
 
@@ -491,7 +491,7 @@ class _Stub:
         )
 
 
-def span_exporter(settings: Settings, encode: Encode) -> SpanExporter:
+def span_exporter(settings: TraceSettings, encode: Encode) -> SpanExporter:
     """The library's, for its transport, retries and compression, but with an encoding of ours."""
     headers = {name: reveal() for name, reveal in settings.headers.items()}
     if settings.protocol == "http":
@@ -517,7 +517,7 @@ def span_exporter(settings: Settings, encode: Encode) -> SpanExporter:
     return Grpc(endpoint=settings.endpoint, headers=headers)
 
 
-def metric_exporter(settings: Settings) -> MetricExporter:
+def metric_exporter(settings: TraceSettings) -> MetricExporter:
     headers = {name: reveal() for name, reveal in settings.headers.items()}
     if settings.protocol == "http":
         from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter as OverHttp

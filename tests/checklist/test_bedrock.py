@@ -21,7 +21,7 @@ from edge_extproc.errors import BadRequest, Unsupported, UpstreamError
 from edge_extproc.model.call import Chat
 from edge_extproc.model.fault import Fault
 from edge_extproc.model.reply import Ended, Failed, ReplyEvent, fold
-from edge_extproc.providers.base import Asked, ProviderSettings
+from edge_extproc.providers.base import ProviderSettings, UpstreamCall
 
 CHAT: Dialect = openai_chat.PLUGIN
 MESSAGES: Dialect = anthropic_messages.PLUGIN
@@ -121,7 +121,7 @@ def invoked(body: dict[str, Any], *, stream: bool = False, betas: tuple[str, ...
         ProviderSettings("p", "https://bedrock-runtime.us-east-1.amazonaws.com", lambda: "key")
     )
     raw = json.dumps(body).encode()
-    request = provider.request(Asked("chat", MESSAGES.name, CLAUDE_OLD, stream, "/messages", raw, betas=betas))
+    request = provider.request(UpstreamCall("chat", MESSAGES.name, CLAUDE_OLD, stream, "/messages", raw, betas=betas))
     return request.path, json.loads(request.body), request
 
 

@@ -19,7 +19,7 @@ import pytest
 from gateway import KEY, OTHER_KEY
 from valkeys import Valkey
 
-from edge_extproc.server.worker_client import WorkerClient
+from edge_extproc.gateway.worker_client import WorkerClient
 
 pytestmark = pytest.mark.envoy
 

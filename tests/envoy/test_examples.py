@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_extproc.config.validate import envoy_path, validate
+from edge_extproc.envoy_config.validate import envoy_path, validate
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("laptop", "own-certificate", "central-service")

@@ -20,7 +20,7 @@ import httpx2 as httpx
 import pytest
 
 from edge_extproc.routing.breaker import Circuit
-from edge_extproc.routing.shared import SharedSlots
+from edge_extproc.routing.shared import SharedCircuitTable
 
 pytestmark = pytest.mark.envoy
 
@@ -208,7 +208,7 @@ async def test_the_wall(wall: tuple[gateways.RunningGateway, fault_player.FaultP
     came = await play(gateway)
     lines = await asyncio.to_thread(gateway.settled, len(came))
     settled = {line["trace_id"]: line for line in lines}
-    slots = SharedSlots(gateway.directory / ".edge" / "run" / "circuits")
+    slots = SharedCircuitTable(gateway.directory / ".edge" / "run" / "circuits")
     learned = {cell: failures(slots.read(cell.circuit)) for cell in came}
     slots.close()
 

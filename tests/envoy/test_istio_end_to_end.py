@@ -25,7 +25,8 @@ from istio_kit import HOST, LISTENER, lacking, patched, proxy, routes_of
 from running_envoy import RunningEnvoy
 from running_valkey import RunningValkey
 
-from edge_extproc.config import load, render_istio
+from edge_extproc.config import load
+from edge_extproc.envoy_config import istio as render_istio
 from edge_extproc.exchange.check import IDENTITY_HEADERS
 
 pytestmark = [pytest.mark.envoy, pytest.mark.xdist_group("istio")]
@@ -129,7 +130,7 @@ def mesh(request: pytest.FixtureRequest) -> Iterator[Proxy]:
         try:
             gateways.until(lambda: agent.poll() is not None or is_ready(admin), gateways.START_SECONDS)
             assert agent.poll() is None, (directory / "agent.log").read_text()
-            where = render_istio.Mesh("istio-ingress", {"istio": "ingress"}, 8443)
+            where = render_istio.MeshResources("istio-ingress", {"istio": "ingress"}, 8443)
             found = render_istio.envoy_filter(load.load(path), target, where)
             bootstrap = patched(base(target), found["spec"]["configPatches"], where.port)
             envoy = RunningEnvoy(bootstrap, directory, log_level="warning", without=lacking())

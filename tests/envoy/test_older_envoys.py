@@ -15,8 +15,8 @@ from config_kit import read
 from running_envoy import envoy_binary
 from two_levels import Seen
 
-from edge_extproc.config.render_envoy import render
-from edge_extproc.config.validate import validate
+from edge_extproc.envoy_config.bootstrap import render
+from edge_extproc.envoy_config.validate import validate
 
 pytestmark = pytest.mark.envoy
 

@@ -20,8 +20,8 @@ from running_envoy import ask_admin, envoy_binary
 
 from edge_extproc.config.schema import Config
 from edge_extproc.errors import ConfigError
-from edge_extproc.own_envoy import OwnEnvoy, longest_wait
-from edge_extproc.server.envoy_admin import EnvoyAdmin
+from edge_extproc.gateway.envoy_admin import EnvoyAdminClient
+from edge_extproc.gateway.own_envoy import OwnEnvoy, longest_wait
 
 pytestmark = pytest.mark.envoy
 
@@ -88,7 +88,7 @@ async def told(
     first = first or config(directory)
     socket = first.envoy_admin_socket()
     assert socket is not None
-    binary, admin = envoy_binary(), EnvoyAdmin(socket)
+    binary, admin = envoy_binary(), EnvoyAdminClient(socket)
     own = OwnEnvoy(first, admin, binary if checks else "/bin/true", lasting)
     bootstrap = directory / "envoy.json"
     bootstrap.write_text(json.dumps(own.start()))
@@ -212,7 +212,7 @@ async def test_a_change_that_is_none_of_envoys_is_not_told(directory: Path) -> N
 
 
 async def test_an_envoy_that_does_not_answer_is_told_nothing(directory: Path) -> None:
-    own = OwnEnvoy(config(directory), EnvoyAdmin(directory / "nobody.sock"), "/bin/true")
+    own = OwnEnvoy(config(directory), EnvoyAdminClient(directory / "nobody.sock"), "/bin/true")
     own.start()
     before = contents(directory)
     with pytest.raises(ConfigError, match="does not answer"):

@@ -19,19 +19,19 @@ import httpx2
 import pytest
 from running_envoy import RunningEnvoy, envoy_binary
 
-from edge_extproc.config import certificate
 from edge_extproc.config.load import default, parse
-from edge_extproc.config.names import ANSWERED_BY, cluster_name
-from edge_extproc.config.render_envoy import render
 from edge_extproc.config.schema import Config
 from edge_extproc.config.secrets import ensure_file, generate_key
-from edge_extproc.config.validate import validate
+from edge_extproc.envoy_config import certificate
+from edge_extproc.envoy_config.bootstrap import render
+from edge_extproc.envoy_config.validate import validate
 from edge_extproc.errors import ConfigError
-from edge_extproc.exchange.commands import CONTINUE, Command, Continue, Replace, Reply
+from edge_extproc.exchange.commands import CONTINUE, Command, Continue, ImmediateResponse, Replace
 from edge_extproc.exchange.events import Event, RequestBody, RequestHeaders, ResponseHeaders
 from edge_extproc.exchange.handler import Closing
+from edge_extproc.model.envoy_names import ANSWERED_BY, cluster_name
 from edge_extproc.server.extproc import ExtProcService
-from edge_extproc.server.worker import serve
+from edge_extproc.server.serve import serve
 
 pytestmark = pytest.mark.envoy
 
@@ -412,7 +412,7 @@ async def test_the_agents_own_replies_are_not_rewritten_and_envoys_are(short: Pa
     def answer(role: str, event: Event) -> Command:
         match event:
             case RequestHeaders(headers=headers) if ("x-refuse", "1") in headers:
-                return Reply(401, (("content-type", "application/json"),), b'{"ours":true}', "edge_refused")
+                return ImmediateResponse(401, (("content-type", "application/json"),), b'{"ours":true}', "edge_refused")
             case _:
                 return CONTINUE
 

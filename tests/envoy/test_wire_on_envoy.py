@@ -29,7 +29,7 @@ from two_levels import (
     streams,
 )
 
-from edge_extproc.exchange.commands import CONTINUE, Command, Continue, Replace, Reply
+from edge_extproc.exchange.commands import CONTINUE, Command, Continue, ImmediateResponse, Replace
 from edge_extproc.exchange.events import (
     Event,
     RequestBody,
@@ -212,7 +212,7 @@ async def test_bytes_that_are_not_utf8_come_and_go_as_they_are(tmp_path: Path) -
 @pytest.mark.parametrize("phase", [RequestHeaders, RequestBody])
 async def test_a_reply_never_reaches_the_provider(tmp_path: Path, phase: type[Event]) -> None:
     # Its own content-length is put right by Envoy.
-    reply = Reply(401, (JSON, ("content-length", "999"), ("x-more", "1")), MADE, "edge_unauthenticated")
+    reply = ImmediateResponse(401, (JSON, ("content-length", "999"), ("x-more", "1")), MADE, "edge_unauthenticated")
     async with staged(tmp_path, on({phase: reply})) as stage:
         response = await stage.post()
         access = await stage.access()
@@ -229,7 +229,9 @@ async def test_a_reply_never_reaches_the_provider(tmp_path: Path, phase: type[Ev
 
 @pytest.mark.parametrize("status", [529, 600])
 async def test_a_status_that_envoys_enum_does_not_name_is_sent(tmp_path: Path, status: int) -> None:
-    async with staged(tmp_path, on({RequestBody: Reply(status, (JSON,), MADE, "edge_overloaded")})) as stage:
+    async with staged(
+        tmp_path, on({RequestBody: ImmediateResponse(status, (JSON,), MADE, "edge_overloaded")})
+    ) as stage:
         response = await stage.post()
 
     assert (response.status_code, response.content) == (status, MADE)
@@ -237,14 +239,14 @@ async def test_a_status_that_envoys_enum_does_not_name_is_sent(tmp_path: Path, s
 
 async def test_a_whole_stream_is_one_reply(tmp_path: Path) -> None:
     events = b"data: 1\n\ndata: [DONE]\n\n"
-    async with staged(tmp_path, on({RequestBody: Reply(200, (SSE,), events, "edge_cache_hit")})) as stage:
+    async with staged(tmp_path, on({RequestBody: ImmediateResponse(200, (SSE,), events, "edge_cache_hit")})) as stage:
         response = await stage.post()
 
     assert (response.headers["content-type"], response.content) == ("text/event-stream", events)
 
 
 async def test_a_reply_to_head_loses_its_body_and_keeps_its_length(tmp_path: Path) -> None:
-    async with staged(tmp_path, on({RequestHeaders: Reply(200, (JSON,), MADE, "edge_models")})) as stage:
+    async with staged(tmp_path, on({RequestHeaders: ImmediateResponse(200, (JSON,), MADE, "edge_models")})) as stage:
         first = await stage.http.head("/v1/models")
         second = await stage.http.get("/v1/models")
 
@@ -254,7 +256,7 @@ async def test_a_reply_to_head_loses_its_body_and_keeps_its_length(tmp_path: Pat
 
 async def test_a_repeated_header_is_sent_twice(tmp_path: Path) -> None:
     twice = (("set-cookie", "a=1"), ("set-cookie", "b=2"))
-    plays = {RequestBody: Reply(200, twice, b"", "edge_x"), ResponseHeaders: Continue(twice)}
+    plays = {RequestBody: ImmediateResponse(200, twice, b"", "edge_x"), ResponseHeaders: Continue(twice)}
     found = []
     for phase, command in plays.items():
         async with staged(tmp_path, on({phase: command})) as stage:
@@ -322,7 +324,7 @@ async def test_a_second_attempt_that_changes_nothing_repeats_the_first(tmp_path:
 
 
 async def test_a_reply_at_the_upstream_level_goes_to_the_caller_through_the_router_level(tmp_path: Path) -> None:
-    lost = Reply(503, (JSON,), MADE, "edge_exchange_unknown")
+    lost = ImmediateResponse(503, (JSON,), MADE, "edge_exchange_unknown")
     async with staged(tmp_path, on({}, lost), prov_a=answer(503), prov_b=OK_B, prov_c=OK_B) as stage:
         response = await stage.post()
         await over(stage)
@@ -402,9 +404,9 @@ async def test_a_request_that_goes_nowhere_comes_back_without_a_body(tmp_path: P
 @pytest.mark.parametrize(
     "table",
     [
-        {ResponseHeaders: Reply(502, (JSON,), MADE, "edge_no_provider")},
+        {ResponseHeaders: ImmediateResponse(502, (JSON,), MADE, "edge_no_provider")},
         {ResponseHeaders: Replace((JSON, (":status", "502")), (), MADE)},
-        {ResponseBody: Reply(502, (JSON,), MADE, "edge_no_provider")},
+        {ResponseBody: ImmediateResponse(502, (JSON,), MADE, "edge_no_provider")},
         {ResponseBody: sized(MADE, JSON, (":status", "502"))},
     ],
     ids=["Reply to headers", "Replace at headers", "Reply to body", "Continue at body"],
@@ -518,8 +520,8 @@ HEADERS_ONLY = answer(200)
 
 @pytest.mark.parametrize(
     "command",
-    [Reply(502, (JSON,), MADE, "edge_upstream_error"), Replace((JSON, (":status", "502")), (), MADE)],
-    ids=["Reply", "Replace"],
+    [ImmediateResponse(502, (JSON,), MADE, "edge_upstream_error"), Replace((JSON, (":status", "502")), (), MADE)],
+    ids=["ImmediateResponse", "Replace"],
 )
 @pytest.mark.parametrize("behave", [HEADERS_ONLY, TWO_CHUNKS, OK_A], ids=["no body", "stream", "body"])
 @pytest.mark.parametrize("configured", ["BUFFERED", "NONE"])
@@ -534,7 +536,9 @@ async def test_response_headers_may_be_answered_with_a_whole_other_response(
     assert (response.status_code, response.content) == (502, MADE)
     assert talks_of(stage) == [("router", ALL[:3])]
     # Envoy counts the bytes of a Reply, and drops the header of a Replace.
-    assert response.headers.get("content-length") == (str(len(MADE)) if isinstance(command, Reply) else None)
+    assert response.headers.get("content-length") == (
+        str(len(MADE)) if isinstance(command, ImmediateResponse) else None
+    )
 
 
 async def test_a_response_without_a_body_has_no_body_message_in_any_mode(tmp_path: Path) -> None:
@@ -560,14 +564,14 @@ async def test_a_replaced_response_to_head_breaks_http(tmp_path: Path) -> None:
 
 
 async def test_a_buffered_body_may_be_answered_with_a_reply(tmp_path: Path) -> None:
-    async with staged(tmp_path, on({ResponseBody: Reply(502, (JSON,), MADE, "edge_x")})) as stage:
+    async with staged(tmp_path, on({ResponseBody: ImmediateResponse(502, (JSON,), MADE, "edge_x")})) as stage:
         response = await stage.post()
 
     assert (response.status_code, response.content) == (502, MADE)
 
 
 async def test_a_reply_in_a_stream_only_cuts_it(tmp_path: Path) -> None:
-    play = on({ResponseHeaders: STREAMED, ResponseBody: Reply(502, (JSON,), MADE, "edge_cut")})
+    play = on({ResponseHeaders: STREAMED, ResponseBody: ImmediateResponse(502, (JSON,), MADE, "edge_cut")})
     async with staged(tmp_path, play, prov_a=TWO_CHUNKS) as stage:
         with pytest.raises(httpx2.RemoteProtocolError):
             await stage.post()

@@ -17,19 +17,19 @@ from limits_kit import Heard, Now, rule
 from player import KEY, Stage
 
 from edge_extproc.auth.api_key import ApiKeys, KeyRecord, digest
-from edge_extproc.auth.composite import Composite
-from edge_extproc.auth.jwks import Keys, Unreadable, read
+from edge_extproc.auth.composite import CompositeAuthenticator
+from edge_extproc.auth.jwks import InvalidKeySet, IssuerKeys, read
 from edge_extproc.auth.jwt import IssuerSettings, JwtVerifier
+from edge_extproc.auth.mtls import CertificateIdentity as Row
 from edge_extproc.auth.mtls import Certificates
-from edge_extproc.auth.mtls import Identity as Row
-from edge_extproc.auth.policy import Policies, Policy
-from edge_extproc.auth.vouching import Voucher
+from edge_extproc.auth.policy import AccessPolicies, AccessPolicy
+from edge_extproc.auth.vouching import IdentitySeal
 from edge_extproc.errors import EdgeError, PeerError, PolicyUnavailable, Unauthenticated
-from edge_extproc.exchange.check import Allowed, Checks, Denied
-from edge_extproc.exchange.commands import Reply
+from edge_extproc.exchange.check import AuthzChecker, CheckAllowed, CheckDenied
+from edge_extproc.exchange.commands import ImmediateResponse
 from edge_extproc.exchange.events import RequestBody, RequestHeaders
-from edge_extproc.limits.book import Book
 from edge_extproc.limits.limiter import PolicyLimiter
+from edge_extproc.limits.rule_table import RuleTable
 from edge_extproc.model.principal import Principal
 from edge_extproc.pb.auth_pb2 import CheckRequest
 from edge_extproc.pb.ext_proc_pb2 import ProcessingRequest
@@ -53,7 +53,7 @@ def verifier() -> JwtVerifier:
     async def never(_: str) -> bytes:
         raise OSError("no way there")
 
-    keys = Keys("https://issuer.example/keys", never, clock=lambda: 0.0)
+    keys = IssuerKeys("https://issuer.example/keys", never, clock=lambda: 0.0)
     keys._keys, keys._heard_at = read(tokens.key_set()), 0.0
     settings = IssuerSettings(tokens.ISSUER, (tokens.AUDIENCE,), ("RS256", "ES256"))
     return JwtVerifier([(settings, keys)], {"acme": ("*",)}, lambda: tokens.NOW)
@@ -65,10 +65,10 @@ def good_tokens() -> tuple[str, ...]:
 
 
 @functools.cache
-def authenticator() -> Composite:
+def authenticator() -> CompositeAuthenticator:
     record = KeyRecord(digest(PEPPER, KEY), "acme-1", Principal("acme", "acme-1", roles=("reader",)))
     rows = [Row("acme", uri="spiffe://cluster.local/ns/chat/sa/*")]
-    return Composite(ApiKeys([record], PEPPER), verifier(), Certificates(rows, {"acme": ("*",)}))
+    return CompositeAuthenticator(ApiKeys([record], PEPPER), verifier(), Certificates(rows, {"acme": ("*",)}))
 
 
 def is_good(headers: Any) -> bool:
@@ -80,8 +80,8 @@ def is_good(headers: Any) -> bool:
 
 @functools.cache
 def stage() -> Stage:
-    policies = Policies([("acme", "tenant", "acme", Policy(models=("*",)))], {"reader": Policy()}, {})
-    limiter = PolicyLimiter(Book([rule("requests", 10**12)]), None, Heard(), clock=Now())
+    policies = AccessPolicies([("acme", "tenant", "acme", AccessPolicy(models=("*",)))], {"reader": AccessPolicy()}, {})
+    limiter = PolicyLimiter(RuleTable([rule("requests", 10**12)]), None, Heard(), clock=Now())
     return Stage().having(authenticator=authenticator(), access=policies, limiter=limiter)
 
 
@@ -129,7 +129,7 @@ def fuzz_key_set(given: bytes) -> None:
     """What an issuer may answer."""
     try:
         found = read(given)
-    except Unreadable:
+    except InvalidKeySet:
         return
     assert found
 
@@ -140,15 +140,15 @@ def fuzz_check(given: bytes) -> None:
         asked = authz_wire.to_asked(given)
     except PeerError:
         return
-    verdict = ask(Checks(lambda: found.gateway, Voucher(PEPPER)).check(asked))
+    verdict = ask(AuthzChecker(lambda: found.gateway, IdentitySeal(PEPPER)).check(asked))
     authz_wire.to_answer(verdict)
     assert not found.bugs, found.bugs
     match verdict:
-        case Allowed(set_headers=()):
+        case CheckAllowed(set_headers=()):
             assert asked.settings.get("edge.optional") == "true"
-        case Allowed():
+        case CheckAllowed():
             assert is_good(asked.headers), asked.headers
-        case Denied():
+        case CheckDenied():
             # An issuer whose keys cannot be had is none of the caller's faults.
             assert verdict.status in (401, 403, 404, 429, 503), verdict.status
 
@@ -164,7 +164,7 @@ def fuzz_ext_proc(given: bytes) -> None:
     try:
         command = ask(exchange.handle(event))
         wire.to_answers(event, command)
-        if isinstance(event, RequestHeaders) and not isinstance(command, Reply):
+        if isinstance(event, RequestHeaders) and not isinstance(command, ImmediateResponse):
             assert is_good(event.headers), event.headers
             if not event.end:
                 body = RequestBody(given, True)

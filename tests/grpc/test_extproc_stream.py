@@ -14,13 +14,13 @@ import pytest
 from grpc import aio
 
 from edge_extproc.errors import PeerError
-from edge_extproc.exchange.commands import CONTINUE, Command, Continue, Reply
+from edge_extproc.exchange.commands import CONTINUE, Command, Continue, ImmediateResponse
 from edge_extproc.exchange.events import Event, RequestBody, RequestHeaders, ResponseBody
 from edge_extproc.exchange.handler import Closing, MoreTime, no_more_time
 from edge_extproc.pb.ext_proc_pb2 import ProcessingRequest, ProcessingResponse
 from edge_extproc.server.extproc import METHOD, ExtProcService
 from edge_extproc.server.grpcio_transport import OPTIONS
-from edge_extproc.server.worker import serve
+from edge_extproc.server.serve import serve
 
 # Long enough that only a hanging test ever meets it.
 PATIENCE = 30
@@ -394,7 +394,7 @@ async def test_a_message_over_four_mebibytes_passes_both_ways(socket: Socket) ->
 
 async def test_a_reply_ends_nothing_by_itself(socket: Socket) -> None:
     async def answer(event: Event) -> Command:
-        return Reply(401, (("content-type", "application/json"),), b"{}", "edge_unauthenticated")
+        return ImmediateResponse(401, (("content-type", "application/json"),), b"{}", "edge_unauthenticated")
 
     async with staged(socket, answer) as stage:
         stream = stage.call()

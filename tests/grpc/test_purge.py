@@ -9,9 +9,9 @@ import pytest
 
 from edge_extproc.cache.purge import read_selection
 from edge_extproc.errors import BadRequest, Unavailable
+from edge_extproc.gateway.worker_client import WorkerClient
 from edge_extproc.server.introspect import Introspection
-from edge_extproc.server.worker import serve
-from edge_extproc.server.worker_client import WorkerClient
+from edge_extproc.server.serve import serve
 
 
 async def served(socket: Path, wanted: bytes, *, cache: bool = True) -> int:

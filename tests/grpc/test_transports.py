@@ -21,11 +21,12 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from edge_extproc.server import http2, http2_transport
 from edge_extproc.server.grpcio_transport import OPTIONS
-from edge_extproc.server.rpc import Call, Methods, PeerGone, Refused, Status, Streaming, Unary
+from edge_extproc.server.http2.connection import connection as http2
+from edge_extproc.server.http2.connection import transport as http2_transport
+from edge_extproc.server.rpc import CallRefused, Methods, PeerGone, RpcCall, Status, Streaming, Unary
+from edge_extproc.server.serve import serve
 from edge_extproc.server.transport import MutualTls
-from edge_extproc.server.worker import serve
 from edge_extproc.telemetry.traces import UNARY
 
 PATIENCE = 30
@@ -74,7 +75,7 @@ async def serving(
         await running
 
 
-def streaming(run: Callable[[Call], Awaitable[None]]) -> Methods:
+def streaming(run: Callable[[RpcCall], Awaitable[None]]) -> Methods:
     return {"/t.T/Stream": Streaming(run)}
 
 
@@ -98,9 +99,9 @@ async def test_a_call_whose_time_is_up_is_cancelled(tmp_path: Path, transport: T
 
 async def test_a_method_that_refuses_is_told_and_one_that_fails_is_not(tmp_path: Path, transport: Transport) -> None:
     async def refuse(request: bytes) -> bytes:
-        raise Refused(Status.NOT_FOUND, f"no {request.decode()}: 100 % sure\nof it")
+        raise CallRefused(Status.NOT_FOUND, f"no {request.decode()}: 100 % sure\nof it")
 
-    async def fail(call: Call) -> None:
+    async def fail(call: RpcCall) -> None:
         raise RuntimeError("a secret")
 
     failures: list[dict[str, Any]] = []
@@ -121,7 +122,7 @@ async def test_a_method_that_refuses_is_told_and_one_that_fails_is_not(tmp_path:
 async def test_a_reader_that_is_slow_holds_up_its_writer(tmp_path: Path, transport: Transport) -> None:
     written, total = 0, 400
 
-    async def run(call: Call) -> None:
+    async def run(call: RpcCall) -> None:
         nonlocal written
         for _ in range(total):
             await call.write(b"x" * 100_000)
@@ -160,7 +161,7 @@ async def test_a_call_with_many_messages_lets_others_have_their_turn(tmp_path: P
     seen: list[str] = []
     over = asyncio.Event()
 
-    async def run(call: Call) -> None:
+    async def run(call: RpcCall) -> None:
         while await call.read() is not None:
             seen.append(call.metadata["who"])
         if len(seen) == 1_001:
@@ -185,7 +186,7 @@ async def test_calls_of_a_connection_that_breaks_off_are_told_whether_they_wait_
     begun = {"waits": asyncio.Event(), "works": asyncio.Event()}
     ended = {"waits": asyncio.Event(), "works": asyncio.Event()}
 
-    async def run(call: Call) -> None:
+    async def run(call: RpcCall) -> None:
         who = call.metadata["who"]
         try:
             assert await call.read() == b"\x07"
@@ -216,7 +217,7 @@ async def test_a_writer_whose_reader_leaves_is_told(tmp_path: Path, transport: T
     told: list[str] = []
     over = asyncio.Event()
 
-    async def run(call: Call) -> None:
+    async def run(call: RpcCall) -> None:
         try:
             while True:
                 await call.write(b"x" * 100_000)
@@ -338,7 +339,7 @@ async def test_calls_of_one_message_have_opentelemetrys_spans(tmp_path: Path, tr
     provider.add_span_processor(SimpleSpanProcessor(kept))
 
     async def refuse(request: bytes) -> bytes:
-        raise Refused(Status.NOT_FOUND, "nothing there")
+        raise CallRefused(Status.NOT_FOUND, "nothing there")
 
     (check, *_) = sorted(UNARY)
     address = f"unix:{tmp_path / 's'}"

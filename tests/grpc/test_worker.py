@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from edge_extproc.errors import StartError
 from edge_extproc.server.grpcio_transport import OPTIONS
-from edge_extproc.server.worker import run, serve
+from edge_extproc.server.serve import run, serve
 
 PATIENCE = 30
 SERVING = health_pb2.HealthCheckResponse.SERVING

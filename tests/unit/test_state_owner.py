@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from edge_extproc.errors import StartError
-from edge_extproc.state_owner import LOCK, Owner, owned, owner
+from edge_extproc.gateway.state_owner import LOCK, StateOwner, owned, owner
 
-FIRST = Owner(4242, "here", 1_800_000_000_000, "up --config /etc/edge.yaml", "127.0.0.1:10000")
-SECOND = Owner(4243, "here", 1_800_000_001_000, "serve", "127.0.0.1:10001")
+FIRST = StateOwner(4242, "here", 1_800_000_000_000, "up --config /etc/edge.yaml", "127.0.0.1:10000")
+SECOND = StateOwner(4243, "here", 1_800_000_001_000, "serve", "127.0.0.1:10001")
 
 
 def test_who_comes_second_is_told_who_was_first(tmp_path: Path) -> None:
@@ -35,7 +35,7 @@ def test_who_comes_second_is_told_who_was_first(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_is_held_by_another_machine_or_container_names_it(tmp_path: Path) -> None:
-    elsewhere = Owner(1, "pod-7", 1_800_000_000_000, "up", "0.0.0.0:10000")
+    elsewhere = StateOwner(1, "pod-7", 1_800_000_000_000, "up", "0.0.0.0:10000")
     with (
         owned([tmp_path], elsewhere),
         pytest.raises(StartError, match="process 1 on pod-7, "),
@@ -72,7 +72,7 @@ _HOLDER = textwrap.dedent(
     """
     import subprocess, sys, time
     from pathlib import Path
-    from edge_extproc.state_owner import owned, owner
+    from edge_extproc.gateway.state_owner import owned, owner
 
     with owned([Path(sys.argv[1])], owner("up", "127.0.0.1:1", time.time())):
         child = subprocess.Popen(["sleep", "600"], stdout=subprocess.DEVNULL)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import gateway
 
-from edge_extproc.supervisor import Part, Supervisor
+from edge_extproc.gateway.supervisor import ProcessSpec, Supervisor
 from edge_extproc.telemetry.background import BACKGROUND
 
 SLEEPER = (sys.executable, "-c", "import time; time.sleep(600)")
@@ -40,7 +40,7 @@ async def at_once() -> None:
 async def supervised(answers: Callable[[], Awaitable[bool]] | None) -> AsyncIterator[Supervisor]:
     supervisor = Supervisor(quiet=True, ask_every=0.0)
     try:
-        await supervisor.start([Part("sleeper", SLEEPER, at_once, restart=True, grace=5.0, answers=answers)])
+        await supervisor.start([ProcessSpec("sleeper", SLEEPER, at_once, restart=True, grace=5.0, answers=answers)])
         yield supervisor
     finally:
         await supervisor.stop()
@@ -113,7 +113,7 @@ async def test_a_part_that_cannot_be_started_again_at_once_is_tried_until_it_can
     program.chmod(0o700)
     supervisor = Supervisor(quiet=True, ask_every=0.0)
     try:
-        await supervisor.start([Part("sleeper", (str(program),), at_once, restart=True, grace=5.0)])
+        await supervisor.start([ProcessSpec("sleeper", (str(program),), at_once, restart=True, grace=5.0)])
         (pid,) = supervisor.processes.values()
         before = BACKGROUND.states["watch_parts"].failures
         away = program.rename(tmp_path / "away")

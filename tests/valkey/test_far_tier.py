@@ -11,12 +11,12 @@ import structlog
 from redis.asyncio import Redis
 from valkeys import Valkey, until
 
-from edge_extproc.cache.base import Entry, Selection
-from edge_extproc.cache.far import FarSettings, FarTier
-from edge_extproc.cache.key import Key, Owner, Shape, key_of
+from edge_extproc.cache.base import CacheEntry, PurgeSelection
+from edge_extproc.cache.far import StoreTier, StoreTierSettings
+from edge_extproc.cache.key import CacheKey, CacheOwner, CanonicalCall, key_of
 from edge_extproc.cache.packing import pack
-from edge_extproc.cache.redis import RedisSettings, RedisStore
-from edge_extproc.config import certificate
+from edge_extproc.cache.redis import RedisCacheSettings, RedisCacheStore
+from edge_extproc.envoy_config import certificate
 from edge_extproc.errors import Unavailable
 
 NOW = 1_700_000_000.0
@@ -24,12 +24,12 @@ NOW = 1_700_000_000.0
 AMPLE = 5.0
 
 
-def key(n: int = 0, tenant: str = "acme", model: str = "gpt-*[4]", sharing: str = "tenant", team: str = "") -> Key:
-    return key_of(Owner(sharing, tenant, team), model, (), Shape(b"%d" % n, None))
+def key(n: int = 0, tenant: str = "acme", model: str = "gpt-*[4]", sharing: str = "tenant", team: str = "") -> CacheKey:
+    return key_of(CacheOwner(sharing, tenant, team), model, (), CanonicalCall(b"%d" % n, None))
 
 
-def entry(text: bytes = b"{}", ttl: float | None = None) -> Entry:
-    return Entry("openai_chat", text, "openai", "gpt", NOW, ttl=ttl)
+def entry(text: bytes = b"{}", ttl: float | None = None) -> CacheEntry:
+    return CacheEntry("openai_chat", text, "openai", "gpt", NOW, ttl=ttl)
 
 
 class Heard:
@@ -56,16 +56,16 @@ class Tier:
 
     def __init__(self, budget: float = AMPLE, timeout: float = 5.0, **settings) -> None:
         self.heard = Heard()
-        self.late: dict[Key, Entry] = {}
+        self.late: dict[CacheKey, CacheEntry] = {}
         self.now = NOW
-        self.store = RedisStore(RedisSettings(timeout=timeout, **settings))
-        far = FarSettings(ttl=3600, budget=budget, compress_above=8192, ask_again=0.02)
-        self.tier = FarTier(self.store, far, self.heard, self.late.__setitem__, lambda: self.now)
+        self.store = RedisCacheStore(RedisCacheSettings(timeout=timeout, **settings))
+        far = StoreTierSettings(ttl=3600, budget=budget, compress_above=8192, ask_again=0.02)
+        self.tier = StoreTier(self.store, far, self.heard, self.late.__setitem__, lambda: self.now)
 
-    async def get(self, wanted: Key) -> Entry | None:
+    async def get(self, wanted: CacheKey) -> CacheEntry | None:
         return (await self.tier.get(wanted, 0)).entry
 
-    async def put(self, wanted: Key, kept: Entry) -> None:
+    async def put(self, wanted: CacheKey, kept: CacheEntry) -> None:
         before = self.heard.writes
         self.tier.put(wanted, kept, None)
         await until(lambda: self.heard.writes > before)
@@ -155,14 +155,14 @@ async def test_another_type_under_the_name_is_a_miss(server, valkey, tiers):
 @pytest.mark.parametrize(
     ("selection", "gone"),
     [
-        (Selection(), {"a", "a2", "team", "u", "all"}),
-        (Selection(tenant="acme"), {"a", "a2", "team"}),
-        (Selection(tenant="acme", model="n"), {"a2"}),
-        (Selection(model="gpt-*[4]"), {"a", "team", "u", "all"}),
-        (Selection(model="*"), set()),
-        (Selection(shared=True), {"all"}),
-        (Selection(digest=key(1).digest), {"a"}),
-        (Selection(tenant="acm"), set()),
+        (PurgeSelection(), {"a", "a2", "team", "u", "all"}),
+        (PurgeSelection(tenant="acme"), {"a", "a2", "team"}),
+        (PurgeSelection(tenant="acme", model="n"), {"a2"}),
+        (PurgeSelection(model="gpt-*[4]"), {"a", "team", "u", "all"}),
+        (PurgeSelection(model="*"), set()),
+        (PurgeSelection(shared=True), {"all"}),
+        (PurgeSelection(digest=key(1).digest), {"a"}),
+        (PurgeSelection(tenant="acm"), set()),
     ],
 )
 async def test_purging_takes_what_was_chosen_and_nothing_else(server, valkey, tiers, selection, gone):
@@ -188,7 +188,7 @@ async def test_a_purge_that_cannot_be_told_is_an_error(tiers):
     with Valkey() as gone:
         tier = tiers(url=gone.url)
     with pytest.raises(Unavailable):
-        await tier.tier.purge(Selection())
+        await tier.tier.purge(PurgeSelection())
 
 
 # --- equal calls in several processes
@@ -361,9 +361,9 @@ async def test_what_waits_to_be_written_is_bounded(tiers):
         await until(lambda: tier.heard.writes >= 999)
         large = entry(bytes(range(256)) * 4 * 10_000)
         tier.tier._waiting_bytes = 0
-        big = Entry("openai_chat", large.body * 4, "openai", "gpt", NOW)
+        big = CacheEntry("openai_chat", large.body * 4, "openai", "gpt", NOW)
         before = tier.heard.failures.count("write_dropped")
-        tier.tier._settings = FarSettings(3600, AMPLE, 1 << 30, 0.02)
+        tier.tier._settings = StoreTierSettings(3600, AMPLE, 1 << 30, 0.02)
         tier.tier.put(key(1), big, None)
         assert before + 1 == tier.heard.failures.count("write_dropped")
 
@@ -389,7 +389,7 @@ async def test_users_and_passwords(tiers):
         welcome = tiers(url=server.url, username="edge", password="sesame")
         await welcome.put(key(1), entry())
         assert await welcome.get(key(1)) is not None
-        assert 1 == await welcome.tier.purge(Selection(tenant="acme"))
+        assert 1 == await welcome.tier.purge(PurgeSelection(tenant="acme"))
 
         stranger = tiers(url=server.url, username="edge", password="guess")
         assert await stranger.get(key(1)) is None
@@ -397,7 +397,7 @@ async def test_users_and_passwords(tiers):
         elsewhere = tiers(url=server.url, username="edge", password="sesame", namespace="other")
         assert await elsewhere.get(key(1)) is None
         assert ["refused"] == elsewhere.heard.failures
-        assert "sesame" not in repr(RedisSettings(password="sesame", sentinel_password="sesame"))
+        assert "sesame" not in repr(RedisCacheSettings(password="sesame", sentinel_password="sesame"))
 
 
 async def test_a_cluster(tiers):
@@ -422,7 +422,7 @@ async def test_a_cluster(tiers):
         assert (await other.tier.get(key(100), 60)).elsewhere
         one.tier.put(key(100), entry(), first.token)
         assert entry() == await other.tier.wait(key(100), 60)
-        assert 31 == await one.tier.purge(Selection(tenant="acme"))
+        assert 31 == await one.tier.purge(PurgeSelection(tenant="acme"))
 
 
 async def make_cluster(nodes: list[Valkey]) -> None:

@@ -16,7 +16,7 @@ from limits_kit import dollars, limiter, rule
 from running_valkey import running
 
 from edge_extproc import registry
-from edge_extproc.limits.base import Ask, StoreSettings
+from edge_extproc.limits.base import LimitStoreSettings, ReservationRequest
 from edge_extproc.model.principal import Principal
 
 BUDGET = 3_000_000
@@ -32,7 +32,7 @@ WORKER = textwrap.dedent(
     from edge_extproc import registry
     from edge_extproc.errors import LimitReached
     from edge_extproc.limits.base import Ask, Rule, StoreSettings
-    from edge_extproc.limits.book import Book
+    from edge_extproc.limits.rule_table import Book
     from edge_extproc.limits.limiter import LimiterSettings, PolicyLimiter
     from edge_extproc.model.principal import Principal
     from edge_extproc.model.settlement import Settlement
@@ -150,7 +150,7 @@ async def test_two_hundred_calls_of_four_processes_of_which_two_are_killed_stay_
         by = limiter(
             dollars(BUDGET / 1_000_000, "month", tenant=tenant, name=tenant),
             rule("concurrent", SLOTS, tenant=tenant, level="key", name="*"),
-            store=registry.load("limits", "redis").build(StoreSettings(valkey.url, 5.0)),
+            store=registry.load("limits", "redis").build(LimitStoreSettings(valkey.url, 5.0)),
             now=time.time,
             lease_seconds=30,
         )
@@ -161,7 +161,7 @@ async def test_two_hundred_calls_of_four_processes_of_which_two_are_killed_stay_
             while told.get("x-ratelimit-remaining-concurrent") != str(SLOTS - asked):
                 await asyncio.sleep(0.05)
                 asked += 1
-                told = dict((await by.admit(f"{tenant}-after-{asked}", rules, Ask(0, 0))).headers)
+                told = dict((await by.admit(f"{tenant}-after-{asked}", rules, ReservationRequest(0, 0))).headers)
         counted = BUDGET - round(float(told["x-ratelimit-remaining-dollars"]) * 1_000_000)
         await by.close()
 

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 import pytest
 from valkeys import Valkey, free_port
 
-from edge_extproc.cache.far import StoreError
-from edge_extproc.cache.redis import RedisSettings
-from edge_extproc.cache.redis import RedisStore as CacheStore
-from edge_extproc.limits.base import StoreDown
-from edge_extproc.limits.link import Link, transport_of
-from edge_extproc.limits.redis import RedisStore as LimitStore
+from edge_extproc.cache.far import CacheStoreError
+from edge_extproc.cache.redis import RedisCacheSettings
+from edge_extproc.cache.redis import RedisCacheStore as CacheStore
+from edge_extproc.limits.base import LimitStoreDown
+from edge_extproc.limits.link import StoreConnection, transport_of
+from edge_extproc.limits.redis import RedisLimitStore as LimitStore
 
 SECRET = "not-the-password"
 
@@ -88,13 +88,13 @@ STATES = [
 async def test_limits_and_cache_say_why(state, reason) -> None:
     with state() as url:
         for way in (transport_of, lambda _: None):
-            limits = LimitStore(Link(url, 0.5, way))
-            with pytest.raises(StoreDown) as found:
+            limits = LimitStore(StoreConnection(url, 0.5, way))
+            with pytest.raises(LimitStoreDown) as found:
                 await limits.prove()
             assert reason == str(found.value)
             await limits.close()
-        cache = CacheStore(RedisSettings(url=url, timeout=0.5))
-        with pytest.raises(StoreError) as told:
+        cache = CacheStore(RedisCacheSettings(url=url, timeout=0.5))
+        with pytest.raises(CacheStoreError) as told:
             await cache.prove()
         assert reason == told.value.reason
         await cache.close()

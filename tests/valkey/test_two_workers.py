@@ -8,12 +8,12 @@ import pytest
 from valkeys import Valkey, until
 
 from edge_extproc import registry
-from edge_extproc.cache.base import Made
-from edge_extproc.cache.far import FarSettings, FarTier
-from edge_extproc.cache.memory import Memory
-from edge_extproc.cache.policy import RuleBook, Rules
-from edge_extproc.cache.redis import RedisSettings, RedisStore
-from edge_extproc.cache.tiered import Bounds, TieredCache
+from edge_extproc.cache.base import NewReply
+from edge_extproc.cache.far import StoreTier, StoreTierSettings
+from edge_extproc.cache.memory import MemoryTier
+from edge_extproc.cache.policy import CachePolicies, CachePolicy
+from edge_extproc.cache.redis import RedisCacheSettings, RedisCacheStore
+from edge_extproc.cache.tiered import CacheBounds, TieredCache
 from edge_extproc.model.content import Text
 from edge_extproc.model.plan import Candidate
 from edge_extproc.model.principal import Principal
@@ -22,7 +22,7 @@ from edge_extproc.model.reply import Choice, Finish, Reply
 DIALECT = registry.load("dialects", "openai_chat")
 BODY = b'{"model":"m","temperature":0,"messages":[{"role":"user","content":"Hello"}]}'
 CALL = DIALECT.read_call(BODY, "chat", (), "/v1/chat/completions")
-MADE = Made(
+MADE = NewReply(
     Reply("openai_chat", "1", "m", (Choice((Text("Hi"),), Finish("stop")),)), b"{}", "openai", "gpt", None, ("seed",)
 )
 
@@ -51,12 +51,14 @@ class Worker:
 
     def __init__(self, url, stale=0.0, **bounds):
         self.heard = Heard()
-        limits = Bounds(**{"max_entry": 1 << 20, "wait": 20.0, "wait_of_streams": 20.0, "unasked": 60.0, **bounds})
-        near = Memory(100, 1 << 22, 300)
-        self.cache = TieredCache(RuleBook(Rules(stale=stale), {}, {}), limits, near, None, self.heard, lambda: self.now)
-        store = RedisStore(RedisSettings(url=url))
-        settings = FarSettings(ttl=3600, budget=5.0, compress_above=8192, hear_purges=0.02)
-        self.cache.far = FarTier(store, settings, self.heard, self.cache.fill, lambda: self.now)
+        limits = CacheBounds(**{"max_entry": 1 << 20, "wait": 20.0, "wait_of_streams": 20.0, "unasked": 60.0, **bounds})
+        near = MemoryTier(100, 1 << 22, 300)
+        self.cache = TieredCache(
+            CachePolicies(CachePolicy(stale=stale), {}, {}), limits, near, None, self.heard, lambda: self.now
+        )
+        store = RedisCacheStore(RedisCacheSettings(url=url))
+        settings = StoreTierSettings(ttl=3600, budget=5.0, compress_above=8192, hear_purges=0.02)
+        self.cache.far = StoreTier(store, settings, self.heard, self.cache.fill, lambda: self.now)
 
     def turn(self, tenant="acme", headers=()):
         return self.cache.turn(Principal(tenant, "key"), CALL, [Candidate("openai", "gpt")], headers, DIALECT.read_chat)
@@ -77,7 +79,7 @@ def server():
 
 @pytest.fixture
 async def workers(server):
-    async with RedisStore(RedisSettings(url=server.url))._client as client:
+    async with RedisCacheStore(RedisCacheSettings(url=server.url))._client as client:
         await client.flushall()
     made = [Worker(server.url), Worker(server.url)]
     yield made

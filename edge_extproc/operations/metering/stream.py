@@ -33,7 +33,7 @@ _REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length", "conten
 _TRUNCATED = Fault(502, "api", "the provider's stream ended before its proper end", "upstream_error")
 
 
-class Listener:
+class UsageListener:
     """A Reader for streams of operations other than chat."""
 
     def __init__(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from .base import Pairs, Unproven
+from .base import NoCredential, Pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,7 @@ class HeaderKey:
     """Gives the key that holds now; raises Unavailable where there is none."""
     prefix: str = ""
 
-    def headers(self, request: Unproven) -> Pairs:
+    def headers(self, request: NoCredential) -> Pairs:
         del request  # the same for every request
         return ((self.header, self.prefix + self.key()),)
 

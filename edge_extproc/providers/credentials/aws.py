@@ -14,15 +14,15 @@ from datetime import datetime
 from typing import Any
 
 from ...errors import ConfigError
-from .base import Credential, CredentialSettings, Held, Keeping
+from .base import Credential, CredentialSettings, HeldCredential, RefreshedCredential
 from .sigv4 import AwsKeys, SigV4
 
 # botocore renews ten to fifteen minutes ahead of the end; asked each minute, it has many tries before that.
 LOOK_AGAIN = 60.0
 
 
-class Aws:
-    def build(self, settings: CredentialSettings, keep: Keeping, clock: Callable[[], float]) -> Credential:
+class AwsCredentialKind:
+    def build(self, settings: CredentialSettings, keep: RefreshedCredential, clock: Callable[[], float]) -> Credential:
         if settings.region is None:
             raise ConfigError(f"provider {settings.provider!r}: a signature names a region; give region")
         secrets = settings.secrets
@@ -37,11 +37,11 @@ class Aws:
 
             keys = given
         else:
-            keys = keep(Chain(settings.options.get("profile"), clock))
+            keys = keep(AwsCredentialChain(settings.options.get("profile"), clock))
         return SigV4(keys, settings.region, settings.service, clock)
 
 
-class Chain:
+class AwsCredentialChain:
     """What botocore finds. Long-lived keys are looked for anew each time, since their file may have changed."""
 
     def __init__(self, profile: str | None, clock: Callable[[], float]) -> None:
@@ -56,10 +56,10 @@ class Chain:
         self._clock = clock
         self._renewed_by_itself: Any = None
 
-    async def __call__(self) -> Held[AwsKeys]:
+    async def __call__(self) -> HeldCredential[AwsKeys]:
         return await asyncio.to_thread(self._fetch)
 
-    def _fetch(self) -> Held[AwsKeys]:
+    def _fetch(self) -> HeldCredential[AwsKeys]:
         found = self._renewed_by_itself or self._session().get_credentials()
         if found is None:
             raise LookupError("AWS has no credentials here")
@@ -70,7 +70,7 @@ class Chain:
             moment = getattr(found, "_expiry_time", None)
             ends = moment.timestamp() if isinstance(moment, datetime) else None
         keys = AwsKeys(frozen.access_key, frozen.secret_key, frozen.token)
-        return Held(keys, ends, self._clock() + LOOK_AGAIN)
+        return HeldCredential(keys, ends, self._clock() + LOOK_AGAIN)
 
 
-PLUGIN = Aws()
+PLUGIN = AwsCredentialKind()

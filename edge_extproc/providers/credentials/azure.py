@@ -12,13 +12,13 @@ from typing import Any
 
 from ...errors import ConfigError
 from .api_key import bearer
-from .base import Credential, CredentialSettings, Held, Keeping
+from .base import Credential, CredentialSettings, HeldCredential, RefreshedCredential
 
 SCOPE = "https://cognitiveservices.azure.com/.default"
 
 
-class Azure:
-    def build(self, settings: CredentialSettings, keep: Keeping, clock: Callable[[], float]) -> Credential:
+class AzureCredentialKind:
+    def build(self, settings: CredentialSettings, keep: RefreshedCredential, clock: Callable[[], float]) -> Credential:
         del clock  # a token says when it ends
         try:
             from azure import identity
@@ -49,23 +49,23 @@ class Azure:
                 return identity.DefaultAzureCredential(**more)
 
             make = anyone
-        return bearer(keep(Tokens(make, options.get("scope", SCOPE))))
+        return bearer(keep(AzureTokens(make, options.get("scope", SCOPE))))
 
 
-class Tokens:
+class AzureTokens:
     """Each token is asked for anew: what azure-identity keeps for itself would outlive a changed secret."""
 
     def __init__(self, make: Callable[[], Any], scope: str) -> None:
         self._make = make
         self._scope = scope
 
-    async def __call__(self) -> Held[str]:
+    async def __call__(self) -> HeldCredential[str]:
         return await asyncio.to_thread(self._fetch)
 
-    def _fetch(self) -> Held[str]:
+    def _fetch(self) -> HeldCredential[str]:
         with self._make() as credential:
             token = credential.get_token(self._scope)
-        return Held(token.token, float(token.expires_on))
+        return HeldCredential(token.token, float(token.expires_on))
 
 
-PLUGIN = Azure()
+PLUGIN = AzureCredentialKind()

@@ -18,7 +18,7 @@ Pairs: TypeAlias = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Unproven:
+class NoCredential:
     """A request as the host will see it, but for its credential: what a signature covers."""
 
     method: str
@@ -30,14 +30,14 @@ class Unproven:
 
 
 class Credential(Protocol):
-    def headers(self, request: Unproven) -> Pairs:
+    def headers(self, request: NoCredential) -> Pairs:
         """The headers that prove it, names in lower case. Raises Unavailable where nothing is held that still
         holds good."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Held(Generic[T]):
+class HeldCredential(Generic[T]):
     """Something that proves who asks, and until when. Times are Unix time in seconds; None is never."""
 
     value: T = field(repr=False)
@@ -46,7 +46,7 @@ class Held(Generic[T]):
     """When to fetch it again, where that does not follow from `expires_at`."""
 
 
-Fetch: TypeAlias = Callable[[], Awaitable[Held[T]]]
+Fetch: TypeAlias = Callable[[], Awaitable[HeldCredential[T]]]
 """Fetches it anew. May raise anything; only the class of what it raises is told."""
 
 
@@ -64,7 +64,7 @@ class CredentialSettings:
     """Each gives what holds now: a file may be written anew."""
 
 
-class Keeping(Protocol):
+class RefreshedCredential(Protocol):
     """Starts to hold what `fetch` gives, and gives what holds now (Keeper.current)."""
 
     def __call__(self, fetch: Fetch[T]) -> Callable[[], T]: ...
@@ -73,6 +73,6 @@ class Keeping(Protocol):
 class CredentialKind(Protocol):
     """What a file of this room exports as PLUGIN, if config may name it as `credential.kind`."""
 
-    def build(self, settings: CredentialSettings, keep: Keeping, clock: Callable[[], float]) -> Credential:
+    def build(self, settings: CredentialSettings, keep: RefreshedCredential, clock: Callable[[], float]) -> Credential:
         """Raises ConfigError where a library is not installed. Fetches nothing yet."""
         ...

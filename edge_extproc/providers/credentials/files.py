@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from .base import Held
+from .base import HeldCredential
 
 # A file that was changed holds within this time.
 LOOK_AGAIN = 2.0
@@ -25,9 +25,9 @@ class SecretFile:
         self._seen: tuple[int, int, int] | None = None
         self._text = ""
 
-    async def __call__(self) -> Held[str]:
+    async def __call__(self) -> HeldCredential[str]:
         await asyncio.to_thread(self._look)
-        return Held(self._text, None, self._clock() + LOOK_AGAIN)
+        return HeldCredential(self._text, None, self._clock() + LOOK_AGAIN)
 
     def _look(self) -> None:
         stat = self._path.stat()

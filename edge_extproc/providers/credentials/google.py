@@ -16,18 +16,18 @@ import msgspec
 
 from ...errors import ConfigError
 from .api_key import bearer
-from .base import Credential, CredentialSettings, Held, Keeping
+from .base import Credential, CredentialSettings, HeldCredential, RefreshedCredential
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 
 
-class Google:
-    def build(self, settings: CredentialSettings, keep: Keeping, clock: Callable[[], float]) -> Credential:
+class GoogleCredentialKind:
+    def build(self, settings: CredentialSettings, keep: RefreshedCredential, clock: Callable[[], float]) -> Credential:
         del clock  # a token says when it ends
-        return bearer(keep(Tokens(settings.options.get("file"))))
+        return bearer(keep(GoogleTokens(settings.options.get("file"))))
 
 
-class Tokens:
+class GoogleTokens:
     """`file` is a service account's key or a workload identity's configuration, read anew for each token."""
 
     def __init__(self, file: str | None) -> None:
@@ -40,15 +40,15 @@ class Tokens:
         self._default: Callable[..., tuple[Any, Any]] = google.auth.default
         self._request: Callable[[], Any] = Request
 
-    async def __call__(self) -> Held[str]:
+    async def __call__(self) -> HeldCredential[str]:
         return await asyncio.to_thread(self._fetch)
 
-    def _fetch(self) -> Held[str]:
+    def _fetch(self) -> HeldCredential[str]:
         found = self._default(scopes=[SCOPE])[0] if self._file is None else _of(Path(self._file))
         found.refresh(self._request())
         # google-auth tells the time of the end in UTC, without saying so.
         ends = found.expiry.replace(tzinfo=UTC).timestamp() if found.expiry is not None else None
-        return Held(found.token, ends)
+        return HeldCredential(found.token, ends)
 
 
 def _of(path: Path) -> Any:
@@ -70,4 +70,4 @@ def _of(path: Path) -> Any:
             raise ValueError("neither a service account's key nor a workload identity's configuration")
 
 
-PLUGIN = Google()
+PLUGIN = GoogleCredentialKind()

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from urllib.parse import quote
 
-from .base import Pairs, Unproven
+from .base import NoCredential, Pairs
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
 
@@ -36,11 +36,11 @@ class SigV4:
         self._service = service
         self._clock = clock
 
-    def headers(self, request: Unproven) -> Pairs:
+    def headers(self, request: NoCredential) -> Pairs:
         return sign(request, self._keys(), self._region, self._service, self._clock())
 
 
-def sign(request: Unproven, keys: AwsKeys, region: str, service: str, now: float) -> Pairs:
+def sign(request: NoCredential, keys: AwsKeys, region: str, service: str, now: float) -> Pairs:
     """The headers to add to `request`; `now` is Unix time in seconds."""
     moment = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
     day = moment[:8]
@@ -56,7 +56,7 @@ def sign(request: Unproven, keys: AwsKeys, region: str, service: str, now: float
     return (*signed[1:], ("authorization", proof))
 
 
-def _canonical(request: Unproven, signed: list[tuple[str, str]], names: str) -> bytes:
+def _canonical(request: NoCredential, signed: list[tuple[str, str]], names: str) -> bytes:
     path, _, query = request.path.partition("?")
     lines = (
         request.method.upper(),

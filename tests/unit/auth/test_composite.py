@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from tokens import AUDIENCE, ISSUER, NOW, key_set, token
 
 from edge_extproc.auth.api_key import ApiKeys, KeyRecord, digest
-from edge_extproc.auth.composite import REASONS, Composite
-from edge_extproc.auth.jwks import Keys
+from edge_extproc.auth.composite import REASONS, CompositeAuthenticator
+from edge_extproc.auth.jwks import IssuerKeys
 from edge_extproc.auth.jwt import IssuerSettings, JwtVerifier
-from edge_extproc.auth.mtls import Certificates, Identity, read
+from edge_extproc.auth.mtls import CertificateIdentity, Certificates, read
 from edge_extproc.errors import BadRequest, Unauthenticated
 from edge_extproc.model.principal import Principal
 
@@ -29,19 +29,19 @@ async def _keys(url: str) -> bytes:
     return key_set()
 
 
-def composite(*, keys: bool = True, tokens: bool = True, certificates: bool = True) -> Composite:
+def composite(*, keys: bool = True, tokens: bool = True, certificates: bool = True) -> CompositeAuthenticator:
     records = [
         KeyRecord(digest(PEPPER, KEY), "acme-1", Principal("acme", "acme-1")),
         KeyRecord(digest(PEPPER, OTHER), "umbrella-1", Principal("umbrella", "umbrella-1")),
     ]
-    source = Keys("u", _keys)
+    source = IssuerKeys("u", _keys)
     asyncio.run(source.fetch_now())
     verifier = JwtVerifier([(IssuerSettings(ISSUER, (AUDIENCE,)), source)], TENANTS, lambda: NOW)
     rows = [
-        Identity("acme", uri="spiffe://mesh/ns/chat/*", team="chat", roles=("r",)),
-        Identity("umbrella", subject="CN=batch*", user="batch"),
+        CertificateIdentity("acme", uri="spiffe://mesh/ns/chat/*", team="chat", roles=("r",)),
+        CertificateIdentity("umbrella", subject="CN=batch*", user="batch"),
     ]
-    return Composite(
+    return CompositeAuthenticator(
         ApiKeys(records, PEPPER) if keys else None,
         verifier if tokens else None,
         Certificates(rows, TENANTS) if certificates else None,
@@ -52,7 +52,7 @@ ALL = composite()
 BEARER = ("authorization", f"Bearer {KEY}")
 
 
-def refusal(*headers: tuple[str, str], by: Composite = ALL) -> str | None:
+def refusal(*headers: tuple[str, str], by: CompositeAuthenticator = ALL) -> str | None:
     with pytest.raises(Unauthenticated) as found:
         by.authenticate(headers)
     assert found.value.code in REASONS

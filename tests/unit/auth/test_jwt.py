@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tokens import AUDIENCE, EC, ED, ISSUER, NOW, OTHER, RSA, by_hand, claims, key_set, token
 from tokens import signed_with_the_public_key_as_a_secret as confused
 
-from edge_extproc.auth.jwks import Keys, Unreadable, read
+from edge_extproc.auth.jwks import InvalidKeySet, IssuerKeys, read
 from edge_extproc.auth.jwt import REASONS, IssuerSettings, JwtVerifier
 from edge_extproc.errors import PolicyUnavailable, Unauthenticated
 from edge_extproc.model.principal import Principal
@@ -47,7 +47,9 @@ class Stand:
     def __init__(self, site: Site | None = None, **more: Any) -> None:
         self.site = site or Site()
         self.time, self.ticks, self.errors = Clock(NOW), Clock(0.0), list[BaseException]()
-        self.keys = Keys("https://issuer.example/keys", self.site.fetch, clock=self.ticks, on_error=self.errors.append)
+        self.keys = IssuerKeys(
+            "https://issuer.example/keys", self.site.fetch, clock=self.ticks, on_error=self.errors.append
+        )
         algorithms = more.pop("algorithms", ("RS256", "ES256", "Ed25519"))
         settings = IssuerSettings(ISSUER, (AUDIENCE,), algorithms, **more)
         self.verifier = JwtVerifier([(settings, self.keys)], TENANTS, self.time)
@@ -229,7 +231,7 @@ async def until(condition: Callable[[], bool]) -> None:
     ],
 )
 def test_what_is_no_set_of_keys_changes_nothing(body: bytes) -> None:
-    with pytest.raises(Unreadable):
+    with pytest.raises(InvalidKeySet):
         read(body)
     stand = Stand().fetch()
     stand.site.body = body

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_extproc.auth.policy import Policies, Policy
+from edge_extproc.auth.policy import AccessPolicies, AccessPolicy
 from edge_extproc.errors import Forbidden
 from edge_extproc.model.call import Call
 from edge_extproc.model.plan import Candidate
@@ -25,8 +25,8 @@ def call(model: str = "gpt-4o", body: Any = None, **more: Any) -> Call:
     return Call("openai_chat", more.pop("operation", "chat"), model, False, raw, **more)
 
 
-def rights(*levels: tuple[Any, str, Policy], roles: dict[str, Policy] | None = None) -> Any:
-    policies = Policies([("acme", level, name, policy) for level, name, policy in levels], roles or {}, REGIONS)
+def rights(*levels: tuple[Any, str, AccessPolicy], roles: dict[str, AccessPolicy] | None = None) -> Any:
+    policies = AccessPolicies([("acme", level, name, policy) for level, name, policy in levels], roles or {}, REGIONS)
     who = Principal("acme", "k", team="research", user="ann", roles=tuple(roles) if roles is not None else None)
     return policies.of(who)
 
@@ -40,48 +40,48 @@ def refusal(found: Any, of: Call) -> str:
 
 def test_without_a_policy_nothing_is_asked() -> None:
     assert rights() is None
-    assert rights(("tenant", "acme", Policy())) is None
+    assert rights(("tenant", "acme", AccessPolicy())) is None
 
 
 @pytest.mark.parametrize(
     ("policy", "of", "told"),
     [
-        (Policy(models=("claude-*",)), call(), "the model 'gpt-4o' is not among those that tenant acme allows"),
-        (Policy(models=()), call(), "the model 'gpt-4o' is not among those that tenant acme allows"),
+        (AccessPolicy(models=("claude-*",)), call(), "the model 'gpt-4o' is not among those that tenant acme allows"),
+        (AccessPolicy(models=()), call(), "the model 'gpt-4o' is not among those that tenant acme allows"),
         (
-            Policy(operations=frozenset({"count_tokens"})),
+            AccessPolicy(operations=frozenset({"count_tokens"})),
             call(),
             "chat is not among the operations that tenant acme allows (count_tokens)",
         ),
         (
-            Policy(max_tokens=10),
+            AccessPolicy(max_tokens=10),
             call(max_output_tokens=11),
             "max_tokens is 11, and tenant acme allows answers of up to 10 tokens",
         ),
-        (Policy(max_tokens=10), call(), "tenant acme allows answers of up to 10 tokens: say so with max_tokens"),
+        (AccessPolicy(max_tokens=10), call(), "tenant acme allows answers of up to 10 tokens: say so with max_tokens"),
         (
-            Policy(features=frozenset({"images"})),
+            AccessPolicy(features=frozenset({"images"})),
             call(body={"tools": [{"type": "mcp"}]}),
             "mcp, tools: not among the features that tenant acme allows (images)",
         ),
         (
-            Policy(providers=("azure",)),
+            AccessPolicy(providers=("azure",)),
             call(),
             "the model 'gpt-4o' is served by no provider or region that tenant acme allows",
         ),
         (
-            Policy(regions=("ap-*",)),
+            AccessPolicy(regions=("ap-*",)),
             call(),
             "the model 'gpt-4o' is served by no provider or region that tenant acme allows",
         ),
     ],
 )
-def test_a_refusal_says_which_rule(policy: Policy, of: Call, told: str) -> None:
+def test_a_refusal_says_which_rule(policy: AccessPolicy, of: Call, told: str) -> None:
     assert told == refusal(rights(("tenant", "acme", policy)), of)
 
 
 def test_what_is_within_the_bounds_passes() -> None:
-    policy = Policy(("gpt-*",), frozenset({"chat"}), frozenset({"tools"}), 10)
+    policy = AccessPolicy(("gpt-*",), frozenset({"chat"}), frozenset({"tools"}), 10)
     found = rights(("tenant", "acme", policy))
 
     assert ALL == found.narrow(call(body={"tools": [{}]}, max_output_tokens=10), ALL)
@@ -90,20 +90,22 @@ def test_what_is_within_the_bounds_passes() -> None:
 @pytest.mark.parametrize(
     ("policy", "left"),
     [
-        (Policy(providers=("open*", "local")), (OPENAI, LOCAL)),
-        (Policy(regions=("eu*",)), (MISTRAL,)),
-        (Policy(regions=("*",)), ALL),
-        (Policy(regions=("us", "eu-west")), (OPENAI, MISTRAL)),
+        (AccessPolicy(providers=("open*", "local")), (OPENAI, LOCAL)),
+        (AccessPolicy(regions=("eu*",)), (MISTRAL,)),
+        (AccessPolicy(regions=("*",)), ALL),
+        (AccessPolicy(regions=("us", "eu-west")), (OPENAI, MISTRAL)),
     ],
 )
-def test_candidates_of_other_providers_and_regions_are_left_out(policy: Policy, left: tuple[Candidate, ...]) -> None:
+def test_candidates_of_other_providers_and_regions_are_left_out(
+    policy: AccessPolicy, left: tuple[Candidate, ...]
+) -> None:
     assert left == rights(("key", "k", policy)).narrow(call(), ALL)
 
 
 def test_two_roles_do_not_allow_together_what_neither_does() -> None:
     roles = {
-        "big": Policy(models=("gpt-*",), features=frozenset()),
-        "small": Policy(models=("mini",), features=frozenset({"tools"})),
+        "big": AccessPolicy(models=("gpt-*",), features=frozenset()),
+        "small": AccessPolicy(models=("mini",), features=frozenset({"tools"})),
     }
     found = rights(roles=roles)
     with_tools = {"tools": [{"a": 1}]}
@@ -115,14 +117,18 @@ def test_two_roles_do_not_allow_together_what_neither_does() -> None:
 
 
 def test_the_providers_of_any_role_that_allows_the_call_may_serve_it() -> None:
-    roles = {"a": Policy(providers=("openai",)), "b": Policy(providers=("mistral",)), "c": Policy(("other",))}
+    roles = {
+        "a": AccessPolicy(providers=("openai",)),
+        "b": AccessPolicy(providers=("mistral",)),
+        "c": AccessPolicy(("other",)),
+    }
 
     assert (OPENAI, MISTRAL) == rights(roles=roles).narrow(call(), ALL)
 
 
 def test_who_should_have_a_role_and_has_none_that_is_known_may_do_nothing() -> None:
     found = rights(roles={})
-    unknown = Policies([], {"a": Policy()}, {}).of(Principal("acme", "k", roles=("b",)))
+    unknown = AccessPolicies([], {"a": AccessPolicy()}, {}).of(Principal("acme", "k", roles=("b",)))
 
     assert "this caller has no role that is known here" == refusal(found, call()) == refusal(unknown, call())
     with pytest.raises(Forbidden):
@@ -131,21 +137,23 @@ def test_who_should_have_a_role_and_has_none_that_is_known_may_do_nothing() -> N
 
 
 def test_an_operation_is_refused_before_there_is_a_body() -> None:
-    found = rights(("team", "research", Policy(operations=frozenset({"chat"}))))
+    found = rights(("team", "research", AccessPolicy(operations=frozenset({"chat"}))))
     found.may_do("chat")
     with pytest.raises(Forbidden, match="models is not among the operations that team research allows"):
         found.may_do("models")
 
 
 def test_only_what_may_be_called_is_listed() -> None:
-    found = rights(("tenant", "acme", Policy(models=("gpt-*", "mini"))), roles={"r": Policy(models=("*-4o", "mini"))})
+    found = rights(
+        ("tenant", "acme", AccessPolicy(models=("gpt-*", "mini"))), roles={"r": AccessPolicy(models=("*-4o", "mini"))}
+    )
 
     assert [True, True, False, False] == [found.may_list(n) for n in ("gpt-4o", "mini", "gpt-5", "other-4o")]
 
 
 def test_a_policy_of_each_user_is_that_of_those_without_their_own() -> None:
-    levels = [("acme", "user", "*", Policy(("a",))), ("acme", "user", "ann", Policy(("b",)))]
-    policies = Policies(levels, {}, REGIONS)  # type: ignore[arg-type]
+    levels = [("acme", "user", "*", AccessPolicy(("a",))), ("acme", "user", "ann", AccessPolicy(("b",)))]
+    policies = AccessPolicies(levels, {}, REGIONS)  # type: ignore[arg-type]
     ann, bob, stranger = (
         policies.of(Principal(t, "k", user=u)) for t, u in (("acme", "ann"), ("acme", "bob"), ("x", "ann"))
     )
@@ -157,7 +165,9 @@ def test_a_policy_of_each_user_is_that_of_those_without_their_own() -> None:
 
 
 def test_rights_on_the_admin_api_come_of_roles_alone() -> None:
-    found = rights(("tenant", "acme", Policy()), roles={"a": Policy(admin=frozenset({"viewer"})), "b": Policy()})
+    found = rights(
+        ("tenant", "acme", AccessPolicy()), roles={"a": AccessPolicy(admin=frozenset({"viewer"})), "b": AccessPolicy()}
+    )
 
     assert {"viewer"} == found.admin
 
@@ -166,7 +176,7 @@ def test_rights_on_the_admin_api_come_of_roles_alone() -> None:
 
 _NAMES = st.lists(st.sampled_from(["gpt-4o", "gpt-*", "claude-*", "*", "mini"]), max_size=3).map(tuple)
 _POLICIES = st.builds(
-    Policy,
+    AccessPolicy,
     models=st.none() | _NAMES,
     operations=st.none() | st.frozensets(st.sampled_from(["chat", "count_tokens"])),
     features=st.none() | st.frozensets(st.sampled_from(["tools", "images"])),
@@ -201,7 +211,7 @@ def may(found: Any, of: Call) -> frozenset[Candidate]:
     st.none() | st.dictionaries(st.sampled_from(["a", "b"]), _POLICIES, max_size=2),
 )
 def test_a_policy_more_never_allows_more(
-    levels: dict[str, Policy], level: str, policy: Policy, of: Call, roles: dict[str, Policy] | None
+    levels: dict[str, AccessPolicy], level: str, policy: AccessPolicy, of: Call, roles: dict[str, AccessPolicy] | None
 ) -> None:
     names = {"tenant": "acme", "team": "research", "user": "ann", "key": "k"}
     few = [(n, names[n], p) for n, p in levels.items() if n != level]
@@ -213,7 +223,7 @@ def test_a_policy_more_never_allows_more(
 
 
 @given(st.dictionaries(st.sampled_from(["a", "b", "c"]), _POLICIES, max_size=3), _CALLS)
-def test_roles_allow_what_one_of_them_does(roles: dict[str, Policy], of: Call) -> None:
+def test_roles_allow_what_one_of_them_does(roles: dict[str, AccessPolicy], of: Call) -> None:
     each = [may(rights(roles={name: policy}), of) for name, policy in roles.items()]
 
     assert frozenset().union(*each) == may(rights(roles=roles), of)

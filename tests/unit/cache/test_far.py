@@ -5,24 +5,24 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
-from edge_extproc.cache.far import FarSettings, FarTier, Store, StoreError
-from edge_extproc.cache.key import Key
+from edge_extproc.cache.far import CacheStore, CacheStoreError, StoreTier, StoreTierSettings
+from edge_extproc.cache.key import CacheKey
 
 
 class Deaf:
     """Takes a cancellation for a failure, as happens in a library."""
 
-    def name(self, key: Key) -> str:
+    def name(self, key: CacheKey) -> str:
         return key.model
 
     async def get(self, name: str, lease: object) -> Any:
-        raise StoreError("unreachable")
+        raise CacheStoreError("unreachable")
 
     async def prove(self) -> None:
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
-            raise StoreError("unreachable") from None
+            raise CacheStoreError("unreachable") from None
 
     async def close(self) -> None:
         """Nothing is held."""
@@ -37,10 +37,10 @@ class Unheard:
 
 
 async def test_it_closes_though_its_store_does_not_hear_that_it_is_cancelled() -> None:
-    settings = FarSettings(ttl=60, budget=1, compress_above=8192, ask_again=0.001)
-    tier = FarTier(cast("Store", Deaf()), settings, cast("Any", Unheard()), lambda *_: None, lambda: 0.0)
+    settings = StoreTierSettings(ttl=60, budget=1, compress_above=8192, ask_again=0.001)
+    tier = StoreTier(cast("CacheStore", Deaf()), settings, cast("Any", Unheard()), lambda *_: None, lambda: 0.0)
     while not tier.is_down:
-        await tier.get(Key("tenant:acme", "gpt", b"digest"), 0)
+        await tier.get(CacheKey("tenant:acme", "gpt", b"digest"), 0)
     await asyncio.sleep(0)
 
     async with asyncio.timeout(10):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 
 from edge_extproc import registry
-from edge_extproc.cache.key import Key, Owner, Shape, key_of, of_body, of_chat
+from edge_extproc.cache.key import CacheKey, CacheOwner, CanonicalCall, key_of, of_body, of_chat
 from edge_extproc.errors import BadRequest
 from edge_extproc.model.plan import Candidate
 
@@ -19,7 +19,7 @@ PATHS = {
     "gemini_generate": "/v1beta/models/m:generateContent",
 }
 ROUTED = (Candidate("openai", "gpt-4o-mini"),)
-ACME = Owner("tenant", "acme")
+ACME = CacheOwner("tenant", "acme")
 HELLO = {"model": "m", "messages": [{"role": "user", "content": "Hello"}]}
 
 # Every field that shapes an answer, with values of it that are not the same thing.
@@ -128,19 +128,19 @@ def test_changing_one_field_changes_the_key_of_the_conversation(asked, field, da
 def test_two_tenants_never_share_unless_config_says_so(one, other, team, other_team, sharing):
     assume(one != other)
 
-    shape = Shape(b"[]", None)
-    assert key_of(Owner(sharing, one, team), "m", ROUTED, shape) != key_of(
-        Owner(sharing, other, team), "m", ROUTED, shape
+    shape = CanonicalCall(b"[]", None)
+    assert key_of(CacheOwner(sharing, one, team), "m", ROUTED, shape) != key_of(
+        CacheOwner(sharing, other, team), "m", ROUTED, shape
     )
-    assert Owner(sharing, one, team).name != Owner(sharing, other, other_team).name
-    mine = key_of(Owner(sharing, one, team), "m", ROUTED, shape)
+    assert CacheOwner(sharing, one, team).name != CacheOwner(sharing, other, other_team).name
+    mine = key_of(CacheOwner(sharing, one, team), "m", ROUTED, shape)
     assert mine.belongs_to(one)
     assert not mine.belongs_to(other)
 
 
 def test_sharing_is_by_team_by_tenant_or_with_all():
     def name(sharing, tenant, team):
-        return Owner(sharing, tenant, team).name
+        return CacheOwner(sharing, tenant, team).name
 
     assert name("team", "acme", "a") != name("team", "acme", "b")
     assert name("team", "acme/a", "b") != name("team", "acme", "a/b")
@@ -152,9 +152,9 @@ def test_sharing_is_by_team_by_tenant_or_with_all():
 
 def test_there_is_no_key_without_a_tenant():
     with pytest.raises(ValueError, match="name the tenant"):
-        Owner("global", "")
+        CacheOwner("global", "")
     with pytest.raises(TypeError):
-        Owner("tenant")
+        CacheOwner("tenant")
 
 
 def test_what_a_model_stands_for_is_part_of_the_key():
@@ -307,4 +307,4 @@ def test_temperature_is_found_where_each_dialect_keeps_it():
 def test_a_key_shows_no_word_of_what_was_asked():
     assert "Hello" not in repr(body_key(HELLO))
     assert 32 == len(body_key(HELLO).digest)
-    assert isinstance(body_key(HELLO), Key)
+    assert isinstance(body_key(HELLO), CacheKey)

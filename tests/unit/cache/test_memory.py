@@ -4,24 +4,24 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
 
-from edge_extproc.cache.base import Entry, Selection
-from edge_extproc.cache.key import Owner, Shape, key_of
-from edge_extproc.cache.memory import OVERHEAD, Memory
+from edge_extproc.cache.base import CacheEntry, PurgeSelection
+from edge_extproc.cache.key import CacheOwner, CanonicalCall, key_of
+from edge_extproc.cache.memory import OVERHEAD, MemoryTier
 
 NOW = 1_700_000_000.0
 
 
 def key(n=0, tenant="acme", model="m", sharing="tenant", team=""):
-    return key_of(Owner(sharing, tenant, team), model, (), Shape(b"%d" % n, None))
+    return key_of(CacheOwner(sharing, tenant, team), model, (), CanonicalCall(b"%d" % n, None))
 
 
 def entry(size=100, at=NOW, ttl=None):
-    return Entry("openai_chat", b"x" * size, "openai", "gpt", at, ttl=ttl)
+    return CacheEntry("openai_chat", b"x" * size, "openai", "gpt", at, ttl=ttl)
 
 
 @pytest.fixture
 def memory():
-    return Memory(entries=100, size=10 << 20, ttl=300)
+    return MemoryTier(entries=100, size=10 << 20, ttl=300)
 
 
 def test_what_was_put_is_found_until_its_time_is_over(memory):
@@ -51,7 +51,7 @@ def test_what_is_too_old_already_is_not_taken(memory):
 @settings(max_examples=30)
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 60_000)), max_size=100))
 def test_neither_bound_is_ever_passed(puts):
-    memory = Memory(entries=10, size=200_000, ttl=300)
+    memory = MemoryTier(entries=10, size=200_000, ttl=300)
     for number, size in puts:
         memory.put(key(number), entry(size), NOW)
         counts = memory.counts()
@@ -64,7 +64,7 @@ def test_neither_bound_is_ever_passed(puts):
 
 
 def test_what_is_asked_for_often_survives_a_scan():
-    memory = Memory(entries=10, size=10 << 20, ttl=300)
+    memory = MemoryTier(entries=10, size=10 << 20, ttl=300)
     for _ in range(5):
         for n in range(8):
             if memory.get(key(n), NOW) is None:
@@ -87,14 +87,14 @@ def test_replacing_is_no_eviction_and_counts_once(memory):
 @pytest.mark.parametrize(
     ("selection", "gone"),
     [
-        (Selection(), {"a", "a2", "team", "u", "all"}),
-        (Selection(tenant="acme"), {"a", "a2", "team"}),
-        (Selection(tenant="acme", model="n"), {"a2"}),
-        (Selection(model="m"), {"a", "team", "u", "all"}),
-        (Selection(shared=True), {"all"}),
-        (Selection(digest=key(1).digest), {"a"}),
-        (Selection(tenant="umbrella", digest=key(1).digest), set()),
-        (Selection(tenant="acm"), set()),
+        (PurgeSelection(), {"a", "a2", "team", "u", "all"}),
+        (PurgeSelection(tenant="acme"), {"a", "a2", "team"}),
+        (PurgeSelection(tenant="acme", model="n"), {"a2"}),
+        (PurgeSelection(model="m"), {"a", "team", "u", "all"}),
+        (PurgeSelection(shared=True), {"all"}),
+        (PurgeSelection(digest=key(1).digest), {"a"}),
+        (PurgeSelection(tenant="umbrella", digest=key(1).digest), set()),
+        (PurgeSelection(tenant="acm"), set()),
     ],
 )
 def test_purging_takes_what_was_chosen_and_nothing_else(memory, selection, gone):

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 
 from edge_extproc.cache import packing
-from edge_extproc.cache.base import Entry
-from edge_extproc.cache.packing import Unreadable, pack, unpack
+from edge_extproc.cache.base import CacheEntry
+from edge_extproc.cache.packing import UnreadableEntry, pack, unpack
 from edge_extproc.model.usage import Usage
 
 DIGEST = b"d" * 32
 counts = st.integers(0, 2**40)
 entries = st.builds(
-    Entry,
+    CacheEntry,
     dialect=st.text(max_size=9),
     body=st.binary(max_size=3000),
     provider=st.text(alphabet="abc", max_size=9),
@@ -35,7 +35,7 @@ def test_what_is_packed_comes_back(entry, compress_above):
 
 
 def test_a_large_one_is_compressed():
-    entry = Entry("openai_chat", b"word " * 10_000, "openai", "m", 1.0)
+    entry = CacheEntry("openai_chat", b"word " * 10_000, "openai", "m", 1.0)
 
     assert len(pack(DIGEST, entry, 1 << 20)) > 50_000
     assert len(pack(DIGEST, entry, 8192)) < 5_000
@@ -49,27 +49,27 @@ def test_what_was_cut_or_changed_never_raises_anything_else(entry, compress_abov
     else:
         at = data.draw(st.integers(0, len(packed) - 1))
         packed[at] ^= data.draw(st.integers(1, 255))
-    with contextlib.suppress(Unreadable):
+    with contextlib.suppress(UnreadableEntry):
         unpack(DIGEST, bytes(packed))
 
 
 @given(st.binary(max_size=200))
 def test_garbage_is_unreadable(data):
     for each in (data, packing.MAGIC + data, packing.MAGIC + bytes((packing.VERSION, 1)) + data):
-        with pytest.raises(Unreadable):
+        with pytest.raises(UnreadableEntry):
             unpack(DIGEST, each)
 
 
 def test_another_version_and_the_entry_of_another_key_are_unreadable():
-    packed = pack(DIGEST, Entry("openai_chat", b"{}", "openai", "m", 1.0, cost=Decimal("0.1")), 100)
+    packed = pack(DIGEST, CacheEntry("openai_chat", b"{}", "openai", "m", 1.0, cost=Decimal("0.1")), 100)
     older = packed[:4] + bytes((packing.VERSION - 1,)) + packed[5:]
 
     for digest, value, why in ((DIGEST, older, "version"), (b"e" * 32, packed, "other")):
-        with pytest.raises(Unreadable) as told:
+        with pytest.raises(UnreadableEntry) as told:
             unpack(digest, value)
         assert why == told.value.why
 
 
 def test_a_count_that_no_machine_holds_is_not_written():
     with pytest.raises(ValueError, match="int"):
-        pack(DIGEST, Entry("openai_chat", b"{}", "openai", "m", 1.0, usage=Usage(input=2**70)), 100)
+        pack(DIGEST, CacheEntry("openai_chat", b"{}", "openai", "m", 1.0, usage=Usage(input=2**70)), 100)

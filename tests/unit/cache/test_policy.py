@@ -2,12 +2,12 @@
 
 import pytest
 
-from edge_extproc.cache.policy import RuleBook, Rules, Wishes, is_clean, is_repeatable, wishes
+from edge_extproc.cache.policy import CacheDirectives, CachePolicies, CachePolicy, is_clean, is_repeatable, wishes
 from edge_extproc.errors import BadRequest
 from edge_extproc.model.content import Opaque, Refusal, Text, Thinking, ToolCall
 from edge_extproc.model.reply import Choice, Finish, Reply
 
-RULES = Rules()
+RULES = CachePolicy()
 
 
 def reply(*choices):
@@ -41,30 +41,30 @@ def test_nothing_and_a_refusal_are_not():
 def test_the_work_of_tools_is_kept_only_if_config_says_so(part):
     for reason in ("stop", "tool_calls"):
         assert not is_clean(reply(choice(reason, part)), RULES)
-        assert is_clean(reply(choice(reason, part)), Rules(tool_calls=True))
+        assert is_clean(reply(choice(reason, part)), CachePolicy(tool_calls=True))
 
 
 def test_calls_that_a_provider_may_answer_in_many_ways_are_asked_anew():
-    assert is_repeatable(0, RULES, Wishes())
-    assert not is_repeatable(0.1, RULES, Wishes())
-    assert not is_repeatable(None, RULES, Wishes())
-    assert is_repeatable(0.7, Rules(max_temperature=0.7), Wishes())
-    assert not is_repeatable(None, Rules(max_temperature=0.7), Wishes())
-    assert is_repeatable(None, Rules(max_temperature=2), Wishes())
-    assert is_repeatable(None, RULES, Wishes(ttl=60))
+    assert is_repeatable(0, RULES, CacheDirectives())
+    assert not is_repeatable(0.1, RULES, CacheDirectives())
+    assert not is_repeatable(None, RULES, CacheDirectives())
+    assert is_repeatable(0.7, CachePolicy(max_temperature=0.7), CacheDirectives())
+    assert not is_repeatable(None, CachePolicy(max_temperature=0.7), CacheDirectives())
+    assert is_repeatable(None, CachePolicy(max_temperature=2), CacheDirectives())
+    assert is_repeatable(None, RULES, CacheDirectives(ttl=60))
 
 
 @pytest.mark.parametrize(
     ("headers", "said"),
     [
-        ((), Wishes()),
-        ((("cache-control", "no-cache"),), Wishes(no_cache=True)),
-        ((("cache-control", "No-Store"),), Wishes(no_store=True)),
-        ((("cache-control", 'private, max-age="60", foo=bar'),), Wishes(max_age=60)),
-        ((("cache-control", "max-age=0,"), ("cache-control", "no-cache")), Wishes(no_cache=True, max_age=0)),
-        ((("x-edge-cache-ttl", "60"), ("user-agent", "no-store")), Wishes(ttl=60)),
-        ((("x-edge-cache-ttl", "60"), ("cache-control", "no-cache")), Wishes(no_cache=True, ttl=60)),
-        ((("cache-control", ",,; what"),), Wishes()),
+        ((), CacheDirectives()),
+        ((("cache-control", "no-cache"),), CacheDirectives(no_cache=True)),
+        ((("cache-control", "No-Store"),), CacheDirectives(no_store=True)),
+        ((("cache-control", 'private, max-age="60", foo=bar'),), CacheDirectives(max_age=60)),
+        ((("cache-control", "max-age=0,"), ("cache-control", "no-cache")), CacheDirectives(no_cache=True, max_age=0)),
+        ((("x-edge-cache-ttl", "60"), ("user-agent", "no-store")), CacheDirectives(ttl=60)),
+        ((("x-edge-cache-ttl", "60"), ("cache-control", "no-cache")), CacheDirectives(no_cache=True, ttl=60)),
+        ((("cache-control", ",,; what"),), CacheDirectives()),
     ],
 )
 def test_callers_say_what_they_want_in_headers(headers, said):
@@ -89,8 +89,8 @@ def test_what_cannot_be_read_is_told(header):
 
 
 def test_rules_of_a_tenant_win_over_those_of_a_model_and_those_over_the_common_ones():
-    book = RuleBook(
-        Rules(max_temperature=0.5),
+    book = CachePolicies(
+        CachePolicy(max_temperature=0.5),
         {"gpt-*": {"ttl": 10.0, "tool_calls": True}, "gpt-4*": {"ttl": 20.0}, "gpt-4o": {"ttl": 30.0}},
         {"acme": {"ttl": 40.0}},
     )
@@ -107,8 +107,8 @@ def test_rules_of_a_tenant_win_over_those_of_a_model_and_those_over_the_common_o
 
 
 def test_off_wins_and_on_can_be_for_one():
-    off_for_one = RuleBook(Rules(), {"a": {"enabled": False}}, {"acme": {"enabled": True}})
-    on_for_one = RuleBook(Rules(enabled=False), {"a": {"enabled": True}}, {})
+    off_for_one = CachePolicies(CachePolicy(), {"a": {"enabled": False}}, {"acme": {"enabled": True}})
+    on_for_one = CachePolicies(CachePolicy(enabled=False), {"a": {"enabled": True}}, {})
 
     assert not off_for_one.of("acme", "a").enabled
     assert off_for_one.of("acme", "b").enabled
@@ -117,7 +117,7 @@ def test_off_wins_and_on_can_be_for_one():
 
 
 def test_names_that_callers_make_up_do_not_fill_memory():
-    book = RuleBook(Rules(), {}, {})
+    book = CachePolicies(CachePolicy(), {}, {})
     for n in range(10_000):
         book.of("acme", f"model-{n}")
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from edge_extproc.cache.base import Selection
+from edge_extproc.cache.base import PurgeSelection
 from edge_extproc.cache.purge import read_selection, write_selection
 from edge_extproc.errors import BadRequest
 
@@ -12,11 +12,11 @@ from edge_extproc.errors import BadRequest
 @pytest.mark.parametrize(
     ("wanted", "selection"),
     [
-        ({"tenant": "acme"}, Selection(tenant="acme")),
-        ({"tenant": "acme", "model": "gpt-4o"}, Selection(tenant="acme", model="gpt-4o")),
-        ({"key": "ab" * 32}, Selection(digest=b"\xab" * 32)),
-        ({"shared": True}, Selection(shared=True)),
-        ({"all": True}, Selection()),
+        ({"tenant": "acme"}, PurgeSelection(tenant="acme")),
+        ({"tenant": "acme", "model": "gpt-4o"}, PurgeSelection(tenant="acme", model="gpt-4o")),
+        ({"key": "ab" * 32}, PurgeSelection(digest=b"\xab" * 32)),
+        ({"shared": True}, PurgeSelection(shared=True)),
+        ({"all": True}, PurgeSelection()),
     ],
 )
 def test_a_selection_is_read(wanted, selection):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from config_kit import ENVIRON, mistake, read
 
-from edge_extproc.build_access import Identity, build_access
+from edge_extproc.worker.wiring.access import IdentitySources, build_access
 
 ROLES = """
 roles:
@@ -21,7 +21,9 @@ callers:
 
 def test_a_key_stands_for_its_team_user_and_roles() -> None:
     config = read(ROLES)
-    principal = Identity(config, print).authenticator().authenticate([("authorization", f"Bearer {ENVIRON['KEY']}")])
+    principal = (
+        IdentitySources(config, print).authenticator().authenticate([("authorization", f"Bearer {ENVIRON['KEY']}")])
+    )
     access = build_access(config)
     assert access is not None
     rights = access.of(principal)
@@ -66,7 +68,7 @@ callers: [{tenant: acme, keys: []}]
 
 
 def test_tokens_and_certificates_need_no_key() -> None:
-    identity = Identity(read(TOKENS), print)
+    identity = IdentitySources(read(TOKENS), print)
 
     assert type(identity.authenticator()).__name__ == "Composite"
 

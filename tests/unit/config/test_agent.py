@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_extproc.config.agent import Agent
+from edge_extproc.config.agent import AgentConfig
 from edge_extproc.config.load import parse
 from edge_extproc.errors import ConfigError
 
@@ -18,7 +18,7 @@ models: {}
 """
 
 
-def agent(text: str) -> Agent:
+def agent(text: str) -> AgentConfig:
     return parse(f"agent: {{{text}}}\n{REST}", "f", environ={}, base=Path("/state")).agent
 
 

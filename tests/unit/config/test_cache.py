@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from edge_extproc.build_cache import build_cache
-from edge_extproc.cache.far import FarTier
+from edge_extproc.cache.far import StoreTier
 from edge_extproc.config.load import parse
 from edge_extproc.config.schema import Config
 from edge_extproc.errors import ConfigError
+from edge_extproc.worker.wiring.cache import build_cache
 
 REST = """
 auth: {pepper: "pepper-pepper-pepper"}
@@ -93,7 +93,7 @@ async def test_a_redis_is_named_in_three_ways(redis: str) -> None:
     cache = build_cache(read(f"{{redis: {redis}}}"), Deaf())
 
     assert cache is not None
-    assert isinstance(cache.far, FarTier)
+    assert isinstance(cache.far, StoreTier)
     await cache.close()
 
 

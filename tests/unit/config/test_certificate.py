@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from edge_extproc.config import certificate
-from edge_extproc.config.certificate import Files, ensure, files, system_trust_store
+from edge_extproc.envoy_config import certificate
+from edge_extproc.envoy_config.certificate import CertificateFiles, ensure, files, system_trust_store
 from edge_extproc.errors import ConfigError
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 
 
-def contents(found: Files) -> list[bytes]:
+def contents(found: CertificateFiles) -> list[bytes]:
     return [path.read_bytes() for path in (found.certificate, found.private_key, found.ca, found.ca_key)]
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from config_kit import ONE, TWO, read
 
-from edge_extproc.config import render_envoy
 from edge_extproc.config.changes import differences, needing_restart
 from edge_extproc.config.schema import Config
+from edge_extproc.envoy_config import bootstrap as render_envoy
 from edge_extproc.errors import ConfigError
 
 

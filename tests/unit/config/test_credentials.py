@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from edge_extproc.build_providers import build_providers
 from edge_extproc.config.load import parse
 from edge_extproc.config.schema import Config
 from edge_extproc.errors import ConfigError
-from edge_extproc.providers.base import Asked, Provider
+from edge_extproc.providers.base import Provider, UpstreamCall
+from edge_extproc.worker.wiring.providers import build_providers
 
 HEAD = """
 auth: {pepper: "a pepper for tests alone"}
@@ -35,7 +35,7 @@ def built(provider: str, base: Path = Path("/nowhere")) -> Provider:
 
 
 def headers_of(provider: Provider) -> dict[str, str]:
-    asked = Asked("chat", "bedrock_converse", "m", False, "/model/m/converse", b"{}")
+    asked = UpstreamCall("chat", "bedrock_converse", "m", False, "/model/m/converse", b"{}")
     return dict(provider.request(asked).headers)
 
 

@@ -11,7 +11,7 @@ from config_kit import mistake, read
 
 from edge_extproc.config.capabilities import CAPABILITIES, releases
 from edge_extproc.config.envoy_versions import VERSIONS, at_istio, at_version, can_guard, chains, check, lost
-from edge_extproc.config.render_envoy import bootstrap
+from edge_extproc.envoy_config.bootstrap import bootstrap
 from edge_extproc.errors import ConfigError
 
 BOTH = "[{provider: a}, {provider: b}]"

@@ -11,16 +11,17 @@ import pytest
 import structlog
 from config_kit import ENVIRON, read
 
-from edge_extproc import __version__, app
-from edge_extproc.app import InForce
-from edge_extproc.build_access import Identity
-from edge_extproc.build_cache import build_cache, change_cache
+from edge_extproc import __version__
 from edge_extproc.config.schema import Config
 from edge_extproc.errors import ConfigError, Unauthenticated
-from edge_extproc.limits.base import Ask
+from edge_extproc.limits.base import ReservationRequest
 from edge_extproc.model.usage import Usage
 from edge_extproc.store.snapshot import EMPTY
 from edge_extproc.telemetry.metrics import Metrics
+from edge_extproc.worker.state import WorkerState
+from edge_extproc.worker.wiring import gateway as app
+from edge_extproc.worker.wiring.access import IdentitySources
+from edge_extproc.worker.wiring.cache import build_cache, change_cache
 
 NEW = "callers: [{tenant: late, limits: {requests_per_minute: 3}, keys: [{id: late-1, key: {env: OTHER}}]}]\n"
 
@@ -41,24 +42,24 @@ def config(directory: Path, more: str = "") -> Config:
 
 
 @pytest.fixture
-async def force(tmp_path: Path) -> AsyncIterator[InForce]:
+async def force(tmp_path: Path) -> AsyncIterator[WorkerState]:
     first = config(tmp_path)
     first.agent.socket_dir.mkdir(parents=True)
     metrics = Metrics(app.metric_names(first), version=__version__, started_at=0.0)
-    found = InForce(first, 0, metrics, (), EMPTY)
+    found = WorkerState(first, 0, metrics, (), EMPTY)
     await found.start()
     yield found
     await found.close()
 
 
-def tenant_of(force: InForce, key: str) -> str | None:
+def tenant_of(force: WorkerState, key: str) -> str | None:
     try:
         return force.gateway.authenticator.authenticate([("authorization", f"Bearer {ENVIRON[key]}")]).tenant
     except Unauthenticated:
         return None
 
 
-async def test_other_callers_are_known_and_what_is_under_way_stays(force: InForce, tmp_path: Path) -> None:
+async def test_other_callers_are_known_and_what_is_under_way_stays(force: WorkerState, tmp_path: Path) -> None:
     before = force.gateway
     await force.reload(lambda: config(tmp_path, NEW))
 
@@ -73,7 +74,7 @@ async def test_other_callers_are_known_and_what_is_under_way_stays(force: InForc
     )
 
 
-async def test_prices_of_ones_own_are_asked_before_the_lists_from_then_on(force: InForce, tmp_path: Path) -> None:
+async def test_prices_of_ones_own_are_asked_before_the_lists_from_then_on(force: WorkerState, tmp_path: Path) -> None:
     usage = Usage(input=1_000_000, output=500_000)
     assert force.gateway.prices.cost("openai", "house-model", usage, host="p") is None
     planner = force.gateway.planner
@@ -86,7 +87,7 @@ async def test_prices_of_ones_own_are_asked_before_the_lists_from_then_on(force:
 
 
 async def test_a_limit_that_was_not_there_is_kept_from_then_on_and_counts_on_through_the_next_one(
-    force: InForce, tmp_path: Path
+    force: WorkerState, tmp_path: Path
 ) -> None:
     assert force.gateway.limiter is None
     await force.reload(lambda: config(tmp_path, NEW))
@@ -95,17 +96,17 @@ async def test_a_limit_that_was_not_there_is_kept_from_then_on_and_counts_on_thr
     assert limiter is not None
     rules = limiter.rules(principal)
     assert rules is not None
-    await limiter.admit("one", rules, Ask(1, None))
+    await limiter.admit("one", rules, ReservationRequest(1, None))
     await force.reload(lambda: config(tmp_path, NEW.replace("requests_per_minute: 3", "requests_per_minute: 9")))
     again = limiter.rules(principal)
     assert again is not None
-    told = dict((await limiter.admit("two", again, Ask(1, None))).headers)
+    told = dict((await limiter.admit("two", again, ReservationRequest(1, None))).headers)
 
     assert force.gateway.limiter is limiter
     assert ("9", "7") == (told["x-ratelimit-limit-requests"], told["x-ratelimit-remaining-requests"])
 
 
-async def test_other_models_are_planned_anew(force: InForce, tmp_path: Path) -> None:
+async def test_other_models_are_planned_anew(force: WorkerState, tmp_path: Path) -> None:
     before = force.gateway
     await force.reload(lambda: config(tmp_path, "models: {other: [{provider: p}]}\n"))
 
@@ -114,14 +115,14 @@ async def test_other_models_are_planned_anew(force: InForce, tmp_path: Path) -> 
     assert ("m",) == before.models.names
 
 
-async def test_another_key_of_a_provider_is_sent_from_then_on(force: InForce, tmp_path: Path) -> None:
+async def test_another_key_of_a_provider_is_sent_from_then_on(force: WorkerState, tmp_path: Path) -> None:
     before = force.gateway
     await force.reload(lambda: config(tmp_path, "providers: {p: {kind: openai, api_key: {env: OTHER}}}\n"))
 
     assert force.gateway.providers is not before.providers
 
 
-async def test_one_that_cannot_be_read_changes_nothing(force: InForce) -> None:
+async def test_one_that_cannot_be_read_changes_nothing(force: WorkerState) -> None:
     def bad() -> Config:
         raise ConfigError("f:1:1: this is wrong")
 
@@ -132,7 +133,7 @@ async def test_one_that_cannot_be_read_changes_nothing(force: InForce) -> None:
     assert force.gateway is before
 
 
-async def test_where_nothing_is_newer_nothing_changes(force: InForce) -> None:
+async def test_where_nothing_is_newer_nothing_changes(force: WorkerState) -> None:
     before = force.gateway
     await force.reload(lambda: None)
 
@@ -171,8 +172,8 @@ def issuers(*names: str) -> Config:
 
 
 def test_the_keys_of_an_issuer_that_stays_are_not_fetched_again() -> None:
-    before = Identity(issuers("a", "b"), print)
-    after = Identity(issuers("b", "c"), print, before)
+    before = IdentitySources(issuers("a", "b"), print)
+    after = IdentitySources(issuers("b", "c"), print, before)
     named = {named[0]: source for named, source in before._sources.items()}
     kept = {named[0]: source for named, source in after._sources.items()}
 

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from config_kit import mistake, read
 
-from edge_extproc import build_limits
+from edge_extproc.accounting.max_outputs import KNOWN
 from edge_extproc.config.limits import read_dollars, write_dollars
-from edge_extproc.config.max_outputs import KNOWN
 from edge_extproc.errors import StartError
-from edge_extproc.limits.base import Rule, Standing
-from edge_extproc.telemetry.limit_metrics import Level
+from edge_extproc.limits.base import LimitRule, LimitStatus
+from edge_extproc.telemetry.limit_metrics import LimitLevel
+from edge_extproc.worker.wiring import limits as build_limits
 
 BUDGET = """
 agent: {workers: 4}
@@ -112,8 +112,8 @@ def test_the_address_of_the_store_is_a_secret() -> None:
 def test_only_names_of_the_configuration_stand_in_metrics() -> None:
     named = {("acme", "tenant", "acme"), ("acme", "user", "*")}
 
-    def standing(tenant: str, level: Any, name: str, used: int) -> Standing:
-        return Standing(Rule(tenant, level, name, "dollars", "day", 10_000_000), 10_000_000, used, 500_000, 7.0)
+    def standing(tenant: str, level: Any, name: str, used: int) -> LimitStatus:
+        return LimitStatus(LimitRule(tenant, level, name, "dollars", "day", 10_000_000), 10_000_000, used, 500_000, 7.0)
 
     found = build_limits.levels(
         named,
@@ -126,8 +126,8 @@ def test_only_names_of_the_configuration_stand_in_metrics() -> None:
     )
 
     assert found == [
-        Level(("acme", "tenant", "acme", "dollars", "day"), 10.0, 4.0, 0.5, 7.0),
-        Level(("acme", "user", "*", "dollars", "day"), 10.0, 2.0, 1.0, None),
+        LimitLevel(("acme", "tenant", "acme", "dollars", "day"), 10.0, 4.0, 0.5, 7.0),
+        LimitLevel(("acme", "user", "*", "dollars", "day"), 10.0, 2.0, 1.0, None),
     ]
 
 
@@ -135,12 +135,13 @@ def test_of_very_many_holders_those_nearest_to_their_limit_are_told_by_name() ->
     many = build_limits.MOST_TOLD + 50
     named = {("acme", "key", f"k{n}") for n in range(many)}
     standings = [
-        Standing(Rule("acme", "key", f"k{n}", "requests", "minute", 10_000), 10_000, n, 1, 7.0) for n in range(many)
+        LimitStatus(LimitRule("acme", "key", f"k{n}", "requests", "minute", 10_000), 10_000, n, 1, 7.0)
+        for n in range(many)
     ]
     found = build_limits.levels(named, standings)
 
     assert build_limits.MOST_TOLD + 1 == len(found)
-    assert Level(("acme", "key", "*", "requests", "minute"), 10_000, 49, 50, None) == found[-1]
+    assert LimitLevel(("acme", "key", "*", "requests", "minute"), 10_000, 49, 50, None) == found[-1]
     assert f"k{many - 1}" == found[0].labels[2]
 
 

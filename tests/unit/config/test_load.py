@@ -18,7 +18,7 @@ from edge_extproc import registry
 from edge_extproc.accounting import prices
 from edge_extproc.config.default_models import KNOWN, needs_rehearsal
 from edge_extproc.config.load import DEFAULT_NAME, default, default_text, load, parse, schema
-from edge_extproc.config.part import Part, cores
+from edge_extproc.config.part import ConfigSection, cores
 from edge_extproc.config.schema import Config
 from edge_extproc.config.secrets import MAX_SECRET_FILE, Secret
 from edge_extproc.errors import ConfigError
@@ -852,9 +852,9 @@ def test_the_json_schema_tells_an_editor_every_key_its_default_and_what_it_means
 
 
 def test_every_part_refuses_unknown_keys_and_is_frozen() -> None:
-    def parts(part: type[Part]) -> list[type[Part]]:
+    def parts(part: type[ConfigSection]) -> list[type[ConfigSection]]:
         return [part, *(p for below in part.__subclasses__() for p in parts(below))]
 
-    for part in parts(Part):
+    for part in parts(ConfigSection):
         assert part.model_config["extra"] == "forbid"
         assert part.model_config["frozen"]

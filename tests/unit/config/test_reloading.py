@@ -14,8 +14,8 @@ from config_kit import ENVIRON, SECTIONS
 
 from edge_extproc.config.schema import Config
 from edge_extproc.errors import ConfigError
-from edge_extproc.origin import Following, Origin, keep, stamp
-from edge_extproc.reloading import Reloading
+from edge_extproc.gateway.config_source import ConfigFollower, ConfigSource, keep, stamp
+from edge_extproc.gateway.reload import ConfigReloader
 
 TEXT = "".join(SECTIONS.values())
 OTHER = TEXT.replace("id: dev", "id: other")
@@ -42,11 +42,11 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def origin(tmp_path: Path) -> Origin:
+def origin(tmp_path: Path) -> ConfigSource:
     path, in_force = tmp_path / "edge.yaml", tmp_path / "in-force.yaml"
     path.write_text(TEXT)
     keep(in_force, TEXT)
-    return Origin(path, tmp_path, in_force=in_force)
+    return ConfigSource(path, tmp_path, in_force=in_force)
 
 
 class Envoy:
@@ -70,16 +70,16 @@ class Envoy:
         self.heard.append(("undone", len(self._told.seen)))
 
 
-def reloading(origin: Origin, told: Told, envoy: Any = None) -> Reloading:
-    return Reloading(origin, origin.parse(TEXT), TEXT, told, with_envoy=True, envoy=lambda: envoy)
+def reloading(origin: ConfigSource, told: Told, envoy: Any = None) -> ConfigReloader:
+    return ConfigReloader(origin, origin.parse(TEXT), TEXT, told, with_envoy=True, envoy=lambda: envoy)
 
 
-def written(origin: Origin, text: str) -> None:
+def written(origin: ConfigSource, text: str) -> None:
     assert origin.path is not None
     origin.path.write_text(text)
 
 
-def in_force(origin: Origin) -> str:
+def in_force(origin: ConfigSource) -> str:
     assert origin.in_force is not None
     return origin.in_force.read_text()
 
@@ -192,9 +192,9 @@ async def test_what_needs_a_restart_is_checked_all_the_same_and_told_to_nobody(o
 
 
 async def test_the_built_in_configuration_has_no_file_to_read(tmp_path):
-    origin = Origin(None, tmp_path)
-    config = Origin(tmp_path / "f", tmp_path).parse(TEXT)
-    found = Reloading(origin, config, "", Told(), with_envoy=True)
+    origin = ConfigSource(None, tmp_path)
+    config = ConfigSource(tmp_path / "f", tmp_path).parse(TEXT)
+    found = ConfigReloader(origin, config, "", Told(), with_envoy=True)
 
     assert "rejected" == await found.reload()
     assert "--config" in found.shown()["last_reload"]["error"]
@@ -212,7 +212,7 @@ async def test_a_changed_file_is_noticed_by_itself(origin):
 
 
 def test_a_worker_reads_what_is_in_force_once(origin):
-    following = Following(origin)
+    following = ConfigFollower(origin)
     written(origin, "nonsense")
 
     assert following.newer() is None

@@ -10,17 +10,17 @@ import pytest
 from config_kit import TWO, read
 from player import Stage
 
-from edge_extproc.config.editions import cluster_names
-from edge_extproc.config.render_dynamic import Dynamic, Files, discovered, render
-from edge_extproc.config.render_envoy import bootstrap
+from edge_extproc.config.cluster_names import cluster_names
+from edge_extproc.envoy_config.bootstrap import bootstrap
+from edge_extproc.envoy_config.dynamic import DiscoveryFiles, DynamicResources, discovered, render
 from edge_extproc.model.plan import Candidate, Plan
 
-FILES = Files.of(Path("/run/edge"))
+FILES = DiscoveryFiles.of(Path("/run/edge"))
 MODELS = "models: {m: [{provider: p}, {provider: q}]}\n"
 PLAN = Plan((Candidate("p", "m"), Candidate("q", "m")))
 
 
-def rendered(text: str) -> Dynamic:
+def rendered(text: str) -> DynamicResources:
     return render(read(text), FILES)
 
 

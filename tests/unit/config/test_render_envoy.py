@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from edge_extproc.config import certificate
-from edge_extproc.config.envoy_types import merged
 from edge_extproc.config.load import parse
-from edge_extproc.config.names import NAMESPACE, ROUTE_NAMESPACE
-from edge_extproc.config.render_envoy import bootstrap, render
-from edge_extproc.config.routing import Model
+from edge_extproc.config.routing import ModelConfig
 from edge_extproc.config.schema import Config
+from edge_extproc.envoy_config import certificate
+from edge_extproc.envoy_config.bootstrap import bootstrap, render
+from edge_extproc.envoy_config.envoy_types import merged
 from edge_extproc.errors import ConfigError
+from edge_extproc.model.envoy_names import NAMESPACE, ROUTE_NAMESPACE
 
 KEY = "edge-0123456789abcdef0123456789"
 PEPPER = "pepper-pepper-pepper"
@@ -226,7 +226,7 @@ def test_any_two_providers_of_a_hedged_model_have_a_cluster_in_either_order() ->
 
 
 def hedged() -> dict[str, Any]:
-    return {"m": Model.model_validate({"candidates": [{"provider": "p"}, {"provider": "q"}], "hedge": {}})}
+    return {"m": ModelConfig.model_validate({"candidates": [{"provider": "p"}, {"provider": "q"}], "hedge": {}})}
 
 
 def test_headers_that_callers_may_send_for_routings_sake_are_left_to_them() -> None:

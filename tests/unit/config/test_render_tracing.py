@@ -9,8 +9,8 @@ import pytest
 from running_envoy import envoy_binary
 
 from edge_extproc.config.load import parse
-from edge_extproc.config.render_envoy import bootstrap
-from edge_extproc.config.validate import validate
+from edge_extproc.envoy_config.bootstrap import bootstrap
+from edge_extproc.envoy_config.validate import validate
 from edge_extproc.errors import ConfigError
 
 KEY = "edge-0123456789abcdef0123456789"

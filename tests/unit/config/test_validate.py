@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_extproc.config.validate import envoy_path, validate
+from edge_extproc.envoy_config.validate import envoy_path, validate
 from edge_extproc.errors import ConfigError
 
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from edge_extproc.exchange.asked import AskedParts, read_asked, tokens_asked
-from edge_extproc.exchange.worst_case import Bounds
+from edge_extproc.exchange.prompt_size import AskedParts, read_asked, tokens_asked
+from edge_extproc.exchange.worst_case import OutputBounds
 from edge_extproc.model.call import Call
 
-BOUNDS = Bounds((("*", 10_000),), 100, 200_000, 0, 0)
+BOUNDS = OutputBounds((("*", 10_000),), 100, 200_000, 0, 0)
 BLOB = "QUJD" * 10_000  # base64 of 30,000 bytes
 BYTES = 30_000
 

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 from player import MODELS, Stage, body, headers, planner, talk, tried
 
-from edge_extproc.config.names import ANSWERED_BY
 from edge_extproc.exchange.commands import CONTINUE
 from edge_extproc.exchange.events import ResponseHeaders
+from edge_extproc.model.envoy_names import ANSWERED_BY
 from edge_extproc.model.plan import Candidate, Plan
 from edge_extproc.routing.base import ModelTable
-from edge_extproc.routing.planner import Hedge, Row
+from edge_extproc.routing.planner import HedgeSettings, ModelRoute
 
 HELLO = [{"role": "user", "content": "Hello"}]
 A, B, TWICE = Candidate("a", "m"), Candidate("b", "m"), Candidate("a", "other")
@@ -17,7 +17,7 @@ A, B, TWICE = Candidate("a", "m"), Candidate("b", "m"), Candidate("a", "other")
 
 def planned(model="guarded", **row):
     stage = Stage().having(chains=True)
-    stage.having(planner=planner(ModelTable(MODELS), rows={model: Row(**row)} if row else {}, chains=True))
+    stage.having(planner=planner(ModelTable(MODELS), rows={model: ModelRoute(**row)} if row else {}, chains=True))
     exchange = stage.exchange()
     command = talk(exchange, headers(), body({"model": model, "messages": HELLO, "stream": True}))[1]
     return stage, exchange, command
@@ -32,7 +32,7 @@ def test_a_header_names_the_chain_and_no_order_is_told():
 
 def test_an_only_candidate_has_its_own_cluster_and_a_hedged_call_its_pair():
     _, _, single = planned("chat")
-    _, _, hedged = planned(hedge=Hedge())
+    _, _, hedged = planned(hedge=HedgeSettings())
 
     assert "provider_openai" == dict(single.set_headers)["x-edge-cluster"]
     assert "pair_openai~anthropic" == dict(hedged.set_headers)["x-edge-cluster"]
@@ -59,7 +59,7 @@ def test_a_first_try_that_passes_over_the_first_provider_is_written_for_the_seco
 
 
 def test_a_guarded_first_try_and_a_hedged_one_are_written_for_whom_they_reach():
-    stage, exchange, command = planned(hedge=Hedge())
+    stage, exchange, command = planned(hedge=HedgeSettings())
     stage.having(chains=False)
     reached = {
         name: talk(

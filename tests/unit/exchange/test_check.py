@@ -12,36 +12,36 @@ from hypothesis import strategies as st
 from limits_kit import Heard, Now, rule
 from player import KEY, Stage, body, headers, talk
 
-from edge_extproc.auth.policy import Policies, Policy
-from edge_extproc.auth.vouching import NAMESPACE, Voucher
+from edge_extproc.auth.policy import AccessPolicies, AccessPolicy
+from edge_extproc.auth.vouching import NAMESPACE, IdentitySeal
 from edge_extproc.errors import PolicyUnavailable
-from edge_extproc.exchange.check import Allowed, Asked, Checks, Denied, Verdict
-from edge_extproc.exchange.commands import Continue, Reply
+from edge_extproc.exchange.check import AuthzChecker, AuthzRequest, CheckAllowed, CheckDenied, Verdict
+from edge_extproc.exchange.commands import Continue, ImmediateResponse
 from edge_extproc.exchange.events import RequestHeaders
-from edge_extproc.limits.book import Book
 from edge_extproc.limits.limiter import PolicyLimiter
-from edge_extproc.model.checked import Checked
+from edge_extproc.limits.rule_table import RuleTable
+from edge_extproc.model.checked import AuthzDecision
 from edge_extproc.model.principal import Principal
 
-VOUCHER = Voucher(b"a pepper of the tests")
+VOUCHER = IdentitySeal(b"a pepper of the tests")
 BEARER = ("authorization", f"Bearer {KEY}")
 ID = ("x-request-id", "request-1")
 
 
 def check(stage: Stage, *pairs: tuple[str, str], path: str = "/orders?id=1", **settings: str) -> Verdict:
-    asked = Asked("POST", path, pairs, {f"edge.{name}": value for name, value in settings.items()})
-    return asyncio.run(Checks(lambda: stage.gateway, VOUCHER).check(asked))
+    asked = AuthzRequest("POST", path, pairs, {f"edge.{name}": value for name, value in settings.items()})
+    return asyncio.run(AuthzChecker(lambda: stage.gateway, VOUCHER).check(asked))
 
 
-def allowed(*arguments: Any, **more: Any) -> Allowed:
+def allowed(*arguments: Any, **more: Any) -> CheckAllowed:
     verdict = check(*arguments, **more)
-    assert isinstance(verdict, Allowed), verdict
+    assert isinstance(verdict, CheckAllowed), verdict
     return verdict
 
 
-def denied(*arguments: Any, **more: Any) -> Denied:
+def denied(*arguments: Any, **more: Any) -> CheckDenied:
     verdict = check(*arguments, **more)
-    assert isinstance(verdict, Denied), verdict
+    assert isinstance(verdict, CheckDenied), verdict
     return verdict
 
 
@@ -106,7 +106,7 @@ def test_a_setting_that_there_is_not_lets_nobody_pass(settings: dict[str, str]) 
 
 
 def test_policies_hold_for_what_the_path_or_the_route_says() -> None:
-    policies = Policies([("acme", "tenant", "acme", Policy(operations=frozenset({"embeddings"})))], {}, {})
+    policies = AccessPolicies([("acme", "tenant", "acme", AccessPolicy(operations=frozenset({"embeddings"})))], {}, {})
     stage = Stage().having(access=policies)
 
     assert 403 == denied(stage, BEARER, path="/v1/chat/completions").status
@@ -116,7 +116,7 @@ def test_policies_hold_for_what_the_path_or_the_route_says() -> None:
 
 
 def test_a_route_may_serve_a_model_that_not_all_may_use() -> None:
-    policies = Policies([("acme", "tenant", "acme", Policy(models=("llama-*",)))], {}, {})
+    policies = AccessPolicies([("acme", "tenant", "acme", AccessPolicy(models=("llama-*",)))], {}, {})
     stage = Stage().having(access=policies)
 
     allowed(stage, BEARER, model="llama-3")
@@ -124,11 +124,11 @@ def test_a_route_may_serve_a_model_that_not_all_may_use() -> None:
     assert (403, True) == (refusal.status, b"gpt-4o" in refusal.body)
 
 
-def told(stage: Stage, *pairs: tuple[str, str], **settings: str) -> Checked:
-    heard: list[Checked] = []
+def told(stage: Stage, *pairs: tuple[str, str], **settings: str) -> AuthzDecision:
+    heard: list[AuthzDecision] = []
     extensions = {f"edge.{name}": value for name, value in settings.items()}
-    asked = Asked("GET", "/v1/models?key=hidden", pairs, extensions, "orders.example")
-    asyncio.run(Checks(lambda: stage.gateway, VOUCHER, heard.append).check(asked))
+    asked = AuthzRequest("GET", "/v1/models?key=hidden", pairs, extensions, "orders.example")
+    asyncio.run(AuthzChecker(lambda: stage.gateway, VOUCHER, heard.append).check(asked))
     (found,) = heard
     return found
 
@@ -159,7 +159,7 @@ def test_what_nobody_could_decide_is_told_apart() -> None:
 
 
 def test_a_route_may_count_requests() -> None:
-    limiter = PolicyLimiter(Book([rule("requests", 2), rule("concurrent", 1)]), None, Heard(), clock=Now())
+    limiter = PolicyLimiter(RuleTable([rule("requests", 2), rule("concurrent", 1)]), None, Heard(), clock=Now())
     stage = Stage().having(limiter=limiter)
     first = allowed(stage, BEARER, limit="requests")
     allowed(stage, BEARER)
@@ -225,7 +225,7 @@ def test_what_is_not_sealed_by_us_is_refused(change: dict[str, object]) -> None:
     found = {**VOUCHER.seal(Principal("umbrella", "k"), "request-1"), **change}
     reply = start(stage, vouched({name: value for name, value in found.items() if value is not None}, key=KEY))
 
-    assert isinstance(reply, Reply)
+    assert isinstance(reply, ImmediateResponse)
     assert (401, "unverified_identity") == (reply.status, json.loads(reply.body)["error"]["code"])
 
 
@@ -233,15 +233,15 @@ def test_a_seal_is_for_one_request() -> None:
     stage = Stage().having(voucher=VOUCHER)
     seal = VOUCHER.seal(Principal("umbrella", "k"), "request-1")
 
-    assert isinstance(start(stage, vouched(seal, request_id="request-2")), Reply)
+    assert isinstance(start(stage, vouched(seal, request_id="request-2")), ImmediateResponse)
 
 
 def test_nobody_vouched_for_and_nobody_trusted_means_the_credential_counts() -> None:
     seal = VOUCHER.seal(Principal("umbrella", "k"), "request-1")
     untrusting, trusting = Stage(), Stage().having(voucher=VOUCHER)
 
-    assert isinstance(start(untrusting, vouched(seal)), Reply)
-    assert isinstance(start(trusting, vouched({})), Reply)
+    assert isinstance(start(untrusting, vouched(seal)), ImmediateResponse)
+    assert isinstance(start(trusting, vouched({})), ImmediateResponse)
     assert isinstance(start(trusting, vouched({}, key=KEY)), Continue)
 
 
@@ -259,8 +259,10 @@ STAGE = Stage()
 def test_no_request_without_a_key_passes_and_none_is_a_failure_of_ours(
     pairs: list[tuple[str, str]], method: str, path: str, settings: dict[str, str]
 ) -> None:
-    verdict = asyncio.run(Checks(lambda: STAGE.gateway, VOUCHER).check(Asked(method, path, tuple(pairs), settings)))
+    verdict = asyncio.run(
+        AuthzChecker(lambda: STAGE.gateway, VOUCHER).check(AuthzRequest(method, path, tuple(pairs), settings))
+    )
 
-    assert isinstance(verdict, Denied)
+    assert isinstance(verdict, CheckDenied)
     assert 400 <= verdict.status < 500
     assert not STAGE.bugs

@@ -6,13 +6,13 @@ import json
 import pytest
 from player import MODELS, Stage, answered, body, chunks, headers, planner, talk, tried, whole
 
-from edge_extproc.exchange.commands import CONTINUE, HOLD, Pass, Release, Replace, Reply
+from edge_extproc.exchange.commands import CONTINUE, HOLD, ImmediateResponse, Pass, Release, Replace
 from edge_extproc.exchange.events import ResponseBody, ResponseHeaders, ResponseTrailers
 from edge_extproc.exchange.guard import MAX_HELD
 from edge_extproc.exchange.headers import orders
 from edge_extproc.model.plan import Fallback, Plan
 from edge_extproc.routing.base import ModelTable
-from edge_extproc.routing.planner import Hedge, Row
+from edge_extproc.routing.planner import HedgeSettings, ModelRoute
 
 HELLO = [{"role": "user", "content": "Hello"}]
 SSE = "text/event-stream"
@@ -42,7 +42,7 @@ TOO_LONG = json.dumps(
 def planned(stage, model="guarded", stream=True, **row):
     table = ModelTable(MODELS)
     if row:
-        stage.having(planner=planner(table, rows={model: Row(**row)}))
+        stage.having(planner=planner(table, rows={model: ModelRoute(**row)}))
     exchange = stage.exchange()
     command = talk(exchange, headers(), body({"model": model, "messages": HELLO, "stream": stream}))[1]
     return exchange, command
@@ -194,7 +194,7 @@ def test_with_nobody_left_to_ask_the_caller_is_told_by_the_router_level(stage):
     watching = stage.guard()
     commands = talk(watching, tried(2, exchange.id), answered(content_type="text/event-stream"), whole(b""))
     reply = commands[-1]
-    assert (Reply, "edge_first_token") == (type(reply), reply.details)
+    assert (ImmediateResponse, "edge_first_token") == (type(reply), reply.details)
 
     local = answered(reply.status, details="edge_first_token", attempt=2)
     told = talk(exchange, local, whole(reply.body))[-1]
@@ -285,7 +285,7 @@ def test_another_error_goes_to_the_caller_and_is_not_tried_again():
 def test_a_fallback_that_cannot_take_the_call_is_none():
     stage = Stage()
     table = ModelTable(MODELS)
-    stage.having(planner=planner(table, rows={"chat": Row(**SMALL)}))
+    stage.having(planner=planner(table, rows={"chat": ModelRoute(**SMALL)}))
     talk(stage.exchange(), headers(), body({"model": "chat", "messages": HELLO, "logprobs": True}))
     watching, _ = guard(stage)
 
@@ -324,7 +324,7 @@ def test_a_single_candidate_is_asked_again_in_its_own_time():
 
 def test_a_hedged_call_goes_to_a_pair_and_the_first_to_answer_is_billed_with_the_other():
     stage = Stage()
-    exchange, command = planned(stage, hedge=Hedge(at_least=0.25))
+    exchange, command = planned(stage, hedge=HedgeSettings(at_least=0.25))
     told = dict(command.set_headers)
     assert ("250", "true") == (
         told["x-envoy-upstream-rq-per-try-timeout-ms"],

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from limits_kit import Heard, Now, dollars, rule
 from player import DIALECTS, ADollarPerToken, Stage, answered, body, chunks, headers, talk
 
-from edge_extproc.exchange.commands import Reply
-from edge_extproc.exchange.worst_case import Bounds
-from edge_extproc.limits.base import Rule
-from edge_extproc.limits.book import Book
+from edge_extproc.exchange.commands import ImmediateResponse
+from edge_extproc.exchange.worst_case import OutputBounds
+from edge_extproc.limits.base import LimitRule
 from edge_extproc.limits.limiter import PolicyLimiter
+from edge_extproc.limits.rule_table import RuleTable
 from edge_extproc.model.call import Call
 from edge_extproc.model.plan import Candidate
 from edge_extproc.model.reply import (
@@ -37,7 +37,7 @@ from edge_extproc.routing.base import ModelTable
 WORDS = 2_000
 TEXT = "word " * WORDS
 SCHEMA = {"type": "object", "properties": {"a": {"type": "string", "description": TEXT}}}
-BOUNDS = Bounds((("*", 10_000),), 100, 200_000, 0, 0)
+BOUNDS = OutputBounds((("*", 10_000),), 100, 200_000, 0, 0)
 # The estimate's mean error, twice (accounting/estimate.py).
 MARGIN = 0.85
 
@@ -214,9 +214,9 @@ def stream_of(dialect: str, told: Usage | None = None) -> list[bytes]:
     return [data for data in map(writer.write, events) if data]
 
 
-def limited(*rules: Rule) -> Stage:
+def limited(*rules: LimitRule) -> Stage:
     stage = Stage()
-    limiter = PolicyLimiter(Book(rules), None, Heard(), clock=Now())
+    limiter = PolicyLimiter(RuleTable(rules), None, Heard(), clock=Now())
 
     def settle(settlement: Any) -> None:
         stage.settled.append(settlement)
@@ -250,7 +250,7 @@ def leave(
         body(asked),
         *([answered(content_type="text/event-stream"), *chunks(*events, end=False)]),
     )
-    assert not any(isinstance(command, Reply) for command in commands), commands
+    assert not any(isinstance(command, ImmediateResponse) for command in commands), commands
     found.closed("cancelled")
     return stage.settled[-1]
 
@@ -414,7 +414,7 @@ def attack(stage: Stage, times: int) -> list[int]:
         found = stage.exchange()
         asked = {"model": "big", "stream": True, "max_tokens": 100, **tools, "messages": user(f"Hello {n}")}
         commands = talk(found, headers(), body(asked))
-        if isinstance(commands[-1], Reply):
+        if isinstance(commands[-1], ImmediateResponse):
             statuses.append(commands[-1].status)
         else:
             talk_on = chunks(*stream_of("openai_chat")[:1], end=False)

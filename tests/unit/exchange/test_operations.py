@@ -7,7 +7,7 @@ import struct
 import pytest
 from player import KEY, Stage, answered, body, chunks, headers, talk, whole
 
-from edge_extproc.exchange.commands import CONTINUE, Continue, Reply
+from edge_extproc.exchange.commands import CONTINUE, Continue, ImmediateResponse
 from edge_extproc.exchange.events import RequestBody, RequestHeaders
 
 SSE = "text/event-stream"
@@ -388,7 +388,7 @@ def test_one_model_is_told_in_the_callers_shape(stage, path, header, key, expect
     events = headers(path, *((header,) if header else ()), method="GET", end=True)
     commands, _ = run(stage, events)
 
-    assert isinstance(commands[0], Reply)
+    assert isinstance(commands[0], ImmediateResponse)
     assert (200, expected) == (commands[0].status, json.loads(commands[0].body)[key])
 
 

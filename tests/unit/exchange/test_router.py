@@ -6,7 +6,7 @@ import pytest
 from player import KEY, Stage, answered, body, chunks, headers, planner, talk, whole
 
 from edge_extproc.errors import PeerError
-from edge_extproc.exchange.commands import CONTINUE, Continue, Replace, Reply
+from edge_extproc.exchange.commands import CONTINUE, Continue, ImmediateResponse, Replace
 from edge_extproc.exchange.events import (
     RequestBody,
     RequestHeaders,
@@ -163,7 +163,7 @@ def test_a_stream_crosses(stage):
 def test_a_method_that_is_no_text_is_refused_in_the_callers_words(stage):
     (command,) = talk(stage.exchange(), headers(method="PO\udcff", end=True))
 
-    assert isinstance(command, Reply)
+    assert isinstance(command, ImmediateResponse)
     assert command.status in {400, 405}
     assert not stage.bugs
 
@@ -342,7 +342,7 @@ def test_an_error_of_the_provider_is_told_in_the_callers_words(stage):
 def test_an_error_without_a_body_gets_one(stage):
     commands, settled = run(stage, headers(), asked(), answered(503, ("retry-after", "7"), end=True))
 
-    assert isinstance(commands[2], Reply)
+    assert isinstance(commands[2], ImmediateResponse)
     assert (503, "7") == (commands[2].status, dict(commands[2].headers)["retry-after"])
     assert "upstream_error" == settled.outcome
     assert [("failed", 7.0)] == [(each.verdict, each.retry_after) for each in settled.tries]
@@ -520,7 +520,7 @@ def test_the_trace_of_the_caller_is_in_the_settlement(stage):
 MINE = ("x-edge-request-id", "mine-1")
 
 
-@pytest.mark.parametrize(("key", "kind"), [(KEY, Continue), (None, Reply)])
+@pytest.mark.parametrize(("key", "kind"), [(KEY, Continue), (None, ImmediateResponse)])
 def test_the_callers_own_request_id_goes_with_the_first_answer(stage, key, kind):
     (first, *_), settled = run(stage, headers("/v1/chat/completions", MINE, key=key))
 

@@ -7,11 +7,11 @@ from decimal import Decimal
 import pytest
 from player import DIALECTS, Stage, answered, body, chunks, headers, talk, whole
 
-from edge_extproc.cache.base import Entry
-from edge_extproc.cache.memory import Memory
-from edge_extproc.cache.policy import RuleBook, Rules
-from edge_extproc.cache.tiered import Bounds, TieredCache
-from edge_extproc.exchange.commands import Continue, Reply
+from edge_extproc.cache.base import CacheEntry
+from edge_extproc.cache.memory import MemoryTier
+from edge_extproc.cache.policy import CachePolicies, CachePolicy
+from edge_extproc.cache.tiered import CacheBounds, TieredCache
+from edge_extproc.exchange.commands import Continue, ImmediateResponse
 from edge_extproc.model.usage import Usage
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -79,9 +79,9 @@ class Cached(Stage):
 
     def with_cache(self, rules=None, far=None, models=None, tenants=None, **bounds):
         self.heard = Heard()
-        book = RuleBook(rules or Rules(), models or {}, tenants or {})
-        limits = Bounds(**{"max_entry": 1 << 20, "wait": 5.0, "wait_of_streams": 5.0, **bounds})
-        self.cache = TieredCache(book, limits, Memory(100, 1 << 22, 300), far, self.heard, lambda: self.now)
+        book = CachePolicies(rules or CachePolicy(), models or {}, tenants or {})
+        limits = CacheBounds(**{"max_entry": 1 << 20, "wait": 5.0, "wait_of_streams": 5.0, **bounds})
+        self.cache = TieredCache(book, limits, MemoryTier(100, 1 << 22, 300), far, self.heard, lambda: self.now)
         self.having(cache=self.cache)
         return self
 
@@ -107,7 +107,7 @@ def ask(stage, question=None, *more, path="/v1/chat/completions", reply=OPENAI_R
     first = headers(path, *more) if key is None else headers(path, *more, key=key)
     exchange = stage.exchange()
     commands = talk(exchange, first, question or asked())
-    if not isinstance(commands[-1], Reply):
+    if not isinstance(commands[-1], ImmediateResponse):
         streamed = isinstance(reply, tuple)
         came = (answered(content_type=SSE), *chunks(*reply)) if streamed else (answered(), whole(reply))
         commands += talk(exchange, *came)
@@ -127,7 +127,7 @@ def test_the_second_call_is_answered_without_a_provider(stage):
     second, hit = ask(stage)
 
     assert ("x-edge-cache", "miss") in first[2].set_headers
-    assert isinstance(second[1], Reply)
+    assert isinstance(second[1], ImmediateResponse)
     assert OPENAI_REPLY == json.loads(second[1].body)
     (key,) = stage.cache.near._index
     assert {
@@ -217,7 +217,7 @@ def test_a_stream_serves_a_whole_reply(stage):
 
 
 def test_a_hit_is_told_in_the_callers_dialect_if_config_lets_dialects_share(stage):
-    stage.with_cache(Rules(across_dialects=True))
+    stage.with_cache(CachePolicy(across_dialects=True))
     ask(stage, asked("both", max_tokens=5))
     commands, hit = ask(stage, asked("both", max_tokens=5), path="/v1/messages")
     stream, _ = ask(stage, asked("both", max_tokens=5, stream=True), path="/v1/messages")
@@ -257,14 +257,14 @@ def test_two_tenants_never_share_a_reply(stage):
 
 
 def test_two_tenants_share_where_config_says_so(stage):
-    stage.with_cache(Rules(sharing="global"))
+    stage.with_cache(CachePolicy(sharing="global"))
     ask(stage, asked("claude"), reply=ANTHROPIC_REPLY)
 
     assert is_hit(stage, asked("claude"), key=UMBRELLA)
 
 
 def test_a_caller_who_may_not_ask_a_model_learns_nothing_of_its_cache(stage):
-    stage.with_cache(Rules(sharing="global"))
+    stage.with_cache(CachePolicy(sharing="global"))
     ask(stage)
     commands, settled = run(stage, headers(key=UMBRELLA), asked())
 
@@ -338,7 +338,7 @@ def test_a_stream_whose_caller_left_is_not_kept(stage):
 
 
 def test_tool_calls_are_kept_if_config_says_so(stage):
-    stage.with_cache(Rules(tool_calls=True))
+    stage.with_cache(CachePolicy(tool_calls=True))
     ask(stage, reply=finish("tool_calls", content=None, tool_calls=[CALL]))
 
     assert "f" == json.loads(ask(stage)[0][1].body)["choices"][0]["message"]["tool_calls"][0]["function"]["name"]
@@ -428,7 +428,7 @@ def test_the_cache_can_be_off_for_a_tenant_or_a_model(stage):
 
 
 def test_time_is_over_after_the_ttl_of_config(stage):
-    stage.with_cache(Rules(ttl=30))
+    stage.with_cache(CachePolicy(ttl=30))
     ask(stage)
     stage.now += 29
     assert is_hit(stage)
@@ -552,8 +552,8 @@ def test_an_entry_that_cannot_be_read_is_a_miss(stage):
     ask(stage)
     (key,) = stage.cache.near._index
     for spoiled in (
-        Entry("no_such", b"{}", "openai", "m", stage.now),
-        Entry("gemini_generate", b"[", "openai", "m", stage.now),
+        CacheEntry("no_such", b"{}", "openai", "m", stage.now),
+        CacheEntry("gemini_generate", b"[", "openai", "m", stage.now),
     ):
         stage.cache.near.put(key, spoiled, stage.now)
         commands, settled = ask(stage)
@@ -563,7 +563,7 @@ def test_an_entry_that_cannot_be_read_is_a_miss(stage):
 
 
 def test_a_bug_while_keeping_is_reported_and_settles_all_the_same(stage):
-    class Broken(Memory):
+    class Broken(MemoryTier):
         def put(self, *_):
             raise RuntimeError("no")
 

@@ -11,22 +11,22 @@ from limits_kit import Heard as LimitsHeard
 from limits_kit import Now, dollars, rule
 from player import ADollarPerToken, Stage, answered, body, headers, planner, talk, whole
 
-from edge_extproc.auth.policy import Policies, Policy
-from edge_extproc.cache.base import Entry
-from edge_extproc.cache.memory import Memory
-from edge_extproc.cache.policy import RuleBook, Rules
-from edge_extproc.cache.tiered import Bounds, TieredCache
+from edge_extproc.auth.policy import AccessPolicies, AccessPolicy
+from edge_extproc.cache.base import CacheEntry
+from edge_extproc.cache.memory import MemoryTier
+from edge_extproc.cache.policy import CachePolicies, CachePolicy
+from edge_extproc.cache.tiered import CacheBounds, TieredCache
 from edge_extproc.errors import Unavailable
-from edge_extproc.exchange.commands import Continue, Reply
-from edge_extproc.exchange.worst_case import Bounds as WorstCase
+from edge_extproc.exchange.commands import Continue, ImmediateResponse
+from edge_extproc.exchange.worst_case import OutputBounds as WorstCase
 from edge_extproc.limits.base import MICRO
-from edge_extproc.limits.base import Rule as Limit
-from edge_extproc.limits.book import Book
+from edge_extproc.limits.base import LimitRule as Limit
 from edge_extproc.limits.limiter import PolicyLimiter
+from edge_extproc.limits.rule_table import RuleTable
 from edge_extproc.model.plan import Candidate, Fallback
 from edge_extproc.model.settlement import Settlement
 from edge_extproc.routing.base import ModelTable
-from edge_extproc.routing.planner import Condition, Row, Rule
+from edge_extproc.routing.planner import ModelRoute, RoutingRule, RuleCondition
 
 HELLO = [{"role": "user", "content": "Hello"}]
 REPLY = {
@@ -48,15 +48,15 @@ class Heard:
 
 
 def cached(stage: Stage, stale: float = 0.0, clock: Callable[[], float] = lambda: NOW) -> TieredCache:
-    book = RuleBook(Rules(stale=stale), {}, {})
-    cache = TieredCache(book, Bounds(1 << 20, 5.0, 5.0), Memory(100, 1 << 22, 300), None, Heard(), clock)
+    book = CachePolicies(CachePolicy(stale=stale), {}, {})
+    cache = TieredCache(book, CacheBounds(1 << 20, 5.0, 5.0), MemoryTier(100, 1 << 22, 300), None, Heard(), clock)
     stage.having(cache=cache)
     return cache
 
 
 def limited(*limits: Limit) -> tuple[Stage, PolicyLimiter]:
     stage = Stage()
-    limiter = PolicyLimiter(Book(limits), None, LimitsHeard(), clock=Now())
+    limiter = PolicyLimiter(RuleTable(limits), None, LimitsHeard(), clock=Now())
 
     def settle(settlement: Settlement) -> None:
         stage.settled.append(settlement)
@@ -131,7 +131,7 @@ def test_too_many_requests_are_refused_whether_or_not_they_would_hit() -> None:
     ask(stage)
     refused, settled = ask(stage)
 
-    assert isinstance(refused, Reply)
+    assert isinstance(refused, ImmediateResponse)
     assert 429 == refused.status
     assert ("miss", "rejected", None) == (settled.cache, settled.outcome, settled.saved)
 
@@ -151,12 +151,12 @@ def test_who_waits_for_an_equal_call_has_reserved_nothing() -> None:
 # --- whose it is
 
 
-RULES = (Rule(Condition(headers=(("x-tier", "gold"),)), candidates=(Candidate("openai", "gpt-gold"),)),)
+RULES = (RoutingRule(RuleCondition(headers=(("x-tier", "gold"),)), candidates=(Candidate("openai", "gpt-gold"),)),)
 
 
 def test_a_rule_of_routing_has_replies_of_its_own() -> None:
     stage = Stage()
-    stage.having(planner=planner(stage.gateway.models, rows={"chat": Row(rules=RULES)}))
+    stage.having(planner=planner(stage.gateway.models, rows={"chat": ModelRoute(rules=RULES)}))
     cached(stage)
     gold = ("x-tier", "gold")
     ask(stage)
@@ -171,8 +171,10 @@ def test_a_rule_of_routing_has_replies_of_its_own() -> None:
 
 
 def test_a_rule_leads_nobody_where_he_may_not_go() -> None:
-    stage = Stage().having(access=Policies([("acme", "tenant", "acme", Policy(providers=("anthropic",)))], {}, {}))
-    stage.having(planner=planner(stage.gateway.models, rows={"both": Row(rules=RULES)}))
+    stage = Stage().having(
+        access=AccessPolicies([("acme", "tenant", "acme", AccessPolicy(providers=("anthropic",)))], {}, {})
+    )
+    stage.having(planner=planner(stage.gateway.models, rows={"both": ModelRoute(rules=RULES)}))
     refused, _ = ask(stage, ("x-tier", "gold"), model="both")
     sent, _ = ask(stage, model="both")
 
@@ -182,9 +184,11 @@ def test_a_rule_leads_nobody_where_he_may_not_go() -> None:
 
 def test_a_fallback_leads_nobody_where_he_may_not_go() -> None:
     fallback = Fallback(context_length=(Candidate("anthropic", "claude"), Candidate("openai", "gpt-long")))
-    stage = Stage().having(access=Policies([("acme", "tenant", "acme", Policy(providers=("openai",)))], {}, {}))
+    stage = Stage().having(
+        access=AccessPolicies([("acme", "tenant", "acme", AccessPolicy(providers=("openai",)))], {}, {})
+    )
     stage.having(
-        planner=planner(ModelTable({"chat": [Candidate("openai", "m")]}), rows={"chat": Row(fallback=fallback)})
+        planner=planner(ModelTable({"chat": [Candidate("openai", "m")]}), rows={"chat": ModelRoute(fallback=fallback)})
     )
     exchange = stage.exchange()
     talk(exchange, headers(), body({"model": "chat", "messages": HELLO}))
@@ -200,10 +204,10 @@ def test_who_may_not_ask_a_provider_does_not_get_its_replies() -> None:
     cache = cached(stage)
     ask(stage)
     (key,) = cache.near._index  # type: ignore[attr-defined]  # what lies there, whoever gave it
-    by_fallback = Entry("openai_chat", json.dumps(REPLY).encode(), "anthropic", "claude", NOW)
+    by_fallback = CacheEntry("openai_chat", json.dumps(REPLY).encode(), "anthropic", "claude", NOW)
     cache.near.put(key, by_fallback, NOW)
     _, before = ask(stage)
-    stage.having(access=Policies([("acme", "tenant", "acme", Policy(providers=("openai",)))], {}, {}))
+    stage.having(access=AccessPolicies([("acme", "tenant", "acme", AccessPolicy(providers=("openai",)))], {}, {}))
     _, after = ask(stage)
 
     assert ("hit", "anthropic") == (before.cache, before.provider)
@@ -250,7 +254,7 @@ def test_an_old_reply_stands_in_where_no_provider_can_answer(failed: Any) -> Non
     commands, settled = Old().ask(failed)
     given = commands[-1]
 
-    assert isinstance(given, Reply)
+    assert isinstance(given, ImmediateResponse)
     assert (200, "edge_cache_stale") == (given.status, given.details)
     assert "stale" == dict(given.headers)["x-edge-cache"]
     assert "age" in dict(given.headers)
@@ -302,7 +306,7 @@ def test_an_old_reply_stands_in_where_every_candidate_is_left_alone() -> None:
 def test_no_old_reply_is_given_where_a_provider_answers(came: tuple[Any, ...]) -> None:
     commands, settled = Old().ask(*came)
 
-    assert not any(isinstance(command, Reply) and command.status == 200 for command in commands)
+    assert not any(isinstance(command, ImmediateResponse) and command.status == 200 for command in commands)
     assert "miss" == settled.cache
 
 
@@ -352,8 +356,8 @@ def test_what_failed_is_not_charged_because_an_old_reply_was_given() -> None:
 def test_who_may_not_ask_a_provider_does_not_get_its_old_replies() -> None:
     stage = Old()
     (key,) = stage.gateway.cache.near._index  # type: ignore[union-attr]  # what lies there, whoever gave it
-    by_fallback = Entry("openai_chat", json.dumps(REPLY).encode(), "anthropic", "claude", NOW, stale=3600.0)
+    by_fallback = CacheEntry("openai_chat", json.dumps(REPLY).encode(), "anthropic", "claude", NOW, stale=3600.0)
     stage.gateway.cache.near.put(key, by_fallback, NOW)  # type: ignore[union-attr]
-    stage.having(access=Policies([("acme", "tenant", "acme", Policy(providers=("openai",)))], {}, {}))
+    stage.having(access=AccessPolicies([("acme", "tenant", "acme", AccessPolicy(providers=("openai",)))], {}, {}))
 
     assert "upstream_error" == stage.ask(answered(500), ERROR)[1].outcome

@@ -9,11 +9,11 @@ import pytest
 from limits_kit import Heard, Now, dollars, rule
 from player import ADollarPerToken, Stage, answered, body, chunks, headers, talk, whole
 
-from edge_extproc.exchange.commands import Continue, Reply
-from edge_extproc.exchange.worst_case import Bounds
-from edge_extproc.limits.base import Rule
-from edge_extproc.limits.book import Book
+from edge_extproc.exchange.commands import Continue, ImmediateResponse
+from edge_extproc.exchange.worst_case import OutputBounds
+from edge_extproc.limits.base import LimitRule
 from edge_extproc.limits.limiter import PolicyLimiter
+from edge_extproc.limits.rule_table import RuleTable
 
 HELLO = [{"role": "user", "content": "Hello"}]
 REPLY = {
@@ -25,12 +25,12 @@ REPLY = {
     "usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7},
 }
 # Small enough that a call's worst case is some thousands of dollars at a dollar a token.
-BOUNDS = Bounds((("*", 100),), 10, 2_000, 0, 0)
+BOUNDS = OutputBounds((("*", 100),), 10, 2_000, 0, 0)
 
 
-def limited(*rules: Rule) -> Stage:
+def limited(*rules: LimitRule) -> Stage:
     stage = Stage()
-    limiter = PolicyLimiter(Book(rules), None, Heard(), clock=Now())
+    limiter = PolicyLimiter(RuleTable(rules), None, Heard(), clock=Now())
 
     def settle(settlement: Any) -> None:
         stage.settled.append(settlement)
@@ -78,7 +78,7 @@ def test_beyond_its_budget_nothing_is_sent_and_the_caller_hears_why_in_its_own_w
     found.closed("done")
     refusal = commands[1]
 
-    assert isinstance(refusal, Reply)
+    assert isinstance(refusal, ImmediateResponse)
     told = json.loads(refusal.body)
     assert (429, "rate_limit_error") == (refusal.status, told["error"]["type"])
     assert "dollars per day of tenant acme is limited to $2000.00" in told["error"]["message"]
@@ -90,11 +90,11 @@ def test_beyond_its_budget_nothing_is_sent_and_the_caller_hears_why_in_its_own_w
 def test_a_known_refusal_comes_before_the_body() -> None:
     stage = limited(rule("requests", 1))
     exchange(stage, answered(), whole(REPLY))
-    assert isinstance(exchange(stage)[1], Reply)
+    assert isinstance(exchange(stage)[1], ImmediateResponse)
     found = stage.exchange()
     commands = talk(found, headers())
 
-    assert isinstance(commands[0], Reply)
+    assert isinstance(commands[0], ImmediateResponse)
     assert 429 == commands[0].status
 
 
@@ -128,7 +128,7 @@ def test_an_unpriced_model_is_refused_under_a_budget() -> None:
     stage = limited(dollars(100_000)).having(prices=Unpriced())
     refusal = exchange(stage)[1]
 
-    assert isinstance(refusal, Reply)
+    assert isinstance(refusal, ImmediateResponse)
     assert (403, "model_unpriced") == (refusal.status, json.loads(refusal.body)["error"]["code"])
 
 
@@ -145,6 +145,6 @@ def test_a_call_that_no_candidate_can_carry_gives_back_what_it_took() -> None:
     commands = talk(found, headers(), body({"model": "claude", "messages": HELLO, "max_tokens": 10, "n": 3}))
     found.closed("done")
 
-    assert isinstance(commands[1], Reply)
+    assert isinstance(commands[1], ImmediateResponse)
     assert 400 == commands[1].status
     assert 5_000 - float(left(exchange(stage, answered(), whole(REPLY)))) < 2_100

@@ -9,8 +9,8 @@ import pytest
 from player import Stage, answered, body, headers, talk, tried
 
 from edge_extproc.errors import PolicyUnavailable, TooLarge
-from edge_extproc.exchange.commands import Continue, Replace, Reply
-from edge_extproc.exchange.shape import ShapeBounds, check_shape
+from edge_extproc.exchange.body_shape import ShapeBounds, check_shape
+from edge_extproc.exchange.commands import Continue, ImmediateResponse, Replace
 
 BOUNDS = ShapeBounds(messages=10, parts=20, tools=5, values=1_000)
 SAY = {"role": "user", "content": "x"}
@@ -83,7 +83,7 @@ def test_the_caller_hears_it_in_its_own_words(path: str, asked: Any) -> None:
     commands = talk(stage.exchange(), headers(path), body(asked))
     refusal = commands[1]
 
-    assert isinstance(refusal, Reply)
+    assert isinstance(refusal, ImmediateResponse)
     assert refusal.status in (400, 413)
     assert "more than 10 messages" in json.loads(refusal.body)["error"]["message"]
 
@@ -149,7 +149,7 @@ def test_where_too_many_wait_the_caller_is_told_to_come_again() -> None:
     stage = Stage().having(apart=Full(0))
     refusal = talk(stage.exchange(), headers(), body({"model": "claude", "messages": [SAY] * 600}))[1]
 
-    assert isinstance(refusal, Reply)
+    assert isinstance(refusal, ImmediateResponse)
     assert 503 == refusal.status
 
 
@@ -177,7 +177,7 @@ def test_a_second_try_of_a_large_body_is_refused_where_too_many_wait() -> None:
     talk(stage.exchange(), headers(), body({"model": "both", "messages": [SAY] * 600}))
     refusal = talk(stage.attempt(), tried(2))[0]
 
-    assert isinstance(refusal, Reply)
+    assert isinstance(refusal, ImmediateResponse)
     assert 503 == refusal.status
 
 

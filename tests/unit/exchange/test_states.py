@@ -11,7 +11,7 @@ from edge_extproc.exchange.events import (
     ResponseHeaders,
     ResponseTrailers,
 )
-from edge_extproc.exchange.states import ATTEMPT, GUARD, ROUTER, Order, State
+from edge_extproc.exchange.states import ATTEMPT, GUARD, ROUTER, State, StreamOrder
 
 EVENTS = {
     RequestHeaders: lambda end: RequestHeaders((), end),
@@ -32,7 +32,7 @@ ILLEGAL = [
 
 @pytest.mark.parametrize(("table", "state", "kind"), ILLEGAL)
 def test_what_is_not_in_the_table_is_the_peers_error_and_changes_nothing(table, state, kind):
-    order = Order(table)
+    order = StreamOrder(table)
     order.state = state
 
     with pytest.raises(PeerError, match=kind.__name__):
@@ -45,7 +45,7 @@ def test_what_is_not_in_the_table_is_the_peers_error_and_changes_nothing(table, 
 def test_every_legal_pair_leads_where_its_row_says(end):
     for table, state, kind in [(t, s, k) for t in (ROUTER, GUARD) for s in t for k in t[s]]:
         more, last = table[state][kind]
-        order = Order(table)
+        order = StreamOrder(table)
         order.state = state
         order.heard(EVENTS[kind](end))
         ends = kind not in (RequestTrailers, ResponseTrailers)
@@ -54,7 +54,7 @@ def test_every_legal_pair_leads_where_its_row_says(end):
 
 
 def test_a_streamed_reply_with_an_empty_last_chunk_is_legal():
-    order = Order(ROUTER)
+    order = StreamOrder(ROUTER)
     for event in (
         RequestHeaders((), False),
         RequestBody(b"{}", True),
@@ -68,7 +68,7 @@ def test_a_streamed_reply_with_an_empty_last_chunk_is_legal():
 
 
 def test_our_own_reply_comes_back_through_the_response_path():
-    order = Order(ROUTER)
+    order = StreamOrder(ROUTER)
     order.heard(RequestHeaders((), False))
     order.replied()
     order.heard(ResponseHeaders((), False))
@@ -79,4 +79,4 @@ def test_our_own_reply_comes_back_through_the_response_path():
 
 def test_the_error_says_what_was_expected():
     with pytest.raises(PeerError, match=r"ResponseBody in state FRESH; expected RequestHeaders, ResponseHeaders"):
-        Order(ROUTER).heard(ResponseBody(b"", True))
+        StreamOrder(ROUTER).heard(ResponseBody(b"", True))

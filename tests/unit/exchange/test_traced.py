@@ -10,7 +10,7 @@ import pytest
 from player import DIALECTS, Stage, answered, body, chunks, headers, talk, whole
 
 from edge_extproc.exchange.router import RouterExchange
-from edge_extproc.model.trace import Parent, Talk, Trace
+from edge_extproc.model.trace import Parent, Trace, Transcript
 
 ASKED = {"model": "chat", "messages": [{"role": "user", "content": "Hello"}]}
 REPLY = {
@@ -71,7 +71,7 @@ def test_envoys_span_goes_before_the_callers_header() -> None:
     ],
 )
 def test_what_was_said_is_told_where_content_is_wanted(asked: Any, answer: Any, said: str) -> None:
-    assert settled(headers(), body(asked), *answer)[0].talk == Talk((("user", "Hello"),), said)
+    assert settled(headers(), body(asked), *answer)[0].talk == Transcript((("user", "Hello"),), said)
     assert settled(headers(), body(asked), *answer, tracer=Tracer(content=False))[0].talk is None
 
 

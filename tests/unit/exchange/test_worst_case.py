@@ -13,13 +13,13 @@ from player import provider
 
 from edge_extproc.accounting.prices import Override, PriceTable
 from edge_extproc.exchange import worst_case
-from edge_extproc.exchange.worst_case import Bounds, ask_of
+from edge_extproc.exchange.worst_case import OutputBounds, ask_of
 from edge_extproc.model.call import Call
 from edge_extproc.model.plan import Candidate
 from edge_extproc.model.usage import Usage
 
 PROVIDERS = {name: provider(name) for name in ("openai", "anthropic")}
-BOUNDS = Bounds((("small", 50), ("*", 1_000)), 20, 100_000, 2_000_000, 3_000_000)
+BOUNDS = OutputBounds((("small", 50), ("*", 1_000)), 20, 100_000, 2_000_000, 3_000_000)
 D = Decimal
 PRICES = PriceTable(
     overrides=[

@@ -8,10 +8,10 @@ import pytest
 from limits_kit import ANN, MIDNIGHT, Now, dollars, limiter, rule, until, used
 
 from edge_extproc.errors import LimitReached, StartError
-from edge_extproc.limits.base import Ask
-from edge_extproc.limits.book import counts_dollars
-from edge_extproc.limits.kept import Kept
+from edge_extproc.limits.base import ReservationRequest
+from edge_extproc.limits.counter_file import CounterFile
 from edge_extproc.limits.limiter import PolicyLimiter
+from edge_extproc.limits.rule_table import counts_dollars
 
 RULES = (
     dollars(1),
@@ -22,18 +22,18 @@ RULES = (
 )
 
 
-def asking(micro_dollars: int, tokens: int = 0) -> Ask:
-    return Ask(tokens, micro_dollars)
+def asking(micro_dollars: int, tokens: int = 0) -> ReservationRequest:
+    return ReservationRequest(tokens, micro_dollars)
 
 
-async def admit(by: PolicyLimiter, name: str, ask: Ask) -> dict[str, str]:
+async def admit(by: PolicyLimiter, name: str, ask: ReservationRequest) -> dict[str, str]:
     rules = by.rules(ANN)
     assert rules is not None
     return dict((await by.admit(name, rules, ask)).headers)
 
 
-def watched(path: Path, by: PolicyLimiter, every: float = 60.0) -> Kept:
-    kept = Kept(path, lambda error: pytest.fail(f"reported {error!r}"), every)
+def watched(path: Path, by: PolicyLimiter, every: float = 60.0) -> CounterFile:
+    kept = CounterFile(path, lambda error: pytest.fail(f"reported {error!r}"), every)
     by.memory.put(kept.read())
     kept.start(lambda: by.memory.counted(counts_dollars))
     return kept
@@ -107,13 +107,13 @@ def test_a_file_that_says_nothing_begins_no_budget_anew(tmp_path: Path, text: st
     path = tmp_path / "counted.json"
     path.write_text(text)
     with pytest.raises(StartError, match=r"counted\.json .*remove it, and budgets begin anew"):
-        Kept(path, print).read()
+        CounterFile(path, print).read()
 
 
 async def test_a_disk_that_takes_nothing_is_told_once_and_stops_nobody(tmp_path: Path) -> None:
     told: list[BaseException] = []
     by = limiter(*RULES)
-    kept = Kept(tmp_path / "missing" / "counted.json", told.append, 0.001)
+    kept = CounterFile(tmp_path / "missing" / "counted.json", told.append, 0.001)
     kept.start(lambda: by.memory.counted(counts_dollars))
     await until(lambda: bool(told))
     (tmp_path / "missing").mkdir()

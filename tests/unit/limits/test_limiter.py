@@ -17,27 +17,31 @@ from running_valkey import RunningValkey
 
 from edge_extproc import registry
 from edge_extproc.errors import BudgetReached, LimitReached, PolicyUnavailable, Unpriced
-from edge_extproc.limits.base import MICRO, Ask, StoreDown, StoreSettings, Taken
-from edge_extproc.limits.book import Book
+from edge_extproc.limits.base import MICRO, LimitStoreDown, LimitStoreSettings, ReservationRequest, ReserveResult
 from edge_extproc.limits.limiter import PolicyLimiter, micro
-from edge_extproc.limits.memory import MemoryStore
+from edge_extproc.limits.memory import MemoryLimitStore
+from edge_extproc.limits.rule_table import RuleTable
 from edge_extproc.model.principal import Principal
 from edge_extproc.model.usage import Usage
 
-NOTHING = Ask(0, 0)
+NOTHING = ReservationRequest(0, 0)
 
 
-def asking(micro_dollars: int | None, tokens: int = 0, assumed: int = 0) -> Ask:
-    return Ask(tokens, micro_dollars, assumed, "m")
+def asking(micro_dollars: int | None, tokens: int = 0, assumed: int = 0) -> ReservationRequest:
+    return ReservationRequest(tokens, micro_dollars, assumed, "m")
 
 
-async def admit(by: PolicyLimiter, name: str, ask: Ask = NOTHING, who: Principal = ANN) -> dict[str, str]:
+async def admit(
+    by: PolicyLimiter, name: str, ask: ReservationRequest = NOTHING, who: Principal = ANN
+) -> dict[str, str]:
     rules = by.rules(who)
     assert rules is not None
     return dict((await by.admit(name, rules, ask)).headers)
 
 
-async def refused(by: PolicyLimiter, ask: Ask = NOTHING, name: str = "refused", who: Principal = ANN) -> LimitReached:
+async def refused(
+    by: PolicyLimiter, ask: ReservationRequest = NOTHING, name: str = "refused", who: Principal = ANN
+) -> LimitReached:
     with pytest.raises(LimitReached) as found:
         await admit(by, name, ask, who)
     return found.value
@@ -47,7 +51,7 @@ async def refused(by: PolicyLimiter, ask: Ask = NOTHING, name: str = "refused", 
 
 
 def test_all_levels_hold_at_once_and_a_stranger_has_none() -> None:
-    book = Book(
+    book = RuleTable(
         [
             dollars(9),
             rule("requests", 5, level="team", name="research"),
@@ -66,7 +70,7 @@ def test_all_levels_hold_at_once_and_a_stranger_has_none() -> None:
 
 
 def test_a_name_cannot_be_made_to_look_like_another_holder() -> None:
-    book = Book([rule("requests", 4, level="user", name="*")])
+    book = RuleTable([rule("requests", 4, level="user", name="*")])
     keys = {book.rules(Principal("acme", "k", user=name)).keys for name in ("a:b", "a%3Ab", "a", "b")}  # type: ignore[union-attr]
 
     assert 4 == len(keys)
@@ -287,7 +291,7 @@ async def _after(by: PolicyLimiter, more: int) -> LimitReached:
 
 
 def shared(valkey: RunningValkey, seconds: float = 5.0) -> Any:
-    return registry.load("limits", "redis").build(StoreSettings(valkey.url, seconds))
+    return registry.load("limits", "redis").build(LimitStoreSettings(valkey.url, seconds))
 
 
 class Broken:
@@ -300,11 +304,11 @@ class Broken:
     async def _do(self, name: str, *arguments: Any) -> Any:
         self.asked += 1
         if self.down:
-            raise StoreDown(self.why)
+            raise LimitStoreDown(self.why)
         return await getattr(self.store, name)(*arguments)
 
-    async def take(self, *arguments: Any) -> Taken:
-        taken: Taken = await self._do("take", *arguments)
+    async def take(self, *arguments: Any) -> ReserveResult:
+        taken: ReserveResult = await self._do("take", *arguments)
         return taken
 
     async def settle(self, *arguments: Any) -> None:
@@ -319,7 +323,7 @@ class Broken:
     async def prove(self) -> None:
         self.proved += 1
         if self.down:
-            raise StoreDown(self.why)
+            raise LimitStoreDown(self.why)
 
     async def close(self) -> None:
         await self.store.close()
@@ -338,10 +342,10 @@ async def test_without_its_store_a_closed_rule_lets_nobody_pass() -> None:
 
 
 async def test_without_its_store_a_local_rule_gives_each_worker_its_share_of_what_was_left() -> None:
-    from edge_extproc.limits.memory import MemoryStore
+    from edge_extproc.limits.memory import MemoryLimitStore
 
     heard, now = Heard(), Now()
-    store = Broken(MemoryStore(now))
+    store = Broken(MemoryLimitStore(now))
     store.down = False
     by = limiter(dollars(1, local=True), store=store, heard=heard, now=now, share_of=4)
     await admit(by, "before", asking(600_000))
@@ -366,7 +370,7 @@ async def test_without_its_store_a_local_rule_gives_each_worker_its_share_of_wha
 
 
 async def test_each_reason_of_an_outage_is_told_once() -> None:
-    heard, store = Heard(), Broken(MemoryStore())
+    heard, store = Heard(), Broken(MemoryLimitStore())
     by = limiter(dollars(1), store=store, heard=heard, down_seconds=0.001)
     store.why = "connection refused"
     by.start()
@@ -394,7 +398,7 @@ async def test_a_call_whose_taking_was_not_answered_takes_nothing_in_the_end(val
     async def lost(name: str, *arguments: Any) -> Any:
         store.down = False
         await done(name, *arguments)
-        raise StoreDown("lost")
+        raise LimitStoreDown("lost")
 
     store._do = lost  # type: ignore[method-assign]
     with pytest.raises(PolicyUnavailable):
@@ -442,7 +446,7 @@ def test_two_hundred_calls_on_four_workers_never_spend_more_than_the_budget(valk
         assert rules is not None
         end = chance.choice(["ok", "ok", "ok", "caller_left", "error", "rejected", "impatient"])
         try:
-            waiting = by.admit(name, rules, Ask(10, worst))
+            waiting = by.admit(name, rules, ReservationRequest(10, worst))
             await (asyncio.wait_for(waiting, chance.uniform(0, 0.002)) if end == "impatient" else waiting)
         except LimitReached:
             return
@@ -531,6 +535,6 @@ async def test_a_window_that_is_over_stands_at_nothing_and_a_minute_fades() -> N
 async def test_a_rule_that_is_no_more_is_not_told_and_a_new_maximum_is() -> None:
     by = limiter(dollars(1), rule("requests", 5, level="user", name="*"))
     await admit(by, "a", asking(1))
-    by.replace_book(Book([rule("requests", 7, level="user", name="*")]))
+    by.replace_book(RuleTable([rule("requests", 7, level="user", name="*")]))
 
     assert [("ann", "requests", 7, 1, 1)] == standing(by)

@@ -15,8 +15,8 @@ import pytest
 from limits_kit import until
 from running_valkey import RunningValkey
 
-from edge_extproc.limits.base import StoreDown
-from edge_extproc.limits.link import Link, Transport, TransportOf, _Wire, bulk, transport_of
+from edge_extproc.limits.base import LimitStoreDown
+from edge_extproc.limits.link import StoreConnection, Transport, TransportOf, _Wire, bulk, transport_of
 
 
 def no_transport(connection: object) -> None:
@@ -29,7 +29,7 @@ WAYS = pytest.mark.parametrize("way", WAYS_OF, ids=NAMES)
 
 @pytest.fixture(params=WAYS_OF, ids=NAMES)
 async def link(valkey: RunningValkey, request: pytest.FixtureRequest):
-    found = Link(valkey.url, 5.0, request.param)
+    found = StoreConnection(valkey.url, 5.0, request.param)
     yield found
     await found.close()
 
@@ -45,7 +45,7 @@ def test_the_redis_py_that_is_installed_hands_its_connection_over(valkey: Runnin
         return found
 
     async def asked() -> bytes:
-        link = Link(valkey.url, 5.0, watched)
+        link = StoreConnection(valkey.url, 5.0, watched)
         answer = await link.ask("PING")
         await link.close()
         return answer
@@ -56,11 +56,11 @@ def test_the_redis_py_that_is_installed_hands_its_connection_over(valkey: Runnin
     assert [True] == handed
 
 
-async def connections(link: Link) -> int:
+async def connections(link: StoreConnection) -> int:
     return (await link.ask("CLIENT", "LIST")).count(b"id=")
 
 
-async def test_many_callers_share_one_connection_and_each_has_its_own_answer(link: Link) -> None:
+async def test_many_callers_share_one_connection_and_each_has_its_own_answer(link: StoreConnection) -> None:
     answers = await asyncio.gather(*(link.ask("ECHO", f"{n}") for n in range(200)))
     before = await connections(link)
     await asyncio.gather(*(link.ask("PING") for _ in range(50)))
@@ -69,7 +69,7 @@ async def test_many_callers_share_one_connection_and_each_has_its_own_answer(lin
     assert before == await connections(link)
 
 
-async def test_a_caller_who_leaves_takes_nobodys_answer_away(link: Link) -> None:
+async def test_a_caller_who_leaves_takes_nobodys_answer_away(link: StoreConnection) -> None:
     await link.ask("PING")
     asking = [asyncio.create_task(link.ask("ECHO", f"{n}")) for n in range(4)]
     await asyncio.sleep(0)
@@ -79,20 +79,20 @@ async def test_a_caller_who_leaves_takes_nobodys_answer_away(link: Link) -> None
     assert [b"0", b"2", b"3"] == [each for each in answers if isinstance(each, bytes)]
 
 
-async def test_a_script_that_the_server_has_lost_is_sent_again(link: Link) -> None:
+async def test_a_script_that_the_server_has_lost_is_sent_again(link: StoreConnection) -> None:
     script, rest = "return {1, ARGV[1]}", bulk(0) + bulk("x")
     name = b"0" * 40
 
     assert [1, b"x"] == await link.script(name, script, rest, 2)
 
 
-async def test_after_a_loss_it_connects_anew(link: Link, valkey: RunningValkey) -> None:
+async def test_after_a_loss_it_connects_anew(link: StoreConnection, valkey: RunningValkey) -> None:
     mine = (await link.ask("CLIENT", "ID"),)
     valkey.command("CLIENT", "KILL", "ID", str(mine[0]))
     if isinstance(link._wire, _Wire):
         await until(lambda: link._wire.lost)
     else:  # it hears of it when it asks
-        with pytest.raises(StoreDown):
+        with pytest.raises(LimitStoreDown):
             await link.ask("PING")
 
     assert mine != (await link.ask("CLIENT", "ID"),)
@@ -102,20 +102,20 @@ async def test_after_a_loss_it_connects_anew(link: Link, valkey: RunningValkey) 
 async def test_a_server_that_does_not_answer_in_time_is_down_for_all_who_wait(
     valkey: RunningValkey, way: TransportOf
 ) -> None:
-    link = Link(valkey.url, 0.1, way)
+    link = StoreConnection(valkey.url, 0.1, way)
     await link.ask("PING")
     valkey.command("CLIENT", "PAUSE", "400", "ALL")
     found = await asyncio.gather(*(link.ask("PING") for _ in range(3)), return_exceptions=True)
 
     assert ["timed out"] * 3 == [str(each) for each in found]
-    patient = Link(valkey.url, 5.0)
+    patient = StoreConnection(valkey.url, 5.0)
     assert b"PONG" == await patient.ask("PING")
     await patient.close()
     await link.close()
 
 
-async def test_an_error_of_the_server_is_told_in_a_word_and_its_text_is_not(link: Link) -> None:
-    with pytest.raises(StoreDown) as found:
+async def test_an_error_of_the_server_is_told_in_a_word_and_its_text_is_not(link: StoreConnection) -> None:
+    with pytest.raises(LimitStoreDown) as found:
         await link.ask("EVAL", "return redis.error_reply('OOM secret of somebody')", 0)
 
     assert "it is out of memory" == str(found.value)
@@ -123,7 +123,7 @@ async def test_an_error_of_the_server_is_told_in_a_word_and_its_text_is_not(link
 
 
 async def test_who_asks_while_it_connects_waits_for_the_same_connection(valkey: RunningValkey) -> None:
-    link = Link(valkey.url, 5.0)
+    link = StoreConnection(valkey.url, 5.0)
     ids = await asyncio.gather(*(link.ask("CLIENT", "ID") for _ in range(20)))
     await link.close()
 
@@ -132,18 +132,18 @@ async def test_who_asks_while_it_connects_waits_for_the_same_connection(valkey: 
 
 @WAYS
 async def test_it_can_be_closed_while_somebody_waits(valkey: RunningValkey, way: TransportOf) -> None:
-    link = Link(valkey.url, 5.0, way)
+    link = StoreConnection(valkey.url, 5.0, way)
     await link.ask("PING")
     asking = [asyncio.create_task(link.ask("BLPOP", "nothing", 0)) for _ in range(2)]
     await until(lambda: b"blpop" in valkey.command("CLIENT", "LIST"))
     await link.close()
     found = await asyncio.gather(*asking, return_exceptions=True)
 
-    assert [StoreDown] * 2 == [type(each) for each in found]
+    assert [LimitStoreDown] * 2 == [type(each) for each in found]
 
 
 async def test_it_can_be_closed_while_it_connects(valkey: RunningValkey) -> None:
-    link = Link(valkey.url, 5.0)
+    link = StoreConnection(valkey.url, 5.0)
     asking = asyncio.create_task(link.ask("PING"))
     await asyncio.sleep(0)
     await link.close()
@@ -195,7 +195,7 @@ def test_it_is_the_same_over_tls_and_in_another_database(
     pems = certificates.mutual(tmp_path, "localhost")
 
     async def asked(port: int) -> tuple[list[bytes], bytes]:
-        link = Link(f"rediss://localhost:{port}/3?ssl_ca_certs={pems.ca}", 5.0, way)
+        link = StoreConnection(f"rediss://localhost:{port}/3?ssl_ca_certs={pems.ca}", 5.0, way)
         answers = await asyncio.gather(*(link.ask("ECHO", f"{n}") for n in range(50)))
         told = await link.ask("CLIENT", "INFO")
         await link.close()

@@ -17,28 +17,28 @@ from running_valkey import RunningValkey
 from edge_extproc import registry
 from edge_extproc.limits.base import (
     MOST_COUNTED,
-    Counter,
-    Counters,
+    LimitStore,
+    LimitStoreDown,
+    LimitStoreSettings,
     Lost,
-    Settled,
-    Store,
-    StoreDown,
-    StoreSettings,
-    Taken,
+    ReserveResult,
+    SettleResult,
+    WindowCounter,
+    WindowCounters,
 )
-from edge_extproc.limits.memory import MemoryStore
+from edge_extproc.limits.memory import MemoryLimitStore
 
 LATER = 4_000_000_000
 
 
 def shared(valkey: RunningValkey) -> Any:
-    return registry.load("limits", "redis").build(StoreSettings(valkey.url, 5.0))
+    return registry.load("limits", "redis").build(LimitStoreSettings(valkey.url, 5.0))
 
 
 @pytest.fixture(params=["memory", "redis"])
-async def store(request: pytest.FixtureRequest) -> AsyncIterator[Store]:
+async def store(request: pytest.FixtureRequest) -> AsyncIterator[LimitStore]:
     if request.param == "memory":
-        yield registry.load("limits", "memory").build(StoreSettings())
+        yield registry.load("limits", "memory").build(LimitStoreSettings())
         return
     found = shared(request.getfixturevalue("valkey"))
     yield found
@@ -52,30 +52,30 @@ def fresh(name: str = "c") -> str:
 class Entry(NamedTuple):
     """A counter, and how much is taken from it."""
 
-    counter: Counter
+    counter: WindowCounter
     amount: int
     weight: int
 
 
 def entry(key: str, maximum: int, amount: int = 1, *, hard: bool = True, slot: bool = False, **more: Any) -> Entry:
-    counter = Counter(key, more.get("before", ""), maximum, hard, more.get("expires", LATER), slot)
+    counter = WindowCounter(key, more.get("before", ""), maximum, hard, more.get("expires", LATER), slot)
     return Entry(counter, amount, more.get("weight", 0))
 
 
-async def take(store: Store, lease: str, entries: Sequence[Entry], seconds: int, lost: Lost) -> Taken:
-    counters = Counters([each.counter for each in entries])
+async def take(store: LimitStore, lease: str, entries: Sequence[Entry], seconds: int, lost: Lost) -> ReserveResult:
+    counters = WindowCounters([each.counter for each in entries])
     weight = max(each.weight for each in entries)
     return await store.take(lease, counters, [each.amount for each in entries], weight, seconds, lost)
 
 
-async def test_as_much_is_taken_as_there_is_and_no_more(store: Store) -> None:
+async def test_as_much_is_taken_as_there_is_and_no_more(store: LimitStore) -> None:
     key = fresh()
     taken = [await take(store, fresh(), [entry(key, 10, 4)], 60, "charge") for _ in range(3)]
 
-    assert [Taken(True, (0,), (0,)), Taken(True, (4,), (0,)), Taken(False, (8,), (0,))] == taken
+    assert [ReserveResult(True, (0,), (0,)), ReserveResult(True, (4,), (0,)), ReserveResult(False, (8,), (0,))] == taken
 
 
-async def test_all_is_taken_or_nothing(store: Store) -> None:
+async def test_all_is_taken_or_nothing(store: LimitStore) -> None:
     wide, narrow = fresh(), fresh()
     first = await take(store, fresh(), [entry(wide, 10, 3), entry(narrow, 2, 3)], 60, "charge")
     after = await take(store, fresh(), [entry(wide, 10, 1), entry(narrow, 2, 1)], 60, "charge")
@@ -83,7 +83,7 @@ async def test_all_is_taken_or_nothing(store: Store) -> None:
     assert (False, True, (0, 0)) == (first.ok, after.ok, after.used)
 
 
-async def test_a_soft_limit_counts_and_does_not_refuse(store: Store) -> None:
+async def test_a_soft_limit_counts_and_does_not_refuse(store: LimitStore) -> None:
     key = fresh()
     await take(store, fresh(), [entry(key, 1, 5, hard=False)], 60, "charge")
     taken = await take(store, fresh(), [entry(key, 1, 5, hard=False)], 60, "charge")
@@ -91,35 +91,35 @@ async def test_a_soft_limit_counts_and_does_not_refuse(store: Store) -> None:
     assert (True, (5,)) == (taken.ok, taken.used)
 
 
-async def test_a_part_of_the_window_before_counts(store: Store) -> None:
+async def test_a_part_of_the_window_before_counts(store: LimitStore) -> None:
     before, key = fresh(), fresh()
     await take(store, fresh(), [entry(before, 100, 10)], 60, "charge")
     taken = await take(store, fresh(), [entry(key, 10, 6, before=before, weight=500_000)], 60, "charge")
     fits = await take(store, fresh(), [entry(key, 10, 5, before=before, weight=500_000)], 60, "charge")
 
-    assert (Taken(False, (5,), (10,)), True) == (taken, fits.ok)
+    assert (ReserveResult(False, (5,), (10,)), True) == (taken, fits.ok)
 
 
 @pytest.mark.parametrize(("used", "left"), [(0, 10), (3, 7), (-1, 4), (9, 1)])
-async def test_settling_puts_what_was_used_in_place_of_what_was_taken(store: Store, used: int, left: int) -> None:
+async def test_settling_puts_what_was_used_in_place_of_what_was_taken(store: LimitStore, used: int, left: int) -> None:
     key, lease = fresh(), fresh()
     await take(store, lease, [entry(key, 10, 6)], 60, "charge")
     for _ in range(2):  # the second time changes nothing
-        await store.settle([Settled(lease, (used,))])
+        await store.settle([SettleResult(lease, (used,))])
 
     assert (10 - left,) == (await take(store, fresh(), [entry(key, 10, 0)], 60, "charge")).used
 
 
-async def test_a_slot_is_given_back_whatever_was_used(store: Store) -> None:
+async def test_a_slot_is_given_back_whatever_was_used(store: LimitStore) -> None:
     key, lease = fresh(), fresh()
     await take(store, lease, [entry(key, 1, slot=True)], 60, "charge")
     refused = await take(store, fresh(), [entry(key, 1, slot=True)], 60, "charge")
-    await store.settle([Settled(lease, (-1,))])
+    await store.settle([SettleResult(lease, (-1,))])
 
     assert (False, True) == (refused.ok, (await take(store, fresh(), [entry(key, 1, slot=True)], 60, "charge")).ok)
 
 
-async def test_what_was_used_elsewhere_is_added(store: Store) -> None:
+async def test_what_was_used_elsewhere_is_added(store: LimitStore) -> None:
     key = fresh()
     await store.add([(key, 5, LATER), (key, 2, LATER)])
 
@@ -132,7 +132,7 @@ async def test_a_lost_lease_frees_its_slot_and_may_still_be_settled(
     valkey: RunningValkey, shape: str, lost: Any, stays: int
 ) -> None:
     now = Now()
-    store: Any = MemoryStore(now) if shape == "memory" else shared(valkey)
+    store: Any = MemoryLimitStore(now) if shape == "memory" else shared(valkey)
     money, slots, lease = fresh(), fresh(), fresh()
     await take(store, lease, [entry(money, 10, 6), entry(slots, 1, slot=True)], 1, lost)
 
@@ -150,14 +150,14 @@ async def test_a_lost_lease_frees_its_slot_and_may_still_be_settled(
     assert (stays, 0) == found
 
     # The worker was not dead: it tells what was used.
-    await store.settle([Settled(lease, (4, -1))])
+    await store.settle([SettleResult(lease, (4, -1))])
     assert (4, 0) == await seen()
     await store.close()
 
 
 async def test_a_lease_that_is_renewed_is_not_lost() -> None:
     now = Now()
-    store = MemoryStore(now)
+    store = MemoryLimitStore(now)
     await take(store, "a", [entry("slots", 1, slot=True)], 10, "charge")
     now.at += 8
     await store.renew(["a", "unknown"], 10)
@@ -181,7 +181,7 @@ async def test_renewing_in_the_shared_store_puts_the_moment_of_loss_off(valkey: 
 
 async def test_memory_forgets_what_has_expired() -> None:
     now = Now()
-    store = MemoryStore(now)
+    store = MemoryLimitStore(now)
     await take(store, "a", [entry("old", 9, expires=int(MIDNIGHT) + 10)], 0, "charge")
     now.at += 100
     for _ in range(4096):
@@ -191,17 +191,17 @@ async def test_memory_forgets_what_has_expired() -> None:
 
 
 async def test_a_store_that_is_not_there_is_down() -> None:
-    store = registry.load("limits", "redis").build(StoreSettings("unix:///nowhere/s", 0.2))
-    with pytest.raises(StoreDown):
+    store = registry.load("limits", "redis").build(LimitStoreSettings("unix:///nowhere/s", 0.2))
+    with pytest.raises(LimitStoreDown):
         await take(store, "a", [entry("k", 1)], 60, "charge")
-    with pytest.raises(StoreDown):
+    with pytest.raises(LimitStoreDown):
         await store.add([("k", 1, LATER)])
     await store.close()
 
 
 async def test_an_error_of_the_store_does_not_tell_its_address() -> None:
-    store = registry.load("limits", "redis").build(StoreSettings("redis://:hunter2@127.0.0.1:1/0", 0.2))
-    with pytest.raises(StoreDown) as found:
+    store = registry.load("limits", "redis").build(LimitStoreSettings("redis://:hunter2@127.0.0.1:1/0", 0.2))
+    with pytest.raises(LimitStoreDown) as found:
         await store.renew(["a"], 60)
     await store.close()
 
@@ -233,29 +233,29 @@ def test_memory_and_valkey_agree_on_any_steps(valkey: RunningValkey, steps: list
                 if taken.ok:
                     open_[lease] = name
             elif lease in open_:
-                await store.settle([Settled(open_[lease], (number, -1))])
+                await store.settle([SettleResult(open_[lease], (number, -1))])
         await store.close()
         return heard
 
     async def both() -> tuple[list[Any], list[Any]]:
-        return await play(MemoryStore(), "m"), await play(shared(valkey), fresh("r"))
+        return await play(MemoryLimitStore(), "m"), await play(shared(valkey), fresh("r"))
 
     in_memory, in_valkey = asyncio.run(both())
 
     assert in_memory == in_valkey
 
 
-async def test_a_counter_stops_at_the_largest_number_that_is_exact(store: Store) -> None:
+async def test_a_counter_stops_at_the_largest_number_that_is_exact(store: LimitStore) -> None:
     key, least = fresh(), 10**14
     for step in range(3):
         lease = fresh()
         assert (await take(store, lease, [entry(key, 1, least, hard=False)], 60, "charge")).ok
-        await store.settle([Settled(lease, (MOST_COUNTED - step,))])
+        await store.settle([SettleResult(lease, (MOST_COUNTED - step,))])
         await store.add([(key, MOST_COUNTED, LATER)])
 
     assert (MOST_COUNTED,) == (await take(store, fresh(), [entry(key, 1, 0, hard=False)], 60, "charge")).used
     # And what is given back is still taken from it.
     lease = fresh()
     await take(store, lease, [entry(key, 1, 7, hard=False)], 60, "charge")
-    await store.settle([Settled(lease, (0,))])
+    await store.settle([SettleResult(lease, (0,))])
     assert (MOST_COUNTED - 7,) == (await take(store, fresh(), [entry(key, 1, 0, hard=False)], 60, "charge")).used

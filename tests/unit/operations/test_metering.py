@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from edge_extproc.model.reply import Ended, Failed, Finished, Garbled, UsageSeen
 from edge_extproc.model.usage import Usage
-from edge_extproc.operations.metering.stream import Listener
+from edge_extproc.operations.metering.stream import UsageListener
 from edge_extproc.operations.metering.usage import usage_of
 
 
@@ -48,7 +48,7 @@ def test_usage_is_read_in_every_shape(reply: Any, expected: Usage | None) -> Non
 
 
 def heard(wire: bytes, *cuts: int) -> tuple[list[Any], bytes]:
-    listener, events, passed, at = Listener(), [], b"", 0
+    listener, events, passed, at = UsageListener(), [], b"", 0
     for cut in [*sorted(cuts), len(wire)]:
         for frame in listener.frames(wire[at:cut]):
             events += listener.read(frame)

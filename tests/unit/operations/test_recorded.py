@@ -12,7 +12,7 @@ from recordings import body, recordings
 from edge_extproc import registry
 from edge_extproc.errors import Unsupported
 from edge_extproc.model.embedding import Embedded
-from edge_extproc.operations.metering.stream import Listener
+from edge_extproc.operations.metering.stream import UsageListener
 from edge_extproc.operations.metering.usage import usage_of
 
 FORMATS = {name: registry.load("operations", name) for name in registry.names("operations")}
@@ -87,7 +87,7 @@ def test_completions_are_metered(recorded: dict[str, Any]) -> None:
 
         assert told["usage"]["total_tokens"] == usage_of(told).total  # type: ignore[union-attr]  # None fails as well
         return
-    listener = Listener()
+    listener = UsageListener()
     frames = listener.frames(raw)
     events = [type(event).__name__ for frame in frames for event in listener.read(frame)]
     events += [type(event).__name__ for event in listener.close()[1]]

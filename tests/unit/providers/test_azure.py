@@ -3,7 +3,7 @@
 import pytest
 
 from edge_extproc.errors import BadRequest
-from edge_extproc.providers.base import Asked, ProviderSettings
+from edge_extproc.providers.base import ProviderSettings, UpstreamCall
 from edge_extproc.providers.credentials.api_key import bearer
 from edge_extproc.registry import load
 
@@ -14,7 +14,7 @@ FOUNDRY = "https://me.services.ai.azure.com"
 def ask(path, base_url=HOST, model="my-gpt", version=None, **more):
     options = {"api_version": version} if version else {}
     provider = load("providers", "azure").build(ProviderSettings("a", base_url, lambda: "secret", options, **more))
-    return provider.request(Asked("chat", "openai_chat", model, False, path, b"{}"))
+    return provider.request(UpstreamCall("chat", "openai_chat", model, False, path, b"{}"))
 
 
 @pytest.mark.parametrize(

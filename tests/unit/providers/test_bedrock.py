@@ -22,10 +22,10 @@ from edge_extproc.codecs.aws_eventstream import MEDIA_TYPE, encode, event, excep
 from edge_extproc.codecs.sse import SseDecoder
 from edge_extproc.dialects.anthropic_messages import PLUGIN as MESSAGES
 from edge_extproc.errors import BadRequest, Unavailable, UpstreamError
-from edge_extproc.exchange.commands import Continue, Reply
+from edge_extproc.exchange.commands import Continue, ImmediateResponse
 from edge_extproc.model.plan import Candidate
 from edge_extproc.model.reply import Ended, Failed, fold
-from edge_extproc.providers.base import Asked, ProviderSettings
+from edge_extproc.providers.base import ProviderSettings, UpstreamCall
 from edge_extproc.providers.credentials.sigv4 import AwsKeys, SigV4
 from edge_extproc.routing.base import ModelTable
 
@@ -42,7 +42,7 @@ def provider(url=URL, credential=None, key="key"):
 
 def asked(dialect="bedrock_converse", model=CLAUDE, raw=b'{"messages":[]}', path=None, **more):
     path = path or "/model/us.anthropic.claude-sonnet-4-5-20250929-v1%3A0/converse"
-    return Asked("chat", dialect, model, False, path, raw, **more)
+    return UpstreamCall("chat", dialect, model, False, path, raw, **more)
 
 
 def test_every_model_speaks_converse_and_a_claude_speaks_its_own_format_too():
@@ -303,7 +303,7 @@ def test_a_provider_whose_credential_has_ended_is_passed_over():
 
     assert "secret-of-openai" in str(commands[1].set_headers)
     (_, refusal) = talk(told.exchange(), headers(), body(HELLO))
-    assert isinstance(refusal, Reply)
+    assert isinstance(refusal, ImmediateResponse)
     assert 503 == refusal.status
     assert "could not be renewed" in json.loads(refusal.body)["error"]["message"]
 

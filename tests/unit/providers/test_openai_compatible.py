@@ -6,7 +6,7 @@ import pytest
 
 from edge_extproc.dialects.openai_chat import PLUGIN as CHAT
 from edge_extproc.model.call import Call
-from edge_extproc.providers.base import Asked, ProviderSettings, base_path
+from edge_extproc.providers.base import ProviderSettings, UpstreamCall, base_path
 from edge_extproc.providers.openai_compatible import HOSTS
 from edge_extproc.registry import load
 
@@ -43,7 +43,7 @@ def build(host):
 
 
 def ask(host, raw=BODY, dialect="openai_chat"):
-    return build(host).request(Asked("chat", dialect, "m", True, "/chat/completions", raw))
+    return build(host).request(UpstreamCall("chat", dialect, "m", True, "/chat/completions", raw))
 
 
 @pytest.mark.parametrize("host", HOSTS)
@@ -109,7 +109,7 @@ def test_a_host_that_is_not_known_to_take_developers_gets_one_system_turn_first(
     settings = ProviderSettings("p", "http://127.0.0.1:1/v1", None, {"host": host} if host else {})
     provider = load("providers", "openai_compatible").build(settings)
     raw = json.dumps({"model": "m", "messages": turns("system", "developer", "user", "developer")}).encode()
-    told = json.loads(provider.request(Asked("chat", "openai_chat", "m", False, "/chat/completions", raw)).body)
+    told = json.loads(provider.request(UpstreamCall("chat", "openai_chat", "m", False, "/chat/completions", raw)).body)
 
     first = {"role": "system", "content": "system\n\ndeveloper"}
     assert [first, *turns("user"), {"role": "system", "content": "developer"}] == told["messages"]

@@ -1,13 +1,13 @@
 import pytest
 
 from edge_extproc.errors import ConfigError
-from edge_extproc.providers.base import Asked, ProviderSettings
+from edge_extproc.providers.base import ProviderSettings, UpstreamCall
 from edge_extproc.providers.openai_compatible import HOSTS, row
 from edge_extproc.registry import load, names
 
 
 def asked(path, body=b"{}", **more):
-    return Asked("chat", "a dialect", "a-model", False, path, body, **more)
+    return UpstreamCall("chat", "a dialect", "a-model", False, path, body, **more)
 
 
 def build(kind, base_url="https://host.example/v1", key="secret", **options):

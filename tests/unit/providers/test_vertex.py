@@ -6,7 +6,7 @@ import pytest
 from recordings import body, recordings
 
 from edge_extproc.errors import BadRequest, Unsupported
-from edge_extproc.providers.base import Asked, ProviderSettings
+from edge_extproc.providers.base import ProviderSettings, UpstreamCall
 from edge_extproc.providers.credentials.api_key import bearer
 from edge_extproc.registry import load
 
@@ -31,7 +31,7 @@ def ask(operation, model, raw=b"{}", stream=False, format=None, provider=None):
         form = load("operations", name)
         where = f"/v1beta/models/{model}:embedContent"
         path = form.path(form.read_call(raw, "POST", (), where), model)
-    return provider.request(Asked(operation, name, model, stream, path, raw))
+    return provider.request(UpstreamCall(operation, name, model, stream, path, raw))
 
 
 def test_gemini_goes_below_google():
@@ -70,7 +70,9 @@ def test_texts_are_embedded_by_predict_and_later_models_by_content():
 
 
 def test_many_texts_are_refused_where_one_is_the_most():
-    many = Asked("embeddings", "gemini_embeddings", "gemini-embedding-2", False, "/models/m:batchEmbedContents", b"{}")
+    many = UpstreamCall(
+        "embeddings", "gemini_embeddings", "gemini-embedding-2", False, "/models/m:batchEmbedContents", b"{}"
+    )
 
     with pytest.raises(Unsupported, match="embeds one text a request"):
         build().request(many)
@@ -85,7 +87,7 @@ def test_without_a_project_it_is_express_mode():
 
 
 def test_a_name_that_leads_elsewhere_is_refused():
-    asked = Asked("chat", "anthropic_messages", "..", False, "/messages", b"{}")
+    asked = UpstreamCall("chat", "anthropic_messages", "..", False, "/messages", b"{}")
 
     with pytest.raises(BadRequest):
         build().request(asked)
@@ -111,7 +113,7 @@ def test_a_recorded_request_of_claude_is_made_from_anthropics_own(recorded):
 def claude(body, *betas, operation="chat", model="claude-sonnet-4-5@20250929"):
     raw = json.dumps({"model": "m", **body}).encode()
     form = "anthropic_messages" if operation == "chat" else "anthropic_count"
-    return build().request(Asked(operation, form, model, False, "/messages", raw, betas=betas))
+    return build().request(UpstreamCall(operation, form, model, False, "/messages", raw, betas=betas))
 
 
 def test_flags_that_vertex_does_not_know_stay_behind_and_are_named():

@@ -8,11 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_extproc.errors import StartError
-from edge_extproc.model.plan import NO_HOST, Candidate, Tried
-from edge_extproc.routing.breaker import CLOSED, Circuit, Circuits, OwnSlots, Rules, after, claimed, state
-from edge_extproc.routing.shared import SharedSlots
+from edge_extproc.model.plan import NO_HOST, AttemptResult, Candidate
+from edge_extproc.routing.breaker import (
+    CLOSED,
+    BreakerSettings,
+    Circuit,
+    Circuits,
+    LocalCircuitTable,
+    after,
+    claimed,
+    state,
+)
+from edge_extproc.routing.shared import SharedCircuitTable
 
-RULES = Rules(failures=3, open_for=30.0)
+RULES = BreakerSettings(failures=3, open_for=30.0)
 A, B, C = (Candidate(name, "m") for name in "abc")
 
 
@@ -27,18 +36,18 @@ class Stage:
     def __init__(self, slots=None):
         self.time = Time()
         self.opened = []
-        self.slots = slots or OwnSlots()
+        self.slots = slots or LocalCircuitTable()
         self.circuits = Circuits(self.slots, RULES, self.time, self.opened.append)
 
     def fail(self, times, candidate=A, *, probe=False):
         for _ in range(times):
-            self.circuits.learn(Tried(candidate, "failed"), probe=probe)
+            self.circuits.learn(AttemptResult(candidate, "failed"), probe=probe)
 
     def ask_for_rest(self, seconds, candidate=A, *, probe=False):
-        self.circuits.learn(Tried(candidate, "failed", 429, retry_after=seconds), probe=probe)
+        self.circuits.learn(AttemptResult(candidate, "failed", 429, retry_after=seconds), probe=probe)
 
     def succeed(self, candidate=A, *, probe=False):
-        self.circuits.learn(Tried(candidate, "ok"), probe=probe)
+        self.circuits.learn(AttemptResult(candidate, "ok"), probe=probe)
 
 
 @pytest.fixture(params=["own", "shared"])
@@ -46,7 +55,7 @@ def stage(request, tmp_path):
     if request.param == "own":
         yield Stage()
         return
-    slots = SharedSlots(tmp_path / "circuits")
+    slots = SharedCircuitTable(tmp_path / "circuits")
     yield Stage(slots)
     slots.close()
 
@@ -70,14 +79,14 @@ def test_a_success_between_failures_begins_the_count_anew(stage):
 
 
 def test_a_provider_that_has_no_address_is_left_alone_at_once(stage):
-    stage.circuits.learn(Tried(A, "failed", 503, NO_HOST), probe=False)
+    stage.circuits.learn(AttemptResult(A, "failed", 503, NO_HOST), probe=False)
 
     assert () == stage.circuits.admit((A,)).admitted
 
 
 def test_what_nobody_can_tell_counts_for_nothing(stage):
     stage.fail(2)
-    stage.circuits.learn(Tried(A, "unknown"), probe=False)
+    stage.circuits.learn(AttemptResult(A, "unknown"), probe=False)
     stage.fail(1)
 
     assert () == stage.circuits.admit((A,)).admitted
@@ -233,7 +242,7 @@ def test_whatever_happens_a_circuit_is_in_one_of_its_states(steps):
 
 def test_another_process_sees_what_one_learned(tmp_path):
     path = tmp_path / "circuits"
-    mine, other = Stage(SharedSlots(path)), Stage(SharedSlots(path))
+    mine, other = Stage(SharedCircuitTable(path)), Stage(SharedCircuitTable(path))
     mine.fail(3)
     mine.ask_for_rest(120, B)
 
@@ -243,7 +252,7 @@ def test_another_process_sees_what_one_learned(tmp_path):
 
 
 def _count(path, times):
-    slots = SharedSlots(path)
+    slots = SharedCircuitTable(path)
     for _ in range(times):
         slots.change("a/m", lambda circuit: Circuit(circuit.failures + 1, circuit.open_until))
     slots.close()
@@ -259,11 +268,11 @@ def test_no_failure_is_lost_when_processes_write_at_once(tmp_path):
         writer.join(60)
         assert 0 == writer.exitcode
 
-    assert 1500 == SharedSlots(path).read("a/m").failures
+    assert 1500 == SharedCircuitTable(path).read("a/m").failures
 
 
 def test_made_up_names_do_not_push_out_an_open_circuit(tmp_path):
-    slots = SharedSlots(tmp_path / "circuits")
+    slots = SharedCircuitTable(tmp_path / "circuits")
     slots.change("a/m", lambda _: Circuit(0, 1000.0))
     for n in range(60_000):
         slots.change(f"made-up/{n}", lambda _: Circuit(1))
@@ -273,7 +282,7 @@ def test_made_up_names_do_not_push_out_an_open_circuit(tmp_path):
 
 def test_a_closed_circuit_takes_no_room(tmp_path):
     path = tmp_path / "circuits"
-    slots = SharedSlots(path)
+    slots = SharedCircuitTable(path)
     slots.change("a/m", lambda _: Circuit(1))
     slots.change("a/m", lambda _: CLOSED)
     slots.close()
@@ -283,5 +292,5 @@ def test_a_closed_circuit_takes_no_room(tmp_path):
 
 def test_a_place_where_no_file_can_be_is_told(tmp_path):
     with pytest.raises(StartError, match=r"cannot share circuits in .*; set agent\.sockets"):
-        SharedSlots(tmp_path / "nowhere" / "circuits")
+        SharedCircuitTable(tmp_path / "nowhere" / "circuits")
     assert os.listdir(tmp_path) == []

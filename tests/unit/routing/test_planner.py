@@ -7,11 +7,11 @@ from player import planner
 
 from edge_extproc.errors import BadRequest, Unavailable
 from edge_extproc.model.call import Call
-from edge_extproc.model.plan import Candidate, Fallback, Tried
+from edge_extproc.model.plan import AttemptResult, Candidate, Fallback
 from edge_extproc.routing.affinity import Affinity
-from edge_extproc.routing.base import ModelTable, Wish
-from edge_extproc.routing.breaker import Circuits, OwnSlots, Rules
-from edge_extproc.routing.planner import Condition, Hedge, Row, Rule
+from edge_extproc.routing.base import ModelTable, RoutingRequest
+from edge_extproc.routing.breaker import BreakerSettings, Circuits, LocalCircuitTable
+from edge_extproc.routing.planner import HedgeSettings, ModelRoute, RoutingRule, RuleCondition
 
 A, B, C = (Candidate(name, "m") for name in "abc")
 TABLE = ModelTable({"m": [A, B, C], "single": [A]})
@@ -20,7 +20,7 @@ STREAM = replace(CALL, stream=True)
 
 
 def wish(call=CALL, tenant="acme", key="k1", **headers):
-    return Wish(call, tenant, key, tuple((name.replace("_", "-"), value) for name, value in headers.items()))
+    return RoutingRequest(call, tenant, key, tuple((name.replace("_", "-"), value) for name, value in headers.items()))
 
 
 def planning(row=None, **more):
@@ -45,7 +45,7 @@ def test_without_a_word_in_config_the_candidates_are_a_failover_chain():
 
 
 def test_a_model_has_its_own_strategy_and_its_own_state():
-    found = planning(Row(strategy="round_robin"))
+    found = planning(ModelRoute(strategy="round_robin"))
     firsts = [names(found.plan(wish(), (A, B, C)))[0] for _ in range(3)]
 
     assert ["a", "b", "c"] == firsts
@@ -54,24 +54,24 @@ def test_a_model_has_its_own_strategy_and_its_own_state():
 @pytest.mark.parametrize(
     ("condition", "asked", "holds"),
     [
-        (Condition(tenants=("ac*",)), wish(), True),
-        (Condition(tenants=("other",)), wish(), False),
-        (Condition(keys=("k1", "k2")), wish(), True),
-        (Condition(keys=("k2",)), wish(), False),
-        (Condition(headers=(("x-team", "blue*"),)), wish(x_team="blue-2"), True),
-        (Condition(headers=(("x-team", "blue*"),)), wish(), False),
-        (Condition(stream=True), wish(STREAM), True),
-        (Condition(stream=True), wish(), False),
-        (Condition(min_tokens=100), wish(replace(CALL, raw=b"x" * 400)), True),
-        (Condition(min_tokens=100), wish(replace(CALL, raw=b"x" * 390)), False),
-        (Condition(max_tokens=100), wish(replace(CALL, raw=b"x" * 400)), True),
-        (Condition(max_tokens=100), wish(replace(CALL, raw=b"x" * 404)), False),
-        (Condition(tenants=("acme",), stream=True), wish(), False),
-        (Condition(), wish(), True),
+        (RuleCondition(tenants=("ac*",)), wish(), True),
+        (RuleCondition(tenants=("other",)), wish(), False),
+        (RuleCondition(keys=("k1", "k2")), wish(), True),
+        (RuleCondition(keys=("k2",)), wish(), False),
+        (RuleCondition(headers=(("x-team", "blue*"),)), wish(x_team="blue-2"), True),
+        (RuleCondition(headers=(("x-team", "blue*"),)), wish(), False),
+        (RuleCondition(stream=True), wish(STREAM), True),
+        (RuleCondition(stream=True), wish(), False),
+        (RuleCondition(min_tokens=100), wish(replace(CALL, raw=b"x" * 400)), True),
+        (RuleCondition(min_tokens=100), wish(replace(CALL, raw=b"x" * 390)), False),
+        (RuleCondition(max_tokens=100), wish(replace(CALL, raw=b"x" * 400)), True),
+        (RuleCondition(max_tokens=100), wish(replace(CALL, raw=b"x" * 404)), False),
+        (RuleCondition(tenants=("acme",), stream=True), wish(), False),
+        (RuleCondition(), wish(), True),
     ],
 )
 def test_a_rule_is_for_calls_of_a_caller_a_tag_or_a_size(condition, asked, holds):
-    found = planning(Row(rules=(Rule(condition, candidates=(C, A)),)))
+    found = planning(ModelRoute(rules=(RoutingRule(condition, candidates=(C, A)),)))
 
     candidates = found.ruled(asked, (A, B, C))
     assert ("ca" if holds else "abc") == names(found.plan(asked, candidates))
@@ -79,11 +79,11 @@ def test_a_rule_is_for_calls_of_a_caller_a_tag_or_a_size(condition, asked, holds
 
 def test_the_first_rule_that_fits_decides():
     rules = (
-        Rule(Condition(tenants=("nobody",)), candidates=(A,)),
-        Rule(Condition(), "round_robin", (Candidate("b", ""),)),
-        Rule(Condition(), candidates=(C,)),
+        RoutingRule(RuleCondition(tenants=("nobody",)), candidates=(A,)),
+        RoutingRule(RuleCondition(), "round_robin", (Candidate("b", ""),)),
+        RoutingRule(RuleCondition(), candidates=(C,)),
     )
-    found = planning(Row(rules=rules))
+    found = planning(ModelRoute(rules=rules))
     plan = found.plan(wish(), found.ruled(wish(), (A, B, C)))
 
     assert ((Candidate("b", "m"),), "round_robin") == (plan.candidates, plan.strategy)
@@ -99,7 +99,7 @@ def test_a_caller_may_choose_a_strategy_only_by_the_header_that_config_names():
 
 
 def test_affinity_moves_one_candidate_to_the_front_of_any_strategy():
-    found = planning(Row(strategy="round_robin", affinity=Affinity("x-session")))
+    found = planning(ModelRoute(strategy="round_robin", affinity=Affinity("x-session")))
 
     assert 1 == len({names(found.plan(wish(x_session="s"), (A, B, C)))[0] for _ in range(6)})
 
@@ -120,7 +120,7 @@ def test_affinity_moves_one_candidate_to_the_front_of_any_strategy():
     ],
 )
 def test_a_stream_is_guarded_where_another_candidate_could_take_over(guard, call, candidates, guarded):
-    plan = planning(Row(guard=guard), first_token_timeout=9.0).plan(wish(call), candidates)
+    plan = planning(ModelRoute(guard=guard), first_token_timeout=9.0).plan(wish(call), candidates)
 
     assert (guarded, 9.0 if guarded and call.stream else None) == (plan.guarded, plan.try_timeout)
 
@@ -150,16 +150,16 @@ def test_a_call_that_its_caller_marked_is_sent_once_and_not_guarded(value, once)
 
 
 def test_a_fallback_to_another_model_needs_the_answer_to_be_watched():
-    plan = planning(Row(fallback=Fallback(context_length=(C,)))).plan(wish(), (A,))
+    plan = planning(ModelRoute(fallback=Fallback(context_length=(C,)))).plan(wish(), (A,))
 
     assert (True, (C,)) == (plan.guarded, plan.fallback.context_length)
 
 
 def test_a_hedge_waits_for_a_quantile_of_the_first_tokens_of_late():
-    found = planning(Row(hedge=Hedge(0.5, 0.3)))
+    found = planning(ModelRoute(hedge=HedgeSettings(0.5, 0.3)))
     before = found.plan(wish(STREAM), (A, B))
     for n in range(40):
-        found.learn("m", before, [Tried(A, "ok", first_token=n / 10, stream=True)])
+        found.learn("m", before, [AttemptResult(A, "ok", first_token=n / 10, stream=True)])
     after = found.plan(wish(STREAM), (A, B))
 
     assert (True, 0.3, True, 2.0) == (before.hedged, before.try_timeout, after.hedged, after.try_timeout)
@@ -169,7 +169,7 @@ def test_a_hedge_waits_for_a_quantile_of_the_first_tokens_of_late():
 
 
 def test_all_that_a_call_may_cost_money_at_is_told_before_it_is_planned():
-    row = Row(fallback=Fallback(content_filter=(C,)), hedge=Hedge())
+    row = ModelRoute(fallback=Fallback(content_filter=(C,)), hedge=HedgeSettings())
 
     assert ((A, B), 1) == planning().reachable("m", (A, B))
     assert ((A, B, C), 2) == planning(row).reachable("m", (A, B))
@@ -181,14 +181,16 @@ def test_all_that_a_call_may_cost_money_at_is_told_before_it_is_planned():
 class Stage:
     def __init__(self):
         self.now = 100.0
-        self.circuits = Circuits(OwnSlots(), Rules(2, 30.0), lambda: self.now, lambda candidate: None)
+        self.circuits = Circuits(
+            LocalCircuitTable(), BreakerSettings(2, 30.0), lambda: self.now, lambda candidate: None
+        )
         self.planner = planning(circuits=self.circuits)
 
     def plan(self, *candidates):
         return self.planner.plan(wish(), candidates)
 
     def fail(self, plan, *candidates):
-        self.planner.learn("m", plan, [Tried(c, "failed") for c in candidates])
+        self.planner.learn("m", plan, [AttemptResult(c, "failed") for c in candidates])
 
 
 def test_open_circuits_are_skipped_when_the_plan_is_made():
@@ -218,7 +220,7 @@ def test_one_plan_is_the_probe_and_its_end_decides():
     probing, other = stage.plan(A, B), stage.plan(A, B)
     assert (("ab", (A,)), ("b", ())) == tuple((names(p), p.probes) for p in (probing, other))
 
-    stage.planner.learn("m", probing, [Tried(A, "ok")])
+    stage.planner.learn("m", probing, [AttemptResult(A, "ok")])
     assert ["ab"] * 2 == [names(stage.plan(A, B)) for _ in range(2)]
 
 
@@ -235,7 +237,7 @@ def test_a_plan_that_came_to_nothing_gives_its_probe_back():
 @pytest.mark.parametrize(("seconds", "tries"), [(59.0, 3), (61.0, 1)])
 def test_who_alone_can_be_asked_and_wants_to_rest_for_longer_than_envoy_waits_is_asked_once(seconds, tries):
     stage = Stage()
-    stage.planner.learn("m", stage.plan(A, B), [Tried(A, "failed", 429, retry_after=seconds)])
+    stage.planner.learn("m", stage.plan(A, B), [AttemptResult(A, "failed", 429, retry_after=seconds)])
 
     assert (("b", 3), ("a", tries)) == tuple((names(p), p.tries) for p in (stage.plan(A, B), stage.plan(A)))
 
@@ -243,16 +245,16 @@ def test_who_alone_can_be_asked_and_wants_to_rest_for_longer_than_envoy_waits_is
 @pytest.mark.parametrize(("guard", "guarded"), [("auto", True), ("off", False)])
 def test_replies_are_guarded_while_a_candidate_has_failures(guard, guarded):
     stage = Stage()
-    stage.planner = planning(Row(guard=guard), circuits=stage.circuits)
+    stage.planner = planning(ModelRoute(guard=guard), circuits=stage.circuits)
     before, _ = stage.plan(A, B), stage.fail(stage.plan(A, B), A)
     failing, alone = stage.plan(A, B), stage.plan(A)
-    stage.planner.learn("m", failing, [Tried(A, "ok")])
+    stage.planner.learn("m", failing, [AttemptResult(A, "ok")])
 
     assert (False, guarded, False, False) == tuple(p.guarded for p in (before, failing, alone, stage.plan(A, B)))
 
 
 def test_of_a_chain_a_strategy_chooses_the_first_and_the_others_follow_as_config_has_them():
-    chained = planning(Row(strategy="round_robin"), chains=True)
+    chained = planning(ModelRoute(strategy="round_robin"), chains=True)
 
     assert {"abc", "bac", "cab"} == {names(chained.plan(wish(), (A, B, C))) for _ in range(6)}
 

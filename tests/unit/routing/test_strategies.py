@@ -12,16 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_extproc.model.call import Call
-from edge_extproc.model.plan import Candidate, Tried
+from edge_extproc.model.plan import AttemptResult, Candidate
 from edge_extproc.model.usage import Usage
 from edge_extproc.registry import load, names
 from edge_extproc.routing.affinity import Affinity, beginning
-from edge_extproc.routing.base import StrategySettings, Wish
+from edge_extproc.routing.base import RoutingRequest, StrategySettings
 
 A, B, C = (Candidate(name, "m") for name in "abc")
 CALL = Call("openai_chat", "chat", "m", False, b"{}")
-WISH = Wish(CALL, "acme")
-STREAM = Wish(replace(CALL, stream=True), "acme")
+WISH = RoutingRequest(CALL, "acme")
+STREAM = RoutingRequest(replace(CALL, stream=True), "acme")
 PRICES = {"a": Decimal(3), "b": Decimal(1), "c": None}
 
 
@@ -34,7 +34,7 @@ def order(strategy, *candidates, wish=WISH):
 
 
 def ok(candidate, **more):
-    return Tried(candidate, "ok", **more)
+    return AttemptResult(candidate, "ok", **more)
 
 
 def test_every_strategy_gives_all_candidates_once_each():
@@ -114,7 +114,7 @@ def test_who_fails_fast_is_not_the_fastest():
     strategy = built("least_latency")
     for candidate, seconds in ((A, 1.0), (B, 0.5)):
         strategy.learn(ok(candidate, duration=seconds))
-    strategy.learn(Tried(B, "failed", 503, duration=0.001))
+    strategy.learn(AttemptResult(B, "failed", 503, duration=0.001))
 
     assert "ab" == order(strategy, A, B)
 
@@ -123,7 +123,7 @@ def test_what_nobody_can_tell_teaches_nothing():
     strategy = built("least_latency")
     for candidate, seconds in ((A, 1.0), (B, 0.5)):
         strategy.learn(ok(candidate, duration=seconds))
-    strategy.learn(Tried(B, "unknown", duration=99.0))
+    strategy.learn(AttemptResult(B, "unknown", duration=99.0))
 
     assert "ba" == order(strategy, A, B)
 
@@ -132,7 +132,7 @@ def test_a_recovered_provider_is_found_again_by_exploration():
     draws = itertools.cycle([0.99] * 18 + [0.0, 0.5])
     strategy = built("least_latency", chance=lambda: next(draws), exploration=0.05)
     strategy.learn(ok(A, duration=1.0))
-    strategy.learn(Tried(B, "failed", 503))
+    strategy.learn(AttemptResult(B, "failed", 503))
     firsts = []
     for _ in range(300):
         first = strategy.order(WISH, (A, B))[0]
@@ -159,8 +159,8 @@ def test_a_short_answer_and_a_long_one_may_have_different_cheapest_providers():
         return Decimal(usage.input * (1 if candidate == A else 3) + usage.output * (5 if candidate == A else 1))
 
     strategy = built("cheapest", price=price)
-    long_prompt = Wish(replace(CALL, raw=b"x" * 40_000, max_output_tokens=10), "acme")
-    long_answer = Wish(replace(CALL, max_output_tokens=10_000), "acme")
+    long_prompt = RoutingRequest(replace(CALL, raw=b"x" * 40_000, max_output_tokens=10), "acme")
+    long_answer = RoutingRequest(replace(CALL, max_output_tokens=10_000), "acme")
 
     assert ("ab", "ba") == (order(strategy, A, B, wish=long_prompt), order(strategy, A, B, wish=long_answer))
 
@@ -170,7 +170,7 @@ def test_what_is_read_from_a_warm_prompt_cache_is_priced_as_such():
         return Decimal(usage.input * (4 if candidate == A else 3) + usage.cache_read)
 
     strategy = built("cheapest", price=price)
-    wish = Wish(replace(CALL, raw=b"x" * 4_000, max_output_tokens=1), "acme")
+    wish = RoutingRequest(replace(CALL, raw=b"x" * 4_000, max_output_tokens=1), "acme")
     before = order(strategy, A, B, wish=wish)
     for _ in range(20):
         strategy.learn(ok(A, usage=Usage(input=100, cache_read=900, output=5)))
@@ -182,7 +182,7 @@ def test_what_is_read_from_a_warm_prompt_cache_is_priced_as_such():
 
 
 def wishing(body, tenant="acme", **headers):
-    return Wish(
+    return RoutingRequest(
         replace(CALL, raw=json.dumps(body).encode()),
         tenant,
         headers=tuple((k.replace("_", "-"), v) for k, v in headers.items()),

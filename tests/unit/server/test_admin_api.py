@@ -13,7 +13,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from edge_extproc.auth.api_key import digest
-from edge_extproc.server.admin_api import NEEDS, RANK
+from edge_extproc.server.admin_api import NEEDS
+from edge_extproc.server.admin_errors import RANK
 from edge_extproc.store.managed import Actor
 
 

@@ -8,12 +8,12 @@ import threading
 import pytest
 
 from edge_extproc.errors import BadRequest, PolicyUnavailable
-from edge_extproc.server.apart import OneThread
+from edge_extproc.server.work_thread import ThreadRunner
 
 
 async def test_the_loop_goes_on_meanwhile() -> None:
     go = threading.Event()
-    work = asyncio.create_task(OneThread().run(go.wait, 20))
+    work = asyncio.create_task(ThreadRunner().run(go.wait, 20))
     await asyncio.sleep(0)  # it has begun
     go.set()  # by the loop, which therefore was free
 
@@ -21,7 +21,7 @@ async def test_the_loop_goes_on_meanwhile() -> None:
 
 
 async def test_one_at_a_time_in_their_order() -> None:
-    apart, order = OneThread(), list[int]()
+    apart, order = ThreadRunner(), list[int]()
 
     assert [0, 1, 2] == [await each for each in [asyncio.create_task(apart.run(int, str(n))) for n in range(3)]]
     await asyncio.gather(*(apart.run(order.append, n) for n in range(5)))
@@ -33,11 +33,11 @@ async def test_what_is_raised_reaches_who_asked() -> None:
         raise BadRequest("no")
 
     with pytest.raises(BadRequest, match="no"):
-        await OneThread().run(refuse)
+        await ThreadRunner().run(refuse)
 
 
 async def test_too_many_are_told_to_come_again() -> None:
-    apart, go = OneThread(most_waiting=2), threading.Event()
+    apart, go = ThreadRunner(most_waiting=2), threading.Event()
     waiting = [asyncio.create_task(apart.run(go.wait, 20)) for _ in range(2)]
     await asyncio.sleep(0)
     with pytest.raises(PolicyUnavailable, match="busy"):
@@ -49,7 +49,7 @@ async def test_too_many_are_told_to_come_again() -> None:
 
 
 async def test_one_whose_caller_has_left_is_not_begun() -> None:
-    apart, go, ran = OneThread(), threading.Event(), list[int]()
+    apart, go, ran = ThreadRunner(), threading.Event(), list[int]()
     first = asyncio.create_task(apart.run(go.wait, 20))
     second = asyncio.create_task(apart.run(ran.append, 1))
     await asyncio.sleep(0)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_extproc.errors import PeerError
-from edge_extproc.exchange.check import Allowed, Asked, Denied
+from edge_extproc.exchange.check import AuthzRequest, CheckAllowed, CheckDenied
 from edge_extproc.pb.auth_pb2 import CheckRequest, CheckResponse
 from edge_extproc.server.authz_wire import to_answer, to_asked
 
@@ -25,7 +25,7 @@ def request(**headers: str) -> CheckRequest:
 def test_headers_come_as_a_map() -> None:
     asked = to_asked(request(X_Api_Key="k").SerializeToString())
 
-    assert Asked("POST", "/orders?id=1", (("x-api-key", "k"),), {"edge.tenants": "acme"}) == asked
+    assert AuthzRequest("POST", "/orders?id=1", (("x-api-key", "k"),), {"edge.tenants": "acme"}) == asked
 
 
 def test_raw_headers_come_each_as_it_was() -> None:
@@ -38,7 +38,7 @@ def test_raw_headers_come_each_as_it_was() -> None:
 
 
 def test_a_pass_sets_and_removes_headers_and_tells_who_it_is() -> None:
-    verdict = Allowed((("x-edge-tenant", "acme"),), ("authorization",), {"identity": "i"}, (("x-left", "1"),))
+    verdict = CheckAllowed((("x-edge-tenant", "acme"),), ("authorization",), {"identity": "i"}, (("x-left", "1"),))
     answer = CheckResponse.FromString(to_answer(verdict))
 
     assert 0 == answer.status.code
@@ -53,7 +53,7 @@ def test_a_pass_sets_and_removes_headers_and_tells_who_it_is() -> None:
 
 @pytest.mark.parametrize(("status", "code"), [(401, 16), (403, 7), (429, 7), (503, 7)])
 def test_a_refusal_is_told_with_its_status_headers_and_body(status: int, code: int) -> None:
-    answer = CheckResponse.FromString(to_answer(Denied(status, (("retry-after", "1"),), b'{"error":{}}', "x")))
+    answer = CheckResponse.FromString(to_answer(CheckDenied(status, (("retry-after", "1"),), b'{"error":{}}', "x")))
 
     assert (code, status, '{"error":{}}') == (
         answer.status.code,
@@ -64,7 +64,7 @@ def test_a_refusal_is_told_with_its_status_headers_and_body(status: int, code: i
 
 
 def test_text_that_no_protobuf_can_hold_is_replaced() -> None:
-    verdict = Allowed((("x-edge-user", "\udcff"),), (), {})
+    verdict = CheckAllowed((("x-edge-user", "\udcff"),), (), {})
 
     assert "?" == CheckResponse.FromString(to_answer(verdict)).ok_response.headers[0].header.value
 
@@ -75,4 +75,4 @@ def test_no_bytes_do_more_than_make_no_sense(message: bytes) -> None:
         asked = to_asked(message)
     except PeerError:
         return
-    assert isinstance(asked, Asked)
+    assert isinstance(asked, AuthzRequest)

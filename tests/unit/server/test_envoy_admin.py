@@ -11,15 +11,15 @@ from pathlib import Path
 import config_kit
 import pytest
 
-from edge_extproc.launch import Launched
-from edge_extproc.server.envoy_admin import EnvoyAdmin
-from edge_extproc.supervisor import Supervisor
+from edge_extproc.gateway.envoy_admin import EnvoyAdminClient
+from edge_extproc.gateway.launch import RunningGateway
+from edge_extproc.gateway.supervisor import Supervisor
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\nA\r\nefghijklmn\r\n0\r\n\r\n"
 
 
 @asynccontextmanager
-async def answering(answer: bytes, asked: list[bytes]) -> AsyncIterator[EnvoyAdmin]:
+async def answering(answer: bytes, asked: list[bytes]) -> AsyncIterator[EnvoyAdminClient]:
     with tempfile.TemporaryDirectory(prefix="edge-") as directory:
         path = Path(directory) / "admin.sock"
 
@@ -30,7 +30,7 @@ async def answering(answer: bytes, asked: list[bytes]) -> AsyncIterator[EnvoyAdm
             writer.close()
 
         async with await asyncio.start_unix_server(serve, str(path)):
-            yield EnvoyAdmin(path)
+            yield EnvoyAdminClient(path)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ async def test_the_body_of_a_good_answer_is_given(answer: bytes, body: bytes | N
 
 
 async def test_where_nobody_listens_there_is_nothing() -> None:
-    assert await EnvoyAdmin(Path("/nowhere/admin.sock")).metrics() is None
+    assert await EnvoyAdminClient(Path("/nowhere/admin.sock")).metrics() is None
 
 
 @pytest.mark.parametrize(
@@ -88,10 +88,10 @@ async def test_envoy_is_told_to_take_nothing_new(answer: bytes, taken: bool) -> 
 async def test_what_an_envoy_beside_us_counts_is_shown_as_that_of_our_own() -> None:
     async with answering(b"HTTP/1.1 200 OK\r\n\r\nenvoy_x 1\n", []) as envoy:
         at = f"envoy: {{admin: {{socket: {envoy._at}}}}}"
-        beside = Launched(config_kit.read(f"agent: {{workers: 1}}\n{at}\n"), Supervisor())
+        beside = RunningGateway(config_kit.read(f"agent: {{workers: 1}}\n{at}\n"), Supervisor())
         found = await beside.envoy_metrics()
         await beside.close()
-    alone = Launched(config_kit.read("agent: {sockets: /nowhere}\n"), Supervisor())
+    alone = RunningGateway(config_kit.read("agent: {sockets: /nowhere}\n"), Supervisor())
     nobody = await alone.envoy_metrics()
     await alone.close()
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from edge_extproc.server.http2.connection.header_blocks import BadBlock, Decoder, TooManyHeaders
 from hpack import Decoder as Oracle
 from hpack import Encoder, HPACKError
 from hypothesis import given
 from hypothesis import strategies as st
-
-from edge_extproc.server.header_blocks import BadBlock, Decoder, TooManyHeaders
 
 NAMES = st.sampled_from([b":path", b":method", b"te", b"content-type", b"x-edge-role", b"cookie"]) | st.binary(
     max_size=300

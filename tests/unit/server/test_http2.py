@@ -6,6 +6,7 @@ import struct
 from collections.abc import Mapping
 
 import pytest
+from edge_extproc.server.http2.connection.connection import Connection, Stream, StreamFault, read_timeout
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import (
@@ -23,8 +24,7 @@ from hpack import Encoder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_extproc.server import http2
-from edge_extproc.server.http2 import Connection, Stream, StreamFault, read_timeout
+from edge_extproc.server.http2.connection import connection as http2
 from edge_extproc.server.rpc import MAX_MESSAGE, Status
 
 HEAD = [

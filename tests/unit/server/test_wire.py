@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_extproc.errors import PeerError
-from edge_extproc.exchange.commands import CONTINUE, HOLD, Command, Continue, Pass, Release, Replace, Reply
+from edge_extproc.exchange.commands import CONTINUE, HOLD, Command, Continue, ImmediateResponse, Pass, Release, Replace
 from edge_extproc.exchange.events import (
     Event,
     RequestBody,
@@ -222,7 +222,7 @@ def test_a_repeated_name_stands_beside_the_first() -> None:
         (EVENTS[1], lambda key: Continue((("x-api-key", key), ("x-goog-api-key", key)))),
         (EVENTS[1], lambda key: Continue((("authorization", key), ("set-cookie", key), ("set-cookie", key)))),
         (EVENTS[0], lambda key: Replace((("api-key", key),), (), b"{}")),
-        (EVENTS[0], lambda key: Reply(401, (("www-authenticate", key),), b"{}", "edge_unauthenticated")),
+        (EVENTS[0], lambda key: ImmediateResponse(401, (("www-authenticate", key),), b"{}", "edge_unauthenticated")),
     ],
     ids=["continue", "repeated", "replace", "reply"],
 )
@@ -334,7 +334,7 @@ def test_a_replacement_may_be_empty_and_say_nothing_else() -> None:
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: type(event).__name__)
 @pytest.mark.parametrize("status", [200, 429, 529, 600])
 def test_a_reply_answers_any_phase_with_any_status(event: Event, status: int) -> None:
-    command = Reply(status, (("content-type", "application/json"),), b"{}", "edge_test")
+    command = ImmediateResponse(status, (("content-type", "application/json"),), b"{}", "edge_test")
 
     answer = answered(event, command)
 

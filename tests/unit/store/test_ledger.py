@@ -25,8 +25,8 @@ from sqlalchemy import Engine
 from edge_extproc.errors import ConfigError, StartError
 from edge_extproc.model.usage import Usage
 from edge_extproc.store.database import open_database, tables_of
-from edge_extproc.store.journal import Journal, Row, dollars, pico, read, row_of, segments
-from edge_extproc.store.ledger import Filter, Ingest, Ledger, as_csv, as_json_lines
+from edge_extproc.store.journal import Journal, LedgerRow, dollars, pico, read, row_of, segments
+from edge_extproc.store.ledger import Ingest, Ledger, UsageFilter, as_csv, as_json_lines
 from edge_extproc.store.quarantine import Quarantine
 
 SETTLED = settlement(
@@ -66,7 +66,7 @@ def test_a_settled_exchange_becomes_one_row_with_its_exact_cost(engine: Engine, 
     book.write(SETTLED)
 
     assert 1 == ingest_of(tmp_path / "journal", engine).run()
-    (total,) = ledger.totals(["tenant", "model"], Filter())
+    (total,) = ledger.totals(["tenant", "model"], UsageFilter())
     assert {"tenant": "acme", "model": "small"} == total.by
     assert Decimal("0.00001875") == total.cost
     assert {"input": 10, "cache_read": 5, "output": 7, "reasoning": 3} == {n: c for n, c in total.tokens.items() if c}
@@ -81,7 +81,7 @@ def test_what_was_read_already_is_not_counted_twice(engine: Engine, tmp_path: Pa
 
     # A reader that was killed begins anew.
     assert 1 == ingest_of(tmp_path / "journal", engine).run()
-    assert 2 == ledger.totals([], Filter())[0].requests
+    assert 2 == ledger.totals([], UsageFilter())[0].requests
     book.close()
 
 
@@ -108,7 +108,7 @@ def test_unpriced_is_not_free(engine: Engine) -> None:
     rows = [row_of(SETTLED), row_of(replace(SETTLED, exchange_id="x2", cost=None, unpriced=True))]
     ledger.add([row for row in rows if row is not None])
 
-    (total,) = ledger.totals([], Filter())
+    (total,) = ledger.totals([], UsageFilter())
     assert (2, 1, Decimal("0.00001875")) == (total.requests, total.unpriced, total.cost)
 
 
@@ -118,10 +118,10 @@ def test_sums_do_not_overflow(engine: Engine) -> None:
     ledger = Ledger(engine)
     ledger.add([_named(row, f"x{n}") for n in range(20)])
 
-    assert Decimal(180_000_000) == ledger.totals([], Filter())[0].cost
+    assert Decimal(180_000_000) == ledger.totals([], UsageFilter())[0].cost
 
 
-def _named(row: Row, exchange: str) -> Row:
+def _named(row: LedgerRow, exchange: str) -> LedgerRow:
     import msgspec
 
     return msgspec.structs.replace(row, exchange=exchange)
@@ -136,15 +136,15 @@ def test_totals_keep_to_the_filter_and_the_order(engine: Engine) -> None:
     ]
     ledger.add([row for each in settled if (row := row_of(each)) is not None])
 
-    days = ledger.totals(["day"], Filter(tenant="acme"))
+    days = ledger.totals(["day"], UsageFilter(tenant="acme"))
     assert [("2027-01-15", 1, 1, 0), ("2027-01-16", 1, 0, 1)] == [
         (t.by["day"], t.requests, t.failed, t.cache_hits) for t in days
     ]
     assert 4 == days[1].saved_tokens
-    assert [] == ledger.totals(["day"], Filter(tenant="nobody"))
-    assert 1 == ledger.totals([], Filter(first_day="2027-01-16"))[0].requests
+    assert [] == ledger.totals(["day"], UsageFilter(tenant="nobody"))
+    assert 1 == ledger.totals([], UsageFilter(first_day="2027-01-16"))[0].requests
     with pytest.raises(ValueError, match="no dimension 'shoe_size'; have tenant"):
-        ledger.totals(["shoe_size"], Filter())  # type: ignore[list-item]
+        ledger.totals(["shoe_size"], UsageFilter())  # type: ignore[list-item]
 
 
 def test_old_rows_are_forgotten(engine: Engine) -> None:
@@ -165,8 +165,8 @@ def test_exports_hold_every_row_once_in_order_and_no_formula(engine: Engine) -> 
     ]
     ledger.add([row for row in rows if row is not None])
 
-    lines = [json.loads(line) for line in as_json_lines(ledger.rows(Filter()))]
-    table = list(csv.DictReader(io.StringIO("".join(as_csv(ledger.rows(Filter()))))))
+    lines = [json.loads(line) for line in as_json_lines(ledger.rows(UsageFilter()))]
+    table = list(csv.DictReader(io.StringIO("".join(as_csv(ledger.rows(UsageFilter()))))))
     expected = [f"x{n:04}" for n in range(2100)]
     assert expected == [line["exchange"] for line in lines]
     assert expected == [line["exchange"] for line in table]
@@ -270,7 +270,7 @@ def test_nothing_settled_is_lost_or_counted_twice_when_all_are_killed_at_any_mom
     ledger = Ledger(open_database(url))
     Ingest(directory, ledger, Quarantine(tmp_path / "quarantine.jsonl")).run()
 
-    kept = [row["exchange"] for row in ledger.rows(Filter())]
+    kept = [row["exchange"] for row in ledger.rows(UsageFilter())]
     assert len(set(kept)) == len(kept)
     assert told <= set(kept)
     # One more a life at most: settled and killed before it could say so.

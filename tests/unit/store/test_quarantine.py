@@ -25,14 +25,14 @@ from edge_extproc.model.plausible import MOST_TOKENS
 from edge_extproc.model.usage import Usage
 from edge_extproc.store import database
 from edge_extproc.store.database import open_database
-from edge_extproc.store.journal import Journal, Row, read, row_of, segments
-from edge_extproc.store.keeper import Keeper
-from edge_extproc.store.ledger import Filter, Ingest, Ledger
+from edge_extproc.store.ingest_loop import IngestLoop
+from edge_extproc.store.journal import Journal, LedgerRow, read, row_of, segments
+from edge_extproc.store.ledger import Ingest, Ledger, UsageFilter
 from edge_extproc.store.quarantine import Quarantine
 from edge_extproc.store.tables import usage
 from edge_extproc.telemetry.background import Background
 
-GOOD = Row("good", 1_800_000_000_000, 5, "ok", "acme", model="small", input=10, output=2, cost=1_950_000)
+GOOD = LedgerRow("good", 1_800_000_000_000, 5, "ok", "acme", model="small", input=10, output=2, cost=1_950_000)
 SETTLED = settlement(
     exchange_id="x1",
     started_at=1_800_000_000.0,
@@ -120,7 +120,7 @@ def test_sums_of_the_largest_numbers_of_an_old_ledger_do_not_overflow(engine: En
     with engine.begin() as connection:
         connection.execute(insert(usage), [{**values, "exchange": f"x{n}"} for n in range(3)])
 
-    (total,) = Ledger(engine).totals(["tenant"], Filter())
+    (total,) = Ledger(engine).totals(["tenant"], UsageFilter())
     assert (3 * largest, 3 * largest) == (total.tokens["input"], total.saved_tokens)
     assert Decimal(3 * largest) / 10**12 == total.cost == -total.saved_cost
 
@@ -140,7 +140,7 @@ def test_a_poisoned_journal_of_an_earlier_version_is_taken_in(engine: Engine, tm
 
     assert (6, 0) == (found.run(), found.quarantine.rows)
     assert [] == segments(tmp_path / "journal")
-    (total,) = Ledger(engine).totals(["tenant"], Filter())
+    (total,) = Ledger(engine).totals(["tenant"], UsageFilter())
     assert (6, 4, 20, 4) == (total.requests, total.unpriced, total.tokens["input"], total.tokens["output"])
     assert Decimal("0.0000039") == total.cost
 
@@ -183,7 +183,7 @@ def test_a_row_that_the_database_refuses_is_set_aside_and_the_rest_goes_on(
     found = ingest(tmp_path, engine)
 
     assert (99, 2) == (found.run(), found.quarantine.rows)
-    assert 99 == Ledger(engine).totals([], Filter())[0].requests
+    assert 99 == Ledger(engine).totals([], UsageFilter())[0].requests
     assert [] == segments(tmp_path / "journal")
     (refused,) = found.quarantine.entries("umbrella", 9)
     assert "r2" == json.loads(refused.line)["exchange"]
@@ -259,7 +259,7 @@ async def test_no_exception_ends_the_ledgers_task(tmp_path: Path) -> None:
     ledger = Ledger(engine)
     stumbling = Stumbling(directory, ledger, Quarantine(tmp_path / "quarantine.jsonl"))
     loop, done = asyncio.get_running_loop(), asyncio.Event()
-    keeper = Keeper(
+    keeper = IngestLoop(
         stumbling,
         ledger,
         every=timedelta(milliseconds=1),
@@ -272,7 +272,7 @@ async def test_no_exception_ends_the_ledgers_task(tmp_path: Path) -> None:
     stop.set()
     await task
 
-    assert 1 == ledger.totals([], Filter())[0].requests
+    assert 1 == ledger.totals([], UsageFilter())[0].requests
     assert 3 == len(failures) == background.states["ledger"].failures
     assert background.states["ledger"].is_running
     engine.dispose()
@@ -297,6 +297,6 @@ def test_a_ledger_without_the_model_that_answered_gets_its_column(tmp_path: Path
     ledger.add([msgspec.structs.replace(GOOD, exchange="new", response_model="small-2026")])
 
     assert [(None, 1), ("small-2026", 1)] == [
-        (total.by["response_model"], total.requests) for total in ledger.totals(["response_model"], Filter())
+        (total.by["response_model"], total.requests) for total in ledger.totals(["response_model"], UsageFilter())
     ]
     ledger.close()

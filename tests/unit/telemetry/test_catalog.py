@@ -17,7 +17,7 @@ def test_the_document_is_what_the_code_says() -> None:
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
-def test_every_metric_follows_the_convention(entry: catalog.Entry) -> None:
+def test_every_metric_follows_the_convention(entry: catalog.MetricEntry) -> None:
     assert entry.name.startswith(("edge_", "process_"))
     assert entry.text.endswith(".")
     assert entry.name.endswith("_total") == (entry.kind == "counter")

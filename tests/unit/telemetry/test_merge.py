@@ -10,9 +10,9 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from edge_extproc.telemetry import snapshot
-from edge_extproc.telemetry.limit_metrics import Level, LimitMetrics
-from edge_extproc.telemetry.merge import Retired, Totals, Workers, merge
-from edge_extproc.telemetry.metrics import Metrics, Names
+from edge_extproc.telemetry.limit_metrics import LimitLevel, LimitMetrics
+from edge_extproc.telemetry.merge import RetiredWorkers, Totals, WorkerTotals, merge
+from edge_extproc.telemetry.metrics import LabelNames, Metrics
 
 
 class Worker:
@@ -78,7 +78,7 @@ def test_one_worker_alone_is_shown_as_it_is() -> None:
 
 
 def test_the_whole_of_a_real_worker_is_read_and_written_again() -> None:
-    metrics = Metrics(Names(), version='0.1\n"x\\', started_at=1.0)
+    metrics = Metrics(LabelNames(), version='0.1\n"x\\', started_at=1.0)
 
     said, shown = merge([metrics.snapshot()]).exposition(), metrics.exposition()
     # Of the process itself, numbers differ from one moment to the next.
@@ -89,7 +89,7 @@ def test_the_whole_of_a_real_worker_is_read_and_written_again() -> None:
 
 def test_nobody_is_an_empty_exposition() -> None:
     assert merge([]).exposition() == b""
-    assert merge([], Retired()).exposition() == b""
+    assert merge([], RetiredWorkers()).exposition() == b""
 
 
 def test_of_two_exemplars_the_later_one_is_shown_and_only_in_openmetrics() -> None:
@@ -108,7 +108,7 @@ def test_of_two_exemplars_the_later_one_is_shown_and_only_in_openmetrics() -> No
 
 def test_a_dead_worker_leaves_its_totals_and_takes_its_gauges() -> None:
     one, other = two()
-    retired = Retired()
+    retired = RetiredWorkers()
     retired.add(other.said())
 
     whole = merge([one.said()], retired)
@@ -121,7 +121,7 @@ def test_a_dead_worker_leaves_its_totals_and_takes_its_gauges() -> None:
 
 def test_a_worker_that_goes_twice_or_answers_late_is_counted_once() -> None:
     one, other = two()
-    workers = Workers()
+    workers = WorkerTotals()
     workers.heard(1, one.said())
     workers.heard(2, other.said())
     before = workers.totals()
@@ -137,7 +137,7 @@ def test_a_worker_that_goes_twice_or_answers_late_is_counted_once() -> None:
 
 @pytest.mark.parametrize("said", [b"", b"edge_requests_total 3", b"\x93\x01\x02\x03"])
 def test_what_is_no_snapshot_is_refused_whole(said: bytes) -> None:
-    retired = Retired()
+    retired = RetiredWorkers()
 
     with pytest.raises(ValueError):  # noqa: PT011 - msgspec's own words, which are not ours to fix
         retired.add(said)
@@ -147,7 +147,7 @@ def test_what_is_no_snapshot_is_refused_whole(said: bytes) -> None:
 @given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["work", "scrape", "die"])), max_size=25))
 def test_no_order_of_work_scrapes_and_deaths_makes_a_counter_go_down(steps: list[tuple[int, str]]) -> None:
     slots = {slot: (slot, Worker()) for slot in range(3)}
-    workers, births, shown, heard = Workers(), 3, 0.0, 0.0
+    workers, births, shown, heard = WorkerTotals(), 3, 0.0, 0.0
     for slot, step in steps:
         identity, worker = slots[slot]
         match step:
@@ -165,7 +165,7 @@ def test_no_order_of_work_scrapes_and_deaths_makes_a_counter_go_down(steps: list
     assert heard <= sum(step == "work" for _, step in steps)
 
 
-def levels(*rows: Level) -> bytes:
+def levels(*rows: LimitLevel) -> bytes:
     registry = CollectorRegistry()
     LimitMetrics(registry).watch(lambda: rows)
     return snapshot.take(registry)
@@ -174,7 +174,7 @@ def levels(*rows: Level) -> bytes:
 def test_a_shared_limit_is_told_as_it_was_heard_last_and_what_workers_reserve_is_summed() -> None:
     whose = ("acme", "tenant", "acme", "dollars", "day")
     labels = dict(zip(("tenant", "level", "name", "measure", "window"), whose, strict=True))
-    old, new = levels(Level(whose, 10, 7, 2, 100.0)), levels(Level(whose, 12, 4, 1, 200.0))
+    old, new = levels(LimitLevel(whose, 10, 7, 2, 100.0)), levels(LimitLevel(whose, 12, 4, 1, 200.0))
     for said in ([old, new], [new, old]):
         whole = merge(said)
         shown = [value(whole, f"edge_limit_{what}", **labels) for what in ("maximum", "used", "left", "reserved")]
@@ -185,7 +185,7 @@ def test_a_shared_limit_is_told_as_it_was_heard_last_and_what_workers_reserve_is
 def test_of_holders_without_a_name_the_nearest_to_its_limit_is_told() -> None:
     whose = ("acme", "user", "*", "requests", "minute")
     labels = dict(zip(("tenant", "level", "name", "measure", "window"), whose, strict=True))
-    far, near = levels(Level(whose, 10, 1, 1, None)), levels(Level(whose, 10, 9, 0, None))
+    far, near = levels(LimitLevel(whose, 10, 1, 1, None)), levels(LimitLevel(whose, 10, 9, 0, None))
     for said in ([far, near], [near, far]):
         whole = merge(said)
 
@@ -194,7 +194,7 @@ def test_of_holders_without_a_name_the_nearest_to_its_limit_is_told() -> None:
 
 
 def test_a_worker_that_hangs_is_none_to_count_on_but_what_it_counted_stays() -> None:
-    workers, (one, other) = Workers(), two()
+    workers, (one, other) = WorkerTotals(), two()
     workers.heard(1, one.said())
     workers.heard(2, other.said())
     workers.silent(2)

@@ -11,14 +11,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from settlements import settlement
 
 from edge_extproc.auth.api_key import REASONS
-from edge_extproc.model.plan import Candidate, Tried
+from edge_extproc.model.plan import AttemptResult, Candidate
 from edge_extproc.model.settlement import PhaseTime, Settlement
 from edge_extproc.model.usage import Usage
 from edge_extproc.telemetry import metrics as room
 from edge_extproc.telemetry.merge import merge
-from edge_extproc.telemetry.metrics import CODES, MAX_SERIES, MOST_TOKENS, Metrics, Names
+from edge_extproc.telemetry.metrics import CODES, MAX_SERIES, MOST_TOKENS, LabelNames, Metrics
 
-NAMES = Names(
+NAMES = LabelNames(
     tenants=frozenset({"acme"}),
     models=frozenset({"gpt-4o", "claude"}),
     providers=frozenset({"openai", "anthropic"}),
@@ -262,7 +262,7 @@ def test_a_circuit_outlives_the_worker_that_opened_it() -> None:
 
 
 def test_each_try_is_counted_with_whose_it_was() -> None:
-    tries = (Tried(Candidate("openai", "a"), "failed"), Tried(Candidate("anthropic", "b"), "ok"))
+    tries = (AttemptResult(Candidate("openai", "a"), "failed"), AttemptResult(Candidate("anthropic", "b"), "ok"))
     metrics = settled(replace(DONE, tries=tries))
 
     assert value(metrics, "edge_provider_tries_total", provider="openai", verdict="failed") == 1

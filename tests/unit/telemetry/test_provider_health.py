@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edge_extproc.telemetry.merge import Totals
 from edge_extproc.telemetry.provider_health import WINDOW, ProviderHealth
-from edge_extproc.telemetry.snapshot import Family, Sample
+from edge_extproc.telemetry.snapshot import MetricFamily, Sample
 
 
 class Gateway:
@@ -25,7 +25,10 @@ class Gateway:
         ]
         circuits = [Sample("edge_circuits_open", (("provider", name),), count) for name, count in self.open.items()]
         totals.add(
-            [Family("edge_provider_tries", "", "counter", tries), Family("edge_circuits_open", "", "gauge", circuits)]
+            [
+                MetricFamily("edge_provider_tries", "", "counter", tries),
+                MetricFamily("edge_circuits_open", "", "gauge", circuits),
+            ]
         )
         self.health.look(totals)
         (family,) = self.health.collect()

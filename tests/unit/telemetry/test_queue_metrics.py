@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from edge_extproc.telemetry.metrics import Metrics, Names
-from edge_extproc.telemetry.queue_metrics import Sent
+from edge_extproc.telemetry.metrics import LabelNames, Metrics
+from edge_extproc.telemetry.queue_metrics import SpanCounts
 
 
 def test_a_queue_is_looked_at_when_it_is_asked_for():
-    metrics, waiting = Metrics(Names(), version="1", started_at=0.0), [1, 2, 3]
+    metrics, waiting = Metrics(LabelNames(), version="1", started_at=0.0), [1, 2, 3]
     metrics.queues.watch("spans", waiting.__len__)
-    metrics.queues.watch_spans(lambda: Sent(5, 6, 7))
+    metrics.queues.watch_spans(lambda: SpanCounts(5, 6, 7))
     waiting.append(4)
     told = metrics.exposition().decode().splitlines()
 
@@ -18,7 +18,7 @@ def test_a_queue_is_looked_at_when_it_is_asked_for():
 
 
 def test_prices_and_the_journal_are_told_of():
-    metrics = Metrics(Names(), version="1", started_at=0.0)
+    metrics = Metrics(LabelNames(), version="1", started_at=0.0)
     metrics.priced_by("1.2.3", 77.0)
     metrics.journal_failed()
     told = metrics.exposition().decode().splitlines()

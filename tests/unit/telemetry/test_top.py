@@ -18,9 +18,9 @@ from settlements import settlement
 from edge_extproc.errors import StartError
 from edge_extproc.model.usage import Usage
 from edge_extproc.telemetry import top
-from edge_extproc.telemetry.metrics import Metrics, Names
+from edge_extproc.telemetry.metrics import LabelNames, Metrics
 
-NAMES = Names(frozenset({"acme"}), frozenset({"gpt-4o", "claude"}), frozenset({"openai", "anthropic"}))
+NAMES = LabelNames(frozenset({"acme"}), frozenset({"gpt-4o", "claude"}), frozenset({"openai", "anthropic"}))
 DONE = settlement(
     tenant="acme",
     model="gpt-4o",

@@ -25,15 +25,15 @@ from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
 from otlp import Span, spans_of
 from settlements import settlement
 
-from edge_extproc.model.plan import Candidate, Tried
+from edge_extproc.model.plan import AttemptResult, Candidate
 from edge_extproc.model.settlement import PhaseTime, Settlement
-from edge_extproc.model.trace import Parent, Talk, Trace, read_traceparent
+from edge_extproc.model.trace import Parent, Trace, Transcript, read_traceparent
 from edge_extproc.model.usage import Usage
 from edge_extproc.telemetry import otlp
 from edge_extproc.telemetry import traces as room
 from edge_extproc.telemetry.genai_metrics import Exporting, GenAiMetrics
-from edge_extproc.telemetry.sending import MOST, MOST_SAID, Sending
-from edge_extproc.telemetry.traces import Host, Settings, Traces
+from edge_extproc.telemetry.sending import MOST, MOST_SAID, SpanQueue
+from edge_extproc.telemetry.traces import TracedHost, Traces, TraceSettings
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 SECRET = "sk-proj-AbCdEf0123456789AbCdEf"
@@ -49,7 +49,7 @@ DONE = settlement(
     trace=Trace(TRACE, SPAN, None),
     phases=(PhaseTime("request_body", 0.001, 0.002),),
 )
-SETTINGS = Settings(
+SETTINGS = TraceSettings(
     endpoint="http://127.0.0.1:9",
     protocol="http",
     headers={},
@@ -61,7 +61,7 @@ SETTINGS = Settings(
     content=True,
     flavours=(),
     metrics=False,
-    hosts={"openai": Host("openai", "api.openai.com", 443)},
+    hosts={"openai": TracedHost("openai", "api.openai.com", 443)},
 )
 
 
@@ -107,7 +107,7 @@ def test_the_bill_is_exact() -> None:
 
 
 def test_an_error_is_named_and_its_attempts_told() -> None:
-    tries = (Tried(Candidate("openai", "gpt-4o"), "failed", 503, "server_error"),)
+    tries = (AttemptResult(Candidate("openai", "gpt-4o"), "failed", 503, "server_error"),)
     (span,) = spans(replace(DONE, outcome="upstream_error", code=SECRET, status=502, usage=None, tries=tries))
 
     assert span.error
@@ -127,7 +127,7 @@ def test_without_a_trace_there_is_no_span() -> None:
     assert spans(replace(DONE, trace=None)) == []
 
 
-TALK = Talk((("system", "Be brief."), ("user", f"I am ann@example.com, {SECRET}")), "Call +1 415 555 2671.")
+TALK = Transcript((("system", "Be brief."), ("user", f"I am ann@example.com, {SECRET}")), "Call +1 415 555 2671.")
 
 
 @pytest.mark.parametrize("flavours", [(), ("langfuse",), ("openinference",), ("langfuse", "openinference")])
@@ -238,7 +238,7 @@ def test_a_collector_that_is_gone_costs_spans_and_nothing_else() -> None:
         def export(self, spans: Any) -> SpanExportResult:
             raise OSError("nobody there")
 
-    sending = Sending(Gone(), 4, every=3600.0)
+    sending = SpanQueue(Gone(), 4, every=3600.0)
     span = ReadableSpan("s")  # to make one takes a millisecond
     for _ in range(MOST + 5):
         sending.put(span)
@@ -276,7 +276,7 @@ def test_metrics_count_only_what_config_knows_and_a_provider_was_asked() -> None
 
 
 def test_a_worker_without_traces_loads_nothing_of_them() -> None:
-    code = "import sys, edge_extproc.app; print([m for m in sys.modules if m.startswith('opentelemetry')])"
+    code = "import sys, edge_extproc.worker.main; print([m for m in sys.modules if m.startswith('opentelemetry')])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert run.stdout.strip() == "[]"
@@ -284,7 +284,7 @@ def test_a_worker_without_traces_loads_nothing_of_them() -> None:
 
 def test_of_a_long_conversation_the_last_messages_are_told() -> None:
     asked = tuple(("user", f"{n} " + "x" * 20_000) for n in range(100))
-    found = attributes(replace(DONE, talk=Talk(asked, "done")), content=True, flavours=("openinference",))
+    found = attributes(replace(DONE, talk=Transcript(asked, "done")), content=True, flavours=("openinference",))
     told = json.loads(found["gen_ai.input.messages"])
 
     assert len(json.dumps(found)) < 1 << 20
@@ -293,7 +293,9 @@ def test_of_a_long_conversation_the_last_messages_are_told() -> None:
 
 
 def test_many_short_messages_are_no_thousand_attributes() -> None:
-    found = attributes(replace(DONE, talk=Talk((("user", "x"),) * 5000, "")), content=True, flavours=("openinference",))
+    found = attributes(
+        replace(DONE, talk=Transcript((("user", "x"),) * 5000, "")), content=True, flavours=("openinference",)
+    )
 
     assert len(found) < 1000
 
@@ -306,7 +308,7 @@ def test_what_was_said_waits_within_a_bound_and_goes_out_in_parts() -> None:
             batches.append(len(spans))
             return SpanExportResult.SUCCESS
 
-    sending = Sending(Counting(), 4, every=3600.0, weigh=lambda span: 1 << 20 if span.name == "said" else 0)
+    sending = SpanQueue(Counting(), 4, every=3600.0, weigh=lambda span: 1 << 20 if span.name == "said" else 0)
     fit = MOST_SAID >> 20
     for _ in range(fit + 3):
         sending.put(ReadableSpan("said"))
@@ -322,7 +324,7 @@ def test_what_was_said_waits_within_a_bound_and_goes_out_in_parts() -> None:
 
 def test_a_talk_is_weighed() -> None:
     traces = Traces(replace(SETTINGS, content=True), spans=InMemorySpanExporter())
-    traces.settle(replace(DONE, talk=Talk((("user", "x" * MOST_SAID),), "y")))
+    traces.settle(replace(DONE, talk=Transcript((("user", "x" * MOST_SAID),), "y")))
     traces.close()
 
     assert (0, 1) == (traces.sending.sent, traces.sending.dropped)

@@ -5,12 +5,12 @@ import pytest
 from providers import until
 
 from edge_extproc.errors import Unavailable
-from edge_extproc.providers.credentials import keeper as rules
+from edge_extproc.providers.credentials import refresh as rules
 from edge_extproc.providers.credentials.api_key import HeaderKey, bearer
-from edge_extproc.providers.credentials.base import Held, Unproven
-from edge_extproc.providers.credentials.keeper import Keeper, Keepers
+from edge_extproc.providers.credentials.base import HeldCredential, NoCredential
+from edge_extproc.providers.credentials.refresh import CredentialRefresher, CredentialRefreshers
 
-REQUEST = Unproven("POST", "host.example", "/v1/x")
+REQUEST = NoCredential("POST", "host.example", "/v1/x")
 
 
 class Service:
@@ -48,7 +48,7 @@ def heard():
 
 @pytest.fixture
 def make(clock, heard):
-    return lambda *answers: Keeper("aws", Service(*answers), clock, lambda *told: heard.append(told))
+    return lambda *answers: CredentialRefresher("aws", Service(*answers), clock, lambda *told: heard.append(told))
 
 
 def test_a_key_goes_into_its_header():
@@ -57,7 +57,9 @@ def test_a_key_goes_into_its_header():
 
 
 def test_no_repr_shows_a_secret():
-    assert "hush" not in repr(Held("hush")) + repr(bearer(lambda: "hush")) + repr(HeaderKey("x", lambda: "hush"))
+    assert "hush" not in repr(HeldCredential("hush")) + repr(bearer(lambda: "hush")) + repr(
+        HeaderKey("x", lambda: "hush")
+    )
 
 
 def test_nothing_is_held_before_the_first_fetch(make):
@@ -66,7 +68,7 @@ def test_nothing_is_held_before_the_first_fetch(make):
 
 
 async def test_what_was_fetched_is_renewed_ahead_of_its_end(make, clock, heard):
-    keeper = make(Held("first", 1000 + 3600), Held("second", 1000 + 7200))
+    keeper = make(HeldCredential("first", 1000 + 3600), HeldCredential("second", 1000 + 7200))
     pause = await keeper.renew()
 
     assert "first" == keeper.current()
@@ -78,13 +80,18 @@ async def test_what_was_fetched_is_renewed_ahead_of_its_end(make, clock, heard):
 
 
 async def test_a_short_life_is_renewed_in_its_last_fifth(make):
-    pause = await make(Held("x", 1000 + 100)).renew()
+    pause = await make(HeldCredential("x", 1000 + 100)).renew()
 
     assert 78 <= pause <= 80
 
 
 async def test_a_failed_renewal_keeps_the_old_one_until_its_end(make, clock, heard):
-    keeper = make(Held("first", 1060.0), OSError("secret words"), OSError("secret words"), Held("second", 5000.0))
+    keeper = make(
+        HeldCredential("first", 1060.0),
+        OSError("secret words"),
+        OSError("secret words"),
+        HeldCredential("second", 5000.0),
+    )
     await keeper.renew()
     clock.now = 1050.0
     first, second = await keeper.renew(), await keeper.renew()
@@ -108,14 +115,16 @@ async def test_the_pause_between_failures_has_a_limit(make):
 
 
 async def test_what_never_ends_is_fetched_once(make):
-    keeper = make(Held("x"))
+    keeper = make(HeldCredential("x"))
     await asyncio.wait_for(keeper.run(), 5)
 
     assert "x" == keeper.current()
 
 
 async def test_a_source_may_say_when_to_look_again_and_no_news_is_not_told(make, heard):
-    keeper = make(Held("x", None, 1002.0), Held("x", None, 1002.0), Held("y", None, 1002.0))
+    keeper = make(
+        HeldCredential("x", None, 1002.0), HeldCredential("x", None, 1002.0), HeldCredential("y", None, 1002.0)
+    )
 
     assert [2.0, 2.0, 2.0] == [await keeper.renew() for _ in range(3)]
     assert "y" == keeper.current()
@@ -123,7 +132,7 @@ async def test_a_source_may_say_when_to_look_again_and_no_news_is_not_told(make,
 
 
 async def test_what_is_given_at_its_end_is_asked_for_again_after_a_pause(make):
-    assert rules.FIRST_PAUSE == await make(Held("x", 1000.0)).renew()
+    assert rules.FIRST_PAUSE == await make(HeldCredential("x", 1000.0)).renew()
 
 
 async def test_keepers_start_together_and_none_holds_up_the_start(clock, heard):
@@ -133,9 +142,9 @@ async def test_keepers_start_together_and_none_holds_up_the_start(clock, heard):
         await never.wait()
 
     async def gives():
-        return Held("x")
+        return HeldCredential("x")
 
-    keepers = Keepers(clock, lambda *told: heard.append(told))
+    keepers = CredentialRefreshers(clock, lambda *told: heard.append(told))
     slow = keepers.keep("slow", hangs)
     good = keepers.of("good")(gives)
     await keepers.start(0.01)
@@ -149,21 +158,21 @@ async def test_keepers_start_together_and_none_holds_up_the_start(clock, heard):
 
 
 async def test_without_anything_to_renew_nothing_runs(clock):
-    keepers = Keepers(clock, lambda *told: None)
+    keepers = CredentialRefreshers(clock, lambda *told: None)
     await keepers.start(60)
     await keepers.stop()
 
 
 async def test_what_holds_already_holds_before_the_first_fetch(clock):
-    keepers = Keepers(clock, lambda *told: None)
+    keepers = CredentialRefreshers(clock, lambda *told: None)
 
-    assert "old" == keepers.keep("p", Service(), Held("old"))()
+    assert "old" == keepers.keep("p", Service(), HeldCredential("old"))()
 
 
 async def test_a_request_that_finds_nothing_has_it_fetched_before_its_time(clock):
     """As on a machine that slept: the pause is longer than what was held."""
-    service = Service(Held("first", clock.now + 60, clock.now + 1e6), Held("second"))
-    keeper = Keeper("aws", service, clock, lambda *told: None, least_pause=0.0)
+    service = Service(HeldCredential("first", clock.now + 60, clock.now + 1e6), HeldCredential("second"))
+    keeper = CredentialRefresher("aws", service, clock, lambda *told: None, least_pause=0.0)
     running = asyncio.create_task(keeper.run())
     await keeper.tried.wait()
     clock.now += 100
@@ -185,9 +194,9 @@ async def test_a_bug_in_one_does_not_end_the_others(clock):
         if provider == "bad":
             raise RuntimeError("a bug")
 
-    keepers = Keepers(clock, told)
-    keepers.keep("bad", Service(Held("x")))
-    good = keepers.keep("good", Service(Held("x", None, clock.now), Held("y")))
+    keepers = CredentialRefreshers(clock, told)
+    keepers.keep("bad", Service(HeldCredential("x")))
+    good = keepers.keep("good", Service(HeldCredential("x", None, clock.now), HeldCredential("y")))
     await keepers.start(10)
     await until(lambda: good() == "y")
     await keepers.stop()

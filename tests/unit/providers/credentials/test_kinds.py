@@ -16,11 +16,11 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from edge_extproc import registry
 from edge_extproc.errors import ConfigError, Unavailable
 from edge_extproc.providers.credentials import aws, azure, google
-from edge_extproc.providers.credentials.base import CredentialSettings, Unproven
+from edge_extproc.providers.credentials.base import CredentialSettings, NoCredential
 from edge_extproc.providers.credentials.files import SecretFile
-from edge_extproc.providers.credentials.keeper import Keepers
+from edge_extproc.providers.credentials.refresh import CredentialRefreshers
 
-REQUEST = Unproven("POST", "host.example", "/model/m/converse", b"{}")
+REQUEST = NoCredential("POST", "host.example", "/model/m/converse", b"{}")
 
 
 class Service:
@@ -76,7 +76,7 @@ async def hold(heard):
     started = []
 
     async def build(kind, options=None, secrets=None, region="us-east-1"):
-        keepers = Keepers(lambda: datetime.now(UTC).timestamp(), lambda *told: heard.append(told))
+        keepers = CredentialRefreshers(lambda: datetime.now(UTC).timestamp(), lambda *told: heard.append(told))
         settings = CredentialSettings("p", "bedrock", region, options or {}, secrets or {})
         credential = registry.load("providers.credentials", kind).build(
             settings, keepers.of("p"), lambda: datetime.now(UTC).timestamp()
@@ -178,7 +178,9 @@ async def test_aws_without_any_credentials_is_told_and_unavailable(hold, bare, h
 
 async def test_aws_needs_a_region():
     with pytest.raises(ConfigError, match="'p': a signature names a region"):
-        aws.PLUGIN.build(CredentialSettings("p", "bedrock"), Keepers(lambda: 0.0, print).of("p"), lambda: 0.0)
+        aws.PLUGIN.build(
+            CredentialSettings("p", "bedrock"), CredentialRefreshers(lambda: 0.0, print).of("p"), lambda: 0.0
+        )
 
 
 # --- google
@@ -269,7 +271,7 @@ async def test_google_takes_no_file_that_would_run_something(tmp_path, said):
     (tmp_path / "file").write_text(json.dumps(said))
 
     with pytest.raises(ValueError, match="neither a service account"):
-        await google.Tokens(str(tmp_path / "file"))()
+        await google.GoogleTokens(str(tmp_path / "file"))()
 
 
 # --- azure
@@ -319,7 +321,7 @@ async def test_azure_gets_a_token_for_an_application(hold, bare, heard, monkeypa
     def make():
         return ClientSecretCredential("tenant", "client", "hush", transport=Entra(), disable_instance_discovery=True)
 
-    held = await azure.Tokens(make, azure.SCOPE)()
+    held = await azure.AzureTokens(make, azure.SCOPE)()
 
     assert "entra" == held.value
     assert held.expires_at == pytest.approx(soon(hours=1).timestamp(), abs=60)
@@ -364,7 +366,7 @@ async def test_a_file_that_holds_no_secret_is_a_failed_fetch(tmp_path, content):
 async def test_a_file_that_went_away_leaves_the_old_secret(tmp_path, heard):
     path = tmp_path / "key"
     path.write_text("first")
-    keepers = Keepers(lambda: 1000.0, lambda *told: heard.append(told))
+    keepers = CredentialRefreshers(lambda: 1000.0, lambda *told: heard.append(told))
     current = keepers.keep("p", SecretFile(path, lambda: 1000.0))
     await keepers.start(10)
     path.unlink()

@@ -1,0 +1,253 @@
+"""The command line: up · serve · check · render · usage · key · top.
+
+Each mistake is one clear line on stderr and exit code 1; a usage mistake is exit code 2.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import App, Parameter
+
+from . import __version__
+from .errors import ConfigError, NoEnvoy, StartError
+
+if TYPE_CHECKING:
+    from .config.schema import Config
+
+# The supervisor starts processes while gRPC's threads run; its fork handlers are for those who fork and stay, and would
+# only warn that they cannot run.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+app = App(name="edge-extproc", help="An LLM gateway: Envoy and its policy server.", version=__version__)
+
+ConfigPath = Annotated[Path | None, Parameter(name=("--config", "-c"), help="Configuration file (YAML).")]
+StateDir = Annotated[
+    Path | None, Parameter(help="Where keys, certificates and sockets are kept without a --config: .edge.")
+]
+Port = Annotated[int | None, Parameter(help="The gateway's port without a --config: 10000.")]
+AdminPort = Annotated[int | None, Parameter(help="The admin port without a --config: 10001.")]
+
+
+@app.command
+def up(
+    config: ConfigPath = None,
+    *,
+    state_dir: StateDir = None,
+    port: Port = None,
+    admin_port: AdminPort = None,
+) -> None:
+    """Start Envoy and the agent, and run until Ctrl-C or SIGTERM."""
+    from .gateway import banner, launch
+    from .gateway.config_source import prepare
+
+    async def run() -> None:
+        origin = prepare(config, state_dir, port, admin_port)
+        async with launch.launched(origin, with_envoy=True) as gateway:
+            banner.show(gateway.config, origin, gateway.supervisor.processes)
+            await gateway.supervisor.wait()
+
+    asyncio.run(run())
+
+
+@app.command
+def serve(
+    config: ConfigPath = None,
+    *,
+    state_dir: StateDir = None,
+    port: Port = None,
+    admin_port: AdminPort = None,
+) -> None:
+    """Start the agent alone, for an Envoy that runs elsewhere (see `render`)."""
+    from .gateway import launch
+    from .gateway.config_source import prepare
+
+    async def run() -> None:
+        origin = prepare(config, state_dir, port, admin_port)
+        async with launch.launched(origin, with_envoy=False) as gateway:
+            await gateway.supervisor.wait()
+
+    asyncio.run(run())
+
+
+def _tell_loss(config: Config) -> None:
+    from .config.envoy_versions import lost, proxy_name
+
+    for each in lost(config):
+        print(f"edge-extproc: {proxy_name(config)}: {each}", file=sys.stderr)
+
+
+@app.command
+def check(config: Path) -> None:
+    """Check a configuration file, and the Envoy configuration that comes of it if an Envoy is at hand."""
+    from .config import load
+    from .envoy_config import bootstrap as render_envoy
+    from .envoy_config import validate
+
+    found = load.load(config)
+    _tell_loss(found)
+    bootstrap = render_envoy.render(found)
+    try:
+        binary = validate.envoy_path()
+    except NoEnvoy as error:
+        print(f"{config}: good; Envoy itself was not asked: {error}")
+        return
+    validate.validate(bootstrap, binary)
+    print(f"{config}: good, and Envoy takes what comes of it")
+
+
+@app.command
+def render(
+    config: ConfigPath = None,
+    *,
+    envoy_version: Annotated[str | None, Parameter(help="The target's version; else that of the config.")] = None,
+    istio: Annotated[str | None, Parameter(help="The target's release of Istio; else that of the config.")] = None,
+    output: Annotated[Path | None, Parameter(name=("--output", "-o"), help="A file instead of stdout.")] = None,
+    target: Annotated[
+        Literal["envoy", "istio-gateway", "istio-sidecar"],
+        Parameter(help="A bootstrap for an Envoy of yours, or an EnvoyFilter for one of Istio's."),
+    ] = "envoy",
+    namespace: Annotated[str, Parameter(help="Istio: of the gateway or of the application.")] = "istio-ingress",
+    workload: Annotated[
+        tuple[str, ...], Parameter(help="Istio: a label of the pods whose proxy is patched, NAME=VALUE.")
+    ] = ("istio=ingress",),
+    listener_port: Annotated[
+        int, Parameter(help="Istio: the port on which the proxy listens (its Service's targetPort), ours alone.")
+    ] = 8443,
+    route: Annotated[str, Parameter(help="Istio: the name of the VirtualService's route.")] = "llm",
+    agent_identity: Annotated[
+        str | None, Parameter(help="Istio: the agents' SPIFFE id, where the mesh encrypts the way to them.")
+    ] = None,
+    state_dir: StateDir = None,
+    port: Port = None,
+    admin_port: AdminPort = None,
+) -> None:
+    """Write what an Envoy needs for a configuration file: its bootstrap (JSON), or Istio's EnvoyFilter (YAML)."""
+    from .config.envoy_versions import at_istio, at_version, plans_alike, proxy_name
+    from .envoy_config import bootstrap as render_envoy
+    from .envoy_config import istio as render_istio
+    from .gateway.config_source import prepare
+
+    own = prepare(config, state_dir, port, admin_port).read()
+    if envoy_version is not None and (istio is not None or target != "envoy"):
+        raise ConfigError("--envoy-version: the Envoy of an Istio is Istio's own; give --istio with its release")
+    found = at_istio(at_version(own, envoy_version), istio)
+    if not plans_alike(found, own):
+        wanted = f'istio: "{istio}"' if istio is not None else f'version: "{envoy_version}"'
+        print(f"edge-extproc: the agent plans for {proxy_name(own)}; give it envoy: {{{wanted}}}", file=sys.stderr)
+    if target == "envoy":
+        _tell_loss(found)
+        text = json.dumps(render_envoy.render(found), indent=2) + "\n"
+    else:
+        labels = render_istio.labels(workload)
+        mesh = render_istio.MeshResources(namespace, labels, listener_port, route, agent_identity=agent_identity)
+        _tell_loss(found)
+        text = render_istio.render(found, target, mesh)
+    if output is None:
+        sys.stdout.write(text)
+        return
+    try:
+        output.write_text(text)
+    except OSError as error:
+        raise StartError(f"cannot write {output}: {error.strerror}") from error
+
+
+@app.command
+def usage(
+    config: ConfigPath = None,
+    *,
+    by: Annotated[
+        str,
+        Parameter(help="Sum by these, with commas: tenant, team, user, key, model, response_model, day and others."),
+    ] = "tenant,model",
+    rows: Annotated[bool, Parameter(help="Each request, not sums.")] = False,
+    form: Annotated[Literal["table", "csv", "json"], Parameter(name=("--format", "-f"))] = "table",
+    tenant: str | None = None,
+    first_day: Annotated[str | None, Parameter(help="As 2026-01-31, UTC.")] = None,
+    last_day: str | None = None,
+    state_dir: StateDir = None,
+) -> None:
+    """Show or export what was used and what it cost, from the ledger."""
+    from .gateway.config_source import prepare
+    from .store import report
+
+    found = prepare(config, state_dir).read()
+    url = found.database_url()
+    if url is None:
+        raise ConfigError("no ledger is kept; give the configuration a section store: {}")
+    where = report.filter_of(tenant=tenant, first_day=first_day, last_day=last_day)
+    for line in report.lines(url, where, () if rows else report.dimensions_of(by), form):
+        sys.stdout.write(line)
+
+
+@app.command
+def key(config: Path) -> None:
+    """Make a new caller's key, and the line that stores it in this configuration."""
+    from .auth.api_key import digest
+    from .config import load
+    from .config.secrets import generate_key
+
+    made = generate_key()
+    stored = digest(load.load(config).auth.pepper.reveal().encode(), made)
+    print(f"key (give it to the caller; it is not kept): {made}")
+    print(f"line for callers[].keys: {{id: NAME, hash: 'hmac-sha256:{stored}'}}")
+
+
+@app.command
+def top(
+    *,
+    admin: Annotated[str, Parameter(help="The gateway's admin port.")] = "http://127.0.0.1:10001",
+    interval: Annotated[float, Parameter(help="Seconds between two frames.")] = 2.0,
+    once: Annotated[bool, Parameter(help="Print one frame and end.")] = False,
+) -> None:
+    """Show live traffic: requests, latency, errors, cache, tokens and dollars, by provider, model and tenant."""
+    from .telemetry import top as screen
+
+    screen.run(admin, max(interval, 0.1), once=once)
+
+
+@app.command(show=False)
+def worker(
+    config: ConfigPath = None,
+    *,
+    index: int,
+    in_force: Path | None = None,
+    editions: bool = False,
+    state_dir: Path = Path(),
+    rehearsal_port: int = 0,
+    port: int = 0,
+    admin_port: int = 0,
+) -> None:
+    """One worker process; `up` and `serve` start it."""
+    from .gateway.config_source import ConfigFollower, ConfigSource
+    from .server.serve import run
+    from .worker import main as composition
+
+    following = ConfigFollower(ConfigSource(config, state_dir, rehearsal_port, port, admin_port, in_force))
+    run(composition.run_worker(following.config, index, following.newer, editions=editions))
+
+
+def main() -> None:
+    """The entry point."""
+    sys.exit(_told(app))
+
+
+def _told(run: Callable[[], object]) -> int:
+    try:
+        run()
+    except (ConfigError, StartError) as error:
+        print(f"edge-extproc: {error}", file=sys.stderr)
+        return 1
+    except (KeyboardInterrupt, asyncio.CancelledError):  # stopped by a signal before everything served
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""The bootstrap of Envoy for a configuration: one function a resource, made of typed objects where types exist.
+
+The process and the whole are here; its parts are in render_listener.py (the door), render_routes.py, render_filters.py,
+render_headers.py and render_clusters.py. Importing any of them takes half a second and 50 MiB (envoy_types.py): only
+the command line and tests do, never a worker.
+
+The way of a request: listener → router-level ext_proc, one stream each → Router, which takes the order of providers
+from dynamic metadata and tries them one after the other → from the second try on upstream-level ext_proc, which
+writes the request anew for the provider that is tried.
+"""
+
+from __future__ import annotations
+
+from ..config import envoy_versions
+from ..config.schema import Config
+from ..model.envoy_names import cluster_name, pair_name
+from . import certificate
+from . import tracing as render_tracing
+from .clusters import agent_cluster, chain_clusters, composite_cluster, has_several, hedged_pairs, provider_cluster
+from .envoy_types import Json, bootstrap_v3, connections, core, extension, fields, merged, tcp_address
+from .listener import listener
+
+_REGEX_SIZE = 32768
+
+
+def render(config: Config, version: str | None = None) -> Json:
+    """The bootstrap for one version of Envoy, that of the configuration where none is given. Makes the certificate that
+    it names, if that is to be generated. Raises ConfigError."""
+    config = envoy_versions.at_version(config, version)
+    ensure_certificate(config)
+    return bootstrap(config)
+
+
+def ensure_certificate(config: Config) -> None:
+    """Raises ConfigError."""
+    if config.listen.tls is not None and config.listen.tls.generate:
+        certificate.ensure(config.agent.state_dir, names=(*certificate.NAMES, config.listen.address))
+
+
+def bootstrap(config: Config, *, passes_over: bool | None = None) -> Json:
+    """`passes_over`: whether there may be clusters of several providers; None: whether there are. Raises ConfigError
+    where the system has no trust store, and where this version of Envoy cannot do what is wanted."""
+    envoy_versions.check(config)
+    collector = render_tracing.cluster(config)
+    process = bootstrap_v3.Bootstrap(node=core.Node(id="edge", cluster="edge"), admin=_admin(config))
+    # Of a regular expression; Envoy's default of 100 is for those of strangers. Istio's proxies have the same.
+    regex = {"re2": {"max_program_size": {"error_level": _REGEX_SIZE}}}
+    rendered = {
+        **fields(process),
+        "layered_runtime": {
+            "layers": [
+                {"name": "edge", "static_layer": {**regex, **render_tracing.runtime(config)}},
+                {"name": "admin", "admin_layer": {}},
+            ]
+        },
+        "overload_manager": {"resource_monitors": [_connection_monitor(config)]},
+        "static_resources": {
+            "listeners": [listener(config, passes_over=has_several(config) if passes_over is None else passes_over)],
+            "clusters": [
+                agent_cluster(config),
+                *(provider_cluster(config, name, provider) for name, provider in config.providers.items()),
+                *([collector] if collector is not None else []),
+                *(
+                    composite_cluster(config, pair_name(*map(cluster_name, pair)), pair)
+                    for pair in hedged_pairs(config)
+                ),
+                *chain_clusters(config),
+            ],
+        },
+    }
+    return merged(rendered, config.envoy.raw)
+
+
+# --- the process
+
+
+def _admin(config: Config) -> bootstrap_v3.Admin:
+    socket = config.envoy_admin_socket()
+    if socket is None:
+        return bootstrap_v3.Admin(address=tcp_address("127.0.0.1", config.envoy.admin.port or 0))
+    # Its owner alone: whoever reaches it may stop Envoy.
+    return bootstrap_v3.Admin(address=core.Address(pipe=core.Pipe(path=str(socket), mode=0o600)))
+
+
+def _connection_monitor(config: Config) -> Json:
+    return extension(
+        "envoy.resource_monitors.global_downstream_max_connections",
+        connections.DownstreamConnectionsConfig(max_active_downstream_connections=config.limits.connections),
+    )

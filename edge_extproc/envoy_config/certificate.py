@@ -1,0 +1,249 @@
+"""Certificates: one of our own for a laptop, and where the system keeps those that it trusts.
+
+Our own is a leaf under an authority of our own, both in <state_dir>/tls: a caller that trusts `ca.pem` keeps trusting
+when the leaf is renewed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import ssl
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from ..errors import ConfigError
+
+NAMES = ("localhost", "127.0.0.1", "::1")
+"""What our own certificate is for, besides what the caller asks."""
+
+_CA_LIFE = timedelta(days=3650)
+# Apple's systems refuse a server certificate that is valid for more than 825 days, even under a private authority.
+_LIFE = timedelta(days=365)
+_RENEW_BEFORE = timedelta(days=30)
+# Clocks differ.
+_EARLY = timedelta(hours=1)
+
+# Where systems keep the authorities that they trust, if Python's OpenSSL was built for another system.
+_TRUST_STORES = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Alpine, Arch
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, RHEL
+    "/etc/ssl/ca-bundle.pem",  # SUSE
+    "/etc/ssl/cert.pem",  # macOS, the BSDs
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateFiles:
+    certificate: Path
+    """The whole chain."""
+    private_key: Path
+    ca: Path
+    """What a caller must trust."""
+    ca_key: Path
+
+
+def files(state_dir: Path) -> CertificateFiles:
+    """Where our own certificate lies, made or not."""
+    tls = state_dir / "tls"
+    return CertificateFiles(tls / "cert.pem", tls / "key.pem", tls / "ca.pem", tls / "ca-key.pem")
+
+
+def ensure(state_dir: Path, *, names: Iterable[str] = NAMES, now: datetime | None = None) -> CertificateFiles:
+    """Our own certificate for these names and addresses, made anew where there is none, where it is for other names,
+    or where it is about to expire. Keys are for their owner alone (0600)."""
+    now = now or datetime.now(UTC)
+    wanted = frozenset(names)
+    found = files(state_dir)
+    found.certificate.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    ca, ca_key = _authority(found, now)
+    leaf = _certificate_in(found.certificate)
+    fresh = (
+        leaf is not None
+        and leaf.issuer == ca.subject
+        and _signed_by(leaf, ca)
+        and leaf.not_valid_after_utc - _RENEW_BEFORE > now
+        and _names_of(leaf) == wanted
+        and _key_in(found.private_key) is not None
+    )
+    if not fresh:
+        key = ec.generate_private_key(ec.SECP256R1())
+        leaf = _leaf(key, ca, ca_key, sorted(wanted), now)
+        _write(found.private_key, _pem_of_key(key))
+        _write(found.certificate, _pem(leaf) + _pem(ca))
+    return found
+
+
+def system_trust_store() -> Path:
+    """A PEM file with the authorities that the system trusts. Raises ConfigError."""
+    paths = ssl.get_default_verify_paths()
+    # Python gives None for a file that is not there.
+    candidates = [path for path in (os.environ.get("SSL_CERT_FILE"), paths.cafile, *_TRUST_STORES) if path]
+    with contextlib.suppress(ImportError):
+        import certifi
+
+        candidates.append(certifi.where())
+    return first_file(candidates)
+
+
+def first_file(candidates: Iterable[str]) -> Path:
+    """The first of these trust stores that is there. Raises ConfigError."""
+    for candidate in candidates:
+        if Path(candidate).is_file():
+            return Path(candidate)
+    raise ConfigError(
+        "no list of trusted certificate authorities was found on this system; "
+        "install ca-certificates, set SSL_CERT_FILE, or give tls.ca of each provider"
+    )
+
+
+# --- making
+
+
+def _authority(found: CertificateFiles, now: datetime) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    ca, key = _certificate_in(found.ca), _key_in(found.ca_key)
+    if (
+        ca is not None
+        and key is not None
+        and ca.public_key() == key.public_key()
+        and ca.not_valid_after_utc - _LIFE > now
+    ):
+        return ca, key
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "edge-extproc, this machine only")])
+    ca = (
+        _builder(name, name, key.public_key(), now, _CA_LIFE)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(signs_certificates=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    _write(found.ca_key, _pem_of_key(key))
+    _write(found.ca, _pem(ca))
+    return ca, key
+
+
+def _leaf(
+    key: ec.EllipticCurvePrivateKey,
+    ca: x509.Certificate,
+    ca_key: ec.EllipticCurvePrivateKey,
+    names: list[str],
+    now: datetime,
+) -> x509.Certificate:
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "edge-extproc")])
+    return (
+        _builder(subject, ca.subject, key.public_key(), now, _LIFE)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([_alternative(name) for name in names]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
+        .sign(ca_key, hashes.SHA256())
+    )
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: datetime, life: timedelta
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _EARLY)
+        .not_valid_after(now + life)
+    )
+
+
+def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _alternative(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+# --- reading
+
+
+def _certificate_in(path: Path) -> x509.Certificate | None:
+    """The first of the file; None where there is none that can be read."""
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _key_in(path: Path) -> ec.EllipticCurvePrivateKey | None:
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
+    return key if isinstance(key, ec.EllipticCurvePrivateKey) else None
+
+
+def _signed_by(leaf: x509.Certificate, ca: x509.Certificate) -> bool:
+    try:
+        leaf.verify_directly_issued_by(ca)
+    except (InvalidSignature, TypeError, ValueError):
+        return False
+    return True
+
+
+def _names_of(leaf: x509.Certificate) -> frozenset[str]:
+    try:
+        found = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return frozenset()
+    addresses = found.get_values_for_type(x509.IPAddress)
+    return frozenset((*found.get_values_for_type(x509.DNSName), *map(str, addresses)))
+
+
+# --- files
+
+
+def _pem(found: x509.Certificate) -> bytes:
+    return found.public_bytes(serialization.Encoding.PEM)
+
+
+def _pem_of_key(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Whole or not at all; mkstemp makes it with mode 0600."""
+    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.replace(draft, path)
+    except BaseException:
+        os.unlink(draft)
+        raise

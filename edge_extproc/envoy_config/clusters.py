@@ -1,0 +1,408 @@
+"""What Envoy is told of clusters: the agent's workers, the providers, and clusters of several providers."""
+
+from __future__ import annotations
+
+import ipaddress
+from datetime import timedelta
+from typing import Any
+
+from ..config import envoy_versions
+from ..config.agent import MutualTlsConfig
+from ..config.provider import PoolConfig, ProviderConfig, ProviderEndpointConfig
+from ..config.schema import Config
+from ..model.envoy_names import AFFINITY, AGENT, NAMESPACE, chain_name, cluster_name
+from . import certificate
+from .envoy_types import (
+    Json,
+    cluster_v3,
+    common_dns,
+    core,
+    dns,
+    endpoint_v3,
+    extension,
+    fields,
+    file_source,
+    matcher,
+    route_v3,
+    tcp_address,
+    tls,
+    type_v3,
+    typed,
+    upstreams,
+)
+
+# Every open exchange is a stream of the agent's cluster, and so is every retry; Envoy's default is 1024.
+_AGENT_STREAMS = 100_000
+_AGENT_CONNECTIONS = 1024
+# A worker that twice does not answer for this long is given no new streams, and retries of what it holds do not find
+# it: as long as a request waits for it (limits.message_timeout). One that is only busy answers sooner; of one that has
+# died, the connection tells.
+_HEALTH_TIMEOUT = timedelta(seconds=5)
+_HEALTH_INTERVAL = timedelta(seconds=2)
+_AGENT_DNS_REFRESH = timedelta(seconds=5)
+_TCP_PROBES = 3
+_TCP_PROBE_INTERVAL = 10
+_HTTP2_PING = timedelta(seconds=30)
+_HTTP2_PING_TIMEOUT = timedelta(seconds=5)
+
+
+# --- the agent's workers
+
+
+def agent_cluster(config: Config) -> Json:
+    """The workers, wherever they are: each is an endpoint of its own, so that Envoy and not the kernel chooses."""
+    cluster = cluster_v3.Cluster(
+        name=AGENT,
+        connect_timeout=timedelta(seconds=1),
+        # A retry must find the worker that holds its exchange.
+        lb_policy=cluster_v3.ClusterLbPolicy.MAGLEV,
+        # As long as one worker is well, only well ones are asked; with none, all are.
+        common_lb_config=cluster_v3.ClusterCommonLbConfig(healthy_panic_threshold=type_v3.Percent(value=1)),
+        per_connection_buffer_limit_bytes=max(config.limits.request_body, config.limits.response_body),
+        circuit_breakers=cluster_v3.CircuitBreakers(
+            thresholds=[
+                cluster_v3.CircuitBreakersThresholds(
+                    max_connections=_AGENT_CONNECTIONS,
+                    max_pending_requests=_AGENT_STREAMS,
+                    max_requests=_AGENT_STREAMS,
+                    max_retries=_AGENT_STREAMS,
+                )
+            ]
+        ),
+        health_checks=[
+            core.HealthCheck(
+                timeout=_HEALTH_TIMEOUT,
+                interval=_HEALTH_INTERVAL,
+                # Of a cluster that was not used yet: a worker that started after Envoy is found at once.
+                no_traffic_interval=_HEALTH_INTERVAL,
+                unhealthy_threshold=2,
+                healthy_threshold=1,
+                grpc_health_check=core.HealthCheckGrpcHealthCheck(),
+            )
+        ],
+        load_assignment=endpoint_v3.ClusterLoadAssignment(
+            cluster_name=AGENT,
+            endpoints=[
+                endpoint_v3.LocalityLbEndpoints(
+                    lb_endpoints=[
+                        endpoint_v3.LbEndpoint(endpoint=endpoint_v3.Endpoint(address=address))
+                        for address in _worker_addresses(config)
+                    ]
+                )
+            ],
+        ),
+    )
+    protocol = upstreams.HttpProtocolOptions(
+        explicit_http_config=upstreams.HttpProtocolOptionsExplicitHttpConfig(http2_protocol_options=_http2()),
+    )
+    # Without it there is one worker, so that there is nothing to choose.
+    chosen = envoy_versions.can(config, "hash_policy")
+    if chosen:
+        by_header = route_v3.RouteActionHashPolicyHeader(header_name=AFFINITY)
+        protocol.hash_policy = [route_v3.RouteActionHashPolicy(header=by_header)]
+    rendered = {
+        **fields(cluster),
+        **_agent_discovery(config),
+        "typed_extension_protocol_options": _protocol(protocol, **({"retry_policy": _next_worker()} if chosen else {})),
+    }
+    if config.agent.tcp is not None and config.agent.tcp.tls is not None:
+        rendered["transport_socket"] = _agent_tls(config.agent.tcp.tls)
+    return rendered
+
+
+def _next_worker() -> Json:
+    """Where a worker has just died, and its health check does not know yet: nothing was sent, so another one is asked.
+    The worker that a hash is then given is the same each time, so that a request still keeps to one."""
+    return {
+        "retry_on": "connect-failure,refused-stream,reset-before-request",
+        "num_retries": 2,
+        "retry_back_off": {"base_interval": "0.005s", "max_interval": "0.02s"},
+        "retry_host_predicate": [
+            {
+                "name": "envoy.retry_host_predicates.previous_hosts",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+                },
+            }
+        ],
+        "host_selection_retry_max_attempts": 5,
+    }
+
+
+def _worker_addresses(config: Config) -> list[core.Address]:
+    tcp = config.agent.tcp
+    if tcp is None:
+        return [core.Address(pipe=core.Pipe(path=socket)) for socket in config.agent.worker_sockets()]
+    return [tcp_address(host, tcp.port_of(worker)) for host in tcp.hosts for worker in range(config.agent.workers)]
+
+
+def _agent_discovery(config: Config) -> Json:
+    tcp = config.agent.tcp
+    if tcp is None or all(map(_is_ip, tcp.hosts)):
+        return {"type": "STATIC"}
+    # Each address that a name has is an agent of its own (a headless Service of Kubernetes): asked often, so that one
+    # that went is given nothing new.
+    resolve = dns.DnsCluster(
+        dns_refresh_rate=_AGENT_DNS_REFRESH,
+        dns_failure_refresh_rate=dns.DnsClusterRefreshRate(
+            base_interval=timedelta(seconds=1), max_interval=_AGENT_DNS_REFRESH
+        ),
+        dns_lookup_family=common_dns.DnsLookupFamily.V4_PREFERRED,
+    )
+    return {"cluster_type": extension("envoy.cluster.dns", resolve)}
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _agent_tls(wanted: MutualTlsConfig) -> Json:
+    exact = tls.SubjectAltNameMatcher(
+        san_type=tls.SubjectAltNameMatcherSanType.DNS, matcher=matcher.StringMatcher(exact=wanted.server_name)
+    )
+    return extension(
+        "envoy.transport_sockets.tls",
+        tls.UpstreamTlsContext(
+            sni=wanted.server_name,
+            common_tls_context=tls.CommonTlsContext(
+                alpn_protocols=["h2"],
+                tls_params=tls.TlsParameters(
+                    tls_minimum_protocol_version=tls.TlsParametersTlsProtocol.TLSv1_2,
+                ),
+                tls_certificates=[
+                    tls.TlsCertificate(
+                        certificate_chain=file_source(wanted.certificate), private_key=file_source(wanted.private_key)
+                    )
+                ],
+                validation_context=tls.CertificateValidationContext(
+                    trusted_ca=file_source(wanted.ca), match_typed_subject_alt_names=[exact]
+                ),
+            ),
+        ),
+    )
+
+
+# --- the providers
+
+
+def provider_cluster(config: Config, name: str, provider: ProviderConfig) -> Json:
+    endpoint, pool = provider.endpoint, provider.pool
+    cluster = cluster_v3.Cluster(
+        name=cluster_name(name),
+        connect_timeout=config.timeouts.connect,
+        circuit_breakers=_bounds(config, pool),
+        upstream_connection_options=cluster_v3.UpstreamConnectionOptions(
+            tcp_keepalive=core.TcpKeepalive(
+                keepalive_time=max(1, int(pool.keepalive.total_seconds())),
+                keepalive_interval=_TCP_PROBE_INTERVAL,
+                keepalive_probes=_TCP_PROBES,
+            )
+        ),
+        load_assignment=_provider_endpoint(name, endpoint),
+    )
+    rendered = {
+        **fields(cluster),
+        **_discovery(provider, endpoint),
+        "outlier_detection": _outliers(),
+        "typed_extension_protocol_options": _protocol(_provider_protocol(provider, endpoint)),
+    }
+    (locality,) = rendered["load_assignment"]["endpoints"]
+    for each in locality["lb_endpoints"]:
+        each["metadata"] = {"filter_metadata": {NAMESPACE: {"provider": name}}}
+    if endpoint.tls:
+        rendered["transport_socket"] = _provider_tls(provider, endpoint)
+    return rendered
+
+
+def _bounds(config: Config, pool: PoolConfig) -> cluster_v3.CircuitBreakers:
+    return cluster_v3.CircuitBreakers(
+        thresholds=[
+            cluster_v3.CircuitBreakersThresholds(
+                max_connections=pool.max_connections,
+                max_pending_requests=pool.max_pending,
+                max_requests=pool.max_requests,
+                retry_budget=cluster_v3.CircuitBreakersThresholdsRetryBudget(
+                    budget_percent=type_v3.Percent(value=config.retries.budget.percent),
+                    min_retry_concurrency=config.retries.budget.min_concurrency,
+                ),
+            )
+        ]
+    )
+
+
+def hedged_pairs(config: Config) -> list[tuple[str, str]]:
+    """Any two candidates of a hedged model, in either order."""
+    pairs: dict[tuple[str, str], None] = {}
+    for model in config.models.values():
+        lists = [model.candidates, *(rule.candidates for rule in model.rules if rule.candidates is not None)]
+        for candidates in lists if model.hedge is not None else ():
+            names = [candidate.provider for candidate in candidates]
+            pairs.update(dict.fromkeys((a, b) for a in names for b in names if a != b))
+    return list(pairs)
+
+
+def composite_cluster(config: Config, name: str, providers: tuple[str, ...]) -> Json:
+    """A second try by a hedge does not take the next group of the order; the count of tries, which decides here, it
+    does raise."""
+    clusters = [{"name": cluster_name(provider)} for provider in providers]
+    return _cluster_of_clusters(config, name, providers, "composite", clusters)
+
+
+def chain_clusters(config: Config) -> list[Json]:
+    """Where the order of tries cannot be told with each request."""
+    match envoy_versions.order_of(config):
+        case "priority_group":
+            return []
+        case "composite":
+            return [composite_cluster(config, _chain(chain), chain) for chain in envoy_versions.chains(config)]
+        case "aggregate":
+            return [
+                _cluster_of_clusters(config, _chain(chain), chain, "aggregate", [cluster_name(p) for p in chain])
+                for chain in envoy_versions.chains(config)
+            ]
+
+
+def _chain(providers: tuple[str, ...]) -> str:
+    return chain_name(map(cluster_name, providers))
+
+
+def has_several(config: Config) -> bool:
+    """Whether there are clusters of several providers."""
+    return envoy_versions.order_of(config) != "priority_group" or bool(hedged_pairs(config))
+
+
+def _cluster_of_clusters(config: Config, name: str, providers: tuple[str, ...], kind: str, clusters: list[Any]) -> Json:
+    cluster = cluster_v3.Cluster(
+        name=name,
+        connect_timeout=config.timeouts.connect,
+        lb_policy=cluster_v3.ClusterLbPolicy.CLUSTER_PROVIDED,
+        # A retry counts against this one, and Envoy's default would let three of them be at one time.
+        circuit_breakers=_bounds(config, config.providers[providers[0]].pool),
+    )
+    return {
+        **fields(cluster),
+        "cluster_type": {
+            "name": f"envoy.clusters.{kind}",
+            "typed_config": {
+                "@type": f"type.googleapis.com/envoy.extensions.clusters.{kind}.v3.ClusterConfig",
+                "clusters": clusters,
+            },
+        },
+    }
+
+
+def _outliers() -> Json:
+    """Counted, not ejected. A provider is one endpoint here: without it there is nobody to ask, and Envoy's panic mode
+    would ask it all the same. Which provider to leave out is decided when the order is made."""
+    detection = cluster_v3.OutlierDetection(
+        consecutive_gateway_failure=5,
+        enforcing_consecutive_gateway_failure=0,
+        enforcing_success_rate=0,
+        max_ejection_percent=0,
+    )
+    # betterproto2 spells this one with an underscore too many.
+    return {**fields(detection), "enforcing_consecutive_5xx": 0}
+
+
+def _provider_endpoint(name: str, endpoint: ProviderEndpointConfig) -> endpoint_v3.ClusterLoadAssignment:
+    return endpoint_v3.ClusterLoadAssignment(
+        cluster_name=cluster_name(name),
+        endpoints=[
+            endpoint_v3.LocalityLbEndpoints(
+                lb_endpoints=[
+                    endpoint_v3.LbEndpoint(
+                        endpoint=endpoint_v3.Endpoint(
+                            # What auto_host_rewrite writes into the Host header.
+                            hostname=endpoint.authority,
+                            address=tcp_address(endpoint.host, endpoint.port),
+                        ),
+                    )
+                ]
+            )
+        ],
+    )
+
+
+def _discovery(provider: ProviderConfig, endpoint: ProviderEndpointConfig) -> Json:
+    if endpoint.ip is not None:
+        return {"type": "STATIC"}
+    resolve = dns.DnsCluster(
+        dns_refresh_rate=provider.pool.dns_refresh,
+        dns_failure_refresh_rate=dns.DnsClusterRefreshRate(
+            base_interval=timedelta(seconds=1), max_interval=timedelta(seconds=10)
+        ),
+        respect_dns_ttl=True,
+        dns_lookup_family=common_dns.DnsLookupFamily.V4_PREFERRED,
+        # One endpoint whatever DNS answers: big hosts answer differently each time, and connections should outlive
+        # that. Where one address refuses, the next one is tried.
+        all_addresses_in_single_endpoint=True,
+    )
+    return {"cluster_type": extension("envoy.cluster.dns", resolve)}
+
+
+def _provider_protocol(provider: ProviderConfig, endpoint: ProviderEndpointConfig) -> upstreams.HttpProtocolOptions:
+    common = core.HttpProtocolOptions(idle_timeout=provider.pool.idle)
+    http1, http2 = core.Http1ProtocolOptions(), _http2()
+    if provider.pool.http2 == "auto" and endpoint.tls:
+        return upstreams.HttpProtocolOptions(
+            common_http_protocol_options=common,
+            auto_config=upstreams.HttpProtocolOptionsAutoHttpConfig(
+                http_protocol_options=http1, http2_protocol_options=http2
+            ),
+        )
+    explicit = upstreams.HttpProtocolOptionsExplicitHttpConfig
+    return upstreams.HttpProtocolOptions(
+        common_http_protocol_options=common,
+        explicit_http_config=(
+            explicit(http2_protocol_options=http2)
+            if provider.pool.http2 is True
+            else explicit(http_protocol_options=http1)
+        ),
+    )
+
+
+# What to offer, by `pool.http2`.
+_ALPN: dict[bool | str, list[str]] = {"auto": ["h2", "http/1.1"], True: ["h2"], False: ["http/1.1"]}
+
+
+def _provider_tls(provider: ProviderConfig, endpoint: ProviderEndpointConfig) -> Json:
+    ca = provider.tls.ca or certificate.system_trust_store()
+    server_name = provider.tls.server_name
+    context = tls.CertificateValidationContext(trusted_ca=file_source(ca))
+    # An address is no name that SNI could carry; the certificate must hold it as an address.
+    by_address = endpoint.ip is not None and server_name is None
+    if by_address:
+        context.match_typed_subject_alt_names = [
+            tls.SubjectAltNameMatcher(
+                san_type=tls.SubjectAltNameMatcherSanType.IP_ADDRESS,
+                matcher=matcher.StringMatcher(exact=str(endpoint.ip)),
+            )
+        ]
+    return extension(
+        "envoy.transport_sockets.tls",
+        tls.UpstreamTlsContext(
+            sni="" if by_address else server_name or endpoint.host,
+            auto_sni_san_validation=not by_address,
+            common_tls_context=tls.CommonTlsContext(
+                alpn_protocols=_ALPN[provider.pool.http2],
+                tls_params=tls.TlsParameters(
+                    tls_minimum_protocol_version=tls.TlsParametersTlsProtocol.TLSv1_2,
+                ),
+                validation_context=context,
+            ),
+        ),
+    )
+
+
+def _http2() -> core.Http2ProtocolOptions:
+    return core.Http2ProtocolOptions(
+        connection_keepalive=core.KeepaliveSettings(interval=_HTTP2_PING, timeout=_HTTP2_PING_TIMEOUT)
+    )
+
+
+def _protocol(options: upstreams.HttpProtocolOptions, **newer: Any) -> Json:
+    return {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(options, **newer)}

@@ -1,0 +1,330 @@
+"""Envoy's HTTP filters: how much an address may send, who is calling, and the levels of ext_proc."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from ..config import envoy_versions
+from ..config.quantities import MAX_MESSAGE_TIMEOUT
+from ..config.schema import Config
+from ..model.envoy_names import (
+    AFFINITY,
+    AGENT,
+    ANSWERED_BY,
+    AUTHZ_NAMESPACE,
+    CLUSTER,
+    GUARD,
+    NAMESPACE,
+    ROLE,
+    ROUTE_NAMESPACE,
+    cluster_name,
+)
+from .envoy_types import (
+    Json,
+    action,
+    core,
+    ext_authz,
+    ext_proc,
+    extension,
+    filter_state,
+    local_ratelimit,
+    matcher,
+    mutation_v3,
+    network_inputs,
+    ratelimit,
+    route_v3,
+    router,
+    set_filter_state,
+    type_v3,
+    upstream_codec,
+)
+from .headers import ATTEMPT_COUNT, last_headers
+
+# --- how much one address may send, before anything is asked
+
+
+def source_limit(config: Config) -> list[Json]:
+    wanted = config.envoy.source_limit
+    if wanted is None:
+        return []
+    always = core.RuntimeFractionalPercent(default_value=type_v3.FractionalPercent(numerator=100))
+    return [
+        extension(
+            "envoy.filters.http.local_ratelimit",
+            local_ratelimit.LocalRateLimit(
+                stat_prefix="source_limit",
+                filter_enabled=always,
+                filter_enforced=always,
+                # Of requests without an address, of which there are none.
+                token_bucket=_bucket(_UNBOUNDED, _UNBOUNDED),
+                rate_limits=[
+                    route_v3.RateLimit(
+                        actions=[
+                            route_v3.RateLimitAction(
+                                masked_remote_address=route_v3.RateLimitActionMaskedRemoteAddress(
+                                    v4_prefix_mask_len=32, v6_prefix_mask_len=64
+                                )
+                            )
+                        ]
+                    )
+                ],
+                descriptors=[
+                    ratelimit.LocalRateLimitDescriptor(
+                        # Without a value it stands for each address, with a bucket of its own.
+                        entries=[ratelimit.RateLimitDescriptorEntry(key="masked_remote_address")],
+                        token_bucket=_bucket(wanted.bucket, wanted.requests_per_second),
+                    )
+                ],
+                always_consume_default_token_bucket=False,
+                max_dynamic_descriptors=wanted.addresses,
+                response_headers_to_add=[core.HeaderValueOption(header=core.HeaderValue(key="retry-after", value="1"))],
+            ),
+        )
+    ]
+
+
+_UNBOUNDED = (1 << 32) - 1
+
+
+def _bucket(most: int, a_second: int) -> type_v3.TokenBucket:
+    return type_v3.TokenBucket(max_tokens=most, tokens_per_fill=a_second, fill_interval=timedelta(seconds=1))
+
+
+# --- who is calling, before ext_proc
+
+
+def authorization(config: Config) -> list[Json]:
+    """Where config says that ext_authz finds out who is calling. Headers alone: a body is not waited for."""
+    if not config.auth.trust_ext_authz:
+        return []
+    check = ext_authz.ExtAuthz(
+        grpc_service=core.GrpcService(
+            envoy_grpc=core.GrpcServiceEnvoyGrpc(cluster_name=AGENT),
+            timeout=config.limits.message_timeout,
+            initial_metadata=[core.HeaderValue(key=AFFINITY, value="%REQ(x-request-id)%")],
+        ),
+        transport_api_version=core.ApiVersion.V3,
+        failure_mode_allow=False,
+        status_on_error=type_v3.HttpStatus(code=type_v3.StatusCode.ServiceUnavailable),
+        # A header that was sent twice must be seen twice.
+        encode_raw_headers=True,
+        validate_mutations=True,
+    )
+    return [extension("envoy.filters.http.ext_authz", check, **_client_span(config, emitted=False))]
+
+
+def _client_span(config: Config, *, emitted: bool) -> Json:
+    return {"emit_client_span": emitted} if envoy_versions.can(config, "client_span") else {}
+
+
+# --- the two levels of ext_proc
+
+
+def router_level(config: Config) -> Json:
+    return extension(
+        "envoy.filters.http.ext_proc",
+        ext_proc.ExternalProcessor(
+            grpc_service=_agent("router"),
+            processing_mode=ext_proc.ProcessingMode(
+                request_header_mode=ext_proc.ProcessingModeHeaderSendMode.SEND,
+                request_body_mode=ext_proc.ProcessingModeBodySendMode.BUFFERED,
+                response_header_mode=(
+                    ext_proc.ProcessingModeHeaderSendMode.SKIP
+                    if config.asks_for_responses
+                    else ext_proc.ProcessingModeHeaderSendMode.SEND
+                ),
+                # The agent asks for the body where it must read it.
+                response_body_mode=ext_proc.ProcessingModeBodySendMode.NONE,
+                request_trailer_mode=ext_proc.ProcessingModeHeaderSendMode.SKIP,
+                response_trailer_mode=ext_proc.ProcessingModeHeaderSendMode.SKIP,
+            ),
+            allow_mode_override=True,
+            failure_mode_allow=False,
+            status_on_error=type_v3.HttpStatus(code=type_v3.StatusCode.ServiceUnavailable),
+            message_timeout=config.limits.message_timeout,
+            max_message_timeout=max(MAX_MESSAGE_TIMEOUT, config.limits.message_timeout),
+            mutation_rules=_mutation_rules(),
+            response_attributes=[ANSWERED_BY, "upstream.request_attempt_count", "response.code_details"],
+            metadata_options=_namespaces(*((AUTHZ_NAMESPACE,) if config.auth.trust_ext_authz else ())),
+        ),
+        # The agent's span is a child of this one: of a span that is not emitted, the agent is told as unsampled.
+        **_client_span(config, emitted=config.telemetry.otlp is not None),
+    )
+
+
+def _upstream_level(config: Config, passes_over: bool) -> Json:
+    """Skipped on the first try, which the router level has already written: one gRPC stream a request, not two. And
+    skipped where the guard does its work."""
+    process = _upstream_process(config, "upstream", ext_proc.ProcessingModeBodySendMode.NONE, passes_over)
+    first_try = {
+        "single_predicate": {
+            "input": extension("attempt", matcher.HttpRequestHeaderMatchInput(header_name=ATTEMPT_COUNT)),
+            "value_match": {"exact": "1"},
+        }
+    }
+    if passes_over:
+        # The first try of a chain or a pair may pass over a provider that has no address: it must be written for
+        # whom it reaches, or the first one's credential would go to another.
+        written: Json = {"and_matcher": {"predicate": [first_try, _to_one_provider(config)]}}
+    else:
+        written = first_try
+    if envoy_versions.can_guard(config):
+        written = {"or_matcher": {"predicate": [written, _guarded(config)]}}
+    return _unless(written, "edge.upstream", process)
+
+
+def _to_one_provider(config: Config) -> Json:
+    if envoy_versions.order_of(config) != "priority_group":
+        return _cluster_begins(cluster_name(""))
+    # Only a hedged call is told by the header then.
+    return {"not_matcher": _cluster_begins("pair_")}
+
+
+def _cluster_begins(prefix: str) -> Json:
+    return {
+        "single_predicate": {
+            "input": extension("cluster", matcher.HttpRequestHeaderMatchInput(header_name=CLUSTER)),
+            "value_match": {"prefix": prefix},
+        }
+    }
+
+
+def _guard(config: Config, passes_over: bool) -> list[Json]:
+    """Of guarded requests, on every try: it holds an answer back until its first token."""
+    if not envoy_versions.can_guard(config):
+        return []
+    process = _upstream_process(config, "guard", ext_proc.ProcessingModeBodySendMode.FULL_DUPLEX_STREAMED, passes_over)
+    return [_unless({"not_matcher": _guarded(config)}, "edge.guard", process)]
+
+
+def _upstream_process(config: Config, role: str, body: ext_proc.ProcessingModeBodySendMode, passes_over: bool) -> Json:
+    mode = ext_proc.ProcessingModeHeaderSendMode
+    response = mode.SKIP if body is ext_proc.ProcessingModeBodySendMode.NONE else mode.SEND
+    return extension(
+        "envoy.filters.http.ext_proc",
+        ext_proc.ExternalProcessor(
+            grpc_service=_agent(role),
+            processing_mode=ext_proc.ProcessingMode(
+                request_header_mode=mode.SEND,
+                request_body_mode=ext_proc.ProcessingModeBodySendMode.NONE,
+                response_header_mode=response,
+                response_body_mode=body,
+                request_trailer_mode=mode.SKIP,
+                response_trailer_mode=response,
+            ),
+            failure_mode_allow=False,
+            status_on_error=type_v3.HttpStatus(code=type_v3.StatusCode.ServiceUnavailable),
+            message_timeout=config.limits.message_timeout,
+            mutation_rules=_mutation_rules(),
+            request_attributes=[
+                "xds.cluster_name",
+                "upstream.request_attempt_count",
+                # Of a chain, the endpoint alone says for certain who is asked.
+                *([ANSWERED_BY] if passes_over else []),
+            ],
+            metadata_options=_namespaces(),
+        ),
+        **_client_span(config, emitted=False),
+    )
+
+
+def guard_state(config: Config) -> list[Json]:
+    """Copies from metadata to filter state whether a request is guarded, for proxies whose matchers read filter state
+    alone. It stands behind the router level, which writes the metadata."""
+    if not envoy_versions.can_guard(config) or envoy_versions.can(config, "metadata_matcher"):
+        return []
+    copied = filter_state.FilterStateValue(
+        object_key=_GUARD_STATE,
+        factory_key="envoy.string",
+        format_string=core.SubstitutionFormatString(
+            text_format_source=core.DataSource(inline_string=f"%DYNAMIC_METADATA({NAMESPACE}:{GUARD})%"),
+        ),
+    )
+    return [extension("envoy.filters.http.set_filter_state", set_filter_state.Config(on_request_headers=[copied]))]
+
+
+_GUARD_STATE = f"{NAMESPACE}.{GUARD}"
+
+
+def _guarded(config: Config) -> Json:
+    """Whether the agent wants this request guarded. It says so in metadata: a header would have to be taken away before
+    the provider, and so be gone on the next try."""
+    if not envoy_versions.can(config, "metadata_matcher"):
+        return {
+            "single_predicate": {
+                "input": extension("guard", network_inputs.FilterStateInput(key=_GUARD_STATE)),
+                "value_match": {"exact": "true"},
+            }
+        }
+    return {
+        "single_predicate": {
+            "input": {
+                "name": "guard",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.matching.common_inputs.network.v3."
+                    "DynamicMetadataInput",
+                    "filter": NAMESPACE,
+                    "path": [{"key": GUARD}],
+                },
+            },
+            "custom_match": {
+                "name": "envoy.matching.matchers.metadata_matcher",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.matching.input_matchers.metadata.v3.Metadata",
+                    "value": {"bool_match": True},
+                },
+            },
+        }
+    }
+
+
+def _unless(predicate: Json, name: str, process: Json) -> Json:
+    """The filter, skipped where the predicate holds."""
+    skip = {"action": extension("skip", action.SkipFilter())}
+    return {
+        "name": name,
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.common.matching.v3.ExtensionWithMatcher",
+            "xds_matcher": {"matcher_list": {"matchers": [{"predicate": predicate, "on_match": skip}]}},
+            "extension_config": process,
+        },
+    }
+
+
+def _agent(role: str) -> core.GrpcService:
+    return core.GrpcService(
+        envoy_grpc=core.GrpcServiceEnvoyGrpc(cluster_name=AGENT),
+        initial_metadata=[
+            core.HeaderValue(key=ROLE, value=role),
+            core.HeaderValue(key=AFFINITY, value="%REQ(x-request-id)%"),
+        ],
+    )
+
+
+def _mutation_rules() -> mutation_v3.HeaderMutationRules:
+    """The agent writes the whole request (path and host, for signatures) and takes Envoy's headers away. A mutation
+    that Envoy refuses fails the request: without it a credential could be missing, or still be there."""
+    return mutation_v3.HeaderMutationRules(allow_all_routing=True, allow_envoy=True, disallow_is_error=True)
+
+
+def _namespaces(*heard: str) -> ext_proc.MetadataOptions:
+    """`heard`: those of other filters, which the agent is told of and may not write."""
+    ours = [NAMESPACE, ROUTE_NAMESPACE]
+    return ext_proc.MetadataOptions(
+        forwarding_namespaces=ext_proc.MetadataOptionsMetadataNamespaces(untyped=[*ours, *heard]),
+        receiving_namespaces=ext_proc.MetadataOptionsMetadataNamespaces(untyped=ours),
+    )
+
+
+def router_filter(config: Config, passes_over: bool) -> Json:
+    """The upstream filters stand here once, for every cluster that has none of its own; no cluster has."""
+    return extension(
+        "envoy.filters.http.router",
+        router.Router(suppress_envoy_headers=True),
+        upstream_http_filters=[
+            _upstream_level(config, passes_over),
+            *_guard(config, passes_over),
+            last_headers(traced=config.telemetry.otlp is not None),
+            extension("envoy.filters.http.upstream_codec", upstream_codec.UpstreamCodec()),
+        ],
+    )

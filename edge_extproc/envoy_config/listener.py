@@ -1,0 +1,288 @@
+"""What Envoy is told of its door: the listener, how it reads HTTP, its own replies, the access log."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..config import envoy_versions
+from ..config.envoy import TlsConfig
+from ..config.quantities import write_size
+from ..config.schema import Config
+from ..model.envoy_names import AUTHZ_DENIED, NAMESPACE, OUR_DETAILS, SOURCE_LIMITED
+from . import certificate
+from . import tracing as render_tracing
+from .envoy_types import (
+    Json,
+    cel,
+    core,
+    extension,
+    fields,
+    file_log,
+    file_source,
+    hcm,
+    listener_v3,
+    stream_log,
+    tcp_address,
+    tls,
+    typed,
+)
+from .filters import authorization, guard_state, router_filter, router_level, source_limit
+from .headers import request_id, request_id_added, strip_internal_headers
+from .routes import routes
+
+# Flow control windows for callers: Envoy's advice for an edge is 64 KiB and 1 MiB; a long prompt over a slow way back
+# is four times faster with these.
+_STREAM_WINDOW = 256 << 10
+_CONNECTION_WINDOW = 1 << 20
+
+
+# --- the door
+
+
+def listener(config: Config, *, passes_over: bool) -> Json:
+    """`passes_over`: a try may go to a cluster of several providers."""
+    chain: Json = {
+        "filters": [
+            {
+                "name": "envoy.filters.network.http_connection_manager",
+                "typed_config": _connection_manager(config, passes_over),
+            }
+        ]
+    }
+    socket = _listener_tls(config)
+    if socket is not None:
+        chain["transport_socket"] = socket
+    return {
+        **fields(
+            listener_v3.Listener(
+                name="edge",
+                address=tcp_address(config.listen.address, config.listen.port),
+                # The one bound of a reply that the agent wants whole; the route states that of a request.
+                per_connection_buffer_limit_bytes=config.limits.response_body,
+            )
+        ),
+        "filter_chains": [chain],
+    }
+
+
+def _listener_tls(config: Config) -> Json | None:
+    wanted = config.listen.tls
+    if wanted is None:
+        return None
+    if wanted.certificate is not None and wanted.private_key is not None:
+        chain, key = wanted.certificate, wanted.private_key
+    else:
+        own = certificate.files(config.agent.state_dir)
+        chain, key = own.certificate, own.private_key
+    return extension(
+        "envoy.transport_sockets.tls",
+        tls.DownstreamTlsContext(
+            common_tls_context=tls.CommonTlsContext(
+                alpn_protocols=["h2", "http/1.1"],
+                tls_params=tls.TlsParameters(
+                    tls_minimum_protocol_version=tls.TlsParametersTlsProtocol.TLSv1_2,
+                ),
+                tls_certificates=[
+                    tls.TlsCertificate(certificate_chain=file_source(chain), private_key=file_source(key))
+                ],
+                validation_context=_client_authorities(wanted),
+            ),
+            require_client_certificate=True if wanted.client_certificate == "required" else None,
+        ),
+    )
+
+
+def _client_authorities(wanted: TlsConfig) -> tls.CertificateValidationContext | None:
+    """A certificate that none of them has signed ends the handshake."""
+    if wanted.client_ca is None:
+        return None
+    return tls.CertificateValidationContext(trusted_ca=file_source(wanted.client_ca))
+
+
+def _connection_manager(config: Config, passes_over: bool) -> Json:
+    limits, timeouts = config.limits, config.timeouts
+    tracing = render_tracing.tracing(config)
+    return typed(
+        hcm.HttpConnectionManager(
+            # AUTO takes HTTP/1.1, HTTP/2 by ALPN, and HTTP/2 without TLS by its preface.
+            codec_type=hcm.HttpConnectionManagerCodecType.AUTO,
+            stat_prefix="edge",
+            server_name="edge",
+            server_header_transformation=hcm.HttpConnectionManagerServerHeaderTransformation.OVERWRITE,
+            # We are the edge: what a caller says of where it comes from, or of how to retry, is not believed.
+            use_remote_address=True,
+            **_client_certificate(config),
+            # Nobody: Envoy takes an empty list for all private networks. This address is no one's.
+            internal_address_config=hcm.HttpConnectionManagerInternalAddressConfig(
+                cidr_ranges=[core.CidrRange(address_prefix="255.255.255.255", prefix_len=32)]
+            ),
+            normalize_path=True,
+            merge_slashes=True,
+            # A model's name in a path may hold a slash, as %2F. There is one route, and the agent matches whole
+            # segments: no rule could be passed by another spelling.
+            path_with_escaped_slashes_action=(hcm.HttpConnectionManagerPathWithEscapedSlashesAction.KEEP_UNCHANGED),
+            common_http_protocol_options=core.HttpProtocolOptions(
+                idle_timeout=timeouts.client_idle,
+                max_headers_count=limits.request_header_count,
+                # No API of ours has such a header, and some servers take it for its twin with a hyphen.
+                headers_with_underscores_action=core.HttpProtocolOptionsHeadersWithUnderscoresAction.DROP_HEADER,
+            ),
+            # Old proxies and load testers speak it. They may leave the host out, and no route of ours asks for one.
+            http_protocol_options=core.Http1ProtocolOptions(accept_http_10=True, default_host_for_http_10="gateway"),
+            http2_protocol_options=core.Http2ProtocolOptions(
+                max_concurrent_streams=limits.streams_per_connection,
+                initial_stream_window_size=_STREAM_WINDOW,
+                initial_connection_window_size=_CONNECTION_WINDOW,
+            ),
+            max_request_headers_kb=-(-limits.request_headers // 1024),
+            request_headers_timeout=timeouts.receive_headers,
+            request_timeout=timeouts.receive,
+            stream_idle_timeout=timeouts.stream_idle,
+        ),
+        early_header_mutation_extensions=[strip_internal_headers(config)],
+        local_reply_config={"mappers": _local_replies(config)},
+        access_log=_access_log(config),
+        route_config=routes(config),
+        http_filters=[
+            request_id(),
+            *source_limit(config),
+            *authorization(config),
+            router_level(config),
+            *guard_state(config),
+            router_filter(config, passes_over),
+        ],
+        **({"tracing": tracing} if tracing is not None else {}),
+    )
+
+
+def _client_certificate(config: Config) -> dict[str, Any]:
+    """What a verified certificate says goes to the agent in x-forwarded-client-cert; Envoy takes away whatever the
+    caller sent under that name, with a certificate or without."""
+    if config.listen.tls is None or config.listen.tls.client_ca is None:
+        return {}
+    return {
+        "forward_client_cert_details": hcm.HttpConnectionManagerForwardClientCertDetails.SANITIZE_SET,
+        "set_current_client_cert_details": hcm.HttpConnectionManagerSetCurrentClientCertDetails(subject=True, uri=True),
+    }
+
+
+# --- Envoy's own replies
+
+
+def _local_replies(config: Config) -> list[Json]:
+    """Envoy's own errors as a caller's SDK reads them, both OpenAI's and Anthropic's. The agent's replies are local
+    ones too: they are left alone, and known by their details. What is no HTTP at all, or has too large headers, gets no
+    answer: with ext_proc in the chain, Envoy 1.40 closes the connection before the reply has passed."""
+    # Condition; type and code for the caller; message. The first that fits counts.
+    told = (
+        (
+            "response.code_details.startsWith('ext_proc')"
+            + (" || response.code_details == 'ext_authz_error'" if config.auth.trust_ext_authz else ""),
+            ("overloaded_error", "policy_unavailable", "the gateway's policy server does not answer; try again"),
+        ),
+        *(
+            [
+                (
+                    f"response.code_details == '{SOURCE_LIMITED}'",
+                    ("rate_limit_error", "rate_limit_exceeded", "too many requests come from this address; try again"),
+                )
+            ]
+            if config.envoy.source_limit is not None
+            else []
+        ),
+        (
+            "response.code == 413",
+            (
+                "invalid_request_error",
+                "request_too_large",
+                f"the request body is over the limit of {write_size(config.limits.request_body)}",
+            ),
+        ),
+        (
+            "response.code == 408",
+            ("timeout_error", "request_timeout", "the request did not arrive in time"),
+        ),
+        (
+            "response.code_details == 'response_payload_too_large'",
+            (
+                "api_error",
+                "response_too_large",
+                f"the provider's reply is over the limit of {write_size(config.limits.response_body)} "
+                "(limits.response_body)",
+            ),
+        ),
+        (
+            "response.code_details == 'upgrade_failed'",
+            (
+                "invalid_request_error",
+                "upgrade_not_supported",
+                "this gateway speaks plain HTTP and no WebSockets; send the request without Upgrade",
+            ),
+        ),
+        ("response.code < 500", ("invalid_request_error", "bad_request", "this is no request that the gateway reads")),
+        ("response.code == 504", ("timeout_error", "provider_timeout", "the provider did not answer in time")),
+        ("response.code >= 500", ("api_error", "gateway_error", "the gateway could not pass this request on")),
+    )
+    return [_local_reply(config, condition, *words) for condition, words in told]
+
+
+# Envoy's status says something else: of a reply over the limit 500, of a WebSocket 403.
+_STATUS = {"response_too_large": 502, "upgrade_not_supported": 426}
+
+
+def _local_reply(config: Config, condition: str, kind: str, code: str, message: str) -> Json:
+    ours = f"response.code_details.startsWith('{OUR_DETAILS}')"
+    if config.auth.trust_ext_authz:
+        ours, condition = f"({ours} || response.code_details == '{AUTHZ_DENIED}')", f"({condition})"
+    expression = f"response.code >= 400 && !{ours} && {condition}"
+    error = {"message": message, "type": kind, "param": None, "code": code}
+    return {
+        "filter": {
+            "extension_filter": extension(
+                "envoy.access_loggers.extension_filters.cel", cel.ExpressionFilter(expression=expression)
+            )
+        },
+        **({"status_code": _STATUS[code]} if code in _STATUS else {}),
+        "headers_to_add": request_id_added(),
+        "body_format_override": {
+            "content_type": "application/json",
+            "json_format": {"type": "error", "error": error},
+        },
+    }
+
+
+# --- the access log
+
+# Neither paths, queries nor headers, which a caller fills with what he likes, nor bodies. Of the caller's address the
+# network alone. `edge` is what the agent told: tenant, key, route, model, provider, tokens, cost, cache, outcome.
+_LOGGED = {
+    "time": "%START_TIME%",
+    "request_id": "%REQ(X-REQUEST-ID)%",
+    "trace_id": "%TRACE_ID%",
+    "method": "%REQ(:METHOD)%",
+    "protocol": "%PROTOCOL%",
+    "client": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT(24)%",
+    "status": "%RESPONSE_CODE%",
+    "flags": "%RESPONSE_FLAGS%",
+    "details": "%RESPONSE_CODE_DETAILS%",
+    "cluster": "%UPSTREAM_CLUSTER%",
+    "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+    "bytes_received": "%BYTES_RECEIVED%",
+    "bytes_sent": "%BYTES_SENT%",
+    "duration_ms": "%DURATION%",
+    "first_byte_ms": "%RESPONSE_DURATION%",
+    "edge": f"%DYNAMIC_METADATA({NAMESPACE})%",
+}
+
+
+def _access_log(config: Config) -> list[Json]:
+    wanted = config.envoy.access_log
+    without = () if envoy_versions.can(config, "masked_address") else ("client",)
+    log_format = {"json_format": {name: told for name, told in _LOGGED.items() if name not in without}}
+    match wanted:
+        case "off":
+            return []
+        case "stdout":
+            return [extension("envoy.access_loggers.stdout", stream_log.StdoutAccessLog(), log_format=log_format)]
+        case path:
+            return [extension("envoy.access_loggers.file", file_log.FileAccessLog(path=path), log_format=log_format)]

@@ -1,0 +1,134 @@
+"""What Envoy is told of routes: one way, in three manners of trying again."""
+
+from __future__ import annotations
+
+from ..config import envoy_versions
+from ..config.schema import Config
+from ..model.envoy_names import AGAIN, CLUSTER, ONCE, ROUTE, ROUTE_NAME, ROUTE_NAMESPACE
+from .envoy_types import Json, fields, matcher, route_v3
+
+
+def routes(config: Config) -> Json:
+    """One way, in three manners: the agent names one in a header when it has planned a request."""
+    return {
+        # One group of the order names a cluster that does not exist, and is meant to.
+        **fields(route_v3.RouteConfiguration(name="edge", validate_clusters=False)),
+        "virtual_hosts": [
+            {
+                # The count tells the upstream level's matcher which try this is; the filter behind it takes it away.
+                **fields(route_v3.VirtualHost(name="llm", domains=["*"], include_request_attempt_count=True)),
+                "routes": [
+                    _route(config, ONCE, _once(config)),
+                    _route(config, AGAIN, _again(config)),
+                    _route(config, None, _next(config)),
+                ],
+            }
+        ],
+    }
+
+
+def _route(config: Config, manner: str | None, retry: Json) -> Json:
+    wanted = [
+        route_v3.HeaderMatcher(name=ROUTE, string_match=matcher.StringMatcher(exact=exact))
+        for exact in ([manner] if manner is not None else [])
+    ]
+    return {
+        **fields(
+            route_v3.Route(
+                name=ROUTE_NAME if manner is None else f"{ROUTE_NAME}-{manner}",
+                match=route_v3.RouteMatch(prefix="/", headers=wanted),
+                # Of what is held for ext_proc and for retries.
+                request_body_buffer_limit=config.limits.request_body,
+            )
+        ),
+        "route": _route_action(config, retry),
+    }
+
+
+# --- how a request is tried again; how often, the agent says for each
+
+
+def _next(config: Config) -> Json:
+    """By the next provider of the order. A Retry-After is the last one's affair, and not waited for."""
+    return fields(_retry_policy(config))
+
+
+def _again(config: Config) -> Json:
+    """By the same provider, there being no other: not before it permits."""
+    policy = _retry_policy(config)
+    policy.rate_limited_retry_back_off = route_v3.RetryPolicyRateLimitedRetryBackOff(
+        reset_headers=[
+            route_v3.RetryPolicyResetHeader(name="retry-after", format=route_v3.RetryPolicyResetHeaderFormat.SECONDS)
+        ],
+        max_interval=config.retries.retry_after,
+    )
+    return fields(policy)
+
+
+def _once(config: Config) -> Json:
+    """A call that must not be sent twice: only where it cannot have been sent at all."""
+    policy = _retry_policy(config)
+    policy.retry_on = "connect-failure,refused-stream"
+    policy.retriable_status_codes = []
+    return fields(policy)
+
+
+def _retry_policy(config: Config) -> route_v3.RetryPolicy:
+    retries = config.retries
+    return route_v3.RetryPolicy(
+        retry_on="5xx,reset,connect-failure,refused-stream,retriable-status-codes",
+        retriable_status_codes=list(retries.on_status),
+        num_retries=retries.attempts - 1,
+        # Ends when response headers go to the caller, so it does not cut a stream.
+        per_try_timeout=config.timeouts.first_byte,
+        retry_back_off=route_v3.RetryPolicyRetryBackOff(
+            base_interval=retries.back_off.base, max_interval=retries.back_off.max
+        ),
+        # Each try takes the next group of the order.
+        refresh_cluster_on_retry=envoy_versions.order_of(config) == "priority_group",
+    )
+
+
+def _next_priority(config: Config) -> Json:
+    """Of an aggregate cluster, each provider is a priority."""
+    if envoy_versions.order_of(config) != "aggregate":
+        return {}
+    kind = "type.googleapis.com/envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"
+    chosen = {"@type": kind, "update_frequency": 1}
+    return {"retry_priority": {"name": "envoy.retry_priorities.previous_priorities", "typed_config": chosen}}
+
+
+def _route_action(config: Config, retry: Json) -> Json:
+    return {
+        **fields(
+            route_v3.RouteAction(
+                # Envoy's default of 15 s cuts streams.
+                timeout=config.timeouts.request,
+                idle_timeout=config.timeouts.stream_idle,
+                auto_host_rewrite=True,
+            )
+        ),
+        "retry_policy": {**retry, **_next_priority(config)},
+        **_cluster_choice(config),
+    }
+
+
+def _cluster_choice(config: Config) -> Json:
+    """What the agent did not route goes nowhere."""
+    if envoy_versions.order_of(config) != "priority_group":
+        return {"cluster_header": CLUSTER}
+    return {
+        "inline_cluster_specifier_plugin": {
+            # 1.40; no type of envoy-data-plane yet.
+            "extension": {
+                "name": "envoy.router.cluster_specifier_plugin.priority_group",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.router.cluster_specifiers.priority_group.v3."
+                    "PriorityGroupClusterSpecifier",
+                    "override_metadata_namespace": ROUTE_NAMESPACE,
+                    # There is no such cluster.
+                    "priority_groups": [{"name": "none", "clusters": [{"cluster_name": "none", "weight": 1}]}],
+                },
+            }
+        },
+    }

@@ -1,0 +1,242 @@
+"""The admin API beside a running gateway: a part of the composition root, in the supervisor's process.
+
+It writes what is managed to a file, and tells the workers. A change that another replica made is seen by the revision
+in the database, which is looked at every second or so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import structlog
+from pydantic import ValidationError
+
+from ..auth.api_key import digest
+from ..auth.base import AccessControl, Authenticator
+from ..config.limits import AllowanceConfig
+from ..config.pydantic_words import in_one_line
+from ..config.schema import Config
+from ..config.secrets import generate_key
+from ..errors import CallerError
+from ..store import snapshot
+from ..store.snapshot import ManagedBudget
+from ..telemetry.background import BACKGROUND
+from ..worker.wiring.access import build_access, build_keys
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from ..server.admin_api import AdminIdentity, Purge
+    from ..store.managed import ManagedStore
+
+
+T = TypeVar("T")
+
+
+class ManagedStatePublisher:
+    """Brings what is managed to the workers. `reload` tells one of them, and whether it has it in force."""
+
+    def __init__(
+        self, config: Config, store: ManagedStore, reload: Callable[[], Awaitable[bool]], every: float
+    ) -> None:
+        self._path = config.managed_file
+        self._store = store
+        self._reload = reload
+        self._every = every
+        self._lock = asyncio.Lock()
+        self._published = -1
+        self.managed = snapshot.EMPTY
+        """What was published last."""
+        self._prepare: Callable[[], None] | None = None
+
+    async def begin(self, prepare: Callable[[], None] | None) -> None:
+        """Before anybody reads. `prepare`: the database is out of reach, and this is to be done first once it is back;
+        until then what was published last holds. Raises StartError where that cannot be read."""
+        self._prepare = prepare
+        if prepare is not None:
+            self.managed = await asyncio.to_thread(snapshot.read, self._path)
+            return
+        self.managed = await asyncio.to_thread(self._store.snapshot)
+        await asyncio.to_thread(snapshot.write, self._path, self.managed)
+
+    async def publish(self) -> None:
+        """Raises SQLAlchemyError where the database is out of reach: what is in force stays."""
+        async with self._lock:
+            found = await asyncio.to_thread(self._store.snapshot)
+            await asyncio.to_thread(snapshot.write, self._path, found)
+            self.managed = found
+            # Whoever did not take it is told again at the next look.
+            self._published = found.revision if await self._reload() else -1
+
+    async def watch(self) -> None:
+        """Until it is cancelled."""
+        from sqlalchemy.exc import SQLAlchemyError
+
+        is_down = self._prepare is not None  # which was told
+        while True:
+            await asyncio.sleep(self._every)
+            try:
+                if self._prepare is not None:
+                    await asyncio.to_thread(self._prepare)
+                    self._prepare = None
+                if await asyncio.to_thread(self._store.revision) != self._published:
+                    await self.publish()
+            except (SQLAlchemyError, OSError) as error:
+                if not is_down:
+                    structlog.get_logger().warning("managed_store_down", exc_info=error)
+                is_down = True
+            else:
+                if is_down:
+                    structlog.get_logger().info("managed_store_back")
+                is_down = False
+
+
+@contextlib.asynccontextmanager
+async def administered(
+    current: Callable[[], Config],
+    reload: Callable[[], Awaitable[bool]],
+    purge: Callable[[bytes], Awaitable[int]],
+    *,
+    wait: bool = False,
+) -> AsyncIterator[FastAPI | None]:
+    """The admin API's application; None where nobody may use it. `current` gives the config in force, of which admins,
+    store and state directory never change. `wait`: the database is out of reach now, and what was managed when it was
+    last heard holds. Raises ConfigError or StartError."""
+    config = current()
+    url = config.database_url()
+    if not config.has_admin_api or config.store is None or url is None:
+        yield None
+        return
+    from ..server import admin_api
+    from ..store.database import migrate, open_database, reach
+    from ..store.ledger import Ledger
+    from ..store.managed import ManagedStore
+    from ..store.quarantine import Quarantine
+
+    engine = await asyncio.to_thread(reach if wait else open_database, url)
+    store = ManagedStore(engine, _now_ms)
+    publisher = ManagedStatePublisher(config, store, reload, config.store.every.total_seconds())
+    # Before any worker starts: each reads it then.
+    await publisher.begin((lambda: migrate(engine)) if wait else None)
+    pepper = config.auth.pepper.reveal().encode()
+    app = admin_api.build(
+        admin_api.AdminApi(
+            tokens=[
+                admin_api.AdminCredential(
+                    token.id,
+                    token.role,
+                    token.tenant,
+                    token.digest or digest(pepper, token.token.reveal() if token.token is not None else ""),
+                )
+                for token in config.admin.tokens
+            ],
+            digest=lambda key: digest(pepper, key),
+            configured=_once_for_each(current, _configured),
+            store=store,
+            ledger=Ledger(engine),
+            quarantine=Quarantine(config.quarantine_file),
+            new_key=generate_key,
+            new_id=lambda: f"key-{secrets.token_hex(6)}",
+            read_allowance=read_allowance,
+            publish=publisher.publish,
+            purge=_purge_by(purge) if config.cache is not None else None,
+            callers=AdminCallers(current, publisher),
+            now_ms=_now_ms,
+        )
+    )
+    watching = BACKGROUND.start("managed_keys", publisher.watch)
+    try:
+        yield app
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        store.close()
+
+
+class AdminCallers:
+    """Callers of the gateway with a role that gives rights on the admin API."""
+
+    def __init__(self, current: Callable[[], Config], publisher: ManagedStatePublisher) -> None:
+        self._current = current
+        self._publisher = publisher
+        self._known: tuple[Config, snapshot.ManagedState, Authenticator, AccessControl | None] | None = None
+
+    def __call__(self, headers: Sequence[tuple[str, str]]) -> AdminIdentity | None:
+        from ..server.admin_api import AdminIdentity
+        from ..server.admin_errors import highest
+
+        config, managed = self._current(), self._publisher.managed
+        if not any(role.admin for role in config.roles.values()):
+            return None
+        if self._known is None or self._known[0] is not config or self._known[1] is not managed:
+            self._known = (config, managed, build_keys(config, managed), build_access(config, managed))
+        _, _, authenticator, access = self._known
+        try:
+            principal = authenticator.authenticate(headers)
+        except CallerError:
+            return None
+        rights = access.of(principal) if access is not None else None
+        role = highest(rights.admin) if rights is not None else None
+        if role is None:
+            return None
+        return AdminIdentity(principal.key_id, role, None if role == "admin" else principal.tenant)
+
+
+def _purge_by(purge: Callable[[bytes], Awaitable[int]]) -> Callable[[Purge], Awaitable[int]]:
+    async def purged(wanted: Purge) -> int:
+        """As cache/purge.py reads it."""
+        said = {"tenant": wanted.tenant, "model": wanted.model, "key": wanted.key, "shared": wanted.shared or None}
+        given = {name: value for name, value in said.items() if value is not None}
+        return await purge(json.dumps(given or {"all": True}).encode())
+
+    return purged
+
+
+def read_allowance(said: Mapping[str, Any]) -> dict[str, Any]:
+    """As config spells it, without what is not set. Raises ValueError that says what is wrong."""
+    try:
+        found = AllowanceConfig.model_validate(dict(said))
+    except ValidationError as error:
+        raise ValueError(in_one_line(error.errors())) from None
+    if found.is_empty:
+        raise ValueError("nothing is limited; give requests_per_minute, dollars_per_day or another limit")
+    told: dict[str, Any] = found.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+    return told
+
+
+def _once_for_each(current: Callable[[], Config], make: Callable[[Config], T]) -> Callable[[], T]:
+    """What is made of the config in force, until another one is."""
+    known: list[tuple[Config, T]] = []
+
+    def found() -> T:
+        config = current()
+        if not known or known[0][0] is not config:
+            known[:] = [(config, make(config))]
+        return known[0][1]
+
+    return found
+
+
+def _configured(config: Config) -> Any:
+    from ..server.admin_api import ConfiguredState
+
+    return ConfiguredState(
+        tenants={caller.tenant: caller.models for caller in config.callers},
+        keys={key.id: caller.tenant for caller in config.callers for key in caller.keys},
+        roles={name: frozenset(role.admin) for name, role in config.roles.items()},
+        budgets=tuple(
+            ManagedBudget(tenant, level, name, allowance.model_dump(mode="json", exclude_unset=True, exclude_none=True))
+            for tenant, level, name, allowance in config.allowances()
+            if not allowance.is_empty
+        ),
+    )
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

@@ -1,0 +1,444 @@
+"""The whole gateway as processes: what `up` (with Envoy) and `serve` (the agent alone) start.
+
+It turns a config into parts for the supervisor, waits until all of them serve, answers on the admin port, and stops
+everything in order. It knows nothing of requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import structlog
+
+from ..accounting import prices
+from ..config.cluster_names import can_change
+from ..config.load import read_text
+from ..config.schema import Config
+from ..errors import StartError
+from ..server import admin
+from ..server.transport import mutual_tls
+from ..telemetry import envoy_log, logs, snapshot
+from ..telemetry.background import BACKGROUND, BackgroundMetrics
+from ..telemetry.merge import WorkerTotals
+from ..telemetry.provider_health import ProviderHealth
+from ..telemetry.supervisor_metrics import DatabaseState, SupervisorMetrics
+from ..worker.wiring import limits as build_limits
+from . import admin_service as administer
+from . import own_valkey as own_store
+from .config_source import ConfigSource, keep
+from .envoy_admin import EnvoyAdminClient
+from .own_envoy import DRAIN, OwnEnvoy
+from .reload import ConfigReloader
+from .state_owner import StateOwner, owned, owner
+from .supervisor import ProcessSpec, Supervisor, check_free, remove_quietly
+from .worker_client import WorkerClient
+
+# Envoy's own limit for stopping at once; open requests have had the workers' grace by then.
+_ENVOY_GRACE = 5.0
+_ASK_EVERY = 0.02
+ENVOY = "envoy"
+
+
+def worker_name(index: int) -> str:
+    return f"worker {index}"
+
+
+class RunningGateway:
+    """The running gateway."""
+
+    def __init__(self, config: Config, supervisor: Supervisor) -> None:
+        self.config = config
+        self.supervisor = supervisor
+        tls = mutual_tls(config.agent)
+        self._workers = [WorkerClient(address, tls) for address in config.agent.own_addresses()]
+        self._heard = WorkerTotals()
+        supervisor.on_death = self._heard.gone
+        self.database = DatabaseState()
+        self._health = ProviderHealth(lambda: self.config.providers)
+        self._tasks = BackgroundMetrics(BACKGROUND)
+        self.own: SupervisorMetrics | None = None
+        """What the supervisor itself counts."""
+        self._envoy: EnvoyAdminClient | None = None
+        self.own_envoy: OwnEnvoy | None = None
+        """Given where it is told of changes."""
+
+    def worker_parts(self, origin: ConfigSource) -> list[ProcessSpec]:
+        """One process a worker. The last of its grace is for a stream that will not end."""
+        grace = self.config.agent.shutdown_grace.total_seconds() + 2.0
+        return [
+            ProcessSpec(
+                worker_name(n),
+                (sys.executable, "-m", "edge_extproc", "worker", "--index", str(n), *origin.arguments()),
+                client.until_serving,
+                restart=True,
+                grace=grace,
+                own_stdout=True,
+                answers=client.answers,
+            )
+            for n, client in enumerate(self._workers)
+        ]
+
+    def envoy_part(self) -> ProcessSpec:
+        """Renders what Envoy is given: importing its types takes as long as a worker's start. Raises ConfigError."""
+        from ..envoy_config import bootstrap as render_envoy
+        from ..envoy_config import validate
+
+        binary = validate.envoy_path()
+        bootstrap: Mapping[str, object]
+        self._envoy = asked = EnvoyAdminClient(self.config.envoy_admin_socket() or self.config.envoy.admin.port or 0)
+        if can_change(self.config):
+            self.own_envoy = OwnEnvoy(self.config, asked, binary)
+            bootstrap = self.own_envoy.start()
+        else:
+            bootstrap = render_envoy.render(self.config)
+        path = self.config.agent.socket_dir / "envoy.json"
+        path.write_text(json.dumps(bootstrap, indent=1))
+        argv = (
+            binary,
+            *("--config-path", str(path)),
+            *("--log-level", self.config.envoy.log_level),
+            *("--concurrency", str(self.config.envoy.concurrency)),
+            "--disable-hot-restart",
+            # At a change of the listener: who keeps a connection is told with the next answer to open another.
+            *("--drain-time-s", str(DRAIN), "--drain-strategy", "immediate"),
+        )
+        clean = envoy_log.cleaned if self.config.envoy.log_level in envoy_log.TALKATIVE else None
+        return ProcessSpec(ENVOY, argv, self._until_envoy, grace=_ENVOY_GRACE, clean=clean)
+
+    async def readiness(self) -> admin.Readiness:
+        serving = await asyncio.gather(*(client.serving() for client in self._workers))
+        parts = {worker_name(n): up for n, up in enumerate(serving)}
+        if self._envoy is not None:
+            parts[ENVOY] = await self._envoy.ready()
+        beside = await self._stores()
+        up = self.database.is_up
+        if up is not None:
+            beside["database"] = "up" if up else "down"
+        return admin.Readiness(
+            parts,
+            beside,
+            {name: state for name, state in BACKGROUND.states.items() if state.failures},
+            await asyncio.to_thread(self.database.quarantined_rows),
+        )
+
+    async def _stores(self) -> dict[str, str]:
+        """The stores that workers use, as the worst off of them says."""
+        found: dict[str, str] = {}
+        for told in await asyncio.gather(*(client.stores() for client in self._workers)):
+            for name, down in told.items():
+                if down is not None or name not in found:
+                    found[name] = "up" if down is None else f"down: {down}"
+        return found
+
+    async def metrics(self, openmetrics: bool) -> bytes:
+        """The sum of all workers and of `own`; a worker that does not answer now counts with what it has counted until
+        it was last heard."""
+        pids = [self.supervisor.processes.get(worker_name(n)) for n in range(len(self._workers))]
+        for pid, found in zip(pids, await asyncio.gather(*(c.metrics() for c in self._workers)), strict=True):
+            if pid is not None and found is not None:
+                self._heard.heard(pid, found)
+            elif pid is not None:
+                self._heard.silent(pid)
+        totals = self._heard.totals()
+        self._health.look(totals)
+        for own in (self._health, self.own, self._tasks):
+            if own is not None:
+                totals.add(snapshot.read(snapshot.take(own)))
+        return totals.exposition(openmetrics=openmetrics)
+
+    async def purge_cache(self, wanted: bytes) -> int:
+        """Of every worker, and of the store that they share: how many replies went. `wanted` is as cache/purge.py reads
+        it. For an admin port that asks who it is: without that, anyone could make the gateway pay again. Raises
+        BadRequest, or Unavailable where not all can be told to be gone."""
+        return sum(await asyncio.gather(*(client.purge_cache(wanted) for client in self._workers)))
+
+    async def reload(self) -> bool:
+        """Tells all workers that there is something new to read. Whether it is in force with all that serve."""
+        return all(await asyncio.gather(*(client.reload() for client in self._workers)))
+
+    async def take(self, old: Config, new: Config) -> bool:
+        """Brings a config that stands in the file of what is in force to all. Whether all have it."""
+        log = new.telemetry.log
+        store = new.own_store_socket()
+        if store is not None and own_store.NAME not in self.supervisor.processes:
+            # Callers have limits now, and had none when we started.
+            await self.supervisor.start([own_store.part(store, new.agent.state_dir)])
+        if not await self.reload():
+            return False
+        self.config = new
+        logs.set_up(log.level, stream=sys.stderr, console=log.format == "console")
+        was, is_ = old.telemetry.otlp, new.telemetry.otlp
+        if self._envoy is None or was is None or is_ is None or was.sampling == is_.sampling:
+            return True
+        return await self._envoy.sample(is_.sampling)
+
+    async def envoy_metrics(self) -> bytes | None:
+        """None where no Envoy answers at the place that config has for its admin interface: one of ours, or one that
+        runs beside us."""
+        at = self.config.envoy_admin_socket() or self.config.envoy.admin.port
+        envoy = self._envoy if self._envoy is not None or at is None else EnvoyAdminClient(at)
+        return await envoy.metrics() if envoy is not None else None
+
+    async def drained(self) -> None:
+        """Requests under way may end, within the grace; Envoy takes no others. It would cut them all off when it is
+        told to end."""
+        envoy = self._envoy
+        if envoy is None or ENVOY not in self.supervisor.processes or not await envoy.drain():
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.config.agent.shutdown_grace.total_seconds()):
+                under_way = await envoy.under_way()
+                while under_way:
+                    await asyncio.sleep(_ASK_EVERY)
+                    under_way = await envoy.under_way()
+
+    async def close(self) -> None:
+        await asyncio.gather(*(client.close() for client in self._workers))
+
+    async def _until_envoy(self) -> None:
+        # Envoy has no way to tell us; it must be asked.
+        ready = self._envoy is not None and await self._envoy.ready()
+        while not ready:
+            await asyncio.sleep(_ASK_EVERY)
+            ready = self._envoy is not None and await self._envoy.ready()
+
+
+@contextlib.asynccontextmanager
+async def launched(origin: ConfigSource, *, with_envoy: bool, quiet: bool = False) -> AsyncIterator[RunningGateway]:
+    """Everything started and serving. Raises ConfigError or StartError with one clear line; leaves nothing behind."""
+    config, text = _read(origin)
+    build_limits.check_store(config, with_own=with_envoy)
+    logs.set_up(config.telemetry.log.level, stream=sys.stderr, console=config.telemetry.log.format == "console")
+    # Before anything is written or removed there.
+    with owned((config.agent.state_dir, config.agent.socket_dir), _owner(origin, config, with_envoy=with_envoy)):
+        async with _launched(origin, config, text, with_envoy=with_envoy, quiet=quiet) as gateway:
+            yield gateway
+
+
+def _owner(origin: ConfigSource, config: Config, *, with_envoy: bool) -> StateOwner:
+    verb = "up" if with_envoy else "serve"
+    at = config.listen if with_envoy else config.admin
+    command = f"{verb} --config {origin.path.absolute()}" if origin.path is not None else verb
+    return owner(command, f"{at.address}:{at.port}", time.time())
+
+
+@contextlib.asynccontextmanager
+async def _launched(
+    origin: ConfigSource, config: Config, text: str, *, with_envoy: bool, quiet: bool
+) -> AsyncIterator[RunningGateway]:
+    listen, admin_at = config.listen, config.admin
+    if with_envoy:
+        check_free(str(listen.address), listen.port, origin.setting("--port", "listen.port"))
+    check_free(str(admin_at.address), admin_at.port, origin.setting("--admin-port", "admin.port"))
+    if (tcp := config.agent.tcp) is not None:
+        for worker in range(config.agent.workers):
+            check_free(tcp.address, tcp.port_of(worker), origin.setting("", "agent.tcp.port"))
+    _make_private(config.agent.socket_dir, 0o750 if config.agent.socket_access == "group" else 0o700)
+    # Its times are of a clock that begins anew with the machine.
+    remove_quietly(config.agent.circuits_file)
+    prices.compiled(config.agent.state_dir)
+    if origin.path is not None:
+        origin = replace(origin, in_force=_keep(config.agent.socket_dir / "in-force.yaml", text))
+    origin = replace(origin, editions=with_envoy and can_change(config))
+    supervisor = Supervisor(quiet=quiet)
+    gateway = RunningGateway(config, supervisor)
+    reloading = ConfigReloader(
+        origin, config, text, gateway.take, with_envoy=with_envoy, envoy=lambda: gateway.own_envoy
+    )
+    gateway.own = SupervisorMetrics(
+        config.agent.workers, lambda: supervisor.restarts, reloading.reloads, gateway.database
+    )
+    starting = _stop_on_signals(supervisor, reloading.ask)
+    watching: asyncio.Task[None] | None = None
+    web: admin.AdminServer | None = None
+    serving: asyncio.Task[None] | None = None
+    ledger = contextlib.AsyncExitStack()
+    try:
+        may_wait = _has_begun_before(config)
+        await ledger.enter_async_context(_ledger_kept(config, gateway.database, wait=may_wait))
+        api = await ledger.enter_async_context(
+            administer.administered(
+                lambda: reloading.config, gateway.reload, gateway.purge_cache, wait=gateway.database.is_up is False
+            )
+        )
+        found = admin.build(gateway.readiness, gateway.metrics, gateway.envoy_metrics, api, reloading.shown)
+        web = admin.server(
+            found,
+            str(admin_at.address),
+            admin_at.port,
+            admits=api.state.gate.admits if api is not None else admin.everybody,
+            hosts=[name.lower() for name in admin_at.hosts],
+        )
+        store = config.own_store_socket()
+        if store is not None:
+            # Before the workers, which would find their limits without a store.
+            await supervisor.start([own_store.part(store, config.agent.state_dir)])
+        parts = gateway.worker_parts(origin)
+        if origin.rehearsal_port:
+            parts.append(_rehearsal(origin.rehearsal_port))
+        started = asyncio.ensure_future(supervisor.start(parts))
+        try:
+            if with_envoy:
+                # Beside the start of the workers.
+                await supervisor.start([await asyncio.to_thread(gateway.envoy_part)])
+            await started
+        finally:
+            started.cancel()
+            await asyncio.gather(started, return_exceptions=True)
+        serving = asyncio.create_task(web.serve(), name="admin port")
+        await web.until_started()
+        starting.clear()
+        watching = BACKGROUND.start("configuration_file", reloading.watch)
+        yield gateway
+    finally:
+        if watching is not None:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+        if not starting.is_set():
+            await gateway.drained()
+        await supervisor.stop()
+        if web is not None and serving is not None:
+            web.should_exit = True
+            await asyncio.gather(serving, return_exceptions=True)
+        await gateway.close()
+        if gateway.own_envoy is not None:
+            await gateway.own_envoy.close()
+        # Last: what the workers settled while they stopped is in it too.
+        await ledger.aclose()
+        own = (config.envoy_admin_socket(), reloading.config.own_store_socket(), config.agent.circuits_file)
+        for path in (*config.agent.worker_sockets(), *own, origin.in_force):
+            if path is not None:
+                remove_quietly(Path(path))
+
+
+def _has_begun_before(config: Config) -> bool:
+    """Whether what is needed of the database lies here from an earlier run: then the gateway starts without it."""
+    return (config.managed_file if config.has_admin_api else config.journal_dir()).exists()
+
+
+@contextlib.asynccontextmanager
+async def _ledger_kept(config: Config, database: DatabaseState, *, wait: bool) -> AsyncIterator[None]:
+    """Brings what the workers settle into the ledger, if there is one. `wait`: a database that is down now may come
+    back later. Raises StartError."""
+    url = config.database_url()
+    if config.store is None or url is None:
+        yield
+        return
+    from ..store import ingest_loop as keeper
+    from ..store import journal  # SQLAlchemy, for those who keep a ledger
+    from ..store.quarantine import Quarantine
+
+    store = config.store
+    database.journal_bytes = lambda: journal.size(config.journal_dir())
+    quarantine = Quarantine(config.quarantine_file)
+    database.quarantined_rows = lambda: quarantine.rows
+
+    def opened(*, wait: bool) -> keeper.IngestLoop:
+        journals = config.journal_dir()
+        return keeper.open_keeper(
+            url, journals, quarantine, every=store.every, keep=store.keep, told=database.told, wait=wait
+        )
+
+    try:
+        found = await asyncio.to_thread(opened, wait=False)
+        database.told(True)
+    except StartError as error:
+        if not wait:
+            raise
+        found = await asyncio.to_thread(opened, wait=True)
+        database.told(False)
+        structlog.get_logger().warning(
+            "started_without_database",
+            error=error.message,
+            keys_and_budgets="as last known" if config.has_admin_api else "of the configuration",
+            usage="waits in the journal",
+        )
+    stop = asyncio.Event()
+    keeping = BACKGROUND.start("ledger", lambda: found.run(stop), stop)
+    try:
+        yield
+    finally:
+        stop.set()
+        await asyncio.gather(keeping, return_exceptions=True)
+        found.close()
+
+
+def _read(origin: ConfigSource) -> tuple[Config, str]:
+    """And what it was read from, of a file. Raises ConfigError."""
+    if origin.path is None:
+        return origin.read(), ""
+    text = read_text(origin.path)
+    return origin.parse(text), text
+
+
+def _keep(path: Path, text: str) -> Path:
+    try:
+        keep(path, text)
+    except OSError as error:
+        raise StartError(f"cannot write {path}: {error.strerror}; set agent.sockets") from error
+    return path
+
+
+def _rehearsal(port: int) -> ProcessSpec:
+    async def ready() -> None:
+        while True:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(_ASK_EVERY)
+            else:
+                writer.close()
+                return
+
+    argv = (sys.executable, "-m", "edge_extproc.rehearsal", "--port", str(port))
+    return ProcessSpec("rehearsal provider", argv, ready)
+
+
+def _make_private(directory: Path, mode: int) -> None:
+    """Sockets live here: whoever can write to one can play Envoy."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=mode)
+    except OSError as error:
+        raise StartError(f"cannot make {directory}: {error.strerror}; set agent.sockets") from error
+
+
+def _stop_on_signals(supervisor: Supervisor, reload: Callable[[], None]) -> asyncio.Event:
+    """SIGINT and SIGTERM end the wait of the supervisor, or, as long as the returned event is set, the start. SIGHUP
+    reads the configuration anew, unless it says that the terminal is gone."""
+    starting, task, loop = asyncio.Event(), asyncio.current_task(), asyncio.get_running_loop()
+    starting.set()
+
+    def stop() -> None:
+        supervisor.stop_soon()
+        if starting.is_set() and task is not None:
+            task.cancel()
+
+    had_terminal = _has_terminal()
+
+    def hung_up() -> None:
+        if had_terminal and not _has_terminal():
+            stop()
+        else:
+            reload()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop)
+    loop.add_signal_handler(signal.SIGHUP, hung_up)
+    return starting
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

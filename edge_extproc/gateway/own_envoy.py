@@ -1,0 +1,194 @@
+"""An Envoy of ours that is told of changes while it runs: a part of the composition root, beside gateway/reload.py.
+
+Its clusters, its listener and its routes lie in files, which it watches. A change is put there by renames, clusters
+first, and is in force when Envoy says so; what Envoy refuses is taken back. A cluster that is not in force any more
+stays as long as a request that was planned before may need it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import structlog
+
+from ..config.quantities import MAX_MESSAGE_TIMEOUT
+from ..config.schema import Config
+from ..envoy_config import validate
+from ..errors import ConfigError
+from ..model.envoy_names import AGENT
+from ..telemetry.background import BACKGROUND
+from .config_source import keep
+from .envoy_admin import EnvoyAdminClient
+
+if TYPE_CHECKING:
+    from ..envoy_config.dynamic import DynamicResources
+
+Json: TypeAlias = dict[str, Any]
+
+# A listener that was changed keeps what goes on over its open connections for so long: longer than any answer streams.
+DRAIN = 4 * 3600
+# Envoy gives up a name that DNS does not answer for before that.
+_PATIENCE = 30.0
+_LOOK_EVERY = 0.02
+# Besides what the configuration lets it take: for what the agent does between two tries.
+_MARGIN = 10.0
+
+
+class OwnEnvoy:
+    """What the Envoy of this gateway is told."""
+
+    def __init__(
+        self, config: Config, admin: EnvoyAdminClient, binary: str, lasting: Callable[[Config], float] | None = None
+    ) -> None:
+        """Renders it, which takes half a second and 50 MiB. `lasting`: the seconds that a request which was planned may
+        take until it is sent for the last time. Raises ConfigError."""
+        from ..envoy_config import dynamic as render_dynamic
+
+        self._rendering = render_dynamic
+        self._files = render_dynamic.DiscoveryFiles.of(config.agent.socket_dir)
+        self._sampling = config.telemetry.otlp.sampling if config.telemetry.otlp is not None else 0
+        self._admin = admin
+        self._binary = binary
+        self._lasting = lasting or longest_wait
+        self._version = 0
+        self._config = config
+        self._in_force = self.rendered(config)
+        self._before = (config, self._in_force)
+        self._leaving: dict[str, tuple[Json, float]] = {}
+        """Clusters that are not in force, with when they can go, by the monotonic clock."""
+        self._changing = asyncio.Lock()
+        self._clearing: asyncio.Task[None] | None = None
+
+    def rendered(self, config: Config) -> DynamicResources:
+        """Raises ConfigError."""
+        return self._rendering.render(self._rendering.at_sampling(config, self._sampling), self._files)
+
+    def start(self) -> Json:
+        """Writes the files; the bootstrap that names them."""
+        self._put("clusters", self._in_force.clusters.values())
+        self._put("routes", self._in_force.routes)
+        self._put("listeners", self._in_force.listeners)
+        return self._in_force.bootstrap
+
+    async def change(self, config: Config) -> None:
+        """Returns when Envoy works with it; the clusters of before are still there. Raises ConfigError where Envoy does
+        not take it, or not in time: then it works with what was in force."""
+        wanted = await asyncio.to_thread(self.rendered, config)
+        if wanted.whole != self._in_force.whole:
+            await asyncio.to_thread(validate.validate, wanted.whole, self._binary)
+        async with self._changing:
+            self._before = (self._config, self._in_force)
+            await self._bring(config, wanted)
+
+    async def undo(self) -> None:
+        """The last change, which not all workers could take."""
+        async with self._changing:
+            try:
+                await self._bring(*self._before)
+            except ConfigError as error:
+                structlog.get_logger().error("envoy_not_put_back", error=error.message)
+
+    async def close(self) -> None:
+        if self._clearing is not None:
+            self._clearing.cancel()
+            await asyncio.gather(self._clearing, return_exceptions=True)
+        for path in (self._files.clusters, self._files.listeners, self._files.routes):
+            path.unlink(missing_ok=True)
+
+    # --- a change
+
+    async def _bring(self, config: Config, wanted: DynamicResources) -> None:
+        old = self._in_force
+        there = {**{name: cluster for name, (cluster, _) in self._leaving.items()}, **old.clusters}
+        for name, cluster in wanted.clusters.items():
+            if there.get(name, cluster) != cluster:
+                raise ConfigError(f"cluster {name} would change under requests that are on the way to it; restart")
+        try:
+            if wanted.clusters.keys() - there.keys():
+                await self._told("clusters", {**there, **wanted.clusters}.values())
+            if wanted.routes != old.routes:
+                await self._told("routes", wanted.routes)
+            if wanted.listeners != old.listeners:
+                await self._told("listeners", wanted.listeners)
+        except (ConfigError, OSError) as error:
+            await self._back(there)
+            raise error if isinstance(error, ConfigError) else ConfigError(f"cannot tell Envoy: {error}") from error
+        now, lasting = time.monotonic(), self._lasting(self._config)
+        for name in wanted.clusters:
+            self._leaving.pop(name, None)
+        for name, cluster in old.clusters.items():
+            if name not in wanted.clusters:
+                # A connection of the old listener asks the agent as it did, until it is drained.
+                used_for = lasting + (DRAIN if name.startswith(AGENT) else 0.0)
+                self._leaving[name] = (cluster, now + used_for)
+        self._config, self._in_force = config, wanted
+        # It sleeps, or waits for us; what leaves now may go earlier than what has left before.
+        if self._clearing is not None:
+            self._clearing.cancel()
+        self._clearing = BACKGROUND.start("clear_clusters", self._clear) if self._leaving else None
+
+    async def _back(self, clusters: Mapping[str, Json]) -> None:
+        """What was taken of a change is given back, whatever Envoy says of it."""
+        for kind, resources in (
+            ("listeners", self._in_force.listeners),
+            ("routes", self._in_force.routes),
+            ("clusters", clusters.values()),
+        ):
+            try:
+                await self._told(kind, resources)
+            except (ConfigError, OSError) as error:
+                structlog.get_logger().error("envoy_not_put_back", resources=kind, error=str(error))
+
+    async def _clear(self) -> None:
+        while self._leaving:
+            await asyncio.sleep(max(0.0, min(when for _, when in self._leaving.values()) - time.monotonic()))
+            async with self._changing:
+                now = time.monotonic()
+                left = {name: each for name, each in self._leaving.items() if each[1] > now}
+                if len(left) == len(self._leaving):
+                    continue
+                self._leaving = left
+                try:
+                    await self._told(
+                        "clusters", [*(each for each, _ in left.values()), *self._in_force.clusters.values()]
+                    )
+                except (ConfigError, OSError) as error:
+                    # They do no harm; the next change takes them along.
+                    structlog.get_logger().warning("clusters_not_cleared", error=str(error))
+
+    async def _told(self, kind: str, resources: Iterable[Json]) -> None:
+        before = await self._admin.resources()
+        if before is None:
+            raise ConfigError("Envoy's admin interface does not answer")
+        version = await asyncio.to_thread(self._put, kind, resources)
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                while True:
+                    now = await self._admin.resources()
+                    if now is not None and now.refused[kind] > before.refused[kind]:
+                        raise ConfigError(f"Envoy refuses the new {kind}; a line of its log says why")
+                    if now is not None and now.taken[kind] == version and not now.warming:
+                        return
+                    await asyncio.sleep(_LOOK_EVERY)
+        except TimeoutError:
+            raise ConfigError(f"Envoy does not use the new {kind} after {_PATIENCE:g} s") from None
+
+    def _put(self, kind: str, resources: Iterable[Json]) -> str:
+        """The version that it is given."""
+        self._version += 1
+        path: Path = getattr(self._files, kind)
+        keep(path, self._rendering.discovered(str(self._version), kind, list(resources)))
+        return str(self._version)
+
+
+def longest_wait(config: Config) -> float:
+    """Seconds from the beginning of a request to that of its last try."""
+    timeouts, retries = config.timeouts, config.retries
+    pause = max(retries.back_off.max, retries.retry_after)
+    tries = retries.attempts * (timeouts.first_byte + pause)
+    tries = min(tries, timeouts.request) if timeouts.request else tries
+    return (timeouts.receive + MAX_MESSAGE_TIMEOUT + tries).total_seconds() + _MARGIN

@@ -1,0 +1,106 @@
+"""The request and response bodies of the admin API."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+LABEL = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$"
+DAY = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
+_LONGEST_OVERLAP = 30 * 24 * 3600
+MOST = 1000
+
+
+# --- bodies
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+_Label = Annotated[str, Field(pattern=LABEL)]
+# What PostgreSQL cannot store, it must not be asked to.
+_Pattern = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f]+$")]
+
+
+class NewKey(Body):
+    tenant: _Label
+    id: _Label | None = None
+    """A label that may stand in logs and metrics; made up where not given."""
+    team: _Label | None = None
+    user: _Label | None = None
+    note: Annotated[str, Field(max_length=500, pattern=r"^[^\x00]*$")] = ""
+    models: Annotated[list[_Pattern], Field(min_length=1, max_length=100)] = ["*"]
+    roles: Annotated[list[_Label], Field(max_length=32)] = []
+    expires: datetime | None = None
+
+    @field_validator("expires")
+    @classmethod
+    def _zoned(cls, value: datetime | None) -> datetime | None:
+        if value is not None and value.tzinfo is None:
+            raise ValueError("a time needs its zone, such as 2027-01-31T00:00:00Z")
+        return value
+
+
+class Rotation(Body):
+    overlap_seconds: Annotated[int, Field(ge=0, le=_LONGEST_OVERLAP)] = 0
+    """How long the old key stays good."""
+
+
+class PurgeBody(Body):
+    tenant: _Label | None = None
+    model: _Pattern | None = None
+    key: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    """As x-edge-cache-key tells it."""
+    shared: bool = False
+    """What all tenants share: with a tenant, beside that tenant's; else alone. For who may manage all tenants."""
+
+
+class ShownKey(Body):
+    id: str
+    tenant: str
+    source: Literal["api", "config"]
+    team: str | None = None
+    user: str | None = None
+    note: str = ""
+    models: list[str] = ["*"]
+    roles: list[str] = []
+    created: datetime | None = None
+    expires: datetime | None = None
+    revoked: datetime | None = None
+    old_key_until: datetime | None = None
+
+
+class MadeKey(ShownKey):
+    key: str
+    """Told this once; only its digest is kept."""
+
+
+class ShownBudget(Body):
+    tenant: str
+    level: Literal["tenant", "team", "user", "key"]
+    name: str
+    source: Literal["api", "config"]
+    allowance: dict[str, Any]
+
+
+class ShownAuditLine(Body):
+    number: int
+    at: datetime
+    actor: str
+    role: str
+    action: str
+    tenant: str | None
+    target: str
+    detail: dict[str, Any]
+
+
+class ErrorDetail(Body):
+    code: str
+    message: str
+
+
+class ErrorBody(Body):
+    error: ErrorDetail

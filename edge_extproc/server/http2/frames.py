@@ -1,0 +1,106 @@
+"""HTTP/2 frames: numbers, limits, errors, and the few frames that are written often."""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Final
+
+PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+# Frames (RFC 9113, 6) and their flags.
+DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
+END_STREAM = ACK = 0x1
+END_HEADERS = 0x4
+PADDED = 0x8
+WITH_PRIORITY = 0x20
+
+# Errors (7).
+NO_ERROR = 0x0
+PROTOCOL_ERROR = 0x1
+FLOW_CONTROL_ERROR = 0x3
+STREAM_CLOSED = 0x5
+FRAME_SIZE_ERROR = 0x6
+REFUSED_STREAM = 0x7
+CANCEL = 0x8
+COMPRESSION_ERROR = 0x9
+ENHANCE_YOUR_CALM = 0xB
+
+# Settings (6.5.2).
+ENABLE_PUSH, MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE, MAX_HEADER_LIST_SIZE = 2, 3, 4, 5, 6
+
+MAX_FRAME: Final = 16_384
+"""Bytes of a frame that we take: what every peer may send without asking."""
+MAX_HEADERS: Final = 64 * 1024
+"""Bytes of a header block and of the list in it. Envoy sends some hundreds."""
+STREAM_WINDOW: Final = 1024 * 1024
+"""Bytes that a stream may hold unread, beside the one message that is still coming in."""
+CONNECTION_WINDOW: Final = 16 * 1024 * 1024
+"""Bytes in flight. Filled up as bytes arrive: a stream that is not read must not hold up the others."""
+MAX_IDLE_FRAMES: Final = 10_000
+"""Frames in a row that bring no stream on (PING, SETTINGS, PRIORITY, empty DATA...)."""
+
+FEW_IDLE_FRAMES: Final = 10
+"""That come at once and are no flood."""
+
+LARGEST_WINDOW = 2**31 - 1
+DEFAULT_WINDOW = 65_535
+LAST_STREAM = 2**31 - 1
+
+FRAME = Struct(">HBBBI")  # the length's upper 16 bits, its lower 8, type, flags, stream
+PREFIX = Struct(">BI")  # compressed?, length
+U32 = Struct(">I")
+SETTING = Struct(">HI")
+
+DRAINING = b"draining"
+"""What our only PING carries."""
+
+
+class ConnectionFault(Exception):
+    """A rule of the connection is broken: it ends."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+
+
+class StreamFault(Exception):
+    """A rule of a stream is broken: it is reset."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+def _frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    return FRAME.pack(len(payload) >> 8, len(payload) & 0xFF, kind, flags, stream) + payload
+
+
+def literal(name: bytes, value: bytes) -> bytes:
+    """A header field that is never indexed, without Huffman coding (RFC 7541, 6.2.2)."""
+    return b"\x00" + _string(name) + _string(value)
+
+
+def _string(text: bytes) -> bytes:
+    size = len(text)
+    if size < 0x7F:
+        return bytes((size,)) + text
+    rest, size = bytearray(b"\x7f"), size - 0x7F
+    while size >= 0x80:
+        rest.append(size & 0x7F | 0x80)
+        size >>= 7
+    rest.append(size)
+    return bytes(rest) + text
+
+
+_STATUS_200 = b"\x88"  # entry 8 of the static table
+_CONTENT_TYPE = literal(b"content-type", b"application/grpc")
+RESPONSE_HEADERS = _STATUS_200 + _CONTENT_TYPE
+RESPONSE_HEAD = FRAME.pack(len(RESPONSE_HEADERS) >> 8, len(RESPONSE_HEADERS) & 0xFF, HEADERS, END_HEADERS, 0)[:5]
+OK_TRAILERS = literal(b"grpc-status", b"0")
+
+
+def unpadded(payload: bytes) -> bytes:
+    if not payload or payload[0] >= len(payload):
+        raise ConnectionFault(PROTOCOL_ERROR, "more padding than payload")
+    return payload[1 : len(payload) - payload[0]]

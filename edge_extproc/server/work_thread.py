@@ -1,0 +1,38 @@
+"""One thread for work on large bodies, so that the event loop goes on with everybody else's.
+
+Reading and translating a body is pure Python, which holds the interpreter's lock. In a thread it gives the lock up
+every half millisecond (worker/main.py sets that). Two such threads would only take more turns from the loop, so there
+is one, and what waits for it is bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
+
+from ..errors import PolicyUnavailable
+
+T = TypeVar("T")
+
+# Steps of large exchanges that wait. Each takes up to a second, and Envoy waits for half a minute.
+MOST_WAITING = 16
+
+
+class ThreadRunner:
+    def __init__(self, most_waiting: int = MOST_WAITING) -> None:
+        self._most = most_waiting
+        self._waiting = 0
+        self._thread = ThreadPoolExecutor(1, "large-bodies")
+
+    async def run(self, function: Callable[..., T], *arguments: object) -> T:
+        if self._waiting >= self._most:
+            raise PolicyUnavailable("the gateway is busy with other large requests; try again", retry_after=1.0)
+        self._waiting += 1
+        try:
+            # One that is cancelled before its turn is never begun.
+            return await asyncio.get_running_loop().run_in_executor(self._thread, partial(function, *arguments))
+        finally:
+            self._waiting -= 1

@@ -1,0 +1,117 @@
+"""Keeps the ledger up to date beside a running gateway: journals in, old rows out.
+
+A database that is out of reach is told once, and again when it is back; until then the journals wait on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from .database import migrate, open_database, reach
+from .ledger import Ingest, Ledger
+from .quarantine import Quarantine
+
+# Old rows are looked for this often.
+_FORGET_EVERY = 3600.0
+
+
+def open_keeper(
+    url: str,
+    journals: Path,
+    quarantine: Quarantine,
+    *,
+    every: timedelta,
+    keep: timedelta,
+    told: Callable[[bool], None],
+    wait: bool = False,
+) -> IngestLoop:
+    """`told` hears whether the database can be reached, at each turn. `wait`: it need not be there yet. Raises
+    ConfigError or StartError where the database cannot be used."""
+    engine = reach(url) if wait else open_database(url)
+    ledger = Ledger(engine)
+    prepare = (lambda: migrate(engine)) if wait else _nothing
+    return IngestLoop(Ingest(journals, ledger, quarantine), ledger, every=every, keep=keep, told=told, prepare=prepare)
+
+
+def _nothing() -> None:
+    """It was done before."""
+
+
+class IngestLoop:
+    def __init__(
+        self,
+        ingest: Ingest,
+        ledger: Ledger,
+        *,
+        every: timedelta,
+        keep: timedelta,
+        now: Callable[[], float] = time.time,
+        told: Callable[[bool], None] = lambda _: None,
+        prepare: Callable[[], None] = _nothing,
+    ) -> None:
+        """`prepare`: what must be done once before the first turn, and may raise SQLAlchemyError."""
+        self._ingest = ingest
+        self._ledger = ledger
+        self._every = every.total_seconds()
+        self._keep = keep
+        self._now = now
+        self._told = told
+        self._prepare = prepare
+        self._is_down = False
+        self._forgot_at = float("-inf")
+        self._refused = 0
+
+    def close(self) -> None:
+        self._ledger.close()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop`; then once more, so that nothing waits for the next start."""
+        while not stop.is_set():
+            await asyncio.to_thread(self.turn)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), self._every)
+        await asyncio.to_thread(self.turn)
+
+    def turn(self) -> None:
+        log = structlog.get_logger()
+        try:
+            self._prepare()
+            self._prepare = _nothing
+            try:
+                self._ingest.run()
+            finally:
+                self._tell_refused()
+            self._forget()
+        except (SQLAlchemyError, OSError) as error:
+            if not self._is_down:
+                log.warning("ledger_down", exc_info=error, kept_in="journal")
+            self._is_down = True
+            self._told(False)
+            return
+        if self._is_down:
+            log.info("ledger_back")
+        self._is_down = False
+        self._told(True)
+
+    def _tell_refused(self) -> None:
+        new = self._ingest.refused - self._refused
+        if new:
+            quarantine = self._ingest.quarantine
+            structlog.get_logger().error("ledger_rows_quarantined", rows=new, file=str(quarantine.path))
+            self._refused = self._ingest.refused
+
+    def _forget(self) -> None:
+        now = self._now()
+        if now - self._forgot_at < _FORGET_EVERY:
+            return
+        with contextlib.suppress(OverflowError):  # kept since before the calendar: nothing is older
+            self._ledger.forget((datetime.fromtimestamp(now, UTC) - self._keep).date().isoformat())
+        self._forgot_at = now

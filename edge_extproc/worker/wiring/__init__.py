@@ -1,0 +1,1 @@
+"""Builds each stage of a worker from the configuration, one module a stage."""

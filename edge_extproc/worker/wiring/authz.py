@@ -1,0 +1,39 @@
+"""ext_authz of a worker: a part of the composition root."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from ...config.schema import Config
+from ...errors import BudgetReached, Forbidden, LimitReached, PolicyUnavailable
+from ...exchange.check import AuthzChecker, CheckDenied, Verdict
+from ...exchange.ports import Gateway
+from ...model.checked import AuthzDecision
+from ...server.authz import AuthzService
+from ...telemetry import logs
+from ...telemetry.authz_metrics import AuthzMetrics
+from .access import build_voucher, reasons
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+_CODES = (Forbidden.code, LimitReached.code, BudgetReached.code, PolicyUnavailable.code, "internal")
+
+
+def build_authz(
+    config: Config,
+    gateway: Callable[[], Gateway],
+    registry: CollectorRegistry,
+    log: Callable[[AuthzDecision], None] = lambda _: None,
+) -> AuthzService:
+    """The same identity and rules for any HTTP route; `gateway` gives the one of now, `log` is told of each verdict."""
+    checked = AuthzMetrics(registry, frozenset((*reasons(config), *filter(None, _CODES)))).checked
+
+    def tell(verdict: Verdict) -> None:
+        if isinstance(verdict, CheckDenied):
+            checked(verdict.status, verdict.code)
+        else:
+            checked(None)
+
+    return AuthzService(AuthzChecker(gateway, build_voucher(config), log), logs.report, tell)

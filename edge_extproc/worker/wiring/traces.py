@@ -1,0 +1,77 @@
+"""`telemetry.otlp` of a configuration becomes traces, or nothing: then nothing of OpenTelemetry is loaded."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ... import __version__
+from ...config.provider import ProviderConfig
+from ...config.schema import Config
+from ...errors import ConfigError
+
+if TYPE_CHECKING:
+    from ...telemetry.traces import Traces
+
+# gen_ai.provider.name of the conventions, by our kind or host; another name stands for itself.
+_CONVENTIONAL = {
+    "bedrock": "aws.bedrock",
+    "azure_openai": "azure.ai.openai",
+    "google": "gcp.gemini",
+    "vertex": "gcp.vertex_ai",
+    "mistral": "mistral_ai",
+    "xai": "x_ai",
+}
+
+
+def build_traces(config: Config, index: int) -> Traces | None:
+    """Of the worker with this index. Raises ConfigError where the packages for it are not installed."""
+    wanted = config.telemetry.otlp
+    if wanted is None:
+        return None
+    try:
+        from ...telemetry import traces
+    except ImportError as error:
+        raise ConfigError(
+            "telemetry.otlp needs packages that are not installed: pip install 'edge-extproc[otel]'"
+        ) from error
+    return traces.Traces(
+        traces.TraceSettings(
+            endpoint=wanted.endpoint,
+            protocol=wanted.protocol,
+            headers={name: secret.reveal for name, secret in wanted.headers.items()},
+            ratio=wanted.sampling / 100,
+            service=wanted.service,
+            version=__version__,
+            instance=f"{socket.gethostname()}-{os.getpid()}-{index}",
+            environment=wanted.environment,
+            content=wanted.content,
+            flavours=wanted.attributes,
+            metrics=wanted.metrics,
+            hosts={
+                name: traces.TracedHost(conventional(provider), provider.endpoint.host, provider.endpoint.port)
+                for name, provider in config.providers.items()
+            },
+        )
+    )
+
+
+def change_traces(traces: Traces, config: Config) -> None:
+    """To what another configuration says of sampling and of what is told."""
+    wanted = config.telemetry.otlp
+    if wanted is not None:
+        traces.change(wanted.sampling / 100, content=wanted.content, flavours=wanted.attributes)
+
+
+def conventional(provider: ProviderConfig) -> str:
+    kind = provider.host or provider.kind
+    return _CONVENTIONAL.get(kind, kind)
+
+
+def unary_interceptors(traces: Traces) -> Sequence[Any]:
+    """Spans of the gRPC services that are no streams."""
+    from ...telemetry.traces import interceptors
+
+    return interceptors(traces)
