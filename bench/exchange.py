@@ -28,6 +28,7 @@ from edge_extproc.accounting import prices
 from edge_extproc.config import load
 from edge_extproc.exchange.attempt import AttemptExchange
 from edge_extproc.exchange.handler import Handler
+from edge_extproc.exchange.open import OpenExchanges
 from edge_extproc.exchange.ports import Gateway
 from edge_extproc.exchange.router import RouterExchange
 from edge_extproc.model.settlement import Settlement
@@ -167,7 +168,8 @@ class Ways:
         self._pass = messages("gpt-4o-mini", [reply])
         self._cross = messages("claude-3-5-haiku-20241022", [json.dumps(MESSAGE).encode()])
         self._stream = messages("gpt-4o-mini", STREAM, stream=True)
-        self._open = RouterExchange(self._plain)
+        self._exchanges = OpenExchanges()
+        self._open = RouterExchange(self._plain, self._exchanges)
         self._again: Sequence[bytes] = ()
         self.by_name: dict[str, Callable[[], Awaitable[object]]] = {
             "pass": lambda: self._exchange(self._plain, self._pass),
@@ -205,12 +207,12 @@ class Ways:
         return gateway
 
     async def _exchange(self, gateway: Gateway, said: Sequence[bytes]) -> None:
-        exchange = RouterExchange(gateway)
+        exchange = RouterExchange(gateway, self._exchanges)
         await told(exchange, said)
         exchange.closed("done")
 
     async def _try(self) -> None:
-        attempt = AttemptExchange(self._plain)
+        attempt = AttemptExchange(self._plain, self._exchanges)
         await told(attempt, self._again)
         attempt.closed("done")
 

@@ -18,7 +18,8 @@ from edge_extproc.exchange.commands import Command
 from edge_extproc.exchange.events import Event, RequestBody, RequestHeaders, ResponseBody, ResponseHeaders
 from edge_extproc.exchange.guard import GuardExchange
 from edge_extproc.exchange.open import OpenExchanges
-from edge_extproc.exchange.ports import Gateway, Routes
+from edge_extproc.exchange.path_router import PathRouter as Routes
+from edge_extproc.exchange.ports import Gateway
 from edge_extproc.exchange.router import RouterExchange
 from edge_extproc.model.plan import Candidate
 from edge_extproc.model.settlement import Settlement
@@ -82,6 +83,7 @@ class Stage:
         )
         numbers = itertools.count(1)
         models = ModelTable(MODELS)
+        self.open = OpenExchanges()
         self.gateway = Gateway(
             dialects=DIALECTS,
             routes=Routes(DIALECTS, FORMATS, ENDPOINTS.paths),
@@ -97,7 +99,6 @@ class Stage:
             clusters={"openai": "provider_openai", "anthropic": "provider_anthropic", "google": "provider_google"},
             prices=ADollarPerToken(),
             cards=tuple(ModelCard(name, "us") for name in models.names),
-            open=OpenExchanges(),
             settle=self.settled.append,
             clock=Ticks(),
             new_id=lambda: f"exchange-{next(numbers)}",
@@ -109,13 +110,13 @@ class Stage:
         return self
 
     def exchange(self) -> RouterExchange:
-        return RouterExchange(self.gateway)
+        return RouterExchange(self.gateway, self.open)
 
     def attempt(self) -> AttemptExchange:
-        return AttemptExchange(self.gateway)
+        return AttemptExchange(self.gateway, self.open)
 
     def guard(self) -> GuardExchange:
-        return GuardExchange(self.gateway)
+        return GuardExchange(self.gateway, self.open)
 
 
 def planner(models: ModelTable, **more: Any) -> RowPlanner:

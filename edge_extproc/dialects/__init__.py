@@ -1,4 +1,4 @@
 """One file per wire format, both directions, used on both sides: a caller's API and a provider's are the same file."""
 
-PARTS = frozenset({"anthropic_history", "bedrock_history", "carried", "claude", "dropping", "history", "turns"})
+PARTS = frozenset({"carried", "claude", "dropping", "history", "turns"})
 """The files of this room that are no dialects: what several of them share."""

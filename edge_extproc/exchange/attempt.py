@@ -27,7 +27,7 @@ from .events import (
     ResponseTrailers,
 )
 from .handler import Closing, MoreTime, no_more_time
-from .open import OpenExchange
+from .open import OpenExchange, OpenExchanges
 from .ports import Gateway
 from .states import ATTEMPT, StreamOrder
 
@@ -35,8 +35,9 @@ from .states import ATTEMPT, StreamOrder
 class AttemptExchange:
     """One upstream try after the first. Of its exchange it writes the journal alone."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, open_exchanges: OpenExchanges) -> None:
         self._gateway = gateway
+        self._open_exchanges = open_exchanges
         self.more_time: MoreTime = no_more_time
         self._order = StreamOrder(ATTEMPT)
 
@@ -54,7 +55,7 @@ class AttemptExchange:
         """Nothing to settle: the router exchange does."""
 
     async def _request_headers(self, event: RequestHeaders) -> Command:
-        try_ = find_try(event, self._gateway)
+        try_ = find_try(event, self._open_exchanges)
         return await written(event, try_) if try_ is not None else lost(self._gateway)
 
 
@@ -73,9 +74,9 @@ class Attempt:
         return self.exchange.plan.asked(self.number, self.provider)
 
 
-def find_try(event: RequestHeaders, gateway: Gateway) -> Attempt | None:
+def find_try(event: RequestHeaders, open_exchanges: OpenExchanges) -> Attempt | None:
     exchange_id = event.metadata.get("edge", {}).get("exchange")
-    found = gateway.open.find(exchange_id) if isinstance(exchange_id, str) else None
+    found = open_exchanges.find(exchange_id) if isinstance(exchange_id, str) else None
     number = event.attributes.get("upstream.request_attempt_count")
     provider = event.attributes.get(ANSWERED_BY)
     if found is None or not isinstance(number, int | float):

@@ -8,31 +8,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from decimal import Decimal
-from typing import TYPE_CHECKING, NamedTuple
 
 from ..accounting.estimate import tokens_of_length
+from ..model.bill import Bill
 from ..model.call import Call
 from ..model.content import Part, Refusal, Text, Thinking, ToolCall
 from ..model.plausible import is_plausible
 from ..model.reply import Reply
 from ..model.usage import Usage
+from .phases import RequestState, ResponseState
 from .ports import Gateway
 from .prompt_size import AskedTokens, read_asked, tokens_asked
 from .relay import Tally
-
-if TYPE_CHECKING:
-    from .phases import RequestState, ResponseState
-
-
-class Bill(NamedTuple):
-    usage: Usage | None
-    estimated: bool
-    """A part of the usage is our estimate."""
-    cost: Decimal | None
-    """US dollars."""
-    unpriced: bool
-    """There would be a cost, if the price were known."""
-
 
 _FREE = Decimal(0)
 # Tokens that a provider can add to what a request's bytes hold (files, stored conversations, searches in a loop), and

@@ -38,6 +38,7 @@ from .events import (
 )
 from .handler import Closing, MoreTime, no_more_time
 from .headers import first
+from .open import OpenExchanges
 from .ports import Gateway
 from .states import GUARD, State, StreamOrder
 from .verdicts import is_failing
@@ -56,9 +57,10 @@ _NO_RETRY = ("x-envoy-ratelimited", "true")
 class GuardExchange:
     """One upstream try. Of its exchange it writes the journal, and the rest of the plan where a fallback begins."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, open_exchanges: OpenExchanges) -> None:
         self.more_time: MoreTime = no_more_time
         self._gateway = gateway
+        self._open_exchanges = open_exchanges
         self._order = StreamOrder(GUARD)
         self._try: Attempt | None = None
         self._status = 0
@@ -85,7 +87,7 @@ class GuardExchange:
     # --- the request
 
     async def _request_headers(self, event: RequestHeaders) -> Command:
-        try_ = self._try = find_try(event, self._gateway)
+        try_ = self._try = find_try(event, self._open_exchanges)
         if try_ is None:
             return lost(self._gateway)
         self._gateway = try_.exchange.gateway

@@ -7,15 +7,12 @@ header. A retry reads what is here, and writes into the journal what only it can
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from ..model.call import Call
 from ..model.fault import Fault
 from ..model.plan import AttemptResult, Candidate, Plan
-
-if TYPE_CHECKING:
-    from .adapt import Adapted
-    from .ports import Gateway
+from .adapt import Adapted
+from .ports import Gateway
 
 
 @dataclass(slots=True)

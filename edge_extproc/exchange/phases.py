@@ -11,6 +11,7 @@ from ..cache.base import CacheEntry, CacheLookup
 from ..codecs.content_encoding import Inflater
 from ..dialects.base import Dialect, Route
 from ..limits.base import CallerLimits, Reservation
+from ..model.bill import Bill
 from ..model.call import Call
 from ..model.fault import Fault
 from ..model.plan import Candidate, Plan
@@ -19,7 +20,6 @@ from ..model.reply import Reply
 from ..model.trace import Parent, Trace
 from ..providers.base import Unframer
 from .adapt import Adapted
-from .bill import Bill
 from .events import Event, Headers
 from .open import OpenExchange
 from .operation import OperationResponse

@@ -66,7 +66,7 @@ from .handler import Closing, MoreTime, no_more_time
 from .headers import firsts
 from .large_bodies import is_large
 from .listing import list_models, no_such_model
-from .open import OpenExchange
+from .open import OpenExchange, OpenExchanges
 from .operation import OperationResponse
 from .phases import RequestState, ResponseState, require
 from .ports import TELLING_ERRORS, Gateway
@@ -89,11 +89,12 @@ _LARGE_SECONDS = 30.0
 class RouterExchange:
     """One HTTP request. `handle` answers each event with one command; `closed` settles, once, on every way out."""
 
-    def __init__(self, gateway: Gateway, traceparent: str | None = None) -> None:
+    def __init__(self, gateway: Gateway, open_exchanges: OpenExchanges, traceparent: str | None = None) -> None:
         """`traceparent`: of the span that Envoy has for this request, where it traces."""
         self.id = gateway.new_id()
         self._traceparent = traceparent
         self._gateway = gateway
+        self._open_exchanges = open_exchanges
         self._order = StreamOrder(ROUTER)
         self._heard = RequestState(gateway.clock.monotonic(), gateway.clock.time())
         self._answer = ResponseState()
@@ -313,7 +314,7 @@ class RouterExchange:
         found = OpenExchange(call, plan, gateway, large=heard.large)
         heard.open = found
         found.journal.began[1] = gateway.clock.monotonic()
-        gateway.open.add(self.id, found)
+        self._open_exchanges.add(self.id, found)
         request = adapted.request
         to_set, to_remove = header_rules.outgoing(
             heard.headers,
@@ -673,7 +674,7 @@ class RouterExchange:
         self._settled = True
         self._take_body = _pass  # it was a method of ours: without that circle we are gone at once, not when gc looks
         gateway, heard, answer = self._gateway, self._heard, self._answer
-        gateway.open.forget(self.id)
+        self._open_exchanges.forget(self.id)
         if answer.relay is not None:
             answer.lost = tuple(sorted(answer.relay.tally.lost))
         settlement = settlement_of(gateway, self.id, heard, answer, self._order.state, why)

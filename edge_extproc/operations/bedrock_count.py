@@ -17,7 +17,7 @@ from ..codecs.json_values import read_body
 from ..dialects.anthropic_messages import PLUGIN as ANTHROPIC
 from ..dialects.base import Headers, Route
 from ..dialects.bedrock_converse import PLUGIN as CONVERSE
-from ..dialects.bedrock_converse import model_of
+from ..dialects.bedrock_converse.request_in import model_of
 from ..errors import BadRequest
 from ..model.call import Call, Written
 from ..model.content import Json

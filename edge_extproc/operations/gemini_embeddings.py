@@ -8,7 +8,7 @@ from ..codecs import json_splice
 from ..codecs.json_values import UNREADABLE, decode, read_body, text_of, wrong
 from ..dialects.base import Headers, Route
 from ..dialects.gemini_generate import PLUGIN as GEMINI
-from ..dialects.gemini_generate import address
+from ..dialects.gemini_generate.request_in import address
 from ..errors import BadRequest, Unsupported, UpstreamError
 from ..model.call import Call, Operation, Written
 from ..model.content import Json

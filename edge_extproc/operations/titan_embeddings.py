@@ -8,7 +8,7 @@ import msgspec
 
 from ..codecs.json_values import UNREADABLE, read_body
 from ..dialects.base import Headers, Route
-from ..dialects.bedrock_converse import model_of
+from ..dialects.bedrock_converse.request_in import model_of
 from ..errors import BadRequest, Unsupported, UpstreamError
 from ..model.call import Call, Operation, Written
 from ..model.content import Json

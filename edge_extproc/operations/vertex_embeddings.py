@@ -6,7 +6,7 @@ import msgspec
 
 from ..codecs.json_values import UNREADABLE, read_body, text_of
 from ..dialects.base import Headers, Route
-from ..dialects.gemini_generate import address
+from ..dialects.gemini_generate.request_in import address
 from ..errors import BadRequest, Unsupported, UpstreamError
 from ..model.call import Call, Operation, Written
 from ..model.content import Json

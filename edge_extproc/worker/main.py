@@ -17,6 +17,7 @@ from ..errors import EdgeError, PeerError, StartError
 from ..exchange.attempt import AttemptExchange
 from ..exchange.guard import GuardExchange
 from ..exchange.handler import Handler
+from ..exchange.open import OpenExchanges
 from ..exchange.ports import Gateway
 from ..exchange.router import RouterExchange
 from ..model.envoy_names import ROLE
@@ -39,18 +40,19 @@ from .wiring.traces import unary_interceptors
 
 
 def open_stream(current: Callable[[], Gateway], opened: Callable[[], None]) -> Callable[[Mapping[str, str]], Handler]:
-    """What each new stream of Envoy's talks to, with what is in force then; `opened` is told of each that will be
-    settled."""
+    """Returns what makes the handler of a new ext_proc stream, with the gateway in force then. `opened` is called for
+    each exchange that will be settled. An attempt finds its exchange whichever configuration that began with."""
+    open_exchanges = OpenExchanges()
 
     def choose(metadata: Mapping[str, str]) -> Handler:
         match metadata.get(ROLE):
             case "router":
                 opened()
-                return RouterExchange(current(), metadata.get("traceparent"))
+                return RouterExchange(current(), open_exchanges, metadata.get("traceparent"))
             case "upstream":
-                return AttemptExchange(current())
+                return AttemptExchange(current(), open_exchanges)
             case "guard":
-                return GuardExchange(current())
+                return GuardExchange(current(), open_exchanges)
             case role:
                 raise PeerError(f"{ROLE}: {role!r}; expected router, upstream or guard")
 

@@ -15,8 +15,8 @@ from edge_extproc import registry
 from edge_extproc.codecs.aws_eventstream import event, exception
 from edge_extproc.dialects import anthropic_messages, openai_chat
 from edge_extproc.dialects.base import Dialect
-from edge_extproc.dialects.bedrock_converse import FIELDS
 from edge_extproc.dialects.bedrock_converse import PLUGIN as CONVERSE
+from edge_extproc.dialects.bedrock_converse.fields import FIELDS
 from edge_extproc.errors import BadRequest, Unsupported, UpstreamError
 from edge_extproc.model.call import Chat
 from edge_extproc.model.fault import Fault

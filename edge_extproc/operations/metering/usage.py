@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ...codecs.json_values import TokenCounts, object_in
-from ...dialects.openai_chat import read_usage
+from ...dialects.openai_chat.reply import read_usage
 from ...model.content import Json
 from ...model.usage import Usage
 

@@ -20,8 +20,8 @@ from ...config.schema import Config
 from ...dialects.base import Dialect, ModelCard
 from ...exchange.body_shape import ShapeBounds
 from ...exchange.envoy_faults import CODES as ENVOY_CODES
-from ...exchange.open import OpenExchanges
-from ...exchange.ports import Gateway, Routes
+from ...exchange.path_router import PathRouter as Routes
+from ...exchange.ports import Gateway
 from ...limits.base import MICRO, Limiter
 from ...model.plan import Candidate
 from ...model.settlement import Settlement
@@ -129,8 +129,6 @@ def build_gateway(
         clusters=cluster_names(config, editions=editions),
         prices=prices,
         cards=tuple(ModelCard(name, models.candidates(name)[0].provider) for name in models.names),
-        # A try finds its exchange here, whichever configuration that began with.
-        open=before.gateway.open if before is not None else OpenExchanges(),
         settle=settled,
         clock=SystemClock(),
         new_id=exchange_ids().__next__,

@@ -17,7 +17,8 @@ from anthropic.types.shared.error_response import ErrorResponse
 from pydantic import TypeAdapter
 
 from edge_extproc.dialects import anthropic_messages
-from edge_extproc.dialects.anthropic_messages import FIELDS, PLUGIN
+from edge_extproc.dialects.anthropic_messages import PLUGIN
+from edge_extproc.dialects.anthropic_messages.fields import FIELDS
 from edge_extproc.dialects.base import ModelCard
 from edge_extproc.dialects.carried import tool_id
 from edge_extproc.dialects.claude import generation_of

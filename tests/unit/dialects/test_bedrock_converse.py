@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from edge_extproc import registry
 from edge_extproc.codecs.aws_eventstream import encode, event, exception
 from edge_extproc.dialects.base import Dialect, ModelCard
-from edge_extproc.dialects.bedrock_converse import PLUGIN, family_of
+from edge_extproc.dialects.bedrock_converse import PLUGIN
+from edge_extproc.dialects.bedrock_converse.models import family_of
 from edge_extproc.errors import BadRequest, Unsupported, UpstreamError
 from edge_extproc.model.call import Call
 from edge_extproc.model.content import Image, Inline, Message, Opaque, Text

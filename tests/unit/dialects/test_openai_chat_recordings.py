@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion
 from recordings import body, recordings
 
-from edge_extproc.dialects.openai_chat import NAME, PLUGIN
+from edge_extproc.dialects.openai_chat import PLUGIN
+from edge_extproc.dialects.openai_chat.fields import NAME
 from edge_extproc.errors import UpstreamError
 from edge_extproc.model.content import Text, ToolCall
 from edge_extproc.model.reply import Choice, Ended, Failed, Garbled, fold

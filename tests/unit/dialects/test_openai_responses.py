@@ -14,7 +14,8 @@ from pydantic import TypeAdapter
 
 from edge_extproc.dialects import openai_chat
 from edge_extproc.dialects.base import ModelCard
-from edge_extproc.dialects.openai_responses import FIELDS, NAME, PLUGIN
+from edge_extproc.dialects.openai_responses import PLUGIN
+from edge_extproc.dialects.openai_responses.fields import FIELDS, NAME
 from edge_extproc.errors import BadRequest, Unsupported, UpstreamError
 from edge_extproc.model.call import Call, Chat, FunctionTool, Reasoning, ResponseFormat, ToolChoice
 from edge_extproc.model.content import (

@@ -17,7 +17,8 @@ from recordings import body, recordings
 from responses_grammar import check
 
 from edge_extproc.dialects.anthropic_messages import PLUGIN as CLAUDE
-from edge_extproc.dialects.openai_responses import NAME, PLUGIN
+from edge_extproc.dialects.openai_responses import PLUGIN
+from edge_extproc.dialects.openai_responses.fields import NAME
 from edge_extproc.errors import BadRequest, UpstreamError
 from edge_extproc.model.call import Call
 from edge_extproc.model.content import Part, RedactedThinking, Thinking

@@ -61,7 +61,7 @@ def stage():
 
 
 def opened(stage):
-    return stage.gateway.open.find("exchange-1")
+    return stage.open.find("exchange-1")
 
 
 # --- the request

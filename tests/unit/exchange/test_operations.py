@@ -297,7 +297,7 @@ def test_a_request_without_a_body_goes_where_config_says(stage):
 def test_what_a_path_makes_is_made_once_and_only_where_its_row_says(stage):
     exchange = stage.exchange()
     talk(exchange, headers("/v1/files", FORM_TYPE), RequestBody(FORM, True))
-    plan = stage.gateway.open.find(exchange.id).plan
+    plan = stage.open.find(exchange.id).plan
 
     assert plan.once
     assert ["openai"] == [candidate.provider for candidate in plan.candidates]

@@ -248,7 +248,7 @@ def test_what_is_refused_at_the_body(stage, asks, status, code):
 
     assert (status, code) == (command.status, json.loads(command.body)["error"]["code"])
     assert "rejected" == settled.outcome
-    assert 0 == len(stage.gateway.open)
+    assert 0 == len(stage.open)
 
 
 def test_a_key_sees_and_reaches_only_its_models(stage):
@@ -405,12 +405,12 @@ def test_a_reply_without_a_body_is_the_providers_error(stage):
 def test_every_end_settles_once(stage):
     exchange = stage.exchange()
     talk(exchange, headers(), asked())
-    assert 1 == len(stage.gateway.open)
+    assert 1 == len(stage.open)
     exchange.closed("cancelled")
     exchange.closed("done")
 
     assert ["caller_left"] == [settled.outcome for settled in stage.settled]
-    assert 0 == len(stage.gateway.open)
+    assert 0 == len(stage.open)
 
 
 @pytest.mark.parametrize(

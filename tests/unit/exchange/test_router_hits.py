@@ -192,7 +192,7 @@ def test_a_fallback_leads_nobody_where_he_may_not_go() -> None:
     )
     exchange = stage.exchange()
     talk(exchange, headers(), body({"model": "chat", "messages": HELLO}))
-    found = stage.gateway.open.find(exchange.id)
+    found = stage.open.find(exchange.id)
 
     assert found is not None
     assert (Candidate("openai", "gpt-long"),) == found.plan.fallback.context_length

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edge_extproc.dialects.base import Dialect, Route
 from edge_extproc.errors import NoSuchRoute, WrongMethod
-from edge_extproc.exchange.ports import Routes
+from edge_extproc.exchange.path_router import PathRouter as Routes
 
 
 def speaking(*routes: Route) -> Dialect:

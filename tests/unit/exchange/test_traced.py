@@ -39,7 +39,7 @@ class Tracer:
 
 def settled(*events: Any, tracer: Tracer | None = None, traceparent: str | None = None, **changes: Any) -> Any:
     stage = Stage().having(tracer=tracer or Tracer(), **changes)
-    exchange = RouterExchange(stage.gateway, traceparent)
+    exchange = RouterExchange(stage.gateway, stage.open, traceparent)
     commands = talk(exchange, *events)
     exchange.closed("done")
     (settlement,) = stage.settled
@@ -90,7 +90,7 @@ def test_a_bug_on_the_way_does_not_keep_an_exchange_from_being_settled() -> None
             raise RuntimeError(f"cannot read {call}")
 
     stage = Stage().having(tracer=Tracer())
-    exchange = RouterExchange(stage.gateway)
+    exchange = RouterExchange(stage.gateway, stage.open)
     talk(exchange, headers(), body(ASKED), answered(), whole(REPLY))
     broken = replace(stage.gateway, dialects={**DIALECTS, "openai_chat": Broken()})
     exchange._gateway = broken

@@ -14,12 +14,12 @@ from types import MappingProxyType
 
 import msgspec
 
-from ..codecs import json_splice
-from ..codecs.json_values import UNREADABLE, encode
-from .carried import LEGAL_ID, MARK, tool_id
-from .claude import is_claude
-from .history import Place, array, edited, named
-from .turns import BlockKind, goes_on_without_thinking
+from ...codecs import json_splice
+from ...codecs.json_values import UNREADABLE, encode
+from ..carried import LEGAL_ID, MARK, tool_id
+from ..claude import is_claude
+from ..history import Place, array, edited, named
+from ..turns import BlockKind, goes_on_without_thinking
 
 
 class _Block(msgspec.Struct):

@@ -1,0 +1,128 @@
+"""Anthropic's Messages API, both directions: what its callers send and read, and what its hosts take and give.
+
+The file is in the order of a call: the cheap view and the raw lane; reading a request; writing one (first for a chat
+that is of this dialect already, then for one that crosses over from another); replies; streams; errors; models. What
+becomes of each field of a chat that crosses over is told by `FIELDS`, and what the models of a generation can be asked
+by `claude.py`. It knows nothing of hosts, keys, routing or Envoy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from ...codecs import json_splice
+from ...codecs.json_values import UNREADABLE, encode
+from ...errors import BadRequest, Unsupported
+from ...model.call import Call, Chat, Operation, Written
+from ...model.content import Audio, Image, Opaque, Part
+from ...model.fault import Fault
+from ...model.host import UNKNOWN_HOST, HostProfile
+from ...model.reply import Reply
+from ..base import Headers, ModelCard, Route
+from .errors import error_body, read_error
+from .fields import NAME, TITLE, Block
+from .history import mend
+from .reply import model_row, read_reply, write_reply
+from .request_in import betas, probe_of, read_chat, why_no_call
+from .request_out import RequestWriter, write_own
+from .stream_in import ReplyReader
+from .stream_out import ReplyWriter
+
+_PATHS: Mapping[Operation, str] = MappingProxyType(
+    {"chat": "/messages", "count_tokens": "/messages/count_tokens", "models": "/models"}
+)
+
+
+class AnthropicMessages:
+    name = NAME
+    title = TITLE
+    routes = (Route("POST", "/v1/messages", "chat"),)
+    stream_type = "text/event-stream; charset=utf-8"
+
+    def read_call(self, raw: bytes, operation: Operation, headers: Headers, path: str) -> Call:
+        del path
+        try:
+            probe = probe_of.decode(raw)
+        except UNREADABLE:
+            raise why_no_call(raw) from None
+        if not probe.model.strip():
+            raise BadRequest("model is empty: name the model that shall answer", param="model")
+        return Call(
+            NAME,
+            operation,
+            probe.model,
+            bool(probe.stream),
+            raw,
+            max_output_tokens=probe.max_tokens,
+            betas=betas(headers),
+        )
+
+    def splice(self, call: Call, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
+        """Only the model, and what of the history came from other providers: a stream of this format always tells its
+        usage."""
+        del host  # the model alone decides
+        try:
+            changes, dropped = mend(call.raw, model)
+            return Written(json_splice.splice(call.raw, {"model": encode(model), **changes}), dropped)
+        except ValueError as exc:
+            raise BadRequest(f"the body cannot be passed on: {exc}") from exc
+
+    def path(self, operation: Operation, model: str, *, stream: bool) -> str:
+        del model, stream  # both are in the body
+        path = _PATHS.get(operation)
+        if path is None:
+            raise Unsupported(operation, TITLE)
+        return path
+
+    def read_chat(self, call: Call) -> Chat:
+        return read_chat(call)
+
+    def write_chat(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
+        del host  # the model alone decides
+        if chat.dialect == NAME:
+            return Written(encode(write_own(chat, model)))
+        crossing = RequestWriter(chat, model)
+        body = encode(crossing.body())
+        return Written(body, tuple(sorted(crossing.dropped)))
+
+    def read_reply(self, body: bytes) -> Reply:
+        return read_reply(body)
+
+    def write_reply(self, reply: Reply) -> bytes:
+        return write_reply(reply)
+
+    def can_say(self, part: Part) -> bool:
+        return not isinstance(part, Opaque | Image | Audio)
+
+    def reader(self, content_type: str) -> ReplyReader:
+        del content_type
+        return ReplyReader()
+
+    def writer(self, call: Call) -> ReplyWriter:
+        return ReplyWriter(call)
+
+    def read_error(self, status: int, headers: Headers, body: bytes) -> Fault:
+        return read_error(status, headers, body)
+
+    def write_error(self, fault: Fault) -> tuple[int, list[tuple[str, str]], bytes]:
+        headers = [("content-type", "application/json")]
+        if fault.retry_after is not None:
+            headers.append(("retry-after", str(math.ceil(fault.retry_after))))
+        return fault.status, headers, encode(error_body(fault))
+
+    def write_models(self, models: Sequence[ModelCard]) -> bytes:
+        page: Block = {
+            "data": [model_row(card) for card in models],
+            "has_more": False,
+            "first_id": models[0].id if models else None,
+            "last_id": models[-1].id if models else None,
+        }
+        return encode(page)
+
+    def write_model(self, card: ModelCard) -> bytes:
+        return encode(model_row(card))
+
+
+PLUGIN = AnthropicMessages()

@@ -1,0 +1,109 @@
+"""Reads and writes error bodies of the Messages API."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from ...codecs.json_values import UNREADABLE, decode, text_of
+from ...model.content import Json
+from ...model.fault import Fault, FaultKind, kind_of, refined, scrubbed
+from ..base import Headers, header, retry_after
+from .fields import Block
+
+# --- errors
+
+_TYPES: Mapping[FaultKind, str] = MappingProxyType(
+    {
+        "invalid_request": "invalid_request_error",
+        "authentication": "authentication_error",
+        "payment": "billing_error",
+        "permission": "permission_error",
+        "not_found": "not_found_error",
+        "method": "invalid_request_error",
+        "conflict": "conflict_error",
+        "too_large": "request_too_large",
+        "rate_limit": "rate_limit_error",
+        "context_length": "invalid_request_error",
+        "content_filter": "invalid_request_error",
+        "overloaded": "overloaded_error",
+        "timeout": "timeout_error",
+        "api": "api_error",
+    }
+)
+_FAULTS: Mapping[str, tuple[FaultKind, int]] = MappingProxyType(
+    {
+        "invalid_request_error": ("invalid_request", 400),
+        "authentication_error": ("authentication", 401),
+        "billing_error": ("payment", 402),
+        "permission_error": ("permission", 403),
+        "not_found_error": ("not_found", 404),
+        "conflict_error": ("conflict", 409),
+        "request_too_large": ("too_large", 413),
+        "rate_limit_error": ("rate_limit", 429),
+        "api_error": ("api", 500),
+        "timeout_error": ("timeout", 504),
+        "overloaded_error": ("overloaded", 529),
+    }
+)
+
+
+def read_fault(error: Json, status: int | None, request_id: Json = None, retry_after: float | None = None) -> Fault:
+    """`status` is None within a stream, where the type alone says which it is."""
+    fields_ = error if isinstance(error, dict) else {"message": error}
+    told = fields_.get("type")
+    type_ = text_of(told)
+    kind, usual = _FAULTS.get(type_ or "", ("api" if status is None else kind_of(status), 500))
+    message = fields_.get("message")
+    text = message if isinstance(message, str) and message else "the provider gave no reason"
+    return Fault(
+        usual if status is None else status,
+        refined(kind, text),
+        scrubbed(text),
+        type=type_,
+        retry_after=retry_after,
+        request_id=text_of(request_id),
+    )
+
+
+def read_error(status: int, headers: Headers, body: bytes) -> Fault:
+    try:
+        envelope = decode(body)
+    except UNREADABLE:
+        envelope = {"error": body.decode("utf-8", "replace").strip()}
+    if not isinstance(envelope, dict):
+        envelope = {"error": None}
+    error = next((envelope[key] for key in ("error", "message", "Message", "detail") if envelope.get(key)), None)
+    request_id = envelope.get("request_id") or header(headers, "request-id")
+    return read_fault(error, status, request_id, retry_after(headers))
+
+
+_TOO_LONG = "prompt is too long: "
+# The sentences by which clients of this API know that they must shorten the conversation: it has no code for that.
+_KNOWN_TOO_LONG = (_TOO_LONG.rstrip(": "), "input length and `max_tokens` exceed", "input length and max_tokens exceed")
+_LIMIT = re.compile(r"(?:maximum|limit|max|up to)\D{0,60}?(\d[\d,]{2,})", re.IGNORECASE)
+_NUMBER = re.compile(r"\d[\d,]{2,}")
+
+
+def _too_long(message: str) -> str:
+    """What the provider said of a prompt that its model does not take, after the words that clients look for."""
+    if message.startswith(_KNOWN_TOO_LONG):
+        return message
+    found = _LIMIT.search(message)
+    numbers = [int(number.replace(",", "")) for number in _NUMBER.findall(message)]
+    limit = int(found[1].replace(",", "")) if found is not None else 0
+    if limit and max(numbers) > limit:
+        return f"{_TOO_LONG}{max(numbers)} tokens > {limit} maximum. {message}"
+    return _TOO_LONG + message
+
+
+def error_body(fault: Fault) -> Block:
+    message = scrubbed(fault.message)
+    if fault.kind == "context_length":
+        message = _too_long(message)
+    return {
+        "type": "error",
+        "error": {"type": _TYPES[fault.kind], "message": message},
+        "request_id": fault.request_id,
+    }

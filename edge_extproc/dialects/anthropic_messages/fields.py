@@ -1,0 +1,82 @@
+"""The names of this format, and what becomes of each field of a call of another dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from ...model.content import Json
+from ..base import FieldSupport
+
+NAME = "anthropic_messages"
+TITLE = "Anthropic Messages"
+
+Block = dict[str, Json]
+"""A JSON object of the wire."""
+
+# --- what becomes of a chat that crosses over
+
+
+FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
+    {
+        "dialect": FieldSupport("mapped", "not sent; it says how to name what is dropped"),
+        "model": FieldSupport("mapped", "model: the name under which the chosen host knows it"),
+        "messages": FieldSupport(
+            "mapped",
+            "system and developer turns become system blocks in order; tool turns become tool_result blocks at the "
+            "head of a user turn; turns of one role in a row become one; empty text is left out; thinking without a "
+            "signature, names, image detail and foreign part fields are dropped; audio, uploaded files and parts that "
+            "only another format knows are refused; a conversation that does not begin with the user is refused",
+        ),
+        "stream": FieldSupport("mapped", "stream"),
+        "include_usage": FieldSupport("mapped", "not sent: a stream of this format always tells its usage"),
+        "tools": FieldSupport(
+            "mapped",
+            "name, description, input_schema, strict (dropped for models without structured outputs); a tool that is "
+            "no function is refused; where the history has tool calls and the request no tools, stubs are sent that "
+            "may not be called",
+        ),
+        "tool_choice": FieldSupport(
+            "mapped",
+            "auto, required → any, none, a function → tool; dropped without tools, and a forced call is dropped where "
+            "thinking is on",
+        ),
+        "parallel_tool_calls": FieldSupport(
+            "mapped", "false → tool_choice.disable_parallel_tool_use, with auto made explicit"
+        ),
+        "max_output_tokens": FieldSupport("mapped", "max_tokens; filled with what every model of the generation takes"),
+        "temperature": FieldSupport(
+            "mapped", "over 1 is refused; dropped while thinking is on and for models that take no sampling settings"
+        ),
+        "top_p": FieldSupport("mapped", "dropped like temperature, and beside a temperature from Claude 4.1 on"),
+        "top_k": FieldSupport("mapped", "dropped like temperature"),
+        "stop": FieldSupport("mapped", "stop_sequences; those of white space only are dropped"),
+        "n": FieldSupport("refused", "more than one answer"),
+        "seed": FieldSupport("dropped", ""),
+        "presence_penalty": FieldSupport("dropped", ""),
+        "frequency_penalty": FieldSupport("dropped", ""),
+        "logprobs": FieldSupport("refused", "where they are asked for"),
+        "top_logprobs": FieldSupport("refused", "where they are asked for"),
+        "response_format": FieldSupport(
+            "mapped",
+            "json_schema → output_config.format from Claude 4.5 on, objects closed where they were left open, refused "
+            "before; json_object is dropped: the caller's own prompt asks for JSON, nothing enforces it",
+        ),
+        "reasoning": FieldSupport(
+            "mapped",
+            "effort → output_config.effort and adaptive thinking from Claude 4.6 on, a budget of thinking tokens from "
+            "3.7 to 4.5, dropped before; a level that the model does not have is refused",
+        ),
+        "service_tier": FieldSupport("mapped", "auto, default → standard_only; others are dropped"),
+        "user": FieldSupport("mapped", "metadata.user_id, dropped if it is longer than that may be"),
+        "metadata": FieldSupport("dropped", ""),
+        "extras": FieldSupport(
+            "dropped", "but audio output, web search, the old functions and odd tool choices are refused"
+        ),
+        "needed": FieldSupport("refused", "whatever it names"),
+    }
+)
+
+# Extras of this dialect which no other provider can honour and which the answer depends on.
+NEEDED = ("container", "mcp_servers")
+MAX_USER_ID = 256  # the API reference's limit for metadata.user_id

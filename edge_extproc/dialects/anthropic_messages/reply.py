@@ -1,0 +1,226 @@
+"""Reads and writes whole Messages replies: finish reasons, usage and content."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from types import MappingProxyType
+
+from ...codecs.json_values import UNREADABLE, TokenCounts, as_list, decode_reply, encode, object_in, rest_of, text_of
+from ...errors import BadRequest, UpstreamError
+from ...model.content import NO_EXTRAS, Audio, Image, Json, Part, RedactedThinking, Refusal, Text, Thinking, ToolCall
+from ...model.reply import Choice, Finish, FinishReason, Reply
+from ...model.usage import Usage
+from ..base import ModelCard, made_id
+from ..carried import UNSIGNED, tool_id
+from ..dropping import omission
+from ..turns import CUT_OFF, answer_order, arguments_of
+from .content import own_block, read_block
+from .fields import NAME, TITLE, Block
+
+# --- replies
+
+_FINISHES: Mapping[str, FinishReason] = MappingProxyType(
+    {
+        "end_turn": "stop",
+        "stop_sequence": "stop_sequence",
+        "max_tokens": "length",
+        "model_context_window_exceeded": "context_window",
+        "tool_use": "tool_calls",
+        "refusal": "refusal",
+        "pause_turn": "pause",
+    }
+)
+_STOP_REASONS: Mapping[FinishReason, str] = MappingProxyType(
+    {
+        "stop": "end_turn",
+        "stop_sequence": "stop_sequence",
+        "length": "max_tokens",
+        "context_window": "model_context_window_exceeded",
+        "tool_calls": "tool_use",
+        "content_filter": "refusal",
+        "refusal": "refusal",
+        "pause": "pause_turn",
+        "malformed": "end_turn",
+        "other": "end_turn",
+    }
+)
+
+
+def read_finish(reason: Json, sequence: Json) -> Finish | None:
+    if not isinstance(reason, str):
+        return None
+    return Finish(_FINISHES.get(reason, "other"), reason, text_of(sequence))
+
+
+def stop_reason(finish: Finish | None, has_calls: bool) -> str | None:
+    if has_calls and (finish is None or finish.reason not in CUT_OFF):
+        return "tool_use"
+    if finish is None:
+        return None
+    if finish.reason == "stop" and finish.stop_sequence is not None:
+        return "stop_sequence"
+    return _STOP_REASONS[finish.reason]
+
+
+USAGE = frozenset(
+    {
+        "input_tokens",
+        "cache_creation_input_tokens",
+        "cache_read_input_tokens",
+        "cache_creation",
+        "output_tokens",
+        "output_tokens_details",
+    }
+)
+_USAGE_EXTRAS = frozenset({"service_tier", "server_tool_use", "inference_geo", "iterations", "speed"})
+REPLY = frozenset({"id", "type", "role", "model", "content", "stop_reason", "stop_sequence", "usage"})
+REPLY_EXTRAS = frozenset({"container", "context_management", "diagnostics", "stop_details"})
+
+
+def read_usage(told: Mapping[str, Json]) -> Usage:
+    counts = TokenCounts()
+    split = object_in(told, "cache_creation")
+    hour, short = counts.at(split, "ephemeral_1h_input_tokens"), counts.at(split, "ephemeral_5m_input_tokens")
+    total = told.get("cache_creation_input_tokens")
+    written = hour + short if total is None else counts.at(told, "cache_creation_input_tokens")
+    hour = min(hour, written)
+    given, read = counts.of(told.get("input_tokens")), counts.at(told, "cache_read_input_tokens")
+    # The prompt is the sum of these: where one of them cannot be read, it is not known.
+    unknown = given is None or counts.unreadable > 0
+    answered = counts.of(told.get("output_tokens"))
+    output = answered or 0
+    thinking = min(counts.at(object_in(told, "output_tokens_details"), "thinking_tokens"), output)
+    return Usage(
+        input=given or 0,
+        cache_read=read,
+        cache_write=written - hour,
+        cache_write_1h=hour,
+        output=output - thinking,
+        reasoning=thinking,
+        prompt_unknown=unknown,
+        completion_unknown=answered is None,
+        unreadable=counts.unreadable,
+    )
+
+
+def write_usage(usage: Usage | None, rest: Json) -> Block:
+    """`rest` is what an Anthropic reply told of its usage besides tokens."""
+    usage = usage or Usage()
+    told: Block = {
+        "input_tokens": usage.input + usage.input_audio,
+        "cache_creation_input_tokens": usage.cache_write + usage.cache_write_1h,
+        "cache_read_input_tokens": usage.cache_read,
+        "output_tokens": usage.completion,
+    }
+    if usage.cache_write or usage.cache_write_1h:
+        told["cache_creation"] = {
+            "ephemeral_5m_input_tokens": usage.cache_write,
+            "ephemeral_1h_input_tokens": usage.cache_write_1h,
+        }
+    if usage.reasoning:
+        told["output_tokens_details"] = {"thinking_tokens": usage.reasoning}
+    if isinstance(rest, Mapping):
+        told.update((key, value) for key, value in rest.items() if key in _USAGE_EXTRAS)
+    return told
+
+
+def call_id_of(prefix: str, *seeds: object) -> str:
+    return made_id(prefix, 24, *seeds)
+
+
+def message_id(id: str | None, model: str | None, created: int | None) -> str:
+    if not id:
+        return call_id_of("msg_", model, created)
+    return id if id.startswith("msg_") else f"msg_{id}"
+
+
+def read_reply(body: bytes) -> Reply:
+    try:
+        message = decode_reply(body)
+    except UNREADABLE as exc:
+        raise UpstreamError("the provider's reply is not valid JSON") from exc
+    if not isinstance(message, dict) or message.get("type") != "message":
+        raise UpstreamError("the provider's reply is no Anthropic message")
+    try:
+        parts = tuple(read_block(b, f"content[{i}]") for i, b in enumerate(as_list(message.get("content"), "content")))
+    except BadRequest as exc:
+        raise UpstreamError(f"the provider's reply cannot be read: {exc.message}") from exc
+    told = message.get("usage")
+    told = told if isinstance(told, dict) else None
+    extras = dict(rest_of(message, REPLY))
+    if told is not None and (rest := rest_of(told, USAGE)):
+        extras["usage"] = rest
+    finish = read_finish(message.get("stop_reason"), message.get("stop_sequence"))
+    id, model = message.get("id"), message.get("model")
+    return Reply(
+        NAME,
+        text_of(id),
+        text_of(model),
+        (Choice(parts, finish),),
+        None if told is None else read_usage(told),
+        extras=extras or NO_EXTRAS,
+    )
+
+
+def write_reply(reply: Reply) -> bytes:
+    choice = reply.choices[0] if reply.choices else Choice(())
+    is_own = reply.dialect == NAME
+    id = reply.id if is_own and reply.id else message_id(reply.id, reply.model, reply.created)
+    if is_own:
+        content = [own_block(part, f"content[{i}]") for i, part in enumerate(choice.parts)]
+    else:
+        content = list(_answer_blocks(choice.parts, id))
+    finish = choice.finish
+    if finish is None and reply.choices and not is_own:
+        finish = Finish("stop")  # an answer that came whole is at its end, whether its host says so or not
+    has_calls = any(block["type"] == "tool_use" for block in content)
+    message: Block = {
+        "id": id,
+        "type": "message",
+        "role": "assistant",
+        "model": reply.model or "",
+        "content": content,
+        "stop_reason": finish.raw if is_own and finish and finish.raw else stop_reason(finish, has_calls),
+        "stop_sequence": finish.stop_sequence if finish else None,
+        "usage": write_usage(reply.usage, reply.extras.get("usage") if is_own else None),
+    }
+    if is_own:
+        message.update((key, value) for key, value in reply.extras.items() if key != "usage")
+    return encode(message)
+
+
+def _answer_blocks(parts: Iterable[Part], id: str) -> Iterator[Block]:
+    """What a reply of another dialect says, in this dialect's order: thinking, text, tool calls."""
+    calls = 0
+    for part in sorted(parts, key=answer_order):
+        match part:
+            case Thinking():
+                if part.text or part.signature:
+                    # The SDKs insist on a signature; the mark lets us know it again where none was given.
+                    yield {"type": "thinking", "thinking": part.text, "signature": part.signature or UNSIGNED}
+            case RedactedThinking():
+                yield {"type": "redacted_thinking", "data": part.data}
+            case Text() | Refusal():
+                if part.text:
+                    yield {"type": "text", "text": part.text}
+            case ToolCall():
+                yield {
+                    "type": "tool_use",
+                    "id": tool_id(part.id or call_id_of("toolu_", id, calls)),
+                    "name": part.name,
+                    "input": arguments_of(part.arguments) or {},
+                }
+                calls += 1
+            case Image() | Audio():
+                yield {"type": "text", "text": omission(part, TITLE)}
+            case _:
+                pass  # a part that only another dialect knows
+
+
+# --- the dialect
+
+
+def model_row(card: ModelCard) -> Block:
+    created = datetime.fromtimestamp(card.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {"type": "model", "id": card.id, "display_name": card.id, "created_at": created}

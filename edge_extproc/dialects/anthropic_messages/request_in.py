@@ -1,0 +1,243 @@
+"""Reads a Messages request into a Chat."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal
+
+import msgspec
+
+from ...codecs.json_values import (
+    UNREADABLE,
+    as_list,
+    as_object,
+    as_text,
+    decode,
+    maybe_bool,
+    maybe_int,
+    maybe_number,
+    maybe_text,
+    read_body,
+    rest_of,
+)
+from ...errors import BadRequest
+from ...model.call import Call, Chat, FunctionTool, Reasoning, ResponseFormat, Tool, ToolChoice
+from ...model.content import NO_EXTRAS, Extras, Json, Message, Role, Text
+from ..base import Headers
+from .content import opaque_of, read_cache, read_content
+from .fields import NAME, NEEDED, Block
+
+# --- the cheap view
+
+
+class _Probe(msgspec.Struct):
+    model: str
+    stream: bool | None = None
+    max_tokens: int | None = None
+
+
+probe_of = msgspec.json.Decoder(_Probe)
+
+
+def why_no_call(raw: bytes) -> BadRequest:
+    """What is wrong with a body that the probe refused."""
+    try:
+        body = read_body(raw)
+        if "model" not in body:
+            return BadRequest("model is missing: name the model that shall answer", param="model")
+        as_text(body["model"], "model")
+        maybe_bool(body.get("stream"), "stream")
+        maybe_int(body.get("max_tokens"), "max_tokens")
+    except BadRequest as exc:
+        return exc
+    return BadRequest("the body says model, stream or max_tokens twice, and not alike")
+
+
+# --- reading a request: the rest
+
+_ROLES: Mapping[str, Role] = MappingProxyType({"user": "user", "assistant": "assistant", "system": "system"})
+_MESSAGE = frozenset({"role", "content"})
+_CHAT = frozenset(
+    {
+        "model",
+        "messages",
+        "system",
+        "max_tokens",
+        "stop_sequences",
+        "stream",
+        "temperature",
+        "top_p",
+        "top_k",
+        "metadata",
+        "tools",
+        "tool_choice",
+        "thinking",
+        "output_config",
+        "output_format",
+        "service_tier",
+    }
+)
+_TOOL = frozenset({"name", "description", "input_schema", "strict", "cache_control"})
+
+
+def _read_message(value: Json, path: str) -> Message:
+    message = as_object(value, path)
+    role = _ROLES.get(as_text(message.get("role"), f"{path}.role"))
+    if role is None:
+        raise BadRequest(
+            f"{path}.role is {message['role']!r}; it must be user, assistant or system", param=f"{path}.role"
+        )
+    return Message(role, read_content(message.get("content"), f"{path}.content"), extras=rest_of(message, _MESSAGE))
+
+
+def _read_tool(value: Json, path: str) -> Tool:
+    """A tool of the caller has no type, or the type custom; every other is the provider's own."""
+    tool = as_object(value, path)
+    if tool.get("type") not in (None, "custom"):
+        return opaque_of(tool, path)
+    cache, extras = read_cache(tool, _TOOL)
+    return FunctionTool(
+        as_text(tool.get("name"), f"{path}.name"),
+        maybe_text(tool.get("description"), f"{path}.description"),
+        tool.get("input_schema"),
+        maybe_bool(tool.get("strict"), f"{path}.strict"),
+        cache,
+        extras,
+    )
+
+
+_READ_CHOICE: Mapping[str, Literal["auto", "required", "none"]] = MappingProxyType(
+    {"auto": "auto", "any": "required", "none": "none"}
+)
+_TOOL_CHOICE = frozenset({"type", "name", "disable_parallel_tool_use"})
+
+
+def _read_tool_choice(value: Json) -> tuple[ToolChoice | None, bool | None, Extras]:
+    """The choice, whether calls may be parallel, and what is left."""
+    if value is None:
+        return None, None, NO_EXTRAS
+    choice = as_object(value, "tool_choice")
+    kind = as_text(choice.get("type"), "tool_choice.type")
+    single = maybe_bool(choice.get("disable_parallel_tool_use"), "tool_choice.disable_parallel_tool_use")
+    parallel = None if single is None else not single
+    if kind == "tool":
+        read = ToolChoice("tool", as_text(choice.get("name"), "tool_choice.name"))
+    elif kind in _READ_CHOICE:
+        read = ToolChoice(_READ_CHOICE[kind])
+    else:
+        raise BadRequest(f"tool_choice.type is {kind!r}; it must be auto, any, tool or none", param="tool_choice.type")
+    return read, parallel, rest_of(choice, _TOOL_CHOICE)
+
+
+def _read_reasoning(thinking: Json, effort: Json) -> tuple[Reasoning | None, Extras]:
+    """The reasoning, and a `thinking` that is of a type we do not know, whole."""
+    level = maybe_text(effort, "output_config.effort")
+    if thinking is None:
+        return (None if level is None else Reasoning(effort=level)), NO_EXTRAS
+    config = as_object(thinking, "thinking")
+    mode = as_text(config.get("type"), "thinking.type")
+    match mode:
+        case "enabled" | "disabled" | "adaptive":
+            budget = maybe_int(config.get("budget_tokens"), "thinking.budget_tokens")
+            return Reasoning(mode, level, budget, rest_of(config, frozenset({"type", "budget_tokens"}))), NO_EXTRAS
+        case _:
+            return (None if level is None else Reasoning(effort=level)), {"thinking": config}
+
+
+def _read_format(value: Json) -> ResponseFormat | None:
+    match value:
+        case {"type": "json_schema", "schema": dict(schema), **rest} if not rest:
+            return ResponseFormat("json_schema", schema)
+        case _:
+            return None
+
+
+def _read_output(body: Block) -> tuple[ResponseFormat | None, Json, Extras]:
+    """The response format, the effort, and what is left of output_config. `output_format` is the beta's name for
+    output_config.format; it is read as such."""
+    value = body.get("output_config")
+    config = {} if value is None else dict(as_object(value, "output_config"))
+    legacy = body.get("output_format")
+    if legacy is not None:
+        config.setdefault("format", legacy)
+    chosen = _read_format(config.get("format"))
+    if chosen is not None:
+        del config["format"]
+    effort = config.pop("effort", None)
+    rest = rest_of(config, frozenset())
+    return chosen, effort, {"output_config": rest} if rest else NO_EXTRAS
+
+
+# Claude Code's first line of a system prompt. It differs with every request, so that no other provider's prefix cache
+# would ever be hit; only Anthropic reads it.
+_BILLING = "x-anthropic-billing-header:"
+
+
+def _read_system(value: Json) -> tuple[Message, ...]:
+    if value is None:
+        return ()
+    parts = read_content(value, "system")
+    kept = tuple(part for part in parts if not (isinstance(part, Text) and _is_billing(part.text)))
+    extras = NO_EXTRAS if len(kept) == len(parts) else {_BILLING.rstrip(":"): True}
+    return (Message("system", kept, extras=extras),)
+
+
+def _is_billing(text: str) -> bool:
+    """Whether a block is that line and nothing else."""
+    return text.startswith(_BILLING) and "\n" not in text.rstrip()
+
+
+def _read_stop(value: Json) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    return tuple(as_text(stop, f"stop_sequences[{i}]") for i, stop in enumerate(as_list(value, "stop_sequences")))
+
+
+def read_chat(call: Call) -> Chat:
+    try:
+        body = as_object(decode(call.raw), "the body")
+    except UNREADABLE:
+        raise why_no_call(call.raw) from None
+    tools = body.get("tools")
+    metadata = {} if body.get("metadata") is None else as_object(body["metadata"], "metadata")
+    choice, parallel, choice_rest = _read_tool_choice(body.get("tool_choice"))
+    response_format, effort, output_rest = _read_output(body)
+    reasoning, thinking_rest = _read_reasoning(body.get("thinking"), effort)
+    extras = {**rest_of(body, _CHAT), **output_rest, **thinking_rest}
+    if choice_rest:
+        extras["tool_choice"] = choice_rest
+    if metadata_rest := rest_of(metadata, frozenset({"user_id"})):
+        extras["metadata"] = metadata_rest
+    return Chat(
+        dialect=NAME,
+        model=call.model,
+        messages=(
+            *_read_system(body.get("system")),
+            *(_read_message(m, f"messages[{i}]") for i, m in enumerate(as_list(body.get("messages"), "messages"))),
+        ),
+        stream=call.stream,
+        include_usage=call.stream,
+        tools=()
+        if tools is None
+        else tuple(_read_tool(tool, f"tools[{i}]") for i, tool in enumerate(as_list(tools, "tools"))),
+        tool_choice=choice,
+        parallel_tool_calls=parallel,
+        max_output_tokens=maybe_int(body.get("max_tokens"), "max_tokens"),
+        temperature=maybe_number(body.get("temperature"), "temperature"),
+        top_p=maybe_number(body.get("top_p"), "top_p"),
+        top_k=maybe_int(body.get("top_k"), "top_k"),
+        stop=_read_stop(body.get("stop_sequences")),
+        response_format=response_format,
+        reasoning=reasoning,
+        service_tier=maybe_text(body.get("service_tier"), "service_tier"),
+        user=maybe_text(metadata.get("user_id"), "metadata.user_id"),
+        extras=extras or NO_EXTRAS,
+        needed=tuple(name for name in NEEDED if name in extras),
+    )
+
+
+def betas(headers: Headers) -> tuple[str, ...]:
+    """Over all lines of the header, and without repeats."""
+    named = (flag.strip() for name, value in headers if name == "anthropic-beta" for flag in value.split(","))
+    return tuple(dict.fromkeys(flag for flag in named if flag))

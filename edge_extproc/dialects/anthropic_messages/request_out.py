@@ -1,0 +1,379 @@
+"""Writes a Chat as a Messages request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import assert_never
+
+from ...codecs.json_values import as_object
+from ...errors import BadRequest, Unsupported
+from ...model.call import Chat, Tool, ToolChoice
+from ...model.content import (
+    Audio,
+    CacheMark,
+    Document,
+    Extras,
+    FileRef,
+    Image,
+    Inline,
+    Json,
+    Opaque,
+    Part,
+    RedactedThinking,
+    Refusal,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+    Url,
+)
+from ..carried import tool_id
+from ..claude import LEAST_TOP_P_WITH_THINKING, closed_schema
+from ..turns import FORCED, NO_PARAMETERS, BlockKind, Translation, Turn, is_explicit, schema_of
+from .content import cache_control, document_source, own, own_block, shortened, source_of
+from .fields import MAX_USER_ID, TITLE, Block
+
+
+def _own_tool(tool: Tool, path: str) -> Block:
+    if isinstance(tool, Opaque):
+        return as_object(tool.value, path)
+    block: Block = {"name": tool.name}
+    if tool.description is not None:
+        block["description"] = tool.description
+    if tool.parameters is not None:
+        block["input_schema"] = tool.parameters
+    if tool.strict is not None:
+        block["strict"] = tool.strict
+    return own(block, tool.cache, tool.extras)
+
+
+_WRITE_CHOICE: Mapping[str, str] = MappingProxyType({"auto": "auto", "required": "any", "none": "none", "tool": "tool"})
+
+
+def _choice(choice: ToolChoice, parallel: bool | None) -> Block:
+    block: Block = {"type": _WRITE_CHOICE[choice.mode]}
+    if choice.mode == "tool":
+        block["name"] = choice.name
+    if parallel is not None and choice.mode != "none":
+        block["disable_parallel_tool_use"] = not parallel
+    return block
+
+
+def write_own(chat: Chat, model: str) -> Block:
+    """A leading system turn is the system prompt; a later one is a turn."""
+    turns = list(chat.messages)
+    body: Block = {"model": model}
+    if chat.max_output_tokens is not None:
+        body["max_tokens"] = chat.max_output_tokens
+    if turns and turns[0].role == "system":
+        body["system"] = shortened([own_block(part, f"system[{i}]") for i, part in enumerate(turns.pop(0).parts)])
+    body["messages"] = [
+        {
+            "role": turn.role,
+            "content": shortened([own_block(p, f"messages[{n}].content[{i}]") for i, p in enumerate(turn.parts)]),
+            **turn.extras,
+        }
+        for n, turn in enumerate(turns)
+    ]
+    if chat.tools:
+        body["tools"] = [_own_tool(tool, f"tools[{i}]") for i, tool in enumerate(chat.tools)]
+    if chat.tool_choice is not None:
+        body["tool_choice"] = _choice(chat.tool_choice, chat.parallel_tool_calls)
+    if chat.stop:
+        body["stop_sequences"] = list(chat.stop)
+    if chat.stream:
+        body["stream"] = True
+    if chat.user is not None:
+        body["metadata"] = {"user_id": chat.user}
+    for name in ("temperature", "top_p", "top_k", "service_tier"):
+        if (value := getattr(chat, name)) is not None:
+            body[name] = value
+    output: Block = {}
+    if chat.reasoning is not None:
+        if chat.reasoning.mode is not None:
+            body["thinking"] = _thinking(chat.reasoning.mode, chat.reasoning.budget_tokens, chat.reasoning.extras)
+        if chat.reasoning.effort is not None:
+            output["effort"] = chat.reasoning.effort
+    if chat.response_format is not None:
+        output["format"] = {"type": "json_schema", "schema": chat.response_format.schema}
+    if output:
+        body["output_config"] = output
+    for name, value in chat.extras.items():
+        before = body.get(name)
+        body[name] = {**before, **value} if isinstance(before, dict) and isinstance(value, dict) else value
+    return body
+
+
+def _thinking(mode: str, budget: int | None, extras: Extras) -> Block:
+    return {"type": mode, **({} if budget is None else {"budget_tokens": budget}), **extras}
+
+
+# --- writing a request of another dialect
+
+_IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
+_PDF = "application/pdf"
+_SERVICE_TIERS: Mapping[str, str] = MappingProxyType({"auto": "auto", "default": "standard_only"})
+_KINDS: Mapping[Json, BlockKind] = MappingProxyType(
+    {
+        "text": "text",
+        "thinking": "thinking",
+        "redacted_thinking": "thinking",
+        "tool_use": "call",
+        "tool_result": "result",
+    }
+)
+
+
+class RequestWriter(Translation[Block]):
+    """One chat of another dialect on its way into this one."""
+
+    title = TITLE
+
+    def body(self) -> Block:
+        chat = self.chat
+        self._refuse()
+        system, turns = self._conversation()
+        tools = self._tools(turns)
+        body: Block = {"model": self.model, "max_tokens": chat.max_output_tokens}
+        if chat.max_output_tokens is None:
+            body["max_tokens"] = self.generation.max_output
+        if system:
+            body["system"] = shortened(system)
+        body["messages"] = [{"role": turn.role, "content": shortened(turn.blocks)} for turn in turns]
+        if tools:
+            body["tools"] = tools
+        if stop := [s for s in chat.stop if s.strip()]:
+            body["stop_sequences"] = stop
+        self._drop_if("stop", len(stop) < len(chat.stop))
+        if chat.stream:
+            body["stream"] = True
+        thinking = self._reasoning(body, turns)
+        if choice := self._tool_choice(thinking):
+            body["tool_choice"] = choice
+        self._sampling(body, thinking)
+        self._format(body)
+        self._account(body)
+        return body
+
+    # fields
+
+    def _account(self, body: Block) -> None:
+        """Who asks, on which terms, and what has no place at all."""
+        chat = self.chat
+        if chat.user is not None and len(chat.user) <= MAX_USER_ID:
+            body["metadata"] = {"user_id": chat.user}
+        self._drop_if("user", chat.user is not None and len(chat.user) > MAX_USER_ID)
+        if chat.service_tier is not None:
+            tier = _SERVICE_TIERS.get(chat.service_tier)
+            self._drop_if("service_tier", tier is None)
+            if tier is not None:
+                body["service_tier"] = tier
+        self._drop_if("metadata", chat.metadata)
+        self._drop_placeless()
+
+    def _sampling(self, body: Block, thinking: bool) -> None:
+        chat, sampling = self.chat, self.generation.sampling
+        if sampling == "none" or thinking:
+            if thinking and sampling != "none" and (chat.top_p or 0) >= LEAST_TOP_P_WITH_THINKING:
+                body["top_p"] = chat.top_p
+            for name in ("temperature", "top_p", "top_k"):
+                # 1 is what the temperature is anyway
+                default = name == "temperature" and chat.temperature == 1
+                self._drop_if(name, getattr(chat, name) is not None and name not in body and not default)
+            return
+        if chat.temperature is not None:
+            if not 0 <= chat.temperature <= 1:
+                raise BadRequest(f"temperature is {chat.temperature!r}; {TITLE} takes 0 to 1", param="temperature")
+            body["temperature"] = chat.temperature
+        if chat.top_p is not None:
+            if sampling == "one" and chat.temperature is not None:
+                self.dropped.add("top_p")
+            else:
+                body["top_p"] = chat.top_p
+        if chat.top_k is not None:
+            body["top_k"] = chat.top_k
+
+    def _format(self, body: Block) -> None:
+        wanted = self.chat.response_format
+        if wanted is None or wanted.kind == "text":
+            return
+        if wanted.kind == "json_object":
+            self.dropped.add("response_format")
+            return
+        if not self.generation.schemas:
+            raise Unsupported("response_format", TITLE, f"{self.model!r} has no structured outputs")
+        schema = as_object(wanted.schema, "response_format.json_schema.schema")
+        titles = {"title": wanted.name, "description": wanted.description}
+        labelled = {**{k: v for k, v in titles.items() if v is not None}, **schema}
+        output = body.setdefault("output_config", {})
+        as_object(output, "output_config")["format"] = {"type": "json_schema", "schema": closed_schema(labelled)}
+
+    # thinking
+
+    def _reasoning(self, body: Block, turns: list[Turn[Block]]) -> bool:
+        """Whether thinking is on."""
+        wanted = self.chat.reasoning
+        if wanted is None:
+            return False
+        explicit = is_explicit(wanted)
+        if wanted.mode == "disabled" or (wanted.effort == "none" and not explicit):
+            self._rests(wanted, body)
+            return False
+        # Groq's word for what is anyway
+        effort = None if wanted.effort in (None, "", "default") else wanted.effort
+        if effort is None and not explicit:
+            return False
+        self._check_effort(effort)
+        return self._thinks(wanted, effort, body, body, "max_tokens", turns)
+
+    # tools
+
+    def _tools(self, turns: list[Turn[Block]]) -> list[Block]:
+        if self.chat.tools:
+            return [self._tool(tool, f"tools[{i}]") for i, tool in enumerate(self.chat.tools)]
+        # Tool calls in the history want their tools; one that is not offered any more may not be called again.
+        names = [str(b["name"]) for turn in turns for b in turn.blocks if b["type"] == "tool_use"]
+        return [{"name": name, "input_schema": dict(NO_PARAMETERS)} for name in dict.fromkeys(names)]
+
+    def _tool(self, tool: Tool, path: str) -> Block:
+        if isinstance(tool, Opaque):
+            raise Unsupported(path, TITLE, f"it knows no tool of type {tool.kind!r}")
+        block: Block = {"name": tool.name}
+        if tool.description:
+            block["description"] = tool.description
+        block["input_schema"] = schema_of(tool.parameters, f"{path}.function.parameters")
+        if tool.strict is not None and self.generation.schemas:
+            block["strict"] = tool.strict
+        self._drop_if(f"{path}.function.strict", tool.strict and not self.generation.schemas)
+        if tool.cache is not None:
+            block["cache_control"] = cache_control(tool.cache)
+        self._drop_extras(tool.extras, path)
+        return block
+
+    def _tool_choice(self, thinking: bool) -> Block | None:
+        chat = self.chat
+        choice, single = chat.tool_choice, chat.parallel_tool_calls is False
+        if not chat.tools:
+            self._drop_if("tool_choice", choice is not None and choice.mode in FORCED)
+            self._drop_if("parallel_tool_calls", single)
+            return {"type": "none"} if self._has_stubs() else None
+        if choice is not None and choice.mode in FORCED and thinking:
+            self.dropped.add("tool_choice")
+            choice = ToolChoice("auto")
+        if choice is None:
+            choice = ToolChoice("auto") if single else None
+        return None if choice is None else _choice(choice, False if single else None)
+
+    def _has_stubs(self) -> bool:
+        return any(isinstance(part, ToolCall) for message in self.chat.messages for part in message.parts)
+
+    # the conversation
+
+    def _kind(self, block: Block) -> BlockKind:
+        return _KINDS.get(block["type"], "media")
+
+    def _strip(self, block: Block) -> None:
+        block["text"] = str(block["text"]).rstrip()
+
+    def _block(self, part: Part, path: str) -> Block | None:
+        """None for what is left out."""
+        match part:
+            case Text():
+                return self._marked(self._said(part.text, path), part.cache, part.extras, path)
+            case Refusal():
+                return self._marked(self._said(part.text, path), None, part.extras, path)
+            case Image():
+                self._drop_if(f"{path}.image_url.detail", part.detail not in (None, "auto"))
+                return self._marked(self._image(part.source, path), part.cache, part.extras, path)
+            case Document():
+                return self._marked(self._document(part, path), part.cache, part.extras, path)
+            case Audio():
+                raise Unsupported(path, TITLE, "it has no audio")
+            case Thinking():
+                if not part.signature:
+                    self.dropped.add(path)
+                    return None
+                block: Block = {"type": "thinking", "thinking": part.text, "signature": part.signature}
+                return self._marked(block, None, part.extras, path)
+            case RedactedThinking():
+                return self._marked({"type": "redacted_thinking", "data": part.data}, None, part.extras, path)
+            case ToolCall():
+                return self._marked(self._tool_use(part, path), part.cache, part.extras, path)
+            case ToolResult():
+                return self._marked(self._tool_result(part, path), part.cache, part.extras, path)
+            case Opaque():
+                raise Unsupported(path, TITLE, f"it knows no part of type {part.kind!r}")
+            case _:
+                assert_never(part)
+
+    def _marked(self, block: Block | None, cache: CacheMark | None, extras: Extras, path: str) -> Block | None:
+        self._drop_extras(extras, path)
+        if block is not None and cache is not None:
+            block["cache_control"] = cache_control(cache)
+        return block
+
+    def _said(self, text: str, path: str) -> Block | None:
+        """Anthropic refuses empty text, and text of white space only."""
+        if text.strip():
+            return {"type": "text", "text": text}
+        self._drop_if(path, text)
+        return None
+
+    def _image(self, source: Inline | Url | FileRef, path: str) -> Block:
+        match source:
+            case Inline():
+                media_type = source.media_type.lower()
+                media_type = "image/jpeg" if media_type == "image/jpg" else media_type
+                if media_type == _PDF:
+                    return {"type": "document", "source": source_of(Inline(_PDF, source.data))}
+                if media_type not in _IMAGES:
+                    raise BadRequest(
+                        f"{path} is {source.media_type!r}; {TITLE} takes {', '.join(sorted(_IMAGES))} and PDF",
+                        param=path,
+                    )
+                return {"type": "image", "source": source_of(Inline(media_type, source.data))}
+            case Url():
+                self._fetchable(source.url, path)
+                is_pdf = source.media_type == _PDF or source.url.split("?")[0].lower().endswith(".pdf")
+                return {"type": "document" if is_pdf else "image", "source": source_of(source)}
+            case FileRef():
+                raise Unsupported(path, TITLE, "a file uploaded to another provider is unknown to it")
+            case _:
+                assert_never(source)
+
+    def _document(self, part: Document, path: str) -> Block:
+        source = part.source
+        match source:
+            case FileRef():
+                raise Unsupported(path, TITLE, "a file uploaded to another provider is unknown to it")
+            case Url():
+                self._fetchable(source.url, path)
+            case Inline() if source.media_type != _PDF and not source.media_type.startswith("text/"):
+                raise BadRequest(f"{path} is {source.media_type!r}; {TITLE} takes PDF and text", param=path)
+            case Inline():
+                pass
+            case _:
+                assert_never(source)
+        block: Block = {"type": "document", "source": document_source(source, path)}
+        if part.name:
+            block["title"] = part.name
+        return block
+
+    @staticmethod
+    def _fetchable(url: str, path: str) -> None:
+        if not url.lower().startswith(("https://", "http://")):
+            raise BadRequest(f"{path} is no http(s) URL", param=path)
+
+    def _tool_use(self, part: ToolCall, path: str) -> Block:
+        arguments = self._called(part, path)
+        return {"type": "tool_use", "id": tool_id(part.id), "name": part.name, "input": arguments}
+
+    def _tool_result(self, part: ToolResult, path: str) -> Block:
+        call_id, content = self._answered(part, path)
+        block: Block = {"type": "tool_result", "tool_use_id": call_id}
+        if content:
+            block["content"] = shortened(content)
+        if part.is_error:
+            block["is_error"] = True
+        return block

@@ -1,0 +1,260 @@
+"""Decodes a streamed Messages reply into reply events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from ...codecs import sse
+from ...codecs.frame import Frame
+from ...codecs.json_values import UNREADABLE, decode_reply, encode, rest_of, text_of
+from ...model.content import NO_EXTRAS, Json, Opaque
+from ...model.fault import Fault
+from ...model.reply import (
+    Ended,
+    Failed,
+    Finish,
+    Finished,
+    Garbled,
+    Noted,
+    PartDelta,
+    PartEnded,
+    PartNoted,
+    PartSigned,
+    PartStarted,
+    Ping,
+    ReplyEvent,
+    ReplyStarted,
+    UsageSeen,
+)
+from ..turns import arguments_of
+from .content import REDACTED, TEXT, THINKING, TOOL_USE
+from .errors import read_fault
+from .fields import NAME, Block
+from .reply import REPLY, USAGE, read_finish, read_usage
+
+# --- streams: reading
+
+_DELTA_TEXTS: Mapping[str, str] = MappingProxyType(
+    {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
+)
+_OPEN_LIMIT = 16 * 1024 * 1024
+"""Bytes of one block that is held until it is whole; as much as one frame may have."""
+
+
+@dataclass(slots=True)
+class _Open:
+    """A block between its start and its stop."""
+
+    part: int
+    kind: str
+    value: Block
+    """As it was at its start; for a block that only this dialect knows, as it has grown."""
+    json: list[str]
+    """The pieces of its input."""
+    size: int = 0
+    has_delta: bool = False
+
+
+class ReplyReader:
+    """A block that only this dialect knows (a server tool's call or result) is told when it is whole, since a part of
+    that kind starts with its whole value; its input grows from deltas until then."""
+
+    def __init__(self) -> None:
+        self._decoder = sse.SseDecoder()
+        self._blocks: dict[int, _Open] = {}
+        self._parts = 0
+        self._usage: Block = {}
+        self._early_finish: Finish | None = None
+        """As message_start told it; a later one replaces it."""
+        self._started = False
+        self._over = False
+
+    def frames(self, data: bytes) -> list[Frame]:
+        return self._decoder.feed(data)
+
+    def close(self) -> tuple[list[Frame], list[ReplyEvent]]:
+        frames = self._decoder.close()
+        events = [event for frame in frames for event in self.read(frame)]
+        if not self._over:
+            self._over = True
+            events.append(Failed(Fault(502, "api", "the provider's stream broke off", "truncated_stream")))
+        return frames, events
+
+    def read(self, frame: Frame) -> list[ReplyEvent]:
+        if self._over or not frame.data or frame.data == b"[DONE]":
+            return []
+        try:
+            event = decode_reply(frame.data)
+        except UNREADABLE:
+            return [Garbled("an event is not valid JSON")]
+        if not isinstance(event, dict):
+            return [Garbled("an event is no object")]
+        kind = event.get("type") or frame.event
+        read = _READ_EVENT.get(kind) if isinstance(kind, str) else None
+        if read is not None:
+            return read(self, event)
+        return self._error(event) if event.get("error") else []  # a new kind of event: the API says, skip it
+
+    def _start(self, event: Block) -> list[ReplyEvent]:
+        message = event.get("message")
+        if self._started or not isinstance(message, dict):
+            return [Garbled("message_start came twice, or without a message")]
+        self._started = True
+        id, model = message.get("id"), message.get("model")
+        extras = dict(rest_of(message, REPLY))
+        usage = self._use(message.get("usage"))
+        if rest := rest_of(self._usage, USAGE):
+            extras["usage"] = rest
+        started = ReplyStarted(text_of(id), text_of(model), None, extras or NO_EXTRAS)
+        self._early_finish = read_finish(message.get("stop_reason"), message.get("stop_sequence"))
+        return [started, *self._early_blocks(message.get("content")), *usage]
+
+    def _early_blocks(self, content: Json) -> Iterator[ReplyEvent]:
+        """Blocks that are whole when the message starts: Anthropic tells so the calls of a turn that goes on with what
+        was begun before (programmatic tool calling). Their numbers cannot meet those of blocks that come later."""
+        for place, block in enumerate(content if isinstance(content, list) else (), 1):
+            number: Block = {"index": -place}
+            yield from self._block_start({**number, "content_block": block})
+            if -place in self._blocks:
+                yield from self._block_stop(number)
+
+    def _use(self, told: Json) -> list[ReplyEvent]:
+        """Counts are cumulative: each replaces what was told before, and what is not told again stands."""
+        if not isinstance(told, dict):
+            return []
+        self._usage.update((key, value) for key, value in told.items() if value is not None)
+        return [UsageSeen(read_usage(self._usage))]
+
+    def _block_start(self, event: Block) -> list[ReplyEvent]:
+        index, value = event.get("index"), event.get("content_block")
+        if not isinstance(index, int) or not isinstance(value, dict) or not isinstance(value.get("type"), str):
+            return [Garbled("content_block_start without an index or a block")]
+        if index in self._blocks:
+            return [Garbled(f"block {index} began twice")]
+        part, self._parts = self._parts, self._parts + 1
+        open_ = self._blocks[index] = _Open(part, str(value["type"]), value, [])
+        match value:
+            case {"type": "text"}:
+                text = value.get("text")
+                return [
+                    PartStarted(part, "text", extras=rest_of(value, TEXT)),
+                    *([PartDelta(part, text)] if isinstance(text, str) and text else []),
+                ]
+            case {"type": "thinking"}:
+                text, signature = value.get("thinking"), value.get("signature")
+                return [
+                    PartStarted(part, "thinking", extras=rest_of(value, THINKING)),
+                    *([PartDelta(part, text)] if isinstance(text, str) and text else []),
+                    *([PartSigned(part, signature)] if isinstance(signature, str) and signature else []),
+                ]
+            case {"type": "redacted_thinking", "data": str(data)}:
+                return [PartStarted(part, "redacted_thinking", data=data, extras=rest_of(value, REDACTED))]
+            case {"type": "tool_use", "id": str(id), "name": str(name)}:
+                return [PartStarted(part, "tool_call", id, name, extras=rest_of(value, TOOL_USE))]
+            case _:
+                open_.kind = "opaque"
+                return []
+
+    def _block_delta(self, event: Block) -> list[ReplyEvent]:
+        index, delta = event.get("index"), event.get("delta")
+        block = self._blocks.get(index) if isinstance(index, int) else None
+        if block is None or not isinstance(delta, dict):
+            return [Garbled("content_block_delta without a block that is open")]
+        if block.kind == "opaque":
+            return self._grow(block, delta)
+        kind = delta.get("type")
+        # Nearly every event is one of these: a look-up is many times faster than patterns over a dict.
+        text = delta.get(_DELTA_TEXTS.get(kind, "")) if isinstance(kind, str) else None
+        if isinstance(text, str):
+            block.has_delta = block.has_delta or bool(text)
+            return [PartDelta(block.part, text)] if text else []
+        match delta:
+            case {"type": "signature_delta", "signature": str(signature)}:
+                return [PartSigned(block.part, signature)]
+            case {"type": "citations_delta", "citation": citation}:
+                return [PartNoted(block.part, {"citations": [citation]})]
+            case _:
+                return []  # a new kind of delta
+
+    def _grow(self, block: _Open, delta: Block) -> list[ReplyEvent]:
+        for key, value in delta.items():
+            if key == "type":
+                continue
+            if key == "partial_json" and isinstance(value, str):
+                block.json.append(value)
+            elif key == "citation":
+                before = block.value.get("citations")
+                block.value["citations"] = [*(before if isinstance(before, list) else []), value]
+            elif isinstance(value, str):
+                before = block.value.get(key)
+                block.value[key] = f"{before}{value}" if isinstance(before, str) else value
+            else:
+                block.value[key] = value
+            block.size += len(value) if isinstance(value, str) else 0
+        if block.size > _OPEN_LIMIT:
+            self._over = True
+            return [Failed(Fault(502, "api", f"the provider sent one block of more than {_OPEN_LIMIT} bytes"))]
+        return []
+
+    def _block_stop(self, event: Block) -> list[ReplyEvent]:
+        index = event.get("index")
+        block = self._blocks.pop(index, None) if isinstance(index, int) else None
+        if block is None:
+            return [Garbled("content_block_stop without a block that is open")]
+        part = block.part
+        if block.kind == "opaque":
+            if (grown := arguments_of("".join(block.json))) and block.json:
+                block.value["input"] = grown
+            whole = Opaque(NAME, str(block.value["type"]), block.value)
+            return [PartStarted(part, "opaque", opaque=whole), PartEnded(part)]
+        given = block.value.get("input")
+        if block.kind == "tool_use" and not block.has_delta and isinstance(given, dict):
+            # No delta: either all of the input came at the start, or there is none.
+            return [PartDelta(part, encode(given).decode()), PartEnded(part)]
+        return [PartEnded(part)]
+
+    def _message_delta(self, event: Block) -> list[ReplyEvent]:
+        events: list[ReplyEvent] = []
+        delta = event.get("delta")
+        delta = delta if isinstance(delta, dict) else {}
+        finish = read_finish(delta.get("stop_reason"), delta.get("stop_sequence"))
+        if finish is not None:
+            self._early_finish = None
+            events.append(Finished(finish))
+        events += self._use(event.get("usage"))
+        noted = {**rest_of(event, frozenset({"type", "delta", "usage"})), **rest_of(delta, REPLY)}
+        if rest := rest_of(self._usage, USAGE):
+            noted["usage"] = rest
+        if noted:
+            events.append(Noted(noted))
+        return events
+
+    def _stop(self, event: Block) -> list[ReplyEvent]:
+        del event
+        self._over = True
+        early = [Finished(self._early_finish)] if self._early_finish is not None else []
+        return [*early, Ended()]
+
+    def _error(self, event: Block) -> list[ReplyEvent]:
+        self._over = True
+        return [Failed(read_fault(event.get("error"), None, event.get("request_id")))]
+
+    def _ping(self, event: Block) -> list[ReplyEvent]:
+        del event
+        return [Ping()]
+
+
+_READ_EVENT: Mapping[str, Callable[[ReplyReader, Block], list[ReplyEvent]]] = MappingProxyType(
+    {
+        "message_start": ReplyReader._start,
+        "content_block_start": ReplyReader._block_start,
+        "content_block_delta": ReplyReader._block_delta,
+        "content_block_stop": ReplyReader._block_stop,
+        "message_delta": ReplyReader._message_delta,
+        "message_stop": ReplyReader._stop,
+        "error": ReplyReader._error,
+        "ping": ReplyReader._ping,
+    }
+)

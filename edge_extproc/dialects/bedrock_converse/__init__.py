@@ -1,0 +1,122 @@
+"""Amazon Bedrock's Converse API, both directions: one format for all of Bedrock's chat models, whole or as an AWS event
+stream.
+
+The file is in the order of a call: the cheap view and the raw lane; reading a request; writing one (first for a chat
+that is of this dialect already, then for one that crosses over from another); replies; streams; errors; models. What
+becomes of each field of a chat that crosses over is told by `FIELDS`, and what each maker's models call the things that
+Converse has no field for by `_FAMILIES`. It knows nothing of hosts, keys, routing or Envoy.
+
+The shapes are those of the service model that botocore ships. A reply tells neither its id nor its model: the id is in
+a header, the model is the one that was asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import quote
+
+from ...codecs import aws_eventstream
+from ...codecs.json_values import UNREADABLE, encode
+from ...errors import BadRequest, Unsupported
+from ...model.call import Call, Chat, Operation, Written
+from ...model.content import Audio, Image, Opaque, Part
+from ...model.fault import Fault
+from ...model.host import UNKNOWN_HOST, HostProfile
+from ...model.reply import Reply
+from ..base import Headers, ModelCard, Route
+from .errors import read_error, write_error
+from .fields import NAME, TITLE
+from .history import mend
+from .models import family_of
+from .reply import answered_media, read_reply, write_reply
+from .request_in import model_of, probe_of, read_chat, why_no_call
+from .request_out import RequestWriter, write_own
+from .stream_in import ReplyReader
+from .stream_out import ReplyWriter
+
+# --- the dialect
+
+
+class BedrockConverse:
+    name = NAME
+    title = TITLE
+    routes = (
+        Route("POST", "/model/{model}/converse", "chat"),
+        Route("POST", "/model/{model}/converse-stream", "chat"),
+    )
+    stream_type = aws_eventstream.MEDIA_TYPE
+
+    def read_call(self, raw: bytes, operation: Operation, headers: Headers, path: str) -> Call:
+        del headers
+        model, stream = model_of(path)
+        try:
+            probe = probe_of.decode(raw)
+        except UNREADABLE:
+            raise why_no_call(raw) from None
+        limit = probe.inference_config.max_tokens if probe.inference_config is not None else None
+        return Call(NAME, operation, model, stream, raw, max_output_tokens=limit)
+
+    def splice(self, call: Call, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
+        """The model is in the path, and usage is always told: only what of the history the model would refuse."""
+        del host  # the model alone decides
+        try:
+            return Written(*mend(call.raw, claude=family_of(model).reasoning == "claude"))
+        except ValueError as exc:
+            raise BadRequest(f"the body cannot be passed on: {exc}") from exc
+
+    def path(self, operation: Operation, model: str, *, stream: bool) -> str:
+        """The model is one segment of it, whatever it holds: an ARN has colons and slashes."""
+        if operation != "chat":
+            raise Unsupported(operation, TITLE)
+        return f"/model/{quote(model, safe='')}/{'converse-stream' if stream else 'converse'}"
+
+    def read_chat(self, call: Call) -> Chat:
+        return read_chat(call)
+
+    def write_chat(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
+        del host  # the model alone decides
+        if chat.dialect == NAME:
+            return Written(encode(write_own(chat, family_of(model))))
+        crossing = RequestWriter(chat, model)
+        body = encode(crossing.body())
+        return Written(body, tuple(sorted(crossing.dropped)))
+
+    def read_reply(self, body: bytes) -> Reply:
+        return read_reply(body)
+
+    def write_reply(self, reply: Reply) -> bytes:
+        return write_reply(reply)
+
+    def can_say(self, part: Part) -> bool:
+        if isinstance(part, Image | Audio):
+            return "text" not in answered_media(part)
+        return not isinstance(part, Opaque)
+
+    def reader(self, content_type: str) -> ReplyReader:
+        del content_type
+        return ReplyReader()
+
+    def writer(self, call: Call) -> ReplyWriter:
+        return ReplyWriter(call)
+
+    def read_error(self, status: int, headers: Headers, body: bytes) -> Fault:
+        return read_error(status, headers, body)
+
+    def write_error(self, fault: Fault) -> tuple[int, list[tuple[str, str]], bytes]:
+        return write_error(fault)
+
+    def write_models(self, models: Sequence[ModelCard]) -> bytes:
+        """As ListFoundationModels of Bedrock's control plane does."""
+        rows = [
+            {
+                "modelId": card.id,
+                "modelName": card.id,
+                "providerName": card.owned_by,
+                "responseStreamingSupported": True,
+            }
+            for card in models
+        ]
+        return encode({"modelSummaries": rows})
+
+
+PLUGIN = BedrockConverse()

@@ -1,0 +1,332 @@
+"""Reads and writes the content blocks of Converse requests and replies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import field, replace
+from types import MappingProxyType
+
+from ...codecs.json_values import as_list, as_object, as_text, encode, maybe_text, rest_of
+from ...errors import Unsupported
+from ...model.call import Reasoning
+from ...model.content import (
+    NO_EXTRAS,
+    Audio,
+    CacheMark,
+    Document,
+    Extras,
+    Image,
+    Inline,
+    Json,
+    Opaque,
+    Part,
+    RedactedThinking,
+    Refusal,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+)
+from ...model.noun import noun
+from ..carried import MARK, original_id
+from ..turns import arguments_of
+from .fields import NAME, TITLE, Block, base64_of, utf8
+
+# --- reading a request: blocks
+
+
+@noun
+class _JsonText(Text):
+    """JSON that a tool gave as JSON and not as text. Other dialects see its text."""
+
+    value: Json = None
+
+
+@noun
+class _TextSource(Inline):
+    """A document whose text came as text and not as bytes."""
+
+
+@noun
+class Told(Reasoning):
+    """Reasoning, with the very fields of additionalModelRequestFields by which this caller asked for it."""
+
+    wire: Extras = field(default_factory=lambda: NO_EXTRAS)
+
+
+_IMAGE = frozenset({"format", "source"})
+_DOCUMENT = frozenset({"format", "name", "source"})
+TOOL_USE = frozenset({"toolUseId", "name", "input"})
+_TOOL_RESULT = frozenset({"toolUseId", "content", "status"})
+_REASONING_TEXT = frozenset({"text", "signature"})
+_CITED = frozenset({"content", "citations"})
+CITATIONS = "citationsContent"
+"""Under which name a text keeps its citations: not `citations`, which are of another shape in Anthropic's format."""
+
+IMAGE_TYPES: Mapping[str, str] = MappingProxyType({f: f"image/{f}" for f in ("png", "jpeg", "gif", "webp")})
+_OFFICE = "application/vnd.openxmlformats-officedocument"
+DOCUMENT_TYPES: Mapping[str, str] = MappingProxyType(
+    {
+        "pdf": "application/pdf",
+        "csv": "text/csv",
+        "doc": "application/msword",
+        "docx": f"{_OFFICE}.wordprocessingml.document",
+        "xls": "application/vnd.ms-excel",
+        "xlsx": f"{_OFFICE}.spreadsheetml.sheet",
+        "html": "text/html",
+        "txt": "text/plain",
+        "md": "text/markdown",
+    }
+)
+AUDIO_TYPES: Mapping[str, str] = MappingProxyType(
+    {f: f"audio/{f}" for f in ("opus", "wav", "aac", "flac", "mp4", "ogg", "m4a")} | {"mp3": "audio/mpeg"}
+)
+
+
+def format_of(types: Mapping[str, str], media_type: str) -> str | None:
+    """What this format calls a media type; None where it has no such thing."""
+    return next((format for format, known in types.items() if known == media_type), None)
+
+
+def opaque_of(block: Block) -> Opaque:
+    return Opaque(NAME, "+".join(block), block)
+
+
+def read_image(block: Block, path: str) -> Part:
+    match as_object(block["image"], f"{path}.image"):
+        case {"format": str(format), "source": {"bytes": str(data), **others}, **rest} if (
+            format in IMAGE_TYPES and not others
+        ):
+            return Image(Inline(IMAGE_TYPES[format], data), extras=rest_of(rest, _IMAGE))
+        case _:
+            return opaque_of(block)
+
+
+def _read_document(block: Block, path: str) -> Part:
+    document = as_object(block["document"], f"{path}.document")
+    name = maybe_text(document.get("name"), f"{path}.document.name")
+    extras = rest_of(document, _DOCUMENT)
+    match document:
+        case {"source": {"bytes": str(data), **others}, "format": str(format)} if (
+            format in DOCUMENT_TYPES and not others
+        ):
+            return Document(Inline(DOCUMENT_TYPES[format], data), name, extras=extras)
+        case {"source": {"text": str(text), **others}} if not others:
+            media_type = DOCUMENT_TYPES.get(str(document.get("format") or "txt"))
+            if media_type is not None and media_type.startswith("text/"):
+                return Document(_TextSource(media_type, base64_of(text)), name, extras=extras)
+    return opaque_of(block)
+
+
+def _read_audio(block: Block, path: str) -> Part:
+    match as_object(block["audio"], f"{path}.audio"):
+        case {"format": str(format), "source": {"bytes": str(data), **others}, **rest} if (
+            format in AUDIO_TYPES and not others and not rest
+        ):
+            return Audio(Inline(AUDIO_TYPES[format], data))
+        case _:
+            return opaque_of(block)
+
+
+def _read_tool_use(block: Block, path: str) -> Part:
+    """A call of a tool that Bedrock runs itself is its own affair. `tool_use` is what any call is."""
+    path = f"{path}.toolUse"
+    use = as_object(block["toolUse"], path)
+    if use.get("type") not in (None, "tool_use"):
+        return opaque_of(block)
+    return ToolCall(
+        original_id(as_text(use.get("toolUseId"), f"{path}.toolUseId")),
+        as_text(use.get("name"), f"{path}.name"),
+        encode(use.get("input", {})).decode(),
+        extras=rest_of(use, TOOL_USE | {"type"}),
+    )
+
+
+def _read_tool_result(block: Block, path: str) -> Part:
+    path = f"{path}.toolResult"
+    result = as_object(block["toolResult"], path)
+    if result.get("type") is not None:  # of a tool that Bedrock ran
+        return opaque_of(block)
+    content = result.get("content")
+    return ToolResult(
+        original_id(as_text(result.get("toolUseId"), f"{path}.toolUseId")),
+        () if content is None else read_blocks(content, f"{path}.content"),
+        result.get("status") == "error",
+        extras=rest_of(result, _TOOL_RESULT),
+    )
+
+
+def _read_reasoning_block(block: Block, path: str) -> Part:
+    path = f"{path}.reasoningContent"
+    match as_object(block["reasoningContent"], path):
+        case {"reasoningText": dict(told), **others} if not others:
+            return Thinking(
+                as_text(told.get("text", ""), f"{path}.reasoningText.text"),
+                _signature(maybe_text(told.get("signature"), f"{path}.reasoningText.signature")),
+                rest_of(told, _REASONING_TEXT),
+            )
+        case {"redactedContent": str(data), **others} if not others:
+            return RedactedThinking(read_redacted(data))
+        case _:
+            return opaque_of(block)
+
+
+def _signature(told: str | None) -> str | None:
+    """A mark of ours stands where no Claude signed."""
+    return None if told is not None and told.startswith(MARK) else told
+
+
+# What is redacted is bytes here, hence base64 in JSON; Anthropic's own string is what those bytes are. Another maker's
+# need not be text: they keep their base64, marked by a sign that base64 has not.
+_RAW_BYTES = "base64:"
+
+
+def read_redacted(data: str) -> str:
+    text = utf8(data)
+    return _RAW_BYTES + data if text is None else text
+
+
+def write_redacted(data: str) -> str:
+    return data.removeprefix(_RAW_BYTES) if data.startswith(_RAW_BYTES) else base64_of(data)
+
+
+def _read_cited(block: Block, path: str) -> Part:
+    path = f"{path}.citationsContent"
+    cited = as_object(block["citationsContent"], path)
+    text = "".join(
+        as_text(as_object(each, f"{path}.content[{i}]").get("text", ""), f"{path}.content[{i}].text")
+        for i, each in enumerate(as_list(cited.get("content") or [], f"{path}.content"))
+    )
+    return Text(text, extras={CITATIONS: cited.get("citations") or [], **rest_of(cited, _CITED)})
+
+
+def _read_text(block: Block, path: str) -> Part:
+    return Text(as_text(block["text"], f"{path}.text"))
+
+
+def _read_json(block: Block, path: str) -> Part:
+    del path
+    return _JsonText(encode(block["json"]).decode(), value=block["json"])
+
+
+_READ_BLOCK: Mapping[str, Callable[[Block, str], Part]] = MappingProxyType(
+    {
+        "text": _read_text,
+        "json": _read_json,
+        "image": read_image,
+        "document": _read_document,
+        "audio": _read_audio,
+        "toolUse": _read_tool_use,
+        "toolResult": _read_tool_result,
+        "reasoningContent": _read_reasoning_block,
+        "citationsContent": _read_cited,
+    }
+)
+
+
+def _read_block(block: Block, path: str) -> Part:
+    """A block has one member. What is no block of ours (guardContent, searchResult, video, …) stays whole."""
+    found = {key: value for key, value in block.items() if value is not None}
+    read = _READ_BLOCK.get(next(iter(found))) if len(found) == 1 else None
+    return opaque_of(block) if read is None else read(found, path)
+
+
+def read_mark(value: Json) -> CacheMark | None:
+    """None for a mark that only this dialect knows."""
+    match value:
+        case {"type": "default", **rest} if not rest:
+            return CacheMark()
+        case {"type": "default", "ttl": str(ttl), **rest} if not rest:
+            return CacheMark(ttl)
+        case _:
+            return None
+
+
+def _marked(parts: list[Part], mark: CacheMark | None) -> bool:
+    """Whether the last part took the mark."""
+    last = parts[-1] if parts else None
+    if mark is None or not isinstance(last, Text | Image | Document | ToolCall | ToolResult) or last.cache is not None:
+        return False
+    parts[-1] = replace(last, cache=mark)
+    return True
+
+
+def read_blocks(value: Json, path: str) -> tuple[Part, ...]:
+    """A cachePoint is a mark on the block before it."""
+    parts: list[Part] = []
+    for i, each in enumerate(as_list(value, path)):
+        block = as_object(each, f"{path}[{i}]")
+        if len(block) == 1 and "cachePoint" in block and _marked(parts, read_mark(block["cachePoint"])):
+            continue
+        parts.append(_read_block(block, f"{path}[{i}]"))
+    return tuple(parts)
+
+
+# --- writing a request: what both ways share
+
+
+def cache_point(mark: CacheMark) -> Block:
+    return {"cachePoint": {"type": "default"} if mark.ttl is None else {"type": "default", "ttl": mark.ttl}}
+
+
+def thinking_block(part: Thinking) -> Block:
+    told: Block = {"text": part.text}
+    if part.signature is not None:
+        told["signature"] = part.signature
+    return {"reasoningContent": {"reasoningText": told}}
+
+
+# --- writing a request of this dialect: everything goes back
+
+
+def own_blocks(parts: Iterable[Part], path: str) -> list[Block]:
+    blocks: list[Block] = []
+    for i, part in enumerate(parts):
+        blocks.append(_own_block(part, f"{path}[{i}]"))
+        mark = getattr(part, "cache", None)
+        if mark is not None:
+            blocks.append(cache_point(mark))
+    return blocks
+
+
+def _own_block(part: Part, path: str) -> Block:
+    match part:
+        case _JsonText():
+            return {"json": part.value}
+        case Text() if CITATIONS in part.extras:
+            rest = {key: value for key, value in part.extras.items() if key != CITATIONS}
+            cited = {"content": [{"text": part.text}], "citations": part.extras[CITATIONS], **rest}
+            return {"citationsContent": cited}
+        case Text() | Refusal():
+            return {"text": part.text}
+        case Image(Inline() as source):
+            return {"image": sourced(IMAGE_TYPES, source, part.extras, path)}
+        case Document(Inline() as source):
+            extras = part.extras if part.name is None else {"name": part.name, **part.extras}
+            return {"document": sourced(DOCUMENT_TYPES, source, extras, path)}
+        case Audio(Inline() as source):
+            return {"audio": sourced(AUDIO_TYPES, source, part.extras, path)}
+        case Thinking():
+            return thinking_block(part)
+        case RedactedThinking():
+            return {"reasoningContent": {"redactedContent": write_redacted(part.data)}}
+        case ToolCall():
+            use = {"toolUseId": part.id, "name": part.name, "input": arguments_of(part.arguments) or {}, **part.extras}
+            return {"toolUse": use}
+        case ToolResult():
+            result: Block = {"toolUseId": part.call_id, "content": own_blocks(part.parts, f"{path}.toolResult")}
+            if part.is_error:
+                result["status"] = "error"
+            return {"toolResult": {**result, **part.extras}}
+        case Opaque():
+            return as_object(part.value, path)
+        case _:
+            raise Unsupported(path, TITLE, "it takes bytes alone")
+
+
+def sourced(types: Mapping[str, str], source: Inline, extras: Extras, path: str) -> Block:
+    format = format_of(types, source.media_type)
+    if format is None:
+        raise Unsupported(path, TITLE, f"it takes {', '.join(types)}")
+    told: Block = {"text": utf8(source.data)} if isinstance(source, _TextSource) else {"bytes": source.data}
+    return {"format": format, "source": told, **extras}

@@ -1,0 +1,128 @@
+"""Reads and writes AWS error bodies and exceptions in event streams."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from ...codecs.json_values import UNREADABLE, decode, encode
+from ...model.content import Json
+from ...model.fault import Fault, FaultKind, kind_of, refined, scrubbed
+from ..base import Headers, header, retry_after
+
+# --- errors
+
+# The service model's own exceptions, and those of AWS that come before any service; with the status of each.
+_FAULTS: Mapping[str, tuple[FaultKind, int]] = MappingProxyType(
+    {
+        "ValidationException": ("invalid_request", 400),
+        "SerializationException": ("invalid_request", 400),
+        "ServiceQuotaExceededException": ("rate_limit", 400),
+        "ExpiredTokenException": ("authentication", 403),
+        "IncompleteSignatureException": ("authentication", 403),
+        "InvalidSignatureException": ("authentication", 403),
+        "MissingAuthenticationTokenException": ("authentication", 403),
+        "UnrecognizedClientException": ("authentication", 403),
+        "AccessDeniedException": ("permission", 403),
+        "ResourceNotFoundException": ("not_found", 404),
+        "ModelTimeoutException": ("timeout", 408),
+        "ConflictException": ("conflict", 409),
+        "ModelErrorException": ("api", 424),
+        "ModelStreamErrorException": ("api", 424),
+        "ThrottlingException": ("rate_limit", 429),
+        "TooManyRequestsException": ("rate_limit", 429),
+        "ModelNotReadyException": ("overloaded", 429),
+        "InternalServerException": ("api", 500),
+        "InternalFailure": ("api", 500),
+        "ServiceUnavailableException": ("overloaded", 503),
+    }
+)
+_TYPES: Mapping[FaultKind, str] = MappingProxyType(
+    {
+        "invalid_request": "ValidationException",
+        "authentication": "UnrecognizedClientException",
+        "payment": "ServiceQuotaExceededException",
+        "permission": "AccessDeniedException",
+        "not_found": "ResourceNotFoundException",
+        "method": "ValidationException",
+        "conflict": "ConflictException",
+        "too_large": "ValidationException",
+        "rate_limit": "ThrottlingException",
+        "context_length": "ValidationException",
+        "content_filter": "ValidationException",
+        "overloaded": "ServiceUnavailableException",
+        "timeout": "ModelTimeoutException",
+        "api": "InternalServerException",
+    }
+)
+# What ConverseStream can say in a stream.
+IN_STREAM: Mapping[FaultKind, str] = MappingProxyType(
+    {
+        "rate_limit": "throttlingException",
+        "overloaded": "serviceUnavailableException",
+        "invalid_request": "validationException",
+        "context_length": "validationException",
+        "content_filter": "validationException",
+    }
+)
+# The number of an AWS account, which stands in messages outside of ARNs too.
+_ACCOUNT = re.compile(r"\b\d{12}\b")
+
+
+def without_account(message: str) -> str:
+    return scrubbed(_ACCOUNT.sub("***", message))
+
+
+def _error_type(told: Json) -> str | None:
+    """The bare name: `com.amazon.coral.validate#ValidationException:http://…` is a ValidationException."""
+    return told.partition(":")[0].rpartition("#")[2] or None if isinstance(told, str) else None
+
+
+def fault_of(
+    type_: str | None,
+    message: Json,
+    status: int | None,
+    wait: float | None = None,
+    request_id: str | None = None,
+) -> Fault:
+    """`status` is None within a stream, where the type alone says which it is."""
+    kind, usual = _FAULTS.get(type_ or "", ("api" if status is None else kind_of(status), 500))
+    text = message if isinstance(message, str) and message.strip() else "the provider gave no reason"
+    return Fault(
+        usual if status is None else status,
+        refined(kind, text),
+        without_account(text),
+        type=type_,
+        retry_after=wait,
+        request_id=request_id,
+    )
+
+
+def read_error(status: int, headers: Headers, body: bytes) -> Fault:
+    try:
+        envelope = decode(body)
+    except UNREADABLE:
+        envelope = {"message": body.decode("utf-8", "replace").strip()}
+    if not isinstance(envelope, dict):
+        envelope = {}
+    inner = envelope.get("Output")  # of a front end that did not get as far as the service
+    told = header(headers, "x-amzn-errortype") or envelope.get("__type") or envelope.get("code")
+    if told is None and isinstance(inner, dict):
+        told = inner.get("__type")
+    type_ = _error_type(told)
+    message = next((envelope[key] for key in ("message", "Message", "errorMessage") if envelope.get(key)), type_)
+    return fault_of(type_, message, status, retry_after(headers), header(headers, "x-amzn-requestid"))
+
+
+def write_error(fault: Fault) -> tuple[int, list[tuple[str, str]], bytes]:
+    type_ = fault.type if fault.type in _FAULTS else _TYPES[fault.kind]
+    headers = [("content-type", "application/json"), ("x-amzn-errortype", str(type_))]
+    if fault.retry_after is not None:
+        headers.append(("retry-after", str(math.ceil(fault.retry_after))))
+    return fault.status, headers, encode({"message": without_account(fault.message)})
+
+
+def status_of(told: Json) -> int | None:
+    return told if isinstance(told, int) and 400 <= told <= 599 else None

@@ -1,0 +1,127 @@
+"""The names of this format, and what becomes of each field of a call of another dialect."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TypeAlias
+
+from ...codecs.json_values import as_object
+from ...model.content import Json
+from ..base import FieldSupport
+
+NAME = "bedrock_converse"
+TITLE = "Bedrock Converse"
+
+Block: TypeAlias = dict[str, Json]
+"""A JSON object of the wire."""
+
+# --- what becomes of a chat that crosses over
+
+
+FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
+    {
+        "dialect": FieldSupport("mapped", "not sent; it says how to name what is dropped"),
+        "model": FieldSupport(
+            "mapped", "the path, escaped as one segment: the name under which the chosen host knows it"
+        ),
+        "messages": FieldSupport(
+            "mapped",
+            "system and developer turns become system blocks in order; tool results join the user's turn, first in it; "
+            "turns of one role in a row become one; empty text is left out; a cache mark becomes a cachePoint after "
+            "its block, where the family of the model caches; thinking that the model would refuse, "
+            "names, image detail and foreign part fields are dropped; "
+            "pictures and documents by URL, uploaded files and parts that only another format knows are refused; a "
+            "conversation that does not begin with the user is refused",
+        ),
+        "stream": FieldSupport("mapped", "the path"),
+        "include_usage": FieldSupport("mapped", "not sent: a stream of this format always tells its usage"),
+        "tools": FieldSupport(
+            "mapped",
+            "toolConfig.tools: name, description, inputSchema; strict for Claude models with structured outputs, "
+            "dropped for others; a tool that is no function is refused; where the history has tool calls and the "
+            "request no tools, stubs are sent",
+        ),
+        "tool_choice": FieldSupport(
+            "mapped",
+            "auto, required → any, a function → tool; none leaves the tools out, and where the history needs them "
+            "forbids calls for Claude and is dropped for others; dropped without tools, and a forced call is dropped "
+            "where Claude thinks",
+        ),
+        "parallel_tool_calls": FieldSupport(
+            "mapped", "false → additionalModelRequestFields.tool_choice for Claude, dropped for others"
+        ),
+        "max_output_tokens": FieldSupport("mapped", "inferenceConfig.maxTokens"),
+        "temperature": FieldSupport(
+            "mapped",
+            "inferenceConfig.temperature; over 1 is refused; dropped while Claude thinks and for Claude models that "
+            "take no sampling settings",
+        ),
+        "top_p": FieldSupport(
+            "mapped", "inferenceConfig.topP; dropped like temperature, and beside one from Claude 4.1 on"
+        ),
+        "top_k": FieldSupport(
+            "mapped",
+            "additionalModelRequestFields, in the words of the model's maker; dropped where it has none, and like "
+            "temperature",
+        ),
+        "stop": FieldSupport("mapped", "inferenceConfig.stopSequences; those of white space only are dropped"),
+        "n": FieldSupport("refused", "more than one answer"),
+        "seed": FieldSupport("dropped", ""),
+        "presence_penalty": FieldSupport("dropped", ""),
+        "frequency_penalty": FieldSupport("dropped", ""),
+        "logprobs": FieldSupport("refused", "where they are asked for"),
+        "top_logprobs": FieldSupport("refused", "where they are asked for"),
+        "response_format": FieldSupport(
+            "mapped",
+            "json_schema → outputConfig.textFormat, objects closed where they were left open; refused for Claude "
+            "before 4.5; json_object is dropped: the caller's own prompt asks for JSON, nothing enforces it; strict "
+            "false is dropped: Bedrock always holds to the schema",
+        ),
+        "reasoning": FieldSupport(
+            "mapped",
+            "additionalModelRequestFields, in the words of the model's maker: thinking and output_config for Claude "
+            "(dropped before 3.7), reasoningConfig for Nova, reasoning_effort for gpt-oss, reasoning_config for others",
+        ),
+        "service_tier": FieldSupport("mapped", "default, flex, priority, reserved → serviceTier; auto is not sent"),
+        "user": FieldSupport("dropped", ""),
+        "metadata": FieldSupport("mapped", "requestMetadata; dropped where Bedrock would not take it"),
+        "extras": FieldSupport(
+            "dropped", "but audio output, web search, the old functions and odd tool choices are refused"
+        ),
+        "needed": FieldSupport("refused", "whatever it names"),
+    }
+)
+
+# What no other provider can honour: a guardrail's absence would let through what it forbids, and a prompt of Bedrock's
+# own store needs its variables.
+NEEDED = ("guardrailConfig", "promptVariables")
+
+# --- JSON
+
+
+def maybe_object(value: Json, path: str) -> Block:
+    return {} if value is None else as_object(value, path)
+
+
+def bytes_of(data: str) -> bytes | None:
+    """None where it is no base64."""
+    try:
+        return base64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+
+
+def utf8(data: str) -> str | None:
+    """The text whose base64 this is; None where there is none."""
+    raw = bytes_of(data)
+    try:
+        return None if raw is None else raw.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def base64_of(text: str) -> str:
+    return base64.b64encode(text.encode("utf-8", "surrogatepass")).decode()

@@ -1,0 +1,235 @@
+"""Reads and writes whole Converse replies: finish reasons, usage and content."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
+
+from ...codecs.json_values import UNREADABLE, TokenCounts, decode_reply, encode, rest_of, text_of
+from ...errors import BadRequest, UpstreamError
+from ...model.content import (
+    NO_EXTRAS,
+    Audio,
+    Image,
+    Inline,
+    Json,
+    Part,
+    RedactedThinking,
+    Refusal,
+    Text,
+    Thinking,
+    ToolCall,
+)
+from ...model.reply import Choice, Finish, FinishReason, Reply
+from ...model.usage import Usage
+from ..base import made_id
+from ..carried import UNSIGNED, tool_id
+from ..dropping import omission
+from ..turns import CUT_OFF, answer_order, arguments_of
+from .content import IMAGE_TYPES, format_of, own_blocks, read_blocks, sourced, thinking_block, write_redacted
+from .fields import NAME, TITLE, Block
+
+# --- replies
+
+_FINISHES: Mapping[str, FinishReason] = MappingProxyType(
+    {
+        "end_turn": "stop",
+        "stop_sequence": "stop_sequence",
+        "max_tokens": "length",
+        "model_context_window_exceeded": "context_window",
+        "tool_use": "tool_calls",
+        "guardrail_intervened": "content_filter",
+        "content_filtered": "content_filter",
+        "malformed_model_output": "malformed",
+        "malformed_tool_use": "malformed",
+        # What the service model does not name but Anthropic's does.
+        "refusal": "refusal",
+        "pause_turn": "pause",
+    }
+)
+_STOP_REASONS: Mapping[FinishReason, str] = MappingProxyType(
+    {
+        "stop": "end_turn",
+        "stop_sequence": "stop_sequence",
+        "length": "max_tokens",
+        "context_window": "model_context_window_exceeded",
+        "tool_calls": "tool_use",
+        "content_filter": "content_filtered",
+        "refusal": "content_filtered",
+        "pause": "end_turn",
+        "malformed": "malformed_model_output",
+        "other": "end_turn",
+    }
+)
+_OWN_REASONS = frozenset(_FINISHES) - {"refusal", "pause_turn"}
+
+USAGE = frozenset(
+    {
+        "inputTokens",
+        "outputTokens",
+        "totalTokens",
+        "cacheReadInputTokens",
+        "cacheWriteInputTokens",
+        "cacheDetails",
+        # The same counts under older names.
+        "cacheReadInputTokenCount",
+        "cacheWriteInputTokenCount",
+    }
+)
+_REPLY = frozenset({"output", "stopReason", "usage"})
+REPLY_EXTRAS = ("trace", "additionalModelResponseFields", "performanceConfig", "serviceTier")
+PADDING = "p"
+"""AWS pads each event of a stream, so that its length tells nothing of its words."""
+
+
+def read_finish(reason: Json, more: Json) -> Finish | None:
+    if not isinstance(reason, str):
+        return None
+    sequence = more.get("stop_sequence") if isinstance(more, dict) else None
+    return Finish(_FINISHES.get(reason, "other"), reason, text_of(sequence))
+
+
+def stop_reason(finish: Finish | None, has_calls: bool) -> str:
+    if has_calls and (finish is None or finish.reason not in CUT_OFF):
+        return "tool_use"
+    if finish is None:
+        return "end_turn"
+    # Bedrock's own word can be narrower than ours.
+    is_own = finish.raw in _OWN_REASONS and _FINISHES[finish.raw] == finish.reason
+    return finish.raw if finish.raw and is_own else _STOP_REASONS[finish.reason]
+
+
+def read_usage(told: Mapping[str, Json]) -> Usage:
+    """`inputTokens` is without what was read from or written to the cache."""
+    counts = TokenCounts()
+    details = told.get("cacheDetails")
+    hour = sum(
+        counts.at(each, "inputTokens")
+        for each in (details if isinstance(details, list) else ())
+        if isinstance(each, dict) and each.get("ttl") == "1h"
+    )
+    written = counts.of(told.get("cacheWriteInputTokens", told.get("cacheWriteInputTokenCount"))) or 0
+    read = counts.of(told.get("cacheReadInputTokens", told.get("cacheReadInputTokenCount"))) or 0
+    given = counts.of(told.get("inputTokens"))
+    # The prompt is the sum of these: where one of them cannot be read, it is not known.
+    unknown = given is None or counts.unreadable > 0
+    output = counts.of(told.get("outputTokens"))
+    hour = min(hour, written)
+    return Usage(
+        input=given or 0,
+        cache_read=read,
+        cache_write=written - hour,
+        cache_write_1h=hour,
+        output=output or 0,
+        prompt_unknown=unknown,
+        completion_unknown=output is None,
+        unreadable=counts.unreadable,
+    )
+
+
+def write_usage(usage: Usage | None, rest: Json) -> Block:
+    """`rest` is what a Bedrock reply told of its usage besides tokens."""
+    usage = usage or Usage()
+    told: Block = {
+        "inputTokens": usage.input + usage.input_audio,
+        "outputTokens": usage.completion,
+        "totalTokens": usage.total,
+        "cacheReadInputTokens": usage.cache_read,
+        "cacheWriteInputTokens": usage.cache_write + usage.cache_write_1h,
+    }
+    if usage.cache_write or usage.cache_write_1h:
+        split = (("5m", usage.cache_write), ("1h", usage.cache_write_1h))
+        told["cacheDetails"] = [{"ttl": ttl, "inputTokens": count} for ttl, count in split if count]
+    if isinstance(rest, Mapping):
+        told.update(rest)
+    return told
+
+
+def read_reply(body: bytes) -> Reply:
+    try:
+        reply = decode_reply(body)
+    except UNREADABLE as exc:
+        raise UpstreamError("the provider's reply is not valid JSON") from exc
+    output = reply.get("output") if isinstance(reply, dict) else None
+    message = output.get("message") if isinstance(output, dict) else None
+    if not isinstance(reply, dict) or not isinstance(message, dict):
+        raise UpstreamError(f"the provider's reply holds no message{_coral(reply)}")
+    try:
+        parts = read_blocks(message.get("content") or [], "output.message.content")
+    except BadRequest as exc:
+        raise UpstreamError(f"the provider's reply cannot be read: {exc.message}") from exc
+    told = reply.get("usage")
+    told = told if isinstance(told, dict) else None
+    extras = dict(rest_of(reply, _REPLY))
+    if told is not None and (rest := rest_of(told, USAGE)):
+        extras["usage"] = rest
+    finish = read_finish(reply.get("stopReason"), reply.get("additionalModelResponseFields"))
+    usage = None if told is None else read_usage(told)
+    return Reply(NAME, None, None, (Choice(parts, finish),), usage, extras=extras or NO_EXTRAS)
+
+
+def _coral(reply: Json) -> str:
+    """What AWS says where it says no with status 200, as some of its front ends do."""
+    found = reply.get("Output") if isinstance(reply, dict) else None
+    kind = found.get("__type") if isinstance(found, dict) else None
+    return f", but {kind.rpartition('#')[2]}" if isinstance(kind, str) else ""
+
+
+def write_reply(reply: Reply) -> bytes:
+    choice = reply.choices[0] if reply.choices else Choice(())
+    is_own = reply.dialect == NAME
+    content = own_blocks(choice.parts, "content") if is_own else list(_answer_blocks(choice.parts, reply))
+    has_calls = any("toolUse" in block for block in content)
+    finish = choice.finish
+    extras: Mapping[str, Json] = reply.extras if is_own else NO_EXTRAS
+    body: Block = {
+        "output": {"message": {"role": "assistant", "content": content}},
+        "stopReason": finish.raw if is_own and finish and finish.raw else stop_reason(finish, has_calls),
+        "usage": write_usage(reply.usage, extras.get("usage")),
+        # botocore's shapes insist on it; who answered here told no such time.
+        "metrics": {"latencyMs": 0},
+    }
+    body.update((key, value) for key, value in extras.items() if key != "usage")
+    if not is_own and finish is not None and finish.stop_sequence is not None:
+        body["additionalModelResponseFields"] = {"stop_sequence": finish.stop_sequence}
+    return encode(body)
+
+
+def _answer_blocks(parts: Iterable[Part], reply: Reply) -> Iterator[Block]:
+    """What a reply of another dialect says, in the order of a model that thinks: thinking, text, tool calls."""
+    calls = 0
+    for part in sorted(parts, key=answer_order):
+        match part:
+            case Thinking():
+                if part.text or part.signature:
+                    yield thinking_block(Thinking(part.text, part.signature or UNSIGNED))
+            case RedactedThinking():
+                yield {"reasoningContent": {"redactedContent": write_redacted(part.data)}}
+            case Text() | Refusal():
+                if part.text:
+                    yield {"text": part.text}
+            case ToolCall():
+                yield {
+                    "toolUse": {
+                        "toolUseId": tool_id(part.id or call_id_of(reply.id, calls)),
+                        "name": part.name,
+                        "input": arguments_of(part.arguments) or {},
+                    }
+                }
+                calls += 1
+            case Image() | Audio():
+                yield answered_media(part)
+            case _:
+                pass  # a part that only another dialect knows
+
+
+def answered_media(part: Image | Audio) -> Block:
+    """A picture where this format has its kind; else a text that says what was left out."""
+    source = part.source
+    if isinstance(part, Image) and isinstance(source, Inline) and format_of(IMAGE_TYPES, source.media_type):
+        return {"image": sourced(IMAGE_TYPES, source, NO_EXTRAS, "image")}
+    return {"text": omission(part, TITLE)}
+
+
+def call_id_of(*seeds: object) -> str:
+    return made_id("tooluse_", 22, *seeds)

@@ -1,0 +1,518 @@
+"""Writes a Chat as a Converse request."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import assert_never
+
+from ...codecs.json_values import as_object, encode
+from ...errors import BadRequest, Unsupported
+from ...model.call import Chat, FunctionTool, ResponseFormat, Tool, ToolChoice
+from ...model.content import (
+    Audio,
+    CacheMark,
+    Document,
+    FileRef,
+    Image,
+    Inline,
+    Json,
+    Opaque,
+    Part,
+    RedactedThinking,
+    Refusal,
+    Source,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+    Url,
+)
+from ..carried import tool_id
+from ..claude import LEAST_TOP_P_WITH_THINKING, closed_schema
+from ..turns import FORCED, NO_PARAMETERS, BlockKind, Translation, Turn, is_explicit, schema_of
+from .content import (
+    AUDIO_TYPES,
+    DOCUMENT_TYPES,
+    IMAGE_TYPES,
+    Told,
+    cache_point,
+    format_of,
+    own_blocks,
+    thinking_block,
+    write_redacted,
+)
+from .fields import TITLE, Block, maybe_object
+from .models import LEVELS, Family, family_of
+from .request_in import MORE
+
+_WRITE_CHOICE: Mapping[str, str] = MappingProxyType({"auto": "auto", "required": "any", "tool": "tool"})
+
+
+def _choice(choice: ToolChoice) -> Block | None:
+    """None for `none`, which this format has not."""
+    if choice.mode == "none":
+        return None
+    return {_WRITE_CHOICE[choice.mode]: {"name": choice.name} if choice.mode == "tool" else {}}
+
+
+def _tool_spec(tool: FunctionTool, schema: Json) -> Block:
+    spec: Block = {"name": tool.name}
+    if tool.description:
+        spec["description"] = tool.description
+    spec["inputSchema"] = {"json": schema}
+    return spec
+
+
+def _json_schema(wanted: ResponseFormat, schema: Json) -> Block:
+    named = {"name": wanted.name, "description": wanted.description}
+    structure = {
+        "schema": encode(schema).decode(),
+        **{key: value for key, value in named.items() if value is not None},
+    }
+    return {"type": "json_schema", "structure": {"jsonSchema": structure}}
+
+
+def _own_tools(tools: Iterable[Tool]) -> list[Block]:
+    written: list[Block] = []
+    for i, tool in enumerate(tools):
+        if isinstance(tool, Opaque):
+            written.append(as_object(tool.value, f"toolConfig.tools[{i}]"))
+            continue
+        spec = _tool_spec(tool, tool.parameters)
+        if tool.strict is not None:
+            spec["strict"] = tool.strict
+        written.append({"toolSpec": {**spec, **tool.extras}})
+        if tool.cache is not None:
+            written.append(cache_point(tool.cache))
+    return written
+
+
+def write_own(chat: Chat, family: Family) -> Block:
+    """A leading system turn is the system prompt; a later one is a turn."""
+    turns = list(chat.messages)
+    body: Block = {}
+    if turns and turns[0].role == "system" and turns[0].parts:
+        body["system"] = own_blocks(turns.pop(0).parts, "system")
+    body["messages"] = [
+        {"role": turn.role, "content": own_blocks(turn.parts, f"messages[{n}].content"), **turn.extras}
+        for n, turn in enumerate(turns)
+    ]
+    if inference := _inference(chat, list(chat.stop)):
+        body["inferenceConfig"] = inference
+    config: Block = {"tools": _own_tools(chat.tools)} if chat.tools else {}
+    if chat.tool_choice is not None and (choice := _choice(chat.tool_choice)) is not None:
+        config["toolChoice"] = choice
+    if config:
+        body["toolConfig"] = config
+    more: Block = {}
+    output: Block = {}
+    if isinstance(chat.reasoning, Told):
+        more.update((key, value) for key, value in chat.reasoning.wire.items() if key != "outputConfig")
+        output = dict(maybe_object(chat.reasoning.wire.get("outputConfig"), "outputConfig"))
+    if chat.top_k is not None:
+        _merge(more, _nested(family.top_k or ("top_k",), chat.top_k))
+    if more:
+        body[MORE] = more
+    if chat.response_format is not None:
+        output["textFormat"] = _json_schema(chat.response_format, chat.response_format.schema)
+    if output:
+        body["outputConfig"] = output
+    if chat.service_tier is not None:
+        body["serviceTier"] = {"type": chat.service_tier}
+    if chat.metadata is not None:
+        body["requestMetadata"] = dict(chat.metadata)
+    _merge(body, dict(chat.extras))
+    return body
+
+
+def _inference(chat: Chat, stop: list[str]) -> Block:
+    told = {"maxTokens": chat.max_output_tokens, "temperature": chat.temperature, "topP": chat.top_p}
+    found: Block = {key: value for key, value in told.items() if value is not None}
+    if stop:
+        found["stopSequences"] = stop
+    return found
+
+
+def _nested(path: tuple[str, ...], value: Json) -> Block:
+    for key in reversed(path):
+        value = {key: value}
+    return as_object(value, ".".join(path))
+
+
+def _merge(into: Block, more: Mapping[str, Json]) -> None:
+    """`more` on top, objects key by key."""
+    for key, value in more.items():
+        before = into.get(key)
+        if isinstance(before, dict) and isinstance(value, dict):
+            merged = dict(before)
+            _merge(merged, value)
+            into[key] = merged
+        else:
+            into[key] = value
+
+
+# --- writing a request of another dialect
+
+# What a document may be called: the user guide's page on the Converse API.
+_NOT_IN_DOCUMENT_NAME = re.compile(r"[^\w\s\-()\[\]]|_", re.ASCII)
+_LONGEST_DOCUMENT_NAME = 200
+_TIERS = frozenset({"default", "flex", "priority", "reserved"})
+_TIER_WORDS: Mapping[str, str] = MappingProxyType({"standard_only": "default"})
+# requestMetadata in the service model.
+_METADATA_KEY = re.compile(r"[a-zA-Z0-9\s:_@$#=/+,.-]{1,256}", re.ASCII)
+_METADATA_VALUE = re.compile(r"[a-zA-Z0-9\s:_@$#=/+,.-]{0,256}", re.ASCII)
+_MOST_METADATA = 16
+_PDF = "application/pdf"
+
+
+@dataclass(slots=True)
+class _Piece:
+    """A block, and the mark after it."""
+
+    block: Block
+    mark: CacheMark | None = None
+
+
+def _blocks(pieces: Iterable[_Piece], *, marked: bool = True) -> list[Block]:
+    found: list[Block] = []
+    for piece in pieces:
+        found.append(piece.block)
+        if marked and piece.mark is not None:
+            found.append(cache_point(piece.mark))
+    return found
+
+
+_KINDS: Mapping[str, BlockKind] = MappingProxyType(
+    {"text": "text", "reasoningContent": "thinking", "toolUse": "call", "toolResult": "result"}
+)
+
+
+class RequestWriter(Translation[_Piece]):
+    """One chat of another dialect on its way into this one."""
+
+    title = TITLE
+
+    def __init__(self, chat: Chat, model: str) -> None:
+        super().__init__(chat, model)
+        self.family = family_of(model)
+        self.is_claude = self.family.reasoning == "claude"
+        self.more: Block = {}
+        """additionalModelRequestFields"""
+        self._documents = 0
+
+    def body(self) -> Block:
+        chat = self.chat
+        self._refuse()
+        system, turns = self._conversation()
+        body: Block = {}
+        if system:
+            body["system"] = _blocks(system, marked="system" in self.family.caches)
+        marked = "messages" in self.family.caches
+        body["messages"] = [{"role": turn.role, "content": _blocks(turn.blocks, marked=marked)} for turn in turns]
+        stop = [s for s in chat.stop if s.strip()]
+        self._drop_if("stop", len(stop) < len(chat.stop))
+        inference = _inference(chat, stop)
+        thinking = self._reasoning(inference, turns)
+        self._sampling(inference, thinking)
+        if inference:
+            body["inferenceConfig"] = inference
+        if config := self._tool_config(turns, thinking):
+            body["toolConfig"] = config
+        if stop and self.is_claude:
+            # Converse does not tell which sequence was met; Claude does.
+            body["additionalModelResponseFieldPaths"] = ["/stop_sequence"]
+        self._format(body)
+        self._account(body)
+        if self.more:
+            body[MORE] = self.more
+        return body
+
+    # fields
+
+    def _account(self, body: Block) -> None:
+        """Who asks, on which terms, and what has no place at all."""
+        chat = self.chat
+        self._drop_if("user", chat.user)
+        if chat.service_tier not in (None, "auto"):
+            tier = _TIER_WORDS.get(str(chat.service_tier), str(chat.service_tier))
+            if tier in _TIERS:
+                body["serviceTier"] = {"type": tier}
+            self._drop_if("service_tier", tier not in _TIERS)
+        if chat.metadata:
+            if _is_metadata(chat.metadata):
+                body["requestMetadata"] = dict(chat.metadata)
+            else:
+                self.dropped.add("metadata")
+        self._drop_placeless()
+
+    def _sampling(self, inference: Block, thinking: bool) -> None:
+        """What the models of the service model take: 0 to 1 of each. Claude has rules of its own."""
+        chat = self.chat
+        sampling = self.generation.sampling if self.is_claude else "any"
+        if sampling == "none" or thinking:
+            self._claude_sampling(inference, thinking)
+            return
+        for name in ("temperature", "top_p"):
+            value = getattr(chat, name)
+            if value is not None and not 0 <= value <= 1:
+                raise BadRequest(f"{name} is {value!r}; {TITLE} takes 0 to 1", param=name)
+        if sampling == "one" and chat.temperature is not None and inference.pop("topP", None) is not None:
+            self.dropped.add("top_p")
+        if chat.top_k is not None:
+            self._drop_if("top_k", not self.family.top_k)
+            if self.family.top_k:
+                _merge(self.more, _nested(self.family.top_k, chat.top_k))
+
+    def _claude_sampling(self, inference: Block, thinking: bool) -> None:
+        """A Claude that thinks, or one that takes no sampling settings at all."""
+        chat = self.chat
+        keeps_top_p = self.generation.sampling != "none" and (chat.top_p or 0) >= LEAST_TOP_P_WITH_THINKING
+        inference.pop("temperature", None)
+        # 1 is what the temperature is anyway.
+        self._drop_if("temperature", chat.temperature not in (None, 1))
+        if chat.top_p is not None and not (thinking and keeps_top_p):
+            del inference["topP"]
+            self.dropped.add("top_p")
+        self._drop_if("top_k", chat.top_k is not None)
+
+    def _format(self, body: Block) -> None:
+        wanted = self.chat.response_format
+        if wanted is None or wanted.kind == "text":
+            return
+        if wanted.kind == "json_object":
+            self.dropped.add("response_format")
+            return
+        if self.is_claude and not self.generation.schemas:
+            raise Unsupported("response_format", TITLE, f"{self.model!r} has no structured outputs")
+        schema = as_object(wanted.schema, "response_format.json_schema.schema")
+        self._drop_if("response_format.json_schema.strict", wanted.strict is False)
+        body["outputConfig"] = {"textFormat": _json_schema(wanted, closed_schema(schema))}
+
+    # thinking
+
+    def _reasoning(self, inference: Block, turns: list[Turn[_Piece]]) -> bool:
+        """Whether a Claude thinks, which is the one case that changes what else may be asked."""
+        wanted = self.chat.reasoning
+        if wanted is None:
+            return False
+        explicit, spelled = is_explicit(wanted), self._reasoning_name(wanted)
+        is_off = wanted.mode == "disabled" or (wanted.effort == "none" and not explicit)
+        # Groq's word for what is anyway
+        effort = None if wanted.effort in (None, "", "default", "none") else wanted.effort
+        self._check_effort(effort)
+        if effort is None and not explicit and not is_off:
+            return False
+        if self.is_claude:
+            if is_off:
+                self._rests(wanted, self.more)
+                return False
+            return self._thinks(wanted, effort, self.more, inference, "maxTokens", turns)
+        self._drop_extras(wanted.extras, "thinking")
+        if is_off:
+            # What others do unasked cannot be switched off by a field that all of them take.
+            self._drop_if(spelled, self.family.reasoning in ("effort", "config"))
+            return False
+        level = LEVELS[effort or "medium"]
+        self._drop_if("thinking.budget_tokens", wanted.budget_tokens is not None and self.family.reasoning != "none")
+        match self.family.reasoning:
+            case "nova":
+                self.more["reasoningConfig"] = {"type": "enabled", "maxReasoningEffort": level}
+            case "effort":
+                self.more["reasoning_effort"] = level
+            case "config":
+                self.more["reasoning_config"] = level
+            case _:
+                self.dropped.add(spelled)
+        return False
+
+    # tools
+
+    def _tool_config(self, turns: list[Turn[_Piece]], thinking: bool) -> Block:
+        chat = self.chat
+        names = [
+            str(use["name"]) for turn in turns for p in turn.blocks if isinstance(use := p.block.get("toolUse"), dict)
+        ]
+        has_history = bool(names) or any("toolResult" in p.block for turn in turns for p in turn.blocks)
+        choice, single = chat.tool_choice, chat.parallel_tool_calls is False
+        if not chat.tools:
+            self._drop_if("tool_choice", choice is not None and choice.mode in FORCED)
+            self._drop_if("parallel_tool_calls", single)
+            if not names:
+                return {}
+            # Tool calls in the history want their tools; one that is not offered any more may not be called again.
+            if self.is_claude:
+                self.more["tool_choice"] = {"type": "none"}
+            stubs = [FunctionTool(name) for name in dict.fromkeys(names)]
+            return {"tools": [{"toolSpec": _tool_spec(stub, dict(NO_PARAMETERS))} for stub in stubs]}
+        tools = self._tools()
+        if choice is not None and choice.mode == "none":
+            self._drop_if("parallel_tool_calls", single)
+            if not has_history:
+                return {}
+            self._drop_if("tool_choice", not self.is_claude)
+            if self.is_claude:
+                self.more["tool_choice"] = {"type": "none"}
+            return {"tools": tools}
+        if choice is not None and choice.mode in FORCED and thinking:
+            self.dropped.add("tool_choice")
+            choice = ToolChoice("auto")
+        if single and self.is_claude:
+            self.more["tool_choice"] = _claude_choice(choice or ToolChoice("auto"))
+            return {"tools": tools}
+        self._drop_if("parallel_tool_calls", single)
+        written = None if choice is None else _choice(choice)
+        return {"tools": tools} if written is None else {"tools": tools, "toolChoice": written}
+
+    def _tools(self) -> list[Block]:
+        tools: list[Block] = []
+        for i, tool in enumerate(self.chat.tools):
+            path = f"tools[{i}]"
+            if isinstance(tool, Opaque):
+                raise Unsupported(path, TITLE, f"it knows no tool of type {tool.kind!r}")
+            spec = _tool_spec(tool, schema_of(tool.parameters, f"{path}.function.parameters"))
+            strict = self.is_claude and self.generation.schemas
+            if tool.strict is not None and strict:
+                spec["strict"] = tool.strict
+            self._drop_if(f"{path}.function.strict", tool.strict and not strict)
+            self._drop_extras(tool.extras, path)
+            tools.append({"toolSpec": spec})
+            if self._caches("tools", tool.cache, path):
+                tools.append(cache_point(tool.cache or CacheMark()))
+        return tools
+
+    def _caches(self, place: str, mark: CacheMark | None, path: str) -> bool:
+        """Whether a cache mark is sent; one that the model's family does not take there is named."""
+        self._drop_if(f"{path}.cache_control", mark is not None and place not in self.family.caches)
+        return mark is not None and place in self.family.caches
+
+    # the conversation
+
+    def _kind(self, block: _Piece) -> BlockKind:
+        return _KINDS.get(next(iter(block.block)), "media")
+
+    def _strip(self, block: _Piece) -> None:
+        block.block["text"] = str(block.block["text"]).rstrip()
+
+    def _block(self, part: Part, path: str) -> _Piece | None:
+        """None for what is left out."""
+        if not isinstance(part, Opaque):
+            self._drop_extras(part.extras, path)
+            # A family that caches at all does so in the conversation and in the system prompt.
+            self._caches("messages", getattr(part, "cache", None), path)
+        match part:
+            case Text():
+                return self._said(part.text, part.cache, path)
+            case Refusal():
+                return self._said(part.text, None, path)
+            case Image():
+                self._drop_if(f"{path}.image_url.detail", part.detail not in (None, "auto"))
+                return _Piece(self._image(part.source, path), part.cache)
+            case Document():
+                return _Piece(self._document(part, path), part.cache)
+            case Audio():
+                return _Piece(self._audio(part.source, path))
+            case Thinking():
+                if bool(part.signature) != self.is_claude or self.family.reasoning == "none":
+                    # A Claude takes what it signed; the others that think, what nobody did.
+                    self.dropped.add(path)
+                    return None
+                return _Piece(thinking_block(part)) if part.text or part.signature else None
+            case RedactedThinking() if not self.is_claude:
+                self.dropped.add(path)
+                return None
+            case RedactedThinking():
+                return _Piece({"reasoningContent": {"redactedContent": write_redacted(part.data)}})
+            case ToolCall():
+                return _Piece(self._tool_use(part, path), part.cache)
+            case ToolResult():
+                return self._tool_result(part, path)
+            case Opaque():
+                raise Unsupported(path, TITLE, f"it knows no part of type {part.kind!r}")
+            case _:
+                assert_never(part)
+
+    def _said(self, text: str, cache: CacheMark | None, path: str) -> _Piece | None:
+        """Bedrock refuses empty text, and text of white space only."""
+        if text.strip():
+            return _Piece({"text": text}, cache)
+        self._drop_if(path, text)
+        return None
+
+    def _inline(self, source: Source, path: str) -> Inline:
+        match source:
+            case Inline():
+                return source
+            case Url():
+                raise Unsupported(path, TITLE, "it fetches nothing; send the bytes, as a data: URL for instance")
+            case FileRef():
+                raise Unsupported(path, TITLE, "a file uploaded to another provider is unknown to it")
+            case _:
+                assert_never(source)
+
+    def _image(self, source: Source, path: str) -> Block:
+        inline = self._inline(source, path)
+        media_type = inline.media_type.lower()
+        if media_type == _PDF:
+            return self._document_block("pdf", None, inline.data)
+        format = format_of(IMAGE_TYPES, "image/jpeg" if media_type == "image/jpg" else media_type)
+        if format is None:
+            raise BadRequest(
+                f"{path} is {inline.media_type!r}; {TITLE} takes {', '.join(IMAGE_TYPES.values())} and PDF", param=path
+            )
+        return {"image": {"format": format, "source": {"bytes": inline.data}}}
+
+    def _document(self, part: Document, path: str) -> Block:
+        inline = self._inline(part.source, path)
+        media_type = inline.media_type.lower().partition(";")[0].strip()
+        format = format_of(DOCUMENT_TYPES, media_type)
+        if format is None and media_type.startswith("text/"):
+            format = "txt"
+        if format is None:
+            raise BadRequest(f"{path} is {inline.media_type!r}; {TITLE} takes {', '.join(DOCUMENT_TYPES)}", param=path)
+        return self._document_block(format, part.name, inline.data)
+
+    def _document_block(self, format: str, name: str | None, data: str) -> Block:
+        """Each document has a name, and no two have the same."""
+        self._documents += 1
+        clean = " ".join(_NOT_IN_DOCUMENT_NAME.sub("-", name or "").split())[: _LONGEST_DOCUMENT_NAME - 8].strip()
+        named = f"{clean} {self._documents}" if clean and self._documents > 1 else clean
+        told = named or f"document {self._documents}"
+        return {"document": {"format": format, "name": told, "source": {"bytes": data}}}
+
+    def _audio(self, source: Source, path: str) -> Block:
+        inline = self._inline(source, path)
+        kind = inline.media_type.lower()
+        format = format_of(AUDIO_TYPES, {"audio/mp3": "audio/mpeg", "audio/x-wav": "audio/wav"}.get(kind, kind))
+        if format is None:
+            raise BadRequest(f"{path} is {inline.media_type!r}; {TITLE} takes {', '.join(AUDIO_TYPES)}", param=path)
+        return {"audio": {"format": format, "source": {"bytes": inline.data}}}
+
+    def _tool_use(self, part: ToolCall, path: str) -> Block:
+        arguments = self._called(part, path)
+        return {"toolUse": {"toolUseId": tool_id(part.id), "name": part.name, "input": arguments}}
+
+    def _tool_result(self, part: ToolResult, path: str) -> _Piece:
+        """A mark within a result stands after it: there is none inside."""
+        call_id, inner = self._answered(part, path)
+        result: Block = {"toolUseId": call_id, "content": [piece.block for piece in inner]}
+        if part.is_error:
+            result["status"] = "error"
+        mark = part.cache or next((piece.mark for piece in reversed(inner) if piece.mark is not None), None)
+        return _Piece({"toolResult": result}, mark)
+
+
+def _claude_choice(choice: ToolChoice) -> Block:
+    block: Block = {"type": _WRITE_CHOICE[choice.mode], "disable_parallel_tool_use": True}
+    if choice.mode == "tool":
+        block["name"] = choice.name
+    return block
+
+
+def _is_metadata(metadata: Mapping[str, Json]) -> bool:
+    return len(metadata) <= _MOST_METADATA and all(
+        _METADATA_KEY.fullmatch(key) and isinstance(value, str) and _METADATA_VALUE.fullmatch(value)
+        for key, value in metadata.items()
+    )

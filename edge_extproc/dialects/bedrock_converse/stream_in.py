@@ -1,0 +1,292 @@
+"""Decodes a ConverseStream event stream into reply events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Literal, assert_never
+
+from ...codecs import aws_eventstream
+from ...codecs.frame import Frame
+from ...codecs.json_values import UNREADABLE, as_list, decode, decode_reply, encode, rest_of
+from ...model.content import Json
+from ...model.fault import Fault, kind_of
+from ...model.reply import (
+    Ended,
+    Failed,
+    Finished,
+    Garbled,
+    Noted,
+    PartDelta,
+    PartEnded,
+    PartNoted,
+    PartSigned,
+    PartStarted,
+    ReplyEvent,
+    ReplyStarted,
+    UsageSeen,
+)
+from .content import CITATIONS, TOOL_USE, read_redacted
+from .errors import fault_of, status_of
+from .fields import Block
+from .reply import PADDING, USAGE, read_finish, read_usage
+from .stream_out import joined, whole_part
+
+# --- streams: reading
+
+_OPEN_LIMIT = 16 * 1024 * 1024
+"""Characters of one block that is held until it is whole; as much as one frame may have."""
+
+
+@dataclass(slots=True)
+class _Open:
+    """A block between its first delta, or its start, and its stop."""
+
+    part: int
+    kind: Literal["text", "thinking", "tool_call", "redacted", "opaque"]
+    value: Block = field(default_factory=dict)
+    """Of a block that only this dialect knows: its start and its deltas."""
+    pieces: list[str] = field(default_factory=list)
+    """Of what is held until it is whole."""
+    size: int = 0
+    has_delta: bool = False
+
+
+class ReplyReader:
+    """Text and reasoning begin with their first delta: Bedrock sends a contentBlockStart for tools alone. What only
+    this dialect knows (the result of a tool that Bedrock ran, a picture), and what is redacted, is told when it is
+    whole. The usage comes after the stop, and ends the stream."""
+
+    def __init__(self) -> None:
+        self._decoder = aws_eventstream.EventStreamDecoder()
+        self._blocks: dict[int, _Open] = {}
+        self._parts = 0
+        self._started = False
+        self._finished = False
+        self._over = False
+
+    def frames(self, data: bytes) -> list[Frame]:
+        return self._decoder.feed(data)
+
+    def close(self) -> tuple[list[Frame], list[ReplyEvent]]:
+        """A stream that stopped but told no usage is whole all the same; a torn frame after it is not."""
+        torn = self._decoder.close()
+        if self._over:
+            return torn, []
+        self._over = True
+        if self._finished and not torn:
+            return torn, [Ended()]
+        return torn, [Failed(Fault(502, "api", "the provider's stream broke off", "truncated_stream"))]
+
+    def read(self, frame: Frame) -> list[ReplyEvent]:
+        if self._over:
+            return []
+        if isinstance(frame, aws_eventstream.AwsFrame) and not frame.is_event:
+            return self._failed(frame)
+        try:
+            event = decode_reply(frame.data) if frame.data else {}
+        except UNREADABLE:
+            return [Garbled("an event is not valid JSON")]
+        if not isinstance(event, dict):
+            return [Garbled("an event is no object")]
+        if frame.event.endswith("Exception"):
+            return self._failed(frame)
+        read = _READ_EVENT.get(frame.event)
+        return [] if read is None else read(self, event)  # a new kind of event is skipped
+
+    def _failed(self, frame: Frame) -> list[ReplyEvent]:
+        """An exception of the service model, or an error that the model does not name, told in headers alone."""
+        self._over = True
+        headers = frame.headers if isinstance(frame, aws_eventstream.AwsFrame) else aws_eventstream.NO_HEADERS
+        try:
+            told = decode(frame.data)
+        except UNREADABLE:
+            told = None
+        told = told if isinstance(told, dict) else {}
+        message = told.get("message") or told.get("Message") or headers.get(":error-message")
+        type_ = frame.event[:1].upper() + frame.event[1:]
+        if type_ == "ModelStreamErrorException" and (status := status_of(told.get("originalStatusCode"))):
+            # The host of the model said more than its messenger.
+            fault = fault_of(type_, told.get("originalMessage") or message, None)
+            return [Failed(replace(fault, status=status, kind=kind_of(status)))]
+        return [Failed(fault_of(type_ or None, message, None))]
+
+    def _start(self, event: Block) -> list[ReplyEvent]:
+        del event
+        if self._started:
+            return [Garbled("messageStart came twice")]
+        self._started = True
+        return [ReplyStarted(None, None)]
+
+    def _begin(self, index: int, kind: Literal["text", "thinking", "tool_call", "redacted", "opaque"]) -> _Open:
+        block = self._blocks[index] = _Open(self._parts, kind)
+        if kind not in ("redacted", "opaque"):  # those begin when they are told
+            self._parts += 1
+        return block
+
+    def _block_start(self, event: Block) -> list[ReplyEvent]:
+        index, start = event.get("contentBlockIndex"), event.get("start")
+        if not isinstance(index, int) or not isinstance(start, dict):
+            return [Garbled("contentBlockStart without an index or a start")]
+        if index in self._blocks:
+            return [Garbled(f"block {index} began twice")]
+        use = start.get("toolUse")
+        if isinstance(use, dict) and use.get("type") in (None, "tool_use"):
+            id, name = use.get("toolUseId"), use.get("name")
+            if isinstance(id, str) and isinstance(name, str):
+                block = self._begin(index, "tool_call")
+                return [PartStarted(block.part, "tool_call", id, name, extras=rest_of(use, TOOL_USE | {"type"}))]
+        if not start:
+            return []  # of a block that its deltas will tell
+        self._begin(index, "opaque").value = dict(start)
+        return []
+
+    def _block_delta(self, event: Block) -> list[ReplyEvent]:
+        index, delta = event.get("contentBlockIndex"), event.get("delta")
+        if not isinstance(index, int) or not isinstance(delta, dict):
+            return [Garbled("contentBlockDelta without an index or a delta")]
+        block = self._blocks.get(index)
+        # Nearly every event is one of these two.
+        if isinstance(text := delta.get("text"), str):
+            return self._grow(index, block, "text", text)
+        if isinstance(use := delta.get("toolUse"), dict) and block is not None and block.kind == "tool_call":
+            return self._grow(index, block, "tool_call", str(use.get("input") or ""))
+        if isinstance(told := delta.get("reasoningContent"), dict):
+            return self._reason(index, block, told)
+        if "citation" in delta:
+            block, events = (block, []) if block is not None else self._begin_talk(index, "text")
+            if block.kind != "text":
+                return [Garbled(f"a citation in a block of {block.kind}")]
+            return [*events, PartNoted(block.part, {CITATIONS: [delta["citation"]]})]
+        return self._hold(index, block, delta)
+
+    def _grow(
+        self, index: int, block: _Open | None, kind: Literal["text", "thinking", "tool_call"], text: str
+    ) -> list[ReplyEvent]:
+        if block is not None and block.kind != kind:
+            return [Garbled(f"a delta of {kind} in a block of {block.kind}")]
+        if not text:
+            return []
+        events: list[ReplyEvent] = []
+        if block is None:
+            block, events = self._begin_talk(index, kind)
+        block.has_delta = True
+        return [*events, PartDelta(block.part, text)]
+
+    def _begin_talk(self, index: int, kind: str) -> tuple[_Open, list[ReplyEvent]]:
+        """A block of which no start was sent."""
+        talk: Literal["text", "thinking"] = "text" if kind == "text" else "thinking"
+        block = self._begin(index, talk)
+        return block, [PartStarted(block.part, talk)]
+
+    def _reason(self, index: int, block: _Open | None, told: Block) -> list[ReplyEvent]:
+        events: list[ReplyEvent] = []
+        if isinstance(data := told.get("redactedContent"), str):
+            block = block or self._begin(index, "redacted")
+            return events if block.kind != "redacted" else self._keep(block, data)
+        if isinstance(text := told.get("text"), str):
+            events += self._grow(index, block, "thinking", text)
+        if isinstance(signature := told.get("signature"), str) and signature:
+            block = self._blocks.get(index)
+            if block is None:
+                block, begun = self._begin_talk(index, "thinking")
+                events += begun
+            if block.kind == "thinking":
+                events.append(PartSigned(block.part, signature))
+        return events
+
+    def _keep(self, block: _Open, text: str) -> list[ReplyEvent]:
+        block.pieces.append(text)
+        block.size += len(text)
+        if block.size > _OPEN_LIMIT:
+            self._over = True
+            return [Failed(Fault(502, "api", f"the provider sent one block of more than {_OPEN_LIMIT} characters"))]
+        return []
+
+    def _hold(self, index: int, block: _Open | None, delta: Block) -> list[ReplyEvent]:
+        """More of what only this dialect knows: texts grow, lists grow, all else replaces what was there."""
+        block = block or self._begin(index, "opaque")
+        if block.kind != "opaque":
+            return [Garbled(f"a delta that is not of a block of {block.kind}")]
+        _append(block.value, delta)
+        return self._keep(block, encode(delta).decode())
+
+    def _block_stop(self, event: Block) -> list[ReplyEvent]:
+        index = event.get("contentBlockIndex")
+        block = self._blocks.pop(index, None) if isinstance(index, int) else None
+        if block is None:
+            return []  # an empty block: its start was not sent, and it had no delta
+        match block.kind:
+            case "tool_call" if not block.has_delta:
+                return [PartDelta(block.part, "{}"), PartEnded(block.part)]
+            case "text" | "thinking" | "tool_call":
+                return [PartEnded(block.part)]
+            case "redacted":
+                part = self._next_part()
+                data = read_redacted(joined(block.pieces))
+                return [PartStarted(part, "redacted_thinking", data=data), PartEnded(part)]
+            case "opaque":
+                part = self._next_part()
+                return [whole_part(block.value, part), PartEnded(part)]
+            case _:
+                assert_never(block.kind)
+
+    def _next_part(self) -> int:
+        self._parts += 1
+        return self._parts - 1
+
+    def _message_stop(self, event: Block) -> list[ReplyEvent]:
+        """Every block is over by now, whether it was told or not."""
+        events: list[ReplyEvent] = []
+        for index in sorted(self._blocks):
+            events += self._block_stop({"contentBlockIndex": index})
+        finish = read_finish(event.get("stopReason"), event.get("additionalModelResponseFields"))
+        self._finished = True
+        if finish is not None:
+            events.append(Finished(finish))
+        if noted := rest_of(event, frozenset({"stopReason", PADDING})):
+            events.append(Noted(noted))
+        return events
+
+    def _metadata(self, event: Block) -> list[ReplyEvent]:
+        events: list[ReplyEvent] = []
+        told = event.get("usage")
+        noted = dict(rest_of(event, frozenset({"usage", PADDING})))
+        if isinstance(told, dict):
+            events.append(UsageSeen(read_usage(told)))
+            if rest := rest_of(told, USAGE):
+                noted["usage"] = rest
+        if noted:
+            events.append(Noted(noted))
+        if self._finished:
+            self._over = True
+            events.append(Ended())
+        return events
+
+
+_READ_EVENT: Mapping[str, Callable[[ReplyReader, Block], list[ReplyEvent]]] = MappingProxyType(
+    {
+        "messageStart": ReplyReader._start,
+        "contentBlockStart": ReplyReader._block_start,
+        "contentBlockDelta": ReplyReader._block_delta,
+        "contentBlockStop": ReplyReader._block_stop,
+        "messageStop": ReplyReader._message_stop,
+        "metadata": ReplyReader._metadata,
+    }
+)
+
+
+def _append(value: Block, delta: Mapping[str, Json]) -> None:
+    for key, more in delta.items():
+        before = value.get(key)
+        if isinstance(before, str) and isinstance(more, str):
+            value[key] = before + more
+        elif isinstance(before, list) and isinstance(more, list):
+            value[key] = [*before, *more]
+        elif isinstance(before, dict) and isinstance(more, dict):
+            _append(before, more)
+        elif isinstance(before, dict) and isinstance(more, list):  # toolResult: its deltas are its content
+            before["content"] = [*as_list(before.get("content") or [], key), *more]
+        else:
+            value[key] = more

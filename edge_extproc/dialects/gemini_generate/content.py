@@ -1,0 +1,300 @@
+"""Reads the parts of contents, in requests and replies."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal
+
+from ...codecs.json_values import UNREADABLE, as_list, as_object, as_text, decode, encode, maybe_text, text_of
+from ...errors import BadRequest
+from ...model.content import (
+    Audio,
+    Document,
+    Extras,
+    FileRef,
+    Image,
+    Inline,
+    Json,
+    Message,
+    Opaque,
+    Part,
+    Source,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+    Url,
+)
+from ..carried import MARK, UNSIGNED, original_id, seal, unseal
+from .fields import NAME, Block, extras_of, names_of, split
+
+CONTENT = names_of("role", "parts")
+PART = names_of(
+    "text",
+    "thought",
+    "thoughtSignature",
+    "inlineData",
+    "fileData",
+    "functionCall",
+    "functionResponse",
+    "mediaResolution",
+)
+_BLOB = names_of("mimeType", "data", "displayName")
+_FILE = names_of("mimeType", "fileUri", "displayName")
+CALL = names_of("id", "name", "args")
+_RESULT = names_of("id", "name", "response", "parts")
+TOOL = names_of("functionDeclarations")
+DECLARATION = names_of("name", "description", "parameters", "parametersJsonSchema")
+TOOL_CONFIG = names_of("functionCallingConfig")
+CALLING = names_of("mode", "allowedFunctionNames")
+CONFIG = names_of(
+    "candidateCount",
+    "frequencyPenalty",
+    "logprobs",
+    "maxOutputTokens",
+    "presencePenalty",
+    "responseJsonSchema",
+    "responseLogprobs",
+    "responseMimeType",
+    "responseSchema",
+    "seed",
+    "stopSequences",
+    "temperature",
+    "thinkingConfig",
+    "topK",
+    "topP",
+)
+THINKING = names_of("thinkingBudget", "thinkingLevel", "includeThoughts")
+
+MADE_ID = re.compile(r"call_\d+_[0-9a-f]{12}")
+# URIs at which only Google finds something: its Files API and its storage.
+GOOGLES_FILE = re.compile(r"gs://|files/|https://generativelanguage\.googleapis\.com/")
+_EXTENSIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "gif": "image/gif",
+        "heic": "image/heic",
+        "heif": "image/heif",
+        "jpeg": "image/jpeg",
+        "jpg": "image/jpeg",
+        "mp3": "audio/mp3",
+        "pdf": "application/pdf",
+        "png": "image/png",
+        "txt": "text/plain",
+        "wav": "audio/wav",
+        "webp": "image/webp",
+    }
+)
+URL_SAFE = str.maketrans("-_", "+/")
+# A level both ways; Gemini's others have no word in OpenAI's format and stay a field of their own.
+DETAILS: Mapping[str, str] = MappingProxyType({"low": "MEDIA_RESOLUTION_LOW", "high": "MEDIA_RESOLUTION_HIGH"})
+MODES: Mapping[str, Literal["auto", "required", "none"]] = MappingProxyType(
+    {"AUTO": "auto", "ANY": "required", "NONE": "none"}
+)
+TIERS: Mapping[str, str] = MappingProxyType({"default": "standard", "flex": "flex", "priority": "priority"})
+JSON_TYPE = "application/json"
+
+
+def made_id(index: int, *seeds: str) -> str:
+    """An id for a call to which Gemini gave none: the same each time it is read, and known again as ours."""
+    digest = hashlib.sha256("\0".join(seeds).encode("utf-8", "surrogatepass")).hexdigest()
+    return f"call_{index}_{digest[:12]}"
+
+
+def media_type_of(url: str) -> str | None:
+    name = url.partition("?")[0].partition("#")[0].rpartition("/")[2]
+    return _EXTENSIONS.get(name.rpartition(".")[2].lower()) if "." in name else None
+
+
+def one_or_many(value: Json, path: str) -> list[Json]:
+    """A repeated field. Google takes one value in the place of a list of one."""
+    return [value] if isinstance(value, dict) else as_list(value, path)
+
+
+class ContentsReader:
+    """One request on its way into our nouns. Calls without an id get one, and their results find them by name."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[str, str]] = []
+        """Id and name of each call that has no result yet."""
+        self._calls = 0
+
+    def message(self, value: Json, path: str) -> Message:
+        content, rest = split(as_object(value, path), CONTENT)
+        role = content.get("role", "user")
+        parts = tuple(
+            self.part(as_object(part, f"{path}.parts[{i}]"), f"{path}.parts[{i}]")
+            for i, part in enumerate(one_or_many(content.get("parts", []), f"{path}.parts"))
+        )
+        match role:
+            case "model":
+                return Message("assistant", parts, extras=extras_of(rest))
+            case "user" | "function":
+                only_results = bool(parts) and all(isinstance(part, ToolResult) for part in parts)
+                return Message("tool" if only_results else "user", parts, extras=extras_of(rest))
+            case _:
+                raise BadRequest(f"{path}.role is {role!r}; use user or model", param=f"{path}.role")
+
+    def part(self, value: Block, path: str) -> Part:
+        known, rest = split(value, PART)
+        signature = maybe_text(known.pop("thoughtSignature", None), f"{path}.thoughtSignature")
+        thought = known.pop("thought", None) is True
+        resolution = known.pop("mediaResolution", None)
+        if resolution is not None:
+            rest["mediaResolution"] = resolution
+        if not known and not rest and signature is not None:  # a signature alone: of a thought that is not shown
+            return Text("", extras=signed_by({"thought": True} if thought else {}, signature))
+        match known:
+            case {"text": text, **others} if not others:
+                if thought:
+                    return thinking_of(as_text(text, f"{path}.text"), signature, rest)
+                return Text(as_text(text, f"{path}.text"), extras=signed_by(rest, signature))
+            case {"functionCall": call, **others} if not others and not thought:
+                return self._call(as_object(call, f"{path}.functionCall"), signature, rest, f"{path}.functionCall")
+            case {"functionResponse": result, **others} if not others and not thought:
+                return self._result(as_object(result, f"{path}.functionResponse"), rest, f"{path}.functionResponse")
+            case {"inlineData": blob, **others} if not others and not thought:
+                found = inline(as_object(blob, f"{path}.inlineData"), signed_by(rest, signature), f"{path}.inlineData")
+            case {"fileData": file, **others} if not others and not thought:
+                found = file_of(as_object(file, f"{path}.fileData"), signed_by(rest, signature), f"{path}.fileData")
+            case _:
+                found = None
+        return found or opaque(value)
+
+    def _call(self, call: Block, signature: str | None, rest: Block, path: str) -> Part:
+        known, others = split(call, CALL)
+        name = as_text(known.get("name"), f"{path}.name")
+        arguments = "" if "args" not in known else encode(as_object(known["args"], f"{path}.args")).decode()
+        id = maybe_text(known.get("id"), f"{path}.id") or made_id(self._calls, name, arguments)
+        id = original_id(id)
+        self._calls += 1
+        self._waiting.append((id, name))
+        extras = extras_of(rest, {"functionCall": others} if others else {})
+        return ToolCall(id, name, arguments, signature=signature, extras=extras)
+
+    def _result(self, result: Block, rest: Block, path: str) -> Part:
+        known, others = split(result, _RESULT)
+        name = as_text(known.get("name"), f"{path}.name")
+        id = maybe_text(known.get("id"), f"{path}.id")
+        id = None if id is None else original_id(id)
+        call_id, called = self._answered(id, name)
+        text, is_error = _read_response(as_object(known.get("response", {}), f"{path}.response"))
+        parts: list[Part] = [Text(text)]
+        for i, part in enumerate(one_or_many(known.get("parts", []), f"{path}.parts")):
+            parts.append(self.part(as_object(part, f"{path}.parts[{i}]"), f"{path}.parts[{i}]"))
+        if called != name:
+            others["name"] = name
+        extras = extras_of(rest, {"functionResponse": others} if others else {})
+        return ToolResult(call_id, tuple(parts), is_error, extras=extras)
+
+    def _answered(self, id: str | None, name: str) -> tuple[str, str | None]:
+        """Whose result this is: the call of that id, else the first of that name that has none."""
+        for number, (call_id, called) in enumerate(self._waiting):
+            if call_id == id or (id is None and called == name):
+                del self._waiting[number]
+                return call_id, called
+        return id or made_id(self._calls, name), None
+
+
+def signed_by(rest: Block, signature: str | None) -> Extras:
+    return extras_of(rest, {"thoughtSignature": signature} if signature is not None else {})
+
+
+# How the mark of carried.py looks in base64, which a signature is in this format: 12 of its characters are 16 here.
+MARKED = base64.b64encode(MARK.encode()[:12]).decode()
+
+
+def thinking_of(text: str, signature: str | None, rest: Block) -> Thinking:
+    """Google's own signature is a field of its own; one of Claude's comes in our mark."""
+    if signature is not None and signature.startswith(MARKED):
+        return Thinking(text, unseal(_plain(signature)), extras=extras_of(rest))
+    return Thinking(text, extras=signed_by(rest, signature))
+
+
+def _plain(signature: str) -> str:
+    try:
+        return base64.b64decode(signature.translate(URL_SAFE)).decode()
+    except ValueError:  # binascii.Error and UnicodeDecodeError are ValueErrors
+        return UNSIGNED
+
+
+def sealed(signature: str | None) -> Block:
+    """A signature of Claude's on its way through Google's format."""
+    if not signature:
+        return {}
+    return {"thoughtSignature": base64.b64encode(seal(signature).encode("utf-8", "surrogatepass")).decode()}
+
+
+def opaque(value: Block) -> Opaque:
+    """A part is known by its only field that says what it is."""
+    kinds = [key for key in value if key not in _NOT_A_KIND]
+    return Opaque(NAME, kinds[0] if kinds else "", value)
+
+
+_NOT_A_KIND = frozenset(names_of("thought", "thoughtSignature", "mediaResolution", "videoMetadata", "partMetadata"))
+
+
+def inline(blob: Block, extras: Extras, path: str) -> Part | None:
+    known, rest = split(blob, _BLOB)
+    media_type = as_text(known.get("mimeType"), f"{path}.mimeType")
+    data = as_text(known.get("data"), f"{path}.data")
+    # Protobuf takes either alphabet, and either padding; others take one.
+    data = data.translate(URL_SAFE) if "-" in data or "_" in data else data
+    data += "=" * (-len(data) % 4)
+    return _media(Inline(media_type, data), media_type, known, extras_of(extras, rest))
+
+
+def file_of(file: Block, extras: Extras, path: str) -> Part | None:
+    known, rest = split(file, _FILE)
+    uri = as_text(known.get("fileUri"), f"{path}.fileUri")
+    media_type = maybe_text(known.get("mimeType"), f"{path}.mimeType")
+    if GOOGLES_FILE.match(uri):
+        told = {"mimeType": media_type} if media_type is not None else {}
+        return _media(FileRef(uri), media_type, known, extras_of(extras, told, rest))
+    return _media(Url(uri, media_type), media_type or media_type_of(uri), known, extras_of(extras, rest))
+
+
+def _media(source: Source, media_type: str | None, known: Block, extras: Extras) -> Part | None:
+    """None for what our nouns have no word for, as a video."""
+    name = known.get("displayName")
+    kind = (media_type or "").partition("/")[0]
+    if media_type == "application/pdf" or kind == "text":
+        return Document(source, text_of(name), extras=extras)
+    if name is not None:
+        extras = extras_of(extras, {"displayName": name})
+    if kind == "audio":
+        return Audio(source, extras=extras)
+    if kind != "image":
+        return None
+    detail = next((d for d, level in DETAILS.items() if extras.get("mediaResolution") == {"level": level}), None)
+    if detail is not None:
+        extras = extras_of({key: value for key, value in extras.items() if key != "mediaResolution"})
+    return Image(source, detail, extras=extras)
+
+
+def _read_response(response: Block) -> tuple[str, bool]:
+    """What a function gave back, as text, and whether that is an error. Google's reference: the output stands under
+    "output" and an error under "error"; without them the whole object is the output."""
+    match response:
+        case {"output": str(text), **others} if not others and as_one_object(text) is None:
+            return text, False
+        case {"error": str(text), **others} if not others and as_one_object(text) is None:
+            return text, True
+        case {"error": _, **others} if not others:
+            return encode(response).decode(), True
+        case _:
+            return encode(response).decode(), False
+
+
+def as_one_object(text: str) -> Block | None:
+    """The JSON object that a text is, if it is one."""
+    if not text.lstrip().startswith("{"):
+        return None
+    try:
+        value = decode(text.encode())
+    except UNREADABLE:
+        return None
+    return value if isinstance(value, dict) else None

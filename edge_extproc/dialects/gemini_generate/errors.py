@@ -1,0 +1,148 @@
+"""Reads and writes Google's error bodies."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+
+from ...codecs.json_values import UNREADABLE, decode, text_of
+from ...model.content import Json
+from ...model.fault import Fault, FaultKind, kind_of, refined, scrubbed
+from ..base import Headers, retry_after
+from .fields import Block
+
+# --- errors
+
+# google.rpc.Code, and what each means to us. https://github.com/googleapis/googleapis: google/rpc/code.proto
+_STATUSES: Mapping[str, tuple[FaultKind, int]] = MappingProxyType(
+    {
+        "ABORTED": ("conflict", 409),
+        "ALREADY_EXISTS": ("conflict", 409),
+        "CANCELLED": ("api", 499),
+        "DATA_LOSS": ("api", 500),
+        "DEADLINE_EXCEEDED": ("timeout", 504),
+        "FAILED_PRECONDITION": ("invalid_request", 400),
+        "INTERNAL": ("api", 500),
+        "INVALID_ARGUMENT": ("invalid_request", 400),
+        "NOT_FOUND": ("not_found", 404),
+        "OUT_OF_RANGE": ("invalid_request", 400),
+        "PERMISSION_DENIED": ("permission", 403),
+        "RESOURCE_EXHAUSTED": ("rate_limit", 429),
+        "UNAUTHENTICATED": ("authentication", 401),
+        "UNAVAILABLE": ("overloaded", 503),
+        "UNIMPLEMENTED": ("api", 501),
+        "UNKNOWN": ("api", 500),
+    }
+)
+_STATUS_OF: Mapping[FaultKind, str] = MappingProxyType(
+    {
+        "api": "INTERNAL",
+        "authentication": "UNAUTHENTICATED",
+        "conflict": "ABORTED",
+        "content_filter": "INVALID_ARGUMENT",
+        "context_length": "INVALID_ARGUMENT",
+        "invalid_request": "INVALID_ARGUMENT",
+        "method": "UNIMPLEMENTED",
+        "not_found": "NOT_FOUND",
+        "overloaded": "UNAVAILABLE",
+        "payment": "RESOURCE_EXHAUSTED",
+        "permission": "PERMISSION_DENIED",
+        "rate_limit": "RESOURCE_EXHAUSTED",
+        "timeout": "DEADLINE_EXCEEDED",
+        "too_large": "INVALID_ARGUMENT",
+    }
+)
+# Reasons of google.rpc.ErrorInfo that say more than the status: a wrong key is an INVALID_ARGUMENT.
+_REASONS: Mapping[str, FaultKind] = MappingProxyType(
+    {
+        "ACCESS_TOKEN_EXPIRED": "authentication",
+        "API_KEY_EXPIRED": "authentication",
+        "API_KEY_INVALID": "authentication",
+        "BILLING_DISABLED": "payment",
+    }
+)
+_DETAIL = "type.googleapis.com/google.rpc."
+
+
+def _seconds(told: Json) -> float | None:
+    """A google.protobuf.Duration."""
+    try:
+        seconds = float(str(told).removesuffix("s"))
+    except ValueError:
+        return None
+    return seconds if math.isfinite(seconds) and seconds >= 0 else None
+
+
+def _details(error: Block, kind: str) -> Iterator[Block]:
+    listed = error.get("details")
+    for detail in listed if isinstance(listed, list) else []:
+        if isinstance(detail, dict) and detail.get("@type") == _DETAIL + kind:
+            yield detail
+
+
+def _violated(error: Block) -> str | None:
+    """The field that google.rpc.BadRequest names."""
+    for detail in _details(error, "BadRequest"):
+        violations = detail.get("fieldViolations")
+        for violation in violations if isinstance(violations, list) else []:
+            if isinstance(violation, dict) and isinstance(violation.get("field"), str):
+                return str(violation["field"])
+    return None
+
+
+def _read_status(error: Block, status: int | None, waiting: float | None) -> Fault:
+    """A google.rpc.Status as Google's HTTP hosts write it. `status` is None within a stream."""
+    name, code = error.get("status"), error.get("code")
+    kind, usual = _STATUSES.get(str(name), (None, None))
+    if status is None:
+        status = code if isinstance(code, int) and 400 <= code <= 599 else usual or 502
+    message = error.get("message")
+    reason = next((detail.get("reason") for detail in _details(error, "ErrorInfo")), None)
+    kind = _REASONS.get(str(reason), kind or kind_of(status))
+    delay = next((_seconds(detail.get("retryDelay")) for detail in _details(error, "RetryInfo")), None)
+    return Fault(
+        status,
+        refined(kind, message) if isinstance(message, str) else kind,
+        scrubbed(message) if isinstance(message, str) and message else f"the provider answered {name or status}",
+        code=text_of(reason) or None,
+        type=text_of(name) or None,
+        param=_violated(error),
+        retry_after=delay if delay is not None else waiting,
+    )
+
+
+def error_in(value: Json) -> Fault | None:
+    """The error that a chunk or a body of status 200 may hold."""
+    error = value.get("error") if isinstance(value, dict) else None
+    return _read_status(error, None, None) if isinstance(error, dict) else None
+
+
+def read_error(status: int, headers: Headers, body: bytes) -> Fault:
+    seconds = retry_after(headers)
+    try:
+        value = decode(body)
+    except UNREADABLE:
+        value = body.decode("utf-8", "replace").strip()
+    if isinstance(value, list) and value:  # of streamGenerateContent without alt=sse
+        value = value[0]
+    error = value.get("error", value) if isinstance(value, dict) else value
+    if isinstance(error, dict):
+        return _read_status(error, status, seconds)
+    return _read_status({"message": error}, status, seconds)
+
+
+def error_of(fault: Fault) -> Block:
+    status = fault.type if fault.type in _STATUSES else _STATUS_OF[fault.kind]
+    error: Block = {"code": fault.status, "message": scrubbed(fault.message), "status": status}
+    details: list[Block] = []
+    if fault.code is not None:
+        details.append({"@type": _DETAIL + "ErrorInfo", "reason": fault.code})
+    if fault.param is not None:
+        violation = {"field": fault.param, "description": error["message"]}
+        details.append({"@type": _DETAIL + "BadRequest", "fieldViolations": [violation]})
+    if fault.retry_after is not None:
+        details.append({"@type": _DETAIL + "RetryInfo", "retryDelay": f"{fault.retry_after:g}s"})
+    if details:
+        error["details"] = details
+    return {"error": error}

@@ -1,0 +1,133 @@
+"""The names of this format, and what becomes of each field of a call of another dialect."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TypeAlias
+
+import msgspec
+
+from ...codecs.json_values import maybe_int
+from ...model.content import NO_EXTRAS, Extras, Json
+from ..base import FieldSupport
+
+NAME = "gemini_generate"
+TITLE = "Gemini generateContent"
+
+Block: TypeAlias = dict[str, Json]
+"""A JSON object of the wire."""
+
+# --- what becomes of a chat that crosses over
+
+
+FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
+    {
+        "dialect": FieldSupport("mapped", "not sent; it says how to name what is dropped"),
+        "model": FieldSupport("mapped", "the path: the name under which the chosen host knows it"),
+        "messages": FieldSupport(
+            "mapped",
+            "system and developer turns become parts of systemInstruction in order; tool results join the user's turn, "
+            "first in it; turns of one role in a row become one; empty text is left out; thinking, refusals, names, "
+            "cache marks and foreign part fields are dropped; a tool result without its call, other providers' files "
+            "and parts that only another format knows are refused. Where a Gemini 3 model gets calls that bear no "
+            "thought signature, the first of a turn gets the one that Google documents for foreign history",
+        ),
+        "stream": FieldSupport("mapped", "the path"),
+        "include_usage": FieldSupport("mapped", "not sent: a stream of this format always tells its usage"),
+        "tools": FieldSupport(
+            "mapped",
+            "functionDeclarations; a schema goes as it is from Gemini 2.5 on and is narrowed to OpenAPI before; strict "
+            "is dropped; a tool that is no function is refused",
+        ),
+        "tool_choice": FieldSupport(
+            "mapped", "auto, required → ANY, none, a function → ANY with its name; dropped without tools"
+        ),
+        "parallel_tool_calls": FieldSupport("dropped", "where it is false"),
+        "max_output_tokens": FieldSupport("mapped", "generationConfig.maxOutputTokens"),
+        "temperature": FieldSupport("mapped", "generationConfig.temperature"),
+        "top_p": FieldSupport("mapped", "generationConfig.topP"),
+        "top_k": FieldSupport("mapped", "generationConfig.topK"),
+        "stop": FieldSupport("mapped", "generationConfig.stopSequences; more than five are refused"),
+        "n": FieldSupport("mapped", "generationConfig.candidateCount"),
+        "seed": FieldSupport("mapped", "generationConfig.seed"),
+        "presence_penalty": FieldSupport("mapped", "generationConfig.presencePenalty"),
+        "frequency_penalty": FieldSupport("mapped", "generationConfig.frequencyPenalty"),
+        "logprobs": FieldSupport("mapped", "generationConfig.responseLogprobs"),
+        "top_logprobs": FieldSupport("mapped", "generationConfig.logprobs"),
+        "response_format": FieldSupport(
+            "mapped",
+            "responseMimeType, and responseJsonSchema (responseSchema before Gemini 2.5); a name and a description "
+            "become the schema's title and description; strict false is dropped: Google always holds to the schema",
+        ),
+        "reasoning": FieldSupport(
+            "mapped",
+            "thinkingConfig: thinkingLevel from Gemini 3 on, thinkingBudget for 2.5, dropped before; efforts as "
+            "Google's own OpenAI endpoint maps them; switching off what cannot be switched off is refused",
+        ),
+        "service_tier": FieldSupport(
+            "mapped", "default → standard, flex, priority; auto is not sent; others are dropped"
+        ),
+        "user": FieldSupport("dropped", ""),
+        "metadata": FieldSupport("dropped", ""),
+        "extras": FieldSupport("dropped", "but audio output, web search and the old functions are refused"),
+        "needed": FieldSupport("refused", "whatever it names"),
+    }
+)
+
+# Extras of other dialects whose absence would change what the caller gets.
+NEEDED_EXTRAS = frozenset({"audio", "functions", "function_call", "modalities", "web_search_options"})
+MOST_STOPS = 5  # Google's reference of GenerationConfig
+
+
+# --- JSON
+
+
+def int_or_none(value: Json, path: str) -> int | None:
+    """Protobuf's JSON takes "7" and 7.0 for 7."""
+    if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,19}", value):
+        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return maybe_int(value, path)
+
+
+Names: TypeAlias = Mapping[str, str]
+"""Both spellings of each field to the one that we write."""
+
+HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+
+def names_of(*camel: str) -> Names:
+    return MappingProxyType({spelling: name for name in camel for spelling in (name, HUMP.sub("_", name).lower())})
+
+
+def split(block: Mapping[str, Json], names: Names) -> tuple[Block, Block]:
+    """The fields named, in our spelling, and the rest, in the caller's. A null says the same as its absence."""
+    known: Block = {}
+    rest: Block = {}
+    for key, value in block.items():
+        if value is None:
+            continue
+        name = names.get(key)
+        if name is None:
+            rest[key] = value
+        else:
+            known[name] = value
+    return known, rest
+
+
+def extras_of(*pieces: Mapping[str, Json]) -> Extras:
+    merged = {key: value for piece in pieces for key, value in piece.items()}
+    return merged or NO_EXTRAS
+
+
+# --- the cheap view
+
+
+ABSENT = msgspec.Raw()
+
+
+NUMBERS = ("temperature", "topP", "presencePenalty", "frequencyPenalty")
+COUNTS = ("maxOutputTokens", "topK", "candidateCount", "seed", "logprobs")

@@ -1,0 +1,417 @@
+"""Reads and writes whole generateContent replies: candidates, finish reasons and usage."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from types import MappingProxyType
+
+from ...codecs.json_values import TokenCounts, encode, text_of
+from ...errors import BadRequest
+from ...model.content import Audio, FileRef, Image, Inline, Json, Opaque, Part, Refusal, Text, Thinking, ToolCall, Url
+from ...model.reply import Finish, FinishReason, Reply
+from ...model.usage import Usage
+from ..base import ModelCard
+from .content import (
+    CALL,
+    MADE_ID,
+    PART,
+    URL_SAFE,
+    as_one_object,
+    file_of,
+    inline,
+    made_id,
+    media_type_of,
+    opaque,
+    sealed,
+    signed_by,
+    thinking_of,
+)
+from .fields import NAME, Block, extras_of, names_of, split
+from .request_out import FOREIGN_CALL, RESOLUTIONS
+
+# --- replies
+
+# Vertex's numbers for its enum; its hosts send them where a caller asks for enum-encoding=int.
+_FINISH_NUMBERS = (
+    "FINISH_REASON_UNSPECIFIED",
+    "STOP",
+    "MAX_TOKENS",
+    "SAFETY",
+    "RECITATION",
+    "OTHER",
+    "BLOCKLIST",
+    "PROHIBITED_CONTENT",
+    "SPII",
+    "MALFORMED_FUNCTION_CALL",
+    "MODEL_ARMOR",
+    "IMAGE_SAFETY",
+    "IMAGE_PROHIBITED_CONTENT",
+    "IMAGE_RECITATION",
+    "IMAGE_OTHER",
+    "UNEXPECTED_TOOL_CALL",
+    "NO_IMAGE",
+)
+_FINISHES: Mapping[str, FinishReason] = MappingProxyType(
+    {
+        "BLOCKLIST": "content_filter",
+        "IMAGE_OTHER": "content_filter",
+        "IMAGE_PROHIBITED_CONTENT": "content_filter",
+        "IMAGE_RECITATION": "content_filter",
+        "IMAGE_SAFETY": "content_filter",
+        "LANGUAGE": "content_filter",
+        "MALFORMED_FUNCTION_CALL": "malformed",
+        "MALFORMED_RESPONSE": "malformed",
+        "MAX_TOKENS": "length",
+        "MISSING_THOUGHT_SIGNATURE": "malformed",
+        "MODEL_ARMOR": "content_filter",
+        "OTHER": "content_filter",
+        "PROHIBITED_CONTENT": "content_filter",
+        "RECITATION": "content_filter",
+        "SAFETY": "content_filter",
+        "SPII": "content_filter",
+        "STOP": "stop",
+        "TOO_MANY_TOOL_CALLS": "malformed",
+        "UNEXPECTED_TOOL_CALL": "malformed",
+    }
+)
+_FINISH_WORDS: Mapping[FinishReason, str] = MappingProxyType(
+    {
+        "content_filter": "SAFETY",
+        "context_window": "MAX_TOKENS",
+        "length": "MAX_TOKENS",
+        "malformed": "MALFORMED_FUNCTION_CALL",
+        "other": "OTHER",
+        "pause": "OTHER",
+        "refusal": "SAFETY",
+        "stop": "STOP",
+        "stop_sequence": "STOP",
+        "tool_calls": "STOP",
+    }
+)
+
+REPLY = names_of("candidates", "modelVersion", "responseId")
+_CANDIDATE = names_of("content", "finishReason", "index")
+_USAGE = names_of(
+    "cacheTokensDetails",
+    "cachedContentTokenCount",
+    "candidatesTokenCount",
+    "candidatesTokensDetails",
+    "promptTokenCount",
+    "promptTokensDetails",
+    "thoughtsTokenCount",
+    "toolUsePromptTokenCount",
+    "toolUsePromptTokensDetails",
+    "totalTokenCount",
+)
+_AUDIO = ("AUDIO", 4)  # 4 is its number in protobuf
+
+
+def read_finish(told: Json, has_calls: bool) -> Finish | None:
+    """Gemini says STOP after calls, too."""
+    if told is None:
+        return None
+    name = told
+    if isinstance(told, int):
+        name = _FINISH_NUMBERS[told] if 0 <= told < len(_FINISH_NUMBERS) else ""
+    reason = _FINISHES.get(str(name), "other")
+    return Finish("tool_calls" if reason == "stop" and has_calls else reason, str(told))
+
+
+def write_finish(finish: Finish | None, *, own: bool) -> Json:
+    """An answer of another format that came to its end without a word of why ended as usual."""
+    if finish is None:
+        return None if own else _FINISH_WORDS["stop"]
+    if own and finish.raw is not None:
+        return int(finish.raw) if finish.raw.isdecimal() else finish.raw
+    return _FINISH_WORDS[finish.reason]
+
+
+def _audio(details: Json, counts: TokenCounts) -> int:
+    """The tokens of sound among those of all modalities."""
+    rows = details if isinstance(details, list) else []
+    return sum(
+        counts.of(row.get("tokenCount", row.get("token_count"))) or 0
+        for row in rows
+        if isinstance(row, dict) and row.get("modality") in _AUDIO
+    )
+
+
+def read_usage(told: Json) -> Usage | None:
+    """None where nothing was counted yet: Vertex sends chunks that tell only the kind of traffic."""
+    if not isinstance(told, dict):
+        return None
+    stated = split(told, _USAGE)[0]
+    if not stated:
+        return None
+    counts = TokenCounts()
+    sent, tools = counts.of(stated.get("promptTokenCount")), counts.at(stated, "toolUsePromptTokenCount")
+    prompt_unknown = sent is None or counts.unreadable > 0
+    prompt = (sent or 0) + tools
+    cached = min(counts.at(stated, "cachedContentTokenCount"), prompt)
+    heard = _audio(stated.get("promptTokensDetails"), counts)
+    heard += _audio(stated.get("toolUsePromptTokensDetails"), counts)
+    audio = min(max(heard - _audio(stated.get("cacheTokensDetails"), counts), 0), prompt - cached)
+    # Protobuf leaves out what is 0: only a count that is there and cannot be read is unknown.
+    answer, thoughts = stated.get("candidatesTokenCount", 0), stated.get("thoughtsTokenCount", 0)
+    answered, thought = counts.of(answer), counts.of(thoughts)
+    spoken = min(_audio(stated.get("candidatesTokensDetails"), counts), answered or 0)
+    return Usage(
+        input=prompt - cached - audio,
+        cache_read=cached,
+        output=(answered or 0) - spoken,
+        reasoning=thought or 0,
+        input_audio=audio,
+        output_audio=spoken,
+        prompt_unknown=prompt_unknown,
+        completion_unknown=answered is None or thought is None,
+        unreadable=counts.unreadable,
+    )
+
+
+def write_usage(usage: Usage) -> Block:
+    told: Block = {
+        "promptTokenCount": usage.prompt,
+        "candidatesTokenCount": usage.output + usage.output_audio,
+        "totalTokenCount": usage.total,
+    }
+    if usage.cache_read:
+        told["cachedContentTokenCount"] = usage.cache_read
+    if usage.reasoning:
+        told["thoughtsTokenCount"] = usage.reasoning
+    for name, total, audio in (
+        ("promptTokensDetails", usage.prompt, usage.input_audio),
+        ("candidatesTokensDetails", usage.output + usage.output_audio, usage.output_audio),
+    ):
+        if audio:
+            rows = (("TEXT", total - audio), ("AUDIO", audio))
+            told[name] = [{"modality": modality, "tokenCount": count} for modality, count in rows if count]
+    return told
+
+
+def _answered_media(known: Block, rest: Block, signature: str | None) -> Image | Audio | None:
+    """A picture or a sound of the answer. Those of its thoughts are drafts, and stay as they came."""
+    if known.keys() - {"inlineData", "fileData", "thoughtSignature", "mediaResolution"}:
+        return None
+    if (resolution := known.get("mediaResolution")) is not None:
+        rest = {**rest, "mediaResolution": resolution}
+    extras = signed_by(rest, signature)
+    try:
+        match known:
+            case {"inlineData": dict(blob), **others} if "fileData" not in others:
+                found = inline(blob, extras, "inlineData")
+            case {"fileData": dict(file)}:
+                found = file_of(file, extras, "fileData")
+            case _:
+                return None
+    except BadRequest:  # without a media type, or without data
+        return None
+    return found if isinstance(found, Image | Audio) else None
+
+
+class Answer:
+    """What is told of a reply across its candidates and, in a stream, across its chunks."""
+
+    def __init__(self) -> None:
+        self.id: str | None = None
+        self._calls = 0
+
+    def part(self, value: Block) -> Part:
+        """Never raises BadRequest: what is not as it should be stays as it came."""
+        known, rest = split(value, PART)
+        signature = known.get("thoughtSignature")
+        signature = text_of(signature)
+        if (media := _answered_media(known, rest, signature)) is not None:
+            return media
+        if known.keys() - {"text", "functionCall", "thought", "thoughtSignature"}:
+            return opaque(value)
+        match known:
+            case {"text": str(text), "thought": True} if "functionCall" not in known:
+                return thinking_of(text, signature, rest)
+            case {"text": str(text)} if "functionCall" not in known:
+                return Text(text, extras=signed_by(rest, signature))
+            case {"functionCall": dict(call)} if "text" not in known:
+                return self._call(call, signature, rest) or opaque(value)
+        return opaque(value)
+
+    def _call(self, call: Block, signature: str | None, rest: Block) -> Part | None:
+        """None for a call whose arguments come in pieces: only who asked for that can put them together."""
+        known, others = split(call, CALL)
+        name, id, given = known.get("name"), known.get("id"), known.get("args")
+        if others or not isinstance(name, str) or not isinstance(given, dict | None):
+            return None
+        arguments = "" if given is None else encode(given).decode()
+        made = made_id(self._calls, self.id or "", name, arguments)
+        self._calls += 1
+        return ToolCall(
+            id if isinstance(id, str) and id else made, name, arguments, signature=signature, extras=extras_of(rest)
+        )
+
+
+def is_call(part: Part) -> bool:
+    return isinstance(part, ToolCall) or (isinstance(part, Opaque) and part.kind in ("functionCall", "function_call"))
+
+
+def parts_of(candidate: Block) -> list[Block]:
+    content = candidate.get("content")
+    parts = content.get("parts") if isinstance(content, dict) else None
+    return [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+
+
+def candidates_of(body: Block) -> list[tuple[int, Block, Block]]:
+    """Number, fields that we know, and the rest of each candidate."""
+    listed = body.get("candidates")
+    found = []
+    for position, candidate in enumerate(listed if isinstance(listed, list) else []):
+        if isinstance(candidate, dict):
+            known, rest = split(candidate, _CANDIDATE)
+            index = known.get("index")
+            found.append((index if isinstance(index, int) else position, known, rest))
+    return found
+
+
+def blocked_by(body: Mapping[str, Json]) -> Finish | None:
+    """A prompt that was refused has no candidates, and says why."""
+    feedback = body.get("promptFeedback")
+    reason = feedback.get("blockReason") if isinstance(feedback, dict) else None
+    return None if reason is None else Finish("content_filter", str(reason))
+
+
+def created_at(told: Json) -> int | None:
+    try:
+        return int(datetime.fromisoformat(told).timestamp()) if isinstance(told, str) else None
+    except ValueError:
+        return None
+
+
+# The same for the replies of other dialects' models, in base64 as every SDK decodes it: a history that holds their
+# calls stays one that a Gemini 3 model takes.
+_FOREIGN_SIGNATURE = base64.b64encode(FOREIGN_CALL.encode()).decode()
+
+
+def base64_of(signature: str | None) -> Block:
+    """A signature is bytes in this format: what no SDK could decode is left out."""
+    try:
+        base64.b64decode((signature or "").translate(URL_SAFE), validate=True)
+    except (binascii.Error, ValueError):
+        return {}
+    return {"thoughtSignature": signature} if signature else {}
+
+
+class Candidates:
+    """Writes the parts of a reply's candidates."""
+
+    def __init__(self, *, own: bool) -> None:
+        self._own = own
+        self._called: set[int] = set()
+        """Candidates that have called a function."""
+
+    def part(self, part: Part, choice: int) -> Block | None:
+        """None for what has no place in this format."""
+        extras = dict(part.extras) if self._own and not isinstance(part, Opaque) else {}
+        match part:
+            case Text():
+                return {"text": part.text, **extras}
+            case Refusal():
+                return {"text": part.text}
+            case Thinking():
+                return {"text": part.text, "thought": True, **sealed(part.signature), **extras}
+            case ToolCall():
+                return {**self._call(part, choice), **extras}
+            case Image() | Audio():
+                return _written_media(part, own=self._own)
+            case Opaque() if part.dialect == NAME and isinstance(part.value, dict):
+                return part.value
+            case _:
+                return None
+
+    def _call(self, part: ToolCall, choice: int) -> Block:
+        call: Block = {"name": part.name}
+        if part.id and not MADE_ID.fullmatch(part.id):
+            call["id"] = part.id
+        if part.arguments or not self._own:
+            call["args"] = as_one_object(part.arguments) or {}
+        signature = part.signature
+        if not self._own and choice not in self._called and signature is None:
+            signature = _FOREIGN_SIGNATURE
+        self._called.add(choice)
+        return {"functionCall": call, **base64_of(signature)}
+
+
+def _written_media(part: Image | Audio, *, own: bool) -> Block:
+    """`own`: of a reply of this format, with all that it came with."""
+    extras = dict(part.extras) if own else {}
+    blob = {"displayName": extras.pop("displayName")} if "displayName" in extras else {}
+    detail = RESOLUTIONS.get(part.detail or "") if own and isinstance(part, Image) else None
+    if detail is not None:
+        extras["mediaResolution"] = {"level": detail}
+    match part.source:
+        case Inline(media_type, data):
+            return {"inlineData": {"mimeType": media_type, "data": data, **blob}, **extras}
+        case Url(url, media_type):
+            usual = "image/jpeg" if isinstance(part, Image) else "audio/wav"
+            kind = media_type or (None if own else media_type_of(url) or usual)
+            return {"fileData": {"fileUri": url, **({"mimeType": kind} if kind else {}), **blob}, **extras}
+        case FileRef(id):
+            told = {"mimeType": extras.pop("mimeType")} if "mimeType" in extras else {}
+            return {"fileData": {"fileUri": id, **told, **blob}, **extras}
+
+
+_YEAR_10000 = 253_402_300_800
+
+
+def envelope(id: str | None, model: str | None, created: int | None) -> Block:
+    told: Block = {}
+    if model is not None:
+        told["modelVersion"] = model
+    if id is not None:
+        told["responseId"] = id
+    if created is not None and 0 < created < _YEAR_10000:  # some hosts say 0, or count in milliseconds
+        told["createTime"] = datetime.fromtimestamp(created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return told
+
+
+def candidate_of(index: int | None, parts: Iterable[Block], finish: Json, extras: Mapping[str, Json]) -> Block:
+    blocks = list(parts)
+    candidate: Block = {"content": {"role": "model", **({"parts": blocks} if blocks else {})}}
+    if finish is not None:
+        candidate["finishReason"] = finish
+    if index is not None:
+        candidate["index"] = index
+    return {**candidate, **extras}
+
+
+def write_reply(reply: Reply) -> bytes:
+    own = reply.dialect == NAME
+    extras = dict(reply.extras) if own else {}
+    body: Block = {}
+    if not (own and "promptFeedback" in extras and all(not choice.parts for choice in reply.choices)):
+        writing = Candidates(own=own)
+        body["candidates"] = [
+            candidate_of(
+                None if own else index,
+                (block for part in choice.parts if (block := writing.part(part, index)) is not None),
+                write_finish(choice.finish, own=own),
+                choice.extras if own else {},
+            )
+            for index, choice in enumerate(reply.choices)
+        ]
+    if reply.usage is not None:
+        body["usageMetadata"] = write_usage(reply.usage)
+    return encode({**body, **envelope(reply.id, reply.model, reply.created), **extras})
+
+
+# --- models
+
+
+def model_row(card: ModelCard) -> Block:
+    return {
+        "name": f"models/{card.id}",
+        "baseModelId": card.id,
+        "version": card.id,
+        "displayName": card.id,
+        "description": f"Served by {card.owned_by}",
+        "supportedGenerationMethods": ["generateContent", "streamGenerateContent"],
+    }

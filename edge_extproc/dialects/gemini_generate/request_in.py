@@ -1,0 +1,285 @@
+"""Reads a generateContent request into a Chat."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from urllib.parse import parse_qs, unquote
+
+import msgspec
+
+from ...codecs.json_values import (
+    UNREADABLE,
+    as_list,
+    as_object,
+    as_text,
+    decode,
+    maybe_bool,
+    maybe_number,
+    maybe_text,
+    read_body,
+    wrong,
+)
+from ...codecs.openapi_schema import to_json_schema
+from ...errors import BadRequest
+from ...model.call import Call, Chat, FunctionTool, Operation, Reasoning, ResponseFormat, Tool, ToolChoice
+from ...model.content import Json, Message, Opaque, Text
+from ..base import Headers, header
+from .content import (
+    CALLING,
+    CONFIG,
+    CONTENT,
+    DECLARATION,
+    MODES,
+    THINKING,
+    TIERS,
+    TOOL,
+    TOOL_CONFIG,
+    ContentsReader,
+    one_or_many,
+)
+from .fields import ABSENT, COUNTS, HUMP, NAME, NUMBERS, Block, extras_of, int_or_none, names_of, split
+
+
+class _Probe(msgspec.Struct):
+    contents: msgspec.Raw = ABSENT
+    request: dict[str, msgspec.Raw] | None = msgspec.field(name="generateContentRequest", default=None)
+    snake_request: dict[str, msgspec.Raw] | None = msgspec.field(name="generate_content_request", default=None)
+    config: dict[str, Json] | None = msgspec.field(name="generationConfig", default=None)
+    snake_config: dict[str, Json] | None = msgspec.field(name="generation_config", default=None)
+
+
+probe_of = msgspec.json.Decoder(_Probe)
+LIMIT_NAMES = ("maxOutputTokens", "max_output_tokens")
+CHOICES_NAMES = ("candidateCount", "candidate_count")
+
+
+def largest(probe: _Probe, names: tuple[str, str]) -> int | None:
+    """A count of generationConfig. Where it is spelled in two ways, the larger one bounds what the provider may do."""
+    given = [
+        int_or_none(config.get(name), f"generationConfig.{names[0]}")
+        for config in (probe.config, probe.snake_config)
+        if config is not None
+        for name in names
+    ]
+    return max((value for value in given if value is not None), default=None)
+
+
+def why_no_call(raw: bytes) -> BadRequest:
+    """What is wrong with a body that could not be read."""
+    try:
+        body = read_body(raw)
+    except BadRequest as exc:
+        return exc
+    for name in ("generationConfig", "generation_config", "generateContentRequest", "generate_content_request"):
+        if body.get(name) is not None and not isinstance(body[name], dict):
+            return wrong(name, "an object", body[name])
+    return BadRequest("contents is missing: it holds what to answer", param="contents")
+
+
+VERBS: Mapping[str, Operation] = MappingProxyType(
+    {"generateContent": "chat", "streamGenerateContent": "chat", "countTokens": "count_tokens"}
+)
+# Where Google's hosts and SDKs speak it: AI Studio, then Vertex with a project and without one (express mode).
+ROOTS = (
+    "/v1beta/models",
+    "/v1/models",
+    *(
+        f"/{version}{project}/publishers/google/models"
+        for version in ("v1", "v1beta1")
+        for project in ("/projects/{project}/locations/{location}", "")
+    ),
+)
+_LONGEST_MODEL = 256
+_UNSAFE_IN_MODEL = re.compile(r"[\x00-\x20\x7f\\?#]")
+ARRAY_TYPE = "application/json"
+
+
+def address(path: str) -> tuple[str, str]:
+    """The model and the verb that a path ends in."""
+    name, _, verb = path.rpartition("/")[2].rpartition(":")
+    try:
+        model = unquote(name, errors="strict")
+    except UnicodeDecodeError:
+        raise BadRequest("the model in the path is not valid UTF-8", param="model") from None
+    if is_unsafe(model) or len(model) > _LONGEST_MODEL:
+        raise BadRequest(f"the path holds no name of a model: {model[:_LONGEST_MODEL]!r}", param="model")
+    return model, verb
+
+
+def is_unsafe(model: str) -> bool:
+    """Whether a name could lead a path elsewhere."""
+    return _UNSAFE_IN_MODEL.search(model) is not None or any(step in ("", ".", "..") for step in model.split("/"))
+
+
+def query_of(headers: Headers, path: str) -> Mapping[str, list[str]]:
+    return parse_qs((header(headers, ":path") or path).partition("?")[2])
+
+
+def wants_array(query: Mapping[str, list[str]]) -> bool:
+    """Without alt=sse a stream is a JSON array that grows."""
+    return "sse" not in (query.get("alt") or query.get("$alt") or [""])[-1].split(";")
+
+
+# --- reading a request
+
+_CHAT = names_of("contents", "systemInstruction", "tools", "toolConfig", "generationConfig", "serviceTier", "model")
+
+
+def _read_tools(value: Json) -> Iterator[Tool]:
+    for i, tool in enumerate(one_or_many(value, "tools")):
+        known, rest = split(as_object(tool, f"tools[{i}]"), TOOL)
+        path = f"tools[{i}].functionDeclarations"
+        for j, declaration in enumerate(one_or_many(known.get("functionDeclarations", []), path)):
+            yield _read_declaration(as_object(declaration, f"{path}[{j}]"), f"{path}[{j}]")
+        for kind, settings in rest.items():
+            yield Opaque(NAME, kind, {kind: settings})
+
+
+def _read_declaration(value: Block, path: str) -> FunctionTool:
+    known, rest = split(value, DECLARATION)
+    schema = known.get("parametersJsonSchema")
+    return FunctionTool(
+        as_text(known.get("name"), f"{path}.name"),
+        maybe_text(known.get("description"), f"{path}.description"),
+        schema if schema is not None else to_json_schema(known.get("parameters")),
+        extras=extras_of(rest),
+    )
+
+
+def _read_tool_config(value: Json) -> tuple[ToolChoice | None, Block]:
+    known, rest = split(as_object(value, "toolConfig"), TOOL_CONFIG)
+    extras = {f"toolConfig.{key}": each for key, each in rest.items()}
+    if "functionCallingConfig" not in known:
+        return None, extras
+    path = "toolConfig.functionCallingConfig"
+    calling, others = split(as_object(known["functionCallingConfig"], path), CALLING)
+    extras.update({f"{path}.{key}": each for key, each in others.items()})
+    told = calling.get("mode")
+    mode = MODES.get(told.upper()) if isinstance(told, str) else None
+    allowed = calling.get("allowedFunctionNames")
+    match mode, allowed:
+        case "required", [str(only)]:
+            return ToolChoice("tool", only), extras
+        case None, _:  # a mode that only Gemini has, such as VALIDATED
+            extras.update({f"{path}.{key}": each for key, each in calling.items()})
+            return None, extras
+        case _, _:
+            if allowed is not None:
+                extras[f"{path}.allowedFunctionNames"] = allowed
+            return ToolChoice(mode), extras
+
+
+def _read_format(config: Block) -> tuple[ResponseFormat | None, Block]:
+    media_type = config.get("responseMimeType")
+    schema = config.get("responseJsonSchema", to_json_schema(config.get("responseSchema")))
+    match media_type:
+        case None if schema is None:
+            return None, {}
+        case "text/plain" if schema is None:
+            return ResponseFormat("text"), {}
+        case "application/json" if schema is None:
+            return ResponseFormat("json_object"), {}
+        case "application/json":
+            return ResponseFormat("json_schema", schema), {}
+        case _:
+            told = ("responseMimeType", "responseSchema", "responseJsonSchema")
+            return None, {f"generationConfig.{key}": config[key] for key in told if key in config}
+
+
+def _read_thinking(value: Json) -> Reasoning | None:
+    path = "generationConfig.thinkingConfig"
+    known, rest = split(as_object(value, path), THINKING)
+    if "includeThoughts" in known:
+        rest["includeThoughts"] = known["includeThoughts"]
+    level = maybe_text(known.get("thinkingLevel"), f"{path}.thinkingLevel")
+    effort = level.lower() if level is not None and level != "THINKING_LEVEL_UNSPECIFIED" else None
+    extras = extras_of(rest)
+    match int_or_none(known.get("thinkingBudget"), f"{path}.thinkingBudget"):
+        case None:
+            return Reasoning(None, effort, None, extras) if effort is not None or extras else None
+        case 0:
+            return Reasoning("disabled", effort, None, extras)
+        case -1:
+            return Reasoning("adaptive", effort, None, extras)
+        case budget:
+            return Reasoning("enabled", effort, budget, extras)
+
+
+def _read_system(value: Json, reading: ContentsReader) -> Message:
+    """A Content; its role says nothing. A bare string is what the SDKs take, and some callers send."""
+    if isinstance(value, str):
+        return Message("system", (Text(value),))
+    content, rest = split(as_object(value, "systemInstruction"), CONTENT)
+    if "parts" not in content and rest:  # a single Part
+        return Message("system", (reading.part(rest, "systemInstruction"),))
+    message = reading.message({"parts": content.get("parts", [])}, "systemInstruction")
+    return Message("system", message.parts, extras=extras_of(rest))
+
+
+def read_chat(call: Call) -> Chat:
+    try:
+        whole = as_object(decode(call.raw), "the body")
+    except UNREADABLE:
+        raise why_no_call(call.raw) from None
+    body, extras = split(whole, _CHAT)
+    config, config_rest = split(as_object(body.get("generationConfig", {}), "generationConfig"), CONFIG)
+    extras.update({f"generationConfig.{key}": value for key, value in config_rest.items()})
+    response_format, format_rest = _read_format(config)
+    choice, choice_rest = _read_tool_config(body["toolConfig"]) if "toolConfig" in body else (None, {})
+    tier = body.get("serviceTier")
+    service_tier = next((ours for ours, theirs in TIERS.items() if theirs == tier), None)
+    if service_tier is None and tier is not None:
+        extras["serviceTier"] = tier
+    reading = ContentsReader()
+    messages: list[Message] = []
+    if "systemInstruction" in body:
+        messages.append(_read_system(body["systemInstruction"], reading))
+    contents = one_or_many(body.get("contents"), "contents")
+    messages += [reading.message(value, f"contents[{i}]") for i, value in enumerate(contents)]
+    stops = as_list(config.get("stopSequences", []), "generationConfig.stopSequences")
+    numbers = {name: maybe_number(config.get(name), f"generationConfig.{name}") for name in NUMBERS}
+    counts = {name: int_or_none(config.get(name), f"generationConfig.{name}") for name in COUNTS}
+    return Chat(
+        dialect=NAME,
+        model=call.model,
+        messages=tuple(messages),
+        stream=call.stream,
+        include_usage=call.stream,
+        tools=tuple(_read_tools(body.get("tools", []))),
+        tool_choice=choice,
+        max_output_tokens=counts["maxOutputTokens"],
+        temperature=numbers["temperature"],
+        top_p=numbers["topP"],
+        top_k=counts["topK"],
+        stop=tuple(as_text(stop, f"generationConfig.stopSequences[{i}]") for i, stop in enumerate(stops)),
+        n=counts["candidateCount"],
+        seed=counts["seed"],
+        presence_penalty=numbers["presencePenalty"],
+        frequency_penalty=numbers["frequencyPenalty"],
+        logprobs=maybe_bool(config.get("responseLogprobs"), "generationConfig.responseLogprobs"),
+        top_logprobs=counts["logprobs"],
+        response_format=response_format,
+        reasoning=_read_thinking(config["thinkingConfig"]) if "thinkingConfig" in config else None,
+        service_tier=service_tier,
+        extras=(rest := extras_of(extras, format_rest, choice_rest)),
+        needed=tuple(path for path, value in rest.items() if HUMP.sub("_", path).lower() in _NEEDED and _asks(value)),
+    )
+
+
+# What no other format can honour: the beginning of the conversation that only Google has, answers that are no text, a
+# format of its own, a guard of the caller's.
+_NEEDED = frozenset(
+    {
+        "cached_content",
+        "generation_config.response_mime_type",
+        "generation_config.response_modalities",
+        "model_armor_config",
+    }
+)
+
+
+def _asks(value: Json) -> bool:
+    """Whether a field asks for anything but what is usual."""
+    return value not in (["TEXT"], [])

@@ -1,0 +1,496 @@
+"""Writes a Chat as a generateContent request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import assert_never
+
+from ...codecs.json_values import as_object
+from ...codecs.openapi_schema import SchemaError, to_openapi
+from ...errors import BadRequest, Unsupported
+from ...model.call import Chat, FunctionTool, Reasoning, ResponseFormat
+from ...model.content import (
+    Audio,
+    Document,
+    FileRef,
+    Image,
+    Inline,
+    Json,
+    Message,
+    Opaque,
+    Part,
+    RedactedThinking,
+    Refusal,
+    Source,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+    Url,
+)
+from ..dropping import DropList
+from .content import DETAILS, GOOGLES_FILE, JSON_TYPE, MADE_ID, TIERS, as_one_object, media_type_of
+from .fields import MOST_STOPS, NAME, NEEDED_EXTRAS, TITLE, Block
+from .models import BUDGET_TO_EFFORT, generation_of
+
+# --- writing a request
+
+# Google documents it for calls that another model made: base64 of it is no signature, and no host checks it.
+FOREIGN_CALL = "skip_thought_signature_validator"
+_IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp", "image/heic", "image/heif"})
+RESOLUTIONS: Mapping[str, str] = MappingProxyType({**DETAILS, "medium": "MEDIA_RESOLUTION_MEDIUM"})
+_WRITE_MODES: Mapping[str, str] = MappingProxyType({"auto": "AUTO", "required": "ANY", "none": "NONE", "tool": "ANY"})
+
+# How the callers of other dialects spell the fields of a Chat, where that is not our own noun.
+_SPELLINGS: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "openai_chat": {"reasoning": "reasoning_effort", "strict": "function.strict"},
+        "openai_responses": {"messages": "input", "reasoning": "reasoning.effort", "response_format": "text.format"},
+        "anthropic_messages": {
+            "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
+            "reasoning": "thinking",
+            "response_format": "output_config.format",
+            "stop": "stop_sequences",
+            "user": "metadata.user_id",
+        },
+    }
+)
+_REASONING_TOLD = frozenset({"display", "summary", "generate_summary"})
+"""Whether to show the thoughts: what includeThoughts says."""
+
+
+class RequestWriter(DropList):
+    """One chat on its way into this format. `dropped` grows as it is written.
+
+    A chat of our own dialect is written as it was read; one of another crosses over.
+    """
+
+    def __init__(self, chat: Chat, model: str) -> None:
+        super().__init__()
+        self._chat = chat
+        self._own = chat.dialect == NAME
+        self._generation = generation_of(model)
+        self._spellings = _SPELLINGS.get(chat.dialect, {})
+        self._names: dict[str, str] = {}
+        """The function of each call so far, by the call's id."""
+
+    def body(self) -> Block:
+        chat = self._chat
+        if not self._own:
+            self._refuse()
+        body = self._conversation()
+        if tools := self._tools():
+            body["tools"] = tools
+        if chat.tool_choice is not None and (tools or self._own):
+            calling: Block = {"mode": _WRITE_MODES[chat.tool_choice.mode]}
+            if chat.tool_choice.name is not None:
+                calling["allowedFunctionNames"] = [chat.tool_choice.name]
+            body["toolConfig"] = {"functionCallingConfig": calling}
+        self._drop_if("tool_choice", chat.tool_choice is not None and "toolConfig" not in body)
+        if config := self._config():
+            body["generationConfig"] = config
+        if (tier := TIERS.get(chat.service_tier or "")) is not None:
+            body["serviceTier"] = tier
+        self._drop_if("service_tier", chat.service_tier not in (None, "auto", *TIERS))
+        self._drop_if("parallel_tool_calls", chat.parallel_tool_calls is False)
+        self._drop_if("user", chat.user is not None)
+        self._drop_if("metadata", chat.metadata)
+        if self._own:
+            for path, value in chat.extras.items():
+                _put(body, path, value)
+        else:
+            self._drop_extras(chat.extras, "")
+        return body
+
+    def _refuse(self) -> None:
+        for name in self._chat.needed:
+            raise Unsupported(name, TITLE)
+        for name, value in self._chat.extras.items():
+            if name in NEEDED_EXTRAS and value is not None and value != ["text"]:
+                raise Unsupported(name, TITLE)
+        if len(self._chat.stop) > MOST_STOPS:
+            stop = self._spelled("stop")
+            raise BadRequest(f"{stop} holds {len(self._chat.stop)} strings; {TITLE} takes {MOST_STOPS}", param=stop)
+
+    def _spelled(self, name: str) -> str:
+        return self._spellings.get(name, name)
+
+    def _drop_if(self, path: str, condition: object) -> None:
+        if condition:
+            self.dropped.add(self._spelled(path))
+
+    # the conversation
+
+    def _conversation(self) -> Block:
+        body: Block = {}
+        system: list[Block] = []
+        turns: list[tuple[str, list[Block]]] = []
+        for path, message in self._located():
+            self._drop_if(f"{path}.name", message.name)
+            if not self._own:
+                self._drop_extras(message.extras, path)
+            parts = self._parts(message, path)
+            match message.role:
+                case "system" | "developer":
+                    system += parts
+                case "assistant":
+                    self._say(turns, "model", parts)
+                case "user" | "tool":
+                    self._say(turns, "user", parts)
+                case _:
+                    assert_never(message.role)
+        if not self._own:
+            if not turns:
+                raise BadRequest(
+                    f"there is no turn of the user, and {TITLE} needs one", param=self._spelled("messages")
+                )
+            for role, parts in turns:
+                self._settle(role, parts)
+        body["contents"] = [{"role": role, "parts": parts} for role, parts in turns]
+        if system:
+            body["systemInstruction"] = {"parts": system}
+        return body
+
+    def _located(self) -> Iterator[tuple[str, Message]]:
+        """Each message with its path in the caller's spelling. Anthropic's callers give the system prompt apart."""
+        name, apart = self._spelled("messages"), 0
+        for number, message in enumerate(self._chat.messages):
+            if self._chat.dialect == "anthropic_messages" and message.role == "system" and number == apart:
+                apart += 1
+                yield "system", message
+            else:
+                yield f"{name}[{number - apart}]", message
+
+    def _say(self, turns: list[tuple[str, list[Block]]], role: str, parts: list[Block]) -> None:
+        if turns and turns[-1][0] == role and not self._own:
+            turns[-1][1].extend(parts)
+        elif parts or self._own:
+            turns.append((role, parts))
+
+    def _settle(self, role: str, parts: list[Block]) -> None:
+        """A turn as Google wants it: results first, and a signature on the first of a turn's calls."""
+        if role == "user":
+            parts.sort(key=lambda part: "functionResponse" not in part)
+        elif self._generation.is_third:
+            first = next((part for part in parts if "functionCall" in part), None)
+            if first is not None:
+                first.setdefault("thoughtSignature", FOREIGN_CALL)
+
+    def _parts(self, message: Message, path: str) -> list[Block]:
+        """OpenAI's callers count content and tool calls each from 0, Anthropic's all together."""
+        blocks: list[Block] = []
+        content = calls = 0
+        together = self._chat.dialect != "openai_chat"
+        for part in message.parts:
+            if isinstance(part, ToolCall) and not together:
+                where = f"{path}.tool_calls[{calls}]"
+                calls += 1
+            elif isinstance(part, Thinking | RedactedThinking) and not together:
+                where = f"{path}.reasoning_content"
+            elif isinstance(part, ToolResult) and not together:
+                where = path
+            else:
+                where = f"{path}.content[{content}]"
+                content += 1
+            blocks += self._part(part, where, in_system=message.role in ("system", "developer"))
+        return blocks
+
+    def _part(self, part: Part, path: str, *, in_system: bool = False) -> list[Block]:
+        """None for what is left out, and several for a result whose images have no place in it."""
+        if isinstance(part, Opaque):
+            if self._own:
+                return [dict(as_object(part.value, path))]
+            raise Unsupported(path, TITLE, f"it knows no part of type {part.kind!r}")
+        if in_system and not self._own and not isinstance(part, Text | Refusal):
+            raise Unsupported(path, TITLE, "its system instruction is text")
+        cache = getattr(part, "cache", None)
+        self._drop_if(f"{path}.cache_control", cache)
+        extras = dict(part.extras)
+        if not self._own:
+            self._drop_extras(extras, path)
+            extras = {}
+        block: Block
+        match part:
+            case Text():
+                if not part.text and not self._own:
+                    return []
+                block = {"text": part.text}
+            case Image():
+                written = self._image(part, extras, path)
+                if written is None:
+                    return []
+                block = written
+            case Document():
+                written = self._source(part.source, extras, "application/pdf", path)
+                if self._own and part.name is not None:
+                    as_object(next(iter(written.values())), path)["displayName"] = part.name
+                self._drop_if(f"{path}.name", part.name is not None and not self._own)
+                block = written
+            case Audio():
+                block = self._source(part.source, extras, "audio/wav", path)
+            case Thinking():
+                if not self._own:
+                    self.dropped.add(path)
+                    return []
+                block = {"text": part.text, "thought": True}
+            case RedactedThinking() | Refusal():
+                self.dropped.add(path)
+                return []
+            case ToolCall():
+                block = self._call(part, extras, path)
+            case ToolResult():
+                return self._result(part, extras, path)
+            case _:
+                assert_never(part)
+        return [{**block, **extras}]
+
+    def _image(self, part: Image, extras: Block, path: str) -> Block | None:
+        source = part.source
+        if isinstance(source, Url) and not source.url:
+            self.dropped.add(path)
+            return None
+        if isinstance(source, Inline) and not self._own:
+            media_type = source.media_type.lower().replace("image/jpg", "image/jpeg")
+            if media_type not in (*_IMAGES, "application/pdf"):
+                raise BadRequest(
+                    f"{path} is {source.media_type!r}; {TITLE} takes {', '.join(sorted(_IMAGES))} and PDF", param=path
+                )
+            source = Inline(media_type, source.data)
+        block = self._source(source, extras, "image/jpeg", path)
+        if part.detail in (None, "auto"):
+            return block
+        resolution = RESOLUTIONS.get(part.detail or "")
+        if resolution is None:
+            raise BadRequest(
+                f"{path}.image_url.detail is {part.detail!r}; use auto, {', '.join(RESOLUTIONS)}",
+                param=f"{path}.image_url.detail",
+            )
+        if self._own or self._generation.is_third:
+            block["mediaResolution"] = {"level": resolution}
+        else:
+            self.dropped.add(f"{path}.image_url.detail")
+        return block
+
+    def _source(self, source: Source, extras: Block, usual: str, path: str) -> Block:
+        """inlineData or fileData. `extras` loses what belongs in there."""
+        told: Block = {}
+        if "displayName" in extras:
+            told["displayName"] = extras.pop("displayName")
+        match source:
+            case Inline():
+                return {"inlineData": {"mimeType": source.media_type, "data": source.data, **told}}
+            case Url():
+                media_type = source.media_type
+                if media_type is None and not self._own:
+                    media_type = media_type_of(source.url) or usual
+                if media_type is not None:
+                    told["mimeType"] = media_type
+                return {"fileData": {"fileUri": source.url, **told}}
+            case FileRef():
+                if not GOOGLES_FILE.match(source.id):
+                    raise Unsupported(path, TITLE, "a file uploaded to another provider is unknown to it")
+                told["mimeType"] = extras.pop("mimeType", usual)
+                return {"fileData": {"fileUri": source.id, **told}}
+            case _:
+                assert_never(source)
+
+    def _call(self, part: ToolCall, extras: Block, path: str) -> Block:
+        """Gemini's callers know no id that Gemini did not give, so neither do its hosts."""
+        call: Block = {"name": part.name}
+        if part.id and not MADE_ID.fullmatch(part.id):
+            call["id"] = part.id
+        self._names[part.id] = part.name
+        if part.arguments.strip() not in ("", "null"):  # Groq's models write null for no arguments
+            arguments = as_one_object(part.arguments)
+            if arguments is None:
+                raise BadRequest(f"{path} has arguments that are no JSON object", param=path)
+            call["args"] = arguments
+        elif not self._own:
+            call["args"] = {}
+        if "functionCall" in extras:
+            call.update(as_object(extras.pop("functionCall"), path))
+        block: Block = {"functionCall": call}
+        if part.signature is not None:
+            block["thoughtSignature"] = part.signature
+        return block
+
+    def _result(self, part: ToolResult, extras: Block, path: str) -> list[Block]:
+        others = as_object(extras.pop("functionResponse", {}), path)
+        name = others.get("name", self._names.get(part.call_id))
+        if name is None:
+            raise BadRequest(f"{path} is the result of a call {part.call_id!r} that is not in the history", param=path)
+        texts = [each.text for each in part.parts if isinstance(each, Text)]
+        media = [
+            block
+            for number, each in enumerate(part.parts)
+            if not isinstance(each, Text)
+            for block in self._part(each, f"{path}.content[{number}]")
+        ]
+        result: Block = {"name": name, "response": _write_response("\n".join(texts), part.is_error)}
+        if part.call_id and not MADE_ID.fullmatch(part.call_id):
+            result["id"] = part.call_id
+        result.update(others)
+        block: Block = {"functionResponse": result, **extras}
+        if not media or self._own or self._generation.is_third:
+            if media:
+                result["parts"] = media
+            return [block]
+        return [block, *media]  # beside it, where the model looks at it all the same
+
+    # tools
+
+    def _tools(self) -> list[Block]:
+        """Functions share one tool, which stands where the first of them stood."""
+        declarations: list[Json] = []
+        tools: list[Block] = []
+        for number, tool in enumerate(self._chat.tools):
+            path = f"tools[{number}]"
+            match tool:
+                case FunctionTool():
+                    if not declarations:
+                        tools.append({"functionDeclarations": declarations})
+                    declarations.append(self._declaration(tool, path))
+                case Opaque() if self._own:
+                    tools.append(as_object(tool.value, path))
+                case Opaque():
+                    raise Unsupported(path, TITLE, f"it knows no tool of type {tool.kind!r}")
+                case _:
+                    assert_never(tool)
+        return tools
+
+    def _declaration(self, tool: FunctionTool, path: str) -> Block:
+        declaration: Block = {"name": tool.name}
+        if tool.description is not None:
+            declaration["description"] = tool.description
+        if self._own:
+            if tool.parameters is not None:
+                declaration["parametersJsonSchema"] = tool.parameters
+            return {**declaration, **tool.extras}
+        self._drop_if(f"{path}.{self._spelled('strict')}", tool.strict)
+        self._drop_if(f"{path}.cache_control", tool.cache)
+        self._drop_extras(tool.extras, path)
+        if tool.parameters is None:
+            return declaration
+        if self._generation.json_schema:
+            declaration["parametersJsonSchema"] = as_object(tool.parameters, f"{path}.parameters")
+            return declaration
+        narrowed = self._narrowed(tool.parameters, f"{path}.parameters")
+        if narrowed.get("properties"):  # these models refuse an object without properties
+            declaration["parameters"] = narrowed
+        return declaration
+
+    def _narrowed(self, schema: Json, path: str) -> Block:
+        try:
+            narrowed, dropped = to_openapi(schema)
+        except SchemaError as error:
+            where = f"{path}.{error.path}" if error.path else path
+            raise BadRequest(f"{where}: {error.why}", param=where) from error
+        self.dropped.update(f"{path}.{each}" for each in dropped)
+        return narrowed
+
+    # generationConfig
+
+    def _config(self) -> Block:
+        chat = self._chat
+        told: Block = {
+            "maxOutputTokens": chat.max_output_tokens,
+            "temperature": chat.temperature,
+            "topP": chat.top_p,
+            "topK": chat.top_k,
+            "stopSequences": list(chat.stop) or None,
+            "candidateCount": chat.n,
+            "seed": chat.seed,
+            "presencePenalty": chat.presence_penalty,
+            "frequencyPenalty": chat.frequency_penalty,
+            "responseLogprobs": chat.logprobs,
+            "logprobs": chat.top_logprobs,
+        }
+        config = {name: value for name, value in told.items() if value is not None}
+        if chat.response_format is not None:
+            config.update(self._format(chat.response_format))
+        if chat.reasoning is not None:
+            thinking = self._own_thinking(chat.reasoning) if self._own else self._thinking(chat.reasoning)
+            if thinking:
+                config["thinkingConfig"] = thinking
+        return config
+
+    def _format(self, wanted: ResponseFormat) -> Block:
+        match wanted.kind:
+            case "text":
+                return {"responseMimeType": "text/plain"} if self._own else {}
+            case "json_object":
+                return {"responseMimeType": JSON_TYPE}
+            case "json_schema":
+                pass
+            case _:
+                assert_never(wanted.kind)
+        if self._own:
+            return {"responseMimeType": JSON_TYPE, "responseJsonSchema": wanted.schema}
+        path = self._spelled("response_format")
+        self._drop_if(f"{path}.strict", wanted.strict is False)
+        told = {"title": wanted.name, "description": wanted.description}
+        schema = {
+            **{key: value for key, value in told.items() if value is not None},
+            **as_object({} if wanted.schema is None else wanted.schema, f"{path}.schema"),
+        }
+        if self._generation.json_schema:
+            return {"responseMimeType": JSON_TYPE, "responseJsonSchema": schema}
+        return {"responseMimeType": JSON_TYPE, "responseSchema": self._narrowed(schema, f"{path}.schema")}
+
+    @staticmethod
+    def _own_thinking(reasoning: Reasoning) -> Block:
+        budget = {"disabled": 0, "adaptive": -1}.get(reasoning.mode or "", reasoning.budget_tokens)
+        thinking: Block = {} if budget is None else {"thinkingBudget": budget}
+        if reasoning.effort is not None:
+            thinking["thinkingLevel"] = reasoning.effort.upper()
+        return {**thinking, **reasoning.extras}
+
+    def _thinking(self, reasoning: Reasoning) -> Block:
+        path, generation = self._spelled("reasoning"), self._generation
+        hidden = reasoning.extras.get("display") == "omitted"
+        self._drop_extras({k: v for k, v in reasoning.extras.items() if k not in _REASONING_TOLD}, path)
+        if generation.thinking == "none":
+            self._drop_if("reasoning", reasoning.effort != "none" and reasoning.mode != "disabled")
+            return {}
+        effort, budget = reasoning.effort or None, reasoning.budget_tokens
+        if effort == "default":  # Groq's word for not saying
+            effort = None
+        if reasoning.mode == "disabled":
+            # Less than that is not to be had from a model that always thinks.
+            effort, budget = ("none" if "none" in generation.efforts else "minimal"), None
+            self._drop_if("reasoning", "none" not in generation.efforts)
+        if generation.thinking == "budget" and budget is not None:
+            least, most = generation.budgets
+            return _thoughts({"thinkingBudget": min(max(budget, least), most)}, shown=not hidden)
+        if effort is None and budget is not None:
+            effort = next((name for most, name in BUDGET_TO_EFFORT if budget <= most), "high")
+        if effort is None:
+            return _thoughts({"thinkingBudget": -1} if generation.thinking == "budget" else {}, shown=not hidden)
+        level = generation.efforts.get(effort)
+        if level is None:
+            raise BadRequest(f"{path} is {effort!r}; this model takes {', '.join(generation.efforts)}", param=path)
+        shown = effort != "none" and not hidden
+        if isinstance(level, int):
+            return _thoughts({"thinkingBudget": level}, shown=shown)
+        return _thoughts({"thinkingLevel": level.upper()}, shown=shown)
+
+
+def _thoughts(thinking: Block, *, shown: bool) -> Block:
+    return {**thinking, "includeThoughts": True} if shown else thinking
+
+
+def _write_response(text: str, is_error: bool) -> Block:
+    """What was read by `_read_response`, and what others give back: an object as it is, text under its key."""
+    value = as_one_object(text)
+    if value is None:
+        return {"error" if is_error else "output": text}
+    return value if not is_error or "error" in value else {"error": value}
+
+
+def _put(body: Block, path: str, value: Json) -> None:
+    """A field that was read from within another goes back there."""
+    *parents, name = path.split(".")
+    for parent in parents:
+        body = as_object(body.setdefault(parent, {}), parent)
+    body[name] = value

@@ -1,0 +1,234 @@
+"""Decodes a generateContent reply, whole or streamed, into reply events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from ...codecs import json_array, sse
+from ...codecs.frame import Frame
+from ...codecs.json_values import UNREADABLE, decode_reply, text_of
+from ...errors import UpstreamError
+from ...model.content import Audio, Image, Json, Opaque, Part, Text, Thinking, ToolCall
+from ...model.fault import Fault
+from ...model.reply import (
+    Choice,
+    Ended,
+    Failed,
+    Finish,
+    Finished,
+    Garbled,
+    Noted,
+    PartDelta,
+    PartEnded,
+    PartKind,
+    PartNoted,
+    PartSigned,
+    PartStarted,
+    Reply,
+    ReplyEvent,
+    ReplyStarted,
+    UsageSeen,
+    fold,
+)
+from .errors import error_in
+from .fields import NAME, Block, extras_of, split
+from .reply import REPLY, Answer, blocked_by, candidates_of, created_at, is_call, parts_of, read_finish, read_usage
+
+
+def read_reply(body: bytes) -> Reply:
+    try:
+        whole = decode_reply(body)
+    except UNREADABLE:
+        raise UpstreamError("the provider's reply is not valid JSON") from None
+    if isinstance(whole, list):  # a stream that was taken whole
+        reader = ReplyReader(json_array.JsonArrayDecoder())
+        events = [event for chunk in whole for event in reader.chunk(chunk)]
+        events += reader.finish()
+        broken = next((event.fault for event in events if isinstance(event, Failed)), None)
+        if broken is not None:
+            raise UpstreamError(broken.message)
+        return fold(NAME, events)
+    if not isinstance(whole, dict) or not whole.keys() & {"candidates", "promptFeedback", "usageMetadata"}:
+        error = error_in(whole)
+        raise UpstreamError(error.message if error is not None else "the provider's reply holds no candidates")
+    known, extras = split(whole, REPLY)
+    answer = Answer()
+    answer.id = text_of(known.get("responseId")) or None
+    choices = []
+    for _, candidate, rest in sorted(candidates_of(known), key=lambda found: found[0]):
+        parts = tuple(answer.part(part) for part in parts_of(candidate))
+        finish = read_finish(candidate.get("finishReason"), any(map(is_call, parts)))
+        told = {"index": candidate["index"]} if "index" in candidate else {}
+        choices.append(Choice(parts, finish, extras_of(told, rest)))
+    blocked = blocked_by(extras)
+    if blocked is not None and not choices:
+        choices.append(Choice((), blocked))
+    return Reply(
+        NAME,
+        answer.id,
+        text_of(known.get("modelVersion")) or None,
+        tuple(choices),
+        read_usage(extras.get("usageMetadata")),
+        created_at(extras.get("createTime")),
+        extras_of(extras),
+    )
+
+
+# --- streams: reading
+
+
+@dataclass(slots=True)
+class _Telling:
+    """One candidate as its chunks come."""
+
+    parts: int = 0
+    open: PartKind | None = None
+    """Text and thoughts come in pieces; the part that is open is the last one."""
+    has_calls: bool = False
+    finish: Json = None
+    noted: dict[str, Json] = field(default_factory=dict)
+
+
+class ReplyReader:
+    """Gemini ends a stream by closing it: it has come to its end where every candidate has told why it finished.
+
+    Until then a finish may be told more than once, before a call or after it; so it is told on at the end.
+    """
+
+    def __init__(self, decoder: sse.SseDecoder | json_array.JsonArrayDecoder) -> None:
+        self._decoder = decoder
+        self._answer = Answer()
+        self._candidates: dict[int, _Telling] = {}
+        self._blocked: Finish | None = None
+        self._started = False
+        self._over = False
+
+    def frames(self, data: bytes) -> list[Frame]:
+        return self._decoder.feed(data)
+
+    def close(self) -> tuple[list[Frame], list[ReplyEvent]]:
+        frames = self._decoder.close()
+        events = [event for frame in frames for event in self.read(frame)]
+        return frames, events + self.finish()
+
+    def read(self, frame: Frame) -> list[ReplyEvent]:
+        if self._over or not frame.data or frame.data == b"[DONE]":
+            return []
+        try:
+            chunk = decode_reply(frame.data)
+        except UNREADABLE:
+            return [Garbled("a chunk is not valid JSON")]
+        return self.chunk(chunk)
+
+    def chunk(self, chunk: Json) -> list[ReplyEvent]:
+        if self._over:
+            return []
+        if not isinstance(chunk, dict):
+            return [Garbled("a chunk is no object")]
+        broken = error_in(chunk)
+        if broken is not None:
+            self._over = True
+            return [Failed(broken)]
+        known, rest = split(chunk, REPLY)
+        events: list[ReplyEvent] = []
+        if not self._started:
+            self._started = True
+            self._answer.id = text_of(known.get("responseId")) or None
+            created = created_at(rest.get("createTime"))
+            events.append(
+                ReplyStarted(self._answer.id, text_of(known.get("modelVersion")) or None, created, extras_of(rest))
+            )
+        elif rest:
+            events.append(Noted(rest))
+        for number, candidate, extras in candidates_of(known):
+            events += self._candidate(number, candidate, extras)
+        self._blocked = blocked_by(rest) or self._blocked
+        usage = read_usage(rest.get("usageMetadata"))
+        if usage is not None:
+            events.append(UsageSeen(usage))
+        return events
+
+    def _candidate(self, number: int, candidate: Block, extras: Block) -> Iterator[ReplyEvent]:
+        telling = self._candidates.setdefault(number, _Telling())
+        for value in parts_of(candidate):
+            part = self._answer.part(value)
+            telling.has_calls = telling.has_calls or is_call(part)
+            yield from _tell(telling, part, number)
+        telling.finish = candidate.get("finishReason", telling.finish)
+        # Lists that are noted grow; safety ratings, which come with every chunk, shall not.
+        news = {key: value for key, value in extras.items() if telling.noted.get(key) != value}
+        if news:
+            telling.noted.update(news)
+            yield Noted(news, number)
+
+    def finish(self) -> list[ReplyEvent]:
+        """The stream is over."""
+        if self._over:
+            return []
+        self._over = True
+        events: list[ReplyEvent] = []
+        for number, telling in sorted(self._candidates.items()):
+            events += _close(telling, number)
+            finish = read_finish(telling.finish, telling.has_calls) or self._blocked
+            if finish is None:
+                return [Failed(_torn())]
+            events.append(Finished(finish, number))
+        if not self._candidates:
+            if self._blocked is None:
+                return [Failed(_torn())]
+            events.append(Finished(self._blocked))
+        return [*events, Ended()]
+
+
+def _torn() -> Fault:
+    return Fault(502, "api", "the provider's stream broke off", "truncated_stream")
+
+
+def _tell(telling: _Telling, part: Part, number: int) -> Iterator[ReplyEvent]:
+    kind: PartKind
+    match part:
+        case Text():
+            kind, noted = "text", dict(part.extras)
+        case Thinking():
+            kind, noted = "thinking", dict(part.extras)
+        case _:
+            yield from _close(telling, number)
+            yield from _whole(part, telling.parts, number)
+            telling.parts += 1
+            return
+    if not part.text and not noted:
+        return
+    if telling.open != kind:
+        yield from _close(telling, number)
+        yield PartStarted(telling.parts, kind, choice=number)
+        telling.open = kind
+        telling.parts += 1
+    index = telling.parts - 1
+    if part.text:
+        yield PartDelta(index, part.text, number)
+    if noted:
+        yield PartNoted(index, noted, number)
+    if "thoughtSignature" in noted:
+        yield from _close(telling, number)  # what is signed must not be joined to what is not
+
+
+def _close(telling: _Telling, number: int) -> Iterator[ReplyEvent]:
+    if telling.open is not None:
+        telling.open = None
+        yield PartEnded(telling.parts - 1, number)
+
+
+def _whole(part: Part, index: int, number: int) -> Iterator[ReplyEvent]:
+    """A part that comes in one piece."""
+    if isinstance(part, ToolCall):
+        yield PartStarted(index, "tool_call", part.id, part.name, choice=number, extras=part.extras)
+        if part.arguments:
+            yield PartDelta(index, part.arguments, number)
+        if part.signature is not None:
+            yield PartSigned(index, part.signature, number)
+    elif isinstance(part, Opaque):
+        yield PartStarted(index, "opaque", opaque=part, choice=number)
+    elif isinstance(part, Image | Audio):
+        yield PartStarted(index, "media", media=part, choice=number)
+    yield PartEnded(index, number)

@@ -1,0 +1,217 @@
+"""Encodes reply events as a generateContent stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from ...codecs import json_array, sse
+from ...codecs.json_values import encode
+from ...errors import UpstreamError
+from ...model.content import NO_EXTRAS, Extras, Json, ToolCall
+from ...model.reply import (
+    Ended,
+    Failed,
+    Finished,
+    Garbled,
+    Noted,
+    PartDelta,
+    PartEnded,
+    PartNoted,
+    PartSigned,
+    PartStarted,
+    Ping,
+    ReplyEvent,
+    ReplyStarted,
+    UsageSeen,
+)
+from .content import sealed
+from .errors import error_of
+from .fields import Block
+from .reply import Candidates, base64_of, candidate_of, envelope, write_finish, write_usage
+
+# --- streams: writing
+
+_HELD_LIMIT = 16 * 1024 * 1024
+"""Characters of one call's arguments, which are held until they are whole; as much as one frame may have."""
+# What a reply or a candidate tells that only this format knows. No other has fields of these names, so they say whose
+# stream it is.
+_REPLY_EXTRAS = frozenset({"createTime", "modelStatus", "promptFeedback", "usageMetadata"})
+_CANDIDATE_EXTRAS = frozenset(
+    {
+        "avgLogprobs",
+        "citationMetadata",
+        "finishMessage",
+        "groundingMetadata",
+        "logprobsResult",
+        "safetyRatings",
+        "tokenCount",
+        "urlContextMetadata",
+    }
+)
+
+
+@dataclass(slots=True)
+class _Held:
+    """A part between its start and its end. A call is held back, since this format has it whole; of other parts only
+    the signature is."""
+
+    start: PartStarted
+    texts: list[str] = field(default_factory=list)
+    size: int = 0
+    signature: str | None = None
+    foreign: bool = False
+    """The signature is not Google's."""
+
+
+class ReplyWriter:
+    """One chunk for each piece of text; the last one tells every finish and the usage."""
+
+    def __init__(self, *, array: bool) -> None:
+        self._array = array
+        self._written = 0
+        self._envelope: Block = {}
+        self._usage: Block = {}
+        self._own_usage: Block = {}
+        self._finishes: dict[int, Finished] = {}
+        self._choices: set[int] = set()
+        """Those that said something."""
+        self._held: dict[tuple[int, int], _Held] = {}
+        self._own = False
+        """It is a stream of this format that is framed anew."""
+        self._is_blocked = False
+        self._over = False
+        self._candidates = Candidates(own=False)
+
+    def write(self, event: ReplyEvent) -> bytes:
+        if self._over:
+            return b""
+        self._over = isinstance(event, Ended | Failed)
+        match event:
+            case PartDelta():
+                return self._delta(event)
+            case ReplyStarted():
+                self._own = bool(event.extras.keys() & _REPLY_EXTRAS)
+                self._candidates = Candidates(own=self._own)
+                self._envelope = envelope(event.id, event.model, event.created)
+                return self._note(event.extras)
+            case PartStarted():
+                return self._start(event)
+            case PartSigned():
+                self._sign(event.choice, event.part, event.signature, foreign=True)
+            case PartNoted(extras={"thoughtSignature": str(signature)}):
+                self._sign(event.choice, event.part, signature)
+            case PartEnded():
+                return self._end(event)
+            case UsageSeen():
+                self._usage = write_usage(event.usage)
+            case Noted(extras=extras, choice=choice):
+                return self._note(extras) if choice is None else self._note_candidate(choice, extras)
+            case Finished():
+                self._finishes[event.choice] = event
+            case Ended():
+                return self._last()
+            case Failed():
+                return self._frame(error_of(event.fault)) + self._terminator()
+            case Ping() | Garbled() | PartNoted():
+                pass  # SDKs take a comment for the beginning of an error
+            case _:
+                assert_never(event)
+        return b""
+
+    def _start(self, event: PartStarted) -> bytes:
+        if event.kind == "opaque":
+            block = self._candidates.part(event.opaque, event.choice) if event.opaque is not None else None
+            return self._part(event.choice, block)
+        if event.kind == "media":
+            return self._part(event.choice, self._candidates.part(event.media, event.choice) if event.media else None)
+        held = self._held[event.choice, event.part] = _Held(event)
+        match event.extras:
+            case {"thoughtSignature": str(signature)}:
+                held.signature = signature
+        return b""
+
+    def _delta(self, event: PartDelta) -> bytes:
+        held = self._held[event.choice, event.part]
+        match held.start.kind:
+            case "tool_call":
+                held.texts.append(event.text)
+                held.size += len(event.text)
+                if held.size > _HELD_LIMIT:
+                    raise UpstreamError(f"the provider sent one call of more than {_HELD_LIMIT} characters")
+                return b""
+            case "thinking":
+                return self._part(event.choice, {"text": event.text, "thought": True})
+            case _:
+                return self._part(event.choice, {"text": event.text})
+
+    def _sign(self, choice: int, part: int, signature: str, *, foreign: bool = False) -> None:
+        """A signature may come in pieces, too. That of some thinking is Claude's unless it is noted."""
+        held = self._held[choice, part]
+        held.signature = (held.signature or "") + signature
+        held.foreign = foreign
+
+    def _end(self, event: PartEnded) -> bytes:
+        held = self._held.pop((event.choice, event.part), None)
+        if held is None:
+            return b""
+        start = held.start
+        match start.kind:
+            case "tool_call":
+                arguments = "".join(held.texts)
+                call = ToolCall(start.id or "", start.name or "", arguments, None, held.signature, start.extras)
+                return self._part(event.choice, self._candidates.part(call, event.choice))
+            case "thinking":
+                signed = sealed(held.signature) if held.foreign else base64_of(held.signature)
+                told: Block = {"text": "", "thought": True, **signed}
+            case _:
+                told = {"text": "", **base64_of(held.signature)}
+        return self._part(event.choice, told if "thoughtSignature" in told else None)
+
+    def _note(self, extras: Extras) -> bytes:
+        told = {key: value for key, value in extras.items() if key in _REPLY_EXTRAS}
+        usage, created = told.pop("usageMetadata", None), told.pop("createTime", None)
+        if isinstance(usage, dict):
+            self._own_usage.update(usage)
+        if created is not None:
+            self._envelope["createTime"] = created
+        self._is_blocked = self._is_blocked or "promptFeedback" in told
+        return self._frame(told) if told else b""
+
+    def _note_candidate(self, choice: int, extras: Extras) -> bytes:
+        told = {key: value for key, value in extras.items() if key in _CANDIDATE_EXTRAS}
+        return self._frame({"candidates": [{"index": choice, **told}]}) if told else b""
+
+    def _part(self, choice: int, block: Block | None) -> bytes:
+        self._choices.add(choice)
+        if block is None:
+            return b""
+        return self._frame({"candidates": [candidate_of(choice, [block], None, {})]})
+
+    def _last(self) -> bytes:
+        body: Block = {}
+        if not (self._own and self._is_blocked):
+            # An empty text, as Google sends it: callers print the text of every chunk.
+            body["candidates"] = [
+                candidate_of(choice, [{"text": ""}], *self._finish_of(choice))
+                for choice in sorted(self._choices | self._finishes.keys() or {0})
+            ]
+        if usage := self._own_usage or self._usage:
+            body["usageMetadata"] = usage
+        return (self._frame(body) if body else b"") + self._terminator()
+
+    def _finish_of(self, choice: int) -> tuple[Json, Extras]:
+        event = self._finishes.get(choice)
+        if event is None:
+            return write_finish(None, own=self._own), NO_EXTRAS
+        told = {key: value for key, value in event.extras.items() if key in _CANDIDATE_EXTRAS}
+        return write_finish(event.finish, own=self._own), told
+
+    def _frame(self, body: Block) -> bytes:
+        data = encode(body if "error" in body else {**body, **self._envelope})
+        first = self._written == 0
+        self._written += 1
+        return json_array.encode(data, first=first) if self._array else sse.encode(data)
+
+    def _terminator(self) -> bytes:
+        return json_array.end(empty=self._written == 0) if self._array else b""

@@ -1,0 +1,120 @@
+"""OpenAI's Chat Completions API, both directions: what its callers send and read, and what its hosts take and give.
+
+Dozens of hosts speak it, each a little differently; what their recorded traffic shows is read here, and what they
+agree on is written. The file is in the order of a call: the cheap view and the raw lane; reading a request; writing
+one; usage; replies; streams; errors; models. `FIELDS` tells what becomes of each field of a chat that crosses over
+from another format, and `_EFFORTS` how much thinking which models can be asked for. It knows nothing of hosts, keys,
+routing or Envoy.
+
+In `extras`, a key whose value is None is a note: the field was understood, and only how the caller spelled it is kept,
+for a writer of this dialect. Nothing is lost with it, so no writer of another dialect names it as dropped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from ...codecs import json_splice
+from ...codecs.json_values import encode
+from ...errors import BadRequest, Unsupported
+from ...model.call import Call, Chat, Operation, Written
+from ...model.content import Audio, Image, Opaque, Part
+from ...model.fault import Fault
+from ...model.host import UNKNOWN_HOST, HostProfile
+from ...model.reply import Reply
+from ..base import Headers, ModelCard, Route
+from .errors import envelope, read_error
+from .fields import NAME, TITLE
+from .history import OF_HISTORY, USER, mended_history
+from .reply import model_row, read_reply, write_reply, written_media
+from .request_in import read_call, read_chat
+from .request_out import RequestWriter
+from .stream_in import ReplyReader
+from .stream_out import ReplyWriter
+
+
+class OpenAIChat:
+    name = NAME
+    title = TITLE
+    routes = (
+        Route("POST", "/v1/chat/completions", "chat"),
+        Route("GET", "/v1/models", "models"),
+        Route("GET", "/v1/models/{model}", "models"),
+        # Names of models hold a slash at many hosts, and not every client escapes it.
+        Route("GET", "/v1/models/{owner}/{model}", "models"),
+    )
+    stream_type = "text/event-stream"
+
+    _paths: Mapping[Operation, str] = MappingProxyType({"chat": "/chat/completions", "models": "/models"})
+
+    def read_call(self, raw: bytes, operation: Operation, headers: Headers, path: str) -> Call:
+        del headers, path  # this format says everything in the body
+        return read_call(raw) if operation == "chat" else Call(NAME, operation, "", stream=False, raw=raw)
+
+    def splice(self, call: Call, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
+        changes: dict[str, json_splice.Change] = {}
+        if model != call.model:
+            changes["model"] = encode(model)
+        if not call.wants_usage:
+            changes["stream_options"] = {"include_usage": b"true"}
+        dropped: tuple[str, ...] = ()
+        try:
+            if OF_HISTORY.search(call.raw) or (host.user_limit is not None and USER.search(call.raw)):
+                mended, dropped = mended_history(call.raw, model.lower(), host)
+                changes.update(mended)
+            return Written(json_splice.splice(call.raw, changes), dropped)
+        except ValueError as exc:
+            raise BadRequest(f"the body cannot be passed on: {exc}") from exc
+
+    def path(self, operation: Operation, model: str, *, stream: bool) -> str:
+        del model, stream
+        found = self._paths.get(operation)
+        if found is None:
+            raise Unsupported(operation, TITLE)
+        return found
+
+    def read_chat(self, call: Call) -> Chat:
+        return read_chat(call)
+
+    def write_chat(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
+        request = RequestWriter(chat, model, host)
+        body = request.body()
+        return Written(encode(body), tuple(sorted(request.dropped)))
+
+    def read_reply(self, body: bytes) -> Reply:
+        return read_reply(body)
+
+    def write_reply(self, reply: Reply) -> bytes:
+        return write_reply(reply)
+
+    def can_say(self, part: Part) -> bool:
+        if isinstance(part, Image | Audio):
+            return "content" not in written_media(part, 0)
+        return not isinstance(part, Opaque)
+
+    def reader(self, content_type: str) -> ReplyReader:
+        del content_type  # this format has one way to stream
+        return ReplyReader()
+
+    def writer(self, call: Call) -> ReplyWriter:
+        return ReplyWriter(call)
+
+    def read_error(self, status: int, headers: Headers, body: bytes) -> Fault:
+        return read_error(status, headers, body)
+
+    def write_error(self, fault: Fault) -> tuple[int, list[tuple[str, str]], bytes]:
+        headers = [("content-type", "application/json")]
+        if fault.retry_after is not None:
+            headers.append(("retry-after", str(math.ceil(fault.retry_after))))
+        return fault.status, headers, encode(envelope(fault))
+
+    def write_models(self, models: Sequence[ModelCard]) -> bytes:
+        return encode({"object": "list", "data": [model_row(card) for card in models]})
+
+    def write_model(self, card: ModelCard) -> bytes:
+        return encode(model_row(card))
+
+
+PLUGIN = OpenAIChat()

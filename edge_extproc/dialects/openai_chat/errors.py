@@ -1,0 +1,182 @@
+"""Reads and writes OpenAI's error bodies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import msgspec
+
+from ...codecs.json_values import UNREADABLE, encode
+from ...model.content import Json
+from ...model.fault import Fault, FaultKind, kind_of, refined, scrubbed
+from ..base import Headers, header, retry_after
+from .fields import Object
+
+# --- errors
+
+_KIND_OF_CODE: Mapping[str, FaultKind] = MappingProxyType(
+    {
+        "insufficient_quota": "payment",
+        "billing_hard_limit_reached": "payment",
+        "billing_not_active": "payment",
+        "rate_limit_exceeded": "rate_limit",
+        "rate_limit_error": "rate_limit",
+        "ratelimitreached": "rate_limit",
+        "context_length_exceeded": "context_length",
+        "too_many_prompt_tokens": "context_length",
+        "string_above_max_length": "context_length",
+        "content_filter": "content_filter",
+        "content_policy_violation": "content_filter",
+        "responsibleaipolicyviolation": "content_filter",
+        "invalid_api_key": "authentication",
+        "authentication_error": "authentication",
+        "model_not_found": "not_found",
+        "deploymentnotfound": "not_found",
+        "permission_error": "permission",
+        "overloaded_error": "overloaded",
+        "engine_overloaded": "overloaded",
+        "overloaded": "overloaded",
+        "server_is_overloaded": "overloaded",
+        "slow_down": "overloaded",
+        "timeout": "timeout",
+        "vector_store_timeout": "timeout",
+        "server_error": "api",
+        "invalid_request_error": "invalid_request",
+        "tool_use_failed": "invalid_request",
+    }
+)
+# What a reply with status 200 stands for when an error comes within it and no number with that.
+STATUS_OF_KIND: Mapping[FaultKind, int] = MappingProxyType(
+    {
+        "invalid_request": 400,
+        "authentication": 401,
+        "payment": 402,
+        "permission": 403,
+        "not_found": 404,
+        "method": 405,
+        "conflict": 409,
+        "too_large": 413,
+        "rate_limit": 429,
+        "context_length": 400,
+        "content_filter": 400,
+        "overloaded": 503,
+        "timeout": 504,
+        "api": 502,
+    }
+)
+_TYPE_OF_KIND: Mapping[FaultKind, str] = MappingProxyType(
+    {
+        "invalid_request": "invalid_request_error",
+        "authentication": "authentication_error",
+        "payment": "insufficient_quota",
+        "permission": "permission_error",
+        "not_found": "invalid_request_error",
+        "method": "invalid_request_error",
+        "conflict": "invalid_request_error",
+        "too_large": "invalid_request_error",
+        "rate_limit": "rate_limit_error",
+        "context_length": "invalid_request_error",
+        "content_filter": "invalid_request_error",
+        "overloaded": "server_error",
+        "timeout": "server_error",
+        "api": "server_error",
+    }
+)
+_CODE_OF_KIND: Mapping[FaultKind, str] = MappingProxyType(
+    {
+        "authentication": "invalid_api_key",
+        "payment": "insufficient_quota",
+        "rate_limit": "rate_limit_exceeded",
+        "context_length": "context_length_exceeded",
+        "content_filter": "content_filter",
+        "timeout": "timeout",
+        "overloaded": "overloaded",
+    }
+)
+# Words that OpenAI's own errors use; another format's type would mislead its clients.
+_TYPES = frozenset({*_TYPE_OF_KIND.values(), "tokens", "requests", "invalid_api_key", "image_parse_error"})
+
+
+def error_message(error: Json) -> str:
+    """The message of what stands under `error`, in the shapes of many hosts."""
+    match error:
+        case str():
+            return scrubbed(error)
+        case {"message": str(message)} if message:
+            return scrubbed(message)
+        case {"message": dict() | list() as message}:
+            return scrubbed(encode(message).decode("utf-8", "replace"))
+        case {"detail": str(message)}:
+            return scrubbed(message)
+        case {"detail": list(details)}:
+            told = [each["msg"] for each in details if isinstance(each, dict) and isinstance(each.get("msg"), str)]
+            return scrubbed("; ".join(told))
+        case _:
+            return ""
+
+
+def word_of(value: Json) -> str | None:
+    if isinstance(value, str) and value:
+        return value
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def fault_of(status: int, headers: Headers, body: Json, text: str = "") -> Fault:
+    """What an error says: its own words where it has the shape, the text of the body otherwise."""
+    if isinstance(body, list) and body:  # Gemini's hosts wrap it once more
+        body = body[0]
+    error = body
+    if isinstance(body, dict) and body.get("error"):
+        error = body["error"]
+    shaped = error if isinstance(error, dict) else {}
+    code, kind_word, param = word_of(shaped.get("code")), word_of(shaped.get("type")), word_of(shaped.get("param"))
+    match shaped:
+        case {"innererror": {"content_filter_result": _}}:  # Azure's
+            code = "content_filter"
+    if status < 400:
+        status = int(code) if code is not None and code.isdecimal() and 400 <= int(code) < 600 else 0
+    message = error_message(error) or scrubbed(text.strip())
+    kind = kind_of(status) if status else "api"
+    for word in (code, kind_word):
+        known = _KIND_OF_CODE.get((word or "").lower())
+        # A vague word does not outweigh a clear status: 401 and 404 come with invalid_request_error too.
+        if known is not None and (known not in ("invalid_request", "api") or not status):
+            kind = known
+            break
+    kind = refined(kind, message)
+    status = status or STATUS_OF_KIND[kind]
+    return Fault(
+        status,
+        kind,
+        message or f"the provider answered with status {status}",
+        code,
+        kind_word,
+        param,
+        retry_after(headers),
+        header(headers, "x-request-id"),
+    )
+
+
+def read_error(status: int, headers: Headers, body: bytes) -> Fault:
+    text = body.decode("utf-8", "replace")
+    try:
+        value = msgspec.json.decode(body)
+    except UNREADABLE:
+        value = None
+    else:
+        text = text if isinstance(value, str) or not value else ""
+    return fault_of(status, headers, value, text)
+
+
+def envelope(fault: Fault) -> Object:
+    # Google's reasons are in capitals; they would mislead those who look for OpenAI's codes.
+    code = fault.code if fault.code is None or not fault.code.isupper() else None
+    return {
+        "error": {
+            "message": scrubbed(fault.message),
+            "type": fault.type if fault.type in _TYPES else _TYPE_OF_KIND[fault.kind],
+            "param": fault.param,
+            "code": code or _CODE_OF_KIND.get(fault.kind),
+        }
+    }

@@ -1,0 +1,62 @@
+"""The names of this format, and what becomes of each field of a call of another dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from ...model.content import Json
+from ..base import FieldSupport
+
+NAME = "openai_chat"
+TITLE = "OpenAI Chat Completions"
+
+Object = dict[str, Json]
+"""A JSON object of the wire."""
+
+# --- what becomes of a chat that crosses over
+
+
+FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
+    {
+        "dialect": FieldSupport("mapped", "not sent; it says how to name what is dropped"),
+        "model": FieldSupport("mapped", "model: the name under which the chosen host knows it"),
+        "messages": FieldSupport(
+            "mapped",
+            "system turns stay where they are; tool results become tool messages before the rest of their turn, and "
+            "images and documents in them go into the user message that follows; an assistant's texts become one; "
+            "thinking, the error flag of a tool result, cache marks and foreign fields are dropped; uploaded files, "
+            "documents by URL and parts that only another format knows are refused",
+        ),
+        "stream": FieldSupport("mapped", "stream"),
+        "include_usage": FieldSupport("mapped", "stream_options.include_usage: always asked for, since we bill by it"),
+        "tools": FieldSupport("mapped", "functions; a tool that is none is refused; cache marks are dropped"),
+        "tool_choice": FieldSupport("mapped", "tool_choice; dropped without tools"),
+        "parallel_tool_calls": FieldSupport("mapped", "parallel_tool_calls; dropped without tools"),
+        "max_output_tokens": FieldSupport("mapped", "max_completion_tokens"),
+        "temperature": FieldSupport("mapped", "dropped for reasoning models of OpenAI that refuse it"),
+        "top_p": FieldSupport("mapped", "dropped for reasoning models of OpenAI that refuse it"),
+        "top_k": FieldSupport("dropped", "the format has no such setting"),
+        "stop": FieldSupport("mapped", "dropped for reasoning models of OpenAI that refuse it"),
+        "n": FieldSupport("mapped", "n"),
+        "seed": FieldSupport("mapped", "seed"),
+        "presence_penalty": FieldSupport("mapped", "dropped for reasoning models of OpenAI that refuse it"),
+        "frequency_penalty": FieldSupport("mapped", "dropped for reasoning models of OpenAI that refuse it"),
+        "logprobs": FieldSupport("mapped", "dropped for reasoning models of OpenAI that refuse it"),
+        "top_logprobs": FieldSupport("mapped", "dropped for reasoning models of OpenAI that refuse it"),
+        "response_format": FieldSupport("mapped", "response_format; a schema without a name is called `response`"),
+        "reasoning": FieldSupport(
+            "mapped",
+            "reasoning_effort: the nearest level that the model has; a budget of tokens becomes the level with the "
+            "greatest budget not above it; dropped for models of which we do not know that they take one, and for "
+            "those that cannot be told not to think",
+        ),
+        "service_tier": FieldSupport("mapped", "standard_only → default; what OpenAI does not know is dropped"),
+        "user": FieldSupport("mapped", "user; dropped where it is longer than the host takes"),
+        "metadata": FieldSupport("dropped", "it labels stored completions of the account, which are not the caller's"),
+        "extras": FieldSupport(
+            "dropped", "but what the Responses API shares: prompt_cache_key and its like, text.verbosity"
+        ),
+        "needed": FieldSupport("refused", "whatever it names"),
+    }
+)

@@ -1,0 +1,89 @@
+"""Changes the caller's own history on the raw lane, where the provider would refuse it as it is."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from ...codecs import json_splice
+from ...codecs.json_values import UNREADABLE, encode
+from ...model.host import HostProfile
+from ..history import array
+from .content import FLAT_THOUGHT
+from .fields import Object
+from .models import LONGEST_CALL_ID, MISTRALS, call_id
+from .request_in import why_no_call
+
+USER = re.compile(rb'"(?:user|safety_identifier)"\s*:')
+_rows = msgspec.json.Decoder(list[msgspec.Raw])
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+# What a message may hold that not every host takes: thinking and signatures that other providers gave, and calls.
+OF_HISTORY = re.compile(
+    rb'"(?:thinking_blocks|thought_signature|reasoning_content|reasoning_details|reasoning|tool_calls|tool_call_id)"'
+)
+
+
+def mended_history(raw: bytes, model: str, host: HostProfile) -> tuple[dict[str, json_splice.Change], tuple[str, ...]]:
+    """The messages as this model and host take them, and what was taken out or rewritten. A message that does not
+    change keeps its bytes."""
+    try:
+        members = _members.decode(raw)
+    except UNREADABLE:
+        raise why_no_call(raw) from None
+    changes: dict[str, json_splice.Change] = {}
+    dropped: list[str] = []
+    if host.user_limit is not None:
+        for name in ("user", "safety_identifier"):
+            user = msgspec.json.decode(members[name]) if name in members else None
+            if isinstance(user, str) and len(user) > host.user_limit:
+                changes[name] = None
+                dropped.append(name)
+    try:
+        rows = _rows.decode(members["messages"])
+    except (KeyError, *UNREADABLE):
+        return changes, tuple(dropped)  # the host says what is wrong with it
+    before = len(dropped)
+    kept: list[bytes] = []
+    for number, row in enumerate(rows):
+        message = msgspec.json.decode(row) if OF_HISTORY.search(row) else None
+        lost = mend(message, f"messages[{number}]", model, host) if isinstance(message, dict) else []
+        kept.append(encode(message) if lost else bytes(row))
+        dropped += lost
+    if len(dropped) > before:
+        changes["messages"] = array(kept)
+    return changes, tuple(sorted(dropped))
+
+
+def mend(message: Object, path: str, model: str, host: HostProfile) -> list[str]:
+    """Takes out of a message what our own replies gave the caller to keep for Claude and for Gemini, what the host
+    refuses of thinking, and ids of calls that it refuses. OpenAI's hosts refuse fields of a message that they do not
+    know, and a conversation may go on with another model."""
+    lost: list[str] = []
+    fields = [] if "claude" in model else ["thinking_blocks"]
+    if host.thoughts == "refused" and message.get("role") == "assistant":
+        fields += [*FLAT_THOUGHT, "reasoning_details"]
+    lost += [f"{path}.{name}" for name in fields if message.pop(name, None) is not None]
+    calls = message.get("tool_calls")
+    for at, call in enumerate(calls if isinstance(calls, list) else ()):
+        if not isinstance(call, dict):
+            continue
+        where = f"{path}.tool_calls[{at}]"
+        match call.get("extra_content"):
+            case {"google": {"thought_signature": _}} if "gemini" not in model:
+                del call["extra_content"]
+                lost.append(f"{where}.extra_content")
+        if isinstance(id := call.get("id"), str) and (legal := _raw_call_id(id, model, host)) != id:
+            call["id"] = legal
+            lost.append(f"{where}.id")
+    if isinstance(id := message.get("tool_call_id"), str) and (legal := _raw_call_id(id, model, host)) != id:
+        message["tool_call_id"] = legal
+        lost.append(f"{path}.tool_call_id")
+    return lost
+
+
+def _raw_call_id(id: str, model: str, host: HostProfile) -> str:
+    """An id of a call that the caller gave, as this model's host takes it."""
+    if MISTRALS.search(model) or (host.strict and len(id) > LONGEST_CALL_ID):
+        return call_id(id, model)
+    return id

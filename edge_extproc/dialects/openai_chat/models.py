@@ -1,0 +1,117 @@
+"""What models take: reasoning effort levels, sampling settings, and the ids of calls."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from ...model.content import RedactedThinking, Thinking
+from ...model.host import HostProfile
+
+# --- how much a model can be asked to think
+
+_LEVELS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+
+# What the makers' pages on each model list, read in 2026; the first row that fits holds. A model that is not listed is
+# not asked: hosts answer an effort which their model does not take with an error.
+_EFFORTS: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...] = (
+    (re.compile(r"(^|/)gpt-5\.1(?!\d)"), ("none", "low", "medium", "high")),
+    (re.compile(r"(^|/)gpt-5\.\d"), ("none", "low", "medium", "high", "xhigh")),
+    (re.compile(r"(^|/)gpt-5(?!.*chat)"), ("minimal", "low", "medium", "high")),
+    (re.compile(r"(^|/)o1-(mini|preview)"), ()),
+    (re.compile(r"(^|/)(o\d|gpt-oss|gemini-(2\.5|3))"), ("low", "medium", "high")),
+    (re.compile(r"(^|/)grok-3-mini"), ("low", "high")),
+)
+
+
+# Models that refuse sampling settings (`Unsupported value: 'temperature' does not support 0.7 with this model`), and
+# stop sequences: OpenAI's guide on reasoning models. From GPT-5.1 on they are taken where the model does not think; to
+# 5.4 it does not unless it is asked to.
+_NEVER_SAMPLED = re.compile(r"(^|/)(o\d|gpt-5(?!\.\d)(?!.*chat))")
+_SAMPLED_UNTHINKING = re.compile(r"(^|/)gpt-5\.(\d)(?!.*(chat|pro))")
+_LAST_UNTHINKING = 4
+SAMPLING = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "logprobs", "top_logprobs")
+
+
+def is_sampled(model: str, effort: str | None) -> bool:
+    """Whether a model takes sampling settings at this effort."""
+    name = model.lower()
+    if _NEVER_SAMPLED.search(name):
+        return False
+    match = _SAMPLED_UNTHINKING.search(name)
+    if match is None or effort == "none":
+        return True
+    return effort is None and int(match[2]) <= _LAST_UNTHINKING
+
+
+def takes_stop(model: str) -> bool:
+    return _NEVER_SAMPLED.search(model.lower()) is None
+
+
+def efforts_of(model: str) -> tuple[str, ...]:
+    """The levels that a model is known to take."""
+    name = model.lower()
+    return next((levels for pattern, levels in _EFFORTS if pattern.search(name)), ())
+
+
+# Thinking tokens of each level, where a caller gives only a budget: 1024 is the least that Anthropic takes, and each
+# level doubles the one before.
+_BUDGETS: tuple[tuple[int, str], ...] = (
+    (16_384, "max"),
+    (8_192, "xhigh"),
+    (4_096, "high"),
+    (2_048, "medium"),
+    (0, "low"),
+)
+
+
+def effort_for(model: str, wanted: str) -> str | None:
+    """The level nearest to `wanted` (the highest not above it, else the lowest) that a model has, or None."""
+    levels = efforts_of(model)
+    if wanted == "none":
+        return wanted if wanted in levels else None
+    if wanted not in _LEVELS:
+        return wanted if levels else None
+    thinking = [level for level in levels if level != "none"]
+    below = [level for level in thinking if _LEVELS.index(level) <= _LEVELS.index(wanted)]
+    nearest = below[-1:] or thinking[:1]
+    return nearest[0] if nearest else None
+
+
+def effort_of_budget(budget: int) -> str:
+    return next(level for least, level in _BUDGETS if max(budget, 0) >= least)
+
+
+# --- writing a request
+
+LONGEST_CALL_ID = 40  # OpenAI: `messages.[1].tool_calls.[0].id: string too long ... maximum length 40`
+_CALL_ID = re.compile(rf"[a-zA-Z0-9_-]{{1,{LONGEST_CALL_ID}}}")
+
+
+# Mistral's models, whose hosts refuse ids but of nine letters and digits.
+MISTRALS = re.compile(r"(mis|minis|magis|codes|devs|vox|pix|mix|maths)tral")
+_MISTRAL_CALL_ID = re.compile(r"[a-zA-Z0-9]{9}")
+# Moonshot's guide on tool calling with Kimi K2: the model expects ids of this shape in its history.
+_KIMI_CALL_ID = re.compile(r"functions\.[a-zA-Z0-9_-]+:\d+")
+
+
+def call_id(id: str, model: str) -> str:
+    """An id that the model's hosts take (OpenAI: 40 characters): the same for the same id, in a call and its result."""
+    is_mistral = MISTRALS.search(model.lower()) is not None
+    if (_MISTRAL_CALL_ID if is_mistral else _CALL_ID).fullmatch(id):
+        return id
+    if "kimi" in model.lower() and _KIMI_CALL_ID.fullmatch(id):
+        return id
+    digest = hashlib.sha256(id.encode("utf-8", "surrogatepass")).hexdigest()
+    return digest[:9] if is_mistral else f"call_{digest[:32]}"
+
+
+def is_too_long(user: str | None, host: HostProfile) -> bool:
+    """Whether a host refuses this id of an end user."""
+    return user is not None and host.user_limit is not None and len(user) > host.user_limit
+
+
+def is_unsigned(part: Thinking | RedactedThinking) -> bool:
+    """Thinking whose text is all of it: no model has sealed it."""
+    sealed = ("encrypted_content", "thoughtSignature")
+    return isinstance(part, Thinking) and not part.signature and not any(part.extras.get(key) for key in sealed)

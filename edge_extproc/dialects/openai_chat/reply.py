@@ -1,0 +1,352 @@
+"""Reads and writes whole chat completions: finish reasons, usage and choices."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from ...codecs.json_values import (
+    UNREADABLE,
+    TokenCounts,
+    as_object,
+    decode_reply,
+    encode,
+    left_in,
+    object_in,
+    rest_of,
+    text_of,
+)
+from ...errors import BadRequest, Unavailable, UpstreamError
+from ...model.call import Chat
+from ...model.content import (
+    NO_EXTRAS,
+    Audio,
+    Image,
+    Inline,
+    Json,
+    Part,
+    RedactedThinking,
+    Refusal,
+    Text,
+    Thinking,
+    ToolCall,
+    Url,
+)
+from ...model.fault import Fault, FaultKind
+from ...model.reply import Choice, Finish, FinishReason, Reply
+from ...model.usage import Usage, cached_twice
+from ..base import ModelCard
+from ..carried import tool_id
+from ..dropping import omission
+from .content import TEXT_PART, overlay, thoughts_of, write_source
+from .errors import STATUS_OF_KIND, error_message
+from .fields import NAME, TITLE, Object
+from .models import LONGEST_CALL_ID
+from .request_in import read_said
+from .request_out import RequestWriter, said_of
+
+# --- usage
+
+# Where the hosts tell of their caches: within the details, or beside the sums.
+_CACHE_READ = ("prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens", "num_cached_tokens")
+_CACHE_WRITE_DETAILS = ("cache_write_tokens", "cache_creation_tokens")
+
+
+def read_usage(usage: Mapping[str, Json]) -> Usage:
+    """OpenAI counts cached, audio and reasoning tokens within the two sums, and so do most hosts. Where the total
+    shows that they stand beside the sums (xAI: reasoning; Mistral: audio; Gemini: thoughts that are told nowhere
+    else), or where a part is greater than its sum (Vercel: reasoning), they are added instead."""
+    counts = TokenCounts()
+    asked, answered = object_in(usage, "prompt_tokens_details"), object_in(usage, "completion_tokens_details")
+    told_prompt, told_completion = counts.of(usage.get("prompt_tokens")), counts.of(usage.get("completion_tokens"))
+    prompt, completion = told_prompt or 0, told_completion or 0
+    total = counts.at(usage, "total_tokens")
+    audio, spoken = counts.at(asked, "audio_tokens"), counts.at(answered, "audio_tokens")
+    reasoning = counts.at(answered, "reasoning_tokens") or counts.at(usage, "reasoning_tokens")
+    beside = total - prompt - completion if told_prompt is not None and told_completion is not None else 0
+    if beside > 0 and beside == audio:
+        prompt += audio
+    elif beside > 0 and (beside == reasoning or not reasoning):
+        completion += beside
+        reasoning = beside
+    elif reasoning > completion:
+        completion += reasoning
+    audio = min(audio, prompt)
+    text = prompt - audio
+    cache_read = min(counts.at(asked, "cached_tokens") or counts.first(usage, _CACHE_READ), text)
+    written = counts.first(asked, _CACHE_WRITE_DETAILS) or counts.at(usage, "cache_creation_input_tokens")
+    cache_write = min(written, text)
+    twice = cached_twice(text, cache_read, cache_write)
+    reasoning = min(reasoning, completion)
+    spoken = min(spoken, completion - reasoning)
+    return Usage(
+        input=text - cache_read - cache_write + twice,
+        cache_read=cache_read,
+        cache_write=cache_write,
+        output=completion - reasoning - spoken,
+        reasoning=reasoning,
+        input_audio=audio,
+        output_audio=spoken,
+        cached_twice=twice,
+        prompt_unknown=told_prompt is None,
+        completion_unknown=told_completion is None,
+        unreadable=counts.unreadable,
+    )
+
+
+def write_usage(usage: Usage) -> Object:
+    return {
+        "prompt_tokens": usage.prompt,
+        "completion_tokens": usage.completion,
+        "total_tokens": usage.total,
+        "prompt_tokens_details": {
+            "cached_tokens": usage.cache_read,
+            "cache_write_tokens": usage.cache_write + usage.cache_write_1h,
+            "audio_tokens": usage.input_audio,
+        },
+        "completion_tokens_details": {
+            "reasoning_tokens": usage.reasoning,
+            "audio_tokens": usage.output_audio,
+        },
+    }
+
+
+# --- why an answer ended
+
+_READ_FINISH: Mapping[str, FinishReason] = MappingProxyType(
+    {
+        "stop": "stop",
+        "length": "length",
+        "tool_calls": "tool_calls",
+        "function_call": "tool_calls",
+        "content_filter": "content_filter",
+        # what hosts say who pass their model's own word on
+        "": "stop",
+        "eos": "stop",
+        "end_turn": "stop",
+        "STOP": "stop",
+        "stop_sequence": "stop_sequence",
+        "max_tokens": "length",
+        "MAX_TOKENS": "length",
+        "model_length": "context_window",
+        "tool_use": "tool_calls",
+        "refusal": "refusal",
+        "pause_turn": "pause",
+        "model_context_window_exceeded": "context_window",
+        "repetition": "length",  # vLLM cut the answer off, because it repeated itself
+        "sensitive": "content_filter",  # Zhipu
+    }
+)
+# Reasons that say that the host failed on the way: DeepSeek's and Zhipu's documentation, vLLM and SGLang ("abort"),
+# OpenRouter ("error"). What came before is no whole answer.
+_FAILURES: Mapping[str, FaultKind] = MappingProxyType(
+    {
+        "insufficient_system_resource": "overloaded",
+        "abort": "api",
+        "aborted": "api",
+        "cancelled": "api",
+        "error": "api",
+        "network_error": "api",
+        "server_error": "api",
+        "timeout": "timeout",
+    }
+)
+_WRITE_FINISH: Mapping[FinishReason, str] = MappingProxyType(
+    {
+        "stop": "stop",
+        "stop_sequence": "stop",
+        "length": "length",
+        "context_window": "length",
+        "tool_calls": "tool_calls",
+        "content_filter": "content_filter",
+        "refusal": "content_filter",
+        "pause": "length",  # there is more to say: "stop" would look like the whole
+        "malformed": "stop",
+        "other": "stop",
+    }
+)
+# Reasons beside which tool calls are whole, and wait for their results whatever word was used.
+_AFTER_CALLS: frozenset[FinishReason] = frozenset({"stop", "stop_sequence", "tool_calls", "other"})
+
+
+def failure(finish: str | None) -> Fault | None:
+    """Of a choice that ended in a reason which tells of a failure."""
+    kind = _FAILURES.get(finish) if finish is not None else None
+    if kind is None:
+        return None
+    message = f"the provider broke the answer off: finish_reason {finish!r}"
+    return Fault(STATUS_OF_KIND[kind], kind, message, "upstream_error")
+
+
+def read_finish(raw: str, *, has_calls: bool) -> Finish:
+    """A forced call ends with "stop" at OpenAI itself."""
+    reason = _READ_FINISH.get(raw, "other")
+    return Finish("tool_calls" if has_calls and reason in _AFTER_CALLS else reason, raw)
+
+
+def write_finish(finish: Finish | None, *, has_calls: bool) -> str:
+    reason = finish.reason if finish is not None else "other"
+    return "tool_calls" if has_calls and reason in _AFTER_CALLS else _WRITE_FINISH[reason]
+
+
+# --- replies
+
+_REPLY = frozenset({"id", "object", "created", "model", "choices"})
+_CHOICE = frozenset({"index", "message", "finish_reason"})
+_REPLY_MESSAGE = frozenset({"role"})
+NAMELESS_REPLY = "chatcmpl-0"  # clients want an id; which, only the provider could say
+
+
+def _read_choice(value: Json, number: int) -> Choice:
+    path = f"choices[{number}]"
+    choice = as_object(value, path)
+    message = as_object(choice.get("message"), f"{path}.message")
+    parts, rest = read_said(message, f"{path}.message", strict=False)
+    reason = choice.get("finish_reason")
+    finish = None
+    if isinstance(reason, str):
+        finish = read_finish(reason, has_calls=any(isinstance(part, ToolCall) for part in parts))
+    extras = left_in(choice, _CHOICE)
+    if rest := {key: value for key, value in rest.items() if key not in _REPLY_MESSAGE}:
+        extras["message"] = rest
+    return Choice(parts, finish, extras or NO_EXTRAS)
+
+
+def read_reply(body: bytes) -> Reply:
+    try:
+        reply = decode_reply(body)
+    except UNREADABLE as exc:
+        raise UpstreamError("the provider's reply is not JSON") from exc
+    if not isinstance(reply, dict) or not isinstance(reply.get("choices"), list):
+        told = reply.get("error") if isinstance(reply, dict) else None
+        why = f": {error_message(told)}" if told else ""
+        raise UpstreamError(f"the provider's reply is no chat completion{why}")
+    try:
+        choices = tuple(_read_choice(choice, number) for number, choice in enumerate(reply["choices"]))
+    except BadRequest as exc:  # the readers of a caller's messages say it so
+        raise UpstreamError(f"the provider's reply cannot be read: {exc.message}") from exc
+    for choice in choices:
+        failed = failure(choice.finish.raw) if choice.finish is not None else None
+        if failed is not None:
+            raise Unavailable(failed.message) if failed.kind == "overloaded" else UpstreamError(failed.message)
+    usage, created = reply.get("usage"), reply.get("created")
+    return Reply(
+        dialect=NAME,
+        id=text_of(reply.get("id")) or None,
+        model=text_of(reply.get("model")) or None,
+        choices=choices,
+        usage=read_usage(usage) if isinstance(usage, dict) else None,
+        created=int(created) if isinstance(created, int | float) else None,
+        extras=rest_of(reply, _REPLY),
+    )
+
+
+def _message_of(choice: Choice, *, own: bool) -> Object:
+    notes = choice.extras.get("message") if own else None
+    extras = notes if isinstance(notes, dict) else NO_EXTRAS
+    if own:
+        request = RequestWriter(Chat(NAME, "", ()), "")
+        message: Object = {"role": "assistant", "refusal": None, **said_of(choice.parts, extras, request)}
+        content = message["content"]
+        if isinstance(content, list) and all(part.keys() == TEXT_PART for part in content):
+            # Thoughts between them made several parts of what came in one stream of text.
+            message["content"] = "".join(str(part["text"]) for part in content)
+        overlay(message, extras)
+        return message
+    written = [written_media(part, place) for place, part in enumerate(_media_of(choice.parts))]
+    texts = [part for part in choice.parts if isinstance(part, Text)]
+    texts += [Text(told["content"]) for told in written if isinstance(told.get("content"), str)]
+    message = {"role": "assistant", "content": _joined(texts, Text), "refusal": _joined(choice.parts, Refusal)}
+    images = [image for told in written for image in told.get("images", ())]
+    if images:
+        message["images"] = images
+    message.update(next(({"audio": told["audio"]} for told in written if "audio" in told), {}))
+    calls = [part for part in choice.parts if isinstance(part, ToolCall)]
+    if calls:
+        message["tool_calls"] = [_reply_call(call) for call in calls]
+    message.update(thoughts_of([p for p in choice.parts if isinstance(p, Thinking | RedactedThinking)], NO_EXTRAS))
+    return message
+
+
+def _media_of(parts: Iterable[Part]) -> Iterator[Image | Audio]:
+    return (part for part in parts if isinstance(part, Image | Audio))
+
+
+def written_media(part: Image | Audio, place: int) -> dict[str, Any]:
+    """The fields of a message, or of a delta, that hold a picture or a sound of another provider's model: OpenRouter's
+    and LiteLLM's `images`, OpenAI's `audio`. What has no place there is told as text."""
+    match part:
+        case Image(Inline() | Url() as source):
+            image = {"type": "image_url", "index": place, "image_url": {"url": write_source(source)}}
+            return {"images": [image]}
+        case Audio(Inline(_, data)):
+            digest = hashlib.sha256(data.encode()).hexdigest()[:24]
+            return {"audio": {"id": f"audio_{digest}", "data": data, "expires_at": 0, "transcript": ""}}
+        case _:
+            return {"content": omission(part, TITLE)}
+
+
+def _joined(parts: Iterable[Part], kind: type[Text] | type[Refusal]) -> str | None:
+    """All texts of a kind as one; None where there is none, as clients expect beside tool calls."""
+    return "".join(part.text for part in parts if isinstance(part, kind)) or None
+
+
+def _reply_call(call: ToolCall) -> Object:
+    written: Object = {
+        "id": reply_call_id(call.id),
+        "type": "function",
+        "function": {"name": call.name, "arguments": call.arguments or "{}"},
+    }
+    if call.signature is not None:
+        written["extra_content"] = {"google": {"thought_signature": call.signature}}
+    return written
+
+
+def reply_call_id(id: str) -> str:
+    """An id that OpenAI takes when it comes back: it bounds the length alone."""
+    return id if len(id) <= LONGEST_CALL_ID else tool_id(id, LONGEST_CALL_ID)
+
+
+def _own_finish(choice: Choice) -> str | None:
+    return choice.finish.raw if choice.finish is not None else None
+
+
+def _foreign_finish(choice: Choice) -> str:
+    return write_finish(choice.finish, has_calls=any(isinstance(part, ToolCall) for part in choice.parts))
+
+
+def _choice_of(choice: Choice, index: int, *, own: bool) -> Object:
+    written: Object = {
+        "index": index,
+        "message": _message_of(choice, own=own),
+        "logprobs": None,
+        "finish_reason": _own_finish(choice) if own else _foreign_finish(choice),
+    }
+    if own:
+        overlay(written, {key: value for key, value in choice.extras.items() if key != "message"})
+    return written
+
+
+def write_reply(reply: Reply) -> bytes:
+    own = reply.dialect == NAME
+    body: Object = {
+        "id": reply.id or NAMELESS_REPLY,
+        "object": "chat.completion",
+        "created": reply.created or 0,
+        "model": reply.model or "",
+        "choices": [_choice_of(choice, index, own=own) for index, choice in enumerate(reply.choices)],
+    }
+    if reply.usage is not None and not (own and "usage" in reply.extras):
+        body["usage"] = write_usage(reply.usage)
+    if own:
+        overlay(body, reply.extras)
+    return encode(body)
+
+
+# --- the dialect
+
+
+def model_row(card: ModelCard) -> Object:
+    return {"id": card.id, "object": "model", "created": card.created, "owned_by": card.owned_by}

@@ -1,0 +1,427 @@
+"""Reads a chat completions request into a Chat."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+import msgspec
+
+from ...codecs.json_values import (
+    UNREADABLE,
+    as_bool,
+    as_int,
+    as_list,
+    as_number,
+    as_object,
+    as_text,
+    encode,
+    left_in,
+    maybe,
+    read_body,
+    rest_of,
+    wrong,
+)
+from ...errors import BadRequest
+from ...model.call import Call, Chat, FunctionTool, Reasoning, ResponseFormat, Tool, ToolChoice
+from ...model.content import NO_EXTRAS, Extras, Image, Json, Message, Opaque, Part, Refusal, Text, ToolCall, ToolResult
+from ..carried import original_id
+from .content import THOUGHT, opaque_of, read_cache, read_content, read_image_part, read_thoughts
+from .fields import NAME, Object
+
+# --- the cheap view
+
+
+class _Probe(msgspec.Struct):
+    model: str
+    stream: bool | None = None
+    # What the provider judges is not judged here: of these, only what is well formed counts.
+    stream_options: Any = None
+    max_tokens: Any = None
+    max_completion_tokens: Any = None
+    n: Any = None
+
+
+_probe = msgspec.json.Decoder(_Probe)
+
+
+def why_no_call(raw: bytes) -> BadRequest:
+    """What is wrong with a body that the probe refused."""
+    try:
+        body = read_body(raw)
+        if "model" not in body:
+            return BadRequest("model is missing: name the model that shall answer", param="model")
+        as_text(body["model"], "model")
+        maybe(as_bool, body, "stream")
+    except BadRequest as exc:
+        return exc
+    return BadRequest("the body cannot be read")
+
+
+def _positive(value: Json) -> int | None:
+    """Some hosts also read 8.0 and "8"."""
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _LONGEST_COUNT:
+        return int(value) or None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+
+_LONGEST_COUNT = 18
+"""Digits."""
+
+
+def read_call(raw: bytes) -> Call:
+    try:
+        probe = _probe.decode(raw)
+    except UNREADABLE:
+        raise why_no_call(raw) from None
+    if not probe.model:
+        raise BadRequest("model is empty: name the model that shall answer", param="model")
+    stream = probe.stream is True
+    options = probe.stream_options
+    asked = isinstance(options, dict) and options.get("include_usage") is True
+    return Call(
+        dialect=NAME,
+        operation="chat",
+        model=probe.model,
+        stream=stream,
+        raw=raw,
+        wants_usage=asked or not stream,
+        # Hosts differ in which of the two they read.
+        max_output_tokens=max(_positive(probe.max_completion_tokens) or 0, _positive(probe.max_tokens) or 0) or None,
+        choices=_positive(probe.n) or 1,
+    )
+
+
+# --- reading a request: messages
+
+_MESSAGE = frozenset({"role", "content", "name"})
+_ASSISTANT = _MESSAGE | THOUGHT | {"refusal", "tool_calls", "function_call"}
+_TOOL_MESSAGE = _MESSAGE | {"tool_call_id"}
+_TOOL_CALL = frozenset({"id", "type", "function", "index"})
+_FUNCTION = frozenset({"name", "arguments"})
+
+
+def _read_tool_call(value: Json, path: str, *, strict: bool) -> Part:
+    """`strict`: the caller's own history, in which an id must not be missing; a host's reply may lack one."""
+    call = as_object(value, path)
+    function = call.get("function")
+    if call.get("type", "function") != "function" or not isinstance(function, dict):
+        return opaque_of(call, path)
+    cache, extras = read_cache(call, _TOOL_CALL)  # an index says only where the call stands
+    if rest := left_in(function, _FUNCTION):
+        extras["function"] = rest
+    signature = None
+    match extras.get("extra_content"):
+        case {"google": {"thought_signature": str(signed), **more}, **others} if not more and not others:
+            signature = signed
+            del extras["extra_content"]
+    arguments = function.get("arguments")
+    if isinstance(arguments, dict):  # some hosts give the object itself
+        arguments = encode(arguments).decode()
+    id = call.get("id")
+    if not strict:
+        id, arguments = id or "", arguments or ""
+    return ToolCall(
+        original_id(as_text(id, f"{path}.id")),
+        as_text(function.get("name"), f"{path}.function.name"),
+        "" if arguments is None else as_text(arguments, f"{path}.function.arguments"),
+        cache,
+        signature,
+        extras or NO_EXTRAS,
+    )
+
+
+def read_said(message: Object, path: str, *, strict: bool = True) -> tuple[tuple[Part, ...], Object]:
+    """The parts of an assistant's message, thinking first and tool calls last, and what is left of it."""
+    thoughts, extras = read_thoughts(message)
+    content = message.get("content")
+    if isinstance(content, dict) and not strict:  # Cloudflare decodes what was asked for as JSON
+        content = encode(content).decode()
+    parts = [*thoughts, *read_content(content, f"{path}.content")]
+    left = left_in(message, _ASSISTANT)
+    if not strict and (images := _read_images(message.get("images"))):
+        parts += images
+        left.pop("images")
+    if refusal := maybe(as_text, message, "refusal", path):
+        parts.append(Refusal(refusal))
+    for number, call in enumerate(maybe(as_list, message, "tool_calls", path) or ()):
+        parts.append(_read_tool_call(call, f"{path}.tool_calls[{number}]", strict=strict))
+    old = message.get("function_call")
+    if isinstance(old, dict) and old.get("name"):  # Snowflake sends an empty one
+        parts.append(Opaque(NAME, "function_call", old))
+    return tuple(parts), {**left, **extras}
+
+
+_AMONG_IMAGES: Extras = MappingProxyType({"images": None})
+"""A note: this picture stood in the field of its own that OpenRouter and LiteLLM have for those of a reply."""
+
+
+def _read_images(told: Json) -> tuple[Image, ...]:
+    """None of them where one of them is no picture: they stay as they came then."""
+    images = tuple(read_answered_image(each) for each in told) if isinstance(told, list) else ()
+    return tuple(image for image in images if image is not None) if None not in images else ()
+
+
+def read_answered_image(told: Json) -> Image | None:
+    if not isinstance(told, dict) or "image_url" not in told:
+        return None
+    try:
+        image = read_image_part(told, "images")
+    except BadRequest:
+        return None
+    return replace(image, extras={**image.extras, **_AMONG_IMAGES}) if isinstance(image, Image) else None
+
+
+def _mark_last(parts: tuple[Part, ...], extras: Object, known: frozenset[str]) -> tuple[tuple[Part, ...], Object]:
+    """A cache mark on a whole message means its last part."""
+    cache, rest = read_cache(extras, known)
+    match parts[-1:]:
+        case (Text(text, None, more),) if cache is not None:
+            return (*parts[:-1], Text(text, cache, more)), {**rest, "cache_control": None}
+        case _:
+            return parts, extras
+
+
+def _read_message(value: Json, path: str) -> Message:
+    message = as_object(value, path)
+    role = as_text(message.get("role"), f"{path}.role")
+    name = maybe(as_text, message, "name", path)
+    nothing: frozenset[str] = frozenset()
+    match role:
+        case "system" | "developer" | "user":
+            parts = read_content(message.get("content"), f"{path}.content")
+            parts, extras = _mark_last(parts, left_in(message, _MESSAGE), nothing)
+            return Message(role, parts, name, extras or NO_EXTRAS)
+        case "assistant":
+            parts, extras = read_said(message, path)
+            parts, extras = _mark_last(parts, extras, nothing)
+            return Message(role, parts, name, extras or NO_EXTRAS)
+        case "tool":
+            call_id = original_id(as_text(message.get("tool_call_id"), f"{path}.tool_call_id"))
+            cache, extras = read_cache(message, _TOOL_MESSAGE)
+            parts = read_content(message.get("content"), f"{path}.content")
+            return Message(role, (ToolResult(call_id, parts, cache=cache),), name, extras or NO_EXTRAS)
+        case "function":
+            return Message("tool", (Opaque(NAME, "function", message),))
+        case _:
+            raise BadRequest(
+                f"{path}.role is {role!r}; it must be system, developer, user, assistant or tool", param=f"{path}.role"
+            )
+
+
+# --- reading a request: the rest
+
+_CHAT = frozenset(
+    {
+        "model",
+        "messages",
+        "stream",
+        "stream_options",
+        "tools",
+        "tool_choice",
+        "parallel_tool_calls",
+        "max_tokens",
+        "max_completion_tokens",
+        "temperature",
+        "top_p",
+        "top_k",
+        "stop",
+        "n",
+        "seed",
+        "presence_penalty",
+        "frequency_penalty",
+        "logprobs",
+        "top_logprobs",
+        "response_format",
+        "reasoning_effort",
+        "reasoning",
+        "thinking",
+        "service_tier",
+        "user",
+        "safety_identifier",
+        "metadata",
+    }
+)
+_FUNCTION_TOOL = frozenset({"type", "function"})
+
+
+def _read_tool(value: Json, path: str) -> Tool:
+    tool = as_object(value, path)
+    if tool.get("type", "function") != "function":
+        return opaque_of(tool, path)
+    function = as_object(tool.get("function"), f"{path}.function")
+    cache, extras = read_cache(tool, _FUNCTION_TOOL)
+    if rest := left_in(function, frozenset({"name", "description", "parameters", "strict"})):
+        extras["function"] = rest
+    return FunctionTool(
+        as_text(function.get("name"), f"{path}.function.name"),
+        maybe(as_text, function, "description", f"{path}.function"),
+        function.get("parameters"),
+        maybe(as_bool, function, "strict", f"{path}.function"),
+        cache,
+        extras or NO_EXTRAS,
+    )
+
+
+def _read_tool_choice(value: Json) -> tuple[ToolChoice | None, Object]:
+    """The choice, or what only this dialect knows (allowed_tools, custom), whole. `any` is Mistral's `required`."""
+    match value:
+        case None:
+            return None, {}
+        case "auto" | "none" | "required":
+            return ToolChoice(value), {}
+        case "any":
+            return ToolChoice("required"), {}
+        case {"type": "function", "function": {"name": str(name)}}:
+            return ToolChoice("tool", name), {}
+        case {"function": {"name": str(name)}, **rest} if not rest:  # as Hugging Face's clients spell it
+            return ToolChoice("tool", name), {}
+        case {"type": "allowed_tools" | "custom"}:
+            return None, {"tool_choice": value}
+        case str():
+            raise BadRequest(
+                f"tool_choice is {value!r}; it must be none, auto, required or an object that names a function",
+                param="tool_choice",
+            )
+        case _:
+            raise BadRequest(
+                'tool_choice must be a string or {"type": "function", "function": {"name": …}}', param="tool_choice"
+            )
+
+
+def _read_stop(value: Json) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, list):
+        raise wrong("stop", "a string or a list of strings", value)
+    return tuple(as_text(stop, f"stop[{number}]") for number, stop in enumerate(value))
+
+
+def _read_format(value: Json) -> tuple[ResponseFormat | None, Object]:
+    if value is None:
+        return None, {}
+    wanted = as_object(value, "response_format")
+    kind = as_text(wanted.get("type"), "response_format.type")
+    rest = left_in(wanted, frozenset({"type", "json_schema"}))
+    match kind:
+        case "text" | "json_object":
+            return ResponseFormat(kind), {"response_format": rest} if rest else {}
+        case "json_schema":
+            path = "response_format.json_schema"
+            inner = as_object(wanted.get("json_schema"), path)
+            if inner_rest := left_in(inner, frozenset({"schema", "name", "description", "strict"})):
+                rest["json_schema"] = inner_rest
+            read = ResponseFormat(
+                kind,
+                inner.get("schema"),
+                maybe(as_text, inner, "name", path),
+                maybe(as_text, inner, "description", path),
+                maybe(as_bool, inner, "strict", path),
+            )
+            return read, {"response_format": rest} if rest else {}
+        case _:
+            raise BadRequest(
+                f"response_format.type is {kind!r}; it must be text, json_object or json_schema",
+                param="response_format.type",
+            )
+
+
+def _read_reasoning(body: Object) -> tuple[Reasoning | None, Object]:
+    """Three spellings: OpenAI's reasoning_effort; `reasoning` of OpenRouter and others; `thinking` of DeepSeek, Z.AI
+    and others. Where two say the same thing, the first found here is understood and the other stays as it is."""
+    effort = maybe(as_text, body, "reasoning_effort")
+    extras: Object = {}
+    wanted, thinking = body.get("reasoning"), body.get("thinking")
+    if isinstance(wanted, dict):
+        if effort is not None and wanted.get("effort") is not None:
+            extras["reasoning_effort"] = effort
+        if thinking is not None:
+            extras["thinking"] = thinking
+        switch = maybe(as_bool, wanted, "enabled", "reasoning")
+        spelled = maybe(as_text, wanted, "effort", "reasoning")
+        read = Reasoning(
+            None if switch is None else "enabled" if switch else "disabled",
+            spelled if spelled is not None else effort,
+            maybe(as_int, wanted, "max_tokens", "reasoning"),
+            rest_of(wanted, frozenset({"enabled", "effort", "max_tokens"})),
+        )
+        note = "reasoning" if spelled is not None or effort is None else "reasoning_effort"
+        return read, {**extras, "reasoning": None, note: extras.get(note)}
+    if wanted is not None:
+        extras["reasoning"] = wanted
+    match thinking:
+        case None:
+            pass
+        case {"type": ("enabled" | "disabled" | "adaptive") as mode}:
+            block = as_object(thinking, "thinking")
+            budget = maybe(as_int, block, "budget_tokens", "thinking")
+            return Reasoning(mode, effort, budget, rest_of(block, frozenset({"type", "budget_tokens"}))), extras
+        case _:
+            extras["thinking"] = thinking
+    return (None if effort is None else Reasoning(effort=effort)), extras
+
+
+def _read_user(body: Object) -> tuple[str | None, Object]:
+    """`safety_identifier` is the newer name of what `user` was."""
+    user, newer = maybe(as_text, body, "user"), maybe(as_text, body, "safety_identifier")
+    if newer is None:
+        return user, {}
+    return newer, {"safety_identifier": None, **({} if user is None else {"user": user})}
+
+
+def _read_limit(body: Object) -> tuple[int | None, Object]:
+    """`max_completion_tokens` is the newer name and wins; many hosts know only `max_tokens`."""
+    newer, older = maybe(as_int, body, "max_completion_tokens"), maybe(as_int, body, "max_tokens")
+    if newer is None:
+        return older, {} if older is None else {"max_tokens": None}
+    return newer, {} if older is None else {"max_tokens": older}
+
+
+def read_chat(call: Call) -> Chat:
+    try:
+        body = as_object(msgspec.json.decode(call.raw), "the body")
+    except UNREADABLE:
+        raise why_no_call(call.raw) from None
+    messages = as_list(body.get("messages"), "messages")
+    options = maybe(as_object, body, "stream_options") or {}
+    tools = maybe(as_list, body, "tools") or []
+    limit, limit_rest = _read_limit(body)
+    choice, choice_rest = _read_tool_choice(body.get("tool_choice"))
+    response_format, format_rest = _read_format(body.get("response_format"))
+    reasoning, reasoning_rest = _read_reasoning(body)
+    user, user_rest = _read_user(body)
+    extras = {**left_in(body, _CHAT), **limit_rest, **choice_rest, **format_rest, **reasoning_rest, **user_rest}
+    if options_rest := left_in(options, frozenset({"include_usage"})):
+        extras["stream_options"] = options_rest
+    return Chat(
+        dialect=NAME,
+        model=call.model,
+        messages=tuple(_read_message(message, f"messages[{number}]") for number, message in enumerate(messages)),
+        stream=call.stream,
+        include_usage=bool(maybe(as_bool, options, "include_usage", "stream_options")),
+        tools=tuple(_read_tool(tool, f"tools[{number}]") for number, tool in enumerate(tools)),
+        tool_choice=choice,
+        parallel_tool_calls=maybe(as_bool, body, "parallel_tool_calls"),
+        max_output_tokens=limit,
+        temperature=maybe(as_number, body, "temperature"),
+        top_p=maybe(as_number, body, "top_p"),
+        top_k=maybe(as_int, body, "top_k"),
+        stop=_read_stop(body.get("stop")),
+        n=maybe(as_int, body, "n"),
+        seed=maybe(as_int, body, "seed"),
+        presence_penalty=maybe(as_number, body, "presence_penalty"),
+        frequency_penalty=maybe(as_number, body, "frequency_penalty"),
+        logprobs=maybe(as_bool, body, "logprobs"),
+        top_logprobs=maybe(as_int, body, "top_logprobs"),
+        response_format=response_format,
+        reasoning=reasoning,
+        service_tier=maybe(as_text, body, "service_tier"),
+        user=user,
+        metadata=maybe(as_object, body, "metadata"),
+        extras=extras or NO_EXTRAS,
+    )

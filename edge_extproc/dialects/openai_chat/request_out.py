@@ -1,0 +1,534 @@
+"""Writes a Chat as a chat completions request."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import assert_never
+
+from ...codecs.json_values import as_object, left_in
+from ...errors import Unsupported
+from ...model.call import Chat, Reasoning, Tool
+from ...model.content import (
+    Audio,
+    CacheMark,
+    Document,
+    Extras,
+    FileRef,
+    Image,
+    Inline,
+    Json,
+    Message,
+    Opaque,
+    Part,
+    RedactedThinking,
+    Refusal,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+    Url,
+)
+from ...model.host import UNKNOWN_HOST, HostProfile
+from ..dropping import DropList
+from .content import (
+    AUDIO_FORMATS,
+    WANTED,
+    cache_control,
+    is_noted,
+    lift_cache,
+    overlay,
+    plain,
+    set_values,
+    short,
+    thoughts_of,
+    write_source,
+)
+from .fields import NAME, TITLE, Object
+from .models import (
+    SAMPLING,
+    call_id,
+    effort_for,
+    effort_of_budget,
+    efforts_of,
+    is_sampled,
+    is_too_long,
+    is_unsigned,
+    takes_stop,
+)
+
+_SERVICE_TIERS: Mapping[str, str] = MappingProxyType(
+    {"standard_only": "default", **{tier: tier for tier in ("auto", "default", "flex", "scale", "priority")}}
+)
+# Extras of other dialects that mean the same here, and where each goes.
+_SHARED_EXTRAS = frozenset({"prompt_cache_key", "prompt_cache_retention"})
+
+
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """How the callers of another dialect spell what may have no place here."""
+
+    messages: str = "messages"
+    content: str = "content"
+    prompt: str | None = None
+    """The system prompt, where it stands outside the messages."""
+    top_k: str = "top_k"
+    effort: str = "reasoning_effort"
+    thinking: str = "reasoning"
+    tool_choice: str = "tool_choice"
+    parallel: str = "parallel_tool_calls"
+    user: str = "user"
+
+
+_SPELLINGS: Mapping[str, Spelling] = MappingProxyType(
+    {
+        "anthropic_messages": Spelling(
+            prompt="system",
+            effort="output_config.effort",
+            thinking="thinking",
+            parallel="tool_choice.disable_parallel_tool_use",
+            user="metadata.user_id",
+        ),
+        "openai_responses": Spelling(messages="input", prompt="instructions", effort="reasoning.effort"),
+        "gemini_generate": Spelling(
+            messages="contents",
+            content="parts",
+            prompt="systemInstruction",
+            top_k="generationConfig.topK",
+            effort="generationConfig.thinkingConfig.thinkingLevel",
+            thinking="generationConfig.thinkingConfig",
+            tool_choice="toolConfig",
+        ),
+    }
+)
+_FORCED = frozenset({"required", "tool"})
+_NAMELESS_SCHEMA = "response"
+
+
+class RequestWriter(DropList):
+    """One chat on its way into this dialect. `dropped` grows as it is written.
+
+    A chat of this dialect (`own`) comes out as it came in; of another one, what has no place is named or refused.
+    """
+
+    def __init__(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> None:
+        super().__init__()
+        self.chat = chat
+        self.model = model
+        self.host = host
+        self.own = chat.dialect == NAME
+        self.spelling = _SPELLINGS.get(chat.dialect, Spelling())
+
+    def body(self) -> Object:
+        chat = self.chat
+        if not self.own:
+            for name in chat.needed:
+                raise Unsupported(name, TITLE, "only a provider of the caller's own format can honour it")
+        body: Object = {"model": self.model, "messages": self._messages()}
+        if chat.stream:
+            body["stream"] = True
+            body["stream_options"] = {"include_usage": True}
+        if chat.tools:
+            body["tools"] = [self._tool(tool, f"tools[{number}]") for number, tool in enumerate(chat.tools)]
+        self._tool_choice(body)
+        limit = "max_tokens" if is_noted(chat.extras, "max_tokens") else "max_completion_tokens"
+        set_values(
+            body,
+            **{limit: chat.max_output_tokens},
+            temperature=chat.temperature,
+            top_p=chat.top_p,
+            stop=list(chat.stop) or None,
+            n=chat.n,
+            seed=chat.seed,
+            presence_penalty=chat.presence_penalty,
+            frequency_penalty=chat.frequency_penalty,
+            logprobs=chat.logprobs,
+            top_logprobs=chat.top_logprobs,
+            response_format=self._format(),
+        )
+        self._reasoning(body)
+        self._sampling(body)
+        self._account(body)
+        if self.own:
+            set_values(body, top_k=chat.top_k)
+            overlay(body, chat.extras)
+        else:
+            self._drop_if(self.spelling.top_k, chat.top_k is not None)
+            self._foreign_extras(body)
+        return body
+
+    def _sampling(self, body: Object) -> None:
+        """What the model takes; 1 is what temperature and top_p are anyway."""
+        if self.own:
+            return
+        effort = body.get("reasoning_effort")
+        if not is_sampled(self.model, effort if isinstance(effort, str) else None):
+            for name in SAMPLING:
+                if (value := body.pop(name, None)) is not None:
+                    self._drop_if(name, value != 1 or name not in ("temperature", "top_p"))
+        if not takes_stop(self.model):
+            self._drop_if("stop", body.pop("stop", None) is not None)
+
+    def _foreign_extras(self, body: Object) -> None:
+        for name, value in self.chat.extras.items():
+            match value:
+                case None:
+                    pass
+                case {"verbosity": str(verbosity)} if name == "text":
+                    body["verbosity"] = verbosity
+                    self._drop_extras(left_in(as_object(value, name), frozenset({"verbosity"})), name)
+                case _ if name in _SHARED_EXTRAS:
+                    body[name] = value
+                case _:
+                    self.dropped.add(name)
+
+    # what cannot be said
+
+    def _finish(self, block: Object, cache: CacheMark | None, extras: Extras, path: str) -> Object:
+        """What is not OpenAI's own of a part or tool: put back, or named."""
+        if self.own:
+            if cache is not None:
+                block["cache_control"] = cache_control(cache)
+            overlay(block, extras)
+        else:
+            self._drop_if(f"{path}.cache_control", cache is not None)
+            self._drop_extras(extras, path)
+        return block
+
+    # fields
+
+    def _account(self, body: Object) -> None:
+        chat = self.chat
+        user = "safety_identifier" if is_noted(chat.extras, "safety_identifier") else "user"
+        if is_too_long(chat.user, self.host):
+            self.dropped.add(user if user != "user" else self.spelling.user)
+        else:
+            set_values(body, **{user: chat.user})
+        if self.own:
+            set_values(body, service_tier=chat.service_tier, metadata=chat.metadata)
+            return
+        self._drop_if("metadata", chat.metadata)
+        if chat.service_tier is not None:
+            tier = _SERVICE_TIERS.get(chat.service_tier)
+            set_values(body, service_tier=tier)
+            self._drop_if("service_tier", tier is None)
+
+    def _format(self) -> Object | None:
+        wanted = self.chat.response_format
+        if wanted is None:
+            return None
+        if wanted.kind != "json_schema":
+            return {"type": wanted.kind}
+        name = wanted.name or (None if self.own else _NAMELESS_SCHEMA)
+        inner: Object = {}
+        set_values(inner, name=name, description=wanted.description, schema=wanted.schema, strict=wanted.strict)
+        return {"type": "json_schema", "json_schema": inner}
+
+    def _reasoning(self, body: Object) -> None:
+        wanted = self.chat.reasoning
+        if wanted is None:
+            return
+        if self.own:
+            self._own_reasoning(body, wanted)
+            return
+        if wanted.effort is not None:
+            level: str | None = wanted.effort if wanted.effort != "default" else None  # Groq's word for not saying
+        elif wanted.mode == "disabled":
+            level = "none"
+        elif wanted.budget_tokens is not None:
+            level = effort_of_budget(wanted.budget_tokens)
+        else:
+            # Adaptive is what a model does that is told nothing; "enabled" without a word more is the middle.
+            level = "medium" if wanted.mode == "enabled" else None
+        effort = None if level is None else effort_for(self.model, level)
+        set_values(body, reasoning_effort=effort)
+        spelled = self.spelling.effort if wanted.effort is not None else self.spelling.thinking
+        # Not to think is all that a model can do which never does.
+        is_moot = level is None or (level == "none" and not efforts_of(self.model))
+        self._drop_if(spelled, effort is None and not is_moot)
+        self._drop_extras(wanted.extras, self.spelling.thinking)
+
+    def _own_reasoning(self, body: Object, wanted: Reasoning) -> None:
+        notes = self.chat.extras
+        if not is_noted(notes, "reasoning"):
+            set_values(body, reasoning_effort=wanted.effort)
+            if wanted.mode is not None:
+                thinking: Object = {"type": wanted.mode}
+                set_values(thinking, budget_tokens=wanted.budget_tokens)
+                body["thinking"] = {**thinking, **wanted.extras}
+            return
+        block: Object = {}
+        set_values(block, max_tokens=wanted.budget_tokens)
+        if wanted.mode is not None:
+            block["enabled"] = wanted.mode != "disabled"
+        set_values(
+            body if is_noted(notes, "reasoning_effort") else block,
+            **{"reasoning_effort" if is_noted(notes, "reasoning_effort") else "effort": wanted.effort},
+        )
+        body["reasoning"] = {**block, **wanted.extras}
+
+    # tools
+
+    def _tool(self, tool: Tool, path: str) -> Json:
+        if isinstance(tool, Opaque):
+            if tool.dialect != NAME:
+                raise Unsupported(path, TITLE, f"it knows no tool of type {tool.kind!r}")
+            return tool.value
+        function: Object = {"name": tool.name}
+        set_values(function, description=tool.description, parameters=tool.parameters, strict=tool.strict)
+        return self._finish({"type": "function", "function": function}, tool.cache, tool.extras, path)
+
+    def _tool_choice(self, body: Object) -> None:
+        chat, choice = self.chat, self.chat.tool_choice
+        if not chat.tools and not self.own:
+            self._drop_if(self.spelling.tool_choice, choice is not None and choice.mode in _FORCED)
+            self._drop_if(self.spelling.parallel, chat.parallel_tool_calls is False)
+            return
+        if choice is not None and choice.mode == "tool":
+            body["tool_choice"] = {"type": "function", "function": {"name": choice.name}}
+        elif choice is not None:
+            body["tool_choice"] = choice.mode
+        set_values(body, parallel_tool_calls=chat.parallel_tool_calls)
+
+    # the conversation
+
+    def _messages(self) -> list[Json]:
+        messages = self.chat.messages
+        if self.own:
+            return [self._own_message(message) for message in messages]
+        written: list[Json] = []
+        moved: list[Object] = []
+        for path, where, message in self._located():
+            self._drop_extras(message.extras, path)
+            match message.role:
+                case "system" | "developer":
+                    written += self._prompt(message, where)
+                case "user" | "tool":
+                    results = [self._result(part, f"{where}[{i}]", moved) for i, part in self._results(message)]
+                    parts = [self._part(part, f"{where}[{i}]") for i, part in self._others(message)]
+                    written += results
+                    if parts:
+                        parts, moved = [*moved, *parts], []
+                        written.append(self._named(message, {"role": "user", "content": short(parts)}))
+                case "assistant":
+                    written += self._moved(moved)
+                    moved = []
+                    written += self._assistant(message, where)
+                case _:
+                    assert_never(message.role)
+        return written + self._moved(moved)
+
+    def _located(self) -> Iterator[tuple[str, str, Message]]:
+        """Each message, its path and that of its content in the caller's spelling."""
+        spelling, apart = self.spelling, 0
+        for number, message in enumerate(self.chat.messages):
+            prompt = spelling.prompt if number == 0 and message.role == "system" else None
+            if prompt == "instructions" and not is_noted(message.extras, prompt):
+                prompt = None  # one of the input's own
+            if prompt is not None:
+                apart = 1
+                # Gemini's is a message; the others' is the content itself.
+                yield prompt, f"{prompt}.{spelling.content}" if spelling.content == "parts" else prompt, message
+            else:
+                path = f"{spelling.messages}[{number - apart}]"
+                yield path, f"{path}.{spelling.content}", message
+
+    @staticmethod
+    def _moved(parts: list[Object]) -> list[Json]:
+        return [{"role": "user", "content": parts}] if parts else []
+
+    @staticmethod
+    def _results(message: Message) -> list[tuple[int, ToolResult]]:
+        return [(i, part) for i, part in enumerate(message.parts) if isinstance(part, ToolResult)]
+
+    @staticmethod
+    def _others(message: Message) -> list[tuple[int, Part]]:
+        return [(i, part) for i, part in enumerate(message.parts) if not isinstance(part, ToolResult)]
+
+    @staticmethod
+    def _named(message: Message, written: Object) -> Object:
+        return written if message.name is None else {**written, "name": message.name}
+
+    def _prompt(self, message: Message, path: str) -> list[Json]:
+        parts: list[Object] = []
+        for i, part in enumerate(message.parts):
+            if not isinstance(part, Text):
+                raise Unsupported(f"{path}[{i}]", TITLE, "a system prompt is text")
+            parts.append(self._part(part, f"{path}[{i}]"))
+        return [self._named(message, {"role": message.role, "content": short(parts)})] if parts else []
+
+    def _result(self, result: ToolResult, path: str, moved: list[Object]) -> Object:
+        """A tool message. It can hold text alone: what else there is goes into `moved`."""
+        texts: list[Object] = []
+        others: list[Object] = []
+        for i, part in enumerate(result.parts):
+            written = self._part(part, f"{path}.content[{i}]")
+            (texts if isinstance(part, Text) else others).append(written)
+        id = call_id(result.call_id, self.model)
+        if others:
+            moved += [{"type": "text", "text": f"From the result of tool call {id}:"}, *others]
+        self._drop_if(f"{path}.is_error", result.is_error)
+        message: Object = {"role": "tool", "tool_call_id": id, "content": short(texts)}
+        return self._finish(message, result.cache, result.extras, path)
+
+    def _assistant(self, message: Message, path: str) -> list[Json]:
+        """One text, since hosts other than OpenAI take no list here; a reply's texts are one text too."""
+        texts: list[str] = []
+        refusals: list[str] = []
+        calls: list[Json] = []
+        thoughts: list[Thinking] = []
+        for i, part in enumerate(message.parts):
+            where = f"{path}[{i}]"
+            match part:
+                case Text():
+                    texts.append(part.text)
+                    self._finish({}, part.cache, part.extras, where)
+                case Refusal():
+                    refusals.append(part.text)
+                    self._finish({}, None, part.extras, where)
+                case ToolCall():
+                    calls.append(self._call(part, where))
+                case Thinking() as thought if self.host.thoughts in WANTED and is_unsigned(thought):
+                    thoughts.append(thought)
+                case Thinking() | RedactedThinking():  # OpenAI has no place for it, and its models no use
+                    self.dropped.add(where)
+                case _:
+                    self._part(part, where)  # raises
+                    raise Unsupported(where, TITLE, "an assistant's message is text and tool calls")
+        text = "".join(texts)
+        if not text and not refusals and not calls:
+            return []
+        written: Object = {"role": "assistant", "content": text or None}
+        if refusals:
+            written["refusal"] = "".join(refusals)
+        if calls:
+            written["tool_calls"] = calls
+        if thoughts and self.host.thoughts == "reasoning_details":
+            written["reasoning_details"] = [{"type": "reasoning.text", "text": thought.text} for thought in thoughts]
+        elif thoughts:
+            written["reasoning_content"] = "".join(thought.text for thought in thoughts)
+        return [self._named(message, written)]
+
+    def _call(self, call: ToolCall, path: str) -> Object:
+        id = call.id if self.own else call_id(call.id, self.model)
+        arguments = call.arguments if self.own else call.arguments or "{}"
+        written: Object = {"id": id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
+        if call.signature is not None and (self.own or "gemini" in self.model.lower()):
+            written["extra_content"] = {"google": {"thought_signature": call.signature}}
+        elif call.signature is not None:  # other hosts refuse a field that they do not know
+            self.dropped.add(f"{path}.thoughtSignature")
+        return self._finish(written, call.cache, call.extras, path)
+
+    def _part(self, part: Part, path: str) -> Object:
+        """A part of the content of a user, a system prompt or a tool result."""
+        match part:
+            case Text():
+                return self._finish({"type": "text", "text": part.text}, part.cache, part.extras, path)
+            case Image():
+                if isinstance(part.source, FileRef):
+                    raise Unsupported(path, TITLE, "a file uploaded to another provider is unknown to it")
+                image: Object = {"url": write_source(part.source)}
+                set_values(image, detail=part.detail)
+                return self._finish({"type": "image_url", "image_url": image}, part.cache, part.extras, path)
+            case Document():
+                return self._finish(self._document(part, path), part.cache, part.extras, path)
+            case Audio():
+                return self._finish(self._audio(part, path), None, part.extras, path)
+            case Refusal():
+                return self._finish({"type": "refusal", "refusal": part.text}, None, part.extras, path)
+            case Opaque():
+                if part.dialect != NAME:
+                    raise Unsupported(path, TITLE, f"it knows no part of type {part.kind!r}")
+                return as_object(part.value, path)
+            case Thinking():
+                block: Object = {"type": "thinking", "thinking": [{"type": "text", "text": part.text}]}
+                set_values(block, signature=part.signature)
+                return self._finish(block, None, part.extras, path)
+            case RedactedThinking() | ToolCall() | ToolResult():
+                raise Unsupported(path, TITLE, f"a {type(part).__name__} cannot stand here")
+            case _:
+                assert_never(part)
+
+    def _document(self, part: Document, path: str) -> Object:
+        source = part.source
+        file: Object = {}
+        match source:
+            case FileRef():
+                if not self.own:
+                    raise Unsupported(path, TITLE, "a file uploaded to another provider is unknown to it")
+                file["file_id"] = source.id
+            case Url():
+                if not self.own:
+                    raise Unsupported(path, TITLE, "it takes no document by URL")
+                file["file_data"] = source.url
+            case Inline() if source.media_type == "text/plain" and not self.own:
+                # No media type of text is known to all hosts; text always is.
+                self._drop_if(f"{path}.title", part.name)
+                return {"type": "text", "text": plain(source.data, path)}
+            case Inline():
+                file["file_data"] = write_source(source)
+            case _:
+                assert_never(source)
+        set_values(file, filename=part.name or (None if self.own else "document.pdf"))
+        return {"type": "file", "file": file}
+
+    def _audio(self, part: Audio, path: str) -> Object:
+        if not isinstance(part.source, Inline):
+            raise Unsupported(path, TITLE, "it takes audio only within the request")
+        kind = part.source.media_type
+        format = AUDIO_FORMATS.get(kind, kind.removeprefix("audio/"))
+        return {"type": "input_audio", "input_audio": {"data": part.source.data, "format": format}}
+
+    # the conversation, as it came
+
+    def _own_message(self, message: Message) -> Json:
+        match message.parts:
+            case (Opaque(kind="function") as old,):
+                return old.value
+            case (ToolResult() as result,):
+                parts = [self._part(part, "") for part in result.parts]
+                written: Object = {"role": "tool", "tool_call_id": result.call_id, "content": short(parts)}
+                if result.cache is not None:
+                    written["cache_control"] = cache_control(result.cache)
+            case parts if message.role == "assistant":
+                written = {"role": "assistant", **said_of(parts, message.extras, self)}
+            case parts:
+                written = {"role": message.role, "content": short([self._part(part, "") for part in parts])}
+        if is_noted(message.extras, "cache_control"):
+            lift_cache(written)
+        overlay(written, message.extras)
+        return self._named(message, written)
+
+
+def said_of(parts: Iterable[Part], notes: Extras, request: RequestWriter) -> Object:
+    """What an assistant said, in its fields; `notes` tell which of the spellings for thoughts were used."""
+    content: list[Object] = []
+    thoughts: list[Thinking | RedactedThinking] = []
+    calls: list[Json] = []
+    images: list[Json] = []
+    said: Object = {"content": None}
+    for part in parts:
+        match part:
+            case ToolCall():
+                calls.append(request._call(part, ""))
+            case Opaque(kind="function_call"):
+                said["function_call"] = part.value
+            case Opaque() if isinstance(part.value, dict) and "id" in part.value:
+                calls.append(part.value)
+            case Thinking() | RedactedThinking() if not is_noted(part.extras, "content"):
+                thoughts.append(part)
+            case Refusal() if not is_noted(part.extras, "content"):
+                said["refusal"] = part.text
+            case Image() if is_noted(part.extras, "images"):
+                images.append(request._part(part, ""))
+            case _:
+                content.append(request._part(part, ""))
+    if content:
+        said["content"] = short(content)
+    if calls:
+        said["tool_calls"] = calls
+    if images:
+        said["images"] = images
+    said.update(thoughts_of(thoughts, notes))
+    return said

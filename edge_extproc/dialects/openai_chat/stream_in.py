@@ -1,0 +1,485 @@
+"""Decodes a stream of chat completion chunks into reply events."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+
+from ...codecs import sse
+from ...codecs.frame import Frame
+from ...codecs.json_values import UNREADABLE, decode_reply, encode, text_of
+from ...model.content import NO_EXTRAS, Extras, Json, Opaque
+from ...model.fault import Fault
+from ...model.reply import (
+    Ended,
+    Failed,
+    Finished,
+    Garbled,
+    Noted,
+    PartDelta,
+    PartEnded,
+    PartKind,
+    PartNoted,
+    PartSigned,
+    PartStarted,
+    Ping,
+    ReplyEvent,
+    ReplyStarted,
+    UsageSeen,
+)
+from .content import thought_of
+from .errors import fault_of, word_of
+from .fields import NAME, Object
+from .reply import failure, read_finish, read_usage
+from .request_in import read_answered_image
+
+# --- streams, reading
+
+
+class _CallFunction(msgspec.Struct):
+    name: str | None = None
+    arguments: str | dict[str, Any] | None = None
+
+
+class _CallDelta(msgspec.Struct):
+    index: int | None = None
+    id: str | None = None
+    function: _CallFunction | None = None
+    custom: dict[str, Any] | None = None
+    extra_content: Any = None
+
+
+class _Delta(msgspec.Struct):
+    content: str | list[Any] | dict[str, Any] | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    reasoning_details: list[Any] | None = None
+    thinking_blocks: list[Any] | None = None
+    refusal: str | None = None
+    tool_calls: list[_CallDelta] | None = None
+    function_call: _CallFunction | None = None
+    annotations: list[Any] | None = None
+    audio: dict[str, Any] | None = None
+    images: list[Any] | None = None
+
+
+class _ChunkChoice(msgspec.Struct):
+    index: int | None = None
+    delta: _Delta | None = None
+    message: Any = None
+    """Where a host tells the whole answer in one chunk: in the place of `delta`."""
+    finish_reason: str | None = None
+    logprobs: Any = None
+    usage: dict[str, Any] | None = None
+    """Moonshot's place for it."""
+
+
+class _XGroq(msgspec.Struct):
+    usage: dict[str, Any] | None = None
+
+
+class _Chunk(msgspec.Struct):
+    id: str | int | None = None
+    created: float | None = None
+    model: str | None = None
+    choices: list[_ChunkChoice] | None = None
+    usage: dict[str, Any] | None = None
+    x_groq: _XGroq | None = None
+    error: Any = None
+    object: Any = None
+    detail: Any = None
+    message: Any = None
+
+
+_chunk = msgspec.json.Decoder(_Chunk, strict=True)
+DONE = b"[DONE]"
+_FUNCTION_CALL = -1
+"""Where the one function call of the old format stands among the tool calls."""
+
+_TRUNCATED = Fault(502, "api", "the provider's stream ended before its answer did", "stream_truncated")
+
+
+_EMPTY_DELTA = _Delta()
+
+
+def _is_bare_error(value: Object) -> bool:
+    """An error that is not wrapped: no answer has these fields and no choices (vLLM, SGLang, FastAPI)."""
+    if "choices" in value:
+        return False
+    told = value.get("message")
+    return value.get("object") == "error" or bool(value.get("detail")) or (isinstance(told, str) and bool(told))
+
+
+def _whole_number(value: Json) -> int | None:
+    """An index that is spelled as text or as a float is one all the same."""
+    if isinstance(value, str) and value.strip().isdecimal():
+        return int(value)
+    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e9 else None
+
+
+def _dict(value: Json) -> dict[str, Any] | None:
+    return value if isinstance(value, dict) else None
+
+
+def _list(value: Json) -> list[Any] | None:
+    return value if isinstance(value, list) else None
+
+
+def repaired_chunk(value: Object) -> _Chunk:
+    """A chunk whose fields are not all of the types that the format has."""
+    created = value.get("created")
+    groq = value.get("x_groq")
+    return _Chunk(
+        id=word_of(value.get("id")),
+        created=float(created) if isinstance(created, int | float) and math.isfinite(created) else None,
+        model=text_of(value.get("model")),
+        choices=[_mended_choice(each) for each in _list(value.get("choices")) or () if isinstance(each, dict)],
+        usage=_dict(value.get("usage")),
+        x_groq=_XGroq(_dict(groq.get("usage"))) if isinstance(groq, dict) else None,
+    )
+
+
+def _mended_choice(value: Object) -> _ChunkChoice:
+    delta = value.get("delta")
+    return _ChunkChoice(
+        index=_whole_number(value.get("index")),
+        delta=repaired_delta(delta) if isinstance(delta, dict) else None,
+        message=value.get("message"),
+        finish_reason=word_of(value.get("finish_reason")),
+        logprobs=value.get("logprobs"),
+        usage=_dict(value.get("usage")),
+    )
+
+
+def repaired_delta(value: Object) -> _Delta:
+    content = value.get("content")
+    calls = [_mended_call(each) for each in _list(value.get("tool_calls")) or () if isinstance(each, dict)]
+    old = value.get("function_call")
+    return _Delta(
+        content=content if isinstance(content, str | list | dict) else word_of(content),
+        reasoning_content=_thought_text(value.get("reasoning_content")),
+        reasoning=_thought_text(value.get("reasoning")),
+        reasoning_details=_list(value.get("reasoning_details")),
+        thinking_blocks=_list(value.get("thinking_blocks")),
+        refusal=text_of(value.get("refusal")),
+        tool_calls=calls or None,
+        function_call=_mended_function(old) if isinstance(old, dict) else None,
+        annotations=_list(value.get("annotations")),
+        audio=_dict(value.get("audio")),
+        images=_list(value.get("images")),
+    )
+
+
+def _thought_text(value: Json) -> str | None:
+    """Some hosts wrap the text of a thought in an object."""
+    match value:
+        case {"content": str(text)} | {"text": str(text)}:
+            return text
+        case _:
+            return text_of(value)
+
+
+def _mended_call(value: Object) -> _CallDelta:
+    function = value.get("function")
+    return _CallDelta(
+        index=_whole_number(value.get("index")),
+        id=word_of(value.get("id")),
+        function=_mended_function(function) if isinstance(function, dict) else None,
+        custom=_dict(value.get("custom")),
+        extra_content=value.get("extra_content"),
+    )
+
+
+def _mended_function(value: Object) -> _CallFunction:
+    given = value.get("arguments")
+    arguments = given if given is None or isinstance(given, str | dict) else encode(given).decode()
+    return _CallFunction(text_of(value.get("name")), arguments)
+
+
+class _ReadChoice:
+    """One choice as it grows: which parts are open. Thinking, text and refusals follow each other, so one of them ends
+    where another begins; tool calls may be told in turns, and end with the choice.
+
+    The finish is told when the stream is over: Together says it after each of several calls, and after OpenRouter's
+    an error can follow."""
+
+    __slots__ = ("_calls", "_flat", "_ids", "_number", "_open", "_open_kind", "_parts", "_signed", "finish")
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+        self._parts = 0
+        self._open: int | None = None
+        self._open_kind: PartKind | None = None
+        self._signed = False
+        self._flat = False
+        """Whether the open thinking came as flat text, which the structured spelling only repeats."""
+        self._calls: dict[int, int] = {}
+        """Part by the host's index."""
+        self._ids: dict[int, str] = {}
+        """Id by the host's index."""
+        self.finish: str | None = None
+
+    def read(self, delta: _Delta, started_as: str | None) -> list[ReplyEvent]:
+        events: list[ReplyEvent] = []
+        self._thoughts(delta, events)
+        content = delta.content
+        if isinstance(content, str):
+            if content:
+                self._say("text", content, events)
+        elif isinstance(content, list):
+            for part in content:
+                self._content_part(part, events)
+        elif content is not None:
+            self._say("text", encode(content).decode(), events)
+        for told in delta.images or ():
+            self._image(told, events)
+        if delta.refusal:
+            self._say("refusal", delta.refusal, events)
+        if delta.tool_calls:
+            for call in delta.tool_calls:
+                self._call(call, started_as, events)
+        if delta.function_call is not None and (delta.function_call.name or delta.function_call.arguments):
+            self._call(_CallDelta(_FUNCTION_CALL, None, delta.function_call), started_as, events)
+        if delta.annotations:
+            self._note({"annotations": delta.annotations}, events)
+        if delta.audio:
+            events.append(Noted({"message": {"audio": delta.audio}}, self._number))
+        return events
+
+    def end(self) -> list[ReplyEvent]:
+        events: list[ReplyEvent] = []
+        self._end_open(events)
+        events += (PartEnded(part, self._number) for part in self._calls.values())
+        if self.finish is not None:
+            events.append(Finished(read_finish(self.finish, has_calls=bool(self._calls)), self._number))
+        return events
+
+    def _begin(self, start: PartStarted, events: list[ReplyEvent]) -> int:
+        self._end_open(events)
+        part = self._parts
+        self._parts += 1
+        events.append(start)
+        return part
+
+    def _end_open(self, events: list[ReplyEvent]) -> None:
+        if self._open is not None:
+            events.append(PartEnded(self._open, self._number))
+        self._open, self._open_kind, self._signed, self._flat = None, None, False, False
+
+    def _say(self, kind: PartKind, text: str, events: list[ReplyEvent]) -> None:
+        if self._open_kind != kind or (kind == "thinking" and self._signed and text):
+            self._open = self._begin(PartStarted(self._parts, kind, choice=self._number), events)
+            self._open_kind = kind
+        if text and self._open is not None:
+            events.append(PartDelta(self._open, text, self._number))
+
+    def _sign(self, signature: str, events: list[ReplyEvent]) -> None:
+        self._say("thinking", "", events)
+        if self._open is not None:
+            events.append(PartSigned(self._open, signature, self._number))
+        self._signed = True
+
+    def _image(self, told: Json, events: list[ReplyEvent]) -> None:
+        image = read_answered_image(told)
+        if image is None:
+            events.append(Noted({"message": {"images": [told]}}, self._number))
+            return
+        number = self._begin(PartStarted(self._parts, "media", media=image, choice=self._number), events)
+        events.append(PartEnded(number, self._number))
+
+    def _content_part(self, part: Json, events: list[ReplyEvent]) -> None:
+        match part:
+            case {"type": "image_url"} if read_answered_image(part) is not None:
+                self._image(part, events)
+            case {"type": "text", "text": str(text)}:
+                self._say("text", text, events)
+            case {"type": "thinking", "thinking": list(texts)}:
+                for each in texts:
+                    if isinstance(each, dict) and isinstance(each.get("text"), str):
+                        self._say("thinking", each["text"], events)
+                match part:
+                    case {"signature": str(signature)}:
+                        self._sign(signature, events)
+            case dict():
+                kind = part.get("type")
+                opaque = Opaque(NAME, kind if isinstance(kind, str) else "", part)
+                number = self._begin(PartStarted(self._parts, "opaque", opaque=opaque, choice=self._number), events)
+                events.append(PartEnded(number, self._number))
+            case _:
+                events.append(Garbled("a part of the content is no object"))
+
+    def _thoughts(self, delta: _Delta, events: list[ReplyEvent]) -> None:
+        """Flat text wins over the structured spelling beside it, which says the same once more; from that come
+        signatures and what is sealed."""
+        flat = delta.reasoning_content or delta.reasoning
+        if flat:
+            self._say("thinking", flat, events)
+            self._flat = True
+        entries = delta.thinking_blocks or delta.reasoning_details
+        for entry in entries or ():
+            thought = thought_of(entry)
+            if thought is None:
+                key = "thinking_blocks" if delta.thinking_blocks else "reasoning_details"
+                events.append(Noted({"message": {key: [entry]}}, self._number))
+                continue
+            if thought.sealed is not None:
+                start = PartStarted(self._parts, "redacted_thinking", data=thought.sealed, choice=self._number)
+                events.append(PartEnded(self._begin(start, events), self._number))
+                continue
+            if thought.text and not self._flat:
+                self._say("thinking", thought.text, events)
+            if thought.signature:
+                self._sign(thought.signature, events)
+
+    def _call(self, delta: _CallDelta, started_as: str | None, events: list[ReplyEvent]) -> None:
+        function = delta.function
+        if function is None and delta.custom is not None:
+            name, given = delta.custom.get("name"), delta.custom.get("input")
+            function = _CallFunction(text_of(name), text_of(given))
+        name = function.name if function is not None else None
+        index = self._index(delta, bool(name))
+        part = self._calls.get(index)
+        if part is None:
+            id = delta.id or f"call_{started_as or 'reply'}_{self._number}_{len(self._calls)}"
+            start = PartStarted(self._parts, "tool_call", id, name or "", choice=self._number)
+            part = self._calls[index] = self._begin(start, events)
+            self._ids[index] = delta.id or ""
+        arguments = function.arguments if function is not None else None
+        if isinstance(arguments, dict):
+            arguments = encode(arguments).decode()
+        if arguments:
+            events.append(PartDelta(part, arguments, self._number))
+        match delta.extra_content:
+            case {"google": {"thought_signature": str(signature)}}:
+                events.append(PartSigned(part, signature, self._number))
+
+    def _index(self, delta: _CallDelta, named: bool) -> int:
+        """Which call a delta belongs to. Mistral gives no index, others count every call as the first: a new id with
+        a name is a new call, and what has neither goes on with the last one."""
+        index = delta.index
+        if index is None:
+            known = [i for i, id in self._ids.items() if id and id == delta.id]
+            if known:
+                return known[0]
+            return max(self._calls, default=-1) + 1 if delta.id or named or not self._calls else max(self._calls)
+        for alias in sorted(self._calls, reverse=True):
+            if alias % _ALIAS == index % _ALIAS and alias >= index >= 0:
+                is_new = bool(delta.id) and named and delta.id != self._ids[alias] and bool(self._ids[alias])
+                return alias + _ALIAS if is_new else alias
+        return index
+
+    def _note(self, extras: Extras, events: list[ReplyEvent]) -> None:
+        if self._open is not None:
+            events.append(PartNoted(self._open, extras, self._number))
+        else:
+            events.append(Noted({"message": extras}, self._number))
+
+
+_MOST_CHOICES = 1_000  # OpenAI gives up to 128
+# Calls that a host puts at one index are kept apart by multiples of this; no reply has so many calls.
+_ALIAS = 1_000_000
+
+
+class ReplyReader:
+    def __init__(self) -> None:
+        self._decoder = sse.SseDecoder()
+        self._choices: dict[int, _ReadChoice] = {}
+        self._started = False
+        self._over = False
+        self._id: str | None = None
+
+    def frames(self, data: bytes) -> list[Frame]:
+        return self._decoder.feed(data)
+
+    def read(self, frame: Frame) -> list[ReplyEvent]:
+        data = frame.data
+        if self._over:
+            return []
+        if not data:
+            return [Ping()] if frame.raw.lstrip(b"\r\n").startswith(b":") else []
+        if data == DONE:
+            return self._end()
+        try:
+            chunk = _chunk.decode(data)
+        except UNREADABLE:
+            return self._odd(data)
+        if chunk.error:
+            return self._fail(fault_of(200, (), {"error": chunk.error}))
+        if chunk.choices is None and (chunk.object == "error" or chunk.detail or chunk.message):
+            return self._odd(data)
+        return self._chunk(chunk)
+
+    def _chunk(self, chunk: _Chunk) -> list[ReplyEvent]:
+        events: list[ReplyEvent] = []
+        if chunk.choices:
+            self._start(chunk, events)
+            for position, choice in enumerate(chunk.choices):
+                self._choice(choice, position, events)
+        usage = chunk.usage or (chunk.x_groq.usage if chunk.x_groq is not None else None)
+        if usage:
+            events.append(UsageSeen(read_usage(usage)))
+        return events
+
+    def close(self) -> tuple[list[Frame], list[ReplyEvent]]:
+        frames = self._decoder.close()
+        events = [event for frame in frames for event in self.read(frame)]
+        if not self._over:
+            whole = bool(self._choices) and all(choice.finish is not None for choice in self._choices.values())
+            events += self._end() if whole else self._fail(_TRUNCATED)
+        return frames, events
+
+    def _start(self, chunk: _Chunk, events: list[ReplyEvent]) -> None:
+        if self._started:
+            return
+        self._started = True
+        self._id = str(chunk.id) if chunk.id else None
+        created = None if chunk.created is None else int(chunk.created)
+        events.append(ReplyStarted(self._id, chunk.model or None, created))
+
+    def _choice(self, heard: _ChunkChoice, position: int, events: list[ReplyEvent]) -> None:
+        number = position if heard.index is None or not 0 <= heard.index < _MOST_CHOICES else heard.index
+        choice = self._choices.get(number)
+        if choice is None:
+            choice = self._choices[number] = _ReadChoice(number)
+        delta = heard.delta
+        if isinstance(heard.message, dict) and (delta is None or delta == _EMPTY_DELTA):
+            delta = repaired_delta(heard.message)
+        if delta is not None:
+            events += choice.read(delta, self._id)
+        if heard.logprobs:
+            events.append(Noted({"logprobs": heard.logprobs}, number))
+        if heard.finish_reason is not None:
+            choice.finish = heard.finish_reason
+            # The frame says more than the usage that may stand beside it: it is not to be hidden with that.
+            events.append(Noted(NO_EXTRAS, number))
+        if heard.usage:
+            events.append(UsageSeen(read_usage(heard.usage)))
+
+    def _odd(self, data: bytes) -> list[ReplyEvent]:
+        """A chunk that is not as the format says: an error in a shape of its own, or fields of another type. What is
+        in such a field is read where it can be, and left out where it is only beside the answer."""
+        try:
+            value = decode_reply(data)
+        except UNREADABLE:
+            value = None
+        if not isinstance(value, dict):
+            return [Garbled("a chunk is no JSON object")]
+        if value.get("error"):
+            return self._fail(fault_of(200, (), value))
+        if _is_bare_error(value):
+            return self._fail(fault_of(200, (), value, text_of(value.get("detail")) or ""))
+        return self._chunk(repaired_chunk(value))
+
+    def _end(self) -> list[ReplyEvent]:
+        failed = next((fault for choice in self._choices.values() if (fault := failure(choice.finish))), None)
+        if failed is not None:
+            return self._fail(failed)
+        self._over = True
+        ends = [event for choice in self._choices.values() for event in choice.end()]
+        return [*ends, Ended()]
+
+    def _fail(self, fault: Fault) -> list[ReplyEvent]:
+        self._over = True
+        return [Failed(fault)]

@@ -1,0 +1,234 @@
+"""Encodes reply events as a stream of chat completion chunks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import assert_never
+
+import orjson
+
+from ...codecs import sse
+from ...codecs.json_values import encode
+from ...model.call import Call
+from ...model.content import Image, Opaque
+from ...model.reply import (
+    Ended,
+    Failed,
+    Finish,
+    Finished,
+    Garbled,
+    Noted,
+    PartDelta,
+    PartEnded,
+    PartKind,
+    PartNoted,
+    PartSigned,
+    PartStarted,
+    Ping,
+    ReplyEvent,
+    ReplyStarted,
+    UsageSeen,
+)
+from ...model.usage import Usage
+from .errors import envelope
+from .fields import NAME, Object
+from .reply import NAMELESS_REPLY, reply_call_id, write_finish, write_usage, written_media
+from .stream_in import DONE
+
+# --- streams, writing
+
+_QUIET = sse.comment(b"keep-alive")
+
+
+@dataclass(slots=True)
+class _WrittenPart:
+    kind: PartKind
+    call: int = 0
+    """The index of a tool call: tool calls alone are counted."""
+    texts: list[str] = field(default_factory=list)
+    """What was thought: with its signature it is told once more, as a block that can come back whole."""
+    signature: str = ""
+    empty: bool = True
+    ended: bool = False
+
+
+@dataclass(slots=True)
+class _WrittenChoice:
+    parts: dict[int, _WrittenPart] = field(default_factory=dict)
+    calls: int = 0
+    images: int = 0
+    has_role: bool = False
+    finished: bool = False
+
+
+class ReplyWriter:
+    """Encodes one streamed reply. `dropped` names what this format has no place for."""
+
+    def __init__(self, call: Call) -> None:
+        self._wants_usage = call.wants_usage
+        self._model = call.model
+        self._choices: dict[int, _WrittenChoice] = {}
+        self._head: Object = {
+            "id": NAMELESS_REPLY,
+            "object": "chat.completion.chunk",
+            "created": 0,
+            "model": call.model,
+        }
+        self._usage: Usage | None = None
+        self._over = False
+        self.dropped: set[str] = set()
+
+    def write(self, event: ReplyEvent) -> bytes:
+        if self._over:
+            return b""
+        match event:
+            case PartDelta():
+                return self._delta(event)
+            case PartStarted():
+                return self._begin(event)
+            case PartSigned():
+                return self._sign(event)
+            case PartEnded():
+                return self._part_end(self._choice(event.choice).parts[event.part], event.choice)
+            case ReplyStarted():
+                return self._start(event)
+            case Finished():
+                return self._finish(event.finish, event.choice)
+            case UsageSeen():
+                self._usage = event.usage
+                return b""
+            case PartNoted() | Noted():
+                self.dropped.update(event.extras)
+                return b""
+            case Ping():
+                return _QUIET
+            case Garbled():
+                return b""
+            case Failed():
+                self._over = True
+                return sse.encode(encode(envelope(event.fault)))
+            case Ended():
+                return self._end()
+            case _:
+                assert_never(event)
+
+    def _choice(self, number: int) -> _WrittenChoice:
+        choice = self._choices.get(number)
+        if choice is None:
+            choice = self._choices[number] = _WrittenChoice()
+        return choice
+
+    def _say(self, number: int, delta: Object, finish: str | None = None) -> bytes:
+        choice = self._choice(number)
+        if not choice.has_role:
+            choice.has_role = True
+            delta = {"role": "assistant", "content": None, **delta}
+        chosen = {"index": number, "delta": delta, "logprobs": None, "finish_reason": finish}
+        return sse.encode(orjson.dumps({**self._head, "choices": [chosen]}))
+
+    def _start(self, event: ReplyStarted) -> bytes:
+        self._head["id"] = event.id or NAMELESS_REPLY
+        self._head["model"] = event.model or self._model
+        self._head["created"] = event.created or 0
+        self.dropped.update(event.extras)
+        return self._say(0, {"content": ""})
+
+    def _begin(self, event: PartStarted) -> bytes:
+        choice = self._choice(event.choice)
+        part = choice.parts[event.part] = _WrittenPart(event.kind)
+        match event.kind:
+            case "tool_call":
+                part.call = choice.calls
+                choice.calls += 1
+                function = {"name": event.name or "", "arguments": ""}
+                call = {
+                    "index": part.call,
+                    "id": reply_call_id(event.id or ""),
+                    "type": "function",
+                    "function": function,
+                }
+                return self._say(event.choice, {"tool_calls": [call]})
+            case "redacted_thinking":
+                block = {"type": "redacted_thinking", "data": event.data or ""}
+                return self._say(event.choice, {"thinking_blocks": [block]})
+            case "media":
+                media = event.media
+                if media is None:
+                    return b""
+                choice.images += isinstance(media, Image)
+                return self._say(event.choice, written_media(media, choice.images - 1))
+            case "opaque":
+                return self._opaque(event.opaque, event.choice)
+            case "text" | "thinking" | "refusal":
+                return b""
+            case _:
+                assert_never(event.kind)
+
+    def _opaque(self, opaque: Opaque | None, number: int) -> bytes:
+        """What only another format knows is left out; a part of this one goes in the place that it came from."""
+        if opaque is None or opaque.dialect != NAME:
+            self.dropped.add(opaque.kind if opaque is not None else "opaque")
+            return b""
+        if opaque.kind == "function_call":
+            return self._say(number, {"function_call": opaque.value})
+        if isinstance(opaque.value, dict) and "id" in opaque.value:
+            choice = self._choice(number)
+            choice.calls += 1
+            return self._say(number, {"tool_calls": [{"index": choice.calls - 1, **opaque.value}]})
+        return self._say(number, {"content": [opaque.value]})
+
+    def _delta(self, event: PartDelta) -> bytes:
+        part = self._choice(event.choice).parts[event.part]
+        if not event.text:
+            return b""
+        part.empty = False
+        match part.kind:
+            case "text":
+                return self._say(event.choice, {"content": event.text})
+            case "thinking":
+                part.texts.append(event.text)
+                return self._say(event.choice, {"reasoning_content": event.text})
+            case "refusal":
+                return self._say(event.choice, {"refusal": event.text})
+            case "tool_call":
+                call = {"index": part.call, "function": {"arguments": event.text}}
+                return self._say(event.choice, {"tool_calls": [call]})
+            case "redacted_thinking" | "media" | "opaque":
+                return b""
+            case _:
+                assert_never(part.kind)
+
+    def _sign(self, event: PartSigned) -> bytes:
+        part = self._choice(event.choice).parts[event.part]
+        if part.kind == "tool_call":
+            signed = {"google": {"thought_signature": event.signature}}
+            return self._say(event.choice, {"tool_calls": [{"index": part.call, "extra_content": signed}]})
+        part.signature += event.signature
+        return b""
+
+    def _part_end(self, part: _WrittenPart, choice: int) -> bytes:
+        if part.ended:
+            return b""
+        part.ended = True
+        if part.kind == "thinking" and part.signature:
+            block = {"type": "thinking", "thinking": "".join(part.texts), "signature": part.signature}
+            part.texts.clear()
+            return self._say(choice, {"thinking_blocks": [block]})
+        if part.kind == "tool_call" and part.empty:  # clients parse what they are given
+            return self._say(choice, {"tool_calls": [{"index": part.call, "function": {"arguments": "{}"}}]})
+        return b""
+
+    def _finish(self, finish: Finish | None, number: int) -> bytes:
+        choice = self._choice(number)
+        if choice.finished:
+            return b""
+        choice.finished = True
+        ends = b"".join(self._part_end(part, number) for part in choice.parts.values())
+        return ends + self._say(number, {}, write_finish(finish, has_calls=choice.calls > 0))
+
+    def _end(self) -> bytes:
+        self._over = True
+        out = [self._finish(None, number) for number in sorted(self._choices)]
+        if self._wants_usage and self._usage is not None:
+            out.append(sse.encode(encode({**self._head, "choices": [], "usage": write_usage(self._usage)})))
+        return b"".join(out) + sse.encode(DONE)

@@ -1,0 +1,108 @@
+"""OpenAI's Responses API, both directions: what its callers send and read, and what its hosts take and give.
+
+The file is in the order of a call: the cheap view and the raw lane; reading a request; writing one; whole replies;
+reading a stream; writing one; errors and models. What becomes of each field of a chat is told by `FIELDS`. It knows
+nothing of hosts, keys, routing or Envoy.
+
+A request's and a reply's content is a flat list of *items* here, where other formats have turns with parts. Items of
+the assistant that stand together are one turn of ours; a part keeps in its `extras` what makes it an item again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from ...codecs import json_splice
+from ...codecs.json_values import UNREADABLE, encode
+from ...errors import BadRequest, Unsupported
+from ...model.call import Call, Chat, Operation, Written
+from ...model.content import Audio, Image, Inline, Opaque, Part
+from ...model.fault import Fault
+from ...model.host import UNKNOWN_HOST, HostProfile
+from ...model.reply import Reply
+from ..base import Headers, ModelCard, Route
+from ..openai_chat import PLUGIN as CHAT
+from .fields import NAME, TITLE
+from .history import is_worth_a_look, mended_history
+from .reply import read_reply, write_reply
+from .request_in import probe, read_chat, why_no_call
+from .request_out import RequestWriter
+from .stream_in import ReplyReader
+from .stream_out import ReplyWriter
+
+# --- the dialect
+
+_PATHS: Mapping[Operation, str] = MappingProxyType({"chat": "/responses", "models": "/models"})
+
+
+class OpenAIResponses:
+    name = NAME
+    title = TITLE
+    routes = (Route("POST", "/v1/responses", "chat"),)
+    stream_type = "text/event-stream"
+
+    def read_call(self, raw: bytes, operation: Operation, headers: Headers, path: str) -> Call:
+        del headers, path  # this format says everything in the body
+        try:
+            seen = probe.decode(raw)
+        except UNREADABLE:
+            raise why_no_call(raw) from None
+        if not seen.model.strip():
+            raise BadRequest("model is empty: name the model that shall answer", param="model")
+        return Call(NAME, operation, seen.model, bool(seen.stream), raw, max_output_tokens=seen.max_output_tokens)
+
+    def splice(self, call: Call, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
+        """A stream of this format tells its usage unasked, so that the model is all that is ours."""
+        changes: dict[str, json_splice.Change] = {"model": encode(model)}
+        dropped: tuple[str, ...] = ()
+        try:
+            if is_worth_a_look(call.raw, host):
+                mended, dropped = mended_history(call.raw, host)
+                changes.update(mended)
+            return Written(json_splice.splice(call.raw, changes), dropped)
+        except ValueError as exc:
+            raise BadRequest(f"the body cannot be forwarded: {exc}") from exc
+
+    def path(self, operation: Operation, model: str, *, stream: bool) -> str:
+        del model, stream
+        try:
+            return _PATHS[operation]
+        except KeyError:
+            raise Unsupported(operation, TITLE) from None
+
+    def read_chat(self, call: Call) -> Chat:
+        return read_chat(call)
+
+    def write_chat(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
+        request = RequestWriter(chat, model, host)
+        body = encode(request.body())
+        return Written(body, tuple(sorted(request.dropped)))
+
+    def read_reply(self, body: bytes) -> Reply:
+        return read_reply(body)
+
+    def write_reply(self, reply: Reply) -> bytes:
+        return write_reply(reply)
+
+    def can_say(self, part: Part) -> bool:
+        return not isinstance(part, Opaque | Audio) and (not isinstance(part, Image) or isinstance(part.source, Inline))
+
+    def reader(self, content_type: str) -> ReplyReader:
+        del content_type  # a stream of this format is SSE, whatever a host calls it
+        return ReplyReader()
+
+    def writer(self, call: Call) -> ReplyWriter:
+        return ReplyWriter(call)
+
+    def read_error(self, status: int, headers: Headers, body: bytes) -> Fault:
+        return CHAT.read_error(status, headers, body)
+
+    def write_error(self, fault: Fault) -> tuple[int, list[tuple[str, str]], bytes]:
+        return CHAT.write_error(fault)
+
+    def write_models(self, models: Sequence[ModelCard]) -> bytes:
+        return CHAT.write_models(models)
+
+
+PLUGIN = OpenAIResponses()

@@ -1,0 +1,240 @@
+"""Reads and writes the content parts of input and output items."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from ...codecs.json_values import as_text, kind_name, maybe_text, objects, rest_of
+from ...errors import BadRequest
+from ...model.content import (
+    NO_EXTRAS,
+    Document,
+    Extras,
+    FileRef,
+    Image,
+    Inline,
+    Json,
+    Opaque,
+    Part,
+    RedactedThinking,
+    Refusal,
+    Source,
+    Text,
+    Thinking,
+    ToolCall,
+    Url,
+)
+from ..carried import MARK, REDACTED, original_id, unseal
+from .fields import NAME, Item
+
+# --- reading a request: items
+
+# Notes: a field without a value says something to a writer of this dialect, and no other takes it for a field.
+INSTRUCTIONS: Extras = MappingProxyType({"instructions": None})
+"""A system turn that came as `instructions`, not as an item."""
+WHOLE_ITEM: Extras = MappingProxyType({"item": None})
+"""A turn whose Opaque part is a whole item of the input, not a part of an item's content."""
+
+# How a Thinking of another provider travels in an item that a caller sends back: in its encrypted_content, which bears
+# a mark of ours (carried.py) whether there is a signature or not. An item that was made before made items all bore the
+# mark has an id of this shape (OpenAI's are longer), and no more than these fields.
+_MADE_REASONING_ID = re.compile(r"rs_[0-9a-f]{32}")
+_MADE_REASONING = frozenset({"id", "type", "summary"})
+MESSAGE = frozenset({"type", "role", "content"})
+_INPUT_TEXT = frozenset({"type", "text"})
+_INPUT_IMAGE = frozenset({"type", "image_url", "file_id", "detail"})
+_INPUT_FILE = frozenset({"type", "file_data", "file_url", "file_id", "filename"})
+REFUSAL = frozenset({"type", "refusal"})
+CALL = frozenset({"type", "call_id", "name", "arguments"})
+RESULT = frozenset({"type", "call_id", "output"})
+TYPE = frozenset({"type"})
+_DATA_URI = re.compile(r"data:([^;,]*)(?:;[^,;]*)*;base64,", re.IGNORECASE)
+# What the caller adds to the input besides messages and results of functions; any other item was said by the model.
+BY_CALLER = re.compile(r".*_output|mcp_approval_response|additional_tools|compaction_trigger|configuration_update")
+# Items that stand for something that lies with OpenAI, or that only OpenAI can read.
+BOUND_ITEMS = frozenset({"item_reference", "compaction"})
+
+
+def _inline(uri: str, path: str, default: str) -> Inline:
+    match = _DATA_URI.match(uri)
+    if match is None:
+        raise BadRequest(f"{path} is no data URI of base64", param=path)
+    return Inline(match[1] or default, uri[match.end() :])
+
+
+def _read_image(part: Item, path: str) -> Part:
+    detail = maybe_text(part.get("detail"), f"{path}.detail")
+    url = maybe_text(part.get("image_url"), f"{path}.image_url")
+    source: Source
+    if url is not None and url[:5].lower() == "data:":
+        source = _inline(url, f"{path}.image_url", "image/png")
+    elif url is not None:
+        source = Url(url)
+    else:
+        source = FileRef(as_text(part.get("file_id"), f"{path}.file_id"))
+    return Image(source, detail, extras=rest_of(part, _INPUT_IMAGE))
+
+
+def _read_file(part: Item, path: str) -> Part:
+    """`file_data` is a data URI; some send bare base64, which then is a PDF as far as the API says."""
+    data = maybe_text(part.get("file_data"), f"{path}.file_data")
+    url = maybe_text(part.get("file_url"), f"{path}.file_url")
+    source: Source
+    if data is not None:
+        is_uri = data[:5].lower() == "data:"
+        source = _inline(data, f"{path}.file_data", "application/pdf") if is_uri else Inline("application/pdf", data)
+    elif url is not None:
+        source = Url(url)
+    else:
+        source = FileRef(as_text(part.get("file_id"), f"{path}.file_id"))
+    return Document(source, maybe_text(part.get("filename"), f"{path}.filename"), extras=rest_of(part, _INPUT_FILE))
+
+
+def _read_text(part: Item, path: str) -> Part:
+    return Text(as_text(part.get("text"), f"{path}.text"), extras=rest_of(part, _INPUT_TEXT))
+
+
+def _read_refusal(part: Item, path: str) -> Part:
+    return Refusal(as_text(part.get("refusal"), f"{path}.refusal"), extras=rest_of(part, REFUSAL))
+
+
+def opaque_of(item: Item, path: str) -> Opaque:
+    return Opaque(NAME, as_text(item.get("type"), f"{path}.type"), item)
+
+
+_READ_CONTENT: Mapping[str, Callable[[Item, str], Part]] = MappingProxyType(
+    {
+        "input_text": _read_text,
+        "output_text": _read_text,
+        "text": _read_text,
+        "input_image": _read_image,
+        "input_file": _read_file,
+        "refusal": _read_refusal,
+    }
+)
+
+
+def read_content(value: Json, path: str) -> tuple[Part, ...]:
+    if isinstance(value, str):
+        return (Text(value),)
+    if not isinstance(value, list):
+        raise BadRequest(f"{path} must be a string or a list of parts, not {kind_name(value)}", param=path)
+    return tuple(
+        _READ_CONTENT.get(as_text(part.get("type"), f"{where}.type"), opaque_of)(part, where)
+        for part, where in objects(value, path)
+    )
+
+
+def read_said(item: Item, path: str) -> tuple[Part, ...] | None:
+    """The parts of a message item of the assistant, each with the item's own fields; None where the item has no
+    content, or content that we do not know, and so must stay whole."""
+    parts = read_content(item.get("content"), f"{path}.content")
+    if not parts or not all(isinstance(part, Text | Refusal) for part in parts):
+        return None
+    own = rest_of(item, MESSAGE)
+    return tuple(_with_extras(part, {**part.extras, "item": own}) if own else part for part in sayable(parts))
+
+
+def sayable(parts: Iterable[Part]) -> Iterator[Text | Refusal]:
+    return (part for part in parts if isinstance(part, Text | Refusal))
+
+
+def _with_extras(part: Text | Refusal, extras: Extras) -> Text | Refusal:
+    return Text(part.text, extras=extras) if isinstance(part, Text) else Refusal(part.text, extras)
+
+
+def thoughts(item: Item) -> Iterator[tuple[str, int, str]]:
+    """The readable texts of a reasoning item: which list, where in it, the text."""
+    for key in ("summary", "content"):
+        texts = item.get(key)
+        for i, each in enumerate(texts if isinstance(texts, list) else ()):
+            text = each.get("text") if isinstance(each, dict) else None
+            if isinstance(text, str) and text:
+                yield key, i, text
+
+
+BETWEEN_THOUGHTS = "\n\n"
+
+
+def read_reasoning_item(item: Item) -> Part:
+    text = BETWEEN_THOUGHTS.join(text for _, _, text in thoughts(item))
+    carried = item.get("encrypted_content")
+    if isinstance(carried, str) and carried.startswith(MARK):
+        if carried.startswith(REDACTED):
+            return RedactedThinking(carried.removeprefix(REDACTED))
+        return Thinking(text, unseal(carried))
+    if is_made(item):
+        return Thinking(text)
+    return Thinking(text, extras=rest_of(item, TYPE))
+
+
+def is_made(item: Mapping[str, Json]) -> bool:
+    """Whether a reasoning item is one that this gateway made for another provider's thinking."""
+    sealed, id = item.get("encrypted_content"), item.get("id")
+    if sealed:
+        return isinstance(sealed, str) and sealed.startswith(MARK)
+    told = {key for key, value in item.items() if value is not None}
+    return isinstance(id, str) and _MADE_REASONING_ID.fullmatch(id) is not None and told <= _MADE_REASONING
+
+
+def read_call_item(item: Item, path: str) -> ToolCall:
+    return ToolCall(
+        original_id(as_text(item.get("call_id"), f"{path}.call_id")),
+        as_text(item.get("name"), f"{path}.name"),
+        as_text(item.get("arguments"), f"{path}.arguments"),
+        extras=rest_of(item, CALL),
+    )
+
+
+def data_uri(source: Inline) -> str:
+    return f"data:{source.media_type};base64,{source.data}"
+
+
+def short(content: Sequence[Json]) -> Json:
+    """One plain text is written as a string, as most callers do; the API takes either."""
+    match content:
+        case [{"type": "input_text" | "output_text", "text": str(text), **rest}] if not rest:
+            return text
+        case _:
+            return content
+
+
+def item_of(part: Text | Refusal) -> Extras:
+    """The fields of the message item that a part came in."""
+    own = part.extras.get("item")
+    return own if isinstance(own, Mapping) else NO_EXTRAS
+
+
+def said_content(part: Text | Refusal, extras: Extras) -> Item:
+    rest = {key: value for key, value in extras.items() if key != "item"}
+    if isinstance(part, Text):
+        return {"type": "output_text", "text": part.text, **rest}
+    return {"type": "refusal", "refusal": part.text, **rest}
+
+
+@dataclass(slots=True)
+class Said:
+    """A message item of the assistant as it grows."""
+
+    own: Extras
+    content: list[Item] = field(default_factory=list)
+
+    def takes(self, own: Extras) -> bool:
+        """Whether a part with these fields of its item belongs to this one."""
+        return own.get("id") == self.own.get("id")
+
+    def add(self, content: Item, *, joined: bool) -> None:
+        """`joined`: more text goes on with the text before, since only an item that the API gave out has several."""
+        before = self.content[-1] if joined and self.content else None
+        if before is None:
+            self.content.append(content)
+        else:
+            before["text"] = f"{before['text']}{content['text']}"
+
+    def asked(self) -> Item:
+        """As an item of an input."""
+        type_: Extras = {"type": "message"} if self.own else NO_EXTRAS
+        return {**type_, "role": "assistant", "content": short(self.content), **self.own}

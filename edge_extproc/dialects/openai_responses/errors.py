@@ -1,0 +1,47 @@
+"""Error bodies and failed responses of the Responses API."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+import msgspec
+
+from ...codecs.json_values import as_object, encode
+from ...model.content import Json
+from ...model.fault import Fault, FaultKind
+from ..openai_chat import PLUGIN as CHAT
+from .fields import Item
+
+# --- errors
+
+# What is said of an error, and how, is OpenAI's and not this API's; only an error within a response is told otherwise.
+# Codes of a response that failed through its caller's doing: the API's schema lists them with no status.
+_CALLERS_FAILURES = re.compile(r"invalid_|image_|unsupported_|empty_|failed_to_download|bio_policy|misalignment")
+# What the schema allows as the code of a response that failed; the SDKs' types hold us to it.
+FAILED_CODES: Mapping[FaultKind, str] = MappingProxyType(
+    {
+        "rate_limit": "rate_limit_exceeded",
+        "payment": "rate_limit_exceeded",
+        "invalid_request": "invalid_prompt",
+        "context_length": "invalid_prompt",
+        "content_filter": "invalid_prompt",
+        "too_large": "invalid_prompt",
+    }
+)
+
+
+def stream_fault(error: Json) -> Fault:
+    """An error within a stream has no HTTP status: its code says which one it would have had."""
+    fault = CHAT.read_error(200, (), encode({"error": error}))
+    if fault.kind == "api" and _CALLERS_FAILURES.match(fault.code or ""):
+        fault = replace(fault, status=400, kind="invalid_request")
+    # "error" is what the event is called, not what kind of error it tells.
+    return replace(fault, type=None) if fault.type == "error" else fault
+
+
+def envelope(fault: Fault) -> Item:
+    """What stands under `error` where this fault is the whole answer."""
+    return as_object(as_object(msgspec.json.decode(CHAT.write_error(fault)[2]), "the envelope")["error"], "error")

@@ -1,0 +1,73 @@
+"""The names of this format, and what becomes of each field of a call of another dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from ...model.content import Json
+from ..base import FieldSupport
+
+NAME = "openai_responses"
+TITLE = "OpenAI Responses"
+
+Item = dict[str, Json]
+"""A JSON object of the wire."""
+
+
+FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
+    {
+        "dialect": FieldSupport("mapped", "not sent; it says how to name what is dropped"),
+        "model": FieldSupport("mapped", "model: the name under which the chosen host knows it"),
+        "messages": FieldSupport(
+            "mapped",
+            "a system turn of one text at the head → instructions; every other turn → items in order; tool calls and "
+            "results → function_call and function_call_output; thinking, signatures, cache marks, names are dropped; "
+            "audio, uploaded files and parts that only another format knows are refused",
+        ),
+        "stream": FieldSupport("mapped", "stream"),
+        "include_usage": FieldSupport("mapped", "not sent: a stream of this format always tells its usage"),
+        "tools": FieldSupport(
+            "mapped", "functions in the flat shape, strict made explicit; a tool that is no function is refused"
+        ),
+        "tool_choice": FieldSupport("mapped", "auto, required, none, a function; dropped without tools"),
+        "parallel_tool_calls": FieldSupport("mapped", "parallel_tool_calls; dropped without tools"),
+        "max_output_tokens": FieldSupport("mapped", "max_output_tokens"),
+        "temperature": FieldSupport("mapped", "dropped for reasoning models of OpenAI that refuse it"),
+        "top_p": FieldSupport("mapped", "dropped for reasoning models of OpenAI that refuse it"),
+        "top_k": FieldSupport("dropped", ""),
+        "stop": FieldSupport("refused", "the API cannot stop at a sequence"),
+        "n": FieldSupport("refused", "more than one answer"),
+        "seed": FieldSupport("dropped", ""),
+        "presence_penalty": FieldSupport("dropped", "0 says nothing and is left out"),
+        "frequency_penalty": FieldSupport("dropped", "0 says nothing and is left out"),
+        "logprobs": FieldSupport("refused", "the answer tells them in a shape that no other format has"),
+        "top_logprobs": FieldSupport("refused", "like logprobs"),
+        "response_format": FieldSupport("mapped", "text.format"),
+        "reasoning": FieldSupport(
+            "mapped",
+            "reasoning.effort: the nearest level that the model has; a budget of tokens becomes the level with the "
+            "greatest budget not above it; dropped for models that do not think, or cannot be told not to",
+        ),
+        "service_tier": FieldSupport("mapped", "what the API has; standard_only → default; others are dropped"),
+        "user": FieldSupport(
+            "mapped",
+            "user, or safety_identifier where it came as that; dropped where it is longer than the host takes",
+        ),
+        "metadata": FieldSupport("mapped", "metadata, where the values are strings; others are dropped"),
+        "extras": FieldSupport(
+            "dropped",
+            "but of OpenAI chat: store, prompt_cache_key and prompt_cache_retention are mapped as they are, verbosity "
+            "→ text.verbosity, tool_choice of allowed tools → the same; audio output, web search and the old functions "
+            "are refused; store is false where the caller did not ask for it, since other APIs keep nothing",
+        ),
+        "needed": FieldSupport("refused", "whatever it names"),
+    }
+)
+
+# Extras of OpenAI's chat format that have the same name and meaning here.
+SHARED_EXTRAS = frozenset({"store", "prompt_cache_key", "prompt_cache_retention"})
+# Extras of other dialects whose absence would change what the caller gets.
+REFUSED_EXTRAS = frozenset({"audio", "functions", "function_call", "modalities", "web_search_options"})
+# Fields of ours that only OpenAI can honour, since what they name lies there.
+NEEDED = ("previous_response_id", "conversation", "prompt", "background")

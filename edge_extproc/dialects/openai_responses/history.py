@@ -1,0 +1,85 @@
+"""Changes the caller's own history on the raw lane, where the provider would refuse it as it is."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from ...codecs import json_splice
+from ...codecs.json_values import encode, read_body
+from ...model.content import Thinking
+from ...model.host import HostProfile
+from ...model.noun import noun
+from ..carried import MARK
+from ..history import array
+from ..openai_chat.models import is_too_long
+from .content import is_made, read_reasoning_item
+from .fields import Item
+from .request_out import CALL_ID_LIMIT, WANTED, call_id_of, unsigned_item
+
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_rows = msgspec.json.Decoder(list[msgspec.Raw])
+_MADE_ITEM = re.compile(rb'"rs_[0-9a-f]{32}"')
+_LONG_CALL_ID = re.compile(rb'"call_id"\s*:\s*"[^"]{65}')
+_USER = re.compile(rb'"(?:user|safety_identifier)"\s*:')
+
+
+def is_worth_a_look(raw: bytes, host: HostProfile) -> bool:
+    """Whether a body may hold what `_mended` changes: it is decoded only then."""
+    if MARK.encode() in raw or _MADE_ITEM.search(raw):
+        return True
+    return (host.strict and _LONG_CALL_ID.search(raw) is not None) or (
+        host.user_limit is not None and _USER.search(raw) is not None
+    )
+
+
+def mended_history(raw: bytes, host: HostProfile) -> tuple[dict[str, json_splice.Change], tuple[str, ...]]:
+    """The input without the reasoning of other providers, which a host of this format refuses as forged or as unknown
+    to it, and what else the host refuses. A host that wants unsigned reasoning back gets it. The other items keep their
+    bytes."""
+    body = read_body(raw)
+    changes: dict[str, json_splice.Change] = {}
+    dropped: list[str] = []
+    for name in ("user", "safety_identifier"):
+        user = body.get(name)
+        if isinstance(user, str) and is_too_long(user, host):
+            changes[name] = None
+            dropped.append(name)
+    items = body.get("input")
+    if not isinstance(items, list):
+        return changes, tuple(dropped)
+    kept: list[bytes] = []
+    changed = False
+    for i, (item, row) in enumerate(zip(items, _rows.decode(_members.decode(raw)["input"]), strict=True)):
+        if not isinstance(item, dict) or not (edit := _edit(item, host)):
+            kept.append(bytes(row))
+            continue
+        changed = True
+        if edit.item is not None:
+            kept.append(encode(edit.item))
+        if edit.lost is not None:
+            dropped.append(f"input[{i}]{edit.lost}")
+    if changed:
+        changes["input"] = array(kept)
+    return changes, tuple(sorted(dropped))
+
+
+@noun
+class _Edit:
+    item: Item | None
+    """What stands instead of an item; None takes it out."""
+    lost: str | None
+    """The field of it that was rewritten, or "" for all of it; None if nothing is lost."""
+
+
+def _edit(item: Item, host: HostProfile) -> _Edit | None:
+    call_id = item.get("call_id")
+    if host.strict and isinstance(call_id, str) and len(call_id) > CALL_ID_LIMIT:
+        return _Edit({**item, "call_id": call_id_of(call_id)}, ".call_id")
+    if item.get("type") != "reasoning" or not is_made(item):
+        return None
+    part = read_reasoning_item(item)
+    if isinstance(part, Thinking) and part.text and not part.signature and host.thoughts in WANTED:
+        return _Edit(unsigned_item(part.text), None)
+    return _Edit(None, "")

@@ -1,0 +1,453 @@
+"""Reads and writes whole Responses objects: output items, usage and status."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Literal
+
+from ...codecs.json_values import (
+    UNREADABLE,
+    TokenCounts,
+    as_object,
+    decode_reply,
+    encode,
+    object_in,
+    objects,
+    read_body,
+    rest_of,
+    text_of,
+)
+from ...errors import BadRequest, UpstreamError
+from ...model.call import Call
+from ...model.content import (
+    NO_EXTRAS,
+    Audio,
+    Extras,
+    Image,
+    Inline,
+    Json,
+    Opaque,
+    Part,
+    RedactedThinking,
+    Refusal,
+    Text,
+    Thinking,
+    ToolCall,
+)
+from ...model.reply import Choice, Finish, FinishReason, Reply, ReplyStarted
+from ...model.usage import Usage, cached_twice
+from ..base import made_id
+from ..carried import REDACTED, seal
+from ..dropping import omission
+from .content import BETWEEN_THOUGHTS, TYPE, Said, item_of, opaque_of, read_call_item, read_said, said_content, thoughts
+from .errors import stream_fault
+from .fields import NAME, TITLE, Item
+from .request_out import call_id_of
+
+# --- replies
+
+_INCOMPLETE: Mapping[str, FinishReason] = MappingProxyType(
+    {"max_output_tokens": "length", "max_tokens": "length", "content_filter": "content_filter"}
+)
+# What the API says of an answer that did not come to its own end. A pause is no completion either: the caller would
+# have to let the model go on.
+_REASONS: Mapping[FinishReason, str] = MappingProxyType(
+    {
+        "length": "max_output_tokens",
+        "context_window": "max_output_tokens",
+        "pause": "max_output_tokens",
+        "content_filter": "content_filter",
+        "refusal": "content_filter",
+    }
+)
+_MALFORMED: Mapping[str, Json] = MappingProxyType(
+    {"code": "server_error", "message": "the model wrote a tool call that cannot be read"}
+)
+REPLY = frozenset({"id", "model", "created_at", "output", "status", "incomplete_details", "error", "usage"})
+OUTPUT_TEXT = frozenset({"type", "text"})
+# What a response says of its request besides what a caller may have asked for.
+_ECHO: Mapping[str, Json] = MappingProxyType(
+    {
+        "background": False,
+        "instructions": None,
+        "max_output_tokens": None,
+        "max_tool_calls": None,
+        "metadata": {},
+        "parallel_tool_calls": True,
+        "previous_response_id": None,
+        "prompt_cache_key": None,
+        "reasoning": {"effort": None, "summary": None},
+        "safety_identifier": None,
+        "service_tier": None,
+        "store": False,
+        "temperature": None,
+        "text": {"format": {"type": "text"}},
+        "tool_choice": "auto",
+        "tools": [],
+        "top_logprobs": None,
+        "top_p": None,
+        "truncation": "disabled",
+        "user": None,
+    }
+)
+# A tool may bear a credential of its server. The API shows none of them again, and neither do we.
+_SECRET_IN_TOOL = frozenset({"headers", "authorization"})
+
+
+def echoed(call: Call) -> Item:
+    """What a response says of the request of `call`."""
+    try:
+        body = read_body(call.raw)
+    except BadRequest:
+        return dict(_ECHO)
+    echo = {name: body[name] if body.get(name) is not None else usual for name, usual in _ECHO.items()}
+    echo["store"] = False  # a response that we write was kept nowhere
+    if isinstance(text := echo["text"], dict):
+        echo["text"] = {"format": {"type": "text"}, **text}
+    if isinstance(tools := echo["tools"], list):
+        echo["tools"] = [
+            {key: value for key, value in tool.items() if key not in _SECRET_IN_TOOL}
+            if isinstance(tool, dict)
+            else tool
+            for tool in tools
+        ]
+    return echo
+
+
+def read_usage(told: Item) -> Usage:
+    """The counts of the prompt and of the answer hold those of their details."""
+    counts = TokenCounts()
+    details = object_in(told, "input_tokens_details")
+    told_prompt, told_answer = counts.of(told.get("input_tokens")), counts.of(told.get("output_tokens"))
+    prompt, answer = told_prompt or 0, told_answer or 0
+    read = min(counts.at(details, "cached_tokens"), prompt)
+    written = min(counts.at(details, "cache_write_tokens"), prompt)
+    twice = cached_twice(prompt, read, written)
+    reasoning = min(counts.at(object_in(told, "output_tokens_details"), "reasoning_tokens"), answer)
+    return Usage(
+        input=prompt - read - written + twice,
+        cache_read=read,
+        cache_write=written,
+        output=answer - reasoning,
+        reasoning=reasoning,
+        cached_twice=twice,
+        prompt_unknown=told_prompt is None,
+        completion_unknown=told_answer is None,
+        unreadable=counts.unreadable,
+    )
+
+
+def _overlaid(plain: Item, told: Item) -> Item:
+    """What a usage told, with what the API's schema wants and its host left out."""
+    whole = {**plain, **told}
+    for name in ("input_tokens_details", "output_tokens_details"):
+        whole[name] = {**object_in(plain, name), **object_in(told, name)}
+    return whole
+
+
+def _write_usage(usage: Usage) -> Item:
+    return {
+        "input_tokens": usage.prompt,
+        "input_tokens_details": {
+            "cached_tokens": usage.cache_read,
+            "cache_write_tokens": usage.cache_write + usage.cache_write_1h,
+        },
+        "output_tokens": usage.completion,
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning},
+        "total_tokens": usage.total,
+    }
+
+
+def _read_item(item: Item, path: str) -> tuple[Part, ...]:
+    """The parts of one item of the output. Reasoning that nobody but OpenAI can read is no thinking to others."""
+    match item.get("type"):
+        case "message":
+            return read_said(item, path) or (opaque_of(item, path),)
+        case "function_call":
+            return (read_call_item(item, path),)
+        case "reasoning" if any(thoughts(item)):
+            return (Thinking(BETWEEN_THOUGHTS.join(t for _, _, t in thoughts(item)), extras=rest_of(item, TYPE)),)
+        case "image_generation_call" if (image := read_picture(item)) is not None:
+            return (image,)
+        case _:
+            return (opaque_of(item, path),)
+
+
+_PICTURE = frozenset({"type", "result"})
+
+
+def read_picture(item: Item) -> Image | None:
+    """None while it is not made, or where it could not be."""
+    data = item.get("result")
+    if not isinstance(data, str) or not data:
+        return None
+    format = text_of(item.get("output_format")) or "png"
+    return Image(Inline(f"image/{format}", data), extras=rest_of(item, _PICTURE))
+
+
+def picture_item(skeleton: Item, source: Inline) -> Item:
+    """A picture that another provider's model made."""
+    format = source.media_type.partition("/")[2]
+    return {**skeleton, "status": "completed", "output_format": format, "result": source.data}
+
+
+def read_finish(response: Item, has_calls: bool) -> Finish | None:
+    """None while the answer is still being made (in the background)."""
+    match response.get("status"):
+        case "incomplete":
+            details = response.get("incomplete_details")
+            reason = text_of(details.get("reason")) if isinstance(details, dict) else None
+            return Finish(_INCOMPLETE.get(reason or "", "other"), reason or "incomplete")
+        case "queued" | "in_progress":
+            return None
+        case "cancelled":
+            return Finish("other", "cancelled")
+        case _:
+            return Finish("tool_calls" if has_calls else "stop", "completed")
+
+
+def reply_extras(response: Item) -> Item:
+    """What only this dialect knows of a response; `object` says that it is one of this dialect, and `usage` is there
+    where it told more than tokens."""
+    extras = dict(rest_of(response, REPLY))
+    extras["object"] = "response"
+    told = response.get("usage")
+    if isinstance(told, dict):
+        plain = _write_usage(read_usage(told))
+        if (whole := _overlaid(plain, told)) != plain:
+            extras["usage"] = whole
+    if (status := response.get("status")) in ("queued", "in_progress"):
+        extras["status"] = status
+    return extras
+
+
+def created_at(response: Item) -> int | None:
+    created = response.get("created_at")
+    is_number = isinstance(created, int | float) and not isinstance(created, bool) and math.isfinite(created)
+    return int(created) if is_number and isinstance(created, int | float) else None
+
+
+def read_reply(body: bytes) -> Reply:
+    try:
+        response = decode_reply(body)
+    except UNREADABLE as exc:
+        raise UpstreamError("the provider's reply is not valid JSON") from exc
+    if not isinstance(response, dict) or not isinstance(response.get("output"), list):
+        raise UpstreamError("the provider's reply is no OpenAI response")
+    if response.get("status") == "failed":
+        raise UpstreamError(f"the provider failed: {stream_fault(response.get('error')).message}")
+    try:
+        parts = tuple(part for item, path in objects(response["output"], "output") for part in _read_item(item, path))
+    except BadRequest as exc:
+        raise UpstreamError(f"the provider's reply cannot be read: {exc.message}") from exc
+    finish = read_finish(response, any(isinstance(part, ToolCall) for part in parts))
+    told = response.get("usage")
+    return Reply(
+        NAME,
+        text_of(response.get("id")),
+        text_of(response.get("model")),
+        (Choice(parts, finish),),
+        read_usage(told) if isinstance(told, dict) else None,
+        created_at(response),
+        reply_extras(response),
+    )
+
+
+def told_items(usage: Usage | None) -> Json:
+    return None if usage is None else _write_usage(usage)
+
+
+# --- replies: items
+
+ItemStatus = Literal["in_progress", "completed", "incomplete"]
+_PREFIXES: Mapping[str, str] = MappingProxyType(
+    {"message": "msg_", "reasoning": "rs_", "function_call": "fc_", "image_generation_call": "ig_"}
+)
+
+
+def _made_id(prefix: str, *seeds: object) -> str:
+    return made_id(prefix, 32, *seeds)
+
+
+def response_id_of(id: str | None, model: str | None, created: int | None) -> str:
+    if not id:
+        return _made_id("resp_", model, created)
+    return id if id.startswith("resp_") else f"resp_{id}"
+
+
+def skeleton_of(kind: str, response_id: str, position: int) -> Item:
+    return {"id": _made_id(_PREFIXES[kind], response_id, position), "type": kind}
+
+
+def output_text(text: str) -> Item:
+    return {"type": "output_text", "annotations": [], "logprobs": [], "text": text}
+
+
+def refused(text: str) -> Item:
+    return {"type": "refusal", "refusal": text}
+
+
+def message_item(skeleton: Item, content: list[Json], status: ItemStatus, own: Extras) -> Item:
+    return {**skeleton, "status": status, "role": "assistant", "content": content, **own}
+
+
+def call_item(skeleton: Item, part: ToolCall, status: ItemStatus, own: Extras) -> Item:
+    arguments = part.arguments if own or part.arguments.strip() else "{}"
+    call_id = part.id or _made_id("call_", skeleton["id"])
+    call_id = call_id if own else call_id_of(call_id)
+    return {**skeleton, "status": status, "call_id": call_id, "name": part.name, "arguments": arguments, **own}
+
+
+def reasoning_item(skeleton: Item, part: Thinking | RedactedThinking) -> Item:
+    """Thinking of another provider: its text is the summary that callers show, its signature travels along unread."""
+    if isinstance(part, RedactedThinking):
+        return {**skeleton, "summary": [], "encrypted_content": REDACTED + part.data}
+    summary: Json = [{"type": "summary_text", "text": part.text}] if part.text else []
+    return {**skeleton, "summary": summary, "encrypted_content": seal(part.signature)}
+
+
+def _says_nothing(part: Part) -> bool:
+    """A part of another dialect that makes no item."""
+    match part:
+        case Text() | Refusal():
+            return not part.text
+        case Thinking():
+            return not (part.text or part.signature)
+        case RedactedThinking():
+            return not part.data
+        case ToolCall() | Image() | Audio():
+            return False
+        case _:
+            return True
+
+
+def outcome_of(finish: Finish | None) -> Item:
+    """How a response tells the end of its only choice."""
+    if finish is not None and finish.reason == "malformed":
+        return {"status": "failed", "error": dict(_MALFORMED), "incomplete_details": None}
+    if finish is not None and (reason := _REASONS.get(finish.reason)) is not None:
+        return {"status": "incomplete", "error": None, "incomplete_details": {"reason": reason}}
+    return {"status": "completed", "error": None, "incomplete_details": None}
+
+
+def own_outcome(finish: Finish | None, status: Json) -> Item:
+    """The same, of a response of this dialect: in the words that it came with."""
+    outcome = outcome_of(finish)
+    if finish is None:
+        return {**outcome, "status": status or "completed"}
+    if finish.raw == "cancelled":
+        return {**outcome, "status": "cancelled"}
+    if finish.reason == "other" or outcome["status"] == "incomplete":
+        details = None if finish.raw == "incomplete" else {"reason": finish.raw}
+        return {"status": "incomplete", "error": None, "incomplete_details": details}
+    return outcome
+
+
+def _is_cut(item: Item) -> bool:
+    """Whether an item is what an answer that was cut off broke off in."""
+    return item.get("type") in ("message", "function_call")
+
+
+def response_of(
+    id: str, reply: Reply | ReplyStarted, echo: Item, outcome: Item, output: list[Json], usage: Json
+) -> Item:
+    return {
+        "id": id,
+        "object": "response",
+        "created_at": reply.created or 0,
+        **outcome,
+        "model": reply.model or "",
+        "output": output,
+        **echo,
+        "usage": usage,
+    }
+
+
+def _own_output(parts: Iterable[Part]) -> Iterator[Item]:
+    """The items of a reply of this dialect, as they came."""
+    message: Said | None = None
+    for part in parts:
+        if isinstance(part, Text | Refusal):
+            own = item_of(part)
+            if message is not None and not message.takes(own):
+                yield _own_message(message)
+                message = None
+            message = message or Said(own)
+            message.own = own
+            message.content.append(said_content(part, part.extras))
+            continue
+        if message is not None:
+            yield _own_message(message)
+            message = None
+        yield from own_item(part)
+    if message is not None:
+        yield _own_message(message)
+
+
+def _own_message(message: Said) -> Item:
+    return {"type": "message", "role": "assistant", "content": message.content, **message.own}
+
+
+def own_item(part: Part) -> Iterator[Item]:
+    match part:
+        case ToolCall():
+            fields_ = {"call_id": part.id, "name": part.name, "arguments": part.arguments}
+            yield {"type": "function_call", **fields_, **part.extras}
+        case Thinking():
+            yield {"type": "reasoning", **part.extras}
+        case Image(Inline(_, data)):
+            yield {"type": "image_generation_call", "result": data, **part.extras}
+        case Opaque():
+            yield as_object(part.value, "output")
+        case _:
+            raise TypeError(f"a reply of {TITLE} cannot hold a {type(part).__name__}")
+
+
+def _told_text(part: Text | Image | Audio) -> str:
+    """The text itself, or what stands in the place of what this format cannot hold."""
+    return part.text if isinstance(part, Text) else omission(part, TITLE)
+
+
+def _output(parts: Iterable[Part], id: str, status: Json) -> list[Item]:
+    """The items of a reply of another dialect. Texts in a row are one message."""
+    items: list[Item] = []
+    content: list[Json] | None = None
+    for part in parts:
+        if _says_nothing(part):
+            continue
+        if isinstance(part, Text | Refusal | Audio) or (
+            isinstance(part, Image) and not isinstance(part.source, Inline)
+        ):
+            said = refused(part.text) if isinstance(part, Refusal) else output_text(_told_text(part))
+            if content is None:
+                content = []
+                items.append(message_item(skeleton_of("message", id, len(items)), content, "completed", NO_EXTRAS))
+            content.append(said)
+            continue
+        content = None
+        if isinstance(part, ToolCall):
+            items.append(call_item(skeleton_of("function_call", id, len(items)), part, "completed", NO_EXTRAS))
+        elif isinstance(part, Thinking | RedactedThinking):
+            items.append(reasoning_item(skeleton_of("reasoning", id, len(items)), part))
+        elif isinstance(part, Image) and isinstance(part.source, Inline):
+            items.append(picture_item(skeleton_of("image_generation_call", id, len(items)), part.source))
+    if status == "incomplete" and items and _is_cut(items[-1]):
+        items[-1]["status"] = "incomplete"
+    return items
+
+
+def write_reply(reply: Reply) -> bytes:
+    choice = reply.choices[0] if reply.choices else Choice(())
+    output: list[Json] = []
+    if reply.dialect != NAME:
+        id, outcome = response_id_of(reply.id, reply.model, reply.created), outcome_of(choice.finish)
+        output.extend(_output(choice.parts, id, outcome["status"]))
+        return encode(response_of(id, reply, dict(_ECHO), outcome, output, told_items(reply.usage)))
+    output.extend(_own_output(choice.parts))
+    outcome = own_outcome(choice.finish, reply.extras.get("status"))
+    echo = {**_ECHO, **{key: value for key, value in reply.extras.items() if key not in REPLY}}
+    usage = reply.extras.get("usage", told_items(reply.usage))
+    id = reply.id or response_id_of(None, reply.model, reply.created)
+    return encode(response_of(id, reply, echo, outcome, output, usage))

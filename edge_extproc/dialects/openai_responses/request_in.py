@@ -1,0 +1,328 @@
+"""Reads a Responses request into a Chat."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import msgspec
+
+from ...codecs.json_values import (
+    as_object,
+    as_text,
+    maybe_bool,
+    maybe_int,
+    maybe_list,
+    maybe_number,
+    maybe_object,
+    maybe_text,
+    objects,
+    read_body,
+    rest_of,
+)
+from ...errors import BadRequest
+from ...model.call import Call, Chat, FunctionTool, Reasoning, ResponseFormat, Tool, ToolChoice
+from ...model.content import NO_EXTRAS, Extras, Json, Message, Opaque, Part, Role, Text, ToolResult
+from ...model.noun import noun
+from ..carried import original_id
+from .content import (
+    BOUND_ITEMS,
+    BY_CALLER,
+    INSTRUCTIONS,
+    MESSAGE,
+    RESULT,
+    WHOLE_ITEM,
+    opaque_of,
+    read_call_item,
+    read_content,
+    read_reasoning_item,
+    read_said,
+)
+from .fields import NAME, NEEDED, Item
+
+# --- JSON
+
+
+# --- the cheap view
+
+
+class _Probe(msgspec.Struct):
+    model: str
+    stream: bool | None = None
+    max_output_tokens: int | None = None
+
+
+probe = msgspec.json.Decoder(_Probe)
+
+
+def why_no_call(raw: bytes) -> BadRequest:
+    """What is wrong with a body that the probe refused."""
+    try:
+        body = read_body(raw)
+        if "model" not in body:
+            return BadRequest("model is missing: name the model that shall answer", param="model")
+        as_text(body["model"], "model")
+        maybe_bool(body.get("stream"), "stream")
+        maybe_int(body.get("max_output_tokens"), "max_output_tokens")
+    except BadRequest as exc:
+        return exc
+    return BadRequest("the body cannot be read")
+
+
+_ROLES: Mapping[str, Role] = MappingProxyType(
+    {"user": "user", "assistant": "assistant", "system": "system", "developer": "developer"}
+)
+
+
+@dataclass(slots=True)
+class InputReader:
+    """The items of the input on their way into turns.
+
+    What the assistant said in a row is one turn: its calls belong together, and its thinking belongs to what it thought
+    about. A second message or a new thought after a message begins a turn of its own, unless calls wait for results.
+    """
+
+    messages: list[Message] = field(default_factory=list)
+    needed: list[str] = field(default_factory=list)
+    said: list[Part] = field(default_factory=list)
+    has_text: bool = False
+    has_call: bool = False
+
+    def close(self) -> None:
+        if self.said:
+            self.messages.append(Message("assistant", tuple(self.said)))
+        self.said, self.has_text, self.has_call = [], False, False
+
+    def _say(self, parts: Iterable[Part]) -> None:
+        if self.has_text and not self.has_call:
+            self.close()
+        self.said.extend(parts)
+
+    def add(self, item: Item, path: str) -> None:
+        kind = item.get("type")
+        if kind is None:
+            kind = "message" if "role" in item else "item_reference"
+        match kind:
+            case "message":
+                self._message(item, path)
+            case "reasoning":
+                self._say((read_reasoning_item(item),))
+            case "function_call":
+                self.said.append(read_call_item(item, path))
+                self.has_call = True
+            case "function_call_output":
+                self.close()
+                result = ToolResult(
+                    original_id(as_text(item.get("call_id"), f"{path}.call_id")),
+                    read_content(item.get("output"), f"{path}.output"),
+                    extras=rest_of(item, RESULT),
+                )
+                self.messages.append(Message("tool", (result,)))
+            case _:
+                self._whole(item, as_text(kind, f"{path}.type"), path)
+
+    def _message(self, item: Item, path: str) -> None:
+        role = _ROLES.get(as_text(item.get("role"), f"{path}.role"))
+        if role is None:
+            raise BadRequest(
+                f"{path}.role is {item['role']!r}; it must be one of {', '.join(_ROLES)}", param=f"{path}.role"
+            )
+        if role != "assistant":
+            self.close()
+            parts = read_content(item.get("content"), f"{path}.content")
+            self.messages.append(Message(role, parts, extras=rest_of(item, MESSAGE)))
+        elif (said := read_said(item, path)) is not None:
+            self._say(said)
+            self.has_text = True
+        else:
+            self._say((Opaque(NAME, "message", item),))
+
+    def _whole(self, item: Item, kind: str, path: str) -> None:
+        if kind in BOUND_ITEMS:
+            self.needed.append(path)
+        part = Opaque(NAME, kind, item)
+        if BY_CALLER.fullmatch(kind):
+            self.close()
+            self.messages.append(Message("user", (part,), extras=WHOLE_ITEM))
+        else:
+            self.said.append(part)
+
+
+def _read_input(value: Json) -> InputReader:
+    turns = InputReader()
+    if isinstance(value, str):
+        turns.messages.append(Message("user", (Text(value),)))
+    elif value is not None:
+        for item, path in objects(value, "input"):
+            turns.add(item, path)
+        turns.close()
+    return turns
+
+
+# --- reading a request: the rest
+
+_TOOL = frozenset({"type", "name", "description", "parameters", "strict"})
+_LOGPROBS = "message.output_text.logprobs"
+_CHAT = frozenset(
+    {
+        "model",
+        "input",
+        "instructions",
+        "include",
+        "max_output_tokens",
+        "metadata",
+        "parallel_tool_calls",
+        "reasoning",
+        "service_tier",
+        "stream",
+        "temperature",
+        "text",
+        "tool_choice",
+        "tools",
+        "top_logprobs",
+        "top_p",
+        "user",
+        "safety_identifier",
+    }
+)
+
+
+@noun
+class OwnChoice(ToolChoice):
+    """A tool choice that only this dialect can say, beside the nearest thing that all can: where only some tools are
+    allowed, another dialect is offered just these. `value` and `tools` are what the caller sent."""
+
+    value: Json = None
+    tools: tuple[Tool, ...] = ()
+
+
+def _read_tool(tool: Item, path: str) -> Tool:
+    if tool.get("type") != "function":
+        return opaque_of(tool, path)
+    return FunctionTool(
+        as_text(tool.get("name"), f"{path}.name"),
+        maybe_text(tool.get("description"), f"{path}.description"),
+        tool.get("parameters"),
+        maybe_bool(tool.get("strict"), f"{path}.strict"),
+        extras=rest_of(tool, _TOOL),
+    )
+
+
+def _is_allowed(tool: Tool, allowed: Sequence[Item]) -> bool:
+    """Functions and custom tools are allowed by name, MCP servers by their label, the others by their type."""
+    if isinstance(tool, FunctionTool):
+        return any(a.get("type") == "function" and a.get("name") == tool.name for a in allowed)
+    value = tool.value if isinstance(tool.value, dict) else {}
+    return any(
+        a.get("type") == tool.kind and all(a.get(k, value.get(k)) == value.get(k) for k in ("name", "server_label"))
+        for a in allowed
+    )
+
+
+def _read_tool_choice(value: Json, tools: tuple[Tool, ...]) -> tuple[ToolChoice | None, tuple[Tool, ...]]:
+    """The choice, and the tools that another dialect may offer."""
+    match value:
+        case None:
+            return None, tools
+        case "auto" | "required" | "none":
+            return ToolChoice(value), tools
+        case {"type": "function", "name": str(name)}:
+            return ToolChoice("tool", name), tools
+        case {"type": "allowed_tools", "mode": "auto" | "required" as mode, "tools": list(offered)}:
+            allowed = [tool for tool, _ in objects(offered, "tool_choice.tools")]
+            return OwnChoice(mode, value=value, tools=tools), tuple(t for t in tools if _is_allowed(t, allowed))
+        case {"type": str(kind)} if kind not in ("function", "allowed_tools"):
+            return OwnChoice("tool", kind, value, tools), tools
+        case _:
+            raise BadRequest(
+                f"tool_choice is {value!r}; it must be auto, required, none, or name a tool", param="tool_choice"
+            )
+
+
+_FORMAT = frozenset({"type", "name", "schema", "description", "strict"})
+
+
+def _read_format(value: Json) -> ResponseFormat | None:
+    """None for a format that we do not know, which then stays with the rest of `text`."""
+    match value:
+        case {"type": "text" | "json_object" as kind, **rest} if not rest:
+            return ResponseFormat(kind)
+        case dict() if value.get("type") == "json_schema" and value.keys() <= _FORMAT:
+            where = "text.format"
+            schema = as_object(value.get("schema"), f"{where}.schema")
+            return ResponseFormat(
+                "json_schema",
+                schema,
+                maybe_text(value.get("name"), f"{where}.name"),
+                maybe_text(value.get("description"), f"{where}.description"),
+                maybe_bool(value.get("strict"), f"{where}.strict"),
+            )
+        case _:
+            return None
+
+
+def _read_reasoning(value: Json) -> Reasoning | None:
+    if value is None:
+        return None
+    config = as_object(value, "reasoning")
+    effort = maybe_text(config.get("effort"), "reasoning.effort")
+    extras = rest_of(config, frozenset({"effort"}))
+    return Reasoning(effort=effort, extras=extras) if effort is not None or extras else None
+
+
+def _read_user(body: Item) -> tuple[str | None, Extras]:
+    """`safety_identifier` is the newer name of what `user` was; a note says which one it came as."""
+    user = maybe_text(body.get("user"), "user")
+    newer = maybe_text(body.get("safety_identifier"), "safety_identifier")
+    if newer is None:
+        return user, NO_EXTRAS
+    return newer, {"safety_identifier": None, **({} if user is None else {"user": user})}
+
+
+def read_chat(call: Call) -> Chat:
+    body = read_body(call.raw)
+    turns = _read_input(body.get("input"))
+    instructions = maybe_text(body.get("instructions"), "instructions")
+    if instructions is not None:
+        turns.messages.insert(0, Message("system", (Text(instructions),), extras=INSTRUCTIONS))
+    tools = () if body.get("tools") is None else tuple(_read_tool(t, p) for t, p in objects(body["tools"], "tools"))
+    choice, tools = _read_tool_choice(body.get("tool_choice"), tools)
+    text = dict(maybe_object(body.get("text"), "text") or {})
+    response_format = _read_format(text.get("format"))
+    if response_format is not None:
+        del text["format"]
+    include = maybe_list(body.get("include"), "include") or []
+    user, user_rest = _read_user(body)
+    extras = {
+        **rest_of(body, _CHAT),
+        **user_rest,
+        **({"include": include} if include else {}),
+        **({"text": text_rest} if (text_rest := rest_of(text, frozenset())) else {}),
+    }
+    return Chat(
+        dialect=NAME,
+        model=call.model,
+        messages=tuple(turns.messages),
+        stream=call.stream,
+        include_usage=call.stream,
+        tools=tools,
+        tool_choice=choice,
+        parallel_tool_calls=maybe_bool(body.get("parallel_tool_calls"), "parallel_tool_calls"),
+        max_output_tokens=maybe_int(body.get("max_output_tokens"), "max_output_tokens"),
+        temperature=maybe_number(body.get("temperature"), "temperature"),
+        top_p=maybe_number(body.get("top_p"), "top_p"),
+        logprobs=True if _LOGPROBS in include else None,
+        top_logprobs=maybe_int(body.get("top_logprobs"), "top_logprobs"),
+        response_format=response_format,
+        reasoning=_read_reasoning(body.get("reasoning")),
+        service_tier=maybe_text(body.get("service_tier"), "service_tier"),
+        user=user,
+        metadata=maybe_object(body.get("metadata"), "metadata"),
+        extras=extras or NO_EXTRAS,
+        needed=(
+            *(name for name in NEEDED if extras.get(name)),
+            *turns.needed,
+            *(["include"] if _LOGPROBS in include else []),  # no other format tells them as this one does
+        ),
+    )

@@ -1,0 +1,490 @@
+"""Writes a Chat as a Responses request."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import assert_never
+
+from ...codecs.json_values import as_object, maybe_object, maybe_text, objects
+from ...errors import BadRequest, Unsupported
+from ...model.call import Chat, ResponseFormat, Tool, ToolChoice
+from ...model.content import (
+    NO_EXTRAS,
+    Audio,
+    Document,
+    Extras,
+    FileRef,
+    Image,
+    Inline,
+    Json,
+    Message,
+    Opaque,
+    Part,
+    RedactedThinking,
+    Refusal,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+    Url,
+)
+from ...model.host import UNKNOWN_HOST, HostProfile, Thoughts
+from ..dropping import DropList
+from ..openai_chat.models import SAMPLING, effort_for, efforts_of, is_sampled, is_too_long, is_unsigned
+from .content import INSTRUCTIONS, WHOLE_ITEM, Said, data_uri, item_of, said_content, short
+from .fields import NAME, REFUSED_EXTRAS, SHARED_EXTRAS, TITLE, Item
+from .models import BUDGETS
+from .request_in import OwnChoice
+
+# --- writing a request
+
+CALL_ID_LIMIT = 64  # OpenAI's API reference: call_id
+_IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
+_PDF = "application/pdf"
+_NO_PARAMETERS: Mapping[str, Json] = MappingProxyType({"type": "object", "properties": {}})
+_SERVICE_TIERS: Mapping[str, str] = MappingProxyType(
+    {"standard_only": "default", **{tier: tier for tier in ("auto", "default", "flex", "scale", "priority")}}
+)
+# What a cache mark is called wherever callers can set one.
+_CACHE = "cache_control"
+# How another dialect's callers spell a field of a Chat, where it is not OpenAI's way.
+_SPELLINGS: Mapping[tuple[str, str], str] = MappingProxyType(
+    {
+        ("openai_chat", "reasoning"): "reasoning_effort",
+        ("anthropic_messages", "stop"): "stop_sequences",
+        ("anthropic_messages", "reasoning"): "thinking",
+        ("anthropic_messages", "user"): "metadata.user_id",
+        ("anthropic_messages", "response_format"): "output_config.format",
+    }
+)
+
+
+# Hosts that want unsigned thinking of the history back.
+WANTED: frozenset[Thoughts] = frozenset({"reasoning_content", "reasoning_details"})
+_MADE_AGAIN = frozenset({"id", "summary", "content", "status"})
+
+
+def unsigned_item(text: str) -> Item:
+    return {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": text}]}
+
+
+def call_id_of(id: str) -> str:
+    """An id that OpenAI takes: the same for the same id, in a call and in its result."""
+    if len(id) <= CALL_ID_LIMIT:
+        return id
+    return f"call_{hashlib.sha256(id.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
+
+
+class RequestWriter(DropList):
+    """One chat on its way into this format: all of it where it is of this dialect, else what of it can be said.
+    `dropped` grows as it is written."""
+
+    def __init__(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> None:
+        super().__init__()
+        self.chat = chat
+        self.model = model
+        self.host = host
+        self.is_own = chat.dialect == NAME
+
+    def body(self) -> Item:
+        chat = self.chat
+        self._refuse()
+        instructions, items = self._input()
+        body: Item = {"model": self.model}
+        if instructions is not None:
+            body["instructions"] = instructions
+        body["input"] = items
+        self._tools(body)
+        text: Item = {}
+        if chat.response_format is not None:
+            if chat.response_format.kind == "json_schema" and not self.is_own:
+                as_object(chat.response_format.schema, self._spelled("response_format"))
+            text["format"] = _format(chat.response_format)
+        for name in ("max_output_tokens", "temperature", "top_p", "top_logprobs"):
+            if (value := getattr(chat, name)) is not None:
+                body[name] = value
+        user = "safety_identifier" if "safety_identifier" in chat.extras else "user"
+        if is_too_long(chat.user, self.host):
+            self.dropped.add(user if user != "user" else self._spelled("user"))
+        elif chat.user is not None:
+            body[user] = chat.user
+        self._reasoning(body)
+        self._sampling(body)
+        if chat.stream:
+            body["stream"] = True
+        if self.is_own:
+            self._own_rest(body, text)
+        else:
+            self._foreign_rest(body, text)
+        if text:
+            body["text"] = text
+        return body
+
+    # what cannot cross
+
+    def _spelled(self, name: str) -> str:
+        return _SPELLINGS.get((self.chat.dialect, name), name)
+
+    def _refuse(self) -> None:
+        chat = self.chat
+        if chat.stop:
+            raise Unsupported(self._spelled("stop"), TITLE, "it cannot stop at a sequence")
+        if chat.n is not None and chat.n != 1:
+            raise Unsupported("n", TITLE, "it gives one answer")
+        if self.is_own:
+            return
+        for name in ("logprobs", "top_logprobs"):
+            if getattr(chat, name):
+                raise Unsupported(name, TITLE, "its answer tells them in another shape")
+        for name in chat.needed:
+            raise Unsupported(name, TITLE, "only a provider of the caller's own format can honour it")
+        for name, value in chat.extras.items():
+            if name in REFUSED_EXTRAS and value is not None and value != ["text"]:
+                raise Unsupported(name, TITLE)
+
+    # fields
+
+    def _own_rest(self, body: Item, text: Item) -> None:
+        chat = self.chat
+        if chat.service_tier is not None:
+            body["service_tier"] = chat.service_tier
+        if chat.metadata is not None:
+            body["metadata"] = dict(chat.metadata)
+        for name, value in chat.extras.items():
+            if name == "text" and isinstance(value, Mapping):
+                text.update(value)
+            elif value is not None:
+                body[name] = value
+
+    def _foreign_rest(self, body: Item, text: Item) -> None:
+        """The API keeps every answer unless told not to, and no other API does: a caller of theirs did not ask."""
+        chat = self.chat
+        body["store"] = False
+        for name, value in chat.extras.items():
+            if name == "verbosity" and isinstance(value, str):
+                text["verbosity"] = value
+            elif name in SHARED_EXTRAS and value is not None:
+                body[name] = value
+            elif name == "tool_choice" and (allowed := _allowed_choice(value)) is not None:
+                body[name] = allowed
+            else:
+                self._drop_if(name, value is not None)
+        if chat.service_tier is not None:
+            tier = _SERVICE_TIERS.get(chat.service_tier)
+            self._drop_if("service_tier", tier is None)
+            if tier is not None:
+                body["service_tier"] = tier
+        if chat.metadata:
+            told = {key: value for key, value in chat.metadata.items() if isinstance(value, str)}
+            self._drop_if("metadata", len(told) < len(chat.metadata))
+            body["metadata"] = told
+        for name in ("top_k", "seed"):
+            self._drop_if(name, getattr(chat, name) is not None)
+        for name in ("presence_penalty", "frequency_penalty"):
+            self._drop_if(name, getattr(chat, name))
+
+    def _reasoning(self, body: Item) -> None:
+        wanted = self.chat.reasoning
+        if wanted is None:
+            return
+        if self.is_own:
+            effort = {"effort": wanted.effort} if wanted.effort is not None else {}
+            body["reasoning"] = {**effort, **wanted.extras}
+            return
+        level: str | None = None
+        if wanted.effort:
+            level = wanted.effort if wanted.effort != "default" else None  # Groq's word for not saying
+        elif wanted.mode == "disabled":
+            level = "none"
+        elif wanted.budget_tokens is not None:
+            level = next(level for least, level in BUDGETS if max(wanted.budget_tokens, 0) >= least)
+        elif wanted.mode == "enabled":
+            level = "medium"
+        reached = None if level is None else effort_for(self.model, level)
+        if reached is not None:
+            body["reasoning"] = {"effort": reached}
+        # Off is what a model is anyway that cannot think, or that has no such level.
+        is_moot = level is None or (level == "none" and not efforts_of(self.model))
+        self._drop_if(self._spelled("reasoning"), reached is None and not is_moot)
+        self._drop_extras(wanted.extras, self._spelled("reasoning"))
+
+    def _sampling(self, body: Item) -> None:
+        """What the model takes; 1 is what temperature and top_p are anyway."""
+        effort = maybe_object(body.get("reasoning"), "reasoning")
+        if self.is_own or is_sampled(self.model, maybe_text((effort or {}).get("effort"), "reasoning.effort")):
+            return
+        for name in SAMPLING:
+            if (value := body.pop(name, None)) is not None:
+                self._drop_if(name, value != 1 or name not in ("temperature", "top_p"))
+
+    # tools
+
+    def _tools(self, body: Item) -> None:
+        chat, choice = self.chat, self.chat.tool_choice
+        tools = choice.tools if isinstance(choice, OwnChoice) else chat.tools
+        if tools:
+            body["tools"] = [self._tool(tool, f"tools[{i}]") for i, tool in enumerate(tools)]
+        has_tools = bool(tools) or self.is_own
+        self._drop_if("tool_choice", choice is not None and choice.mode not in ("auto", "none") and not has_tools)
+        self._drop_if("parallel_tool_calls", chat.parallel_tool_calls is not None and not has_tools)
+        if choice is not None and has_tools:
+            body["tool_choice"] = _choice(choice)
+        if chat.parallel_tool_calls is not None and has_tools:
+            body["parallel_tool_calls"] = chat.parallel_tool_calls
+
+    def _tool(self, tool: Tool, path: str) -> Json:
+        if isinstance(tool, Opaque):
+            if self.is_own:
+                return tool.value
+            raise Unsupported(path, TITLE, f"it knows no tool of type {tool.kind!r}")
+        written: Item = {"type": "function", "name": tool.name}
+        if tool.description is not None:
+            written["description"] = tool.description
+        if self.is_own:
+            if tool.parameters is not None:
+                written["parameters"] = tool.parameters
+            if tool.strict is not None:
+                written["strict"] = tool.strict
+            return {**written, **tool.extras}
+        written["parameters"] = tool.parameters or dict(_NO_PARAMETERS)
+        written["strict"] = bool(tool.strict)  # absent it is true here, and false elsewhere
+        self._drop_if(f"{path}.{_CACHE}", tool.cache)
+        self._drop_extras(tool.extras, path)
+        return written
+
+    # the conversation
+
+    def _input(self) -> tuple[str | None, list[Json]]:
+        """The instructions, and the items."""
+        turns = list(enumerate(self.chat.messages))
+        instructions: str | None = None
+        if turns and (text := self._instructions(turns[0][1])) is not None:
+            instructions = text
+            turns = turns[1:]
+        items: list[Json] = []
+        for number, message in turns:
+            path = self._turn_path(number)
+            self._drop_if(f"{path}.name", message.name)
+            if not self.is_own:
+                self._drop_extras(message.extras, path)
+            items.extend(self._turn(message, path))
+        return instructions, items
+
+    def _turn_path(self, number: int) -> str:
+        """A turn as its caller counts it: Anthropic's system prompt is none of its messages."""
+        if self.chat.dialect == "anthropic_messages" and self.chat.messages[0].role == "system":
+            return f"messages[{number - 1}]" if number else "system"
+        return f"messages[{number}]"
+
+    def _instructions(self, message: Message) -> str | None:
+        """The text of a turn that is sent as instructions: the one that came so, or a plain system turn that leads."""
+        if message.extras == INSTRUCTIONS or not (self.is_own or message.extras or message.name):
+            match message:
+                case Message("system", (Text() as text,)) if not text.extras:
+                    self._drop_if(f"{self._turn_path(0)}.content[0].{_CACHE}", text.cache)
+                    return text.text
+        return None
+
+    def _turn(self, message: Message, path: str) -> Iterator[Json]:
+        match message.role:
+            case "assistant":
+                yield from self._said(message.parts, path)
+            case "system" | "developer" | "user" | "tool":
+                yield from self._asked(message, path)
+            case _:
+                assert_never(message.role)
+
+    def _asked(self, message: Message, path: str) -> Iterator[Json]:
+        """A turn of the caller: results of calls are items of their own, what stands between them is a message."""
+        if message.extras == WHOLE_ITEM:
+            yield from (part.value for part in message.parts if isinstance(part, Opaque))
+            return
+        content: list[Json] = []
+        for i, part in enumerate(message.parts):
+            if not isinstance(part, ToolResult):
+                content.append(self._content(part, f"{path}.content[{i}]"))
+                continue
+            if content:
+                yield self._asking(message, content)
+                content = []
+            yield self._result(part, path if message.role == "tool" else f"{path}.content[{i}]")
+        if content:
+            yield self._asking(message, content)
+
+    def _asking(self, message: Message, content: list[Json]) -> Item:
+        return {"role": message.role, "content": short(content), **(message.extras if self.is_own else {})}
+
+    def _result(self, part: ToolResult, path: str) -> Item:
+        self._drop_if(f"{path}.is_error", part.is_error)
+        self._drop_if(f"{path}.{_CACHE}", part.cache)
+        if not part.call_id:
+            raise BadRequest(f"{path} does not say whose result it is: the id of the call is missing", param=path)
+        content = [self._content(p, f"{path}.content[{i}]") for i, p in enumerate(part.parts)]
+        call_id = part.call_id if self.is_own else call_id_of(part.call_id)
+        item: Item = {"type": "function_call_output", "call_id": call_id, "output": short(content) if content else ""}
+        return {**item, **self._kept(part.extras, path)}
+
+    def _kept(self, extras: Extras, path: str) -> Extras:
+        """The fields that go back where they came from, and are dropped elsewhere."""
+        if self.is_own:
+            return extras
+        self._drop_extras(extras, path)
+        return NO_EXTRAS
+
+    def _content(self, part: Part, path: str) -> Json:
+        if isinstance(part, Text | Image | Document):
+            self._drop_if(f"{path}.{_CACHE}", part.cache)
+        match part:
+            case Text():
+                return {"type": "input_text", "text": part.text, **self._kept(part.extras, path)}
+            case Refusal():
+                return {"type": "input_text", "text": part.text}
+            case Image():
+                return {**self._image(part, path), **self._kept(part.extras, path)}
+            case Document():
+                return {**self._file(part, path), **self._kept(part.extras, path)}
+            case Audio():
+                raise Unsupported(path, TITLE, "it has no audio")
+            case Opaque():
+                if self.is_own:
+                    return part.value
+                raise Unsupported(path, TITLE, f"it knows no part of type {part.kind!r}")
+            case Thinking() | RedactedThinking() | ToolCall() | ToolResult():
+                raise BadRequest(f"{path} is a part that only the assistant can say", param=path)
+            case _:
+                assert_never(part)
+
+    def _image(self, part: Image, path: str) -> Item:
+        detail = part.detail if part.detail is not None or self.is_own else "auto"
+        written: Item = {"type": "input_image"} if detail is None else {"type": "input_image", "detail": detail}
+        match part.source:
+            case Inline(media_type, _) as source:
+                if media_type.lower() == _PDF:
+                    return self._file(Document(source), path)
+                if not self.is_own and media_type.lower().replace("/jpg", "/jpeg") not in _IMAGES:
+                    raise BadRequest(
+                        f"{path} is {media_type!r}; {TITLE} takes {', '.join(sorted(_IMAGES))}", param=path
+                    )
+                written["image_url"] = data_uri(source)
+            case Url(url):
+                written["image_url"] = url
+            case FileRef(id):
+                written["file_id"] = self._uploaded(id, path)
+            case _:
+                assert_never(part.source)
+        return written
+
+    def _file(self, part: Document, path: str) -> Item:
+        written: Item = {"type": "input_file"}
+        match part.source:
+            case Inline() as source:
+                written["file_data"] = data_uri(source)
+                if not self.is_own and part.name is None:  # the API insists on a name beside data
+                    written["filename"] = "document.pdf" if source.media_type == _PDF else "document.txt"
+            case Url(url):
+                written["file_url"] = url
+            case FileRef(id):
+                written["file_id"] = self._uploaded(id, path)
+            case _:
+                assert_never(part.source)
+        if part.name is not None and (self.is_own or isinstance(part.source, Inline)):
+            written["filename"] = part.name
+        self._drop_if(f"{path}.title", part.name is not None and "filename" not in written)
+        return written
+
+    def _uploaded(self, id: str, path: str) -> str:
+        """OpenAI's two formats share their files; any other provider's are unknown to it."""
+        if self.is_own or self.chat.dialect == "openai_chat":
+            return id
+        raise Unsupported(path, TITLE, "a file uploaded to another provider is unknown to it")
+
+    def _said(self, parts: Sequence[Part], path: str) -> Iterator[Json]:
+        """A turn of the assistant, item by item."""
+        content = calls = 0
+        message: Said | None = None
+        for part in parts:
+            if isinstance(part, Text | Refusal):
+                where = f"{path}.content[{content}]"
+                content += 1
+                self._drop_if(f"{where}.{_CACHE}", isinstance(part, Text) and part.cache)
+                own = item_of(part) if self.is_own else NO_EXTRAS
+                if isinstance(part, Refusal) and not self.is_own:
+                    # A refusal stands only in an item that the API itself gave out, with an id of its own.
+                    part = Text(part.text, extras=part.extras)
+                if message is not None and not message.takes(own):
+                    yield message.asked()
+                    message = None
+                message = message or Said(own)
+                message.own = own or message.own
+                message.add(said_content(part, self._kept(part.extras, where)), joined=not self.is_own)
+                continue
+            if message is not None:
+                yield message.asked()
+                message = None
+            if isinstance(part, ToolCall):
+                yield self._call(part, f"{path}.tool_calls[{calls}]")
+                calls += 1
+            elif (item := self._other_said(part, path, content)) is not None:
+                yield item
+        if message is not None:
+            yield message.asked()
+
+    def _other_said(self, part: Part, path: str, position: int) -> Json:
+        match part:
+            case Thinking() | RedactedThinking():
+                if self.is_own and part.extras:
+                    return {"type": "reasoning", **part.extras}
+                if isinstance(part, Thinking) and self.host.thoughts in WANTED and is_unsigned(part):
+                    self._drop_extras({k: v for k, v in part.extras.items() if k not in _MADE_AGAIN}, path)
+                    return unsigned_item(part.text)
+                self._drop_if(
+                    f"{path}.{'reasoning_content' if self.chat.dialect == 'openai_chat' else 'thinking'}", True
+                )
+                return None
+            case Opaque():
+                if self.is_own:
+                    return part.value
+                raise Unsupported(f"{path}.content[{position}]", TITLE, f"it knows no part of type {part.kind!r}")
+            case _:
+                where = f"{path}.content[{position}]"
+                raise Unsupported(where, TITLE, f"an assistant cannot say a part of type {type(part).__name__.lower()}")
+
+    def _call(self, part: ToolCall, path: str) -> Item:
+        if not part.id:
+            raise BadRequest(f"{path}.id is missing: the result of a call names it", param=f"{path}.id")
+        self._drop_if(f"{path}.signature", part.signature)
+        self._drop_if(f"{path}.{_CACHE}", part.cache)
+        arguments = part.arguments if self.is_own or part.arguments.strip() else "{}"
+        call_id = part.id if self.is_own else call_id_of(part.id)
+        item: Item = {"type": "function_call", "call_id": call_id, "name": part.name, "arguments": arguments}
+        return {**item, **self._kept(part.extras, path)}
+
+
+def _format(wanted: ResponseFormat) -> Item:
+    if wanted.kind != "json_schema":
+        return {"type": wanted.kind}
+    written: Item = {"type": "json_schema", "name": wanted.name or "response", "schema": wanted.schema}
+    if wanted.description is not None:
+        written["description"] = wanted.description
+    if wanted.strict is not None:
+        written["strict"] = wanted.strict
+    return written
+
+
+def _choice(choice: ToolChoice) -> Json:
+    if isinstance(choice, OwnChoice):
+        return choice.value
+    return {"type": "function", "name": choice.name} if choice.mode == "tool" else choice.mode
+
+
+def _allowed_choice(value: Json) -> Json:
+    """A choice among some tools as OpenAI's chat format says it, in the flat shape; None for anything else."""
+    match value:
+        case {"type": "allowed_tools", "allowed_tools": {"mode": str(mode), "tools": list(tools)}}:
+            named = (tool for tool, _ in objects(tools, "tool_choice.allowed_tools.tools"))
+            flat = [{"type": "function", **f} if isinstance(f := t.get("function"), dict) else t for t in named]
+            return {"type": "allowed_tools", "mode": mode, "tools": flat}
+        case _:
+            return None

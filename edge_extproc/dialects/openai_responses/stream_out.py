@@ -1,0 +1,471 @@
+"""Encodes reply events as a stream of Responses events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, assert_never
+
+from ...codecs import sse
+from ...codecs.json_values import encode
+from ...model.call import Call
+from ...model.content import (
+    NO_EXTRAS,
+    Audio,
+    Extras,
+    Image,
+    Inline,
+    Json,
+    RedactedThinking,
+    Refusal,
+    Text,
+    Thinking,
+    ToolCall,
+)
+from ...model.fault import Fault
+from ...model.reply import (
+    Ended,
+    Failed,
+    Finish,
+    Finished,
+    Garbled,
+    Noted,
+    PartDelta,
+    PartEnded,
+    PartNoted,
+    PartSigned,
+    PartStarted,
+    Ping,
+    ReplyEvent,
+    ReplyStarted,
+    UsageSeen,
+    merged,
+)
+from ...model.usage import Usage
+from ..dropping import omission
+from .content import said_content, thoughts
+from .errors import FAILED_CODES, envelope
+from .fields import NAME, TITLE, Item
+from .reply import (
+    REPLY,
+    ItemStatus,
+    call_item,
+    echoed,
+    message_item,
+    outcome_of,
+    output_text,
+    own_item,
+    own_outcome,
+    picture_item,
+    reasoning_item,
+    refused,
+    response_id_of,
+    response_of,
+    skeleton_of,
+    told_items,
+)
+
+# --- streams: writing
+
+
+@dataclass(slots=True)
+class _Writing:
+    """An item of the output that is being written."""
+
+    index: int
+    skeleton: Item
+    own: Extras
+    """Its fields as they came, where they came from this dialect."""
+    content: list[Json] = field(default_factory=list)
+    """Of a message: its parts that are whole."""
+    open_parts: set[int] = field(default_factory=set)
+    call: ToolCall | None = None
+    whole: Item | None = None
+    """The item, where it needs no status."""
+
+    def item(self, status: ItemStatus) -> Item:
+        if self.whole is not None:
+            return self.whole
+        if self.call is not None:
+            return call_item(self.skeleton, self.call, status, self.own)
+        return message_item(self.skeleton, self.content, status, self.own)
+
+
+@dataclass(slots=True)
+class _Part:
+    """A part as its deltas come, and where it is written once it has an item."""
+
+    start: PartStarted
+    extras: Extras
+    texts: list[str] = field(default_factory=list)
+    signature: str = ""
+    item: _Writing | None = None
+    content_index: int = 0
+
+    @property
+    def text(self) -> str:
+        return "".join(self.texts)
+
+    @property
+    def begun(self) -> _Writing:
+        """Its item, where it has one."""
+        assert self.item is not None, "a part is told of once it has an item"  # noqa: S101 - our own promise
+        return self.item
+
+
+def _with_id(own: Extras, skeleton: Item) -> Extras:
+    """An item keeps the id that it began with. GitHub Copilot tells another one in each event."""
+    return {**own, "id": skeleton["id"]} if own.get("id") not in (None, skeleton["id"]) else own
+
+
+class ReplyWriter:
+    """Every part becomes an item, or a part of a message where texts follow one another. Parts may overlap: so may
+    items. An item is told to be done only when the next one begins or the reply ends, since only then it is known
+    whether the reply was cut off in it. What says nothing begins no item.
+
+    A reply of this dialect (from a cache, say) says so in what it starts with, and gets its ids and fields back.
+    """
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._echo: Item = {}
+        self._start: ReplyStarted | None = None
+        self._is_own = False
+        self._id = ""
+        self._number = 0
+        self._parts: dict[int, _Part] = {}
+        self._items: dict[int, _Writing] = {}
+        """Begun and not yet done, by output index."""
+        self._message: _Writing | None = None
+        """The message that the next text belongs to."""
+        self._output: dict[int, Item] = {}
+        self._count = 0
+        self._finish: Finish | None = None
+        self._usage: Usage | None = None
+        self._extras: Extras = NO_EXTRAS
+        self._over = False
+        self._out: list[bytes] = []
+
+    def write(self, event: ReplyEvent) -> bytes:
+        if self._over or getattr(event, "choice", None):
+            return b""
+        self._take(event)
+        out, self._out = b"".join(self._out), []
+        return out
+
+    def _take(self, event: ReplyEvent) -> None:
+        match event:
+            case PartDelta():
+                self._grow(event.part, event.text)
+            case PartStarted():
+                self._begin(event)
+            case PartSigned():
+                self._parts[event.part].signature += event.signature
+            case PartNoted():
+                part = self._parts[event.part]
+                part.extras = merged(part.extras, event.extras)
+            case PartEnded():
+                self._end_part(self._parts.pop(event.part))
+            case ReplyStarted():
+                self._begin_reply(event)
+            case UsageSeen():
+                self._usage = event.usage
+            case Finished():
+                self._finish = event.finish
+            case Noted():
+                self._extras = merged(self._extras, event.extras) if self._is_own else NO_EXTRAS
+            case Ping():
+                self._out.append(sse.comment())
+            case Garbled():
+                pass
+            case Failed():
+                self._fail(event.fault)
+            case Ended():
+                self._end_reply()
+            case _:
+                assert_never(event)
+
+    def _tell(self, kind: str, payload: Item) -> None:
+        event = {"type": kind, "sequence_number": self._number, **payload}
+        self._number += 1
+        self._out.append(sse.encode(encode(event), kind))
+
+    def _tell_of(self, part: _Part, kind: str, payload: Item) -> None:
+        """An event of one text of a message."""
+        item = part.begun
+        where: Item = {"item_id": item.skeleton["id"], "output_index": item.index}
+        self._tell(kind, {**where, "content_index": part.content_index, **payload})
+
+    # the whole
+
+    def _begin_reply(self, event: ReplyStarted) -> ReplyStarted:
+        if self._start is not None:
+            return self._start
+        start = self._start = (
+            event if event.model else ReplyStarted(event.id, self._call.model, event.created, event.extras)
+        )
+        self._is_own = event.extras.get("object") == "response"
+        self._extras = event.extras if self._is_own else NO_EXTRAS
+        self._id = event.id or "" if self._is_own else response_id_of(event.id, start.model, event.created)
+        self._echo = echoed(self._call)
+        for kind in ("response.created", "response.in_progress"):
+            outcome: Item = {"status": "in_progress", "error": None, "incomplete_details": None}
+            self._tell(kind, {"response": self._response(outcome, None)})
+        return start
+
+    def _started(self) -> ReplyStarted:
+        return self._start or self._begin_reply(ReplyStarted(None, None))
+
+    def _response(self, outcome: Item, usage: Json) -> Item:
+        own = {key: value for key, value in self._extras.items() if key not in REPLY}
+        output: list[Json] = [self._output[index] for index in sorted(self._output)]
+        return response_of(self._id, self._started(), {**self._echo, **own}, outcome, output, usage)
+
+    def _end_reply(self) -> None:
+        self._started()
+        for part in list(self._parts.values()):
+            self._end_part(part)
+        outcome = own_outcome(self._finish, None) if self._is_own else outcome_of(self._finish)
+        self._settle(outcome["status"])
+        usage = self._extras.get("usage", told_items(self._usage))
+        self._over = True
+        status = str(outcome["status"])
+        # A response that was cancelled has no event of its own.
+        kind = status if status in ("completed", "incomplete", "failed") else "incomplete"
+        self._tell(f"response.{kind}", {"response": self._response(outcome, usage)})
+
+    def _fail(self, fault: Fault) -> None:
+        """Told twice: callers that look at each event know a failed response, and OpenAI's own SDKs raise an exception
+        for an event with an `error`, which is the shape of what the API sends."""
+        error = envelope(fault)
+        if self._start is not None:
+            reason: Item = {"code": FAILED_CODES.get(fault.kind, "server_error"), "message": error["message"]}
+            outcome: Item = {"status": "failed", "error": reason, "incomplete_details": None}
+            self._tell("response.failed", {"response": self._response(outcome, told_items(self._usage))})
+        flat = {key: error[key] for key in ("code", "message", "param")}
+        self._tell("error", {**flat, "error": error})
+        self._over = True
+
+    # parts
+
+    def _begin(self, event: PartStarted) -> None:
+        self._started()
+        part = self._parts[event.part] = _Part(event, event.extras if self._is_own else NO_EXTRAS)
+        match event.kind:
+            case "tool_call":
+                self._begin_call(part)
+            case "text" | "refusal" if self._is_own:
+                self._begin_text(part)
+            case "thinking" if self._is_own:
+                part.item = self._begin_item(self._skeleton("reasoning", part.extras))
+                part.item.open_parts.add(event.part)
+                self._tell_item("added", part.item, {**part.item.skeleton, "summary": []})
+            case "text" | "refusal" | "thinking" | "redacted_thinking" | "media" | "opaque":
+                pass  # with the first word, or when it is whole
+            case _:
+                assert_never(event.kind)
+
+    def _grow(self, number: int, text: str) -> None:
+        part = self._parts[number]
+        if not text:
+            return
+        part.texts.append(text)
+        match part.start.kind:
+            case "text" | "refusal" as kind:
+                if part.item is None:
+                    self._begin_text(part)
+                payload: Item = {"delta": text} if kind == "refusal" else {"delta": text, "logprobs": []}
+                self._tell_of(part, f"response.{'output_text' if kind == 'text' else 'refusal'}.delta", payload)
+            case "tool_call":
+                self._tell_call(part, "delta", {"delta": text})
+            case "thinking":
+                if not self._is_own:
+                    self._think(part, text)
+            case "redacted_thinking" | "media" | "opaque":
+                pass
+            case _:
+                assert_never(part.start.kind)
+
+    def _end_part(self, part: _Part) -> None:
+        match part.start.kind:
+            case "text" | "refusal":
+                self._end_text(part)
+            case "tool_call":
+                self._end_call(part)
+            case "thinking":
+                self._end_thinking(part)
+            case "redacted_thinking":
+                if part.start.data:
+                    self._whole("reasoning", RedactedThinking(part.start.data))
+            case "media":
+                if part.start.media is not None:
+                    self._media(part, part.start.media)
+            case "opaque":
+                opaque = part.start.opaque
+                if opaque is not None and opaque.dialect == NAME and isinstance(opaque.value, dict):
+                    self._own_whole(opaque.value)
+            case _:
+                assert_never(part.start.kind)
+
+    # items
+
+    def _begin_item(self, skeleton: Item, own: Extras = NO_EXTRAS) -> _Writing:
+        """The next item; those before it that are whole are done."""
+        self._settle(None)
+        item = self._items[self._count] = _Writing(self._count, skeleton, own)
+        self._count += 1
+        self._message = None
+        return item
+
+    def _tell_item(self, kind: Literal["added", "done"], item: _Writing, value: Item) -> None:
+        self._tell(f"response.output_item.{kind}", {"output_index": item.index, "item": value})
+
+    def _settle(self, final: Json) -> None:
+        """Items that are whole are done. At the end, `final` says whether the last one was cut off."""
+        for index, item in list(self._items.items()):
+            if item.open_parts:
+                continue
+            is_torn = final == "incomplete" and index == self._count - 1
+            value = item.item("incomplete" if is_torn else "completed")
+            self._output[index] = value
+            del self._items[index]
+            self._tell_item("done", item, value)
+            if item is self._message:
+                self._message = None
+
+    def _skeleton(self, kind: str, own: Extras) -> Item:
+        made = skeleton_of(kind, self._id, self._count)
+        return {**made, "id": own["id"]} if "id" in own else made
+
+    def _media(self, part: _Part, media: Image | Audio) -> None:
+        if self._is_own:
+            for value in own_item(media):
+                self._own_whole(value)
+        elif isinstance(media, Image) and isinstance(media.source, Inline):
+            skeleton = self._skeleton("image_generation_call", NO_EXTRAS)
+            item = self._begin_item(skeleton)
+            item.whole = picture_item(skeleton, media.source)
+            self._tell_item("added", item, {**skeleton, "status": "in_progress", "result": None})
+        else:
+            text = _Part(PartStarted(part.start.part, "text"), NO_EXTRAS)
+            self._begin_text(text)
+            text.texts.append(omission(media, TITLE))
+            self._tell_of(text, "response.output_text.delta", {"delta": text.text, "logprobs": []})
+            self._end_text(text)
+
+    # texts
+
+    def _begin_text(self, part: _Part) -> None:
+        own = part.extras.get("item", NO_EXTRAS)
+        own = own if isinstance(own, Mapping) else NO_EXTRAS
+        message = self._message
+        if message is None or (own and own.get("id") != message.own.get("id")):
+            message = self._begin_item(self._skeleton("message", own), own)
+            self._message = message
+            begun = message_item(message.skeleton, [], "in_progress", {**own, "status": "in_progress"})
+            self._tell_item("added", message, begun)
+        part.item, part.content_index = message, len(message.content)
+        message.content.append(None)
+        message.open_parts.add(part.start.part)
+        self._tell_of(part, "response.content_part.added", {"part": self._content(part, "")})
+
+    @staticmethod
+    def _content(part: _Part, text: str) -> Item:
+        return output_text(text) if part.start.kind == "text" else refused(text)
+
+    def _end_text(self, part: _Part) -> None:
+        message = part.item
+        if message is None:
+            return
+        own = part.extras.get("item")
+        message.own = _with_id(own, message.skeleton) if isinstance(own, Mapping) else message.own
+        text = Text(part.text, extras=part.extras) if part.start.kind == "text" else Refusal(part.text, part.extras)
+        whole = said_content(text, part.extras) if self._is_own else self._content(part, part.text)
+        if part.start.kind == "text":
+            logprobs = part.extras.get("logprobs", [])
+            self._tell_of(part, "response.output_text.done", {"text": part.text, "logprobs": logprobs})
+        else:
+            self._tell_of(part, "response.refusal.done", {"refusal": part.text})
+        self._tell_of(part, "response.content_part.done", {"part": whole})
+        message.content[part.content_index] = whole
+        message.open_parts.discard(part.start.part)
+
+    # tool calls
+
+    def _begin_call(self, part: _Part) -> None:
+        start = part.start
+        item = part.item = self._begin_item(self._skeleton("function_call", part.extras), part.extras)
+        item.call = ToolCall(start.id or "", start.name or "", "")
+        item.open_parts.add(start.part)
+        begun = call_item(item.skeleton, item.call, "in_progress", NO_EXTRAS)
+        self._tell_item("added", item, {**begun, "arguments": ""})
+
+    def _tell_call(self, part: _Part, kind: str, payload: Item) -> None:
+        item = part.begun
+        where: Item = {"item_id": item.skeleton["id"], "output_index": item.index}
+        self._tell(f"response.function_call_arguments.{kind}", {**where, **payload})
+
+    def _end_call(self, part: _Part) -> None:
+        item = part.begun
+        item.own = _with_id(part.extras, item.skeleton)
+        if not part.text.strip() and not self._is_own:
+            part.texts = ["{}"]  # a call without arguments: callers parse what they are told
+            self._tell_call(part, "delta", {"delta": "{}"})
+        item.call = ToolCall(part.start.id or "", part.start.name or "", part.text)
+        self._tell_call(part, "done", {"name": item.call.name, "arguments": part.text})
+        item.open_parts.discard(part.start.part)
+
+    # thinking
+
+    def _think(self, part: _Part, text: str) -> None:
+        if part.item is None:
+            part.item = self._begin_item(self._skeleton("reasoning", NO_EXTRAS))
+            part.item.open_parts.add(part.start.part)
+            self._tell_item("added", part.item, {**part.item.skeleton, "summary": []})
+            self._tell_summary(part.item, "part.added", 0, {"part": {"type": "summary_text", "text": ""}})
+        self._tell_summary(part.item, "text.delta", 0, {"delta": text})
+
+    def _tell_summary(self, item: _Writing, kind: str, at: int, payload: Item) -> None:
+        where: Item = {"item_id": item.skeleton["id"], "output_index": item.index, "summary_index": at}
+        self._tell(f"response.reasoning_summary_{kind}", {**where, **payload})
+
+    def _end_thinking(self, part: _Part) -> None:
+        if self._is_own:
+            self._own_thoughts(part)
+            return
+        thinking = Thinking(part.text, part.signature or None)
+        if part.item is None:
+            if thinking.signature:
+                self._whole("reasoning", thinking)
+            return
+        self._tell_summary(part.item, "text.done", 0, {"text": part.text})
+        self._tell_summary(part.item, "part.done", 0, {"part": {"type": "summary_text", "text": part.text}})
+        part.item.whole = reasoning_item(part.item.skeleton, thinking)
+        part.item.open_parts.discard(part.start.part)
+
+    def _whole(self, kind: str, thinking: Thinking | RedactedThinking) -> None:
+        item = self._begin_item(self._skeleton(kind, NO_EXTRAS))
+        item.whole = reasoning_item(item.skeleton, thinking)
+        self._tell_item("added", item, {**item.skeleton, "summary": []})
+
+    def _own_thoughts(self, part: _Part) -> None:
+        """Reasoning of this dialect, told when it is whole: its deltas do not say which of its texts they are of."""
+        item = part.begun
+        item.whole = {**item.skeleton, **_with_id(part.extras, item.skeleton)}
+        item.open_parts.discard(part.start.part)
+        for key, at, text in thoughts(item.whole):
+            if key == "summary":
+                self._tell_summary(item, "part.added", at, {"part": {"type": "summary_text", "text": ""}})
+                self._tell_summary(item, "text.delta", at, {"delta": text})
+                self._tell_summary(item, "text.done", at, {"text": text})
+                self._tell_summary(item, "part.done", at, {"part": {"type": "summary_text", "text": text}})
+                continue
+            where: Item = {"item_id": item.skeleton["id"], "output_index": item.index, "content_index": at}
+            self._tell("response.reasoning_text.delta", {**where, "delta": text})
+            self._tell("response.reasoning_text.done", {**where, "text": text})
+
+    def _own_whole(self, value: Item) -> None:
+        """An item that only this dialect knows, which came whole."""
+        item = self._begin_item({"id": value.get("id"), "type": value.get("type")})
+        item.whole = value
+        self._tell_item("added", item, value)

@@ -1,0 +1,76 @@
+"""The layout of the package, as docs/contributing/architecture.md describes it."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[2] / "edge_extproc"
+MOST_LINES = 600
+MOST_LOOSE_FILES = 5
+# One package a wire format, all alike.
+DIALECT_FILES = {
+    "__init__",
+    "content",
+    "errors",
+    "fields",
+    "history",
+    "reply",
+    "request_in",
+    "request_out",
+    "stream_in",
+    "stream_out",
+}
+DIALECTS = sorted(path.name for path in (PACKAGE / "dialects").iterdir() if (path / "__init__.py").exists())
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py") if "pb" not in path.parts)
+
+
+def test_a_file_is_read_in_one_sitting() -> None:
+    too_long = {}
+    for path in modules():
+        lines = len(path.read_text("utf-8").splitlines())
+        if lines > MOST_LINES:
+            too_long[str(path.relative_to(PACKAGE))] = lines
+
+    assert too_long == {}
+
+
+def test_the_top_level_shows_the_rooms() -> None:
+    assert len(list(PACKAGE.glob("*.py"))) <= MOST_LOOSE_FILES
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_all_dialects_have_the_same_files(dialect: str) -> None:
+    """What models take has a file only where a format's models differ; Claude's are in claude.py, for two formats."""
+    assert {path.stem for path in (PACKAGE / "dialects" / dialect).glob("*.py")} - {"models"} == DIALECT_FILES
+
+
+def test_there_are_five_dialects() -> None:
+    assert len(DIALECTS) == 5
+
+
+def test_no_public_class_name_means_two_things() -> None:
+    """The rehearsal provider is the other side of the wire, and has names of its own."""
+    homes = defaultdict(list)
+    for path in modules():
+        if "rehearsal" in path.parts:
+            continue
+        for node in ast.parse(path.read_text("utf-8")).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                homes[node.name].append(str(path.relative_to(PACKAGE)))
+
+    # A part of every dialect has the same name in each.
+    alike = {"ReplyReader", "ReplyWriter", "RequestWriter", "Generation"}
+    assert {name: where for name, where in homes.items() if len(where) > 1 and name not in alike} == {}
+
+
+def test_every_room_says_what_it_is_for() -> None:
+    silent = [path for path in modules() if ast.get_docstring(ast.parse(path.read_text("utf-8"))) is None]
+
+    assert silent == []
