@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, model_validator
 
 from .. import registry
 from .credentials import UpstreamCredentialConfig
-from .part import ConfigSection, Label, Text
+from .part import ConfigSection, Label, Text, frozen, thawed
 from .paths import ReadableFile
 from .quantities import Boolean, Count, PositiveDuration
 from .secrets import Secret
@@ -87,6 +88,10 @@ def _base_url(value: str) -> str:
     return value.rstrip("/")
 
 
+# Options of the built-in kinds that have fields of their own, each with its own check.
+_FIELD_OPTIONS = ("api_version", "project", "account")
+
+
 class ProviderTlsConfig(ConfigSection):
     ca: ReadableFile | None = None
     """A PEM file with the authorities to trust, for a private one; else those of the system."""
@@ -156,6 +161,10 @@ class ProviderConfig(ConfigSection):
     api: Text | None = None
     """Which of the kind's wire formats chats are sent in, such as chat or responses of openai. Where not given: the
     caller's own if the host speaks it, else the kind's first."""
+    options: Annotated[Mapping[Label, Text], AfterValidator(frozen), PlainSerializer(thawed)] = Field(
+        default_factory=dict, validate_default=True
+    )
+    """Settings of a kind that another distribution adds, by the names that it declares in its `options`."""
     location: Label | None = None
     """Where it works, in words of your own, for policies that name regions; a cloud's region where not given."""
     allow_plaintext: Boolean = False
@@ -196,12 +205,21 @@ class ProviderConfig(ConfigSection):
 
     def _optioned(self, kind: Any) -> None:
         """What only some kinds have, and what an address cannot do without."""
-        for name in ("api_version", "project", "account"):
-            if getattr(self, name) is not None and name not in getattr(kind, "options", ()):
+        declared = frozenset(getattr(kind, "options", ()))
+        for name in _FIELD_OPTIONS:
+            if getattr(self, name) is not None and name not in declared:
                 raise wrong(f"kind {self.kind} has no {name}", "leave it out", key=name)
+        own_options = declared.difference(_FIELD_OPTIONS)
+        for name in self.options:
+            if name not in own_options:
+                have = f"; have {', '.join(sorted(own_options))}" if own_options else ""
+                raise wrong(f"kind {self.kind} has no option {name!r}{have}", "leave it out", key="options")
         own = kind.hosts[self.host].base_url if self.host is not None and self.base_url is None else ""
         if "{account}" in own and self.account is None:
             raise wrong("account is missing", "give the id that the host's own pages show")
+        for name in sorted(getattr(kind, "needed_options", ())):
+            if name not in self.options:
+                raise wrong(f"options.{name} is missing", f"give it: kind {self.kind} needs it")
         for name in getattr(kind, "needed_with_credential", ()):
             if self.credential is not None and getattr(self, name) is None:
                 raise wrong(f"{name} is missing", "give it: it stands in every path")

@@ -88,6 +88,11 @@ class Dialect(Protocol):
     routes: tuple[Route, ...]
     stream_type: str
     """The content type of a streamed reply."""
+    client_headers: tuple[str, ...]
+    """Request headers that only clients of this dialect send, in lower case. They choose the dialect of an error where
+    the path belongs to several dialects or to none."""
+    error_headers: tuple[str, ...]
+    """Response headers that mark an error body as one of this dialect, whichever dialect the request was in."""
 
     def read_call(self, raw: bytes, operation: Operation, headers: Headers, path: str) -> Call:
         """The cheap view. Raises BadRequest where the body is no JSON object or lacks what every call must say."""

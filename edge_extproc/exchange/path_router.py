@@ -11,13 +11,6 @@ from ..errors import NoSuchRoute, WrongMethod
 from ..operations.base import OperationFormat
 from .events import Headers
 
-# Headers that only the clients of one dialect send; they decide where a path is shared, as /v1/models is.
-TELLING_HEADERS = {
-    "anthropic-version": "anthropic_messages",
-    "x-goog-api-client": "gemini_generate",
-    "x-goog-api-key": "gemini_generate",
-}
-
 # WebSockets and WebRTC: not one request with one answer.
 REALTIME = "/v1/realtime"
 
@@ -58,7 +51,7 @@ class PathRouter:
         self._by_path: dict[str, dict[str, tuple[Dialect, Route]]] = {}
         """As the dialects spell them, placeholders and all."""
         self._templates = _Node()
-        self._by_header = {name: dialects[spoken] for name, spoken in TELLING_HEADERS.items() if spoken in dialects}
+        self._by_header = {name: dialect for dialect in dialects.values() for name in dialect.client_headers}
         for dialect in dialects.values():
             for route in dialect.routes:
                 self._add(dialect, route)

@@ -38,11 +38,6 @@ class Clock(Protocol):
         ...
 
 
-# Headers of a response that say in which dialect its error is told, whatever was asked in: AWS tells all of its own
-# alike.
-TELLING_ERRORS = {"x-amzn-errortype": "bedrock_converse"}
-
-
 @dataclass(frozen=True, slots=True)
 class Gateway:
     dialects: Mapping[str, Dialect]
@@ -87,6 +82,14 @@ class Gateway:
     """Envoy tells of a response only where the answer to the request's headers has asked for it."""
     notes: bool = False
     """Whether somebody reads what Envoy's access log shows of an exchange."""
+
+    def dialect_of_error(self, headers: Mapping[str, str]) -> Dialect | None:
+        """The dialect that marks an error response with these headers; None where no dialect does. AWS writes every
+        error in one format, whatever the format of the request."""
+        for dialect in self.dialects.values():
+            if any(headers.get(name) for name in dialect.error_headers):
+                return dialect
+        return None
 
     def named(self, plan: Plan) -> tuple[tuple[str, str], ...]:
         """The header that names a plan's cluster, for an Envoy that takes no order; of a hedged call always, so that

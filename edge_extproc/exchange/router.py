@@ -69,7 +69,7 @@ from .listing import list_models, no_such_model
 from .open import OpenExchange, OpenExchanges
 from .operation import OperationResponse
 from .phases import RequestState, ResponseState, require
-from .ports import TELLING_ERRORS, Gateway
+from .ports import Gateway
 from .prompt_size import read_asked
 from .relay import UNREADABLE, CrossRelay, RawRelay, Tally, is_lost
 from .repeating import as_stream, given, keep
@@ -633,8 +633,7 @@ class RouterExchange:
 
     def _their_fault(self, body: bytes) -> Fault:
         answer = self._answer
-        told_by = next((spoken for name, spoken in TELLING_ERRORS.items() if answer.values.get(name)), None)
-        dialect = self._gateway.dialects.get(told_by or "") or self._their_dialect()
+        dialect = self._gateway.dialect_of_error(answer.values) or self._their_dialect()
         return dialect.read_error(answer.status or 502, answer.headers, body)
 
     def _error(self, fault: Fault, event: ResponseHeaders | ResponseBody) -> Command:

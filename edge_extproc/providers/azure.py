@@ -80,6 +80,7 @@ def _versioned(path: str, version: str | None) -> str:
 
 class AzureKind:
     default_base_url = None
+    otel_name = "azure.ai.openai"
     needs_key = True
     hosts: Mapping[str, HostAddress] = MappingProxyType({})
     apis = OpenAIKind.apis

@@ -126,10 +126,22 @@ class HostAddress:
     base_url: str
     price_list: str
     needs_key: bool = True
+    otel_name: str = field(default="", kw_only=True)
+    """gen_ai.provider.name of OpenTelemetry's conventions, where it is not the name of the host."""
 
 
 class ProviderKind(Protocol):
-    """What a file of this room exports as PLUGIN."""
+    """What a file of this room, or an entry point of the group `edge_extproc.providers`, gives as its plugin.
+
+    A kind may have these attributes too:
+
+    - `credentials`: a mapping of the credential kinds that it takes (config's `credential.kind`) to what each is for;
+    - `options`: the names of the settings that it has: `api_version`, `project` and `account` are fields of config's
+      provider, any other name is a key of its `options`;
+    - `needed_options`: those keys of `options` that config must give;
+    - `needed_with_credential`: fields that config must give beside a credential;
+    - `otel_name`: gen_ai.provider.name of OpenTelemetry's conventions, where it is not the kind's own name.
+    """
 
     default_base_url: str | None
     """None where config must give one."""

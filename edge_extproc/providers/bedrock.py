@@ -182,6 +182,7 @@ def _error(frame: Frame) -> bytes:
 
 class BedrockKind:
     default_base_url = "https://bedrock-runtime.{region}.amazonaws.com"
+    otel_name = "aws.bedrock"
     needs_key = True
     hosts: Mapping[str, HostAddress] = MappingProxyType({})
     apis: Mapping[str, str] = MappingProxyType({"converse": CONVERSE, "invoke": ANTHROPIC})

@@ -39,6 +39,7 @@ class GoogleProvider:
 
 class GoogleKind:
     default_base_url = "https://generativelanguage.googleapis.com/v1beta"
+    otel_name = "gcp.gemini"
     needs_key = True
     hosts: Mapping[str, HostAddress] = MappingProxyType({})
     apis: Mapping[str, str] = MappingProxyType({"gemini": "gemini_generate"})

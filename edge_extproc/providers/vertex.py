@@ -130,6 +130,7 @@ def _claude(asked: UpstreamCall) -> tuple[str, bytes]:
 
 class VertexKind:
     default_base_url = "https://{region}-aiplatform.googleapis.com/v1"
+    otel_name = "gcp.vertex_ai"
     needs_key = True
     hosts: Mapping[str, HostAddress] = MappingProxyType({})
     apis: Mapping[str, str] = MappingProxyType({"gemini": GEMINI, "claude": ANTHROPIC})

@@ -40,6 +40,8 @@ class AnthropicMessages:
     title = TITLE
     routes = (Route("POST", "/v1/messages", "chat"),)
     stream_type = "text/event-stream; charset=utf-8"
+    client_headers: tuple[str, ...] = ("anthropic-version",)
+    error_headers: tuple[str, ...] = ()
 
     def read_call(self, raw: bytes, operation: Operation, headers: Headers, path: str) -> Call:
         del path

@@ -45,6 +45,8 @@ class BedrockConverse:
         Route("POST", "/model/{model}/converse-stream", "chat"),
     )
     stream_type = aws_eventstream.MEDIA_TYPE
+    client_headers: tuple[str, ...] = ()
+    error_headers: tuple[str, ...] = ("x-amzn-errortype",)
 
     def read_call(self, raw: bytes, operation: Operation, headers: Headers, path: str) -> Call:
         del headers

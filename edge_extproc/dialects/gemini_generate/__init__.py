@@ -67,6 +67,8 @@ class GeminiGenerate:
         ),
     )
     stream_type = "text/event-stream"
+    client_headers: tuple[str, ...] = ("x-goog-api-client", "x-goog-api-key")
+    error_headers: tuple[str, ...] = ()
 
     def read_call(self, raw: bytes, operation: Operation, headers: Headers, path: str) -> Call:
         model, verb = address(path.partition("?")[0])

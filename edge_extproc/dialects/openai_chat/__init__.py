@@ -46,6 +46,8 @@ class OpenAIChat:
         Route("GET", "/v1/models/{owner}/{model}", "models"),
     )
     stream_type = "text/event-stream"
+    client_headers: tuple[str, ...] = ()
+    error_headers: tuple[str, ...] = ()
 
     _paths: Mapping[Operation, str] = MappingProxyType({"chat": "/chat/completions", "models": "/models"})
 

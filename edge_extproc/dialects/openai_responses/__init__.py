@@ -41,6 +41,8 @@ class OpenAIResponses:
     title = TITLE
     routes = (Route("POST", "/v1/responses", "chat"),)
     stream_type = "text/event-stream"
+    client_headers: tuple[str, ...] = ()
+    error_headers: tuple[str, ...] = ()
 
     def read_call(self, raw: bytes, operation: Operation, headers: Headers, path: str) -> Call:
         del headers, path  # this format says everything in the body

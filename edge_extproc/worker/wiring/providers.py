@@ -28,7 +28,7 @@ def build_providers(config: Config, keepers: CredentialRefreshers | None = None)
             "api_version": part.api_version,
             "project": part.project,
         }
-        options = {key: value for key, value in named.items() if value is not None}
+        options = {**part.options, **{key: value for key, value in named.items() if value is not None}}
         key = _current(name, part.api_key, keepers) if part.api_key is not None else None
         credential = _credential(name, part, kind, keepers)
         found[name] = kind.build(ProviderSettings(name, part.url, key, options, credential))

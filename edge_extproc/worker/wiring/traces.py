@@ -7,23 +7,13 @@ import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ... import __version__
+from ... import __version__, registry
 from ...config.provider import ProviderConfig
 from ...config.schema import Config
 from ...errors import ConfigError
 
 if TYPE_CHECKING:
     from ...telemetry.traces import Traces
-
-# gen_ai.provider.name of the conventions, by our kind or host; another name stands for itself.
-_CONVENTIONAL = {
-    "bedrock": "aws.bedrock",
-    "azure_openai": "azure.ai.openai",
-    "google": "gcp.gemini",
-    "vertex": "gcp.vertex_ai",
-    "mistral": "mistral_ai",
-    "xai": "x_ai",
-}
 
 
 def build_traces(config: Config, index: int) -> Traces | None:
@@ -66,8 +56,12 @@ def change_traces(traces: Traces, config: Config) -> None:
 
 
 def conventional(provider: ProviderConfig) -> str:
-    kind = provider.host or provider.kind
-    return _CONVENTIONAL.get(kind, kind)
+    """gen_ai.provider.name of OpenTelemetry's conventions: the `otel_name` of the host or the kind; where it has none,
+    the name that the configuration uses for it."""
+    kind = registry.load("providers", provider.kind)
+    if provider.host is not None:
+        return kind.hosts[provider.host].otel_name or provider.host
+    return getattr(kind, "otel_name", "") or provider.kind
 
 
 def unary_interceptors(traces: Traces) -> Sequence[Any]:
