@@ -1,8 +1,10 @@
 """Finds plugins by name: what the configuration calls `cheapest` is PLUGIN of `routing/cheapest.py`.
 
 A plugin is a module or a package of one of these rooms, or an entry point of another distribution, in the group
-`edge_extproc.ROOM` (for example `edge_extproc.routing`), whose object is the plugin. Nothing is imported before it is
-named, so an optional dependency costs nothing until it is used.
+`edge_extproc.ROOM` (for example `edge_extproc.routing`), whose object is the plugin. The rooms that take entry points
+are `dialects`, `operations`, `providers` and `routing`. Dialects and operations are loaded when a worker starts, since
+their paths must be known. Others are loaded when the configuration names them, so that an optional dependency costs
+nothing until it is used.
 """
 
 from __future__ import annotations

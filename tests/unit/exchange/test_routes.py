@@ -15,9 +15,9 @@ from edge_extproc.errors import NoSuchRoute, WrongMethod
 from edge_extproc.exchange.path_router import PathRouter as Routes
 
 
-def speaking(*routes: Route) -> Dialect:
+def speaking(*routes: Route, client_headers: tuple[str, ...] = ()) -> Dialect:
     """As much of a dialect as the table of paths looks at."""
-    return cast(Dialect, SimpleNamespace(routes=routes))
+    return cast(Dialect, SimpleNamespace(routes=routes, client_headers=client_headers))
 
 
 CHAT = Route("POST", "/v1/chat/completions", "chat")
@@ -28,8 +28,12 @@ STREAM = Route("POST", "/v1/models/{model}:streamGenerateContent", "chat")
 VERTEX = Route("POST", "/v1/projects/{project}/models/{model}:generateContent", "chat")
 
 OPENAI = speaking(CHAT, LIST, ONE)
-GEMINI = speaking(GENERATE, STREAM, VERTEX)
-ANTHROPIC = speaking(Route("POST", "/v1/messages", "chat"), Route("POST", "/v1/messages/count_tokens", "count_tokens"))
+GEMINI = speaking(GENERATE, STREAM, VERTEX, client_headers=("x-goog-api-client", "x-goog-api-key"))
+ANTHROPIC = speaking(
+    Route("POST", "/v1/messages", "chat"),
+    Route("POST", "/v1/messages/count_tokens", "count_tokens"),
+    client_headers=("anthropic-version",),
+)
 
 
 @pytest.fixture(scope="module")
