@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # `LOCK=` installs the newest versions that pyproject.toml allows, not those of requirements/. Use it with a VENV of its own.
 LOCK ?= requirements
 
-.PHONY: up test check coverage coverage-of-recordings exchanges lint fuzz format protos examples docs bench clean dashboards lock system-packages
+.PHONY: up test check coverage coverage-of-recordings exchanges lint fuzz format protos examples docs bench clean dashboards lock site system-packages
 
 up: $(VENV)/.up
 	@exec $(BIN)/edge-extproc up
@@ -107,6 +107,16 @@ UPGRADE ?= --upgrade
 COMPILE = $(VENV)/lock/bin/uv pip compile --quiet --no-config --universal --python-version 3.11 --generate-hashes \
   --custom-compile-command "make lock" --group build pyproject.toml
 
+# The documentation as a site in .site/html. A link to a page that there is not ends it.
+site: $(VENV)/site/.done
+	$(BIN)/python docs/site.py
+	NO_MKDOCS_2_WARNING=1 $(VENV)/site/bin/mkdocs build --strict
+
+$(VENV)/site/.done: requirements/docs.lock | $(VENV)/bin/python
+	$(BIN)/python -m venv $(VENV)/site
+	$(VENV)/site/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/docs.lock
+	@touch $@
+
 lock: | $(VENV)/bin/python
 	@test -x $(VENV)/lock/bin/uv || $(BIN)/python -m venv $(VENV)/lock
 	@$(VENV)/lock/bin/python -m pip install --quiet --disable-pip-version-check "uv>=0.13,<1"
@@ -116,7 +126,8 @@ lock: | $(VENV)/bin/python
 	@cp requirements/dev.lock requirements/image.lock
 	$(COMPILE) --output-file requirements/up.lock --extra envoy
 	$(COMPILE) --output-file requirements/image.lock --extra otel --extra aws --extra azure --extra google --extra postgres
-	@set -e; for lock in up dev image; do for machine in x86_64 aarch64; do for version in 3.11 3.12 3.13 3.14; do \
+	$(subst --group build pyproject.toml,--group docs,$(COMPILE)) --output-file requirements/docs.lock $(UPGRADE)
+	@set -e; for lock in up dev image docs; do for machine in x86_64 aarch64; do for version in 3.11 3.12 3.13 3.14; do \
 	  $(VENV)/lock/bin/uv pip install --quiet --no-config --dry-run --require-hashes --only-binary :all: --target $(VENV)/lock/none \
 	    --python-platform $$machine-manylinux_2_31 --python-version $$version -r requirements/$$lock.lock; \
 	  echo "requirements/$$lock.lock: wheels for Python $$version on $$machine"; \

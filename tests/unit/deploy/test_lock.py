@@ -146,3 +146,8 @@ def test_the_image_installs_from_its_lock_alone() -> None:
     assert [True, False] == ["--require-hashes -r image.lock" in line for line in installs]
     assert "--no-deps --no-build-isolation ." in installs[1]
     assert "!requirements/image.lock" in ignored
+
+
+def test_the_site_is_built_from_a_lock_of_its_own() -> None:
+    assert [] == missing(PROJECT["dependency-groups"]["docs"], locked("docs"))
+    assert all(each.hashes for each in locked("docs"))

@@ -9,8 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from edge_extproc import errors
+from edge_extproc.errors import EdgeError
+from edge_extproc.exchange.envoy_faults import CODES
+
 ROOT = Path(__file__).resolve().parents[3]
-RECORDS = sorted((ROOT / "docs" / "adr").glob("*.md"))
+RECORDS = sorted((ROOT / "docs" / "adr").glob("[0-9]*.md"))
 ARCHITECTURE = ROOT / "docs" / "contributing" / "architecture.md"
 FILES = frozenset(
     subprocess.run(
@@ -21,9 +25,7 @@ FILES = frozenset(
         check=True,
     ).stdout.splitlines()
 )
-PAGES = sorted(
-    name for name in FILES if name.endswith(".md") and not name.startswith(("changelog.d/", "tests/")) and name in FILES
-)
+PAGES = sorted(name for name in FILES if name.endswith(".md") and not name.startswith(("changelog.d/", "tests/")))
 STATUS = re.compile(r"\*\*Status\.\*\* (?:Accepted|(Superseded|Amended) by (.+))\.")
 
 
@@ -97,3 +99,48 @@ def test_each_hop_of_the_architecture_exists() -> None:
 
     assert len(hops) > 40
     assert [] == missing
+
+
+def test_the_index_has_each_page() -> None:
+    text = (ROOT / "docs" / "README.md").read_text("utf-8")
+    pages = [
+        name for name in PAGES if name.startswith("docs/") and not name.startswith(("docs/adr/", "docs/translation/"))
+    ]
+
+    assert [] == [name for name in pages if name != "docs/README.md" and f"({name.removeprefix('docs/')})" not in text]
+
+
+def test_troubleshooting_has_each_code_that_a_caller_can_get() -> None:
+    """And no other one. Those of ConfigError and StartError never reach a caller."""
+    text = (ROOT / "docs" / "troubleshooting.md").read_text("utf-8")
+    table = text.partition("| code | status |")[2].partition("\n\n")[0]
+    told = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+    classes = [value for value in vars(errors).values() if isinstance(value, type) and issubclass(value, EdgeError)]
+    never_told = (errors.ConfigError, errors.StartError)
+    made = {c.code for c in classes if c.code is not None and not issubclass(c, never_told)}
+
+    assert sorted(made | CODES | {"internal"}) == sorted(told)
+
+
+def test_the_index_of_decisions_has_each_with_its_title_and_status() -> None:
+    wanted = []
+    for record in RECORDS:
+        title, _, status, *_ = record.read_text("utf-8").splitlines()
+        said = status.removeprefix("**Status.** ").rstrip(".")
+        wanted.append(f"| [{record.name[:3]}]({record.name}) | {title.partition(': ')[2]} | {said} |")
+
+    found = (ROOT / "docs" / "adr" / "README.md").read_text("utf-8").splitlines()
+    assert wanted == [line for line in found if line.startswith("| [")]
+
+
+def test_the_site_has_each_page_in_its_menu() -> None:
+    """`make site` builds it strictly; this holds that no page was forgotten."""
+    menu = (ROOT / "mkdocs.yml").read_text("utf-8").partition("\nnav:\n")[2]
+    named = set(re.findall(r"[\w./-]+\.md", menu))
+    pages = {
+        name for name in PAGES if re.match(r"docs/[^/]+\.md|docs/contributing/|[A-Z]+\.md|(?:envoy|istio)/README", name)
+    }
+
+    assert sorted(pages) == sorted(
+        name for name in named if name not in ("docs/translation/README.md", "docs/adr/README.md")
+    )
