@@ -77,7 +77,7 @@ def serve(
 
 
 def _tell_loss(config: Config) -> None:
-    from .config.envoy_versions import lost, proxy_name
+    from .proxy.envoy_versions import lost, proxy_name
 
     for each in lost(config):
         print(f"edge-extproc: {proxy_name(config)}: {each}", file=sys.stderr)
@@ -129,10 +129,10 @@ def render(
     admin_port: AdminPort = None,
 ) -> None:
     """Write what an Envoy needs for a configuration file: its bootstrap (JSON), or Istio's EnvoyFilter (YAML)."""
-    from .config.envoy_versions import at_istio, at_version, plans_alike, proxy_name
     from .envoy_config import bootstrap as render_envoy
     from .envoy_config import istio as render_istio
     from .gateway.config_source import prepare
+    from .proxy.envoy_versions import at_istio, at_version, plans_alike, proxy_name
 
     own = prepare(config, state_dir, port, admin_port).read()
     if envoy_version is not None and (istio is not None or target != "envoy"):

@@ -16,10 +16,10 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from ..config import envoy_versions
-from ..config.cluster_names import cluster_names
 from ..config.schema import Config
 from ..model.envoy_names import AGENT, chain_name, cluster_name, pair_name
+from ..proxy import envoy_versions
+from ..proxy.cluster_names import cluster_names
 from .bootstrap import bootstrap, ensure_certificate
 from .clusters import hedged_pairs
 from .envoy_types import Json

@@ -28,7 +28,7 @@ class ConfigSource:
     in_force: Path | None = None
     """What the supervisor found good of the file; the file itself may have become a bad one since."""
     editions: bool = False
-    """Envoy is ours and told of changes: its clusters are named as config/cluster_names.py says."""
+    """Envoy is ours and told of changes: its clusters are named as proxy/cluster_names.py says."""
 
     def read(self, environ: Mapping[str, str] = os.environ) -> Config:
         """Raises ConfigError."""

@@ -20,10 +20,10 @@ from pathlib import Path
 import structlog
 
 from ..accounting import prices
-from ..config.cluster_names import can_change
 from ..config.load import read_text
 from ..config.schema import Config
 from ..errors import StartError
+from ..proxy.cluster_names import can_change
 from ..server import admin
 from ..server.transport import mutual_tls
 from ..telemetry import envoy_log, logs, snapshot

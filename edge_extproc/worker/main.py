@@ -87,7 +87,7 @@ async def run_worker(
     config: Config, index: int, newer: Callable[[], Config | None] = lambda: None, *, editions: bool = False
 ) -> None:
     """Serves on the socket of this index until SIGTERM or SIGINT. `newer` gives the config that came into force since
-    it was asked last, if there is another; `editions`: how Envoy's clusters are named (config/cluster_names.py). Raises
+    it was asked last, if there is another; `editions`: how Envoy's clusters are named (proxy/cluster_names.py). Raises
     StartError or ConfigError."""
     logs.set_up(config.telemetry.log.level, stream=sys.stderr, console=config.telemetry.log.format == "console")
     logs.catch_all()

@@ -14,8 +14,6 @@ from ...accounting import prices as price_table
 from ...accounting.base import Prices
 from ...auth.base import Authenticator
 from ...cache.base import ResponseCache
-from ...config.cluster_names import cluster_names
-from ...config.envoy_versions import order_of
 from ...config.schema import Config
 from ...dialects.base import Dialect, ModelCard
 from ...exchange.body_shape import ShapeBounds
@@ -27,6 +25,8 @@ from ...model.plan import Candidate
 from ...model.settlement import Settlement
 from ...operations.base import OperationFormat
 from ...providers.credentials.refresh import CredentialRefreshers
+from ...proxy.cluster_names import cluster_names
+from ...proxy.envoy_versions import order_of
 from ...routing.base import ModelTable, PassthroughEndpoint, PassthroughEndpoints, Planner
 from ...routing.breaker import CircuitTable, LocalCircuitTable
 from ...server.work_thread import ThreadRunner
@@ -100,7 +100,7 @@ def build_gateway(
 ) -> Gateway:
     """`keepers`: what renews the providers' credentials once it is started. `slots`: where the circuits are kept; this
     process' own where not given. `before`: whose place this one takes. `editions`: how Envoy's clusters are named
-    (config/cluster_names.py). Raises ConfigError where the config names what does not exist."""
+    (proxy/cluster_names.py). Raises ConfigError where the config names what does not exist."""
     dialects, formats, endpoints = build_dialects(), build_formats(), build_endpoints(config)
     models = ModelTable(config.rows())
     same_providers = before is not None and before.config.providers == config.providers

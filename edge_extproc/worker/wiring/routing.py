@@ -10,7 +10,6 @@ from decimal import Decimal
 
 from ... import registry
 from ...accounting.base import Prices
-from ...config.envoy_versions import can_guard, check, order_of
 from ...config.routing import AffinityConfig as AffinityPart
 from ...config.routing import ModelConfig, RuleConditionConfig
 from ...config.schema import Config
@@ -18,6 +17,7 @@ from ...model.envoy_names import NO_RETRY
 from ...model.plan import Candidate, Fallback
 from ...model.usage import Usage
 from ...providers.base import Provider
+from ...proxy.envoy_versions import can_guard, check, order_of
 from ...routing.affinity import Affinity
 from ...routing.base import ModelTable, Strategy, StrategySettings
 from ...routing.breaker import BreakerSettings, Circuits, CircuitTable

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from config_kit import ONE, read
 
-from edge_extproc.config.cluster_names import can_change, cluster_names
 from edge_extproc.envoy_config.clusters import provider_cluster
+from edge_extproc.proxy.cluster_names import can_change, cluster_names
 
 CHANGES = (
     "providers: {p: {kind: openai, base_url: 'http://127.0.0.1:2/v1', api_key: {env: KEY}}}\n",

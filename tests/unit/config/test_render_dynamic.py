@@ -10,10 +10,10 @@ import pytest
 from config_kit import TWO, read
 from player import Stage
 
-from edge_extproc.config.cluster_names import cluster_names
 from edge_extproc.envoy_config.bootstrap import bootstrap
 from edge_extproc.envoy_config.dynamic import DiscoveryFiles, DynamicResources, discovered, render
 from edge_extproc.model.plan import Candidate, Plan
+from edge_extproc.proxy.cluster_names import cluster_names
 
 FILES = DiscoveryFiles.of(Path("/run/edge"))
 MODELS = "models: {m: [{provider: p}, {provider: q}]}\n"

@@ -1,9 +1,10 @@
-"""What the clusters of the providers are called.
+"""The names of the providers' clusters.
 
-An Envoy of someone else's knows each by its provider's name. An Envoy of ours can be given others while it runs, and
-requests that were planned before must not reach what is there now: another host would be told the credential of the
-first. So there a name also holds a digest of what the cluster is: a provider that changes its host has another cluster,
-and the old one stays until nobody is on the way to it. Both sides work the name out from the configuration alone.
+An Envoy that others configure names each cluster after its provider. An Envoy that the gateway starts can get other
+clusters while it runs. A request that was planned before the change must not reach the new cluster: another host would
+receive the old host's credential. So there a cluster's name also holds a digest of its settings. A provider that moves
+to another host gets another cluster, and the old cluster stays until its last request has ended. The worker and the
+renderer both compute the name from the configuration alone.
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from hashlib import blake2b
 
+from ..config.schema import Config
 from ..model.envoy_names import cluster_name
-from .schema import Config
 
 _DIGEST_SIZE = 5
 
@@ -26,8 +27,8 @@ def can_change(config: Config) -> bool:
 
 
 def cluster_names(config: Config, *, editions: bool) -> dict[str, str]:
-    """By provider. Everything that render_clusters.py makes a provider's cluster of is in the digest; what two clusters
-    of one name differ in, a reload does not bring to Envoy."""
+    """Cluster names by provider. The digest covers all that envoy_config/clusters.py reads of a provider: a
+    change that leaves the name as it was would not reach Envoy."""
     if not editions:
         return {name: cluster_name(name) for name in config.providers}
     shared = (config.timeouts.connect, config.retries.budget)

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from itertools import combinations
 from typing import Literal, TypeAlias
 
+from ..config.schema import Config
 from ..errors import ConfigError
 from .capabilities import CAPABILITIES, Capability, releases
-from .schema import Config
 
 VERSIONS = releases("envoy")
 """Envoys that we can render for, the oldest first."""
