@@ -19,15 +19,15 @@ from pydantic import ValidationError
 
 from ..auth.api_key import digest
 from ..auth.base import AccessControl, Authenticator
+from ..auth.merge import build_keys, merge_policies
 from ..config.limits import AllowanceConfig
 from ..config.pydantic_words import in_one_line
 from ..config.schema import Config
 from ..config.secrets import generate_key
 from ..errors import CallerError
+from ..model.managed import EMPTY, ManagedBudget, ManagedState
 from ..store import snapshot
-from ..store.snapshot import ManagedBudget
 from ..telemetry.background import BACKGROUND
-from ..worker.wiring.access import build_access, build_keys
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -51,7 +51,7 @@ class ManagedStatePublisher:
         self._every = every
         self._lock = asyncio.Lock()
         self._published = -1
-        self.managed = snapshot.EMPTY
+        self.managed = EMPTY
         """What was published last."""
         self._prepare: Callable[[], None] | None = None
 
@@ -165,7 +165,7 @@ class AdminCallers:
     def __init__(self, current: Callable[[], Config], publisher: ManagedStatePublisher) -> None:
         self._current = current
         self._publisher = publisher
-        self._known: tuple[Config, snapshot.ManagedState, Authenticator, AccessControl | None] | None = None
+        self._known: tuple[Config, ManagedState, Authenticator, AccessControl | None] | None = None
 
     def __call__(self, headers: Sequence[tuple[str, str]]) -> AdminIdentity | None:
         from ..server.admin_api import AdminIdentity
@@ -175,7 +175,7 @@ class AdminCallers:
         if not any(role.admin for role in config.roles.values()):
             return None
         if self._known is None or self._known[0] is not config or self._known[1] is not managed:
-            self._known = (config, managed, build_keys(config, managed), build_access(config, managed))
+            self._known = (config, managed, build_keys(config, managed), merge_policies(config, managed))
         _, _, authenticator, access = self._known
         try:
             principal = authenticator.authenticate(headers)

@@ -31,7 +31,6 @@ from ..telemetry.background import BACKGROUND, BackgroundMetrics
 from ..telemetry.merge import WorkerTotals
 from ..telemetry.provider_health import ProviderHealth
 from ..telemetry.supervisor_metrics import DatabaseState, SupervisorMetrics
-from ..worker.wiring import limits as build_limits
 from . import admin_service as administer
 from . import own_valkey as own_store
 from .config_source import ConfigSource, keep
@@ -216,7 +215,7 @@ class RunningGateway:
 async def launched(origin: ConfigSource, *, with_envoy: bool, quiet: bool = False) -> AsyncIterator[RunningGateway]:
     """Everything started and serving. Raises ConfigError or StartError with one clear line; leaves nothing behind."""
     config, text = _read(origin)
-    build_limits.check_store(config, with_own=with_envoy)
+    own_store.check_store(config, with_own=with_envoy)
     logs.set_up(config.telemetry.log.level, stream=sys.stderr, console=config.telemetry.log.format == "console")
     # Before anything is written or removed there.
     with owned((config.agent.state_dir, config.agent.socket_dir), _owner(origin, config, with_envoy=with_envoy)):

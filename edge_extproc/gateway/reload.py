@@ -21,9 +21,9 @@ from ..config.load import read_text
 from ..config.schema import Config
 from ..errors import ConfigError, EdgeError
 from ..telemetry.supervisor_metrics import Outcome, Reloads
-from ..worker.wiring import limits as build_limits
 from .config_source import ConfigSource, Stamp, keep, stamp
 from .own_envoy import OwnEnvoy
+from .own_valkey import check_store
 
 # How often the file is looked at. One that is being written is read when two looks have found the same.
 EVERY = 1.0
@@ -147,7 +147,7 @@ class ConfigReloader:
 
     def _checked(self, text: str) -> Config:
         config = self._origin.parse(text)
-        build_limits.check_store(config, with_own=self._with_envoy)
+        check_store(config, with_own=self._with_envoy)
         return config
 
     def _comparable(self, config: Config) -> Any:

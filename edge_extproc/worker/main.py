@@ -21,6 +21,7 @@ from ..exchange.open import OpenExchanges
 from ..exchange.ports import Gateway
 from ..exchange.router import RouterExchange
 from ..model.envoy_names import ROLE
+from ..model.managed import EMPTY
 from ..model.settlement import Settlement
 from ..server import serve as worker
 from ..server.extproc import ExtProcService
@@ -29,7 +30,6 @@ from ..server.loop_lag import watch_loop
 from ..server.transport import mutual_tls
 from ..store import snapshot
 from ..store.journal import Journal
-from ..store.snapshot import EMPTY
 from ..telemetry import logs
 from ..telemetry.background import BACKGROUND, BackgroundMetrics
 from ..telemetry.metrics import Metrics

@@ -9,23 +9,24 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from ..accounting import prices as price_table
+from ..auth.identity import IdentitySources
+from ..auth.merge import merge_policies
 from ..config.schema import Config
 from ..exchange.ports import Gateway
+from ..model.managed import EMPTY, ManagedState
 from ..model.plan import Candidate
 from ..model.settlement import Settlement
 from ..providers.credentials.refresh import CredentialRefreshers
 from ..routing.breaker import circuit_name
 from ..routing.shared import SharedCircuitTable
 from ..store import snapshot
-from ..store.snapshot import EMPTY, ManagedState
 from ..telemetry import logs
 from ..telemetry.metrics import Metrics
 from ..telemetry.queue_metrics import SpanCounts
 from ..telemetry.sinks import Sink, to_all
-from .wiring import limits as build_limits
-from .wiring.access import IdentitySources, build_access
 from .wiring.cache import build_cache, change_cache
 from .wiring.gateway import Previous, build_gateway, metric_names, overrides, version_of
+from .wiring.limits import build_limits, change_limits
 from .wiring.traces import build_traces, change_traces
 
 # A worker that waits for a credential serves nobody; one that does not refuses its first requests.
@@ -53,7 +54,7 @@ class WorkerState:
         self._prices = price_table.load(prices)
         metrics.priced_by(price_table.version(), prices.stat().st_mtime)
         self._slots = SharedCircuitTable(config.agent.circuits_file)
-        self._limits = build_limits.of(config, metrics.registry, logs.report, managed)
+        self._limits = build_limits(config, metrics.registry, logs.report, managed)
         self._identity = IdentitySources(config, logs.report)
         self._keepers = CredentialRefreshers(time.time, metrics.credentials.renewed)
         self._reading = asyncio.Lock()
@@ -135,8 +136,8 @@ class WorkerState:
     async def _manage(self, managed: ManagedState) -> None:
         authenticator = await asyncio.to_thread(self._identity.authenticator, managed)
         if self._limits is not None:
-            self._limits.manage(self._config, managed)
-        self.gateway = replace(self.gateway, authenticator=authenticator, access=build_access(self._config, managed))
+            change_limits(self._limits, self._config, managed)
+        self.gateway = replace(self.gateway, authenticator=authenticator, access=merge_policies(self._config, managed))
 
     async def _take(self, config: Config, managed: ManagedState) -> None:
         keepers, identity = self._keepers, IdentitySources(config, logs.report, self._identity)
@@ -144,7 +145,7 @@ class WorkerState:
             keepers = CredentialRefreshers(time.time, self._metrics.credentials.renewed)
         if self._limits is None:
             registry = self._metrics.registry
-            self._limits = await asyncio.to_thread(build_limits.of, config, registry, logs.report, managed)
+            self._limits = await asyncio.to_thread(build_limits, config, registry, logs.report, managed)
             if self._limits is not None:
                 self._limits.start()
         before = Previous(self._config, self.gateway)
@@ -154,7 +155,7 @@ class WorkerState:
         # From here on nothing can fail, and nothing waits until all of it is in force.
         old = (self._identity, self._keepers)
         if self._limits is not None:
-            self._limits.manage(config, managed)
+            change_limits(self._limits, config, managed)
         if self.cache is not None:
             change_cache(self.cache, config)
         if self.traces is not None:

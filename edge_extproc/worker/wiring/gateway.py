@@ -13,14 +13,17 @@ from ... import registry
 from ...accounting import prices as price_table
 from ...accounting.base import Prices
 from ...auth.base import Authenticator
+from ...auth.identity import IdentitySources, build_seal, refusal_codes
+from ...auth.merge import merge_policies
 from ...cache.base import ResponseCache
 from ...config.schema import Config
 from ...dialects.base import Dialect, ModelCard
 from ...exchange.body_shape import ShapeBounds
 from ...exchange.envoy_faults import CODES as ENVOY_CODES
-from ...exchange.path_router import PathRouter as Routes
+from ...exchange.path_router import PathRouter
 from ...exchange.ports import Gateway
 from ...limits.base import MICRO, Limiter
+from ...model.managed import EMPTY, ManagedState
 from ...model.plan import Candidate
 from ...model.settlement import Settlement
 from ...operations.base import OperationFormat
@@ -30,11 +33,9 @@ from ...proxy.envoy_versions import order_of
 from ...routing.base import ModelTable, PassthroughEndpoint, PassthroughEndpoints, Planner
 from ...routing.breaker import CircuitTable, LocalCircuitTable
 from ...server.work_thread import ThreadRunner
-from ...store.snapshot import EMPTY, ManagedState
 from ...telemetry.base import Tracer
 from ...telemetry.metrics import LabelNames
-from . import limits as build_limits
-from .access import IdentitySources, build_access, build_voucher, reasons
+from .limits import build_bounds
 from .providers import build_providers
 from .routing import build_planner
 
@@ -118,7 +119,7 @@ def build_gateway(
 
     return Gateway(
         dialects=dialects,
-        routes=Routes(dialects, formats, endpoints.paths),
+        routes=PathRouter(dialects, formats, endpoints.paths),
         default_dialect=DEFAULT_DIALECT,
         authenticator=authenticator or IdentitySources(config, report).authenticator(managed),
         models=models,
@@ -134,10 +135,10 @@ def build_gateway(
         new_id=exchange_ids().__next__,
         report=report,
         cache=cache,
-        voucher=build_voucher(config) if config.auth.trust_ext_authz else None,
-        access=build_access(config, managed),
+        voucher=build_seal(config) if config.auth.trust_ext_authz else None,
+        access=merge_policies(config, managed),
         limiter=limiter,
-        bounds=build_limits.bounds(config),
+        bounds=build_bounds(config),
         shape=ShapeBounds(config.limits.messages, config.limits.parts, config.limits.tools, config.limits.json_values),
         # One at a time in this process, whichever configuration an exchange began with.
         apart=before.gateway.apart if before is not None else ThreadRunner(),
@@ -162,7 +163,7 @@ def metric_names(config: Config) -> LabelNames:
         models=frozenset(config.models),
         providers=frozenset(config.providers),
         dialects=frozenset(registry.names("dialects")),
-        codes=frozenset(reasons(config)) | ENVOY_CODES,
+        codes=frozenset(refusal_codes(config)) | ENVOY_CODES,
     )
 
 

@@ -12,15 +12,15 @@ import structlog
 from config_kit import ENVIRON, read
 
 from edge_extproc import __version__
+from edge_extproc.auth.identity import IdentitySources
 from edge_extproc.config.schema import Config
 from edge_extproc.errors import ConfigError, Unauthenticated
 from edge_extproc.limits.base import ReservationRequest
+from edge_extproc.model.managed import EMPTY
 from edge_extproc.model.usage import Usage
-from edge_extproc.store.snapshot import EMPTY
 from edge_extproc.telemetry.metrics import Metrics
 from edge_extproc.worker.state import WorkerState
 from edge_extproc.worker.wiring import gateway as app
-from edge_extproc.worker.wiring.access import IdentitySources
 from edge_extproc.worker.wiring.cache import build_cache, change_cache
 
 NEW = "callers: [{tenant: late, limits: {requests_per_minute: 3}, keys: [{id: late-1, key: {env: OTHER}}]}]\n"
@@ -174,8 +174,8 @@ def issuers(*names: str) -> Config:
 def test_the_keys_of_an_issuer_that_stays_are_not_fetched_again() -> None:
     before = IdentitySources(issuers("a", "b"), print)
     after = IdentitySources(issuers("b", "c"), print, before)
-    named = {named[0]: source for named, source in before._sources.items()}
-    kept = {named[0]: source for named, source in after._sources.items()}
+    named = {named[0]: source for named, source in before._issuers.items()}
+    kept = {named[0]: source for named, source in after._issuers.items()}
 
     assert named["https://b/keys"] is kept["https://b/keys"]
     assert {"https://b/keys", "https://c/keys"} == kept.keys()
