@@ -136,6 +136,15 @@ class ProviderEndpointConfig:
         return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
 
 
+# What only some kinds of provider have, and how to write one.
+_OPTIONS = {
+    "region": "give one, such as us-east-1",
+    "api_version": "give one, such as 2024-10-21",
+    "project": "give it: it stands in every path",
+    "account": "give the id that the host's own pages show",
+}
+
+
 class ProviderConfig(ConfigSection):
     kind: Annotated[Text, AfterValidator(_kind)]
     host: Text | None = None
@@ -175,16 +184,15 @@ class ProviderConfig(ConfigSection):
             raise wrong(
                 f"kind {self.kind} has no such api; have {', '.join(kind.apis)}", "write one of them", key="api"
             )
-        own = hosts[self.host].base_url if self.host is not None else kind.default_base_url
         needs_key = hosts[self.host].needs_key if self.host is not None else kind.needs_key
-        if self.base_url is None and own is None:
+        if self.base_url is None and kind.address(self.options()) is None:
             right = f"give base_url, or a host: {', '.join(sorted(hosts))}" if hosts else "give base_url"
             raise wrong(f"kind {self.kind} has no address of its own", right)
-        # A host of one's own may let everybody in.
+        # A server at a base_url may need no key.
         if self.api_key is None and self.credential is None and self.base_url is None and needs_key:
             raise wrong("api_key is missing", "give {env: NAME} or {file: path}")
-        self._optioned(kind)
-        self._proven(kind)
+        self._check_options(kind)
+        self._check_credential(kind)
         endpoint = self.endpoint
         if not endpoint.tls and not endpoint.is_loopback and not self.allow_plaintext:
             raise wrong(
@@ -194,45 +202,38 @@ class ProviderConfig(ConfigSection):
             )
         return self
 
-    def _optioned(self, kind: Any) -> None:
-        """What only some kinds have, and what an address cannot do without."""
-        for name in ("api_version", "project", "account"):
-            if getattr(self, name) is not None and name not in getattr(kind, "options", ()):
+    def _check_options(self, kind: Any) -> None:
+        """Refuses options that this kind does not have, and the lack of one that it requires."""
+        for name in _OPTIONS:
+            if getattr(self, name) is not None and name not in kind.options:
                 raise wrong(f"kind {self.kind} has no {name}", "leave it out", key=name)
-        own = kind.hosts[self.host].base_url if self.host is not None and self.base_url is None else ""
-        if "{account}" in own and self.account is None:
-            raise wrong("account is missing", "give the id that the host's own pages show")
-        for name in getattr(kind, "needed_with_credential", ()):
-            if self.credential is not None and getattr(self, name) is None:
-                raise wrong(f"{name} is missing", "give it: it stands in every path")
+        given = self.options()
+        required = kind.required(given, with_credential=self.credential is not None, own_address=self.base_url is None)
+        missing = next((name for name in required if name not in given), None)
+        if missing is not None:
+            raise wrong(f"{missing} is missing", _OPTIONS[missing])
 
-    def _proven(self, kind: Any) -> None:
-        regional = "{region}" in (kind.default_base_url or "")
-        if self.region is not None and not regional:
-            raise wrong(f"kind {self.kind} has no regions", "leave it out", key="region")
-        signs = self.credential is not None and self.credential.kind == "aws"
-        express = "project" in getattr(kind, "options", ()) and self.project is None
-        if self.region is None and regional and not express and (self.base_url is None or signs):
-            raise wrong("region is missing", "give one, such as us-east-1")
+    def _check_credential(self, kind: Any) -> None:
         if self.credential is None:
             return
-        kinds = getattr(kind, "credentials", {})
-        if self.credential.kind not in kinds:
-            have = f"; it takes {', '.join(kinds)}" if kinds else ""
+        if self.credential.kind not in kind.credentials:
+            have = f"; it takes {', '.join(kind.credentials)}" if kind.credentials else ""
             raise wrong(f"kind {self.kind} takes no such credential{have}", "give api_key", key="credential")
         if self.api_key is not None:
             raise wrong("both api_key and credential are given", "leave one of them out")
 
+    def options(self) -> dict[str, str]:
+        """The options that are given, and the host, by name."""
+        values = {name: getattr(self, name) for name in ("host", *_OPTIONS)}
+        return {name: value for name, value in values.items() if value is not None}
+
     @property
     def url(self) -> str:
-        """The base URL in force, without a slash at its end."""
+        """The base URL, without a slash at its end."""
         if self.base_url is not None:
             return self.base_url
-        kind = registry.load("providers", self.kind)
-        found: str = kind.hosts[self.host].base_url if self.host is not None else kind.default_base_url
-        if self.region == "global" or (self.region is None and self.project is None):
-            found = found.replace("{region}-", "")  # Vertex: without a region, the host has no prefix
-        return found.replace("{region}", self.region or "").replace("{account}", self.account or "")
+        url: str = registry.load("providers", self.kind).address(self.options())
+        return url
 
     @property
     def endpoint(self) -> ProviderEndpointConfig:

@@ -26,11 +26,11 @@ import yaml
 from gateway import KEY, RunningGateway, free_port, until
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from edge_extproc.config.default_models import KNOWN
+from edge_extproc.config.default_models import default_providers
 
 pytestmark = pytest.mark.envoy
 
-NO_KEYS = dict.fromkeys((key for known in KNOWN for key in known.keys), "")
+NO_KEYS = dict.fromkeys((key for _, known in default_providers() for key in known.keys), "")
 
 
 class Up(RunningGateway):

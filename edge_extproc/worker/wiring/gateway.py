@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import NamedTuple
 
+from ... import dialects as dialects_room
 from ... import registry
 from ...accounting import prices as price_table
 from ...accounting.base import Prices
@@ -39,7 +40,6 @@ from .limits import build_bounds
 from .providers import build_providers
 from .routing import build_planner
 
-DEFAULT_DIALECT = "openai_chat"
 _ID_BYTES = 18
 
 
@@ -120,7 +120,7 @@ def build_gateway(
     return Gateway(
         dialects=dialects,
         routes=PathRouter(dialects, formats, endpoints.paths),
-        default_dialect=DEFAULT_DIALECT,
+        default_dialect=dialects_room.DEFAULT,
         authenticator=authenticator or IdentitySources(config, report).authenticator(managed),
         models=models,
         planner=planner,

@@ -1,4 +1,4 @@
-"""`telemetry.otlp` of a configuration becomes traces, or nothing: then nothing of OpenTelemetry is loaded."""
+"""Builds the traces of a worker from `telemetry.otlp`. Without that section, OpenTelemetry is not imported."""
 
 from __future__ import annotations
 
@@ -8,28 +8,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ... import __version__
-from ...config.provider import ProviderConfig
 from ...config.schema import Config
 from ...errors import ConfigError
+from ...providers.base import gen_ai_provider
 
 if TYPE_CHECKING:
     from ...telemetry.traces import Traces
 
-# gen_ai.provider.name of the conventions, by our kind or host; another name stands for itself.
-_CONVENTIONAL = {
-    "bedrock": "aws.bedrock",
-    "azure_openai": "azure.ai.openai",
-    "google": "gcp.gemini",
-    "vertex": "gcp.vertex_ai",
-    "mistral": "mistral_ai",
-    "xai": "x_ai",
-}
-
 
 def build_traces(config: Config, index: int) -> Traces | None:
-    """Of the worker with this index. Raises ConfigError where the packages for it are not installed."""
-    wanted = config.telemetry.otlp
-    if wanted is None:
+    """The traces of the worker with this index. Raises ConfigError if the packages for them are not installed."""
+    otlp = config.telemetry.otlp
+    if otlp is None:
         return None
     try:
         from ...telemetry import traces
@@ -39,19 +29,21 @@ def build_traces(config: Config, index: int) -> Traces | None:
         ) from error
     return traces.Traces(
         traces.TraceSettings(
-            endpoint=wanted.endpoint,
-            protocol=wanted.protocol,
-            headers={name: secret.reveal for name, secret in wanted.headers.items()},
-            ratio=wanted.sampling / 100,
-            service=wanted.service,
+            endpoint=otlp.endpoint,
+            protocol=otlp.protocol,
+            headers={name: secret.reveal for name, secret in otlp.headers.items()},
+            ratio=otlp.sampling / 100,
+            service=otlp.service,
             version=__version__,
             instance=f"{socket.gethostname()}-{os.getpid()}-{index}",
-            environment=wanted.environment,
-            content=wanted.content,
-            flavours=wanted.attributes,
-            metrics=wanted.metrics,
+            environment=otlp.environment,
+            content=otlp.content,
+            flavours=otlp.attributes,
+            metrics=otlp.metrics,
             hosts={
-                name: traces.TracedHost(conventional(provider), provider.endpoint.host, provider.endpoint.port)
+                name: traces.TracedHost(
+                    gen_ai_provider(provider.kind, provider.host), provider.endpoint.host, provider.endpoint.port
+                )
                 for name, provider in config.providers.items()
             },
         )
@@ -59,19 +51,14 @@ def build_traces(config: Config, index: int) -> Traces | None:
 
 
 def change_traces(traces: Traces, config: Config) -> None:
-    """To what another configuration says of sampling and of what is told."""
-    wanted = config.telemetry.otlp
-    if wanted is not None:
-        traces.change(wanted.sampling / 100, content=wanted.content, flavours=wanted.attributes)
-
-
-def conventional(provider: ProviderConfig) -> str:
-    kind = provider.host or provider.kind
-    return _CONVENTIONAL.get(kind, kind)
+    """Applies the sampling and the content of another configuration."""
+    otlp = config.telemetry.otlp
+    if otlp is not None:
+        traces.change(otlp.sampling / 100, content=otlp.content, flavours=otlp.attributes)
 
 
 def unary_interceptors(traces: Traces) -> Sequence[Any]:
-    """Spans of the gRPC services that are no streams."""
+    """They make spans for the unary gRPC services."""
     from ...telemetry.traces import interceptors
 
     return interceptors(traces)
