@@ -19,17 +19,17 @@ _DIGEST_SIZE = 5
 
 
 def can_change(config: Config) -> bool:
-    """Whether an Envoy of ours is told of changes: not where `envoy.raw` says itself where its resources come from, or
-    may leave out the statistics that tell what it has taken."""
+    """Whether the gateway's own Envoy can get changes while it runs. It cannot if `envoy.raw` configures other sources
+    of resources, or may leave out the statistics that show which resources Envoy has accepted."""
     raw = config.envoy.raw
     stats = raw.get("stats_config")
     return "dynamic_resources" not in raw and not (isinstance(stats, Mapping) and "stats_matcher" in stats)
 
 
-def cluster_names(config: Config, *, editions: bool) -> dict[str, str]:
+def cluster_names(config: Config, *, versioned: bool) -> dict[str, str]:
     """Cluster names by provider. The digest covers all that envoy_config/clusters.py reads of a provider: a
     change that leaves the name as it was would not reach Envoy."""
-    if not editions:
+    if not versioned:
         return {name: cluster_name(name) for name in config.providers}
     shared = (config.timeouts.connect, config.retries.budget)
     return {
