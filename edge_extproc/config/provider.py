@@ -1,4 +1,4 @@
-"""What config says of a provider: where it is, how it lets us in, and how many connections it has."""
+"""Providers: address, credential and connection pool."""
 
 from __future__ import annotations
 
@@ -148,25 +148,25 @@ _OPTIONS = {
 class ProviderConfig(ConfigSection):
     kind: Annotated[Text, AfterValidator(_kind)]
     host: Text | None = None
-    """Of openai_compatible: one of the hosts that we know."""
+    """A known host of a kind that has many (openai_compatible)."""
     base_url: Annotated[Text, AfterValidator(_base_url)] | None = None
     """The kind's or the host's own where not given."""
     api_key: Annotated[Secret, AfterValidator(_header_safe)] | None = None
     credential: UpstreamCredentialConfig | None = None
-    """Instead of a key: what the cloud of the host takes, renewed while we run."""
+    """A cloud credential instead of a key. It is renewed while the gateway runs."""
     region: Annotated[Text, AfterValidator(_region)] | None = None
-    """Of a cloud's host: it is in the address, and in signatures."""
+    """The region of a cloud's host. It is a part of the address and of signatures."""
     api_version: Annotated[Text, AfterValidator(_api_version)] | None = None
-    """Of azure: with it, paths name a deployment; without it, the v1 API is asked."""
+    """For azure: with it, paths name a deployment; without it, the v1 API is used."""
     project: Annotated[Text, AfterValidator(_segment)] | None = None
-    """Of vertex: the cloud project; without it (and with an api_key), express mode."""
+    """For vertex: the cloud project. Without it, and with an api_key, express mode is used."""
     account: Annotated[Text, AfterValidator(_segment)] | None = None
     """Of a host whose address names one (cloudflare)."""
     api: Text | None = None
     """Which of the kind's wire formats chats are sent in, such as chat or responses of openai. Where not given: the
     caller's own if the host speaks it, else the kind's first."""
     location: Label | None = None
-    """Where it works, in words of your own, for policies that name regions; a cloud's region where not given."""
+    """A free name of its place, for policies that name regions. Default: the cloud's region."""
     allow_plaintext: Boolean = False
     """Send prompts and the key over http:// to another machine."""
     tls: ProviderTlsConfig = ProviderTlsConfig()

@@ -96,12 +96,12 @@ class WorkerState:
 
     def stores(self) -> dict[str, str | None]:
         """Why each shared store cannot be used now, by name; None if it can."""
-        found: dict[str, str | None] = {}
+        states: dict[str, str | None] = {}
         if self._limits is not None and self._limits.shared:
-            found["limiter"] = self._limits.down
+            states["limiter"] = self._limits.down
         if self.cache is not None and self.cache.far is not None:
-            found["cache"] = self.cache.far.down
-        return found
+            states["cache"] = self.cache.far.down
+        return states
 
     async def start(self) -> None:
         if self._limits is not None:

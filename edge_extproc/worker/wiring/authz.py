@@ -1,4 +1,4 @@
-"""ext_authz of a worker: a part of the composition root."""
+"""Builds the ext_authz service of a worker."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def build_authz(
     registry: CollectorRegistry,
     log: Callable[[AuthzDecision], None] = lambda _: None,
 ) -> AuthzService:
-    """The same identity and rules for any HTTP route; `gateway` gives the one of now, `log` is told of each verdict."""
+    """For identity and rules on any HTTP route. `gateway` returns the current one; `log` receives each decision."""
     checked = AuthzMetrics(registry, frozenset((*refusal_codes(config), *filter(None, _CODES)))).checked
 
-    def tell(verdict: Verdict) -> None:
+    def count(verdict: Verdict) -> None:
         if isinstance(verdict, CheckDenied):
             checked(verdict.status, verdict.code)
         else:
             checked(None)
 
-    return AuthzService(AuthzChecker(gateway, build_seal(config), log), logs.report, tell)
+    return AuthzService(AuthzChecker(gateway, build_seal(config), log), logs.report, count)
