@@ -29,10 +29,10 @@ app = App(name="edge-extproc", help="An LLM gateway: Envoy and its policy server
 
 ConfigPath = Annotated[Path | None, Parameter(name=("--config", "-c"), help="Configuration file (YAML).")]
 StateDir = Annotated[
-    Path | None, Parameter(help="Where keys, certificates and sockets are kept without a --config: .edge.")
+    Path | None, Parameter(help="Directory for keys, certificates and sockets; only without --config. Default: .edge.")
 ]
-Port = Annotated[int | None, Parameter(help="The gateway's port without a --config: 10000.")]
-AdminPort = Annotated[int | None, Parameter(help="The admin port without a --config: 10001.")]
+Port = Annotated[int | None, Parameter(help="The gateway's port; only without --config. Default: 10000.")]
+AdminPort = Annotated[int | None, Parameter(help="The admin port; only without --config. Default: 10001.")]
 
 
 @app.command
@@ -76,8 +76,8 @@ def serve(
     asyncio.run(run())
 
 
-def _tell_loss(config: Config) -> None:
-    from .config.envoy_versions import lost, proxy_name
+def _print_limitations(config: Config) -> None:
+    from .proxy.envoy_versions import lost, proxy_name
 
     for each in lost(config):
         print(f"edge-extproc: {proxy_name(config)}: {each}", file=sys.stderr)
@@ -85,70 +85,72 @@ def _tell_loss(config: Config) -> None:
 
 @app.command
 def check(config: Path) -> None:
-    """Check a configuration file, and the Envoy configuration that comes of it if an Envoy is at hand."""
+    """Check a configuration file and, if an Envoy is installed, the Envoy configuration that is rendered from it."""
     from .config import load
     from .envoy_config import bootstrap as render_envoy
     from .envoy_config import validate
 
-    found = load.load(config)
-    _tell_loss(found)
-    bootstrap = render_envoy.render(found)
+    loaded = load.load(config)
+    _print_limitations(loaded)
+    bootstrap = render_envoy.render(loaded)
     try:
         binary = validate.envoy_path()
     except NoEnvoy as error:
-        print(f"{config}: good; Envoy itself was not asked: {error}")
+        print(f"{config}: valid; not checked with Envoy: {error}")
         return
     validate.validate(bootstrap, binary)
-    print(f"{config}: good, and Envoy takes what comes of it")
+    print(f"{config}: valid, and Envoy accepts the configuration that is rendered from it")
 
 
 @app.command
 def render(
     config: ConfigPath = None,
     *,
-    envoy_version: Annotated[str | None, Parameter(help="The target's version; else that of the config.")] = None,
-    istio: Annotated[str | None, Parameter(help="The target's release of Istio; else that of the config.")] = None,
-    output: Annotated[Path | None, Parameter(name=("--output", "-o"), help="A file instead of stdout.")] = None,
+    envoy_version: Annotated[str | None, Parameter(help="Render for this version of Envoy.")] = None,
+    istio: Annotated[str | None, Parameter(help="Render for this release of Istio.")] = None,
+    output: Annotated[Path | None, Parameter(name=("--output", "-o"), help="Write to this file.")] = None,
     target: Annotated[
         Literal["envoy", "istio-gateway", "istio-sidecar"],
-        Parameter(help="A bootstrap for an Envoy of yours, or an EnvoyFilter for one of Istio's."),
+        Parameter(help="A bootstrap for your own Envoy, or an EnvoyFilter for a proxy of Istio."),
     ] = "envoy",
-    namespace: Annotated[str, Parameter(help="Istio: of the gateway or of the application.")] = "istio-ingress",
+    namespace: Annotated[str, Parameter(help="Istio: the gateway's or the application's.")] = "istio-ingress",
     workload: Annotated[
         tuple[str, ...], Parameter(help="Istio: a label of the pods whose proxy is patched, NAME=VALUE.")
     ] = ("istio=ingress",),
     listener_port: Annotated[
-        int, Parameter(help="Istio: the port on which the proxy listens (its Service's targetPort), ours alone.")
+        int, Parameter(help="Istio: a port of the proxy for this gateway alone (its Service's targetPort).")
     ] = 8443,
     route: Annotated[str, Parameter(help="Istio: the name of the VirtualService's route.")] = "llm",
     agent_identity: Annotated[
-        str | None, Parameter(help="Istio: the agents' SPIFFE id, where the mesh encrypts the way to them.")
+        str | None, Parameter(help="Istio: the agents' SPIFFE id, if the mesh encrypts the connections to them.")
     ] = None,
     state_dir: StateDir = None,
     port: Port = None,
     admin_port: AdminPort = None,
 ) -> None:
-    """Write what an Envoy needs for a configuration file: its bootstrap (JSON), or Istio's EnvoyFilter (YAML)."""
-    from .config.envoy_versions import at_istio, at_version, plans_alike, proxy_name
+    """Render the proxy's configuration: a bootstrap for Envoy (JSON) or an EnvoyFilter for Istio (YAML)."""
     from .envoy_config import bootstrap as render_envoy
     from .envoy_config import istio as render_istio
     from .gateway.config_source import prepare
+    from .proxy.envoy_versions import at_istio, at_version, plans_alike, proxy_name
 
-    own = prepare(config, state_dir, port, admin_port).read()
+    configured = prepare(config, state_dir, port, admin_port).read()
     if envoy_version is not None and (istio is not None or target != "envoy"):
         raise ConfigError("--envoy-version: the Envoy of an Istio is Istio's own; give --istio with its release")
-    found = at_istio(at_version(own, envoy_version), istio)
-    if not plans_alike(found, own):
-        wanted = f'istio: "{istio}"' if istio is not None else f'version: "{envoy_version}"'
-        print(f"edge-extproc: the agent plans for {proxy_name(own)}; give it envoy: {{{wanted}}}", file=sys.stderr)
+    rendered = at_istio(at_version(configured, envoy_version), istio)
+    if not plans_alike(rendered, configured):
+        setting = f'istio: "{istio}"' if istio is not None else f'version: "{envoy_version}"'
+        print(
+            f"edge-extproc: the agent plans for {proxy_name(configured)}; give it envoy: {{{setting}}}", file=sys.stderr
+        )
     if target == "envoy":
-        _tell_loss(found)
-        text = json.dumps(render_envoy.render(found), indent=2) + "\n"
+        _print_limitations(rendered)
+        text = json.dumps(render_envoy.render(rendered), indent=2) + "\n"
     else:
         labels = render_istio.labels(workload)
         mesh = render_istio.MeshResources(namespace, labels, listener_port, route, agent_identity=agent_identity)
-        _tell_loss(found)
-        text = render_istio.render(found, target, mesh)
+        _print_limitations(rendered)
+        text = render_istio.render(rendered, target, mesh)
     if output is None:
         sys.stdout.write(text)
         return
@@ -164,23 +166,22 @@ def usage(
     *,
     by: Annotated[
         str,
-        Parameter(help="Sum by these, with commas: tenant, team, user, key, model, response_model, day and others."),
+        Parameter(help="Comma-separated: tenant, team, user, key, model, response_model, day and others."),
     ] = "tenant,model",
-    rows: Annotated[bool, Parameter(help="Each request, not sums.")] = False,
+    rows: Annotated[bool, Parameter(help="List each request instead of sums.")] = False,
     form: Annotated[Literal["table", "csv", "json"], Parameter(name=("--format", "-f"))] = "table",
     tenant: str | None = None,
-    first_day: Annotated[str | None, Parameter(help="As 2026-01-31, UTC.")] = None,
+    first_day: Annotated[str | None, Parameter(help="In UTC, for example 2026-01-31.")] = None,
     last_day: str | None = None,
     state_dir: StateDir = None,
 ) -> None:
-    """Show or export what was used and what it cost, from the ledger."""
+    """Show or export usage and cost from the ledger."""
     from .gateway.config_source import prepare
     from .store import report
 
-    found = prepare(config, state_dir).read()
-    url = found.database_url()
+    url = prepare(config, state_dir).read().database_url()
     if url is None:
-        raise ConfigError("no ledger is kept; give the configuration a section store: {}")
+        raise ConfigError("there is no ledger; add store: {} to the configuration")
     where = report.filter_of(tenant=tenant, first_day=first_day, last_day=last_day)
     for line in report.lines(url, where, () if rows else report.dimensions_of(by), form):
         sys.stdout.write(line)
@@ -188,14 +189,14 @@ def usage(
 
 @app.command
 def key(config: Path) -> None:
-    """Make a new caller's key, and the line that stores it in this configuration."""
+    """Generate a key for a caller, and the line that stores its hash in this configuration."""
     from .auth.api_key import digest
     from .config import load
     from .config.secrets import generate_key
 
     made = generate_key()
     stored = digest(load.load(config).auth.pepper.reveal().encode(), made)
-    print(f"key (give it to the caller; it is not kept): {made}")
+    print(f"key (give it to the caller; it is not stored): {made}")
     print(f"line for callers[].keys: {{id: NAME, hash: 'hmac-sha256:{stored}'}}")
 
 
@@ -204,7 +205,7 @@ def top(
     *,
     admin: Annotated[str, Parameter(help="The gateway's admin port.")] = "http://127.0.0.1:10001",
     interval: Annotated[float, Parameter(help="Seconds between two frames.")] = 2.0,
-    once: Annotated[bool, Parameter(help="Print one frame and end.")] = False,
+    once: Annotated[bool, Parameter(help="Print one frame and exit.")] = False,
 ) -> None:
     """Show live traffic: requests, latency, errors, cache, tokens and dollars, by provider, model and tenant."""
     from .telemetry import top as screen
@@ -217,8 +218,8 @@ def worker(
     config: ConfigPath = None,
     *,
     index: int,
-    in_force: Path | None = None,
-    editions: bool = False,
+    accepted: Path | None = None,
+    versioned_clusters: bool = False,
     state_dir: Path = Path(),
     rehearsal_port: int = 0,
     port: int = 0,
@@ -229,16 +230,16 @@ def worker(
     from .server.serve import run
     from .worker import main as composition
 
-    following = ConfigFollower(ConfigSource(config, state_dir, rehearsal_port, port, admin_port, in_force))
-    run(composition.run_worker(following.config, index, following.newer, editions=editions))
+    following = ConfigFollower(ConfigSource(config, state_dir, rehearsal_port, port, admin_port, accepted))
+    run(composition.run_worker(following.config, index, following.newer, versioned_clusters=versioned_clusters))
 
 
 def main() -> None:
     """The entry point."""
-    sys.exit(_told(app))
+    sys.exit(_exit_code(app))
 
 
-def _told(run: Callable[[], object]) -> int:
+def _exit_code(run: Callable[[], object]) -> int:
     try:
         run()
     except (ConfigError, StartError) as error:

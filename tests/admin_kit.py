@@ -15,12 +15,12 @@ import httpx2
 
 from edge_extproc.auth.api_key import digest
 from edge_extproc.gateway.admin_service import read_allowance
+from edge_extproc.model.managed import ManagedBudget
 from edge_extproc.server.admin_api import AdminApi, AdminCredential, ConfiguredState, Purge, build
 from edge_extproc.store.database import open_database
 from edge_extproc.store.ledger import Ledger
 from edge_extproc.store.managed import ManagedStore
 from edge_extproc.store.quarantine import Quarantine
-from edge_extproc.store.snapshot import ManagedBudget
 
 PEPPER = b"a pepper for tests alone"
 TOKENS = {

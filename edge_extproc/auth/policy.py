@@ -16,11 +16,11 @@ from typing import TypeAlias
 
 from ..errors import Forbidden
 from ..model.call import Call, Operation
+from ..model.globs import ANY
 from ..model.plan import Candidate
 from ..model.principal import Level, Principal
 from .features import features_of
 
-ANY = "*"
 # Callers come from tokens too, and models from callers: there may be any number of both.
 _MAX_REMEMBERED = 10_000
 _MAX_MODELS = 1_024

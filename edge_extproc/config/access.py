@@ -1,4 +1,4 @@
-"""What callers may do: roles, and the policies of tenants, teams, users and keys."""
+"""Access: roles, and the policies of tenants, teams, users and keys."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _operations(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class PolicyConfig(ConfigSection):
-    """What is allowed; what is not given is not bounded here."""
+    """What is allowed. A key that is not given sets no bound."""
 
     models: tuple[Text, ...] | None = None
     """Names or globs."""

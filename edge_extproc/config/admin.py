@@ -1,4 +1,4 @@
-"""What config says of the admin port: where it listens, and who may manage what."""
+"""The admin port: its address, and the tokens of the admin API."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ StoredHash = Annotated[Text, AfterValidator(stored_hash)]
 
 
 class AdminTokenConfig(ConfigSection):
-    """Someone who may use the admin API. Either the token itself, which is hashed at load, or the hash of it."""
+    """A token of the admin API: either the token itself, which is hashed at load, or its hash."""
 
     id: Label
     """Stands for the admin in the audit log."""

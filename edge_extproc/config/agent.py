@@ -35,18 +35,18 @@ class MutualTlsConfig(ConfigSection):
     """A PEM file with the whole chain."""
     private_key: ReadableFile
     server_name: Text
-    """What the workers' certificate is for."""
+    """The name in the workers' certificate."""
 
 
 class TcpConfig(ConfigSection):
-    """Workers that Envoy reaches over a network. Whoever reaches them can play Envoy, and is told the credentials of
-    providers: only Envoy may."""
+    """Workers that Envoy reaches over a network. Whoever can connect to them can act as Envoy and receives the
+    credentials of providers, so only Envoy may."""
 
     address: IpAddress = "0.0.0.0"  # noqa: S104 - to be reached from other machines is its purpose
     port: Port = 9000
     """Of worker 0; worker N listens at port + N."""
     hosts: tuple[Annotated[Text, AfterValidator(_host)], ...] = ("127.0.0.1",)
-    """Where Envoy finds agents. Each address that a name resolves to is one agent with all of its workers."""
+    """The agents' hosts, for Envoy. Each address that a name resolves to is one agent with all of its workers."""
     tls: MutualTlsConfig | None = None
     allow_plaintext: Boolean = False
     """Without tls: something else encrypts, and lets only Envoy in."""
@@ -57,8 +57,8 @@ class TcpConfig(ConfigSection):
             raise wrong("there are no hosts", "name one: [agents.example]", key="hosts")
         if self.tls is None and not self.allow_plaintext and not ipaddress.ip_address(self.address).is_loopback:
             raise wrong(
-                "whoever reaches this address would be told the credentials of providers",
-                "give tls, or say allow_plaintext: true where the network itself lets only Envoy in",
+                "whoever can connect to this address receives the credentials of providers",
+                "give tls, or write allow_plaintext: true if the network lets only Envoy in",
             )
         return self
 

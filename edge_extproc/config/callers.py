@@ -1,4 +1,4 @@
-"""What config says of callers: their tenants, keys and rights, and by which ways they prove who they are."""
+"""Callers: tenants, keys and rights, and the accepted ways of authentication."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ class AuthConfig(ConfigSection):
     pepper: Annotated[Secret, AfterValidator(_strong_pepper)]
     """Hashed together with every key; <state_dir>/pepper where not given."""
     api_keys: Boolean = True
-    """Whether keys are taken."""
+    """Accept API keys."""
     jwt: tuple[IssuerConfig, ...] = ()
-    """Whose tokens are taken."""
+    """The issuers whose tokens are accepted."""
     certificates: tuple[CertificateConfig, ...] = ()
-    """Which client certificates are taken, instead of or beside a key; the first row that fits counts."""
+    """The client certificates that are accepted, instead of or beside a key; the first row that matches counts."""
     trust_forwarded_certificates: Boolean = False
     """An Envoy that is not ours writes x-forwarded-client-cert, and removes what callers send under that name."""
     trust_ext_authz: Boolean = False
-    """ext_authz runs before, with this agent as its service: what it found out is taken from its metadata, so that a
-    request is authenticated once."""
+    """ext_authz runs before, with this agent as its service. Its result is read from metadata, so that a request is
+    authenticated once."""
 
 
 class KeyConfig(ConfigSection):

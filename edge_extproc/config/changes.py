@@ -1,8 +1,8 @@
-"""What differs between two configurations, and what of it a gateway that runs cannot take over.
+"""Finds the differences between two configurations that need a restart.
 
-Two things stand in the way: what a process holds from its start (addresses, files, stores), which `_HELD` lists, and
-whatever would need another configuration of Envoy's, which is found by rendering both; of an Envoy that is told of
-changes, what it cannot be told. It does not render itself: that takes Envoy's types.
+There are two kinds. A process keeps some settings from its start (addresses, files, stores): `_HELD` lists them. Others
+change Envoy's configuration in a way that the running Envoy cannot apply: these are found by comparing what is rendered
+for both. The caller renders, because that needs Envoy's types.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from .schema import Config
 
 Path: TypeAlias = tuple[str, ...]
 Render: TypeAlias = Callable[[Config], Any]
-"""Gives what can be compared. Raises ConfigError."""
+"""Returns a value to compare. Raises ConfigError."""
 
-# For a while after a change there are connections to Envoy's listener of before: what it and the workers must agree on
-# is held too.
+# After a change, connections to Envoy's old listener stay for a time: settings on which it and the workers must agree
+# are held too.
 _HELD: tuple[Path, ...] = (
     ("listen", "address"),
     ("listen", "port"),
@@ -62,8 +62,7 @@ def _differences(old: Any, new: Any, path: Path) -> Iterator[Path]:
 
 
 def needing_restart(old: Config, new: Config, render: Render) -> list[str]:
-    """The keys, as a person writes them, for which a gateway that runs `old` must be started anew to run `new`. Raises
-    ConfigError where `new` cannot be rendered."""
+    """The dotted keys whose change needs a restart. Raises ConfigError if `new` cannot be rendered."""
     changed = differences(old, new)
     found = [path for path in changed if _is_held(path)]
     rest = [path for path in changed if not _is_held(path)]

@@ -1,25 +1,23 @@
-"""What a provider takes instead of an API key: keys, tokens and identities of the clouds."""
+"""What a provider takes instead of an API key: keys, tokens and identities of a cloud."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, model_validator
 
-from .part import ConfigSection, Text, one_of
+from .. import registry
+from .part import ConfigSection, Text
 from .paths import ReadableFile
 from .secrets import Secret
 from .wrong import wrong
 
-_FIELDS: Mapping[str, frozenset[str]] = MappingProxyType(
-    {
-        "aws": frozenset({"access_key_id", "secret_access_key", "session_token", "profile"}),
-        "google": frozenset({"file"}),
-        "azure": frozenset({"tenant_id", "client_id", "client_secret", "authority", "scope"}),
-    }
-)
+
+def _kind(value: str) -> str:
+    have = registry.names("providers.credentials")
+    if value not in have:
+        raise wrong(f"there is no such kind of credential; have {', '.join(have)}", "write one of them")
+    return value
 
 
 def _authority(value: str) -> str:
@@ -32,7 +30,7 @@ class UpstreamCredentialConfig(ConfigSection):
     """With the kind alone, the cloud's own library looks where all of its tools do: environment, files, the identity of
     the machine or the pod."""
 
-    kind: Annotated[Literal["aws", "google", "azure"], one_of("aws", "google", "azure")]
+    kind: Annotated[Text, AfterValidator(_kind)]
     access_key_id: Secret | None = None
     """aws: with secret_access_key, keys to sign with."""
     secret_access_key: Secret | None = None
@@ -54,28 +52,23 @@ class UpstreamCredentialConfig(ConfigSection):
 
     @model_validator(mode="after")
     def _of_its_kind(self) -> UpstreamCredentialConfig:
-        for name in sorted(self.model_fields_set - {"kind"} - _FIELDS[self.kind]):
-            mine = ", ".join(sorted(_FIELDS[self.kind]))
-            raise wrong(f"a credential of kind {self.kind} has no {name}; have {mine}", "leave it out", key=name)
-        if (self.access_key_id is None) != (self.secret_access_key is None):
-            raise wrong("access_key_id and secret_access_key belong together", "give both, or neither")
-        if self.access_key_id is None and self.session_token is not None:
-            raise wrong("a session_token has no keys to go with", "give access_key_id and secret_access_key too")
-        if self.access_key_id is not None and self.profile is not None:
-            raise wrong("both keys and a profile are given", "leave one of them out")
-        if self.client_secret is not None and (self.tenant_id is None or self.client_id is None):
-            raise wrong("a client_secret needs tenant_id and client_id", "give both")
-        if self.tenant_id is not None and self.client_secret is None:
-            raise wrong("a tenant_id has no client_secret to go with", "give one, or leave it out")
+        kind = registry.load("providers.credentials", self.kind)
+        for name in sorted(self.model_fields_set - {"kind"} - kind.fields):
+            have = ", ".join(sorted(kind.fields))
+            raise wrong(f"a credential of kind {self.kind} has no {name}; have {have}", "leave it out", key=name)
+        mistake = kind.check(self._given())
+        if mistake is not None:
+            raise wrong(*mistake)
         return self
 
+    def _given(self) -> dict[str, object]:
+        names = sorted(registry.load("providers.credentials", self.kind).fields)
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
     def options(self) -> dict[str, str]:
-        """What is no secret, by its name."""
-        plain = {name: getattr(self, name) for name in _FIELDS[self.kind]}
-        return {
-            name: str(value) for name, value in plain.items() if value is not None and not isinstance(value, Secret)
-        }
+        """The given fields that are no secrets, by name."""
+        return {name: str(value) for name, value in self._given().items() if not isinstance(value, Secret)}
 
     def secrets(self) -> dict[str, Secret]:
-        found = {name: getattr(self, name) for name in _FIELDS[self.kind]}
-        return {name: value for name, value in found.items() if isinstance(value, Secret)}
+        """The given secrets, by name."""
+        return {name: value for name, value in self._given().items() if isinstance(value, Secret)}

@@ -1,104 +1,66 @@
 """What is served without a configuration file: the providers whose keys are in the environment, and their models.
 
-The names are those that /v1/models lists; any other name of a family is passed on too. `chat` and `embedding` are there
-whatever the provider is, so that an example works with any key.
+/v1/models lists the models by name; any other name of a family is passed on too. The models `chat` and `embedding`
+exist with every provider, so that an example works with any key. Each kind of provider says itself what it serves
+(`DefaultProvider`).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from functools import cache
 
+from .. import registry
+from ..model.default_provider import DefaultProvider
 from .secrets import KEY_PREFIX
 
 CHAT, EMBEDDING = "chat", "embedding"
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """A provider of which only the key has to be given."""
-
-    name: str
-    """Of the provider, and of its kind."""
-    keys: tuple[str, ...]
-    """Variables that may hold its key. The first that does counts, as in the provider's own SDK."""
-    chat: str
-    """A small model that every account has."""
-    embedding: str | None
-    models: tuple[str, ...]
-    families: tuple[str, ...]
-
-
-KNOWN = (
-    Known(
-        "openai",
-        ("OPENAI_API_KEY",),
-        "gpt-4o-mini",
-        "text-embedding-3-small",
-        (
-            *("gpt-5", "gpt-5-mini", "gpt-5-nano", "gpt-4.1", "gpt-4.1-mini", "gpt-4.1-nano", "gpt-4o", "gpt-4o-mini"),
-            *("o3", "o4-mini", "text-embedding-3-small", "text-embedding-3-large"),
-        ),
-        (
-            *("gpt-*", "o1*", "o3*", "o4*", "chatgpt-*", "codex-*", "text-embedding-*"),
-            *("dall-e-*", "tts-*", "whisper-*", "omni-moderation-*"),
-        ),
-    ),
-    Known(
-        "anthropic",
-        ("ANTHROPIC_API_KEY",),
-        "claude-haiku-4-5",
-        None,
-        ("claude-opus-4-5", "claude-sonnet-4-5", "claude-haiku-4-5"),
-        ("claude-*",),
-    ),
-    Known(
-        "google",
-        ("GOOGLE_API_KEY", "GEMINI_API_KEY"),
-        "gemini-2.5-flash",
-        "gemini-embedding-001",
-        ("gemini-2.5-pro", "gemini-2.5-flash", "gemini-2.5-flash-lite", "gemini-embedding-001"),
-        ("gemini-*", "gemma-*"),
-    ),
-)
+@cache
+def default_providers() -> tuple[tuple[str, DefaultProvider], ...]:
+    """Kind and default of each kind of provider that has one, in the order in which they are preferred."""
+    kinds = ((name, registry.load("providers", name).default) for name in registry.names("providers"))
+    return tuple(sorted(((name, default) for name, default in kinds if default is not None), key=lambda e: e[1].order))
 
 
 def needs_rehearsal(environ: Mapping[str, str]) -> bool:
-    """Whether no provider's key is at hand."""
-    return not any(_at_hand(environ))
+    """Whether no key of a provider is set."""
+    return not any(_with_key(environ))
 
 
 def providers_and_models(environ: Mapping[str, str], rehearsal_port: int) -> tuple[list[str], list[str]]:
     """The lines of both sections."""
-    found = list(_at_hand(environ))
+    found = list(_with_key(environ))
     if not found:
         return _rehearsal(rehearsal_port)
-    providers = [f"{known.name}: {{kind: {known.name}, api_key: {{env: {variable}}}}}" for known, variable in found]
-    models = [_model(CHAT, found[0][0].name, found[0][0].chat)]
-    embedding = next((known for known, _ in found if known.embedding is not None), None)
-    if embedding is not None:
-        models.append(_model(EMBEDDING, embedding.name, embedding.embedding))
-    for known, _ in found:
-        models += [_model(name, known.name) for name in (*known.models, *known.families)]
+    providers = [f"{kind}: {{kind: {kind}, api_key: {{env: {variable}}}}}" for kind, _, variable in found]
+    first, default, _ = found[0]
+    models = [_model(CHAT, first, default.chat)]
+    embeddings = [(kind, default.embedding) for kind, default, _ in found if default.embedding is not None]
+    if embeddings:
+        models.append(_model(EMBEDDING, *embeddings[0]))
+    for kind, default, _ in found:
+        models += [_model(name, kind) for name in (*default.models, *default.families)]
     return providers, models
 
 
-def _at_hand(environ: Mapping[str, str]) -> Iterator[tuple[Known, str]]:
-    """Those of which there is a key, and its variable. A key of this gateway is not one: applications have it in the
-    same variables, and a gateway that is started beside them would send it to the provider."""
-    for known in KNOWN:
-        for variable in known.keys:
+def _with_key(environ: Mapping[str, str]) -> Iterator[tuple[str, DefaultProvider, str]]:
+    """Kind, default and variable of each provider whose key is set. A key of this gateway does not count: applications
+    have it in the same variables, and a gateway started beside them would send it to the provider."""
+    for kind, default in default_providers():
+        for variable in default.keys:
             if environ.get(variable, KEY_PREFIX).startswith(KEY_PREFIX) or not environ[variable]:
                 continue
-            yield known, variable
+            yield kind, default, variable
             break
 
 
 def _rehearsal(port: int) -> tuple[list[str], list[str]]:
     url = json.dumps(f"http://127.0.0.1:{port}/v1")
     providers = [
-        # Any key will do there, but as with the real ones there must be one.
+        # The rehearsal provider takes any key, but requires one, as real providers do.
         f"rehearsal-openai: {{kind: openai, base_url: {url}, api_key: rehearsal}}",
         f"rehearsal-anthropic: {{kind: anthropic, base_url: {url}, api_key: rehearsal}}",
     ]

@@ -1,4 +1,4 @@
-"""How callers prove who they are, besides by keys: tokens of OpenID Connect issuers, and client certificates."""
+"""Authentication besides API keys: tokens of OpenID Connect issuers, and client certificates."""
 
 from __future__ import annotations
 

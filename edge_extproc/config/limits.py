@@ -1,4 +1,4 @@
-"""What callers may use: limits and budgets, at each level, and how they are kept.
+"""Limits and budgets of callers at each level, and the store of their counters.
 
 The sizes and counts that Envoy holds requests to are in schema.py's `Limits`.
 """
@@ -89,7 +89,7 @@ TimeZone = Annotated[Text, AfterValidator(_zone)]
 
 
 class AllowanceConfig(ConfigSection):
-    """What one tenant, team, user or key may use. Those of every level hold at once."""
+    """The limits of one tenant, team, user or key. The limits of all levels apply together."""
 
     requests_per_minute: Count | None = None
     tokens_per_minute: Tokens | None = None
@@ -105,9 +105,9 @@ class AllowanceConfig(ConfigSection):
     mode: Annotated[Literal["hard", "soft"], one_of("hard", "soft")] = "hard"
     """hard: 429 beyond it. soft: only a warning."""
     warn_at: Percent = 80
-    """From how much of a limit on callers and the webhook are warned."""
+    """The share of a limit from which callers and the webhook are warned."""
     fail: Annotated[Literal["closed", "local"], one_of("closed", "local")] = "closed"
-    """While the store is down. closed: nobody passes (503). local: each worker goes on with a share of what is left."""
+    """While the store is down. closed: requests are refused (503). local: each worker admits its share."""
     unpriced: Annotated[Literal["refuse", "allow"], one_of("refuse", "allow")] = "refuse"
     """Calls under a budget whose price is not known. allow: at the prices of limiter.assumed_price."""
 
@@ -147,7 +147,7 @@ class HolderConfig(ConfigSection):
 
 
 class WebhookConfig(ConfigSection):
-    """Told by a POST of JSON when a limit is nearly or wholly used: once in a window of it."""
+    """Receives a POST of JSON when a limit is nearly or fully used, once in each window of the limit."""
 
     url: Annotated[Text, AfterValidator(_webhook)]
     secret: Secret | None = None
@@ -155,15 +155,15 @@ class WebhookConfig(ConfigSection):
 
 
 class AssumedPriceConfig(ConfigSection):
-    """US dollars for a million tokens of a model whose price is not known. Higher than any that is wanted, so that
-    nothing is free."""
+    """US dollars for a million tokens of a model whose price is not known. It is higher than real prices, so that no
+    call is free."""
 
     input: Dollars = Field(default=20, validate_default=True)
     output: Dollars = Field(default=100, validate_default=True)
 
 
 class LimiterConfig(ConfigSection):
-    """How limits and budgets are kept."""
+    """The store of counters, and what is assumed where nothing is known."""
 
     store: Annotated[Literal["auto", "memory", "redis"], one_of("auto", "memory", "redis")] = "auto"
     """auto: redis where a url is given; else memory with one worker, and a Valkey of its own for `up` with several."""
@@ -171,11 +171,11 @@ class LimiterConfig(ConfigSection):
     timeout: PositiveDuration = timedelta(milliseconds=250)
     """Of one step of the store."""
     replicas: Count = 1
-    """How many gateways share these limits; with more than one, a Redis is needed."""
+    """How many gateways share these limits. More than one need a Redis."""
     lease: PositiveDuration = timedelta(seconds=60)
-    """How long a dead worker's calls hold what they took."""
+    """How long the calls of a dead worker keep their reservations."""
     lost: Annotated[Literal["charge", "release"], one_of("charge", "release")] = "charge"
-    """What a dead worker's calls took counts as used, or as not used."""
+    """Whether the reservations of a dead worker's calls count as used, or are released."""
     max_output: Annotated[Mapping[Text, Count], AfterValidator(frozen), PlainSerializer(thawed)] = Field(
         default_factory=dict, validate_default=True
     )

@@ -1,4 +1,4 @@
-"""What config says of a provider: where it is, how it lets us in, and how many connections it has."""
+"""Providers: address, credential and connection pool."""
 
 from __future__ import annotations
 
@@ -89,7 +89,6 @@ def _base_url(value: str) -> str:
 
 
 # Options of the built-in kinds that have fields of their own, each with its own check.
-_FIELD_OPTIONS = ("api_version", "project", "account")
 
 
 class ProviderTlsConfig(ConfigSection):
@@ -141,21 +140,30 @@ class ProviderEndpointConfig:
         return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
 
 
+# What only some kinds of provider have, and how to write one.
+_OPTIONS = {
+    "region": "give one, such as us-east-1",
+    "api_version": "give one, such as 2024-10-21",
+    "project": "give it: it stands in every path",
+    "account": "give the id that the host's own pages show",
+}
+
+
 class ProviderConfig(ConfigSection):
     kind: Annotated[Text, AfterValidator(_kind)]
     host: Text | None = None
-    """Of openai_compatible: one of the hosts that we know."""
+    """A known host of a kind that has many (openai_compatible)."""
     base_url: Annotated[Text, AfterValidator(_base_url)] | None = None
     """The kind's or the host's own where not given."""
     api_key: Annotated[Secret, AfterValidator(_header_safe)] | None = None
     credential: UpstreamCredentialConfig | None = None
-    """Instead of a key: what the cloud of the host takes, renewed while we run."""
+    """A cloud credential instead of a key. It is renewed while the gateway runs."""
     region: Annotated[Text, AfterValidator(_region)] | None = None
-    """Of a cloud's host: it is in the address, and in signatures."""
+    """The region of a cloud's host. It is a part of the address and of signatures."""
     api_version: Annotated[Text, AfterValidator(_api_version)] | None = None
-    """Of azure: with it, paths name a deployment; without it, the v1 API is asked."""
+    """For azure: with it, paths name a deployment; without it, the v1 API is used."""
     project: Annotated[Text, AfterValidator(_segment)] | None = None
-    """Of vertex: the cloud project; without it (and with an api_key), express mode."""
+    """For vertex: the cloud project. Without it, and with an api_key, express mode is used."""
     account: Annotated[Text, AfterValidator(_segment)] | None = None
     """Of a host whose address names one (cloudflare)."""
     api: Text | None = None
@@ -166,7 +174,7 @@ class ProviderConfig(ConfigSection):
     )
     """Settings of a kind that another distribution adds, by the names that it declares in its `options`."""
     location: Label | None = None
-    """Where it works, in words of your own, for policies that name regions; a cloud's region where not given."""
+    """A free name of its place, for policies that name regions. Default: the cloud's region."""
     allow_plaintext: Boolean = False
     """Send prompts and the key over http:// to another machine."""
     tls: ProviderTlsConfig = ProviderTlsConfig()
@@ -184,16 +192,15 @@ class ProviderConfig(ConfigSection):
             raise wrong(
                 f"kind {self.kind} has no such api; have {', '.join(kind.apis)}", "write one of them", key="api"
             )
-        own = hosts[self.host].base_url if self.host is not None else kind.default_base_url
         needs_key = hosts[self.host].needs_key if self.host is not None else kind.needs_key
-        if self.base_url is None and own is None:
+        if self.base_url is None and kind.address(self.all_options()) is None:
             right = f"give base_url, or a host: {', '.join(sorted(hosts))}" if hosts else "give base_url"
             raise wrong(f"kind {self.kind} has no address of its own", right)
-        # A host of one's own may let everybody in.
+        # A server at a base_url may need no key.
         if self.api_key is None and self.credential is None and self.base_url is None and needs_key:
             raise wrong("api_key is missing", "give {env: NAME} or {file: path}")
-        self._optioned(kind)
-        self._proven(kind)
+        self._check_options(kind)
+        self._check_credential(kind)
         endpoint = self.endpoint
         if not endpoint.tls and not endpoint.is_loopback and not self.allow_plaintext:
             raise wrong(
@@ -203,54 +210,45 @@ class ProviderConfig(ConfigSection):
             )
         return self
 
-    def _optioned(self, kind: Any) -> None:
-        """What only some kinds have, and what an address cannot do without."""
-        declared = frozenset(getattr(kind, "options", ()))
-        for name in _FIELD_OPTIONS:
-            if getattr(self, name) is not None and name not in declared:
+    def _check_options(self, kind: Any) -> None:
+        """Refuses options that this kind does not have, and the lack of one that it requires."""
+        for name in _OPTIONS:
+            if getattr(self, name) is not None and name not in kind.options:
                 raise wrong(f"kind {self.kind} has no {name}", "leave it out", key=name)
-        own_options = declared.difference(_FIELD_OPTIONS)
+        own_options = kind.options - _OPTIONS.keys()
         for name in self.options:
             if name not in own_options:
                 have = f"; have {', '.join(sorted(own_options))}" if own_options else ""
                 raise wrong(f"kind {self.kind} has no option {name!r}{have}", "leave it out", key="options")
-        own = kind.hosts[self.host].base_url if self.host is not None and self.base_url is None else ""
-        if "{account}" in own and self.account is None:
-            raise wrong("account is missing", "give the id that the host's own pages show")
-        for name in sorted(getattr(kind, "needed_options", ())):
-            if name not in self.options:
-                raise wrong(f"options.{name} is missing", f"give it: kind {self.kind} needs it")
-        for name in getattr(kind, "needed_with_credential", ()):
-            if self.credential is not None and getattr(self, name) is None:
-                raise wrong(f"{name} is missing", "give it: it stands in every path")
+        given = self.all_options()
+        required = kind.required(given, with_credential=self.credential is not None, own_address=self.base_url is None)
+        missing = next((name for name in required if name not in given), None)
+        if missing is not None:
+            is_own = missing not in _OPTIONS
+            remedy = f"give it: kind {self.kind} needs it" if is_own else _OPTIONS[missing]
+            raise wrong(f"{'options.' if is_own else ''}{missing} is missing", remedy)
 
-    def _proven(self, kind: Any) -> None:
-        regional = "{region}" in (kind.default_base_url or "")
-        if self.region is not None and not regional:
-            raise wrong(f"kind {self.kind} has no regions", "leave it out", key="region")
-        signs = self.credential is not None and self.credential.kind == "aws"
-        express = "project" in getattr(kind, "options", ()) and self.project is None
-        if self.region is None and regional and not express and (self.base_url is None or signs):
-            raise wrong("region is missing", "give one, such as us-east-1")
+    def _check_credential(self, kind: Any) -> None:
         if self.credential is None:
             return
-        kinds = getattr(kind, "credentials", {})
-        if self.credential.kind not in kinds:
-            have = f"; it takes {', '.join(kinds)}" if kinds else ""
+        if self.credential.kind not in kind.credentials:
+            have = f"; it takes {', '.join(kind.credentials)}" if kind.credentials else ""
             raise wrong(f"kind {self.kind} takes no such credential{have}", "give api_key", key="credential")
         if self.api_key is not None:
             raise wrong("both api_key and credential are given", "leave one of them out")
 
+    def all_options(self) -> dict[str, str]:
+        """The options that are given, and the host, by name."""
+        values = {name: getattr(self, name) for name in ("host", *_OPTIONS)}
+        return {**self.options, **{name: value for name, value in values.items() if value is not None}}
+
     @property
     def url(self) -> str:
-        """The base URL in force, without a slash at its end."""
+        """The base URL, without a slash at its end."""
         if self.base_url is not None:
             return self.base_url
-        kind = registry.load("providers", self.kind)
-        found: str = kind.hosts[self.host].base_url if self.host is not None else kind.default_base_url
-        if self.region == "global" or (self.region is None and self.project is None):
-            found = found.replace("{region}-", "")  # Vertex: without a region, the host has no prefix
-        return found.replace("{region}", self.region or "").replace("{account}", self.account or "")
+        url: str = registry.load("providers", self.kind).address(self.all_options())
+        return url
 
     @property
     def endpoint(self) -> ProviderEndpointConfig:

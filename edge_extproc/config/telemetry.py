@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, PlainSerializer, model_validator
 
+from ..telemetry.base import FLAVOURS, Flavour
 from .part import ConfigSection, Label, Text, frozen, one_of, thawed
 from .quantities import Boolean, Count, Percent
 from .secrets import Secret
@@ -43,7 +44,6 @@ class LogConfig(ConfigSection):
     only the number is told, by edge_log_lines_spared. A flood of wrong keys shall not fill a disk."""
 
 
-Flavour = Annotated[Literal["langfuse", "openinference"], one_of("langfuse", "openinference")]
 HeaderName = Annotated[Text, AfterValidator(_header)]
 
 
@@ -65,7 +65,7 @@ class OtlpConfig(ConfigSection):
     environment: Label | None = None
     content: Boolean = False
     """Put what was asked and answered into spans, redacted. Whoever reads traces then reads conversations."""
-    attributes: tuple[Flavour, ...] = ()
+    attributes: tuple[Annotated[Flavour, one_of(*FLAVOURS)], ...] = ()
     """Say it in the words of these tools too, besides those of OpenTelemetry's GenAI conventions."""
     metrics: Boolean = True
 

@@ -2,3 +2,6 @@
 
 PARTS = frozenset({"carried", "claude", "dropping", "history", "turns"})
 """The files of this room that are no dialects: what several of them share."""
+
+DEFAULT = "openai_chat"
+"""The dialect of an error response if the path belongs to no dialect."""

@@ -11,9 +11,9 @@ writes the request anew for the provider that is tried.
 
 from __future__ import annotations
 
-from ..config import envoy_versions
 from ..config.schema import Config
 from ..model.envoy_names import cluster_name, pair_name
+from ..proxy import envoy_versions
 from . import certificate
 from . import tracing as render_tracing
 from .clusters import agent_cluster, chain_clusters, composite_cluster, has_several, hedged_pairs, provider_cluster

@@ -6,11 +6,11 @@ import ipaddress
 from datetime import timedelta
 from typing import Any
 
-from ..config import envoy_versions
 from ..config.agent import MutualTlsConfig
 from ..config.provider import PoolConfig, ProviderConfig, ProviderEndpointConfig
 from ..config.schema import Config
 from ..model.envoy_names import AFFINITY, AGENT, NAMESPACE, chain_name, cluster_name
+from ..proxy import envoy_versions
 from . import certificate
 from .envoy_types import (
     Json,

@@ -3,8 +3,8 @@ and what is in them.
 
 Clusters and the listener are resources of files (CDS, LDS), and so are the routes (RDS), so that another timeout or
 another way of trying again drains no connection. No cluster ever changes: what would change is another cluster, of
-another name (editions.py). What an operator adds by `envoy.raw` stays where it was: its listeners are in the file of
-ours, since they may name our clusters, its clusters in the bootstrap, since other parts of the bootstrap may name them.
+another name (proxy/cluster_names.py). What an operator adds by `envoy.raw` stays where it was: its listeners are in the
+file of ours, since they may name our clusters, its clusters in the bootstrap, since other parts of it may name them.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from ..config import envoy_versions
-from ..config.cluster_names import cluster_names
 from ..config.schema import Config
 from ..model.envoy_names import AGENT, chain_name, cluster_name, pair_name
+from ..proxy import envoy_versions
+from ..proxy.cluster_names import cluster_names
 from .bootstrap import bootstrap, ensure_certificate
 from .clusters import hedged_pairs
 from .envoy_types import Json
@@ -98,7 +98,7 @@ def _source(path: Path) -> Json:
 
 def _names(config: Config, clusters: Sequence[Json]) -> dict[str, str]:
     """Plain name to the name that says what it is."""
-    own = cluster_names(config, editions=True)
+    own = cluster_names(config, versioned=True)
     found = {cluster_name(provider): name for provider, name in own.items()}
     for pair in hedged_pairs(config):
         found[pair_name(*map(cluster_name, pair))] = pair_name(*(own[provider] for provider in pair))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from ..config import envoy_versions
 from ..config.quantities import MAX_MESSAGE_TIMEOUT
 from ..config.schema import Config
 from ..model.envoy_names import (
@@ -19,6 +18,7 @@ from ..model.envoy_names import (
     ROUTE_NAMESPACE,
     cluster_name,
 )
+from ..proxy import envoy_versions
 from .envoy_types import (
     Json,
     action,

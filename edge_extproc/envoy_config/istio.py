@@ -14,10 +14,10 @@ from typing import Any, Literal, TypeAlias
 
 import yaml
 
-from ..config.capabilities import releases
 from ..config.schema import Config
 from ..errors import ConfigError
 from ..model.envoy_names import AGENT, ROUTE_NAME
+from ..proxy.capabilities import releases
 from . import bootstrap as render_envoy
 from .envoy_types import Json
 

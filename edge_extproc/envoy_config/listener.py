@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..config import envoy_versions
 from ..config.envoy import TlsConfig
 from ..config.quantities import write_size
 from ..config.schema import Config
 from ..model.envoy_names import AUTHZ_DENIED, NAMESPACE, OUR_DETAILS, SOURCE_LIMITED
+from ..proxy import envoy_versions
 from . import certificate
 from . import tracing as render_tracing
 from .envoy_types import (

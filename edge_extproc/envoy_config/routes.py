@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..config import envoy_versions
 from ..config.schema import Config
 from ..model.envoy_names import AGAIN, CLUSTER, ONCE, ROUTE, ROUTE_NAME, ROUTE_NAMESPACE
+from ..proxy import envoy_versions
 from .envoy_types import Json, fields, matcher, route_v3
 
 

@@ -25,9 +25,9 @@ from ..limits.base import CallerLimits
 from ..model.call import Operation
 from ..model.checked import AuthzDecision
 from ..model.fault import Fault
+from ..model.globs import allows
 from ..model.principal import Principal
 from ..model.settlement import Settlement
-from ..routing.base import allows
 from .commands import Pairs
 from .events import Headers
 from .headers import first

@@ -7,8 +7,8 @@ from urllib.parse import unquote
 from ..auth.base import CallerRights
 from ..dialects.base import Dialect, ModelCard
 from ..errors import NoSuchModel
+from ..model.globs import allows
 from ..model.principal import Principal
-from ..routing.base import allows
 from .ports import Gateway
 
 

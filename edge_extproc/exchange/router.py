@@ -40,12 +40,13 @@ from ..model.call import Call
 from ..model.content import Part
 from ..model.envoy_names import ANSWERED_BY, CALLERS_ID, NAMESPACE, PROVIDERS_ID, REQUEST_ID
 from ..model.fault import Fault
+from ..model.globs import allows
 from ..model.plan import Candidate, Plan
 from ..model.principal import Principal
 from ..model.reply import Fold, fold
 from ..model.reply import Reply as WholeReply
 from ..model.trace import read_traceparent
-from ..routing.base import RoutingRequest, allows
+from ..routing.base import RoutingRequest
 from . import headers as header_rules
 from .adapt import adapt, dialect_of, first_able, format_of
 from .body_shape import check_shape

@@ -1,7 +1,7 @@
-"""The admin API beside a running gateway: a part of the composition root, in the supervisor's process.
+"""The admin API of a running gateway, in the supervisor's process.
 
-It writes what is managed to a file, and tells the workers. A change that another replica made is seen by the revision
-in the database, which is looked at every second or so.
+After a change it writes the managed state to a file and makes the workers read it. It polls the revision in the
+database every second or so, to see the changes of other replicas.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from pydantic import ValidationError
 
 from ..auth.api_key import digest
 from ..auth.base import AccessControl, Authenticator
+from ..auth.merge import build_keys, merge_policies
 from ..config.limits import AllowanceConfig
 from ..config.pydantic_words import in_one_line
 from ..config.schema import Config
 from ..config.secrets import generate_key
 from ..errors import CallerError
+from ..model.managed import EMPTY, ManagedBudget, ManagedState
 from ..store import snapshot
-from ..store.snapshot import ManagedBudget
 from ..telemetry.background import BACKGROUND
-from ..worker.wiring.access import build_access, build_keys
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -40,7 +40,8 @@ T = TypeVar("T")
 
 
 class ManagedStatePublisher:
-    """Brings what is managed to the workers. `reload` tells one of them, and whether it has it in force."""
+    """Publishes the managed state to the workers. `reload` makes them read it, and returns whether all have applied
+    it."""
 
     def __init__(
         self, config: Config, store: ManagedStore, reload: Callable[[], Awaitable[bool]], every: float
@@ -51,13 +52,13 @@ class ManagedStatePublisher:
         self._every = every
         self._lock = asyncio.Lock()
         self._published = -1
-        self.managed = snapshot.EMPTY
-        """What was published last."""
+        self.managed = EMPTY
+        """The state that was published last."""
         self._prepare: Callable[[], None] | None = None
 
     async def begin(self, prepare: Callable[[], None] | None) -> None:
-        """Before anybody reads. `prepare`: the database is out of reach, and this is to be done first once it is back;
-        until then what was published last holds. Raises StartError where that cannot be read."""
+        """Before the workers start. `prepare`: the database is down, and this is to be called when it is back; until
+        then the last published state is used. Raises StartError if its file cannot be read."""
         self._prepare = prepare
         if prepare is not None:
             self.managed = await asyncio.to_thread(snapshot.read, self._path)
@@ -66,19 +67,19 @@ class ManagedStatePublisher:
         await asyncio.to_thread(snapshot.write, self._path, self.managed)
 
     async def publish(self) -> None:
-        """Raises SQLAlchemyError where the database is out of reach: what is in force stays."""
+        """Raises SQLAlchemyError if the database is down; then the published state stays."""
         async with self._lock:
-            found = await asyncio.to_thread(self._store.snapshot)
-            await asyncio.to_thread(snapshot.write, self._path, found)
-            self.managed = found
-            # Whoever did not take it is told again at the next look.
-            self._published = found.revision if await self._reload() else -1
+            managed = await asyncio.to_thread(self._store.snapshot)
+            await asyncio.to_thread(snapshot.write, self._path, managed)
+            self.managed = managed
+            # A worker that has not applied it gets another reload at the next poll.
+            self._published = managed.revision if await self._reload() else -1
 
     async def watch(self) -> None:
         """Until it is cancelled."""
         from sqlalchemy.exc import SQLAlchemyError
 
-        is_down = self._prepare is not None  # which was told
+        is_down = self._prepare is not None  # logged at the start
         while True:
             await asyncio.sleep(self._every)
             try:
@@ -105,9 +106,9 @@ async def administered(
     *,
     wait: bool = False,
 ) -> AsyncIterator[FastAPI | None]:
-    """The admin API's application; None where nobody may use it. `current` gives the config in force, of which admins,
-    store and state directory never change. `wait`: the database is out of reach now, and what was managed when it was
-    last heard holds. Raises ConfigError or StartError."""
+    """The admin API's application; None if the configuration has no admin API. `current` returns the present
+    configuration, of which admins, store and state directory never change. `wait`: the database is down, and the last
+    published state is used. Raises ConfigError or StartError."""
     config = current()
     url = config.database_url()
     if not config.has_admin_api or config.store is None or url is None:
@@ -137,7 +138,7 @@ async def administered(
                 for token in config.admin.tokens
             ],
             digest=lambda key: digest(pepper, key),
-            configured=_once_for_each(current, _configured),
+            configured=_memoized(current, _configured),
             store=store,
             ledger=Ledger(engine),
             quarantine=Quarantine(config.quarantine_file),
@@ -160,12 +161,12 @@ async def administered(
 
 
 class AdminCallers:
-    """Callers of the gateway with a role that gives rights on the admin API."""
+    """Authenticates callers of the gateway whose role gives rights on the admin API."""
 
     def __init__(self, current: Callable[[], Config], publisher: ManagedStatePublisher) -> None:
         self._current = current
         self._publisher = publisher
-        self._known: tuple[Config, snapshot.ManagedState, Authenticator, AccessControl | None] | None = None
+        self._known: tuple[Config, ManagedState, Authenticator, AccessControl | None] | None = None
 
     def __call__(self, headers: Sequence[tuple[str, str]]) -> AdminIdentity | None:
         from ..server.admin_api import AdminIdentity
@@ -175,7 +176,7 @@ class AdminCallers:
         if not any(role.admin for role in config.roles.values()):
             return None
         if self._known is None or self._known[0] is not config or self._known[1] is not managed:
-            self._known = (config, managed, build_keys(config, managed), build_access(config, managed))
+            self._known = (config, managed, build_keys(config, managed), merge_policies(config, managed))
         _, _, authenticator, access = self._known
         try:
             principal = authenticator.authenticate(headers)
@@ -189,38 +190,43 @@ class AdminCallers:
 
 
 def _purge_by(purge: Callable[[bytes], Awaitable[int]]) -> Callable[[Purge], Awaitable[int]]:
-    async def purged(wanted: Purge) -> int:
-        """As cache/purge.py reads it."""
-        said = {"tenant": wanted.tenant, "model": wanted.model, "key": wanted.key, "shared": wanted.shared or None}
-        given = {name: value for name, value in said.items() if value is not None}
+    async def purged(selection: Purge) -> int:
+        """Encodes it for cache/purge.py."""
+        fields = {
+            "tenant": selection.tenant,
+            "model": selection.model,
+            "key": selection.key,
+            "shared": selection.shared or None,
+        }
+        given = {name: value for name, value in fields.items() if value is not None}
         return await purge(json.dumps(given or {"all": True}).encode())
 
     return purged
 
 
-def read_allowance(said: Mapping[str, Any]) -> dict[str, Any]:
-    """As config spells it, without what is not set. Raises ValueError that says what is wrong."""
+def read_allowance(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The limits that are set, with the keys and values of the configuration. Raises ValueError with the mistake."""
     try:
-        found = AllowanceConfig.model_validate(dict(said))
+        allowance = AllowanceConfig.model_validate(dict(fields))
     except ValidationError as error:
         raise ValueError(in_one_line(error.errors())) from None
-    if found.is_empty:
+    if allowance.is_empty:
         raise ValueError("nothing is limited; give requests_per_minute, dollars_per_day or another limit")
-    told: dict[str, Any] = found.model_dump(mode="json", exclude_unset=True, exclude_none=True)
-    return told
+    limits: dict[str, Any] = allowance.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+    return limits
 
 
-def _once_for_each(current: Callable[[], Config], make: Callable[[Config], T]) -> Callable[[], T]:
-    """What is made of the config in force, until another one is."""
+def _memoized(current: Callable[[], Config], make: Callable[[Config], T]) -> Callable[[], T]:
+    """Calls `make` once for each configuration."""
     known: list[tuple[Config, T]] = []
 
-    def found() -> T:
+    def latest() -> T:
         config = current()
         if not known or known[0][0] is not config:
             known[:] = [(config, make(config))]
         return known[0][1]
 
-    return found
+    return latest
 
 
 def _configured(config: Config) -> Any:

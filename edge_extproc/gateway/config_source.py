@@ -1,4 +1,4 @@
-"""Where a config comes from, so that every process of the gateway can read it for itself."""
+"""The source of the configuration: every process of the gateway reads it by itself."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from .supervisor import free_port
 
 @dataclass(frozen=True, slots=True)
 class ConfigSource:
-    """A file, or the embedded defaults and what they depend on. No secret: it goes over command lines."""
+    """A file, or the arguments of the built-in defaults. It holds no secret, because it is passed on command lines."""
 
     path: Path | None
     state_dir: Path
     rehearsal_port: int = 0
     port: int = 10000
     admin_port: int = 10001
-    in_force: Path | None = None
-    """What the supervisor found good of the file; the file itself may have become a bad one since."""
-    editions: bool = False
-    """Envoy is ours and told of changes: its clusters are named as config/cluster_names.py says."""
+    accepted: Path | None = None
+    """The supervisor's copy of the last valid version of the file. Workers read it instead of the file."""
+    versioned_clusters: bool = False
+    """The gateway runs Envoy and can change its clusters: their names hold a digest (proxy/cluster_names.py)."""
 
     def read(self, environ: Mapping[str, str] = os.environ) -> Config:
         """Raises ConfigError."""
         if self.path is not None:
-            return self.parse(config_load.read_text(self.in_force or self.path), environ)
+            return self.parse(config_load.read_text(self.accepted or self.path), environ)
         return config_load.default(
             environ,
             self.state_dir,
@@ -43,22 +43,22 @@ class ConfigSource:
         )
 
     def parse(self, text: str, environ: Mapping[str, str] = os.environ) -> Config:
-        """What `text` says as the file's content. Raises ConfigError."""
+        """The configuration for `text` as the content of the file. Raises ConfigError."""
         path = self.path or Path()
         return config_load.parse(text, str(path), environ=environ, base=path.parent)
 
     def setting(self, option: str, key: str) -> str:
-        """Where a user chooses something: the key of the file, or the option of the command line without one."""
+        """How messages name a setting: the key of the file or, without a file, the option of the command line."""
         return option if self.path is None else f"{key} in {self.path}"
 
     def arguments(self) -> tuple[str, ...]:
         """For the command line of a worker."""
-        editions = ("--editions",) if self.editions else ()
+        versioned = ("--versioned-clusters",) if self.versioned_clusters else ()
         if self.path is not None:
-            in_force = ("--in-force", str(self.in_force)) if self.in_force is not None else ()
-            return ("--config", str(self.path), *in_force, *editions)
+            accepted = ("--accepted", str(self.accepted)) if self.accepted is not None else ()
+            return ("--config", str(self.path), *accepted, *versioned)
         return (
-            *editions,
+            *versioned,
             *("--state-dir", str(self.state_dir)),
             *("--rehearsal-port", str(self.rehearsal_port)),
             *("--port", str(self.port)),
@@ -67,17 +67,17 @@ class ConfigSource:
 
 
 class ConfigFollower:
-    """The config of one process, and whether another one has come into force since it was read."""
+    """The configuration of one process, read again when the supervisor has accepted another one."""
 
     def __init__(self, origin: ConfigSource) -> None:
         """Raises ConfigError."""
         self._origin = origin
-        self._stamp = stamp(origin.in_force)
+        self._stamp = stamp(origin.accepted)
         self.config = origin.read()
 
     def newer(self) -> Config | None:
-        """None where nothing else is in force. Raises ConfigError."""
-        now = stamp(self._origin.in_force)
+        """The configuration that was accepted since the last call; None if there is none. Raises ConfigError."""
+        now = stamp(self._origin.accepted)
         if now == self._stamp:
             return None
         self.config = self._origin.read()
@@ -89,7 +89,7 @@ Stamp: TypeAlias = tuple[int, int, int]
 
 
 def stamp(path: Path | None) -> Stamp | None:
-    """Another one whenever there is another file behind a path, through any symbolic links, or it was written to."""
+    """Changes when the file behind the path changes, also behind symbolic links. None if there is no file."""
     try:
         found = path.stat() if path is not None else None
     except OSError:
@@ -97,8 +97,8 @@ def stamp(path: Path | None) -> Stamp | None:
     return (found.st_ino, found.st_mtime_ns, found.st_size) if found is not None else None
 
 
-def keep(path: Path, text: str) -> None:
-    """Writes for its owner alone: a reader sees the old text or the new one, whole. It may hold secrets."""
+def write_private(path: Path, text: str) -> None:
+    """Replaces a file atomically, readable by its owner alone: it may hold secrets."""
     fresh = path.with_suffix(".new")
     fresh.unlink(missing_ok=True)
     file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -108,7 +108,7 @@ def keep(path: Path, text: str) -> None:
 
 
 STATE_DIR, PORT, ADMIN_PORT = Path(".edge"), 10000, 10001
-"""Where nothing else is said on the command line, and there is no configuration file."""
+"""The defaults of the command line, without a configuration file."""
 
 
 def prepare(
@@ -118,8 +118,9 @@ def prepare(
     admin_port: int | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> ConfigSource:
-    """Makes what the embedded defaults need: a caller's key, a pepper, and a port for the rehearsal provider. None: not
-    given on the command line. Raises StartError where one is given beside a file, which says it already."""
+    """Creates what the built-in defaults need: a caller's key, a pepper, and a port for the rehearsal provider. An
+    argument is None if the command line does not give it. Raises StartError if one is given beside a file, which has a
+    key for it."""
     if path is not None:
         beside = {
             "--state-dir": ("agent.state_dir", state_dir),

@@ -1,6 +1,6 @@
-"""The whole gateway as processes: what `up` (with Envoy) and `serve` (the agent alone) start.
+"""Starts and stops the processes of the gateway: `up` with Envoy, `serve` the agent alone.
 
-It turns a config into parts for the supervisor, waits until all of them serve, answers on the admin port, and stops
+It makes the process specs for the supervisor, waits until all processes serve, serves the admin port, and stops
 everything in order. It knows nothing of requests.
 """
 
@@ -20,10 +20,10 @@ from pathlib import Path
 import structlog
 
 from ..accounting import prices
-from ..config.cluster_names import can_change
 from ..config.load import read_text
 from ..config.schema import Config
 from ..errors import StartError
+from ..proxy.cluster_names import can_change
 from ..server import admin
 from ..server.transport import mutual_tls
 from ..telemetry import envoy_log, logs, snapshot
@@ -31,10 +31,9 @@ from ..telemetry.background import BACKGROUND, BackgroundMetrics
 from ..telemetry.merge import WorkerTotals
 from ..telemetry.provider_health import ProviderHealth
 from ..telemetry.supervisor_metrics import DatabaseState, SupervisorMetrics
-from ..worker.wiring import limits as build_limits
 from . import admin_service as administer
 from . import own_valkey as own_store
-from .config_source import ConfigSource, keep
+from .config_source import ConfigSource, write_private
 from .envoy_admin import EnvoyAdminClient
 from .own_envoy import DRAIN, OwnEnvoy
 from .reload import ConfigReloader
@@ -42,7 +41,7 @@ from .state_owner import StateOwner, owned, owner
 from .supervisor import ProcessSpec, Supervisor, check_free, remove_quietly
 from .worker_client import WorkerClient
 
-# Envoy's own limit for stopping at once; open requests have had the workers' grace by then.
+# Seconds for Envoy to stop. Open requests have had the workers' grace by then.
 _ENVOY_GRACE = 5.0
 _ASK_EVERY = 0.02
 ENVOY = "envoy"
@@ -60,19 +59,19 @@ class RunningGateway:
         self.supervisor = supervisor
         tls = mutual_tls(config.agent)
         self._workers = [WorkerClient(address, tls) for address in config.agent.own_addresses()]
-        self._heard = WorkerTotals()
-        supervisor.on_death = self._heard.gone
+        self._totals = WorkerTotals()
+        supervisor.on_death = self._totals.gone
         self.database = DatabaseState()
         self._health = ProviderHealth(lambda: self.config.providers)
         self._tasks = BackgroundMetrics(BACKGROUND)
         self.own: SupervisorMetrics | None = None
-        """What the supervisor itself counts."""
+        """The supervisor's own metrics."""
         self._envoy: EnvoyAdminClient | None = None
         self.own_envoy: OwnEnvoy | None = None
-        """Given where it is told of changes."""
+        """The Envoy that the gateway runs, if its resources can be changed."""
 
-    def worker_parts(self, origin: ConfigSource) -> list[ProcessSpec]:
-        """One process a worker. The last of its grace is for a stream that will not end."""
+    def worker_specs(self, origin: ConfigSource) -> list[ProcessSpec]:
+        """One process per worker. The last two seconds of its grace are for a stream that does not end."""
         grace = self.config.agent.shutdown_grace.total_seconds() + 2.0
         return [
             ProcessSpec(
@@ -87,16 +86,17 @@ class RunningGateway:
             for n, client in enumerate(self._workers)
         ]
 
-    def envoy_part(self) -> ProcessSpec:
-        """Renders what Envoy is given: importing its types takes as long as a worker's start. Raises ConfigError."""
+    def envoy_spec(self) -> ProcessSpec:
+        """Renders Envoy's configuration. Importing its types takes as long as the start of a worker: call it in a
+        thread. Raises ConfigError."""
         from ..envoy_config import bootstrap as render_envoy
         from ..envoy_config import validate
 
         binary = validate.envoy_path()
         bootstrap: Mapping[str, object]
-        self._envoy = asked = EnvoyAdminClient(self.config.envoy_admin_socket() or self.config.envoy.admin.port or 0)
+        self._envoy = client = EnvoyAdminClient(self.config.envoy_admin_socket() or self.config.envoy.admin.port or 0)
         if can_change(self.config):
-            self.own_envoy = OwnEnvoy(self.config, asked, binary)
+            self.own_envoy = OwnEnvoy(self.config, client, binary)
             bootstrap = self.own_envoy.start()
         else:
             bootstrap = render_envoy.render(self.config)
@@ -108,7 +108,7 @@ class RunningGateway:
             *("--log-level", self.config.envoy.log_level),
             *("--concurrency", str(self.config.envoy.concurrency)),
             "--disable-hot-restart",
-            # At a change of the listener: who keeps a connection is told with the next answer to open another.
+            # After a change of the listener, the next response on an old connection closes it.
             *("--drain-time-s", str(DRAIN), "--drain-strategy", "immediate"),
         )
         clean = envoy_log.cleaned if self.config.envoy.log_level in envoy_log.TALKATIVE else None
@@ -131,46 +131,45 @@ class RunningGateway:
         )
 
     async def _stores(self) -> dict[str, str]:
-        """The stores that workers use, as the worst off of them says."""
+        """The state of each store that workers use: down if one worker cannot use it."""
         found: dict[str, str] = {}
-        for told in await asyncio.gather(*(client.stores() for client in self._workers)):
-            for name, down in told.items():
+        for stores in await asyncio.gather(*(client.stores() for client in self._workers)):
+            for name, down in stores.items():
                 if down is not None or name not in found:
                     found[name] = "up" if down is None else f"down: {down}"
         return found
 
     async def metrics(self, openmetrics: bool) -> bytes:
-        """The sum of all workers and of `own`; a worker that does not answer now counts with what it has counted until
-        it was last heard."""
+        """The sum over all workers and the supervisor. A worker that does not answer counts with its last values."""
         pids = [self.supervisor.processes.get(worker_name(n)) for n in range(len(self._workers))]
         for pid, found in zip(pids, await asyncio.gather(*(c.metrics() for c in self._workers)), strict=True):
             if pid is not None and found is not None:
-                self._heard.heard(pid, found)
+                self._totals.heard(pid, found)
             elif pid is not None:
-                self._heard.silent(pid)
-        totals = self._heard.totals()
+                self._totals.silent(pid)
+        totals = self._totals.totals()
         self._health.look(totals)
         for own in (self._health, self.own, self._tasks):
             if own is not None:
                 totals.add(snapshot.read(snapshot.take(own)))
         return totals.exposition(openmetrics=openmetrics)
 
-    async def purge_cache(self, wanted: bytes) -> int:
-        """Of every worker, and of the store that they share: how many replies went. `wanted` is as cache/purge.py reads
-        it. For an admin port that asks who it is: without that, anyone could make the gateway pay again. Raises
-        BadRequest, or Unavailable where not all can be told to be gone."""
-        return sum(await asyncio.gather(*(client.purge_cache(wanted) for client in self._workers)))
+    async def purge_cache(self, selection: bytes) -> int:
+        """Removes replies from every worker and from the shared store. Returns how many were removed. `selection` is as
+        cache/purge.py reads it. Only for authenticated admins: after a purge, providers must be paid again. Raises
+        BadRequest, or Unavailable if some replies may remain."""
+        return sum(await asyncio.gather(*(client.purge_cache(selection) for client in self._workers)))
 
     async def reload(self) -> bool:
-        """Tells all workers that there is something new to read. Whether it is in force with all that serve."""
+        """Makes all workers read configuration and managed state again. Returns whether all have applied them."""
         return all(await asyncio.gather(*(client.reload() for client in self._workers)))
 
-    async def take(self, old: Config, new: Config) -> bool:
-        """Brings a config that stands in the file of what is in force to all. Whether all have it."""
+    async def apply(self, old: Config, new: Config) -> bool:
+        """Applies the accepted configuration in all processes. Returns whether all have applied it."""
         log = new.telemetry.log
         store = new.own_store_socket()
         if store is not None and own_store.NAME not in self.supervisor.processes:
-            # Callers have limits now, and had none when we started.
+            # Callers have limits now, and had none at the start.
             await self.supervisor.start([own_store.part(store, new.agent.state_dir)])
         if not await self.reload():
             return False
@@ -182,15 +181,13 @@ class RunningGateway:
         return await self._envoy.sample(is_.sampling)
 
     async def envoy_metrics(self) -> bytes | None:
-        """None where no Envoy answers at the place that config has for its admin interface: one of ours, or one that
-        runs beside us."""
+        """None if no Envoy answers at the configured admin address: the gateway's own, or one that runs elsewhere."""
         at = self.config.envoy_admin_socket() or self.config.envoy.admin.port
         envoy = self._envoy if self._envoy is not None or at is None else EnvoyAdminClient(at)
         return await envoy.metrics() if envoy is not None else None
 
     async def drained(self) -> None:
-        """Requests under way may end, within the grace; Envoy takes no others. It would cut them all off when it is
-        told to end."""
+        """Drains Envoy before it is stopped: open requests may end within the grace, and no new ones are accepted."""
         envoy = self._envoy
         if envoy is None or ENVOY not in self.supervisor.processes or not await envoy.drain():
             return
@@ -205,7 +202,7 @@ class RunningGateway:
         await asyncio.gather(*(client.close() for client in self._workers))
 
     async def _until_envoy(self) -> None:
-        # Envoy has no way to tell us; it must be asked.
+        # Envoy has no push interface for it: poll.
         ready = self._envoy is not None and await self._envoy.ready()
         while not ready:
             await asyncio.sleep(_ASK_EVERY)
@@ -214,9 +211,10 @@ class RunningGateway:
 
 @contextlib.asynccontextmanager
 async def launched(origin: ConfigSource, *, with_envoy: bool, quiet: bool = False) -> AsyncIterator[RunningGateway]:
-    """Everything started and serving. Raises ConfigError or StartError with one clear line; leaves nothing behind."""
+    """Yields the gateway when every process serves. Raises ConfigError or StartError; then all processes are stopped
+    and their sockets removed."""
     config, text = _read(origin)
-    build_limits.check_store(config, with_own=with_envoy)
+    own_store.check_store(config, with_own=with_envoy)
     logs.set_up(config.telemetry.log.level, stream=sys.stderr, console=config.telemetry.log.format == "console")
     # Before anything is written or removed there.
     with owned((config.agent.state_dir, config.agent.socket_dir), _owner(origin, config, with_envoy=with_envoy)):
@@ -243,28 +241,28 @@ async def _launched(
         for worker in range(config.agent.workers):
             check_free(tcp.address, tcp.port_of(worker), origin.setting("", "agent.tcp.port"))
     _make_private(config.agent.socket_dir, 0o750 if config.agent.socket_access == "group" else 0o700)
-    # Its times are of a clock that begins anew with the machine.
+    # Its times are monotonic, and that clock restarts with the machine.
     remove_quietly(config.agent.circuits_file)
     prices.compiled(config.agent.state_dir)
     if origin.path is not None:
-        origin = replace(origin, in_force=_keep(config.agent.socket_dir / "in-force.yaml", text))
-    origin = replace(origin, editions=with_envoy and can_change(config))
+        origin = replace(origin, accepted=_write_accepted(config.agent.socket_dir / "accepted.yaml", text))
+    origin = replace(origin, versioned_clusters=with_envoy and can_change(config))
     supervisor = Supervisor(quiet=quiet)
     gateway = RunningGateway(config, supervisor)
     reloading = ConfigReloader(
-        origin, config, text, gateway.take, with_envoy=with_envoy, envoy=lambda: gateway.own_envoy
+        origin, config, text, gateway.apply, with_envoy=with_envoy, envoy=lambda: gateway.own_envoy
     )
     gateway.own = SupervisorMetrics(
         config.agent.workers, lambda: supervisor.restarts, reloading.reloads, gateway.database
     )
-    starting = _stop_on_signals(supervisor, reloading.ask)
+    starting = _stop_on_signals(supervisor, reloading.request)
     watching: asyncio.Task[None] | None = None
     web: admin.AdminServer | None = None
     serving: asyncio.Task[None] | None = None
     ledger = contextlib.AsyncExitStack()
     try:
-        may_wait = _has_begun_before(config)
-        await ledger.enter_async_context(_ledger_kept(config, gateway.database, wait=may_wait))
+        may_wait = _has_run_before(config)
+        await ledger.enter_async_context(_ingesting(config, gateway.database, wait=may_wait))
         api = await ledger.enter_async_context(
             administer.administered(
                 lambda: reloading.config, gateway.reload, gateway.purge_cache, wait=gateway.database.is_up is False
@@ -280,16 +278,16 @@ async def _launched(
         )
         store = config.own_store_socket()
         if store is not None:
-            # Before the workers, which would find their limits without a store.
+            # Before the workers, which need it for their limits.
             await supervisor.start([own_store.part(store, config.agent.state_dir)])
-        parts = gateway.worker_parts(origin)
+        parts = gateway.worker_specs(origin)
         if origin.rehearsal_port:
             parts.append(_rehearsal(origin.rehearsal_port))
         started = asyncio.ensure_future(supervisor.start(parts))
         try:
             if with_envoy:
                 # Beside the start of the workers.
-                await supervisor.start([await asyncio.to_thread(gateway.envoy_part)])
+                await supervisor.start([await asyncio.to_thread(gateway.envoy_spec)])
             await started
         finally:
             started.cancel()
@@ -312,29 +310,28 @@ async def _launched(
         await gateway.close()
         if gateway.own_envoy is not None:
             await gateway.own_envoy.close()
-        # Last: what the workers settled while they stopped is in it too.
+        # Last: it also ingests what the workers settled while they stopped.
         await ledger.aclose()
         own = (config.envoy_admin_socket(), reloading.config.own_store_socket(), config.agent.circuits_file)
-        for path in (*config.agent.worker_sockets(), *own, origin.in_force):
+        for path in (*config.agent.worker_sockets(), *own, origin.accepted):
             if path is not None:
                 remove_quietly(Path(path))
 
 
-def _has_begun_before(config: Config) -> bool:
-    """Whether what is needed of the database lies here from an earlier run: then the gateway starts without it."""
+def _has_run_before(config: Config) -> bool:
+    """Whether an earlier run has left the files that replace the database: then the gateway starts without it."""
     return (config.managed_file if config.has_admin_api else config.journal_dir()).exists()
 
 
 @contextlib.asynccontextmanager
-async def _ledger_kept(config: Config, database: DatabaseState, *, wait: bool) -> AsyncIterator[None]:
-    """Brings what the workers settle into the ledger, if there is one. `wait`: a database that is down now may come
-    back later. Raises StartError."""
+async def _ingesting(config: Config, database: DatabaseState, *, wait: bool) -> AsyncIterator[None]:
+    """Ingests the workers' journals into the ledger, if there is one. `wait`: start even if the database is down, and
+    connect later. Raises StartError."""
     url = config.database_url()
     if config.store is None or url is None:
         yield
         return
-    from ..store import ingest_loop as keeper
-    from ..store import journal  # SQLAlchemy, for those who keep a ledger
+    from ..store import ingest_loop, journal  # imports SQLAlchemy, so only with a ledger
     from ..store.quarantine import Quarantine
 
     store = config.store
@@ -342,9 +339,9 @@ async def _ledger_kept(config: Config, database: DatabaseState, *, wait: bool) -
     quarantine = Quarantine(config.quarantine_file)
     database.quarantined_rows = lambda: quarantine.rows
 
-    def opened(*, wait: bool) -> keeper.IngestLoop:
+    def opened(*, wait: bool) -> ingest_loop.IngestLoop:
         journals = config.journal_dir()
-        return keeper.open_keeper(
+        return ingest_loop.open_keeper(
             url, journals, quarantine, every=store.every, keep=store.keep, told=database.told, wait=wait
         )
 
@@ -373,16 +370,16 @@ async def _ledger_kept(config: Config, database: DatabaseState, *, wait: bool) -
 
 
 def _read(origin: ConfigSource) -> tuple[Config, str]:
-    """And what it was read from, of a file. Raises ConfigError."""
+    """The configuration, and its text if it is a file. Raises ConfigError."""
     if origin.path is None:
         return origin.read(), ""
     text = read_text(origin.path)
     return origin.parse(text), text
 
 
-def _keep(path: Path, text: str) -> Path:
+def _write_accepted(path: Path, text: str) -> Path:
     try:
-        keep(path, text)
+        write_private(path, text)
     except OSError as error:
         raise StartError(f"cannot write {path}: {error.strerror}; set agent.sockets") from error
     return path
@@ -404,7 +401,7 @@ def _rehearsal(port: int) -> ProcessSpec:
 
 
 def _make_private(directory: Path, mode: int) -> None:
-    """Sockets live here: whoever can write to one can play Envoy."""
+    """For the sockets: whoever can write to one can act as Envoy."""
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=mode)
     except OSError as error:
@@ -412,8 +409,8 @@ def _make_private(directory: Path, mode: int) -> None:
 
 
 def _stop_on_signals(supervisor: Supervisor, reload: Callable[[], None]) -> asyncio.Event:
-    """SIGINT and SIGTERM end the wait of the supervisor, or, as long as the returned event is set, the start. SIGHUP
-    reads the configuration anew, unless it says that the terminal is gone."""
+    """SIGINT and SIGTERM stop the supervisor or, while the returned event is set, the start. SIGHUP reloads the
+    configuration, unless the terminal was closed."""
     starting, task, loop = asyncio.Event(), asyncio.current_task(), asyncio.get_running_loop()
     starting.set()
 

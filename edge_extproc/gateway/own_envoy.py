@@ -1,8 +1,8 @@
-"""An Envoy of ours that is told of changes while it runs: a part of the composition root, beside gateway/reload.py.
+"""Changes the resources of the gateway's own Envoy while it runs.
 
-Its clusters, its listener and its routes lie in files, which it watches. A change is put there by renames, clusters
-first, and is in force when Envoy says so; what Envoy refuses is taken back. A cluster that is not in force any more
-stays as long as a request that was planned before may need it.
+Envoy watches files with its clusters, its listener and its routes. A change renames new files into place, clusters
+first, and is applied when Envoy's statistics show the new version. If Envoy rejects it, the old files are restored. A
+cluster that is no longer configured stays until no planned request can need it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..envoy_config import validate
 from ..errors import ConfigError
 from ..model.envoy_names import AGENT
 from ..telemetry.background import BACKGROUND
-from .config_source import keep
+from .config_source import write_private
 from .envoy_admin import EnvoyAdminClient
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ _MARGIN = 10.0
 
 
 class OwnEnvoy:
-    """What the Envoy of this gateway is told."""
+    """The files of the gateway's own Envoy."""
 
     def __init__(
         self, config: Config, admin: EnvoyAdminClient, binary: str, lasting: Callable[[Config], float] | None = None
@@ -56,10 +56,10 @@ class OwnEnvoy:
         self._lasting = lasting or longest_wait
         self._version = 0
         self._config = config
-        self._in_force = self.rendered(config)
-        self._before = (config, self._in_force)
+        self._current = self.rendered(config)
+        self._before = (config, self._current)
         self._leaving: dict[str, tuple[Json, float]] = {}
-        """Clusters that are not in force, with when they can go, by the monotonic clock."""
+        """Clusters that are no longer configured, with the monotonic time at which they can be removed."""
         self._changing = asyncio.Lock()
         self._clearing: asyncio.Task[None] | None = None
 
@@ -69,28 +69,28 @@ class OwnEnvoy:
 
     def start(self) -> Json:
         """Writes the files; the bootstrap that names them."""
-        self._put("clusters", self._in_force.clusters.values())
-        self._put("routes", self._in_force.routes)
-        self._put("listeners", self._in_force.listeners)
-        return self._in_force.bootstrap
+        self._put("clusters", self._current.clusters.values())
+        self._put("routes", self._current.routes)
+        self._put("listeners", self._current.listeners)
+        return self._current.bootstrap
 
     async def change(self, config: Config) -> None:
-        """Returns when Envoy works with it; the clusters of before are still there. Raises ConfigError where Envoy does
-        not take it, or not in time: then it works with what was in force."""
+        """Returns when Envoy uses it; the old clusters still exist. Raises ConfigError if Envoy rejects it or does not
+        use it in time: then Envoy keeps the old resources."""
         wanted = await asyncio.to_thread(self.rendered, config)
-        if wanted.whole != self._in_force.whole:
+        if wanted.whole != self._current.whole:
             await asyncio.to_thread(validate.validate, wanted.whole, self._binary)
         async with self._changing:
-            self._before = (self._config, self._in_force)
-            await self._bring(config, wanted)
+            self._before = (self._config, self._current)
+            await self._apply(config, wanted)
 
     async def undo(self) -> None:
-        """The last change, which not all workers could take."""
+        """Reverts the last change, which not all workers could apply."""
         async with self._changing:
             try:
-                await self._bring(*self._before)
+                await self._apply(*self._before)
             except ConfigError as error:
-                structlog.get_logger().error("envoy_not_put_back", error=error.message)
+                structlog.get_logger().error("envoy_not_restored", error=error.message)
 
     async def close(self) -> None:
         if self._clearing is not None:
@@ -101,21 +101,21 @@ class OwnEnvoy:
 
     # --- a change
 
-    async def _bring(self, config: Config, wanted: DynamicResources) -> None:
-        old = self._in_force
+    async def _apply(self, config: Config, wanted: DynamicResources) -> None:
+        old = self._current
         there = {**{name: cluster for name, (cluster, _) in self._leaving.items()}, **old.clusters}
         for name, cluster in wanted.clusters.items():
             if there.get(name, cluster) != cluster:
                 raise ConfigError(f"cluster {name} would change under requests that are on the way to it; restart")
         try:
             if wanted.clusters.keys() - there.keys():
-                await self._told("clusters", {**there, **wanted.clusters}.values())
+                await self._deliver("clusters", {**there, **wanted.clusters}.values())
             if wanted.routes != old.routes:
-                await self._told("routes", wanted.routes)
+                await self._deliver("routes", wanted.routes)
             if wanted.listeners != old.listeners:
-                await self._told("listeners", wanted.listeners)
+                await self._deliver("listeners", wanted.listeners)
         except (ConfigError, OSError) as error:
-            await self._back(there)
+            await self._restore(there)
             raise error if isinstance(error, ConfigError) else ConfigError(f"cannot tell Envoy: {error}") from error
         now, lasting = time.monotonic(), self._lasting(self._config)
         for name in wanted.clusters:
@@ -125,23 +125,23 @@ class OwnEnvoy:
                 # A connection of the old listener asks the agent as it did, until it is drained.
                 used_for = lasting + (DRAIN if name.startswith(AGENT) else 0.0)
                 self._leaving[name] = (cluster, now + used_for)
-        self._config, self._in_force = config, wanted
+        self._config, self._current = config, wanted
         # It sleeps, or waits for us; what leaves now may go earlier than what has left before.
         if self._clearing is not None:
             self._clearing.cancel()
         self._clearing = BACKGROUND.start("clear_clusters", self._clear) if self._leaving else None
 
-    async def _back(self, clusters: Mapping[str, Json]) -> None:
-        """What was taken of a change is given back, whatever Envoy says of it."""
+    async def _restore(self, clusters: Mapping[str, Json]) -> None:
+        """Restores the resources from before a change that failed."""
         for kind, resources in (
-            ("listeners", self._in_force.listeners),
-            ("routes", self._in_force.routes),
+            ("listeners", self._current.listeners),
+            ("routes", self._current.routes),
             ("clusters", clusters.values()),
         ):
             try:
-                await self._told(kind, resources)
+                await self._deliver(kind, resources)
             except (ConfigError, OSError) as error:
-                structlog.get_logger().error("envoy_not_put_back", resources=kind, error=str(error))
+                structlog.get_logger().error("envoy_not_restored", resources=kind, error=str(error))
 
     async def _clear(self) -> None:
         while self._leaving:
@@ -153,14 +153,14 @@ class OwnEnvoy:
                     continue
                 self._leaving = left
                 try:
-                    await self._told(
-                        "clusters", [*(each for each, _ in left.values()), *self._in_force.clusters.values()]
+                    await self._deliver(
+                        "clusters", [*(each for each, _ in left.values()), *self._current.clusters.values()]
                     )
                 except (ConfigError, OSError) as error:
                     # They do no harm; the next change takes them along.
-                    structlog.get_logger().warning("clusters_not_cleared", error=str(error))
+                    structlog.get_logger().warning("clusters_not_removed", error=str(error))
 
-    async def _told(self, kind: str, resources: Iterable[Json]) -> None:
+    async def _deliver(self, kind: str, resources: Iterable[Json]) -> None:
         before = await self._admin.resources()
         if before is None:
             raise ConfigError("Envoy's admin interface does not answer")
@@ -178,10 +178,10 @@ class OwnEnvoy:
             raise ConfigError(f"Envoy does not use the new {kind} after {_PATIENCE:g} s") from None
 
     def _put(self, kind: str, resources: Iterable[Json]) -> str:
-        """The version that it is given."""
+        """Writes the file. Returns its version."""
         self._version += 1
         path: Path = getattr(self._files, kind)
-        keep(path, self._rendering.discovered(str(self._version), kind, list(resources)))
+        write_private(path, self._rendering.discovered(str(self._version), kind, list(resources)))
         return str(self._version)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from ..config.schema import Config
 from ..errors import StartError
 from .supervisor import ProcessSpec
 
@@ -37,6 +38,16 @@ def part(socket: Path, state_dir: Path) -> ProcessSpec:
             ready = await _answers(socket)
 
     return ProcessSpec(NAME, argv, ready, restart=True)
+
+
+def check_store(config: Config, *, with_own: bool) -> None:
+    """Raises StartError if several workers need a shared store of limits and there is none. `with_own`: the gateway may
+    start a Valkey of its own."""
+    if config.own_store_socket() is not None and not with_own:
+        raise StartError(
+            f"callers have limits and there are {config.agent.workers} workers, which would each count for "
+            "themselves: give limiter.url of a Redis or Valkey, or set agent.workers: 1 (`up` starts one of its own)"
+        )
 
 
 def _binary() -> Path:

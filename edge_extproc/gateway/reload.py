@@ -1,8 +1,8 @@
-"""A configuration file that changes while the gateway runs: a part of the composition root, beside gateway/launch.py.
+"""Reloads the configuration file while the gateway runs.
 
-The file is looked at once a second and read on SIGHUP. What it says is checked whole, as `edge-extproc check` does;
-what is good is written to a file of our own, from which every worker reads, also one that is started later. So a bad
-file never comes into force, not even with a worker that dies while it lies there.
+The supervisor checks the file's time once a second and reads the file after a change or on SIGHUP. It validates the
+whole file, as `edge-extproc check` does, and writes a valid one to a copy. Every worker reads the copy, also a worker
+that is restarted later. So an invalid file is never applied.
 """
 
 from __future__ import annotations
@@ -21,49 +21,50 @@ from ..config.load import read_text
 from ..config.schema import Config
 from ..errors import ConfigError, EdgeError
 from ..telemetry.supervisor_metrics import Outcome, Reloads
-from ..worker.wiring import limits as build_limits
-from .config_source import ConfigSource, Stamp, keep, stamp
+from .config_source import ConfigSource, Stamp, stamp, write_private
 from .own_envoy import OwnEnvoy
+from .own_valkey import check_store
 
-# How often the file is looked at. One that is being written is read when two looks have found the same.
+# Seconds between two looks at the file. A file is read only when two looks have found the same, so not while it is
+# being written.
 EVERY = 1.0
 
-Tell: TypeAlias = Callable[[Config, Config], Awaitable[bool]]
-"""Brings another config than the one in force to all who work with it; whether all of them have it."""
+ApplyConfig: TypeAlias = Callable[[Config, Config], Awaitable[bool]]
+"""Applies the second configuration in place of the first in all workers. Returns whether all have applied it."""
 
 
 class ConfigReloader:
-    """`config` is what is in force."""
+    """`config` is the applied configuration."""
 
     def __init__(
         self,
         origin: ConfigSource,
         config: Config,
         text: str,
-        tell: Tell,
+        apply: ApplyConfig,
         *,
         with_envoy: bool,
         envoy: Callable[[], OwnEnvoy | None] = lambda: None,
     ) -> None:
-        """`text`: what `config` was read from, and `origin.in_force` holds. `with_envoy`: it is ours; `envoy` gives it,
-        where it is told of changes."""
+        """`text`: the text of `config`, which is in `origin.accepted`. `with_envoy`: the gateway runs Envoy. `envoy`
+        returns that Envoy if its resources can be changed."""
         self.config = config
         self.reloads = Reloads(time.time())
         self._origin = origin
         self._text = text
-        self._tell = tell
+        self._apply = apply
         self._with_envoy = with_envoy
         self._envoy = envoy
         self._seen = stamp(origin.path)
-        self._asked = asyncio.Event()
+        self._requested = asyncio.Event()
         self._last: Mapping[str, Any] = {}
 
-    def ask(self) -> None:
-        """Read the file now, whether it changed or not: a secret that lies in another file may have."""
-        self._asked.set()
+    def request(self) -> None:
+        """Read the file now, even if it has not changed: a secret in another file may have."""
+        self._requested.set()
 
     def shown(self) -> Mapping[str, Any]:
-        """What the admin port shows."""
+        """The state of the configuration for the admin port."""
         return {
             "version": self.config.fingerprint(),
             "file": str(self._origin.path) if self._origin.path is not None else None,
@@ -77,18 +78,18 @@ class ConfigReloader:
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(EVERY):
-                    await self._asked.wait()
+                    await self._requested.wait()
             if self._origin.path is None:
-                self._asked.clear()
+                self._requested.clear()
                 continue
             now = await asyncio.to_thread(stamp, self._origin.path)
-            if self._asked.is_set() or (now != self._seen and now == before):
-                self._asked.clear()
+            if self._requested.is_set() or (now != self._seen and now == before):
+                self._requested.clear()
                 await self.reload(now)
             before = now
 
     async def reload(self, now: Stamp | None = None) -> Outcome:
-        """Reads the file. `now` is what it looked like just before."""
+        """Reads and applies the file. `now` is its stamp just before."""
         self._seen = now if now is not None else stamp(self._origin.path)
         outcome, error = await self._try()
         self.reloads.add(outcome, time.time())
@@ -101,8 +102,8 @@ class ConfigReloader:
         return outcome
 
     async def _try(self) -> tuple[Outcome, str | None]:
-        path, in_force = self._origin.path, self._origin.in_force
-        if path is None or in_force is None:
+        path, accepted = self._origin.path, self._origin.accepted
+        if path is None or accepted is None:
             return "rejected", "there is no configuration file; start with --config FILE"
         try:
             text = await asyncio.to_thread(read_text, path)
@@ -111,47 +112,47 @@ class ConfigReloader:
             if held:
                 await asyncio.to_thread(_validate, config)
                 return "restart_needed", f"a restart is needed for {', '.join(held)}; nothing of the file is in force"
-            # Envoy first: a worker that begins anew may read what is in force at once.
+            # Envoy first: a worker that restarts now may read the new configuration at once.
             if (envoy := self._envoy()) is not None:
                 await envoy.change(config)
         except EdgeError as error:
             return "rejected", error.message
-        wrong = await self._brought(in_force, config, text)
-        if wrong is not None:
+        failure = await self._publish(accepted, config, text)
+        if failure is not None:
             if envoy is not None:
                 await envoy.undo()
-            return "rejected", wrong
+            return "rejected", failure
         self.config, self._text = config, text
         return "applied", None
 
-    async def _brought(self, in_force: Path, config: Config, text: str) -> str | None:
-        """Why not all workers have it, and none goes on with it; None where they have."""
+    async def _publish(self, accepted: Path, config: Config, text: str) -> str | None:
+        """Applies the configuration in all workers. On an error, all go back to the old one; returns the error."""
         try:
-            await asyncio.to_thread(keep, in_force, text)
+            await asyncio.to_thread(write_private, accepted, text)
         except OSError as error:
-            return f"{in_force} cannot be written: {error.strerror}"
-        wrong = await self._told(self.config, config)
+            return f"{accepted} cannot be written: {error.strerror}"
+        wrong = await self._apply_to_workers(self.config, config)
         if wrong is not None:
-            # Nobody works with what not all can work with.
-            await asyncio.to_thread(keep, in_force, self._text)
-            await self._told(config, self.config)
+            # All workers or none: those that have applied it go back.
+            await asyncio.to_thread(write_private, accepted, self._text)
+            await self._apply_to_workers(config, self.config)
         return wrong
 
-    async def _told(self, old: Config, new: Config) -> str | None:
-        """Why not all have the new one; None where they have."""
+    async def _apply_to_workers(self, old: Config, new: Config) -> str | None:
+        """The error if not all workers have applied it; else None."""
         try:
-            taken = await self._tell(old, new)
+            applied = await self._apply(old, new)
         except EdgeError as error:
             return error.message
-        return None if taken else "not all could take it; the lines config_not_taken of workers say why"
+        return None if applied else "not all workers could apply it; their log lines config_not_applied say why"
 
     def _checked(self, text: str) -> Config:
         config = self._origin.parse(text)
-        build_limits.check_store(config, with_own=self._with_envoy)
+        check_store(config, with_own=self._with_envoy)
         return config
 
     def _comparable(self, config: Config) -> Any:
-        """What Envoy would be given, without what an Envoy of ours can be told while it runs."""
+        """Envoy's configuration, without what the gateway's own Envoy can change while it runs."""
         if (envoy := self._envoy()) is not None:
             return envoy.rendered(config).bootstrap
         from ..envoy_config import bootstrap as render_envoy
@@ -163,7 +164,7 @@ class ConfigReloader:
 
 
 def _validate(config: Config) -> None:
-    """Whoever restarts shall not find out then. Raises ConfigError."""
+    """Validates with Envoy now, not at the restart. Raises ConfigError."""
     from ..envoy_config import bootstrap as render_envoy
     from ..envoy_config import validate
 

@@ -1,9 +1,8 @@
-"""Starts the parts of the gateway, watches them, and stops them: what `up` and `serve` have in common.
+"""Starts, watches and stops the processes of the gateway, for `up` and `serve`.
 
-One process a worker, each on its own Unix socket; Envoy and the rehearsal provider where they are wanted. A worker
-that dies is started again, and so is one that hangs: a busy one answers late, a hanging one does not answer at all for
-a minute. Without Envoy or without the rehearsal provider there is no gateway, so their death ends it. Nothing here
-knows what a request is.
+There is one process per worker, each on its own Unix socket, and with `up` Envoy and perhaps the rehearsal provider. A
+worker that dies is restarted, and so is one that hangs: a busy worker answers late, a hanging one does not answer for a
+minute. The gateway ends if Envoy or the rehearsal provider dies. This module knows nothing of requests.
 """
 
 from __future__ import annotations
@@ -27,15 +26,15 @@ import structlog
 from ..errors import StartError
 from ..telemetry.background import BACKGROUND
 
-# After a worker's death: at once, then slower, so that one that cannot start does not spin.
+# Seconds before a restart: the first one at once, then slower, so that a worker that cannot start uses little CPU.
 _RESTART_DELAYS = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
-# A worker that lived this long was well; its next death is a first one again.
+# After this many seconds of life, the next death counts as the first.
 _WELL_AFTER = 30.0
-# How often a part is asked whether it still answers, in seconds, and after how many times that it did not it hangs. A
-# machine that is short of CPU makes it answer late; here that costs nothing, since Envoy asks by itself and sooner.
+# Seconds between two health checks of a process, and the failed checks after which it hangs. A machine short of CPU
+# makes it answer late; a slow verdict costs nothing here, since Envoy has its own and faster health check.
 _ASK_EVERY = 5.0
 _UNANSWERED = 12
-# How many of its last lines a part's death is told with.
+# The last lines of output that are kept for the message of a death.
 _LAST_LINES = 20
 
 
@@ -49,68 +48,68 @@ class ProcessSpec:
     restart: bool = False
     grace: float = 10.0
     own_stdout: bool = False
-    """It writes to our stdout itself, whole lines at a time; only its stderr goes through us. For what has a line for
-    each request: passing them on would cost as much as the request's own metrics."""
+    """It inherits our stdout, and only its stderr is piped. For a process with a line per request: piping them would
+    cost as much as the request's own metrics."""
     answers: Callable[[], Awaitable[bool]] | None = None
-    """Whether it answers now. Once it did, it is killed where it then does not for a minute and its grace, unless
-    somebody has stopped it (SIGSTOP, a debugger)."""
+    """The health check. After a first success, a process that fails it for a minute and its grace is killed, unless it
+    is stopped (SIGSTOP, a debugger)."""
     environment: dict[str, str] = field(default_factory=dict)
     clean: Callable[[str], str] | None = None
-    """What each line of its output becomes before anybody sees it."""
+    """Rewrites each line of its output."""
 
 
 class RunningProcess:
-    """A part that was started."""
+    """A process that was started."""
 
-    def __init__(self, part: ProcessSpec, process: asyncio.subprocess.Process, quiet: bool) -> None:
-        self.part = part
+    def __init__(self, spec: ProcessSpec, process: asyncio.subprocess.Process, quiet: bool) -> None:
+        self.spec = spec
         self.process = process
         self.last_lines: deque[str] = deque(maxlen=_LAST_LINES)
-        self._pump = asyncio.create_task(self._read(quiet), name=f"log of {part.name}")
+        self._pump = asyncio.create_task(self._read(quiet), name=f"log of {spec.name}")
 
     @classmethod
-    async def start(cls, part: ProcessSpec, *, quiet: bool) -> RunningProcess:
-        own_stdout = part.own_stdout and not quiet
+    async def start(cls, spec: ProcessSpec, *, quiet: bool) -> RunningProcess:
+        own_stdout = spec.own_stdout and not quiet
         try:
             process = await asyncio.create_subprocess_exec(
-                *part.argv,
+                *spec.argv,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=None if own_stdout else asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE if own_stdout else asyncio.subprocess.STDOUT,
-                env={**os.environ, **part.environment},
-                # Its own session: Ctrl-C reaches us alone, and we stop the parts in order.
+                env={**os.environ, **spec.environment},
+                # Its own session: Ctrl-C reaches only the supervisor, which stops the processes in order.
                 start_new_session=True,
                 preexec_fn=_die_with_parent,
             )
         except OSError as error:
-            raise StartError(f"{part.name} did not start: {error.strerror}: {part.argv[0]}") from error
-        return cls(part, process, quiet)
+            raise StartError(f"{spec.name} did not start: {error.strerror}: {spec.argv[0]}") from error
+        return cls(spec, process, quiet)
 
     async def ready(self, seconds: float) -> None:
-        """Waits until it serves. Raises StartError, with its last words, if it dies or takes too long."""
-        asked = asyncio.ensure_future(self.part.ready())
+        """Waits until it serves. Raises StartError, with its last lines, if it dies or takes too long."""
+        ready = asyncio.ensure_future(self.spec.ready())
         died = asyncio.ensure_future(self.process.wait())
         try:
-            await asyncio.wait({asked, died}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({ready, died}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if died.done():
                 await self._pump
-                raise StartError(f"{self.part.name} died with exit code {died.result()}{self._words()}")
-            if not asked.done():
-                raise StartError(f"{self.part.name} was not ready after {seconds:g} s{self._words()}")
-            asked.result()
+                raise StartError(f"{self.spec.name} died with exit code {died.result()}{self._last_output()}")
+            if not ready.done():
+                raise StartError(f"{self.spec.name} was not ready after {seconds:g} s{self._last_output()}")
+            ready.result()
         finally:
-            for waiting in (asked, died):
+            for waiting in (ready, died):
                 waiting.cancel()
                 with contextlib.suppress(asyncio.CancelledError, Exception):
                     await waiting
 
     async def stop(self) -> None:
-        """SIGTERM, and SIGKILL after the part's grace."""
+        """Sends SIGTERM, and SIGKILL after the grace."""
         if self.process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self.process.terminate()
             try:
-                await asyncio.wait_for(self.process.wait(), self.part.grace)
+                await asyncio.wait_for(self.process.wait(), self.spec.grace)
             except TimeoutError:
                 with contextlib.suppress(ProcessLookupError):
                     self.process.kill()
@@ -118,8 +117,8 @@ class RunningProcess:
         await self._pump
 
     async def until_dead(self, ask_every: float) -> int:
-        """Its exit code. Kills it where it hangs."""
-        watched = asyncio.create_task(self._kill_if_hanging(ask_every), name=f"ask {self.part.name}")
+        """Waits for its end and returns the exit code. Kills it if it hangs."""
+        watched = asyncio.create_task(self._kill_if_hanging(ask_every), name=f"ask {self.spec.name}")
         try:
             return await self.process.wait()
         finally:
@@ -127,18 +126,18 @@ class RunningProcess:
             await asyncio.gather(watched, return_exceptions=True)
 
     async def _kill_if_hanging(self, ask_every: float) -> None:
-        if self.part.answers is None:
+        if self.spec.answers is None:
             return
-        patience = _UNANSWERED + math.ceil(self.part.grace / _ASK_EVERY)
+        patience = _UNANSWERED + math.ceil(self.spec.grace / _ASK_EVERY)
         has_answered, unanswered = False, 0
-        # What is counted is how often it was asked: a time would also pass while we are not given any CPU.
+        # It counts checks, not seconds: time also passes while this process gets no CPU.
         while unanswered < patience:
             await asyncio.sleep(ask_every)
-            if await self.part.answers():
+            if await self.spec.answers():
                 has_answered, unanswered = True, 0
             elif has_answered and not _is_stopped(self.process.pid):
                 unanswered += 1
-        structlog.get_logger().error("part_hangs", part=self.part.name, unanswered=unanswered)
+        structlog.get_logger().error("process_hangs", process=self.spec.name, unanswered=unanswered)
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
 
@@ -154,20 +153,20 @@ class RunningProcess:
             if not line:
                 return
             text = line.decode(errors="replace").rstrip()
-            if self.part.clean is not None:
-                text = self.part.clean(text)
+            if self.spec.clean is not None:
+                text = self.spec.clean(text)
             self.last_lines.append(text)
             if not quiet:
                 sys.stdout.write(text + "\n")
                 sys.stdout.flush()
 
-    def _words(self) -> str:
+    def _last_output(self) -> str:
         return "".join(f"\n    {line}" for line in list(self.last_lines)[-5:])
 
 
 class Supervisor:
-    """Runs parts until told to stop. `quiet` keeps their output back (their last lines are told if they die).
-    `ask_every`: seconds between two questions whether a part still answers."""
+    """Runs processes until `stop_soon`. `quiet`: their output is not shown, but for the last lines of one that dies.
+    `ask_every`: seconds between two health checks of a process."""
 
     def __init__(self, *, quiet: bool = False, ask_every: float = _ASK_EVERY) -> None:
         self._quiet = quiet
@@ -177,8 +176,8 @@ class Supervisor:
         self._stop = asyncio.Event()
         self._failure: StartError | None = None
         self.restarts = 0
-        self.on_death: Callable[[int], None] = _nobody_cares
-        """Told the process id of each part that dies by itself."""
+        self.on_death: Callable[[int], None] = _ignore
+        """Called with the process id of each process that dies by itself."""
 
     def stop_soon(self) -> None:
         self._stop.set()
@@ -188,15 +187,15 @@ class Supervisor:
         """Name to process id of what runs now."""
         return {n: r.process.pid for n, r in self._running.items() if r.process.returncode is None}
 
-    async def start(self, parts: Sequence[ProcessSpec], seconds: float = 30.0) -> None:
-        """Starts all, and waits until all are ready. Raises StartError; whatever was started is stopped by `stop`."""
-        for part in parts:
-            self._running[part.name] = await RunningProcess.start(part, quiet=self._quiet)
-        await asyncio.gather(*(self._running[part.name].ready(seconds) for part in parts))
-        self._watchers += [BACKGROUND.start("watch_parts", partial(self._watch, part)) for part in parts]
+    async def start(self, specs: Sequence[ProcessSpec], seconds: float = 30.0) -> None:
+        """Starts all and waits until all are ready. Raises StartError; `stop` stops those that were started."""
+        for spec in specs:
+            self._running[spec.name] = await RunningProcess.start(spec, quiet=self._quiet)
+        await asyncio.gather(*(self._running[spec.name].ready(seconds) for spec in specs))
+        self._watchers += [BACKGROUND.start("watch_processes", partial(self._watch, spec)) for spec in specs]
 
     async def wait(self) -> None:
-        """Until `stop_soon`, or until a part that is not restarted dies: then raises StartError."""
+        """Returns after `stop_soon`. Raises StartError if a process dies that is not restarted."""
         await self._stop.wait()
         if self._failure is not None:
             raise self._failure
@@ -210,31 +209,31 @@ class Supervisor:
         for running in reversed(list(self._running.values())):
             await running.stop()
 
-    async def _watch(self, part: ProcessSpec) -> None:
+    async def _watch(self, spec: ProcessSpec) -> None:
         loop = asyncio.get_running_loop()
         deaths = 0
         while True:
-            running, born = self._running[part.name], loop.time()
+            running, born = self._running[spec.name], loop.time()
             code = await running.until_dead(self._ask_every)
             self.on_death(running.process.pid)
-            if not part.restart:
-                self._failure = StartError(f"{part.name} died with exit code {code}{running._words()}")
+            if not spec.restart:
+                self._failure = StartError(f"{spec.name} died with exit code {code}{running._last_output()}")
                 self._stop.set()
                 return
             lived = loop.time() - born
             deaths = 1 if lived > _WELL_AFTER else deaths + 1
             pause = _RESTART_DELAYS[min(deaths, len(_RESTART_DELAYS)) - 1]
             structlog.get_logger().error(
-                "part_died",
-                part=part.name,
+                "process_died",
+                process=spec.name,
                 pid=running.process.pid,
                 by=_how(code),
                 lived_s=round(lived, 1),
-                starts_again_in_s=pause,
+                restarts_in_s=pause,
             )
             await asyncio.sleep(pause)
             self.restarts += 1
-            self._running[part.name] = await RunningProcess.start(part, quiet=self._quiet)
+            self._running[spec.name] = await RunningProcess.start(spec, quiet=self._quiet)
 
 
 def _how(code: int) -> str:
@@ -247,7 +246,7 @@ def _how(code: int) -> str:
         return f"signal {-code}"
 
 
-def _nobody_cares(pid: int) -> None:
+def _ignore(pid: int) -> None:
     del pid
 
 

@@ -30,6 +30,9 @@ MOST_AMOUNT = 10**14 - 1
 MOST_COUNTED = 2**53 - 1
 """Where a counter stays: the largest integer that a script of the store computes with exactly."""
 
+Holder: TypeAlias = tuple[str, Level, str]
+"""Tenant, level and name of whom a limit is for."""
+
 Pairs: TypeAlias = tuple[tuple[str, str], ...]
 
 

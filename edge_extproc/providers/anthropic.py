@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from ..model.call import Operation
+from ..model.default_provider import DefaultProvider
 from ..model.host import UNKNOWN_HOST, HostProfile
 from .anthropic_betas import beta_header
-from .base import HostAddress, ProviderKind, ProviderSettings, UpstreamCall, UpstreamRequest, base_path
+from .base import ProviderKind, ProviderSettings, UpstreamCall, UpstreamRequest, base_path
 
 # The only version that Anthropic's API reference lists for the Messages format.
 API_VERSION = "2023-06-01"
@@ -49,11 +50,17 @@ class AnthropicProvider:
         """Streams of this host are plain."""
 
 
-class AnthropicKind:
+class AnthropicKind(ProviderKind):
     default_base_url = "https://api.anthropic.com/v1"
-    needs_key = True
-    hosts: Mapping[str, HostAddress] = MappingProxyType({})
     apis: Mapping[str, str] = MappingProxyType({"messages": "anthropic_messages"})
+    default = DefaultProvider(
+        order=2,
+        keys=("ANTHROPIC_API_KEY",),
+        chat="claude-haiku-4-5",
+        embedding=None,
+        models=("claude-opus-4-5", "claude-sonnet-4-5", "claude-haiku-4-5"),
+        families=("claude-*",),
+    )
 
     def build(self, settings: ProviderSettings) -> AnthropicProvider:
         return AnthropicProvider(settings)

@@ -18,7 +18,7 @@ from urllib.parse import quote
 from ..errors import BadRequest
 from ..model.call import Operation
 from ..model.host import HostProfile
-from .base import HostAddress, ProviderKind, ProviderSettings, UpstreamCall, UpstreamRequest, base_path
+from .base import ProviderKind, ProviderSettings, UpstreamCall, UpstreamRequest, base_path
 from .credentials.api_key import HeaderKey
 from .credentials.base import Credential, NoCredential
 from .openai import OPENAI, OPENAI_HOST, OpenAIKind
@@ -78,14 +78,11 @@ def _versioned(path: str, version: str | None) -> str:
     return f"{path}{'&' if '?' in path else '?'}api-version={quote(version, safe='')}"
 
 
-class AzureKind:
-    default_base_url = None
-    otel_name = "azure.ai.openai"
-    needs_key = True
-    hosts: Mapping[str, HostAddress] = MappingProxyType({})
+class AzureKind(ProviderKind):
     apis = OpenAIKind.apis
     credentials: Mapping[str, str] = MappingProxyType({"azure": "cognitiveservices"})
     options = frozenset({"api_version"})
+    gen_ai_provider = "azure.ai.openai"
 
     def build(self, settings: ProviderSettings) -> AzureProvider:
         credential = settings.credential

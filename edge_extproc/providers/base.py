@@ -9,12 +9,17 @@ A file of this room is a kind of host: it exports PLUGIN, a `ProviderKind`, whic
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import field
+from string import Formatter
+from types import MappingProxyType
 from typing import Protocol
 from urllib.parse import SplitResult, urlsplit
 
+from .. import registry
 from ..model.call import Operation
+from ..model.default_provider import DefaultProvider
 from ..model.host import HostProfile
 from ..model.noun import noun
 from .credentials.base import Credential
@@ -126,42 +131,68 @@ class HostAddress:
     base_url: str
     price_list: str
     needs_key: bool = True
-    otel_name: str = field(default="", kw_only=True)
-    """gen_ai.provider.name of OpenTelemetry's conventions, where it is not the name of the host."""
+    gen_ai_provider: str = ""
+    """As `ProviderKind.gen_ai_provider`; "" for the host's own name."""
 
 
-class ProviderKind(Protocol):
-    """What a file of this room, or an entry point of the group `edge_extproc.providers`, gives as its plugin.
+class ProviderKind(ABC):
+    """Base class of what a file of this room exports as PLUGIN. The configuration and telemetry know no kind by name:
+    they read these attributes."""
 
-    A kind may have these attributes too:
+    default_base_url: str | None = None
+    """None if the configuration must give one. `{region}`, or the name of another option, stands for its value."""
+    needs_key: bool = True
+    hosts: Mapping[str, HostAddress] = MappingProxyType({})
+    """The hosts that the configuration may name instead of an address; empty for a kind that is one host."""
+    apis: Mapping[str, str] = MappingProxyType({})
+    """The values of `api` in the configuration, and the wire format of each."""
+    options: frozenset[str] = frozenset()
+    """The provider options that this kind has. `region`, `api_version`, `project` and `account` are keys of a provider
+    in the configuration; any other name is a key of its `options`."""
+    required_options: tuple[str, ...] = ()
+    """Options that must always be given."""
+    credentials: Mapping[str, str] = MappingProxyType({})
+    """The values of `credential.kind` that this kind takes, and the service that each is for."""
+    required_with_credential: tuple[str, ...] = ()
+    """Options that must be given with a credential, wherever the host is."""
+    gen_ai_provider: str = ""
+    """`gen_ai.provider.name` of OpenTelemetry's conventions; "" for the kind's own name."""
+    default: DefaultProvider | None = None
+    """What is served without a configuration file, if a key alone is enough."""
 
-    - `credentials`: a mapping of the credential kinds that it takes (config's `credential.kind`) to what each is for;
-    - `options`: the names of the settings that it has: `api_version`, `project` and `account` are fields of config's
-      provider, any other name is a key of its `options`;
-    - `needed_options`: those keys of `options` that config must give;
-    - `needed_with_credential`: fields that config must give beside a credential;
-    - `otel_name`: gen_ai.provider.name of OpenTelemetry's conventions, where it is not the kind's own name.
-    """
+    def address_template(self, options: Mapping[str, str]) -> str | None:
+        """The address before `address` fills in the options."""
+        host = options.get("host")
+        return self.hosts[host].base_url if host is not None else self.default_base_url
 
-    @property
-    def default_base_url(self) -> str | None:
-        """None where config must give one."""
-        ...
+    def address(self, options: Mapping[str, str]) -> str | None:
+        """The base URL for these options of the configuration; None if this kind has no address of its own."""
+        template = self.address_template(options)
+        if template is None:
+            return None
+        return template.format_map({name: options.get(name, "") for name in placeholders(template)})
 
-    @property
-    def needs_key(self) -> bool: ...
+    def required(self, options: Mapping[str, str], *, with_credential: bool, own_address: bool) -> tuple[str, ...]:
+        """The options that must be given. `own_address`: the configuration gives no `base_url`."""
+        template = self.address_template(options) if own_address else None
+        with_credentials = self.required_with_credential if with_credential else ()
+        return (*self.required_options, *with_credentials, *placeholders(template or ""))
 
-    @property
-    def hosts(self) -> Mapping[str, HostAddress]:
-        """The hosts that config may name instead of an address; empty for a kind that is one host."""
-        ...
-
-    @property
-    def apis(self) -> Mapping[str, str]:
-        """What config may give as `api`, to the wire format that it stands for."""
-        ...
-
+    @abstractmethod
     def build(self, settings: ProviderSettings) -> Provider: ...
+
+
+def placeholders(template: str) -> tuple[str, ...]:
+    """The names in braces."""
+    return tuple(name for _, name, _, _ in Formatter().parse(template) if name)
+
+
+def gen_ai_provider(kind: str, host: str | None) -> str:
+    """`gen_ai.provider.name` of a provider of this kind and, of a kind with many, this host."""
+    plugin: ProviderKind = registry.load("providers", kind)
+    if host is not None:
+        return plugin.hosts[host].gen_ai_provider or host
+    return plugin.gen_ai_provider or kind
 
 
 def base_path(url: str) -> str:

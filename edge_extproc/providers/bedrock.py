@@ -28,7 +28,7 @@ from ..errors import BadRequest, UpstreamError
 from ..model.call import Operation
 from ..model.host import UNKNOWN_HOST, HostProfile
 from . import anthropic_betas
-from .base import HostAddress, ProviderKind, ProviderSettings, Unframer, UpstreamCall, UpstreamRequest, base_path
+from .base import ProviderKind, ProviderSettings, Unframer, UpstreamCall, UpstreamRequest, base_path
 from .credentials.api_key import bearer
 from .credentials.base import Credential, NoCredential
 
@@ -180,13 +180,13 @@ def _error(frame: Frame) -> bytes:
     return sse.encode(orjson.dumps(told), "error")
 
 
-class BedrockKind:
+class BedrockKind(ProviderKind):
     default_base_url = "https://bedrock-runtime.{region}.amazonaws.com"
-    otel_name = "aws.bedrock"
-    needs_key = True
-    hosts: Mapping[str, HostAddress] = MappingProxyType({})
     apis: Mapping[str, str] = MappingProxyType({"converse": CONVERSE, "invoke": ANTHROPIC})
     credentials: Mapping[str, str] = MappingProxyType({"aws": "bedrock"})
+    options = frozenset({"region"})
+    required_with_credential = ("region",)
+    gen_ai_provider = "aws.bedrock"
 
     def build(self, settings: ProviderSettings) -> BedrockProvider:
         credential = settings.credential

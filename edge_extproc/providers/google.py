@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from ..model.call import Operation
+from ..model.default_provider import DefaultProvider
 from ..model.host import UNKNOWN_HOST, HostProfile
-from .base import HostAddress, ProviderKind, ProviderSettings, UpstreamCall, UpstreamRequest, base_path
+from .base import ProviderKind, ProviderSettings, UpstreamCall, UpstreamRequest, base_path
 
 _FORMATS: Mapping[Operation, tuple[str, ...]] = MappingProxyType(
     {"chat": ("gemini_generate",), "count_tokens": ("gemini_count",), "embeddings": ("gemini_embeddings",)}
@@ -39,12 +40,18 @@ class GoogleProvider:
         """Streams of this host are plain."""
 
 
-class GoogleKind:
+class GoogleKind(ProviderKind):
     default_base_url = "https://generativelanguage.googleapis.com/v1beta"
-    otel_name = "gcp.gemini"
-    needs_key = True
-    hosts: Mapping[str, HostAddress] = MappingProxyType({})
     apis: Mapping[str, str] = MappingProxyType({"gemini": "gemini_generate"})
+    gen_ai_provider = "gcp.gemini"
+    default = DefaultProvider(
+        order=3,
+        keys=("GOOGLE_API_KEY", "GEMINI_API_KEY"),
+        chat="gemini-2.5-flash",
+        embedding="gemini-embedding-001",
+        models=("gemini-2.5-pro", "gemini-2.5-flash", "gemini-2.5-flash-lite", "gemini-embedding-001"),
+        families=("gemini-*", "gemma-*"),
+    )
 
     def build(self, settings: ProviderSettings) -> GoogleProvider:
         return GoogleProvider(settings)

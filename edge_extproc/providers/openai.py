@@ -8,8 +8,9 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from ..model.call import Operation
+from ..model.default_provider import DefaultProvider
 from ..model.host import HostProfile
-from .base import HostAddress, ProviderKind, ProviderSettings, UpstreamCall, UpstreamRequest, base_path
+from .base import ProviderKind, ProviderSettings, UpstreamCall, UpstreamRequest, base_path
 
 Formats: TypeAlias = Mapping[Operation, tuple[str, ...]]
 
@@ -53,11 +54,23 @@ class OpenAIProvider:
         """Streams of this host are plain."""
 
 
-class OpenAIKind:
+class OpenAIKind(ProviderKind):
     default_base_url = "https://api.openai.com/v1"
-    needs_key = True
-    hosts: Mapping[str, HostAddress] = MappingProxyType({})
     apis: Mapping[str, str] = MappingProxyType({"chat": "openai_chat", "responses": "openai_responses"})
+    default = DefaultProvider(
+        order=1,
+        keys=("OPENAI_API_KEY",),
+        chat="gpt-4o-mini",
+        embedding="text-embedding-3-small",
+        models=(
+            *("gpt-5", "gpt-5-mini", "gpt-5-nano", "gpt-4.1", "gpt-4.1-mini", "gpt-4.1-nano", "gpt-4o", "gpt-4o-mini"),
+            *("o3", "o4-mini", "text-embedding-3-small", "text-embedding-3-large"),
+        ),
+        families=(
+            *("gpt-*", "o1*", "o3*", "o4*", "chatgpt-*", "codex-*", "text-embedding-*"),
+            *("dall-e-*", "tts-*", "whisper-*", "omni-moderation-*"),
+        ),
+    )
 
     def build(self, settings: ProviderSettings) -> OpenAIProvider:
         return OpenAIProvider(settings)

@@ -67,7 +67,7 @@ HOSTS: dict[str, CompatibleHost] = {
     "mistral": CompatibleHost(
         "https://api.mistral.ai/v1",
         "mistral",
-        otel_name="mistral_ai",
+        gen_ai_provider="mistral_ai",
         profile=_NO_THOUGHTS,
         quirks=Quirks(
             renamed=(*_OLDER_LIMIT, ("seed", "random_seed")),
@@ -98,7 +98,7 @@ HOSTS: dict[str, CompatibleHost] = {
     "together": CompatibleHost("https://api.together.xyz/v1", "together", quirks=_LIMIT),
     "vercel": CompatibleHost("https://ai-gateway.vercel.sh/v1", ""),
     "vllm": CompatibleHost("http://127.0.0.1:8000/v1", "", needs_key=False, responses=True),
-    "xai": CompatibleHost("https://api.x.ai/v1", "x-ai", quirks=_DEVELOPER, responses=True, otel_name="x_ai"),
+    "xai": CompatibleHost("https://api.x.ai/v1", "x-ai", gen_ai_provider="x_ai", quirks=_DEVELOPER, responses=True),
     "zai": CompatibleHost("https://api.z.ai/api/paas/v4", "zai", quirks=_LIMIT, profile=_ZAI),
 }
 _UNKNOWN = CompatibleHost("", "")
@@ -139,8 +139,7 @@ class OpenAICompatibleProvider:
         """Streams of these hosts are plain."""
 
 
-class OpenAICompatibleKind:
-    default_base_url = None
+class OpenAICompatibleKind(ProviderKind):
     needs_key = False
     hosts: Mapping[str, HostAddress] = MappingProxyType(HOSTS)
     apis = OpenAIKind.apis

@@ -20,7 +20,7 @@ from ..errors import BadRequest, Unsupported
 from ..model.call import Operation
 from ..model.host import UNKNOWN_HOST, HostProfile
 from . import anthropic_betas
-from .base import HostAddress, ProviderKind, ProviderSettings, UpstreamCall, UpstreamRequest, base_path
+from .base import ProviderKind, ProviderSettings, UpstreamCall, UpstreamRequest, base_path
 from .credentials.api_key import HeaderKey
 from .credentials.base import Credential, NoCredential
 
@@ -128,15 +128,20 @@ def _claude(asked: UpstreamCall) -> tuple[str, bytes]:
     return f"/anthropic/models/{quote(asked.model, safe='@')}:{verb}", body
 
 
-class VertexKind:
+class VertexKind(ProviderKind):
     default_base_url = "https://{region}-aiplatform.googleapis.com/v1"
-    otel_name = "gcp.vertex_ai"
-    needs_key = True
-    hosts: Mapping[str, HostAddress] = MappingProxyType({})
     apis: Mapping[str, str] = MappingProxyType({"gemini": GEMINI, "claude": ANTHROPIC})
     credentials: Mapping[str, str] = MappingProxyType({"google": "aiplatform"})
-    options = frozenset({"project"})
-    needed_with_credential = ("project", "region")
+    options = frozenset({"project", "region"})
+    required_with_credential = ("project", "region")
+    gen_ai_provider = "gcp.vertex_ai"
+
+    def address_template(self, options: Mapping[str, str]) -> str:
+        """The global host has no prefix. Express mode (no project) uses it unless a region is given."""
+        region = options.get("region")
+        if region == "global" or (region is None and "project" not in options):
+            return self.default_base_url.replace("{region}-", "")
+        return self.default_base_url
 
     def build(self, settings: ProviderSettings) -> VertexProvider:
         credential = settings.credential

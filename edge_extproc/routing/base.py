@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from typing import Protocol, TypeAlias
 
 from ..model.call import Call
+from ..model.globs import is_glob
 from ..model.noun import noun
 from ..model.plan import AttemptResult, Candidate, Plan
 from ..model.usage import Usage
@@ -160,12 +161,3 @@ class PassthroughEndpoints:
     def at(self, path: str) -> PassthroughEndpoint | None:
         """`path` is without its query."""
         return next((row for row in self._rows if path == row.path or path.startswith(row.path + "/")), None)
-
-
-def is_glob(name: str) -> bool:
-    return "*" in name or "?" in name
-
-
-def allows(patterns: Sequence[str], model: str) -> bool:
-    """Whether one of the names or globs fits."""
-    return "*" in patterns or any(fnmatchcase(model, pattern) for pattern in patterns)

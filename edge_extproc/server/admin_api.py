@@ -27,11 +27,11 @@ from fastapi.routing import APIRoute
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
+from ..model.managed import ManagedBudget
 from ..store.ledger import DIMENSIONS, Dimension, Ledger, UsageFilter, as_csv, as_json_lines
 from ..store.managed import Actor, AuditLine, KeyTaken, ManagedStore, StoredKey
 from ..store.quarantine import Quarantine
 from ..store.report import told
-from ..store.snapshot import ManagedBudget
 from .admin_errors import RANK, AdminRefused, Role, _role, answer_to, http_error, invalid, refused, store_down
 from .admin_models import (
     DAY,

@@ -14,8 +14,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from ..model.managed import ManagedBudget, ManagedKey, ManagedState
 from . import tables
-from .snapshot import ManagedBudget, ManagedKey, ManagedState
 
 
 @dataclass(frozen=True, slots=True)

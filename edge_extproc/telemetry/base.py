@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias, get_args
 
 from ..model.trace import Parent, Trace
+
+Flavour: TypeAlias = Literal["langfuse", "openinference"]
+"""A set of span attributes besides those of OpenTelemetry's GenAI conventions."""
+FLAVOURS: tuple[str, ...] = get_args(Flavour)
 
 
 class Tracer(Protocol):

@@ -1,4 +1,4 @@
-"""Tells each settlement to all who count it: journal, metrics, access log, limits, traces."""
+"""Passes each settlement to the sinks: planner, journal, metrics, access log, limits and traces."""
 
 from __future__ import annotations
 

@@ -31,14 +31,13 @@ from ..model.settlement import Phase, Settlement
 from ..model.trace import Parent, Trace, Transcript
 from ..model.usage import BUCKETS, Usage
 from . import otlp
+from .base import Flavour
 from .genai_metrics import OPERATIONS, Exporting, GenAiMetrics
 from .logs import plain, redact
 from .otlp import Slot, Stamped
 from .sending import SpanQueue
 
 Attributes: TypeAlias = dict[str, Any]
-
-Flavour: TypeAlias = Literal["langfuse", "openinference"]
 
 # Of a conversation, so many characters of each text go into a span, so many of all of them, and so many messages: the
 # last ones, as a collector refuses what is larger than 4 MiB.

@@ -21,15 +21,15 @@ from ..exchange.open import OpenExchanges
 from ..exchange.ports import Gateway
 from ..exchange.router import RouterExchange
 from ..model.envoy_names import ROLE
+from ..model.managed import EMPTY
 from ..model.settlement import Settlement
-from ..server import serve as worker
 from ..server.extproc import ExtProcService
 from ..server.introspect import Introspection
 from ..server.loop_lag import watch_loop
+from ..server.serve import serve
 from ..server.transport import mutual_tls
 from ..store import snapshot
 from ..store.journal import Journal
-from ..store.snapshot import EMPTY
 from ..telemetry import logs
 from ..telemetry.background import BACKGROUND, BackgroundMetrics
 from ..telemetry.metrics import Metrics
@@ -40,8 +40,9 @@ from .wiring.traces import unary_interceptors
 
 
 def open_stream(current: Callable[[], Gateway], opened: Callable[[], None]) -> Callable[[Mapping[str, str]], Handler]:
-    """Returns what makes the handler of a new ext_proc stream, with the gateway in force then. `opened` is called for
-    each exchange that will be settled. An attempt finds its exchange whichever configuration that began with."""
+    """Returns the factory of handlers for new ext_proc streams. A handler gets the gateway that is current when its
+    stream opens. `opened` is called for each exchange that will be settled. An attempt finds its exchange also if that
+    began with an earlier configuration."""
     open_exchanges = OpenExchanges()
 
     def choose(metadata: Mapping[str, str]) -> Handler:
@@ -60,7 +61,7 @@ def open_stream(current: Callable[[], Gateway], opened: Callable[[], None]) -> C
 
 
 def open_journal(config: Config, index: int, failed: Callable[[], None]) -> Journal | None:
-    """None where no ledger is kept. `failed` hears of each row that could not be written. Raises StartError."""
+    """None without a ledger. `failed` is called for each row that cannot be written. Raises StartError."""
 
     def report(error: OSError) -> None:
         failed()
@@ -75,20 +76,20 @@ def open_journal(config: Config, index: int, failed: Callable[[], None]) -> Jour
         raise StartError(f"cannot write to {directory}: {error.strerror}; see agent.state_dir") from error
 
 
-def _ease_the_interpreter() -> None:
-    """For one busy loop beside threads that write logs. What was loaded so far stays: the collector need not look at
-    it again each time. A thread that has the interpreter's lock gives it back after half a millisecond, not five."""
+def _tune_interpreter() -> None:
+    """For one busy event loop beside threads that write logs. Objects made so far are exempt from garbage collection. A
+    thread releases the interpreter's lock after half a millisecond instead of five."""
     gc.collect()
     gc.freeze()
     sys.setswitchinterval(0.0005)
 
 
 async def run_worker(
-    config: Config, index: int, newer: Callable[[], Config | None] = lambda: None, *, editions: bool = False
+    config: Config, index: int, newer: Callable[[], Config | None] = lambda: None, *, versioned_clusters: bool = False
 ) -> None:
-    """Serves on the socket of this index until SIGTERM or SIGINT. `newer` gives the config that came into force since
-    it was asked last, if there is another; `editions`: how Envoy's clusters are named (config/cluster_names.py). Raises
-    StartError or ConfigError."""
+    """Serves on the socket of this index until SIGTERM or SIGINT. `newer` returns the configuration that was published
+    since its last call, or None. `versioned_clusters`: clusters are named with a digest (proxy/cluster_names.py).
+    Raises StartError or ConfigError."""
     logs.set_up(config.telemetry.log.level, stream=sys.stderr, console=config.telemetry.log.format == "console")
     logs.catch_all()
     metrics = Metrics(metric_names(config), version=__version__, started_at=time.time())
@@ -101,22 +102,22 @@ async def run_worker(
     metrics.queues.watch("access_lines", lambda: access.waiting)
     journal = open_journal(config, index, metrics.journal_failed)
 
-    def closed(settlement: Settlement) -> None:
+    def count_closed(settlement: Settlement) -> None:
         del settlement
         metrics.closed()
 
-    of_journal = (journal.write,) if journal is not None else ()
-    sinks = (*of_journal, closed, metrics.settle, access.write)
+    # The journal first: what is charged must not be lost if another sink fails.
+    sinks = (*((journal.write,) if journal is not None else ()), count_closed, metrics.settle, access.write)
     managed = snapshot.read(config.managed_file) if config.has_admin_api else EMPTY
-    force = WorkerState(config, index, metrics, sinks, managed, editions=editions)
+    worker = WorkerState(config, index, metrics, sinks, managed, versioned_clusters=versioned_clusters)
 
     async def reload() -> None:
         try:
-            await force.reload(newer)
+            await worker.reload(newer)
         except EdgeError as error:
-            structlog.get_logger().warning("config_not_taken", error=error.message)
+            structlog.get_logger().warning("config_not_applied", error=error.message)
             raise
-        access.refused_per_second = force.config.telemetry.log.refused_per_second
+        access.refused_per_second = worker.config.telemetry.log.refused_per_second
 
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -124,41 +125,41 @@ async def run_worker(
     metrics.registry.register(BackgroundMetrics(BACKGROUND))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    service = ExtProcService(open_stream(lambda: force.gateway, metrics.opened), logs.report)
-    authz = build_authz(config, lambda: force.gateway, metrics.registry, access.write)
+    service = ExtProcService(open_stream(lambda: worker.gateway, metrics.opened), logs.report)
+    authz = build_authz(config, lambda: worker.gateway, metrics.registry, access.write)
     address = config.agent.worker_addresses()[index]
-    _ease_the_interpreter()
-    await force.start()
+    _tune_interpreter()
+    await worker.start()
     try:
-        await worker.serve(
+        await serve(
             address,
             (
                 service,
                 authz,
                 Introspection(
                     metrics.snapshot,
-                    force.cache.purge_json if force.cache is not None else None,
+                    worker.cache.purge_json if worker.cache is not None else None,
                     reload,
-                    force.stores,
+                    worker.stores,
                 ),
             ),
             stop,
             config.agent.shutdown_grace.total_seconds(),
             tls=mutual_tls(config.agent),
             group=config.agent.socket_access == "group",
-            # What changed between our first look and now was told to nobody here.
+            # A change since the configuration was read: no reload was sent to this worker for it.
             on_ready=lambda: tasks.append(asyncio.create_task(reload())),
             on_stopping=service.stop,
-            interceptors=unary_interceptors(force.traces) if force.traces is not None else (),
+            interceptors=unary_interceptors(worker.traces) if worker.traces is not None else (),
             transport=config.agent.transport,
         )
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await force.close()
+        await worker.close()
         access.close()
         if journal is not None:
             journal.close()
-        if force.traces is not None:
-            await asyncio.to_thread(force.traces.close)
+        if worker.traces is not None:
+            await asyncio.to_thread(worker.traces.close)

@@ -1,4 +1,4 @@
-"""What a worker serves with now, and how a newer configuration takes its place."""
+"""The state of a worker: the gateway of the current configuration, and how a new configuration replaces it."""
 
 from __future__ import annotations
 
@@ -9,32 +9,33 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from ..accounting import prices as price_table
+from ..auth.identity import IdentitySources
+from ..auth.merge import merge_policies
 from ..config.schema import Config
 from ..exchange.ports import Gateway
+from ..model.managed import EMPTY, ManagedState
 from ..model.plan import Candidate
 from ..model.settlement import Settlement
 from ..providers.credentials.refresh import CredentialRefreshers
 from ..routing.breaker import circuit_name
 from ..routing.shared import SharedCircuitTable
 from ..store import snapshot
-from ..store.snapshot import EMPTY, ManagedState
 from ..telemetry import logs
 from ..telemetry.metrics import Metrics
 from ..telemetry.queue_metrics import SpanCounts
-from ..telemetry.sinks import Sink, to_all
-from .wiring import limits as build_limits
-from .wiring.access import IdentitySources, build_access
+from ..telemetry.sinks import Sink
 from .wiring.cache import build_cache, change_cache
 from .wiring.gateway import Previous, build_gateway, metric_names, overrides, version_of
+from .wiring.limits import build_limits, change_limits
 from .wiring.traces import build_traces, change_traces
 
-# A worker that waits for a credential serves nobody; one that does not refuses its first requests.
+# Seconds. While a worker waits for a credential it serves nobody; without one, it refuses its first requests.
 CREDENTIAL_PATIENCE = 5.0
 
 
 class WorkerState:
-    """What a worker works with. A new stream gets the `gateway` of now, one under way keeps its own; counters, what is
-    cached, circuits and open exchanges outlive any change."""
+    """A new stream gets the current `gateway`; an open stream keeps the one that it began with. Counters, cached
+    replies, circuit breakers and open exchanges stay through a reload."""
 
     def __init__(
         self,
@@ -44,30 +45,30 @@ class WorkerState:
         sinks: Iterable[Sink],
         managed: ManagedState,
         *,
-        editions: bool = False,
+        versioned_clusters: bool = False,
     ) -> None:
         self._config = config
-        self._editions = editions
+        self._versioned_clusters = versioned_clusters
         self._metrics = metrics
         prices = price_table.compiled(config.agent.state_dir)
         self._prices = price_table.load(prices)
         metrics.priced_by(price_table.version(), prices.stat().st_mtime)
-        self._slots = SharedCircuitTable(config.agent.circuits_file)
-        self._limits = build_limits.of(config, metrics.registry, logs.report, managed)
+        self._circuits = SharedCircuitTable(config.agent.circuits_file)
+        self._limits = build_limits(config, metrics.registry, logs.report, managed)
         self._identity = IdentitySources(config, logs.report)
-        self._keepers = CredentialRefreshers(time.time, metrics.credentials.renewed)
-        self._reading = asyncio.Lock()
+        self._refreshers = CredentialRefreshers(time.time, metrics.credentials.renewed)
+        self._reloading = asyncio.Lock()
         self.traces = build_traces(config, index)
         of_traces = (self.traces.settle,) if self.traces is not None else ()
-        self._settle = to_all((*sinks, self._settle_limits, *of_traces), logs.report)
+        self._sinks = (*sinks, self._settle_limits, *of_traces)
         self.cache = build_cache(config, metrics)
         if self.cache is not None:
             metrics.watch_cache(self.cache.near.counts)
         metrics.watch_circuits(
-            lambda candidate: bool(self._slots.read(circuit_name(candidate)).open_until), self._perhaps_open
+            lambda candidate: bool(self._circuits.read(circuit_name(candidate)).open_until), self._maybe_open
         )
         self._watch_queues()
-        self.gateway = self._built(config, managed, self._identity, self._keepers, None)
+        self.gateway = self._build(config, managed, self._identity, self._refreshers, None)
         metrics.configured(version_of(config, managed), time.time())
 
     def _watch_queues(self) -> None:
@@ -81,9 +82,9 @@ class WorkerState:
             queues.watch("spans", traces.sending.__len__)
             queues.watch_spans(lambda: SpanCounts(traces.sending.sent, traces.sending.failed, traces.sending.dropped))
 
-    def _perhaps_open(self) -> Iterator[Candidate]:
-        """What config names, if any circuit is open."""
-        if self._slots.all_closed():
+    def _maybe_open(self) -> Iterator[Candidate]:
+        """The configured candidates, if any circuit is open."""
+        if self._circuits.all_closed():
             return
         models = self.gateway.models
         for name in models.names:
@@ -94,13 +95,13 @@ class WorkerState:
         return self._config
 
     def stores(self) -> dict[str, str | None]:
-        """Of each store that is shared, why it cannot be used now; None where it can."""
-        found: dict[str, str | None] = {}
+        """Why each shared store cannot be used now, by name; None if it can."""
+        states: dict[str, str | None] = {}
         if self._limits is not None and self._limits.shared:
-            found["limiter"] = self._limits.down
+            states["limiter"] = self._limits.down
         if self.cache is not None and self.cache.far is not None:
-            found["cache"] = self.cache.far.down
-        return found
+            states["cache"] = self.cache.far.down
+        return states
 
     async def start(self) -> None:
         if self._limits is not None:
@@ -108,53 +109,53 @@ class WorkerState:
         if self.cache is not None:
             self.cache.start()
         self._identity.start()
-        await self._keepers.start(CREDENTIAL_PATIENCE)
+        await self._refreshers.start(CREDENTIAL_PATIENCE)
 
     async def close(self) -> None:
         if self._limits is not None:
             await self._limits.close()
         await self._identity.close()
-        await self._keepers.stop()
+        await self._refreshers.stop()
         if self.cache is not None:
             await self.cache.close()
 
     async def reload(self, newer: Callable[[], Config | None]) -> None:
-        """Takes over what has changed, whole or not at all: the configuration, where there is a newer one, and what the
-        admin API manages. Raises EdgeError."""
-        async with self._reading:  # of two at once, the one that read the older state could end last
+        """Applies a newer configuration, if there is one, and the managed state: all of it or nothing. Raises
+        EdgeError."""
+        async with self._reloading:  # of two at once, the one with the older state could end last
             config = await asyncio.to_thread(newer)
             managed = EMPTY
             if self._config.has_admin_api:
                 managed = await asyncio.to_thread(snapshot.read, self._config.managed_file)
             if config is not None:
-                await self._take(config, managed)
+                await self._apply(config, managed)
             elif self._config.has_admin_api:
-                await self._manage(managed)
+                await self._apply_managed(managed)
             self._metrics.configured(version_of(self._config, managed), time.time())
 
-    async def _manage(self, managed: ManagedState) -> None:
+    async def _apply_managed(self, managed: ManagedState) -> None:
         authenticator = await asyncio.to_thread(self._identity.authenticator, managed)
         if self._limits is not None:
-            self._limits.manage(self._config, managed)
-        self.gateway = replace(self.gateway, authenticator=authenticator, access=build_access(self._config, managed))
+            change_limits(self._limits, self._config, managed)
+        self.gateway = replace(self.gateway, authenticator=authenticator, access=merge_policies(self._config, managed))
 
-    async def _take(self, config: Config, managed: ManagedState) -> None:
-        keepers, identity = self._keepers, IdentitySources(config, logs.report, self._identity)
+    async def _apply(self, config: Config, managed: ManagedState) -> None:
+        refreshers, identity = self._refreshers, IdentitySources(config, logs.report, self._identity)
         if config.providers != self._config.providers:
-            keepers = CredentialRefreshers(time.time, self._metrics.credentials.renewed)
+            refreshers = CredentialRefreshers(time.time, self._metrics.credentials.renewed)
         if self._limits is None:
             registry = self._metrics.registry
-            self._limits = await asyncio.to_thread(build_limits.of, config, registry, logs.report, managed)
+            self._limits = await asyncio.to_thread(build_limits, config, registry, logs.report, managed)
             if self._limits is not None:
                 self._limits.start()
         before = Previous(self._config, self.gateway)
-        gateway = await asyncio.to_thread(self._built, config, managed, identity, keepers, before)
-        if keepers is not self._keepers:
-            await keepers.start(CREDENTIAL_PATIENCE)
-        # From here on nothing can fail, and nothing waits until all of it is in force.
-        old = (self._identity, self._keepers)
+        gateway = await asyncio.to_thread(self._build, config, managed, identity, refreshers, before)
+        if refreshers is not self._refreshers:
+            await refreshers.start(CREDENTIAL_PATIENCE)
+        # From here on nothing can fail, and nothing awaits until all of it is applied.
+        old_identity, old_refreshers = self._identity, self._refreshers
         if self._limits is not None:
-            self._limits.manage(config, managed)
+            change_limits(self._limits, config, managed)
         if self.cache is not None:
             change_cache(self.cache, config)
         if self.traces is not None:
@@ -162,37 +163,37 @@ class WorkerState:
         logs.set_up(config.telemetry.log.level, stream=sys.stderr, console=config.telemetry.log.format == "console")
         identity.start()
         self._metrics.names = metric_names(config)
-        self._config, self._identity, self._keepers = config, identity, keepers
+        self._config, self._identity, self._refreshers = config, identity, refreshers
         self.gateway = gateway
-        await old[0].close(after=identity)
-        if old[1] is not keepers:
-            await old[1].stop()
+        await old_identity.close(after=identity)
+        if old_refreshers is not refreshers:
+            await old_refreshers.stop()
 
-    def _built(
+    def _build(
         self,
         config: Config,
         managed: ManagedState,
         identity: IdentitySources,
-        keepers: CredentialRefreshers,
+        refreshers: CredentialRefreshers,
         before: Previous | None,
     ) -> Gateway:
         return build_gateway(
             config,
             self._prices.with_overrides(overrides(config)),
-            self._settle,
+            self._sinks,
             logs.report,
             self.cache,
-            self._slots,
+            self._circuits,
             self._metrics.circuit_opened,
             self._limits.limiter if self._limits is not None else None,
-            keepers,
+            refreshers,
             self.traces,
             managed,
             identity.authenticator(managed),
             before,
-            editions=self._editions,
+            versioned_clusters=self._versioned_clusters,
         )
 
     def _settle_limits(self, settlement: Settlement) -> None:
-        if self._limits is not None:  # a later configuration may bring the first ones
+        if self._limits is not None:  # a reload may bring the first limits
             self._limits.limiter.settle(settlement)

@@ -15,8 +15,9 @@ from gateway import KEY, RunningGateway, free_port
 from openai import NotFoundError, OpenAI
 from replaying import Replaying, replaying
 
-from edge_extproc.config.default_models import KNOWN, Known
+from edge_extproc.config.default_models import default_providers
 from edge_extproc.config.load import default_text
+from edge_extproc.model.default_provider import DefaultProvider
 
 pytestmark = pytest.mark.envoy
 
@@ -63,28 +64,33 @@ SECRET = "a-key-of-the-provider-0123456789"
 
 @dataclass
 class Started:
-    known: Known
+    kind: str
+    known: DefaultProvider
     provider: Replaying
     gateway: RunningGateway
     sdk: OpenAI
 
 
-@pytest.fixture(scope="module", params=[(known, key) for known in KNOWN for key in known.keys], ids=lambda p: p[1])
+@pytest.fixture(
+    scope="module",
+    params=[(kind, known, key) for kind, known in default_providers() for key in known.keys],
+    ids=lambda p: p[2],
+)
 def started(request: pytest.FixtureRequest) -> Iterator[Started]:
-    known, variable = request.param
+    kind, known, variable = request.param
     state = Path(tempfile.mkdtemp(prefix="edge-"))
     (state / "dev-key").write_text(KEY)
     (state / "pepper").write_text(gateways.PEPPER)
-    environ = {**{key: "" for each in KNOWN for key in each.keys}, variable: SECRET}
+    environ = {**{key: "" for _, each in default_providers() for key in each.keys}, variable: SECRET}
     text = default_text(environ, state, rehearsal_port=0, port=free_port(), admin_port=free_port())
     with replaying() as provider:
         # The one thing that is not as it would be: where the provider is.
-        text = text.replace(f"kind: {known.name},", f"kind: {known.name}, base_url: '{provider.url}/v1',")
+        text = text.replace(f"kind: {kind},", f"kind: {kind}, base_url: '{provider.url}/v1',")
         with (
             RunningGateway(text, environment=environ) as gateway,
             OpenAI(base_url=f"{gateway.url}/v1", api_key=KEY, max_retries=0) as sdk,
         ):
-            yield Started(known, provider, gateway, sdk)
+            yield Started(kind, known, provider, gateway, sdk)
     shutil.rmtree(state, ignore_errors=True)
 
 
@@ -97,13 +103,13 @@ def test_its_models_are_listed(started: Started) -> None:
 
 @pytest.mark.parametrize("name", ["chat", None])
 def test_the_snippets_model_and_the_providers_own_are_answered(started: Started, name: str | None) -> None:
-    started.provider.answers(msgspec.json.encode(REPLIES[started.known.name]))
+    started.provider.answers(msgspec.json.encode(REPLIES[started.kind]))
     model = name or started.known.chat
     reply = started.sdk.chat.completions.create(model=model, messages=[{"role": "user", "content": "Hello"}])
 
     assert "Hi" == reply.choices[0].message.content
     (asked,) = started.provider.asked
-    assert PATHS[started.known.name] == asked.path
+    assert PATHS[started.kind] == asked.path
     assert started.known.chat in (asked.path + str(asked.json.get("model")))
     assert SECRET in {asked.headers.get(name, "").removeprefix("Bearer ") for name in CREDENTIALS}
 
@@ -116,7 +122,7 @@ def test_embeddings_are_answered_where_the_provider_has_any(started: Started) ->
         with pytest.raises(NotFoundError, match="embedding"):
             started.sdk.embeddings.create(model="embedding", input="Hello")
         return
-    started.provider.answers(msgspec.json.encode(EMBEDDINGS[started.known.name]))
+    started.provider.answers(msgspec.json.encode(EMBEDDINGS[started.kind]))
     for name in ("embedding", started.known.embedding):
         made = started.sdk.embeddings.create(model=name, input="Hello", encoding_format="float")
         assert [0.5, 0.25] == made.data[0].embedding

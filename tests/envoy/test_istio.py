@@ -15,14 +15,14 @@ from config_kit import read
 from istio_kit import lacking, patched, proxy, routes_of
 
 from edge_extproc.config import load
-from edge_extproc.config.capabilities import releases
-from edge_extproc.config.envoy_versions import at_istio
 from edge_extproc.config.schema import Config
 from edge_extproc.envoy_config import istio as render_istio
 from edge_extproc.envoy_config.bootstrap import render
 from edge_extproc.envoy_config.validate import envoy_path, validate
 from edge_extproc.errors import ConfigError
 from edge_extproc.model.envoy_names import AGAIN, ONCE, ROUTE
+from edge_extproc.proxy.capabilities import releases
+from edge_extproc.proxy.envoy_versions import at_istio
 from edge_extproc.server.authz import METHOD as AUTHZ
 
 ROOT = Path(__file__).parents[2]

@@ -26,11 +26,11 @@ import yaml
 from gateway import KEY, RunningGateway, free_port, until
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from edge_extproc.config.default_models import KNOWN
+from edge_extproc.config.default_models import default_providers
 
 pytestmark = pytest.mark.envoy
 
-NO_KEYS = dict.fromkeys((key for known in KNOWN for key in known.keys), "")
+NO_KEYS = dict.fromkeys((key for _, known in default_providers() for key in known.keys), "")
 
 
 class Up(RunningGateway):
@@ -263,8 +263,8 @@ def test_a_worker_that_dies_is_replaced_and_nothing_is_counted_twice(rehearsal_u
         running.all_settled()
         done = [line for line in running.access_lines() if line["outcome"] == "ok"]
         assert len(done) == sum(float(line.rpartition(" ")[2]) for line in oks)
-        (died,) = [json.loads(line) for line in running.lines if '"part_died"' in line]
-        assert ("worker 0", "SIGKILL") == (died["part"], died["by"])
+        (died,) = [json.loads(line) for line in running.lines if '"process_died"' in line]
+        assert ("worker 0", "SIGKILL") == (died["process"], died["by"])
 
 
 def test_a_worker_that_hangs_is_not_counted_as_one(rehearsal_url):
@@ -434,7 +434,7 @@ def test_an_envoy_that_is_not_there(directory):
 def test_check_asks_envoy_too(directory):
     run = edge("check", str(config_in(directory)), cwd=directory)
 
-    assert (0, True) == (run.returncode, "good, and Envoy takes what comes of it" in run.stdout)
+    assert (0, True) == (run.returncode, "valid, and Envoy accepts the configuration" in run.stdout)
 
 
 def test_render_writes_what_envoy_takes(directory):

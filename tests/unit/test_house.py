@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from edge_extproc import registry
+
 PACKAGE = Path(__file__).resolve().parents[2] / "edge_extproc"
 MOST_LINES = 600
 MOST_LOOSE_FILES = 5
@@ -74,3 +76,19 @@ def test_every_room_says_what_it_is_for() -> None:
     silent = [path for path in modules() if ast.get_docstring(ast.parse(path.read_text("utf-8"))) is None]
 
     assert silent == []
+
+
+def test_configuration_and_wiring_know_no_plugin_by_name() -> None:
+    """What a provider, a format or a credential says of itself is an attribute of its plugin."""
+    rooms = ("providers", "providers.credentials", "dialects")
+    plugins = {name for room in rooms for name in registry.names(room)}
+    plugins |= {host for name in registry.names("providers") for host in registry.load("providers", name).hosts}
+    named = {
+        f"{path.relative_to(PACKAGE)}: {node.value}"
+        for room in ("config", "worker", "gateway", "auth", "limits", "proxy")
+        for path in (PACKAGE / room).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Constant) and node.value in plugins
+    }
+
+    assert set() == named

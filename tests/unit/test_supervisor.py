@@ -115,10 +115,10 @@ async def test_a_part_that_cannot_be_started_again_at_once_is_tried_until_it_can
     try:
         await supervisor.start([ProcessSpec("sleeper", (str(program),), at_once, restart=True, grace=5.0)])
         (pid,) = supervisor.processes.values()
-        before = BACKGROUND.states["watch_parts"].failures
+        before = BACKGROUND.states["watch_processes"].failures
         away = program.rename(tmp_path / "away")
         os.kill(pid, signal.SIGKILL)
-        await until(lambda: BACKGROUND.states["watch_parts"].failures > before)
+        await until(lambda: BACKGROUND.states["watch_processes"].failures > before)
         away.rename(program)
         await until(lambda: bool(supervisor.processes))
     finally:

@@ -9,19 +9,30 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import Any
 
 from ...errors import ConfigError
-from .base import Credential, CredentialSettings, HeldCredential, RefreshedCredential
+from .base import Credential, CredentialKind, CredentialSettings, HeldCredential, RefreshedCredential
 from .sigv4 import AwsKeys, SigV4
 
 # botocore renews ten to fifteen minutes ahead of the end; asked each minute, it has many tries before that.
 LOOK_AGAIN = 60.0
 
 
-class AwsCredentialKind:
+class AwsCredentialKind(CredentialKind):
+    fields = frozenset({"access_key_id", "secret_access_key", "session_token", "profile"})
+
+    def check(self, given: Collection[str]) -> tuple[str, str] | None:
+        if ("access_key_id" in given) != ("secret_access_key" in given):
+            return "access_key_id and secret_access_key belong together", "give both, or neither"
+        if "session_token" in given and "access_key_id" not in given:
+            return "a session_token has no keys to go with", "give access_key_id and secret_access_key too"
+        if "access_key_id" in given and "profile" in given:
+            return "both keys and a profile are given", "leave one of them out"
+        return None
+
     def build(self, settings: CredentialSettings, keep: RefreshedCredential, clock: Callable[[], float]) -> Credential:
         if settings.region is None:
             raise ConfigError(f"provider {settings.provider!r}: a signature names a region; give region")

@@ -7,17 +7,26 @@ identity and at what `az login` left.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from ...errors import ConfigError
 from .api_key import bearer
-from .base import Credential, CredentialSettings, HeldCredential, RefreshedCredential
+from .base import Credential, CredentialKind, CredentialSettings, HeldCredential, RefreshedCredential
 
 SCOPE = "https://cognitiveservices.azure.com/.default"
 
 
-class AzureCredentialKind:
+class AzureCredentialKind(CredentialKind):
+    fields = frozenset({"tenant_id", "client_id", "client_secret", "authority", "scope"})
+
+    def check(self, given: Collection[str]) -> tuple[str, str] | None:
+        if "client_secret" in given and not {"tenant_id", "client_id"} <= {*given}:
+            return "a client_secret needs tenant_id and client_id", "give both"
+        if "tenant_id" in given and "client_secret" not in given:
+            return "a tenant_id has no client_secret to go with", "give one, or leave it out"
+        return None
+
     def build(self, settings: CredentialSettings, keep: RefreshedCredential, clock: Callable[[], float]) -> Credential:
         del clock  # a token says when it ends
         try:

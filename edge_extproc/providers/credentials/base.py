@@ -1,14 +1,15 @@
 """The port of an upstream credential.
 
 A `Credential` turns what it holds into headers, at once and without IO: it runs within a request. Where what it holds
-has to be fetched and renewed (a token, temporary keys), a `Keeper` (keeper.py) does that off the path.
+has to be fetched and renewed (a token, temporary keys), a `CredentialRefresher` (refresh.py) does that off the path.
 
 Secrets leave this room only in the headers returned here: no `repr`, error or log line shows them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
@@ -65,14 +66,22 @@ class CredentialSettings:
 
 
 class RefreshedCredential(Protocol):
-    """Starts to hold what `fetch` gives, and gives what holds now (Keeper.current)."""
+    """Starts to hold what `fetch` gives, and gives what holds now (CredentialRefresher.current)."""
 
     def __call__(self, fetch: Fetch[T]) -> Callable[[], T]: ...
 
 
-class CredentialKind(Protocol):
-    """What a file of this room exports as PLUGIN, if config may name it as `credential.kind`."""
+class CredentialKind(ABC):
+    """Base class of what a file of this room exports as PLUGIN, for what config may name as `credential.kind`."""
 
+    fields: frozenset[str] = frozenset()
+    """The fields of `credential` that this kind has, besides `kind`."""
+
+    def check(self, given: Collection[str]) -> tuple[str, str] | None:
+        """What is wrong with the choice of fields, and what would be right; None if it can be used."""
+        del given
+        return None
+
+    @abstractmethod
     def build(self, settings: CredentialSettings, keep: RefreshedCredential, clock: Callable[[], float]) -> Credential:
-        """Raises ConfigError where a library is not installed. Fetches nothing yet."""
-        ...
+        """Raises ConfigError if a library is not installed. Fetches nothing yet."""

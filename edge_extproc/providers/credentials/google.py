@@ -16,12 +16,14 @@ import msgspec
 
 from ...errors import ConfigError
 from .api_key import bearer
-from .base import Credential, CredentialSettings, HeldCredential, RefreshedCredential
+from .base import Credential, CredentialKind, CredentialSettings, HeldCredential, RefreshedCredential
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 
 
-class GoogleCredentialKind:
+class GoogleCredentialKind(CredentialKind):
+    fields = frozenset({"file"})
+
     def build(self, settings: CredentialSettings, keep: RefreshedCredential, clock: Callable[[], float]) -> Credential:
         del clock  # a token says when it ends
         return bearer(keep(GoogleTokens(settings.options.get("file"))))

@@ -1,10 +1,11 @@
-"""ext_authz of a worker: a part of the composition root."""
+"""Builds the ext_authz service of a worker."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ...auth.identity import build_seal, refusal_codes
 from ...config.schema import Config
 from ...errors import BudgetReached, Forbidden, LimitReached, PolicyUnavailable
 from ...exchange.check import AuthzChecker, CheckDenied, Verdict
@@ -13,7 +14,6 @@ from ...model.checked import AuthzDecision
 from ...server.authz import AuthzService
 from ...telemetry import logs
 from ...telemetry.authz_metrics import AuthzMetrics
-from .access import build_voucher, reasons
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -27,13 +27,13 @@ def build_authz(
     registry: CollectorRegistry,
     log: Callable[[AuthzDecision], None] = lambda _: None,
 ) -> AuthzService:
-    """The same identity and rules for any HTTP route; `gateway` gives the one of now, `log` is told of each verdict."""
-    checked = AuthzMetrics(registry, frozenset((*reasons(config), *filter(None, _CODES)))).checked
+    """For identity and rules on any HTTP route. `gateway` returns the current one; `log` receives each decision."""
+    checked = AuthzMetrics(registry, frozenset((*refusal_codes(config), *filter(None, _CODES)))).checked
 
-    def tell(verdict: Verdict) -> None:
+    def count(verdict: Verdict) -> None:
         if isinstance(verdict, CheckDenied):
             checked(verdict.status, verdict.code)
         else:
             checked(None)
 
-    return AuthzService(AuthzChecker(gateway, build_voucher(config), log), logs.report, tell)
+    return AuthzService(AuthzChecker(gateway, build_seal(config), log), logs.report, count)

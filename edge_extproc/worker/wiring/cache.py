@@ -1,4 +1,4 @@
-"""The cache of replies, as config wants it. What config does not ask for is not loaded."""
+"""Builds the response cache from the configuration. Tiers that are not configured are not imported."""
 
 from __future__ import annotations
 
@@ -18,71 +18,71 @@ if TYPE_CHECKING:
     from ...cache.tiered import CacheBounds, TieredCache
 
 
-def build_cache(config: Config, watcher: CacheListener) -> TieredCache | None:
-    """None where config has no cache: then nothing of it is loaded."""
+def build_cache(config: Config, listener: CacheListener) -> TieredCache | None:
+    """None if the configuration has no cache."""
     if config.cache is None:
         return None
     from ...cache import memory, tiered
 
-    said = config.cache
-    near = memory.MemoryTier(said.memory.entries, said.memory.size, said.memory.ttl.total_seconds())
-    cache = tiered.TieredCache(_rules(said), _bounds(config, said), near, None, watcher, time.time)
-    if said.redis is not None:
-        cache.far = _build_far(said.redis, watcher, cache.fill)
+    settings = config.cache
+    near = memory.MemoryTier(settings.memory.entries, settings.memory.size, settings.memory.ttl.total_seconds())
+    cache = tiered.TieredCache(_rules(settings), _bounds(config, settings), near, None, listener, time.time)
+    if settings.redis is not None:
+        cache.far = _build_far(settings.redis, listener, cache.fill)
     return cache
 
 
 def change_cache(cache: TieredCache, config: Config) -> None:
-    """To the rules of another configuration; what lies in it stays, and is found by whoever still may have it."""
+    """Applies the rules of another configuration. Entries stay, for callers who may still read them."""
     if config.cache is not None:
         cache.change(_rules(config.cache), _bounds(config, config.cache))
 
 
-def _rules(said: CacheConfig) -> CachePolicies:
+def _rules(settings: CacheConfig) -> CachePolicies:
     from ...cache import policy
 
     return policy.CachePolicies(
-        policy.CachePolicy(**said.common()),  # type: ignore[arg-type]  # a dict of what config has checked
-        {name: changes.given() for name, changes in said.models.items()},
-        {name: changes.given() for name, changes in said.tenants.items()},
+        policy.CachePolicy(**settings.common()),  # type: ignore[arg-type]  # the configuration has checked the values
+        {name: changes.given() for name, changes in settings.models.items()},
+        {name: changes.given() for name, changes in settings.tenants.items()},
     )
 
 
-def _bounds(config: Config, said: CacheConfig) -> CacheBounds:
+def _bounds(config: Config, settings: CacheConfig) -> CacheBounds:
     from ...cache import tiered
 
     return tiered.CacheBounds(
-        said.max_entry,
-        said.single_flight.wait.total_seconds(),
-        said.single_flight.wait_of_streams.total_seconds(),
+        settings.max_entry,
+        settings.single_flight.wait.total_seconds(),
+        settings.single_flight.wait_of_streams.total_seconds(),
         unasked=config.limits.message_timeout.total_seconds() * 0.8,
         most=max(MAX_MESSAGE_TIMEOUT, config.limits.message_timeout).total_seconds(),
     )
 
 
 def _build_far(
-    said: CacheRedisConfig, watcher: CacheListener, on_late: Callable[[CacheKey, CacheEntry], None]
+    settings: CacheRedisConfig, listener: CacheListener, on_late: Callable[[CacheKey, CacheEntry], None]
 ) -> StoreTier:
-    from ...cache import far, redis  # a third of a second and 38 MiB, for those who share
+    from ...cache import far, redis  # takes a third of a second and 38 MiB, so only with Redis
 
-    sentinel, tls = said.sentinel, said.tls
+    sentinel, tls = settings.sentinel, settings.tls
     store = redis.RedisCacheStore(
         redis.RedisCacheSettings(
-            url=said.url,
-            cluster=[split_node(node) for node in said.cluster or ()],
+            url=settings.url,
+            cluster=[split_node(node) for node in settings.cluster or ()],
             sentinels=[split_node(node) for node in sentinel.nodes] if sentinel is not None else (),
             master=sentinel.master if sentinel is not None else "",
             database=sentinel.database if sentinel is not None else 0,
-            username=said.username,
-            password=said.password.reveal() if said.password is not None else None,
+            username=settings.username,
+            password=settings.password.reveal() if settings.password is not None else None,
             sentinel_username=sentinel.username if sentinel is not None else None,
             sentinel_password=sentinel.password.reveal() if sentinel is not None and sentinel.password else None,
             tls=tls is not None,
             ca=str(tls.ca) if tls is not None and tls.ca is not None else None,
             certificate=str(tls.certificate) if tls is not None and tls.certificate is not None else None,
             private_key=str(tls.private_key) if tls is not None and tls.private_key is not None else None,
-            namespace=said.namespace,
+            namespace=settings.namespace,
         )
     )
-    settings = far.StoreTierSettings(said.ttl.total_seconds(), said.budget.total_seconds(), said.compress_above)
-    return far.StoreTier(store, settings, watcher, on_late, time.time)
+    tier = far.StoreTierSettings(settings.ttl.total_seconds(), settings.budget.total_seconds(), settings.compress_above)
+    return far.StoreTier(store, tier, listener, on_late, time.time)

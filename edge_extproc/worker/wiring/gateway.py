@@ -5,40 +5,42 @@ from __future__ import annotations
 import secrets
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from typing import NamedTuple
 
+from ... import dialects as dialects_room
 from ... import registry
 from ...accounting import prices as price_table
 from ...accounting.base import Prices
 from ...auth.base import Authenticator
+from ...auth.identity import IdentitySources, build_seal, refusal_codes
+from ...auth.merge import merge_policies
 from ...cache.base import ResponseCache
-from ...config.cluster_names import cluster_names
-from ...config.envoy_versions import order_of
 from ...config.schema import Config
 from ...dialects.base import Dialect, ModelCard
 from ...exchange.body_shape import ShapeBounds
 from ...exchange.envoy_faults import CODES as ENVOY_CODES
-from ...exchange.path_router import PathRouter as Routes
+from ...exchange.path_router import PathRouter
 from ...exchange.ports import Gateway
 from ...limits.base import MICRO, Limiter
+from ...model.managed import EMPTY, ManagedState
 from ...model.plan import Candidate
 from ...model.settlement import Settlement
 from ...operations.base import OperationFormat
 from ...providers.credentials.refresh import CredentialRefreshers
+from ...proxy.cluster_names import cluster_names
+from ...proxy.envoy_versions import order_of
 from ...routing.base import ModelTable, PassthroughEndpoint, PassthroughEndpoints, Planner
 from ...routing.breaker import CircuitTable, LocalCircuitTable
 from ...server.work_thread import ThreadRunner
-from ...store.snapshot import EMPTY, ManagedState
 from ...telemetry.base import Tracer
 from ...telemetry.metrics import LabelNames
-from . import limits as build_limits
-from .access import IdentitySources, build_access, build_voucher, reasons
+from ...telemetry.sinks import Sink, to_all
+from .limits import build_bounds
 from .providers import build_providers
 from .routing import build_planner
 
-DEFAULT_DIALECT = "openai_chat"
 _ID_BYTES = 18
 
 
@@ -48,8 +50,8 @@ class SystemClock:
 
 
 def exchange_ids() -> Iterator[str]:
-    """Ids of 144 random bits, drawn many at a time: each draw gives the interpreter's lock away, and whichever thread
-    writes logs takes it."""
+    """Ids of 144 random bits. Each draw releases the interpreter's lock to another thread, so 128 ids are drawn at a
+    time."""
     while True:
         drawn = secrets.token_bytes(_ID_BYTES * 128)
         for at in range(0, len(drawn), _ID_BYTES):
@@ -71,7 +73,7 @@ def build_endpoints(config: Config) -> PassthroughEndpoints:
 
 
 class Previous(NamedTuple):
-    """What was in force until now."""
+    """The configuration that was served before, and its gateway."""
 
     config: Config
     gateway: Gateway
@@ -84,62 +86,64 @@ def _plans_alike(old: Config, new: Config) -> bool:
 def build_gateway(
     config: Config,
     prices: Prices,
-    settle: Callable[[Settlement], None],
+    sinks: Iterable[Sink],
     report: Callable[[BaseException], None],
     cache: ResponseCache | None = None,
-    slots: CircuitTable | None = None,
+    circuits: CircuitTable | None = None,
     circuit_opened: Callable[[Candidate], None] = lambda _: None,
     limiter: Limiter | None = None,
-    keepers: CredentialRefreshers | None = None,
+    refreshers: CredentialRefreshers | None = None,
     tracer: Tracer | None = None,
     managed: ManagedState = EMPTY,
     authenticator: Authenticator | None = None,
     before: Previous | None = None,
     *,
-    editions: bool = False,
+    versioned_clusters: bool = False,
 ) -> Gateway:
-    """`keepers`: what renews the providers' credentials once it is started. `slots`: where the circuits are kept; this
-    process' own where not given. `before`: whose place this one takes. `editions`: how Envoy's clusters are named
-    (config/cluster_names.py). Raises ConfigError where the config names what does not exist."""
+    """`sinks` receive each settlement, after the planner. `refreshers` renew the providers' credentials once they are
+    started. `circuits`: the table of circuit breakers; without it, this process has its own. `before`: the gateway that
+    this one replaces. `versioned_clusters`: clusters are named with a digest (proxy/cluster_names.py). Raises
+    ConfigError if the configuration names a plugin that does not exist."""
     dialects, formats, endpoints = build_dialects(), build_formats(), build_endpoints(config)
     models = ModelTable(config.rows())
     same_providers = before is not None and before.config.providers == config.providers
-    providers = before.gateway.providers if before is not None and same_providers else build_providers(config, keepers)
+    providers = (
+        before.gateway.providers if before is not None and same_providers else build_providers(config, refreshers)
+    )
     planner: Planner
     if before is not None and same_providers and _plans_alike(before.config, config):
-        planner = before.gateway.planner  # it has learnt who is fast
+        planner = before.gateway.planner  # keeps what its strategies have learnt
     else:
-        planner = build_planner(config, models, providers, prices, slots or LocalCircuitTable(), circuit_opened)
+        planner = build_planner(config, models, providers, prices, circuits or LocalCircuitTable(), circuit_opened)
 
-    def settled(settlement: Settlement) -> None:
+    def learn(settlement: Settlement) -> None:
         if settlement.plan is not None:
             planner.learn(settlement.model, settlement.plan, settlement.tries)
-        settle(settlement)
 
     return Gateway(
         dialects=dialects,
-        routes=Routes(dialects, formats, endpoints.paths),
-        default_dialect=DEFAULT_DIALECT,
+        routes=PathRouter(dialects, formats, endpoints.paths),
+        default_dialect=dialects_room.DEFAULT,
         authenticator=authenticator or IdentitySources(config, report).authenticator(managed),
         models=models,
         planner=planner,
         providers=providers,
         formats=formats,
         endpoints=endpoints,
-        clusters=cluster_names(config, editions=editions),
+        clusters=cluster_names(config, versioned=versioned_clusters),
         prices=prices,
         cards=tuple(ModelCard(name, models.candidates(name)[0].provider) for name in models.names),
-        settle=settled,
+        settle=to_all((learn, *sinks), report),
         clock=SystemClock(),
         new_id=exchange_ids().__next__,
         report=report,
         cache=cache,
-        voucher=build_voucher(config) if config.auth.trust_ext_authz else None,
-        access=build_access(config, managed),
+        voucher=build_seal(config) if config.auth.trust_ext_authz else None,
+        access=merge_policies(config, managed),
         limiter=limiter,
-        bounds=build_limits.bounds(config),
+        bounds=build_bounds(config),
         shape=ShapeBounds(config.limits.messages, config.limits.parts, config.limits.tools, config.limits.json_values),
-        # One at a time in this process, whichever configuration an exchange began with.
+        # One thread for the whole process: gateways of two configurations share it.
         apart=before.gateway.apart if before is not None else ThreadRunner(),
         tracer=tracer,
         chains=order_of(config) != "priority_group",
@@ -149,7 +153,7 @@ def build_gateway(
 
 
 def overrides(config: Config) -> Iterator[price_table.Override]:
-    """Prices that the configuration gives itself."""
+    """The prices in the configuration."""
     for row in config.prices:
         given = row.model_dump(exclude={"provider", "model"}, exclude_none=True)
         dollars = {kind: Decimal(micro) / MICRO for kind, micro in given.items()}
@@ -162,11 +166,11 @@ def metric_names(config: Config) -> LabelNames:
         models=frozenset(config.models),
         providers=frozenset(config.providers),
         dialects=frozenset(registry.names("dialects")),
-        codes=frozenset(reasons(config)) | ENVOY_CODES,
+        codes=frozenset(refusal_codes(config)) | ENVOY_CODES,
     )
 
 
 def version_of(config: Config, managed: ManagedState) -> str:
-    """Of what is in force: the configuration, and the revision of what the admin API has changed since."""
+    """The configuration's fingerprint and, with an admin API, the revision of the managed state."""
     fingerprint = config.fingerprint()
     return f"{fingerprint}+{managed.revision}" if config.has_admin_api else fingerprint

@@ -1,63 +1,57 @@
-"""The composition of providers: what config says of hosts and of what they take becomes providers with credentials."""
+"""Builds the providers and their credentials from the configuration."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 from ... import registry
-from ...config.provider import ProviderConfig as ProviderPart
+from ...config.provider import ProviderConfig
 from ...config.schema import Config
 from ...config.secrets import Secret
-from ...providers.base import Provider, ProviderSettings
+from ...providers.base import Provider, ProviderKind, ProviderSettings
 from ...providers.credentials.base import Credential, CredentialSettings, HeldCredential
 from ...providers.credentials.files import SecretFile
 from ...providers.credentials.refresh import CredentialRefreshers
 
 
-def build_providers(config: Config, keepers: CredentialRefreshers | None = None) -> dict[str, Provider]:
-    """`keepers` renew what must be renewed, once they are started. Raises ConfigError where a library is missing."""
-    keepers = keepers or CredentialRefreshers(time.time, _not_told)
-    found: dict[str, Provider] = {}
-    for name, part in config.providers.items():
-        kind = registry.load("providers", part.kind)
-        named = {
-            "host": part.host,
-            "region": part.region,
-            "api_version": part.api_version,
-            "project": part.project,
-        }
-        options = {**part.options, **{key: value for key, value in named.items() if value is not None}}
-        key = _current(name, part.api_key, keepers) if part.api_key is not None else None
-        credential = _credential(name, part, kind, keepers)
-        found[name] = kind.build(ProviderSettings(name, part.url, key, options, credential))
-    return found
+def build_providers(config: Config, refreshers: CredentialRefreshers | None = None) -> dict[str, Provider]:
+    """`refreshers` renew credentials from the moment they are started. Raises ConfigError if a library is missing."""
+    refreshers = refreshers or CredentialRefreshers(time.time, _ignore)
+    providers: dict[str, Provider] = {}
+    for name, provider in config.providers.items():
+        kind: ProviderKind = registry.load("providers", provider.kind)
+        key = _current(name, provider.api_key, refreshers) if provider.api_key is not None else None
+        credential = _build_credential(name, provider, kind, refreshers)
+        providers[name] = kind.build(ProviderSettings(name, provider.url, key, provider.all_options(), credential))
+    return providers
 
 
-def _credential(name: str, part: ProviderPart, kind: Any, keepers: CredentialRefreshers) -> Credential | None:
-    said = part.credential
-    if said is None:
+def _build_credential(
+    name: str, provider: ProviderConfig, kind: ProviderKind, refreshers: CredentialRefreshers
+) -> Credential | None:
+    given = provider.credential
+    if given is None:
         return None
     settings = CredentialSettings(
         name,
-        kind.credentials[said.kind],
-        part.region,
-        said.options(),
-        {which: _current(name, secret, keepers) for which, secret in said.secrets().items()},
+        kind.credentials[given.kind],
+        provider.region,
+        given.options(),
+        {field: _current(name, secret, refreshers) for field, secret in given.secrets().items()},
     )
-    credential: Credential = registry.load("providers.credentials", said.kind).build(
-        settings, keepers.of(name), time.time
+    credential: Credential = registry.load("providers.credentials", given.kind).build(
+        settings, refreshers.of(name), time.time
     )
     return credential
 
 
-def _current(name: str, secret: Secret, keepers: CredentialRefreshers) -> Callable[[], str]:
-    """What a provider's secret is now: one that came from a file follows the file."""
+def _current(name: str, secret: Secret, refreshers: CredentialRefreshers) -> Callable[[], str]:
+    """Gives the present value of a secret: one from a file is read again when the file changes."""
     if secret.path is None:
         return secret.reveal
-    return keepers.keep(name, SecretFile(secret.path, time.time), HeldCredential(secret.reveal()))
+    return refreshers.keep(name, SecretFile(secret.path, time.time), HeldCredential(secret.reveal()))
 
 
-def _not_told(provider: str, error: str | None, expires_at: float | None) -> None:
-    """Nothing is renewed by keepers that are never started."""
+def _ignore(provider: str, error: str | None, expires_at: float | None) -> None:
+    """Refreshers that are never started report nothing."""

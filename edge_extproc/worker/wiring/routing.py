@@ -1,4 +1,4 @@
-"""The composition of routing: what config says of models becomes a planner."""
+"""Builds the planner from the configured models."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from decimal import Decimal
 
 from ... import registry
 from ...accounting.base import Prices
-from ...config.envoy_versions import can_guard, check, order_of
-from ...config.routing import AffinityConfig as AffinityPart
-from ...config.routing import ModelConfig, RuleConditionConfig
+from ...config.routing import AffinityConfig, ModelConfig, RuleConditionConfig
 from ...config.schema import Config
 from ...model.envoy_names import NO_RETRY
 from ...model.plan import Candidate, Fallback
 from ...model.usage import Usage
 from ...providers.base import Provider
+from ...proxy.envoy_versions import can_guard, check, order_of
 from ...routing.affinity import Affinity
 from ...routing.base import ModelTable, Strategy, StrategySettings
 from ...routing.breaker import BreakerSettings, Circuits, CircuitTable
@@ -32,8 +31,8 @@ def build_planner(
     slots: CircuitTable,
     opened: Callable[[Candidate], None],
 ) -> RowPlanner:
-    """`opened` is told of each circuit that this worker opens. Raises ConfigError where Envoy is too old for what is
-    wanted."""
+    """`opened` is called for each circuit breaker that this worker opens. Raises ConfigError if the proxy is too
+    old for the configured routing."""
 
     def price(candidate: Candidate, usage: Usage) -> Decimal | None:
         provider = providers[candidate.provider]
@@ -41,7 +40,7 @@ def build_planner(
 
     check(config)
     routing = config.routing
-    # Chance spreads exploration; it guards no secret.
+    # The random numbers spread exploration and protect no secret.
     settings = StrategySettings(price, random.random, time.monotonic, routing.exploration / 100)
 
     def build(name: str) -> Strategy:
@@ -92,14 +91,14 @@ def _row(config: Config, model: ModelConfig) -> ModelRoute:
 
 
 def _others(config: Config, name: str | None) -> tuple[Candidate, ...]:
-    """The candidates of another model; one that leaves the model's name to the caller is asked for that name."""
+    """The candidates of another model. A candidate without a model name gets that model's name."""
     if name is None:
         return ()
     return tuple(replace(c, model=c.model or name) for c in config.plan_candidates(config.models[name].candidates))
 
 
-def _affinity(part: AffinityPart | None) -> Affinity | None:
-    return Affinity(part.session_header) if part is not None else None
+def _affinity(affinity: AffinityConfig | None) -> Affinity | None:
+    return Affinity(affinity.session_header) if affinity is not None else None
 
 
 def _condition(when: RuleConditionConfig) -> RuleCondition:

@@ -1,4 +1,4 @@
-"""`telemetry.otlp` of a configuration becomes traces, or nothing: then nothing of OpenTelemetry is loaded."""
+"""Builds the traces of a worker from `telemetry.otlp`. Without that section, OpenTelemetry is not imported."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ... import __version__, registry
-from ...config.provider import ProviderConfig
+from ... import __version__
 from ...config.schema import Config
 from ...errors import ConfigError
+from ...providers.base import gen_ai_provider
 
 if TYPE_CHECKING:
     from ...telemetry.traces import Traces
 
 
 def build_traces(config: Config, index: int) -> Traces | None:
-    """Of the worker with this index. Raises ConfigError where the packages for it are not installed."""
-    wanted = config.telemetry.otlp
-    if wanted is None:
+    """The traces of the worker with this index. Raises ConfigError if the packages for them are not installed."""
+    otlp = config.telemetry.otlp
+    if otlp is None:
         return None
     try:
         from ...telemetry import traces
@@ -29,19 +29,21 @@ def build_traces(config: Config, index: int) -> Traces | None:
         ) from error
     return traces.Traces(
         traces.TraceSettings(
-            endpoint=wanted.endpoint,
-            protocol=wanted.protocol,
-            headers={name: secret.reveal for name, secret in wanted.headers.items()},
-            ratio=wanted.sampling / 100,
-            service=wanted.service,
+            endpoint=otlp.endpoint,
+            protocol=otlp.protocol,
+            headers={name: secret.reveal for name, secret in otlp.headers.items()},
+            ratio=otlp.sampling / 100,
+            service=otlp.service,
             version=__version__,
             instance=f"{socket.gethostname()}-{os.getpid()}-{index}",
-            environment=wanted.environment,
-            content=wanted.content,
-            flavours=wanted.attributes,
-            metrics=wanted.metrics,
+            environment=otlp.environment,
+            content=otlp.content,
+            flavours=otlp.attributes,
+            metrics=otlp.metrics,
             hosts={
-                name: traces.TracedHost(conventional(provider), provider.endpoint.host, provider.endpoint.port)
+                name: traces.TracedHost(
+                    gen_ai_provider(provider.kind, provider.host), provider.endpoint.host, provider.endpoint.port
+                )
                 for name, provider in config.providers.items()
             },
         )
@@ -49,23 +51,14 @@ def build_traces(config: Config, index: int) -> Traces | None:
 
 
 def change_traces(traces: Traces, config: Config) -> None:
-    """To what another configuration says of sampling and of what is told."""
-    wanted = config.telemetry.otlp
-    if wanted is not None:
-        traces.change(wanted.sampling / 100, content=wanted.content, flavours=wanted.attributes)
-
-
-def conventional(provider: ProviderConfig) -> str:
-    """gen_ai.provider.name of OpenTelemetry's conventions: the `otel_name` of the host or the kind; where it has none,
-    the name that the configuration uses for it."""
-    kind = registry.load("providers", provider.kind)
-    if provider.host is not None:
-        return kind.hosts[provider.host].otel_name or provider.host
-    return getattr(kind, "otel_name", "") or provider.kind
+    """Applies the sampling and the content of another configuration."""
+    otlp = config.telemetry.otlp
+    if otlp is not None:
+        traces.change(otlp.sampling / 100, content=otlp.content, flavours=otlp.attributes)
 
 
 def unary_interceptors(traces: Traces) -> Sequence[Any]:
-    """Spans of the gRPC services that are no streams."""
+    """They make spans for the unary gRPC services."""
     from ...telemetry.traces import interceptors
 
     return interceptors(traces)

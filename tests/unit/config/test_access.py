@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from config_kit import ENVIRON, mistake, read
 
-from edge_extproc.worker.wiring.access import IdentitySources, build_access
+from edge_extproc.auth.identity import IdentitySources
+from edge_extproc.auth.merge import merge_policies
 
 ROLES = """
 roles:
@@ -24,7 +25,7 @@ def test_a_key_stands_for_its_team_user_and_roles() -> None:
     principal = (
         IdentitySources(config, print).authenticator().authenticate([("authorization", f"Bearer {ENVIRON['KEY']}")])
     )
-    access = build_access(config)
+    access = merge_policies(config)
     assert access is not None
     rights = access.of(principal)
 
@@ -40,8 +41,8 @@ def test_a_key_stands_for_its_team_user_and_roles() -> None:
 
 
 def test_without_roles_and_policies_nothing_is_asked() -> None:
-    assert build_access(read("")) is None
-    assert build_access(read("roles: {open: {}}")) is not None
+    assert merge_policies(read("")) is None
+    assert merge_policies(read("roles: {open: {}}")) is not None
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,10 @@ def test_a_key_in_a_file_is_what_it_was_at_load_until_it_is_looked_at_again(tmp_
 @pytest.mark.parametrize(
     ("provider", "why"),
     [
-        ("{kind: bedrock, region: x, credential: {kind: gcp}}", "this is none of aws, google, azure"),
+        (
+            "{kind: bedrock, region: x, credential: {kind: gcp}}",
+            "there is no such kind of credential; have aws, azure, google; write one of them",
+        ),
         ("{kind: bedrock, region: x, credential: {kind: aws, file: f}}", "there is no such file"),
         (
             "{kind: bedrock, region: x, credential: {kind: aws, tenant_id: t}}",
@@ -90,7 +93,7 @@ def test_a_key_in_a_file_is_what_it_was_at_load_until_it_is_looked_at_again(tmp_
             "region is missing",
         ),
         ("{kind: bedrock, region: US East, api_key: k}", "this is no region"),
-        ("{kind: openai, region: us-east-1, api_key: k}", "kind openai has no regions"),
+        ("{kind: openai, region: us-east-1, api_key: k}", "kind openai has no region; leave it out"),
         ("{kind: bedrock, region: x}", "api_key is missing"),
         (
             "{kind: bedrock, region: x, credential: {kind: google}}",

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from config_kit import mistake, read
 
-from edge_extproc.config.capabilities import CAPABILITIES, releases
-from edge_extproc.config.envoy_versions import VERSIONS, at_istio, at_version, can_guard, chains, check, lost
 from edge_extproc.envoy_config.bootstrap import bootstrap
 from edge_extproc.errors import ConfigError
+from edge_extproc.proxy.capabilities import CAPABILITIES, releases
+from edge_extproc.proxy.envoy_versions import VERSIONS, at_istio, at_version, can_guard, chains, check, lost
 
 BOTH = "[{provider: a}, {provider: b}]"
 PROVIDERS = "providers: {" + ", ".join(f"{p}: {{kind: openai, api_key: x}}" for p in "abcdefghij") + "}\n"

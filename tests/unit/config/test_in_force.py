@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
 from config_kit import ENVIRON, read
+from settlements import settlement
 
 from edge_extproc import __version__
+from edge_extproc.accounting import prices as price_table
+from edge_extproc.auth.identity import IdentitySources
 from edge_extproc.config.schema import Config
 from edge_extproc.errors import ConfigError, Unauthenticated
 from edge_extproc.limits.base import ReservationRequest
+from edge_extproc.model.managed import EMPTY
+from edge_extproc.model.plan import Candidate, Plan
+from edge_extproc.model.settlement import Settlement
 from edge_extproc.model.usage import Usage
-from edge_extproc.store.snapshot import EMPTY
 from edge_extproc.telemetry.metrics import Metrics
 from edge_extproc.worker.state import WorkerState
 from edge_extproc.worker.wiring import gateway as app
-from edge_extproc.worker.wiring.access import IdentitySources
 from edge_extproc.worker.wiring.cache import build_cache, change_cache
 
 NEW = "callers: [{tenant: late, limits: {requests_per_minute: 3}, keys: [{id: late-1, key: {env: OTHER}}]}]\n"
@@ -66,7 +72,12 @@ async def test_other_callers_are_known_and_what_is_under_way_stays(force: Worker
     assert (None, "late") == (tenant_of(force, "KEY"), tenant_of(force, "OTHER"))
     after = force.gateway
     assert after is not before
-    assert (after.providers, after.planner, after.cache) == (before.providers, before.planner, before.cache)
+    assert (after.apart, after.providers, after.planner, after.cache) == (
+        before.apart,
+        before.providers,
+        before.planner,
+        before.cache,
+    )
 
 
 async def test_prices_of_ones_own_are_asked_before_the_lists_from_then_on(force: WorkerState, tmp_path: Path) -> None:
@@ -169,8 +180,28 @@ def issuers(*names: str) -> Config:
 def test_the_keys_of_an_issuer_that_stays_are_not_fetched_again() -> None:
     before = IdentitySources(issuers("a", "b"), print)
     after = IdentitySources(issuers("b", "c"), print, before)
-    named = {named[0]: source for named, source in before._sources.items()}
-    kept = {named[0]: source for named, source in after._sources.items()}
+    named = {named[0]: source for named, source in before._issuers.items()}
+    kept = {named[0]: source for named, source in after._issuers.items()}
 
     assert named["https://b/keys"] is kept["https://b/keys"]
     assert {"https://b/keys", "https://c/keys"} == kept.keys()
+
+
+class BrokenPlanner:
+    def learn(self, *result: object) -> None:
+        raise RuntimeError("a bug in a strategy")
+
+
+def test_a_strategy_that_fails_to_learn_costs_no_sink_its_settlement(tmp_path: Path) -> None:
+    first = config(tmp_path)
+    table = price_table.load(price_table.compiled(tmp_path))
+    broken: Any = BrokenPlanner()
+    before = replace(app.build_gateway(first, table, (), print), planner=broken)
+    settled: list[Settlement] = []
+    reported: list[BaseException] = []
+    gateway = app.build_gateway(first, table, (settled.append,), reported.append, before=app.Previous(first, before))
+    done = settlement(model="m", plan=Plan((Candidate("p", "m"),)))
+    gateway.settle(done)
+
+    assert [done] == settled
+    assert ["a bug in a strategy"] == [str(error) for error in reported]

@@ -11,9 +11,12 @@ from config_kit import mistake, read
 from edge_extproc.accounting.max_outputs import KNOWN
 from edge_extproc.config.limits import read_dollars, write_dollars
 from edge_extproc.errors import StartError
+from edge_extproc.gateway.own_valkey import check_store
 from edge_extproc.limits.base import LimitRule, LimitStatus
+from edge_extproc.limits.levels import MAX_NAMED, metric_levels
+from edge_extproc.limits.merge import merge_rules
 from edge_extproc.telemetry.limit_metrics import LimitLevel
-from edge_extproc.worker.wiring import limits as build_limits
+from edge_extproc.worker.wiring.limits import build_bounds, build_limits
 
 BUDGET = """
 agent: {workers: 4}
@@ -42,8 +45,8 @@ def test_what_is_no_amount_of_money_is_refused(written: object) -> None:
 
 def test_rules_come_of_every_level() -> None:
     config = read(BUDGET)
-    found = [(r.level, r.name, r.measure, r.window, r.maximum) for r in build_limits.rules(config)]
-    month, _, slots, _, day = build_limits.rules(config)
+    found = [(r.level, r.name, r.measure, r.window, r.maximum) for r in merge_rules(config)]
+    month, _, slots, _, day = merge_rules(config)
 
     assert config.has_limits
     assert [
@@ -58,7 +61,7 @@ def test_rules_come_of_every_level() -> None:
 
 
 def test_the_first_fitting_bound_of_an_answer_counts() -> None:
-    bounds = build_limits.bounds(read("limiter: {max_output: {gpt-4o-mini: 100}, default_max_output: 7}"))
+    bounds = build_bounds(read("limiter: {max_output: {gpt-4o-mini: 100}, default_max_output: 7}"))
 
     assert [100, 16_384, 7] == [bounds.output_of(name) for name in ("gpt-4o-mini", "gpt-4o", "unheard-of")]
 
@@ -70,17 +73,17 @@ def test_several_workers_share_a_store_of_their_own_unless_one_is_given() -> Non
     assert "valkey.sock" == getattr(own.own_store_socket(), "name", None)
     assert given.own_store_socket() is None
     assert read(BUDGET.replace("workers: 4", "workers: 1")).own_store_socket() is None
-    build_limits.check_store(own, with_own=True)
-    build_limits.check_store(given, with_own=False)
+    check_store(own, with_own=True)
+    check_store(given, with_own=False)
     with pytest.raises(StartError, match=r"4 workers, which would each count.*give limiter.url"):
-        build_limits.check_store(own, with_own=False)
+        check_store(own, with_own=False)
 
 
 def test_without_limits_there_is_no_limiter_and_no_store() -> None:
     config = read("agent: {workers: 4}")
 
     assert (False, None) == (config.has_limits, config.own_store_socket())
-    assert build_limits.of(config, None, print) is None  # type: ignore[arg-type]
+    assert build_limits(config, None, print) is None  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -115,7 +118,7 @@ def test_only_names_of_the_configuration_stand_in_metrics() -> None:
     def standing(tenant: str, level: Any, name: str, used: int) -> LimitStatus:
         return LimitStatus(LimitRule(tenant, level, name, "dollars", "day", 10_000_000), 10_000_000, used, 500_000, 7.0)
 
-    found = build_limits.levels(
+    found = metric_levels(
         named,
         [
             standing("acme", "tenant", "acme", 4_000_000),
@@ -132,15 +135,15 @@ def test_only_names_of_the_configuration_stand_in_metrics() -> None:
 
 
 def test_of_very_many_holders_those_nearest_to_their_limit_are_told_by_name() -> None:
-    many = build_limits.MOST_TOLD + 50
+    many = MAX_NAMED + 50
     named = {("acme", "key", f"k{n}") for n in range(many)}
     standings = [
         LimitStatus(LimitRule("acme", "key", f"k{n}", "requests", "minute", 10_000), 10_000, n, 1, 7.0)
         for n in range(many)
     ]
-    found = build_limits.levels(named, standings)
+    found = metric_levels(named, standings)
 
-    assert build_limits.MOST_TOLD + 1 == len(found)
+    assert MAX_NAMED + 1 == len(found)
     assert LimitLevel(("acme", "key", "*", "requests", "minute"), 10_000, 49, 50, None) == found[-1]
     assert f"k{many - 1}" == found[0].labels[2]
 
@@ -161,7 +164,7 @@ def test_of_very_many_holders_those_nearest_to_their_limit_are_told_by_name() ->
     ],
 )
 def test_what_a_model_answers_with_at_most_is_never_less_than_its_provider_says(model: str, most: int) -> None:
-    assert most == build_limits.bounds(read("")).output_of(model)
+    assert most == build_bounds(read("")).output_of(model)
 
 
 def test_no_row_is_hidden_behind_a_wider_one() -> None:

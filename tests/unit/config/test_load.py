@@ -16,7 +16,7 @@ from pydantic_core import PydanticSerializationError
 
 from edge_extproc import registry
 from edge_extproc.accounting import prices
-from edge_extproc.config.default_models import KNOWN, needs_rehearsal
+from edge_extproc.config.default_models import default_providers, needs_rehearsal
 from edge_extproc.config.load import DEFAULT_NAME, default, default_text, load, parse, schema
 from edge_extproc.config.part import ConfigSection, cores
 from edge_extproc.config.schema import Config
@@ -801,10 +801,10 @@ def test_the_providers_whose_keys_are_at_hand_are_used(
     rows = config.rows()
     assert [Candidate(*chat)] == list(rows["chat"])
     assert ([Candidate(*embedding)] if embedding is not None else []) == list(rows.get("embedding", ()))
-    for known in KNOWN:
-        assert (known.name in config.providers) == bool({*names} & {*known.keys})
+    for kind, known in default_providers():
+        assert (kind in config.providers) == bool({*names} & {*known.keys})
         for name in (*known.models, *known.families):
-            assert ([Candidate(known.name, "")] if known.name in config.providers else []) == list(rows.get(name, ()))
+            assert ([Candidate(kind, "")] if kind in config.providers else []) == list(rows.get(name, ()))
 
 
 def test_of_two_keys_of_a_provider_the_first_counts(state: Path) -> None:
@@ -824,7 +824,10 @@ def test_a_key_of_this_gateway_is_no_providers(state: Path) -> None:
 
 def test_every_chat_model_that_is_listed_by_default_is_one_that_has_a_price(tmp_path: Path) -> None:
     table = prices.load(prices.compiled(tmp_path))
-    chats = [(known.name, name) for known in KNOWN for name in (*known.models, known.chat) if "embedding" not in name]
+    defaults = default_providers()
+    chats = [
+        (kind, name) for kind, known in defaults for name in (*known.models, known.chat) if "embedding" not in name
+    ]
 
     assert [] == [each for each in chats if table.cost(*each, Usage(input=1, output=1)) is None]
 

@@ -14,7 +14,7 @@ from config_kit import ENVIRON, SECTIONS
 
 from edge_extproc.config.schema import Config
 from edge_extproc.errors import ConfigError
-from edge_extproc.gateway.config_source import ConfigFollower, ConfigSource, keep, stamp
+from edge_extproc.gateway.config_source import ConfigFollower, ConfigSource, stamp, write_private
 from edge_extproc.gateway.reload import ConfigReloader
 
 TEXT = "".join(SECTIONS.values())
@@ -43,10 +43,10 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def origin(tmp_path: Path) -> ConfigSource:
-    path, in_force = tmp_path / "edge.yaml", tmp_path / "in-force.yaml"
+    path, in_force = tmp_path / "edge.yaml", tmp_path / "accepted.yaml"
     path.write_text(TEXT)
-    keep(in_force, TEXT)
-    return ConfigSource(path, tmp_path, in_force=in_force)
+    write_private(in_force, TEXT)
+    return ConfigSource(path, tmp_path, accepted=in_force)
 
 
 class Envoy:
@@ -80,8 +80,8 @@ def written(origin: ConfigSource, text: str) -> None:
 
 
 def in_force(origin: ConfigSource) -> str:
-    assert origin.in_force is not None
-    return origin.in_force.read_text()
+    assert origin.accepted is not None
+    return origin.accepted.read_text()
 
 
 async def test_a_good_file_is_kept_and_told(origin):
@@ -160,7 +160,7 @@ async def test_where_not_all_workers_can_take_it_envoy_goes_back_after_them(orig
 async def test_what_cannot_be_kept_is_not_envoys_either(origin, tmp_path):
     told = Told()
     envoy = Envoy(told)
-    found = reloading(replace(origin, in_force=tmp_path / "nowhere" / "in-force.yaml"), told, envoy)
+    found = reloading(replace(origin, accepted=tmp_path / "nowhere" / "accepted.yaml"), told, envoy)
     written(origin, OTHER)
 
     assert "rejected" == await found.reload()
@@ -216,7 +216,7 @@ def test_a_worker_reads_what_is_in_force_once(origin):
     written(origin, "nonsense")
 
     assert following.newer() is None
-    keep(origin.in_force, OTHER)
+    write_private(origin.accepted, OTHER)
     newer = following.newer()
     assert newer is not None
     assert "other" == newer.callers[0].keys[0].id
@@ -224,7 +224,7 @@ def test_a_worker_reads_what_is_in_force_once(origin):
 
 
 def test_what_is_in_force_is_for_its_owner_alone(origin):
-    assert 0o600 == stat.S_IMODE(origin.in_force.stat().st_mode)
+    assert 0o600 == stat.S_IMODE(origin.accepted.stat().st_mode)
 
 
 def test_another_file_behind_the_same_links_is_another_one(tmp_path):

@@ -10,10 +10,10 @@ import pytest
 from config_kit import TWO, read
 from player import Stage
 
-from edge_extproc.config.cluster_names import cluster_names
 from edge_extproc.envoy_config.bootstrap import bootstrap
 from edge_extproc.envoy_config.dynamic import DiscoveryFiles, DynamicResources, discovered, render
 from edge_extproc.model.plan import Candidate, Plan
+from edge_extproc.proxy.cluster_names import cluster_names
 
 FILES = DiscoveryFiles.of(Path("/run/edge"))
 MODELS = "models: {m: [{provider: p}, {provider: q}]}\n"
@@ -59,7 +59,7 @@ def test_the_agent_and_envoy_call_each_cluster_the_same(version):
         TWO + f'envoy: {{version: "{version}"}}\nmodels: {{m: [{{provider: p}}, {{provider: q}}], {hedge}}}\n'
     )
     chains = version != "1.40"
-    gateway = replace(Stage().gateway, clusters=cluster_names(config, editions=True), chains=chains)
+    gateway = replace(Stage().gateway, clusters=cluster_names(config, versioned=True), chains=chains)
     plans = [PLAN, replace(PLAN, candidates=PLAN.candidates[:1])] + ([replace(PLAN, hedged=True)] if hedge else [])
     named = {name for plan in plans for name in (*gateway.order(plan), *dict(gateway.named(plan)).values())}
 

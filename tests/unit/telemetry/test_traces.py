@@ -30,7 +30,7 @@ from edge_extproc.model.settlement import PhaseTime, Settlement
 from edge_extproc.model.trace import Parent, Trace, Transcript, read_traceparent
 from edge_extproc.model.usage import Usage
 from edge_extproc.telemetry import otlp
-from edge_extproc.telemetry import traces as room
+from edge_extproc.telemetry.base import Flavour
 from edge_extproc.telemetry.genai_metrics import Exporting, GenAiMetrics
 from edge_extproc.telemetry.sending import MOST, MOST_SAID, SpanQueue
 from edge_extproc.telemetry.traces import TracedHost, Traces, TraceSettings
@@ -131,7 +131,7 @@ TALK = Transcript((("system", "Be brief."), ("user", f"I am ann@example.com, {SE
 
 
 @pytest.mark.parametrize("flavours", [(), ("langfuse",), ("openinference",), ("langfuse", "openinference")])
-def test_what_was_said_is_redacted_in_every_tools_words(flavours: tuple[room.Flavour, ...]) -> None:
+def test_what_was_said_is_redacted_in_every_tools_words(flavours: tuple[Flavour, ...]) -> None:
     said = str(attributes(replace(DONE, talk=TALK), flavours=flavours))
 
     assert "I am [email], ***" in said

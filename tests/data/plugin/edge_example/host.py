@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from edge_extproc.model.call import Operation
 from edge_extproc.model.host import UNKNOWN_HOST, HostProfile
-from edge_extproc.providers.base import HostAddress, ProviderSettings, UpstreamCall, UpstreamRequest, base_path
+from edge_extproc.providers.base import ProviderKind, ProviderSettings, UpstreamCall, UpstreamRequest, base_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +37,11 @@ class ExampleProvider:
         """The host adds no framing."""
 
 
-class ExampleKind:
-    default_base_url = None
-    needs_key = True
-    hosts: Mapping[str, HostAddress] = MappingProxyType({})
+class ExampleKind(ProviderKind):
     apis: Mapping[str, str] = MappingProxyType({"talk": "example_talk"})
     options = frozenset({"room"})
-    needed_options = options
-    otel_name = "example.talk"
+    required_options = ("room",)
+    gen_ai_provider = "example.talk"
 
     def build(self, settings: ProviderSettings) -> ExampleProvider:
         return ExampleProvider(settings)

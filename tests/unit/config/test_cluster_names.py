@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from config_kit import ONE, read
 
-from edge_extproc.config.cluster_names import can_change, cluster_names
 from edge_extproc.envoy_config.clusters import provider_cluster
+from edge_extproc.proxy.cluster_names import can_change, cluster_names
 
 CHANGES = (
     "providers: {p: {kind: openai, base_url: 'http://127.0.0.1:2/v1', api_key: {env: KEY}}}\n",
@@ -42,7 +42,7 @@ def test_two_configurations_agree_on_a_name_if_and_only_if_they_agree_on_the_clu
     found = {}
     for text in ("", ONE, *CHANGES):
         config = read(text)
-        name = cluster_names(config, editions=True)["p"]
+        name = cluster_names(config, versioned=True)["p"]
         found.setdefault(name, []).append(provider_cluster(config, "p", config.providers["p"]))
 
     assert all(each == same[0] for same in found.values() for each in same)
@@ -51,7 +51,7 @@ def test_two_configurations_agree_on_a_name_if_and_only_if_they_agree_on_the_clu
 
 
 def test_an_envoy_of_someone_elses_knows_each_by_its_providers_name():
-    assert {"p": "provider_p"} == cluster_names(read(""), editions=False)
+    assert {"p": "provider_p"} == cluster_names(read(""), versioned=False)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
-"""What is rendered for a proxy that cannot do all that Envoy 1.40 can, and what is refused there.
+"""Chooses what to render for the target proxy, and refuses what it cannot do.
 
-With priority groups the agent sends the order of providers with each request. Elsewhere an order is a cluster, which
-the agent names in a header. Composite clusters choose by the count of tries, aggregate ones by priorities not yet
-tried. capabilities.py says which proxy can do what.
+With priority groups, the agent sends the order of providers with each request. Without them, each order is a cluster
+that the agent names in a header: a composite cluster chooses by the number of the attempt, an aggregate cluster by the
+priorities that were not yet tried. capabilities.py has the capabilities of each target.
 """
 
 from __future__ import annotations
@@ -12,50 +12,50 @@ from collections.abc import Iterator
 from itertools import combinations
 from typing import Literal, TypeAlias
 
+from ..config.schema import Config
 from ..errors import ConfigError
 from .capabilities import CAPABILITIES, Capability, releases
-from .schema import Config
 
 VERSIONS = releases("envoy")
-"""Envoys that we can render for, the oldest first."""
+"""The supported releases of Envoy, the oldest first."""
 
 Order: TypeAlias = Literal["priority_group", "composite", "aggregate"]
-"""How the order of tries reaches Envoy: with each request, or as a cluster of this kind."""
+"""How the order of attempts reaches Envoy: with each request, or as a cluster of this kind."""
 
 _ORDERS: tuple[Order, ...] = ("priority_group", "composite", "aggregate")
 
-# Each is a load balancer in every thread of Envoy's.
+# Each needs a load balancer in every thread of Envoy.
 _MOST_CHAINS = 500
 
 
 def capabilities_of(config: Config) -> frozenset[Capability]:
-    """Raises ConfigError where the version is none of ours."""
+    """Raises ConfigError if the version is not supported."""
     envoy = config.envoy
     target = f"envoy-{envoy.version}" if envoy.istio is None else f"istio-{envoy.istio}"
-    found = CAPABILITIES.get(target)
-    if found is None and envoy.istio is not None:
+    capabilities = CAPABILITIES.get(target)
+    if capabilities is None and envoy.istio is not None:
         have = ", ".join(releases("istio"))
         raise ConfigError(f"envoy.istio: {envoy.istio!r} cannot be rendered for; have {have}")
-    if found is None:
+    if capabilities is None:
         raise ConfigError(f"envoy.version: {envoy.version!r} cannot be rendered for; have {', '.join(VERSIONS)}")
-    return found
+    return capabilities
 
 
 def can(config: Config, capability: Capability) -> bool:
-    """Raises ConfigError where the version is none of ours."""
+    """Raises ConfigError if the version is not supported."""
     return capability in capabilities_of(config)
 
 
 def order_of(config: Config) -> Order:
-    """Raises ConfigError where the version is none of ours."""
-    found = capabilities_of(config)
-    return next(order for order in _ORDERS if order in found)
+    """Raises ConfigError if the version is not supported."""
+    capabilities = capabilities_of(config)
+    return next(order for order in _ORDERS if order in capabilities)
 
 
 def can_guard(config: Config) -> bool:
-    """Whether the proxy can hold an answer back until its first token, and ask another provider where there is none."""
-    found = capabilities_of(config)
-    return "held_retry" in found and not found.isdisjoint({"metadata_matcher", "filter_state_matcher"})
+    """Whether the proxy can hold a response until its first token, and try another provider if there is none."""
+    capabilities = capabilities_of(config)
+    return "held_retry" in capabilities and not capabilities.isdisjoint({"metadata_matcher", "filter_state_matcher"})
 
 
 def proxy_name(config: Config) -> str:
@@ -64,14 +64,14 @@ def proxy_name(config: Config) -> str:
 
 
 def at_version(config: Config, version: str | None) -> Config:
-    """The same for another Envoy; None: for that of the configuration."""
+    """The configuration for another release of Envoy; None changes nothing."""
     if version is None:
         return config
     return config.model_copy(update={"envoy": config.envoy.model_copy(update={"version": version, "istio": None})})
 
 
 def at_istio(config: Config, version: str | None) -> Config:
-    """The same for the proxy of this Istio; None: for that of the configuration."""
+    """The configuration for the proxy of another Istio; None changes nothing."""
     if version is None:
         return config
     return config.model_copy(update={"envoy": config.envoy.model_copy(update={"istio": version})})
@@ -83,8 +83,8 @@ def plans_alike(one: Config, other: Config) -> bool:
 
 
 def lost(config: Config) -> tuple[str, ...]:
-    """What is done less well with this proxy than with Envoy 1.40, a sentence each."""
-    found = capabilities_of(config)
+    """The limitations of this proxy compared with Envoy 1.40, a sentence each."""
+    capabilities = capabilities_of(config)
     chained = (
         "a strategy and affinity choose who is tried first; the others follow in the order of the configuration",
         "a call with more than one candidate takes one gRPC stream more",
@@ -92,21 +92,21 @@ def lost(config: Config) -> tuple[str, ...]:
     unchanged = ("a call that fails for its length or its content cannot fall back to another model",)
     unhedged = ("a slow call cannot be hedged by a second provider",)
     unguarded = ("no answer is held back until its first token: what fails after its headers reaches the caller",)
-    unhashed = ("a worker that has just died is found out by its health check alone",)
+    unhashed = ("a worker that has just died is detected by its health check alone",)
     unmasked = ("the access log does not tell the caller's network",)
     return (
-        *(() if "priority_group" in found else chained + unchanged),
-        *(() if found & {"priority_group", "composite"} else unhedged),
+        *(() if "priority_group" in capabilities else chained + unchanged),
+        *(() if capabilities & {"priority_group", "composite"} else unhedged),
         *(() if can_guard(config) else unguarded),
-        *(() if "hash_policy" in found else unhashed),
+        *(() if "hash_policy" in capabilities else unhashed),
         # Istio writes its own access log.
-        *(() if "masked_address" in found or config.envoy.istio is not None else unmasked),
+        *(() if "masked_address" in capabilities or config.envoy.istio is not None else unmasked),
     )
 
 
 def check(config: Config) -> None:
-    """Raises ConfigError where the configuration wants what this proxy cannot do."""
-    found, order, proxy = capabilities_of(config), order_of(config), proxy_name(config)
+    """Raises ConfigError if the configuration needs what this proxy cannot do."""
+    capabilities, order, proxy = capabilities_of(config), order_of(config), proxy_name(config)
     if order == "priority_group":
         return
     for name, model in config.models.items():
@@ -121,7 +121,7 @@ def check(config: Config) -> None:
             )
         if model.guard == "on" and not can_guard(config):
             raise ConfigError(f"{where}.guard: {proxy} cannot hold an answer back; Envoy can from 1.37 on; write off")
-    if "hash_policy" not in found and _workers(config) > 1:
+    if "hash_policy" not in capabilities and _workers(config) > 1:
         raise ConfigError(
             f"agent.workers: {proxy} cannot bring the streams of a request to one of several workers, as Envoy can "
             "from 1.37 on; write agent: {workers: 1}, with one host"
@@ -137,10 +137,10 @@ def check(config: Config) -> None:
 def chains(config: Config) -> list[tuple[str, ...]]:
     """The providers of each order that a plan may come to: any candidate first, then others as the configuration has
     them, some perhaps left out, as many as there are tries."""
-    found: dict[tuple[str, ...], None] = {}
+    orders: dict[tuple[str, ...], None] = {}
     for names in _lists(config):
-        found.update(dict.fromkeys(_orders(names, config.retries.attempts)))
-    return list(found)
+        orders.update(dict.fromkeys(_orders(names, config.retries.attempts)))
+    return list(orders)
 
 
 def _lists(config: Config) -> Iterator[tuple[str, ...]]:

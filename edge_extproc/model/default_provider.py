@@ -1,0 +1,22 @@
+"""What a kind of provider serves without a configuration file."""
+
+from __future__ import annotations
+
+from .noun import noun
+
+
+@noun
+class DefaultProvider:
+    """A provider that needs nothing but its key."""
+
+    order: int
+    """If the keys of several providers are set, the lowest serves the models `chat` and `embedding`."""
+    keys: tuple[str, ...]
+    """Environment variables for the key. The first that is set counts, as in the provider's own SDK."""
+    chat: str
+    """A small model that every account can use."""
+    embedding: str | None
+    models: tuple[str, ...]
+    """Listed by /v1/models."""
+    families: tuple[str, ...]
+    """Globs of further models, which are passed on and not listed."""

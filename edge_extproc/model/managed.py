@@ -1,0 +1,41 @@
+"""What the admin API manages beside the configuration: keys, revocations and budgets.
+
+It holds digests of keys, not keys. The supervisor writes it to a file (store/snapshot.py), and every worker reads it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class ManagedKey(msgspec.Struct, frozen=True, array_like=True):
+    id: str
+    digest: str
+    tenant: str
+    team: str | None
+    user: str | None
+    models: tuple[str, ...]
+    roles: tuple[str, ...]
+    expires_ms: int | None
+
+
+class ManagedBudget(msgspec.Struct, frozen=True, array_like=True):
+    """The limits of one tenant, team, user or key. `allowance` has the keys of `limits` in the configuration."""
+
+    tenant: str
+    level: str
+    name: str
+    allowance: dict[str, Any]
+
+
+class ManagedState(msgspec.Struct, frozen=True):
+    revision: int = 0
+    keys: tuple[ManagedKey, ...] = ()
+    revoked: tuple[str, ...] = ()
+    """Ids of configured keys that are no longer valid."""
+    budgets: tuple[ManagedBudget, ...] = ()
+
+
+EMPTY = ManagedState()
