@@ -24,8 +24,8 @@ from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, Respon
 from redis.retry import Retry
 
 from ..telemetry.store_reasons import reason_of
-from .far import CacheStoreError, FlightLease, Purges, StoreResult
 from .key import CacheKey
+from .l2 import CacheStoreError, FlightLease, Purges, StoreResult
 
 # One step each, so that nothing comes between. KEYS: the entry, its lease.
 # ARGV: token, milliseconds, and for how many of them an entry may stay past its time. Answers {value}, or with what is

@@ -1,6 +1,6 @@
 """The cache as the exchange sees it: rules, then memory, then equal calls under way, then what many share.
 
-Whatever becomes of the far tier, a call goes on after a bounded time. What it brings is kept near, and sent far.
+Whatever becomes of the l2 tier, a call goes on after a bounded time. What it brings is kept l1, and sent l2.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ class TieredCache:
         self,
         rules: CachePolicies,
         bounds: CacheBounds,
-        near: L1Tier,
-        far: L2Tier | None,
+        l1: L1Tier,
+        l2: L2Tier | None,
         watcher: CacheListener,
         clock: Callable[[], float],
         monotonic: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._rules = rules
         self.bounds = bounds
-        self.near = near
-        self.far = far
+        self.l1 = l1
+        self.l2 = l2
         self.flights = Flights()
         self.watcher = watcher
         self.clock = clock
@@ -91,27 +91,27 @@ class TieredCache:
         return TieredLookup(self, key_of(owner, call.model, routed, shape), rules, said, stream=call.stream)
 
     def fill(self, key: CacheKey, entry: CacheEntry) -> None:
-        """Keeps near what was found far."""
-        life = entry.ttl if entry.ttl is not None else self.far.ttl if self.far is not None else 0.0
-        self.near.put(key, entry, self.clock(), entry.stored_at + life)
+        """Keeps l1 what was found l2."""
+        life = entry.ttl if entry.ttl is not None else self.l2.ttl if self.l2 is not None else 0.0
+        self.l1.put(key, entry, self.clock(), entry.stored_at + life)
 
     async def purge(self, selection: PurgeSelection) -> int:
-        """How many went, of both tiers. Raises Unavailable where the far tier cannot say."""
-        gone = self.near.purge(selection)
-        return gone + (await self.far.purge(selection) if self.far is not None else 0)
+        """How many went, of both tiers. Raises Unavailable where the l2 tier cannot say."""
+        gone = self.l1.purge(selection)
+        return gone + (await self.l2.purge(selection) if self.l2 is not None else 0)
 
     async def purge_json(self, wanted: bytes) -> int:
         """The same, as an operator writes it. Raises BadRequest too."""
         return await self.purge(read_selection(wanted))
 
     def start(self) -> None:
-        """Lets go, from now on, of what is purged wherever the far tier is shared."""
-        if self.far is not None:
-            self.far.hear_purges(self.near.purge)
+        """Lets go, from now on, of what is purged wherever the l2 tier is shared."""
+        if self.l2 is not None:
+            self.l2.hear_purges(self.l1.purge)
 
     async def close(self) -> None:
-        if self.far is not None:
-            await self.far.close()
+        if self.l2 is not None:
+            await self.l2.close()
 
 
 class TieredLookup:
@@ -164,12 +164,12 @@ class TieredLookup:
             return None
         self.state = "miss"
         began = cache.monotonic()
-        entry = self._young(cache.near.get(key, cache.clock()))
+        entry = self._young(cache.l1.get(key, cache.clock()))
         cache.watcher.cache_looked_up("memory", cache.monotonic() - began, found=entry is not None)
         if entry is not None:
             return self._hit(entry, "memory")
         if self._after > 0:
-            self._stale = cache.near.stale(key, cache.clock())
+            self._stale = cache.l1.stale(key, cache.clock())
         patience = cache.bounds.wait_of_streams if self._stream else cache.bounds.wait
         before = cache.flights.under_way(key)
         if before is None:
@@ -181,7 +181,7 @@ class TieredLookup:
             self.waited = cache.monotonic() - began
             cache.watcher.cache_looked_up("flight", self.waited, found=entry is not None)
             return self._hit(entry, "flight") if entry is not None else None
-        return await self._find_far(cache, cache.far, key, patience, more_time) if cache.far is not None else None
+        return await self._find_in_l2(cache, cache.l2, key, patience, more_time) if cache.l2 is not None else None
 
     async def _announce(self, cache: TieredCache, patience: float, more_time: MoreTime) -> None:
         if patience > cache.bounds.unasked:
@@ -191,19 +191,19 @@ class TieredLookup:
     def key_text(self) -> str | None:
         return self.key.digest.hex() if self.key is not None else None
 
-    async def _find_far(
-        self, cache: TieredCache, far: L2Tier, key: CacheKey, patience: float, more_time: MoreTime
+    async def _find_in_l2(
+        self, cache: TieredCache, l2: L2Tier, key: CacheKey, patience: float, more_time: MoreTime
     ) -> CacheEntry | None:
         tier: Tier = "redis"
         began = cache.monotonic()
-        found = await far.get(key, cache.bounds.wait, self._after)
+        found = await l2.get(key, cache.bounds.wait, self._after)
         self._token, entry = found.token, found.entry
         self._stale = found.stale or self._stale
         cache.watcher.cache_looked_up(tier, cache.monotonic() - began, found=entry is not None)
         if entry is None and found.elsewhere and patience > 0:
             await self._announce(cache, patience, more_time)
             began, tier = cache.monotonic(), "flight"
-            entry = await far.wait(key, patience)
+            entry = await l2.wait(key, patience)
             self.waited = cache.monotonic() - began
             cache.watcher.cache_looked_up(tier, self.waited, found=entry is not None)
         if entry is None:
@@ -252,17 +252,17 @@ class TieredLookup:
             self._said.ttl if self._said.ttl is not None else self._rules.ttl,
             self._rules.stale,
         )
-        cache.near.put(key, entry, now)
+        cache.l1.put(key, entry, now)
         cache.watcher.cache_wrote("memory")
-        if cache.far is not None:
-            cache.far.put(key, entry, self._token)
+        if cache.l2 is not None:
+            cache.l2.put(key, entry, self._token)
             self._token = None
 
     def close(self) -> None:
         if self._flight is not None:
             self._flight.end(self._kept)
-        if self._token is not None and self._cache is not None and self._cache.far is not None and self.key is not None:
-            self._cache.far.release(self.key, self._token)
+        if self._token is not None and self._cache is not None and self._cache.l2 is not None and self.key is not None:
+            self._cache.l2.release(self.key, self._token)
             self._token = None
 
     def _young(self, entry: CacheEntry | None) -> CacheEntry | None:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from .base import MOST_COUNTED, LimitStoreSettings, Lost, ReserveResult, SettleResult, WindowCounter, WindowCounters
-from .link import StoreConnection, bulk
+from .store_connection import StoreConnection, bulk
 
 _TAG = "{edge}:"
 _LEASES = _TAG + "leases"

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 import pytest
 from valkeys import Valkey, free_port
 
-from edge_extproc.cache.far import CacheStoreError
+from edge_extproc.cache.l2 import CacheStoreError
 from edge_extproc.cache.redis import RedisCacheSettings
 from edge_extproc.cache.redis import RedisCacheStore as CacheStore
 from edge_extproc.limits.base import LimitStoreDown
-from edge_extproc.limits.link import StoreConnection, transport_of
 from edge_extproc.limits.redis import RedisLimitStore as LimitStore
+from edge_extproc.limits.store_connection import StoreConnection, transport_of
 
 SECRET = "not-the-password"
 

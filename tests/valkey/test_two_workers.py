@@ -9,7 +9,7 @@ from valkeys import Valkey, until
 
 from edge_extproc import registry
 from edge_extproc.cache.base import NewReply
-from edge_extproc.cache.far import StoreTier, StoreTierSettings
+from edge_extproc.cache.l2 import StoreTier, StoreTierSettings
 from edge_extproc.cache.memory import MemoryTier
 from edge_extproc.cache.policy import CachePolicies, CachePolicy
 from edge_extproc.cache.redis import RedisCacheSettings, RedisCacheStore
@@ -52,13 +52,13 @@ class Worker:
     def __init__(self, url, stale=0.0, **bounds):
         self.heard = Heard()
         limits = CacheBounds(**{"max_entry": 1 << 20, "wait": 20.0, "wait_of_streams": 20.0, "unasked": 60.0, **bounds})
-        near = MemoryTier(100, 1 << 22, 300)
+        l1 = MemoryTier(100, 1 << 22, 300)
         self.cache = TieredCache(
-            CachePolicies(CachePolicy(stale=stale), {}, {}), limits, near, None, self.heard, lambda: self.now
+            CachePolicies(CachePolicy(stale=stale), {}, {}), limits, l1, None, self.heard, lambda: self.now
         )
         store = RedisCacheStore(RedisCacheSettings(url=url))
         settings = StoreTierSettings(ttl=3600, budget=5.0, compress_above=8192, hear_purges=0.02)
-        self.cache.far = StoreTier(store, settings, self.heard, self.cache.fill, lambda: self.now)
+        self.cache.l2 = StoreTier(store, settings, self.heard, self.cache.fill, lambda: self.now)
 
     def turn(self, tenant="acme", headers=()):
         return self.cache.turn(Principal(tenant, "key"), CALL, [Candidate("openai", "gpt")], headers, DIALECT.read_chat)
@@ -171,7 +171,7 @@ async def test_a_purge_is_for_both_tiers(workers):
 
 
 def lies_near(worker):
-    return worker.cache.near.counts().entries
+    return worker.cache.l1.counts().entries
 
 
 async def test_a_purge_reaches_the_memory_of_workers_elsewhere(workers):
@@ -190,14 +190,14 @@ async def test_a_purge_reaches_the_memory_of_workers_elsewhere(workers):
 
 async def heard_of(listener, purger, wanted):
     """Waits until the listener has asked for purges after this one."""
-    asked, purges = [], listener.cache.far._store.purges
+    asked, purges = [], listener.cache.l2._store.purges
 
     async def counted():
         asked.append(await purges())
         return asked[-1]
 
     await purger.cache.purge_json(wanted)
-    listener.cache.far._store.purges = counted
+    listener.cache.l2._store.purges = counted
     await until(lambda: len(asked) > 1)
 
 
@@ -207,7 +207,7 @@ async def test_who_has_missed_too_many_purges_forgets_all(workers):
     await other.turn().find(no_more_time)
     other.cache.start()
     await heard_of(other, one, b'{"tenant":"umbrella"}')
-    await one.cache.far._store._client.delete("edge:purges")
+    await one.cache.l2._store._client.delete("edge:purges")
 
     await until(lambda: lies_near(other) == 0)
 
@@ -218,9 +218,9 @@ async def test_a_reply_past_its_time_lies_far_for_when_no_provider_answers(serve
     other.now += 4000
     turn, follower = other.turn(), one.turn()
     # The store goes by its own clock: it must see that the time is over, so that one asks and the others wait.
-    (name,) = [n for n in await one.cache.far._store._client.keys() if b"lease" not in n]
-    assert 10_700_000 < await one.cache.far._store._client.pttl(name) <= 10_800_000
-    await one.cache.far._store._client.pexpire(name, 7_000_000)
+    (name,) = [n for n in await one.cache.l2._store._client.keys() if b"lease" not in n]
+    assert 10_700_000 < await one.cache.l2._store._client.pttl(name) <= 10_800_000
+    await one.cache.l2._store._client.pexpire(name, 7_000_000)
 
     assert await turn.find(no_more_time) is None
     assert turn._token is not None

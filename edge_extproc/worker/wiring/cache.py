@@ -12,8 +12,8 @@ from ...config.schema import Config
 
 if TYPE_CHECKING:
     from ...cache.base import CacheEntry, CacheListener
-    from ...cache.far import StoreTier
     from ...cache.key import CacheKey
+    from ...cache.l2 import StoreTier
     from ...cache.policy import CachePolicies
     from ...cache.tiered import CacheBounds, TieredCache
 
@@ -25,10 +25,10 @@ def build_cache(config: Config, watcher: CacheListener) -> TieredCache | None:
     from ...cache import memory, tiered
 
     said = config.cache
-    near = memory.MemoryTier(said.memory.entries, said.memory.size, said.memory.ttl.total_seconds())
-    cache = tiered.TieredCache(_rules(said), _bounds(config, said), near, None, watcher, time.time)
+    l1 = memory.MemoryTier(said.memory.entries, said.memory.size, said.memory.ttl.total_seconds())
+    cache = tiered.TieredCache(_rules(said), _bounds(config, said), l1, None, watcher, time.time)
     if said.redis is not None:
-        cache.far = _build_far(said.redis, watcher, cache.fill)
+        cache.l2 = _build_l2(said.redis, watcher, cache.fill)
     return cache
 
 
@@ -60,10 +60,10 @@ def _bounds(config: Config, said: CacheConfig) -> CacheBounds:
     )
 
 
-def _build_far(
+def _build_l2(
     said: CacheRedisConfig, watcher: CacheListener, on_late: Callable[[CacheKey, CacheEntry], None]
 ) -> StoreTier:
-    from ...cache import far, redis  # a third of a second and 38 MiB, for those who share
+    from ...cache import l2, redis  # a third of a second and 38 MiB, for those who share
 
     sentinel, tls = said.sentinel, said.tls
     store = redis.RedisCacheStore(
@@ -84,5 +84,5 @@ def _build_far(
             namespace=said.namespace,
         )
     )
-    settings = far.StoreTierSettings(said.ttl.total_seconds(), said.budget.total_seconds(), said.compress_above)
-    return far.StoreTier(store, settings, watcher, on_late, time.time)
+    settings = l2.StoreTierSettings(said.ttl.total_seconds(), said.budget.total_seconds(), said.compress_above)
+    return l2.StoreTier(store, settings, watcher, on_late, time.time)

@@ -203,9 +203,9 @@ def test_who_may_not_ask_a_provider_does_not_get_its_replies() -> None:
     stage = Stage()
     cache = cached(stage)
     ask(stage)
-    (key,) = cache.near._index  # type: ignore[attr-defined]  # what lies there, whoever gave it
+    (key,) = cache.l1._index  # type: ignore[attr-defined]  # what lies there, whoever gave it
     by_fallback = CacheEntry("openai_chat", json.dumps(REPLY).encode(), "anthropic", "claude", NOW)
-    cache.near.put(key, by_fallback, NOW)
+    cache.l1.put(key, by_fallback, NOW)
     _, before = ask(stage)
     stage.having(access=AccessPolicies([("acme", "tenant", "acme", AccessPolicy(providers=("openai",)))], {}, {}))
     _, after = ask(stage)
@@ -355,9 +355,9 @@ def test_what_failed_is_not_charged_because_an_old_reply_was_given() -> None:
 
 def test_who_may_not_ask_a_provider_does_not_get_its_old_replies() -> None:
     stage = Old()
-    (key,) = stage.gateway.cache.near._index  # type: ignore[union-attr]  # what lies there, whoever gave it
+    (key,) = stage.gateway.cache.l1._index  # type: ignore[union-attr]  # what lies there, whoever gave it
     by_fallback = CacheEntry("openai_chat", json.dumps(REPLY).encode(), "anthropic", "claude", NOW, stale=3600.0)
-    stage.gateway.cache.near.put(key, by_fallback, NOW)  # type: ignore[union-attr]
+    stage.gateway.cache.l1.put(key, by_fallback, NOW)  # type: ignore[union-attr]
     stage.having(access=AccessPolicies([("acme", "tenant", "acme", AccessPolicy(providers=("openai",)))], {}, {}))
 
     assert "upstream_error" == stage.ask(answered(500), ERROR)[1].outcome

@@ -16,7 +16,7 @@ from limits_kit import until
 from running_valkey import RunningValkey
 
 from edge_extproc.limits.base import LimitStoreDown
-from edge_extproc.limits.link import StoreConnection, Transport, TransportOf, _Wire, bulk, transport_of
+from edge_extproc.limits.store_connection import StoreConnection, Transport, TransportOf, _Wire, bulk, transport_of
 
 
 def no_transport(connection: object) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
-from edge_extproc.cache.far import CacheStore, CacheStoreError, StoreTier, StoreTierSettings
 from edge_extproc.cache.key import CacheKey
+from edge_extproc.cache.l2 import CacheStore, CacheStoreError, StoreTier, StoreTierSettings
 
 
 class Deaf:

@@ -12,8 +12,8 @@ from redis.asyncio import Redis
 from valkeys import Valkey, until
 
 from edge_extproc.cache.base import CacheEntry, PurgeSelection
-from edge_extproc.cache.far import StoreTier, StoreTierSettings
 from edge_extproc.cache.key import CacheKey, CacheOwner, CanonicalCall, key_of
+from edge_extproc.cache.l2 import StoreTier, StoreTierSettings
 from edge_extproc.cache.packing import pack
 from edge_extproc.cache.redis import RedisCacheSettings, RedisCacheStore
 from edge_extproc.envoy_config import certificate
@@ -59,8 +59,8 @@ class Tier:
         self.late: dict[CacheKey, CacheEntry] = {}
         self.now = NOW
         self.store = RedisCacheStore(RedisCacheSettings(timeout=timeout, **settings))
-        far = StoreTierSettings(ttl=3600, budget=budget, compress_above=8192, ask_again=0.02)
-        self.tier = StoreTier(self.store, far, self.heard, self.late.__setitem__, lambda: self.now)
+        settings = StoreTierSettings(ttl=3600, budget=budget, compress_above=8192, ask_again=0.02)
+        self.tier = StoreTier(self.store, settings, self.heard, self.late.__setitem__, lambda: self.now)
 
     async def get(self, wanted: CacheKey) -> CacheEntry | None:
         return (await self.tier.get(wanted, 0)).entry
