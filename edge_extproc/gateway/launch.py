@@ -333,8 +333,10 @@ async def _ledger_kept(config: Config, database: DatabaseState, *, wait: bool) -
     if config.store is None or url is None:
         yield
         return
-    from ..store import ingest_loop as keeper
-    from ..store import journal  # SQLAlchemy, for those who keep a ledger
+    from ..store import (
+        ingest_loop,
+        journal,  # SQLAlchemy, for those who keep a ledger
+    )
     from ..store.quarantine import Quarantine
 
     store = config.store
@@ -342,10 +344,10 @@ async def _ledger_kept(config: Config, database: DatabaseState, *, wait: bool) -
     quarantine = Quarantine(config.quarantine_file)
     database.quarantined_rows = lambda: quarantine.rows
 
-    def opened(*, wait: bool) -> keeper.IngestLoop:
+    def opened(*, wait: bool) -> ingest_loop.IngestLoop:
         journals = config.journal_dir()
-        return keeper.open_keeper(
-            url, journals, quarantine, every=store.every, keep=store.keep, told=database.told, wait=wait
+        return ingest_loop.open_ingest_loop(
+            url, journals, quarantine, every=store.every, keep=store.keep, report_reachable=database.told, wait=wait
         )
 
     try:

@@ -70,12 +70,12 @@ class LimitRule:
 class CallerLimits:
     """All that limit one caller."""
 
-    of: tuple[LimitRule, ...]
+    rules: tuple[LimitRule, ...]
     keys: tuple[str, ...]
     """How the counters of each begin: tenant, level, name, measure, window."""
     holder: str
     """Stands for the caller; rules with the same holder are the same."""
-    prices: bool
+    count_dollars: bool
     """Some of them count dollars."""
     requests: CallerLimits | None = None
     """Those of them that count requests, for what is asked about by its headers alone; None where none does."""
@@ -115,7 +115,7 @@ class Limiter(Protocol):
         """None where nothing limits this caller."""
         ...
 
-    def known_refusal(self, rules: CallerLimits) -> None:
+    def raise_if_blocked(self, rules: CallerLimits) -> None:
         """Raises LimitReached where it is known, without asking the store, that this caller must wait."""
         ...
 
@@ -155,10 +155,10 @@ class WindowCounter(NamedTuple):
 class WindowCounters:
     """All of one caller in the windows of now: made once for each window, and asked for each call."""
 
-    __slots__ = ("of", "packed")
+    __slots__ = ("counters", "packed")
 
-    def __init__(self, of: Sequence[WindowCounter]) -> None:
-        self.of = tuple(of)
+    def __init__(self, counters: Sequence[WindowCounter]) -> None:
+        self.counters = tuple(counters)
         self.packed: object | None = None
         """How a store writes them, for itself."""
 
@@ -184,7 +184,7 @@ class LimitStoreDown(Exception):
 
 
 class LimitStore(Protocol):
-    async def take(
+    async def reserve(
         self, lease: str, counters: WindowCounters, amounts: Sequence[int], weight: int, seconds: int, lost: Lost
     ) -> ReserveResult:
         """One atomic step: an amount from what is left of each counter below its maximum. `weight`: how much of the
@@ -204,7 +204,7 @@ class LimitStore(Protocol):
         """Raises StoreDown."""
         ...
 
-    async def prove(self) -> None:
+    async def check_writable(self) -> None:
         """That it can be reached and written to now. Raises StoreDown."""
         ...
 

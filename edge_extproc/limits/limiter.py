@@ -117,7 +117,7 @@ class PolicyLimiter:
         """Why it is down: those that were told."""
         self._probing = False
 
-    def replace_book(self, book: RuleTable, settings: LimiterSettings | None = None) -> None:
+    def replace_rules(self, book: RuleTable, settings: LimiterSettings | None = None) -> None:
         """Other rules from now on, with the counters that there are. Calls under way are settled by the rules that they
         began with."""
         self._book = book
@@ -132,7 +132,7 @@ class PolicyLimiter:
     def rules(self, principal: Principal) -> CallerLimits | None:
         return self._book.rules(principal)
 
-    def known_refusal(self, rules: CallerLimits) -> None:
+    def raise_if_blocked(self, rules: CallerLimits) -> None:
         blocked = self._blocked.get(rules.holder)
         if blocked is None:
             return
@@ -192,19 +192,19 @@ class PolicyLimiter:
         # The shared counters have not heard of it.
         self._queue.extend(
             (counter.key, spent if spent >= 0 else amount, counter.expires)
-            for counter, amount, spent in zip(taken.frame.counters.of, taken.amounts, used, strict=True)
+            for counter, amount, spent in zip(taken.frame.counters.counters, taken.amounts, used, strict=True)
             if not counter.slot
         )
         self._wake.set()
 
     # --- what is known
 
-    def standings(self) -> Iterator[LimitStatus]:
+    def statuses(self) -> Iterator[LimitStatus]:
         """Of every rule in force that was asked for. It takes some microseconds for each: for a scrape."""
         now = self._clock()
         reserved: dict[str, int] = {}
         for taken in list(self._open.values()):  # copies: a scrape may run in a thread of its own
-            for counter, amount in zip(taken.frame.counters.of, taken.amounts, strict=True):
+            for counter, amount in zip(taken.frame.counters.counters, taken.amounts, strict=True):
                 reserved[counter.key] = reserved.get(counter.key, 0) + amount
         for seen in list(self._seen.values()):
             rule, heard_of = seen.rule, seen.counter
@@ -297,7 +297,7 @@ class PolicyLimiter:
             if self._is_down or not is_known:
                 is_known = True
                 try:
-                    await store.prove()
+                    await store.check_writable()
                 except LimitStoreDown as error:
                     self._went_down(str(error))
                 else:
@@ -310,17 +310,17 @@ class PolicyLimiter:
         if len(self._frames) >= _MAX_REMEMBERED:
             self._frames.clear()
         spans = tuple(
-            self._windows.at(rule.window, rule.zone, now) if rule.window is not None else None for rule in rules.of
+            self._windows.at(rule.window, rule.zone, now) if rule.window is not None else None for rule in rules.rules
         )
         least: dict[int, LimitRule] = {}
         told: dict[str, list[int]] = {}
-        for place, rule in enumerate(rules.of):
+        for place, rule in enumerate(rules.rules):
             told.setdefault(rule.measure, []).append(place)
             kind = KINDS[rule.measure]
             if rule.hard and (kind not in least or rule.maximum < least[kind].maximum):
                 least[kind] = rule
-        counters = [_counter(*each, now) for each in zip(rules.of, rules.keys, spans, strict=True)]
-        seen = [self._seen_of(rule, key) for rule, key in zip(rules.of, rules.keys, strict=True)]
+        counters = [_counter(*each, now) for each in zip(rules.rules, rules.keys, spans, strict=True)]
+        seen = [self._seen_of(rule, key) for rule, key in zip(rules.rules, rules.keys, strict=True)]
         if self._store is None:
             for each, counter in zip(seen, counters, strict=True):
                 each.counter = counter
@@ -330,15 +330,16 @@ class PolicyLimiter:
             min((span.end for span in spans if span is not None), default=int(now) + _KEEP_AFTER // 2),
             spans,
             WindowCounters(counters),
-            tuple(KINDS[rule.measure] for rule in rules.of),
+            tuple(KINDS[rule.measure] for rule in rules.rules),
             tuple(seen),
             tuple(least.items()),
             tuple(map(tuple, told.values())),
-            tuple(_tells(rule, span) for rule, span in zip(rules.of, spans, strict=True)),
-            tuple((place, rule.warn_at) for place, rule in enumerate(rules.of) if rule.warn_at is not None),
-            next((rule for rule in rules.of if rule.measure == "dollars" and not rule.allow_unpriced), None),
+            tuple(_tells(rule, span) for rule, span in zip(rules.rules, spans, strict=True)),
+            tuple((place, rule.warn_at) for place, rule in enumerate(rules.rules) if rule.warn_at is not None),
+            next((rule for rule in rules.rules if rule.measure == "dollars" and not rule.allow_unpriced), None),
             next(
-                (span.end for rule, span in zip(rules.of, spans, strict=True) if rule.window == "minute" and span), None
+                (span.end for rule, span in zip(rules.rules, spans, strict=True) if rule.window == "minute" and span),
+                None,
             ),
         )
         return frame
@@ -383,7 +384,7 @@ class PolicyLimiter:
             self._open[exchange_id] = OpenReservation(frame, amounts, shared=True)
             settings = self._settings
             try:
-                taken = await store.take(
+                taken = await store.reserve(
                     exchange_id, frame.counters, amounts, weight, settings.lease_seconds, settings.lost
                 )
             except LimitStoreDown as error:
@@ -400,14 +401,14 @@ class PolicyLimiter:
                     del self._open[exchange_id]
                 self._remember(frame, amounts, taken)
                 return taken, frame.counters
-        if not all(rule.local for rule in frame.rules.of):
+        if not all(rule.local for rule in frame.rules.rules):
             raise PolicyUnavailable(
                 "the limits of this caller cannot be checked now, so nothing was sent; try again", retry_after=1.0
             )
         counters = WindowCounters(
             [
                 counter._replace(maximum=self._share(seen, counter))
-                for seen, counter in zip(frame.seen, frame.counters.of, strict=True)
+                for seen, counter in zip(frame.seen, frame.counters.counters, strict=True)
             ]
         )
         taken = self._take_here(exchange_id, frame, counters, amounts, weight)
@@ -419,7 +420,7 @@ class PolicyLimiter:
         self, exchange_id: str, frame: WindowFrame, counters: WindowCounters, amounts: Sequence[int], weight: int
     ) -> ReserveResult:
         settings = self._settings
-        taken = self._memory.take_now(exchange_id, counters, amounts, weight, settings.lease_seconds, settings.lost)
+        taken = self._memory.reserve_now(exchange_id, counters, amounts, weight, settings.lease_seconds, settings.lost)
         if taken.ok:
             self._open[exchange_id] = OpenReservation(frame, amounts, shared=False)
         return taken
@@ -453,7 +454,7 @@ class PolicyLimiter:
 
     def _remember(self, frame: WindowFrame, amounts: Sequence[int], taken: ReserveResult) -> None:
         now, ok = self._clock(), taken.ok
-        for seen, counter, amount, used in zip(frame.seen, frame.counters.of, amounts, taken.used, strict=True):
+        for seen, counter, amount, used in zip(frame.seen, frame.counters.counters, amounts, taken.used, strict=True):
             seen.counter = counter
             seen.total = used + amount if ok else used
             seen.at = now
@@ -461,7 +462,7 @@ class PolicyLimiter:
     def _gave_back(self, taken: OpenReservation, used: Sequence[int]) -> None:
         """What settling changed in the counters, so that nobody has to ask them."""
         now, frame = self._clock(), taken.frame
-        for seen, counter, amount, spent in zip(frame.seen, frame.counters.of, taken.amounts, used, strict=True):
+        for seen, counter, amount, spent in zip(frame.seen, frame.counters.counters, taken.amounts, used, strict=True):
             if spent >= 0 and seen.counter is not None and seen.counter.key == counter.key:
                 total = seen.total + spent - amount
                 seen.total = total if total > 0 else 0
@@ -482,7 +483,7 @@ class PolicyLimiter:
         """By the rule that makes wait longest."""
         found: list[tuple[float, LimitRule]] = []
         for rule, span, counter, amount, used, before in zip(
-            frame.rules.of, frame.spans, counters.of, amounts, taken.used, taken.before, strict=True
+            frame.rules.rules, frame.spans, counters.counters, amounts, taken.used, taken.before, strict=True
         ):
             if counter.hard and used + amount > counter.maximum:
                 found.append((_wait(rule, span, counter.maximum - amount, used, before, weight, now), rule))
@@ -497,11 +498,11 @@ class PolicyLimiter:
     def _warnings(self, frame: WindowFrame, taken: ReserveResult) -> list[str]:
         found = []
         for place, warn_at in frame.warns:
-            used, rule = taken.used[place], frame.rules.of[place]
+            used, rule = taken.used[place], frame.rules.rules[place]
             if used < warn_at:
                 continue
             found.append(f"{rule.label}: {used * 100 // max(1, rule.maximum)}% of {_amount(rule, rule.maximum)} used")
-            key = frame.counters.of[place].key
+            key = frame.counters.counters[place].key
             if key not in self._warned:
                 self._warned[key] = None
                 while len(self._warned) > _MAX_REMEMBERED:
@@ -520,7 +521,7 @@ class PolicyLimiter:
             return (-1, nobody_told, nobody_told, 0)
         tokens = usage.total
         if settlement.cost is not None:
-            dollars = micro(settlement.cost)
+            dollars = micro_dollars(settlement.cost)
         else:
             dollars = self._assumed(usage) if settlement.unpriced else 0
         return (-1, tokens, min(dollars, MOST_AMOUNT), 0)
@@ -543,7 +544,7 @@ def _tells(rule: LimitRule, span: Span | None) -> ToldAmounts:
     return ToldAmounts((limit, number(rule, rule.maximum)), left, reset, rule, span.end if span is not None else None)
 
 
-def micro(dollars: Decimal) -> int:
+def micro_dollars(dollars: Decimal) -> int:
     """Whole micro-dollars, rounded up; what no counter holds, or what is no number, as the most that one does."""
     if not dollars.is_finite():
         return MOST_AMOUNT
@@ -562,7 +563,7 @@ def _still(rule: LimitRule, counter: WindowCounter, total: int, now: float) -> i
 def _only_slots(counters: WindowCounters, amounts: Sequence[int], taken: ReserveResult) -> bool:
     return all(
         counter.slot
-        for counter, amount, used in zip(counters.of, amounts, taken.used, strict=True)
+        for counter, amount, used in zip(counters.counters, amounts, taken.used, strict=True)
         if counter.hard and used + amount > counter.maximum
     )
 

@@ -44,14 +44,14 @@ class MemoryLimitStore:
         self._lost: dict[str, _Lease] = {}
         self._steps = 0
 
-    def take_now(
+    def reserve_now(
         self, lease: str, counters: WindowCounters, amounts: Sequence[int], weight: int, seconds: int, lost: Lost
     ) -> ReserveResult:
         now = self._clock()
         self._lose(now)
         kept = self._counters
         held, used, last, ok = [], [], [], True
-        for (key, before, maximum, hard, _, _), amount in zip(counters.of, amounts, strict=True):
+        for (key, before, maximum, hard, _, _), amount in zip(counters.counters, amounts, strict=True):
             at = total = kept.get(key, 0)
             earlier = 0
             if weight and before:
@@ -63,7 +63,7 @@ class MemoryLimitStore:
             if hard and total + amount > maximum:
                 ok = False
         if ok:
-            for (key, _, _, _, expires, slot), amount, at in zip(counters.of, amounts, held, strict=True):
+            for (key, _, _, _, expires, slot), amount, at in zip(counters.counters, amounts, held, strict=True):
                 kept[key] = min(at + amount, MOST_COUNTED)
                 if slot or not at:
                     self._expires[key] = expires
@@ -78,7 +78,7 @@ class MemoryLimitStore:
             found, is_lost = self._lost.pop(lease, None), True
         if found is None:
             return
-        for (key, _, _, _, _, slot), amount, spent in zip(found.counters.of, found.amounts, used, strict=True):
+        for (key, _, _, _, _, slot), amount, spent in zip(found.counters.counters, found.amounts, used, strict=True):
             held = 0 if is_lost and (slot or found.lost == "release") else amount
             by = (0 if slot else amount if spent < 0 else spent) - held
             if by:
@@ -96,7 +96,7 @@ class MemoryLimitStore:
         def found() -> list[tuple[str, int, int]]:
             for lease in leases:
                 if lease.lost == "release":
-                    for counter, amount in zip(lease.counters.of, lease.amounts, strict=True):
+                    for counter, amount in zip(lease.counters.counters, lease.amounts, strict=True):
                         counters[counter.key] = counters.get(counter.key, 0) - amount
             return [(key, max(0, amount), expires[key]) for key, amount in counters.items() if wanted(key)]
 
@@ -109,10 +109,10 @@ class MemoryLimitStore:
             if expires > now:
                 self._counters[key], self._expires[key] = amount, expires
 
-    async def take(
+    async def reserve(
         self, lease: str, counters: WindowCounters, amounts: Sequence[int], weight: int, seconds: int, lost: Lost
     ) -> ReserveResult:
-        return self.take_now(lease, counters, amounts, weight, seconds, lost)
+        return self.reserve_now(lease, counters, amounts, weight, seconds, lost)
 
     async def settle(self, settled: Sequence[SettleResult]) -> None:
         for each in settled:
@@ -131,7 +131,7 @@ class MemoryLimitStore:
                 lease.until = until
                 self._leases[name] = lease
 
-    async def prove(self) -> None:
+    async def check_writable(self) -> None:
         """It is always there."""
 
     async def close(self) -> None:
@@ -148,7 +148,7 @@ class MemoryLimitStore:
             if lease.until > now:
                 break
             self._lost[name] = self._leases.pop(name)
-            for counter, amount in zip(lease.counters.of, lease.amounts, strict=True):
+            for counter, amount in zip(lease.counters.counters, lease.amounts, strict=True):
                 if counter.slot or lease.lost == "release":
                     self._change(counter.key, -amount)
         self._steps += 1

@@ -184,12 +184,12 @@ class RedisLimitStore:
     def __init__(self, link: StoreConnection) -> None:
         self.link = link
 
-    async def take(
+    async def reserve(
         self, lease: str, counters: WindowCounters, amounts: Sequence[int], weight: int, seconds: int, lost: Lost
     ) -> ReserveResult:
         packed = counters.packed
         if not isinstance(packed, _Packed):
-            packed = counters.packed = _pack(counters.of)
+            packed = counters.packed = _pack(counters.counters)
         held = ",".join([f"{key}{amount}{slot}" for (key, slot), amount in zip(packed.held, amounts, strict=True)])
         terms = (weight, seconds * 1000, lease, f'["{lost}",0,{held}]', *amounts)
         # All of it is ASCII, so that a character is a byte.
@@ -213,7 +213,7 @@ class RedisLimitStore:
     async def renew(self, leases: Sequence[str], seconds: int) -> None:
         await self._run(_RENEW, [_LEASES], [seconds * 1000, *leases])
 
-    async def prove(self) -> None:
+    async def check_writable(self) -> None:
         # A replica answers a PING, and takes no writes.
         await self.link.ask("SET", _PROOF, 1, "PX", 1000)
 

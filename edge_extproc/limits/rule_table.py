@@ -58,9 +58,9 @@ class RuleTable:
             return None
         holder = "\n".join((tenant, team or "", user or "", key))
         counting = tuple(rule for rule in found if rule.measure == "requests")
-        requests = CallerLimits(counting, tuple(map(_key, counting)), holder, prices=False) if counting else None
-        prices = any(rule.measure == "dollars" for rule in found)
-        return CallerLimits(found, tuple(map(_key, found)), holder, prices, requests)
+        requests = CallerLimits(counting, tuple(map(_key, counting)), holder, count_dollars=False) if counting else None
+        count_dollars = any(rule.measure == "dollars" for rule in found)
+        return CallerLimits(found, tuple(map(_key, found)), holder, count_dollars, requests)
 
     def _at(self, tenant: str, level: Level, name: str) -> tuple[LimitRule, ...]:
         own = self._by_holder.get((tenant, level, name))

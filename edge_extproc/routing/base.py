@@ -47,7 +47,7 @@ class Strategy(Protocol):
         """All of `candidates`, which is not empty, best first."""
         ...
 
-    def learn(self, tried: AttemptResult) -> None:
+    def record(self, tried: AttemptResult) -> None:
         """How a try ended, of a candidate that may be one of ours."""
         ...
 
@@ -76,24 +76,24 @@ class StrategyKind(Protocol):
 
 
 class Planner(Protocol):
-    def ruled(self, wish: RoutingRequest, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+    def apply_rules(self, wish: RoutingRequest, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
         """Whom a rule of config's names for this call; `candidates`, its model's own, where no rule does."""
         ...
 
     def plan(self, wish: RoutingRequest, candidates: Sequence[Candidate]) -> Plan:
         """Raises BadRequest where the caller asks for a strategy that there is not, and Unavailable where no candidate
-        may be asked now. `candidates` is not empty, and what `ruled` gave or a part of that."""
+        may be asked now. `candidates` is not empty, and what `apply_rules` gave or a part of that."""
         ...
 
-    def reachable(self, model: str, candidates: Sequence[Candidate]) -> tuple[tuple[Candidate, ...], int]:
+    def billable_candidates(self, model: str, candidates: Sequence[Candidate]) -> tuple[tuple[Candidate, ...], int]:
         """Whoever may be asked, and bill: by a fallback, too. And how many of them at once."""
         ...
 
-    def able(self, plan: Plan, candidates: tuple[Candidate, ...]) -> Plan:
+    def restrict(self, plan: Plan, candidates: tuple[Candidate, ...]) -> Plan:
         """The plan, of these of its candidates alone."""
         ...
 
-    def learn(self, model: str | None, plan: Plan, tried: Sequence[AttemptResult]) -> None:
+    def record(self, model: str | None, plan: Plan, tried: Sequence[AttemptResult]) -> None:
         """How each try of a plan ended; `model` is a row's name. Once for each plan."""
         ...
 

@@ -196,7 +196,7 @@ class Circuits:
         """It was not tried after all; another exchange may be the probe."""
         self._settle(AttemptResult(probe, "unknown"), probe=True)
 
-    def learn(self, tried: AttemptResult, *, probe: bool) -> None:
+    def record(self, tried: AttemptResult, *, probe: bool) -> None:
         # The common case writes nothing and takes no lock.
         if tried.verdict != "failed" and not probe:
             if self._slots.all_closed():

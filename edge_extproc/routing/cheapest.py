@@ -66,7 +66,7 @@ class Cheapest:
         costs = [self._cost(candidate, prompt, limit, choices) for candidate in candidates]
         return [candidates[place] for place in sorted(range(len(costs)), key=costs.__getitem__)]
 
-    def learn(self, tried: AttemptResult) -> None:
+    def record(self, tried: AttemptResult) -> None:
         usage = tried.usage
         if tried.verdict != "ok" or usage is None or not usage.prompt:
             return

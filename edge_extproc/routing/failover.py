@@ -13,7 +13,7 @@ class FailoverChain:
         del wish  # the order does not depend on what is asked
         return candidates
 
-    def learn(self, tried: AttemptResult) -> None:
+    def record(self, tried: AttemptResult) -> None:
         """Nothing: config has said it all."""
 
 

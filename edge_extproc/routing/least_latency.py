@@ -44,7 +44,7 @@ class LeastLatency:
             ordered.insert(0, ordered.pop(n))
         return ordered
 
-    def learn(self, tried: AttemptResult) -> None:
+    def record(self, tried: AttemptResult) -> None:
         if tried.verdict == "unknown":
             return
         name = (tried.candidate.provider, tried.candidate.model)

@@ -150,7 +150,7 @@ class RowPlanner:
         self._strategies: dict[tuple[str | None, str], Strategy] = {}
         self._times: dict[str | None, _Times] = {}
 
-    def ruled(self, wish: RoutingRequest, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+    def apply_rules(self, wish: RoutingRequest, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
         _, row = self._row(wish.call.model)
         rule = _rule(row, wish)
         if rule is None or rule.candidates is None:
@@ -199,12 +199,12 @@ class RowPlanner:
         tries = 1 if count == 1 and may.rest > self._settings.patience else self._tries(count)
         return Plan(tuple(ordered), strategy, guarded, tries, once, timeout, hedged, row.fallback, probes=may.probes)
 
-    def reachable(self, model: str, candidates: Sequence[Candidate]) -> tuple[tuple[Candidate, ...], int]:
+    def billable_candidates(self, model: str, candidates: Sequence[Candidate]) -> tuple[tuple[Candidate, ...], int]:
         _, row = self._row(model)
         found = (*candidates, *row.fallback.context_length, *row.fallback.content_filter)
         return tuple(dict.fromkeys(found)), 2 if row.hedge is not None else 1
 
-    def able(self, plan: Plan, candidates: tuple[Candidate, ...]) -> Plan:
+    def restrict(self, plan: Plan, candidates: tuple[Candidate, ...]) -> Plan:
         if candidates == plan.candidates:
             return plan
         several = len(candidates) > 1
@@ -217,14 +217,14 @@ class RowPlanner:
             try_timeout=plan.try_timeout if several else None,
         )
 
-    def learn(self, model: str | None, plan: Plan, tried: Sequence[AttemptResult]) -> None:
+    def record(self, model: str | None, plan: Plan, tried: Sequence[AttemptResult]) -> None:
         strategy = self._strategies.get((model, plan.strategy))
         circuits = self._settings.circuits
         for each in tried:
             if strategy is not None:
-                strategy.learn(each)
+                strategy.record(each)
             if circuits is not None:
-                circuits.learn(each, probe=each.candidate in plan.probes)
+                circuits.record(each, probe=each.candidate in plan.probes)
             if each.first_token is not None and each.verdict == "ok" and model in self._settings.rows:
                 self._times.setdefault(model, _Times()).add(each.first_token)
         if circuits is not None and plan.probes:

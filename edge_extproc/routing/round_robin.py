@@ -34,7 +34,7 @@ class RoundRobin:
         wealth[names[places[0]]] -= sum([candidate.weight for candidate in candidates])
         return [candidates[place] for place in places]
 
-    def learn(self, tried: AttemptResult) -> None:
+    def record(self, tried: AttemptResult) -> None:
         """Nothing: a turn is a turn."""
 
 

@@ -28,7 +28,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from ..store.ledger import DIMENSIONS, Dimension, Ledger, UsageFilter, as_csv, as_json_lines
-from ..store.managed import Actor, AuditLine, KeyTaken, ManagedStore, StoredKey
+from ..store.managed import Actor, AuditLine, KeyExists, ManagedStore, StoredKey
 from ..store.quarantine import Quarantine
 from ..store.report import told
 from ..store.snapshot import ManagedBudget
@@ -315,7 +315,7 @@ def _routes(administration: AdminApi) -> APIRouter:
         )
         try:
             made = await _in_thread(store.add_key, admin.actor, wanted, administration.digest(secret))
-        except KeyTaken:
+        except KeyExists:
             raise AdminRefused(409, "taken", f"there is a key {key_id!r} already") from None
         await administration.publish()
         return MadeKey(key=secret, **_shown(made).model_dump())

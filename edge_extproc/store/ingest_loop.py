@@ -20,17 +20,17 @@ from .ledger import Ingest, Ledger
 from .quarantine import Quarantine
 
 # Old rows are looked for this often.
-_FORGET_EVERY = 3600.0
+_DELETE_INTERVAL = 3600.0
 
 
-def open_keeper(
+def open_ingest_loop(
     url: str,
     journals: Path,
     quarantine: Quarantine,
     *,
     every: timedelta,
     keep: timedelta,
-    told: Callable[[bool], None],
+    report_reachable: Callable[[bool], None],
     wait: bool = False,
 ) -> IngestLoop:
     """`told` hears whether the database can be reached, at each turn. `wait`: it need not be there yet. Raises
@@ -38,7 +38,14 @@ def open_keeper(
     engine = reach(url) if wait else open_database(url)
     ledger = Ledger(engine)
     prepare = (lambda: migrate(engine)) if wait else _nothing
-    return IngestLoop(Ingest(journals, ledger, quarantine), ledger, every=every, keep=keep, told=told, prepare=prepare)
+    return IngestLoop(
+        Ingest(journals, ledger, quarantine),
+        ledger,
+        every=every,
+        keep=keep,
+        report_reachable=report_reachable,
+        prepare=prepare,
+    )
 
 
 def _nothing() -> None:
@@ -54,7 +61,7 @@ class IngestLoop:
         every: timedelta,
         keep: timedelta,
         now: Callable[[], float] = time.time,
-        told: Callable[[bool], None] = lambda _: None,
+        report_reachable: Callable[[bool], None] = lambda _: None,
         prepare: Callable[[], None] = _nothing,
     ) -> None:
         """`prepare`: what must be done once before the first turn, and may raise SQLAlchemyError."""
@@ -63,10 +70,10 @@ class IngestLoop:
         self._every = every.total_seconds()
         self._keep = keep
         self._now = now
-        self._told = told
+        self._report_reachable = report_reachable
         self._prepare = prepare
         self._is_down = False
-        self._forgot_at = float("-inf")
+        self._deleted_at = float("-inf")
         self._refused = 0
 
     def close(self) -> None:
@@ -75,12 +82,12 @@ class IngestLoop:
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop`; then once more, so that nothing waits for the next start."""
         while not stop.is_set():
-            await asyncio.to_thread(self.turn)
+            await asyncio.to_thread(self.run_once)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), self._every)
-        await asyncio.to_thread(self.turn)
+        await asyncio.to_thread(self.run_once)
 
-    def turn(self) -> None:
+    def run_once(self) -> None:
         log = structlog.get_logger()
         try:
             self._prepare()
@@ -88,30 +95,30 @@ class IngestLoop:
             try:
                 self._ingest.run()
             finally:
-                self._tell_refused()
-            self._forget()
+                self._log_quarantined()
+            self._delete_old_rows()
         except (SQLAlchemyError, OSError) as error:
             if not self._is_down:
                 log.warning("ledger_down", exc_info=error, kept_in="journal")
             self._is_down = True
-            self._told(False)
+            self._report_reachable(False)
             return
         if self._is_down:
             log.info("ledger_back")
         self._is_down = False
-        self._told(True)
+        self._report_reachable(True)
 
-    def _tell_refused(self) -> None:
+    def _log_quarantined(self) -> None:
         new = self._ingest.refused - self._refused
         if new:
             quarantine = self._ingest.quarantine
             structlog.get_logger().error("ledger_rows_quarantined", rows=new, file=str(quarantine.path))
             self._refused = self._ingest.refused
 
-    def _forget(self) -> None:
+    def _delete_old_rows(self) -> None:
         now = self._now()
-        if now - self._forgot_at < _FORGET_EVERY:
+        if now - self._deleted_at < _DELETE_INTERVAL:
             return
         with contextlib.suppress(OverflowError):  # kept since before the calendar: nothing is older
-            self._ledger.forget((datetime.fromtimestamp(now, UTC) - self._keep).date().isoformat())
-        self._forgot_at = now
+            self._ledger.delete_before((datetime.fromtimestamp(now, UTC) - self._keep).date().isoformat())
+        self._deleted_at = now

@@ -219,7 +219,7 @@ class SegmentRead:
     rows: list[LedgerRow]
     end: int
     """Where to read on, bytes from the segment's start."""
-    garbled: list[tuple[bytes, str]]
+    unreadable: list[tuple[bytes, str]]
     """Lines that are no rows, and why."""
     is_last: bool
     """Nothing more will come."""
@@ -250,16 +250,16 @@ def read(path: Path, start: int, most: int = 1 << 20) -> SegmentRead:
         if has_more and b"\n" not in data:
             data += file.readline()
     whole = data.rfind(b"\n") + 1
-    rows, garbled = list[LedgerRow](), list[tuple[bytes, str]]()
+    rows, unreadable = list[LedgerRow](), list[tuple[bytes, str]]()
     for line in _lines(data[:whole]):
         try:
             rows.append(plausible(_decode(line)))
         except (msgspec.DecodeError, ValueError, RecursionError) as error:  # ValueError: a number of 5,000 digits
-            garbled.append((line, f"it is no row: {error}"))
+            unreadable.append((line, f"it is no row: {error}"))
     is_last = is_done and not has_more
     if is_last and whole < len(data):
-        garbled.append((data[whole:], "it is no row: it has no end"))  # torn by a full disk
-    return SegmentRead(rows, start + whole, garbled, is_last)
+        unreadable.append((data[whole:], "it is no row: it has no end"))  # torn by a full disk
+    return SegmentRead(rows, start + whole, unreadable, is_last)
 
 
 def _lines(data: bytes) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""The usage ledger: one row a settled exchange, taken once, whatever was killed in between.
+"""The usage ledger: one row a settled exchange, added once, whatever was killed in between.
 
 `Ledger` is the table; `Ingest` brings the journals of the workers into it (store/journal.py). Both wait for the
 database, so whoever serves requests calls them from a thread.
@@ -81,7 +81,7 @@ class UsageTotal:
     saved_cost: Decimal
 
 
-class Taken(NamedTuple):
+class AddResult(NamedTuple):
     new: int
     """How many rows were not there before."""
     refused: tuple[tuple[LedgerRow, str], ...]
@@ -126,19 +126,19 @@ class Ledger:
             values = [{**msgspec.structs.asdict(row), "day": _day(row)} for row in rows]
             return len(connection.execute(statement, values).all())
 
-    def take(self, rows: Sequence[LedgerRow]) -> Taken:
+    def add_valid(self, rows: Sequence[LedgerRow]) -> AddResult:
         """As `add`, but a row that the database refuses for what it holds does not keep the others out: the rows are
         halved until it stands alone. Raises SQLAlchemyError where the database itself is at fault."""
         try:
-            return Taken(self.add(rows), ())
+            return AddResult(self.add(rows), ())
         except (SQLAlchemyError, *_OF_PYTHON) as error:
             if not _blames_row(error):
                 raise
             if len(rows) == 1:
-                return Taken(0, ((rows[0], _reason(error)),))
+                return AddResult(0, ((rows[0], _reason(error)),))
         half = len(rows) // 2
-        first, second = self.take(rows[:half]), self.take(rows[half:])
-        return Taken(first.new + second.new, first.refused + second.refused)
+        first, second = self.add_valid(rows[:half]), self.add_valid(rows[half:])
+        return AddResult(first.new + second.new, first.refused + second.refused)
 
     def totals(self, by: Sequence[Dimension], where: UsageFilter) -> list[UsageTotal]:
         """Sums over the rows that fit, one a combination of `by`, in the order of its values. Raises ValueError for
@@ -177,10 +177,10 @@ class Ledger:
                 return
             after = (page[-1]["started_ms"], page[-1]["exchange"])
 
-    def forget(self, before_day: str) -> int:
+    def delete_before(self, day: str) -> int:
         """Deletes what is older. How many rows went."""
         with self._engine.begin() as connection:
-            return connection.execute(delete(usage).where(usage.c.day < before_day)).rowcount
+            return connection.execute(delete(usage).where(usage.c.day < day)).rowcount
 
 
 class Ingest:
@@ -202,23 +202,23 @@ class Ingest:
         failed: OSError | None = None
         for path in journal.segments(self._directory):
             try:
-                new += self._take(path)
+                new += self._ingest_segment(path)
             except OSError as error:
                 failed = failed or error
         if failed is not None:
             raise failed
         return new
 
-    def _take(self, path: Path) -> int:
+    def _ingest_segment(self, path: Path) -> int:
         new = 0
         while True:
             start = self._read_to.get(path, 0)
             portion = journal.read(path, start)
-            taken = self._ledger.take(portion.rows)
-            new += taken.new
-            for line, reason in portion.garbled:
+            added = self._ledger.add_valid(portion.rows)
+            new += added.new
+            for line, reason in portion.unreadable:
                 self.refused += self.quarantine.put(line, reason)
-            for row, reason in taken.refused:
+            for row, reason in added.refused:
                 self.refused += self.quarantine.put(encode_row(row), reason, row.tenant)
             self._read_to[path] = portion.end
             if portion.is_last:

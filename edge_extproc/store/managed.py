@@ -56,7 +56,7 @@ class AuditLine:
     detail: dict[str, Any]
 
 
-class KeyTaken(Exception):
+class KeyExists(Exception):
     """A key of this id, or this very key, is there already."""
 
 
@@ -81,7 +81,7 @@ class ManagedStore:
                 connection.execute(insert(tables.keys).values(values))
                 self._note(connection, actor, "key.create", key.tenant, key.id, _told(key))
         except IntegrityError:
-            raise KeyTaken(key.id) from None
+            raise KeyExists(key.id) from None
         return key
 
     def keys(self, tenant: str | None = None) -> list[StoredKey]:

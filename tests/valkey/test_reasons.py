@@ -90,11 +90,11 @@ async def test_limits_and_cache_say_why(state, reason) -> None:
         for way in (transport_of, lambda _: None):
             limits = LimitStore(StoreConnection(url, 0.5, way))
             with pytest.raises(LimitStoreDown) as found:
-                await limits.prove()
+                await limits.check_writable()
             assert reason == str(found.value)
             await limits.close()
         cache = CacheStore(RedisCacheSettings(url=url, timeout=0.5))
         with pytest.raises(CacheStoreError) as told:
-            await cache.prove()
+            await cache.check_writable()
         assert reason == told.value.reason
         await cache.close()

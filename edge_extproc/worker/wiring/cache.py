@@ -55,8 +55,8 @@ def _bounds(config: Config, said: CacheConfig) -> CacheBounds:
         said.max_entry,
         said.single_flight.wait.total_seconds(),
         said.single_flight.wait_of_streams.total_seconds(),
-        unasked=config.limits.message_timeout.total_seconds() * 0.8,
-        most=max(MAX_MESSAGE_TIMEOUT, config.limits.message_timeout).total_seconds(),
+        message_timeout=config.limits.message_timeout.total_seconds() * 0.8,
+        max_message_timeout=max(MAX_MESSAGE_TIMEOUT, config.limits.message_timeout).total_seconds(),
     )
 
 

@@ -113,7 +113,7 @@ def build_gateway(
 
     def settled(settlement: Settlement) -> None:
         if settlement.plan is not None:
-            planner.learn(settlement.model, settlement.plan, settlement.tries)
+            planner.record(settlement.model, settlement.plan, settlement.tries)
         settle(settlement)
 
     return Gateway(

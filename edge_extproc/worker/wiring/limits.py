@@ -54,12 +54,12 @@ class WorkerLimits:
         store = None if isinstance(counts, CounterFile) else counts
         self.limiter = PolicyLimiter(RuleTable(rules(config, managed.budgets)), store, self, _settings(config))
         self.limiter.memory.put(before)
-        metrics.watch(lambda: levels(self._named, self.limiter.standings()))
+        metrics.watch(lambda: levels(self._named, self.limiter.statuses()))
 
     def manage(self, config: Config, managed: ManagedState) -> None:
         """What the configuration and the admin API say now. What was used stays used."""
         self._named = _named(config)
-        self.limiter.replace_book(RuleTable(rules(config, managed.budgets)), _settings(config))
+        self.limiter.replace_rules(RuleTable(rules(config, managed.budgets)), _settings(config))
 
     def unsettled(self) -> int:
         """How many settlements the store has yet to be told."""

@@ -66,7 +66,7 @@ def test_models_and_tenants_may_differ() -> None:
     cache = build_cache(config, Deaf())
 
     assert cache is not None
-    found = cache._rules.of("dev", "m")
+    found = cache._rules.policy_for("dev", "m")
     assert (3600.0, frozenset({"user"}), "global", True, True, False, 1.0) == (
         found.ttl,
         found.ignore,
@@ -76,7 +76,7 @@ def test_models_and_tenants_may_differ() -> None:
         found.enabled,
         found.max_temperature,
     )
-    assert 0.5 == cache._rules.of("other", "gpt-4o").max_temperature
+    assert 0.5 == cache._rules.policy_for("other", "gpt-4o").max_temperature
 
 
 @pytest.mark.parametrize(

@@ -501,7 +501,7 @@ async def test_envoy_is_asked_for_time_where_the_wait_is_longer_than_it_expects(
         asked_for.append(seconds)
 
     for wait, told in ((5.0, []), (10.0, [10.0 + 6.0]), (28.0, [30.0])):
-        stage.with_cache(wait=wait, unasked=6.0, most=30.0)
+        stage.with_cache(wait=wait, message_timeout=6.0, max_message_timeout=30.0)
         leader, other = stage.exchange(), stage.exchange()
         other.more_time = more_time
         for exchange in (leader, other):

@@ -101,8 +101,8 @@ def _worst() -> float:
     exchange = stage.exchange()
     asked = {"model": "chat", "messages": HELLO, "temperature": 0, "max_tokens": 10}
     talk(exchange, headers(), body(asked))
-    (standing,) = limiter.standings()
-    return standing.reserved / MICRO
+    (status,) = limiter.statuses()
+    return status.reserved / MICRO
 
 
 def test_a_hit_counts_as_a_request_and_nothing_else() -> None:
@@ -140,12 +140,12 @@ def test_who_waits_for_an_equal_call_has_reserved_nothing() -> None:
     stage, limiter = limited(dollars(100_000))
     running = stage.exchange()
     talk(running, headers(), body({"model": "chat", "messages": HELLO, "temperature": 0, "max_tokens": 10}))
-    (reserved,) = [standing.reserved for standing in limiter.standings()]
+    (reserved,) = [status.reserved for status in limiter.statuses()]
     ask(stage)
     running.closed("done")
 
     assert reserved > 0
-    assert {0} == {standing.reserved for standing in limiter.standings()}
+    assert {0} == {status.reserved for status in limiter.statuses()}
 
 
 # --- whose it is
@@ -347,10 +347,10 @@ def test_what_failed_is_not_charged_because_an_old_reply_was_given() -> None:
     asked = {"model": "chat", "messages": HELLO, "temperature": 0, "max_tokens": 10}
     talk(exchange, headers(), body(asked), answered(503, end=True))
     exchange.closed("done")
-    (standing,) = limiter.standings()
+    (status,) = limiter.statuses()
 
     assert "stale" == stage.settled[-1].cache
-    assert (7 * MICRO, 0) == (standing.used, standing.reserved)
+    assert (7 * MICRO, 0) == (status.used, status.reserved)
 
 
 def test_who_may_not_ask_a_provider_does_not_get_its_old_replies() -> None:

@@ -65,7 +65,7 @@ def entry(key: str, maximum: int, amount: int = 1, *, hard: bool = True, slot: b
 async def take(store: LimitStore, lease: str, entries: Sequence[Entry], seconds: int, lost: Lost) -> ReserveResult:
     counters = WindowCounters([each.counter for each in entries])
     weight = max(each.weight for each in entries)
-    return await store.take(lease, counters, [each.amount for each in entries], weight, seconds, lost)
+    return await store.reserve(lease, counters, [each.amount for each in entries], weight, seconds, lost)
 
 
 async def test_as_much_is_taken_as_there_is_and_no_more(store: LimitStore) -> None:

@@ -153,8 +153,8 @@ def test_old_rows_are_forgotten(engine: Engine) -> None:
     assert row is not None
     ledger.add([row])
 
-    assert 0 == ledger.forget("2027-01-15")
-    assert 1 == ledger.forget("2027-01-16")
+    assert 0 == ledger.delete_before("2027-01-15")
+    assert 1 == ledger.delete_before("2027-01-16")
 
 
 def test_exports_hold_every_row_once_in_order_and_no_formula(engine: Engine) -> None:
