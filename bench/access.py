@@ -207,7 +207,7 @@ async def _measured(url: str) -> tuple[list[float], float]:
 
 
 async def _scripts(store: Any) -> int:
-    told = (await store.link.ask("INFO", "commandstats")).decode()
+    told = (await store.connection.send("INFO", "commandstats")).decode()
     return sum(map(int, re.findall(r"cmdstat_eval(?:sha)?:calls=(\d+)", told)))
 
 

@@ -1,9 +1,9 @@
-"""One connection to a Redis or Valkey, for steps that are asked and answered in order.
+"""A pipelined connection to Redis or Valkey, which any number of callers share.
 
-redis-py opens it (addresses, TLS, passwords and databases are its business) and hands it over: what it does for each
-command costs more than a step of ours. Any number of callers share it; each command goes out at once, and answers come
-back in the order of their questions. Where redis-py does not hand it over (no part of its API says that it does), it
-asks for us, one question at a time. It knows nothing of counters.
+redis-py opens the connection (addresses, TLS, passwords, databases). Then this module uses its transport directly,
+because redis-py's work for each command costs more than a step of the limiter. Each command is sent at once, and
+replies arrive in the order of the commands. The transport is not a part of redis-py's API. If it cannot be reached, the
+commands go through redis-py, one at a time. This module knows nothing of counters.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from ..telemetry.store_reasons import reason_of, reason_of_reply
 from .base import LimitStoreDown
 
 
-class Missing(Exception):
-    """The server does not have the script: it was started anew, or flushed."""
+class ScriptMissing(Exception):
+    """The server does not have the script, because it was restarted or its scripts were flushed (NOSCRIPT)."""
 
 
 class Transport(Protocol):
-    """What is used of asyncio's or uvloop's, which have no class in common."""
+    """The used part of asyncio's and uvloop's transports, which have no common class."""
 
     def set_protocol(self, protocol: asyncio.BaseProtocol, /) -> None: ...
     def write(self, data: bytes, /) -> None: ...
@@ -39,7 +39,7 @@ class Transport(Protocol):
 
 
 def transport_of(connection: Any) -> Transport | None:
-    """Of a connection of redis-py's, which keeps it to itself. None where it is not where it was."""
+    """The transport of a redis-py connection, from a private attribute. None: this redis-py version has none there."""
     found = getattr(getattr(connection, "_writer", None), "transport", None)
     named = ("set_protocol", "write", "is_closing", "abort")
     return found if all(callable(getattr(found, name, None)) for name in named) else None
@@ -48,40 +48,40 @@ def transport_of(connection: Any) -> Transport | None:
 TransportOf: TypeAlias = Callable[[Any], Transport | None]
 
 
-class _Asked(Protocol):
-    """A connection that answers."""
+class _Connection(Protocol):
+    """An open connection."""
 
     lost: bool
 
-    def ask(self, command: bytes) -> Awaitable[Any]:
-        """Raises StoreDown or Missing, at once or when awaited."""
+    def send(self, command: bytes) -> Awaitable[Any]:
+        """The server's reply. Raises LimitStoreDown or ScriptMissing, at once or when awaited."""
         ...
 
-    async def hang_up(self) -> None: ...
+    async def disconnect(self) -> None: ...
 
 
-class _Wire(asyncio.Protocol):
+class _PipelinedConnection(asyncio.Protocol):
     def __init__(self, connection: Any, transport: Transport, timeout: float) -> None:
-        """`connection`: redis-py's, which would close its socket if it were forgotten."""
+        """`connection`: redis-py's. It is kept because its destructor closes the socket."""
         self.connection = connection
         self._loop = asyncio.get_running_loop()
         self._timeout = timeout
         self._reader = hiredis.Reader()
-        self._asked: deque[tuple[asyncio.Future[Any], float]] = deque()
-        """What is not answered yet, and when it must be."""
-        self._look_again: asyncio.TimerHandle | None = None
+        self._pending: deque[tuple[asyncio.Future[Any], float]] = deque()
+        """The commands without a reply, oldest first, and each one's deadline (the event loop's time)."""
+        self._timeout_timer: asyncio.TimerHandle | None = None
         self.lost = False
         self._transport = transport
         transport.set_protocol(self)
 
-    def ask(self, command: bytes) -> asyncio.Future[Any]:
-        """Raises StoreDown, as the answer does."""
+    def send(self, command: bytes) -> asyncio.Future[Any]:
+        """Raises LimitStoreDown, and so may the returned future."""
         if self.lost or self._transport.is_closing():
             raise LimitStoreDown("the connection was lost")
         answer = self._loop.create_future()
-        self._asked.append((answer, self._loop.time() + self._timeout))
-        if self._look_again is None:
-            self._look_again = self._loop.call_later(self._timeout, self._look)
+        self._pending.append((answer, self._loop.time() + self._timeout))
+        if self._timeout_timer is None:
+            self._timeout_timer = self._loop.call_later(self._timeout, self._check_timeout)
         self._transport.write(command)
         return answer
 
@@ -90,85 +90,85 @@ class _Wire(asyncio.Protocol):
         try:
             reader.feed(data)
             answer = reader.gets()
-            while answer is not False and self._asked:  # False is never an answer in this version of the protocol
-                waiting, _ = self._asked.popleft()
+            while answer is not False and self._pending:  # False means "incomplete": RESP2 has no booleans
+                waiting, _ = self._pending.popleft()
                 if not waiting.done():  # its caller left
-                    self._tell(waiting, answer)
+                    self._deliver(waiting, answer)
                 answer = reader.gets()
         except hiredis.ProtocolError:
             answer = None
-        if answer is not False:  # nobody asked for it, or it is none
-            self.close("what it answers is not the protocol of Redis")
+        if answer is not False:  # a reply without a command, or no valid reply
+            self.close("it does not answer in the Redis protocol")
 
-    def _tell(self, waiting: asyncio.Future[Any], answer: Any) -> None:
+    def _deliver(self, waiting: asyncio.Future[Any], answer: Any) -> None:
         if not isinstance(answer, hiredis.ReplyError):
             waiting.set_result(answer)
         elif str(answer).startswith("NOSCRIPT"):
-            waiting.set_exception(Missing())
+            waiting.set_exception(ScriptMissing())
         else:
-            # Only its first word: the rest may quote what we sent. A replica, or one that is being loaded, says so to
-            # every step; the next one finds its way anew.
+            # Only the error's first word, because the rest may quote the command. A replica or a loading server sends
+            # errors for every command, so the connection is closed, and the next command connects again.
             waiting.set_exception(LimitStoreDown(reason_of_reply(str(answer))))
             self.close("after an error")
 
-    def _look(self) -> None:
-        """Whether the oldest question waits for too long. Then nothing that follows can be trusted to come."""
-        self._look_again = None
-        if not self._asked:
+    def _check_timeout(self) -> None:
+        """Closes the connection if the oldest command has passed its deadline: it blocks all later replies."""
+        self._timeout_timer = None
+        if not self._pending:
             return
-        left = self._asked[0][1] - self._loop.time()
+        left = self._pending[0][1] - self._loop.time()
         if left <= 0:
             self.close("timed out")
         else:
-            self._look_again = self._loop.call_later(left, self._look)
+            self._timeout_timer = self._loop.call_later(left, self._check_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.close(reason_of(exc) if exc is not None else "it closed the connection")
 
     def close(self, why: str = "closed") -> None:
         self.lost = True
-        if self._look_again is not None:
-            self._look_again.cancel()
-            self._look_again = None
-        while self._asked:
-            waiting, _ = self._asked.popleft()
+        if self._timeout_timer is not None:
+            self._timeout_timer.cancel()
+            self._timeout_timer = None
+        while self._pending:
+            waiting, _ = self._pending.popleft()
             if not waiting.done():
                 waiting.set_exception(LimitStoreDown(why))
-        # Nobody waits for what was not sent, and a farewell of TLS would outlive the event loop.
+        # Not `close`: it would wait for unsent data and for the TLS shutdown, which may outlive the event loop.
         self._transport.abort()
 
-    async def hang_up(self) -> None:
+    async def disconnect(self) -> None:
         self.close()
-        # Nothing is waited for: its own protocol hears of nothing any more.
+        # nowait, because redis-py's own protocol object no longer gets events.
         await self.connection.disconnect(nowait=True)
 
 
-class _ByTurns:
-    """By redis-py's own API alone: each question waits until the one before is answered."""
+class _SerialConnection:
+    """A connection through redis-py's public API: each command waits until the previous one is answered."""
 
     def __init__(self, connection: Any) -> None:
         self.connection = connection
         self.lost = False
         self._why = ""
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
-    async def ask(self, command: bytes) -> Any:
-        asking = asyncio.create_task(self._ask(command), name="ask the store of limits")
-        asking.add_done_callback(_hear)
-        # A caller who leaves must not leave its answer to the next one.
-        return await asyncio.shield(asking)
+    async def send(self, command: bytes) -> Any:
+        task = asyncio.create_task(self._exchange(command), name="send the store of limits")
+        task.add_done_callback(_retrieve_exception)
+        # Shielded: if a cancelled caller's reply were not read, the next caller would get it.
+        return await asyncio.shield(task)
 
-    async def _ask(self, command: bytes) -> Any:
-        async with self._turn:
+    async def _exchange(self, command: bytes) -> Any:
+        async with self._lock:
             if self.lost:
                 raise LimitStoreDown(self._why)
             try:
                 await self.connection.send_packed_command(command, check_health=False)
                 return await self.connection.read_response(disable_decoding=True)
             except NoScriptError:
-                raise Missing from None
+                raise ScriptMissing from None
             except (RedisError, OSError) as error:
-                # As above: a word for it, nothing of its text, and not this connection again.
+                # As above: a fixed text, without the error's own, and the connection is closed.
                 self.close(reason_of(error))
             raise LimitStoreDown(self._why)
 
@@ -176,24 +176,24 @@ class _ByTurns:
         if not self.lost:
             self.lost, self._why = True, why
 
-    async def hang_up(self) -> None:
+    async def disconnect(self) -> None:
         self.close()
         await self.connection.disconnect()
 
 
-def _hear(task: asyncio.Task[Any]) -> None:
+def _retrieve_exception(task: asyncio.Task[Any]) -> None:
     if not task.cancelled():
-        task.exception()  # told to those who wait, if anybody still does
+        task.exception()  # waiting callers get it; without this call, asyncio would log it if there are none
 
 
 class StoreConnection:
-    """Connects when it is first asked, and again after a loss. Nothing is sent twice: what was done is not known after
-    an error."""
+    """Connects at the first command, and again after a loss. A command is never sent twice, because after an error it
+    is not known whether it was executed."""
 
     def __init__(self, url: str, timeout: float, transport_of: TransportOf = transport_of) -> None:
         self._timeout = timeout
         self._transport_of = transport_of
-        # Its annotations leave most of it untyped.
+        # Any, because redis-py's annotations are incomplete.
         self._pool: Any = Redis.from_url(
             url,
             socket_timeout=timeout,
@@ -202,58 +202,60 @@ class StoreConnection:
             health_check_interval=0,
             protocol=2,
         ).connection_pool
-        self._wire: _Asked | None = None
-        self._connecting: asyncio.Task[_Asked] | None = None
+        self._connection: _Connection | None = None
+        self._connecting: asyncio.Task[_Connection] | None = None
 
     async def script(self, name: bytes, text: str, rest: bytes, words: int) -> Any:
-        """A script by its SHA-1, in hexadecimal digits; `rest` is what follows it, packed, in so many words. Raises
-        StoreDown."""
-        wire = self._wire
-        if wire is None or wire.lost:
-            wire = await self._connected()
+        """Runs a script. `name`: its SHA-1 in hexadecimal. `rest`: the encoded arguments, which are `words` words.
+        Raises LimitStoreDown."""
+        connection = self._connection
+        if connection is None or connection.lost:
+            connection = await self._get_connection()
         try:
-            return await wire.ask(b"*%d\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n%b" % (words + 2, name, rest))
-        except Missing:
-            return await wire.ask(b"*%d\r\n$4\r\nEVAL\r\n%b%b" % (words + 2, bulk(text), rest))
+            return await connection.send(b"*%d\r\n$7\r\nEVALSHA\r\n$40\r\n%b\r\n%b" % (words + 2, name, rest))
+        except ScriptMissing:
+            return await connection.send(b"*%d\r\n$4\r\nEVAL\r\n%b%b" % (words + 2, bulk(text), rest))
 
-    async def ask(self, *words: str | int) -> Any:
-        """Any command. Raises StoreDown."""
-        wire = self._wire
-        if wire is None or wire.lost:
-            wire = await self._connected()
-        return await wire.ask(pack(words))
+    async def send(self, *words: str | int) -> Any:
+        """Runs any command. Raises LimitStoreDown."""
+        connection = self._connection
+        if connection is None or connection.lost:
+            connection = await self._get_connection()
+        return await connection.send(pack(words))
 
-    async def _connected(self) -> _Asked:
-        """One attempt for all who wait for it."""
+    async def _get_connection(self) -> _Connection:
+        """Connects. Concurrent callers share one attempt."""
         if self._connecting is None:
             self._connecting = asyncio.create_task(self._connect(), name="connect to the store of limits")
-            self._connecting.add_done_callback(self._is_over)
+            self._connecting.add_done_callback(self._on_connect_done)
         return await asyncio.shield(self._connecting)
 
-    def _is_over(self, task: asyncio.Task[_Asked]) -> None:
+    def _on_connect_done(self, task: asyncio.Task[_Connection]) -> None:
         self._connecting = None
-        _hear(task)
+        _retrieve_exception(task)
 
-    async def _connect(self) -> _Asked:
-        await self._hang_up()
+    async def _connect(self) -> _Connection:
+        await self._disconnect()
         connection = self._pool.make_connection()
         try:
             await connection.connect()
         except (RedisError, OSError, TimeoutError) as error:
-            # Its text may hold the address and its password.
+            # The error's text may contain the address and the password.
             raise LimitStoreDown(reason_of(error)) from None
         transport = self._transport_of(connection)
         if transport is None:
-            structlog.get_logger().warning("store_asked_by_turns", reason="this redis-py hands no connection over")
-            self._wire = _ByTurns(connection)
+            structlog.get_logger().warning(
+                "limit_store_not_pipelined", reason="this redis-py version does not expose its transport"
+            )
+            self._connection = _SerialConnection(connection)
         else:
-            self._wire = _Wire(connection, transport, self._timeout)
-        return self._wire
+            self._connection = _PipelinedConnection(connection, transport, self._timeout)
+        return self._connection
 
-    async def _hang_up(self) -> None:
-        wire, self._wire = self._wire, None
-        if wire is not None:
-            await wire.hang_up()
+    async def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.disconnect()
 
     async def close(self) -> None:
         connecting = self._connecting
@@ -261,14 +263,15 @@ class StoreConnection:
             connecting.cancel()
             with contextlib.suppress(asyncio.CancelledError, LimitStoreDown):
                 await connecting
-        await self._hang_up()
+        await self._disconnect()
 
 
 def bulk(word: str | int) -> bytes:
-    """One word, as it goes over the wire."""
+    """One word of a command, encoded as a RESP bulk string."""
     raw = str(word).encode()
     return b"$%d\r\n%b\r\n" % (len(raw), raw)
 
 
 def pack(words: Sequence[str | int]) -> bytes:
+    """A command, encoded as a RESP array."""
     return b"*%d\r\n%b" % (len(words), b"".join(map(bulk, words)))

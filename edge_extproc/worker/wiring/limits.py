@@ -88,7 +88,7 @@ class WorkerLimits:
     def warned(self, rule: LimitRule, used: int) -> None:
         self._metrics.warned(rule.level, rule.measure)
         if self._webhook is not None:
-            self._webhook.tell(rule, used)
+            self._webhook.enqueue(rule, used)
 
     def store(self, up: bool, reason: str = "") -> None:
         log = structlog.get_logger()
