@@ -16,7 +16,7 @@ from edge_extproc.routing.breaker import (
     Circuits,
     LocalCircuitTable,
     after,
-    claimed,
+    claim_probe,
     state,
 )
 from edge_extproc.routing.shared import SharedCircuitTable
@@ -229,7 +229,7 @@ def test_whatever_happens_a_circuit_is_in_one_of_its_states(steps):
     now, circuit = 1.0, CLOSED
     for verdict, probe, later in steps:
         now += later
-        circuit = (claimed(circuit, rules=RULES, now=now) or circuit) if probe else circuit
+        circuit = (claim_probe(circuit, rules=RULES, now=now) or circuit) if probe else circuit
         circuit = after(circuit, verdict, probe=probe, rules=RULES, now=now)
         assert circuit.failures < RULES.failures
         assert not (circuit.open_until and circuit.failures)

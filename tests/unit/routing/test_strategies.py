@@ -15,7 +15,7 @@ from edge_extproc.model.call import Call
 from edge_extproc.model.plan import AttemptResult, Candidate
 from edge_extproc.model.usage import Usage
 from edge_extproc.registry import load, names
-from edge_extproc.routing.affinity import Affinity, beginning
+from edge_extproc.routing.affinity import Affinity, prompt_prefix
 from edge_extproc.routing.base import RoutingRequest, StrategySettings
 
 A, B, C = (Candidate(name, "m") for name in "abc")
@@ -253,10 +253,10 @@ def test_a_heavier_candidate_draws_more():
 def test_the_beginning_is_found_in_every_format(body):
     raw = json.dumps(body).encode()
 
-    assert b"u1" in beginning(raw)
-    assert b"u2" not in beginning(raw)
-    assert b"S" in beginning(raw) or b"T" in beginning(raw)
+    assert b"u1" in prompt_prefix(raw)
+    assert b"u2" not in prompt_prefix(raw)
+    assert b"S" in prompt_prefix(raw) or b"T" in prompt_prefix(raw)
 
 
 def test_what_is_no_json_is_its_own_beginning():
-    assert b"{" == beginning(b"{")
+    assert b"{" == prompt_prefix(b"{")
