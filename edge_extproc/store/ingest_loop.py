@@ -1,6 +1,7 @@
-"""Keeps the ledger up to date beside a running gateway: journals in, old rows out.
+"""The background loop that moves the workers' journals into the ledger, and deletes old rows.
 
-A database that is out of reach is told once, and again when it is back; until then the journals wait on disk.
+If the database cannot be reached, one line is logged, and another one when it is back. Until then the journals stay on
+disk.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from .database import migrate, open_database, reach
 from .ledger import Ingest, Ledger
 from .quarantine import Quarantine
 
-# Old rows are looked for this often.
+# Old rows are deleted at this interval, seconds.
 _DELETE_INTERVAL = 3600.0
 
 
@@ -33,11 +34,12 @@ def open_ingest_loop(
     report_reachable: Callable[[bool], None],
     wait: bool = False,
 ) -> IngestLoop:
-    """`told` hears whether the database can be reached, at each turn. `wait`: it need not be there yet. Raises
-    ConfigError or StartError where the database cannot be used."""
+    """`every`: the interval. `keep`: how long rows are kept. `report_reachable` is called after each run, with whether
+    the database could be reached. `wait`: the database need not be reachable yet; it is migrated later. Raises
+    ConfigError or StartError if the database cannot be used."""
     engine = reach(url) if wait else open_database(url)
     ledger = Ledger(engine)
-    prepare = (lambda: migrate(engine)) if wait else _nothing
+    prepare = (lambda: migrate(engine)) if wait else _do_nothing
     return IngestLoop(
         Ingest(journals, ledger, quarantine),
         ledger,
@@ -48,11 +50,13 @@ def open_ingest_loop(
     )
 
 
-def _nothing() -> None:
-    """It was done before."""
+def _do_nothing() -> None:
+    """The preparation is done."""
 
 
 class IngestLoop:
+    """Runs in the supervisor. `close` it after `run` has ended."""
+
     def __init__(
         self,
         ingest: Ingest,
@@ -62,9 +66,9 @@ class IngestLoop:
         keep: timedelta,
         now: Callable[[], float] = time.time,
         report_reachable: Callable[[bool], None] = lambda _: None,
-        prepare: Callable[[], None] = _nothing,
+        prepare: Callable[[], None] = _do_nothing,
     ) -> None:
-        """`prepare`: what must be done once before the first turn, and may raise SQLAlchemyError."""
+        """`prepare` is called before the first run, until it succeeds; it may raise SQLAlchemyError."""
         self._ingest = ingest
         self._ledger = ledger
         self._every = every.total_seconds()
@@ -80,7 +84,7 @@ class IngestLoop:
         self._ledger.close()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop`; then once more, so that nothing waits for the next start."""
+        """Runs until `stop` is set, and then once more, so that no row waits for the next start."""
         while not stop.is_set():
             await asyncio.to_thread(self.run_once)
             with contextlib.suppress(TimeoutError):
@@ -88,10 +92,11 @@ class IngestLoop:
         await asyncio.to_thread(self.run_once)
 
     def run_once(self) -> None:
+        """One run. It waits for the database, so it belongs in a thread."""
         log = structlog.get_logger()
         try:
             self._prepare()
-            self._prepare = _nothing
+            self._prepare = _do_nothing
             try:
                 self._ingest.run()
             finally:
@@ -119,6 +124,6 @@ class IngestLoop:
         now = self._now()
         if now - self._deleted_at < _DELETE_INTERVAL:
             return
-        with contextlib.suppress(OverflowError):  # kept since before the calendar: nothing is older
+        with contextlib.suppress(OverflowError):  # the date is before year 1, so no row is older
             self._ledger.delete_before((datetime.fromtimestamp(now, UTC) - self._keep).date().isoformat())
         self._deleted_at = now

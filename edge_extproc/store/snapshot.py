@@ -1,7 +1,7 @@
-"""What workers know of what is managed: a file that the supervisor writes and every worker reads.
+"""The file by which workers get the keys and budgets of the admin API: the supervisor writes it, every worker reads it.
 
-It holds digests of keys, no keys. A worker reads it when it starts and when it is told of a new one; it opens no
-database, so that one that is down changes nothing for those who are known.
+It holds digests of keys, never keys. A worker reads it at its start and when the supervisor announces a new one. A
+worker opens no database, so known keys still work while the database is down.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from ..errors import StartError
 
 
 class ManagedKey(msgspec.Struct, frozen=True, array_like=True):
+    """A valid secret of a key. After a rotation, a key has two."""
+
     id: str
     digest: str
     tenant: str
@@ -27,7 +29,7 @@ class ManagedKey(msgspec.Struct, frozen=True, array_like=True):
 
 
 class ManagedBudget(msgspec.Struct, frozen=True, array_like=True):
-    """One budget: what a holder may use, as config spells an allowance."""
+    """The allowance of one tenant, team, user or key, in the configuration's format."""
 
     tenant: str
     level: str
@@ -39,7 +41,7 @@ class ManagedState(msgspec.Struct, frozen=True):
     revision: int = 0
     keys: tuple[ManagedKey, ...] = ()
     revoked: tuple[str, ...] = ()
-    """Ids of keys that stand in the configuration and are good no more."""
+    """Ids of revoked keys of the configuration."""
     budgets: tuple[ManagedBudget, ...] = ()
 
 
@@ -48,7 +50,7 @@ _decode = msgspec.json.Decoder(ManagedState).decode
 
 
 def write(path: Path, snapshot: ManagedState) -> None:
-    """A reader sees the old one or the new one, whole."""
+    """Writes the file atomically: a reader sees the old state or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     fresh = path.with_suffix(".new")
     file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -60,10 +62,10 @@ def write(path: Path, snapshot: ManagedState) -> None:
 
 
 def read(path: Path) -> ManagedState:
-    """An empty one where there is no file. Raises StartError where it cannot be read: nobody is let in by a guess."""
+    """The empty state if there is no file. Raises StartError if it cannot be read: access is never guessed."""
     try:
         return _decode(path.read_bytes())
     except FileNotFoundError:
         return EMPTY
     except (OSError, msgspec.DecodeError) as error:
-        raise StartError(f"{path} cannot be read; remove it, and it is written again at the next start") from error
+        raise StartError(f"{path} cannot be read; remove it: it is written again at the next start") from error

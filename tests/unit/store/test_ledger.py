@@ -305,7 +305,7 @@ def test_a_database_is_migrated_once_and_opened_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "told"),
     [
-        ("no url", "store.database is no database URL"),
+        ("no url", "store.database is not a database URL"),
         ("mysql://u:hunter2@h/d", "'mysql' is not supported; use sqlite or postgresql"),
         ("sqlite:////no/such/directory/edge.db", "the database cannot be used: OperationalError"),
     ],
