@@ -245,11 +245,11 @@ class _Tariff:
 def _highest_prices(row: _Row, *, caches: bool, audio: bool) -> tuple[Decimal | None, Decimal | None]:
     """The highest price of a prompt token and of an output token. None: a kind that it could be has no price."""
 
-    def highest(places: Iterable[int], heard: int) -> Decimal | None:
+    def highest(places: Iterable[int], audio_index: int) -> Decimal | None:
         rates = [row[place] for place in places]
         # Only some models support audio. For the others it has no price, and does not occur.
-        spoken = row[heard] if audio else None
-        known = [rate for rate in (*rates, spoken) if rate is not None]
+        audio_price = row[audio_index] if audio else None
+        known = [rate for rate in (*rates, audio_price) if rate is not None]
         return None if None in rates else max(known)
 
     return highest(_CACHED if caches else _PROMPTS, _AUDIO_INPUT), highest(_COMPLETIONS, _AUDIO_OUTPUT)

@@ -369,21 +369,21 @@ class StoreTier:
         self._purge_task = BACKGROUND.start("cache_purges", lambda: self._poll_purges(purged))
 
     async def _poll_purges(self, purged: Callable[[PurgeSelection], object]) -> None:
-        seen: int | None = None
+        last_total: int | None = None
         missed = False
         while not self._closed:
             try:
-                found = await self._store.purges()
+                log = await self._store.purges()
             except CacheStoreError as error:
                 missed = True
                 if not self.is_down:
                     self._failed(CacheStoreError("purges_unheard", error.reason))
             else:
-                if seen is None:
-                    seen = found.total if not missed else -1
-                for selection in _purges_since(seen, found):
+                if last_total is None:
+                    last_total = log.total if not missed else -1
+                for selection in _purges_since(last_total, log):
                     purged(selection)
-                seen = found.total
+                last_total = log.total
             await asyncio.sleep(self._settings.purge_interval)
 
     async def close(self) -> None:
@@ -408,9 +408,9 @@ class StoreTier:
 _EVERYTHING = PurgeSelection()
 
 
-def _purges_since(seen: int, log: Purges) -> Sequence[PurgeSelection]:
-    """The purges after the first `seen`. Everything, if the log no longer holds all of them."""
-    new = log.total - seen
+def _purges_since(last_total: int, log: Purges) -> Sequence[PurgeSelection]:
+    """The purges after the first `last_total`. Everything, if the log no longer holds all of them."""
+    new = log.total - last_total
     if new == 0:
         return ()
     if not 0 <= new <= len(log.recent):

@@ -109,20 +109,20 @@ class RedisCacheStore:
             if lease is None:
                 return StoreResult(await self._client.get(name), has_lease=False, is_leased=False)
             try:
-                found = await self._run(_GET, (name, _lease(name)), lease.token, lease.milliseconds, lease.stale)
+                reply = await self._run(_GET, (name, _lease(name)), lease.token, lease.milliseconds, lease.stale)
             except OutOfMemoryError:  # a full server refuses every script that may write
                 return StoreResult(await self._client.get(name), has_lease=False, is_leased=False)
-            if len(found) == 1:
-                return StoreResult(found[0], has_lease=False, is_leased=False)
-            return StoreResult(found[0], has_lease=found[1] == 1, is_leased=found[1] == 0)
+            if len(reply) == 1:
+                return StoreResult(reply[0], has_lease=False, is_leased=False)
+            return StoreResult(reply[0], has_lease=reply[1] == 1, is_leased=reply[1] == 0)
 
     async def look(self, name: str) -> StoreResult:
         """Without taking a lease."""
         with _TranslatedErrors():
             # In this order: an entry is written before its lease ends, so "no lease, no entry" means that none comes.
             is_leased = bool(await self._client.exists(_lease(name)))
-            found = await self._client.get(name)
-            return StoreResult(found, has_lease=False, is_leased=is_leased)
+            reply = await self._client.get(name)
+            return StoreResult(reply, has_lease=False, is_leased=is_leased)
 
     async def put(self, name: str, packed: bytes, milliseconds: int, token: str) -> None:
         with _TranslatedErrors():
@@ -136,13 +136,13 @@ class RedisCacheStore:
         removed = 0
         with _TranslatedErrors():
             for pattern in patterns:
-                found: list[bytes] = []
+                batch: list[bytes] = []
                 async for name in self._client.scan_iter(match=pattern, count=_SCAN_COUNT):
-                    found.append(name)
-                    if len(found) >= _SCAN_COUNT:
-                        removed += await self._delete(found)
-                        found = []
-                removed += await self._delete(found)
+                    batch.append(name)
+                    if len(batch) >= _SCAN_COUNT:
+                        removed += await self._delete(batch)
+                        batch = []
+                removed += await self._delete(batch)
         return removed
 
     async def note_purge(self, selection: str) -> None:
@@ -151,9 +151,9 @@ class RedisCacheStore:
 
     async def purges(self) -> Purges:
         with _TranslatedErrors():
-            found = await self._client.get(self._purges)
+            reply = await self._client.get(self._purges)
         try:
-            return _read_purges(found) if found is not None else Purges(0)
+            return _read_purges(reply) if reply is not None else Purges(0)
         except msgspec.MsgspecError as error:  # another program's value
             raise CacheStoreError("refused") from error
 
@@ -188,9 +188,9 @@ class RedisCacheStore:
                 return await self._client.evalsha(digest, len(keys), *keys, *values)
             except NoScriptError:
                 pass  # the server was restarted
-        found = await self._client.eval(script, len(keys), *keys, *values)
+        reply = await self._client.eval(script, len(keys), *keys, *values)
         self._digests[script] = _sha1(script)
-        return found
+        return reply
 
 
 _read_purges = msgspec.json.Decoder(Purges).decode

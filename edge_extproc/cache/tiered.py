@@ -202,11 +202,11 @@ class TieredLookup:
     ) -> CacheEntry | None:
         tier: Tier = "redis"
         began = cache.monotonic()
-        found = await l2.get(key, cache.bounds.wait, self._stale_seconds)
-        self._token, entry = found.token, found.entry
-        self._stale = found.stale or self._stale
+        result = await l2.get(key, cache.bounds.wait, self._stale_seconds)
+        self._token, entry = result.token, result.entry
+        self._stale = result.stale or self._stale
         cache.watcher.cache_looked_up(tier, cache.monotonic() - began, found=entry is not None)
-        if entry is None and found.elsewhere and patience > 0:
+        if entry is None and result.elsewhere and patience > 0:
             await self._ask_for_time(cache, patience, more_time)
             began, tier = cache.monotonic(), "flight"
             entry = await l2.wait(key, patience)

@@ -162,10 +162,10 @@ class WindowCounter(NamedTuple):
 class WindowCounters:
     """All counters of one caller in the current windows. Built once for each window, and used by every call."""
 
-    __slots__ = ("counters", "packed")
+    __slots__ = ("items", "packed")
 
     def __init__(self, counters: Sequence[WindowCounter]) -> None:
-        self.counters = tuple(counters)
+        self.items = tuple(counters)
         self.packed: object | None = None
         """A store's own encoded form of them, cached here."""
 

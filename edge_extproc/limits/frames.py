@@ -62,7 +62,7 @@ class WindowFrame:
     spans: tuple[Span | None, ...]
     counters: WindowCounters
     kinds: tuple[int, ...]
-    seen: tuple[LastCount, ...]
+    last_counts: tuple[LastCount, ...]
     least: tuple[tuple[int, LimitRule], ...]
     """For each measure, its index in `KINDS` and the hard rule with the smallest maximum."""
     by_measure: tuple[tuple[int, ...], ...]

@@ -153,22 +153,22 @@ class PolicyLimiter:
         # A minute is a sliding window: of the previous minute, the part within the last 60 seconds counts.
         weight = int((frame.slides - now) * MICRO / 60) if frame.slides is not None else 0
         if self._store is None:
-            taken, counters = self._reserve_locally(exchange_id, frame, frame.counters, amounts, weight), frame.counters
+            counters = frame.counters
+            result = self._reserve_locally(exchange_id, frame, counters, amounts, weight)
         else:
-            taken, counters = await self._reserve(exchange_id, frame, amounts, weight)
-        if not taken.ok:
+            result, counters = await self._reserve(exchange_id, frame, amounts, weight)
+        if not result.ok:
             for wait in _SLOT_RETRY_DELAYS:
-                if taken.ok or not _only_slots(counters, amounts, taken):
+                if result.ok or not _only_slots(counters, amounts, result):
                     break
                 await asyncio.sleep(wait)
-                taken, counters = await self._reserve(exchange_id, frame, amounts, weight)
-        headers = limit_headers(frame, amounts, taken, now)
-        if not taken.ok:
-            raise self._refusal(frame, counters, amounts, weight, taken, headers, now)
+                result, counters = await self._reserve(exchange_id, frame, amounts, weight)
+        headers = limit_headers(frame, amounts, result, now)
+        if not result.ok:
+            raise self._refusal(frame, counters, amounts, weight, result, headers, now)
         for place, warn_at in frame.warnings:
-            if taken.used[place] >= warn_at:
-                warnings = self._warnings(frame, taken)
-                return Reservation((*headers, ("x-edge-warning", "; ".join(warnings))))
+            if result.used[place] >= warn_at:
+                return Reservation((*headers, ("x-edge-warning", "; ".join(self._warnings(frame, result)))))
         return Reservation(headers)
 
     async def count(self, exchange_id: str, rules: CallerLimits) -> Reservation:
@@ -177,13 +177,13 @@ class PolicyLimiter:
         return await self.admit(exchange_id, rules.requests, COSTS_NOTHING)
 
     def settle(self, settlement: Settlement) -> None:
-        taken = self._open.pop(settlement.exchange_id, None)
-        if taken is None:
+        reservation = self._open.pop(settlement.exchange_id, None)
+        if reservation is None:
             return
         spent = self._spent(settlement)
-        used = tuple([spent[kind] for kind in taken.frame.kinds])
-        if taken.shared:
-            self._queue.append(FinishedCall(SettleResult(settlement.exchange_id, used), taken))
+        used = tuple([spent[kind] for kind in reservation.frame.kinds])
+        if reservation.shared:
+            self._queue.append(FinishedCall(SettleResult(settlement.exchange_id, used), reservation))
             self._wake.set()
             return
         self._memory.settle_now(settlement.exchange_id, used)
@@ -192,7 +192,7 @@ class PolicyLimiter:
         # The reservation was made locally while the store was down, so the store needs the used amounts.
         self._queue.extend(
             (counter.key, spent if spent >= 0 else amount, counter.expires)
-            for counter, amount, spent in zip(taken.frame.counters.counters, taken.amounts, used, strict=True)
+            for counter, amount, spent in zip(reservation.frame.counters.items, reservation.amounts, used, strict=True)
             if not counter.slot
         )
         self._wake.set()
@@ -203,15 +203,15 @@ class PolicyLimiter:
         """The status of every rule that was used and still exists. Some microseconds for each: for a metrics scrape."""
         now = self._clock()
         reserved: dict[str, int] = {}
-        for taken in list(self._open.values()):  # copies, because a scrape may run in another thread
-            for counter, amount in zip(taken.frame.counters.counters, taken.amounts, strict=True):
+        for reservation in list(self._open.values()):  # copies, because a scrape may run in another thread
+            for counter, amount in zip(reservation.frame.counters.items, reservation.amounts, strict=True):
                 reserved[counter.key] = reserved.get(counter.key, 0) + amount
-        for seen in list(self._last_counts.values()):
-            rule, reported = seen.rule, seen.counter
+        for last in list(self._last_counts.values()):
+            rule, reported = last.rule, last.counter
             maximum = self._rules.maximum(rule)
             if maximum is None or reported is None:
                 continue
-            total, at = seen.total, seen.at
+            total, at = last.total, last.at
             if self._store is None:
                 ends = reported.expires - _KEEP_AFTER
                 total, at = self._memory.total(reported, int(max(0.0, ends - now) * MICRO / 60)), now
@@ -271,9 +271,9 @@ class PolicyLimiter:
         try:
             if leases:
                 await store.settle([each.settled for each in leases])
-                for settled, taken in leases:
-                    if taken is not None:
-                        self._update_last_counts(taken, settled.used)
+                for settled, reservation in leases:
+                    if reservation is not None:
+                        self._update_last_counts(reservation, settled.used)
                 leases = []
             if amounts:
                 await store.add(amounts)
@@ -285,7 +285,7 @@ class PolicyLimiter:
         seconds = self._settings.lease_seconds
         while not self._closing:
             await asyncio.sleep(seconds / 3)
-            names = [name for name, taken in self._open.items() if taken.shared]
+            names = [name for name, reservation in self._open.items() if reservation.shared]
             for n in range(0, len(names), 1000):
                 with contextlib.suppress(LimitStoreDown):
                     await store.renew(names[n : n + 1000], seconds)
@@ -320,9 +320,9 @@ class PolicyLimiter:
             if rule.hard and (kind not in least or rule.maximum < least[kind].maximum):
                 least[kind] = rule
         counters = [_counter(*each, now) for each in zip(rules.rules, rules.keys, spans, strict=True)]
-        seen = [self._last_count(rule, key) for rule, key in zip(rules.rules, rules.keys, strict=True)]
+        last = [self._last_count(rule, key) for rule, key in zip(rules.rules, rules.keys, strict=True)]
         if self._store is None:
-            for each, counter in zip(seen, counters, strict=True):
+            for each, counter in zip(last, counters, strict=True):
                 each.counter = counter
         frame = self._frames[id(rules)] = WindowFrame(
             rules,
@@ -331,7 +331,7 @@ class PolicyLimiter:
             spans,
             WindowCounters(counters),
             tuple(KINDS[rule.measure] for rule in rules.rules),
-            tuple(seen),
+            tuple(last),
             tuple(least.items()),
             tuple(map(tuple, by_measure.values())),
             tuple(_header_fields(rule, span) for rule, span in zip(rules.rules, spans, strict=True)),
@@ -345,14 +345,14 @@ class PolicyLimiter:
         return frame
 
     def _last_count(self, rule: LimitRule, key: str) -> LastCount:
-        seen = self._last_counts.get(key)
-        if seen is None:
-            seen = self._last_counts[key] = LastCount(rule)
-        seen.rule = rule
+        last = self._last_counts.get(key)
+        if last is None:
+            last = self._last_counts[key] = LastCount(rule)
+        last.rule = rule
         self._last_counts.move_to_end(key)
         while len(self._last_counts) > _MAX_CACHED:
             self._last_counts.popitem(last=False)
-        return seen
+        return last
 
     def _amounts(self, frame: WindowFrame, ask: ReservationRequest) -> list[int]:
         dollars = ask.micro_dollars
@@ -384,7 +384,7 @@ class PolicyLimiter:
             self._open[exchange_id] = OpenReservation(frame, amounts, shared=True)
             settings = self._settings
             try:
-                taken = await store.reserve(
+                result = await store.reserve(
                     exchange_id, frame.counters, amounts, weight, settings.lease_seconds, settings.lost
                 )
             except LimitStoreDown as error:
@@ -397,33 +397,33 @@ class PolicyLimiter:
                 raise
             else:
                 self._mark_up()
-                if not taken.ok:
+                if not result.ok:
                     del self._open[exchange_id]
-                self._record_counts(frame, amounts, taken)
-                return taken, frame.counters
+                self._record_counts(frame, amounts, result)
+                return result, frame.counters
         if not all(rule.local for rule in frame.rules.rules):
             raise PolicyUnavailable(
                 "the limits of this caller cannot be checked now; the request was not sent; try again", retry_after=1.0
             )
         counters = WindowCounters(
             [
-                counter._replace(maximum=self._share(seen, counter))
-                for seen, counter in zip(frame.seen, frame.counters.counters, strict=True)
+                counter._replace(maximum=self._share(last, counter))
+                for last, counter in zip(frame.last_counts, frame.counters.items, strict=True)
             ]
         )
-        taken = self._reserve_locally(exchange_id, frame, counters, amounts, weight)
-        if taken.ok:
+        result = self._reserve_locally(exchange_id, frame, counters, amounts, weight)
+        if result.ok:
             self._listener.local()
-        return taken, counters
+        return result, counters
 
     def _reserve_locally(
         self, exchange_id: str, frame: WindowFrame, counters: WindowCounters, amounts: Sequence[int], weight: int
     ) -> ReserveResult:
         settings = self._settings
-        taken = self._memory.reserve_now(exchange_id, counters, amounts, weight, settings.lease_seconds, settings.lost)
-        if taken.ok:
+        result = self._memory.reserve_now(exchange_id, counters, amounts, weight, settings.lease_seconds, settings.lost)
+        if result.ok:
             self._open[exchange_id] = OpenReservation(frame, amounts, shared=False)
-        return taken
+        return result
 
     def _may_use_store(self) -> bool:
         """While the store is down, one call at a time tries it after `down_seconds`."""
@@ -448,25 +448,28 @@ class PolicyLimiter:
             self._reasons.clear()
             self._listener.store(up=True)
 
-    def _share(self, seen: LastCount, counter: WindowCounter) -> int:
-        used = seen.total if seen.counter is not None and seen.counter.key == counter.key else 0
+    def _share(self, last: LastCount, counter: WindowCounter) -> int:
+        used = last.total if last.counter is not None and last.counter.key == counter.key else 0
         return max(0, counter.maximum - used) // self._settings.share_of
 
-    def _record_counts(self, frame: WindowFrame, amounts: Sequence[int], taken: ReserveResult) -> None:
-        now, ok = self._clock(), taken.ok
-        for seen, counter, amount, used in zip(frame.seen, frame.counters.counters, amounts, taken.used, strict=True):
-            seen.counter = counter
-            seen.total = used + amount if ok else used
-            seen.at = now
+    def _record_counts(self, frame: WindowFrame, amounts: Sequence[int], result: ReserveResult) -> None:
+        now, ok = self._clock(), result.ok
+        for last, counter, amount, used in zip(
+            frame.last_counts, frame.counters.items, amounts, result.used, strict=True
+        ):
+            last.counter = counter
+            last.total = used + amount if ok else used
+            last.at = now
 
-    def _update_last_counts(self, taken: OpenReservation, used: Sequence[int]) -> None:
+    def _update_last_counts(self, reservation: OpenReservation, used: Sequence[int]) -> None:
         """Applies a settlement to the last reported counts, which saves a read."""
-        now, frame = self._clock(), taken.frame
-        for seen, counter, amount, spent in zip(frame.seen, frame.counters.counters, taken.amounts, used, strict=True):
-            if spent >= 0 and seen.counter is not None and seen.counter.key == counter.key:
-                total = seen.total + spent - amount
-                seen.total = total if total > 0 else 0
-                seen.at = now
+        now, frame = self._clock(), reservation.frame
+        for last, counter, amount, spent in zip(
+            frame.last_counts, frame.counters.items, reservation.amounts, used, strict=True
+        ):
+            if spent >= 0 and last.counter is not None and last.counter.key == counter.key:
+                last.total = max(0, last.total + spent - amount)
+                last.at = now
 
     # --- refusals and warnings
 
@@ -476,14 +479,14 @@ class PolicyLimiter:
         counters: WindowCounters,
         amounts: Sequence[int],
         weight: int,
-        taken: ReserveResult,
+        result: ReserveResult,
         headers: Pairs,
         now: float,
     ) -> LimitReached:
         """The error, by the rule with the longest wait."""
         found: list[tuple[float, LimitRule]] = []
         for rule, span, counter, amount, used, before in zip(
-            frame.rules.rules, frame.spans, counters.counters, amounts, taken.used, taken.before, strict=True
+            frame.rules.rules, frame.spans, counters.items, amounts, result.used, result.before, strict=True
         ):
             if counter.hard and used + amount > counter.maximum:
                 found.append((_wait(rule, span, counter.maximum - amount, used, before, weight, now), rule))
@@ -495,15 +498,15 @@ class PolicyLimiter:
                 self._blocked.popitem(last=False)
         return _reached(rule, wait, headers)
 
-    def _warnings(self, frame: WindowFrame, taken: ReserveResult) -> list[str]:
+    def _warnings(self, frame: WindowFrame, result: ReserveResult) -> list[str]:
         found = []
         for place, warn_at in frame.warnings:
-            used, rule = taken.used[place], frame.rules.rules[place]
+            used, rule = result.used[place], frame.rules.rules[place]
             if used < warn_at:
                 continue
             share = used * 100 // max(1, rule.maximum)
             found.append(f"{rule.label}: {share}% of {amount_text(rule, rule.maximum)} used")
-            key = frame.counters.counters[place].key
+            key = frame.counters.items[place].key
             if key not in self._warned:
                 self._warned[key] = None
                 while len(self._warned) > _MAX_CACHED:
@@ -562,11 +565,11 @@ def _remaining_total(rule: LimitRule, counter: WindowCounter, total: int, now: f
     return int(total * (1 - over / 60)) if rule.window == "minute" and over < 60 else 0
 
 
-def _only_slots(counters: WindowCounters, amounts: Sequence[int], taken: ReserveResult) -> bool:
+def _only_slots(counters: WindowCounters, amounts: Sequence[int], result: ReserveResult) -> bool:
     """Whether only concurrency limits refused."""
     return all(
         counter.slot
-        for counter, amount, used in zip(counters.counters, amounts, taken.used, strict=True)
+        for counter, amount, used in zip(counters.items, amounts, result.used, strict=True)
         if counter.hard and used + amount > counter.maximum
     )
 
@@ -585,11 +588,8 @@ def _wait(rule: LimitRule, span: Span | None, room: int, used: int, before: int,
 
 def _reached(rule: LimitRule, wait: float, headers: Pairs) -> LimitReached:
     kind = BudgetReached if rule.measure == "dollars" else LimitReached
-    return kind(
-        f"{rule.label} is limited to {amount_text(rule, rule.maximum)}; try again in {max(1, -int(-wait // 1))} s",
-        retry_after=wait,
-        headers=headers,
-    )
+    text = f"{rule.label} is limited to {amount_text(rule, rule.maximum)}; try again in {max(1, -int(-wait // 1))} s"
+    return kind(text, retry_after=wait, headers=headers)
 
 
 def _never_fits(rule: LimitRule, amount: int) -> LimitReached:

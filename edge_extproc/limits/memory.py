@@ -51,7 +51,7 @@ class MemoryLimitStore:
         self._lose_expired(now)
         counts = self._counters
         current, used, earlier_totals, ok = [], [], [], True
-        for (key, before, maximum, hard, _, _), amount in zip(counters.counters, amounts, strict=True):
+        for (key, before, maximum, hard, _, _), amount in zip(counters.items, amounts, strict=True):
             at = total = counts.get(key, 0)
             earlier = 0
             if weight and before:
@@ -63,7 +63,7 @@ class MemoryLimitStore:
             if hard and total + amount > maximum:
                 ok = False
         if ok:
-            for (key, _, _, _, expires, slot), amount, at in zip(counters.counters, amounts, current, strict=True):
+            for (key, _, _, _, expires, slot), amount, at in zip(counters.items, amounts, current, strict=True):
                 counts[key] = min(at + amount, MAX_COUNT)
                 if slot or not at:
                     self._expires[key] = expires
@@ -78,7 +78,7 @@ class MemoryLimitStore:
             found, is_lost = self._lost.pop(lease, None), True
         if found is None:
             return
-        for (key, _, _, _, _, slot), amount, spent in zip(found.counters.counters, found.amounts, used, strict=True):
+        for (key, _, _, _, _, slot), amount, spent in zip(found.counters.items, found.amounts, used, strict=True):
             reserved = 0 if is_lost and (slot or found.lost == "release") else amount
             by = (0 if slot else amount if spent < 0 else spent) - reserved
             if by:
@@ -88,17 +88,17 @@ class MemoryLimitStore:
         """The counter's value now, with the weighted part of the previous window. `weight`: in millionths."""
         return self._counters.get(counter.key, 0) - -self._counters.get(counter.before, 0) * weight // MICRO
 
-    def counted(self, wanted: Callable[[str], bool]) -> Callable[[], list[tuple[str, int, int]]]:
+    def counted(self, include: Callable[[str], bool]) -> Callable[[], list[tuple[str, int, int]]]:
         """Returns a function that another thread may call. It gives key, value and expiry of the counters whose key
-        `wanted` accepts, as if every call in progress were lost now."""
+        `include` accepts, as if every call in progress were lost now."""
         counters, expires, leases = dict(self._counters), dict(self._expires), list(self._leases.values())
 
         def found() -> list[tuple[str, int, int]]:
             for lease in leases:
                 if lease.lost == "release":
-                    for counter, amount in zip(lease.counters.counters, lease.amounts, strict=True):
+                    for counter, amount in zip(lease.counters.items, lease.amounts, strict=True):
                         counters[counter.key] = counters.get(counter.key, 0) - amount
-            return [(key, max(0, amount), expires[key]) for key, amount in counters.items() if wanted(key)]
+            return [(key, max(0, amount), expires[key]) for key, amount in counters.items() if include(key)]
 
         return found
 
@@ -148,7 +148,7 @@ class MemoryLimitStore:
             if lease.until > now:
                 break
             self._lost[name] = self._leases.pop(name)
-            for counter, amount in zip(lease.counters.counters, lease.amounts, strict=True):
+            for counter, amount in zip(lease.counters.items, lease.amounts, strict=True):
                 if counter.slot or lease.lost == "release":
                     self._change(counter.key, -amount)
         self._steps += 1

@@ -193,7 +193,7 @@ class RedisLimitStore:
     ) -> ReserveResult:
         packed = counters.packed
         if not isinstance(packed, _Packed):
-            packed = counters.packed = _pack(counters.counters)
+            packed = counters.packed = _pack(counters.items)
         held = ",".join([f"{key}{amount}{slot}" for (key, slot), amount in zip(packed.around, amounts, strict=True)])
         terms = (weight, seconds * 1000, lease, f'["{lost}",0,{held}]', *amounts)
         # All words are ASCII, so the number of characters is the number of bytes.

@@ -48,8 +48,8 @@ class Affinity:
         if len(ordered) < 2:
             return ordered
         session = request.header(self.session_header) if self.session_header is not None else None
-        named = b"s" + session.encode(errors="surrogateescape") if session else b"p" + prompt_prefix(request.call.raw)
-        seed = _hash(named, request.tenant.encode()[:64])
+        key = b"s" + session.encode(errors="surrogateescape") if session else b"p" + prompt_prefix(request.call.raw)
+        seed = _hash(key, request.tenant.encode()[:64])
         hashes = [_mix(seed ^ _name_hash(candidate.provider, candidate.model)) for candidate in ordered]
         weights = {candidate.weight for candidate in ordered}
         if len(weights) > 1:

@@ -162,23 +162,23 @@ class Circuits:
         if self._table.all_closed():
             return BreakerDecision(tuple(candidates), (), ())
         now = self._clock()
-        found = [(candidate, self._table.read(circuit_name(candidate))) for candidate in candidates]
-        awake = self._admitted([each for each in found if each[1].rest_until <= now], now)
-        resting = [each for each in found if each[1].rest_until > now]
+        circuits = [(candidate, self._table.read(circuit_name(candidate))) for candidate in candidates]
+        awake = self._admitted([each for each in circuits if each[1].rest_until <= now], now)
+        resting = [each for each in circuits if each[1].rest_until > now]
         if awake.admitted or not resting:
             refused = [(candidate, max(circuit.rest_until, circuit.open_until) - now) for candidate, circuit in resting]
             return replace(awake, refused=(*awake.refused, *refused))
-        asked = self._admitted(resting, now)
-        rest = min((c.rest_until for candidate, c in resting if candidate in asked.admitted), default=now) - now
-        return replace(asked, refused=(*awake.refused, *asked.refused), rest=rest)
+        rested = self._admitted(resting, now)
+        rest = min((c.rest_until for candidate, c in resting if candidate in rested.admitted), default=now) - now
+        return replace(rested, refused=(*awake.refused, *rested.refused), rest=rest)
 
-    def _admitted(self, found: Iterable[tuple[Candidate, Circuit]], now: float) -> BreakerDecision:
+    def _admitted(self, circuits: Iterable[tuple[Candidate, Circuit]], now: float) -> BreakerDecision:
         """The decision by circuits, without regard to rests."""
         admitted: list[Candidate] = []
         probes: list[Candidate] = []
         refused: list[tuple[Candidate, float]] = []
         failures = 0
-        for candidate, circuit in found:
+        for candidate, circuit in circuits:
             name = circuit_name(candidate)
             if not circuit.open_until:
                 admitted.append(candidate)

@@ -258,23 +258,23 @@ class RowPlanner:
     def _admitted(self, candidates: Sequence[Candidate]) -> BreakerDecision:
         if self._settings.circuits is None:
             return BreakerDecision(tuple(candidates), (), ())
-        found = self._settings.circuits.admit(candidates)
-        if found.admitted:
-            return found
-        soonest = min(seconds for _, seconds in found.refused)
-        named = [f"{c.provider} ({c.model}) for {max(1, round(seconds))} s" for c, seconds in found.refused]
-        more = f" and {len(named) - _MAX_LISTED} more" if len(named) > _MAX_LISTED else ""
+        decision = self._settings.circuits.admit(candidates)
+        if decision.admitted:
+            return decision
+        soonest = min(seconds for _, seconds in decision.refused)
+        listed = [f"{c.provider} ({c.model}) for {max(1, round(seconds))} s" for c, seconds in decision.refused]
+        more = f" and {len(listed) - _MAX_LISTED} more" if len(listed) > _MAX_LISTED else ""
         raise Unavailable(
             "every provider of this model has failed recently and is not used for now: "
-            f"{', '.join(named[:_MAX_LISTED])}{more}",
+            f"{', '.join(listed[:_MAX_LISTED])}{more}",
             retry_after=max(1.0, round(soonest)),
         )
 
     def _strategy(self, row: str | None, name: str) -> Strategy:
-        found = self._strategies.get((row, name))
-        if found is None:
-            found = self._strategies[row, name] = self._settings.build(name)
-        return found
+        strategy = self._strategies.get((row, name))
+        if strategy is None:
+            strategy = self._strategies[row, name] = self._settings.build(name)
+        return strategy
 
     def _tries(self, candidates: int) -> int:
         """The number of attempts. A provider is tried more than once only if it is the only candidate."""

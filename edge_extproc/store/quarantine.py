@@ -83,8 +83,8 @@ class Quarantine:
 
     def entries(self, tenant: str | None, most: int) -> list[QuarantinedRow]:
         """The last `most` rows, newest first. `tenant`: only this tenant's rows; None: all. Raises OSError."""
-        wanted = (each for each in _entries(self.path) if tenant is None or each.tenant == tenant)
-        return list(reversed(deque(wanted, most)))
+        rows = (each for each in _entries(self.path) if tenant is None or each.tenant == tenant)
+        return list(reversed(deque(rows, most)))
 
     def _reload(self) -> None:
         """Reads the file again if it was changed or replaced."""
