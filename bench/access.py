@@ -132,10 +132,10 @@ class Way:
         rights, limits = self.access.of(principal), self.limiter.rules(principal)
         assert rights is not None
         assert limits is not None
-        self.limiter.known_refusal(limits)
+        self.limiter.raise_if_blocked(limits)
         rights.may_do("chat")
         candidates = rights.narrow(self.call, CANDIDATES)
-        ask = ask_of(self.call, candidates, self.providers, PRICES, self.bounds, priced=limits.prices)
+        ask = ask_of(self.call, candidates, self.providers, PRICES, self.bounds, priced=limits.count_dollars)
         await self.limiter.admit(f"e{n}", limits, ask)
         took = time.perf_counter() - began
         self.limiter.settle(self.ends.get(n) or settled(f"e{n}"))
@@ -207,7 +207,7 @@ async def _measured(url: str) -> tuple[list[float], float]:
 
 
 async def _scripts(store: Any) -> int:
-    told = (await store.link.ask("INFO", "commandstats")).decode()
+    told = (await store.connection.send("INFO", "commandstats")).decode()
     return sum(map(int, re.findall(r"cmdstat_eval(?:sha)?:calls=(\d+)", told)))
 
 

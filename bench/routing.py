@@ -59,7 +59,7 @@ def main() -> None:
                 )
                 plan = planner.plan(wish, candidates)
                 used = Usage(input=800, cache_read=200, output=300)
-                planner.learn(
+                planner.record(
                     "m", plan, [AttemptResult(c, "ok", first_token=0.1, duration=1.0, usage=used) for c in candidates]
                 )
                 shown = f"{name}{' + affinity' if affinity else ''}"

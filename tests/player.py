@@ -64,7 +64,7 @@ class ADollarPerToken:
     def cost(self, provider: str, model: str, usage: Usage, *, host: str = "") -> Decimal | None:
         return Decimal(usage.total) if model != "unpriced" else None
 
-    def most(self, provider: str, model: str, prompt: int, completion: int, **_: object) -> Decimal | None:
+    def max_cost(self, provider: str, model: str, prompt: int, completion: int, **_: object) -> Decimal | None:
         return self.cost(provider, model, Usage(input=prompt, output=completion))
 
 

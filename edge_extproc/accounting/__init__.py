@@ -1,1 +1,1 @@
-"""What a reply cost: `base.py` is the port, `prices.py` the table, `compile_prices.py` where its rows come from."""
+"""Prices of replies: the port (`base.py`), the price table (`prices.py`), and where its rows come from."""

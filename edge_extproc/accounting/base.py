@@ -1,7 +1,7 @@
 """The port of the price table.
 
-A price is exact or it is not known. None is "unpriced", and nobody may take it for zero: who has no price for a reply
-says so in log and metrics.
+A price is exact, or it is not known (None, "unpriced"). Unpriced is never treated as zero: it is logged and counted in
+metrics.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ from ..model.usage import Usage
 
 
 class Prices(Protocol):
-    def cost(self, provider: str, model: str, usage: Usage, *, host: str = "") -> Decimal | None:
-        """US dollars, or None where any part of `usage` has no known price.
+    """What tokens cost."""
 
-        `provider` is the name of a public price list (`Provider.price_list`), "" where the host has none. `host` is
-        the provider's own name in config; only config's own prices look at it.
+    def cost(self, provider: str, model: str, usage: Usage, *, host: str = "") -> Decimal | None:
+        """US dollars. None: a part of `usage` has no known price.
+
+        `provider`: the name of a public price list (`Provider.price_list`); "": there is none. `host`: the provider's
+        name in the configuration, which only the configured prices use.
         """
         ...
 
-    def most(
+    def max_cost(
         self,
         provider: str,
         model: str,
@@ -30,9 +32,9 @@ class Prices(Protocol):
         *,
         host: str = "",
         caches: bool = False,
-        sounds: bool = False,
+        audio: bool = False,
     ) -> Decimal | None:
-        """What so many tokens cost if each falls into the dearest bucket that it could: of the prompt those written to
-        a cache where it `caches`, of prompt and answer those of audio where it `sounds`. US dollars, or None where one
-        of these buckets has no price."""
+        """The most that so many tokens can cost, US dollars: each token is priced as its most expensive possible kind.
+        Prompt tokens may be cache writes if `caches`; prompt and output tokens may be audio if `audio`. None: one of
+        these kinds has no price."""
         ...

@@ -1,12 +1,12 @@
-"""Writes the part of genai-prices that we need as one small JSON file: `python compile_prices.py FILE`.
+"""Writes the needed part of genai-prices as one small JSON file: `python compile_prices.py FILE`.
 
-genai-prices with its data takes some 30 MiB and a third of a second to import, and it stays for as long as the process
-lives. So a child process imports it, once per version, and the workers read what it wrote. That is why this file
-imports nothing of ours and is run by its path.
+Importing genai-prices with its data takes about 30 MiB and a third of a second, and the memory is never released. So a
+child process imports it, once for each version, and the workers read the file. For this reason the script imports
+nothing of this package, and is run by its path.
 
-What is kept: how a provider and a model are recognised, and what tokens and requests cost. What is left out: prices of
-what `Usage` does not count (searches, pages, seconds of sound, images) and of batches and other service tiers.
-The shape of the file is what `prices.py` declares; FORMAT is the same number there.
+The file has the patterns of providers and models, and the prices of tokens and requests. It leaves out the prices of
+things that `Usage` does not count (searches, pages, seconds of audio, images), of batches and of other service tiers.
+`prices.py` declares the format of the file; FORMAT is the same number there.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ FORMAT = 1
 
 Json: TypeAlias = str | int | float | Sequence["Json"] | dict[str, "Json"] | None
 
-# The price of a million tokens (of a thousand requests) by its name there, and its name here. A bucket without a price
-# of its own costs what the wider one costs; prices.py says which is wider.
+# The name of each price (of a million tokens, or of a thousand requests) in genai-prices, and its name in the file. A
+# kind of token without a price has the price of a more general kind, which prices.py declares.
 KEPT: dict[str, str] = {
     "input_mtok": "input",
     "cache_read_mtok": "cache_read",
@@ -61,7 +61,7 @@ _PER: dict[str, int] = {unit.get("price_key", name): unit["per"] for name, unit 
 
 
 def table(source: Sequence[Provider] = providers) -> Json:
-    """The whole file as JSON values."""
+    """The content of the file, as JSON values."""
     return {
         "format": FORMAT,
         "source": f"genai-prices {__version__}",
@@ -82,7 +82,8 @@ def _price_list(provider: Provider) -> Json:
 
 
 def clause(logic: MatchLogic) -> Json:
-    """Names are matched in lower case, so the patterns are stored so; a regular expression has its own case."""
+    """A pattern as a JSON list. Names are matched in lower case, so the patterns are in lower case. Regular expressions
+    are unchanged."""
     match logic:
         case ClauseStartsWith():
             return ["starts", logic.starts_with.lower()]
@@ -111,7 +112,7 @@ def _dated(price: ConditionalPrice) -> Json:
 
 
 def when(constraint: StartDateConstraint | TimeOfDateConstraint | None) -> Json:
-    """From a day on: Unix time. Every day between two times: seconds since midnight. Both in UTC."""
+    """When a price applies. From a day on: Unix time. Daily between two times: seconds since midnight. Both in UTC."""
     match constraint:
         case None:
             return None
@@ -130,28 +131,28 @@ def _second_of_day(value: time) -> int:
 
 
 def rates(price: ModelPrice) -> Json:
-    """US dollars for one token (one request), as decimal text; with tiers: the base, then [more than, price] pairs."""
-    kept: dict[str, Json] = {}
+    """US dollars for one token or one request, as decimal text: the base, then the tiers as [more than, price]."""
+    rates_json: dict[str, Json] = {}
     for theirs, ours in KEPT.items():
         value = getattr(price, theirs)
         match value:
             case Decimal():
-                kept[ours] = [_one(value, theirs), []]
+                rates_json[ours] = [_unit_price(value, theirs), []]
             case TieredPrices():
-                kept[ours] = [
-                    _one(value.base, theirs),
-                    [[tier.start, _one(tier.price, theirs)] for tier in value.tiers],
+                rates_json[ours] = [
+                    _unit_price(value.base, theirs),
+                    [[tier.start, _unit_price(tier.price, theirs)] for tier in value.tiers],
                 ]
             case _:
                 pass
-    return kept
+    return rates_json
 
 
-def _one(price: Decimal, key: str) -> str:
-    # Exact: `per` is a power of ten, and no price has anything like 28 digits.
+def _unit_price(price: Decimal, key: str) -> str:
+    # Exact: `per` is a power of ten, and no price has nearly 28 digits.
     return str(price / _PER[key])
 
 
-# A child process runs this; what it writes is compared with `table()`.
+# A child process runs this. A test compares its output with `table()`.
 if __name__ == "__main__":  # pragma: no cover
     Path(sys.argv[1]).write_text(json.dumps(table(), separators=(",", ":")), encoding="utf-8")

@@ -1,13 +1,14 @@
-"""The most tokens that well-known models answer with, where a caller sets no bound. The first glob that fits the
-name in lower case counts.
+"""The most output tokens of well-known models, for calls without an output limit. The first glob that matches the
+model's name in lower case applies.
 
-A row may be too high, which reserves more than it need, but never too low, which could overshoot a budget: where hosts,
-versions or sources differ, it has the largest. What the models' own providers say, checked row by row against the
-`max_output_tokens` of every chat model in LiteLLM's public table (release 1.106.2, November 2026; genai-prices tells
-context windows alone, and no recorded answer comes near to any of these). Open models answer with as much as their host
-lets them, up to their context window.
+A row may be too high, which reserves too much. It is never too low, which could exceed a budget: if hosts, versions or
+sources differ, the row has the largest number. The numbers are from the models' providers. Each row was checked against
+the `max_output_tokens` of every chat model in LiteLLM's public table (release 1.106.2, November 2026). genai-prices has
+context windows only, and no recorded reply comes near any of these numbers. Open models produce as much as their host
+allows, up to their context window.
 
-Anthropic's API always wants a bound; what has no row here, Claude from 3.7 on for one, has limiter.default_max_output.
+Anthropic's API always requires a limit. A model without a row here, such as Claude 3.7 and later, gets
+limiter.default_max_output.
 """
 
 KNOWN: tuple[tuple[str, int], ...] = (
@@ -16,7 +17,7 @@ KNOWN: tuple[tuple[str, int], ...] = (
     ("*gpt-3.5*", 4_096),
     ("*gpt-4-turbo*", 4_096),
     ("*gpt-4.1*", 32_768),
-    # A trial of long answers.
+    # A variant with long output.
     ("*gpt-4o*extended*", 65_536),
     ("*gpt-4o-64k*", 65_536),
     ("*gpt-4o*", 16_384),

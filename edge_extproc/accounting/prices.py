@@ -1,11 +1,11 @@
-"""The price table: what tokens cost, by price list and model, at this moment.
+"""The price table: what tokens cost now, by price list and model.
 
-Its rows come from genai-prices by way of a compiled file (`compile_prices.py`), and from config, which is asked first.
-How a model's name is matched is genai-prices' own rule: a provider by its id or its pattern, a model by the first
-pattern that fits, then the lists that the provider falls back to, then all that once more with a date suffix such as
--20251211 written as -2025-12-11.
+Its rows come from the configuration, which has priority, and from genai-prices, through a compiled file
+(`compile_prices.py`). Names are matched by genai-prices' rules: a provider by its id or its pattern; a model by the
+first pattern that matches, in the provider's list and then in its fallback lists. If nothing matches, the search is
+repeated with a date suffix such as -20251211 written as -2025-12-11.
 
-It knows nothing of tenants, budgets or which exchange a price is for.
+This module knows nothing of tenants, budgets or exchanges.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from ..errors import ConfigError, StartError
 from ..model.usage import Usage
 
 FORMAT = 1
-"""Of the compiled file. compile_prices.py, which is run on its own, has the same number."""
+"""The version of the compiled file's format. compile_prices.py, which cannot import this, has the same number."""
 
 MILLION = 1_000_000
-# Names come from config or, where a model is passed through, from callers: neither many nor long ones are kept.
-MAX_REMEMBERED = 4096
-MAX_REMEMBERED_NAME = 256
+# Names may come from callers, if a model matches a glob. So the cache is bounded, and long names are not cached.
+MAX_CACHED = 4096
+MAX_CACHED_NAME = 256
 COMPILE_TIMEOUT = 60.0
-"""Seconds. It takes about one; a cold disk may be slower."""
+"""Seconds. Compiling takes about one second, and more with a cold disk."""
 
 Clock: TypeAlias = Callable[[], float]
 
 
-# --- the compiled file, as msgspec reads it
+# --- the compiled file, as msgspec types
 
 
 class Starts(msgspec.Struct, frozen=True, array_like=True, tag="starts", gc=False):
@@ -78,20 +78,21 @@ Clause: TypeAlias = Starts | Ends | Contains | Equals | Regex | AnyOf | AllOf
 
 
 class From(msgspec.Struct, frozen=True, array_like=True, tag="from", gc=False):
-    """From a moment on, in Unix time."""
+    """A price that applies from a moment on: Unix time, seconds."""
 
     start: int
 
 
 class Daily(msgspec.Struct, frozen=True, array_like=True, tag="daily", gc=False):
-    """Between two seconds of each UTC day; over midnight where `end` comes before `start`."""
+    """A price that applies between two seconds of each UTC day. If `end` is before `start`, it spans midnight."""
 
     start: int
     end: int
 
 
 class Rate(msgspec.Struct, frozen=True, array_like=True):
-    """US dollars for one. A tier's price holds for all tokens of a call whose prompt is longer than its start."""
+    """US dollars for one token or request. A tier (start, price) applies to all tokens of a call whose prompt is longer
+    than its start."""
 
     base: Decimal
     tiers: tuple[tuple[int, Decimal], ...] = ()
@@ -133,18 +134,18 @@ class Compiled(msgspec.Struct, frozen=True):
     lists: tuple[PriceList, ...]
 
 
-# --- config's own prices
+# --- prices of the configuration
 
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """A row of config: US dollars per million tokens. A bucket without a price costs what the wider one costs, as in
-    the compiled table; a row without `output` leaves an answer unpriced."""
+    """A price row of the configuration: US dollars per million tokens. A kind of token without a price has the price of
+    the more general kind, as in the compiled table. Without `output`, replies are unpriced."""
 
     provider: str
-    """A provider's name in config: two of one price list may have two contracts."""
+    """The provider's name in the configuration: two providers of one price list may have different contracts."""
     model: str
-    """As the provider knows it; `*`, `?` and `[…]` as in file names."""
+    """The provider's name of the model, as a glob (`*`, `?` and `[…]`)."""
     input: Decimal | None = None
     output: Decimal | None = None
     cache_read: Decimal | None = None
@@ -155,10 +156,10 @@ class Override:
     output_audio: Decimal | None = None
 
 
-# --- what a look-up finds
+# --- the prices of one model
 
-# Each bucket of Usage in the order in which a row is laid out, and whose price it pays: the first that there is.
-_PAYS: tuple[tuple[str, ...], ...] = (
+# The kinds of tokens in `Usage`, in the order of a row. Each has the first of these prices that is known.
+_PRICE_ORDER: tuple[tuple[str, ...], ...] = (
     ("input",),
     ("cache_read", "input"),
     ("cache_write_5m", "cache_write", "input"),
@@ -168,47 +169,48 @@ _PAYS: tuple[tuple[str, ...], ...] = (
     ("reasoning", "output"),
     ("output_audio", "output"),
 )
-# Of the buckets above: which those of a prompt could be, and of an answer; and of each by sound.
-_PROMPTS, _CACHED, _COMPLETIONS, _HEARD, _SPOKEN = (0,), (0, 2, 3), (5, 6), 4, 7
+# Indexes of the row: the kinds that a prompt token can be (without and with cache writes), the kinds of output tokens,
+# and audio input and output.
+_PROMPTS, _CACHED, _COMPLETIONS, _AUDIO_INPUT, _AUDIO_OUTPUT = (0,), (0, 2, 3), (5, 6), 4, 7
 _Row: TypeAlias = tuple[Decimal | None, ...]
-_NOTHING = Decimal(0)
+_ZERO = Decimal(0)
 
 
 class _Tariff:
-    """One model's prices at one time, laid out so that a bill is eight multiplications at most."""
+    """One model's prices at one time, as rows, so that a cost is at most eight multiplications."""
 
-    __slots__ = ("_base", "_dearest", "_per_call", "_steps")
+    __slots__ = ("_base", "_highest_prices", "_per_call", "_steps")
 
     def __init__(self, rates: Rates) -> None:
-        paid = tuple(_first(rates, names) for names in _PAYS)
+        paid = tuple(_first(rates, names) for names in _PRICE_ORDER)
         starts = sorted({start for rate in paid if rate is not None for start, _ in rate.tiers})
         self._base: _Row = tuple(None if rate is None else rate.base for rate in paid)
-        # Longest prompt first: the first step that a prompt passes is its own.
+        # Longest prompt first: the first step that a prompt exceeds applies.
         self._steps: tuple[tuple[int, _Row], ...] = tuple(
             (start, tuple(None if rate is None else _above(rate, start) for rate in paid)) for start in reversed(starts)
         )
         self._per_call: Decimal | None = None
-        """What a call costs before its first token; None where the model has no price at all."""
+        """The price of a call without its tokens. None: the model has no price at all."""
         if rates.request is not None:
             self._per_call = rates.request.base
         elif any(rate is not None for rate in self._base):
-            self._per_call = _NOTHING
-        self._dearest: dict[tuple[int, bool, bool], tuple[Decimal | None, Decimal | None]] = {}
-        """By the place of a step, -1 for the base."""
+            self._per_call = _ZERO
+        self._highest_prices: dict[tuple[int, bool, bool], tuple[Decimal | None, Decimal | None]] = {}
+        """The highest prices, by the index of a step (-1: the base), `caches` and `audio`."""
 
-    def most(self, prompt: int, completion: int, *, caches: bool, sounds: bool) -> Decimal | None:
+    def max_cost(self, prompt: int, completion: int, *, caches: bool, audio: bool) -> Decimal | None:
         if self._per_call is None:
             return None
         step = next((n for n, (start, _) in enumerate(self._steps) if prompt > start), -1) if self._steps else -1
-        which = (step, caches, sounds)
-        found = self._dearest.get(which)
+        which = (step, caches, audio)
+        found = self._highest_prices.get(which)
         if found is None:
             row = self._base if step < 0 else self._steps[step][1]
-            found = self._dearest[which] = _dearest(row, caches=caches, sounds=sounds)
-        asked, answered = found
-        if (asked is None and prompt) or (answered is None and completion):
+            found = self._highest_prices[which] = _highest_prices(row, caches=caches, audio=audio)
+        lists_to_search, answered = found
+        if (lists_to_search is None and prompt) or (answered is None and completion):
             return None
-        return self._per_call + (asked or _NOTHING) * prompt + (answered or _NOTHING) * completion
+        return self._per_call + (lists_to_search or _ZERO) * prompt + (answered or _ZERO) * completion
 
     def bill(self, usage: Usage) -> Decimal | None:
         total = self._per_call
@@ -233,24 +235,24 @@ class _Tariff:
             strict=True,
         ):
             if count:
-                # A count below zero is a provider's mistake; a bill that it makes smaller would be ours.
+                # A negative count is a provider's mistake. It must not reduce the cost.
                 if rate is None or count < 0:
                     return None
                 total += rate * count
         return total
 
 
-def _dearest(row: _Row, *, caches: bool, sounds: bool) -> tuple[Decimal | None, Decimal | None]:
-    """Of a token of the prompt, and of one of the answer; None where one that it could be has no price."""
+def _highest_prices(row: _Row, *, caches: bool, audio: bool) -> tuple[Decimal | None, Decimal | None]:
+    """The highest price of a prompt token and of an output token. None: a kind that it could be has no price."""
 
-    def most(places: Iterable[int], heard: int) -> Decimal | None:
+    def highest(places: Iterable[int], audio_index: int) -> Decimal | None:
         rates = [row[place] for place in places]
-        # Only some models speak: of the others, sound has no price and is not made.
-        spoken = row[heard] if sounds else None
-        known = [rate for rate in (*rates, spoken) if rate is not None]
+        # Only some models support audio. For the others it has no price, and does not occur.
+        audio_price = row[audio_index] if audio else None
+        known = [rate for rate in (*rates, audio_price) if rate is not None]
         return None if None in rates else max(known)
 
-    return most(_CACHED if caches else _PROMPTS, _HEARD), most(_COMPLETIONS, _SPOKEN)
+    return highest(_CACHED if caches else _PROMPTS, _AUDIO_INPUT), highest(_COMPLETIONS, _AUDIO_OUTPUT)
 
 
 _Tariffs: TypeAlias = tuple[tuple[From | Daily | None, _Tariff], ...]
@@ -261,24 +263,26 @@ def _first(rates: Rates, names: Iterable[str]) -> Rate | None:
 
 
 def _above(rate: Rate, prompt: int) -> Decimal:
-    """The price of a prompt just longer than `prompt`."""
+    """The price for a prompt just longer than `prompt` tokens."""
     return next((price for start, price in reversed(rate.tiers) if prompt >= start), rate.base)
 
 
 class PriceTable:
+    """The `Prices` of all price lists and of the configuration."""
+
     def __init__(
         self, lists: Iterable[PriceList] = (), overrides: Iterable[Override] = (), clock: Clock = time.time
     ) -> None:
         self._lists = {each.id: each for each in lists}
         self._overrides = tuple(overrides)
         self._clock = clock
-        self._remembered: dict[tuple[str, str, str], _Tariffs] = {}
+        self._cached: dict[tuple[str, str, str], _Tariffs] = {}
 
     def cost(self, provider: str, model: str, usage: Usage, *, host: str = "") -> Decimal | None:
         tariff = self._tariff(provider, model, host)
         return tariff.bill(usage) if tariff is not None else None
 
-    def most(
+    def max_cost(
         self,
         provider: str,
         model: str,
@@ -287,17 +291,17 @@ class PriceTable:
         *,
         host: str = "",
         caches: bool = False,
-        sounds: bool = False,
+        audio: bool = False,
     ) -> Decimal | None:
         tariff = self._tariff(provider, model, host)
-        return tariff.most(prompt, completion, caches=caches, sounds=sounds) if tariff is not None else None
+        return tariff.max_cost(prompt, completion, caches=caches, audio=audio) if tariff is not None else None
 
     def _tariff(self, provider: str, model: str, host: str) -> _Tariff | None:
         key = (provider, model, host)
-        tariffs = self._remembered.get(key)
+        tariffs = self._cached.get(key)
         if tariffs is None:
             tariffs = self._find(provider, model, host)
-            self._remember(key, tariffs)
+            self._cache(key, tariffs)
         match tariffs:
             case ():
                 return None
@@ -307,15 +311,15 @@ class PriceTable:
                 return _current(tariffs, self._clock())
 
     def with_overrides(self, rows: Iterable[Override]) -> PriceTable:
-        """The same table, with these rows asked first, in their order."""
+        """The same table, in which these rows have priority, in their order."""
         return PriceTable(self._lists.values(), (*rows, *self._overrides), self._clock)
 
-    def _remember(self, key: tuple[str, str, str], tariffs: _Tariffs) -> None:
-        if len(key[1]) > MAX_REMEMBERED_NAME:
+    def _cache(self, key: tuple[str, str, str], tariffs: _Tariffs) -> None:
+        if len(key[1]) > MAX_CACHED_NAME:
             return
-        if len(self._remembered) >= MAX_REMEMBERED:
-            del self._remembered[next(iter(self._remembered))]
-        self._remembered[key] = tariffs
+        if len(self._cached) >= MAX_CACHED:
+            del self._cached[next(iter(self._cached))]
+        self._cached[key] = tariffs
 
     def _find(self, provider: str, model: str, host: str) -> _Tariffs:
         for row in self._overrides:
@@ -338,12 +342,12 @@ class PriceTable:
         return next((each for each in self._lists.values() if each.match is not None and fits(each.match, name)), None)
 
     def _find_model(self, prices: PriceList, name: str) -> Model | None:
-        asked = (prices, *(self._lists[other] for other in prices.fallbacks if other in self._lists))
-        return next((model for each in asked for model in each.models if fits(model.match, name)), None)
+        lists_to_search = (prices, *(self._lists[other] for other in prices.fallbacks if other in self._lists))
+        return next((model for each in lists_to_search for model in each.models if fits(model.match, name)), None)
 
 
 def fits(clause: Clause, name: str) -> bool:
-    """Whether a name, in lower case, is one that the clause means."""
+    """Whether a name, in lower case, matches the clause."""
     match clause:
         case Starts(text):
             return name.startswith(text)
@@ -364,6 +368,7 @@ def fits(clause: Clause, name: str) -> bool:
 
 
 def is_active(when: From | Daily | None, now: float) -> bool:
+    """Whether a price applies at `now`, Unix time in seconds."""
     match when:
         case None:
             return True
@@ -377,7 +382,7 @@ def is_active(when: From | Daily | None, now: float) -> bool:
 
 
 def _current(tariffs: _Tariffs, now: float) -> _Tariff:
-    """The last one whose time it is; the first where it is the time of none."""
+    """The last tariff that applies now. If none applies, the first."""
     return next((tariff for when, tariff in reversed(tariffs) if is_active(when, now)), tariffs[0][1])
 
 
@@ -385,7 +390,7 @@ _COMPACT_DATE = re.compile(r"-(20\d\d)(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=-|:
 
 
 def _with_dashes(name: str) -> str:
-    """`…-20251211` as `…-2025-12-11`, if there is such a day."""
+    """`…-20251211` as `…-2025-12-11`, if that is a valid date."""
 
     def dashed(found: re.Match[str]) -> str:
         year, month, day = found.groups()
@@ -414,15 +419,15 @@ def _per_token(row: Override) -> Rates:
     )
 
 
-# --- where the compiled file is
+# --- the compiled file on disk
 
 
 def load(path: Path, clock: Clock = time.time) -> PriceTable:
-    """The table that `compiled` wrote. Raises ConfigError."""
+    """Reads the file of `compiled`. Raises ConfigError."""
     try:
         read = msgspec.json.decode(path.read_bytes(), type=Compiled)
     except (OSError, msgspec.MsgspecError) as exc:
-        why = exc.strerror if isinstance(exc, OSError) else "it is no table of ours"
+        why = exc.strerror if isinstance(exc, OSError) else "it is not a price table of this program"
         raise ConfigError(f"cannot read the price table {path}: {why}; delete it and start again") from exc
     if read.format != FORMAT:
         raise ConfigError(f"the price table {path} has format {read.format}, not {FORMAT}; delete it and start again")
@@ -430,14 +435,14 @@ def load(path: Path, clock: Clock = time.time) -> PriceTable:
 
 
 def version() -> str:
-    """Of the installed genai-prices."""
+    """The version of the installed genai-prices."""
     return importlib.metadata.version("genai-prices")
 
 
 def compiled(directory: Path) -> Path:
-    """The compiled file of the installed genai-prices, written now if `directory` does not hold it. Raises StartError.
+    """The path of the compiled file of the installed genai-prices. Writes the file if `directory` does not have it.
 
-    For the process that starts the workers, before it starts them.
+    The supervisor calls this before it starts the workers. Raises StartError.
     """
     path = directory / f"prices-{version()}-{FORMAT}.json"
     if path.exists():
@@ -449,7 +454,7 @@ def compiled(directory: Path) -> Path:
         written = Path(name)
         try:
             _compile(written)
-            # Whole or not at all, though two gateways start at once.
+            # The rename is atomic, so two gateways may start at the same time.
             written.replace(path)
         finally:
             written.unlink(missing_ok=True)
@@ -461,7 +466,7 @@ def compiled(directory: Path) -> Path:
 def _compile(path: Path, timeout: float = COMPILE_TIMEOUT) -> None:
     script = Path(__file__).with_name("compile_prices.py")
     try:
-        # -P: this room is no place to import from.
+        # -P: the script's directory must not be on sys.path.
         subprocess.run(  # noqa: S603 - our own interpreter and our own file
             [sys.executable, "-P", str(script), str(path)], check=True, capture_output=True, timeout=timeout
         )

@@ -1,1 +1,1 @@
-"""Replies that were given before: who may have them again, where they lie, and for how long."""
+"""The response cache: its rules, its keys, and its two tiers (L1: process memory, L2: Redis or Valkey)."""

@@ -1,11 +1,11 @@
-"""The ports of the cache, and its noun: an `CacheEntry`, one whole clean reply.
+"""The ports of the response cache, and the type of its entries.
 
-The exchange deals with `ResponseCache` and the `CacheLookup` that it gives for one call. A cache has two
-tiers: `L1Tier` (this process) and `L2Tier` (shared by many). A tier knows
-keys and bytes, and nothing of calls, rules or Envoy.
+The exchange uses `ResponseCache`, and the `CacheLookup` that it returns for one call. The cache has two tiers: `L1Tier`
+(this process) and `L2Tier` (shared by many processes). A tier knows keys and entries. It does not know calls, rules or
+Envoy.
 
-A reply lies in the cache as its provider would have sent it whole: the body in the provider's own wire format. The
-same dialect gets these bytes again, any other one is translated to, as if the provider had answered just now.
+A cached reply is stored in its provider's wire format, as one whole body. A caller of the same dialect gets these bytes
+unchanged. For a caller of another dialect they are translated, as a reply from the provider would be.
 """
 
 from __future__ import annotations
@@ -23,101 +23,110 @@ from ..model.usage import Usage
 from .key import CacheKey
 
 Headers: TypeAlias = Sequence[tuple[str, str]]
-"""Names in lower case."""
+"""Header names are in lower case."""
 
 State: TypeAlias = Literal["hit", "miss", "bypass", "stale"]
-"""stale: given past its time, because no provider could answer."""
+"""stale: an expired entry was used, because no provider could answer."""
 Tier: TypeAlias = Literal["memory", "flight", "redis"]
-"""Where a hit came from. flight: the reply to an equal call that was under way."""
+"""Where a hit came from. memory: L1. redis: L2. flight: the reply to an equal call that was still in progress."""
 
 
 @noun
 class CacheEntry:
+    """One complete reply, as it is stored."""
+
     dialect: str
-    """In whose format `body` is."""
+    """The wire format of `body`."""
     body: bytes
     provider: str
-    """Who gave it, by its name in config."""
+    """The name of the provider in the configuration."""
     model: str
-    """As that provider knows it."""
+    """The provider's own name of the model."""
     stored_at: float
     """Unix time, seconds."""
     finish: str | None = None
+    """The finish reason of the first choice."""
     usage: Usage | None = None
     cost: Decimal | None = None
-    """What it cost then, US dollars; None where it was unpriced."""
+    """What the reply cost when it was made, US dollars. None: unpriced."""
     dropped: tuple[str, ...] = ()
-    """What the caller of then asked for and the provider could not be told."""
+    """The fields of the original call that the provider's dialect has no place for."""
     ttl: float | None = None
-    """How long it may live, seconds; None: as long as each tier keeps things."""
+    """Time to live, seconds. None: each tier's own default."""
     stale: float = 0.0
-    """For how much longer it may be given where no provider can answer, seconds."""
+    """For how many seconds after `ttl` the entry may be used if no provider can answer."""
 
 
 @noun
 class NewReply:
-    """A reply, as the exchange that got it knows it."""
+    """A reply to store, with what the exchange knows about it."""
 
     reply: Reply
     body: bytes
+    """In the dialect of `reply`."""
     provider: str
     model: str
     cost: Decimal | None
+    """US dollars. None: unpriced."""
     dropped: tuple[str, ...]
 
 
 class CacheLookup(Protocol):
-    """One call's dealings with the cache: `find` once, `keep` at most once, `close` at the end, whatever it was."""
+    """The cache lookup of one call. Call `look_up` once, `store` at most once, and always `close` at the end."""
 
     @property
     def state(self) -> State: ...
 
     @property
     def tier(self) -> Tier | None:
-        """Of a hit."""
+        """The source of a hit. None: no hit."""
         ...
 
     @property
     def waited(self) -> float:
-        """Seconds that went by while an equal call was answered: its provider's time, not ours."""
+        """Seconds spent waiting for an equal call in progress. It is the provider's time, not the gateway's."""
         ...
 
     @property
     def key_text(self) -> str | None:
-        """By which the reply can be purged, in hexadecimal; None where it is not kept."""
+        """The key's digest in hexadecimal, by which the entry can be purged. None: the call is not cached."""
         ...
 
     @property
-    def keeps(self) -> bool:
-        """Whether a good reply to this call would be kept."""
+    def may_store(self) -> bool:
+        """Whether a suitable reply to this call would be stored."""
         ...
 
-    async def find(self, more_time: Callable[[float], Awaitable[None]]) -> CacheEntry | None:
-        """A reply that may be given now. Never raises for want of a tier; waits a bounded time, and says so through
-        `more_time` (seconds) where that is longer than Envoy expects."""
+    async def look_up(self, more_time: Callable[[float], Awaitable[None]]) -> CacheEntry | None:
+        """An entry that answers this call now. A tier that fails is a miss, never an error. The wait is bounded. If it
+        may exceed the time that Envoy allows, `more_time` is called first, with the seconds that are needed."""
         ...
 
-    def stale(self) -> CacheEntry | None:
-        """No provider could answer: a reply past its time that may be given all the same."""
+    def stale_entry(self) -> CacheEntry | None:
+        """An expired entry that may be used because no provider could answer. Sets `state` to stale."""
         ...
 
-    def spoiled(self) -> None:
-        """What `find` gave cannot be read, or is not for this caller: it is a miss after all."""
+    def discard_hit(self) -> None:
+        """The entry from `look_up` cannot be read, or this caller may not have it: `state` becomes miss."""
         ...
 
-    def takes(self, reply: Reply) -> bool:
-        """Whether this very reply may be kept: whole, clean, and of a kind that the rules allow."""
+    def is_storable(self, reply: Reply) -> bool:
+        """Whether the rules allow this reply to be stored: it is complete, unfiltered, and of an allowed kind."""
         ...
 
-    def keep(self, made: NewReply) -> None: ...
+    def store(self, made: NewReply) -> None:
+        """Stores the reply in both tiers. Does not wait for L2."""
+        ...
 
     def close(self) -> None:
-        """Lets go those who wait for this call's reply."""
+        """Releases the calls that wait for this call's reply."""
         ...
 
 
 class ResponseCache(Protocol):
-    def turn(
+    """What the exchange uses."""
+
+    def start_lookup(
         self,
         principal: Principal,
         call: Call,
@@ -125,23 +134,24 @@ class ResponseCache(Protocol):
         headers: Headers,
         read_chat: Callable[[Call], Chat],
     ) -> CacheLookup | None:
-        """None where config has no cache for this tenant and model. `read_chat` is that of the caller's dialect.
-        Raises BadRequest where a header of the caller's that is for the cache cannot be read."""
+        """None if the configuration has no cache for this tenant and model. `routed`: the call's candidates, which are
+        part of the key. `read_chat`: the reader of the caller's dialect. Raises BadRequest for a cache header of the
+        caller that cannot be read."""
         ...
 
 
 @noun
 class PurgeSelection:
-    """What to purge. Given together, all must fit; nothing given is everything."""
+    """Which entries to purge. An entry must match all fields that are set. No field set selects everything."""
 
     tenant: str | None = None
-    """All that lies under this tenant or one of its teams. What is shared by all tenants goes with `shared`."""
+    """Entries of this tenant and of its teams. Entries that all tenants share need `shared`."""
     shared: bool = False
-    """What is shared by all tenants."""
+    """Entries that all tenants share."""
     model: str | None = None
-    """As callers name it."""
+    """The model name that callers use."""
     digest: bytes | None = None
-    """Of one key."""
+    """SHA-256 of one key."""
 
 
 @noun
@@ -149,21 +159,26 @@ class TierCounts:
     entries: int
     bytes: int
     evictions: int
+    """Since the start of the process."""
 
 
 class L1Tier(Protocol):
-    def get(self, key: CacheKey, now: float) -> CacheEntry | None: ...
+    """A tier in the memory of this process. No method waits. `now` is Unix time in seconds."""
 
-    def stale(self, key: CacheKey, now: float) -> CacheEntry | None:
-        """One that is over its time, and not over the time after it."""
+    def get(self, key: CacheKey, now: float) -> CacheEntry | None:
+        """An entry that has not expired."""
+        ...
+
+    def get_stale(self, key: CacheKey, now: float) -> CacheEntry | None:
+        """An entry that has expired, but is within its `stale` seconds."""
         ...
 
     def put(self, key: CacheKey, entry: CacheEntry, now: float, until: float | None = None) -> None:
-        """`until`: Unix time by which it must be gone, whatever else holds."""
+        """`until`: the entry expires by this Unix time at the latest."""
         ...
 
     def purge(self, selection: PurgeSelection) -> int:
-        """How many went."""
+        """Returns the number of removed entries."""
         ...
 
     def counts(self) -> TierCounts: ...
@@ -171,70 +186,70 @@ class L1Tier(Protocol):
 
 @noun
 class L2Result:
-    """What a far tier says of a key."""
+    """What L2 has for a key."""
 
     entry: CacheEntry | None
     token: str | None
-    """Others may wait for our reply: `put` it or `release` them, with this."""
+    """Our lease: other processes may wait for our reply. Pass it to `put` or to `release`."""
     elsewhere: bool
-    """Another process asks a provider for it now."""
+    """Another process holds the lease: it is sending the same call to a provider now."""
     stale: CacheEntry | None = None
-    """One that is over its time, and not over the time after it."""
+    """An entry that has expired, but is within its `stale` seconds."""
 
 
 class L2Tier(Protocol):
-    """None of it but `purge` raises."""
+    """A tier that many processes share. Only `purge` raises."""
 
     ttl: float
-    """Seconds, for entries that say nothing themselves."""
+    """Default time to live, seconds."""
     down: str | None
-    """Why the store is left alone now; None: it is not."""
+    """Why the store is not used now. None: it is used."""
 
     @property
     def waiting(self) -> int:
-        """How many writes are still to be sent."""
+        """The number of queued writes."""
         ...
 
     async def get(self, key: CacheKey, lease_seconds: float, stale: float = 0.0) -> L2Result:
-        """Nothing where there is nothing, or nothing that can be read, or nothing in time. With `lease_seconds`, other
-        processes wait for us as long as that, if there is nothing yet. `stale`: how many seconds after its time an
-        entry may be of use."""
+        """An empty result if there is no entry, it cannot be read, or the store is too slow. With `lease_seconds`, a
+        miss takes a lease, on which other processes wait for so long. `stale`: for how many seconds after its expiry an
+        entry is still of use."""
         ...
 
     async def wait(self, key: CacheKey, patience: float) -> CacheEntry | None:
-        """What another process is asking for, if it comes within `patience` seconds."""
+        """The entry that another process is fetching, if it arrives within `patience` seconds."""
         ...
 
     def put(self, key: CacheKey, entry: CacheEntry, token: str | None) -> None:
-        """Some time later, or not at all: it never waits."""
+        """Queues a write and does not wait. The write may be lost."""
         ...
 
     def release(self, key: CacheKey, token: str) -> None:
-        """Lets go those who wait."""
+        """Gives the lease back, so that other processes stop waiting."""
         ...
 
     async def purge(self, selection: PurgeSelection) -> int:
-        """How many went. Raises Unavailable where it cannot be told."""
+        """Returns the number of removed entries. Raises Unavailable if not everything could be removed."""
         ...
 
-    def hear_purges(self, purged: Callable[[PurgeSelection], object]) -> None:
-        """Tells `purged` of what others purge, a moment later."""
+    def watch_purges(self, purged: Callable[[PurgeSelection], object]) -> None:
+        """Calls `purged` for each purge by any process that shares the store, with a short delay."""
         ...
 
     async def close(self) -> None: ...
 
 
 class CacheListener(Protocol):
-    """Hears what happens in the tiers, for metrics."""
+    """Receives the events of the tiers, for metrics."""
 
     def cache_looked_up(self, tier: Tier, seconds: float, *, found: bool) -> None: ...
 
     def cache_wrote(self, tier: Tier) -> None: ...
 
     def cache_failed(self, tier: Tier, why: str) -> None:
-        """`why` is one of few words."""
+        """`why` is a label from a small fixed set."""
         ...
 
     def cache_is_down(self, tier: Tier, *, down: bool) -> None:
-        """A tier is left alone for now, or asked again."""
+        """The tier is not used for now (`down`), or is used again."""
         ...

@@ -1,10 +1,13 @@
-"""The name of a cached reply: what was asked, of which models, and on whose behalf. Pure.
+"""Makes the key of a cached reply, from the call, the candidates of its model, and the owner of the reply.
 
-A `CacheKey` cannot be made without a tenant. What it is made of is length-safe: a JSON list of its facts, a zero
-byte that no JSON holds, and the canonical form of what was asked. The canonical form
-is either the caller's own body without
-the spelling of its JSON (`of_body`, fast), or the conversation in our own nouns (`of_chat`), which is the same for
-all dialects. Fields that nobody here knows are always a part of it: a field that was left out could change the answer.
+A `CacheKey` cannot be made without a tenant. It is a hash of a JSON list (owner, model, candidates), a zero byte, which
+no JSON contains, and the canonical form of the call. There are two canonical forms:
+
+- `of_body`: the caller's body with its JSON normalised. It is fast, and differs between dialects.
+- `of_chat`: the call as `Chat`. It is the same for all dialects.
+
+Unknown fields are always a part of the key, because a field that is left out could change the reply. This module does
+no IO.
 """
 
 from __future__ import annotations
@@ -24,31 +27,31 @@ from ..model.noun import noun
 from ..model.plan import Candidate
 
 Sharing: TypeAlias = Literal["team", "tenant", "global"]
-"""Who may have a reply again: the team, the tenant (with all of its teams), or every tenant."""
+"""Who shares a cached reply: the team, the tenant with all of its teams, or all tenants."""
 
 Headers: TypeAlias = Sequence[tuple[str, str]]
 
-# Part of every key. To be raised whenever the same call would make another key, or the same key means another call.
+# Part of every key. Increase it when the same call makes another key, or the same key means another call.
 FORMAT = 1
 
-# Request headers that change what a provider answers; they pass on the raw lane (exchange/headers.py).
+# Request headers that change the reply. They are forwarded on the raw lane (exchange/headers.py).
 SHAPING_HEADERS = frozenset({"anthropic-beta", "anthropic-version", "openai-beta"})
 
-# What a body says of how the reply shall come, not of what it shall be. The model stands in the key by itself.
-_HOW = frozenset({"model", "stream", "stream_options"})
-_HOW_OF_CHAT = frozenset({"dialect", "model", "stream", "include_usage"})
+# Fields that say how the reply is delivered, not what it contains. The model is in the key separately.
+_DELIVERY_FIELDS = frozenset({"model", "stream", "stream_options"})
+_CHAT_DELIVERY_FIELDS = frozenset({"dialect", "model", "stream", "include_usage"})
 
-# With one of these, the answer depends on what lies at the provider, or the call changes what lies there.
+# With one of these, the call reads or changes state at the provider, so its reply is never cached.
 _STATEFUL = ("background", "container", "conversation", "previous_response_id")
 
 _decode = msgspec.json.Decoder().decode
-# Unlike orjson, msgspec tells integers over 64 bits apart.
+# msgspec, because orjson reads different integers over 64 bits as equal floats.
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 
 @noun
 class CacheOwner:
-    """On whose behalf a reply was given, and so who may have it again."""
+    """The group of callers who share a cached reply."""
 
     sharing: Sharing
     tenant: str
@@ -56,11 +59,11 @@ class CacheOwner:
 
     def __post_init__(self) -> None:
         if not self.tenant:
-            raise ValueError("a cached reply has an owner; name the tenant")
+            raise ValueError("a cached reply needs an owner: the tenant must not be empty")
 
     @property
     def name(self) -> str:
-        """Equal for those who share, and for no others, whatever characters their names hold."""
+        """Equal for callers who share, and different for all others, whatever characters their names contain."""
         return _owner_name(self.sharing, self.tenant, self.team)
 
 
@@ -81,34 +84,34 @@ def _quoted(name: str) -> str:
 
 @noun
 class CanonicalCall:
-    """The canonical form of what was asked."""
+    """The canonical form of a call."""
 
     text: bytes
     temperature: float | None
-    """None where the caller did not say, so that the provider's own holds."""
+    """None: the caller did not set it, so the provider's default applies."""
 
 
 @noun
 class CacheKey:
-    """Equal for two calls only if the same reply answers both."""
+    """Two calls have equal keys only if the same reply answers both."""
 
     owner: str
     model: str
-    """As callers name it."""
+    """The name that callers use."""
     digest: bytes
-    """SHA-256 of everything."""
+    """SHA-256 of all parts of the key."""
 
     def __hash__(self) -> int:
         return hash(self.digest)
 
     def belongs_to(self, tenant: str) -> bool:
-        """Or to a team of that tenant's."""
+        """Whether the owner is this tenant or one of its teams."""
         name = _quoted(tenant)
         return self.owner == f"tenant/{name}" or self.owner.startswith(f"team/{name}/")
 
 
 def key_of(owner: CacheOwner, model: str, routed: Sequence[Candidate], shape: CanonicalCall) -> CacheKey:
-    """`routed`: whom the model stands for in the config in force, in order."""
+    """`routed`: the candidates of the model in the current configuration, in order."""
     digest = _prefix(owner.name, model, tuple(routed)).copy()
     digest.update(shape.text)
     return CacheKey(owner.name, model, digest.digest())
@@ -124,19 +127,19 @@ def _prefix(owner: str, model: str, routed: tuple[Candidate, ...]) -> Any:
 
 
 def of_body(call: Call, headers: Headers, ignore: frozenset[str] = frozenset()) -> CanonicalCall | None:
-    """Equal for bodies that differ only in white space, escapes, key order and the spelling of numbers. `ignore`:
-    top-level fields that config says do not matter. None where the call leans on what lies at its provider."""
+    """Equal for bodies that differ only in white space, escapes, key order and the notation of numbers. `ignore`:
+    top-level fields to leave out. None if the call depends on state at the provider, or cannot be read."""
     try:
         body = _decode(call.raw)
     except (msgspec.DecodeError, RecursionError):
-        return None  # who can read it will say so; we cannot
+        return None  # the dialect's reader reports the error
     if not isinstance(body, dict):
         return None
     for field in _STATEFUL:
         if body.get(field):
             return None
     temperature = _temperature_of(body)
-    for field in _HOW | ignore:
+    for field in _DELIVERY_FIELDS | ignore:
         body.pop(field, None)
     for field, value in body.items():
         if type(value) is float and value.is_integer():
@@ -158,7 +161,7 @@ def _shaping(headers: Headers) -> list[tuple[str, str]]:
 def _temperature_of(body: Mapping[str, object]) -> float | None:
     found = body.get("temperature")
     if found is None:
-        # Google's formats keep it one level down, in either spelling.
+        # Google's formats have it one level deeper, under either name.
         for field in ("generationConfig", "generation_config"):
             inner = body.get(field)
             if isinstance(inner, dict) and inner.get("temperature") is not None:
@@ -166,42 +169,42 @@ def _temperature_of(body: Mapping[str, object]) -> float | None:
     return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None
 
 
-# --- the conversation in our own nouns
+# --- the call as Chat, the same for all dialects
 
 
 def of_chat(chat: Chat, headers: Headers, ignore: frozenset[str] = frozenset()) -> CanonicalCall | None:
-    """Equal for calls of any dialects that say the same. What only the caller's dialect knows (extras, opaque parts,
-    its headers) ties the key to that dialect."""
+    """Equal for equal calls of any dialects. What only the caller's dialect has (extras, opaque parts, its headers)
+    makes the key specific to that dialect. None if the call depends on state at the provider."""
     if chat.needed or any(chat.extras.get(field) for field in _STATEFUL):
         return None
     fields: dict[str, object] = {}
-    bound: list[str] = []
+    bound_to: list[str] = []
     for field in _names(type(chat)):
         value = getattr(chat, field)
-        if field in _HOW_OF_CHAT or field in ignore or (not value and value not in (0, False)):
+        if field in _CHAT_DELIVERY_FIELDS or field in ignore or (not value and value not in (0, False)):
             continue
         if field == "extras":
-            # A null is as good as no field; it may also be a dialect's note to itself.
+            # A null means the same as no field. A dialect's reader may also leave one as a mark.
             value = {k: v for k, v in value.items() if k not in ignore and v is not None}
             if not value:
                 continue
-            bound.append("extras")
-        fields[field] = _canonical(value, bound)
-    # Anthropic's own clients always name a version: what of it changes a reply, the nouns do not hold.
+            bound_to.append("extras")
+        fields[field] = _canonical(value, bound_to)
+    # Anthropic's clients always send a version, and it changes nothing that `Chat` holds.
     shaping = [pair for pair in _shaping(headers) if pair[0] != "anthropic-version"]
-    tied = chat.dialect if bound or shaping else None
+    dialect = chat.dialect if bound_to or shaping else None
     try:
-        text = _encode([tied, shaping, fields])
+        text = _encode([dialect, shaping, fields])
     except (UnicodeEncodeError, RecursionError):
         return None
     return CanonicalCall(text, chat.temperature)
 
 
-def _canonical(value: object, bound: list[str]) -> object:
-    """Values as JSON, with the name of each noun: a Text is never equal to a Refusal of the same words. `bound` grows
-    where something belongs to one dialect."""
+def _canonical(value: object, bound_to: list[str]) -> object:
+    """A value as JSON, with the class name of each object, so that a Text never equals a Refusal of the same words.
+    Appends to `bound_to` for everything that belongs to one dialect."""
     if isinstance(value, Opaque):
-        bound.append(value.dialect)
+        bound_to.append(value.dialect)
     if dataclasses.is_dataclass(value):
         found: dict[str, object] = {}
         for field in _names(cast("type[Any]", type(value))):
@@ -209,13 +212,13 @@ def _canonical(value: object, bound: list[str]) -> object:
             if inner is None or (not inner and field == "extras"):
                 continue
             if field == "extras":
-                bound.append("extras")
-            found[field] = _canonical(inner, bound)
+                bound_to.append("extras")
+            found[field] = _canonical(inner, bound_to)
         return [type(value).__name__, found]
     if isinstance(value, Mapping):
-        return {name: _canonical(inner, bound) for name, inner in value.items()}
+        return {name: _canonical(inner, bound_to) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_canonical(inner, bound) for inner in value]
+        return [_canonical(inner, bound_to) for inner in value]
     return int(value) if type(value) is float and value.is_integer() else value
 
 
@@ -227,4 +230,4 @@ def _names(noun: type[Any]) -> tuple[str, ...]:
 
 
 _NAMES: dict[type[Any], tuple[str, ...]] = {}
-"""The fields of our nouns."""
+"""Field names by class: `dataclasses.fields` is slow."""

@@ -1,9 +1,9 @@
-"""An entry as bytes for a store that others share, and back. Pure.
+"""Encodes a cache entry as bytes for L2, and decodes it.
 
-    magic "edge" | version, 1 byte | flags, 1 byte (1: the rest is compressed by zlib) | msgpack
+    magic "edge" | version, 1 byte | flags, 1 byte (1: the payload is compressed by zlib) | msgpack payload
 
-The rest holds the digest of its key: what lies under a wrong name, or came in answer to another question, is not taken
-for an answer. Whatever is not exactly this is `UnreadableEntry`, never a guess.
+The payload holds the digest of its key, so that a value under a wrong name is never used. Everything that does not
+match this format exactly raises `UnreadableEntry`. This module does no IO.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from ..model.usage import Usage
 from .base import CacheEntry
 
 MAGIC = b"edge"
-# To be raised with every change of what lies below: an older or newer one is a miss.
+# Increase it with every incompatible change of `_Stored`. An entry of another version is a miss.
 VERSION = 1
 _COMPRESSED = 1
 _HEAD = len(MAGIC) + 2
 
-# Nobody keeps a longer reply; a store that says otherwise shall not fill our memory.
-MOST_BYTES = 256 << 20
+# The most bytes of a decompressed payload: no reply is longer, and a corrupt store must not fill the memory.
+MAX_BYTES = 256 << 20
 
 
 class UnreadableEntry(ValueError):
-    """`why` is one of few words: garbage, version, other."""
+    """`why`: "garbage" (not this format), "version" (of another version) or "other" (of another key)."""
 
     def __init__(self, why: str) -> None:
         super().__init__(why)
@@ -47,7 +47,7 @@ class _Stored(msgspec.Struct, array_like=True, frozen=True):
     dropped: tuple[str, ...]
     ttl: float | None
     stale: float = 0.0
-    """Not there in what an older one has written; passed over by an older one that reads."""
+    """Older gateways do not write this field, and ignore it when they read."""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -55,7 +55,8 @@ _decode = msgspec.msgpack.Decoder(_Stored).decode
 
 
 def pack(digest: bytes, entry: CacheEntry, compress_above: int) -> bytes:
-    """Raises ValueError where the entry holds what cannot be written (a count over 64 bits)."""
+    """`digest`: the key's. A payload longer than `compress_above` bytes is compressed. Raises ValueError for an entry
+    that cannot be encoded, such as one with a count over 64 bits."""
     usage = entry.usage
     counts = (
         (
@@ -72,7 +73,7 @@ def pack(digest: bytes, entry: CacheEntry, compress_above: int) -> bytes:
         else None
     )
     try:
-        rest = _encode(
+        payload = _encode(
             _Stored(
                 digest,
                 entry.dialect,
@@ -90,46 +91,46 @@ def pack(digest: bytes, entry: CacheEntry, compress_above: int) -> bytes:
         )
     except (OverflowError, UnicodeEncodeError) as error:
         raise ValueError(str(error)) from error
-    if len(rest) > compress_above:
-        # Level 1: JSON text shrinks to a third at a tenth of the time of the best level.
-        return MAGIC + bytes((VERSION, _COMPRESSED)) + zlib.compress(rest, 1)
-    return MAGIC + bytes((VERSION, 0)) + rest
+    if len(payload) > compress_above:
+        # Level 1: JSON shrinks to a third, in a tenth of the time of the best level.
+        return MAGIC + bytes((VERSION, _COMPRESSED)) + zlib.compress(payload, 1)
+    return MAGIC + bytes((VERSION, 0)) + payload
 
 
 def unpack(digest: bytes, packed: bytes) -> CacheEntry:
-    """Raises Unreadable."""
+    """Raises UnreadableEntry."""
     if len(packed) < _HEAD or not packed.startswith(MAGIC):
         raise UnreadableEntry("garbage")
     if packed[len(MAGIC)] != VERSION:
         raise UnreadableEntry("version")
-    rest = packed[_HEAD:]
+    payload = packed[_HEAD:]
     try:
         if packed[_HEAD - 1] & _COMPRESSED:
-            rest = _inflated(rest)
-        found = _decode(rest)
-        cost = Decimal(found.cost) if found.cost is not None else None
+            payload = _decompress(payload)
+        stored = _decode(payload)
+        cost = Decimal(stored.cost) if stored.cost is not None else None
     except (msgspec.MsgspecError, zlib.error, InvalidOperation, ValueError) as error:
         raise UnreadableEntry("garbage") from error
-    if found.digest != digest:
+    if stored.digest != digest:
         raise UnreadableEntry("other")
     return CacheEntry(
-        found.dialect,
-        found.body,
-        found.provider,
-        found.model,
-        found.stored_at,
-        found.finish,
-        Usage(*found.usage) if found.usage is not None else None,
+        stored.dialect,
+        stored.body,
+        stored.provider,
+        stored.model,
+        stored.stored_at,
+        stored.finish,
+        Usage(*stored.usage) if stored.usage is not None else None,
         cost,
-        found.dropped,
-        found.ttl,
-        found.stale,
+        stored.dropped,
+        stored.ttl,
+        stored.stale,
     )
 
 
-def _inflated(data: bytes) -> bytes:
-    inflating = zlib.decompressobj()
-    found = inflating.decompress(data, MOST_BYTES)
-    if not inflating.eof or inflating.unused_data:
+def _decompress(data: bytes) -> bytes:
+    decompressor = zlib.decompressobj()
+    payload = decompressor.decompress(data, MAX_BYTES)
+    if not decompressor.eof or decompressor.unused_data:
         raise UnreadableEntry("garbage")
-    return found
+    return payload

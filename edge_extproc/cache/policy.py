@@ -1,4 +1,8 @@
-"""What may be cached, for how long, and who may share it: rules of config, and what the caller says. Pure."""
+"""The rules of the cache: which replies may be stored, for how long, and who may share them.
+
+They come from the configuration (`CachePolicies`) and from the caller's headers (`CacheDirectives`). This module does
+no IO.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ Headers: TypeAlias = Sequence[tuple[str, str]]
 
 TTL_HEADER = "x-edge-cache-ttl"
 
-# What a reply may end with to be worth giving again. Not: cut short, filtered, refused, paused, malformed.
+# Finish reasons of replies that are worth storing. Not: cut short, filtered, refused, paused, malformed.
 _WHOLE = frozenset({"stop", "stop_sequence"})
 
 _SECONDS = re.compile(r"\d{1,9}", re.ASCII)
@@ -28,75 +32,78 @@ _DIRECTIVE = re.compile(r'\s*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)(?:\s*=\s*(?:"([^"]*)
 
 @noun
 class CachePolicy:
-    """What holds for one tenant and model. Durations in seconds."""
+    """The rules for one tenant and one model. Durations in seconds."""
 
     enabled: bool = True
     sharing: Sharing = "tenant"
     across_dialects: bool = False
     max_temperature: float = 0.0
-    """A call with a higher one, or that leaves it to the provider, is asked anew each time."""
+    """A call with a higher temperature, or with none, is never answered from the cache."""
     tool_calls: bool = False
+    """Whether replies with tool calls are stored."""
     ttl: float | None = None
+    """Time to live. None: each tier's own default."""
     max_ttl: float = 86400.0
-    """The longest that a caller may ask for."""
+    """The longest time to live that a caller may ask for."""
     ignore: frozenset[str] = frozenset()
+    """Top-level request fields that are left out of the key."""
     stale: float = 0.0
-    """For how much longer a reply may be given where no provider can answer; 0: not at all."""
+    """For how long after its expiry an entry may be used if no provider can answer. 0: never."""
 
 
 Changes: TypeAlias = Mapping[str, object]
-"""Fields of `CachePolicy` to other values."""
+"""Other values for fields of `CachePolicy`, by field name."""
 
 
 class CachePolicies:
-    """The rules of config: those of all, changed for a model (an exact name wins, then the longest glob), then for a
-    tenant; a tenant or model for which the cache is off stays without one."""
+    """The rules of the configuration. The common rules are changed by those of the model (an exact name wins, then the
+    longest glob), then by those of the tenant. If either of the two turns the cache off, it is off."""
 
     def __init__(self, common: CachePolicy, models: Mapping[str, Changes], tenants: Mapping[str, Changes]) -> None:
         self._common = common
         self._models = sorted(models.items(), key=lambda row: (("*" in row[0] or "?" in row[0]), -len(row[0]), row[0]))
         self._tenants = tenants
-        self._known: dict[tuple[str, str], CachePolicy] = {}
+        self._policies: dict[tuple[str, str], CachePolicy] = {}
 
-    def of(self, tenant: str, model: str) -> CachePolicy:
-        found = self._known.get((tenant, model))
+    def policy_for(self, tenant: str, model: str) -> CachePolicy:
+        found = self._policies.get((tenant, model))
         if found is None:
-            if len(self._known) >= _MOST_KNOWN:  # names of models that callers make up
-                self._known.clear()
-            found = self._known[tenant, model] = self._made(tenant, model)
+            if len(self._policies) >= _MAX_POLICIES:  # callers choose the model names, so there may be any number
+                self._policies.clear()
+            found = self._policies[tenant, model] = self._compile(tenant, model)
         return found
 
-    def _made(self, tenant: str, model: str) -> CachePolicy:
+    def _compile(self, tenant: str, model: str) -> CachePolicy:
         of_model: Changes = next((c for name, c in self._models if name == model or fnmatchcase(model, name)), {})
         of_tenant = self._tenants.get(tenant, {})
         rules = replace(self._common, **{**of_model, **of_tenant})  # type: ignore[arg-type]  # config has checked them
-        said = [changes["enabled"] for changes in (of_model, of_tenant) if "enabled" in changes]
-        return replace(rules, enabled=all(said)) if said else rules
+        switches = [changes["enabled"] for changes in (of_model, of_tenant) if "enabled" in changes]
+        return replace(rules, enabled=all(switches)) if switches else rules
 
 
-_MOST_KNOWN = 4096
+_MAX_POLICIES = 4096
 
 
 @noun
 class CacheDirectives:
-    """What the caller says in headers."""
+    """What the caller's headers ask of the cache. Durations in seconds."""
 
     no_cache: bool = False
-    """Ask the provider, and keep what it says."""
+    """Do not answer from the cache. The new reply is stored."""
     no_store: bool = False
-    """Have nothing to do with the cache."""
+    """Do not answer from the cache, and do not store the reply."""
     max_age: float | None = None
-    """Of a reply that may be given, seconds."""
+    """Do not use an entry that is older."""
     ttl: float | None = None
-    """How long to keep the reply, seconds."""
+    """The time to live of the new reply."""
 
 
-NO_WISHES = CacheDirectives()
+NO_DIRECTIVES = CacheDirectives()
 
 
-def wishes(headers: Headers, max_ttl: float) -> CacheDirectives:
-    """Raises BadRequest where a value that is meant for the cache cannot be read. Directives of cache-control that say
-    nothing here are passed over, as RFC 9111 wants."""
+def read_directives(headers: Headers, max_ttl: float) -> CacheDirectives:
+    """Reads `cache-control` and `x-edge-cache-ttl`. Raises BadRequest for a value that cannot be read. Unknown
+    directives of cache-control are ignored (RFC 9111, 5.2)."""
     control: list[str] = []
     ttl: float | None = None
     for name, value in headers:
@@ -104,41 +111,43 @@ def wishes(headers: Headers, max_ttl: float) -> CacheDirectives:
             control.append(value)
         elif name == TTL_HEADER:
             if not _SECONDS.fullmatch(value) or not 0 < int(value) <= max_ttl:
-                raise BadRequest(f"{TTL_HEADER} is {value!r}; give whole seconds, from 1 to {int(max_ttl)}")
+                raise BadRequest(f"{TTL_HEADER} is {value!r}; it must be whole seconds, from 1 to {int(max_ttl)}")
             ttl = float(value)
     if not control:
-        return NO_WISHES if ttl is None else CacheDirectives(ttl=ttl)
-    said = {m[1].lower(): m[2] or m[3] or "" for m in _DIRECTIVE.finditer(", ".join(control))}
-    age = said.get("max-age")
+        return NO_DIRECTIVES if ttl is None else CacheDirectives(ttl=ttl)
+    directives = {m[1].lower(): m[2] or m[3] or "" for m in _DIRECTIVE.finditer(", ".join(control))}
+    age = directives.get("max-age")
     if age is not None and not _SECONDS.fullmatch(age):
-        raise BadRequest(f"cache-control says max-age={age!r}; give whole seconds")
-    return CacheDirectives("no-cache" in said, "no-store" in said, float(age) if age is not None else None, ttl)
+        raise BadRequest(f"cache-control has max-age={age!r}; it must be whole seconds")
+    return CacheDirectives(
+        "no-cache" in directives, "no-store" in directives, float(age) if age is not None else None, ttl
+    )
 
 
-def is_repeatable(temperature: float | None, rules: CachePolicy, said: CacheDirectives) -> bool:
-    """Whether the answer to such a call may stand for the next one's. A caller who says how long to keep it has said
-    that it may."""
-    if said.ttl is not None or rules.max_temperature >= _HIGHEST:
+def is_repeatable(temperature: float | None, rules: CachePolicy, directives: CacheDirectives) -> bool:
+    """Whether a stored reply may answer an equal call. It may if the temperature is low enough, or if the caller sets
+    a time to live. `temperature` None: the provider's default."""
+    if directives.ttl is not None or rules.max_temperature >= _HIGHEST:
         return True
     return temperature is not None and temperature <= rules.max_temperature
 
 
-# The highest temperature that any provider takes: who allows it allows every call.
+# The highest temperature that any provider accepts. A rule that allows it allows every call.
 _HIGHEST = 2.0
 
 
 def is_clean(reply: Reply, rules: CachePolicy) -> bool:
-    """Whether a reply is whole, unfiltered, and of a kind that the rules let be given again."""
+    """Whether a reply is complete, unfiltered, and of a kind that the rules allow to be stored."""
     if not reply.choices:
         return False
-    may_end = _WHOLE | {"tool_calls"} if rules.tool_calls else _WHOLE
+    allowed_finishes = _WHOLE | {"tool_calls"} if rules.tool_calls else _WHOLE
     for choice in reply.choices:
-        if choice.finish is None or choice.finish.reason not in may_end or not choice.parts:
+        if choice.finish is None or choice.finish.reason not in allowed_finishes or not choice.parts:
             return False
         for part in choice.parts:
             if isinstance(part, Refusal):
                 return False
-            # An opaque part is the work of a tool that ran at the provider, as far as anybody here can tell.
+            # An opaque part may come from a tool that the provider ran.
             if isinstance(part, ToolCall | Opaque) and not rules.tool_calls:
                 return False
     return True

@@ -1,7 +1,7 @@
-"""Equal calls at one time: the first goes, the others wait for its reply, for a while.
+"""Single flight: of equal calls at the same time, the first goes to a provider, and the others wait for its reply.
 
-A flight ends with an entry, or with None where the first call brought nothing that others may have: then those who
-waited go on by themselves. Whoever opened a flight must end it, however its own call ended.
+A flight ends with an entry, or with None if the first call has no reply to share: then the waiting calls go on by
+themselves. The call that opened a flight must end it, however it ends itself.
 """
 
 from __future__ import annotations
@@ -13,37 +13,39 @@ from .key import CacheKey
 
 
 class Flight:
-    __slots__ = ("_ended", "_flights", "_key")
+    """One call in progress, and the equal calls that wait for it."""
+
+    __slots__ = ("_flights", "_key", "_result")
 
     def __init__(self, flights: Flights, key: CacheKey) -> None:
         self._flights = flights
         self._key = key
-        self._ended: asyncio.Future[CacheEntry | None] | None = None
+        self._result: asyncio.Future[CacheEntry | None] | None = None
 
     async def wait(self, patience: float) -> CacheEntry | None:
-        """What it brought; None where that is nothing, or takes longer than `patience` seconds."""
-        if self._ended is None:
-            self._ended = asyncio.get_running_loop().create_future()
+        """The entry. None: there is none, or it takes longer than `patience` seconds."""
+        if self._result is None:
+            self._result = asyncio.get_running_loop().create_future()
         self._flights.waiting += 1
         try:
-            await asyncio.wait((self._ended,), timeout=patience)
+            await asyncio.wait((self._result,), timeout=patience)
         finally:
             self._flights.waiting -= 1
-        return self._ended.result() if self._ended.done() else None
+        return self._result.result() if self._result.done() else None
 
     def end(self, entry: CacheEntry | None) -> None:
-        """Once or more; the first call counts."""
+        """Wakes the waiting calls. May be called more than once: only the first call counts."""
         self._flights.forget(self._key, self)
-        if self._ended is not None and not self._ended.done():
-            self._ended.set_result(entry)
+        if self._result is not None and not self._result.done():
+            self._result.set_result(entry)
 
 
 class Flights:
-    """Of one process, by key."""
+    """The flights of one process, by key."""
 
     def __init__(self) -> None:
         self.waiting = 0
-        """Calls that wait for an equal one."""
+        """The number of calls that wait for an equal call."""
         self._by_key: dict[CacheKey, Flight] = {}
 
     def __len__(self) -> int:

@@ -1,6 +1,7 @@
-"""The cache as the exchange sees it: rules, then memory, then equal calls under way, then what many share.
+"""The response cache that the exchange uses: a lookup checks the rules, L1, equal calls in progress, and L2, in order.
 
-Whatever becomes of the far tier, a call goes on after a bounded time. What it brings is kept near, and sent far.
+A new reply is stored in L1 at once, and a write to L2 is queued. Every wait is bounded: a call goes on without the
+cache if L2 is slow or down.
 """
 
 from __future__ import annotations
@@ -27,44 +28,49 @@ MoreTime: TypeAlias = Callable[[float], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class CacheBounds:
+    """Durations in seconds."""
+
     max_entry: int
-    """Bytes of a body; a larger one is not kept."""
+    """Bytes of a body. A longer body is not stored."""
     wait: float
-    """Seconds that a call waits for an equal one; 0: it does not."""
+    """How long a call waits for an equal call in progress. 0: it does not wait."""
     wait_of_streams: float
-    """The same for a call that wants a stream: its caller expects the first word sooner."""
-    unasked: float = 4.0
-    """What Envoy allows without a word, seconds."""
-    most: float = 30.0
-    """What Envoy allows at most, seconds."""
+    """The same for a streaming call. It is shorter, because its caller expects the first token sooner."""
+    message_timeout: float = 4.0
+    """How long a call may wait before Envoy must be asked for more time: a part of ext_proc's `message_timeout`."""
+    max_message_timeout: float = 30.0
+    """The most time that Envoy can be asked for (ext_proc `max_message_timeout`)."""
 
 
 class TieredCache:
+    """The `ResponseCache` of one worker."""
+
     def __init__(
         self,
         rules: CachePolicies,
         bounds: CacheBounds,
-        near: L1Tier,
-        far: L2Tier | None,
+        l1: L1Tier,
+        l2: L2Tier | None,
         watcher: CacheListener,
         clock: Callable[[], float],
         monotonic: Callable[[], float] = time.perf_counter,
     ) -> None:
+        """`clock`: Unix time in seconds. `monotonic`: for durations, in seconds."""
         self._rules = rules
         self.bounds = bounds
-        self.near = near
-        self.far = far
+        self.l1 = l1
+        self.l2 = l2
         self.flights = Flights()
         self.watcher = watcher
         self.clock = clock
         self.monotonic = monotonic
 
     def change(self, rules: CachePolicies, bounds: CacheBounds) -> None:
-        """For the turns from now on."""
+        """Sets other rules and bounds, for lookups that start from now on."""
         self._rules = rules
         self.bounds = bounds
 
-    def turn(
+    def start_lookup(
         self,
         principal: Principal,
         call: Call,
@@ -72,58 +78,58 @@ class TieredCache:
         headers: Headers,
         read_chat: Callable[[Call], Chat],
     ) -> TieredLookup | None:
-        rules = self._rules.of(principal.tenant, call.model)
+        rules = self._rules.policy_for(principal.tenant, call.model)
         if not rules.enabled:
             return None
-        said = policy.wishes(headers, rules.max_ttl)
-        if said.no_store:
+        directives = policy.read_directives(headers, rules.max_ttl)
+        if directives.no_store:
             return _BYPASS
         if rules.across_dialects:
             try:
                 shape = of_chat(read_chat(call), headers, rules.ignore)
-            except BadRequest:  # a provider of the same dialect may take it all the same
+            except BadRequest:  # a provider of the same dialect may still accept the call
                 return _BYPASS
         else:
             shape = of_body(call, headers, rules.ignore)
-        if shape is None or not policy.is_repeatable(shape.temperature, rules, said):
+        if shape is None or not policy.is_repeatable(shape.temperature, rules, directives):
             return _BYPASS
         owner = CacheOwner(rules.sharing, principal.tenant, principal.team or "")
-        return TieredLookup(self, key_of(owner, call.model, routed, shape), rules, said, stream=call.stream)
+        return TieredLookup(self, key_of(owner, call.model, routed, shape), rules, directives, stream=call.stream)
 
     def fill(self, key: CacheKey, entry: CacheEntry) -> None:
-        """Keeps near what was found far."""
-        life = entry.ttl if entry.ttl is not None else self.far.ttl if self.far is not None else 0.0
-        self.near.put(key, entry, self.clock(), entry.stored_at + life)
+        """Stores an entry of L2 in L1, until it expires in L2."""
+        life = entry.ttl if entry.ttl is not None else self.l2.ttl if self.l2 is not None else 0.0
+        self.l1.put(key, entry, self.clock(), entry.stored_at + life)
 
     async def purge(self, selection: PurgeSelection) -> int:
-        """How many went, of both tiers. Raises Unavailable where the far tier cannot say."""
-        gone = self.near.purge(selection)
-        return gone + (await self.far.purge(selection) if self.far is not None else 0)
+        """Returns the number of entries removed from both tiers. Raises Unavailable if L2 could not remove all."""
+        removed = self.l1.purge(selection)
+        return removed + (await self.l2.purge(selection) if self.l2 is not None else 0)
 
-    async def purge_json(self, wanted: bytes) -> int:
-        """The same, as an operator writes it. Raises BadRequest too."""
-        return await self.purge(read_selection(wanted))
+    async def purge_json(self, selection_json: bytes) -> int:
+        """`purge` for a selection in an operator's JSON (cache/purge.py). Also raises BadRequest."""
+        return await self.purge(read_selection(selection_json))
 
     def start(self) -> None:
-        """Lets go, from now on, of what is purged wherever the far tier is shared."""
-        if self.far is not None:
-            self.far.hear_purges(self.near.purge)
+        """From now on, applies to L1 the purges of all processes that share L2."""
+        if self.l2 is not None:
+            self.l2.watch_purges(self.l1.purge)
 
     async def close(self) -> None:
-        if self.far is not None:
-            await self.far.close()
+        if self.l2 is not None:
+            await self.l2.close()
 
 
 class TieredLookup:
-    """One call's dealings with the cache; with `key` None, none."""
+    """The `CacheLookup` of one call. Without a `key`, the call bypasses the cache."""
 
     __slots__ = (
         "_cache",
+        "_directives",
         "_flight",
-        "_kept",
         "_rules",
-        "_said",
         "_stale",
+        "_stored",
         "_stream",
         "_token",
         "key",
@@ -137,16 +143,16 @@ class TieredLookup:
         cache: TieredCache | None,
         key: CacheKey | None,
         rules: CachePolicy | None,
-        said: CacheDirectives,
+        directives: CacheDirectives,
         *,
         stream: bool,
     ) -> None:
         self._cache = cache
         self._rules = rules
-        self._said = said
+        self._directives = directives
         self._stream = stream
         self._flight: Flight | None = None
-        self._kept: CacheEntry | None = None
+        self._stored: CacheEntry | None = None
         self._stale: CacheEntry | None = None
         self._token: str | None = None
         self.key = key
@@ -155,91 +161,91 @@ class TieredLookup:
         self.waited = 0.0
 
     @property
-    def keeps(self) -> bool:
+    def may_store(self) -> bool:
         return self.key is not None and self.state not in ("hit", "stale")
 
-    async def find(self, more_time: MoreTime) -> CacheEntry | None:
+    async def look_up(self, more_time: MoreTime) -> CacheEntry | None:
         cache, key = self._cache, self.key
-        if cache is None or key is None or self._said.no_cache:
+        if cache is None or key is None or self._directives.no_cache:
             return None
         self.state = "miss"
         began = cache.monotonic()
-        entry = self._young(cache.near.get(key, cache.clock()))
+        entry = self._if_fresh_enough(cache.l1.get(key, cache.clock()))
         cache.watcher.cache_looked_up("memory", cache.monotonic() - began, found=entry is not None)
         if entry is not None:
             return self._hit(entry, "memory")
-        if self._after > 0:
-            self._stale = cache.near.stale(key, cache.clock())
+        if self._stale_seconds > 0:
+            self._stale = cache.l1.get_stale(key, cache.clock())
         patience = cache.bounds.wait_of_streams if self._stream else cache.bounds.wait
-        before = cache.flights.under_way(key)
-        if before is None:
+        in_progress = cache.flights.under_way(key)
+        if in_progress is None:
             self._flight = cache.flights.open(key)
         elif patience > 0:
-            await self._announce(cache, patience, more_time)
+            await self._ask_for_time(cache, patience, more_time)
             began = cache.monotonic()
-            entry = self._young(await before.wait(patience))
+            entry = self._if_fresh_enough(await in_progress.wait(patience))
             self.waited = cache.monotonic() - began
             cache.watcher.cache_looked_up("flight", self.waited, found=entry is not None)
             return self._hit(entry, "flight") if entry is not None else None
-        return await self._find_far(cache, cache.far, key, patience, more_time) if cache.far is not None else None
+        return await self._find_in_l2(cache, cache.l2, key, patience, more_time) if cache.l2 is not None else None
 
-    async def _announce(self, cache: TieredCache, patience: float, more_time: MoreTime) -> None:
-        if patience > cache.bounds.unasked:
-            await more_time(min(patience + cache.bounds.unasked, cache.bounds.most))
+    async def _ask_for_time(self, cache: TieredCache, patience: float, more_time: MoreTime) -> None:
+        if patience > cache.bounds.message_timeout:
+            await more_time(min(patience + cache.bounds.message_timeout, cache.bounds.max_message_timeout))
 
     @property
     def key_text(self) -> str | None:
         return self.key.digest.hex() if self.key is not None else None
 
-    async def _find_far(
-        self, cache: TieredCache, far: L2Tier, key: CacheKey, patience: float, more_time: MoreTime
+    async def _find_in_l2(
+        self, cache: TieredCache, l2: L2Tier, key: CacheKey, patience: float, more_time: MoreTime
     ) -> CacheEntry | None:
         tier: Tier = "redis"
         began = cache.monotonic()
-        found = await far.get(key, cache.bounds.wait, self._after)
-        self._token, entry = found.token, found.entry
-        self._stale = found.stale or self._stale
+        result = await l2.get(key, cache.bounds.wait, self._stale_seconds)
+        self._token, entry = result.token, result.entry
+        self._stale = result.stale or self._stale
         cache.watcher.cache_looked_up(tier, cache.monotonic() - began, found=entry is not None)
-        if entry is None and found.elsewhere and patience > 0:
-            await self._announce(cache, patience, more_time)
+        if entry is None and result.elsewhere and patience > 0:
+            await self._ask_for_time(cache, patience, more_time)
             began, tier = cache.monotonic(), "flight"
-            entry = await far.wait(key, patience)
+            entry = await l2.wait(key, patience)
             self.waited = cache.monotonic() - began
             cache.watcher.cache_looked_up(tier, self.waited, found=entry is not None)
         if entry is None:
             return None
         cache.fill(key, entry)
-        if self._young(entry) is None:
+        if self._if_fresh_enough(entry) is None:
             return None
-        self._kept = entry
+        self._stored = entry
         self.close()
         return self._hit(entry, tier)
 
     @property
-    def _after(self) -> float:
-        """For how many seconds after its time a reply may be of use."""
+    def _stale_seconds(self) -> float:
+        """For how many seconds after its expiry an entry may still be used."""
         return self._rules.stale if self._rules is not None else 0.0
 
-    def stale(self) -> CacheEntry | None:
-        entry, cache = self._young(self._stale), self._cache
+    def stale_entry(self) -> CacheEntry | None:
+        entry, cache = self._if_fresh_enough(self._stale), self._cache
         if entry is None or cache is None:
             return None
         self.state, self.tier = "stale", None
         return entry
 
-    def spoiled(self) -> None:
+    def discard_hit(self) -> None:
         self.state, self.tier = "miss", None
 
-    def takes(self, reply: Reply) -> bool:
-        return self.keeps and self._rules is not None and policy.is_clean(reply, self._rules)
+    def is_storable(self, reply: Reply) -> bool:
+        return self.may_store and self._rules is not None and policy.is_clean(reply, self._rules)
 
-    def keep(self, made: NewReply) -> None:
+    def store(self, made: NewReply) -> None:
         cache, key = self._cache, self.key
         if cache is None or key is None or self._rules is None or len(made.body) > cache.bounds.max_entry:
             return
         finish = made.reply.choices[0].finish
         now = cache.clock()
-        entry = self._kept = CacheEntry(
+        entry = self._stored = CacheEntry(
             made.reply.dialect,
             made.body,
             made.provider,
@@ -249,25 +255,25 @@ class TieredLookup:
             made.reply.usage,
             made.cost,
             made.dropped,
-            self._said.ttl if self._said.ttl is not None else self._rules.ttl,
+            self._directives.ttl if self._directives.ttl is not None else self._rules.ttl,
             self._rules.stale,
         )
-        cache.near.put(key, entry, now)
+        cache.l1.put(key, entry, now)
         cache.watcher.cache_wrote("memory")
-        if cache.far is not None:
-            cache.far.put(key, entry, self._token)
+        if cache.l2 is not None:
+            cache.l2.put(key, entry, self._token)
             self._token = None
 
     def close(self) -> None:
         if self._flight is not None:
-            self._flight.end(self._kept)
-        if self._token is not None and self._cache is not None and self._cache.far is not None and self.key is not None:
-            self._cache.far.release(self.key, self._token)
+            self._flight.end(self._stored)
+        if self._token is not None and self._cache is not None and self._cache.l2 is not None and self.key is not None:
+            self._cache.l2.release(self.key, self._token)
             self._token = None
 
-    def _young(self, entry: CacheEntry | None) -> CacheEntry | None:
-        """The entry, if it is as young as the caller wants it."""
-        cache, oldest = self._cache, self._said.max_age
+    def _if_fresh_enough(self, entry: CacheEntry | None) -> CacheEntry | None:
+        """The entry, unless it is older than the caller's `max-age`."""
+        cache, oldest = self._cache, self._directives.max_age
         if entry is None or cache is None or oldest is None:
             return entry
         return entry if cache.clock() - entry.stored_at <= oldest else None
@@ -277,4 +283,4 @@ class TieredLookup:
         return entry
 
 
-_BYPASS = TieredLookup(None, None, None, policy.NO_WISHES, stream=False)
+_BYPASS = TieredLookup(None, None, None, policy.NO_DIRECTIVES, stream=False)

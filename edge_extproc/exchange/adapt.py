@@ -80,7 +80,7 @@ def first_able(call: Call, plan: Plan, gateway: Gateway) -> tuple[Plan, Adapted]
         able.append(candidate)
     if chosen is None:
         raise refusal or LookupError("a plan without candidates")
-    return gateway.planner.able(plan, tuple(able)), chosen
+    return gateway.planner.restrict(plan, tuple(able)), chosen
 
 
 def _operation(call: Call, candidate: Candidate, provider: Provider, formats: Mapping[str, OperationFormat]) -> Adapted:

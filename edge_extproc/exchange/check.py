@@ -150,7 +150,7 @@ class AuthzChecker:
         told: Pairs = ()
         rules = gateway.limiter.rules(principal) if gateway.limiter is not None else None
         if gateway.limiter is not None and rules is not None:
-            gateway.limiter.known_refusal(rules)
+            gateway.limiter.raise_if_blocked(rules)
             if settings.get("edge.limit") == "requests":
                 told = await self._count(rules)
         who = dict(

@@ -53,7 +53,7 @@ def keep(gateway: Gateway, heard: RequestState, answer: ResponseState, turn: Cac
     try:
         made = _made(gateway, heard, answer, turn, cost)
         if made is not None:
-            turn.keep(made)
+            turn.store(made)
     except Exception as bug:  # noqa: BLE001  # whatever it is: the caller has his answer, and the bill comes next
         gateway.report(bug)
     finally:
@@ -64,13 +64,13 @@ def _made(
     gateway: Gateway, heard: RequestState, answer: ResponseState, turn: CacheLookup, cost: Decimal | None
 ) -> NewReply | None:
     candidate, reply = answer.candidate, answer.reply
-    if candidate is None or answer.fault is not None or answer.bug or not turn.keeps:
+    if candidate is None or answer.fault is not None or answer.bug or not turn.may_store:
         return None
     if answer.relay is not None:
         tally = answer.relay.tally
         whole = tally.ended and tally.failed is None and not tally.garbled
         reply = tally.fold.reply() if whole and tally.fold is not None else None
-    if reply is None or not turn.takes(reply):
+    if reply is None or not turn.is_storable(reply):
         return None
     body = answer.body
     if body is None:

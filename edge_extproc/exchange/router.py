@@ -191,7 +191,7 @@ class RouterExchange:
         if gateway.limiter is not None:
             heard.rules = gateway.limiter.rules(heard.principal)
             if heard.rules is not None:
-                gateway.limiter.known_refusal(heard.rules)
+                gateway.limiter.raise_if_blocked(heard.rules)
         dialect, heard.route = gateway.routes.match(heard.method, heard.path)
         if heard.rights is not None:
             heard.rights.may_do(heard.route.operation)
@@ -237,7 +237,7 @@ class RouterExchange:
         # What is given again costs nothing, so nothing is reserved before that is looked for (docs/adr/064).
         if gateway.cache is not None and call.operation == "chat":
             heard.turn = await self._apart(
-                gateway.cache.turn, principal, call, candidates, heard.headers, voice.read_chat
+                gateway.cache.start_lookup, principal, call, candidates, heard.headers, voice.read_chat
             )
             reply = await self._from_cache(heard.turn) if heard.turn is not None else None
             if reply is not None:
@@ -287,7 +287,7 @@ class RouterExchange:
         candidates = gateway.models.candidates(call.model) if allows(principal.models, call.model) else ()
         if not candidates:
             raise no_such_model(call.model)
-        return gateway.planner.ruled(self._wish(call), candidates)
+        return gateway.planner.apply_rules(self._wish(call), candidates)
 
     def _wish(self, call: Call) -> RoutingRequest:
         principal = require(self._heard.principal)
@@ -348,30 +348,30 @@ class RouterExchange:
 
     async def _from_cache(self, turn: CacheLookup) -> ImmediateResponse | None:
         """A reply that was given before, if there is one that this caller may have."""
-        entry, heard = await turn.find(self._take_time), self._heard
+        entry, heard = await turn.look_up(self._take_time), self._heard
         if entry is None:
             return None
         said = given(self._gateway, heard, entry)
         if said is None:
-            turn.spoiled()
+            turn.discard_hit()
             return None
         if heard.rules is not None:
             try:
                 heard.admission = await require(self._gateway.limiter).count(self.id, heard.rules)
             except EdgeError:
-                turn.spoiled()
+                turn.discard_hit()
                 raise
         return self._repeated(entry, *said)
 
     def _stale(self) -> ImmediateResponse | None:
         """A reply past its time, because no provider could answer; if there is one that this caller may have."""
         turn, answer = self._heard.turn, self._answer
-        entry = turn.stale() if turn is not None else None
+        entry = turn.stale_entry() if turn is not None else None
         if turn is None or entry is None:
             return None
         said = given(self._gateway, self._heard, entry)
         if said is None:
-            turn.spoiled()
+            turn.discard_hit()
             return None
         answer.came = answer.status
         return self._repeated(entry, *said)
@@ -391,9 +391,9 @@ class RouterExchange:
     async def _reserve(self, call: Call, candidates: Sequence[Candidate], rules: CallerLimits) -> None:
         """Takes the most that this call can come to from all that its caller may use, in one step. `closed` settles."""
         gateway = self._gateway
-        asked, at_once = gateway.planner.reachable(call.model, candidates)
+        asked, at_once = gateway.planner.billable_candidates(call.model, candidates)
         ask = await self._apart(
-            ask_of, call, asked, gateway.providers, gateway.prices, gateway.bounds, priced=rules.prices
+            ask_of, call, asked, gateway.providers, gateway.prices, gateway.bounds, priced=rules.count_dollars
         )
         if at_once > 1:
             ask = at_once_of(ask, at_once)
@@ -480,7 +480,7 @@ class RouterExchange:
             return self._buffered(self._take_events if streamed else self._take_reply)
         reader, writer = theirs.reader(theirs.stream_type if unnamed else content_type), voice.writer(call)
         stream_type = call.stream_type or voice.stream_type
-        keeps = (self._heard.turn is not None and self._heard.turn.keeps) or tells_talk(self._gateway, self._heard)
+        keeps = (self._heard.turn is not None and self._heard.turn.may_store) or tells_talk(self._gateway, self._heard)
         kept = Fold(theirs.name) if keeps else None
         # The same dialect may be framed in two ways; then its frames cannot pass as they are.
         same_dialect = theirs.name == voice.name and stream_type == theirs.stream_type

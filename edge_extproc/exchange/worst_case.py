@@ -117,8 +117,8 @@ def ask_of(
             output = (bounds.output_of(candidate.model) if limit is None else limit) * call.choices
         most = max(most, output)
         provider = providers[candidate.provider]
-        cost = prices.most(
-            provider.price_list, candidate.model, prompt, output, host=provider.name, caches=caches, sounds=sounds
+        cost = prices.max_cost(
+            provider.price_list, candidate.model, prompt, output, host=provider.name, caches=caches, audio=sounds
         )
         dearest = None if dearest is None or cost is None else max(dearest, cost)
     assumed = _assumed(bounds, prompt, most)

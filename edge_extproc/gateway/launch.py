@@ -341,8 +341,8 @@ async def _ingesting(config: Config, database: DatabaseState, *, wait: bool) -> 
 
     def opened(*, wait: bool) -> ingest_loop.IngestLoop:
         journals = config.journal_dir()
-        return ingest_loop.open_keeper(
-            url, journals, quarantine, every=store.every, keep=store.keep, told=database.told, wait=wait
+        return ingest_loop.open_ingest_loop(
+            url, journals, quarantine, every=store.every, keep=store.keep, report_reachable=database.told, wait=wait
         )
 
     try:

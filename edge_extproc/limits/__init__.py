@@ -1,1 +1,1 @@
-"""How much a caller may use: counters that all workers share, and the rules that read them."""
+"""Rate limits and budgets: the rules of a caller, and the counters that all workers share."""

@@ -1,11 +1,12 @@
-"""The ports of limits: what an exchange asks (`Limiter`), and where counters are kept (`LimitStore`).
+"""The ports of rate limits and budgets: `Limiter`, which the exchange uses, and `LimitStore`, which has the counters.
 
-Before a call its worst case is taken from every counter that applies, all or nothing, in one step: a *lease*. At its
-end the lease is settled to what was used. A lease that nobody settles (its worker died) is lost after a while.
+Before a call, the most that it can use is reserved in every counter that applies, in one atomic step, all or nothing.
+The store records the reservation as a *lease*. At the end of the call the lease is settled: each counter keeps what was
+used. A lease that is neither settled nor renewed in time, because its worker died, is *lost*.
 
-Money is whole micro-dollars: never a float. Every counter's key begins with its tenant.
+Money is in whole micro-dollars, never a float. Every counter's key begins with its tenant.
 
-A file of this room is a store: it exports PLUGIN, a `LimitStoreKind`.
+A file of this package that is a store exports PLUGIN, a `LimitStoreKind`.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ from ..model.settlement import Settlement
 Measure: TypeAlias = Literal["requests", "tokens", "dollars", "concurrent"]
 Window: TypeAlias = Literal["minute", "hour", "day", "month"]
 Lost: TypeAlias = Literal["charge", "release"]
-"""What becomes of a lost lease: its worst case counts as used, or as not used."""
+"""What happens to a lost lease. charge: the whole reservation counts as used. release: none of it does."""
 
 MICRO = 1_000_000
 """Micro-dollars in a dollar."""
 
-MOST_AMOUNT = 10**14 - 1
-"""Of one lease in one counter: cjson writes 14 digits of a number. 100 million dollars."""
-MOST_COUNTED = 2**53 - 1
-"""Where a counter stays: the largest integer that a script of the store computes with exactly."""
+MAX_AMOUNT = 10**14 - 1
+"""The largest amount of one lease in one counter, 100 million dollars: Redis's cjson writes 14 digits of a number."""
+MAX_COUNT = 2**53 - 1
+"""The largest value of a counter: the largest integer that is exact in a Redis script (Lua numbers are doubles)."""
 
 Holder: TypeAlias = tuple[str, Level, str]
 """Tenant, level and name of whom a limit is for."""
@@ -36,179 +37,191 @@ Holder: TypeAlias = tuple[str, Level, str]
 Pairs: TypeAlias = tuple[tuple[str, str], ...]
 
 
-# --- what an exchange asks
+# --- what the exchange uses
 
 
 @dataclass(frozen=True, slots=True)
 class LimitRule:
-    """One limit of one holder, compiled from config."""
+    """One limit of one tenant, team, user or key, compiled from the configuration."""
 
     tenant: str
     level: Level
     name: str
-    """Of the team, user or key; the tenant's own at its level."""
+    """The name of the tenant, team, user or key, by `level`."""
     measure: Measure
     window: Window | None
-    """None: at one time (`concurrent`)."""
+    """None: no window, for `concurrent`."""
     maximum: int
-    """Requests, tokens, calls or micro-dollars."""
+    """Requests, tokens or micro-dollars, by `measure`."""
     zone: str = "UTC"
-    """Whose clock a calendar window goes by."""
+    """The IANA time zone of an hour, day or month."""
     warn_at: int | None = None
-    """From how much on a caller is warned."""
+    """The caller is warned from this amount on."""
     hard: bool = True
-    """False: it only warns."""
+    """False: a soft limit. It warns, and never refuses."""
     local: bool = False
-    """When the store is down: go on with a share of this worker's own; else nobody passes."""
+    """While the store is down: each worker admits calls up to its own share. False: calls are refused."""
     allow_unpriced: bool = False
+    """Whether a budget admits a model without a known price, at an assumed price."""
 
     @property
     def label(self) -> str:
-        """As a caller is told: `dollars per day of tenant acme`."""
+        """The rule in messages: `dollars per day of tenant acme`."""
         per = f" per {self.window}" if self.window is not None else " requests at one time"
         return f"{self.measure}{per} of {self.level} {self.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class CallerLimits:
-    """All that limit one caller."""
+    """All rules that limit one caller."""
 
-    of: tuple[LimitRule, ...]
+    rules: tuple[LimitRule, ...]
     keys: tuple[str, ...]
-    """How the counters of each begin: tenant, level, name, measure, window."""
+    """The prefix of each rule's counter keys: tenant, level, name, measure, window."""
     holder: str
-    """Stands for the caller; rules with the same holder are the same."""
-    prices: bool
-    """Some of them count dollars."""
+    """Identifies the caller. Equal holders have equal rules."""
+    count_dollars: bool
+    """Whether any rule counts dollars, so that the price of the call is needed."""
     requests: CallerLimits | None = None
-    """Those of them that count requests, for what is asked about by its headers alone; None where none does."""
+    """Only the rules that count requests, for operations without tokens or cost. None: there is no such rule."""
 
 
 class LimitStatus(NamedTuple):
-    """How far a rule is used, as this worker knows it. Amounts are in the unit of `LimitRule.maximum`."""
+    """How much of a limit is used, as this worker last saw it. Amounts are in the unit of `LimitRule.maximum`."""
 
     rule: LimitRule
     maximum: int
     used: int
-    """With what calls under way reserve, of this worker and of others."""
+    """Including the reservations of calls in progress, in all workers."""
     reserved: int
-    """By calls under way in this worker."""
+    """The reservations of calls in progress in this worker."""
     at: float
-    """When it was heard, in Unix seconds."""
+    """When the store last reported the counter. Unix time, seconds."""
 
 
 class ReservationRequest(NamedTuple):
-    """The most that a call can come to."""
+    """The most that a call can use."""
 
     tokens: int
     micro_dollars: int | None
-    """None: nobody knows its price. 0 also where no rule asks."""
+    """None: the price is not known. 0 if no rule counts dollars."""
     assumed: int = 0
-    """Micro-dollars at the assumed prices, for rules that allow the unpriced."""
+    """Micro-dollars at the assumed prices, for rules with `allow_unpriced`."""
     model: str = ""
+    """The model's name, for error messages."""
 
 
 class Reservation(NamedTuple):
+    """An admitted call."""
+
     headers: Pairs
-    """For the caller: what is left, and warnings."""
+    """Response headers: the remaining amounts, and warnings."""
 
 
 class Limiter(Protocol):
+    """What the exchange uses: `rules`, then `admit` or `count`, and `settle` at the end."""
+
     def rules(self, principal: Principal) -> CallerLimits | None:
-        """None where nothing limits this caller."""
+        """None if this caller has no limits."""
         ...
 
-    def known_refusal(self, rules: CallerLimits) -> None:
-        """Raises LimitReached where it is known, without asking the store, that this caller must wait."""
+    def raise_if_blocked(self, rules: CallerLimits) -> None:
+        """Raises LimitReached if an earlier refusal says, without a query to the store, that this caller must wait."""
         ...
 
     async def admit(self, exchange_id: str, rules: CallerLimits, ask: ReservationRequest) -> Reservation:
-        """Takes the worst case, once for each id. Raises LimitReached, or PolicyUnavailable where the store is down
-        and a rule says that then nobody passes."""
+        """Reserves the most that the call can use. Call it once for each exchange. Raises LimitReached, or
+        PolicyUnavailable if the store is down and a rule is not `local`."""
         ...
 
     async def count(self, exchange_id: str, rules: CallerLimits) -> Reservation:
-        """Of a call that costs nothing: takes what every request takes, and no tokens, no dollars and no place among
-        those under way. Instead of `admit`; raises the same."""
+        """Counts a request that uses no tokens, no dollars and no concurrency, such as a cache hit. Used instead of
+        `admit`; raises the same errors."""
         ...
 
     def settle(self, settlement: Settlement) -> None:
-        """Gives back what was not used. Never waits, never raises; an id that took nothing is nothing."""
+        """Releases what was not used. Never waits and never raises. An exchange without a reservation is ignored."""
         ...
 
 
-# --- where counters are kept
+# --- the store of the counters
 
 
 class WindowCounter(NamedTuple):
-    """One counter in the window of now."""
+    """One rule's counter in its current window."""
 
     key: str
     before: str
-    """The counter of the window before, "" where it does not count."""
+    """The key of the previous window's counter, for a sliding window. "": the window does not slide."""
     maximum: int
     hard: bool
-    """Refuses, or only counts."""
+    """Whether the counter refuses above its maximum."""
     expires: int
-    """Unix time in seconds at which the counter may be forgotten."""
+    """Unix time in seconds from which the counter may be deleted."""
     slot: bool
-    """A call under way: given back in full, whatever became of it."""
+    """The counter counts concurrent calls: settling always releases the whole amount."""
 
 
 class WindowCounters:
-    """All of one caller in the windows of now: made once for each window, and asked for each call."""
+    """All counters of one caller in the current windows. Built once for each window, and used by every call."""
 
-    __slots__ = ("of", "packed")
+    __slots__ = ("items", "packed")
 
-    def __init__(self, of: Sequence[WindowCounter]) -> None:
-        self.of = tuple(of)
+    def __init__(self, counters: Sequence[WindowCounter]) -> None:
+        self.items = tuple(counters)
         self.packed: object | None = None
-        """How a store writes them, for itself."""
+        """A store's own encoded form of them, cached here."""
 
 
 class ReserveResult(NamedTuple):
+    """The result of one reservation, with one number for each counter."""
+
     ok: bool
-    """All was taken; else nothing."""
+    """True: all amounts were reserved. False: none was."""
     used: tuple[int, ...]
-    """What each counter had come to before, with what counts of the window before."""
+    """Each counter's value before the reservation, with the weighted part of the previous window."""
     before: tuple[int, ...]
-    """All of the window before."""
+    """The whole value of the previous window."""
 
 
 class SettleResult(NamedTuple):
+    """How one lease is settled."""
+
     lease: str
     used: tuple[int, ...]
-    """For each counter of the lease what it shall have taken in the end; -1: what it took."""
+    """For each counter of the lease, the final amount. -1: the reserved amount."""
 
 
 class LimitStoreDown(Exception):
-    """Counters cannot be reached now; whether the last change was made is not known. Its text says why, without a
-    secret: it goes into the log and into /readyz."""
+    """The store cannot be used now. It is not known whether the last change was made. The text gives the reason
+    without secrets: it is logged and shown by /readyz."""
 
 
 class LimitStore(Protocol):
-    async def take(
+    """The counters. All methods raise LimitStoreDown."""
+
+    async def reserve(
         self, lease: str, counters: WindowCounters, amounts: Sequence[int], weight: int, seconds: int, lost: Lost
     ) -> ReserveResult:
-        """One atomic step: an amount from what is left of each counter below its maximum. `weight`: how much of the
-        windows before counts, in millionths. The lease lasts so many seconds unless it is renewed. Raises
-        StoreDown."""
+        """Adds an amount to each counter in one atomic step, or to none if a hard counter would exceed its maximum.
+        `weight`: the part of the previous windows that counts, in millionths. `seconds`: the lease's duration unless it
+        is renewed; 0: no lease. `lost`: what happens to the lease after that."""
         ...
 
     async def settle(self, settled: Sequence[SettleResult]) -> None:
-        """A lease that was settled already is left alone; a lost one is put right. Raises StoreDown."""
+        """Sets the final amounts of leases. A settled lease is not changed again. A lost one is corrected."""
         ...
 
     async def add(self, amounts: Sequence[tuple[str, int, int]]) -> None:
-        """Key, amount and expiry of what was used while the store was down. Raises StoreDown."""
+        """Adds what was used while the store was down: a counter's key, the amount, and the counter's expiry."""
         ...
 
     async def renew(self, leases: Sequence[str], seconds: int) -> None:
-        """Raises StoreDown."""
+        """Extends leases to `seconds` from now."""
         ...
 
-    async def prove(self) -> None:
-        """That it can be reached and written to now. Raises StoreDown."""
+    async def check_writable(self) -> None:
+        """Raises LimitStoreDown if the store cannot be reached and written to now."""
         ...
 
     async def close(self) -> None: ...
@@ -217,34 +230,35 @@ class LimitStore(Protocol):
 @dataclass(frozen=True, slots=True)
 class LimitStoreSettings:
     url: str = ""
-    """redis://, rediss:// or unix:// with everything that the client needs."""
+    """redis://, rediss:// or unix://, with all options of the client."""
     timeout: float = 0.25
-    """Seconds for one step."""
+    """The longest wait for a connection or a reply, seconds."""
     clock: Callable[[], float] | None = None
+    """Unix time, for the memory store. None: the system's."""
 
 
 class LimitStoreKind(Protocol):
-    """What a file of this room exports as PLUGIN."""
+    """What a store's file exports as PLUGIN."""
 
     def build(self, settings: LimitStoreSettings) -> LimitStore: ...
 
 
-# --- who is told
+# --- events
 
 
 class LimitListener(Protocol):
-    """What limits tell to metrics and others. Nothing of it waits or raises."""
+    """Receives the limiter's events, for metrics, logs and the webhook. No method waits or raises."""
 
     def refused(self, rule: LimitRule) -> None: ...
 
     def warned(self, rule: LimitRule, used: int) -> None:
-        """Once a window of a rule in each worker: it has passed `warn_at`, or, where it is soft, its maximum."""
+        """A rule has passed `warn_at`. At most once for each window in each worker."""
         ...
 
     def store(self, up: bool, reason: str = "") -> None:
-        """The shared store went, or came back. While it is down, each other reason is told once."""
+        """The shared store went down, or came back. While it is down, each new reason is reported once."""
         ...
 
     def local(self) -> None:
-        """A call was admitted by this worker's own share."""
+        """A call was admitted by this worker's own share, because the store is down."""
         ...

@@ -1,7 +1,7 @@
-"""What one worker has counted in dollars, in a file: a budget of a month outlives a restart without any store.
+"""Saves one worker's dollar counters in a file, so that budgets survive a restart without a shared store.
 
-It is written off the path, once a second where something changed, and when the worker stops. A worker that is killed
-forgets what began within its last second; of older calls that were under way, the worst case stands in the file.
+A background task writes the file once a second if a counter has changed, and when the worker stops. A worker that is
+killed loses the calls that began in its last second. Older calls in progress are in the file with their reservations.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from ..errors import StartError
 from ..telemetry.background import BACKGROUND
 
 Amounts: TypeAlias = Sequence[tuple[str, int, int]]
-"""A counter's key, what it has come to, and the Unix time in seconds at which it may be forgotten."""
+"""A counter's key, its value, and the Unix time in seconds from which it may be deleted."""
 
-_EVERY = 1.0
+_INTERVAL = 1.0
 
 
 class _File(msgspec.Struct, frozen=True):
@@ -34,7 +34,9 @@ _decode = msgspec.json.Decoder(_File).decode
 
 
 class CounterFile:
-    def __init__(self, path: Path, report: Callable[[BaseException], None], every: float = _EVERY) -> None:
+    """Reads the file at the start, and writes it in the background. `report` receives the first error of a disk."""
+
+    def __init__(self, path: Path, report: Callable[[BaseException], None], every: float = _INTERVAL) -> None:
         self._path = path
         self._report = report
         self._every = every
@@ -44,26 +46,26 @@ class CounterFile:
         self._task: asyncio.Task[None] | None = None
 
     def read(self) -> Amounts:
-        """Nothing where there is no file. Raises StartError where it cannot be read: a budget is not begun anew by a
-        guess."""
+        """Empty if there is no file. Raises StartError if the file cannot be read: a budget must not restart from zero
+        by accident."""
         try:
             found = _decode(self._path.read_bytes())
         except FileNotFoundError:
             return ()
         except (OSError, msgspec.MsgspecError) as error:
-            raise StartError(f"{self._path} cannot be read; remove it, and budgets begin anew") from error
+            raise StartError(f"{self._path} cannot be read; remove it to restart budgets from zero") from error
         if found.format != _FORMAT:
             raise StartError(
-                f"{self._path} has format {found.format}, not {_FORMAT}; remove it, and budgets begin anew"
+                f"{self._path} has format {found.format}, not {_FORMAT}; remove it to restart budgets from zero"
             )
         return found.counted
 
     def start(self, counted: Callable[[], Callable[[], Amounts]]) -> None:
-        """`counted` gives what is counted now: a copy, which another thread may look through."""
+        """`counted` returns a function that another thread calls for the counters of this moment."""
         self._task = BACKGROUND.start("keep_counters", lambda: self._run(counted), self._stop)
 
     async def close(self) -> None:
-        """What was settled by now is written."""
+        """Writes the file once more and stops."""
         if self._task is not None:
             self._stop.set()
             await self._task
@@ -73,13 +75,13 @@ class CounterFile:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), self._every)
             await self._write(counted())
-        await self._write(counted())  # what was settled while the last one was written
+        await self._write(counted())  # settlements during the previous write
 
     async def _write(self, counted: Callable[[], Amounts]) -> None:
         try:
             await asyncio.to_thread(self._write_now, counted)
         except OSError as error:
-            if not self._failed:  # a full disk is told once
+            if not self._failed:  # a full disk is reported once
                 self._report(error)
             self._failed = True
         else:
@@ -95,6 +97,6 @@ class CounterFile:
             stream.write(raw)
             stream.flush()
             os.fsync(stream.fileno())
-        # A reader sees the old one or the new one, whole.
+        # The rename is atomic: a reader sees either the old file or the new one.
         fresh.replace(self._path)
         self._written = raw

@@ -1,4 +1,4 @@
-"""What the limiter remembers of one caller in the windows of now, and of one call that is under way."""
+"""The limiter's data: a caller's rules in the current windows (`WindowFrame`), and one call in progress."""
 
 from __future__ import annotations
 
@@ -19,70 +19,77 @@ from .base import (
 from .windows import Span
 
 COSTS_NOTHING = ReservationRequest(0, 0)
-NOTHING_LEFT_TO_TELL = Reservation(())
-# What a rule counts, as an index into what a call asks for and into what it has used.
+NO_HEADERS = Reservation(())
+# The index of each measure in the tuples of a call's amounts (requests, tokens, dollars, concurrent).
 KINDS: dict[Measure, int] = {"requests": 0, "tokens": 1, "dollars": 2, "concurrent": 3}
 
 
 @dataclass(slots=True)
-class SeenCounter:
-    """A counter when the shared store last told of it. One for all callers who share it."""
+class LastCount:
+    """The value of a counter that the store last reported. All callers who share the counter share this object."""
 
     rule: LimitRule
     counter: WindowCounter | None = None
-    """None: not yet."""
+    """The window that `total` is of. None: the store has not reported yet."""
     total: int = 0
-    """What the counter had come to, with what counts of the window before."""
+    """The counter's value, with the weighted part of the previous window."""
     at: float = 0.0
+    """When it was reported. Unix time, seconds."""
 
 
-class ToldAmounts(NamedTuple):
-    """What headers say of a rule, as far as it stays the same."""
+class HeaderFields(NamedTuple):
+    """The constant part of a rule's rate limit headers in one window."""
 
     limit: tuple[str, str]
+    """Name and value of the limit header."""
     left: str
+    """Name of the header of the remaining amount."""
     reset: str
+    """Name of the header of the time until the reset."""
     rule: LimitRule
     ends: float | None
+    """When the window ends, Unix time in seconds. None: no window."""
 
 
 @dataclass(slots=True)
 class WindowFrame:
-    """The rules of one caller in the windows of now. Nothing of it changes until one of them ends, so that a call costs
-    no more than what is its own."""
+    """All that the limiter needs of one caller's rules in the current windows. It is constant until one of the windows
+    ends, so it is computed once and not for each call."""
 
     rules: CallerLimits
     until: float
-    """When it must be made anew."""
+    """When it must be computed again. Unix time, seconds."""
     spans: tuple[Span | None, ...]
     counters: WindowCounters
     kinds: tuple[int, ...]
-    seen: tuple[SeenCounter, ...]
+    last_counts: tuple[LastCount, ...]
     least: tuple[tuple[int, LimitRule], ...]
-    """Of each kind the narrowest rule that refuses."""
-    told: tuple[tuple[int, ...], ...]
-    """The rules of each measure, by their places."""
-    tells: tuple[ToldAmounts, ...]
-    warns: tuple[tuple[int, int], ...]
-    """Places of rules that warn, and from how much on."""
+    """For each measure, its index in `KINDS` and the hard rule with the smallest maximum."""
+    by_measure: tuple[tuple[int, ...], ...]
+    """For each measure, the indexes of its rules."""
+    header_fields: tuple[HeaderFields, ...]
+    warnings: tuple[tuple[int, int], ...]
+    """For each rule that warns, its index and `warn_at`."""
     strict: LimitRule | None
-    """A budget that wants a known price."""
+    """A budget that refuses models without a known price. None: there is none."""
     slides: int | None
-    """When the minute ends, whose part before the call counts."""
+    """The end of the current minute, for a sliding window. None: no rule is by the minute."""
 
 
 @dataclass(slots=True)
 class OpenReservation:
-    """What one exchange took."""
+    """The reservation of one exchange in progress."""
 
     frame: WindowFrame
     amounts: Sequence[int]
+    """For each counter of the frame."""
     shared: bool
+    """Whether it is in the shared store. False: in this process's own counters."""
 
 
 class FinishedCall(NamedTuple):
-    """To be written."""
+    """A settlement that is still to be written to the shared store."""
 
     settled: SettleResult
-    taken: OpenReservation | None
-    """None: whether it was taken at all is not known."""
+    reservation: OpenReservation | None
+    """None: it is not known whether the reservation was made."""

@@ -1,11 +1,11 @@
-"""Reserve, then settle: what stands between a call and the counters.
+"""The `Limiter` of one worker: reserves the most that a call can use, and settles it to what was used.
 
-    admit     the worst case of a call is taken from every counter that applies, in one step
-    settle    what was used stays, the rest is given back, off the path of requests
-    renew     leases of calls under way are kept; those of a dead worker are lost after a while
+    admit     reserves in every counter that applies, in one step
+    settle    queues the used amounts; a background task writes them to the store
+    renew     a background task renews the leases of calls in progress; those of a dead worker are lost
 
-Without a shared store the counters are this process's own. With one that is down, a rule says whether nobody passes
-or each worker goes on with its share of what was left when the store was last heard.
+Without a shared store, the counters are in this process. While the shared store is down, a rule that is not `local`
+refuses all calls, and a `local` rule admits this worker's share of what was left when the store last answered.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from ..model.settlement import Settlement
 from ..model.usage import Usage
 from ..telemetry.background import BACKGROUND
 from .base import (
+    MAX_AMOUNT,
     MICRO,
-    MOST_AMOUNT,
     CallerLimits,
     LimitListener,
     LimitRule,
@@ -46,26 +46,26 @@ from .base import (
 from .frames import (
     COSTS_NOTHING,
     KINDS,
-    NOTHING_LEFT_TO_TELL,
+    NO_HEADERS,
     FinishedCall,
+    HeaderFields,
+    LastCount,
     OpenReservation,
-    SeenCounter,
-    ToldAmounts,
     WindowFrame,
 )
 from .memory import MemoryLimitStore
-from .rate_limit_headers import HEADERS, _amount, _left, number
+from .rate_limit_headers import HEADERS, amount_text, amount_value, limit_headers
 from .rule_table import RuleTable
 from .windows import Span, Windows
 
-# A counter outlives its window by as long as a call may take, so that late settlements find it.
+# Seconds that a counter outlives its window. It is longer than any call, so that late settlements find the counter.
 _KEEP_AFTER = 2 * 86_400
-# A slot is given back a moment after the last byte of its answer; a caller may send the next request before that.
-_SLOT_WAITS = (0.005, 0.015, 0.04, 0.08)
-_SETTLE_AT_ONCE = 64
-# More than a worker can leave open in hours; what falls out counts as its worst case.
+# Seconds. A concurrency slot is released just after the response ends, and a caller may send its next request sooner.
+_SLOT_RETRY_DELAYS = (0.005, 0.015, 0.04, 0.08)
+_SETTLE_BATCH = 64
+# More settlements than a worker collects in hours. One that is dropped counts with its whole reservation.
 _MAX_QUEUE = 100_000
-_MAX_REMEMBERED = 10_000
+_MAX_CACHED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,26 +73,27 @@ class LimiterSettings:
     lease_seconds: int = 60
     lost: Lost = "charge"
     share_of: int = 1
-    """By how many a limit is divided while the store is down: all workers of all replicas."""
+    """The number of all workers of all replicas. A limit is divided by it while the store is down."""
     assumed_input: int = 0
-    """Micro-dollars for a million tokens of a model without a price, where a rule allows it."""
+    """Micro-dollars for a million input tokens of a model without a price, for rules with `allow_unpriced`."""
     assumed_output: int = 0
+    """The same for output tokens."""
     down_seconds: float = 1.0
-    """After a failure the store is left alone for so long."""
+    """After a failure, the store is not used for so long."""
 
 
 class PolicyLimiter:
-    """`store` None: memory only. `start` and `close` are for a running event loop."""
+    """`store` None: counters in this process only. `start` and `close` need a running event loop."""
 
     def __init__(
         self,
-        book: RuleTable,
+        rule_table: RuleTable,
         store: LimitStore | None,
         listener: LimitListener,
         settings: LimiterSettings = LimiterSettings(),
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._book = book
+        self._rules = rule_table
         self._store = store
         self._listener = listener
         self._settings = settings
@@ -101,11 +102,11 @@ class PolicyLimiter:
         self._windows = Windows()
         self._open: dict[str, OpenReservation] = {}
         self._blocked: OrderedDict[str, tuple[float, LimitRule]] = OrderedDict()
-        """Until when a caller can have no request, by holder."""
-        self._seen: OrderedDict[str, SeenCounter] = OrderedDict()
-        """By how the counters' keys begin."""
+        """By holder: until when its requests are refused (Unix time), and by which rule."""
+        self._last_counts: OrderedDict[str, LastCount] = OrderedDict()
+        """By the prefix of the counters' keys."""
         self._frames: dict[int, WindowFrame] = {}
-        """By the identity of their rules, which they hold."""
+        """By `id` of their rules. A frame refers to its rules, so the id is not reused."""
         self._warned: OrderedDict[str, None] = OrderedDict()
         self._queue: deque[FinishedCall | tuple[str, int, int]] = deque(maxlen=_MAX_QUEUE)
         self._wake = asyncio.Event()
@@ -114,15 +115,14 @@ class PolicyLimiter:
         self._down_until = 0.0
         self._is_down = False
         self._reasons: set[str] = set()
-        """Why it is down: those that were told."""
+        """The reasons for being down that were reported."""
         self._probing = False
 
-    def replace_book(self, book: RuleTable, settings: LimiterSettings | None = None) -> None:
-        """Other rules from now on, with the counters that there are. Calls under way are settled by the rules that they
-        began with."""
-        self._book = book
+    def replace_rules(self, rule_table: RuleTable, settings: LimiterSettings | None = None) -> None:
+        """Sets other rules. The counters stay. Calls in progress are settled by the rules that they began with."""
+        self._rules = rule_table
         self._settings = settings or self._settings
-        # Who had to wait may be allowed more now.
+        # A caller who had to wait may have a higher limit now.
         self._blocked.clear()
         self._warned.clear()
         self._frames.clear()
@@ -130,9 +130,9 @@ class PolicyLimiter:
     # --- the port
 
     def rules(self, principal: Principal) -> CallerLimits | None:
-        return self._book.rules(principal)
+        return self._rules.rules(principal)
 
-    def known_refusal(self, rules: CallerLimits) -> None:
+    def raise_if_blocked(self, rules: CallerLimits) -> None:
         blocked = self._blocked.get(rules.holder)
         if blocked is None:
             return
@@ -150,91 +150,92 @@ class PolicyLimiter:
         if frame is None or now >= frame.until or frame.rules is not rules:
             frame = self._make_frame(rules, now)
         amounts = self._amounts(frame, ask)
-        # The minute of the clock slides: of the one before, as much counts as lies within the last 60 seconds.
+        # A minute is a sliding window: of the previous minute, the part within the last 60 seconds counts.
         weight = int((frame.slides - now) * MICRO / 60) if frame.slides is not None else 0
         if self._store is None:
-            taken, counters = self._take_here(exchange_id, frame, frame.counters, amounts, weight), frame.counters
+            counters = frame.counters
+            result = self._reserve_locally(exchange_id, frame, counters, amounts, weight)
         else:
-            taken, counters = await self._take(exchange_id, frame, amounts, weight)
-        if not taken.ok:
-            for wait in _SLOT_WAITS:
-                if taken.ok or not _only_slots(counters, amounts, taken):
+            result, counters = await self._reserve(exchange_id, frame, amounts, weight)
+        if not result.ok:
+            for wait in _SLOT_RETRY_DELAYS:
+                if result.ok or not _only_slots(counters, amounts, result):
                     break
                 await asyncio.sleep(wait)
-                taken, counters = await self._take(exchange_id, frame, amounts, weight)
-        headers = _left(frame, amounts, taken, now)
-        if not taken.ok:
-            raise self._refusal(frame, counters, amounts, weight, taken, headers, now)
-        for place, warn_at in frame.warns:
-            if taken.used[place] >= warn_at:
-                warnings = self._warnings(frame, taken)
-                return Reservation((*headers, ("x-edge-warning", "; ".join(warnings))))
+                result, counters = await self._reserve(exchange_id, frame, amounts, weight)
+        headers = limit_headers(frame, amounts, result, now)
+        if not result.ok:
+            raise self._refusal(frame, counters, amounts, weight, result, headers, now)
+        for place, warn_at in frame.warnings:
+            if result.used[place] >= warn_at:
+                return Reservation((*headers, ("x-edge-warning", "; ".join(self._warnings(frame, result)))))
         return Reservation(headers)
 
     async def count(self, exchange_id: str, rules: CallerLimits) -> Reservation:
         if rules.requests is None:
-            return NOTHING_LEFT_TO_TELL
+            return NO_HEADERS
         return await self.admit(exchange_id, rules.requests, COSTS_NOTHING)
 
     def settle(self, settlement: Settlement) -> None:
-        taken = self._open.pop(settlement.exchange_id, None)
-        if taken is None:
+        reservation = self._open.pop(settlement.exchange_id, None)
+        if reservation is None:
             return
         spent = self._spent(settlement)
-        used = tuple([spent[kind] for kind in taken.frame.kinds])
-        if taken.shared:
-            self._queue.append(FinishedCall(SettleResult(settlement.exchange_id, used), taken))
+        used = tuple([spent[kind] for kind in reservation.frame.kinds])
+        if reservation.shared:
+            self._queue.append(FinishedCall(SettleResult(settlement.exchange_id, used), reservation))
             self._wake.set()
             return
         self._memory.settle_now(settlement.exchange_id, used)
         if self._store is None:
             return
-        # The shared counters have not heard of it.
+        # The reservation was made locally while the store was down, so the store needs the used amounts.
         self._queue.extend(
             (counter.key, spent if spent >= 0 else amount, counter.expires)
-            for counter, amount, spent in zip(taken.frame.counters.of, taken.amounts, used, strict=True)
+            for counter, amount, spent in zip(reservation.frame.counters.items, reservation.amounts, used, strict=True)
             if not counter.slot
         )
         self._wake.set()
 
-    # --- what is known
+    # --- for metrics
 
-    def standings(self) -> Iterator[LimitStatus]:
-        """Of every rule in force that was asked for. It takes some microseconds for each: for a scrape."""
+    def statuses(self) -> Iterator[LimitStatus]:
+        """The status of every rule that was used and still exists. Some microseconds for each: for a metrics scrape."""
         now = self._clock()
         reserved: dict[str, int] = {}
-        for taken in list(self._open.values()):  # copies: a scrape may run in a thread of its own
-            for counter, amount in zip(taken.frame.counters.of, taken.amounts, strict=True):
+        for reservation in list(self._open.values()):  # copies, because a scrape may run in another thread
+            for counter, amount in zip(reservation.frame.counters.items, reservation.amounts, strict=True):
                 reserved[counter.key] = reserved.get(counter.key, 0) + amount
-        for seen in list(self._seen.values()):
-            rule, heard_of = seen.rule, seen.counter
-            maximum = self._book.maximum(rule)
-            if maximum is None or heard_of is None:
+        for last in list(self._last_counts.values()):
+            rule, reported = last.rule, last.counter
+            maximum = self._rules.maximum(rule)
+            if maximum is None or reported is None:
                 continue
-            total, at = seen.total, seen.at
+            total, at = last.total, last.at
             if self._store is None:
-                ends = heard_of.expires - _KEEP_AFTER
-                total, at = self._memory.total(heard_of, int(max(0.0, ends - now) * MICRO / 60)), now
-            yield LimitStatus(rule, maximum, _still(rule, heard_of, total, now), reserved.get(heard_of.key, 0), at)
+                ends = reported.expires - _KEEP_AFTER
+                total, at = self._memory.total(reported, int(max(0.0, ends - now) * MICRO / 60)), now
+            used = _remaining_total(rule, reported, total, now)
+            yield LimitStatus(rule, maximum, used, reserved.get(reported.key, 0), at)
 
     @property
     def memory(self) -> MemoryLimitStore:
-        """This process's own counters: all that there are where there is no shared store."""
+        """This process's own counters. Without a shared store, there are no others."""
         return self._memory
 
-    # --- off the path
+    # --- background tasks
 
     def start(self) -> None:
         if self._store is not None:
             self._tasks = [
                 BACKGROUND.start("settle_limits", partial(self._settle_all, self._store)),
                 BACKGROUND.start("renew_leases", partial(self._renew_all, self._store)),
-                BACKGROUND.start("probe_limit_store", partial(self._look_after, self._store)),
+                BACKGROUND.start("probe_limit_store", partial(self._probe_store, self._store)),
             ]
 
     async def close(self) -> None:
-        """What is settled by now is still written, if the store takes it at once."""
-        # A cancellation may get lost between a client and asyncio's timeouts; this does not.
+        """Writes the queued settlements, if the store accepts them at once."""
+        # The tasks also check this flag: a client library may swallow a cancellation.
         self._closing = True
         self._wake.set()
         for task in self._tasks:
@@ -242,18 +243,18 @@ class PolicyLimiter:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._store is not None:
             with contextlib.suppress(LimitStoreDown):
-                while self._queue:  # what comes back into it raises
+                while self._queue:  # a failure returns items to the queue, and raises
                     await self._settle_some(self._store)
             await self._store.close()
 
     @property
     def unsettled(self) -> int:
-        """How much is still to be written."""
+        """The number of settlements that are still to be written."""
         return len(self._queue)
 
     async def _settle_all(self, store: LimitStore) -> None:
         while not self._closing:
-            if not self._queue:  # a run that failed has left some
+            if not self._queue:  # a failed run leaves items
                 await self._wake.wait()
             self._wake.clear()
             while self._queue and not self._closing:
@@ -263,17 +264,16 @@ class PolicyLimiter:
                     await asyncio.sleep(self._settings.down_seconds)
 
     async def _settle_some(self, store: LimitStore) -> None:
-        """What may not have been written goes back into the queue: a lease is settled once, however often it is
-        tried."""
-        some = [self._queue.popleft() for _ in range(min(len(self._queue), _SETTLE_AT_ONCE))]
+        """Writes one batch. After a failure it goes back into the queue: settling a lease twice changes nothing."""
+        some = [self._queue.popleft() for _ in range(min(len(self._queue), _SETTLE_BATCH))]
         leases = [each for each in some if isinstance(each, FinishedCall)]
         amounts = [each for each in some if not isinstance(each, FinishedCall)]
         try:
             if leases:
                 await store.settle([each.settled for each in leases])
-                for settled, taken in leases:
-                    if taken is not None:
-                        self._gave_back(taken, settled.used)
+                for settled, reservation in leases:
+                    if reservation is not None:
+                        self._update_last_counts(reservation, settled.used)
                 leases = []
             if amounts:
                 await store.add(amounts)
@@ -285,73 +285,74 @@ class PolicyLimiter:
         seconds = self._settings.lease_seconds
         while not self._closing:
             await asyncio.sleep(seconds / 3)
-            names = [name for name, taken in self._open.items() if taken.shared]
+            names = [name for name, reservation in self._open.items() if reservation.shared]
             for n in range(0, len(names), 1000):
                 with contextlib.suppress(LimitStoreDown):
                     await store.renew(names[n : n + 1000], seconds)
 
-    async def _look_after(self, store: LimitStore) -> None:
-        """Finds out at the start whether the store can be used, and when it can again though nobody calls."""
+    async def _probe_store(self, store: LimitStore) -> None:
+        """Checks at the start whether the store can be used. While it is down, checks whether it is back."""
         is_known = False
         while not self._closing:
             if self._is_down or not is_known:
                 is_known = True
                 try:
-                    await store.prove()
+                    await store.check_writable()
                 except LimitStoreDown as error:
-                    self._went_down(str(error))
+                    self._mark_down(str(error))
                 else:
-                    self._came_back()
+                    self._mark_up()
             await asyncio.sleep(self._settings.down_seconds)
 
-    # --- taking
+    # --- reserving
 
     def _make_frame(self, rules: CallerLimits, now: float) -> WindowFrame:
-        if len(self._frames) >= _MAX_REMEMBERED:
+        if len(self._frames) >= _MAX_CACHED:
             self._frames.clear()
         spans = tuple(
-            self._windows.at(rule.window, rule.zone, now) if rule.window is not None else None for rule in rules.of
+            self._windows.at(rule.window, rule.zone, now) if rule.window is not None else None for rule in rules.rules
         )
         least: dict[int, LimitRule] = {}
-        told: dict[str, list[int]] = {}
-        for place, rule in enumerate(rules.of):
-            told.setdefault(rule.measure, []).append(place)
+        by_measure: dict[str, list[int]] = {}
+        for place, rule in enumerate(rules.rules):
+            by_measure.setdefault(rule.measure, []).append(place)
             kind = KINDS[rule.measure]
             if rule.hard and (kind not in least or rule.maximum < least[kind].maximum):
                 least[kind] = rule
-        counters = [_counter(*each, now) for each in zip(rules.of, rules.keys, spans, strict=True)]
-        seen = [self._seen_of(rule, key) for rule, key in zip(rules.of, rules.keys, strict=True)]
+        counters = [_counter(*each, now) for each in zip(rules.rules, rules.keys, spans, strict=True)]
+        last = [self._last_count(rule, key) for rule, key in zip(rules.rules, rules.keys, strict=True)]
         if self._store is None:
-            for each, counter in zip(seen, counters, strict=True):
+            for each, counter in zip(last, counters, strict=True):
                 each.counter = counter
         frame = self._frames[id(rules)] = WindowFrame(
             rules,
-            # What has no window is looked at now and then, so that its counter is not forgotten.
+            # Without a window, the frame is renewed from time to time, which extends the counter's expiry.
             min((span.end for span in spans if span is not None), default=int(now) + _KEEP_AFTER // 2),
             spans,
             WindowCounters(counters),
-            tuple(KINDS[rule.measure] for rule in rules.of),
-            tuple(seen),
+            tuple(KINDS[rule.measure] for rule in rules.rules),
+            tuple(last),
             tuple(least.items()),
-            tuple(map(tuple, told.values())),
-            tuple(_tells(rule, span) for rule, span in zip(rules.of, spans, strict=True)),
-            tuple((place, rule.warn_at) for place, rule in enumerate(rules.of) if rule.warn_at is not None),
-            next((rule for rule in rules.of if rule.measure == "dollars" and not rule.allow_unpriced), None),
+            tuple(map(tuple, by_measure.values())),
+            tuple(_header_fields(rule, span) for rule, span in zip(rules.rules, spans, strict=True)),
+            tuple((place, rule.warn_at) for place, rule in enumerate(rules.rules) if rule.warn_at is not None),
+            next((rule for rule in rules.rules if rule.measure == "dollars" and not rule.allow_unpriced), None),
             next(
-                (span.end for rule, span in zip(rules.of, spans, strict=True) if rule.window == "minute" and span), None
+                (span.end for rule, span in zip(rules.rules, spans, strict=True) if rule.window == "minute" and span),
+                None,
             ),
         )
         return frame
 
-    def _seen_of(self, rule: LimitRule, key: str) -> SeenCounter:
-        seen = self._seen.get(key)
-        if seen is None:
-            seen = self._seen[key] = SeenCounter(rule)
-        seen.rule = rule
-        self._seen.move_to_end(key)
-        while len(self._seen) > _MAX_REMEMBERED:
-            self._seen.popitem(last=False)
-        return seen
+    def _last_count(self, rule: LimitRule, key: str) -> LastCount:
+        last = self._last_counts.get(key)
+        if last is None:
+            last = self._last_counts[key] = LastCount(rule)
+        last.rule = rule
+        self._last_counts.move_to_end(key)
+        while len(self._last_counts) > _MAX_CACHED:
+            self._last_counts.popitem(last=False)
+        return last
 
     def _amounts(self, frame: WindowFrame, ask: ReservationRequest) -> list[int]:
         dollars = ask.micro_dollars
@@ -359,73 +360,73 @@ class PolicyLimiter:
             if frame.strict is not None:
                 self._listener.refused(frame.strict)
                 raise Unpriced(
-                    f"what {ask.model!r} costs is not known, and {frame.strict.label} must be kept; ask for a model "
-                    "with a price",
+                    f"the price of {ask.model!r} is not known, and the budget {frame.strict.label} needs one; use a "
+                    "model with a price",
                     param="model",
                 )
             dollars = ask.assumed
-        wanted = (1, ask.tokens, dollars, 1)
+        amounts_wanted = (1, ask.tokens, dollars, 1)
         for kind, rule in frame.least:
-            if wanted[kind] > rule.maximum:
+            if amounts_wanted[kind] > rule.maximum:
                 self._listener.refused(rule)
-                raise _never_fits(rule, wanted[kind])
-        return [min(wanted[kind], MOST_AMOUNT) for kind in frame.kinds]
+                raise _never_fits(rule, amounts_wanted[kind])
+        return [min(amounts_wanted[kind], MAX_AMOUNT) for kind in frame.kinds]
 
-    async def _take(
+    async def _reserve(
         self, exchange_id: str, frame: WindowFrame, amounts: Sequence[int], weight: int
     ) -> tuple[ReserveResult, WindowCounters]:
-        """What came of it, and by which maxima."""
+        """The result, and the counters with the maxima that were applied."""
         store = self._store
         if store is None:
-            return self._take_here(exchange_id, frame, frame.counters, amounts, weight), frame.counters
-        if self._may_ask():
-            # From here on the counters may have changed: a caller who leaves in the meantime is settled too.
+            return self._reserve_locally(exchange_id, frame, frame.counters, amounts, weight), frame.counters
+        if self._may_use_store():
+            # Registered before the call: if the caller leaves meanwhile, the reservation is settled too.
             self._open[exchange_id] = OpenReservation(frame, amounts, shared=True)
             settings = self._settings
             try:
-                taken = await store.take(
+                result = await store.reserve(
                     exchange_id, frame.counters, amounts, weight, settings.lease_seconds, settings.lost
                 )
             except LimitStoreDown as error:
                 del self._open[exchange_id]
                 self._queue.append(FinishedCall(SettleResult(exchange_id, (0,) * len(amounts)), None))
                 self._wake.set()
-                self._went_down(str(error))
+                self._mark_down(str(error))
             except BaseException:
                 self._probing = False
                 raise
             else:
-                self._came_back()
-                if not taken.ok:
+                self._mark_up()
+                if not result.ok:
                     del self._open[exchange_id]
-                self._remember(frame, amounts, taken)
-                return taken, frame.counters
-        if not all(rule.local for rule in frame.rules.of):
+                self._record_counts(frame, amounts, result)
+                return result, frame.counters
+        if not all(rule.local for rule in frame.rules.rules):
             raise PolicyUnavailable(
-                "the limits of this caller cannot be checked now, so nothing was sent; try again", retry_after=1.0
+                "the limits of this caller cannot be checked now; the request was not sent; try again", retry_after=1.0
             )
         counters = WindowCounters(
             [
-                counter._replace(maximum=self._share(seen, counter))
-                for seen, counter in zip(frame.seen, frame.counters.of, strict=True)
+                counter._replace(maximum=self._share(last, counter))
+                for last, counter in zip(frame.last_counts, frame.counters.items, strict=True)
             ]
         )
-        taken = self._take_here(exchange_id, frame, counters, amounts, weight)
-        if taken.ok:
+        result = self._reserve_locally(exchange_id, frame, counters, amounts, weight)
+        if result.ok:
             self._listener.local()
-        return taken, counters
+        return result, counters
 
-    def _take_here(
+    def _reserve_locally(
         self, exchange_id: str, frame: WindowFrame, counters: WindowCounters, amounts: Sequence[int], weight: int
     ) -> ReserveResult:
         settings = self._settings
-        taken = self._memory.take_now(exchange_id, counters, amounts, weight, settings.lease_seconds, settings.lost)
-        if taken.ok:
+        result = self._memory.reserve_now(exchange_id, counters, amounts, weight, settings.lease_seconds, settings.lost)
+        if result.ok:
             self._open[exchange_id] = OpenReservation(frame, amounts, shared=False)
-        return taken
+        return result
 
-    def _may_ask(self) -> bool:
-        """While the store is down, one at a time finds out whether it is back."""
+    def _may_use_store(self) -> bool:
+        """While the store is down, one call at a time tries it after `down_seconds`."""
         if not self._is_down:
             return True
         if self._probing or time.monotonic() < self._down_until:
@@ -433,7 +434,7 @@ class PolicyLimiter:
         self._probing = True
         return True
 
-    def _went_down(self, reason: str) -> None:
+    def _mark_down(self, reason: str) -> None:
         self._probing = False
         self._down_until = time.monotonic() + self._settings.down_seconds
         self._is_down = True
@@ -441,33 +442,36 @@ class PolicyLimiter:
             self._reasons.add(reason)
             self._listener.store(up=False, reason=reason)
 
-    def _came_back(self) -> None:
+    def _mark_up(self) -> None:
         if self._is_down:
             self._is_down = self._probing = False
             self._reasons.clear()
             self._listener.store(up=True)
 
-    def _share(self, seen: SeenCounter, counter: WindowCounter) -> int:
-        used = seen.total if seen.counter is not None and seen.counter.key == counter.key else 0
+    def _share(self, last: LastCount, counter: WindowCounter) -> int:
+        used = last.total if last.counter is not None and last.counter.key == counter.key else 0
         return max(0, counter.maximum - used) // self._settings.share_of
 
-    def _remember(self, frame: WindowFrame, amounts: Sequence[int], taken: ReserveResult) -> None:
-        now, ok = self._clock(), taken.ok
-        for seen, counter, amount, used in zip(frame.seen, frame.counters.of, amounts, taken.used, strict=True):
-            seen.counter = counter
-            seen.total = used + amount if ok else used
-            seen.at = now
+    def _record_counts(self, frame: WindowFrame, amounts: Sequence[int], result: ReserveResult) -> None:
+        now, ok = self._clock(), result.ok
+        for last, counter, amount, used in zip(
+            frame.last_counts, frame.counters.items, amounts, result.used, strict=True
+        ):
+            last.counter = counter
+            last.total = used + amount if ok else used
+            last.at = now
 
-    def _gave_back(self, taken: OpenReservation, used: Sequence[int]) -> None:
-        """What settling changed in the counters, so that nobody has to ask them."""
-        now, frame = self._clock(), taken.frame
-        for seen, counter, amount, spent in zip(frame.seen, frame.counters.of, taken.amounts, used, strict=True):
-            if spent >= 0 and seen.counter is not None and seen.counter.key == counter.key:
-                total = seen.total + spent - amount
-                seen.total = total if total > 0 else 0
-                seen.at = now
+    def _update_last_counts(self, reservation: OpenReservation, used: Sequence[int]) -> None:
+        """Applies a settlement to the last reported counts, which saves a read."""
+        now, frame = self._clock(), reservation.frame
+        for last, counter, amount, spent in zip(
+            frame.last_counts, frame.counters.items, reservation.amounts, used, strict=True
+        ):
+            if spent >= 0 and last.counter is not None and last.counter.key == counter.key:
+                last.total = max(0, last.total + spent - amount)
+                last.at = now
 
-    # --- telling
+    # --- refusals and warnings
 
     def _refusal(
         self,
@@ -475,14 +479,14 @@ class PolicyLimiter:
         counters: WindowCounters,
         amounts: Sequence[int],
         weight: int,
-        taken: ReserveResult,
+        result: ReserveResult,
         headers: Pairs,
         now: float,
     ) -> LimitReached:
-        """By the rule that makes wait longest."""
+        """The error, by the rule with the longest wait."""
         found: list[tuple[float, LimitRule]] = []
         for rule, span, counter, amount, used, before in zip(
-            frame.rules.of, frame.spans, counters.of, amounts, taken.used, taken.before, strict=True
+            frame.rules.rules, frame.spans, counters.items, amounts, result.used, result.before, strict=True
         ):
             if counter.hard and used + amount > counter.maximum:
                 found.append((_wait(rule, span, counter.maximum - amount, used, before, weight, now), rule))
@@ -490,21 +494,22 @@ class PolicyLimiter:
         self._listener.refused(rule)
         if rule.measure == "requests":
             self._blocked[frame.rules.holder] = (now + wait, rule)
-            while len(self._blocked) > _MAX_REMEMBERED:
+            while len(self._blocked) > _MAX_CACHED:
                 self._blocked.popitem(last=False)
         return _reached(rule, wait, headers)
 
-    def _warnings(self, frame: WindowFrame, taken: ReserveResult) -> list[str]:
+    def _warnings(self, frame: WindowFrame, result: ReserveResult) -> list[str]:
         found = []
-        for place, warn_at in frame.warns:
-            used, rule = taken.used[place], frame.rules.of[place]
+        for place, warn_at in frame.warnings:
+            used, rule = result.used[place], frame.rules.rules[place]
             if used < warn_at:
                 continue
-            found.append(f"{rule.label}: {used * 100 // max(1, rule.maximum)}% of {_amount(rule, rule.maximum)} used")
-            key = frame.counters.of[place].key
+            share = used * 100 // max(1, rule.maximum)
+            found.append(f"{rule.label}: {share}% of {amount_text(rule, rule.maximum)} used")
+            key = frame.counters.items[place].key
             if key not in self._warned:
                 self._warned[key] = None
-                while len(self._warned) > _MAX_REMEMBERED:
+                while len(self._warned) > _MAX_CACHED:
                     self._warned.popitem(last=False)
                 self._listener.warned(rule, used)
         return found
@@ -512,18 +517,18 @@ class PolicyLimiter:
     # --- settling
 
     def _spent(self, settlement: Settlement) -> tuple[int, int, int, int]:
-        """By kinds, in whole units; -1: as was taken."""
+        """The used amount for each index of `KINDS`, in whole units. -1: the reserved amount."""
         usage = settlement.usage
         if usage is None or settlement.unseen or not is_plausible(usage):
-            # A budget errs on its own side: the worst case counts.
-            nobody_told = -1 if settlement.may_have_been_used else 0
-            return (-1, nobody_told, nobody_told, 0)
+            # Unknown usage counts as the whole reservation, so that a budget is never exceeded.
+            assumed = -1 if settlement.may_have_been_used else 0
+            return (-1, assumed, assumed, 0)
         tokens = usage.total
         if settlement.cost is not None:
-            dollars = micro(settlement.cost)
+            dollars = micro_dollars(settlement.cost)
         else:
             dollars = self._assumed(usage) if settlement.unpriced else 0
-        return (-1, tokens, min(dollars, MOST_AMOUNT), 0)
+        return (-1, tokens, min(dollars, MAX_AMOUNT), 0)
 
     def _assumed(self, usage: Usage) -> int:
         settings = self._settings
@@ -538,59 +543,58 @@ def _counter(rule: LimitRule, key: str, span: Span | None, now: float) -> Window
     return WindowCounter(f"{key}{span.start}", before, rule.maximum, rule.hard, span.end + _KEEP_AFTER, slot=False)
 
 
-def _tells(rule: LimitRule, span: Span | None) -> ToldAmounts:
+def _header_fields(rule: LimitRule, span: Span | None) -> HeaderFields:
     limit, left, reset = HEADERS[rule.measure]
-    return ToldAmounts((limit, number(rule, rule.maximum)), left, reset, rule, span.end if span is not None else None)
+    ends = span.end if span is not None else None
+    return HeaderFields((limit, amount_value(rule, rule.maximum)), left, reset, rule, ends)
 
 
-def micro(dollars: Decimal) -> int:
-    """Whole micro-dollars, rounded up; what no counter holds, or what is no number, as the most that one does."""
+def micro_dollars(dollars: Decimal) -> int:
+    """Whole micro-dollars, rounded up, at most MAX_AMOUNT. Infinity and NaN give MAX_AMOUNT."""
     if not dollars.is_finite():
-        return MOST_AMOUNT
-    return min(MOST_AMOUNT, max(0, int((dollars * MICRO).to_integral_value(ROUND_CEILING))))
+        return MAX_AMOUNT
+    return min(MAX_AMOUNT, max(0, int((dollars * MICRO).to_integral_value(ROUND_CEILING))))
 
 
-def _still(rule: LimitRule, counter: WindowCounter, total: int, now: float) -> int:
-    """What of `total`, heard in the window of `counter`, counts now."""
+def _remaining_total(rule: LimitRule, counter: WindowCounter, total: int, now: float) -> int:
+    """The part of `total`, reported in the window of `counter`, that counts now."""
     over = now - (counter.expires - _KEEP_AFTER)
     if counter.slot or over < 0:
         return total
-    # A minute fades away within the next one.
+    # A minute counts less and less during the next one.
     return int(total * (1 - over / 60)) if rule.window == "minute" and over < 60 else 0
 
 
-def _only_slots(counters: WindowCounters, amounts: Sequence[int], taken: ReserveResult) -> bool:
+def _only_slots(counters: WindowCounters, amounts: Sequence[int], result: ReserveResult) -> bool:
+    """Whether only concurrency limits refused."""
     return all(
         counter.slot
-        for counter, amount, used in zip(counters.of, amounts, taken.used, strict=True)
+        for counter, amount, used in zip(counters.items, amounts, result.used, strict=True)
         if counter.hard and used + amount > counter.maximum
     )
 
 
 def _wait(rule: LimitRule, span: Span | None, room: int, used: int, before: int, weight: int, now: float) -> float:
-    """Seconds until the counter is at `room`, if nobody takes any."""
+    """Seconds until the counter has fallen to `room`, without further calls."""
     if span is None:
         return 1.0
     if rule.window != "minute":
         return max(0.0, span.end - now)
     current = used + -before * weight // MICRO
-    if current <= room:  # as soon as enough of the minute before no longer counts
+    if current <= room:  # when enough of the previous minute has left the window
         return max(0.05, span.end - 60 * (room - current) / max(1, before) - now)
     return max(0.05, span.end + 60 * (1 - room / current) - now)
 
 
 def _reached(rule: LimitRule, wait: float, headers: Pairs) -> LimitReached:
     kind = BudgetReached if rule.measure == "dollars" else LimitReached
-    return kind(
-        f"{rule.label} is limited to {_amount(rule, rule.maximum)}; try again in {max(1, -int(-wait // 1))} s",
-        retry_after=wait,
-        headers=headers,
-    )
+    text = f"{rule.label} is limited to {amount_text(rule, rule.maximum)}; try again in {max(1, -int(-wait // 1))} s"
+    return kind(text, retry_after=wait, headers=headers)
 
 
 def _never_fits(rule: LimitRule, amount: int) -> LimitReached:
     kind = BudgetReached if rule.measure == "dollars" else LimitReached
     return kind(
-        f"this request could use up to {_amount(rule, amount)}, more than {rule.label} allows "
-        f"({_amount(rule, rule.maximum)}); ask for fewer output tokens (max_tokens) or send less"
+        f"this request could use up to {amount_text(rule, amount)}, more than {rule.label} allows "
+        f"({amount_text(rule, rule.maximum)}); ask for fewer output tokens (max_tokens) or send less"
     )

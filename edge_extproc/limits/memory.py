@@ -1,6 +1,6 @@
-"""Counters of one process: for one worker, and for the time in which the shared store is down.
+"""The `LimitStore` in the memory of one process: for a gateway without a shared store, and while the store is down.
 
-The same rules as redis.py keeps, step for step; nothing here waits, so each step is atomic.
+It implements the same steps as redis.py. No step waits, so each one is atomic.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from .base import (
+    MAX_COUNT,
     MICRO,
-    MOST_COUNTED,
     LimitStoreSettings,
     Lost,
     ReserveResult,
@@ -20,9 +20,9 @@ from .base import (
     WindowCounters,
 )
 
-# How long the news of a lost lease is kept for the worker that may come back to it.
+# Seconds that a lost lease is remembered, for a worker that settles it later.
 _LOST_SECONDS = 86_400
-# So often, in steps, what has expired is swept out.
+# Expired counters are deleted every so many steps.
 _SWEEP_EVERY = 4096
 
 
@@ -40,79 +40,79 @@ class MemoryLimitStore:
         self._counters: dict[str, int] = {}
         self._expires: dict[str, int] = {}
         self._leases: dict[str, _Lease] = {}
-        """The next one to be lost comes first."""
+        """Ordered by expiry: the next one to be lost is first."""
         self._lost: dict[str, _Lease] = {}
         self._steps = 0
 
-    def take_now(
+    def reserve_now(
         self, lease: str, counters: WindowCounters, amounts: Sequence[int], weight: int, seconds: int, lost: Lost
     ) -> ReserveResult:
         now = self._clock()
-        self._lose(now)
-        kept = self._counters
-        held, used, last, ok = [], [], [], True
-        for (key, before, maximum, hard, _, _), amount in zip(counters.of, amounts, strict=True):
-            at = total = kept.get(key, 0)
+        self._lose_expired(now)
+        counts = self._counters
+        current, used, earlier_totals, ok = [], [], [], True
+        for (key, before, maximum, hard, _, _), amount in zip(counters.items, amounts, strict=True):
+            at = total = counts.get(key, 0)
             earlier = 0
             if weight and before:
-                earlier = kept.get(before, 0)
+                earlier = counts.get(before, 0)
                 total -= -earlier * weight // MICRO
-            held.append(at)
+            current.append(at)
             used.append(total)
-            last.append(earlier)
+            earlier_totals.append(earlier)
             if hard and total + amount > maximum:
                 ok = False
         if ok:
-            for (key, _, _, _, expires, slot), amount, at in zip(counters.of, amounts, held, strict=True):
-                kept[key] = min(at + amount, MOST_COUNTED)
+            for (key, _, _, _, expires, slot), amount, at in zip(counters.items, amounts, current, strict=True):
+                counts[key] = min(at + amount, MAX_COUNT)
                 if slot or not at:
                     self._expires[key] = expires
             if seconds:
                 self._leases[lease] = _Lease(counters, amounts, now + seconds, lost)
-        return ReserveResult(ok, tuple(used), tuple(last))
+        return ReserveResult(ok, tuple(used), tuple(earlier_totals))
 
     def settle_now(self, lease: str, used: Sequence[int]) -> None:
-        """-1: as much as was taken."""
+        """`used`: the final amount for each counter. -1: the reserved amount."""
         found, is_lost = self._leases.pop(lease, None), False
         if found is None:
             found, is_lost = self._lost.pop(lease, None), True
         if found is None:
             return
-        for (key, _, _, _, _, slot), amount, spent in zip(found.counters.of, found.amounts, used, strict=True):
-            held = 0 if is_lost and (slot or found.lost == "release") else amount
-            by = (0 if slot else amount if spent < 0 else spent) - held
+        for (key, _, _, _, _, slot), amount, spent in zip(found.counters.items, found.amounts, used, strict=True):
+            reserved = 0 if is_lost and (slot or found.lost == "release") else amount
+            by = (0 if slot else amount if spent < 0 else spent) - reserved
             if by:
                 self._change(key, by)
 
     def total(self, counter: WindowCounter, weight: int) -> int:
-        """What it has come to by now, with what counts of the window before."""
+        """The counter's value now, with the weighted part of the previous window. `weight`: in millionths."""
         return self._counters.get(counter.key, 0) - -self._counters.get(counter.before, 0) * weight // MICRO
 
-    def counted(self, wanted: Callable[[str], bool]) -> Callable[[], list[tuple[str, int, int]]]:
-        """Key, amount and expiry of counters by their keys, as they would stand if every call under way were lost now.
-        What it gives works on copies, so that another thread may call it."""
+    def counted(self, include: Callable[[str], bool]) -> Callable[[], list[tuple[str, int, int]]]:
+        """Returns a function that another thread may call. It gives key, value and expiry of the counters whose key
+        `include` accepts, as if every call in progress were lost now."""
         counters, expires, leases = dict(self._counters), dict(self._expires), list(self._leases.values())
 
         def found() -> list[tuple[str, int, int]]:
             for lease in leases:
                 if lease.lost == "release":
-                    for counter, amount in zip(lease.counters.of, lease.amounts, strict=True):
+                    for counter, amount in zip(lease.counters.items, lease.amounts, strict=True):
                         counters[counter.key] = counters.get(counter.key, 0) - amount
-            return [(key, max(0, amount), expires[key]) for key, amount in counters.items() if wanted(key)]
+            return [(key, max(0, amount), expires[key]) for key, amount in counters.items() if include(key)]
 
         return found
 
     def put(self, amounts: Sequence[tuple[str, int, int]]) -> None:
-        """What was counted before, at a start."""
+        """Restores saved counters at a start. Expired ones are ignored."""
         now = self._clock()
         for key, amount, expires in amounts:
             if expires > now:
                 self._counters[key], self._expires[key] = amount, expires
 
-    async def take(
+    async def reserve(
         self, lease: str, counters: WindowCounters, amounts: Sequence[int], weight: int, seconds: int, lost: Lost
     ) -> ReserveResult:
-        return self.take_now(lease, counters, amounts, weight, seconds, lost)
+        return self.reserve_now(lease, counters, amounts, weight, seconds, lost)
 
     async def settle(self, settled: Sequence[SettleResult]) -> None:
         for each in settled:
@@ -121,7 +121,7 @@ class MemoryLimitStore:
     async def add(self, amounts: Sequence[tuple[str, int, int]]) -> None:
         for key, amount, expires in amounts:
             self._expires.setdefault(key, expires)
-            self._counters[key] = min(self._counters.get(key, 0) + amount, MOST_COUNTED)
+            self._counters[key] = min(self._counters.get(key, 0) + amount, MAX_COUNT)
 
     async def renew(self, leases: Sequence[str], seconds: int) -> None:
         until = self._clock() + seconds
@@ -131,24 +131,24 @@ class MemoryLimitStore:
                 lease.until = until
                 self._leases[name] = lease
 
-    async def prove(self) -> None:
-        """It is always there."""
+    async def check_writable(self) -> None:
+        """Always writable."""
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """There is nothing to close."""
 
     def _change(self, key: str, by: int) -> None:
         if key in self._counters:
-            self._counters[key] = min(max(0, self._counters[key] + by), MOST_COUNTED)
+            self._counters[key] = min(max(0, self._counters[key] + by), MAX_COUNT)
 
-    def _lose(self, now: float) -> None:
+    def _lose_expired(self, now: float) -> None:
         while self._leases:
             name = next(iter(self._leases))
             lease = self._leases[name]
             if lease.until > now:
                 break
             self._lost[name] = self._leases.pop(name)
-            for counter, amount in zip(lease.counters.of, lease.amounts, strict=True):
+            for counter, amount in zip(lease.counters.items, lease.amounts, strict=True):
                 if counter.slot or lease.lost == "release":
                     self._change(counter.key, -amount)
         self._steps += 1

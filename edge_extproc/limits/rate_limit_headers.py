@@ -9,27 +9,28 @@ from .base import MICRO, LimitRule, Measure, Pairs, ReserveResult
 from .frames import WindowFrame
 
 
-def _left(frame: WindowFrame, amounts: Sequence[int], taken: ReserveResult, now: float) -> Pairs:
-    """Of each measure, the rule of which the least is left."""
-    told: list[tuple[str, str]] = []
-    tells, used, ok = frame.tells, taken.used, taken.ok
-    for places in frame.told:
-        chosen, least = places[0], 2.0
-        if len(places) > 1:
-            for place in places:
-                maximum = tells[place].rule.maximum
-                share = (maximum - used[place] - (amounts[place] if ok else 0)) / (maximum or 1)
-                if share < least:
-                    chosen, least = place, share
-        limit, left_name, reset_name, rule, ends = tells[chosen]
-        left = rule.maximum - used[chosen] - (amounts[chosen] if ok else 0)
+def limit_headers(frame: WindowFrame, amounts: Sequence[int], result: ReserveResult, now: float) -> Pairs:
+    """For each measure, the headers of the rule with the smallest remaining share. `result`: of the reservation of
+    `amounts`. `now`: Unix time, seconds."""
+    pairs: list[tuple[str, str]] = []
+    fields, used, ok = frame.header_fields, result.used, result.ok
+    for indexes in frame.by_measure:
+        tightest, smallest_share = indexes[0], 2.0
+        if len(indexes) > 1:
+            for index in indexes:
+                maximum = fields[index].rule.maximum
+                share = (maximum - used[index] - (amounts[index] if ok else 0)) / (maximum or 1)
+                if share < smallest_share:
+                    tightest, smallest_share = index, share
+        limit, left_name, reset_name, rule, ends = fields[tightest]
+        left = rule.maximum - used[tightest] - (amounts[tightest] if ok else 0)
         reset = 1 if ends is None else -int(-(ends - now) // 1)
-        told += (
+        pairs += (
             limit,
-            (left_name, number(rule, left if left > 0 else 0)),
+            (left_name, amount_value(rule, left if left > 0 else 0)),
             (reset_name, f"{reset if reset > 1 else 1}s"),
         )
-    return tuple(told)
+    return tuple(pairs)
 
 
 HEADERS = {
@@ -38,7 +39,7 @@ HEADERS = {
 }
 
 
-def number(rule: LimitRule, amount: int) -> str:
+def amount_value(rule: LimitRule, amount: int) -> str:
     if rule.measure != "dollars":
         return str(amount)
     whole, rest = divmod(amount, MICRO)
@@ -46,7 +47,7 @@ def number(rule: LimitRule, amount: int) -> str:
     return f"{whole}.{digits:0<2}"
 
 
-def _amount(rule: LimitRule, amount: int) -> str:
+def amount_text(rule: LimitRule, amount: int) -> str:
     if rule.measure == "dollars":
-        return f"${number(rule, amount)}"
+        return f"${amount_value(rule, amount)}"
     return f"{amount} {'requests' if rule.measure in ('requests', 'concurrent') else 'tokens'}"

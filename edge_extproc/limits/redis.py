@@ -1,11 +1,11 @@
-"""Counters that all workers share, in Redis or Valkey: one script and one round trip for all limits of a call.
-
-Every key has one hash tag, so that a cluster keeps them together. Time is the server's: workers' clocks only say which
-window a call falls in.
+"""The shared `LimitStore` in Redis or Valkey: one script and one round trip for all limits of a call.
 
     {edge}:c:<key>     a counter
-    {edge}:lease:<id>  what a call took: [lost, is lost, key, amount, slot, key, amount, slot, …]
-    {edge}:leases      the leases by the moment at which they are lost
+    {edge}:lease:<id>  a lease: [charge or release, is lost, key, amount, slot, key, amount, slot, …]
+    {edge}:leases      a sorted set of the leases by the time at which they are lost
+
+All keys have the same hash tag, so a cluster keeps them in one slot. Lease times are by the server's clock; a worker's
+clock only selects the window of a call.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .base import MOST_COUNTED, LimitStoreSettings, Lost, ReserveResult, SettleResult, WindowCounter, WindowCounters
-from .link import StoreConnection, bulk
+from .base import MAX_COUNT, LimitStoreSettings, Lost, ReserveResult, SettleResult, WindowCounter, WindowCounters
+from .store_connection import StoreConnection, bulk
 
 _TAG = "{edge}:"
 _LEASES = _TAG + "leases"
 _LEASE = _TAG + "lease:"
 _COUNTER = _TAG + "c:"
-_PROOF = _TAG + "proof"
-# The news of a lost lease is kept for the worker that may come back to it, and a lease no longer than that.
-_KEEP_SECONDS = 86_400
-# So many lost leases are found by one step: more than one step can make.
-_LOSE_AT_ONCE = 16
+_PROBE = _TAG + "proof"
+# Seconds that a lease is stored, lost or not: a worker may still settle a lost one.
+_LEASE_SECONDS = 86_400
+# One step handles so many lost leases. A step creates one lease, so a backlog shrinks.
+_LOST_BATCH = 16
 
-# A counter stays within the integers that Lua computes with exactly: an INCRBY beyond 64 bits is an error, and would
-# leave a step half done.
+# A counter stays within the integers that are exact in Lua. An INCRBY beyond 64 bits is an error, which would leave a
+# step half done.
 _ADDED = f"""
 local function added(key, by)
   local now = tonumber(redis.call('GET', key) or 0) + by
-  if now < 0 or now > {MOST_COUNTED} then
-    redis.call('SET', key, now < 0 and '0' or '{MOST_COUNTED}', 'KEEPTTL')
+  if now < 0 or now > {MAX_COUNT} then
+    redis.call('SET', key, now < 0 and '0' or '{MAX_COUNT}', 'KEEPTTL')
   else
     redis.call('INCRBY', key, string.format('%.0f', by))
   end
@@ -51,14 +51,15 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 """
 )
 
-# KEYS: leases, this lease, then the counters, then those of the windows before.
-# ARGV: keep, how many counters, for each of them four numbers: maximum (-1: it refuses nothing), expires, slot, which
-# of those before it has (0: none); then weight, lease's milliseconds (0: none), its name, it as JSON, and the amounts.
-# Answers 1 or 0, then for each counter what it had come to and what the one before had.
-TAKE = (
+# KEYS: leases, this lease, the counters, the counters of the previous windows.
+# ARGV: seconds to store a lease, the number of counters, and for each counter four numbers: its maximum (-1: soft), its
+# expiry, whether it is a slot, and the index of its previous window's counter (0: none). Then the weight, the lease's
+# milliseconds (0: no lease), its name, its JSON, and the amounts.
+# Returns 1 or 0, then for each counter its value before, and the value of the previous window.
+RESERVE = (
     _CHANGE
     + f"""
-for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, {_LOSE_AT_ONCE})) do
+for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, {_LOST_BATCH})) do
   local key = '{_LEASE}' .. name
   local found = redis.call('GET', key)
   if found then
@@ -94,12 +95,12 @@ answer[1] = ok
 if ok == 0 then return answer end
 for i = 1, n do
   local key, at = KEYS[2 + i], 4 * i - 1
-  if tonumber(counted[i] or 0) + tonumber(ARGV[amounts + i]) > {MOST_COUNTED} then
-    redis.call('SET', key, '{MOST_COUNTED}', 'KEEPTTL')
+  if tonumber(counted[i] or 0) + tonumber(ARGV[amounts + i]) > {MAX_COUNT} then
+    redis.call('SET', key, '{MAX_COUNT}', 'KEEPTTL')
   else
     redis.call('INCRBY', key, ARGV[amounts + i])
   end
-  -- A window's end stays where it is; a slot's counter is kept from its last use on.
+  -- A window's expiry is fixed; a slot's counter expires some time after its last use.
   if not counted[i] or ARGV[at + 2] == '1' then redis.call('EXPIREAT', key, ARGV[at + 1]) end
 end
 if ARGV[last + 2] ~= '0' then
@@ -110,7 +111,8 @@ return answer
 """
 )
 
-# KEYS: leases, then leases. ARGV: for each its name, the number of its entries, and what each used (-1: as taken).
+# KEYS: leases, then each lease. ARGV: for each lease its name, the number of its counters, and the final amount of each
+# (-1: the reserved amount).
 SETTLE = (
     _CHANGE
     + """
@@ -146,7 +148,7 @@ end
 )
 
 
-# KEYS: counters. ARGV: for each what is added, and when it expires.
+# KEYS: counters. ARGV: for each the amount to add, and its expiry.
 ADD = (
     _ADDED
     + """
@@ -159,44 +161,46 @@ end
 
 
 class _Packed(NamedTuple):
-    """What of a step is the same for all calls of one caller in one window, as it goes over the wire."""
+    """The constant part of a command, encoded once for all calls of one caller in one window."""
 
     words: int
     head: bytes
-    """Up to the key of the lease."""
+    """The part before the key of the lease."""
     tail: bytes
-    """From the counters to the amounts."""
-    held: tuple[tuple[str, str], ...]
-    """What stands around each amount in the JSON of a lease."""
+    """The part between the key of the lease and the weight."""
+    around: tuple[tuple[str, str], ...]
+    """The text before and after each amount in the JSON of a lease."""
 
 
 class _Script:
     def __init__(self, text: str) -> None:
         self.text = text
-        # What the protocol names a script by; it keeps nothing secret.
+        # The protocol identifies scripts by SHA-1. It protects nothing.
         self.name = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest().encode()
 
 
-_TAKE, _SETTLE, _RENEW, _ADD = (_Script(text) for text in (TAKE, SETTLE, RENEW, ADD))
+_RESERVE, _SETTLE, _RENEW, _ADD = (_Script(text) for text in (RESERVE, SETTLE, RENEW, ADD))
 
 
 class RedisLimitStore:
-    def __init__(self, link: StoreConnection) -> None:
-        self.link = link
+    """The `LimitStore` over one connection."""
 
-    async def take(
+    def __init__(self, connection: StoreConnection) -> None:
+        self.connection = connection
+
+    async def reserve(
         self, lease: str, counters: WindowCounters, amounts: Sequence[int], weight: int, seconds: int, lost: Lost
     ) -> ReserveResult:
         packed = counters.packed
         if not isinstance(packed, _Packed):
-            packed = counters.packed = _pack(counters.of)
-        held = ",".join([f"{key}{amount}{slot}" for (key, slot), amount in zip(packed.held, amounts, strict=True)])
+            packed = counters.packed = _pack(counters.items)
+        held = ",".join([f"{key}{amount}{slot}" for (key, slot), amount in zip(packed.around, amounts, strict=True)])
         terms = (weight, seconds * 1000, lease, f'["{lost}",0,{held}]', *amounts)
-        # All of it is ASCII, so that a character is a byte.
+        # All words are ASCII, so the number of characters is the number of bytes.
         own = "".join([f"${len(word)}\r\n{word}\r\n" for word in map(str, terms)])
         name = _LEASE + lease
         rest = b"%b$%d\r\n%b\r\n%b%b" % (packed.head, len(name), name.encode(), packed.tail, own.encode())
-        ok, *counted = await self.link.script(_TAKE.name, _TAKE.text, rest, packed.words + 1 + len(terms))
+        ok, *counted = await self.connection.script(_RESERVE.name, _RESERVE.text, rest, packed.words + 1 + len(terms))
         return ReserveResult(ok == 1, tuple(counted[::2]), tuple(counted[1::2]))
 
     async def settle(self, settled: Sequence[SettleResult]) -> None:
@@ -213,30 +217,30 @@ class RedisLimitStore:
     async def renew(self, leases: Sequence[str], seconds: int) -> None:
         await self._run(_RENEW, [_LEASES], [seconds * 1000, *leases])
 
-    async def prove(self) -> None:
-        # A replica answers a PING, and takes no writes.
-        await self.link.ask("SET", _PROOF, 1, "PX", 1000)
+    async def check_writable(self) -> None:
+        # A write, because a read-only replica answers a PING too.
+        await self.connection.send("SET", _PROBE, 1, "PX", 1000)
 
     async def close(self) -> None:
-        await self.link.close()
+        await self.connection.close()
 
     async def _run(self, script: _Script, keys: Sequence[str], arguments: Sequence[str | int]) -> None:
         words: tuple[str | int, ...] = (len(keys), *keys, *arguments)
-        await self.link.script(script.name, script.text, b"".join(map(bulk, words)), len(words))
+        await self.connection.script(script.name, script.text, b"".join(map(bulk, words)), len(words))
 
 
 def _pack(counters: Sequence[WindowCounter]) -> _Packed:
-    """A key is ASCII without quotes or backslashes (see book.py), so that it is JSON as it is."""
+    """A key is ASCII without quotes and backslashes (see rule_table.py), so it needs no escapes in JSON."""
     before = [counter.before for counter in counters if counter.before]
     keys = [_COUNTER + key for key in (*(counter.key for counter in counters), *before)]
-    static: list[str | int] = [*keys, _KEEP_SECONDS, len(counters)]
+    static: list[str | int] = [*keys, _LEASE_SECONDS, len(counters)]
     which = 0
     for counter in counters:
         which += bool(counter.before)
         maximum = counter.maximum if counter.hard else -1
         static += (maximum, counter.expires, 1 if counter.slot else 0, which if counter.before else 0)
     return _Packed(
-        # How many keys there are, the leases, and the rest.
+        # Two more: the number of keys, and the sorted set of leases.
         2 + len(static),
         bulk(2 + len(keys)) + bulk(_LEASES),
         b"".join(map(bulk, static)),
@@ -246,7 +250,7 @@ def _pack(counters: Sequence[WindowCounter]) -> _Packed:
 
 class RedisKind:
     def build(self, settings: LimitStoreSettings) -> RedisLimitStore:
-        """Connects when it is first asked."""
+        """The store connects at its first use."""
         return RedisLimitStore(StoreConnection(settings.url, settings.timeout))
 
 

@@ -1,7 +1,7 @@
-"""Which rules hold for whom: every level's own, all at once, so that a lower level can only narrow.
+"""Finds the rules of a caller: those of its tenant, team, user and key, which all apply at the same time.
 
-A name may be `*`: each team, user or key of the tenant that has no rules of its own gets these, with counters of its
-own.
+So a lower level can only be stricter. A rule's name may be `*`: it applies to each team, user or key of the tenant that
+has no rules itself, with a separate counter for each.
 """
 
 from __future__ import annotations
@@ -14,34 +14,37 @@ from ..model.principal import Level, Principal
 from .base import CallerLimits, LimitRule
 
 ANY = "*"
-# Callers come from tokens too, so there may be any number of them.
-_MAX_REMEMBERED = 10_000
+# Callers may also come from tokens, so there may be any number of them.
+_MAX_CACHED = 10_000
 
 
 class RuleTable:
+    """The rules of one configuration."""
+
     def __init__(self, rules: Iterable[LimitRule]) -> None:
         self._by_holder: dict[tuple[str, Level, str], tuple[LimitRule, ...]] = {}
         for rule in rules:
             place = (rule.tenant, rule.level, rule.name)
             self._by_holder[place] = (*self._by_holder.get(place, ()), rule)
-        self._remembered: dict[tuple[str, str | None, str | None, str], CallerLimits | None] = {}
+        self._cached: dict[tuple[str, str | None, str | None, str], CallerLimits | None] = {}
 
     def __len__(self) -> int:
         return sum(len(rules) for rules in self._by_holder.values())
 
     def rules(self, principal: Principal) -> CallerLimits | None:
+        """None if no rule limits this caller. The same object is returned for the same caller."""
         who = (principal.tenant, principal.team, principal.user, principal.key_id)
         try:
-            return self._remembered[who]
+            return self._cached[who]
         except KeyError:
             pass
-        if len(self._remembered) >= _MAX_REMEMBERED:
-            self._remembered.clear()
-        found = self._remembered[who] = self._find(*who)
+        if len(self._cached) >= _MAX_CACHED:
+            self._cached.clear()
+        found = self._cached[who] = self._find(*who)
         return found
 
     def maximum(self, rule: LimitRule) -> int | None:
-        """What the rule in its place allows now; None where there is none any more."""
+        """The maximum of the rule that has the same holder, measure and window now. None: there is none."""
         place = (rule.tenant, rule.level, rule.name)
         found = self._by_holder.get(place) or self._by_holder.get((rule.tenant, rule.level, ANY), ())
         return next((r.maximum for r in found if r.measure == rule.measure and r.window == rule.window), None)
@@ -58,9 +61,9 @@ class RuleTable:
             return None
         holder = "\n".join((tenant, team or "", user or "", key))
         counting = tuple(rule for rule in found if rule.measure == "requests")
-        requests = CallerLimits(counting, tuple(map(_key, counting)), holder, prices=False) if counting else None
-        prices = any(rule.measure == "dollars" for rule in found)
-        return CallerLimits(found, tuple(map(_key, found)), holder, prices, requests)
+        requests = CallerLimits(counting, tuple(map(_key, counting)), holder, count_dollars=False) if counting else None
+        count_dollars = any(rule.measure == "dollars" for rule in found)
+        return CallerLimits(found, tuple(map(_key, found)), holder, count_dollars, requests)
 
     def _at(self, tenant: str, level: Level, name: str) -> tuple[LimitRule, ...]:
         own = self._by_holder.get((tenant, level, name))
@@ -70,11 +73,11 @@ class RuleTable:
 
 
 def counts_dollars(key: str) -> bool:
-    """Of a counter's key, with its window: see `_key`."""
+    """Whether a counter of this key counts dollars. `key`: `_key` and the window's start."""
     return key.rsplit(":", 3)[1:2] == ["dollars"]
 
 
 def _key(rule: LimitRule) -> str:
-    """A user's name may hold anything, a colon too."""
+    """The prefix of the counter's keys. Names are quoted, because a user's name may contain a colon."""
     holder = ":".join(quote(part, safe="@") for part in (rule.tenant, rule.level, rule.name))
     return f"{holder}:{rule.measure}:{rule.window or 'now'}:"

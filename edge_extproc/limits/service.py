@@ -44,12 +44,12 @@ class LimitService:
         store = None if isinstance(counters, CounterFile) else counters
         self.limiter = PolicyLimiter(rules, store, self, settings)
         self.limiter.memory.put(counted)
-        metrics.watch(lambda: metric_levels(self._named, self.limiter.standings()))
+        metrics.watch(lambda: metric_levels(self._named, self.limiter.statuses()))
 
     def replace(self, rules: RuleTable, settings: LimiterSettings, named: Collection[Holder]) -> None:
         """Applies other rules. Counters keep their values."""
         self._named = named
-        self.limiter.replace_book(rules, settings)
+        self.limiter.replace_rules(rules, settings)
 
     def unsettled(self) -> int:
         """The settlements that the store has not yet received."""
@@ -78,7 +78,7 @@ class LimitService:
     def warned(self, rule: LimitRule, used: int) -> None:
         self._metrics.warned(rule.level, rule.measure)
         if self._webhook is not None:
-            self._webhook.tell(rule, used)
+            self._webhook.enqueue(rule, used)
 
     def store(self, up: bool, reason: str = "") -> None:
         log = structlog.get_logger()

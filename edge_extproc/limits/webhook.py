@@ -1,6 +1,7 @@
-"""Tells somebody's server that a limit is nearly used, or wholly: off the path, and never twice at once.
+"""Posts a message to the operator's server when a limit is nearly or fully used.
 
-A message that cannot be delivered is tried again twice and then left: the metric and the header told it too.
+A background task sends one message at a time. A message that cannot be delivered is retried twice and then dropped: the
+metric and the response header have the same information.
 """
 
 from __future__ import annotations
@@ -16,12 +17,14 @@ from ..telemetry.background import BACKGROUND
 from .base import MICRO, LimitRule
 
 _TIMEOUT = 5.0
-_TRIES = 3
-_BETWEEN = 1.0
+_ATTEMPTS = 3
+_RETRY_DELAY = 1.0
 _MAX_QUEUE = 1_000
 
 
 class Webhook:
+    """`secret`: signs each message with HMAC-SHA256. `report` receives the error of a message that is dropped."""
+
     def __init__(self, url: str, secret: bytes | None, report: Callable[[BaseException], None]) -> None:
         self._url = url
         self._secret = secret
@@ -29,8 +32,8 @@ class Webhook:
         self._queue: asyncio.Queue[bytes] = asyncio.Queue(_MAX_QUEUE)
         self._task: asyncio.Task[None] | None = None
 
-    def tell(self, rule: LimitRule, used: int) -> None:
-        """Never waits; where a thousand wait already, one more is left out."""
+    def enqueue(self, rule: LimitRule, used: int) -> None:
+        """Queues a message and never waits. A message for a full queue is dropped."""
         dollars = rule.measure == "dollars"
         message = {
             "event": "limit.exceeded" if used >= rule.maximum else "limit.warning",
@@ -55,7 +58,7 @@ class Webhook:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
-        # Proxies of the environment are for callers of this machine, and a redirect could lead inside.
+        # The environment's proxies are not meant for this, and a redirect could lead to an internal address.
         async with httpx2.AsyncClient(timeout=_TIMEOUT, trust_env=False, follow_redirects=False) as client:
             while True:
                 await self._deliver(client, await self._queue.get())
@@ -64,7 +67,7 @@ class Webhook:
         headers = {"content-type": "application/json"}
         if self._secret is not None:
             headers["x-edge-signature"] = "sha256=" + hmac.digest(self._secret, body, "sha256").hex()
-        for left in reversed(range(_TRIES)):
+        for left in reversed(range(_ATTEMPTS)):
             try:
                 answer = await client.post(self._url, content=body, headers=headers)
                 answer.raise_for_status()
@@ -72,6 +75,6 @@ class Webhook:
                 if not left:
                     self._report(error)
                     return
-                await asyncio.sleep(_BETWEEN)
+                await asyncio.sleep(_RETRY_DELAY)
             else:
                 return

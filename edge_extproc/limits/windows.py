@@ -1,7 +1,7 @@
-"""When a limit's window begins and ends: the minute of the clock, and hours, days and months of a time zone.
+"""Computes when a limit's window begins and ends: minutes of UTC, and hours, days and months of a time zone.
 
-A day has 23 or 25 hours where clocks change, and a window is known by its first second, so that the hour that comes
-twice is two windows.
+A day has 23 or 25 hours when clocks change. A window is identified by its first second, so the hour that occurs twice
+is two windows.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ _HOUR = 3600
 
 
 class Span(NamedTuple):
-    """Unix seconds; `end` is the first one that is no longer in it."""
+    """Unix time in whole seconds. `end` is the first second after the window."""
 
     start: int
     end: int
 
 
 class Windows:
-    """Remembers the current window of each kind and zone: finding one costs a hundred times a look-up."""
+    """Caches the current window of each kind and zone: computing one takes a hundred times as long as a lookup."""
 
     def __init__(self) -> None:
         self._last: dict[tuple[Window, str], Span] = {}
@@ -39,7 +39,7 @@ class Windows:
 
 
 def span(window: Window, zone: str, now: float) -> Span:
-    """The window that `now`, Unix time in seconds, lies in. `zone` is a name of the IANA database."""
+    """The window that contains `now`, Unix time in seconds. `zone`: a name of the IANA database."""
     if window == "minute":
         start = int(now) // 60 * 60
         return Span(start, start + 60)
@@ -58,6 +58,7 @@ def span(window: Window, zone: str, now: float) -> Span:
 
 
 def is_zone(name: str) -> bool:
+    """Whether the IANA database has this time zone."""
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):

@@ -1,4 +1,4 @@
-"""Which providers may serve a call, and in what order."""
+"""Routing: the order in which a call's candidates are tried, and which of them their circuit breakers exclude."""
 
 PARTS = frozenset({"affinity", "breaker", "planner", "shared"})
-"""The files of this room that are no strategies."""
+"""The files of this package that are not strategies."""

@@ -1,7 +1,7 @@
-"""The ports of routing: models by name, the strategy that orders their candidates, the planner that asks it.
+"""The ports of routing: the table of models, the `Strategy` that orders candidates, and the `Planner` that uses it.
 
-A strategy knows the call, who asks and the candidates, not how they will be reached. A file of this room that is a
-strategy exports PLUGIN, a `StrategyKind`.
+A strategy knows the call, the caller and the candidates. It does not know how a candidate is reached. A file of this
+package that is a strategy exports PLUGIN, a `StrategyKind`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from ..model.plan import AttemptResult, Candidate, Plan
 from ..model.usage import Usage
 
 Headers: TypeAlias = Sequence[tuple[str, str]]
-"""Names in lower case."""
+"""Header names are in lower case."""
 
 
 @noun
 class RoutingRequest:
-    """One call, and what may bear on who serves it."""
+    """One call, and what else may decide its route."""
 
     call: Call
     tenant: str
@@ -33,94 +33,102 @@ class RoutingRequest:
 
     @property
     def prompt_estimate(self) -> int:
-        """Tokens, roughly: bytes of the body by four."""
+        """Estimated tokens: the bytes of the body, divided by four."""
         return -(-len(self.call.raw) // 4)
 
     def header(self, name: str) -> str | None:
-        for key, value in self.headers:  # a generator would cost more than it looks at
+        for key, value in self.headers:  # a loop, because a generator takes longer
             if key == name:
                 return value
         return None
 
 
 class Strategy(Protocol):
-    def order(self, wish: RoutingRequest, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
-        """All of `candidates`, which is not empty, best first."""
+    """Orders the candidates of a call. Each model has an instance of its own in each worker."""
+
+    def order(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+        """All of `candidates`, best first. `candidates` is not empty."""
         ...
 
-    def learn(self, tried: AttemptResult) -> None:
-        """How a try ended, of a candidate that may be one of ours."""
+    def record(self, attempt: AttemptResult) -> None:
+        """Takes note of how an attempt ended. Its candidate may be one that this strategy has not seen."""
         ...
 
 
 Price: TypeAlias = Callable[[Candidate, Usage], Decimal | None]
-"""US dollars, or None where a part of the usage has no known price."""
+"""US dollars. None: a part of the usage has no known price."""
 
 
 @noun
 class StrategySettings:
-    """What a strategy may use of the world around it."""
+    """What a strategy may use: prices, random numbers, time and its configuration."""
 
     price: Price
     chance: Callable[[], float]
-    """From 0 to below 1, new each time."""
+    """A new random number in [0, 1) for each call."""
     clock: Callable[[], float]
     """Monotonic, in seconds."""
     exploration: float = 0.05
-    """Of how many calls a strategy that learns sends one to another candidate than the best, to learn of it."""
+    """The share of calls that a strategy with statistics sends to another candidate than the best, to measure it."""
 
 
 class StrategyKind(Protocol):
-    """What a file of this room exports as PLUGIN. Each model has a strategy of its own."""
+    """What a strategy's file exports as PLUGIN. `build` is called once for each model."""
 
     def build(self, settings: StrategySettings) -> Strategy: ...
 
 
 class Planner(Protocol):
-    def ruled(self, wish: RoutingRequest, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
-        """Whom a rule of config's names for this call; `candidates`, its model's own, where no rule does."""
+    """What the exchange uses: `apply_rules`, `plan`, and `record` at the end of the exchange."""
+
+    def apply_rules(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+        """The candidates of the first routing rule that matches this call and has some. Otherwise `candidates`, those
+        of the call's model."""
         ...
 
-    def plan(self, wish: RoutingRequest, candidates: Sequence[Candidate]) -> Plan:
-        """Raises BadRequest where the caller asks for a strategy that there is not, and Unavailable where no candidate
-        may be asked now. `candidates` is not empty, and what `ruled` gave or a part of that."""
+    def plan(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Plan:
+        """The candidates in the order in which they are tried. `candidates` is not empty: the result of `apply_rules`,
+        or a part of it. Raises BadRequest for an unknown strategy in the caller's header, and Unavailable if the
+        circuits of all candidates are open."""
         ...
 
-    def reachable(self, model: str, candidates: Sequence[Candidate]) -> tuple[tuple[Candidate, ...], int]:
-        """Whoever may be asked, and bill: by a fallback, too. And how many of them at once."""
+    def billable_candidates(self, model: str, candidates: Sequence[Candidate]) -> tuple[tuple[Candidate, ...], int]:
+        """All candidates that may be tried and then cost money, including fallbacks; and how many of them at the same
+        time (2 for hedged calls)."""
         ...
 
-    def able(self, plan: Plan, candidates: tuple[Candidate, ...]) -> Plan:
-        """The plan, of these of its candidates alone."""
+    def restrict(self, plan: Plan, candidates: tuple[Candidate, ...]) -> Plan:
+        """The plan with only these of its candidates."""
         ...
 
-    def learn(self, model: str | None, plan: Plan, tried: Sequence[AttemptResult]) -> None:
-        """How each try of a plan ended; `model` is a row's name. Once for each plan."""
+    def record(self, model: str | None, plan: Plan, attempt: Sequence[AttemptResult]) -> None:
+        """Takes note of how each attempt of a plan ended. `model`: the row of the model table. Call it once for each
+        plan."""
         ...
 
 
 class ModelTable:
-    """Model names of config (exact, or globs with * and ?) to their candidates; an exact name wins, then the longest
-    glob. A candidate whose model is empty is asked for the name that the caller gave."""
+    """The configured models: exact names and globs (* and ?), with their candidates. An exact name wins, then the
+    longest glob. A candidate without a model gets the caller's model name."""
 
     def __init__(self, rows: Mapping[str, Sequence[Candidate]]) -> None:
         self._exact = {name: tuple(found) for name, found in rows.items() if not is_glob(name)}
         globs = [(name, tuple(found)) for name, found in rows.items() if is_glob(name)]
         self._globs = sorted(globs, key=lambda row: (-len(row[0]), row[0]))
-        self._ready = {name: _asked(found, name) for name, found in self._exact.items()}
+        self._ready = {name: _with_model(found, name) for name, found in self._exact.items()}
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The models that can be listed: a glob has no name of its own."""
+        """The models that can be listed: the exact names."""
         return tuple(sorted(self._exact))
 
     def candidates(self, model: str) -> tuple[Candidate, ...]:
-        """Empty where no row fits."""
+        """Empty if no row matches."""
         ready = self._ready.get(model)
-        return ready if ready is not None else _asked(self._row(model), model)
+        return ready if ready is not None else _with_model(self._row(model), model)
 
     def label(self, model: str) -> str | None:
-        """The name under which a model may stand in a metric: the row that it fits, so that labels stay few."""
+        """The row that matches a model. Metrics use it as a label, because there are few rows. None: no row matches."""
         if model in self._exact:
             return model
         return next((glob for glob, _ in self._globs if fnmatchcase(model, glob)), None)
@@ -129,27 +137,27 @@ class ModelTable:
         return next((found for glob, found in self._globs if fnmatchcase(model, glob)), ())
 
 
-def _asked(row: Sequence[Candidate], model: str) -> tuple[Candidate, ...]:
+def _with_model(row: Sequence[Candidate], model: str) -> tuple[Candidate, ...]:
     return tuple(c if c.model else replace(c, model=model) for c in row)
 
 
 @noun
 class PassthroughEndpoint:
-    """Where a path goes that is only passed on, and who may call it. Files, batches and the like belong to the
-    provider's account, not to a caller of ours: whoever may call the path sees what all others put there."""
+    """The provider of a passthrough path, and the tenants that may call it. Files, batches and the like belong to the
+    provider's account: every caller of the path sees what the others have stored there."""
 
     path: str
-    """This path and all below it."""
+    """This path and all paths below it."""
     provider: str
     tenants: tuple[str, ...] | None = None
-    """None is all."""
+    """None: all tenants."""
 
     def admits(self, tenant: str) -> bool:
         return self.tenants is None or tenant in self.tenants
 
 
 class PassthroughEndpoints:
-    """Config's `endpoints`; the longest path wins."""
+    """The configuration's `endpoints`. The longest path wins."""
 
     def __init__(self, rows: Sequence[PassthroughEndpoint] = ()) -> None:
         self._rows = sorted(rows, key=lambda row: -len(row.path))
@@ -159,5 +167,5 @@ class PassthroughEndpoints:
         return tuple(row.path for row in self._rows)
 
     def at(self, path: str) -> PassthroughEndpoint | None:
-        """`path` is without its query."""
+        """The endpoint of a path without its query."""
         return next((row for row in self._rows if path == row.path or path.startswith(row.path + "/")), None)

@@ -1,14 +1,14 @@
-"""The circuit breaker of one provider and model: closed, open, half open.
+"""The circuit breaker of each candidate (a provider and a model): closed, open or half open.
 
-    closed     calls pass; so many failures in a row open it
-    open       nobody is sent there, until its time is over
-    half open  one call is sent there to see: its success closes the circuit, its failure opens it again
+    closed     calls pass; a number of failures in a row opens the circuit
+    open       no call is sent, for a time
+    half open  one call is sent as a probe: its success closes the circuit, its failure opens it again
 
-Besides, a candidate rests for as long as its own `Retry-After` said. Then others are asked in its place; where there is
-none, it is asked all the same, so that callers hear what it says itself: it may refuse only some of them.
+A candidate also *rests* for as long as its last `Retry-After` asked. Calls then go to other candidates. If there are
+none, the candidate is used all the same, so that callers get its own error: it may refuse only some of them.
 
-A `Circuit` and the functions on it are pure, and time is an argument. `Circuits` keeps one for each candidate in
-`CircuitTable`, which may be this process' own or shared with its siblings.
+A `Circuit` and the functions on it are pure; time is an argument. `Circuits` has one circuit for each candidate in a
+`CircuitTable`, which belongs to this process or is shared by all workers of the machine.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ State: TypeAlias = Literal["closed", "open", "half_open"]
 @dataclass(frozen=True, slots=True)
 class BreakerSettings:
     failures: int = 5
-    """In a row."""
+    """Failures in a row that open a circuit."""
     open_for: float = 30.0
-    """Seconds. A probe of which nothing is heard for as long is given up, so that another one may go."""
+    """Seconds. After the same time, a probe without a result is given up, and another one may be sent."""
     longest_rest: float = 600.0
-    """Seconds, whatever a provider asks for."""
+    """Seconds. A longer `Retry-After` is cut to this."""
 
 
 @dataclass(frozen=True, slots=True)
 class Circuit:
     failures: int = 0
-    """In a row, while closed."""
+    """Failures in a row, while closed."""
     open_until: float = 0.0
-    """0 where it is closed. Times are seconds of the system's monotonic clock."""
+    """0: closed. All times are seconds of the system's monotonic clock."""
     probe_until: float = 0.0
-    """Until when a probe is believed to be under way; 0 where there is none."""
+    """Until when a probe counts as in progress. 0: there is none."""
     rest_until: float = 0.0
-    """Until when its provider asked to be left alone; 0 where it did not. It may lie in the past."""
+    """The end of the provider's last `Retry-After`. It may be in the past. 0: there was none."""
 
 
 CLOSED = Circuit()
@@ -63,15 +63,15 @@ def after(
     certain: bool = False,
     retry_after: float | None = None,
 ) -> Circuit:
-    """What a try makes of its circuit. `probe`: it was the one that was sent to see; `certain`: the next one would fail
-    too; `retry_after`: for how many seconds its provider wants to be left alone."""
-    # A success ends no rest: it may be that of a try which began before.
+    """The circuit after an attempt. `probe`: the attempt was the probe. `certain`: the next attempt would fail too, so
+    one failure opens the circuit. `retry_after`: the provider's `Retry-After`, seconds."""
+    # A success does not end a rest, because the attempt may have begun before the rest.
     rest_until = circuit.rest_until if circuit.rest_until > now else 0.0
     if retry_after is not None:
         rest_until = max(rest_until, now + min(retry_after, rules.longest_rest))
     circuit = replace(circuit, rest_until=rest_until)
     if circuit.open_until and not probe:
-        return circuit  # it began before the circuit opened, and tells nothing of now
+        return circuit  # the attempt began before the circuit opened, so it says nothing about the present
     match verdict:
         case "ok":
             return Circuit(rest_until=rest_until)
@@ -83,33 +83,33 @@ def after(
             return replace(circuit, probe_until=0.0)
 
 
-def claimed(circuit: Circuit, *, rules: BreakerSettings, now: float) -> Circuit | None:
-    """The circuit with a probe under way; None where it may not have one now."""
+def claim_probe(circuit: Circuit, *, rules: BreakerSettings, now: float) -> Circuit | None:
+    """The circuit with a probe in progress. None: no probe may be sent now."""
     if state(circuit, now) != "half_open" or now < circuit.probe_until:
         return None
     return replace(circuit, probe_until=now + rules.open_for)
 
 
 Change: TypeAlias = Callable[[Circuit], Circuit | None]
-"""From what is there to what shall be; None leaves it."""
+"""From the current circuit to the new one. None: no change."""
 
 
 class CircuitTable(Protocol):
-    """Circuits by name. One that nobody wrote to is closed."""
+    """Circuits by name. A circuit that was never changed is closed."""
 
     def all_closed(self) -> bool:
-        """Whether there is nothing to read: no circuit is open or has failures, and none rests."""
+        """Whether all circuits are in the initial state: none is open, has failures or rests."""
         ...
 
     def read(self, name: str) -> Circuit: ...
 
     def change(self, name: str, change: Change) -> bool:
-        """Applies it with nobody else changing meanwhile, and tells whether it gave a circuit."""
+        """Applies a change atomically. Returns whether it gave a new circuit."""
         ...
 
 
 class LocalCircuitTable:
-    """Of this process alone."""
+    """The circuits of one process."""
 
     def __init__(self) -> None:
         self._circuits: dict[str, Circuit] = {}
@@ -121,115 +121,115 @@ class LocalCircuitTable:
         return self._circuits.get(name, CLOSED)
 
     def change(self, name: str, change: Change) -> bool:
-        made = change(self.read(name))
-        if made == CLOSED:
+        changed = change(self.read(name))
+        if changed == CLOSED:
             self._circuits.pop(name, None)
-        elif made is not None:
-            self._circuits[name] = made
-        return made is not None
+        elif changed is not None:
+            self._circuits[name] = changed
+        return changed is not None
 
 
 @dataclass(frozen=True, slots=True)
 class BreakerDecision:
-    """Which of some candidates may be asked now."""
+    """Which candidates may be used now."""
 
     admitted: tuple[Candidate, ...]
     probes: tuple[Candidate, ...]
-    """Of those, the ones for which this is the one probe: how it ended must be told."""
+    """The admitted candidates for which this call is the probe: its result must be recorded, or the probe released."""
     refused: tuple[tuple[Candidate, float], ...]
-    """The others, with the seconds until they may be asked again."""
+    """The other candidates, with the seconds until they may be used again."""
     rest: float = 0.0
-    """Seconds for which all of the admitted want to be left alone: there was nobody else."""
+    """Seconds that all admitted candidates still rest. 0: they do not rest."""
     doubtful: bool = False
-    """One of the admitted has failed of late."""
+    """Whether one of the admitted candidates has failed recently."""
 
 
 Opened: TypeAlias = Callable[[Candidate], None]
 
 
 class Circuits:
-    """`opened` is told each time that a try opens the circuit of its candidate."""
+    """The circuits of all candidates. `opened` is called each time that an attempt opens a circuit."""
 
-    def __init__(self, slots: CircuitTable, rules: BreakerSettings, clock: Callable[[], float], opened: Opened) -> None:
-        self._slots = slots
+    def __init__(self, table: CircuitTable, rules: BreakerSettings, clock: Callable[[], float], opened: Opened) -> None:
+        self._table = table
         self._rules = rules
         self._clock = clock
         self._opened = opened
 
     def admit(self, candidates: Iterable[Candidate]) -> BreakerDecision:
-        """A candidate whose circuit is half open is admitted to one exchange alone, and one that rests if there is no
+        """A half-open candidate is admitted for one exchange only. A resting candidate is admitted only if there is no
         other."""
-        if self._slots.all_closed():
+        if self._table.all_closed():
             return BreakerDecision(tuple(candidates), (), ())
         now = self._clock()
-        found = [(candidate, self._slots.read(circuit_name(candidate))) for candidate in candidates]
-        awake = self._admitted([each for each in found if each[1].rest_until <= now], now)
-        resting = [each for each in found if each[1].rest_until > now]
+        circuits = [(candidate, self._table.read(circuit_name(candidate))) for candidate in candidates]
+        awake = self._admitted([each for each in circuits if each[1].rest_until <= now], now)
+        resting = [each for each in circuits if each[1].rest_until > now]
         if awake.admitted or not resting:
             refused = [(candidate, max(circuit.rest_until, circuit.open_until) - now) for candidate, circuit in resting]
             return replace(awake, refused=(*awake.refused, *refused))
-        asked = self._admitted(resting, now)
-        rest = min((c.rest_until for candidate, c in resting if candidate in asked.admitted), default=now) - now
-        return replace(asked, refused=(*awake.refused, *asked.refused), rest=rest)
+        rested = self._admitted(resting, now)
+        rest = min((c.rest_until for candidate, c in resting if candidate in rested.admitted), default=now) - now
+        return replace(rested, refused=(*awake.refused, *rested.refused), rest=rest)
 
-    def _admitted(self, found: Iterable[tuple[Candidate, Circuit]], now: float) -> BreakerDecision:
-        """By their circuits alone."""
+    def _admitted(self, circuits: Iterable[tuple[Candidate, Circuit]], now: float) -> BreakerDecision:
+        """The decision by circuits, without regard to rests."""
         admitted: list[Candidate] = []
         probes: list[Candidate] = []
         refused: list[tuple[Candidate, float]] = []
         failures = 0
-        for candidate, circuit in found:
+        for candidate, circuit in circuits:
             name = circuit_name(candidate)
             if not circuit.open_until:
                 admitted.append(candidate)
                 failures += circuit.failures
             elif now < circuit.open_until:
                 refused.append((candidate, max(circuit.open_until, circuit.rest_until) - now))
-            elif self._slots.change(name, lambda circuit: claimed(circuit, rules=self._rules, now=now)):
+            elif self._table.change(name, lambda circuit: claim_probe(circuit, rules=self._rules, now=now)):
                 admitted.append(candidate)
                 probes.append(candidate)
             else:
-                refused.append((candidate, max(0.0, self._slots.read(name).probe_until - now)))
+                refused.append((candidate, max(0.0, self._table.read(name).probe_until - now)))
         return BreakerDecision(tuple(admitted), tuple(probes), tuple(refused), doubtful=bool(probes or failures))
 
     def release(self, probe: Candidate) -> None:
-        """It was not tried after all; another exchange may be the probe."""
+        """The probe was not sent. Another exchange may send one."""
         self._settle(AttemptResult(probe, "unknown"), probe=True)
 
-    def learn(self, tried: AttemptResult, *, probe: bool) -> None:
-        # The common case writes nothing and takes no lock.
-        if tried.verdict != "failed" and not probe:
-            if self._slots.all_closed():
+    def record(self, attempt: AttemptResult, *, probe: bool) -> None:
+        # The common case: no write and no lock.
+        if attempt.verdict != "failed" and not probe:
+            if self._table.all_closed():
                 return
-            found = self._slots.read(circuit_name(tried.candidate))
-            if found == self._after(found, tried, probe=probe, now=self._clock()):
+            found = self._table.read(circuit_name(attempt.candidate))
+            if found == self._after(found, attempt, probe=probe, now=self._clock()):
                 return
-        self._settle(tried, probe=probe)
+        self._settle(attempt, probe=probe)
 
-    def _after(self, circuit: Circuit, tried: AttemptResult, *, probe: bool, now: float) -> Circuit:
+    def _after(self, circuit: Circuit, attempt: AttemptResult, *, probe: bool, now: float) -> Circuit:
         return after(
             circuit,
-            tried.verdict,
+            attempt.verdict,
             probe=probe,
             rules=self._rules,
             now=now,
-            certain=tried.reason == NO_HOST,
-            retry_after=tried.retry_after,
+            certain=attempt.reason == NO_HOST,
+            retry_after=attempt.retry_after,
         )
 
-    def _settle(self, tried: AttemptResult, *, probe: bool) -> None:
+    def _settle(self, attempt: AttemptResult, *, probe: bool) -> None:
         now = self._clock()
         opened = False
 
         def change(circuit: Circuit) -> Circuit:
             nonlocal opened
-            made = self._after(circuit, tried, probe=probe, now=now)
-            opened = made.open_until > circuit.open_until
-            return made
+            changed = self._after(circuit, attempt, probe=probe, now=now)
+            opened = changed.open_until > circuit.open_until
+            return changed
 
-        self._slots.change(circuit_name(tried.candidate), change)
+        self._table.change(circuit_name(attempt.candidate), change)
         if opened:
-            self._opened(tried.candidate)
+            self._opened(attempt.candidate)
 
 
 def circuit_name(candidate: Candidate) -> str:

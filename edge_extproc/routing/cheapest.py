@@ -1,8 +1,8 @@
-"""Cheapest: by what this very call is expected to cost at each candidate.
+"""Cheapest: orders candidates by the expected cost of this call.
 
-The prompt is estimated by its length, and the share of it that the candidate will read from its prompt cache by what it
-has read of late; the answer is as long as the call permits, or as answers have been of late. Who has no known price
-comes last: unpriced is not free.
+The prompt's tokens are estimated from its length. The share of them that the candidate reads from its prompt cache is
+a moving average. The output is as long as the call allows, or a moving average. A candidate without a known price comes
+last.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from ..model.plan import AttemptResult, Candidate
 from ..model.usage import Usage
 from .base import RoutingRequest, StrategySettings
 
-_SHARE = 0.2
-# Before any answer was seen, and where the call does not say: the length of a page.
-_USUAL_OUTPUT = 500.0
-_MAX_REMEMBERED = 1024
-# Prices change by the hour at most.
+_SMOOTHING = 0.2
+# Tokens of about a page. Used before the first reply, if the call has no limit.
+_DEFAULT_OUTPUT_TOKENS = 500.0
+_MAX_CACHED = 1024
+# Seconds. Prices change once an hour at most.
 _PRICES_LAST = 60.0
-# A model's price may step up with the length of a prompt; within a factor of two it is taken for one price.
+# Output tokens from which the price of one is computed.
 _PROBE = 1_000_000
 
 
 @dataclass(slots=True)
-class _Habit:
+class _Averages:
     cached: float = 0.0
-    """Of the prompt, which share was read from the cache."""
-    output: float = _USUAL_OUTPUT
-    """Tokens of an answer."""
+    """The share of the prompt that was read from the provider's cache, 0 to 1."""
+    output: float = _DEFAULT_OUTPUT_TOKENS
+    """Output tokens of a reply."""
 
 
-_NO_HABIT = _Habit()
+_NO_AVERAGES = _Averages()
 
 
 class _Tariff(NamedTuple):
-    """US dollars: for a call, and for a token of each kind."""
+    """US dollars for a call, and for one token of each kind."""
 
     call: float
     input: float
@@ -49,33 +49,35 @@ class _Tariff(NamedTuple):
 
 
 class Cheapest:
+    """The strategy `cheapest`."""
+
     def __init__(self, settings: StrategySettings) -> None:
         self._price = settings.price
         self._clock = settings.clock
-        self._habits: FIFOCache[tuple[str, str], _Habit] = FIFOCache(_MAX_REMEMBERED)
+        self._averages: FIFOCache[tuple[str, str], _Averages] = FIFOCache(_MAX_CACHED)
         self._tariffs: dict[tuple[str, str, int], _Tariff | None] = {}
         self._tariffs_until = 0.0
 
-    def order(self, wish: RoutingRequest, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+    def order(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
         now = self._clock()
-        if now > self._tariffs_until or len(self._tariffs) > _MAX_REMEMBERED:
+        if now > self._tariffs_until or len(self._tariffs) > _MAX_CACHED:
             self._tariffs.clear()
             self._tariffs_until = now + _PRICES_LAST
-        call = wish.call
-        prompt, limit, choices = wish.prompt_estimate, call.max_output_tokens, call.choices
+        call = request.call
+        prompt, limit, choices = request.prompt_estimate, call.max_output_tokens, call.choices
         costs = [self._cost(candidate, prompt, limit, choices) for candidate in candidates]
         return [candidates[place] for place in sorted(range(len(costs)), key=costs.__getitem__)]
 
-    def learn(self, tried: AttemptResult) -> None:
-        usage = tried.usage
-        if tried.verdict != "ok" or usage is None or not usage.prompt:
+    def record(self, attempt: AttemptResult) -> None:
+        usage = attempt.usage
+        if attempt.verdict != "ok" or usage is None or not usage.prompt:
             return
-        name = (tried.candidate.provider, tried.candidate.model)
-        habit = self._habits.get(name)
-        if habit is None:
-            habit = self._habits[name] = _Habit(output=float(usage.completion))
-        habit.cached += _SHARE * (usage.cache_read / usage.prompt - habit.cached)
-        habit.output += _SHARE * (usage.completion - habit.output)
+        name = (attempt.candidate.provider, attempt.candidate.model)
+        averages = self._averages.get(name)
+        if averages is None:
+            averages = self._averages[name] = _Averages(output=float(usage.completion))
+        averages.cached += _SMOOTHING * (usage.cache_read / usage.prompt - averages.cached)
+        averages.output += _SMOOTHING * (usage.completion - averages.output)
 
     def _cost(self, candidate: Candidate, prompt: int, limit: int | None, choices: int) -> float:
         name = (candidate.provider, candidate.model)
@@ -83,14 +85,15 @@ class Cheapest:
         tariff = self._tariffs[size] if size in self._tariffs else self._look_up(candidate, size)
         if tariff is None:
             return math.inf
-        habit = self._habits.get(name, _NO_HABIT)
-        read = prompt * habit.cached
-        output = (limit if limit is not None else habit.output) * choices
+        averages = self._averages.get(name, _NO_AVERAGES)
+        read = prompt * averages.cached
+        output = (limit if limit is not None else averages.output) * choices
         return tariff.call + (prompt - read) * tariff.input + read * tariff.cache_read + output * tariff.output
 
     def _look_up(self, candidate: Candidate, size: tuple[str, str, int]) -> _Tariff | None:
-        """What a token of each kind costs in a prompt of this size."""
-        prompt = 3 << max(0, size[2] - 2)  # the middle of those that have as many bits
+        """The prices for prompts of this size. Some models cost more for long prompts; prompts within a factor of two
+        count as one size. None: a price is not known."""
+        prompt = 3 << max(0, size[2] - 2)  # the middle of the numbers with this many bits
 
         def cost(usage: Usage) -> float:
             found = self._price(candidate, usage)

@@ -1,4 +1,4 @@
-"""Failover chain: the candidates in the order in which config names them."""
+"""Failover: the candidates in the configured order."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from .base import RoutingRequest, Strategy, StrategySettings
 
 
 class FailoverChain:
-    def order(self, wish: RoutingRequest, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
-        del wish  # the order does not depend on what is asked
+    """The strategy `failover`."""
+
+    def order(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+        del request  # the order does not depend on the call
         return candidates
 
-    def learn(self, tried: AttemptResult) -> None:
-        """Nothing: config has said it all."""
+    def record(self, attempt: AttemptResult) -> None:
+        """Nothing to record: the order is fixed."""
 
 
 class _Kind:

@@ -1,8 +1,8 @@
-"""Least latency: the candidate that has answered fastest of late is asked first.
+"""Least latency: orders candidates by a moving average of their latency.
 
-Two moving averages a candidate: time to the first token, by which streams are placed, and time of the whole answer, by
-which replies are. A failure counts as a slow answer, so that one who fails fast is not the fastest. Who was never
-asked, or not for long, is asked now and then whatever its average says: one that has recovered is found again.
+Each candidate has two averages: the time to the first token, for streaming calls, and the time of the whole reply, for
+the others. A failure counts as a slow reply, so that a candidate that fails fast is not preferred. A small share of
+calls goes to another candidate than the fastest, so that one that has recovered is noticed.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from cachetools import FIFOCache
 from ..model.plan import AttemptResult, Candidate
 from .base import RoutingRequest, StrategySettings
 
-# The last ten answers or so are what "of late" means.
-_SHARE = 0.2
-# Seconds as which a failure counts at least, or four times what was usual.
+# The weight of a new value in an average: about the last ten replies count.
+_SMOOTHING = 0.2
+# A failure counts as at least so many seconds, or as this multiple of the average.
 _PENALTY = 10.0
 _PENALTY_FACTOR = 4.0
-_MAX_REMEMBERED = 1024
+_MAX_CACHED = 1024
 
 
 @dataclass(slots=True)
@@ -30,13 +30,15 @@ class _Average:
 
 
 class LeastLatency:
+    """The strategy `least_latency`."""
+
     def __init__(self, settings: StrategySettings) -> None:
         self._chance = settings.chance
         self._exploration = settings.exploration
-        self._known: FIFOCache[tuple[str, str], _Average] = FIFOCache(_MAX_REMEMBERED)
+        self._averages: FIFOCache[tuple[str, str], _Average] = FIFOCache(_MAX_CACHED)
 
-    def order(self, wish: RoutingRequest, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
-        stream = wish.call.stream
+    def order(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+        stream = request.call.stream
         speeds = [self._speed(candidate, stream) for candidate in candidates]
         ordered = [candidates[place] for place in sorted(range(len(speeds)), key=speeds.__getitem__)]
         if len(ordered) > 1 and self._chance() < self._exploration:
@@ -44,39 +46,39 @@ class LeastLatency:
             ordered.insert(0, ordered.pop(n))
         return ordered
 
-    def learn(self, tried: AttemptResult) -> None:
-        if tried.verdict == "unknown":
+    def record(self, attempt: AttemptResult) -> None:
+        if attempt.verdict == "unknown":
             return
-        name = (tried.candidate.provider, tried.candidate.model)
-        known = self._known.get(name)
-        if known is None:
-            known = self._known[name] = _Average()
-        if tried.verdict == "failed":
-            known.first_token = _mixed(known.first_token, _slow(known.first_token, tried.duration))
-            known.total = _mixed(known.total, _slow(known.total, tried.duration))
+        name = (attempt.candidate.provider, attempt.candidate.model)
+        average = self._averages.get(name)
+        if average is None:
+            average = self._averages[name] = _Average()
+        if attempt.verdict == "failed":
+            average.first_token = _updated(average.first_token, _penalised(average.first_token, attempt.duration))
+            average.total = _updated(average.total, _penalised(average.total, attempt.duration))
             return
-        if tried.first_token is not None:
-            known.first_token = _mixed(known.first_token, tried.first_token)
-        if tried.duration is not None and not tried.stream:
-            known.total = _mixed(known.total, tried.duration)
+        if attempt.first_token is not None:
+            average.first_token = _updated(average.first_token, attempt.first_token)
+        if attempt.duration is not None and not attempt.stream:
+            average.total = _updated(average.total, attempt.duration)
 
     def _speed(self, candidate: Candidate, stream: bool) -> float:
-        """Seconds. Where only the other average is known, it stands in; unknown ones come first, since there is no
-        other way to know them."""
-        known = self._known.get((candidate.provider, candidate.model))
-        if known is None:
+        """Seconds. If the preferred average is missing, the other one is used. Candidates without any average come
+        first, so that they get one."""
+        average = self._averages.get((candidate.provider, candidate.model))
+        if average is None:
             return -1.0
-        wanted, other = (known.first_token, known.total) if stream else (known.total, known.first_token)
-        if wanted is not None:
-            return wanted
+        preferred, other = (average.first_token, average.total) if stream else (average.total, average.first_token)
+        if preferred is not None:
+            return preferred
         return other if other is not None else -1.0
 
 
-def _mixed(before: float | None, now: float) -> float:
-    return now if before is None else before + _SHARE * (now - before)
+def _updated(before: float | None, now: float) -> float:
+    return now if before is None else before + _SMOOTHING * (now - before)
 
 
-def _slow(usual: float | None, took: float | None) -> float:
+def _penalised(usual: float | None, took: float | None) -> float:
     return max(_PENALTY, _PENALTY_FACTOR * (usual or 0.0), took or 0.0)
 
 

@@ -1,6 +1,6 @@
-"""From a call to its plan: which rule of its model's row fits, which circuits permit, in what order, how often.
+"""Makes the plan of a call: the first matching rule, the candidates with a closed circuit, their order, the attempts.
 
-It knows the names of strategies and what config says of each row; how an order is found is the strategies' own affair.
+It knows each row's configuration and the names of the strategies. A strategy decides the order.
 """
 
 from __future__ import annotations
@@ -18,49 +18,51 @@ from .breaker import BreakerDecision, Circuits
 
 Guard: TypeAlias = Literal["auto", "on", "off"]
 
-# In a message to a caller: more would help nobody.
-_MOST_NAMED = 5
+# The most candidates that an error message lists.
+_MAX_LISTED = 5
 
 
 @dataclass(frozen=True, slots=True)
 class RuleCondition:
-    """Which calls a rule is for: all of it must hold; what is empty or None holds always."""
+    """The calls that a rule applies to. All conditions must hold; one that is empty or None always holds."""
 
     tenants: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
     headers: tuple[tuple[str, str], ...] = ()
-    """Names, in lower case, and globs of their values."""
+    """Header names in lower case, each with a glob for its value."""
     stream: bool | None = None
     min_tokens: int | None = None
-    """Of the prompt, as estimated by its length."""
+    """Tokens of the prompt, estimated from its length."""
     max_tokens: int | None = None
 
-    def holds(self, wish: RoutingRequest) -> bool:
-        if self.tenants and not _one_fits(self.tenants, wish.tenant):
+    def holds(self, request: RoutingRequest) -> bool:
+        if self.tenants and not _any_matches(self.tenants, request.tenant):
             return False
-        if self.keys and not _one_fits(self.keys, wish.key_id):
+        if self.keys and not _any_matches(self.keys, request.key_id):
             return False
-        if self.stream is not None and self.stream != wish.call.stream:
+        if self.stream is not None and self.stream != request.call.stream:
             return False
-        if self.min_tokens is not None and wish.prompt_estimate < self.min_tokens:
+        if self.min_tokens is not None and request.prompt_estimate < self.min_tokens:
             return False
-        if self.max_tokens is not None and wish.prompt_estimate > self.max_tokens:
+        if self.max_tokens is not None and request.prompt_estimate > self.max_tokens:
             return False
-        return all(fnmatchcase(wish.header(name) or "", glob) for name, glob in self.headers)
+        return all(fnmatchcase(request.header(name) or "", glob) for name, glob in self.headers)
 
 
-def _one_fits(globs: Sequence[str], text: str) -> bool:
+def _any_matches(globs: Sequence[str], text: str) -> bool:
     return any(fnmatchcase(text, glob) for glob in globs)
 
 
-def _as_config_has_them(head: Candidate, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
-    """`head` and then the others, in their order."""
+def _with_head(head: Candidate, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+    """`head`, then the others in the configured order."""
     at = candidates.index(head)
     return (head, *candidates[:at], *candidates[at + 1 :])
 
 
 @dataclass(frozen=True, slots=True)
 class RoutingRule:
+    """Another strategy or other candidates for some calls of a model."""
+
     when: RuleCondition
     strategy: str | None = None
     candidates: tuple[Candidate, ...] | None = None
@@ -68,17 +70,17 @@ class RoutingRule:
 
 @dataclass(frozen=True, slots=True)
 class HedgeSettings:
-    """When the next candidate is asked too."""
+    """After how long a call is also sent to the next candidate."""
 
     quantile: float = 0.95
-    """Of this model's times to first token of late."""
+    """The quantile of this model's recent times to first token that is waited for."""
     at_least: float = 0.5
-    """Seconds; also what counts before there were enough answers."""
+    """Seconds. The shortest wait, which is also used until there are enough times."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelRoute:
-    """What config says of a model, or of a glob of models, besides its candidates."""
+    """The configuration of a model, or of a glob of models, without its candidates."""
 
     strategy: str = "failover"
     affinity: Affinity | None = None
@@ -88,103 +90,105 @@ class ModelRoute:
     hedge: HedgeSettings | None = None
 
 
-_PLAIN = ModelRoute()
+_DEFAULT_ROUTE = ModelRoute()
 
 
-def _rule(row: ModelRoute, wish: RoutingRequest) -> RoutingRule | None:
-    return next((rule for rule in row.rules if rule.when.holds(wish)), None) if row.rules else None
+def _rule(row: ModelRoute, request: RoutingRequest) -> RoutingRule | None:
+    return next((rule for rule in row.rules if rule.when.holds(request)), None) if row.rules else None
 
 
 @dataclass(frozen=True, slots=True)
 class PlannerSettings:
     rows: Mapping[str, ModelRoute]
     label: Callable[[str], str | None]
-    """From a model's name to its row."""
+    """From a model's name to the name of its row."""
     build: Callable[[str], Strategy]
-    """A new strategy of this name."""
+    """Creates a strategy by its name."""
     strategies: tuple[str, ...]
-    """Those that there are."""
+    """The names of all strategies."""
     circuits: Circuits | None = None
     strategy_header: str | None = None
-    """In which a caller may name another strategy than config's."""
+    """The request header in which a caller may name a strategy."""
     no_retry_header: str = "x-edge-no-retry"
     """A caller's call with this header (any value but "false") is never sent twice."""
     attempts: int = 3
     patience: float = 60.0
-    """Seconds; Envoy waits for no longer Retry-After."""
+    """Seconds. Envoy does not wait for a longer Retry-After."""
     first_token_timeout: float | None = None
-    """Seconds that a guarded try may take to its first token."""
+    """Seconds that a guarded streaming attempt may take to its first token."""
     chains: bool = False
-    """Envoy is told who is first; the others follow as config has them."""
+    """Envoy only gets the first candidate; the others follow in the configured order."""
     guards: bool = True
-    """Whether Envoy can hold an answer back."""
+    """Whether the proxy supports the guard, the filter that holds a response back."""
 
 
-# How many times to first token a hedge looks back on, and how many it must have seen.
-_SEEN, _ENOUGH = 64, 16
+# How many recent times to first token a row keeps, and how many a quantile needs.
+_TIMES_KEPT, _MIN_TIMES = 64, 16
 
 
 @dataclass(slots=True)
-class _Times:
-    """A row's times to first token of late."""
+class _RecentTimes:
+    """A row's recent times to first token, seconds, in a ring buffer."""
 
-    seen: list[float] = field(default_factory=list)
+    values: list[float] = field(default_factory=list)
     next: int = 0
 
     def add(self, seconds: float) -> None:
-        if len(self.seen) < _SEEN:
-            self.seen.append(seconds)
+        if len(self.values) < _TIMES_KEPT:
+            self.values.append(seconds)
         else:
-            self.seen[self.next] = seconds
-            self.next = (self.next + 1) % _SEEN
+            self.values[self.next] = seconds
+            self.next = (self.next + 1) % _TIMES_KEPT
 
     def quantile(self, share: float) -> float | None:
-        if len(self.seen) < _ENOUGH:
+        if len(self.values) < _MIN_TIMES:
             return None
-        return sorted(self.seen)[min(len(self.seen) - 1, int(share * len(self.seen)))]
+        return sorted(self.values)[min(len(self.values) - 1, int(share * len(self.values)))]
 
 
 class RowPlanner:
+    """The `Planner` over the rows of the configuration."""
+
     def __init__(self, settings: PlannerSettings) -> None:
         self._settings = settings
         self._strategies: dict[tuple[str | None, str], Strategy] = {}
-        self._times: dict[str | None, _Times] = {}
+        self._times: dict[str | None, _RecentTimes] = {}
 
-    def ruled(self, wish: RoutingRequest, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
-        _, row = self._row(wish.call.model)
-        rule = _rule(row, wish)
+    def apply_rules(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+        _, row = self._row(request.call.model)
+        rule = _rule(row, request)
         if rule is None or rule.candidates is None:
             return candidates
-        return tuple([replace(c, model=c.model or wish.call.model) for c in rule.candidates])
+        return tuple([replace(c, model=c.model or request.call.model) for c in rule.candidates])
 
-    def plan(self, wish: RoutingRequest, candidates: Sequence[Candidate]) -> Plan:
-        name, row = self._row(wish.call.model)
-        rule = _rule(row, wish)
-        strategy = self._override(wish) or (rule.strategy if rule is not None else None) or row.strategy
-        may = self._admitted(candidates)
-        admitted = may.admitted
-        ordered = self._strategy(name, strategy).order(wish, admitted) if len(admitted) > 1 else admitted
+    def plan(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Plan:
+        name, row = self._row(request.call.model)
+        rule = _rule(row, request)
+        strategy = self._override(request) or (rule.strategy if rule is not None else None) or row.strategy
+        decision = self._admitted(candidates)
+        admitted = decision.admitted
+        ordered = self._strategy(name, strategy).order(request, admitted) if len(admitted) > 1 else admitted
         if row.affinity is not None:
-            ordered = row.affinity.prefer(wish, ordered)
+            ordered = row.affinity.prefer(request, ordered)
         if self._settings.chains:
-            ordered = _as_config_has_them(ordered[0], admitted)
-        no_retry = wish.header(self._settings.no_retry_header)
-        once = no_retry is not None and no_retry.strip().lower() != "false"
+            ordered = _with_head(ordered[0], admitted)
+        value = request.header(self._settings.no_retry_header)
+        no_retry = value is not None and value.strip().lower() != "false"
         count = len(ordered)
-        streams = wish.call.stream and wish.call.operation == "chat"
-        # A call that may go out only once has nothing to be guarded for.
+        streams = request.call.stream and request.call.operation == "chat"
+        # Without retries, a guard has no use.
         guarded = (
             self._settings.guards
-            and not once
-            and wish.call.operation == "chat"
+            and not no_retry
+            and request.call.operation == "chat"
             and (
                 bool(row.fallback)
                 or row.guard == "on"
-                # What a first try answers is seen only by the guard: how long a provider that fails wants to rest.
-                or (row.guard == "auto" and (wish.call.stream or may.doubtful) and count > 1)
+                # With a doubtful candidate too: only the guard sees the Retry-After of an attempt that is retried.
+                or (row.guard == "auto" and (request.call.stream or decision.doubtful) and count > 1)
             )
         )
-        hedged = streams and row.hedge is not None and count > 1 and not once
+        hedged = streams and row.hedge is not None and count > 1 and not no_retry
         if hedged:
             second = next((c for c in ordered if c.provider != ordered[0].provider), None)
             hedged = second is not None
@@ -195,16 +199,18 @@ class RowPlanner:
             times = self._times.get(name)
             usual = times.quantile(row.hedge.quantile) if times is not None else None
             timeout = max(row.hedge.at_least, usual or 0.0)
-        # Who asked to be left alone for longer than Envoy waits would only say it again.
-        tries = 1 if count == 1 and may.rest > self._settings.patience else self._tries(count)
-        return Plan(tuple(ordered), strategy, guarded, tries, once, timeout, hedged, row.fallback, probes=may.probes)
+        # The only candidate rests for longer than Envoy waits, so a retry would get the same answer.
+        tries = 1 if count == 1 and decision.rest > self._settings.patience else self._tries(count)
+        return Plan(
+            tuple(ordered), strategy, guarded, tries, no_retry, timeout, hedged, row.fallback, probes=decision.probes
+        )
 
-    def reachable(self, model: str, candidates: Sequence[Candidate]) -> tuple[tuple[Candidate, ...], int]:
+    def billable_candidates(self, model: str, candidates: Sequence[Candidate]) -> tuple[tuple[Candidate, ...], int]:
         _, row = self._row(model)
         found = (*candidates, *row.fallback.context_length, *row.fallback.content_filter)
         return tuple(dict.fromkeys(found)), 2 if row.hedge is not None else 1
 
-    def able(self, plan: Plan, candidates: tuple[Candidate, ...]) -> Plan:
+    def restrict(self, plan: Plan, candidates: tuple[Candidate, ...]) -> Plan:
         if candidates == plan.candidates:
             return plan
         several = len(candidates) > 1
@@ -217,59 +223,59 @@ class RowPlanner:
             try_timeout=plan.try_timeout if several else None,
         )
 
-    def learn(self, model: str | None, plan: Plan, tried: Sequence[AttemptResult]) -> None:
+    def record(self, model: str | None, plan: Plan, attempts: Sequence[AttemptResult]) -> None:
         strategy = self._strategies.get((model, plan.strategy))
         circuits = self._settings.circuits
-        for each in tried:
+        for each in attempts:
             if strategy is not None:
-                strategy.learn(each)
+                strategy.record(each)
             if circuits is not None:
-                circuits.learn(each, probe=each.candidate in plan.probes)
+                circuits.record(each, probe=each.candidate in plan.probes)
             if each.first_token is not None and each.verdict == "ok" and model in self._settings.rows:
-                self._times.setdefault(model, _Times()).add(each.first_token)
+                self._times.setdefault(model, _RecentTimes()).add(each.first_token)
         if circuits is not None and plan.probes:
-            asked = {each.candidate for each in tried}
+            attempted = {each.candidate for each in attempts}
             for probe in plan.probes:
-                if probe not in asked:
+                if probe not in attempted:
                     circuits.release(probe)
 
-    # --- how
+    # --- steps of a plan
 
     def _row(self, model: str) -> tuple[str | None, ModelRoute]:
         name = self._settings.label(model)
-        return name, self._settings.rows.get(name, _PLAIN) if name is not None else _PLAIN
+        return name, self._settings.rows.get(name, _DEFAULT_ROUTE) if name is not None else _DEFAULT_ROUTE
 
-    def _override(self, wish: RoutingRequest) -> str | None:
+    def _override(self, request: RoutingRequest) -> str | None:
         header = self._settings.strategy_header
-        wanted = wish.header(header) if header is not None else None
-        if wanted is None:
+        requested_name = request.header(header) if header is not None else None
+        if requested_name is None:
             return None
-        if wanted not in self._settings.strategies:
+        if requested_name not in self._settings.strategies:
             have = ", ".join(self._settings.strategies)
-            raise BadRequest(f"{header}: there is no strategy {wanted!r}; have {have}", param=header)
-        return wanted
+            raise BadRequest(f"{header}: there is no strategy {requested_name!r}; have {have}", param=header)
+        return requested_name
 
     def _admitted(self, candidates: Sequence[Candidate]) -> BreakerDecision:
         if self._settings.circuits is None:
             return BreakerDecision(tuple(candidates), (), ())
-        found = self._settings.circuits.admit(candidates)
-        if found.admitted:
-            return found
-        soonest = min(seconds for _, seconds in found.refused)
-        named = [f"{c.provider} ({c.model}) for {max(1, round(seconds))} s" for c, seconds in found.refused]
-        more = f" and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
+        decision = self._settings.circuits.admit(candidates)
+        if decision.admitted:
+            return decision
+        soonest = min(seconds for _, seconds in decision.refused)
+        listed = [f"{c.provider} ({c.model}) for {max(1, round(seconds))} s" for c, seconds in decision.refused]
+        more = f" and {len(listed) - _MAX_LISTED} more" if len(listed) > _MAX_LISTED else ""
         raise Unavailable(
-            "every provider of this model has failed of late and is left alone: "
-            f"{', '.join(named[:_MOST_NAMED])}{more}",
+            "every provider of this model has failed recently and is not used for now: "
+            f"{', '.join(listed[:_MAX_LISTED])}{more}",
             retry_after=max(1.0, round(soonest)),
         )
 
     def _strategy(self, row: str | None, name: str) -> Strategy:
-        found = self._strategies.get((row, name))
-        if found is None:
-            found = self._strategies[row, name] = self._settings.build(name)
-        return found
+        strategy = self._strategies.get((row, name))
+        if strategy is None:
+            strategy = self._strategies[row, name] = self._settings.build(name)
+        return strategy
 
     def _tries(self, candidates: int) -> int:
-        """A provider is asked again only where it is the only one: elsewhere, the next one is the better try."""
+        """The number of attempts. A provider is tried more than once only if it is the only candidate."""
         return self._settings.attempts if candidates == 1 else min(self._settings.attempts, candidates)

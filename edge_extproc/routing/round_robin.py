@@ -1,8 +1,8 @@
-"""Round robin by weight: each candidate gets its share of the calls, spread as evenly as can be.
+"""Weighted round robin: each candidate gets its share of the calls, spread evenly (smooth weighted round robin).
 
-Each turn every candidate gains its weight, the richest is first and pays the weight of all; of weights 5, 1, 1 that
-gives a a b a c a a and not five calls in a row. A candidate that is left out for a while does not gain meanwhile, so it
-is not flooded when it comes back.
+For each call, every candidate's score grows by its weight. The highest score is first, and is reduced by the sum of all
+weights. Weights 5, 1, 1 give a a b a c a a, and not five calls in a row. A candidate that is excluded for a while does
+not gain meanwhile, so it gets no burst of calls when it is back.
 """
 
 from __future__ import annotations
@@ -12,30 +12,32 @@ from collections.abc import Sequence
 from ..model.plan import AttemptResult, Candidate
 from .base import RoutingRequest, Strategy, StrategySettings
 
-# Models that pass through a glob have whatever name a caller gives them.
-_MAX_REMEMBERED = 1024
+# Models that match a glob have names that callers choose, so there may be any number.
+_MAX_CACHED = 1024
 
 
 class RoundRobin:
-    def __init__(self) -> None:
-        self._wealth: dict[tuple[str, str], int] = {}
+    """The strategy `round_robin`."""
 
-    def order(self, wish: RoutingRequest, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
-        del wish
-        wealth = self._wealth
-        if len(wealth) > _MAX_REMEMBERED:
-            wealth.clear()
-        # Pairs of texts are hashed ten times faster than candidates.
+    def __init__(self) -> None:
+        self._scores: dict[tuple[str, str], int] = {}
+
+    def order(self, request: RoutingRequest, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+        del request
+        scores = self._scores
+        if len(scores) > _MAX_CACHED:
+            scores.clear()
+        # Pairs of strings, because hashing a candidate takes ten times as long.
         names = [(candidate.provider, candidate.model) for candidate in candidates]
-        rich = [wealth.get(name, 0) + candidate.weight for name, candidate in zip(names, candidates, strict=True)]
-        wealth.update(zip(names, rich, strict=True))
-        # Sorting is stable: among equals, config's order decides.
-        places = sorted(range(len(rich)), key=rich.__getitem__, reverse=True)
-        wealth[names[places[0]]] -= sum([candidate.weight for candidate in candidates])
+        raised = [scores.get(name, 0) + candidate.weight for name, candidate in zip(names, candidates, strict=True)]
+        scores.update(zip(names, raised, strict=True))
+        # Sorting is stable: among equal scores, the configured order decides.
+        places = sorted(range(len(raised)), key=raised.__getitem__, reverse=True)
+        scores[names[places[0]]] -= sum([candidate.weight for candidate in candidates])
         return [candidates[place] for place in places]
 
-    def learn(self, tried: AttemptResult) -> None:
-        """Nothing: a turn is a turn."""
+    def record(self, attempt: AttemptResult) -> None:
+        """Nothing to record: results do not change the order."""
 
 
 class _Kind:

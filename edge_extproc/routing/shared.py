@@ -1,11 +1,10 @@
-"""Circuits that all workers of a machine share: a table in a small file that each of them maps into its memory.
+"""The `CircuitTable` that all workers of a machine share: a small file that each worker maps into its memory.
 
-Reading costs a look-up and no system call. Whoever writes holds a lock on the file for the few microseconds that it
-takes; the kernel gives the lock back if its holder dies. A reader may meet a row that is half written: it then sends a
-call where it need not, or not where it could, once.
+A read needs no system call. A write holds a lock on the file for some microseconds; the kernel releases the lock if its
+holder dies. A reader may see a row that is half written. Then it misjudges one call, which does no harm.
 
-Times are those of the system's monotonic clock, which all processes of a machine share. It begins anew with the
-machine, so whoever starts the workers removes the file first.
+Times are of the system's monotonic clock, which all processes of a machine share. It restarts with the machine, so the
+supervisor removes the file before it starts the workers.
 """
 
 from __future__ import annotations
@@ -20,23 +19,23 @@ from pathlib import Path
 from ..errors import StartError
 from .breaker import CLOSED, Change, Circuit
 
-# How many rows are taken; then groups of rows. A name (hashed) may stand in any row of one group: first the names of
-# all its rows, then for each its failures in a row, open until, probe until, rest until. Only open circuits, recent
-# failures and rests take rows, so that is enough.
-_HEAD = struct.Struct("<Q")
-_WAYS = 8
-_NAMES = struct.Struct(f"<{_WAYS}Q")
+# The file: the number of used rows, then groups of rows. A hashed name may be in any row of one group. A group: the
+# names of all its rows, then for each row its failures, `open_until`, `probe_until` and `rest_until`. Only circuits
+# that are open, resting or have recent failures use a row, so this size is enough.
+_HEADER = struct.Struct("<Q")
+_ROWS_PER_GROUP = 8
+_NAMES = struct.Struct(f"<{_ROWS_PER_GROUP}Q")
 _ROW = struct.Struct("<Qddd")
-_GROUP = _NAMES.size + _WAYS * _ROW.size
+_GROUP = _NAMES.size + _ROWS_PER_GROUP * _ROW.size
 _GROUPS = 512
-_MAX_REMEMBERED = 4096
+_MAX_CACHED = 4096
 
 
 class SharedCircuitTable:
-    """Raises StartError where the file cannot be made. The names themselves are not in it."""
+    """Raises StartError if the file cannot be created. The file holds hashes of the names only."""
 
     def __init__(self, path: Path) -> None:
-        size = _HEAD.size + _GROUP * _GROUPS
+        size = _HEADER.size + _GROUP * _GROUPS
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             if os.fstat(self._file).st_size < size:
@@ -47,8 +46,8 @@ class SharedCircuitTable:
         self._hashes: dict[str, int] = {}
 
     def all_closed(self) -> bool:
-        taken: int = _HEAD.unpack_from(self._rows)[0]
-        return not taken
+        used_rows: int = _HEADER.unpack_from(self._rows)[0]
+        return not used_rows
 
     def read(self, name: str) -> Circuit:
         number = self._number(name)
@@ -61,10 +60,10 @@ class SharedCircuitTable:
     def change(self, name: str, change: Change) -> bool:
         fcntl.flock(self._file, fcntl.LOCK_EX)
         try:
-            made = change(self.read(name))
-            if made is not None:
-                self._write(self._number(name), made)
-            return made is not None
+            changed = change(self.read(name))
+            if changed is not None:
+                self._write(self._number(name), changed)
+            return changed is not None
         finally:
             fcntl.flock(self._file, fcntl.LOCK_UN)
 
@@ -83,13 +82,15 @@ class SharedCircuitTable:
         elif 0 in names:
             place = names.index(0)
         else:
-            # That whose circuit opened or rested longest ago, or never: it matters least.
-            rows = [Circuit(*_ROW.unpack_from(self._rows, _row(group, n))) for n in range(_WAYS)]
-            place = min(range(_WAYS), key=lambda n: (max(rows[n].open_until, rows[n].rest_until), rows[n].failures))
+            # The group is full: replace the circuit whose opening or rest ended first, because it matters least.
+            rows = [Circuit(*_ROW.unpack_from(self._rows, _row(group, n))) for n in range(_ROWS_PER_GROUP)]
+            place = min(
+                range(_ROWS_PER_GROUP), key=lambda n: (max(rows[n].open_until, rows[n].rest_until), rows[n].failures)
+            )
         names[place] = 0 if circuit == CLOSED else number
-        # What is counted before it is there makes a reader look; the other way round it would not.
-        taken = _HEAD.unpack_from(self._rows)[0] + sum(map(bool, names)) - before
-        _HEAD.pack_into(self._rows, 0, taken)
+        # The count is written first: with a stale count of 0, a reader would not look at the rows.
+        used_rows = _HEADER.unpack_from(self._rows)[0] + sum(map(bool, names)) - before
+        _HEADER.pack_into(self._rows, 0, used_rows)
         row = (circuit.failures, circuit.open_until, circuit.probe_until, circuit.rest_until)
         _ROW.pack_into(self._rows, _row(group, place), *row)
         _NAMES.pack_into(self._rows, group, *names)
@@ -97,16 +98,16 @@ class SharedCircuitTable:
     def _number(self, name: str) -> int:
         number = self._hashes.get(name)
         if number is None:
-            if len(self._hashes) >= _MAX_REMEMBERED:
+            if len(self._hashes) >= _MAX_CACHED:
                 self._hashes.clear()
             digest = blake2b(name.encode(errors="surrogateescape"), digest_size=8).digest()
-            # 0 is a free row.
+            # 0 marks a free row.
             number = self._hashes[name] = int.from_bytes(digest, "little") or 1
         return number
 
 
 def _group(number: int) -> int:
-    return _HEAD.size + (number % _GROUPS) * _GROUP
+    return _HEADER.size + (number % _GROUPS) * _GROUP
 
 
 def _row(group: int, place: int) -> int:

@@ -29,9 +29,9 @@ from starlette.exceptions import HTTPException
 
 from ..model.managed import ManagedBudget
 from ..store.ledger import DIMENSIONS, Dimension, Ledger, UsageFilter, as_csv, as_json_lines
-from ..store.managed import Actor, AuditLine, KeyTaken, ManagedStore, StoredKey
+from ..store.managed import Actor, AuditLine, KeyExists, ManagedStore, StoredKey
 from ..store.quarantine import Quarantine
-from ..store.report import told
+from ..store.report import as_row
 from .admin_errors import RANK, AdminRefused, Role, _role, answer_to, http_error, invalid, refused, store_down
 from .admin_models import (
     DAY,
@@ -315,7 +315,7 @@ def _routes(administration: AdminApi) -> APIRouter:
         )
         try:
             made = await _in_thread(store.add_key, admin.actor, wanted, administration.digest(secret))
-        except KeyTaken:
+        except KeyExists:
             raise AdminRefused(409, "taken", f"there is a key {key_id!r} already") from None
         await administration.publish()
         return MadeKey(key=secret, **_shown(made).model_dump())
@@ -428,7 +428,7 @@ def _routes(administration: AdminApi) -> APIRouter:
     ) -> list[dict[str, Any]]:
         """Sums; money as text in US dollars."""
         totals = await _in_thread(ledger.totals, by, where.filter(admin))
-        return [told(total) for total in totals]
+        return [as_row(total) for total in totals]
 
     @router.get("/usage/export", response_class=StreamingResponse, responses={200: {"content": _EXPORTS}})
     async def export(

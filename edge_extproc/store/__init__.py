@@ -1,4 +1,4 @@
-"""What outlives a process: the usage ledger, and what the admin API manages.
+"""Persistent state: the usage ledger, and the keys and budgets of the admin API.
 
-Workers only write journals (journal.py); the database is opened by whoever watches over them.
+Workers only write journals (journal.py). The supervisor is the only process that opens the database.
 """

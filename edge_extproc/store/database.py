@@ -1,6 +1,6 @@
-"""Opens the database, and brings it to the newest form.
+"""Opens the database and migrates it to the newest schema.
 
-SQLite for one machine (in WAL mode, so that readers never wait), PostgreSQL for several replicas.
+SQLite is for one machine (in WAL mode, so that readers never wait), PostgreSQL for several replicas.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from ..errors import ConfigError, StartError
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
-# Replicas that start at once take turns; the number only has to be our own.
+# The key of an advisory lock: replicas that start at the same time migrate one after the other.
 _MIGRATION_LOCK = 0x65646765
 
 
-# Where nothing answers at all, a start shall not wait for as long as TCP would.
+# If the host does not answer at all, TCP's own time-out is too long for a start.
 _CONNECT_SECONDS = 5
 
 
 def open_database(url: str) -> Engine:
-    """As `reach`, in its newest form. Raises ConfigError or StartError."""
+    """The database, migrated to the newest schema. See `reach`. Raises ConfigError or StartError."""
     engine = reach(url)
     try:
         migrate(engine)
@@ -36,12 +36,12 @@ def open_database(url: str) -> Engine:
 
 
 def reach(url: str) -> Engine:
-    """`sqlite:////path` or `postgresql+psycopg://user:password@host/name`; it connects when it is first used. Raises
-    ConfigError or StartError, which never tell the URL: it may hold a password."""
+    """The database of a URL, `sqlite:////path` or `postgresql+psycopg://user:password@host/name`. It connects at its
+    first use. Raises ConfigError or StartError, whose texts never contain the URL, because it may hold a password."""
     try:
         parsed = make_url(url)
     except ArgumentError:
-        raise ConfigError("store.database is no database URL; write sqlite:////path or postgresql://…") from None
+        raise ConfigError("store.database is not a database URL; write sqlite:////path or postgresql://…") from None
     if parsed.get_backend_name() not in ("sqlite", "postgresql"):
         raise ConfigError(f"store.database: {parsed.get_backend_name()!r} is not supported; use sqlite or postgresql")
     if parsed.drivername == "postgresql":
@@ -65,7 +65,7 @@ def _tune_sqlite(connection: Any, _: object) -> None:
 
 
 def migrate(engine: Engine) -> None:
-    """Brings it to the newest form. Raises SQLAlchemyError where it is out of reach."""
+    """Migrates the database to the newest schema. Raises SQLAlchemyError if it cannot be reached."""
     config = AlembicConfig()
     config.set_main_option("script_location", str(_MIGRATIONS))
     with engine.begin() as connection:

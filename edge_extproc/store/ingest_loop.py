@@ -1,6 +1,7 @@
-"""Keeps the ledger up to date beside a running gateway: journals in, old rows out.
+"""The background loop that moves the workers' journals into the ledger, and deletes old rows.
 
-A database that is out of reach is told once, and again when it is back; until then the journals wait on disk.
+If the database cannot be reached, one line is logged, and another one when it is back. Until then the journals stay on
+disk.
 """
 
 from __future__ import annotations
@@ -19,33 +20,43 @@ from .database import migrate, open_database, reach
 from .ledger import Ingest, Ledger
 from .quarantine import Quarantine
 
-# Old rows are looked for this often.
-_FORGET_EVERY = 3600.0
+# Old rows are deleted at this interval, seconds.
+_DELETE_INTERVAL = 3600.0
 
 
-def open_keeper(
+def open_ingest_loop(
     url: str,
     journals: Path,
     quarantine: Quarantine,
     *,
     every: timedelta,
     keep: timedelta,
-    told: Callable[[bool], None],
+    report_reachable: Callable[[bool], None],
     wait: bool = False,
 ) -> IngestLoop:
-    """`told` hears whether the database can be reached, at each turn. `wait`: it need not be there yet. Raises
-    ConfigError or StartError where the database cannot be used."""
+    """`every`: the interval. `keep`: how long rows are kept. `report_reachable` is called after each run, with whether
+    the database could be reached. `wait`: the database need not be reachable yet; it is migrated later. Raises
+    ConfigError or StartError if the database cannot be used."""
     engine = reach(url) if wait else open_database(url)
     ledger = Ledger(engine)
-    prepare = (lambda: migrate(engine)) if wait else _nothing
-    return IngestLoop(Ingest(journals, ledger, quarantine), ledger, every=every, keep=keep, told=told, prepare=prepare)
+    prepare = (lambda: migrate(engine)) if wait else _do_nothing
+    return IngestLoop(
+        Ingest(journals, ledger, quarantine),
+        ledger,
+        every=every,
+        keep=keep,
+        report_reachable=report_reachable,
+        prepare=prepare,
+    )
 
 
-def _nothing() -> None:
-    """It was done before."""
+def _do_nothing() -> None:
+    """The preparation is done."""
 
 
 class IngestLoop:
+    """Runs in the supervisor. `close` it after `run` has ended."""
+
     def __init__(
         self,
         ingest: Ingest,
@@ -54,64 +65,65 @@ class IngestLoop:
         every: timedelta,
         keep: timedelta,
         now: Callable[[], float] = time.time,
-        told: Callable[[bool], None] = lambda _: None,
-        prepare: Callable[[], None] = _nothing,
+        report_reachable: Callable[[bool], None] = lambda _: None,
+        prepare: Callable[[], None] = _do_nothing,
     ) -> None:
-        """`prepare`: what must be done once before the first turn, and may raise SQLAlchemyError."""
+        """`prepare` is called before the first run, until it succeeds; it may raise SQLAlchemyError."""
         self._ingest = ingest
         self._ledger = ledger
         self._every = every.total_seconds()
         self._keep = keep
         self._now = now
-        self._told = told
+        self._report_reachable = report_reachable
         self._prepare = prepare
         self._is_down = False
-        self._forgot_at = float("-inf")
+        self._deleted_at = float("-inf")
         self._refused = 0
 
     def close(self) -> None:
         self._ledger.close()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop`; then once more, so that nothing waits for the next start."""
+        """Runs until `stop` is set, and then once more, so that no row waits for the next start."""
         while not stop.is_set():
-            await asyncio.to_thread(self.turn)
+            await asyncio.to_thread(self.run_once)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), self._every)
-        await asyncio.to_thread(self.turn)
+        await asyncio.to_thread(self.run_once)
 
-    def turn(self) -> None:
+    def run_once(self) -> None:
+        """One run. It waits for the database, so it belongs in a thread."""
         log = structlog.get_logger()
         try:
             self._prepare()
-            self._prepare = _nothing
+            self._prepare = _do_nothing
             try:
                 self._ingest.run()
             finally:
-                self._tell_refused()
-            self._forget()
+                self._log_quarantined()
+            self._delete_old_rows()
         except (SQLAlchemyError, OSError) as error:
             if not self._is_down:
                 log.warning("ledger_down", exc_info=error, kept_in="journal")
             self._is_down = True
-            self._told(False)
+            self._report_reachable(False)
             return
         if self._is_down:
             log.info("ledger_back")
         self._is_down = False
-        self._told(True)
+        self._report_reachable(True)
 
-    def _tell_refused(self) -> None:
+    def _log_quarantined(self) -> None:
         new = self._ingest.refused - self._refused
         if new:
             quarantine = self._ingest.quarantine
             structlog.get_logger().error("ledger_rows_quarantined", rows=new, file=str(quarantine.path))
             self._refused = self._ingest.refused
 
-    def _forget(self) -> None:
+    def _delete_old_rows(self) -> None:
         now = self._now()
-        if now - self._forgot_at < _FORGET_EVERY:
+        if now - self._deleted_at < _DELETE_INTERVAL:
             return
-        with contextlib.suppress(OverflowError):  # kept since before the calendar: nothing is older
-            self._ledger.forget((datetime.fromtimestamp(now, UTC) - self._keep).date().isoformat())
-        self._forgot_at = now
+        with contextlib.suppress(OverflowError):  # the date is before year 1, so no row is older
+            self._ledger.delete_before((datetime.fromtimestamp(now, UTC) - self._keep).date().isoformat())
+        self._deleted_at = now

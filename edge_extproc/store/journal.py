@@ -1,11 +1,11 @@
-"""The journal: each settlement on disk, as the worker's last act on a request, before the ledger hears of it.
+"""The journal: files to which a worker appends one line for each settlement, before the ledger has it.
 
-A line is written by one system call, so a worker that is killed at any moment has lost nothing that it settled: the
-page cache outlives it. Lines wait in segments until whoever keeps the ledger has committed them there; a segment goes
-when its writer is done with it and all of it is in the ledger. Who is done is told by a lock: a writer holds one on
-its open segment, and the kernel lets go of it whichever way the writer ends.
+A line is written by one system call. So a worker that is killed loses no settlement: the kernel's page cache still has
+the line. The journal is split into segments. The supervisor reads them into the ledger, and deletes a segment when its
+writer is done with it and all its lines are committed. A writer holds a file lock on its open segment; the kernel
+releases the lock however the writer ends, so a segment without a lock is done.
 
-Exactly once is the work of two: the journal loses nothing, and the ledger takes an exchange's id only once.
+Each settlement is counted exactly once: the journal loses none, and the ledger accepts an exchange's id only once.
 """
 
 from __future__ import annotations
@@ -28,19 +28,20 @@ from ..model.usage import BUCKETS, Usage
 
 SUFFIX = ".journal"
 _UNFINISHED = ".new"
-# A segment is read while it grows; its size only says how much is read again after a crash of the reader.
+# A segment is also read while it grows. Its size only limits how much is read again after the reader has crashed.
 SEGMENT_BYTES = 8 << 20
-# Longer than any name that config permits; an upstream's words may be longer.
-_LONGEST = 256
+# Characters of a text. The configuration allows no longer names; a provider's text may be longer and is cut.
+_MAX_TEXT = 256
 
 PICO = Decimal(10) ** 12
-"""Money is kept in whole millionths of a millionth of a US dollar: exact for a price of six decimals a million
-tokens."""
-_MOST_MONEY = int(MOST_DOLLARS * PICO)
+"""Pico-dollars in a US dollar. Money is stored in whole pico-dollars, which is exact for prices with six decimals for a
+million tokens."""
+_MAX_PICO = int(MOST_DOLLARS * PICO)
 
 
 class LedgerRow(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One settled exchange, as the ledger keeps it. Money in pico-dollars, times in Unix milliseconds."""
+    """One settled exchange: a line of the journal and a row of the ledger. Money in pico-dollars, times in Unix
+    milliseconds."""
 
     exchange: str
     started_ms: int
@@ -57,9 +58,9 @@ class LedgerRow(msgspec.Struct, frozen=True, omit_defaults=True):
     model: str | None = None
     provider: str | None = None
     upstream_model: str | None = None
-    """What the provider was asked for."""
+    """The model in the request to the provider."""
     response_model: str | None = None
-    """What answered: as the provider named it, else as it was asked; None where nothing answered."""
+    """The model in the provider's reply; if it names none, `upstream_model`. None: there was no reply."""
     attempts: int = 0
     stream: bool = False
     cache: str | None = None
@@ -73,7 +74,7 @@ class LedgerRow(msgspec.Struct, frozen=True, omit_defaults=True):
     output_audio: int = 0
     estimated: bool = False
     cost: int | None = None
-    """None: nothing was used, or unpriced."""
+    """None: nothing was used, or the usage is unpriced."""
     unpriced: bool = False
     saved_tokens: int = 0
     saved_cost: int = 0
@@ -86,7 +87,7 @@ _decode = msgspec.json.Decoder(LedgerRow).decode
 
 
 def row_of(s: Settlement) -> LedgerRow | None:
-    """None where nobody was recognised: such a request is nobody's to pay."""
+    """The ledger row of a settlement. None if the caller is not known: nobody can be charged."""
     if s.tenant is None:
         return None
     usage = s.usage if s.usage is not None else Usage()
@@ -96,18 +97,18 @@ def row_of(s: Settlement) -> LedgerRow | None:
         started_ms=int(s.started_at * 1000),
         duration_ms=int(s.duration * 1000),
         outcome=s.outcome,
-        tenant=_text(s.tenant),
+        tenant=_clean_text(s.tenant),
         status=s.status,
-        code=_cut(s.code),
-        team=_cut(s.team),
-        user=_cut(s.user),
-        key=_cut(s.key_id),
+        code=_optional_text(s.code),
+        team=_optional_text(s.team),
+        user=_optional_text(s.user),
+        key=_optional_text(s.key_id),
         operation=s.operation,
         dialect=s.dialect,
-        model=_cut(s.model),
+        model=_optional_text(s.model),
         provider=s.provider,
-        upstream_model=_cut(s.upstream_model),
-        response_model=_cut(s.response_model or s.upstream_model) if answered else None,
+        upstream_model=_optional_text(s.upstream_model),
+        response_model=_optional_text(s.response_model or s.upstream_model) if answered else None,
         attempts=s.attempts,
         stream=s.stream,
         cache=s.cache,
@@ -123,8 +124,8 @@ def row_of(s: Settlement) -> LedgerRow | None:
 
 
 def plausible(row: LedgerRow) -> LedgerRow:
-    """The same row, unless an amount is below zero or larger than an exchange can come to (model/plausible.py). Then
-    its amounts are unknown: no tokens, unpriced. A number cut down to a bound would still spoil every sum."""
+    """The same row, unless an amount is negative or too large for one exchange (model/plausible.py). Then the amounts
+    count as unknown: no tokens, unpriced. A number cut to the bound would still make every sum wrong."""
     changes: dict[str, Any] = {}
     if not all(is_plausible_count(getattr(row, name)) for name in BUCKETS) or not _is_money(row.cost):
         changes = {**dict.fromkeys(BUCKETS, 0), "cost": None, "unpriced": True, "estimated": True}
@@ -134,29 +135,30 @@ def plausible(row: LedgerRow) -> LedgerRow:
 
 
 def _is_money(amount: int | None) -> bool:
-    return amount is None or 0 <= amount <= _MOST_MONEY
+    return amount is None or 0 <= amount <= _MAX_PICO
 
 
-def _cut(text: str | None) -> str | None:
-    return None if text is None else _text(text)
+def _optional_text(text: str | None) -> str | None:
+    return None if text is None else _clean_text(text)
 
 
-def _text(text: str) -> str:
-    """What a provider, a caller or an identity provider wrote may hold bytes that no database takes."""
-    return text[:_LONGEST].encode("utf-8", "backslashreplace").decode().replace("\0", "")
+def _clean_text(text: str) -> str:
+    """The text without what databases refuse: NUL and surrogates, which callers and providers may send."""
+    return text[:_MAX_TEXT].encode("utf-8", "backslashreplace").decode().replace("\0", "")
 
 
 def pico(dollars: Decimal) -> int:
-    """-1, which is no cost, for what is no number."""
+    """Pico-dollars. -1, which is never a valid cost, for infinity and NaN."""
     return int((dollars * PICO).to_integral_value()) if dollars.is_finite() else -1
 
 
 def dollars(amount: int) -> Decimal:
+    """US dollars from pico-dollars."""
     return Decimal(amount) / PICO
 
 
 class Journal:
-    """The writing side, one a worker. `name` is the worker's own. Raises OSError where the directory cannot be used."""
+    """The writer of one worker. `name`: unique to the worker. Raises OSError if the directory cannot be used."""
 
     def __init__(
         self,
@@ -177,19 +179,19 @@ class Journal:
         self._file = self._open()
 
     def write(self, settlement: Settlement) -> None:
-        """Never raises: what the disk does not take is told to `on_error`, and lost to the ledger alone."""
+        """Never raises. A line that cannot be written is reported to `on_error`, and is missing in the ledger."""
         row = row_of(settlement)
         if row is None:
             return
         line = _encode(row) + b"\n"
         try:
             if self._written >= self._segment_bytes:
-                self._turn()
-            # One call, in append mode: whole, or not at all, unless the disk is full.
+                self._rotate()
+            # One call in append mode writes the whole line or nothing, unless the disk is full.
             written = os.write(self._file, line)
             self._written += written
             if written < len(line):
-                self._turn()  # the torn line ends its segment, and this one is written again
+                self._rotate()  # the partial line ends its segment, and the line is written again
                 self._written += os.write(self._file, line)
         except OSError as error:
             self._on_error(error)
@@ -197,7 +199,7 @@ class Journal:
     def close(self) -> None:
         os.close(self._file)
 
-    def _turn(self) -> None:
+    def _rotate(self) -> None:
         fresh = self._open()
         os.close(self._file)
         self._file, self._written = fresh, 0
@@ -206,7 +208,7 @@ class Journal:
         path = self._directory / f"{self._stamp():020d}-{self._name}{SUFFIX}"
         hidden = path.with_suffix(_UNFINISHED)
         file = os.open(hidden, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600)
-        # Under its own name only once it is locked: an unlocked segment is one whose writer is done.
+        # Renamed only after it is locked, because a segment without a lock counts as done.
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         hidden.rename(path)
         return file
@@ -214,59 +216,59 @@ class Journal:
 
 @dataclass(frozen=True, slots=True)
 class SegmentRead:
-    """What one look at a segment found."""
+    """A portion of a segment."""
 
     rows: list[LedgerRow]
     end: int
-    """Where to read on, bytes from the segment's start."""
-    garbled: list[tuple[bytes, str]]
-    """Lines that are no rows, and why."""
+    """The offset of the next portion, bytes from the segment's start."""
+    unreadable: list[tuple[bytes, str]]
+    """Lines that are not valid rows, each with the reason."""
     is_last: bool
-    """Nothing more will come."""
+    """Whether this is the end of a segment whose writer is done."""
 
 
 def segments(directory: Path) -> list[Path]:
-    """Oldest first."""
+    """The paths of all segments, oldest first."""
     return sorted(directory.glob(f"*{SUFFIX}"))
 
 
 def size(directory: Path) -> int:
-    """Bytes of all segments."""
+    """The bytes of all segments."""
     found = 0
     for path in segments(directory):
-        with contextlib.suppress(FileNotFoundError):  # the ledger has just had enough of it
+        with contextlib.suppress(FileNotFoundError):  # it was just ingested and deleted
             found += path.stat().st_size
     return found
 
 
 def read(path: Path, start: int, most: int = 1 << 20) -> SegmentRead:
-    """The whole lines from `start` on, about `most` bytes of them."""
+    """Reads complete lines from the offset `start` on, about `most` bytes."""
     with path.open("rb") as file:
-        # Asked before the reading: what its writer wrote while it still held the lock is then seen.
-        is_done = _is_done(file.fileno())
+        # The lock is checked before reading, so that all that its writer wrote is read.
+        writer_is_done = _writer_is_done(file.fileno())
         file.seek(start)
         data = file.read(most)
         has_more = len(data) == most
         if has_more and b"\n" not in data:
             data += file.readline()
-    whole = data.rfind(b"\n") + 1
-    rows, garbled = list[LedgerRow](), list[tuple[bytes, str]]()
-    for line in _lines(data[:whole]):
+    end_of_lines = data.rfind(b"\n") + 1
+    rows, unreadable = list[LedgerRow](), list[tuple[bytes, str]]()
+    for line in _lines(data[:end_of_lines]):
         try:
             rows.append(plausible(_decode(line)))
         except (msgspec.DecodeError, ValueError, RecursionError) as error:  # ValueError: a number of 5,000 digits
-            garbled.append((line, f"it is no row: {error}"))
-    is_last = is_done and not has_more
-    if is_last and whole < len(data):
-        garbled.append((data[whole:], "it is no row: it has no end"))  # torn by a full disk
-    return SegmentRead(rows, start + whole, garbled, is_last)
+            unreadable.append((line, f"it is no row: {error}"))
+    is_last = writer_is_done and not has_more
+    if is_last and end_of_lines < len(data):
+        unreadable.append((data[end_of_lines:], "it is no row: it has no end"))  # torn by a full disk
+    return SegmentRead(rows, start + end_of_lines, unreadable, is_last)
 
 
 def _lines(data: bytes) -> Iterator[bytes]:
     return (line for line in data.split(b"\n") if line)
 
 
-def _is_done(file: int) -> bool:
+def _writer_is_done(file: int) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:

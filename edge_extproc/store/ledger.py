@@ -1,7 +1,7 @@
-"""The usage ledger: one row a settled exchange, taken once, whatever was killed in between.
+"""The usage ledger: a database table with exactly one row for each settled exchange.
 
-`Ledger` is the table; `Ingest` brings the journals of the workers into it (store/journal.py). Both wait for the
-database, so whoever serves requests calls them from a thread.
+`Ledger` is the table. `Ingest` moves the workers' journals (store/journal.py) into it. Both wait for the database, so
+asynchronous code calls them in a thread.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ Dimension: TypeAlias = Literal[
 ]
 DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
 
-# SQLite sums integers in 64 bits and fails beyond. Two halves of a 64-bit number cannot get there before 2^31 rows.
+# SQLite's sum fails beyond 64 bits. So the two halves of each number are summed: they stay below it up to 2^31 rows.
 _HALF = 1 << 31
 _TOKENS = ("input", "cache_read", "cache_write", "cache_write_1h", "output", "reasoning", "input_audio", "output_audio")
 _PAGE = 1000
-_LONGEST_REASON = 200
+_MAX_REASON = 200
 
 
 @dataclass(frozen=True, slots=True)
 class UsageFilter:
-    """Which rows; None is any. Days are UTC, as 2026-01-31, both included."""
+    """Selects rows. None: any value. Days are UTC dates such as 2026-01-31, and both are included."""
 
     tenant: str | None = None
     team: str | None = None
@@ -65,51 +65,55 @@ class UsageFilter:
 
 @dataclass(frozen=True, slots=True)
 class UsageTotal:
+    """The sums of a group of rows."""
+
     by: dict[str, str | None]
-    """What these rows have in common."""
+    """The values of the dimensions of this group."""
     requests: int
     failed: int
-    """Of them, those whose outcome was not ok."""
+    """Requests whose outcome is not ok."""
     cache_hits: int
     tokens: dict[str, int]
-    """By bucket (model/usage.py)."""
+    """By kind of token (model/usage.py)."""
     cost: Decimal
     """US dollars."""
     unpriced: int
-    """Requests whose price is not known: their cost is not in `cost`."""
+    """Requests without a known price. They are not in `cost`."""
     saved_tokens: int
     saved_cost: Decimal
 
 
-class Taken(NamedTuple):
+class AddResult(NamedTuple):
     new: int
-    """How many rows were not there before."""
+    """The number of rows that were not in the ledger before."""
     refused: tuple[tuple[LedgerRow, str], ...]
-    """Rows that the database does not take, and why."""
+    """The rows that the database refused, each with the reason."""
 
 
-# Raised before the database is asked: a number over 64 bits, a time that no calendar has, text that is no Unicode.
-_OF_PYTHON = (OverflowError, ValueError, TypeError)
-# SQLSTATE classes that speak of values: data exception, integrity violation, a limit of the program exceeded.
-_OF_VALUES = ("22", "23", "54")
+# Raised before a statement is sent: for a number over 64 bits, an impossible date, or text that is not valid Unicode.
+_PYTHON_VALUE_ERRORS = (OverflowError, ValueError, TypeError)
+# SQLSTATE classes of bad values: data exception, integrity violation, program limit exceeded.
+_VALUE_SQLSTATES = ("22", "23", "54")
 
 
-def _blames_row(error: Exception) -> bool:
-    """Whether the row is at fault, and not the database or the way to it."""
+def _is_row_at_fault(error: Exception) -> bool:
+    """Whether the row caused the error, and not the database or the connection."""
     if not isinstance(error, DBAPIError):
-        # What SQLAlchemy raises itself around a value that it cannot send is a StatementError.
-        return isinstance(error, (*_OF_PYTHON, StatementError))
+        # SQLAlchemy raises a StatementError for a value that it cannot send.
+        return isinstance(error, (*_PYTHON_VALUE_ERRORS, StatementError))
     state = getattr(error.orig, "sqlstate", None)
-    return state[:2] in _OF_VALUES if state else isinstance(error, (DataError, IntegrityError))
+    return state[:2] in _VALUE_SQLSTATES if state else isinstance(error, (DataError, IntegrityError))
 
 
 def _reason(error: Exception) -> str:
-    """Without the statement and its values, which SQLAlchemy adds to its own text."""
+    """The error's text without the statement and its values, which SQLAlchemy adds."""
     cause = error.orig if isinstance(error, StatementError) and error.orig is not None else error
-    return f"{type(cause).__name__}: {str(cause).strip().partition(chr(10))[0][:_LONGEST_REASON]}"
+    return f"{type(cause).__name__}: {str(cause).strip().partition(chr(10))[0][:_MAX_REASON]}"
 
 
 class Ledger:
+    """The table of settled exchanges."""
+
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._insert: Any = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
@@ -118,7 +122,8 @@ class Ledger:
         self._engine.dispose()
 
     def add(self, rows: Sequence[LedgerRow]) -> int:
-        """In one transaction. How many were new; an exchange that is there already stays as it is."""
+        """Adds rows in one transaction, and returns how many were new. An exchange that is already there stays as
+        it is. Raises SQLAlchemyError, and ValueError or similar for values that cannot be sent."""
         if not rows:
             return 0
         statement = self._insert(usage).on_conflict_do_nothing(index_elements=["exchange"]).returning(usage.c.exchange)
@@ -126,23 +131,23 @@ class Ledger:
             values = [{**msgspec.structs.asdict(row), "day": _day(row)} for row in rows]
             return len(connection.execute(statement, values).all())
 
-    def take(self, rows: Sequence[LedgerRow]) -> Taken:
-        """As `add`, but a row that the database refuses for what it holds does not keep the others out: the rows are
-        halved until it stands alone. Raises SQLAlchemyError where the database itself is at fault."""
+    def add_valid(self, rows: Sequence[LedgerRow]) -> AddResult:
+        """Adds all rows that the database accepts. If it refuses a value, the rows are halved until the bad row is
+        found. Raises SQLAlchemyError if the database itself is at fault."""
         try:
-            return Taken(self.add(rows), ())
-        except (SQLAlchemyError, *_OF_PYTHON) as error:
-            if not _blames_row(error):
+            return AddResult(self.add(rows), ())
+        except (SQLAlchemyError, *_PYTHON_VALUE_ERRORS) as error:
+            if not _is_row_at_fault(error):
                 raise
             if len(rows) == 1:
-                return Taken(0, ((rows[0], _reason(error)),))
+                return AddResult(0, ((rows[0], _reason(error)),))
         half = len(rows) // 2
-        first, second = self.take(rows[:half]), self.take(rows[half:])
-        return Taken(first.new + second.new, first.refused + second.refused)
+        first, second = self.add_valid(rows[:half]), self.add_valid(rows[half:])
+        return AddResult(first.new + second.new, first.refused + second.refused)
 
     def totals(self, by: Sequence[Dimension], where: UsageFilter) -> list[UsageTotal]:
-        """Sums over the rows that fit, one a combination of `by`, in the order of its values. Raises ValueError for
-        a dimension that there is not."""
+        """The sums of the selected rows, one for each combination of values of `by`, in their order. Raises ValueError
+        for an unknown dimension."""
         for name in by:
             if name not in DIMENSIONS:
                 raise ValueError(f"no dimension {name!r}; have {', '.join(DIMENSIONS)}")
@@ -157,11 +162,11 @@ class Ledger:
         statement = select(*groups, *sums).where(_fits(where)).group_by(*groups).order_by(*groups)
         with self._engine.connect() as connection:
             found = connection.execute(statement).mappings().all()
-        # Without a dimension, SQL sums nothing into one row of nulls.
+        # Without a dimension, SQL returns one row of nulls for no rows.
         return [_total(row, by) for row in found if row["requests"]]
 
     def rows(self, where: UsageFilter) -> Iterator[dict[str, Any]]:
-        """The rows that fit, oldest first, a page at a time; money as text, in US dollars."""
+        """The selected rows, oldest first, read page by page. Money is text, in US dollars."""
         after: tuple[int, str] = (-1, "")
         while True:
             start, exchange = after
@@ -172,53 +177,54 @@ class Ledger:
             with self._engine.connect() as connection:
                 page = connection.execute(statement).mappings().all()
             for row in page:
-                yield _told(row)
+                yield _as_json_row(row)
             if len(page) < _PAGE:
                 return
             after = (page[-1]["started_ms"], page[-1]["exchange"])
 
-    def forget(self, before_day: str) -> int:
-        """Deletes what is older. How many rows went."""
+    def delete_before(self, day: str) -> int:
+        """Deletes the rows before a UTC day (2026-01-31), and returns their number."""
         with self._engine.begin() as connection:
-            return connection.execute(delete(usage).where(usage.c.day < before_day)).rowcount
+            return connection.execute(delete(usage).where(usage.c.day < day)).rowcount
 
 
 class Ingest:
-    """Brings journals into the ledger. One for a directory: two would do each other's work twice, to no harm."""
+    """Moves journals into the ledger. One for each directory: two would do the same work twice, but no harm."""
 
     def __init__(self, directory: Path, ledger: Ledger, quarantine: Quarantine) -> None:
         self._directory = directory
         self._ledger = ledger
         self._read_to: dict[Path, int] = {}
         self.quarantine = quarantine
-        """Has the lines that are no rows, and the rows that the database refuses."""
+        """Gets the lines that are not valid rows, and the rows that the database refuses."""
         self.refused = 0
-        """How many were put there since the start."""
+        """The number of rows put into quarantine since the start."""
 
     def run(self) -> int:
-        """All that lies there now; how many rows were new. Raises SQLAlchemyError where the database is out of reach,
-        and OSError where a segment cannot be read, after the others: the journals keep what is not committed."""
+        """Ingests all segments, and returns the number of new rows. Raises SQLAlchemyError if the database cannot be
+        reached; and, after the other segments, OSError if a segment cannot be read. Rows that are not committed stay in
+        the journals."""
         new = 0
         failed: OSError | None = None
         for path in journal.segments(self._directory):
             try:
-                new += self._take(path)
+                new += self._ingest_segment(path)
             except OSError as error:
                 failed = failed or error
         if failed is not None:
             raise failed
         return new
 
-    def _take(self, path: Path) -> int:
+    def _ingest_segment(self, path: Path) -> int:
         new = 0
         while True:
             start = self._read_to.get(path, 0)
             portion = journal.read(path, start)
-            taken = self._ledger.take(portion.rows)
-            new += taken.new
-            for line, reason in portion.garbled:
+            added = self._ledger.add_valid(portion.rows)
+            new += added.new
+            for line, reason in portion.unreadable:
                 self.refused += self.quarantine.put(line, reason)
-            for row, reason in taken.refused:
+            for row, reason in added.refused:
                 self.refused += self.quarantine.put(encode_row(row), reason, row.tenant)
             self._read_to[path] = portion.end
             if portion.is_last:
@@ -234,20 +240,20 @@ def as_json_lines(rows: Iterator[dict[str, Any]]) -> Iterator[str]:
 
 
 def as_csv(rows: Iterator[dict[str, Any]]) -> Iterator[str]:
-    """With a header line. A text that a spreadsheet would take for a formula gets an apostrophe before it."""
+    """CSV with a header line. A text that a spreadsheet would run as a formula gets an apostrophe before it."""
     names = [column.name for column in usage.columns]
     buffer = io.StringIO()
     writer = csv.writer(buffer)
     writer.writerow(names)
     for row in rows:
-        writer.writerow([_harmless(row[name]) for name in names])
+        writer.writerow([_without_formula(row[name]) for name in names])
         yield buffer.getvalue()
         buffer.seek(0)
         buffer.truncate()
     yield buffer.getvalue()
 
 
-def _harmless(value: object) -> object:
+def _without_formula(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
@@ -261,7 +267,7 @@ def _one_if(condition: ColumnElement[bool]) -> ColumnElement[int]:
 
 def _halves(name: str) -> tuple[ColumnElement[Any], ColumnElement[Any]]:
     column = usage.c[name]
-    # SQLAlchemy's own / makes fractions of integers; SQL's does not.
+    # SQLAlchemy's / is a true division; SQL's is an integer division.
     return func.sum(column.op("/")(_HALF)).label(f"{name}_high"), func.sum(column % _HALF).label(f"{name}_low")
 
 
@@ -296,8 +302,8 @@ def _sum(row: Any, name: str) -> int:
     return int(row[f"{name}_high"] or 0) * _HALF + int(row[f"{name}_low"] or 0)
 
 
-def _told(row: Any) -> dict[str, Any]:
-    told = dict(row)
+def _as_json_row(row: Any) -> dict[str, Any]:
+    fields = dict(row)
     for name in ("cost", "saved_cost"):
-        told[name] = None if told[name] is None else format(dollars(told[name]).normalize(), "f")
-    return told
+        fields[name] = None if fields[name] is None else format(dollars(fields[name]).normalize(), "f")
+    return fields

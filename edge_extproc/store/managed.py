@@ -1,7 +1,7 @@
-"""What the admin API manages: keys, budgets, and the audit log of every change.
+"""The database tables of the admin API: keys, budgets, and an audit log of every change.
 
-Each change and its line in the audit log are one transaction, and grow the revision by which others see that there is
-something new. What workers must know of it is a `ManagedState` (snapshot.py): digests, never keys.
+Each change, its audit line and an increment of the revision are one transaction. Other processes compare revisions to
+see a change. Workers get a `ManagedState` (snapshot.py), which has digests of keys, never keys.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from . import tables
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who changes something, for the audit log."""
+    """Who makes a change, for the audit log."""
 
     id: str
     role: str
@@ -28,7 +28,7 @@ class Actor:
 
 @dataclass(frozen=True, slots=True)
 class StoredKey:
-    """Times in Unix milliseconds."""
+    """A key of the admin API, without the secret. Times are Unix milliseconds."""
 
     id: str
     tenant: str
@@ -41,7 +41,7 @@ class StoredKey:
     expires_ms: int | None
     revoked_ms: int | None
     old_until_ms: int | None = None
-    """Until when the key of before its rotation is good."""
+    """Until when the previous secret, from before a rotation, is valid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +56,12 @@ class AuditLine:
     detail: dict[str, Any]
 
 
-class KeyTaken(Exception):
-    """A key of this id, or this very key, is there already."""
+class KeyExists(Exception):
+    """There is already a key with this id, or with this secret."""
 
 
 class ManagedStore:
-    """`now` gives Unix milliseconds."""
+    """Reads and changes the tables. `now`: Unix milliseconds. All methods wait for the database."""
 
     def __init__(self, engine: Engine, now: Callable[[], int]) -> None:
         self._engine = engine
@@ -73,15 +73,15 @@ class ManagedStore:
     # --- keys
 
     def add_key(self, actor: Actor, key: StoredKey, digest: str) -> StoredKey:
-        """`created_ms` is set here. Raises Taken."""
+        """Adds a key, and returns it with `created_ms`. `digest`: of its secret. Raises KeyExists."""
         key = replace(key, created_ms=self._now(), revoked_ms=None, old_until_ms=None)
         values = {**asdict(key), "models": json.dumps(key.models), "roles": json.dumps(key.roles), "digest": digest}
         try:
             with self._engine.begin() as connection:
                 connection.execute(insert(tables.keys).values(values))
-                self._note(connection, actor, "key.create", key.tenant, key.id, _told(key))
+                self._note(connection, actor, "key.create", key.tenant, key.id, _key_detail(key))
         except IntegrityError:
-            raise KeyTaken(key.id) from None
+            raise KeyExists(key.id) from None
         return key
 
     def keys(self, tenant: str | None = None) -> list[StoredKey]:
@@ -97,7 +97,7 @@ class ManagedStore:
         return _key(row) if row is not None else None
 
     def rotate_key(self, actor: Actor, key: StoredKey, digest: str, old_until_ms: int) -> StoredKey:
-        """The key of before stays good until `old_until_ms`."""
+        """Gives the key a new secret. The previous one is valid until `old_until_ms`."""
         ours = tables.keys.c.id == key.id
         with self._engine.begin() as connection:
             old = connection.execute(select(tables.keys.c.digest).where(ours)).scalar_one()
@@ -107,7 +107,7 @@ class ManagedStore:
         return replace(key, old_until_ms=old_until_ms)
 
     def revoke_key(self, actor: Actor, key: StoredKey) -> StoredKey:
-        """For good, the key of before its rotation too."""
+        """Revokes a key for ever, with the previous secret of a rotation."""
         revoked = key.revoked_ms if key.revoked_ms is not None else self._now()
         with self._engine.begin() as connection:
             values = {"revoked_ms": revoked, "old_digest": None, "old_until_ms": None}
@@ -116,12 +116,12 @@ class ManagedStore:
         return replace(key, revoked_ms=revoked, old_until_ms=None)
 
     def revocations(self) -> dict[str, int]:
-        """Of keys that stand in the configuration: id to when."""
+        """The revoked keys of the configuration: the time of revocation, by id."""
         with self._engine.connect() as connection:
             return {row.id: row.revoked_ms for row in connection.execute(select(tables.revocations))}
 
     def revoke_configured(self, actor: Actor, key_id: str, tenant: str) -> None:
-        """A key that stands in the configuration; again is as once."""
+        """Revokes a key of the configuration. Does nothing if it is already revoked."""
         if key_id in self.revocations():
             return
         with self._engine.begin() as connection:
@@ -142,18 +142,18 @@ class ManagedStore:
             ]
 
     def set_budget(self, actor: Actor, budget: ManagedBudget) -> None:
-        """Instead of what was there."""
+        """Sets a budget, and replaces an existing one."""
         with self._engine.begin() as connection:
-            connection.execute(delete(tables.budgets).where(*_place(budget.tenant, budget.level, budget.name)))
+            connection.execute(delete(tables.budgets).where(*_budget_is(budget.tenant, budget.level, budget.name)))
             values = {"tenant": budget.tenant, "level": budget.level, "name": budget.name}
             connection.execute(insert(tables.budgets).values(allowance=json.dumps(budget.allowance), **values))
             target = f"{budget.level}/{budget.name}"
             self._note(connection, actor, "budget.set", budget.tenant, target, budget.allowance)
 
     def delete_budget(self, actor: Actor, tenant: str, level: str, name: str) -> bool:
-        """Whether there was one."""
+        """Returns whether there was one."""
         with self._engine.begin() as connection:
-            found = connection.execute(delete(tables.budgets).where(*_place(tenant, level, name))).rowcount > 0
+            found = connection.execute(delete(tables.budgets).where(*_budget_is(tenant, level, name))).rowcount > 0
             if found:
                 self._note(connection, actor, "budget.delete", tenant, f"{level}/{name}", {})
         return found
@@ -161,12 +161,12 @@ class ManagedStore:
     # --- the audit log
 
     def note(self, actor: Actor, action: str, tenant: str | None, target: str, detail: Mapping[str, Any]) -> None:
-        """A change that was made elsewhere."""
+        """Adds an audit line for a change that is not in these tables."""
         with self._engine.begin() as connection:
             self._write(connection, actor, action, tenant, target, detail)
 
     def audit(self, tenant: str | None, before: int | None, most: int) -> list[AuditLine]:
-        """Newest first, from below the number `before` on."""
+        """The newest `most` lines, newest first. `before`: only lines with a smaller number."""
         columns = tables.audit.c
         statement = select(tables.audit).order_by(columns.number.desc()).limit(most)
         if tenant is not None:
@@ -179,17 +179,17 @@ class ManagedStore:
                 for row in connection.execute(statement).mappings()
             ]
 
-    # --- what workers must know
+    # --- the state for workers
 
     def revision(self) -> int:
         with self._engine.connect() as connection:
             return int(connection.execute(select(tables.revision.c.number)).scalar_one())
 
     def snapshot(self) -> ManagedState:
-        """Of one moment, without keys that can never be good again."""
+        """The current state, without keys that are revoked."""
         columns = tables.keys.c
         with self._engine.connect() as connection:
-            # First: what changes meanwhile is then seen as new, once more.
+            # The revision is read first, so that a change during the other reads is seen again as new.
             number = int(connection.execute(select(tables.revision.c.number)).scalar_one())
             rows = connection.execute(select(tables.keys).where(columns.revoked_ms.is_(None)).order_by(columns.id))
             keys = tuple(found for row in rows.mappings() for found in _managed(row))
@@ -224,7 +224,7 @@ class ManagedStore:
         connection.execute(insert(tables.audit).values(at_ms=self._now(), detail=json.dumps(dict(detail)), **values))
 
 
-def _place(tenant: str, level: str, name: str) -> Sequence[Any]:
+def _budget_is(tenant: str, level: str, name: str) -> Sequence[Any]:
     columns = tables.budgets.c
     return (columns.tenant == tenant, columns.level == level, columns.name == name)
 
@@ -245,7 +245,7 @@ def _key(row: Mapping[Any, Any]) -> StoredKey:
     )
 
 
-def _told(key: StoredKey) -> dict[str, Any]:
+def _key_detail(key: StoredKey) -> dict[str, Any]:
     return {
         "team": key.team,
         "user": key.user,

@@ -1,7 +1,7 @@
-"""Rows that the ledger cannot take: kept in a file with the reason, so that all other rows go on.
+"""The quarantine: a file with the rows that the ledger cannot accept, and the reason for each.
 
-One JSON object a line. The file is the operator's: once it was looked at, it may be moved away or deleted while the
-gateway runs. A row is kept once, however often it is refused.
+So one bad row does not block the others. The file has one JSON object in each line. The operator may move or delete it
+while the gateway runs. A row is stored once, however often it is refused.
 """
 
 from __future__ import annotations
@@ -16,61 +16,61 @@ from pathlib import Path
 
 import msgspec
 
-# About 30,000 rows: more than that is one fault many times. What comes later is counted and not kept.
-_MOST_BYTES = 32 << 20
-_MOST_BEYOND = 100_000
-# Longer than any row that a worker writes (every text in it is cut at 256 characters).
-_LONGEST = 16 << 10
+# About 30,000 rows. More rows than that have the same fault; they are counted and not stored.
+_MAX_BYTES = 32 << 20
+_MAX_UNSTORED = 100_000
+# Bytes. A row of a worker is shorter, because every text in it is cut at 256 characters.
+_MAX_LINE = 16 << 10
 
 
-class Refused(msgspec.Struct, frozen=True):
+class QuarantinedRow(msgspec.Struct, frozen=True):
     """One row that is not in the ledger."""
 
     at_ms: int
     """When it was refused, Unix milliseconds."""
     reason: str
     digest: str
-    """Of the whole line."""
+    """A hash of the whole line."""
     line: str
-    """As the journal has it, up to 16 KiB; bytes that are not UTF-8 are escaped."""
+    """The journal's line, up to 16 KiB. Bytes that are not UTF-8 are escaped."""
     tenant: str | None = None
-    """Whose request it was, where that can be read."""
+    """None: the tenant cannot be read."""
 
 
-_decode = msgspec.json.Decoder(Refused).decode
+_decode = msgspec.json.Decoder(QuarantinedRow).decode
 
 
 class Quarantine:
-    """For one process and one thread at a time; `rows` may be asked by another one."""
+    """The file. One thread of one process may use it; another thread may read `rows`."""
 
-    def __init__(self, path: Path, *, most_bytes: int = _MOST_BYTES, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, path: Path, *, most_bytes: int = _MAX_BYTES, now: Callable[[], float] = time.time) -> None:
         self.path = path
         self._most_bytes = most_bytes
         self._now = now
         self._stamp: tuple[int, int] | None = None
         self._digests: set[str] = set()
-        self._beyond: set[str] = set()
-        """Of rows for which there was no room."""
+        self._unstored: set[str] = set()
+        """The digests of rows for which the file had no room."""
 
     @property
     def rows(self) -> int:
-        """How many there are now, with those that found no room since the start; as last known where the file cannot be
-        read."""
+        """The number of rows in the file, and of those for which it had no room since the start. If the file cannot be
+        read, the last known number."""
         with contextlib.suppress(OSError):
-            self._look()
-        return len(self._digests) + len(self._beyond)
+            self._reload()
+        return len(self._digests) + len(self._unstored)
 
     def put(self, line: bytes, reason: str, tenant: str | None = None) -> bool:
-        """Whether it is a new one. Raises OSError where it cannot be written: the journal then still has it."""
-        self._look()
+        """Stores a line. Returns whether it is new. Raises OSError if it cannot be written; the journal keeps it."""
+        self._reload()
         digest = hashlib.sha256(line).hexdigest()[:32]
-        if digest in self._digests or digest in self._beyond:
+        if digest in self._digests or digest in self._unstored:
             return False
-        text = line[:_LONGEST].decode("utf-8", "backslashreplace")
-        written = msgspec.json.encode(Refused(int(self._now() * 1000), reason, digest, text, tenant)) + b"\n"
+        text = line[:_MAX_LINE].decode("utf-8", "backslashreplace")
+        written = msgspec.json.encode(QuarantinedRow(int(self._now() * 1000), reason, digest, text, tenant)) + b"\n"
         if (self._stamp[1] if self._stamp is not None else 0) + len(written) > self._most_bytes:
-            if len(self._beyond) < _MOST_BEYOND:
-                self._beyond.add(digest)
+            if len(self._unstored) < _MAX_UNSTORED:
+                self._unstored.add(digest)
             return True
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -81,18 +81,18 @@ class Quarantine:
             self._stamp = None
         return True
 
-    def entries(self, tenant: str | None, most: int) -> list[Refused]:
-        """The last ones, newest first; with `tenant` only those of this one. Raises OSError."""
-        wanted = (each for each in _entries(self.path) if tenant is None or each.tenant == tenant)
-        return list(reversed(deque(wanted, most)))
+    def entries(self, tenant: str | None, most: int) -> list[QuarantinedRow]:
+        """The last `most` rows, newest first. `tenant`: only this tenant's rows; None: all. Raises OSError."""
+        rows = (each for each in _entries(self.path) if tenant is None or each.tenant == tenant)
+        return list(reversed(deque(rows, most)))
 
-    def _look(self) -> None:
-        """Reads the file where it is not the one that is known."""
+    def _reload(self) -> None:
+        """Reads the file again if it was changed or replaced."""
         try:
             found = self.path.stat()
         except FileNotFoundError:
             if self._stamp is not None:
-                self._beyond.clear()
+                self._unstored.clear()
             self._stamp, self._digests = None, set()
             return
         stamp = (found.st_ino, found.st_size)
@@ -101,7 +101,7 @@ class Quarantine:
             self._stamp = stamp
 
 
-def _entries(path: Path) -> Iterator[Refused]:
+def _entries(path: Path) -> Iterator[QuarantinedRow]:
     try:
         file = path.open("rb")
     except FileNotFoundError:
@@ -110,5 +110,5 @@ def _entries(path: Path) -> Iterator[Refused]:
         for line in file:
             try:
                 yield _decode(line)
-            except msgspec.DecodeError:  # torn by a full disk, or written by somebody else
+            except msgspec.DecodeError:  # cut off by a full disk, or written by another program
                 continue

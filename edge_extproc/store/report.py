@@ -1,4 +1,4 @@
-"""The ledger as text: sums or single requests, as a table for people, CSV or JSON lines for programs."""
+"""Prints the ledger: sums or single requests, as a table, CSV or JSON lines."""
 
 from __future__ import annotations
 
@@ -19,38 +19,39 @@ from .ledger import DIMENSIONS, Dimension, Ledger, UsageFilter, UsageTotal, as_c
 Form: TypeAlias = Literal["table", "csv", "json"]
 
 
-# Of single requests, what fits into a terminal.
+# The columns of single requests that fit into a terminal.
 _ROW_COLUMNS = ("exchange", "day", "tenant", "team", "user", "key", "model", "response_model", "outcome", "cost")
 
 
 def dimensions_of(text: str) -> tuple[Dimension, ...]:
-    """Raises ConfigError that says which there are."""
+    """Reads a comma-separated list. Raises ConfigError, whose text lists the valid dimensions."""
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     for name in names:
         if name not in DIMENSIONS:
             raise ConfigError(f"cannot sum by {name!r}; have {', '.join(DIMENSIONS)}")
     if not names:
-        raise ConfigError(f"nothing to sum by; have {', '.join(DIMENSIONS)}")
+        raise ConfigError(f"no dimension to sum by; have {', '.join(DIMENSIONS)}")
     return cast("tuple[Dimension, ...]", names)
 
 
 def filter_of(*, tenant: str | None, first_day: str | None, last_day: str | None) -> UsageFilter:
-    """Raises ConfigError for a day that is none."""
+    """Raises ConfigError for an invalid day."""
     for day in (first_day, last_day):
         if day is not None:
             try:
                 date.fromisoformat(day)
             except ValueError:
-                raise ConfigError(f"{day!r} is no day; write it as 2026-01-31") from None
+                raise ConfigError(f"{day!r} is not a valid day; write it as 2026-01-31") from None
     return UsageFilter(tenant=tenant, first_day=first_day, last_day=last_day)
 
 
 def lines(url: str, where: UsageFilter, by: Sequence[Dimension], form: Form) -> Iterator[str]:
-    """Without `by`, single requests. Raises ConfigError or StartError where the database cannot be used."""
+    """The report in parts. Without `by`: single requests. Raises ConfigError or StartError if the database cannot be
+    used."""
     ledger = Ledger(open_database(url))
     try:
         if by:
-            yield from _sums([told(total) for total in ledger.totals(by, where)], by, form)
+            yield from _sums([as_row(total) for total in ledger.totals(by, where)], by, form)
         elif form == "csv":
             yield from as_csv(ledger.rows(where))
         elif form == "json":
@@ -61,8 +62,8 @@ def lines(url: str, where: UsageFilter, by: Sequence[Dimension], form: Form) -> 
         ledger.close()
 
 
-def told(total: UsageTotal) -> dict[str, Any]:
-    """Flat; money as text in US dollars."""
+def as_row(total: UsageTotal) -> dict[str, Any]:
+    """The sums as one flat row. Money is text, in US dollars."""
     return {
         **total.by,
         "requests": total.requests,

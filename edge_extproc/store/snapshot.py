@@ -36,4 +36,4 @@ def read(path: Path) -> ManagedState:
     except FileNotFoundError:
         return EMPTY
     except (OSError, msgspec.DecodeError) as error:
-        raise StartError(f"{path} cannot be read; remove it, and it is written again at the next start") from error
+        raise StartError(f"{path} cannot be read; remove it: it is written again at the next start") from error

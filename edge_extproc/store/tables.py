@@ -1,4 +1,4 @@
-"""The tables, as the newest migration leaves them. SQLite and PostgreSQL have the same."""
+"""The tables of the newest schema, which are the same in SQLite and PostgreSQL. migrations/ creates them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ metadata = MetaData()
 usage = Table(
     "usage",
     metadata,
-    # What makes a second copy of the same exchange impossible.
+    # The primary key, so that an exchange cannot be added twice.
     Column("exchange", String(64), primary_key=True),
     Column("day", String(10), nullable=False),  # UTC, as 2026-01-31
     Column("started_ms", BigInteger, nullable=False),
@@ -57,7 +57,7 @@ keys = Table(
     Column("user", String),
     Column("note", String, nullable=False),
     Column("digest", String(64), nullable=False, unique=True),
-    # The key of before a rotation, good until its time; Unix milliseconds.
+    # The previous secret, from before a rotation, and until when it is valid (Unix milliseconds).
     Column("old_digest", String(64)),
     Column("old_until_ms", BigInteger),
     Column("models", String, nullable=False),  # a JSON list of names and globs
@@ -81,7 +81,7 @@ budgets = Table(
     Column("tenant", String, primary_key=True),
     Column("level", String(8), primary_key=True),
     Column("name", String, primary_key=True),
-    Column("allowance", String, nullable=False),  # JSON, as config spells it
+    Column("allowance", String, nullable=False),  # JSON in the configuration's format
 )
 
 audit = Table(
@@ -97,7 +97,7 @@ audit = Table(
     Column("detail", String, nullable=False),  # JSON without secrets
 )
 
-# One row: grows with every change of what workers must know.
+# One row. Its number grows with every change that workers must see.
 revision = Table(
     "revision",
     metadata,

@@ -63,7 +63,7 @@ class WorkerState:
         self._sinks = (*sinks, self._settle_limits, *of_traces)
         self.cache = build_cache(config, metrics)
         if self.cache is not None:
-            metrics.watch_cache(self.cache.near.counts)
+            metrics.watch_cache(self.cache.l1.counts)
         metrics.watch_circuits(
             lambda candidate: bool(self._circuits.read(circuit_name(candidate)).open_until), self._maybe_open
         )
@@ -76,8 +76,8 @@ class WorkerState:
         queues.watch("limit_settlements", lambda: self._limits.unsettled() if self._limits is not None else 0)
         if cache is not None:
             queues.watch("equal_calls", lambda: cache.flights.waiting)
-            if (far := cache.far) is not None:
-                queues.watch("cache_writes", lambda: far.waiting)
+            if (l2 := cache.l2) is not None:
+                queues.watch("cache_writes", lambda: l2.waiting)
         if traces is not None:
             queues.watch("spans", traces.sending.__len__)
             queues.watch_spans(lambda: SpanCounts(traces.sending.sent, traces.sending.failed, traces.sending.dropped))
@@ -99,8 +99,8 @@ class WorkerState:
         states: dict[str, str | None] = {}
         if self._limits is not None and self._limits.shared:
             states["limiter"] = self._limits.down
-        if self.cache is not None and self.cache.far is not None:
-            states["cache"] = self.cache.far.down
+        if self.cache is not None and self.cache.l2 is not None:
+            states["cache"] = self.cache.l2.down
         return states
 
     async def start(self) -> None:

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 import pytest
 from valkeys import Valkey, free_port
 
-from edge_extproc.cache.far import CacheStoreError
+from edge_extproc.cache.l2 import CacheStoreError
 from edge_extproc.cache.redis import RedisCacheSettings
 from edge_extproc.cache.redis import RedisCacheStore as CacheStore
 from edge_extproc.limits.base import LimitStoreDown
-from edge_extproc.limits.link import StoreConnection, transport_of
 from edge_extproc.limits.redis import RedisLimitStore as LimitStore
+from edge_extproc.limits.store_connection import StoreConnection, transport_of
 
 SECRET = "not-the-password"
 
@@ -90,11 +90,11 @@ async def test_limits_and_cache_say_why(state, reason) -> None:
         for way in (transport_of, lambda _: None):
             limits = LimitStore(StoreConnection(url, 0.5, way))
             with pytest.raises(LimitStoreDown) as found:
-                await limits.prove()
+                await limits.check_writable()
             assert reason == str(found.value)
             await limits.close()
         cache = CacheStore(RedisCacheSettings(url=url, timeout=0.5))
         with pytest.raises(CacheStoreError) as told:
-            await cache.prove()
+            await cache.check_writable()
         assert reason == told.value.reason
         await cache.close()

@@ -9,7 +9,7 @@ from valkeys import Valkey, until
 
 from edge_extproc import registry
 from edge_extproc.cache.base import NewReply
-from edge_extproc.cache.far import StoreTier, StoreTierSettings
+from edge_extproc.cache.l2 import StoreTier, StoreTierSettings
 from edge_extproc.cache.memory import MemoryTier
 from edge_extproc.cache.policy import CachePolicies, CachePolicy
 from edge_extproc.cache.redis import RedisCacheSettings, RedisCacheStore
@@ -51,17 +51,21 @@ class Worker:
 
     def __init__(self, url, stale=0.0, **bounds):
         self.heard = Heard()
-        limits = CacheBounds(**{"max_entry": 1 << 20, "wait": 20.0, "wait_of_streams": 20.0, "unasked": 60.0, **bounds})
-        near = MemoryTier(100, 1 << 22, 300)
+        limits = CacheBounds(
+            **{"max_entry": 1 << 20, "wait": 20.0, "wait_of_streams": 20.0, "message_timeout": 60.0, **bounds}
+        )
+        l1 = MemoryTier(100, 1 << 22, 300)
         self.cache = TieredCache(
-            CachePolicies(CachePolicy(stale=stale), {}, {}), limits, near, None, self.heard, lambda: self.now
+            CachePolicies(CachePolicy(stale=stale), {}, {}), limits, l1, None, self.heard, lambda: self.now
         )
         store = RedisCacheStore(RedisCacheSettings(url=url))
-        settings = StoreTierSettings(ttl=3600, budget=5.0, compress_above=8192, hear_purges=0.02)
-        self.cache.far = StoreTier(store, settings, self.heard, self.cache.fill, lambda: self.now)
+        settings = StoreTierSettings(ttl=3600, budget=5.0, compress_above=8192, purge_interval=0.02)
+        self.cache.l2 = StoreTier(store, settings, self.heard, self.cache.fill, lambda: self.now)
 
     def turn(self, tenant="acme", headers=()):
-        return self.cache.turn(Principal(tenant, "key"), CALL, [Candidate("openai", "gpt")], headers, DIALECT.read_chat)
+        return self.cache.start_lookup(
+            Principal(tenant, "key"), CALL, [Candidate("openai", "gpt")], headers, DIALECT.read_chat
+        )
 
     async def written(self):
         await until(lambda: "redis" in self.heard.writes)
@@ -89,8 +93,8 @@ async def workers(server):
 
 async def kept(worker, headers=()):
     turn = worker.turn(headers=headers)
-    assert await turn.find(no_more_time) is None
-    turn.keep(MADE)
+    assert await turn.look_up(no_more_time) is None
+    turn.store(MADE)
     turn.close()
     await worker.written()
 
@@ -100,24 +104,24 @@ async def test_what_one_has_the_other_finds_far_and_then_near(workers):
     await kept(one)
     first, second = other.turn(), other.turn()
 
-    assert b"{}" == (await first.find(no_more_time)).body
-    assert ("seed",) == (await second.find(no_more_time)).dropped
+    assert b"{}" == (await first.look_up(no_more_time)).body
+    assert ("seed",) == (await second.look_up(no_more_time)).dropped
     assert ["redis", "memory"] == [first.tier, second.tier]
     assert [("memory", False), ("redis", True), ("memory", True)] == other.heard.lookups
     assert 0 == len(other.cache.flights)
-    assert await other.turn(tenant="umbrella").find(no_more_time) is None
+    assert await other.turn(tenant="umbrella").look_up(no_more_time) is None
 
 
 async def test_what_was_found_far_stays_near_no_longer_than_it_may_live(workers):
     one, other = workers
     await kept(one, headers=(("x-edge-cache-ttl", "100"),))
     other.now += 60
-    assert await other.turn().find(no_more_time) is not None
+    assert await other.turn().look_up(no_more_time) is not None
     other.now += 39
-    assert await other.turn().find(no_more_time) is not None
+    assert await other.turn().look_up(no_more_time) is not None
     other.now += 1
 
-    assert await other.turn().find(no_more_time) is None
+    assert await other.turn().look_up(no_more_time) is None
 
 
 async def test_a_reply_that_is_too_old_for_this_caller_is_not_given_and_asked_anew(workers):
@@ -126,7 +130,7 @@ async def test_a_reply_that_is_too_old_for_this_caller_is_not_given_and_asked_an
     other.now += 60
     turn = other.turn(headers=(("cache-control", "max-age=30"),))
 
-    assert await turn.find(no_more_time) is None
+    assert await turn.look_up(no_more_time) is None
     assert "miss" == turn.state
     turn.close()
 
@@ -134,10 +138,10 @@ async def test_a_reply_that_is_too_old_for_this_caller_is_not_given_and_asked_an
 async def test_one_asks_for_both(workers):
     one, other = workers
     leading, following = one.turn(), other.turn()
-    assert await leading.find(no_more_time) is None
-    waiting = asyncio.ensure_future(following.find(no_more_time))
+    assert await leading.look_up(no_more_time) is None
+    waiting = asyncio.ensure_future(following.look_up(no_more_time))
     await until(lambda: ("redis", False) in other.heard.lookups)
-    leading.keep(MADE)
+    leading.store(MADE)
     leading.close()
 
     assert b"{}" == (await waiting).body
@@ -148,8 +152,8 @@ async def test_one_asks_for_both(workers):
 async def test_who_waited_in_vain_goes_alone_and_lets_others_go(workers):
     one, other = workers
     leading, following, third = one.turn(), other.turn(), other.turn()
-    await leading.find(no_more_time)
-    waiting = [asyncio.ensure_future(each.find(no_more_time)) for each in (following, third)]
+    await leading.look_up(no_more_time)
+    waiting = [asyncio.ensure_future(each.look_up(no_more_time)) for each in (following, third)]
     await until(lambda: ("redis", False) in other.heard.lookups)
     leading.close()
 
@@ -167,17 +171,17 @@ async def test_a_purge_is_for_both_tiers(workers):
 
     assert 0 == await one.cache.purge_json(b'{"tenant":"umbrella"}')
     assert 2 == await one.cache.purge_json(b'{"tenant":"acme","model":"m"}')
-    assert await one.turn().find(no_more_time) is None
+    assert await one.turn().look_up(no_more_time) is None
 
 
 def lies_near(worker):
-    return worker.cache.near.counts().entries
+    return worker.cache.l1.counts().entries
 
 
 async def test_a_purge_reaches_the_memory_of_workers_elsewhere(workers):
     one, other = workers
     await kept(one)
-    await other.turn().find(no_more_time)
+    await other.turn().look_up(no_more_time)
     other.cache.start()
     await until(lambda: "redis" in one.heard.writes and lies_near(other) == 1)
     await heard_of(other, one, b'{"tenant":"umbrella"}')
@@ -185,29 +189,29 @@ async def test_a_purge_reaches_the_memory_of_workers_elsewhere(workers):
     await one.cache.purge_json(b'{"tenant":"acme"}')
 
     await until(lambda: lies_near(other) == 0)
-    assert await other.turn(headers=(("cache-control", "max-age=9999"),)).find(no_more_time) is None
+    assert await other.turn(headers=(("cache-control", "max-age=9999"),)).look_up(no_more_time) is None
 
 
 async def heard_of(listener, purger, wanted):
     """Waits until the listener has asked for purges after this one."""
-    asked, purges = [], listener.cache.far._store.purges
+    asked, purges = [], listener.cache.l2._store.purges
 
     async def counted():
         asked.append(await purges())
         return asked[-1]
 
     await purger.cache.purge_json(wanted)
-    listener.cache.far._store.purges = counted
+    listener.cache.l2._store.purges = counted
     await until(lambda: len(asked) > 1)
 
 
 async def test_who_has_missed_too_many_purges_forgets_all(workers):
     one, other = workers
     await kept(one)
-    await other.turn().find(no_more_time)
+    await other.turn().look_up(no_more_time)
     other.cache.start()
     await heard_of(other, one, b'{"tenant":"umbrella"}')
-    await one.cache.far._store._client.delete("edge:purges")
+    await one.cache.l2._store._client.delete("edge:purges")
 
     await until(lambda: lies_near(other) == 0)
 
@@ -218,21 +222,21 @@ async def test_a_reply_past_its_time_lies_far_for_when_no_provider_answers(serve
     other.now += 4000
     turn, follower = other.turn(), one.turn()
     # The store goes by its own clock: it must see that the time is over, so that one asks and the others wait.
-    (name,) = [n for n in await one.cache.far._store._client.keys() if b"lease" not in n]
-    assert 10_700_000 < await one.cache.far._store._client.pttl(name) <= 10_800_000
-    await one.cache.far._store._client.pexpire(name, 7_000_000)
+    (name,) = [n for n in await one.cache.l2._store._client.keys() if b"lease" not in n]
+    assert 10_700_000 < await one.cache.l2._store._client.pttl(name) <= 10_800_000
+    await one.cache.l2._store._client.pexpire(name, 7_000_000)
 
-    assert await turn.find(no_more_time) is None
+    assert await turn.look_up(no_more_time) is None
     assert turn._token is not None
-    assert b"{}" == turn.stale().body
-    assert ("stale", False) == (turn.state, turn.keeps)
+    assert b"{}" == turn.stale_entry().body
+    assert ("stale", False) == (turn.state, turn.may_store)
     turn.close()
     follower.close()
     late = Worker(server.url, stale=7200.0)
     late.now += 3600 + 7200
     missed = late.turn()
-    assert await missed.find(no_more_time) is None
-    assert missed.stale() is None
+    assert await missed.look_up(no_more_time) is None
+    assert missed.stale_entry() is None
     missed.close()
     for worker in (one, other, late):
         await worker.cache.close()

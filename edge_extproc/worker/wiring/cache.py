@@ -12,8 +12,8 @@ from ...config.schema import Config
 
 if TYPE_CHECKING:
     from ...cache.base import CacheEntry, CacheListener
-    from ...cache.far import StoreTier
     from ...cache.key import CacheKey
+    from ...cache.l2 import StoreTier
     from ...cache.policy import CachePolicies
     from ...cache.tiered import CacheBounds, TieredCache
 
@@ -25,10 +25,10 @@ def build_cache(config: Config, listener: CacheListener) -> TieredCache | None:
     from ...cache import memory, tiered
 
     settings = config.cache
-    near = memory.MemoryTier(settings.memory.entries, settings.memory.size, settings.memory.ttl.total_seconds())
-    cache = tiered.TieredCache(_rules(settings), _bounds(config, settings), near, None, listener, time.time)
+    l1 = memory.MemoryTier(settings.memory.entries, settings.memory.size, settings.memory.ttl.total_seconds())
+    cache = tiered.TieredCache(_rules(settings), _bounds(config, settings), l1, None, listener, time.time)
     if settings.redis is not None:
-        cache.far = _build_far(settings.redis, listener, cache.fill)
+        cache.l2 = _build_l2(settings.redis, listener, cache.fill)
     return cache
 
 
@@ -55,15 +55,15 @@ def _bounds(config: Config, settings: CacheConfig) -> CacheBounds:
         settings.max_entry,
         settings.single_flight.wait.total_seconds(),
         settings.single_flight.wait_of_streams.total_seconds(),
-        unasked=config.limits.message_timeout.total_seconds() * 0.8,
-        most=max(MAX_MESSAGE_TIMEOUT, config.limits.message_timeout).total_seconds(),
+        message_timeout=config.limits.message_timeout.total_seconds() * 0.8,
+        max_message_timeout=max(MAX_MESSAGE_TIMEOUT, config.limits.message_timeout).total_seconds(),
     )
 
 
-def _build_far(
+def _build_l2(
     settings: CacheRedisConfig, listener: CacheListener, on_late: Callable[[CacheKey, CacheEntry], None]
 ) -> StoreTier:
-    from ...cache import far, redis  # takes a third of a second and 38 MiB, so only with Redis
+    from ...cache import l2, redis  # takes a third of a second and 38 MiB, so only with Redis
 
     sentinel, tls = settings.sentinel, settings.tls
     store = redis.RedisCacheStore(
@@ -84,5 +84,5 @@ def _build_far(
             namespace=settings.namespace,
         )
     )
-    tier = far.StoreTierSettings(settings.ttl.total_seconds(), settings.budget.total_seconds(), settings.compress_above)
-    return far.StoreTier(store, tier, listener, on_late, time.time)
+    tier = l2.StoreTierSettings(settings.ttl.total_seconds(), settings.budget.total_seconds(), settings.compress_above)
+    return l2.StoreTier(store, tier, listener, on_late, time.time)

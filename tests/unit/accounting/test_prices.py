@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from recordings import index
 
 from edge_extproc.accounting import compile_prices, prices
-from edge_extproc.accounting.prices import MAX_REMEMBERED, Override, PriceTable
+from edge_extproc.accounting.prices import MAX_CACHED, Override, PriceTable
 from edge_extproc.errors import ConfigError, StartError
 from edge_extproc.model.usage import Usage
 
@@ -288,11 +288,11 @@ def test_a_row_of_zeros_is_free_because_someone_said_so() -> None:
 
 def test_passing_model_names_do_not_fill_the_memory() -> None:
     own = PriceTable(overrides=[_HOUSE])
-    for number in range(MAX_REMEMBERED + 100):
+    for number in range(MAX_CACHED + 100):
         own.cost("house", f"llama-{number}", USAGES[0])
     own.cost("house", "llama-" + "x" * 1_000, USAGES[0])
 
-    assert len(own._remembered) == MAX_REMEMBERED
+    assert len(own._cached) == MAX_CACHED
 
 
 # --- the compiled file
@@ -389,9 +389,9 @@ def test_the_most_of_some_tokens_is_what_the_dearest_of_their_buckets_cost(cache
                 for asked in prompts
                 for answered in answers
             ]
-            most = prices.most(provider, model, prompt, 100, caches=caches, sounds=sounds)
+            most = prices.max_cost(provider, model, prompt, 100, caches=caches, audio=sounds)
 
             assert most == max(bill for bill in bills if bill is not None)
-    assert prices.most("openai", "unheard-of", 1, 1) is None
-    assert prices.most("openai", "text-embedding-3-small", 5, 0) == D("0.0000001")
-    assert prices.most("openai", "text-embedding-3-small", 5, 1) is None
+    assert prices.max_cost("openai", "unheard-of", 1, 1) is None
+    assert prices.max_cost("openai", "text-embedding-3-small", 5, 0) == D("0.0000001")
+    assert prices.max_cost("openai", "text-embedding-3-small", 5, 1) is None

@@ -151,7 +151,7 @@ def test_sharing_is_by_team_by_tenant_or_with_all():
 
 
 def test_there_is_no_key_without_a_tenant():
-    with pytest.raises(ValueError, match="name the tenant"):
+    with pytest.raises(ValueError, match="the tenant must not be empty"):
         CacheOwner("global", "")
     with pytest.raises(TypeError):
         CacheOwner("tenant")

@@ -1,4 +1,4 @@
-"""The near tier: its bounds, its times, and what can be purged from it."""
+"""The L1 tier: its bounds, its times, and what can be purged from it."""
 
 import hypothesis.strategies as st
 import pytest

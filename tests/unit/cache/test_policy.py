@@ -2,7 +2,14 @@
 
 import pytest
 
-from edge_extproc.cache.policy import CacheDirectives, CachePolicies, CachePolicy, is_clean, is_repeatable, wishes
+from edge_extproc.cache.policy import (
+    CacheDirectives,
+    CachePolicies,
+    CachePolicy,
+    is_clean,
+    is_repeatable,
+    read_directives,
+)
 from edge_extproc.errors import BadRequest
 from edge_extproc.model.content import Opaque, Refusal, Text, Thinking, ToolCall
 from edge_extproc.model.reply import Choice, Finish, Reply
@@ -68,7 +75,7 @@ def test_calls_that_a_provider_may_answer_in_many_ways_are_asked_anew():
     ],
 )
 def test_callers_say_what_they_want_in_headers(headers, said):
-    assert said == wishes(headers, 3600)
+    assert said == read_directives(headers, 3600)
 
 
 @pytest.mark.parametrize(
@@ -85,40 +92,40 @@ def test_callers_say_what_they_want_in_headers(headers, said):
 )
 def test_what_cannot_be_read_is_told(header):
     with pytest.raises(BadRequest, match="whole seconds"):
-        wishes((header,), 3600)
+        read_directives((header,), 3600)
 
 
 def test_rules_of_a_tenant_win_over_those_of_a_model_and_those_over_the_common_ones():
-    book = CachePolicies(
+    policies = CachePolicies(
         CachePolicy(max_temperature=0.5),
         {"gpt-*": {"ttl": 10.0, "tool_calls": True}, "gpt-4*": {"ttl": 20.0}, "gpt-4o": {"ttl": 30.0}},
         {"acme": {"ttl": 40.0}},
     )
 
     assert (10.0, True, 0.5) == (
-        book.of("umbrella", "gpt-3").ttl,
-        book.of("umbrella", "gpt-3").tool_calls,
-        book.of("umbrella", "gpt-3").max_temperature,
+        policies.policy_for("umbrella", "gpt-3").ttl,
+        policies.policy_for("umbrella", "gpt-3").tool_calls,
+        policies.policy_for("umbrella", "gpt-3").max_temperature,
     )
-    assert 20.0 == book.of("umbrella", "gpt-4").ttl
-    assert 30.0 == book.of("umbrella", "gpt-4o").ttl
-    assert (40.0, True) == (book.of("acme", "gpt-3").ttl, book.of("acme", "gpt-3").tool_calls)
-    assert book.of("umbrella", "other").ttl is None
+    assert 20.0 == policies.policy_for("umbrella", "gpt-4").ttl
+    assert 30.0 == policies.policy_for("umbrella", "gpt-4o").ttl
+    assert (40.0, True) == (policies.policy_for("acme", "gpt-3").ttl, policies.policy_for("acme", "gpt-3").tool_calls)
+    assert policies.policy_for("umbrella", "other").ttl is None
 
 
 def test_off_wins_and_on_can_be_for_one():
     off_for_one = CachePolicies(CachePolicy(), {"a": {"enabled": False}}, {"acme": {"enabled": True}})
     on_for_one = CachePolicies(CachePolicy(enabled=False), {"a": {"enabled": True}}, {})
 
-    assert not off_for_one.of("acme", "a").enabled
-    assert off_for_one.of("acme", "b").enabled
-    assert on_for_one.of("acme", "a").enabled
-    assert not on_for_one.of("acme", "b").enabled
+    assert not off_for_one.policy_for("acme", "a").enabled
+    assert off_for_one.policy_for("acme", "b").enabled
+    assert on_for_one.policy_for("acme", "a").enabled
+    assert not on_for_one.policy_for("acme", "b").enabled
 
 
 def test_names_that_callers_make_up_do_not_fill_memory():
-    book = CachePolicies(CachePolicy(), {}, {})
+    policies = CachePolicies(CachePolicy(), {}, {})
     for n in range(10_000):
-        book.of("acme", f"model-{n}")
+        policies.policy_for("acme", f"model-{n}")
 
-    assert len(book._known) <= 4096
+    assert len(policies._policies) <= 4096

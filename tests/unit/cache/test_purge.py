@@ -34,5 +34,5 @@ def test_what_would_purge_by_mistake_is_refused(wanted):
 
 @pytest.mark.parametrize("key", ["ab", "zz" * 32])
 def test_a_key_that_is_none_is_refused(key):
-    with pytest.raises(BadRequest, match="x-edge-cache-key of a reply tells one"):
+    with pytest.raises(BadRequest, match="key must be 64 hexadecimal digits"):
         read_selection(json.dumps({"key": key}).encode())

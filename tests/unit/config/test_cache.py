@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_extproc.cache.far import StoreTier
+from edge_extproc.cache.l2 import StoreTier
 from edge_extproc.config.load import parse
 from edge_extproc.config.schema import Config
 from edge_extproc.errors import ConfigError
@@ -55,7 +55,7 @@ def test_a_cache_has_a_default_for_everything() -> None:
     )
     cache = build_cache(read("{}"), Deaf())
     assert cache is not None
-    assert cache.far is None
+    assert cache.l2 is None
 
 
 def test_models_and_tenants_may_differ() -> None:
@@ -66,7 +66,7 @@ def test_models_and_tenants_may_differ() -> None:
     cache = build_cache(config, Deaf())
 
     assert cache is not None
-    found = cache._rules.of("dev", "m")
+    found = cache._rules.policy_for("dev", "m")
     assert (3600.0, frozenset({"user"}), "global", True, True, False, 1.0) == (
         found.ttl,
         found.ignore,
@@ -76,7 +76,7 @@ def test_models_and_tenants_may_differ() -> None:
         found.enabled,
         found.max_temperature,
     )
-    assert 0.5 == cache._rules.of("other", "gpt-4o").max_temperature
+    assert 0.5 == cache._rules.policy_for("other", "gpt-4o").max_temperature
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ async def test_a_redis_is_named_in_three_ways(redis: str) -> None:
     cache = build_cache(read(f"{{redis: {redis}}}"), Deaf())
 
     assert cache is not None
-    assert isinstance(cache.far, StoreTier)
+    assert isinstance(cache.l2, StoreTier)
     await cache.close()
 
 

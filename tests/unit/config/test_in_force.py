@@ -161,11 +161,11 @@ class Deaf:
 def test_a_cache_keeps_what_lies_in_it_under_other_rules(tmp_path: Path) -> None:
     cache = build_cache(config(tmp_path), Deaf())
     assert cache is not None
-    near = cache.near
+    l1 = cache.l1
     change_cache(cache, read("cache: {ttl: 7s, models: {m: {enabled: false}}, max_entry: 1KiB}\n"))
 
-    assert cache.near is near
-    assert (False, 7.0) == (cache._rules.of("dev", "m").enabled, cache._rules.of("dev", "m").ttl)
+    assert cache.l1 is l1
+    assert (False, 7.0) == (cache._rules.policy_for("dev", "m").enabled, cache._rules.policy_for("dev", "m").ttl)
     assert 1024 == cache.bounds.max_entry
 
 

@@ -115,16 +115,16 @@ def test_the_address_of_the_store_is_a_secret() -> None:
 def test_only_names_of_the_configuration_stand_in_metrics() -> None:
     named = {("acme", "tenant", "acme"), ("acme", "user", "*")}
 
-    def standing(tenant: str, level: Any, name: str, used: int) -> LimitStatus:
+    def status(tenant: str, level: Any, name: str, used: int) -> LimitStatus:
         return LimitStatus(LimitRule(tenant, level, name, "dollars", "day", 10_000_000), 10_000_000, used, 500_000, 7.0)
 
     found = metric_levels(
         named,
         [
-            standing("acme", "tenant", "acme", 4_000_000),
-            standing("acme", "user", "ann", 1_000_000),
-            standing("acme", "user", "bob", 2_000_000),
-            standing("stranger", "tenant", "stranger", 1),
+            status("acme", "tenant", "acme", 4_000_000),
+            status("acme", "user", "ann", 1_000_000),
+            status("acme", "user", "bob", 2_000_000),
+            status("stranger", "tenant", "stranger", 1),
         ],
     )
 
@@ -137,11 +137,11 @@ def test_only_names_of_the_configuration_stand_in_metrics() -> None:
 def test_of_very_many_holders_those_nearest_to_their_limit_are_told_by_name() -> None:
     many = MAX_NAMED + 50
     named = {("acme", "key", f"k{n}") for n in range(many)}
-    standings = [
+    statuses = [
         LimitStatus(LimitRule("acme", "key", f"k{n}", "requests", "minute", 10_000), 10_000, n, 1, 7.0)
         for n in range(many)
     ]
-    found = metric_levels(named, standings)
+    found = metric_levels(named, statuses)
 
     assert MAX_NAMED + 1 == len(found)
     assert LimitLevel(("acme", "key", "*", "requests", "minute"), 10_000, 49, 50, None) == found[-1]

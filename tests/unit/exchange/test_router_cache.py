@@ -77,11 +77,11 @@ class Cached(Stage):
 
     now = 1_700_000_000.0
 
-    def with_cache(self, rules=None, far=None, models=None, tenants=None, **bounds):
+    def with_cache(self, rules=None, l2=None, models=None, tenants=None, **bounds):
         self.heard = Heard()
         book = CachePolicies(rules or CachePolicy(), models or {}, tenants or {})
         limits = CacheBounds(**{"max_entry": 1 << 20, "wait": 5.0, "wait_of_streams": 5.0, **bounds})
-        self.cache = TieredCache(book, limits, MemoryTier(100, 1 << 22, 300), far, self.heard, lambda: self.now)
+        self.cache = TieredCache(book, limits, MemoryTier(100, 1 << 22, 300), l2, self.heard, lambda: self.now)
         self.having(cache=self.cache)
         return self
 
@@ -129,7 +129,7 @@ def test_the_second_call_is_answered_without_a_provider(stage):
     assert ("x-edge-cache", "miss") in first[2].set_headers
     assert isinstance(second[1], ImmediateResponse)
     assert OPENAI_REPLY == json.loads(second[1].body)
-    (key,) = stage.cache.near._index
+    (key,) = stage.cache.l1._index
     assert {
         "content-type": "application/json",
         "x-edge-cache": "hit",
@@ -311,7 +311,7 @@ def test_a_reply_that_is_not_whole_and_clean_is_not_kept(stage, reply):
     question = asked(stream=isinstance(reply, tuple))
     ask(stage, question, reply=reply)
 
-    assert 0 == stage.cache.near.counts().entries
+    assert 0 == stage.cache.l1.counts().entries
     assert not is_hit(stage, question)
 
 
@@ -320,7 +320,7 @@ def test_errors_are_not_kept(stage):
     run(stage, headers(), asked(), answered(503, details="upstream_reset", end=True))
     run(stage, headers(), asked(), answered(200, end=True))
 
-    assert 0 == stage.cache.near.counts().entries
+    assert 0 == stage.cache.l1.counts().entries
     assert 0 == len(stage.cache.flights)
 
 
@@ -334,7 +334,7 @@ def test_a_stream_whose_caller_left_is_not_kept(stage):
         why="cancelled",
     )
 
-    assert 0 == stage.cache.near.counts().entries
+    assert 0 == stage.cache.l1.counts().entries
 
 
 def test_tool_calls_are_kept_if_config_says_so(stage):
@@ -348,7 +348,7 @@ def test_a_reply_over_the_bound_is_not_kept(stage):
     stage.with_cache(max_entry=100)
     ask(stage)
 
-    assert 0 == stage.cache.near.counts().entries
+    assert 0 == stage.cache.l1.counts().entries
 
 
 def test_calls_that_may_be_answered_in_many_ways_pass_the_cache_by(stage):
@@ -357,7 +357,7 @@ def test_calls_that_may_be_answered_in_many_ways_pass_the_cache_by(stage):
 
         assert ("x-edge-cache", "bypass") in commands[2].set_headers
         assert "bypass" == settled.cache
-    assert 0 == stage.cache.near.counts().entries
+    assert 0 == stage.cache.l1.counts().entries
     assert [] == stage.heard.lookups
 
 
@@ -501,7 +501,7 @@ async def test_envoy_is_asked_for_time_where_the_wait_is_longer_than_it_expects(
         asked_for.append(seconds)
 
     for wait, told in ((5.0, []), (10.0, [10.0 + 6.0]), (28.0, [30.0])):
-        stage.with_cache(wait=wait, unasked=6.0, most=30.0)
+        stage.with_cache(wait=wait, message_timeout=6.0, max_message_timeout=30.0)
         leader, other = stage.exchange(), stage.exchange()
         other.more_time = more_time
         for exchange in (leader, other):
@@ -542,7 +542,7 @@ async def test_a_follower_that_leaves_disturbs_nobody(stage):
     leader.closed("done")
 
     assert ["caller_left", "ok"] == [s.outcome for s in stage.settled]
-    assert 1 == stage.cache.near.counts().entries
+    assert 1 == stage.cache.l1.counts().entries
 
 
 # --- what should not be
@@ -550,12 +550,12 @@ async def test_a_follower_that_leaves_disturbs_nobody(stage):
 
 def test_an_entry_that_cannot_be_read_is_a_miss(stage):
     ask(stage)
-    (key,) = stage.cache.near._index
+    (key,) = stage.cache.l1._index
     for spoiled in (
         CacheEntry("no_such", b"{}", "openai", "m", stage.now),
         CacheEntry("gemini_generate", b"[", "openai", "m", stage.now),
     ):
-        stage.cache.near.put(key, spoiled, stage.now)
+        stage.cache.l1.put(key, spoiled, stage.now)
         commands, settled = ask(stage)
 
         assert isinstance(commands[1], Continue)
@@ -567,7 +567,7 @@ def test_a_bug_while_keeping_is_reported_and_settles_all_the_same(stage):
         def put(self, *_):
             raise RuntimeError("no")
 
-    stage.cache.near = Broken(1, 1 << 20, 1)
+    stage.cache.l1 = Broken(1, 1 << 20, 1)
     _, settled = ask(stage)
 
     assert ("ok", "miss") == (settled.outcome, settled.cache)

@@ -101,8 +101,8 @@ def _worst() -> float:
     exchange = stage.exchange()
     asked = {"model": "chat", "messages": HELLO, "temperature": 0, "max_tokens": 10}
     talk(exchange, headers(), body(asked))
-    (standing,) = limiter.standings()
-    return standing.reserved / MICRO
+    (status,) = limiter.statuses()
+    return status.reserved / MICRO
 
 
 def test_a_hit_counts_as_a_request_and_nothing_else() -> None:
@@ -140,12 +140,12 @@ def test_who_waits_for_an_equal_call_has_reserved_nothing() -> None:
     stage, limiter = limited(dollars(100_000))
     running = stage.exchange()
     talk(running, headers(), body({"model": "chat", "messages": HELLO, "temperature": 0, "max_tokens": 10}))
-    (reserved,) = [standing.reserved for standing in limiter.standings()]
+    (reserved,) = [status.reserved for status in limiter.statuses()]
     ask(stage)
     running.closed("done")
 
     assert reserved > 0
-    assert {0} == {standing.reserved for standing in limiter.standings()}
+    assert {0} == {status.reserved for status in limiter.statuses()}
 
 
 # --- whose it is
@@ -203,9 +203,9 @@ def test_who_may_not_ask_a_provider_does_not_get_its_replies() -> None:
     stage = Stage()
     cache = cached(stage)
     ask(stage)
-    (key,) = cache.near._index  # type: ignore[attr-defined]  # what lies there, whoever gave it
+    (key,) = cache.l1._index  # type: ignore[attr-defined]  # what lies there, whoever gave it
     by_fallback = CacheEntry("openai_chat", json.dumps(REPLY).encode(), "anthropic", "claude", NOW)
-    cache.near.put(key, by_fallback, NOW)
+    cache.l1.put(key, by_fallback, NOW)
     _, before = ask(stage)
     stage.having(access=AccessPolicies([("acme", "tenant", "acme", AccessPolicy(providers=("openai",)))], {}, {}))
     _, after = ask(stage)
@@ -347,17 +347,17 @@ def test_what_failed_is_not_charged_because_an_old_reply_was_given() -> None:
     asked = {"model": "chat", "messages": HELLO, "temperature": 0, "max_tokens": 10}
     talk(exchange, headers(), body(asked), answered(503, end=True))
     exchange.closed("done")
-    (standing,) = limiter.standings()
+    (status,) = limiter.statuses()
 
     assert "stale" == stage.settled[-1].cache
-    assert (7 * MICRO, 0) == (standing.used, standing.reserved)
+    assert (7 * MICRO, 0) == (status.used, status.reserved)
 
 
 def test_who_may_not_ask_a_provider_does_not_get_its_old_replies() -> None:
     stage = Old()
-    (key,) = stage.gateway.cache.near._index  # type: ignore[union-attr]  # what lies there, whoever gave it
+    (key,) = stage.gateway.cache.l1._index  # type: ignore[union-attr]  # what lies there, whoever gave it
     by_fallback = CacheEntry("openai_chat", json.dumps(REPLY).encode(), "anthropic", "claude", NOW, stale=3600.0)
-    stage.gateway.cache.near.put(key, by_fallback, NOW)  # type: ignore[union-attr]
+    stage.gateway.cache.l1.put(key, by_fallback, NOW)  # type: ignore[union-attr]
     stage.having(access=AccessPolicies([("acme", "tenant", "acme", AccessPolicy(providers=("openai",)))], {}, {}))
 
     assert "upstream_error" == stage.ask(answered(500), ERROR)[1].outcome

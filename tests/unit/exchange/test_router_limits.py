@@ -136,7 +136,7 @@ class Unpriced:
     def cost(self, *_: Any, **__: Any) -> None:
         return None
 
-    most = cost
+    max_cost = cost
 
 
 def test_a_call_that_no_candidate_can_carry_gives_back_what_it_took() -> None:

@@ -18,7 +18,7 @@ from running_valkey import RunningValkey
 from edge_extproc import registry
 from edge_extproc.errors import BudgetReached, LimitReached, PolicyUnavailable, Unpriced
 from edge_extproc.limits.base import MICRO, LimitStoreDown, LimitStoreSettings, ReservationRequest, ReserveResult
-from edge_extproc.limits.limiter import PolicyLimiter, micro
+from edge_extproc.limits.limiter import PolicyLimiter, micro_dollars
 from edge_extproc.limits.memory import MemoryLimitStore
 from edge_extproc.limits.rule_table import RuleTable
 from edge_extproc.model.principal import Principal
@@ -62,8 +62,8 @@ def test_all_levels_hold_at_once_and_a_stranger_has_none() -> None:
     found = book.rules(ANN)
 
     assert found is not None
-    assert ["tenant", "team", "user", "key"] == [each.level for each in found.of]
-    assert "ann" == found.of[2].name
+    assert ["tenant", "team", "user", "key"] == [each.level for each in found.rules]
+    assert "ann" == found.rules[2].name
     assert "acme:user:ann:requests:minute:" == found.keys[2]
     assert book.rules(Principal("umbrella", "k")) is None
     assert found is book.rules(ANN)
@@ -101,13 +101,13 @@ async def test_who_must_wait_is_known_without_asking() -> None:
     by = limiter(rule("requests", 1), now=now, heard=heard)
     rules = by.rules(ANN)
     assert rules is not None
-    by.known_refusal(rules)
+    by.raise_if_blocked(rules)
     await admit(by, "a")
     await refused(by)
     with pytest.raises(LimitReached) as found:
-        by.known_refusal(rules)
+        by.raise_if_blocked(rules)
     now.at += found.value.retry_after or 0
-    by.known_refusal(rules)
+    by.raise_if_blocked(rules)
     await admit(by, "b")
 
     assert 2 == len(heard.refusals)
@@ -255,7 +255,11 @@ async def test_one_that_took_nothing_settles_nothing() -> None:
 def test_money_is_rounded_up_to_whole_micro_dollars() -> None:
     from decimal import Decimal
 
-    assert (1, 0, 1_500_000) == (micro(Decimal("0.0000001")), micro(Decimal(0)), micro(Decimal("1.5")))
+    assert (1, 0, 1_500_000) == (
+        micro_dollars(Decimal("0.0000001")),
+        micro_dollars(Decimal(0)),
+        micro_dollars(Decimal("1.5")),
+    )
 
 
 # --- warnings
@@ -307,8 +311,8 @@ class Broken:
             raise LimitStoreDown(self.why)
         return await getattr(self.store, name)(*arguments)
 
-    async def take(self, *arguments: Any) -> ReserveResult:
-        taken: ReserveResult = await self._do("take", *arguments)
+    async def reserve(self, *arguments: Any) -> ReserveResult:
+        taken: ReserveResult = await self._do("reserve", *arguments)
         return taken
 
     async def settle(self, *arguments: Any) -> None:
@@ -320,7 +324,7 @@ class Broken:
     async def renew(self, *arguments: Any) -> None:
         await self._do("renew", *arguments)
 
-    async def prove(self) -> None:
+    async def check_writable(self) -> None:
         self.proved += 1
         if self.down:
             raise LimitStoreDown(self.why)
@@ -495,7 +499,7 @@ def test_two_hundred_calls_on_four_workers_never_spend_more_than_the_budget(valk
 
 
 def standing(by: PolicyLimiter) -> list[tuple[str, str, int, int, int]]:
-    return [(s.rule.name, s.rule.measure, s.maximum, s.used, s.reserved) for s in by.standings()]
+    return [(s.rule.name, s.rule.measure, s.maximum, s.used, s.reserved) for s in by.statuses()]
 
 
 @pytest.mark.parametrize("shared_store", [False, True])
@@ -526,15 +530,15 @@ async def test_a_window_that_is_over_stands_at_nothing_and_a_minute_fades() -> N
     await admit(by, "a", asking(400_000, tokens=80))
     by.settle(used("a", "0.4", tokens=80))
     now.at = MIDNIGHT + 90
-    assert [400_000, 40] == [s.used for s in by.standings()]
+    assert [400_000, 40] == [s.used for s in by.statuses()]
     now.at = MIDNIGHT + 86_400
 
-    assert [0, 0] == [s.used for s in by.standings()]
+    assert [0, 0] == [s.used for s in by.statuses()]
 
 
 async def test_a_rule_that_is_no_more_is_not_told_and_a_new_maximum_is() -> None:
     by = limiter(dollars(1), rule("requests", 5, level="user", name="*"))
     await admit(by, "a", asking(1))
-    by.replace_book(RuleTable([rule("requests", 7, level="user", name="*")]))
+    by.replace_rules(RuleTable([rule("requests", 7, level="user", name="*")]))
 
     assert [("ann", "requests", 7, 1, 1)] == standing(by)

@@ -16,7 +16,7 @@ from running_valkey import RunningValkey
 
 from edge_extproc import registry
 from edge_extproc.limits.base import (
-    MOST_COUNTED,
+    MAX_COUNT,
     LimitStore,
     LimitStoreDown,
     LimitStoreSettings,
@@ -65,7 +65,7 @@ def entry(key: str, maximum: int, amount: int = 1, *, hard: bool = True, slot: b
 async def take(store: LimitStore, lease: str, entries: Sequence[Entry], seconds: int, lost: Lost) -> ReserveResult:
     counters = WindowCounters([each.counter for each in entries])
     weight = max(each.weight for each in entries)
-    return await store.take(lease, counters, [each.amount for each in entries], weight, seconds, lost)
+    return await store.reserve(lease, counters, [each.amount for each in entries], weight, seconds, lost)
 
 
 async def test_as_much_is_taken_as_there_is_and_no_more(store: LimitStore) -> None:
@@ -250,12 +250,12 @@ async def test_a_counter_stops_at_the_largest_number_that_is_exact(store: LimitS
     for step in range(3):
         lease = fresh()
         assert (await take(store, lease, [entry(key, 1, least, hard=False)], 60, "charge")).ok
-        await store.settle([SettleResult(lease, (MOST_COUNTED - step,))])
-        await store.add([(key, MOST_COUNTED, LATER)])
+        await store.settle([SettleResult(lease, (MAX_COUNT - step,))])
+        await store.add([(key, MAX_COUNT, LATER)])
 
-    assert (MOST_COUNTED,) == (await take(store, fresh(), [entry(key, 1, 0, hard=False)], 60, "charge")).used
+    assert (MAX_COUNT,) == (await take(store, fresh(), [entry(key, 1, 0, hard=False)], 60, "charge")).used
     # And what is given back is still taken from it.
     lease = fresh()
     await take(store, lease, [entry(key, 1, 7, hard=False)], 60, "charge")
     await store.settle([SettleResult(lease, (0,))])
-    assert (MOST_COUNTED - 7,) == (await take(store, fresh(), [entry(key, 1, 0, hard=False)], 60, "charge")).used
+    assert (MAX_COUNT - 7,) == (await take(store, fresh(), [entry(key, 1, 0, hard=False)], 60, "charge")).used

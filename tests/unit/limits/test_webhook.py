@@ -29,7 +29,7 @@ async def test_a_warning_is_posted_signed_until_it_is_taken() -> None:
     bugs: list[BaseException] = []
     webhook = Webhook(f"http://127.0.0.1:{port}/hook", b"secret", bugs.append)
     webhook.start()
-    webhook.tell(dollars(2, hard=False), 1_700_000)
+    webhook.enqueue(dollars(2, hard=False), 1_700_000)
     await until(lambda: len(heard) == 2)
     await webhook.close()
     server.close()

@@ -16,7 +16,7 @@ from edge_extproc.routing.breaker import (
     Circuits,
     LocalCircuitTable,
     after,
-    claimed,
+    claim_probe,
     state,
 )
 from edge_extproc.routing.shared import SharedCircuitTable
@@ -41,13 +41,13 @@ class Stage:
 
     def fail(self, times, candidate=A, *, probe=False):
         for _ in range(times):
-            self.circuits.learn(AttemptResult(candidate, "failed"), probe=probe)
+            self.circuits.record(AttemptResult(candidate, "failed"), probe=probe)
 
     def ask_for_rest(self, seconds, candidate=A, *, probe=False):
-        self.circuits.learn(AttemptResult(candidate, "failed", 429, retry_after=seconds), probe=probe)
+        self.circuits.record(AttemptResult(candidate, "failed", 429, retry_after=seconds), probe=probe)
 
     def succeed(self, candidate=A, *, probe=False):
-        self.circuits.learn(AttemptResult(candidate, "ok"), probe=probe)
+        self.circuits.record(AttemptResult(candidate, "ok"), probe=probe)
 
 
 @pytest.fixture(params=["own", "shared"])
@@ -79,14 +79,14 @@ def test_a_success_between_failures_begins_the_count_anew(stage):
 
 
 def test_a_provider_that_has_no_address_is_left_alone_at_once(stage):
-    stage.circuits.learn(AttemptResult(A, "failed", 503, NO_HOST), probe=False)
+    stage.circuits.record(AttemptResult(A, "failed", 503, NO_HOST), probe=False)
 
     assert () == stage.circuits.admit((A,)).admitted
 
 
 def test_what_nobody_can_tell_counts_for_nothing(stage):
     stage.fail(2)
-    stage.circuits.learn(AttemptResult(A, "unknown"), probe=False)
+    stage.circuits.record(AttemptResult(A, "unknown"), probe=False)
     stage.fail(1)
 
     assert () == stage.circuits.admit((A,)).admitted
@@ -229,7 +229,7 @@ def test_whatever_happens_a_circuit_is_in_one_of_its_states(steps):
     now, circuit = 1.0, CLOSED
     for verdict, probe, later in steps:
         now += later
-        circuit = (claimed(circuit, rules=RULES, now=now) or circuit) if probe else circuit
+        circuit = (claim_probe(circuit, rules=RULES, now=now) or circuit) if probe else circuit
         circuit = after(circuit, verdict, probe=probe, rules=RULES, now=now)
         assert circuit.failures < RULES.failures
         assert not (circuit.open_until and circuit.failures)

@@ -73,7 +73,7 @@ def test_a_model_has_its_own_strategy_and_its_own_state():
 def test_a_rule_is_for_calls_of_a_caller_a_tag_or_a_size(condition, asked, holds):
     found = planning(ModelRoute(rules=(RoutingRule(condition, candidates=(C, A)),)))
 
-    candidates = found.ruled(asked, (A, B, C))
+    candidates = found.apply_rules(asked, (A, B, C))
     assert ("ca" if holds else "abc") == names(found.plan(asked, candidates))
 
 
@@ -84,7 +84,7 @@ def test_the_first_rule_that_fits_decides():
         RoutingRule(RuleCondition(), candidates=(C,)),
     )
     found = planning(ModelRoute(rules=rules))
-    plan = found.plan(wish(), found.ruled(wish(), (A, B, C)))
+    plan = found.plan(wish(), found.apply_rules(wish(), (A, B, C)))
 
     assert ((Candidate("b", "m"),), "round_robin") == (plan.candidates, plan.strategy)
 
@@ -136,9 +136,9 @@ def test_what_is_left_of_a_plan_decides_anew():
     plan = found.plan(wish(STREAM), (A, B))
 
     assert (True, 2) == (plan.guarded, plan.tries)
-    left = found.able(plan, (B,))
+    left = found.restrict(plan, (B,))
     assert ((B,), False, 3) == (left.candidates, left.guarded, left.tries)
-    assert plan is found.able(plan, (A, B))
+    assert plan is found.restrict(plan, (A, B))
 
 
 @pytest.mark.parametrize(("value", "once"), [("true", True), ("1", True), ("", True), ("false", False), (None, False)])
@@ -159,7 +159,7 @@ def test_a_hedge_waits_for_a_quantile_of_the_first_tokens_of_late():
     found = planning(ModelRoute(hedge=HedgeSettings(0.5, 0.3)))
     before = found.plan(wish(STREAM), (A, B))
     for n in range(40):
-        found.learn("m", before, [AttemptResult(A, "ok", first_token=n / 10, stream=True)])
+        found.record("m", before, [AttemptResult(A, "ok", first_token=n / 10, stream=True)])
     after = found.plan(wish(STREAM), (A, B))
 
     assert (True, 0.3, True, 2.0) == (before.hedged, before.try_timeout, after.hedged, after.try_timeout)
@@ -171,8 +171,8 @@ def test_a_hedge_waits_for_a_quantile_of_the_first_tokens_of_late():
 def test_all_that_a_call_may_cost_money_at_is_told_before_it_is_planned():
     row = ModelRoute(fallback=Fallback(content_filter=(C,)), hedge=HedgeSettings())
 
-    assert ((A, B), 1) == planning().reachable("m", (A, B))
-    assert ((A, B, C), 2) == planning(row).reachable("m", (A, B))
+    assert ((A, B), 1) == planning().billable_candidates("m", (A, B))
+    assert ((A, B, C), 2) == planning(row).billable_candidates("m", (A, B))
 
 
 # --- circuits
@@ -190,7 +190,7 @@ class Stage:
         return self.planner.plan(wish(), candidates)
 
     def fail(self, plan, *candidates):
-        self.planner.learn("m", plan, [AttemptResult(c, "failed") for c in candidates])
+        self.planner.record("m", plan, [AttemptResult(c, "failed") for c in candidates])
 
 
 def test_open_circuits_are_skipped_when_the_plan_is_made():
@@ -220,7 +220,7 @@ def test_one_plan_is_the_probe_and_its_end_decides():
     probing, other = stage.plan(A, B), stage.plan(A, B)
     assert (("ab", (A,)), ("b", ())) == tuple((names(p), p.probes) for p in (probing, other))
 
-    stage.planner.learn("m", probing, [AttemptResult(A, "ok")])
+    stage.planner.record("m", probing, [AttemptResult(A, "ok")])
     assert ["ab"] * 2 == [names(stage.plan(A, B)) for _ in range(2)]
 
 
@@ -229,7 +229,7 @@ def test_a_plan_that_came_to_nothing_gives_its_probe_back():
     for _ in range(2):
         stage.fail(stage.plan(A, B), A)
     stage.now += 31
-    stage.planner.learn("m", stage.plan(A, B), [])
+    stage.planner.record("m", stage.plan(A, B), [])
 
     assert (A,) == stage.plan(A, B).probes
 
@@ -237,7 +237,7 @@ def test_a_plan_that_came_to_nothing_gives_its_probe_back():
 @pytest.mark.parametrize(("seconds", "tries"), [(59.0, 3), (61.0, 1)])
 def test_who_alone_can_be_asked_and_wants_to_rest_for_longer_than_envoy_waits_is_asked_once(seconds, tries):
     stage = Stage()
-    stage.planner.learn("m", stage.plan(A, B), [AttemptResult(A, "failed", 429, retry_after=seconds)])
+    stage.planner.record("m", stage.plan(A, B), [AttemptResult(A, "failed", 429, retry_after=seconds)])
 
     assert (("b", 3), ("a", tries)) == tuple((names(p), p.tries) for p in (stage.plan(A, B), stage.plan(A)))
 
@@ -248,7 +248,7 @@ def test_replies_are_guarded_while_a_candidate_has_failures(guard, guarded):
     stage.planner = planning(ModelRoute(guard=guard), circuits=stage.circuits)
     before, _ = stage.plan(A, B), stage.fail(stage.plan(A, B), A)
     failing, alone = stage.plan(A, B), stage.plan(A)
-    stage.planner.learn("m", failing, [AttemptResult(A, "ok")])
+    stage.planner.record("m", failing, [AttemptResult(A, "ok")])
 
     assert (False, guarded, False, False) == tuple(p.guarded for p in (before, failing, alone, stage.plan(A, B)))
 

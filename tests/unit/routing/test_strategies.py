@@ -15,7 +15,7 @@ from edge_extproc.model.call import Call
 from edge_extproc.model.plan import AttemptResult, Candidate
 from edge_extproc.model.usage import Usage
 from edge_extproc.registry import load, names
-from edge_extproc.routing.affinity import Affinity, beginning
+from edge_extproc.routing.affinity import Affinity, prompt_prefix
 from edge_extproc.routing.base import RoutingRequest, StrategySettings
 
 A, B, C = (Candidate(name, "m") for name in "abc")
@@ -82,7 +82,7 @@ def test_names_that_callers_make_up_are_not_kept_for_ever():
         for n in range(3000):
             made_up = Candidate("a", f"made-up-{n}")
             strategy.order(WISH, (made_up, B))
-            strategy.learn(ok(made_up, duration=1.0, usage=Usage(input=1)))
+            strategy.record(ok(made_up, duration=1.0, usage=Usage(input=1)))
         kept = [len(value) for value in vars(strategy).values() if isinstance(value, MutableMapping)]
 
         assert kept
@@ -94,8 +94,8 @@ def test_names_that_callers_make_up_are_not_kept_for_ever():
 
 def test_the_fastest_is_asked_first_and_the_unknown_before_it():
     strategy = built("least_latency")
-    strategy.learn(ok(A, duration=2.0))
-    strategy.learn(ok(B, duration=1.0))
+    strategy.record(ok(A, duration=2.0))
+    strategy.record(ok(B, duration=1.0))
 
     assert "cba" == order(strategy, A, B, C)
 
@@ -103,9 +103,9 @@ def test_the_fastest_is_asked_first_and_the_unknown_before_it():
 def test_streams_go_by_the_first_token_and_replies_by_the_whole_answer():
     strategy = built("least_latency")
     for tried in (ok(A, first_token=0.1, stream=True), ok(A, duration=9.0)):
-        strategy.learn(tried)
+        strategy.record(tried)
     for tried in (ok(B, first_token=0.5, stream=True), ok(B, duration=2.0)):
-        strategy.learn(tried)
+        strategy.record(tried)
 
     assert ("ab", "ba") == (order(strategy, A, B, wish=STREAM), order(strategy, A, B))
 
@@ -113,8 +113,8 @@ def test_streams_go_by_the_first_token_and_replies_by_the_whole_answer():
 def test_who_fails_fast_is_not_the_fastest():
     strategy = built("least_latency")
     for candidate, seconds in ((A, 1.0), (B, 0.5)):
-        strategy.learn(ok(candidate, duration=seconds))
-    strategy.learn(AttemptResult(B, "failed", 503, duration=0.001))
+        strategy.record(ok(candidate, duration=seconds))
+    strategy.record(AttemptResult(B, "failed", 503, duration=0.001))
 
     assert "ab" == order(strategy, A, B)
 
@@ -122,8 +122,8 @@ def test_who_fails_fast_is_not_the_fastest():
 def test_what_nobody_can_tell_teaches_nothing():
     strategy = built("least_latency")
     for candidate, seconds in ((A, 1.0), (B, 0.5)):
-        strategy.learn(ok(candidate, duration=seconds))
-    strategy.learn(AttemptResult(B, "unknown", duration=99.0))
+        strategy.record(ok(candidate, duration=seconds))
+    strategy.record(AttemptResult(B, "unknown", duration=99.0))
 
     assert "ba" == order(strategy, A, B)
 
@@ -131,13 +131,13 @@ def test_what_nobody_can_tell_teaches_nothing():
 def test_a_recovered_provider_is_found_again_by_exploration():
     draws = itertools.cycle([0.99] * 18 + [0.0, 0.5])
     strategy = built("least_latency", chance=lambda: next(draws), exploration=0.05)
-    strategy.learn(ok(A, duration=1.0))
-    strategy.learn(AttemptResult(B, "failed", 503))
+    strategy.record(ok(A, duration=1.0))
+    strategy.record(AttemptResult(B, "failed", 503))
     firsts = []
     for _ in range(300):
         first = strategy.order(WISH, (A, B))[0]
         firsts.append(first)
-        strategy.learn(ok(first, duration=1.0 if first == A else 0.2))
+        strategy.record(ok(first, duration=1.0 if first == A else 0.2))
 
     assert A == firsts[0]
     assert {B} == set(firsts[-10:])
@@ -173,7 +173,7 @@ def test_what_is_read_from_a_warm_prompt_cache_is_priced_as_such():
     wish = RoutingRequest(replace(CALL, raw=b"x" * 4_000, max_output_tokens=1), "acme")
     before = order(strategy, A, B, wish=wish)
     for _ in range(20):
-        strategy.learn(ok(A, usage=Usage(input=100, cache_read=900, output=5)))
+        strategy.record(ok(A, usage=Usage(input=100, cache_read=900, output=5)))
 
     assert ("ba", "ab") == (before, order(strategy, A, B, wish=wish))
 
@@ -253,10 +253,10 @@ def test_a_heavier_candidate_draws_more():
 def test_the_beginning_is_found_in_every_format(body):
     raw = json.dumps(body).encode()
 
-    assert b"u1" in beginning(raw)
-    assert b"u2" not in beginning(raw)
-    assert b"S" in beginning(raw) or b"T" in beginning(raw)
+    assert b"u1" in prompt_prefix(raw)
+    assert b"u2" not in prompt_prefix(raw)
+    assert b"S" in prompt_prefix(raw) or b"T" in prompt_prefix(raw)
 
 
 def test_what_is_no_json_is_its_own_beginning():
-    assert b"{" == beginning(b"{")
+    assert b"{" == prompt_prefix(b"{")

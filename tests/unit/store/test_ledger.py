@@ -153,8 +153,8 @@ def test_old_rows_are_forgotten(engine: Engine) -> None:
     assert row is not None
     ledger.add([row])
 
-    assert 0 == ledger.forget("2027-01-15")
-    assert 1 == ledger.forget("2027-01-16")
+    assert 0 == ledger.delete_before("2027-01-15")
+    assert 1 == ledger.delete_before("2027-01-16")
 
 
 def test_exports_hold_every_row_once_in_order_and_no_formula(engine: Engine) -> None:
@@ -305,7 +305,7 @@ def test_a_database_is_migrated_once_and_opened_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("url", "told"),
     [
-        ("no url", "store.database is no database URL"),
+        ("no url", "store.database is not a database URL"),
         ("mysql://u:hunter2@h/d", "'mysql' is not supported; use sqlite or postgresql"),
         ("sqlite:////no/such/directory/edge.db", "the database cannot be used: OperationalError"),
     ],

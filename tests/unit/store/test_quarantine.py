@@ -104,7 +104,7 @@ def test_whatever_a_provider_says_the_row_lands_and_can_be_summed(counts: list[A
         (path,) = segments(Path(name) / "journal")
         portion = read(path, 0)
 
-        assert (["x1", "x2"], []) == ([row.exchange for row in portion.rows], portion.garbled)
+        assert (["x1", "x2"], []) == ([row.exchange for row in portion.rows], portion.unreadable)
         assert all(0 <= getattr(row, bucket) <= MOST_TOKENS for row in portion.rows for bucket in ("input", "output"))
         assert all(row.cost is None or 0 <= row.cost < 2**63 for row in portion.rows)
 
@@ -264,7 +264,7 @@ async def test_no_exception_ends_the_ledgers_task(tmp_path: Path) -> None:
         ledger,
         every=timedelta(milliseconds=1),
         keep=timedelta(days=10**6),  # before the calendar
-        told=lambda up: loop.call_soon_threadsafe(done.set),
+        report_reachable=lambda up: loop.call_soon_threadsafe(done.set),
     )
     background, stop = Background(failures.append, pauses=(0.0,)), asyncio.Event()
     task = background.start("ledger", lambda: keeper.run(stop), stop)

@@ -16,7 +16,14 @@ from limits_kit import until
 from running_valkey import RunningValkey
 
 from edge_extproc.limits.base import LimitStoreDown
-from edge_extproc.limits.link import StoreConnection, Transport, TransportOf, _Wire, bulk, transport_of
+from edge_extproc.limits.store_connection import (
+    StoreConnection,
+    Transport,
+    TransportOf,
+    _PipelinedConnection,
+    bulk,
+    transport_of,
+)
 
 
 def no_transport(connection: object) -> None:
@@ -46,7 +53,7 @@ def test_the_redis_py_that_is_installed_hands_its_connection_over(valkey: Runnin
 
     async def asked() -> bytes:
         link = StoreConnection(valkey.url, 5.0, watched)
-        answer = await link.ask("PING")
+        answer = await link.send("PING")
         await link.close()
         return answer
 
@@ -57,21 +64,21 @@ def test_the_redis_py_that_is_installed_hands_its_connection_over(valkey: Runnin
 
 
 async def connections(link: StoreConnection) -> int:
-    return (await link.ask("CLIENT", "LIST")).count(b"id=")
+    return (await link.send("CLIENT", "LIST")).count(b"id=")
 
 
 async def test_many_callers_share_one_connection_and_each_has_its_own_answer(link: StoreConnection) -> None:
-    answers = await asyncio.gather(*(link.ask("ECHO", f"{n}") for n in range(200)))
+    answers = await asyncio.gather(*(link.send("ECHO", f"{n}") for n in range(200)))
     before = await connections(link)
-    await asyncio.gather(*(link.ask("PING") for _ in range(50)))
+    await asyncio.gather(*(link.send("PING") for _ in range(50)))
 
     assert [f"{n}".encode() for n in range(200)] == answers
     assert before == await connections(link)
 
 
 async def test_a_caller_who_leaves_takes_nobodys_answer_away(link: StoreConnection) -> None:
-    await link.ask("PING")
-    asking = [asyncio.create_task(link.ask("ECHO", f"{n}")) for n in range(4)]
+    await link.send("PING")
+    asking = [asyncio.create_task(link.send("ECHO", f"{n}")) for n in range(4)]
     await asyncio.sleep(0)
     asking[1].cancel()
     answers = await asyncio.gather(*asking, return_exceptions=True)
@@ -87,15 +94,15 @@ async def test_a_script_that_the_server_has_lost_is_sent_again(link: StoreConnec
 
 
 async def test_after_a_loss_it_connects_anew(link: StoreConnection, valkey: RunningValkey) -> None:
-    mine = (await link.ask("CLIENT", "ID"),)
+    mine = (await link.send("CLIENT", "ID"),)
     valkey.command("CLIENT", "KILL", "ID", str(mine[0]))
-    if isinstance(link._wire, _Wire):
-        await until(lambda: link._wire.lost)
+    if isinstance(link._connection, _PipelinedConnection):
+        await until(lambda: link._connection.lost)
     else:  # it hears of it when it asks
         with pytest.raises(LimitStoreDown):
-            await link.ask("PING")
+            await link.send("PING")
 
-    assert mine != (await link.ask("CLIENT", "ID"),)
+    assert mine != (await link.send("CLIENT", "ID"),)
 
 
 @WAYS
@@ -103,28 +110,28 @@ async def test_a_server_that_does_not_answer_in_time_is_down_for_all_who_wait(
     valkey: RunningValkey, way: TransportOf
 ) -> None:
     link = StoreConnection(valkey.url, 0.1, way)
-    await link.ask("PING")
+    await link.send("PING")
     valkey.command("CLIENT", "PAUSE", "400", "ALL")
-    found = await asyncio.gather(*(link.ask("PING") for _ in range(3)), return_exceptions=True)
+    found = await asyncio.gather(*(link.send("PING") for _ in range(3)), return_exceptions=True)
 
     assert ["timed out"] * 3 == [str(each) for each in found]
     patient = StoreConnection(valkey.url, 5.0)
-    assert b"PONG" == await patient.ask("PING")
+    assert b"PONG" == await patient.send("PING")
     await patient.close()
     await link.close()
 
 
 async def test_an_error_of_the_server_is_told_in_a_word_and_its_text_is_not(link: StoreConnection) -> None:
     with pytest.raises(LimitStoreDown) as found:
-        await link.ask("EVAL", "return redis.error_reply('OOM secret of somebody')", 0)
+        await link.send("EVAL", "return redis.error_reply('OOM secret of somebody')", 0)
 
     assert "it is out of memory" == str(found.value)
-    assert b"PONG" == await link.ask("PING")
+    assert b"PONG" == await link.send("PING")
 
 
 async def test_who_asks_while_it_connects_waits_for_the_same_connection(valkey: RunningValkey) -> None:
     link = StoreConnection(valkey.url, 5.0)
-    ids = await asyncio.gather(*(link.ask("CLIENT", "ID") for _ in range(20)))
+    ids = await asyncio.gather(*(link.send("CLIENT", "ID") for _ in range(20)))
     await link.close()
 
     assert 1 == len(set(ids))
@@ -133,8 +140,8 @@ async def test_who_asks_while_it_connects_waits_for_the_same_connection(valkey: 
 @WAYS
 async def test_it_can_be_closed_while_somebody_waits(valkey: RunningValkey, way: TransportOf) -> None:
     link = StoreConnection(valkey.url, 5.0, way)
-    await link.ask("PING")
-    asking = [asyncio.create_task(link.ask("BLPOP", "nothing", 0)) for _ in range(2)]
+    await link.send("PING")
+    asking = [asyncio.create_task(link.send("BLPOP", "nothing", 0)) for _ in range(2)]
     await until(lambda: b"blpop" in valkey.command("CLIENT", "LIST"))
     await link.close()
     found = await asyncio.gather(*asking, return_exceptions=True)
@@ -144,7 +151,7 @@ async def test_it_can_be_closed_while_somebody_waits(valkey: RunningValkey, way:
 
 async def test_it_can_be_closed_while_it_connects(valkey: RunningValkey) -> None:
     link = StoreConnection(valkey.url, 5.0)
-    asking = asyncio.create_task(link.ask("PING"))
+    asking = asyncio.create_task(link.send("PING"))
     await asyncio.sleep(0)
     await link.close()
     asking.cancel()
@@ -196,8 +203,8 @@ def test_it_is_the_same_over_tls_and_in_another_database(
 
     async def asked(port: int) -> tuple[list[bytes], bytes]:
         link = StoreConnection(f"rediss://localhost:{port}/3?ssl_ca_certs={pems.ca}", 5.0, way)
-        answers = await asyncio.gather(*(link.ask("ECHO", f"{n}") for n in range(50)))
-        told = await link.ask("CLIENT", "INFO")
+        answers = await asyncio.gather(*(link.send("ECHO", f"{n}") for n in range(50)))
+        told = await link.send("CLIENT", "INFO")
         await link.close()
         return answers, told
 

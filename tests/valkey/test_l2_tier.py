@@ -1,4 +1,4 @@
-"""The far tier of the cache on a real Valkey: shared, and never in a call's way."""
+"""The L2 tier of the cache on a real Valkey: shared, and never in a call's way."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from redis.asyncio import Redis
 from valkeys import Valkey, until
 
 from edge_extproc.cache.base import CacheEntry, PurgeSelection
-from edge_extproc.cache.far import StoreTier, StoreTierSettings
 from edge_extproc.cache.key import CacheKey, CacheOwner, CanonicalCall, key_of
+from edge_extproc.cache.l2 import StoreTier, StoreTierSettings
 from edge_extproc.cache.packing import pack
 from edge_extproc.cache.redis import RedisCacheSettings, RedisCacheStore
 from edge_extproc.envoy_config import certificate
@@ -52,15 +52,15 @@ class Heard:
 
 
 class Tier:
-    """A far tier, what it told, and what it brought too late."""
+    """An L2 tier, its events, and the entries that arrived late."""
 
     def __init__(self, budget: float = AMPLE, timeout: float = 5.0, **settings) -> None:
         self.heard = Heard()
         self.late: dict[CacheKey, CacheEntry] = {}
         self.now = NOW
         self.store = RedisCacheStore(RedisCacheSettings(timeout=timeout, **settings))
-        far = StoreTierSettings(ttl=3600, budget=budget, compress_above=8192, ask_again=0.02)
-        self.tier = StoreTier(self.store, far, self.heard, self.late.__setitem__, lambda: self.now)
+        settings = StoreTierSettings(ttl=3600, budget=budget, compress_above=8192, probe_interval=0.02)
+        self.tier = StoreTier(self.store, settings, self.heard, self.late.__setitem__, lambda: self.now)
 
     async def get(self, wanted: CacheKey) -> CacheEntry | None:
         return (await self.tier.get(wanted, 0)).entry
@@ -360,7 +360,7 @@ async def test_what_waits_to_be_written_is_bounded(tiers):
         assert 500 <= tier.heard.failures.count("write_dropped") <= 501
         await until(lambda: tier.heard.writes >= 999)
         large = entry(bytes(range(256)) * 4 * 10_000)
-        tier.tier._waiting_bytes = 0
+        tier.tier._queued_bytes = 0
         big = CacheEntry("openai_chat", large.body * 4, "openai", "gpt", NOW)
         before = tier.heard.failures.count("write_dropped")
         tier.tier._settings = StoreTierSettings(3600, AMPLE, 1 << 30, 0.02)

@@ -106,7 +106,7 @@ async def test_what_is_kept_is_for_its_owner_alone_and_names_only_dollars(tmp_pa
 def test_a_file_that_says_nothing_begins_no_budget_anew(tmp_path: Path, text: str) -> None:
     path = tmp_path / "counted.json"
     path.write_text(text)
-    with pytest.raises(StartError, match=r"counted\.json .*remove it, and budgets begin anew"):
+    with pytest.raises(StartError, match=r"counted\.json .*remove it to restart budgets from zero"):
         CounterFile(path, print).read()
 
 

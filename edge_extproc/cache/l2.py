@@ -1,8 +1,10 @@
-"""The far tier: a store that many share, held so that it can never hold up a call.
+"""The L2 tier: a store that many processes share. It never delays a call by more than a few milliseconds.
 
-A look-up has a budget of a few milliseconds, and goes on behind the call's back if it takes longer: the connection
-stays whole, and what comes late is kept near. After some failures in a row the store is left alone until it answers a
-ping in time again. Writes wait in a bounded queue. One log line says that the store is down, one that it is back.
+- A lookup has a time budget. If it takes longer, the call goes on, and the lookup ends in the background. So the
+  connection stays usable, and the late entry is stored in L1.
+- After some failures in a row the store is not used until it answers a probe in time. One log line says that it is
+  down, one that it is back.
+- Writes wait in a bounded queue.
 """
 
 from __future__ import annotations
@@ -25,19 +27,20 @@ from .key import CacheKey, CacheOwner
 from .packing import UnreadableEntry, pack, unpack
 from .purge import read_selection, write_selection
 
-# So many failures in a row, and the store is left alone.
-_MOST_FAILURES = 5
-# Look-ups that are under way; more would wait for each other.
-_MOST_LOOKUPS = 256
-# What may wait to be written.
-_MOST_WAITING = 1000
-_MOST_WAITING_BYTES = 32 << 20
-# While another worker asks a provider, the store is looked at this often, seconds: first and at last.
-_LOOK_FIRST, _LOOK_LAST = 0.02, 0.25
+# After so many failures in a row, the store is not used for a time.
+_MAX_FAILURES = 5
+# Lookups in progress. More would only wait for each other.
+_MAX_LOOKUPS = 256
+# The bounds of the write queue.
+_MAX_QUEUED = 1000
+_MAX_QUEUED_BYTES = 32 << 20
+# While another process fetches the reply, the store is polled at this interval, seconds: the first and the longest.
+_FIRST_POLL, _LAST_POLL = 0.02, 0.25
 
 
 class CacheStoreError(Exception):
-    """`why` is one of few words: unreachable, refused, full. `reason` says more, without a secret."""
+    """`why` is a metric label: unreachable, refused, full, slow or purges_unheard. `reason` is a longer text for logs,
+    without secrets."""
 
     def __init__(self, why: str, reason: str = "") -> None:
         super().__init__(why)
@@ -47,32 +50,37 @@ class CacheStoreError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class FlightLease:
-    """Who asks a provider, so that others may wait."""
+    """The right to fetch the reply for a key, while other processes wait for it."""
 
     token: str
+    """Random; identifies the holder."""
     milliseconds: int
     stale: int = 0
-    """An entry that the store keeps for no longer than so many milliseconds is over its time: take the lease."""
+    """An entry whose remaining time in the store is at most so many milliseconds has expired: the lease is taken."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoreResult:
+    """What the store has for a name."""
+
     value: bytes | None
-    leads: bool
-    """The lease is ours now."""
-    led: bool
-    """Somebody else has it."""
+    has_lease: bool
+    """The caller holds the lease now."""
+    is_leased: bool
+    """Another process holds the lease."""
 
 
 class Purges(msgspec.Struct, frozen=True):
-    noted: int
-    """How many there ever were."""
-    told: tuple[str, ...] = ()
-    """The last of them, oldest first."""
+    """The purge log of a store. The field names in the store are `noted` and `told`."""
+
+    total: int = msgspec.field(name="noted")
+    """The number of purges since the log began."""
+    recent: tuple[str, ...] = msgspec.field(name="told", default=())
+    """The last selections as JSON, oldest first."""
 
 
 class CacheStore(Protocol):
-    """Names and bytes. Everything raises StoreError and nothing else."""
+    """A key-value store of names and bytes. All methods raise CacheStoreError and nothing else."""
 
     def name(self, key: CacheKey) -> str: ...
 
@@ -80,7 +88,9 @@ class CacheStore(Protocol):
 
     async def get(self, name: str, lease: FlightLease | None) -> StoreResult: ...
 
-    async def look(self, name: str) -> StoreResult: ...
+    async def look(self, name: str) -> StoreResult:
+        """Reads without taking a lease."""
+        ...
 
     async def put(self, name: str, packed: bytes, milliseconds: int, token: str) -> None: ...
 
@@ -88,14 +98,14 @@ class CacheStore(Protocol):
 
     async def purge(self, patterns: Sequence[str]) -> int: ...
 
-    async def note_purge(self, told: str) -> None:
-        """For the other processes that share the store."""
+    async def note_purge(self, selection: str) -> None:
+        """Adds a selection, as JSON, to the purge log that all processes read."""
         ...
 
     async def purges(self) -> Purges: ...
 
-    async def prove(self) -> None:
-        """That it can be reached and written to now."""
+    async def check_writable(self) -> None:
+        """Raises if the store cannot be reached and written to now."""
         ...
 
     async def close(self) -> None: ...
@@ -107,16 +117,18 @@ class StoreTierSettings:
 
     ttl: float
     budget: float
-    """What a look-up may add to a call."""
+    """How long a call waits for a lookup."""
     compress_above: int
-    """Bytes."""
-    ask_again: float = 1.0
-    """How often a store that is down is asked whether it is back."""
-    hear_purges: float = 1.0
-    """How often the store is asked what others have purged."""
+    """Longer entries are compressed. Bytes."""
+    probe_interval: float = 1.0
+    """How often a store that is down is probed."""
+    purge_interval: float = 1.0
+    """How often the purge log is read."""
 
 
 class StoreTier:
+    """The `L2Tier` over a `CacheStore`."""
+
     def __init__(
         self,
         store: CacheStore,
@@ -125,7 +137,7 @@ class StoreTier:
         on_late: Callable[[CacheKey, CacheEntry], None],
         clock: Callable[[], float],
     ) -> None:
-        """`on_late` is given what came after its call had gone on. `clock` is Unix time."""
+        """`on_late` receives entries that arrived after their call had gone on. `clock`: Unix time in seconds."""
         self.ttl = settings.ttl
         self._store = store
         self._settings = settings
@@ -134,71 +146,71 @@ class StoreTier:
         self._clock = clock
         self._failures = 0
         self.down: str | None = None
-        """Why the store is left alone now."""
-        self._recovering: asyncio.Task[None] | None = None
+        """Why the store is not used now. None: it is used."""
+        self._recovery_task: asyncio.Task[None] | None = None
         self._lookups: set[asyncio.Task[StoreResult]] = set()
-        self._waiting: deque[tuple[int, Callable[[], Coroutine[Any, Any, None]]]] = deque()
-        self._waiting_bytes = 0
-        self._writing: asyncio.Task[None] | None = None
+        self._queue: deque[tuple[int, Callable[[], Coroutine[Any, Any, None]]]] = deque()
+        self._queued_bytes = 0
+        self._write_task: asyncio.Task[None] | None = None
         self._is_full = False
         self._closed = False
-        self._hearing: asyncio.Task[None] | None = None
+        self._purge_task: asyncio.Task[None] | None = None
 
     @property
     def is_down(self) -> bool:
-        return self._recovering is not None
+        return self._recovery_task is not None
 
     @property
     def waiting(self) -> int:
-        """How many writes are still to be sent."""
-        return len(self._waiting)
+        """The number of queued writes."""
+        return len(self._queue)
 
-    # --- look-ups
+    # --- lookups
 
     async def get(self, key: CacheKey, lease_seconds: float, stale: float = 0.0) -> L2Result:
-        """With `lease_seconds`, others wait for us if there is nothing yet."""
+        """With `lease_seconds`, a miss takes a lease, and other processes wait for this reply."""
         if self.is_down or self._closed:
-            return _NOTHING
-        if len(self._lookups) >= _MOST_LOOKUPS:
+            return _EMPTY
+        if len(self._lookups) >= _MAX_LOOKUPS:
             self._watcher.cache_failed("redis", "busy")
-            return _NOTHING
+            return _EMPTY
         name = self._store.name(key)
         lease = None
         if lease_seconds > 0:
             lease = FlightLease(secrets.token_hex(8), int(lease_seconds * 1000), int(stale * 1000))
         token = lease.token if lease is not None else None
-        asking = asyncio.ensure_future(self._store.get(name, lease))
-        self._lookups.add(asking)
-        asking.add_done_callback(self._lookups.discard)
+        task = asyncio.ensure_future(self._store.get(name, lease))
+        self._lookups.add(task)
+        task.add_done_callback(self._lookups.discard)
         try:
-            done, _ = await asyncio.wait((asking,), timeout=self._settings.budget)
+            done, _ = await asyncio.wait((task,), timeout=self._settings.budget)
         except asyncio.CancelledError:
-            if token is not None:  # nobody will, after us
-                asking.add_done_callback(lambda _: self.release(key, token))
+            if token is not None:  # the lease may be taken after this call has gone
+                task.add_done_callback(lambda _: self.release(key, token))
             raise
         if not done:
-            asking.add_done_callback(lambda late: self._late(key, late))
+            task.add_done_callback(lambda late: self._use_late_result(key, late))
             self._failed(CacheStoreError("slow", "it is slower than cache.redis.budget"))
-            # The lease may still become ours: it is given back as if it were.
+            # The script may still take the lease, so the token is returned: releasing it is harmless if it was not.
             return L2Result(None, token, elsewhere=False)
         try:
-            answer = asking.result()
+            answer = task.result()
         except CacheStoreError as error:
             self._failed(error)
             return L2Result(None, token, elsewhere=False)
         self._failures = 0
         entry = self._read(key, answer.value)
         fresh = entry is not None and self._is_fresh(entry)
-        ours = token if answer.leads else None
-        return L2Result(entry if fresh else None, ours, elsewhere=answer.led, stale=None if fresh else entry)
+        ours = token if answer.has_lease else None
+        return L2Result(entry if fresh else None, ours, elsewhere=answer.is_leased, stale=None if fresh else entry)
 
     async def wait(self, key: CacheKey, patience: float) -> CacheEntry | None:
-        """The reply that another worker is asking for, if it comes within `patience` seconds."""
-        name, pause = self._store.name(key), _LOOK_FIRST
+        """Polls the store until the reply that another process is fetching arrives, for at most `patience` seconds."""
+        name, pause = self._store.name(key), _FIRST_POLL
         deadline = time.monotonic() + patience
         while not self.is_down and time.monotonic() + pause < deadline:
             await asyncio.sleep(pause)
-            pause = min(pause * 2, _LOOK_LAST)
+            pause = min(pause * 2, _LAST_POLL)
             try:
                 answer = await asyncio.wait_for(self._store.look(name), deadline - time.monotonic())
             except TimeoutError:
@@ -209,7 +221,7 @@ class StoreTier:
             entry = self._read(key, answer.value)
             if entry is not None and self._is_fresh(entry):
                 return entry
-            if not answer.led:
+            if not answer.is_leased:
                 return None
         return None
 
@@ -221,20 +233,20 @@ class StoreTier:
         except UnreadableEntry as error:
             self._watcher.cache_failed("redis", error.why)
             return None
-        # The store forgets by itself; a clock or a config that has changed may say sooner.
-        return entry if self._clock() < self._ends(entry) + entry.stale else None
+        # The store expires entries itself. A changed clock or configuration may mean an earlier expiry.
+        return entry if self._clock() < self._expires_at(entry) + entry.stale else None
 
-    def _ends(self, entry: CacheEntry) -> float:
-        """When its time is over."""
+    def _expires_at(self, entry: CacheEntry) -> float:
+        """Unix time, seconds."""
         return entry.stored_at + (self.ttl if entry.ttl is None else entry.ttl)
 
     def _is_fresh(self, entry: CacheEntry) -> bool:
-        return self._clock() < self._ends(entry)
+        return self._clock() < self._expires_at(entry)
 
-    def _late(self, key: CacheKey, asking: asyncio.Task[StoreResult]) -> None:
-        if asking.cancelled() or asking.exception() is not None:
+    def _use_late_result(self, key: CacheKey, task: asyncio.Task[StoreResult]) -> None:
+        if task.cancelled() or task.exception() is not None:
             return
-        entry = self._read(key, asking.result().value)
+        entry = self._read(key, task.result().value)
         if entry is not None:
             self._on_late(key, entry)
 
@@ -247,7 +259,7 @@ class StoreTier:
             self._watcher.cache_failed("redis", "unwritable")
             return
         name = self._store.name(key)
-        milliseconds = max(1, int((self._ends(entry) + entry.stale - self._clock()) * 1000))
+        milliseconds = max(1, int((self._expires_at(entry) + entry.stale - self._clock()) * 1000))
 
         async def write() -> None:
             try:
@@ -258,39 +270,39 @@ class StoreTier:
                 raise
             self._watcher.cache_wrote("redis")
 
-        self._later(len(packed), write)
+        self._enqueue(len(packed), write)
 
     def release(self, key: CacheKey, token: str) -> None:
         name = self._store.name(key)
-        self._later(len(name), lambda: self._store.release(name, token))
+        self._enqueue(len(name), lambda: self._store.release(name, token))
 
-    def _later(self, size: int, write: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    def _enqueue(self, size: int, write: Callable[[], Coroutine[Any, Any, None]]) -> None:
         if self.is_down or self._closed:
             return
-        if len(self._waiting) >= _MOST_WAITING or self._waiting_bytes + size > _MOST_WAITING_BYTES:
+        if len(self._queue) >= _MAX_QUEUED or self._queued_bytes + size > _MAX_QUEUED_BYTES:
             self._watcher.cache_failed("redis", "write_dropped")
             return
-        self._waiting.append((size, write))
-        self._waiting_bytes += size
-        if self._writing is None or self._writing.done():
-            self._writing = asyncio.ensure_future(self._write())
+        self._queue.append((size, write))
+        self._queued_bytes += size
+        if self._write_task is None or self._write_task.done():
+            self._write_task = asyncio.ensure_future(self._write())
 
     async def _write(self) -> None:
-        while self._waiting:
-            size, write = self._waiting.popleft()
-            self._waiting_bytes -= size
+        while self._queue:
+            size, write = self._queue.popleft()
+            self._queued_bytes -= size
             try:
                 await write()
             except CacheStoreError as error:
                 if error.why == "full":
-                    self._full()
+                    self._report_full()
                 else:
                     self._failed(error)
             else:
                 self._is_full = False
 
-    def _full(self) -> None:
-        """It still answers: look-ups go on."""
+    def _report_full(self) -> None:
+        """The store refuses writes for want of memory. It still answers, so lookups go on."""
         self._watcher.cache_failed("redis", "full")
         if not self._is_full:
             self._is_full = True
@@ -303,31 +315,31 @@ class StoreTier:
     def _failed(self, error: CacheStoreError) -> None:
         self._watcher.cache_failed("redis", error.why)
         self._failures += 1
-        if self._failures >= _MOST_FAILURES and not self.is_down and not self._closed:
+        if self._failures >= _MAX_FAILURES and not self.is_down and not self._closed:
             structlog.get_logger().warning("cache store down", reason=error.reason)
             self.down = error.reason
             self._watcher.cache_is_down("redis", down=True)
-            self._waiting.clear()
-            self._waiting_bytes = 0
-            self._recovering = BACKGROUND.start("cache_recovery", self._recover)
+            self._queue.clear()
+            self._queued_bytes = 0
+            self._recovery_task = BACKGROUND.start("cache_recovery", self._recover)
 
     async def _recover(self) -> None:
-        # Not for ever, whatever a library makes of a cancellation: `close` waits for this.
+        # `_closed` is checked because a library may swallow the cancellation, and `close` waits for this task.
         while not await self._is_quick():
             if self._closed:
                 return
-            await asyncio.sleep(self._settings.ask_again)
+            await asyncio.sleep(self._settings.probe_interval)
         self._failures = 0
-        self._recovering = None
+        self._recovery_task = None
         self.down = None
         structlog.get_logger().info("cache store back")
         self._watcher.cache_is_down("redis", down=False)
 
     async def _is_quick(self) -> bool:
         try:
-            await self._store.prove()  # connects, if need be
+            await self._store.check_writable()  # connects, if need be
             began = time.monotonic()
-            await self._store.prove()
+            await self._store.check_writable()
         except CacheStoreError as error:
             if error.why != "full":  # it still answers
                 self.down = error.reason
@@ -345,49 +357,49 @@ class StoreTier:
             owners.append("global")
         try:
             gone = await self._store.purge(self._store.patterns(owners or ["*"], selection.model, selection.digest))
-            # Afterwards: who hears of it sooner could still find here what it has just let go of.
+            # After the deletion: otherwise another process could clear its L1 and refill it from here.
             await self._store.note_purge(write_selection(selection).decode())
             return gone
         except CacheStoreError as error:
-            raise Unavailable(f"the cache's store did not purge all: {error.why}; try again") from error
+            raise Unavailable(f"the cache store did not purge all entries: {error.why}; try again") from error
 
-    def hear_purges(self, purged: Callable[[PurgeSelection], object]) -> None:
-        """Tells `purged` of what any process that shares the store purges from now on, a second later. While the store
-        is down, nobody can purge it either; what was missed is made up for when it is back."""
-        self._hearing = BACKGROUND.start("cache_purges", lambda: self._hear(purged))
+    def watch_purges(self, purged: Callable[[PurgeSelection], object]) -> None:
+        """Calls `purged` for each purge from now on, at most `purge_interval` later. Purges that this process
+        missed while the store was down are applied when it is back."""
+        self._purge_task = BACKGROUND.start("cache_purges", lambda: self._poll_purges(purged))
 
-    async def _hear(self, purged: Callable[[PurgeSelection], object]) -> None:
-        heard: int | None = None
+    async def _poll_purges(self, purged: Callable[[PurgeSelection], object]) -> None:
+        last_total: int | None = None
         missed = False
         while not self._closed:
             try:
-                found = await self._store.purges()
+                log = await self._store.purges()
             except CacheStoreError as error:
                 missed = True
                 if not self.is_down:
                     self._failed(CacheStoreError("purges_unheard", error.reason))
             else:
-                if heard is None:
-                    heard = found.noted if not missed else -1
-                for selection in _news(heard, found):
+                if last_total is None:
+                    last_total = log.total if not missed else -1
+                for selection in _purges_since(last_total, log):
                     purged(selection)
-                heard = found.noted
-            await asyncio.sleep(self._settings.hear_purges)
+                last_total = log.total
+            await asyncio.sleep(self._settings.purge_interval)
 
     async def close(self) -> None:
-        """Writes what waits, for a moment."""
+        """Sends queued writes for at most a second, then closes the store."""
         self._closed = True
-        for task in (self._recovering, self._hearing):
+        for task in (self._recovery_task, self._purge_task):
             if task is not None:
                 task.cancel()
-        if self._writing is not None:
-            await asyncio.wait((self._writing,), timeout=1.0)
-            self._writing.cancel()
-        for asking in self._lookups:
-            asking.cancel()
+        if self._write_task is not None:
+            await asyncio.wait((self._write_task,), timeout=1.0)
+            self._write_task.cancel()
+        for lookup in self._lookups:
+            lookup.cancel()
         await asyncio.gather(
             *self._lookups,
-            *(t for t in (self._recovering, self._hearing, self._writing) if t is not None),
+            *(t for t in (self._recovery_task, self._purge_task, self._write_task) if t is not None),
             return_exceptions=True,
         )
         await self._store.close()
@@ -396,17 +408,17 @@ class StoreTier:
 _EVERYTHING = PurgeSelection()
 
 
-def _news(heard: int, found: Purges) -> Sequence[PurgeSelection]:
-    """What was purged after the first `heard`; everything, where that cannot be told any more."""
-    new = found.noted - heard
+def _purges_since(last_total: int, log: Purges) -> Sequence[PurgeSelection]:
+    """The purges after the first `last_total`. Everything, if the log no longer holds all of them."""
+    new = log.total - last_total
     if new == 0:
         return ()
-    if not 0 <= new <= len(found.told):
+    if not 0 <= new <= len(log.recent):
         return (_EVERYTHING,)
     try:
-        return [read_selection(each.encode()) for each in found.told[len(found.told) - new :]]
-    except BadRequest:  # of another version
+        return [read_selection(each.encode()) for each in log.recent[len(log.recent) - new :]]
+    except BadRequest:  # written by another version
         return (_EVERYTHING,)
 
 
-_NOTHING = L2Result(None, None, elsewhere=False)
+_EMPTY = L2Result(None, None, elsewhere=False)
