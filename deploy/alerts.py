@@ -1,10 +1,10 @@
-"""The table of Prometheus alerts: each with its expression, and the series for which promtool expects it to fire or not."""
+"""The table of Prometheus alerts. Each has its expression, and series for which promtool expects it to fire or not."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-# The error budget: the share of requests that may fail in a month by a provider's or the gateway's fault (99.5 % succeed).
+# The error budget of a month: the share of requests that may fail because of a provider or the gateway.
 BUDGET = 0.005
 FAILED = 'outcome=~"upstream_error|broken_stream|gateway_error"'
 # Outcomes that a caller caused do not count.

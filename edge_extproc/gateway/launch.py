@@ -61,7 +61,7 @@ class RunningGateway:
         tls = mutual_tls(config.agent)
         self._workers = [WorkerClient(address, tls) for address in config.agent.own_addresses()]
         self._heard = WorkerTotals()
-        supervisor.on_death = self._heard.gone
+        supervisor.on_death = self._heard.retire
         self.database = DatabaseState()
         self._health = ProviderHealth(lambda: self.config.providers)
         self._tasks = BackgroundMetrics(BACKGROUND)
@@ -111,7 +111,7 @@ class RunningGateway:
             # At a change of the listener: who keeps a connection is told with the next answer to open another.
             *("--drain-time-s", str(DRAIN), "--drain-strategy", "immediate"),
         )
-        clean = envoy_log.cleaned if self.config.envoy.log_level in envoy_log.TALKATIVE else None
+        clean = envoy_log.cleaned if self.config.envoy.log_level in envoy_log.VERBOSE_LEVELS else None
         return ProcessSpec(ENVOY, argv, self._until_envoy, grace=_ENVOY_GRACE, clean=clean)
 
     async def readiness(self) -> admin.Readiness:
@@ -145,9 +145,9 @@ class RunningGateway:
         pids = [self.supervisor.processes.get(worker_name(n)) for n in range(len(self._workers))]
         for pid, found in zip(pids, await asyncio.gather(*(c.metrics() for c in self._workers)), strict=True):
             if pid is not None and found is not None:
-                self._heard.heard(pid, found)
+                self._heard.record(pid, found)
             elif pid is not None:
-                self._heard.silent(pid)
+                self._heard.mark_silent(pid)
         totals = self._heard.totals()
         self._health.look(totals)
         for own in (self._health, self.own, self._tasks):
@@ -345,17 +345,17 @@ async def _ledger_kept(config: Config, database: DatabaseState, *, wait: bool) -
     def opened(*, wait: bool) -> keeper.IngestLoop:
         journals = config.journal_dir()
         return keeper.open_keeper(
-            url, journals, quarantine, every=store.every, keep=store.keep, told=database.told, wait=wait
+            url, journals, quarantine, every=store.every, keep=store.keep, told=database.set_up, wait=wait
         )
 
     try:
         found = await asyncio.to_thread(opened, wait=False)
-        database.told(True)
+        database.set_up(True)
     except StartError as error:
         if not wait:
             raise
         found = await asyncio.to_thread(opened, wait=True)
-        database.told(False)
+        database.set_up(False)
         structlog.get_logger().warning(
             "started_without_database",
             error=error.message,
