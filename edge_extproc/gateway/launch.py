@@ -275,7 +275,7 @@ async def _launched(
             found,
             str(admin_at.address),
             admin_at.port,
-            admits=api.state.gate.admits if api is not None else admin.everybody,
+            admits=api.state.gate.admits if api is not None else admin.admit_all,
             hosts=[name.lower() for name in admin_at.hosts],
         )
         store = config.own_store_socket()
