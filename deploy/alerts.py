@@ -1,13 +1,13 @@
-"""What wakes somebody, as a table: each alert, when it fires, and what promtool must see it do."""
+"""The table of Prometheus alerts. Each has its expression, and series for which promtool expects it to fire or not."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-# Of requests that a provider or we failed, so many of a thousand are the budget of a month (99.5 %).
+# The error budget of a month: the share of requests that may fail because of a provider or the gateway.
 BUDGET = 0.005
 FAILED = 'outcome=~"upstream_error|broken_stream|gateway_error"'
-# What a caller did himself is not held against us.
+# Outcomes that a caller caused do not count.
 COUNTED = 'outcome!~"rejected|refused|caller_left"'
 
 
@@ -45,7 +45,7 @@ def _quantile(q: float, metric: str, by: str, window: str, where: str = "") -> s
     return f"histogram_quantile({q}, sum by ({labels}) (rate({metric}_bucket{where}[{window}])))"
 
 
-# What Envoy counts of its own.
+# Selectors of Envoy's own metrics.
 _ENVOY = '{envoy_http_conn_manager_prefix="edge"}'
 _UNANSWERED = "envoy_http_ext_proc_(streams_failed|message_timeouts)"
 
@@ -54,7 +54,7 @@ _BAD = 'edge_requests_total{outcome="upstream_error"}'
 
 
 def _slow(metric: str, labels: str, over: str) -> dict[str, str]:
-    """A histogram of which nothing lies below its bound `over`."""
+    """A histogram with no observation below its bound `over`."""
     sep = "," if labels else ""
     return {
         f'{metric}_bucket{{{labels}{sep}le="{over}"}}': "0+0x120",
@@ -76,7 +76,7 @@ ALERTS = (
         "absent(edge_workers)",
         "2m",
         "page",
-        "Nothing is heard of the gateway's workers.",
+        "Prometheus has no metrics of the gateway's workers.",
         fires={"up": "0x60"},
         quiet={"edge_workers": "2x60"},
     ),
@@ -85,9 +85,9 @@ ALERTS = (
         f"({_burn('1h', 14.4)}) and ({_burn('5m', 14.4)})",
         "2m",
         "page",
-        "At this rate, a month's error budget is gone in two days.",
+        "At this rate, a month's error budget is used up in two days.",
         fires={_OK: "0+60x120", _BAD: "0+10x120"},
-        # A caller whose requests are wrong wakes nobody.
+        # Invalid requests of a caller do not page anybody.
         quiet={_OK: "0+600x120", _BAD: "0+1x120", 'edge_requests_total{outcome="refused"}': "0+300x120"},
         at="90m",
     ),
@@ -96,7 +96,7 @@ ALERTS = (
         f"({_burn('6h', 3)}) and ({_burn('30m', 3)})",
         "15m",
         "ticket",
-        "At this rate, a month's error budget is gone in ten days.",
+        "At this rate, a month's error budget is used up in ten days.",
         fires={_OK: "0+60x600", _BAD: "0+2x600"},
         quiet={_OK: "0+600x600", _BAD: "0+1x600"},
         at="8h",
@@ -107,7 +107,7 @@ ALERTS = (
         'sum by (provider) (rate(edge_provider_tries_total{verdict=~"ok|failed"}[5m])) > 0.9',
         "3m",
         "page",
-        "Nine of ten tries with provider {{ $labels.provider }} fail.",
+        "Nine of ten attempts with provider {{ $labels.provider }} fail.",
         fires={'edge_provider_tries_total{provider="a",verdict="failed"}': "0+60x60"},
         quiet={
             'edge_provider_tries_total{provider="a",verdict="failed"}': "0+30x60",
@@ -119,7 +119,7 @@ ALERTS = (
         "max by (provider) (edge_circuits_open) > 0",
         "5m",
         "ticket",
-        "Provider {{ $labels.provider }} is left alone: a circuit of it is open.",
+        "A circuit of provider {{ $labels.provider }} is open: calls skip it.",
         fires={'edge_circuits_open{provider="a"}': "1x60"},
         quiet={'edge_circuits_open{provider="a"}': "0x60"},
     ),
@@ -128,7 +128,7 @@ ALERTS = (
         _quantile(0.99, "edge_request_duration_seconds", "model", "10m", '{stream="false"}') + " > 80",
         "10m",
         "ticket",
-        "One of a hundred whole replies of {{ $labels.model }} takes over 80 s.",
+        "1 % of the replies of {{ $labels.model }} that are not streamed take over 80 s.",
         fires=_slow("edge_request_duration_seconds", 'model="m",stream="false"', "160"),
         quiet=_fast("edge_request_duration_seconds", 'model="m",stream="false"', "40"),
     ),
@@ -137,7 +137,7 @@ ALERTS = (
         _quantile(0.95, "edge_time_to_first_token_seconds", "model, provider", "10m") + " > 12",
         "10m",
         "ticket",
-        "One of twenty streams of {{ $labels.model }} by {{ $labels.provider }} begins after 12 s.",
+        "5 % of the streams of {{ $labels.model }} by {{ $labels.provider }} have their first token after 12 s.",
         fires=_slow("edge_time_to_first_token_seconds", 'model="m",provider="a"', "25"),
         quiet=_fast("edge_time_to_first_token_seconds", 'model="m",provider="a"', "6"),
     ),
@@ -146,7 +146,7 @@ ALERTS = (
         _quantile(0.99, "edge_overhead_seconds", "", "10m") + " > 0.12",
         "10m",
         "ticket",
-        "The gateway itself takes over 0.12 s of one request of a hundred.",
+        "For 1 % of the requests, the gateway itself takes over 0.12 s.",
         fires=_slow("edge_overhead_seconds", "", "0.5"),
         quiet=_fast("edge_overhead_seconds", "", "0.03"),
     ),
@@ -156,7 +156,7 @@ ALERTS = (
         "sum by (provider) (rate(edge_requests_total[10m])) > 0.02",
         "10m",
         "ticket",
-        "Of the requests to {{ $labels.provider }}, over 2 % are streams that break off.",
+        "Over 2 % of the requests to {{ $labels.provider }} are streams that break before their end.",
         fires={'edge_requests_total{provider="a",outcome="broken_stream"}': "0+60x60"},
         quiet={
             'edge_requests_total{provider="a",outcome="broken_stream"}': "0+1x60",
@@ -169,7 +169,7 @@ ALERTS = (
         f"sum(rate(envoy_http_downstream_rq_total{_ENVOY}[10m])) > 0.02",
         "10m",
         "ticket",
-        "Envoy cuts over 2 % of all answers off, since the provider's connection broke or stood still.",
+        "Envoy ends over 2 % of all responses early: the provider's connection broke or was idle too long.",
         fires={
             f"envoy_http_downstream_rq_tx_reset{_ENVOY}": "0+6x60",
             f"envoy_http_downstream_rq_total{_ENVOY}": "0+60x60",
@@ -185,7 +185,7 @@ ALERTS = (
         f"sum(rate(envoy_http_downstream_rq_total{_ENVOY}[5m])) > 0.01",
         "2m",
         "page",
-        "Of over 1 % of all requests Envoy gets no answer from a worker, and refuses them.",
+        "For over 1 % of all requests Envoy gets no answer from a worker and refuses them.",
         fires={
             f"envoy_http_ext_proc_message_timeouts{_ENVOY}": "0+6x60",
             f"envoy_http_downstream_rq_total{_ENVOY}": "0+60x60",
@@ -200,7 +200,7 @@ ALERTS = (
         "sum by (tier) (edge_cache_down) > 0",
         "5m",
         "ticket",
-        "The cache's tier {{ $labels.tier }} fails, and is left alone.",
+        "The cache tier {{ $labels.tier }} fails and is not used.",
         fires={'edge_cache_down{tier="redis"}': "1x60"},
         quiet={'edge_cache_down{tier="redis"}': "0x60"},
     ),
@@ -209,7 +209,7 @@ ALERTS = (
         _grew("edge_limit_warnings_total", "level, measure", "15m"),
         "0m",
         "ticket",
-        "A limit on {{ $labels.measure }} of a {{ $labels.level }} is used up to its warning.",
+        "A limit on {{ $labels.measure }} of a {{ $labels.level }} has reached its warning threshold.",
         fires={'edge_limit_warnings_total{level="tenant",measure="dollars_per_day"}': "_x10 1+0x60"},
         quiet={'edge_limit_warnings_total{level="tenant",measure="dollars_per_day"}': "1+0x60"},
         at="15m",
@@ -228,7 +228,7 @@ ALERTS = (
         "sum(edge_limit_store_down) > 0",
         "2m",
         "page",
-        "Workers do not reach the store of limits.",
+        "Workers cannot reach the store of limits.",
         fires={"edge_limit_store_down": "1x60"},
         quiet={"edge_limit_store_down": "0x60"},
     ),
@@ -247,17 +247,17 @@ ALERTS = (
         "increase(edge_worker_restarts_total[15m]) > 2",
         "0m",
         "page",
-        "Workers die and are started again.",
+        "Workers die repeatedly and are restarted.",
         fires={"edge_worker_restarts_total": "0+1x60"},
         quiet={"edge_worker_restarts_total": "1+0x60"},
     ),
     Alert(
         "EdgeWorkersMissing",
-        # Of a gateway that has none, there is no sample at all.
+        # A gateway without any worker has no sample of edge_workers.
         "(edge_workers or edge_workers_wanted * 0) < edge_workers_wanted",
         "2m",
         "page",
-        "Fewer workers live than there should be.",
+        "Fewer workers run than are configured.",
         fires={
             'edge_workers{instance="x"}': "2x60",
             'edge_workers_wanted{instance="x"}': "2x60",
@@ -270,7 +270,7 @@ ALERTS = (
         _quantile(0.99, "edge_event_loop_lag_seconds", "", "5m") + " > 0.1",
         "5m",
         "ticket",
-        "A worker's event loop wakes over 0.1 s too late.",
+        "A worker's event loop is blocked for over 0.1 s.",
         fires=_slow("edge_event_loop_lag_seconds", "", "0.25"),
         quiet=_fast("edge_event_loop_lag_seconds", "", "0.01"),
     ),
@@ -288,7 +288,7 @@ ALERTS = (
         "count by (job) (count by (job, version) (edge_config_info > 0)) > 1",
         "5m",
         "ticket",
-        "Workers run different configurations: some could not take the newest.",
+        "Workers run different configurations: some could not apply the newest.",
         fires={'edge_config_info{version="a"}': "1x60", 'edge_config_info{version="b"}': "1x60"},
         # A change by the admin API: one gateway has it a minute before the other.
         quiet={
@@ -303,7 +303,7 @@ ALERTS = (
         "min by (job, instance) (edge_database_up) == 0",
         "10m",
         "ticket",
-        "The database takes nothing: what is used waits in the journal, and keys cannot be changed.",
+        "The database accepts nothing: usage rows wait in the journal, and keys cannot be changed.",
         fires={"edge_database_up": "0x60"},
         quiet={"edge_database_up": "1x60"},
     ),
@@ -312,7 +312,7 @@ ALERTS = (
         "max by (job, instance) (edge_ledger_quarantined_rows) > 0",
         "0m",
         "ticket",
-        "The ledger could not take some rows: they are in the quarantine file, and in no sum.",
+        "The ledger refused some rows: they are in the quarantine file, and in no sum.",
         fires={"edge_ledger_quarantined_rows": "0x10 1x60"},
         quiet={"edge_ledger_quarantined_rows": "0x60"},
     ),
@@ -322,7 +322,7 @@ ALERTS = (
         "sum by (job, instance, task) (increase(edge_task_failures_total[15m])) > 3",
         "5m",
         "ticket",
-        "The background task {{ $labels.task }} fails again and again.",
+        "The background task {{ $labels.task }} fails repeatedly.",
         fires={'edge_task_failures_total{task="ledger"}': "0+2x60", 'edge_tasks_failed{task="ledger"}': "1x60"},
         quiet={'edge_task_failures_total{task="ledger"}': "0x5 1x60", 'edge_tasks_failed{task="ledger"}': "0x60"},
     ),
@@ -331,7 +331,7 @@ ALERTS = (
         'sum(increase(edge_spans_total{outcome=~"failed|dropped"}[15m])) > 0',
         "5m",
         "ticket",
-        "Spans are lost: the collector does not take them.",
+        "Spans are lost: the collector does not accept them.",
         fires={'edge_spans_total{outcome="failed"}': "0+60x60"},
         quiet={'edge_spans_total{outcome="failed"}': "5x60", 'edge_spans_total{outcome="sent"}': "0+60x60"},
     ),
@@ -340,7 +340,7 @@ ALERTS = (
         "increase(edge_log_lines_dropped_total[15m]) > 0",
         "0m",
         "ticket",
-        "Access lines are lost: what takes the gateway's output is too slow.",
+        "Access lines are lost: the reader of the gateway's output is too slow.",
         fires={"edge_log_lines_dropped_total": "0+1x60"},
         quiet={"edge_log_lines_dropped_total": "0x60"},
     ),
@@ -349,7 +349,7 @@ ALERTS = (
         "sum by (reason) (rate(edge_auth_failures_total[10m])) > 1",
         "10m",
         "ticket",
-        "More than one request a second comes with no good key ({{ $labels.reason }}).",
+        "More than one request a second has no valid key ({{ $labels.reason }}).",
         fires={'edge_auth_failures_total{reason="unknown_key"}': "0+120x60"},
         quiet={'edge_auth_failures_total{reason="unknown_key"}': "0+6x60"},
     ),
@@ -368,7 +368,7 @@ RUNBOOK = "docs/runbook.md"
 
 
 def rules() -> dict[str, object]:
-    """A file of Prometheus' rules."""
+    """A Prometheus rules file."""
     return {
         "groups": [
             {
@@ -389,7 +389,7 @@ def rules() -> dict[str, object]:
 
 
 def promtool_tests(rule_file: str) -> dict[str, object]:
-    """A file of promtool's: each alert fires where it must and nowhere else."""
+    """A promtool test file: each alert fires for its `fires` series, and does not for its `quiet` series."""
     return {
         "rule_files": [rule_file],
         "evaluation_interval": "1m",
@@ -397,7 +397,7 @@ def promtool_tests(rule_file: str) -> dict[str, object]:
             {
                 "name": f"{alert.name} {'fires' if firing else 'is quiet'}",
                 "interval": "1m",
-                "input_series": [{"series": series, "values": values} for series, values in found.items()],
+                "input_series": [{"series": series, "values": values} for series, values in inputs.items()],
                 "promql_expr_test": [
                     {
                         "expr": f'count(ALERTS{{alertname="{alert.name}",alertstate="firing"}}) or vector(0)',
@@ -407,6 +407,6 @@ def promtool_tests(rule_file: str) -> dict[str, object]:
                 ],
             }
             for alert in ALERTS
-            for firing, found in ((True, alert.fires), (False, alert.quiet))
+            for firing, inputs in ((True, alert.fires), (False, alert.quiet))
         ],
     }

@@ -1,4 +1,4 @@
-"""Grafana's dashboards, as a table of panels: what each shows and by which query."""
+"""The Grafana dashboards, as a table of panels with their queries."""
 
 from __future__ import annotations
 
@@ -70,16 +70,20 @@ DASHBOARDS = (
                 "percentunit",
             ),
             _one("Errors by code", _rate("edge_errors_total", "outcome, code"), "{{outcome}} {{code}}", "reqps"),
-            _one("Answers by status", _rate("edge_responses_total", "status"), "{{status}}", "reqps"),
-            Panel("Whole replies", _quantiles("edge_request_duration_seconds", "", '{stream="false"}'), "s"),
+            _one("Responses by status", _rate("edge_responses_total", "status"), "{{status}}", "reqps"),
+            Panel(
+                "Replies that are not streamed",
+                _quantiles("edge_request_duration_seconds", "", '{stream="false"}'),
+                "s",
+            ),
             Panel("Streams", _quantiles("edge_request_duration_seconds", "", '{stream="true"}'), "s"),
             Panel("Time to the first token", _quantiles("edge_time_to_first_token_seconds"), "s"),
             Panel("Time per output token", _quantiles("edge_time_per_output_token_seconds"), "s"),
             Panel("The gateway's own time", _quantiles("edge_overhead_seconds"), "s"),
             _one("Open requests", "sum(edge_open_requests)", "open"),
             Panel(
-                "Answers cut off by Envoy",
-                ((f"{_rate('envoy_http_downstream_rq_tx_reset', '', _ENVOY)} or vector(0)", "cut off"),),
+                "Responses ended early by Envoy",
+                ((f"{_rate('envoy_http_downstream_rq_tx_reset', '', _ENVOY)} or vector(0)", "ended early"),),
                 "reqps",
             ),
             _one(
@@ -95,15 +99,15 @@ DASHBOARDS = (
         (
             _one("Requests", _rate("edge_requests_total", "provider"), "{{provider}}", "reqps"),
             Panel(
-                "Tries",
+                "Attempts",
                 ((_rate("edge_provider_tries_total", "provider, verdict"), "{{provider}} {{verdict}}"),),
                 "reqps",
             ),
             Panel(
-                "Share of failed tries",
+                "Share of failed attempts",
                 (
                     (
-                        # Of a provider that never failed there is no such series.
+                        # A provider that never failed has no such series.
                         "("
                         + _rate("edge_provider_tries_total", "provider", '{verdict="failed"}')
                         + " or 0 * "
@@ -115,7 +119,7 @@ DASHBOARDS = (
                 ),
                 "percentunit",
             ),
-            _one("Health, 1 is well", "min by (provider) (edge_provider_health)", "{{provider}}", "percentunit"),
+            _one("Health (1 is healthy)", "min by (provider) (edge_provider_health)", "{{provider}}", "percentunit"),
             _one("Failovers", _rate("edge_failovers_total", "provider"), "to {{provider}}", "reqps"),
             Panel(
                 "Connections that providers broke",
@@ -196,7 +200,7 @@ DASHBOARDS = (
             Panel(
                 "Hits, by tier", ((_rate("edge_cache_requests_total", "tier", '{result="hit"}'), "{{tier}}"),), "reqps"
             ),
-            Panel("Look-ups", _quantiles("edge_cache_lookup_seconds", "tier"), "s"),
+            Panel("Lookups", _quantiles("edge_cache_lookup_seconds", "tier"), "s"),
             Panel(
                 "Dollars saved",
                 (("sum(edge_cache_saved_cost_usd_total) or vector(0)", "saved"),),
@@ -217,7 +221,7 @@ DASHBOARDS = (
             ),
             _one("Tokens", _rate("edge_tokens_total", "tenant"), "{{tenant}}"),
             Panel(
-                "Refused by us",
+                "Refused by the gateway",
                 ((_rate("edge_requests_total", "tenant", '{outcome="rejected"}'), "{{tenant}}"),),
                 "reqps",
             ),
@@ -262,7 +266,7 @@ DASHBOARDS = (
             _one("Memory", "process_resident_memory_bytes", "resident", "bytes"),
             Panel("Event-loop lag", _quantiles("edge_event_loop_lag_seconds"), "s"),
             Panel("Time of a phase", _quantiles("edge_phase_duration_seconds", "phase"), "s"),
-            _one("What waits", "sum by (queue) (edge_queue_length)", "{{queue}}"),
+            _one("Queues", "sum by (queue) (edge_queue_length)", "{{queue}}"),
             _one("Background tasks", "sum by (task) (increase(edge_task_failures_total[15m]))", "{{task}} failed"),
             Panel(
                 "Spans",
@@ -282,7 +286,7 @@ DASHBOARDS = (
 
 
 def grafana(dashboard: Dashboard) -> dict[str, Any]:
-    """As Grafana (schema 39, version 10 and later) reads it from a file."""
+    """The dashboard as a Grafana file (schema 39, version 10 and later)."""
     return {
         "uid": f"edge-{dashboard.name}",
         "title": dashboard.title,

@@ -1,28 +1,28 @@
-"""The whole exception tree, and the HTTP answer of each.
+"""All exceptions of the gateway, with the HTTP status of each.
 
 EdgeError
-├── CallerError            the caller broke a rule: shown to the caller as it is
+├── CallerError            the caller broke a rule; the message is sent to the caller
 │   ├── BadRequest         400  the body, a header or a field is wrong
-│   │   └── Unsupported    400  a field that the chosen provider's format cannot carry and must not lose
-│   ├── Unauthenticated    401  no key, a wrong key, or more than one
-│   ├── Forbidden          403  a known caller who may not do this
-│   │   └── Unpriced       403  a budget must be kept, and nobody knows what the model costs
-│   ├── NoSuchRoute        404  no API lives at this path
+│   │   └── Unsupported    400  a field that the provider's format lacks and that must not be dropped
+│   ├── Unauthenticated    401  no credential, a wrong one, or more than one
+│   ├── Forbidden          403  an authenticated caller without the permission
+│   │   └── Unpriced       403  a budget applies, and the price of the model is unknown
+│   ├── NoSuchRoute        404  the path belongs to no API
 │   ├── NoSuchModel        404  the model is not configured, or hidden from this caller
 │   ├── WrongMethod        405  the path exists, the method does not
 │   ├── TooLarge           413  the body is over the limit
-│   └── LimitReached       429  a limit of ours
-│       └── BudgetReached  429  one in dollars
-├── PolicyUnavailable      503  what decides (the store of limits, an issuer's keys) cannot be reached: fail closed
-├── UpstreamError          502  a provider (or the way to it) broke a rule
-│   └── Unavailable        503  no provider can be asked now
-├── PeerError              500  Envoy sent what it should not; the message is for the log alone
-├── ConfigError            -    a config that cannot be used; names file, line and what would be right
-│   └── NoEnvoy            -    no Envoy binary is installed, and none is named
-└── StartError             -    a part of the gateway did not start; one line for a human
+│   └── LimitReached       429  a rate limit of the gateway
+│       └── BudgetReached  429  a limit in dollars
+├── PolicyUnavailable      503  a decision needs a service (limit store, token issuer) that is unreachable: fail closed
+├── UpstreamError          502  a provider, or the connection to it, broke a rule
+│   └── Unavailable        503  no provider is available
+├── PeerError              500  Envoy sent an invalid message; the text is for the log only
+├── ConfigError            -    an invalid configuration; the text has file, line and what would be valid
+│   └── NoEnvoy            -    no Envoy binary is installed, and none is configured
+└── StartError             -    a part of the gateway did not start; the text is one line for the operator
 
-Every EdgeError but ConfigError and StartError becomes a `Fault`, and a dialect writes the fault in the caller's words.
-Anything else that is raised is a bug of ours: a neutral 500, and a log line without the exception's text.
+Every EdgeError except ConfigError and StartError becomes a `Fault`, which a dialect encodes in the caller's format. Any
+other exception is a bug of the gateway: a neutral 500, and a log line without the exception's text.
 """
 
 from __future__ import annotations
@@ -31,12 +31,15 @@ from .model.fault import Fault, FaultKind
 
 
 def _encodable(text: str) -> str:
-    """What a caller sent may be quoted, and may hold bytes that are not UTF-8."""
+    """The text with surrogates escaped: it may quote a caller, whose bytes may not be UTF-8."""
     return text if text.isascii() else text.encode(errors="backslashreplace").decode()
 
 
 class EdgeError(Exception):
-    """Something that we know how to answer."""
+    """An error with a defined HTTP response.
+
+    `param`: the field of the request that caused it. `retry_after`: seconds until a retry may succeed.
+    """
 
     status = 500
     kind: FaultKind = "api"
@@ -62,7 +65,7 @@ class BadRequest(CallerError):
 
 
 class Unsupported(BadRequest):
-    """`field` is the caller's own spelling, `dialect` the format that has no such thing."""
+    """`field`: in the caller's spelling. `dialect`: the format that has no such field."""
 
     code = "unsupported_field"
 
@@ -125,7 +128,7 @@ class LimitReached(CallerError):
     ) -> None:
         super().__init__(message, retry_after=retry_after)
         self.headers = headers
-        """What is left of each limit, for the caller."""
+        """Rate-limit headers for the caller."""
 
 
 class BudgetReached(LimitReached):
@@ -162,7 +165,7 @@ class ConfigError(EdgeError):
 
 
 class NoEnvoy(ConfigError):
-    """No Envoy binary is installed, and none is named."""
+    """No Envoy binary is installed, and none is configured."""
 
 
 class StartError(EdgeError):

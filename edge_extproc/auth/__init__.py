@@ -1,1 +1,1 @@
-"""Who is calling: one file per way of proving it, `base.py` is the port."""
+"""Authentication and authorization: one file for each method of authentication; `base.py` is the port."""

@@ -1,12 +1,12 @@
-"""API keys: `Authorization: Bearer <key>`, or the header that a caller's SDK prefers.
+"""Authentication by API keys: `Authorization: Bearer <key>`, or the header that a caller's SDK uses.
 
-A key is stored as HMAC-SHA256(pepper, key). Keys have high entropy, so a slow hash would cost the gateway a core and
-gain nothing; the pepper makes a stolen table useless. An unknown key and a wrong one are the same thing here and take
-the same path: one digest, one look-up by digest (whose timing tells nothing of a key: the pepper is secret), one
-comparison in constant time.
+A key is stored as HMAC-SHA256(pepper, key). Keys have high entropy, so a slow hash would cost a processor core without
+a benefit; the pepper makes a stolen table useless. An unknown key and a wrong key take the same path: one digest, one
+lookup by digest, one comparison in constant time. The timing of the lookup reveals nothing of a key, because the
+pepper is secret.
 
-Whatever is wrong with a credential, the answer is 401 and a `code` that says which rule was broken. Two credentials
-that differ are refused rather than ranked: whichever we took, some other part of the way might take the other one.
+An invalid credential gets status 401 with a `code` for the violated rule. A request with two different credentials is
+refused: another component could use the one that the gateway does not use.
 """
 
 from __future__ import annotations
@@ -24,38 +24,39 @@ from ..model.principal import Principal
 from .base import AuthSettings, Clock, Headers, KeySettings
 
 Reason: TypeAlias = Literal[
-    "missing_api_key",  # no header that could hold one
-    "malformed_api_key",  # a header that holds no key: empty, another scheme, bytes that no key has
-    "duplicate_api_key",  # one header sent twice
+    "missing_api_key",  # no header that could contain a key
+    "malformed_api_key",  # a header without a valid key: empty, another scheme, invalid characters
+    "duplicate_api_key",  # the same header twice
     "conflicting_api_keys",  # two headers with different keys
-    "invalid_api_key",  # a key that we do not know
+    "invalid_api_key",  # an unknown key
     "disabled_api_key",
     "expired_api_key",
 ]
 REASONS: tuple[Reason, ...] = get_args(Reason)
-"""Every `code` that this file raises: the label values of a metric."""
+"""Every `code` that this module raises. They are label values of a metric."""
 
-# Which header holds a key, and after which scheme.
+# The headers that may contain a key, and the authentication scheme before it.
 CREDENTIAL_HEADERS: dict[str, str | None] = {
-    "authorization": "Bearer",  # OpenAI's SDKs and those that follow them
-    "x-api-key": None,  # Anthropic's
-    "x-goog-api-key": None,  # Google's
-    "api-key": None,  # Azure's
+    "authorization": "Bearer",  # OpenAI's SDKs and compatible ones
+    "x-api-key": None,  # Anthropic's SDKs
+    "x-goog-api-key": None,  # Google's SDKs
+    "api-key": None,  # Azure's SDKs
 }
 
 MAX_KEY_LENGTH = 512
-# Our own pepper has 32 bytes. Less than 16 could be searched for by one who has a key and its digest.
+# Bytes. The gateway's own pepper has 32. One with less than 16 could be found by an attacker who has a key and its
+# digest.
 MIN_PEPPER_LENGTH = 16
 
 _HOW = ", ".join(
     f"{name}: {scheme} <key>" if scheme else f"{name}: <key>" for name, scheme in CREDENTIAL_HEADERS.items()
 )
-# RFC 9110, 11.4: a scheme is matched in any case, and at least one space follows it.
+# RFC 9110, section 11.4: the scheme is case-insensitive, and at least one space follows it.
 _WITH_SCHEME = {
     name: re.compile(rf"(?i:{scheme}) +([^ ]+)") if scheme else re.compile(r"(.+)", re.DOTALL)
     for name, scheme in CREDENTIAL_HEADERS.items()
 }
-# No space, no control, no obs-text: neither a key of ours nor anything that two parsers could read differently.
+# No spaces, controls or obs-text, which two parsers could read differently.
 _KEY = re.compile(r"[\x21-\x7e]+")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -66,7 +67,7 @@ class KeyRecord:
     key_id: str
     principal: Principal
     expires_at: float | None = None
-    """Unix time in seconds; the key is no longer good at that very second."""
+    """Unix time in seconds. The key is invalid from this second on."""
     disabled: bool = False
 
 
@@ -79,8 +80,8 @@ def digest(pepper: bytes, key: str) -> str:
 
 
 class _Digester:
-    """`digest` with the pepper's part of HMAC (RFC 2104) done once. It keeps the interpreter's lock, which
-    `hmac.digest` gives away each time, to whichever thread writes logs: 20 µs a request, measured."""
+    """The function `digest`, with the pepper's part of HMAC (RFC 2104) computed once. Unlike `hmac.digest` it does not
+    release the interpreter lock to other threads: that saves 20 µs for each request, measured."""
 
     def __init__(self, pepper: bytes) -> None:
         block = (hashlib.sha256(pepper).digest() if len(pepper) > _BLOCK else pepper).ljust(_BLOCK, b"\0")
@@ -94,12 +95,12 @@ class _Digester:
         return outer.hexdigest()
 
 
-# Bytes that SHA-256 takes at a time.
+# The block size of SHA-256 in bytes.
 _BLOCK = 64
 
 
 class ApiKeys:
-    """Knows keys by their digests. Raises ConfigError if two records have one digest."""
+    """Authenticates keys by their digests. Raises ConfigError if two records have the same digest."""
 
     def __init__(self, records: Iterable[KeyRecord], pepper: bytes, clock: Clock = time.time) -> None:
         if len(pepper) < MIN_PEPPER_LENGTH:
@@ -118,13 +119,13 @@ class ApiKeys:
         return self.principal_of(credential(headers))
 
     def principal_of(self, key: str) -> Principal:
-        """Raises Unauthenticated."""
+        """The caller with this key. Raises Unauthenticated."""
         presented = self._digest(key)
         record = self._records.get(presented)
         same = hmac.compare_digest(presented, (record or _NOBODY).digest)
         if record is None or not same:
             raise _refused("invalid_api_key", "the API key is not known here")
-        # Only one who holds the key learns what became of it.
+        # Only a caller who has the key learns its state.
         if record.disabled:
             raise _refused("disabled_api_key", "this API key is disabled")
         if record.expires_at is not None and self._clock() >= record.expires_at:
@@ -133,19 +134,19 @@ class ApiKeys:
 
 
 def credential(headers: Headers, longest: int = MAX_KEY_LENGTH) -> str:
-    """The one key that these headers hold, well formed. Raises Unauthenticated."""
-    found: dict[str, str] = {}
+    """The one well-formed credential in these headers. Raises Unauthenticated."""
+    keys: dict[str, str] = {}
     for name, value in headers:
         if name not in CREDENTIAL_HEADERS:
             continue
-        if name in found:
+        if name in keys:
             raise _refused("duplicate_api_key", f"the header {name} was sent more than once")
-        found[name] = _key(name, value, longest)
-    if not found:
+        keys[name] = _key(name, value, longest)
+    if not keys:
         raise _refused("missing_api_key", f"no API key was sent; send one of these headers: {_HOW}")
-    if len(set(found.values())) > 1:
-        raise _refused("conflicting_api_keys", f"{' and '.join(sorted(found))} hold different API keys; send one")
-    return found.popitem()[1]
+    if len(set(keys.values())) > 1:
+        raise _refused("conflicting_api_keys", f"{' and '.join(sorted(keys))} hold different API keys; send one")
+    return keys.popitem()[1]
 
 
 def _key(name: str, value: str, longest: int) -> str:
@@ -170,7 +171,7 @@ def _refused(reason: Reason, message: str) -> Unauthenticated:
 
 class ApiKeyKind:
     def build(self, settings: AuthSettings, clock: Clock = time.time) -> ApiKeys:
-        """Raises ConfigError that names the key's id, never the key."""
+        """An authenticator for the configured keys. Raises ConfigError with the id of a key, never the key."""
         return ApiKeys((_record(key, settings.pepper) for key in settings.keys), settings.pepper, clock)
 
 

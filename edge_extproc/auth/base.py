@@ -1,9 +1,9 @@
-"""The port of authentication: headers in, `Principal` out.
+"""The ports of authentication (headers in, `Principal` out) and authorization.
 
-An authenticator sees the headers of one request and nothing else of it; it does no IO of its own on the request's way.
-What it raises never holds a credential or a part of one: its text goes to the caller and to the log.
+An authenticator gets only the headers of a request, and does no IO while a request waits. Its errors never contain a
+credential or a part of one, because their text goes to the caller and to the log.
 
-A file of this room is a way of proving who one is: it exports PLUGIN, a `AuthenticatorKind`.
+A plugin file of this package is a method of authentication. It exports PLUGIN, an `AuthenticatorKind`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..model.plan import Candidate
 from ..model.principal import Principal
 
 Headers: TypeAlias = Sequence[tuple[str, str]]
-"""Names in lower case. Bytes that are not UTF-8 came through surrogateescape."""
+"""Names are in lower case. Bytes that are not UTF-8 are surrogate escapes."""
 
 Clock: TypeAlias = Callable[[], float]
 """Unix time in seconds."""
@@ -25,12 +25,13 @@ Clock: TypeAlias = Callable[[], float]
 
 class Authenticator(Protocol):
     def authenticate(self, headers: Headers) -> Principal:
-        """Raises Unauthenticated, whose `code` is one of the plugin's stated reasons, or BadRequest."""
+        """The caller of a request with these headers. Raises Unauthenticated, whose `code` is one of the plugin's
+        REASONS, or BadRequest."""
         ...
 
 
 class CallerRights(Protocol):
-    """What one caller may do."""
+    """The permissions of one caller."""
 
     @property
     def admin(self) -> frozenset[str]:
@@ -38,34 +39,33 @@ class CallerRights(Protocol):
         ...
 
     def may_do(self, operation: Operation) -> None:
-        """Raises Forbidden, before there is a body."""
+        """Checks the operation before the body is read. Raises Forbidden."""
         ...
 
     def may_list(self, model: str) -> bool: ...
 
     def narrow(self, call: Call, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
-        """Those of `candidates` that may serve this call: one at least. Raises Forbidden, which says what is against
-        it."""
+        """The candidates that may serve this call, at least one. Raises Forbidden with the violated rule."""
         ...
 
 
 class AccessControl(Protocol):
     def of(self, principal: Principal) -> CallerRights | None:
-        """None where nothing is forbidden but what `principal.models` leaves out."""
+        """The permissions of a caller. None if only `principal.models` restricts it."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class KeySettings:
-    """What config says of one key, checked. Exactly one of `secret` and `digest` is given."""
+    """The validated configuration of one key. Exactly one of `secret` and `digest` is set."""
 
     id: str
-    """A label; it may stand in logs and metrics."""
+    """A label, which may appear in logs and metrics."""
     tenant: str
     secret: Callable[[], str] | None = None
-    """Gives the key itself; asked once, and not kept."""
+    """Returns the key itself. It is called once, and the key is not stored."""
     digest: str | None = None
-    """The key as it is stored."""
+    """The stored form of the key."""
     models: tuple[str, ...] = ("*",)
     expires_at: float | None = None
     """Unix time in seconds."""
@@ -79,10 +79,10 @@ class KeySettings:
 class AuthSettings:
     keys: tuple[KeySettings, ...]
     pepper: bytes = field(repr=False)
-    """Kept apart from the stored keys: without it their digests are of no use."""
+    """It is stored separately from the keys: without it, their digests are useless."""
 
 
 class AuthenticatorKind(Protocol):
-    """What a file of this room exports as PLUGIN."""
+    """The interface of a plugin file of this package."""
 
     def build(self, settings: AuthSettings, clock: Clock) -> Authenticator: ...

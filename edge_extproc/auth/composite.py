@@ -1,7 +1,8 @@
-"""All the ways of proving who one is that config has switched on, as one.
+"""Combines all configured methods of authentication.
 
-One credential in a header is either a key or a token; a client certificate may stand beside it. What two of them say
-must agree on the tenant, else the request is refused rather than ranked. A key or token is the more exact of the two.
+A request has one credential, which is a key or a token. A client certificate may be used in addition. Both must belong
+to the same tenant; otherwise the request is refused. The key or token determines the caller, because it is more
+specific.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class CompositeAuthenticator:
             except Unauthenticated as error:
                 if error.code != "unknown_certificate":
                     raise
-                # A mesh gives every workload a certificate; a key may still say who this one is.
+                # In a mesh every workload has a certificate. A key can still identify this one.
                 nobody = error
         if (certified is not None or nobody is not None) and not has_credential(headers):
             if certified is None:

@@ -1,7 +1,7 @@
-"""What a call makes use of beyond plain text, whatever its wire format: for policies that allow some and not others.
+"""Detects the features that a call uses beyond plain text, in any wire format, for policies that restrict features.
 
-Every member of every object is looked at, also one whose key stands twice, for a key may be spelled with escapes and
-anything may hide in anything. It errs on the safe side: what looks like a feature is one.
+Every member of every object is inspected, including duplicate keys, because keys can be written with escapes and
+features can be nested anywhere. In doubt, a feature counts as used.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias, get_args
 Feature: TypeAlias = Literal["tools", "images", "audio", "files", "web_search", "code_execution", "mcp"]
 FEATURES: tuple[Feature, ...] = get_args(Feature)
 
-# A key that stands anywhere, if its value says something.
+# Keys that show a feature anywhere in the body, unless their value is empty.
 _BY_KEY: dict[str, Feature] = {
     "tools": "tools",
     "functions": "tools",
@@ -42,7 +42,7 @@ _BY_KEY: dict[str, Feature] = {
     "mcp_servers": "mcp",
     "server_url": "mcp",
 }
-# How the value of a `type` begins.
+# Prefixes of the values of `type`.
 _BY_TYPE: tuple[tuple[str, Feature], ...] = (
     ("image", "images"),
     ("input_image", "images"),
@@ -64,20 +64,20 @@ _BY_TYPE: tuple[tuple[str, Feature], ...] = (
 _BY_MEDIA_TYPE: dict[str, Feature] = {"image": "images", "audio": "audio"}
 _MODALITIES = frozenset({"modalities", "responseModalities", "response_modalities"})
 _MEDIA_KEYS = frozenset({"mimeType", "mime_type", "media_type"})
-# Of Bedrock's and others' parts, whose key is the kind.
+# Keys of content blocks (Bedrock and others), whose key is their type.
 _BLOCKS: dict[str, Feature] = {"image": "images", "document": "files", "video": "files", "toolSpec": "tools"}
 _EMPTY: tuple[object, ...] = (None, False, "", [])
 
 
 class _Object:
-    """Stands for an object that was looked at."""
+    """The placeholder of an inspected object."""
 
 
 _OBJECT = _Object()
 
 
 def features_of(raw: bytes) -> frozenset[Feature]:
-    """Of a body that its dialect has read: JSON. What cannot be decoded makes use of everything."""
+    """The features of a JSON body. A body that cannot be decoded counts as using all features."""
     found: set[Feature] = set()
 
     def look(members: list[tuple[str, Any]]) -> _Object:

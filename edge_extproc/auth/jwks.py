@@ -1,7 +1,7 @@
-"""The public keys of an issuer: fetched off the path of requests, kept while it cannot be reached.
+"""The public keys of a token issuer: fetched in the background, and kept while the issuer is unreachable.
 
-A token that names a key we do not have sets off one fetch, and no more than one in a while however many such tokens
-come; until it is done nobody can say that the key is wrong.
+A token with an unknown key triggers one fetch, and at most one within a time, however many such tokens arrive. Until
+the fetch is done, the key cannot be called wrong.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from ..telemetry.background import BACKGROUND
 
 PublicKey: TypeAlias = RSAKey | ECKey | OKPKey
 Fetch: TypeAlias = Callable[[str], Awaitable[bytes]]
-"""A URL to a body. Raises OSError or TimeoutError where there is none."""
+"""Takes a URL and returns the body. Raises OSError or TimeoutError."""
 
-# More keys than any issuer has; a set that says more is none.
+# The maximum number of keys in a set. No issuer has as many.
 _MAX_KEYS = 100
 _MAX_BYTES = 1 << 20
 _TIMEOUT = 5.0
-# A modulus that can be searched for signs nothing.
+# Bits. Shorter RSA keys can be factored.
 _MIN_RSA_BITS = 2048
 
 
 class InvalidKeySet(Exception):
-    """What came is no set of keys."""
+    """The body is not a valid set of keys."""
 
 
 class IssuerKeys:
-    """The keys of one issuer by their ids."""
+    """The keys of one issuer, by key id."""
 
     def __init__(
         self,
@@ -51,28 +51,28 @@ class IssuerKeys:
         self._refresh = refresh
         self._least_between = least_between
         self._clock = clock
-        self.on_change: Callable[[], None] = _nobody
-        """Told when the set is another one."""
+        self.on_change: Callable[[], None] = _ignore_change
+        """Called when the set of keys changes."""
         self._on_error = on_error
         self._keys: Mapping[str, PublicKey] = {}
         self._raw: bytes | None = None
-        self._heard_at: float | None = None
-        """When a fetch last went well."""
+        self._fetched_at: float | None = None
+        """When a fetch last succeeded."""
         self._tried_at: float | None = None
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._closing = False
 
     def find(self, kid: str | None) -> PublicKey | None:
-        """Without an id only the one key that there is."""
+        """The key with this id. Without an id, the only key of the set, if there is exactly one."""
         if kid is None:
             return next(iter(self._keys.values())) if len(self._keys) == 1 else None
         return self._keys.get(kid)
 
     def may_be_new(self) -> bool:
-        """Whether a key that we do not have may exist all the same: then a fetch is under way, or was tried in vain."""
+        """Whether an unknown key may still exist. In that case a fetch is in progress, or has failed."""
         now = self._clock()
-        if self._heard_at is not None and now - self._heard_at < self._least_between:
+        if self._fetched_at is not None and now - self._fetched_at < self._least_between:
             return False
         if self._tried_at is None or now - self._tried_at >= self._least_between:
             self._wanted.set()
@@ -89,7 +89,7 @@ class IssuerKeys:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def fetch_now(self) -> None:
-        """Never raises: what we have stays where nothing better comes."""
+        """Fetches the keys. It never raises: after an error the current keys stay."""
         self._tried_at = self._clock()
         try:
             raw = await self._fetch(self._url)
@@ -97,35 +97,35 @@ class IssuerKeys:
         except (OSError, TimeoutError, InvalidKeySet) as error:
             self._on_error(error)
             return
-        self._heard_at = self._clock()
+        self._fetched_at = self._clock()
         if raw != self._raw:
             self._raw, self._keys = raw, keys
-            # A key that is gone has signed nothing any more.
+            # Tokens of a removed key are no longer valid.
             self.on_change()
 
     async def _run(self) -> None:
         while not self._closing:
             self._wanted.clear()
             await self.fetch_now()
-            wait = self._refresh if self._heard_at == self._tried_at or self._keys else self._least_between / 6
+            wait = self._refresh if self._fetched_at == self._tried_at or self._keys else self._least_between / 6
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._wanted.wait()
 
 
 def read(raw: bytes) -> dict[str, PublicKey]:
-    """The keys of a JSON Web Key Set that can verify signatures. Raises Unreadable."""
+    """The keys of a JSON Web Key Set that can verify signatures, by key id. Raises InvalidKeySet."""
     if len(raw) > _MAX_BYTES:
         raise InvalidKeySet("the set of keys is over 1 MiB")
     try:
         root = msgspec.json.decode(raw)
-    except (msgspec.MsgspecError, RecursionError, ValueError) as error:  # ValueError: what is no UTF-8
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:  # ValueError: invalid UTF-8
         raise InvalidKeySet("the set of keys is no JSON") from error
-    found = root.get("keys") if isinstance(root, dict) else None
-    if not isinstance(found, list) or len(found) > _MAX_KEYS:
+    listed = root.get("keys") if isinstance(root, dict) else None
+    if not isinstance(listed, list) or len(listed) > _MAX_KEYS:
         raise InvalidKeySet("this is no set of keys")
     keys: dict[str, PublicKey] = {}
-    for n, each in enumerate(found):
+    for n, each in enumerate(listed):
         key = _key(each)
         if key is not None:
             kid = each.get("kid")
@@ -136,7 +136,7 @@ def read(raw: bytes) -> dict[str, PublicKey]:
 
 
 def _key(member: object) -> PublicKey | None:
-    """None for what is not for us: a secret that was published, a key for encryption, a kind that we do not know."""
+    """The public key of a member. None for published secrets, encryption keys and unknown key types."""
     if not isinstance(member, dict) or member.get("kty") not in ("RSA", "EC", "OKP"):
         return None
     if member.get("use", "sig") != "sig" or "verify" not in member.get("key_ops", ["verify"]):
@@ -146,23 +146,23 @@ def _key(member: object) -> PublicKey | None:
     }
     try:
         key = import_key(public)
-    except Exception:  # noqa: BLE001 - joserfc tells of a bad key by KeyError and by exceptions of other libraries, too
+    except Exception:  # noqa: BLE001 - joserfc reports bad keys by KeyError and by exceptions of other libraries, too
         return None
     if isinstance(key, RSAKey) and key.raw_value.key_size < _MIN_RSA_BITS:
         return None
     return key if isinstance(key, RSAKey | ECKey | OKPKey) else None
 
 
-def _nobody() -> None:
-    """Nobody is told."""
+def _ignore_change() -> None:
+    """Does nothing."""
 
 
 _PUBLIC = frozenset({"kty", "n", "e", "crv", "x", "y", "alg", "kid"})
 
 
 async def fetch(url: str) -> bytes:
-    """Raises OSError or TimeoutError."""
-    import httpx2  # only where an issuer is configured
+    """The body at a URL. Raises OSError or TimeoutError."""
+    import httpx2  # imported only if an issuer is configured
 
     try:
         async with (

@@ -1,10 +1,10 @@
-"""JSON Web Tokens of OpenID Connect issuers: who a token's bearer is, by claims that config names.
+"""Authentication by JSON Web Tokens of OpenID Connect issuers. Configured claims identify the caller.
 
-What a token says of how it is to be verified is believed as far as config allows: an algorithm of the list, which has
-only asymmetric ones (a public key must never be taken for a shared secret), and a key of the issuer's own set. `jku`,
-`jwk`, `x5u` and `crit` are not followed.
+A token's own statements about its verification are used only as far as the configuration allows: an algorithm from the
+configured list, which has only asymmetric ones (a public key must never be used as a shared secret), and a key of the
+issuer's set. `jku`, `jwk`, `x5u` and `crit` are not supported.
 
-A token that was verified is remembered by the SHA-256 of all of it until it expires or the issuer's keys change.
+A verified token is cached by the SHA-256 of the whole token until it expires or the issuer's keys change.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES
 MAX_TOKEN_LENGTH = 16 * 1024
 _TOKEN = re.compile(r"eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _REMEMBERED = 10_000
-# What may stand in logs and in the keys of counters.
+# Names that may appear in logs and in keys of counters.
 _NAME = re.compile(r"[^\x00-\x20\x7f-\x9f\ud800-\udfff][^\x00-\x1f\x7f-\x9f\ud800-\udfff]{0,255}")
-# Of roles: more is no list of roles.
+# The maximum number of roles in a token.
 _MAX_ROLES = 100
 
 
@@ -59,15 +59,16 @@ class IssuerSettings:
     audiences: tuple[str, ...]
     algorithms: tuple[str, ...] = ("RS256", "ES256")
     leeway: float = 30.0
-    """Seconds by which clocks may differ."""
+    """Seconds of tolerated clock difference."""
     tenant: str | None = None
-    """Of all tokens of this issuer; else the claim says."""
+    """The tenant of all tokens of this issuer; None: the claim `tenant_claim`."""
     tenant_claim: str = "tenant"
     team_claim: str | None = None
     user_claim: str = "sub"
     roles_claim: str | None = None
     default_roles: tuple[str, ...] | None = None
-    """Of a token that names none. None: no role bounds it, unless `roles_claim` is given, then it has none."""
+    """The roles of a token without a roles claim. None: roles do not restrict it, or, with `roles_claim`, it has no
+    role."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +85,7 @@ class JwtVerifier:
         tenants: Mapping[str, tuple[str, ...]],
         clock: Clock = time.time,
     ) -> None:
-        """`tenants`: those that there are, and the models that each may ask for."""
+        """`tenants`: the models of each configured tenant."""
         self._issuers = {settings.issuer: (settings, keys) for settings, keys in issuers}
         for _, keys in issuers:
             keys.on_change = self.forget
@@ -93,11 +94,12 @@ class JwtVerifier:
         self._verified: FIFOCache[bytes, _Verified] = FIFOCache(_REMEMBERED)
 
     def forget(self) -> None:
-        """Keys have changed: whatever was verified is verified again."""
+        """Clears the cache of verified tokens, because keys have changed."""
         self._verified.clear()
 
     def principal_of(self, token: str) -> Principal:
-        """Raises Unauthenticated, and PolicyUnavailable where the issuer's keys could not be had yet."""
+        """The caller with this token. Raises Unauthenticated, and PolicyUnavailable if the issuer's keys have not been
+        fetched."""
         digest = hashlib.sha256(token.encode(errors="surrogatepass")).digest()
         known = self._verified.get(digest)
         now = self._clock()
@@ -112,10 +114,10 @@ class JwtVerifier:
     def _verify(self, token: str, now: float) -> _Verified:
         header, claims = _parts(token)
         issuer = claims.get("iss")
-        found = self._issuers.get(issuer) if isinstance(issuer, str) else None
-        if found is None:
+        trusted = self._issuers.get(issuer) if isinstance(issuer, str) else None
+        if trusted is None:
             raise refused("unknown_issuer", "the token's issuer is not one that is trusted here")
-        settings, keys = found
+        settings, keys = trusted
         algorithm = header.get("alg")
         if algorithm not in settings.algorithms:
             raise refused("unsupported_algorithm", f"the token's algorithm is none of {', '.join(settings.algorithms)}")
@@ -135,7 +137,7 @@ class JwtVerifier:
         try:
             jws.deserialize_compact(token, key, algorithms=[algorithm])
         except (JoseError, ValueError, TypeError):
-            # Its text may hold parts of the token.
+            # The exception's text may contain parts of the token.
             raise refused("invalid_signature", "the token's signature is not valid") from None
 
     def _principal(self, settings: IssuerSettings, claims: Mapping[str, Any]) -> Principal:
@@ -151,7 +153,7 @@ class JwtVerifier:
         roles = settings.default_roles
         if settings.roles_claim is not None:
             roles = _names(claims, settings.roles_claim) or roles or ()
-        # No label of a key holds a colon, so that a token is never taken for one.
+        # Labels of keys have no colon, so a token is never confused with a key.
         return Principal(tenant, f"jwt:{user}", self._tenants[tenant], team, user, roles)
 
 
@@ -167,12 +169,12 @@ def _parts(token: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
 
 
 def _object(part: str) -> Mapping[str, Any]:
-    found: Any = None
+    value: Any = None
     with contextlib.suppress(binascii.Error, msgspec.MsgspecError, RecursionError, ValueError):
-        found = msgspec.json.decode(base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True))
-    if not isinstance(found, dict):
+        value = msgspec.json.decode(base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True))
+    if not isinstance(value, dict):
         raise refused("malformed_token", "this is no signed JSON Web Token")
-    return found
+    return value
 
 
 def _key(keys: IssuerKeys, kid: object) -> PublicKey:
@@ -213,7 +215,7 @@ def _check_audience(claimed: object, wanted: tuple[str, ...]) -> None:
 
 
 def _claim(claims: Mapping[str, Any], path: str) -> Any:
-    """A claim by its name, or by a path with dots where no claim has that very name."""
+    """A claim by its name or, if no claim has this name, by a path with dots."""
     if path in claims:
         return claims[path]
     here: Any = claims
@@ -228,7 +230,7 @@ def _name(claims: Mapping[str, Any], path: str) -> str | None:
 
 
 def _names(claims: Mapping[str, Any], path: str) -> tuple[str, ...]:
-    """A list of names, or one text with spaces between them, as `scope` has."""
+    """The names in a list, or in a text separated by spaces, as in `scope`."""
     value = _claim(claims, path)
     names = value.split(" ") if isinstance(value, str) else value if isinstance(value, list) else []
     return tuple(dict.fromkeys(name for name in names[:_MAX_ROLES] if isinstance(name, str) and name))

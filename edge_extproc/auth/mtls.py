@@ -1,7 +1,7 @@
-"""Who a client certificate is: by its SPIFFE id (or another URI), else by its subject.
+"""Authentication by client certificates: by their SPIFFE id (or another URI), or by their subject.
 
-Envoy verifies the certificate and writes what it says into x-forwarded-client-cert, after it has removed whatever the
-caller sent under that name; config says `auth.mtls` only where Envoy does so (the rendered configuration does).
+Envoy verifies the certificate and writes its identity to x-forwarded-client-cert, after it has removed the caller's own
+header of this name. Enable this method only with such an Envoy; the rendered configuration is.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ REASONS: tuple[Reason, ...] = get_args(Reason)
 
 HEADER = "x-forwarded-client-cert"
 _MAX_LENGTH = 8 * 1024
-# key=value, where a value with a delimiter in it is in quotes and its quotes are escaped.
+# key=value. A value with a delimiter is quoted, with escaped quotes.
 _PAIR = re.compile(r'([A-Za-z]+)=("(?:[^"\\]|\\.)*"|[^",;=\\]*(?:=[^",;\\]*)*)')
 
 
 @dataclass(frozen=True, slots=True)
 class CertificateIdentity:
-    """A row of config: certificates to the caller that they stand for."""
+    """A row of the configuration: a pattern of certificates, and their caller."""
 
     tenant: str
     uri: str | None = None
@@ -36,7 +36,7 @@ class CertificateIdentity:
     """A glob."""
     team: str | None = None
     user: str | None = None
-    """The certificate's URI or subject itself where not given."""
+    """The user; by default the certificate's URI or subject."""
     roles: tuple[str, ...] | None = None
 
 
@@ -47,13 +47,13 @@ class Certificates:
         )
 
     def principal_of(self, headers: Headers) -> Principal | None:
-        """None where there is no certificate. Raises Unauthenticated for one that stands for nobody here."""
-        found = [value for name, value in headers if name == HEADER]
-        if not found:
+        """The caller with this certificate, or None without one. Raises Unauthenticated if no row matches."""
+        values = [value for name, value in headers if name == HEADER]
+        if not values:
             return None
-        if len(found) > 1:
+        if len(values) > 1:
             raise _refused("malformed_certificate", f"the header {HEADER} came more than once")
-        pairs = read(found[0])
+        pairs = read(values[0])
         uris = {value for name, value in pairs if name == "uri"}
         subjects = {value for name, value in pairs if name == "subject"}
         for row, pattern, models in self._rows:
@@ -65,7 +65,7 @@ class Certificates:
 
 
 def read(value: str) -> list[tuple[str, str]]:
-    """The pairs of the one element that Envoy writes, keys in lower case. Raises Unauthenticated."""
+    """The pairs of the one element that Envoy writes, with lower-case keys. Raises Unauthenticated."""
     wrong = _refused("malformed_certificate", f"the header {HEADER} is not what a proxy writes for one certificate")
     if len(value) > _MAX_LENGTH:
         raise wrong
@@ -82,7 +82,7 @@ def read(value: str) -> list[tuple[str, str]]:
         at = match.end()
         if at == len(value):
             return pairs
-        # A comma would begin a second certificate: that of another hop, whom we do not know.
+        # A comma begins the certificate of another, unknown hop.
         if value[at] != ";":
             raise wrong
         at += 1

@@ -1,9 +1,9 @@
-"""Role-based access: which models, operations, features and providers a caller may use.
+"""Role-based access: the models, operations, features and providers that a caller may use.
 
-A caller's roles are alternatives: a call is allowed if one of them allows all of it, so that two roles together never
-allow what neither does. The policies of its tenant, team, user and key all hold besides: each can only narrow.
+A caller's roles are alternatives: one of them must allow the whole call, so two roles together never allow what neither
+allows alone. In addition, the policies of its tenant, team, user and key must all allow the call: each can only narrow.
 
-Everything is compiled once for each caller, and what was decided about a model is remembered.
+Policies are compiled once for each caller, and decisions about models are cached.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..model.plan import Candidate
 from ..model.principal import Level, Principal
 from .features import features_of
 
-# Callers come from tokens too, and models from callers: there may be any number of both.
+# The sizes of the caches are bounded, because tokens can name any caller, and callers any model.
 _MAX_REMEMBERED = 10_000
 _MAX_MODELS = 1_024
 _LONGEST_MODEL = 256
@@ -29,7 +29,7 @@ _LONGEST_MODEL = 256
 
 @dataclass(frozen=True, slots=True)
 class AccessPolicy:
-    """What is allowed; None: everything."""
+    """The allowed values of each kind; None: all are allowed."""
 
     models: tuple[str, ...] | None = None
     """Names or globs."""
@@ -39,9 +39,9 @@ class AccessPolicy:
     providers: tuple[str, ...] | None = None
     """Names or globs."""
     regions: tuple[str, ...] | None = None
-    """Names or globs; a provider without a region is in none."""
+    """Names or globs. A provider without a region is in no region."""
     admin: frozenset[str] = frozenset()
-    """Rights on the admin API. Of a role; a level's policy gives none."""
+    """Rights on the admin API, for roles only."""
 
     @property
     def is_open(self) -> bool:
@@ -59,7 +59,7 @@ def _matcher(patterns: Sequence[str] | None) -> _Match | None:
 
 
 class _Compiled:
-    """One policy, ready to be asked."""
+    """A compiled policy."""
 
     __slots__ = ("label", "models", "policy", "providers", "regions")
 
@@ -77,14 +77,14 @@ class _Compiled:
         return f"{operation} is not among the operations that {self.label} allows ({_list(allowed)})"
 
     def objection_by_name(self, model: str, operation: Operation) -> str | None:
-        """Why not, by what is the same for all calls of a model; None: nothing is against it so far."""
+        """The reason against all calls of this model and operation, or None."""
         if self.models is not None and self.models(model) is None:
             return f"the model {model!r} is not among those that {self.label} allows"
         return self.objection(operation)
 
     @property
-    def looks_inside(self) -> bool:
-        """Whether a call itself must be looked at."""
+    def depends_on_content(self) -> bool:
+        """Whether the policy depends on the content of a call."""
         return self.policy.max_tokens is not None or self.policy.features is not None
 
     def objection_inside(self, call: Call, features: Callable[[], frozenset[str]]) -> str | None:
@@ -111,27 +111,27 @@ class _Compiled:
 
 @dataclass(slots=True)
 class _Decided:
-    """What is the same for all calls of one model and operation."""
+    """The decision for all calls of one model and operation."""
 
     refused: str | None
-    """By a level, whatever the roles say."""
+    """The reason of a level's policy against all these calls, or None."""
     levels: tuple[_Compiled, ...]
-    """Those that look inside a call."""
+    """The policies of levels that depend on the content of a call."""
     reasons: tuple[str | None, ...]
-    """Of each role."""
-    looks: bool
-    """A role that is not against it looks inside."""
-    able: tuple[_Compiled, ...]
-    """Roles that are not against it, unless they look inside and are."""
+    """For each role, its reason against all these calls, or None."""
+    depends_on_content: bool
+    """Whether a role without a reason depends on the content of a call."""
+    permitting: tuple[_Compiled, ...]
+    """The roles without a reason. Those that depend on the content of a call may still refuse it."""
     candidates: Sequence[Candidate] = ()
-    """Those that were narrowed last, and what was left of them."""
-    left: tuple[Candidate, ...] = ()
+    """The candidates of the last call, and those of them that are allowed."""
+    allowed: tuple[Candidate, ...] = ()
 
 
 class PolicyRights:
-    """What one caller may do."""
+    """The permissions of one caller."""
 
-    __slots__ = ("_decided", "_does", "_levels", "_listed", "_regions", "_roles", "admin")
+    __slots__ = ("_allowed_operations", "_decided", "_levels", "_listed", "_regions", "_roles", "admin")
 
     def __init__(
         self, levels: Sequence[_Compiled], roles: Sequence[_Compiled] | None, regions: Mapping[str, str | None]
@@ -140,14 +140,14 @@ class PolicyRights:
         self._roles = tuple(roles) if roles is not None else None
         self._regions = regions
         self._listed: dict[str, bool] = {}
-        self._does: set[Operation] = set()
-        """What may be done, of what was asked."""
+        self._allowed_operations: set[Operation] = set()
+        """Operations that have been checked and allowed."""
         self._decided: dict[tuple[str, Operation], _Decided] = {}
         self.admin = frozenset(right for role in self._roles or () for right in role.policy.admin)
 
     def may_do(self, operation: Operation) -> None:
-        """Raises Forbidden, before there is a body."""
-        if operation in self._does:
+        """Checks the operation before the body is read. Raises Forbidden."""
+        if operation in self._allowed_operations:
             return
         for level in self._levels:
             if (reason := level.objection(operation)) is not None:
@@ -156,7 +156,7 @@ class PolicyRights:
             reasons = [role.objection(operation) for role in self._roles]
             if None not in reasons:
                 raise Forbidden(_why_not(reasons))
-        self._does.add(operation)
+        self._allowed_operations.add(operation)
 
     def may_list(self, model: str) -> bool:
         known = self._listed.get(model)
@@ -173,61 +173,60 @@ class PolicyRights:
         return all(map(names, self._levels)) and (self._roles is None or any(map(names, self._roles)))
 
     def narrow(self, call: Call, candidates: Sequence[Candidate]) -> tuple[Candidate, ...]:
-        """Those of `candidates` that may serve this call; at least one, of those given. Raises Forbidden, which says
-        what is against it."""
+        """The candidates that may serve this call, at least one. Raises Forbidden with the violated rule."""
         decided = self._decided.get((call.model, call.operation)) or self._decide(call)
         if decided.refused is not None:
             raise Forbidden(decided.refused)
-        able = decided.able
-        if decided.levels or decided.looks:
-            able = self._look_inside(call, decided)
-        if able is decided.able and decided.candidates is candidates and candidates:
-            return decided.left
-        if self._roles is not None and not able:
+        permitting = decided.permitting
+        if decided.levels or decided.depends_on_content:
+            permitting = self._look_inside(call, decided)
+        if permitting is decided.permitting and decided.candidates is candidates and candidates:
+            return decided.allowed
+        if self._roles is not None and not permitting:
             raise Forbidden(_why_not(decided.reasons))
-        left = tuple([c for c in candidates if self._reaches(c.provider, able)])
-        if candidates and not left:
-            labels = [each.label for each in (*self._levels, *able)]
+        allowed = tuple([c for c in candidates if self._reaches(c.provider, permitting)])
+        if candidates and not allowed:
+            labels = [each.label for each in (*self._levels, *permitting)]
             raise Forbidden(
                 f"the model {call.model!r} is served by no provider or region that {' and '.join(labels)} allows"
             )
-        if able is decided.able:
-            decided.candidates, decided.left = candidates, left
-        return left
+        if permitting is decided.permitting:
+            decided.candidates, decided.allowed = candidates, allowed
+        return allowed
 
     def _decide(self, call: Call) -> _Decided:
         model, operation = call.model, call.operation
         refusals = (level.objection_by_name(model, operation) for level in self._levels)
         roles = self._roles or ()
         reasons = tuple(role.objection_by_name(model, operation) for role in roles)
-        able = tuple(role for role, reason in zip(roles, reasons, strict=True) if reason is None)
+        permitting = tuple(role for role, reason in zip(roles, reasons, strict=True) if reason is None)
         found = _Decided(
             next((refusal for refusal in refusals if refusal is not None), None),
-            tuple(level for level in self._levels if level.looks_inside),
+            tuple(level for level in self._levels if level.depends_on_content),
             reasons,
-            any(role.looks_inside for role in able),
-            able,
+            any(role.depends_on_content for role in permitting),
+            permitting,
         )
         if len(self._decided) < _MAX_MODELS and len(model) <= _LONGEST_MODEL:
             self._decided[model, operation] = found
         return found
 
     def _look_inside(self, call: Call, decided: _Decided) -> tuple[_Compiled, ...]:
-        """The roles that are for this call."""
+        """The roles that allow this call."""
         features = _Once(call.raw)
         for level in decided.levels:
             if (reason := level.objection_inside(call, features)) is not None:
                 raise Forbidden(reason)
-        if not decided.looks:
-            return decided.able
-        reasons = [role.objection_inside(call, features) for role in decided.able]
-        able = tuple([role for role, reason in zip(decided.able, reasons, strict=True) if reason is None])
-        if len(able) == len(decided.able):
-            return decided.able
-        if not able:
+        if not decided.depends_on_content:
+            return decided.permitting
+        reasons = [role.objection_inside(call, features) for role in decided.permitting]
+        permitting = tuple([role for role, reason in zip(decided.permitting, reasons, strict=True) if reason is None])
+        if len(permitting) == len(decided.permitting):
+            return decided.permitting
+        if not permitting:
             rest = iter(reasons)
             raise Forbidden(_why_not([reason or next(rest) for reason in decided.reasons]))
-        return able
+        return permitting
 
     def _reaches(self, provider: str, roles: Sequence[_Compiled]) -> bool:
         region = self._regions.get(provider)
@@ -237,7 +236,7 @@ class PolicyRights:
 
 
 class _Once:
-    """The features of a call, looked for if somebody asks."""
+    """The features of a call, detected on first use."""
 
     __slots__ = ("_found", "_raw")
 
@@ -252,7 +251,7 @@ class _Once:
 
 
 class AccessPolicies:
-    """Those of a whole config. `regions`: of each provider, by name."""
+    """The permissions of all callers of a configuration. `regions`: the region of each provider, by name."""
 
     def __init__(
         self,
@@ -260,7 +259,8 @@ class AccessPolicies:
         roles: Mapping[str, AccessPolicy],
         regions: Mapping[str, str | None],
     ) -> None:
-        """`levels`: tenant, level, name, policy. The name * is each team, user or key that has no policy of its own."""
+        """`levels`: pairs of (tenant, level, name) and policy. The name * stands for each team, user or key without a
+        policy of its own."""
         self._levels = {
             (tenant, level, name): _Compiled(policy, f"{level} {name}")
             for tenant, level, name, policy in levels
@@ -268,18 +268,18 @@ class AccessPolicies:
         }
         self._roles = {name: _Compiled(policy, f"role {name}") for name, policy in roles.items()}
         self._regions = dict(regions)
-        self._remembered: dict[tuple[object, ...], PolicyRights | None] = {}
+        self._rights: dict[tuple[object, ...], PolicyRights | None] = {}
 
     def of(self, principal: Principal) -> PolicyRights | None:
-        """None where nothing is forbidden."""
+        """The permissions of a caller, or None if no policy applies."""
         who = (principal.tenant, principal.team, principal.user, principal.key_id, principal.roles)
         try:
-            return self._remembered[who]
+            return self._rights[who]
         except KeyError:
             pass
-        if len(self._remembered) >= _MAX_REMEMBERED:
-            self._remembered.clear()
-        found = self._remembered[who] = self._find(principal)
+        if len(self._rights) >= _MAX_REMEMBERED:
+            self._rights.clear()
+        found = self._rights[who] = self._find(principal)
         return found
 
     def _find(self, principal: Principal) -> PolicyRights | None:

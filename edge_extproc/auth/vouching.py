@@ -1,8 +1,8 @@
-"""What ext_authz found out, sealed for the ext_proc that runs behind it: so a request is authenticated once.
+"""Passes the identity of a caller from ext_authz to ext_proc, signed, so that a request is authenticated once.
 
-It travels in Envoy's dynamic metadata, in the namespace of the ext_authz filter, which no caller can write to. The seal
-holds besides: it is bound to the request's id, and its key is not the pepper itself but derived from it, for this use
-alone.
+The identity is in Envoy's dynamic metadata, in the namespace of the ext_authz filter, which callers cannot write to. In
+addition it has a signature for this request's id. The key of the signature is derived from the pepper for this use
+only.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..errors import Unauthenticated
 from ..model.principal import Principal
 
 NAMESPACE = "envoy.filters.http.ext_authz"
-"""Envoy's own name of the filter; it writes its service's metadata there and nowhere else."""
+"""Envoy's name of the ext_authz filter. Envoy writes the filter's metadata only to this namespace."""
 REASON = "unverified_identity"
 
 _PURPOSE = b"edge ext_authz identity v1"
@@ -32,33 +32,34 @@ class _Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class IdentitySeal:
-    """`pepper`: that of the config, which all workers and replicas share."""
+    """`pepper`: from the configuration, which all workers and replicas share."""
 
     def __init__(self, pepper: bytes) -> None:
         self._key = hmac.digest(pepper, _PURPOSE, "sha256")
 
     def seal(self, principal: Principal, request_id: str) -> dict[str, str]:
-        """The metadata to set."""
+        """The metadata for this identity and request."""
         p = principal
-        told = msgspec.json.encode(_Sealed(p.tenant, p.key_id, p.models, p.team, p.user, p.roles)).decode()
-        return {"identity": told, "seal": self._seal(told, request_id)}
+        identity = msgspec.json.encode(_Sealed(p.tenant, p.key_id, p.models, p.team, p.user, p.roles)).decode()
+        return {"identity": identity, "seal": self._seal(identity, request_id)}
 
-    def principal(self, found: Mapping[str, object], request_id: str) -> Principal | None:
-        """None where nobody was vouched for. Raises Unauthenticated where the seal is not ours for this request."""
-        told, seal = found.get("identity"), found.get("seal")
-        if told is None and seal is None:
+    def principal(self, metadata: Mapping[str, object], request_id: str) -> Principal | None:
+        """The identity in the metadata of ext_authz, or None without one. Raises Unauthenticated if the signature is
+        not valid for this request."""
+        identity, seal = metadata.get("identity"), metadata.get("seal")
+        if identity is None and seal is None:
             return None
         if (
-            not isinstance(told, str)
+            not isinstance(identity, str)
             or not isinstance(seal, str)
-            or not hmac.compare_digest(self._seal(told, request_id).encode(), seal.encode(errors="surrogatepass"))
+            or not hmac.compare_digest(self._seal(identity, request_id).encode(), seal.encode(errors="surrogatepass"))
         ):
             error = Unauthenticated("who is calling was told by another filter, and could not be verified")
             error.code = REASON
             raise error
-        s = msgspec.json.decode(told, type=_Sealed)
+        s = msgspec.json.decode(identity, type=_Sealed)
         return Principal(s.tenant, s.key, s.models, s.team, s.user, s.roles)
 
-    def _seal(self, told: str, request_id: str) -> str:
-        message = request_id.encode(errors="surrogatepass") + b"\n" + told.encode(errors="surrogatepass")
+    def _seal(self, identity: str, request_id: str) -> str:
+        message = request_id.encode(errors="surrogatepass") + b"\n" + identity.encode(errors="surrogatepass")
         return hmac.digest(self._key, message, "sha256").hex()

@@ -1,1 +1,2 @@
-"""Bytes to frames and back: no meaning, no IO, bounded memory, never decoding the past again."""
+"""Framings and encodings: bytes to frames and back. The codecs do no IO, use bounded memory, process each byte once,
+and know nothing of the content."""

@@ -1,10 +1,11 @@
-"""AWS event streams (application/vnd.amazon.eventstream): bytes cut anywhere to frames, and frames to bytes.
+"""A codec for AWS event streams (application/vnd.amazon.eventstream): bytes in any portions to frames, and frames to
+bytes.
 
-A frame is: its length and that of its headers (4 bytes each, big endian), the CRC-32 of these 8 bytes, the headers,
-the payload, and the CRC-32 of all that comes before. It knows lengths, sums and headers, nothing of what an event
-means. Every byte that is fed comes out again in exactly one frame's `raw`.
+A frame is: its length and the length of its headers (4 bytes each, big endian), the CRC-32 of these 8 bytes, the
+headers, the payload, and the CRC-32 of everything before. The codec knows nothing of the meaning of events. Every byte
+is in exactly one frame's `raw`.
 
-A frame whose lengths or sums are wrong ends the stream: nothing tells where the next one would begin.
+A frame with a wrong length or checksum ends the stream, because the start of the next frame is unknown.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ..errors import UpstreamError
 from ..model.noun import noun
 from .frame import Frame
 
-# The specification's own limits: a payload of 16 MiB, and 128 KiB of headers.
+# The limits of the specification: a payload of 16 MiB, and 128 KiB of headers.
 MAX_FRAME = 16 * 1024 * 1024 + 128 * 1024 + 16
 MAX_HEADERS = 128 * 1024
 
@@ -38,7 +39,7 @@ NO_HEADERS: Mapping[str, HeaderValue] = MappingProxyType({})
 
 @noun
 class AwsFrame(Frame):
-    """`event` is the event type, or, of an exception or an error, its type or code."""
+    """`event` is the event type or, for an exception or error, its type or code."""
 
     headers: Mapping[str, HeaderValue] = field(default_factory=lambda: NO_HEADERS)
 
@@ -47,7 +48,7 @@ class AwsFrame(Frame):
         return self.headers.get(":message-type", "event") == "event"
 
 
-# Type of a header's value: how many bytes it has, and how they are read. 6 and 7 come with their length.
+# The size of a header value by its type, and how to read it. Types 6 and 7 have a length prefix.
 _FIXED: Mapping[int, struct.Struct] = MappingProxyType(
     {
         2: struct.Struct(">b"),
@@ -63,7 +64,7 @@ _LENGTH = struct.Struct(">H")
 
 
 class EventStreamDecoder:
-    """Decodes one stream. The frames are the same however the bytes were cut."""
+    """Decodes one stream. The frames do not depend on the portions of the input."""
 
     __slots__ = ("_limit", "_names", "_pending")
 
@@ -71,10 +72,10 @@ class EventStreamDecoder:
         self._limit = limit
         self._pending = bytearray()
         self._names: dict[bytes, Mapping[str, HeaderValue]] = {}
-        """Headers seen before: a stream has a handful, and each of them hundreds of times."""
+        """A cache of encoded headers: a stream repeats a few of them hundreds of times."""
 
     def feed(self, data: bytes) -> list[Frame]:
-        """The frames that `data` completes. Raises UpstreamError where one is damaged or over the limit."""
+        """The frames that `data` completes. Raises UpstreamError if one is damaged or over the limit."""
         pending = self._pending
         pending += data
         frames: list[Frame] = []
@@ -96,7 +97,7 @@ class EventStreamDecoder:
         return frames
 
     def close(self) -> list[Frame]:
-        """What has come since the last frame: the torn beginning of one, without `data`."""
+        """The bytes after the last frame, as a frame without `data`: the incomplete beginning of one."""
         rest = bytes(self._pending)
         self._pending.clear()
         return [Frame(b"", rest)] if rest else []
@@ -120,7 +121,7 @@ _MOST_KEPT = 32
 
 
 def read_headers(block: bytes) -> Mapping[str, HeaderValue]:
-    """The headers of a frame. Raises UpstreamError where they are damaged."""
+    """The headers of a frame. Raises UpstreamError if they are damaged."""
     found: dict[str, HeaderValue] = {}
     at = 0
     try:
@@ -150,12 +151,12 @@ def read_headers(block: bytes) -> Mapping[str, HeaderValue]:
     return MappingProxyType(found)
 
 
-# Numbers of 1, 2, 4 and 8 bytes, shortest first.
+# Integer types of 1, 2, 4 and 8 bytes, the shortest first.
 _WIDTHS = tuple((kind, 8 * _FIXED[kind].size - 1) for kind in (2, 3, 4, 5))
 
 
 def write_headers(headers: Mapping[str, HeaderValue]) -> bytes:
-    """Raises ValueError where a name has not 1 to 255 bytes, or a value does not fit."""
+    """Encoded headers. Raises ValueError if a name does not have 1 to 255 bytes, or a value is too large."""
     out = bytearray()
     for name, value in headers.items():
         label = name.encode()
@@ -183,7 +184,7 @@ def write_headers(headers: Mapping[str, HeaderValue]) -> bytes:
 
 
 def encode(payload: bytes, headers: Mapping[str, HeaderValue]) -> bytes:
-    """One frame."""
+    """An encoded frame."""
     head = write_headers(headers)
     total = _LEAST + len(head) + len(payload)
     front = struct.pack(">II", total, len(head))
@@ -192,10 +193,10 @@ def encode(payload: bytes, headers: Mapping[str, HeaderValue]) -> bytes:
 
 
 def event(kind: str, payload: bytes, content_type: str = "application/json") -> bytes:
-    """One event, its headers in the order in which AWS sends them."""
+    """An encoded event, with its headers in the order that AWS uses."""
     return encode(payload, {":event-type": kind, ":content-type": content_type, ":message-type": "event"})
 
 
 def exception(kind: str, payload: bytes, content_type: str = "application/json") -> bytes:
-    """What ends a stream that broke, in the service's own terms."""
+    """An encoded exception frame, which ends a broken stream."""
     return encode(payload, {":exception-type": kind, ":content-type": content_type, ":message-type": "exception"})

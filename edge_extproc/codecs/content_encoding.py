@@ -1,6 +1,7 @@
-"""Compressed bodies, decoded as they come. We ask providers for none, but some send them all the same.
+"""Decodes compressed response bodies in a stream. The gateway requests no compression, but some providers compress
+anyway.
 
-What comes out is bounded: a few KiB of a compression bomb would otherwise fill the memory.
+The decoded size is bounded: a few KiB of a decompression bomb would otherwise fill the memory.
 """
 
 from __future__ import annotations
@@ -9,15 +10,16 @@ import zlib
 
 from ..errors import UpstreamError
 
-# The default of the gateway's response body limit. A reply of a model is far below it.
+# Bytes. It equals the default limit of response bodies. A reply of a model is far smaller.
 MAX_DECODED = 32 * 1024 * 1024
 
-# zlib's window bits: 16 + 15 reads gzip, 15 reads zlib. Some servers send raw deflate as "deflate"; that is refused.
+# zlib's window bits: 16 + 15 decodes gzip, 15 decodes zlib. Raw deflate, which some servers send as "deflate", is
+# refused.
 _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 
 
 class Inflater:
-    """Decodes one body. Raises UpstreamError where the bytes are damaged or grow over the bound."""
+    """Decodes one body. Raises UpstreamError if the bytes are damaged or exceed the limit."""
 
     def __init__(self, window_bits: int, limit: int = MAX_DECODED) -> None:
         self._decoder = zlib.decompressobj(window_bits)
@@ -25,7 +27,8 @@ class Inflater:
 
     @classmethod
     def of(cls, encoding: str | None, limit: int = MAX_DECODED) -> Inflater | None:
-        """None where there is nothing to decode. Raises UpstreamError for an encoding that we cannot read."""
+        """A decoder for a content-encoding, or None if nothing is to be decoded. Raises UpstreamError for an unknown
+        encoding."""
         name = (encoding or "identity").strip().lower()
         if name == "identity":
             return None
@@ -35,7 +38,7 @@ class Inflater:
         return cls(bits, limit)
 
     def feed(self, data: bytes) -> bytes:
-        """What these bytes complete."""
+        """The decoded bytes of `data`."""
         try:
             out = self._decoder.decompress(data, self._left + 1)
         except zlib.error as error:

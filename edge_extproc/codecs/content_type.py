@@ -1,4 +1,4 @@
-"""Parameters of a media type or a disposition: `form-data; name="model"` to {"name": "model"}."""
+"""Parses the parameters of a media type or a disposition: `form-data; name="model"` to {"name": "model"}."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _ESCAPED = re.compile(r"\\(.)")
 
 
 def parameters(value: str) -> dict[str, str]:
-    """By name in lower case. Raises ValueError where one stands twice."""
+    """The parameters by lower-case name. Raises ValueError for a duplicate."""
     found: dict[str, str] = {}
     for name, quoted, plain in _PARAMETER.findall(value):
         key = name.lower()
@@ -20,5 +20,5 @@ def parameters(value: str) -> dict[str, str]:
 
 
 def media_type(value: str) -> str:
-    """Without its parameters, in lower case."""
+    """The media type in lower case, without its parameters."""
     return value.partition(";")[0].strip().lower()

@@ -1,4 +1,4 @@
-"""One frame of a streamed reply, whatever framed it."""
+"""The type of a frame of a streamed reply, for all framings."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ class Frame:
     data: bytes
     """The payload: for SSE the data lines joined by LF, without the field name."""
     raw: bytes
-    """All bytes of the frame as they came, delimiter included: joining every frame's `raw` gives the stream back."""
+    """All bytes of the frame, unchanged, with its delimiter. The concatenation of all frames' `raw` is the stream."""
     event: str = ""
-    """The SSE event name, or the event type of an AWS frame; empty where none was given."""
+    """The SSE event name, or the event type of an AWS frame; empty if there is none."""

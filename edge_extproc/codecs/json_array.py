@@ -1,9 +1,8 @@
-"""A streamed JSON array of objects: bytes cut anywhere to frames, and frames to bytes.
+"""A codec for streamed JSON arrays of objects: bytes in any portions to frames, and frames to bytes.
 
-It knows brackets, strings and escapes, nothing of what an object means; whether an object is valid JSON is for its
-reader to say. Every byte that is fed comes out again in exactly one frame's `raw`, so that a caller who forwards whole
-frames forwards the stream: what stands between two objects belongs to the second, and what ends the array is a frame
-of its own, with empty `data`.
+It knows brackets, strings and escapes, but not the meaning of an object; its reader checks that an object is valid
+JSON. Every byte is in exactly one frame's `raw`, so forwarding all frames forwards the stream. Bytes between two
+objects belong to the second one. The end of the array is a frame of its own, with empty `data`.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from enum import Enum, auto
 from ..errors import UpstreamError
 from .frame import Frame
 
-# As for server-sent events: an image or a sound comes as one object of some megabytes of base64.
+# The same limit as for server-sent events: an image or audio is one object of some megabytes of base64.
 MAX_FRAME = 16 * 1024 * 1024
 
 _STRUCTURE = re.compile(rb'["{}\[\]]')
@@ -23,7 +22,7 @@ _NOT_SPACE = re.compile(rb"[^ \t\r\n]")
 
 
 class _At(Enum):
-    """Between objects: what may come next."""
+    """The state between objects: what may come next."""
 
     BEGIN = auto()
     FIRST = auto()
@@ -32,7 +31,7 @@ class _At(Enum):
     END = auto()
 
 
-# Outside of an object, what each byte leads to; any other byte breaks the array.
+# The next state for each byte between objects. Any other byte is an error.
 _NEXT: dict[tuple[_At, bytes], _At] = {
     (_At.BEGIN, b"["): _At.FIRST,
     (_At.FIRST, b"]"): _At.END,
@@ -43,7 +42,7 @@ _MAY_BEGIN_OBJECT = frozenset({_At.FIRST, _At.OBJECT})
 
 
 class JsonArrayDecoder:
-    """Decodes one stream. The frames are the same however the bytes were cut; each byte is looked at once."""
+    """Decodes one stream. The frames do not depend on the portions of the input. Each byte is inspected once."""
 
     __slots__ = ("_at", "_begin", "_depth", "_escaped", "_in_string", "_limit", "_pending", "_scanned")
 
@@ -53,21 +52,21 @@ class JsonArrayDecoder:
         self._scanned = 0
         self._at = _At.BEGIN
         self._begin = 0
-        """Where in `_pending` the object that is open begins."""
+        """The position in `_pending` of the current object."""
         self._depth = 0
-        """Brackets that are open within an object; 0 is between objects."""
+        """Open brackets within the object; 0 is between objects."""
         self._in_string = False
         self._escaped = False
-        """The next byte, whatever it is, belongs to a string."""
+        """Whether the next byte is escaped."""
 
     @property
     def is_whole(self) -> bool:
-        """The array has come to its end."""
+        """Whether the array has ended."""
         return self._at is _At.END
 
     def feed(self, data: bytes) -> list[Frame]:
-        """The frames that `data` completes. Raises UpstreamError where it is no array of objects, or one object grows
-        over the limit."""
+        """The frames that `data` completes. Raises UpstreamError if the bytes are not an array of objects, or an object
+        is over the limit."""
         self._pending += data
         frames: list[Frame] = []
         while self._scanned < len(self._pending):
@@ -79,7 +78,8 @@ class JsonArrayDecoder:
         return frames
 
     def close(self) -> list[Frame]:
-        """What has come since the last frame: white space, or the torn beginning of an object. Neither has `data`."""
+        """The bytes after the last frame, as a frame without `data`: white space, or the incomplete beginning of an
+        object."""
         rest = bytes(self._pending)
         self._pending.clear()
         self._scanned = self._begin = self._depth = 0
@@ -127,7 +127,7 @@ class JsonArrayDecoder:
         return None
 
     def _frame(self, begin: int) -> Frame:
-        """All that was scanned, its object beginning at `begin`."""
+        """Stores that everything was scanned, with the current object at `begin`."""
         end = self._scanned
         if end > self._limit:
             raise self._too_long()
@@ -141,10 +141,10 @@ class JsonArrayDecoder:
 
 
 def encode(data: bytes, *, first: bool) -> bytes:
-    """One object of an array, with what must stand before it."""
+    """An encoded object of an array, with the bytes before it."""
     return (b"[" if first else b",\n") + data
 
 
 def end(*, empty: bool) -> bytes:
-    """What ends an array of which some objects, or none, were written."""
+    """The end of an array after some objects, or none."""
     return b"[]" if empty else b"]"

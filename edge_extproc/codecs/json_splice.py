@@ -1,7 +1,7 @@
-"""Change single values of a JSON object and leave every other byte as it came.
+"""Changes single values of a JSON object and keeps every other byte.
 
-Providers' prompt caches, number spellings and unknown fields depend on the caller's own bytes, so a body is never
-decoded and encoded again only because a name in it changes. This room knows JSON, and no field of any API.
+Providers' prompt caches, notations of numbers and unknown fields depend on the caller's own bytes, so a body is not
+decoded and encoded again only to change a name in it. The module knows JSON, and no field of any API.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import msgspec
 from . import json_faults
 
 Change: TypeAlias = "bytes | Mapping[str, Change] | None"
-"""A value's new JSON text, None to take the member out, or changes inside the object that is the value (made if it is
-absent or null)."""
+"""The new value as JSON text; None to remove the member; or changes inside of the object that is the value (which is
+created if it is absent or null)."""
 
 _MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _SPACE = rb"[ \t\n\r]*+"
@@ -27,11 +27,10 @@ _LAST = re.compile(_SPACE + rb"\}")
 
 
 def splice(body: bytes, changes: Mapping[str, Change]) -> bytes:
-    """`body` with the named values replaced where they stand, taken out, or inserted after the last member, in the
-    given order.
+    """`body` with the named values replaced, removed, or inserted after the last member, in the given order.
 
-    Raises ValueError where the body is no JSON object, or where a key stands in it twice: parsers disagree on which of
-    the two wins, so what we checked might not be what the provider reads.
+    Raises ValueError if the body is not a JSON object or has a duplicate key: parsers disagree about which of two
+    values is used, so the provider might not read the checked one.
     """
     spans, end = _spans(body)
     gone = {key for key, change in changes.items() if change is None} & spans.keys()
@@ -60,15 +59,15 @@ def splice(body: bytes, changes: Mapping[str, Change]) -> bytes:
 def _removals(
     body: bytes, spans: Mapping[str, tuple[int, int]], gone: frozenset[str] | set[str]
 ) -> list[tuple[int, int, bytes]]:
-    """The edits that take members out, each with the comma that it no longer needs: the one before it, or after it
-    where it stands before all that stay."""
+    """The edits that remove members, each with one comma: the one before it, or the one after it if no remaining member
+    precedes it."""
     edits: list[tuple[int, int, bytes]] = []
     at, leading = body.index(b"{") + 1, True
     for key, (_, stop) in spans.items():
         if key in gone:
             edits.append((at, stop, b""))
         elif leading:
-            if edits:  # the comma between what goes and the first that stays
+            if edits:  # the comma between the removed members and the first remaining one
                 comma = body.index(b",", at) + 1
                 edits.append((at, comma, b""))
             leading = False
@@ -83,7 +82,7 @@ def _changed(value: bytes, change: bytes | Mapping[str, Change]) -> bytes:
 
 
 def members_of(body: bytes) -> dict[str, msgspec.Raw]:
-    """The top-level values. Raises ValueError, in our own words, where the body is no JSON object."""
+    """The top-level values. Raises ValueError, with the module's own text, if the body is not a JSON object."""
     try:
         return _MEMBERS.decode(body)
     except RecursionError as error:
@@ -93,11 +92,12 @@ def members_of(body: bytes) -> dict[str, msgspec.Raw]:
 
 
 def _spans(body: bytes) -> tuple[dict[str, tuple[int, int]], int]:
-    """Where each top-level value starts and stops, and where a further member would go.
+    """The start and stop of each top-level value, and the position for a further member.
 
-    msgspec checks the JSON and cuts out the values at C speed; walking past each in turn finds where it stands. No
-    JSON value is the beginning of another one but for numbers, whose rest is no comma: so a value that stands where
-    it should is the whole one, and a member that msgspec folded into an earlier one of its name shows as a mismatch.
+    msgspec checks the JSON and extracts the values at C speed; skipping each one in turn finds its position. No JSON
+    value is a prefix of another one, except for numbers, whose remainder is not a comma. A value at its expected
+    position is therefore the whole value. A member that msgspec merged into an earlier one of the same name is detected
+    as a mismatch.
     """
     members = members_of(body)
     if not members:

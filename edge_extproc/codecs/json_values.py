@@ -1,8 +1,8 @@
-"""JSON as callers and providers send it: bytes to values and back, and one value as the type that it must have.
+"""JSON from callers and providers: decoding and encoding, and checks of the type of a value.
 
-`as_…` takes a value that must be there, `maybe_…` one that may be absent (null says the same). Both raise BadRequest,
-which names the field by its path, what it must be and what it is. What a provider tells beside its answer breaks
-nothing: `text_of`, `object_in` and `TokenCounts` read past what has another type.
+`as_…` takes a required value, `maybe_…` an optional one (null counts as absent). Both raise BadRequest with the path of
+the field, the required type and the actual type. Secondary data of providers never causes an error: `text_of`,
+`object_in` and `TokenCounts` ignore values of other types.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ JsonObject: TypeAlias = dict[str, Json]
 T = TypeVar("T")
 
 UNREADABLE = (ValueError, RecursionError)
-"""What `decode`, and any decoder of msgspec, raises: DecodeError and UnicodeDecodeError are ValueErrors."""
+"""The errors of `decode` and of msgspec's decoders: DecodeError and UnicodeDecodeError are ValueErrors."""
 
 _KINDS: Mapping[type, str] = MappingProxyType(
     {dict: "an object", list: "a list", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
@@ -35,13 +35,13 @@ _KINDS: Mapping[type, str] = MappingProxyType(
 
 
 def decode(raw: bytes) -> Json:
-    """Raises ValueError or RecursionError where it is no JSON."""
+    """The decoded value. Raises ValueError or RecursionError if the bytes are not JSON."""
     return msgspec.json.decode(raw)
 
 
 def decode_reply(raw: bytes) -> Json:
-    """What a provider sent. Hosts written in Python spell floats as NaN or Infinity, which is no JSON, or write 1e400:
-    those are read as such floats, which `encode` writes as null. Raises as `decode` does."""
+    """The decoded value from a provider. Hosts written in Python write floats as NaN or Infinity, which is not JSON, or
+    as 1e400. They are accepted as such floats; `encode` writes them as null. Raises the same errors as `decode`."""
     try:
         return msgspec.json.decode(raw)
     except msgspec.DecodeError:
@@ -49,10 +49,10 @@ def decode_reply(raw: bytes) -> Json:
 
 
 def encode(value: Json) -> bytes:
-    """Raises BadRequest where it is nested too deeply."""
+    """The encoded value. Raises BadRequest if it is nested too deeply."""
     try:
         return orjson.dumps(value)
-    except TypeError:  # an integer of more than 64 bits, half of a surrogate pair, or deeper nesting than orjson goes
+    except TypeError:  # an integer of more than 64 bits, an unpaired surrogate, or deeper nesting than orjson supports
         return _encode_slowly(value)
 
 
@@ -63,12 +63,12 @@ def _encode_slowly(value: Json) -> bytes:
         raise BadRequest("the JSON is nested too deeply") from exc
     try:
         return text.encode()
-    except UnicodeEncodeError:  # only an escape can say half of a surrogate pair
+    except UnicodeEncodeError:  # an unpaired surrogate can only be written as an escape
         return json.dumps(value, separators=(",", ":")).encode()
 
 
 def read_body(raw: bytes) -> JsonObject:
-    """A request's body. Raises BadRequest, which says why it is no JSON object."""
+    """The decoded body of a request. Raises BadRequest, with the reason, if it is not a JSON object."""
     try:
         body = decode(raw)
     except RecursionError as exc:
@@ -83,7 +83,7 @@ def read_body(raw: bytes) -> JsonObject:
 def why_refused(
     raw: bytes, fields: Mapping[str, Callable[[Json, str], object]], required: Iterable[str] = ()
 ) -> BadRequest:
-    """What is wrong with a body that a typed decoder refused. `fields` are those of its type, each with its reader."""
+    """The error for a body that a typed decoder refused. `fields` are those of its type, each with its reader."""
     try:
         body = read_body(raw)
         for name in required:
@@ -96,11 +96,11 @@ def why_refused(
     return BadRequest(f"the body cannot be read: one of {', '.join(fields)} stands in it twice, or holds a wrong value")
 
 
-# --- values that must be of a type; a boolean is no number
+# --- values of a required type; a boolean is not a number
 
 
 def kind_name(value: Json) -> str:
-    """What a value is, for humans: `a list`."""
+    """The type of a value for an error text, such as `a list`."""
     return _KINDS.get(type(value), "null")
 
 
@@ -175,7 +175,7 @@ def maybe_number(value: Json, path: str) -> float | None:
 
 
 def maybe(read: Callable[[Json, str], T], body: Mapping[str, Json], key: str, path: str = "") -> T | None:
-    """A field that may be absent, of a body or of what stands at `path`, read by one of the above."""
+    """An optional field of a body or of the object at `path`, read by one of the functions above."""
     value = body.get(key)
     return None if value is None else read(value, f"{path}.{key}" if path else key)
 
@@ -187,41 +187,41 @@ def objects(value: Json, path: str) -> Iterator[tuple[JsonObject, str]]:
         yield as_object(each, where), where
 
 
-# --- what a reader leaves
+# --- remaining fields
 
 
 def left_in(block: Mapping[str, Json], known: frozenset[str]) -> JsonObject:
-    """Every other field, to be added to. A null says the same as its absence."""
+    """All other fields, as a new dict. A null counts as absent."""
     return {key: value for key, value in block.items() if key not in known and value is not None}
 
 
 def rest_of(block: Mapping[str, Json], known: frozenset[str]) -> Extras:
-    """Every other field. A null says the same as its absence."""
+    """All other fields. A null counts as absent."""
     return {key: value for key, value in block.items() if key not in known and value is not None} or NO_EXTRAS
 
 
-# --- what may be of any type
+# --- values of any type
 
 
 def text_of(value: Json) -> str | None:
-    """None where it is no string."""
+    """The string, or None for other types."""
     return value if isinstance(value, str) else None
 
 
-# A dict, because asking one is much cheaper than asking any other mapping.
+# A dict, because its lookup is much faster than that of other mappings.
 _NOTHING: Mapping[str, Json] = {}
 
 
 def object_in(block: Mapping[str, Json], key: str) -> Mapping[str, Json]:
-    """Empty where there is no object."""
+    """The object, or an empty one for other types."""
     value = block.get(key)
     return value if isinstance(value, dict) else _NOTHING
 
 
 class TokenCounts:
-    """Reads the token counts of one usage object. A count is a whole number from 0 to MOST_TOKENS, spelled as an
-    integer or as a float (7.0). Everything else is missing: text, a boolean, a negative number, 10^30, NaN. A null is
-    missing too, but not counted in `unreadable`: it is how hosts say that they do not know."""
+    """Reads the token counts of one usage object. A count is a whole number from 0 to MOST_TOKENS, written as an
+    integer or as a float (7.0). Any other value counts as missing: text, a boolean, a negative number, 10^30, NaN. A
+    null is missing too, but not counted in `unreadable`, because hosts use it for unknown counts."""
 
     __slots__ = ("unreadable",)
 
@@ -229,7 +229,7 @@ class TokenCounts:
         self.unreadable = 0
 
     def of(self, value: Json) -> int | None:
-        """None where it is missing."""
+        """The count, or None if it is missing."""
         if value is None:
             return None
         if (type(value) is int or type(value) is float) and 0 <= value <= MOST_TOKENS:
@@ -238,10 +238,10 @@ class TokenCounts:
         return None
 
     def at(self, block: Mapping[str, Json], key: str) -> int:
-        """0 where it is missing."""
+        """The count, or 0 if it is missing."""
         value = block.get(key)
         return 0 if value is None else self.of(value) or 0
 
     def first(self, block: Mapping[str, Json], keys: Iterable[str]) -> int:
-        """The first of these counts that is not 0; 0 where none is."""
+        """The first of these counts that is not 0, or 0."""
         return next((count for key in keys if key in block and (count := self.at(block, key))), 0) if block else 0

@@ -1,7 +1,7 @@
-"""Read and change single text fields of a multipart/form-data body, and leave every other byte as it came.
+"""Finds text fields of a multipart/form-data body, so that they can be changed while every other byte is kept.
 
-Files within it are never looked at. What two parsers could read differently (a delimiter that is none, a field that
-stands twice or comes as a file) is refused: what we checked must be what the provider reads.
+Files are never inspected. Bodies that two parsers could read differently are refused (an invalid delimiter, a field
+twice or as a file): the provider must read exactly what was checked.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 
 from .content_type import parameters
 
-# RFC 2046: up to 70 characters of these, the last one no space.
+# RFC 2046: up to 70 characters of these; the last one is not a space.
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
 _AFTER = re.compile(rb"[ \t]*+\r\n")
 _DISPOSITION = re.compile(rb"(?:^|\r\n)content-disposition[ \t]*:([^\r\n]*)", re.IGNORECASE)
@@ -19,7 +19,7 @@ _MAX_HEADERS = 16 * 1024
 
 
 def fields(body: bytes, content_type: str, names: frozenset[str]) -> dict[str, tuple[int, int]]:
-    """Where the values of the named fields stand; a field that is not there is left out. Raises ValueError."""
+    """The start and stop of the values of the named fields. Absent fields are left out. Raises ValueError."""
     boundary = parameters(content_type).get("boundary", "")
     if not _BOUNDARY.fullmatch(boundary):
         raise ValueError("the content-type names no boundary")
@@ -35,7 +35,7 @@ def fields(body: bytes, content_type: str, names: frozenset[str]) -> dict[str, t
         opening = _AFTER.match(body, after)
         if opening is None:
             raise ValueError("a line begins like the boundary and is none")
-        # The line end before a delimiter belongs to the delimiter; a part without headers begins with it.
+        # The line end before a delimiter belongs to the delimiter. A part without headers begins with it.
         stop = body.find(b"\r\n" + delimiter, opening.end() - 2)
         if stop < 0:
             raise ValueError("the last part has no end")
@@ -52,14 +52,14 @@ def _note(body: bytes, start: int, stop: int, names: frozenset[str], found: dict
     dispositions = _DISPOSITION.findall(body[start:blank])
     if len(dispositions) != 1:
         raise ValueError("a part must have one Content-Disposition")
-    said = parameters(dispositions[0].decode("utf-8", "surrogateescape"))
-    if "name*" in said or "name" not in said:
+    disposition = parameters(dispositions[0].decode("utf-8", "surrogateescape"))
+    if "name*" in disposition or "name" not in disposition:
         raise ValueError("a part has no plain name")
-    name = said["name"]
+    name = disposition["name"]
     if name not in names:
         return
     if name in found:
         raise ValueError(f"the field {name!r} stands twice; it may stand once")
-    if "filename" in said or "filename*" in said:
+    if "filename" in disposition or "filename*" in disposition:
         raise ValueError(f"the field {name!r} is a file; it must be a text")
     found[name] = (blank + 4, max(stop, blank + 4))

@@ -1,6 +1,6 @@
-"""JSON Schema, and the subset of OpenAPI 3.0 that Google calls Schema, each told in the words of the other.
+"""Converts between JSON Schema and the subset of OpenAPI 3.0 that Google calls Schema.
 
-Pure: it knows schemas, and nothing of the calls that they stand in.
+The module is pure. It knows schemas, and nothing of the calls that contain them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ Schema: TypeAlias = dict[str, Json]
 
 # --- OpenAPI to JSON Schema
 
-# Fields of Schema that JSON Schema spells alike, by either of their spellings in protobuf's JSON.
+# Fields of Schema with the same name in JSON Schema, in both notations of protobuf's JSON.
 _SPELLINGS: Mapping[str, str] = MappingProxyType(
     {
         "additional_properties": "additionalProperties",
@@ -30,13 +30,13 @@ _SPELLINGS: Mapping[str, str] = MappingProxyType(
         "ref": "$ref",
     }
 )
-# Whole numbers of 64 bits, which protobuf's JSON writes as strings.
+# 64-bit integers, which protobuf's JSON writes as strings.
 _COUNTS = frozenset({"maxItems", "maxLength", "maxProperties", "minItems", "minLength", "minProperties"})
 _UNTYPED = "TYPE_UNSPECIFIED"
 
 
 def to_json_schema(schema: Json) -> Json:
-    """A Schema as JSON Schema. What is JSON Schema already stays as it is."""
+    """A Schema as JSON Schema. Parts that are already JSON Schema stay unchanged."""
     if not isinstance(schema, dict):
         return schema
     told = {_SPELLINGS.get(key, key): value for key, value in schema.items() if value is not None}
@@ -48,7 +48,7 @@ def to_json_schema(schema: Json) -> Json:
                 if value != _UNTYPED:
                     result[key] = value.lower() if isinstance(value, str) else value
             case "format" if value == "enum":
-                pass  # says no more than that there is an enum
+                pass  # it only states that there is an enum
             case "example":
                 result["examples"] = [value]
             case "items" | "additionalProperties":
@@ -63,7 +63,8 @@ def to_json_schema(schema: Json) -> Json:
 
 
 def _ordered(properties: Mapping[str, Json], order: Json) -> list[tuple[str, Json]]:
-    """JSON Schema has no field for the order in which a model shall write: the order of the properties tells it."""
+    """JSON Schema has no field for the order in which a model writes properties. The order of `properties` represents
+    it."""
     names = [name for name in order if isinstance(name, str)] if isinstance(order, list) else []
     rank = {name: number for number, name in enumerate(names)}
     return sorted(properties.items(), key=lambda item: rank.get(item[0], len(rank)))
@@ -105,7 +106,7 @@ _PLAIN = frozenset(
         "title",
     }
 )
-# By type; Google refuses a schema with any other format.
+# By type. Google refuses a schema with any other format.
 _FORMATS: Mapping[str, frozenset[str]] = MappingProxyType(
     {
         "string": frozenset({"date-time", "enum"}),
@@ -114,15 +115,15 @@ _FORMATS: Mapping[str, frozenset[str]] = MappingProxyType(
     }
 )
 _TYPES = frozenset({"array", "boolean", "integer", "null", "number", "object", "string"})
-# Say nothing of the values that a schema admits, or are worked in where they are referred to.
+# Keywords that do not restrict the values of a schema, or that are inlined where they are referenced.
 _WITHOUT_MEANING = frozenset({"$comment", "$defs", "$id", "$schema", "definitions"})
 
-# A few references can stand for very many schemas; Google takes far fewer than this.
+# A few references can expand to very many schemas. Google accepts far fewer than this.
 _MOST_SCHEMAS = 10_000
 
 
 class SchemaError(ValueError):
-    """A schema that has no OpenAPI form. `path` is where, from the schema's root."""
+    """A schema without an OpenAPI form. `path` is the position from the schema's root."""
 
     def __init__(self, path: str, why: str) -> None:
         super().__init__(why)
@@ -131,8 +132,8 @@ class SchemaError(ValueError):
 
 
 def to_openapi(schema: Json) -> tuple[Schema, frozenset[str]]:
-    """A JSON Schema as a Schema, and the paths of the keywords that it has no word for. Raises SchemaError where a
-    reference leads nowhere or into itself, or where several schemas must hold at once."""
+    """A JSON Schema as a Schema, and the paths of the keywords that have no equivalent. Raises SchemaError if a
+    reference is dangling or recursive, or if several schemas must hold at once."""
     narrowing = _Narrowing(schema)
     return narrowing.schema(schema, ""), frozenset(narrowing.dropped)
 
@@ -141,7 +142,7 @@ class _Narrowing:
     def __init__(self, root: Json) -> None:
         self._root = root
         self._within: tuple[str, ...] = ()
-        """The references that are being worked in."""
+        """The references that are currently being inlined."""
         self._count = 0
         self.dropped: set[str] = set()
 
@@ -189,7 +190,7 @@ class _Narrowing:
 
     @staticmethod
     def _merged(value: Schema, path: str) -> Schema:
-        """An `allOf` of one schema is that schema."""
+        """An `allOf` of one schema is equivalent to that schema."""
         match value.get("allOf"):
             case None:
                 return value
@@ -237,7 +238,7 @@ class _Narrowing:
         if len(real) < len(values):
             result["nullable"] = True
         if not all(isinstance(each, str) for each in real):
-            self.dropped.add(where)  # its enums are of strings
+            self.dropped.add(where)  # a Schema's enums are strings
         elif real:
             result["enum"] = real
             result.setdefault("type", "STRING")
@@ -260,7 +261,7 @@ class _Narrowing:
 
 
 def _nothing(narrowing: _Narrowing, result: Schema, told: Json, where: str) -> None:
-    """Told elsewhere."""
+    """Reported by another function."""
 
 
 _KEYWORDS: Mapping[str, Callable[[_Narrowing, Schema, Json, str], None]] = MappingProxyType(

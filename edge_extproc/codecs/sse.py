@@ -1,8 +1,8 @@
-"""Server-sent events: bytes cut anywhere to frames, and frames to bytes.
+"""A codec for server-sent events: bytes in any portions to frames, and frames to bytes.
 
-It knows lines and fields, nothing of what an event means. Every byte that is fed comes out again in exactly one frame's
-`raw`, so that a caller who forwards whole frames forwards the stream. A block that holds no event (a comment, an id, a
-blank line too many) is a frame too, with empty `data` and `event`: it reaches the caller as soon as it is whole.
+It knows lines and fields, and nothing of the meaning of an event. Every byte is in exactly one frame's `raw`, so
+forwarding all frames forwards the stream. A block without an event (a comment, an id, an extra blank line) is also a
+frame, with empty `data` and `event`, so that it reaches the caller as soon as it is complete.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ import re
 from ..errors import UpstreamError
 from .frame import Frame
 
-# An image or a sound comes as one event of some megabytes of base64; nothing that a model says is longer.
+# Bytes. An image or audio is one event of some megabytes of base64; no other event is longer.
 MAX_FRAME = 16 * 1024 * 1024
 
 _BOM = b"\xef\xbb\xbf"
-# A line ends at CR, LF or CRLF and nowhere else; a CR before a LF is never an end of its own.
+# A line ends at CR, LF or CRLF only. A CR before a LF is not an end of its own.
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?!\n))")
-# "\r\n\r" is the longest beginning of a blank line that can stand at the end of what has come so far.
+# "\r\n\r" is the longest incomplete blank line that can be at the end of the pending bytes.
 _LOOK_BACK = 3
 
 
 class SseDecoder:
-    """Decodes one stream. The frames are the same however the bytes were cut.
+    """Decodes one stream. The frames do not depend on the portions of the input.
 
     A frame that ends in CR waits for one more byte, which may be the LF of its CRLF.
     """
@@ -35,13 +35,13 @@ class SseDecoder:
         self._limit = limit
         self._pending = bytearray()
         self._scanned = 0
-        """How far `_pending` holds no end of a frame."""
+        """The position in `_pending` up to which there is no end of a frame."""
         self._has_cr = False
-        """Hardly any stream holds a CR; where none came yet, a blank line is two LFs and quick to find."""
+        """Whether the stream has had a CR. Most have none; then a blank line is two LFs, which is fast to find."""
         self._at_start = True
 
     def feed(self, data: bytes) -> list[Frame]:
-        """The frames that `data` completes. Raises UpstreamError where a frame grows over the limit."""
+        """The frames that `data` completes. Raises UpstreamError if a frame is over the limit."""
         if not self._has_cr and b"\r" in data:
             self._has_cr = True
         pending = self._pending
@@ -66,14 +66,14 @@ class SseDecoder:
         return frames
 
     def close(self) -> list[Frame]:
-        """The last frame, where the stream ended without a blank line: some servers leave it out."""
+        """The last frame, if the stream ended without a blank line, which some servers omit."""
         rest = bytes(self._pending)
         self._pending.clear()
         self._scanned = 0
         return [self._frame(rest)] if rest else []
 
     def _end_of_frame(self, text: bytes | bytearray, begin: int, scan: int) -> int:
-        """Where the frame that starts at `begin` ends, its blank line included; -1 if that has not come yet."""
+        """The end of the frame that starts at `begin`, with its blank line; -1 if it is incomplete."""
         if begin == len(text):
             return -1
         if text[begin] == 0x0A:
@@ -110,7 +110,7 @@ class SseDecoder:
                 data.append(value.removeprefix(b" "))
             elif name == b"event":
                 event = value.removeprefix(b" ")
-        if not data:  # the standard: what has no data is no event
+        if not data:  # by the standard, a block without data is not an event
             return Frame(b"", raw)
         return Frame(b"\n".join(data), raw, event.decode("utf-8", "replace"))
 
@@ -119,7 +119,7 @@ class SseDecoder:
 
 
 def encode(data: bytes, event: str = "") -> bytes:
-    """One event. Line ends within `data` become lines of their own, which the decoder joins by LF again."""
+    """An encoded event. Line ends in `data` become separate data lines, which the decoder joins with LF."""
     head = b"event: " + event.encode() + b"\n" if event else b""
     if b"\n" in data or b"\r" in data:
         data = _LINE_END.sub(b"\ndata: ", data)
@@ -127,18 +127,18 @@ def encode(data: bytes, event: str = "") -> bytes:
 
 
 def comment(text: bytes = b"") -> bytes:
-    """A line that every client skips: it keeps a quiet connection open."""
+    """An encoded comment, which clients ignore. It keeps a quiet connection open."""
     return b": " + text + b"\n\n"
 
 
 _FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
-_LOOKED_AT = 1_024
+_INSPECTED = 1_024
 
 
 def is_stream(body: bytes | bytearray) -> bool | None:
-    """Whether a body is a stream of events by its first bytes, whatever its content type says; None where more of it
-    must come to tell."""
-    begin = bytes(body[:_LOOKED_AT]).removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n \t")
+    """Whether a body is an event stream, by its first bytes, regardless of its content type. None if more bytes are
+    needed."""
+    begin = bytes(body[:_INSPECTED]).removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n \t")
     if begin.startswith(_FIELDS):
         return True
     return None if any(field.startswith(begin) for field in _FIELDS) else False

@@ -1,12 +1,12 @@
-"""The bootstrap of Envoy for a configuration: one function a resource, made of typed objects where types exist.
+"""Renders Envoy's bootstrap for a configuration, with one function for each resource.
 
-The process and the whole are here; its parts are in render_listener.py (the door), render_routes.py, render_filters.py,
-render_headers.py and render_clusters.py. Importing any of them takes half a second and 50 MiB (envoy_types.py): only
+This module has the process and the whole bootstrap. Its parts are in listener.py, routes.py, filters.py, headers.py,
+clusters.py and tracing.py. Importing any of them takes half a second and 50 MiB (envoy_types.py): only the supervisor,
 the command line and tests do, never a worker.
 
-The way of a request: listener → router-level ext_proc, one stream each → Router, which takes the order of providers
-from dynamic metadata and tries them one after the other → from the second try on upstream-level ext_proc, which
-writes the request anew for the provider that is tried.
+The path of a request is: listener → router-level ext_proc, one stream for each request → Router, which reads the order
+of providers from dynamic metadata and tries them in turn → from attempt 2 on, upstream-level ext_proc, which encodes
+the request for the provider of that attempt.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _REGEX_SIZE = 32768
 
 
 def render(config: Config, version: str | None = None) -> Json:
-    """The bootstrap for one version of Envoy, that of the configuration where none is given. Makes the certificate that
-    it names, if that is to be generated. Raises ConfigError."""
+    """The bootstrap for one version of Envoy, by default the configured one. Creates the configured certificate if it
+    is to be generated. Raises ConfigError."""
     config = envoy_versions.at_version(config, version)
     ensure_certificate(config)
     return bootstrap(config)
@@ -38,12 +38,13 @@ def ensure_certificate(config: Config) -> None:
 
 
 def bootstrap(config: Config, *, passes_over: bool | None = None) -> Json:
-    """`passes_over`: whether there may be clusters of several providers; None: whether there are. Raises ConfigError
-    where the system has no trust store, and where this version of Envoy cannot do what is wanted."""
+    """`passes_over`: whether clusters of several providers are possible; None: whether the configuration has any.
+    Raises ConfigError if the system has no trust store, or this version of Envoy lacks a required function."""
     envoy_versions.check(config)
     collector = render_tracing.cluster(config)
     process = bootstrap_v3.Bootstrap(node=core.Node(id="edge", cluster="edge"), admin=_admin(config))
-    # Of a regular expression; Envoy's default of 100 is for those of strangers. Istio's proxies have the same.
+    # The size limit of compiled regular expressions. Envoy's default of 100 is for untrusted ones. Istio's proxies use
+    # the same value.
     regex = {"re2": {"max_program_size": {"error_level": _REGEX_SIZE}}}
     rendered = {
         **fields(process),
@@ -78,7 +79,7 @@ def _admin(config: Config) -> bootstrap_v3.Admin:
     socket = config.envoy_admin_socket()
     if socket is None:
         return bootstrap_v3.Admin(address=tcp_address("127.0.0.1", config.envoy.admin.port or 0))
-    # Its owner alone: whoever reaches it may stop Envoy.
+    # Only its owner has access, because the admin interface can stop Envoy.
     return bootstrap_v3.Admin(address=core.Address(pipe=core.Pipe(path=str(socket), mode=0o600)))
 
 

@@ -1,7 +1,7 @@
-"""Certificates: one of our own for a laptop, and where the system keeps those that it trusts.
+"""Certificates: a generated one for local use, and the location of the system's trust store.
 
-Our own is a leaf under an authority of our own, both in <state_dir>/tls: a caller that trusts `ca.pem` keeps trusting
-when the leaf is renewed.
+The generated certificate is a leaf below a generated authority; both are in <state_dir>/tls. A caller that trusts
+`ca.pem` continues to trust a renewed leaf.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from ..errors import ConfigError
 
 NAMES = ("localhost", "127.0.0.1", "::1")
-"""What our own certificate is for, besides what the caller asks."""
+"""The names of the generated certificate, in addition to the requested ones."""
 
 _CA_LIFE = timedelta(days=3650)
-# Apple's systems refuse a server certificate that is valid for more than 825 days, even under a private authority.
+# Apple's systems refuse server certificates that are valid for more than 825 days, also below a private authority.
 _LIFE = timedelta(days=365)
 _RENEW_BEFORE = timedelta(days=30)
-# Clocks differ.
+# Tolerance for different clocks.
 _EARLY = timedelta(hours=1)
 
-# Where systems keep the authorities that they trust, if Python's OpenSSL was built for another system.
+# The locations of trust stores, in case Python's OpenSSL was built for another system.
 _TRUST_STORES = (
     "/etc/ssl/certs/ca-certificates.crt",  # Debian, Alpine, Arch
     "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, RHEL
@@ -46,22 +46,22 @@ _TRUST_STORES = (
 @dataclass(frozen=True, slots=True)
 class CertificateFiles:
     certificate: Path
-    """The whole chain."""
+    """The certificate with its chain."""
     private_key: Path
     ca: Path
-    """What a caller must trust."""
+    """The authority that a caller must trust."""
     ca_key: Path
 
 
 def files(state_dir: Path) -> CertificateFiles:
-    """Where our own certificate lies, made or not."""
+    """The paths of the generated certificate, whether it exists or not."""
     tls = state_dir / "tls"
     return CertificateFiles(tls / "cert.pem", tls / "key.pem", tls / "ca.pem", tls / "ca-key.pem")
 
 
 def ensure(state_dir: Path, *, names: Iterable[str] = NAMES, now: datetime | None = None) -> CertificateFiles:
-    """Our own certificate for these names and addresses, made anew where there is none, where it is for other names,
-    or where it is about to expire. Keys are for their owner alone (0600)."""
+    """The generated certificate for these names and addresses. It is created if it does not exist, has other names, or
+    expires soon. Keys are readable for their owner only (0600)."""
     now = now or datetime.now(UTC)
     wanted = frozenset(names)
     found = files(state_dir)
@@ -87,7 +87,7 @@ def ensure(state_dir: Path, *, names: Iterable[str] = NAMES, now: datetime | Non
 def system_trust_store() -> Path:
     """A PEM file with the authorities that the system trusts. Raises ConfigError."""
     paths = ssl.get_default_verify_paths()
-    # Python gives None for a file that is not there.
+    # Python returns None for a file that does not exist.
     candidates = [path for path in (os.environ.get("SSL_CERT_FILE"), paths.cafile, *_TRUST_STORES) if path]
     with contextlib.suppress(ImportError):
         import certifi
@@ -97,7 +97,7 @@ def system_trust_store() -> Path:
 
 
 def first_file(candidates: Iterable[str]) -> Path:
-    """The first of these trust stores that is there. Raises ConfigError."""
+    """The first existing trust store of these. Raises ConfigError."""
     for candidate in candidates:
         if Path(candidate).is_file():
             return Path(candidate)
@@ -107,7 +107,7 @@ def first_file(candidates: Iterable[str]) -> Path:
     )
 
 
-# --- making
+# --- creating
 
 
 def _authority(found: CertificateFiles, now: datetime) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
@@ -192,7 +192,7 @@ def _alternative(name: str) -> x509.GeneralName:
 
 
 def _certificate_in(path: Path) -> x509.Certificate | None:
-    """The first of the file; None where there is none that can be read."""
+    """The first certificate of the file, or None if it cannot be read."""
     try:
         return x509.load_pem_x509_certificate(path.read_bytes())
     except (FileNotFoundError, ValueError):
@@ -238,7 +238,7 @@ def _pem_of_key(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all; mkstemp makes it with mode 0600."""
+    """Writes a file atomically; mkstemp creates it with mode 0600."""
     handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:

@@ -1,4 +1,4 @@
-"""What Envoy is told of clusters: the agent's workers, the providers, and clusters of several providers."""
+"""Renders Envoy's clusters: the agent's workers, the providers, and clusters of several providers."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from .envoy_types import (
     upstreams,
 )
 
-# Every open exchange is a stream of the agent's cluster, and so is every retry; Envoy's default is 1024.
+# Every exchange and every retry is a stream of the agent's cluster. Envoy's default limit is 1024.
 _AGENT_STREAMS = 100_000
 _AGENT_CONNECTIONS = 1024
-# A worker that twice does not answer for this long is given no new streams, and retries of what it holds do not find
-# it: as long as a request waits for it (limits.message_timeout). One that is only busy answers sooner; of one that has
-# died, the connection tells.
+# A worker that does not answer twice for this time gets no new streams, and retries do not find the exchanges that it
+# holds. The value equals the time that a request waits for it (limits.message_timeout). A worker that is only busy
+# answers sooner. The failed connection shows that a worker has died.
 _HEALTH_TIMEOUT = timedelta(seconds=5)
 _HEALTH_INTERVAL = timedelta(seconds=2)
 _AGENT_DNS_REFRESH = timedelta(seconds=5)
@@ -50,13 +50,14 @@ _HTTP2_PING_TIMEOUT = timedelta(seconds=5)
 
 
 def agent_cluster(config: Config) -> Json:
-    """The workers, wherever they are: each is an endpoint of its own, so that Envoy and not the kernel chooses."""
+    """The workers, local or remote. Each is an endpoint of its own, so that Envoy chooses the worker, not the
+    kernel."""
     cluster = cluster_v3.Cluster(
         name=AGENT,
         connect_timeout=timedelta(seconds=1),
-        # A retry must find the worker that holds its exchange.
+        # A retry must reach the worker that holds its exchange.
         lb_policy=cluster_v3.ClusterLbPolicy.MAGLEV,
-        # As long as one worker is well, only well ones are asked; with none, all are.
+        # If at least one worker is healthy, only healthy ones are used; if none is, all are.
         common_lb_config=cluster_v3.ClusterCommonLbConfig(healthy_panic_threshold=type_v3.Percent(value=1)),
         per_connection_buffer_limit_bytes=max(config.limits.request_body, config.limits.response_body),
         circuit_breakers=cluster_v3.CircuitBreakers(
@@ -73,7 +74,7 @@ def agent_cluster(config: Config) -> Json:
             core.HealthCheck(
                 timeout=_HEALTH_TIMEOUT,
                 interval=_HEALTH_INTERVAL,
-                # Of a cluster that was not used yet: a worker that started after Envoy is found at once.
+                # For a cluster that was not used yet: a worker that starts after Envoy is found at once.
                 no_traffic_interval=_HEALTH_INTERVAL,
                 unhealthy_threshold=2,
                 healthy_threshold=1,
@@ -95,7 +96,7 @@ def agent_cluster(config: Config) -> Json:
     protocol = upstreams.HttpProtocolOptions(
         explicit_http_config=upstreams.HttpProtocolOptionsExplicitHttpConfig(http2_protocol_options=_http2()),
     )
-    # Without it there is one worker, so that there is nothing to choose.
+    # Otherwise there is one worker, and nothing to choose.
     chosen = envoy_versions.can(config, "hash_policy")
     if chosen:
         by_header = route_v3.RouteActionHashPolicyHeader(header_name=AFFINITY)
@@ -111,8 +112,8 @@ def agent_cluster(config: Config) -> Json:
 
 
 def _next_worker() -> Json:
-    """Where a worker has just died, and its health check does not know yet: nothing was sent, so another one is asked.
-    The worker that a hash is then given is the same each time, so that a request still keeps to one."""
+    """Retries on another worker if a worker has just died and its health check has not noticed. Nothing was sent to it.
+    The hash then selects the same other worker each time, so all streams of a request still reach one worker."""
     return {
         "retry_on": "connect-failure,refused-stream,reset-before-request",
         "num_retries": 2,
@@ -140,8 +141,8 @@ def _agent_discovery(config: Config) -> Json:
     tcp = config.agent.tcp
     if tcp is None or all(map(_is_ip, tcp.hosts)):
         return {"type": "STATIC"}
-    # Each address that a name has is an agent of its own (a headless Service of Kubernetes): asked often, so that one
-    # that went is given nothing new.
+    # Each address of the name is a separate agent (a headless Service of Kubernetes). DNS is queried often, so that a
+    # removed one gets no new streams.
     resolve = dns.DnsCluster(
         dns_refresh_rate=_AGENT_DNS_REFRESH,
         dns_failure_refresh_rate=dns.DnsClusterRefreshRate(
@@ -235,7 +236,7 @@ def _bounds(config: Config, pool: PoolConfig) -> cluster_v3.CircuitBreakers:
 
 
 def hedged_pairs(config: Config) -> list[tuple[str, str]]:
-    """Any two candidates of a hedged model, in either order."""
+    """Any two candidates of a hedged model, in both orders."""
     pairs: dict[tuple[str, str], None] = {}
     for model in config.models.values():
         lists = [model.candidates, *(rule.candidates for rule in model.rules if rule.candidates is not None)]
@@ -246,14 +247,14 @@ def hedged_pairs(config: Config) -> list[tuple[str, str]]:
 
 
 def composite_cluster(config: Config, name: str, providers: tuple[str, ...]) -> Json:
-    """A second try by a hedge does not take the next group of the order; the count of tries, which decides here, it
-    does raise."""
+    """A composite cluster for hedging. The second attempt of a hedge does not use the next group of the order, but it
+    does increase the attempt count, which selects the provider here."""
     clusters = [{"name": cluster_name(provider)} for provider in providers]
     return _cluster_of_clusters(config, name, providers, "composite", clusters)
 
 
 def chain_clusters(config: Config) -> list[Json]:
-    """Where the order of tries cannot be told with each request."""
+    """The clusters for proxies that cannot get the order of providers with each request."""
     match envoy_versions.order_of(config):
         case "priority_group":
             return []
@@ -271,7 +272,7 @@ def _chain(providers: tuple[str, ...]) -> str:
 
 
 def has_several(config: Config) -> bool:
-    """Whether there are clusters of several providers."""
+    """Whether the configuration has clusters of several providers."""
     return envoy_versions.order_of(config) != "priority_group" or bool(hedged_pairs(config))
 
 
@@ -280,7 +281,7 @@ def _cluster_of_clusters(config: Config, name: str, providers: tuple[str, ...], 
         name=name,
         connect_timeout=config.timeouts.connect,
         lb_policy=cluster_v3.ClusterLbPolicy.CLUSTER_PROVIDED,
-        # A retry counts against this one, and Envoy's default would let three of them be at one time.
+        # Retries count against this limit. Envoy's default permits only three at a time.
         circuit_breakers=_bounds(config, config.providers[providers[0]].pool),
     )
     return {
@@ -296,15 +297,15 @@ def _cluster_of_clusters(config: Config, name: str, providers: tuple[str, ...], 
 
 
 def _outliers() -> Json:
-    """Counted, not ejected. A provider is one endpoint here: without it there is nobody to ask, and Envoy's panic mode
-    would ask it all the same. Which provider to leave out is decided when the order is made."""
+    """Failures are counted, but no endpoint is ejected. A provider is one endpoint here: without it there would be
+    none, and Envoy's panic mode would use it anyway. The agent's plan decides which provider to leave out."""
     detection = cluster_v3.OutlierDetection(
         consecutive_gateway_failure=5,
         enforcing_consecutive_gateway_failure=0,
         enforcing_success_rate=0,
         max_ejection_percent=0,
     )
-    # betterproto2 spells this one with an underscore too many.
+    # betterproto2 has an additional underscore in this name.
     return {**fields(detection), "enforcing_consecutive_5xx": 0}
 
 
@@ -316,7 +317,7 @@ def _provider_endpoint(name: str, endpoint: ProviderEndpointConfig) -> endpoint_
                 lb_endpoints=[
                     endpoint_v3.LbEndpoint(
                         endpoint=endpoint_v3.Endpoint(
-                            # What auto_host_rewrite writes into the Host header.
+                            # The value that auto_host_rewrite writes to the Host header.
                             hostname=endpoint.authority,
                             address=tcp_address(endpoint.host, endpoint.port),
                         ),
@@ -337,8 +338,8 @@ def _discovery(provider: ProviderConfig, endpoint: ProviderEndpointConfig) -> Js
         ),
         respect_dns_ttl=True,
         dns_lookup_family=common_dns.DnsLookupFamily.V4_PREFERRED,
-        # One endpoint whatever DNS answers: big hosts answer differently each time, and connections should outlive
-        # that. Where one address refuses, the next one is tried.
+        # One endpoint regardless of the DNS answer: large hosts answer differently each time, and connections should
+        # survive that. If one address refuses, the next one is tried.
         all_addresses_in_single_endpoint=True,
     )
     return {"cluster_type": extension("envoy.cluster.dns", resolve)}
@@ -365,7 +366,7 @@ def _provider_protocol(provider: ProviderConfig, endpoint: ProviderEndpointConfi
     )
 
 
-# What to offer, by `pool.http2`.
+# The ALPN protocols to offer, by `pool.http2`.
 _ALPN: dict[bool | str, list[str]] = {"auto": ["h2", "http/1.1"], True: ["h2"], False: ["http/1.1"]}
 
 
@@ -373,7 +374,7 @@ def _provider_tls(provider: ProviderConfig, endpoint: ProviderEndpointConfig) ->
     ca = provider.tls.ca or certificate.system_trust_store()
     server_name = provider.tls.server_name
     context = tls.CertificateValidationContext(trusted_ca=file_source(ca))
-    # An address is no name that SNI could carry; the certificate must hold it as an address.
+    # SNI cannot contain an address. The certificate must have it as an address.
     by_address = endpoint.ip is not None and server_name is None
     if by_address:
         context.match_typed_subject_alt_names = [

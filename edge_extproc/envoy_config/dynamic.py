@@ -1,10 +1,10 @@
-"""The same as render_envoy.py makes, for an Envoy that is told of changes while it runs: a bootstrap that names files,
-and what is in them.
+"""Renders the same configuration as bootstrap.py for an Envoy that is reconfigured while it runs: a bootstrap that
+names files, and the content of these files.
 
-Clusters and the listener are resources of files (CDS, LDS), and so are the routes (RDS), so that another timeout or
-another way of trying again drains no connection. No cluster ever changes: what would change is another cluster, of
-another name (proxy/cluster_names.py). What an operator adds by `envoy.raw` stays where it was: its listeners are in the
-file of ours, since they may name our clusters, its clusters in the bootstrap, since other parts of it may name them.
+Clusters (CDS), the listener (LDS) and the routes (RDS) are resources in files, so a changed timeout or retry policy
+drains no connection. A cluster never changes: a changed one is a new cluster with another name (see
+`provider_<name>@<digest>`). What an operator adds by `envoy.raw` stays in its place: listeners in the listener's file,
+because they may name rendered clusters; clusters in the bootstrap, because other parts of the bootstrap may name them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ _TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class DiscoveryFiles:
-    """Where Envoy looks for each kind of resource. A change must come by a rename within this directory."""
+    """The directory in which Envoy watches the file of each kind of resource. A change must be a rename within this
+    directory."""
 
     clusters: Path
     listeners: Path
@@ -47,19 +48,20 @@ class DiscoveryFiles:
 @dataclass(frozen=True, slots=True)
 class DynamicResources:
     bootstrap: Json
-    """What an Envoy that runs cannot be told anew."""
+    """The static part, which a running Envoy cannot change."""
     clusters: Mapping[str, Json]
-    """By name."""
+    """The resources by name."""
     listeners: Sequence[Json]
     routes: Sequence[Json]
     whole: Json
-    """The same as one static bootstrap, which Envoy can check."""
+    """The same as one static bootstrap, which Envoy can validate."""
 
 
 def render(config: Config, files: DiscoveryFiles) -> DynamicResources:
-    """Makes the certificate that it names, if that is to be generated. Raises ConfigError."""
+    """Creates the configured certificate if it is to be generated. Raises ConfigError."""
     ensure_certificate(config)
-    # Connections that began before a change keep their filters: those must be right for a hedge that comes later.
+    # Connections keep the filters that they began with, which must also be correct for a hedge that is configured
+    # later.
     whole = bootstrap(config, passes_over=True)
     static = whole["static_resources"]
     names = _names(config, static["clusters"])
@@ -68,7 +70,7 @@ def render(config: Config, files: DiscoveryFiles) -> DynamicResources:
     routes: list[Json] = []
     for cluster in static["clusters"]:
         if (name := names.get(cluster["name"])) is not None:
-            # Statistics and the access log go on under the plain name.
+            # Statistics and the access log keep the plain name.
             clusters[name] = {"alt_stat_name": cluster["name"], **_renamed({**cluster, "name": name}, names)}
     for found in static["listeners"]:
         listener = _renamed(found, names)
@@ -88,7 +90,7 @@ def render(config: Config, files: DiscoveryFiles) -> DynamicResources:
 
 
 def discovered(version: str, kind: str, resources: Sequence[Json]) -> str:
-    """The content of a file of this kind."""
+    """The content of the file of this kind."""
     return json.dumps({"version_info": version, "resources": [{"@type": _TYPES[kind], **each} for each in resources]})
 
 
@@ -97,7 +99,7 @@ def _source(path: Path) -> Json:
 
 
 def _names(config: Config, clusters: Sequence[Json]) -> dict[str, str]:
-    """Plain name to the name that says what it is."""
+    """The versioned name of each cluster, by its plain name."""
     own = cluster_names(config, versioned=True)
     found = {cluster_name(provider): name for provider, name in own.items()}
     for pair in hedged_pairs(config):
@@ -110,12 +112,12 @@ def _names(config: Config, clusters: Sequence[Json]) -> dict[str, str]:
     return {**found, AGENT: f"{AGENT}@{digest}"}
 
 
-# Under which keys a cluster is named; `clusters` holds names, or things with a name.
+# The keys that contain names of clusters; `clusters` contains names, or objects with a name.
 _NAMING = ("cluster", "cluster_name")
 
 
 def _renamed(value: Any, names: Mapping[str, str]) -> Any:
-    """With the clusters that it names under their new names."""
+    """The resources with the new names of their clusters."""
     if isinstance(value, list):
         return [_renamed(each, names) for each in value]
     if not isinstance(value, Mapping):
@@ -140,7 +142,7 @@ def _named(one: Any, names: Mapping[str, str]) -> Any:
 
 
 def _with_rds(listener: Json, path: Path) -> tuple[Json, list[Json]]:
-    """And the routes that it had."""
+    """Adds the routes of the previous configuration."""
     found: dict[str, Json] = {}
 
     def moved(each: Json) -> Json:
@@ -157,7 +159,8 @@ def _with_rds(listener: Json, path: Path) -> tuple[Json, list[Json]]:
 
 
 def at_sampling(config: Config, percent: int) -> Config:
-    """What Envoy samples is told by its runtime, which drains nothing: the listener keeps what it began with."""
+    """The configuration at another sampling. Envoy gets the sampling by its runtime, which drains no connection; the
+    listener keeps the value that it began with."""
     otlp = config.telemetry.otlp
     if otlp is None:
         return config

@@ -1,7 +1,8 @@
-"""Envoy's own types, as envoy-data-plane has them, and how they become the plain fields of a bootstrap.
+"""Envoy's types from envoy-data-plane, and their conversion to the plain fields of a bootstrap.
 
-envoy-data-plane knows Envoy up to 1.38, so a typo fails here; what is newer is merged in as plain fields, where
-`newer` says so. Importing it takes half a second and 50 MiB: only the command line and tests do, never a worker.
+envoy-data-plane has the types of Envoy up to 1.38, so a typo fails when the configuration is rendered. Newer fields are
+merged as plain fields, marked by `newer`. Importing the types takes half a second and 50 MiB: only the supervisor, the
+command line and tests do, never a worker.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 with warnings.catch_warnings():
-    # envoy-data-plane 2.2 writes validators in a way that pydantic deprecates.
+    # envoy-data-plane 2.2 declares validators in a form that pydantic deprecates.
     warnings.simplefilter("ignore", DeprecationWarning)
     import betterproto2
     from envoy_data_plane.envoy.config.bootstrap import v3 as bootstrap_v3
@@ -96,7 +97,7 @@ def fields(message: betterproto2.Message) -> Json:
 
 
 def typed(message: betterproto2.Message, **newer: Any) -> Json:
-    """As a google.protobuf.Any is written in JSON."""
+    """The JSON form of a google.protobuf.Any."""
     url = default_message_pool.type_to_url[type(message)]
     return {"@type": url, **fields(message), **newer}
 
@@ -106,7 +107,7 @@ def extension(name: str, message: betterproto2.Message, **newer: Any) -> Json:
 
 
 def merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> Json:
-    """Objects key by key, lists of things with a name by name, all else replaced."""
+    """Merges objects by key and lists of named objects by name. All other values are replaced."""
     return {**base, **{key: _merged(base[key], value) if key in base else value for key, value in over.items()}}
 
 

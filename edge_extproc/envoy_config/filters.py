@@ -1,4 +1,4 @@
-"""Envoy's HTTP filters: how much an address may send, who is calling, and the levels of ext_proc."""
+"""Renders Envoy's HTTP filters: the limit for each source address, ext_authz, and the levels of ext_proc."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from .envoy_types import (
 )
 from .headers import ATTEMPT_COUNT, last_headers
 
-# --- how much one address may send, before anything is asked
+# --- the limit for each source address, before all other filters
 
 
 def source_limit(config: Config) -> list[Json]:
@@ -55,7 +55,7 @@ def source_limit(config: Config) -> list[Json]:
                 stat_prefix="source_limit",
                 filter_enabled=always,
                 filter_enforced=always,
-                # Of requests without an address, of which there are none.
+                # The bucket of requests without an address, which do not occur.
                 token_bucket=_bucket(_UNBOUNDED, _UNBOUNDED),
                 rate_limits=[
                     route_v3.RateLimit(
@@ -70,7 +70,7 @@ def source_limit(config: Config) -> list[Json]:
                 ],
                 descriptors=[
                     ratelimit.LocalRateLimitDescriptor(
-                        # Without a value it stands for each address, with a bucket of its own.
+                        # Without a value, the descriptor matches each address, with a bucket for each.
                         entries=[ratelimit.RateLimitDescriptorEntry(key="masked_remote_address")],
                         token_bucket=_bucket(wanted.bucket, wanted.requests_per_second),
                     )
@@ -90,11 +90,11 @@ def _bucket(most: int, a_second: int) -> type_v3.TokenBucket:
     return type_v3.TokenBucket(max_tokens=most, tokens_per_fill=a_second, fill_interval=timedelta(seconds=1))
 
 
-# --- who is calling, before ext_proc
+# --- ext_authz, before ext_proc
 
 
 def authorization(config: Config) -> list[Json]:
-    """Where config says that ext_authz finds out who is calling. Headers alone: a body is not waited for."""
+    """The ext_authz filter, if the configuration trusts it. It gets headers only, and does not wait for a body."""
     if not config.auth.trust_ext_authz:
         return []
     check = ext_authz.ExtAuthz(
@@ -106,7 +106,7 @@ def authorization(config: Config) -> list[Json]:
         transport_api_version=core.ApiVersion.V3,
         failure_mode_allow=False,
         status_on_error=type_v3.HttpStatus(code=type_v3.StatusCode.ServiceUnavailable),
-        # A header that was sent twice must be seen twice.
+        # Repeated headers must be visible as such.
         encode_raw_headers=True,
         validate_mutations=True,
     )
@@ -117,7 +117,7 @@ def _client_span(config: Config, *, emitted: bool) -> Json:
     return {"emit_client_span": emitted} if envoy_versions.can(config, "client_span") else {}
 
 
-# --- the two levels of ext_proc
+# --- the levels of ext_proc
 
 
 def router_level(config: Config) -> Json:
@@ -133,7 +133,7 @@ def router_level(config: Config) -> Json:
                     if config.asks_for_responses
                     else ext_proc.ProcessingModeHeaderSendMode.SEND
                 ),
-                # The agent asks for the body where it must read it.
+                # The agent enables the body phase if it must read the body.
                 response_body_mode=ext_proc.ProcessingModeBodySendMode.NONE,
                 request_trailer_mode=ext_proc.ProcessingModeHeaderSendMode.SKIP,
                 response_trailer_mode=ext_proc.ProcessingModeHeaderSendMode.SKIP,
@@ -147,14 +147,15 @@ def router_level(config: Config) -> Json:
             response_attributes=[ANSWERED_BY, "upstream.request_attempt_count", "response.code_details"],
             metadata_options=_namespaces(*((AUTHZ_NAMESPACE,) if config.auth.trust_ext_authz else ())),
         ),
-        # The agent's span is a child of this one: of a span that is not emitted, the agent is told as unsampled.
+        # The agent's span is a child of this one. If this one is not emitted, the agent is told that the trace is not
+        # sampled.
         **_client_span(config, emitted=config.telemetry.otlp is not None),
     )
 
 
 def _upstream_level(config: Config, passes_over: bool) -> Json:
-    """Skipped on the first try, which the router level has already written: one gRPC stream a request, not two. And
-    skipped where the guard does its work."""
+    """The upstream-level ext_proc. It is skipped on attempt 1, which the router level has already encoded, so that a
+    request has one gRPC stream and not two. It is also skipped if the guard is active."""
     process = _upstream_process(config, "upstream", ext_proc.ProcessingModeBodySendMode.NONE, passes_over)
     first_try = {
         "single_predicate": {
@@ -163,8 +164,8 @@ def _upstream_level(config: Config, passes_over: bool) -> Json:
         }
     }
     if passes_over:
-        # The first try of a chain or a pair may pass over a provider that has no address: it must be written for
-        # whom it reaches, or the first one's credential would go to another.
+        # Attempt 1 of a chain or a pair may skip a provider without an address. It must be encoded for the provider
+        # that it reaches, or another provider would get the first one's credential.
         written: Json = {"and_matcher": {"predicate": [first_try, _to_one_provider(config)]}}
     else:
         written = first_try
@@ -176,7 +177,7 @@ def _upstream_level(config: Config, passes_over: bool) -> Json:
 def _to_one_provider(config: Config) -> Json:
     if envoy_versions.order_of(config) != "priority_group":
         return _cluster_begins(cluster_name(""))
-    # Only a hedged call is told by the header then.
+    # Only hedged calls set the header then.
     return {"not_matcher": _cluster_begins("pair_")}
 
 
@@ -190,7 +191,7 @@ def _cluster_begins(prefix: str) -> Json:
 
 
 def _guard(config: Config, passes_over: bool) -> list[Json]:
-    """Of guarded requests, on every try: it holds an answer back until its first token."""
+    """The guard, for guarded requests on every attempt: it holds back a response until its first token."""
     if not envoy_versions.can_guard(config):
         return []
     process = _upstream_process(config, "guard", ext_proc.ProcessingModeBodySendMode.FULL_DUPLEX_STREAMED, passes_over)
@@ -219,7 +220,7 @@ def _upstream_process(config: Config, role: str, body: ext_proc.ProcessingModeBo
             request_attributes=[
                 "xds.cluster_name",
                 "upstream.request_attempt_count",
-                # Of a chain, the endpoint alone says for certain who is asked.
+                # In a chain, only the endpoint shows for certain which provider is called.
                 *([ANSWERED_BY] if passes_over else []),
             ],
             metadata_options=_namespaces(),
@@ -229,8 +230,8 @@ def _upstream_process(config: Config, role: str, body: ext_proc.ProcessingModeBo
 
 
 def guard_state(config: Config) -> list[Json]:
-    """Copies from metadata to filter state whether a request is guarded, for proxies whose matchers read filter state
-    alone. It stands behind the router level, which writes the metadata."""
+    """Copies the guard flag from metadata to filter state, for proxies whose matchers read only filter state. It
+    follows the router level, which writes the metadata."""
     if not envoy_versions.can_guard(config) or envoy_versions.can(config, "metadata_matcher"):
         return []
     copied = filter_state.FilterStateValue(
@@ -247,8 +248,8 @@ _GUARD_STATE = f"{NAMESPACE}.{GUARD}"
 
 
 def _guarded(config: Config) -> Json:
-    """Whether the agent wants this request guarded. It says so in metadata: a header would have to be taken away before
-    the provider, and so be gone on the next try."""
+    """Whether the agent wants this request guarded. The flag is metadata: a header would have to be removed before the
+    provider, and would be missing on the next attempt."""
     if not envoy_versions.can(config, "metadata_matcher"):
         return {
             "single_predicate": {
@@ -279,7 +280,7 @@ def _guarded(config: Config) -> Json:
 
 
 def _unless(predicate: Json, name: str, process: Json) -> Json:
-    """The filter, skipped where the predicate holds."""
+    """The filter, skipped if the predicate matches."""
     skip = {"action": extension("skip", action.SkipFilter())}
     return {
         "name": name,
@@ -302,22 +303,22 @@ def _agent(role: str) -> core.GrpcService:
 
 
 def _mutation_rules() -> mutation_v3.HeaderMutationRules:
-    """The agent writes the whole request (path and host, for signatures) and takes Envoy's headers away. A mutation
-    that Envoy refuses fails the request: without it a credential could be missing, or still be there."""
+    """Permits the agent to write the whole request (path and host, for signatures) and to remove Envoy's headers. A
+    mutation that Envoy refuses fails the request; otherwise a credential could be missing, or be sent by mistake."""
     return mutation_v3.HeaderMutationRules(allow_all_routing=True, allow_envoy=True, disallow_is_error=True)
 
 
-def _namespaces(*heard: str) -> ext_proc.MetadataOptions:
-    """`heard`: those of other filters, which the agent is told of and may not write."""
+def _namespaces(*readable: str) -> ext_proc.MetadataOptions:
+    """`readable`: the metadata namespaces of other filters, which the agent can read but not write."""
     ours = [NAMESPACE, ROUTE_NAMESPACE]
     return ext_proc.MetadataOptions(
-        forwarding_namespaces=ext_proc.MetadataOptionsMetadataNamespaces(untyped=[*ours, *heard]),
+        forwarding_namespaces=ext_proc.MetadataOptionsMetadataNamespaces(untyped=[*ours, *readable]),
         receiving_namespaces=ext_proc.MetadataOptionsMetadataNamespaces(untyped=ours),
     )
 
 
 def router_filter(config: Config, passes_over: bool) -> Json:
-    """The upstream filters stand here once, for every cluster that has none of its own; no cluster has."""
+    """The upstream filters are defined here once, for every cluster without its own; no cluster has any."""
     return extension(
         "envoy.filters.http.router",
         router.Router(suppress_envoy_headers=True),

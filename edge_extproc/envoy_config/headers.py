@@ -1,4 +1,4 @@
-"""Which headers come in from callers, and which go out to providers: nothing internal does either."""
+"""Renders the rules for headers: no internal header comes in from callers, and none goes out to providers."""
 
 from __future__ import annotations
 
@@ -10,25 +10,26 @@ from ..model.envoy_names import CALLERS_ID, CONTENT_LENGTH, NAMESPACE, NO_RETRY,
 from .envoy_types import Json, core, early_mutation, extension, fields, header_mutation, matcher, mutation_v3
 
 ATTEMPT_COUNT = "x-envoy-attempt-count"
-# Only Envoy and we write these; what a caller sends under such a name could steer retries, timeouts or us.
+# Only Envoy and the agent write these headers. From a caller they could control retries, timeouts or the agent.
 INTERNAL_PREFIXES = ("x-edge-", "x-envoy-")
-# What callers may say to us by such a name; nothing of it decides where a call goes or who is calling.
+# The exceptions, which callers may send. None of them affects routing or authentication.
 CALLERS_HEADERS = ("x-edge-cache-ttl", NO_RETRY)
-# Not for a provider: where the caller is, and how Envoy counts.
+# Not for providers: the caller's address, and Envoy's counters.
 NOT_UPSTREAM_PREFIXES = (*INTERNAL_PREFIXES, "x-forwarded-")
 
 
 def strip_internal_headers(config: Config) -> Json:
-    """Before anything reads them. Route-level removal would come after the retry headers were believed."""
+    """Removes headers before any filter reads them. Removal in a route would be after Envoy has read the retry
+    headers."""
     permitted = (*CALLERS_HEADERS, *config.routing.caller_headers(config.models))
     return extension(
         "envoy.http.early_header_mutation.header_mutation",
         early_mutation.HeaderMutation(
             mutations=[
                 *(_remove(_all_but(prefix, permitted)) for prefix in INTERNAL_PREFIXES),
-                # One character more than is valid, so that a longer id is seen to be too long.
+                # One more character than is valid, so that a longer id is recognized as too long.
                 _set(CALLERS_ID, f"%REQ({_ID}):{MAX_REQUEST_ID + 1}%"),
-                # Envoy then makes one, wherever it stands: it chooses the worker, so no caller may choose it.
+                # Envoy then creates the id in every case. It determines the worker, so callers must not choose it.
                 mutation_v3.HeaderMutation(remove=_ID),
             ]
         ),
@@ -37,11 +38,11 @@ def strip_internal_headers(config: Config) -> Json:
 
 _ID = "x-request-id"
 MAX_REQUEST_ID = 128
-"""Characters of a request id that a caller may send. UUIDs and traces' ids have 36 and less."""
+"""The maximum characters of a caller's request id. UUIDs and trace ids have at most 36."""
 
 
 def request_id_added() -> list[Json]:
-    """What a reply of Envoy's own is given that does not pass the filters."""
+    """The headers of Envoy's own responses, which do not pass the filters."""
     return [
         fields(
             core.HeaderValueOption(
@@ -54,8 +55,8 @@ def request_id_added() -> list[Json]:
 
 
 def request_id() -> Json:
-    """The first filter, so the last that a response passes. Every response has the id that the access log shows: the
-    caller's own where the agent found it valid, else Envoy's. A provider's goes by another name."""
+    """The first filter, and therefore the last one for responses. Every response has the id of the access log: the
+    caller's own if the agent found it valid, otherwise Envoy's. The provider's id has another header."""
     return extension(
         "envoy.filters.http.header_mutation",
         header_mutation.HeaderMutation(
@@ -71,7 +72,7 @@ def request_id() -> Json:
 
 
 def _set(name: str, value: str) -> mutation_v3.HeaderMutation:
-    """Changes nothing where the value is empty."""
+    """Sets a header; changes nothing if the value is empty."""
     return mutation_v3.HeaderMutation(
         append=core.HeaderValueOption(
             append_action=core.HeaderValueOptionHeaderAppendAction.OVERWRITE_IF_EXISTS_OR_ADD,
@@ -81,8 +82,8 @@ def _set(name: str, value: str) -> mutation_v3.HeaderMutation:
 
 
 def _all_but(prefix: str, names: Iterable[str]) -> matcher.StringMatcher:
-    """What begins with `prefix` and is none of `names`. Envoy's regular expressions cannot look ahead, so the names
-    are spelled out as what each next character is not."""
+    """A regular expression for texts that begin with `prefix` and are none of `names`. Envoy's regular expressions have
+    no look-ahead, so the excluded names are expressed by their differing characters."""
     rest = frozenset(name.removeprefix(prefix) for name in names if name.startswith(prefix))
     if not rest:
         return matcher.StringMatcher(prefix=prefix, ignore_case=True)
@@ -90,7 +91,7 @@ def _all_but(prefix: str, names: Iterable[str]) -> matcher.StringMatcher:
 
 
 def _none_of(words: frozenset[str]) -> str:
-    """A regular expression of all texts but these."""
+    """A regular expression for all texts but these."""
     firsts = sorted({word[0] for word in words if word})
     if not firsts:
         return ".+" if "" in words else ".*"
@@ -104,9 +105,9 @@ def _remove(names: matcher.StringMatcher) -> mutation_v3.HeaderMutation:
 
 
 def last_headers(*, traced: bool) -> Json:
-    """The last word before a provider. A replaced request has lost its content-length, which the agent tells in
-    metadata; where it traces, its span is the provider's parent, whatever Envoy's tracer wrote; and nothing internal
-    leaves, whatever the agent forgot."""
+    """The last header filter before a provider. It restores the content-length of a replaced request from metadata.
+    With tracing, it makes the agent's span the provider's parent, whatever Envoy's tracer wrote. It removes all
+    internal headers."""
     restore = mutation_v3.HeaderMutation(
         append=core.HeaderValueOption(
             append_action=core.HeaderValueOptionHeaderAppendAction.ADD_IF_ABSENT,

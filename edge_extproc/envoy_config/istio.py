@@ -1,9 +1,8 @@
-"""The same configuration for an Envoy that Istio runs: what the bootstrap says, as patches of one EnvoyFilter.
+"""Renders the configuration for Istio: the bootstrap's content as patches of one EnvoyFilter.
 
-Everything is taken out of the bootstrap that render_envoy.py makes; nothing is said twice. What Istio owns stays its
-own: the listener and its certificate, the route's host and path. What is added: the clusters of providers and agents,
-the two levels of ext_proc, the order of providers on the one route, and the connection manager's bounds and error
-bodies.
+All parts are taken from the bootstrap of bootstrap.py, so nothing is defined twice. Istio keeps the listener, its
+certificate, and the route's host and path. The patches add the clusters of providers and agents, the levels of
+ext_proc, the order of providers on the one route, and the limits and error bodies of the connection manager.
 """
 
 from __future__ import annotations
@@ -24,7 +23,8 @@ from .envoy_types import Json
 Target: TypeAlias = Literal["istio-gateway", "istio-sidecar"]
 TARGETS: tuple[Target, ...] = ("istio-gateway", "istio-sidecar")
 
-# Relative patches want one (Istio warns with IST0151 otherwise): filters of other EnvoyFilters, at 0, come before ours.
+# Relative patches need a priority (otherwise Istio warns with IST0151). The filters of other EnvoyFilters, with
+# priority 0, come first.
 _PRIORITY = 10
 
 CONTEXT: dict[Target, str] = {"istio-gateway": "GATEWAY", "istio-sidecar": "SIDECAR_OUTBOUND"}
@@ -32,8 +32,8 @@ NAME = "llm-edge"
 MANAGER = "envoy.filters.network.http_connection_manager"
 ROUTER = "envoy.filters.http.router"
 
-# What of the connection manager is ours. The rest (its routes, filters, access log, tracing, whom it believes about
-# addresses) is Istio's.
+# The fields of the connection manager that are patched. Istio keeps the others: routes, filters, access log, tracing,
+# trusted addresses.
 _OF_MANAGER = (
     "common_http_protocol_options",
     "early_header_mutation_extensions",
@@ -47,24 +47,24 @@ _OF_MANAGER = (
 
 @dataclass(frozen=True, slots=True)
 class MeshResources:
-    """Where in a mesh the patches apply."""
+    """The place in a mesh where the patches apply."""
 
     namespace: str
-    """Of the gateway, or of the application whose sidecar it is."""
+    """The namespace of the gateway, or of the application with the sidecar."""
     workload: Mapping[str, str]
-    """Labels of the pods whose proxy is patched."""
+    """The labels of the pods whose proxies are patched."""
     port: int
-    """On which the proxy listens: a gateway's Service calls it targetPort. All HTTP on it is ours: give us a port of
-    our own."""
+    """The port of the proxy, which a gateway's Service calls targetPort. All HTTP on this port is patched: use a port
+    of its own."""
     route: str = "llm"
-    """The name of the VirtualService's HTTP route; two others, for the header x-edge-route with `once` and with
-    `again`, have these words behind it."""
+    """The name of the VirtualService's HTTP route. Two other routes, for the header x-edge-route with `once` and
+    `again`, have these words appended."""
     agent_identity: str | None = None
-    """SPIFFE id of the agents' workload: proxies then show each other the mesh's certificates."""
+    """The SPIFFE id of the agents' workload. With it, the proxy and the agents use the mesh's certificates."""
 
 
 def labels(written: Iterable[str]) -> dict[str, str]:
-    """Of NAME=VALUE each. Raises ConfigError."""
+    """Parses labels as NAME=VALUE. Raises ConfigError."""
     found = {}
     for each in written:
         name, equals, value = each.partition("=")
@@ -75,13 +75,13 @@ def labels(written: Iterable[str]) -> dict[str, str]:
 
 
 def render(config: Config, target: Target, mesh: MeshResources) -> str:
-    """YAML, ready for kubectl. Raises ConfigError."""
+    """The EnvoyFilter as YAML for kubectl. Raises ConfigError."""
     document = yaml.dump(envoy_filter(config, target, mesh), Dumper=_Plain, sort_keys=False, width=120)
     return f"# Rendered by `edge-extproc render --target {target}` for Istio {config.envoy.istio}.\n{document}"
 
 
 class _Plain(yaml.SafeDumper):
-    """Writes what is used twice twice: a reader of a patch should not have to look up an anchor."""
+    """A YAML dumper without anchors, so that each patch can be read alone."""
 
     def ignore_aliases(self, data: Any) -> bool:
         del data
@@ -89,7 +89,7 @@ class _Plain(yaml.SafeDumper):
 
 
 def envoy_filter(config: Config, target: Target, mesh: MeshResources) -> Json:
-    """Raises ConfigError where the agent cannot be reached from there, and where no release of Istio is named."""
+    """Raises ConfigError if the agent is unreachable from the proxy, or if no release of Istio is configured."""
     if config.envoy.istio is None:
         raise ConfigError(
             f"envoy.istio: which Istio is it? The order of providers depends on it, for the agent too; have "
@@ -136,7 +136,7 @@ def _patches(config: Config, context: str, mesh: MeshResources) -> Iterator[Json
     for each in before:
         yield _patch("HTTP_FILTER", _at_filter(context, mesh, ROUTER), "INSERT_BEFORE", each)
     yield _patch("HTTP_FILTER", _at_filter(context, mesh, ROUTER), "MERGE", router)
-    # The count tells the upstream level's matcher which try it is; the filter behind it takes it away.
+    # The matcher of the upstream level reads the attempt number from this count; the filter after it removes it.
     yield _patch(
         "VIRTUAL_HOST",
         {"context": context, "routeConfiguration": {"portNumber": mesh.port}},
@@ -144,9 +144,9 @@ def _patches(config: Config, context: str, mesh: MeshResources) -> Iterator[Json
         {"include_request_attempt_count": True},
     )
     for route in host["routes"]:
-        # The one without a condition has the bare name; the manners of trying again have theirs behind it.
+        # The route without a condition has the plain name; those of the retry policies have theirs appended.
         name = mesh.route + route["name"].removeprefix(ROUTE_NAME)
-        # `route` takes the place of the VirtualService's directResponse: both are of one oneof.
+        # `route` replaces the VirtualService's directResponse: both are in one oneof.
         named = {"context": context, "routeConfiguration": {"vhost": {"route": {"name": name}}}}
         yield _patch("HTTP_ROUTE", named, "MERGE", {key: route[key] for key in ("request_body_buffer_limit", "route")})
 
@@ -163,13 +163,14 @@ def _at_filter(context: str, mesh: MeshResources, sub_filter: str | None = None)
 
 
 def _mesh_tls(identity: str) -> Json:
-    """As Istio's own clusters do it: the workload's certificate, and the mesh's authority, from the local agent."""
+    """The same as in Istio's own clusters: the workload's certificate and the mesh's authority, from the local
+    agent."""
     return {
         "name": "envoy.transport_sockets.tls",
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
             "common_tls_context": {
-                # What a sidecar takes for mutual TLS of the mesh.
+                # The ALPN value by which a sidecar detects mutual TLS of the mesh.
                 "alpn_protocols": ["istio-h2", "istio", "h2"],
                 "tls_certificate_sds_secret_configs": [_secret("default")],
                 "combined_validation_context": {

@@ -1,4 +1,4 @@
-"""What Envoy is told of its door: the listener, how it reads HTTP, its own replies, the access log."""
+"""Renders Envoy's listener: its sockets and TLS, HTTP parsing, Envoy's own error replies, the access log."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from .filters import authorization, guard_state, router_filter, router_level, so
 from .headers import request_id, request_id_added, strip_internal_headers
 from .routes import routes
 
-# Flow control windows for callers: Envoy's advice for an edge is 64 KiB and 1 MiB; a long prompt over a slow way back
-# is four times faster with these.
+# Flow-control windows for callers. Envoy recommends 64 KiB and 1 MiB for an edge proxy. With these values a long prompt
+# over a slow connection is four times faster.
 _STREAM_WINDOW = 256 << 10
 _CONNECTION_WINDOW = 1 << 20
 
 
-# --- the door
+# --- the listener
 
 
 def listener(config: Config, *, passes_over: bool) -> Json:
-    """`passes_over`: a try may go to a cluster of several providers."""
+    """`passes_over`: whether an attempt can go to a cluster of several providers."""
     chain: Json = {
         "filters": [
             {
@@ -57,7 +57,7 @@ def listener(config: Config, *, passes_over: bool) -> Json:
             listener_v3.Listener(
                 name="edge",
                 address=tcp_address(config.listen.address, config.listen.port),
-                # The one bound of a reply that the agent wants whole; the route states that of a request.
+                # The only limit for a response that the agent buffers. The route has the limit for requests.
                 per_connection_buffer_limit_bytes=config.limits.response_body,
             )
         ),
@@ -93,7 +93,7 @@ def _listener_tls(config: Config) -> Json | None:
 
 
 def _client_authorities(wanted: TlsConfig) -> tls.CertificateValidationContext | None:
-    """A certificate that none of them has signed ends the handshake."""
+    """A client certificate of any other authority ends the handshake."""
     if wanted.client_ca is None:
         return None
     return tls.CertificateValidationContext(trusted_ca=file_source(wanted.client_ca))
@@ -104,30 +104,31 @@ def _connection_manager(config: Config, passes_over: bool) -> Json:
     tracing = render_tracing.tracing(config)
     return typed(
         hcm.HttpConnectionManager(
-            # AUTO takes HTTP/1.1, HTTP/2 by ALPN, and HTTP/2 without TLS by its preface.
+            # AUTO accepts HTTP/1.1, HTTP/2 by ALPN, and HTTP/2 without TLS by its preface.
             codec_type=hcm.HttpConnectionManagerCodecType.AUTO,
             stat_prefix="edge",
             server_name="edge",
             server_header_transformation=hcm.HttpConnectionManagerServerHeaderTransformation.OVERWRITE,
-            # We are the edge: what a caller says of where it comes from, or of how to retry, is not believed.
+            # Envoy is the edge proxy: it does not trust a caller's statements about its address or about retries.
             use_remote_address=True,
             **_client_certificate(config),
-            # Nobody: Envoy takes an empty list for all private networks. This address is no one's.
+            # No address: Envoy treats an empty list as all private networks, so the list has an address that nobody
+            # uses.
             internal_address_config=hcm.HttpConnectionManagerInternalAddressConfig(
                 cidr_ranges=[core.CidrRange(address_prefix="255.255.255.255", prefix_len=32)]
             ),
             normalize_path=True,
             merge_slashes=True,
-            # A model's name in a path may hold a slash, as %2F. There is one route, and the agent matches whole
-            # segments: no rule could be passed by another spelling.
+            # A model name in a path may contain a slash, as %2F. There is one route, and the agent matches whole
+            # segments, so no rule can be bypassed by another spelling.
             path_with_escaped_slashes_action=(hcm.HttpConnectionManagerPathWithEscapedSlashesAction.KEEP_UNCHANGED),
             common_http_protocol_options=core.HttpProtocolOptions(
                 idle_timeout=timeouts.client_idle,
                 max_headers_count=limits.request_header_count,
-                # No API of ours has such a header, and some servers take it for its twin with a hyphen.
+                # No API has headers with underscores, and some servers confuse them with those with hyphens.
                 headers_with_underscores_action=core.HttpProtocolOptionsHeadersWithUnderscoresAction.DROP_HEADER,
             ),
-            # Old proxies and load testers speak it. They may leave the host out, and no route of ours asks for one.
+            # Old proxies and load testers use HTTP/1.0. They may omit the host, which no route needs.
             http_protocol_options=core.Http1ProtocolOptions(accept_http_10=True, default_host_for_http_10="gateway"),
             http2_protocol_options=core.Http2ProtocolOptions(
                 max_concurrent_streams=limits.streams_per_connection,
@@ -156,8 +157,8 @@ def _connection_manager(config: Config, passes_over: bool) -> Json:
 
 
 def _client_certificate(config: Config) -> dict[str, Any]:
-    """What a verified certificate says goes to the agent in x-forwarded-client-cert; Envoy takes away whatever the
-    caller sent under that name, with a certificate or without."""
+    """Sends the verified certificate's identity to the agent in x-forwarded-client-cert. Envoy removes the caller's own
+    header of this name, with or without a certificate."""
     if config.listen.tls is None or config.listen.tls.client_ca is None:
         return {}
     return {
@@ -170,10 +171,10 @@ def _client_certificate(config: Config) -> dict[str, Any]:
 
 
 def _local_replies(config: Config) -> list[Json]:
-    """Envoy's own errors as a caller's SDK reads them, both OpenAI's and Anthropic's. The agent's replies are local
-    ones too: they are left alone, and known by their details. What is no HTTP at all, or has too large headers, gets no
-    answer: with ext_proc in the chain, Envoy 1.40 closes the connection before the reply has passed."""
-    # Condition; type and code for the caller; message. The first that fits counts.
+    """Envoy's own errors in a form that the SDKs of OpenAI and Anthropic read. The agent's replies are also local
+    replies; they are recognized by their details and not changed. Invalid HTTP and too large headers get no reply: with
+    ext_proc in the chain, Envoy 1.40 closes the connection before the reply is sent."""
+    # Condition; type and code for the caller; message. The first match is used.
     told = (
         (
             "response.code_details.startsWith('ext_proc')"
@@ -226,7 +227,7 @@ def _local_replies(config: Config) -> list[Json]:
     return [_local_reply(config, condition, *words) for condition, words in told]
 
 
-# Envoy's status says something else: of a reply over the limit 500, of a WebSocket 403.
+# Envoy's status differs: 500 for a response over the limit, 403 for a WebSocket.
 _STATUS = {"response_too_large": 502, "upgrade_not_supported": 426}
 
 
@@ -253,8 +254,9 @@ def _local_reply(config: Config, condition: str, kind: str, code: str, message: 
 
 # --- the access log
 
-# Neither paths, queries nor headers, which a caller fills with what he likes, nor bodies. Of the caller's address the
-# network alone. `edge` is what the agent told: tenant, key, route, model, provider, tokens, cost, cache, outcome.
+# The access log has no paths, queries, headers or bodies, whose content callers choose. It has only the network of the
+# caller's address. `edge` has the values from the agent: tenant, key, route, model, provider, tokens, cost, cache,
+# outcome.
 _LOGGED = {
     "time": "%START_TIME%",
     "request_id": "%REQ(X-REQUEST-ID)%",

@@ -1,4 +1,4 @@
-"""What Envoy is told of routes: one way, in three manners of trying again."""
+"""Renders Envoy's routes: one route in three variants, with different retry policies."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from .envoy_types import Json, fields, matcher, route_v3
 
 
 def routes(config: Config) -> Json:
-    """One way, in three manners: the agent names one in a header when it has planned a request."""
+    """The three variants of the route. The agent selects one by a header after it has planned the request."""
     return {
-        # One group of the order names a cluster that does not exist, and is meant to.
+        # A group of the order names a cluster that intentionally does not exist.
         **fields(route_v3.RouteConfiguration(name="edge", validate_clusters=False)),
         "virtual_hosts": [
             {
-                # The count tells the upstream level's matcher which try this is; the filter behind it takes it away.
+                # The matcher of the upstream level reads the attempt number from this count; the filter after it
+                # removes it.
                 **fields(route_v3.VirtualHost(name="llm", domains=["*"], include_request_attempt_count=True)),
                 "routes": [
                     _route(config, ONCE, _once(config)),
@@ -37,7 +38,7 @@ def _route(config: Config, manner: str | None, retry: Json) -> Json:
             route_v3.Route(
                 name=ROUTE_NAME if manner is None else f"{ROUTE_NAME}-{manner}",
                 match=route_v3.RouteMatch(prefix="/", headers=wanted),
-                # Of what is held for ext_proc and for retries.
+                # The limit for bodies that are buffered for ext_proc and for retries.
                 request_body_buffer_limit=config.limits.request_body,
             )
         ),
@@ -45,16 +46,16 @@ def _route(config: Config, manner: str | None, retry: Json) -> Json:
     }
 
 
-# --- how a request is tried again; how often, the agent says for each
+# --- retry policies; the agent sets the number of attempts for each request
 
 
 def _next(config: Config) -> Json:
-    """By the next provider of the order. A Retry-After is the last one's affair, and not waited for."""
+    """Retries with the next provider of the order. A Retry-After is ignored; it concerns the provider before."""
     return fields(_retry_policy(config))
 
 
 def _again(config: Config) -> Json:
-    """By the same provider, there being no other: not before it permits."""
+    """Retries with the same provider, because there is no other. Waits for its Retry-After."""
     policy = _retry_policy(config)
     policy.rate_limited_retry_back_off = route_v3.RetryPolicyRateLimitedRetryBackOff(
         reset_headers=[
@@ -66,7 +67,7 @@ def _again(config: Config) -> Json:
 
 
 def _once(config: Config) -> Json:
-    """A call that must not be sent twice: only where it cannot have been sent at all."""
+    """For a call that must not be sent twice: retries only if it cannot have been sent."""
     policy = _retry_policy(config)
     policy.retry_on = "connect-failure,refused-stream"
     policy.retriable_status_codes = []
@@ -79,18 +80,18 @@ def _retry_policy(config: Config) -> route_v3.RetryPolicy:
         retry_on="5xx,reset,connect-failure,refused-stream,retriable-status-codes",
         retriable_status_codes=list(retries.on_status),
         num_retries=retries.attempts - 1,
-        # Ends when response headers go to the caller, so it does not cut a stream.
+        # This timeout ends when response headers go to the caller, so it does not cut a stream.
         per_try_timeout=config.timeouts.first_byte,
         retry_back_off=route_v3.RetryPolicyRetryBackOff(
             base_interval=retries.back_off.base, max_interval=retries.back_off.max
         ),
-        # Each try takes the next group of the order.
+        # Each attempt uses the next group of the order.
         refresh_cluster_on_retry=envoy_versions.order_of(config) == "priority_group",
     )
 
 
 def _next_priority(config: Config) -> Json:
-    """Of an aggregate cluster, each provider is a priority."""
+    """In an aggregate cluster, each provider is a priority."""
     if envoy_versions.order_of(config) != "aggregate":
         return {}
     kind = "type.googleapis.com/envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"
@@ -102,7 +103,7 @@ def _route_action(config: Config, retry: Json) -> Json:
     return {
         **fields(
             route_v3.RouteAction(
-                # Envoy's default of 15 s cuts streams.
+                # Envoy's default of 15 s would cut streams.
                 timeout=config.timeouts.request,
                 idle_timeout=config.timeouts.stream_idle,
                 auto_host_rewrite=True,
@@ -114,19 +115,19 @@ def _route_action(config: Config, retry: Json) -> Json:
 
 
 def _cluster_choice(config: Config) -> Json:
-    """What the agent did not route goes nowhere."""
+    """The route for requests that the agent did not route: an error reply."""
     if envoy_versions.order_of(config) != "priority_group":
         return {"cluster_header": CLUSTER}
     return {
         "inline_cluster_specifier_plugin": {
-            # 1.40; no type of envoy-data-plane yet.
+            # New in Envoy 1.40; envoy-data-plane has no type for it.
             "extension": {
                 "name": "envoy.router.cluster_specifier_plugin.priority_group",
                 "typed_config": {
                     "@type": "type.googleapis.com/envoy.extensions.router.cluster_specifiers.priority_group.v3."
                     "PriorityGroupClusterSpecifier",
                     "override_metadata_namespace": ROUTE_NAMESPACE,
-                    # There is no such cluster.
+                    # This cluster does not exist.
                     "priority_groups": [{"name": "none", "clusters": [{"cluster_name": "none", "weight": 1}]}],
                 },
             }

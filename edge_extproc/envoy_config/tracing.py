@@ -1,7 +1,7 @@
-"""What Envoy is told of tracing: its own span of each request, sent to the same collector as ours.
+"""Renders Envoy's tracing: a span of Envoy for each request, sent to the same collector as the agent's spans.
 
-As plain fields, for render_envoy.py; `envoy --mode validate` reads them. Envoy's configuration holds no secret, so
-where the collector wants headers, Envoy makes no span, and ours are the first of their trace.
+It uses plain fields, which `envoy --mode validate` checks. Envoy's configuration contains no secrets. If the collector
+needs headers, Envoy makes no span, and the agent's spans are the first of their traces.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ CLUSTER = "otlp"
 _TYPE = "type.googleapis.com/"
 _CALLERS_TAGS = ("http.url", "user_agent", "peer.address", "guid:x-client-trace-id")
 _EXPORT_TIMEOUT = "5s"
-# Unasked, Envoy sends each five spans by themselves, and what is left after five seconds: with every request traced,
-# half of what tracing cost it went there.
+# By default Envoy sends five spans at a time, and the remaining ones after five seconds. With every request traced,
+# half of the cost of tracing was this.
 _SPANS_TOGETHER = 512
 _LONGEST_WAIT_MS = 1_000
 
@@ -31,7 +31,7 @@ def _wanted(config: Config) -> OtlpConfig | None:
 
 
 def tracing(config: Config) -> Json | None:
-    """For the HTTP connection manager."""
+    """The tracing of the HTTP connection manager."""
     wanted = _wanted(config)
     if wanted is None:
         return None
@@ -54,17 +54,17 @@ def tracing(config: Config) -> Json | None:
         tracer["resource_detectors"] = [{"name": name, "typed_config": detector}]
     return {
         "provider": {"name": "envoy.tracers.opentelemetry", "typed_config": tracer},
-        # Of traces that begin here; one that a caller began is followed as the caller says.
+        # The share of traces that begin here. For a caller's trace, the caller decides.
         "random_sampling": {"value": wanted.sampling},
-        # A caller fills these: a path may hold a name, its query a key, an address tells who it is.
+        # Callers choose these values: a path can contain a name, a query a key, and an address identifies a person.
         "custom_tags": [{"tag": tag, "literal": {"value": "-"}} for tag in _CALLERS_TAGS],
-        # Our own span tells of the tries.
+        # The agent's span reports the attempts.
         "spawn_upstream_span": False,
     }
 
 
 def runtime(config: Config) -> Json:
-    """Envoy's runtime keys: how spans are put together on their way out."""
+    """Envoy's runtime keys for batching spans."""
     if _wanted(config) is None:
         return {}
     together = {"min_flush_spans": _SPANS_TOGETHER, "flush_interval_ms": _LONGEST_WAIT_MS}
@@ -72,7 +72,7 @@ def runtime(config: Config) -> Json:
 
 
 def cluster(config: Config) -> Json | None:
-    """Of the collector."""
+    """The cluster of the collector."""
     wanted = _wanted(config)
     if wanted is None:
         return None

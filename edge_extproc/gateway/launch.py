@@ -60,7 +60,7 @@ class RunningGateway:
         tls = mutual_tls(config.agent)
         self._workers = [WorkerClient(address, tls) for address in config.agent.own_addresses()]
         self._totals = WorkerTotals()
-        supervisor.on_death = self._totals.gone
+        supervisor.on_death = self._totals.retire
         self.database = DatabaseState()
         self._health = ProviderHealth(lambda: self.config.providers)
         self._tasks = BackgroundMetrics(BACKGROUND)
@@ -111,7 +111,7 @@ class RunningGateway:
             # After a change of the listener, the next response on an old connection closes it.
             *("--drain-time-s", str(DRAIN), "--drain-strategy", "immediate"),
         )
-        clean = envoy_log.cleaned if self.config.envoy.log_level in envoy_log.TALKATIVE else None
+        clean = envoy_log.cleaned if self.config.envoy.log_level in envoy_log.VERBOSE_LEVELS else None
         return ProcessSpec(ENVOY, argv, self._until_envoy, grace=_ENVOY_GRACE, clean=clean)
 
     async def readiness(self) -> admin.Readiness:
@@ -144,9 +144,9 @@ class RunningGateway:
         pids = [self.supervisor.processes.get(worker_name(n)) for n in range(len(self._workers))]
         for pid, found in zip(pids, await asyncio.gather(*(c.metrics() for c in self._workers)), strict=True):
             if pid is not None and found is not None:
-                self._totals.heard(pid, found)
+                self._totals.record(pid, found)
             elif pid is not None:
-                self._totals.silent(pid)
+                self._totals.mark_silent(pid)
         totals = self._totals.totals()
         self._health.look(totals)
         for own in (self._health, self.own, self._tasks):
@@ -273,7 +273,7 @@ async def _launched(
             found,
             str(admin_at.address),
             admin_at.port,
-            admits=api.state.gate.admits if api is not None else admin.everybody,
+            admits=api.state.gate.admits if api is not None else admin.admit_all,
             hosts=[name.lower() for name in admin_at.hosts],
         )
         store = config.own_store_socket()
@@ -342,17 +342,17 @@ async def _ingesting(config: Config, database: DatabaseState, *, wait: bool) -> 
     def opened(*, wait: bool) -> ingest_loop.IngestLoop:
         journals = config.journal_dir()
         return ingest_loop.open_ingest_loop(
-            url, journals, quarantine, every=store.every, keep=store.keep, report_reachable=database.told, wait=wait
+            url, journals, quarantine, every=store.every, keep=store.keep, report_reachable=database.set_up, wait=wait
         )
 
     try:
         found = await asyncio.to_thread(opened, wait=False)
-        database.told(True)
+        database.set_up(True)
     except StartError as error:
         if not wait:
             raise
         found = await asyncio.to_thread(opened, wait=True)
-        database.told(False)
+        database.set_up(False)
         structlog.get_logger().warning(
             "started_without_database",
             error=error.message,

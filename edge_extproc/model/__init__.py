@@ -1,1 +1,1 @@
-"""The nouns. Frozen data that every other room may hold; this room imports nothing of ours."""
+"""The data types of the gateway: frozen dataclasses that every package may use. This package imports no other one."""

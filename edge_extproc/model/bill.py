@@ -1,4 +1,4 @@
-"""What one exchange used and cost."""
+"""The usage and cost of one exchange."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from .usage import Usage
 class Bill(NamedTuple):
     usage: Usage | None
     estimated: bool
-    """A part of the usage is our estimate."""
+    """Whether a part of the usage is estimated by the gateway."""
     cost: Decimal | None
-    """US dollars."""
+    """US dollars; None if nothing was used or the price is unknown."""
     unpriced: bool
-    """There would be a cost, if the price were known."""
+    """Whether a cost exists but the price is unknown."""

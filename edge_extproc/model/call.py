@@ -1,8 +1,8 @@
-"""What the caller asks.
+"""The request of a caller, in two levels of detail.
 
-`Call` is the cheap view: enough to authenticate, limit, route and bill, with the caller's own bytes beside it.
-`Chat` is the whole conversation in our own nouns, read only when a call crosses from one wire format to
-another (or when a stage must see its content).
+`Call` has the few fields that authorization, limits, routing and billing need, together with the caller's body.
+`Chat` is the whole conversation, independent of the wire format. It is read only if a call is translated to another
+format, or if a stage needs its content.
 """
 
 from __future__ import annotations
@@ -14,45 +14,46 @@ from .content import NO_EXTRAS, CacheMark, Extras, Json, Message, Opaque
 from .noun import noun
 
 Operation: TypeAlias = Literal["chat", "count_tokens", "embeddings", "completions", "models", "passed"]
-"""`passed` is whatever we authenticate, route and meter, and do not translate."""
+"""`passed`: an operation that is authenticated, routed and metered, but not translated."""
 
 
 @noun
 class Call:
-    """One request as its dialect's `read_call` saw it."""
+    """One request, as its dialect's `read_call` returns it."""
 
     dialect: str
     operation: Operation
     model: str
-    """As the caller named it."""
+    """The model name in the request."""
     stream: bool
     raw: bytes
-    """The caller's body, untouched."""
+    """The caller's body, unchanged."""
     wants_usage: bool = True
-    """False where the caller's format gives usage in a stream only on request and this caller did not ask."""
+    """False if the caller's format has usage in streams only on request, and this caller did not request it."""
     max_output_tokens: int | None = None
     choices: int = 1
     stream_type: str | None = None
-    """The content type in which this caller wants a stream, where that is not its dialect's own (Gemini: a JSON
+    """The content type of the stream for this caller, if it differs from the dialect's default (Gemini: a JSON
     array)."""
     betas: tuple[str, ...] = ()
-    """Features of the caller's own format that it switched on in a header (anthropic-beta), in its order."""
+    """Features that the caller enabled by a header (anthropic-beta), in the header's order."""
     format: str = ""
-    """Of an operation other than chat: its wire format. `dialect` then is the one in whose words its caller hears
-    errors."""
+    """The wire format of an operation other than chat. `dialect` is then the format of error responses."""
     method: str = "POST"
     target: str = ""
-    """Of a call that is only passed on: where it goes below the API's root, with its query."""
+    """For a `passed` operation: the path below the API's root, with the query."""
     content_type: str = "application/json"
-    """Of the body."""
+    """The content type of the body."""
 
 
 @noun
 class FunctionTool:
+    """A function that the model may call."""
+
     name: str
     description: str | None = None
     parameters: Json = None
-    """JSON Schema, or None where the caller gave none."""
+    """A JSON Schema; None if the request has none."""
     strict: bool | None = None
     cache: CacheMark | None = None
     extras: Extras = NO_EXTRAS
@@ -63,13 +64,17 @@ Tool: TypeAlias = FunctionTool | Opaque
 
 @noun
 class ToolChoice:
+    """Whether the model may, must or must not call tools."""
+
     mode: Literal["auto", "required", "none", "tool"]
     name: str | None = None
-    """Which tool, where `mode` is "tool"."""
+    """The name of the tool if `mode` is "tool"."""
 
 
 @noun
 class ResponseFormat:
+    """The required format of the reply's text."""
+
     kind: Literal["text", "json_object", "json_schema"]
     schema: Json = None
     name: str | None = None
@@ -79,10 +84,10 @@ class ResponseFormat:
 
 @noun
 class Reasoning:
-    """How much the model shall think. Callers give an effort, or a budget of tokens, or both."""
+    """How much the model should reason: an effort, a budget of tokens, or both."""
 
     mode: Literal["enabled", "disabled", "adaptive"] | None = None
-    """Anthropic's switch; None where the caller gave only an effort."""
+    """Anthropic's `thinking.type`; None if the caller gave only an effort."""
     effort: str | None = None
     budget_tokens: int | None = None
     extras: Extras = NO_EXTRAS
@@ -90,10 +95,10 @@ class Reasoning:
 
 @noun
 class Chat:
-    """A whole chat request in our own nouns. None means that the caller did not say."""
+    """A chat request, independent of the wire format. None means that the request does not have the field."""
 
     dialect: str
-    """Whose `extras` and `Opaque` parts these are."""
+    """The dialect of the request, and of its `extras` and `Opaque` parts."""
     model: str
     messages: tuple[Message, ...]
     stream: bool = False
@@ -116,18 +121,18 @@ class Chat:
     reasoning: Reasoning | None = None
     service_tier: str | None = None
     user: str | None = None
-    """An id of the end user, for the provider's abuse detection."""
+    """The id of the end user, for the provider's abuse detection."""
     metadata: Mapping[str, Json] | None = None
     extras: Extras = NO_EXTRAS
     needed: tuple[str, ...] = ()
-    """What only a provider of `dialect` can honour and no answer can do without (a stored conversation, say), as the
-    caller spells it: where there is any, the call does not cross."""
+    """Fields that only a provider of `dialect` supports and that are essential for the reply, such as a stored
+    conversation, in the caller's spelling. A call with such fields is not translated."""
 
 
 @noun
 class Written:
-    """A request body for one dialect, and the caller's fields that it could not carry."""
+    """A request body for one dialect, and the fields of the request that it has no place for."""
 
     body: bytes
     dropped: tuple[str, ...] = ()
-    """Paths in the caller's own spelling, such as `messages[2].name`; sorted, without repeats."""
+    """Paths in the caller's spelling, such as `messages[2].name`; sorted, without duplicates."""

@@ -1,4 +1,4 @@
-"""What ext_authz decided about one request, for logs."""
+"""The decision of ext_authz about one request, for logs and metrics."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class AuthzDecision:
-    """Holds no secret: all of it may go to logs."""
+    """Contains no secret: all fields may be logged."""
 
     result: Literal["allowed", "denied", "unavailable"]
-    """unavailable: nobody could decide."""
+    """unavailable: a service that the decision needs was unreachable."""
     status: int | None
-    """Of a refusal."""
+    """The HTTP status of a refusal."""
     code: str | None
-    """Our stable word for a refusal."""
+    """The stable error code of a refusal."""
     reason: str | None
-    """What the caller was told."""
+    """The message to the caller."""
     started_at: float
     """Unix time, seconds."""
     duration: float
     """Seconds."""
     tenant: str | None = None
-    """None where nobody proved who it was, as with `team`, `user` and `key_id`."""
+    """None, like `team`, `user` and `key_id`, if the caller was not authenticated."""
     team: str | None = None
     user: str | None = None
     key_id: str | None = None
@@ -32,5 +32,5 @@ class AuthzDecision:
     path: str = ""
     """Without the query."""
     operation: str | None = None
-    """What the route is in the words of policies; None where it is none of ours."""
+    """The operation of the route, for policies; None if the path belongs to no API."""
     request_id: str | None = None

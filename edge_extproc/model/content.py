@@ -1,8 +1,8 @@
-"""What is said in a conversation, whoever's wire format it came in.
+"""The messages of a conversation and their parts, independent of the wire format.
 
-A part keeps in `extras` what its dialect's reader did not understand; only a writer of the same dialect
-puts it back, every other writer names it as dropped. What has no meaning outside its own dialect is an
-`Opaque` part. JSON values here are what a JSON decoder gives: dict, list, str, int, float, bool, None.
+`extras` of a part has the fields that the reader of its dialect did not know. A writer of the same dialect writes them
+back; any other writer reports them as dropped. A part without a meaning outside its dialect is an `Opaque` part.
+JSON values are those of a JSON decoder: dict, list, str, int, float, bool, None.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ Json: TypeAlias = object
 """A decoded JSON value."""
 
 Extras: TypeAlias = Mapping[str, Json]
-"""Fields of the source dialect that have no place in our own nouns, by their wire name."""
+"""Fields of the source dialect that have no place in the types of this package, by their name on the wire."""
 
 
 class Nothing(Mapping[str, Never]):
-    """The empty mapping. Hashable, as a default of a dataclass must be; MappingProxyType is not before Python 3.12."""
+    """The empty mapping. It is hashable because it is a dataclass default; MappingProxyType is not before Python
+    3.12."""
 
     __slots__ = ()
 
@@ -48,18 +49,18 @@ Role: TypeAlias = Literal["system", "developer", "user", "assistant", "tool"]
 
 @noun
 class CacheMark:
-    """The caller asks the provider to cache the prompt up to and including the marked part."""
+    """A request to the provider to cache the prompt up to and including the marked part."""
 
     ttl: str | None = None
-    """How long, as the provider spells it ("5m", "1h"); None is the provider's default."""
+    """The duration in the provider's notation ("5m", "1h"); None is the provider's default."""
 
 
-# --- where the bytes of an image, a document or a sound are
+# --- where the bytes of an image, a document or audio are
 
 
 @noun
 class Inline:
-    """The bytes themselves, base64 as they came. `media_type` is a MIME type such as image/png."""
+    """The bytes in the request, as unchanged base64. `media_type` is a MIME type such as image/png."""
 
     media_type: str
     data: str
@@ -67,7 +68,7 @@ class Inline:
 
 @noun
 class Url:
-    """Somewhere the provider can fetch. The gateway never does."""
+    """A URL that the provider fetches. The gateway never does."""
 
     url: str
     media_type: str | None = None
@@ -75,7 +76,7 @@ class Url:
 
 @noun
 class FileRef:
-    """A file uploaded to one provider before; its id means nothing to another."""
+    """A file that was uploaded to one provider. Its id is unknown to other providers."""
 
     id: str
 
@@ -97,7 +98,7 @@ class Text:
 class Image:
     source: Source
     detail: str | None = None
-    """OpenAI's hint: auto, low or high."""
+    """OpenAI's resolution hint: auto, low or high."""
     cache: CacheMark | None = None
     extras: Extras = NO_EXTRAS
 
@@ -120,7 +121,7 @@ class Audio:
 
 @noun
 class Thinking:
-    """What the model thought. `text` may be empty where only a signature was given; both must go back as they came."""
+    """Reasoning of the model. `text` may be empty if there is only a signature. Both must be sent back unchanged."""
 
     text: str
     signature: str | None = None
@@ -129,7 +130,7 @@ class Thinking:
 
 @noun
 class RedactedThinking:
-    """Thinking that only its provider can read: an opaque string (base64)."""
+    """Encrypted reasoning that only its provider can read: an opaque base64 string."""
 
     data: str
     extras: Extras = NO_EXTRAS
@@ -146,10 +147,10 @@ class ToolCall:
     id: str
     name: str
     arguments: str
-    """JSON text exactly as the model wrote it; may be empty (no arguments) or, from a model, not valid JSON."""
+    """The JSON text exactly as the model wrote it. It may be empty (no arguments) or invalid JSON."""
     cache: CacheMark | None = None
     signature: str | None = None
-    """Gemini's thought signature, which must come back with the call."""
+    """Gemini's thought signature, which must be sent back with the call."""
     extras: Extras = NO_EXTRAS
 
 
@@ -164,7 +165,7 @@ class ToolResult:
 
 @noun
 class Opaque:
-    """A part (or a tool) that only `dialect` knows. `value` is its whole JSON value, `kind` its type there."""
+    """A part or tool that only `dialect` has. `value`: its whole JSON value. `kind`: its type in the dialect."""
 
     dialect: str
     kind: str

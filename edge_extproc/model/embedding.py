@@ -1,4 +1,4 @@
-"""Texts to vectors, in our own nouns."""
+"""Requests and replies of embeddings, independent of the wire format."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from .noun import noun
 from .usage import Usage
 
 Input: TypeAlias = "str | tuple[int, ...]"
-"""A text, or its tokens by number."""
+"""A text, or its token numbers."""
 
 
 @noun
 class Embed:
-    """What shall be embedded. None means that the caller did not say."""
+    """An embeddings request. None means that the request does not have the field."""
 
     model: str
     inputs: tuple[Input, ...]
     """In the caller's order; never empty."""
     single: bool = False
-    """The caller asked for one, not for a list of one."""
+    """The request has a single input, not a list of one."""
     dimensions: int | None = None
     task: str | None = None
-    """What the vectors are for, in Google's words (RETRIEVAL_QUERY, ...)."""
+    """The purpose of the vectors, in Google's terms (RETRIEVAL_QUERY, ...)."""
     title: str | None = None
-    """Of a document that is embedded for retrieval."""
+    """The title of a document that is embedded for retrieval."""
     dropped: tuple[str, ...] = ()
-    """Fields of the caller's that no other format has, as it spells them."""
+    """Fields of the request that no other format has, in the caller's spelling."""
 
 
 @noun
 class Embedded:
-    """One vector for each input, in the order of the inputs."""
+    """An embeddings reply: one vector for each input, in the order of the inputs."""
 
     vectors: tuple[tuple[float, ...], ...]
     model: str | None = None

@@ -1,4 +1,4 @@
-"""Names that both the agent and Envoy's configuration must agree on."""
+"""Names that the agent and Envoy's configuration share: clusters, headers, metadata keys."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ def cluster_name(provider: str) -> str:
 
 
 ROUTE = "x-edge-route"
-"""The header by which the agent chooses among Envoy's routes: how a request may be tried again."""
+"""The header by which the agent selects an Envoy route, and with it the retry policy of a request."""
 ONCE, AGAIN = "once", "again"
 CLUSTER = "x-edge-cluster"
-"""The header by which the agent names the cluster of a request, where Envoy is older than 1.40."""
+"""The header by which the agent names the cluster of a request, for Envoy before 1.40."""
 CALLERS_ID = "x-edge-request-id"
-"""The header in which Envoy keeps the x-request-id that the caller sent; its own takes that name."""
+"""The header in which Envoy keeps the caller's x-request-id, because it sets x-request-id to its own."""
 REQUEST_ID = "request_id"
-"""The key, in the metadata of NAMESPACE, of a caller's request id that the agent found valid."""
+"""The metadata key, in NAMESPACE, of the caller's request id, if the agent has validated it."""
 PROVIDERS_ID = "x-edge-provider-request-id"
-"""The response header in which the caller is told the provider's own x-request-id."""
+"""The response header with the provider's own x-request-id."""
 NO_RETRY = "x-edge-no-retry"
-"""The header by which a caller says that its call must never be sent twice."""
+"""The header by which a caller forbids sending its call twice."""
 ANSWERED_BY = 'xds.upstream_host_metadata.filter_metadata["edge"]["provider"]'
-"""The attribute that says whose endpoint answered."""
+"""The Envoy attribute with the provider whose endpoint answered."""
 
 
 def pair_name(first: str, second: str) -> str:
-    """The Envoy cluster in which the first try goes to one provider's cluster and the second to another's."""
+    """The Envoy cluster whose first attempt goes to the cluster of one provider, and its second to another's."""
     return f"pair_{_joined((first, second))}"
 
 
 def chain_name(clusters: Iterable[str]) -> str:
-    """The Envoy cluster in which each try goes to the next of these clusters of providers."""
+    """The Envoy cluster whose attempts go to these clusters of providers, in order."""
     return f"chain_{_joined(clusters)}"
 
 
@@ -44,25 +44,25 @@ def _joined(clusters: Iterable[str]) -> str:
 
 
 ROUTE_NAME = "llm"
-"""Of the route of a request; the manners of trying again have their names behind it."""
+"""The prefix of route names. The name of the retry policy follows it."""
 AGENT = "agent"
 """The cluster of the workers."""
 NAMESPACE = "edge"
-"""Dynamic metadata of ours: `exchange`, `content_length`, and what the access log shows."""
+"""The namespace of the agent's dynamic metadata: `exchange`, `content_length`, and values for the access log."""
 ROUTE_NAMESPACE = "edge.route"
-"""Dynamic metadata in which the router level says which clusters are tried, and in what order."""
+"""The namespace of dynamic metadata with the clusters to try, in order. The router-level filter sets it."""
 ROLE = "x-edge-role"
-"""gRPC metadata that tells the agent which of the filters calls: router, upstream or guard."""
+"""gRPC metadata with the filter that calls the agent: router, upstream or guard."""
 AFFINITY = "x-edge-affinity"
-"""gRPC metadata by which Envoy brings all streams of a request to one worker."""
+"""gRPC metadata by which Envoy sends all streams of a request to the same worker."""
 AUTHZ_DENIED = "ext_authz_denied"
-"""The details of a refusal that the agent told by ext_authz; that it could not be asked is ext_authz_error."""
+"""Envoy's response code details after a denial by ext_authz. If the agent was unreachable, they are ext_authz_error."""
 SOURCE_LIMITED = "local_rate_limited"
-"""The details of a refusal by `envoy.source_limit`."""
+"""Envoy's response code details after a refusal by `envoy.source_limit`."""
 OUR_DETAILS = "edge_"
-"""How the response code details of a reply begin that the agent itself made."""
+"""The prefix of the response code details of the agent's own responses."""
 AUTHZ_NAMESPACE = "envoy.filters.http.ext_authz"
-"""Where the ext_authz filter puts what its service tells; no other filter writes there."""
+"""The metadata namespace of the ext_authz filter. No other filter writes to it."""
 CONTENT_LENGTH = "content_length"
 TRACEPARENT = "traceparent"
 GUARD = "guard"

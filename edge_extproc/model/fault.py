@@ -1,4 +1,4 @@
-"""Something went wrong, told so that every dialect can say it in its own words."""
+"""Errors, independent of the wire format: each dialect encodes a `Fault` in its own format."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ FaultKind: TypeAlias = Literal[
     "content_filter",  # refused by a filter of the provider
     "overloaded",  # 503, 529
     "timeout",  # 408, 504
-    "api",  # 500, 502 and the rest: not the caller's fault
+    "api",  # 500, 502 and others: not the caller's fault
 ]
 
 
 @noun
 class Fault:
-    """An error as it came from a provider, from Envoy or from us.
+    """An error from a provider, from Envoy or from the gateway.
 
-    `status` is the HTTP status that the caller shall see; `code` and `type` are the source's own words, kept for a
-    caller of the same dialect. `retry_after` is in seconds.
+    `status`: the HTTP status for the caller. `code` and `type`: the values in the source's own format, for a caller of
+    the same dialect. `retry_after`: seconds.
     """
 
     status: int
@@ -64,16 +64,16 @@ _BY_STATUS: dict[int, FaultKind] = {
 
 
 def kind_of(status: int) -> FaultKind:
-    """What an HTTP status means where the body says no better."""
+    """The kind of an HTTP status, for errors whose body is not more specific."""
     known = _BY_STATUS.get(status)
     if known is not None:
         return known
     return "invalid_request" if 400 <= status < 500 else "api"
 
 
-# What providers say of a request that is wrong in a way with a kind of its own, where they have no code for it: their
-# messages in recorded traffic and in reports of their users.
-_SAID: Mapping[FaultKind, re.Pattern[str]] = {
+# Messages of providers that show the kind of an error for which they have no code. The sources are recorded traffic and
+# reports of users.
+_BY_MESSAGE: Mapping[FaultKind, re.Pattern[str]] = {
     "context_length": re.compile(
         r"(?:prompt|input) is too long|context[ _](?:window|length|limit|size)|total length of all messages"
         r"|input token count|maximum (?:prompt|input) length|exceeds the maximum number of (?:input )?tokens"
@@ -90,13 +90,13 @@ _SAID: Mapping[FaultKind, re.Pattern[str]] = {
 
 
 def refined(kind: FaultKind, message: str) -> FaultKind:
-    """The kind of an error whose message says more than its status and its code."""
+    """The kind of an error, made more specific by its message."""
     if kind != "invalid_request":
         return kind
-    return next((said for said, pattern in _SAID.items() if pattern.search(message)), kind)
+    return next((specific for specific, pattern in _BY_MESSAGE.items() if pattern.search(message)), kind)
 
 
-# Keys (whole or masked), accounts and projects of the operator, as providers echo them in their messages.
+# Keys (whole or masked), accounts and projects of the operator, which providers repeat in their messages.
 _SECRETS = re.compile(
     r"\b(?:sk|pk|rk|gsk|xai|pplx|org|proj|hf|csk|fw|tgp|nvapi|r8|vck)[-_][\w*.\u2026-]{4,}|\bsk-[\w*.\u2026-]*"
     r"|\bkey[-_](?=\w*\d)\w{8,}|\bAIza[\w*-]{4,}|\bya29\.[\w.-]+|\b(?:AKIA|ASIA)[A-Z0-9]{8,}"
@@ -104,25 +104,25 @@ _SECRETS = re.compile(
     r"|(?<=api_key:)[\w-]+|(?<=projects/)[\w-]+|(?<=project_number:)\d+|(?<=project )\d{6,}",
     re.IGNORECASE,
 )
-# Keys of no shape of their own, by the words before them; what holds no digit and no asterisk is a word, too.
+# Keys without a recognizable form, detected by the words before them. A value without a digit or asterisk is a word.
 _ECHOED = re.compile(
     r"((?:api[ _-]?key|token|secret)(?: provided)?\s*[:=]\s*[\"']?)(?=[^\s,;\"']*[\d*])[^\s,;\"']*[^\s,;.\"']",
     re.IGNORECASE,
 )
-# An error page of a proxy can be long; its beginning says what it is.
+# Characters. An error page of a proxy can be long; its beginning is sufficient.
 _MAX_MESSAGE = 2_000
 
 
 def scrubbed(message: str) -> str:
-    """A provider's message without what could be a key or an account, and not longer than a caller wants to read."""
-    return _scrubbed(message) if len(message) > _LONGEST_KNOWN else _scrubbed_before(message)
+    """A provider's message without keys and accounts, cut to 2,000 characters."""
+    return _scrubbed(message) if len(message) > _LONGEST_CACHED else _scrubbed_cached(message)
 
 
 def _scrubbed(message: str) -> str:
-    begin = message[: 2 * _MAX_MESSAGE]  # a key that is cut in two would no longer look like one
+    begin = message[: 2 * _MAX_MESSAGE]  # twice the length, because a part of a key would not be recognized
     return _ECHOED.sub(r"\1***", _SECRETS.sub("***", begin))[:_MAX_MESSAGE]
 
 
-# Whoever sends wrong keys is told the same few things, as often as it asks.
-_LONGEST_KNOWN = 256
-_scrubbed_before = lru_cache(maxsize=256)(_scrubbed)
+# A caller with a wrong key gets the same few messages again and again.
+_LONGEST_CACHED = 256
+_scrubbed_cached = lru_cache(maxsize=256)(_scrubbed)

@@ -1,7 +1,7 @@
-"""What a host takes otherwise than other hosts of the same wire format, as data.
+"""The deviations of a host from other hosts of the same wire format, as data.
 
-A provider gives the profile of its host, and a dialect writes a request by it. What depends on the model and not on the
-host is in the tables of the dialects.
+A provider has the profile of its host, and a dialect encodes requests according to it. Deviations that depend on the
+model, not on the host, are in the tables of the dialects.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ Thoughts: TypeAlias = Literal["as they came", "refused", "reasoning_content", "r
 
 @noun
 class HostProfile:
-    """The default is a host of which nothing is known."""
+    """The default values are for an unknown host."""
 
     user_limit: int | None = None
-    """The greatest length of the id of an end user; a longer one makes the host refuse the request."""
+    """The maximum length of the end user's id, in characters. The host refuses a request with a longer one."""
     strict: bool = False
-    """It refuses ids of calls that are longer than OpenAI's own."""
+    """Whether the host refuses tool call ids that are longer than OpenAI's own."""
     thoughts: Thoughts = "as they came"
-    """What becomes of unsigned thinking in the history, in OpenAI's formats. A host that refuses it gets none. One that
-    wants it back gets it under this name, from callers of other formats too. Else only a caller of the same format
-    decides."""
+    """How unsigned thinking in the history is sent, in OpenAI's formats. "refused": it is not sent. A field name: it is
+    sent in this field, also from callers of other formats. "as they came": only a caller of the same format can send
+    it."""
 
 
 UNKNOWN_HOST = HostProfile()

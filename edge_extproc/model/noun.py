@@ -1,7 +1,7 @@
-"""How our nouns are made: dataclasses that nobody changes once they are there.
+"""The decorator for the data types of this package: dataclasses that are frozen for the type checker.
 
-mypy holds that, not the interpreter: a dataclass that is frozen at run time sets each of its fields through
-`object.__setattr__`, which came to an eighth of the time of an exchange (bench/exchange.py, docs/adr/063).
+mypy enforces immutability, not the interpreter. A dataclass that is frozen at run time sets each field through
+`object.__setattr__`, which took an eighth of the time of an exchange (bench/exchange.py, docs/adr/063).
 """
 
 from __future__ import annotations
@@ -14,5 +14,6 @@ T = TypeVar("T")
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def noun(made: type[T]) -> type[T]:
-    """As `dataclass(frozen=True, slots=True)`: equal and hashed by its fields, unless it says how itself."""
+    """The same as `dataclass(frozen=True, slots=True)` for users: equality and hash by the fields, unless the class
+    defines its own hash."""
     return dataclass(slots=True, unsafe_hash="__hash__" not in vars(made))(made)

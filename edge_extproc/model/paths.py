@@ -1,6 +1,6 @@
-"""Paths of APIs that we pass on and do not translate."""
+"""Paths of operations that are forwarded without translation."""
 
-# Their body names a model (moderations: it may), and the provider keeps nothing that another caller could fetch.
+# The body names a model (optional for moderations), and the provider stores nothing that another caller could fetch.
 BY_MODEL = (
     "/v1/audio/speech",
     "/v1/audio/transcriptions",

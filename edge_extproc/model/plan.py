@@ -1,4 +1,4 @@
-"""Whom we try, in order, and how each try ended."""
+"""The plan of an exchange (its candidates in order) and the results of its attempts."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from .usage import Usage
 
 @noun
 class Candidate:
-    """One provider and the name under which it knows the model."""
+    """One provider and its own name for the model."""
 
     provider: str
     model: str
     dialect: str = ""
-    """The wire format in which config wants it asked; empty: whichever fits the call best."""
+    """The configured wire format; empty: the format that fits the call best."""
     weight: int = field(default=1, compare=False)
-    """Its share where calls are spread; at least 1."""
+    """Its relative share of the calls, for strategies that distribute them; at least 1."""
 
 
 @noun
 class Fallback:
-    """Whom to ask where a candidate cannot answer this very call, and another model may."""
+    """Candidates of other models, for calls that a candidate refuses for their length or content."""
 
     context_length: tuple[Candidate, ...] = ()
     content_filter: tuple[Candidate, ...] = ()
@@ -39,31 +39,31 @@ NO_FALLBACK = Fallback()
 class Plan:
     """The candidates of one exchange, best first; never empty.
 
-    Attempt N goes to candidate N, later ones to the last one.
+    Attempt N goes to candidate N. Attempts beyond the last candidate go to the last one.
     """
 
     candidates: tuple[Candidate, ...]
     strategy: str = "failover"
     guarded: bool = False
-    """An answer is held back until its first token, so that a failure before it can be tried elsewhere."""
+    """The response is held back until its first token, so that a failure before it can fail over."""
     tries: int = 0
-    """At most so many; 0: as many as Envoy's configuration says."""
+    """The maximum number of attempts; 0: the number in Envoy's configuration."""
     once: bool = False
-    """The caller forbade to send this call twice: only a connection that never came about is tried again."""
+    """The caller forbids sending this call twice: only a connection that was not established is tried again."""
     try_timeout: float | None = None
-    """Seconds that one try may take until its answer begins; None: what Envoy's configuration says."""
+    """Seconds from the start of an attempt to its response; None: the value in Envoy's configuration."""
     hedged: bool = False
-    """After `try_timeout` the next candidate is asked too, and the first to answer wins."""
+    """After `try_timeout` the next candidate is called too, and the first response is used."""
     fallback: Fallback = NO_FALLBACK
     probes: tuple[Candidate, ...] = ()
-    """Of the candidates, those whose circuit is half open and for which this exchange is the one probe."""
+    """The candidates whose circuit is half open and for which this exchange is the probe."""
 
     def at(self, attempt: int) -> Candidate:
-        """The candidate of the given attempt, counted from 1 as Envoy does."""
+        """The candidate of an attempt. Attempts are counted from 1, as in Envoy."""
         return self.candidates[min(max(attempt, 1), len(self.candidates)) - 1]
 
     def asked(self, attempt: int, provider: str | None) -> Candidate:
-        """The same where it is known, by its endpoint, which provider Envoy has chosen."""
+        """The candidate of an attempt for which Envoy reports the chosen provider, or None if it does not."""
         counted = self.at(attempt)
         if provider is None or counted.provider == provider:
             return counted
@@ -71,27 +71,28 @@ class Plan:
 
 
 NO_HOST = "no_host"
-"""The reason of a try for which Envoy had no address: nothing was sent, and Envoy does not go on to the next one."""
+"""The reason of an attempt for which Envoy had no address. Nothing was sent, and Envoy makes no further attempt."""
 
 Verdict: TypeAlias = Literal["ok", "failed", "unknown"]
 
 
 @noun
 class AttemptResult:
-    """One try, as far as it teaches something of its candidate."""
+    """The result of one attempt, for strategies, circuits and metrics."""
 
     candidate: Candidate
     verdict: Verdict
-    """failed: the provider's fault (or that of the way to it). unknown: nobody can tell, as when the caller left."""
+    """failed: by the fault of the provider or of the connection to it. unknown: for example, the caller
+    disconnected."""
     status: int | None = None
     reason: str = ""
-    """Our word for the failure: holds no text of a provider's."""
+    """The gateway's own code for the failure. It contains no text of a provider."""
     first_token: float | None = None
-    """Seconds from the beginning of the try to the first byte of a streamed answer."""
+    """Seconds from the start of the attempt to the first byte of a streamed response."""
     duration: float | None = None
-    """Seconds from the beginning of the try to its end."""
+    """Seconds from the start of the attempt to its end."""
     stream: bool = False
     usage: Usage | None = None
-    """What the reply used, or what had been seen of it."""
+    """The usage of the reply, or of the part that was seen."""
     retry_after: float | None = None
-    """For how many seconds a provider that failed wants to be left alone; None where it did not say."""
+    """The `Retry-After` of a failed attempt in seconds; None without one."""

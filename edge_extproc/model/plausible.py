@@ -1,7 +1,7 @@
-"""The largest amounts that one exchange can come to.
+"""Bounds for the usage and cost of one exchange.
 
-A provider's usage may be any number. What is larger than these bounds, or below zero, is an error of whoever wrote it:
-it is treated as unknown, so that no sum, no counter and no column is spoiled by it.
+A provider can report any number. A number above these bounds or below zero is treated as unknown, so that it does not
+corrupt sums, counters or database columns.
 """
 
 from __future__ import annotations
@@ -12,17 +12,19 @@ from typing import TypeGuard
 from .usage import BUCKETS, MOST_TOKENS, Usage
 
 MOST_DOLLARS = Decimal(9_000_000)
-"""Of one exchange: what a 64-bit column holds in millionths of a millionth of a dollar (9,223,372)."""
+"""US dollars for one exchange. A 64-bit column in millionths of a millionth of a dollar holds up to 9,223,372."""
 
 
 def is_plausible_count(value: object) -> TypeGuard[int]:
-    """An integer from 0 to MOST_TOKENS; a boolean is none."""
+    """Whether the value is an integer from 0 to MOST_TOKENS. A boolean is not."""
     return type(value) is int and 0 <= value <= MOST_TOKENS
 
 
 def is_plausible(usage: Usage) -> bool:
+    """Whether all token counts are within the bounds."""
     return all(is_plausible_count(getattr(usage, name)) for name in BUCKETS)
 
 
 def is_plausible_cost(cost: Decimal) -> bool:
+    """Whether the cost is a finite number within the bounds."""
     return cost.is_finite() and 0 <= cost <= MOST_DOLLARS

@@ -1,4 +1,4 @@
-"""Who is calling, as far as the rest of the house must know."""
+"""The identity of a caller, as the stages after authentication see it."""
 
 from __future__ import annotations
 
@@ -7,20 +7,22 @@ from typing import Literal, TypeAlias
 from .noun import noun
 
 Level: TypeAlias = Literal["tenant", "team", "user", "key"]
-"""Where a policy stands. Those of all levels hold at once: each narrows."""
+"""The level of a policy or limit. Those of all levels apply together: each one narrows."""
 
 
 @noun
 class Principal:
+    """An authenticated caller."""
+
     tenant: str
     key_id: str
-    """The key's label, or how a caller without a key proved who it is: it may stand in logs and metrics; the key itself
-    may not."""
+    """The label of the key or, without a key, of the authentication method. It may appear in logs and metrics; the key
+    itself may not."""
     models: tuple[str, ...] = ("*",)
-    """Names or globs of the models that this caller may ask for."""
+    """Names or globs of the models that this caller may use."""
     team: str | None = None
-    """Within the tenant."""
+    """The team within the tenant."""
     user: str | None = None
     roles: tuple[str, ...] | None = None
-    """Names of config's roles, of which one must allow all of a call. None: no role bounds this caller; (): it has
-    none, and may do nothing."""
+    """Names of configured roles. One of them must allow the whole call. None: roles do not restrict this caller. ():
+    the caller has no role and may do nothing."""

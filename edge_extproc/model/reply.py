@@ -1,8 +1,10 @@
-"""What came back: whole (`Reply`) or as it grows (`ReplyEvent`s), and how to turn one into the other.
+"""The reply of a provider, independent of the wire format: as a whole (`Reply`) or as a stream of `ReplyEvent`s.
 
-A stream is: ReplyStarted, then parts (PartStarted, PartDelta…, PartEnded; parts of one choice are numbered from 0 in
-the order in which they began, and may overlap), Finished once a choice, UsageSeen any time and any number of times
-(each replaces the last), then Ended. Failed ends a stream that did not come to its end.
+`fold` converts a stream to a whole reply, `unfold` a whole reply to a stream.
+
+The order of a stream is: ReplyStarted; then parts (PartStarted, PartDelta…, PartEnded), which are numbered from 0
+within their choice in the order in which they begin, and may overlap; Finished once for each choice; then Ended.
+UsageSeen may occur at any time, and each one replaces the previous one. Failed ends a stream that is incomplete.
 """
 
 from __future__ import annotations
@@ -32,15 +34,19 @@ FinishReason: TypeAlias = Literal[
 
 @noun
 class Finish:
+    """Why a choice ended."""
+
     reason: FinishReason
     raw: str | None = None
-    """The provider's own word for it."""
+    """The reason in the provider's format."""
     stop_sequence: str | None = None
-    """Which stop sequence was met, where the provider says so."""
+    """The stop sequence that ended the choice, if the provider reports it."""
 
 
 @noun
 class Choice:
+    """One of the alternatives in a reply; most replies have one."""
+
     parts: tuple[Part, ...]
     finish: Finish | None = None
     extras: Extras = NO_EXTRAS
@@ -48,8 +54,10 @@ class Choice:
 
 @noun
 class Reply:
+    """A whole reply."""
+
     dialect: str
-    """Whose `extras` and `Opaque` parts these are."""
+    """The dialect of the reply, and of its `extras` and `Opaque` parts."""
     id: str | None
     model: str | None
     choices: tuple[Choice, ...]
@@ -62,7 +70,7 @@ class Reply:
 # --- the events of a stream
 
 PartKind: TypeAlias = Literal["text", "thinking", "redacted_thinking", "refusal", "tool_call", "media", "opaque"]
-"""`media` is a picture or a sound that the model made."""
+"""`media` is an image or audio that the model generated."""
 
 
 @noun
@@ -78,21 +86,21 @@ class PartStarted:
     part: int
     kind: PartKind
     id: str | None = None
-    """The id of a tool call."""
+    """The id, for a tool call."""
     name: str | None = None
-    """The name of a tool."""
+    """The name of the tool, for a tool call."""
     data: str | None = None
-    """All of a redacted thinking part."""
+    """The whole content, for redacted thinking."""
     opaque: Opaque | None = None
     media: Image | Audio | None = None
-    """All of a media part."""
+    """The whole part, for media."""
     choice: int = 0
     extras: Extras = NO_EXTRAS
 
 
 @noun
 class PartDelta:
-    """More of a part: text, thinking, refusal, or the JSON text of a tool call's arguments."""
+    """The next piece of a part: of a text, thinking, a refusal, or the JSON text of a tool call's arguments."""
 
     part: int
     text: str
@@ -110,8 +118,8 @@ class PartSigned:
 
 @noun
 class PartNoted:
-    """Something of a part that only its own dialect knows (citations, annotations). Each key replaces or, for a list
-    value, extends what was noted before."""
+    """Fields of a part that only its dialect has (citations, annotations). Each key replaces the previous value; a list
+    extends the previous list."""
 
     part: int
     extras: Extras
@@ -133,15 +141,15 @@ class Finished:
 
 @noun
 class UsageSeen:
-    """All that was used so far: it replaces an earlier one, it never adds to it."""
+    """The total usage so far. It replaces an earlier one and is not added to it."""
 
     usage: Usage
 
 
 @noun
 class Noted:
-    """Something of the whole reply (`choice` None) or of one choice that only its own dialect knows. Each key
-    replaces or, for a list value, extends what was noted before."""
+    """Fields of the whole reply (`choice` is None) or of one choice that only its dialect has. Each key replaces the
+    previous value; a list extends the previous list."""
 
     extras: Extras
     choice: int | None = None
@@ -149,19 +157,19 @@ class Noted:
 
 @noun
 class Ping:
-    """Keep-alive."""
+    """A keep-alive event without content."""
 
 
 @noun
 class Garbled:
-    """A frame that could not be read. It is skipped and counted."""
+    """An unreadable frame. It is skipped and counted."""
 
     why: str
 
 
 @noun
 class Failed:
-    """The stream broke, or the provider said in the stream that it did. Nothing follows."""
+    """The stream broke, or the provider sent an error event. It is the last event."""
 
     fault: Fault
 
@@ -275,7 +283,7 @@ class Fold:
         self._choice_extras[choice] = merged(self._choice_extras.get(choice, NO_EXTRAS), extras)
 
     def reply(self) -> Reply:
-        """What has come so far, as a whole."""
+        """The reply so far, as a whole."""
         numbers = sorted({c for c, _ in self._parts} | set(self._finishes) | set(self._choice_extras))
         choices = tuple(
             Choice(
@@ -290,7 +298,7 @@ class Fold:
 
 
 def merged(old: Extras, new: Extras) -> Extras:
-    """`old` with `new` on top; a list extends the list that was there, and so do the lists within logprobs."""
+    """`old` updated with `new`. A list extends an existing list; the same holds for lists inside of logprobs."""
     result = dict(old)
     for key, value in new.items():
         before = result.get(key)
@@ -304,7 +312,7 @@ def merged(old: Extras, new: Extras) -> Extras:
 
 
 def fold(dialect: str, events: Iterable[ReplyEvent]) -> Reply:
-    """A stream as a whole."""
+    """The whole reply of a complete stream."""
     folding = Fold(dialect)
     for event in events:
         folding.add(event)
@@ -312,7 +320,7 @@ def fold(dialect: str, events: Iterable[ReplyEvent]) -> Reply:
 
 
 def unfold(reply: Reply) -> Iterator[ReplyEvent]:
-    """A whole reply as the stream that would have made it: each part in one delta."""
+    """The events of a stream with the same content as a whole reply, with one delta for each part."""
     yield ReplyStarted(reply.id, reply.model, reply.created, reply.extras)
     for number, choice in enumerate(reply.choices):
         for index, part in enumerate(choice.parts):
@@ -337,7 +345,7 @@ def _unfold_part(choice: int, index: int, part: Part) -> Iterator[ReplyEvent]:
 
 
 def _opening(part: Part) -> tuple[PartStarted, str, str | None]:
-    """How a part begins in a stream, its text, and its signature."""
+    """The first event of a part, its text, and its signature."""
     match part:
         case Text():
             return PartStarted(0, "text", extras=part.extras), part.text, None

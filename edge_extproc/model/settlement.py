@@ -1,4 +1,4 @@
-"""What one exchange came to: written once, at its end, whichever way it ended."""
+"""The record of a finished exchange. It is made once, at the end of the exchange, however it ended."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .usage import Usage
 
 Outcome: TypeAlias = Literal[
     "ok",
-    "rejected",  # we refused the request: a 4xx of ours
-    "refused",  # the provider did, for what the caller asked: what it is not fit for, too long, filtered
-    "upstream_error",  # the provider (or the way to it) answered with an error, and the caller got that
-    "broken_stream",  # a stream began and did not come to its end
-    "caller_left",
-    "stopped",  # the worker was stopped in mid-exchange
-    "gateway_error",  # a bug of ours
+    "rejected",  # the gateway refused the request with a 4xx
+    "refused",  # the provider refused the request: unsupported, too long, filtered
+    "upstream_error",  # the provider or the connection to it failed, and the caller got an error
+    "broken_stream",  # a stream began and broke before its end
+    "caller_left",  # the caller disconnected
+    "stopped",  # the worker was stopped during the exchange
+    "gateway_error",  # a bug of the gateway
 ]
 
 
@@ -32,28 +32,29 @@ _TIMED_OUT = 504
 
 @noun
 class PhaseTime:
-    """What the agent spent on one kind of message of Envoy's; all parts of a body together."""
+    """The agent's time for one kind of ext_proc message. All chunks of a body count together."""
 
     name: Phase
     at: float
-    """Seconds since the request's headers, of the first one."""
+    """Seconds from the request's headers to the first message of this kind."""
     seconds: float
 
 
 @noun
 class Settlement:
-    """Holds no content but in `talk`, and no secret: all of it may go to logs, metrics and traces."""
+    """All data about one exchange for sinks. It contains no secret, and no content except in `talk`, so it may go to
+    logs, metrics and traces."""
 
     exchange_id: str
     outcome: Outcome
     status: int | None
-    """What the caller saw; None if nothing was sent."""
+    """The status of the response to the caller; None if nothing was sent."""
     code: str | None
-    """Our stable word for what went wrong, or the provider's; None where nothing did."""
+    """The error code of the gateway or of the provider; None without an error."""
     started_at: float
     """Unix time, seconds."""
     duration: float
-    """Seconds, from the request's headers to the end."""
+    """Seconds from the request's headers to the end."""
     overhead: float
     """Seconds of `duration` that were spent in the agent."""
     time_to_first_token: float | None = None
@@ -62,7 +63,7 @@ class Settlement:
     team: str | None = None
     user: str | None = None
     kind: FaultKind | None = None
-    """Of what `code` says, where that is a word of the provider's own."""
+    """The kind of the error, if `code` is a provider's own code."""
     key_id: str | None = None
     method: str = ""
     path: str = ""
@@ -71,7 +72,7 @@ class Settlement:
     operation: str | None = None
     stream: bool = False
     model: str | None = None
-    """As the caller named it, if it is one we know; an unknown name is None, so that labels stay few."""
+    """The model name in the request if it is configured. Otherwise None, so that the number of labels is bounded."""
     provider: str | None = None
     upstream_model: str | None = None
     lane: Literal["raw", "cross"] | None = None
@@ -79,61 +80,61 @@ class Settlement:
     finish: str | None = None
     usage: Usage | None = None
     estimated: bool = False
-    """A part of `usage` is our estimate: the reply did not come to its end."""
+    """A part of `usage` is an estimate, because the reply was not complete."""
     unseen: bool = False
-    """Nothing of the reply was seen, so that all of `usage` is what was asked for. Limits keep what they reserved."""
+    """Nothing of the reply was seen, so `usage` is an estimate from the request. Limits keep their reservation."""
     cost: Decimal | None = None
-    """US dollars; None where nothing was used or the model is unpriced."""
+    """US dollars; None if nothing was used or the model has no price."""
     unpriced: bool = False
     dropped: tuple[str, ...] = ()
     garbled: int = 0
-    """Frames of the provider's stream that could not be read."""
+    """The number of unreadable frames in the provider's stream."""
     request_bytes: int = 0
     response_bytes: int = 0
     request_id: str | None = None
     """Envoy's x-request-id."""
     trace_id: str | None = None
     cache: Literal["hit", "miss", "bypass", "stale"] | None = None
-    """None where no cache was asked. Of a hit, `usage` is None and `cost` is nothing: see `saved`."""
+    """None without a cache lookup. For a hit, `usage` is None and `cost` is zero: see `saved`."""
     cache_tier: str | None = None
-    """Where a hit came from: memory, flight (an equal call under way), or redis."""
+    """The source of a hit: memory, flight (an equal call in progress), or redis."""
     saved: Usage | None = None
-    """What the reply that was given again had used."""
+    """The original usage of a reply from the cache."""
     saved_cost: Decimal | None = None
-    """What it had cost, US dollars; None where it was unpriced."""
+    """The original cost of a reply from the cache in US dollars; None without a price."""
     plan: Plan | None = None
     tries: tuple[AttemptResult, ...] = ()
-    """How each try of the plan ended, in order."""
+    """The result of each attempt, in order."""
     trace: Trace | None = None
-    """None where it is not sampled."""
+    """The span of the exchange; None if it is not sampled."""
     talk: Transcript | None = None
-    """The one thing here that holds content. For the trace alone, and only where config wants it."""
+    """The prompt and the reply, for traces only, and only if the configuration enables it."""
     response_model: str | None = None
-    """As the provider named what answered; None where the format names no model, or nothing answered."""
+    """The model name in the reply; None if the format has none or no provider answered."""
     max_output_tokens: int | None = None
     phases: tuple[PhaseTime, ...] = ()
-    """In the order in which they came."""
+    """The times of the agent's phases, in order."""
 
     @property
     def may_have_been_used(self) -> bool:
-        """Whether a provider may have worked for this exchange, where nobody said what was used."""
+        """Whether a provider may have used tokens for this exchange without reporting them."""
         if self.lane is None:  # nothing was sent
             return False
-        if self.cache == "stale":  # its tries have failed; see below
+        if self.cache == "stale":  # its attempts have failed; see below
             last = self.tries[-1] if self.tries else None
             return last is not None and last.status == _TIMED_OUT and last.reason == "unreachable"
         match self.outcome:
             case "rejected" | "refused":
                 return False
             case "upstream_error":
-                # The provider's own error costs nothing; that it took too long does not mean that it did nothing.
+                # An error response from a provider costs nothing. After a timeout, the provider may have used tokens.
                 return self.provider is None and self.status == _TIMED_OUT
             case _:
                 return True
 
     @property
     def time_per_output_token(self) -> float | None:
-        """Seconds between two tokens of a stream, on the average; None where that cannot be told."""
+        """Average seconds between two tokens of a stream; None if it is unknown."""
         if self.time_to_first_token is None or self.usage is None or self.estimated or self.usage.completion < 2:
             return None
         return max(0.0, self.duration - self.time_to_first_token) / (self.usage.completion - 1)

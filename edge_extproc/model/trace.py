@@ -1,4 +1,4 @@
-"""Where an exchange stands in its trace: W3C Trace Context, as text and as nouns."""
+"""The position of an exchange in a trace, and the header of W3C Trace Context."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SAMPLED = 1
 
 @noun
 class Parent:
-    """What a traceparent says."""
+    """The parent span, from a traceparent header."""
 
     trace_id: str
     span_id: str
@@ -20,12 +20,13 @@ class Parent:
 
 
 def read_traceparent(text: str | None) -> Parent | None:
-    """None where there is none, or one that nobody may take: version ff, or an id of zeros."""
-    found = _TRACEPARENT.fullmatch(text) if text is not None else None
-    if found is None or text is None or text.startswith("ff"):
+    """The parent span of a traceparent header. None without a header, or if it is invalid (malformed, version ff, or an
+    id of zeros)."""
+    match = _TRACEPARENT.fullmatch(text) if text is not None else None
+    if match is None or text is None or text.startswith("ff"):
         return None
-    trace_id, span_id, flags, more = found.groups()
-    if more is not None and text.startswith("00"):  # only a version to come may say more
+    trace_id, span_id, flags, more = match.groups()
+    if more is not None and text.startswith("00"):  # only later versions may have more fields
         return None
     if not trace_id.strip("0") or not span_id.strip("0"):
         return None
@@ -34,23 +35,23 @@ def read_traceparent(text: str | None) -> Parent | None:
 
 @noun
 class Trace:
-    """Our own span of one exchange. There is none where it is not sampled."""
+    """The agent's span of one sampled exchange."""
 
     trace_id: str
     span_id: str
     parent_id: str | None
-    """None where the trace begins with us."""
+    """None if the trace begins at the gateway."""
 
     @property
     def header(self) -> str:
-        """The traceparent for whom we ask."""
+        """The traceparent header for the provider."""
         return f"00-{self.trace_id}-{self.span_id}-01"
 
 
 @noun
 class Transcript:
-    """What was said in an exchange, where a configuration asks for it. It is redacted before it goes anywhere."""
+    """The prompt and reply of an exchange, if the configuration enables it. It is redacted before it is exported."""
 
     asked: tuple[tuple[str, str], ...]
-    """Role and text of each message."""
+    """Role and text of each message of the request."""
     answer: str

@@ -1,13 +1,13 @@
-"""Tokens, in buckets that never overlap, so that a sum is a sum and a price is paid once."""
+"""Token counts of a reply, in disjoint buckets, so that sums are correct and each token is priced once."""
 
 from __future__ import annotations
 
 from .noun import noun
 
 MOST_TOKENS = 100_000_000
-"""The greatest token count that is believed. The largest context window of a model is 10 million tokens; a provider
-that reads it several times within one reply (server-side tools) stays below ten times that. Sums of such counts are
-exact in a double and fit any integer column."""
+"""The largest plausible token count. The largest context window of a model is 10 million tokens. A provider that reads
+it several times within one reply (server-side tools) stays below ten times that. Sums of such counts are exact in a
+double and fit any integer column."""
 
 BUCKETS = (
     "input",
@@ -24,30 +24,30 @@ BUCKETS = (
 
 @noun
 class Usage:
-    """Token counts of one reply. The prompt is `prompt`, the answer is `completion`. The buckets are disjoint, with
-    one exception: see `cached_twice`."""
+    """Token counts of one reply. `prompt` and `completion` are the sums for the request and the reply. The buckets are
+    disjoint, with one exception: see `cached_twice`."""
 
     input: int = 0
-    """Prompt tokens that were neither read from nor written to the provider's cache, without audio."""
+    """Prompt tokens without audio that were neither read from nor written to the provider's cache."""
     cache_read: int = 0
     cache_write: int = 0
-    """Written to the provider's cache for its default time (Anthropic: 5 minutes)."""
+    """Prompt tokens written to the provider's cache for its default time (Anthropic: 5 minutes)."""
     cache_write_1h: int = 0
     output: int = 0
-    """Answer tokens without `reasoning` and `output_audio`."""
+    """Reply tokens without `reasoning` and `output_audio`."""
     reasoning: int = 0
-    """Thinking tokens, where the provider counts them apart; otherwise they are within `output`."""
+    """Reasoning tokens, if the provider counts them separately; otherwise they are part of `output`."""
     input_audio: int = 0
     output_audio: int = 0
     cached_twice: int = 0
-    """Tokens in both `cache_read` and `cache_write`, where a host bills the same tokens as read and as written
-    (OpenRouter with Gemini). The prompt holds them once."""
+    """Tokens in both `cache_read` and `cache_write`, if a host bills the same tokens as read and as written
+    (OpenRouter with Gemini). `prompt` counts them once."""
     prompt_unknown: bool = False
-    """The reply did not state its prompt tokens, or stated what is no count: the prompt is to be estimated."""
+    """The reply reported no plausible prompt count: it must be estimated."""
     completion_unknown: bool = False
-    """The same of the answer."""
+    """The reply reported no plausible completion count: it must be estimated."""
     unreadable: int = 0
-    """Numbers of the reported usage that are no plausible counts. They are read as missing."""
+    """The number of implausible counts in the reported usage. They are treated as missing."""
 
     @property
     def prompt(self) -> int:
@@ -73,6 +73,6 @@ class Usage:
 
 
 def cached_twice(prompt: int, read: int, written: int) -> int:
-    """How many tokens are both read and written, where `prompt` holds all of them. Counts that fit beside each other
-    are taken as disjoint; otherwise the smaller one lies within the greater one."""
+    """The number of tokens that are both read and written, if `prompt` includes all of them. Counts whose sum fits into
+    `prompt` are disjoint; otherwise the smaller one is contained in the larger one."""
     return 0 if read + written <= prompt else min(read, written)

@@ -1,7 +1,7 @@
-"""The admin port: health, readiness and metrics over HTTP, open to whoever reaches it: they change nothing and show no
-secret. The admin API beside them (admin_api.py) asks for a token.
+"""The admin port: health, readiness, configuration and metrics over HTTP.
 
-It is served by the supervisor, so that it answers whatever state the workers are in.
+These routes need no token: they change nothing and show no secret. The admin API at the same port (admin_api.py) needs
+one. The supervisor serves the port, so that it answers whatever the state of the workers is.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
 from ..telemetry.background import TaskState
-from .admin_door import MAX_CONNECTIONS, MAX_HEADERS, Admits, Door, HeadersInTime
+from .admin_admission import MAX_CONNECTIONS, MAX_HEADERS, AdmissionChecks, Admits, HeaderTimeoutProtocol
 
-# Prometheus' text format, and the one that has exemplars: a scraper says that it takes it.
+# Prometheus' text format, and OpenMetrics, which has exemplars. A scraper names the formats that it accepts.
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 MetricsSource: TypeAlias = Callable[[bool], Awaitable[bytes]]
-"""Whether it is to be OpenMetrics, to an exposition."""
+"""Takes whether to use OpenMetrics; returns the metrics as text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Each part by name, and whether it serves."""
+    """The state of each part, by name."""
 
     parts: Mapping[str, bool]
     beside: Mapping[str, str] = field(default_factory=dict)
-    """What not every request needs: `up`, or `down` with the reason, where one is known."""
+    """The state of components that not every request needs: `up`, or `down` with the reason if it is known."""
     tasks: Mapping[str, TaskState] = field(default_factory=dict)
-    """Background tasks of the supervisor that have failed since it started."""
+    """Background tasks of the supervisor that have failed since the start."""
     quarantined_rows: int = 0
-    """Rows that the ledger could not take."""
+    """Rows that the ledger refused."""
 
     @property
     def ready(self) -> bool:
@@ -60,44 +60,44 @@ def build(
     api: ASGIApp | None = None,
     configuration: Callable[[], Mapping[str, object]] = dict,
 ) -> Starlette:
-    """`api`: the admin API (admin_api.py), which has all other paths. `configuration`: which one is in force, and what
-    became of the last one that was read."""
+    """`api`: the admin API (admin_api.py), which gets all other paths. `configuration`: the version in force, and the
+    outcome of the last read."""
 
     async def healthz(request: Request) -> Response:
-        """This process is alive."""
+        """Answers 200 as long as this process runs."""
         del request
         return JSONResponse({"status": "ok"})
 
     async def readyz(request: Request) -> Response:
-        """Requests can be served: 503 as long as a part is missing, and which one."""
+        """Answers 200 if requests can be served, else 503; the body names the missing parts."""
         del request
-        found = await readiness()
+        state = await readiness()
         body: dict[str, object] = {
-            "ready": found.ready,
-            "parts": {n: "serving" if up else "down" for n, up in found.parts.items()},
+            "ready": state.ready,
+            "parts": {n: "serving" if up else "down" for n, up in state.parts.items()},
         }
-        if found.beside:
-            body["beside"] = dict(found.beside)
-        if found.tasks:
+        if state.beside:
+            body["beside"] = dict(state.beside)
+        if state.tasks:
             body["tasks"] = {
                 name: {"state": "running" if task.is_running else "failed", "failures": task.failures}
                 | ({"error": task.error} if task.error is not None else {})
-                for name, task in found.tasks.items()
+                for name, task in state.tasks.items()
             }
-        if found.quarantined_rows:
-            body["ledger"] = {"quarantined_rows": found.quarantined_rows}
-        return JSONResponse(body, status_code=200 if found.ready else 503)
+        if state.quarantined_rows:
+            body["ledger"] = {"quarantined_rows": state.quarantined_rows}
+        return JSONResponse(body, status_code=200 if state.ready else 503)
 
     async def exposition(request: Request) -> Response:
         openmetrics = "application/openmetrics-text" in request.headers.get("accept", "")
         kind = OPENMETRICS if openmetrics else TEXT
         return Response(await metrics(openmetrics), headers={"content-type": kind})
 
-    async def of_envoy(request: Request) -> Response:
-        """What Envoy counts of our listener, filters and providers: 503 where it does not answer."""
+    async def envoy_exposition(request: Request) -> Response:
+        """Envoy's own metrics of the listener, filters and providers; 503 if Envoy does not answer."""
         del request
-        found = await envoy_metrics()
-        return Response(found or b"", headers={"content-type": TEXT}, status_code=200 if found is not None else 503)
+        text = await envoy_metrics()
+        return Response(text or b"", headers={"content-type": TEXT}, status_code=200 if text is not None else 503)
 
     async def config(request: Request) -> Response:
         del request
@@ -108,7 +108,7 @@ def build(
             Route("/healthz", healthz),
             Route("/readyz", readyz),
             Route("/metrics", exposition),
-            Route("/metrics/envoy", of_envoy),
+            Route("/metrics/envoy", envoy_exposition),
             Route("/config", config),
             *([Mount("/", api)] if api is not None else []),
         ]
@@ -116,7 +116,7 @@ def build(
 
 
 class AdminServer(uvicorn.Server):
-    """uvicorn, but signals belong to the supervisor, and one can wait for it."""
+    """A uvicorn server that leaves signals to the supervisor and has an event for its start."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -134,23 +134,24 @@ class AdminServer(uvicorn.Server):
         yield
 
 
-def everybody(path: str, headers: Sequence[tuple[str, str]]) -> bool:
+def admit_all(path: str, headers: Sequence[tuple[str, str]]) -> bool:
     del path, headers
     return True
 
 
 def server(
-    app: ASGIApp, address: str, port: int, *, admits: Admits = everybody, hosts: Collection[str] = ()
+    app: ASGIApp, address: str, port: int, *, admits: Admits = admit_all, hosts: Collection[str] = ()
 ) -> AdminServer:
-    """`admits`: who may send a body. `hosts`: names under which the port may be reached, besides addresses and
-    localhost; without any, a loopback address has no other name, and another address any."""
+    """`admits`: whether a request may send a body. `hosts`: additional names of this port, beside addresses and
+    localhost. Without any, a port at a loopback address has no other name, and a port at another address accepts any
+    name."""
     known = hosts if hosts or ipaddress.ip_address(address).is_loopback else None
     return AdminServer(
         uvicorn.Config(
-            Door(app, admits, known),
+            AdmissionChecks(app, admits, known),
             host=address,
             port=port,
-            http=HeadersInTime,
+            http=HeaderTimeoutProtocol,
             h11_max_incomplete_event_size=MAX_HEADERS,
             limit_concurrency=MAX_CONNECTIONS,
             log_config=None,

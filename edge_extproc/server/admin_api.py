@@ -1,14 +1,15 @@
 """The admin API: keys, budgets, usage and the audit log over HTTP, under /admin/v1 of the admin port.
 
-Denied by default: every route says in `NEEDS` which role it needs, and one that is not in the table does not start.
-Whoever has an admin's token may ask, or a caller with a role that gives rights here. A viewer reads, a tenant admin
-also manages the keys and budgets below its own tenant, an admin does all. Whoever is bound to a tenant sees and touches
-nothing of another one. Nobody can grant what would widen a policy: keys and budgets of the API only narrow what the
-configuration gives a tenant, and no key gets a role with more rights here than its maker has. Admins' tokens stand in
-the configuration alone, so that no route can make one.
+Access is denied by default: `NEEDS` has the required role of every route, and the application does not start if a route
+is missing there. A request needs an admin's token, or a credential of a caller whose role gives rights here. A viewer
+reads. A tenant admin also manages keys and budgets of its own tenant. An admin does everything. A user who is bound to
+a tenant sees and changes nothing of other tenants.
 
-It answers errors as {"error": {"code", "message"}}. It serves the supervisor's event loop; what waits for the database
-waits in a thread.
+Nobody can widen a policy: keys and budgets of the API only narrow what the configuration gives a tenant, and no key
+gets a role with more rights here than its creator has. Admins' tokens are only in the configuration, so no route can
+create one.
+
+Errors are {"error": {"code", "message"}}. The API runs in the supervisor's event loop; database calls run in a thread.
 """
 
 from __future__ import annotations
@@ -69,35 +70,35 @@ NEEDS: dict[tuple[str, str], Role] = {
     ("GET", "/audit"): "viewer",
     ("POST", "/cache/purge"): "tenant_admin",
 }
-"""The least role of each route."""
+"""The minimum role of each route."""
 
 _EXPORTS = {kind: {"schema": {"type": "string"}} for kind in ("text/csv", "application/x-ndjson")}
 
 
-# --- what the composition root gives
+# --- dependencies, given by the composition root
 
 
 @dataclass(frozen=True, slots=True)
 class AdminCredential:
-    """An admin's credential, as config has it."""
+    """An admin's credential, from the configuration."""
 
     id: str
     role: Role
     tenant: str | None
-    """None: all of them."""
+    """The tenant that the admin is bound to; None: all tenants."""
     digest: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class ConfiguredState:
-    """What the configuration says and the API must know."""
+    """The parts of the configuration that the API needs."""
 
     tenants: Mapping[str, tuple[str, ...]]
-    """Each with the models that it may ask for."""
+    """The models of each tenant."""
     keys: Mapping[str, str]
-    """Id of each key in the configuration to its tenant."""
+    """The tenant of each key in the configuration, by the key's id."""
     roles: Mapping[str, frozenset[str]]
-    """Each with the rights on this API that it gives."""
+    """The rights on this API of each role."""
     budgets: tuple[ManagedBudget, ...]
 
 
@@ -106,31 +107,31 @@ class Purge:
     tenant: str | None
     model: str | None
     key: str | None = None
-    """Of one reply, in hexadecimal."""
+    """The cache key of one reply, in hexadecimal."""
     shared: bool = False
-    """What all tenants share, too, or alone."""
+    """Whether to include the replies that all tenants share, or only those without `tenant`."""
 
 
 @dataclass(frozen=True, slots=True)
 class AdminApi:
     tokens: Sequence[AdminCredential]
     callers: Callable[[Sequence[tuple[str, str]]], AdminIdentity | None]
-    """Who these headers are, where a role of a caller's gives rights on this API."""
+    """Authenticates a caller whose role gives rights on this API."""
     digest: Callable[[str], str]
-    """Of a credential, for the look-up; of 64 hexadecimal digits."""
+    """The digest of a credential, for the lookup: 64 hexadecimal digits."""
     configured: Callable[[], ConfiguredState]
-    """Of now: it changes with the configuration file."""
+    """The current configuration. It changes with the configuration file."""
     store: ManagedStore
     ledger: Ledger
     quarantine: Quarantine
     new_key: Callable[[], str]
     new_id: Callable[[], str]
     read_allowance: Callable[[Mapping[str, Any]], dict[str, Any]]
-    """Raises ValueError that says what is wrong; gives it as config spells it, without what is not set."""
+    """Validates an allowance and returns it in the configuration's notation, without unset keys. Raises ValueError."""
     publish: Callable[[], Awaitable[None]]
-    """Brings what changed to the workers; returns when those that serve have it."""
+    """Publishes a change to the workers. Returns when all serving workers have it."""
     purge: Callable[[Purge], Awaitable[int]] | None
-    """None where there is no cache."""
+    """None without a cache."""
     now_ms: Callable[[], int]
 
 
@@ -152,7 +153,7 @@ class AdminIdentity:
         return Actor(self.id, self.role)
 
     def scope(self, wanted: str | None) -> str | None:
-        """The tenant to which a reading is confined. Raises Refused for another one than one's own."""
+        """The tenant to which a query is restricted. Raises AdminRefused for a tenant of others."""
         if self.tenant is None:
             return wanted
         if wanted not in (None, self.tenant):
@@ -165,7 +166,7 @@ class AdminIdentity:
 
 
 class AdminGate:
-    """Admits by bearer token, in constant time, and by the table of roles."""
+    """Authorizes requests by bearer token, in constant time, and by the table of roles."""
 
     def __init__(self, administration: AdminApi) -> None:
         self._by_digest = {token.digest: token for token in administration.tokens}
@@ -173,7 +174,8 @@ class AdminGate:
         self._callers = administration.callers
 
     def admits(self, path: str, headers: Sequence[tuple[str, str]]) -> bool:
-        """Whether somebody who may use the API asks; what of it, `__call__` decides. Paths beside the API are open."""
+        """Whether the request has a credential for the API. `__call__` checks the role. Paths outside of the API are
+        open."""
         if not path.startswith(f"{PREFIX}/") or path == DESCRIPTION:
             return True
         return self._who([value for name, value in headers if name == "authorization"], headers) is not None
@@ -213,7 +215,7 @@ Caller = Annotated[AdminIdentity, Depends(_admitted)]
 
 
 def build(administration: AdminApi) -> FastAPI:
-    """The application, to be mounted at the admin port's root."""
+    """The application, for the root of the admin port."""
     app = FastAPI(
         title="edge-extproc admin API",
         version="1",
@@ -248,7 +250,7 @@ def _routes(administration: AdminApi) -> APIRouter:
 
     @router.get("/tenants")
     async def tenants(admin: Caller) -> list[dict[str, Any]]:
-        """Tenants are made in the configuration."""
+        """All tenants. Tenants are created in the configuration only."""
         shown = admin.scope(None)
         return [
             {"tenant": name, "models": list(models)}
@@ -265,7 +267,8 @@ def _routes(administration: AdminApi) -> APIRouter:
         after: Annotated[str, Query(max_length=64)] = "",
         limit: Annotated[int, Query(ge=1, le=MOST)] = 100,
     ) -> list[ShownKey]:
-        """By id; `after` is the last id of the page before. No key is shown, and none could be."""
+        """Keys, ordered by id. `after` is the last id of the previous page. Keys themselves are never shown; only
+        digests are stored."""
         wanted = admin.scope(tenant)
         revoked = await _in_thread(store.revocations)
         found = [_shown(key) for key in await _in_thread(store.keys, wanted)]
@@ -288,7 +291,7 @@ def _routes(administration: AdminApi) -> APIRouter:
             have = ", ".join(sorted(configured().roles)) or "none"
             raise AdminRefused(400, "unknown_role", f"there is no role {unknown[0]!r}; have {have}")
         for name in body.roles:
-            # Or else one could make a key that may more than oneself, and go on with that.
+            # Otherwise a user could create a key with more rights and continue with it.
             beyond = [right for right in configured().roles[name] if RANK[_role(right)] > RANK[admin.role]]
             if beyond:
                 raise AdminRefused(
@@ -345,7 +348,7 @@ def _routes(administration: AdminApi) -> APIRouter:
 
     @router.delete("/keys/{key_id}")
     async def revoke_key(key_id: Annotated[str, Path(pattern=LABEL)], admin: Caller) -> ShownKey:
-        """For good. When this answers, no worker that serves takes the key any more."""
+        """Revokes a key permanently. When this returns, no serving worker accepts the key."""
         found = await _find(key_id, admin)
         if isinstance(found, StoredKey):
             shown = _shown(await _in_thread(store.revoke_key, admin.actor, found))
@@ -357,8 +360,8 @@ def _routes(administration: AdminApi) -> APIRouter:
         return shown
 
     async def _find(key_id: str, admin: AdminIdentity) -> StoredKey | str:
-        """A key of the API, or the tenant of one that stands in the configuration. One of another tenant is, to those
-        who are bound to theirs, not there."""
+        """A key of the API, or the tenant of a key in the configuration. A key of another tenant does not exist for a
+        user who is bound to a tenant."""
         key = await _in_thread(store.key, key_id)
         tenant = key.tenant if key is not None else configured().keys.get(key_id)
         if tenant is None or admin.tenant not in (None, tenant):
@@ -371,7 +374,7 @@ def _routes(administration: AdminApi) -> APIRouter:
     async def list_budgets(
         admin: Caller, tenant: Annotated[str | None, Query(pattern=LABEL)] = None
     ) -> list[ShownBudget]:
-        """Of the API and of the configuration; where both limit one thing, the lower limit holds."""
+        """Budgets of the API and of the configuration. If both limit the same thing, the lower limit applies."""
         wanted = admin.scope(tenant)
         found = [_budget(b, "api") for b in await _in_thread(store.budgets, wanted)]
         return [*found, *(_budget(b, "config") for b in configured().budgets if wanted in (None, b.tenant))]
@@ -384,8 +387,8 @@ def _routes(administration: AdminApi) -> APIRouter:
         body: dict[str, Any],
         admin: Caller,
     ) -> ShownBudget:
-        """Instead of what the API had there. The body is an allowance as the configuration spells it; `*` as a name
-        is each team, user or key that has none of its own."""
+        """Replaces the API's budget. The body is an allowance as in the configuration. The name `*` stands for each
+        team, user or key that has none of its own."""
         _must_budget(admin, tenant, level, name)
         try:
             allowance = administration.read_allowance(body)
@@ -426,7 +429,7 @@ def _routes(administration: AdminApi) -> APIRouter:
         where: Annotated[UsageQuery, Depends()],
         by: Annotated[list[Dimension], Query(max_length=len(DIMENSIONS))] = ["tenant", "model"],  # noqa: B006 - FastAPI copies it
     ) -> list[dict[str, Any]]:
-        """Sums; money as text in US dollars."""
+        """Sums of usage. Costs are US dollars as text."""
         totals = await _in_thread(ledger.totals, by, where.filter(admin))
         return [as_row(total) for total in totals]
 
@@ -436,7 +439,7 @@ def _routes(administration: AdminApi) -> APIRouter:
         where: Annotated[UsageQuery, Depends()],
         form: Annotated[Literal["csv", "json"], Query(alias="format")] = "csv",
     ) -> StreamingResponse:
-        """Each request; JSON comes as lines."""
+        """Single requests. The JSON format has one object per line."""
         rows = ledger.rows(where.filter(admin))
         text: Iterator[str] = as_csv(rows) if form == "csv" else as_json_lines(rows)
         media_type = "text/csv; charset=utf-8" if form == "csv" else "application/x-ndjson"
@@ -448,7 +451,7 @@ def _routes(administration: AdminApi) -> APIRouter:
         tenant: Annotated[str | None, Query(pattern=LABEL)] = None,
         limit: Annotated[int, Query(ge=1, le=MOST)] = 100,
     ) -> list[ShownRefusedRow]:
-        """Rows that the ledger of this gateway could not take, newest first: they are in no sum."""
+        """Rows that the ledger of this gateway refused, newest first. They are in no sum."""
         rows = await _in_thread(administration.quarantine.entries, admin.scope(tenant), limit)
         return [
             ShownRefusedRow(
@@ -464,13 +467,14 @@ def _routes(administration: AdminApi) -> APIRouter:
         before: Annotated[int | None, Query(ge=1, le=2**31)] = None,
         limit: Annotated[int, Query(ge=1, le=MOST)] = 100,
     ) -> list[ShownAuditLine]:
-        """Every change, newest first; `before` is the last number of the page before."""
+        """All changes, newest first. `before` is the last number of the previous page."""
         lines = await _in_thread(store.audit, admin.scope(tenant), before, limit)
         return [_audit_line(line) for line in lines]
 
     @router.post("/cache/purge")
     async def purge(body: PurgeBody, admin: Caller) -> dict[str, int]:
-        """All that fits; nothing given is everything that one may purge."""
+        """Purges the replies that match all given fields. Without any field, it purges all replies that the user may
+        purge."""
         wanted = Purge(admin.scope(body.tenant), body.model, body.key, body.shared)
         if body.shared and admin.tenant is not None:
             raise AdminRefused(403, "shared_by_all", f"{admin.id} may purge what is tenant {admin.tenant}'s alone")
@@ -488,7 +492,7 @@ def _routes(administration: AdminApi) -> APIRouter:
 
 
 class UsageQuery:
-    """The filter of a reading of the ledger, from its query."""
+    """The filter of a ledger query, from its parameters."""
 
     def __init__(
         self,

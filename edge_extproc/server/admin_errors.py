@@ -1,4 +1,4 @@
-"""The errors of the admin API and the bodies that tell them."""
+"""The errors of the admin API, and their response bodies."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _error(status: int, code: str, message: str) -> JSONResponse:
 def answer_to(app: FastAPI, kind: type[E], answer: Callable[[E], JSONResponse]) -> None:
     async def handle(request: Request, error: Exception) -> JSONResponse:
         del request
-        return answer(cast(E, error))  # it is registered for these alone
+        return answer(cast(E, error))  # the handler is registered for this class only
 
     app.add_exception_handler(kind, handle)
 

@@ -21,14 +21,14 @@ class Body(BaseModel):
 
 
 _Label = Annotated[str, Field(pattern=LABEL)]
-# What PostgreSQL cannot store, it must not be asked to.
+# Control characters are excluded because PostgreSQL cannot store all of them.
 _Pattern = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f]+$")]
 
 
 class NewKey(Body):
     tenant: _Label
     id: _Label | None = None
-    """A label that may stand in logs and metrics; made up where not given."""
+    """A label, which may appear in logs and metrics. Generated if it is not given."""
     team: _Label | None = None
     user: _Label | None = None
     note: Annotated[str, Field(max_length=500, pattern=r"^[^\x00]*$")] = ""
@@ -46,16 +46,17 @@ class NewKey(Body):
 
 class Rotation(Body):
     overlap_seconds: Annotated[int, Field(ge=0, le=_LONGEST_OVERLAP)] = 0
-    """How long the old key stays good."""
+    """How long the old key stays valid."""
 
 
 class PurgeBody(Body):
     tenant: _Label | None = None
     model: _Pattern | None = None
     key: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
-    """As x-edge-cache-key tells it."""
+    """The value of x-edge-cache-key."""
     shared: bool = False
-    """What all tenants share: with a tenant, beside that tenant's; else alone. For who may manage all tenants."""
+    """The replies that all tenants share: in addition to those of `tenant`, or alone without one. It needs the right to
+    manage all tenants."""
 
 
 class ShownKey(Body):
@@ -75,7 +76,7 @@ class ShownKey(Body):
 
 class MadeKey(ShownKey):
     key: str
-    """Told this once; only its digest is kept."""
+    """The key itself. It is shown only once; the gateway stores only its digest."""
 
 
 class ShownBudget(Body):

@@ -1,4 +1,5 @@
-"""The ext_authz shell: one unary call, one verdict. It decides nothing, and Envoy never hears an exception's text."""
+"""The gRPC service for ext_authz: passes each check to the checker, and its verdict to Envoy. It decides nothing, and
+sends no text of an exception to Envoy."""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ METHOD = "/envoy.service.auth.v3.Authorization/Check"
 
 
 class AuthzService:
-    """`on_verdict` is told of each verdict, `on_error` what was raised and not foreseen."""
+    """`on_verdict` is called with each verdict, `on_error` with each unexpected exception."""
 
     def __init__(
         self,
@@ -28,9 +29,9 @@ class AuthzService:
 
     async def _check(self, request: bytes) -> bytes:
         try:
-            verdict = await self._checks.check(authz_wire.to_asked(request))
+            verdict = await self._checks.check(authz_wire.to_request(request))
             answer = authz_wire.to_answer(verdict)
-        # The last place where an exception can be kept from Envoy, which then refuses the request.
+        # The last place to keep an exception's text from Envoy. Envoy then refuses the request.
         except Exception as exc:
             self._on_error(exc)
             if isinstance(exc, PeerError):

@@ -1,4 +1,5 @@
-"""ext_authz's protobuf bytes to what is asked, and verdicts to bytes: the only file that names its messages."""
+"""Converts between ext_authz's protobuf messages and the types of the checker. The only module that names these
+messages."""
 
 from __future__ import annotations
 
@@ -11,12 +12,12 @@ from ..exchange.events import Headers
 from ..pb.auth_pb2 import AttributeContext, CheckRequest, CheckResponse
 from ..pb.core_pb2 import HeaderValueOption
 
-# Of google.rpc.Code. Envoy looks only at whether it is OK; people read the rest.
+# Values of google.rpc.Code. Envoy only distinguishes OK from other codes; the others are for people.
 _OK, _PERMISSION_DENIED, _UNAUTHENTICATED = 0, 7, 16
 
 
-def to_asked(message: bytes) -> AuthzRequest:
-    """One serialized CheckRequest. Raises PeerError."""
+def to_request(message: bytes) -> AuthzRequest:
+    """Decodes a CheckRequest. Raises PeerError."""
     try:
         attributes = CheckRequest.FromString(message).attributes
     except DecodeError as exc:
@@ -26,8 +27,8 @@ def to_asked(message: bytes) -> AuthzRequest:
 
 
 def _headers(http: AttributeContext.HttpRequest) -> Headers:
-    """Each as it came where the filter says encode_raw_headers; else those of one name were joined by a comma, which
-    no key and no token survives."""
+    """The request's headers, unchanged if the filter has encode_raw_headers. Otherwise Envoy has joined repeated
+    headers by commas, which makes a key or token in them invalid."""
     if http.HasField("header_map"):
         pairs = (
             (h.key.lower(), h.raw_value.decode("utf-8", "surrogateescape") or h.value) for h in http.header_map.headers
@@ -38,7 +39,7 @@ def _headers(http: AttributeContext.HttpRequest) -> Headers:
 
 
 def to_answer(verdict: Verdict) -> bytes:
-    """The serialized CheckResponse."""
+    """Encodes a CheckResponse."""
     response = CheckResponse()
     match verdict:
         case CheckAllowed():
@@ -53,9 +54,9 @@ def to_answer(verdict: Verdict) -> bytes:
         case CheckDenied():
             response.status.code = _UNAUTHENTICATED if verdict.status == 401 else _PERMISSION_DENIED
             denied = response.denied_response
-            denied.status.code = verdict.status  # type: ignore[assignment]  # an enum of proto3 is open
+            denied.status.code = verdict.status  # type: ignore[assignment]  # enums of proto3 accept unknown values
             _set(denied.headers, verdict.headers)
-            # A header may hold text that is no UTF-8; a body of ours does not.
+            # A header may contain text that is not UTF-8; the gateway's own bodies do not.
             denied.body = verdict.body.decode("utf-8", "replace")
     return response.SerializeToString()
 

@@ -1,8 +1,8 @@
-"""The ext_proc shell: pumps messages between one of Envoy's streams and its handler. It decides nothing.
+"""The gRPC service for ext_proc: passes messages between a stream of Envoy and its handler. It decides nothing.
 
-One gRPC stream is one HTTP request (or, on the upstream level, one try of it). Each message gets exactly one answer.
-However the stream ends, `closed` is called once; and whatever is raised, Envoy hears a fixed sentence and never the
-text of an exception, which it would copy into its access log.
+One gRPC stream is one HTTP request or, for the upstream filters, one attempt. `closed` of the handler is called exactly
+once, however the stream ends. After an exception, Envoy gets a fixed text and not the exception's, because Envoy would
+copy it to its access log.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from . import wire
 from .rpc import CallRefused, Methods, PeerGone, RpcCall, Status, Streaming
 
 OpenStream: TypeAlias = Callable[[Mapping[str, str]], Handler]
-"""Gives the handler of a new stream from its gRPC metadata. Raises PeerError where that says nothing we know."""
+"""Returns the handler of a new stream for its gRPC metadata. Raises PeerError if the metadata is invalid."""
 
 METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 
 
 class ExtProcService:
-    """`on_error` is told what was raised and not foreseen."""
+    """`on_error` is called with each unexpected exception."""
 
     def __init__(self, open_stream: OpenStream, on_error: Callable[[BaseException], None]) -> None:
         self.methods: Methods = {METHOD: Streaming(self._process)}
@@ -32,13 +32,14 @@ class ExtProcService:
         self._stopping = False
 
     def stop(self) -> None:
-        """From now on, a stream that is cut was cut by us."""
+        """Marks the service as stopping: streams that are cut from now on count as stopped, not as cancelled by the
+        peer."""
         self._stopping = True
 
     async def _process(self, call: RpcCall) -> None:
         try:
             await self._pump(self._open_stream(call.metadata), call)
-        # The last place where an exception can be kept from Envoy.
+        # The last place to keep an exception's text from Envoy.
         except Exception as exc:
             self._on_error(exc)
             if isinstance(exc, PeerError):
@@ -62,7 +63,7 @@ class ExtProcService:
             why = self._cut()
             raise
         except PeerGone:
-            # The stream was reset before our answer.
+            # The stream was reset before the answer was sent.
             why = self._cut()
         finally:
             handler.closed(why)

@@ -1,5 +1,8 @@
-"""The transport by grpcio, the reference implementation: several times as dear for each message as `http2_transport`,
-and the one to compare with where a peer and that one do not understand each other."""
+"""The gRPC transport by grpcio, the reference implementation.
+
+It takes several times as much time for each message as `http2.transport`. It is for comparison, if a peer has a problem
+with that one.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +24,17 @@ OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE),
     ("grpc.max_send_message_length", MAX_MESSAGE),
     ("grpc.max_concurrent_streams", MAX_STREAMS),
-    # Envoy pings every 30 s, also when nothing moves; gRPC's defaults would take that for abuse and hang up.
+    # Envoy pings every 30 s, also on idle connections. gRPC's default would treat that as abuse and close the
+    # connection.
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
-    # Two workers at one address would each get some of the streams: the second one must fail.
+    # Without this, two workers at one address would share its streams. The second one must fail.
     ("grpc.so_reuseport", 0),
 )
 
 
 class GrpcioServer:
-    """`services` at one address. Made in a running loop."""
+    """A gRPC server of `services` at one address. Create it in a running event loop."""
 
     def __init__(self, services: Iterable[Service], interceptors: Sequence[aio.ServerInterceptor] = ()) -> None:
         self._server = aio.server(options=OPTIONS, interceptors=tuple(interceptors))
@@ -38,7 +42,7 @@ class GrpcioServer:
         self._server.add_generic_rpc_handlers((_Methods(methods),))
 
     def bind(self, address: str, tls: MutualTls | None) -> None:
-        """Listens at `address`, as gRPC writes it. Raises OSError."""
+        """Listens at `address`, in gRPC's notation. Raises OSError."""
         try:
             if tls is None:
                 self._server.add_insecure_port(address)
@@ -51,7 +55,7 @@ class GrpcioServer:
         await self._server.start()
 
     async def stop(self, grace: float) -> None:
-        """Takes no more calls, lets the open ones go on for so many seconds, and cancels the rest."""
+        """Accepts no more calls, waits `grace` seconds for open ones, and cancels the rest."""
         await self._server.stop(grace)
 
 
@@ -63,7 +67,7 @@ class _Methods(grpc.GenericRpcHandler):
         return self._handlers.get(handler_call_details.method)
 
 
-# No (de)serializer: messages stay bytes.
+# No serializers: messages stay bytes.
 def _handler(method: Unary | Streaming) -> Any:
     if isinstance(method, Streaming):
         return grpc.stream_stream_rpc_method_handler(partial(_stream, method))
@@ -78,15 +82,15 @@ async def _answer(method: Unary, request: bytes, context: Context) -> bytes:
         raise
 
 
-# read() and write(), not a generator: a generator whose stream breaks off while its answer is being written is left to
-# the garbage collector, and the method would end when that pleases.
+# read() and write() instead of a generator: a generator whose stream breaks while it writes would be closed by the
+# garbage collector, at an undefined time.
 async def _stream(method: Streaming, _: object, context: Context) -> None:
     try:
         await method.run(_Call(context))
     except CallRefused as refused:
         await _abort(context, refused)
     except PeerGone:
-        # The cancellation is on its way.
+        # The cancellation of this task follows.
         await asyncio.sleep(0)
 
 
@@ -99,7 +103,7 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 class _Call:
     cut = False
-    """A stream that is reset while its method waits for a message looks like one that ends."""
+    """Always False: grpcio reports a stream that is reset while its method reads like a proper end."""
 
     def __init__(self, context: Context) -> None:
         self._context = context

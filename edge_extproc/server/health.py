@@ -1,4 +1,4 @@
-"""gRPC's health service (grpc.health.v1) for the whole of a worker: what Envoy and Kubernetes ask."""
+"""gRPC's health service (grpc.health.v1) of a worker, for Envoy and Kubernetes."""
 
 from __future__ import annotations
 
@@ -17,44 +17,46 @@ _SERVICE_UNKNOWN = HealthCheckResponse(status=HealthCheckResponse.SERVICE_UNKNOW
 
 
 class Health:
-    """NOT_SERVING at first. Only the server as a whole, the service with the empty name, has a state."""
+    """The initial state is NOT_SERVING. Only the server as a whole, which is the service with the empty name, has a
+    state."""
 
     def __init__(self) -> None:
         self.methods: Methods = {SERVICE + "/Check": Unary(self._check), SERVICE + "/Watch": Streaming(self._watch)}
-        self._told = _NOT_SERVING
+        self._state = _NOT_SERVING
         self._changed = asyncio.Event()
-        self._over = False
+        self._stopped = False
 
     def serving(self) -> None:
-        self._tell(_SERVING)
+        self._set_state(_SERVING)
 
     def stopping(self) -> None:
-        """For good. Whoever watches is told, and then let go: it would hold up the stop."""
-        self._over = True
-        self._tell(_NOT_SERVING)
+        """Sets NOT_SERVING permanently. Watchers get the state and are then closed, because they would delay the
+        stop."""
+        self._stopped = True
+        self._set_state(_NOT_SERVING)
 
-    def _tell(self, state: bytes) -> None:
-        self._told = state
+    def _set_state(self, state: bytes) -> None:
+        self._state = state
         self._changed.set()
         self._changed = asyncio.Event()
 
     async def _check(self, request: bytes) -> bytes:
         if _service(request):
             raise CallRefused(Status.NOT_FOUND, "unknown service")
-        return self._told
+        return self._state
 
     async def _watch(self, call: RpcCall) -> None:
         request = await call.read()
         if request is None:
             return
         if _service(request):
-            # A watcher is told so, and waits for the service to be added; here none ever is.
+            # A watcher of an unknown service waits until the service is added. Here none is ever added.
             await call.write(_SERVICE_UNKNOWN)
             return
         while True:
             changed = self._changed
-            await call.write(self._told)
-            if self._over:
+            await call.write(self._state)
+            if self._stopped:
                 return
             await changed.wait()
 

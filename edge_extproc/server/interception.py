@@ -1,7 +1,7 @@
-"""grpcio's server interceptors around a method that grpcio does not serve.
+"""Runs grpcio's server interceptors around a method that another transport serves.
 
-OpenTelemetry makes the spans of gRPC servers by such an interceptor. It asks of grpcio no more than what a call's
-metadata and its peer are, and to be told of an abort.
+OpenTelemetry creates the spans of gRPC servers by such an interceptor. The interceptor needs only a call's metadata,
+its peer, and `abort`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class _Pair(NamedTuple):
 
 
 class _Context:
-    """What an interceptor may ask of a ServicerContext."""
+    """The parts of grpcio's ServicerContext that interceptors use."""
 
     def __init__(self, call: InterceptedRequest) -> None:
         self._call = call
@@ -57,7 +57,7 @@ class _Context:
 async def intercepted(
     path: str, run: Run, interceptors: Sequence[aio.ServerInterceptor]
 ) -> Callable[[bytes, InterceptedRequest], Awaitable[bytes]]:
-    """`run` as the interceptors want it called; the first of them is the outermost."""
+    """`run` wrapped by the interceptors; the first one is the outermost."""
 
     async def innermost(request: bytes, context: Any) -> bytes:
         try:

@@ -1,7 +1,7 @@
-"""What a worker tells its supervisor and does for it, over the same socket on which it serves Envoy.
+"""The methods that a worker offers to its supervisor, on the socket on which it serves Envoy.
 
-Methods of our own, bytes in and bytes out, so that a worker needs no second server: a snapshot of its metrics, the
-purge of its cache, and to read anew what is managed. Whoever may speak to a worker as Envoy does may call them.
+They return a snapshot of metrics and the state of stores, purge the cache, and reload what the admin API manages. They
+take and return bytes, so that a worker needs no second server. Any peer that can connect as Envoy can call them.
 """
 
 from __future__ import annotations
@@ -28,32 +28,32 @@ class Introspection:
         reload: Callable[[], Awaitable[None]] | None = None,
         stores: Callable[[], Mapping[str, str | None]] = dict,
     ) -> None:
-        """`purge` takes what to purge as JSON and says how many replies went; None where there is no cache. `reload`
-        reads what is managed anew; None where nothing is. `stores` says of each store why it cannot be used,
-        or None."""
+        """`purge` takes the filter of a purge as JSON and returns the number of removed replies; None without a cache.
+        `reload` reads again what the admin API manages; None without it. `stores` returns for each store the reason why
+        it cannot be used, or None."""
         self.methods: Methods = {
             METRICS: Unary(self._metrics),
             PURGE: Unary(self._purge_cache),
             RELOAD: Unary(self._reload),
-            STORES: Unary(self._told_stores),
+            STORES: Unary(self._read_stores),
         }
         self._snapshot = snapshot
         self._purge = purge
-        self._anew = reload
+        self._reload_managed = reload
         self._stores = stores
 
     async def _reload(self, request: bytes) -> bytes:
         del request
-        if self._anew is not None:
-            await self._anew()
+        if self._reload_managed is not None:
+            await self._reload_managed()
         return b""
 
-    async def _told_stores(self, request: bytes) -> bytes:
+    async def _read_stores(self, request: bytes) -> bytes:
         del request
         return msgspec.json.encode(self._stores())
 
     async def _metrics(self, request: bytes) -> bytes:
-        # Beside the event loop: with thousands of series it takes many milliseconds, in which no request would move.
+        # In a thread: with thousands of series this takes many milliseconds, which would block the event loop.
         del request
         return await asyncio.to_thread(self._snapshot)
 

@@ -1,4 +1,4 @@
-"""Whether the event loop keeps up: how late it wakes somebody who asked for a moment."""
+"""Measures the lag of the event loop: how late it wakes a timer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ EVERY = 0.5
 
 
 async def watch_loop(lagged: Callable[[float], None], every: float = EVERY) -> None:
-    """Tells how many seconds too late each wake-up came. Runs until it is cancelled."""
+    """Calls `lagged` with the delay of each timer, in seconds. Runs until it is cancelled."""
     loop = asyncio.get_running_loop()
     while True:
         due = loop.time() + every

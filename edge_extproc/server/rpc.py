@@ -1,7 +1,6 @@
-"""What a worker serves, whatever carries it: gRPC methods as plain coroutines over message bytes.
+"""The interface between gRPC services and transports: methods as coroutines over message bytes.
 
-The seam between the services of this package and a transport (`http2_transport`, `grpcio_transport`). No type of a
-transport's library crosses it.
+The transports are `http2.transport` and `grpcio_transport`. No type of a transport's library is part of this interface.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import Protocol, TypeAlias
 
 
 class Status(IntEnum):
-    """Those of gRPC's status codes that we answer with."""
+    """The gRPC status codes that this package uses."""
 
     OK = 0
     CANCELLED = 1
@@ -27,7 +26,7 @@ class Status(IntEnum):
 
 
 class CallRefused(Exception):
-    """Raised by a method: the call ends with this status and these details, which the peer reads."""
+    """Raised by a method to end its call with this status. The peer receives `details`."""
 
     def __init__(self, status: Status, details: str) -> None:
         super().__init__(details)
@@ -36,28 +35,29 @@ class CallRefused(Exception):
 
 
 class PeerGone(Exception):
-    """Raised by `RpcCall.write`: nobody reads any more."""
+    """Raised by `RpcCall.write` if the peer has reset the stream."""
 
 
 class RpcCall(Protocol):
-    """One stream, seen by its method. A method that waits for something else is cancelled when the peer leaves."""
+    """One stream, as its method sees it. A method that waits for something else is cancelled when the peer
+    disconnects."""
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """Keys in lower case. What is not text (a key that ends in -bin) is left out."""
+        """gRPC metadata with lower-case keys, without binary values (keys that end in -bin)."""
         ...
 
     @property
     def cut(self) -> bool:
-        """Whether the peer reset it, as far as the transport can tell that from a proper end."""
+        """Whether the peer has reset the stream, as far as the transport can distinguish this from a proper end."""
         ...
 
     async def read(self) -> bytes | None:
-        """The next message; None after the last one."""
+        """The next message, or None after the last one."""
         ...
 
     async def write(self, message: bytes) -> None:
-        """Waits while the peer takes nothing more. Raises PeerGone."""
+        """Sends a message. Waits while flow control permits no more. Raises PeerGone."""
         ...
 
 
@@ -81,8 +81,8 @@ class Service(Protocol):
 
 
 MAX_MESSAGE = 64 * 1024 * 1024
-"""Bytes. A buffered body is one message; Envoy's own body limit is the one to set, and it must lie below this."""
+"""Bytes. A buffered body is one message. Envoy's own body limit applies first and must be lower."""
 
 MAX_STREAMS = 10_000
-"""Open at once on one connection. A stream lives as long as its request, and every SSE in flight is one. Envoy opens
-another connection beyond it."""
+"""Open streams on one connection. A stream lives as long as its request. Beyond this number Envoy opens another
+connection."""

@@ -1,7 +1,7 @@
-"""One worker process's gRPC server: where it listens, what it permits, how it stops.
+"""Runs the gRPC server of one worker process: its address, its permissions, its shutdown.
 
-It does not know what its services do. A worker has an address of its own, because Envoy must be able to choose the
-worker (both streams of a request belong in one process), and SO_REUSEPORT would let the kernel choose.
+It knows nothing of its services. Each worker has its own address, because Envoy must choose the worker: all streams of
+a request belong to one process. With SO_REUSEPORT the kernel would choose.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 try:
     import uvloop
 except ImportError:
-    # Not made for Windows, where one may still develop.
+    # uvloop does not exist for Windows, which can be used for development.
     uvloop = None  # type: ignore[assignment]
 
 T = TypeVar("T")
 
 _UNIX = "unix:"
-# sun_path of Linux is 108 bytes with its closing zero; other systems have less.
+# Bytes: sun_path of Linux has 108 with its final zero; other systems have less.
 _LONGEST_PATH = 107
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """Run on the fastest event loop there is."""
+    """Runs a coroutine on uvloop if it is installed, else on asyncio's own event loop."""
     factory = uvloop.new_event_loop if uvloop is not None else None
     with asyncio.Runner(loop_factory=factory) as runner:
         return runner.run(main)
@@ -55,12 +55,14 @@ async def serve(
     interceptors: Sequence[Any] = (),
     transport: Literal["http2", "grpcio"] = "http2",
 ) -> None:
-    """Serve at `address` (`unix:/path`, or `host:port`, which takes `tls`) until `stop` is set; raises StartError
-    where it cannot. `group`: the owner's group may open the socket too.
+    """Serves at `address` until `stop` is set. Raises StartError.
 
-    The gRPC health service tells SERVING from `on_ready` on and NOT_SERVING as soon as `stop` is set. Streams then
-    have `grace` seconds to end by themselves; those that do not are cancelled after it. `on_stopping` is called
-    before the grace begins. `interceptors`: grpcio's, around calls of one message.
+    `address` is `unix:/path` or `host:port`; `tls` applies to the latter. `group`: the owner's group may open the
+    socket too.
+
+    The gRPC health service reports SERVING from `on_ready` on, and NOT_SERVING as soon as `stop` is set. Then
+    `on_stopping` is called. Streams have `grace` seconds to end; the remaining ones are cancelled. `interceptors`:
+    grpcio's, for unary methods.
     """
     health = Health()
     server = _server(transport, [*services, health], interceptors)
@@ -78,7 +80,7 @@ async def serve(
 
 class _Server(Protocol):
     def bind(self, address: str, tls: MutualTls | None) -> None:
-        """Raises OSError."""
+        """Listens at the address. Raises OSError."""
         ...
 
     async def start(self) -> None: ...
@@ -87,7 +89,7 @@ class _Server(Protocol):
 
 
 def _server(transport: str, services: Iterable[Service], interceptors: Sequence[Any]) -> _Server:
-    """Loads only the one that is wanted."""
+    """The configured transport. Only this one is imported."""
     if transport == "grpcio":
         from . import grpcio_transport
 
@@ -105,7 +107,7 @@ def _bound(server: _Server, address: str, tls: MutualTls | None, *, group: bool)
         return
     path = Path(address.removeprefix(_UNIX))
     _make_room(path)
-    # Whoever can write to the socket can play Envoy; it must not be open to others even for a moment.
+    # A process that can write to the socket can act as Envoy, so the socket must never be open to others.
     before = os.umask(0o117 if group else 0o177)
     try:
         _bind(server, address, None)
@@ -125,7 +127,7 @@ def _bind(server: _Server, address: str, tls: MutualTls | None) -> None:
 
 
 def _make_room(path: Path) -> None:
-    """Remove the socket that a worker left behind when it was killed."""
+    """Removes the socket file of a worker that was killed."""
     if len(os.fsencode(path)) > _LONGEST_PATH:
         raise StartError(f"the socket's path {str(path)!r} is too long: {_LONGEST_PATH} bytes at most")
     try:

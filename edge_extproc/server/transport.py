@@ -1,4 +1,4 @@
-"""Who may speak with a worker: whoever can open its Unix socket, or over TCP, whoever shows the right certificate."""
+"""Access to a worker: by permission on its Unix socket or, over TCP, by a client certificate."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class MutualTls:
-    """PEM texts. Both sides show a certificate and ask for one of the same authority."""
+    """The certificates for mutual TLS, as PEM. Both sides have a certificate of the same authority."""
 
     ca: bytes
     certificate: bytes
@@ -26,13 +26,13 @@ class MutualTls:
     server_name: str
 
     def context(self) -> ssl.SSLContext:
-        """Of a worker that speaks HTTP/2."""
+        """The TLS context of a worker's HTTP/2 server."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.verify_mode = ssl.CERT_REQUIRED
         context.set_alpn_protocols(["h2"])
         context.load_verify_locations(cadata=self.ca.decode("ascii"))
-        # OpenSSL reads a key from a file alone. This one is for our eyes only, and gone at once.
+        # OpenSSL reads private keys only from files. This file is readable for its owner only and is removed at once.
         with tempfile.TemporaryDirectory() as directory:
             pem = Path(directory) / "pair.pem"
             pem.touch(0o600)
@@ -47,7 +47,8 @@ class MutualTls:
         return grpc.ssl_server_credentials(pairs, root_certificates=self.ca, require_client_auth=True)
 
     def channel(self, address: str, options: tuple[tuple[str, int], ...]) -> aio.Channel:
-        """To a worker of this machine, whatever name its certificate has."""
+        """A client channel to a worker of this machine. The name in the worker's certificate is not compared with the
+        address."""
         import grpc
         from grpc import aio
 
@@ -58,7 +59,7 @@ class MutualTls:
 
 
 def mutual_tls(agent: AgentConfig) -> MutualTls | None:
-    """None where the workers need none. Raises StartError where a file cannot be read."""
+    """The configured certificates, or None if workers need none. Raises StartError if a file cannot be read."""
     wanted = agent.tcp.tls if agent.tcp is not None else None
     if wanted is None:
         return None

@@ -1,15 +1,15 @@
-"""Protobuf bytes to events, commands to protobuf bytes: the only file that names a message of Envoy's.
+"""Converts Envoy's protobuf messages to events, and commands to protobuf messages.
 
-It is pure, and it is the transport's seam: bytes come in, bytes go out, whatever carried them. It knows nothing of
-what an event means or why a command was chosen.
+It is the only module that names ext_proc's messages. It is pure and independent of the transport. It knows nothing of
+the meaning of an event or the reason for a command.
 
-Nothing is added to a command, least of all a content-length. Envoy stops a response or request whose body changed its
-length while that header did not (details `mismatch_between_content_length_and_the_length_of_the_mutated_body`), so a
-command with a body sets or removes the header too. It is not needed, and ignored, in answer to the chunks of a
-streamed body whose headers have gone; Replace and Reply have theirs made by Envoy.
+It adds nothing to a command, in particular no content-length. Envoy stops a request or response whose body changes its
+length while that header does not (details `mismatch_between_content_length_and_the_length_of_the_mutated_body`), so a
+command with a body must set or remove the header too. The header is not needed, and ignored, in answers to chunks of a
+streamed body whose headers have been sent. For Replace and ImmediateResponse, Envoy makes the header.
 
-A command that Envoy cannot be told in answer to an event (a body in answer to headers, say) is a bug of ours and
-raises ValueError. Bytes that make no sense are Envoy's mistake: PeerError.
+A command that is impossible in answer to an event (for example a body in answer to headers) is a bug of the gateway and
+raises ValueError. Malformed bytes are an error of Envoy and raise PeerError.
 """
 
 from __future__ import annotations
@@ -65,20 +65,20 @@ if TYPE_CHECKING:
     from ..pb.type_pb2 import StatusCode
 
 ATTRIBUTES = "envoy.filters.http.ext_proc"
-"""Under which key Envoy sends attributes, whatever the filter is called."""
+"""The key of Envoy's attributes, whatever the name of the filter is."""
 
-# What is alike in most answers, of headers and orders of clusters, is kept as bytes: so many of each.
+# Parts that are equal in most answers (headers, orders of clusters) are cached as bytes: the maximum number of each.
 _MOST_KNOWN = 1024
 
 _EXACT = 2.0**53
-"""A Struct knows only doubles; up to here every integer is one."""
+"""A Struct has only doubles. Up to this value, every integer is one."""
 
 
-# --- what Envoy says
+# --- from Envoy
 
 
 def to_event(message: bytes) -> Event:
-    """One serialized ProcessingRequest. Raises PeerError."""
+    """Decodes a ProcessingRequest. Raises PeerError."""
     try:
         request = ProcessingRequest.FromString(message)
     except DecodeError as exc:
@@ -106,12 +106,12 @@ def to_event(message: bytes) -> Event:
             raise PeerError("a ProcessingRequest without a phase")
 
 
-def _pairs(found: HeaderMap) -> Headers:
-    return tuple([(h.key, h.raw_value.decode("utf-8", "surrogateescape") or h.value) for h in found.headers])
+def _pairs(header_map: HeaderMap) -> Headers:
+    return tuple([(h.key, h.raw_value.decode("utf-8", "surrogateescape") or h.value) for h in header_map.headers])
 
 
 def _attributes(request: ProcessingRequest) -> Attributes:
-    # Asking a protobuf map for a missing key would put it there.
+    # Reading a missing key of a protobuf map would insert it.
     if ATTRIBUTES not in request.attributes:
         return NOTHING
     return _mapping(request.attributes[ATTRIBUTES])
@@ -120,11 +120,11 @@ def _attributes(request: ProcessingRequest) -> Attributes:
 def _metadata(request: ProcessingRequest) -> Metadata:
     if not request.HasField("metadata_context"):
         return NOTHING_TOLD
-    return {space: _mapping(found) for space, found in request.metadata_context.filter_metadata.items()}
+    return {namespace: _mapping(struct) for namespace, struct in request.metadata_context.filter_metadata.items()}
 
 
-def _mapping(found: Struct) -> dict[str, object]:
-    return {key: _plain(value) for key, value in found.fields.items()}
+def _mapping(struct: Struct) -> dict[str, object]:
+    return {key: _plain(value) for key, value in struct.fields.items()}
 
 
 def _plain(value: Value) -> object:
@@ -144,7 +144,7 @@ def _plain(value: Value) -> object:
             return None
 
 
-# --- what we answer
+# --- to Envoy
 
 
 def _continue(event: type[Event]) -> bytes:
@@ -153,7 +153,7 @@ def _continue(event: type[Event]) -> bytes:
     return response.SerializeToString()
 
 
-# Event and answer have the same name in Envoy's two oneofs.
+# An event and its answer have the same field name in Envoy's two oneofs.
 _PHASE: dict[type[Event], str] = {
     RequestHeaders: "request_headers",
     RequestBody: "request_body",
@@ -162,7 +162,7 @@ _PHASE: dict[type[Event], str] = {
     ResponseBody: "response_body",
     ResponseTrailers: "response_trailers",
 }
-# Most answers are these.
+# Most answers are one of these.
 _CONTINUE: dict[type[Event], bytes] = {event: _continue(event) for event in _PHASE}
 
 _BODY_MODE: dict[BodyMode, ProcessingMode.BodySendMode] = {
@@ -173,8 +173,8 @@ _BODY_MODE: dict[BodyMode, ProcessingMode.BodySendMode] = {
 
 
 def to_answers(event: Event, command: Command) -> tuple[bytes, ...]:
-    """The serialized ProcessingResponses that answer `event`: one, but for a response body in full duplex. Raises
-    ValueError where there is none."""
+    """The encoded ProcessingResponses that answer `event`. It is one, except for a response body in full-duplex mode.
+    Raises ValueError for an impossible command."""
     match command:
         case Hold():
             return ()
@@ -201,7 +201,7 @@ def _streamed(body: bytes, *, end: bool) -> bytes:
 
 
 def to_answer(event: Event, command: Command) -> bytes:
-    """The serialized ProcessingResponse that answers `event`. Raises ValueError where there is none."""
+    """The encoded ProcessingResponse that answers `event`. Raises ValueError for an impossible command."""
     if command is CONTINUE or command == CONTINUE:
         return _CONTINUE[type(event)]
     response = ProcessingResponse()
@@ -220,7 +220,7 @@ def to_answer(event: Event, command: Command) -> bytes:
 
 
 def more_time(seconds: float) -> bytes:
-    """The serialized ProcessingResponse that puts off Envoy's time-out of the present message."""
+    """An encoded ProcessingResponse that extends Envoy's timeout for the current message by `seconds`."""
     response = ProcessingResponse()
     response.override_message_timeout.FromNanoseconds(int(seconds * 1e9))
     return response.SerializeToString()
@@ -281,7 +281,7 @@ def _write_replace(response: ProcessingResponse, event: Event, command: Replace)
 
 def _write_reply(response: ProcessingResponse, command: ImmediateResponse) -> None:
     reply = response.immediate_response
-    # An enum of proto3 is open: a status that it does not name (529) travels, and Envoy sends it to the caller.
+    # Enums of proto3 accept unknown values: Envoy sends a status without a name in the enum (529) to the caller.
     reply.status.code = cast("StatusCode", command.status)
     _set(reply.headers, command.headers)
     reply.body = command.body
@@ -295,8 +295,8 @@ def _change(mutation: HeaderMutation, set_headers: Pairs, remove_headers: Iterab
     mutation.remove_headers.extend(remove_headers)
 
 
-# Messages of protobuf, one after the other, are one: what is alike in most answers is serialized once. A value is never
-# kept, for it may be a credential: what is known depends only on how long it is.
+# Concatenated protobuf messages are merged, so parts that are equal in most answers are encoded only once. A header
+# value is never cached, because it may be a credential. The cached parts depend only on its length.
 def _set(mutation: HeaderMutation, pairs: Pairs) -> None:
     parts: list[bytes] = []
     seen: set[str] | None = None if len(dict(pairs)) == len(pairs) else set()
@@ -314,25 +314,25 @@ def _set(mutation: HeaderMutation, pairs: Pairs) -> None:
 
 @lru_cache(maxsize=_MOST_KNOWN)
 def _around(name: str, length: int, *, append: bool = False) -> tuple[bytes, bytes]:
-    """What stands before and after a value of this many bytes."""
+    """The encoded bytes before and after a header value of `length` bytes."""
     mutation = HeaderMutation()
     option = mutation.set_headers.add()
     option.header.key = name
-    option.header.raw_value = value = b"\0" * length  # no name of a header holds any
-    # The first of a name takes the place of what was there, a repeated one (set-cookie) stands beside it. The ext_proc
-    # of Envoy 1.40 looks only at the deprecated `append` (tests/envoy/test_wire_on_envoy.py); the action says the same
-    # for those that will look at it.
+    option.header.raw_value = value = b"\0" * length  # no header name contains a zero byte
+    # The first header of a name replaces the existing one; a repeated header (set-cookie) is added. ext_proc of Envoy
+    # 1.40 reads only the deprecated field `append` (tests/envoy/test_wire_on_envoy.py). `append_action` is set for
+    # later versions.
     if append:
         option.append.value = True
     else:
         option.append_action = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
-    written = mutation.SerializeToString()
-    before, _, after = written.partition(value) if value else (written, b"", b"")
+    encoded = mutation.SerializeToString()
+    before, _, after = encoded.partition(value) if value else (encoded, b"", b"")
     return before, after
 
 
 def _write_body(mutation: BodyMutation, body: bytes) -> None:
-    # An empty `body` is a default value of proto3; what it means is for `clear_body` to say.
+    # In proto3 an empty `body` is not encoded. `clear_body` represents it.
     if body:
         mutation.body = body
     else:
@@ -341,7 +341,7 @@ def _write_body(mutation: BodyMutation, body: bytes) -> None:
 
 @lru_cache
 def _override(response_body: BodyMode) -> ProcessingMode:
-    # An override stands for the whole mode: the rest repeats what the configuration says.
+    # An override replaces the whole mode, so the other fields repeat the configuration.
     return ProcessingMode(
         request_header_mode=ProcessingMode.SEND,
         response_header_mode=ProcessingMode.SEND,
@@ -352,23 +352,23 @@ def _override(response_body: BodyMode) -> ProcessingMode:
     )
 
 
-def _write_struct(into: Struct, found: Mapping[str, object]) -> None:
+def _write_struct(into: Struct, values: Mapping[str, object]) -> None:
     into.SetInParent()
-    for key, value in found.items():
+    for key, value in values.items():
         _write_value(into.fields[key], value)
 
 
 @lru_cache(maxsize=_MOST_KNOWN)
 def _order(clusters: tuple[str, ...]) -> bytes:
-    """In the words of the priority_group cluster specifier: a Struct, serialized."""
-    told = Struct()
+    """The order of clusters as the priority_group cluster specifier reads it: an encoded Struct."""
+    struct = Struct()
     groups = [{"name": f"{n}", "clusters": [{"cluster_name": c, "weight": 1}]} for n, c in enumerate(clusters, 1)]
-    _write_struct(told, {ROUTE_NAMESPACE: {"priority_groups": groups}})
-    return told.SerializeToString()
+    _write_struct(struct, {ROUTE_NAMESPACE: {"priority_groups": groups}})
+    return struct.SerializeToString()
 
 
 def _write_value(into: Value, value: object) -> None:
-    match value:  # what is most often written comes first
+    match value:  # the most frequent types first
         case str():
             into.string_value = value
         case dict():

@@ -1,8 +1,8 @@
-"""One thread for work on large bodies, so that the event loop goes on with everybody else's.
+"""One thread for work on large bodies, so that the event loop continues with other requests.
 
-Reading and translating a body is pure Python, which holds the interpreter's lock. In a thread it gives the lock up
-every half millisecond (worker/main.py sets that). Two such threads would only take more turns from the loop, so there
-is one, and what waits for it is bounded.
+Parsing and translating a body is pure Python, which holds the interpreter lock. A thread releases the lock every half
+millisecond (worker/main.py sets this). Two such threads would take twice as many turns from the event loop, so there is
+only one, and its queue is bounded.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..errors import PolicyUnavailable
 
 T = TypeVar("T")
 
-# Steps of large exchanges that wait. Each takes up to a second, and Envoy waits for half a minute.
+# The number of waiting steps of large exchanges. Each takes up to a second, and Envoy waits for half a minute.
 MOST_WAITING = 16
 
 
@@ -32,7 +32,7 @@ class ThreadRunner:
             raise PolicyUnavailable("the gateway is busy with other large requests; try again", retry_after=1.0)
         self._waiting += 1
         try:
-            # One that is cancelled before its turn is never begun.
+            # A step that is cancelled while it waits never starts.
             return await asyncio.get_running_loop().run_in_executor(self._thread, partial(function, *arguments))
         finally:
             self._waiting -= 1

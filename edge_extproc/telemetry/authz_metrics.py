@@ -1,4 +1,4 @@
-"""What ext_authz decided, as metrics of a worker."""
+"""The metrics of ext_authz decisions, for one worker."""
 
 from __future__ import annotations
 
@@ -10,17 +10,22 @@ OTHER = "other"
 
 
 class AuthzMetrics:
+    """Counts decisions by result, and refusals by error code."""
+
     def __init__(self, registry: CollectorRegistry, codes: AbstractSet[str] = frozenset()) -> None:
-        """`codes`: of refusals, as labels; any other is one, so that labels stay few."""
-        checks = Counter("edge_authz_checks", "Requests that ext_authz asked about.", ("result",), registry=registry)
+        """`codes`: the error codes that get a label of their own. Any other code is counted as `other`, so that the
+        number of series is bounded."""
+        checks = Counter(
+            "edge_authz_checks", "Requests that ext_authz checked, by result.", ("result",), registry=registry
+        )
         self._allowed, self._denied, self._failed = (checks.labels(r) for r in ("allowed", "denied", "unavailable"))
         refusals = Counter(
-            "edge_authz_refusals", "Requests that ext_authz refused, by why.", ("code",), registry=registry
+            "edge_authz_refusals", "Requests that ext_authz refused, by error code.", ("code",), registry=registry
         )
         self._refusals = {code: refusals.labels(code) for code in (*codes, OTHER)}
 
     def checked(self, status: int | None, code: str = OTHER) -> None:
-        """Both of a refusal; None where it was none."""
+        """Counts one decision. `status`: the HTTP status of a refusal, or None if the request was allowed."""
         if status is None:
             self._allowed.inc()
             return

@@ -1,8 +1,8 @@
 """Supervises the long-running tasks of one process.
 
-A task that raises is reported and started again after a pause, so that no exception ends a part of the gateway for
-good. What each task does is told to readiness and metrics by `states`. A task that may end is ended by its own return
-or by cancelling it.
+A task that raises is reported and restarted after a pause, so that no exception stops a part of the gateway
+permanently. Readiness and metrics read the state of each task from `states`. A task ends when its function returns or
+when it is cancelled.
 """
 
 from __future__ import annotations
@@ -18,18 +18,21 @@ from prometheus_client.registry import Collector
 
 from . import logs
 
-# Seconds before the first restart, the second, and so on; the last one from then on.
+# Seconds before the first restart, the second, and so on. The last value applies to all later restarts.
 PAUSES = (0.1, 0.5, 1.0, 5.0, 15.0)
-# A task that ran this long begins again with the first pause.
-_WELL_AFTER = 60.0
+# Seconds. After a run of this length, the next restart uses the first pause again.
+_STABLE_AFTER = 60.0
 
 
 @dataclass(slots=True)
 class TaskState:
+    """The state of the tasks with one name."""
+
     failures: int = 0
     """Since the process started."""
     error: str | None = None
-    """The class of the last exception while the task waits for its next start; its text may quote a caller."""
+    """The class name of the last exception while the task waits for its next start, else None. The exception's text is
+    not kept because it may quote a caller."""
 
     @property
     def is_running(self) -> bool:
@@ -37,7 +40,7 @@ class TaskState:
 
 
 class Background:
-    """The tasks of one process, by name. Of several with one name, the state is that of all: failed if one is."""
+    """The tasks of one process, by name. Tasks with the same name share one state: it is failed if one of them is."""
 
     def __init__(
         self,
@@ -57,8 +60,8 @@ class Background:
     def start(
         self, name: str, run: Callable[[], Awaitable[None]], stop: asyncio.Event | None = None
     ) -> asyncio.Task[None]:
-        """Runs `run()` until it returns, and anew whenever it raises. Once `stop` is set it is started at most one more
-        time, at once: what it does at its end is then done. `name`: one of a few, it is a label of metrics."""
+        """Runs `run()` until it returns, and restarts it whenever it raises. After `stop` is set, it is restarted at
+        most once, without a pause, so that its final work is done. `name` is a metric label: use few distinct names."""
         state = self._states.setdefault(name, TaskState())
         return asyncio.create_task(self._supervise(state, run, stop or asyncio.Event()), name=name)
 
@@ -68,7 +71,7 @@ class Background:
             is_last, began = stop.is_set(), self._clock()
             try:
                 await run()
-            except Exception as error:  # noqa: BLE001  # a last resort: whatever it is, the task is started again
+            except Exception as error:  # noqa: BLE001  # a last resort: the task is restarted after any exception
                 self._report(error)
                 state.failures += 1
                 state.error = type(error).__name__
@@ -76,26 +79,28 @@ class Background:
                 return
             if is_last:
                 return
-            in_a_row = 1 if self._clock() - began > _WELL_AFTER else in_a_row + 1
+            in_a_row = 1 if self._clock() - began > _STABLE_AFTER else in_a_row + 1
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), self._pauses[min(in_a_row, len(self._pauses)) - 1])
             state.error = None
 
 
 BACKGROUND = Background()
-"""Of this process, as the log is."""
+"""The tasks of this process. It is global because the log is."""
 
 
 class BackgroundMetrics(Collector):
+    """Exposes the states of background tasks as metrics."""
+
     def __init__(self, background: Background) -> None:
         self._background = background
 
     def collect(self) -> Iterator[Metric]:
         failures = CounterMetricFamily(
-            "edge_task_failures", "Background tasks that failed and were started again.", labels=("task",)
+            "edge_task_failures", "Failures of background tasks; each is followed by a restart.", labels=("task",)
         )
         waiting = GaugeMetricFamily(
-            "edge_tasks_failed", "Background tasks that failed and are not running now.", labels=("task",)
+            "edge_tasks_failed", "Failed background tasks that wait for their restart.", labels=("task",)
         )
         for name, state in list(self._background.states.items()):
             failures.add_metric((name,), state.failures)

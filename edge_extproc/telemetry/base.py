@@ -1,4 +1,4 @@
-"""What an exchange asks of tracing."""
+"""The tracing port: what an exchange needs to create spans."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ FLAVOURS: tuple[str, ...] = get_args(Flavour)
 
 
 class Tracer(Protocol):
+    """Starts the spans of exchanges."""
+
     content: bool
-    """Whether a settlement shall tell what was said."""
+    """Whether settlements include the prompt and the reply."""
 
     def begin(self, parent: Parent | None) -> Trace | None:
-        """The span of a new exchange, or None where it is not to be traced."""
+        """The span of a new exchange, or None if it is not sampled. `parent` is the caller's traceparent."""
         ...

@@ -1,4 +1,4 @@
-"""What becomes of upstream credentials: a count of their renewals, and a line for each that failed or came back."""
+"""Metrics and log lines for the renewal of upstream credentials."""
 
 from __future__ import annotations
 
@@ -10,23 +10,26 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 
 class CredentialMetrics:
+    """Counts and logs each renewal."""
+
     def __init__(self, registry: CollectorRegistry) -> None:
         self._renewals = Counter(
             "edge_credential_renewals",
-            "Credentials of providers that were fetched anew, or could not be.",
+            "Renewals of upstream credentials, by outcome.",
             ("provider", "outcome"),
             registry=registry,
         )
 
         self._renewed = Gauge(
             "edge_credential_renewed_timestamp_seconds",
-            "When a credential of this provider was last fetched anew.",
+            "Unix time at which a credential of this provider was last renewed.",
             ("provider",),
             registry=registry,
         )
 
     def renewed(self, provider: str, error: str | None, expires_at: float | None) -> None:
-        """`provider` is a name of config's, `error` a class, `expires_at` (Unix time) the end of what is held now."""
+        """Records one renewal. `provider`: its configured name. `error`: the class name of the error, or None after
+        success. `expires_at`: Unix time at which the current credential expires."""
         self._renewals.labels(provider, "ok" if error is None else "failed").inc()
         ends = None if expires_at is None else datetime.fromtimestamp(expires_at, UTC).isoformat(timespec="seconds")
         log = structlog.get_logger()

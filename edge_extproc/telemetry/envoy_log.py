@@ -1,9 +1,9 @@
-"""What Envoy itself writes when it is told to write more than warnings.
+"""Removes callers' data from the log lines of Envoy itself.
 
-At debug it shows whole header maps, and what it and the agent tell each other, with bodies. No value of a header is
-shown but of those that say nothing of anybody, no text of a message but the names of headers, and of everything else
-redaction.py takes out what it finds. Envoy's access log passes as it is: it is made of fields that render_envoy.py
-chose.
+At level debug, Envoy logs whole header maps and its gRPC messages to and from the agent, with bodies. This module masks
+all header values except those that identify nobody, and all texts in messages except the names of headers. The rest of
+the line passes through redaction.py. Lines of Envoy's access log are not changed: the rendered configuration chooses
+their fields.
 """
 
 from __future__ import annotations
@@ -13,38 +13,38 @@ import re
 from .logs import redact
 from .redaction import MASK
 
-TALKATIVE = frozenset({"trace", "debug"})
-"""Levels at which Envoy shows what callers and providers send."""
+VERBOSE_LEVELS = frozenset({"trace", "debug"})
+"""Levels at which Envoy logs what callers and providers send."""
 
-# 'name', 'value': a line of a header map, or some of them in one line.
+# 'name', 'value': a line of a header map, or several pairs in one line.
 _HEADER = re.compile(r"'([^']*)', '([^']*)'")
-# One that has its line to itself, whatever quotes its value holds.
-_ALONE = re.compile(r"\s*'([^']*)', '(.*)")
-# A text within a message of protobuf.
-_TOLD = re.compile(r'(\s*)(\w+): ".*')
+# A pair that fills its line; its value may contain quotes.
+_WHOLE_LINE = re.compile(r"\s*'([^']*)', '(.*)")
+# A string field of a protobuf message in text format.
+_TEXT_FIELD = re.compile(r'(\s*)(\w+): ".*')
 _HARMLESS = frozenset(
     {
         *(":method", ":scheme", ":status", "content-length", "content-type", "date", "server", "transfer-encoding"),
         *("x-request-id", "x-envoy-attempt-count", "x-envoy-upstream-service-time", "x-edge-route", "x-edge-cluster"),
     }
 )
-# What a request-id may be; callers may send anything under this name.
+# The values of harmless headers that are shown. Callers can send any value under these names.
 _PLAIN = re.compile(r"[A-Za-z0-9 _./;=*,+:-]{0,80}")
 
 
 def cleaned(line: str) -> str:
-    """A line of Envoy's output, fit to be shown."""
+    """The line without callers' data."""
     if line.startswith("{"):
         return line
-    told = _TOLD.fullmatch(line)
-    if told is not None and told[2] != "key":
-        return f'{told[1]}{told[2]}: "{MASK}"'
-    alone = _ALONE.fullmatch(line)
-    if alone is not None:
-        return redact(_shown(alone[1], alone[2].removesuffix("'")))
-    return redact(_HEADER.sub(lambda found: _shown(found[1], found[2]), line))
+    field = _TEXT_FIELD.fullmatch(line)
+    if field is not None and field[2] != "key":
+        return f'{field[1]}{field[2]}: "{MASK}"'
+    pair = _WHOLE_LINE.fullmatch(line)
+    if pair is not None:
+        return redact(_masked(pair[1], pair[2].removesuffix("'")))
+    return redact(_HEADER.sub(lambda match: _masked(match[1], match[2]), line))
 
 
-def _shown(name: str, value: str) -> str:
+def _masked(name: str, value: str) -> str:
     is_harmless = name.lower() in _HARMLESS and _PLAIN.fullmatch(value) is not None
     return f"'{name}', '{value if is_harmless else MASK}'"

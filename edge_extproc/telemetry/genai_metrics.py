@@ -1,7 +1,7 @@
-"""The metrics of OpenTelemetry's GenAI conventions, counted here and exported once a minute.
+"""The metrics of OpenTelemetry's GenAI conventions: counted here, and exported by OTLP once a minute.
 
-The library's own instruments take 25 microseconds for each number; four of them would cost more than the rest of a
-settlement.
+The instruments of the OpenTelemetry library are not used: they take 25 microseconds for each value, and four of them
+would cost more than the rest of a settlement.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ..model.settlement import Settlement
 from .logs import report
 
 EVERY = 60.0
-"""Seconds between two exports: the library's default."""
+"""Seconds between two exports; the OpenTelemetry library has the same default."""
 
 # Boundaries that the conventions recommend (semantic-conventions, gen-ai-metrics).
 _TOKENS = (1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864)
@@ -38,18 +38,22 @@ _FIRST_TOKEN = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75
 _PER_TOKEN = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
 _INSTRUMENTS = {
     "gen_ai.client.token.usage": ("{token}", "Tokens of one operation.", _TOKENS),
-    "gen_ai.client.operation.duration": ("s", "From a request to its end.", _SECONDS),
-    "gen_ai.client.operation.time_to_first_chunk": ("s", "From a request to the first of its stream.", _SECONDS),
+    "gen_ai.client.operation.duration": ("s", "Duration of the request.", _SECONDS),
+    "gen_ai.client.operation.time_to_first_chunk": (
+        "s",
+        "From the request to the first chunk of its stream.",
+        _SECONDS,
+    ),
     # As most gateways call it, and as dashboards that were made before the one above look for it.
     "gen_ai.server.time_to_first_token": ("s", "From a request to its first token.", _FIRST_TOKEN),
-    "gen_ai.server.time_per_output_token": ("s", "Between two tokens.", _PER_TOKEN),
+    "gen_ai.server.time_per_output_token": ("s", "Average time between two output tokens.", _PER_TOKEN),
 }
 
 OPERATIONS = {"completions": "text_completion"}
-"""gen_ai.operation.name of the conventions, where our own word is another one."""
+"""The gen_ai.operation.name of operations whose own name differs from the conventions."""
 
-# Of these a provider is named, and none was asked.
-_GIVEN_AGAIN = frozenset({"hit", "stale"})
+# Cache results whose settlement names a provider although no provider was called.
+_NO_PROVIDER_CALLED = frozenset({"hit", "stale"})
 
 _Labels: TypeAlias = tuple[tuple[str, str], ...]
 
@@ -74,8 +78,8 @@ class _Counted:
             self.highest = value
 
 
-class _Of(NamedTuple):
-    """What counts exchanges of one operation, provider, model and outcome."""
+class _Histograms(NamedTuple):
+    """The histograms for one combination of operation, provider, model and outcome."""
 
     input: _Counted
     output: _Counted
@@ -86,16 +90,17 @@ class _Of(NamedTuple):
 
 
 class GenAiMetrics:
-    """`names`: gen_ai.provider.name by the name of the provider. Settled by one thread, exported by another."""
+    """The GenAI metrics of one worker. `names` maps the configured name of a provider to its gen_ai.provider.name. One
+    thread calls `settle`, another one `read`."""
 
     def __init__(self, resource: Resource, scope: InstrumentationScope, names: Mapping[str, str]) -> None:
         self._resource, self._scope, self._names = resource, scope, names
         self._began = time.time_ns()
         self._counted: dict[tuple[str, _Labels], _Counted] = {}
-        self._of_kind: dict[tuple[str | None, str | None, str | None, str], _Of] = {}
+        self._of_kind: dict[tuple[str | None, str | None, str | None, str], _Histograms] = {}
 
     def settle(self, s: Settlement) -> None:
-        if s.cache in _GIVEN_AGAIN:
+        if s.cache in _NO_PROVIDER_CALLED:
             return
         of = self._of_kind.get((s.operation, s.provider, s.model, s.outcome)) or self._find(s)
         if of is None:
@@ -112,9 +117,9 @@ class GenAiMetrics:
             if per_token is not None:
                 of.per_token.add(per_token)
 
-    def _find(self, s: Settlement) -> _Of | None:
+    def _find(self, s: Settlement) -> _Histograms | None:
         name = self._names.get(s.provider or "")
-        # Only what was asked of a provider is an operation of GenAI; and a name that config does not know is no label.
+        # Only a call to a provider is a GenAI operation, and only configured names become labels.
         if name is None or s.model is None:
             return None
         operation = s.operation or "none"
@@ -124,7 +129,7 @@ class GenAiMetrics:
             ("gen_ai.request.model", s.model),
         )
         failed = (("error.type", s.outcome),) if s.outcome != "ok" else ()
-        found = self._of_kind[s.operation, s.provider, s.model, s.outcome] = _Of(
+        found = self._of_kind[s.operation, s.provider, s.model, s.outcome] = _Histograms(
             self._one("gen_ai.client.token.usage", (*labels, ("gen_ai.token.type", "input"))),
             self._one("gen_ai.client.token.usage", (*labels, ("gen_ai.token.type", "output"))),
             self._one("gen_ai.client.operation.duration", (*labels, *failed)),
@@ -141,7 +146,7 @@ class GenAiMetrics:
         return counted
 
     def read(self) -> MetricsData:
-        """All that was counted since the start."""
+        """The cumulative metrics since the start."""
         now = time.time_ns()
         points: dict[str, list[HistogramDataPoint]] = {}
         for (name, labels), counted in list(self._counted.items()):
@@ -171,7 +176,7 @@ class GenAiMetrics:
 
 
 class Exporting:
-    """Exports once in a while from a thread of its own, and once more at the end."""
+    """Exports metrics every `every` seconds from its own thread, and once more at `close`."""
 
     def __init__(self, metrics: GenAiMetrics, exporter: MetricExporter, every: float = EVERY) -> None:
         self._metrics, self._exporter, self._every = metrics, exporter, every
@@ -186,7 +191,7 @@ class Exporting:
     def _export(self) -> None:
         try:
             self._exporter.export(self._metrics.read())
-        except Exception as error:  # noqa: BLE001 - what a collector answers must not end this thread, or a stop
+        except Exception as error:  # noqa: BLE001 - no answer of a collector may end this thread or a shutdown
             report(error)
 
     def close(self) -> None:

@@ -1,4 +1,7 @@
-"""What limits did and how far they are used, as metrics of a worker. The only names in labels are those of config."""
+"""The metrics of limits, for one worker: refusals, warnings, and the use of each limit.
+
+Labels contain configured names only.
+"""
 
 from __future__ import annotations
 
@@ -12,38 +15,41 @@ from prometheus_client.registry import Collector
 
 @dataclass(frozen=True, slots=True)
 class LimitLevel:
-    """How far one limit is used. Amounts are requests, tokens, calls or US dollars."""
+    """The use of one limit. Amounts are requests, tokens, concurrent calls or US dollars."""
 
     labels: tuple[str, str, str, str, str]
-    """As `_WHOSE` names them."""
+    """The values of the labels `_LABELS`."""
     maximum: float
     used: float
     reserved: float
     at: float | None
-    """When it was heard, in Unix seconds; None where others may know it as well."""
+    """Unix time at which the values were read from the store; None if it is not known, so that another worker's values
+    with a time have precedence."""
 
 
-_WHOSE = ("tenant", "level", "name", "measure", "window")
+_LABELS = ("tenant", "level", "name", "measure", "window")
 
 
 class _Levels(Collector):
-    """Asks for them at a scrape: keeping gauges up to date would cost something at each request."""
+    """Reads the levels at each scrape. Updating gauges would add a cost to each request."""
 
     def __init__(self) -> None:
         self.read: Callable[[], Sequence[LimitLevel]] = tuple
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        maximum = GaugeMetricFamily("edge_limit_maximum", "What a limit or budget allows.", labels=_WHOSE)
+        maximum = GaugeMetricFamily("edge_limit_maximum", "The maximum of a limit or budget.", labels=_LABELS)
         used = GaugeMetricFamily(
             "edge_limit_used",
-            "Used in the current window, with what calls under way reserve. Of `*`, whoever has used the most of it.",
-            labels=_WHOSE,
+            "Used in the current window, with reservations of calls in progress. For `*`: the highest of the holders.",
+            labels=_LABELS,
         )
-        left = GaugeMetricFamily("edge_limit_left", "Left in the current window, likewise.", labels=_WHOSE)
+        left = GaugeMetricFamily(
+            "edge_limit_left", "Left in the current window. For `*`: the lowest of the holders.", labels=_LABELS
+        )
         reserved = GaugeMetricFamily(
             "edge_limit_reserved",
-            "Reserved by calls under way until they settle. Of `*`, by all together.",
-            labels=_WHOSE,
+            "Reserved by calls in progress until they settle. For `*`: the sum of all holders.",
+            labels=_LABELS,
         )
         for level in self.read():
             maximum.add_metric(level.labels, level.maximum, level.at)
@@ -54,32 +60,33 @@ class _Levels(Collector):
 
 
 class LimitMetrics:
+    """The limit metrics of one worker."""
+
     def __init__(self, registry: CollectorRegistry) -> None:
         self._refused = Counter(
             "edge_limit_refusals", "Requests refused by a limit.", ("level", "measure"), registry=registry
         )
         self._warned = Counter(
             "edge_limit_warnings",
-            "Limits of which more was used than warn_at, once in a window.",
+            "Limits that reached their warn_at percentage, counted once for each window.",
             ("level", "measure"),
             registry=registry,
         )
         self._local = Counter(
             "edge_limit_local_admissions",
-            "Requests admitted by a worker's own share while the store was down.",
+            "Requests admitted from a worker's own share while the store was down.",
             registry=registry,
         )
         self._outages = Counter(
-            "edge_limit_store_outages", "Times at which the store of limits went away.", registry=registry
+            "edge_limit_store_outages", "Times that the store of limits became unreachable.", registry=registry
         )
-        self._down = Gauge(
-            "edge_limit_store_down", "Workers that cannot reach the store of limits now.", registry=registry
-        )
+        self._down = Gauge("edge_limit_store_down", "Workers that cannot reach the store of limits.", registry=registry)
 
         self._levels = _Levels()
         registry.register(self._levels)
 
     def watch(self, read: Callable[[], Sequence[LimitLevel]]) -> None:
+        """`read` is called at each scrape."""
         self._levels.read = read
 
     def refused(self, level: str, measure: str) -> None:

@@ -1,11 +1,11 @@
-"""What the gateway writes down: events for humans and collectors, and one access line a request.
+"""The gateway's logs: events for humans and collectors, and one access log line for each request.
 
-Events go through structlog, and so does whatever a library logs. What is logged with an exception shows its type and
-where it was raised, never its text, which may quote a caller or a provider. All events pass `redacted`, which takes
-secrets and what names a person out wherever they stand (redaction.py).
+Events go through structlog; log records of libraries do too. An exception is logged with its type and place, never with
+its text, which may quote a caller or a provider. All events pass `redacted`, which removes secrets and personal data
+(redaction.py).
 
-Access lines are JSON, made and written by a thread of their own, so that a slow sink never holds up a request. What
-does not fit its queue is dropped and counted.
+Access log lines are JSON. A separate thread formats and writes them, so that a slow output never delays a request.
+Lines that do not fit into its queue are dropped and counted.
 """
 
 from __future__ import annotations
@@ -35,18 +35,28 @@ from .redaction import MASK
 
 Level: TypeAlias = Literal["debug", "info", "warning", "error"]
 
-# --- what may not be written
+# --- redaction of values
 
-# Named so, a value is a credential whatever it looks like.
+# A value with one of these names is a credential, whatever its form.
 _SECRET_NAMES = frozenset(
     {
         "authorization", "proxy-authorization", "x-api-key", "x-goog-api-key", "api-key", "api_key", "apikey",
         "cookie", "set-cookie", "password", "secret", "pepper", "token", "access_token", "client_secret",
     }
 )  # fmt: skip
-# And so does a name that ends so: x-amz-security-token, cf-access-client-secret, X-My-Api-Key.
-_SECRET_ENDS = ("token", "secret", "password", "passphrase", "api-key", "api_key", "apikey", "private_key", "cookie")
-# An event is flat or nearly so; what is nested deeper was not meant for a log.
+# The same for names with these endings: x-amz-security-token, cf-access-client-secret, X-My-Api-Key.
+_SECRET_SUFFIXES = (
+    "token",
+    "secret",
+    "password",
+    "passphrase",
+    "api-key",
+    "api_key",
+    "apikey",
+    "private_key",
+    "cookie",
+)
+# Events are flat or nearly so. Values that are nested deeper were not meant for a log.
 _DEEPEST = 6
 _LONGEST_TEXT = 16_384
 _LONGEST_READ = 65_536
@@ -54,14 +64,14 @@ _INT64 = 1 << 63
 
 
 def redact(text: str) -> str:
-    """The text without what redaction.py finds, and with what UTF-8 cannot say written as an escape."""
-    # In this order: half a secret looks like none.
+    """The text without secrets and personal data. Code points that UTF-8 cannot encode become escapes."""
+    # Redact before cutting: a part of a secret might not be recognized.
     clean = redaction.redact(text[:_LONGEST_READ])
     return clean if len(clean) <= _LONGEST_TEXT else clean[:_LONGEST_TEXT] + "…"
 
 
 def redacted(value: object, depth: int = 0) -> object:
-    """A value for a log: JSON's own types only, none of them with a secret in it."""
+    """The value as JSON types only, without secrets, for a log."""
     match value:
         case bool() | float() | None:
             return value
@@ -88,14 +98,14 @@ def redacted(value: object, depth: int = 0) -> object:
 
 def _is_secret(name: str) -> bool:
     low = name.lower()
-    return low in _SECRET_NAMES or low.endswith(_SECRET_ENDS)
+    return low in _SECRET_NAMES or low.endswith(_SECRET_SUFFIXES)
 
 
 # --- exceptions without their text
 
 
-def told(error: BaseException) -> dict[str, object]:
-    """What happened and where, with no word of the exception's own: its type, what caused it, and the frames."""
+def describe(error: BaseException) -> dict[str, object]:
+    """The type of an exception, the types of its causes, and its stack frames, without any text of the exception."""
     return {"exception": " from ".join(type(each).__qualname__ for each in _chain(error)), "frames": _frames(error)}
 
 
@@ -109,7 +119,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _frames(error: BaseException) -> list[str]:
-    """Outermost first."""
+    """The stack frames as `file:line name`, outermost first."""
     frames = []
     at: TracebackType | None = error.__traceback__
     while at is not None:
@@ -123,7 +133,8 @@ def _frames(error: BaseException) -> list[str]:
 
 
 def set_up(level: Level = "info", *, stream: TextIO | None = None, console: bool | None = None) -> None:
-    """Sends structlog's events and the standard library's to one stream: JSON lines, or for a terminal, text."""
+    """Sends the events of structlog and of the standard library to one stream (stderr by default), as JSON lines, or as
+    text if `console` is true. By default, `console` is true for a terminal."""
     sink = stream if stream is not None else sys.stderr
     for_humans = sink.isatty() if console is None else console
     number = logging.getLevelNamesMapping()[level.upper()]
@@ -155,35 +166,36 @@ def set_up(level: Level = "info", *, stream: TextIO | None = None, console: bool
     for old in root.handlers[:]:
         root.removeHandler(old)
     root.addHandler(handler)
-    # What libraries say below a warning is for their authors.
+    # Library messages below a warning are useful to their developers only.
     root.setLevel(max(number, logging.WARNING) if level != "debug" else number)
     logging.captureWarnings(True)
 
 
 class _Handler(logging.StreamHandler[TextIO]):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the library's name
-        """A line that cannot be made, of which the library would print all arguments as they are."""
+        """Logs that a record could not be formatted. The library would print all of its arguments without redaction."""
         structlog.get_logger().warning("line_not_written", logger=record.name, exc_info=sys.exception())
 
 
-# asyncio says this and then shows the task or the callback, with the text of its exception and its arguments.
-_SHOWN_BY_ASYNCIO = re.compile(r"[\n<(]")
+# asyncio appends the task or callback to its message, with its arguments and the text of its exception. This matches
+# the beginning of that part.
+_ASYNCIO_DETAILS = re.compile(r"[\n<(]")
 
 
 def _without_exceptions(record: logging.LogRecord) -> bool:
-    """An exception that a library puts into its words is told by its type, as every other."""
+    """Replaces exceptions in the message of a library by their type."""
     args = record.args
     if isinstance(args, tuple) and any(isinstance(each, BaseException) for each in args):
         record.args = tuple(type(a).__qualname__ if isinstance(a, BaseException) else a for a in args)
     if isinstance(record.msg, BaseException):
         record.msg = type(record.msg).__qualname__
     if record.name == "asyncio" and record.exc_info:
-        record.msg, record.args = _SHOWN_BY_ASYNCIO.split(record.getMessage(), maxsplit=1)[0].rstrip(), ()
+        record.msg, record.args = _ASYNCIO_DETAILS.split(record.getMessage(), maxsplit=1)[0].rstrip(), ()
     return True
 
 
 def catch_all() -> None:
-    """What nobody catches, in any thread, is told as every bug is: Python itself would print the exception's text."""
+    """Logs uncaught exceptions of all threads like other bugs. Python itself would print the exception's text."""
 
     def uncaught(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
         if issubclass(kind, KeyboardInterrupt):
@@ -192,52 +204,55 @@ def catch_all() -> None:
             report(error.with_traceback(at))
 
     sys.excepthook = uncaught
-    threading.excepthook = lambda found: report(found.exc_value) if found.exc_value is not None else None
-    sys.unraisablehook = lambda found: report(found.exc_value) if found.exc_value is not None else None
+    threading.excepthook = lambda hook: report(hook.exc_value) if hook.exc_value is not None else None
+    sys.unraisablehook = lambda hook: report(hook.exc_value) if hook.exc_value is not None else None
 
 
 def report(error: BaseException) -> None:
-    """Tells of a bug of ours."""
+    """Logs an exception as a bug of the gateway."""
     structlog.get_logger().error("bug", exc_info=error)
 
 
 def without_exception_text(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """`exc_info`, in any of the forms that logging knows, becomes what `told` tells."""
+    """A structlog processor: replaces `exc_info`, in any of its forms, by the result of `describe`."""
     info = event.pop("exc_info", None)
     match info:
         case BaseException():
-            event.update(told(info))
+            event.update(describe(info))
         case (_, BaseException() as error, _):
-            event.update(told(error))
+            event.update(describe(error))
         case True if (current := sys.exception()) is not None:
-            event.update(told(current))
+            event.update(describe(current))
         case _:
             pass
     return event
 
 
 def without_credentials(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """A structlog processor: masks credentials and redacts all values."""
     return {name: MASK if _is_secret(name) else redacted(value) for name, value in event.items()}
 
 
 def as_json(_: object, __: str, event: structlog.typing.EventDict) -> str:
+    """A structlog renderer: one JSON object with sorted keys."""
     return orjson.dumps(event, option=orjson.OPT_SORT_KEYS).decode()
 
 
-# --- access lines
+# --- access log lines
 
-# Longer than any that we serve; what a caller makes longer is cut.
+# Characters. Longer than any valid value; longer values of callers are cut.
 _LONGEST_FIELD = 512
-# So much of it is looked at: a path may have 60 KiB, all of it escapes. The last of that may be half a secret.
-_LOOKED_AT, _IN_DOUBT = 2048, 256
+# Characters that are searched for secrets (a path may have 60 KiB, all of it escapes), and the last of them that are
+# discarded, because a secret may have been cut there.
+_SEARCHED, _DISCARDED = 2048, 256
 _MOST_DROPPED = 32
 
 _TOKENS = tuple(sorted((f"tokens_{name}", name) for name in BUCKETS))
 
 
 def access_line(s: Settlement) -> bytes:
-    """One JSON object and a line end. Every line has the same keys, sorted; null is "there was none"."""
-    said = (
+    """One JSON object and a line end. Every line has the same keys, sorted; null means that there is no value."""
+    texts = (
         s.path,
         s.request_id,
         s.code,
@@ -248,17 +263,17 @@ def access_line(s: Settlement) -> bytes:
         s.trace_id,
         *s.dropped[:_MOST_DROPPED],
     )
-    # Nearly no text holds what a secret looks like: looking once saves looking in every field.
-    if redaction.is_clean("\n".join(filter(None, said))):
-        # Bytes that are not UTF-8, or a number over 64 bits: these need the careful way, too.
+    # Secrets are rare: one search of all texts together is faster than one search for each field.
+    if redaction.is_clean("\n".join(filter(None, texts))):
+        # Invalid UTF-8 and numbers over 64 bits cannot be encoded directly; they take the slow path below.
         with contextlib.suppress(orjson.JSONEncodeError):
-            return _line(s, _cut, _as_it_is)
+            return _line(s, _cut, _unchanged)
     return _line(s, _redacted_and_cut, redacted)
 
 
 def _line(s: Settlement, text: Callable[[str | None], str | None], number: Callable[[int], object]) -> bytes:
     usage = s.usage
-    line: dict[str, object] = {  # sorted as it stands
+    line: dict[str, object] = {  # already sorted
         "attempts": s.attempts,
         "bytes_in": s.request_bytes,
         "bytes_out": s.response_bytes,
@@ -299,7 +314,7 @@ def _line(s: Settlement, text: Callable[[str | None], str | None], number: Calla
 
 
 def check_line(c: AuthzDecision) -> bytes:
-    """As `access_line`, of a request that ext_authz was asked about: `check` says what became of it."""
+    """The same as `access_line`, for a decision of ext_authz: `check` is the result."""
     texts = (c.method, c.path, c.host, c.code, c.reason, c.user, c.request_id)
     if redaction.is_clean("\n".join(filter(None, texts))):
         with contextlib.suppress(orjson.JSONEncodeError):
@@ -328,12 +343,12 @@ def _check_line(c: AuthzDecision, text: Callable[[str | None], str | None]) -> b
     return orjson.dumps(line, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE)
 
 
-def _any_line(told: Settlement | AuthzDecision) -> bytes:
-    return access_line(told) if isinstance(told, Settlement) else check_line(told)
+def _any_line(record: Settlement | AuthzDecision) -> bytes:
+    return access_line(record) if isinstance(record, Settlement) else check_line(record)
 
 
 def plain(amount: Decimal) -> str:
-    """Without an exponent and without zeros at the end: what every reader of money can read."""
+    """The amount as text without an exponent and without trailing zeros."""
     return format(amount.normalize(), "f")
 
 
@@ -342,15 +357,15 @@ def _cut(text: str | None) -> str | None:
 
 
 def _redacted_and_cut(text: str | None) -> str | None:
-    """In this order: half a credential looks like none."""
+    """Redacts before cutting: a part of a credential might not be recognized."""
     if text is None:
         return None
-    if len(text) <= _LOOKED_AT:
+    if len(text) <= _SEARCHED:
         return redact(text)[:_LONGEST_FIELD]
-    return redact(text[:_LOOKED_AT])[:-_IN_DOUBT][:_LONGEST_FIELD]
+    return redact(text[:_SEARCHED])[:-_DISCARDED][:_LONGEST_FIELD]
 
 
-def _as_it_is(number: int) -> int:
+def _unchanged(number: int) -> int:
     return number
 
 
@@ -369,17 +384,17 @@ def _second(moment: int) -> str:
 
 
 class AccessLog:
-    """Writes settlements, and what ext_authz decided, to a binary stream from a thread of its own: make it in the
-    process that uses it.
+    """Writes settlements and ext_authz decisions to a binary stream, from a thread of its own. Create it in the process
+    that uses it, because threads do not survive a fork.
 
-    `on_drop` hears how many lines were lost, from whichever thread loses them.
+    `on_drop` is called with the number of lost lines, by the thread that loses them.
     """
 
-    # A pipe takes up to PIPE_BUF bytes whole: workers that share one do not cut each other's lines.
-    WHOLE_WRITE = select.PIPE_BUF
-    # Seconds in which lines gather. A thread that woke for each of them would take the interpreter's lock from the
-    # requests as often: 0.3 ms a request, measured.
-    GATHERING = 0.02
+    # Bytes. Writes to a pipe of up to PIPE_BUF bytes are atomic: workers that share a pipe do not mix their lines.
+    ATOMIC_WRITE = select.PIPE_BUF
+    # Seconds in which lines are collected for one write. A thread that woke for each line would take the interpreter
+    # lock from the requests as often: 0.3 ms for each request, measured.
+    BATCH_DELAY = 0.02
 
     def __init__(
         self,
@@ -390,8 +405,8 @@ class AccessLog:
         refused_per_second: int | None = None,
         on_spare: Callable[[], None] = lambda: None,
     ) -> None:
-        """Of more than `refused_per_second` requests whose credential is good for nobody, only `on_spare` hears; None:
-        all are written."""
+        """`refused_per_second`: the maximum number of lines for requests with a refused credential. `on_spare` is
+        called for each further one. None: all lines are written."""
         self._stream = stream
         self.refused_per_second = refused_per_second
         self._on_spare = on_spare
@@ -403,18 +418,18 @@ class AccessLog:
         self._thread = threading.Thread(target=self._run, name="access-log", daemon=True)
         self._thread.start()
 
-    def write(self, told: Settlement | AuthzDecision) -> None:
-        """Never waits."""
-        if told.status == 401 and told.tenant is None and self._is_spared(told.started_at):
+    def write(self, record: Settlement | AuthzDecision) -> None:
+        """Queues one line without waiting."""
+        if record.status == 401 and record.tenant is None and self._is_spared(record.started_at):
             self._on_spare()
         elif self._closed.is_set() or self._waiting.qsize() >= self._most_waiting:
             self._on_drop(1)
         else:
-            self._waiting.put(told)
+            self._waiting.put(record)
 
     @property
     def waiting(self) -> int:
-        """How many lines are still to be written."""
+        """The number of lines in the queue."""
         return self._waiting.qsize()
 
     def _is_spared(self, at: float) -> bool:
@@ -427,7 +442,7 @@ class AccessLog:
         return self._refused > self.refused_per_second
 
     def close(self, patience: float = 5.0) -> None:
-        """Writes what waits. A stream that takes nothing for `patience` seconds is left alone. Once or more."""
+        """Writes the waiting lines, for at most `patience` seconds. May be called repeatedly."""
         self._closed.set()
         self._waiting.put(None)
         self._thread.join(patience)
@@ -435,7 +450,7 @@ class AccessLog:
     def _run(self) -> None:
         while True:
             batch, last = self._batch()
-            for count, text in _whole_writes(map(_any_line, batch), self.WHOLE_WRITE):
+            for count, text in _atomic_writes(map(_any_line, batch), self.ATOMIC_WRITE):
                 try:
                     self._stream.write(text)
                     self._stream.flush()
@@ -445,20 +460,20 @@ class AccessLog:
                 return
 
     def _batch(self) -> tuple[list[Settlement | AuthzDecision], bool]:
-        """All that waits, at least one; and whether the end is among it."""
+        """All waiting records, and whether `close` was called. Blocks until there is at least one record or `close`."""
         batch: list[Settlement | AuthzDecision] = []
-        told = self._waiting.get()
-        self._closed.wait(self.GATHERING)
+        record = self._waiting.get()
+        self._closed.wait(self.BATCH_DELAY)
         with contextlib.suppress(queue.Empty):
-            while told is not None:
-                batch.append(told)
-                told = self._waiting.get_nowait()
+            while record is not None:
+                batch.append(record)
+                record = self._waiting.get_nowait()
             return batch, True
         return batch, False
 
 
-def _whole_writes(lines: Iterable[bytes], size: int) -> Iterator[tuple[int, bytes]]:
-    """Lines put together up to `size` bytes, with their number; a longer one goes alone."""
+def _atomic_writes(lines: Iterable[bytes], size: int) -> Iterator[tuple[int, bytes]]:
+    """Lines joined up to `size` bytes, with their number. A longer line is alone."""
     count, text = 0, b""
     for line in lines:
         if text and len(text) + len(line) > size:

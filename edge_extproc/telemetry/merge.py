@@ -1,8 +1,8 @@
-"""The metrics of all workers as one: what the supervisor shows at /metrics.
+"""Combines the metrics of all workers: what the supervisor serves at /metrics.
 
-Counters and histograms are sums over every worker there ever was; gauges are sums over those that answer, or the
-largest or the newest where a sum would mean nothing. A worker that died leaves its totals behind, so that a restart
-neither counts twice nor makes a counter go down. It knows no metric of ours but those that LARGEST and NEWEST name.
+Counters and histograms are sums over all workers since the start, including dead ones. Gauges are sums over the workers
+that answer, or the largest or newest value if a sum has no meaning. The totals of a dead worker are kept, so that a
+restart neither counts twice nor decreases a counter. The module knows no metric names except LARGEST and NEWEST.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 from . import snapshot
 from .snapshot import MetricFamily, Sample, SampleExemplar
 
-# Gauges of which the largest is shown.
+# Gauges that show the largest value of all workers.
 LARGEST = frozenset(
     {
         "edge_build_info",
@@ -35,10 +35,10 @@ LARGEST = frozenset(
         "process_max_fds",
     }
 )
-# Gauges of what workers share, of which each knows what it heard last: the newest is shown, and of values without a
-# time the largest (1) or the smallest (-1). Every other gauge is summed.
+# Gauges of shared state, of which each worker has the value that it read last. The newest value is shown. Among values
+# without a time, it is the largest (1) or the smallest (-1). Every other gauge is summed.
 NEWEST: Mapping[str, int] = MappingProxyType({"edge_limit_maximum": 1, "edge_limit_used": 1, "edge_limit_left": -1})
-# Late answers come within seconds; nobody restarts this many workers meanwhile.
+# Dead workers whose late answers are ignored. Late answers arrive within seconds, and fewer workers die in that time.
 REMEMBERED_DEAD = 256
 _GROWING = frozenset({"counter", "histogram", "summary"})
 
@@ -55,7 +55,7 @@ class _Sum:
 
 
 class Totals(Collector):
-    """Metric families by name, to which snapshots are added."""
+    """The sums of snapshots, by metric family."""
 
     def __init__(self) -> None:
         self._sums: dict[str, _Sum] = {}
@@ -83,9 +83,9 @@ class Totals(Collector):
         ]
 
     def values(self, family: str, sample: str) -> Iterator[tuple[Mapping[str, str], float]]:
-        """The labels and the value of each of these samples."""
-        found = self._sums.get(family)
-        for (name, labels), value in found.values.items() if found is not None else ():
+        """The labels and value of each sample with the name `sample` in `family`."""
+        total = self._sums.get(family)
+        for (name, labels), value in total.values.items() if total is not None else ():
             if name == sample:
                 yield dict(labels), value
 
@@ -97,11 +97,11 @@ class Totals(Collector):
             yield metric
 
     def exposition(self, *, openmetrics: bool = False) -> bytes:
-        """In Prometheus' text format, or in that of OpenMetrics, which has exemplars."""
+        """Prometheus' text format, or OpenMetrics, which has exemplars."""
         if not openmetrics:
             return generate_latest(self)
-        written: bytes = generate_openmetrics(self)
-        return written
+        text: bytes = generate_openmetrics(self)
+        return text
 
 
 def _add(total: _Sum, sample: Sample, *, largest: bool) -> None:
@@ -123,19 +123,19 @@ def _prefer(total: _Sum, sample: Sample, sign: int) -> None:
         total.values[key], total.times[key] = sample.value, at
 
 
-def _growing(said: bytes) -> Iterator[MetricFamily]:
-    """Raises ValueError."""
-    return (family for family in snapshot.read(said) if family.type in _GROWING)
+def _growing(encoded: bytes) -> Iterator[MetricFamily]:
+    """The families of a snapshot that only grow. Raises ValueError."""
+    return (family for family in snapshot.read(encoded) if family.type in _GROWING)
 
 
 class RetiredWorkers:
-    """The totals of workers that are no more."""
+    """The totals of dead workers."""
 
     def __init__(self) -> None:
         self._totals = Totals()
 
     def add(self, last: bytes) -> None:
-        """The last snapshot of a worker. Its gauges died with it. Raises ValueError."""
+        """Adds the counters and histograms of a dead worker's last snapshot. Raises ValueError."""
         self._totals.add(_growing(last))
 
     def families(self) -> list[MetricFamily]:
@@ -143,7 +143,7 @@ class RetiredWorkers:
 
 
 def merge(snapshots: Iterable[bytes], retired: RetiredWorkers | None = None) -> Totals:
-    """The sum of all. Raises ValueError where one of them is no snapshot."""
+    """The sum of all snapshots. Raises ValueError if one of them is not a snapshot."""
     totals = Totals()
     for each in snapshots:
         totals.add(snapshot.read(each))
@@ -153,38 +153,40 @@ def merge(snapshots: Iterable[bytes], retired: RetiredWorkers | None = None) -> 
 
 
 class WorkerTotals:
-    """Remembers what each worker said last, so that one that does not answer in time, or died, is not uncounted.
+    """Keeps the last snapshot of each worker, so that a worker that is late or dead is still counted.
 
-    `worker` names a process and not a slot: a restarted worker is another one.
+    `worker` identifies a process, not a slot: a restarted worker is another one.
     """
 
     def __init__(self) -> None:
         self._last: dict[Hashable, bytes] = {}
         self._retired = RetiredWorkers()
-        self._gone: deque[Hashable] = deque(maxlen=REMEMBERED_DEAD)
+        self._dead: deque[Hashable] = deque(maxlen=REMEMBERED_DEAD)
         self._silent: set[Hashable] = set()
 
-    def heard(self, worker: Hashable, said: bytes) -> None:
-        """An answer that was under way when its worker died comes too late: it would be counted twice."""
-        if worker not in self._gone:
-            self._last[worker] = said
+    def record(self, worker: Hashable, encoded: bytes) -> None:
+        """Stores a worker's snapshot. A snapshot that arrives after the worker died is ignored: it would be counted
+        twice."""
+        if worker not in self._dead:
+            self._last[worker] = encoded
             self._silent.discard(worker)
 
-    def silent(self, worker: Hashable) -> None:
-        """It lives and does not answer. What it has counted still counts; its gauges tell of a moment that is over, and
-        one that hangs is no worker that one could count on."""
+    def mark_silent(self, worker: Hashable) -> None:
+        """Marks a running worker that does not answer. Its counters stay in the totals. Its gauges are outdated and are
+        left out."""
         self._silent.add(worker)
 
-    def gone(self, worker: Hashable) -> None:
-        """Once or more: only the first counts. What it counted after it was last heard is lost."""
-        self._gone.append(worker)
+    def retire(self, worker: Hashable) -> None:
+        """Moves a dead worker's totals to the retired ones. Repeated calls have no effect. Later counts than those of
+        the last snapshot are lost."""
+        self._dead.append(worker)
         self._silent.discard(worker)
         last = self._last.pop(worker, None)
         if last is not None:
             self._retired.add(last)
 
     def totals(self) -> Totals:
-        totals = merge((said for worker, said in self._last.items() if worker not in self._silent), self._retired)
+        totals = merge((encoded for worker, encoded in self._last.items() if worker not in self._silent), self._retired)
         for worker in self._silent & self._last.keys():
             totals.add(_growing(self._last[worker]))
         return totals

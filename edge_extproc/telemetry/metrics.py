@@ -1,10 +1,10 @@
 """The metrics of one worker.
 
-Every label value is one that config or this file knows, "none" where there is nothing to name, or "other": what a
-caller sends can never make a new time series. Children are bound once for each combination and kept, so that settling
-an exchange costs a few microseconds.
+Every label value is a configured name, a constant of this file, "none" if there is no value, or "other". A caller can
+therefore never create a new time series. The children of each label combination are created once, so that settling an
+exchange costs a few microseconds.
 
-The names are Prometheus' own convention: base units, `_total` for counters. `merge.py` adds up the workers.
+The names follow Prometheus' conventions: base units, `_total` for counters. `merge.py` sums the metrics of all workers.
 """
 
 from __future__ import annotations
@@ -39,10 +39,11 @@ from .queue_metrics import QueueMetrics
 OTHER = "other"
 NONE = "none"
 
-# Above this many combinations of tenant, model and provider, the rest are one: a scrape must stay affordable.
+# The maximum number of combinations of tenant, model and provider. Further ones are counted under "other", so that the
+# cost of a scrape is bounded.
 MAX_SERIES = 2_000
 
-# A thousand times the longest context there is: more is a mistake of the provider's.
+# A thousand times the longest context window of a model: a greater count is an error of the provider.
 MOST_TOKENS = 10_000_000_000
 
 TOKEN_KINDS = (
@@ -55,16 +56,16 @@ TOKEN_KINDS = (
     "input_audio",
     "output_audio",
 )
-# What we and the providers answer with; anything else is "other".
+# The status codes with a label value of their own; any other is "other".
 STATUSES = frozenset(
     {200, 201, 202, 204, 304, 400, 401, 402, 403, 404, 405, 408, 409, 413, 415, 422, 424, 429}
     | {499, 500, 501, 502, 503, 504, 520, 529}
 )
 
-# Seconds. A reply takes from a tenth of a second to ten minutes; its first token comes within a minute; what the
-# gateway adds is well under 0.1 s, or something is wrong.
+# Seconds. A reply takes between 0.1 s and ten minutes; its first token takes up to a minute; the gateway's own time is
+# normally well under 0.1 s.
 DURATION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0)
-# From a thousand tokens a second to one.
+# Seconds: from a thousand tokens a second to one.
 PER_TOKEN_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.15, 0.4, 1.0)
 FIRST_TOKEN_BUCKETS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 3.0, 6.0, 12.0, 25.0, 60.0)
 OVERHEAD_BUCKETS = (0.0005, 0.001, 0.002, 0.004, 0.008, 0.015, 0.03, 0.06, 0.12, 0.5, 2.0)
@@ -74,7 +75,7 @@ PHASE_BUCKETS = (0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0.005, 0.0
 
 @dataclass(frozen=True, slots=True)
 class LabelNames:
-    """Whatever may stand in a label, besides what this file knows itself."""
+    """The configured names that may be label values."""
 
     tenants: frozenset[str] = frozenset()
     models: frozenset[str] = frozenset()
@@ -82,11 +83,11 @@ class LabelNames:
     providers: frozenset[str] = frozenset()
     dialects: frozenset[str] = frozenset()
     codes: frozenset[str] = frozenset()
-    """Error codes beyond those of errors.py: of authentication, of Envoy's own replies."""
+    """Error codes that errors.py does not define: those of authentication, and of Envoy's own replies."""
 
 
 class MetricRegistry(CollectorRegistry):
-    """Remembers what was registered: what there is to document."""
+    """A registry that also lists its collectors, for the documentation of metrics."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,7 +99,7 @@ class MetricRegistry(CollectorRegistry):
 
 
 class _Series:
-    """What is counted for one (tenant, model, provider): plain numbers, a tenth of the time of a counter's `inc`."""
+    """The counts for one (tenant, model, provider), as plain numbers: ten times faster than a counter's `inc`."""
 
     __slots__ = ("cost", "outcomes", "tokens", "what_where")
 
@@ -107,24 +108,24 @@ class _Series:
         self.outcomes: dict[str, int] = {}
         self.tokens: dict[str, int] = {}
         self.cost: Decimal | None = None
-        """Exact: a float that grows by a hundredth of a cent forgets some of them."""
+        """Exact, because a float that grows by a hundredth of a cent loses some of them."""
 
 
 class _Counts(Collector):
-    """Shows the plain numbers at a scrape, which may run in a thread of its own: hence the copies."""
+    """Exposes the plain numbers at a scrape. It copies them, because a scrape may run in another thread."""
 
     def __init__(self, series: dict[tuple[str, str, str], _Series]) -> None:
         self._series = series
 
     def collect(self) -> Iterator[CounterMetricFamily]:
         requests = CounterMetricFamily(
-            "edge_requests", "Requests that came to their end.", labels=(*_WHO_WHAT_WHERE, "outcome")
+            "edge_requests", "Finished requests, by outcome.", labels=(*_WHO_WHAT_WHERE, "outcome")
         )
         tokens = CounterMetricFamily(
-            "edge_tokens", "Tokens used, in kinds that never overlap.", labels=(*_WHO_WHAT_WHERE, "kind")
+            "edge_tokens", "Tokens used, by kind; kinds do not overlap.", labels=(*_WHO_WHAT_WHERE, "kind")
         )
         costs = CounterMetricFamily(
-            "edge_cost_usd", "US dollars that replies cost by the price table.", labels=_WHO_WHAT_WHERE
+            "edge_cost_usd", "Cost of replies in US dollars, by the price table.", labels=_WHO_WHAT_WHERE
         )
         for labels, series in list(self._series.items()):
             for outcome, count in list(series.outcomes.items()):
@@ -137,8 +138,9 @@ class _Counts(Collector):
 
 
 class _OpenCircuits(Collector):
-    """Those that are open, of the candidates that config names and of those that this worker has opened. All workers
-    share them, and one that opened a circuit may be gone: the largest number is right."""
+    """The number of open circuits, over the configured candidates and those whose circuit this worker has opened. All
+    workers share the circuits, and the worker that opened one may have ended. The largest number of all workers is
+    therefore correct."""
 
     def __init__(self) -> None:
         self.is_open: Callable[[Candidate], bool] = lambda _: False
@@ -151,16 +153,16 @@ class _OpenCircuits(Collector):
             seen.add(candidate)
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
-        circuits = GaugeMetricFamily("edge_circuits_open", "Circuits that are open now.", labels=("provider",))
-        found: dict[str, set[tuple[str, str]]] = {}
+        circuits = GaugeMetricFamily("edge_circuits_open", "Open circuits.", labels=("provider",))
+        open_by_provider: dict[str, set[tuple[str, str]]] = {}
         for provider, seen in list(self._opened.items()):
             closed = {candidate for candidate in list(seen) if not self.is_open(candidate)}
             seen -= closed
-            found[provider] = {(candidate.provider, candidate.model) for candidate in list(seen)}
+            open_by_provider[provider] = {(candidate.provider, candidate.model) for candidate in list(seen)}
         for candidate in self.named():
             if self.is_open(candidate):
-                found.setdefault(candidate.provider, set()).add((candidate.provider, candidate.model))
-        for provider, open_now in found.items():
+                open_by_provider.setdefault(candidate.provider, set()).add((candidate.provider, candidate.model))
+        for provider, open_now in open_by_provider.items():
             circuits.add_metric((provider,), len(open_now))
         yield circuits
 
@@ -169,11 +171,11 @@ _WHO_WHAT_WHERE = ("tenant", "model", "provider")
 
 
 class Metrics:
-    """One per worker. `names` may be replaced when config changes; series of names that went stay until the worker
-    does, as Prometheus expects of a counter."""
+    """The metrics of one worker. `names` may be replaced when the configuration changes. Series of removed names stay
+    until the worker ends, as Prometheus expects of counters."""
 
     def __init__(self, names: LabelNames, *, version: str, started_at: float) -> None:
-        # Twice the output, for timestamps that nobody asks for.
+        # The `_created` timestamps would double the output, and nothing reads them.
         disable_created_metrics()
         self.names = names
         self.registry = registry = MetricRegistry()
@@ -187,7 +189,7 @@ class Metrics:
 
         self._duration = histogram(
             "edge_request_duration_seconds",
-            "From a request's headers to its end.",
+            "Time from a request's headers to its end.",
             DURATION_BUCKETS,
             "model",
             "provider",
@@ -195,108 +197,115 @@ class Metrics:
         )
         registry.register(_Counts(self._series))
 
-        self._responses = counter("edge_responses", "Answers, as callers saw them.", "dialect", "status")
+        self._responses = counter("edge_responses", "Responses to callers, by status.", "dialect", "status")
         self._errors = counter("edge_errors", "Requests that ended in an error.", "outcome", "code")
         self._auth_failures = counter("edge_auth_failures", "Requests answered with 401.", "reason")
         self._unpriced = counter(
             "edge_unpriced_requests", "Replies whose model has no known price.", "model", "provider"
         )
         self._estimated = counter(
-            "edge_estimated_requests", "Replies whose tokens are in part our estimate.", "provider"
+            "edge_estimated_requests", "Replies whose token counts are partly estimated.", "provider"
         )
         self._unreadable = counter(
             "edge_unreadable_usage",
-            "Numbers in reported usage that are no plausible token counts; each is read as missing and estimated.",
+            "Implausible token counts in reported usage; each is treated as missing and estimated.",
             "provider",
         )
-        self._attempts = counter("edge_upstream_attempts", "Tries, by who answered last.", "provider")
+        self._attempts = counter("edge_upstream_attempts", "Attempts, by the provider of the last one.", "provider")
         self._failovers = counter(
-            "edge_failovers", "Requests that took more than one try, by who answered last.", "provider"
+            "edge_failovers", "Requests with more than one attempt, by the provider of the last one.", "provider"
         )
         self._circuits = counter(
             "edge_circuits_opened",
-            "Times that a provider's model was left alone.",
+            "Times that a circuit of the provider opened.",
             "provider",
         )
         self._tries = counter(
-            "edge_provider_tries", "Tries, by whose they were and how they ended.", "provider", "verdict"
+            "edge_provider_tries", "Attempts, by their own provider and result.", "provider", "verdict"
         )
         self._retry_after = counter(
             "edge_provider_retry_after",
-            "Failed tries after which a provider said, by Retry-After, for how long to leave it alone.",
+            "Failed attempts whose response had a Retry-After.",
             "provider",
         )
         self._open_circuits = _OpenCircuits()
         registry.register(self._open_circuits)
-        self._garbled = counter("edge_garbled_frames", "Frames of a stream that could not be read.", "provider")
+        self._garbled = counter("edge_garbled_frames", "Unreadable frames in providers' streams.", "provider")
         self._dropped = counter(
-            "edge_dropped_fields", "Fields of a request that the provider was not told.", "provider"
+            "edge_dropped_fields",
+            "Request fields that were dropped because the provider's format has no place for them.",
+            "provider",
         )
         self._first_token = histogram(
             "edge_time_to_first_token_seconds",
-            "From a request's headers to the first byte of a streamed answer.",
+            "Time from a request's headers to the first byte of a streamed reply.",
             FIRST_TOKEN_BUCKETS,
             "model",
             "provider",
         )
         self._per_token = histogram(
             "edge_time_per_output_token_seconds",
-            "Between two tokens of a streamed answer, on the average of the answer.",
+            "Time between two tokens of a streamed reply, averaged over the reply.",
             PER_TOKEN_BUCKETS,
             "model",
             "provider",
         )
         self._overhead = histogram(
-            "edge_overhead_seconds", "Time of a request that the agent took.", OVERHEAD_BUCKETS, "lane"
+            "edge_overhead_seconds", "Time of a request that was spent in the agent.", OVERHEAD_BUCKETS, "lane"
         )
         self._phases = histogram(
             "edge_phase_duration_seconds",
-            "Time that the agent took for one phase of a request.",
+            "Time spent in the agent for one phase of a request.",
             PHASE_BUCKETS,
             "phase",
         )
-        self._request_bytes = counter("edge_request_bytes", "Bytes of callers' bodies.")
-        self._response_bytes = counter("edge_response_bytes", "Bytes of answers' bodies.")
-        # The library's own: the thread that writes the lines counts here, too.
+        self._request_bytes = counter("edge_request_bytes", "Bytes of request bodies.")
+        self._response_bytes = counter("edge_response_bytes", "Bytes of response bodies.")
+        # A counter of the library, which is thread-safe: the thread that writes the lines also increments it.
         self._lost_lines = Counter(
             "edge_log_lines_dropped",
-            "Access lines that were not written: the sink was too slow.",
+            "Access log lines that were dropped because the output was too slow.",
             registry=registry,
         )
         self._spared_lines = counter(
-            "edge_log_lines_spared", "Access lines of refused credentials beyond telemetry.log.refused_per_second."
+            "edge_log_lines_spared",
+            "Access log lines omitted: refused credentials beyond telemetry.log.refused_per_second.",
         )
-        self._open = Gauge("edge_open_requests", "Requests in flight.", registry=registry)
+        self._open = Gauge("edge_open_requests", "Requests in progress.", registry=registry)
         self._cache = CacheMetrics(registry)
-        self._lag = histogram(
-            "edge_event_loop_lag_seconds", "How late the event loop of a worker wakes a timer.", LAG_BUCKETS
-        )
+        self._lag = histogram("edge_event_loop_lag_seconds", "Delay of timers in a worker's event loop.", LAG_BUCKETS)
         self._config = Gauge(
             "edge_config_info",
-            "Workers that run this version of the configuration and of what the admin API manages.",
+            "Workers that run this version of the configuration and of the admin API's changes.",
             ("version",),
             registry=registry,
         )
         self._config_loaded = Gauge(
-            "edge_config_loaded_timestamp_seconds", "When the newest configuration came into force.", registry=registry
+            "edge_config_loaded_timestamp_seconds",
+            "Unix time at which the newest configuration came into force.",
+            registry=registry,
         )
         self._version: str | None = None
         self.credentials = CredentialMetrics(registry)
         self.queues = QueueMetrics(registry)
         self._prices = Gauge(
-            "edge_price_table_info", "1, for the version of genai-prices in use.", ("version",), registry=registry
+            "edge_price_table_info", "1 for the version of genai-prices in use.", ("version",), registry=registry
         )
         self._prices_made = Gauge(
-            "edge_price_table_timestamp_seconds", "When the price table in use was made.", registry=registry
+            "edge_price_table_timestamp_seconds", "Unix time of the price table in use.", registry=registry
         )
-        self._journal_errors = counter("edge_journal_errors", "Rows that could not be written for the ledger.")
+        self._journal_errors = counter("edge_journal_errors", "Ledger rows that could not be written to the journal.")
 
         Gauge("edge_workers", "Worker processes that answer.", registry=registry).set(1)
-        Gauge("edge_worker_start_time_seconds", "When the youngest worker started.", registry=registry).set(started_at)
-        Gauge("edge_build_info", "1.", ("version",), registry=registry).labels(version).set(1)
+        Gauge(
+            "edge_worker_start_time_seconds", "Unix time at which the youngest worker started.", registry=registry
+        ).set(started_at)
+        Gauge("edge_build_info", "1 for the version of the gateway.", ("version",), registry=registry).labels(
+            version
+        ).set(1)
         ProcessCollector(registry=registry)
 
-    # --- what happens
+    # --- events
 
     def opened(self) -> None:
         self._open.inc()
@@ -305,11 +314,12 @@ class Metrics:
         self._open.dec()
 
     def loop_lagged(self, seconds: float) -> None:
-        """How much later than asked for the event loop woke somebody."""
+        """`seconds`: the delay of a timer."""
         self._lag.of().observe(max(0.0, seconds))
 
     def configured(self, version: str, loaded_at: float) -> None:
-        """Which configuration is in force from now on, and since when (Unix time). To be told so again is nothing."""
+        """Records the version of the configuration in force, and since when (Unix time). Repeated calls have no
+        effect."""
         if version == self._version:
             return
         self._version = version
@@ -318,7 +328,7 @@ class Metrics:
         self._config_loaded.set(loaded_at)
 
     def priced_by(self, version: str, made_at: float) -> None:
-        """Which price table is in use, and since when there is one (Unix time)."""
+        """Records the version of the price table and its date (Unix time)."""
         self._prices.labels(version).set(1)
         self._prices_made.set(made_at)
 
@@ -339,10 +349,11 @@ class Metrics:
     def watch_circuits(
         self, is_open: Callable[[Candidate], bool], named: Callable[[], Iterable[Candidate]] = tuple
     ) -> None:
-        """`named`: the candidates that config names, where any circuit is open."""
+        """`named` returns the configured candidates to check, if any circuit is open."""
         self._open_circuits.is_open, self._open_circuits.named = is_open, named
 
     def settle(self, s: Settlement) -> None:
+        """Counts one finished exchange."""
         names = self.names
         model = _known(s.model, names.models)
         provider = _known(s.provider, names.providers)
@@ -371,10 +382,10 @@ class Metrics:
             self._attempts.add(provider, by=s.attempts)
         if s.attempts > 1:
             self._failovers.add(provider)
-        for tried in s.tries:
-            self._tries.add(_known(tried.candidate.provider, names.providers), tried.verdict)
-            if tried.retry_after is not None:
-                self._retry_after.add(_known(tried.candidate.provider, names.providers))
+        for attempt in s.tries:
+            self._tries.add(_known(attempt.candidate.provider, names.providers), attempt.verdict)
+            if attempt.retry_after is not None:
+                self._retry_after.add(_known(attempt.candidate.provider, names.providers))
         if s.outcome != "ok":
             self._fail(s)
         if s.unpriced:
@@ -391,14 +402,14 @@ class Metrics:
             self._cache.settle(s, model)
 
     def snapshot(self) -> bytes:
-        """For merge.py."""
+        """All metrics as bytes for merge.py."""
         return snapshot.take(self.registry)
 
     def exposition(self) -> bytes:
-        """Of this worker alone, in Prometheus' text format."""
+        """The metrics of this worker alone, in Prometheus' text format."""
         return generate_latest(self.registry)
 
-    # --- the cache of replies
+    # --- the response cache
 
     def watch_cache(self, counts: Callable[[], CacheCounts]) -> None:
         self._cache.watch(counts)
@@ -415,7 +426,7 @@ class Metrics:
     def cache_is_down(self, tier: str, *, down: bool) -> None:
         self._cache.is_down(tier, down=down)
 
-    # --- how
+    # --- internals
 
     def _add(self, labels: tuple[str, str, str]) -> _Series:
         if len(self._series) >= MAX_SERIES:
@@ -443,7 +454,7 @@ def _known(value: str | None, known: frozenset[str]) -> str:
 def _add_up(usage: Usage, tokens: dict[str, int]) -> None:
     for kind in TOKEN_KINDS:
         count: int = getattr(usage, kind)
-        # Whatever a provider says, a counter never goes down, and it stays a number that a float can hold.
+        # A counter must not decrease, and a float must be able to hold it, whatever a provider reports.
         if count > 0:
             tokens[kind] = tokens.get(kind, 0) + min(count, MOST_TOKENS)
 
@@ -456,5 +467,5 @@ def _codes(of: type[EdgeError]) -> Iterator[str]:
 
 
 CODES = frozenset({*_codes(EdgeError), *get_args(FaultKind)})
-"""Error codes that are always told apart. A provider's own words are not among them, as there is no end to those: the
-kind of its error stands for them."""
+"""Error codes that have a label value of their own. Providers' own codes are not among them, because their number is
+not bounded; the kind of the error is used instead."""

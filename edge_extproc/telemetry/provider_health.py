@@ -1,4 +1,7 @@
-"""How well each provider does, as one number: derived by the supervisor from what all workers have counted of tries."""
+"""The health of each provider as one number: the share of successful attempts in the last minutes.
+
+The supervisor derives it from the attempt counters of all workers.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,15 @@ from prometheus_client.registry import Collector
 from .merge import Totals
 
 WINDOW = 300.0
-"""Seconds that are looked back on."""
+"""Seconds over which the share is computed."""
 
 _Tries: TypeAlias = Mapping[str, tuple[float, float]]
-"""Of each provider: how many went well, and how many failed."""
+"""By provider: the number of successful and of failed attempts."""
 
 
 class ProviderHealth(Collector):
+    """Call `look` at each scrape, before `collect`."""
+
     def __init__(
         self, providers: Callable[[], Iterable[str]] = tuple, clock: Callable[[], float] = time.monotonic
     ) -> None:
@@ -27,11 +32,11 @@ class ProviderHealth(Collector):
         self._providers = providers
         self._clock = clock
         self._seen: deque[tuple[float, _Tries]] = deque()
-        """At each scrape of the last minutes, and the last one before."""
+        """The counts at each scrape within the window, and at the last scrape before it."""
         self._open: Mapping[str, float] = {}
 
     def look(self, totals: Totals) -> None:
-        """At what there is at this scrape."""
+        """Records the totals of this scrape."""
         now = self._clock()
         found: dict[str, tuple[float, float]] = {}
         for labels, count in totals.values("edge_provider_tries", "edge_provider_tries_total"):
@@ -49,8 +54,8 @@ class ProviderHealth(Collector):
     def collect(self) -> Iterator[GaugeMetricFamily]:
         health = GaugeMetricFamily(
             "edge_provider_health",
-            "Share of a provider's tries that went well in the last five minutes, 0 to 1; where nobody asked it, 0 "
-            "while a circuit of it is open, else 1.",
+            "Share of a provider's attempts that succeeded in the last five minutes, 0 to 1. Without attempts: 0 while "
+            "one of its circuits is open, else 1.",
             labels=("provider",),
         )
         for provider in self._providers():

@@ -1,6 +1,6 @@
-"""What waits in a worker to be written or sent: read at a scrape, so that it costs nothing else.
+"""The lengths of a worker's queues, and the outcomes of spans. They are read at a scrape and cost nothing otherwise.
 
-Whoever has a queue tells here how to look at it; a queue that config did not ask for is not shown.
+Each owner of a queue registers a function that returns its length. A queue that is not configured is not shown.
 """
 
 from __future__ import annotations
@@ -15,16 +15,18 @@ from prometheus_client.registry import Collector
 
 @dataclass(frozen=True, slots=True)
 class SpanCounts:
-    """What became of spans so far."""
+    """Spans since the start, by outcome."""
 
     sent: int
     failed: int
-    """The collector did not take them, also not after tries."""
+    """The collector did not accept them, even after retries."""
     dropped: int
-    """There were too many of them."""
+    """The queue was full."""
 
 
 class QueueMetrics(Collector):
+    """Exposes queue lengths and span outcomes."""
+
     def __init__(self, registry: CollectorRegistry) -> None:
         self._lengths: dict[str, Callable[[], int]] = {}
         self._spans: Callable[[], SpanCounts] | None = None
@@ -39,14 +41,14 @@ class QueueMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         waiting = GaugeMetricFamily(
             "edge_queue_length",
-            "What waits: for a sink, a store, a collector, or (calls) for an equal call.",
+            "Items in a queue: lines, writes, spans, or calls that wait for an equal call.",
             labels=("queue",),
         )
-        spans = CounterMetricFamily("edge_spans", "Spans, by what became of them.", labels=("outcome",))
+        spans = CounterMetricFamily("edge_spans", "Spans, by outcome.", labels=("outcome",))
         for queue, length in self._lengths.items():
             waiting.add_metric((queue,), length())
         if self._spans is not None:
-            found = self._spans()
-            for outcome, number in (("sent", found.sent), ("failed", found.failed), ("dropped", found.dropped)):
+            counts = self._spans()
+            for outcome, number in (("sent", counts.sent), ("failed", counts.failed), ("dropped", counts.dropped)):
                 spans.add_metric((outcome,), number)
         yield from (waiting, spans)

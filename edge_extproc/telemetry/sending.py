@@ -1,7 +1,7 @@
-"""Spans on their way out: a bounded queue, emptied once a second by a thread of its own.
+"""The queue of finished spans: bounded, and sent once a second by a thread of its own.
 
-The library's own queue writes a line for each span that does not fit, on the path of the request that it tells of, and
-nobody can ask it how many it has dropped.
+The OpenTelemetry library's queue is not used: it logs a line for each span that does not fit, on the path of the
+request, and does not report how many spans it has dropped.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from .logs import report
 
 EVERY = 1.0
-# Some seconds of a busy worker. More would only be older when the collector is back.
+# Spans: some seconds of a busy worker. A longer queue would only send older spans when the collector is back.
 MOST = 16_384
-# Of what was said, with which spans are as large as prompts are.
-MOST_SAID = 64 << 20
-# Of that, so much goes out together: collectors take 4 MiB, and say it in up to three ways.
-_TOGETHER = 1 << 20
-# Of the last ones at the end: a collector that is gone must not hold up a stop.
-_PATIENCE = 10.0
+# Characters of content (prompts and replies) in the queue.
+MOST_CONTENT = 64 << 20
+# Characters of content in one export: collectors accept 4 MiB, and a span contains its content up to three times.
+_CONTENT_PER_EXPORT = 1 << 20
+# Seconds for the last export at shutdown: an unreachable collector must not delay it longer.
+_SHUTDOWN_TIMEOUT = 10.0
 
 
 class SpanQueue(SpanProcessor):
-    """`batch`: how many spans go out together. `prepare` is called before that, and may put some. `weigh`: how much of
-    what was said a span holds, in characters; whoever puts such spans does so from one thread."""
+    """`batch`: the number of spans in one export. `prepare` is called before each export and may put spans. `weigh`:
+    the size of a span's content, in characters. All spans with content must be put from the same thread."""
 
     def __init__(
         self,
@@ -44,7 +44,8 @@ class SpanQueue(SpanProcessor):
         self._every = every
         self._prepare = prepare
         self._weigh = weigh
-        self._said_in = self._said_out = 0  # each of one thread alone: one number of both would lose some
+        # Two counters, each written by one thread only: a single one would lose updates.
+        self._content_in = self._content_out = 0
         self._queue: deque[ReadableSpan] = deque()
         self._stop = threading.Event()
         self.sent = self.failed = self.dropped = 0
@@ -52,16 +53,16 @@ class SpanQueue(SpanProcessor):
         self._thread.start()
 
     def __len__(self) -> int:
-        """How many wait."""
+        """The number of waiting spans."""
         return len(self._queue)
 
     def put(self, span: ReadableSpan) -> None:
-        """Never waits; what does not fit is counted and dropped."""
+        """Adds a span without waiting. A span that does not fit is dropped and counted."""
         weight = self._weigh(span)
-        if len(self._queue) >= MOST or (weight and self._said_in - self._said_out + weight > MOST_SAID):
+        if len(self._queue) >= MOST or (weight and self._content_in - self._content_out + weight > MOST_CONTENT):
             self.dropped += 1
             return
-        self._said_in += weight
+        self._content_in += weight
         self._queue.append(span)
 
     def _run(self) -> None:
@@ -70,50 +71,50 @@ class SpanQueue(SpanProcessor):
         self._send()
 
     def _send(self) -> None:
-        """What waits now; what comes meanwhile is for the next time."""
+        """Sends the spans that wait now. Spans that arrive in the meantime are sent next time."""
         self._prepare()
         left = len(self._queue)
         while left > 0:
-            some = self._some(min(left, self._batch))
-            left -= len(some)
+            spans = self._next(min(left, self._batch))
+            left -= len(spans)
             try:
-                done = self._exporter.export(some) is SpanExportResult.SUCCESS
+                done = self._exporter.export(spans) is SpanExportResult.SUCCESS
             except Exception as error:  # noqa: BLE001 - this thread must go on, whatever a library raises
                 report(error)
                 done = False
             if done:
-                self.sent += len(some)
+                self.sent += len(spans)
             else:
-                self.failed += len(some)
+                self.failed += len(spans)
                 if self._stop.is_set():
                     return
 
-    def _some(self, most: int) -> list[ReadableSpan]:
-        """At least one."""
-        some, weight = list[ReadableSpan](), 0
-        while len(some) < most and weight < _TOGETHER:
+    def _next(self, most: int) -> list[ReadableSpan]:
+        """Removes between one and `most` spans from the queue, limited by the size of their content."""
+        spans, weight = list[ReadableSpan](), 0
+        while len(spans) < most and weight < _CONTENT_PER_EXPORT:
             span = self._queue.popleft()
             weight += self._weigh(span)
-            some.append(span)
-        self._said_out += weight
-        return some
+            spans.append(span)
+        self._content_out += weight
+        return spans
 
-    # --- a SpanProcessor, for spans that a library makes
+    # --- the SpanProcessor interface, for spans that instrumentation libraries make
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Nothing yet."""
+        """Does nothing."""
 
     def on_end(self, span: ReadableSpan) -> None:
         if span.context is not None and span.context.trace_flags.sampled:
             self.put(span)
 
     def shutdown(self) -> None:
-        """Sends what waits; blocks for as long as that takes, ten seconds at most."""
+        """Sends the waiting spans. Blocks until they are sent, ten seconds at most."""
         self._stop.set()
-        self._thread.join(_PATIENCE)
+        self._thread.join(_SHUTDOWN_TIMEOUT)
         self._exporter.shutdown()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Nobody waits for it: `shutdown` sends all."""
+        """Does nothing: `shutdown` sends all spans."""
         del timeout_millis
         return True

@@ -12,14 +12,14 @@ Sink: TypeAlias = Callable[[Settlement], None]
 
 def to_all(sinks: Iterable[Sink], report: Callable[[BaseException], None]) -> Sink:
     """One sink that calls `sinks` in their order. An exception of one goes to `report`, and the others are still
-    called: a fault in the access log must not cost the caller's limits their settlement."""
+    called: an error in the access log must not prevent the settlement of limits."""
     each = tuple(sinks)
 
     def settle(settlement: Settlement) -> None:
         for sink in each:
             try:
                 sink(settlement)
-            except Exception as bug:  # noqa: BLE001  # a last resort: whatever it is, the next sink must be called
+            except Exception as bug:  # noqa: BLE001  # a last resort: the next sink must be called after any exception
                 report(bug)
 
     return settle

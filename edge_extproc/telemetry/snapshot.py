@@ -1,6 +1,6 @@
-"""What a worker counts, at one moment, as bytes for its supervisor: metric families with their exemplars.
+"""Encodes the metrics of a worker as bytes for the supervisor: metric families with their exemplars.
 
-Not Prometheus' text: that has no exemplars in one form, and takes ten times as long to read in the other.
+Prometheus' text formats are not used: one has no exemplars, and the other takes ten times as long to parse.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Sample(msgspec.Struct, frozen=True, array_like=True):
     value: float
     exemplar: SampleExemplar | None = None
     at: float | None = None
-    """Unix time at which the value was learnt, where the metric tells it."""
+    """Unix time at which the value was read, if the metric reports it."""
 
 
 class MetricFamily(msgspec.Struct, frozen=True, array_like=True):
@@ -37,12 +37,12 @@ _DECODER = msgspec.msgpack.Decoder(list[MetricFamily])
 
 
 def take(registry: Collector) -> bytes:
-    """Takes milliseconds: a thread is the place for it, where the loop is busy."""
+    """The encoded metrics of a registry. Takes milliseconds: call it in a thread if the event loop is busy."""
     return _ENCODER.encode([_family(metric) for metric in registry.collect()])
 
 
 def read(snapshot: bytes) -> list[MetricFamily]:
-    """Raises ValueError where it is none."""
+    """The metric families of a snapshot. Raises ValueError if the bytes are not a snapshot."""
     return _DECODER.decode(snapshot)
 
 

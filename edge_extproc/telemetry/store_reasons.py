@@ -1,6 +1,6 @@
-"""Why a Redis or Valkey cannot be used, in words for a log: what an operator would mend.
+"""Translates errors of Redis or Valkey into reasons for the log, worded for the operator who repairs them.
 
-The text of an error is never shown. It may quote the address, what was sent, or a password.
+The text of an error is never shown. It may quote the address, the command, or a password.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from redis import exceptions as redis
 
-# The first word of an error of the server.
+# The reasons, by the first word of the server's error reply.
 _REPLIES = {
     "WRONGPASS": "wrong user or password",
     "NOAUTH": "it wants a password, and none is configured",
@@ -25,10 +25,10 @@ _REPLIES = {
     "NOREPLICAS": "it refuses writes, since it has too few replicas",
 }
 
-# How NOAUTH goes on, which redis-py cuts off: to a command, and to HELLO.
+# The text after NOAUTH, whose first word redis-py removes: for a command, and for HELLO.
 _NO_PASSWORD = ("Authentication required", "HELLO must be called")
 
-# In this order: some are kinds of others.
+# The order matters: some classes are subclasses of others.
 _ERRORS: tuple[tuple[type[BaseException], str], ...] = (
     (redis.AuthenticationError, _REPLIES["WRONGPASS"]),
     (redis.NoPermissionError, _REPLIES["NOPERM"]),
@@ -50,13 +50,13 @@ _ERRORS: tuple[tuple[type[BaseException], str], ...] = (
 
 
 def reason_of(error: BaseException) -> str:
-    """Of what redis-py raised, or the operating system below it."""
-    found = list(_chain(error))
-    for each in found:
+    """The reason for an exception of redis-py, or of the operating system below it."""
+    causes = list(_chain(error))
+    for each in causes:
         if isinstance(each, redis.AuthenticationError) and str(each).startswith(_NO_PASSWORD):
             return _REPLIES["NOAUTH"]
     for kind, reason in _ERRORS:
-        if any(isinstance(each, kind) for each in found):
+        if any(isinstance(each, kind) for each in causes):
             return reason
     if isinstance(error, redis.ConnectionError):
         return "the connection was lost"
@@ -66,13 +66,13 @@ def reason_of(error: BaseException) -> str:
 
 
 def reason_of_reply(text: str) -> str:
-    """Of an error that the server answered. What is not known is told by its first word alone."""
+    """The reason for an error reply of the server. For an unknown error it has the first word only."""
     word = text.partition(" ")[0]
     return _REPLIES.get(word, f"it answers {word}" if word.isalpha() and word.isupper() else "it answers an error")
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An error and what it was raised for."""
+    """An error and its causes, the error first."""
     seen: set[int] = set()
     at: BaseException | None = error
     while at is not None and id(at) not in seen:

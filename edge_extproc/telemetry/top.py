@@ -1,7 +1,7 @@
 """`edge-extproc top`: live traffic in a terminal, from two scrapes of the admin port's /metrics.
 
-What it shows is what moved between the two; it needs nothing but the port, so it works over ssh and for a gateway that
-runs elsewhere.
+It shows the differences between the two scrapes. It needs only the port, so it also works over ssh and for a remote
+gateway.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from rich.text import Text
 from ..errors import StartError
 
 ROWS = 8
-"""How many of each kind are shown, the busiest first."""
+"""The number of rows in each table, the busiest first."""
 FAILED = frozenset({"upstream_error", "broken_stream", "gateway_error"})
-_PATIENCE = 5.0
+_TIMEOUT = 5.0
 
 Labels: TypeAlias = frozenset[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Scrape:
-    """What was counted at one moment."""
+    """All samples of one scrape."""
 
     at: float
-    """Seconds, of a clock that does not jump."""
+    """Seconds of a monotonic clock."""
     values: Mapping[str, Mapping[Labels, float]]
-    """By name of the sample and its labels."""
+    """By sample name and labels."""
 
 
 def read(text: str, at: float) -> Scrape:
@@ -67,12 +67,12 @@ class TopRow:
 
 @dataclass(frozen=True, slots=True)
 class TopFrame:
-    """What happened between two scrapes."""
+    """The traffic between two scrapes."""
 
     seconds: float
     total: TopRow
     hits: float | None
-    """Share of the calls that the cache answered; None where it was asked for none."""
+    """Share of cache lookups that hit, 0 to 1; None without lookups."""
     open: int
     workers: int
     rows: Mapping[str, tuple[TopRow, ...]]
@@ -119,7 +119,7 @@ def frame(before: Scrape, now: Scrape) -> TopFrame:
 
 
 class _Moved:
-    """By how much each counter grew."""
+    """The growth of each counter."""
 
     def __init__(self, before: Scrape, now: Scrape) -> None:
         self._before = before.values
@@ -129,7 +129,7 @@ class _Moved:
         before = self._before.get(name, {})
         for labels, value in self._now.get(name, {}).items():
             was = before.get(labels, 0.0)
-            # A gateway that was started anew counts from zero.
+            # After a restart the gateway counts from zero.
             yield dict(labels), value - was if value >= was else value
 
     def sum(self, name: str, where: Callable[[Mapping[str, str]], bool]) -> float:
@@ -147,7 +147,7 @@ class _Moved:
 
 
 def quantile(q: float, buckets: Mapping[float, float]) -> float | None:
-    """Of a histogram's cumulative buckets, as Prometheus' histogram_quantile has it."""
+    """A quantile of a histogram's cumulative buckets, computed like Prometheus' histogram_quantile."""
     bounds = sorted(buckets)
     total = buckets[bounds[-1]] if bounds else 0.0
     if not total:
@@ -206,18 +206,19 @@ def _seconds(found: float | None) -> str:
 
 
 def scrape(admin: str) -> Scrape:
-    """`admin`: http://host:port. Raises StartError where it does not answer."""
+    """The metrics of the gateway at `admin` (http://host:port). Raises StartError if it does not answer."""
     if not admin.startswith(("http://", "https://")):
         raise StartError(f"--admin {admin}: this is no address; write http://127.0.0.1:10001")
     try:
-        with urlopen(f"{admin.rstrip('/')}/metrics", timeout=_PATIENCE) as answer:  # noqa: S310 - checked above
+        with urlopen(f"{admin.rstrip('/')}/metrics", timeout=_TIMEOUT) as answer:  # noqa: S310 - checked above
             return read(answer.read().decode(), time.monotonic())
     except (URLError, HTTPException, OSError, ValueError) as error:
         raise StartError(f"no metrics at {admin}: {error}; give the admin port with --admin") from error
 
 
 def run(admin: str, interval: float, *, once: bool, console: Console | None = None) -> None:
-    """Shows a frame each interval, until Ctrl-C; or one. Raises StartError where nobody answers at the beginning."""
+    """Shows a frame each interval until Ctrl-C, or one frame. Raises StartError if the gateway does not answer the
+    first scrape."""
     screen = console if console is not None else Console()
     views = _views(admin, interval, scrape(admin), patient=not once)
     if once:
@@ -226,14 +227,14 @@ def run(admin: str, interval: float, *, once: bool, console: Console | None = No
         with Live(console=screen, auto_refresh=False, screen=True) as live:
             for view in views:
                 live.update(view, refresh=True)
-    else:  # a pipe, or a terminal without a cursor: one below the other
+    else:  # a pipe, or a terminal without cursor control: print each frame below the last one
         for view in views:
             screen.print(view, "")
             screen.file.flush()
 
 
 def _views(admin: str, interval: float, before: Scrape, *, patient: bool) -> Iterator[RenderableType]:
-    """`patient`: a gateway that does not answer may be one that starts again."""
+    """`patient`: do not raise if the gateway does not answer, because it may be restarting."""
     while True:
         time.sleep(interval)
         try:

@@ -1,8 +1,9 @@
-"""Spans and GenAI metrics, by OTLP: what `telemetry.otlp` switches on. Without it, none of this is loaded.
+"""Exports spans and GenAI metrics by OTLP. It is loaded only if the configuration has `telemetry.otlp`.
 
-An exchange is one span, made after its end from its settlement: no context travels through the exchange, and one that
-is not sampled costs nothing. Its id is known from the start, since a provider is told it in `traceparent`. Names are
-those of OpenTelemetry's semantic conventions for GenAI, and on request those of Langfuse and OpenInference too.
+An exchange is one span, made from its settlement after its end. No span context is passed through the exchange, and an
+exchange that is not sampled costs nothing. The span's id exists from the start, because providers get it in
+`traceparent`. Attribute names follow OpenTelemetry's semantic conventions for GenAI and, if configured, those of
+Langfuse and OpenInference.
 """
 
 from __future__ import annotations
@@ -39,23 +40,23 @@ from .sending import SpanQueue
 
 Attributes: TypeAlias = dict[str, Any]
 
-# Of a conversation, so many characters of each text go into a span, so many of all of them, and so many messages: the
-# last ones, as a collector refuses what is larger than 4 MiB.
+# The content of a span is bounded, because collectors refuse messages over 4 MiB: characters of each text, characters
+# of all texts, and number of messages. The last messages of a conversation are included.
 _LONGEST_TEXT = 16_384
-_LONGEST_TALK = 256 << 10
+_LONGEST_TRANSCRIPT = 256 << 10
 _MOST_MESSAGES = 256
 _TRACE_IDS = 1 << 64
-_MOST_KEPT = 2048
-# So many spans are encoded at a time, in a third of a millisecond: one by one they would take twice as long, each with
-# nothing of it in the processor's caches; a second's settlements would keep the garbage collector busy.
-_TOGETHER = 32
-# Of spans that go out together; collectors take 4 MiB.
+_MOST_CACHED = 2048
+# The number of spans that are encoded at a time, in a third of a millisecond. One by one they would take twice as long
+# because of cold processor caches; many more would keep the garbage collector busy.
+_ENCODE_BATCH = 32
+# The number of spans in one export; collectors accept 4 MiB.
 _BATCH, _BATCH_WITH_CONTENT = 512, 16
 
 
 @dataclass(frozen=True, slots=True)
 class TracedHost:
-    """A provider, as the conventions name it."""
+    """A provider, in the terms of the conventions."""
 
     name: str
     """gen_ai.provider.name: openai, anthropic, gcp.gemini, …"""
@@ -65,11 +66,13 @@ class TracedHost:
 
 @dataclass(frozen=True, slots=True)
 class TraceSettings:
+    """The settings of `telemetry.otlp` for one worker."""
+
     endpoint: str
     protocol: Literal["grpc", "http"]
     headers: Mapping[str, Callable[[], str]]
     ratio: float
-    """Of the traces that begin here, from 0 to 1."""
+    """The share of traces beginning here that is sampled, 0 to 1."""
     service: str
     version: str
     instance: str
@@ -82,10 +85,10 @@ class TraceSettings:
 
 
 class Traces:
-    """One per worker. `settle` is told of each exchange; exporting is done by a thread of its own."""
+    """The spans and GenAI metrics of one worker. `settle` is called for each exchange; a separate thread exports."""
 
     def __init__(self, settings: TraceSettings, spans: SpanExporter | None = None) -> None:
-        """`spans`: instead of the exporter that the settings say."""
+        """`spans`: an exporter to use instead of the configured one."""
         self.content = settings.content
         self._settings = settings
         self._bound = int(settings.ratio * _TRACE_IDS)
@@ -98,8 +101,10 @@ class Traces:
             }
         )
         self._scope = InstrumentationScope("edge_extproc", settings.version)
-        self._resource_told = {n: value for n, value in self._resource.attributes.items() if isinstance(value, str)}
-        self._kept: dict[tuple[object, ...], bytes] = {}
+        self._resource_attributes = {
+            n: value for n, value in self._resource.attributes.items() if isinstance(value, str)
+        }
+        self._cache: dict[tuple[object, ...], bytes] = {}
         self._ended: deque[_Settled] = deque()
         self.sending = SpanQueue(
             spans or span_exporter(settings, self.encode),
@@ -107,7 +112,8 @@ class Traces:
             prepare=self._encode_ended,
             weigh=_weight,
         )
-        # For spans that a library makes; ours need no tracer. They begin no trace: every health check would be one.
+        # For spans of instrumentation libraries only; the spans of exchanges need no tracer. Library spans do not begin
+        # a trace, or every health check would be one.
         self.provider = TracerProvider(sampler=ParentBased(ALWAYS_OFF), resource=self._resource, shutdown_on_exit=False)
         self.provider.add_span_processor(self.sending)
         self._metrics: GenAiMetrics | None = None
@@ -117,37 +123,39 @@ class Traces:
             self._exporting = Exporting(self._metrics, metric_exporter(settings))
 
     def change(self, ratio: float, *, content: bool, flavours: tuple[Flavour, ...]) -> None:
-        """For exchanges that begin from now on; one under way may be told in the new words."""
+        """Changes settings for new exchanges. Exchanges in progress may already use them."""
         self.content = content
         self._settings = replace(self._settings, ratio=ratio, content=content, flavours=flavours)
         self._bound = int(ratio * _TRACE_IDS)
-        self._kept.clear()
+        self._cache.clear()
 
     def begin(self, parent: Parent | None) -> Trace | None:
-        """As the parent says; where there is none, by chance."""
+        """The span of a new exchange, or None if it is not sampled. The parent decides; without one, `sampling`
+        does."""
         if parent is not None:
             return Trace(parent.trace_id, _span_id(), parent.span_id) if parent.sampled else None
-        # The last eight bytes decide, as TraceIdRatioBased does: every service decides the same.
+        # The last eight bytes decide, as in TraceIdRatioBased, so that every service decides alike.
         low = _CHANCE(64)
         if low >= self._bound:
             return None
         return Trace(f"{_CHANCE(64):016x}{low or 1:016x}", _span_id(), None)
 
     def settle(self, s: Settlement) -> None:
+        """Counts a finished exchange, and queues its span if it is sampled."""
         if self._metrics is not None:
             self._metrics.settle(s)
         if s.trace is None:
             return
         if s.talk is not None:
-            # Redacting what was said takes too long for an event loop.
+            # Redaction of content takes too long for the event loop, so the exporting thread makes this span.
             self.sending.put(_Settled(s, s.trace))
             return
         self._ended.append(_Settled(s, s.trace))
-        if len(self._ended) >= _TOGETHER:
+        if len(self._ended) >= _ENCODE_BATCH:
             self._encode_ended()
 
     def _encode_ended(self) -> None:
-        """Also by the exporting thread, once a second."""
+        """Moves finished exchanges to the queue as encoded spans. The exporting thread also calls it, once a second."""
         while True:
             try:
                 one = self._ended.popleft()
@@ -156,34 +164,34 @@ class Traces:
             self.sending.put(_Encoded(self._span(one.settlement, one.trace)))
 
     def close(self) -> None:
-        """Sends what waits; blocks for as long as that takes, ten seconds at most."""
+        """Sends the waiting spans. Blocks until they are sent, ten seconds at most."""
         self.provider.shutdown()
         if self._metrics is not None:
             self._exporting.close()
 
     def encode(self, spans: Sequence[ReadableSpan]) -> bytes:
-        """An ExportTraceServiceRequest, by the exporting thread. Spans of a library lose the text of exceptions, which
-        may quote a caller."""
-        ours: list[bytes] = []
-        theirs: list[ReadableSpan] = []
+        """An encoded ExportTraceServiceRequest. Called by the exporting thread. Exception events are removed from
+        library spans, because their text may quote a caller."""
+        own_spans: list[bytes] = []
+        library_spans: list[ReadableSpan] = []
         for each in spans:
             match each:
                 case _Encoded():
-                    ours.append(each.encoded)
+                    own_spans.append(each.encoded)
                 case _Settled():
-                    ours.append(self._span(each.settlement, each.trace))
+                    own_spans.append(self._span(each.settlement, each.trace))
                 case _:
-                    theirs.append(_without_exceptions(each))
-        encoded = encode_spans(theirs).SerializeToString() if theirs else b""
-        if ours:
-            # Two requests, one behind the other, are one with the spans of both.
-            encoded += otlp.request(self._resource_told, (self._scope.name, self._scope.version or ""), ours)
+                    library_spans.append(_without_exceptions(each))
+        encoded = encode_spans(library_spans).SerializeToString() if library_spans else b""
+        if own_spans:
+            # In protobuf, two concatenated messages are one message with the spans of both.
+            encoded += otlp.request(self._resource_attributes, (self._scope.name, self._scope.version or ""), own_spans)
         return encoded
 
     def _span(self, s: Settlement, trace: Trace) -> bytes:
         began = int(s.started_at * 1e9)
         ended = began + int(s.duration * 1e9)
-        facts = [self._same(s), _EXCHANGE.text(s.exchange_id), _OVERHEAD.number(s.overhead)]
+        facts = [self._common(s), _EXCHANGE.text(s.exchange_id), _OVERHEAD.number(s.overhead)]
         if s.max_output_tokens is not None:
             facts.append(_MAX_TOKENS.integer(_int64(s.max_output_tokens)))
         if s.time_to_first_token is not None:
@@ -202,27 +210,27 @@ class Traces:
             if usage.reasoning:
                 facts.append(_REASONING.integer(_int64(usage.reasoning)))
         if s.talk is not None or self._settings.flavours:
-            facts.append(otlp.pairs(otlp.OF_SPAN, self._in_other_words(s)))
+            facts.append(otlp.pairs(otlp.OF_SPAN, self._extra_attributes(s)))
         facts += [_PHASES[phase.name].at(began + int(phase.at * 1e9), phase.seconds) for phase in s.phases]
         if len(s.tries) > 1 or s.outcome != "ok":
-            facts += [_attempt(number, tried, ended) for number, tried in enumerate(s.tries, 1)]
+            facts += [_attempt(number, attempt, ended) for number, attempt in enumerate(s.tries, 1)]
         if usage is not None:
             facts.append(_bill(s, usage, ended))
         error = None if s.outcome == "ok" else s.outcome
         return otlp.span(trace.trace_id, trace.span_id, trace.parent_id, _name(s), began, ended, facts, error)
 
-    def _same(self, s: Settlement) -> bytes:
-        """The attributes that are the same for many exchanges."""
+    def _common(self, s: Settlement) -> bytes:
+        """The encoded attributes that are equal in many exchanges, from a cache."""
         which = (
             *(s.operation, s.provider, s.upstream_model, s.model, s.response_model, s.finish, s.status, s.outcome),
             *(s.code, s.tenant, s.team, s.user, s.key_id, s.dialect, s.lane, s.stream, s.attempts, s.cache),
         )
-        found = self._kept.get(which)
-        if found is None:
-            if len(self._kept) >= _MOST_KEPT:  # names of models that callers make up
-                self._kept.clear()
-            found = self._kept[which] = otlp.pairs(otlp.OF_SPAN, _told(self._attributes(s)))
-        return found
+        encoded = self._cache.get(which)
+        if encoded is None:
+            if len(self._cache) >= _MOST_CACHED:  # callers can invent model names
+                self._cache.clear()
+            encoded = self._cache[which] = otlp.pairs(otlp.OF_SPAN, _present(self._attributes(s)))
+        return encoded
 
     def _attributes(self, s: Settlement) -> Attributes:
         host = self._settings.hosts.get(s.provider or "")
@@ -251,42 +259,45 @@ class Traces:
             "edge.cache": s.cache,
         }
 
-    def _in_other_words(self, s: Settlement) -> Attributes:
-        """What was said, and all of it in the words of other tools."""
-        said = _Said(s.talk) if s.talk is not None else None
-        found = said.attributes(s.finish) if said is not None else {}
+    def _extra_attributes(self, s: Settlement) -> Attributes:
+        """The content, and the attributes of the configured backends."""
+        content = _Content(s.talk) if s.talk is not None else None
+        attributes = content.attributes(s.finish) if content is not None else {}
         for flavour in self._settings.flavours:
-            found |= _FLAVOURS[flavour](s, said)
-        return _told(found)
+            attributes |= _FLAVOURS[flavour](s, content)
+        return _present(attributes)
 
 
-def _told(found: Attributes) -> Attributes:
-    return {name: value for name, value in found.items() if value is not None}
+def _present(attributes: Attributes) -> Attributes:
+    """The attributes that have a value."""
+    return {name: value for name, value in attributes.items() if value is not None}
 
 
-# Nothing of the library's span is needed but that its exporters take a list of them.
+# The two classes are subclasses of the library's span only because its exporters accept a list of spans.
 
 
 class _Encoded(ReadableSpan):
+    """A span that is already encoded."""
+
     def __init__(self, encoded: bytes) -> None:
         self.encoded = encoded
 
 
 class _Settled(ReadableSpan):
-    """A span that is yet to be made, by the thread that exports it."""
+    """An exchange whose span is made by the exporting thread."""
 
     def __init__(self, settlement: Settlement, trace: Trace) -> None:
         self.settlement, self.trace = settlement, trace
 
 
 def _weight(span: ReadableSpan) -> int:
-    """What was said, in characters."""
+    """The size of the content, in characters."""
     if not isinstance(span, _Settled) or (talk := span.settlement.talk) is None:
         return 0
     return len(talk.answer) + sum(len(text) for _, text in talk.asked)
 
 
-# Ids must be new, not secret; the system's own chance costs a call of the kernel for each.
+# Ids must be unique, not secret. The system's random source would cost a system call for each.
 _CHANCE = Random(SystemRandom().getrandbits(256)).getrandbits  # noqa: S311 - it guards no secret
 
 
@@ -295,7 +306,7 @@ def _span_id() -> str:
     return f"{_CHANCE(64) or 1:016x}"
 
 
-# --- what changes from exchange to exchange
+# --- attributes with a variable value
 
 _EXCHANGE = Slot("edge.exchange")
 _OVERHEAD = Slot("edge.overhead_seconds")
@@ -307,7 +318,7 @@ _INPUT = Slot("gen_ai.usage.input_tokens")
 _OUTPUT = Slot("gen_ai.usage.output_tokens")
 _CACHE_READ = Slot("gen_ai.usage.cache_read.input_tokens")
 _CACHE_WRITTEN = Slot("gen_ai.usage.cache_write.input_tokens")
-# As it was called until 2026, and still is by those who read it.
+# The name in the conventions until 2026, which some backends still read.
 _CACHE_CREATED = Slot("gen_ai.usage.cache_creation.input_tokens")
 _REASONING = Slot("gen_ai.usage.reasoning.output_tokens")
 _PHASES = {name: Stamped("edge.phase", {"edge.phase": name}, "edge.seconds") for name in get_args(Phase)}
@@ -323,34 +334,34 @@ def _named(operation: str, model: str | None) -> bytes:
     return otlp.named(f"{operation} {short}" if short is not None else operation)
 
 
-# Names of models and codes, nearly always: the same few again and again.
+# Nearly all texts are one of a few names of models and codes, hence the cache.
 @lru_cache(maxsize=1024)
 def _short(text: str | None) -> str | None:
     return redact(text[:1024])[:256] if text is not None else None
 
 
 def _int64(number: int) -> int:
-    """OTLP has no larger ones; a provider may say what it likes."""
+    """The number, bounded by the largest integer of OTLP. A provider may report any number."""
     return number if number < _MOST_INT64 else _MOST_INT64
 
 
 _MOST_INT64 = (1 << 63) - 1
 
 
-def _attempt(number: int, tried: AttemptResult, at: int) -> bytes:
-    told: Attributes = {
+def _attempt(number: int, attempt: AttemptResult, at: int) -> bytes:
+    attributes: Attributes = {
         "edge.attempt": number,
-        "edge.provider": tried.candidate.provider,
-        "gen_ai.request.model": _short(tried.candidate.model) or "",
-        "edge.verdict": tried.verdict,
-        "edge.reason": tried.reason,
-        "http.response.status_code": tried.status or 0,
+        "edge.provider": attempt.candidate.provider,
+        "gen_ai.request.model": _short(attempt.candidate.model) or "",
+        "edge.verdict": attempt.verdict,
+        "edge.reason": attempt.reason,
+        "http.response.status_code": attempt.status or 0,
     }
-    return otlp.event("edge.attempt", at, otlp.pairs(otlp.OF_EVENT, told))
+    return otlp.event("edge.attempt", at, otlp.pairs(otlp.OF_EVENT, attributes))
 
 
 def _bill(s: Settlement, usage: Usage, at: int) -> bytes:
-    """Exact: money as text."""
+    """The event with tokens by kind and the exact cost, as text."""
     parts = [slot.integer(_int64(count)) for count, slot in zip(_counts(usage), _KINDS.values(), strict=True) if count]
     parts += (_HOW_SURE[s.estimated, s.unpriced], _BILLED.text(plain(s.cost) if s.cost is not None else ""))
     return otlp.event_named(_USAGE, at, b"".join(parts))
@@ -368,12 +379,12 @@ _HOW_SURE = {
 
 
 def _kinds(usage: Usage) -> dict[str, int]:
-    """Those that were used."""
+    """Token counts by kind, without zeros."""
     return {kind: count for kind in _KINDS if (count := getattr(usage, kind))}
 
 
-class _Said:
-    """A talk, redacted."""
+class _Content:
+    """The redacted content of an exchange."""
 
     def __init__(self, talk: Transcript) -> None:
         self.asked = _last(talk.asked)
@@ -387,17 +398,17 @@ class _Said:
 
 
 def _last(asked: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """Redacted, and those before them as one that says how many they were."""
-    found: list[tuple[str, str]] = []
-    left = _LONGEST_TALK
+    """The last messages, redacted. A message with the number of omitted ones stands for those before them."""
+    messages: list[tuple[str, str]] = []
+    left = _LONGEST_TRANSCRIPT
     for role, text in reversed(asked):
         text = _cut(text)
         left -= len(text)
-        if left < 0 or len(found) == _MOST_MESSAGES:
-            found.append((role, f"… {len(asked) - len(found)} earlier messages"))
+        if left < 0 or len(messages) == _MOST_MESSAGES:
+            messages.append((role, f"… {len(asked) - len(messages)} earlier messages"))
             break
-        found.append((role, text))
-    return found[::-1]
+        messages.append((role, text))
+    return messages[::-1]
 
 
 def _cut(text: str) -> str:
@@ -412,26 +423,26 @@ def _json(value: object) -> str:
     return orjson.dumps(value).decode()
 
 
-# --- the words of others
+# --- attributes for other backends
 
 
-def _langfuse(s: Settlement, said: _Said | None) -> Attributes:
-    """https://langfuse.com/integrations/native/opentelemetry: what it reads before the conventions' names."""
+def _langfuse(s: Settlement, content: _Content | None) -> Attributes:
+    """https://langfuse.com/integrations/native/opentelemetry: the attributes that it prefers to the conventions'."""
     return {
         "langfuse.observation.type": "generation",
         "langfuse.observation.model.name": _short(s.response_model or s.upstream_model or s.model),
         "langfuse.observation.usage_details": _json(_kinds(s.usage)) if s.usage is not None else None,
         "langfuse.observation.cost_details": _json({"total": float(s.cost)}) if s.cost is not None else None,
         "langfuse.trace.metadata.tenant": s.tenant,
-        "langfuse.observation.input": _json([{"role": r, "content": t} for r, t in said.asked]) if said else None,
-        "langfuse.observation.output": said.answer if said is not None else None,
+        "langfuse.observation.input": _json([{"role": r, "content": t} for r, t in content.asked]) if content else None,
+        "langfuse.observation.output": content.answer if content is not None else None,
     }
 
 
-def _openinference(s: Settlement, said: _Said | None) -> Attributes:
+def _openinference(s: Settlement, content: _Content | None) -> Attributes:
     """https://github.com/Arize-ai/openinference/blob/main/spec/semantic_conventions.md"""
     usage = s.usage
-    found: Attributes = {
+    attributes: Attributes = {
         "openinference.span.kind": "LLM",
         "llm.model_name": _short(s.response_model or s.upstream_model or s.model),
         "llm.token_count.prompt": _int64(usage.prompt) if usage is not None else None,
@@ -439,24 +450,24 @@ def _openinference(s: Settlement, said: _Said | None) -> Attributes:
         "llm.token_count.total": _int64(usage.total) if usage is not None else None,
         "llm.cost.total": float(s.cost) if s.cost is not None else None,
     }
-    if said is not None:
-        found["input.value"] = said.asked[-1][1] if said.asked else ""
-        found["output.value"] = said.answer
-        for n, (role, text) in enumerate(said.asked):
-            found[f"llm.input_messages.{n}.message.role"] = role
-            found[f"llm.input_messages.{n}.message.content"] = text
-        found["llm.output_messages.0.message.role"] = "assistant"
-        found["llm.output_messages.0.message.content"] = said.answer
-    return found
+    if content is not None:
+        attributes["input.value"] = content.asked[-1][1] if content.asked else ""
+        attributes["output.value"] = content.answer
+        for n, (role, text) in enumerate(content.asked):
+            attributes[f"llm.input_messages.{n}.message.role"] = role
+            attributes[f"llm.input_messages.{n}.message.content"] = text
+        attributes["llm.output_messages.0.message.role"] = "assistant"
+        attributes["llm.output_messages.0.message.content"] = content.answer
+    return attributes
 
 
-_FLAVOURS: dict[Flavour, Callable[[Settlement, _Said | None], Attributes]] = {
+_FLAVOURS: dict[Flavour, Callable[[Settlement, _Content | None], Attributes]] = {
     "langfuse": _langfuse,
     "openinference": _openinference,
 }
 
 
-# --- the way out
+# --- exporters
 
 
 def _without_exceptions(span: ReadableSpan) -> ReadableSpan:
@@ -481,7 +492,7 @@ Encode: TypeAlias = Callable[[Sequence[ReadableSpan]], bytes]
 
 
 class _Stub:
-    """The collector's service, for what is bytes already."""
+    """The collector's gRPC service, for requests that are already encoded."""
 
     def __init__(self, channel: Any) -> None:
         self.Export = channel.unary_unary(
@@ -491,7 +502,7 @@ class _Stub:
 
 
 def span_exporter(settings: TraceSettings, encode: Encode) -> SpanExporter:
-    """The library's, for its transport, retries and compression, but with an encoding of ours."""
+    """The library's exporter, for its transport, retries and compression, with `encode` instead of its encoder."""
     headers = {name: reveal() for name, reveal in settings.headers.items()}
     if settings.protocol == "http":
         from opentelemetry.exporter.otlp.proto.http import trace_exporter as over_http
@@ -506,11 +517,11 @@ def span_exporter(settings: TraceSettings, encode: Encode) -> SpanExporter:
 
     class Grpc(over_grpc.OTLPSpanExporter):
         def _initialize_channel_and_stub(self) -> None:
-            super()._initialize_channel_and_stub()  # type: ignore[no-untyped-call]  # the library left its types out
-            self._client = _Stub(self._channel)  # type: ignore[assignment]  # it declares the None of its start
+            super()._initialize_channel_and_stub()  # type: ignore[no-untyped-call]  # the library has no types here
+            self._client = _Stub(self._channel)  # type: ignore[assignment]  # declared with its initial None
 
         def _translate_data(self, data: Sequence[ReadableSpan]) -> Any:
-            """Bytes, which our stub takes, and not the message that the library's would make bytes of."""
+            """The encoded request for `_Stub`. The library's method returns a message, which its stub encodes."""
             return encode(data)
 
     return Grpc(endpoint=settings.endpoint, headers=headers)
@@ -527,14 +538,14 @@ def metric_exporter(settings: TraceSettings) -> MetricExporter:
     return OverGrpc(endpoint=settings.endpoint, headers=headers)
 
 
-# --- the gRPC services that are no streams
+# --- spans of unary gRPC services
 
-# Streams are ours to trace: the instrumentation breaks their handlers.
+# The instrumentation of the library breaks stream handlers, so exchanges are traced by `Traces`.
 UNARY = ("grpc.health.v1.Health/Check", "envoy.service.auth.v3.Authorization/Check", "edge.v1.Worker/Metrics")
 
 
 def interceptors(traces: Traces) -> list[Any]:
-    """For the server of a worker."""
+    """The gRPC server interceptors that trace the unary services of a worker."""
     from opentelemetry.instrumentation.grpc import aio_server_interceptor
 
     def is_unary(call: Any) -> bool:

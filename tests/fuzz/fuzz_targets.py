@@ -137,7 +137,7 @@ def fuzz_key_set(given: bytes) -> None:
 def fuzz_check(given: bytes) -> None:
     found = stage()
     try:
-        asked = authz_wire.to_asked(given)
+        asked = authz_wire.to_request(given)
     except PeerError:
         return
     verdict = ask(AuthzChecker(lambda: found.gateway, IdentitySeal(PEPPER)).check(asked))

@@ -1,11 +1,11 @@
-"""HTTP/2 as a server of gRPC needs it, without IO: bytes in, messages out, and what is to be sent collected.
+"""HTTP/2 as a gRPC server needs it, without IO: it takes bytes, returns messages, and collects the bytes to send.
 
-RFC 9113 for the frames, RFC 7541 (`header_blocks`) for headers, gRPC over HTTP/2 for what is in them. What we
-send is simple: header blocks without compression state, data, trailers. A peer that breaks a rule of the connection
-ends it with a GOAWAY that says which; one that breaks a rule of a stream ends that stream.
+It implements frames (RFC 9113), headers (RFC 7541, `header_blocks`) and gRPC over HTTP/2. The server sends only header
+blocks without compression state, data and trailers. A peer that violates a rule of the connection gets a GOAWAY with
+the reason; one that violates a rule of a stream gets that stream reset.
 
-Envoy resets each of its streams when it has heard enough, so resets are no sign of an attack here. What bounds the
-work that a peer can cause is that a stream counts as open until its method has returned.
+Envoy resets each of its streams when it needs no more answers, so resets are no sign of an attack. The work that a peer
+can cause is bounded differently: a stream counts as open until its method has returned.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ from .stream import Http2Stream
 
 
 class Http2Connection:
-    """`new_stream` makes a stream of its arguments; `opened` is told of each that may be served, whose messages are
-    still to come. After `receive`, and whenever something was sent, `take` gives the bytes for the peer."""
+    """`new_stream` creates a stream of its arguments. `opened` is called with each stream that may be served, before
+    its messages arrive. After `receive`, and after each send, `take` returns the bytes for the peer."""
 
     def __init__(
         self,
@@ -91,9 +91,9 @@ class Http2Connection:
         self._blocked: dict[int, Http2Stream] = {}
         self._headers = HeaderDecoder(MAX_HEADERS)
         self._last = 0
-        """The highest stream that the peer has begun."""
+        """The highest stream id that the peer has used."""
         self._begun: tuple[int, int, bytearray] | None = None
-        """A header block whose end is still to come: stream, flags, what there is."""
+        """An incomplete header block: stream, flags, bytes so far."""
         self._receive_window = CONNECTION_WINDOW
         self._send_window = DEFAULT_WINDOW
         self._initial_window = DEFAULT_WINDOW
@@ -102,9 +102,9 @@ class Http2Connection:
         self._working = 0
         self._refusing = False
         self.greeted = False
-        """The peer's preface and settings are there."""
+        """Whether the peer's preface and settings have arrived."""
         self.closed = False
-        """Nothing more is read; what `take` gives is the end."""
+        """Whether reading has ended. `take` then returns the last bytes."""
         self._send(_frame(SETTINGS, 0, 0, self._settings()))
         self._send(_frame(WINDOW_UPDATE, 0, 0, U32.pack(CONNECTION_WINDOW - DEFAULT_WINDOW)))
 
@@ -118,10 +118,10 @@ class Http2Connection:
         )
         return b"".join(SETTING.pack(name, value) for name, value in ours)
 
-    # --- what the transport does
+    # --- called by the transport
 
     def receive(self, data: bytes) -> None:
-        """Bytes of the peer, as they come."""
+        """Processes bytes from the peer, in any portions."""
         if self.closed:
             return
         idle = self._idle_frames
@@ -130,21 +130,21 @@ class Http2Connection:
         except ConnectionFault as fault:
             self.fail(fault.code, fault.text)
         if self._idle_frames - idle < FEW_IDLE_FRAMES:
-            self._idle_frames = 0  # a PING now and then, on a connection that waits
+            self._idle_frames = 0  # an occasional PING on an idle connection
 
     def take(self) -> bytes:
-        """What is to be sent; empty where nothing is."""
+        """The bytes to send; empty if there are none."""
         out = b"".join(self._out)
         self._out.clear()
         return out
 
     def fail(self, code: int, text: str) -> None:
-        """The connection ends here."""
+        """Ends the connection."""
         self._send(_frame(GOAWAY, 0, 0, U32.pack(self._last) + U32.pack(code) + text.encode()))
         self.lost()
 
     def lost(self) -> None:
-        """There is nobody any more."""
+        """Marks the connection as lost."""
         self.closed = True
         self._blocked.clear()
         streams = list(self._streams.values())
@@ -154,18 +154,18 @@ class Http2Connection:
             stream.left()
 
     def drain(self) -> None:
-        """Asks the peer for no more streams. Those that are on their way are served: only its answer to a PING, which
-        comes after them, closes the door."""
+        """Requests that the peer opens no more streams. Streams that are already on their way are served. The
+        connection stops accepting streams when the peer answers a PING, which it does after them."""
         self._send(_frame(GOAWAY, 0, 0, U32.pack(LAST_STREAM) + U32.pack(NO_ERROR)))
         self._send(_frame(PING, 0, 0, DRAINING))
 
     @property
     def drained(self) -> bool:
-        """Whether the peer begins no more streams, and the last method has returned."""
+        """Whether the peer opens no more streams and the last method has returned."""
         return self._refusing and not self._working
 
     def send_message(self, stream: Http2Stream, message: bytes) -> None:
-        """Nothing happens where the peer is gone."""
+        """Sends a message. Does nothing if the peer has left."""
         if stream.gone or stream.finished:
             return
         self._send_headers(stream)
@@ -180,28 +180,28 @@ class Http2Connection:
         self._send(FRAME.pack(size >> 8, size & 0xFF, DATA, 0, stream.id) + PREFIX.pack(0, len(message)) + message)
 
     def finish(self, stream: Http2Stream, status: Status, details: str = "") -> None:
-        """Ends a call, after what was sent."""
+        """Ends a call after the bytes that are already queued."""
         if stream.gone or stream.finished:
             return
         stream.finished = True
         trailers = OK_TRAILERS if status is Status.OK else literal(b"grpc-status", b"%d" % status)
         if details:
-            # Percent-encoded UTF-8; what HTTP/2 allows in a value, gRPC does not all.
+            # Percent-encoded UTF-8: gRPC allows fewer characters than HTTP/2.
             trailers += literal(b"grpc-message", quote(details, safe=" !\"#$&'()*+,/:;<=>?@[\\]^`{|}").encode())
         stream._trailers = trailers
         self._push(stream)
 
     def returned(self) -> None:
-        """The method of a stream that was opened is over."""
+        """Marks the method of an opened stream as returned."""
         self._working -= 1
 
     def was_read(self, stream: Http2Stream, size: int) -> None:
-        """A message of so many bytes was read."""
+        """Records that a message of `size` bytes was read, for flow control."""
         stream.unread -= size
         if stream.receive_window < STREAM_WINDOW // 2:
             self._fill(stream)
 
-    # --- frames in
+    # --- received frames
 
     def _receive(self, data: bytes) -> None:
         at, end = 0, len(data)
@@ -257,7 +257,7 @@ class Http2Connection:
             payload = unpadded(payload)
         stream = self._streams.get(number)
         if stream is None:
-            return  # it was reset or answered while this was on its way
+            return  # the stream was reset or answered while this frame was on its way
         if stream.ended:
             self._reset(stream, STREAM_CLOSED)
             return
@@ -270,7 +270,7 @@ class Http2Connection:
         elif not flags & END_STREAM:
             self._idle()
         if stream.finished:
-            return  # what comes after our last word is not read; its window is not filled either
+            return  # data after the last answer is not read, and the stream's window is not refilled
         try:
             stream.assemble(payload)
         except CallRefused as refused:
@@ -283,7 +283,8 @@ class Http2Connection:
         stream.readable()
 
     def _fill(self, stream: Http2Stream) -> None:
-        """While a message is coming in, it is let in whole; those that are whole wait to be read."""
+        """Refills the window. An incomplete message is received completely; complete messages wait until they are
+        read."""
         if stream.unread < STREAM_WINDOW and not (stream.ended or stream.gone or stream.finished):
             self._send(_frame(WINDOW_UPDATE, 0, stream.id, U32.pack(STREAM_WINDOW - stream.receive_window)))
             stream.receive_window = STREAM_WINDOW
@@ -322,7 +323,7 @@ class Http2Connection:
             self._header_block(first_flags, number, bytes(block))
 
     def _header_block(self, flags: int, number: int, block: bytes) -> None:
-        # Each block is decoded, also that of a stream that is refused: the next ones build on it.
+        # Each block is decoded, also for a refused stream, because later blocks depend on the table.
         try:
             fields = self._headers.decode(block)
         except TooManyHeaders:
@@ -343,7 +344,7 @@ class Http2Connection:
             self._send(_frame(RST_STREAM, 0, number, U32.pack(fault.code)))
             return
         if head.http_status is not None:
-            # Not gRPC: an answer that an HTTP client understands.
+            # The request is not gRPC: answer with an HTTP status.
             self._send(_frame(HEADERS, END_HEADERS | END_STREAM, number, literal(b":status", head.http_status)))
             if not flags & END_STREAM:
                 self._send(_frame(RST_STREAM, 0, number, U32.pack(NO_ERROR)))
@@ -356,10 +357,10 @@ class Http2Connection:
         self._opened(stream)
 
     def _trailers(self, flags: int, number: int, fields: Fields) -> None:
-        """A second header block of a stream; there is nothing in it for us."""
+        """A second header block of a stream (trailers), whose content is not used."""
         stream = self._streams.get(number)
         if stream is None:
-            return  # we reset it while this was on its way
+            return  # the server reset the stream while this frame was on its way
         if stream.ended or not flags & END_STREAM or any(name[:1] == b":" for name, _ in fields):
             self._reset(stream, PROTOCOL_ERROR)
             return
@@ -431,7 +432,7 @@ class Http2Connection:
             self._send(_frame(GOAWAY, 0, 0, U32.pack(self._last) + U32.pack(NO_ERROR)))
 
     def _goaway(self, flags: int, number: int, payload: bytes) -> None:
-        """The peer begins no more streams here; those that are open go on."""
+        """The peer opens no more streams. Open streams continue."""
         del flags, payload
         if number:
             raise ConnectionFault(PROTOCOL_ERROR, "GOAWAY of a stream")
@@ -478,7 +479,7 @@ class Http2Connection:
         CONTINUATION: _continuation,
     }
 
-    # --- frames out
+    # --- sent frames
 
     def _send(self, frame: bytes) -> None:
         self._out.append(frame)
@@ -495,7 +496,7 @@ class Http2Connection:
             self._push(stream)
 
     def _push(self, stream: Http2Stream) -> None:
-        """Sends what the windows permit, and the trailers after the last of it."""
+        """Sends the bytes that the windows permit, and the trailers after the last of them."""
         out, sent = stream._out, 0
         while sent < len(out):
             size = min(len(out) - sent, self._max_frame, self._send_window, stream.send_window)
@@ -507,7 +508,7 @@ class Http2Connection:
             sent += size
         del out[:sent]
         if out:
-            # Behind those that have waited longer.
+            # Streams that have waited longer are first.
             self._blocked.pop(stream.id, None)
             self._blocked[stream.id] = stream
             return
@@ -521,13 +522,13 @@ class Http2Connection:
         stream._trailers = None
         self._send(_frame(HEADERS, END_HEADERS | END_STREAM, stream.id, block))
         if not stream.ended:
-            # A whole answer was given; the rest of the question is not wanted (RFC 9113, 8.1).
+            # The answer is complete; the rest of the request is not needed (RFC 9113, section 8.1).
             self._send(_frame(RST_STREAM, 0, stream.id, U32.pack(NO_ERROR)))
         self._streams.pop(stream.id, None)
 
     def _refuse(self, stream: Http2Stream, refused: CallRefused) -> None:
         if stream.blocked:
-            self._reset(stream, CANCEL)  # half a message cannot be taken back
+            self._reset(stream, CANCEL)  # a partly sent message cannot be withdrawn
             return
         self.finish(stream, refused.status, refused.details)
         self._leave(stream)

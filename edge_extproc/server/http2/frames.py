@@ -1,4 +1,4 @@
-"""HTTP/2 frames: numbers, limits, errors, and the few frames that are written often."""
+"""HTTP/2 frames: numbers, limits, errors, and the frames that are written often."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Final
 
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
-# Frames (RFC 9113, 6) and their flags.
+# Frame types (RFC 9113, section 6) and flags.
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
 END_STREAM = ACK = 0x1
 END_HEADERS = 0x4
 PADDED = 0x8
 WITH_PRIORITY = 0x20
 
-# Errors (7).
+# Error codes (section 7).
 NO_ERROR = 0x0
 PROTOCOL_ERROR = 0x1
 FLOW_CONTROL_ERROR = 0x3
@@ -25,38 +25,39 @@ CANCEL = 0x8
 COMPRESSION_ERROR = 0x9
 ENHANCE_YOUR_CALM = 0xB
 
-# Settings (6.5.2).
+# Settings (section 6.5.2).
 ENABLE_PUSH, MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE, MAX_HEADER_LIST_SIZE = 2, 3, 4, 5, 6
 
 MAX_FRAME: Final = 16_384
-"""Bytes of a frame that we take: what every peer may send without asking."""
+"""Bytes in a frame that the server accepts. Every peer may send this size by default."""
 MAX_HEADERS: Final = 64 * 1024
-"""Bytes of a header block and of the list in it. Envoy sends some hundreds."""
+"""Bytes of a header block, and of its decoded list. Envoy sends some hundreds."""
 STREAM_WINDOW: Final = 1024 * 1024
-"""Bytes that a stream may hold unread, beside the one message that is still coming in."""
+"""Unread bytes of a stream, in addition to one incomplete message."""
 CONNECTION_WINDOW: Final = 16 * 1024 * 1024
-"""Bytes in flight. Filled up as bytes arrive: a stream that is not read must not hold up the others."""
+"""Bytes in flight on a connection. The window is refilled when bytes arrive, so that an unread stream does not block
+others."""
 MAX_IDLE_FRAMES: Final = 10_000
-"""Frames in a row that bring no stream on (PING, SETTINGS, PRIORITY, empty DATA...)."""
+"""Consecutive frames that advance no stream (PING, SETTINGS, PRIORITY, empty DATA...)."""
 
 FEW_IDLE_FRAMES: Final = 10
-"""That come at once and are no flood."""
+"""Such frames that may arrive at once without counting as a flood."""
 
 LARGEST_WINDOW = 2**31 - 1
 DEFAULT_WINDOW = 65_535
 LAST_STREAM = 2**31 - 1
 
-FRAME = Struct(">HBBBI")  # the length's upper 16 bits, its lower 8, type, flags, stream
-PREFIX = Struct(">BI")  # compressed?, length
+FRAME = Struct(">HBBBI")  # upper 16 bits of the length, lower 8 bits, type, flags, stream
+PREFIX = Struct(">BI")  # compressed flag, length
 U32 = Struct(">I")
 SETTING = Struct(">HI")
 
 DRAINING = b"draining"
-"""What our only PING carries."""
+"""The payload of the only PING that the server sends."""
 
 
 class ConnectionFault(Exception):
-    """A rule of the connection is broken: it ends."""
+    """The peer violated a rule of the connection: the connection ends."""
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(text)
@@ -65,7 +66,7 @@ class ConnectionFault(Exception):
 
 
 class StreamFault(Exception):
-    """A rule of a stream is broken: it is reset."""
+    """The peer violated a rule of a stream: the stream is reset."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
@@ -77,7 +78,7 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
 
 
 def literal(name: bytes, value: bytes) -> bytes:
-    """A header field that is never indexed, without Huffman coding (RFC 7541, 6.2.2)."""
+    """An encoded header field without indexing and without Huffman coding (RFC 7541, section 6.2.2)."""
     return b"\x00" + _string(name) + _string(value)
 
 

@@ -1,8 +1,7 @@
-"""HPACK, the decoder alone (RFC 7541), for a peer that sends much the same headers thousands of times a second.
+"""An HPACK decoder (RFC 7541), optimized for a peer that sends similar headers thousands of times a second.
 
-hpack's own decoder looks at each header through some ten calls and log lines. This one reads the same forms in one
-loop and remembers strings whose Huffman coding it has undone; hpack still gives the tables, and is the oracle of
-its tests.
+hpack's own decoder makes about ten calls and log lines for each header. This one decodes the same representations in
+one loop and caches decoded Huffman strings. The tables are hpack's, and its tests compare both decoders.
 """
 
 from __future__ import annotations
@@ -19,28 +18,29 @@ Fields: TypeAlias = "list[tuple[bytes, bytes]]"
 _STATIC: Final = ((b"", b""), *HeaderTable.STATIC_TABLE)
 _FIRST_DYNAMIC: Final = len(_STATIC)
 _OVERHEAD: Final = 32
-"""Bytes that an entry counts beside its text (4.1)."""
+"""Bytes that each table entry counts in addition to its text (section 4.1)."""
 _TABLE: Final = 4_096
-"""Bytes of the dynamic table that a peer may use while nobody has told it otherwise; we do not."""
+"""Bytes of the dynamic table. This is the default, which the server does not change."""
 _MEMORABLE: Final = 256
-"""Bytes of the longest string that is remembered: few long ones come again."""
+"""Bytes of the longest string that is cached: long strings are rarely repeated."""
 
 
 class BadBlock(Exception):
-    """The block cannot be decoded, nor any one after it."""
+    """The block cannot be decoded, and neither can later blocks."""
 
 
 class TooManyHeaders(BadBlock):
-    """It unpacks to more than is permitted."""
+    """The decoded headers are larger than permitted."""
 
 
 class HeaderDecoder:
-    """Of one connection. `max_list`: the most bytes of one block's headers, counted as table entries are."""
+    """The decoder of one connection. `max_list`: the maximum bytes of one block's headers, counted like table
+    entries."""
 
     def __init__(self, max_list: int) -> None:
         self._max_list = max_list
         self._entries: deque[tuple[bytes, bytes]] = deque()
-        """The newest last."""
+        """The newest entry is last."""
         self._size = 0
         self._max_size = _TABLE
 
@@ -95,7 +95,7 @@ class HeaderDecoder:
         return (name, value), at
 
     def _add(self, field: tuple[bytes, bytes]) -> None:
-        # One that is larger than the table empties it (4.4).
+        # An entry that is larger than the table empties it (section 4.4).
         self._entries.append(field)
         self._size += len(field[0]) + len(field[1]) + _OVERHEAD
         if self._size > self._max_size:
@@ -108,7 +108,7 @@ class HeaderDecoder:
 
 
 def _integer(block: bytes, at: int, mask: int) -> tuple[int, int]:
-    """One with a prefix of as many bits as `mask` has (5.1), and where it ends."""
+    """An integer whose prefix has the bits of `mask` (section 5.1), and the position after it."""
     value = block[at] & mask
     at += 1
     if value < mask:
@@ -138,7 +138,7 @@ def _string(block: bytes, at: int) -> tuple[bytes, int]:
 
 
 def _undone(text: bytes) -> bytes:
-    """Huffman coding undone (5.2), a byte at a time: hpack's table knows half bytes."""
+    """The decoded Huffman string (section 5.2), decoded by bytes; hpack's table has half bytes."""
     state, complete, parts = 0, True, []
     for byte in text:
         step = _STEPS[state << 8 | byte]
@@ -153,8 +153,8 @@ def _undone(text: bytes) -> bytes:
 
 _Step: TypeAlias = "tuple[int, bool, bytes]"
 _STEPS: list[_Step | None] = [None] * (1 << 16)
-"""From a state (the upper bits) by a byte (the lower eight): the next state, whether the text may end there, and what
-was written. Those that were met."""
+"""The transitions of the Huffman decoder, filled when they occur. The index is the state (upper bits) and a byte (lower
+8 bits). The value is the next state, whether the string may end there, and the decoded symbols."""
 
 
 def _step(state: int, byte: int) -> _Step:

@@ -1,4 +1,4 @@
-"""The headers of one gRPC call: what is required, what is refused, and its deadline."""
+"""The headers of one gRPC call: required headers, refusals, and the deadline."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _OF_A_CONNECTION = frozenset({b"connection", b"proxy-connection", b"keep-alive",
 
 
 class RequestHead:
-    """What the headers of a request say. Raises StreamFault where they are malformed (RFC 9113, 8.1.1)."""
+    """The decoded headers of a request. Raises StreamFault if they are malformed (RFC 9113, section 8.1.1)."""
 
     __slots__ = ("http_status", "metadata", "path", "timeout")
 
@@ -47,7 +47,7 @@ _UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 
 
 def read_timeout(text: str) -> float:
-    """Seconds of a `grpc-timeout`. Raises StreamFault."""
+    """The seconds of a `grpc-timeout`. Raises StreamFault."""
     digits, unit = text[:-1], text[-1:]
     if unit not in _UNITS or not (digits.isascii() and digits.isdigit() and len(digits) <= 8):
         raise StreamFault(PROTOCOL_ERROR)

@@ -10,7 +10,7 @@ from .frames import MAX_FRAME, PREFIX, STREAM_WINDOW
 
 
 class Http2Stream:
-    """One call. A transport's subclass hears of what happens to it by the three methods at the end."""
+    """One call. A subclass of the transport overrides the three notification methods at the end."""
 
     __slots__ = (
         "_out",
@@ -35,30 +35,30 @@ class Http2Stream:
         self.path = path
         self.metadata = metadata
         self.timeout: float | None = None
-        """Seconds that the peer will wait."""
+        """Seconds until the peer's deadline, from its grpc-timeout; None without one."""
         self.messages: deque[bytes] = deque()
-        """Whole ones that nobody has read."""
+        """Complete messages that have not been read."""
         self.unread = 0
         self.receive_window = STREAM_WINDOW
         self.send_window = send_window
         self.ended = False
-        """The peer will send no more."""
+        """Whether the peer has ended its side of the stream."""
         self.gone = False
-        """The peer reset it, or the connection is lost."""
+        """Whether the peer has reset the stream, or the connection is lost."""
         self.headers_sent = False
         self.finished = False
-        """We will send no more than what waits in here."""
+        """Whether the server sends nothing more than the bytes that are already queued."""
         self._partial = bytearray()
         self._out = bytearray()
         self._trailers: bytes | None = None
 
     @property
     def blocked(self) -> bool:
-        """Whether the peer's windows keep back what was sent."""
+        """Whether flow control holds back queued bytes."""
         return bool(self._out)
 
     def assemble(self, data: bytes) -> None:
-        """Takes what a DATA frame held. Raises Refused."""
+        """Adds the payload of a DATA frame. Raises CallRefused."""
         if not self._partial and len(data) >= PREFIX.size:
             compressed, size = PREFIX.unpack_from(data)
             if not compressed and len(data) == size + PREFIX.size <= MAX_FRAME:
@@ -85,14 +85,14 @@ class Http2Stream:
 
     @property
     def broken_off(self) -> bool:
-        """Whether what came last was not a whole message."""
+        """Whether the last message is incomplete."""
         return bool(self._partial)
 
     def readable(self) -> None:
-        """There are messages, or an end of them."""
+        """Called when there are messages, or their end."""
 
     def left(self) -> None:
-        """The peer is gone."""
+        """Called when the peer has left."""
 
     def writable(self) -> None:
-        """Nothing is kept back any more."""
+        """Called when flow control holds back nothing more."""

@@ -1,8 +1,8 @@
-"""The transport for a busy worker: gRPC on asyncio's own protocol classes, one task a call.
+"""The default gRPC transport, for busy workers: asyncio's protocol classes and one task for each call.
 
-grpcio hands each message through two threads of its own before a coroutine sees it, which costs several times what
-the message itself does; here a turn of the loop reads many messages, wakes their calls and writes their answers at
-once. What it speaks is in `http2`; docs/adr/012 tells why it is here.
+grpcio passes each message through two threads before a coroutine gets it, which costs several times as much as the
+message itself. Here, one turn of the event loop reads many messages, wakes their calls and writes their answers
+together. The protocol is in `connection`; docs/adr/012 has the reasons for this transport.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ _UNIX = "unix:"
 
 Runner: TypeAlias = "Callable[[Http2Call], Awaitable[None]]"
 
-# Connections that wait to be accepted: each of Envoy's threads opens its own, all at once after a restart.
+# Connections that wait to be accepted. Each of Envoy's threads opens its own, all at once after a restart.
 _BACKLOG = 1024
-# A peer that connects and says nothing.
+# Seconds for a peer to send its preface.
 _GREETING_SECONDS = 10.0
-# Messages of one call that are there already, before the others have their turn.
+# Messages of one call that are read before other calls have their turn.
 _IN_A_ROW = 16
-# Calls that are cancelled tidy up, and wait for nobody.
+# Seconds for cancelled calls to clean up.
 _TIDY_SECONDS = 5.0
 
 
 class Http2Call(Http2Stream):
-    """One stream, for its method."""
+    """One stream, with the interface for its method."""
 
     __slots__ = ("_drained", "_in_a_row", "_protocol", "_readable", "deadline", "started", "task")
 
@@ -54,7 +54,7 @@ class Http2Call(Http2Stream):
 
     @property
     def peer(self) -> str:
-        """As gRPC writes addresses."""
+        """The peer's address in gRPC's notation."""
         return self._protocol.peer
 
     async def read(self) -> bytes | None:
@@ -90,7 +90,7 @@ class Http2Call(Http2Stream):
         if protocol.paused is not None:
             await protocol.paused.wait()
 
-    # --- what the connection tells
+    # --- called by the connection
 
     def readable(self) -> None:
         if self._readable is not None and not self._readable.done():
@@ -101,7 +101,8 @@ class Http2Call(Http2Stream):
             self._drained.set_result(None)
 
     def left(self) -> None:
-        """Whoever waits for the peer is told so; whoever is busy is cancelled; whoever has not begun will see."""
+        """Called when the peer has left. A method that waits for a message gets the end. A method that does something
+        else is cancelled. A method that has not started will notice."""
         if self._readable is not None and not self._readable.done():
             self._readable.set_result(None)
         elif self.started:
@@ -109,20 +110,20 @@ class Http2Call(Http2Stream):
 
 
 class _Protocol(asyncio.Protocol):
-    """One connection."""
+    """One connection of a peer."""
 
     def __init__(self, server: Http2Server) -> None:
         self.loop = server.loop
         self.connection = Http2Connection(Http2Call, self._opened)
         self.paused: asyncio.Event | None = None
-        """Set once the peer takes bytes again."""
+        """Set when the peer accepts more bytes."""
         self.peer = "unix:"
         self._server = server
         self._transport: asyncio.Transport | None = None
         self._greeting: asyncio.TimerHandle | None = None
         self._flushing = False
 
-    # --- asyncio's side
+    # --- called by asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
@@ -164,10 +165,10 @@ class _Protocol(asyncio.Protocol):
             self.paused.set()
             self.paused = None
 
-    # --- the calls' side
+    # --- called by calls
 
     def flush_soon(self) -> None:
-        """Once for all calls that write in this turn of the loop."""
+        """Schedules one flush for all calls that write in this turn of the event loop."""
         if not self._flushing:
             self._flushing = True
             self.loop.call_soon(self.flush)
@@ -183,7 +184,7 @@ class _Protocol(asyncio.Protocol):
             self._transport.close()
 
     def drain(self) -> None:
-        """Closes once the peer knows, and the last call is over."""
+        """Closes the connection after the peer has been informed and the last call has ended."""
         self.connection.drain()
         self.flush()
 
@@ -220,7 +221,7 @@ class _Protocol(asyncio.Protocol):
         except PeerGone:
             pass
         except asyncio.CancelledError:
-            # Of a peer that left there is nobody to hear it; else the worker's grace is over.
+            # If the peer has left, nobody receives this status. Otherwise the worker's grace period is over.
             status, details = Status.UNAVAILABLE, "the worker stops"
         except BaseException:
             status, details = Status.INTERNAL, "internal error"
@@ -235,10 +236,10 @@ class _Protocol(asyncio.Protocol):
 
 
 class Http2Server:
-    """`services` at one address. Made in a running loop."""
+    """A gRPC server of `services` at one address. Create it in a running event loop."""
 
     def __init__(self, services: Iterable[Service], interceptors: Sequence[Any] = ()) -> None:
-        """`interceptors`: grpcio's, for calls of one message."""
+        """`interceptors`: grpcio's, for unary methods."""
         self.loop = asyncio.get_running_loop()
         self.runners: dict[str, Runner] = {}
         self.connections: set[_Protocol] = set()
@@ -251,7 +252,7 @@ class Http2Server:
         self._quiet = asyncio.Event()
 
     def bind(self, address: str, tls: MutualTls | None) -> None:
-        """Takes `address`, as gRPC writes it. Raises OSError."""
+        """Binds to `address`, in gRPC's notation. Raises OSError."""
         self._listener = _listener(address)
         self._tls = tls.context() if tls is not None else None
 
@@ -273,7 +274,7 @@ class Http2Server:
             self._quiet.set()
 
     async def stop(self, grace: float) -> None:
-        """Takes no more calls, lets the open ones go on for so many seconds, and cancels the rest."""
+        """Accepts no more calls, waits `grace` seconds for open ones, and cancels the rest."""
         if self._listening is not None:
             self._listening.close()
         self._quiet.clear()
@@ -301,7 +302,7 @@ def _alone(run: Callable[[bytes], Awaitable[bytes]]) -> Runner:
 
 
 async def _intercepted(path: str, run: Callable[[bytes], Awaitable[bytes]], interceptors: Sequence[Any]) -> Runner:
-    # Loads grpcio, which a worker without interceptors does not need.
+    # Imports grpcio, which a worker without interceptors does not need.
     from ..interception import intercepted
 
     around = await intercepted(path, run, interceptors)
@@ -322,9 +323,9 @@ async def _question(call: Http2Call) -> bytes:
 
 
 def _listener(address: str) -> socket.socket:
-    """Whoever connects is answered once the server has started.
+    """A bound socket. Connections are answered after the server has started.
 
-    Two workers never share an address: each would get some of the streams.
+    Two workers never share an address, because each would get a part of the streams.
     """
     if address.startswith(_UNIX):
         listener = socket.socket(socket.AF_UNIX)
@@ -333,7 +334,7 @@ def _listener(address: str) -> socket.socket:
         host, _, port = address.rpartition(":")
         host = host.strip("[]")
         listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-        # What a worker before us left in TIME_WAIT is in nobody's way.
+        # Connections of a previous worker in TIME_WAIT do not prevent the bind.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bind = (host, int(port))
     try:
@@ -347,6 +348,6 @@ def _listener(address: str) -> socket.socket:
 
 
 def _keep_alive(sock: socket.socket | None) -> None:
-    """A machine that is switched off says nothing; the kernel finds out."""
+    """Enables keepalive: a machine that is switched off closes no connection, but the kernel detects it."""
     if sock is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

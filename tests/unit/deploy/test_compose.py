@@ -202,7 +202,7 @@ def test_an_exemplar_leads_from_a_panel_to_its_trace(compose: dict[str, Any]) ->
     assert "--enable-feature=exemplar-storage" in compose["services"]["prometheus"]["command"]
     assert "trace_id" == link["name"]
     assert link["datasourceUid"] in {each["uid"] for each in sources if each["type"] == "jaeger"}
-    assert {"Whole replies", "The gateway's own time"} <= asking
+    assert {"Replies that are not streamed", "The gateway's own time"} <= asking
 
 
 def test_traces_go_to_the_jaeger_beside(compose: dict[str, Any], config: Config) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from edge_extproc.errors import PeerError
 from edge_extproc.exchange.check import AuthzRequest, CheckAllowed, CheckDenied
 from edge_extproc.pb.auth_pb2 import CheckRequest, CheckResponse
-from edge_extproc.server.authz_wire import to_answer, to_asked
+from edge_extproc.server.authz_wire import to_answer, to_request
 
 
 def request(**headers: str) -> CheckRequest:
@@ -23,7 +23,7 @@ def request(**headers: str) -> CheckRequest:
 
 
 def test_headers_come_as_a_map() -> None:
-    asked = to_asked(request(X_Api_Key="k").SerializeToString())
+    asked = to_request(request(X_Api_Key="k").SerializeToString())
 
     assert AuthzRequest("POST", "/orders?id=1", (("x-api-key", "k"),), {"edge.tenants": "acme"}) == asked
 
@@ -34,7 +34,7 @@ def test_raw_headers_come_each_as_it_was() -> None:
         pair = found.attributes.request.http.header_map.headers.add()
         pair.key, pair.raw_value = name, value
 
-    assert (("authorization", "a"), ("authorization", "\udcff")) == to_asked(found.SerializeToString()).headers
+    assert (("authorization", "a"), ("authorization", "\udcff")) == to_request(found.SerializeToString()).headers
 
 
 def test_a_pass_sets_and_removes_headers_and_tells_who_it_is() -> None:
@@ -72,7 +72,7 @@ def test_text_that_no_protobuf_can_hold_is_replaced() -> None:
 @given(st.binary(max_size=200))
 def test_no_bytes_do_more_than_make_no_sense(message: bytes) -> None:
     try:
-        asked = to_asked(message)
+        asked = to_request(message)
     except PeerError:
         return
     assert isinstance(asked, AuthzRequest)

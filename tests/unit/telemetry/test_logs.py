@@ -316,16 +316,16 @@ def test_a_chain_of_causes_that_bites_its_tail_ends() -> None:
     one, two = ValueError(), KeyError()
     one.__cause__, two.__cause__ = two, one
 
-    assert logs.told(one)["exception"] == "ValueError from KeyError"
+    assert logs.describe(one)["exception"] == "ValueError from KeyError"
 
 
 def test_a_context_is_told_unless_it_was_meant_to_be_hidden() -> None:
     error = ValueError()
     error.__context__ = KeyError()
 
-    assert logs.told(error)["exception"] == "ValueError from KeyError"
+    assert logs.describe(error)["exception"] == "ValueError from KeyError"
     error.__suppress_context__ = True
-    assert logs.told(error)["exception"] == "ValueError"
+    assert logs.describe(error)["exception"] == "ValueError"
 
 
 # --- access lines
@@ -416,7 +416,7 @@ def test_lines_come_out_in_order_in_whole_writes() -> None:
     log.close()
 
     assert [json.loads(line)["exchange"] for line in b"".join(sink.writes).splitlines()] == [str(n) for n in range(50)]
-    assert all(write.endswith(b"\n") and len(write) <= AccessLog.WHOLE_WRITE for write in sink.writes)
+    assert all(write.endswith(b"\n") and len(write) <= AccessLog.ATOMIC_WRITE for write in sink.writes)
     assert len(sink.writes) < 50
 
 
@@ -467,11 +467,11 @@ def test_nobody_has_to_listen_for_losses() -> None:
     log.close()
 
 
-def test_a_line_longer_than_a_whole_write_goes_alone() -> None:
+def test_a_line_longer_than_an_atomic_write_is_alone() -> None:
     lines = [b"a" * 10 + b"\n", b"b" * 100 + b"\n", b"c\n", b"d\n"]
 
-    assert list(logs._whole_writes(lines, 20)) == [(1, lines[0]), (1, lines[1]), (2, lines[2] + lines[3])]
-    assert list(logs._whole_writes([], 20)) == []
+    assert list(logs._atomic_writes(lines, 20)) == [(1, lines[0]), (1, lines[1]), (2, lines[2] + lines[3])]
+    assert list(logs._atomic_writes([], 20)) == []
 
 
 def test_of_many_wrong_keys_in_a_second_some_have_a_line_and_the_rest_are_counted():

@@ -122,13 +122,13 @@ def test_a_dead_worker_leaves_its_totals_and_takes_its_gauges() -> None:
 def test_a_worker_that_goes_twice_or_answers_late_is_counted_once() -> None:
     one, other = two()
     workers = WorkerTotals()
-    workers.heard(1, one.said())
-    workers.heard(2, other.said())
+    workers.record(1, one.said())
+    workers.record(2, other.said())
     before = workers.totals()
-    workers.gone(2)
-    workers.gone(2)
-    workers.gone("never seen")
-    workers.heard(2, other.said())
+    workers.retire(2)
+    workers.retire(2)
+    workers.retire("never seen")
+    workers.record(2, other.said())
 
     assert value(before, "edge_requests_total", outcome="ok") == 7
     assert value(workers.totals(), "edge_requests_total", outcome="ok") == 7
@@ -154,9 +154,9 @@ def test_no_order_of_work_scrapes_and_deaths_makes_a_counter_go_down(steps: list
             case "work":
                 worker.done.labels("ok").inc()
             case "scrape":
-                workers.heard(identity, worker.said())
+                workers.record(identity, worker.said())
             case _:
-                workers.gone(identity)
+                workers.retire(identity)
                 slots[slot] = (births, Worker())
                 births += 1
         heard = value(workers.totals(), "edge_requests_total", outcome="ok") or 0.0
@@ -195,18 +195,18 @@ def test_of_holders_without_a_name_the_nearest_to_its_limit_is_told() -> None:
 
 def test_a_worker_that_hangs_is_none_to_count_on_but_what_it_counted_stays() -> None:
     workers, (one, other) = WorkerTotals(), two()
-    workers.heard(1, one.said())
-    workers.heard(2, other.said())
-    workers.silent(2)
+    workers.record(1, one.said())
+    workers.record(2, other.said())
+    workers.mark_silent(2)
 
     assert value(workers.totals(), "edge_requests_total", outcome="ok") == 7
     assert value(workers.totals(), "edge_open_requests") == 2
 
-    workers.heard(2, other.said())
+    workers.record(2, other.said())
     assert value(workers.totals(), "edge_open_requests") == 7
 
-    workers.silent(2)
-    workers.gone(2)
-    workers.silent(3)  # which never answered
+    workers.mark_silent(2)
+    workers.retire(2)
+    workers.mark_silent(3)  # which never answered
     assert value(workers.totals(), "edge_requests_total", outcome="ok") == 7
     assert value(workers.totals(), "edge_open_requests") == 2

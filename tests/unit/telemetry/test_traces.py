@@ -32,7 +32,7 @@ from edge_extproc.model.usage import Usage
 from edge_extproc.telemetry import otlp
 from edge_extproc.telemetry.base import Flavour
 from edge_extproc.telemetry.genai_metrics import Exporting, GenAiMetrics
-from edge_extproc.telemetry.sending import MOST, MOST_SAID, SpanQueue
+from edge_extproc.telemetry.sending import MOST, MOST_CONTENT, SpanQueue
 from edge_extproc.telemetry.traces import TracedHost, Traces, TraceSettings
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -309,7 +309,7 @@ def test_what_was_said_waits_within_a_bound_and_goes_out_in_parts() -> None:
             return SpanExportResult.SUCCESS
 
     sending = SpanQueue(Counting(), 4, every=3600.0, weigh=lambda span: 1 << 20 if span.name == "said" else 0)
-    fit = MOST_SAID >> 20
+    fit = MOST_CONTENT >> 20
     for _ in range(fit + 3):
         sending.put(ReadableSpan("said"))
     sending.put(ReadableSpan("small"))
@@ -324,7 +324,7 @@ def test_what_was_said_waits_within_a_bound_and_goes_out_in_parts() -> None:
 
 def test_a_talk_is_weighed() -> None:
     traces = Traces(replace(SETTINGS, content=True), spans=InMemorySpanExporter())
-    traces.settle(replace(DONE, talk=Transcript((("user", "x" * MOST_SAID),), "y")))
+    traces.settle(replace(DONE, talk=Transcript((("user", "x" * MOST_CONTENT),), "y")))
     traces.close()
 
     assert (0, 1) == (traces.sending.sent, traces.sending.dropped)

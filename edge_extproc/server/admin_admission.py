@@ -1,14 +1,12 @@
-"""What stands before every route of the admin port: who may speak to it, and how much it may send.
+"""Checks that precede every route of the admin port: who may send a request, and how large it may be.
 
-In this order, so that nobody makes the supervisor hold what it did not ask for:
+The checks run in this order, so that the supervisor buffers nothing from a peer without permission:
 
-    headers   within a size and a time, or the connection is closed
-    Host      a name that this port is known by: a page in a browser may point its own name at a loopback address
-    Origin    none but this port's own: a page of another site may send requests, but not without naming itself
-    admission of the admin API (401), before anything of a body is read
-    body      within a size (413) and a time (408)
+headers within a size and a time, or the connection is closed Host a name of this port, because a web page can point its
+own name at a loopback address Origin only this port's own, because a page of another site can send requests, but must
+name its origin admission the admin API's token (401), before the body is read body within a size (413) and a time (408)
 
-Whatever is refused here closes its connection, so that the rest of a body is not read either.
+A refused request closes its connection, so that the rest of its body is not read either.
 """
 
 from __future__ import annotations
@@ -23,20 +21,21 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-# The longest body of the API names a hundred models of 256 characters; JSON may spell each character in six.
+# Bytes. The longest body of the API has a hundred models of 256 characters; JSON may need six bytes for each character.
 MAX_BODY = 256 * 1024
 MAX_HEADERS = 32 * 1024
 HEADER_SECONDS = 10.0
 BODY_SECONDS = 10.0
-# Scrapers, probes and some people; each connection costs a file descriptor of the supervisor.
+# Scrapers, probes and some people. Each connection costs the supervisor a file descriptor.
 MAX_CONNECTIONS = 512
 
 Admits: TypeAlias = Callable[[str, Sequence[tuple[str, str]]], bool]
-"""Whether a request with this path and these headers may go on to its body."""
+"""Whether a request with this path and these headers may send its body."""
 
 
-class Door:
-    """`hosts`: names by which the port may be reached, besides addresses and localhost; None: any."""
+class AdmissionChecks:
+    """The ASGI application with the checks. `hosts`: names of the port, beside addresses and localhost; None: any name.
+    `seconds`: the time for a body."""
 
     def __init__(
         self, app: ASGIApp, admits: Admits, hosts: Collection[str] | None, seconds: float = BODY_SECONDS
@@ -78,20 +77,20 @@ class Door:
         return _TOO_LARGE if int(length) > MAX_BODY else None
 
     async def _body(self, receive: Receive) -> tuple[Receive, tuple[int, str, str] | None]:
-        """Reads the body and gives it again."""
+        """Reads the body, and returns a `receive` that replays it, or a refusal (status, code, message)."""
         body = bytearray()
         try:
             async with asyncio.timeout(self._seconds):
                 while True:
                     message = await receive()
                     if message["type"] != "http.request":
-                        return _again(message, receive), None
+                        return _replayed(message, receive), None
                     body += message.get("body", b"")
                     if len(body) > MAX_BODY:
                         return receive, _TOO_LARGE
                     if not message.get("more_body"):
                         whole = {"type": "http.request", "body": bytes(body), "more_body": False}
-                        return _again(whole, receive), None
+                        return _replayed(whole, receive), None
         except TimeoutError:
             return receive, (408, "body_too_slow", f"the body did not come within {self._seconds:g} s")
 
@@ -99,7 +98,7 @@ class Door:
 _TOO_LARGE = (413, "body_too_large", f"a body may have up to {MAX_BODY} bytes here")
 
 
-def _again(first: Message, receive: Receive) -> Receive:
+def _replayed(first: Message, receive: Receive) -> Receive:
     left = [first]
 
     async def replay() -> Message:
@@ -124,8 +123,8 @@ def _is_known(host: str, hosts: Collection[str]) -> bool:
     return True
 
 
-class HeadersInTime(H11Protocol):
-    """uvicorn's HTTP/1, but a request's headers have a time to come in."""
+class HeaderTimeoutProtocol(H11Protocol):
+    """uvicorn's HTTP/1 protocol with a time limit for a request's headers."""
 
     seconds = HEADER_SECONDS
     _deadline: asyncio.TimerHandle | None = None

@@ -15,8 +15,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route
 
-from edge_extproc.server import admin, admin_door
-from edge_extproc.server.admin_door import MAX_BODY, MAX_HEADERS, Door, HeadersInTime
+from edge_extproc.server import admin, admin_admission
+from edge_extproc.server.admin_admission import MAX_BODY, MAX_HEADERS, AdmissionChecks, HeaderTimeoutProtocol
 
 PATIENCE = 20.0
 
@@ -137,7 +137,7 @@ async def test_a_body_that_does_not_come_is_given_up() -> None:
         "method": "POST",
         "headers": [(b"host", b"localhost"), (b"content-length", b"5")],
     }
-    await Door(api.app, lambda path, headers: True, (), seconds=0.01)(scope, receive, send)
+    await AdmissionChecks(api.app, lambda path, headers: True, (), seconds=0.01)(scope, receive, send)
 
     assert 408 == sent[0]["status"]
 
@@ -153,7 +153,7 @@ async def test_huge_headers_are_refused() -> None:
 async def test_headers_that_do_not_come_close_the_connection(before: bytes) -> None:
     """Also those of a connection's second request."""
 
-    class Hasty(HeadersInTime):
+    class Hasty(HeaderTimeoutProtocol):
         seconds = 0.05
 
     server = admin.server(open_api().app, "127.0.0.1", 0)
@@ -216,4 +216,4 @@ def test_an_address_that_is_not_loopback_has_any_name_unless_config_says_which()
 def test_the_bounds_leave_room_for_the_longest_request_of_the_api() -> None:
     longest = {"tenant": "a" * 64, "note": "\u2028" * 500, "models": ["m" * 256] * 100, "roles": ["r" * 64] * 32}
 
-    assert len(json.dumps(longest).encode()) * 6 < admin_door.MAX_BODY
+    assert len(json.dumps(longest).encode()) * 6 < admin_admission.MAX_BODY
