@@ -15,6 +15,7 @@ EdgeError
 │       └── BudgetReached  429  one in dollars
 ├── PolicyUnavailable      503  what decides (the store of limits, an issuer's keys) cannot be reached: fail closed
 ├── UpstreamError          502  a provider (or the way to it) broke a rule
+│   ├── ResponseTooLarge   502  the reply is over the limit
 │   └── Unavailable        503  no provider can be asked now
 ├── PeerError              500  Envoy sent what it should not; the message is for the log alone
 ├── ConfigError            -    a config that cannot be used; names file, line and what would be right
@@ -142,6 +143,10 @@ class UpstreamError(EdgeError):
     status = 502
     kind: FaultKind = "api"
     code = "upstream_error"
+
+
+class ResponseTooLarge(UpstreamError):
+    code = "response_too_large"
 
 
 class Unavailable(UpstreamError):

@@ -57,7 +57,7 @@ def listener(config: Config, *, passes_over: bool) -> Json:
             listener_v3.Listener(
                 name="edge",
                 address=tcp_address(config.listen.address, config.listen.port),
-                # The one bound of a reply that the agent wants whole; the route states that of a request.
+                # The route says more, where a body is held whole.
                 per_connection_buffer_limit_bytes=config.limits.response_body,
             )
         ),
@@ -195,7 +195,7 @@ def _local_replies(config: Config) -> list[Json]:
             (
                 "invalid_request_error",
                 "request_too_large",
-                f"the request body is over the limit of {write_size(config.limits.request_body)}",
+                f"the request body is over the limit of {write_size(config.limits.request_body)} (limits.request_body)",
             ),
         ),
         (
@@ -210,6 +210,11 @@ def _local_replies(config: Config) -> list[Json]:
                 f"the provider's reply is over the limit of {write_size(config.limits.response_body)} "
                 "(limits.response_body)",
             ),
+        ),
+        (
+            # Also after its headers, where they still wait for the agent.
+            "response.code >= 500 && response.code_details.startsWith('upstream_reset')",
+            ("api_error", "provider_unreachable", "the provider could not be reached, or broke off"),
         ),
         (
             "response.code_details == 'upgrade_failed'",

@@ -37,12 +37,22 @@ def _route(config: Config, manner: str | None, retry: Json) -> Json:
             route_v3.Route(
                 name=ROUTE_NAME if manner is None else f"{ROUTE_NAME}-{manner}",
                 match=route_v3.RouteMatch(prefix="/", headers=wanted),
-                # Of what is held for ext_proc and for retries.
-                request_body_buffer_limit=config.limits.request_body,
+                request_body_buffer_limit=buffer_limit(config),
             )
         ),
         "route": _route_action(config, retry),
     }
+
+
+# The limits' own default. A reply over the buffer that comes before the agent has answered to its headers stops: Envoy
+# 1.40 reads on only when the buffer is drained, and a body that the agent wants whole drains at its end.
+_LEAST_BUFFER = 32 << 20
+
+
+def buffer_limit(config: Config) -> int:
+    """Of what is held for ext_proc and for retries. One buffer of Envoy's serves both directions; the agent checks the
+    exact limit of each."""
+    return max(config.limits.request_body, config.limits.response_body, _LEAST_BUFFER)
 
 
 # --- how a request is tried again; how often, the agent says for each

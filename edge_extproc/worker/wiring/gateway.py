@@ -18,6 +18,7 @@ from ...config.cluster_names import cluster_names
 from ...config.envoy_versions import order_of
 from ...config.schema import Config
 from ...dialects.base import Dialect, ModelCard
+from ...exchange.body_limits import BodyLimits
 from ...exchange.body_shape import ShapeBounds
 from ...exchange.envoy_faults import CODES as ENVOY_CODES
 from ...exchange.path_router import PathRouter as Routes
@@ -139,6 +140,7 @@ def build_gateway(
         limiter=limiter,
         bounds=build_limits.bounds(config),
         shape=ShapeBounds(config.limits.messages, config.limits.parts, config.limits.tools, config.limits.json_values),
+        body_limits=BodyLimits(config.limits.request_body, config.limits.response_body),
         # One at a time in this process, whichever configuration an exchange began with.
         apart=before.gateway.apart if before is not None else ThreadRunner(),
         tracer=tracer,
