@@ -9,7 +9,7 @@ from ..config.envoy import TlsConfig
 from ..config.quantities import write_size
 from ..config.schema import Config
 from ..model.envoy_names import AUTHZ_DENIED, NAMESPACE, OUR_DETAILS, SOURCE_LIMITED
-from . import certificate
+from . import certificate, direct
 from . import tracing as render_tracing
 from .envoy_types import (
     Json,
@@ -145,6 +145,7 @@ def _connection_manager(config: Config, passes_over: bool) -> Json:
         route_config=routes(config),
         http_filters=[
             request_id(),
+            *direct.filters(config),
             *source_limit(config),
             *authorization(config),
             router_level(config),
@@ -190,6 +191,7 @@ def _local_replies(config: Config) -> list[Json]:
             if config.envoy.source_limit is not None
             else []
         ),
+        *direct.replies(config),
         (
             "response.code == 413",
             (
@@ -231,8 +233,8 @@ def _local_replies(config: Config) -> list[Json]:
     return [_local_reply(config, condition, *words) for condition, words in told]
 
 
-# Envoy's status says something else: of a reply over the limit 500, of a WebSocket 403.
-_STATUS = {"response_too_large": 502, "upgrade_not_supported": 426}
+# Envoy's status says something else: of a reply over the limit 500, of a WebSocket 403, of a preflight 503.
+_STATUS = {"response_too_large": 502, "upgrade_not_supported": 426, "origin_not_allowed": 403}
 
 
 def _local_reply(config: Config, condition: str, kind: str, code: str, message: str) -> Json:
@@ -288,6 +290,7 @@ def _access_log(config: Config) -> list[Json]:
         case "off":
             return []
         case "stdout":
-            return [extension("envoy.access_loggers.stdout", stream_log.StdoutAccessLog(), log_format=log_format)]
+            log = extension("envoy.access_loggers.stdout", stream_log.StdoutAccessLog(), log_format=log_format)
         case path:
-            return [extension("envoy.access_loggers.file", file_log.FileAccessLog(path=path), log_format=log_format)]
+            log = extension("envoy.access_loggers.file", file_log.FileAccessLog(path=path), log_format=log_format)
+    return [{**log, "filter": {"not_health_check_filter": {}}}]

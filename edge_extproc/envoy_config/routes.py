@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..config import envoy_versions
 from ..config.schema import Config
 from ..model.envoy_names import AGAIN, CLUSTER, ONCE, ROUTE, ROUTE_NAME, ROUTE_NAMESPACE
+from . import direct
 from .envoy_types import Json, fields, matcher, route_v3
 
 
@@ -17,7 +18,9 @@ def routes(config: Config) -> Json:
             {
                 # The count tells the upstream level's matcher which try this is; the filter behind it takes it away.
                 **fields(route_v3.VirtualHost(name="llm", domains=["*"], include_request_attempt_count=True)),
+                **direct.host_policy(config),
                 "routes": [
+                    *direct.routes(config),
                     _route(config, ONCE, _once(config)),
                     _route(config, AGAIN, _again(config)),
                     _route(config, None, _next(config)),

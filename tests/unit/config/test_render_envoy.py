@@ -174,7 +174,7 @@ def test_a_request_is_tried_again_in_the_manner_that_the_agent_names() -> None:
 
 
 def test_all_levels_ask_the_agent_and_fail_closed() -> None:
-    _, router_level, last = manager(rendered("limits: {message_timeout: 45s}"))["http_filters"]
+    *_, router_level, last = manager(rendered("limits: {message_timeout: 45s}"))["http_filters"]
     first, guard, mutation, codec = last["typed_config"]["upstream_http_filters"]
     upstream_level, guarding = (each["typed_config"]["extension_config"] for each in (first, guard))
 
