@@ -124,10 +124,11 @@ def test_a_health_check_fails_while_no_worker_answers(closed: RunningGateway) ->
     worker = int(re.findall(r"worker 0 \(pid (\d+)\)", line)[0])
     os.kill(worker, signal.SIGSTOP)
     try:
-        gateways.until(lambda: httpx.get(f"{closed.url}/healthz").status_code == 503)
+        # Envoy's checks of a worker wait for 5 s, and two have to fail.
+        gateways.until(lambda: httpx.get(f"{closed.url}/healthz").status_code == 503, patience=60)
         reply = httpx.get(f"{closed.url}/healthz")
     finally:
         os.kill(worker, signal.SIGCONT)
-    gateways.until(lambda: httpx.get(f"{closed.url}/healthz").status_code == 200)
+    gateways.until(lambda: httpx.get(f"{closed.url}/healthz").status_code == 200, patience=60)
 
     assert "not_ready" == reply.json()["error"]["code"]
