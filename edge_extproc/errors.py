@@ -15,6 +15,7 @@ EdgeError
 │       └── BudgetReached  429  a limit in dollars
 ├── PolicyUnavailable      503  a decision needs a service (limit store, token issuer) that is unreachable: fail closed
 ├── UpstreamError          502  a provider, or the connection to it, broke a rule
+│   ├── ResponseTooLarge   502  the response is over the limit
 │   └── Unavailable        503  no provider is available
 ├── PeerError              500  Envoy sent an invalid message; the text is for the log only
 ├── ConfigError            -    an invalid configuration; the text has file, line and what would be valid
@@ -145,6 +146,10 @@ class UpstreamError(EdgeError):
     status = 502
     kind: FaultKind = "api"
     code = "upstream_error"
+
+
+class ResponseTooLarge(UpstreamError):
+    code = "response_too_large"
 
 
 class Unavailable(UpstreamError):

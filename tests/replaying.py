@@ -18,6 +18,7 @@ class Answer:
     content_type: str = "application/json"
     body: bytes = b"{}"
     headers: Mapping[str, str] = field(default_factory=dict)
+    chunked: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,17 @@ class Replaying:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_port}"
 
-    def answers(self, body: bytes = b"{}", content_type: str = "application/json", status: int = 200) -> None:
-        self._answer, self.asked = Answer(status, content_type, body), []
+    def answers(
+        self,
+        body: bytes = b"{}",
+        content_type: str = "application/json",
+        status: int = 200,
+        *,
+        headers: Mapping[str, str] | None = None,
+        chunked: bool = False,
+    ) -> None:
+        """`chunked`: in chunks, and without a content-length."""
+        self._answer, self.asked = Answer(status, content_type, body, headers or {}, chunked), []
 
     def start(self) -> None:
         self._thread.start()
@@ -78,6 +88,13 @@ class Replaying:
                 answer = replaying._answer
                 self.send_response(answer.status)
                 self.send_header("content-type", answer.content_type)
+                for name, value in answer.headers.items():
+                    self.send_header(name, value)
+                if answer.chunked:
+                    self.send_header("transfer-encoding", "chunked")
+                    self.end_headers()
+                    self.wfile.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(answer.body), answer.body))
+                    return
                 self.send_header("content-length", str(len(answer.body)))
                 self.end_headers()
                 self.wfile.write(answer.body)

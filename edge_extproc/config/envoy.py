@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Literal
@@ -51,6 +52,29 @@ class TlsConfig(ConfigSection):
         return self
 
 
+# scheme://host[:port], as browsers send it: nothing behind it, and lower case.
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\sA-Z*]+")
+
+
+def _origin(text: str) -> str:
+    if text != "*" and _ORIGIN.fullmatch(text) is None:
+        raise wrong("this is no origin", "write https://app.example, without a path, or * for all")
+    return text
+
+
+def _some(origins: tuple[str, ...]) -> tuple[str, ...]:
+    if not origins:
+        raise wrong("no origin is given", "write at least one, or leave cors out")
+    return origins
+
+
+class CorsConfig(ConfigSection):
+    """Which web pages may call the gateway from a browser."""
+
+    origins: Annotated[tuple[Annotated[Text, AfterValidator(_origin)], ...], AfterValidator(_some)]
+    """As https://app.example; * is any."""
+
+
 class ListenConfig(ConfigSection):
     """The gateway's door."""
 
@@ -58,6 +82,8 @@ class ListenConfig(ConfigSection):
     port: Port = 10000
     tls: TlsConfig | None = None
     """Absent: plain HTTP."""
+    cors: CorsConfig | None = None
+    """Absent: no web page may."""
 
 
 class BodyLimitsConfig(ConfigSection):

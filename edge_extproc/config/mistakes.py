@@ -9,7 +9,6 @@ from fnmatch import fnmatchcase
 
 from .. import registry
 from ..model.paths import BY_MODEL
-from .quantities import write_size
 from .routing import CandidateConfig
 from .schema import Config
 
@@ -27,13 +26,6 @@ class Finding:
 
 
 def mistakes(config: Config) -> Iterator[Finding]:
-    if config.limits.request_body < config.limits.response_body:
-        # One buffer of Envoy's serves both ways, and a route can only make it larger for requests.
-        yield Finding(
-            ("limits", "request_body"),
-            f"this is less than response_body ({write_size(config.limits.response_body)}), "
-            "so Envoy would not hold to it; make response_body as small",
-        )
     yield from _ports(config)
     yield from _sockets(config)
     yield from _callers(config)

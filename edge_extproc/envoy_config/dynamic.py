@@ -114,6 +114,8 @@ def _names(config: Config, clusters: Sequence[Json]) -> dict[str, str]:
 
 # The keys that contain names of clusters; `clusters` contains names, or objects with a name.
 _NAMING = ("cluster", "cluster_name")
+# Its keys are names of clusters.
+_HEALTH_OF = "cluster_min_healthy_percentages"
 
 
 def _renamed(value: Any, names: Mapping[str, str]) -> Any:
@@ -126,6 +128,8 @@ def _renamed(value: Any, names: Mapping[str, str]) -> Any:
     for key, each in value.items():
         if key in _NAMING and isinstance(each, str):
             found[key] = names.get(each, each)
+        elif key == _HEALTH_OF and isinstance(each, Mapping):
+            found[key] = {names.get(name, name): percent for name, percent in each.items()}
         elif key == "clusters" and isinstance(each, list):
             found[key] = [_named(_renamed(one, names), names) for one in each]
         else:

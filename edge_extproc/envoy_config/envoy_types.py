@@ -31,9 +31,11 @@ with warnings.catch_warnings():
     from envoy_data_plane.envoy.extensions.common.ratelimit import v3 as ratelimit
     from envoy_data_plane.envoy.extensions.filters.common.matcher.action import v3 as action
     from envoy_data_plane.envoy.extensions.filters.common.set_filter_state import v3 as filter_state
+    from envoy_data_plane.envoy.extensions.filters.http.cors import v3 as cors
     from envoy_data_plane.envoy.extensions.filters.http.ext_authz import v3 as ext_authz
     from envoy_data_plane.envoy.extensions.filters.http.ext_proc import v3 as ext_proc
     from envoy_data_plane.envoy.extensions.filters.http.header_mutation import v3 as header_mutation
+    from envoy_data_plane.envoy.extensions.filters.http.health_check import v3 as health_check
     from envoy_data_plane.envoy.extensions.filters.http.local_ratelimit import v3 as local_ratelimit
     from envoy_data_plane.envoy.extensions.filters.http.router import v3 as router
     from envoy_data_plane.envoy.extensions.filters.http.set_filter_state import v3 as set_filter_state
@@ -57,6 +59,7 @@ __all__ = [
     "common_dns",
     "connections",
     "core",
+    "cors",
     "dns",
     "early_mutation",
     "endpoint_v3",
@@ -69,6 +72,7 @@ __all__ = [
     "filter_state",
     "hcm",
     "header_mutation",
+    "health_check",
     "listener_v3",
     "local_ratelimit",
     "matcher",

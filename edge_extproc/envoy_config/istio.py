@@ -95,6 +95,8 @@ def envoy_filter(config: Config, target: Target, mesh: MeshResources) -> Json:
             f"envoy.istio: which Istio is it? The order of providers depends on it, for the agent too; have "
             f'{", ".join(releases("istio"))}, as in envoy: {{istio: "{releases("istio")[0]}"}}'
         )
+    if config.listen.cors is not None:
+        raise ConfigError("listen.cors is of an Envoy of our own; in Istio, write corsPolicy in the VirtualService")
     tcp = config.agent.tcp
     if target == "istio-gateway" and tcp is None:
         raise ConfigError("a gateway of Istio reaches agents over TCP; give agent.tcp with the name of their Service")

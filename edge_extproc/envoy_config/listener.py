@@ -9,7 +9,7 @@ from ..config.quantities import write_size
 from ..config.schema import Config
 from ..model.envoy_names import AUTHZ_DENIED, NAMESPACE, OUR_DETAILS, SOURCE_LIMITED
 from ..proxy import envoy_versions
-from . import certificate
+from . import certificate, direct
 from . import tracing as render_tracing
 from .envoy_types import (
     Json,
@@ -57,7 +57,7 @@ def listener(config: Config, *, passes_over: bool) -> Json:
             listener_v3.Listener(
                 name="edge",
                 address=tcp_address(config.listen.address, config.listen.port),
-                # The only limit for a response that the agent buffers. The route has the limit for requests.
+                # Responses that Envoy passes on without ext_proc buffering. The route has a larger limit.
                 per_connection_buffer_limit_bytes=config.limits.response_body,
             )
         ),
@@ -146,6 +146,7 @@ def _connection_manager(config: Config, passes_over: bool) -> Json:
         route_config=routes(config),
         http_filters=[
             request_id(),
+            *direct.filters(config),
             *source_limit(config),
             *authorization(config),
             router_level(config),
@@ -191,12 +192,13 @@ def _local_replies(config: Config) -> list[Json]:
             if config.envoy.source_limit is not None
             else []
         ),
+        *direct.replies(config),
         (
             "response.code == 413",
             (
                 "invalid_request_error",
                 "request_too_large",
-                f"the request body is over the limit of {write_size(config.limits.request_body)}",
+                f"the request body is over the limit of {write_size(config.limits.request_body)} (limits.request_body)",
             ),
         ),
         (
@@ -213,6 +215,11 @@ def _local_replies(config: Config) -> list[Json]:
             ),
         ),
         (
+            # Also after its headers, where they still wait for the agent.
+            "response.code >= 500 && response.code_details.startsWith('upstream_reset')",
+            ("api_error", "provider_unreachable", "the provider could not be reached, or broke off"),
+        ),
+        (
             "response.code_details == 'upgrade_failed'",
             (
                 "invalid_request_error",
@@ -227,8 +234,8 @@ def _local_replies(config: Config) -> list[Json]:
     return [_local_reply(config, condition, *words) for condition, words in told]
 
 
-# Envoy's status differs: 500 for a response over the limit, 403 for a WebSocket.
-_STATUS = {"response_too_large": 502, "upgrade_not_supported": 426}
+# Envoy's own status differs: 500 for a response over the limit, 403 for a WebSocket, 503 for a preflight request.
+_STATUS = {"response_too_large": 502, "upgrade_not_supported": 426, "origin_not_allowed": 403}
 
 
 def _local_reply(config: Config, condition: str, kind: str, code: str, message: str) -> Json:
@@ -285,6 +292,7 @@ def _access_log(config: Config) -> list[Json]:
         case "off":
             return []
         case "stdout":
-            return [extension("envoy.access_loggers.stdout", stream_log.StdoutAccessLog(), log_format=log_format)]
+            log = extension("envoy.access_loggers.stdout", stream_log.StdoutAccessLog(), log_format=log_format)
         case path:
-            return [extension("envoy.access_loggers.file", file_log.FileAccessLog(path=path), log_format=log_format)]
+            log = extension("envoy.access_loggers.file", file_log.FileAccessLog(path=path), log_format=log_format)
+    return [{**log, "filter": {"not_health_check_filter": {}}}]

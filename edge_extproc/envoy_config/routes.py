@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..config.schema import Config
 from ..model.envoy_names import AGAIN, CLUSTER, ONCE, ROUTE, ROUTE_NAME, ROUTE_NAMESPACE
 from ..proxy import envoy_versions
+from . import direct
 from .envoy_types import Json, fields, matcher, route_v3
 
 
@@ -18,7 +19,9 @@ def routes(config: Config) -> Json:
                 # The matcher of the upstream level reads the attempt number from this count; the filter after it
                 # removes it.
                 **fields(route_v3.VirtualHost(name="llm", domains=["*"], include_request_attempt_count=True)),
+                **direct.host_policy(config),
                 "routes": [
+                    *direct.routes(config),
                     _route(config, ONCE, _once(config)),
                     _route(config, AGAIN, _again(config)),
                     _route(config, None, _next(config)),
@@ -38,12 +41,22 @@ def _route(config: Config, manner: str | None, retry: Json) -> Json:
             route_v3.Route(
                 name=ROUTE_NAME if manner is None else f"{ROUTE_NAME}-{manner}",
                 match=route_v3.RouteMatch(prefix="/", headers=wanted),
-                # The limit for bodies that are buffered for ext_proc and for retries.
-                request_body_buffer_limit=config.limits.request_body,
+                request_body_buffer_limit=buffer_limit(config),
             )
         ),
         "route": _route_action(config, retry),
     }
+
+
+# The default of the limits. A reply over the buffer that arrives before the agent has answered its headers stops: Envoy
+# 1.40 reads on only when the buffer is drained, and a body that the agent wants whole is drained at its end.
+_LEAST_BUFFER = 32 << 20
+
+
+def buffer_limit(config: Config) -> int:
+    """The size of Envoy's buffer for ext_proc and for retries, in bytes. One buffer serves both directions; the agent
+    checks the exact limit of each."""
+    return max(config.limits.request_body, config.limits.response_body, _LEAST_BUFFER)
 
 
 # --- retry policies; the agent sets the number of attempts for each request

@@ -47,7 +47,8 @@ _NEVER_BACK = frozenset(
         "x-powered-by",
     }
 )
-_NEVER_BACK_PREFIXES = ("x-edge-", "x-envoy-")
+# Which pages may read an answer, Envoy says (listen.cors).
+_NEVER_BACK_PREFIXES = ("access-control-", "x-edge-", "x-envoy-")
 
 
 def _passes(name: str, *, same_dialect: bool) -> bool:

@@ -22,6 +22,7 @@ from ..operations.base import OperationFormat
 from ..providers.base import Provider
 from ..routing.base import ModelTable, PassthroughEndpoints, Planner
 from ..telemetry.base import Tracer
+from .body_limits import DEFAULT_LIMITS, BodyLimits
 from .body_shape import GENEROUS, ShapeBounds
 from .large_bodies import AT_ONCE, WorkRunner
 from .path_router import PathRouter
@@ -73,6 +74,8 @@ class Gateway:
     """What a call can come to."""
     shape: ShapeBounds = GENEROUS
     """What a body may hold."""
+    body_limits: BodyLimits = DEFAULT_LIMITS
+    """Of a request, and of a reply that is held whole."""
     apart: WorkRunner = AT_ONCE
     """Where work on large bodies is done."""
     tracer: Tracer | None = None

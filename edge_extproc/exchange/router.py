@@ -32,6 +32,7 @@ from ..errors import (
     NoSuchRoute,
     PeerError,
     PolicyUnavailable,
+    ResponseTooLarge,
     Unavailable,
     UpstreamError,
 )
@@ -203,6 +204,7 @@ class RouterExchange:
         if event.end and not passes:
             raise BadRequest(f"{heard.method} {heard.path} needs a JSON body, and none was sent")
         encoding = heard.values.get("content-encoding")
+        gateway.body_limits.check_request(_int(heard.values.get("content-length")))
         if encoding not in (None, "", "identity"):
             raise BadRequest(f"a body with content-encoding {encoding!r} is not taken; send it as plain JSON")
         if not passes:
@@ -225,6 +227,7 @@ class RouterExchange:
 
     async def _asked(self, body: bytes) -> Command:
         heard, gateway = self._heard, self._gateway
+        gateway.body_limits.check_request(len(body))
         voice, principal = require(heard.voice), require(heard.principal)
         heard.large = is_large(body)
         if heard.large:
@@ -498,7 +501,9 @@ class RouterExchange:
         return Continue(set_headers=to_set, remove_headers=removed, response_body="streamed")
 
     def _buffered(self, take: Callable[[ResponseBody], Command]) -> Command:
-        self._take_body = take
+        """Raises ResponseTooLarge, which the caller is told before any of the body has come."""
+        self._gateway.body_limits.check_response(_int(self._answer.values.get("content-length")))
+        self._take_body = partial(self._take_within_limit, take)
         return Continue(
             set_headers=self._notes(),
             remove_headers=header_rules.unwanted(self._answer.headers),
@@ -506,6 +511,13 @@ class RouterExchange:
         )
 
     # --- 4. the answer, in the caller's words
+
+    def _take_within_limit(self, take: Callable[[ResponseBody], Command], event: ResponseBody) -> Command:
+        try:
+            self._gateway.body_limits.check_response(len(event.body))
+        except ResponseTooLarge as error:
+            return self._error(error.fault(), event)
+        return take(event)
 
     def _take_unnamed(self, event: ResponseBody) -> Command:
         """The body of a reply whose content type does not say what it is, to one who asked for a stream. Its first
@@ -517,9 +529,10 @@ class RouterExchange:
             if found:
                 answer.inflater, self._take_body = None, self._take_stream
                 return self._take_stream(ResponseBody(bytes(answer.held), event.end), event.body)
-            if len(answer.held) > _MOST_HELD:
+            most = self._gateway.body_limits.response
+            if len(answer.held) > most:
                 answer.held.clear()
-                out = relay.fail(UpstreamError(f"the provider sent over {_MOST_HELD} bytes that are no stream").fault())
+                out = relay.fail(UpstreamError(f"the provider sent over {most} bytes that are no stream").fault())
             else:
                 out = self._held_stream(bytes(answer.held)) if event.end and relay.tally.failed is None else b""
         except UpstreamError as error:
@@ -738,8 +751,6 @@ _ID_HEADERS = ("x-amzn-requestid",)
 _ERROR_HEADERS = frozenset({"request-id", "retry-after", "retry-after-ms", "x-request-id", "x-should-retry"})
 
 
-# What is held of a reply whose content type says nothing, as much as Envoy would buffer.
-_MOST_HELD = 32 * 1024 * 1024
 # What calls itself so is believed, and taken whole: JSON, and error pages.
 _TELLING_TYPES = ("application/json", "text/html", "application/xml", "text/xml")
 

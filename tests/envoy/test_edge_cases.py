@@ -1,4 +1,4 @@
-"""HTTP/1.0, requests for WebSockets, and replies over the limit."""
+"""HTTP/1.0, requests for WebSockets, bodies over a limit, and replies that break off after their headers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import gateway as gateways
 import httpx2 as httpx
 import pytest
+from fault_player import fault_player
 from gateway import KEY, RunningGateway
 from replaying import Replaying, replaying
 
@@ -84,6 +85,46 @@ def test_a_reply_over_the_limit_names_the_limit(
     headers = {**GOOD, "x-request-id": "mine"}
     reply = httpx.post(f"{plain.url}{path}", json={**ASKED, **more}, headers=headers, timeout=60)
 
-    assert (502, "response_too_large") == (reply.status_code, reply.json()["error"]["code"])
+    assert 502 == reply.status_code
     assert "32MiB (limits.response_body)" in reply.json()["error"]["message"]
     assert ["mine"] == reply.headers.get_list("x-request-id")
+
+
+@pytest.fixture(scope="module")
+def small(replay: Replaying) -> Iterator[RunningGateway]:
+    limits = "limits: {request_body: 128KiB, response_body: 64KiB}"
+    with RunningGateway(gateways.config(replay.url, more=limits)) as gateway:
+        yield gateway
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("size", [100_000, 4_000_000])
+def test_a_reply_over_a_small_limit_is_refused_at_once(
+    small: RunningGateway, replay: Replaying, size: int, chunked: bool
+) -> None:
+    replay.answers(json.dumps({"padding": "x" * size}).encode(), chunked=chunked)
+    reply = httpx.post(f"{small.url}/v1/chat/completions", json=ASKED, headers=GOOD, timeout=60)
+
+    assert (502, "response_too_large") == (reply.status_code, reply.json()["error"]["code"])
+    assert "64KiB (limits.response_body)" in reply.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_request_over_a_small_limit_is_refused(small: RunningGateway, replay: Replaying, chunked: bool) -> None:
+    replay.answers()
+    asked = json.dumps({**ASKED, "user": "x" * 200_000}).encode()
+    content = iter([asked]) if chunked else asked
+    reply = httpx.post(f"{small.url}/v1/chat/completions", content=content, headers=GOOD, timeout=60)
+
+    assert (413, "request_too_large") == (reply.status_code, reply.json()["error"]["code"])
+    assert "128KiB (limits.request_body)" in reply.json()["error"]["message"]
+    assert [] == replay.asked
+
+
+def test_a_provider_that_resets_after_its_headers_is_unreachable() -> None:
+    """The reply is whole, so nothing guards it, and its headers still wait for the body."""
+    with fault_player() as player, RunningGateway(gateways.config(f"http://127.0.0.1:{player.port}")) as found:
+        asked = {**ASKED, "model": "reset-after-headers"}
+        reply = httpx.post(f"{found.url}/v1/chat/completions", json=asked, headers=GOOD, timeout=60)
+
+    assert (502, "provider_unreachable") == (reply.status_code, reply.json()["error"]["code"])

@@ -416,13 +416,11 @@ async def test_the_agents_own_replies_are_not_rewritten_and_envoys_are(short: Pa
             case _:
                 return CONTINUE
 
-    config = configuration(
-        "agent: {state_dir: ., workers: 1}\nlimits: {request_body: 64KiB, response_body: 32KiB}\nproviders: {}", short
-    )
+    config = configuration("agent: {state_dir: ., workers: 1}\nproviders: {}", short)
     async with agent(config, answer), gateway(config, tmp_path) as (_, http):
         refused = await http.post("/v1/chat/completions", json={}, headers={"x-refuse": "1"})
-        too_large = await http.post("/v1/chat/completions", content=b"x" * (1 << 20))
+        too_large = await http.post("/v1/chat/completions", content=b"x" * (33 << 20))
 
     assert (401, {"ours": True}) == (refused.status_code, refused.json())
     assert (413, "request_too_large") == (too_large.status_code, too_large.json()["error"]["code"])
-    assert "the request body is over the limit of 64KiB" == too_large.json()["error"]["message"]
+    assert "the request body is over the limit of 32MiB (limits.request_body)" == too_large.json()["error"]["message"]

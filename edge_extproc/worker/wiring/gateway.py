@@ -19,6 +19,7 @@ from ...auth.merge import merge_policies
 from ...cache.base import ResponseCache
 from ...config.schema import Config
 from ...dialects.base import Dialect, ModelCard
+from ...exchange.body_limits import BodyLimits
 from ...exchange.body_shape import ShapeBounds
 from ...exchange.envoy_faults import CODES as ENVOY_CODES
 from ...exchange.path_router import PathRouter
@@ -143,6 +144,7 @@ def build_gateway(
         limiter=limiter,
         bounds=build_bounds(config),
         shape=ShapeBounds(config.limits.messages, config.limits.parts, config.limits.tools, config.limits.json_values),
+        body_limits=BodyLimits(config.limits.request_body, config.limits.response_body),
         # One thread for the whole process: gateways of two configurations share it.
         apart=before.gateway.apart if before is not None else ThreadRunner(),
         tracer=tracer,

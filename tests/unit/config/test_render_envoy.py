@@ -89,8 +89,13 @@ def test_the_door_is_where_the_configuration_says_and_holds_what_it_says() -> No
 
     assert {"socket_address": {"address": "::1", "port_value": 1234}} == listener(found)["address"]
     assert 1 << 20 == listener(found)["per_connection_buffer_limit_bytes"]
-    assert 2 << 20 == route(found)["request_body_buffer_limit"]
+    assert 32 << 20 == route(found)["request_body_buffer_limit"]
     assert "transport_socket" not in listener(found)["filter_chains"][0]
+
+
+@pytest.mark.parametrize("limits", ["{request_body: 64MiB}", "{request_body: 1MiB, response_body: 64MiB}"])
+def test_the_buffer_holds_the_larger_of_a_request_and_a_reply(limits: str) -> None:
+    assert 64 << 20 == route(rendered(f"limits: {limits}"))["request_body_buffer_limit"]
 
 
 @pytest.mark.parametrize("own", [True, False])
@@ -169,7 +174,7 @@ def test_a_request_is_tried_again_in_the_manner_that_the_agent_names() -> None:
 
 
 def test_all_levels_ask_the_agent_and_fail_closed() -> None:
-    _, router_level, last = manager(rendered("limits: {message_timeout: 45s}"))["http_filters"]
+    *_, router_level, last = manager(rendered("limits: {message_timeout: 45s}"))["http_filters"]
     first, guard, mutation, codec = last["typed_config"]["upstream_http_filters"]
     upstream_level, guarding = (each["typed_config"]["extension_config"] for each in (first, guard))
 
