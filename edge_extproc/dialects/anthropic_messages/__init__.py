@@ -20,7 +20,7 @@ from ...model.content import Audio, Image, Opaque, Part
 from ...model.fault import Fault
 from ...model.host import UNKNOWN_HOST, HostProfile
 from ...model.reply import Reply
-from ..base import Headers, ModelCard, Route
+from ..base import Headers, ModelCard, Route, output_limit
 from .errors import error_body, read_error
 from .fields import NAME, TITLE, Block
 from .history import mend
@@ -49,6 +49,8 @@ class AnthropicMessages:
             raise why_no_call(raw) from None
         if not probe.model.strip():
             raise BadRequest("model is empty: name the model that shall answer", param="model")
+        # 0 fills the prompt cache and asks for no answer: Anthropic's page on prompt caching.
+        output_limit(probe.max_tokens, "max_tokens", least=0)
         return Call(
             NAME,
             operation,

@@ -23,7 +23,7 @@ from ...model.content import Audio, Image, Opaque, Part
 from ...model.fault import Fault
 from ...model.host import UNKNOWN_HOST, HostProfile
 from ...model.reply import Reply
-from ..base import Headers, ModelCard, Route
+from ..base import Headers, ModelCard, Route, output_limit
 from .errors import read_error, write_error
 from .fields import NAME, TITLE
 from .history import mend
@@ -54,6 +54,7 @@ class BedrockConverse:
         except UNREADABLE:
             raise why_no_call(raw) from None
         limit = probe.inference_config.max_tokens if probe.inference_config is not None else None
+        output_limit(limit, "inferenceConfig.maxTokens")
         return Call(NAME, operation, model, stream, raw, max_output_tokens=limit)
 
     def splice(self, call: Call, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:

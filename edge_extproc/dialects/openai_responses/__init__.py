@@ -21,7 +21,7 @@ from ...model.content import Audio, Image, Inline, Opaque, Part
 from ...model.fault import Fault
 from ...model.host import UNKNOWN_HOST, HostProfile
 from ...model.reply import Reply
-from ..base import Headers, ModelCard, Route
+from ..base import Headers, ModelCard, Route, output_limit
 from ..openai_chat import PLUGIN as CHAT
 from .fields import NAME, TITLE
 from .history import is_worth_a_look, mended_history
@@ -50,6 +50,7 @@ class OpenAIResponses:
             raise why_no_call(raw) from None
         if not seen.model.strip():
             raise BadRequest("model is empty: name the model that shall answer", param="model")
+        output_limit(seen.max_output_tokens, "max_output_tokens")
         return Call(NAME, operation, seen.model, bool(seen.stream), raw, max_output_tokens=seen.max_output_tokens)
 
     def splice(self, call: Call, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
