@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from .. import registry
 from .credentials import UpstreamCredentialConfig
-from .part import ConfigSection, Label, Text
+from .part import ConfigSection, Label, Text, one_of
 from .paths import ReadableFile
 from .quantities import Boolean, Count, PositiveDuration
 from .secrets import Secret
@@ -136,6 +138,41 @@ class ProviderEndpointConfig:
         return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
 
 
+def _limit(value: object) -> object:
+    return None if value == "none" else value
+
+
+class HostProfileConfig(ConfigSection):
+    """What the host takes, instead of what its kind knows: an address that is a proxy, an alias, a newer release."""
+
+    like: Text | None = None
+    """Begin with what is known of another host: openai, or one of the hosts of openai_compatible."""
+    user_limit: Annotated[Count | None, BeforeValidator(_limit)] = None
+    """The greatest length of the id of an end user; none for no bound."""
+    strict_ids: Boolean | None = None
+    """It refuses ids of tool calls that are longer than OpenAI's own."""
+    thoughts: Annotated[Text, one_of("as_they_came", "refused", "reasoning_content", "reasoning_details")] | None = None
+    """What becomes of unsigned reasoning in the history: only what callers of its own format send, none, or all of it
+    under this name."""
+    thoughts_required: Boolean | None = None
+    """It refuses a message with tool calls that has no reasoning."""
+    developer_role: Boolean | None = None
+    """It takes the role developer."""
+    models: Mapping[Text, Text] = Field(default_factory=dict)
+    """Names or globs of models at this provider, to the model whose facts hold, such as {my-alias: claude-sonnet-4-5}.
+    The first that fits holds."""
+
+    def facts(self) -> dict[str, Any]:
+        """What is given here, as fields of a HostProfile."""
+        named = {name: getattr(self, name) for name in self.model_fields_set - {"like", "models"}}
+        given = {name: value for name, value in named.items() if value is not None or name == "user_limit"}
+        if "thoughts" in given:
+            given["thoughts"] = str(given["thoughts"]).replace("as_they_came", "as they came")
+        if self.models:
+            given["models"] = MappingProxyType(dict(self.models))
+        return given
+
+
 class ProviderConfig(ConfigSection):
     kind: Annotated[Text, AfterValidator(_kind)]
     host: Text | None = None
@@ -160,6 +197,8 @@ class ProviderConfig(ConfigSection):
     """Where it works, in words of your own, for policies that name regions; a cloud's region where not given."""
     allow_plaintext: Boolean = False
     """Send prompts and the key over http:// to another machine."""
+    profile: HostProfileConfig = HostProfileConfig()
+    """What the host takes otherwise than its kind knows; docs/profiles.md lists what is known."""
     tls: ProviderTlsConfig = ProviderTlsConfig()
     pool: PoolConfig = PoolConfig()
 
@@ -183,6 +222,7 @@ class ProviderConfig(ConfigSection):
         # A host of one's own may let everybody in.
         if self.api_key is None and self.credential is None and self.base_url is None and needs_key:
             raise wrong("api_key is missing", "give {env: NAME} or {file: path}")
+        self._profiled()
         self._optioned(kind)
         self._proven(kind)
         endpoint = self.endpoint
@@ -193,6 +233,13 @@ class ProviderConfig(ConfigSection):
                 key="base_url",
             )
         return self
+
+    def _profiled(self) -> None:
+        """`like` names what only the kinds of providers know."""
+        like = self.profile.like
+        known = ["openai", *sorted(registry.load("providers", "openai_compatible").hosts)]
+        if like is not None and like not in known:
+            raise wrong(f"there is no host of this name; have {', '.join(known)}", "write one of them", key="profile")
 
     def _optioned(self, kind: Any) -> None:
         """What only some kinds have, and what an address cannot do without."""

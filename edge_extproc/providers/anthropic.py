@@ -56,7 +56,7 @@ class AnthropicKind:
     apis: Mapping[str, str] = MappingProxyType({"messages": "anthropic_messages"})
 
     def build(self, settings: ProviderSettings) -> AnthropicProvider:
-        return AnthropicProvider(settings)
+        return AnthropicProvider(settings, profile=settings.profile(UNKNOWN_HOST))
 
 
 PLUGIN = AnthropicKind()

@@ -10,8 +10,8 @@ A file of this room is a kind of host: it exports PLUGIN, a `ProviderKind`, whic
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import field
-from typing import Protocol
+from dataclasses import field, replace
+from typing import Any, Protocol
 from urllib.parse import SplitResult, urlsplit
 
 from ..model.call import Operation
@@ -32,6 +32,15 @@ class ProviderSettings:
     options: Mapping[str, str] = field(default_factory=dict)
     credential: Credential | None = None
     """What config names as `credential`: it goes instead of a key."""
+    like: HostProfile | None = None
+    """What config says to begin with, instead of what the kind knows of the host."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What config says of the host itself: fields of HostProfile by name."""
+
+    def profile(self, known: HostProfile) -> HostProfile:
+        """What the kind knows of the host, with what config says instead."""
+        known = self.like or known
+        return replace(known, **self.facts) if self.facts else known
 
     @property
     def authority(self) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from ..model.call import Operation
+from ..model.host import UNKNOWN_HOST, HostProfile
 from .base import HostAddress, ProviderSettings, UpstreamCall, UpstreamRequest, base_path
 
 _FORMATS: Mapping[Operation, tuple[str, ...]] = MappingProxyType(
@@ -19,6 +20,7 @@ class GoogleProvider:
     settings: ProviderSettings
     kind: str = "google"
     price_list: str = "google"
+    profile: HostProfile = UNKNOWN_HOST
 
     @property
     def name(self) -> str:
@@ -44,7 +46,7 @@ class GoogleKind:
     apis: Mapping[str, str] = MappingProxyType({"gemini": "gemini_generate"})
 
     def build(self, settings: ProviderSettings) -> GoogleProvider:
-        return GoogleProvider(settings)
+        return GoogleProvider(settings, profile=settings.profile(UNKNOWN_HOST))
 
 
 PLUGIN = GoogleKind()

@@ -64,9 +64,8 @@ class AnthropicMessages:
     def splice(self, call: Call, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
         """Only the model, and what of the history came from other providers: a stream of this format always tells its
         usage."""
-        del host  # the model alone decides
         try:
-            changes, dropped = mend(call.raw, model)
+            changes, dropped = mend(call.raw, host.known_as(model))
             return Written(json_splice.splice(call.raw, {"model": encode(model), **changes}), dropped)
         except ValueError as exc:
             raise BadRequest(f"the body cannot be passed on: {exc}") from exc
@@ -82,11 +81,10 @@ class AnthropicMessages:
         return read_chat(call)
 
     def write_chat(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
-        del host  # the model alone decides
         if chat.dialect == NAME:
             return Written(encode(write_own(chat, model)))
-        crossing = RequestWriter(chat, model)
-        body = encode(crossing.body())
+        crossing = RequestWriter(chat, host.known_as(model))
+        body = encode({**crossing.body(), "model": model})
         return Written(body, tuple(sorted(crossing.dropped)))
 
     def read_reply(self, body: bytes) -> Reply:

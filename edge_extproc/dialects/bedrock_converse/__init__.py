@@ -59,9 +59,8 @@ class BedrockConverse:
 
     def splice(self, call: Call, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
         """The model is in the path, and usage is always told: only what of the history the model would refuse."""
-        del host  # the model alone decides
         try:
-            return Written(*mend(call.raw, claude=family_of(model).reasoning == "claude"))
+            return Written(*mend(call.raw, claude=family_of(host.known_as(model)).reasoning == "claude"))
         except ValueError as exc:
             raise BadRequest(f"the body cannot be passed on: {exc}") from exc
 
@@ -75,10 +74,10 @@ class BedrockConverse:
         return read_chat(call)
 
     def write_chat(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
-        del host  # the model alone decides
+        known = host.known_as(model)
         if chat.dialect == NAME:
-            return Written(encode(write_own(chat, family_of(model))))
-        crossing = RequestWriter(chat, model)
+            return Written(encode(write_own(chat, family_of(known))))
+        crossing = RequestWriter(chat, known)
         body = encode(crossing.body())
         return Written(body, tuple(sorted(crossing.dropped)))
 

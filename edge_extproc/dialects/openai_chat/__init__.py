@@ -62,7 +62,7 @@ class OpenAIChat:
         dropped: tuple[str, ...] = ()
         try:
             if OF_HISTORY.search(call.raw) or (host.user_limit is not None and USER.search(call.raw)):
-                mended, dropped = mended_history(call.raw, model.lower(), host)
+                mended, dropped = mended_history(call.raw, host.known_as(model).lower(), host)
                 changes.update(mended)
             return Written(json_splice.splice(call.raw, changes), dropped)
         except ValueError as exc:
@@ -79,8 +79,8 @@ class OpenAIChat:
         return read_chat(call)
 
     def write_chat(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
-        request = RequestWriter(chat, model, host)
-        body = request.body()
+        request = RequestWriter(chat, host.known_as(model), host)
+        body = {**request.body(), "model": model}
         return Written(encode(body), tuple(sorted(request.dropped)))
 
     def read_reply(self, body: bytes) -> Reply:

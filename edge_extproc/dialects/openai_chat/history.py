@@ -84,6 +84,6 @@ def mend(message: Object, path: str, model: str, host: HostProfile) -> list[str]
 
 def _raw_call_id(id: str, model: str, host: HostProfile) -> str:
     """An id of a call that the caller gave, as this model's host takes it."""
-    if MISTRALS.search(model) or (host.strict and len(id) > LONGEST_CALL_ID):
+    if MISTRALS.search(model) or (host.strict_ids and len(id) > LONGEST_CALL_ID):
         return call_id(id, model)
     return id

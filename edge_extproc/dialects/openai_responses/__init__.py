@@ -76,8 +76,8 @@ class OpenAIResponses:
         return read_chat(call)
 
     def write_chat(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
-        request = RequestWriter(chat, model, host)
-        body = encode(request.body())
+        request = RequestWriter(chat, host.known_as(model), host)
+        body = encode({**request.body(), "model": model})
         return Written(body, tuple(sorted(request.dropped)))
 
     def read_reply(self, body: bytes) -> Reply:

@@ -10,10 +10,13 @@ from ... import registry
 from ...config.provider import ProviderConfig as ProviderPart
 from ...config.schema import Config
 from ...config.secrets import Secret
+from ...model.host import HostProfile
 from ...providers.base import Provider, ProviderSettings
 from ...providers.credentials.base import Credential, CredentialSettings, HeldCredential
 from ...providers.credentials.files import SecretFile
 from ...providers.credentials.refresh import CredentialRefreshers
+from ...providers.openai import OPENAI_HOST
+from ...providers.openai_compatible import row
 
 
 def build_providers(config: Config, keepers: CredentialRefreshers | None = None) -> dict[str, Provider]:
@@ -31,8 +34,16 @@ def build_providers(config: Config, keepers: CredentialRefreshers | None = None)
         options = {key: value for key, value in named.items() if value is not None}
         key = _current(name, part.api_key, keepers) if part.api_key is not None else None
         credential = _credential(name, part, kind, keepers)
-        found[name] = kind.build(ProviderSettings(name, part.url, key, options, credential))
+        settings = ProviderSettings(name, part.url, key, options, credential, _like(part), part.profile.facts())
+        found[name] = kind.build(settings)
     return found
+
+
+def _like(part: ProviderPart) -> HostProfile | None:
+    like = part.profile.like
+    if like is None:
+        return None
+    return OPENAI_HOST if like == "openai" else row(like).profile
 
 
 def _credential(name: str, part: ProviderPart, kind: Any, keepers: CredentialRefreshers) -> Credential | None:
