@@ -21,6 +21,12 @@ class Family:
     """Where a cachePoint may stand: the user guide's page on prompt caching. Elsewhere Bedrock refuses the request
     (`You invoked an unsupported model or your request did not allow prompt caching`)."""
 
+    @property
+    def takes_status(self) -> bool:
+        """Whether a toolResult may say that the tool failed: the API reference on ToolResultBlock names Amazon Nova and
+        Claude alone."""
+        return self.reasoning in ("claude", "nova")
+
 
 # By a word in the model's id or ARN; the makers' own parameter pages in the Bedrock user guide, read in 2026.
 _FAMILIES: tuple[tuple[str, Family], ...] = (

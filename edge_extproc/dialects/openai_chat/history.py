@@ -12,12 +12,14 @@ from ...model.host import HostProfile
 from ..history import array
 from .content import FLAT_THOUGHT
 from .fields import Object
-from .models import LONGEST_CALL_ID, MISTRALS, call_id
+from .models import LONGEST_CALL_ID, MISTRALS, call_id, is_thinking, with_reasoning
 from .request_in import why_no_call
 
 USER = re.compile(rb'"(?:user|safety_identifier)"\s*:')
 _rows = msgspec.json.Decoder(list[msgspec.Raw])
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_CALLS = re.compile(rb'"tool_calls"\s*:\s*\[\s*\{')
+_ASSISTANT = re.compile(rb'"assistant"')
 # What a message may hold that not every host takes: thinking and signatures that other providers gave, and calls.
 OF_HISTORY = re.compile(
     rb'"(?:thinking_blocks|thought_signature|reasoning_content|reasoning_details|reasoning|tool_calls|tool_call_id)"'
@@ -43,16 +45,27 @@ def mended_history(raw: bytes, model: str, host: HostProfile) -> tuple[dict[str,
         rows = _rows.decode(members["messages"])
     except (KeyError, *UNREADABLE):
         return changes, tuple(dropped)  # the host says what is wrong with it
-    before = len(dropped)
+    substituted = host.thoughts_required and _CALLS.search(raw) is not None and is_thinking(_thinking(members))
+    changed = False
     kept: list[bytes] = []
     for number, row in enumerate(rows):
-        message = msgspec.json.decode(row) if OF_HISTORY.search(row) else None
-        lost = mend(message, f"messages[{number}]", model, host) if isinstance(message, dict) else []
-        kept.append(encode(message) if lost else bytes(row))
+        looks = OF_HISTORY.search(row) or (substituted and _ASSISTANT.search(row))
+        message = msgspec.json.decode(row) if looks else None
+        lost: list[str] = []
+        given = False
+        if isinstance(message, dict):
+            lost = mend(message, f"messages[{number}]", model, host)
+            given = substituted and with_reasoning(message)
+        kept.append(encode(message) if lost or given else bytes(row))
+        changed = changed or bool(lost) or given
         dropped += lost
-    if len(dropped) > before:
+    if changed:
         changes["messages"] = array(kept)
     return changes, tuple(sorted(dropped))
+
+
+def _thinking(members: dict[str, msgspec.Raw]) -> Object:
+    return {name: msgspec.json.decode(members[name]) for name in ("thinking", "reasoning_effort") if name in members}
 
 
 def mend(message: Object, path: str, model: str, host: HostProfile) -> list[str]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping, Sequence
 
-from ...model.content import RedactedThinking, Thinking
+from ...model.content import Json, RedactedThinking, Thinking
 from ...model.host import HostProfile
 
 # --- how much a model can be asked to think
@@ -115,3 +116,45 @@ def is_unsigned(part: Thinking | RedactedThinking) -> bool:
     """Thinking whose text is all of it: no model has sealed it."""
     sealed = ("encrypted_content", "thoughtSignature")
     return isinstance(part, Thinking) and not part.signature and not any(part.extras.get(key) for key in sealed)
+
+
+# --- reasoning that a host insists on
+
+
+def with_reasoning(message: dict[str, Json]) -> bool:
+    """Gives an assistant's message that has no reasoning a substitute. Returns whether it did.
+
+    Hosts that insist on reasoning cannot have that of another model: it is sealed, or was never told. Moonshot takes
+    any text (anomalyco/opencode#10996). DeepSeek V4 refuses an empty one (NousResearch/hermes-agent#18263), wants it in
+    answers without calls too (#15228 there), and answers with nothing after the same one in each message
+    (Lingtai-AI/lingtai-kernel#9): so it says what the message does."""
+    if message.get("role") != "assistant" or message.get("reasoning_content"):
+        return False
+    reasoning, calls, content = message.pop("reasoning", None), message.get("tool_calls"), message.get("content")
+    if isinstance(reasoning, str) and reasoning:
+        message["reasoning_content"] = reasoning
+        return True
+    named: list[str] = []
+    for call in calls if isinstance(calls, list) else ():
+        match call:
+            case {"id": str(id), "function": {"name": str(name)}}:
+                named.append(f"{name} ({id})")
+    said = content.strip()[:_LONGEST_SUBSTITUTE] if isinstance(content, str) else ""
+    message["reasoning_content"] = f"I call {', '.join(named)}." if named else f"I answer: {said}"
+    return True
+
+
+_LONGEST_SUBSTITUTE = 100
+
+
+def has_calls(messages: Sequence[Json]) -> bool:
+    return any(isinstance(message, dict) and message.get("tool_calls") for message in messages)
+
+
+def is_thinking(body: Mapping[str, Json]) -> bool:
+    """Whether a request leaves the model its thinking, which such hosts have on unless they are told otherwise."""
+    match body:
+        case {"thinking": {"type": "disabled"}} | {"reasoning_effort": "none"}:
+            return False
+        case _:
+            return True
