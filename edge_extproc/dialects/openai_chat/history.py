@@ -22,7 +22,7 @@ _CALLS = re.compile(rb'"tool_calls"\s*:\s*\[\s*\{')
 _ASSISTANT = re.compile(rb'"assistant"')
 # What a message may hold that not every host takes: thinking and signatures that other providers gave, and calls.
 OF_HISTORY = re.compile(
-    rb'"(?:thinking_blocks|thought_signature|reasoning_content|reasoning_details|reasoning|tool_calls|tool_call_id)"'
+    rb'"(?:thinking_blocks|thought_signature|reasoning_content|reasoning_details|reasoning|images|tool_calls|tool_call_id)"'
 )
 
 
@@ -75,7 +75,7 @@ def mend(message: Object, path: str, model: str, host: HostProfile) -> list[str]
     lost: list[str] = []
     fields = [] if "claude" in model else ["thinking_blocks"]
     if host.thoughts == "refused" and message.get("role") == "assistant":
-        fields += [*FLAT_THOUGHT, "reasoning_details"]
+        fields += [*FLAT_THOUGHT, "reasoning_details", "images"]
     lost += [f"{path}.{name}" for name in fields if message.pop(name, None) is not None]
     calls = message.get("tool_calls")
     for at, call in enumerate(calls if isinstance(calls, list) else ()):

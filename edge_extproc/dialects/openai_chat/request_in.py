@@ -145,7 +145,7 @@ def read_said(message: Object, path: str, *, strict: bool = True) -> tuple[tuple
         content = encode(content).decode()
     parts = [*thoughts, *read_content(content, f"{path}.content")]
     left = left_in(message, _ASSISTANT)
-    if not strict and (images := _read_images(message.get("images"))):
+    if images := _read_images(message.get("images")):
         parts += images
         left.pop("images")
     if refusal := maybe(as_text, message, "refusal", path):

@@ -355,10 +355,10 @@ class _ReadChoice:
         arguments = function.arguments if function is not None else None
         if isinstance(arguments, dict):
             arguments = encode(arguments).decode()
-        signature = None
+        signature: str | None = None
         match delta.extra_content:
-            case {"google": {"thought_signature": str(signature)}}:
-                pass
+            case {"google": {"thought_signature": str(signed)}}:
+                signature = signed
         part = self._calls.get(index)
         if part is None:
             made = f"call_{started_as or 'reply'}_{self._number}_{len(self._ids)}"

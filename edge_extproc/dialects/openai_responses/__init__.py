@@ -23,6 +23,7 @@ from ...model.host import UNKNOWN_HOST, HostProfile
 from ...model.reply import Reply
 from ..base import Headers, ModelCard, Route, output_limit
 from ..openai_chat import PLUGIN as CHAT
+from ..pictures import shown_by_user
 from .fields import NAME, TITLE
 from .history import is_worth_a_look, mended_history
 from .reply import read_reply, write_reply
@@ -76,6 +77,8 @@ class OpenAIResponses:
         return read_chat(call)
 
     def write_chat(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
+        if chat.dialect != NAME:
+            chat = shown_by_user(chat)
         request = RequestWriter(chat, host.known_as(model), host)
         body = encode({**request.body(), "model": model})
         return Written(body, tuple(sorted(request.dropped)))
