@@ -24,8 +24,8 @@ CHAT_ONLY: Formats = MappingProxyType(
     }
 )
 """What every host that calls itself compatible may be asked; it says itself what of it is not there."""
-# OpenAI's API reference: user and safety_identifier have at most 64 characters (`string_above_max_length`), and a
-# message of the assistant has no field for reasoning.
+# OpenAI refuses a user of more than 64 characters (`string_above_max_length`; as maximhq/bifrost#1000 holds too). That
+# a message of the assistant may have no field for reasoning is assumed, and safe: its models cannot use it.
 OPENAI_HOST = HostProfile(user_limit=64, strict_ids=True, thoughts="refused", developer_role=True)
 # Another address under this kind: a proxy of OpenAI's, or a host of its own that is called in the same way. It gets
 # what both take: short ids, no role `developer`, and the reasoning that its own callers send.

@@ -28,17 +28,19 @@ class CompatibleHost(HostAddress):
 # A host that does not know the newer name would set no limit at all.
 _OLDER_LIMIT = (("max_completion_tokens", "max_tokens"),)
 _LIMIT = Quirks(renamed=_OLDER_LIMIT)
-# Hosts that take the role `developer`: GitHub Models and OpenRouter hand it to OpenAI's models, xAI's API reference has
-# it as another name of `system`.
+# Hosts taken to know the role `developer`: GitHub Models, OpenRouter and xAI. Assumed; where it is wrong, config says
+# so.
 _DEVELOPER = HostProfile(developer_role=True)
 
-# Hosts that refuse a message's reasoning_content: Groq (`property 'reasoning_content' is unsupported`), Cerebras and
-# Mistral (`Extra inputs are not permitted`), by their users' reports of 2026.
+# Hosts that refuse a message's reasoning_content, by their users' reports: Groq (janhq/jan#8136), Cerebras
+# (QwenLM/qwen-code#11045; it takes `reasoning`), Mistral (charmbracelet/crush#1590).
 _NO_THOUGHTS = HostProfile(thoughts="refused")
-# Hosts whose thinking models refuse the history of a tool call without its reasoning: DeepSeek's and Moonshot's guides
-# on thinking mode; Z.AI's guide on thinking mode ("preserved thinking"); OpenRouter's on reasoning tokens.
+# Hosts whose thinking models refuse the history of a tool call without its reasoning: DeepSeek's guide on thinking
+# mode; Moonshot by its users' reports (anomalyco/opencode#16318, microsoft/vscode#306695).
 _WANTS_THOUGHTS = HostProfile(thoughts="reasoning_content", thoughts_required=True)
-# The bounds of `user` by the API references of Z.AI (user_id, 6 to 128 characters) and OpenRouter (128).
+# The bounds of `user`, by their users' reports: Zhipu takes 6 to 128 characters (looplj/axonhub#1669), OpenRouter up to
+# 128 (ujisati/claude-code-provider-proxy#11). That Z.AI and OpenRouter want reasoning back is assumed: both have a
+# field for it in their replies.
 _ZAI = HostProfile(user_limit=128, thoughts="reasoning_content")
 _OPENROUTER = HostProfile(user_limit=128, thoughts="reasoning_details", developer_role=True)
 

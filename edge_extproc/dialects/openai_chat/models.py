@@ -13,9 +13,15 @@ from ...model.host import HostProfile
 
 _LEVELS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
-# What the makers' pages on each model list, read in 2026; the first row that fits holds. A model that is not listed is
-# not asked: hosts answer an effort which their model does not take with an error.
+# The first row that fits holds. A model that is not listed is not asked: hosts answer an effort which their model does
+# not take with an error. OpenAI's API reference on ReasoningEffort: gpt-5.1 takes none, low, medium and high; those
+# before it take no `none`; gpt-5-pro takes `high` alone; xhigh came after gpt-5.1-codex-max. That codex models take
+# neither none nor minimal, newer pro models nothing below medium, and the rows of other makers, are assumed: nearer
+# levels are safe.
 _EFFORTS: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...] = (
+    (re.compile(r"(^|/)gpt-5-pro"), ("high",)),
+    (re.compile(r"(^|/)gpt-5(\.\d)?-codex"), ("low", "medium", "high")),
+    (re.compile(r"(^|/)gpt-5\.\d-pro"), ("medium", "high", "xhigh")),
     (re.compile(r"(^|/)gpt-5\.1(?!\d)"), ("none", "low", "medium", "high")),
     (re.compile(r"(^|/)gpt-5\.\d"), ("none", "low", "medium", "high", "xhigh")),
     (re.compile(r"(^|/)gpt-5(?!.*chat)"), ("minimal", "low", "medium", "high")),
