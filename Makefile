@@ -55,9 +55,10 @@ protos: $(VENV)/.dev
 examples: $(VENV)/.dev
 	$(BIN)/python envoy/generate.py
 
-# The tables of what becomes of each field, made by the code that translates.
+# The tables of what becomes of each field, and of what is known of hosts and models, made by the code that translates.
 docs: $(VENV)/.dev
 	$(BIN)/python docs/translation/build.py
+	$(BIN)/python docs/profiles.py
 
 # Dashboards, alerts and the list of metrics, from the code.
 dashboards: $(VENV)/.dev

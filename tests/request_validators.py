@@ -61,6 +61,8 @@ def anthropic(body: dict[str, Any]) -> list[str]:
                 case {"type": "tool_result", "tool_use_id": id}:
                     if not re.fullmatch(r"[a-zA-Z0-9_-]+", id):
                         wrong.append(f"{path}.tool_result.tool_use_id: String should match pattern")
+                case {"type": "image"} if turn["role"] == "assistant":
+                    wrong.append(f"{path}: image blocks are not permitted in assistant turns")
                 case {"type": "text", "text": text}:
                     if not text.strip():
                         wrong.append(f"{path}: text content blocks must contain non-whitespace text")
@@ -109,6 +111,30 @@ def openai_chat(body: dict[str, Any]) -> list[str]:
     if waiting:
         wrong.append(f"tool_call_ids did not have response messages: {sorted(waiting)}")
     return wrong + _account(body)
+
+
+def thinking_chat(body: dict[str, Any]) -> list[str]:
+    """Moonshot (anomalyco/opencode#16318) and DeepSeek (its guide on thinking mode; an empty one does not do:
+    NousResearch/hermes-agent#18263)."""
+    wrong: list[str] = []
+    waiting: set[str] = set()
+    for i, message in enumerate(body["messages"]):
+        if message["role"] == "developer":
+            wrong.append(f"messages.{i}: unsupported role")
+        if message["role"] == "tool":
+            if message["tool_call_id"] not in waiting:
+                wrong.append(f"messages.{i}: tool_call_id is not found")
+            waiting.discard(message["tool_call_id"])
+        elif waiting:
+            wrong.append(f"messages.{i}: an assistant message with 'tool_calls' must be followed by tool messages")
+            waiting = set()
+        if message.get("tool_calls"):
+            waiting |= {call["id"] for call in message["tool_calls"]}
+            if not message.get("reasoning_content"):
+                wrong.append(f"thinking is enabled but reasoning_content is missing at index {i}")
+    if waiting:
+        wrong.append(f"tool calls without results: {sorted(waiting)}")
+    return wrong
 
 
 def openai_responses(body: dict[str, Any]) -> list[str]:
@@ -208,7 +234,9 @@ def bedrock_claude(body: dict[str, Any]) -> list[str]:
     return wrong
 
 
-def of(dialect: str, body: bytes) -> list[str]:
+def of(provider: str, dialect: str, body: bytes) -> list[str]:
+    if provider in ("kimi", "deepseek"):
+        return thinking_chat(json.loads(body))
     validators = {
         "anthropic_messages": anthropic,
         "openai_chat": openai_chat,

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -14,7 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, mo
 
 from .. import registry
 from .credentials import UpstreamCredentialConfig
-from .part import ConfigSection, Label, Text, frozen, thawed
+from .part import ConfigSection, Label, Text, frozen, one_of, thawed
 from .paths import ReadableFile
 from .quantities import Boolean, Count, PositiveDuration
 from .secrets import Secret
@@ -149,6 +150,41 @@ _OPTIONS = {
 }
 
 
+def _limit(value: object) -> object:
+    return None if value == "none" else value
+
+
+class HostProfileConfig(ConfigSection):
+    """What the host takes, instead of what its kind knows: an address that is a proxy, an alias, a newer release."""
+
+    like: Text | None = None
+    """Begin with what is known of another host: openai, or one of the hosts of openai_compatible."""
+    user_limit: Annotated[Count | None, BeforeValidator(_limit)] = None
+    """The greatest length of the id of an end user; none for no bound."""
+    strict_ids: Boolean | None = None
+    """It refuses ids of tool calls that are longer than OpenAI's own."""
+    thoughts: Annotated[Text, one_of("as_they_came", "refused", "reasoning_content", "reasoning_details")] | None = None
+    """What becomes of unsigned reasoning in the history: only what callers of its own format send, none, or all of it
+    under this name."""
+    thoughts_required: Boolean | None = None
+    """It refuses a message with tool calls that has no reasoning."""
+    developer_role: Boolean | None = None
+    """It takes the role developer."""
+    models: Mapping[Text, Text] = Field(default_factory=dict)
+    """Names or globs of models at this provider, to the model whose facts hold, such as {my-alias: claude-sonnet-4-5}.
+    The first that fits holds."""
+
+    def facts(self) -> dict[str, Any]:
+        """What is given here, as fields of a HostProfile."""
+        named = {name: getattr(self, name) for name in self.model_fields_set - {"like", "models"}}
+        given = {name: value for name, value in named.items() if value is not None or name == "user_limit"}
+        if "thoughts" in given:
+            given["thoughts"] = str(given["thoughts"]).replace("as_they_came", "as they came")
+        if self.models:
+            given["models"] = MappingProxyType(dict(self.models))
+        return given
+
+
 class ProviderConfig(ConfigSection):
     kind: Annotated[Text, AfterValidator(_kind)]
     host: Text | None = None
@@ -177,6 +213,8 @@ class ProviderConfig(ConfigSection):
     """A free name of its place, for policies that name regions. Default: the cloud's region."""
     allow_plaintext: Boolean = False
     """Send prompts and the key over http:// to another machine."""
+    profile: HostProfileConfig = HostProfileConfig()
+    """What the host takes otherwise than its kind knows; docs/profiles.md lists what is known."""
     tls: ProviderTlsConfig = ProviderTlsConfig()
     pool: PoolConfig = PoolConfig()
 
@@ -199,6 +237,7 @@ class ProviderConfig(ConfigSection):
         # A server at a base_url may need no key.
         if self.api_key is None and self.credential is None and self.base_url is None and needs_key:
             raise wrong("api_key is missing", "give {env: NAME} or {file: path}")
+        self._check_profile()
         self._check_options(kind)
         self._check_credential(kind)
         endpoint = self.endpoint
@@ -209,6 +248,13 @@ class ProviderConfig(ConfigSection):
                 key="base_url",
             )
         return self
+
+    def _check_profile(self) -> None:
+        """Refuses a `like` that names no host which the kinds of providers know."""
+        like = self.profile.like
+        known = ["openai", *sorted(registry.load("providers", "openai_compatible").hosts)]
+        if like is not None and like not in known:
+            raise wrong(f"there is no host of this name; have {', '.join(known)}", "write one of them", key="profile")
 
     def _check_options(self, kind: Any) -> None:
         """Refuses options that this kind does not have, and the lack of one that it requires."""

@@ -17,6 +17,7 @@ from email.utils import parsedate_to_datetime
 from typing import Literal, Protocol, TypeAlias
 
 from ..codecs.frame import Frame
+from ..errors import BadRequest
 from ..model.call import Call, Chat, Operation, Written
 from ..model.content import Part
 from ..model.fault import Fault
@@ -151,6 +152,15 @@ def header(headers: Headers, name: str) -> str | None:
         if key == name:
             return value
     return None
+
+
+def output_limit(value: float | None, param: str, *, least: int = 1) -> None:
+    """Checks the most tokens that a caller lets the model answer with. `param` is the caller's own name of the field.
+
+    Raises BadRequest for a number below `least`: hosts give it different meanings (no bound, an empty answer, an
+    error), and a reservation has none for it."""
+    if value is not None and value < least:
+        raise BadRequest(f"{param} is {value}; it must be {least} or more", param=param)
 
 
 def made_id(prefix: str, digits: int, *seeds: object) -> str:

@@ -11,8 +11,9 @@ from typing import Literal
 from ..codecs.json_values import JsonObject
 from ..model.content import Json
 
-# Anthropic's pages on models, effort, thinking and structured outputs, read in 2026; each row holds from that version
-# on. Where the models of a generation differ, the row says what all of them take.
+# From memory of Anthropic's pages on models, effort, thinking and structured outputs; each row holds from that version
+# on. Where the models of a generation differ, the row says what all of them take. Config names another row for a model
+# (`profile.models`) where a row is wrong for it.
 
 
 @dataclass(frozen=True, slots=True)

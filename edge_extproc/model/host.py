@@ -1,11 +1,15 @@
 """The deviations of a host from other hosts of the same wire format, as data.
 
-A provider has the profile of its host, and a dialect encodes requests according to it. Deviations that depend on the
-model, not on the host, are in the tables of the dialects.
+A provider has the profile of its host, the configuration may change it, and a dialect encodes requests according to it.
+Deviations that depend on the model, not on the host, are in the tables of the dialects.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import field
+from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import Literal, TypeAlias
 
 from .noun import noun
@@ -19,12 +23,22 @@ class HostProfile:
 
     user_limit: int | None = None
     """The maximum length of the end user's id, in characters. The host refuses a request with a longer one."""
-    strict: bool = False
+    strict_ids: bool = False
     """Whether the host refuses tool call ids that are longer than OpenAI's own."""
     thoughts: Thoughts = "as they came"
     """How unsigned thinking in the history is sent, in OpenAI's formats. "refused": it is not sent. A field name: it is
     sent in this field, also from callers of other formats. "as they came": only a caller of the same format can send
     it."""
+    thoughts_required: bool = False
+    """Whether the host refuses a message with tool calls and no reasoning. One of another model gets a substitute."""
+    developer_role: bool = False
+    """Whether the host takes the role `developer` in OpenAI's formats. Other hosts get `system`."""
+    models: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), hash=False)
+    """Names of models at this host, or globs of them, to the model whose facts hold: an alias, a deployment, an ARN."""
+
+    def known_as(self, model: str) -> str:
+        """The name by which the tables of models know a model of this host. The first glob that matches holds."""
+        return next((known for glob, known in self.models.items() if fnmatchcase(model, glob)), model)
 
 
 UNKNOWN_HOST = HostProfile()

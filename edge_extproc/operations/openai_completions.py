@@ -13,7 +13,7 @@ import msgspec
 
 from ..codecs import json_splice
 from ..codecs.json_values import UNREADABLE, as_bool, as_int, as_object, as_text, why_refused
-from ..dialects.base import Headers, Route, StreamReader
+from ..dialects.base import Headers, Route, StreamReader, output_limit
 from ..errors import BadRequest
 from ..model.call import Call, Operation, Written
 from ..model.content import Json
@@ -71,6 +71,7 @@ class OpenAICompletions(Uncrossed):
             raise why_refused(raw, _FIELDS, required=("model",)) from None
         if not probe.model.strip():
             raise BadRequest("model is empty: name the model that shall answer", param="model")
+        output_limit(probe.max_tokens, "max_tokens", least=0)  # 0 with echo gives the probabilities of the prompt
         asked = (probe.stream_options or {}).get("include_usage") is True
         return Call(
             self.voice,

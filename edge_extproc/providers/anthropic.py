@@ -63,7 +63,7 @@ class AnthropicKind(ProviderKind):
     )
 
     def build(self, settings: ProviderSettings) -> AnthropicProvider:
-        return AnthropicProvider(settings)
+        return AnthropicProvider(settings, profile=settings.profile(UNKNOWN_HOST))
 
 
 PLUGIN: ProviderKind = AnthropicKind()

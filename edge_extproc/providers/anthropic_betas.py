@@ -1,8 +1,9 @@
 """Anthropic's beta flags at other hosts of its models, as data: which a host knows, and what a flag brings into a body.
 
 A host refuses a flag that it does not know, and a field whose flag is not there (`Extra inputs are not permitted`). So
-a flag that stays behind takes its fields along. Read in 2026: Anthropic's pages on the features, Bedrock's user guide,
-Google's pages on Claude, and what users report that the hosts refuse.
+a flag that stays behind takes its fields along. The lists are what is known of the hosts, from memory of their pages
+and from the reports named below. A list that is too short loses a feature, and the caller is told; one that is too long
+makes the host refuse the request. Config cannot change them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import msgspec
 from ..codecs import json_splice
 from ..codecs.json_values import UNREADABLE
 
-# Bedrock: its user guide's page on the Messages API, and Anthropic's pages on the features.
+# Bedrock. Assumed: no page with the whole list was at hand when it was checked.
 BEDROCK = frozenset(
     {
         "compact-2026-01-12",
@@ -34,9 +35,9 @@ BEDROCK = frozenset(
         "tool-search-tool-2025-10-19",
     }
 )
-# Vertex AI: what Google's pages on Claude and Anthropic's on the features name for it. Its users report a refusal of
-# prompt-caching-scope (anthropics/claude-code#21625), effort and adaptive-thinking (#34802), structured-outputs
-# (vercel/ai#10981) and code-execution (pydantic/pydantic-ai#2512).
+# Vertex AI. Reported as taken: compact (BerriAI/litellm#22321), web-search (ax-llm/ax#457). The others are assumed. Its
+# users report a refusal of prompt-caching-scope (anthropics/claude-code#21625), effort and adaptive-thinking (#34802),
+# structured-outputs (vercel/ai#10981) and code-execution (pydantic/pydantic-ai#2512).
 VERTEX = frozenset(
     {
         "claude-code-20250219",

@@ -88,7 +88,7 @@ class AzureKind(ProviderKind):
         credential = settings.credential
         if credential is None and settings.api_key is not None:
             credential = HeaderKey("api-key", settings.api_key)
-        return AzureProvider(settings, credential)
+        return AzureProvider(settings, credential, profile=settings.profile(OPENAI_HOST))
 
 
 PLUGIN: ProviderKind = AzureKind()

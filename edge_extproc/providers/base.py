@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from string import Formatter
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import SplitResult, urlsplit
 
 from .. import registry
@@ -37,6 +37,15 @@ class ProviderSettings:
     options: Mapping[str, str] = field(default_factory=dict)
     credential: Credential | None = None
     """What config names as `credential`: it goes instead of a key."""
+    like: HostProfile | None = None
+    """What config says to begin with, instead of what the kind knows of the host."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What config says of the host itself: fields of HostProfile by name."""
+
+    def profile(self, known: HostProfile) -> HostProfile:
+        """What the kind knows of the host, with what config says instead."""
+        known = self.like or known
+        return replace(known, **self.facts) if self.facts else known
 
     @property
     def authority(self) -> str:

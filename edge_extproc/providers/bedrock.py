@@ -55,7 +55,7 @@ class BedrockProvider:
 
     def formats(self, operation: Operation, model: str) -> tuple[str, ...]:
         """The ARN of an inference profile need not tell whose model it is: then `api: invoke` can."""
-        name = model.lower()
+        name = self.profile.known_as(model).lower()
         match operation:
             case "chat":
                 return (CONVERSE, ANTHROPIC) if "claude" in name else (CONVERSE,)
@@ -71,7 +71,7 @@ class BedrockProvider:
         dropped: tuple[str, ...] = ()
         if asked.dialect == ANTHROPIC:
             path = _invoke_path(asked)
-            body, dropped = _invoke_body(asked)
+            body, dropped = _invoke_body(asked, self.profile.known_as(asked.model))
         path = base_path(self.settings.base_url) + path
         unproven = NoCredential(asked.method, self.settings.authority, path, body)
         headers = self.credential.headers(unproven) if self.credential is not None else ()
@@ -93,7 +93,7 @@ class _Betas(msgspec.Struct):
     anthropic_beta: list[str] = []
 
 
-def _invoke_body(asked: UpstreamCall) -> tuple[bytes, tuple[str, ...]]:
+def _invoke_body(asked: UpstreamCall, known: str) -> tuple[bytes, tuple[str, ...]]:
     """The body, and the flags that Bedrock would refuse."""
     try:
         given = msgspec.json.decode(asked.body, type=_Betas).anthropic_beta
@@ -108,7 +108,7 @@ def _invoke_body(asked: UpstreamCall) -> tuple[bytes, tuple[str, ...]]:
         "anthropic_beta": orjson.dumps(kept) if kept else None,
     }
     fields, lost = anthropic_betas.without_fields(
-        asked.body, flags, kept, refused=_REFUSED, has_effort=bool(generation_of(asked.model).efforts)
+        asked.body, flags, kept, refused=_REFUSED, has_effort=bool(generation_of(known).efforts)
     )
     return json_splice.splice(asked.body, {**changes, **fields}), (*dropped, *lost)
 
@@ -192,7 +192,7 @@ class BedrockKind(ProviderKind):
         credential = settings.credential
         if credential is None and settings.api_key is not None:
             credential = bearer(settings.api_key)
-        return BedrockProvider(settings, credential)
+        return BedrockProvider(settings, credential, profile=settings.profile(UNKNOWN_HOST))
 
 
 PLUGIN: ProviderKind = BedrockKind()

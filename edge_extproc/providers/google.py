@@ -54,7 +54,7 @@ class GoogleKind(ProviderKind):
     )
 
     def build(self, settings: ProviderSettings) -> GoogleProvider:
-        return GoogleProvider(settings)
+        return GoogleProvider(settings, profile=settings.profile(UNKNOWN_HOST))
 
 
 PLUGIN: ProviderKind = GoogleKind()

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TypeAlias
+from urllib.parse import urlsplit
 
 from ..model.call import Operation
 from ..model.default_provider import DefaultProvider
 from ..model.host import HostProfile
 from .base import ProviderKind, ProviderSettings, UpstreamCall, UpstreamRequest, base_path
+from .quirks import NO_QUIRKS, Quirks
 
 Formats: TypeAlias = Mapping[Operation, tuple[str, ...]]
 
@@ -23,9 +25,12 @@ CHAT_ONLY: Formats = MappingProxyType(
     }
 )
 """What every host that calls itself compatible may be asked; it says itself what of it is not there."""
-# OpenAI's API reference: user and safety_identifier have at most 64 characters (`string_above_max_length`), and a
-# message of the assistant has no field for reasoning.
-OPENAI_HOST = HostProfile(user_limit=64, strict=True, thoughts="refused")
+# OpenAI refuses a user of more than 64 characters (`string_above_max_length`; as maximhq/bifrost#1000 holds too). That
+# a message of the assistant may have no field for reasoning is assumed, and safe: its models cannot use it.
+OPENAI_HOST = HostProfile(user_limit=64, strict_ids=True, thoughts="refused", developer_role=True)
+# Another address under this kind: a proxy of OpenAI's, or a host of its own that is called in the same way. It gets
+# what both take: short ids, no role `developer`, and the reasoning that its own callers send.
+OPENAI_ALIKE = HostProfile(user_limit=64, strict_ids=True)
 OPENAI: Formats = MappingProxyType({**CHAT_ONLY, "chat": ("openai_chat", "openai_responses")})
 
 
@@ -36,6 +41,7 @@ class OpenAIProvider:
     price_list: str = "openai"
     spoken: Formats = field(default_factory=lambda: OPENAI)
     profile: HostProfile = OPENAI_HOST
+    quirks: Quirks = NO_QUIRKS
 
     @property
     def name(self) -> str:
@@ -48,7 +54,13 @@ class OpenAIProvider:
     def request(self, asked: UpstreamCall) -> UpstreamRequest:
         key = self.settings.api_key
         credential = (("authorization", f"Bearer {key()}"),) if key is not None else ()
-        return UpstreamRequest(base_path(self.settings.base_url) + asked.path, credential, (), asked.body)
+        body: bytes = asked.body
+        dropped: tuple[str, ...] = ()
+        if asked.dialect == "openai_chat":
+            body, dropped = self.quirks.bend(body, system_only=not self.profile.developer_role)
+        elif asked.dialect == "openai_responses":
+            body = self.quirks.bend_input(body, system_only=not self.profile.developer_role)
+        return UpstreamRequest(base_path(self.settings.base_url) + asked.path, credential, (), body, dropped)
 
     def unframe(self, dialect: str, content_type: str) -> None:
         """Streams of this host are plain."""
@@ -73,7 +85,13 @@ class OpenAIKind(ProviderKind):
     )
 
     def build(self, settings: ProviderSettings) -> OpenAIProvider:
-        return OpenAIProvider(settings)
+        known = OPENAI_HOST if is_openai(settings.base_url) else OPENAI_ALIKE
+        return OpenAIProvider(settings, profile=settings.profile(known))
+
+
+def is_openai(base_url: str) -> bool:
+    """Whether an address is OpenAI's own. Its regional ones are below the same domain."""
+    return f".{urlsplit(base_url).hostname or ''}".endswith(".openai.com")
 
 
 PLUGIN: ProviderKind = OpenAIKind()

@@ -7,14 +7,12 @@ what it takes otherwise than OpenAI (docs/extending.md).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from ..errors import ConfigError
-from ..model.call import Operation
 from ..model.host import UNKNOWN_HOST, HostProfile
 from ..model.noun import noun
-from .base import HostAddress, ProviderKind, ProviderSettings, UpstreamCall, UpstreamRequest
+from .base import HostAddress, ProviderKind, ProviderSettings
 from .openai import CHAT_ONLY, OPENAI, OpenAIKind, OpenAIProvider
 from .quirks import Quirks
 
@@ -30,19 +28,21 @@ class CompatibleHost(HostAddress):
 # A host that does not know the newer name would set no limit at all.
 _OLDER_LIMIT = (("max_completion_tokens", "max_tokens"),)
 _LIMIT = Quirks(renamed=_OLDER_LIMIT)
-# Hosts that take the role `developer`: GitHub Models and OpenRouter hand it to OpenAI's models, xAI's API reference has
-# it as another name of `system`.
-_DEVELOPER = Quirks(system_only=False)
+# Hosts taken to know the role `developer`: GitHub Models, OpenRouter and xAI. Assumed; where it is wrong, config says
+# so.
+_DEVELOPER = HostProfile(developer_role=True)
 
-# Hosts that refuse a message's reasoning_content: Groq (`property 'reasoning_content' is unsupported`), Cerebras and
-# Mistral (`Extra inputs are not permitted`), by their users' reports of 2026.
+# Hosts that refuse a message's reasoning_content, by their users' reports: Groq (janhq/jan#8136), Cerebras
+# (QwenLM/qwen-code#11045; it takes `reasoning`), Mistral (charmbracelet/crush#1590).
 _NO_THOUGHTS = HostProfile(thoughts="refused")
-# Hosts whose thinking models refuse the history of a tool call without its reasoning: DeepSeek's and Moonshot's guides
-# on thinking mode; Z.AI's guide on thinking mode ("preserved thinking"); OpenRouter's on reasoning tokens.
-_WANTS_THOUGHTS = HostProfile(thoughts="reasoning_content")
-# The bounds of `user` by the API references of Z.AI (user_id, 6 to 128 characters) and OpenRouter (128).
+# Hosts whose thinking models refuse the history of a tool call without its reasoning: DeepSeek's guide on thinking
+# mode; Moonshot by its users' reports (anomalyco/opencode#16318, microsoft/vscode#306695).
+_WANTS_THOUGHTS = HostProfile(thoughts="reasoning_content", thoughts_required=True)
+# The bounds of `user`, by their users' reports: Zhipu takes 6 to 128 characters (looplj/axonhub#1669), OpenRouter up to
+# 128 (ujisati/claude-code-provider-proxy#11). That Z.AI and OpenRouter want reasoning back is assumed: both have a
+# field for it in their replies.
 _ZAI = HostProfile(user_limit=128, thoughts="reasoning_content")
-_OPENROUTER = HostProfile(user_limit=128, thoughts="reasoning_details")
+_OPENROUTER = HostProfile(user_limit=128, thoughts="reasoning_details", developer_role=True)
 
 # Addresses as each host's own documentation gives them for the OpenAI SDK; `{account}` is config's `account`.
 HOSTS: dict[str, CompatibleHost] = {
@@ -58,7 +58,7 @@ HOSTS: dict[str, CompatibleHost] = {
         "https://api.deepseek.com", "deepseek", quirks=_LIMIT, responses=True, profile=_WANTS_THOUGHTS
     ),
     "fireworks": CompatibleHost("https://api.fireworks.ai/inference/v1", "fireworks", responses=True),
-    "github": CompatibleHost("https://models.github.ai/inference", "", quirks=_DEVELOPER),
+    "github": CompatibleHost("https://models.github.ai/inference", "", profile=_DEVELOPER),
     "groq": CompatibleHost("https://api.groq.com/openai/v1", "groq", responses=True, profile=_NO_THOUGHTS),
     "huggingface": CompatibleHost("https://router.huggingface.co/v1", "", quirks=_LIMIT),
     "llamacpp": CompatibleHost("http://127.0.0.1:8080/v1", "", needs_key=False, quirks=_LIMIT),
@@ -90,53 +90,16 @@ HOSTS: dict[str, CompatibleHost] = {
     "novita": CompatibleHost("https://api.novita.ai/v3/openai", "novita", quirks=_LIMIT),
     "nvidia": CompatibleHost("https://integrate.api.nvidia.com/v1", "", quirks=_LIMIT),
     "ollama": CompatibleHost("http://127.0.0.1:11434/v1", "", needs_key=False, quirks=_LIMIT),
-    "openrouter": CompatibleHost(
-        "https://openrouter.ai/api/v1", "openrouter", quirks=_DEVELOPER, responses=True, profile=_OPENROUTER
-    ),
+    "openrouter": CompatibleHost("https://openrouter.ai/api/v1", "openrouter", responses=True, profile=_OPENROUTER),
     "perplexity": CompatibleHost("https://api.perplexity.ai", "perplexity", quirks=_LIMIT),
     "sambanova": CompatibleHost("https://api.sambanova.ai/v1", ""),
     "together": CompatibleHost("https://api.together.xyz/v1", "together", quirks=_LIMIT),
     "vercel": CompatibleHost("https://ai-gateway.vercel.sh/v1", ""),
     "vllm": CompatibleHost("http://127.0.0.1:8000/v1", "", needs_key=False, responses=True),
-    "xai": CompatibleHost("https://api.x.ai/v1", "x-ai", gen_ai_provider="x_ai", quirks=_DEVELOPER, responses=True),
+    "xai": CompatibleHost("https://api.x.ai/v1", "x-ai", gen_ai_provider="x_ai", responses=True, profile=_DEVELOPER),
     "zai": CompatibleHost("https://api.z.ai/api/paas/v4", "zai", quirks=_LIMIT, profile=_ZAI),
 }
 _UNKNOWN = CompatibleHost("", "")
-
-
-@dataclass(frozen=True, slots=True)
-class OpenAICompatibleProvider:
-    """A host with quirks: OpenAI's own provider, with the body bent to the host."""
-
-    host: OpenAIProvider
-    quirks: Quirks
-    kind: str = "openai_compatible"
-
-    @property
-    def name(self) -> str:
-        return self.host.name
-
-    @property
-    def price_list(self) -> str:
-        return self.host.price_list
-
-    @property
-    def profile(self) -> HostProfile:
-        return self.host.profile
-
-    def formats(self, operation: Operation, model: str) -> tuple[str, ...]:
-        return self.host.formats(operation, model)
-
-    def request(self, asked: UpstreamCall) -> UpstreamRequest:
-        if asked.dialect == "openai_responses":
-            return self.host.request(replace(asked, body=self.quirks.bend_input(asked.body)))
-        if asked.dialect != "openai_chat":
-            return self.host.request(asked)
-        body, dropped = self.quirks.bend(asked.body)
-        return replace(self.host.request(replace(asked, body=body)), dropped=dropped)
-
-    def unframe(self, dialect: str, content_type: str) -> None:
-        """Streams of these hosts are plain."""
 
 
 class OpenAICompatibleKind(ProviderKind):
@@ -145,16 +108,19 @@ class OpenAICompatibleKind(ProviderKind):
     apis = OpenAIKind.apis
     options = frozenset({"account"})
 
-    def build(self, settings: ProviderSettings) -> OpenAICompatibleProvider:
+    def build(self, settings: ProviderSettings) -> OpenAIProvider:
         """`options["host"]` names a row; without it the host is unknown to the price table, hence unpriced, and gets
         what all hosts take."""
         host = settings.options.get("host")
         found = row(host) if host else _UNKNOWN
-        spoken = OPENAI if found.responses else CHAT_ONLY
-        plain = OpenAIProvider(
-            settings, kind="openai_compatible", price_list=found.price_list, spoken=spoken, profile=found.profile
+        return OpenAIProvider(
+            settings,
+            kind="openai_compatible",
+            price_list=found.price_list,
+            spoken=OPENAI if found.responses else CHAT_ONLY,
+            profile=settings.profile(found.profile),
+            quirks=found.quirks,
         )
-        return OpenAICompatibleProvider(plain, found.quirks)
 
 
 def row(host: str) -> CompatibleHost:

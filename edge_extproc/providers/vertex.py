@@ -57,14 +57,14 @@ class VertexProvider:
     def formats(self, operation: Operation, model: str) -> tuple[str, ...]:
         if operation == "embeddings" and _EMBEDS_CONTENT.match(model):
             return ("gemini_embeddings",)
-        return (_CLAUDES if _is_claude(model) else _GEMINIS).get(operation, ())
+        return (_CLAUDES if _is_claude(self.profile.known_as(model)) else _GEMINIS).get(operation, ())
 
     def request(self, asked: UpstreamCall) -> UpstreamRequest:
         claude = asked.dialect in (ANTHROPIC, "anthropic_count")
         dropped: tuple[str, ...] = ()
         betas: tuple[tuple[str, str], ...] = ()
         if claude:
-            asked, betas, dropped = _known_betas(asked)
+            asked, betas, dropped = _known_betas(asked, self.profile.known_as(asked.model))
         place, body = _claude(asked) if claude else _google(asked)
         path = base_path(self.settings.base_url) + self._root() + place
         unproven = NoCredential(asked.method, self.settings.authority, path, body)
@@ -95,7 +95,9 @@ class _Betas(msgspec.Struct):
     anthropic_beta: list[str] = []
 
 
-def _known_betas(asked: UpstreamCall) -> tuple[UpstreamCall, tuple[tuple[str, str], ...], tuple[str, ...]]:
+def _known_betas(
+    asked: UpstreamCall, known_as: str
+) -> tuple[UpstreamCall, tuple[tuple[str, str], ...], tuple[str, ...]]:
     """The request without the flags that Vertex AI refuses and what they bring, the header for those that it takes, and
     the names of what stays behind."""
     known = anthropic_betas.VERTEX_COUNT if asked.operation == "count_tokens" else anthropic_betas.VERTEX
@@ -106,7 +108,7 @@ def _known_betas(asked: UpstreamCall) -> tuple[UpstreamCall, tuple[tuple[str, st
     flags = tuple(dict.fromkeys((*asked.betas, *given)))
     kept, dropped = anthropic_betas.split(flags, known)
     changes, lost = anthropic_betas.without_fields(
-        asked.body, flags, kept, has_effort=bool(generation_of(asked.model).efforts)
+        asked.body, flags, kept, has_effort=bool(generation_of(known_as).efforts)
     )
     if given:
         in_body, _ = anthropic_betas.split(given, known)
@@ -147,7 +149,7 @@ class VertexKind(ProviderKind):
         credential = settings.credential
         if credential is None and settings.api_key is not None:
             credential = HeaderKey("x-goog-api-key", settings.api_key)
-        return VertexProvider(settings, credential)
+        return VertexProvider(settings, credential, profile=settings.profile(UNKNOWN_HOST))
 
 
 PLUGIN: ProviderKind = VertexKind()

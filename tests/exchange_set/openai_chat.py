@@ -637,12 +637,12 @@ def errors(where: tuple[str, str, str, str]) -> Iterator[Exchange]:
         (
             "error-of-a-stream",
             400,
-            {**hello, "stream": True, "stream_options": {"include_usage": True}, "max_tokens": -1},
+            {**hello, "stream": True, "stream_options": {"include_usage": True}, "max_tokens": 1_000_000_000},
             error(
-                "Invalid 'max_tokens': integer below minimum value.",
+                "Invalid 'max_tokens': integer above maximum value.",
                 "invalid_request_error",
                 "max_tokens",
-                "integer_below_min_value",
+                "integer_above_max_value",
             ),
             {},
         ),

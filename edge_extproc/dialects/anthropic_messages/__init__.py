@@ -20,7 +20,8 @@ from ...model.content import Audio, Image, Opaque, Part
 from ...model.fault import Fault
 from ...model.host import UNKNOWN_HOST, HostProfile
 from ...model.reply import Reply
-from ..base import Headers, ModelCard, Route
+from ..base import Headers, ModelCard, Route, output_limit
+from ..pictures import shown_by_user
 from .errors import error_body, read_error
 from .fields import NAME, TITLE, Block
 from .history import mend
@@ -51,6 +52,8 @@ class AnthropicMessages:
             raise why_no_call(raw) from None
         if not probe.model.strip():
             raise BadRequest("model is empty: name the model that shall answer", param="model")
+        # 0 fills the prompt cache and asks for no answer: Anthropic's page on prompt caching.
+        output_limit(probe.max_tokens, "max_tokens", least=0)
         return Call(
             NAME,
             operation,
@@ -64,9 +67,8 @@ class AnthropicMessages:
     def splice(self, call: Call, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
         """Only the model, and what of the history came from other providers: a stream of this format always tells its
         usage."""
-        del host  # the model alone decides
         try:
-            changes, dropped = mend(call.raw, model)
+            changes, dropped = mend(call.raw, host.known_as(model))
             return Written(json_splice.splice(call.raw, {"model": encode(model), **changes}), dropped)
         except ValueError as exc:
             raise BadRequest(f"the body cannot be passed on: {exc}") from exc
@@ -82,11 +84,10 @@ class AnthropicMessages:
         return read_chat(call)
 
     def write_chat(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
-        del host  # the model alone decides
         if chat.dialect == NAME:
             return Written(encode(write_own(chat, model)))
-        crossing = RequestWriter(chat, model)
-        body = encode(crossing.body())
+        crossing = RequestWriter(shown_by_user(chat), host.known_as(model))
+        body = encode({**crossing.body(), "model": model})
         return Written(body, tuple(sorted(crossing.dropped)))
 
     def read_reply(self, body: bytes) -> Reply:

@@ -102,8 +102,11 @@ def error_body(fault: Fault) -> Block:
     message = scrubbed(fault.message)
     if fault.kind == "context_length":
         message = _too_long(message)
+    # The kind is read from the message too. A type of this format that goes with the status is what its host said:
+    # Anthropic tells a credit that is used up as a 400 invalid_request_error.
+    own = fault.type if fault.type and _FAULTS.get(fault.type, ("api", 0))[1] == fault.status else None
     return {
         "type": "error",
-        "error": {"type": _TYPES[fault.kind], "message": message},
+        "error": {"type": own or _TYPES[fault.kind], "message": message},
         "request_id": fault.request_id,
     }

@@ -233,7 +233,11 @@ def read_chat(call: Call) -> Chat:
         service_tier=maybe_text(body.get("service_tier"), "service_tier"),
         user=maybe_text(metadata.get("user_id"), "metadata.user_id"),
         extras=extras or NO_EXTRAS,
-        needed=tuple(name for name in NEEDED if name in extras),
+        needed=(
+            *(name for name in NEEDED if name in extras),
+            # An answer of no tokens fills the prompt cache of Anthropic's own hosts; no other format asks for it.
+            *(("max_tokens",) if body.get("max_tokens") == 0 else ()),
+        ),
     )
 
 

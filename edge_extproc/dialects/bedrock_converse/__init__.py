@@ -23,7 +23,8 @@ from ...model.content import Audio, Image, Opaque, Part
 from ...model.fault import Fault
 from ...model.host import UNKNOWN_HOST, HostProfile
 from ...model.reply import Reply
-from ..base import Headers, ModelCard, Route
+from ..base import Headers, ModelCard, Route, output_limit
+from ..pictures import shown_by_user
 from .errors import read_error, write_error
 from .fields import NAME, TITLE
 from .history import mend
@@ -56,13 +57,13 @@ class BedrockConverse:
         except UNREADABLE:
             raise why_no_call(raw) from None
         limit = probe.inference_config.max_tokens if probe.inference_config is not None else None
+        output_limit(limit, "inferenceConfig.maxTokens")
         return Call(NAME, operation, model, stream, raw, max_output_tokens=limit)
 
     def splice(self, call: Call, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
         """The model is in the path, and usage is always told: only what of the history the model would refuse."""
-        del host  # the model alone decides
         try:
-            return Written(*mend(call.raw, claude=family_of(model).reasoning == "claude"))
+            return Written(*mend(call.raw, claude=family_of(host.known_as(model)).reasoning == "claude"))
         except ValueError as exc:
             raise BadRequest(f"the body cannot be passed on: {exc}") from exc
 
@@ -76,10 +77,10 @@ class BedrockConverse:
         return read_chat(call)
 
     def write_chat(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
-        del host  # the model alone decides
+        known = host.known_as(model)
         if chat.dialect == NAME:
-            return Written(encode(write_own(chat, family_of(model))))
-        crossing = RequestWriter(chat, model)
+            return Written(encode(write_own(chat, family_of(known))))
+        crossing = RequestWriter(shown_by_user(chat), known)
         body = encode(crossing.body())
         return Written(body, tuple(sorted(crossing.dropped)))
 

@@ -21,11 +21,19 @@ class Family:
     """Where a cachePoint may stand: the user guide's page on prompt caching. Elsewhere Bedrock refuses the request
     (`You invoked an unsupported model or your request did not allow prompt caching`)."""
 
+    @property
+    def takes_status(self) -> bool:
+        """Whether a toolResult may say that the tool failed: the API reference on ToolResultBlock names Amazon Nova and
+        Claude alone."""
+        return self.reasoning in ("claude", "nova")
 
-# By a word in the model's id or ARN; the makers' own parameter pages in the Bedrock user guide, read in 2026.
+
+# By a word in the model's id or ARN. From memory of the makers' parameter pages in the Bedrock user guide, but caching:
+# its page on prompt caching names Claude 3.5 Haiku, 3.7 Sonnet and Nova, and 3.5 Sonnet v2 for accounts of the preview
+# alone. That newer Claudes cache is in NousResearch/hermes-agent#11970. That Nova does not in tools is assumed: it
+# costs a saving.
 _FAMILIES: tuple[tuple[str, Family], ...] = (
-    # The first Claude that caches is 3.5 Sonnet v2.
-    ("claude-3-5-sonnet-20240620", Family(reasoning="claude")),
+    ("claude-3-5-sonnet", Family(reasoning="claude")),
     *((f"claude-3-{name}", Family(reasoning="claude")) for name in ("haiku", "sonnet", "opus")),
     *((f"claude-{name}", Family(reasoning="claude")) for name in ("v2", "instant")),
     ("claude", Family(reasoning="claude", caches=frozenset({"system", "messages", "tools"}))),

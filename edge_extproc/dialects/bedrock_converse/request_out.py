@@ -498,8 +498,9 @@ class RequestWriter(Translation[_Piece]):
         """A mark within a result stands after it: there is none inside."""
         call_id, inner = self._answered(part, path)
         result: Block = {"toolUseId": call_id, "content": [piece.block for piece in inner]}
-        if part.is_error:
+        if part.is_error and self.family.takes_status:
             result["status"] = "error"
+        self._drop_if(f"{path}.is_error", part.is_error and not self.family.takes_status)
         mark = part.cache or next((piece.mark for piece in reversed(inner) if piece.mark is not None), None)
         return _Piece({"toolResult": result}, mark)
 

@@ -130,8 +130,7 @@ class GeminiGenerate:
             raise BadRequest("the body is nested too deeply") from None
 
     def write_chat(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
-        del host  # the model alone decides
-        request = RequestWriter(chat, model)
+        request = RequestWriter(chat, host.known_as(model))
         try:
             body = encode(request.body())
         except RecursionError:

@@ -10,7 +10,7 @@ from typing import Literal
 
 # --- what the models can be asked
 
-# Google's pages on thinking, structured output, function calling and OpenAI compatibility, read in 2026.
+# From memory of Google's pages on thinking, structured output, function calling and OpenAI compatibility.
 
 
 @dataclass(frozen=True, slots=True)

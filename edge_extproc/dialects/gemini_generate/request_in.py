@@ -25,7 +25,7 @@ from ...codecs.openapi_schema import to_json_schema
 from ...errors import BadRequest
 from ...model.call import Call, Chat, FunctionTool, Operation, Reasoning, ResponseFormat, Tool, ToolChoice
 from ...model.content import Json, Message, Opaque, Text
-from ..base import Headers, header
+from ..base import Headers, header, output_limit
 from .content import (
     CALLING,
     CONFIG,
@@ -63,6 +63,9 @@ def largest(probe: _Probe, names: tuple[str, str]) -> int | None:
         if config is not None
         for name in names
     ]
+    for value in given:
+        if names == LIMIT_NAMES:
+            output_limit(value, f"generationConfig.{names[0]}")
     return max((value for value in given if value is not None), default=None)
 
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from ...codecs import json_splice
-from ...codecs.json_values import encode
+from ...codecs.json_values import as_list, as_object, encode
 from ...errors import BadRequest, Unsupported
 from ...model.call import Call, Chat, Operation, Written
 from ...model.content import Audio, Image, Opaque, Part
@@ -25,9 +25,11 @@ from ...model.fault import Fault
 from ...model.host import UNKNOWN_HOST, HostProfile
 from ...model.reply import Reply
 from ..base import Headers, ModelCard, Route
+from ..pictures import shown_by_user
 from .errors import envelope, read_error
 from .fields import NAME, TITLE
 from .history import OF_HISTORY, USER, mended_history
+from .models import has_calls, is_thinking, with_reasoning
 from .reply import model_row, read_reply, write_reply, written_media
 from .request_in import read_call, read_chat
 from .request_out import RequestWriter
@@ -64,7 +66,7 @@ class OpenAIChat:
         dropped: tuple[str, ...] = ()
         try:
             if OF_HISTORY.search(call.raw) or (host.user_limit is not None and USER.search(call.raw)):
-                mended, dropped = mended_history(call.raw, model.lower(), host)
+                mended, dropped = mended_history(call.raw, host.known_as(model).lower(), host)
                 changes.update(mended)
             return Written(json_splice.splice(call.raw, changes), dropped)
         except ValueError as exc:
@@ -81,8 +83,14 @@ class OpenAIChat:
         return read_chat(call)
 
     def write_chat(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
-        request = RequestWriter(chat, model, host)
-        body = request.body()
+        if chat.dialect != NAME:
+            chat = shown_by_user(chat)
+        request = RequestWriter(chat, host.known_as(model), host)
+        body = {**request.body(), "model": model}
+        messages = as_list(body["messages"], "messages")
+        if host.thoughts_required and is_thinking(body) and has_calls(messages):
+            for message in messages:
+                with_reasoning(as_object(message, "messages"))
         return Written(encode(body), tuple(sorted(request.dropped)))
 
     def read_reply(self, body: bytes) -> Reply:

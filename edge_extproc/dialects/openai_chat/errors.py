@@ -172,6 +172,10 @@ def read_error(status: int, headers: Headers, body: bytes) -> Fault:
 def envelope(fault: Fault) -> Object:
     # Google's reasons are in capitals; they would mislead those who look for OpenAI's codes.
     code = fault.code if fault.code is None or not fault.code.isupper() else None
+    # A status as the code (OpenRouter), or a word for another kind (DeepSeek's 402 is an invalid_request_error), says
+    # less than the kind does.
+    if code is not None and (code.isdecimal() or _KIND_OF_CODE.get(code.lower(), fault.kind) != fault.kind):
+        code = None
     return {
         "error": {
             "message": scrubbed(fault.message),

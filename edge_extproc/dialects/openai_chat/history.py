@@ -12,15 +12,17 @@ from ...model.host import HostProfile
 from ..history import array
 from .content import FLAT_THOUGHT
 from .fields import Object
-from .models import LONGEST_CALL_ID, MISTRALS, call_id
+from .models import LONGEST_CALL_ID, MISTRALS, call_id, is_thinking, with_reasoning
 from .request_in import why_no_call
 
 USER = re.compile(rb'"(?:user|safety_identifier)"\s*:')
 _rows = msgspec.json.Decoder(list[msgspec.Raw])
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_CALLS = re.compile(rb'"tool_calls"\s*:\s*\[\s*\{')
+_ASSISTANT = re.compile(rb'"assistant"')
 # What a message may hold that not every host takes: thinking and signatures that other providers gave, and calls.
 OF_HISTORY = re.compile(
-    rb'"(?:thinking_blocks|thought_signature|reasoning_content|reasoning_details|reasoning|tool_calls|tool_call_id)"'
+    rb'"(?:thinking_blocks|thought_signature|reasoning_content|reasoning_details|reasoning|images|tool_calls|tool_call_id)"'
 )
 
 
@@ -43,16 +45,27 @@ def mended_history(raw: bytes, model: str, host: HostProfile) -> tuple[dict[str,
         rows = _rows.decode(members["messages"])
     except (KeyError, *UNREADABLE):
         return changes, tuple(dropped)  # the host says what is wrong with it
-    before = len(dropped)
+    substituted = host.thoughts_required and _CALLS.search(raw) is not None and is_thinking(_thinking(members))
+    changed = False
     kept: list[bytes] = []
     for number, row in enumerate(rows):
-        message = msgspec.json.decode(row) if OF_HISTORY.search(row) else None
-        lost = mend(message, f"messages[{number}]", model, host) if isinstance(message, dict) else []
-        kept.append(encode(message) if lost else bytes(row))
+        looks = OF_HISTORY.search(row) or (substituted and _ASSISTANT.search(row))
+        message = msgspec.json.decode(row) if looks else None
+        lost: list[str] = []
+        given = False
+        if isinstance(message, dict):
+            lost = mend(message, f"messages[{number}]", model, host)
+            given = substituted and with_reasoning(message)
+        kept.append(encode(message) if lost or given else bytes(row))
+        changed = changed or bool(lost) or given
         dropped += lost
-    if len(dropped) > before:
+    if changed:
         changes["messages"] = array(kept)
     return changes, tuple(sorted(dropped))
+
+
+def _thinking(members: dict[str, msgspec.Raw]) -> Object:
+    return {name: msgspec.json.decode(members[name]) for name in ("thinking", "reasoning_effort") if name in members}
 
 
 def mend(message: Object, path: str, model: str, host: HostProfile) -> list[str]:
@@ -62,7 +75,7 @@ def mend(message: Object, path: str, model: str, host: HostProfile) -> list[str]
     lost: list[str] = []
     fields = [] if "claude" in model else ["thinking_blocks"]
     if host.thoughts == "refused" and message.get("role") == "assistant":
-        fields += [*FLAT_THOUGHT, "reasoning_details"]
+        fields += [*FLAT_THOUGHT, "reasoning_details", "images"]
     lost += [f"{path}.{name}" for name in fields if message.pop(name, None) is not None]
     calls = message.get("tool_calls")
     for at, call in enumerate(calls if isinstance(calls, list) else ()):
@@ -84,6 +97,6 @@ def mend(message: Object, path: str, model: str, host: HostProfile) -> list[str]
 
 def _raw_call_id(id: str, model: str, host: HostProfile) -> str:
     """An id of a call that the caller gave, as this model's host takes it."""
-    if MISTRALS.search(model) or (host.strict and len(id) > LONGEST_CALL_ID):
+    if MISTRALS.search(model) or (host.strict_ids and len(id) > LONGEST_CALL_ID):
         return call_id(id, model)
     return id

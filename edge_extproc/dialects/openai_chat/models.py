@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping, Sequence
 
-from ...model.content import RedactedThinking, Thinking
+from ...model.content import Json, RedactedThinking, Thinking
 from ...model.host import HostProfile
 
 # --- how much a model can be asked to think
 
 _LEVELS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
-# What the makers' pages on each model list, read in 2026; the first row that fits holds. A model that is not listed is
-# not asked: hosts answer an effort which their model does not take with an error.
+# The first row that fits holds. A model that is not listed is not asked: hosts answer an effort which their model does
+# not take with an error. OpenAI's API reference on ReasoningEffort: gpt-5.1 takes none, low, medium and high; those
+# before it take no `none`; gpt-5-pro takes `high` alone; xhigh came after gpt-5.1-codex-max. That codex models take
+# neither none nor minimal, newer pro models nothing below medium, and the rows of other makers, are assumed: nearer
+# levels are safe.
 _EFFORTS: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...] = (
+    (re.compile(r"(^|/)gpt-5-pro"), ("high",)),
+    (re.compile(r"(^|/)gpt-5(\.\d)?-codex"), ("low", "medium", "high")),
+    (re.compile(r"(^|/)gpt-5\.\d-pro"), ("medium", "high", "xhigh")),
     (re.compile(r"(^|/)gpt-5\.1(?!\d)"), ("none", "low", "medium", "high")),
     (re.compile(r"(^|/)gpt-5\.\d"), ("none", "low", "medium", "high", "xhigh")),
     (re.compile(r"(^|/)gpt-5(?!.*chat)"), ("minimal", "low", "medium", "high")),
@@ -115,3 +122,45 @@ def is_unsigned(part: Thinking | RedactedThinking) -> bool:
     """Thinking whose text is all of it: no model has sealed it."""
     sealed = ("encrypted_content", "thoughtSignature")
     return isinstance(part, Thinking) and not part.signature and not any(part.extras.get(key) for key in sealed)
+
+
+# --- reasoning that a host insists on
+
+
+def with_reasoning(message: dict[str, Json]) -> bool:
+    """Gives an assistant's message that has no reasoning a substitute. Returns whether it did.
+
+    Hosts that insist on reasoning cannot have that of another model: it is sealed, or was never told. Moonshot takes
+    any text (anomalyco/opencode#10996). DeepSeek V4 refuses an empty one (NousResearch/hermes-agent#18263), wants it in
+    answers without calls too (#15228 there), and answers with nothing after the same one in each message
+    (Lingtai-AI/lingtai-kernel#9): so it says what the message does."""
+    if message.get("role") != "assistant" or message.get("reasoning_content"):
+        return False
+    reasoning, calls, content = message.pop("reasoning", None), message.get("tool_calls"), message.get("content")
+    if isinstance(reasoning, str) and reasoning:
+        message["reasoning_content"] = reasoning
+        return True
+    named: list[str] = []
+    for call in calls if isinstance(calls, list) else ():
+        match call:
+            case {"id": str(id), "function": {"name": str(name)}}:
+                named.append(f"{name} ({id})")
+    said = content.strip()[:_LONGEST_SUBSTITUTE] if isinstance(content, str) else ""
+    message["reasoning_content"] = f"I call {', '.join(named)}." if named else f"I answer: {said}"
+    return True
+
+
+_LONGEST_SUBSTITUTE = 100
+
+
+def has_calls(messages: Sequence[Json]) -> bool:
+    return any(isinstance(message, dict) and message.get("tool_calls") for message in messages)
+
+
+def is_thinking(body: Mapping[str, Json]) -> bool:
+    """Whether a request leaves the model its thinking, which such hosts have on unless they are told otherwise."""
+    match body:
+        case {"thinking": {"type": "disabled"}} | {"reasoning_effort": "none"}:
+            return False
+        case _:
+            return True

@@ -26,6 +26,7 @@ from ...codecs.json_values import (
 from ...errors import BadRequest
 from ...model.call import Call, Chat, FunctionTool, Reasoning, ResponseFormat, Tool, ToolChoice
 from ...model.content import NO_EXTRAS, Extras, Image, Json, Message, Opaque, Part, Refusal, Text, ToolCall, ToolResult
+from ..base import output_limit
 from ..carried import original_id
 from .content import THOUGHT, opaque_of, read_cache, read_content, read_image_part, read_thoughts
 from .fields import NAME, Object
@@ -79,6 +80,8 @@ def read_call(raw: bytes) -> Call:
         raise why_no_call(raw) from None
     if not probe.model:
         raise BadRequest("model is empty: name the model that shall answer", param="model")
+    for name, given in (("max_tokens", probe.max_tokens), ("max_completion_tokens", probe.max_completion_tokens)):
+        output_limit(given if isinstance(given, int | float) and not isinstance(given, bool) else None, name)
     stream = probe.stream is True
     options = probe.stream_options
     asked = isinstance(options, dict) and options.get("include_usage") is True
@@ -142,7 +145,7 @@ def read_said(message: Object, path: str, *, strict: bool = True) -> tuple[tuple
         content = encode(content).decode()
     parts = [*thoughts, *read_content(content, f"{path}.content")]
     left = left_in(message, _ASSISTANT)
-    if not strict and (images := _read_images(message.get("images"))):
+    if images := _read_images(message.get("images")):
         parts += images
         left.pop("images")
     if refusal := maybe(as_text, message, "refusal", path):

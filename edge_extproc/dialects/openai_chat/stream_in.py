@@ -198,6 +198,14 @@ def _mended_function(value: Object) -> _CallFunction:
     return _CallFunction(text_of(value.get("name")), arguments)
 
 
+class _WaitingCall(msgspec.Struct):
+    """A call whose name has not come yet: some hosts send its id first, or arguments."""
+
+    id: str
+    arguments: str = ""
+    signature: str | None = None
+
+
 class _ReadChoice:
     """One choice as it grows: which parts are open. Thinking, text and refusals follow each other, so one of them ends
     where another begins; tool calls may be told in turns, and end with the choice.
@@ -205,7 +213,7 @@ class _ReadChoice:
     The finish is told when the stream is over: Together says it after each of several calls, and after OpenRouter's
     an error can follow."""
 
-    __slots__ = ("_calls", "_flat", "_ids", "_number", "_open", "_open_kind", "_parts", "_signed", "finish")
+    __slots__ = ("_calls", "_flat", "_ids", "_number", "_open", "_open_kind", "_parts", "_signed", "_waiting", "finish")
 
     def __init__(self, number: int) -> None:
         self._number = number
@@ -219,6 +227,8 @@ class _ReadChoice:
         """Part by the host's index."""
         self._ids: dict[int, str] = {}
         """Id by the host's index."""
+        self._waiting: dict[int, _WaitingCall] = {}
+        """By the host's index."""
         self.finish: str | None = None
 
     def read(self, delta: _Delta, started_as: str | None) -> list[ReplyEvent]:
@@ -250,6 +260,8 @@ class _ReadChoice:
 
     def end(self) -> list[ReplyEvent]:
         events: list[ReplyEvent] = []
+        for index in tuple(self._waiting):
+            self._start_call(index, "", events)
         self._end_open(events)
         events += (PartEnded(part, self._number) for part in self._calls.values())
         if self.finish is not None:
@@ -340,20 +352,38 @@ class _ReadChoice:
             function = _CallFunction(text_of(name), text_of(given))
         name = function.name if function is not None else None
         index = self._index(delta, bool(name))
-        part = self._calls.get(index)
-        if part is None:
-            id = delta.id or f"call_{started_as or 'reply'}_{self._number}_{len(self._calls)}"
-            start = PartStarted(self._parts, "tool_call", id, name or "", choice=self._number)
-            part = self._calls[index] = self._begin(start, events)
-            self._ids[index] = delta.id or ""
         arguments = function.arguments if function is not None else None
         if isinstance(arguments, dict):
             arguments = encode(arguments).decode()
+        signature: str | None = None
+        match delta.extra_content:
+            case {"google": {"thought_signature": str(signed)}}:
+                signature = signed
+        part = self._calls.get(index)
+        if part is None:
+            made = f"call_{started_as or 'reply'}_{self._number}_{len(self._ids)}"
+            waiting = self._waiting.setdefault(index, _WaitingCall(delta.id or made))
+            if delta.id and not self._ids.get(index):
+                waiting.id = self._ids[index] = delta.id
+            self._ids.setdefault(index, "")
+            waiting.arguments += arguments or ""
+            waiting.signature = signature or waiting.signature
+            if name:
+                self._start_call(index, name, events)
+            return
         if arguments:
             events.append(PartDelta(part, arguments, self._number))
-        match delta.extra_content:
-            case {"google": {"thought_signature": str(signature)}}:
-                events.append(PartSigned(part, signature, self._number))
+        if signature is not None:
+            events.append(PartSigned(part, signature, self._number))
+
+    def _start_call(self, index: int, name: str, events: list[ReplyEvent]) -> None:
+        waiting = self._waiting.pop(index)
+        start = PartStarted(self._parts, "tool_call", waiting.id, name, choice=self._number)
+        part = self._calls[index] = self._begin(start, events)
+        if waiting.arguments:
+            events.append(PartDelta(part, waiting.arguments, self._number))
+        if waiting.signature is not None:
+            events.append(PartSigned(part, waiting.signature, self._number))
 
     def _index(self, delta: _CallDelta, named: bool) -> int:
         """Which call a delta belongs to. Mistral gives no index, others count every call as the first: a new id with
@@ -363,8 +393,8 @@ class _ReadChoice:
             known = [i for i, id in self._ids.items() if id and id == delta.id]
             if known:
                 return known[0]
-            return max(self._calls, default=-1) + 1 if delta.id or named or not self._calls else max(self._calls)
-        for alias in sorted(self._calls, reverse=True):
+            return max(self._ids, default=-1) + 1 if delta.id or named or not self._ids else max(self._ids)
+        for alias in sorted(self._ids, reverse=True):
             if alias % _ALIAS == index % _ALIAS and alias >= index >= 0:
                 is_new = bool(delta.id) and named and delta.id != self._ids[alias] and bool(self._ids[alias])
                 return alias + _ALIAS if is_new else alias

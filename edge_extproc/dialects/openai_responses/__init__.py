@@ -21,8 +21,9 @@ from ...model.content import Audio, Image, Inline, Opaque, Part
 from ...model.fault import Fault
 from ...model.host import UNKNOWN_HOST, HostProfile
 from ...model.reply import Reply
-from ..base import Headers, ModelCard, Route
+from ..base import Headers, ModelCard, Route, output_limit
 from ..openai_chat import PLUGIN as CHAT
+from ..pictures import shown_by_user
 from .fields import NAME, TITLE
 from .history import is_worth_a_look, mended_history
 from .reply import read_reply, write_reply
@@ -52,6 +53,7 @@ class OpenAIResponses:
             raise why_no_call(raw) from None
         if not seen.model.strip():
             raise BadRequest("model is empty: name the model that shall answer", param="model")
+        output_limit(seen.max_output_tokens, "max_output_tokens")
         return Call(NAME, operation, seen.model, bool(seen.stream), raw, max_output_tokens=seen.max_output_tokens)
 
     def splice(self, call: Call, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
@@ -77,8 +79,10 @@ class OpenAIResponses:
         return read_chat(call)
 
     def write_chat(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
-        request = RequestWriter(chat, model, host)
-        body = encode(request.body())
+        if chat.dialect != NAME:
+            chat = shown_by_user(chat)
+        request = RequestWriter(chat, host.known_as(model), host)
+        body = encode({**request.body(), "model": model})
         return Written(body, tuple(sorted(request.dropped)))
 
     def read_reply(self, body: bytes) -> Reply:

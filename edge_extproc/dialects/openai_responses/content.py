@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from ...codecs.json_values import as_text, kind_name, maybe_text, objects, rest_of
+from ...codecs.json_values import as_text, kind_name, maybe_text, objects, rest_of, text_of
 from ...errors import BadRequest
 from ...model.content import (
     NO_EXTRAS,
@@ -238,3 +238,17 @@ class Said:
         """As an item of an input."""
         type_: Extras = {"type": "message"} if self.own else NO_EXTRAS
         return {**type_, "role": "assistant", "content": short(self.content), **self.own}
+
+
+# --- pictures
+
+_PICTURE = frozenset({"type", "result"})
+
+
+def read_picture(item: Item) -> Image | None:
+    """None while it is not made, or where it could not be."""
+    data = item.get("result")
+    if not isinstance(data, str) or not data:
+        return None
+    format = text_of(item.get("output_format")) or "png"
+    return Image(Inline(f"image/{format}", data), extras=rest_of(item, _PICTURE))

@@ -29,7 +29,7 @@ def is_worth_a_look(raw: bytes, host: HostProfile) -> bool:
     """Whether a body may hold what `_mended` changes: it is decoded only then."""
     if MARK.encode() in raw or _MADE_ITEM.search(raw):
         return True
-    return (host.strict and _LONG_CALL_ID.search(raw) is not None) or (
+    return (host.strict_ids and _LONG_CALL_ID.search(raw) is not None) or (
         host.user_limit is not None and _USER.search(raw) is not None
     )
 
@@ -75,7 +75,7 @@ class _Edit:
 
 def _edit(item: Item, host: HostProfile) -> _Edit | None:
     call_id = item.get("call_id")
-    if host.strict and isinstance(call_id, str) and len(call_id) > CALL_ID_LIMIT:
+    if host.strict_ids and isinstance(call_id, str) and len(call_id) > CALL_ID_LIMIT:
         return _Edit({**item, "call_id": call_id_of(call_id)}, ".call_id")
     if item.get("type") != "reasoning" or not is_made(item):
         return None

@@ -41,7 +41,18 @@ from ...model.usage import Usage, cached_twice
 from ..base import made_id
 from ..carried import REDACTED, seal
 from ..dropping import omission
-from .content import BETWEEN_THOUGHTS, TYPE, Said, item_of, opaque_of, read_call_item, read_said, said_content, thoughts
+from .content import (
+    BETWEEN_THOUGHTS,
+    TYPE,
+    Said,
+    item_of,
+    opaque_of,
+    read_call_item,
+    read_picture,
+    read_said,
+    said_content,
+    thoughts,
+)
 from .errors import stream_fault
 from .fields import NAME, TITLE, Item
 from .request_out import call_id_of
@@ -173,18 +184,6 @@ def _read_item(item: Item, path: str) -> tuple[Part, ...]:
             return (image,)
         case _:
             return (opaque_of(item, path),)
-
-
-_PICTURE = frozenset({"type", "result"})
-
-
-def read_picture(item: Item) -> Image | None:
-    """None while it is not made, or where it could not be."""
-    data = item.get("result")
-    if not isinstance(data, str) or not data:
-        return None
-    format = text_of(item.get("output_format")) or "png"
-    return Image(Inline(f"image/{format}", data), extras=rest_of(item, _PICTURE))
 
 
 def picture_item(skeleton: Item, source: Inline) -> Item:

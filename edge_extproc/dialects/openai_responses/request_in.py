@@ -36,6 +36,7 @@ from .content import (
     opaque_of,
     read_call_item,
     read_content,
+    read_picture,
     read_reasoning_item,
     read_said,
 )
@@ -119,6 +120,8 @@ class InputReader:
                     extras=rest_of(item, RESULT),
                 )
                 self.messages.append(Message("tool", (result,)))
+            case "image_generation_call" if (picture := read_picture(item)) is not None:
+                self._say((picture,))
             case _:
                 self._whole(item, as_text(kind, f"{path}.type"), path)
 

@@ -443,6 +443,9 @@ class RequestWriter(DropList):
                     f"{path}.{'reasoning_content' if self.chat.dialect == 'openai_chat' else 'thinking'}", True
                 )
                 return None
+            case Image(Inline(media_type, data)) if self.is_own:
+                format = media_type.partition("/")[2]
+                return {"type": "image_generation_call", "output_format": format, "result": data, **part.extras}
             case Opaque():
                 if self.is_own:
                     return part.value

@@ -31,10 +31,10 @@ from ...model.reply import (
     ReplyStarted,
     UsageSeen,
 )
-from .content import BETWEEN_THOUGHTS, CALL, MESSAGE, REFUSAL, TYPE, read_said, sayable, thoughts
+from .content import BETWEEN_THOUGHTS, CALL, MESSAGE, REFUSAL, TYPE, read_picture, read_said, sayable, thoughts
 from .errors import stream_fault
 from .fields import NAME, Item
-from .reply import OUTPUT_TEXT, created_at, read_finish, read_picture, read_usage, reply_extras
+from .reply import OUTPUT_TEXT, created_at, read_finish, read_usage, reply_extras
 
 # --- streams: reading
 

@@ -18,18 +18,20 @@ _rows = msgspec.json.Decoder(list[msgspec.Raw])
 
 @dataclass(frozen=True, slots=True)
 class Quirks:
-    """Of the chat completions format; `system_only` of the Responses format too."""
+    """Of the chat completions format."""
 
     renamed: tuple[tuple[str, str], ...] = ()
     """OpenAI's name of a field, and the host's. A value that stands under the host's own name wins."""
     unknown: frozenset[str] = frozenset()
     """Fields that the host refuses, or takes and does not heed. stream_options is ours: the host tells its usage
     unasked. Any other one of the caller's is named as dropped."""
-    system_only: bool = True
-    """It is not known to take a role `developer`, which most hosts refuse; `system` means the same."""
 
-    def bend(self, body: bytes) -> tuple[bytes, tuple[str, ...]]:
-        """The body for the host, and what it could not be told. A body that is no JSON object stays as it is."""
+    def bend(self, body: bytes, *, system_only: bool) -> tuple[bytes, tuple[str, ...]]:
+        """The body for the host, and what it could not be told. A body that is no JSON object stays as it is.
+        `system_only`: the host is not known to take a role `developer`, which most hosts refuse."""
+        system_only = system_only and b"developer" in body
+        if not (self.renamed or self.unknown or system_only):
+            return body, ()
         try:
             members = _members.decode(body)
         except UNREADABLE:
@@ -42,13 +44,14 @@ class Quirks:
                     changes[theirs] = bytes(members[ours])
         gone = self.unknown & members.keys()
         changes.update(dict.fromkeys(sorted(gone)))
-        if self.system_only and b"developer" in body:
+        if system_only:
             changes["messages"] = _with_system(bytes(members.get("messages", b"[]")), joined=True)
         return json_splice.splice(body, changes), tuple(sorted(gone - {"stream_options"}))
 
-    def bend_input(self, body: bytes) -> bytes:
+    @staticmethod
+    def bend_input(body: bytes, *, system_only: bool) -> bytes:
         """A body of the Responses format for the host."""
-        if not self.system_only or b"developer" not in body:
+        if not system_only or b"developer" not in body:
             return body
         try:
             value = bytes(_members.decode(body).get("input", b"[]"))
@@ -56,6 +59,9 @@ class Quirks:
             return body
         items = _with_system(value) if value[:1] == b"[" else value
         return body if items == value else json_splice.splice(body, {"input": items})
+
+
+NO_QUIRKS = Quirks()
 
 
 class _Role(msgspec.Struct):

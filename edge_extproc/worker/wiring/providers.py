@@ -9,10 +9,13 @@ from ... import registry
 from ...config.provider import ProviderConfig
 from ...config.schema import Config
 from ...config.secrets import Secret
+from ...model.host import HostProfile
 from ...providers.base import Provider, ProviderKind, ProviderSettings
 from ...providers.credentials.base import Credential, CredentialSettings, HeldCredential
 from ...providers.credentials.files import SecretFile
 from ...providers.credentials.refresh import CredentialRefreshers
+from ...providers.openai import OPENAI_HOST
+from ...providers.openai_compatible import row
 
 
 def build_providers(config: Config, refreshers: CredentialRefreshers | None = None) -> dict[str, Provider]:
@@ -23,8 +26,18 @@ def build_providers(config: Config, refreshers: CredentialRefreshers | None = No
         kind: ProviderKind = registry.load("providers", provider.kind)
         key = _current(name, provider.api_key, refreshers) if provider.api_key is not None else None
         credential = _build_credential(name, provider, kind, refreshers)
-        providers[name] = kind.build(ProviderSettings(name, provider.url, key, provider.all_options(), credential))
+        base, facts = _base_profile(provider), provider.profile.facts()
+        options = provider.all_options()
+        providers[name] = kind.build(ProviderSettings(name, provider.url, key, options, credential, base, facts))
     return providers
+
+
+def _base_profile(provider: ProviderConfig) -> HostProfile | None:
+    """The profile that `like` names; None for the kind's own."""
+    like = provider.profile.like
+    if like is None:
+        return None
+    return OPENAI_HOST if like == "openai" else row(like).profile
 
 
 def _build_credential(

@@ -21,6 +21,7 @@ from edge_extproc.model.call import Call
 from edge_extproc.model.host import UNKNOWN_HOST, HostProfile
 from edge_extproc.model.reply import fold, unfold
 from edge_extproc.providers.openai import OPENAI_HOST
+from edge_extproc.providers.openai_compatible import row
 from edge_extproc.registry import load
 
 CHAT, RESPONSES, MESSAGES, GEMINI, CONVERSE = (
@@ -52,9 +53,11 @@ PROVIDERS = {
     "gpt": Provider(CHAT, "gpt-5.2", OPENAI_HOST),
     "gpt by responses": Provider(RESPONSES, "gpt-5.2", OPENAI_HOST),
     "gemini": Provider(GEMINI, "gemini-3-flash-preview"),
+    "kimi": Provider(CHAT, "kimi-k2.6", row("moonshot").profile),
+    "deepseek": Provider(CHAT, "deepseek-v4-pro", row("deepseek").profile),
 }
 # Hosts that only answer here: of their requests no refusal is modelled.
-ANSWERING = {**PROVIDERS, "kimi": Provider(CHAT, "kimi-k2.6"), "kimi at anthropic's": Provider(MESSAGES, "kimi-k2.6")}
+ANSWERING = {**PROVIDERS, "kimi at anthropic's": Provider(MESSAGES, "kimi-k2.6")}
 
 
 @dataclass(frozen=True)
@@ -65,13 +68,20 @@ class Turn:
     text: str
     calls: tuple[str, ...]
     """An odd sign in the id of each call, where the host makes ids of its own kind."""
+    picture: bool = False
+    """Where the model makes some."""
+    refusal: bool = False
+    """Where the format has them."""
 
 
+NO, PNG = "I cannot do that.", "aGk="
 TURNS = st.builds(
     Turn,
     st.sampled_from(["", "let me think"]),
     st.sampled_from(["", "I look it up."]),
     st.lists(st.sampled_from(["a", "b", "c"]), max_size=3, unique=True).map(tuple),
+    st.booleans(),
+    st.booleans(),
 ).filter(lambda turn: bool(turn.text or turn.calls))
 
 
@@ -125,6 +135,21 @@ def native(name: str, turn: Turn, number: int = 0) -> Json:
                 output.append(
                     {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": said}
                 )
+            if turn.refusal:
+                refused = [{"type": "refusal", "refusal": NO}]
+                output.append(
+                    {"type": "message", "id": "msg_2", "role": "assistant", "status": "completed", "content": refused}
+                )
+            if turn.picture:
+                output.append(
+                    {
+                        "type": "image_generation_call",
+                        "id": "ig_1",
+                        "status": "completed",
+                        "output_format": "png",
+                        "result": PNG,
+                    }
+                )
             output += [
                 {
                     "type": "function_call",
@@ -139,7 +164,9 @@ def native(name: str, turn: Turn, number: int = 0) -> Json:
         case "openai_chat":
             message: Json = {"role": "assistant", "content": turn.text or None}
             is_kimi = "kimi" in provider.model
-            if turn.thinking and is_kimi:
+            if turn.refusal and "gpt" in provider.model:
+                message["refusal"] = NO
+            if turn.thinking and "gpt" not in provider.model:
                 message["reasoning_content"] = turn.thinking
             if turn.calls:
                 # Kimi's ids; vLLM's are longer than OpenAI takes
@@ -155,6 +182,8 @@ def native(name: str, turn: Turn, number: int = 0) -> Json:
                 parts.append({"text": turn.thinking, "thought": True})
             if turn.text:
                 parts.append({"text": turn.text})
+            if turn.picture:
+                parts.append({"inlineData": {"mimeType": "image/png", "data": PNG}})
             for at, _ in enumerate(turn.calls):
                 call: Json = {"functionCall": {"name": "weather", "args": args}}
                 if at == 0:
@@ -187,15 +216,19 @@ def told(caller: str, name: str, turn: Turn, number: int = 0, *, stream: bool) -
 ASK = "What is the weather?"
 
 
-def conversation(caller: str, replies: list[Json], *, thinks: bool) -> tuple[Json, str]:
-    """The next request: the replies as the caller's SDK hands them back, each call with its result."""
+def conversation(caller: str, replies: list[Json], *, thinks: bool, seen: bool = False) -> tuple[Json, str]:
+    """The next request: the replies as the caller's SDK hands them back, each call with its result. `seen`: with a
+    picture in the result, where the format has a place for it."""
+    shown: Any
     match caller:
         case "anthropic_messages":
             messages: list[Json] = [{"role": "user", "content": ASK}]
             for reply in replies:
                 messages.append({"role": "assistant", "content": reply["content"]})
                 calls = [block for block in reply["content"] if block["type"] == "tool_use"]
-                results = [{"type": "tool_result", "tool_use_id": call["id"], "content": "sun"} for call in calls]
+                source = {"type": "base64", "media_type": "image/png", "data": PNG}
+                shown = [{"type": "text", "text": "sun"}, {"type": "image", "source": source}] if seen else "sun"
+                results = [{"type": "tool_result", "tool_use_id": call["id"], "content": shown} for call in calls]
                 messages.append({"role": "user", "content": results or "And then?"})
             body: Json = {"model": "m", "max_tokens": 4000, "messages": messages}
             body["tools"] = [{"name": "weather", "input_schema": CITY}]
@@ -208,7 +241,9 @@ def conversation(caller: str, replies: list[Json], *, thinks: bool) -> tuple[Jso
                 content = reply["output"]["message"]["content"]
                 turns.append({"role": "assistant", "content": content})
                 ids = [block["toolUse"]["toolUseId"] for block in content if "toolUse" in block]
-                answers = [{"toolResult": {"toolUseId": id, "content": [{"text": "sun"}]}} for id in ids]
+                picture = {"image": {"format": "png", "source": {"bytes": PNG}}}
+                shown = [{"text": "sun"}, picture] if seen else [{"text": "sun"}]
+                answers = [{"toolResult": {"toolUseId": id, "content": shown}} for id in ids]
                 turns.append({"role": "user", "content": answers or [{"text": "And then?"}]})
             tools = [{"toolSpec": {"name": "weather", "inputSchema": {"json": CITY}}}]
             return {"messages": turns, "toolConfig": {"tools": tools}}, "/model/m/converse"
@@ -217,7 +252,9 @@ def conversation(caller: str, replies: list[Json], *, thinks: bool) -> tuple[Jso
             for reply in replies:
                 items += reply["output"]
                 called = [item["call_id"] for item in reply["output"] if item["type"] == "function_call"]
-                items += [{"type": "function_call_output", "call_id": id, "output": "sun"} for id in called]
+                image = {"type": "input_image", "image_url": f"data:image/png;base64,{PNG}"}
+                shown = [{"type": "input_text", "text": "sun"}, image] if seen else "sun"
+                items += [{"type": "function_call_output", "call_id": id, "output": shown} for id in called]
                 if not called:
                     items.append({"role": "user", "content": "And then?"})
             function = {"type": "function", "name": "weather", "parameters": CITY}
@@ -267,19 +304,19 @@ TRIPLES = list(itertools.product(CALLERS, ANSWERING, PROVIDERS))
 
 @pytest.mark.parametrize(("caller", "first", "second"), TRIPLES)
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
-@given(turns=st.lists(TURNS, min_size=1, max_size=3), stream=st.booleans(), thinks=st.booleans())
+@given(turns=st.lists(TURNS, min_size=1, max_size=3), stream=st.booleans(), thinks=st.booleans(), seen=st.booleans())
 def test_what_one_provider_said_the_next_one_takes(
-    caller: str, first: str, second: str, turns: list[Turn], stream: bool, thinks: bool
+    caller: str, first: str, second: str, turns: list[Turn], stream: bool, thinks: bool, seen: bool
 ) -> None:
     replies = [
         told(caller, name, turn, number, stream=stream)
         for number, (name, turn) in enumerate(zip((first, second, first), turns, strict=False))
     ]
-    body, path = conversation(caller, replies, thinks=thinks)
+    body, path = conversation(caller, replies, thinks=thinks, seen=seen)
 
     sent, _ = asked(caller, body, path, PROVIDERS[second])
 
-    assert [] == request_validators.of(PROVIDERS[second].dialect, sent)
+    assert [] == request_validators.of(second, PROVIDERS[second].dialect, sent)
 
 
 def test_a_validator_refuses_what_its_provider_refuses() -> None:
@@ -296,13 +333,17 @@ def test_a_validator_refuses_what_its_provider_refuses() -> None:
     assert 2 == len(request_validators.gemini_3({"contents": [foreign]}))
     assert 1 == len(request_validators.bedrock_claude({"messages": [use]}))
     assert 1 == len(request_validators.openai_chat({"messages": [], "user": "u" * 65}))
+    called = {"role": "assistant", "tool_calls": [{"id": "a", "function": {}}]}
+    assert 2 == len(request_validators.thinking_chat({"messages": [called]}))
+    picture = {"role": "assistant", "content": [{"type": "image"}]}
+    assert 1 == len(request_validators.anthropic({"messages": [{"role": "user", "content": "a"}, picture]}))
 
 
 def test_no_triple_is_refused_by_the_gateway_itself() -> None:
     """A refusal would pass the validators too."""
-    turn = Turn("let me think", "I look it up.", ("a", "b"))
+    turn = Turn("let me think", "I look it up.", ("a", "b"), picture=True, refusal=True)
     for caller, first, second in TRIPLES:
-        body, path = conversation(caller, [told(caller, first, turn, stream=False)], thinks=False)
+        body, path = conversation(caller, [told(caller, first, turn, stream=False)], thinks=False, seen=True)
         try:
             asked(caller, body, path, PROVIDERS[second])
         except BadRequest as error:

@@ -1,0 +1,171 @@
+"""Writes docs/profiles.md: what is known of hosts and models, from the tables by which requests are written. `make
+docs` writes it anew; a test holds that it is up to date."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from edge_extproc.dialects import claude
+from edge_extproc.dialects.bedrock_converse.models import family_of
+from edge_extproc.dialects.gemini_generate import models as gemini
+from edge_extproc.dialects.openai_chat.models import efforts_of, is_sampled, takes_stop
+from edge_extproc.model.host import UNKNOWN_HOST, HostProfile
+from edge_extproc.providers import anthropic_betas
+from edge_extproc.providers.openai import OPENAI_ALIKE, OPENAI_HOST
+from edge_extproc.providers.openai_compatible import HOSTS
+from edge_extproc.providers.quirks import NO_QUIRKS, Quirks
+
+PAGE = Path(__file__).with_suffix(".md")
+INTRODUCTION = """\
+# What is known of hosts and models
+
+This page is made from the tables in the code; their sources stand beside them. A host or a model that is not listed
+gets what is safe: no field that only some take.
+
+`providers.X.profile` changes a fact of a host:
+
+```yaml
+providers:
+  proxy:
+    kind: openai
+    base_url: https://llm.example.com/v1
+    profile:
+      like: openai                # begin with what is known of OpenAI, or of a host below
+      user_limit: 128             # or none
+      thoughts: reasoning_content # as_they_came, refused, reasoning_content, reasoning_details
+      models: {smart: claude-sonnet-4-5, "prod-*": gpt-5.2}   # whose facts hold for an alias, a deployment, an ARN
+```
+"""
+GPTS = (
+    "gpt-4.1",
+    "o3",
+    "gpt-5",
+    "gpt-5-pro",
+    "gpt-5-codex",
+    "gpt-5.1",
+    "gpt-5.2",
+    "gpt-5.2-pro",
+    "gpt-oss-120b",
+    "gemini-3-flash",
+    "grok-3-mini",
+)
+CLAUDES = ("3-opus", "3-5-sonnet", "3-7-sonnet", "opus-4", "opus-4-1", "sonnet-4-5", "opus-4-6", "opus-4-7", "opus-5")
+GEMINIS = (
+    "gemini-2.0-flash",
+    "gemini-2.5-flash-lite",
+    "gemini-2.5-flash",
+    "gemini-2.5-pro",
+    "gemini-3-flash",
+    "gemini-3-pro",
+    "gemini-3.1-pro",
+)
+BEDROCK = (
+    "anthropic.claude-3-5-sonnet",
+    "anthropic.claude-sonnet-4-5",
+    "amazon.nova-pro",
+    "meta.llama4",
+    "mistral.large",
+    "cohere.command-r",
+    "openai.gpt-oss-120b",
+    "deepseek.r1",
+    "another",
+)
+
+
+def page() -> str:
+    hosts = {"openai": OPENAI_HOST, "openai, at another address": OPENAI_ALIKE, "an unknown host": UNKNOWN_HOST}
+    rows = [_host(name, profile, NO_QUIRKS) for name, profile in hosts.items()]
+    rows += [_host(name, row.profile, row.quirks) for name, row in sorted(HOSTS.items())]
+    flags = sorted({*anthropic_betas.BEDROCK, *anthropic_betas.VERTEX, *anthropic_betas.FIELDS})
+    parts = [
+        INTRODUCTION,
+        "## Hosts of OpenAI's formats\n",
+        _table(("host", "user", "long ids", "reasoning in the history", "`developer`", "other names", "unknown"), rows),
+        "## Anthropic's beta flags\n",
+        _table(
+            ("flag", "Bedrock", "Vertex AI", "its fields"),
+            (
+                (
+                    f"`{flag}`",
+                    _yes(flag in anthropic_betas.BEDROCK),
+                    _yes(flag in anthropic_betas.VERTEX),
+                    _codes(anthropic_betas.FIELDS.get(flag, ())),
+                )
+                for flag in flags
+            ),
+        ),
+        "## Models of OpenAI's formats\n",
+        _table(
+            ("model", "efforts", "sampling settings", "stop"),
+            ((f"`{m}`", _codes(efforts_of(m)), _yes(is_sampled(m, None)), _yes(takes_stop(m))) for m in GPTS),
+        ),
+        "## Claude\n",
+        _table(
+            ("from", "most tokens", "thinking", "efforts", "structured outputs", "sampling settings"),
+            (_claude(f"claude-{name}") for name in CLAUDES),
+        ),
+        "## Gemini\n",
+        _table(
+            ("model", "thinking", "JSON Schema", "efforts"),
+            ((f"`{m}`", *_gemini(gemini.generation_of(m))) for m in GEMINIS),
+        ),
+        "## Families on Bedrock (Converse)\n",
+        _table(
+            ("model", "reasoning", "cache marks in", "`toolResult.status`", "`top_k`"),
+            (
+                (f"`{m}`", f.reasoning, ", ".join(sorted(f.caches)), _yes(f.takes_status), _codes(f.top_k))
+                for m in BEDROCK
+                for f in (family_of(m),)
+            ),
+        ),
+    ]
+    return "\n".join(parts)
+
+
+def _host(name: str, profile: HostProfile, quirks: Quirks) -> tuple[str, ...]:
+    required = " (required beside tool calls)" if profile.thoughts_required else ""
+    return (
+        name,
+        f"≤ {profile.user_limit}" if profile.user_limit is not None else "",
+        "rewritten" if profile.strict_ids else "",
+        profile.thoughts + required,
+        _yes(profile.developer_role),
+        ", ".join(f"`{ours}` → `{theirs}`" for ours, theirs in quirks.renamed),
+        _codes(sorted(quirks.unknown)),
+    )
+
+
+def _claude(model: str) -> tuple[str, ...]:
+    known = claude.generation_of(model)
+    thinking = "adaptive" if known.adaptive else "by a budget" if known.budgets else ""
+    return (
+        f"`{model}`",
+        f"{known.max_output:,}",
+        thinking,
+        _codes(known.efforts),
+        _yes(known.schemas),
+        known.sampling,
+    )
+
+
+def _gemini(known: gemini.Generation) -> tuple[str, ...]:
+    efforts = ", ".join(f"{effort} → {value}" for effort, value in known.efforts.items())
+    return known.thinking, _yes(known.json_schema), efforts
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else ""
+
+
+def _codes(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), "utf-8")
