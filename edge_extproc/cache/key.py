@@ -222,9 +222,9 @@ def _canonical(value: object, bound: list[str]) -> object:
 def _names(noun: type[Any]) -> tuple[str, ...]:
     known = _NAMES.get(noun)
     if known is None:
-        known = _NAMES[noun] = tuple(field.name for field in dataclasses.fields(noun))
+        known = _NAMES[noun] = tuple(field.name for field in dataclasses.fields(noun) if field.compare)
     return known
 
 
 _NAMES: dict[type[Any], tuple[str, ...]] = {}
-"""The fields of our nouns."""
+"""The fields of our nouns by which they differ."""

@@ -8,10 +8,12 @@ another (or when a stage must see its content).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import field
 from typing import Literal, TypeAlias
 
 from .content import NO_EXTRAS, CacheMark, Extras, Json, Message, Opaque
 from .noun import noun
+from .spelling import PLAIN, Spelling
 
 Operation: TypeAlias = Literal["chat", "count_tokens", "embeddings", "completions", "models", "passed"]
 """`passed` is whatever we authenticate, route and meter, and do not translate."""
@@ -56,6 +58,8 @@ class FunctionTool:
     strict: bool | None = None
     cache: CacheMark | None = None
     extras: Extras = NO_EXTRAS
+    path: str = field(default="", compare=False, repr=False)
+    """Where it stood in the caller's body, as `tools[0]`."""
 
 
 Tool: TypeAlias = FunctionTool | Opaque
@@ -122,6 +126,8 @@ class Chat:
     needed: tuple[str, ...] = ()
     """What only a provider of `dialect` can honour and no answer can do without (a stored conversation, say), as the
     caller spells it: where there is any, the call does not cross."""
+    spelling: Spelling = field(default=PLAIN, compare=False, repr=False)
+    """How the caller spelled the fields: so a writer names what it drops or refuses."""
 
 
 @noun

@@ -2,7 +2,9 @@
 
 A part keeps in `extras` what its dialect's reader did not understand; only a writer of the same dialect
 puts it back, every other writer names it as dropped. What has no meaning outside its own dialect is an
-`Opaque` part. JSON values here are what a JSON decoder gives: dict, list, str, int, float, bool, None.
+`Opaque` part. `path` is where a reader found a part or a message in the caller's body, as `messages[2].content[0]`;
+it is "" where nobody read it, and no two things differ by it. JSON values here are what a JSON decoder gives: dict,
+list, str, int, float, bool, None.
 """
 
 from __future__ import annotations
@@ -52,6 +54,7 @@ class CacheMark:
 
     ttl: str | None = None
     """How long, as the provider spells it ("5m", "1h"); None is the provider's default."""
+    path: str = field(default="", compare=False, repr=False)
 
 
 # --- where the bytes of an image, a document or a sound are
@@ -91,6 +94,7 @@ class Text:
     text: str
     cache: CacheMark | None = None
     extras: Extras = NO_EXTRAS
+    path: str = field(default="", compare=False, repr=False)
 
 
 @noun
@@ -100,6 +104,7 @@ class Image:
     """OpenAI's hint: auto, low or high."""
     cache: CacheMark | None = None
     extras: Extras = NO_EXTRAS
+    path: str = field(default="", compare=False, repr=False)
 
 
 @noun
@@ -110,12 +115,14 @@ class Document:
     name: str | None = None
     cache: CacheMark | None = None
     extras: Extras = NO_EXTRAS
+    path: str = field(default="", compare=False, repr=False)
 
 
 @noun
 class Audio:
     source: Source
     extras: Extras = NO_EXTRAS
+    path: str = field(default="", compare=False, repr=False)
 
 
 @noun
@@ -125,6 +132,7 @@ class Thinking:
     text: str
     signature: str | None = None
     extras: Extras = NO_EXTRAS
+    path: str = field(default="", compare=False, repr=False)
 
 
 @noun
@@ -133,12 +141,14 @@ class RedactedThinking:
 
     data: str
     extras: Extras = NO_EXTRAS
+    path: str = field(default="", compare=False, repr=False)
 
 
 @noun
 class Refusal:
     text: str
     extras: Extras = NO_EXTRAS
+    path: str = field(default="", compare=False, repr=False)
 
 
 @noun
@@ -151,6 +161,7 @@ class ToolCall:
     signature: str | None = None
     """Gemini's thought signature, which must come back with the call."""
     extras: Extras = NO_EXTRAS
+    path: str = field(default="", compare=False, repr=False)
 
 
 @noun
@@ -160,6 +171,7 @@ class ToolResult:
     is_error: bool = False
     cache: CacheMark | None = None
     extras: Extras = NO_EXTRAS
+    path: str = field(default="", compare=False, repr=False)
 
 
 @noun
@@ -169,6 +181,7 @@ class Opaque:
     dialect: str
     kind: str
     value: Json
+    path: str = field(default="", compare=False, repr=False)
 
 
 Part: TypeAlias = (
@@ -184,3 +197,4 @@ class Message:
     parts: tuple[Part, ...]
     name: str | None = None
     extras: Extras = field(default=NO_EXTRAS)
+    path: str = field(default="", compare=False, repr=False)

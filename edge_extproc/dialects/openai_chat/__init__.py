@@ -26,7 +26,7 @@ from ...model.host import UNKNOWN_HOST, HostProfile
 from ...model.reply import Reply
 from ..base import Headers, ModelCard, Route
 from .errors import envelope, read_error
-from .fields import NAME, TITLE
+from .fields import NAME, SPELLING, TITLE
 from .history import OF_HISTORY, USER, mended_history
 from .reply import model_row, read_reply, write_reply, written_media
 from .request_in import read_call, read_chat
@@ -38,6 +38,7 @@ from .stream_out import ReplyWriter
 class OpenAIChat:
     name = NAME
     title = TITLE
+    spelling = SPELLING
     routes = (
         Route("POST", "/v1/chat/completions", "chat"),
         Route("GET", "/v1/models", "models"),

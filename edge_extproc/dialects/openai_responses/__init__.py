@@ -23,7 +23,7 @@ from ...model.host import UNKNOWN_HOST, HostProfile
 from ...model.reply import Reply
 from ..base import Headers, ModelCard, Route
 from ..openai_chat import PLUGIN as CHAT
-from .fields import NAME, TITLE
+from .fields import NAME, SPELLING, TITLE
 from .history import is_worth_a_look, mended_history
 from .reply import read_reply, write_reply
 from .request_in import probe, read_chat, why_no_call
@@ -39,6 +39,7 @@ _PATHS: Mapping[Operation, str] = MappingProxyType({"chat": "/responses", "model
 class OpenAIResponses:
     name = NAME
     title = TITLE
+    spelling = SPELLING
     routes = (Route("POST", "/v1/responses", "chat"),)
     stream_type = "text/event-stream"
 
