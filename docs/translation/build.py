@@ -33,6 +33,7 @@ from edge_extproc.model.content import (
     ToolResult,
     Url,
 )
+from edge_extproc.model.spelling import Spelling
 from edge_extproc.registry import load
 
 HERE = Path(__file__).resolve().parent
@@ -137,6 +138,8 @@ TRIED: Mapping[str, Mapping[str, tuple[Any, Mapping[str, Any]]]] = {
 }
 
 
+# A caller whose format calls each field what a Chat calls it, and cannot do without `audio`.
+SPELLING = Spelling(essential={"audio": None})
 _MOST_LEAVES, _MOST_TEXT = 4, 200
 
 
@@ -167,7 +170,7 @@ def _write(dialect: Dialect, chat: Chat, model: str) -> Written | str:
 def came_of(target: str, model: str, field: str, value: Any, besides: Mapping[str, Any]) -> tuple[str, str]:
     """What came of one field: mapped (where to), dropped (named how), refused (why), or nothing, since it says none."""
     dialect: Dialect = load("dialects", target)
-    least = Chat("another", "m", (HI,), **besides)
+    least = Chat("another", "m", (HI,), spelling=SPELLING, **besides)
     if field == "stream" and dialect.path("chat", model, stream=True) != dialect.path("chat", model, stream=False):
         return "mapped", f"`{dialect.path('chat', model, stream=True)}`"
     before = dialect.write_chat(least, model)

@@ -225,9 +225,9 @@ def _canonical(value: object, bound_to: list[str]) -> object:
 def _names(noun: type[Any]) -> tuple[str, ...]:
     known = _NAMES.get(noun)
     if known is None:
-        known = _NAMES[noun] = tuple(field.name for field in dataclasses.fields(noun))
+        known = _NAMES[noun] = tuple(field.name for field in dataclasses.fields(noun) if field.compare)
     return known
 
 
 _NAMES: dict[type[Any], tuple[str, ...]] = {}
-"""Field names by class: `dataclasses.fields` is slow."""
+"""The names of the compared fields by class: `dataclasses.fields` is slow."""

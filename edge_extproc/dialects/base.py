@@ -24,6 +24,7 @@ from ..model.fault import Fault
 from ..model.host import UNKNOWN_HOST, HostProfile
 from ..model.noun import noun
 from ..model.reply import Reply, ReplyEvent
+from ..model.spelling import Spelling
 
 Headers: TypeAlias = Sequence[tuple[str, str]]
 """Header pairs in wire order, names in lower case, pseudo-headers included."""
@@ -86,6 +87,9 @@ class Dialect(Protocol):
     """As config and file name spell it."""
     title: str
     """For humans."""
+    spelling: Spelling
+    """How callers of this format spell the fields of a Chat. `read_chat` puts it on each Chat, in the words of this
+    caller where there are several; a writer of another format names what it drops or refuses by it."""
     routes: tuple[Route, ...]
     stream_type: str
     """The content type of a streamed reply."""

@@ -2,24 +2,92 @@
 
 from __future__ import annotations
 
-from ..model.content import Audio, Extras, Image, Inline, Opaque, Part
+from collections.abc import Collection, Iterator, Sequence
+
+from ..errors import Unsupported
+from ..model.call import Chat, Reasoning, Tool
+from ..model.content import Audio, CacheMark, Document, Extras, Image, Inline, Message, Opaque, Part
 from ..model.reply import Reply
 from .base import Dialect
 
 
 class DropList:
-    """A crossing: `dropped` grows as the chat is written."""
+    """What a chat loses while it is written: `dropped` grows. Every name in it is a path in the caller's own body."""
 
-    def __init__(self) -> None:
+    def __init__(self, chat: Chat) -> None:
+        self.spelling = chat.spelling
         self.dropped: set[str] = set()
 
     def _drop_if(self, path: str, condition: object) -> None:
         if condition:
             self.dropped.add(path)
 
+    def _drop_field(self, name: str, condition: object) -> None:
+        """A field of the Chat, by the Chat's name of it."""
+        if condition:
+            self.dropped.add(self.spelling.field(name))
+
+    def _drop_member(self, path: str, name: str, condition: object) -> None:
+        """A field of the part or tool at `path`, by the noun's name of it."""
+        if condition:
+            self.dropped.add(self._member(path, name))
+
+    def _drop_name(self, part: Document, path: str, condition: object) -> None:
+        """The name of the document at `path`. Some callers write it in one place for bytes and in another for a URI."""
+        linked = self.spelling.members.get("linked_document_name")
+        if linked is not None and not isinstance(part.source, Inline):
+            self._drop_member(path, "linked_document_name", condition)
+        else:
+            self._drop_member(path, "document_name", condition)
+
+    def _drop_mark(self, mark: CacheMark | None, path: str) -> None:
+        """The cache mark of the part or tool at `path`."""
+        if mark is not None:
+            self.dropped.add(mark.path or f"{path}.cache_control")
+
     def _drop_extras(self, extras: Extras, path: str) -> None:
         """What has a value: a None is a note."""
-        self.dropped.update(f"{path}.{key}" if path else key for key, value in extras.items() if value is not None)
+        for key, value in extras.items():
+            if value is None:
+                continue
+            if key == self.spelling.outer and isinstance(value, dict):
+                self._drop_extras(value, path.rpartition(".content")[0])
+            else:
+                self.dropped.add(f"{path}.{key}" if path else key)
+
+    def _member(self, path: str, name: str) -> str:
+        return f"{path}.{self.spelling.member(name)}"
+
+    def _reasoning_path(self, wanted: Reasoning) -> str:
+        """Where the caller asked to think: the switch, or the effort where there is no switch."""
+        is_effort = wanted.effort and wanted.mode is None
+        return self.spelling.field("reasoning.effort" if is_effort else "reasoning")
+
+    def _refuse_essential(self, chat: Chat, title: str, mapped: Collection[str] = ()) -> None:
+        """Raises Unsupported for an extra without which the answer would be another one. `mapped` are said elsewhere
+        by this format."""
+        for name, usual in self.spelling.essential.items():
+            value = chat.extras.get(name)
+            if value is not None and value != usual and name not in mapped:
+                raise Unsupported(name, title)
+
+
+def messages_of(chat: Chat) -> Iterator[tuple[str, Message]]:
+    """Each message, and its path in the caller's body."""
+    for number, message in enumerate(chat.messages):
+        yield message.path or f"messages[{number}]", message
+
+
+def parts_of(parts: Sequence[Part], path: str) -> Iterator[tuple[str, Part]]:
+    """Each part of the message or result at `path`, and its own path."""
+    for number, part in enumerate(parts):
+        yield part.path or f"{path}.content[{number}]", part
+
+
+def tools_of(tools: Sequence[Tool]) -> Iterator[tuple[str, Tool]]:
+    """Each tool, and its path."""
+    for number, tool in enumerate(tools):
+        yield tool.path or f"tools[{number}]", tool
 
 
 def lost_in(reply: Reply, target: Dialect) -> tuple[str, ...]:

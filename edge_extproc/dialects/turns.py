@@ -15,11 +15,11 @@ from typing import ClassVar, Generic, Literal, TypeAlias, TypeVar, assert_never
 from ..codecs.json_values import UNREADABLE, JsonObject, as_object, decode
 from ..errors import BadRequest, Unsupported
 from ..model.call import Chat, Reasoning
-from ..model.content import Json, Message, Part, RedactedThinking, Thinking, ToolCall, ToolResult
+from ..model.content import Json, Part, RedactedThinking, Thinking, ToolCall, ToolResult
 from ..model.reply import FinishReason
 from .carried import tool_id
 from .claude import BUDGETS, LEAST_BUDGET, generation_of
-from .dropping import DropList
+from .dropping import DropList, messages_of, parts_of
 
 B = TypeVar("B")
 BlockKind: TypeAlias = Literal["text", "thinking", "call", "result", "media"]
@@ -29,8 +29,6 @@ FORCED = frozenset({"required", "tool"})
 # A reply that has tool calls stops for them whatever its provider says (OpenAI says "stop" where a call was forced,
 # Gemini always). Not so where it was cut off: its last call is torn, and the caller must not run it.
 CUT_OFF: frozenset[FinishReason] = frozenset({"length", "context_window", "content_filter", "refusal", "pause"})
-# Extras of other dialects whose absence would change what the caller gets.
-_NEEDED_EXTRAS = frozenset({"audio", "functions", "function_call", "modalities", "tool_choice", "web_search_options"})
 
 
 def arguments_of(text: str) -> JsonObject | None:
@@ -74,7 +72,7 @@ class Translation(DropList, ABC, Generic[B]):
     title: ClassVar[str]
 
     def __init__(self, chat: Chat, model: str) -> None:
-        super().__init__()
+        super().__init__(chat)
         self.chat = chat
         self.model = model
         self.generation = generation_of(model)
@@ -95,46 +93,34 @@ class Translation(DropList, ABC, Generic[B]):
     def _refuse(self) -> None:
         chat = self.chat
         if chat.n is not None and chat.n != 1:
-            raise Unsupported("n", self.title, "it gives one answer")
-        if chat.logprobs:
-            raise Unsupported("logprobs", self.title, "it tells no probabilities")
-        if chat.top_logprobs:
-            raise Unsupported("top_logprobs", self.title, "it tells no probabilities")
-        for name in chat.needed:
-            raise Unsupported(name, self.title)
-        for name, value in chat.extras.items():
-            if name in _NEEDED_EXTRAS and value is not None and value != ["text"]:
-                raise Unsupported(name, self.title)
+            raise Unsupported(self.spelling.field("n"), self.title, "it gives one answer")
+        for name in ("logprobs", "top_logprobs"):
+            if getattr(chat, name):
+                raise Unsupported(self.spelling.field(name), self.title, "it tells no probabilities")
+        for path in chat.needed:
+            raise Unsupported(path, self.title)
+        self._refuse_essential(chat, self.title)
 
     def _drop_placeless(self) -> None:
         """What has no place in the format at all."""
         for name in ("seed", "presence_penalty", "frequency_penalty"):
-            self._drop_if(name, getattr(self.chat, name) is not None)
+            self._drop_field(name, getattr(self.chat, name) is not None)
         self._drop_extras(self.chat.extras, "")
 
     # thinking
 
-    def _reasoning_name(self, wanted: Reasoning) -> str:
-        """What the caller called it."""
-        if "reasoning" in self.chat.extras:
-            return "reasoning"  # a note of OpenAI's reader
-        return "thinking" if wanted.mode is not None or not wanted.effort else "reasoning_effort"
-
-    @staticmethod
-    def _check_effort(effort: str | None) -> None:
+    def _check_effort(self, effort: str | None) -> None:
         if effort is not None and effort not in BUDGETS and effort != "none":
-            raise BadRequest(
-                f"reasoning_effort is {effort!r}; it must be one of none, {', '.join(BUDGETS)}",
-                param="reasoning_effort",
-            )
+            path = self.spelling.field("reasoning.effort")
+            raise BadRequest(f"{path} is {effort!r}; it must be one of none, {', '.join(BUDGETS)}", param=path)
 
     def _rests(self, wanted: Reasoning, fields: JsonObject) -> None:
         """A Claude shall not think. Off is what the older ones are anyway; the newest can only be asked to think
         little."""
         if self.generation.thinks_unasked:
             fields["output_config"] = {"effort": "low"}
-            self.dropped.add(self._reasoning_name(wanted))
-        self._drop_extras(wanted.extras, "thinking")
+            self.dropped.add(self._reasoning_path(wanted))
+        self._drop_extras(wanted.extras, self.spelling.field("reasoning"))
 
     def _thinks(
         self,
@@ -149,7 +135,7 @@ class Translation(DropList, ABC, Generic[B]):
         if self.generation.adaptive:
             return self._adapts(wanted, effort, fields)
         if not self.generation.budgets or self._goes_on_without_thinking(turns):
-            self.dropped.add(self._reasoning_name(wanted))
+            self.dropped.add(self._reasoning_path(wanted))
             return False
         budget = max(wanted.budget_tokens or BUDGETS.get(effort or "medium", LEAST_BUDGET), LEAST_BUDGET)
         limit = limits.get(limit_name)
@@ -164,21 +150,21 @@ class Translation(DropList, ABC, Generic[B]):
         if effort is not None:
             level = "low" if effort in ("minimal", "none") else effort
             if level not in self.generation.efforts:
+                path = self.spelling.field("reasoning.effort")
                 raise BadRequest(
-                    f"reasoning_effort is {effort!r}; {self.model!r} has {', '.join(self.generation.efforts)}",
-                    param="reasoning_effort",
+                    f"{path} is {effort!r}; {self.model!r} has {', '.join(self.generation.efforts)}", param=path
                 )
             fields["output_config"] = {"effort": level}
         if not is_explicit(wanted) and self._forced():
             return False
-        self._drop_if("thinking.budget_tokens", wanted.budget_tokens is not None)
+        self._drop_field("reasoning.budget_tokens", wanted.budget_tokens is not None)
         fields["thinking"] = {"type": "adaptive", **self._display(wanted)}
         return True
 
     def _display(self, wanted: Reasoning) -> JsonObject:
         extras = dict(wanted.extras)
         display: JsonObject = {"display": extras.pop("display")} if "display" in extras else {}
-        self._drop_extras(extras, "thinking")
+        self._drop_extras(extras, self.spelling.field("reasoning"))
         return display
 
     def _goes_on_without_thinking(self, turns: list[Turn[B]]) -> bool:
@@ -199,20 +185,21 @@ class Translation(DropList, ABC, Generic[B]):
     def _called(self, part: ToolCall, path: str) -> JsonObject:
         """The arguments of a call, which must have an id. Raises BadRequest."""
         if not part.id:
-            raise BadRequest(f"{path}.id is missing: the result of a call names it", param=f"{path}.id")
+            where = self._member(path, "id")
+            raise BadRequest(f"{where} is missing: the result of a call names it", param=where)
         arguments = arguments_of(part.arguments)
         if arguments is None:
-            raise BadRequest(f"{path}.function.arguments is no JSON object", param=f"{path}.function.arguments")
-        self._drop_if(f"{path}.signature", part.signature)
+            where = self._member(path, "arguments")
+            raise BadRequest(f"{where} is no JSON object", param=where)
+        self._drop_member(path, "signature", part.signature)
         return arguments
 
     def _answered(self, part: ToolResult, path: str) -> tuple[str, list[B]]:
         """Whose result it is, and its blocks. Raises BadRequest."""
         if not part.call_id:
-            raise BadRequest(
-                f"{path}.tool_call_id is missing: it says whose result this is", param=f"{path}.tool_call_id"
-            )
-        inner = [self._block(p, f"{path}.content[{i}]") for i, p in enumerate(part.parts)]
+            where = self._member(path, "call_id")
+            raise BadRequest(f"{where} is missing: it says whose result this is", param=where)
+        inner = [self._block(each, where) for where, each in parts_of(part.parts, path)]
         return tool_id(part.call_id), [block for block in inner if block is not None]
 
     # the conversation
@@ -221,11 +208,11 @@ class Translation(DropList, ABC, Generic[B]):
         """The system prompt, and the turns, the user's first: thinking begins an answer, results begin a question."""
         system: list[B] = []
         turns: list[Turn[B]] = []
-        for number, message in enumerate(self.chat.messages):
-            path = f"messages[{number}]"
+        for path, message in messages_of(self.chat):
             self._drop_if(f"{path}.name", message.name)
             self._drop_extras(message.extras, path)
-            blocks = self._blocks(message, path)
+            located = [self._block(part, where) for where, part in parts_of(message.parts, path)]
+            blocks = [block for block in located if block is not None]
             match message.role:
                 case "system" | "developer":
                     system += blocks
@@ -238,10 +225,11 @@ class Translation(DropList, ABC, Generic[B]):
         for turn in turns:
             if turn.role == "user":
                 turn.blocks = self._first("result", turn.blocks)
+        path = self.spelling.field("messages")
         if not turns:
-            raise BadRequest(f"messages hold no turn of the user, and {self.title} needs one", param="messages")
+            raise BadRequest(f"{path} holds no turn of the user, and {self.title} needs one", param=path)
         if turns[0].role != "user":
-            raise BadRequest(f"messages begin with the assistant; {self.title} needs the user first", param="messages")
+            raise BadRequest(f"{path} begins with the assistant; {self.title} needs the user first", param=path)
         last = turns[-1]
         if last.role == "assistant" and self._kind(last.blocks[-1]) == "text":
             self._strip(last.blocks[-1])  # an answer that the model shall go on with may not end in white space
@@ -249,26 +237,6 @@ class Translation(DropList, ABC, Generic[B]):
 
     def _first(self, kind: BlockKind, blocks: list[B]) -> list[B]:
         return sorted(blocks, key=lambda block: self._kind(block) != kind) if len(blocks) > 1 else blocks
-
-    def _blocks(self, message: Message, path: str) -> list[B]:
-        """The blocks of a message. Their paths count as OpenAI's callers do: content and tool calls each from 0."""
-        blocks: list[B] = []
-        content = calls = 0
-        for part in message.parts:
-            if isinstance(part, ToolCall):
-                where = f"{path}.tool_calls[{calls}]"
-                calls += 1
-            elif isinstance(part, Thinking | RedactedThinking):
-                where = f"{path}.reasoning_content"
-            elif isinstance(part, ToolResult):
-                where = path
-            else:
-                where = f"{path}.content[{content}]"
-                content += 1
-            block = self._block(part, where)
-            if block is not None:
-                blocks.append(block)
-        return blocks
 
 
 def goes_on_without_thinking(turns: Sequence[tuple[str, Sequence[BlockKind]]]) -> bool:

@@ -8,10 +8,12 @@ format, or if a stage needs its content.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import field
 from typing import Literal, TypeAlias
 
 from .content import NO_EXTRAS, CacheMark, Extras, Json, Message, Opaque
 from .noun import noun
+from .spelling import PLAIN, Spelling
 
 Operation: TypeAlias = Literal["chat", "count_tokens", "embeddings", "completions", "models", "passed"]
 """`passed`: an operation that is authenticated, routed and metered, but not translated."""
@@ -57,6 +59,8 @@ class FunctionTool:
     strict: bool | None = None
     cache: CacheMark | None = None
     extras: Extras = NO_EXTRAS
+    path: str = field(default="", compare=False, repr=False)
+    """Where it stood in the caller's body, as `tools[0]`."""
 
 
 Tool: TypeAlias = FunctionTool | Opaque
@@ -127,6 +131,8 @@ class Chat:
     needed: tuple[str, ...] = ()
     """Fields that only a provider of `dialect` supports and that are essential for the reply, such as a stored
     conversation, in the caller's spelling. A call with such fields is not translated."""
+    spelling: Spelling = field(default=PLAIN, compare=False, repr=False)
+    """How the caller spelled the fields. A writer names what it drops or refuses by it."""
 
 
 @noun

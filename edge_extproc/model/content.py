@@ -1,8 +1,10 @@
 """The messages of a conversation and their parts, independent of the wire format.
 
 `extras` of a part has the fields that the reader of its dialect did not know. A writer of the same dialect writes them
-back; any other writer reports them as dropped. A part without a meaning outside its dialect is an `Opaque` part.
-JSON values are those of a JSON decoder: dict, list, str, int, float, bool, None.
+back; any other writer reports them as dropped. A part without a meaning outside its dialect is an `Opaque` part. `path`
+is where a reader found a part or a message in the caller's body, such as `messages[2].content[0]`; it is "" for parts
+that no reader made, and it is not compared. JSON values are those of a JSON decoder: dict, list, str, int, float, bool,
+None.
 """
 
 from __future__ import annotations
@@ -53,6 +55,7 @@ class CacheMark:
 
     ttl: str | None = None
     """The duration in the provider's notation ("5m", "1h"); None is the provider's default."""
+    path: str = field(default="", compare=False, repr=False)
 
 
 # --- where the bytes of an image, a document or audio are
@@ -92,6 +95,7 @@ class Text:
     text: str
     cache: CacheMark | None = None
     extras: Extras = NO_EXTRAS
+    path: str = field(default="", compare=False, repr=False)
 
 
 @noun
@@ -101,6 +105,7 @@ class Image:
     """OpenAI's resolution hint: auto, low or high."""
     cache: CacheMark | None = None
     extras: Extras = NO_EXTRAS
+    path: str = field(default="", compare=False, repr=False)
 
 
 @noun
@@ -111,12 +116,14 @@ class Document:
     name: str | None = None
     cache: CacheMark | None = None
     extras: Extras = NO_EXTRAS
+    path: str = field(default="", compare=False, repr=False)
 
 
 @noun
 class Audio:
     source: Source
     extras: Extras = NO_EXTRAS
+    path: str = field(default="", compare=False, repr=False)
 
 
 @noun
@@ -126,6 +133,7 @@ class Thinking:
     text: str
     signature: str | None = None
     extras: Extras = NO_EXTRAS
+    path: str = field(default="", compare=False, repr=False)
 
 
 @noun
@@ -134,12 +142,14 @@ class RedactedThinking:
 
     data: str
     extras: Extras = NO_EXTRAS
+    path: str = field(default="", compare=False, repr=False)
 
 
 @noun
 class Refusal:
     text: str
     extras: Extras = NO_EXTRAS
+    path: str = field(default="", compare=False, repr=False)
 
 
 @noun
@@ -152,6 +162,7 @@ class ToolCall:
     signature: str | None = None
     """Gemini's thought signature, which must be sent back with the call."""
     extras: Extras = NO_EXTRAS
+    path: str = field(default="", compare=False, repr=False)
 
 
 @noun
@@ -161,6 +172,7 @@ class ToolResult:
     is_error: bool = False
     cache: CacheMark | None = None
     extras: Extras = NO_EXTRAS
+    path: str = field(default="", compare=False, repr=False)
 
 
 @noun
@@ -170,6 +182,7 @@ class Opaque:
     dialect: str
     kind: str
     value: Json
+    path: str = field(default="", compare=False, repr=False)
 
 
 Part: TypeAlias = (
@@ -185,3 +198,4 @@ class Message:
     parts: tuple[Part, ...]
     name: str | None = None
     extras: Extras = field(default=NO_EXTRAS)
+    path: str = field(default="", compare=False, repr=False)

@@ -62,11 +62,11 @@ def read_cache(block: Mapping[str, Json], known: frozenset[str]) -> tuple[CacheM
 
 def _read_text(block: Block, path: str) -> Part:
     cache, extras = read_cache(block, TEXT)
-    return Text(as_text(block.get("text"), f"{path}.text"), cache, extras)
+    return Text(as_text(block.get("text"), f"{path}.text"), cache, extras, path)
 
 
 def opaque_of(block: Block, path: str) -> Opaque:
-    return Opaque(NAME, as_text(block.get("type"), f"{path}.type"), block)
+    return Opaque(NAME, as_text(block.get("type"), f"{path}.type"), block, path)
 
 
 _BASE64_KEYS = frozenset({"type", "media_type", "data"})
@@ -93,7 +93,7 @@ def _read_image(block: Block, path: str) -> Part:
     if source is None:
         return opaque_of(block, path)
     cache, extras = read_cache(block, _SOURCED)
-    return Image(source, None, cache, extras)
+    return Image(source, None, cache, extras, path)
 
 
 def _read_document(block: Block, path: str) -> Part:
@@ -103,7 +103,7 @@ def _read_document(block: Block, path: str) -> Part:
     if isinstance(source, Url):  # a document by URL can be nothing but a PDF
         source = Url(source.url, "application/pdf")
     cache, extras = read_cache(block, _DOCUMENT)
-    return Document(source, maybe_text(block.get("title"), f"{path}.title"), cache, extras)
+    return Document(source, maybe_text(block.get("title"), f"{path}.title"), cache, extras, path)
 
 
 def _read_tool_use(block: Block, path: str) -> Part:
@@ -115,6 +115,7 @@ def _read_tool_use(block: Block, path: str) -> Part:
         arguments,
         cache,
         extras=extras,
+        path=path,
     )
 
 
@@ -127,6 +128,7 @@ def _read_tool_result(block: Block, path: str) -> Part:
         bool(maybe_bool(block.get("is_error"), f"{path}.is_error")),
         cache,
         extras,
+        path,
     )
 
 
@@ -137,11 +139,12 @@ def _read_thinking(block: Block, path: str) -> Part:
         as_text(block.get("thinking"), f"{path}.thinking"),
         None if signature is not None and signature.startswith(MARK) else signature,
         rest_of(block, THINKING),
+        path,
     )
 
 
 def _read_redacted(block: Block, path: str) -> Part:
-    return RedactedThinking(as_text(block.get("data"), f"{path}.data"), rest_of(block, REDACTED))
+    return RedactedThinking(as_text(block.get("data"), f"{path}.data"), rest_of(block, REDACTED), path)
 
 
 _READ_BLOCK: Mapping[str, Callable[[Block, str], Part]] = MappingProxyType(
@@ -165,7 +168,7 @@ def read_block(value: Json, path: str) -> Part:
 
 def read_content(value: Json, path: str) -> tuple[Part, ...]:
     if isinstance(value, str):
-        return (Text(value),)
+        return (Text(value, path=path),)
     if not isinstance(value, list):
         raise BadRequest(f"{path} must be a string or a list of blocks, not {kind_name(value)}", param=path)
     return tuple(read_block(block, f"{path}[{i}]") for i, block in enumerate(value))

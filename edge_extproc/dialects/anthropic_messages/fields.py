@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from ...model.content import Json
+from ...model.spelling import Spelling
 from ..base import FieldSupport
 
 NAME = "anthropic_messages"
@@ -14,12 +15,32 @@ TITLE = "Anthropic Messages"
 Block = dict[str, Json]
 """A JSON object of the wire."""
 
+# --- how a caller spells it
+
+SPELLING = Spelling(
+    fields=MappingProxyType(
+        {
+            "max_output_tokens": "max_tokens",
+            "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
+            "reasoning": "thinking",
+            "reasoning.effort": "output_config.effort",
+            "response_format": "output_config.format",
+            "stop": "stop_sequences",
+            "user": "metadata.user_id",
+        }
+    ),
+    members=MappingProxyType(
+        {"arguments": "input", "call_id": "tool_use_id", "document_name": "title", "parameters": "input_schema"}
+    ),
+)
+"""How callers of this format spell the fields of a Chat. A reader puts another one in its place where there are two."""
+
 # --- what becomes of a chat that crosses over
 
 
 FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
     {
-        "dialect": FieldSupport("mapped", "not sent; it says how to name what is dropped"),
+        "dialect": FieldSupport("mapped", "not sent; it says whose extras and opaque parts these are"),
         "model": FieldSupport("mapped", "model: the name under which the chosen host knows it"),
         "messages": FieldSupport(
             "mapped",
@@ -71,7 +92,9 @@ FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
         "user": FieldSupport("mapped", "metadata.user_id, dropped if it is longer than that may be"),
         "metadata": FieldSupport("dropped", ""),
         "extras": FieldSupport(
-            "dropped", "but audio output, web search, the old functions and odd tool choices are refused"
+            "dropped",
+            "but what the caller's format calls essential is refused: of OpenAI chat audio output, web "
+            "search, the old functions and odd tool choices",
         ),
         "needed": FieldSupport("refused", "whatever it names"),
     }

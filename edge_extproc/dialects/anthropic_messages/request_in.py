@@ -26,7 +26,7 @@ from ...model.call import Call, Chat, FunctionTool, Reasoning, ResponseFormat, T
 from ...model.content import NO_EXTRAS, Extras, Json, Message, Role, Text
 from ..base import Headers
 from .content import opaque_of, read_cache, read_content
-from .fields import NAME, NEEDED, Block
+from .fields import NAME, NEEDED, SPELLING, Block
 
 # --- the cheap view
 
@@ -88,7 +88,8 @@ def _read_message(value: Json, path: str) -> Message:
         raise BadRequest(
             f"{path}.role is {message['role']!r}; it must be user, assistant or system", param=f"{path}.role"
         )
-    return Message(role, read_content(message.get("content"), f"{path}.content"), extras=rest_of(message, _MESSAGE))
+    parts = read_content(message.get("content"), f"{path}.content")
+    return Message(role, parts, extras=rest_of(message, _MESSAGE), path=path)
 
 
 def _read_tool(value: Json, path: str) -> Tool:
@@ -104,6 +105,7 @@ def _read_tool(value: Json, path: str) -> Tool:
         maybe_bool(tool.get("strict"), f"{path}.strict"),
         cache,
         extras,
+        path,
     )
 
 
@@ -180,7 +182,7 @@ def _read_system(value: Json) -> tuple[Message, ...]:
     parts = read_content(value, "system")
     kept = tuple(part for part in parts if not (isinstance(part, Text) and _is_billing(part.text)))
     extras = NO_EXTRAS if len(kept) == len(parts) else {_BILLING.rstrip(":"): True}
-    return (Message("system", kept, extras=extras),)
+    return (Message("system", kept, extras=extras, path="system"),)
 
 
 def _is_billing(text: str) -> bool:
@@ -192,6 +194,17 @@ def _read_stop(value: Json) -> tuple[str, ...]:
     if value is None:
         return ()
     return tuple(as_text(stop, f"stop_sequences[{i}]") for i, stop in enumerate(as_list(value, "stop_sequences")))
+
+
+def _spelled(body: Block) -> Mapping[str, str]:
+    """The fields for which this caller took another of their spellings."""
+    fields = {} if body.get("thinking") is not None else {"reasoning": "output_config.effort"}
+    match body:
+        case {"output_config": {"format": dict()}}:
+            pass
+        case {"output_format": dict()}:
+            fields["response_format"] = "output_format"
+    return fields
 
 
 def read_chat(call: Call) -> Chat:
@@ -235,9 +248,10 @@ def read_chat(call: Call) -> Chat:
         extras=extras or NO_EXTRAS,
         needed=(
             *(name for name in NEEDED if name in extras),
-            # An answer of no tokens fills the prompt cache of Anthropic's own hosts; no other format asks for it.
+            # A reply of no tokens fills the prompt cache of Anthropic's own hosts; no other format asks for it.
             *(("max_tokens",) if body.get("max_tokens") == 0 else ()),
         ),
+        spelling=SPELLING.but(_spelled(body)),
     )
 
 

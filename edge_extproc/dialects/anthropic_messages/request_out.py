@@ -30,6 +30,7 @@ from ...model.content import (
 )
 from ..carried import tool_id
 from ..claude import LEAST_TOP_P_WITH_THINKING, closed_schema
+from ..dropping import tools_of
 from ..turns import FORCED, NO_PARAMETERS, BlockKind, Translation, Turn, is_explicit, schema_of
 from .content import cache_control, document_source, own, own_block, shortened, source_of
 from .fields import MAX_USER_ID, TITLE, Block
@@ -145,7 +146,7 @@ class RequestWriter(Translation[Block]):
             body["tools"] = tools
         if stop := [s for s in chat.stop if s.strip()]:
             body["stop_sequences"] = stop
-        self._drop_if("stop", len(stop) < len(chat.stop))
+        self._drop_field("stop", len(stop) < len(chat.stop))
         if chat.stream:
             body["stream"] = True
         thinking = self._reasoning(body, turns)
@@ -163,13 +164,13 @@ class RequestWriter(Translation[Block]):
         chat = self.chat
         if chat.user is not None and len(chat.user) <= MAX_USER_ID:
             body["metadata"] = {"user_id": chat.user}
-        self._drop_if("user", chat.user is not None and len(chat.user) > MAX_USER_ID)
+        self._drop_field("user", chat.user is not None and len(chat.user) > MAX_USER_ID)
         if chat.service_tier is not None:
             tier = _SERVICE_TIERS.get(chat.service_tier)
-            self._drop_if("service_tier", tier is None)
+            self._drop_field("service_tier", tier is None)
             if tier is not None:
                 body["service_tier"] = tier
-        self._drop_if("metadata", chat.metadata)
+        self._drop_field("metadata", chat.metadata)
         self._drop_placeless()
 
     def _sampling(self, body: Block, thinking: bool) -> None:
@@ -180,15 +181,16 @@ class RequestWriter(Translation[Block]):
             for name in ("temperature", "top_p", "top_k"):
                 # 1 is what the temperature is anyway
                 default = name == "temperature" and chat.temperature == 1
-                self._drop_if(name, getattr(chat, name) is not None and name not in body and not default)
+                self._drop_field(name, getattr(chat, name) is not None and name not in body and not default)
             return
         if chat.temperature is not None:
             if not 0 <= chat.temperature <= 1:
-                raise BadRequest(f"temperature is {chat.temperature!r}; {TITLE} takes 0 to 1", param="temperature")
+                path = self.spelling.field("temperature")
+                raise BadRequest(f"{path} is {chat.temperature!r}; {TITLE} takes 0 to 1", param=path)
             body["temperature"] = chat.temperature
         if chat.top_p is not None:
             if sampling == "one" and chat.temperature is not None:
-                self.dropped.add("top_p")
+                self._drop_field("top_p", True)
             else:
                 body["top_p"] = chat.top_p
         if chat.top_k is not None:
@@ -199,11 +201,13 @@ class RequestWriter(Translation[Block]):
         if wanted is None or wanted.kind == "text":
             return
         if wanted.kind == "json_object":
-            self.dropped.add("response_format")
+            self._drop_field("response_format", True)
             return
         if not self.generation.schemas:
-            raise Unsupported("response_format", TITLE, f"{self.model!r} has no structured outputs")
-        schema = as_object(wanted.schema, "response_format.json_schema.schema")
+            raise Unsupported(
+                self.spelling.field("response_format"), TITLE, f"{self.model!r} has no structured outputs"
+            )
+        schema = as_object(wanted.schema, self.spelling.field("response_format.schema"))
         titles = {"title": wanted.name, "description": wanted.description}
         labelled = {**{k: v for k, v in titles.items() if v is not None}, **schema}
         output = body.setdefault("output_config", {})
@@ -231,7 +235,7 @@ class RequestWriter(Translation[Block]):
 
     def _tools(self, turns: list[Turn[Block]]) -> list[Block]:
         if self.chat.tools:
-            return [self._tool(tool, f"tools[{i}]") for i, tool in enumerate(self.chat.tools)]
+            return [self._tool(tool, path) for path, tool in tools_of(self.chat.tools)]
         # Tool calls in the history want their tools; one that is not offered any more may not be called again.
         names = [str(b["name"]) for turn in turns for b in turn.blocks if b["type"] == "tool_use"]
         return [{"name": name, "input_schema": dict(NO_PARAMETERS)} for name in dict.fromkeys(names)]
@@ -242,10 +246,10 @@ class RequestWriter(Translation[Block]):
         block: Block = {"name": tool.name}
         if tool.description:
             block["description"] = tool.description
-        block["input_schema"] = schema_of(tool.parameters, f"{path}.function.parameters")
+        block["input_schema"] = schema_of(tool.parameters, self._member(path, "parameters"))
         if tool.strict is not None and self.generation.schemas:
             block["strict"] = tool.strict
-        self._drop_if(f"{path}.function.strict", tool.strict and not self.generation.schemas)
+        self._drop_member(path, "strict", tool.strict and not self.generation.schemas)
         if tool.cache is not None:
             block["cache_control"] = cache_control(tool.cache)
         self._drop_extras(tool.extras, path)
@@ -255,11 +259,11 @@ class RequestWriter(Translation[Block]):
         chat = self.chat
         choice, single = chat.tool_choice, chat.parallel_tool_calls is False
         if not chat.tools:
-            self._drop_if("tool_choice", choice is not None and choice.mode in FORCED)
-            self._drop_if("parallel_tool_calls", single)
+            self._drop_field("tool_choice", choice is not None and choice.mode in FORCED)
+            self._drop_field("parallel_tool_calls", single)
             return {"type": "none"} if self._has_stubs() else None
         if choice is not None and choice.mode in FORCED and thinking:
-            self.dropped.add("tool_choice")
+            self._drop_field("tool_choice", True)
             choice = ToolChoice("auto")
         if choice is None:
             choice = ToolChoice("auto") if single else None
@@ -284,7 +288,7 @@ class RequestWriter(Translation[Block]):
             case Refusal():
                 return self._marked(self._said(part.text, path), None, part.extras, path)
             case Image():
-                self._drop_if(f"{path}.image_url.detail", part.detail not in (None, "auto"))
+                self._drop_member(path, "detail", part.detail not in (None, "auto"))
                 return self._marked(self._image(part.source, path), part.cache, part.extras, path)
             case Document():
                 return self._marked(self._document(part, path), part.cache, part.extras, path)

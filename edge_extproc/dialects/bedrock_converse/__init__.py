@@ -26,7 +26,7 @@ from ...model.reply import Reply
 from ..base import Headers, ModelCard, Route, output_limit
 from ..pictures import shown_by_user
 from .errors import read_error, write_error
-from .fields import NAME, TITLE
+from .fields import NAME, SPELLING, TITLE
 from .history import mend
 from .models import family_of
 from .reply import answered_media, read_reply, write_reply
@@ -41,6 +41,7 @@ from .stream_out import ReplyWriter
 class BedrockConverse:
     name = NAME
     title = TITLE
+    spelling = SPELLING
     routes = (
         Route("POST", "/model/{model}/converse", "chat"),
         Route("POST", "/model/{model}/converse-stream", "chat"),

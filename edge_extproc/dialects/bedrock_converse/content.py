@@ -88,8 +88,8 @@ def format_of(types: Mapping[str, str], media_type: str) -> str | None:
     return next((format for format, known in types.items() if known == media_type), None)
 
 
-def opaque_of(block: Block) -> Opaque:
-    return Opaque(NAME, "+".join(block), block)
+def opaque_of(block: Block, path: str) -> Opaque:
+    return Opaque(NAME, "+".join(block), block, path)
 
 
 def read_image(block: Block, path: str) -> Part:
@@ -97,9 +97,9 @@ def read_image(block: Block, path: str) -> Part:
         case {"format": str(format), "source": {"bytes": str(data), **others}, **rest} if (
             format in IMAGE_TYPES and not others
         ):
-            return Image(Inline(IMAGE_TYPES[format], data), extras=rest_of(rest, _IMAGE))
+            return Image(Inline(IMAGE_TYPES[format], data), extras=rest_of(rest, _IMAGE), path=f"{path}.image")
         case _:
-            return opaque_of(block)
+            return opaque_of(block, path)
 
 
 def _read_document(block: Block, path: str) -> Part:
@@ -110,12 +110,12 @@ def _read_document(block: Block, path: str) -> Part:
         case {"source": {"bytes": str(data), **others}, "format": str(format)} if (
             format in DOCUMENT_TYPES and not others
         ):
-            return Document(Inline(DOCUMENT_TYPES[format], data), name, extras=extras)
+            return Document(Inline(DOCUMENT_TYPES[format], data), name, None, extras, f"{path}.document")
         case {"source": {"text": str(text), **others}} if not others:
             media_type = DOCUMENT_TYPES.get(str(document.get("format") or "txt"))
             if media_type is not None and media_type.startswith("text/"):
-                return Document(_TextSource(media_type, base64_of(text)), name, extras=extras)
-    return opaque_of(block)
+                return Document(_TextSource(media_type, base64_of(text)), name, None, extras, f"{path}.document")
+    return opaque_of(block, path)
 
 
 def _read_audio(block: Block, path: str) -> Part:
@@ -123,9 +123,9 @@ def _read_audio(block: Block, path: str) -> Part:
         case {"format": str(format), "source": {"bytes": str(data), **others}, **rest} if (
             format in AUDIO_TYPES and not others and not rest
         ):
-            return Audio(Inline(AUDIO_TYPES[format], data))
+            return Audio(Inline(AUDIO_TYPES[format], data), path=f"{path}.audio")
         case _:
-            return opaque_of(block)
+            return opaque_of(block, path)
 
 
 def _read_tool_use(block: Block, path: str) -> Part:
@@ -133,12 +133,13 @@ def _read_tool_use(block: Block, path: str) -> Part:
     path = f"{path}.toolUse"
     use = as_object(block["toolUse"], path)
     if use.get("type") not in (None, "tool_use"):
-        return opaque_of(block)
+        return opaque_of(block, path)
     return ToolCall(
         original_id(as_text(use.get("toolUseId"), f"{path}.toolUseId")),
         as_text(use.get("name"), f"{path}.name"),
         encode(use.get("input", {})).decode(),
         extras=rest_of(use, TOOL_USE | {"type"}),
+        path=path,
     )
 
 
@@ -146,13 +147,14 @@ def _read_tool_result(block: Block, path: str) -> Part:
     path = f"{path}.toolResult"
     result = as_object(block["toolResult"], path)
     if result.get("type") is not None:  # of a tool that Bedrock ran
-        return opaque_of(block)
+        return opaque_of(block, path)
     content = result.get("content")
     return ToolResult(
         original_id(as_text(result.get("toolUseId"), f"{path}.toolUseId")),
         () if content is None else read_blocks(content, f"{path}.content"),
         result.get("status") == "error",
         extras=rest_of(result, _TOOL_RESULT),
+        path=path,
     )
 
 
@@ -164,11 +166,12 @@ def _read_reasoning_block(block: Block, path: str) -> Part:
                 as_text(told.get("text", ""), f"{path}.reasoningText.text"),
                 _signature(maybe_text(told.get("signature"), f"{path}.reasoningText.signature")),
                 rest_of(told, _REASONING_TEXT),
+                f"{path}.reasoningText",
             )
         case {"redactedContent": str(data), **others} if not others:
-            return RedactedThinking(read_redacted(data))
+            return RedactedThinking(read_redacted(data), path=path)
         case _:
-            return opaque_of(block)
+            return opaque_of(block, path)
 
 
 def _signature(told: str | None) -> str | None:
@@ -191,22 +194,21 @@ def write_redacted(data: str) -> str:
 
 
 def _read_cited(block: Block, path: str) -> Part:
-    path = f"{path}.citationsContent"
-    cited = as_object(block["citationsContent"], path)
+    inner = f"{path}.citationsContent"
+    cited = as_object(block["citationsContent"], inner)
     text = "".join(
-        as_text(as_object(each, f"{path}.content[{i}]").get("text", ""), f"{path}.content[{i}].text")
-        for i, each in enumerate(as_list(cited.get("content") or [], f"{path}.content"))
+        as_text(as_object(each, f"{inner}.content[{i}]").get("text", ""), f"{inner}.content[{i}].text")
+        for i, each in enumerate(as_list(cited.get("content") or [], f"{inner}.content"))
     )
-    return Text(text, extras={CITATIONS: cited.get("citations") or [], **rest_of(cited, _CITED)})
+    return Text(text, extras={CITATIONS: cited.get("citations") or [], **rest_of(cited, _CITED)}, path=path)
 
 
 def _read_text(block: Block, path: str) -> Part:
-    return Text(as_text(block["text"], f"{path}.text"))
+    return Text(as_text(block["text"], f"{path}.text"), path=path)
 
 
 def _read_json(block: Block, path: str) -> Part:
-    del path
-    return _JsonText(encode(block["json"]).decode(), value=block["json"])
+    return _JsonText(encode(block["json"]).decode(), path=path, value=block["json"])
 
 
 _READ_BLOCK: Mapping[str, Callable[[Block, str], Part]] = MappingProxyType(
@@ -228,16 +230,16 @@ def _read_block(block: Block, path: str) -> Part:
     """A block has one member. What is no block of ours (guardContent, searchResult, video, …) stays whole."""
     found = {key: value for key, value in block.items() if value is not None}
     read = _READ_BLOCK.get(next(iter(found))) if len(found) == 1 else None
-    return opaque_of(block) if read is None else read(found, path)
+    return opaque_of(block, path) if read is None else read(found, path)
 
 
-def read_mark(value: Json) -> CacheMark | None:
-    """None for a mark that only this dialect knows."""
+def read_mark(value: Json, path: str) -> CacheMark | None:
+    """The mark of the cachePoint at `path`. None for one that only this dialect knows."""
     match value:
         case {"type": "default", **rest} if not rest:
-            return CacheMark()
+            return CacheMark(path=path)
         case {"type": "default", "ttl": str(ttl), **rest} if not rest:
-            return CacheMark(ttl)
+            return CacheMark(ttl, path)
         case _:
             return None
 
@@ -256,9 +258,11 @@ def read_blocks(value: Json, path: str) -> tuple[Part, ...]:
     parts: list[Part] = []
     for i, each in enumerate(as_list(value, path)):
         block = as_object(each, f"{path}[{i}]")
-        if len(block) == 1 and "cachePoint" in block and _marked(parts, read_mark(block["cachePoint"])):
+        where = f"{path}[{i}]"
+        mark = read_mark(block["cachePoint"], f"{where}.cachePoint") if block.keys() == {"cachePoint"} else None
+        if _marked(parts, mark):
             continue
-        parts.append(_read_block(block, f"{path}[{i}]"))
+        parts.append(_read_block(block, where))
     return tuple(parts)
 
 

@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from ...codecs.json_values import as_object
 from ...model.content import Json
+from ...model.spelling import Spelling
 from ..base import FieldSupport
 
 NAME = "bedrock_converse"
@@ -18,12 +19,45 @@ TITLE = "Bedrock Converse"
 Block: TypeAlias = dict[str, Json]
 """A JSON object of the wire."""
 
+# --- how a caller spells it
+
+MORE = "additionalModelRequestFields"
+_SCHEMA = "outputConfig.textFormat.structure.jsonSchema.schema"
+SPELLING = Spelling(
+    fields=MappingProxyType(
+        {
+            "max_output_tokens": "inferenceConfig.maxTokens",
+            "metadata": "requestMetadata",
+            "parallel_tool_calls": f"{MORE}.tool_choice.disable_parallel_tool_use",
+            "response_format": "outputConfig.textFormat",
+            "response_format.schema": _SCHEMA,
+            "service_tier": "serviceTier",
+            "stop": "inferenceConfig.stopSequences",
+            "temperature": "inferenceConfig.temperature",
+            "tool_choice": "toolConfig.toolChoice",
+            "top_k": f"{MORE}.top_k",
+            "top_p": "inferenceConfig.topP",
+        }
+    ),
+    members=MappingProxyType(
+        {
+            "arguments": "input",
+            "call_id": "toolUseId",
+            "document_name": "name",
+            "id": "toolUseId",
+            "is_error": "status",
+            "parameters": "inputSchema.json",
+        }
+    ),
+)
+"""How callers of this format spell the fields of a Chat. A reader puts another one in its place where there are two."""
+
 # --- what becomes of a chat that crosses over
 
 
 FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
     {
-        "dialect": FieldSupport("mapped", "not sent; it says how to name what is dropped"),
+        "dialect": FieldSupport("mapped", "not sent; it says whose extras and opaque parts these are"),
         "model": FieldSupport(
             "mapped", "the path, escaped as one segment: the name under which the chosen host knows it"
         ),
@@ -89,7 +123,9 @@ FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
         "user": FieldSupport("dropped", ""),
         "metadata": FieldSupport("mapped", "requestMetadata; dropped where Bedrock would not take it"),
         "extras": FieldSupport(
-            "dropped", "but audio output, web search, the old functions and odd tool choices are refused"
+            "dropped",
+            "but what the caller's format calls essential is refused: of OpenAI chat audio output, web "
+            "search, the old functions and odd tool choices",
         ),
         "needed": FieldSupport("refused", "whatever it names"),
     }

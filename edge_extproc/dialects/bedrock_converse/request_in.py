@@ -28,7 +28,7 @@ from ...errors import BadRequest
 from ...model.call import Call, Chat, FunctionTool, Reasoning, ResponseFormat, Tool, ToolChoice
 from ...model.content import NO_EXTRAS, Extras, Json, Message, Role
 from .content import Told, opaque_of, read_blocks, read_mark
-from .fields import NAME, NEEDED, Block, maybe_object
+from .fields import MORE, NAME, NEEDED, SPELLING, Block, maybe_object
 
 # --- the cheap view
 
@@ -104,7 +104,8 @@ def _read_message(value: Json, path: str) -> Message:
         raise BadRequest(
             f"{path}.role is {message['role']!r}; it must be user, assistant or system", param=f"{path}.role"
         )
-    return Message(role, read_blocks(message.get("content"), f"{path}.content"), extras=rest_of(message, _MESSAGE))
+    parts = read_blocks(message.get("content"), f"{path}.content")
+    return Message(role, parts, extras=rest_of(message, _MESSAGE), path=path)
 
 
 def _read_tools(config: Block) -> tuple[Tool, ...]:
@@ -116,14 +117,14 @@ def _read_tools(config: Block) -> tuple[Tool, ...]:
                 tools.append(_read_tool(spec, f"{path}.toolSpec"))
             case {"cachePoint": mark, **others} if (
                 not others
-                and (read := read_mark(mark)) is not None
+                and (read := read_mark(mark, f"{path}.cachePoint")) is not None
                 and tools
                 and isinstance(last := tools[-1], FunctionTool)
                 and last.cache is None
             ):
                 tools[-1] = replace(last, cache=read)
             case block:
-                tools.append(opaque_of(block))
+                tools.append(opaque_of(block, path))
     return tuple(tools)
 
 
@@ -135,6 +136,7 @@ def _read_tool(spec: Block, path: str) -> FunctionTool:
         schema.get("json"),
         maybe_bool(spec.get("strict"), f"{path}.strict"),
         extras=rest_of(spec, _TOOL_SPEC),
+        path=path,
     )
 
 
@@ -152,13 +154,16 @@ def _read_tool_choice(value: Json) -> ToolChoice | None:
             raise BadRequest("toolConfig.toolChoice must be auto, any or tool", param="toolConfig.toolChoice")
 
 
+_SWITCHES = ("thinking", "reasoning_config", "reasoningConfig")
+
+
 def _read_reasoning(more: Block, effort: str | None) -> Reasoning | None:
     """From additionalModelRequestFields, whichever of the makers' words were used; what is read is taken out."""
     mode: Literal["enabled", "disabled", "adaptive"] | None = None
     budget: int | None = None
     wire: Block = {}
     extras: Extras = NO_EXTRAS
-    for key in ("thinking", "reasoning_config", "reasoningConfig"):
+    for key in _SWITCHES:
         match more.get(key):
             case {"type": "enabled" | "disabled" | "adaptive" as told, **rest}:
                 mode = told
@@ -181,9 +186,6 @@ def _read_reasoning(more: Block, effort: str | None) -> Reasoning | None:
             if rest:
                 more["output_config"] = rest
     return None if mode is None and effort is None else Told(mode, effort, budget, extras, wire)
-
-
-MORE = "additionalModelRequestFields"
 
 
 def _read_top_k(more: Block) -> int | None:
@@ -240,6 +242,22 @@ def _read_tier(value: Json) -> str | None:
     return None if value is None else as_text(as_object(value, "serviceTier").get("type"), "serviceTier.type")
 
 
+def _spelled(more: Block, effort: str | None) -> Mapping[str, str]:
+    """Where this caller asks for what Converse has no field for: each maker's models have a word of their own."""
+    fields = {} if "top_k" in more else {"top_k": f"{MORE}.inferenceConfig.topK"}
+    switch = next((key for key in _SWITCHES if isinstance(more.get(key), dict | str)), None)
+    level = "outputConfig.effort" if effort is not None else None
+    match more:
+        case {"reasoning_effort": str()}:
+            level = f"{MORE}.reasoning_effort"
+        case {"output_config": {"effort": str()}}:
+            level = f"{MORE}.output_config.effort"
+    whole = f"{MORE}.{switch}" if switch is not None else level
+    if whole is not None:
+        fields |= {"reasoning": whole, "reasoning.effort": level or whole}
+    return fields
+
+
 def read_chat(call: Call) -> Chat:
     try:
         body = as_object(decode(call.raw), "the body")
@@ -274,7 +292,7 @@ def read_chat(call: Call) -> Chat:
         dialect=NAME,
         model=call.model,
         messages=(
-            *((Message("system", system),) if system else ()),
+            *((Message("system", system, path="system"),) if system else ()),
             *(_read_message(m, f"messages[{i}]") for i, m in enumerate(as_list(body.get("messages"), "messages"))),
         ),
         stream=call.stream,
@@ -293,4 +311,5 @@ def read_chat(call: Call) -> Chat:
         metadata=None if metadata is None else as_object(metadata, "requestMetadata"),
         extras=extras or NO_EXTRAS,
         needed=tuple(name for name in NEEDED if name in extras),
+        spelling=SPELLING.but(_spelled(maybe_object(body.get(MORE), MORE), effort)),
     )

@@ -32,6 +32,7 @@ from ...model.content import (
 )
 from ..carried import tool_id
 from ..claude import LEAST_TOP_P_WITH_THINKING, closed_schema
+from ..dropping import tools_of
 from ..turns import FORCED, NO_PARAMETERS, BlockKind, Translation, Turn, is_explicit, schema_of
 from .content import (
     AUDIO_TYPES,
@@ -44,9 +45,8 @@ from .content import (
     thinking_block,
     write_redacted,
 )
-from .fields import TITLE, Block, maybe_object
+from .fields import MORE, TITLE, Block, maybe_object
 from .models import LEVELS, Family, family_of
-from .request_in import MORE
 
 _WRITE_CHOICE: Mapping[str, str] = MappingProxyType({"auto": "auto", "required": "any", "tool": "tool"})
 
@@ -213,7 +213,7 @@ class RequestWriter(Translation[_Piece]):
         marked = "messages" in self.family.caches
         body["messages"] = [{"role": turn.role, "content": _blocks(turn.blocks, marked=marked)} for turn in turns]
         stop = [s for s in chat.stop if s.strip()]
-        self._drop_if("stop", len(stop) < len(chat.stop))
+        self._drop_field("stop", len(stop) < len(chat.stop))
         inference = _inference(chat, stop)
         thinking = self._reasoning(inference, turns)
         self._sampling(inference, thinking)
@@ -235,17 +235,17 @@ class RequestWriter(Translation[_Piece]):
     def _account(self, body: Block) -> None:
         """Who asks, on which terms, and what has no place at all."""
         chat = self.chat
-        self._drop_if("user", chat.user)
+        self._drop_field("user", chat.user)
         if chat.service_tier not in (None, "auto"):
             tier = _TIER_WORDS.get(str(chat.service_tier), str(chat.service_tier))
             if tier in _TIERS:
                 body["serviceTier"] = {"type": tier}
-            self._drop_if("service_tier", tier not in _TIERS)
+            self._drop_field("service_tier", tier not in _TIERS)
         if chat.metadata:
             if _is_metadata(chat.metadata):
                 body["requestMetadata"] = dict(chat.metadata)
             else:
-                self.dropped.add("metadata")
+                self._drop_field("metadata", True)
         self._drop_placeless()
 
     def _sampling(self, inference: Block, thinking: bool) -> None:
@@ -258,11 +258,12 @@ class RequestWriter(Translation[_Piece]):
         for name in ("temperature", "top_p"):
             value = getattr(chat, name)
             if value is not None and not 0 <= value <= 1:
-                raise BadRequest(f"{name} is {value!r}; {TITLE} takes 0 to 1", param=name)
+                path = self.spelling.field(name)
+                raise BadRequest(f"{path} is {value!r}; {TITLE} takes 0 to 1", param=path)
         if sampling == "one" and chat.temperature is not None and inference.pop("topP", None) is not None:
-            self.dropped.add("top_p")
+            self._drop_field("top_p", True)
         if chat.top_k is not None:
-            self._drop_if("top_k", not self.family.top_k)
+            self._drop_field("top_k", not self.family.top_k)
             if self.family.top_k:
                 _merge(self.more, _nested(self.family.top_k, chat.top_k))
 
@@ -272,23 +273,25 @@ class RequestWriter(Translation[_Piece]):
         keeps_top_p = self.generation.sampling != "none" and (chat.top_p or 0) >= LEAST_TOP_P_WITH_THINKING
         inference.pop("temperature", None)
         # 1 is what the temperature is anyway.
-        self._drop_if("temperature", chat.temperature not in (None, 1))
+        self._drop_field("temperature", chat.temperature not in (None, 1))
         if chat.top_p is not None and not (thinking and keeps_top_p):
             del inference["topP"]
-            self.dropped.add("top_p")
-        self._drop_if("top_k", chat.top_k is not None)
+            self._drop_field("top_p", True)
+        self._drop_field("top_k", chat.top_k is not None)
 
     def _format(self, body: Block) -> None:
         wanted = self.chat.response_format
         if wanted is None or wanted.kind == "text":
             return
         if wanted.kind == "json_object":
-            self.dropped.add("response_format")
+            self._drop_field("response_format", True)
             return
         if self.is_claude and not self.generation.schemas:
-            raise Unsupported("response_format", TITLE, f"{self.model!r} has no structured outputs")
-        schema = as_object(wanted.schema, "response_format.json_schema.schema")
-        self._drop_if("response_format.json_schema.strict", wanted.strict is False)
+            raise Unsupported(
+                self.spelling.field("response_format"), TITLE, f"{self.model!r} has no structured outputs"
+            )
+        schema = as_object(wanted.schema, self.spelling.field("response_format.schema"))
+        self._drop_field("response_format.strict", wanted.strict is False)
         body["outputConfig"] = {"textFormat": _json_schema(wanted, closed_schema(schema))}
 
     # thinking
@@ -298,7 +301,7 @@ class RequestWriter(Translation[_Piece]):
         wanted = self.chat.reasoning
         if wanted is None:
             return False
-        explicit, spelled = is_explicit(wanted), self._reasoning_name(wanted)
+        explicit, spelled = is_explicit(wanted), self._reasoning_path(wanted)
         is_off = wanted.mode == "disabled" or (wanted.effort == "none" and not explicit)
         # Groq's word for what is anyway
         effort = None if wanted.effort in (None, "", "default", "none") else wanted.effort
@@ -310,13 +313,14 @@ class RequestWriter(Translation[_Piece]):
                 self._rests(wanted, self.more)
                 return False
             return self._thinks(wanted, effort, self.more, inference, "maxTokens", turns)
-        self._drop_extras(wanted.extras, "thinking")
+        self._drop_extras(wanted.extras, self.spelling.field("reasoning"))
         if is_off:
             # What others do unasked cannot be switched off by a field that all of them take.
             self._drop_if(spelled, self.family.reasoning in ("effort", "config"))
             return False
         level = LEVELS[effort or "medium"]
-        self._drop_if("thinking.budget_tokens", wanted.budget_tokens is not None and self.family.reasoning != "none")
+        has_budget = wanted.budget_tokens is not None and self.family.reasoning != "none"
+        self._drop_field("reasoning.budget_tokens", has_budget)
         match self.family.reasoning:
             case "nova":
                 self.more["reasoningConfig"] = {"type": "enabled", "maxReasoningEffort": level}
@@ -338,8 +342,8 @@ class RequestWriter(Translation[_Piece]):
         has_history = bool(names) or any("toolResult" in p.block for turn in turns for p in turn.blocks)
         choice, single = chat.tool_choice, chat.parallel_tool_calls is False
         if not chat.tools:
-            self._drop_if("tool_choice", choice is not None and choice.mode in FORCED)
-            self._drop_if("parallel_tool_calls", single)
+            self._drop_field("tool_choice", choice is not None and choice.mode in FORCED)
+            self._drop_field("parallel_tool_calls", single)
             if not names:
                 return {}
             # Tool calls in the history want their tools; one that is not offered any more may not be called again.
@@ -349,34 +353,33 @@ class RequestWriter(Translation[_Piece]):
             return {"tools": [{"toolSpec": _tool_spec(stub, dict(NO_PARAMETERS))} for stub in stubs]}
         tools = self._tools()
         if choice is not None and choice.mode == "none":
-            self._drop_if("parallel_tool_calls", single)
+            self._drop_field("parallel_tool_calls", single)
             if not has_history:
                 return {}
-            self._drop_if("tool_choice", not self.is_claude)
+            self._drop_field("tool_choice", not self.is_claude)
             if self.is_claude:
                 self.more["tool_choice"] = {"type": "none"}
             return {"tools": tools}
         if choice is not None and choice.mode in FORCED and thinking:
-            self.dropped.add("tool_choice")
+            self._drop_field("tool_choice", True)
             choice = ToolChoice("auto")
         if single and self.is_claude:
             self.more["tool_choice"] = _claude_choice(choice or ToolChoice("auto"))
             return {"tools": tools}
-        self._drop_if("parallel_tool_calls", single)
+        self._drop_field("parallel_tool_calls", single)
         written = None if choice is None else _choice(choice)
         return {"tools": tools} if written is None else {"tools": tools, "toolChoice": written}
 
     def _tools(self) -> list[Block]:
         tools: list[Block] = []
-        for i, tool in enumerate(self.chat.tools):
-            path = f"tools[{i}]"
+        for path, tool in tools_of(self.chat.tools):
             if isinstance(tool, Opaque):
                 raise Unsupported(path, TITLE, f"it knows no tool of type {tool.kind!r}")
-            spec = _tool_spec(tool, schema_of(tool.parameters, f"{path}.function.parameters"))
+            spec = _tool_spec(tool, schema_of(tool.parameters, self._member(path, "parameters")))
             strict = self.is_claude and self.generation.schemas
             if tool.strict is not None and strict:
                 spec["strict"] = tool.strict
-            self._drop_if(f"{path}.function.strict", tool.strict and not strict)
+            self._drop_member(path, "strict", tool.strict and not strict)
             self._drop_extras(tool.extras, path)
             tools.append({"toolSpec": spec})
             if self._caches("tools", tool.cache, path):
@@ -385,7 +388,8 @@ class RequestWriter(Translation[_Piece]):
 
     def _caches(self, place: str, mark: CacheMark | None, path: str) -> bool:
         """Whether a cache mark is sent; one that the model's family does not take there is named."""
-        self._drop_if(f"{path}.cache_control", mark is not None and place not in self.family.caches)
+        if place not in self.family.caches:
+            self._drop_mark(mark, path)
         return mark is not None and place in self.family.caches
 
     # the conversation
@@ -408,7 +412,7 @@ class RequestWriter(Translation[_Piece]):
             case Refusal():
                 return self._said(part.text, None, path)
             case Image():
-                self._drop_if(f"{path}.image_url.detail", part.detail not in (None, "auto"))
+                self._drop_member(path, "detail", part.detail not in (None, "auto"))
                 return _Piece(self._image(part.source, path), part.cache)
             case Document():
                 return _Piece(self._document(part, path), part.cache)

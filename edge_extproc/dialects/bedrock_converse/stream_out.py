@@ -57,7 +57,7 @@ def _whole(value: Block) -> Opaque:
     use = value.get("toolUse")
     if isinstance(use, dict) and isinstance(text := use.get("input"), str):
         value = {"toolUse": {**use, "input": arguments_of(text) or {}}}
-    return opaque_of(value)
+    return opaque_of(value, "")
 
 
 # --- streams: writing

@@ -26,7 +26,7 @@ from ...model.reply import Reply
 from ..base import Headers, ModelCard, Route
 from .content import MARKED
 from .errors import error_of, read_error
-from .fields import ABSENT, NAME, TITLE
+from .fields import ABSENT, NAME, SPELLING, TITLE
 from .history import mended_history
 from .reply import model_row, write_reply
 from .request_in import (
@@ -56,6 +56,7 @@ _COLLECTIONS = ("models/", "tunedModels/")
 class GeminiGenerate:
     name = NAME
     title = TITLE
+    spelling = SPELLING
     routes = (
         Route("GET", "/v1beta/models", "models"),
         Route("GET", "/v1beta/models/{model}", "models"),

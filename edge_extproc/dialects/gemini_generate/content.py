@@ -131,10 +131,10 @@ class ContentsReader:
         )
         match role:
             case "model":
-                return Message("assistant", parts, extras=extras_of(rest))
+                return Message("assistant", parts, extras=extras_of(rest), path=path)
             case "user" | "function":
                 only_results = bool(parts) and all(isinstance(part, ToolResult) for part in parts)
-                return Message("tool" if only_results else "user", parts, extras=extras_of(rest))
+                return Message("tool" if only_results else "user", parts, extras=extras_of(rest), path=path)
             case _:
                 raise BadRequest(f"{path}.role is {role!r}; use user or model", param=f"{path}.role")
 
@@ -146,49 +146,51 @@ class ContentsReader:
         if resolution is not None:
             rest["mediaResolution"] = resolution
         if not known and not rest and signature is not None:  # a signature alone: of a thought that is not shown
-            return Text("", extras=signed_by({"thought": True} if thought else {}, signature))
+            return Text("", extras=signed_by({"thought": True} if thought else {}, signature), path=path)
         match known:
             case {"text": text, **others} if not others:
                 if thought:
-                    return thinking_of(as_text(text, f"{path}.text"), signature, rest)
-                return Text(as_text(text, f"{path}.text"), extras=signed_by(rest, signature))
+                    return thinking_of(as_text(text, f"{path}.text"), signature, rest, path)
+                return Text(as_text(text, f"{path}.text"), extras=signed_by(rest, signature), path=path)
             case {"functionCall": call, **others} if not others and not thought:
-                return self._call(as_object(call, f"{path}.functionCall"), signature, rest, f"{path}.functionCall")
+                return self._call(as_object(call, f"{path}.functionCall"), signature, rest, path)
             case {"functionResponse": result, **others} if not others and not thought:
-                return self._result(as_object(result, f"{path}.functionResponse"), rest, f"{path}.functionResponse")
+                return self._result(as_object(result, f"{path}.functionResponse"), rest, path)
             case {"inlineData": blob, **others} if not others and not thought:
-                found = inline(as_object(blob, f"{path}.inlineData"), signed_by(rest, signature), f"{path}.inlineData")
+                found = inline(as_object(blob, f"{path}.inlineData"), signed_by(rest, signature), path)
             case {"fileData": file, **others} if not others and not thought:
-                found = file_of(as_object(file, f"{path}.fileData"), signed_by(rest, signature), f"{path}.fileData")
+                found = file_of(as_object(file, f"{path}.fileData"), signed_by(rest, signature), path)
             case _:
                 found = None
-        return found or opaque(value)
+        return found or opaque(value, path)
 
     def _call(self, call: Block, signature: str | None, rest: Block, path: str) -> Part:
         known, others = split(call, CALL)
-        name = as_text(known.get("name"), f"{path}.name")
-        arguments = "" if "args" not in known else encode(as_object(known["args"], f"{path}.args")).decode()
-        id = maybe_text(known.get("id"), f"{path}.id") or made_id(self._calls, name, arguments)
+        inner = f"{path}.functionCall"
+        name = as_text(known.get("name"), f"{inner}.name")
+        arguments = "" if "args" not in known else encode(as_object(known["args"], f"{inner}.args")).decode()
+        id = maybe_text(known.get("id"), f"{inner}.id") or made_id(self._calls, name, arguments)
         id = original_id(id)
         self._calls += 1
         self._waiting.append((id, name))
         extras = extras_of(rest, {"functionCall": others} if others else {})
-        return ToolCall(id, name, arguments, signature=signature, extras=extras)
+        return ToolCall(id, name, arguments, None, signature, extras, path)
 
     def _result(self, result: Block, rest: Block, path: str) -> Part:
         known, others = split(result, _RESULT)
-        name = as_text(known.get("name"), f"{path}.name")
-        id = maybe_text(known.get("id"), f"{path}.id")
+        inner = f"{path}.functionResponse"
+        name = as_text(known.get("name"), f"{inner}.name")
+        id = maybe_text(known.get("id"), f"{inner}.id")
         id = None if id is None else original_id(id)
         call_id, called = self._answered(id, name)
-        text, is_error = _read_response(as_object(known.get("response", {}), f"{path}.response"))
-        parts: list[Part] = [Text(text)]
-        for i, part in enumerate(one_or_many(known.get("parts", []), f"{path}.parts")):
-            parts.append(self.part(as_object(part, f"{path}.parts[{i}]"), f"{path}.parts[{i}]"))
+        text, is_error = _read_response(as_object(known.get("response", {}), f"{inner}.response"))
+        parts: list[Part] = [Text(text, path=f"{inner}.response")]
+        for i, part in enumerate(one_or_many(known.get("parts", []), f"{inner}.parts")):
+            parts.append(self.part(as_object(part, f"{inner}.parts[{i}]"), f"{inner}.parts[{i}]"))
         if called != name:
             others["name"] = name
         extras = extras_of(rest, {"functionResponse": others} if others else {})
-        return ToolResult(call_id, tuple(parts), is_error, extras=extras)
+        return ToolResult(call_id, tuple(parts), is_error, None, extras, path)
 
     def _answered(self, id: str | None, name: str) -> tuple[str, str | None]:
         """Whose result this is: the call of that id, else the first of that name that has none."""
@@ -207,11 +209,11 @@ def signed_by(rest: Block, signature: str | None) -> Extras:
 MARKED = base64.b64encode(MARK.encode()[:12]).decode()
 
 
-def thinking_of(text: str, signature: str | None, rest: Block) -> Thinking:
+def thinking_of(text: str, signature: str | None, rest: Block, path: str) -> Thinking:
     """Google's own signature is a field of its own; one of Claude's comes in our mark."""
     if signature is not None and signature.startswith(MARKED):
-        return Thinking(text, unseal(_plain(signature)), extras=extras_of(rest))
-    return Thinking(text, extras=signed_by(rest, signature))
+        return Thinking(text, unseal(_plain(signature)), extras_of(rest), path)
+    return Thinking(text, None, signed_by(rest, signature), path)
 
 
 def _plain(signature: str) -> str:
@@ -228,51 +230,59 @@ def sealed(signature: str | None) -> Block:
     return {"thoughtSignature": base64.b64encode(seal(signature).encode("utf-8", "surrogatepass")).decode()}
 
 
-def opaque(value: Block) -> Opaque:
+def opaque(value: Block, path: str) -> Opaque:
     """A part is known by its only field that says what it is."""
     kinds = [key for key in value if key not in _NOT_A_KIND]
-    return Opaque(NAME, kinds[0] if kinds else "", value)
+    return Opaque(NAME, kinds[0] if kinds else "", value, path)
 
 
 _NOT_A_KIND = frozenset(names_of("thought", "thoughtSignature", "mediaResolution", "videoMetadata", "partMetadata"))
 
 
 def inline(blob: Block, extras: Extras, path: str) -> Part | None:
+    """The part at `path` whose inlineData this is; None for what our nouns have no word for, as a video."""
     known, rest = split(blob, _BLOB)
-    media_type = as_text(known.get("mimeType"), f"{path}.mimeType")
-    data = as_text(known.get("data"), f"{path}.data")
+    media_type = as_text(known.get("mimeType"), f"{path}.inlineData.mimeType")
+    data = as_text(known.get("data"), f"{path}.inlineData.data")
     # Protobuf takes either alphabet, and either padding; others take one.
     data = data.translate(URL_SAFE) if "-" in data or "_" in data else data
     data += "=" * (-len(data) % 4)
-    return _media(Inline(media_type, data), media_type, known, extras_of(extras, rest))
+    return _media("inlineData", Inline(media_type, data), media_type, known.get("displayName"), extras, rest, path)
 
 
 def file_of(file: Block, extras: Extras, path: str) -> Part | None:
+    """The part at `path` whose fileData this is; None for what our nouns have no word for."""
     known, rest = split(file, _FILE)
-    uri = as_text(known.get("fileUri"), f"{path}.fileUri")
-    media_type = maybe_text(known.get("mimeType"), f"{path}.mimeType")
-    if GOOGLES_FILE.match(uri):
-        told = {"mimeType": media_type} if media_type is not None else {}
-        return _media(FileRef(uri), media_type, known, extras_of(extras, told, rest))
-    return _media(Url(uri, media_type), media_type or media_type_of(uri), known, extras_of(extras, rest))
-
-
-def _media(source: Source, media_type: str | None, known: Block, extras: Extras) -> Part | None:
-    """None for what our nouns have no word for, as a video."""
+    uri = as_text(known.get("fileUri"), f"{path}.fileData.fileUri")
+    media_type = maybe_text(known.get("mimeType"), f"{path}.fileData.mimeType")
     name = known.get("displayName")
+    if GOOGLES_FILE.match(uri):
+        rest = {**({} if media_type is None else {"mimeType": media_type}), **rest}
+        return _media("fileData", FileRef(uri), media_type, name, extras, rest, path)
+    kind = media_type or media_type_of(uri)
+    return _media("fileData", Url(uri, media_type), kind, name, extras, rest, path)
+
+
+def _media(
+    key: str, source: Source, media_type: str | None, name: Json, extras: Extras, rest: Block, path: str
+) -> Part | None:
+    """`extras` are of the part, `rest` of the object under `key` in it."""
     kind = (media_type or "").partition("/")[0]
     if media_type == "application/pdf" or kind == "text":
-        return Document(source, text_of(name), extras=extras)
-    if name is not None:
-        extras = extras_of(extras, {"displayName": name})
+        return Document(source, text_of(name), None, _within(key, rest, extras), path)
+    extras = _within(key, rest if name is None else {"displayName": name, **rest}, extras)
     if kind == "audio":
-        return Audio(source, extras=extras)
+        return Audio(source, extras, path)
     if kind != "image":
         return None
     detail = next((d for d, level in DETAILS.items() if extras.get("mediaResolution") == {"level": level}), None)
     if detail is not None:
         extras = extras_of({key: value for key, value in extras.items() if key != "mediaResolution"})
-    return Image(source, detail, extras=extras)
+    return Image(source, detail, None, extras, path)
+
+
+def _within(key: str, rest: Block, extras: Extras) -> Extras:
+    return extras_of(extras, {key: rest} if rest else {})
 
 
 def _read_response(response: Block) -> tuple[str, bool]:

@@ -11,6 +11,7 @@ import msgspec
 
 from ...codecs.json_values import maybe_int
 from ...model.content import NO_EXTRAS, Extras, Json
+from ...model.spelling import Spelling
 from ..base import FieldSupport
 
 NAME = "gemini_generate"
@@ -19,12 +20,55 @@ TITLE = "Gemini generateContent"
 Block: TypeAlias = dict[str, Json]
 """A JSON object of the wire."""
 
+# --- how a caller spells it
+
+_CONFIG = "generationConfig"
+SPELLING = Spelling(
+    fields=MappingProxyType(
+        {
+            "frequency_penalty": f"{_CONFIG}.frequencyPenalty",
+            "logprobs": f"{_CONFIG}.responseLogprobs",
+            "max_output_tokens": f"{_CONFIG}.maxOutputTokens",
+            "messages": "contents",
+            "n": f"{_CONFIG}.candidateCount",
+            "presence_penalty": f"{_CONFIG}.presencePenalty",
+            "reasoning": f"{_CONFIG}.thinkingConfig",
+            "reasoning.budget_tokens": f"{_CONFIG}.thinkingConfig.thinkingBudget",
+            "reasoning.effort": f"{_CONFIG}.thinkingConfig.thinkingLevel",
+            "response_format": f"{_CONFIG}.responseMimeType",
+            "response_format.schema": f"{_CONFIG}.responseJsonSchema",
+            "seed": f"{_CONFIG}.seed",
+            "service_tier": "serviceTier",
+            "stop": f"{_CONFIG}.stopSequences",
+            "temperature": f"{_CONFIG}.temperature",
+            "tool_choice": "toolConfig.functionCallingConfig",
+            "top_k": f"{_CONFIG}.topK",
+            "top_logprobs": f"{_CONFIG}.logprobs",
+            "top_p": f"{_CONFIG}.topP",
+        }
+    ),
+    members=MappingProxyType(
+        {
+            "arguments": "functionCall.args",
+            "call_id": "functionResponse.id",
+            "detail": "mediaResolution",
+            "document_name": "inlineData.displayName",
+            "id": "functionCall.id",
+            "is_error": "functionResponse.response.error",
+            "linked_document_name": "fileData.displayName",
+            "parameters": "parametersJsonSchema",
+            "signature": "thoughtSignature",
+        }
+    ),
+)
+"""How callers of this format spell the fields of a Chat: in camel case, which Google's own documentation uses."""
+
 # --- what becomes of a chat that crosses over
 
 
 FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
     {
-        "dialect": FieldSupport("mapped", "not sent; it says how to name what is dropped"),
+        "dialect": FieldSupport("mapped", "not sent; it says whose extras and opaque parts these are"),
         "model": FieldSupport("mapped", "the path: the name under which the chosen host knows it"),
         "messages": FieldSupport(
             "mapped",
@@ -71,13 +115,15 @@ FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
         ),
         "user": FieldSupport("dropped", ""),
         "metadata": FieldSupport("dropped", ""),
-        "extras": FieldSupport("dropped", "but audio output, web search and the old functions are refused"),
+        "extras": FieldSupport(
+            "dropped",
+            "but those that the caller's format calls essential are refused: of OpenAI chat audio output, web search, "
+            "the old functions and odd tool choices",
+        ),
         "needed": FieldSupport("refused", "whatever it names"),
     }
 )
 
-# Extras of other dialects whose absence would change what the caller gets.
-NEEDED_EXTRAS = frozenset({"audio", "functions", "function_call", "modalities", "web_search_options"})
 MOST_STOPS = 5  # Google's reference of GenerationConfig
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
 
-from ...codecs.json_values import TokenCounts, encode, text_of
+from ...codecs.json_values import TokenCounts, as_object, encode, text_of
 from ...errors import BadRequest
 from ...model.content import Audio, FileRef, Image, Inline, Json, Opaque, Part, Refusal, Text, Thinking, ToolCall, Url
 from ...model.reply import Finish, FinishReason, Reply
@@ -201,9 +201,9 @@ def _answered_media(known: Block, rest: Block, signature: str | None) -> Image |
     try:
         match known:
             case {"inlineData": dict(blob), **others} if "fileData" not in others:
-                found = inline(blob, extras, "inlineData")
+                found = inline(blob, extras, "")
             case {"fileData": dict(file)}:
-                found = file_of(file, extras, "fileData")
+                found = file_of(file, extras, "")
             case _:
                 return None
     except BadRequest:  # without a media type, or without data
@@ -226,15 +226,15 @@ class Answer:
         if (media := _answered_media(known, rest, signature)) is not None:
             return media
         if known.keys() - {"text", "functionCall", "thought", "thoughtSignature"}:
-            return opaque(value)
+            return opaque(value, "")
         match known:
             case {"text": str(text), "thought": True} if "functionCall" not in known:
-                return thinking_of(text, signature, rest)
+                return thinking_of(text, signature, rest, "")
             case {"text": str(text)} if "functionCall" not in known:
                 return Text(text, extras=signed_by(rest, signature))
             case {"functionCall": dict(call)} if "text" not in known:
-                return self._call(call, signature, rest) or opaque(value)
-        return opaque(value)
+                return self._call(call, signature, rest) or opaque(value, "")
+        return opaque(value, "")
 
     def _call(self, call: Block, signature: str | None, rest: Block) -> Part | None:
         """None for a call whose arguments come in pieces: only who asked for that can put them together."""
@@ -343,20 +343,25 @@ class Candidates:
 def _written_media(part: Image | Audio, *, own: bool) -> Block:
     """`own`: of a reply of this format, with all that it came with."""
     extras = dict(part.extras) if own else {}
-    blob = {"displayName": extras.pop("displayName")} if "displayName" in extras else {}
     detail = RESOLUTIONS.get(part.detail or "") if own and isinstance(part, Image) else None
     if detail is not None:
         extras["mediaResolution"] = {"level": detail}
     match part.source:
         case Inline(media_type, data):
+            blob = as_object(extras.pop("inlineData", {}), "inlineData")
             return {"inlineData": {"mimeType": media_type, "data": data, **blob}, **extras}
         case Url(url, media_type):
             usual = "image/jpeg" if isinstance(part, Image) else "audio/wav"
             kind = media_type or (None if own else media_type_of(url) or usual)
-            return {"fileData": {"fileUri": url, **({"mimeType": kind} if kind else {}), **blob}, **extras}
+            told = {"mimeType": kind} if kind else {}
+            return {"fileData": {"fileUri": url, **told, **_file_extras(extras)}, **extras}
         case FileRef(id):
-            told = {"mimeType": extras.pop("mimeType")} if "mimeType" in extras else {}
-            return {"fileData": {"fileUri": id, **told, **blob}, **extras}
+            return {"fileData": {"fileUri": id, **_file_extras(extras)}, **extras}
+
+
+def _file_extras(extras: Block) -> Block:
+    """Takes the fields of fileData out of a part's."""
+    return as_object(extras.pop("fileData", {}), "fileData")
 
 
 _YEAR_10000 = 253_402_300_800

@@ -39,7 +39,7 @@ from .content import (
     ContentsReader,
     one_or_many,
 )
-from .fields import ABSENT, COUNTS, HUMP, NAME, NUMBERS, Block, extras_of, int_or_none, names_of, split
+from .fields import ABSENT, COUNTS, HUMP, NAME, NUMBERS, SPELLING, Block, extras_of, int_or_none, names_of, split
 
 
 class _Probe(msgspec.Struct):
@@ -137,7 +137,7 @@ def _read_tools(value: Json) -> Iterator[Tool]:
         for j, declaration in enumerate(one_or_many(known.get("functionDeclarations", []), path)):
             yield _read_declaration(as_object(declaration, f"{path}[{j}]"), f"{path}[{j}]")
         for kind, settings in rest.items():
-            yield Opaque(NAME, kind, {kind: settings})
+            yield Opaque(NAME, kind, {kind: settings}, f"tools[{i}].{kind}")
 
 
 def _read_declaration(value: Block, path: str) -> FunctionTool:
@@ -148,6 +148,7 @@ def _read_declaration(value: Block, path: str) -> FunctionTool:
         maybe_text(known.get("description"), f"{path}.description"),
         schema if schema is not None else to_json_schema(known.get("parameters")),
         extras=extras_of(rest),
+        path=path,
     )
 
 
@@ -213,12 +214,12 @@ def _read_thinking(value: Json) -> Reasoning | None:
 def _read_system(value: Json, reading: ContentsReader) -> Message:
     """A Content; its role says nothing. A bare string is what the SDKs take, and some callers send."""
     if isinstance(value, str):
-        return Message("system", (Text(value),))
+        return Message("system", (Text(value, path="systemInstruction"),), path="systemInstruction")
     content, rest = split(as_object(value, "systemInstruction"), CONTENT)
     if "parts" not in content and rest:  # a single Part
-        return Message("system", (reading.part(rest, "systemInstruction"),))
+        return Message("system", (reading.part(rest, "systemInstruction"),), path="systemInstruction")
     message = reading.message({"parts": content.get("parts", [])}, "systemInstruction")
-    return Message("system", message.parts, extras=extras_of(rest))
+    return Message("system", message.parts, extras=extras_of(rest), path="systemInstruction")
 
 
 def read_chat(call: Call) -> Chat:
@@ -268,6 +269,9 @@ def read_chat(call: Call) -> Chat:
         service_tier=service_tier,
         extras=(rest := extras_of(extras, format_rest, choice_rest)),
         needed=tuple(path for path, value in rest.items() if HUMP.sub("_", path).lower() in _NEEDED and _asks(value)),
+        spelling=SPELLING.but({"response_format.schema": "generationConfig.responseSchema"})
+        if "responseSchema" in config and "responseJsonSchema" not in config
+        else SPELLING,
     )
 
 

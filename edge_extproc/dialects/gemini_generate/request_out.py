@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import assert_never
 
@@ -29,9 +29,9 @@ from ...model.content import (
     ToolResult,
     Url,
 )
-from ..dropping import DropList
+from ..dropping import DropList, messages_of, parts_of, tools_of
 from .content import DETAILS, GOOGLES_FILE, JSON_TYPE, MADE_ID, TIERS, as_one_object, media_type_of
-from .fields import MOST_STOPS, NAME, NEEDED_EXTRAS, TITLE, Block
+from .fields import MOST_STOPS, NAME, TITLE, Block
 from .models import BUDGET_TO_EFFORT, generation_of
 
 # --- writing a request
@@ -42,20 +42,6 @@ _IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp", "imag
 RESOLUTIONS: Mapping[str, str] = MappingProxyType({**DETAILS, "medium": "MEDIA_RESOLUTION_MEDIUM"})
 _WRITE_MODES: Mapping[str, str] = MappingProxyType({"auto": "AUTO", "required": "ANY", "none": "NONE", "tool": "ANY"})
 
-# How the callers of other dialects spell the fields of a Chat, where that is not our own noun.
-_SPELLINGS: Mapping[str, Mapping[str, str]] = MappingProxyType(
-    {
-        "openai_chat": {"reasoning": "reasoning_effort", "strict": "function.strict"},
-        "openai_responses": {"messages": "input", "reasoning": "reasoning.effort", "response_format": "text.format"},
-        "anthropic_messages": {
-            "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
-            "reasoning": "thinking",
-            "response_format": "output_config.format",
-            "stop": "stop_sequences",
-            "user": "metadata.user_id",
-        },
-    }
-)
 _REASONING_TOLD = frozenset({"display", "summary", "generate_summary"})
 """Whether to show the thoughts: what includeThoughts says."""
 
@@ -67,11 +53,10 @@ class RequestWriter(DropList):
     """
 
     def __init__(self, chat: Chat, model: str) -> None:
-        super().__init__()
+        super().__init__(chat)
         self._chat = chat
         self._own = chat.dialect == NAME
         self._generation = generation_of(model)
-        self._spellings = _SPELLINGS.get(chat.dialect, {})
         self._names: dict[str, str] = {}
         """The function of each call so far, by the call's id."""
 
@@ -87,15 +72,15 @@ class RequestWriter(DropList):
             if chat.tool_choice.name is not None:
                 calling["allowedFunctionNames"] = [chat.tool_choice.name]
             body["toolConfig"] = {"functionCallingConfig": calling}
-        self._drop_if("tool_choice", chat.tool_choice is not None and "toolConfig" not in body)
+        self._drop_field("tool_choice", chat.tool_choice is not None and "toolConfig" not in body)
         if config := self._config():
             body["generationConfig"] = config
         if (tier := TIERS.get(chat.service_tier or "")) is not None:
             body["serviceTier"] = tier
-        self._drop_if("service_tier", chat.service_tier not in (None, "auto", *TIERS))
-        self._drop_if("parallel_tool_calls", chat.parallel_tool_calls is False)
-        self._drop_if("user", chat.user is not None)
-        self._drop_if("metadata", chat.metadata)
+        self._drop_field("service_tier", chat.service_tier not in (None, "auto", *TIERS))
+        self._drop_field("parallel_tool_calls", chat.parallel_tool_calls is False)
+        self._drop_field("user", chat.user is not None)
+        self._drop_field("metadata", chat.metadata)
         if self._own:
             for path, value in chat.extras.items():
                 _put(body, path, value)
@@ -106,19 +91,10 @@ class RequestWriter(DropList):
     def _refuse(self) -> None:
         for name in self._chat.needed:
             raise Unsupported(name, TITLE)
-        for name, value in self._chat.extras.items():
-            if name in NEEDED_EXTRAS and value is not None and value != ["text"]:
-                raise Unsupported(name, TITLE)
+        self._refuse_essential(self._chat, TITLE)
         if len(self._chat.stop) > MOST_STOPS:
-            stop = self._spelled("stop")
+            stop = self.spelling.field("stop")
             raise BadRequest(f"{stop} holds {len(self._chat.stop)} strings; {TITLE} takes {MOST_STOPS}", param=stop)
-
-    def _spelled(self, name: str) -> str:
-        return self._spellings.get(name, name)
-
-    def _drop_if(self, path: str, condition: object) -> None:
-        if condition:
-            self.dropped.add(self._spelled(path))
 
     # the conversation
 
@@ -126,7 +102,7 @@ class RequestWriter(DropList):
         body: Block = {}
         system: list[Block] = []
         turns: list[tuple[str, list[Block]]] = []
-        for path, message in self._located():
+        for path, message in messages_of(self._chat):
             self._drop_if(f"{path}.name", message.name)
             if not self._own:
                 self._drop_extras(message.extras, path)
@@ -142,25 +118,14 @@ class RequestWriter(DropList):
                     assert_never(message.role)
         if not self._own:
             if not turns:
-                raise BadRequest(
-                    f"there is no turn of the user, and {TITLE} needs one", param=self._spelled("messages")
-                )
+                path = self.spelling.field("messages")
+                raise BadRequest(f"there is no turn of the user, and {TITLE} needs one", param=path)
             for role, parts in turns:
                 self._settle(role, parts)
         body["contents"] = [{"role": role, "parts": parts} for role, parts in turns]
         if system:
             body["systemInstruction"] = {"parts": system}
         return body
-
-    def _located(self) -> Iterator[tuple[str, Message]]:
-        """Each message with its path in the caller's spelling. Anthropic's callers give the system prompt apart."""
-        name, apart = self._spelled("messages"), 0
-        for number, message in enumerate(self._chat.messages):
-            if self._chat.dialect == "anthropic_messages" and message.role == "system" and number == apart:
-                apart += 1
-                yield "system", message
-            else:
-                yield f"{name}[{number - apart}]", message
 
     def _say(self, turns: list[tuple[str, list[Block]]], role: str, parts: list[Block]) -> None:
         if turns and turns[-1][0] == role and not self._own:
@@ -178,23 +143,9 @@ class RequestWriter(DropList):
                 first.setdefault("thoughtSignature", FOREIGN_CALL)
 
     def _parts(self, message: Message, path: str) -> list[Block]:
-        """OpenAI's callers count content and tool calls each from 0, Anthropic's all together."""
-        blocks: list[Block] = []
-        content = calls = 0
-        together = self._chat.dialect != "openai_chat"
-        for part in message.parts:
-            if isinstance(part, ToolCall) and not together:
-                where = f"{path}.tool_calls[{calls}]"
-                calls += 1
-            elif isinstance(part, Thinking | RedactedThinking) and not together:
-                where = f"{path}.reasoning_content"
-            elif isinstance(part, ToolResult) and not together:
-                where = path
-            else:
-                where = f"{path}.content[{content}]"
-                content += 1
-            blocks += self._part(part, where, in_system=message.role in ("system", "developer"))
-        return blocks
+        in_system = message.role in ("system", "developer")
+        located = parts_of(message.parts, path)
+        return [block for where, part in located for block in self._part(part, where, in_system=in_system)]
 
     def _part(self, part: Part, path: str, *, in_system: bool = False) -> list[Block]:
         """None for what is left out, and several for a result whose images have no place in it."""
@@ -204,8 +155,7 @@ class RequestWriter(DropList):
             raise Unsupported(path, TITLE, f"it knows no part of type {part.kind!r}")
         if in_system and not self._own and not isinstance(part, Text | Refusal):
             raise Unsupported(path, TITLE, "its system instruction is text")
-        cache = getattr(part, "cache", None)
-        self._drop_if(f"{path}.cache_control", cache)
+        self._drop_mark(getattr(part, "cache", None), path)
         extras = dict(part.extras)
         if not self._own:
             self._drop_extras(extras, path)
@@ -225,7 +175,7 @@ class RequestWriter(DropList):
                 written = self._source(part.source, extras, "application/pdf", path)
                 if self._own and part.name is not None:
                     as_object(next(iter(written.values())), path)["displayName"] = part.name
-                self._drop_if(f"{path}.name", part.name is not None and not self._own)
+                self._drop_name(part, path, part.name is not None and not self._own)
                 block = written
             case Audio():
                 block = self._source(part.source, extras, "audio/wav", path)
@@ -262,21 +212,18 @@ class RequestWriter(DropList):
             return block
         resolution = RESOLUTIONS.get(part.detail or "")
         if resolution is None:
-            raise BadRequest(
-                f"{path}.image_url.detail is {part.detail!r}; use auto, {', '.join(RESOLUTIONS)}",
-                param=f"{path}.image_url.detail",
-            )
+            where = self._member(path, "detail")
+            raise BadRequest(f"{where} is {part.detail!r}; use auto, {', '.join(RESOLUTIONS)}", param=where)
         if self._own or self._generation.is_third:
             block["mediaResolution"] = {"level": resolution}
         else:
-            self.dropped.add(f"{path}.image_url.detail")
+            self._drop_member(path, "detail", True)
         return block
 
     def _source(self, source: Source, extras: Block, usual: str, path: str) -> Block:
         """inlineData or fileData. `extras` loses what belongs in there."""
-        told: Block = {}
-        if "displayName" in extras:
-            told["displayName"] = extras.pop("displayName")
+        key = "inlineData" if isinstance(source, Inline) else "fileData"
+        told = dict(as_object(extras.pop(key, {}), path))
         match source:
             case Inline():
                 return {"inlineData": {"mimeType": source.media_type, "data": source.data, **told}}
@@ -290,7 +237,7 @@ class RequestWriter(DropList):
             case FileRef():
                 if not GOOGLES_FILE.match(source.id):
                     raise Unsupported(path, TITLE, "a file uploaded to another provider is unknown to it")
-                told["mimeType"] = extras.pop("mimeType", usual)
+                told.setdefault("mimeType", usual)
                 return {"fileData": {"fileUri": source.id, **told}}
             case _:
                 assert_never(source)
@@ -304,7 +251,8 @@ class RequestWriter(DropList):
         if part.arguments.strip() not in ("", "null"):  # Groq's models write null for no arguments
             arguments = as_one_object(part.arguments)
             if arguments is None:
-                raise BadRequest(f"{path} has arguments that are no JSON object", param=path)
+                where = self._member(path, "arguments")
+                raise BadRequest(f"{where} is no JSON object", param=where)
             call["args"] = arguments
         elif not self._own:
             call["args"] = {}
@@ -323,9 +271,9 @@ class RequestWriter(DropList):
         texts = [each.text for each in part.parts if isinstance(each, Text)]
         media = [
             block
-            for number, each in enumerate(part.parts)
+            for where, each in parts_of(part.parts, path)
             if not isinstance(each, Text)
-            for block in self._part(each, f"{path}.content[{number}]")
+            for block in self._part(each, where)
         ]
         result: Block = {"name": name, "response": _write_response("\n".join(texts), part.is_error)}
         if part.call_id and not MADE_ID.fullmatch(part.call_id):
@@ -344,8 +292,7 @@ class RequestWriter(DropList):
         """Functions share one tool, which stands where the first of them stood."""
         declarations: list[Json] = []
         tools: list[Block] = []
-        for number, tool in enumerate(self._chat.tools):
-            path = f"tools[{number}]"
+        for path, tool in tools_of(self._chat.tools):
             match tool:
                 case FunctionTool():
                     if not declarations:
@@ -367,15 +314,16 @@ class RequestWriter(DropList):
             if tool.parameters is not None:
                 declaration["parametersJsonSchema"] = tool.parameters
             return {**declaration, **tool.extras}
-        self._drop_if(f"{path}.{self._spelled('strict')}", tool.strict)
-        self._drop_if(f"{path}.cache_control", tool.cache)
+        self._drop_member(path, "strict", tool.strict)
+        self._drop_mark(tool.cache, path)
         self._drop_extras(tool.extras, path)
         if tool.parameters is None:
             return declaration
+        where = self._member(path, "parameters")
         if self._generation.json_schema:
-            declaration["parametersJsonSchema"] = as_object(tool.parameters, f"{path}.parameters")
+            declaration["parametersJsonSchema"] = as_object(tool.parameters, where)
             return declaration
-        narrowed = self._narrowed(tool.parameters, f"{path}.parameters")
+        narrowed = self._narrowed(tool.parameters, where)
         if narrowed.get("properties"):  # these models refuse an object without properties
             declaration["parameters"] = narrowed
         return declaration
@@ -427,16 +375,16 @@ class RequestWriter(DropList):
                 assert_never(wanted.kind)
         if self._own:
             return {"responseMimeType": JSON_TYPE, "responseJsonSchema": wanted.schema}
-        path = self._spelled("response_format")
-        self._drop_if(f"{path}.strict", wanted.strict is False)
+        path = self.spelling.field("response_format.schema")
+        self._drop_field("response_format.strict", wanted.strict is False)
         told = {"title": wanted.name, "description": wanted.description}
         schema = {
             **{key: value for key, value in told.items() if value is not None},
-            **as_object({} if wanted.schema is None else wanted.schema, f"{path}.schema"),
+            **as_object({} if wanted.schema is None else wanted.schema, path),
         }
         if self._generation.json_schema:
             return {"responseMimeType": JSON_TYPE, "responseJsonSchema": schema}
-        return {"responseMimeType": JSON_TYPE, "responseSchema": self._narrowed(schema, f"{path}.schema")}
+        return {"responseMimeType": JSON_TYPE, "responseSchema": self._narrowed(schema, path)}
 
     @staticmethod
     def _own_thinking(reasoning: Reasoning) -> Block:
@@ -447,11 +395,13 @@ class RequestWriter(DropList):
         return {**thinking, **reasoning.extras}
 
     def _thinking(self, reasoning: Reasoning) -> Block:
-        path, generation = self._spelled("reasoning"), self._generation
+        path, generation = self._reasoning_path(reasoning), self._generation
         hidden = reasoning.extras.get("display") == "omitted"
-        self._drop_extras({k: v for k, v in reasoning.extras.items() if k not in _REASONING_TOLD}, path)
+        self._drop_extras(
+            {k: v for k, v in reasoning.extras.items() if k not in _REASONING_TOLD}, self.spelling.field("reasoning")
+        )
         if generation.thinking == "none":
-            self._drop_if("reasoning", reasoning.effort != "none" and reasoning.mode != "disabled")
+            self._drop_if(path, reasoning.effort != "none" and reasoning.mode != "disabled")
             return {}
         effort, budget = reasoning.effort or None, reasoning.budget_tokens
         if effort == "default":  # Groq's word for not saying
@@ -459,7 +409,7 @@ class RequestWriter(DropList):
         if reasoning.mode == "disabled":
             # Less than that is not to be had from a model that always thinks.
             effort, budget = ("none" if "none" in generation.efforts else "minimal"), None
-            self._drop_if("reasoning", "none" not in generation.efforts)
+            self._drop_if(path, "none" not in generation.efforts)
         if generation.thinking == "budget" and budget is not None:
             least, most = generation.budgets
             return _thoughts({"thinkingBudget": min(max(budget, least), most)}, shown=not hidden)
@@ -469,7 +419,8 @@ class RequestWriter(DropList):
             return _thoughts({"thinkingBudget": -1} if generation.thinking == "budget" else {}, shown=not hidden)
         level = generation.efforts.get(effort)
         if level is None:
-            raise BadRequest(f"{path} is {effort!r}; this model takes {', '.join(generation.efforts)}", param=path)
+            where = self.spelling.field("reasoning.effort") if reasoning.effort else path
+            raise BadRequest(f"{where} is {effort!r}; this model takes {', '.join(generation.efforts)}", param=where)
         shown = effort != "none" and not hidden
         if isinstance(level, int):
             return _thoughts({"thinkingBudget": level}, shown=shown)

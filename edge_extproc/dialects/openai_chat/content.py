@@ -100,12 +100,12 @@ _IN_CONTENT: Extras = MappingProxyType({"content": None})
 
 
 def opaque_of(part: Object, path: str) -> Opaque:
-    return Opaque(NAME, as_text(part.get("type"), f"{path}.type"), part)
+    return Opaque(NAME, as_text(part.get("type"), f"{path}.type"), part, path)
 
 
 def _read_text_part(part: Object, path: str) -> Part:
     cache, extras = read_cache(part, TEXT_PART)
-    return Text(as_text(part.get("text"), f"{path}.text"), cache, extras or NO_EXTRAS)
+    return Text(as_text(part.get("text"), f"{path}.text"), cache, extras or NO_EXTRAS, path)
 
 
 def read_image_part(part: Object, path: str) -> Part:
@@ -117,7 +117,7 @@ def read_image_part(part: Object, path: str) -> Part:
     cache, extras = read_cache(part, _IMAGE_PART)
     if rest := left_in(inner, frozenset({"url", "detail"})):
         extras["image_url"] = rest
-    return Image(source, maybe(as_text, inner, "detail", f"{path}.image_url"), cache, extras or NO_EXTRAS)
+    return Image(source, maybe(as_text, inner, "detail", f"{path}.image_url"), cache, extras or NO_EXTRAS, path)
 
 
 def _read_audio_part(part: Object, path: str) -> Part:
@@ -129,7 +129,7 @@ def _read_audio_part(part: Object, path: str) -> Part:
     if rest := left_in(inner, frozenset({"data", "format"})):
         extras["input_audio"] = rest
     data = as_text(inner.get("data"), f"{path}.input_audio.data")
-    return Audio(Inline(_AUDIO_TYPES.get(kind, f"audio/{kind}"), data), extras or NO_EXTRAS)
+    return Audio(Inline(_AUDIO_TYPES.get(kind, f"audio/{kind}"), data), extras or NO_EXTRAS, path)
 
 
 def _read_file_part(part: Object, path: str) -> Part:
@@ -149,12 +149,12 @@ def _read_file_part(part: Object, path: str) -> Part:
     known = {"filename", "file_data", "file_id"} if data is None or file_id is None else {"filename", "file_data"}
     if rest := left_in(inner, frozenset(known)):
         extras["file"] = rest
-    return Document(source, maybe(as_text, inner, "filename", f"{path}.file"), cache, extras or NO_EXTRAS)
+    return Document(source, maybe(as_text, inner, "filename", f"{path}.file"), cache, extras or NO_EXTRAS, path)
 
 
 def _read_refusal_part(part: Object, path: str) -> Part:
     text = as_text(part.get("refusal"), f"{path}.refusal")
-    return Refusal(text, {**left_in(part, _REFUSAL_PART), **_IN_CONTENT})
+    return Refusal(text, {**left_in(part, _REFUSAL_PART), **_IN_CONTENT}, path)
 
 
 def _read_thinking_part(part: Object, path: str) -> Part:
@@ -169,7 +169,7 @@ def _read_thinking_part(part: Object, path: str) -> Part:
             case _:
                 return opaque_of(part, path)
     extras = {**left_in(part, _THINKING_PART), **_IN_CONTENT}
-    return Thinking("".join(pieces), maybe(as_text, part, "signature", path), extras)
+    return Thinking("".join(pieces), maybe(as_text, part, "signature", path), extras, path)
 
 
 _READ_PART: Mapping[str, Callable[[Object, str], Part]] = MappingProxyType(
@@ -189,7 +189,7 @@ def read_content(value: Json, path: str) -> tuple[Part, ...]:
     if value is None:
         return ()
     if isinstance(value, str):
-        return (Text(value),)
+        return (Text(value, path=path),)
     if not isinstance(value, list):
         raise wrong(path, "a string or a list of parts", value)
     parts = []
@@ -223,10 +223,10 @@ class _Thought:
     sealed: str | None = None
     rest: Extras = NO_EXTRAS
 
-    def part(self) -> Part:
+    def part(self, path: str) -> Part:
         if self.sealed is not None:
-            return RedactedThinking(self.sealed, self.rest)
-        return Thinking(self.text, self.signature, self.rest)
+            return RedactedThinking(self.sealed, self.rest, path)
+        return Thinking(self.text, self.signature, self.rest, path)
 
 
 def thought_of(entry: Json) -> _Thought | None:
@@ -257,7 +257,7 @@ _FLAT: Extras = MappingProxyType({"flat": None})
 """A note: this thought stood in flat text alone, beside structured entries that hold no text."""
 
 
-def read_thoughts(message: Mapping[str, Json]) -> tuple[tuple[Part, ...], Object]:
+def read_thoughts(message: Mapping[str, Json], path: str) -> tuple[tuple[Part, ...], Object]:
     """What was thought, and what is left: notes of the spellings, and entries that only their own host can read."""
     extras: Object = {}
     parts: list[Part] = []
@@ -269,7 +269,8 @@ def read_thoughts(message: Mapping[str, Json]) -> tuple[tuple[Part, ...], Object
         if parts or not entries or None in thoughts:  # one spelling is enough; a list that we half know stays whole
             extras[key] = entries
         else:
-            parts += [thought.part() for thought in thoughts if thought is not None]
+            read = enumerate(thought for thought in thoughts if thought is not None)
+            parts += [thought.part(f"{path}.{key}[{number}]") for number, thought in read]
             extras[key] = None
     told = "".join(part.text for part in parts if isinstance(part, Thinking))
     for key in FLAT_THOUGHT:
@@ -277,7 +278,7 @@ def read_thoughts(message: Mapping[str, Json]) -> tuple[tuple[Part, ...], Object
         if not isinstance(text, str):
             continue
         if not told and text:
-            parts, told = [Thinking(text, extras=_FLAT if parts else NO_EXTRAS), *parts], text
+            parts, told = [Thinking(text, None, _FLAT if parts else NO_EXTRAS, f"{path}.{key}"), *parts], text
         extras[key] = None if text == told else text
     return tuple(parts), extras
 

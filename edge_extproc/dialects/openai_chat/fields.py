@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from ...model.content import Json
+from ...model.spelling import Spelling
 from ..base import FieldSupport
 
 NAME = "openai_chat"
@@ -14,12 +15,49 @@ TITLE = "OpenAI Chat Completions"
 Object = dict[str, Json]
 """A JSON object of the wire."""
 
+# --- how a caller spells it
+
+SPELLING = Spelling(
+    fields=MappingProxyType(
+        {
+            "max_output_tokens": "max_completion_tokens",
+            "reasoning": "reasoning_effort",
+            "reasoning.effort": "reasoning_effort",
+            "reasoning.budget_tokens": "reasoning.max_tokens",
+            "response_format.schema": "response_format.json_schema.schema",
+            "response_format.strict": "response_format.json_schema.strict",
+        }
+    ),
+    members=MappingProxyType(
+        {
+            "arguments": "function.arguments",
+            "call_id": "tool_call_id",
+            "detail": "image_url.detail",
+            "document_name": "file.filename",
+            "parameters": "function.parameters",
+            "signature": "extra_content.google.thought_signature",
+            "strict": "function.strict",
+        }
+    ),
+    essential=MappingProxyType(
+        {
+            "audio": None,
+            "function_call": None,
+            "functions": None,
+            "modalities": ["text"],
+            "tool_choice": None,
+            "web_search_options": None,
+        }
+    ),
+)
+"""How callers of this format spell the fields of a Chat. A reader puts another one in its place where there are two."""
+
 # --- what becomes of a chat that crosses over
 
 
 FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
     {
-        "dialect": FieldSupport("mapped", "not sent; it says how to name what is dropped"),
+        "dialect": FieldSupport("mapped", "not sent; it says whose extras and opaque parts these are"),
         "model": FieldSupport("mapped", "model: the name under which the chosen host knows it"),
         "messages": FieldSupport(
             "mapped",
@@ -55,7 +93,9 @@ FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
         "user": FieldSupport("mapped", "user; dropped where it is longer than the host takes"),
         "metadata": FieldSupport("dropped", "it labels stored completions of the account, which are not the caller's"),
         "extras": FieldSupport(
-            "dropped", "but what the Responses API shares: prompt_cache_key and its like, text.verbosity"
+            "dropped",
+            "but what the Responses API shares: prompt_cache_key and its like, text.verbosity; what the caller calls "
+            "essential is refused",
         ),
         "needed": FieldSupport("refused", "whatever it names"),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -29,7 +30,7 @@ from ...model.content import NO_EXTRAS, Extras, Image, Json, Message, Opaque, Pa
 from ..base import output_limit
 from ..carried import original_id
 from .content import THOUGHT, opaque_of, read_cache, read_content, read_image_part, read_thoughts
-from .fields import NAME, Object
+from .fields import NAME, SPELLING, Object
 
 # --- the cheap view
 
@@ -134,12 +135,13 @@ def _read_tool_call(value: Json, path: str, *, strict: bool) -> Part:
         cache,
         signature,
         extras or NO_EXTRAS,
+        path,
     )
 
 
 def read_said(message: Object, path: str, *, strict: bool = True) -> tuple[tuple[Part, ...], Object]:
     """The parts of an assistant's message, thinking first and tool calls last, and what is left of it."""
-    thoughts, extras = read_thoughts(message)
+    thoughts, extras = read_thoughts(message, path)
     content = message.get("content")
     if isinstance(content, dict) and not strict:  # Cloudflare decodes what was asked for as JSON
         content = encode(content).decode()
@@ -149,12 +151,12 @@ def read_said(message: Object, path: str, *, strict: bool = True) -> tuple[tuple
         parts += images
         left.pop("images")
     if refusal := maybe(as_text, message, "refusal", path):
-        parts.append(Refusal(refusal))
+        parts.append(Refusal(refusal, path=f"{path}.refusal"))
     for number, call in enumerate(maybe(as_list, message, "tool_calls", path) or ()):
         parts.append(_read_tool_call(call, f"{path}.tool_calls[{number}]", strict=strict))
     old = message.get("function_call")
     if isinstance(old, dict) and old.get("name"):  # Snowflake sends an empty one
-        parts.append(Opaque(NAME, "function_call", old))
+        parts.append(Opaque(NAME, "function_call", old, f"{path}.function_call"))
     return tuple(parts), {**left, **extras}
 
 
@@ -178,12 +180,13 @@ def read_answered_image(told: Json) -> Image | None:
     return replace(image, extras={**image.extras, **_AMONG_IMAGES}) if isinstance(image, Image) else None
 
 
-def _mark_last(parts: tuple[Part, ...], extras: Object, known: frozenset[str]) -> tuple[tuple[Part, ...], Object]:
-    """A cache mark on a whole message means its last part."""
-    cache, rest = read_cache(extras, known)
+def _mark_last(parts: tuple[Part, ...], extras: Object, path: str) -> tuple[tuple[Part, ...], Object]:
+    """A cache mark on the whole message at `path` means its last part."""
+    cache, rest = read_cache(extras, frozenset())
     match parts[-1:]:
-        case (Text(text, None, more),) if cache is not None:
-            return (*parts[:-1], Text(text, cache, more)), {**rest, "cache_control": None}
+        case (Text(cache=None) as last,) if cache is not None:
+            mark = replace(cache, path=f"{path}.cache_control")
+            return (*parts[:-1], replace(last, cache=mark)), {**rest, "cache_control": None}
         case _:
             return parts, extras
 
@@ -192,23 +195,23 @@ def _read_message(value: Json, path: str) -> Message:
     message = as_object(value, path)
     role = as_text(message.get("role"), f"{path}.role")
     name = maybe(as_text, message, "name", path)
-    nothing: frozenset[str] = frozenset()
     match role:
         case "system" | "developer" | "user":
             parts = read_content(message.get("content"), f"{path}.content")
-            parts, extras = _mark_last(parts, left_in(message, _MESSAGE), nothing)
-            return Message(role, parts, name, extras or NO_EXTRAS)
+            parts, extras = _mark_last(parts, left_in(message, _MESSAGE), path)
+            return Message(role, parts, name, extras or NO_EXTRAS, path)
         case "assistant":
             parts, extras = read_said(message, path)
-            parts, extras = _mark_last(parts, extras, nothing)
-            return Message(role, parts, name, extras or NO_EXTRAS)
+            parts, extras = _mark_last(parts, extras, path)
+            return Message(role, parts, name, extras or NO_EXTRAS, path)
         case "tool":
             call_id = original_id(as_text(message.get("tool_call_id"), f"{path}.tool_call_id"))
             cache, extras = read_cache(message, _TOOL_MESSAGE)
             parts = read_content(message.get("content"), f"{path}.content")
-            return Message(role, (ToolResult(call_id, parts, cache=cache),), name, extras or NO_EXTRAS)
+            result = ToolResult(call_id, parts, cache=cache, path=path)
+            return Message(role, (result,), name, extras or NO_EXTRAS, path)
         case "function":
-            return Message("tool", (Opaque(NAME, "function", message),))
+            return Message("tool", (Opaque(NAME, "function", message, path),), path=path)
         case _:
             raise BadRequest(
                 f"{path}.role is {role!r}; it must be system, developer, user, assistant or tool", param=f"{path}.role"
@@ -266,6 +269,7 @@ def _read_tool(value: Json, path: str) -> Tool:
         maybe(as_bool, function, "strict", f"{path}.function"),
         cache,
         extras or NO_EXTRAS,
+        path,
     )
 
 
@@ -385,6 +389,21 @@ def _read_limit(body: Object) -> tuple[int | None, Object]:
     return newer, {} if older is None else {"max_tokens": older}
 
 
+def _spelled(body: Object) -> Mapping[str, str]:
+    """The fields for which this caller took another of their spellings."""
+    fields = {} if body.get("safety_identifier") is None else {"user": "safety_identifier"}
+    if body.get("max_completion_tokens") is None:
+        fields["max_output_tokens"] = "max_tokens"
+    match body:
+        case {"reasoning": {"effort": str()}}:
+            fields |= {"reasoning": "reasoning", "reasoning.effort": "reasoning.effort"}
+        case {"reasoning": dict()}:
+            fields["reasoning"] = "reasoning"
+        case {"thinking": dict()}:
+            fields |= {"reasoning": "thinking", "reasoning.budget_tokens": "thinking.budget_tokens"}
+    return fields
+
+
 def read_chat(call: Call) -> Chat:
     try:
         body = as_object(msgspec.json.decode(call.raw), "the body")
@@ -427,4 +446,5 @@ def read_chat(call: Call) -> Chat:
         user=user,
         metadata=maybe(as_object, body, "metadata"),
         extras=extras or NO_EXTRAS,
+        spelling=SPELLING.but(_spelled(body)),
     )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import assert_never
 
@@ -31,7 +30,7 @@ from ...model.content import (
     Url,
 )
 from ...model.host import UNKNOWN_HOST, HostProfile
-from ..dropping import DropList
+from ..dropping import DropList, messages_of, parts_of, tools_of
 from .content import (
     AUDIO_FORMATS,
     WANTED,
@@ -65,43 +64,6 @@ _SERVICE_TIERS: Mapping[str, str] = MappingProxyType(
 _SHARED_EXTRAS = frozenset({"prompt_cache_key", "prompt_cache_retention"})
 
 
-@dataclass(frozen=True, slots=True)
-class Spelling:
-    """How the callers of another dialect spell what may have no place here."""
-
-    messages: str = "messages"
-    content: str = "content"
-    prompt: str | None = None
-    """The system prompt, where it stands outside the messages."""
-    top_k: str = "top_k"
-    effort: str = "reasoning_effort"
-    thinking: str = "reasoning"
-    tool_choice: str = "tool_choice"
-    parallel: str = "parallel_tool_calls"
-    user: str = "user"
-
-
-_SPELLINGS: Mapping[str, Spelling] = MappingProxyType(
-    {
-        "anthropic_messages": Spelling(
-            prompt="system",
-            effort="output_config.effort",
-            thinking="thinking",
-            parallel="tool_choice.disable_parallel_tool_use",
-            user="metadata.user_id",
-        ),
-        "openai_responses": Spelling(messages="input", prompt="instructions", effort="reasoning.effort"),
-        "gemini_generate": Spelling(
-            messages="contents",
-            content="parts",
-            prompt="systemInstruction",
-            top_k="generationConfig.topK",
-            effort="generationConfig.thinkingConfig.thinkingLevel",
-            thinking="generationConfig.thinkingConfig",
-            tool_choice="toolConfig",
-        ),
-    }
-)
 _FORCED = frozenset({"required", "tool"})
 _NAMELESS_SCHEMA = "response"
 
@@ -113,24 +75,24 @@ class RequestWriter(DropList):
     """
 
     def __init__(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> None:
-        super().__init__()
+        super().__init__(chat)
         self.chat = chat
         self.model = model
         self.host = host
         self.own = chat.dialect == NAME
-        self.spelling = _SPELLINGS.get(chat.dialect, Spelling())
 
     def body(self) -> Object:
         chat = self.chat
         if not self.own:
             for name in chat.needed:
                 raise Unsupported(name, TITLE, "only a provider of the caller's own format can honour it")
+            self._refuse_essential(chat, TITLE)
         body: Object = {"model": self.model, "messages": self._messages()}
         if chat.stream:
             body["stream"] = True
             body["stream_options"] = {"include_usage": True}
         if chat.tools:
-            body["tools"] = [self._tool(tool, f"tools[{number}]") for number, tool in enumerate(chat.tools)]
+            body["tools"] = [self._tool(tool, path) for path, tool in tools_of(chat.tools)]
         self._tool_choice(body)
         limit = "max_tokens" if is_noted(chat.extras, "max_tokens") else "max_completion_tokens"
         set_values(
@@ -154,7 +116,7 @@ class RequestWriter(DropList):
             set_values(body, top_k=chat.top_k)
             overlay(body, chat.extras)
         else:
-            self._drop_if(self.spelling.top_k, chat.top_k is not None)
+            self._drop_field("top_k", chat.top_k is not None)
             self._foreign_extras(body)
         return body
 
@@ -166,9 +128,9 @@ class RequestWriter(DropList):
         if not is_sampled(self.model, effort if isinstance(effort, str) else None):
             for name in SAMPLING:
                 if (value := body.pop(name, None)) is not None:
-                    self._drop_if(name, value != 1 or name not in ("temperature", "top_p"))
+                    self._drop_field(name, value != 1 or name not in ("temperature", "top_p"))
         if not takes_stop(self.model):
-            self._drop_if("stop", body.pop("stop", None) is not None)
+            self._drop_field("stop", body.pop("stop", None) is not None)
 
     def _foreign_extras(self, body: Object) -> None:
         for name, value in self.chat.extras.items():
@@ -192,7 +154,7 @@ class RequestWriter(DropList):
                 block["cache_control"] = cache_control(cache)
             overlay(block, extras)
         else:
-            self._drop_if(f"{path}.cache_control", cache is not None)
+            self._drop_mark(cache, path)
             self._drop_extras(extras, path)
         return block
 
@@ -202,17 +164,17 @@ class RequestWriter(DropList):
         chat = self.chat
         user = "safety_identifier" if is_noted(chat.extras, "safety_identifier") else "user"
         if is_too_long(chat.user, self.host):
-            self.dropped.add(user if user != "user" else self.spelling.user)
+            self._drop_field("user", True)
         else:
             set_values(body, **{user: chat.user})
         if self.own:
             set_values(body, service_tier=chat.service_tier, metadata=chat.metadata)
             return
-        self._drop_if("metadata", chat.metadata)
+        self._drop_field("metadata", chat.metadata)
         if chat.service_tier is not None:
             tier = _SERVICE_TIERS.get(chat.service_tier)
             set_values(body, service_tier=tier)
-            self._drop_if("service_tier", tier is None)
+            self._drop_field("service_tier", tier is None)
 
     def _format(self) -> Object | None:
         wanted = self.chat.response_format
@@ -243,11 +205,10 @@ class RequestWriter(DropList):
             level = "medium" if wanted.mode == "enabled" else None
         effort = None if level is None else effort_for(self.model, level)
         set_values(body, reasoning_effort=effort)
-        spelled = self.spelling.effort if wanted.effort is not None else self.spelling.thinking
         # Not to think is all that a model can do which never does.
         is_moot = level is None or (level == "none" and not efforts_of(self.model))
-        self._drop_if(spelled, effort is None and not is_moot)
-        self._drop_extras(wanted.extras, self.spelling.thinking)
+        self._drop_if(self._reasoning_path(wanted), effort is None and not is_moot)
+        self._drop_extras(wanted.extras, self.spelling.field("reasoning"))
 
     def _own_reasoning(self, body: Object, wanted: Reasoning) -> None:
         notes = self.chat.extras
@@ -282,8 +243,8 @@ class RequestWriter(DropList):
     def _tool_choice(self, body: Object) -> None:
         chat, choice = self.chat, self.chat.tool_choice
         if not chat.tools and not self.own:
-            self._drop_if(self.spelling.tool_choice, choice is not None and choice.mode in _FORCED)
-            self._drop_if(self.spelling.parallel, chat.parallel_tool_calls is False)
+            self._drop_field("tool_choice", choice is not None and choice.mode in _FORCED)
+            self._drop_field("parallel_tool_calls", chat.parallel_tool_calls is False)
             return
         if choice is not None and choice.mode == "tool":
             body["tool_choice"] = {"type": "function", "function": {"name": choice.name}}
@@ -299,52 +260,29 @@ class RequestWriter(DropList):
             return [self._own_message(message) for message in messages]
         written: list[Json] = []
         moved: list[Object] = []
-        for path, where, message in self._located():
+        for path, message in messages_of(self.chat):
             self._drop_extras(message.extras, path)
             match message.role:
                 case "system" | "developer":
-                    written += self._prompt(message, where)
+                    written += self._prompt(message, path)
                 case "user" | "tool":
-                    results = [self._result(part, f"{where}[{i}]", moved) for i, part in self._results(message)]
-                    parts = [self._part(part, f"{where}[{i}]") for i, part in self._others(message)]
-                    written += results
+                    located = list(parts_of(message.parts, path))
+                    written += [self._result(part, at, moved) for at, part in located if isinstance(part, ToolResult)]
+                    parts = [self._part(part, at) for at, part in located if not isinstance(part, ToolResult)]
                     if parts:
                         parts, moved = [*moved, *parts], []
                         written.append(self._named(message, {"role": "user", "content": short(parts)}))
                 case "assistant":
                     written += self._moved(moved)
                     moved = []
-                    written += self._assistant(message, where)
+                    written += self._assistant(message, path)
                 case _:
                     assert_never(message.role)
         return written + self._moved(moved)
 
-    def _located(self) -> Iterator[tuple[str, str, Message]]:
-        """Each message, its path and that of its content in the caller's spelling."""
-        spelling, apart = self.spelling, 0
-        for number, message in enumerate(self.chat.messages):
-            prompt = spelling.prompt if number == 0 and message.role == "system" else None
-            if prompt == "instructions" and not is_noted(message.extras, prompt):
-                prompt = None  # one of the input's own
-            if prompt is not None:
-                apart = 1
-                # Gemini's is a message; the others' is the content itself.
-                yield prompt, f"{prompt}.{spelling.content}" if spelling.content == "parts" else prompt, message
-            else:
-                path = f"{spelling.messages}[{number - apart}]"
-                yield path, f"{path}.{spelling.content}", message
-
     @staticmethod
     def _moved(parts: list[Object]) -> list[Json]:
         return [{"role": "user", "content": parts}] if parts else []
-
-    @staticmethod
-    def _results(message: Message) -> list[tuple[int, ToolResult]]:
-        return [(i, part) for i, part in enumerate(message.parts) if isinstance(part, ToolResult)]
-
-    @staticmethod
-    def _others(message: Message) -> list[tuple[int, Part]]:
-        return [(i, part) for i, part in enumerate(message.parts) if not isinstance(part, ToolResult)]
 
     @staticmethod
     def _named(message: Message, written: Object) -> Object:
@@ -352,23 +290,23 @@ class RequestWriter(DropList):
 
     def _prompt(self, message: Message, path: str) -> list[Json]:
         parts: list[Object] = []
-        for i, part in enumerate(message.parts):
+        for where, part in parts_of(message.parts, path):
             if not isinstance(part, Text):
-                raise Unsupported(f"{path}[{i}]", TITLE, "a system prompt is text")
-            parts.append(self._part(part, f"{path}[{i}]"))
+                raise Unsupported(where, TITLE, "a system prompt is text")
+            parts.append(self._part(part, where))
         return [self._named(message, {"role": message.role, "content": short(parts)})] if parts else []
 
     def _result(self, result: ToolResult, path: str, moved: list[Object]) -> Object:
         """A tool message. It can hold text alone: what else there is goes into `moved`."""
         texts: list[Object] = []
         others: list[Object] = []
-        for i, part in enumerate(result.parts):
-            written = self._part(part, f"{path}.content[{i}]")
+        for where, part in parts_of(result.parts, path):
+            written = self._part(part, where)
             (texts if isinstance(part, Text) else others).append(written)
         id = call_id(result.call_id, self.model)
         if others:
             moved += [{"type": "text", "text": f"From the result of tool call {id}:"}, *others]
-        self._drop_if(f"{path}.is_error", result.is_error)
+        self._drop_member(path, "is_error", result.is_error)
         message: Object = {"role": "tool", "tool_call_id": id, "content": short(texts)}
         return self._finish(message, result.cache, result.extras, path)
 
@@ -378,8 +316,7 @@ class RequestWriter(DropList):
         refusals: list[str] = []
         calls: list[Json] = []
         thoughts: list[Thinking] = []
-        for i, part in enumerate(message.parts):
-            where = f"{path}[{i}]"
+        for where, part in parts_of(message.parts, path):
             match part:
                 case Text():
                     texts.append(part.text)
@@ -417,7 +354,7 @@ class RequestWriter(DropList):
         if call.signature is not None and (self.own or "gemini" in self.model.lower()):
             written["extra_content"] = {"google": {"thought_signature": call.signature}}
         elif call.signature is not None:  # other hosts refuse a field that they do not know
-            self.dropped.add(f"{path}.thoughtSignature")
+            self._drop_member(path, "signature", True)
         return self._finish(written, call.cache, call.extras, path)
 
     def _part(self, part: Part, path: str) -> Object:
@@ -464,7 +401,7 @@ class RequestWriter(DropList):
                 file["file_data"] = source.url
             case Inline() if source.media_type == "text/plain" and not self.own:
                 # No media type of text is known to all hosts; text always is.
-                self._drop_if(f"{path}.title", part.name)
+                self._drop_name(part, path, part.name)
                 return {"type": "text", "text": plain(source.data, path)}
             case Inline():
                 file["file_data"] = write_source(source)

@@ -24,7 +24,7 @@ from ...model.reply import Reply
 from ..base import Headers, ModelCard, Route, output_limit
 from ..openai_chat import PLUGIN as CHAT
 from ..pictures import shown_by_user
-from .fields import NAME, TITLE
+from .fields import NAME, SPELLING, TITLE
 from .history import is_worth_a_look, mended_history
 from .reply import read_reply, write_reply
 from .request_in import probe, read_chat, why_no_call
@@ -40,6 +40,7 @@ _PATHS: Mapping[Operation, str] = MappingProxyType({"chat": "/responses", "model
 class OpenAIResponses:
     name = NAME
     title = TITLE
+    spelling = SPELLING
     routes = (Route("POST", "/v1/responses", "chat"),)
     stream_type = "text/event-stream"
     client_headers: tuple[str, ...] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from ...codecs.json_values import as_text, kind_name, maybe_text, objects, rest_of, text_of
@@ -75,7 +75,7 @@ def _read_image(part: Item, path: str) -> Part:
         source = Url(url)
     else:
         source = FileRef(as_text(part.get("file_id"), f"{path}.file_id"))
-    return Image(source, detail, extras=rest_of(part, _INPUT_IMAGE))
+    return Image(source, detail, extras=rest_of(part, _INPUT_IMAGE), path=path)
 
 
 def _read_file(part: Item, path: str) -> Part:
@@ -90,19 +90,20 @@ def _read_file(part: Item, path: str) -> Part:
         source = Url(url)
     else:
         source = FileRef(as_text(part.get("file_id"), f"{path}.file_id"))
-    return Document(source, maybe_text(part.get("filename"), f"{path}.filename"), extras=rest_of(part, _INPUT_FILE))
+    name = maybe_text(part.get("filename"), f"{path}.filename")
+    return Document(source, name, extras=rest_of(part, _INPUT_FILE), path=path)
 
 
 def _read_text(part: Item, path: str) -> Part:
-    return Text(as_text(part.get("text"), f"{path}.text"), extras=rest_of(part, _INPUT_TEXT))
+    return Text(as_text(part.get("text"), f"{path}.text"), extras=rest_of(part, _INPUT_TEXT), path=path)
 
 
 def _read_refusal(part: Item, path: str) -> Part:
-    return Refusal(as_text(part.get("refusal"), f"{path}.refusal"), extras=rest_of(part, REFUSAL))
+    return Refusal(as_text(part.get("refusal"), f"{path}.refusal"), rest_of(part, REFUSAL), path)
 
 
 def opaque_of(item: Item, path: str) -> Opaque:
-    return Opaque(NAME, as_text(item.get("type"), f"{path}.type"), item)
+    return Opaque(NAME, as_text(item.get("type"), f"{path}.type"), item, path)
 
 
 _READ_CONTENT: Mapping[str, Callable[[Item, str], Part]] = MappingProxyType(
@@ -119,7 +120,7 @@ _READ_CONTENT: Mapping[str, Callable[[Item, str], Part]] = MappingProxyType(
 
 def read_content(value: Json, path: str) -> tuple[Part, ...]:
     if isinstance(value, str):
-        return (Text(value),)
+        return (Text(value, path=path),)
     if not isinstance(value, list):
         raise BadRequest(f"{path} must be a string or a list of parts, not {kind_name(value)}", param=path)
     return tuple(
@@ -135,15 +136,11 @@ def read_said(item: Item, path: str) -> tuple[Part, ...] | None:
     if not parts or not all(isinstance(part, Text | Refusal) for part in parts):
         return None
     own = rest_of(item, MESSAGE)
-    return tuple(_with_extras(part, {**part.extras, "item": own}) if own else part for part in sayable(parts))
+    return tuple(replace(part, extras={**part.extras, "item": own}) if own else part for part in sayable(parts))
 
 
 def sayable(parts: Iterable[Part]) -> Iterator[Text | Refusal]:
     return (part for part in parts if isinstance(part, Text | Refusal))
-
-
-def _with_extras(part: Text | Refusal, extras: Extras) -> Text | Refusal:
-    return Text(part.text, extras=extras) if isinstance(part, Text) else Refusal(part.text, extras)
 
 
 def thoughts(item: Item) -> Iterator[tuple[str, int, str]]:
@@ -159,16 +156,16 @@ def thoughts(item: Item) -> Iterator[tuple[str, int, str]]:
 BETWEEN_THOUGHTS = "\n\n"
 
 
-def read_reasoning_item(item: Item) -> Part:
+def read_reasoning_item(item: Item, path: str) -> Part:
     text = BETWEEN_THOUGHTS.join(text for _, _, text in thoughts(item))
     carried = item.get("encrypted_content")
     if isinstance(carried, str) and carried.startswith(MARK):
         if carried.startswith(REDACTED):
-            return RedactedThinking(carried.removeprefix(REDACTED))
-        return Thinking(text, unseal(carried))
+            return RedactedThinking(carried.removeprefix(REDACTED), path=path)
+        return Thinking(text, unseal(carried), path=path)
     if is_made(item):
-        return Thinking(text)
-    return Thinking(text, extras=rest_of(item, TYPE))
+        return Thinking(text, path=path)
+    return Thinking(text, extras=rest_of(item, TYPE), path=path)
 
 
 def is_made(item: Mapping[str, Json]) -> bool:
@@ -186,6 +183,7 @@ def read_call_item(item: Item, path: str) -> ToolCall:
         as_text(item.get("name"), f"{path}.name"),
         as_text(item.get("arguments"), f"{path}.arguments"),
         extras=rest_of(item, CALL),
+        path=path,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from ...model.content import Json
+from ...model.spelling import Spelling
 from ..base import FieldSupport
 
 NAME = "openai_responses"
@@ -14,10 +15,18 @@ TITLE = "OpenAI Responses"
 Item = dict[str, Json]
 """A JSON object of the wire."""
 
+# --- how a caller spells it
+
+SPELLING = Spelling(
+    fields=MappingProxyType({"logprobs": "include", "messages": "input", "response_format": "text.format"}),
+    members=MappingProxyType({"document_name": "filename", "id": "call_id"}),
+    outer="item",
+)
+"""How callers of this format spell the fields of a Chat."""
 
 FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
     {
-        "dialect": FieldSupport("mapped", "not sent; it says how to name what is dropped"),
+        "dialect": FieldSupport("mapped", "not sent; it says whose extras and opaque parts these are"),
         "model": FieldSupport("mapped", "model: the name under which the chosen host knows it"),
         "messages": FieldSupport(
             "mapped",
@@ -58,8 +67,8 @@ FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
         "extras": FieldSupport(
             "dropped",
             "but of OpenAI chat: store, prompt_cache_key and prompt_cache_retention are mapped as they are, verbosity "
-            "→ text.verbosity, tool_choice of allowed tools → the same; audio output, web search and the old functions "
-            "are refused; store is false where the caller did not ask for it, since other APIs keep nothing",
+            "→ text.verbosity, tool_choice of allowed tools → the same; what else the caller's format calls essential "
+            "is refused; store is false where the caller did not ask for it, since other APIs keep nothing",
         ),
         "needed": FieldSupport("refused", "whatever it names"),
     }
@@ -67,7 +76,5 @@ FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
 
 # Extras of OpenAI's chat format that have the same name and meaning here.
 SHARED_EXTRAS = frozenset({"store", "prompt_cache_key", "prompt_cache_retention"})
-# Extras of other dialects whose absence would change what the caller gets.
-REFUSED_EXTRAS = frozenset({"audio", "functions", "function_call", "modalities", "web_search_options"})
 # Fields of ours that only OpenAI can honour, since what they name lies there.
 NEEDED = ("previous_response_id", "conversation", "prompt", "background")

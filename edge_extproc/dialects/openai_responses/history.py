@@ -79,7 +79,7 @@ def _edit(item: Item, host: HostProfile) -> _Edit | None:
         return _Edit({**item, "call_id": call_id_of(call_id)}, ".call_id")
     if item.get("type") != "reasoning" or not is_made(item):
         return None
-    part = read_reasoning_item(item)
+    part = read_reasoning_item(item, "")
     if isinstance(part, Thinking) and part.text and not part.signature and host.thoughts in WANTED:
         return _Edit(unsigned_item(part.text), None)
     return _Edit(None, "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 import msgspec
@@ -40,7 +40,7 @@ from .content import (
     read_reasoning_item,
     read_said,
 )
-from .fields import NAME, NEEDED, Item
+from .fields import NAME, NEEDED, SPELLING, Item
 
 # --- JSON
 
@@ -92,7 +92,7 @@ class InputReader:
 
     def close(self) -> None:
         if self.said:
-            self.messages.append(Message("assistant", tuple(self.said)))
+            self.messages.append(Message("assistant", tuple(self.said), path=self.said[0].path))
         self.said, self.has_text, self.has_call = [], False, False
 
     def _say(self, parts: Iterable[Part]) -> None:
@@ -108,7 +108,7 @@ class InputReader:
             case "message":
                 self._message(item, path)
             case "reasoning":
-                self._say((read_reasoning_item(item),))
+                self._say((read_reasoning_item(item, path),))
             case "function_call":
                 self.said.append(read_call_item(item, path))
                 self.has_call = True
@@ -118,10 +118,11 @@ class InputReader:
                     original_id(as_text(item.get("call_id"), f"{path}.call_id")),
                     read_content(item.get("output"), f"{path}.output"),
                     extras=rest_of(item, RESULT),
+                    path=path,
                 )
-                self.messages.append(Message("tool", (result,)))
+                self.messages.append(Message("tool", (result,), path=path))
             case "image_generation_call" if (picture := read_picture(item)) is not None:
-                self._say((picture,))
+                self._say((replace(picture, path=path),))
             case _:
                 self._whole(item, as_text(kind, f"{path}.type"), path)
 
@@ -134,20 +135,20 @@ class InputReader:
         if role != "assistant":
             self.close()
             parts = read_content(item.get("content"), f"{path}.content")
-            self.messages.append(Message(role, parts, extras=rest_of(item, MESSAGE)))
+            self.messages.append(Message(role, parts, extras=rest_of(item, MESSAGE), path=path))
         elif (said := read_said(item, path)) is not None:
             self._say(said)
             self.has_text = True
         else:
-            self._say((Opaque(NAME, "message", item),))
+            self._say((Opaque(NAME, "message", item, path),))
 
     def _whole(self, item: Item, kind: str, path: str) -> None:
         if kind in BOUND_ITEMS:
             self.needed.append(path)
-        part = Opaque(NAME, kind, item)
+        part = Opaque(NAME, kind, item, path)
         if BY_CALLER.fullmatch(kind):
             self.close()
-            self.messages.append(Message("user", (part,), extras=WHOLE_ITEM))
+            self.messages.append(Message("user", (part,), extras=WHOLE_ITEM, path=path))
         else:
             self.said.append(part)
 
@@ -155,7 +156,7 @@ class InputReader:
 def _read_input(value: Json) -> InputReader:
     turns = InputReader()
     if isinstance(value, str):
-        turns.messages.append(Message("user", (Text(value),)))
+        turns.messages.append(Message("user", (Text(value, path="input"),), path="input"))
     elif value is not None:
         for item, path in objects(value, "input"):
             turns.add(item, path)
@@ -209,6 +210,7 @@ def _read_tool(tool: Item, path: str) -> Tool:
         tool.get("parameters"),
         maybe_bool(tool.get("strict"), f"{path}.strict"),
         extras=rest_of(tool, _TOOL),
+        path=path,
     )
 
 
@@ -288,7 +290,8 @@ def read_chat(call: Call) -> Chat:
     turns = _read_input(body.get("input"))
     instructions = maybe_text(body.get("instructions"), "instructions")
     if instructions is not None:
-        turns.messages.insert(0, Message("system", (Text(instructions),), extras=INSTRUCTIONS))
+        prompt = Text(instructions, path="instructions")
+        turns.messages.insert(0, Message("system", (prompt,), extras=INSTRUCTIONS, path="instructions"))
     tools = () if body.get("tools") is None else tuple(_read_tool(t, p) for t, p in objects(body["tools"], "tools"))
     choice, tools = _read_tool_choice(body.get("tool_choice"), tools)
     text = dict(maybe_object(body.get("text"), "text") or {})
@@ -296,6 +299,7 @@ def read_chat(call: Call) -> Chat:
     if response_format is not None:
         del text["format"]
     include = maybe_list(body.get("include"), "include") or []
+    user_spelled = {} if body.get("safety_identifier") is None else {"user": "safety_identifier"}
     user, user_rest = _read_user(body)
     extras = {
         **rest_of(body, _CHAT),
@@ -328,4 +332,5 @@ def read_chat(call: Call) -> Chat:
             *turns.needed,
             *(["include"] if _LOGPROBS in include else []),  # no other format tells them as this one does
         ),
+        spelling=SPELLING.but(user_spelled),
     )

@@ -31,10 +31,10 @@ from ...model.content import (
     Url,
 )
 from ...model.host import UNKNOWN_HOST, HostProfile, Thoughts
-from ..dropping import DropList
+from ..dropping import DropList, messages_of, parts_of, tools_of
 from ..openai_chat.models import SAMPLING, effort_for, efforts_of, is_sampled, is_too_long, is_unsigned
 from .content import INSTRUCTIONS, WHOLE_ITEM, Said, data_uri, item_of, said_content, short
-from .fields import NAME, REFUSED_EXTRAS, SHARED_EXTRAS, TITLE, Item
+from .fields import NAME, SHARED_EXTRAS, TITLE, Item
 from .models import BUDGETS
 from .request_in import OwnChoice
 
@@ -47,20 +47,6 @@ _NO_PARAMETERS: Mapping[str, Json] = MappingProxyType({"type": "object", "proper
 _SERVICE_TIERS: Mapping[str, str] = MappingProxyType(
     {"standard_only": "default", **{tier: tier for tier in ("auto", "default", "flex", "scale", "priority")}}
 )
-# What a cache mark is called wherever callers can set one.
-_CACHE = "cache_control"
-# How another dialect's callers spell a field of a Chat, where it is not OpenAI's way.
-_SPELLINGS: Mapping[tuple[str, str], str] = MappingProxyType(
-    {
-        ("openai_chat", "reasoning"): "reasoning_effort",
-        ("anthropic_messages", "stop"): "stop_sequences",
-        ("anthropic_messages", "reasoning"): "thinking",
-        ("anthropic_messages", "user"): "metadata.user_id",
-        ("anthropic_messages", "response_format"): "output_config.format",
-    }
-)
-
-
 # Hosts that want unsigned thinking of the history back.
 WANTED: frozenset[Thoughts] = frozenset({"reasoning_content", "reasoning_details"})
 _MADE_AGAIN = frozenset({"id", "summary", "content", "status"})
@@ -82,7 +68,7 @@ class RequestWriter(DropList):
     `dropped` grows as it is written."""
 
     def __init__(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> None:
-        super().__init__()
+        super().__init__(chat)
         self.chat = chat
         self.model = model
         self.host = host
@@ -100,14 +86,14 @@ class RequestWriter(DropList):
         text: Item = {}
         if chat.response_format is not None:
             if chat.response_format.kind == "json_schema" and not self.is_own:
-                as_object(chat.response_format.schema, self._spelled("response_format"))
+                as_object(chat.response_format.schema, self.spelling.field("response_format.schema"))
             text["format"] = _format(chat.response_format)
         for name in ("max_output_tokens", "temperature", "top_p", "top_logprobs"):
             if (value := getattr(chat, name)) is not None:
                 body[name] = value
         user = "safety_identifier" if "safety_identifier" in chat.extras else "user"
         if is_too_long(chat.user, self.host):
-            self.dropped.add(user if user != "user" else self._spelled("user"))
+            self._drop_field("user", True)
         elif chat.user is not None:
             body[user] = chat.user
         self._reasoning(body)
@@ -124,25 +110,21 @@ class RequestWriter(DropList):
 
     # what cannot cross
 
-    def _spelled(self, name: str) -> str:
-        return _SPELLINGS.get((self.chat.dialect, name), name)
-
     def _refuse(self) -> None:
         chat = self.chat
         if chat.stop:
-            raise Unsupported(self._spelled("stop"), TITLE, "it cannot stop at a sequence")
+            raise Unsupported(self.spelling.field("stop"), TITLE, "it cannot stop at a sequence")
         if chat.n is not None and chat.n != 1:
-            raise Unsupported("n", TITLE, "it gives one answer")
+            raise Unsupported(self.spelling.field("n"), TITLE, "it gives one answer")
         if self.is_own:
             return
         for name in ("logprobs", "top_logprobs"):
             if getattr(chat, name):
-                raise Unsupported(name, TITLE, "its answer tells them in another shape")
+                raise Unsupported(self.spelling.field(name), TITLE, "its answer tells them in another shape")
         for name in chat.needed:
             raise Unsupported(name, TITLE, "only a provider of the caller's own format can honour it")
-        for name, value in chat.extras.items():
-            if name in REFUSED_EXTRAS and value is not None and value != ["text"]:
-                raise Unsupported(name, TITLE)
+        can_choose = _allowed_choice(chat.extras.get("tool_choice")) is not None
+        self._refuse_essential(chat, TITLE, mapped=("tool_choice",) if can_choose else ())
 
     # fields
 
@@ -173,17 +155,17 @@ class RequestWriter(DropList):
                 self._drop_if(name, value is not None)
         if chat.service_tier is not None:
             tier = _SERVICE_TIERS.get(chat.service_tier)
-            self._drop_if("service_tier", tier is None)
+            self._drop_field("service_tier", tier is None)
             if tier is not None:
                 body["service_tier"] = tier
         if chat.metadata:
             told = {key: value for key, value in chat.metadata.items() if isinstance(value, str)}
-            self._drop_if("metadata", len(told) < len(chat.metadata))
+            self._drop_field("metadata", len(told) < len(chat.metadata))
             body["metadata"] = told
         for name in ("top_k", "seed"):
-            self._drop_if(name, getattr(chat, name) is not None)
+            self._drop_field(name, getattr(chat, name) is not None)
         for name in ("presence_penalty", "frequency_penalty"):
-            self._drop_if(name, getattr(chat, name))
+            self._drop_field(name, getattr(chat, name))
 
     def _reasoning(self, body: Item) -> None:
         wanted = self.chat.reasoning
@@ -207,8 +189,8 @@ class RequestWriter(DropList):
             body["reasoning"] = {"effort": reached}
         # Off is what a model is anyway that cannot think, or that has no such level.
         is_moot = level is None or (level == "none" and not efforts_of(self.model))
-        self._drop_if(self._spelled("reasoning"), reached is None and not is_moot)
-        self._drop_extras(wanted.extras, self._spelled("reasoning"))
+        self._drop_if(self._reasoning_path(wanted), reached is None and not is_moot)
+        self._drop_extras(wanted.extras, self.spelling.field("reasoning"))
 
     def _sampling(self, body: Item) -> None:
         """What the model takes; 1 is what temperature and top_p are anyway."""
@@ -217,7 +199,7 @@ class RequestWriter(DropList):
             return
         for name in SAMPLING:
             if (value := body.pop(name, None)) is not None:
-                self._drop_if(name, value != 1 or name not in ("temperature", "top_p"))
+                self._drop_field(name, value != 1 or name not in ("temperature", "top_p"))
 
     # tools
 
@@ -225,10 +207,10 @@ class RequestWriter(DropList):
         chat, choice = self.chat, self.chat.tool_choice
         tools = choice.tools if isinstance(choice, OwnChoice) else chat.tools
         if tools:
-            body["tools"] = [self._tool(tool, f"tools[{i}]") for i, tool in enumerate(tools)]
+            body["tools"] = [self._tool(tool, path) for path, tool in tools_of(tools)]
         has_tools = bool(tools) or self.is_own
-        self._drop_if("tool_choice", choice is not None and choice.mode not in ("auto", "none") and not has_tools)
-        self._drop_if("parallel_tool_calls", chat.parallel_tool_calls is not None and not has_tools)
+        self._drop_field("tool_choice", choice is not None and choice.mode not in ("auto", "none") and not has_tools)
+        self._drop_field("parallel_tool_calls", chat.parallel_tool_calls is not None and not has_tools)
         if choice is not None and has_tools:
             body["tool_choice"] = _choice(choice)
         if chat.parallel_tool_calls is not None and has_tools:
@@ -250,7 +232,7 @@ class RequestWriter(DropList):
             return {**written, **tool.extras}
         written["parameters"] = tool.parameters or dict(_NO_PARAMETERS)
         written["strict"] = bool(tool.strict)  # absent it is true here, and false elsewhere
-        self._drop_if(f"{path}.{_CACHE}", tool.cache)
+        self._drop_mark(tool.cache, path)
         self._drop_extras(tool.extras, path)
         return written
 
@@ -258,32 +240,25 @@ class RequestWriter(DropList):
 
     def _input(self) -> tuple[str | None, list[Json]]:
         """The instructions, and the items."""
-        turns = list(enumerate(self.chat.messages))
+        turns = list(messages_of(self.chat))
         instructions: str | None = None
-        if turns and (text := self._instructions(turns[0][1])) is not None:
+        if turns and (text := self._instructions(*turns[0])) is not None:
             instructions = text
             turns = turns[1:]
         items: list[Json] = []
-        for number, message in turns:
-            path = self._turn_path(number)
+        for path, message in turns:
             self._drop_if(f"{path}.name", message.name)
             if not self.is_own:
                 self._drop_extras(message.extras, path)
             items.extend(self._turn(message, path))
         return instructions, items
 
-    def _turn_path(self, number: int) -> str:
-        """A turn as its caller counts it: Anthropic's system prompt is none of its messages."""
-        if self.chat.dialect == "anthropic_messages" and self.chat.messages[0].role == "system":
-            return f"messages[{number - 1}]" if number else "system"
-        return f"messages[{number}]"
-
-    def _instructions(self, message: Message) -> str | None:
+    def _instructions(self, path: str, message: Message) -> str | None:
         """The text of a turn that is sent as instructions: the one that came so, or a plain system turn that leads."""
         if message.extras == INSTRUCTIONS or not (self.is_own or message.extras or message.name):
             match message:
                 case Message("system", (Text() as text,)) if not text.extras:
-                    self._drop_if(f"{self._turn_path(0)}.content[0].{_CACHE}", text.cache)
+                    self._drop_mark(text.cache, text.path or f"{path}.content[0]")
                     return text.text
         return None
 
@@ -302,14 +277,14 @@ class RequestWriter(DropList):
             yield from (part.value for part in message.parts if isinstance(part, Opaque))
             return
         content: list[Json] = []
-        for i, part in enumerate(message.parts):
+        for where, part in parts_of(message.parts, path):
             if not isinstance(part, ToolResult):
-                content.append(self._content(part, f"{path}.content[{i}]"))
+                content.append(self._content(part, where))
                 continue
             if content:
                 yield self._asking(message, content)
                 content = []
-            yield self._result(part, path if message.role == "tool" else f"{path}.content[{i}]")
+            yield self._result(part, where)
         if content:
             yield self._asking(message, content)
 
@@ -317,11 +292,12 @@ class RequestWriter(DropList):
         return {"role": message.role, "content": short(content), **(message.extras if self.is_own else {})}
 
     def _result(self, part: ToolResult, path: str) -> Item:
-        self._drop_if(f"{path}.is_error", part.is_error)
-        self._drop_if(f"{path}.{_CACHE}", part.cache)
+        self._drop_member(path, "is_error", part.is_error)
+        self._drop_mark(part.cache, path)
         if not part.call_id:
-            raise BadRequest(f"{path} does not say whose result it is: the id of the call is missing", param=path)
-        content = [self._content(p, f"{path}.content[{i}]") for i, p in enumerate(part.parts)]
+            where = self._member(path, "call_id")
+            raise BadRequest(f"{where} is missing: it says whose result this is", param=where)
+        content = [self._content(each, where) for where, each in parts_of(part.parts, path)]
         call_id = part.call_id if self.is_own else call_id_of(part.call_id)
         item: Item = {"type": "function_call_output", "call_id": call_id, "output": short(content) if content else ""}
         return {**item, **self._kept(part.extras, path)}
@@ -335,7 +311,7 @@ class RequestWriter(DropList):
 
     def _content(self, part: Part, path: str) -> Json:
         if isinstance(part, Text | Image | Document):
-            self._drop_if(f"{path}.{_CACHE}", part.cache)
+            self._drop_mark(part.cache, path)
         match part:
             case Text():
                 return {"type": "input_text", "text": part.text, **self._kept(part.extras, path)}
@@ -391,7 +367,7 @@ class RequestWriter(DropList):
                 assert_never(part.source)
         if part.name is not None and (self.is_own or isinstance(part.source, Inline)):
             written["filename"] = part.name
-        self._drop_if(f"{path}.title", part.name is not None and "filename" not in written)
+        self._drop_name(part, path, part.name is not None and "filename" not in written)
         return written
 
     def _uploaded(self, id: str, path: str) -> str:
@@ -402,13 +378,10 @@ class RequestWriter(DropList):
 
     def _said(self, parts: Sequence[Part], path: str) -> Iterator[Json]:
         """A turn of the assistant, item by item."""
-        content = calls = 0
         message: Said | None = None
-        for part in parts:
+        for where, part in parts_of(parts, path):
             if isinstance(part, Text | Refusal):
-                where = f"{path}.content[{content}]"
-                content += 1
-                self._drop_if(f"{where}.{_CACHE}", isinstance(part, Text) and part.cache)
+                self._drop_mark(part.cache if isinstance(part, Text) else None, where)
                 own = item_of(part) if self.is_own else NO_EXTRAS
                 if isinstance(part, Refusal) and not self.is_own:
                     # A refusal stands only in an item that the API itself gave out, with an id of its own.
@@ -424,14 +397,13 @@ class RequestWriter(DropList):
                 yield message.asked()
                 message = None
             if isinstance(part, ToolCall):
-                yield self._call(part, f"{path}.tool_calls[{calls}]")
-                calls += 1
-            elif (item := self._other_said(part, path, content)) is not None:
+                yield self._call(part, where)
+            elif (item := self._other_said(part, where)) is not None:
                 yield item
         if message is not None:
             yield message.asked()
 
-    def _other_said(self, part: Part, path: str, position: int) -> Json:
+    def _other_said(self, part: Part, path: str) -> Json:
         match part:
             case Thinking() | RedactedThinking():
                 if self.is_own and part.extras:
@@ -439,9 +411,7 @@ class RequestWriter(DropList):
                 if isinstance(part, Thinking) and self.host.thoughts in WANTED and is_unsigned(part):
                     self._drop_extras({k: v for k, v in part.extras.items() if k not in _MADE_AGAIN}, path)
                     return unsigned_item(part.text)
-                self._drop_if(
-                    f"{path}.{'reasoning_content' if self.chat.dialect == 'openai_chat' else 'thinking'}", True
-                )
+                self.dropped.add(path)
                 return None
             case Image(Inline(media_type, data)) if self.is_own:
                 format = media_type.partition("/")[2]
@@ -449,16 +419,16 @@ class RequestWriter(DropList):
             case Opaque():
                 if self.is_own:
                     return part.value
-                raise Unsupported(f"{path}.content[{position}]", TITLE, f"it knows no part of type {part.kind!r}")
+                raise Unsupported(path, TITLE, f"it knows no part of type {part.kind!r}")
             case _:
-                where = f"{path}.content[{position}]"
-                raise Unsupported(where, TITLE, f"an assistant cannot say a part of type {type(part).__name__.lower()}")
+                raise Unsupported(path, TITLE, f"an assistant cannot say a part of type {type(part).__name__.lower()}")
 
     def _call(self, part: ToolCall, path: str) -> Item:
         if not part.id:
-            raise BadRequest(f"{path}.id is missing: the result of a call names it", param=f"{path}.id")
-        self._drop_if(f"{path}.signature", part.signature)
-        self._drop_if(f"{path}.{_CACHE}", part.cache)
+            where = self._member(path, "id")
+            raise BadRequest(f"{where} is missing: the result of a call names it", param=where)
+        self._drop_member(path, "signature", part.signature)
+        self._drop_mark(part.cache, path)
         arguments = part.arguments if self.is_own or part.arguments.strip() else "{}"
         call_id = part.id if self.is_own else call_id_of(part.id)
         item: Item = {"type": "function_call", "call_id": call_id, "name": part.name, "arguments": arguments}

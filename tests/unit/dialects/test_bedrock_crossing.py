@@ -59,17 +59,17 @@ BEDROCK_MODELS = ("us.anthropic.claude-opus-4-6-v1", "us.amazon.nova-2-lite-v1:0
 # Why a recorded request may not cross into Converse.
 INTO = (
     r"^(n|functions|function_call|web_search_options|audio|modalities|tool_choice) cannot be sent",
-    r"^(logprobs|top_logprobs) cannot be sent",
+    r"^(logprobs|top_logprobs|generationConfig.(responseLogprobs|logprobs|candidateCount)) cannot be sent",
     r"it knows no (part|tool) of type",
     r"it fetches nothing",
     r"a file uploaded to another provider",
     r"needs (the user first|one)$",
-    r"^(temperature|top_p) is [-\d.]+; Bedrock Converse takes 0 to 1",
-    r"^reasoning_effort is 'xhigh'",
+    r"^(generationConfig.)?(temperature|top_p|topP) is [-\d.]+; Bedrock Converse takes 0 to 1",
+    r"^(reasoning_effort|reasoning.effort) is 'xhigh'",
     r"takes image/png",
     r"takes pdf, csv",
     r"takes opus, wav",
-    r"function.arguments is no JSON object",
+    r"(function.arguments|args|input|arguments) is no JSON object",
     r"nested too deeply",
 )
 # And out of it.
