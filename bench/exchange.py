@@ -202,7 +202,7 @@ class Ways:
             raise bug
 
         table = prices.load(prices.compiled(self._directory))
-        gateway = app.build_gateway(config, table, settle, report, build_cache(config, metrics))
+        gateway = app.build_gateway(config, table, (settle,), report, build_cache(config, metrics))
         self._opened = metrics.opened
         return gateway
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from ..dialects.base import Dialect
 from ..errors import BadRequest, Unavailable, Unsupported
@@ -18,9 +18,12 @@ from ..model.noun import noun
 from ..model.plan import Candidate, Plan
 from ..operations.base import OperationFormat
 from ..providers.base import Provider, UpstreamCall, UpstreamRequest
+from .parsed_call import ParsedCall
 
 if TYPE_CHECKING:
     from .ports import Gateway
+
+Lane: TypeAlias = Literal["raw", "cross"]
 
 
 @noun
@@ -28,22 +31,22 @@ class Adapted:
     request: UpstreamRequest
     dialect: str
     """The wire format in which the provider is asked, and answers."""
-    lane: Literal["raw", "cross"]
+    lane: Lane
     dropped: tuple[str, ...]
     """What the caller asked for and this provider cannot be told."""
 
 
 def adapt(
-    call: Call,
+    parsed: ParsedCall,
     candidate: Candidate,
     dialects: Mapping[str, Dialect],
     providers: Mapping[str, Provider],
     formats: Mapping[str, OperationFormat],
 ) -> Adapted:
     """Raises BadRequest (Unsupported among them) where the candidate cannot be asked this at all."""
-    provider = providers[candidate.provider]
+    call, provider = parsed.call, providers[candidate.provider]
     if call.operation != "chat":
-        return _operation(call, candidate, provider, formats)
+        return _operation(parsed, candidate, provider, formats)
     target = dialects[format_of(call, candidate, provider)]
     path = target.path(call.operation, candidate.model, stream=call.stream)
     asked = partial(UpstreamCall, call.operation, target.name, candidate.model, call.stream, path)
@@ -51,7 +54,7 @@ def adapt(
         written = target.splice(call, candidate.model, provider.profile)
         request = provider.request(asked(written.body, betas=call.betas))
         return Adapted(request, target.name, "raw", (*written.dropped, *request.dropped))
-    chat = dialects[call.dialect].read_chat(call)
+    chat = parsed.chat()
     if chat.needed:
         raise Unsupported(chat.needed[0], target.title, "only a provider of the caller's own format can honour it")
     written = target.write_chat(chat, candidate.model, provider.profile)
@@ -61,10 +64,11 @@ def adapt(
     return Adapted(request, target.name, "cross", (*betas, *written.dropped, *request.dropped))
 
 
-def first_able(call: Call, plan: Plan, gateway: Gateway) -> tuple[Plan, Adapted]:
+def first_able(parsed: ParsedCall, plan: Plan, gateway: Gateway) -> tuple[Plan, Adapted]:
     """The plan without those whose format cannot carry this call, and the request of the first that can. Later
     candidates are tried now too: once Envoy retries, a refusal could only reach the caller. Raises the first refusal
     where there is none."""
+    call = parsed.call
     able: list[Candidate] = []
     chosen: Adapted | None = None
     refusal: BadRequest | Unavailable | None = None
@@ -72,7 +76,7 @@ def first_able(call: Call, plan: Plan, gateway: Gateway) -> tuple[Plan, Adapted]
         try:
             own = call.format or call.dialect
             if chosen is None or format_of(call, candidate, gateway.providers[candidate.provider]) != own:
-                adapted = adapt(call, candidate, gateway.dialects, gateway.providers, gateway.formats)
+                adapted = adapt(parsed, candidate, gateway.dialects, gateway.providers, gateway.formats)
                 chosen = chosen or adapted
         except (BadRequest, Unavailable) as error:
             refusal = refusal or error
@@ -83,7 +87,10 @@ def first_able(call: Call, plan: Plan, gateway: Gateway) -> tuple[Plan, Adapted]
     return gateway.planner.able(plan, tuple(able)), chosen
 
 
-def _operation(call: Call, candidate: Candidate, provider: Provider, formats: Mapping[str, OperationFormat]) -> Adapted:
+def _operation(
+    parsed: ParsedCall, candidate: Candidate, provider: Provider, formats: Mapping[str, OperationFormat]
+) -> Adapted:
+    call = parsed.call
     target = formats[format_of(call, candidate, provider)]
     if target.name == call.format:
         path, written = target.path(call, candidate.model), target.splice(call, candidate.model)
@@ -92,7 +99,7 @@ def _operation(call: Call, candidate: Candidate, provider: Provider, formats: Ma
         )
         request = provider.request(asked)
         return Adapted(request, target.name, "raw", (*written.dropped, *request.dropped))
-    path, written = target.write(formats[call.format].read(call), candidate.model)
+    path, written = target.write(parsed.question(), candidate.model)
     asked = UpstreamCall(call.operation, target.name, candidate.model, call.stream, path, written.body)
     return Adapted(provider.request(asked), target.name, "cross", written.dropped)
 

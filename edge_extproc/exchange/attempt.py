@@ -98,12 +98,12 @@ async def written(event: RequestHeaders, try_: Attempt) -> Continue | Replace | 
 def write_request(event: RequestHeaders, try_: Attempt) -> Continue | Replace | ImmediateResponse:
     gateway = try_.exchange.gateway
     try_.exchange.journal.began[try_.number] = gateway.clock.monotonic()
-    call = try_.exchange.call
+    call, candidate = try_.exchange.call, try_.candidate
     try:
-        adapted = adapt(call, try_.candidate, gateway.dialects, gateway.providers, gateway.formats)
+        adapted = adapt(try_.exchange.parsed, candidate, gateway.dialects, gateway.providers, gateway.formats)
     except (BadRequest, Unavailable) as error:  # a credential has ended since the plan was made
         return _told(gateway.dialects[call.dialect], error.fault())
-    try_.exchange.written = try_.candidate, adapted
+    try_.exchange.journal.encoded(candidate, adapted)
     request = adapted.request
     length = len(request.body)
     to_set, to_remove = header_rules.outgoing(

@@ -214,7 +214,7 @@ class AuthzChecker:
     def _denied(self, asked: AuthzRequest, fault: Fault, told: Pairs = ()) -> CheckDenied:
         gateway = self._gateway
         path = asked.path.partition("?")[0]
-        voice = gateway.routes.voice(path, asked.headers) or gateway.dialects[gateway.default_dialect]
+        voice = gateway.routes.caller_dialect(path, asked.headers) or gateway.dialects[gateway.default_dialect]
         status, headers, body = voice.write_error(fault)
         return CheckDenied(status, (*headers, *told), body, fault.code or fault.kind)
 

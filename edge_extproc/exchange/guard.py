@@ -189,7 +189,7 @@ class GuardExchange:
     def _is_able(self, candidate: Candidate) -> bool:
         gateway = self._gateway
         try:
-            adapt(self._known().exchange.call, candidate, gateway.dialects, gateway.providers, gateway.formats)
+            adapt(self._known().exchange.parsed, candidate, gateway.dialects, gateway.providers, gateway.formats)
         except (BadRequest, Unavailable):
             return False
         return True

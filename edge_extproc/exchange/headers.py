@@ -125,6 +125,11 @@ def one_line(names: tuple[str, ...]) -> str:
     return text if len(text) <= _LONGEST_LIST else text[:_LONGEST_LIST].rpartition(", ")[0] + ", ..."
 
 
+def dropped_fields(names: tuple[str, ...]) -> Pairs:
+    """The header that names what was left out; none where nothing was."""
+    return (("x-edge-dropped", one_line(names)),) if names else ()
+
+
 # What UUIDs, ULIDs and ids of traces are made of, and words with a separator. It goes into logs and into a header.
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=~-]{0,127}")
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")

@@ -55,6 +55,11 @@ class OperationResponse:
         batches) is none of it: what a batch uses is told in its results."""
         return self._ours.billed and self._call.method == "POST" and (not self._is_passed or bool(self._call.model))
 
+    @property
+    def has_text(self) -> bool:
+        """Whether a stream of it shows the tokens that the model makes: a completion does, speech does not."""
+        return self._call.operation == "completions"
+
     def way(self, content_type: str) -> Way:
         kind = media_type(content_type)
         if kind == "text/event-stream" and self._ours.listener() is not None and not self.crosses:

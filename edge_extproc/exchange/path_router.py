@@ -109,7 +109,7 @@ class PathRouter:
             raise NoSuchRoute(f"no API at {path!r}; have {paths}")
         raise WrongMethod(f"{method} is not a method of {path}; use {', '.join(sorted(methods))}")
 
-    def voice(self, path: str, headers: Headers) -> Dialect | None:
+    def caller_dialect(self, path: str, headers: Headers) -> Dialect | None:
         """The dialect in which to speak at this path, before we know more: a header that only one dialect's clients
         send, or the path itself, or a path that this one is below."""
         for name, _ in headers:

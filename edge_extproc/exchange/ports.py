@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from ..accounting.base import Prices
 from ..auth.base import AccessControl, Authenticator
@@ -27,6 +27,9 @@ from .large_bodies import AT_ONCE, WorkRunner
 from .path_router import PathRouter
 from .worst_case import UNCONFIGURED, OutputBounds
 
+Sink: TypeAlias = Callable[[Settlement], None]
+"""Takes a settlement: a journal, metrics, the access log, limits, traces."""
+
 
 class Clock(Protocol):
     def monotonic(self) -> float:
@@ -38,9 +41,8 @@ class Clock(Protocol):
         ...
 
 
-# Headers of a response that say in which dialect its error is told, whatever was asked in: AWS tells all of its own
-# alike.
-TELLING_ERRORS = {"x-amzn-errortype": "bedrock_converse"}
+# Headers of an error response that name its dialect, whatever the dialect of the request. AWS writes all errors alike.
+ERROR_DIALECT_HEADERS = {"x-amzn-errortype": "bedrock_converse"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,8 @@ class Gateway:
     prices: Prices
     cards: tuple[ModelCard, ...]
     """The models that can be listed."""
-    settle: Callable[[Settlement], None]
+    sinks: tuple[Sink, ...]
+    """Called in their order with each settlement. The exception of one is reported, and the next one is called."""
     clock: Clock
     new_id: Callable[[], str]
     """Unguessable, and new each time."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from ..accounting import prices as price_table
 from ..config.schema import Config
-from ..exchange.ports import Gateway
+from ..exchange.ports import Gateway, Sink
 from ..model.plan import Candidate
 from ..model.settlement import Settlement
 from ..providers.credentials.refresh import CredentialRefreshers
@@ -21,7 +21,6 @@ from ..store.snapshot import EMPTY, ManagedState
 from ..telemetry import logs
 from ..telemetry.metrics import Metrics
 from ..telemetry.queue_metrics import SpanCounts
-from ..telemetry.sinks import Sink, to_all
 from .wiring import limits as build_limits
 from .wiring.access import IdentitySources, build_access
 from .wiring.cache import build_cache, change_cache
@@ -59,7 +58,7 @@ class WorkerState:
         self._reading = asyncio.Lock()
         self.traces = build_traces(config, index)
         of_traces = (self.traces.settle,) if self.traces is not None else ()
-        self._settle = to_all((*sinks, self._settle_limits, *of_traces), logs.report)
+        self._sinks = (*sinks, self._settle_limits, *of_traces)
         self.cache = build_cache(config, metrics)
         if self.cache is not None:
             metrics.watch_cache(self.cache.near.counts)
@@ -179,7 +178,7 @@ class WorkerState:
         return build_gateway(
             config,
             self._prices.with_overrides(overrides(config)),
-            self._settle,
+            self._sinks,
             logs.report,
             self.cache,
             self._slots,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ from ...dialects.base import Dialect, ModelCard
 from ...exchange.body_shape import ShapeBounds
 from ...exchange.envoy_faults import CODES as ENVOY_CODES
 from ...exchange.path_router import PathRouter as Routes
-from ...exchange.ports import Gateway
+from ...exchange.ports import Gateway, Sink
 from ...limits.base import MICRO, Limiter
 from ...model.plan import Candidate
 from ...model.settlement import Settlement
@@ -84,7 +84,7 @@ def _plans_alike(old: Config, new: Config) -> bool:
 def build_gateway(
     config: Config,
     prices: Prices,
-    settle: Callable[[Settlement], None],
+    sinks: Sequence[Sink],
     report: Callable[[BaseException], None],
     cache: ResponseCache | None = None,
     slots: CircuitTable | None = None,
@@ -98,9 +98,10 @@ def build_gateway(
     *,
     editions: bool = False,
 ) -> Gateway:
-    """`keepers`: what renews the providers' credentials once it is started. `slots`: where the circuits are kept; this
-    process' own where not given. `before`: whose place this one takes. `editions`: how Envoy's clusters are named
-    (config/cluster_names.py). Raises ConfigError where the config names what does not exist."""
+    """`sinks`: what takes each settlement, after the planner. `keepers`: what renews the providers' credentials once it
+    is started. `slots`: where the circuits are kept; this process' own where not given. `before`: whose place this one
+    takes. `editions`: how Envoy's clusters are named (config/cluster_names.py). Raises ConfigError where the config
+    names what does not exist."""
     dialects, formats, endpoints = build_dialects(), build_formats(), build_endpoints(config)
     models = ModelTable(config.rows())
     same_providers = before is not None and before.config.providers == config.providers
@@ -111,10 +112,9 @@ def build_gateway(
     else:
         planner = build_planner(config, models, providers, prices, slots or LocalCircuitTable(), circuit_opened)
 
-    def settled(settlement: Settlement) -> None:
+    def learn(settlement: Settlement) -> None:
         if settlement.plan is not None:
             planner.learn(settlement.model, settlement.plan, settlement.tries)
-        settle(settlement)
 
     return Gateway(
         dialects=dialects,
@@ -129,7 +129,7 @@ def build_gateway(
         clusters=cluster_names(config, editions=editions),
         prices=prices,
         cards=tuple(ModelCard(name, models.candidates(name)[0].provider) for name in models.names),
-        settle=settled,
+        sinks=(learn, *sinks),
         clock=SystemClock(),
         new_id=exchange_ids().__next__,
         report=report,
