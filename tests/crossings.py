@@ -31,9 +31,21 @@ from pydantic import TypeAdapter
 from recordings import body, recordings
 
 from edge_extproc.dialects.base import Dialect
+from edge_extproc.dialects.dropping import omission
 from edge_extproc.errors import BadRequest, UpstreamError
 from edge_extproc.model.call import Call, Chat
-from edge_extproc.model.content import Document, Image, Inline, Part, Refusal, Text, Thinking, ToolCall, ToolResult
+from edge_extproc.model.content import (
+    Audio,
+    Document,
+    Image,
+    Inline,
+    Part,
+    Refusal,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+)
 from edge_extproc.model.reply import Ended, Failed, Finish, Reply, ReplyEvent, fold
 from edge_extproc.registry import load
 
@@ -382,7 +394,12 @@ def expected_in(name: str, reply: Reply) -> dict[str, Any]:
     """What a reply says in another format. Gemini knows no pause: it says OTHER, which is read as filtered."""
     finish = reply.choices[0].finish if reply.choices else None
     pauses = name == GEMINI and finish is not None and finish.reason == "pause"
-    return {**answered(reply), **({"finish": "filtered"} if pauses else {})}
+    found = {**answered(reply), **({"finish": "filtered"} if pauses else {})}
+    if name == MESSAGES and reply.dialect != name:  # it has no place for a picture, and says so in its place
+        spoken = [part for part in reply.choices[0].parts if isinstance(part, Text | Refusal | Image | Audio)]
+        title = DIALECTS[name].title
+        found["text"] = "".join(omission(p, title) if isinstance(p, Image | Audio) else p.text for p in spoken)
+    return found
 
 
 def _shown_thinking(wire: bytes) -> str:

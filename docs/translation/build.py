@@ -141,7 +141,7 @@ _MOST_LEAVES, _MOST_TEXT = 4, 200
 
 
 def fates(target: str) -> Mapping[str, FieldSupport]:
-    module = __import__(f"edge_extproc.dialects.{target}", fromlist=["FIELDS"])
+    module = __import__(f"edge_extproc.dialects.{target}.fields", fromlist=["FIELDS"])
     found: Mapping[str, FieldSupport] = module.FIELDS
     return found
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from ..model.call import Operation
 from ..model.host import UNKNOWN_HOST, HostProfile
 from .anthropic_betas import beta_header
-from .base import HostAddress, ProviderSettings, UpstreamCall, UpstreamRequest, base_path
+from .base import HostAddress, ProviderKind, ProviderSettings, UpstreamCall, UpstreamRequest, base_path
 
 # The only version that Anthropic's API reference lists for the Messages format.
 API_VERSION = "2023-06-01"
@@ -59,4 +59,4 @@ class AnthropicKind:
         return AnthropicProvider(settings)
 
 
-PLUGIN = AnthropicKind()
+PLUGIN: ProviderKind = AnthropicKind()

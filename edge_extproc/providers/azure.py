@@ -18,7 +18,7 @@ from urllib.parse import quote
 from ..errors import BadRequest
 from ..model.call import Operation
 from ..model.host import HostProfile
-from .base import HostAddress, ProviderSettings, UpstreamCall, UpstreamRequest, base_path
+from .base import HostAddress, ProviderKind, ProviderSettings, UpstreamCall, UpstreamRequest, base_path
 from .credentials.api_key import HeaderKey
 from .credentials.base import Credential, NoCredential
 from .openai import OPENAI, OPENAI_HOST, OpenAIKind
@@ -93,4 +93,4 @@ class AzureKind:
         return AzureProvider(settings, credential)
 
 
-PLUGIN = AzureKind()
+PLUGIN: ProviderKind = AzureKind()

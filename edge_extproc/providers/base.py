@@ -131,13 +131,23 @@ class HostAddress:
 class ProviderKind(Protocol):
     """What a file of this room exports as PLUGIN."""
 
-    default_base_url: str | None
-    """None where config must give one."""
-    needs_key: bool
-    hosts: Mapping[str, HostAddress]
-    """The hosts that config may name instead of an address; empty for a kind that is one host."""
-    apis: Mapping[str, str]
-    """What config may give as `api`, to the wire format that it stands for."""
+    @property
+    def default_base_url(self) -> str | None:
+        """None where config must give one."""
+        ...
+
+    @property
+    def needs_key(self) -> bool: ...
+
+    @property
+    def hosts(self) -> Mapping[str, HostAddress]:
+        """The hosts that config may name instead of an address; empty for a kind that is one host."""
+        ...
+
+    @property
+    def apis(self) -> Mapping[str, str]:
+        """What config may give as `api`, to the wire format that it stands for."""
+        ...
 
     def build(self, settings: ProviderSettings) -> Provider: ...
 

@@ -28,7 +28,7 @@ from ..errors import BadRequest, UpstreamError
 from ..model.call import Operation
 from ..model.host import UNKNOWN_HOST, HostProfile
 from . import anthropic_betas
-from .base import HostAddress, ProviderSettings, Unframer, UpstreamCall, UpstreamRequest, base_path
+from .base import HostAddress, ProviderKind, ProviderSettings, Unframer, UpstreamCall, UpstreamRequest, base_path
 from .credentials.api_key import bearer
 from .credentials.base import Credential, NoCredential
 
@@ -194,4 +194,4 @@ class BedrockKind:
         return BedrockProvider(settings, credential)
 
 
-PLUGIN = BedrockKind()
+PLUGIN: ProviderKind = BedrockKind()

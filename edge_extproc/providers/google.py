@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from ..model.call import Operation
-from .base import HostAddress, ProviderSettings, UpstreamCall, UpstreamRequest, base_path
+from ..model.host import UNKNOWN_HOST, HostProfile
+from .base import HostAddress, ProviderKind, ProviderSettings, UpstreamCall, UpstreamRequest, base_path
 
 _FORMATS: Mapping[Operation, tuple[str, ...]] = MappingProxyType(
     {"chat": ("gemini_generate",), "count_tokens": ("gemini_count",), "embeddings": ("gemini_embeddings",)}
@@ -19,6 +20,7 @@ class GoogleProvider:
     settings: ProviderSettings
     kind: str = "google"
     price_list: str = "google"
+    profile: HostProfile = UNKNOWN_HOST
 
     @property
     def name(self) -> str:
@@ -47,4 +49,4 @@ class GoogleKind:
         return GoogleProvider(settings)
 
 
-PLUGIN = GoogleKind()
+PLUGIN: ProviderKind = GoogleKind()

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from ..model.call import Operation
 from ..model.host import HostProfile
-from .base import HostAddress, ProviderSettings, UpstreamCall, UpstreamRequest, base_path
+from .base import HostAddress, ProviderKind, ProviderSettings, UpstreamCall, UpstreamRequest, base_path
 
 Formats: TypeAlias = Mapping[Operation, tuple[str, ...]]
 
@@ -63,4 +63,4 @@ class OpenAIKind:
         return OpenAIProvider(settings)
 
 
-PLUGIN = OpenAIKind()
+PLUGIN: ProviderKind = OpenAIKind()

@@ -14,7 +14,7 @@ from ..errors import ConfigError
 from ..model.call import Operation
 from ..model.host import UNKNOWN_HOST, HostProfile
 from ..model.noun import noun
-from .base import HostAddress, ProviderSettings, UpstreamCall, UpstreamRequest
+from .base import HostAddress, ProviderKind, ProviderSettings, UpstreamCall, UpstreamRequest
 from .openai import CHAT_ONLY, OPENAI, OpenAIKind, OpenAIProvider
 from .quirks import Quirks
 
@@ -165,4 +165,4 @@ def row(host: str) -> CompatibleHost:
         raise ConfigError(f"no OpenAI-compatible host {host!r}; have {', '.join(sorted(HOSTS))}") from None
 
 
-PLUGIN = OpenAICompatibleKind()
+PLUGIN: ProviderKind = OpenAICompatibleKind()

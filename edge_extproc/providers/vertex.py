@@ -20,7 +20,7 @@ from ..errors import BadRequest, Unsupported
 from ..model.call import Operation
 from ..model.host import UNKNOWN_HOST, HostProfile
 from . import anthropic_betas
-from .base import HostAddress, ProviderSettings, UpstreamCall, UpstreamRequest, base_path
+from .base import HostAddress, ProviderKind, ProviderSettings, UpstreamCall, UpstreamRequest, base_path
 from .credentials.api_key import HeaderKey
 from .credentials.base import Credential, NoCredential
 
@@ -144,4 +144,4 @@ class VertexKind:
         return VertexProvider(settings, credential)
 
 
-PLUGIN = VertexKind()
+PLUGIN: ProviderKind = VertexKind()

@@ -22,8 +22,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from edge_extproc.server.grpcio_transport import OPTIONS
-from edge_extproc.server.http2.connection import connection as http2
-from edge_extproc.server.http2.connection import transport as http2_transport
+from edge_extproc.server.http2 import frames as http2
+from edge_extproc.server.http2 import transport as http2_transport
 from edge_extproc.server.rpc import CallRefused, Methods, PeerGone, RpcCall, Status, Streaming, Unary
 from edge_extproc.server.serve import serve
 from edge_extproc.server.transport import MutualTls

@@ -31,8 +31,8 @@ WORKER = textwrap.dedent(
     from decimal import Decimal
     from edge_extproc import registry
     from edge_extproc.errors import LimitReached
-    from edge_extproc.limits.base import Ask, Rule, StoreSettings
-    from edge_extproc.limits.rule_table import Book
+    from edge_extproc.limits.base import LimitRule, LimitStoreSettings, ReservationRequest
+    from edge_extproc.limits.rule_table import RuleTable
     from edge_extproc.limits.limiter import LimiterSettings, PolicyLimiter
     from edge_extproc.model.principal import Principal
     from edge_extproc.model.settlement import Settlement
@@ -53,7 +53,7 @@ WORKER = textwrap.dedent(
         cost = chance.randint(0, worst)
         exchange = f"{tenant}-{name}-{n}"
         try:
-            await by.admit(exchange, rules, Ask(10, worst))
+            await by.admit(exchange, rules, ReservationRequest(10, worst))
         except LimitReached:
             return
         say("sent", exchange, worst)
@@ -63,11 +63,11 @@ WORKER = textwrap.dedent(
                              cost=Decimal(cost) / 1_000_000))
 
     async def main():
-        book = Book([
-            Rule(tenant, "tenant", tenant, "dollars", "month", budget),
-            Rule(tenant, "key", "*", "concurrent", None, slots),
+        book = RuleTable([
+            LimitRule(tenant, "tenant", tenant, "dollars", "month", budget),
+            LimitRule(tenant, "key", "*", "concurrent", None, slots),
         ])
-        store = registry.load("limits", "redis").build(StoreSettings(url, 5.0))
+        store = registry.load("limits", "redis").build(LimitStoreSettings(url, 5.0))
         by = PolicyLimiter(book, store, Nobody(), LimiterSettings(lease_seconds=1))
         by.start()
         rules = by.rules(Principal(tenant, "k"))

@@ -28,6 +28,7 @@ from ...model.reply import (
     ReplyStarted,
     UsageSeen,
 )
+from ..carried import MARK
 from ..turns import arguments_of
 from .content import REDACTED, TEXT, THINKING, TOOL_USE
 from .errors import read_fault
@@ -147,7 +148,11 @@ class ReplyReader:
                 return [
                     PartStarted(part, "thinking", extras=rest_of(value, THINKING)),
                     *([PartDelta(part, text)] if isinstance(text, str) and text else []),
-                    *([PartSigned(part, signature)] if isinstance(signature, str) and signature else []),
+                    *(
+                        [PartSigned(part, signature)]
+                        if isinstance(signature, str) and signature and not signature.startswith(MARK)
+                        else []
+                    ),
                 ]
             case {"type": "redacted_thinking", "data": str(data)}:
                 return [PartStarted(part, "redacted_thinking", data=data, extras=rest_of(value, REDACTED))]
@@ -172,7 +177,7 @@ class ReplyReader:
             return [PartDelta(block.part, text)] if text else []
         match delta:
             case {"type": "signature_delta", "signature": str(signature)}:
-                return [PartSigned(block.part, signature)]
+                return [] if signature.startswith(MARK) else [PartSigned(block.part, signature)]
             case {"type": "citations_delta", "citation": citation}:
                 return [PartNoted(block.part, {"citations": [citation]})]
             case _:

@@ -27,6 +27,7 @@ from ...model.reply import (
     ReplyStarted,
     UsageSeen,
 )
+from ..carried import MARK
 from .content import CITATIONS, TOOL_USE, read_redacted
 from .errors import fault_of, status_of
 from .fields import Block
@@ -192,7 +193,7 @@ class ReplyReader:
             if block is None:
                 block, begun = self._begin_talk(index, "thinking")
                 events += begun
-            if block.kind == "thinking":
+            if block.kind == "thinking" and not signature.startswith(MARK):
                 events.append(PartSigned(block.part, signature))
         return events
 

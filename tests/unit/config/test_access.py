@@ -70,7 +70,7 @@ callers: [{tenant: acme, keys: []}]
 def test_tokens_and_certificates_need_no_key() -> None:
     identity = IdentitySources(read(TOKENS), print)
 
-    assert type(identity.authenticator()).__name__ == "Composite"
+    assert type(identity.authenticator()).__name__ == "CompositeAuthenticator"
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,7 @@ def test_an_istio_brings_the_streams_of_a_request_to_one_of_several_workers_and_
     assert "hash_policy" in options
     assert can_guard(wanted)
     assert [
+        "envoy.filters.http.header_mutation",
         "envoy.filters.http.ext_proc",
         "envoy.filters.http.set_filter_state",
         "envoy.filters.http.router",

@@ -66,12 +66,7 @@ async def test_other_callers_are_known_and_what_is_under_way_stays(force: Worker
     assert (None, "late") == (tenant_of(force, "KEY"), tenant_of(force, "OTHER"))
     after = force.gateway
     assert after is not before
-    assert (after.open, after.providers, after.planner, after.cache) == (
-        before.open,
-        before.providers,
-        before.planner,
-        before.cache,
-    )
+    assert (after.providers, after.planner, after.cache) == (before.providers, before.planner, before.cache)
 
 
 async def test_prices_of_ones_own_are_asked_before_the_lists_from_then_on(force: WorkerState, tmp_path: Path) -> None:

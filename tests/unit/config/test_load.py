@@ -843,12 +843,12 @@ def test_the_json_schema_tells_an_editor_every_key_its_default_and_what_it_means
     found = schema()
 
     definitions = found["$defs"]
-    assert "1m" == definitions["Timeouts"]["properties"]["receive"]["default"]
-    assert "32MiB" == definitions["Limits"]["properties"]["request_body"]["default"]
-    assert "auto" == definitions["Agent"]["properties"]["workers"]["default"]
-    assert "description" in definitions["Pool"]["properties"]["keepalive"]
+    assert "1m" == definitions["TimeoutsConfig"]["properties"]["receive"]["default"]
+    assert "32MiB" == definitions["BodyLimitsConfig"]["properties"]["request_body"]["default"]
+    assert "auto" == definitions["AgentConfig"]["properties"]["workers"]["default"]
+    assert "description" in definitions["PoolConfig"]["properties"]["keepalive"]
     assert ["callers", "providers", "models"] == found["required"]
-    assert not definitions["Listen"]["additionalProperties"]
+    assert not definitions["ListenConfig"]["additionalProperties"]
 
 
 def test_every_part_refuses_unknown_keys_and_is_frozen() -> None:

@@ -483,12 +483,12 @@ def test_ids_that_differ_in_a_forbidden_sign_only_stay_apart() -> None:
     assert tool_id("a.b") != tool_id("a:b")
 
 
-@pytest.mark.parametrize("arguments", ["", "  ", "{}"])
+@pytest.mark.parametrize("arguments", ["", "  ", "{}", "null"])
 def test_no_arguments_are_an_empty_object(arguments: str) -> None:
     assert {} == turns(HI, *call_and_result(arguments=arguments))[1][1][0]["input"]
 
 
-@pytest.mark.parametrize("arguments", ["{", "[]", "null", '"x"', "[" * 100_000])
+@pytest.mark.parametrize("arguments", ["{", "[]", '"x"', "[" * 100_000])
 def test_arguments_that_are_no_object_are_refused_with_their_path(arguments: str) -> None:
     with pytest.raises(BadRequest, match=r"messages\[1\].tool_calls\[0\].function.arguments"):
         cross(HI, *call_and_result(arguments=arguments))
@@ -1160,7 +1160,6 @@ def test_a_secret_in_a_providers_message_is_struck_out() -> None:
         ("rate_limit", "rate_limit_error"),
         ("overloaded", "overloaded_error"),
         ("timeout", "timeout_error"),
-        ("context_length", "invalid_request_error"),
         ("content_filter", "invalid_request_error"),
         ("api", "api_error"),
     ],

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from edge_extproc.codecs.frame import Frame
 from edge_extproc.codecs.sse import encode
-from edge_extproc.dialects import anthropic_messages
-from edge_extproc.dialects.anthropic_messages import PLUGIN
+from edge_extproc.dialects.anthropic_messages import PLUGIN, stream_in, stream_out
 from edge_extproc.model.call import Call
 from edge_extproc.model.content import Opaque, RedactedThinking, Text, Thinking, ToolCall
 from edge_extproc.model.fault import Fault
@@ -273,7 +272,7 @@ def test_a_block_that_only_this_dialect_knows_grows_from_any_delta() -> None:
 
 
 def test_a_block_that_never_ends_growing_breaks_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(anthropic_messages, "_OPEN_LIMIT", 10)
+    monkeypatch.setattr(stream_in, "_OPEN_LIMIT", 10)
     grown = block(0, {"type": "x"}, {"type": "input_json_delta", "partial_json": "123456"}, {"type": "y", "z": "78901"})
     events = listen(START, *grown, STOP)
 
@@ -439,7 +438,7 @@ def test_a_call_that_waited_may_go_on_when_its_turn_has_come() -> None:
 
 
 def test_too_much_that_waits_breaks_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(anthropic_messages, "_WAITING_LIMIT", 3)
+    monkeypatch.setattr(stream_out, "_WAITING_LIMIT", 3)
     values = said(
         PartStarted(0, "tool_call", "c0", "f"), PartStarted(1, "tool_call", "c1", "g"), PartDelta(1, "1234"), Ended()
     )

@@ -16,6 +16,7 @@ from recordings import body, recordings
 
 from edge_extproc.dialects.openai_chat import PLUGIN
 from edge_extproc.dialects.openai_chat.fields import NAME
+from edge_extproc.dialects.openai_chat.reply import reply_call_id
 from edge_extproc.errors import UpstreamError
 from edge_extproc.model.content import Text, ToolCall
 from edge_extproc.model.reply import Choice, Ended, Failed, Garbled, fold
@@ -116,7 +117,8 @@ def test_a_reply_read_and_written_again_says_the_same(id: str) -> None:
 def said(choice: Choice) -> Any:
     """What a choice says. How a host spells its thinking stays with it: our streams have one way."""
     texts = "".join(part.text for part in choice.parts if isinstance(part, Text))
-    calls = [(part.id, part.name, part.arguments or "{}") for part in choice.parts if isinstance(part, ToolCall)]
+    # An id that OpenAI would refuse in the history is written as one that it takes.
+    calls = [(reply_call_id(p.id), p.name, p.arguments or "{}") for p in choice.parts if isinstance(p, ToolCall)]
     return texts, calls, choice.finish.reason if choice.finish else "stop"
 
 

@@ -52,7 +52,7 @@ async def test_without_an_envoy_of_ours_its_page_says_so() -> None:
 async def test_readiness_tells_of_failed_tasks_and_quarantined_rows() -> None:
     async def limping() -> admin.Readiness:
         tasks = {"ledger": TaskState(3, "OverflowError"), "managed_keys": TaskState(1)}
-        return admin.Readiness({"worker 0": True}, {"database": True}, tasks, 2)
+        return admin.Readiness({"worker 0": True}, {"database": "up"}, tasks, 2)
 
     answer = await get(admin.build(limping, metrics), "/readyz")
 

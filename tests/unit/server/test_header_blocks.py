@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from edge_extproc.server.http2.connection.header_blocks import BadBlock, Decoder, TooManyHeaders
 from hpack import Decoder as Oracle
 from hpack import Encoder, HPACKError
 from hypothesis import given
 from hypothesis import strategies as st
+
+from edge_extproc.server.http2.header_blocks import BadBlock, HeaderDecoder, TooManyHeaders
 
 NAMES = st.sampled_from([b":path", b":method", b"te", b"content-type", b"x-edge-role", b"cookie"]) | st.binary(
     max_size=300
@@ -20,7 +21,7 @@ LISTS = st.lists(st.tuples(NAMES, VALUES), max_size=12)
 def test_blocks_of_one_connection_are_read_as_they_were_written(
     blocks: list[tuple[list[tuple[bytes, bytes]], bool, int | None]],
 ) -> None:
-    encoder, decoder = Encoder(), Decoder(1_000_000)
+    encoder, decoder = Encoder(), HeaderDecoder(1_000_000)
     for fields, huffman, table in blocks:
         if table is not None:
             encoder.header_table_size = table
@@ -31,7 +32,7 @@ def test_blocks_of_one_connection_are_read_as_they_were_written(
 
 @given(st.lists(st.binary(max_size=60), max_size=6))
 def test_noise_is_read_or_refused_as_hpack_does(blocks: list[bytes]) -> None:
-    decoder, oracle = Decoder(65_536), Oracle(65_536)
+    decoder, oracle = HeaderDecoder(65_536), Oracle(65_536)
     for block in blocks:
         try:
             expected = [(bytes(name), bytes(value)) for name, value in oracle.decode(block, raw=True)]
@@ -57,7 +58,7 @@ def test_noise_is_read_or_refused_as_hpack_does(blocks: list[bytes]) -> None:
 )
 def test_what_is_no_block_is_refused(block: bytes) -> None:
     with pytest.raises(BadBlock):
-        Decoder(65_536).decode(block)
+        HeaderDecoder(65_536).decode(block)
 
 
 def test_headers_that_unpack_to_too_much_are_refused() -> None:
@@ -65,11 +66,11 @@ def test_headers_that_unpack_to_too_much_are_refused() -> None:
     block = encoder.encode([(b"x", b"y" * 3_000)]) + b"\xbe" * 30
 
     with pytest.raises(TooManyHeaders):
-        Decoder(65_536).decode(block)
+        HeaderDecoder(65_536).decode(block)
 
 
 def test_an_entry_larger_than_the_table_empties_it() -> None:
-    decoder = Decoder(65_536)
+    decoder = HeaderDecoder(65_536)
     decoder.decode(Encoder().encode([(b"a", b"b")]))
     assert decoder.decode(b"\xbe") == [(b"a", b"b")]
     decoder.decode(b"\x40\x01c" + b"\x7f\xff\x26" + b"d" * 5_118)

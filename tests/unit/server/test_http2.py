@@ -6,7 +6,6 @@ import struct
 from collections.abc import Mapping
 
 import pytest
-from edge_extproc.server.http2.connection.connection import Connection, Stream, StreamFault, read_timeout
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import (
@@ -24,7 +23,12 @@ from hpack import Encoder
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_extproc.server.http2.connection import connection as http2
+from edge_extproc.server.http2 import connection as http2_connection
+from edge_extproc.server.http2 import frames as http2
+from edge_extproc.server.http2.connection import Http2Connection
+from edge_extproc.server.http2.frames import StreamFault
+from edge_extproc.server.http2.request_head import read_timeout
+from edge_extproc.server.http2.stream import Http2Stream
 from edge_extproc.server.rpc import MAX_MESSAGE, Status
 
 HEAD = [
@@ -39,7 +43,7 @@ HEAD = [
 ]
 
 
-class Told(Stream):
+class Told(Http2Stream):
     """A stream that notes what it is told."""
 
     __slots__ = ("told",)
@@ -62,8 +66,8 @@ class Pair:
     """A connection of ours and one of h2's, and what the latter saw."""
 
     def __init__(self) -> None:
-        self.streams: list[Stream] = []
-        self.ours = Connection(Told, self.streams.append)
+        self.streams: list[Http2Stream] = []
+        self.ours = Http2Connection(Told, self.streams.append)
         self.theirs = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
         self.theirs.initiate_connection()
         self.events: list[Event] = []
@@ -107,9 +111,9 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
 
 
-def greeted() -> tuple[Connection, list[Stream]]:
-    streams: list[Stream] = []
-    connection = Connection(Told, streams.append)
+def greeted() -> tuple[Http2Connection, list[Http2Stream]]:
+    streams: list[Http2Stream] = []
+    connection = Http2Connection(Told, streams.append)
     connection.receive(http2.PREFACE + frame(http2.SETTINGS, 0, 0))
     connection.take()
     return connection, streams
@@ -332,7 +336,7 @@ def test_draining_serves_what_is_on_its_way_and_refuses_what_comes_after() -> No
 
 
 def test_a_call_counts_as_open_until_its_method_has_returned(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http2, "MAX_STREAMS", 2)
+    monkeypatch.setattr(http2_connection, "MAX_STREAMS", 2)
     connection, streams = greeted()
     for number in (1, 3):
         connection.receive(begin(number) + frame(http2.RST_STREAM, 0, number, b"\0\0\0\0"))
@@ -410,14 +414,14 @@ def test_a_broken_rule_of_the_connection_ends_it(name: str, wire: bytes, code: i
 
 @pytest.mark.parametrize("hello", [b"GET / HTTP/1.1\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + begin()])
 def test_what_does_not_begin_as_http2_is_hung_up_on(hello: bytes) -> None:
-    connection = Connection(Told, lambda _: None)
+    connection = Http2Connection(Told, lambda _: None)
     connection.receive(hello)
 
     assert connection.closed
 
 
 def test_a_preface_may_come_byte_by_byte() -> None:
-    connection = Connection(Told, lambda _: None)
+    connection = Http2Connection(Told, lambda _: None)
     for byte in http2.PREFACE + frame(http2.SETTINGS, 0, 0):
         connection.receive(bytes((byte,)))
 
