@@ -1,8 +1,8 @@
-"""A call, made ready for one candidate.
+"""Makes the request of one candidate from a call.
 
-Pure: the same call and candidate give the same bytes, whatever was tried before. Over the raw lane (the provider
-speaks the caller's dialect) the caller's own bytes go, changed only in our fields; over the cross lane the call is
-read into our nouns and written anew.
+The functions are pure: the same call and candidate give the same bytes, whatever was tried before. On the raw lane the
+provider uses the caller's dialect: the caller's bytes pass, and only our own fields are changed. On the cross lane the
+call is parsed and written in the provider's dialect.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ Lane: TypeAlias = Literal["raw", "cross"]
 class Adapted:
     request: UpstreamRequest
     dialect: str
-    """The wire format in which the provider is asked, and answers."""
+    """The wire format of the provider's request and response."""
     lane: Lane
     dropped: tuple[str, ...]
-    """What the caller asked for and this provider cannot be told."""
+    """Fields of the call that the provider's request lacks."""
 
 
 def adapt(
@@ -43,22 +43,22 @@ def adapt(
     providers: Mapping[str, Provider],
     formats: Mapping[str, OperationFormat],
 ) -> Adapted:
-    """Raises BadRequest (Unsupported among them) where the candidate cannot be asked this at all."""
+    """The provider's request. Raises BadRequest (Unsupported among them) where the candidate cannot take this call."""
     call, provider = parsed.call, providers[candidate.provider]
     if call.operation != "chat":
         return _operation(parsed, candidate, provider, formats)
     target = dialects[format_of(call, candidate, provider)]
     path = target.path(call.operation, candidate.model, stream=call.stream)
-    asked = partial(UpstreamCall, call.operation, target.name, candidate.model, call.stream, path)
+    upstream_call = partial(UpstreamCall, call.operation, target.name, candidate.model, call.stream, path)
     if target.name == call.dialect:
         written = target.splice(call, candidate.model, provider.profile)
-        request = provider.request(asked(written.body, betas=call.betas))
+        request = provider.request(upstream_call(written.body, betas=call.betas))
         return Adapted(request, target.name, "raw", (*written.dropped, *request.dropped))
     chat = parsed.chat()
     if chat.needed:
         raise Unsupported(chat.needed[0], target.title, "only a provider of the caller's own format can honour it")
     written = target.write_chat(chat, candidate.model, provider.profile)
-    request = provider.request(asked(written.body))
+    request = provider.request(upstream_call(written.body))
     # What a header switches on has a meaning in the caller's own format alone.
     betas = tuple(f"anthropic-beta.{flag}" for flag in call.betas)
     return Adapted(request, target.name, "cross", (*betas, *written.dropped, *request.dropped))
@@ -94,14 +94,14 @@ def _operation(
     target = formats[format_of(call, candidate, provider)]
     if target.name == call.format:
         path, written = target.path(call, candidate.model), target.splice(call, candidate.model)
-        asked = UpstreamCall(
+        upstream_call = UpstreamCall(
             call.operation, target.name, candidate.model, call.stream, path, written.body, call.method, call.betas
         )
-        request = provider.request(asked)
+        request = provider.request(upstream_call)
         return Adapted(request, target.name, "raw", (*written.dropped, *request.dropped))
     path, written = target.write(parsed.question(), candidate.model)
-    asked = UpstreamCall(call.operation, target.name, candidate.model, call.stream, path, written.body)
-    return Adapted(provider.request(asked), target.name, "cross", written.dropped)
+    upstream_call = UpstreamCall(call.operation, target.name, candidate.model, call.stream, path, written.body)
+    return Adapted(provider.request(upstream_call), target.name, "cross", written.dropped)
 
 
 def format_of(call: Call, candidate: Candidate, provider: Provider) -> str:
@@ -119,4 +119,4 @@ def format_of(call: Call, candidate: Candidate, provider: Provider) -> str:
 def dialect_of(call: Call, candidate: Candidate, gateway: Gateway) -> Dialect:
     """In which this candidate answers."""
     name = format_of(call, candidate, gateway.providers[candidate.provider])
-    return gateway.dialects[gateway.formats[name].voice if call.format else name]
+    return gateway.dialects[gateway.formats[name].error_dialect if call.format else name]

@@ -1,4 +1,4 @@
-"""What an exchange used and what that costs, as far as its answer tells, and an estimate where it does not.
+"""What an exchange used and what that costs, as far as the response says it, and an estimate where it does not.
 
 An exchange that ends without the provider's final usage is billed for the greater of what was seen and what the
 provider was asked to do (docs/access.md has the table).
@@ -31,7 +31,7 @@ _MOST_ADDED = 10_000_000
 def bill_of(gateway: Gateway, request: RequestFacts, response: ResponseFacts) -> Bill:
     usage, estimated = _usage(gateway, request, response)
     if usage is not None and not is_plausible(usage):
-        # Nothing that is computed from it would be true: it counts as not told, and limits keep the worst case.
+        # Nothing that is computed from it would be true: it counts as unknown, and limits keep the worst case.
         return Bill(None, True, None, response.entry is None)
     cost, unpriced = _cost(gateway, response, usage)
     if cost is not None and usage is not None:
@@ -41,17 +41,17 @@ def bill_of(gateway: Gateway, request: RequestFacts, response: ResponseFacts) ->
 
 
 def unseen_bill(gateway: Gateway, request: RequestFacts, response: ResponseFacts) -> Bill | None:
-    """Of an exchange of whose reply nothing was seen, though a provider may have made it: what was asked for. None
-    where that has no number of tokens."""
+    """The bill of an exchange whose reply was not seen, though a provider may have made one: the tokens of the request
+    and its bound on the reply. None for an operation without a number of tokens."""
     call, sent = request.call, request.sent
     if call is None or sent is None or call.operation not in _COUNTED:
         return None
     candidate = response.candidate or sent.open.plan.at(max(sent.open.journal.began, default=1))
-    asked, limit = _asked(gateway, request, call, candidate.model), call.max_output_tokens
+    prompt_size, limit = _prompt(gateway, request, call, candidate.model), call.max_output_tokens
     output = 0
     if call.operation != "embeddings":
-        output = (limit if limit is not None else max(gateway.bounds.usual_output, asked.hidden)) * call.choices
-    usage = Usage(input=asked.prompt, output=output)
+        output = (limit if limit is not None else max(gateway.bounds.usual_output, prompt_size.hidden)) * call.choices
+    usage = Usage(input=prompt_size.prompt, output=output)
     provider = gateway.providers[candidate.provider]
     cost = gateway.prices.cost(provider.price_list, candidate.model, usage, host=provider.name)
     return Bill(usage, True, cost, cost is None)
@@ -60,12 +60,12 @@ def unseen_bill(gateway: Gateway, request: RequestFacts, response: ResponseFacts
 _COUNTED = frozenset({"chat", "completions", "embeddings"})
 
 # How far below our count of the text a provider's own count of the prompt may be: tokenizers differ.
-_LEAST_TOLD = (3, 4)
+_LEAST_REPORTED = (3, 4)
 
 
 def _usage(gateway: Gateway, request: RequestFacts, response: ResponseFacts) -> tuple[Usage | None, bool]:
-    """What was used, and whether a part of it is estimated: a stream that did not come to its end says too little or
-    nothing, yet its provider bills what it read and made."""
+    """The usage, and whether a part of it is estimated. A stream that broke reports too little or nothing, but its
+    provider bills what it read and made."""
     body, call = response.body, request.call
     if body.reply is not None and call is not None:
         return _completed(gateway, request, call, response, body.reply.usage, _length(body.reply))
@@ -76,22 +76,22 @@ def _usage(gateway: Gateway, request: RequestFacts, response: ResponseFacts) -> 
     tally = body.tally
     if tally.usage is not None and (tally.ended or tally.finish is not None):
         return _completed(gateway, request, call, response, tally.usage, tally.text_length)
-    return _estimated(call, tally, _asked(gateway, request, call, response.candidate.model)), True
+    return _estimated(call, tally, _prompt(gateway, request, call, response.candidate.model)), True
 
 
 def _completed(
-    gateway: Gateway, request: RequestFacts, call: Call, response: ResponseFacts, told: Usage | None, length: int
+    gateway: Gateway, request: RequestFacts, call: Call, response: ResponseFacts, reported: Usage | None, length: int
 ) -> tuple[Usage, bool]:
     """The reported usage with an estimate of what it lacks, and whether anything of it is estimated. `length` is how
     many characters the reply has."""
-    usage = _plausible(told or Usage(prompt_unknown=True, completion_unknown=True), call)
+    usage = _plausible(reported or Usage(prompt_unknown=True, completion_unknown=True), call)
     estimated = usage.unreadable > 0
     if usage.prompt_unknown:
         estimated = True
-        asked = _asked(
+        prompt_size = _prompt(
             gateway, request, call, response.candidate.model if response.candidate is not None else call.model
         )
-        usage = replace(usage, input=usage.input + max(0, asked.prompt - usage.prompt))
+        usage = replace(usage, input=usage.input + max(0, prompt_size.prompt - usage.prompt))
     if usage.completion_unknown:
         estimated = estimated or length > 0
         usage = replace(usage, output=usage.output + max(0, tokens_of_length(length) - usage.completion))
@@ -126,25 +126,25 @@ def _part_length(part: Part) -> int:
             return 0
 
 
-def _asked(gateway: Gateway, request: RequestFacts, call: Call, model: str) -> AskedTokens:
+def _prompt(gateway: Gateway, request: RequestFacts, call: Call, model: str) -> AskedTokens:
     read_before = request.sent.prompt if request.sent is not None else None
     return tokens_asked(read_before or read_asked(call), call, model, gateway.bounds)
 
 
-def _estimated(call: Call, tally: Tally, asked: AskedTokens) -> Usage:
-    seen, told = tokens_of_length(tally.text_length), _plausible(tally.usage or Usage(), call)
-    prompt = asked.text if told.prompt else asked.prompt
-    least, whole = _LEAST_TOLD
-    if told.prompt * whole < prompt * least:
-        told = replace(told, input=told.input + prompt - told.prompt)
+def _estimated(call: Call, tally: Tally, prompt_size: AskedTokens) -> Usage:
+    seen, reported = tokens_of_length(tally.text_length), _plausible(tally.usage or Usage(), call)
+    prompt = prompt_size.text if reported.prompt else prompt_size.prompt
+    least, whole = _LEAST_REPORTED
+    if reported.prompt * whole < prompt * least:
+        reported = replace(reported, input=reported.input + prompt - reported.prompt)
     # Answers are made side by side: those of which nothing was seen are as long as the others.
     seen = max(seen, seen * call.choices // tally.choices)
-    if seen > told.completion:
-        told = replace(told, output=told.output + seen - told.completion)
-    hidden = 0 if tally.ended or told.reasoning else asked.hidden * call.choices
+    if seen > reported.completion:
+        reported = replace(reported, output=reported.output + seen - reported.completion)
+    hidden = 0 if tally.ended or reported.reasoning else prompt_size.hidden * call.choices
     if call.max_output_tokens is not None:
-        hidden = min(hidden, max(0, call.max_output_tokens * call.choices - told.completion))
-    return replace(told, reasoning=told.reasoning + hidden) if hidden else told
+        hidden = min(hidden, max(0, call.max_output_tokens * call.choices - reported.completion))
+    return replace(reported, reasoning=reported.reasoning + hidden) if hidden else reported
 
 
 def _cost(gateway: Gateway, response: ResponseFacts, usage: Usage | None) -> tuple[Decimal | None, bool]:

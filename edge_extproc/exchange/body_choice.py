@@ -19,13 +19,13 @@ from .ports import ERROR_DIALECT_HEADERS, Gateway
 from .relay import CrossRelay, RawRelay, Relay
 from .response_bodies import (
     BodyReader,
-    ErrorBody,
     OperationBody,
     PassedBody,
     ReplyBody,
     StreamedBody,
     TappedBody,
     UnnamedBody,
+    UpstreamErrorBody,
     may_be_events,
 )
 from .response_head import Answered
@@ -95,7 +95,7 @@ def chat_body(gateway: Gateway, sent: Sent, answered: Answered, inflater: Inflat
 
 def error_body(gateway: Gateway, answered: Answered) -> BodyChoice:
     """Of an error response of a provider."""
-    body = ErrorBody(partial(read_error, gateway, answered), answered.head.values.get("content-encoding"))
+    body = UpstreamErrorBody(partial(read_error, gateway, answered), answered.head.values.get("content-encoding"))
     return BodyChoice(body, "buffered", unwanted(answered.head.headers))
 
 

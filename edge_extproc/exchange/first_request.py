@@ -34,7 +34,7 @@ def first_request(gateway: Gateway, exchange_id: str, sent: Sent, adapted: Adapt
         # Envoy overwrites the header with its own span when it has a provider. A later filter restores ours from here.
         edge["traceparent"] = received.trace.header
     return Continue(
-        set_headers=(*to_set, *header_rules.orders(plan), *gateway.named(plan)),
+        set_headers=(*to_set, *header_rules.orders(plan), *gateway.cluster_header(plan)),
         remove_headers=to_remove,
         body=request.body if call.raw else None,
         reroute=True,

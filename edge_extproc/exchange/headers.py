@@ -92,18 +92,18 @@ def _split(names: tuple[str, ...], same_dialect: bool) -> tuple[frozenset[str], 
 
 
 def orders(plan: Plan) -> Pairs:
-    """How Envoy shall try this plan, in the headers by which its router is told. None of them leaves Envoy."""
+    """The retry settings of a plan, as headers for Envoy's router. None of them leaves Envoy."""
     fallback = max(len(plan.fallback.context_length), len(plan.fallback.content_filter))
-    told = [("x-envoy-max-retries", str(max(0, plan.tries - 1 + fallback)))]
+    settings = [("x-envoy-max-retries", str(max(0, plan.tries - 1 + fallback)))]
     if plan.once:
-        told.append((ROUTE, ONCE))
+        settings.append((ROUTE, ONCE))
     elif len(plan.candidates) == 1 and not fallback:
-        told.append((ROUTE, AGAIN))
+        settings.append((ROUTE, AGAIN))
     if plan.try_timeout is not None:
-        told.append(("x-envoy-upstream-rq-per-try-timeout-ms", str(round(plan.try_timeout * 1000))))
+        settings.append(("x-envoy-upstream-rq-per-try-timeout-ms", str(round(plan.try_timeout * 1000))))
     if plan.hedged:
-        told.append(("x-envoy-hedge-on-per-try-timeout", "true"))
-    return tuple(told)
+        settings.append(("x-envoy-hedge-on-per-try-timeout", "true"))
+    return tuple(settings)
 
 
 def unwanted(present: Headers) -> tuple[str, ...]:
@@ -116,7 +116,7 @@ def _stays(name: str) -> bool:
     return name in _NEVER_BACK or name.startswith(_NEVER_BACK_PREFIXES)
 
 
-# Some clients and proxies refuse a header line over 8 KiB; a list of dropped fields is told up to a quarter of that.
+# Some clients and proxies refuse a header line over 8 KiB; a list of dropped fields takes up to a quarter of that.
 _LONGEST_LIST = 2048
 
 

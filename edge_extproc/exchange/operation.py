@@ -52,7 +52,7 @@ class OperationResponse:
     @property
     def billed(self) -> bool:
         """What the provider bills, and a caller may be billed for. A path that config names without a model (files,
-        batches) is none of it: what a batch uses is told in its results."""
+        batches) is not billed: the results of a batch report its usage."""
         return self._ours.billed and self._call.method == "POST" and (not self._is_passed or bool(self._call.model))
 
     @property

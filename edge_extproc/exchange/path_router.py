@@ -12,7 +12,7 @@ from ..operations.base import OperationFormat
 from .events import Headers
 
 # Headers that only the clients of one dialect send; they decide where a path is shared, as /v1/models is.
-TELLING_HEADERS = {
+DIALECT_HEADERS = {
     "anthropic-version": "anthropic_messages",
     "x-goog-api-client": "gemini_generate",
     "x-goog-api-key": "gemini_generate",
@@ -46,7 +46,7 @@ class _Node:
 
 
 class PathRouter:
-    """Paths to the dialect that is spoken there."""
+    """Finds the dialect and the operation of a path."""
 
     def __init__(
         self,
@@ -58,15 +58,15 @@ class PathRouter:
         self._by_path: dict[str, dict[str, tuple[Dialect, Route]]] = {}
         """As the dialects spell them, placeholders and all."""
         self._templates = _Node()
-        self._by_header = {name: dialects[spoken] for name, spoken in TELLING_HEADERS.items() if spoken in dialects}
+        self._by_header = {name: dialects[spoken] for name, spoken in DIALECT_HEADERS.items() if spoken in dialects}
         for dialect in dialects.values():
             for route in dialect.routes:
                 self._add(dialect, route)
         for form in formats.values():
             for route in form.routes:
-                self._add(dialects[form.voice], route)
+                self._add(dialects[form.error_dialect], route)
         self._passed = tuple(passed)
-        self._passers = dialects.get(formats["passed"].voice) if "passed" in formats else None
+        self._passers = dialects.get(formats["passed"].error_dialect) if "passed" in formats else None
 
     def _add(self, dialect: Dialect, route: Route) -> None:
         self._by_path.setdefault(route.path, {})[route.method] = (dialect, route)
@@ -110,8 +110,8 @@ class PathRouter:
         raise WrongMethod(f"{method} is not a method of {path}; use {', '.join(sorted(methods))}")
 
     def caller_dialect(self, path: str, headers: Headers) -> Dialect | None:
-        """The dialect in which to speak at this path, before we know more: a header that only one dialect's clients
-        send, or the path itself, or a path that this one is below."""
+        """The dialect for errors before the route is known: of a header that only clients of one dialect send, else of
+        the path, else of a path above it. None where none of them says."""
         for name, _ in headers:
             spoken = self._by_header.get(name)
             if spoken is not None:

@@ -3,8 +3,8 @@
 ResponseHead   the response headers, from the provider or from Envoy itself (response_head.py)
 Answered       a provider of the plan made them (response_head.py)
 Receiving      and its body is on the way (response_bodies.py)
-Refused        the caller gets an error instead
-Repeated       the caller gets a reply from the cache
+RefusedResponse        the caller gets an error instead
+CachedReply       the caller gets a reply from the cache
 OwnReply       the gateway has the answer itself: a list of models, an estimated count
 """
 
@@ -27,7 +27,7 @@ class Receiving:
 
 
 @noun
-class Refused:
+class RefusedResponse:
     before: ResponseHead | Answered | Receiving | None
     """What the error replaces."""
     fault: Fault
@@ -40,7 +40,7 @@ class Refused:
 
 
 @noun
-class Repeated:
+class CachedReply:
     before: ResponseHead | Answered | None
     """The response that the cached reply replaces."""
     entry: CacheEntry
@@ -54,7 +54,7 @@ class OwnReply:
     length: int
 
 
-ResponsePhase: TypeAlias = ResponseHead | Answered | Receiving | Refused | Repeated | OwnReply
+ResponsePhase: TypeAlias = ResponseHead | Answered | Receiving | RefusedResponse | CachedReply | OwnReply
 
 
 @noun
@@ -69,7 +69,7 @@ class ResponseFacts:
     candidate: Candidate | None
     """The candidate that answered."""
     body: BodyReader
-    refused: Refused | None
+    refused: RefusedResponse | None
     entry: CacheEntry | None
     """The cached reply that was given."""
     dropped: tuple[str, ...]
@@ -96,7 +96,7 @@ class ResponseFacts:
 
 def head_of(phase: ResponsePhase | None) -> ResponseHead | None:
     """The response headers that have come, whatever replaces the response."""
-    before = phase.before if isinstance(phase, Refused | Repeated) else phase
+    before = phase.before if isinstance(phase, RefusedResponse | CachedReply) else phase
     answered = before.answered if isinstance(before, Receiving) else before
     head = answered.head if isinstance(answered, Answered) else answered
     return head if isinstance(head, ResponseHead) else None
@@ -106,9 +106,9 @@ def response_facts(phase: ResponsePhase | None) -> ResponseFacts:
     """`phase` is the newest one; None where there was no response."""
     if isinstance(phase, OwnReply):
         return ResponseFacts(200, phase.length, None, None, NO_BODY, None, None, (), ())
-    refused = phase if isinstance(phase, Refused) else None
-    repeated = phase if isinstance(phase, Repeated) else None
-    before = phase.before if isinstance(phase, Refused | Repeated) else phase
+    refused = phase if isinstance(phase, RefusedResponse) else None
+    repeated = phase if isinstance(phase, CachedReply) else None
+    before = phase.before if isinstance(phase, RefusedResponse | CachedReply) else phase
     receiving = before if isinstance(before, Receiving) else None
     answered = receiving.answered if receiving is not None else before if isinstance(before, Answered) else None
     head = answered.head if answered is not None else before if isinstance(before, ResponseHead) else None

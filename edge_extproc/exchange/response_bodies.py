@@ -267,7 +267,7 @@ class ReplyBody(BodyReader):
         return _whole(out, sent, content_type, dropped)
 
 
-class ErrorBody(BodyReader):
+class UpstreamErrorBody(BodyReader):
     """The body of an error response."""
 
     __slots__ = ("_encoding", "_read")

@@ -78,7 +78,7 @@ from .ports import Gateway
 from .prompt_size import read_asked
 from .repeating import cached_reply, store_reply
 from .request_ids import with_ids_of_response, with_request_id
-from .response import OwnReply, Receiving, Refused, Repeated, ResponsePhase, head_of
+from .response import CachedReply, OwnReply, Receiving, RefusedResponse, ResponsePhase, head_of
 from .response_bodies import NO_BODY, BodyReader, ReplacedBody
 from .response_head import Answered, ResponseHead
 from .rights import permitted
@@ -132,7 +132,7 @@ class RouterExchange:
         began = self._gateway.clock.monotonic()
         before = self._order.state
         try:
-            self._order.heard(event)
+            self._order.advance(event)
             if self._order.state is State.REPLIED:
                 return CONTINUE
             return self._annotated(event, await self._on(event))
@@ -156,7 +156,7 @@ class RouterExchange:
         match event:
             case RequestHeaders():
                 command = await self._request_headers(event)
-                if self._gateway.asks and isinstance(command, Continue):
+                if self._gateway.response_phase_opt_in and isinstance(command, Continue):
                     return replace(command, response_body="none")
                 return command
             case RequestBody():
@@ -179,7 +179,7 @@ class RouterExchange:
         if isinstance(event, ResponseHeaders | ResponseBody) and isinstance(command, ImmediateResponse):
             command = with_ids_of_response(command, self._received, head_of(self._response))
         last = isinstance(command, ImmediateResponse) or (isinstance(event, ResponseBody) and event.end)
-        if not self._gateway.notes or not last or not isinstance(command, Continue | ImmediateResponse):
+        if not self._gateway.adds_access_log_facts or not last or not isinstance(command, Continue | ImmediateResponse):
             return command
         self._record = ExchangeRecord(self._gateway, self._request, self._response)
         metadata = dict(command.metadata or {})
@@ -274,7 +274,7 @@ class RouterExchange:
     async def _work(self, large: bool, function: Callable[P, T], *arguments: P.args, **more: P.kwargs) -> T:
         """Runs what takes time by the length of the body: off the event loop where the body is large."""
         if large:
-            return await self._gateway.apart.run(partial(function, *arguments, **more))
+            return await self._gateway.large_body_runner.run(partial(function, *arguments, **more))
         return function(*arguments, **more)
 
     async def _take_time(self, seconds: float) -> None:
@@ -414,7 +414,7 @@ class RouterExchange:
     ) -> ImmediateResponse:
         age = max(0, int(self._gateway.clock.time() - entry.stored_at))
         before = self._response if isinstance(self._response, ResponseHead | Answered) else None
-        self._response = Repeated(before, entry, lost, len(body))
+        self._response = CachedReply(before, entry, lost, len(body))
         self._order.replied()
         notes = _notes((*entry.dropped, *lost), lookup, reservation)
         headers = (("content-type", content_type), ("age", str(age)), *notes)
@@ -505,7 +505,7 @@ class RouterExchange:
     def _error_body(self, fault: Fault) -> Command:
         """The same where the response headers have gone, and its whole body is here."""
         status, headers, body = self._caller_dialect.write_error(fault)
-        by_gateway = isinstance(self._response, Refused) and self._response.by_gateway
+        by_gateway = isinstance(self._response, RefusedResponse) and self._response.by_gateway
         self._refused(fault, by_gateway, status, len(body))
         to_set: Pairs = ((":status", str(status)), *headers, ("content-length", str(len(body))))
         return Continue(set_headers=to_set, remove_headers=("content-encoding",), body=body)
@@ -520,9 +520,9 @@ class RouterExchange:
         return ImmediateResponse(status, (*of_error, *headers), b"" if without_body else body, details)
 
     def _refused(self, fault: Fault, by_gateway: bool, status: int, length: int) -> None:
-        before = self._response.before if isinstance(self._response, Refused) else self._response
+        before = self._response.before if isinstance(self._response, RefusedResponse) else self._response
         before = before if isinstance(before, ResponseHead | Answered | Receiving) else None
-        self._response = Refused(before, fault, by_gateway, status, length)
+        self._response = RefusedResponse(before, fault, by_gateway, status, length)
 
     # --- 5. the end, whatever it was
 

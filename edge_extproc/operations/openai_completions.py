@@ -60,7 +60,7 @@ class OpenAICompletions(Uncrossed):
     name = NAME
     title = TITLE
     operation: Operation = "completions"
-    voice = "openai_chat"
+    error_dialect = "openai_chat"
     routes: tuple[Route, ...] = (Route("POST", "/v1/completions", "completions", NAME),)
 
     def read_call(self, raw: bytes, method: str, headers: Headers, path: str) -> Call:
@@ -73,7 +73,7 @@ class OpenAICompletions(Uncrossed):
             raise BadRequest("model is empty: name the model that shall answer", param="model")
         asked = (probe.stream_options or {}).get("include_usage") is True
         return Call(
-            self.voice,
+            self.error_dialect,
             self.operation,
             probe.model,
             bool(probe.stream),

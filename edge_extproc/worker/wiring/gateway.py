@@ -140,11 +140,11 @@ def build_gateway(
         bounds=build_limits.bounds(config),
         shape=ShapeBounds(config.limits.messages, config.limits.parts, config.limits.tools, config.limits.json_values),
         # One at a time in this process, whichever configuration an exchange began with.
-        apart=before.gateway.apart if before is not None else ThreadRunner(),
+        large_body_runner=before.gateway.large_body_runner if before is not None else ThreadRunner(),
         tracer=tracer,
         chains=order_of(config) != "priority_group",
-        asks=config.asks_for_responses,
-        notes=config.envoy.access_log != "off",
+        response_phase_opt_in=config.asks_for_responses,
+        adds_access_log_facts=config.envoy.access_log != "off",
     )
 
 
