@@ -99,7 +99,7 @@ class Stage:
             clusters={"openai": "provider_openai", "anthropic": "provider_anthropic", "google": "provider_google"},
             prices=ADollarPerToken(),
             cards=tuple(ModelCard(name, "us") for name in models.names),
-            settle=self.settled.append,
+            sinks=(self.settled.append,),
             clock=Ticks(),
             new_id=lambda: f"exchange-{next(numbers)}",
             report=self.bugs.append,

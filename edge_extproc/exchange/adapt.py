@@ -1,15 +1,15 @@
-"""A call, made ready for one candidate.
+"""Makes the request of one candidate from a call.
 
-Pure: the same call and candidate give the same bytes, whatever was tried before. Over the raw lane (the provider
-speaks the caller's dialect) the caller's own bytes go, changed only in our fields; over the cross lane the call is
-read into our nouns and written anew.
+The functions are pure: the same call and candidate give the same bytes, whatever was tried before. On the raw lane the
+provider uses the caller's dialect: the caller's bytes pass, and only our own fields are changed. On the cross lane the
+call is parsed and written in the provider's dialect.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from ..dialects.base import Dialect
 from ..errors import BadRequest, Unavailable, Unsupported
@@ -18,53 +18,57 @@ from ..model.noun import noun
 from ..model.plan import Candidate, Plan
 from ..operations.base import OperationFormat
 from ..providers.base import Provider, UpstreamCall, UpstreamRequest
+from .parsed_call import ParsedCall
 
 if TYPE_CHECKING:
     from .ports import Gateway
+
+Lane: TypeAlias = Literal["raw", "cross"]
 
 
 @noun
 class Adapted:
     request: UpstreamRequest
     dialect: str
-    """The wire format in which the provider is asked, and answers."""
-    lane: Literal["raw", "cross"]
+    """The wire format of the provider's request and response."""
+    lane: Lane
     dropped: tuple[str, ...]
-    """What the caller asked for and this provider cannot be told."""
+    """Fields of the call that the provider's request lacks."""
 
 
 def adapt(
-    call: Call,
+    parsed: ParsedCall,
     candidate: Candidate,
     dialects: Mapping[str, Dialect],
     providers: Mapping[str, Provider],
     formats: Mapping[str, OperationFormat],
 ) -> Adapted:
-    """Raises BadRequest (Unsupported among them) where the candidate cannot be asked this at all."""
-    provider = providers[candidate.provider]
+    """The provider's request. Raises BadRequest (Unsupported among them) where the candidate cannot take this call."""
+    call, provider = parsed.call, providers[candidate.provider]
     if call.operation != "chat":
-        return _operation(call, candidate, provider, formats)
+        return _operation(parsed, candidate, provider, formats)
     target = dialects[format_of(call, candidate, provider)]
     path = target.path(call.operation, candidate.model, stream=call.stream)
-    asked = partial(UpstreamCall, call.operation, target.name, candidate.model, call.stream, path)
+    upstream_call = partial(UpstreamCall, call.operation, target.name, candidate.model, call.stream, path)
     if target.name == call.dialect:
         written = target.splice(call, candidate.model, provider.profile)
-        request = provider.request(asked(written.body, betas=call.betas))
+        request = provider.request(upstream_call(written.body, betas=call.betas))
         return Adapted(request, target.name, "raw", (*written.dropped, *request.dropped))
-    chat = dialects[call.dialect].read_chat(call)
+    chat = parsed.chat()
     if chat.needed:
         raise Unsupported(chat.needed[0], target.title, "only a provider of the caller's own format can honour it")
     written = target.write_chat(chat, candidate.model, provider.profile)
-    request = provider.request(asked(written.body))
+    request = provider.request(upstream_call(written.body))
     # What a header switches on has a meaning in the caller's own format alone.
     betas = tuple(f"anthropic-beta.{flag}" for flag in call.betas)
     return Adapted(request, target.name, "cross", (*betas, *written.dropped, *request.dropped))
 
 
-def first_able(call: Call, plan: Plan, gateway: Gateway) -> tuple[Plan, Adapted]:
+def first_able(parsed: ParsedCall, plan: Plan, gateway: Gateway) -> tuple[Plan, Adapted]:
     """The plan without those whose format cannot carry this call, and the request of the first that can. Later
     candidates are tried now too: once Envoy retries, a refusal could only reach the caller. Raises the first refusal
     where there is none."""
+    call = parsed.call
     able: list[Candidate] = []
     chosen: Adapted | None = None
     refusal: BadRequest | Unavailable | None = None
@@ -72,7 +76,7 @@ def first_able(call: Call, plan: Plan, gateway: Gateway) -> tuple[Plan, Adapted]
         try:
             own = call.format or call.dialect
             if chosen is None or format_of(call, candidate, gateway.providers[candidate.provider]) != own:
-                adapted = adapt(call, candidate, gateway.dialects, gateway.providers, gateway.formats)
+                adapted = adapt(parsed, candidate, gateway.dialects, gateway.providers, gateway.formats)
                 chosen = chosen or adapted
         except (BadRequest, Unavailable) as error:
             refusal = refusal or error
@@ -83,18 +87,21 @@ def first_able(call: Call, plan: Plan, gateway: Gateway) -> tuple[Plan, Adapted]
     return gateway.planner.restrict(plan, tuple(able)), chosen
 
 
-def _operation(call: Call, candidate: Candidate, provider: Provider, formats: Mapping[str, OperationFormat]) -> Adapted:
+def _operation(
+    parsed: ParsedCall, candidate: Candidate, provider: Provider, formats: Mapping[str, OperationFormat]
+) -> Adapted:
+    call = parsed.call
     target = formats[format_of(call, candidate, provider)]
     if target.name == call.format:
         path, written = target.path(call, candidate.model), target.splice(call, candidate.model)
-        asked = UpstreamCall(
+        upstream_call = UpstreamCall(
             call.operation, target.name, candidate.model, call.stream, path, written.body, call.method, call.betas
         )
-        request = provider.request(asked)
+        request = provider.request(upstream_call)
         return Adapted(request, target.name, "raw", (*written.dropped, *request.dropped))
-    path, written = target.write(formats[call.format].read(call), candidate.model)
-    asked = UpstreamCall(call.operation, target.name, candidate.model, call.stream, path, written.body)
-    return Adapted(provider.request(asked), target.name, "cross", written.dropped)
+    path, written = target.write(parsed.question(), candidate.model)
+    upstream_call = UpstreamCall(call.operation, target.name, candidate.model, call.stream, path, written.body)
+    return Adapted(provider.request(upstream_call), target.name, "cross", written.dropped)
 
 
 def format_of(call: Call, candidate: Candidate, provider: Provider) -> str:
@@ -112,4 +119,4 @@ def format_of(call: Call, candidate: Candidate, provider: Provider) -> str:
 def dialect_of(call: Call, candidate: Candidate, gateway: Gateway) -> Dialect:
     """In which this candidate answers."""
     name = format_of(call, candidate, gateway.providers[candidate.provider])
-    return gateway.dialects[gateway.formats[name].voice if call.format else name]
+    return gateway.dialects[gateway.formats[name].error_dialect if call.format else name]

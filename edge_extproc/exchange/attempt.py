@@ -1,7 +1,7 @@
-"""One more try: Envoy retries, and asks us what to send to the next candidate.
+"""A retry: Envoy asks for the request of the next candidate.
 
-The first try is told in router.py. Here the Call is adapted afresh, with the full set of headers, since what the last
-try set is still there: nothing of the last provider, least of all its credential, may go to the next one.
+router.py makes the first attempt. A retry adapts the call anew and sets all headers, since those of the last attempt
+are still there: nothing of the last provider, above all no credential, may go to the next one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .states import ATTEMPT, StreamOrder
 
 
 class AttemptExchange:
-    """One upstream try after the first. Of its exchange it writes the journal alone."""
+    """One attempt after the first. It writes only the log of its exchange."""
 
     def __init__(self, gateway: Gateway, open_exchanges: OpenExchanges) -> None:
         self._gateway = gateway
@@ -42,7 +42,7 @@ class AttemptExchange:
         self._order = StreamOrder(ATTEMPT)
 
     async def handle(self, event: Event) -> Command:
-        self._order.heard(event)
+        self._order.advance(event)
         match event:
             case RequestHeaders():
                 return await self._request_headers(event)
@@ -55,26 +55,26 @@ class AttemptExchange:
         """Nothing to settle: the router exchange does."""
 
     async def _request_headers(self, event: RequestHeaders) -> Command:
-        try_ = find_try(event, self._open_exchanges)
-        return await written(event, try_) if try_ is not None else lost(self._gateway)
+        attempt = find_attempt(event, self._open_exchanges)
+        return await encode_attempt(event, attempt) if attempt is not None else lost(self._gateway)
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try of an exchange that this process knows."""
+    """One attempt of an exchange that this process knows."""
 
     exchange: OpenExchange
     number: int
     """From 1."""
     provider: str | None = None
-    """Whose endpoint Envoy has chosen; None where the number alone decides."""
+    """The provider of the endpoint that Envoy has chosen; None where the number alone decides."""
 
     @property
     def candidate(self) -> Candidate:
         return self.exchange.plan.asked(self.number, self.provider)
 
 
-def find_try(event: RequestHeaders, open_exchanges: OpenExchanges) -> Attempt | None:
+def find_attempt(event: RequestHeaders, open_exchanges: OpenExchanges) -> Attempt | None:
     exchange_id = event.metadata.get("edge", {}).get("exchange")
     found = open_exchanges.find(exchange_id) if isinstance(exchange_id, str) else None
     number = event.attributes.get("upstream.request_attempt_count")
@@ -84,26 +84,26 @@ def find_try(event: RequestHeaders, open_exchanges: OpenExchanges) -> Attempt | 
     return Attempt(found, int(number), provider if isinstance(provider, str) else None)
 
 
-async def written(event: RequestHeaders, try_: Attempt) -> Continue | Replace | ImmediateResponse:
-    """`write_request`: of a large body off the event loop."""
-    if not try_.exchange.large:
-        return write_request(event, try_)
-    gateway = try_.exchange.gateway
+async def encode_attempt(event: RequestHeaders, attempt: Attempt) -> Continue | Replace | ImmediateResponse:
+    """Runs `write_request`, off the event loop for a large body."""
+    if not attempt.exchange.large:
+        return write_request(event, attempt)
+    gateway = attempt.exchange.gateway
     try:
-        return await gateway.apart.run(write_request, event, try_)
+        return await gateway.large_body_runner.run(write_request, event, attempt)
     except PolicyUnavailable as error:  # too many large ones wait
-        return _told(gateway.dialects[try_.exchange.call.dialect], error.fault())
+        return _error_response(gateway.dialects[attempt.exchange.call.dialect], error.fault())
 
 
-def write_request(event: RequestHeaders, try_: Attempt) -> Continue | Replace | ImmediateResponse:
-    gateway = try_.exchange.gateway
-    try_.exchange.journal.began[try_.number] = gateway.clock.monotonic()
-    call = try_.exchange.call
+def write_request(event: RequestHeaders, attempt: Attempt) -> Continue | Replace | ImmediateResponse:
+    gateway = attempt.exchange.gateway
+    attempt.exchange.journal.began[attempt.number] = gateway.clock.monotonic()
+    call, candidate = attempt.exchange.call, attempt.candidate
     try:
-        adapted = adapt(call, try_.candidate, gateway.dialects, gateway.providers, gateway.formats)
+        adapted = adapt(attempt.exchange.parsed, candidate, gateway.dialects, gateway.providers, gateway.formats)
     except (BadRequest, Unavailable) as error:  # a credential has ended since the plan was made
-        return _told(gateway.dialects[call.dialect], error.fault())
-    try_.exchange.written = try_.candidate, adapted
+        return _error_response(gateway.dialects[call.dialect], error.fault())
+    attempt.exchange.journal.encoded(candidate, adapted)
     request = adapted.request
     length = len(request.body)
     to_set, to_remove = header_rules.outgoing(
@@ -128,13 +128,13 @@ def write_request(event: RequestHeaders, try_: Attempt) -> Continue | Replace | 
 
 
 def lost(gateway: Gateway) -> ImmediateResponse:
-    """The worker that knew this exchange is gone. We never guess."""
-    voice = gateway.dialects[gateway.default_dialect]
+    """The response where the worker that knew the exchange is gone: nothing is guessed."""
+    caller_dialect = gateway.dialects[gateway.default_dialect]
     fault = Fault(503, "overloaded", "the worker of this request is gone; send it again", "worker_lost")
-    status, headers, body = voice.write_error(fault)
+    status, headers, body = caller_dialect.write_error(fault)
     return ImmediateResponse(status, tuple(headers), body, "edge_exchange_unknown")
 
 
-def _told(voice: Dialect, fault: Fault) -> ImmediateResponse:
-    status, headers, body = voice.write_error(fault)
+def _error_response(caller_dialect: Dialect, fault: Fault) -> ImmediateResponse:
+    status, headers, body = caller_dialect.write_error(fault)
     return ImmediateResponse(status, tuple(headers), body, f"edge_{fault.code or 'error'}")

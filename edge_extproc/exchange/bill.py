@@ -1,4 +1,4 @@
-"""What an exchange used and what that costs, as far as its answer tells, and an estimate where it does not.
+"""What an exchange used and what that costs, as far as the response says it, and an estimate where it does not.
 
 An exchange that ends without the provider's final usage is billed for the greater of what was seen and what the
 provider was asked to do (docs/access.md has the table).
@@ -16,10 +16,11 @@ from ..model.content import Part, Refusal, Text, Thinking, ToolCall
 from ..model.plausible import is_plausible
 from ..model.reply import Reply
 from ..model.usage import Usage
-from .phases import RequestState, ResponseState
+from .phases import RequestFacts
 from .ports import Gateway
 from .prompt_size import AskedTokens, read_asked, tokens_asked
 from .relay import Tally
+from .response import ResponseFacts
 
 _FREE = Decimal(0)
 # Tokens that a provider can add to what a request's bytes hold (files, stored conversations, searches in a loop), and
@@ -27,30 +28,30 @@ _FREE = Decimal(0)
 _MOST_ADDED = 10_000_000
 
 
-def bill_of(gateway: Gateway, heard: RequestState, answer: ResponseState) -> Bill:
-    usage, estimated = _usage(gateway, heard, answer)
+def bill_of(gateway: Gateway, request: RequestFacts, response: ResponseFacts) -> Bill:
+    usage, estimated = _usage(gateway, request, response)
     if usage is not None and not is_plausible(usage):
-        # Nothing that is computed from it would be true: it counts as not told, and limits keep the worst case.
-        return Bill(None, True, None, answer.cached is None)
-    cost, unpriced = _cost(gateway, answer, usage)
+        # Nothing that is computed from it would be true: it counts as unknown, and limits keep the worst case.
+        return Bill(None, True, None, response.entry is None)
+    cost, unpriced = _cost(gateway, response, usage)
     if cost is not None and usage is not None:
-        hedge = _hedge_cost(gateway, heard, answer, usage)
+        hedge = _hedge_cost(gateway, request, response, usage)
         cost, estimated = cost + hedge, estimated or bool(hedge)
     return Bill(usage, estimated, cost, unpriced)
 
 
-def unseen_bill(gateway: Gateway, heard: RequestState, answer: ResponseState) -> Bill | None:
-    """Of an exchange of whose reply nothing was seen, though a provider may have made it: what was asked for. None
-    where that has no number of tokens."""
-    call, sent = heard.call, heard.open
+def unseen_bill(gateway: Gateway, request: RequestFacts, response: ResponseFacts) -> Bill | None:
+    """The bill of an exchange whose reply was not seen, though a provider may have made one: the tokens of the request
+    and its bound on the reply. None for an operation without a number of tokens."""
+    call, sent = request.call, request.sent
     if call is None or sent is None or call.operation not in _COUNTED:
         return None
-    candidate = answer.candidate or sent.plan.at(max(sent.journal.began, default=1))
-    asked, limit = _asked(gateway, heard, call, candidate.model), call.max_output_tokens
+    candidate = response.candidate or sent.open.plan.at(max(sent.open.journal.began, default=1))
+    prompt_size, limit = _prompt(gateway, request, call, candidate.model), call.max_output_tokens
     output = 0
     if call.operation != "embeddings":
-        output = (limit if limit is not None else max(gateway.bounds.usual_output, asked.hidden)) * call.choices
-    usage = Usage(input=asked.prompt, output=output)
+        output = (limit if limit is not None else max(gateway.bounds.usual_output, prompt_size.hidden)) * call.choices
+    usage = Usage(input=prompt_size.prompt, output=output)
     provider = gateway.providers[candidate.provider]
     cost = gateway.prices.cost(provider.price_list, candidate.model, usage, host=provider.name)
     return Bill(usage, True, cost, cost is None)
@@ -59,35 +60,38 @@ def unseen_bill(gateway: Gateway, heard: RequestState, answer: ResponseState) ->
 _COUNTED = frozenset({"chat", "completions", "embeddings"})
 
 # How far below our count of the text a provider's own count of the prompt may be: tokenizers differ.
-_LEAST_TOLD = (3, 4)
+_LEAST_REPORTED = (3, 4)
 
 
-def _usage(gateway: Gateway, heard: RequestState, answer: ResponseState) -> tuple[Usage | None, bool]:
-    """What was used, and whether a part of it is estimated: a stream that did not come to its end says too little or
-    nothing, yet its provider bills what it read and made."""
-    if answer.reply is not None and heard.call is not None:
-        return _completed(gateway, heard, heard.call, answer, answer.reply.usage, _length(answer.reply))
-    if answer.other is not None and answer.relay is None:
-        return answer.other.usage, answer.other.estimated
-    if answer.relay is None or heard.call is None or answer.candidate is None:
+def _usage(gateway: Gateway, request: RequestFacts, response: ResponseFacts) -> tuple[Usage | None, bool]:
+    """The usage, and whether a part of it is estimated. A stream that broke reports too little or nothing, but its
+    provider bills what it read and made."""
+    body, call = response.body, request.call
+    if body.reply is not None and call is not None:
+        return _completed(gateway, request, call, response, body.reply.usage, _length(body.reply))
+    if body.tally is None:
+        return (body.operation.usage, body.operation.estimated) if body.operation is not None else (None, False)
+    if call is None or response.candidate is None:
         return None, False
-    tally = answer.relay.tally
+    tally = body.tally
     if tally.usage is not None and (tally.ended or tally.finish is not None):
-        return _completed(gateway, heard, heard.call, answer, tally.usage, tally.text_length)
-    return _estimated(heard.call, tally, _asked(gateway, heard, heard.call, answer.candidate.model)), True
+        return _completed(gateway, request, call, response, tally.usage, tally.text_length)
+    return _estimated(call, tally, _prompt(gateway, request, call, response.candidate.model)), True
 
 
 def _completed(
-    gateway: Gateway, heard: RequestState, call: Call, answer: ResponseState, told: Usage | None, length: int
+    gateway: Gateway, request: RequestFacts, call: Call, response: ResponseFacts, reported: Usage | None, length: int
 ) -> tuple[Usage, bool]:
     """The reported usage with an estimate of what it lacks, and whether anything of it is estimated. `length` is how
     many characters the reply has."""
-    usage = _plausible(told or Usage(prompt_unknown=True, completion_unknown=True), call)
+    usage = _plausible(reported or Usage(prompt_unknown=True, completion_unknown=True), call)
     estimated = usage.unreadable > 0
     if usage.prompt_unknown:
         estimated = True
-        asked = _asked(gateway, heard, call, answer.candidate.model if answer.candidate is not None else call.model)
-        usage = replace(usage, input=usage.input + max(0, asked.prompt - usage.prompt))
+        prompt_size = _prompt(
+            gateway, request, call, response.candidate.model if response.candidate is not None else call.model
+        )
+        usage = replace(usage, input=usage.input + max(0, prompt_size.prompt - usage.prompt))
     if usage.completion_unknown:
         estimated = estimated or length > 0
         usage = replace(usage, output=usage.output + max(0, tokens_of_length(length) - usage.completion))
@@ -97,8 +101,10 @@ def _completed(
 def _plausible(usage: Usage, call: Call) -> Usage:
     """Without the counts that a call of so many bytes, or with such a bound on its answer, cannot have come to."""
     if usage.prompt > len(call.raw) + _MOST_ADDED:
-        answer = replace(usage, input=0, cache_read=0, cache_write=0, cache_write_1h=0, input_audio=0, cached_twice=0)
-        usage = replace(answer, prompt_unknown=True, unreadable=usage.unreadable + 1)
+        completion = replace(
+            usage, input=0, cache_read=0, cache_write=0, cache_write_1h=0, input_audio=0, cached_twice=0
+        )
+        usage = replace(completion, prompt_unknown=True, unreadable=usage.unreadable + 1)
     if usage.completion > max(call.max_output_tokens or 0, _MOST_ADDED) * call.choices:
         prompt = replace(usage, output=0, reasoning=0, output_audio=0)
         usage = replace(prompt, completion_unknown=True, unreadable=usage.unreadable + 1)
@@ -120,44 +126,47 @@ def _part_length(part: Part) -> int:
             return 0
 
 
-def _asked(gateway: Gateway, heard: RequestState, call: Call, model: str) -> AskedTokens:
-    return tokens_asked(heard.asked or read_asked(call), call, model, gateway.bounds)
+def _prompt(gateway: Gateway, request: RequestFacts, call: Call, model: str) -> AskedTokens:
+    read_before = request.sent.prompt if request.sent is not None else None
+    return tokens_asked(read_before or read_asked(call), call, model, gateway.bounds)
 
 
-def _estimated(call: Call, tally: Tally, asked: AskedTokens) -> Usage:
-    seen, told = tokens_of_length(tally.text_length), _plausible(tally.usage or Usage(), call)
-    prompt = asked.text if told.prompt else asked.prompt
-    least, whole = _LEAST_TOLD
-    if told.prompt * whole < prompt * least:
-        told = replace(told, input=told.input + prompt - told.prompt)
+def _estimated(call: Call, tally: Tally, prompt_size: AskedTokens) -> Usage:
+    seen, reported = tokens_of_length(tally.text_length), _plausible(tally.usage or Usage(), call)
+    prompt = prompt_size.text if reported.prompt else prompt_size.prompt
+    least, whole = _LEAST_REPORTED
+    if reported.prompt * whole < prompt * least:
+        reported = replace(reported, input=reported.input + prompt - reported.prompt)
     # Answers are made side by side: those of which nothing was seen are as long as the others.
     seen = max(seen, seen * call.choices // tally.choices)
-    if seen > told.completion:
-        told = replace(told, output=told.output + seen - told.completion)
-    hidden = 0 if tally.ended or told.reasoning else asked.hidden * call.choices
+    if seen > reported.completion:
+        reported = replace(reported, output=reported.output + seen - reported.completion)
+    hidden = 0 if tally.ended or reported.reasoning else prompt_size.hidden * call.choices
     if call.max_output_tokens is not None:
-        hidden = min(hidden, max(0, call.max_output_tokens * call.choices - told.completion))
-    return replace(told, reasoning=told.reasoning + hidden) if hidden else told
+        hidden = min(hidden, max(0, call.max_output_tokens * call.choices - reported.completion))
+    return replace(reported, reasoning=reported.reasoning + hidden) if hidden else reported
 
 
-def _cost(gateway: Gateway, answer: ResponseState, usage: Usage | None) -> tuple[Decimal | None, bool]:
-    candidate = answer.candidate
-    if answer.cached is not None:
+def _cost(gateway: Gateway, response: ResponseFacts, usage: Usage | None) -> tuple[Decimal | None, bool]:
+    candidate = response.candidate
+    if response.entry is not None:
         return _FREE, False
     if usage is None or candidate is None:
-        return None, usage is None and answer.other is not None and answer.other.billed
+        operation = response.body.operation
+        return None, usage is None and operation is not None and operation.billed
     provider = gateway.providers[candidate.provider]
     cost = gateway.prices.cost(provider.price_list, candidate.model, usage, host=provider.name)
     return cost, cost is None
 
 
-def _hedge_cost(gateway: Gateway, heard: RequestState, answer: ResponseState, usage: Usage) -> Decimal:
+def _hedge_cost(gateway: Gateway, request: RequestFacts, response: ResponseFacts, usage: Usage) -> Decimal:
     """What the slower candidate of a hedged call cost: it read the same prompt, and was stopped before its answer. An
     estimate, and nothing where the call was not hedged or the price is not known."""
-    if heard.open is None or not heard.open.plan.hedged or answer.attempts < 2:
+    sent = request.sent.open if request.sent is not None else None
+    if sent is None or not sent.plan.hedged or response.attempts < 2:
         return _FREE
-    slower = next((c for c in heard.open.plan.candidates if c != answer.candidate), None)
-    ended = {tried.candidate for tried in heard.open.journal.ended.values()}
+    slower = next((c for c in sent.plan.candidates if c != response.candidate), None)
+    ended = {attempt.candidate for attempt in sent.journal.ended.values()}
     if slower is None or slower in ended:  # it failed, which costs nothing
         return _FREE
     provider = gateway.providers[slower.provider]

@@ -37,14 +37,14 @@ SETTINGS = frozenset({"edge.tenants", "edge.roles", "edge.operation", "edge.mode
 _PREFIX = "edge."
 # Written by Envoy, where the caller has shown a certificate.
 CERTIFICATE = "x-forwarded-client-cert"
-# What a service behind us is told, whatever the caller sent under these names.
+# Set for the service behind the gateway, whatever the caller sent under these names.
 IDENTITY_HEADERS = ("x-edge-tenant", "x-edge-team", "x-edge-user", "x-edge-key")
 _OPERATIONS = frozenset(get_args(Operation))
 
 
 @dataclass(frozen=True, slots=True)
 class AuthzRequest:
-    """One request, as far as ext_authz is told."""
+    """One request, as far as ext_authz sees it."""
 
     method: str
     path: str
@@ -56,8 +56,8 @@ class AuthzRequest:
 
 
 @dataclass(slots=True)
-class _Heard:
-    """What was found out of a request so far."""
+class _Caller:
+    """What is known of the caller so far."""
 
     principal: Principal | None = None
     operation: Operation | None = None
@@ -90,7 +90,7 @@ class AuthzChecker:
         voucher: IdentitySeal,
         on_checked: Callable[[AuthzDecision], None] = lambda _: None,
     ) -> None:
-        """`gateway` gives the one of now; `on_checked` is told of each verdict."""
+        """`gateway` returns the current one. `on_checked` takes each decision."""
         self._current = gateway
         self._voucher = voucher
         self._on_checked = on_checked
@@ -99,21 +99,21 @@ class AuthzChecker:
     def _gateway(self) -> Gateway:
         return self._current()
 
-    async def check(self, asked: AuthzRequest) -> Verdict:
+    async def check(self, request: AuthzRequest) -> Verdict:
         """Never raises: a bug of ours is a refusal too."""
-        clock, heard, fault = self._gateway.clock, _Heard(), None
+        clock, caller, fault = self._gateway.clock, _Caller(), None
         began, started_at = clock.monotonic(), clock.time()
         verdict: Verdict
         try:
-            verdict = await self._check(asked, heard)
+            verdict = await self._check(request, caller)
         except EdgeError as error:
             fault = error.fault()
-            verdict = self._denied(asked, fault, error.headers if isinstance(error, LimitReached) else ())
+            verdict = self._denied(request, fault, error.headers if isinstance(error, LimitReached) else ())
         except Exception as bug:  # noqa: BLE001 - the last place where it can become an answer
             self._gateway.report(bug)
             fault = Fault(500, "api", "the gateway failed on this request; it was logged", "internal")
-            verdict = self._denied(asked, fault)
-        who = heard.principal
+            verdict = self._denied(request, fault)
+        who = caller.principal
         self._on_checked(
             AuthzDecision(
                 "allowed" if fault is None else "unavailable" if fault.status >= 500 else "denied",
@@ -126,33 +126,33 @@ class AuthzChecker:
                 who.team if who is not None else None,
                 who.user if who is not None else None,
                 who.key_id if who is not None else None,
-                asked.method,
-                asked.host,
-                asked.path.partition("?")[0],
-                heard.operation,
-                first(asked.headers, "x-request-id"),
+                request.method,
+                request.host,
+                request.path.partition("?")[0],
+                caller.operation,
+                first(request.headers, "x-request-id"),
             )
         )
         return verdict
 
-    async def _check(self, asked: AuthzRequest, heard: _Heard) -> CheckAllowed:
-        gateway, settings = self._gateway, asked.settings
+    async def _check(self, request: AuthzRequest, caller: _Caller) -> CheckAllowed:
+        gateway, settings = self._gateway, request.settings
         unknown = sorted(name for name in settings if name.startswith(_PREFIX) and name not in SETTINGS)
         if unknown:
             raise Forbidden(f"this route's settings name {', '.join(unknown)}, which there is not")
-        credentials = tuple(name for name, _ in asked.headers if name in CREDENTIAL_HEADERS)
-        anonymous = not credentials and all(name != CERTIFICATE for name, _ in asked.headers)
+        credentials = tuple(name for name, _ in request.headers if name in CREDENTIAL_HEADERS)
+        anonymous = not credentials and all(name != CERTIFICATE for name, _ in request.headers)
         if anonymous and settings.get("edge.optional") == "true":
-            return CheckAllowed((), tuple(_present(asked.headers, IDENTITY_HEADERS)), {})
-        principal = heard.principal = gateway.authenticator.authenticate(asked.headers)
-        heard.operation = self._operation(asked)
-        self._may_pass(principal, asked, heard.operation)
-        told: Pairs = ()
+            return CheckAllowed((), tuple(_present(request.headers, IDENTITY_HEADERS)), {})
+        principal = caller.principal = gateway.authenticator.authenticate(request.headers)
+        caller.operation = self._operation(request)
+        self._may_pass(principal, request, caller.operation)
+        limit_headers: Pairs = ()
         rules = gateway.limiter.rules(principal) if gateway.limiter is not None else None
         if gateway.limiter is not None and rules is not None:
             gateway.limiter.raise_if_blocked(rules)
             if settings.get("edge.limit") == "requests":
-                told = await self._count(rules)
+                limit_headers = await self._count(rules)
         who = dict(
             zip(IDENTITY_HEADERS, (principal.tenant, principal.team, principal.user, principal.key_id), strict=True)
         )
@@ -160,22 +160,22 @@ class AuthzChecker:
         return CheckAllowed(
             tuple((name, value) for name, value in who.items() if value),
             # A repeated name is removed once.
-            tuple(dict.fromkeys((*(() if self._is_asked_for_again(asked) else credentials), *unset))),
+            tuple(dict.fromkeys((*(() if self._is_asked_for_again(request) else credentials), *unset))),
             {
                 "tenant": principal.tenant,
                 "key": principal.key_id,
-                **self._voucher.seal(principal, first(asked.headers, "x-request-id") or ""),
+                **self._voucher.seal(principal, first(request.headers, "x-request-id") or ""),
             },
-            told,
+            limit_headers,
         )
 
-    def _is_asked_for_again(self, asked: AuthzRequest) -> bool:
+    def _is_asked_for_again(self, request: AuthzRequest) -> bool:
         """An LLM API's request goes on to ext_proc, which takes the credential away itself; unless it believes us, it
         must see it."""
-        return self._gateway.voucher is None and self._route(asked) is not None
+        return self._gateway.voucher is None and self._route(request) is not None
 
-    def _may_pass(self, principal: Principal, asked: AuthzRequest, operation: Operation | None) -> None:
-        tenants, roles = _names(asked.settings.get("edge.tenants")), _names(asked.settings.get("edge.roles"))
+    def _may_pass(self, principal: Principal, request: AuthzRequest, operation: Operation | None) -> None:
+        tenants, roles = _names(request.settings.get("edge.tenants")), _names(request.settings.get("edge.roles"))
         if tenants and principal.tenant not in tenants:
             raise Forbidden(f"the tenant {principal.tenant} may not use this route")
         if roles and not roles & set(principal.roles or ()):
@@ -183,23 +183,23 @@ class AuthzChecker:
         rights = self._gateway.access.of(principal) if self._gateway.access is not None else None
         if rights is not None and operation is not None:
             rights.may_do(operation)
-        model = asked.settings.get("edge.model")
+        model = request.settings.get("edge.model")
         if model is not None and not (allows(principal.models, model) and (rights is None or rights.may_list(model))):
             raise Forbidden(f"this route serves the model {model!r}, which this caller may not use")
 
-    def _operation(self, asked: AuthzRequest) -> Operation | None:
+    def _operation(self, request: AuthzRequest) -> Operation | None:
         """None for a route that is none of ours."""
-        given = asked.settings.get("edge.operation")
+        given = request.settings.get("edge.operation")
         if given is not None:
             if given not in _OPERATIONS:
                 raise Forbidden(f"this route's settings name the operation {given!r}, which there is not")
             return cast("Operation", given)
-        return self._route(asked)
+        return self._route(request)
 
-    def _route(self, asked: AuthzRequest) -> Operation | None:
+    def _route(self, request: AuthzRequest) -> Operation | None:
         """What one of our own paths is for."""
         try:
-            return self._gateway.routes.match(asked.method, asked.path.partition("?")[0])[1].operation
+            return self._gateway.routes.match(request.method, request.path.partition("?")[0])[1].operation
         except (NoSuchRoute, WrongMethod):
             return None
 
@@ -211,12 +211,14 @@ class AuthzChecker:
         limiter.settle(Settlement(name, "rejected", None, None, 0.0, 0.0, 0.0))
         return admission.headers
 
-    def _denied(self, asked: AuthzRequest, fault: Fault, told: Pairs = ()) -> CheckDenied:
+    def _denied(self, request: AuthzRequest, fault: Fault, limit_headers: Pairs = ()) -> CheckDenied:
         gateway = self._gateway
-        path = asked.path.partition("?")[0]
-        voice = gateway.routes.voice(path, asked.headers) or gateway.dialects[gateway.default_dialect]
-        status, headers, body = voice.write_error(fault)
-        return CheckDenied(status, (*headers, *told), body, fault.code or fault.kind)
+        path = request.path.partition("?")[0]
+        caller_dialect = (
+            gateway.routes.caller_dialect(path, request.headers) or gateway.dialects[gateway.default_dialect]
+        )
+        status, headers, body = caller_dialect.write_error(fault)
+        return CheckDenied(status, (*headers, *limit_headers), body, fault.code or fault.kind)
 
 
 def _names(given: str | None) -> frozenset[str]:

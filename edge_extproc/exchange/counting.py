@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from ..accounting.estimate import tokens_of
-from ..model.call import Call, Chat, FunctionTool
+from ..model.call import Chat, FunctionTool
 from ..model.content import (
     Audio,
     Document,
@@ -22,6 +22,7 @@ from ..model.content import (
 )
 from ..model.plan import Candidate
 from ..operations.base import Count, Counted, OperationFormat
+from .parsed_call import ParsedCall
 from .ports import Gateway
 
 # Anthropic: width x height / 750, over at most 1568 pixels a side before an image is scaled down; OpenAI's high detail
@@ -73,11 +74,11 @@ def can_count(gateway: Gateway, candidate: Candidate) -> bool:
     return bool(gateway.providers[candidate.provider].formats("count_tokens", candidate.model))
 
 
-def estimated_count(call: Call, form: OperationFormat) -> bytes:
+def estimated_count(parsed: ParsedCall, form: OperationFormat) -> bytes:
     """The provider of this model counts for nobody. Clients count to see what still fits, and ask often: an estimate
     that says what it is serves them, an error does not (docs/adr/031). Raises BadRequest where the call cannot be
     read."""
-    question = form.read(call)
+    question = parsed.question()
     if not isinstance(question, Count):
         raise TypeError(f"{form.name} asks a {type(question).__name__}, not a count")
-    return form.write_answer(Counted(tokens_of_chat(question.chat)), call)
+    return form.write_answer(Counted(tokens_of_chat(question.chat)), parsed.call)

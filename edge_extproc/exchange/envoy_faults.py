@@ -1,4 +1,4 @@
-"""Envoy's own replies, told so that a caller understands them.
+"""The faults that callers get for Envoy's own responses.
 
 Envoy says in `response.code_details` who made a response. All but "via_upstream" are its own (or ours), and their
 bodies are for operators. The words are Envoy's response code details, cut at what varies.
@@ -11,7 +11,7 @@ from ..model.fault import Fault, FaultKind, kind_of
 VIA_UPSTREAM = "via_upstream"
 
 # Prefix of the details: status for the caller, kind, our code, message.
-_TOLD: tuple[tuple[str, int, FaultKind, str, str], ...] = (
+_FAULTS: tuple[tuple[str, int, FaultKind, str, str], ...] = (
     ("request_payload_too_large", 413, "too_large", "request_too_large", "the request body is over the limit"),
     ("request_payload_exceeded", 413, "too_large", "request_too_large", "the request body is over the limit"),
     ("response_payload_too_large", 502, "api", "response_too_large", "the provider's reply is over the limit"),
@@ -36,7 +36,7 @@ _TOLD: tuple[tuple[str, int, FaultKind, str, str], ...] = (
 )
 
 
-CODES = frozenset(code for _, _, _, code, _ in _TOLD) | {"gateway_error"}
+CODES = frozenset(code for _, _, _, code, _ in _FAULTS) | {"gateway_error"}
 """Every code that is given here."""
 
 
@@ -46,8 +46,8 @@ OF_THE_CALLER = frozenset({"request_too_large", "request_timeout", "rate_limit_e
 
 def fault_of(status: int, details: str) -> Fault:
     """What to tell the caller of a reply that no provider sent."""
-    for prefix, told, kind, code, message in _TOLD:
+    for prefix, of_caller, kind, code, message in _FAULTS:
         if details.startswith(prefix):
-            return Fault(told, kind, message, code)
+            return Fault(of_caller, kind, message, code)
     # The details may hold names of hosts and clusters: they are for Envoy's log, not for the caller.
     return Fault(status, kind_of(status), "the gateway could not pass this request on", "gateway_error")

@@ -1,15 +1,15 @@
-"""The first-token guard: one try of a guarded exchange, watched from its request to its first token.
+"""The first-token guard: watches one attempt of a guarded exchange from its request to its first token.
 
-A stream is held back until something of it means something, a reply until it is whole. What fails before (an error
-inside the stream, a stream that ends empty, an answer that cannot be read) becomes an HTTP error, so that Envoy's own
-retry goes to the next candidate and the caller never knows. From the first token on, the provider's bytes pass
-untouched: what breaks then is told to the caller by the router level.
+The guard holds a stream until its first token, and a reply until it is whole. A failure before that (an error inside
+the stream, an empty stream, an unreadable response) becomes an HTTP error, so that Envoy retries with the next
+candidate and the caller does not notice. After the first token the provider's bytes pass unchanged, and the router
+level writes the errors.
 
-An error answer is held too where config names another model for what it says: the rest of the plan then becomes that
-model's candidates.
+The guard also holds an error response where the configuration names a fallback model for such errors. The candidates of
+that model then become the rest of the plan.
 
-Here the response body is in full duplex: Envoy sends on without waiting for answers, and no answer is due. A stall or a
-broken connection before the first token needs nothing of us: for Envoy, no answer has begun.
+The response body is in full duplex mode: Envoy sends chunks without waiting for answers, and no answer is due. A stall
+or a broken connection before the first token needs no action: for Envoy, no response has begun.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ..model.plan import NO_FALLBACK, AttemptResult, Candidate
 from ..model.reply import Ended, Failed, Finished, PartDelta, PartStarted
 from ..providers.base import Unframer
 from .adapt import adapt, format_of
-from .attempt import Attempt, find_try, lost, written
+from .attempt import Attempt, encode_attempt, find_attempt, lost
 from .commands import CONTINUE, HOLD, Command, Continue, ImmediateResponse, Pass, Release
 from .events import (
     Event,
@@ -50,12 +50,12 @@ MAX_HELD = 1 << 20
 REFUSED = "edge_first_token"
 """Response code details of an answer that the guard refused, with nobody left to ask."""
 
-# Envoy retries no answer that has this header (RetryPolicy, `envoy-ratelimited` not among `retry_on`).
+# Envoy retries no answer that has this header (RetryPolicy, `envoy-ratelimited` not among `reattempton`).
 _NO_RETRY = ("x-envoy-ratelimited", "true")
 
 
 class GuardExchange:
-    """One upstream try. Of its exchange it writes the journal, and the rest of the plan where a fallback begins."""
+    """One attempt. It writes the log of its exchange, and the rest of the plan where a fallback begins."""
 
     def __init__(self, gateway: Gateway, open_exchanges: OpenExchanges) -> None:
         self.more_time: MoreTime = no_more_time
@@ -68,7 +68,7 @@ class GuardExchange:
         self._holding: _Stream | _Reply | _Error | None = None
 
     async def handle(self, event: Event) -> Command:
-        self._order.heard(event)
+        self._order.advance(event)
         match event:
             case RequestHeaders():
                 return await self._request_headers(event)
@@ -87,24 +87,24 @@ class GuardExchange:
     # --- the request
 
     async def _request_headers(self, event: RequestHeaders) -> Command:
-        try_ = self._try = find_try(event, self._open_exchanges)
-        if try_ is None:
+        attempt = self._try = find_attempt(event, self._open_exchanges)
+        if attempt is None:
             return lost(self._gateway)
-        self._gateway = try_.exchange.gateway
+        self._gateway = attempt.exchange.gateway
         # The router level has written the first one, for the first candidate.
-        is_written = try_.number == 1 and try_.candidate == try_.exchange.plan.at(1)
-        return CONTINUE if is_written else await written(event, try_)
+        is_encoded = attempt.number == 1 and attempt.candidate == attempt.exchange.plan.at(1)
+        return CONTINUE if is_encoded else await encode_attempt(event, attempt)
 
     # --- the answer
 
     def _response_headers(self, event: ResponseHeaders) -> Command:
-        try_ = self._try
-        if try_ is None:
+        attempt = self._try
+        if attempt is None:
             return CONTINUE
         self._headers = event.headers
         self._status = int(first(event.headers, ":status") or 0)
         if self._status >= 400:
-            if try_.exchange.plan.fallback and not event.end:
+            if attempt.exchange.plan.fallback and not event.end:
                 self._holding = _Error()
                 return HOLD
             return self._error_answer(())
@@ -114,16 +114,16 @@ class GuardExchange:
             inflater = Inflater.of(first(event.headers, "content-encoding"))
         except UpstreamError as error:
             return self._failed(error.fault())
-        self._holding = self._stream(try_, inflater) or _Reply(self._dialect(try_), inflater)
+        self._holding = self._stream(attempt, inflater) or _Reply(self._dialect(attempt), inflater)
         return HOLD
 
-    def _stream(self, try_: Attempt, inflater: Inflater | None) -> _Stream | None:
+    def _stream(self, attempt: Attempt, inflater: Inflater | None) -> _Stream | None:
         """None where the answer is a whole reply, or says that it is."""
-        theirs = self._dialect(try_)
+        theirs = self._dialect(attempt)
         content_type = first(self._headers, "content-type") or ""
-        unframer = self._gateway.providers[try_.candidate.provider].unframe(theirs.name, content_type)
+        unframer = self._gateway.providers[attempt.candidate.provider].unframe(theirs.name, content_type)
         content_type = content_type if unframer is None else theirs.stream_type
-        is_stream = try_.exchange.call.stream and media_type(content_type) == media_type(theirs.stream_type)
+        is_stream = attempt.exchange.call.stream and media_type(content_type) == media_type(theirs.stream_type)
         return _Stream(theirs.reader(content_type), inflater, unframer) if is_stream else None
 
     def _response_body(self, event: ResponseBody) -> Command:
@@ -158,30 +158,30 @@ class GuardExchange:
 
     def _error_answer(self, fallback: tuple[Candidate, ...]) -> Continue:
         """An answer with an error status: Envoy decides by it whether to go on."""
-        try_ = self._known()
-        plan = try_.exchange.plan
+        attempt = self._known()
+        plan = attempt.exchange.plan
         self._note(str(self._status), retry_after(self._headers))
         if fallback:
-            rest = (*plan.candidates[: try_.number], *fallback)
-            try_.exchange.plan = replace(plan, candidates=rest, tries=len(rest), fallback=NO_FALLBACK)
-            return Continue(((":status", "503"),), order=self._gateway.order(try_.exchange.plan))
+            rest = (*plan.candidates[: attempt.number], *fallback)
+            attempt.exchange.plan = replace(plan, candidates=rest, tries=len(rest), fallback=NO_FALLBACK)
+            return Continue(((":status", "503"),), order=self._gateway.order(attempt.exchange.plan))
         veto = self._veto()
         return Continue(veto) if veto else CONTINUE
 
     def _fallback(self, body: bytes) -> tuple[Candidate, ...]:
-        """Whom to ask instead, of those that can be asked this call."""
-        try_ = self._known()
+        """The fallback candidates that can take this call."""
+        attempt = self._known()
         encoding = first(self._headers, "content-encoding")
         try:
             body = inflate(encoding, body) if encoding not in (None, "", "identity") else body
         except UpstreamError:
             return ()
-        fault = self._dialect(try_).read_error(self._status, self._headers, body)
+        fault = self._dialect(attempt).read_error(self._status, self._headers, body)
         match fault.kind:
             case "context_length":
-                wanted = try_.exchange.plan.fallback.context_length
+                wanted = attempt.exchange.plan.fallback.context_length
             case "content_filter":
-                wanted = try_.exchange.plan.fallback.content_filter
+                wanted = attempt.exchange.plan.fallback.content_filter
             case _:
                 return ()
         return tuple(candidate for candidate in wanted if self._is_able(candidate))
@@ -189,7 +189,7 @@ class GuardExchange:
     def _is_able(self, candidate: Candidate) -> bool:
         gateway = self._gateway
         try:
-            adapt(self._known().exchange.call, candidate, gateway.dialects, gateway.providers, gateway.formats)
+            adapt(self._known().exchange.parsed, candidate, gateway.dialects, gateway.providers, gateway.formats)
         except (BadRequest, Unavailable):
             return False
         return True
@@ -197,36 +197,36 @@ class GuardExchange:
     def _failed(self, fault: Fault) -> Command:
         """The stream is none: an HTTP error takes its place. Where it is not one that Envoy retries, or there is nobody
         left to ask, it goes back to the router level, which tells the caller."""
-        try_ = self._known()
+        attempt = self._known()
         # An error inside a stream came with a 200; one that does not say otherwise is the provider's.
         fault = fault if fault.status >= 400 else replace(fault, status=502)
         self._status = fault.status
         self._note(fault.code or fault.kind, fault.retry_after)
-        status, headers, body = self._dialect(try_).write_error(fault)
+        status, headers, body = self._dialect(attempt).write_error(fault)
         self._order.replied()
         self._holding = None
         if self._is_last():
             # To end an answer whose provider still sends would be a use after free in Envoy 1.40.
-            try_.exchange.fault = fault
+            attempt.exchange.fault = fault
             return ImmediateResponse(status, tuple(headers), body, REFUSED)
         to_set = ((":status", str(status)), *headers, *self._veto())
         return Release(to_set, ("content-encoding", "content-length"), body, end=True)
 
     def _is_last(self) -> bool:
         """Whether Envoy will try no more, whatever we say."""
-        try_ = self._known()
-        plan = try_.exchange.plan
-        return try_.number >= (len(plan.candidates) if plan.fallback else plan.tries)
+        attempt = self._known()
+        plan = attempt.exchange.plan
+        return attempt.number >= (len(plan.candidates) if plan.fallback else plan.tries)
 
     def _veto(self) -> tuple[tuple[str, str], ...]:
-        """Envoy was told of more tries for a fallback's sake; they are not for anything else."""
+        """Envoy has a higher bound of retries because of the fallback; no other error may use it."""
         plan = self._known().exchange.plan
         return (_NO_RETRY,) if plan.fallback and self._known().number >= len(plan.candidates) else ()
 
     def _note(self, reason: str, retry_after: float | None) -> None:
         failed = is_failing(self._status)
-        try_ = self._known()
-        candidate, number, journal = try_.candidate, try_.number, try_.exchange.journal
+        attempt = self._known()
+        candidate, number, journal = attempt.candidate, attempt.number, attempt.exchange.journal
         began = journal.began.get(number)
         took = self._gateway.clock.monotonic() - began if began is not None else None
         journal.ended[number] = AttemptResult(
@@ -235,13 +235,13 @@ class GuardExchange:
             self._status,
             reason,
             duration=took,
-            stream=try_.exchange.call.stream,
+            stream=attempt.exchange.call.stream,
             retry_after=retry_after if failed else None,
         )
 
-    def _dialect(self, try_: Attempt) -> Dialect:
-        provider = self._gateway.providers[try_.candidate.provider]
-        return self._gateway.dialects[format_of(try_.exchange.call, try_.candidate, provider)]
+    def _dialect(self, attempt: Attempt) -> Dialect:
+        provider = self._gateway.providers[attempt.candidate.provider]
+        return self._gateway.dialects[format_of(attempt.exchange.call, attempt.candidate, provider)]
 
     def _known(self) -> Attempt:
         if self._try is None:

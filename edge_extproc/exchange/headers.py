@@ -8,7 +8,7 @@ removed; the rest (rate limits, request ids) is the caller's to see.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 from ..model.envoy_names import AGAIN, ONCE, ROUTE
@@ -93,18 +93,18 @@ def _split(names: tuple[str, ...], same_dialect: bool) -> tuple[frozenset[str], 
 
 
 def orders(plan: Plan) -> Pairs:
-    """How Envoy shall try this plan, in the headers by which its router is told. None of them leaves Envoy."""
+    """The retry settings of a plan, as headers for Envoy's router. None of them leaves Envoy."""
     fallback = max(len(plan.fallback.context_length), len(plan.fallback.content_filter))
-    told = [("x-envoy-max-retries", str(max(0, plan.tries - 1 + fallback)))]
+    settings = [("x-envoy-max-retries", str(max(0, plan.tries - 1 + fallback)))]
     if plan.once:
-        told.append((ROUTE, ONCE))
+        settings.append((ROUTE, ONCE))
     elif len(plan.candidates) == 1 and not fallback:
-        told.append((ROUTE, AGAIN))
+        settings.append((ROUTE, AGAIN))
     if plan.try_timeout is not None:
-        told.append(("x-envoy-upstream-rq-per-try-timeout-ms", str(round(plan.try_timeout * 1000))))
+        settings.append(("x-envoy-upstream-rq-per-try-timeout-ms", str(round(plan.try_timeout * 1000))))
     if plan.hedged:
-        told.append(("x-envoy-hedge-on-per-try-timeout", "true"))
-    return tuple(told)
+        settings.append(("x-envoy-hedge-on-per-try-timeout", "true"))
+    return tuple(settings)
 
 
 def unwanted(present: Headers) -> tuple[str, ...]:
@@ -117,13 +117,18 @@ def _stays(name: str) -> bool:
     return name in _NEVER_BACK or name.startswith(_NEVER_BACK_PREFIXES)
 
 
-# Some clients and proxies refuse a header line over 8 KiB; a list of dropped fields is told up to a quarter of that.
+# Some clients and proxies refuse a header line over 8 KiB; a list of dropped fields takes up to a quarter of that.
 _LONGEST_LIST = 2048
 
 
 def one_line(names: tuple[str, ...]) -> str:
     text = ", ".join(names).encode("ascii", "backslashreplace").decode()
     return text if len(text) <= _LONGEST_LIST else text[:_LONGEST_LIST].rpartition(", ")[0] + ", ..."
+
+
+def dropped_fields(names: tuple[str, ...]) -> Pairs:
+    """The header that names what was left out; none where nothing was."""
+    return (("x-edge-dropped", one_line(names)),) if names else ()
 
 
 # What UUIDs, ULIDs and ids of traces are made of, and words with a separator. It goes into logs and into a header.
@@ -147,3 +152,9 @@ def first(headers: Iterable[tuple[str, str]], name: str) -> str | None:
         if key == name:
             return value
     return None
+
+
+def content_length(values: Mapping[str, str]) -> int:
+    """The declared length of a body in bytes; 0 if there is none, or no number."""
+    value = values.get("content-length", "")
+    return int(value) if value.isascii() and value.isdigit() else 0

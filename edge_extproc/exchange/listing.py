@@ -13,7 +13,7 @@ from .ports import Gateway
 
 
 def list_models(
-    gateway: Gateway, voice: Dialect, principal: Principal, rights: CallerRights | None, one: str | None
+    gateway: Gateway, caller_dialect: Dialect, principal: Principal, rights: CallerRights | None, one: str | None
 ) -> bytes:
     """All of them, or `one`, the path that names it. Raises NoSuchModel."""
 
@@ -21,12 +21,12 @@ def list_models(
         return allows(principal.models, name) and (rights is None or rights.may_list(name))
 
     if one is None:
-        return voice.write_models([card for card in gateway.cards if listed(card.id)])
+        return caller_dialect.write_models([card for card in gateway.cards if listed(card.id)])
     name = unquote(one.split("/models/", 1)[1])
     candidates = gateway.models.candidates(name) if listed(name) else ()
     if not candidates:
         raise no_such_model(name)
-    return voice.write_model(ModelCard(name, candidates[0].provider))
+    return caller_dialect.write_model(ModelCard(name, candidates[0].provider))
 
 
 def no_such_model(name: str) -> NoSuchModel:

@@ -1,7 +1,7 @@
 """The exchanges in flight in this process, by id: how a retry finds what it is a retry of.
 
-The id is made by us for each exchange and cannot be guessed; it travels in Envoy's dynamic metadata, never in a
-header. A retry reads what is here, and writes into the journal what only it can see.
+The id is made by us for each exchange and cannot be guessed. It travels in Envoy's dynamic metadata, never in a header.
+A retry reads the open exchange, and writes into its log what only the upstream level sees.
 """
 
 from __future__ import annotations
@@ -11,34 +11,46 @@ from dataclasses import dataclass, field
 from ..model.call import Call
 from ..model.fault import Fault
 from ..model.plan import AttemptResult, Candidate, Plan
-from .adapt import Adapted
+from .adapt import Adapted, Lane
+from .parsed_call import ParsedCall
 from .ports import Gateway
 
 
 @dataclass(slots=True)
 class AttemptLog:
-    """What was seen of the tries of one exchange, by their number, counted from 1."""
+    """What was seen of the attempts of one exchange, by their number, counted from 1."""
 
     began: dict[int, float] = field(default_factory=dict)
-    """When each try was sent on, by the monotonic clock."""
+    """When each attempt was sent, by the monotonic clock."""
     ended: dict[int, AttemptResult] = field(default_factory=dict)
-    """How a try ended that was seen at the upstream level."""
+    """The result of an attempt that ended at the upstream level."""
+    lanes: dict[Candidate, Lane] = field(default_factory=dict)
+    """How the last request for each candidate was encoded."""
+    dropped: dict[Candidate, tuple[str, ...]] = field(default_factory=dict)
+    """The fields that the last request for each candidate lacks."""
+
+    def encoded(self, candidate: Candidate, adapted: Adapted) -> None:
+        """Records an attempt's request when it is made."""
+        self.lanes[candidate] = adapted.lane
+        self.dropped[candidate] = adapted.dropped
 
 
 @dataclass(slots=True)
 class OpenExchange:
-    call: Call
+    parsed: ParsedCall
     plan: Plan
-    """What is left of it may change between two tries, where a candidate's answer calls for another model."""
+    """The guard replaces its rest where a fallback to another model begins."""
     gateway: Gateway
-    """What it began with: the plan may name a provider that is elsewhere by now, or nowhere."""
+    """The gateway that the exchange began with: a newer one may lack a provider of the plan."""
     large: bool = False
-    """Work on the body is done off the event loop."""
-    written: tuple[Candidate, Adapted] | None = None
-    """The last request that was written for a try, and for whom."""
+    """Work on the body runs off the event loop."""
     journal: AttemptLog = field(default_factory=AttemptLog)
     fault: Fault | None = None
-    """What the guard found wrong with the last try, whose answer it has refused."""
+    """The fault of the last attempt, whose response the guard has refused."""
+
+    @property
+    def call(self) -> Call:
+        return self.parsed.call
 
 
 class OpenExchanges:

@@ -52,8 +52,13 @@ class OperationResponse:
     @property
     def billed(self) -> bool:
         """What the provider bills, and a caller may be billed for. A path that config names without a model (files,
-        batches) is none of it: what a batch uses is told in its results."""
+        batches) is not billed: the results of a batch report its usage."""
         return self._ours.billed and self._call.method == "POST" and (not self._is_passed or bool(self._call.model))
+
+    @property
+    def has_text(self) -> bool:
+        """Whether a stream of it shows the tokens that the model makes: a completion does, speech does not."""
+        return self._call.operation == "completions"
 
     def way(self, content_type: str) -> Way:
         kind = media_type(content_type)

@@ -39,7 +39,7 @@ class _Node:
 
 
 class PathRouter:
-    """Paths to the dialect that is spoken there."""
+    """Finds the dialect and the operation of a path."""
 
     def __init__(
         self,
@@ -57,9 +57,9 @@ class PathRouter:
                 self._add(dialect, route)
         for form in formats.values():
             for route in form.routes:
-                self._add(dialects[form.voice], route)
+                self._add(dialects[form.error_dialect], route)
         self._passed = tuple(passed)
-        self._passers = dialects.get(formats["passed"].voice) if "passed" in formats else None
+        self._passers = dialects.get(formats["passed"].error_dialect) if "passed" in formats else None
 
     def _add(self, dialect: Dialect, route: Route) -> None:
         self._by_path.setdefault(route.path, {})[route.method] = (dialect, route)
@@ -102,9 +102,9 @@ class PathRouter:
             raise NoSuchRoute(f"no API at {path!r}; have {paths}")
         raise WrongMethod(f"{method} is not a method of {path}; use {', '.join(sorted(methods))}")
 
-    def voice(self, path: str, headers: Headers) -> Dialect | None:
-        """The dialect in which to speak at this path, before we know more: a header that only one dialect's clients
-        send, or the path itself, or a path that this one is below."""
+    def caller_dialect(self, path: str, headers: Headers) -> Dialect | None:
+        """The dialect for errors before the route is known: of a header that only clients of one dialect send, else of
+        the path, else of a path above it. None where none of them says."""
         for name, _ in headers:
             spoken = self._by_header.get(name)
             if spoken is not None:

@@ -1,128 +1,182 @@
-"""What one exchange knows so far: of the request, and of its answer. The router writes it, the settlement reads it."""
+"""The phases of a request, from its headers to the first attempt.
+
+Each phase is made by one step of router.py and holds what that step established, with the phase before it. A fact can
+be read only from a phase that has it. The router keeps the newest phase. Settlement reads it through `RequestFacts`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 from ..auth.base import CallerRights
-from ..cache.base import CacheEntry, CacheLookup
-from ..codecs.content_encoding import Inflater
+from ..cache.base import CacheLookup
 from ..dialects.base import Dialect, Route
 from ..limits.base import CallerLimits, Reservation
-from ..model.bill import Bill
 from ..model.call import Call
-from ..model.fault import Fault
+from ..model.noun import noun
 from ..model.plan import Candidate, Plan
 from ..model.principal import Principal
-from ..model.reply import Reply
 from ..model.trace import Parent, Trace
-from ..providers.base import Unframer
-from .adapt import Adapted
 from .events import Event, Headers
 from .open import OpenExchange
-from .operation import OperationResponse
+from .parsed_call import ParsedCall
 from .prompt_size import AskedParts
-from .relay import Relay
-
-T = TypeVar("T")
 
 
-@dataclass(slots=True)
-class RequestState:
-    """What was learned of the request so far."""
+@noun
+class Received:
+    """The request headers have come."""
 
-    began: float
-    started_at: float
-    overhead: float = 0.0
-    phases: dict[type[Event], list[float]] = field(default_factory=dict)
-    """When each kind of event first came, and how long we took for all of its kind."""
-    headers: Headers = ()
-    values: Mapping[str, str] = field(default_factory=dict)
-    """The first of each header."""
-    request_id: str | None = None
-    """The one that the caller is told: its own, if that is valid, else Envoy's."""
-    method: str = ""
-    path: str = ""
-    voice: Dialect | None = None
-    """In whose words errors are told."""
-    route: Route | None = None
+    headers: Headers
+    values: Mapping[str, str]
+    """The first value of each header."""
+    request_id: str | None
+    """The request id for the caller: its own if that is valid, else Envoy's."""
+    method: str
+    path: str
+    """Without the query."""
+    caller_dialect: Dialect
+    """The dialect that the path and the headers suggest."""
+    parent: Parent | None
+    trace: Trace | None
+
+
+@noun
+class Authenticated:
+    """The caller is known."""
+
+    received: Received
+    principal: Principal
+
+
+@noun
+class Identified:
+    """The route is known, and what the caller may do on it."""
+
+    received: Received
+    principal: Principal
+    rights: CallerRights | None
+    """None: no role or policy restricts this caller."""
+    limits: CallerLimits | None
+    """None: no limit applies to this caller."""
+    route: Route
+    caller_dialect: Dialect
+    """The dialect of the route, used for the reply and for every error."""
+
+
+@noun
+class ReadCall:
+    """The request body has been read."""
+
+    identified: Identified
+    parsed: ParsedCall
+    candidates: Sequence[Candidate]
+    """The candidates of the model, before the caller's rights narrow them."""
+    large: bool
+    """Work on the body runs off the event loop."""
+
+    @property
+    def call(self) -> Call:
+        return self.parsed.call
+
+
+@noun
+class Admitted:
+    """The cache and the limits have been asked."""
+
+    read: ReadCall
+    lookup: CacheLookup | None
+    """None: no cache applies to this call."""
+    reservation: Reservation | None
+    """None: nothing has been reserved or counted."""
+
+
+@noun
+class Planned:
+    """The order of the candidates is known."""
+
+    admitted: Admitted
+    plan: Plan
+
+
+@noun
+class Sent:
+    """The request of the first attempt has gone to Envoy."""
+
+    admitted: Admitted
+    open: OpenExchange
+    """Attempts read it, and write their log into it."""
+    prompt: AskedParts | None
+    """The size of the prompt, read in advance where the body is large."""
+
+    @property
+    def call(self) -> Call:
+        return self.admitted.read.parsed.call
+
+
+RequestPhase: TypeAlias = Received | Authenticated | Identified | ReadCall | Admitted | Planned | Sent
+
+
+@noun
+class RequestFacts:
+    """What is known of a request at its end. A phase that was not reached is None."""
+
+    received: Received | None = None
     principal: Principal | None = None
-    rights: CallerRights | None = None
-    """What this caller may do; None: nothing is forbidden."""
-    rules: CallerLimits | None = None
-    """What limits this caller; None: nothing does."""
-    admission: Reservation | None = None
-    large: bool = False
-    """Work on the body is done off the event loop."""
-    asked: AskedParts | None = None
-    """Read in advance where the body is large."""
-    call: Call | None = None
+    identified: Identified | None = None
+    read: ReadCall | None = None
+    lookup: CacheLookup | None = None
     plan: Plan | None = None
-    adapted: Adapted | None = None
-    turn: CacheLookup | None = None
-    """Our dealings with the cache; None where there is none."""
-    parent: Parent | None = None
-    trace: Trace | None = None
-    open: OpenExchange | None = None
-    """None where nothing was sent."""
+    sent: Sent | None = None
 
-    def took(self, kind: type[Event], began: float, seconds: float) -> None:
+    @property
+    def call(self) -> Call | None:
+        return self.read.parsed.call if self.read is not None else None
+
+
+def request_facts(phase: RequestPhase | None) -> RequestFacts:
+    """`phase` is the newest one; None where no request headers came."""
+    sent = phase if isinstance(phase, Sent) else None
+    planned = phase if isinstance(phase, Planned) else None
+    if sent is not None:
+        admitted: Admitted | None = sent.admitted
+    elif planned is not None:
+        admitted = planned.admitted
+    else:
+        admitted = phase if isinstance(phase, Admitted) else None
+    read = admitted.read if admitted is not None else phase if isinstance(phase, ReadCall) else None
+    identified = read.identified if read is not None else phase if isinstance(phase, Identified) else None
+    caller = identified or (phase if isinstance(phase, Authenticated) else None)
+    received = caller.received if caller is not None else phase if isinstance(phase, Received) else None
+    return RequestFacts(
+        received,
+        caller.principal if caller is not None else None,
+        identified,
+        read,
+        admitted.lookup if admitted is not None else None,
+        sent.open.plan if sent is not None else planned.plan if planned is not None else None,
+        sent,
+    )
+
+
+class ExchangeTimes:
+    """When an exchange began, and how long the gateway itself worked on it."""
+
+    __slots__ = ("began", "by_event", "overhead", "started_at")
+
+    def __init__(self, began: float, started_at: float) -> None:
+        """`began`: monotonic clock. `started_at`: Unix time. Both in seconds."""
+        self.began = began
+        self.started_at = started_at
+        self.overhead = 0.0
+        self.by_event: dict[type[Event], list[float]] = {}
+        """For each kind of event: when the first one came, and the seconds spent on all of them."""
+
+    def add(self, kind: type[Event], began: float, seconds: float) -> None:
         self.overhead += seconds
-        phase = self.phases.get(kind)
+        phase = self.by_event.get(kind)
         if phase is None:
-            self.phases[kind] = [began, seconds]
+            self.by_event[kind] = [began, seconds]
         else:
             phase[1] += seconds
-
-
-@dataclass(slots=True)
-class ResponseState:
-    """What was learned of the response so far."""
-
-    status: int | None = None
-    """What the caller is told."""
-    came: int | None = None
-    """What came, where the caller is told something better."""
-    headers: Headers = ()
-    values: Mapping[str, str] = field(default_factory=dict)
-    """The first of each header."""
-    details: str = ""
-    """Who made it: Envoy's response code details."""
-    attempts: int = 0
-    candidate: Candidate | None = None
-    dropped: tuple[str, ...] = ()
-    lost: tuple[str, ...] = ()
-    """Parts of the reply that the caller's format has no place for."""
-    fault: Fault | None = None
-    ours: bool = False
-    """The fault is our own refusal."""
-    bug: bool = False
-    relay: Relay | None = None
-    inflater: Inflater | None = None
-    unframer: Unframer | None = None
-    other: OperationResponse | None = None
-    """Of an operation that is no chat."""
-    held: bytearray = field(default_factory=bytearray)
-    """The body so far, where only the body tells whether it is a stream."""
-    reply: Reply | None = None
-    body: bytes | None = None
-    """All of a reply in the provider's own words, where it came whole and may be kept."""
-    cached: CacheEntry | None = None
-    """The reply of another call, given again."""
-    passed: bool = False
-    """The body goes by without us, so that Envoy may close our stream before its end."""
-    first_token_at: float | None = None
-    """When the first text, thinking or tool call of a stream came (the monotonic clock); of a reply that holds no such
-    thing, such as an image, its first byte."""
-    sent: int = 0
-    bill: Bill | None = None
-    """Made at the last answer, where somebody reads it there."""
-
-
-def require(fact: T | None) -> T:
-    """Something that an earlier event has established; that it is missing would be a bug of ours."""
-    if fact is None:
-        raise LookupError("an exchange used what it had not learned yet")
-    return fact

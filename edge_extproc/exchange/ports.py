@@ -1,13 +1,13 @@
-"""What an exchange is given to work with: one immutable bundle, made by the composition root.
+"""`Gateway`: all that an exchange works with, made by the composition root. It never changes.
 
-A stream keeps the bundle that it began with, so that a new config never meets a half-done exchange.
+An exchange keeps the gateway that it began with, so that a new configuration takes effect for new exchanges only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from ..accounting.base import Prices
 from ..auth.base import AccessControl, Authenticator
@@ -28,6 +28,9 @@ from .large_bodies import AT_ONCE, WorkRunner
 from .path_router import PathRouter
 from .worst_case import UNCONFIGURED, OutputBounds
 
+Sink: TypeAlias = Callable[[Settlement], None]
+"""Takes a settlement: a journal, metrics, the access log, limits, traces."""
+
 
 class Clock(Protocol):
     def monotonic(self) -> float:
@@ -44,7 +47,7 @@ class Gateway:
     dialects: Mapping[str, Dialect]
     routes: PathRouter
     default_dialect: str
-    """In which to answer where the path tells nothing."""
+    """Used for errors where the path belongs to no dialect."""
     authenticator: Authenticator
     models: ModelTable
     planner: Planner
@@ -57,46 +60,47 @@ class Gateway:
     prices: Prices
     cards: tuple[ModelCard, ...]
     """The models that can be listed."""
-    settle: Callable[[Settlement], None]
+    sinks: tuple[Sink, ...]
+    """Called in their order with each settlement. The exception of one is reported, and the next one is called."""
     clock: Clock
     new_id: Callable[[], str]
     """Unguessable, and new each time."""
     report: Callable[[BaseException], None]
-    """Tells of a bug of ours, for the log."""
+    """Logs an exception that is a bug of the gateway."""
     cache: ResponseCache | None = None
     voucher: IdentitySeal | None = None
-    """Given where ext_authz runs before us: what it found out is believed."""
+    """Set where ext_authz runs before ext_proc: its sealed identity is accepted."""
     access: AccessControl | None = None
     """None where no role or policy forbids anything."""
     limiter: Limiter | None = None
     """None where no caller has a limit."""
     bounds: OutputBounds = UNCONFIGURED
-    """What a call can come to."""
+    """Bounds of the cost of a call."""
     shape: ShapeBounds = GENEROUS
-    """What a body may hold."""
+    """Bounds of the shape of a body."""
     body_limits: BodyLimits = DEFAULT_LIMITS
-    """Of a request, and of a reply that is held whole."""
-    apart: WorkRunner = AT_ONCE
-    """Where work on large bodies is done."""
+    """The longest request, and the longest response that is held whole."""
+    large_body_runner: WorkRunner = AT_ONCE
+    """Runs the work on large bodies."""
     tracer: Tracer | None = None
     chains: bool = False
-    """Envoy is older than 1.40: the order of a plan is a cluster's, which a header names."""
-    asks: bool = False
-    """Envoy tells of a response only where the answer to the request's headers has asked for it."""
-    notes: bool = False
-    """Whether somebody reads what Envoy's access log shows of an exchange."""
+    """Envoy is older than 1.40: a header names a composite cluster that holds the order of the plan."""
+    response_phase_opt_in: bool = False
+    """The proxy sends response phases only if the answer to the request headers enables them."""
+    adds_access_log_facts: bool = False
+    """Envoy's access log shows the facts of each exchange."""
 
     def dialect_of_error(self, headers: Mapping[str, str]) -> Dialect | None:
-        """The dialect that marks an error response with these headers; None where no dialect does. AWS writes every
-        error in one format, whatever the format of the request."""
+        """The dialect that marks an error response with these headers; None if no dialect does. AWS writes every error
+        in one format, whatever the format of the request."""
         for dialect in self.dialects.values():
             if any(headers.get(name) for name in dialect.error_headers):
                 return dialect
         return None
 
-    def named(self, plan: Plan) -> tuple[tuple[str, str], ...]:
-        """The header that names a plan's cluster, for an Envoy that takes no order; of a hedged call always, so that
-        its first try is written for whom it reaches."""
+    def cluster_header(self, plan: Plan) -> tuple[tuple[str, str], ...]:
+        """The header that names a plan's cluster, for an Envoy that takes no order of clusters. Hedged calls always set
+        it, so that attempt 1 is encoded for the endpoint that Envoy picks."""
         if plan.hedged:
             return ((CLUSTER, pair_name(*(self.clusters[c.provider] for c in plan.candidates))),)
         if not self.chains:
@@ -105,8 +109,8 @@ class Gateway:
         return ((CLUSTER, chain_name(tried) if len(tried) > 1 else tried[0]),)
 
     def order(self, plan: Plan) -> tuple[str, ...]:
-        """The clusters of a plan, one after the other; empty for an Envoy that takes no order. For a hedge Envoy does
-        not go on in the order, but a composite cluster does."""
+        """The clusters of a plan in their order; empty for an Envoy that takes no order. Envoy does not follow the
+        order for a hedged attempt, but a composite cluster does."""
         if self.chains:
             return ()
         if plan.hedged:

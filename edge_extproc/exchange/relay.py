@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Protocol
 
-from ..dialects.base import StreamReader, StreamWriter
+from ..dialects.base import Dialect, StreamReader, StreamWriter
 from ..dialects.dropping import kind_of_part
+from ..model.call import Call
 from ..model.content import Part, RedactedThinking
 from ..model.fault import Fault
 from ..model.reply import (
@@ -24,9 +25,11 @@ from ..model.reply import (
     Garbled,
     PartDelta,
     PartStarted,
+    Reply,
     ReplyEvent,
     ReplyStarted,
     UsageSeen,
+    unfold,
 )
 from ..model.usage import Usage
 
@@ -246,3 +249,10 @@ def _fail(tally: Tally, writer: StreamWriter, fault: Fault) -> bytes:
         return b""
     tally.failed = fault
     return writer.write(Failed(fault))
+
+
+def as_stream(reply: Reply, call: Call, caller_dialect: Dialect) -> tuple[bytes, str]:
+    """A whole reply as a stream of the caller's dialect, and its content type."""
+    writer = caller_dialect.writer(call)
+    stream_type = call.stream_type or caller_dialect.stream_type
+    return b"".join(writer.write(event) for event in unfold(reply)), stream_type

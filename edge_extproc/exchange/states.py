@@ -27,17 +27,17 @@ class State(Enum):
     __hash__ = object.__hash__
 
     FRESH = auto()
-    """Nothing was heard yet."""
+    """No message has come yet."""
     BODY_DUE = auto()
-    """Request headers were heard, and a body follows."""
+    """Request headers have come, and a body follows."""
     SENT = auto()
     """The request is whole; the upstream (or Envoy itself) answers next."""
     ANSWERING = auto()
-    """Response headers were heard, and a body follows."""
+    """Response headers have come, and a body follows."""
     REPLIED = auto()
-    """We answered by ourselves. Envoy closes the stream; what it still says on the way needs no thought."""
+    """The gateway answered by itself. Envoy closes the stream; later messages are ignored."""
     OVER = auto()
-    """The last message of the response was heard."""
+    """The last message of the response has come."""
 
 
 Next: TypeAlias = tuple[State, State]
@@ -101,7 +101,7 @@ GUARD: Mapping[State, Mapping[type[Event], Next]] = {
 
 
 class StreamOrder:
-    """Where one stream stands. `heard` moves it on, or raises PeerError and leaves it where it was."""
+    """Where one stream stands. `advance` moves it on, or raises PeerError and leaves it where it was."""
 
     __slots__ = ("_table", "state")
 
@@ -109,7 +109,7 @@ class StreamOrder:
         self._table = table
         self.state = State.FRESH
 
-    def heard(self, event: Event) -> None:
+    def advance(self, event: Event) -> None:
         legal = self._table[self.state]
         step = legal.get(type(event))
         if step is None:

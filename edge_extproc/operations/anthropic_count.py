@@ -23,7 +23,7 @@ _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 class AnthropicCount(Counting):
     name = NAME
     title = "Anthropic count_tokens"
-    voice = "anthropic_messages"
+    error_dialect = "anthropic_messages"
     routes: tuple[Route, ...] = (Route("POST", "/v1/messages/count_tokens", "count_tokens", NAME),)
     key = "input_tokens"
 

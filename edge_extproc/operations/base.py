@@ -44,8 +44,8 @@ class OperationFormat(Protocol):
     title: str
     """For humans."""
     operation: Operation
-    voice: str
-    """The dialect in which its callers hear errors, and in which its hosts tell them."""
+    error_dialect: str
+    """The dialect of error responses, to callers and from hosts."""
     routes: tuple[Route, ...]
     billed: bool
     """Whether a provider bills such a call, so that one without a known usage is unpriced."""

@@ -38,13 +38,13 @@ _WHAT = "input must hold converse, or invokeModel with the body of a Claude as b
 class BedrockCount(Counting):
     name = NAME
     title = "Bedrock CountTokens"
-    voice = "bedrock_converse"
+    error_dialect = "bedrock_converse"
     routes: tuple[Route, ...] = (Route("POST", "/model/{model}/count-tokens", "count_tokens", NAME),)
     key = "inputTokens"
 
     def read_call(self, raw: bytes, method: str, headers: Headers, path: str) -> Call:
         del method, headers
-        return Call(self.voice, self.operation, model_of(path)[0], stream=False, raw=raw, format=NAME)
+        return Call(self.error_dialect, self.operation, model_of(path)[0], stream=False, raw=raw, format=NAME)
 
     def splice(self, call: Call, model: str) -> Written:
         del model  # it stands in the path alone

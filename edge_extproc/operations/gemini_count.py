@@ -22,7 +22,7 @@ _VERTEX = frozenset({"contents", "generationConfig", "systemInstruction", "tools
 
 class GeminiCount(Counting):
     title = "Gemini countTokens"
-    voice = "gemini_generate"
+    error_dialect = "gemini_generate"
     key = "totalTokens"
 
     def __init__(self, name: str, roots: tuple[str, ...], *, wrapped: bool) -> None:

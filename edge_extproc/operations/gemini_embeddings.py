@@ -45,7 +45,7 @@ class GeminiEmbeddings(WholeResult):
     name = NAME
     title = TITLE
     operation: Operation = "embeddings"
-    voice = "gemini_generate"
+    error_dialect = "gemini_generate"
     routes: tuple[Route, ...] = (
         *(
             Route("POST", f"{root}/{{model}}:{verb}", "embeddings", NAME)
@@ -69,7 +69,7 @@ class GeminiEmbeddings(WholeResult):
             raise BadRequest(f"the body cannot be read: {exc}") from None
         if not found:
             raise BadRequest(f"{wanted} is missing: it holds what to embed", param=wanted)
-        return Call(self.voice, self.operation, model, stream=False, raw=raw, format=NAME, target=verb)
+        return Call(self.error_dialect, self.operation, model, stream=False, raw=raw, format=NAME, target=verb)
 
     def splice(self, call: Call, model: str) -> Written:
         """The body repeats the model where a caller says so, and in each request of a batch, where it must."""

@@ -60,7 +60,7 @@ class OpenAICompletions(Uncrossed):
     name = NAME
     title = TITLE
     operation: Operation = "completions"
-    voice = "openai_chat"
+    error_dialect = "openai_chat"
     routes: tuple[Route, ...] = (Route("POST", "/v1/completions", "completions", NAME),)
 
     def read_call(self, raw: bytes, method: str, headers: Headers, path: str) -> Call:
@@ -74,7 +74,7 @@ class OpenAICompletions(Uncrossed):
         output_limit(probe.max_tokens, "max_tokens", least=0)  # 0 with echo gives the probabilities of the prompt
         asked = (probe.stream_options or {}).get("include_usage") is True
         return Call(
-            self.voice,
+            self.error_dialect,
             self.operation,
             probe.model,
             bool(probe.stream),

@@ -45,7 +45,7 @@ class OpenAIEmbeddings(WholeResult):
     name = NAME
     title = TITLE
     operation: Operation = "embeddings"
-    voice = "openai_chat"
+    error_dialect = "openai_chat"
     routes: tuple[Route, ...] = (Route("POST", "/v1/embeddings", "embeddings", NAME),)
 
     def read_call(self, raw: bytes, method: str, headers: Headers, path: str) -> Call:
@@ -56,7 +56,7 @@ class OpenAIEmbeddings(WholeResult):
             raise BadRequest("the body must be a JSON object with a model, which is a text", param="model") from None
         if not probe.model.strip():
             raise BadRequest("model is empty: name the model that shall embed", param="model")
-        return Call(self.voice, self.operation, probe.model, stream=False, raw=raw, format=NAME)
+        return Call(self.error_dialect, self.operation, probe.model, stream=False, raw=raw, format=NAME)
 
     def splice(self, call: Call, model: str) -> Written:
         return spliced(call.raw, {"model": msgspec.json.encode(model)})

@@ -44,7 +44,7 @@ class Passed(Uncrossed):
     name = NAME
     title = "this endpoint"
     operation: Operation = "passed"
-    voice = "openai_chat"
+    error_dialect = "openai_chat"
     routes: tuple[Route, ...] = tuple(Route("POST", path, "passed", NAME) for path in BY_MODEL)
 
     def read_call(self, raw: bytes, method: str, headers: Headers, path: str) -> Call:
@@ -52,7 +52,7 @@ class Passed(Uncrossed):
         model, stream = _read(raw, content_type)
         target = _target(path)
         return Call(
-            self.voice,
+            self.error_dialect,
             self.operation,
             model,
             stream,

@@ -27,7 +27,7 @@ class TitanEmbeddings(WholeResult):
     name = NAME
     title = TITLE
     operation: Operation = "embeddings"
-    voice = "bedrock_converse"
+    error_dialect = "bedrock_converse"
     routes: tuple[Route, ...] = (Route("POST", "/model/{model}/invoke", "embeddings", NAME),)
 
     def read_call(self, raw: bytes, method: str, headers: Headers, path: str) -> Call:
@@ -37,7 +37,7 @@ class TitanEmbeddings(WholeResult):
                 "inputText is missing: at this path only Titan's embeddings are taken; ask other models by /converse",
                 param="inputText",
             )
-        return Call(self.voice, self.operation, model_of(path)[0], stream=False, raw=raw, format=NAME)
+        return Call(self.error_dialect, self.operation, model_of(path)[0], stream=False, raw=raw, format=NAME)
 
     def splice(self, call: Call, model: str) -> Written:
         del model  # it stands in the path alone

@@ -26,7 +26,7 @@ class VertexEmbeddings(WholeResult):
     name = NAME
     title = TITLE
     operation: Operation = "embeddings"
-    voice = "gemini_generate"
+    error_dialect = "gemini_generate"
     routes: tuple[Route, ...] = tuple(
         Route("POST", f"/{version}{project}/publishers/google/models/{{model}}:predict", "embeddings", NAME)
         for version in ("v1", "v1beta1")
@@ -36,7 +36,7 @@ class VertexEmbeddings(WholeResult):
     def read_call(self, raw: bytes, method: str, headers: Headers, path: str) -> Call:
         del method, headers
         model, _ = address(path.partition("?")[0])
-        return Call(self.voice, self.operation, model, stream=False, raw=raw, format=NAME)
+        return Call(self.error_dialect, self.operation, model, stream=False, raw=raw, format=NAME)
 
     def splice(self, call: Call, model: str) -> Written:
         del model  # it stands in the path alone

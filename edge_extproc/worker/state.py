@@ -12,7 +12,7 @@ from ..accounting import prices as price_table
 from ..auth.identity import IdentitySources
 from ..auth.merge import merge_policies
 from ..config.schema import Config
-from ..exchange.ports import Gateway
+from ..exchange.ports import Gateway, Sink
 from ..model.managed import EMPTY, ManagedState
 from ..model.plan import Candidate
 from ..model.settlement import Settlement
@@ -23,7 +23,6 @@ from ..store import snapshot
 from ..telemetry import logs
 from ..telemetry.metrics import Metrics
 from ..telemetry.queue_metrics import SpanCounts
-from ..telemetry.sinks import Sink
 from .wiring.cache import build_cache, change_cache
 from .wiring.gateway import Previous, build_gateway, metric_names, overrides, version_of
 from .wiring.limits import build_limits, change_limits

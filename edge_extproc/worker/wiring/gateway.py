@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -23,7 +23,7 @@ from ...exchange.body_limits import BodyLimits
 from ...exchange.body_shape import ShapeBounds
 from ...exchange.envoy_faults import CODES as ENVOY_CODES
 from ...exchange.path_router import PathRouter
-from ...exchange.ports import Gateway
+from ...exchange.ports import Gateway, Sink
 from ...limits.base import MICRO, Limiter
 from ...model.managed import EMPTY, ManagedState
 from ...model.plan import Candidate
@@ -37,7 +37,6 @@ from ...routing.breaker import CircuitTable, LocalCircuitTable
 from ...server.work_thread import ThreadRunner
 from ...telemetry.base import Tracer
 from ...telemetry.metrics import LabelNames
-from ...telemetry.sinks import Sink, to_all
 from .limits import build_bounds
 from .providers import build_providers
 from .routing import build_planner
@@ -87,7 +86,7 @@ def _plans_alike(old: Config, new: Config) -> bool:
 def build_gateway(
     config: Config,
     prices: Prices,
-    sinks: Iterable[Sink],
+    sinks: Sequence[Sink],
     report: Callable[[BaseException], None],
     cache: ResponseCache | None = None,
     circuits: CircuitTable | None = None,
@@ -134,7 +133,7 @@ def build_gateway(
         clusters=cluster_names(config, versioned=versioned_clusters),
         prices=prices,
         cards=tuple(ModelCard(name, models.candidates(name)[0].provider) for name in models.names),
-        settle=to_all((learn, *sinks), report),
+        sinks=(learn, *sinks),
         clock=SystemClock(),
         new_id=exchange_ids().__next__,
         report=report,
@@ -146,11 +145,11 @@ def build_gateway(
         shape=ShapeBounds(config.limits.messages, config.limits.parts, config.limits.tools, config.limits.json_values),
         body_limits=BodyLimits(config.limits.request_body, config.limits.response_body),
         # One thread for the whole process: gateways of two configurations share it.
-        apart=before.gateway.apart if before is not None else ThreadRunner(),
+        large_body_runner=before.gateway.large_body_runner if before is not None else ThreadRunner(),
         tracer=tracer,
         chains=order_of(config) != "priority_group",
-        asks=config.asks_for_responses,
-        notes=config.envoy.access_log != "off",
+        response_phase_opt_in=config.asks_for_responses,
+        adds_access_log_facts=config.envoy.access_log != "off",
     )
 
 

@@ -61,7 +61,7 @@ def test_the_agent_and_envoy_call_each_cluster_the_same(version):
     chains = version != "1.40"
     gateway = replace(Stage().gateway, clusters=cluster_names(config, versioned=True), chains=chains)
     plans = [PLAN, replace(PLAN, candidates=PLAN.candidates[:1])] + ([replace(PLAN, hedged=True)] if hedge else [])
-    named = {name for plan in plans for name in (*gateway.order(plan), *dict(gateway.named(plan)).values())}
+    named = {name for plan in plans for name in (*gateway.order(plan), *dict(gateway.cluster_header(plan)).values())}
 
     assert len(named) > 1
     assert named <= render(config, FILES).clusters.keys()

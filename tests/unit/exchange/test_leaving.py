@@ -222,7 +222,7 @@ def limited(*rules: LimitRule) -> Stage:
         stage.settled.append(settlement)
         limiter.settle(settlement)
 
-    return stage.having(limiter=limiter, bounds=BOUNDS, settle=settle, prices=ADollarPerToken(), models=MODELS)
+    return stage.having(limiter=limiter, bounds=BOUNDS, sinks=(settle,), prices=ADollarPerToken(), models=MODELS)
 
 
 def leave(

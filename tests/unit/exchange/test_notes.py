@@ -31,7 +31,7 @@ PAID = {
 
 def noted(*events: Any, notes: bool = True) -> Any:
     """What the last of the answers tells Envoy."""
-    return (talk(Stage().having(notes=notes).exchange(), *events)[-1].metadata or {}).get("edge")
+    return (talk(Stage().having(adds_access_log_facts=notes).exchange(), *events)[-1].metadata or {}).get("edge")
 
 
 def test_a_whole_reply_is_told_with_its_bill() -> None:

@@ -83,7 +83,7 @@ def test_the_list_holds_what_may_be_called() -> None:
 
 @pytest.mark.parametrize("asks", [False, True])
 def test_where_envoy_tells_of_a_response_only_if_asked_the_answer_to_the_headers_asks(asks: bool) -> None:
-    stage = Stage().having(asks=asks)
+    stage = Stage().having(response_phase_opt_in=asks)
     (waits,) = talk(stage.exchange(), headers())
     (refused,) = talk(stage.exchange(), headers(key="edge-wrong"))
 

@@ -63,7 +63,7 @@ def limited(*limits: Limit) -> tuple[Stage, PolicyLimiter]:
         limiter.settle(settlement)
 
     bounds = WorstCase((("*", 100),), 10, 2_000, 0, 0)
-    stage.having(limiter=limiter, bounds=bounds, settle=settle, prices=ADollarPerToken())
+    stage.having(limiter=limiter, bounds=bounds, sinks=(settle,), prices=ADollarPerToken())
     cached(stage)
     return stage, limiter
 

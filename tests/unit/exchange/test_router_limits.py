@@ -36,7 +36,7 @@ def limited(*rules: LimitRule) -> Stage:
         stage.settled.append(settlement)
         limiter.settle(settlement)
 
-    return stage.having(limiter=limiter, bounds=BOUNDS, settle=settle, prices=ADollarPerToken())
+    return stage.having(limiter=limiter, bounds=BOUNDS, sinks=(settle,), prices=ADollarPerToken())
 
 
 def exchange(stage: Stage, *events: Any, why: Any = "done", model: str = "chat") -> list[Any]:

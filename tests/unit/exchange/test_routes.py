@@ -87,10 +87,10 @@ def test_a_templated_path_says_which_methods_it_has(routes: Routes) -> None:
 
 
 def test_an_error_is_told_in_the_words_of_the_path(routes: Routes) -> None:
-    assert routes.voice("/v1/models/m:generateContent", ()) is GEMINI
-    assert routes.voice("/v1/models/m", ()) is OPENAI
-    assert routes.voice("/v1/messages/batches", ()) is ANTHROPIC
-    assert routes.voice("/elsewhere", ()) is None
+    assert routes.caller_dialect("/v1/models/m:generateContent", ()) is GEMINI
+    assert routes.caller_dialect("/v1/models/m", ()) is OPENAI
+    assert routes.caller_dialect("/v1/messages/batches", ()) is ANTHROPIC
+    assert routes.caller_dialect("/elsewhere", ()) is None
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_an_error_is_told_in_the_words_of_the_path(routes: Routes) -> None:
     [("anthropic-version", ANTHROPIC), ("x-goog-api-key", GEMINI), ("x-goog-api-client", GEMINI)],
 )
 def test_a_header_of_one_dialects_clients_tells_who_is_calling(routes: Routes, header: str, expected: Dialect) -> None:
-    voice = routes.voice("/v1/models", (("accept", "*/*"), (header, "x")))
+    voice = routes.caller_dialect("/v1/models", (("accept", "*/*"), (header, "x")))
 
     assert voice is expected
 

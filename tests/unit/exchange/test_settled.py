@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from decimal import Decimal
 from typing import Any
@@ -12,6 +13,7 @@ from player import KEY, Stage, answered, body, chunks, headers, talk, whole
 from edge_extproc import registry
 from edge_extproc.auth.base import AuthSettings, KeySettings
 from edge_extproc.model.settlement import Settlement
+from edge_extproc.model.usage import Usage
 from edge_extproc.store.journal import row_of
 
 ASKED = {"model": "chat", "messages": [{"role": "user", "content": "Hello"}]}
@@ -69,3 +71,32 @@ def test_a_usage_that_cannot_be_is_settled_within_bounds(count: int) -> None:
     assert settlement.usage is None or settlement.usage.total < 10**6
     assert settlement.cost is None or Decimal(0) <= settlement.cost < 10**6
     assert "ok" == settlement.outcome
+
+
+def test_a_sink_that_fails_keeps_no_other_from_its_settlement() -> None:
+    stage = Stage()
+    first, last = list[Settlement](), list[Settlement]()
+
+    def broken(settlement: Settlement) -> None:
+        raise OverflowError(settlement.exchange_id)
+
+    exchange = stage.having(sinks=(first.append, broken, last.append)).exchange()
+    talk(exchange, headers(), *UNARY)
+    exchange.closed("done")
+
+    assert [1, 1] == [len(first), len(last)]
+    assert [OverflowError] == [type(bug) for bug in stage.bugs]
+
+
+def test_a_compressed_stream_without_a_content_type_is_read_to_its_end() -> None:
+    squeezed = gzip.compress(WIRE * 50, mtime=0)
+    cut = len(squeezed) // 2
+    stage = Stage()
+    exchange = stage.exchange()
+    parts = chunks(squeezed[:cut], squeezed[cut:])
+    response = answered(200, ("content-encoding", "gzip"), content_type="application/octet-stream")
+    commands = talk(exchange, headers(), body({**ASKED, "stream": True}), response, *parts)
+    exchange.closed("done")
+
+    assert b"data: " == b"".join(command.body or b"" for command in commands[3:])[:6]  # type: ignore[union-attr]
+    assert ("ok", Usage(input=3, output=2)) == (stage.settled[0].outcome, stage.settled[0].usage)

@@ -113,7 +113,7 @@ class Counting:
 )
 def test_work_on_a_large_body_is_done_apart(asked: Any, steps: list[str]) -> None:
     apart = Counting()
-    commands = talk(Stage().having(apart=apart).exchange(), headers(), body({"model": "claude", **asked}))
+    commands = talk(Stage().having(large_body_runner=apart).exchange(), headers(), body({"model": "claude", **asked}))
 
     assert isinstance(commands[1], Continue)
     assert steps == apart.ran
@@ -146,7 +146,7 @@ class Full:
 
 
 def test_where_too_many_wait_the_caller_is_told_to_come_again() -> None:
-    stage = Stage().having(apart=Full(0))
+    stage = Stage().having(large_body_runner=Full(0))
     refusal = talk(stage.exchange(), headers(), body({"model": "claude", "messages": [SAY] * 600}))[1]
 
     assert isinstance(refusal, ImmediateResponse)
@@ -156,7 +156,7 @@ def test_where_too_many_wait_the_caller_is_told_to_come_again() -> None:
 @pytest.mark.parametrize("level", ["attempt", "guard"])
 def test_a_second_try_of_a_large_body_is_written_apart(level: str) -> None:
     apart = Counting()
-    stage = Stage().having(apart=apart)
+    stage = Stage().having(large_body_runner=apart)
     found = stage.exchange()
     asked = {"model": "both", "messages": [SAY] * 600, "logit_bias": {"1": 1}}
     talk(found, headers(), body(asked))
@@ -173,7 +173,7 @@ def test_a_second_try_of_a_large_body_is_written_apart(level: str) -> None:
 
 
 def test_a_second_try_of_a_large_body_is_refused_where_too_many_wait() -> None:
-    stage = Stage().having(apart=Full(3))
+    stage = Stage().having(large_body_runner=Full(3))
     talk(stage.exchange(), headers(), body({"model": "both", "messages": [SAY] * 600}))
     refusal = talk(stage.attempt(), tried(2))[0]
 
@@ -183,7 +183,7 @@ def test_a_second_try_of_a_large_body_is_refused_where_too_many_wait() -> None:
 
 def test_a_large_body_that_its_caller_leaves_is_billed_by_what_was_read_in_advance() -> None:
     apart = Counting()
-    stage = Stage().having(apart=apart)
+    stage = Stage().having(large_body_runner=apart)
     found = stage.exchange()
     talk(found, headers(), body({"model": "chat", "stream": True, "messages": [SAY] * 600}))
     talk(found, answered(content_type="text/event-stream"))

@@ -36,7 +36,7 @@ def test_what_is_not_in_the_table_is_the_peers_error_and_changes_nothing(table, 
     order.state = state
 
     with pytest.raises(PeerError, match=kind.__name__):
-        order.heard(EVENTS[kind](True))
+        order.advance(EVENTS[kind](True))
 
     assert state is order.state
 
@@ -47,7 +47,7 @@ def test_every_legal_pair_leads_where_its_row_says(end):
         more, last = table[state][kind]
         order = StreamOrder(table)
         order.state = state
-        order.heard(EVENTS[kind](end))
+        order.advance(EVENTS[kind](end))
         ends = kind not in (RequestTrailers, ResponseTrailers)
 
         assert (last if end and ends else more) is order.state
@@ -62,21 +62,21 @@ def test_a_streamed_reply_with_an_empty_last_chunk_is_legal():
         ResponseBody(b"data: 1\n\n", False),
         ResponseBody(b"", True),
     ):
-        order.heard(event)
+        order.advance(event)
 
     assert State.OVER is order.state
 
 
 def test_our_own_reply_comes_back_through_the_response_path():
     order = StreamOrder(ROUTER)
-    order.heard(RequestHeaders((), False))
+    order.advance(RequestHeaders((), False))
     order.replied()
-    order.heard(ResponseHeaders((), False))
-    order.heard(ResponseBody(b"x", True))
+    order.advance(ResponseHeaders((), False))
+    order.advance(ResponseBody(b"x", True))
 
     assert State.REPLIED is order.state
 
 
 def test_the_error_says_what_was_expected():
     with pytest.raises(PeerError, match=r"ResponseBody in state FRESH; expected RequestHeaders, ResponseHeaders"):
-        StreamOrder(ROUTER).heard(ResponseBody(b"", True))
+        StreamOrder(ROUTER).advance(ResponseBody(b"", True))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from player import DIALECTS, Stage, answered, body, chunks, headers, talk, whole
 
+from edge_extproc.exchange.path_router import PathRouter
 from edge_extproc.exchange.router import RouterExchange
 from edge_extproc.model.trace import Parent, Trace, Transcript
 
@@ -89,11 +89,10 @@ def test_a_bug_on_the_way_does_not_keep_an_exchange_from_being_settled() -> None
         def read_chat(self, call: object) -> object:
             raise RuntimeError(f"cannot read {call}")
 
-    stage = Stage().having(tracer=Tracer())
-    exchange = RouterExchange(stage.gateway, stage.open)
+    broken: Any = {**DIALECTS, "openai_chat": Broken()}
+    stage = Stage().having(tracer=Tracer(), dialects=broken, routes=PathRouter(broken))
+    exchange = stage.exchange()
     talk(exchange, headers(), body(ASKED), answered(), whole(REPLY))
-    broken = replace(stage.gateway, dialects={**DIALECTS, "openai_chat": Broken()})
-    exchange._gateway = broken
     exchange.closed("done")
 
     assert [None] == [each.talk for each in stage.settled]

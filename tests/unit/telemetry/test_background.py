@@ -3,11 +3,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from settlements import settlement
 
-from edge_extproc.model.settlement import Settlement
 from edge_extproc.telemetry.background import Background, BackgroundMetrics
-from edge_extproc.telemetry.sinks import to_all
 
 
 async def test_a_task_that_raises_is_told_and_started_again() -> None:
@@ -71,15 +68,3 @@ async def test_a_cancelled_task_ends() -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert 0 == background.states["a_task"].failures
-
-
-def test_a_sink_that_fails_keeps_no_other_from_its_settlement() -> None:
-    told: list[BaseException] = []
-    first, last = list[Settlement](), list[Settlement]()
-
-    def broken(settled: Settlement) -> None:
-        raise OverflowError(settled.exchange_id)
-
-    to_all((first.append, broken, last.append), told.append)(settlement())
-
-    assert [1, 1, 1] == [len(first), len(told), len(last)]

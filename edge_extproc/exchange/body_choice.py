@@ -1,0 +1,116 @@
+"""How a response body goes to the caller: chosen from the response headers, once for each response."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from ..codecs.content_encoding import Inflater
+from ..codecs.content_type import media_type
+from ..model.content import Part
+from ..model.fault import Fault
+from ..model.noun import noun
+from ..model.reply import Fold
+from .adapt import format_of
+from .commands import BodyMode, Pairs
+from .headers import unwanted
+from .operation import OperationResponse
+from .phases import Sent
+from .ports import Gateway
+from .relay import CrossRelay, RawRelay, Relay
+from .response_bodies import (
+    BodyReader,
+    OperationBody,
+    PassedBody,
+    ReplyBody,
+    StreamedBody,
+    TappedBody,
+    UnnamedBody,
+    UpstreamErrorBody,
+    may_be_events,
+)
+from .response_head import Answered
+from .settling import keeps_transcript
+
+
+@noun
+class BodyChoice:
+    body: BodyReader
+    mode: BodyMode
+    removed: tuple[str, ...]
+    """Response headers that do not go to the caller."""
+    to_set: Pairs = ()
+
+
+def operation_body(gateway: Gateway, answered: Answered, inflater: Inflater | None, *, end: bool) -> BodyChoice:
+    """Of an operation other than chat. `end`: no body follows."""
+    call, values, candidate = answered.call, answered.head.values, answered.candidate
+    upstream_format = format_of(call, candidate, gateway.providers[candidate.provider])
+    operation = OperationResponse(call, gateway.formats, upstream_format)
+    removed, encoding = unwanted(answered.head.headers), values.get("content-encoding")
+    way = "pass" if end else operation.way(values.get("content-type", ""))
+    if way == "whole":
+        return BodyChoice(OperationBody(operation, encoding), "buffered", removed)
+    if way == "tap":
+        return BodyChoice(TappedBody(operation, encoding, gateway.clock.monotonic), "streamed", removed)
+    listener = gateway.formats[call.format].listener() if way == "listen" else None
+    if listener is None:
+        return BodyChoice(PassedBody(operation), "none", removed)
+    relay = RawRelay(listener, answered.caller_dialect.writer(call), hide_usage=not call.wants_usage)
+    body = StreamedBody(relay, inflater, None, gateway.clock.monotonic, operation)
+    return BodyChoice(body, "streamed", (*removed, "content-encoding", "content-length"))
+
+
+def chat_body(gateway: Gateway, sent: Sent, answered: Answered, inflater: Inflater | None) -> BodyChoice:
+    """A stream is sent on as it comes. A stream that was not asked for is taken whole, and so is a whole reply."""
+    call, upstream, caller = answered.call, answered.dialect, answered.caller_dialect
+    removed = unwanted(answered.head.headers)
+    content_type = answered.head.values.get("content-type", "")
+    unframer = gateway.providers[answered.candidate.provider].unframe(upstream.name, content_type)
+    content_type = content_type if unframer is None else upstream.stream_type
+    streamed = media_type(content_type) == media_type(upstream.stream_type)
+    unnamed = call.stream and not streamed and unframer is None and may_be_events(upstream, content_type)
+    if not (streamed and call.stream) and not unnamed:
+        return BodyChoice(ReplyBody(answered, unframer, streamed=streamed), "buffered", removed)
+    reader, writer = upstream.reader(upstream.stream_type if unnamed else content_type), caller.writer(call)
+    stream_type, lookup = call.stream_type or caller.stream_type, sent.admitted.lookup
+    keeps = (lookup is not None and lookup.may_store) or keeps_transcript(
+        gateway, sent.admitted.read.identified.received
+    )
+    whole = Fold(upstream.name) if keeps else None
+    # One dialect may be framed in two ways. Then its frames cannot pass as they are.
+    same = upstream.name == caller.name and stream_type == upstream.stream_type
+    relay: Relay
+    if same:
+        relay = RawRelay(reader, writer, hide_usage=not call.wants_usage, fold=whole)
+    else:
+        can_say = _any_part if upstream is caller else caller.can_say
+        relay = CrossRelay(reader, writer, fold=whole, named=answered.id_and_model, can_say=can_say)
+    clock = gateway.clock.monotonic
+    to_set: Pairs = () if same and unframer is None and not unnamed else (("content-type", stream_type),)
+    return BodyChoice(
+        UnnamedBody(answered, relay, inflater, clock, gateway.body_limits.response)
+        if unnamed
+        else StreamedBody(relay, inflater, unframer, clock),
+        "streamed",
+        (*removed, "content-encoding", "content-length"),
+        to_set,
+    )
+
+
+def error_body(gateway: Gateway, answered: Answered) -> BodyChoice:
+    """Of an error response of a provider."""
+    body = UpstreamErrorBody(partial(read_error, gateway, answered), answered.head.values.get("content-encoding"))
+    return BodyChoice(body, "buffered", unwanted(answered.head.headers))
+
+
+def read_error(gateway: Gateway, answered: Answered, body: bytes) -> Fault:
+    """Read in the dialect that a header of the response names, else in that of the provider."""
+    head = answered.head
+    dialect = gateway.dialect_of_error(head.values) or answered.dialect
+    return dialect.read_error(head.status or 502, head.headers, body)
+
+
+def _any_part(part: Part) -> bool:
+    """Of a reply that stays in its own dialect."""
+    del part
+    return True

@@ -1,0 +1,43 @@
+"""What Envoy is told of the first attempt: the provider's request, and the order in which it tries the candidates."""
+
+from __future__ import annotations
+
+from . import headers as header_rules
+from .adapt import Adapted
+from .commands import Continue
+from .phases import Sent
+from .ports import Gateway
+
+
+def first_request(gateway: Gateway, exchange_id: str, sent: Sent, adapted: Adapted) -> Continue:
+    """`adapted` is the request for the first candidate of the plan."""
+    identified, call, plan, request = sent.admitted.read.identified, sent.call, sent.open.plan, adapted.request
+    received, principal = identified.received, identified.principal
+    to_set, to_remove = header_rules.outgoing(
+        received.headers,
+        request.headers,
+        request.defaults,
+        request.path,
+        len(request.body) if request.body else None,
+        same_dialect=adapted.lane == "raw",
+        content_type=None if call.operation == "passed" else "application/json",
+        removed=request.removed,
+    )
+    edge: dict[str, object] = {
+        "exchange": exchange_id,
+        "guard": plan.guarded,
+        "tenant": principal.tenant,
+        "key": principal.key_id,
+    }
+    if received.trace is not None:
+        to_set = (*to_set, ("traceparent", received.trace.header))
+        # Envoy overwrites the header with its own span when it has a provider. A later filter restores ours from here.
+        edge["traceparent"] = received.trace.header
+    return Continue(
+        set_headers=(*to_set, *header_rules.orders(plan), *gateway.cluster_header(plan)),
+        remove_headers=to_remove,
+        body=request.body if call.raw else None,
+        reroute=True,
+        metadata={"edge": edge},
+        order=gateway.order(plan),
+    )

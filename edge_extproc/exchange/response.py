@@ -1,0 +1,124 @@
+"""The phases of a response, and what settlement may read of them.
+
+ResponseHead   the response headers, from the provider or from Envoy itself (response_head.py)
+Answered       a provider of the plan made them (response_head.py)
+Receiving      and its body is on the way (response_bodies.py)
+RefusedResponse        the caller gets an error instead
+CachedReply       the caller gets a reply from the cache
+OwnReply       the gateway has the answer itself: a list of models, an estimated count
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from ..cache.base import CacheEntry
+from ..model.fault import Fault
+from ..model.noun import noun
+from ..model.plan import Candidate
+from .response_bodies import NO_BODY, BodyReader
+from .response_head import Answered, ResponseHead
+
+
+@noun
+class Receiving:
+    answered: Answered
+    body: BodyReader
+
+
+@noun
+class RefusedResponse:
+    before: ResponseHead | Answered | Receiving | None
+    """What the error replaces."""
+    fault: Fault
+    by_gateway: bool
+    """The gateway or Envoy refused the request; no provider did."""
+    status: int
+    """Of the response to the caller."""
+    length: int
+    """Bytes of the body to the caller."""
+
+
+@noun
+class CachedReply:
+    before: ResponseHead | Answered | None
+    """The response that the cached reply replaces."""
+    entry: CacheEntry
+    lost: tuple[str, ...]
+    """Parts of the reply that the caller's dialect has no place for."""
+    length: int
+
+
+@noun
+class OwnReply:
+    length: int
+
+
+ResponsePhase: TypeAlias = ResponseHead | Answered | Receiving | RefusedResponse | CachedReply | OwnReply
+
+
+@noun
+class ResponseFacts:
+    """What is known of a response at its end."""
+
+    status: int | None
+    """Of the response to the caller; None where there is none."""
+    length: int
+    """Bytes of the body to the caller."""
+    head: ResponseHead | None
+    candidate: Candidate | None
+    """The candidate that answered."""
+    body: BodyReader
+    refused: RefusedResponse | None
+    entry: CacheEntry | None
+    """The cached reply that was given."""
+    dropped: tuple[str, ...]
+    """Fields that the provider's request lacks."""
+    lost: tuple[str, ...]
+    """Parts of the reply that the caller's dialect has no place for."""
+
+    @property
+    def attempts(self) -> int:
+        return self.head.attempts if self.head is not None else 0
+
+    @property
+    def upstream_status(self) -> int | None:
+        """The status of the last attempt."""
+        return self.status if self.entry is None else self.head.status if self.head is not None else None
+
+    @property
+    def fault(self) -> Fault | None:
+        """What the caller was told, as an error response or within its stream."""
+        if self.refused is not None:
+            return self.refused.fault
+        return self.body.tally.failed if self.body.tally is not None else None
+
+
+def head_of(phase: ResponsePhase | None) -> ResponseHead | None:
+    """The response headers that have come, whatever replaces the response."""
+    before = phase.before if isinstance(phase, RefusedResponse | CachedReply) else phase
+    answered = before.answered if isinstance(before, Receiving) else before
+    head = answered.head if isinstance(answered, Answered) else answered
+    return head if isinstance(head, ResponseHead) else None
+
+
+def response_facts(phase: ResponsePhase | None) -> ResponseFacts:
+    """`phase` is the newest one; None where there was no response."""
+    if isinstance(phase, OwnReply):
+        return ResponseFacts(200, phase.length, None, None, NO_BODY, None, None, (), ())
+    refused = phase if isinstance(phase, RefusedResponse) else None
+    repeated = phase if isinstance(phase, CachedReply) else None
+    before = phase.before if isinstance(phase, RefusedResponse | CachedReply) else phase
+    receiving = before if isinstance(before, Receiving) else None
+    answered = receiving.answered if receiving is not None else before if isinstance(before, Answered) else None
+    head = answered.head if answered is not None else before if isinstance(before, ResponseHead) else None
+    candidate = answered.candidate if answered is not None else None
+    body = receiving.body if receiving is not None else NO_BODY
+    if repeated is not None:
+        entry = repeated.entry
+        return ResponseFacts(200, repeated.length, head, candidate, body, None, entry, entry.dropped, repeated.lost)
+    status, length = (refused.status, refused.length) if refused is not None else (None, body.length)
+    if status is None and head is not None:
+        status = head.status
+    dropped = answered.dropped if answered is not None else ()
+    return ResponseFacts(status, length, head, candidate, body, refused, None, dropped, body.lost)

@@ -1,0 +1,342 @@
+"""One class for each way in which a response body goes from the provider to the caller.
+
+The router chooses a class from the response headers, gives it each chunk, and sends what it returns. A reader also
+keeps what settlement needs: the reply or the tally of a stream, the number of bytes, the time of the first token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeAlias
+
+from ..codecs.content_encoding import Inflater, inflate
+from ..codecs.content_type import media_type
+from ..codecs.sse import is_stream
+from ..dialects.base import Dialect
+from ..dialects.dropping import lost_in
+from ..errors import UpstreamError
+from ..model.fault import Fault
+from ..model.reply import Reply, ReplyEvent, fold
+from ..providers.base import Unframer
+from .commands import CONTINUE, Command, Continue, Pairs
+from .events import ResponseBody
+from .headers import dropped_fields
+from .operation import OperationResponse
+from .relay import UNREADABLE, Relay, Tally, as_stream, is_lost
+from .response_head import Answered
+
+Clock: TypeAlias = Callable[[], float]
+"""Monotonic, in seconds."""
+
+# Content types that are believed: JSON, and error pages.
+_EXPLICIT_TYPES = ("application/json", "text/html", "application/xml", "text/xml")
+
+
+class BodyReader:
+    """What all readers have. A class attribute is the value for a reader that has no such fact."""
+
+    __slots__ = ()
+
+    length: int = 0
+    """Bytes that went to the caller."""
+    first_token_at: float | None = None
+    """When the first text, thinking or tool call of a stream came, by the monotonic clock. Of a reply without such
+    things (an image, speech), the time of its first byte."""
+    tally: Tally | None = None
+    """Of a stream."""
+    reply: Reply | None = None
+    """Of a chat whose reply came whole."""
+    raw: bytes | None = None
+    """All of that reply in the provider's format, where it came so."""
+    operation: OperationResponse | None = None
+    """Of an operation other than chat."""
+    is_whole: bool = False
+    """Envoy holds the body until all of it is there, so the limit for responses applies."""
+    unseen: bool = False
+    """The body goes past the gateway: Envoy may close the stream before the body ends."""
+
+    @property
+    def lost(self) -> tuple[str, ...]:
+        """Parts of the reply that the caller's dialect has no place for, sorted."""
+        return ()
+
+    def take(self, event: ResponseBody) -> Command | Fault:
+        """A fault: the response is an error. The router writes it. Raises UpstreamError where a whole body cannot be
+        read."""
+        del event
+        return CONTINUE
+
+
+NO_BODY = BodyReader()
+
+
+class PassedBody(BodyReader):
+    """A body that the gateway does not see."""
+
+    __slots__ = ("operation",)
+    unseen = True
+
+    def __init__(self, operation: OperationResponse | None = None) -> None:
+        self.operation = operation
+
+
+class TappedBody(BodyReader):
+    """A body that passes as it comes. Its usage is read at its end."""
+
+    __slots__ = ("_clock", "_encoding", "first_token_at", "length", "operation")
+
+    def __init__(self, operation: OperationResponse, encoding: str | None, clock: Clock) -> None:
+        self.operation: OperationResponse = operation
+        self._encoding = encoding
+        self._clock = clock
+        self.length = 0
+        self.first_token_at: float | None = None
+
+    def take(self, event: ResponseBody) -> Command:
+        self.operation.tap(event.body, end=event.end, encoding=self._encoding)
+        if event.body and self.first_token_at is None:
+            self.first_token_at = self._clock()
+        self.length += len(event.body)
+        return CONTINUE
+
+
+class OperationBody(BodyReader):
+    """A whole response of an operation other than chat, rewritten for the caller where its format differs."""
+
+    __slots__ = ("_encoding", "length", "operation")
+    is_whole = True
+
+    def __init__(self, operation: OperationResponse, encoding: str | None) -> None:
+        self.operation: OperationResponse = operation
+        self._encoding = encoding
+        self.length = 0
+
+    def take(self, event: ResponseBody) -> Command:
+        body = self.operation.whole(plain(event.body, self._encoding))
+        self.length = len(body)
+        return _whole(body, event.body)
+
+
+class StreamedBody(BodyReader):
+    """A stream. Each chunk goes on when its frames are complete."""
+
+    __slots__ = (
+        "_clock",
+        "_inflater",
+        "_lost",
+        "_relay",
+        "_unframer",
+        "first_token_at",
+        "length",
+        "operation",
+        "tally",
+    )
+
+    def __init__(
+        self,
+        relay: Relay,
+        inflater: Inflater | None,
+        unframer: Unframer | None,
+        clock: Clock,
+        operation: OperationResponse | None = None,
+    ) -> None:
+        """`operation`: of a stream that belongs to no chat."""
+        self._relay = relay
+        self._inflater = inflater
+        self._unframer = unframer
+        self._clock = clock
+        self._lost: tuple[str, ...] = ()
+        self.operation = operation
+        self.tally: Tally | None = relay.tally
+        self.length = 0
+        self.first_token_at: float | None = None
+
+    @property
+    def lost(self) -> tuple[str, ...]:
+        return tuple(sorted(self._relay.tally.lost)) if self._relay.tally.lost else self._lost
+
+    def take(self, event: ResponseBody) -> Command:
+        relay, out = self._relay, b""
+        try:
+            data = self._inflater.feed(event.body) if self._inflater is not None else event.body
+            if self._unframer is not None:
+                out = relay.feed(self._unframer.feed(data))
+                data = self._unframer.close() if event.end else b""
+            out += relay.feed(data) + (relay.close() if event.end else b"")
+        except UpstreamError as error:
+            # The rest of the stream cannot be read: the caller gets an error event and nothing else.
+            out += relay.fail(error.fault())
+        return self._send(out, event)
+
+    def _send(self, out: bytes, event: ResponseBody) -> Command:
+        if self.first_token_at is None and (self._relay.tally.has_token or (out and self._has_no_tokens)):
+            self.first_token_at = self._clock()
+        self.length += len(out)
+        return CONTINUE if out == event.body else Continue(body=out)
+
+    @property
+    def _has_no_tokens(self) -> bool:
+        """Images and speech: the stream shows no tokens."""
+        return self.operation is not None and not self.operation.has_text
+
+
+class UnnamedBody(StreamedBody):
+    """A body whose content type does not say whether it is a stream, for a caller that asked for one. Its first bytes
+    decide. A body that is no stream is held until it is whole."""
+
+    __slots__ = ("_answered", "_held", "_longest", "_streams", "reply")
+
+    def __init__(self, answered: Answered, relay: Relay, inflater: Inflater | None, clock: Clock, longest: int) -> None:
+        """`longest`: how many bytes are held at most."""
+        super().__init__(relay, inflater, None, clock)
+        self._longest = longest
+        self._answered = answered
+        self._held = bytearray()
+        self._streams = False
+        self.reply: Reply | None = None
+
+    def take(self, event: ResponseBody) -> Command:
+        if self._streams:
+            return super().take(event)
+        try:
+            out = self._begin(self._inflater.feed(event.body) if self._inflater is not None else event.body, event.end)
+        except UpstreamError as error:
+            out = self._relay.fail(error.fault())
+        if self._streams:
+            return self._send(out, event)
+        self.length += len(out)
+        return Continue(body=out)
+
+    def _begin(self, data: bytes, end: bool) -> bytes:
+        self._held += data
+        if is_stream(self._held):
+            self._streams = True
+            return self._relay.feed(bytes(self._held)) + (self._relay.close() if end else b"")
+        if len(self._held) > self._longest:
+            self._held.clear()
+            fault = UpstreamError(f"the provider sent over {self._longest} bytes that are no stream").fault()
+            return self._relay.fail(fault)
+        return self._as_stream(bytes(self._held)) if end and self._relay.tally.failed is None else b""
+
+    def _as_stream(self, body: bytes) -> bytes:
+        """A whole reply as the stream that the caller asked for."""
+        answered = self._answered
+        self.reply = _complete(answered.dialect.read_reply(body), answered)
+        self._lost, self.tally = lost_in(self.reply, answered.caller_dialect), None
+        return as_stream(self.reply, answered.call, answered.caller_dialect)[0]
+
+
+class ReplyBody(BodyReader):
+    """A reply that is taken whole. It becomes a stream where the caller asked for one, and a stream becomes a whole
+    reply where the caller did not."""
+
+    __slots__ = ("_answered", "_streamed", "_unframer", "length", "lost", "raw", "reply")
+    is_whole = True
+
+    def __init__(self, answered: Answered, unframer: Unframer | None, *, streamed: bool) -> None:
+        """`streamed`: the content type says that the reply comes as a stream."""
+        self._answered = answered
+        self._unframer = unframer
+        self._streamed = streamed
+        self.length = 0
+        self.lost: tuple[str, ...] = ()
+        self.reply: Reply | None = None
+        self.raw: bytes | None = None
+
+    def take(self, event: ResponseBody) -> Command | Fault:
+        answered = self._answered
+        call, caller_dialect, dialect = answered.call, answered.caller_dialect, answered.dialect
+        body = plain(event.body, answered.head.values.get("content-encoding"), self._unframer)
+        if self._streamed or (streams_events(dialect) and is_stream(body)):
+            events = _read_stream(dialect, body)
+            self.reply = reply = fold(dialect.name, events)
+            fault = _fault_in(events)
+            if fault is not None:
+                return fault
+        else:
+            self.reply = reply = _complete(dialect.read_reply(body), answered)
+            self.raw = body
+            if dialect.name == caller_dialect.name and not call.stream:
+                self.length = len(body)
+                return _whole(body, event.body)
+        self.lost = lost_in(reply, caller_dialect)
+        if call.stream:
+            out, content_type = as_stream(reply, call, caller_dialect)
+            sent = None
+        else:
+            out, content_type, sent = caller_dialect.write_reply(reply), "application/json", event.body
+        self.length = len(out)
+        dropped = dropped_fields((*answered.dropped, *self.lost)) if self.lost else ()
+        return _whole(out, sent, content_type, dropped)
+
+
+class UpstreamErrorBody(BodyReader):
+    """The body of an error response."""
+
+    __slots__ = ("_encoding", "_read")
+    is_whole = True
+
+    def __init__(self, read: Callable[[bytes], Fault], encoding: str | None) -> None:
+        """`read` makes a fault of the plain body."""
+        self._read = read
+        self._encoding = encoding
+
+    def take(self, event: ResponseBody) -> Fault:
+        return self._read(plain(event.body, self._encoding))
+
+
+class ReplacedBody(BodyReader):
+    """A body that an error replaces, whatever it holds."""
+
+    __slots__ = ("_fault",)
+
+    def __init__(self, fault: Fault) -> None:
+        self._fault = fault
+
+    def take(self, event: ResponseBody) -> Fault:
+        del event
+        return self._fault
+
+
+def plain(body: bytes, encoding: str | None, unframer: Unframer | None = None) -> bytes:
+    """A whole body without its content encoding and framing. Raises UpstreamError."""
+    body = inflate(encoding, body)
+    return body if unframer is None else unframer.feed(body) + unframer.close()
+
+
+def streams_events(dialect: Dialect) -> bool:
+    return media_type(dialect.stream_type) == "text/event-stream"
+
+
+def may_be_events(dialect: Dialect, content_type: str) -> bool:
+    """Whether only the body can say if it is a stream. Hosts and proxies send streams as text/plain, as bytes, or
+    without a content type."""
+    kind = media_type(content_type)
+    return streams_events(dialect) and kind not in _EXPLICIT_TYPES and not kind.endswith("+json")
+
+
+def _complete(reply: Reply, answered: Answered) -> Reply:
+    id, model = answered.id_and_model
+    return replace(reply, id=reply.id or id, model=reply.model or model)
+
+
+def _read_stream(dialect: Dialect, body: bytes) -> list[ReplyEvent]:
+    reader = dialect.reader(dialect.stream_type)
+    events = [event for frame in reader.frames(body) for event in reader.read(frame)]
+    return events + reader.close()[1]
+
+
+def _fault_in(events: list[ReplyEvent]) -> Fault | None:
+    tally = Tally()
+    for event in events:
+        tally.note(event)
+    return tally.failed or (UNREADABLE if is_lost(tally) else None)
+
+
+def _whole(body: bytes, held: bytes | None, content_type: str = "application/json", more: Pairs = ()) -> Command:
+    """The whole response body. `held` is the body that Envoy holds now; None: it is not to be compared."""
+    if body == held:
+        return CONTINUE
+    to_set: Pairs = (("content-type", content_type), ("content-length", str(len(body))), *more)
+    return Continue(set_headers=to_set, remove_headers=("content-encoding",), body=body)

@@ -1,0 +1,66 @@
+"""The first phases of a response: its headers, and the candidate that answered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ..dialects.base import Dialect
+from ..model.call import Call
+from ..model.envoy_names import ANSWERED_BY
+from ..model.noun import noun
+from ..model.plan import Candidate, Plan
+from .envoy_faults import VIA_UPSTREAM
+from .events import Headers, ResponseHeaders
+from .headers import firsts
+
+# AWS gives the id of a reply here.
+_ID_HEADER = "x-amzn-requestid"
+
+
+@noun
+class ResponseHead:
+    status: int
+    headers: Headers
+    values: Mapping[str, str]
+    """The first value of each header."""
+    details: str
+    """Envoy's response code details: who made the response."""
+    attempts: int
+    """Envoy's count; 0 where it is not given."""
+    provider: str | None
+    """The provider of the endpoint that Envoy chose, where Envoy names it."""
+
+    @classmethod
+    def of(cls, event: ResponseHeaders) -> ResponseHead:
+        values, attributes = firsts(event.headers), event.attributes
+        attempts, provider = attributes.get("upstream.request_attempt_count"), attributes.get(ANSWERED_BY)
+        return cls(
+            int(values.get(":status", 0)),
+            event.headers,
+            values,
+            str(attributes.get("response.code_details", VIA_UPSTREAM)),
+            int(attempts) if isinstance(attempts, int | float) else 0,
+            provider if isinstance(provider, str) else None,
+        )
+
+    def candidate(self, plan: Plan, *, by_endpoint: bool) -> Candidate:
+        """The candidate that answered. The count of attempts does not say it where `by_endpoint`: a hedged call asks
+        two at a time, and a chain of clusters passes over a provider without an address."""
+        return plan.asked(self.attempts, self.provider if by_endpoint or plan.hedged else None)
+
+
+@noun
+class Answered:
+    head: ResponseHead
+    candidate: Candidate
+    dialect: Dialect
+    """The dialect of the response."""
+    call: Call
+    caller_dialect: Dialect
+    dropped: tuple[str, ...]
+    """The fields that the request of this candidate lacks; empty for an error response."""
+
+    @property
+    def id_and_model(self) -> tuple[str | None, str | None]:
+        """For a reply whose format holds neither."""
+        return self.head.values.get(_ID_HEADER) or None, self.candidate.model
