@@ -188,20 +188,22 @@ def test_the_keys_of_an_issuer_that_stays_are_not_fetched_again() -> None:
 
 
 class BrokenPlanner:
-    def learn(self, *result: object) -> None:
+    def record(self, *result: object) -> None:
         raise RuntimeError("a bug in a strategy")
 
 
-def test_a_strategy_that_fails_to_learn_costs_no_sink_its_settlement(tmp_path: Path) -> None:
+def test_what_a_strategy_learns_is_a_sink_of_its_own_before_the_others(tmp_path: Path) -> None:
+    """An exchange calls each sink by itself (tests/unit/exchange/test_settled.py), so a fault in one costs no other."""
     first = config(tmp_path)
     table = price_table.load(price_table.compiled(tmp_path))
     broken: Any = BrokenPlanner()
     before = replace(app.build_gateway(first, table, (), print), planner=broken)
     settled: list[Settlement] = []
-    reported: list[BaseException] = []
-    gateway = app.build_gateway(first, table, (settled.append,), reported.append, before=app.Previous(first, before))
+    gateway = app.build_gateway(first, table, (settled.append,), print, before=app.Previous(first, before))
     done = settlement(model="m", plan=Plan((Candidate("p", "m"),)))
-    gateway.settle(done)
+    learn, sink = gateway.sinks
+    sink(done)
 
     assert [done] == settled
-    assert ["a bug in a strategy"] == [str(error) for error in reported]
+    with pytest.raises(RuntimeError, match="a bug in a strategy"):
+        learn(done)
