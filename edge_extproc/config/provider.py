@@ -158,7 +158,7 @@ class HostProfileConfig(ConfigSection):
     """What the host takes, instead of what its kind knows: an address that is a proxy, an alias, a newer release."""
 
     like: Text | None = None
-    """Begin with what is known of another host: openai, or one of the hosts of openai_compatible."""
+    """Begin with what is known of another host; docs/profiles.md lists them."""
     user_limit: Annotated[Count | None, BeforeValidator(_limit)] = None
     """The greatest length of the id of an end user; none for no bound."""
     strict_ids: Boolean | None = None
@@ -250,10 +250,14 @@ class ProviderConfig(ConfigSection):
         return self
 
     def _check_profile(self) -> None:
-        """Refuses a `like` that names no host which the kinds of providers know."""
+        """Refuses a `like` that no kind of provider has a profile for."""
         like = self.profile.like
-        known = ["openai", *sorted(registry.load("providers", "openai_compatible").hosts)]
-        if like is not None and like not in known:
+        if like is None:
+            return
+        known = sorted(
+            {name for kind in registry.names("providers") for name in registry.load("providers", kind).profiles}
+        )
+        if like not in known:
             raise wrong(f"there is no host of this name; have {', '.join(known)}", "write one of them", key="profile")
 
     def _check_options(self, kind: Any) -> None:

@@ -166,6 +166,8 @@ class ProviderKind(ABC):
     """Options that must be given with a credential, wherever the host is."""
     gen_ai_provider: str = ""
     """`gen_ai.provider.name` of OpenTelemetry's conventions; "" for the kind's own name."""
+    profiles: Mapping[str, HostProfile] = MappingProxyType({})
+    """What is known of this kind's hosts, by the names that `profile.like` of the configuration may give."""
     default: DefaultProvider | None = None
     """What is served without a configuration file, if a key alone is enough."""
 

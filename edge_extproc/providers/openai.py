@@ -69,6 +69,7 @@ class OpenAIProvider:
 class OpenAIKind(ProviderKind):
     default_base_url = "https://api.openai.com/v1"
     apis: Mapping[str, str] = MappingProxyType({"chat": "openai_chat", "responses": "openai_responses"})
+    profiles: Mapping[str, HostProfile] = MappingProxyType({"openai": OPENAI_HOST})
     default = DefaultProvider(
         order=1,
         keys=("OPENAI_API_KEY",),

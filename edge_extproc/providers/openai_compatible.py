@@ -107,6 +107,7 @@ class OpenAICompatibleKind(ProviderKind):
     hosts: Mapping[str, HostAddress] = MappingProxyType(HOSTS)
     apis = OpenAIKind.apis
     options = frozenset({"account"})
+    profiles: Mapping[str, HostProfile] = MappingProxyType({name: found.profile for name, found in HOSTS.items()})
 
     def build(self, settings: ProviderSettings) -> OpenAIProvider:
         """`options["host"]` names a row; without it the host is unknown to the price table, hence unpriced, and gets

@@ -14,8 +14,6 @@ from ...providers.base import Provider, ProviderKind, ProviderSettings
 from ...providers.credentials.base import Credential, CredentialSettings, HeldCredential
 from ...providers.credentials.files import SecretFile
 from ...providers.credentials.refresh import CredentialRefreshers
-from ...providers.openai import OPENAI_HOST
-from ...providers.openai_compatible import row
 
 
 def build_providers(config: Config, refreshers: CredentialRefreshers | None = None) -> dict[str, Provider]:
@@ -37,7 +35,8 @@ def _base_profile(provider: ProviderConfig) -> HostProfile | None:
     like = provider.profile.like
     if like is None:
         return None
-    return OPENAI_HOST if like == "openai" else row(like).profile
+    kinds: list[ProviderKind] = [registry.load("providers", name) for name in registry.names("providers")]
+    return next(kind.profiles[like] for kind in kinds if like in kind.profiles)
 
 
 def _build_credential(
