@@ -70,14 +70,14 @@ OTHER_OPERATIONS = ("/responses/input_tokens", "/responses/compact")
 REFUSALS = {
     MESSAGES: (
         r"it tells no probabilities",
-        r"^temperature is (-1|3|9|1000.0); Anthropic Messages takes 0 to 1",
+        r"^(generationConfig\.)?temperature is (-1|3|9|1000.0); Anthropic Messages takes 0 to 1",
         r"is '[\w./-]+'; Anthropic Messages takes PDF and text",
         r"a file uploaded to another provider",
         r"^(n|functions|function_call|web_search_options|audio|modalities) cannot be sent",
         r"it has no audio",
         r"it knows no (part|tool) of type '[\w:.-]+'",
-        r"^messages begin with the assistant",
-        r"^messages hold no turn of the user",
+        r"^(messages|input|contents) begins with the assistant",
+        r"^(messages|input|contents) holds no turn of the user",
     ),
     CHAT: (
         r"a file uploaded to another provider",

@@ -94,7 +94,7 @@ def test_5_3_google_says_in_the_body_how_long_to_wait() -> None:
 @pytest.mark.parametrize(
     ("status", "body", "kind", "code"),
     [
-        (429, {"error": {"code": "429", "message": "slow"}}, "rate_limit", "429"),
+        (429, {"error": {"code": "429", "message": "slow"}}, "rate_limit", "rate_limit_exceeded"),
         (401, {"statusCode": 401, "message": "Unauthorized"}, "authentication", "invalid_api_key"),
         (
             400,

@@ -38,7 +38,7 @@ def test_check_takes_a_configuration_that_names_all_three(outside: Path) -> None
     done = run(plugin_kit.environment(outside), "edge_extproc", "check", str(CONFIG))
 
     assert (0, "") == (done.returncode, done.stderr)
-    assert "good" in done.stdout
+    assert "valid" in done.stdout
 
 
 def test_without_the_distribution_its_kind_is_unknown() -> None:

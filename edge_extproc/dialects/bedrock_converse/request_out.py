@@ -504,7 +504,7 @@ class RequestWriter(Translation[_Piece]):
         result: Block = {"toolUseId": call_id, "content": [piece.block for piece in inner]}
         if part.is_error and self.family.takes_status:
             result["status"] = "error"
-        self._drop_if(f"{path}.is_error", part.is_error and not self.family.takes_status)
+        self._drop_if(f"{path}.{self.chat.spelling.member('is_error')}", part.is_error and not self.family.takes_status)
         mark = part.cache or next((piece.mark for piece in reversed(inner) if piece.mark is not None), None)
         return _Piece({"toolResult": result}, mark)
 

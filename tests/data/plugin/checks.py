@@ -18,8 +18,8 @@ from edge_extproc.exchange.events import Event
 from edge_extproc.exchange.open import OpenExchanges
 from edge_extproc.exchange.router import RouterExchange
 from edge_extproc.model.settlement import Settlement
+from edge_extproc.providers.base import gen_ai_provider
 from edge_extproc.worker.wiring.gateway import build_gateway, metric_names
-from edge_extproc.worker.wiring.traces import conventional
 
 KEY = "edge-key-of-the-tests"
 CONFIG = (Path(__file__).parent / "edge.yaml").read_text()
@@ -51,7 +51,7 @@ def talk(tmp_path: Path) -> Any:
         settled: list[Settlement] = []
         bugs: list[BaseException] = []
         prices = player.ADollarPerToken()
-        gateway = build_gateway(config_of(tmp_path, CONFIG), prices, settled.append, bugs.append)
+        gateway = build_gateway(config_of(tmp_path, CONFIG), prices, (settled.append,), bugs.append)
         exchange = RouterExchange(gateway, OpenExchanges())
         commands = player.talk(exchange, *events)
         exchange.closed("done")
@@ -168,4 +168,4 @@ def test_metrics_and_traces_name_what_was_added(tmp_path: Path) -> None:
     config = config_of(tmp_path, CONFIG)
 
     assert "example_talk" in metric_names(config).dialects
-    assert "example.talk" == conventional(config.providers["talker"])
+    assert "example.talk" == gen_ai_provider(config.providers["talker"].kind, None)

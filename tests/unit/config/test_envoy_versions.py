@@ -42,6 +42,7 @@ def test_an_order_is_a_cluster_that_the_agent_names_in_a_header(version, kind):
     kinds = {c["name"]: c["cluster_type"] for c in found["clusters"] if c["name"].startswith("chain_")}
     manager = found["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
     routes = [route["route"] for route in manager["route_config"]["virtual_hosts"][0]["routes"]]
+    routes = [route for route in routes if "cluster_header" in route]  # the others answer without a provider
 
     assert {"chain_a~b", "chain_b~a"} == set(kinds)
     assert {f"envoy.clusters.{kind}"} == {each["name"] for each in kinds.values()}

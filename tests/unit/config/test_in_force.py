@@ -72,8 +72,8 @@ async def test_other_callers_are_known_and_what_is_under_way_stays(force: Worker
     assert (None, "late") == (tenant_of(force, "KEY"), tenant_of(force, "OTHER"))
     after = force.gateway
     assert after is not before
-    assert (after.apart, after.providers, after.planner, after.cache) == (
-        before.apart,
+    assert (after.large_body_runner, after.providers, after.planner, after.cache) == (
+        before.large_body_runner,
         before.providers,
         before.planner,
         before.cache,

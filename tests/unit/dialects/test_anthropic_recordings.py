@@ -117,9 +117,13 @@ def sse_objects(data: bytes) -> Iterator[dict[str, Any]]:
 def test_a_request_read_and_written_again_says_the_same(id: str) -> None:
     call = call_of(EVERY[id])
     again = PLUGIN.write_chat(PLUGIN.read_chat(call), call.model)
+    asked = json.loads(call.raw)
+    # The billing line of a client is for Anthropic's own hosts alone, which get the caller's bytes.
+    if isinstance(asked.get("system"), list):
+        asked["system"] = [b for b in asked["system"] if not b["text"].startswith("x-anthropic-billing-header:")]
 
     assert () == again.dropped
-    assert same(json.loads(call.raw)) == same(json.loads(again.body))
+    assert same(asked) == same(json.loads(again.body))
 
 
 @pytest.mark.parametrize("id", REQUESTS)
@@ -191,6 +195,4 @@ def test_an_error_read_and_written_again_says_the_same(id: str) -> None:
 
     assert recording["response"]["status"] == status
     expected = {"request_id": dict(headers).get("request-id")} | json.loads(raw)
-    if fault.kind == "payment":  # by its message; the type is another one
-        expected["error"]["type"] = "billing_error"
     assert expected == json.loads(again)

@@ -11,6 +11,7 @@ import pytest
 from edge_extproc.config.load import parse
 from edge_extproc.errors import ConfigError
 from edge_extproc.exchange.adapt import adapt
+from edge_extproc.exchange.parsed_call import ParsedCall
 from edge_extproc.model.host import HostProfile
 from edge_extproc.model.plan import Candidate
 from edge_extproc.providers.base import Provider
@@ -46,7 +47,9 @@ def built(**provider: Any) -> Provider:
 def sent(provider: Provider, body: dict[str, Any], model: str = "m", dialect: Any = CHAT) -> Any:
     call = dialect.read_call(json.dumps({"model": "m", **body}).encode(), "chat", (), "")
     dialects = {name: load("dialects", name) for name in names("dialects")}
-    return json.loads(adapt(call, Candidate("p", model), dialects, {"p": provider}, {}).request.body)
+    return json.loads(
+        adapt(ParsedCall(call, dialect, None), Candidate("p", model), dialects, {"p": provider}, {}).request.body
+    )
 
 
 @pytest.mark.parametrize("kind", names("providers"))

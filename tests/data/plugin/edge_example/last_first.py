@@ -13,7 +13,7 @@ class LastFirst:
         del wish
         return tuple(reversed(candidates))
 
-    def learn(self, tried: AttemptResult) -> None:
+    def record(self, tried: AttemptResult) -> None:
         """The order does not depend on results."""
 
 
