@@ -48,7 +48,7 @@ class _TextSource(Inline):
 
 
 @noun
-class Told(Reasoning):
+class SpelledReasoning(Reasoning):
     """Reasoning, with the very fields of additionalModelRequestFields by which this caller asked for it."""
 
     wire: Extras = field(default_factory=lambda: NO_EXTRAS)

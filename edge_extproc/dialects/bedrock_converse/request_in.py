@@ -27,7 +27,7 @@ from ...codecs.json_values import (
 from ...errors import BadRequest
 from ...model.call import Call, Chat, FunctionTool, Reasoning, ResponseFormat, Tool, ToolChoice
 from ...model.content import NO_EXTRAS, Extras, Json, Message, Role
-from .content import Told, opaque_of, read_blocks, read_mark
+from .content import SpelledReasoning, opaque_of, read_blocks, read_mark
 from .fields import MORE, NAME, NEEDED, SPELLING, Block, maybe_object
 
 # --- the cheap view
@@ -185,7 +185,7 @@ def _read_reasoning(more: Block, effort: str | None) -> Reasoning | None:
             more.pop("output_config")
             if rest:
                 more["output_config"] = rest
-    return None if mode is None and effort is None else Told(mode, effort, budget, extras, wire)
+    return None if mode is None and effort is None else SpelledReasoning(mode, effort, budget, extras, wire)
 
 
 def _read_top_k(more: Block) -> int | None:
@@ -272,7 +272,7 @@ def read_chat(call: Call) -> Chat:
     effort = maybe_text(output.get("effort"), "outputConfig.effort")
     system = read_blocks(body.get("system") or [], "system")
     top_k, parallel, reasoning = _read_top_k(more), _read_parallel(more), _read_reasoning(more, effort)
-    if isinstance(reasoning, Told) and effort is not None:
+    if isinstance(reasoning, SpelledReasoning) and effort is not None:
         output.pop("effort")
         reasoning = replace(reasoning, wire={**reasoning.wire, "outputConfig": {"effort": effort}})
     extras = {

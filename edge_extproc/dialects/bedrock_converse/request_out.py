@@ -38,7 +38,7 @@ from .content import (
     AUDIO_TYPES,
     DOCUMENT_TYPES,
     IMAGE_TYPES,
-    Told,
+    SpelledReasoning,
     cache_point,
     format_of,
     own_blocks,
@@ -109,7 +109,7 @@ def write_own(chat: Chat, family: Family) -> Block:
         body["toolConfig"] = config
     more: Block = {}
     output: Block = {}
-    if isinstance(chat.reasoning, Told):
+    if isinstance(chat.reasoning, SpelledReasoning):
         more.update((key, value) for key, value in chat.reasoning.wire.items() if key != "outputConfig")
         output = dict(maybe_object(chat.reasoning.wire.get("outputConfig"), "outputConfig"))
     if chat.top_k is not None:

@@ -211,7 +211,7 @@ def _answered_media(known: Block, rest: Block, signature: str | None) -> Image |
     return found if isinstance(found, Image | Audio) else None
 
 
-class Answer:
+class ReplyAssembly:
     """What is told of a reply across its candidates and, in a stream, across its chunks."""
 
     def __init__(self) -> None:

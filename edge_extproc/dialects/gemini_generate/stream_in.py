@@ -33,7 +33,17 @@ from ...model.reply import (
 )
 from .errors import error_in
 from .fields import NAME, Block, extras_of, split
-from .reply import REPLY, Answer, blocked_by, candidates_of, created_at, is_call, parts_of, read_finish, read_usage
+from .reply import (
+    REPLY,
+    ReplyAssembly,
+    blocked_by,
+    candidates_of,
+    created_at,
+    is_call,
+    parts_of,
+    read_finish,
+    read_usage,
+)
 
 
 def read_reply(body: bytes) -> Reply:
@@ -53,7 +63,7 @@ def read_reply(body: bytes) -> Reply:
         error = error_in(whole)
         raise UpstreamError(error.message if error is not None else "the provider's reply holds no candidates")
     known, extras = split(whole, REPLY)
-    answer = Answer()
+    answer = ReplyAssembly()
     answer.id = text_of(known.get("responseId")) or None
     choices = []
     for _, candidate, rest in sorted(candidates_of(known), key=lambda found: found[0]):
@@ -98,7 +108,7 @@ class ReplyReader:
 
     def __init__(self, decoder: sse.SseDecoder | json_array.JsonArrayDecoder) -> None:
         self._decoder = decoder
-        self._answer = Answer()
+        self._answer = ReplyAssembly()
         self._candidates: dict[int, _Telling] = {}
         self._blocked: Finish | None = None
         self._started = False
