@@ -46,6 +46,7 @@ NOT_HERE = {
     "edge_unpriced_requests_total",
     "edge_dropped_fields_total",
     "edge_estimated_requests_total",
+    "edge_unreadable_usage_total",
 }
 
 

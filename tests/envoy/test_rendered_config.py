@@ -321,7 +321,10 @@ async def test_internal_headers_of_a_caller_reach_nobody_and_steer_nothing(short
     assert ("x-request-id", sent["x-request-id"]) not in heard.headers
     # Envoy's own, and true.
     assert ("x-envoy-external-address", "127.0.0.1") in heard.headers
-    assert {"x-envoy-external-address"} == {name for name in names if name.startswith(("x-edge-", "x-envoy-"))}
+    # The caller's own id, put aside by Envoy: it goes back to the caller and chooses no worker.
+    assert ("x-edge-request-id", sent["x-request-id"]) in heard.headers
+    own = {name for name in names if name.startswith(("x-edge-", "x-envoy-"))}
+    assert {"x-envoy-external-address", "x-edge-request-id"} == own
     (headers,) = asked.headers
     assert "yes" == headers["x-kept"]
     assert f"127.0.0.1:{asked.port}" == headers["host"]
