@@ -163,7 +163,7 @@ def test_a_request_is_tried_again_in_the_manner_that_the_agent_names() -> None:
     policies = {
         tuple(h["string_match"]["exact"] for h in r["match"].get("headers", [])): r["route"]["retry_policy"]
         for r in routes
-        if "route" in r
+        if "retry_policy" in r.get("route", {})  # the others answer without a provider
     }
 
     assert [("once",), ("again",), ()] == list(policies)
