@@ -126,7 +126,7 @@ lock: | $(VENV)/bin/python
 	@cp requirements/dev.lock requirements/up.lock
 	@cp requirements/dev.lock requirements/image.lock
 	$(COMPILE) --output-file requirements/up.lock --extra envoy
-	$(COMPILE) --output-file requirements/image.lock --extra otel --extra aws --extra azure --extra google --extra postgres
+	$(COMPILE) --output-file requirements/image.lock --extra all
 	$(subst --group build pyproject.toml,--group docs,$(COMPILE)) --output-file requirements/docs.lock $(UPGRADE)
 	@set -e; for lock in up dev image docs; do for machine in x86_64 aarch64; do for version in 3.11 3.12 3.13 3.14; do \
 	  $(VENV)/lock/bin/uv pip install --quiet --no-config --dry-run --require-hashes --only-binary :all: --target $(VENV)/lock/none \

@@ -87,10 +87,12 @@ def _print_limitations(config: Config) -> None:
 def check(config: Path) -> None:
     """Check a configuration file and, if an Envoy is installed, the Envoy configuration that is rendered from it."""
     from .config import load
+    from .config.extras import require_extras
     from .envoy_config import bootstrap as render_envoy
     from .envoy_config import validate
 
     loaded = load.load(config)
+    require_extras(loaded)
     _print_limitations(loaded)
     bootstrap = render_envoy.render(loaded)
     try:
@@ -176,12 +178,19 @@ def usage(
     state_dir: StateDir = None,
 ) -> None:
     """Show or export usage and cost from the ledger."""
+    from .config.extras import LEDGER
     from .gateway.config_source import prepare
-    from .store import report
 
     url = prepare(config, state_dir).read().database_url()
     if url is None:
-        raise ConfigError("there is no ledger; add store: {} to the configuration")
+        raise ConfigError(
+            f"{config} has no ledger; add store: {{}} to it"
+            if config is not None
+            else "without --config there is no ledger; write a configuration with store: {}, and give --config FILE"
+        )
+    LEDGER.require("a report")
+    from .store import report
+
     where = report.filter_of(tenant=tenant, first_day=first_day, last_day=last_day)
     for line in report.lines(url, where, () if rows else report.dimensions_of(by), form):
         sys.stdout.write(line)

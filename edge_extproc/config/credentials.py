@@ -56,19 +56,20 @@ class UpstreamCredentialConfig(ConfigSection):
         for name in sorted(self.model_fields_set - {"kind"} - kind.fields):
             have = ", ".join(sorted(kind.fields))
             raise wrong(f"a credential of kind {self.kind} has no {name}; have {have}", "leave it out", key=name)
-        mistake = kind.check(self._given())
+        mistake = kind.check(self.given())
         if mistake is not None:
             raise wrong(*mistake)
         return self
 
-    def _given(self) -> dict[str, object]:
+    def given(self) -> dict[str, object]:
+        """The fields that are set, by name."""
         names = sorted(registry.load("providers.credentials", self.kind).fields)
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
     def options(self) -> dict[str, str]:
         """The given fields that are no secrets, by name."""
-        return {name: str(value) for name, value in self._given().items() if not isinstance(value, Secret)}
+        return {name: str(value) for name, value in self.given().items() if not isinstance(value, Secret)}
 
     def secrets(self) -> dict[str, Secret]:
         """The given secrets, by name."""
-        return {name: value for name, value in self._given().items() if isinstance(value, Secret)}
+        return {name: value for name, value in self.given().items() if isinstance(value, Secret)}

@@ -20,6 +20,7 @@ from pathlib import Path
 import structlog
 
 from ..accounting import prices
+from ..config.extras import require_extras
 from ..config.load import read_text
 from ..config.schema import Config
 from ..errors import StartError
@@ -214,6 +215,7 @@ async def launched(origin: ConfigSource, *, with_envoy: bool, quiet: bool = Fals
     """Yields the gateway when every process serves. Raises ConfigError or StartError; then all processes are stopped
     and their sockets removed."""
     config, text = _read(origin)
+    require_extras(config)
     own_store.check_store(config, with_own=with_envoy)
     logs.set_up(config.telemetry.log.level, stream=sys.stderr, console=config.telemetry.log.format == "console")
     # Before anything is written or removed there.

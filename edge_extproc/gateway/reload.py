@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import structlog
 
 from ..config import changes
+from ..config.extras import require_extras
 from ..config.load import read_text
 from ..config.schema import Config
 from ..errors import ConfigError, EdgeError
@@ -148,6 +149,7 @@ class ConfigReloader:
 
     def _checked(self, text: str) -> Config:
         config = self._origin.parse(text)
+        require_extras(config)
         check_store(config, with_own=self._with_envoy)
         return config
 

@@ -51,7 +51,9 @@ def reach(url: str) -> Engine:
     try:
         engine = create_engine(parsed, pool_pre_ping=True)
     except (ModuleNotFoundError, NoSuchModuleError):
-        raise StartError("the driver of the database is not installed; install edge-extproc[postgres]") from None
+        raise StartError(
+            "the driver of store.database is not installed: pip install 'edge-extproc[postgres]'"
+        ) from None
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _tune_sqlite)
     return engine

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import Any
 
+from ...config.extras import Extra
 from ...errors import ConfigError
 from .base import Credential, CredentialKind, CredentialSettings, HeldCredential, RefreshedCredential
 from .sigv4 import AwsKeys, SigV4
@@ -32,6 +33,9 @@ class AwsCredentialKind(CredentialKind):
         if "access_key_id" in given and "profile" in given:
             return "both keys and a profile are given", "leave one of them out"
         return None
+
+    def required_extra(self, given: Collection[str]) -> Extra | None:
+        return None if "access_key_id" in given else Extra("aws", ("botocore",))
 
     def build(self, settings: CredentialSettings, keep: RefreshedCredential, clock: Callable[[], float]) -> Credential:
         if settings.region is None:
@@ -57,12 +61,7 @@ class AwsCredentialChain:
 
     def __init__(self, profile: str | None, clock: Callable[[], float]) -> None:
         # Named like this because botocore has no types.
-        try:
-            session = importlib.import_module("botocore.session")
-        except ImportError:
-            raise ConfigError(
-                "credential.kind aws without keys needs botocore: pip install 'edge-extproc[aws]'"
-            ) from None
+        session = importlib.import_module("botocore.session")
         self._session: Callable[[], Any] = lambda: session.Session(profile=profile)
         self._clock = clock
         self._renewed_by_itself: Any = None

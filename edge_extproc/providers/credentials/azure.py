@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Collection
 from typing import Any
 
-from ...errors import ConfigError
+from ...config.extras import Extra
 from .api_key import bearer
 from .base import Credential, CredentialKind, CredentialSettings, HeldCredential, RefreshedCredential
 
@@ -27,12 +27,14 @@ class AzureCredentialKind(CredentialKind):
             return "a tenant_id has no client_secret to go with", "give one, or leave it out"
         return None
 
+    def required_extra(self, given: Collection[str]) -> Extra | None:
+        del given
+        return Extra("azure", ("azure.identity",))
+
     def build(self, settings: CredentialSettings, keep: RefreshedCredential, clock: Callable[[], float]) -> Credential:
         del clock  # a token says when it ends
-        try:
-            from azure import identity
-        except ImportError:
-            raise ConfigError("credential.kind azure needs azure-identity: pip install 'edge-extproc[azure]'") from None
+        from azure import identity
+
         options, secret = settings.options, settings.secrets.get("client_secret")
         more = {name: options[name] for name in ("authority",) if name in options}
         make: Callable[[], Any]

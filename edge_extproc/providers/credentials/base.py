@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
+from ...config.extras import Extra
+
 T = TypeVar("T")
 
 Pairs: TypeAlias = tuple[tuple[str, str], ...]
@@ -82,6 +84,11 @@ class CredentialKind(ABC):
         del given
         return None
 
+    def required_extra(self, given: Collection[str]) -> Extra | None:
+        """The extra that brings the library of this kind, for this choice of fields; None if it needs none."""
+        del given
+        return None
+
     @abstractmethod
     def build(self, settings: CredentialSettings, keep: RefreshedCredential, clock: Callable[[], float]) -> Credential:
-        """Raises ConfigError if a library is not installed. Fetches nothing yet."""
+        """Raises ConfigError. Its extra is installed. Fetches nothing yet."""

@@ -7,14 +7,14 @@ metadata server of GCE, GKE and Cloud Run.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from ...errors import ConfigError
+from ...config.extras import Extra
 from .api_key import bearer
 from .base import Credential, CredentialKind, CredentialSettings, HeldCredential, RefreshedCredential
 
@@ -23,6 +23,10 @@ SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 
 class GoogleCredentialKind(CredentialKind):
     fields = frozenset({"file"})
+
+    def required_extra(self, given: Collection[str]) -> Extra | None:
+        del given
+        return Extra("google", ("google.auth", "requests"))
 
     def build(self, settings: CredentialSettings, keep: RefreshedCredential, clock: Callable[[], float]) -> Credential:
         del clock  # a token says when it ends
@@ -33,11 +37,9 @@ class GoogleTokens:
     """`file` is a service account's key or a workload identity's configuration, read anew for each token."""
 
     def __init__(self, file: str | None) -> None:
-        try:
-            import google.auth
-            from google.auth.transport.requests import Request
-        except ImportError:
-            raise ConfigError("credential.kind google needs google-auth: pip install 'edge-extproc[google]'") from None
+        import google.auth
+        from google.auth.transport.requests import Request
+
         self._file = file
         self._default: Callable[..., tuple[Any, Any]] = google.auth.default
         self._request: Callable[[], Any] = Request

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from ... import __version__
 from ...config.schema import Config
-from ...errors import ConfigError
 from ...providers.base import gen_ai_provider
 
 if TYPE_CHECKING:
@@ -17,16 +16,12 @@ if TYPE_CHECKING:
 
 
 def build_traces(config: Config, index: int) -> Traces | None:
-    """The traces of the worker with this index. Raises ConfigError if the packages for them are not installed."""
+    """The traces of the worker with this index; None without that section."""
     otlp = config.telemetry.otlp
     if otlp is None:
         return None
-    try:
-        from ...telemetry import traces
-    except ImportError as error:
-        raise ConfigError(
-            "telemetry.otlp needs packages that are not installed: pip install 'edge-extproc[otel]'"
-        ) from error
+    from ...telemetry import traces
+
     return traces.Traces(
         traces.TraceSettings(
             endpoint=otlp.endpoint,

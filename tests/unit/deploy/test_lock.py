@@ -21,7 +21,7 @@ EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
 LOCKS = {
     "up": ("envoy",),
     "dev": tuple(EXTRAS),
-    "image": ("otel", "aws", "azure", "google", "postgres"),
+    "image": ("all", "otel", "aws", "azure", "google", "ledger", "postgres", "admin"),
 }
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 MACHINES = ("x86_64", "aarch64")
