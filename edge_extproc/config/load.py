@@ -28,6 +28,8 @@ from .surroundings import Surroundings
 
 DEFAULT_NAME = "built-in configuration"
 
+PEPPER_PATH = ("auth", "pepper")
+
 # More than any configuration that a person or a program would write.
 MAX_FILE = 16 << 20
 
@@ -158,6 +160,10 @@ def _mistake(read: ConfigDocument, error: ErrorDetails) -> ConfigMistake:
         path = (*path, context["key"])
     place = read.place(path, key="[key]" in error["loc"])
     text = words(kind, context)
+    if path == PEPPER_PATH and isinstance(read.values, dict) and "auth" not in read.values:
+        text += (
+            ", or set auth: {pepper: {env: EDGE_PEPPER}} and give that variable a random text (openssl rand -hex 32)"
+        )
     written = read.written.get(path)
     shown = f"{written!r}: " if written is not None and context.get("show", True) and not _is_secret(path) else ""
     return ConfigMistake(place, path, shown + text)

@@ -736,7 +736,8 @@ def test_a_missing_pepper_is_told_by_the_file_where_it_should_lie() -> None:
 
     assert (
         "f:1:1: auth.pepper: file /nowhere/.edge/pepper cannot be read: No such file or directory; "
-        "give the path of a file that holds it"
+        "give the path of a file that holds it, or set auth: {pepper: {env: EDGE_PEPPER}} and give that variable "
+        "a random text (openssl rand -hex 32)"
     ) == found.value.message
 
 
