@@ -286,10 +286,11 @@ FAULTS: dict[str, Fault] = {
 
 
 class FaultPlayer:
-    """`asked` counts requests by the model's name."""
+    """`asked` counts requests by the model's name. A model with `held` in its name fails when `release` is set."""
 
     def __init__(self) -> None:
         self.asked: dict[str, int] = {}
+        self.release = threading.Event()
         self.port = 0
         self.server = Provider(self._behave)
 
@@ -297,6 +298,8 @@ class FaultPlayer:
         model = str(json.loads(seen.body)["model"])
         self.asked[model] = self.asked.get(model, 0) + 1
         words = ANTHROPIC if "/messages" in seen.line else OPENAI
+        if "held" in model.split("."):
+            await asyncio.to_thread(self.release.wait)
         await next(FAULTS[part] for part in model.split(".") if part in FAULTS)(words, seen, writer)
 
 
@@ -319,6 +322,7 @@ def fault_player() -> Iterator[FaultPlayer]:
         ready.wait(10)
         yield player
     finally:
+        player.release.set()
         loop.call_soon_threadsafe(stop.set)
         thread.join(10)
         with contextlib.suppress(RuntimeError):

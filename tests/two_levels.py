@@ -480,7 +480,7 @@ async def staged(
     talks: list[Talk] = []
     errors: list[BaseException] = []
 
-    def open_stream(metadata: Mapping[str, str]) -> Talk:
+    def open_stream(metadata: Mapping[str, str], local: str | None) -> Talk:
         talks.append(Talk(metadata["x-edge-role"], play))
         return talks[-1]
 

@@ -9,7 +9,7 @@ from typing import Any
 from ..config.agent import MutualTlsConfig
 from ..config.provider import PoolConfig, ProviderConfig, ProviderEndpointConfig
 from ..config.schema import Config
-from ..model.envoy_names import AFFINITY, AGENT, NAMESPACE, chain_name, cluster_name
+from ..model.envoy_names import AFFINITY, AGENT, NAMESPACE, WORKER, chain_name, cluster_name
 from ..proxy import envoy_versions
 from . import certificate
 from .envoy_types import (
@@ -34,12 +34,17 @@ from .envoy_types import (
 # Every exchange and every retry is a stream of the agent's cluster. Envoy's default limit is 1024.
 _AGENT_STREAMS = 100_000
 _AGENT_CONNECTIONS = 1024
-# A worker that does not answer twice for this time gets no new streams, and retries do not find the exchanges that it
-# holds. The value equals the time that a request waits for it (limits.message_timeout). A worker that is only busy
-# answers sooner. The failed connection shows that a worker has died.
+# A worker that does not answer three checks in a row gets no new exchanges. The timeout equals the time that a request
+# waits for it (limits.message_timeout). A worker that is only busy answers sooner. A worker that has died refuses the
+# connection, and each stream is retried at once.
 _HEALTH_TIMEOUT = timedelta(seconds=5)
 _HEALTH_INTERVAL = timedelta(seconds=2)
+_UNHEALTHY_AFTER = 3
+# A worker takes part in a TLS handshake, and may be busy. Without TLS, the kernel alone connects.
+_CONNECT_TIMEOUT = timedelta(seconds=1)
+_TLS_CONNECT_TIMEOUT = timedelta(seconds=3)
 _AGENT_DNS_REFRESH = timedelta(seconds=5)
+_AGENT_TCP_IDLE = 15
 _TCP_PROBES = 3
 _TCP_PROBE_INTERVAL = 10
 _HTTP2_PING = timedelta(seconds=30)
@@ -52,11 +57,10 @@ _HTTP2_PING_TIMEOUT = timedelta(seconds=5)
 def agent_cluster(config: Config) -> Json:
     """The workers, local or remote. Each is an endpoint of its own, so that Envoy chooses the worker, not the
     kernel."""
+    tcp = config.agent.tcp
     cluster = cluster_v3.Cluster(
         name=AGENT,
-        connect_timeout=timedelta(seconds=1),
-        # A retry must reach the worker that holds its exchange.
-        lb_policy=cluster_v3.ClusterLbPolicy.MAGLEV,
+        connect_timeout=_CONNECT_TIMEOUT if tcp is None or tcp.tls is None else _TLS_CONNECT_TIMEOUT,
         # If at least one worker is healthy, only healthy ones are used; if none is, all are.
         common_lb_config=cluster_v3.ClusterCommonLbConfig(healthy_panic_threshold=type_v3.Percent(value=1)),
         per_connection_buffer_limit_bytes=max(config.limits.request_body, config.limits.response_body),
@@ -76,7 +80,7 @@ def agent_cluster(config: Config) -> Json:
                 interval=_HEALTH_INTERVAL,
                 # For a cluster that was not used yet: a worker that starts after Envoy is found at once.
                 no_traffic_interval=_HEALTH_INTERVAL,
-                unhealthy_threshold=2,
+                unhealthy_threshold=_UNHEALTHY_AFTER,
                 healthy_threshold=1,
                 grpc_health_check=core.HealthCheckGrpcHealthCheck(),
             )
@@ -93,8 +97,15 @@ def agent_cluster(config: Config) -> Json:
             ],
         ),
     )
+    if tcp is not None:
+        # The kernel answers for a busy worker. An HTTP/2 PING would end all exchanges of a worker that answers late.
+        cluster.upstream_connection_options = cluster_v3.UpstreamConnectionOptions(
+            tcp_keepalive=_probes(_AGENT_TCP_IDLE)
+        )
     protocol = upstreams.HttpProtocolOptions(
-        explicit_http_config=upstreams.HttpProtocolOptionsExplicitHttpConfig(http2_protocol_options=_http2()),
+        explicit_http_config=upstreams.HttpProtocolOptionsExplicitHttpConfig(
+            http2_protocol_options=core.Http2ProtocolOptions()
+        ),
     )
     # Otherwise there is one worker, and nothing to choose.
     chosen = envoy_versions.can(config, "hash_policy")
@@ -104,19 +115,44 @@ def agent_cluster(config: Config) -> Json:
     rendered = {
         **fields(cluster),
         **_agent_discovery(config),
+        "load_balancing_policy": _own_worker(),
         "typed_extension_protocol_options": _protocol(protocol, **({"retry_policy": _next_worker()} if chosen else {})),
     }
-    if config.agent.tcp is not None and config.agent.tcp.tls is not None:
-        rendered["transport_socket"] = _agent_tls(config.agent.tcp.tls)
+    if tcp is not None and tcp.tls is not None:
+        rendered["transport_socket"] = _agent_tls(tcp.tls)
     return rendered
 
 
-def _next_worker() -> Json:
-    """Retries on another worker if a worker has just died and its health check has not noticed. Nothing was sent to it.
-    The hash then selects the same other worker each time, so all streams of a request still reach one worker."""
+def _own_worker() -> Json:
+    """A stream of an attempt goes to the worker that holds its exchange, for as long as the worker is an endpoint: a
+    failed health check or another worker that comes or goes changes nothing. The worker tells its address. Any worker
+    can begin an exchange; the hash then decides, and also where the address is not the one that Envoy knows."""
     return {
-        "retry_on": "connect-failure,refused-stream,reset-before-request",
-        "num_retries": 2,
+        "policies": [
+            _policy(
+                "override_host",
+                "OverrideHost",
+                override_host_sources=[{"header": WORKER}],
+                fallback_policy={"policies": [_policy("maglev", "Maglev")]},
+            )
+        ]
+    }
+
+
+def _policy(name: str, message: str, **options: Any) -> Json:
+    kind = f"type.googleapis.com/envoy.extensions.load_balancing_policies.{name}.v3.{message}"
+    config = {"name": f"envoy.load_balancing_policies.{name}", "typed_config": {"@type": kind, **options}}
+    return {"typed_extension_config": config}
+
+
+def _next_worker() -> Json:
+    """Retries a stream on another worker if the first one has died or stops, and has answered nothing. Envoy sends an
+    attempt only after an answer, so an exchange begins anew there and no provider is asked twice. A stream of an
+    attempt gets the error that its exchange is lost. There are more retries than a machine has workers that stop
+    together."""
+    return {
+        "retry_on": "connect-failure,refused-stream,reset,reset-before-request,unavailable",
+        "num_retries": 5,
         "retry_back_off": {"base_interval": "0.005s", "max_interval": "0.02s"},
         "retry_host_predicate": [
             {
@@ -126,7 +162,7 @@ def _next_worker() -> Json:
                 },
             }
         ],
-        "host_selection_retry_max_attempts": 5,
+        "host_selection_retry_max_attempts": 20,
     }
 
 
@@ -197,11 +233,7 @@ def provider_cluster(config: Config, name: str, provider: ProviderConfig) -> Jso
         connect_timeout=config.timeouts.connect,
         circuit_breakers=_bounds(config, pool),
         upstream_connection_options=cluster_v3.UpstreamConnectionOptions(
-            tcp_keepalive=core.TcpKeepalive(
-                keepalive_time=max(1, int(pool.keepalive.total_seconds())),
-                keepalive_interval=_TCP_PROBE_INTERVAL,
-                keepalive_probes=_TCP_PROBES,
-            )
+            tcp_keepalive=_probes(max(1, int(pool.keepalive.total_seconds())))
         ),
         load_assignment=_provider_endpoint(name, endpoint),
     )
@@ -396,6 +428,12 @@ def _provider_tls(provider: ProviderConfig, endpoint: ProviderEndpointConfig) ->
                 validation_context=context,
             ),
         ),
+    )
+
+
+def _probes(idle_seconds: int) -> core.TcpKeepalive:
+    return core.TcpKeepalive(
+        keepalive_time=idle_seconds, keepalive_interval=_TCP_PROBE_INTERVAL, keepalive_probes=_TCP_PROBES
     )
 
 

@@ -14,8 +14,10 @@ from ..model.envoy_names import (
     CLUSTER,
     GUARD,
     NAMESPACE,
+    OWN_WORKER,
     ROLE,
     ROUTE_NAMESPACE,
+    WORKER,
     cluster_name,
 )
 from ..proxy import envoy_versions
@@ -293,11 +295,14 @@ def _unless(predicate: Json, name: str, process: Json) -> Json:
 
 
 def _agent(role: str) -> core.GrpcService:
+    # The router level begins the exchange, so no worker holds it yet.
+    own_worker = core.HeaderValue(key=WORKER, value=f"%DYNAMIC_METADATA({NAMESPACE}:{OWN_WORKER})%")
     return core.GrpcService(
         envoy_grpc=core.GrpcServiceEnvoyGrpc(cluster_name=AGENT),
         initial_metadata=[
             core.HeaderValue(key=ROLE, value=role),
             core.HeaderValue(key=AFFINITY, value="%REQ(x-request-id)%"),
+            *([own_worker] if role != "router" else []),
         ],
     )
 

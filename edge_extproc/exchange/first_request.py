@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..model.envoy_names import OWN_WORKER
 from . import headers as header_rules
 from .adapt import Adapted
 from .commands import Continue
@@ -9,8 +10,8 @@ from .phases import Sent
 from .ports import Gateway
 
 
-def first_request(gateway: Gateway, exchange_id: str, sent: Sent, adapted: Adapted) -> Continue:
-    """`adapted` is the request for the first candidate of the plan."""
+def first_request(gateway: Gateway, exchange_id: str, worker: str | None, sent: Sent, adapted: Adapted) -> Continue:
+    """`adapted` is the request for the first candidate of the plan. `worker` is the address of this worker."""
     identified, call, plan, request = sent.admitted.read.identified, sent.call, sent.open.plan, adapted.request
     received, principal = identified.received, identified.principal
     to_set, to_remove = header_rules.outgoing(
@@ -29,6 +30,8 @@ def first_request(gateway: Gateway, exchange_id: str, sent: Sent, adapted: Adapt
         "tenant": principal.tenant,
         "key": principal.key_id,
     }
+    if worker is not None:
+        edge[OWN_WORKER] = worker
     if received.trace is not None:
         to_set = (*to_set, ("traceparent", received.trace.header))
         # Envoy overwrites the header with its own span when it has a provider. A later filter restores ours from here.

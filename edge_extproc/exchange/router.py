@@ -105,11 +105,19 @@ _ERROR_HEADERS = frozenset({"request-id", "retry-after", "retry-after-ms", "x-re
 class RouterExchange:
     """One HTTP request. `handle` answers each event with one command. `closed` settles once, however it ended."""
 
-    def __init__(self, gateway: Gateway, open_exchanges: OpenExchanges, traceparent: str | None = None) -> None:
-        """`traceparent`: of Envoy's span for this request, where Envoy traces."""
+    def __init__(
+        self,
+        gateway: Gateway,
+        open_exchanges: OpenExchanges,
+        traceparent: str | None = None,
+        worker: str | None = None,
+    ) -> None:
+        """`traceparent`: of Envoy's span for this request, where Envoy traces. `worker`: the address of this worker, to
+        which Envoy sends the streams of the attempts."""
         self.id = gateway.new_id()
         self.more_time: MoreTime = no_more_time
         self._traceparent = traceparent
+        self._worker = worker
         self._gateway = gateway
         self._open_exchanges = open_exchanges
         self._order = StreamOrder(ROUTER)
@@ -383,7 +391,7 @@ class RouterExchange:
         opened.journal.encoded(plan.at(1), adapted)
         sent = self._request = Sent(admitted, opened, prompt)
         self._open_exchanges.add(self.id, opened)
-        return first_request(gateway, self.id, sent, adapted)
+        return first_request(gateway, self.id, self._worker, sent, adapted)
 
     def _plan(self, read: ReadCall, candidates: Sequence[Candidate]) -> Plan:
         gateway, call, identified = self._gateway, read.call, read.identified

@@ -16,8 +16,9 @@ from ..exchange.handler import Closing, Handler
 from . import wire
 from .rpc import CallRefused, Methods, PeerGone, RpcCall, Status, Streaming
 
-OpenStream: TypeAlias = Callable[[Mapping[str, str]], Handler]
-"""Returns the handler of a new stream for its gRPC metadata. Raises PeerError if the metadata is invalid."""
+OpenStream: TypeAlias = Callable[[Mapping[str, str], str | None], Handler]
+"""Returns the handler of a new stream, for its gRPC metadata and the address at which Envoy has reached this worker.
+Raises PeerError if the metadata is invalid, and CallRefused if the stream must not begin."""
 
 METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 
@@ -30,21 +31,36 @@ class ExtProcService:
         self._open_stream = open_stream
         self._on_error = on_error
         self._stopping = False
+        self._open = 0
+        self._none_open = asyncio.Event()
 
     def stop(self) -> None:
         """Marks the service as stopping: streams that are cut from now on count as stopped, not as cancelled by the
         peer."""
         self._stopping = True
 
+    async def drained(self) -> None:
+        """Waits until no stream is open. An exchange has an open stream until it ends, also between two attempts."""
+        while self._open:
+            self._none_open.clear()
+            await self._none_open.wait()
+
     async def _process(self, call: RpcCall) -> None:
+        self._open += 1
         try:
-            await self._pump(self._open_stream(call.metadata), call)
+            await self._pump(self._open_stream(call.metadata, call.local), call)
+        except CallRefused:
+            raise
         # The last place to keep an exception's text from Envoy.
         except Exception as exc:
             self._on_error(exc)
             if isinstance(exc, PeerError):
                 raise CallRefused(Status.INVALID_ARGUMENT, "protocol error") from exc
             raise CallRefused(Status.INTERNAL, "stream stopped") from exc
+        finally:
+            self._open -= 1
+            if not self._open:
+                self._none_open.set()
 
     async def _pump(self, handler: Handler, call: RpcCall) -> None:
         why: Closing = "error"

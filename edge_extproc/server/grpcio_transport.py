@@ -7,7 +7,8 @@ with that one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+import ipaddress
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -19,6 +20,8 @@ from .transport import MutualTls
 
 if TYPE_CHECKING:
     Context: TypeAlias = aio.ServicerContext[Any, Any]
+
+_UNIX = "unix:"
 
 OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE),
@@ -37,12 +40,14 @@ class GrpcioServer:
     """A gRPC server of `services` at one address. Create it in a running event loop."""
 
     def __init__(self, services: Iterable[Service], interceptors: Sequence[aio.ServerInterceptor] = ()) -> None:
+        self._local: str | None = None
         self._server = aio.server(options=OPTIONS, interceptors=tuple(interceptors))
-        methods = {path: _handler(method) for service in services for path, method in service.methods.items()}
+        methods = {path: self._handler(method) for service in services for path, method in service.methods.items()}
         self._server.add_generic_rpc_handlers((_Methods(methods),))
 
     def bind(self, address: str, tls: MutualTls | None) -> None:
         """Listens at `address`, in gRPC's notation. Raises OSError."""
+        self._local = _reached_at(address)
         try:
             if tls is None:
                 self._server.add_insecure_port(address)
@@ -58,6 +63,21 @@ class GrpcioServer:
         """Accepts no more calls, waits `grace` seconds for open ones, and cancels the rest."""
         await self._server.stop(grace)
 
+    # No serializers: messages stay bytes.
+    def _handler(self, method: Unary | Streaming) -> Any:
+        if isinstance(method, Streaming):
+            return grpc.stream_stream_rpc_method_handler(partial(_stream, method, lambda: self._local))
+        return grpc.unary_unary_rpc_method_handler(partial(_answer, method))
+
+
+def _reached_at(address: str) -> str | None:
+    """The address of the peer's connections, which grpcio does not tell. It is unknown if the server listens at all
+    addresses."""
+    if address.startswith(_UNIX):
+        return address.removeprefix(_UNIX)
+    host = address.rpartition(":")[0].strip("[]")
+    return None if ipaddress.ip_address(host).is_unspecified else address
+
 
 class _Methods(grpc.GenericRpcHandler):
     def __init__(self, handlers: Mapping[str, Any]) -> None:
@@ -65,13 +85,6 @@ class _Methods(grpc.GenericRpcHandler):
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         return self._handlers.get(handler_call_details.method)
-
-
-# No serializers: messages stay bytes.
-def _handler(method: Unary | Streaming) -> Any:
-    if isinstance(method, Streaming):
-        return grpc.stream_stream_rpc_method_handler(partial(_stream, method))
-    return grpc.unary_unary_rpc_method_handler(partial(_answer, method))
 
 
 async def _answer(method: Unary, request: bytes, context: Context) -> bytes:
@@ -84,9 +97,9 @@ async def _answer(method: Unary, request: bytes, context: Context) -> bytes:
 
 # read() and write() instead of a generator: a generator whose stream breaks while it writes would be closed by the
 # garbage collector, at an undefined time.
-async def _stream(method: Streaming, _: object, context: Context) -> None:
+async def _stream(method: Streaming, local: Callable[[], str | None], _: object, context: Context) -> None:
     try:
-        await method.run(_Call(context))
+        await method.run(_Call(context, local()))
     except CallRefused as refused:
         await _abort(context, refused)
     except PeerGone:
@@ -105,8 +118,9 @@ class _Call:
     cut = False
     """Always False: grpcio reports a stream that is reset while its method reads like a proper end."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, local: str | None) -> None:
         self._context = context
+        self.local = local
         metadata = context.invocation_metadata() or ()
         self.metadata = {key: value for key, value in metadata if isinstance(value, str)}
 

@@ -48,6 +48,12 @@ class RpcCall(Protocol):
         ...
 
     @property
+    def local(self) -> str | None:
+        """The address at which the peer has reached this worker, as Envoy writes it: `/path` or `ip:port`. None if the
+        transport does not know it."""
+        ...
+
+    @property
     def cut(self) -> bool:
         """Whether the peer has reset the stream, as far as the transport can distinguish this from a proper end."""
         ...

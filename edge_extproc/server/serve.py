@@ -11,7 +11,7 @@ import contextlib
 import os
 import socket
 import stat
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
@@ -29,6 +29,11 @@ except ImportError:
     uvloop = None  # type: ignore[assignment]
 
 T = TypeVar("T")
+
+
+async def _nothing_open() -> None:
+    """For services whose streams need no others."""
+
 
 _UNIX = "unix:"
 # Bytes: sun_path of Linux has 108 with its final zero; other systems have less.
@@ -52,6 +57,7 @@ async def serve(
     group: bool = False,
     on_ready: Callable[[], None] = lambda: None,
     on_stopping: Callable[[], None] = lambda: None,
+    drained: Callable[[], Awaitable[None]] = _nothing_open,
     interceptors: Sequence[Any] = (),
     transport: Literal["http2", "grpcio"] = "http2",
 ) -> None:
@@ -60,9 +66,10 @@ async def serve(
     `address` is `unix:/path` or `host:port`; `tls` applies to the latter. `group`: the owner's group may open the
     socket too.
 
-    The gRPC health service reports SERVING from `on_ready` on, and NOT_SERVING as soon as `stop` is set. Then
-    `on_stopping` is called. Streams have `grace` seconds to end; the remaining ones are cancelled. `interceptors`:
-    grpcio's, for unary methods.
+    When `stop` is set, `on_stopping` is called, and streams have `grace` seconds to end; the remaining ones are
+    cancelled. New streams are accepted until `drained` returns, because an open exchange may need them. The gRPC health
+    service reports SERVING from `on_ready` until then: Envoy forgets an unhealthy worker that DNS no longer names.
+    `interceptors`: grpcio's, for unary methods.
     """
     health = Health()
     server = _server(transport, [*services, health], interceptors)
@@ -74,8 +81,12 @@ async def serve(
             await stop.wait()
         finally:
             on_stopping()
+            deadline = asyncio.get_running_loop().time() + grace
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(deadline):
+                    await drained()
             health.stopping()
-            await server.stop(grace)
+            await server.stop(max(0.0, deadline - asyncio.get_running_loop().time()))
 
 
 class _Server(Protocol):

@@ -23,9 +23,10 @@ from ..exchange.router import RouterExchange
 from ..model.envoy_names import ROLE
 from ..model.managed import EMPTY
 from ..model.settlement import Settlement
-from ..server.extproc import ExtProcService
+from ..server.extproc import ExtProcService, OpenStream
 from ..server.introspect import Introspection
 from ..server.loop_lag import watch_loop
+from ..server.rpc import CallRefused, Status
 from ..server.serve import serve
 from ..server.transport import mutual_tls
 from ..store import snapshot
@@ -39,17 +40,22 @@ from .wiring.gateway import metric_names
 from .wiring.traces import unary_interceptors
 
 
-def open_stream(current: Callable[[], Gateway], opened: Callable[[], None]) -> Callable[[Mapping[str, str]], Handler]:
+def open_stream(
+    current: Callable[[], Gateway], opened: Callable[[], None], stopping: Callable[[], bool] = lambda: False
+) -> OpenStream:
     """Returns the factory of handlers for new ext_proc streams. A handler gets the gateway that is current when its
     stream opens. `opened` is called for each exchange that will be settled. An attempt finds its exchange also if that
-    began with an earlier configuration."""
+    began with an earlier configuration. While the worker is `stopping`, attempts are served but no exchange begins:
+    Envoy sends it to another worker."""
     open_exchanges = OpenExchanges()
 
-    def choose(metadata: Mapping[str, str]) -> Handler:
+    def choose(metadata: Mapping[str, str], local: str | None) -> Handler:
         match metadata.get(ROLE):
+            case "router" if stopping():
+                raise CallRefused(Status.UNAVAILABLE, "the worker stops")
             case "router":
                 opened()
-                return RouterExchange(current(), open_exchanges, metadata.get("traceparent"))
+                return RouterExchange(current(), open_exchanges, metadata.get("traceparent"), local)
             case "upstream":
                 return AttemptExchange(current(), open_exchanges)
             case "guard":
@@ -125,7 +131,7 @@ async def run_worker(
     metrics.registry.register(BackgroundMetrics(BACKGROUND))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    service = ExtProcService(open_stream(lambda: worker.gateway, metrics.opened), logs.report)
+    service = ExtProcService(open_stream(lambda: worker.gateway, metrics.opened, stop.is_set), logs.report)
     authz = build_authz(config, lambda: worker.gateway, metrics.registry, access.write)
     address = config.agent.worker_addresses()[index]
     _tune_interpreter()
@@ -150,6 +156,7 @@ async def run_worker(
             # A change since the configuration was read: no reload was sent to this worker for it.
             on_ready=lambda: tasks.append(asyncio.create_task(reload())),
             on_stopping=service.stop,
+            drained=service.drained,
             interceptors=unary_interceptors(worker.traces) if worker.traces is not None else (),
             transport=config.agent.transport,
         )

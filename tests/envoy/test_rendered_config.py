@@ -195,7 +195,7 @@ async def agent(config: Config, answer: Answer) -> AsyncIterator[list[list[Talk]
     for socket in config.agent.worker_sockets():
         talks: list[Talk] = []
 
-        def open_stream(metadata: Mapping[str, str], talks: list[Talk] = talks) -> Talk:
+        def open_stream(metadata: Mapping[str, str], local: str | None, talks: list[Talk] = talks) -> Talk:
             talks.append(Talk(metadata["x-edge-role"], answer))
             return talks[-1]
 

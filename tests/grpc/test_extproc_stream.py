@@ -20,6 +20,7 @@ from edge_extproc.exchange.handler import Closing, MoreTime, no_more_time
 from edge_extproc.pb.ext_proc_pb2 import ProcessingRequest, ProcessingResponse
 from edge_extproc.server.extproc import METHOD, ExtProcService
 from edge_extproc.server.grpcio_transport import OPTIONS
+from edge_extproc.server.rpc import CallRefused, Status
 from edge_extproc.server.serve import serve
 
 # Long enough that only a hanging test ever meets it.
@@ -97,8 +98,11 @@ async def staged(
     errors: list[BaseException] = []
     stop, ready = asyncio.Event(), asyncio.Event()
 
-    def open_stream(metadata: Mapping[str, str]) -> Script:
+    def open_stream(metadata: Mapping[str, str], local: str | None) -> Script:
+        assert local == str(socket.path)
         match metadata.get("x-edge-role"):
+            case "router" if stop.is_set():
+                raise CallRefused(Status.UNAVAILABLE, "the worker stops")
             case "router" | "upstream":
                 scripts.append(Script(answer, metadata, fail_on_close=fail_on_close))
                 return scripts[-1]
@@ -116,6 +120,7 @@ async def staged(
             grace,
             on_ready=ready.set,
             on_stopping=service.stop,
+            drained=service.drained,
             transport=socket.transport,
         )
     )
@@ -361,6 +366,27 @@ async def test_a_stopped_worker_lets_streams_end(socket: Socket) -> None:
 
     assert answer.WhichOneof("response") == "request_body"
     assert stage.scripts[0].closings == ["done"]
+
+
+async def test_a_stopped_worker_accepts_the_streams_that_an_open_one_needs(socket: Socket) -> None:
+    async with staged(socket) as stage:
+        router = stage.call()
+        await ask(router, headers())
+        stage.stop.set()
+        refused = stage.call()
+        assert await refused.code() is grpc.StatusCode.UNAVAILABLE
+        # A new connection, too.
+        async with aio.insecure_channel(f"unix:{socket.path}", options=OPTIONS) as other:
+            attempt = other.stream_stream(METHOD)(metadata=(("x-edge-role", "upstream"),))
+            answer = await ask(attempt, headers())
+            await attempt.done_writing()
+            assert await attempt.code() is grpc.StatusCode.OK
+        await router.done_writing()
+        await stage.serving
+
+    assert answer.WhichOneof("response") == "request_headers"
+    assert [script.closings for script in stage.scripts] == [["done"], ["done"]]
+    assert stage.errors == []
 
 
 async def test_a_stopped_worker_cuts_streams_after_its_grace(socket: Socket) -> None:

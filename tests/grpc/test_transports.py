@@ -148,6 +148,21 @@ async def test_a_reader_that_is_slow_holds_up_its_writer(tmp_path: Path, transpo
     assert read == written == total
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+async def test_a_call_knows_the_address_at_which_the_peer_has_reached_it(host: str, transport: Transport) -> None:
+    async def run(call: RpcCall) -> None:
+        await call.write((call.local or "unknown").encode())
+
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    async with serving(f"{host}:{port}", streaming(run), transport):
+        async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            told = await channel.stream_stream("/t.T/Stream")().read()
+
+    known = transport == "http2" or host != "0.0.0.0"  # grpcio does not tell the address of a connection
+    assert told == (f"127.0.0.1:{port}".encode() if known else b"unknown")
+
+
 def frame(kind: int, flags: int, number: int, payload: bytes) -> bytes:
     return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, number) + payload
 

@@ -49,6 +49,10 @@ class Http2Call(Http2Stream):
         self._drained: asyncio.Future[None] | None = None
 
     @property
+    def local(self) -> str | None:
+        return self._protocol.local
+
+    @property
     def cut(self) -> bool:
         return self.gone
 
@@ -118,6 +122,7 @@ class _Protocol(asyncio.Protocol):
         self.paused: asyncio.Event | None = None
         """Set when the peer accepts more bytes."""
         self.peer = "unix:"
+        self.local: str | None = None
         self._server = server
         self._transport: asyncio.Transport | None = None
         self._greeting: asyncio.TimerHandle | None = None
@@ -131,6 +136,7 @@ class _Protocol(asyncio.Protocol):
         if secured is not None and secured.selected_alpn_protocol() != "h2":
             self._transport.abort()
             return
+        self.local = _written(transport.get_extra_info("sockname"))
         address = transport.get_extra_info("peername")
         if isinstance(address, tuple):
             host, port = address[:2]
@@ -345,6 +351,17 @@ def _listener(address: str) -> socket.socket:
         raise
     listener.setblocking(False)
     return listener
+
+
+def _written(address: object) -> str | None:
+    """A socket's address as Envoy writes it."""
+    match address:
+        case str():
+            return address
+        case (str(host), int(port), *_):
+            return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        case _:
+            return None
 
 
 def _keep_alive(sock: socket.socket | None) -> None:

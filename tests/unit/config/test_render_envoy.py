@@ -184,7 +184,8 @@ def test_all_levels_ask_the_agent_and_fail_closed() -> None:
         assert "45s" == settings["message_timeout"]
         assert {"code": "ServiceUnavailable"} == settings["status_on_error"]
         assert not settings.get("failure_mode_allow", False)
-        assert {"x-edge-role": role, "x-edge-affinity": "%REQ(x-request-id)%"} == {
+        own_worker = {"x-edge-worker": "%DYNAMIC_METADATA(edge:worker)%"} if role != "router" else {}
+        assert {"x-edge-role": role, "x-edge-affinity": "%REQ(x-request-id)%", **own_worker} == {
             pair["key"]: pair["value"] for pair in settings["grpc_service"]["initial_metadata"]
         }
         for direction in ("forwarding_namespaces", "receiving_namespaces"):
@@ -247,17 +248,37 @@ def test_headers_that_callers_may_send_for_routings_sake_are_left_to_them() -> N
 def test_a_worker_that_is_only_busy_is_not_taken_for_dead() -> None:
     (health,) = cluster(rendered(), "agent")["health_checks"]
 
-    assert (configuration().limits.message_timeout, 2) == (
+    assert (configuration().limits.message_timeout, 3) == (
         timedelta(seconds=float(health["timeout"].rstrip("s"))),
         health["unhealthy_threshold"],
     )
+
+
+def test_no_connection_to_a_busy_worker_is_closed() -> None:
+    found = rendered("agent: {workers: 2, tcp: {hosts: [agents.example], allow_plaintext: true}}")
+
+    for each in (rendered(), found):
+        assert {} == protocol(each, "agent")["explicit_http_config"]["http2_protocol_options"]
+    assert "upstream_connection_options" not in cluster(rendered(), "agent")
+    assert 15 == cluster(found, "agent")["upstream_connection_options"]["tcp_keepalive"]["keepalive_time"]
+
+
+def test_what_a_worker_has_not_answered_another_one_gets() -> None:
+    found = protocol(rendered(), "agent")["retry_policy"]
+
+    assert {"connect-failure", "refused-stream", "reset", "unavailable"} <= set(found["retry_on"].split(","))
+    assert ["envoy.retry_host_predicates.previous_hosts"] == [each["name"] for each in found["retry_host_predicate"]]
 
 
 def test_each_worker_is_an_endpoint_and_a_request_keeps_to_one() -> None:
     found = rendered()
     agent = cluster(found, "agent")
 
-    assert "MAGLEV" == agent["lb_policy"]
+    (own,) = (each["typed_extension_config"] for each in agent["load_balancing_policy"]["policies"])
+    assert "envoy.load_balancing_policies.override_host" == own["name"]
+    assert [{"header": "x-edge-worker"}] == own["typed_config"]["override_host_sources"]
+    (other,) = own["typed_config"]["fallback_policy"]["policies"]
+    assert "envoy.load_balancing_policies.maglev" == other["typed_extension_config"]["name"]
     assert [{"header": {"header_name": "x-edge-affinity"}}] == protocol(found, "agent")["hash_policy"]
     endpoints = agent["load_assignment"]["endpoints"][0]["lb_endpoints"]
     assert ["/run/worker-0.sock", "/run/worker-1.sock"] == [e["endpoint"]["address"]["pipe"]["path"] for e in endpoints]
