@@ -17,11 +17,14 @@ import argparse
 import asyncio
 import cProfile
 import gc
+import itertools
 import json
 import pstats
+import random
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+import uuid
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
 from edge_extproc.accounting import prices
@@ -42,6 +45,9 @@ from edge_extproc.worker.wiring.cache import build_cache
 from . import stand
 
 RUNS = 60
+IDS = 256
+"""The number of request ids, used in turn. They are random, as Envoy's are: a cost that depends on the id must show."""
+REQUEST_IDS = [str(uuid.UUID(int=random.Random(n).getrandbits(128), version=4)) for n in range(IDS)]
 ASKED = {
     "model": "gpt-4o-mini",
     "messages": [
@@ -85,7 +91,7 @@ STREAM = (
 )
 
 
-def request_headers(*more: tuple[str, str]) -> bytes:
+def request_headers(request_id: str, *more: tuple[str, str]) -> bytes:
     message = ProcessingRequest()
     pairs = (
         (":authority", "gateway.example"),
@@ -102,7 +108,7 @@ def request_headers(*more: tuple[str, str]) -> bytes:
         ("x-stainless-runtime", "CPython"),
         ("authorization", f"Bearer {stand.KEY}"),
         ("x-forwarded-proto", "http"),
-        ("x-request-id", "6cb5f1c4-8f14-4d35-9f0e-1f6c2f5a7c11"),
+        ("x-request-id", request_id),
         *more,
     )
     for name, value in pairs:
@@ -112,7 +118,7 @@ def request_headers(*more: tuple[str, str]) -> bytes:
 
 def again(exchange_id: str) -> bytes:
     """The headers of a second try, as the upstream level tells them."""
-    message = ProcessingRequest.FromString(request_headers(("x-envoy-attempt-count", "2")))
+    message = ProcessingRequest.FromString(request_headers(REQUEST_IDS[0], ("x-envoy-attempt-count", "2")))
     message.attributes[wire.ATTRIBUTES].fields["upstream.request_attempt_count"].number_value = 2
     message.metadata_context.filter_metadata["edge"].fields["exchange"].string_value = exchange_id
     return message.SerializeToString()
@@ -141,15 +147,15 @@ def response_body(body: bytes, *, end: bool) -> bytes:
     return message.SerializeToString()
 
 
-def messages(model: str, answer: Sequence[bytes], *, stream: bool = False) -> tuple[bytes, ...]:
-    """All that Envoy says of one request."""
+def messages(model: str, answer: Sequence[bytes], *, stream: bool = False) -> Iterator[tuple[bytes, ...]]:
+    """All that Envoy says of one request, without an end. Only the request's id changes."""
     last = len(answer) - 1
-    return (
-        request_headers(),
+    rest = (
         request_body({**ASKED, "model": model, "stream": stream}),
         response_headers("text/event-stream" if stream else "application/json"),
         *(response_body(each, end=n == last) for n, each in enumerate(answer)),
     )
+    return itertools.cycle([(request_headers(each), *rest) for each in REQUEST_IDS])
 
 
 async def told(handler: Handler, said: Sequence[bytes]) -> None:
@@ -172,16 +178,16 @@ class Ways:
         self._open = RouterExchange(self._plain, self._exchanges)
         self._again: Sequence[bytes] = ()
         self.by_name: dict[str, Callable[[], Awaitable[object]]] = {
-            "pass": lambda: self._exchange(self._plain, self._pass),
-            "cross": lambda: self._exchange(self._plain, self._cross),
-            "stream": lambda: self._exchange(self._plain, self._stream),
-            "hit": lambda: self._exchange(self._cached, self._pass[:2]),
+            "pass": lambda: self._exchange(self._plain, next(self._pass)),
+            "cross": lambda: self._exchange(self._plain, next(self._cross)),
+            "stream": lambda: self._exchange(self._plain, next(self._stream)),
+            "hit": lambda: self._exchange(self._cached, next(self._pass)[:2]),
             "tries": self._try,
         }
 
     async def begin(self) -> None:
-        await self._exchange(self._cached, self._pass)
-        await told(self._open, self._pass[:2])
+        await self._exchange(self._cached, next(self._pass))
+        await told(self._open, next(self._pass)[:2])
         self._again = (again(self._open.id),)
 
     def close(self) -> None:
