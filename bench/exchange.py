@@ -20,7 +20,6 @@ import gc
 import itertools
 import json
 import pstats
-import random
 import tempfile
 import time
 import uuid
@@ -46,8 +45,8 @@ from . import stand
 
 RUNS = 60
 IDS = 256
-"""The number of request ids, used in turn. They are random, as Envoy's are: a cost that depends on the id must show."""
-REQUEST_IDS = [str(uuid.UUID(int=random.Random(n).getrandbits(128), version=4)) for n in range(IDS)]
+"""The number of request ids, used in turn. They look random, as Envoy's are: a cost that depends on it must show."""
+REQUEST_IDS = [str(uuid.uuid5(uuid.NAMESPACE_DNS, str(n))) for n in range(IDS)]
 ASKED = {
     "model": "gpt-4o-mini",
     "messages": [
