@@ -167,7 +167,8 @@ async def told(handler: Handler, said: Sequence[bytes]) -> None:
 class Ways:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._log = logs.AccessLog((directory / "access.log").open("wb"))
+        self._lines = (directory / "access.log").open("wb")
+        self._log = logs.AccessLog(self._lines)
         self._plain, self._cached = self._gateway(""), self._gateway("cache: {}\n")
         reply = json.dumps(REPLY).encode()
         self._pass = messages("gpt-4o-mini", [reply])
@@ -191,6 +192,7 @@ class Ways:
 
     def close(self) -> None:
         self._log.close()
+        self._lines.close()
 
     def _gateway(self, more: str) -> Gateway:
         path = self._directory / "edge.yaml"
