@@ -17,11 +17,13 @@ import argparse
 import asyncio
 import cProfile
 import gc
+import itertools
 import json
 import pstats
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+import uuid
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
 from edge_extproc.accounting import prices
@@ -42,6 +44,9 @@ from edge_extproc.worker.wiring.cache import build_cache
 from . import stand
 
 RUNS = 60
+IDS = 256
+"""The number of request ids, used in turn. They look random, as Envoy's are: a cost that depends on it must show."""
+REQUEST_IDS = [str(uuid.uuid5(uuid.NAMESPACE_DNS, str(n))) for n in range(IDS)]
 ASKED = {
     "model": "gpt-4o-mini",
     "messages": [
@@ -85,7 +90,7 @@ STREAM = (
 )
 
 
-def request_headers(*more: tuple[str, str]) -> bytes:
+def request_headers(request_id: str, *more: tuple[str, str]) -> bytes:
     message = ProcessingRequest()
     pairs = (
         (":authority", "gateway.example"),
@@ -102,7 +107,7 @@ def request_headers(*more: tuple[str, str]) -> bytes:
         ("x-stainless-runtime", "CPython"),
         ("authorization", f"Bearer {stand.KEY}"),
         ("x-forwarded-proto", "http"),
-        ("x-request-id", "6cb5f1c4-8f14-4d35-9f0e-1f6c2f5a7c11"),
+        ("x-request-id", request_id),
         *more,
     )
     for name, value in pairs:
@@ -112,7 +117,7 @@ def request_headers(*more: tuple[str, str]) -> bytes:
 
 def again(exchange_id: str) -> bytes:
     """The headers of a second try, as the upstream level tells them."""
-    message = ProcessingRequest.FromString(request_headers(("x-envoy-attempt-count", "2")))
+    message = ProcessingRequest.FromString(request_headers(REQUEST_IDS[0], ("x-envoy-attempt-count", "2")))
     message.attributes[wire.ATTRIBUTES].fields["upstream.request_attempt_count"].number_value = 2
     message.metadata_context.filter_metadata["edge"].fields["exchange"].string_value = exchange_id
     return message.SerializeToString()
@@ -141,15 +146,15 @@ def response_body(body: bytes, *, end: bool) -> bytes:
     return message.SerializeToString()
 
 
-def messages(model: str, answer: Sequence[bytes], *, stream: bool = False) -> tuple[bytes, ...]:
-    """All that Envoy says of one request."""
+def messages(model: str, answer: Sequence[bytes], *, stream: bool = False) -> Iterator[tuple[bytes, ...]]:
+    """All that Envoy says of one request, without an end. Only the request's id changes."""
     last = len(answer) - 1
-    return (
-        request_headers(),
+    rest = (
         request_body({**ASKED, "model": model, "stream": stream}),
         response_headers("text/event-stream" if stream else "application/json"),
         *(response_body(each, end=n == last) for n, each in enumerate(answer)),
     )
+    return itertools.cycle([(request_headers(each), *rest) for each in REQUEST_IDS])
 
 
 async def told(handler: Handler, said: Sequence[bytes]) -> None:
@@ -162,7 +167,8 @@ async def told(handler: Handler, said: Sequence[bytes]) -> None:
 class Ways:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._log = logs.AccessLog((directory / "access.log").open("wb"))
+        self._lines = (directory / "access.log").open("wb")
+        self._log = logs.AccessLog(self._lines)
         self._plain, self._cached = self._gateway(""), self._gateway("cache: {}\n")
         reply = json.dumps(REPLY).encode()
         self._pass = messages("gpt-4o-mini", [reply])
@@ -172,20 +178,21 @@ class Ways:
         self._open = RouterExchange(self._plain, self._exchanges)
         self._again: Sequence[bytes] = ()
         self.by_name: dict[str, Callable[[], Awaitable[object]]] = {
-            "pass": lambda: self._exchange(self._plain, self._pass),
-            "cross": lambda: self._exchange(self._plain, self._cross),
-            "stream": lambda: self._exchange(self._plain, self._stream),
-            "hit": lambda: self._exchange(self._cached, self._pass[:2]),
+            "pass": lambda: self._exchange(self._plain, next(self._pass)),
+            "cross": lambda: self._exchange(self._plain, next(self._cross)),
+            "stream": lambda: self._exchange(self._plain, next(self._stream)),
+            "hit": lambda: self._exchange(self._cached, next(self._pass)[:2]),
             "tries": self._try,
         }
 
     async def begin(self) -> None:
-        await self._exchange(self._cached, self._pass)
-        await told(self._open, self._pass[:2])
+        await self._exchange(self._cached, next(self._pass))
+        await told(self._open, next(self._pass)[:2])
         self._again = (again(self._open.id),)
 
     def close(self) -> None:
         self._log.close()
+        self._lines.close()
 
     def _gateway(self, more: str) -> Gateway:
         path = self._directory / "edge.yaml"

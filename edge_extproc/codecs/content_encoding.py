@@ -29,7 +29,9 @@ class Inflater:
     def of(cls, encoding: str | None, limit: int = MAX_DECODED) -> Inflater | None:
         """A decoder for a content-encoding, or None if nothing is to be decoded. Raises UpstreamError for an unknown
         encoding."""
-        name = (encoding or "identity").strip().lower()
+        if not encoding:
+            return None
+        name = encoding.strip().lower()
         if name == "identity":
             return None
         bits = _WINDOW_BITS.get(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 _PARAMETER = re.compile(r';[ \t]*([^\s=;"]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^;\s]*))')
 _ESCAPED = re.compile(r"\\(.)")
@@ -19,6 +20,8 @@ def parameters(value: str) -> dict[str, str]:
     return found
 
 
+# Nearly all replies have one of a few content types.
+@lru_cache(maxsize=64)
 def media_type(value: str) -> str:
     """The media type in lower case, without its parameters."""
     return value.partition(";")[0].strip().lower()

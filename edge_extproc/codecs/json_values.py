@@ -244,4 +244,7 @@ class TokenCounts:
 
     def first(self, block: Mapping[str, Json], keys: Iterable[str]) -> int:
         """The first of these counts that is not 0, or 0."""
-        return next((count for key in keys if key in block and (count := self.at(block, key))), 0) if block else 0
+        for key in keys:
+            if key in block and (count := self.at(block, key)):
+                return count
+        return 0

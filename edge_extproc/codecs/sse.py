@@ -45,6 +45,18 @@ class SseDecoder:
         if not self._has_cr and b"\r" in data:
             self._has_cr = True
         pending = self._pending
+        # Most portions are one event of one line of data.
+        if (
+            not pending
+            and data.startswith(b"data: ")
+            and data.find(b"\n", 6) == len(data) - 2
+            and data.endswith(b"\n\n")
+            and not self._has_cr
+            and len(data) <= self._limit
+        ):
+            self._at_start = False
+            self._scanned = 0
+            return [Frame(data[6:-2], data)]
         text: bytes | bytearray = data
         if pending:
             pending += data
@@ -132,6 +144,7 @@ def comment(text: bytes = b"") -> bytes:
 
 
 _FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
+_BEGINNINGS = frozenset(field[:n] for field in _FIELDS for n in range(len(field)))
 _INSPECTED = 1_024
 
 
@@ -141,4 +154,4 @@ def is_stream(body: bytes | bytearray) -> bool | None:
     begin = bytes(body[:_INSPECTED]).removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n \t")
     if begin.startswith(_FIELDS):
         return True
-    return None if any(field.startswith(begin) for field in _FIELDS) else False
+    return None if begin in _BEGINNINGS else False

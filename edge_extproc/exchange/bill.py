@@ -6,8 +6,10 @@ provider was asked to do (docs/access.md has the table).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 
 from ..accounting.estimate import tokens_of_length
 from ..model.bill import Bill
@@ -68,22 +70,27 @@ def _usage(gateway: Gateway, request: RequestFacts, response: ResponseFacts) -> 
     provider bills what it read and made."""
     body, call = response.body, request.call
     if body.reply is not None and call is not None:
-        return _completed(gateway, request, call, response, body.reply.usage, _length(body.reply))
+        return _completed(gateway, request, call, response, body.reply.usage, partial(_length, body.reply))
     if body.tally is None:
         return (body.operation.usage, body.operation.estimated) if body.operation is not None else (None, False)
     if call is None or response.candidate is None:
         return None, False
     tally = body.tally
     if tally.usage is not None and (tally.ended or tally.finish is not None):
-        return _completed(gateway, request, call, response, tally.usage, tally.text_length)
+        return _completed(gateway, request, call, response, tally.usage, lambda: tally.text_length)
     return _estimated(call, tally, _prompt(gateway, request, call, response.candidate.model)), True
 
 
 def _completed(
-    gateway: Gateway, request: RequestFacts, call: Call, response: ResponseFacts, reported: Usage | None, length: int
+    gateway: Gateway,
+    request: RequestFacts,
+    call: Call,
+    response: ResponseFacts,
+    reported: Usage | None,
+    length_of_reply: Callable[[], int],
 ) -> tuple[Usage, bool]:
-    """The reported usage with an estimate of what it lacks, and whether anything of it is estimated. `length` is how
-    many characters the reply has."""
+    """The reported usage with an estimate of what it lacks, and whether anything of it is estimated. The length is in
+    characters, and only counted where it is needed."""
     usage = _plausible(reported or Usage(prompt_unknown=True, completion_unknown=True), call)
     estimated = usage.unreadable > 0
     if usage.prompt_unknown:
@@ -93,6 +100,7 @@ def _completed(
         )
         usage = replace(usage, input=usage.input + max(0, prompt_size.prompt - usage.prompt))
     if usage.completion_unknown:
+        length = length_of_reply()
         estimated = estimated or length > 0
         usage = replace(usage, output=usage.output + max(0, tokens_of_length(length) - usage.completion))
     return usage, estimated

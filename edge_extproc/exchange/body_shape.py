@@ -6,7 +6,7 @@ The fields are those of every chat API that is served here: `messages`, `input` 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..codecs.json_shape import elements, has_more_values, members
 from ..errors import TooLarge
@@ -23,6 +23,11 @@ class ShapeBounds:
     parts: int = 20_000
     tools: int = 2_000
     values: int = 500_000
+    least: int = field(init=False)
+    """The smallest of them: a body of so few bytes is within all."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "least", min(self.messages, self.parts, self.tools, self.values))
 
 
 GENEROUS = ShapeBounds()
@@ -30,7 +35,7 @@ GENEROUS = ShapeBounds()
 
 def check_shape(raw: bytes, operation: Operation, bounds: ShapeBounds) -> None:
     """Raises TooLarge, which names the bound."""
-    if operation == "passed":  # nothing of it is built
+    if operation == "passed" or len(raw) <= bounds.least:  # nothing of it is built; each thing takes a byte at least
         return
     if has_more_values(raw, bounds.values):
         raise _too_many("JSON values", bounds.values, "json_values")

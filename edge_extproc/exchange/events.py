@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 from ..model.content import Nothing
 from ..model.noun import noun
@@ -39,7 +39,7 @@ class RequestBody:
 
 @noun
 class RequestTrailers:
-    pass
+    end: ClassVar[bool] = True
 
 
 @noun
@@ -57,7 +57,7 @@ class ResponseBody:
 
 @noun
 class ResponseTrailers:
-    pass
+    end: ClassVar[bool] = True
 
 
 Event: TypeAlias = RequestHeaders | RequestBody | RequestTrailers | ResponseHeaders | ResponseBody | ResponseTrailers

@@ -12,7 +12,12 @@ from .ports import Gateway
 
 def first_request(gateway: Gateway, exchange_id: str, worker: str | None, sent: Sent, adapted: Adapted) -> Continue:
     """`adapted` is the request for the first candidate of the plan. `worker` is the address of this worker."""
-    identified, call, plan, request = sent.admitted.read.identified, sent.call, sent.open.plan, adapted.request
+    identified, call, plan, request = (
+        sent.admitted.read.identified,
+        sent.open.parsed.call,
+        sent.open.plan,
+        adapted.request,
+    )
     received, principal = identified.received, identified.principal
     to_set, to_remove = header_rules.outgoing(
         received.headers,

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 from ..model.envoy_names import AGAIN, ONCE, ROUTE
-from ..model.plan import Plan
+from ..model.plan import NO_FALLBACK, Plan
 from ..telemetry.redaction import redact
 from .commands import Pairs
 from .events import Headers
@@ -94,7 +94,9 @@ def _split(names: tuple[str, ...], same_dialect: bool) -> tuple[frozenset[str], 
 
 def orders(plan: Plan) -> Pairs:
     """The retry settings of a plan, as headers for Envoy's router. None of them leaves Envoy."""
-    fallback = max(len(plan.fallback.context_length), len(plan.fallback.content_filter))
+    fallback = 0
+    if plan.fallback is not NO_FALLBACK:
+        fallback = max(len(plan.fallback.context_length), len(plan.fallback.content_filter))
     settings = [("x-envoy-max-retries", str(max(0, plan.tries - 1 + fallback)))]
     if plan.once:
         settings.append((ROUTE, ONCE))
@@ -156,5 +158,5 @@ def first(headers: Iterable[tuple[str, str]], name: str) -> str | None:
 
 def content_length(values: Mapping[str, str]) -> int:
     """The declared length of a body in bytes; 0 if there is none, or no number."""
-    value = values.get("content-length", "")
-    return int(value) if value.isascii() and value.isdigit() else 0
+    value = values.get("content-length")
+    return int(value) if value and value.isascii() and value.isdigit() else 0

@@ -24,15 +24,21 @@ class AttemptLog:
     """When each attempt was sent, by the monotonic clock."""
     ended: dict[int, AttemptResult] = field(default_factory=dict)
     """The result of an attempt that ended at the upstream level."""
-    lanes: dict[Candidate, Lane] = field(default_factory=dict)
-    """How the last request for each candidate was encoded."""
-    dropped: dict[Candidate, tuple[str, ...]] = field(default_factory=dict)
-    """The fields that the last request for each candidate lacks."""
+    encodings: dict[Candidate, tuple[Lane, tuple[str, ...]]] = field(default_factory=dict)
+    """How the last request for each candidate was encoded, and the fields that it lacks."""
 
     def encoded(self, candidate: Candidate, adapted: Adapted) -> None:
         """Records an attempt's request when it is made."""
-        self.lanes[candidate] = adapted.lane
-        self.dropped[candidate] = adapted.dropped
+        self.encodings[candidate] = (adapted.lane, adapted.dropped)
+
+    def dropped(self, candidate: Candidate) -> tuple[str, ...]:
+        encoding = self.encodings.get(candidate)
+        return encoding[1] if encoding is not None else ()
+
+    def lane(self, candidate: Candidate) -> Lane:
+        """Of another candidate where this one was not asked."""
+        lane, _ = self.encodings.get(candidate) or next(iter(self.encodings.values()))
+        return lane
 
 
 @dataclass(slots=True)

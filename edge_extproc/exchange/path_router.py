@@ -106,9 +106,8 @@ class PathRouter:
         """The dialect for errors before the route is known: of a header that only clients of one dialect send, else of
         the path, else of a path above it. None where none of them says."""
         for name, _ in headers:
-            spoken = self._by_header.get(name)
-            if spoken is not None:
-                return spoken
+            if name in self._by_header:
+                return self._by_header[name]
         methods = self._methods(path)
         if methods is not None:
             return next(iter(methods.values()))[0]

@@ -18,6 +18,7 @@ from ..model.noun import noun
 from ..model.plan import Candidate, Plan
 from ..model.principal import Principal
 from ..model.trace import Parent, Trace
+from ..routing.base import RoutingRequest
 from .events import Event, Headers
 from .open import OpenExchange
 from .parsed_call import ParsedCall
@@ -71,14 +72,11 @@ class ReadCall:
 
     identified: Identified
     parsed: ParsedCall
+    routing: RoutingRequest
     candidates: Sequence[Candidate]
     """The candidates of the model, before the caller's rights narrow them."""
     large: bool
     """Work on the body runs off the event loop."""
-
-    @property
-    def call(self) -> Call:
-        return self.parsed.call
 
 
 @noun
@@ -110,10 +108,6 @@ class Sent:
     prompt: AskedParts | None
     """The size of the prompt, read in advance where the body is large."""
 
-    @property
-    def call(self) -> Call:
-        return self.admitted.read.parsed.call
-
 
 RequestPhase: TypeAlias = Received | Authenticated | Identified | ReadCall | Admitted | Planned | Sent
 
@@ -126,13 +120,10 @@ class RequestFacts:
     principal: Principal | None = None
     identified: Identified | None = None
     read: ReadCall | None = None
+    call: Call | None = None
     lookup: CacheLookup | None = None
     plan: Plan | None = None
     sent: Sent | None = None
-
-    @property
-    def call(self) -> Call | None:
-        return self.read.parsed.call if self.read is not None else None
 
 
 def request_facts(phase: RequestPhase | None) -> RequestFacts:
@@ -154,6 +145,7 @@ def request_facts(phase: RequestPhase | None) -> RequestFacts:
         caller.principal if caller is not None else None,
         identified,
         read,
+        read.parsed.call if read is not None else None,
         admitted.lookup if admitted is not None else None,
         sent.open.plan if sent is not None else planned.plan if planned is not None else None,
         sent,

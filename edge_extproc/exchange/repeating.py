@@ -22,7 +22,7 @@ def cached_reply(gateway: Gateway, read: ReadCall, entry: CacheEntry) -> tuple[b
     """A stored reply in the caller's dialect, whole or as a stream; its content type; and the names of the parts that
     the dialect has no place for. None where this caller may not have the reply, or where it cannot be read: another
     version of the gateway stored it."""
-    call, caller_dialect = read.call, read.identified.caller_dialect
+    call, caller_dialect = read.parsed.call, read.identified.caller_dialect
     if not _may_have(read.identified.rights, call, entry):
         return None
     if caller_dialect.name == entry.dialect and not call.stream:

@@ -317,6 +317,8 @@ def may_be_events(dialect: Dialect, content_type: str) -> bool:
 
 
 def _complete(reply: Reply, answered: Answered) -> Reply:
+    if reply.id and reply.model:
+        return reply
     id, model = answered.id_and_model
     return replace(reply, id=reply.id or id, model=reply.model or model)
 

@@ -164,6 +164,9 @@ class RouterExchange:
 
     async def _on(self, event: Event) -> Command:
         match event:
+            case ResponseBody():  # first, because a stream has many
+                taken = self._take_whole(event) if self._body.is_whole else self._body.take(event)
+                return self._error_body(taken) if isinstance(taken, Fault) else taken
             case RequestHeaders():
                 command = await self._request_headers(event)
                 if self._gateway.response_phase_opt_in and isinstance(command, Continue):
@@ -175,21 +178,22 @@ class RouterExchange:
                 return await self._request_body(self._request, event.body)
             case ResponseHeaders():
                 return self._response_headers(event)
-            case ResponseBody():
-                taken = self._take(event)
-                return self._error_body(taken) if isinstance(taken, Fault) else taken
             case RequestTrailers() | ResponseTrailers():
                 return CONTINUE
 
     def _annotated(self, event: Event, command: Command) -> Command:
         """Adds what other parts of Envoy need. The facts for Envoy's access log go with the last answer, since `closed`
         comes too late for it. The caller's request id goes with the first, so that every response has it."""
-        if isinstance(event, RequestHeaders) and isinstance(command, Continue | ImmediateResponse):
+        kind, last = type(event), event.end and type(event) is ResponseBody
+        if type(command) is ImmediateResponse:
+            last = True
+            if kind is ResponseHeaders or kind is ResponseBody:
+                command = with_ids_of_response(command, self._received, head_of(self._response))
+        elif type(command) is not Continue:
+            return command
+        if kind is RequestHeaders:
             command = with_request_id(command, self._received)
-        if isinstance(event, ResponseHeaders | ResponseBody) and isinstance(command, ImmediateResponse):
-            command = with_ids_of_response(command, self._received, head_of(self._response))
-        last = isinstance(command, ImmediateResponse) or (isinstance(event, ResponseBody) and event.end)
-        if not self._gateway.adds_access_log_facts or not last or not isinstance(command, Continue | ImmediateResponse):
+        if not last or not self._gateway.adds_access_log_facts:
             return command
         self._record = ExchangeRecord(self._gateway, self._request, self._response)
         metadata = dict(command.metadata or {})
@@ -228,13 +232,13 @@ class RouterExchange:
     def _received_headers(self, event: RequestHeaders) -> Received:
         gateway, values = self._gateway, firsts(event.headers)
         path = values.get(":path", "").partition("?")[0]
-        callers_id = values.get(CALLERS_ID, "")
+        callers_id = values.get(CALLERS_ID)
         parent = read_traceparent(self._traceparent or values.get("traceparent"))
         self._caller_dialect = gateway.routes.caller_dialect(path, event.headers) or self._caller_dialect
         received = self._received = self._request = Received(
             event.headers,
             values,
-            callers_id if header_rules.is_request_id(callers_id) else values.get("x-request-id"),
+            callers_id if callers_id and header_rules.is_request_id(callers_id) else values.get("x-request-id"),
             values.get(":method", ""),
             path,
             self._caller_dialect,
@@ -261,8 +265,9 @@ class RouterExchange:
         if large:
             await self._take_time(_LARGE_SECONDS)
         parsed = await self._work(large, self._read_call, identified, body)
-        candidates = self._candidates(identified, parsed.call)
-        read = self._request = ReadCall(identified, parsed, candidates, large)
+        routing = _routing_request(identified, parsed.call)
+        candidates = self._candidates(identified, routing)
+        read = self._request = ReadCall(identified, parsed, routing, candidates, large)
         if identified.rights is not None:
             candidates = identified.rights.narrow(parsed.call, candidates)
         # A cached reply costs nothing, so the cache is asked before anything is reserved (docs/adr/064).
@@ -304,9 +309,10 @@ class RouterExchange:
         form, path = self._gateway.formats[route.format], received.values.get(":path", "")
         return ParsedCall(form.read_call(body, received.method, received.headers, path), dialect, form)
 
-    def _candidates(self, identified: Identified, call: Call) -> Sequence[Candidate]:
+    def _candidates(self, identified: Identified, routing: RoutingRequest) -> Sequence[Candidate]:
         """The candidates of the model's name, narrowed by the rules of the configuration. Raises NoSuchModel, or
         NoSuchRoute for a path that this tenant may not use."""
+        call = routing.call
         gateway, principal, path = self._gateway, identified.principal, identified.received.path
         endpoint = gateway.endpoints.at(path) if call.operation == "passed" else None
         if endpoint is not None and not endpoint.admits(principal.tenant):
@@ -318,17 +324,17 @@ class RouterExchange:
         candidates = gateway.models.candidates(call.model) if allows(principal.models, call.model) else ()
         if not candidates:
             raise no_such_model(call.model)
-        return gateway.planner.apply_rules(_routing_request(identified, call), candidates)
+        return gateway.planner.apply_rules(routing, candidates)
 
     async def _look_up(self, read: ReadCall, candidates: Sequence[Candidate]) -> CacheLookup | None:
         cache, identified = self._gateway.cache, read.identified
-        if cache is None or read.call.operation != "chat":
+        if cache is None or read.parsed.call.operation != "chat":
             return None
         return await self._work(
             read.large,
             cache.start_lookup,
             identified.principal,
-            read.call,
+            read.parsed.call,
             candidates,
             identified.received.headers,
             lambda _: read.parsed.chat(),
@@ -358,11 +364,11 @@ class RouterExchange:
     ) -> Reservation:
         """Takes the most that this call can cost from all limits of its caller, in one step. `closed` settles it."""
         gateway = self._gateway
-        asked, at_once = gateway.planner.billable_candidates(read.call.model, candidates)
+        asked, at_once = gateway.planner.billable_candidates(read.parsed.call.model, candidates)
         request = await self._work(
             read.large,
             ask_of,
-            read.call,
+            read.parsed.call,
             asked,
             gateway.providers,
             gateway.prices,
@@ -376,7 +382,7 @@ class RouterExchange:
     async def _send(self, admitted: Admitted, candidates: Sequence[Candidate]) -> Command:
         """The request of the first candidate that can take this call, and the order of all of them."""
         gateway, read = self._gateway, admitted.read
-        call, parsed = read.call, read.parsed
+        parsed, call = read.parsed, read.parsed.call
         plan = self._plan(read, candidates)
         self._request = Planned(admitted, plan)
         if call.operation == "count_tokens" and not can_count(gateway, plan.at(1)):
@@ -394,11 +400,11 @@ class RouterExchange:
         return first_request(gateway, self.id, self._worker, sent, adapted)
 
     def _plan(self, read: ReadCall, candidates: Sequence[Candidate]) -> Plan:
-        gateway, call, identified = self._gateway, read.call, read.identified
+        gateway, call, identified = self._gateway, read.parsed.call, read.identified
         if call.operation == "passed" and gateway.endpoints.at(identified.received.path) is not None:
             # The endpoint names its provider. What such a path creates (a file, a batch) must not be created twice.
             return Plan(tuple(candidates), once=call.method not in ("GET", "HEAD"))
-        plan = gateway.planner.plan(_routing_request(identified, call), candidates)
+        plan = gateway.planner.plan(read.routing, candidates)
         if identified.rights is not None and plan.fallback:
             plan = replace(plan, fallback=permitted(identified.rights, call, plan.fallback))
         return plan
@@ -450,9 +456,9 @@ class RouterExchange:
         if sent is None or (head.details != VIA_UPSTREAM and guards is None):
             return self._envoys_response(sent, head, event)
         candidate = head.candidate(sent.open.plan, by_endpoint=gateway.chains)
-        call, caller_dialect = sent.call, sent.admitted.read.identified.caller_dialect
+        call, caller_dialect = sent.open.parsed.call, sent.admitted.read.identified.caller_dialect
         # Recorded when the request was made. An error response does not name it.
-        dropped = sent.open.journal.dropped.get(candidate, ()) if head.status < _ERRORS else ()
+        dropped = sent.open.journal.dropped(candidate) if head.status < _ERRORS else ()
         dialect = dialect_of(call, candidate, gateway)
         answered = self._response = Answered(head, candidate, dialect, call, caller_dialect, dropped)
         if is_failing(guards.status if guards is not None else head.status):
@@ -498,12 +504,11 @@ class RouterExchange:
         notes = _notes(answered.dropped, sent.admitted.lookup, sent.admitted.reservation)
         return Continue((*notes, *choice.to_set), choice.removed, response_body=choice.mode)
 
-    def _take(self, event: ResponseBody) -> Command | Fault:
-        if self._body.is_whole:
-            try:
-                self._gateway.body_limits.check_response(len(event.body))
-            except ResponseTooLarge as error:
-                return error.fault()
+    def _take_whole(self, event: ResponseBody) -> Command | Fault:
+        try:
+            self._gateway.body_limits.check_response(len(event.body))
+        except ResponseTooLarge as error:
+            return error.fault()
         return self._body.take(event)
 
     # --- 4. errors, in the caller's dialect
@@ -577,7 +582,7 @@ class RouterExchange:
 
 def _routing_request(identified: Identified, call: Call) -> RoutingRequest:
     principal = identified.principal
-    return RoutingRequest(call, principal.tenant, principal.key_id, identified.received.headers)
+    return RoutingRequest(call, principal.tenant, principal.key_id, identified.received.values)
 
 
 def _notes(dropped: tuple[str, ...], lookup: CacheLookup | None, reservation: Reservation | None) -> Pairs:

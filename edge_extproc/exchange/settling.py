@@ -81,8 +81,7 @@ class ExchangeRecord:
         sent = self.request.sent
         if sent is None:
             return None
-        lanes = sent.open.journal.lanes
-        return lanes.get(self.response.candidate or sent.open.plan.at(1)) or next(iter(lanes.values()))
+        return sent.open.journal.lane(self.response.candidate or sent.open.plan.at(1))
 
     @property
     def finish(self) -> str | None:
@@ -90,7 +89,10 @@ class ExchangeRecord:
         if body.tally is not None:
             return body.tally.finish.reason if body.tally.finish is not None else None
         if body.reply is not None:
-            return next((c.finish.reason for c in body.reply.choices if c.finish is not None), None)
+            for choice in body.reply.choices:
+                if choice.finish is not None:
+                    return choice.finish.reason
+            return None
         return self.response.entry.finish if self.response.entry is not None else None
 
 
@@ -212,7 +214,7 @@ def _attempts(record: ExchangeRecord, outcome: Outcome, usage: Usage | None, now
         whole=outcome == "ok",
         first_token_at=response.body.first_token_at,
         ended=now,
-        stream=sent.call.stream,
+        stream=sent.open.parsed.call.stream,
         usage=usage,
         retry_after=response.refused.fault.retry_after if response.refused is not None else None,
     )
@@ -227,7 +229,7 @@ def keeps_transcript(gateway: Gateway, received: Received) -> bool:
 def _transcript(gateway: Gateway, request: RequestFacts, response: ResponseFacts) -> Transcript | None:
     """A bug here must not keep the exchange from being settled: it is reported."""
     read = request.read
-    if read is None or read.call.operation != "chat" or not keeps_transcript(gateway, read.identified.received):
+    if read is None or read.parsed.call.operation != "chat" or not keeps_transcript(gateway, read.identified.received):
         return None
     try:
         chat = read.parsed.chat()

@@ -115,7 +115,7 @@ class StreamOrder:
         if step is None:
             expected = ", ".join(sorted(kind.__name__ for kind in legal)) or "nothing"
             raise PeerError(f"{type(event).__name__} in state {self.state.name}; expected {expected}")
-        self.state = step[getattr(event, "end", False)]
+        self.state = step[event.end]
 
     def replied(self) -> None:
         """We answered by ourselves."""

@@ -82,11 +82,14 @@ def tries_of(plan: Plan, journal: AttemptLog, attempts: int, last: LastAttempt) 
     candidate = last.candidate or plan.at(count)
     # Of a hedged call, an earlier try may have been the slower one, and nothing worse.
     missed: Verdict = "unknown" if plan.hedged else "failed"
-    found = [journal.ended.get(n) or AttemptResult(plan.at(n), missed, reason="retried") for n in range(1, count)]
+    earlier = range(1, count)
+    found = []
+    if earlier:
+        found = [journal.ended.get(n) or AttemptResult(plan.at(n), missed, reason="retried") for n in earlier]
     if plan.hedged and last.candidate is not None:
         found = [each for each in found if each.candidate != candidate]
         found += [AttemptResult(plan.at(count), "unknown")] if plan.at(count) != candidate else []
-    number = next((n for n in range(1, count) if plan.at(n) == candidate), count)
+    number = next((n for n in earlier if plan.at(n) == candidate), count) if earlier else count
     began = journal.began.get(number)
     final = AttemptResult(
         candidate,

@@ -9,7 +9,7 @@ None.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import ItemsView, Iterator, Mapping
 from dataclasses import field
 from typing import Literal, Never, TypeAlias
 
@@ -37,12 +37,22 @@ class Nothing(Mapping[str, Never]):
     def __len__(self) -> int:
         return 0
 
+    # Mapping's own of these call the methods above, and most parts of most requests have no extras.
+
+    def __contains__(self, key: object) -> bool:
+        return False
+
+    def items(self) -> ItemsView[str, Never]:
+        return _NO_ITEMS
+
     def __hash__(self) -> int:
         return 0
 
     def __repr__(self) -> str:
         return "{}"
 
+
+_NO_ITEMS = dict[str, Never]().items()
 
 NO_EXTRAS: Extras = Nothing()
 

@@ -60,7 +60,9 @@ class Plan:
 
     def at(self, attempt: int) -> Candidate:
         """The candidate of an attempt. Attempts are counted from 1, as in Envoy."""
-        return self.candidates[min(max(attempt, 1), len(self.candidates)) - 1]
+        if attempt > len(self.candidates):
+            return self.candidates[-1]
+        return self.candidates[attempt - 1 if attempt > 1 else 0]
 
     def asked(self, attempt: int, provider: str | None) -> Candidate:
         """The candidate of an attempt for which Envoy reports the chosen provider, or None if it does not."""

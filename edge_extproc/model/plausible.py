@@ -7,12 +7,15 @@ corrupt sums, counters or database columns.
 from __future__ import annotations
 
 from decimal import Decimal
+from operator import attrgetter
 from typing import TypeGuard
 
 from .usage import BUCKETS, MOST_TOKENS, Usage
 
 MOST_DOLLARS = Decimal(9_000_000)
 """US dollars for one exchange. A 64-bit column in millionths of a millionth of a dollar holds up to 9,223,372."""
+
+_counts_of = attrgetter(*BUCKETS)
 
 
 def is_plausible_count(value: object) -> TypeGuard[int]:
@@ -22,7 +25,8 @@ def is_plausible_count(value: object) -> TypeGuard[int]:
 
 def is_plausible(usage: Usage) -> bool:
     """Whether all token counts are within the bounds."""
-    return all(is_plausible_count(getattr(usage, name)) for name in BUCKETS)
+    counts = _counts_of(usage)
+    return set(map(type, counts)) == {int} and min(counts) >= 0 and max(counts) <= MOST_TOKENS
 
 
 def is_plausible_cost(cost: Decimal) -> bool:

@@ -7,19 +7,21 @@ package that is a strategy exports PLUGIN, a `StrategyKind`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import field, replace
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from typing import Protocol, TypeAlias
 
 from ..model.call import Call
+from ..model.content import Nothing
 from ..model.globs import is_glob
 from ..model.noun import noun
 from ..model.plan import AttemptResult, Candidate, Plan
 from ..model.usage import Usage
 
-Headers: TypeAlias = Sequence[tuple[str, str]]
-"""Header names are in lower case."""
+Headers: TypeAlias = Mapping[str, str]
+"""The first value of each header, by its name in lower case."""
+_NO_HEADERS: Headers = Nothing()
 
 
 @noun
@@ -29,7 +31,7 @@ class RoutingRequest:
     call: Call
     tenant: str
     key_id: str = ""
-    headers: Headers = ()
+    headers: Headers = field(default=_NO_HEADERS)
 
     @property
     def prompt_estimate(self) -> int:
@@ -37,10 +39,7 @@ class RoutingRequest:
         return -(-len(self.call.raw) // 4)
 
     def header(self, name: str) -> str | None:
-        for key, value in self.headers:  # a loop, because a generator takes longer
-            if key == name:
-                return value
-        return None
+        return self.headers.get(name)
 
 
 class Strategy(Protocol):

@@ -252,23 +252,19 @@ _TOKENS = tuple(sorted((f"tokens_{name}", name) for name in BUCKETS))
 
 def access_line(s: Settlement) -> bytes:
     """One JSON object and a line end. Every line has the same keys, sorted; null means that there is no value."""
-    texts = (
-        s.path,
-        s.request_id,
-        s.code,
-        s.model,
-        s.upstream_model,
-        s.method,
-        s.finish,
-        s.trace_id,
-        *s.dropped[:_MOST_DROPPED],
-    )
-    # Secrets are rare: one search of all texts together is faster than one search for each field.
-    if redaction.is_clean("\n".join(filter(None, texts))):
+    texts = (s.path, s.code, s.model, s.upstream_model, s.method, s.finish, *s.dropped[:_MOST_DROPPED])
+    if _are_clean(texts, ids=(s.request_id, s.trace_id)):
         # Invalid UTF-8 and numbers over 64 bits cannot be encoded directly; they take the slow path below.
         with contextlib.suppress(orjson.JSONEncodeError):
             return _line(s, _cut, _unchanged)
     return _line(s, _redacted_and_cut, redacted)
+
+
+def _are_clean(texts: Iterable[str | None], ids: Iterable[str | None]) -> bool:
+    """Whether none of the texts has a candidate for redaction. Secrets are rare: one search of all texts together is
+    faster than one search for each field. An id of an unusual form is searched too."""
+    unusual = [each for each in ids if each and not redaction.is_random_id(each)]
+    return redaction.is_clean("\n".join([*filter(None, texts), *unusual]))
 
 
 def _line(s: Settlement, text: Callable[[str | None], str | None], number: Callable[[int], object]) -> bytes:
@@ -315,8 +311,8 @@ def _line(s: Settlement, text: Callable[[str | None], str | None], number: Calla
 
 def check_line(c: AuthzDecision) -> bytes:
     """The same as `access_line`, for a decision of ext_authz: `check` is the result."""
-    texts = (c.method, c.path, c.host, c.code, c.reason, c.user, c.request_id)
-    if redaction.is_clean("\n".join(filter(None, texts))):
+    texts = (c.method, c.path, c.host, c.code, c.reason, c.user)
+    if _are_clean(texts, ids=(c.request_id,)):
         with contextlib.suppress(orjson.JSONEncodeError):
             return _check_line(c, _cut)
     return _check_line(c, _redacted_and_cut)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from http import HTTPStatus
+from operator import attrgetter
 from typing import get_args
 
 from prometheus_client import (
@@ -56,6 +57,7 @@ TOKEN_KINDS = (
     "input_audio",
     "output_audio",
 )
+_token_counts = attrgetter(*TOKEN_KINDS)
 # The status codes with a label value of their own; any other is "other".
 STATUSES = frozenset(
     {200, 201, 202, 204, 304, 400, 401, 402, 403, 404, 405, 408, 409, 413, 415, 422, 424, 429}
@@ -271,7 +273,7 @@ class Metrics:
             "edge_log_lines_spared",
             "Access log lines omitted: refused credentials beyond telemetry.log.refused_per_second.",
         )
-        self._open = Gauge("edge_open_requests", "Requests in progress.", registry=registry)
+        self._open = plain.PlainGauge("edge_open_requests", "Requests in progress.", registry)
         self._cache = CacheMetrics(registry)
         self._lag = histogram("edge_event_loop_lag_seconds", "Delay of timers in a worker's event loop.", LAG_BUCKETS)
         self._config = Gauge(
@@ -308,10 +310,10 @@ class Metrics:
     # --- events
 
     def opened(self) -> None:
-        self._open.inc()
+        self._open.value += 1
 
     def closed(self) -> None:
-        self._open.dec()
+        self._open.value -= 1
 
     def loop_lagged(self, seconds: float) -> None:
         """`seconds`: the delay of a timer."""
@@ -452,8 +454,7 @@ def _known(value: str | None, known: frozenset[str]) -> str:
 
 
 def _add_up(usage: Usage, tokens: dict[str, int]) -> None:
-    for kind in TOKEN_KINDS:
-        count: int = getattr(usage, kind)
+    for kind, count in zip(TOKEN_KINDS, _token_counts(usage), strict=True):
         # A counter must not decrease, and a float must be able to hold it, whatever a provider reports.
         if count > 0:
             tokens[kind] = tokens.get(kind, 0) + min(count, MOST_TOKENS)

@@ -1,4 +1,5 @@
-"""Counters and histograms as plain numbers, ten times faster than the library's, which take a lock for each update.
+"""Counters, gauges and histograms as plain numbers. They are ten times faster than the library's, which take a lock for
+each update.
 
 Only the event loop may update them. A scrape may read them in any thread: it copies the numbers, and may miss updates
 that happen at the same time.
@@ -11,7 +12,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
-from prometheus_client.core import CounterMetricFamily, Exemplar, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, Exemplar, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector, CollectorRegistry
 from prometheus_client.utils import floatToGoString
 
@@ -34,6 +35,18 @@ class PlainCounter(Collector):
         for values, count in list(self._counts.items()):
             family.add_metric(values, count)
         yield family
+
+
+class PlainGauge(Collector):
+    """A gauge metric without labels."""
+
+    def __init__(self, name: str, text: str, registry: CollectorRegistry) -> None:
+        self._name, self._text = name, text
+        self.value = 0.0
+        registry.register(self)
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        yield GaugeMetricFamily(self._name, self._text, self.value)
 
 
 class Buckets:

@@ -106,6 +106,15 @@ _HAS_ESCAPES = re2.compile(_ESCAPE)
 _DEEPEST = 3
 
 
+_RANDOM_ID = re.compile(rf"{_UUID}|[0-9a-f]{{32}}")
+
+
+def is_random_id(text: str) -> bool:
+    """Whether the whole text is a UUID or a trace id, in which `redact` finds nothing. A search of one is slow: RE2
+    builds its automaton as it reads, and each new id needs other states."""
+    return _RANDOM_ID.fullmatch(text) is not None
+
+
 def is_clean(text: str) -> bool:
     """Whether the text has no candidate for redaction. A clean text can also be encoded as UTF-8."""
     try:

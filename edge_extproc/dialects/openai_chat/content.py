@@ -272,7 +272,7 @@ def read_thoughts(message: Mapping[str, Json], path: str) -> tuple[tuple[Part, .
             read = enumerate(thought for thought in thoughts if thought is not None)
             parts += [thought.part(f"{path}.{key}[{number}]") for number, thought in read]
             extras[key] = None
-    told = "".join(part.text for part in parts if isinstance(part, Thinking))
+    told = "".join(part.text for part in parts if isinstance(part, Thinking)) if parts else ""
     for key in FLAT_THOUGHT:
         text = message.get(key)
         if not isinstance(text, str):

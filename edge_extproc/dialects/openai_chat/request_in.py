@@ -63,6 +63,8 @@ def why_no_call(raw: bytes) -> BadRequest:
 
 def _positive(value: Json) -> int | None:
     """Some hosts also read 8.0 and "8"."""
+    if value is None:
+        return None
     if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= _LONGEST_COUNT:
         return int(value) or None
     if isinstance(value, float) and value.is_integer():
@@ -82,7 +84,8 @@ def read_call(raw: bytes) -> Call:
     if not probe.model:
         raise BadRequest("model is empty: name the model that shall answer", param="model")
     for name, given in (("max_tokens", probe.max_tokens), ("max_completion_tokens", probe.max_completion_tokens)):
-        output_limit(given if isinstance(given, int | float) and not isinstance(given, bool) else None, name)
+        if isinstance(given, int | float) and not isinstance(given, bool):
+            output_limit(given, name)
     stream = probe.stream is True
     options = probe.stream_options
     asked = isinstance(options, dict) and options.get("include_usage") is True
@@ -166,7 +169,9 @@ _AMONG_IMAGES: Extras = MappingProxyType({"images": None})
 
 def _read_images(told: Json) -> tuple[Image, ...]:
     """None of them where one of them is no picture: they stay as they came then."""
-    images = tuple(read_answered_image(each) for each in told) if isinstance(told, list) else ()
+    if not isinstance(told, list):
+        return ()
+    images = tuple(read_answered_image(each) for each in told)
     return tuple(image for image in images if image is not None) if None not in images else ()
 
 

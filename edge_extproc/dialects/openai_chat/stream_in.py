@@ -233,7 +233,8 @@ class _ReadChoice:
 
     def read(self, delta: _Delta, started_as: str | None) -> list[ReplyEvent]:
         events: list[ReplyEvent] = []
-        self._thoughts(delta, events)
+        if delta.reasoning_content or delta.reasoning or delta.thinking_blocks or delta.reasoning_details:
+            self._thoughts(delta, events)
         content = delta.content
         if isinstance(content, str):
             if content:
@@ -444,7 +445,8 @@ class ReplyReader:
     def _chunk(self, chunk: _Chunk) -> list[ReplyEvent]:
         events: list[ReplyEvent] = []
         if chunk.choices:
-            self._start(chunk, events)
+            if not self._started:
+                self._start(chunk, events)
             for position, choice in enumerate(chunk.choices):
                 self._choice(choice, position, events)
         usage = chunk.usage or (chunk.x_groq.usage if chunk.x_groq is not None else None)
@@ -461,8 +463,6 @@ class ReplyReader:
         return frames, events
 
     def _start(self, chunk: _Chunk, events: list[ReplyEvent]) -> None:
-        if self._started:
-            return
         self._started = True
         self._id = str(chunk.id) if chunk.id else None
         created = None if chunk.created is None else int(chunk.created)
@@ -474,7 +474,7 @@ class ReplyReader:
         if choice is None:
             choice = self._choices[number] = _ReadChoice(number)
         delta = heard.delta
-        if isinstance(heard.message, dict) and (delta is None or delta == _EMPTY_DELTA):
+        if heard.message is not None and isinstance(heard.message, dict) and (delta is None or delta == _EMPTY_DELTA):
             delta = repaired_delta(heard.message)
         if delta is not None:
             events += choice.read(delta, self._id)

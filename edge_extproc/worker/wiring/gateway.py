@@ -53,9 +53,10 @@ def exchange_ids() -> Iterator[str]:
     """Ids of 144 random bits. Each draw releases the interpreter's lock to another thread, so 128 ids are drawn at a
     time."""
     while True:
-        drawn = secrets.token_bytes(_ID_BYTES * 128)
-        for at in range(0, len(drawn), _ID_BYTES):
-            yield urlsafe_b64encode(drawn[at : at + _ID_BYTES]).decode()
+        drawn = urlsafe_b64encode(secrets.token_bytes(_ID_BYTES * 128)).decode()
+        length = len(drawn) // 128
+        for at in range(0, len(drawn), length):
+            yield drawn[at : at + length]
 
 
 def build_dialects() -> dict[str, Dialect]:

@@ -20,7 +20,7 @@ STREAM = replace(CALL, stream=True)
 
 
 def wish(call=CALL, tenant="acme", key="k1", **headers):
-    return RoutingRequest(call, tenant, key, tuple((name.replace("_", "-"), value) for name, value in headers.items()))
+    return RoutingRequest(call, tenant, key, {name.replace("_", "-"): value for name, value in headers.items()})
 
 
 def planning(row=None, **more):

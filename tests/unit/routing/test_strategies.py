@@ -185,7 +185,7 @@ def wishing(body, tenant="acme", **headers):
     return RoutingRequest(
         replace(CALL, raw=json.dumps(body).encode()),
         tenant,
-        headers=tuple((k.replace("_", "-"), v) for k, v in headers.items()),
+        headers={k.replace("_", "-"): v for k, v in headers.items()},
     )
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_extproc.config.secrets import generate_key
-from edge_extproc.telemetry.redaction import MASK, is_clean, redact
+from edge_extproc.telemetry.redaction import MASK, is_clean, is_random_id, redact
 
 # Made up, each in the shape of its kind.
 KEYS = {
@@ -242,3 +242,18 @@ def test_an_id_is_no_number_of_anybodys(found: uuid.UUID) -> None:
 @given(st.binary(min_size=16, max_size=16))
 def test_a_trace_id_is_no_number_of_anybodys(found: bytes) -> None:
     assert redact(found.hex()) == found.hex()
+
+
+UUID_FORM = r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}"
+
+
+@given(st.from_regex(rf"{UUID_FORM}|[0-9a-f]{{32}}|[0-9]{{32}}", fullmatch=True))
+def test_an_id_that_is_not_searched_holds_nothing_to_redact(found: str) -> None:
+    assert is_random_id(found)
+    assert redact(found) == found
+
+
+@pytest.mark.parametrize("more", [" ann.lee@mail.example.org", "\n", "." + "a" * 16, "-1"])
+def test_more_than_an_id_is_searched(more: str) -> None:
+    assert not is_random_id(f"6cb5f1c4-8f14-4d35-9f0e-1f6c2f5a7c11{more}")
+    assert not is_random_id("0af7651916cd43dd8448eb211c80319c" + more)
