@@ -10,6 +10,7 @@ import pytest
 from fuzz_targets import TARGETS
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thoroughness import examples
 
 RUN = Path(__file__).with_name("run.py")
 
@@ -22,7 +23,7 @@ def test_seeds_pass(name: str) -> None:
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_nothing_breaks_on_a_seed_that_was_damaged(name: str) -> None:
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=examples(60), deadline=None)
     @given(
         st.sampled_from(TARGETS[name].seeds),
         st.lists(st.tuples(st.integers(0, 400), st.binary(max_size=4)), max_size=4),
