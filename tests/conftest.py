@@ -2,6 +2,7 @@
 
 import cells
 import exchange_report
+import progress
 import pytest
 import thoroughness
 
@@ -9,9 +10,12 @@ import thoroughness
 def pytest_addoption(parser: pytest.Parser) -> None:
     cells.pytest_addoption(parser)
     thoroughness.pytest_addoption(parser)
+    progress.pytest_addoption(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     thoroughness.pytest_configure(config)
     if not hasattr(config, "workerinput"):  # a worker of xdist reports to the one that started it
         config.pluginmanager.register(exchange_report.Ran())
+        if config.getoption("progress_lines"):
+            config.pluginmanager.register(progress.Progress(config))

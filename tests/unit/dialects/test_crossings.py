@@ -12,7 +12,7 @@ from edge_extproc.model.reply import Ended, Failed
 STREAMS = sorted(id for id, r in recorded().items() if r["streaming"] and r["response"]["status"] == 200)
 
 
-@each_cell("id", sorted(recorded()))
+@each_cell("id", sorted(recorded()), parts=8)
 def test_a_recording_crosses_into_every_other_format(id: str) -> None:
     findings = list(examine(recorded()[id]))
 
