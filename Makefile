@@ -7,18 +7,26 @@ BIN := $(VENV)/bin
 # `LOCK=` installs the newest versions that pyproject.toml allows, not those of requirements/. Use it with a VENV of its own.
 LOCK ?= requirements
 
-.PHONY: up test check coverage coverage-of-recordings exchanges lint fuzz format protos examples docs bench clean dashboards lock site system-packages
+.PHONY: up test test-long check coverage coverage-of-recordings exchanges lint fuzz format protos examples docs bench clean dashboards lock site system-packages
 
 up: $(VENV)/.up
 	@exec $(BIN)/edge-extproc up
 
+# Python keeps what it compiled, also where the environment says not to: a run starts hundreds of processes, and each
+# would compile the package anew.
+TESTS = PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2 --dist loadgroup --progress-lines -o console_output_style=classic
+
 # Everything that CI runs: linters, types, layers, and all tests but those that need a real provider's key.
 test check: lint
-	$(BIN)/pytest -n 2 --dist loadgroup -m "not live"
+	$(TESTS) -m "not live"
+
+# The same with four times the examples, as CI runs it each week.
+test-long: lint
+	$(TESTS) -m "not live" --long
 
 # Which branches of the core rooms no test takes. It doubles the time of the tests, so it is a door of its own.
 coverage: $(VENV)/.dev
-	$(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report=term:skip-covered -m "not live and not envoy"
+	$(TESTS) --cov --cov-report=term:skip-covered -m "not live and not envoy"
 	$(BIN)/python tests/coverage_floor.py
 
 # What recordings of real providers (../shared/recordings) show, and the exchanges in tests/data do not.

@@ -1,14 +1,21 @@
 """What holds for every ring of tests."""
 
+import cells
 import exchange_report
+import progress
 import pytest
-from hypothesis import settings
+import thoroughness
 
-# A slow machine is no failure: how fast something is, bench/ measures.
-settings.register_profile("edge", deadline=None)
-settings.load_profile("edge")
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    cells.pytest_addoption(parser)
+    thoroughness.pytest_addoption(parser)
+    progress.pytest_addoption(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    thoroughness.pytest_configure(config)
     if not hasattr(config, "workerinput"):  # a worker of xdist reports to the one that started it
         config.pluginmanager.register(exchange_report.Ran())
+        if config.getoption("progress_lines"):
+            config.pluginmanager.register(progress.Progress(config))

@@ -38,9 +38,13 @@ def _lines(path: Path) -> dict[str, str]:
 
 
 def whole(row: dict[str, Any]) -> dict[str, Any]:
-    """The exchange that a row of the index describes."""
-    path: Path = row["set"] / row["file"]
-    text = _lines(path)[row["id"]] if path.suffix == ".jsonl" else path.read_text(encoding="utf-8")
+    """The exchange that a row of the index describes. It is read once for all modules, so no test may change it."""
+    return _exchange(row["set"] / row["file"], row["id"])
+
+
+@functools.cache
+def _exchange(path: Path, id: str) -> dict[str, Any]:
+    text = _lines(path)[id] if path.suffix == ".jsonl" else path.read_text(encoding="utf-8")
     found: dict[str, Any] = json.loads(text)
     return found
 

@@ -12,6 +12,7 @@ import botocore_oracle
 import crossings
 import exchange_set.__main__ as exchange_set
 import pytest
+from cells import each_cell
 from exchange_report import Ran, lacking, readers, report
 from recordings import OWN, SETS, SHARED, body, index_of, recordings, whole
 
@@ -97,7 +98,7 @@ def test_what_the_own_set_does_not_have_is_an_error_and_no_skip() -> None:
 # --- the wire formats, held by the SDKs
 
 
-@pytest.mark.parametrize("id", sorted(GOOD.keys() - BETA - SNAKE_CASE))
+@each_cell("id", sorted(GOOD.keys() - BETA - SNAKE_CASE))
 def test_an_sdk_could_have_sent_the_request(id: str) -> None:
     row = GOOD[id]
     asked = json.loads(body(whole(row)["request"]))
@@ -111,19 +112,19 @@ def test_an_sdk_could_have_sent_the_request(id: str) -> None:
         crossings.REQUESTS[name].validate_python(asked)
 
 
-@pytest.mark.parametrize("id", sorted(set(ids(GOOD, streaming=False)) - BETA))
+@each_cell("id", sorted(set(ids(GOOD, streaming=False)) - BETA))
 def test_an_sdk_reads_the_reply(id: str) -> None:
     crossings.REPLIES[crossings.APIS[GOOD[id]["api"]]](body(whole(GOOD[id])["response"]))
 
 
-@pytest.mark.parametrize("id", sorted(set(ids(GOOD, streaming=True)) - BETA))
+@each_cell("id", sorted(set(ids(GOOD, streaming=True)) - BETA))
 def test_a_stream_keeps_to_the_grammar_of_its_format(id: str) -> None:
     wire = body(whole(GOOD[id])["response"])
 
     assert crossings.STREAMS[crossings.APIS[GOOD[id]["api"]]](wire) != {}
 
 
-@pytest.mark.parametrize("id", sorted(CONVERSE))
+@each_cell("id", sorted(CONVERSE))
 def test_botocore_takes_the_exchange(id: str) -> None:
     row, exchange = CONVERSE[id], whole(CONVERSE[id])
     asked, wire = json.loads(body(exchange["request"])), body(exchange["response"])

@@ -3,6 +3,7 @@
 import hypothesis.strategies as st
 import pytest
 from hypothesis import given, settings
+from thoroughness import examples
 
 from edge_extproc.cache.base import CacheEntry, PurgeSelection
 from edge_extproc.cache.key import CacheOwner, CanonicalCall, key_of
@@ -48,7 +49,7 @@ def test_what_is_too_old_already_is_not_taken(memory):
     assert 0 == memory.counts().entries
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 60_000)), max_size=100))
 def test_neither_bound_is_ever_passed(puts):
     memory = MemoryTier(entries=10, size=200_000, ttl=300)

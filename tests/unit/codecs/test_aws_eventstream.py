@@ -7,6 +7,7 @@ from botocore.eventstream import EventStreamBuffer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recordings import body, recordings
+from thoroughness import examples
 
 from edge_extproc.codecs.aws_eventstream import (
     MAX_FRAME,
@@ -102,7 +103,7 @@ def test_one_changed_byte_is_found(payload, headers, data):
         decoded(bytes(wire))
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.binary(max_size=300))
 def test_noise_is_frames_or_an_error_and_nothing_else(noise):
     try:
@@ -113,7 +114,7 @@ def test_noise_is_frames_or_an_error_and_nothing_else(noise):
     assert noise == b"".join(f.raw for f in found)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.binary(max_size=60))
 def test_noise_with_right_sums_is_a_frame_or_an_error(noise):
     wire = frame(headers=noise)

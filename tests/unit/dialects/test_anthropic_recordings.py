@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
-import pytest
 from anthropic.types import Message, RawMessageStreamEvent
 from anthropic.types.beta import BetaMessage, BetaRawMessageStreamEvent
+from cells import each_cell
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 from recordings import body, recordings
+from thoroughness import examples
 
 from edge_extproc.codecs.sse import SseDecoder
 from edge_extproc.dialects.anthropic_messages import PLUGIN
@@ -113,7 +114,7 @@ def sse_objects(data: bytes) -> Iterator[dict[str, Any]]:
             yield value
 
 
-@pytest.mark.parametrize("id", REQUESTS)
+@each_cell("id", REQUESTS)
 def test_a_request_read_and_written_again_says_the_same(id: str) -> None:
     call = call_of(EVERY[id])
     again = PLUGIN.write_chat(PLUGIN.read_chat(call), call.model)
@@ -126,7 +127,7 @@ def test_a_request_read_and_written_again_says_the_same(id: str) -> None:
     assert same(asked) == same(json.loads(again.body))
 
 
-@pytest.mark.parametrize("id", REQUESTS)
+@each_cell("id", REQUESTS)
 def test_a_spliced_request_differs_in_its_model_only(id: str) -> None:
     call = call_of(EVERY[id])
     spliced = PLUGIN.splice(call, "another")
@@ -135,7 +136,7 @@ def test_a_spliced_request_differs_in_its_model_only(id: str) -> None:
     assert call.raw == PLUGIN.splice(call, call.model).body
 
 
-@pytest.mark.parametrize("id", sorted(COUNTS))
+@each_cell("id", sorted(COUNTS))
 def test_a_count_of_tokens_is_read_without_max_tokens(id: str) -> None:
     raw = body(COUNTS[id]["request"])
     call = PLUGIN.read_call(raw, "count_tokens", HEADERS, "/v1/messages/count_tokens")
@@ -144,7 +145,7 @@ def test_a_count_of_tokens_is_read_without_max_tokens(id: str) -> None:
     assert same(json.loads(raw)) == same(json.loads(again.body))
 
 
-@pytest.mark.parametrize("id", REPLIES)
+@each_cell("id", REPLIES)
 def test_a_reply_read_and_written_again_says_the_same(id: str) -> None:
     raw = body(EVERY[id]["response"])
     again = PLUGIN.write_reply(PLUGIN.read_reply(raw))
@@ -153,7 +154,7 @@ def test_a_reply_read_and_written_again_says_the_same(id: str) -> None:
     (BetaMessage if any(word in again.decode() for word in BETA) else Message).model_validate_json(again)
 
 
-@pytest.mark.parametrize("id", STREAMS)
+@each_cell("id", STREAMS)
 def test_a_stream_read_and_written_again_says_the_same(id: str) -> None:
     recording = EVERY[id]
     events = events_of(body(recording["response"]))
@@ -168,7 +169,7 @@ def test_a_stream_read_and_written_again_says_the_same(id: str) -> None:
             adapter.validate_python(value)
 
 
-@pytest.mark.parametrize("id", STREAMS)
+@each_cell("id", STREAMS)
 def test_portions_of_a_recorded_stream_do_not_matter(id: str) -> None:
     data = body(EVERY[id]["response"])
     whole = events_of(data)
@@ -176,7 +177,7 @@ def test_portions_of_a_recorded_stream_do_not_matter(id: str) -> None:
     assert whole == events_of(data, tuple(range(1, len(data), 7)))
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(data=st.data())
 def test_any_cutting_gives_the_same_events(data: st.DataObject) -> None:
     wire = body(EVERY[data.draw(st.sampled_from(STREAMS))]["response"])[:6000]
@@ -185,7 +186,7 @@ def test_any_cutting_gives_the_same_events(data: st.DataObject) -> None:
     assert events_of(wire) == events_of(wire, tuple(cuts))
 
 
-@pytest.mark.parametrize("id", ERRORS)
+@each_cell("id", ERRORS)
 def test_an_error_read_and_written_again_says_the_same(id: str) -> None:
     recording = MESSAGES[id]
     raw = body(recording["response"])

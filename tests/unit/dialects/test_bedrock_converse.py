@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from thoroughness import examples
 
 from edge_extproc import registry
 from edge_extproc.codecs.aws_eventstream import encode, event, exception
@@ -87,7 +88,7 @@ def call_of(body: Any, path: str = PATH) -> Call:
     return PLUGIN.read_call(body if isinstance(body, bytes) else json.dumps(body).encode(), "chat", (), path)
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(BODIES)
 def test_any_body_is_a_chat_or_a_mistake_of_the_callers(body: Any) -> None:
     try:
@@ -112,7 +113,7 @@ def events_of(wire: bytes) -> list[ReplyEvent]:
     return [e for frame in reader.frames(wire) for e in reader.read(frame)] + reader.close()[1]
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(EVENTS)
 def test_any_stream_is_events_in_a_legal_order(events: list[tuple[str, Any]]) -> None:
     wire = b"".join(event(kind, json.dumps(payload).encode()) for kind, payload in events)

@@ -14,6 +14,7 @@ from anthropic.types import Message as AnthropicMessage
 from anthropic_grammar import hold_to_the_grammar, objects
 from botocore.exceptions import EventStreamError
 from botocore_oracle import converse_request_errors, parse_converse, parse_converse_stream
+from cells import cell
 from google.genai.types import GenerateContentResponse
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response
@@ -153,7 +154,7 @@ def crossed(dialect: Dialect, chat: Chat, model: str) -> tuple[Written | None, s
 @pytest.mark.parametrize("api", DIALECT_OF)
 def test_a_request_crosses_into_converse_or_is_refused_for_a_known_reason(api: str, subtests: pytest.Subtests) -> None:
     for number, id in enumerate(ids(RECORDED, api)):
-        with subtests.test(id):
+        with cell(subtests, id):
             crosses_into(id, BEDROCK_MODELS[number % len(BEDROCK_MODELS)])
 
 
@@ -190,7 +191,7 @@ def test_a_request_crosses_out_of_converse_or_is_refused_for_a_known_reason(
     api: str, subtests: pytest.Subtests
 ) -> None:
     for id in ids(OWN):
-        with subtests.test(id):
+        with cell(subtests, id):
             crosses_out(id, api)
 
 
@@ -276,7 +277,7 @@ def check_stream(api: str, wire: bytes) -> None:
 @pytest.mark.parametrize("api", DIALECT_OF)
 def test_a_reply_crosses_into_converse(api: str, subtests: pytest.Subtests) -> None:
     for id in ids(RECORDED, api, streaming=False):
-        with subtests.test(id):
+        with cell(subtests, id):
             reply_crosses_into(id)
 
 
@@ -301,7 +302,7 @@ def reply_crosses_into(id: str) -> None:
 @pytest.mark.parametrize("api", DIALECT_OF)
 def test_a_stream_crosses_into_converse_as_its_whole_would(api: str, subtests: pytest.Subtests) -> None:
     for id in ids(RECORDED, api, streaming=True):
-        with subtests.test(id):
+        with cell(subtests, id):
             stream_crosses_into(id)
 
 
@@ -328,7 +329,7 @@ def stream_crosses_into(id: str) -> None:
 @pytest.mark.parametrize("api", OTHERS)
 def test_a_reply_crosses_out_of_converse(api: str, subtests: pytest.Subtests) -> None:
     for id in ids(OWN, streaming=False):
-        with subtests.test(id):
+        with cell(subtests, id):
             reply_crosses_out(id, api)
 
 
@@ -345,7 +346,7 @@ def reply_crosses_out(id: str, api: str) -> None:
 @pytest.mark.parametrize("api", OTHERS)
 def test_a_stream_crosses_out_of_converse(api: str, subtests: pytest.Subtests) -> None:
     for id in ids(OWN, streaming=True):
-        with subtests.test(id):
+        with cell(subtests, id):
             stream_crosses_out(id, api)
 
 

@@ -8,11 +8,12 @@ import json
 from itertools import pairwise
 from typing import Any
 
-import pytest
 from botocore_oracle import converse_request_errors, parse_converse, parse_converse_stream
+from cells import each_cell
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recordings import body, recordings
+from thoroughness import examples
 
 from edge_extproc.codecs.aws_eventstream import EventStreamDecoder
 from edge_extproc.dialects.bedrock_converse import PLUGIN
@@ -92,7 +93,7 @@ def folded(events: list[ReplyEvent]) -> Fold:
     return fold
 
 
-@pytest.mark.parametrize("id", REQUESTS)
+@each_cell("id", REQUESTS)
 def test_a_request_read_and_written_again_says_the_same(id: str) -> None:
     call = call_of(EVERY[id])
     again = PLUGIN.write_chat(PLUGIN.read_chat(call), call.model)
@@ -104,7 +105,7 @@ def test_a_request_read_and_written_again_says_the_same(id: str) -> None:
     )
 
 
-@pytest.mark.parametrize("id", REQUESTS)
+@each_cell("id", REQUESTS)
 def test_what_is_written_holds_to_the_service_model(id: str) -> None:
     call = call_of(EVERY[id])
     again = PLUGIN.write_chat(PLUGIN.read_chat(call), call.model)
@@ -112,7 +113,7 @@ def test_what_is_written_holds_to_the_service_model(id: str) -> None:
     assert "" == converse_request_errors(json.loads(again.body), call.model, stream=call.stream)
 
 
-@pytest.mark.parametrize("id", REPLIES)
+@each_cell("id", REPLIES)
 def test_a_reply_read_and_written_again_says_the_same(id: str) -> None:
     raw = body(EVERY[id]["response"])
     reply = PLUGIN.read_reply(raw)
@@ -124,7 +125,7 @@ def test_a_reply_read_and_written_again_says_the_same(id: str) -> None:
     assert json.loads(raw)["usage"]["totalTokens"] == reply.usage.total
 
 
-@pytest.mark.parametrize("id", STREAMS)
+@each_cell("id", STREAMS)
 def test_a_stream_read_and_written_again_says_the_same(id: str) -> None:
     recording = EVERY[id]
     data = body(recording["response"])
@@ -139,7 +140,7 @@ def test_a_stream_read_and_written_again_says_the_same(id: str) -> None:
     assert parse_converse_stream(data)[-1]["metadata"]["usage"]["totalTokens"] == usage.total
 
 
-@pytest.mark.parametrize("id", STREAMS)
+@each_cell("id", STREAMS)
 def test_botocore_hears_the_same_stream_again(id: str) -> None:
     recording = EVERY[id]
     data = body(recording["response"])
@@ -167,14 +168,14 @@ def test_botocore_hears_the_same_stream_again(id: str) -> None:
     assert told(data) == told(again)
 
 
-@pytest.mark.parametrize("id", STREAMS)
+@each_cell("id", STREAMS)
 def test_portions_of_a_recorded_stream_do_not_matter(id: str) -> None:
     data = body(EVERY[id]["response"])
 
     assert events_of(data) == events_of(data, tuple(range(1, len(data), 7)))
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(data=st.data())
 def test_any_cutting_gives_the_same_events(data: st.DataObject) -> None:
     wire = body(EVERY[data.draw(st.sampled_from(STREAMS))]["response"])[:6000]
@@ -183,7 +184,7 @@ def test_any_cutting_gives_the_same_events(data: st.DataObject) -> None:
     assert events_of(wire) == events_of(wire, tuple(cuts))
 
 
-@pytest.mark.parametrize("id", STREAMS)
+@each_cell("id", STREAMS)
 def test_a_stream_cut_off_before_its_stop_is_broken(id: str) -> None:
     data = body(EVERY[id]["response"])
     frames = EventStreamDecoder().feed(data)
@@ -195,7 +196,7 @@ def test_a_stream_cut_off_before_its_stop_is_broken(id: str) -> None:
         assert not any(isinstance(e, Ended) for e in events_of(data[:end]))
 
 
-@pytest.mark.parametrize("id", ERRORS)
+@each_cell("id", ERRORS)
 def test_an_error_read_and_written_again_says_the_same(id: str) -> None:
     recording = EVERY[id]
     raw, status = body(recording["response"]), recording["response"]["status"]

@@ -3,7 +3,7 @@ checked, and for which reasons a request may be refused, stands in `crossings.py
 
 from __future__ import annotations
 
-import pytest
+from cells import each_cell
 from crossings import dialect_of, events_of, examine, recorded
 from recordings import body
 
@@ -12,7 +12,7 @@ from edge_extproc.model.reply import Ended, Failed
 STREAMS = sorted(id for id, r in recorded().items() if r["streaming"] and r["response"]["status"] == 200)
 
 
-@pytest.mark.parametrize("id", sorted(recorded()))
+@each_cell("id", sorted(recorded()), parts=8)
 def test_a_recording_crosses_into_every_other_format(id: str) -> None:
     findings = list(examine(recorded()[id]))
 
@@ -20,7 +20,7 @@ def test_a_recording_crosses_into_every_other_format(id: str) -> None:
     assert [] == [finding for finding in findings if finding.outcome == "failed"]
 
 
-@pytest.mark.parametrize("id", STREAMS)
+@each_cell("id", STREAMS)
 def test_half_of_a_stream_is_no_whole_one(id: str) -> None:
     """Cut before the end that its format knows. A host that sends no [DONE] has said all with its finish."""
     dialect = dialect_of(recorded()[id])

@@ -13,6 +13,7 @@ from crossings import DIALECTS, events_of, read_call
 from golden_files import GOLDEN, MODELS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from thoroughness import examples
 from translating import LEAST, sse
 
 from edge_extproc.errors import BadRequest, UpstreamError
@@ -38,7 +39,7 @@ ODD = st.one_of(
     st.just({"type": 7}),
 )
 FUZZ = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 
 

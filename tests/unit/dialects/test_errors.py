@@ -13,6 +13,7 @@ import httpx2 as httpx
 import openai
 import pytest
 from anthropic.types import ErrorResponse
+from cells import each_cell
 from crossings import APIS, CHAT, DIALECTS, GEMINI, MESSAGES, RESPONSES, dialect_of, recorded
 from google.genai import errors as google_errors
 from recordings import SHARED, body
@@ -69,6 +70,9 @@ KINDS: dict[str, FaultKind] = {
     "openai-chat_completions-error-quota": "payment",
     "openai-responses-error-length": "context_length",
 }
+# A client takes as long to make as many errors take to read.
+OPENAI = openai.OpenAI(api_key="-")
+ANTHROPIC = anthropic.Anthropic(api_key="-")
 NAMELESS = httpx.Request("POST", "https://gateway.example/")
 
 
@@ -78,16 +82,14 @@ def fault_of(id: str) -> Fault:
 
 
 def openai_error(status: int, envelope: bytes) -> openai.APIStatusError:
-    client = openai.OpenAI(api_key="-")
-    return client._make_status_error_from_response(httpx.Response(status, content=envelope, request=NAMELESS))
+    return OPENAI._make_status_error_from_response(httpx.Response(status, content=envelope, request=NAMELESS))
 
 
 def anthropic_error(status: int, envelope: bytes) -> anthropic.APIStatusError:
-    client = anthropic.Anthropic(api_key="-")
-    return client._make_status_error_from_response(httpx.Response(status, content=envelope, request=NAMELESS))
+    return ANTHROPIC._make_status_error_from_response(httpx.Response(status, content=envelope, request=NAMELESS))
 
 
-@pytest.mark.parametrize("id", sorted(ERRORS))
+@each_cell("id", sorted(ERRORS))
 def test_an_error_is_read_for_what_it_is(id: str) -> None:
     fault = fault_of(id)
 
@@ -96,7 +98,7 @@ def test_an_error_is_read_for_what_it_is(id: str) -> None:
     assert fault.message
 
 
-@pytest.mark.parametrize("id", sorted(ERRORS))
+@each_cell("id", sorted(ERRORS))
 def test_an_error_reaches_a_caller_of_every_format_as_its_sdk_knows_it(id: str) -> None:
     fault = fault_of(id)
     for name in (CHAT, RESPONSES, MESSAGES, GEMINI):
@@ -148,7 +150,7 @@ def check_google(fault: Fault, status: int, envelope: bytes) -> None:
     assert caught.value.status
 
 
-@pytest.mark.parametrize("id", sorted(ERRORS))
+@each_cell("id", sorted(ERRORS))
 def test_how_long_to_wait_is_kept(id: str) -> None:
     told = dict(ERRORS[id].headers)
     asked = [float(told["retry-after-ms"]) / 1000] if "retry-after-ms" in told else []

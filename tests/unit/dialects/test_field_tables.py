@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from thoroughness import examples
 
 from edge_extproc.dialects.base import Dialect
 from edge_extproc.errors import BadRequest
@@ -169,7 +170,7 @@ def without(chat: Chat, name: str) -> Chat:
 
 
 @pytest.mark.parametrize(("target", "model"), PAIRS)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(chat=chats())
 def test_no_setting_of_any_chat_is_left_out_in_silence(target: str, model: str, chat: Chat) -> None:
     written = write(target, chat, model)
@@ -185,7 +186,7 @@ def test_no_setting_of_any_chat_is_left_out_in_silence(target: str, model: str, 
 
 
 @pytest.mark.parametrize(("target", "model"), PAIRS)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(chat=chats(), data=st.data())
 def test_no_part_of_any_message_is_left_out_in_silence(
     target: str, model: str, chat: Chat, data: st.DataObject

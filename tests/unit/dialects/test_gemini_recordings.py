@@ -9,11 +9,13 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from cells import each_cell
 from genai_prices import extract_usage
 from google.genai import models, types
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from recordings import body, recordings
+from thoroughness import examples
 
 from edge_extproc.codecs.openapi_schema import to_json_schema
 from edge_extproc.codecs.sse import SseDecoder
@@ -120,7 +122,7 @@ def sdk_can_read(reply: Any) -> bool:
     return not re.search(r'"(finishReason|modality)": ?\d', json.dumps(reply))
 
 
-@pytest.mark.parametrize("id", sorted(EVERY))
+@each_cell("id", sorted(EVERY))
 def test_a_request_read_and_written_again_says_the_same(id: str) -> None:
     recording = EVERY[id]
     call = call_of(recording)
@@ -137,14 +139,14 @@ def test_a_request_read_and_written_again_says_the_same(id: str) -> None:
     assert chat == PLUGIN.read_chat(again)
 
 
-@pytest.mark.parametrize("id", sorted(EVERY))
+@each_cell("id", sorted(EVERY))
 def test_the_raw_lane_keeps_every_byte(id: str) -> None:
     call = call_of(EVERY[id])
 
     assert call.raw is PLUGIN.splice(call, "another").body
 
 
-@pytest.mark.parametrize("id", REPLIES)
+@each_cell("id", REPLIES)
 def test_a_reply_read_and_written_again_says_the_same(id: str) -> None:
     source = json.loads(body(EVERY[id]["response"]))
     written = json.loads(PLUGIN.write_reply(PLUGIN.read_reply(json.dumps(source).encode())))
@@ -166,7 +168,7 @@ def as_the_price_library_knows_it(source: Any) -> Any:
     return json.loads(text)
 
 
-@pytest.mark.parametrize("id", REPLIES)
+@each_cell("id", REPLIES)
 def test_usage_is_what_the_price_library_reads(id: str) -> None:
     source = json.loads(body(EVERY[id]["response"]))
     usage = PLUGIN.read_reply(json.dumps(source).encode()).usage
@@ -183,7 +185,7 @@ def test_usage_is_what_the_price_library_reads(id: str) -> None:
         assert source["usageMetadata"].get("totalTokenCount", usage.total) in (usage.total, usage.prompt)
 
 
-@pytest.mark.parametrize("id", STREAMS)
+@each_cell("id", STREAMS)
 def test_a_stream_is_read_to_its_end(id: str) -> None:
     events = events_of(body(EVERY[id]["response"]))
 
@@ -233,8 +235,8 @@ def objects(data: bytes) -> list[dict[str, Any]]:
     return [json.loads(frame.data) for frame in [*decoder.feed(data), *decoder.close()] if frame.data]
 
 
-@pytest.mark.parametrize("id", STREAMS)
-@pytest.mark.parametrize("query", ["", "?alt=sse"])
+@each_cell("id", STREAMS)
+@each_cell("query", ["", "?alt=sse"])
 def test_a_stream_framed_anew_says_the_same(id: str, query: str) -> None:
     recording = EVERY[id]
     data = body(recording["response"])
@@ -253,7 +255,7 @@ def test_a_stream_framed_anew_says_the_same(id: str, query: str) -> None:
     assert source == actual
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(st.data())
 def test_portions_of_real_streams_do_not_matter(data: st.DataObject) -> None:
     wire = body(EVERY[data.draw(st.sampled_from(STREAMS))]["response"])
@@ -262,7 +264,7 @@ def test_portions_of_real_streams_do_not_matter(data: st.DataObject) -> None:
     assert events_of(wire) == events_of(wire, cuts)
 
 
-@pytest.mark.parametrize("id", STREAMS)
+@each_cell("id", STREAMS)
 def test_a_stream_torn_before_its_last_chunk_is_no_whole_one(id: str) -> None:
     wire = body(EVERY[id]["response"])
     at = max(wire.find(b'"finishReason"'), wire.find(b'"promptFeedback"'))  # a blocked prompt has no candidate
@@ -274,7 +276,7 @@ def test_a_stream_torn_before_its_last_chunk_is_no_whole_one(id: str) -> None:
     assert not folding.ended
 
 
-@pytest.mark.parametrize("id", ERRORS)
+@each_cell("id", ERRORS)
 def test_an_error_is_read_and_written_again(id: str) -> None:
     response = EVERY[id]["response"]
     fault = PLUGIN.read_error(response["status"], (), body(response))
@@ -289,7 +291,7 @@ def test_an_error_is_read_and_written_again(id: str) -> None:
     assert source["message"].partition("`")[0] == told["message"].partition("`")[0]
 
 
-@pytest.mark.parametrize("id", sorted(COUNTS))
+@each_cell("id", sorted(COUNTS))
 def test_a_request_to_count_tokens_passes_unchanged_but_for_the_model(id: str) -> None:
     raw = body(COUNTS[id]["request"])
     call = PLUGIN.read_call(raw, "count_tokens", (), "/v1beta/models/m:countTokens")

@@ -14,6 +14,7 @@ import request_validators
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from request_validators import CLAUDE_SIGNED, GOOGLE_SIGNED
+from thoroughness import examples
 
 from edge_extproc.dialects.base import Dialect
 from edge_extproc.errors import BadRequest
@@ -303,7 +304,7 @@ TRIPLES = list(itertools.product(CALLERS, ANSWERING, PROVIDERS))
 
 
 @pytest.mark.parametrize(("caller", "first", "second"), TRIPLES)
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(12), deadline=None, suppress_health_check=list(HealthCheck))
 @given(turns=st.lists(TURNS, min_size=1, max_size=3), stream=st.booleans(), thinks=st.booleans(), seen=st.booleans())
 def test_what_one_provider_said_the_next_one_takes(
     caller: str, first: str, second: str, turns: list[Turn], stream: bool, thinks: bool, seen: bool

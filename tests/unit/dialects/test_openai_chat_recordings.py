@@ -6,13 +6,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
+from cells import each_cell
 from chat_grammar import chunks_of, hold_to_the_grammar
 from crossings import call_of, events_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types.chat import ChatCompletion
 from recordings import body, recordings
+from thoroughness import examples
 
 from edge_extproc.dialects.openai_chat import PLUGIN
 from edge_extproc.dialects.openai_chat.fields import NAME
@@ -75,7 +76,7 @@ def same_request(value: Any) -> Any:
     return request
 
 
-@pytest.mark.parametrize("id", sorted(EVERY))
+@each_cell("id", sorted(EVERY))
 def test_a_request_read_and_written_again_says_the_same(id: str) -> None:
     call = call_of(EVERY[id])
 
@@ -85,7 +86,7 @@ def test_a_request_read_and_written_again_says_the_same(id: str) -> None:
     assert same_request(json.loads(call.raw)) == same_request(json.loads(written.body))
 
 
-@pytest.mark.parametrize("id", sorted(EVERY))
+@each_cell("id", sorted(EVERY))
 def test_splicing_changes_the_model_and_asks_for_usage_alone(id: str) -> None:
     call = call_of(EVERY[id])
 
@@ -99,7 +100,7 @@ def test_splicing_changes_the_model_and_asks_for_usage_alone(id: str) -> None:
         assert call.raw == PLUGIN.splice(call, call.model).body
 
 
-@pytest.mark.parametrize("id", REPLIES)
+@each_cell("id", REPLIES)
 def test_a_reply_read_and_written_again_says_the_same(id: str) -> None:
     raw = body(GOOD[id]["response"])
     try:
@@ -122,7 +123,7 @@ def said(choice: Choice) -> Any:
     return texts, calls, choice.finish.reason if choice.finish else "stop"
 
 
-@pytest.mark.parametrize("id", STREAMS)
+@each_cell("id", STREAMS)
 def test_a_stream_written_anew_says_the_same(id: str) -> None:
     events = events_of(PLUGIN, body(GOOD[id]["response"]))
 
@@ -140,7 +141,7 @@ def test_a_stream_written_anew_says_the_same(id: str) -> None:
     assert [said(choice) for choice in before.choices] == [said(choice) for choice in after.choices]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.data())
 def test_portions_of_real_streams_do_not_matter(data: st.DataObject) -> None:
     wire = body(GOOD[data.draw(st.sampled_from(STREAMS))]["response"])
@@ -148,7 +149,7 @@ def test_portions_of_real_streams_do_not_matter(data: st.DataObject) -> None:
     assert events_of(PLUGIN, wire) == events_of(PLUGIN, wire, data.draw(st.integers(1, 64)))
 
 
-@pytest.mark.parametrize("id", ERRORS)
+@each_cell("id", ERRORS)
 def test_an_error_keeps_its_status_and_words(id: str) -> None:
     answer = EVERY[id]["response"]
 

@@ -10,11 +10,13 @@ from typing import Any
 
 import crossings
 import pytest
+from cells import each_cell
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types.responses import Response
 from recordings import body, recordings
 from responses_grammar import check
+from thoroughness import examples
 
 from edge_extproc.dialects.anthropic_messages import PLUGIN as CLAUDE
 from edge_extproc.dialects.openai_responses import PLUGIN
@@ -91,7 +93,7 @@ def final_of(recording: dict[str, Any]) -> dict[str, Any]:
     return next(e["response"] for e in told if e["type"] in ("response.completed", "response.incomplete"))
 
 
-@pytest.mark.parametrize("id", REQUESTS)
+@each_cell("id", REQUESTS)
 def test_a_request_read_and_written_in_this_dialect_says_the_same(id: str) -> None:
     call = call_of(EVERY[id])
 
@@ -101,7 +103,7 @@ def test_a_request_read_and_written_in_this_dialect_says_the_same(id: str) -> No
     assert () == written.dropped
 
 
-@pytest.mark.parametrize("id", REQUESTS)
+@each_cell("id", REQUESTS)
 def test_splicing_changes_the_model_alone(id: str) -> None:
     call = call_of(EVERY[id])
 
@@ -111,13 +113,13 @@ def test_splicing_changes_the_model_alone(id: str) -> None:
     assert len(call.raw) - len(written.body) == len(json.dumps(call.model)) - len(json.dumps("another"))
 
 
-@pytest.mark.parametrize("id", sorted(NO_MODEL))
+@each_cell("id", sorted(NO_MODEL))
 def test_a_call_without_a_model_is_refused_with_its_reason(id: str) -> None:
     with pytest.raises(BadRequest, match="model is missing"):
         call_of(EVERY[id])
 
 
-@pytest.mark.parametrize("id", REPLIES)
+@each_cell("id", REPLIES)
 def test_a_reply_read_and_written_in_this_dialect_says_the_same(id: str) -> None:
     told = body(GOOD[id]["response"])
     reply = PLUGIN.read_reply(told)
@@ -130,7 +132,7 @@ def test_a_reply_read_and_written_in_this_dialect_says_the_same(id: str) -> None
         Response.model_validate_json(written)
 
 
-@pytest.mark.parametrize("id", STREAMS)
+@each_cell("id", STREAMS)
 def test_a_stream_folds_into_the_response_that_it_ends_with(id: str) -> None:
     events = events_of(body(GOOD[id]["response"]))
     assert isinstance(events[-1], Ended)
@@ -147,7 +149,7 @@ def test_a_stream_folds_into_the_response_that_it_ends_with(id: str) -> None:
     assert same_response(whole) == same_response(folded)
 
 
-@pytest.mark.parametrize("id", STREAMS)
+@each_cell("id", STREAMS)
 def test_a_stream_written_anew_keeps_to_the_grammar_and_ends_alike(id: str) -> None:
     events = events_of(body(GOOD[id]["response"]))
     writer = PLUGIN.writer(call_of(GOOD[id]))
@@ -160,7 +162,7 @@ def test_a_stream_written_anew_keeps_to_the_grammar_and_ends_alike(id: str) -> N
     assert same_response(expected) == same_response(final)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.data())
 def test_portions_do_not_matter(data: st.DataObject) -> None:
     wire = body(GOOD[data.draw(st.sampled_from(STREAMS))]["response"])
@@ -169,7 +171,7 @@ def test_portions_do_not_matter(data: st.DataObject) -> None:
     assert events_of(wire) == events_of(wire, cuts)
 
 
-@pytest.mark.parametrize("id", STREAMS)
+@each_cell("id", STREAMS)
 def test_a_stream_without_its_last_event_is_no_whole_answer(id: str) -> None:
     wire = body(GOOD[id]["response"])
     torn = wire[: wire.rindex(b"response.completed" if b"response.completed" in wire else b"response.incomplete")]
@@ -181,7 +183,7 @@ def test_a_stream_without_its_last_event_is_no_whole_answer(id: str) -> None:
     assert not any(isinstance(event, Ended) for event in events)
 
 
-@pytest.mark.parametrize("id", sorted(GOOD))
+@each_cell("id", sorted(GOOD))
 def test_buckets_of_usage_add_up_to_what_was_told(id: str) -> None:
     wire = body(GOOD[id]["response"])
     reply = fold(NAME, events_of(wire)) if id in STREAMS else PLUGIN.read_reply(wire)
@@ -198,7 +200,7 @@ def test_buckets_of_usage_add_up_to_what_was_told(id: str) -> None:
     assert told["output_tokens_details"]["reasoning_tokens"] == reply.usage.reasoning
 
 
-@pytest.mark.parametrize("id", ERRORS)
+@each_cell("id", ERRORS)
 def test_an_error_keeps_its_words(id: str) -> None:
     answer = EVERY[id]["response"]
 
@@ -211,7 +213,7 @@ def test_an_error_keeps_its_words(id: str) -> None:
     assert kept["message"]
 
 
-@pytest.mark.parametrize("id", sorted(id for id in OTHER_OPERATIONS if EVERY[id]["endpoint"].endswith("input_tokens")))
+@each_cell("id", sorted(id for id in OTHER_OPERATIONS if EVERY[id]["endpoint"].endswith("input_tokens")))
 def test_what_is_no_response_is_an_error_of_the_provider(id: str) -> None:
     with pytest.raises(UpstreamError, match="no OpenAI response"):
         PLUGIN.read_reply(body(EVERY[id]["response"]))

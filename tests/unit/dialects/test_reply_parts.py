@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from cells import each_cell
 from crossings import CHAT, GEMINI, MESSAGES, RESPONSES, events_of
 from crossings import DIALECTS as FOUR
 from hypothesis import given
@@ -155,7 +156,7 @@ def is_there(mark: str, told: str, lost: set[str]) -> bool:
     return mark in told or base64.b64encode(mark.encode()).decode() in told or any(mark in name for name in lost)
 
 
-@pytest.mark.parametrize(("source", "target", "kind"), CASES)
+@each_cell(("source", "target", "kind"), CASES)
 def test_a_part_of_a_whole_reply_arrives_or_is_named(source: str, target: str, kind: str) -> None:
     part, mark = SAMPLES[source][kind]
     reply = reply_of(source, [part])
@@ -165,7 +166,7 @@ def test_a_part_of_a_whole_reply_arrives_or_is_named(source: str, target: str, k
     assert is_there(mark, told, lost) or named_instead(reply, told, lost)
 
 
-@pytest.mark.parametrize(("source", "target", "kind"), CASES)
+@each_cell(("source", "target", "kind"), CASES)
 def test_a_part_of_a_stream_arrives_or_is_named(source: str, target: str, kind: str) -> None:
     part, mark = SAMPLES[source][kind]
     reply = reply_of(source, [part])

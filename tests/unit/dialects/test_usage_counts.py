@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from cells import each_cell
 from crossings import CHAT, GEMINI, MESSAGES, RESPONSES, events_of
 from crossings import DIALECTS as CROSSED
 from translating import chunk, sse
@@ -114,9 +115,9 @@ def read_stream(source: str, usage: str) -> Reply:
     return fold(source, events)
 
 
-@pytest.mark.parametrize("read", [read_whole, read_stream])
-@pytest.mark.parametrize("source", EVERY)
-@pytest.mark.parametrize("absurd", ABSURD)
+@each_cell("read", [read_whole, read_stream])
+@each_cell("source", EVERY)
+@each_cell("absurd", ABSURD)
 def test_an_absurd_count_is_missing_and_the_other_one_stands(absurd: str, source: str, read: Any) -> None:
     prompt = read(source, usage_json(source, absurd, "2")).usage
     answer = read(source, usage_json(source, "5", absurd)).usage

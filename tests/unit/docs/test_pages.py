@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from cells import each_cell
 
 from edge_extproc import errors
 from edge_extproc.errors import EdgeError
@@ -29,7 +30,7 @@ PAGES = sorted(name for name in FILES if name.endswith(".md") and not name.start
 STATUS = re.compile(r"\*\*Status\.\*\* (?:Accepted|(Superseded|Amended) by (.+))\.")
 
 
-@pytest.mark.parametrize("page", PAGES)
+@each_cell("page", PAGES)
 def test_links_lead_somewhere(page: str) -> None:
     path = ROOT / page
     links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text("utf-8"))
@@ -38,7 +39,7 @@ def test_links_lead_somewhere(page: str) -> None:
     assert [] == broken
 
 
-@pytest.mark.parametrize("page", PAGES)
+@each_cell("page", PAGES)
 def test_modules_that_are_named_exist(page: str) -> None:
     """`NAME` in a path stands for any name. A page may have its reader save a file."""
     text = (ROOT / page).read_text("utf-8")

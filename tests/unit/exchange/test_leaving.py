@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from limits_kit import Heard, Now, dollars, rule
 from player import DIALECTS, ADollarPerToken, Stage, answered, body, chunks, headers, talk
+from thoroughness import examples
 
 from edge_extproc.exchange.commands import ImmediateResponse
 from edge_extproc.exchange.worst_case import OutputBounds
@@ -268,7 +269,7 @@ def test_what_was_asked_is_charged_whenever_the_caller_leaves(dialect: str, feat
         assert settled.cost >= MARGIN * owed
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(case=st.sampled_from(CASES), came=st.integers(0, 12))
 def test_at_no_event_is_it_cheaper_to_leave(case: tuple[str, str], came: int) -> None:
     dialect, feature = case

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from limits_kit import MIDNIGHT, Now
 from running_valkey import RunningValkey
+from thoroughness import examples
 
 from edge_extproc import registry
 from edge_extproc.limits.base import (
@@ -217,7 +218,7 @@ _STEP = st.one_of(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(_STEP, max_size=20))
 def test_memory_and_valkey_agree_on_any_steps(valkey: RunningValkey, steps: list[Any]) -> None:
     async def play(store: Any, mark: str) -> list[Any]:

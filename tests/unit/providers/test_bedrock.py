@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from player import KEY, Stage, answered, body, chunks, headers, planner, talk, whole
 from recordings import body as recorded_body
 from recordings import recordings
+from thoroughness import examples
 
 from edge_extproc import registry
 from edge_extproc.codecs.aws_eventstream import MEDIA_TYPE, encode, event, exception
@@ -160,7 +161,7 @@ CLAUDES = [
 ]
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(data=st.data())
 def test_portions_do_not_matter(data):
     wire = recorded_body(data.draw(st.sampled_from(CLAUDES))["response"])

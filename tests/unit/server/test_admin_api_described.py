@@ -11,12 +11,13 @@ from schemathesis.specs.openapi.checks import (
     response_schema_conformance,
     status_code_conformance,
 )
+from thoroughness import examples
 
 schema = schemathesis.openapi.from_asgi("/admin/v1/openapi.json", open_api().app)
 
 
 @schema.parametrize()
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(12), deadline=None, suppress_health_check=list(HealthCheck))
 def test_every_answer_is_as_described(case: schemathesis.Case) -> None:
     answer = case.call(headers={"authorization": f"Bearer {secret_of('root')}"})
 

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from settlements import settlement
 from sqlalchemy import Engine, column, insert, table, text
 from sqlalchemy.exc import SQLAlchemyError
+from thoroughness import examples
 
 from edge_extproc.model.plausible import MOST_TOKENS
 from edge_extproc.model.usage import Usage
@@ -94,7 +95,7 @@ def test_the_largest_usage_that_can_be_stays_as_it_is() -> None:
     ),
     st.one_of(st.none(), st.decimals(), st.decimals(min_value=0, max_value=10**25, places=6)),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_whatever_a_provider_says_the_row_lands_and_can_be_summed(counts: list[Any], cost: Decimal | None) -> None:
     with tempfile.TemporaryDirectory() as name:
         book = Journal(Path(name) / "journal", "worker-0", on_error=_fail)

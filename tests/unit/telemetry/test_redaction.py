@@ -8,6 +8,7 @@ from collections.abc import Callable
 from urllib.parse import quote
 
 import pytest
+from cells import each_cell
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -108,8 +109,8 @@ PEOPLE = {
 AROUND = ["{}", "key={}", "'{}'", 'said "{}", then', "a/{}/b", "({})", "\u2028{}\n", '{{"x":"{}"}}', "[{}]", "a: {}; b"]
 
 
-@pytest.mark.parametrize("secret", [*KEYS.values(), *TOKENS.values()], ids=[*KEYS, *TOKENS])
-@pytest.mark.parametrize("around", AROUND)
+@each_cell("secret", [*KEYS.values(), *TOKENS.values()], ids=[*KEYS, *TOKENS])
+@each_cell("around", AROUND)
 def test_a_secret_is_taken_out_wherever_it_stands(secret: str, around: str) -> None:
     clean = redact(around.format(secret))
 
@@ -125,8 +126,8 @@ def test_what_a_name_calls_a_secret_is_one(text: str, secret: str) -> None:
     assert MASK in clean
 
 
-@pytest.mark.parametrize(("shown", "found"), [(shown, one) for shown, many in PEOPLE.items() for one in many])
-@pytest.mark.parametrize("around", [each for each in AROUND if each != "a/{}/b"])
+@each_cell(("shown", "found"), [(shown, one) for shown, many in PEOPLE.items() for one in many])
+@each_cell("around", [each for each in AROUND if each != "a/{}/b"])
 def test_what_names_a_person_is_taken_out(shown: str, found: str, around: str) -> None:
     assert redact(around.format(found)) == around.format(shown)
 
