@@ -117,7 +117,8 @@ class Dialect(Protocol):
         ...
 
     def write_chat(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
-        """The request for a provider of this format: a pure function. Raises Unsupported or BadRequest."""
+        """The request of a caller of another dialect, for a provider of this one. The request of a caller of this
+        dialect is never written: `splice` makes it. A pure function. Raises Unsupported or BadRequest."""
         ...
 
     def read_reply(self, body: bytes) -> Reply:

@@ -53,6 +53,16 @@ def test_all_dialects_have_the_same_files(dialect: str) -> None:
     assert {path.stem for path in (PACKAGE / "dialects" / dialect).glob("*.py")} - {"models"} == DIALECT_FILES
 
 
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_no_request_is_written_in_its_own_dialect(dialect: str) -> None:
+    """It is spliced. A writer that knows its own name has a second task."""
+    tree = ast.parse((PACKAGE / "dialects" / dialect / "request_out.py").read_text("utf-8"))
+
+    assert "NAME" not in {
+        alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+
+
 def test_there_are_five_dialects() -> None:
     assert len(DIALECTS) == 5
 

@@ -80,9 +80,7 @@ class OpenAIResponses:
         return read_chat(call)
 
     def write_chat(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
-        if chat.dialect != NAME:
-            chat = shown_by_user(chat)
-        request = RequestWriter(chat, host.known_as(model), host)
+        request = RequestWriter(shown_by_user(chat), host.known_as(model), host)
         body = encode({**request.body(), "model": model})
         return Written(body, tuple(sorted(request.dropped)))
 
