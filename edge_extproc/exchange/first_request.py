@@ -19,7 +19,7 @@ def first_request(gateway: Gateway, exchange_id: str, sent: Sent, adapted: Adapt
         request.defaults,
         request.path,
         len(request.body) if request.body else None,
-        same_dialect=adapted.lane == "raw",
+        own=gateway.wire_names.headers if adapted.lane == "raw" else None,
         content_type=None if call.operation == "passed" else "application/json",
         removed=request.removed,
     )

@@ -21,7 +21,7 @@ from ...model.reply import Reply
 from ..base import Headers, ModelCard, Route, output_limit
 from ..pictures import shown_by_user
 from .errors import error_body, read_error
-from .fields import NAME, SPELLING, TITLE, Block
+from .fields import NAME, SPELLING, TITLE, WIRE, Block
 from .history import mend
 from .reply import model_row, read_reply, write_reply
 from .request_in import betas, probe_of, read_chat, why_no_call
@@ -38,6 +38,7 @@ class AnthropicMessages:
     name = NAME
     title = TITLE
     spelling = SPELLING
+    wire_names = WIRE
     routes: tuple[Route, ...] = (Route("POST", "/v1/messages", "chat"),)
     stream_type = "text/event-stream; charset=utf-8"
     client_headers: tuple[str, ...] = ("anthropic-version",)

@@ -23,7 +23,7 @@ from ...model.reply import Reply
 from ..base import Headers, ModelCard, Route, output_limit
 from ..pictures import shown_by_user
 from .errors import read_error, write_error
-from .fields import NAME, SPELLING, TITLE, Block
+from .fields import NAME, SPELLING, TITLE, WIRE, Block
 from .history import mend
 from .models import family_of
 from .reply import answered_media, read_reply, write_reply
@@ -39,6 +39,7 @@ class BedrockConverse:
     name = NAME
     title = TITLE
     spelling = SPELLING
+    wire_names = WIRE
     routes: tuple[Route, ...] = (
         Route("POST", "/model/{model}/converse", "chat"),
         Route("POST", "/model/{model}/converse-stream", "chat"),

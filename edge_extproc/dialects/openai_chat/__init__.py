@@ -26,7 +26,7 @@ from ...model.reply import Reply
 from ..base import Headers, ModelCard, Route
 from ..pictures import shown_by_user
 from .errors import envelope, read_error
-from .fields import NAME, SPELLING, TITLE
+from .fields import NAME, SPELLING, TITLE, WIRE
 from .history import OF_HISTORY, USER, mended_history
 from .models import has_calls, is_thinking, with_reasoning
 from .reply import model_row, read_reply, write_reply, written_media
@@ -40,6 +40,7 @@ class OpenAIChat:
     name = NAME
     title = TITLE
     spelling = SPELLING
+    wire_names = WIRE
     routes = (
         Route("POST", "/v1/chat/completions", "chat"),
         Route("GET", "/v1/models", "models"),
