@@ -32,7 +32,7 @@ from edge_extproc.auth.api_key import PLUGIN, ApiKeys
 from edge_extproc.auth.base import AuthSettings, KeySettings
 from edge_extproc.auth.policy import AccessPolicies, AccessPolicy
 from edge_extproc.errors import Unauthenticated
-from edge_extproc.exchange.worst_case import OutputBounds, ask_of
+from edge_extproc.exchange.worst_case import OutputBounds, PromptSearch, ask_of
 from edge_extproc.limits.base import MICRO, LimitRule, LimitStoreSettings
 from edge_extproc.limits.limiter import PolicyLimiter
 from edge_extproc.limits.redis import PLUGIN as REDIS
@@ -41,8 +41,10 @@ from edge_extproc.model.call import Call
 from edge_extproc.model.plan import Candidate
 from edge_extproc.model.settlement import Settlement
 from edge_extproc.model.usage import Usage
+from edge_extproc.model.wire_names import WireNames
 from edge_extproc.providers.base import ProviderSettings
 from edge_extproc.providers.openai import PLUGIN as OPENAI
+from edge_extproc.registry import load, names
 
 KEYS = 10_000
 ROUNDS = 3_000
@@ -50,6 +52,7 @@ PEPPER = b"a pepper of the benchmark's own"
 CANDIDATES = (Candidate("openai", "gpt-4o"), Candidate("openai", "gpt-4o-mini"))
 
 
+SEARCH = PromptSearch.of(WireNames.of_all(load("dialects", name).wire_names for name in names("dialects")))
 PRICES = PriceTable(overrides=[Override("openai", "gpt-4o*", input=Decimal("2.5"), output=Decimal(10))])
 
 
@@ -135,7 +138,7 @@ class Way:
         self.limiter.raise_if_blocked(limits)
         rights.may_do("chat")
         candidates = rights.narrow(self.call, CANDIDATES)
-        ask = ask_of(self.call, candidates, self.providers, PRICES, self.bounds, priced=limits.count_dollars)
+        ask = ask_of(self.call, candidates, self.providers, PRICES, self.bounds, SEARCH, priced=limits.count_dollars)
         await self.limiter.admit(f"e{n}", limits, ask)
         took = time.perf_counter() - began
         self.limiter.settle(self.ends.get(n) or settled(f"e{n}"))

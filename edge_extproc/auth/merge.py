@@ -15,6 +15,7 @@ from ..config.access import PolicyConfig, RoleConfig
 from ..config.schema import Config
 from ..model.globs import ANY, intersection
 from ..model.managed import EMPTY, ManagedState
+from ..model.wire_names import WireNames
 from .base import AuthSettings, KeySettings
 from .policy import AccessPolicies, AccessPolicy
 
@@ -66,8 +67,11 @@ def _managed_keys(config: Config, managed: ManagedState) -> Iterator[KeySettings
         )
 
 
-def merge_policies(config: Config, managed: ManagedState = EMPTY) -> AccessPolicies | None:
-    """The policies of all levels and roles. None if no role or policy forbids anything."""
+def merge_policies(
+    config: Config, managed: ManagedState = EMPTY, names: WireNames | None = None
+) -> AccessPolicies | None:
+    """The policies of all levels and roles. None if no role or policy forbids anything. `names`: those of all dialects;
+    they are needed where calls are checked."""
     levels = [(tenant, level, name, access_policy(policy)) for tenant, level, name, policy in config.policies()]
     configured = _configured_ids(config)
     # A key without a policy of its own has that of `*`. A managed key's models must not replace it.
@@ -81,7 +85,7 @@ def merge_policies(config: Config, managed: ManagedState = EMPTY) -> AccessPolic
         return None
     roles = {name: access_policy(role) for name, role in config.roles.items()}
     regions = {name: provider.location or provider.region for name, provider in config.providers.items()}
-    return AccessPolicies(levels, roles, regions)
+    return AccessPolicies(levels, roles, regions, names)
 
 
 def access_policy(policy: PolicyConfig) -> AccessPolicy:

@@ -19,6 +19,7 @@ from ..model.call import Call, Operation
 from ..model.globs import ANY
 from ..model.plan import Candidate
 from ..model.principal import Level, Principal
+from ..model.wire_names import WireNames
 from .features import features_of
 
 # The sizes of the caches are bounded, because tokens can name any caller, and callers any model.
@@ -131,14 +132,19 @@ class _Decided:
 class PolicyRights:
     """The permissions of one caller."""
 
-    __slots__ = ("_allowed_operations", "_decided", "_levels", "_listed", "_regions", "_roles", "admin")
+    __slots__ = ("_allowed_operations", "_decided", "_levels", "_listed", "_names", "_regions", "_roles", "admin")
 
     def __init__(
-        self, levels: Sequence[_Compiled], roles: Sequence[_Compiled] | None, regions: Mapping[str, str | None]
+        self,
+        levels: Sequence[_Compiled],
+        roles: Sequence[_Compiled] | None,
+        regions: Mapping[str, str | None],
+        names: WireNames | None,
     ) -> None:
         self._levels = tuple(levels)
         self._roles = tuple(roles) if roles is not None else None
         self._regions = regions
+        self._names = names
         self._listed: dict[str, bool] = {}
         self._allowed_operations: set[Operation] = set()
         """Operations that have been checked and allowed."""
@@ -213,7 +219,7 @@ class PolicyRights:
 
     def _look_inside(self, call: Call, decided: _Decided) -> tuple[_Compiled, ...]:
         """The roles that allow this call."""
-        features = _Once(call.raw)
+        features = _Once(call.raw, self._names)
         for level in decided.levels:
             if (reason := level.objection_inside(call, features)) is not None:
                 raise Forbidden(reason)
@@ -238,15 +244,16 @@ class PolicyRights:
 class _Once:
     """The features of a call, detected on first use."""
 
-    __slots__ = ("_found", "_raw")
+    __slots__ = ("_found", "_names", "_raw")
 
-    def __init__(self, raw: bytes) -> None:
+    def __init__(self, raw: bytes, names: WireNames | None) -> None:
         self._raw = raw
+        self._names = names
         self._found: frozenset[str] | None = None
 
     def __call__(self) -> frozenset[str]:
         if self._found is None:
-            self._found = frozenset(features_of(self._raw))
+            self._found = features_of(self._raw, self._names)
         return self._found
 
 
@@ -258,9 +265,11 @@ class AccessPolicies:
         levels: Iterable[tuple[str, Level, str, AccessPolicy]],
         roles: Mapping[str, AccessPolicy],
         regions: Mapping[str, str | None],
+        names: WireNames | None = None,
     ) -> None:
         """`levels`: pairs of (tenant, level, name) and policy. The name * stands for each team, user or key without a
-        policy of its own."""
+        policy of its own. `names`: those of all dialects, by which features are detected; without them, each call
+        counts as using all features."""
         self._levels = {
             (tenant, level, name): _Compiled(policy, f"{level} {name}")
             for tenant, level, name, policy in levels
@@ -268,6 +277,7 @@ class AccessPolicies:
         }
         self._roles = {name: _Compiled(policy, f"role {name}") for name, policy in roles.items()}
         self._regions = dict(regions)
+        self._names = names
         self._rights: dict[tuple[object, ...], PolicyRights | None] = {}
 
     def of(self, principal: Principal) -> PolicyRights | None:
@@ -297,9 +307,9 @@ class AccessPolicies:
             and (found := self._levels.get((tenant, level, name)) or self._levels.get((tenant, level, ANY))) is not None
         ]
         if principal.roles is None:
-            return PolicyRights(levels, None, self._regions) if levels else None
+            return PolicyRights(levels, None, self._regions, self._names) if levels else None
         roles = [self._roles[name] for name in principal.roles if name in self._roles]
-        return PolicyRights(levels, roles, self._regions)
+        return PolicyRights(levels, roles, self._regions, self._names)
 
 
 def _why_not(reasons: Sequence[str | None]) -> str:

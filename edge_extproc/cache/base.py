@@ -20,6 +20,7 @@ from ..model.plan import Candidate
 from ..model.principal import Principal
 from ..model.reply import Reply
 from ..model.usage import Usage
+from ..model.wire_names import WireNames
 from .key import CacheKey
 
 Headers: TypeAlias = Sequence[tuple[str, str]]
@@ -133,9 +134,11 @@ class ResponseCache(Protocol):
         routed: Sequence[Candidate],
         headers: Headers,
         read_chat: Callable[[Call], Chat],
+        names: WireNames,
     ) -> CacheLookup | None:
         """None if the configuration has no cache for this tenant and model. `routed`: the call's candidates, which are
-        part of the key. `read_chat`: the reader of the caller's dialect. Raises BadRequest for a cache header of the
+        part of the key. `read_chat`: the reader of the caller's dialect. `names`: those of all
+        dialects. Raises BadRequest for a cache header of the
         caller that cannot be read."""
         ...
 

@@ -25,6 +25,7 @@ from ..model.call import Call, Chat
 from ..model.content import Opaque
 from ..model.noun import noun
 from ..model.plan import Candidate
+from ..model.wire_names import WireNames
 
 Sharing: TypeAlias = Literal["team", "tenant", "global"]
 """Who shares a cached reply: the team, the tenant with all of its teams, or all tenants."""
@@ -34,15 +35,8 @@ Headers: TypeAlias = Sequence[tuple[str, str]]
 # Part of every key. Increase it when the same call makes another key, or the same key means another call.
 FORMAT = 1
 
-# Request headers that change the reply. They are forwarded on the raw lane (exchange/headers.py).
-SHAPING_HEADERS = frozenset({"anthropic-beta", "anthropic-version", "openai-beta"})
-
-# Fields that say how the reply is delivered, not what it contains. The model is in the key separately.
-_DELIVERY_FIELDS = frozenset({"model", "stream", "stream_options"})
+# What of a Chat says how the reply is delivered, not what it contains. The model is in the key separately.
 _CHAT_DELIVERY_FIELDS = frozenset({"dialect", "model", "stream", "include_usage"})
-
-# With one of these, the call reads or changes state at the provider, so its reply is never cached.
-_STATEFUL = ("background", "container", "conversation", "previous_response_id")
 
 _decode = msgspec.json.Decoder().decode
 # msgspec, because orjson reads different integers over 64 bits as equal floats.
@@ -126,25 +120,28 @@ def _prefix(owner: str, model: str, routed: tuple[Candidate, ...]) -> Any:
 # --- the body as the caller wrote it
 
 
-def of_body(call: Call, headers: Headers, ignore: frozenset[str] = frozenset()) -> CanonicalCall | None:
-    """Equal for bodies that differ only in white space, escapes, key order and the notation of numbers. `ignore`:
-    top-level fields to leave out. None if the call depends on state at the provider, or cannot be read."""
+def of_body(
+    call: Call, headers: Headers, names: WireNames, ignore: frozenset[str] = frozenset()
+) -> CanonicalCall | None:
+    """Equal for bodies that differ only in white space, escapes, key order and the notation of numbers. `names`: those
+    of all dialects. `ignore`: top-level fields to leave out. None if the call depends on state at the provider, or
+    cannot be read."""
     try:
         body = _decode(call.raw)
     except (msgspec.DecodeError, RecursionError):
         return None  # the dialect's reader reports the error
     if not isinstance(body, dict):
         return None
-    for field in _STATEFUL:
+    for field in names.stateful:
         if body.get(field):
             return None
-    temperature = _temperature_of(body)
-    for field in _DELIVERY_FIELDS | ignore:
+    temperature = _temperature_of(body, names)
+    for field in names.delivery | ignore:
         body.pop(field, None)
     for field, value in body.items():
         if type(value) is float and value.is_integer():
             body[field] = int(value)
-    shaping = _shaping(headers)
+    shaping = _shaping(headers, names.headers)
     try:
         text = _encode([call.dialect, shaping, body])
     except (UnicodeEncodeError, RecursionError):
@@ -152,17 +149,17 @@ def of_body(call: Call, headers: Headers, ignore: frozenset[str] = frozenset()) 
     return CanonicalCall(text, temperature)
 
 
-def _shaping(headers: Headers) -> list[tuple[str, str]]:
-    found = [pair for pair in headers if pair[0] in SHAPING_HEADERS]
+def _shaping(headers: Headers, shaping: frozenset[str]) -> list[tuple[str, str]]:
+    found = [pair for pair in headers if pair[0] in shaping]
     found.sort()
     return found
 
 
-def _temperature_of(body: Mapping[str, object]) -> float | None:
+def _temperature_of(body: Mapping[str, object], names: WireNames) -> float | None:
     found = body.get("temperature")
     if found is None:
-        # Google's formats have it one level deeper, under either name.
-        for field in ("generationConfig", "generation_config"):
+        # Google's format has it one level deeper.
+        for field in names.settings:
             inner = body.get(field)
             if isinstance(inner, dict) and inner.get("temperature") is not None:
                 found = inner["temperature"]
@@ -172,10 +169,12 @@ def _temperature_of(body: Mapping[str, object]) -> float | None:
 # --- the call as Chat, the same for all dialects
 
 
-def of_chat(chat: Chat, headers: Headers, ignore: frozenset[str] = frozenset()) -> CanonicalCall | None:
+def of_chat(
+    chat: Chat, headers: Headers, names: WireNames, ignore: frozenset[str] = frozenset()
+) -> CanonicalCall | None:
     """Equal for equal calls of any dialects. What only the caller's dialect has (extras, opaque parts, its headers)
     makes the key specific to that dialect. None if the call depends on state at the provider."""
-    if chat.needed or any(chat.extras.get(field) for field in _STATEFUL):
+    if chat.needed or any(chat.extras.get(field) for field in names.stateful):
         return None
     fields: dict[str, object] = {}
     bound_to: list[str] = []
@@ -190,8 +189,7 @@ def of_chat(chat: Chat, headers: Headers, ignore: frozenset[str] = frozenset()) 
                 continue
             bound_to.append("extras")
         fields[field] = _canonical(value, bound_to)
-    # Anthropic's clients always send a version, and it changes nothing that `Chat` holds.
-    shaping = [pair for pair in _shaping(headers) if pair[0] != "anthropic-version"]
+    shaping = _shaping(headers, names.headers - names.version_headers)
     dialect = chat.dialect if bound_to or shaping else None
     try:
         text = _encode([dialect, shaping, fields])

@@ -16,6 +16,7 @@ from ..model.call import Call, Chat
 from ..model.plan import Candidate
 from ..model.principal import Principal
 from ..model.reply import Reply
+from ..model.wire_names import WireNames
 from . import policy
 from .base import CacheEntry, CacheListener, Headers, L1Tier, L2Tier, NewReply, PurgeSelection, State, Tier
 from .key import CacheKey, CacheOwner, key_of, of_body, of_chat
@@ -77,6 +78,7 @@ class TieredCache:
         routed: Sequence[Candidate],
         headers: Headers,
         read_chat: Callable[[Call], Chat],
+        names: WireNames,
     ) -> TieredLookup | None:
         rules = self._rules.policy_for(principal.tenant, call.model)
         if not rules.enabled:
@@ -86,11 +88,11 @@ class TieredCache:
             return _BYPASS
         if rules.across_dialects:
             try:
-                shape = of_chat(read_chat(call), headers, rules.ignore)
+                shape = of_chat(read_chat(call), headers, names, rules.ignore)
             except BadRequest:  # a provider of the same dialect may still accept the call
                 return _BYPASS
         else:
-            shape = of_body(call, headers, rules.ignore)
+            shape = of_body(call, headers, names, rules.ignore)
         if shape is None or not policy.is_repeatable(shape.temperature, rules, directives):
             return _BYPASS
         owner = CacheOwner(rules.sharing, principal.tenant, principal.team or "")

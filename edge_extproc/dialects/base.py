@@ -25,6 +25,7 @@ from ..model.host import UNKNOWN_HOST, HostProfile
 from ..model.noun import noun
 from ..model.reply import Reply, ReplyEvent
 from ..model.spelling import Spelling
+from ..model.wire_names import WireNames
 
 Headers: TypeAlias = Sequence[tuple[str, str]]
 """Header pairs in wire order, names in lower case, pseudo-headers included."""
@@ -90,6 +91,8 @@ class Dialect(Protocol):
     spelling: Spelling
     """How callers of this format spell the fields of a Chat. `read_chat` puts it on each Chat, in the words of this
     caller where there are several; a writer of another format names what it drops or refuses by it."""
+    wire_names: WireNames
+    """The names of this format that bounds, policies and the cache key search a body for."""
     routes: tuple[Route, ...]
     stream_type: str
     """The content type of a streamed reply."""
@@ -117,7 +120,8 @@ class Dialect(Protocol):
         ...
 
     def write_chat(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
-        """The request for a provider of this format: a pure function. Raises Unsupported or BadRequest."""
+        """The request of a caller of another dialect, for a provider of this one. The request of a caller of this
+        dialect is never written: `splice` makes it. A pure function. Raises Unsupported or BadRequest."""
         ...
 
     def read_reply(self, body: bytes) -> Reply:

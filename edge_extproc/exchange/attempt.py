@@ -112,7 +112,7 @@ def write_request(event: RequestHeaders, attempt: Attempt) -> Continue | Replace
         request.defaults,
         request.path,
         length if request.body else None,
-        same_dialect=adapted.lane == "raw",
+        own=gateway.wire_names.headers if adapted.lane == "raw" else None,
         content_type=None if call.operation == "passed" else "application/json",
         removed=request.removed,
     )

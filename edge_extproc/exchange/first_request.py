@@ -25,7 +25,7 @@ def first_request(gateway: Gateway, exchange_id: str, worker: str | None, sent: 
         request.defaults,
         request.path,
         len(request.body) if request.body else None,
-        same_dialect=adapted.lane == "raw",
+        own=gateway.wire_names.headers if adapted.lane == "raw" else None,
         content_type=None if call.operation == "passed" else "application/json",
         removed=request.removed,
     )

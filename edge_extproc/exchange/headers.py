@@ -20,8 +20,7 @@ from .events import Headers
 # Means the same to every provider.
 _ANYWHERE = frozenset({"accept", "idempotency-key", "traceparent", "tracestate", "user-agent"})
 
-# Means something only to a provider that speaks the caller's own dialect.
-_SAME_DIALECT = frozenset({"anthropic-beta", "anthropic-version", "openai-beta"})
+# Of clients that several dialects share. It means something only to a provider of the caller's own dialect.
 _SAME_DIALECT_PREFIXES = ("x-stainless-",)
 
 # Not ours to touch: pseudo-headers and framing belong to Envoy; x-request-id carries the hash by which Envoy finds the
@@ -51,10 +50,10 @@ _NEVER_BACK = frozenset(
 _NEVER_BACK_PREFIXES = ("access-control-", "x-edge-", "x-envoy-")
 
 
-def _passes(name: str, *, same_dialect: bool) -> bool:
+def _passes(name: str, own: frozenset[str] | None) -> bool:
     if name in _ANYWHERE or name in _ENVOYS or name.startswith(_ENVOYS_PREFIXES):
         return True
-    return same_dialect and (name in _SAME_DIALECT or name.startswith(_SAME_DIALECT_PREFIXES))
+    return own is not None and (name in own or name.startswith(_SAME_DIALECT_PREFIXES))
 
 
 def outgoing(
@@ -64,15 +63,16 @@ def outgoing(
     path: str,
     length: int | None,
     *,
-    same_dialect: bool,
+    own: frozenset[str] | None,
     content_type: str | None = "application/json",
     removed: tuple[str, ...] = (),
 ) -> tuple[Pairs, tuple[str, ...]]:
     """What to set and what to remove, so that a provider sees `credentials`, what may pass of `present`, `defaults`
     where that does not say, and nothing else: above all no credential of the caller or of another provider. `length`
-    is None where there is no body, `content_type` where the caller's own stays. `removed` is what of `present` the host
-    of the provider must not see."""
-    kept, others = _split(tuple([name for name, _ in present]), same_dialect)
+    is None where there is no body, `content_type` where the caller's own stays. `own` has the headers that mean
+    something to a provider of the caller's dialect alone; None where the provider's is another one. `removed` is what
+    of `present` the host of the provider must not see."""
+    kept, others = _split(tuple([name for name, _ in present]), own)
     to_set = {":path": path}
     if content_type is not None:
         to_set["content-type"] = content_type
@@ -86,9 +86,9 @@ def outgoing(
 
 # A client sends the same headers each time; of what a caller makes up, little is remembered.
 @lru_cache(maxsize=64)
-def _split(names: tuple[str, ...], same_dialect: bool) -> tuple[frozenset[str], tuple[str, ...]]:
+def _split(names: tuple[str, ...], own: frozenset[str] | None) -> tuple[frozenset[str], tuple[str, ...]]:
     """What may pass, and what may not, sorted."""
-    kept = frozenset(name for name in names if _passes(name, same_dialect=same_dialect))
+    kept = frozenset(name for name in names if _passes(name, own))
     return kept, tuple(sorted({*names} - kept))
 
 

@@ -6,7 +6,7 @@ An exchange keeps the gateway that it began with, so that a new configuration ta
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 from ..accounting.base import Prices
@@ -18,6 +18,7 @@ from ..limits.base import Limiter
 from ..model.envoy_names import CLUSTER, chain_name, pair_name
 from ..model.plan import Plan
 from ..model.settlement import Settlement
+from ..model.wire_names import WireNames
 from ..operations.base import OperationFormat
 from ..providers.base import Provider
 from ..routing.base import ModelTable, PassthroughEndpoints, Planner
@@ -26,7 +27,7 @@ from .body_limits import DEFAULT_LIMITS, BodyLimits
 from .body_shape import GENEROUS, ShapeBounds
 from .large_bodies import AT_ONCE, WorkRunner
 from .path_router import PathRouter
-from .worst_case import UNCONFIGURED, OutputBounds
+from .worst_case import UNCONFIGURED, OutputBounds, PromptSearch
 
 Sink: TypeAlias = Callable[[Settlement], None]
 """Takes a settlement: a journal, metrics, the access log, limits, traces."""
@@ -89,6 +90,14 @@ class Gateway:
     """The proxy sends response phases only if the answer to the request headers enables them."""
     adds_access_log_facts: bool = False
     """Envoy's access log shows the facts of each exchange."""
+    wire_names: WireNames = field(init=False)
+    """The names of all dialects together, by which bodies of every caller are searched."""
+    prompt_search: PromptSearch = field(init=False)
+
+    def __post_init__(self) -> None:
+        names = WireNames.of_all([dialect.wire_names for dialect in self.dialects.values()])
+        object.__setattr__(self, "wire_names", names)
+        object.__setattr__(self, "prompt_search", PromptSearch.of(names))
 
     def dialect_of_error(self, headers: Mapping[str, str]) -> Dialect | None:
         """The dialect that marks an error response with these headers; None if no dialect does. AWS writes every error

@@ -1,17 +1,17 @@
 """An estimate of what a request makes its provider process, in tokens, read from the JSON of its body.
 
 It is used where an exchange ends without the provider's final usage: the caller left, the time ran out, the stream
-broke. It reads the JSON of every API that the gateway serves by the names of the fields alone, so that it also counts
-fields that no dialect here knows. All text counts: messages, system text, tool definitions, schemas, tool calls and
-their results. What has a size of its own (an image, a file) counts by the table in docs/access.md, and what lies
-elsewhere (a stored conversation, a file behind an id) as a whole context window. It never refuses a body, and its cost
-is linear in the body's length.
+broke. It reads the JSON of every API that the gateway serves by the names that the dialects give (`WireNames`), so that
+it also counts fields that no dialect here knows. All text counts: messages, system text, tool definitions, schemas,
+tool calls and their results. What has a size of its own (an image, a file) counts by the table in docs/access.md, and
+what lies elsewhere (a stored conversation, a file behind an id) as a whole context window. It never refuses a body, and
+its cost is linear in the body's length.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -20,6 +20,7 @@ from ..codecs.json_values import UNREADABLE, decode, encode
 from ..errors import BadRequest
 from ..model.call import Call
 from ..model.content import Json
+from ..model.wire_names import WireNames
 from .worst_case import OutputBounds
 
 # Tokens of one image. The dearest of the providers' tables, rounded up: Claude's largest has 4,784; GPT-4.1 nano's
@@ -32,38 +33,7 @@ _BYTES_PER_SOUND_TOKEN = 30
 # What formats put around each message, part and tool: o200k's <|im_start|>role … <|im_end|>.
 _PER_OBJECT = 4
 
-# Where the parts of messages stand. Only there can an object be an image or a file; everywhere else it is text.
-_CONTENT = frozenset(
-    {"messages", "input", "contents", "system", "systemInstruction", "system_instruction", "instructions", "prompt"}
-)
-# Fields of a request that are no part of the prompt.
-_NO_PROMPT = frozenset(
-    {"model", "metadata", "user", "stream_options", "prompt_cache_key", "safety_identifier", "service_tier", "labels"}
-)
-# The prompt is in part elsewhere.
-_ELSEWHERE = frozenset(
-    {
-        "previous_response_id",
-        "conversation",
-        "cachedContent",
-        "cached_content",
-        "container",
-        "file_id",
-        "file_url",
-        "fileUri",
-        "file_uri",
-        "s3Location",
-        "s3_location",
-    }
-)
-# Within a message: arguments and results of tools. An object in them is data, whatever its fields are called.
-_TOOL_DATA = frozenset({"input", "args", "response", "json", "arguments"})
-# Within a message: texts that name something and are not shown to the model as text.
-_NAMES = frozenset({"type", "role", "id", "tool_call_id", "tool_use_id", "toolUseId", "call_id", "status"})
-# Of a thought: providers check it and do not bill it.
-_SEALS = frozenset({"signature", "thought_signature", "thoughtSignature"})
 _LONGEST_NAME = 256
-_MIME = ("media_type", "mimeType", "mime_type", "format")
 _DATA_URI = re.compile(r"data:([^;,]{0,100})")
 
 _SHARES: Mapping[str, float] = MappingProxyType({"none": 0, "minimal": 0.1, "low": 0.2, "medium": 0.5, "high": 0.8})
@@ -104,6 +74,9 @@ class AskedParts:
 
 @dataclass(slots=True)
 class _Count:
+    names: WireNames
+    special: frozenset[str]
+    """The fields of a part that are not plain content."""
     texts: list[str] = field(default_factory=list)
     tokens: int = 0
     """Of what is no text: the frames of messages, and tokens that are given as numbers."""
@@ -113,19 +86,19 @@ class _Count:
     elsewhere: bool = False
 
 
-def read_asked(call: Call) -> AskedParts:
-    """What costs by the length of the body."""
+def read_asked(call: Call, names: WireNames) -> AskedParts:
+    """What costs by the length of the body. `names`: those of all dialects."""
     try:
         body = decode(call.raw) if call.operation != "passed" else None
     except UNREADABLE:
         body = None
     if not isinstance(body, dict):
         return AskedParts(tokens_of_length(len(call.raw)), 0, 0, False, None)
-    count = _Count()
+    count = _Count(names, _special(names))
     for key, value in body.items():
         _top(count, key, value)
     text = tokens_of(" ".join(count.texts)) + count.tokens
-    reasoning = _reasoning(body) if call.operation == "chat" else None
+    reasoning = _reasoning(body, names) if call.operation == "chat" else None
     return AskedParts(text, count.media, count.images, count.elsewhere, reasoning)
 
 
@@ -144,18 +117,19 @@ def tokens_asked(parts: AskedParts, call: Call, model: str, bounds: OutputBounds
 
 
 def _top(count: _Count, key: str, value: Json) -> None:
-    if key in _NO_PROMPT or value is None:
+    names = count.names
+    if key in names.beside or value is None:
         return
-    if key in _ELSEWHERE:
+    if key in names.elsewhere:
         count.elsewhere = True
-    elif key == "prompt" and isinstance(value, dict):  # of the Responses API: a stored prompt, with what fills it in
+    elif key in names.stored_prompts and isinstance(value, dict):  # with what fills it in
         count.elsewhere = True
         _as_text(count, value)
-    elif key in _CONTENT:
+    elif key in names.content:
         _content(count, value)
     elif isinstance(value, dict | list):
         _as_text(count, value)
-        if key in ("tools", "tool_resources") and _names_stored(value):
+        if key in ("tools", "tool_resources") and _names_stored(value, names):
             count.elsewhere = True
     elif isinstance(value, str):
         count.texts.append(value)
@@ -171,7 +145,7 @@ def _content(count: _Count, value: Json) -> None:
             left.extend(each)
         elif isinstance(each, dict):
             count.tokens += _PER_OBJECT
-            left.extend(each.values() if _SPECIAL.isdisjoint(each) else _plain(count, each))
+            left.extend(each.values() if count.special.isdisjoint(each) else _plain(count, each))
         elif each is not None:  # a prompt of tokens
             count.tokens += 1
 
@@ -179,31 +153,35 @@ def _content(count: _Count, value: Json) -> None:
 def _plain(count: _Count, part: Mapping[str, Json]) -> list[Json]:
     """Counts what an object says by its special fields. Returns the values that are plain content."""
     plain: list[Json] = []
-    kind = part.get("type")
+    names = count.names
+    is_image = part.get("type") in names.image_types
     for key, value in part.items():
-        read = _READ.get(key)
-        if value is None or _is_name(key, value):
+        if value is None or _is_name(names, key, value):
             continue
-        if key in _TOOL_DATA and not isinstance(value, str):
+        if key in names.tool_data and not isinstance(value, str):
             _as_text(count, value)
-        elif key in ("image_url", "image") or (key == "source" and kind == "image"):
+        elif key in names.images or (is_image and key in names.blobs):
             count.images += 1
-        elif key in _ELSEWHERE:
-            if kind in ("input_image", "image"):
+        elif key in names.elsewhere:
+            if is_image:
                 count.images += 1
             else:
                 count.elsewhere = True
-        elif read is not None:
-            read(count, value, plain)
+        elif key in names.blobs:
+            _blob(count, value, plain)
         else:
             plain.append(value)
     return plain
 
 
-def _is_name(key: str, value: Json) -> bool:
-    if key in _SEALS:
+def _special(names: WireNames) -> frozenset[str]:
+    return names.blobs | names.elsewhere | names.tool_data | names.labels | names.seals | names.images
+
+
+def _is_name(names: WireNames, key: str, value: Json) -> bool:
+    if key in names.seals:
         return True
-    return key in _NAMES and isinstance(value, str) and len(value) <= _LONGEST_NAME
+    return key in names.labels and isinstance(value, str) and len(value) <= _LONGEST_NAME
 
 
 def _blob(count: _Count, value: Json, plain: list[Json]) -> None:
@@ -215,20 +193,22 @@ def _blob(count: _Count, value: Json, plain: list[Json]) -> None:
     if not isinstance(value, dict):
         plain.append(value)
         return
-    mime = next((m for m in map(value.get, _MIME) if isinstance(m, str)), "")
+    names = count.names
+    types = (*names.media_types, *names.formats)
+    mime = next((m for m in map(value.get, types) if isinstance(m, str)), "")
     held = value.get("source", value)
     source = held if isinstance(held, dict) else value
     for key, inner in (*value.items(), *(source.items() if source is not value else ())):
-        if inner is None or inner is source or key in _MIME or _is_name(key, inner):
+        if inner is None or inner is source or key in types or _is_name(names, key, inner):
             continue
-        if key in _ELSEWHERE or key in ("url", "uri"):
+        if key in names.elsewhere or key in names.pointers:
             if mime.startswith("image/"):
                 count.images += 1
             else:
                 count.elsewhere = True
-        elif key in ("data", "bytes") and isinstance(inner, str) and value.get("type") != "text":
+        elif key in names.inline and isinstance(inner, str) and value.get("type") != "text":
             _file(count, mime, len(inner))
-        elif key == "file_data":
+        elif key in names.unbounded:
             _blob(count, inner, plain)
         else:
             plain.append(inner)
@@ -247,26 +227,6 @@ def _file(count: _Count, mime: str, length: int) -> None:
         count.media += _FILE + size // _BYTES_PER_FILE_TOKEN
 
 
-_READ: Mapping[str, Callable[[_Count, Json, list[Json]], None]] = MappingProxyType(
-    dict.fromkeys(
-        (
-            "source",
-            "inlineData",
-            "inline_data",
-            "fileData",
-            "file_data",
-            "file",
-            "input_audio",
-            "document",
-            "audio",
-            "video",
-        ),
-        _blob,
-    )
-)
-_SPECIAL = frozenset({*_READ, *_ELSEWHERE, *_TOOL_DATA, *_NAMES, *_SEALS, "image", "image_url"})
-
-
 def _as_text(count: _Count, value: Json) -> None:
     try:
         count.texts.append(encode(value).decode("utf-8", "replace"))
@@ -274,7 +234,7 @@ def _as_text(count: _Count, value: Json) -> None:
         count.tokens += 1
 
 
-def _names_stored(tools: Json) -> bool:
+def _names_stored(tools: Json, names: WireNames) -> bool:
     """A tool of the provider's own that brings stored files into the prompt."""
     left = [tools]
     while left:
@@ -282,10 +242,10 @@ def _names_stored(tools: Json) -> bool:
         if isinstance(each, list):
             left.extend(each)
         elif isinstance(each, dict):
-            if "vector_store_ids" in each or "file_ids" in each:
+            if not names.stored_in_tools.isdisjoint(each):
                 return True
             # Not into schemas, where these are names like others.
-            left.extend(value for key, value in each.items() if key in ("container", "file_search", "code_interpreter"))
+            left.extend(value for key, value in each.items() if key in names.tool_settings)
     return False
 
 
@@ -304,48 +264,38 @@ def _hidden(budget: int | None, effort: str | None, call: Call, model: str, boun
     return int(most * _SHARES.get(effort or "", 1.0))
 
 
-def _reasoning(body: Mapping[str, Json]) -> tuple[int | None, str | None]:
+def _reasoning(body: Mapping[str, Json], names: WireNames) -> tuple[int | None, str | None]:
     """The budget of tokens and the effort that are asked for, in any API's spelling."""
     budget: int | None = None
     effort: str | None = None
-    for held in _holders(body):
+    for held in _holders(body, names):
         for key, value in held.items():
-            if key in _BUDGETS and isinstance(value, int | float) and not isinstance(value, bool):
+            if key in names.budgets and isinstance(value, int | float) and not isinstance(value, bool):
                 if value < 0:  # Gemini: as much as it likes
                     effort = effort or _USUAL_EFFORT
                 else:
                     budget = max(budget or 0, int(min(value, 1 << 40)))
-            elif key in _EFFORTS and isinstance(value, str):
+            elif key in names.efforts and isinstance(value, str):
                 effort = value.lower()
             elif key in ("type", "enabled") and effort is None:
                 effort = _SWITCHES.get(value) if isinstance(value, str | bool) else None
     return budget, effort
 
 
-def _holders(body: Mapping[str, Json]) -> list[Mapping[str, Json]]:
+def _holders(body: Mapping[str, Json], names: WireNames) -> list[Mapping[str, Json]]:
     found: list[Mapping[str, Json]] = []
-    if isinstance(body.get("reasoning_effort"), str):
-        found.append({"effort": body["reasoning_effort"]})
-    more = [body.get(key) for key in ("generationConfig", "generation_config", "additionalModelRequestFields")]
+    efforts = {key: value for key, value in body.items() if key in names.reasoning_efforts}
+    found += [dict.fromkeys(names.efforts, value) for value in efforts.values() if isinstance(value, str)]
+    more = [value for key, value in body.items() if key in names.settings]
     for held in (body, *(each for each in more if isinstance(each, dict))):
-        found += [each for key in _REASONING if isinstance(each := held.get(key), dict)]
-        # Anthropic's effort is one of answers, too: only with thinking does it say how much is thought.
-        thinking, config = held.get("thinking"), held.get("output_config")
-        if isinstance(thinking, dict) and thinking.get("type") != "disabled" and isinstance(config, dict):
-            found.append(config)
+        found += [value for key, value in held.items() if key in names.reasoning and isinstance(value, dict)]
+        for asks, beside in names.reasoning_beside.items():
+            thinking, config = held.get(asks), held.get(beside)
+            if isinstance(thinking, dict) and thinking.get("type") != "disabled" and isinstance(config, dict):
+                found.append(config)
     return found
 
 
-_REASONING = (
-    "reasoning",
-    "thinking",
-    "thinkingConfig",
-    "thinking_config",
-    "reasoning_config",
-    "reasoningConfig",
-)
-_BUDGETS = frozenset({"budget_tokens", "max_tokens", "thinkingBudget", "thinking_budget"})
-_EFFORTS = frozenset({"effort", "thinkingLevel", "thinking_level", "maxReasoningEffort"})
 _SWITCHES: Mapping[str | bool, str] = MappingProxyType(
     {"enabled": "high", "adaptive": "high", "disabled": "none", True: _USUAL_EFFORT, False: "none"}
 )

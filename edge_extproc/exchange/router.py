@@ -338,6 +338,7 @@ class RouterExchange:
             candidates,
             identified.received.headers,
             lambda _: read.parsed.chat(),
+            self._gateway.wire_names,
         )
 
     async def _from_cache(self, admitted: Admitted, lookup: CacheLookup) -> ImmediateResponse | None:
@@ -373,6 +374,7 @@ class RouterExchange:
             gateway.providers,
             gateway.prices,
             gateway.bounds,
+            gateway.prompt_search,
             priced=limits.count_dollars,
         )
         if at_once > 1:
@@ -391,7 +393,7 @@ class RouterExchange:
             return self._own_reply(headers, estimate, "edge_estimated_count")
         plan, adapted = await self._work(read.large, first_able, parsed, plan, gateway)
         # A settlement cannot wait for work off the event loop, so it is done here.
-        prompt = await self._work(True, read_asked, call) if read.large else None
+        prompt = await self._work(True, read_asked, call, gateway.wire_names) if read.large else None
         opened = OpenExchange(parsed, plan, gateway, large=read.large)
         opened.journal.began[1] = gateway.clock.monotonic()
         opened.journal.encoded(plan.at(1), adapted)

@@ -8,7 +8,7 @@ minute are a rate, not a debt; there an estimate does, and what was used is put 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fnmatch import fnmatchcase
@@ -18,6 +18,7 @@ from ..accounting.estimate import tokens_of_length
 from ..limits.base import MICRO, ReservationRequest
 from ..model.call import Call
 from ..model.plan import Candidate
+from ..model.wire_names import WireNames
 from ..providers.base import Provider
 
 # What a caller pays for by tokens that bounds can be set to.
@@ -28,24 +29,51 @@ _WRAPPING = 1_024
 _FREE = frozenset({"DELETE", "GET", "HEAD"})
 # The dearest image that a provider's own table has: 2,833 tokens and 5,667 for each of at most 8 tiles (gpt-4o-mini).
 _IMAGE = 48_169
-_MEDIA = re.compile(rb'"(?:image|image_url|input_image|inlineData|inline_data|audio|input_audio|document|video)"')
-# The prompt is, in part, somewhere else: a URL, an uploaded file, a conversation that the provider stores or caches.
-_ELSEWHERE = re.compile(
-    rb'"(?:file_id|fileData|file_data|file_uri|fileUri|previous_response_id|conversation|cachedContent|cached_content'
-    rb'|file_url|container|prompt)"|"(?:url|image_url)"\s*:\s*"(?!data:)'
-)
-# How any of these begins. One look for it is enough for most calls, and goes from quote to quote.
-_MARKED = re.compile(
-    rb'"(?:image|in(?:line|put_image|put_audio)|audio|document|video|file|previous_response_id|conversation|cache'
-    rb'|container|prompt"|url")'
-)
-_WRITES_CACHE = re.compile(rb'"cache_control"|"cachePoint"')
 # An ASCII letter that is spelled as an escape could hide any of these; nobody writes JSON so without a reason.
 _HIDDEN = re.compile(rb"\\u00[4-7]")
 
 
 # Names come from callers, too, where a model is passed through.
 _MAX_REMEMBERED, _LONGEST_REMEMBERED = 4_096, 256
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSearch:
+    """Finds in a body what its length does not bound, by the names that the dialects give. Made once for a gateway."""
+
+    marked: re.Pattern[bytes]
+    """Any of the names below. One search for it is enough for most calls, and goes from quote to quote."""
+    media: re.Pattern[bytes]
+    elsewhere: re.Pattern[bytes]
+    """The prompt is, in part, somewhere else: a URL, an uploaded file, a conversation that the provider stores."""
+    caches: re.Pattern[bytes]
+
+    @classmethod
+    def of(cls, names: WireNames) -> PromptSearch:
+        elsewhere = names.elsewhere | names.unbounded | names.stored_prompts
+        marked = elsewhere | names.links | names.media | names.cache_marks
+        links = b'|"%s"\\s*:\\s*"(?!data:)' % _one_of(names.links)
+        return cls(
+            re.compile(b'"%s"' % _one_of(marked)),
+            re.compile(b'"%s"' % _one_of(names.media)),
+            re.compile(b'"%s"' % _one_of(elsewhere) + links),
+            re.compile(b'"%s"' % _one_of(names.cache_marks)),
+        )
+
+
+def _one_of(names: Iterable[str]) -> bytes:
+    """A pattern of any of these names, as a tree of their beginnings: a plain list is tried from its first to its last
+    name at each quote. Without names, it matches nothing."""
+    by_first: dict[str, list[str]] = {}
+    for name in sorted(names):
+        by_first.setdefault(name[:1], []).append(name[1:])
+    if not by_first:
+        return rb"(?!)"
+    ends = by_first.pop("", None) is not None
+    branches = [re.escape(first).encode() + _one_of(rest) for first, rest in by_first.items()]
+    if not branches:
+        return b""
+    return b"(?:%s)%s" % (b"|".join(branches), b"?" if ends else b"") if ends or len(branches) > 1 else branches[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +113,7 @@ def ask_of(
     providers: Mapping[str, Provider],
     prices: Prices,
     bounds: OutputBounds,
+    search: PromptSearch,
     *,
     priced: bool,
 ) -> ReservationRequest:
@@ -103,11 +132,11 @@ def ask_of(
     caches = hides
     if hides:
         prompt = bounds.context_window
-    elif _MARKED.search(raw) is None:
+    elif search.marked.search(raw) is None:
         prompt = min(len(raw) + _WRAPPING, bounds.context_window)
     else:
-        prompt = _most_prompt(raw, bounds.context_window)
-        caches = _WRITES_CACHE.search(raw) is not None
+        prompt = _most_prompt(raw, bounds.context_window, search)
+        caches = search.caches.search(raw) is not None
     sounds = hides or b"audio" in raw or b"AUDIO" in raw
     dearest: Decimal | None = Decimal(0)
     most = 0
@@ -131,10 +160,10 @@ def at_once_of(ask: ReservationRequest, providers: int) -> ReservationRequest:
     return ask._replace(micro_dollars=dollars, assumed=ask.assumed * providers)
 
 
-def _most_prompt(raw: bytes, window: int) -> int:
-    if _ELSEWHERE.search(raw):
+def _most_prompt(raw: bytes, window: int, search: PromptSearch) -> int:
+    if search.elsewhere.search(raw):
         return window
-    return min(len(raw) + _WRAPPING + _IMAGE * len(_MEDIA.findall(raw)), window)
+    return min(len(raw) + _WRAPPING + _IMAGE * len(search.media.findall(raw)), window)
 
 
 def _assumed(bounds: OutputBounds, prompt: int, output: int) -> int:

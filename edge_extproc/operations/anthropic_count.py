@@ -10,7 +10,7 @@ from ..codecs import json_splice
 from ..dialects.anthropic_messages import PLUGIN as ANTHROPIC
 from ..dialects.base import Headers, Route
 from ..model.call import Call, Written
-from .base import Count, Counting, Question, counted_chat
+from .base import Count, Counting, Question, counted_request
 
 NAME = "anthropic_count"
 # What a request to count may hold; what only shapes the answer would be refused.
@@ -39,10 +39,10 @@ class AnthropicCount(Counting):
         return "/messages/count_tokens"
 
     def read(self, call: Call) -> Count:
-        return Count(ANTHROPIC.read_chat(call))
+        return Count(ANTHROPIC.read_chat(call), call)
 
     def write(self, question: Question, model: str) -> tuple[str, Written]:
-        written = ANTHROPIC.write_chat(counted_chat(question), model)
+        written = counted_request(question, ANTHROPIC, model)
         gone: dict[str, json_splice.Change] = dict.fromkeys(_members.decode(written.body).keys() - _COUNTED)
         return "/messages/count_tokens", Written(json_splice.splice(written.body, gone), written.dropped)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from ..codecs.json_values import UNREADABLE, decode, encode
-from ..dialects.base import Headers, Route, StreamReader
+from ..dialects.base import Dialect, Headers, Route, StreamReader
 from ..errors import Unsupported, UpstreamError
 from ..model.call import Call, Chat, Operation, Written
 from ..model.content import Json
@@ -27,6 +27,8 @@ class Count:
     """How many tokens a request has."""
 
     chat: Chat
+    call: Call
+    """The request that is counted, in its own dialect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +134,13 @@ class Counting(WholeResult):
         return None
 
 
-def counted_chat(question: Question) -> Chat:
+def counted_request(question: Question, dialect: Dialect, model: str) -> Written:
+    """The request to count, in a dialect: the caller's own bytes where the caller used that dialect."""
     if not isinstance(question, Count):
         raise TypeError(f"a format that counts cannot ask a {type(question).__name__}")
-    return question.chat
+    if question.call.dialect == dialect.name:
+        return dialect.splice(question.call, model)
+    return dialect.write_chat(question.chat, model)
 
 
 class Uncrossed(WholeResult):

@@ -21,7 +21,7 @@ from ..dialects.bedrock_converse.request_in import model_of
 from ..errors import BadRequest
 from ..model.call import Call, Written
 from ..model.content import Json
-from .base import Count, Counting, Question, counted_chat
+from .base import Count, Counting, Question, counted_request
 
 NAME = "bedrock_count"
 # The only version of the Messages format that Bedrock's user guide names, and a limit, on which the format insists.
@@ -58,26 +58,27 @@ class BedrockCount(Counting):
         match read_body(call.raw):
             case {"input": {"converse": dict(body)}}:
                 said = Call(CONVERSE.name, "chat", call.model, stream=False, raw=msgspec.json.encode(body))
-                return Count(CONVERSE.read_chat(said))
+                return Count(CONVERSE.read_chat(said), said)
             case {"input": {"invokeModel": {"body": str(data)}}}:
                 try:
                     raw = base64.b64decode(data, validate=True)
                 except (binascii.Error, ValueError):
                     raise BadRequest(_WHAT, param="input") from None
                 said = Call(ANTHROPIC.name, "chat", call.model, stream=False, raw=raw)
-                return Count(ANTHROPIC.read_chat(said))
+                return Count(ANTHROPIC.read_chat(said), said)
             case _:
                 raise BadRequest(_WHAT, param="input")
 
     def write(self, question: Question, model: str) -> tuple[str, Written]:
-        chat = counted_chat(question)
         path = f"/model/{quote(_PROFILE.sub('', model), safe='')}/count-tokens"
-        if chat.dialect == ANTHROPIC.name:  # all that Anthropic's format says is counted, as Anthropic itself does
-            limit: dict[str, json_splice.Change] = {} if chat.max_output_tokens else {"max_tokens": b"1"}
-            body = json_splice.splice(ANTHROPIC.write_chat(chat, model).body, {**_INVOKED, **limit})
+        # All that Anthropic's format says is counted, as Anthropic itself does.
+        if isinstance(question, Count) and question.call.dialect == ANTHROPIC.name:
+            written = counted_request(question, ANTHROPIC, model)
+            limit: dict[str, json_splice.Change] = {} if question.chat.max_output_tokens else {"max_tokens": b"1"}
+            body = json_splice.splice(written.body, {**_INVOKED, **limit})
             said: Json = {"invokeModel": {"body": base64.b64encode(body).decode()}}
-            return path, Written(msgspec.json.encode({"input": said}))
-        written = CONVERSE.write_chat(chat, model)
+            return path, Written(msgspec.json.encode({"input": said}), written.dropped)
+        written = counted_request(question, CONVERSE, model)
         body_ = read_body(written.body)
         said = {"converse": {key: body_[key] for key in _CONVERSE if key in body_}}
         return path, Written(msgspec.json.encode({"input": said}), written.dropped)

@@ -11,7 +11,7 @@ from ..dialects.base import Headers, Route
 from ..dialects.gemini_generate import PLUGIN as GEMINI
 from ..errors import BadRequest
 from ..model.call import Call, Written
-from .base import Count, Counting, Question, counted_chat
+from .base import Count, Counting, Question, counted_request
 from .gemini_embeddings import place
 
 NAME = "gemini_count"
@@ -46,10 +46,11 @@ class GeminiCount(Counting):
     def read(self, call: Call) -> Count:
         members = json_splice.members_of(call.raw)
         inner = next((bytes(members[name]) for name in _WRAPPED if name in members), call.raw)
-        return Count(GEMINI.read_chat(replace(call, raw=inner)))
+        said = replace(call, raw=inner)
+        return Count(GEMINI.read_chat(said), said)
 
     def write(self, question: Question, model: str) -> tuple[str, Written]:
-        written = GEMINI.write_chat(counted_chat(question), model)
+        written = counted_request(question, GEMINI, model)
         try:
             if self._wrapped:
                 request = json_splice.splice(written.body, {"model": msgspec.json.encode(f"models/{model}")})

@@ -136,7 +136,8 @@ class WorkerState:
         authenticator = await asyncio.to_thread(self._identity.authenticator, managed)
         if self._limits is not None:
             change_limits(self._limits, self._config, managed)
-        self.gateway = replace(self.gateway, authenticator=authenticator, access=merge_policies(self._config, managed))
+        access = merge_policies(self._config, managed, self.gateway.wire_names)
+        self.gateway = replace(self.gateway, authenticator=authenticator, access=access)
 
     async def _apply(self, config: Config, managed: ManagedState) -> None:
         refreshers, identity = self._refreshers, IdentitySources(config, logs.report, self._identity)

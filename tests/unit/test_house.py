@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections import defaultdict
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from every_dialect import EVERY_NAME
 
 from edge_extproc import registry
+from edge_extproc.model.wire_names import WireNames
 
 PACKAGE = Path(__file__).resolve().parents[2] / "edge_extproc"
 MOST_LINES = 600
@@ -27,6 +31,12 @@ DIALECT_FILES = {
     "stream_out",
 }
 DIALECTS = sorted(path.name for path in (PACKAGE / "dialects").iterdir() if (path / "__init__.py").exists())
+
+
+# Names of ours that a format has, too: of features, and of a price.
+OUR_OWN = {"code_execution", "input_audio", "web_search"}
+# They read JSON apart, not search it: how many messages, parts and tools there are, and where a prompt begins.
+READ_APART = {"exchange/body_shape.py", "routing/affinity.py"}
 
 
 def modules() -> list[Path]:
@@ -53,6 +63,16 @@ def test_all_dialects_have_the_same_files(dialect: str) -> None:
     assert {path.stem for path in (PACKAGE / "dialects" / dialect).glob("*.py")} - {"models"} == DIALECT_FILES
 
 
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_no_request_is_written_in_its_own_dialect(dialect: str) -> None:
+    """It is spliced. A writer that knows its own name has a second task."""
+    tree = ast.parse((PACKAGE / "dialects" / dialect / "request_out.py").read_text("utf-8"))
+
+    assert "NAME" not in {
+        alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+
+
 def test_there_are_five_dialects() -> None:
     assert len(DIALECTS) == 5
 
@@ -76,6 +96,25 @@ def test_every_room_says_what_it_is_for() -> None:
     silent = [path for path in modules() if ast.get_docstring(ast.parse(path.read_text("utf-8"))) is None]
 
     assert silent == []
+
+
+@pytest.mark.parametrize("room", ["accounting", "auth", "cache", "exchange", "limits", "routing"])
+def test_no_stage_knows_a_field_of_a_format(room: str) -> None:
+    """Dialects say what their fields are called (`WireNames`). Names of one word mean something elsewhere, too."""
+    wire = {
+        name
+        for field in fields(WireNames)
+        for name in getattr(EVERY_NAME, field.name)
+        if re.search("[_A-Z-]", name) and name not in OUR_OWN
+    }
+    known = {
+        str(path.relative_to(PACKAGE)): wire & {each.value for each in ast.walk(tree) if isinstance(each, ast.Constant)}
+        for path in (PACKAGE / room).rglob("*.py")
+        if str(path.relative_to(PACKAGE)) not in READ_APART
+        for tree in [ast.parse(path.read_text("utf-8"))]
+    }
+
+    assert {} == {path: names for path, names in known.items() if names}
 
 
 def test_configuration_and_wiring_know_no_plugin_by_name() -> None:

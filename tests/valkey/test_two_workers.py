@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from every_dialect import EVERY_NAME
 from valkeys import Valkey, until
 
 from edge_extproc import registry
@@ -64,7 +65,7 @@ class Worker:
 
     def turn(self, tenant="acme", headers=()):
         return self.cache.start_lookup(
-            Principal(tenant, "key"), CALL, [Candidate("openai", "gpt")], headers, DIALECT.read_chat
+            Principal(tenant, "key"), CALL, [Candidate("openai", "gpt")], headers, DIALECT.read_chat, EVERY_NAME
         )
 
     async def written(self):

@@ -1,9 +1,7 @@
 """Anthropic's Messages API, both directions: what its callers send and read, and what its hosts take and give.
 
-The file is in the order of a call: the cheap view and the raw lane; reading a request; writing one (first for a chat
-that is of this dialect already, then for one that crosses over from another); replies; streams; errors; models. What
-becomes of each field of a chat that crosses over is told by `FIELDS`, and what the models of a generation can be asked
-by `claude.py`. It knows nothing of hosts, keys, routing or Envoy.
+What becomes of each field of a chat that crosses over is in `FIELDS`, and what the models of a generation can be asked
+in `claude.py`. The package knows nothing of hosts, keys, routing or Envoy.
 """
 
 from __future__ import annotations
@@ -23,11 +21,11 @@ from ...model.reply import Reply
 from ..base import Headers, ModelCard, Route, output_limit
 from ..pictures import shown_by_user
 from .errors import error_body, read_error
-from .fields import NAME, SPELLING, TITLE, Block
+from .fields import NAME, SPELLING, TITLE, WIRE, Block
 from .history import mend
 from .reply import model_row, read_reply, write_reply
 from .request_in import betas, probe_of, read_chat, why_no_call
-from .request_out import RequestWriter, write_own
+from .request_out import RequestWriter
 from .stream_in import ReplyReader
 from .stream_out import ReplyWriter
 
@@ -40,7 +38,8 @@ class AnthropicMessages:
     name = NAME
     title = TITLE
     spelling = SPELLING
-    routes = (Route("POST", "/v1/messages", "chat"),)
+    wire_names = WIRE
+    routes: tuple[Route, ...] = (Route("POST", "/v1/messages", "chat"),)
     stream_type = "text/event-stream; charset=utf-8"
     client_headers: tuple[str, ...] = ("anthropic-version",)
     error_headers: tuple[str, ...] = ()
@@ -85,8 +84,6 @@ class AnthropicMessages:
         return read_chat(call)
 
     def write_chat(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
-        if chat.dialect == NAME:
-            return Written(encode(write_own(chat, model)))
         crossing = RequestWriter(shown_by_user(chat), host.known_as(model))
         body = encode({**crossing.body(), "model": model})
         return Written(body, tuple(sorted(crossing.dropped)))

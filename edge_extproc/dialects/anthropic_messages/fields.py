@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from ...model.content import Json
 from ...model.spelling import Spelling
+from ...model.wire_names import WireNames
 from ..base import FieldSupport
 
 NAME = "anthropic_messages"
@@ -34,6 +35,49 @@ SPELLING = Spelling(
     ),
 )
 """How callers of this format spell the fields of a Chat. A reader puts another one in its place where there are two."""
+
+# --- what code that does not read the whole body searches it for
+
+WIRE = WireNames(
+    content=frozenset({"messages", "system"}),
+    beside=frozenset({"model", "metadata", "service_tier"}),
+    elsewhere=frozenset({"container", "file_id"}),
+    links=frozenset({"url"}),
+    pointers=frozenset({"url"}),
+    blobs=frozenset({"source"}),
+    inline=frozenset({"data"}),
+    media_types=("media_type",),
+    image_types=frozenset({"image"}),
+    media=frozenset({"image", "document"}),
+    tool_data=frozenset({"input"}),
+    labels=frozenset({"type", "role", "id", "tool_use_id"}),
+    seals=frozenset({"signature"}),
+    cache_marks=frozenset({"cache_control"}),
+    reasoning=frozenset({"thinking"}),
+    # The effort is one of answers, too: only with thinking does it say how much is thought.
+    reasoning_beside=MappingProxyType({"thinking": "output_config"}),
+    efforts=frozenset({"effort"}),
+    budgets=frozenset({"budget_tokens"}),
+    feature_fields=MappingProxyType({"tools": "tools", "file_id": "files", "mcp_servers": "mcp"}),
+    feature_types=MappingProxyType(
+        {
+            "image": "images",
+            "file": "files",
+            "document": "files",
+            "web_search": "web_search",
+            "web_fetch": "web_search",
+            "code_execution": "code_execution",
+            "bash": "code_execution",
+            "computer": "code_execution",
+            "mcp": "mcp",
+        }
+    ),
+    headers=frozenset({"anthropic-beta", "anthropic-version"}),
+    version_headers=frozenset({"anthropic-version"}),
+    delivery=frozenset({"model", "stream"}),
+    stateful=frozenset({"container"}),
+)
+"""The names of this format for bounds, policies and the cache key."""
 
 # --- what becomes of a chat that crosses over
 

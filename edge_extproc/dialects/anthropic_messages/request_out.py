@@ -8,7 +8,7 @@ from typing import assert_never
 
 from ...codecs.json_values import as_object
 from ...errors import BadRequest, Unsupported
-from ...model.call import Chat, Tool, ToolChoice
+from ...model.call import Tool, ToolChoice
 from ...model.content import (
     Audio,
     CacheMark,
@@ -32,22 +32,8 @@ from ..carried import tool_id
 from ..claude import LEAST_TOP_P_WITH_THINKING, closed_schema
 from ..dropping import tools_of
 from ..turns import FORCED, NO_PARAMETERS, BlockKind, Translation, Turn, is_explicit, schema_of
-from .content import cache_control, document_source, own, own_block, shortened, source_of
+from .content import cache_control, document_source, shortened, source_of
 from .fields import MAX_USER_ID, TITLE, Block
-
-
-def _own_tool(tool: Tool, path: str) -> Block:
-    if isinstance(tool, Opaque):
-        return as_object(tool.value, path)
-    block: Block = {"name": tool.name}
-    if tool.description is not None:
-        block["description"] = tool.description
-    if tool.parameters is not None:
-        block["input_schema"] = tool.parameters
-    if tool.strict is not None:
-        block["strict"] = tool.strict
-    return own(block, tool.cache, tool.extras)
-
 
 _WRITE_CHOICE: Mapping[str, str] = MappingProxyType({"auto": "auto", "required": "any", "none": "none", "tool": "tool"})
 
@@ -60,57 +46,6 @@ def _choice(choice: ToolChoice, parallel: bool | None) -> Block:
         block["disable_parallel_tool_use"] = not parallel
     return block
 
-
-def write_own(chat: Chat, model: str) -> Block:
-    """A leading system turn is the system prompt; a later one is a turn."""
-    turns = list(chat.messages)
-    body: Block = {"model": model}
-    if chat.max_output_tokens is not None:
-        body["max_tokens"] = chat.max_output_tokens
-    if turns and turns[0].role == "system":
-        body["system"] = shortened([own_block(part, f"system[{i}]") for i, part in enumerate(turns.pop(0).parts)])
-    body["messages"] = [
-        {
-            "role": turn.role,
-            "content": shortened([own_block(p, f"messages[{n}].content[{i}]") for i, p in enumerate(turn.parts)]),
-            **turn.extras,
-        }
-        for n, turn in enumerate(turns)
-    ]
-    if chat.tools:
-        body["tools"] = [_own_tool(tool, f"tools[{i}]") for i, tool in enumerate(chat.tools)]
-    if chat.tool_choice is not None:
-        body["tool_choice"] = _choice(chat.tool_choice, chat.parallel_tool_calls)
-    if chat.stop:
-        body["stop_sequences"] = list(chat.stop)
-    if chat.stream:
-        body["stream"] = True
-    if chat.user is not None:
-        body["metadata"] = {"user_id": chat.user}
-    for name in ("temperature", "top_p", "top_k", "service_tier"):
-        if (value := getattr(chat, name)) is not None:
-            body[name] = value
-    output: Block = {}
-    if chat.reasoning is not None:
-        if chat.reasoning.mode is not None:
-            body["thinking"] = _thinking(chat.reasoning.mode, chat.reasoning.budget_tokens, chat.reasoning.extras)
-        if chat.reasoning.effort is not None:
-            output["effort"] = chat.reasoning.effort
-    if chat.response_format is not None:
-        output["format"] = {"type": "json_schema", "schema": chat.response_format.schema}
-    if output:
-        body["output_config"] = output
-    for name, value in chat.extras.items():
-        before = body.get(name)
-        body[name] = {**before, **value} if isinstance(before, dict) and isinstance(value, dict) else value
-    return body
-
-
-def _thinking(mode: str, budget: int | None, extras: Extras) -> Block:
-    return {"type": mode, **({} if budget is None else {"budget_tokens": budget}), **extras}
-
-
-# --- writing a request of another dialect
 
 _IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 _PDF = "application/pdf"

@@ -1,8 +1,5 @@
 """Amazon Bedrock's Converse API, both directions: one format for all of Bedrock's chat models, whole or as an AWS event
-stream.
-
-The file is in the order of a call: the cheap view and the raw lane; reading a request; writing one (first for a chat
-that is of this dialect already, then for one that crosses over from another); replies; streams; errors; models. What
+stream. What
 becomes of each field of a chat that crosses over is told by `FIELDS`, and what each maker's models call the things that
 Converse has no field for by `_FAMILIES`. It knows nothing of hosts, keys, routing or Envoy.
 
@@ -26,12 +23,12 @@ from ...model.reply import Reply
 from ..base import Headers, ModelCard, Route, output_limit
 from ..pictures import shown_by_user
 from .errors import read_error, write_error
-from .fields import NAME, SPELLING, TITLE
+from .fields import NAME, SPELLING, TITLE, WIRE, Block
 from .history import mend
 from .models import family_of
 from .reply import answered_media, read_reply, write_reply
 from .request_in import model_of, probe_of, read_chat, why_no_call
-from .request_out import RequestWriter, write_own
+from .request_out import RequestWriter
 from .stream_in import ReplyReader
 from .stream_out import ReplyWriter
 
@@ -42,7 +39,8 @@ class BedrockConverse:
     name = NAME
     title = TITLE
     spelling = SPELLING
-    routes = (
+    wire_names = WIRE
+    routes: tuple[Route, ...] = (
         Route("POST", "/model/{model}/converse", "chat"),
         Route("POST", "/model/{model}/converse-stream", "chat"),
     )
@@ -79,8 +77,6 @@ class BedrockConverse:
 
     def write_chat(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
         known = host.known_as(model)
-        if chat.dialect == NAME:
-            return Written(encode(write_own(chat, family_of(known))))
         crossing = RequestWriter(shown_by_user(chat), known)
         body = encode(crossing.body())
         return Written(body, tuple(sorted(crossing.dropped)))
@@ -111,16 +107,20 @@ class BedrockConverse:
 
     def write_models(self, models: Sequence[ModelCard]) -> bytes:
         """As ListFoundationModels of Bedrock's control plane does."""
-        rows = [
-            {
-                "modelId": card.id,
-                "modelName": card.id,
-                "providerName": card.owned_by,
-                "responseStreamingSupported": True,
-            }
-            for card in models
-        ]
-        return encode({"modelSummaries": rows})
+        return encode({"modelSummaries": [_model_row(card) for card in models]})
+
+    def write_model(self, card: ModelCard) -> bytes:
+        """As GetFoundationModel does."""
+        return encode({"modelDetails": _model_row(card)})
+
+
+def _model_row(card: ModelCard) -> Block:
+    return {
+        "modelId": card.id,
+        "modelName": card.id,
+        "providerName": card.owned_by,
+        "responseStreamingSupported": True,
+    }
 
 
 PLUGIN = BedrockConverse()

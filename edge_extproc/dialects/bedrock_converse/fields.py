@@ -11,6 +11,7 @@ from typing import TypeAlias
 from ...codecs.json_values import as_object
 from ...model.content import Json
 from ...model.spelling import Spelling
+from ...model.wire_names import WireNames
 from ..base import FieldSupport
 
 NAME = "bedrock_converse"
@@ -51,6 +52,31 @@ SPELLING = Spelling(
     ),
 )
 """How callers of this format spell the fields of a Chat. A reader puts another one in its place where there are two."""
+
+# --- what code that does not read the whole body searches it for
+
+WIRE = WireNames(
+    content=frozenset({"messages", "system"}),
+    elsewhere=frozenset({"s3Location", "s3_location"}),
+    pointers=frozenset({"uri"}),
+    blobs=frozenset({"document", "audio", "video"}),
+    inline=frozenset({"bytes"}),
+    formats=("format",),
+    images=frozenset({"image"}),
+    media=frozenset({"image", "document", "audio", "video"}),
+    tool_data=frozenset({"input", "json"}),
+    labels=frozenset({"type", "role", "toolUseId", "status"}),
+    seals=frozenset({"signature"}),
+    cache_marks=frozenset({"cachePoint"}),
+    settings=frozenset({"additionalModelRequestFields"}),
+    reasoning=frozenset({"thinking", "reasoning_config", "reasoningConfig"}),
+    reasoning_beside=MappingProxyType({"thinking": "output_config"}),
+    efforts=frozenset({"effort", "maxReasoningEffort"}),
+    budgets=frozenset({"budget_tokens"}),
+    feature_fields=MappingProxyType({"toolConfig": "tools"}),
+    feature_blocks=MappingProxyType({"image": "images", "document": "files", "video": "files", "toolSpec": "tools"}),
+)
+"""The names of this format for bounds, policies and the cache key."""
 
 # --- what becomes of a chat that crosses over
 

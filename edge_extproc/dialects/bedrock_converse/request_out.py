@@ -10,7 +10,7 @@ from typing import assert_never
 
 from ...codecs.json_values import as_object, encode
 from ...errors import BadRequest, Unsupported
-from ...model.call import Chat, FunctionTool, ResponseFormat, Tool, ToolChoice
+from ...model.call import Chat, FunctionTool, ResponseFormat, ToolChoice
 from ...model.content import (
     Audio,
     CacheMark,
@@ -38,15 +38,13 @@ from .content import (
     AUDIO_TYPES,
     DOCUMENT_TYPES,
     IMAGE_TYPES,
-    SpelledReasoning,
     cache_point,
     format_of,
-    own_blocks,
     thinking_block,
     write_redacted,
 )
-from .fields import MORE, TITLE, Block, maybe_object
-from .models import LEVELS, Family, family_of
+from .fields import MORE, TITLE, Block
+from .models import LEVELS, family_of
 
 _WRITE_CHOICE: Mapping[str, str] = MappingProxyType({"auto": "auto", "required": "any", "tool": "tool"})
 
@@ -75,59 +73,6 @@ def _json_schema(wanted: ResponseFormat, schema: Json) -> Block:
     return {"type": "json_schema", "structure": {"jsonSchema": structure}}
 
 
-def _own_tools(tools: Iterable[Tool]) -> list[Block]:
-    written: list[Block] = []
-    for i, tool in enumerate(tools):
-        if isinstance(tool, Opaque):
-            written.append(as_object(tool.value, f"toolConfig.tools[{i}]"))
-            continue
-        spec = _tool_spec(tool, tool.parameters)
-        if tool.strict is not None:
-            spec["strict"] = tool.strict
-        written.append({"toolSpec": {**spec, **tool.extras}})
-        if tool.cache is not None:
-            written.append(cache_point(tool.cache))
-    return written
-
-
-def write_own(chat: Chat, family: Family) -> Block:
-    """A leading system turn is the system prompt; a later one is a turn."""
-    turns = list(chat.messages)
-    body: Block = {}
-    if turns and turns[0].role == "system" and turns[0].parts:
-        body["system"] = own_blocks(turns.pop(0).parts, "system")
-    body["messages"] = [
-        {"role": turn.role, "content": own_blocks(turn.parts, f"messages[{n}].content"), **turn.extras}
-        for n, turn in enumerate(turns)
-    ]
-    if inference := _inference(chat, list(chat.stop)):
-        body["inferenceConfig"] = inference
-    config: Block = {"tools": _own_tools(chat.tools)} if chat.tools else {}
-    if chat.tool_choice is not None and (choice := _choice(chat.tool_choice)) is not None:
-        config["toolChoice"] = choice
-    if config:
-        body["toolConfig"] = config
-    more: Block = {}
-    output: Block = {}
-    if isinstance(chat.reasoning, SpelledReasoning):
-        more.update((key, value) for key, value in chat.reasoning.wire.items() if key != "outputConfig")
-        output = dict(maybe_object(chat.reasoning.wire.get("outputConfig"), "outputConfig"))
-    if chat.top_k is not None:
-        _merge(more, _nested(family.top_k or ("top_k",), chat.top_k))
-    if more:
-        body[MORE] = more
-    if chat.response_format is not None:
-        output["textFormat"] = _json_schema(chat.response_format, chat.response_format.schema)
-    if output:
-        body["outputConfig"] = output
-    if chat.service_tier is not None:
-        body["serviceTier"] = {"type": chat.service_tier}
-    if chat.metadata is not None:
-        body["requestMetadata"] = dict(chat.metadata)
-    _merge(body, dict(chat.extras))
-    return body
-
-
 def _inference(chat: Chat, stop: list[str]) -> Block:
     told = {"maxTokens": chat.max_output_tokens, "temperature": chat.temperature, "topP": chat.top_p}
     found: Block = {key: value for key, value in told.items() if value is not None}
@@ -153,8 +98,6 @@ def _merge(into: Block, more: Mapping[str, Json]) -> None:
         else:
             into[key] = value
 
-
-# --- writing a request of another dialect
 
 # What a document may be called: the user guide's page on the Converse API.
 _NOT_IN_DOCUMENT_NAME = re.compile(r"[^\w\s\-()\[\]]|_", re.ASCII)

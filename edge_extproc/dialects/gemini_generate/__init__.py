@@ -26,7 +26,7 @@ from ...model.reply import Reply
 from ..base import Headers, ModelCard, Route
 from .content import MARKED
 from .errors import error_of, read_error
-from .fields import ABSENT, NAME, SPELLING, TITLE
+from .fields import ABSENT, NAME, SPELLING, TITLE, WIRE
 from .history import mended_history
 from .reply import model_row, write_reply
 from .request_in import (
@@ -57,6 +57,7 @@ class GeminiGenerate:
     name = NAME
     title = TITLE
     spelling = SPELLING
+    wire_names = WIRE
     routes = (
         Route("GET", "/v1beta/models", "models"),
         Route("GET", "/v1beta/models/{model}", "models"),

@@ -12,6 +12,7 @@ import msgspec
 from ...codecs.json_values import maybe_int
 from ...model.content import NO_EXTRAS, Extras, Json
 from ...model.spelling import Spelling
+from ...model.wire_names import WireNames
 from ..base import FieldSupport
 
 NAME = "gemini_generate"
@@ -62,6 +63,50 @@ SPELLING = Spelling(
     ),
 )
 """How callers of this format spell the fields of a Chat: in camel case, which Google's own documentation uses."""
+
+# --- what code that does not read the whole body searches it for
+
+# Protobuf's JSON has two spellings of each name.
+WIRE = WireNames(
+    content=frozenset({"contents", "systemInstruction", "system_instruction"}),
+    beside=frozenset({"model", "labels"}),
+    elsewhere=frozenset({"cachedContent", "cached_content", "fileUri", "file_uri"}),
+    unbounded=frozenset({"fileData", "file_data"}),
+    blobs=frozenset({"inlineData", "inline_data", "fileData", "file_data"}),
+    inline=frozenset({"data"}),
+    media_types=("mimeType", "mime_type"),
+    media=frozenset({"inlineData", "inline_data"}),
+    tool_data=frozenset({"args", "response"}),
+    labels=frozenset({"role", "id"}),
+    seals=frozenset({"thoughtSignature", "thought_signature"}),
+    settings=frozenset({"generationConfig", "generation_config"}),
+    reasoning=frozenset({"thinkingConfig", "thinking_config"}),
+    efforts=frozenset({"thinkingLevel", "thinking_level"}),
+    budgets=frozenset({"thinkingBudget", "thinking_budget"}),
+    feature_fields=MappingProxyType(
+        {
+            "tools": "tools",
+            "toolConfig": "tools",
+            "tool_config": "tools",
+            "functionDeclarations": "tools",
+            "function_declarations": "tools",
+            "speechConfig": "audio",
+            "speech_config": "audio",
+            "fileData": "files",
+            "file_data": "files",
+            "googleSearch": "web_search",
+            "google_search": "web_search",
+            "googleSearchRetrieval": "web_search",
+            "google_search_retrieval": "web_search",
+            "urlContext": "web_search",
+            "url_context": "web_search",
+            "codeExecution": "code_execution",
+            "code_execution": "code_execution",
+        }
+    ),
+    modalities=frozenset({"responseModalities", "response_modalities"}),
+)
+"""The names of this format for bounds, policies and the cache key."""
 
 # --- what becomes of a chat that crosses over
 

@@ -31,7 +31,7 @@ from ...model.content import (
 )
 from ..dropping import DropList, messages_of, parts_of, tools_of
 from .content import DETAILS, GOOGLES_FILE, JSON_TYPE, MADE_ID, TIERS, as_one_object, media_type_of
-from .fields import MOST_STOPS, NAME, TITLE, Block
+from .fields import MOST_STOPS, TITLE, Block
 from .models import BUDGET_TO_EFFORT, generation_of
 
 # --- writing a request
@@ -47,27 +47,22 @@ _REASONING_TOLD = frozenset({"display", "summary", "generate_summary"})
 
 
 class RequestWriter(DropList):
-    """One chat on its way into this format. `dropped` grows as it is written.
-
-    A chat of our own dialect is written as it was read; one of another crosses over.
-    """
+    """One chat of another dialect on its way into this one. `dropped` grows as it is written."""
 
     def __init__(self, chat: Chat, model: str) -> None:
         super().__init__(chat)
         self._chat = chat
-        self._own = chat.dialect == NAME
         self._generation = generation_of(model)
         self._names: dict[str, str] = {}
         """The function of each call so far, by the call's id."""
 
     def body(self) -> Block:
         chat = self._chat
-        if not self._own:
-            self._refuse()
+        self._refuse()
         body = self._conversation()
         if tools := self._tools():
             body["tools"] = tools
-        if chat.tool_choice is not None and (tools or self._own):
+        if chat.tool_choice is not None and tools:
             calling: Block = {"mode": _WRITE_MODES[chat.tool_choice.mode]}
             if chat.tool_choice.name is not None:
                 calling["allowedFunctionNames"] = [chat.tool_choice.name]
@@ -81,11 +76,7 @@ class RequestWriter(DropList):
         self._drop_field("parallel_tool_calls", chat.parallel_tool_calls is False)
         self._drop_field("user", chat.user is not None)
         self._drop_field("metadata", chat.metadata)
-        if self._own:
-            for path, value in chat.extras.items():
-                _put(body, path, value)
-        else:
-            self._drop_extras(chat.extras, "")
+        self._drop_extras(chat.extras, "")
         return body
 
     def _refuse(self) -> None:
@@ -104,8 +95,7 @@ class RequestWriter(DropList):
         turns: list[tuple[str, list[Block]]] = []
         for path, message in messages_of(self._chat):
             self._drop_if(f"{path}.name", message.name)
-            if not self._own:
-                self._drop_extras(message.extras, path)
+            self._drop_extras(message.extras, path)
             parts = self._parts(message, path)
             match message.role:
                 case "system" | "developer":
@@ -116,21 +106,20 @@ class RequestWriter(DropList):
                     self._say(turns, "user", parts)
                 case _:
                     assert_never(message.role)
-        if not self._own:
-            if not turns:
-                path = self.spelling.field("messages")
-                raise BadRequest(f"there is no turn of the user, and {TITLE} needs one", param=path)
-            for role, parts in turns:
-                self._settle(role, parts)
+        if not turns:
+            path = self.spelling.field("messages")
+            raise BadRequest(f"there is no turn of the user, and {TITLE} needs one", param=path)
+        for role, parts in turns:
+            self._settle(role, parts)
         body["contents"] = [{"role": role, "parts": parts} for role, parts in turns]
         if system:
             body["systemInstruction"] = {"parts": system}
         return body
 
     def _say(self, turns: list[tuple[str, list[Block]]], role: str, parts: list[Block]) -> None:
-        if turns and turns[-1][0] == role and not self._own:
+        if turns and turns[-1][0] == role:
             turns[-1][1].extend(parts)
-        elif parts or self._own:
+        elif parts:
             turns.append((role, parts))
 
     def _settle(self, role: str, parts: list[Block]) -> None:
@@ -150,99 +139,80 @@ class RequestWriter(DropList):
     def _part(self, part: Part, path: str, *, in_system: bool = False) -> list[Block]:
         """None for what is left out, and several for a result whose images have no place in it."""
         if isinstance(part, Opaque):
-            if self._own:
-                return [dict(as_object(part.value, path))]
             raise Unsupported(path, TITLE, f"it knows no part of type {part.kind!r}")
-        if in_system and not self._own and not isinstance(part, Text | Refusal):
+        if in_system and not isinstance(part, Text | Refusal):
             raise Unsupported(path, TITLE, "its system instruction is text")
         self._drop_mark(getattr(part, "cache", None), path)
-        extras = dict(part.extras)
-        if not self._own:
-            self._drop_extras(extras, path)
-            extras = {}
+        self._drop_extras(part.extras, path)
         block: Block
         match part:
             case Text():
-                if not part.text and not self._own:
+                if not part.text:
                     return []
                 block = {"text": part.text}
             case Image():
-                written = self._image(part, extras, path)
+                written = self._image(part, path)
                 if written is None:
                     return []
                 block = written
             case Document():
-                written = self._source(part.source, extras, "application/pdf", path)
-                if self._own and part.name is not None:
-                    as_object(next(iter(written.values())), path)["displayName"] = part.name
-                self._drop_name(part, path, part.name is not None and not self._own)
-                block = written
+                block = self._source(part.source, "application/pdf", path)
+                self._drop_name(part, path, part.name is not None)
             case Audio():
-                block = self._source(part.source, extras, "audio/wav", path)
-            case Thinking():
-                if not self._own:
-                    self.dropped.add(path)
-                    return []
-                block = {"text": part.text, "thought": True}
-            case RedactedThinking() | Refusal():
+                block = self._source(part.source, "audio/wav", path)
+            case Thinking() | RedactedThinking() | Refusal():
                 self.dropped.add(path)
                 return []
             case ToolCall():
-                block = self._call(part, extras, path)
+                block = self._call(part, path)
             case ToolResult():
-                return self._result(part, extras, path)
+                return self._result(part, path)
             case _:
                 assert_never(part)
-        return [{**block, **extras}]
+        return [block]
 
-    def _image(self, part: Image, extras: Block, path: str) -> Block | None:
+    def _image(self, part: Image, path: str) -> Block | None:
         source = part.source
         if isinstance(source, Url) and not source.url:
             self.dropped.add(path)
             return None
-        if isinstance(source, Inline) and not self._own:
+        if isinstance(source, Inline):
             media_type = source.media_type.lower().replace("image/jpg", "image/jpeg")
             if media_type not in (*_IMAGES, "application/pdf"):
                 raise BadRequest(
                     f"{path} is {source.media_type!r}; {TITLE} takes {', '.join(sorted(_IMAGES))} and PDF", param=path
                 )
             source = Inline(media_type, source.data)
-        block = self._source(source, extras, "image/jpeg", path)
+        block = self._source(source, "image/jpeg", path)
         if part.detail in (None, "auto"):
             return block
         resolution = RESOLUTIONS.get(part.detail or "")
         if resolution is None:
             where = self._member(path, "detail")
             raise BadRequest(f"{where} is {part.detail!r}; use auto, {', '.join(RESOLUTIONS)}", param=where)
-        if self._own or self._generation.is_third:
+        if self._generation.is_third:
             block["mediaResolution"] = {"level": resolution}
         else:
             self._drop_member(path, "detail", True)
         return block
 
-    def _source(self, source: Source, extras: Block, usual: str, path: str) -> Block:
-        """inlineData or fileData. `extras` loses what belongs in there."""
-        key = "inlineData" if isinstance(source, Inline) else "fileData"
-        told = dict(as_object(extras.pop(key, {}), path))
+    @staticmethod
+    def _source(source: Source, usual: str, path: str) -> Block:
+        """inlineData or fileData."""
         match source:
             case Inline():
-                return {"inlineData": {"mimeType": source.media_type, "data": source.data, **told}}
+                return {"inlineData": {"mimeType": source.media_type, "data": source.data}}
             case Url():
-                media_type = source.media_type
-                if media_type is None and not self._own:
-                    media_type = media_type_of(source.url) or usual
-                if media_type is not None:
-                    told["mimeType"] = media_type
-                return {"fileData": {"fileUri": source.url, **told}}
+                media_type = source.media_type or media_type_of(source.url) or usual
+                return {"fileData": {"fileUri": source.url, "mimeType": media_type}}
             case FileRef():
                 if not GOOGLES_FILE.match(source.id):
                     raise Unsupported(path, TITLE, "a file uploaded to another provider is unknown to it")
-                told.setdefault("mimeType", usual)
-                return {"fileData": {"fileUri": source.id, **told}}
+                return {"fileData": {"fileUri": source.id, "mimeType": usual}}
             case _:
                 assert_never(source)
 
-    def _call(self, part: ToolCall, extras: Block, path: str) -> Block:
+    def _call(self, part: ToolCall, path: str) -> Block:
         """Gemini's callers know no id that Gemini did not give, so neither do its hosts."""
         call: Block = {"name": part.name}
         if part.id and not MADE_ID.fullmatch(part.id):
@@ -254,18 +224,15 @@ class RequestWriter(DropList):
                 where = self._member(path, "arguments")
                 raise BadRequest(f"{where} is no JSON object", param=where)
             call["args"] = arguments
-        elif not self._own:
+        else:
             call["args"] = {}
-        if "functionCall" in extras:
-            call.update(as_object(extras.pop("functionCall"), path))
         block: Block = {"functionCall": call}
         if part.signature is not None:
             block["thoughtSignature"] = part.signature
         return block
 
-    def _result(self, part: ToolResult, extras: Block, path: str) -> list[Block]:
-        others = as_object(extras.pop("functionResponse", {}), path)
-        name = others.get("name", self._names.get(part.call_id))
+    def _result(self, part: ToolResult, path: str) -> list[Block]:
+        name = self._names.get(part.call_id)
         if name is None:
             raise BadRequest(f"{path} is the result of a call {part.call_id!r} that is not in the history", param=path)
         texts = [each.text for each in part.parts if isinstance(each, Text)]
@@ -278,9 +245,8 @@ class RequestWriter(DropList):
         result: Block = {"name": name, "response": _write_response("\n".join(texts), part.is_error)}
         if part.call_id and not MADE_ID.fullmatch(part.call_id):
             result["id"] = part.call_id
-        result.update(others)
-        block: Block = {"functionResponse": result, **extras}
-        if not media or self._own or self._generation.is_third:
+        block: Block = {"functionResponse": result}
+        if not media or self._generation.is_third:
             if media:
                 result["parts"] = media
             return [block]
@@ -298,8 +264,6 @@ class RequestWriter(DropList):
                     if not declarations:
                         tools.append({"functionDeclarations": declarations})
                     declarations.append(self._declaration(tool, path))
-                case Opaque() if self._own:
-                    tools.append(as_object(tool.value, path))
                 case Opaque():
                     raise Unsupported(path, TITLE, f"it knows no tool of type {tool.kind!r}")
                 case _:
@@ -310,10 +274,6 @@ class RequestWriter(DropList):
         declaration: Block = {"name": tool.name}
         if tool.description is not None:
             declaration["description"] = tool.description
-        if self._own:
-            if tool.parameters is not None:
-                declaration["parametersJsonSchema"] = tool.parameters
-            return {**declaration, **tool.extras}
         self._drop_member(path, "strict", tool.strict)
         self._drop_mark(tool.cache, path)
         self._drop_extras(tool.extras, path)
@@ -358,7 +318,7 @@ class RequestWriter(DropList):
         if chat.response_format is not None:
             config.update(self._format(chat.response_format))
         if chat.reasoning is not None:
-            thinking = self._own_thinking(chat.reasoning) if self._own else self._thinking(chat.reasoning)
+            thinking = self._thinking(chat.reasoning)
             if thinking:
                 config["thinkingConfig"] = thinking
         return config
@@ -366,15 +326,13 @@ class RequestWriter(DropList):
     def _format(self, wanted: ResponseFormat) -> Block:
         match wanted.kind:
             case "text":
-                return {"responseMimeType": "text/plain"} if self._own else {}
+                return {}
             case "json_object":
                 return {"responseMimeType": JSON_TYPE}
             case "json_schema":
                 pass
             case _:
                 assert_never(wanted.kind)
-        if self._own:
-            return {"responseMimeType": JSON_TYPE, "responseJsonSchema": wanted.schema}
         path = self.spelling.field("response_format.schema")
         self._drop_field("response_format.strict", wanted.strict is False)
         told = {"title": wanted.name, "description": wanted.description}
@@ -385,14 +343,6 @@ class RequestWriter(DropList):
         if self._generation.json_schema:
             return {"responseMimeType": JSON_TYPE, "responseJsonSchema": schema}
         return {"responseMimeType": JSON_TYPE, "responseSchema": self._narrowed(schema, path)}
-
-    @staticmethod
-    def _own_thinking(reasoning: Reasoning) -> Block:
-        budget = {"disabled": 0, "adaptive": -1}.get(reasoning.mode or "", reasoning.budget_tokens)
-        thinking: Block = {} if budget is None else {"thinkingBudget": budget}
-        if reasoning.effort is not None:
-            thinking["thinkingLevel"] = reasoning.effort.upper()
-        return {**thinking, **reasoning.extras}
 
     def _thinking(self, reasoning: Reasoning) -> Block:
         path, generation = self._reasoning_path(reasoning), self._generation
@@ -437,11 +387,3 @@ def _write_response(text: str, is_error: bool) -> Block:
     if value is None:
         return {"error" if is_error else "output": text}
     return value if not is_error or "error" in value else {"error": value}
-
-
-def _put(body: Block, path: str, value: Json) -> None:
-    """A field that was read from within another goes back there."""
-    *parents, name = path.split(".")
-    for parent in parents:
-        body = as_object(body.setdefault(parent, {}), parent)
-    body[name] = value

@@ -1,13 +1,12 @@
 """OpenAI's Chat Completions API, both directions: what its callers send and read, and what its hosts take and give.
 
 Dozens of hosts speak it, each a little differently; what their recorded traffic shows is read here, and what they
-agree on is written. The file is in the order of a call: the cheap view and the raw lane; reading a request; writing
-one; usage; replies; streams; errors; models. `FIELDS` tells what becomes of each field of a chat that crosses over
-from another format, and `_EFFORTS` how much thinking which models can be asked for. It knows nothing of hosts, keys,
-routing or Envoy.
+agree on is written. `FIELDS` says what becomes of each field of a chat that crosses over from another format, and
+`models.py` how much thinking which models can be asked for. The package knows nothing of hosts, keys, routing or Envoy.
 
-In `extras`, a key whose value is None is a note: the field was understood, and only how the caller spelled it is kept,
-for a writer of this dialect. Nothing is lost with it, so no writer of another dialect names it as dropped.
+In `extras`, a key whose value is None is a note: the field was understood, and only how it was spelled is kept, for the
+writer of a reply of this dialect and for OpenAI's other format. Nothing is lost with it, so no writer names it as
+dropped.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from ...model.reply import Reply
 from ..base import Headers, ModelCard, Route
 from ..pictures import shown_by_user
 from .errors import envelope, read_error
-from .fields import NAME, SPELLING, TITLE
+from .fields import NAME, SPELLING, TITLE, WIRE
 from .history import OF_HISTORY, USER, mended_history
 from .models import has_calls, is_thinking, with_reasoning
 from .reply import model_row, read_reply, write_reply, written_media
@@ -41,6 +40,7 @@ class OpenAIChat:
     name = NAME
     title = TITLE
     spelling = SPELLING
+    wire_names = WIRE
     routes = (
         Route("POST", "/v1/chat/completions", "chat"),
         Route("GET", "/v1/models", "models"),
@@ -84,9 +84,7 @@ class OpenAIChat:
         return read_chat(call)
 
     def write_chat(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
-        if chat.dialect != NAME:
-            chat = shown_by_user(chat)
-        request = RequestWriter(chat, host.known_as(model), host)
+        request = RequestWriter(shown_by_user(chat), host.known_as(model), host)
         body = {**request.body(), "model": model}
         messages = as_list(body["messages"], "messages")
         if host.thoughts_required and is_thinking(body) and has_calls(messages):

@@ -303,14 +303,6 @@ def short(parts: list[Object]) -> Json:
             return parts
 
 
-def lift_cache(message: Object) -> None:
-    """The cache mark of the last part, as one on the message."""
-    content = message.get("content")
-    if isinstance(content, list) and content and isinstance(content[-1], dict) and "cache_control" in content[-1]:
-        message["cache_control"] = content[-1].pop("cache_control")
-        message["content"] = short(content)
-
-
 def plain(data: str, path: str) -> str:
     try:
         return base64.b64decode(data, validate=True).decode()

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from ...model.content import Json
 from ...model.spelling import Spelling
+from ...model.wire_names import WireNames
 from ..base import FieldSupport
 
 NAME = "openai_chat"
@@ -51,6 +52,49 @@ SPELLING = Spelling(
     ),
 )
 """How callers of this format spell the fields of a Chat. A reader puts another one in its place where there are two."""
+
+# --- what code that does not read the whole body searches it for
+
+WIRE = WireNames(
+    content=frozenset({"messages", "prompt"}),  # `prompt` of the completions before chat
+    beside=frozenset(
+        {"model", "metadata", "user", "stream_options", "prompt_cache_key", "safety_identifier", "service_tier"}
+    ),
+    elsewhere=frozenset({"file_id"}),
+    links=frozenset({"url", "image_url"}),
+    pointers=frozenset({"url"}),
+    unbounded=frozenset({"file_data"}),
+    blobs=frozenset({"file", "file_data", "input_audio", "audio"}),
+    inline=frozenset({"data"}),
+    formats=("format",),
+    images=frozenset({"image_url"}),
+    media=frozenset({"image_url", "input_audio", "audio"}),
+    tool_data=frozenset({"arguments"}),
+    labels=frozenset({"type", "role", "id", "tool_call_id"}),
+    seals=frozenset({"signature", "thought_signature"}),
+    cache_marks=frozenset({"cache_control"}),
+    reasoning=frozenset({"reasoning", "thinking"}),
+    reasoning_efforts=frozenset({"reasoning_effort"}),
+    efforts=frozenset({"effort"}),
+    budgets=frozenset({"max_tokens", "budget_tokens"}),
+    feature_fields=MappingProxyType(
+        {
+            "tools": "tools",
+            "functions": "tools",
+            "image_url": "images",
+            "input_audio": "audio",
+            "audio": "audio",
+            "file_id": "files",
+            "file_data": "files",
+            "web_search_options": "web_search",
+        }
+    ),
+    feature_types=MappingProxyType({"image": "images", "input_audio": "audio", "audio": "audio", "file": "files"}),
+    modalities=frozenset({"modalities"}),
+    headers=frozenset({"openai-beta"}),
+    delivery=frozenset({"model", "stream", "stream_options"}),
+)
+"""The names of this format for bounds, policies and the cache key."""
 
 # --- what becomes of a chat that crosses over
 

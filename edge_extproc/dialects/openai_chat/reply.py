@@ -18,14 +18,18 @@ from ...codecs.json_values import (
     rest_of,
     text_of,
 )
-from ...errors import BadRequest, Unavailable, UpstreamError
-from ...model.call import Chat
+from ...errors import BadRequest, Unavailable, Unsupported, UpstreamError
 from ...model.content import (
     NO_EXTRAS,
     Audio,
+    CacheMark,
+    Document,
+    Extras,
+    FileRef,
     Image,
     Inline,
     Json,
+    Opaque,
     Part,
     RedactedThinking,
     Refusal,
@@ -40,12 +44,21 @@ from ...model.usage import Usage, cached_twice
 from ..base import ModelCard
 from ..carried import tool_id
 from ..dropping import omission
-from .content import TEXT_PART, overlay, thoughts_of, write_source
+from .content import (
+    AUDIO_FORMATS,
+    TEXT_PART,
+    cache_control,
+    is_noted,
+    overlay,
+    set_values,
+    short,
+    thoughts_of,
+    write_source,
+)
 from .errors import STATUS_OF_KIND, error_message
 from .fields import NAME, TITLE, Object
 from .models import LONGEST_CALL_ID
 from .request_in import read_said
-from .request_out import RequestWriter, said_of
 
 # --- usage
 
@@ -243,12 +256,92 @@ def read_reply(body: bytes) -> Reply:
     )
 
 
+def _said_of(parts: Iterable[Part], notes: Extras) -> Object:
+    """What a model of this dialect said, in its fields; `notes` tell which of the spellings for thoughts were used."""
+    content: list[Object] = []
+    thoughts: list[Thinking | RedactedThinking] = []
+    calls: list[Json] = []
+    images: list[Json] = []
+    said: Object = {"content": None}
+    for part in parts:
+        match part:
+            case ToolCall():
+                calls.append(_own_call(part))
+            case Opaque(kind="function_call"):
+                said["function_call"] = part.value
+            case Opaque() if isinstance(part.value, dict) and "id" in part.value:
+                calls.append(part.value)
+            case Thinking() | RedactedThinking() if not is_noted(part.extras, "content"):
+                thoughts.append(part)
+            case Refusal() if not is_noted(part.extras, "content"):
+                said["refusal"] = part.text
+            case Image() if is_noted(part.extras, "images"):
+                images.append(_own_part(part))
+            case _:
+                content.append(_own_part(part))
+    if content:
+        said["content"] = short(content)
+    if calls:
+        said["tool_calls"] = calls
+    if images:
+        said["images"] = images
+    said.update(thoughts_of(thoughts, notes))
+    return said
+
+
+def _own_call(call: ToolCall) -> Object:
+    function = {"name": call.name, "arguments": call.arguments}
+    written: Object = {"id": call.id, "type": "function", "function": function}
+    if call.signature is not None:
+        written["extra_content"] = {"google": {"thought_signature": call.signature}}
+    return _restored(written, call.cache, call.extras)
+
+
+def _own_part(part: Part) -> Object:
+    """A part of the content of a reply of this dialect."""
+    match part:
+        case Text():
+            return _restored({"type": "text", "text": part.text}, part.cache, part.extras)
+        case Image(Inline() | Url() as source):
+            image: Object = {"url": write_source(source)}
+            set_values(image, detail=part.detail)
+            return _restored({"type": "image_url", "image_url": image}, part.cache, part.extras)
+        case Document(source):
+            file: Object = (
+                {"file_id": source.id} if isinstance(source, FileRef) else {"file_data": write_source(source)}
+            )
+            set_values(file, filename=part.name)
+            return _restored({"type": "file", "file": file}, part.cache, part.extras)
+        case Audio(Inline(media_type, data)):
+            format = AUDIO_FORMATS.get(media_type, media_type.removeprefix("audio/"))
+            return _restored(
+                {"type": "input_audio", "input_audio": {"data": data, "format": format}}, None, part.extras
+            )
+        case Refusal():
+            return _restored({"type": "refusal", "refusal": part.text}, None, part.extras)
+        case Thinking():
+            block: Object = {"type": "thinking", "thinking": [{"type": "text", "text": part.text}]}
+            set_values(block, signature=part.signature)
+            return _restored(block, None, part.extras)
+        case Opaque():
+            return as_object(part.value, "content")
+        case _:
+            raise Unsupported("content", TITLE, f"a {type(part).__name__} cannot stand here")
+
+
+def _restored(block: Object, cache: CacheMark | None, extras: Extras) -> Object:
+    """A part with all that its reader left."""
+    if cache is not None:
+        block["cache_control"] = cache_control(cache)
+    overlay(block, extras)
+    return block
+
+
 def _message_of(choice: Choice, *, own: bool) -> Object:
     notes = choice.extras.get("message") if own else None
     extras = notes if isinstance(notes, dict) else NO_EXTRAS
     if own:
-        request = RequestWriter(Chat(NAME, "", ()), "")
-        message: Object = {"role": "assistant", "refusal": None, **said_of(choice.parts, extras, request)}
+        message: Object = {"role": "assistant", "refusal": None, **_said_of(choice.parts, extras)}
         content = message["content"]
         if isinstance(content, list) and all(part.keys() == TEXT_PART for part in content):
             # Thoughts between them made several parts of what came in one stream of text.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import assert_never
 
 from ...codecs.json_values import as_object, left_in
 from ...errors import Unsupported
-from ...model.call import Chat, Reasoning, Tool
+from ...model.call import Chat, Tool
 from ...model.content import (
     Audio,
     CacheMark,
@@ -34,17 +34,13 @@ from ..dropping import DropList, messages_of, parts_of, tools_of
 from .content import (
     AUDIO_FORMATS,
     WANTED,
-    cache_control,
     is_noted,
-    lift_cache,
-    overlay,
     plain,
     set_values,
     short,
-    thoughts_of,
     write_source,
 )
-from .fields import NAME, TITLE, Object
+from .fields import TITLE, Object
 from .models import (
     SAMPLING,
     call_id,
@@ -69,24 +65,20 @@ _NAMELESS_SCHEMA = "response"
 
 
 class RequestWriter(DropList):
-    """One chat on its way into this dialect. `dropped` grows as it is written.
-
-    A chat of this dialect (`own`) comes out as it came in; of another one, what has no place is named or refused.
-    """
+    """One chat of another dialect on its way into this one: what has no place is named or refused. `dropped` grows as
+    it is written."""
 
     def __init__(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> None:
         super().__init__(chat)
         self.chat = chat
         self.model = model
         self.host = host
-        self.own = chat.dialect == NAME
 
     def body(self) -> Object:
         chat = self.chat
-        if not self.own:
-            for name in chat.needed:
-                raise Unsupported(name, TITLE, "only a provider of the caller's own format can honour it")
-            self._refuse_essential(chat, TITLE)
+        for name in chat.needed:
+            raise Unsupported(name, TITLE, "only a provider of the caller's own format can honour it")
+        self._refuse_essential(chat, TITLE)
         body: Object = {"model": self.model, "messages": self._messages()}
         if chat.stream:
             body["stream"] = True
@@ -94,10 +86,9 @@ class RequestWriter(DropList):
         if chat.tools:
             body["tools"] = [self._tool(tool, path) for path, tool in tools_of(chat.tools)]
         self._tool_choice(body)
-        limit = "max_tokens" if is_noted(chat.extras, "max_tokens") else "max_completion_tokens"
         set_values(
             body,
-            **{limit: chat.max_output_tokens},
+            max_completion_tokens=chat.max_output_tokens,
             temperature=chat.temperature,
             top_p=chat.top_p,
             stop=list(chat.stop) or None,
@@ -112,18 +103,12 @@ class RequestWriter(DropList):
         self._reasoning(body)
         self._sampling(body)
         self._account(body)
-        if self.own:
-            set_values(body, top_k=chat.top_k)
-            overlay(body, chat.extras)
-        else:
-            self._drop_field("top_k", chat.top_k is not None)
-            self._foreign_extras(body)
+        self._drop_field("top_k", chat.top_k is not None)
+        self._extras(body)
         return body
 
     def _sampling(self, body: Object) -> None:
         """What the model takes; 1 is what temperature and top_p are anyway."""
-        if self.own:
-            return
         effort = body.get("reasoning_effort")
         if not is_sampled(self.model, effort if isinstance(effort, str) else None):
             for name in SAMPLING:
@@ -132,7 +117,7 @@ class RequestWriter(DropList):
         if not takes_stop(self.model):
             self._drop_field("stop", body.pop("stop", None) is not None)
 
-    def _foreign_extras(self, body: Object) -> None:
+    def _extras(self, body: Object) -> None:
         for name, value in self.chat.extras.items():
             match value:
                 case None:
@@ -148,14 +133,9 @@ class RequestWriter(DropList):
     # what cannot be said
 
     def _finish(self, block: Object, cache: CacheMark | None, extras: Extras, path: str) -> Object:
-        """What is not OpenAI's own of a part or tool: put back, or named."""
-        if self.own:
-            if cache is not None:
-                block["cache_control"] = cache_control(cache)
-            overlay(block, extras)
-        else:
-            self._drop_mark(cache, path)
-            self._drop_extras(extras, path)
+        """Names what is not OpenAI's own of a part or tool."""
+        self._drop_mark(cache, path)
+        self._drop_extras(extras, path)
         return block
 
     # fields
@@ -167,9 +147,6 @@ class RequestWriter(DropList):
             self._drop_field("user", True)
         else:
             set_values(body, **{user: chat.user})
-        if self.own:
-            set_values(body, service_tier=chat.service_tier, metadata=chat.metadata)
-            return
         self._drop_field("metadata", chat.metadata)
         if chat.service_tier is not None:
             tier = _SERVICE_TIERS.get(chat.service_tier)
@@ -182,7 +159,7 @@ class RequestWriter(DropList):
             return None
         if wanted.kind != "json_schema":
             return {"type": wanted.kind}
-        name = wanted.name or (None if self.own else _NAMELESS_SCHEMA)
+        name = wanted.name or _NAMELESS_SCHEMA
         inner: Object = {}
         set_values(inner, name=name, description=wanted.description, schema=wanted.schema, strict=wanted.strict)
         return {"type": "json_schema", "json_schema": inner}
@@ -190,9 +167,6 @@ class RequestWriter(DropList):
     def _reasoning(self, body: Object) -> None:
         wanted = self.chat.reasoning
         if wanted is None:
-            return
-        if self.own:
-            self._own_reasoning(body, wanted)
             return
         if wanted.effort is not None:
             level: str | None = wanted.effort if wanted.effort != "default" else None  # Groq's word for not saying
@@ -210,39 +184,18 @@ class RequestWriter(DropList):
         self._drop_if(self._reasoning_path(wanted), effort is None and not is_moot)
         self._drop_extras(wanted.extras, self.spelling.field("reasoning"))
 
-    def _own_reasoning(self, body: Object, wanted: Reasoning) -> None:
-        notes = self.chat.extras
-        if not is_noted(notes, "reasoning"):
-            set_values(body, reasoning_effort=wanted.effort)
-            if wanted.mode is not None:
-                thinking: Object = {"type": wanted.mode}
-                set_values(thinking, budget_tokens=wanted.budget_tokens)
-                body["thinking"] = {**thinking, **wanted.extras}
-            return
-        block: Object = {}
-        set_values(block, max_tokens=wanted.budget_tokens)
-        if wanted.mode is not None:
-            block["enabled"] = wanted.mode != "disabled"
-        set_values(
-            body if is_noted(notes, "reasoning_effort") else block,
-            **{"reasoning_effort" if is_noted(notes, "reasoning_effort") else "effort": wanted.effort},
-        )
-        body["reasoning"] = {**block, **wanted.extras}
-
     # tools
 
     def _tool(self, tool: Tool, path: str) -> Json:
         if isinstance(tool, Opaque):
-            if tool.dialect != NAME:
-                raise Unsupported(path, TITLE, f"it knows no tool of type {tool.kind!r}")
-            return tool.value
+            raise Unsupported(path, TITLE, f"it knows no tool of type {tool.kind!r}")
         function: Object = {"name": tool.name}
         set_values(function, description=tool.description, parameters=tool.parameters, strict=tool.strict)
         return self._finish({"type": "function", "function": function}, tool.cache, tool.extras, path)
 
     def _tool_choice(self, body: Object) -> None:
         chat, choice = self.chat, self.chat.tool_choice
-        if not chat.tools and not self.own:
+        if not chat.tools:
             self._drop_field("tool_choice", choice is not None and choice.mode in _FORCED)
             self._drop_field("parallel_tool_calls", chat.parallel_tool_calls is False)
             return
@@ -255,9 +208,6 @@ class RequestWriter(DropList):
     # the conversation
 
     def _messages(self) -> list[Json]:
-        messages = self.chat.messages
-        if self.own:
-            return [self._own_message(message) for message in messages]
         written: list[Json] = []
         moved: list[Object] = []
         for path, message in messages_of(self.chat):
@@ -348,10 +298,10 @@ class RequestWriter(DropList):
         return [self._named(message, written)]
 
     def _call(self, call: ToolCall, path: str) -> Object:
-        id = call.id if self.own else call_id(call.id, self.model)
-        arguments = call.arguments if self.own else call.arguments or "{}"
+        id = call_id(call.id, self.model)
+        arguments = call.arguments or "{}"
         written: Object = {"id": id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
-        if call.signature is not None and (self.own or "gemini" in self.model.lower()):
+        if call.signature is not None and "gemini" in self.model.lower():
             written["extra_content"] = {"google": {"thought_signature": call.signature}}
         elif call.signature is not None:  # other hosts refuse a field that they do not know
             self._drop_member(path, "signature", True)
@@ -375,40 +325,28 @@ class RequestWriter(DropList):
             case Refusal():
                 return self._finish({"type": "refusal", "refusal": part.text}, None, part.extras, path)
             case Opaque():
-                if part.dialect != NAME:
-                    raise Unsupported(path, TITLE, f"it knows no part of type {part.kind!r}")
-                return as_object(part.value, path)
-            case Thinking():
-                block: Object = {"type": "thinking", "thinking": [{"type": "text", "text": part.text}]}
-                set_values(block, signature=part.signature)
-                return self._finish(block, None, part.extras, path)
-            case RedactedThinking() | ToolCall() | ToolResult():
+                raise Unsupported(path, TITLE, f"it knows no part of type {part.kind!r}")
+            case Thinking() | RedactedThinking() | ToolCall() | ToolResult():
                 raise Unsupported(path, TITLE, f"a {type(part).__name__} cannot stand here")
             case _:
                 assert_never(part)
 
     def _document(self, part: Document, path: str) -> Object:
         source = part.source
-        file: Object = {}
         match source:
             case FileRef():
-                if not self.own:
-                    raise Unsupported(path, TITLE, "a file uploaded to another provider is unknown to it")
-                file["file_id"] = source.id
+                raise Unsupported(path, TITLE, "a file uploaded to another provider is unknown to it")
             case Url():
-                if not self.own:
-                    raise Unsupported(path, TITLE, "it takes no document by URL")
-                file["file_data"] = source.url
-            case Inline() if source.media_type == "text/plain" and not self.own:
+                raise Unsupported(path, TITLE, "it takes no document by URL")
+            case Inline() if source.media_type == "text/plain":
                 # No media type of text is known to all hosts; text always is.
                 self._drop_name(part, path, part.name)
                 return {"type": "text", "text": plain(source.data, path)}
             case Inline():
-                file["file_data"] = write_source(source)
+                file = {"file_data": write_source(source), "filename": part.name or "document.pdf"}
+                return {"type": "file", "file": file}
             case _:
                 assert_never(source)
-        set_values(file, filename=part.name or (None if self.own else "document.pdf"))
-        return {"type": "file", "file": file}
 
     def _audio(self, part: Audio, path: str) -> Object:
         if not isinstance(part.source, Inline):
@@ -416,56 +354,3 @@ class RequestWriter(DropList):
         kind = part.source.media_type
         format = AUDIO_FORMATS.get(kind, kind.removeprefix("audio/"))
         return {"type": "input_audio", "input_audio": {"data": part.source.data, "format": format}}
-
-    # the conversation, as it came
-
-    def _own_message(self, message: Message) -> Json:
-        match message.parts:
-            case (Opaque(kind="function") as old,):
-                return old.value
-            case (ToolResult() as result,):
-                parts = [self._part(part, "") for part in result.parts]
-                written: Object = {"role": "tool", "tool_call_id": result.call_id, "content": short(parts)}
-                if result.cache is not None:
-                    written["cache_control"] = cache_control(result.cache)
-            case parts if message.role == "assistant":
-                written = {"role": "assistant", **said_of(parts, message.extras, self)}
-            case parts:
-                written = {"role": message.role, "content": short([self._part(part, "") for part in parts])}
-        if is_noted(message.extras, "cache_control"):
-            lift_cache(written)
-        overlay(written, message.extras)
-        return self._named(message, written)
-
-
-def said_of(parts: Iterable[Part], notes: Extras, request: RequestWriter) -> Object:
-    """What an assistant said, in its fields; `notes` tell which of the spellings for thoughts were used."""
-    content: list[Object] = []
-    thoughts: list[Thinking | RedactedThinking] = []
-    calls: list[Json] = []
-    images: list[Json] = []
-    said: Object = {"content": None}
-    for part in parts:
-        match part:
-            case ToolCall():
-                calls.append(request._call(part, ""))
-            case Opaque(kind="function_call"):
-                said["function_call"] = part.value
-            case Opaque() if isinstance(part.value, dict) and "id" in part.value:
-                calls.append(part.value)
-            case Thinking() | RedactedThinking() if not is_noted(part.extras, "content"):
-                thoughts.append(part)
-            case Refusal() if not is_noted(part.extras, "content"):
-                said["refusal"] = part.text
-            case Image() if is_noted(part.extras, "images"):
-                images.append(request._part(part, ""))
-            case _:
-                content.append(request._part(part, ""))
-    if content:
-        said["content"] = short(content)
-    if calls:
-        said["tool_calls"] = calls
-    if images:
-        said["images"] = images
-    said.update(thoughts_of(thoughts, notes))
-    return said

@@ -24,7 +24,7 @@ from ...model.reply import Reply
 from ..base import Headers, ModelCard, Route, output_limit
 from ..openai_chat import PLUGIN as CHAT
 from ..pictures import shown_by_user
-from .fields import NAME, SPELLING, TITLE
+from .fields import NAME, SPELLING, TITLE, WIRE
 from .history import is_worth_a_look, mended_history
 from .reply import read_reply, write_reply
 from .request_in import probe, read_chat, why_no_call
@@ -41,6 +41,7 @@ class OpenAIResponses:
     name = NAME
     title = TITLE
     spelling = SPELLING
+    wire_names = WIRE
     routes = (Route("POST", "/v1/responses", "chat"),)
     stream_type = "text/event-stream"
     client_headers: tuple[str, ...] = ()
@@ -80,9 +81,7 @@ class OpenAIResponses:
         return read_chat(call)
 
     def write_chat(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
-        if chat.dialect != NAME:
-            chat = shown_by_user(chat)
-        request = RequestWriter(chat, host.known_as(model), host)
+        request = RequestWriter(shown_by_user(chat), host.known_as(model), host)
         body = encode({**request.body(), "model": model})
         return Written(body, tuple(sorted(request.dropped)))
 

@@ -224,19 +224,6 @@ class Said:
         """Whether a part with these fields of its item belongs to this one."""
         return own.get("id") == self.own.get("id")
 
-    def add(self, content: Item, *, joined: bool) -> None:
-        """`joined`: more text goes on with the text before, since only an item that the API gave out has several."""
-        before = self.content[-1] if joined and self.content else None
-        if before is None:
-            self.content.append(content)
-        else:
-            before["text"] = f"{before['text']}{content['text']}"
-
-    def asked(self) -> Item:
-        """As an item of an input."""
-        type_: Extras = {"type": "message"} if self.own else NO_EXTRAS
-        return {**type_, "role": "assistant", "content": short(self.content), **self.own}
-
 
 # --- pictures
 

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from ...model.content import Json
 from ...model.spelling import Spelling
+from ...model.wire_names import WireNames
 from ..base import FieldSupport
 
 NAME = "openai_responses"
@@ -23,6 +24,59 @@ SPELLING = Spelling(
     outer="item",
 )
 """How callers of this format spell the fields of a Chat."""
+
+# --- what code that does not read the whole body searches it for
+
+WIRE = WireNames(
+    content=frozenset({"input", "instructions"}),
+    beside=frozenset(
+        {"model", "metadata", "user", "stream_options", "prompt_cache_key", "safety_identifier", "service_tier"}
+    ),
+    elsewhere=frozenset({"previous_response_id", "conversation", "container", "file_id", "file_url"}),
+    stored_prompts=frozenset({"prompt"}),
+    links=frozenset({"image_url"}),
+    unbounded=frozenset({"file_data", "prompt"}),
+    blobs=frozenset({"file_data"}),
+    images=frozenset({"image_url"}),
+    image_types=frozenset({"input_image"}),
+    media=frozenset({"input_image", "image_url", "input_audio"}),
+    tool_data=frozenset({"arguments"}),
+    labels=frozenset({"type", "role", "id", "call_id", "status"}),
+    tool_settings=frozenset({"container", "file_search", "code_interpreter"}),
+    stored_in_tools=frozenset({"vector_store_ids", "file_ids"}),
+    reasoning=frozenset({"reasoning"}),
+    efforts=frozenset({"effort"}),
+    feature_fields=MappingProxyType(
+        {
+            "tools": "tools",
+            "image_url": "images",
+            "file_id": "files",
+            "file_ids": "files",
+            "file_url": "files",
+            "file_data": "files",
+            "server_url": "mcp",
+        }
+    ),
+    feature_types=MappingProxyType(
+        {
+            "input_image": "images",
+            "image": "images",
+            "input_audio": "audio",
+            "input_file": "files",
+            "file": "files",
+            "web_search": "web_search",
+            "code_interpreter": "code_execution",
+            "computer": "code_execution",
+            "local_shell": "code_execution",
+            "shell": "code_execution",
+            "mcp": "mcp",
+        }
+    ),
+    headers=frozenset({"openai-beta"}),
+    delivery=frozenset({"model", "stream", "stream_options"}),
+    stateful=frozenset({"background", "container", "conversation", "previous_response_id"}),
+)
+"""The names of this format for bounds, policies and the cache key."""
 
 FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
     {

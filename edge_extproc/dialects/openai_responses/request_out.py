@@ -11,10 +11,8 @@ from ...codecs.json_values import as_object, maybe_object, maybe_text, objects
 from ...errors import BadRequest, Unsupported
 from ...model.call import Chat, ResponseFormat, Tool, ToolChoice
 from ...model.content import (
-    NO_EXTRAS,
     Audio,
     Document,
-    Extras,
     FileRef,
     Image,
     Inline,
@@ -33,10 +31,9 @@ from ...model.content import (
 from ...model.host import UNKNOWN_HOST, HostProfile, Thoughts
 from ..dropping import DropList, messages_of, parts_of, tools_of
 from ..openai_chat.models import SAMPLING, effort_for, efforts_of, is_sampled, is_too_long, is_unsigned
-from .content import INSTRUCTIONS, WHOLE_ITEM, Said, data_uri, item_of, said_content, short
-from .fields import NAME, SHARED_EXTRAS, TITLE, Item
+from .content import data_uri, short
+from .fields import SHARED_EXTRAS, TITLE, Item
 from .models import BUDGETS
-from .request_in import OwnChoice
 
 # --- writing a request
 
@@ -64,15 +61,13 @@ def call_id_of(id: str) -> str:
 
 
 class RequestWriter(DropList):
-    """One chat on its way into this format: all of it where it is of this dialect, else what of it can be said.
-    `dropped` grows as it is written."""
+    """One chat of another dialect on its way into this one. `dropped` grows as it is written."""
 
     def __init__(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> None:
         super().__init__(chat)
         self.chat = chat
         self.model = model
         self.host = host
-        self.is_own = chat.dialect == NAME
 
     def body(self) -> Item:
         chat = self.chat
@@ -85,7 +80,7 @@ class RequestWriter(DropList):
         self._tools(body)
         text: Item = {}
         if chat.response_format is not None:
-            if chat.response_format.kind == "json_schema" and not self.is_own:
+            if chat.response_format.kind == "json_schema":
                 as_object(chat.response_format.schema, self.spelling.field("response_format.schema"))
             text["format"] = _format(chat.response_format)
         for name in ("max_output_tokens", "temperature", "top_p", "top_logprobs"):
@@ -100,10 +95,7 @@ class RequestWriter(DropList):
         self._sampling(body)
         if chat.stream:
             body["stream"] = True
-        if self.is_own:
-            self._own_rest(body, text)
-        else:
-            self._foreign_rest(body, text)
+        self._rest(body, text)
         if text:
             body["text"] = text
         return body
@@ -116,8 +108,6 @@ class RequestWriter(DropList):
             raise Unsupported(self.spelling.field("stop"), TITLE, "it cannot stop at a sequence")
         if chat.n is not None and chat.n != 1:
             raise Unsupported(self.spelling.field("n"), TITLE, "it gives one answer")
-        if self.is_own:
-            return
         for name in ("logprobs", "top_logprobs"):
             if getattr(chat, name):
                 raise Unsupported(self.spelling.field(name), TITLE, "its answer tells them in another shape")
@@ -128,19 +118,7 @@ class RequestWriter(DropList):
 
     # fields
 
-    def _own_rest(self, body: Item, text: Item) -> None:
-        chat = self.chat
-        if chat.service_tier is not None:
-            body["service_tier"] = chat.service_tier
-        if chat.metadata is not None:
-            body["metadata"] = dict(chat.metadata)
-        for name, value in chat.extras.items():
-            if name == "text" and isinstance(value, Mapping):
-                text.update(value)
-            elif value is not None:
-                body[name] = value
-
-    def _foreign_rest(self, body: Item, text: Item) -> None:
+    def _rest(self, body: Item, text: Item) -> None:
         """The API keeps every answer unless told not to, and no other API does: a caller of theirs did not ask."""
         chat = self.chat
         body["store"] = False
@@ -171,10 +149,6 @@ class RequestWriter(DropList):
         wanted = self.chat.reasoning
         if wanted is None:
             return
-        if self.is_own:
-            effort = {"effort": wanted.effort} if wanted.effort is not None else {}
-            body["reasoning"] = {**effort, **wanted.extras}
-            return
         level: str | None = None
         if wanted.effort:
             level = wanted.effort if wanted.effort != "default" else None  # Groq's word for not saying
@@ -195,7 +169,7 @@ class RequestWriter(DropList):
     def _sampling(self, body: Item) -> None:
         """What the model takes; 1 is what temperature and top_p are anyway."""
         effort = maybe_object(body.get("reasoning"), "reasoning")
-        if self.is_own or is_sampled(self.model, maybe_text((effort or {}).get("effort"), "reasoning.effort")):
+        if is_sampled(self.model, maybe_text((effort or {}).get("effort"), "reasoning.effort")):
             return
         for name in SAMPLING:
             if (value := body.pop(name, None)) is not None:
@@ -205,10 +179,9 @@ class RequestWriter(DropList):
 
     def _tools(self, body: Item) -> None:
         chat, choice = self.chat, self.chat.tool_choice
-        tools = choice.tools if isinstance(choice, OwnChoice) else chat.tools
-        if tools:
-            body["tools"] = [self._tool(tool, path) for path, tool in tools_of(tools)]
-        has_tools = bool(tools) or self.is_own
+        if chat.tools:
+            body["tools"] = [self._tool(tool, path) for path, tool in tools_of(chat.tools)]
+        has_tools = bool(chat.tools)
         self._drop_field("tool_choice", choice is not None and choice.mode not in ("auto", "none") and not has_tools)
         self._drop_field("parallel_tool_calls", chat.parallel_tool_calls is not None and not has_tools)
         if choice is not None and has_tools:
@@ -218,18 +191,10 @@ class RequestWriter(DropList):
 
     def _tool(self, tool: Tool, path: str) -> Json:
         if isinstance(tool, Opaque):
-            if self.is_own:
-                return tool.value
             raise Unsupported(path, TITLE, f"it knows no tool of type {tool.kind!r}")
         written: Item = {"type": "function", "name": tool.name}
         if tool.description is not None:
             written["description"] = tool.description
-        if self.is_own:
-            if tool.parameters is not None:
-                written["parameters"] = tool.parameters
-            if tool.strict is not None:
-                written["strict"] = tool.strict
-            return {**written, **tool.extras}
         written["parameters"] = tool.parameters or dict(_NO_PARAMETERS)
         written["strict"] = bool(tool.strict)  # absent it is true here, and false elsewhere
         self._drop_mark(tool.cache, path)
@@ -248,14 +213,13 @@ class RequestWriter(DropList):
         items: list[Json] = []
         for path, message in turns:
             self._drop_if(f"{path}.name", message.name)
-            if not self.is_own:
-                self._drop_extras(message.extras, path)
+            self._drop_extras(message.extras, path)
             items.extend(self._turn(message, path))
         return instructions, items
 
     def _instructions(self, path: str, message: Message) -> str | None:
-        """The text of a turn that is sent as instructions: the one that came so, or a plain system turn that leads."""
-        if message.extras == INSTRUCTIONS or not (self.is_own or message.extras or message.name):
+        """The text of a turn that is sent as instructions: a plain system turn that leads."""
+        if not (message.extras or message.name):
             match message:
                 case Message("system", (Text() as text,)) if not text.extras:
                     self._drop_mark(text.cache, text.path or f"{path}.content[0]")
@@ -273,9 +237,6 @@ class RequestWriter(DropList):
 
     def _asked(self, message: Message, path: str) -> Iterator[Json]:
         """A turn of the caller: results of calls are items of their own, what stands between them is a message."""
-        if message.extras == WHOLE_ITEM:
-            yield from (part.value for part in message.parts if isinstance(part, Opaque))
-            return
         content: list[Json] = []
         for where, part in parts_of(message.parts, path):
             if not isinstance(part, ToolResult):
@@ -289,7 +250,7 @@ class RequestWriter(DropList):
             yield self._asking(message, content)
 
     def _asking(self, message: Message, content: list[Json]) -> Item:
-        return {"role": message.role, "content": short(content), **(message.extras if self.is_own else {})}
+        return {"role": message.role, "content": short(content)}
 
     def _result(self, part: ToolResult, path: str) -> Item:
         self._drop_member(path, "is_error", part.is_error)
@@ -298,34 +259,24 @@ class RequestWriter(DropList):
             where = self._member(path, "call_id")
             raise BadRequest(f"{where} is missing: it says whose result this is", param=where)
         content = [self._content(each, where) for where, each in parts_of(part.parts, path)]
-        call_id = part.call_id if self.is_own else call_id_of(part.call_id)
-        item: Item = {"type": "function_call_output", "call_id": call_id, "output": short(content) if content else ""}
-        return {**item, **self._kept(part.extras, path)}
-
-    def _kept(self, extras: Extras, path: str) -> Extras:
-        """The fields that go back where they came from, and are dropped elsewhere."""
-        if self.is_own:
-            return extras
-        self._drop_extras(extras, path)
-        return NO_EXTRAS
+        self._drop_extras(part.extras, path)
+        output = short(content) if content else ""
+        return {"type": "function_call_output", "call_id": call_id_of(part.call_id), "output": output}
 
     def _content(self, part: Part, path: str) -> Json:
         if isinstance(part, Text | Image | Document):
             self._drop_mark(part.cache, path)
+            self._drop_extras(part.extras, path)
         match part:
-            case Text():
-                return {"type": "input_text", "text": part.text, **self._kept(part.extras, path)}
-            case Refusal():
+            case Text() | Refusal():
                 return {"type": "input_text", "text": part.text}
             case Image():
-                return {**self._image(part, path), **self._kept(part.extras, path)}
+                return self._image(part, path)
             case Document():
-                return {**self._file(part, path), **self._kept(part.extras, path)}
+                return self._file(part, path)
             case Audio():
                 raise Unsupported(path, TITLE, "it has no audio")
             case Opaque():
-                if self.is_own:
-                    return part.value
                 raise Unsupported(path, TITLE, f"it knows no part of type {part.kind!r}")
             case Thinking() | RedactedThinking() | ToolCall() | ToolResult():
                 raise BadRequest(f"{path} is a part that only the assistant can say", param=path)
@@ -333,13 +284,12 @@ class RequestWriter(DropList):
                 assert_never(part)
 
     def _image(self, part: Image, path: str) -> Item:
-        detail = part.detail if part.detail is not None or self.is_own else "auto"
-        written: Item = {"type": "input_image"} if detail is None else {"type": "input_image", "detail": detail}
+        written: Item = {"type": "input_image", "detail": part.detail if part.detail is not None else "auto"}
         match part.source:
             case Inline(media_type, _) as source:
                 if media_type.lower() == _PDF:
                     return self._file(Document(source), path)
-                if not self.is_own and media_type.lower().replace("/jpg", "/jpeg") not in _IMAGES:
+                if media_type.lower().replace("/jpg", "/jpeg") not in _IMAGES:
                     raise BadRequest(
                         f"{path} is {media_type!r}; {TITLE} takes {', '.join(sorted(_IMAGES))}", param=path
                     )
@@ -357,7 +307,7 @@ class RequestWriter(DropList):
         match part.source:
             case Inline() as source:
                 written["file_data"] = data_uri(source)
-                if not self.is_own and part.name is None:  # the API insists on a name beside data
+                if part.name is None:  # the API insists on a name beside data
                     written["filename"] = "document.pdf" if source.media_type == _PDF else "document.txt"
             case Url(url):
                 written["file_url"] = url
@@ -365,60 +315,47 @@ class RequestWriter(DropList):
                 written["file_id"] = self._uploaded(id, path)
             case _:
                 assert_never(part.source)
-        if part.name is not None and (self.is_own or isinstance(part.source, Inline)):
+        if part.name is not None and isinstance(part.source, Inline):
             written["filename"] = part.name
         self._drop_name(part, path, part.name is not None and "filename" not in written)
         return written
 
     def _uploaded(self, id: str, path: str) -> str:
         """OpenAI's two formats share their files; any other provider's are unknown to it."""
-        if self.is_own or self.chat.dialect == "openai_chat":
+        if self.chat.dialect == "openai_chat":
             return id
         raise Unsupported(path, TITLE, "a file uploaded to another provider is unknown to it")
 
     def _said(self, parts: Sequence[Part], path: str) -> Iterator[Json]:
         """A turn of the assistant, item by item."""
-        message: Said | None = None
+        texts: list[str] = []
         for where, part in parts_of(parts, path):
             if isinstance(part, Text | Refusal):
+                # Texts that follow each other are one: only an item that the API gave out has several parts, and only
+                # such an item has a refusal.
                 self._drop_mark(part.cache if isinstance(part, Text) else None, where)
-                own = item_of(part) if self.is_own else NO_EXTRAS
-                if isinstance(part, Refusal) and not self.is_own:
-                    # A refusal stands only in an item that the API itself gave out, with an id of its own.
-                    part = Text(part.text, extras=part.extras)
-                if message is not None and not message.takes(own):
-                    yield message.asked()
-                    message = None
-                message = message or Said(own)
-                message.own = own or message.own
-                message.add(said_content(part, self._kept(part.extras, where)), joined=not self.is_own)
+                self._drop_extras(part.extras, where)
+                texts.append(part.text)
                 continue
-            if message is not None:
-                yield message.asked()
-                message = None
+            if texts:
+                yield _said_text(texts)
+                texts = []
             if isinstance(part, ToolCall):
                 yield self._call(part, where)
             elif (item := self._other_said(part, where)) is not None:
                 yield item
-        if message is not None:
-            yield message.asked()
+        if texts:
+            yield _said_text(texts)
 
     def _other_said(self, part: Part, path: str) -> Json:
         match part:
             case Thinking() | RedactedThinking():
-                if self.is_own and part.extras:
-                    return {"type": "reasoning", **part.extras}
                 if isinstance(part, Thinking) and self.host.thoughts in WANTED and is_unsigned(part):
                     self._drop_extras({k: v for k, v in part.extras.items() if k not in _MADE_AGAIN}, path)
                     return unsigned_item(part.text)
                 self.dropped.add(path)
                 return None
-            case Image(Inline(media_type, data)) if self.is_own:
-                format = media_type.partition("/")[2]
-                return {"type": "image_generation_call", "output_format": format, "result": data, **part.extras}
             case Opaque():
-                if self.is_own:
-                    return part.value
                 raise Unsupported(path, TITLE, f"it knows no part of type {part.kind!r}")
             case _:
                 raise Unsupported(path, TITLE, f"an assistant cannot say a part of type {type(part).__name__.lower()}")
@@ -429,10 +366,14 @@ class RequestWriter(DropList):
             raise BadRequest(f"{where} is missing: the result of a call names it", param=where)
         self._drop_member(path, "signature", part.signature)
         self._drop_mark(part.cache, path)
-        arguments = part.arguments if self.is_own or part.arguments.strip() else "{}"
-        call_id = part.id if self.is_own else call_id_of(part.id)
-        item: Item = {"type": "function_call", "call_id": call_id, "name": part.name, "arguments": arguments}
-        return {**item, **self._kept(part.extras, path)}
+        self._drop_extras(part.extras, path)
+        arguments = part.arguments if part.arguments.strip() else "{}"
+        return {"type": "function_call", "call_id": call_id_of(part.id), "name": part.name, "arguments": arguments}
+
+
+def _said_text(texts: Sequence[str]) -> Item:
+    """A message of the assistant, as an item of the input."""
+    return {"role": "assistant", "content": "".join(texts)}
 
 
 def _format(wanted: ResponseFormat) -> Item:
@@ -447,8 +388,6 @@ def _format(wanted: ResponseFormat) -> Item:
 
 
 def _choice(choice: ToolChoice) -> Json:
-    if isinstance(choice, OwnChoice):
-        return choice.value
     return {"type": "function", "name": choice.name} if choice.mode == "tool" else choice.mode
 
 

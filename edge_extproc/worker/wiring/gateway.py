@@ -28,6 +28,7 @@ from ...limits.base import MICRO, Limiter
 from ...model.managed import EMPTY, ManagedState
 from ...model.plan import Candidate
 from ...model.settlement import Settlement
+from ...model.wire_names import WireNames
 from ...operations.base import OperationFormat
 from ...providers.credentials.refresh import CredentialRefreshers
 from ...proxy.cluster_names import cluster_names
@@ -140,7 +141,7 @@ def build_gateway(
         report=report,
         cache=cache,
         voucher=build_seal(config) if config.auth.trust_ext_authz else None,
-        access=merge_policies(config, managed),
+        access=merge_policies(config, managed, WireNames.of_all(each.wire_names for each in dialects.values())),
         limiter=limiter,
         bounds=build_bounds(config),
         shape=ShapeBounds(config.limits.messages, config.limits.parts, config.limits.tools, config.limits.json_values),

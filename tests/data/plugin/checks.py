@@ -11,6 +11,7 @@ import player
 import pytest
 from player import answered, body, chunks, headers, whole
 
+from edge_extproc.auth.features import features_of
 from edge_extproc.config import load
 from edge_extproc.errors import ConfigError
 from edge_extproc.exchange.commands import Continue, ImmediateResponse
@@ -79,6 +80,14 @@ def test_a_mistake_in_its_settings_is_named(tmp_path: Path, old: str, new: str, 
         config_of(tmp_path, CONFIG.replace(old, new))
 
     assert message in str(raised.value)
+
+
+def test_bodies_are_searched_for_the_names_of_the_new_dialect(tmp_path: Path) -> None:
+    gateway = build_gateway(config_of(tmp_path, CONFIG), player.ADollarPerToken(), (), lambda _: None)
+
+    assert gateway.prompt_search.elsewhere.search(b'{"kept_talk": 1}')
+    assert "images" in features_of(b'{"pictures": [1]}', gateway.wire_names)
+    assert {"x-example-client", "anthropic-beta"} <= gateway.wire_names.headers
 
 
 def test_a_caller_of_another_dialect_reaches_the_new_kind(talk: Any) -> None:

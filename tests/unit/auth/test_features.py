@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from every_dialect import EVERY_NAME
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,8 +47,8 @@ def test_a_feature_is_seen(body: Any, feature: str) -> None:
     escaped = "".join(f"\\u{ord(c):04x}" if c.isalpha() else c for c in raw)
     escaped = escaped.replace("\\u0074\\u0072\\u0075\\u0065", "true")
 
-    assert feature in features_of(raw.encode())
-    assert feature in features_of(escaped.encode())
+    assert feature in features_of(raw.encode(), EVERY_NAME)
+    assert feature in features_of(escaped.encode(), EVERY_NAME)
 
 
 @pytest.mark.parametrize(
@@ -59,16 +60,16 @@ def test_a_feature_is_seen(body: Any, feature: str) -> None:
     ],
 )
 def test_plain_text_uses_nothing(body: Any) -> None:
-    assert frozenset() == features_of(json.dumps(body).encode())
+    assert frozenset() == features_of(json.dumps(body).encode(), EVERY_NAME)
 
 
 def test_a_key_that_stands_twice_is_looked_at_twice() -> None:
-    assert {"tools"} == features_of(b'{"tools":[{"x":1}],"tools":[]}')
+    assert {"tools"} == features_of(b'{"tools":[{"x":1}],"tools":[]}', EVERY_NAME)
 
 
 @pytest.mark.parametrize("raw", [b"", b"{", b"\xff", b"[" * 100_000])
 def test_what_cannot_be_read_uses_everything(raw: bytes) -> None:
-    assert frozenset(FEATURES) == features_of(raw)
+    assert frozenset(FEATURES) == features_of(raw, EVERY_NAME)
 
 
 @given(
@@ -78,4 +79,8 @@ def test_what_cannot_be_read_uses_everything(raw: bytes) -> None:
     )
 )
 def test_any_json_is_read(value: Any) -> None:
-    assert features_of(json.dumps(value).encode()) <= frozenset(FEATURES)
+    assert features_of(json.dumps(value).encode(), EVERY_NAME) <= frozenset(FEATURES)
+
+
+def test_where_no_names_are_known_each_body_uses_all_features() -> None:
+    assert frozenset(FEATURES) == features_of(b"{}", None)

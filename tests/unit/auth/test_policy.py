@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from every_dialect import EVERY_NAME
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,7 +27,9 @@ def call(model: str = "gpt-4o", body: Any = None, **more: Any) -> Call:
 
 
 def rights(*levels: tuple[Any, str, AccessPolicy], roles: dict[str, AccessPolicy] | None = None) -> Any:
-    policies = AccessPolicies([("acme", level, name, policy) for level, name, policy in levels], roles or {}, REGIONS)
+    policies = AccessPolicies(
+        [("acme", level, name, policy) for level, name, policy in levels], roles or {}, REGIONS, EVERY_NAME
+    )
     who = Principal("acme", "k", team="research", user="ann", roles=tuple(roles) if roles is not None else None)
     return policies.of(who)
 

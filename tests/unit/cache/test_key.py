@@ -4,6 +4,7 @@ import json
 
 import hypothesis.strategies as st
 import pytest
+from every_dialect import EVERY_NAME
 from hypothesis import assume, given
 
 from edge_extproc import registry
@@ -79,13 +80,13 @@ def without_null(fields):
 
 
 def body_key(asked, owner=ACME, model="m", routed=ROUTED, headers=(), **more):
-    shape = of_body(call(asked), headers, **more)
+    shape = of_body(call(asked), headers, EVERY_NAME, **more)
     assert shape is not None
     return key_of(owner, model, routed, shape)
 
 
 def chat_key(asked, dialect="openai_chat", owner=ACME, headers=(), **more):
-    shape = of_chat(DIALECTS[dialect].read_chat(call(asked, dialect)), headers, **more)
+    shape = of_chat(DIALECTS[dialect].read_chat(call(asked, dialect)), headers, EVERY_NAME, **more)
     assert shape is not None
     return key_of(owner, "m", ROUTED, shape)
 
@@ -176,7 +177,7 @@ def test_headers_that_switch_features_on_are_part_of_the_key():
 
 def test_the_same_words_in_another_dialect_are_another_body():
     asked = {**HELLO, "max_tokens": 5}
-    shapes = {of_body(call(asked, dialect), ()).text for dialect in ("openai_chat", "anthropic_messages")}
+    shapes = {of_body(call(asked, dialect), (), EVERY_NAME).text for dialect in ("openai_chat", "anthropic_messages")}
 
     assert 2 == len(shapes)
 
@@ -282,8 +283,8 @@ def test_what_only_one_dialect_knows_ties_the_key_to_it():
 def test_a_call_that_leans_on_what_lies_at_its_provider_has_no_key(asked):
     said = call(asked, "openai_responses")
 
-    assert of_body(said, ()) is None
-    assert of_chat(DIALECTS["openai_responses"].read_chat(said), ()) is None
+    assert of_body(said, (), EVERY_NAME) is None
+    assert of_chat(DIALECTS["openai_responses"].read_chat(said), (), EVERY_NAME) is None
 
 
 @pytest.mark.parametrize(
@@ -293,15 +294,15 @@ def test_what_cannot_be_read_has_no_key(raw):
     said = call(HELLO)
     said = type(said)(said.dialect, "chat", "m", stream=False, raw=raw)
 
-    assert of_body(said, ()) is None
+    assert of_body(said, (), EVERY_NAME) is None
 
 
 def test_temperature_is_found_where_each_dialect_keeps_it():
     gemini = {"contents": [{"role": "user", "parts": [{"text": "Hello"}]}], "generationConfig": {"temperature": 0.25}}
 
-    assert 0.25 == of_body(call({**HELLO, "temperature": 0.25}), ()).temperature
-    assert 0.25 == of_body(call(gemini, "gemini_generate"), ()).temperature
-    assert of_body(call(HELLO), ()).temperature is None
+    assert 0.25 == of_body(call({**HELLO, "temperature": 0.25}), (), EVERY_NAME).temperature
+    assert 0.25 == of_body(call(gemini, "gemini_generate"), (), EVERY_NAME).temperature
+    assert of_body(call(HELLO), (), EVERY_NAME).temperature is None
 
 
 def test_a_key_shows_no_word_of_what_was_asked():

@@ -15,6 +15,7 @@ from anthropic.types import MessageParam, ToolParam
 from anthropic.types.message_create_params import MessageCreateParams
 from anthropic.types.shared.error_response import ErrorResponse
 from pydantic import TypeAdapter
+from unread import unread
 
 from edge_extproc.dialects import anthropic_messages
 from edge_extproc.dialects.anthropic_messages import PLUGIN
@@ -71,8 +72,9 @@ def own(**body: Any) -> Chat:
     return PLUGIN.read_chat(read({"model": "m", "max_tokens": 9, "messages": [], **body}))
 
 
-def own_again(**body: Any) -> dict[str, Any]:
-    return dict(json.loads(PLUGIN.write_chat(own(**body), "m").body))
+def overlooked(**body: Any) -> list[str]:
+    told = {"model": "m", "max_tokens": 1, "messages": [], **body}
+    return unread(PLUGIN, told, "/v1/messages")
 
 
 def chat(*messages: Message, **fields_: Any) -> Chat:
@@ -172,14 +174,6 @@ def test_paths_lie_below_the_base_url() -> None:
 # --- requests of this dialect
 
 
-def test_every_field_of_a_full_request_comes_back() -> None:
-    raw = (GOLDEN / "full.json").read_bytes()
-    written = PLUGIN.write_chat(PLUGIN.read_chat(read(raw)), "claude-opus-5")
-
-    assert () == written.dropped
-    assert json.loads(raw) == json.loads(written.body)
-
-
 def test_the_parts_of_a_full_request_are_our_own_nouns() -> None:
     full = PLUGIN.read_chat(read((GOLDEN / "full.json").read_bytes()))
     kinds = {type(part).__name__ for message in full.messages for part in message.parts}
@@ -208,25 +202,21 @@ def test_a_system_string_and_a_system_turn_keep_their_places() -> None:
     read_ = own(system="be kind", messages=[{"role": "user", "content": "a"}, {"role": "system", "content": "b"}])
 
     assert ["system", "user", "system"] == [message.role for message in read_.messages]
-    again = json.loads(PLUGIN.write_chat(read_, "m").body)
-    assert "be kind" == again["system"]
-    assert [("user", "a"), ("system", "b")] == [(m["role"], m["content"]) for m in again["messages"]]
+    assert ["be kind", "a", "b"] == [part.text for m in read_.messages for part in m.parts if isinstance(part, Text)]
 
 
 def test_the_beta_name_of_the_output_format_is_read() -> None:
     form = {"type": "json_schema", "schema": {"type": "object"}}
 
-    assert {"format": form} == own_again(output_format=form)["output_config"]
+    assert own(output_format=form).response_format == own(output_config={"format": form}).response_format is not None
 
 
 @pytest.mark.parametrize(
     "thinking", [{"type": "between_tools"}, {"type": "disabled"}, {"type": "adaptive", "display": "omitted"}]
 )
 @pytest.mark.parametrize("output", [{}, {"output_config": {"effort": "low"}}])
-def test_thinking_of_any_type_comes_back(thinking: dict[str, str], output: dict[str, Any]) -> None:
-    body = {"thinking": thinking, **output}
-
-    assert body.items() <= own_again(**body).items()
+def test_thinking_of_any_type_is_read(thinking: dict[str, str], output: dict[str, Any]) -> None:
+    assert [] == overlooked(thinking=thinking, **output)
 
 
 @pytest.mark.parametrize(
@@ -245,36 +235,22 @@ def test_thinking_of_any_type_comes_back(thinking: dict[str, str], output: dict[
     ],
     ids=str,
 )
-def test_a_block_comes_back_as_it_was(block: dict[str, Any]) -> None:
-    messages = [{"role": "user", "content": [block]}]
-
-    assert messages == own_again(messages=messages)["messages"]
+def test_a_block_is_read_whole(block: dict[str, Any]) -> None:
+    assert [] == overlooked(messages=[{"role": "user", "content": [block]}])
 
 
 def test_a_tool_choice_keeps_what_we_do_not_know_of_it() -> None:
-    body = {"tools": [{"name": "n"}], "tool_choice": {"type": "auto", "new": 1}}
-
-    assert body.items() <= own_again(**body).items()
+    assert [] == overlooked(tools=[{"name": "n"}], tool_choice={"type": "auto", "new": 1})
 
 
-def test_a_chat_of_this_dialect_need_not_have_come_from_a_caller() -> None:
-    refused = Chat(PLUGIN.name, "m", (Message("assistant", (Refusal("no"),)),))
+def test_a_thinking_block_without_a_signature_is_read_without_one() -> None:
+    (turn,) = own(messages=[{"role": "assistant", "content": [{"type": "thinking", "thinking": "hm"}]}]).messages
 
-    assert {"model": "m", "messages": [{"role": "assistant", "content": "no"}]} == json.loads(
-        PLUGIN.write_chat(refused, "m").body
-    )
-    with pytest.raises(Unsupported, match="no audio"):
-        PLUGIN.write_chat(replace(refused, messages=(Message("user", (Audio(FileRef("x")),)),)), "m")
+    assert (Thinking("hm"),) == turn.parts
 
 
-def test_a_thinking_block_without_a_signature_comes_back_without_one() -> None:
-    messages = [{"role": "assistant", "content": [{"type": "thinking", "thinking": "hm"}]}]
-
-    assert messages == own_again(messages=messages)["messages"]
-
-
-def test_a_tool_without_a_schema_comes_back_without_one() -> None:
-    assert [{"name": "n"}] == own_again(tools=[{"name": "n"}])["tools"]
+def test_a_tool_without_a_schema_is_read_without_one() -> None:
+    assert (FunctionTool("n"),) == own(tools=[{"name": "n"}]).tools
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import json
 from itertools import pairwise
 from typing import Any
 
-from botocore_oracle import converse_request_errors, parse_converse, parse_converse_stream
+from botocore_oracle import parse_converse, parse_converse_stream
 from cells import each_cell
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -94,23 +94,12 @@ def folded(events: list[ReplyEvent]) -> Fold:
 
 
 @each_cell("id", REQUESTS)
-def test_a_request_read_and_written_again_says_the_same(id: str) -> None:
+def test_a_request_goes_to_the_path_that_it_came_by(id: str) -> None:
     call = call_of(EVERY[id])
-    again = PLUGIN.write_chat(PLUGIN.read_chat(call), call.model)
 
-    assert () == again.dropped
-    assert same(json.loads(call.raw)) == same(json.loads(again.body))
     assert EVERY[id]["endpoint"].partition(" ")[2] == PLUGIN.path("chat", call.model, stream=call.stream).replace(
         "%3A", ":"
     )
-
-
-@each_cell("id", REQUESTS)
-def test_what_is_written_holds_to_the_service_model(id: str) -> None:
-    call = call_of(EVERY[id])
-    again = PLUGIN.write_chat(PLUGIN.read_chat(call), call.model)
-
-    assert "" == converse_request_errors(json.loads(again.body), call.model, stream=call.stream)
 
 
 @each_cell("id", REPLIES)

@@ -85,7 +85,7 @@ def test_a_damaged_request_is_the_callers_mistake(source: str, data: st.DataObje
         chat = DIALECTS[source].read_chat(read_call(source, body, "m", stream=False))
     except BadRequest:
         return
-    for target in EVERY:
+    for target in set(EVERY) - {source}:
         with suppress(BadRequest):
             json.loads(DIALECTS[target].write_chat(chat, MODELS[target]).body)
 

@@ -68,24 +68,6 @@ def same(value: Any) -> Any:
     return told
 
 
-def same_request(value: Any) -> Any:
-    """A stream is always asked for its usage."""
-    request = same(value)
-    if request.get("stream"):
-        request["stream_options"] = {**request.get("stream_options", {}), "include_usage": True}
-    return request
-
-
-@each_cell("id", sorted(EVERY))
-def test_a_request_read_and_written_again_says_the_same(id: str) -> None:
-    call = call_of(EVERY[id])
-
-    written = PLUGIN.write_chat(PLUGIN.read_chat(call), call.model)
-
-    assert () == written.dropped
-    assert same_request(json.loads(call.raw)) == same_request(json.loads(written.body))
-
-
 @each_cell("id", sorted(EVERY))
 def test_splicing_changes_the_model_and_asks_for_usage_alone(id: str) -> None:
     call = call_of(EVERY[id])

@@ -11,6 +11,7 @@ import pytest
 from openai.types.responses import Response
 from openai.types.responses.response_create_params import ResponseCreateParams
 from pydantic import TypeAdapter
+from unread import unread
 
 from edge_extproc.dialects import openai_chat
 from edge_extproc.dialects.base import ModelCard
@@ -57,8 +58,8 @@ def own(**body: Any) -> Chat:
     return PLUGIN.read_chat(read({"model": "m", "input": "Hi", **body}))
 
 
-def own_again(**body: Any) -> dict[str, Any]:
-    return dict(json.loads(PLUGIN.write_chat(own(**body), "m").body))
+def overlooked(**body: Any) -> list[str]:
+    return unread(PLUGIN, {"model": "m", "input": "Hi", **body}, "/v1/responses")
 
 
 def cross(
@@ -151,18 +152,6 @@ def test_paths_are_those_of_the_api() -> None:
         PLUGIN.path("count_tokens", "m", stream=False)
 
 
-# --- golden files
-
-
-def test_a_full_request_of_this_dialect_comes_out_as_it_went_in() -> None:
-    raw = (GOLDEN / "full.json").read_bytes()
-
-    written = PLUGIN.write_chat(PLUGIN.read_chat(read(raw)), "gpt-5-mini")
-
-    assert () == written.dropped
-    assert json.loads(raw) == json.loads(written.body)
-
-
 # --- reading a request
 
 
@@ -174,19 +163,12 @@ def test_a_call_without_input_has_no_turns() -> None:
     assert () == PLUGIN.read_chat(read({"model": "m"})).messages
 
 
-def test_instructions_are_the_first_system_turn_and_stay_instructions() -> None:
+def test_instructions_are_the_first_system_turn() -> None:
     chat = own(instructions="Be short", input=[{"role": "system", "content": "Be kind"}])
 
     assert [("system", "Be short"), ("system", "Be kind")] == [
         (m.role, p.text) for m in chat.messages for p in m.parts if isinstance(p, Text)
     ]
-    written = json.loads(PLUGIN.write_chat(chat, "m").body)
-    assert "Be short" == written["instructions"]
-    assert [{"role": "system", "content": "Be kind"}] == written["input"]
-
-
-def test_a_system_turn_of_the_input_does_not_become_instructions_in_its_own_dialect() -> None:
-    assert "instructions" not in own_again(input=[{"role": "system", "content": "Be kind"}])
 
 
 def test_calls_in_a_row_with_their_thinking_and_text_are_one_turn() -> None:
@@ -221,7 +203,6 @@ def test_text_after_a_call_that_waits_for_its_result_is_of_the_same_turn() -> No
     body = [call, {"role": "assistant", "content": "Wait"}]
 
     assert 1 == len(own(input=body).messages)
-    assert body == own_again(input=body)["input"]
 
 
 @pytest.mark.parametrize(
@@ -247,8 +228,8 @@ def test_text_after_a_call_that_waits_for_its_result_is_of_the_same_turn() -> No
         {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "Hm"}]},
     ],
 )
-def test_an_item_goes_back_as_it_came_in_its_own_dialect(item: dict[str, Any]) -> None:
-    assert [item] == own_again(input=[item])["input"]
+def test_an_item_is_read_whole(item: dict[str, Any]) -> None:
+    assert [] == overlooked(input=[item])
 
 
 def test_an_item_without_a_type_or_a_role_refers_to_a_stored_one() -> None:
@@ -314,7 +295,7 @@ def test_what_lies_with_openai_is_needed_and_does_not_cross(body: dict[str, Any]
     chat = own(**body)
 
     assert needed == chat.needed
-    assert body.items() <= own_again(**body).items()
+    assert [] == overlooked(**body)
 
 
 def test_allowed_tools_offer_only_these_to_another_dialect() -> None:
@@ -336,14 +317,15 @@ def test_allowed_tools_offer_only_these_to_another_dialect() -> None:
     assert chat.tool_choice is not None
     assert "required" == chat.tool_choice.mode
     assert ["b", "mcp", "web_search"] == [t.name if isinstance(t, FunctionTool) else t.kind for t in chat.tools]
-    assert {"tools": tools, "tool_choice": choice}.items() <= own_again(tools=tools, tool_choice=choice).items()
+    assert [] == overlooked(tools=tools, tool_choice=choice)
 
 
 @pytest.mark.parametrize(
     "choice", ["auto", "none", "required", {"type": "function", "name": "a"}, {"type": "web_search"}]
 )
-def test_a_tool_choice_goes_back_as_it_came(choice: Any) -> None:
-    assert choice == own_again(tool_choice=choice)["tool_choice"]
+def test_a_tool_choice_is_read(choice: Any) -> None:
+    assert [] == overlooked(tool_choice=choice)
+    assert own(tool_choice=choice).tool_choice != own(tool_choice="none" if choice == "auto" else "auto").tool_choice
 
 
 @pytest.mark.parametrize(
@@ -356,15 +338,14 @@ def test_a_tool_choice_goes_back_as_it_came(choice: Any) -> None:
         {"type": "text", "new": 1},
     ],
 )
-def test_a_format_goes_back_as_it_came(format: dict[str, Any]) -> None:
-    assert {"format": format, "verbosity": "low"} == own_again(text={"format": format, "verbosity": "low"})["text"]
+def test_a_format_is_read_whole(format: dict[str, Any]) -> None:
+    assert [] == overlooked(text={"format": format, "verbosity": "low"})
 
 
 @pytest.mark.parametrize("body", [{"user": "u"}, {"safety_identifier": "s"}, {"user": "u", "safety_identifier": "s"}])
-def test_the_user_goes_back_under_the_name_that_it_came_with(body: dict[str, str]) -> None:
+def test_the_user_is_read_under_each_name(body: dict[str, str]) -> None:
     assert body.get("safety_identifier", body.get("user")) == own(**body).user
-    again = own_again(**body)
-    assert body == {k: v for k, v in again.items() if k in ("user", "safety_identifier")}
+    assert [] == overlooked(**body)
 
 
 # --- writing a request of another dialect
@@ -621,7 +602,7 @@ def test_thinking_is_asked_for_by_effort(
 
 
 def test_numbers_of_any_size_and_halves_of_letters_are_written() -> None:
-    body = own_again(tools=[{"type": "function", "name": "f", "parameters": {"maximum": 10**30}}])
+    body, _ = cross(tools=(FunctionTool("f", parameters={"maximum": 10**30}),))
 
     assert 10**30 == body["tools"][0]["parameters"]["maximum"]
 
@@ -676,7 +657,8 @@ def test_thinking_carried_in_an_item_comes_back_as_it_was() -> None:
     (turn,) = own(input=output).messages
 
     assert (Thinking("Hm", "sig"), RedactedThinking("seal")) == turn.parts
-    assert [] == own_again(input=output)["input"]  # its own hosts would take it for forged
+    spliced = PLUGIN.splice(read({"model": "m", "input": output}), "m")
+    assert [] == json.loads(spliced.body)["input"]  # its own hosts would take it for forged
 
 
 @pytest.mark.parametrize(

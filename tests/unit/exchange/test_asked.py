@@ -6,11 +6,13 @@ import json
 from typing import Any
 
 import pytest
+from every_dialect import EVERY_NAME
 
 from edge_extproc.exchange.prompt_size import AskedParts, read_asked, tokens_asked
 from edge_extproc.exchange.worst_case import OutputBounds
 from edge_extproc.model.call import Call
 
+NAMES = EVERY_NAME
 BOUNDS = OutputBounds((("*", 10_000),), 100, 200_000, 0, 0)
 BLOB = "QUJD" * 10_000  # base64 of 30,000 bytes
 BYTES = 30_000
@@ -18,7 +20,7 @@ BYTES = 30_000
 
 def read(body: Any, operation: Any = "chat") -> AskedParts:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return read_asked(Call("openai_chat", operation, "m", True, raw))
+    return read_asked(Call("openai_chat", operation, "m", True, raw), NAMES)
 
 
 def of_part(part: Any) -> AskedParts:

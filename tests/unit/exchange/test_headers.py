@@ -1,6 +1,7 @@
 """What passes to a provider and back."""
 
 import pytest
+from every_dialect import EVERY_NAME
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,8 +26,8 @@ CALLER = (
 )
 
 
-def seen(*, same_dialect, credentials=(("authorization", "Bearer provider"),), defaults=()):
-    to_set, removed = outgoing(CALLER, credentials, defaults, "/v1/x", 7, same_dialect=same_dialect)
+def seen(own, *, credentials=(("authorization", "Bearer provider"),), defaults=()):
+    to_set, removed = outgoing(CALLER, credentials, defaults, "/v1/x", 7, own=own)
     return {**{n: v for n, v in CALLER if n not in removed}, **dict(to_set)}
 
 
@@ -41,15 +42,15 @@ def test_nothing_of_the_callers_identity_reaches_a_provider():
         "x-request-id": "1",
         "content-length": "7",
         "content-type": "application/json",
-    } == seen(same_dialect=False)
+    } == seen(None)
 
 
 def test_headers_of_a_dialect_stay_within_it():
-    assert {"anthropic-beta": "x", "x-stainless-lang": "python"}.items() <= seen(same_dialect=True).items()
+    assert {"anthropic-beta": "x", "x-stainless-lang": "python"}.items() <= seen(EVERY_NAME.headers).items()
 
 
 def test_the_callers_key_is_removed_where_the_provider_needs_another_header():
-    result = seen(same_dialect=True, credentials=(("x-api-key", "provider"),))
+    result = seen(EVERY_NAME.headers, credentials=(("x-api-key", "provider"),))
 
     assert "provider" == result["x-api-key"]
     assert "authorization" not in result
@@ -57,14 +58,14 @@ def test_the_callers_key_is_removed_where_the_provider_needs_another_header():
 
 def test_a_default_yields_to_what_the_caller_said():
     defaults = (("anthropic-beta", "default"), ("anthropic-version", "2023-06-01"))
-    result = seen(same_dialect=True, defaults=defaults)
+    result = seen(EVERY_NAME.headers, defaults=defaults)
 
     assert ("x", "2023-06-01") == (result["anthropic-beta"], result["anthropic-version"])
 
 
 @given(st.lists(st.tuples(st.text("abcxyz-:", min_size=1), st.text()), max_size=20))
 def test_a_header_either_passes_by_name_or_is_removed(headers):
-    to_set, removed = outgoing(tuple(headers), (), (), "/", 0, same_dialect=False)
+    to_set, removed = outgoing(tuple(headers), (), (), "/", 0, own=None)
     known = {name for name, _ in to_set}
 
     for name, _ in headers:

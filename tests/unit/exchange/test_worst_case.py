@@ -7,17 +7,20 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from every_dialect import EVERY_NAME
 from hypothesis import given
 from hypothesis import strategies as st
 from player import provider
 
 from edge_extproc.accounting.prices import Override, PriceTable
-from edge_extproc.exchange import worst_case
-from edge_extproc.exchange.worst_case import OutputBounds, ask_of
+from edge_extproc.exchange.worst_case import OutputBounds, PromptSearch, ask_of
 from edge_extproc.model.call import Call
 from edge_extproc.model.plan import Candidate
 from edge_extproc.model.usage import Usage
+from edge_extproc.model.wire_names import WireNames
+from edge_extproc.registry import load, names
 
+SEARCH = PromptSearch.of(EVERY_NAME)
 PROVIDERS = {name: provider(name) for name in ("openai", "anthropic")}
 BOUNDS = OutputBounds((("small", 50), ("*", 1_000)), 20, 100_000, 2_000_000, 3_000_000)
 D = Decimal
@@ -38,7 +41,7 @@ def call(body: Any = None, **more: Any) -> Call:
 
 
 def ask(of: Call, *candidates: Candidate, priced: bool = True) -> Any:
-    return ask_of(of, candidates or (CHEAP,), PROVIDERS, PRICES, BOUNDS, priced=priced)
+    return ask_of(of, candidates or (CHEAP,), PROVIDERS, PRICES, BOUNDS, SEARCH, priced=priced)
 
 
 def test_the_dearest_candidate_counts() -> None:
@@ -181,6 +184,30 @@ WORDS = [
 @given(st.lists(st.sampled_from(WORDS), max_size=6), st.sampled_from(['"x"', '"https://h"', '"data:x"', "1"]))
 def test_one_look_finds_whatever_any_of_the_closer_ones_would(words: list[str], value: str) -> None:
     raw = ("{" + ",".join(f'"{word}" :{value}' for word in words) + "}").encode()
-    closer = (worst_case._ELSEWHERE, worst_case._MEDIA, worst_case._WRITES_CACHE)
+    closer = (SEARCH.elsewhere, SEARCH.media, SEARCH.caches)
 
-    assert worst_case._MARKED.search(raw) or not any(each.search(raw) for each in closer)
+    assert SEARCH.marked.search(raw) or not any(each.search(raw) for each in closer)
+
+
+@pytest.mark.parametrize("dialect", names("dialects"))
+def test_what_a_dialect_says_is_elsewhere_counts_as_a_whole_window_in_every_body(dialect: str) -> None:
+    for name in load("dialects", dialect).wire_names.elsewhere:
+        elsewhere = ask(call({"messages": [{"role": "user", "content": [{name: "x"}]}]}, max_output_tokens=1))
+
+        assert BOUNDS.context_window <= elsewhere.micro_dollars, name
+
+
+def test_a_search_for_no_names_finds_nothing() -> None:
+    nothing = PromptSearch.of(WireNames())
+
+    assert not any(
+        pattern.search(b'{"": "", "image": "url"}')
+        for pattern in (nothing.marked, nothing.media, nothing.elsewhere, nothing.caches)
+    )
+
+
+@given(st.frozensets(st.text("ab_", min_size=1, max_size=5), max_size=8), st.text("ab_", max_size=6))
+def test_a_search_finds_its_names_and_no_others(searched: frozenset[str], word: str) -> None:
+    media = PromptSearch.of(WireNames(media=searched)).media
+
+    assert (word in searched) == (media.search(f'{{"{word}": 1}}'.encode()) is not None)

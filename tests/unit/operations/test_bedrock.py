@@ -58,6 +58,23 @@ def test_anthropics_own_words_are_counted_as_they_are() -> None:
     assert COUNT.write(anthropics(max_tokens=5), CLAUDE)[1].dropped == ()
 
 
+def test_a_count_that_stays_in_its_format_keeps_the_callers_bytes() -> None:
+    """Spaces are tokens, too."""
+    said = b'"messages": [{"role":"user",  "content":"Hi"}], "thinking": {"type":"enabled","budget_tokens":  1024}'
+    raw = b'{"model": "m", ' + said + b"}"
+    question = ANTHROPIC_COUNT.read(ANTHROPIC_COUNT.read_call(raw, "POST", (), "/v1/messages/count_tokens"))
+    contents = b'"contents": [{"parts": [{"text":  "Hi"}]}]'
+    call = GEMINI_COUNT.read_call(
+        b'{"generateContentRequest": {%s}}' % contents, "POST", (), "/v1/models/m:countTokens"
+    )
+
+    _, written = COUNT.write(question, CLAUDE)
+    _, vertex = registry.load("operations", "vertex_count").write(GEMINI_COUNT.read(call), "m")
+
+    assert said in base64.b64decode(json.loads(written.body)["input"]["invokeModel"]["body"])
+    assert b"{%s}" % contents == vertex.body
+
+
 def test_other_words_are_counted_as_converse_would_send_them() -> None:
     raw = json.dumps({"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]}).encode()
     call = GEMINI_COUNT.read_call(raw, "POST", (), "/v1beta/models/m:countTokens")

@@ -45,6 +45,7 @@ from edge_extproc.model.reply import (
     UsageSeen,
 )
 from edge_extproc.model.usage import Usage
+from edge_extproc.model.wire_names import WireNames
 
 NAME = "example_talk"
 TITLE = "Example Talk"
@@ -124,6 +125,12 @@ class ExampleWriter:
 class ExampleTalk:
     name = NAME
     title = TITLE
+    wire_names = WireNames(
+        content=frozenset({"say"}),
+        elsewhere=frozenset({"kept_talk"}),
+        feature_fields={"pictures": "images"},
+        headers=frozenset({"x-example-client"}),
+    )
     routes = (Route("POST", "/example/talk", "chat"),)
     stream_type = "application/x-ndjson"
     client_headers = ("x-example-client",)
