@@ -24,6 +24,7 @@ from ...model.fault import Fault
 from ...model.host import UNKNOWN_HOST, HostProfile
 from ...model.reply import Reply
 from ..base import Headers, ModelCard, Route, output_limit
+from ..crossing import portable
 from ..pictures import shown_by_user
 from .errors import read_error, write_error
 from .fields import NAME, SPELLING, TITLE
@@ -81,7 +82,7 @@ class BedrockConverse:
         known = host.known_as(model)
         if chat.dialect == NAME:
             return Written(encode(write_own(chat, family_of(known))))
-        crossing = RequestWriter(shown_by_user(chat), known)
+        crossing = RequestWriter(shown_by_user(portable(chat, TITLE)), known)
         body = encode(crossing.body())
         return Written(body, tuple(sorted(crossing.dropped)))
 

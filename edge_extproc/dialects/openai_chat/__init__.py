@@ -25,6 +25,7 @@ from ...model.fault import Fault
 from ...model.host import UNKNOWN_HOST, HostProfile
 from ...model.reply import Reply
 from ..base import Headers, ModelCard, Route
+from ..crossing import portable
 from ..pictures import shown_by_user
 from .errors import envelope, read_error
 from .fields import NAME, SPELLING, TITLE
@@ -85,7 +86,7 @@ class OpenAIChat:
 
     def write_chat(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
         if chat.dialect != NAME:
-            chat = shown_by_user(chat)
+            chat = shown_by_user(portable(chat, TITLE))
         request = RequestWriter(chat, host.known_as(model), host)
         body = {**request.body(), "model": model}
         messages = as_list(body["messages"], "messages")

@@ -23,6 +23,7 @@ from ...model.call import Chat
 from ...model.content import (
     NO_EXTRAS,
     Audio,
+    CustomCall,
     Image,
     Inline,
     Json,
@@ -46,6 +47,7 @@ from .fields import NAME, TITLE, Object
 from .models import LONGEST_CALL_ID
 from .request_in import read_said
 from .request_out import RequestWriter, said_of
+from .tools import custom_names, write_custom_call
 
 # --- usage
 
@@ -243,7 +245,8 @@ def read_reply(body: bytes) -> Reply:
     )
 
 
-def _message_of(choice: Choice, *, own: bool) -> Object:
+def _message_of(choice: Choice, custom: frozenset[str], *, own: bool) -> Object:
+    """`custom`: the names of the caller's custom tools."""
     notes = choice.extras.get("message") if own else None
     extras = notes if isinstance(notes, dict) else NO_EXTRAS
     if own:
@@ -265,7 +268,7 @@ def _message_of(choice: Choice, *, own: bool) -> Object:
     message.update(next(({"audio": told["audio"]} for told in written if "audio" in told), {}))
     calls = [part for part in choice.parts if isinstance(part, ToolCall)]
     if calls:
-        message["tool_calls"] = [_reply_call(call) for call in calls]
+        message["tool_calls"] = [_reply_call(call, custom) for call in calls]
     message.update(thoughts_of([p for p in choice.parts if isinstance(p, Thinking | RedactedThinking)], NO_EXTRAS))
     return message
 
@@ -293,7 +296,9 @@ def _joined(parts: Iterable[Part], kind: type[Text] | type[Refusal]) -> str | No
     return "".join(part.text for part in parts if isinstance(part, kind)) or None
 
 
-def _reply_call(call: ToolCall) -> Object:
+def _reply_call(call: ToolCall, custom: frozenset[str]) -> Object:
+    if isinstance(call, CustomCall) or call.name in custom:
+        return write_custom_call(reply_call_id(call.id), call.name, call.arguments)
     written: Object = {
         "id": reply_call_id(call.id),
         "type": "function",
@@ -317,10 +322,10 @@ def _foreign_finish(choice: Choice) -> str:
     return write_finish(choice.finish, has_calls=any(isinstance(part, ToolCall) for part in choice.parts))
 
 
-def _choice_of(choice: Choice, index: int, *, own: bool) -> Object:
+def _choice_of(choice: Choice, index: int, custom: frozenset[str], *, own: bool) -> Object:
     written: Object = {
         "index": index,
-        "message": _message_of(choice, own=own),
+        "message": _message_of(choice, custom, own=own),
         "logprobs": None,
         "finish_reason": _own_finish(choice) if own else _foreign_finish(choice),
     }
@@ -331,12 +336,13 @@ def _choice_of(choice: Choice, index: int, *, own: bool) -> Object:
 
 def write_reply(reply: Reply) -> bytes:
     own = reply.dialect == NAME
+    custom = custom_names(reply.call)
     body: Object = {
         "id": reply.id or NAMELESS_REPLY,
         "object": "chat.completion",
         "created": reply.created or 0,
         "model": reply.model or "",
-        "choices": [_choice_of(choice, index, own=own) for index, choice in enumerate(reply.choices)],
+        "choices": [_choice_of(choice, index, custom, own=own) for index, choice in enumerate(reply.choices)],
     }
     if reply.usage is not None and not (own and "usage" in reply.extras):
         body["usage"] = write_usage(reply.usage)

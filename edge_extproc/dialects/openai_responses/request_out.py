@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import assert_never
 
-from ...codecs.json_values import as_object, maybe_object, maybe_text, objects
+from ...codecs.json_values import as_object, maybe_object, maybe_text
 from ...errors import BadRequest, Unsupported
-from ...model.call import Chat, ResponseFormat, Tool, ToolChoice
+from ...model.call import Chat, CustomTool, FunctionTool, ResponseFormat, Tool, ToolChoice
 from ...model.content import (
     NO_EXTRAS,
     Audio,
+    CustomCall,
     Document,
     Extras,
     FileRef,
@@ -31,12 +32,25 @@ from ...model.content import (
     Url,
 )
 from ...model.host import UNKNOWN_HOST, HostProfile, Thoughts
+from ..crossing import READ_ITEM, WHOLE_ITEM
+from ..custom_tools import input_of
 from ..dropping import DropList, messages_of, parts_of, tools_of
-from ..openai_chat.models import SAMPLING, effort_for, efforts_of, is_sampled, is_too_long, is_unsigned
-from .content import INSTRUCTIONS, WHOLE_ITEM, Said, data_uri, item_of, said_content, short
+from ..openai_chat.models import (
+    SAMPLING,
+    effort_for,
+    efforts_of,
+    is_sampled,
+    is_too_long,
+    is_unsigned,
+    takes_custom_tools,
+)
+from ..openai_chat.tools import AllowedTools
+from ..openai_chat.tools import is_custom as is_custom_name
+from .content import INSTRUCTIONS, Said, data_uri, item_of, said_content, short
 from .fields import NAME, SHARED_EXTRAS, TITLE, Item
 from .models import BUDGETS
-from .request_in import OwnChoice
+from .tool_items import OwnCall, OwnCustomCall, OwnResult
+from .tools import OwnChoice
 
 # --- writing a request
 
@@ -73,6 +87,9 @@ class RequestWriter(DropList):
         self.model = model
         self.host = host
         self.is_own = chat.dialect == NAME
+        self._takes_custom = self.is_own or takes_custom_tools(model, host)
+        self._custom_ids: set[str] = set()
+        """The calls of custom tools so far."""
 
     def body(self) -> Item:
         chat = self.chat
@@ -123,8 +140,7 @@ class RequestWriter(DropList):
                 raise Unsupported(self.spelling.field(name), TITLE, "its answer tells them in another shape")
         for name in chat.needed:
             raise Unsupported(name, TITLE, "only a provider of the caller's own format can honour it")
-        can_choose = _allowed_choice(chat.extras.get("tool_choice")) is not None
-        self._refuse_essential(chat, TITLE, mapped=("tool_choice",) if can_choose else ())
+        self._refuse_essential(chat, TITLE)
 
     # fields
 
@@ -149,8 +165,6 @@ class RequestWriter(DropList):
                 text["verbosity"] = value
             elif name in SHARED_EXTRAS and value is not None:
                 body[name] = value
-            elif name == "tool_choice" and (allowed := _allowed_choice(value)) is not None:
-                body[name] = allowed
             else:
                 self._drop_if(name, value is not None)
         if chat.service_tier is not None:
@@ -205,22 +219,44 @@ class RequestWriter(DropList):
 
     def _tools(self, body: Item) -> None:
         chat, choice = self.chat, self.chat.tool_choice
-        tools = choice.tools if isinstance(choice, OwnChoice) else chat.tools
-        if tools:
-            body["tools"] = [self._tool(tool, path) for path, tool in tools_of(tools)]
+        tools = chat.tools
+        if isinstance(choice, OwnChoice) and self.is_own:
+            tools = choice.tools
+        elif isinstance(choice, AllowedTools):
+            tools = tuple(tool for tool in choice.tools if isinstance(tool, FunctionTool))
+        written = [self._tool(tool, path) for path, tool in tools_of(tools)]
+        if told := [tool for tool in written if tool is not None]:  # None: it stands in the input
+            body["tools"] = told
         has_tools = bool(tools) or self.is_own
         self._drop_field("tool_choice", choice is not None and choice.mode not in ("auto", "none") and not has_tools)
         self._drop_field("parallel_tool_calls", chat.parallel_tool_calls is not None and not has_tools)
         if choice is not None and has_tools:
-            body["tool_choice"] = _choice(choice)
+            body["tool_choice"] = self._choice(choice)
         if chat.parallel_tool_calls is not None and has_tools:
             body["parallel_tool_calls"] = chat.parallel_tool_calls
+
+    def _choice(self, choice: ToolChoice) -> Json:
+        if isinstance(choice, OwnChoice) and self.is_own:
+            return choice.value
+        if isinstance(choice, AllowedTools):
+            allowed = [self._named(tool.name) for tool in self.chat.tools if isinstance(tool, FunctionTool)]
+            return {"type": "allowed_tools", "mode": choice.mode, "tools": allowed}
+        return self._named(choice.name) if choice.mode == "tool" else choice.mode
+
+    def _named(self, name: str | None) -> Item:
+        is_custom = self._takes_custom and is_custom_name(name, self.chat.tools)
+        return {"type": "custom" if is_custom else "function", "name": name}
 
     def _tool(self, tool: Tool, path: str) -> Json:
         if isinstance(tool, Opaque):
             if self.is_own:
                 return tool.value
             raise Unsupported(path, TITLE, f"it knows no tool of type {tool.kind!r}")
+        if isinstance(tool, CustomTool) and self._takes_custom:
+            told = {"description": tool.text, "format": tool.format}
+            custom: Item = {"type": "custom", "name": tool.name, **{k: v for k, v in told.items() if v is not None}}
+            self._drop_mark(tool.cache, path)
+            return {**custom, **self._kept(tool.extras, path)}
         written: Item = {"type": "function", "name": tool.name}
         if tool.description is not None:
             written["description"] = tool.description
@@ -273,7 +309,7 @@ class RequestWriter(DropList):
 
     def _asked(self, message: Message, path: str) -> Iterator[Json]:
         """A turn of the caller: results of calls are items of their own, what stands between them is a message."""
-        if message.extras == WHOLE_ITEM:
+        if message.extras in (WHOLE_ITEM, READ_ITEM):
             yield from (part.value for part in message.parts if isinstance(part, Opaque))
             return
         content: list[Json] = []
@@ -292,6 +328,8 @@ class RequestWriter(DropList):
         return {"role": message.role, "content": short(content), **(message.extras if self.is_own else {})}
 
     def _result(self, part: ToolResult, path: str) -> Item:
+        if isinstance(part, OwnResult) and self.is_own:
+            return as_object(part.value, path)
         self._drop_member(path, "is_error", part.is_error)
         self._drop_mark(part.cache, path)
         if not part.call_id:
@@ -299,7 +337,8 @@ class RequestWriter(DropList):
             raise BadRequest(f"{where} is missing: it says whose result this is", param=where)
         content = [self._content(each, where) for where, each in parts_of(part.parts, path)]
         call_id = part.call_id if self.is_own else call_id_of(part.call_id)
-        item: Item = {"type": "function_call_output", "call_id": call_id, "output": short(content) if content else ""}
+        kind = "custom_tool_call_output" if part.call_id in self._custom_ids else "function_call_output"
+        item: Item = {"type": kind, "call_id": call_id, "output": short(content) if content else ""}
         return {**item, **self._kept(part.extras, path)}
 
     def _kept(self, extras: Extras, path: str) -> Extras:
@@ -427,11 +466,16 @@ class RequestWriter(DropList):
         if not part.id:
             where = self._member(path, "id")
             raise BadRequest(f"{where} is missing: the result of a call names it", param=where)
+        if isinstance(part, OwnCall | OwnCustomCall) and self.is_own:
+            return as_object(part.value, path)
         self._drop_member(path, "signature", part.signature)
         self._drop_mark(part.cache, path)
         arguments = part.arguments if self.is_own or part.arguments.strip() else "{}"
         call_id = part.id if self.is_own else call_id_of(part.id)
         item: Item = {"type": "function_call", "call_id": call_id, "name": part.name, "arguments": arguments}
+        if isinstance(part, CustomCall) and self._takes_custom:
+            self._custom_ids.add(part.id)
+            item = {"type": "custom_tool_call", "call_id": call_id, "name": part.name, "input": input_of(arguments)}
         return {**item, **self._kept(part.extras, path)}
 
 
@@ -444,20 +488,3 @@ def _format(wanted: ResponseFormat) -> Item:
     if wanted.strict is not None:
         written["strict"] = wanted.strict
     return written
-
-
-def _choice(choice: ToolChoice) -> Json:
-    if isinstance(choice, OwnChoice):
-        return choice.value
-    return {"type": "function", "name": choice.name} if choice.mode == "tool" else choice.mode
-
-
-def _allowed_choice(value: Json) -> Json:
-    """A choice among some tools as OpenAI's chat format says it, in the flat shape; None for anything else."""
-    match value:
-        case {"type": "allowed_tools", "allowed_tools": {"mode": str(mode), "tools": list(tools)}}:
-            named = (tool for tool, _ in objects(tools, "tool_choice.allowed_tools.tools"))
-            flat = [{"type": "function", **f} if isinstance(f := t.get("function"), dict) else t for t in named]
-            return {"type": "allowed_tools", "mode": mode, "tools": flat}
-        case _:
-            return None
