@@ -81,7 +81,19 @@ def page() -> str:
     parts = [
         INTRODUCTION,
         "## Hosts of OpenAI's formats\n",
-        _table(("host", "user", "long ids", "reasoning in the history", "`developer`", "other names", "unknown"), rows),
+        _table(
+            (
+                "host",
+                "user",
+                "long ids",
+                "reasoning in the history",
+                "`developer`",
+                "custom tools",
+                "other names",
+                "unknown",
+            ),
+            rows,
+        ),
         "## Anthropic's beta flags\n",
         _table(
             ("flag", "Bedrock", "Vertex AI", "its fields"),
@@ -131,6 +143,7 @@ def _host(name: str, profile: HostProfile, quirks: Quirks) -> tuple[str, ...]:
         "rewritten" if profile.strict_ids else "",
         profile.thoughts + required,
         _yes(profile.developer_role),
+        _yes(profile.custom_tools),
         ", ".join(f"`{ours}` → `{theirs}`" for ours, theirs in quirks.renamed),
         _codes(sorted(quirks.unknown)),
     )

@@ -33,7 +33,7 @@ from recordings import body, recordings
 from edge_extproc.dialects.base import Dialect
 from edge_extproc.dialects.dropping import omission
 from edge_extproc.errors import BadRequest, UpstreamError
-from edge_extproc.model.call import Call, Chat
+from edge_extproc.model.call import Call, Chat, FunctionTool, ReplacedTool
 from edge_extproc.model.content import (
     Audio,
     Document,
@@ -212,10 +212,20 @@ def asked(chat: Chat) -> dict[str, Any]:
         "calls": calls,
         "results": sorted(results),
         "pictures": pictures,
-        "tools": [getattr(tool, "name", None) for tool in chat.tools],
+        "tools": list(_offered(chat)),
         "stop": [stop for stop in chat.stop if stop.strip()],
         "stream": chat.stream,
     }
+
+
+def _offered(chat: Chat) -> Iterator[str]:
+    """The names of the tools that another format can be offered. Tools that only a format's own hosts execute have no
+    place elsewhere."""
+    for tool in chat.tools:
+        if isinstance(tool, ReplacedTool):
+            yield from (function.name for function in tool.functions)
+        elif isinstance(tool, FunctionTool):
+            yield tool.name
 
 
 def _finish_class(finish: Finish | None, called: bool) -> str:

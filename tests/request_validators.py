@@ -70,6 +70,7 @@ def anthropic(body: dict[str, Any]) -> list[str]:
                     pass
     if (body.get("thinking") or {}).get("type") == "enabled" and _turn_begins_without_thinking(turns):
         wrong.append("When `thinking` is enabled, a final `assistant` message must start with a thinking block")
+    wrong += tool_names([tool["name"] for tool in body.get("tools") or ()])
     user = (body.get("metadata") or {}).get("user_id")
     if user is not None and len(user) > 256:
         wrong.append("metadata.user_id: String should have at most 256 characters")
@@ -105,12 +106,12 @@ def openai_chat(body: dict[str, Any]) -> list[str]:
         for j, call in enumerate(message.get("tool_calls") or ()):
             if len(call["id"]) > 40:
                 wrong.append(f"messages.{i}.tool_calls.{j}.id: string too long, maximum 40")
-            if call.keys() - {"id", "type", "function"}:
+            if call.keys() != {"id", "type", call["type"]}:
                 wrong.append(f"messages.{i}.tool_calls.{j}: unexpected property")
             waiting.add(call["id"])
     if waiting:
         wrong.append(f"tool_call_ids did not have response messages: {sorted(waiting)}")
-    return wrong + _account(body)
+    return wrong + tool_names([tool[tool["type"]]["name"] for tool in body.get("tools") or ()]) + _account(body)
 
 
 def thinking_chat(body: dict[str, Any]) -> list[str]:
@@ -134,34 +135,69 @@ def thinking_chat(body: dict[str, Any]) -> list[str]:
                 wrong.append(f"thinking is enabled but reasoning_content is missing at index {i}")
     if waiting:
         wrong.append(f"tool calls without results: {sorted(waiting)}")
-    return wrong
+    wrong += [f"tools: unknown type {tool['type']}" for tool in body.get("tools") or () if tool["type"] != "function"]
+    return wrong + tool_names([tool["function"]["name"] for tool in body.get("tools") or () if "function" in tool])
+
+
+# OpenAI: `Invalid 'input[2].id': 'call_1'. Expected an ID that begins with 'fc'.` The prefixes are those of its items.
+_ITEM_IDS = {
+    "message": "msg_",
+    "reasoning": "rs_",
+    "function_call": "fc_",
+    "custom_tool_call": "ctc_",
+    "local_shell_call": "lsh_",
+    "shell_call": "sh_",
+    "apply_patch_call": "apc_",
+    "tool_search_call": "tsc_",
+}
+# Of each call: the type of its output, and what its item must hold (openai.types.responses.ResponseInputItem).
+_CALLS = {
+    "function_call": ("function_call_output", {"call_id": str, "name": str, "arguments": str}),
+    "custom_tool_call": ("custom_tool_call_output", {"call_id": str, "name": str, "input": str}),
+    "local_shell_call": ("local_shell_call_output", {"id": str, "call_id": str, "action": dict, "status": str}),
+    "shell_call": ("shell_call_output", {"call_id": str, "action": dict}),
+    "apply_patch_call": ("apply_patch_call_output", {"call_id": str, "operation": dict, "status": str}),
+    "tool_search_call": ("tool_search_output", {"call_id": str, "arguments": dict}),
+}
+_OUTPUTS = {output: call for call, (output, _) in _CALLS.items()}
 
 
 def openai_responses(body: dict[str, Any]) -> list[str]:
     """With `store: false`, or a key of another organisation, no item lies with OpenAI."""
     wrong: list[str] = []
-    waiting: set[str] = set()
+    waiting: dict[str, str] = {}
     items = body["input"] if isinstance(body["input"], list) else []
     for i, item in enumerate(items):
-        match item:
-            case {"type": "reasoning", **more}:
-                if not str(more.get("encrypted_content") or "").startswith("OPENAI"):
-                    wrong.append(f"input.{i}: Item with id {more.get('id')!r} not found")
-            case {"type": "function_call", "call_id": id}:
-                if len(id) > 64:
-                    wrong.append(f"input.{i}.call_id: string too long, maximum 64")
-                waiting.add(id)
-            case {"type": "function_call_output", "call_id": id}:
-                if id not in waiting:
-                    wrong.append(f"No tool call found for function call output with call_id {id}")
-                waiting.discard(id)
-            case _:
-                pass
-        if (id := item.get("id")) is not None and len(id) > 64:
-            wrong.append(f"input.{i}.id: string too long, maximum 64")
+        kind, id = item.get("type", "message"), item.get("id")
+        if kind == "reasoning" and not str(item.get("encrypted_content") or "").startswith("OPENAI"):
+            wrong.append(f"input.{i}: Item with id {id!r} not found")
+        if kind in _CALLS:
+            fields = _CALLS[kind][1]
+            wrong += [f"input.{i}.{name}: missing" for name, of in fields.items() if not isinstance(item.get(name), of)]
+            if len(item.get("call_id", "")) > 64:
+                wrong.append(f"input.{i}.call_id: string too long, maximum 64")
+            waiting[item.get("call_id", "")] = kind
+        if kind in _OUTPUTS:
+            call_id = item.get("call_id") or id
+            if waiting.pop(call_id, None) != _OUTPUTS[kind]:
+                wrong.append(f"input.{i}: No {_OUTPUTS[kind]} found for {kind} with call_id {call_id}")
+        if id is not None and kind not in _OUTPUTS:
+            if len(id) > 64:
+                wrong.append(f"input.{i}.id: string too long, maximum 64")
+            if not id.startswith(_ITEM_IDS.get(kind, "")):
+                wrong.append(f"input.{i}.id: Expected an ID that begins with {_ITEM_IDS[kind]!r}")
     if waiting:
-        wrong.append(f"No tool output found for function call {sorted(waiting)}")
-    return wrong + _account(body)
+        wrong.append(f"No tool output found for {sorted(waiting)}")
+    names = [tool["name"] for tool in body.get("tools") or () if tool["type"] in ("function", "custom")]
+    return wrong + tool_names(names) + _account(body)
+
+
+def tool_names(names: list[str]) -> list[str]:
+    """What all providers refuse: longer names, other characters, the same name twice."""
+    wrong = [
+        f"tools: {name!r} does not match" for name in names if not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_-]{0,63}", name)
+    ]
+    return wrong + (["tools: names must be unique"] if len(set(names)) < len(names) else [])
 
 
 def _account(body: dict[str, Any]) -> list[str]:
@@ -192,7 +228,8 @@ def gemini_3(body: dict[str, Any]) -> list[str]:
                     names.remove(part["functionResponse"]["name"])
     if names:
         wrong.append("the number of function response parts must equal that of the function call parts")
-    return wrong
+    declared = [each for tool in body.get("tools") or () for each in tool["functionDeclarations"]]
+    return wrong + tool_names([each["name"] for each in declared])
 
 
 def _is_googles(signature: str) -> bool:
@@ -231,7 +268,8 @@ def bedrock_claude(body: dict[str, Any]) -> list[str]:
                         wrong.append(f"{path}: Invalid `signature` in `thinking` block")
                 case _:
                     pass
-    return wrong
+    tools = (body.get("toolConfig") or {}).get("tools") or ()
+    return wrong + tool_names([tool["toolSpec"]["name"] for tool in tools if "toolSpec" in tool])
 
 
 def of(provider: str, dialect: str, body: bytes) -> list[str]:

@@ -22,6 +22,7 @@ DELTAS = {
     "response.output_text": ("text", "content_index"),
     "response.refusal": ("refusal", "content_index"),
     "response.function_call_arguments": ("arguments", None),
+    "response.custom_tool_call_input": ("input", None),
     "response.reasoning_summary_text": ("text", "summary_index"),
     "response.reasoning_text": ("text", "content_index"),
 }

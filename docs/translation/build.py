@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from edge_extproc.dialects.base import Dialect, FieldSupport
+from edge_extproc.dialects.custom_tools import custom_tool
 from edge_extproc.errors import BadRequest
-from edge_extproc.model.call import Chat, FunctionTool, Reasoning, ResponseFormat, ToolChoice, Written
+from edge_extproc.model.call import Chat, FunctionTool, Reasoning, ReplacedTool, ResponseFormat, ToolChoice, Written
 from edge_extproc.model.content import (
     Audio,
     CacheMark,
@@ -51,6 +52,8 @@ HI = Message("user", (Text("Hi"),))
 TOOL = FunctionTool("f", "d", {"type": "object", "properties": {"a": {"type": "string"}}})
 CALL = ToolCall("c1", "f", '{"a":"b"}')
 MARK = CacheMark()
+ODD = Opaque("another", "odd", {"type": "odd"})
+GRAMMAR = {"type": "grammar", "syntax": "regex", "definition": "[a-z]+"}
 PNG, PDF, WAV = Inline("image/png", "aGk="), Inline("application/pdf", "aGk="), Inline("audio/wav", "aGk=")
 
 
@@ -92,7 +95,8 @@ PARTS: Mapping[str, tuple[Message, ...]] = {
     ),
     "a result that is an error": _answered(ToolResult("c1", (Text("x"),), is_error=True)),
     "an image in a result": _answered(ToolResult("c1", (Text("x"), Image(PNG)))),
-    "a part that only the caller's format knows": _told(Opaque("another", "odd", {"type": "odd"})),
+    "a part that only the caller's format knows": _told(ODD),
+    "a part of the assistant that only the caller's format knows": _told(Text("Yes"), ODD, role="assistant"),
 }
 WITH_TOOLS = {"tools": (TOOL,)}
 FORMAT = ResponseFormat("json_schema", {"type": "object", "properties": {}}, "answer", "d", strict=True)
@@ -104,12 +108,15 @@ TRIED: Mapping[str, Mapping[str, tuple[Any, Mapping[str, Any]]]] = {
         "a function": ((TOOL,), {}),
         "strict": ((replace(TOOL, strict=True),), {}),
         "a cache mark": ((replace(TOOL, cache=MARK),), {}),
-        "a tool that only the caller's format knows": ((Opaque("another", "odd", {"type": "odd"}),), {}),
+        "a custom tool": ((custom_tool("f", "d", GRAMMAR),), {}),
+        "a tool that is functions elsewhere": ((ReplacedTool("another", "odd", {}, functions=(TOOL,)),), {}),
+        "a tool that only the caller's format knows": ((ODD,), {}),
     },
     "tool_choice": {
         **{mode: (ToolChoice(mode), WITH_TOOLS) for mode in ("auto", "required", "none")},  # type: ignore[arg-type]
         "a function": (ToolChoice("tool", "f"), WITH_TOOLS),
         "required, without tools": (ToolChoice("required"), {}),
+        "a tool that only the caller's format knows": (ToolChoice("tool", "odd"), {"tools": (ODD,)}),
     },
     "parallel_tool_calls": {"false": (False, WITH_TOOLS)},
     "max_output_tokens": {"500": (500, {})},

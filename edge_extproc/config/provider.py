@@ -170,6 +170,8 @@ class HostProfileConfig(ConfigSection):
     """It refuses a message with tool calls that has no reasoning."""
     developer_role: Boolean | None = None
     """It takes the role developer."""
+    custom_tools: Boolean | None = None
+    """It takes OpenAI's custom tools for the models that know them."""
     models: Mapping[Text, Text] = Field(default_factory=dict)
     """Names or globs of models at this provider, to the model whose facts hold, such as {my-alias: claude-sonnet-4-5}.
     The first that fits holds."""

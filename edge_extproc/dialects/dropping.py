@@ -16,7 +16,7 @@ class DropList:
 
     def __init__(self, chat: Chat) -> None:
         self.spelling = chat.spelling
-        self.dropped: set[str] = set()
+        self.dropped: set[str] = set(chat.lost)
 
     def _drop_if(self, path: str, condition: object) -> None:
         if condition:

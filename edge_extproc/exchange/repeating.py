@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 from ..auth.base import CallerRights
@@ -34,7 +35,7 @@ def cached_reply(gateway: Gateway, read: ReadCall, entry: CacheEntry) -> tuple[b
     lost = lost_in(reply, caller_dialect)
     if call.stream:
         return *as_stream(reply, call, caller_dialect), lost
-    return caller_dialect.write_reply(reply), "application/json", lost
+    return caller_dialect.write_reply(replace(reply, call=call)), "application/json", lost
 
 
 def _may_have(rights: CallerRights | None, call: Call, entry: CacheEntry) -> bool:

@@ -265,7 +265,8 @@ class ReplyBody(BodyReader):
             out, content_type = as_stream(reply, call, caller_dialect)
             sent = None
         else:
-            out, content_type, sent = caller_dialect.write_reply(reply), "application/json", event.body
+            out = caller_dialect.write_reply(replace(reply, call=call))
+            content_type, sent = "application/json", event.body
         self.length = len(out)
         dropped = dropped_fields((*answered.dropped, *self.lost)) if self.lost else ()
         return _whole(out, sent, content_type, dropped)

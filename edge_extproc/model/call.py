@@ -63,6 +63,26 @@ class FunctionTool:
     """Where it stood in the caller's body, as `tools[0]`."""
 
 
+@noun
+class CustomTool(FunctionTool):
+    """A tool whose input is free text (OpenAI's custom tools). `description` and `parameters` are those of the function
+    that replaces it in formats without such tools: it has one string parameter, `input`."""
+
+    text: str | None = None
+    """The description, as the caller gave it."""
+    format: Json = None
+    """The constraint of the input as OpenAI Responses spells it: {"type": "grammar", "syntax": …, "definition": …}."""
+
+
+@noun
+class ReplacedTool(Opaque):
+    """A tool that only its dialect has. Another format gets `functions` in its place."""
+
+    functions: tuple[FunctionTool, ...] = ()
+    lost: tuple[str, ...] = ()
+    """Paths of the fields that `functions` do not have."""
+
+
 Tool: TypeAlias = FunctionTool | Opaque
 
 
@@ -131,6 +151,8 @@ class Chat:
     needed: tuple[str, ...] = ()
     """Fields that only a provider of `dialect` supports and that are essential for the reply, such as a stored
     conversation, in the caller's spelling. A call with such fields is not translated."""
+    lost: tuple[str, ...] = field(default=(), compare=False)
+    """Paths in the caller's body that were left out before a writer got the chat."""
     spelling: Spelling = field(default=PLAIN, compare=False, repr=False)
     """How the caller spelled the fields. A writer names what it drops or refuses by it."""
 

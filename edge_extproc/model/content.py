@@ -176,6 +176,11 @@ class ToolCall:
 
 
 @noun
+class CustomCall(ToolCall):
+    """A call of a `CustomTool`. `arguments` holds the input as JSON: an object with one string, `input`."""
+
+
+@noun
 class ToolResult:
     call_id: str
     parts: tuple[Part, ...]

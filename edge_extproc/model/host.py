@@ -33,6 +33,8 @@ class HostProfile:
     """Whether the host refuses a message with tool calls and no reasoning. One of another model gets a substitute."""
     developer_role: bool = False
     """Whether the host takes the role `developer` in OpenAI's formats. Other hosts get `system`."""
+    custom_tools: bool = True
+    """Whether the host takes OpenAI's custom tools, for models that know them. Other hosts get functions."""
     models: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), hash=False)
     """Names of models at this host, or globs of them, to the model whose facts hold: an alias, a deployment, an ARN."""
 

@@ -10,10 +10,24 @@ UsageSeen may occur at any time, and each one replaces the previous one. Failed 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import Literal, TypeAlias, assert_never
 
-from .content import NO_EXTRAS, Audio, Extras, Image, Opaque, Part, RedactedThinking, Refusal, Text, Thinking, ToolCall
+from .call import Call
+from .content import (
+    NO_EXTRAS,
+    Audio,
+    CustomCall,
+    Extras,
+    Image,
+    Opaque,
+    Part,
+    RedactedThinking,
+    Refusal,
+    Text,
+    Thinking,
+    ToolCall,
+)
 from .fault import Fault
 from .noun import noun
 from .usage import Usage
@@ -65,6 +79,9 @@ class Reply:
     created: int | None = None
     """Unix time in seconds."""
     extras: Extras = NO_EXTRAS
+    call: Call | None = field(default=None, compare=False, repr=False)
+    """The request that it answers. A dialect with several kinds of tools looks up in it which kind was called; without
+    it, each call is a call of a function."""
 
 
 # --- the events of a stream
@@ -96,6 +113,8 @@ class PartStarted:
     """The whole part, for media."""
     choice: int = 0
     extras: Extras = NO_EXTRAS
+    custom: bool = False
+    """Of a tool call: it is a CustomCall."""
 
 
 @noun
@@ -219,7 +238,8 @@ class _Growing:
             case "refusal":
                 return Refusal(text, extras=self.extras)
             case "tool_call":
-                return ToolCall(start.id or "", start.name or "", text, signature=self.signature, extras=self.extras)
+                kind = CustomCall if start.custom else ToolCall
+                return kind(start.id or "", start.name or "", text, signature=self.signature, extras=self.extras)
             case "media":
                 assert start.media is not None, "a media part starts with its whole value"  # noqa: S101 - our own promise
                 return start.media
@@ -356,7 +376,8 @@ def _opening(part: Part) -> tuple[PartStarted, str, str | None]:
         case Refusal():
             return PartStarted(0, "refusal", extras=part.extras), part.text, None
         case ToolCall():
-            start = PartStarted(0, "tool_call", part.id, part.name, extras=part.extras)
+            custom = isinstance(part, CustomCall)
+            start = PartStarted(0, "tool_call", part.id, part.name, extras=part.extras, custom=custom)
             return start, part.arguments, part.signature
         case Image() | Audio():
             return PartStarted(0, "media", media=part), "", None

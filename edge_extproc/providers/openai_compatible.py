@@ -29,8 +29,8 @@ class CompatibleHost(HostAddress):
 _OLDER_LIMIT = (("max_completion_tokens", "max_tokens"),)
 _LIMIT = Quirks(renamed=_OLDER_LIMIT)
 # Hosts taken to know the role `developer`: GitHub Models, OpenRouter and xAI. Assumed; where it is wrong, config says
-# so.
-_DEVELOPER = HostProfile(developer_role=True)
+# so. Whether those that serve OpenAI's models take its custom tools is not known: they get functions.
+_DEVELOPER = HostProfile(developer_role=True, custom_tools=False)
 
 # Hosts that refuse a message's reasoning_content, by their users' reports: Groq (janhq/jan#8136), Cerebras
 # (QwenLM/qwen-code#11045; it takes `reasoning`), Mistral (charmbracelet/crush#1590).
@@ -42,7 +42,7 @@ _WANTS_THOUGHTS = HostProfile(thoughts="reasoning_content", thoughts_required=Tr
 # 128 (ujisati/claude-code-provider-proxy#11). That Z.AI and OpenRouter want reasoning back is assumed: both have a
 # field for it in their replies.
 _ZAI = HostProfile(user_limit=128, thoughts="reasoning_content")
-_OPENROUTER = HostProfile(user_limit=128, thoughts="reasoning_details", developer_role=True)
+_OPENROUTER = HostProfile(user_limit=128, thoughts="reasoning_details", developer_role=True, custom_tools=False)
 
 # Addresses as each host's own documentation gives them for the OpenAI SDK; `{account}` is config's `account`.
 HOSTS: dict[str, CompatibleHost] = {
@@ -94,7 +94,7 @@ HOSTS: dict[str, CompatibleHost] = {
     "perplexity": CompatibleHost("https://api.perplexity.ai", "perplexity", quirks=_LIMIT),
     "sambanova": CompatibleHost("https://api.sambanova.ai/v1", ""),
     "together": CompatibleHost("https://api.together.xyz/v1", "together", quirks=_LIMIT),
-    "vercel": CompatibleHost("https://ai-gateway.vercel.sh/v1", ""),
+    "vercel": CompatibleHost("https://ai-gateway.vercel.sh/v1", "", profile=HostProfile(custom_tools=False)),
     "vllm": CompatibleHost("http://127.0.0.1:8000/v1", "", needs_key=False, responses=True),
     "xai": CompatibleHost("https://api.x.ai/v1", "x-ai", gen_ai_provider="x_ai", responses=True, profile=_DEVELOPER),
     "zai": CompatibleHost("https://api.z.ai/api/paas/v4", "zai", quirks=_LIMIT, profile=_ZAI),

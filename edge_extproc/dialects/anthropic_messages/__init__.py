@@ -19,6 +19,7 @@ from ...model.fault import Fault
 from ...model.host import UNKNOWN_HOST, HostProfile
 from ...model.reply import Reply
 from ..base import Headers, ModelCard, Route, output_limit
+from ..crossing import portable
 from ..pictures import shown_by_user
 from .errors import error_body, read_error
 from .fields import NAME, SPELLING, TITLE, WIRE, Block
@@ -84,7 +85,7 @@ class AnthropicMessages:
         return read_chat(call)
 
     def write_chat(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
-        crossing = RequestWriter(shown_by_user(chat), host.known_as(model))
+        crossing = RequestWriter(shown_by_user(portable(chat, TITLE)), host.known_as(model))
         body = encode({**crossing.body(), "model": model})
         return Written(body, tuple(sorted(crossing.dropped)))
 

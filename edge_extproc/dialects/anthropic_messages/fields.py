@@ -97,9 +97,9 @@ FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
         "include_usage": FieldSupport("mapped", "not sent: a stream of this format always tells its usage"),
         "tools": FieldSupport(
             "mapped",
-            "name, description, input_schema, strict (dropped for models without structured outputs); a tool that is "
-            "no function is refused; where the history has tool calls and the request no tools, stubs are sent that "
-            "may not be called",
+            "name, description, input_schema, strict (dropped for models without structured outputs); a custom tool → "
+            "a function of one string; a tool that only the caller's format has is dropped, and refused where it is "
+            "forced; where the history has tool calls and the request no tools, stubs are sent that may not be called",
         ),
         "tool_choice": FieldSupport(
             "mapped",

@@ -21,6 +21,7 @@ from ...model.fault import Fault
 from ...model.host import UNKNOWN_HOST, HostProfile
 from ...model.reply import Reply
 from ..base import Headers, ModelCard, Route, output_limit
+from ..crossing import portable
 from ..pictures import shown_by_user
 from .errors import read_error, write_error
 from .fields import NAME, SPELLING, TITLE, WIRE, Block
@@ -77,7 +78,7 @@ class BedrockConverse:
 
     def write_chat(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
         known = host.known_as(model)
-        crossing = RequestWriter(shown_by_user(chat), known)
+        crossing = RequestWriter(shown_by_user(portable(chat, TITLE)), known)
         body = encode(crossing.body())
         return Written(body, tuple(sorted(crossing.dropped)))
 

@@ -101,8 +101,9 @@ FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
         "tools": FieldSupport(
             "mapped",
             "toolConfig.tools: name, description, inputSchema; strict for Claude models with structured outputs, "
-            "dropped for others; a tool that is no function is refused; where the history has tool calls and the "
-            "request no tools, stubs are sent",
+            "dropped for others; a custom tool → a function of one string; a tool that only the caller's format has is "
+            "dropped, and refused where it is forced; where the history has tool calls and the request no tools, stubs "
+            "are sent",
         ),
         "tool_choice": FieldSupport(
             "mapped",

@@ -24,6 +24,7 @@ from ...model.fault import Fault
 from ...model.host import UNKNOWN_HOST, HostProfile
 from ...model.reply import Reply
 from ..base import Headers, ModelCard, Route
+from ..crossing import portable
 from .content import MARKED
 from .errors import error_of, read_error
 from .fields import ABSENT, NAME, SPELLING, TITLE, WIRE
@@ -132,6 +133,8 @@ class GeminiGenerate:
             raise BadRequest("the body is nested too deeply") from None
 
     def write_chat(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
+        if chat.dialect != NAME:
+            chat = portable(chat, TITLE)
         request = RequestWriter(chat, host.known_as(model))
         try:
             body = encode(request.body())

@@ -128,7 +128,8 @@ FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
         "tools": FieldSupport(
             "mapped",
             "functionDeclarations; a schema goes as it is from Gemini 2.5 on and is narrowed to OpenAPI before; strict "
-            "is dropped; a tool that is no function is refused",
+            "is dropped; a custom tool → a function of one string; a tool that only the caller's format has is "
+            "dropped, and refused where it is forced",
         ),
         "tool_choice": FieldSupport(
             "mapped", "auto, required → ANY, none, a function → ANY with its name; dropped without tools"

@@ -24,6 +24,7 @@ from ...model.fault import Fault
 from ...model.host import UNKNOWN_HOST, HostProfile
 from ...model.reply import Reply
 from ..base import Headers, ModelCard, Route
+from ..crossing import portable
 from ..pictures import shown_by_user
 from .errors import envelope, read_error
 from .fields import NAME, SPELLING, TITLE, WIRE
@@ -84,7 +85,7 @@ class OpenAIChat:
         return read_chat(call)
 
     def write_chat(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
-        request = RequestWriter(shown_by_user(chat), host.known_as(model), host)
+        request = RequestWriter(shown_by_user(portable(chat, TITLE)), host.known_as(model), host)
         body = {**request.body(), "model": model}
         messages = as_list(body["messages"], "messages")
         if host.thoughts_required and is_thinking(body) and has_calls(messages):

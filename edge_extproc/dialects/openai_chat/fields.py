@@ -112,7 +112,12 @@ FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
         ),
         "stream": FieldSupport("mapped", "stream"),
         "include_usage": FieldSupport("mapped", "stream_options.include_usage: always asked for, since we bill by it"),
-        "tools": FieldSupport("mapped", "functions; a tool that is none is refused; cache marks are dropped"),
+        "tools": FieldSupport(
+            "mapped",
+            "functions, and custom tools for models and hosts that know them (a function of one string for others); "
+            "a tool that only the caller's format has is dropped, and refused where it is forced; cache marks are "
+            "dropped",
+        ),
         "tool_choice": FieldSupport("mapped", "tool_choice; dropped without tools"),
         "parallel_tool_calls": FieldSupport("mapped", "parallel_tool_calls; dropped without tools"),
         "max_output_tokens": FieldSupport("mapped", "max_completion_tokens"),

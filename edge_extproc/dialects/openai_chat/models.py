@@ -55,6 +55,15 @@ def takes_stop(model: str) -> bool:
     return _NEVER_SAMPLED.search(model.lower()) is None
 
 
+# OpenAI's guide on function calling: custom tools came with GPT-5.
+_CUSTOM_TOOLS = re.compile(r"(^|/)(gpt-([5-9]|\d\d)(?!.*chat)|codex)")
+
+
+def takes_custom_tools(model: str, host: HostProfile) -> bool:
+    """Whether the model knows tools whose input is free text, and its host may offer them."""
+    return host.custom_tools and _CUSTOM_TOOLS.search(model.lower()) is not None
+
+
 def efforts_of(model: str) -> tuple[str, ...]:
     """The levels that a model is known to take."""
     name = model.lower()

@@ -23,6 +23,7 @@ from ...model.content import (
     NO_EXTRAS,
     Audio,
     CacheMark,
+    CustomCall,
     Document,
     Extras,
     FileRef,
@@ -59,6 +60,7 @@ from .errors import STATUS_OF_KIND, error_message
 from .fields import NAME, TITLE, Object
 from .models import LONGEST_CALL_ID
 from .request_in import read_said
+from .tools import custom_names, write_custom_call
 
 # --- usage
 
@@ -265,6 +267,9 @@ def _said_of(parts: Iterable[Part], notes: Extras) -> Object:
     said: Object = {"content": None}
     for part in parts:
         match part:
+            case CustomCall():
+                call = write_custom_call(part.id, part.name, part.arguments)
+                calls.append(_restored(call, part.cache, part.extras))
             case ToolCall():
                 calls.append(_own_call(part))
             case Opaque(kind="function_call"):
@@ -337,7 +342,8 @@ def _restored(block: Object, cache: CacheMark | None, extras: Extras) -> Object:
     return block
 
 
-def _message_of(choice: Choice, *, own: bool) -> Object:
+def _message_of(choice: Choice, custom: frozenset[str], *, own: bool) -> Object:
+    """`custom`: the names of the caller's custom tools."""
     notes = choice.extras.get("message") if own else None
     extras = notes if isinstance(notes, dict) else NO_EXTRAS
     if own:
@@ -358,7 +364,7 @@ def _message_of(choice: Choice, *, own: bool) -> Object:
     message.update(next(({"audio": told["audio"]} for told in written if "audio" in told), {}))
     calls = [part for part in choice.parts if isinstance(part, ToolCall)]
     if calls:
-        message["tool_calls"] = [_reply_call(call) for call in calls]
+        message["tool_calls"] = [_reply_call(call, custom) for call in calls]
     message.update(thoughts_of([p for p in choice.parts if isinstance(p, Thinking | RedactedThinking)], NO_EXTRAS))
     return message
 
@@ -386,7 +392,9 @@ def _joined(parts: Iterable[Part], kind: type[Text] | type[Refusal]) -> str | No
     return "".join(part.text for part in parts if isinstance(part, kind)) or None
 
 
-def _reply_call(call: ToolCall) -> Object:
+def _reply_call(call: ToolCall, custom: frozenset[str]) -> Object:
+    if isinstance(call, CustomCall) or call.name in custom:
+        return write_custom_call(reply_call_id(call.id), call.name, call.arguments)
     written: Object = {
         "id": reply_call_id(call.id),
         "type": "function",
@@ -410,10 +418,10 @@ def _foreign_finish(choice: Choice) -> str:
     return write_finish(choice.finish, has_calls=any(isinstance(part, ToolCall) for part in choice.parts))
 
 
-def _choice_of(choice: Choice, index: int, *, own: bool) -> Object:
+def _choice_of(choice: Choice, index: int, custom: frozenset[str], *, own: bool) -> Object:
     written: Object = {
         "index": index,
-        "message": _message_of(choice, own=own),
+        "message": _message_of(choice, custom, own=own),
         "logprobs": None,
         "finish_reason": _own_finish(choice) if own else _foreign_finish(choice),
     }
@@ -424,12 +432,13 @@ def _choice_of(choice: Choice, index: int, *, own: bool) -> Object:
 
 def write_reply(reply: Reply) -> bytes:
     own = reply.dialect == NAME
+    custom = custom_names(reply.call)
     body: Object = {
         "id": reply.id or NAMELESS_REPLY,
         "object": "chat.completion",
         "created": reply.created or 0,
         "model": reply.model or "",
-        "choices": [_choice_of(choice, index, own=own) for index, choice in enumerate(reply.choices)],
+        "choices": [_choice_of(choice, index, custom, own=own) for index, choice in enumerate(reply.choices)],
     }
     if reply.usage is not None and not (own and "usage" in reply.extras):
         body["usage"] = write_usage(reply.usage)

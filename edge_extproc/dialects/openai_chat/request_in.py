@@ -31,6 +31,7 @@ from ..base import output_limit
 from ..carried import original_id
 from .content import THOUGHT, opaque_of, read_cache, read_content, read_image_part, read_thoughts
 from .fields import NAME, SPELLING, Object
+from .tools import AllowedTools, allowed_tools, is_custom, read_custom_call, read_custom_tool
 
 # --- the cheap view
 
@@ -115,6 +116,8 @@ def _read_tool_call(value: Json, path: str, *, strict: bool) -> Part:
     """`strict`: the caller's own history, in which an id must not be missing; a host's reply may lack one."""
     call = as_object(value, path)
     function = call.get("function")
+    if call.get("type") == "custom" and isinstance(call.get("custom"), dict):
+        return read_custom_call(call, path, strict=strict)
     if call.get("type", "function") != "function" or not isinstance(function, dict):
         return opaque_of(call, path)
     cache, extras = read_cache(call, _TOOL_CALL)  # an index says only where the call stands
@@ -261,6 +264,8 @@ _FUNCTION_TOOL = frozenset({"type", "function"})
 
 def _read_tool(value: Json, path: str) -> Tool:
     tool = as_object(value, path)
+    if tool.get("type") == "custom" and isinstance(tool.get("custom"), dict):
+        return read_custom_tool(tool, path)
     if tool.get("type", "function") != "function":
         return opaque_of(tool, path)
     function = as_object(tool.get("function"), f"{path}.function")
@@ -278,8 +283,8 @@ def _read_tool(value: Json, path: str) -> Tool:
     )
 
 
-def _read_tool_choice(value: Json) -> tuple[ToolChoice | None, Object]:
-    """The choice, or what only this dialect knows (allowed_tools, custom), whole. `any` is Mistral's `required`."""
+def _read_tool_choice(value: Json, tools: tuple[Tool, ...]) -> tuple[ToolChoice | None, Object]:
+    """The choice, or what only this dialect knows, whole. `any` is Mistral's `required`."""
     match value:
         case None:
             return None, {}
@@ -291,6 +296,10 @@ def _read_tool_choice(value: Json) -> tuple[ToolChoice | None, Object]:
             return ToolChoice("tool", name), {}
         case {"function": {"name": str(name)}, **rest} if not rest:  # as Hugging Face's clients spell it
             return ToolChoice("tool", name), {}
+        case {"type": "custom", "custom": {"name": str(name)}} if is_custom(name, tools):
+            return ToolChoice("tool", name), {}
+        case {"type": "allowed_tools", "allowed_tools": {"mode": "auto" | "required" as mode, "tools": list(_)}}:
+            return AllowedTools(mode, value=value, tools=tools), {}
         case {"type": "allowed_tools" | "custom"}:
             return None, {"tool_choice": value}
         case str():
@@ -418,7 +427,12 @@ def read_chat(call: Call) -> Chat:
     options = maybe(as_object, body, "stream_options") or {}
     tools = maybe(as_list, body, "tools") or []
     limit, limit_rest = _read_limit(body)
-    choice, choice_rest = _read_tool_choice(body.get("tool_choice"))
+    read_tools = tuple(_read_tool(tool, f"tools[{number}]") for number, tool in enumerate(tools))
+    choice, choice_rest = _read_tool_choice(body.get("tool_choice"), read_tools)
+    offered = read_tools
+    match body.get("tool_choice"):
+        case {"allowed_tools": {"tools": list(allowed)}} if isinstance(choice, AllowedTools):
+            offered = allowed_tools(read_tools, allowed)
     response_format, format_rest = _read_format(body.get("response_format"))
     reasoning, reasoning_rest = _read_reasoning(body)
     user, user_rest = _read_user(body)
@@ -431,7 +445,7 @@ def read_chat(call: Call) -> Chat:
         messages=tuple(_read_message(message, f"messages[{number}]") for number, message in enumerate(messages)),
         stream=call.stream,
         include_usage=bool(maybe(as_bool, options, "include_usage", "stream_options")),
-        tools=tuple(_read_tool(tool, f"tools[{number}]") for number, tool in enumerate(tools)),
+        tools=offered,
         tool_choice=choice,
         parallel_tool_calls=maybe(as_bool, body, "parallel_tool_calls"),
         max_output_tokens=limit,

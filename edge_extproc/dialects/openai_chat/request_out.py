@@ -8,10 +8,11 @@ from typing import assert_never
 
 from ...codecs.json_values import as_object, left_in
 from ...errors import Unsupported
-from ...model.call import Chat, Tool
+from ...model.call import Chat, CustomTool, Tool
 from ...model.content import (
     Audio,
     CacheMark,
+    CustomCall,
     Document,
     Extras,
     FileRef,
@@ -50,8 +51,10 @@ from .models import (
     is_sampled,
     is_too_long,
     is_unsigned,
+    takes_custom_tools,
     takes_stop,
 )
+from .tools import AllowedTools, is_custom, write_custom_call, write_custom_tool
 
 _SERVICE_TIERS: Mapping[str, str] = MappingProxyType(
     {"standard_only": "default", **{tier: tier for tier in ("auto", "default", "flex", "scale", "priority")}}
@@ -73,6 +76,7 @@ class RequestWriter(DropList):
         self.chat = chat
         self.model = model
         self.host = host
+        self._takes_custom = takes_custom_tools(model, host)
 
     def body(self) -> Object:
         chat = self.chat
@@ -83,8 +87,10 @@ class RequestWriter(DropList):
         if chat.stream:
             body["stream"] = True
             body["stream_options"] = {"include_usage": True}
-        if chat.tools:
-            body["tools"] = [self._tool(tool, path) for path, tool in tools_of(chat.tools)]
+        choice = chat.tool_choice
+        tools = choice.tools if isinstance(choice, AllowedTools) else chat.tools
+        if tools:
+            body["tools"] = [self._tool(tool, path) for path, tool in tools_of(tools)]
         self._tool_choice(body)
         set_values(
             body,
@@ -189,6 +195,8 @@ class RequestWriter(DropList):
     def _tool(self, tool: Tool, path: str) -> Json:
         if isinstance(tool, Opaque):
             raise Unsupported(path, TITLE, f"it knows no tool of type {tool.kind!r}")
+        if isinstance(tool, CustomTool) and self._takes_custom:
+            return self._finish(write_custom_tool(tool), tool.cache, tool.extras, path)
         function: Object = {"name": tool.name}
         set_values(function, description=tool.description, parameters=tool.parameters, strict=tool.strict)
         return self._finish({"type": "function", "function": function}, tool.cache, tool.extras, path)
@@ -199,8 +207,11 @@ class RequestWriter(DropList):
             self._drop_field("tool_choice", choice is not None and choice.mode in _FORCED)
             self._drop_field("parallel_tool_calls", chat.parallel_tool_calls is False)
             return
-        if choice is not None and choice.mode == "tool":
-            body["tool_choice"] = {"type": "function", "function": {"name": choice.name}}
+        if isinstance(choice, AllowedTools):
+            body["tool_choice"] = choice.value
+        elif choice is not None and choice.mode == "tool":
+            kind = "custom" if self._takes_custom and is_custom(choice.name, chat.tools) else "function"
+            body["tool_choice"] = {"type": kind, kind: {"name": choice.name}}
         elif choice is not None:
             body["tool_choice"] = choice.mode
         set_values(body, parallel_tool_calls=chat.parallel_tool_calls)
@@ -300,6 +311,8 @@ class RequestWriter(DropList):
     def _call(self, call: ToolCall, path: str) -> Object:
         id = call_id(call.id, self.model)
         arguments = call.arguments or "{}"
+        if isinstance(call, CustomCall) and self._takes_custom:
+            return self._finish(write_custom_call(id, call.name, arguments), call.cache, call.extras, path)
         written: Object = {"id": id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
         if call.signature is not None and "gemini" in self.model.lower():
             written["extra_content"] = {"google": {"thought_signature": call.signature}}

@@ -29,6 +29,7 @@ from ...model.reply import (
     ReplyStarted,
     UsageSeen,
 )
+from ..custom_tools import CLOSING, OPENING, escaped
 from .content import thought_of
 from .errors import fault_of, word_of
 from .fields import NAME, Object
@@ -204,6 +205,8 @@ class _WaitingCall(msgspec.Struct):
     id: str
     arguments: str = ""
     signature: str | None = None
+    custom: bool = False
+    """Of a custom tool: the arguments are a piece of the string that holds its input."""
 
 
 class _ReadChoice:
@@ -213,7 +216,19 @@ class _ReadChoice:
     The finish is told when the stream is over: Together says it after each of several calls, and after OpenRouter's
     an error can follow."""
 
-    __slots__ = ("_calls", "_flat", "_ids", "_number", "_open", "_open_kind", "_parts", "_signed", "_waiting", "finish")
+    __slots__ = (
+        "_calls",
+        "_custom",
+        "_flat",
+        "_ids",
+        "_number",
+        "_open",
+        "_open_kind",
+        "_parts",
+        "_signed",
+        "_waiting",
+        "finish",
+    )
 
     def __init__(self, number: int) -> None:
         self._number = number
@@ -225,6 +240,8 @@ class _ReadChoice:
         """Whether the open thinking came as flat text, which the structured spelling only repeats."""
         self._calls: dict[int, int] = {}
         """Part by the host's index."""
+        self._custom: list[int] = []
+        """The parts of them that are calls of custom tools."""
         self._ids: dict[int, str] = {}
         """Id by the host's index."""
         self._waiting: dict[int, _WaitingCall] = {}
@@ -264,6 +281,7 @@ class _ReadChoice:
         for index in tuple(self._waiting):
             self._start_call(index, "", events)
         self._end_open(events)
+        events += (PartDelta(part, CLOSING, self._number) for part in self._custom)
         events += (PartEnded(part, self._number) for part in self._calls.values())
         if self.finish is not None:
             events.append(Finished(read_finish(self.finish, has_calls=bool(self._calls)), self._number))
@@ -348,9 +366,10 @@ class _ReadChoice:
 
     def _call(self, delta: _CallDelta, started_as: str | None, events: list[ReplyEvent]) -> None:
         function = delta.function
-        if function is None and delta.custom is not None:
+        custom = function is None and delta.custom is not None
+        if delta.custom is not None and function is None:
             name, given = delta.custom.get("name"), delta.custom.get("input")
-            function = _CallFunction(text_of(name), text_of(given))
+            function = _CallFunction(text_of(name), escaped(text_of(given) or ""))
         name = function.name if function is not None else None
         index = self._index(delta, bool(name))
         arguments = function.arguments if function is not None else None
@@ -367,6 +386,7 @@ class _ReadChoice:
             if delta.id and not self._ids.get(index):
                 waiting.id = self._ids[index] = delta.id
             self._ids.setdefault(index, "")
+            waiting.custom = waiting.custom or custom
             waiting.arguments += arguments or ""
             waiting.signature = signature or waiting.signature
             if name:
@@ -379,8 +399,11 @@ class _ReadChoice:
 
     def _start_call(self, index: int, name: str, events: list[ReplyEvent]) -> None:
         waiting = self._waiting.pop(index)
-        start = PartStarted(self._parts, "tool_call", waiting.id, name, choice=self._number)
+        start = PartStarted(self._parts, "tool_call", waiting.id, name, choice=self._number, custom=waiting.custom)
         part = self._calls[index] = self._begin(start, events)
+        if waiting.custom:
+            self._custom.append(part)
+            events.append(PartDelta(part, OPENING, self._number))
         if waiting.arguments:
             events.append(PartDelta(part, waiting.arguments, self._number))
         if waiting.signature is not None:

@@ -30,10 +30,12 @@ from ...model.reply import (
     UsageSeen,
 )
 from ...model.usage import Usage
+from ..custom_tools import CustomInputReader
 from .errors import envelope
 from .fields import NAME, Object
 from .reply import NAMELESS_REPLY, reply_call_id, write_finish, write_usage, written_media
 from .stream_in import DONE
+from .tools import custom_names
 
 # --- streams, writing
 
@@ -50,6 +52,8 @@ class _WrittenPart:
     signature: str = ""
     empty: bool = True
     ended: bool = False
+    input: CustomInputReader | None = None
+    """Of a call of a custom tool."""
 
 
 @dataclass(slots=True)
@@ -67,6 +71,7 @@ class ReplyWriter:
     def __init__(self, call: Call) -> None:
         self._wants_usage = call.wants_usage
         self._model = call.model
+        self._custom = custom_names(call)
         self._choices: dict[int, _WrittenChoice] = {}
         self._head: Object = {
             "id": NAMELESS_REPLY,
@@ -140,13 +145,12 @@ class ReplyWriter:
             case "tool_call":
                 part.call = choice.calls
                 choice.calls += 1
-                function = {"name": event.name or "", "arguments": ""}
-                call = {
-                    "index": part.call,
-                    "id": reply_call_id(event.id or ""),
-                    "type": "function",
-                    "function": function,
-                }
+                call: Object = {"index": part.call, "id": reply_call_id(event.id or "")}
+                if event.custom or event.name in self._custom:
+                    part.input = CustomInputReader()
+                    call |= {"type": "custom", "custom": {"name": event.name or "", "input": ""}}
+                else:
+                    call |= {"type": "function", "function": {"name": event.name or "", "arguments": ""}}
                 return self._say(event.choice, {"tool_calls": [call]})
             case "redacted_thinking":
                 block = {"type": "redacted_thinking", "data": event.data or ""}
@@ -190,6 +194,8 @@ class ReplyWriter:
                 return self._say(event.choice, {"reasoning_content": event.text})
             case "refusal":
                 return self._say(event.choice, {"refusal": event.text})
+            case "tool_call" if part.input is not None:
+                return self._input(part, part.input.feed(event.text), event.choice)
             case "tool_call":
                 call = {"index": part.call, "function": {"arguments": event.text}}
                 return self._say(event.choice, {"tool_calls": [call]})
@@ -197,6 +203,12 @@ class ReplyWriter:
                 return b""
             case _:
                 assert_never(part.kind)
+
+    def _input(self, part: _WrittenPart, text: str, choice: int) -> bytes:
+        """A piece of the input of a custom tool."""
+        if not text:
+            return b""
+        return self._say(choice, {"tool_calls": [{"index": part.call, "custom": {"input": text}}]})
 
     def _sign(self, event: PartSigned) -> bytes:
         part = self._choice(event.choice).parts[event.part]
@@ -214,6 +226,8 @@ class ReplyWriter:
             block = {"type": "thinking", "thinking": "".join(part.texts), "signature": part.signature}
             part.texts.clear()
             return self._say(choice, {"thinking_blocks": [block]})
+        if part.input is not None:
+            return self._input(part, part.input.close(), choice)
         if part.kind == "tool_call" and part.empty:  # clients parse what they are given
             return self._say(choice, {"tool_calls": [{"index": part.call, "function": {"arguments": "{}"}}]})
         return b""

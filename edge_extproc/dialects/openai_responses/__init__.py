@@ -22,6 +22,7 @@ from ...model.fault import Fault
 from ...model.host import UNKNOWN_HOST, HostProfile
 from ...model.reply import Reply
 from ..base import Headers, ModelCard, Route, output_limit
+from ..crossing import portable
 from ..openai_chat import PLUGIN as CHAT
 from ..pictures import shown_by_user
 from .fields import NAME, SPELLING, TITLE, WIRE
@@ -81,7 +82,7 @@ class OpenAIResponses:
         return read_chat(call)
 
     def write_chat(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
-        request = RequestWriter(shown_by_user(chat), host.known_as(model), host)
+        request = RequestWriter(shown_by_user(portable(chat, TITLE)), host.known_as(model), host)
         body = encode({**request.body(), "model": model})
         return Written(body, tuple(sorted(request.dropped)))
 

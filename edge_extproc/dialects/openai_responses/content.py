@@ -35,8 +35,6 @@ from .fields import NAME, Item
 # Notes: a field without a value says something to a writer of this dialect, and no other takes it for a field.
 INSTRUCTIONS: Extras = MappingProxyType({"instructions": None})
 """A system turn that came as `instructions`, not as an item."""
-WHOLE_ITEM: Extras = MappingProxyType({"item": None})
-"""A turn whose Opaque part is a whole item of the input, not a part of an item's content."""
 
 # How a Thinking of another provider travels in an item that a caller sends back: in its encrypted_content, which bears
 # a mark of ours (carried.py) whether there is a signature or not. An item that was made before made items all bore the
@@ -54,8 +52,6 @@ TYPE = frozenset({"type"})
 _DATA_URI = re.compile(r"data:([^;,]*)(?:;[^,;]*)*;base64,", re.IGNORECASE)
 # What the caller adds to the input besides messages and results of functions; any other item was said by the model.
 BY_CALLER = re.compile(r".*_output|mcp_approval_response|additional_tools|compaction_trigger|configuration_update")
-# Items that stand for something that lies with OpenAI, or that only OpenAI can read.
-BOUND_ITEMS = frozenset({"item_reference", "compaction"})
 
 
 def _inline(uri: str, path: str, default: str) -> Inline:

@@ -91,9 +91,14 @@ FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
         "stream": FieldSupport("mapped", "stream"),
         "include_usage": FieldSupport("mapped", "not sent: a stream of this format always tells its usage"),
         "tools": FieldSupport(
-            "mapped", "functions in the flat shape, strict made explicit; a tool that is no function is refused"
+            "mapped",
+            "functions in the flat shape, strict made explicit; custom tools for models and hosts that know them (a "
+            "function of one string for others); a tool that only the caller's format has is dropped, and refused "
+            "where it is forced",
         ),
-        "tool_choice": FieldSupport("mapped", "auto, required, none, a function; dropped without tools"),
+        "tool_choice": FieldSupport(
+            "mapped", "auto, required, none, a function or custom tool, some of them; dropped without tools"
+        ),
         "parallel_tool_calls": FieldSupport("mapped", "parallel_tool_calls; dropped without tools"),
         "max_output_tokens": FieldSupport("mapped", "max_output_tokens"),
         "temperature": FieldSupport("mapped", "dropped for reasoning models of OpenAI that refuse it"),
@@ -121,8 +126,8 @@ FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
         "extras": FieldSupport(
             "dropped",
             "but of OpenAI chat: store, prompt_cache_key and prompt_cache_retention are mapped as they are, verbosity "
-            "→ text.verbosity, tool_choice of allowed tools → the same; what else the caller's format calls essential "
-            "is refused; store is false where the caller did not ask for it, since other APIs keep nothing",
+            "→ text.verbosity; what else the caller's format calls essential is refused; store is false where the "
+            "caller did not ask for it, since other APIs keep nothing",
         ),
         "needed": FieldSupport("refused", "whatever it names"),
     }

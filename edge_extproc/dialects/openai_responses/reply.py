@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -15,15 +16,14 @@ from ...codecs.json_values import (
     encode,
     object_in,
     objects,
-    read_body,
     rest_of,
     text_of,
 )
 from ...errors import BadRequest, UpstreamError
-from ...model.call import Call
 from ...model.content import (
     NO_EXTRAS,
     Audio,
+    CustomCall,
     Extras,
     Image,
     Inline,
@@ -40,6 +40,7 @@ from ...model.reply import Choice, Finish, FinishReason, Reply, ReplyStarted
 from ...model.usage import Usage, cached_twice
 from ..base import made_id
 from ..carried import REDACTED, seal
+from ..custom_tools import input_of
 from ..dropping import omission
 from .content import (
     BETWEEN_THOUGHTS,
@@ -56,6 +57,8 @@ from .content import (
 from .errors import stream_fault
 from .fields import NAME, TITLE, Item
 from .request_out import call_id_of
+from .tool_items import own_custom_item, read_custom_call, spelled
+from .tools import ToolTable, body_of, table_of
 
 # --- replies
 
@@ -107,12 +110,8 @@ _ECHO: Mapping[str, Json] = MappingProxyType(
 _SECRET_IN_TOOL = frozenset({"headers", "authorization"})
 
 
-def echoed(call: Call) -> Item:
-    """What a response says of the request of `call`."""
-    try:
-        body = read_body(call.raw)
-    except BadRequest:
-        return dict(_ECHO)
+def echoed(body: Item) -> Item:
+    """What a response says of its request."""
     echo = {name: body[name] if body.get(name) is not None else usual for name, usual in _ECHO.items()}
     echo["store"] = False  # a response that we write was kept nowhere
     if isinstance(text := echo["text"], dict):
@@ -178,6 +177,8 @@ def _read_item(item: Item, path: str) -> tuple[Part, ...]:
             return read_said(item, path) or (opaque_of(item, path),)
         case "function_call":
             return (read_call_item(item, path),)
+        case "custom_tool_call":
+            return (read_custom_call(item, path),)
         case "reasoning" if any(thoughts(item)):
             return (Thinking(BETWEEN_THOUGHTS.join(t for _, _, t in thoughts(item)), extras=rest_of(item, TYPE)),)
         case "image_generation_call" if (image := read_picture(item)) is not None:
@@ -262,7 +263,17 @@ def told_items(usage: Usage | None) -> Json:
 
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 _PREFIXES: Mapping[str, str] = MappingProxyType(
-    {"message": "msg_", "reasoning": "rs_", "function_call": "fc_", "image_generation_call": "ig_"}
+    {
+        "message": "msg_",
+        "reasoning": "rs_",
+        "function_call": "fc_",
+        "custom_tool_call": "ctc_",
+        "local_shell_call": "lsh_",
+        "shell_call": "sh_",
+        "apply_patch_call": "apc_",
+        "tool_search_call": "tsc_",
+        "image_generation_call": "ig_",
+    }
 )
 
 
@@ -292,11 +303,15 @@ def message_item(skeleton: Item, content: list[Json], status: ItemStatus, own: E
     return {**skeleton, "status": status, "role": "assistant", "content": content, **own}
 
 
-def call_item(skeleton: Item, part: ToolCall, status: ItemStatus, own: Extras) -> Item:
-    arguments = part.arguments if own or part.arguments.strip() else "{}"
+def call_item(skeleton: Item, part: ToolCall, status: ItemStatus, own: Extras, fields: Item | None = None) -> Item:
+    """`fields`: what a caller gets of a call of another dialect (tool_items.py), if it is not in `own`."""
     call_id = part.id or _made_id("call_", skeleton["id"])
     call_id = call_id if own else call_id_of(call_id)
-    return {**skeleton, "status": status, "call_id": call_id, "name": part.name, "arguments": arguments, **own}
+    if fields is None and isinstance(part, CustomCall):
+        fields = {"name": part.name, "input": input_of(part.arguments)}
+    elif fields is None:
+        fields = {"name": part.name, "arguments": part.arguments if own or part.arguments.strip() else "{}"}
+    return {**skeleton, "status": status, "call_id": call_id, **fields, **own}
 
 
 def reasoning_item(skeleton: Item, part: Thinking | RedactedThinking) -> Item:
@@ -346,7 +361,7 @@ def own_outcome(finish: Finish | None, status: Json) -> Item:
 
 def _is_cut(item: Item) -> bool:
     """Whether an item is what an answer that was cut off broke off in."""
-    return item.get("type") in ("message", "function_call")
+    return item.get("type") in ("message", "function_call", "custom_tool_call")
 
 
 def response_of(
@@ -391,6 +406,8 @@ def _own_message(message: Said) -> Item:
 
 def own_item(part: Part) -> Iterator[Item]:
     match part:
+        case CustomCall():
+            yield own_custom_item(part)
         case ToolCall():
             fields_ = {"call_id": part.id, "name": part.name, "arguments": part.arguments}
             yield {"type": "function_call", **fields_, **part.extras}
@@ -409,7 +426,7 @@ def _told_text(part: Text | Image | Audio) -> str:
     return part.text if isinstance(part, Text) else omission(part, TITLE)
 
 
-def _output(parts: Iterable[Part], id: str, status: Json) -> list[Item]:
+def _output(parts: Iterable[Part], id: str, status: Json, table: ToolTable) -> list[Item]:
     """The items of a reply of another dialect. Texts in a row are one message."""
     items: list[Item] = []
     content: list[Json] | None = None
@@ -427,7 +444,8 @@ def _output(parts: Iterable[Part], id: str, status: Json) -> list[Item]:
             continue
         content = None
         if isinstance(part, ToolCall):
-            items.append(call_item(skeleton_of("function_call", id, len(items)), part, "completed", NO_EXTRAS))
+            kind, fields = spelled(part, table.form_of(part))
+            items.append(call_item(skeleton_of(kind, id, len(items)), part, "completed", NO_EXTRAS, fields))
         elif isinstance(part, Thinking | RedactedThinking):
             items.append(reasoning_item(skeleton_of("reasoning", id, len(items)), part))
         elif isinstance(part, Image) and isinstance(part.source, Inline):
@@ -441,9 +459,12 @@ def write_reply(reply: Reply) -> bytes:
     choice = reply.choices[0] if reply.choices else Choice(())
     output: list[Json] = []
     if reply.dialect != NAME:
+        if not reply.model and reply.call is not None:
+            reply = replace(reply, model=reply.call.model)
         id, outcome = response_id_of(reply.id, reply.model, reply.created), outcome_of(choice.finish)
-        output.extend(_output(choice.parts, id, outcome["status"]))
-        return encode(response_of(id, reply, dict(_ECHO), outcome, output, told_items(reply.usage)))
+        body = body_of(reply.call)
+        output.extend(_output(choice.parts, id, outcome["status"], table_of(body)))
+        return encode(response_of(id, reply, echoed(body), outcome, output, told_items(reply.usage)))
     output.extend(_own_output(choice.parts))
     outcome = own_outcome(choice.finish, reply.extras.get("status"))
     echo = {**_ECHO, **{key: value for key, value in reply.extras.items() if key not in REPLY}}

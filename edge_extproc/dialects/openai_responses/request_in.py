@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -22,18 +22,15 @@ from ...codecs.json_values import (
     rest_of,
 )
 from ...errors import BadRequest
-from ...model.call import Call, Chat, FunctionTool, Reasoning, ResponseFormat, Tool, ToolChoice
-from ...model.content import NO_EXTRAS, Extras, Json, Message, Opaque, Part, Role, Text, ToolResult
-from ...model.noun import noun
+from ...model.call import Call, Chat, Reasoning, ResponseFormat
+from ...model.content import NO_EXTRAS, Extras, Json, Message, Opaque, Part, Role, Text, ToolCall, ToolResult
 from ..carried import original_id
+from ..crossing import READ_ITEM, WHOLE_ITEM
 from .content import (
-    BOUND_ITEMS,
     BY_CALLER,
     INSTRUCTIONS,
     MESSAGE,
     RESULT,
-    WHOLE_ITEM,
-    opaque_of,
     read_call_item,
     read_content,
     read_picture,
@@ -41,6 +38,8 @@ from .content import (
     read_said,
 )
 from .fields import NAME, NEEDED, SPELLING, Item
+from .tool_items import read_tool_call, read_tool_output
+from .tools import ToolTable, read_tool_choice
 
 # --- JSON
 
@@ -84,11 +83,13 @@ class InputReader:
     about. A second message or a new thought after a message begins a turn of its own, unless calls wait for results.
     """
 
+    table: ToolTable
     messages: list[Message] = field(default_factory=list)
-    needed: list[str] = field(default_factory=list)
     said: list[Part] = field(default_factory=list)
     has_text: bool = False
     has_call: bool = False
+    shell_ids: dict[str, str] = field(default_factory=dict)
+    """The call ids of local shell calls, by the ids of their items: an output may name either."""
 
     def close(self) -> None:
         if self.said:
@@ -109,22 +110,40 @@ class InputReader:
                 self._message(item, path)
             case "reasoning":
                 self._say((read_reasoning_item(item, path),))
-            case "function_call":
-                self.said.append(read_call_item(item, path))
-                self.has_call = True
+            case "function_call" if item.get("namespace") is None:
+                self._call(read_call_item(item, path))
             case "function_call_output":
-                self.close()
-                result = ToolResult(
-                    original_id(as_text(item.get("call_id"), f"{path}.call_id")),
-                    read_content(item.get("output"), f"{path}.output"),
-                    extras=rest_of(item, RESULT),
-                    path=path,
+                self._result(
+                    ToolResult(
+                        original_id(as_text(item.get("call_id"), f"{path}.call_id")),
+                        read_content(item.get("output"), f"{path}.output"),
+                        extras=rest_of(item, RESULT),
+                        path=path,
+                    )
                 )
-                self.messages.append(Message("tool", (result,), path=path))
             case "image_generation_call" if (picture := read_picture(item)) is not None:
                 self._say((replace(picture, path=path),))
             case _:
-                self._whole(item, as_text(kind, f"{path}.type"), path)
+                self._tool_item(item, as_text(kind, f"{path}.type"), path)
+
+    def _tool_item(self, item: Item, kind: str, path: str) -> None:
+        call = read_tool_call(item, kind, path, self.table)
+        if call is not None:
+            if kind == "local_shell_call" and isinstance(id := item.get("id"), str):
+                self.shell_ids[id] = call.id
+            self._call(call)
+        elif (result := read_tool_output(item, kind, path, self.shell_ids)) is not None:
+            self._result(result)
+        else:
+            self._whole(item, kind, path)
+
+    def _call(self, call: ToolCall) -> None:
+        self.said.append(call)
+        self.has_call = True
+
+    def _result(self, result: ToolResult) -> None:
+        self.close()
+        self.messages.append(Message("tool", (result,), path=result.path))
 
     def _message(self, item: Item, path: str) -> None:
         role = _ROLES.get(as_text(item.get("role"), f"{path}.role"))
@@ -143,18 +162,17 @@ class InputReader:
             self._say((Opaque(NAME, "message", item, path),))
 
     def _whole(self, item: Item, kind: str, path: str) -> None:
-        if kind in BOUND_ITEMS:
-            self.needed.append(path)
         part = Opaque(NAME, kind, item, path)
         if BY_CALLER.fullmatch(kind):
             self.close()
-            self.messages.append(Message("user", (part,), extras=WHOLE_ITEM, path=path))
+            extras = READ_ITEM if kind == "additional_tools" else WHOLE_ITEM
+            self.messages.append(Message("user", (part,), extras=extras, path=path))
         else:
             self.said.append(part)
 
 
-def _read_input(value: Json) -> InputReader:
-    turns = InputReader()
+def _read_input(value: Json, table: ToolTable) -> InputReader:
+    turns = InputReader(table)
     if isinstance(value, str):
         turns.messages.append(Message("user", (Text(value, path="input"),), path="input"))
     elif value is not None:
@@ -166,7 +184,6 @@ def _read_input(value: Json) -> InputReader:
 
 # --- reading a request: the rest
 
-_TOOL = frozenset({"type", "name", "description", "parameters", "strict"})
 _LOGPROBS = "message.output_text.logprobs"
 _CHAT = frozenset(
     {
@@ -190,59 +207,6 @@ _CHAT = frozenset(
         "safety_identifier",
     }
 )
-
-
-@noun
-class OwnChoice(ToolChoice):
-    """A tool choice that only this dialect can say, beside the nearest thing that all can: where only some tools are
-    allowed, another dialect is offered just these. `value` and `tools` are what the caller sent."""
-
-    value: Json = None
-    tools: tuple[Tool, ...] = ()
-
-
-def _read_tool(tool: Item, path: str) -> Tool:
-    if tool.get("type") != "function":
-        return opaque_of(tool, path)
-    return FunctionTool(
-        as_text(tool.get("name"), f"{path}.name"),
-        maybe_text(tool.get("description"), f"{path}.description"),
-        tool.get("parameters"),
-        maybe_bool(tool.get("strict"), f"{path}.strict"),
-        extras=rest_of(tool, _TOOL),
-        path=path,
-    )
-
-
-def _is_allowed(tool: Tool, allowed: Sequence[Item]) -> bool:
-    """Functions and custom tools are allowed by name, MCP servers by their label, the others by their type."""
-    if isinstance(tool, FunctionTool):
-        return any(a.get("type") == "function" and a.get("name") == tool.name for a in allowed)
-    value = tool.value if isinstance(tool.value, dict) else {}
-    return any(
-        a.get("type") == tool.kind and all(a.get(k, value.get(k)) == value.get(k) for k in ("name", "server_label"))
-        for a in allowed
-    )
-
-
-def _read_tool_choice(value: Json, tools: tuple[Tool, ...]) -> tuple[ToolChoice | None, tuple[Tool, ...]]:
-    """The choice, and the tools that another dialect may offer."""
-    match value:
-        case None:
-            return None, tools
-        case "auto" | "required" | "none":
-            return ToolChoice(value), tools
-        case {"type": "function", "name": str(name)}:
-            return ToolChoice("tool", name), tools
-        case {"type": "allowed_tools", "mode": "auto" | "required" as mode, "tools": list(offered)}:
-            allowed = [tool for tool, _ in objects(offered, "tool_choice.tools")]
-            return OwnChoice(mode, value=value, tools=tools), tuple(t for t in tools if _is_allowed(t, allowed))
-        case {"type": str(kind)} if kind not in ("function", "allowed_tools"):
-            return OwnChoice("tool", kind, value, tools), tools
-        case _:
-            raise BadRequest(
-                f"tool_choice is {value!r}; it must be auto, required, none, or name a tool", param="tool_choice"
-            )
 
 
 _FORMAT = frozenset({"type", "name", "schema", "description", "strict"})
@@ -287,13 +251,13 @@ def _read_user(body: Item) -> tuple[str | None, Extras]:
 
 def read_chat(call: Call) -> Chat:
     body = read_body(call.raw)
-    turns = _read_input(body.get("input"))
+    table = ToolTable(body)
+    turns = _read_input(body.get("input"), table)
     instructions = maybe_text(body.get("instructions"), "instructions")
     if instructions is not None:
         prompt = Text(instructions, path="instructions")
         turns.messages.insert(0, Message("system", (prompt,), extras=INSTRUCTIONS, path="instructions"))
-    tools = () if body.get("tools") is None else tuple(_read_tool(t, p) for t, p in objects(body["tools"], "tools"))
-    choice, tools = _read_tool_choice(body.get("tool_choice"), tools)
+    choice, tools = read_tool_choice(body.get("tool_choice"), table)
     text = dict(maybe_object(body.get("text"), "text") or {})
     response_format = _read_format(text.get("format"))
     if response_format is not None:
@@ -329,7 +293,6 @@ def read_chat(call: Call) -> Chat:
         extras=extras or NO_EXTRAS,
         needed=(
             *(name for name in NEEDED if extras.get(name)),
-            *turns.needed,
             *(["include"] if _LOGPROBS in include else []),  # no other format tells them as this one does
         ),
         spelling=SPELLING.but(user_spelled),

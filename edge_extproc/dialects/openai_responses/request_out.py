@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import assert_never
 
-from ...codecs.json_values import as_object, maybe_object, maybe_text, objects
+from ...codecs.json_values import as_object, maybe_object, maybe_text
 from ...errors import BadRequest, Unsupported
-from ...model.call import Chat, ResponseFormat, Tool, ToolChoice
+from ...model.call import Chat, CustomTool, FunctionTool, ResponseFormat, Tool, ToolChoice
 from ...model.content import (
     Audio,
+    CustomCall,
     Document,
     FileRef,
     Image,
@@ -29,8 +30,19 @@ from ...model.content import (
     Url,
 )
 from ...model.host import UNKNOWN_HOST, HostProfile, Thoughts
+from ..custom_tools import input_of
 from ..dropping import DropList, messages_of, parts_of, tools_of
-from ..openai_chat.models import SAMPLING, effort_for, efforts_of, is_sampled, is_too_long, is_unsigned
+from ..openai_chat.models import (
+    SAMPLING,
+    effort_for,
+    efforts_of,
+    is_sampled,
+    is_too_long,
+    is_unsigned,
+    takes_custom_tools,
+)
+from ..openai_chat.tools import AllowedTools
+from ..openai_chat.tools import is_custom as is_custom_name
 from .content import data_uri, short
 from .fields import SHARED_EXTRAS, TITLE, Item
 from .models import BUDGETS
@@ -68,6 +80,9 @@ class RequestWriter(DropList):
         self.chat = chat
         self.model = model
         self.host = host
+        self._takes_custom = takes_custom_tools(model, host)
+        self._custom_ids: set[str] = set()
+        """The calls of custom tools so far."""
 
     def body(self) -> Item:
         chat = self.chat
@@ -113,8 +128,7 @@ class RequestWriter(DropList):
                 raise Unsupported(self.spelling.field(name), TITLE, "its answer tells them in another shape")
         for name in chat.needed:
             raise Unsupported(name, TITLE, "only a provider of the caller's own format can honour it")
-        can_choose = _allowed_choice(chat.extras.get("tool_choice")) is not None
-        self._refuse_essential(chat, TITLE, mapped=("tool_choice",) if can_choose else ())
+        self._refuse_essential(chat, TITLE)
 
     # fields
 
@@ -127,8 +141,6 @@ class RequestWriter(DropList):
                 text["verbosity"] = value
             elif name in SHARED_EXTRAS and value is not None:
                 body[name] = value
-            elif name == "tool_choice" and (allowed := _allowed_choice(value)) is not None:
-                body[name] = allowed
             else:
                 self._drop_if(name, value is not None)
         if chat.service_tier is not None:
@@ -179,19 +191,38 @@ class RequestWriter(DropList):
 
     def _tools(self, body: Item) -> None:
         chat, choice = self.chat, self.chat.tool_choice
-        if chat.tools:
-            body["tools"] = [self._tool(tool, path) for path, tool in tools_of(chat.tools)]
-        has_tools = bool(chat.tools)
+        tools = chat.tools
+        if isinstance(choice, AllowedTools):
+            tools = tuple(tool for tool in choice.tools if isinstance(tool, FunctionTool))
+        if tools:
+            body["tools"] = [self._tool(tool, path) for path, tool in tools_of(tools)]
+        has_tools = bool(tools)
         self._drop_field("tool_choice", choice is not None and choice.mode not in ("auto", "none") and not has_tools)
         self._drop_field("parallel_tool_calls", chat.parallel_tool_calls is not None and not has_tools)
         if choice is not None and has_tools:
-            body["tool_choice"] = _choice(choice)
+            body["tool_choice"] = self._choice(choice)
         if chat.parallel_tool_calls is not None and has_tools:
             body["parallel_tool_calls"] = chat.parallel_tool_calls
+
+    def _choice(self, choice: ToolChoice) -> Json:
+        if isinstance(choice, AllowedTools):
+            allowed = [self._named(tool.name) for tool in choice.tools if isinstance(tool, FunctionTool)]
+            return {"type": "allowed_tools", "mode": choice.mode, "tools": allowed}
+        return self._named(choice.name) if choice.mode == "tool" else choice.mode
+
+    def _named(self, name: str | None) -> Item:
+        is_custom = self._takes_custom and is_custom_name(name, self.chat.tools)
+        return {"type": "custom" if is_custom else "function", "name": name}
 
     def _tool(self, tool: Tool, path: str) -> Json:
         if isinstance(tool, Opaque):
             raise Unsupported(path, TITLE, f"it knows no tool of type {tool.kind!r}")
+        if isinstance(tool, CustomTool) and self._takes_custom:
+            told = {"description": tool.text, "format": tool.format}
+            custom: Item = {"type": "custom", "name": tool.name, **{k: v for k, v in told.items() if v is not None}}
+            self._drop_mark(tool.cache, path)
+            self._drop_extras(tool.extras, path)
+            return custom
         written: Item = {"type": "function", "name": tool.name}
         if tool.description is not None:
             written["description"] = tool.description
@@ -259,9 +290,10 @@ class RequestWriter(DropList):
             where = self._member(path, "call_id")
             raise BadRequest(f"{where} is missing: it says whose result this is", param=where)
         content = [self._content(each, where) for where, each in parts_of(part.parts, path)]
+        call_id = call_id_of(part.call_id)
+        kind = "custom_tool_call_output" if part.call_id in self._custom_ids else "function_call_output"
         self._drop_extras(part.extras, path)
-        output = short(content) if content else ""
-        return {"type": "function_call_output", "call_id": call_id_of(part.call_id), "output": output}
+        return {"type": kind, "call_id": call_id, "output": short(content) if content else ""}
 
     def _content(self, part: Part, path: str) -> Json:
         if isinstance(part, Text | Image | Document):
@@ -368,7 +400,11 @@ class RequestWriter(DropList):
         self._drop_mark(part.cache, path)
         self._drop_extras(part.extras, path)
         arguments = part.arguments if part.arguments.strip() else "{}"
-        return {"type": "function_call", "call_id": call_id_of(part.id), "name": part.name, "arguments": arguments}
+        call_id = call_id_of(part.id)
+        if isinstance(part, CustomCall) and self._takes_custom:
+            self._custom_ids.add(part.id)
+            return {"type": "custom_tool_call", "call_id": call_id, "name": part.name, "input": input_of(arguments)}
+        return {"type": "function_call", "call_id": call_id, "name": part.name, "arguments": arguments}
 
 
 def _said_text(texts: Sequence[str]) -> Item:
@@ -385,18 +421,3 @@ def _format(wanted: ResponseFormat) -> Item:
     if wanted.strict is not None:
         written["strict"] = wanted.strict
     return written
-
-
-def _choice(choice: ToolChoice) -> Json:
-    return {"type": "function", "name": choice.name} if choice.mode == "tool" else choice.mode
-
-
-def _allowed_choice(value: Json) -> Json:
-    """A choice among some tools as OpenAI's chat format says it, in the flat shape; None for anything else."""
-    match value:
-        case {"type": "allowed_tools", "allowed_tools": {"mode": str(mode), "tools": list(tools)}}:
-            named = (tool for tool, _ in objects(tools, "tool_choice.allowed_tools.tools"))
-            flat = [{"type": "function", **f} if isinstance(f := t.get("function"), dict) else t for t in named]
-            return {"type": "allowed_tools", "mode": mode, "tools": flat}
-        case _:
-            return None

@@ -31,10 +31,12 @@ from ...model.reply import (
     ReplyStarted,
     UsageSeen,
 )
+from ..custom_tools import CLOSING, OPENING, escaped
 from .content import BETWEEN_THOUGHTS, CALL, MESSAGE, REFUSAL, TYPE, read_picture, read_said, sayable, thoughts
 from .errors import stream_fault
 from .fields import NAME, Item
 from .reply import OUTPUT_TEXT, created_at, read_finish, read_usage, reply_extras
+from .tool_items import CUSTOM_CALL
 
 # --- streams: reading
 
@@ -50,6 +52,7 @@ class _Event(msgspec.Struct):
     text: str = ""
     arguments: str = ""
     refusal: str = ""
+    input: str = ""
     item: msgspec.Raw = msgspec.Raw(b"null")
     part: msgspec.Raw = msgspec.Raw(b"null")
     annotation: msgspec.Raw = msgspec.Raw(b"null")
@@ -59,6 +62,9 @@ class _Event(msgspec.Struct):
 class _AnyEvent(msgspec.Struct):
     type: str = ""
 
+
+# The fields of an item that are said elsewhere in the events of its call.
+_FIELDS_OF_CALL = MappingProxyType({"function_call": CALL, "custom_tool_call": CUSTOM_CALL})
 
 _event = msgspec.json.Decoder(_Event)
 _any_event = msgspec.json.Decoder(_AnyEvent)
@@ -213,10 +219,13 @@ class ReplyReader:
         begun = self._items[index] = _OpenItem(kind, own)
         if kind != "message":
             begun.number, self._parts = self._parts, self._parts + 1
-        if kind == "function_call":
+        if kind in _FIELDS_OF_CALL:
             self._has_calls = True
             id = text_of(item.get("call_id")) or text_of(item.get("id"))
-            self._begin(begun, 0, "tool_call", id, text_of(item.get("name")), rest_of(item, CALL))
+            own, custom = rest_of(item, _FIELDS_OF_CALL[kind]), kind == "custom_tool_call"
+            opened = self._begin(begun, 0, "tool_call", id, text_of(item.get("name")), own, custom=custom)
+            if custom:
+                self._out.append(PartDelta(opened.part, OPENING))
         return begun
 
     def _item_done(self, event: _Event) -> None:
@@ -233,6 +242,11 @@ class ReplyReader:
             case "function_call":
                 self._rest_of(begun.parts[0], ("arguments", 0), item.get("arguments"))
                 begun.parts[0].noted.update(rest_of(item, CALL))
+            case "custom_tool_call":
+                opened = begun.parts[0]
+                self._input(opened, None, item.get("input"))
+                self._out.append(PartDelta(opened.part, CLOSING))
+                opened.noted.update(rest_of(item, CUSTOM_CALL))
             case "reasoning":
                 for key, i, text in thoughts(item):
                     self._think(begun, key, i, None, text)
@@ -278,12 +292,14 @@ class ReplyReader:
         id: str | None = None,
         name: str | None = None,
         extras: Extras = NO_EXTRAS,
+        *,
+        custom: bool = False,
     ) -> _OpenPart:
         number = item.number
         if number is None:
             number, self._parts = self._parts, self._parts + 1
         opened = item.parts[at] = _OpenPart(number)
-        self._out.append(PartStarted(opened.part, kind, id, name, extras=extras))
+        self._out.append(PartStarted(opened.part, kind, id, name, extras=extras, custom=custom))
         return opened
 
     def _end_part(self, opened: _OpenPart) -> None:
@@ -360,9 +376,28 @@ class ReplyReader:
         if opened is not None:
             self._rest_of(opened, ("arguments", 0), event.arguments)
 
-    def _call(self, event: _Event) -> _OpenPart | None:
+    def _call(self, event: _Event, kind: str = "function_call") -> _OpenPart | None:
         item = self._items.get(event.output_index)
-        return item.parts.get(0) if item is not None and item.kind == "function_call" else None
+        return item.parts.get(0) if item is not None and item.kind == kind else None
+
+    def _input_delta(self, event: _Event) -> None:
+        opened = self._call(event, "custom_tool_call")
+        if opened is not None:
+            self._input(opened, event.delta, None)
+
+    def _input_done(self, event: _Event) -> None:
+        opened = self._call(event, "custom_tool_call")
+        if opened is not None:
+            self._input(opened, None, event.input)
+
+    def _input(self, opened: _OpenPart, delta: str | None, whole: Json) -> None:
+        """More of the input of a custom tool, as a part of the JSON arguments that hold it."""
+        where = ("input", 0)
+        sent = opened.sent.get(where, 0)
+        text = delta if delta is not None else whole[sent:] if isinstance(whole, str) else ""
+        if text:
+            opened.sent[where] = sent + len(text)
+            self._out.append(PartDelta(opened.part, escaped(text)))
 
     def _think(self, item: _OpenItem, key: str, at: int, delta: str | None, whole: Json) -> None:
         """More of one of the texts of a reasoning item. Thinking begins with its first word: an item without any is
@@ -413,6 +448,8 @@ _ON_EVENT: Mapping[str, Callable[[ReplyReader, _Event], None]] = MappingProxyTyp
         "response.refusal.done": ReplyReader._refusal_done,
         "response.function_call_arguments.delta": ReplyReader._call_delta,
         "response.function_call_arguments.done": ReplyReader._call_done,
+        "response.custom_tool_call_input.delta": ReplyReader._input_delta,
+        "response.custom_tool_call_input.done": ReplyReader._input_done,
         "response.reasoning_summary_text.delta": ReplyReader._thought,
         "response.reasoning_summary_text.done": ReplyReader._thought,
         "response.reasoning_text.delta": ReplyReader._thought,

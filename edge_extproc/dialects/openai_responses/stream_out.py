@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, assert_never
 
 from ...codecs import sse
@@ -12,6 +12,7 @@ from ...model.call import Call
 from ...model.content import (
     NO_EXTRAS,
     Audio,
+    CustomCall,
     Extras,
     Image,
     Inline,
@@ -42,6 +43,7 @@ from ...model.reply import (
     merged,
 )
 from ...model.usage import Usage
+from ..custom_tools import CustomInputReader, input_of
 from ..dropping import omission
 from .content import said_content, thoughts
 from .errors import FAILED_CODES, envelope
@@ -64,8 +66,12 @@ from .reply import (
     skeleton_of,
     told_items,
 )
+from .tool_items import spelled
+from .tools import ToolForm, ToolTable, body_of, table_of
 
 # --- streams: writing
+
+_OF_PARTS = (PartStarted, PartDelta, PartSigned, PartNoted, PartEnded)
 
 
 @dataclass(slots=True)
@@ -80,6 +86,8 @@ class _Writing:
     """Of a message: its parts that are whole."""
     open_parts: set[int] = field(default_factory=set)
     call: ToolCall | None = None
+    fields: Item | None = None
+    """Of a call of another dialect: what the caller gets of it (tool_items.py)."""
     whole: Item | None = None
     """The item, where it needs no status."""
 
@@ -87,7 +95,7 @@ class _Writing:
         if self.whole is not None:
             return self.whole
         if self.call is not None:
-            return call_item(self.skeleton, self.call, status, self.own)
+            return call_item(self.skeleton, self.call, status, self.own, self.fields)
         return message_item(self.skeleton, self.content, status, self.own)
 
 
@@ -101,6 +109,10 @@ class _Part:
     signature: str = ""
     item: _Writing | None = None
     content_index: int = 0
+    form: ToolForm | None = None
+    """Of a call of another dialect: how the caller knows its tool."""
+    input: CustomInputReader | None = None
+    """Of a call of a custom tool."""
 
     @property
     def text(self) -> str:
@@ -128,6 +140,11 @@ class ReplyWriter:
 
     def __init__(self, call: Call) -> None:
         self._call = call
+        self._table = ToolTable({})
+        self._held: list[ReplyEvent] | None = None
+        """Events that wait for the end of a call whose item can only be written whole: items keep their order."""
+        self._holding = -1
+        """The part of that call."""
         self._echo: Item = {}
         self._start: ReplyStarted | None = None
         self._is_own = False
@@ -149,9 +166,20 @@ class ReplyWriter:
     def write(self, event: ReplyEvent) -> bytes:
         if self._over or getattr(event, "choice", None):
             return b""
-        self._take(event)
+        self._order(event)
         out, self._out = b"".join(self._out), []
         return out
+
+    def _order(self, event: ReplyEvent) -> None:
+        if self._held is None or not isinstance(event, _OF_PARTS) or event.part == self._holding:
+            self._take(event)
+        else:
+            self._held.append(event)
+
+    def _release(self) -> None:
+        held, self._held, self._holding = self._held or [], None, -1
+        for event in held:
+            self._order(event)
 
     def _take(self, event: ReplyEvent) -> None:
         match event:
@@ -207,7 +235,8 @@ class ReplyWriter:
         self._is_own = event.extras.get("object") == "response"
         self._extras = event.extras if self._is_own else NO_EXTRAS
         self._id = event.id or "" if self._is_own else response_id_of(event.id, start.model, event.created)
-        self._echo = echoed(self._call)
+        body = body_of(self._call)
+        self._echo, self._table = echoed(body), table_of(body)
         for kind in ("response.created", "response.in_progress"):
             outcome: Item = {"status": "in_progress", "error": None, "incomplete_details": None}
             self._tell(kind, {"response": self._response(outcome, None)})
@@ -223,8 +252,8 @@ class ReplyWriter:
 
     def _end_reply(self) -> None:
         self._started()
-        for part in list(self._parts.values()):
-            self._end_part(part)
+        while self._parts:
+            self._end_part(self._parts.pop(min(self._parts)))
         outcome = own_outcome(self._finish, None) if self._is_own else outcome_of(self._finish)
         self._settle(outcome["status"])
         usage = self._extras.get("usage", told_items(self._usage))
@@ -277,7 +306,7 @@ class ReplyWriter:
                 payload: Item = {"delta": text} if kind == "refusal" else {"delta": text, "logprobs": []}
                 self._tell_of(part, f"response.{'output_text' if kind == 'text' else 'refusal'}.delta", payload)
             case "tool_call":
-                self._tell_call(part, "delta", {"delta": text})
+                self._grow_call(part, text)
             case "thinking":
                 if not self._is_own:
                     self._think(part, text)
@@ -394,26 +423,74 @@ class ReplyWriter:
 
     def _begin_call(self, part: _Part) -> None:
         start = part.start
-        item = part.item = self._begin_item(self._skeleton("function_call", part.extras), part.extras)
-        item.call = ToolCall(start.id or "", start.name or "", "")
-        item.open_parts.add(start.part)
-        begun = call_item(item.skeleton, item.call, "in_progress", NO_EXTRAS)
-        self._tell_item("added", item, {**begun, "arguments": ""})
+        call = (CustomCall if start.custom else ToolCall)(start.id or "", start.name or "", "")
+        part.form = None if self._is_own else self._table.form_of(call)
+        kind = ("custom" if start.custom else "function") if part.form is None else part.form.kind
+        if kind not in ("function", "custom"):
+            self._held, self._holding = [], start.part
+            return
+        part.input = CustomInputReader() if kind == "custom" else None
+        self._begin_call_item(part, "custom_tool_call" if kind == "custom" else "function_call", call)
+
+    def _begin_call_item(self, part: _Part, kind: str, call: ToolCall) -> None:
+        item = part.item = self._begin_item(self._skeleton(kind, part.extras), part.extras)
+        item.call = call
+        item.fields = None if part.form is None else spelled(call, part.form)[1]
+        item.open_parts.add(part.start.part)
+        begun = call_item(item.skeleton, call, "in_progress", NO_EXTRAS, item.fields)
+        self._tell_item("added", item, {**begun, "arguments": ""} if kind == "function_call" else begun)
 
     def _tell_call(self, part: _Part, kind: str, payload: Item) -> None:
         item = part.begun
+        what = "function_call_arguments" if part.input is None else "custom_tool_call_input"
         where: Item = {"item_id": item.skeleton["id"], "output_index": item.index}
-        self._tell(f"response.function_call_arguments.{kind}", {**where, **payload})
+        self._tell(f"response.{what}.{kind}", {**where, **payload})
+
+    def _grow_call(self, part: _Part, text: str) -> None:
+        if part.item is not None and part.input is None:
+            self._tell_call(part, "delta", {"delta": text})
+        elif part.input is not None and (delta := part.input.feed(text)):
+            self._tell_call(part, "delta", {"delta": delta})
 
     def _end_call(self, part: _Part) -> None:
-        item = part.begun
+        start = part.start
+        call = (CustomCall if start.custom else ToolCall)(start.id or "", start.name or "", part.text)
+        if part.item is None:
+            self._end_held_call(part, call)
+            return
+        item = part.item
         item.own = _with_id(part.extras, item.skeleton)
-        if not part.text.strip() and not self._is_own:
-            part.texts = ["{}"]  # a call without arguments: callers parse what they are told
-            self._tell_call(part, "delta", {"delta": "{}"})
-        item.call = ToolCall(part.start.id or "", part.start.name or "", part.text)
-        self._tell_call(part, "done", {"name": item.call.name, "arguments": part.text})
-        item.open_parts.discard(part.start.part)
+        if part.input is not None:
+            if rest := part.input.close():
+                self._tell_call(part, "delta", {"delta": rest})
+            self._tell_call(part, "done", {"input": input_of(part.text)})
+        else:
+            if not part.text.strip() and not self._is_own:
+                part.texts = ["{}"]  # a call without arguments: callers parse what they are told
+                self._tell_call(part, "delta", {"delta": "{}"})
+                call = replace(call, arguments=part.text)
+            name = call.name if part.form is None else part.form.name
+            self._tell_call(part, "done", {"name": name, "arguments": part.text})
+        item.call = call
+        item.fields = None if part.form is None else spelled(call, part.form)[1]
+        item.open_parts.discard(start.part)
+
+    def _end_held_call(self, part: _Part, call: ToolCall) -> None:
+        """A call of a tool whose item has no deltas. Where the model wrote what the item cannot hold, it is a call of
+        a function."""
+        form = part.form or ToolForm("function", call.name)
+        kind, fields = spelled(call, form)
+        if kind == "function_call":
+            part.form = ToolForm("function", call.name)
+            self._begin_call_item(part, kind, replace(call, arguments=""))
+            self._tell_call(part, "delta", {"delta": fields["arguments"]})
+            part.texts = [str(fields["arguments"])]
+            self._end_call(part)
+        else:
+            item = self._begin_item(self._skeleton(kind, NO_EXTRAS))
+            item.call, item.fields = call, fields
+            self._tell_item("added", item, item.item("in_progress"))
+        self._release()
 
     # thinking
 

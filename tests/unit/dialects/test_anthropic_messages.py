@@ -524,9 +524,14 @@ def test_strict_is_dropped_for_models_without_structured_outputs() -> None:
     assert ("tools[0].function.strict",) == dropped
 
 
-def test_a_tool_that_is_no_function_is_refused() -> None:
-    with pytest.raises(Unsupported, match=r"tools\[0\].*type 'custom'"):
-        cross(tools=(Opaque("openai_chat", "custom", {}),))
+def test_a_tool_that_is_no_function_is_left_out_and_is_refused_where_it_is_forced() -> None:
+    odd = Opaque("openai_chat", "odd", {})
+    body, dropped = cross(tools=(odd, WEATHER))
+
+    assert ["weather"] == [tool["name"] for tool in body["tools"]]
+    assert ("tools[0]",) == dropped
+    with pytest.raises(Unsupported, match=r"^tool_choice cannot be sent"):
+        cross(tools=(odd,), tool_choice=ToolChoice("required"))
 
 
 def test_a_parameters_value_that_is_no_schema_is_refused() -> None:

@@ -11,53 +11,18 @@ from typing import Any
 
 import pytest
 import request_validators
+from asking import CALLERS, DIALECTS, MESSAGES, PROVIDERS, Json, Provider, asked
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from request_validators import CLAUDE_SIGNED, GOOGLE_SIGNED
 from thoroughness import examples
 
-from edge_extproc.dialects.base import Dialect
 from edge_extproc.errors import BadRequest
 from edge_extproc.model.call import Call
-from edge_extproc.model.host import UNKNOWN_HOST, HostProfile
 from edge_extproc.model.reply import fold, unfold
-from edge_extproc.providers.openai import OPENAI_HOST
-from edge_extproc.providers.openai_compatible import row
-from edge_extproc.registry import load
 
-CHAT, RESPONSES, MESSAGES, GEMINI, CONVERSE = (
-    "openai_chat",
-    "openai_responses",
-    "anthropic_messages",
-    "gemini_generate",
-    "bedrock_converse",
-)
-DIALECTS: dict[str, Dialect] = {name: load("dialects", name) for name in (CHAT, RESPONSES, MESSAGES, GEMINI, CONVERSE)}
-CALLERS = tuple(DIALECTS)
-Json = dict[str, Any]
-CITY = {"type": "object", "properties": {"city": {"type": "string"}}}
-
-
-@dataclass(frozen=True)
-class Provider:
-    """Where a turn is answered."""
-
-    dialect: str
-    model: str
-    host: HostProfile = UNKNOWN_HOST
-
-
-PROVIDERS = {
-    "claude": Provider(MESSAGES, "claude-sonnet-4-5"),
-    "claude 4.6": Provider(MESSAGES, "claude-opus-4-6"),
-    "claude on bedrock": Provider(CONVERSE, "anthropic.claude-sonnet-4-5-20250929-v1:0"),
-    "gpt": Provider(CHAT, "gpt-5.2", OPENAI_HOST),
-    "gpt by responses": Provider(RESPONSES, "gpt-5.2", OPENAI_HOST),
-    "gemini": Provider(GEMINI, "gemini-3-flash-preview"),
-    "kimi": Provider(CHAT, "kimi-k2.6", row("moonshot").profile),
-    "deepseek": Provider(CHAT, "deepseek-v4-pro", row("deepseek").profile),
-}
 # Hosts that only answer here: of their requests no refusal is modelled.
+CITY = {"type": "object", "properties": {"city": {"type": "string"}}}
 ANSWERING = {**PROVIDERS, "kimi at anthropic's": Provider(MESSAGES, "kimi-k2.6")}
 
 
@@ -289,17 +254,6 @@ def conversation(caller: str, replies: list[Json], *, thinks: bool, seen: bool =
             return {"contents": contents, "tools": declared}, "/v1beta/models/m:generateContent"
 
 
-def asked(caller: str, body: Json, path: str, provider: Provider) -> tuple[bytes, tuple[str, ...]]:
-    """What the provider gets, over the raw lane where it speaks the caller's format."""
-    dialect = DIALECTS[caller]
-    call = dialect.read_call(json.dumps(body).encode(), "chat", ((":path", path),), path)
-    if provider.dialect == caller:
-        written = dialect.splice(call, provider.model, provider.host)
-    else:
-        written = DIALECTS[provider.dialect].write_chat(dialect.read_chat(call), provider.model, provider.host)
-    return written.body, written.dropped
-
-
 TRIPLES = list(itertools.product(CALLERS, ANSWERING, PROVIDERS))
 
 
@@ -330,11 +284,11 @@ def test_a_validator_refuses_what_its_provider_refuses() -> None:
     use = {"role": "assistant", "content": [{"toolUse": {"toolUseId": "a.b", "name": "a", "input": {}}}]}
 
     assert 2 == len(request_validators.anthropic({"messages": [{"role": "user", "content": "a"}, said]}))
-    assert 3 == len(request_validators.openai_responses({"input": items}))
+    assert 5 == len(request_validators.openai_responses({"input": items}))
     assert 2 == len(request_validators.gemini_3({"contents": [foreign]}))
     assert 1 == len(request_validators.bedrock_claude({"messages": [use]}))
     assert 1 == len(request_validators.openai_chat({"messages": [], "user": "u" * 65}))
-    called = {"role": "assistant", "tool_calls": [{"id": "a", "function": {}}]}
+    called = {"role": "assistant", "tool_calls": [{"id": "a", "type": "function", "function": {}}]}
     assert 2 == len(request_validators.thinking_chat({"messages": [called]}))
     picture = {"role": "assistant", "content": [{"type": "image"}]}
     assert 1 == len(request_validators.anthropic({"messages": [{"role": "user", "content": "a"}, picture]}))

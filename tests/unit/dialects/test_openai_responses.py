@@ -15,6 +15,7 @@ from unread import unread
 
 from edge_extproc.dialects import openai_chat
 from edge_extproc.dialects.base import ModelCard
+from edge_extproc.dialects.openai_chat.tools import AllowedTools
 from edge_extproc.dialects.openai_responses import PLUGIN
 from edge_extproc.dialects.openai_responses.fields import FIELDS, NAME
 from edge_extproc.errors import BadRequest, Unsupported, UpstreamError
@@ -47,6 +48,7 @@ REQUEST: TypeAdapter[Any] = TypeAdapter(ResponseCreateParams)
 HI = Message("user", (Text("Hi"),))
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 WEATHER = FunctionTool("weather", "Tells it", SCHEMA)
+OTHER = FunctionTool("other", "Something else", SCHEMA)
 
 
 def read(raw: bytes | dict[str, Any]) -> Call:
@@ -233,7 +235,9 @@ def test_an_item_is_read_whole(item: dict[str, Any]) -> None:
 
 
 def test_an_item_without_a_type_or_a_role_refers_to_a_stored_one() -> None:
-    assert ("input[0]",) == own(input=[{"id": "msg_1"}]).needed
+    (turn,) = own(input=[{"id": "msg_1"}]).messages
+
+    assert (Opaque("openai_responses", "item_reference", {"id": "msg_1"}),) == turn.parts
 
 
 def test_base64_that_is_no_data_uri_is_a_pdf() -> None:
@@ -285,10 +289,6 @@ def test_a_request_that_cannot_be_read_is_refused_by_its_field(body: dict[str, A
         ({"background": True}, ("background",)),
         ({"background": False}, ()),
         ({"include": ["message.output_text.logprobs"]}, ("include",)),
-        (
-            {"input": [{"type": "item_reference", "id": "a"}, {"type": "compaction", "encrypted_content": "x"}]},
-            ("input[0]", "input[1]"),
-        ),
     ],
 )
 def test_what_lies_with_openai_is_needed_and_does_not_cross(body: dict[str, Any], needed: tuple[str, ...]) -> None:
@@ -432,13 +432,16 @@ def test_images_and_files_are_told_in_the_flat_shape() -> None:
         (HI, {"logprobs": True}, "logprobs cannot be sent"),
         (HI, {"top_logprobs": 2}, "top_logprobs cannot be sent"),
         (HI, {"needed": ("container",)}, "container cannot be sent"),
-        (HI, {"tools": (Opaque("x", "bash", {}),)}, r"tools\[0\] cannot be sent .* no tool of type 'bash'"),
+        (
+            HI,
+            {"tools": (Opaque("x", "bash", {}),), "tool_choice": ToolChoice("tool", "bash")},
+            r"tool_choice cannot be sent .* knows no tool of type 'bash'",
+        ),
         (Message("user", (Audio(Url("https://a.example")),)), {}, "it has no audio"),
         (Message("user", (Opaque("x", "odd", {}),)), {}, "no part of type 'odd'"),
         (Message("user", (Image(FileRef("f")),)), {}, "uploaded to another provider"),
         (Message("user", (Image(Inline("image/tiff", "")),)), {}, "'image/tiff'; OpenAI Responses takes"),
         (Message("user", (Thinking("x"),)), {}, "only the assistant can say"),
-        (Message("assistant", (Opaque("x", "odd", {}),)), {}, "no part of type 'odd'"),
         (Message("assistant", (ToolCall("", "f", "{}"),)), {}, "the result of a call names it"),
         (Message("tool", (ToolResult("", ()),)), {}, "whose result"),
     ],
@@ -569,11 +572,12 @@ def test_allowed_tools_of_openai_chat_are_told_in_the_flat_shape() -> None:
         "allowed_tools": {"mode": "auto", "tools": [{"type": "function", "function": {"name": "weather"}}]},
     }
 
-    body, dropped = cross(tools=(WEATHER,), extras={"tool_choice": choice})
+    body, dropped = cross(tools=(WEATHER,), tool_choice=AllowedTools("auto", value=choice, tools=(WEATHER, OTHER)))
 
     assert () == dropped
     expected = {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "weather"}]}
     assert expected == body["tool_choice"]
+    assert ["weather", "other"] == [tool["name"] for tool in body["tools"]]
     with pytest.raises(Unsupported, match=r"^tool_choice cannot be sent"):
         cross(extras={"tool_choice": {"type": "custom"}})
     with pytest.raises(Unsupported, match=r"^audio cannot be sent"):

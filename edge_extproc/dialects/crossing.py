@@ -1,0 +1,99 @@
+"""What of a chat can go to a provider of another format: the tools it can be offered, and the history it can be sent.
+
+A tool that only the caller's format has is replaced by functions where it can be, else it is left out, and named. A
+call that insists on such a tool is refused. What only the caller's own providers can read of a history is left out, and
+named: a conversation that one of them began must be able to go on elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from types import MappingProxyType
+
+from ..errors import Unsupported
+from ..model.call import Chat, FunctionTool, ReplacedTool, Tool
+from ..model.content import Extras, Message, Opaque, Part, Text, ToolCall, ToolResult
+from .dropping import messages_of, parts_of, tools_of
+
+# Notes: a field without a value says something to a writer of the same dialect, and no other takes it for a field.
+WHOLE_ITEM: Extras = MappingProxyType({"item": None})
+"""A turn of the caller whose only part is an Opaque that stands beside the messages, not within one."""
+READ_ITEM: Extras = MappingProxyType({"item": None, "read": None})
+"""The same of an item that says something which the chat has in another place."""
+_FORCED = frozenset({"required", "tool"})
+_RESULT = "The result of an earlier tool call, which is not shown:"
+
+
+def portable(chat: Chat, title: str) -> Chat:
+    """The same chat as a format named `title` can take it; `lost` names what is missing. Raises Unsupported where the
+    caller insists on what is missing."""
+    lost = set(chat.lost)
+    tools = _tools(chat, title, lost)
+    messages = _messages(chat, lost)
+    if not lost and len(tools) == len(chat.tools) and all(a is b for a, b in zip(tools, chat.tools, strict=True)):
+        return chat
+    return replace(chat, tools=tools, messages=messages, lost=tuple(sorted(lost)))
+
+
+def _tools(chat: Chat, title: str, lost: set[str]) -> tuple[Tool, ...]:
+    offered: list[Tool] = []
+    left_out: list[str] = []
+    for path, tool in tools_of(chat.tools):
+        match tool:
+            case ReplacedTool() if tool.functions:
+                offered += tool.functions
+                lost.update(tool.lost)
+            case Opaque():
+                left_out.append(tool.kind)
+                lost.add(path)
+            case FunctionTool():
+                offered.append(tool)
+    choice = chat.tool_choice
+    if left_out and choice is not None and choice.mode in _FORCED:
+        names = {tool.name for tool in offered if isinstance(tool, FunctionTool)}
+        if not names or (choice.mode == "tool" and choice.name not in names):
+            kind = choice.name if choice.name in left_out else left_out[0]
+            raise Unsupported(chat.spelling.field("tool_choice"), title, f"it knows no tool of type {kind!r}")
+    return tuple(offered)
+
+
+def _messages(chat: Chat, lost: set[str]) -> tuple[Message, ...]:
+    if not any(isinstance(part, Opaque) for message in chat.messages for part in message.parts):
+        return chat.messages
+    messages: list[Message] = []
+    called: set[str] = set()
+    has_gap = False
+    for path, message in messages_of(chat):
+        unreadable = [where for where, part in parts_of(message.parts, path) if _only_native(message, part)]
+        parts = tuple(part for part in message.parts if not _only_native(message, part))
+        if unreadable:
+            has_gap = True
+            if message.extras != READ_ITEM:
+                lost.update(unreadable)
+            if not parts:
+                continue
+            message = replace(message, parts=parts)
+        called.update(part.id for part in parts if isinstance(part, ToolCall))
+        if has_gap and any(isinstance(part, ToolResult) and part.call_id not in called for part in parts):
+            message = replace(message, role="user", parts=tuple(_without_orphans(parts, called)))
+        messages.append(message)
+    return tuple(messages)
+
+
+def _only_native(message: Message, part: Part) -> bool:
+    """Whether only a provider of the caller's format can read a part of the history: one that the model said, or one
+    that answers it. A message of the user is the question itself, of which nothing may be missing."""
+    if not isinstance(part, Opaque):
+        return False
+    return message.extras in (WHOLE_ITEM, READ_ITEM) or (message.role == "assistant" and part.kind != "function_call")
+
+
+def _without_orphans(parts: tuple[Part, ...], called: set[str]) -> Iterator[Part]:
+    """A result whose call was left out is told as text: every format refuses a result without its call."""
+    for part in parts:
+        if isinstance(part, ToolResult) and part.call_id not in called:
+            yield Text(_RESULT, path=part.path)
+            yield from part.parts
+        else:
+            yield part

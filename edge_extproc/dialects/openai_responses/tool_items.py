@@ -1,0 +1,244 @@
+"""Reads and writes the items of tools that only this format has: calls of them, and their outputs.
+
+In another format they are calls and results of functions (tools.py says of which). An item of a history keeps its whole
+value, so that a writer of this format writes it as it came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from ...codecs.json_values import UNREADABLE, as_text, decode, encode, object_in, rest_of, text_of
+from ...model.content import CustomCall, Extras, Json, Part, Text, ToolCall, ToolResult
+from ...model.noun import noun
+from ..carried import original_id
+from ..custom_tools import arguments_of_input, input_of
+from .content import CALL, read_content
+from .fields import Item
+from .tools import ToolForm, ToolKind, ToolTable
+
+
+@noun
+class OwnCall(ToolCall):
+    """A call of a tool of this format. `value` is the item of the input."""
+
+    value: Json = None
+
+
+@noun
+class OwnCustomCall(CustomCall):
+    """A call of a custom tool. `value` is the item of the input."""
+
+    value: Json = None
+
+
+@noun
+class OwnResult(ToolResult):
+    """The result of a call of a tool of this format. `value` is the item of the input."""
+
+    value: Json = None
+
+
+CUSTOM_CALL = frozenset({"type", "call_id", "name", "input"})
+_CALL_KINDS: Mapping[str, ToolKind] = MappingProxyType(
+    {
+        "local_shell_call": "local_shell",
+        "shell_call": "shell",
+        "apply_patch_call": "apply_patch",
+        "tool_search_call": "tool_search",
+    }
+)
+# Where each of these items has what the model asked for.
+_ASKED: Mapping[str, str] = MappingProxyType(
+    {
+        "local_shell_call": "action",
+        "shell_call": "action",
+        "apply_patch_call": "operation",
+        "tool_search_call": "arguments",
+    }
+)
+_RESULT = frozenset({"type", "call_id", "output"})
+
+
+# --- reading a history
+
+
+def read_custom_call(item: Item, path: str) -> CustomCall:
+    return CustomCall(
+        original_id(as_text(item.get("call_id"), f"{path}.call_id")),
+        as_text(item.get("name"), f"{path}.name"),
+        arguments_of_input(as_text(item.get("input"), f"{path}.input")),
+        extras=rest_of(item, CUSTOM_CALL),
+        path=path,
+    )
+
+
+def read_tool_call(item: Item, kind: str, path: str, table: ToolTable) -> ToolCall | None:
+    """The call in an item that is no plain function_call; None for an item that is none, or that has no id by which its
+    output could name it: OpenAI executed that itself."""
+    namespace = text_of(item.get("namespace"))
+    if kind == "custom_tool_call":
+        read = read_custom_call(item, path)
+        name, own = table.name_of("custom", read.name, namespace), read.extras
+        left = rest_of(own, frozenset({"namespace"}))
+        return OwnCustomCall(read.id, name, read.arguments, extras=left, path=path, value=item)
+    if kind == "function_call" and namespace is not None:
+        name = table.name_of("function", as_text(item.get("name"), f"{path}.name"), namespace)
+        id, arguments = (
+            as_text(item.get("call_id"), f"{path}.call_id"),
+            as_text(item.get("arguments"), f"{path}.arguments"),
+        )
+        extras = rest_of(item, CALL | {"namespace"})
+        return OwnCall(original_id(id), name, arguments, extras=extras, path=path, value=item)
+    tool = _CALL_KINDS.get(kind)
+    call_id = text_of(item.get("call_id")) or (text_of(item.get("id")) if tool == "local_shell" else None)
+    if tool is None or not call_id:
+        return None
+    asked = item.get(_ASKED[kind])
+    if isinstance(asked, dict) and tool != "tool_search":  # what says nothing was not written by the model
+        said = {key: value for key, value in asked.items() if value not in (None, {})}
+        asked = said if tool == "apply_patch" else {key: value for key, value in said.items() if key != "type"}
+    arguments = encode(asked if isinstance(asked, dict) else {}).decode()
+    extras = rest_of(item, frozenset({"type", "call_id", "execution", _ASKED[kind]}))
+    return OwnCall(original_id(call_id), table.name_of(tool, tool), arguments, extras=extras, path=path, value=item)
+
+
+def read_tool_output(item: Item, kind: str, path: str, ids: Mapping[str, str]) -> ToolResult | None:
+    """The result in an item that is no plain function_call_output; None for an item that is none. `ids`: the call ids
+    of the local shell calls so far, by the ids of their items."""
+    call_id = text_of(item.get("call_id"))
+    parts: tuple[Part, ...]
+    is_error = False
+    known = _RESULT
+    match kind:
+        case "custom_tool_call_output":
+            parts = read_content(item.get("output"), f"{path}.output")
+        case "local_shell_call_output":
+            id = text_of(item.get("id"))
+            call_id = call_id or ids.get(id or "") or id
+            parts = read_content(item.get("output"), f"{path}.output")
+        case "shell_call_output":
+            parts = (Text(_shell_output(item.get("output")), path=path),)
+        case "apply_patch_call_output":
+            status = text_of(item.get("status"))
+            is_error = status == "failed"
+            known = _RESULT | {"status"}
+            parts = (Text(text_of(item.get("output")) or status or "", path=path),)
+        case "tool_search_output":
+            known = _RESULT | {"tools", "execution"}
+            parts = (Text(_found(item.get("tools")), path=path),)
+        case _:
+            return None
+    if not call_id:
+        return None
+    extras = rest_of(item, known)
+    return OwnResult(original_id(call_id), parts, is_error, extras=extras, path=path, value=item)
+
+
+def _shell_output(output: Json) -> str:
+    """What each command wrote, and how it ended."""
+    if isinstance(output, str):
+        return output
+    told: list[str] = []
+    for each in output if isinstance(output, list) else ():
+        if not isinstance(each, dict):
+            continue
+        outcome = object_in(each, "outcome")
+        timed_out = outcome.get("type") == "timeout"
+        told += [text for key in ("stdout", "stderr") if (text := text_of(each.get(key)))]
+        told.append("(timed out)" if timed_out else f"(exit code {outcome.get('exit_code')})")
+    return "\n".join(told)
+
+
+def _found(tools: Json) -> str:
+    names = [
+        str(each.get("name") or each.get("type"))
+        for each in (tools if isinstance(tools, list) else ())
+        if isinstance(each, dict)
+    ]
+    return f"These tools can be called now: {', '.join(names)}." if names else "No tool was found."
+
+
+# --- writing a reply
+
+
+def spelled(part: ToolCall, form: ToolForm) -> tuple[str, Item]:
+    """The type of the item in which a caller gets a call, and the item's own fields. A call that the tool's item has no
+    place for, since a model wrote something else than the tool takes, is a call of a function: the caller has no such
+    function, and says so to the model."""
+    where: Item = {} if form.namespace is None else {"namespace": form.namespace}
+    if form.kind == "custom":
+        return "custom_tool_call", {"name": form.name, **where, "input": input_of(part.arguments)}
+    item = None if form.kind == "function" else _ITEMS[form.kind](_arguments(part.arguments))
+    if item is not None:
+        return item
+    name = part.name if form.kind != "function" else form.name
+    return "function_call", {"name": name, **where, "arguments": part.arguments if part.arguments.strip() else "{}"}
+
+
+def _arguments(text: str) -> Item:
+    try:
+        value = decode(text.encode("utf-8", "surrogatepass"))
+    except UNREADABLE:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _texts(value: Json) -> list[str] | None:
+    if isinstance(value, list) and value and all(isinstance(each, str) for each in value):
+        return [str(each) for each in value]
+    return None
+
+
+def _count(value: Json) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _local_shell(told: Item) -> tuple[str, Item] | None:
+    command = told.get("command")
+    words = ["bash", "-lc", command] if isinstance(command, str) and command else _texts(command)
+    if words is None:
+        return None
+    env = {key: value for key, value in object_in(told, "env").items() if isinstance(value, str)}
+    action: Item = {"type": "exec", "command": words, "env": env}
+    action["timeout_ms"] = _count(told.get("timeout_ms"))
+    action["user"] = text_of(told.get("user")) or None
+    action["working_directory"] = text_of(told.get("working_directory")) or None
+    return "local_shell_call", {"action": action}
+
+
+def _shell(told: Item) -> tuple[str, Item] | None:
+    commands = told.get("commands", told.get("command"))
+    lines = [commands] if isinstance(commands, str) and commands else _texts(commands)
+    if lines is None:
+        return None
+    limits = {name: _count(told.get(name)) for name in ("timeout_ms", "max_output_length")}
+    return "shell_call", {"action": {"commands": lines, **limits}, "environment": {"type": "local"}}
+
+
+def _apply_patch(told: Item) -> tuple[str, Item] | None:
+    told = dict(object_in(told, "operation")) or told
+    kind, path, diff = told.get("type"), told.get("path"), told.get("diff")
+    match kind:
+        case "delete_file" if isinstance(path, str):
+            return "apply_patch_call", {"operation": {"type": kind, "path": path}}
+        case "create_file" | "update_file" if isinstance(path, str) and isinstance(diff, str):
+            return "apply_patch_call", {"operation": {"type": kind, "path": path, "diff": diff}}
+        case _:
+            return None
+
+
+def _tool_search(told: Item) -> tuple[str, Item] | None:
+    return ("tool_search_call", {"execution": "client", "arguments": told}) if told else None
+
+
+_ITEMS = MappingProxyType(
+    {"local_shell": _local_shell, "shell": _shell, "apply_patch": _apply_patch, "tool_search": _tool_search}
+)
+
+
+def own_custom_item(part: CustomCall) -> Item:
+    """The item of a reply of this format."""
+    fields: Extras = {"call_id": part.id, "name": part.name, "input": input_of(part.arguments)}
+    return {"type": "custom_tool_call", **fields, **part.extras}

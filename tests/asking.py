@@ -1,0 +1,56 @@
+"""Providers as tests see them: which format each speaks, and the request that it gets from a caller."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from edge_extproc.dialects.base import Dialect
+from edge_extproc.model.host import UNKNOWN_HOST, HostProfile
+from edge_extproc.providers.openai import OPENAI_HOST
+from edge_extproc.providers.openai_compatible import row
+from edge_extproc.registry import load
+
+CHAT, RESPONSES, MESSAGES, GEMINI, CONVERSE = (
+    "openai_chat",
+    "openai_responses",
+    "anthropic_messages",
+    "gemini_generate",
+    "bedrock_converse",
+)
+DIALECTS: dict[str, Dialect] = {name: load("dialects", name) for name in (CHAT, RESPONSES, MESSAGES, GEMINI, CONVERSE)}
+CALLERS = tuple(DIALECTS)
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Provider:
+    """Where a turn is answered."""
+
+    dialect: str
+    model: str
+    host: HostProfile = UNKNOWN_HOST
+
+
+PROVIDERS = {
+    "claude": Provider(MESSAGES, "claude-sonnet-4-5"),
+    "claude 4.6": Provider(MESSAGES, "claude-opus-4-6"),
+    "claude on bedrock": Provider(CONVERSE, "anthropic.claude-sonnet-4-5-20250929-v1:0"),
+    "gpt": Provider(CHAT, "gpt-5.2", OPENAI_HOST),
+    "gpt by responses": Provider(RESPONSES, "gpt-5.2", OPENAI_HOST),
+    "gemini": Provider(GEMINI, "gemini-3-flash-preview"),
+    "kimi": Provider(CHAT, "kimi-k2.6", row("moonshot").profile),
+    "deepseek": Provider(CHAT, "deepseek-v4-pro", row("deepseek").profile),
+}
+
+
+def asked(caller: str, body: Json, path: str, provider: Provider) -> tuple[bytes, tuple[str, ...]]:
+    """What the provider gets, over the raw lane where it speaks the caller's format."""
+    dialect = DIALECTS[caller]
+    call = dialect.read_call(json.dumps(body).encode(), "chat", ((":path", path),), path)
+    if provider.dialect == caller:
+        written = dialect.splice(call, provider.model, provider.host)
+    else:
+        written = DIALECTS[provider.dialect].write_chat(dialect.read_chat(call), provider.model, provider.host)
+    return written.body, written.dropped
