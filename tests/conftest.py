@@ -5,6 +5,7 @@ import exchange_report
 import progress
 import pytest
 import thoroughness
+import xdist_groups
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -15,6 +16,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     thoroughness.pytest_configure(config)
+    xdist_groups.register(config)
     if not hasattr(config, "workerinput"):  # a worker of xdist reports to the one that started it
         config.pluginmanager.register(exchange_report.Ran())
         if config.getoption("progress_lines"):

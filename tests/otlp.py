@@ -128,7 +128,7 @@ class Collector:
             found[:] = [span for span in self.spans() if wanted(span)]
             return len(found) >= count
 
-        until(there, 20)
+        until(there, 60)
         return found
 
     def metrics(self) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from . import default_models, document, wrong
 from .document import ConfigDocument, ConfigMistake, UnreadableDocument
 from .mistakes import mistakes
 from .pydantic_words import words
-from .schema import Config, json_schema
+from .schema import Config
 from .secrets import Secret
 from .surroundings import Surroundings
 
@@ -72,6 +72,8 @@ def parse(text: str, name: str, *, environ: Mapping[str, str] = os.environ, base
 
 def schema() -> dict[str, Any]:
     """JSON Schema of a configuration file, for editors."""
+    from .json_schema import json_schema
+
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **json_schema()}
 
 

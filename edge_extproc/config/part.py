@@ -18,9 +18,7 @@ T = TypeVar("T")
 
 class ConfigSection(BaseModel):
     # A value may be a secret in the wrong place, so pydantic must not show it.
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True, use_attribute_docstrings=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
 
 
 def frozen(value: Mapping[str, T]) -> Mapping[str, T]:

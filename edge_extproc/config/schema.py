@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator, Field, PlainSerializer
-from pydantic.json_schema import GenerateJsonSchema
 
 from .. import registry
 from ..model.plan import Candidate as PlanCandidate
@@ -29,7 +27,6 @@ from .limits import AllowanceConfig, LimiterConfig
 from .part import ConfigSection, Label, Text, frozen, thawed
 from .prices import PriceConfig
 from .provider import ProviderConfig, ProviderName
-from .quantities import write_duration
 from .routing import CandidateConfig, ModelOrCandidates, RoutingConfig
 from .store import StoreConfig
 from .telemetry import TelemetryConfig
@@ -153,16 +150,3 @@ class Config(ConfigSection):
         if self.envoy.admin.port is not None:
             return None
         return self.envoy.admin.socket or self.agent.socket_dir / "envoy-admin.sock"
-
-
-class _JsonSchema(GenerateJsonSchema):
-    def encode_default(self, dft: Any) -> Any:
-        """As a user would write it."""
-        return write_duration(dft) if isinstance(dft, timedelta) else super().encode_default(dft)
-
-
-def json_schema() -> dict[str, Any]:
-    found = Config.model_json_schema(schema_generator=_JsonSchema)
-    # A file need not say where the pepper lies.
-    found["required"].remove("auth")
-    return found

@@ -133,7 +133,7 @@ def test_a_worker_that_is_started_again_knows_what_is_managed(managed: RunningGa
     os.kill(first, signal.SIGKILL)
 
     until(lambda: not Path(f"/proc/{first}").exists())
-    until(lambda: _answer(urllib.request.Request(f"{managed.admin}/readyz"))[0] == 200, 30)
+    until(lambda: _answer(urllib.request.Request(f"{managed.admin}/readyz"))[0] == 200)
     assert {200} == _statuses(managed, made["key"])
 
 

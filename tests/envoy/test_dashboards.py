@@ -80,7 +80,7 @@ class Prometheus:
 
     def __enter__(self) -> Prometheus:
         self._process = subprocess.Popen(self._arguments)
-        until(self._ready, 30)
+        until(self._ready)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -148,11 +148,11 @@ def watched(
         with Prometheus(gateway.admin.removeprefix("http://"), tmp_path_factory.mktemp("prometheus")) as found:
             traffic(gateway)
             gateway.all_settled()
-            until(lambda: found.query("edge_circuits_opened_total > 0"), 20)
+            until(lambda: found.query("edge_circuits_opened_total > 0"))
             before = found.query("timestamp(edge_workers)")[0]["value"][1]
             traffic(gateway)
             # A rate needs two scrapes on both sides of what moved.
-            until(lambda: float(found.query("timestamp(edge_workers)")[0]["value"][1]) > float(before) + 4, 30)
+            until(lambda: float(found.query("timestamp(edge_workers)")[0]["value"][1]) > float(before) + 4)
             yield gateway, found
 
 
@@ -196,7 +196,7 @@ def test_an_answer_that_the_provider_breaks_off_is_told_by_envoy(watched: Watche
     with pytest.raises(httpx.HTTPError):
         httpx.post(f"{gateway.url}/v1/chat/completions", json=body, headers={"authorization": f"Bearer {KEY}"})
 
-    until(lambda: found.query('envoy_http_downstream_rq_tx_reset{envoy_http_conn_manager_prefix="edge"} > 0'), 20)
+    until(lambda: found.query('envoy_http_downstream_rq_tx_reset{envoy_http_conn_manager_prefix="edge"} > 0'))
     assert found.query('envoy_cluster_upstream_cx_destroy_remote_with_active_rq{envoy_cluster_name="provider_openai"}')
 
 

@@ -29,7 +29,7 @@ from edge_extproc.config import load
 from edge_extproc.envoy_config import istio as render_istio
 from edge_extproc.exchange.check import IDENTITY_HEADERS
 
-pytestmark = [pytest.mark.envoy, pytest.mark.xdist_group("istio")]
+pytestmark = pytest.mark.envoy
 
 ISTIO = Path(__file__).parents[2] / "istio"
 KEY, LIMITED = gateways.KEY, "edge-test-key-that-is-limited"

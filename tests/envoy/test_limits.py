@@ -101,7 +101,7 @@ def test_a_store_that_cannot_be_used_says_why_once(rehearsal_url: str) -> None:
     ):
         # Nobody has called yet.
         told = {"limiter": "down: wrong user or password", "cache": "down: wrong user or password"}
-        gateways.until(lambda: readiness(running).get("beside") == told, 30)
+        gateways.until(lambda: readiness(running).get("beside") == told)
         status, _, answer = ask(running.url, gateways.KEY)
         told_by_each = sorted(2 * ["cache store down", "limit store down"])
         gateways.until(lambda: sorted(line["event"] for line in outages(running)) == told_by_each)

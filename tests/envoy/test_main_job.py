@@ -12,7 +12,7 @@ import openai
 import pytest
 from gateway import KEY, OTHER_KEY
 
-pytestmark = pytest.mark.envoy
+pytestmark = [pytest.mark.envoy, pytest.mark.xdist_group("running")]
 
 HELLO = [{"role": "user", "content": "Hello"}]
 TOOLS = [

@@ -56,7 +56,7 @@ def _reread(gateway: RunningGateway, outcome: str) -> Any:
     process = gateway.process
     assert process is not None
     process.send_signal(signal.SIGHUP)
-    until(lambda: _count(gateway) > before, 20)
+    until(lambda: _count(gateway) > before)
     found = _shown(gateway)["last_reload"]
     assert outcome == found["outcome"], found
     return found
@@ -175,7 +175,7 @@ def test_a_worker_that_dies_over_a_bad_file_comes_back_with_the_good_one(running
     os.kill(pid, signal.SIGKILL)
 
     until(lambda: not Path(f"/proc/{pid}").exists())
-    until(lambda: httpx.get(f"{running.admin}/readyz").status_code == 200, 30)
+    until(lambda: httpx.get(f"{running.admin}/readyz").status_code == 200)
     assert {200} == _statuses(running, lambda g: _ask(g, NEW_KEY))
     assert {401} == _statuses(running, _ask)
 
@@ -217,8 +217,8 @@ def test_a_config_map_that_is_swapped_is_seen_without_being_told(running: Runnin
         assert {200} == _statuses(running, _ask)
         (directory / "..data_tmp").symlink_to("..2")
         (directory / "..data_tmp").replace(directory / "..data")
-        until(lambda: _ask(running, NEW_KEY) == 200, 20)
-        until(lambda: _ask(running) == 401, 20)
+        until(lambda: _ask(running, NEW_KEY) == 200)
+        until(lambda: _ask(running) == 401)
         assert {401} == _statuses(running, _ask)
     finally:
         _write(running, text)

@@ -112,7 +112,8 @@ def text(running: RunningGateway) -> Iterator[str]:
     """What the gateway began with; it goes back to it."""
     found = running.path.read_text()
     yield found
-    reload(running, found)
+    if running.path.read_text() != found:
+        reload(running, found)
 
 
 def with_provider(text: str, name: str, url: str, more: str = "") -> str:
@@ -129,7 +130,7 @@ def reload(gateway: RunningGateway, text: str, outcome: str = "applied") -> Any:
     before = shown(gateway)["last_reload"]
     assert gateway.process is not None
     gateway.process.send_signal(signal.SIGHUP)
-    until(lambda: shown(gateway)["last_reload"] != before, 30)
+    until(lambda: shown(gateway)["last_reload"] != before)
     found = shown(gateway)["last_reload"]
     assert outcome == found["outcome"], found
     return found
@@ -312,7 +313,7 @@ def test_a_worker_that_dies_comes_back_with_the_new_provider(
     pid = running.processes()["worker 1"]
     os.kill(pid, signal.SIGKILL)
     until(lambda: not Path(f"/proc/{pid}").exists())
-    until(lambda: httpx.get(f"{running.admin}/readyz").status_code == 200, 30)
+    until(lambda: httpx.get(f"{running.admin}/readyz").status_code == 200)
 
     assert {200} == {ask(running, "late") for _ in range(12)}
     assert 12 == len(other.asked)

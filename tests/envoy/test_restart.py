@@ -85,7 +85,7 @@ def life(rehearsal_url: str) -> Iterator[dict[str, Any]]:
             assert 200 == status
         os.kill(first.processes()["valkey"], signal.SIGKILL)
         found: list[tuple[int, float | None]] = []
-        until(lambda: found.append(call(first, made["key"])) or found[-1][0] == 200, 20)
+        until(lambda: found.append(call(first, made["key"])) or found[-1][0] == 200)
         killed = {"before": left, "after": found[-1][1], "meanwhile": {status for status, _ in found}}
     database = first.directory / ".edge" / "edge.db"
     kept = [path.rename(path.with_name(f"kept-{path.name}")) for path in database.parent.glob("edge.db*")]
@@ -119,7 +119,7 @@ def test_after_a_stop_what_was_spent_is_spent_and_a_database_that_is_down_stops_
     database.rmdir()
     for path in kept:
         path.rename(path.with_name(path.name.removeprefix("kept-")))
-    until(lambda: "edge_database_up 1.0" in gateway.metrics(), 20)
+    until(lambda: "edge_database_up 1.0" in gateway.metrics())
     status, made = manage(gateway, "later")
     assert 201 == status
     assert {200} == {call(gateway, made["key"])[0] for _ in range(4)}

@@ -141,7 +141,7 @@ def test_no_sink_shows_what_nobody_may_see(rehearsal_url: str) -> None:
             sent = send(gateway)
             gateway.all_settled()
             # Envoy writes its log every ten seconds.
-            until(lambda: len(gateway.envoy_lines()) >= sent, 30)
+            until(lambda: len(gateway.envoy_lines()) >= sent)
             with httpx.Client(base_url=gateway.admin) as admin:
                 pages = [admin.get(path).text for path in ("/metrics", "/metrics/envoy", "/readyz", "/healthz")]
             facts = [line["edge"] for line in gateway.envoy_lines() if line["edge"] and "tokens_out" in line["edge"]]

@@ -211,7 +211,7 @@ def test_killed_without_mercy_it_takes_its_parts_along():
         running.process.kill()
         running.process.wait(10)
         for pid in processes.values():
-            until(lambda pid=pid: not Path(f"/proc/{pid}").exists(), 30)
+            until(lambda pid=pid: not Path(f"/proc/{pid}").exists())
     shutil.rmtree(running.directory, ignore_errors=True)
 
 
@@ -256,7 +256,7 @@ def test_a_worker_that_dies_is_replaced_and_nothing_is_counted_twice(rehearsal_u
             def answers() -> bool:
                 return client.post("/v1/chat/completions", json=asked).status_code == 200
 
-            until(answers, 20)
+            until(answers)
         oks = [
             line for line in running.metrics().splitlines() if line.startswith("edge_requests_total") and '"ok"' in line
         ]
@@ -276,7 +276,7 @@ def test_a_worker_that_hangs_is_not_counted_as_one(rehearsal_url):
             assert "edge_workers 1.0" in running.metrics()
         finally:
             os.kill(hanging, signal.SIGCONT)
-        until(lambda: "edge_workers 2.0" in running.metrics(), 20)
+        until(lambda: "edge_workers 2.0" in running.metrics())
 
 
 def test_without_envoy_it_ends_and_says_so(rehearsal_url):
@@ -529,7 +529,7 @@ def test_a_killed_gateway_leaves_no_lock(rehearsal_url):
         processes = running.processes()
         running.process.kill()
         for pid in processes.values():
-            until(lambda pid=pid: not Path(f"/proc/{pid}").exists(), 30)
+            until(lambda pid=pid: not Path(f"/proc/{pid}").exists())
         running.stop()
         running.lines.clear()
         running._ready.clear()

@@ -1,0 +1,64 @@
+"""The JSON Schema of the configuration. Only it needs the descriptions of settings: the docstrings under them.
+
+Reading them from the source takes a tenth of the start of a process, so pydantic does not do it at each start.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import itertools
+import textwrap
+from datetime import timedelta
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core.core_schema import ModelSchema
+
+from .quantities import write_duration
+from .schema import Config
+
+
+class _JsonSchema(GenerateJsonSchema):
+    def encode_default(self, dft: Any) -> Any:
+        """As a user would write it."""
+        return write_duration(dft) if isinstance(dft, timedelta) else super().encode_default(dft)
+
+    def model_schema(self, schema: ModelSchema) -> JsonSchemaValue:
+        found = super().model_schema(schema)
+        model: type[BaseModel] = schema["cls"]
+        properties = found.get("properties", {})
+        for name, text in descriptions(model).items():
+            field = model.model_fields[name]
+            written = properties.get(field.validation_alias or field.alias or name)
+            if written is not None:
+                written.setdefault("description", text)
+        return found
+
+
+def descriptions(model: type[BaseModel]) -> dict[str, str]:
+    """Field to the docstring under it."""
+    found: dict[str, str] = {}
+    for each in reversed(model.__mro__):
+        if not issubclass(each, BaseModel) or each is BaseModel:
+            continue
+        (tree,) = ast.parse(textwrap.dedent(inspect.getsource(each))).body
+        statements = tree.body if isinstance(tree, ast.ClassDef) else []
+        for field, text in itertools.pairwise(statements):
+            match field, text:
+                case (
+                    ast.AnnAssign(target=ast.Name(id=name)),
+                    ast.Expr(value=ast.Constant(value=str() as said)),
+                ) if name in model.model_fields:
+                    found[name] = inspect.cleandoc(said)
+                case _:
+                    pass
+    return found
+
+
+def json_schema() -> dict[str, Any]:
+    found = Config.model_json_schema(schema_generator=_JsonSchema)
+    # A file need not say where the pepper lies.
+    found["required"].remove("auth")
+    return found

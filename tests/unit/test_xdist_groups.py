@@ -1,0 +1,75 @@
+"""Tests that share something run in one process of pytest-xdist, so that it starts once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+CONFTEST = """
+import pytest, xdist_groups
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "envoy: as the project's")
+    xdist_groups.register(config)
+
+@pytest.fixture
+def seen(request):
+    name = request.node.name
+    yield
+    worker = request.config.workerinput["workerid"]
+    with open("seen.txt", "a") as file:
+        file.write(f"{worker} {request.node.path.stem} {name}\\n")
+"""
+MARKED = """
+import pytest
+pytestmark = pytest.mark.xdist_group("one")
+
+@pytest.mark.parametrize("n", range(6))
+def test_marked(n, seen): pass
+"""
+SHARING = """
+import pytest
+
+@pytest.fixture(scope="module", params=["a", "b"])
+def server(request): return request.param
+
+@pytest.mark.parametrize("n", range(6))
+def test_sharing(n, server, seen): pass
+"""
+PLAIN = """
+import pytest
+
+@pytest.mark.parametrize("n", range(6))
+def test_plain(n, seen): pass
+"""
+
+
+def run(directory: Path, **modules: str) -> dict[str, set[str]]:
+    """Module, and the parameter of a shared fixture, to the processes that have run its tests."""
+    (directory / "pytest.ini").write_text("[pytest]\n")
+    (directory / "conftest.py").write_text(CONFTEST)
+    for name, text in modules.items():
+        (directory / f"test_{name}.py").write_text(text)
+    paths = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r}); import pytest; sys.exit(pytest.main())"
+    )
+    command = [sys.executable, "-c", paths, "-q", "-p", "xdist", "-n", "2", "--dist", "loadgroup"]
+    alone = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = subprocess.run(command, cwd=directory, env=alone, capture_output=True, text=True, check=False)
+    assert 0 == done.returncode, done.stdout + done.stderr
+    found = defaultdict(set)
+    for line in (directory / "seen.txt").read_text().splitlines():
+        worker, module, test = line.split()
+        found[f"{module} {test[13]}" if "sharing" in test else module].add(worker)
+    return found
+
+
+def test_what_shares_something_runs_in_one_process(tmp_path: Path) -> None:
+    found = run(tmp_path, marked=MARKED, sharing=SHARING, plain=PLAIN)
+    tests = {name: found[name] for name in ("test_marked", "test_sharing a", "test_sharing b")}
+
+    assert {*tests, "test_plain"} == found.keys()
+    assert dict.fromkeys(tests, 1) == {name: len(workers) for name, workers in tests.items()}

@@ -1,0 +1,100 @@
+"""Which tests one process of pytest-xdist runs: those of a group, so that what they share starts once.
+
+`--dist loadgroup` of pytest-xdist 3.8 writes the group into an attribute of the test that pytest 9.2 does not read, and
+each process starts each gateway. Here the processes write the groups into a file, and the scheduler reads it.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+MARK = "xdist_group"
+
+
+def group_of(item: pytest.Item) -> str | None:
+    """The group that is marked, or the module if the test uses a wider fixture of it. Each parameter of such a fixture
+    is a group of its own."""
+    if (mark := item.get_closest_marker(MARK)) is not None:
+        return str(mark.args[0])
+    if not isinstance(item, pytest.Function):
+        return None
+    module = item.nodeid.partition("::")[0]
+    shared = {
+        name
+        for name, found in item._fixtureinfo.name2fixturedefs.items()
+        if found[-1].scope != "function" and found[-1].baseid == module
+    }
+    if not shared:
+        return None
+    told = item.callspec.indices if hasattr(item, "callspec") else {}
+    return " ".join((module, *(f"{name}={index}" for name, index in sorted(told.items()) if name in shared)))
+
+
+def costly_first(items: list[pytest.Item]) -> None:
+    """Those with a real Envoy first: at the end, short tests keep all processes busy."""
+    items.sort(key=lambda item: item.get_closest_marker("envoy") is None)
+
+
+class InProcess:
+    """The hooks of a process that runs tests."""
+
+    def __init__(self, groups: Path) -> None:
+        self._groups = groups
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        costly_first(items)
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        found = {item.nodeid: group for item in session.items if (group := group_of(item)) is not None}
+        self._groups.write_text(json.dumps(found))
+
+
+class Scheduler(LoadScopeScheduling):  # type: ignore[misc] # the package has no types
+    def __init__(self, config: pytest.Config, log: Any, directory: Path) -> None:
+        super().__init__(config, log)
+        self._directory = directory
+
+    @functools.cached_property
+    def _groups(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for path in self._directory.iterdir():
+            found |= json.loads(path.read_text())
+        return found
+
+    def _split_scope(self, nodeid: str) -> str:
+        return self._groups.get(nodeid, nodeid)
+
+
+class Controller:
+    """The hooks of the process that starts the others and hands out tests."""
+
+    def __init__(self) -> None:
+        self._directory = tempfile.TemporaryDirectory(prefix="groups-")
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        node.workerinput["groups"] = str(Path(self._directory.name) / f"{node.gateway.id}.json")
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Scheduler | None:
+        return Scheduler(config, log, Path(self._directory.name)) if config.getvalue("dist") == "loadgroup" else None
+
+    def pytest_unconfigure(self) -> None:
+        self._directory.cleanup()
+
+
+def register(config: pytest.Config) -> None:
+    """In each process of a run; without xdist there is nothing to group."""
+    told = getattr(config, "workerinput", None)
+    if told is None:
+        config.pluginmanager.register(Controller())
+    else:
+        config.pluginmanager.register(InProcess(Path(told["groups"])))
