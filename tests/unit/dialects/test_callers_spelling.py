@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from functools import cache
 from typing import Any
 
 import pytest
+from callers_paths import leads_somewhere
 from full_requests import (
     APIS,
     CHAT,
@@ -25,6 +25,9 @@ from recordings import body, recordings
 
 from edge_extproc.errors import BadRequest
 from edge_extproc.model.call import Chat
+from edge_extproc.model.host import HostProfile
+from edge_extproc.providers.openai_compatible import row
+from edge_extproc.registry import load
 
 PAIRS = [(source, target) for source in DIALECTS for target in DIALECTS if source != target]
 # Of each target one model that takes nearly all that can be asked, and those that take the least.
@@ -39,29 +42,6 @@ MODELS = {
 NO_PATHS = {
     "system.x-anthropic-billing-header": "a line of the prompt that its client means as a header",
 }
-
-_STEP = re.compile(r"\[(\d+)\]|\.?([^.\[]+)")
-_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-
-
-def leads_somewhere(path: str, told: Any) -> bool:
-    """Whether a path can be followed. Protobuf's JSON has two spellings of a key; Converse writes a schema as text."""
-    for number, key in _STEP.findall(path):
-        if isinstance(told, str):
-            try:
-                told = json.loads(told)
-            except ValueError:
-                return False
-        if number:
-            if not isinstance(told, list) or int(number) >= len(told):
-                return False
-            told = told[int(number)]
-            continue
-        found = [each for each in (key, _HUMP.sub("_", key).lower()) if isinstance(told, dict) and each in told]
-        if not found:
-            return False
-        told = told[found[0]]
-    return True
 
 
 @cache
@@ -126,6 +106,38 @@ def test_every_name_for_a_recorded_request_is_a_path_in_its_body(source: str, ta
         chat = read(source, told)
         if chat is not None:
             assert set() == wrong_names(chat, told, target, MODELS[target][0]), json.dumps(told)[:2000]
+
+
+COMPATIBLE = tuple(load("providers", "openai_compatible").hosts)
+# A host that takes less than most.
+STRICT = HostProfile(user_limit=64, developer_role=False)
+
+
+@pytest.mark.parametrize("source", DIALECTS)
+def test_every_name_on_the_raw_lane_is_a_path_in_the_callers_body(source: str) -> None:
+    dialect = DIALECTS[source]
+    for told in [*requests_of(source), *recorded(source)]:
+        raw = json.dumps(told).encode()
+        try:
+            call = dialect.read_call(raw, "chat", (), PATHS[source])
+        except BadRequest:
+            continue
+        for model in MODELS[source]:
+            spliced = dialect.splice(call, model, STRICT)
+            assert [] == [name for name in spliced.dropped if not leads_somewhere(name, told)]
+
+
+def test_every_name_that_a_compatible_host_cannot_take_is_a_path_in_the_callers_body() -> None:
+    named = set()
+    for told in requests_of(CHAT):
+        call = DIALECTS[CHAT].read_call(json.dumps(told).encode(), "chat", (), PATHS[CHAT])
+        spliced = DIALECTS[CHAT].splice(call, "m", STRICT)
+        for host in COMPATIBLE:
+            lost = {*spliced.dropped, *row(host).quirks.bend(spliced.body, system_only=True)[1]}
+            assert [] == [name for name in lost if not leads_somewhere(name, told)]
+            named |= lost
+
+    assert {"user", "logit_bias"} <= named
 
 
 @pytest.mark.parametrize("source", DIALECTS)

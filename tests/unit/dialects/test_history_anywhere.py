@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import request_validators
 from asking import CALLERS, DIALECTS, MESSAGES, PROVIDERS, Json, Provider, asked
+from callers_paths import leads_somewhere
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from request_validators import CLAUDE_SIGNED, GOOGLE_SIGNED
@@ -269,8 +270,9 @@ def test_what_one_provider_said_the_next_one_takes(
     ]
     body, path = conversation(caller, replies, thinks=thinks, seen=seen)
 
-    sent, _ = asked(caller, body, path, PROVIDERS[second])
+    sent, dropped = asked(caller, body, path, PROVIDERS[second])
 
+    assert [] == [name for name in dropped if not leads_somewhere(name, body)]
     assert [] == request_validators.of(second, PROVIDERS[second].dialect, sent)
 
 
@@ -303,3 +305,18 @@ def test_no_triple_is_refused_by_the_gateway_itself() -> None:
             asked(caller, body, path, PROVIDERS[second])
         except BadRequest as error:
             pytest.fail(f"{caller}, {first}, {second}: {error.message}")
+
+
+def test_what_the_raw_lane_drops_of_a_history_has_a_path_in_the_callers_body() -> None:
+    """Each format drops something of what another provider said."""
+    turn = Turn("let me think", "I look it up.", ("a", "b"), picture=True, refusal=True)
+    named: dict[str, set[str]] = {caller: set() for caller in CALLERS}
+    for caller, first, second in TRIPLES:
+        if PROVIDERS[second].dialect != caller:
+            continue
+        body, path = conversation(caller, [told(caller, first, turn, stream=False)], thinks=True, seen=True)
+        _, dropped = asked(caller, body, path, PROVIDERS[second])
+        assert [] == [name for name in dropped if not leads_somewhere(name, body)]
+        named[caller] |= set(dropped)
+
+    assert {} == {caller: names for caller, names in named.items() if not names}
