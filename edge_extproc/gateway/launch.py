@@ -45,6 +45,8 @@ from .worker_client import WorkerClient
 # Seconds for Envoy to stop. Open requests have had the workers' grace by then.
 _ENVOY_GRACE = 5.0
 _ASK_EVERY = 0.02
+# Milliseconds until Envoy writes its access lines, if they are few. Its default is ten seconds.
+_LOG_EVERY_MS = 1000
 ENVOY = "envoy"
 
 
@@ -109,6 +111,7 @@ class RunningGateway:
             *("--log-level", self.config.envoy.log_level),
             *("--concurrency", str(self.config.envoy.concurrency)),
             "--disable-hot-restart",
+            *("--file-flush-interval-msec", str(_LOG_EVERY_MS)),
             # After a change of the listener, the next response on an old connection closes it.
             *("--drain-time-s", str(DRAIN), "--drain-strategy", "immediate"),
         )

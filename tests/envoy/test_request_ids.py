@@ -89,7 +89,7 @@ def test_envoys_line_has_its_own_id_and_the_callers(two: RunningGateway) -> None
     for what, id in named.items():
         ask(two, what, id)
 
-    # Envoy writes its lines every ten seconds.
+    # Envoy writes its lines every second.
     until(lambda: len(lines_of(two, named)) == len(named))
     assert all(re.fullmatch(r"[0-9a-f-]{36}", line["request_id"]) for line in lines_of(two, named))
 

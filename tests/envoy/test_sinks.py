@@ -140,7 +140,7 @@ def test_no_sink_shows_what_nobody_may_see(rehearsal_url: str) -> None:
         with RunningGateway(text.replace('"*": [{provider: openai}]', '"*-such": [{provider: openai}]')) as gateway:
             sent = send(gateway)
             gateway.all_settled()
-            # Envoy writes its log every ten seconds.
+            # Envoy writes its log every second.
             until(lambda: len(gateway.envoy_lines()) >= sent)
             with httpx.Client(base_url=gateway.admin) as admin:
                 pages = [admin.get(path).text for path in ("/metrics", "/metrics/envoy", "/readyz", "/healthz")]

@@ -25,6 +25,7 @@ import pytest
 import yaml
 from gateway import KEY, RunningGateway, free_port, until
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from running_envoy import ask_admin
 
 from edge_extproc.config.default_models import default_providers
 
@@ -126,6 +127,12 @@ def test_every_part_is_healthy(up):
     assert {"worker 0", "rehearsal provider", "envoy"} == set(up.processes())
     ready = httpx.get(f"{up.admin}/readyz")
     assert (200, {"worker 0": "serving", "envoy": "serving"}) == (ready.status_code, ready.json()["parts"])
+
+
+def test_envoy_writes_its_lines_each_second(up):
+    found = json.loads(ask_admin(up.directory / ".edge" / "run" / "envoy-admin.sock", "/server_info"))
+
+    assert "1s" == found["command_line_options"]["file_flush_interval"]
 
 
 @pytest.mark.parametrize("model", ["chat", "gpt-5-mini", "claude-haiku-4-5"])
