@@ -1,3 +1,1 @@
 """What is asked besides chat: one file for each wire format of each operation."""
-
-PARTS = frozenset({"metering"})

@@ -24,6 +24,7 @@ from ...codecs.json_values import (
 from ...errors import BadRequest
 from ...model.call import Call, Chat, Reasoning, ResponseFormat
 from ...model.content import NO_EXTRAS, Extras, Json, Message, Opaque, Part, Role, Text, ToolCall, ToolResult
+from .. import reading
 from ..carried import original_id
 from ..crossing import READ_ITEM, WHOLE_ITEM
 from .content import (
@@ -58,16 +59,7 @@ probe = msgspec.json.Decoder(_Probe)
 
 def why_no_call(raw: bytes) -> BadRequest:
     """What is wrong with a body that the probe refused."""
-    try:
-        body = read_body(raw)
-        if "model" not in body:
-            return BadRequest("model is missing: name the model that shall answer", param="model")
-        as_text(body["model"], "model")
-        maybe_bool(body.get("stream"), "stream")
-        maybe_int(body.get("max_output_tokens"), "max_output_tokens")
-    except BadRequest as exc:
-        return exc
-    return BadRequest("the body cannot be read")
+    return reading.why_no_call(raw, "max_output_tokens")
 
 
 _ROLES: Mapping[str, Role] = MappingProxyType(
