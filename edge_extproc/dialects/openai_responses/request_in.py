@@ -124,7 +124,7 @@ class InputReader:
             if kind == "local_shell_call" and isinstance(id := item.get("id"), str):
                 self.shell_ids[id] = call.id
             self._call(call)
-        elif (result := read_tool_output(item, kind, path, self.shell_ids)) is not None:
+        elif (result := read_tool_output(item, kind, path, self.table, self.shell_ids)) is not None:
             self._result(result)
         else:
             self._whole(item, kind, path)
