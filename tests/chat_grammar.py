@@ -25,7 +25,7 @@ def hold_to_the_grammar(wire: bytes) -> list[dict[str, Any]]:
     assert 1 == told.count("[DONE]")
     chunks = told[:-1]
     for chunk in chunks:
-        ChatCompletionChunk.model_validate(chunk)
+        ChatCompletionChunk.model_validate(_typed(chunk))
     assert 1 == len({(chunk["id"], chunk["created"], chunk["model"]) for chunk in chunks})
     with_usage = [at for at, chunk in enumerate(chunks) if chunk.get("usage")]
     assert with_usage in ([], [len(chunks) - 1])
@@ -41,7 +41,7 @@ def hold_to_the_grammar(wire: bytes) -> list[dict[str, Any]]:
         for call in delta.get("tool_calls", ()):
             if "id" in call:
                 assert calls == call["index"], "tool calls are counted from 0"
-                assert call["function"]["name"]
+                assert call[call["type"]]["name"]
                 calls = begun[number] = calls + 1
             else:
                 assert call["index"] < calls, "a call goes on that never began"
@@ -49,3 +49,19 @@ def hold_to_the_grammar(wire: bytes) -> list[dict[str, Any]]:
             finished.add(number)
     assert begun.keys() == finished
     return chunks
+
+
+def _typed(chunk: dict[str, Any]) -> dict[str, Any]:
+    """The chunk with calls of functions in place of calls of custom tools. OpenAI streams custom calls, and the SDK's
+    type of a delta knows functions only."""
+    delta_calls = [call for choice in chunk["choices"] for call in choice["delta"].get("tool_calls", ())]
+    if not any("custom" in call for call in delta_calls):
+        return chunk
+    copied: dict[str, Any] = json.loads(json.dumps(chunk))
+    for choice in copied["choices"]:
+        for call in choice["delta"].get("tool_calls", ()):
+            if (custom := call.pop("custom", None)) is not None:
+                call["function"] = {"name": custom.get("name"), "arguments": custom["input"]}
+                if "type" in call:
+                    call["type"] = "function"
+    return copied

@@ -393,7 +393,7 @@ def _joined(parts: Iterable[Part], kind: type[Text] | type[Refusal]) -> str | No
 
 
 def _reply_call(call: ToolCall, custom: frozenset[str]) -> Object:
-    if isinstance(call, CustomCall) or call.name in custom:
+    if call.name in custom:
         return write_custom_call(reply_call_id(call.id), call.name, call.arguments)
     written: Object = {
         "id": reply_call_id(call.id),
@@ -433,6 +433,8 @@ def _choice_of(choice: Choice, index: int, custom: frozenset[str], *, own: bool)
 def write_reply(reply: Reply) -> bytes:
     own = reply.dialect == NAME
     custom = custom_names(reply.call)
+    if reply.call is None:  # what the reply's own format says is all that is known
+        custom = frozenset(part.name for each in reply.choices for part in each.parts if isinstance(part, CustomCall))
     body: Object = {
         "id": reply.id or NAMELESS_REPLY,
         "object": "chat.completion",

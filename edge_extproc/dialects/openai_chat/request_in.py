@@ -140,7 +140,7 @@ def read_said(message: Object, path: str, *, strict: bool = True) -> tuple[tuple
         content = encode(content).decode()
     parts = [*thoughts, *read_content(content, f"{path}.content")]
     left = left_in(message, _ASSISTANT)
-    if images := _read_images(message.get("images")):
+    if images := _read_images(message.get("images"), f"{path}.images"):
         parts += images
         left.pop("images")
     if refusal := maybe(as_text, message, "refusal", path):
@@ -157,19 +157,19 @@ _AMONG_IMAGES: Extras = MappingProxyType({"images": None})
 """A note: this picture stood in the field of its own that OpenRouter and LiteLLM have for those of a reply."""
 
 
-def _read_images(told: Json) -> tuple[Image, ...]:
+def _read_images(told: Json, path: str) -> tuple[Image, ...]:
     """None of them where one of them is no picture: they stay as they came then."""
     if not isinstance(told, list):
         return ()
-    images = tuple(read_answered_image(each) for each in told)
+    images = tuple(read_answered_image(each, f"{path}[{number}]") for number, each in enumerate(told))
     return tuple(image for image in images if image is not None) if None not in images else ()
 
 
-def read_answered_image(told: Json) -> Image | None:
+def read_answered_image(told: Json, path: str = "images") -> Image | None:
     if not isinstance(told, dict) or "image_url" not in told:
         return None
     try:
-        image = read_image_part(told, "images")
+        image = read_image_part(told, path)
     except BadRequest:
         return None
     return replace(image, extras={**image.extras, **_AMONG_IMAGES}) if isinstance(image, Image) else None

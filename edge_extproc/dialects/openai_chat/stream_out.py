@@ -146,7 +146,7 @@ class ReplyWriter:
                 part.call = choice.calls
                 choice.calls += 1
                 call: Object = {"index": part.call, "id": reply_call_id(event.id or "")}
-                if event.custom or event.name in self._custom:
+                if event.name in self._custom:
                     part.input = CustomInputReader()
                     call |= {"type": "custom", "custom": {"name": event.name or "", "input": ""}}
                 else:

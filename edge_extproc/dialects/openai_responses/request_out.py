@@ -203,7 +203,7 @@ class RequestWriter(DropList):
 
     def _choice(self, choice: ToolChoice) -> Json:
         if isinstance(choice, AllowedTools):
-            allowed = [self._named(tool.name) for tool in choice.tools if isinstance(tool, FunctionTool)]
+            allowed = [self._named(tool.name) for tool in self.chat.tools if isinstance(tool, FunctionTool)]
             return {"type": "allowed_tools", "mode": choice.mode, "tools": allowed}
         return self._named(choice.name) if choice.mode == "tool" else choice.mode
 

@@ -3,8 +3,10 @@ it would get from OpenAI, and the next request passes what each provider is know
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +19,7 @@ from responses_grammar import check
 
 from edge_extproc.dialects.custom_tools import CustomInputReader as Reader
 from edge_extproc.dialects.custom_tools import arguments_of_input, escaped, input_of
+from edge_extproc.errors import BadRequest
 from edge_extproc.model.call import Call
 from edge_extproc.model.content import ToolCall
 from edge_extproc.model.reply import PartDelta, Reply, unfold
@@ -334,3 +337,66 @@ def test_calls_keep_their_order_where_one_of_them_is_only_told_whole() -> None:
 
     assert ["local_shell_call", "function_call"] == [item["type"] for item in output]
     assert ["a", "b"] == [item["call_id"] for item in output]
+
+
+# --- requests that are not as they should be
+
+CALLED: list[Json] = [
+    {
+        "type": "custom_tool_call",
+        "id": "ctc_1",
+        "call_id": "c1",
+        "name": "edit",
+        "namespace": "mcp__fs__",
+        "input": "x",
+    },
+    {"type": "custom_tool_call_output", "call_id": "c1", "output": "done"},
+    {"type": "function_call", "call_id": "c2", "name": "read", "namespace": "mcp__fs__", "arguments": "{}"},
+    {"type": "function_call_output", "call_id": "c2", "output": "done"},
+    {"type": "local_shell_call", "id": "lsh_1", "call_id": "c3", "status": "completed", "action": {"command": ["ls"]}},
+    {"type": "local_shell_call_output", "id": "lsh_1", "output": "done"},
+    {"type": "shell_call", "call_id": "c4", "action": {"commands": ["ls"], "timeout_ms": None}},
+    {
+        "type": "shell_call_output",
+        "call_id": "c4",
+        "output": [{"stdout": "a", "stderr": "", "outcome": {"type": "exit", "exit_code": 0}}],
+    },
+    {"type": "apply_patch_call", "call_id": "c5", "operation": {"type": "delete_file", "path": "a"}},
+    {"type": "apply_patch_call_output", "call_id": "c5", "status": "failed", "output": "no"},
+    {"type": "tool_search_call", "call_id": "c6", "execution": "client", "arguments": {"city": "a"}},
+    {"type": "tool_search_output", "call_id": "c6", "execution": "client", "tools": [TOOLS[2], TOOLS[1]]},
+    {"type": "additional_tools", "role": "developer", "tools": [TOOLS[0]]},
+]
+CHOICES: list[Any] = [
+    {"type": "custom", "name": "patch"},
+    {"type": "function", "name": "read", "namespace": "mcp__fs__"},
+    {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "namespace", "name": LONG}, {"type": "local_shell"}]},
+]
+TEXTS_OF_ODD = ["null", "1", "-1.5", "true", '""', '"x"', "[]", "[1]", "{}", '{"type":"x"}', "[{}]", '{"type":["x"]}']
+ODD = st.sampled_from(TEXTS_OF_ODD).map(json.loads)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data(), choice=st.sampled_from(CHOICES), target=st.sampled_from(ANSWERING))
+def test_a_damaged_tool_or_item_is_the_callers_mistake(data: st.DataObject, choice: Any, target: str) -> None:
+    body: Any = json.loads(json.dumps({"model": "m", "tools": TOOLS, "tool_choice": choice, "input": CALLED}))
+    for _ in range(data.draw(st.integers(1, 2))):
+        places = list(_places(body))
+        holder, key = places[data.draw(st.integers(0, len(places) - 1))]
+        holder[key] = data.draw(ODD)
+    call = Call(RESPONSES, "chat", "m", True, json.dumps(body).encode())
+    answer = {"id": "c", "model": "m", "choices": [{"index": 0, "message": {"role": "assistant", "content": "Hi"}}]}
+    reply = DIALECTS[CHAT].read_reply(json.dumps(answer).encode())
+    provider = PROVIDERS[target]
+
+    with contextlib.suppress(BadRequest):
+        DIALECTS[provider.dialect].write_chat(DIALECTS[RESPONSES].read_chat(call), provider.model, provider.host)
+    assert b"Hi" in DIALECTS[RESPONSES].write_reply(replace(reply, call=call))
+
+
+def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Every value below the first level, by what holds it."""
+    for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
+        if key != "model":
+            yield value, key
+            yield from _places(value[key])
