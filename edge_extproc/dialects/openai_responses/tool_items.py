@@ -1,6 +1,7 @@
 """Reads and writes the items of tools that only this format has: calls of them, and their outputs.
 
-In another format they are calls and results of functions (tools.py says of which).
+In another format they are calls and results of functions (tools.py says of which). What is read of a history keeps
+its whole item, so that requests whose items differ differ also for the cache.
 """
 
 from __future__ import annotations
@@ -10,11 +11,34 @@ from types import MappingProxyType
 
 from ...codecs.json_values import UNREADABLE, as_text, decode, encode, object_in, rest_of, text_of
 from ...model.content import CustomCall, Extras, Json, Part, Text, ToolCall, ToolResult
+from ...model.noun import noun
 from ..carried import original_id
 from ..custom_tools import arguments_of_input, input_of
 from .content import CALL, read_content
 from .fields import Item
 from .tools import ToolForm, ToolKind, ToolTable, objects_in
+
+
+@noun
+class OwnCall(ToolCall):
+    """A call of a tool of this format. `value` is the item of the input."""
+
+    value: Json = None
+
+
+@noun
+class OwnCustomCall(CustomCall):
+    """A call of a custom tool. `value` is the item of the input."""
+
+    value: Json = None
+
+
+@noun
+class OwnResult(ToolResult):
+    """The result of a call of a tool of this format. `value` is the item of the input."""
+
+    value: Json = None
+
 
 CUSTOM_CALL = frozenset({"type", "call_id", "name", "input"})
 _CALL_KINDS: Mapping[str, ToolKind] = MappingProxyType(
@@ -58,7 +82,7 @@ def read_tool_call(item: Item, kind: str, path: str, table: ToolTable) -> ToolCa
         read = read_custom_call(item, path)
         name, own = table.name_of("custom", read.name, namespace), read.extras
         left = rest_of(own, frozenset({"namespace"}))
-        return CustomCall(read.id, name, read.arguments, extras=left, path=path)
+        return OwnCustomCall(read.id, name, read.arguments, extras=left, path=path, value=item)
     if kind == "function_call" and namespace is not None:
         name = table.name_of("function", as_text(item.get("name"), f"{path}.name"), namespace)
         id, arguments = (
@@ -66,7 +90,7 @@ def read_tool_call(item: Item, kind: str, path: str, table: ToolTable) -> ToolCa
             as_text(item.get("arguments"), f"{path}.arguments"),
         )
         extras = rest_of(item, CALL | {"namespace"})
-        return ToolCall(original_id(id), name, arguments, extras=extras, path=path)
+        return OwnCall(original_id(id), name, arguments, extras=extras, path=path, value=item)
     tool = _CALL_KINDS.get(kind)
     call_id = text_of(item.get("call_id")) or (text_of(item.get("id")) if tool == "local_shell" else None)
     if tool is None or not call_id:
@@ -77,7 +101,7 @@ def read_tool_call(item: Item, kind: str, path: str, table: ToolTable) -> ToolCa
         asked = said if tool == "apply_patch" else {key: value for key, value in said.items() if key != "type"}
     arguments = encode(asked if isinstance(asked, dict) else {}).decode()
     extras = rest_of(item, frozenset({"type", "call_id", "execution", _ASKED[kind]}))
-    return ToolCall(original_id(call_id), table.name_of(tool, tool), arguments, extras=extras, path=path)
+    return OwnCall(original_id(call_id), table.name_of(tool, tool), arguments, extras=extras, path=path, value=item)
 
 
 def read_tool_output(item: Item, kind: str, path: str, table: ToolTable, ids: Mapping[str, str]) -> ToolResult | None:
@@ -109,7 +133,7 @@ def read_tool_output(item: Item, kind: str, path: str, table: ToolTable, ids: Ma
     if not call_id:
         return None
     extras = rest_of(item, known)
-    return ToolResult(original_id(call_id), parts, is_error, extras=extras, path=path)
+    return OwnResult(original_id(call_id), parts, is_error, extras=extras, path=path, value=item)
 
 
 def _shell_output(output: Json) -> str:

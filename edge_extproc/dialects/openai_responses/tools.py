@@ -328,6 +328,15 @@ _STAND_INS = MappingProxyType(
 # --- the choice
 
 
+@noun
+class OwnChoice(ToolChoice):
+    """A tool choice that only this dialect can say, beside the nearest thing that all can: where only some tools are
+    allowed, another dialect is offered just these. `value` and `tools` are what the caller sent."""
+
+    value: Json = None
+    tools: tuple[Tool, ...] = ()
+
+
 def read_tool_choice(value: Json, table: ToolTable) -> tuple[ToolChoice | None, tuple[Tool, ...]]:
     """The choice, and the tools that another dialect may offer."""
     tools = table.tools
@@ -341,15 +350,15 @@ def read_tool_choice(value: Json, table: ToolTable) -> tuple[ToolChoice | None, 
         case {"type": "function" | "custom" as kind, "name": str(name)}:
             namespace = value.get("namespace") if isinstance(value, dict) else None
             known = table.name_of(kind, name, namespace if isinstance(namespace, str) else None)
-            return ToolChoice("tool", known), tools
+            return OwnChoice("tool", known, value, tools), tools
         case {"type": "allowed_tools", "mode": "auto" | "required" as mode, "tools": list(offered)}:
             allowed = [tool for tool, _ in objects(offered, "tool_choice.tools")]
             kept = tuple(found for tool in tools if (found := table.allows(tool, allowed)) is not None)
-            return ToolChoice(mode), kept
+            return OwnChoice(mode, value=value, tools=tools), kept
         case {"type": "local_shell" | "shell" | "apply_patch" | "tool_search" as kind}:
-            return ToolChoice("tool", table.name_of(kind, kind)), tools
+            return OwnChoice("tool", table.name_of(kind, kind), value, tools), tools
         case {"type": str(kind)} if kind not in ("function", "custom", "allowed_tools"):
-            return ToolChoice("tool", kind), tools
+            return OwnChoice("tool", kind, value, tools), tools
         case _:
             raise BadRequest(
                 f"tool_choice is {value!r}; it must be auto, required, none, or name a tool", param="tool_choice"
