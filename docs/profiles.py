@@ -12,7 +12,7 @@ from edge_extproc.dialects.gemini_generate import models as gemini
 from edge_extproc.dialects.openai_chat.models import efforts_of, is_sampled, takes_stop
 from edge_extproc.model.host import UNKNOWN_HOST, HostProfile
 from edge_extproc.providers import anthropic_betas
-from edge_extproc.providers.openai import OPENAI_ALIKE, OPENAI_HOST
+from edge_extproc.providers.openai import OPENAI_HOST, OPENAI_PROXY
 from edge_extproc.providers.openai_compatible import HOSTS
 from edge_extproc.providers.quirks import NO_QUIRKS, Quirks
 
@@ -74,7 +74,7 @@ BEDROCK = (
 
 
 def page() -> str:
-    hosts = {"openai": OPENAI_HOST, "openai, at another address": OPENAI_ALIKE, "an unknown host": UNKNOWN_HOST}
+    hosts = {"openai": OPENAI_HOST, "openai, at another address": OPENAI_PROXY, "an unknown host": UNKNOWN_HOST}
     rows = [_host(name, profile, NO_QUIRKS) for name, profile in hosts.items()]
     rows += [_host(name, row.profile, row.quirks) for name, row in sorted(HOSTS.items())]
     flags = sorted({*anthropic_betas.BEDROCK, *anthropic_betas.VERTEX, *anthropic_betas.FIELDS})

@@ -91,10 +91,10 @@ class _Compiled:
         policy = self.policy
         if policy.max_tokens is not None and call.operation == "chat":
             if call.max_output_tokens is None:
-                return f"{self.label} allows answers of up to {policy.max_tokens} tokens: say so with max_tokens"
+                return f"{self.label} allows replies of up to {policy.max_tokens} tokens; set max_tokens"
             if call.max_output_tokens > policy.max_tokens:
                 return (
-                    f"max_tokens is {call.max_output_tokens}, and {self.label} allows answers of up to "
+                    f"max_tokens is {call.max_output_tokens}, and {self.label} allows replies of up to "
                     f"{policy.max_tokens} tokens"
                 )
         if policy.features is not None:
@@ -259,8 +259,8 @@ class AccessPolicies:
         roles: Mapping[str, AccessPolicy],
         regions: Mapping[str, str | None],
     ) -> None:
-        """`levels`: pairs of (tenant, level, name) and policy. The name * stands for each team, user or key without a
-        policy of its own."""
+        """`levels`: tenant, level, name and policy. The policy of the name * applies to each team, user or key that has
+        no policy of its own."""
         self._levels = {
             (tenant, level, name): _Compiled(policy, f"{level} {name}")
             for tenant, level, name, policy in levels
@@ -303,7 +303,7 @@ class AccessPolicies:
 
 
 def _why_not(reasons: Sequence[str | None]) -> str:
-    return "; ".join(reason for reason in reasons if reason) or "this caller has no role that is known here"
+    return "; ".join(reason for reason in reasons if reason) or "this caller has no configured role"
 
 
 def _list(names: Iterable[str]) -> str:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TypeAlias, cast, get_args
 
 from ..auth.api_key import CREDENTIAL_HEADERS
-from ..auth.vouching import IdentitySeal
+from ..auth.identity_seal import IdentitySeal
 from ..errors import EdgeError, Forbidden, LimitReached, NoSuchRoute, WrongMethod
 from ..limits.base import CallerLimits
 from ..model.call import Operation
@@ -87,12 +87,12 @@ class AuthzChecker:
     def __init__(
         self,
         gateway: Callable[[], Gateway],
-        voucher: IdentitySeal,
+        identity_seal: IdentitySeal,
         on_checked: Callable[[AuthzDecision], None] = lambda _: None,
     ) -> None:
         """`gateway` returns the current one. `on_checked` takes each decision."""
         self._current = gateway
-        self._voucher = voucher
+        self._seal = identity_seal
         self._on_checked = on_checked
 
     @property
@@ -164,7 +164,7 @@ class AuthzChecker:
             {
                 "tenant": principal.tenant,
                 "key": principal.key_id,
-                **self._voucher.seal(principal, first(request.headers, "x-request-id") or ""),
+                **self._seal.seal(principal, first(request.headers, "x-request-id") or ""),
             },
             limit_headers,
         )
@@ -172,7 +172,7 @@ class AuthzChecker:
     def _is_asked_for_again(self, request: AuthzRequest) -> bool:
         """An LLM API's request goes on to ext_proc, which takes the credential away itself; unless it believes us, it
         must see it."""
-        return self._gateway.voucher is None and self._route(request) is not None
+        return self._gateway.identity_seal is None and self._route(request) is not None
 
     def _may_pass(self, principal: Principal, request: AuthzRequest, operation: Operation | None) -> None:
         tenants, roles = _names(request.settings.get("edge.tenants")), _names(request.settings.get("edge.roles"))

@@ -11,7 +11,7 @@ from typing import Protocol, TypeAlias
 
 from ..accounting.base import Prices
 from ..auth.base import AccessControl, Authenticator
-from ..auth.vouching import IdentitySeal
+from ..auth.identity_seal import IdentitySeal
 from ..cache.base import ResponseCache
 from ..dialects.base import Dialect, ModelCard
 from ..limits.base import Limiter
@@ -68,7 +68,7 @@ class Gateway:
     report: Callable[[BaseException], None]
     """Logs an exception that is a bug of the gateway."""
     cache: ResponseCache | None = None
-    voucher: IdentitySeal | None = None
+    identity_seal: IdentitySeal | None = None
     """Set where ext_authz runs before ext_proc: its sealed identity is accepted."""
     access: AccessControl | None = None
     """None where no role or policy forbids anything."""

@@ -17,7 +17,7 @@ from dataclasses import replace
 from functools import partial
 from typing import ParamSpec, TypeVar
 
-from ..auth.vouching import NAMESPACE as VOUCHED
+from ..auth.identity_seal import NAMESPACE as SEALED
 from ..cache.base import CacheEntry, CacheLookup
 from ..codecs.content_encoding import Inflater
 from ..errors import (
@@ -238,9 +238,9 @@ class RouterExchange:
     def _authenticate(self, received: Received, event: RequestHeaders) -> Principal:
         """By the identity that ext_authz has sealed, where it runs before ext_proc; else by the request's headers."""
         gateway = self._gateway
-        if gateway.voucher is not None:
-            sealed = event.metadata.get(VOUCHED, {})
-            principal = gateway.voucher.principal(sealed, received.values.get("x-request-id", ""))
+        if gateway.identity_seal is not None:
+            sealed = event.metadata.get(SEALED, {})
+            principal = gateway.identity_seal.principal(sealed, received.values.get("x-request-id", ""))
             if principal is not None:
                 return principal
         return gateway.authenticator.authenticate(event.headers)

@@ -277,7 +277,7 @@ class PolicyLimiter:
                 leases = []
             if amounts:
                 await store.add(amounts)
-        except BaseException:
+        except BaseException:  # also a cancellation: the settlements must not be lost
             self._queue.extendleft([*amounts, *leases])
             raise
 
@@ -392,7 +392,7 @@ class PolicyLimiter:
                 self._queue.append(FinishedCall(SettleResult(exchange_id, (0,) * len(amounts)), None))
                 self._wake.set()
                 self._mark_down(str(error))
-            except BaseException:
+            except BaseException:  # also a cancellation: otherwise no later call would use the store
                 self._probing = False
                 raise
             else:
@@ -426,7 +426,7 @@ class PolicyLimiter:
         return result
 
     def _may_use_store(self) -> bool:
-        """While the store is down, one call at a time tries it after `down_seconds`."""
+        """While the store is down, one call at a time uses it after `down_seconds`."""
         if not self._is_down:
             return True
         if self._probing or time.monotonic() < self._down_until:
@@ -596,5 +596,5 @@ def _never_fits(rule: LimitRule, amount: int) -> LimitReached:
     kind = BudgetReached if rule.measure == "dollars" else LimitReached
     return kind(
         f"this request could use up to {amount_text(rule, amount)}, more than {rule.label} allows "
-        f"({amount_text(rule, rule.maximum)}); ask for fewer output tokens (max_tokens) or send less"
+        f"({amount_text(rule, rule.maximum)}); ask for fewer output tokens (max_tokens) or send a shorter prompt"
     )

@@ -334,7 +334,7 @@ def test_what_a_file_says_is_not_said_beside_it(command, option, value, key, dir
     path = config_in(directory)
     run = edge(command, "--config", str(path), option, value, cwd=directory)
 
-    told = f"{option} {value} is for a start without --config; leave it out, and set {key} in {path}"
+    told = f"{option} {value} cannot be used with --config; set {key} in {path} instead"
     assert told in one_line(run)
 
 
@@ -355,7 +355,7 @@ def test_a_state_directory_that_cannot_be_made(directory):
     (directory / "file").touch()
     run = edge("up", "--state-dir", "file/below", cwd=directory)
 
-    assert "cannot keep state in file/below: Not a directory; choose another --state-dir" in one_line(run)
+    assert "cannot store state in file/below: Not a directory; choose another --state-dir" in one_line(run)
 
 
 def test_a_bootstrap_that_cannot_be_written(directory):

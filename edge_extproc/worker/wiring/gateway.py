@@ -138,7 +138,7 @@ def build_gateway(
         new_id=exchange_ids().__next__,
         report=report,
         cache=cache,
-        voucher=build_seal(config) if config.auth.trust_ext_authz else None,
+        identity_seal=build_seal(config) if config.auth.trust_ext_authz else None,
         access=merge_policies(config, managed),
         limiter=limiter,
         bounds=build_bounds(config),
@@ -148,7 +148,7 @@ def build_gateway(
         large_body_runner=before.gateway.large_body_runner if before is not None else ThreadRunner(),
         tracer=tracer,
         chains=order_of(config) != "priority_group",
-        response_phase_opt_in=config.asks_for_responses,
+        response_phase_opt_in=config.response_phase_opt_in,
         adds_access_log_facts=config.envoy.access_log != "off",
     )
 
