@@ -76,7 +76,7 @@ class CachePolicies:
     def _compile(self, tenant: str, model: str) -> CachePolicy:
         of_model: Changes = next((c for name, c in self._models if name == model or fnmatchcase(model, name)), {})
         of_tenant = self._tenants.get(tenant, {})
-        rules = replace(self._common, **{**of_model, **of_tenant})  # type: ignore[arg-type]  # config has checked them
+        rules = replace(self._common, **{**of_model, **of_tenant})  # type: ignore[arg-type]  # the configuration has checked the values
         switches = [changes["enabled"] for changes in (of_model, of_tenant) if "enabled" in changes]
         return replace(rules, enabled=all(switches)) if switches else rules
 

@@ -149,7 +149,7 @@ class _Narrowing:
     def schema(self, value: Json, path: str) -> Schema:
         self._count += 1
         if self._count > _MOST_SCHEMAS:
-            raise SchemaError(path, f"with its references worked in it has more than {_MOST_SCHEMAS} parts")
+            raise SchemaError(path, f"with all references inlined, it has more than {_MOST_SCHEMAS} parts")
         if value is True or value == {}:
             return {}
         if not isinstance(value, dict):
@@ -173,15 +173,15 @@ class _Narrowing:
 
     def _referred(self, reference: Json, value: Schema, path: str) -> Schema:
         if not isinstance(reference, str) or not reference.startswith("#"):
-            raise SchemaError(path, f"the reference {reference!r} does not lead into this schema")
+            raise SchemaError(path, f"the reference {reference!r} is not within this schema")
         if reference in self._within:
-            raise SchemaError(path, f"the reference {reference!r} leads into itself, and this model takes no recursion")
+            raise SchemaError(path, f"the reference {reference!r} is recursive, which this model does not support")
         target = self._root
         for step in reference.removeprefix("#").split("/")[1:]:
             step = step.replace("~1", "/").replace("~0", "~")
             target = target.get(step) if isinstance(target, dict) else None
         if target is None:
-            raise SchemaError(path, f"the reference {reference!r} leads nowhere")
+            raise SchemaError(path, f"the reference {reference!r} has no target")
         beside = {key: each for key, each in value.items() if key != "$ref"}
         around, self._within = self._within, (*self._within, reference)
         worked_in = self.schema(target, path)
@@ -197,13 +197,15 @@ class _Narrowing:
             case [dict(only)]:
                 return {**only, **{key: each for key, each in value.items() if key != "allOf"}}
             case _:
-                raise SchemaError(f"{path}.allOf" if path else "allOf", "this model takes no allOf of several schemas")
+                raise SchemaError(
+                    f"{path}.allOf" if path else "allOf", "this model does not support allOf with several schemas"
+                )
 
     def _type(self, result: Schema, told: Json, where: str) -> None:
         kinds = told if isinstance(told, list) else [told]
         known = [kind for kind in kinds if isinstance(kind, str) and kind in _TYPES]
         if not kinds or len(known) < len(kinds):
-            raise SchemaError(where, f"{told!r} is no JSON type")
+            raise SchemaError(where, f"{told!r} is not a JSON type")
         real = [kind for kind in known if kind != "null"]
         if len(real) < len(known):
             result["nullable"] = True

@@ -95,7 +95,7 @@ def _split(names: tuple[str, ...], same_dialect: bool) -> tuple[frozenset[str], 
 def orders(plan: Plan) -> Pairs:
     """The retry settings of a plan, as headers for Envoy's router. None of them leaves Envoy."""
     fallback = max(len(plan.fallback.context_length), len(plan.fallback.content_filter))
-    settings = [("x-envoy-max-retries", str(max(0, plan.tries - 1 + fallback)))]
+    settings = [("x-envoy-max-retries", str(max(0, plan.max_attempts - 1 + fallback)))]
     if plan.once:
         settings.append((ROUTE, ONCE))
     elif len(plan.candidates) == 1 and not fallback:

@@ -21,7 +21,7 @@ from ..model.trace import Parent, Trace
 from .events import Event, Headers
 from .open import OpenExchange
 from .parsed_call import ParsedCall
-from .prompt_size import AskedParts
+from .prompt_size import PromptParts
 
 
 @noun
@@ -107,7 +107,7 @@ class Sent:
     admitted: Admitted
     open: OpenExchange
     """Attempts read it, and write their log into it."""
-    prompt: AskedParts | None
+    prompt: PromptParts | None
     """The size of the prompt, read in advance where the body is large."""
 
     @property

@@ -105,7 +105,7 @@ class Gateway:
             return ((CLUSTER, pair_name(*(self.clusters[c.provider] for c in plan.candidates))),)
         if not self.chains:
             return ()
-        tried = [self.clusters[c.provider] for c in plan.candidates[: plan.tries or len(plan.candidates)]]
+        tried = [self.clusters[c.provider] for c in plan.candidates[: plan.max_attempts or len(plan.candidates)]]
         return ((CLUSTER, chain_name(tried) if len(tried) > 1 else tried[0]),)
 
     def order(self, plan: Plan) -> tuple[str, ...]:

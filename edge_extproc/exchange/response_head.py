@@ -46,7 +46,7 @@ class ResponseHead:
     def candidate(self, plan: Plan, *, by_endpoint: bool) -> Candidate:
         """The candidate that answered. The count of attempts does not say it where `by_endpoint`: a hedged call asks
         two at a time, and a chain of clusters passes over a provider without an address."""
-        return plan.asked(self.attempts, self.provider if by_endpoint or plan.hedged else None)
+        return plan.candidate(self.attempts, self.provider if by_endpoint or plan.hedged else None)
 
 
 @noun

@@ -32,12 +32,12 @@ class HostProfile:
     thoughts_required: bool = False
     """Whether the host refuses a message with tool calls and no reasoning. One of another model gets a substitute."""
     developer_role: bool = False
-    """Whether the host takes the role `developer` in OpenAI's formats. Other hosts get `system`."""
+    """Whether the host accepts the role `developer` in OpenAI's formats. Other hosts get `system`."""
     models: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), hash=False)
-    """Names of models at this host, or globs of them, to the model whose facts hold: an alias, a deployment, an ARN."""
+    """Aliases, deployments and ARNs at this host, or globs of them, each with the known model that it stands for."""
 
     def known_as(self, model: str) -> str:
-        """The name by which the tables of models know a model of this host. The first glob that matches holds."""
+        """The name of a model of this host in the tables of models. The first matching glob counts."""
         return next((known for glob, known in self.models.items() if fnmatchcase(model, glob)), model)
 
 

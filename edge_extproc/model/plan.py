@@ -46,7 +46,7 @@ class Plan:
     strategy: str = "failover"
     guarded: bool = False
     """The response is held back until its first token, so that a failure before it can fail over."""
-    tries: int = 0
+    max_attempts: int = 0
     """The maximum number of attempts; 0: the number in Envoy's configuration."""
     once: bool = False
     """The caller forbids sending this call twice: only a connection that was not established is tried again."""
@@ -62,7 +62,7 @@ class Plan:
         """The candidate of an attempt. Attempts are counted from 1, as in Envoy."""
         return self.candidates[min(max(attempt, 1), len(self.candidates)) - 1]
 
-    def asked(self, attempt: int, provider: str | None) -> Candidate:
+    def candidate(self, attempt: int, provider: str | None) -> Candidate:
         """The candidate of an attempt for which Envoy reports the chosen provider, or None if it does not."""
         counted = self.at(attempt)
         if provider is None or counted.provider == provider:

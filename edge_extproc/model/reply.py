@@ -221,17 +221,18 @@ class _Growing:
             case "tool_call":
                 return ToolCall(start.id or "", start.name or "", text, signature=self.signature, extras=self.extras)
             case "media":
-                assert start.media is not None, "a media part starts with its whole value"  # noqa: S101 - our own promise
+                assert start.media is not None, "a media part starts with its whole value"  # noqa: S101 - every reader ensures it
                 return start.media
             case "opaque":
-                assert start.opaque is not None, "an opaque part starts with its whole value"  # noqa: S101 - our own promise
+                assert start.opaque is not None, "an opaque part starts with its whole value"  # noqa: S101 - every reader ensures it
                 return start.opaque
             case _:
                 assert_never(start.kind)
 
 
 class Fold:
-    """Grows a Reply from the events of its stream. `failed` holds what broke it, `ended` whether it came to its end."""
+    """Builds a Reply from the events of its stream. `failed`: the error that ended it, or None. `ended`: whether it is
+    complete."""
 
     def __init__(self, dialect: str) -> None:
         self._dialect = dialect
@@ -363,4 +364,4 @@ def _opening(part: Part) -> tuple[PartStarted, str, str | None]:
         case Opaque():
             return PartStarted(0, "opaque", opaque=part), "", None
         case _:
-            raise TypeError(f"a reply cannot hold a {type(part).__name__}")
+            raise TypeError(f"a reply cannot contain {type(part).__name__}")

@@ -52,6 +52,6 @@ class Trace:
 class Transcript:
     """The prompt and reply of an exchange, if the configuration enables it. It is redacted before it is exported."""
 
-    asked: tuple[tuple[str, str], ...]
+    messages: tuple[tuple[str, str], ...]
     """Role and text of each message of the request."""
-    answer: str
+    reply: str

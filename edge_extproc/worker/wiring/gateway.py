@@ -118,7 +118,7 @@ def build_gateway(
 
     def learn(settlement: Settlement) -> None:
         if settlement.plan is not None:
-            planner.record(settlement.model, settlement.plan, settlement.tries)
+            planner.record(settlement.model, settlement.plan, settlement.attempt_results)
 
     return Gateway(
         dialects=dialects,

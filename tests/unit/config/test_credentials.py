@@ -81,7 +81,7 @@ def test_a_key_in_a_file_is_what_it_was_at_load_until_it_is_looked_at_again(tmp_
         ),
         (
             "{kind: bedrock, region: x, credential: {kind: aws, session_token: t}}",
-            "a session_token has no keys to go with",
+            "a session_token is given without keys",
         ),
         (
             f"{{kind: bedrock, region: x, credential: {{kind: aws, profile: p, {KEYS}}}}}",
@@ -110,7 +110,7 @@ def test_a_key_in_a_file_is_what_it_was_at_load_until_it_is_looked_at_again(tmp_
         ),
         (
             "{kind: bedrock, region: x, credential: {kind: azure, tenant_id: t}}",
-            "a tenant_id has no client_secret to go with",
+            "a tenant_id is given without a client_secret",
         ),
         (
             "{kind: bedrock, region: x, credential: {kind: azure, authority: login.example}}",

@@ -79,8 +79,8 @@ def test_a_profile_can_begin_with_another_hosts() -> None:
 @pytest.mark.parametrize(
     ("profile", "wrong"),
     [
-        ({"like": "nobody"}, "no host of this name"),
-        ({"thoughts": "loud"}, "none of as_they_came"),
+        ({"like": "nobody"}, "no profile of this name"),
+        ({"thoughts": "loud"}, "not one of as_they_came"),
         ({"user_limit": "many"}, "user_limit"),
         ({"user_limt": 3}, "user_limt"),
         ({"models": {"a": 3}}, "models"),

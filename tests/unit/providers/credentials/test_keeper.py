@@ -100,7 +100,7 @@ async def test_a_failed_renewal_keeps_the_old_one_until_its_end(make, clock, hea
     assert [("aws", "OSError", 1060.0)] * 2 == heard[1:]
     assert rules.FIRST_PAUSE <= first < second <= rules.FIRST_PAUSE * 2 * (1 + rules.JITTER)
     clock.now = 1060.0
-    with pytest.raises(Unavailable, match="has ended and could not be renewed"):
+    with pytest.raises(Unavailable, match="has expired and could not be renewed"):
         keeper.current()
     await keeper.renew()
     assert "second" == keeper.current()

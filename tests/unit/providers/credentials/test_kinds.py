@@ -177,7 +177,7 @@ async def test_aws_without_any_credentials_is_told_and_unavailable(hold, bare, h
 
 
 async def test_aws_needs_a_region():
-    with pytest.raises(ConfigError, match="'p': a signature names a region"):
+    with pytest.raises(ConfigError, match="'p': AWS signatures need a region"):
         aws.PLUGIN.build(
             CredentialSettings("p", "bedrock"), CredentialRefreshers(lambda: 0.0, print).of("p"), lambda: 0.0
         )
@@ -270,7 +270,7 @@ async def test_google_refused_is_told_and_unavailable(hold, bare, service, servi
 async def test_google_takes_no_file_that_would_run_something(tmp_path, said):
     (tmp_path / "file").write_text(json.dumps(said))
 
-    with pytest.raises(ValueError, match="neither a service account"):
+    with pytest.raises(ValueError, match="not a service account"):
         await google.GoogleTokens(str(tmp_path / "file"))()
 
 
