@@ -1,9 +1,7 @@
-"""Anthropic's Messages API, both directions: what its callers send and read, and what its hosts take and give.
+"""Anthropic's Messages API, for both sides: its callers and its hosts.
 
-The file is in the order of a call: the cheap view and the raw lane; reading a request; writing one (first for a chat
-that is of this dialect already, then for one that crosses over from another); replies; streams; errors; models. What
-becomes of each field of a chat that crosses over is told by `FIELDS`, and what the models of a generation can be asked
-by `claude.py`. It knows nothing of hosts, keys, routing or Envoy.
+fields.py has the names of its fields and the table of how fields of other dialects are translated (`FIELDS`);
+dialects/claude.py has the capabilities of the models. This package knows nothing of hosts, keys, routing or Envoy.
 """
 
 from __future__ import annotations

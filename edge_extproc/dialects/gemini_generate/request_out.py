@@ -43,7 +43,7 @@ RESOLUTIONS: Mapping[str, str] = MappingProxyType({**DETAILS, "medium": "MEDIA_R
 _WRITE_MODES: Mapping[str, str] = MappingProxyType({"auto": "AUTO", "required": "ANY", "none": "NONE", "tool": "ANY"})
 
 _REASONING_TOLD = frozenset({"display", "summary", "generate_summary"})
-"""Whether to show the thoughts: what includeThoughts says."""
+"""The value of includeThoughts."""
 
 
 class RequestWriter(DropList):
@@ -58,7 +58,7 @@ class RequestWriter(DropList):
         self._own = chat.dialect == NAME
         self._generation = generation_of(model)
         self._names: dict[str, str] = {}
-        """The function of each call so far, by the call's id."""
+        """The function name of each earlier call, by the call's id."""
 
     def body(self) -> Block:
         chat = self._chat
@@ -134,7 +134,7 @@ class RequestWriter(DropList):
             turns.append((role, parts))
 
     def _settle(self, role: str, parts: list[Block]) -> None:
-        """A turn as Google wants it: results first, and a signature on the first of a turn's calls."""
+        """A turn in Google's order: results first, and a signature on the first call."""
         if role == "user":
             parts.sort(key=lambda part: "functionResponse" not in part)
         elif self._generation.is_third:
@@ -243,7 +243,7 @@ class RequestWriter(DropList):
                 assert_never(source)
 
     def _call(self, part: ToolCall, extras: Block, path: str) -> Block:
-        """Gemini's callers know no id that Gemini did not give, so neither do its hosts."""
+        """The gateway's generated ids are not sent, because Gemini did not create them."""
         call: Block = {"name": part.name}
         if part.id and not MADE_ID.fullmatch(part.id):
             call["id"] = part.id
@@ -289,7 +289,7 @@ class RequestWriter(DropList):
     # tools
 
     def _tools(self) -> list[Block]:
-        """Functions share one tool, which stands where the first of them stood."""
+        """All functions are in one tool, at the position of the first one."""
         declarations: list[Json] = []
         tools: list[Block] = []
         for path, tool in tools_of(self._chat.tools):
@@ -440,7 +440,7 @@ def _write_response(text: str, is_error: bool) -> Block:
 
 
 def _put(body: Block, path: str, value: Json) -> None:
-    """A field that was read from within another goes back there."""
+    """Writes a field back into the object from which it was read."""
     *parents, name = path.split(".")
     for parent in parents:
         body = as_object(body.setdefault(parent, {}), parent)

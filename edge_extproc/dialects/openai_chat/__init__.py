@@ -1,13 +1,11 @@
-"""OpenAI's Chat Completions API, both directions: what its callers send and read, and what its hosts take and give.
+"""OpenAI's Chat Completions API, for both sides: its callers and its hosts.
 
-Dozens of hosts speak it, each a little differently; what their recorded traffic shows is read here, and what they
-agree on is written. The file is in the order of a call: the cheap view and the raw lane; reading a request; writing
-one; usage; replies; streams; errors; models. `FIELDS` tells what becomes of each field of a chat that crosses over
-from another format, and `_EFFORTS` how much thinking which models can be asked for. It knows nothing of hosts, keys,
-routing or Envoy.
+Dozens of hosts have this API with small differences. The readers accept all known variants; the writers use only what
+all hosts accept. fields.py has the names of the fields and the table of how fields of other dialects are translated
+(`FIELDS`); models.py has the capabilities of models. This package knows nothing of hosts, keys, routing or Envoy.
 
-In `extras`, a key whose value is None is a note: the field was understood, and only how the caller spelled it is kept,
-for a writer of this dialect. Nothing is lost with it, so no writer of another dialect names it as dropped.
+In `extras`, a key with the value None is a note: the reader understood the field, and the note only records how the
+caller wrote it, for a writer of this dialect. Other writers do not report it as dropped.
 """
 
 from __future__ import annotations

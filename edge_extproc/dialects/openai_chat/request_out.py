@@ -60,7 +60,7 @@ from .models import (
 _SERVICE_TIERS: Mapping[str, str] = MappingProxyType(
     {"standard_only": "default", **{tier: tier for tier in ("auto", "default", "flex", "scale", "priority")}}
 )
-# Extras of other dialects that mean the same here, and where each goes.
+# Extras of other dialects with the same meaning here, and the field of each.
 _SHARED_EXTRAS = frozenset({"prompt_cache_key", "prompt_cache_retention"})
 
 
@@ -69,9 +69,10 @@ _NAMELESS_SCHEMA = "response"
 
 
 class RequestWriter(DropList):
-    """One chat on its way into this dialect. `dropped` grows as it is written.
+    """The translation of one chat. `dropped` collects the dropped fields.
 
-    A chat of this dialect (`own`) comes out as it came in; of another one, what has no place is named or refused.
+    A chat of this dialect (`own`) is written as it was read. Of a chat of another dialect, fields without a place are
+    dropped or refused.
     """
 
     def __init__(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> None:
@@ -121,7 +122,7 @@ class RequestWriter(DropList):
         return body
 
     def _sampling(self, body: Object) -> None:
-        """What the model takes; 1 is what temperature and top_p are anyway."""
+        """The sampling settings that the model accepts. 1 is the default of temperature and top_p."""
         if self.own:
             return
         effort = body.get("reasoning_effort")
@@ -148,7 +149,7 @@ class RequestWriter(DropList):
     # what cannot be said
 
     def _finish(self, block: Object, cache: CacheMark | None, extras: Extras, path: str) -> Object:
-        """What is not OpenAI's own of a part or tool: put back, or named."""
+        """Writes the extras of a part or tool, or drops those of another dialect."""
         if self.own:
             if cache is not None:
                 block["cache_control"] = cache_control(cache)
@@ -358,7 +359,7 @@ class RequestWriter(DropList):
         return self._finish(written, call.cache, call.extras, path)
 
     def _part(self, part: Part, path: str) -> Object:
-        """A part of the content of a user, a system prompt or a tool result."""
+        """A part of a user message, a system prompt or a tool result."""
         match part:
             case Text():
                 return self._finish({"type": "text", "text": part.text}, part.cache, part.extras, path)

@@ -34,9 +34,9 @@ from .fields import NAME, Item
 
 # Notes: a field without a value says something to a writer of this dialect, and no other takes it for a field.
 INSTRUCTIONS: Extras = MappingProxyType({"instructions": None})
-"""A system turn that came as `instructions`, not as an item."""
+"""The note of a system turn from `instructions`."""
 WHOLE_ITEM: Extras = MappingProxyType({"item": None})
-"""A turn whose Opaque part is a whole item of the input, not a part of an item's content."""
+"""The note of a turn whose Opaque part is a whole input item."""
 
 # How a Thinking of another provider travels in an item that a caller sends back: in its encrypted_content, which bears
 # a mark of ours (carried.py) whether there is a signature or not. An item that was made before made items all bore the
@@ -79,7 +79,7 @@ def _read_image(part: Item, path: str) -> Part:
 
 
 def _read_file(part: Item, path: str) -> Part:
-    """`file_data` is a data URI; some send bare base64, which then is a PDF as far as the API says."""
+    """`file_data` is a data URI. Some callers send bare base64, which counts as a PDF."""
     data = maybe_text(part.get("file_data"), f"{path}.file_data")
     url = maybe_text(part.get("file_url"), f"{path}.file_url")
     source: Source
@@ -169,7 +169,7 @@ def read_reasoning_item(item: Item, path: str) -> Part:
 
 
 def is_made(item: Mapping[str, Json]) -> bool:
-    """Whether a reasoning item is one that this gateway made for another provider's thinking."""
+    """Whether this gateway made the reasoning item from another provider's thinking."""
     sealed, id = item.get("encrypted_content"), item.get("id")
     if sealed:
         return isinstance(sealed, str) and sealed.startswith(MARK)
@@ -192,7 +192,7 @@ def data_uri(source: Inline) -> str:
 
 
 def short(content: Sequence[Json]) -> Json:
-    """One plain text is written as a string, as most callers do; the API takes either."""
+    """A single plain text is written as a string, as most callers do. The API accepts both."""
     match content:
         case [{"type": "input_text" | "output_text", "text": str(text), **rest}] if not rest:
             return text
@@ -201,7 +201,7 @@ def short(content: Sequence[Json]) -> Json:
 
 
 def item_of(part: Text | Refusal) -> Extras:
-    """The fields of the message item that a part came in."""
+    """The fields of the message item around a part."""
     own = part.extras.get("item")
     return own if isinstance(own, Mapping) else NO_EXTRAS
 
@@ -215,7 +215,7 @@ def said_content(part: Text | Refusal, extras: Extras) -> Item:
 
 @dataclass(slots=True)
 class Said:
-    """A message item of the assistant as it grows."""
+    """A message item of the assistant that is being written."""
 
     own: Extras
     content: list[Item] = field(default_factory=list)
@@ -233,7 +233,7 @@ class Said:
             before["text"] = f"{before['text']}{content['text']}"
 
     def asked(self) -> Item:
-        """As an item of an input."""
+        """The item for the input of a request."""
         type_: Extras = {"type": "message"} if self.own else NO_EXTRAS
         return {**type_, "role": "assistant", "content": short(self.content), **self.own}
 

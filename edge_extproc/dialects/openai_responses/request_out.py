@@ -57,7 +57,7 @@ def unsigned_item(text: str) -> Item:
 
 
 def call_id_of(id: str) -> str:
-    """An id that OpenAI takes: the same for the same id, in a call and in its result."""
+    """An id that OpenAI accepts. It is the same for a call and its result."""
     if len(id) <= CALL_ID_LIMIT:
         return id
     return f"call_{hashlib.sha256(id.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
@@ -141,7 +141,7 @@ class RequestWriter(DropList):
                 body[name] = value
 
     def _foreign_rest(self, body: Item, text: Item) -> None:
-        """The API keeps every answer unless told not to, and no other API does: a caller of theirs did not ask."""
+        """Sets store: false: the API stores replies by default, and callers of other dialects did not request it."""
         chat = self.chat
         body["store"] = False
         for name, value in chat.extras.items():
@@ -193,7 +193,7 @@ class RequestWriter(DropList):
         self._drop_extras(wanted.extras, self.spelling.field("reasoning"))
 
     def _sampling(self, body: Item) -> None:
-        """What the model takes; 1 is what temperature and top_p are anyway."""
+        """The sampling settings that the model accepts. 1 is the default of temperature and top_p."""
         effort = maybe_object(body.get("reasoning"), "reasoning")
         if self.is_own or is_sampled(self.model, maybe_text((effort or {}).get("effort"), "reasoning.effort")):
             return
@@ -239,7 +239,7 @@ class RequestWriter(DropList):
     # the conversation
 
     def _input(self) -> tuple[str | None, list[Json]]:
-        """The instructions, and the items."""
+        """The instructions, and the input items."""
         turns = list(messages_of(self.chat))
         instructions: str | None = None
         if turns and (text := self._instructions(*turns[0])) is not None:
@@ -303,7 +303,7 @@ class RequestWriter(DropList):
         return {**item, **self._kept(part.extras, path)}
 
     def _kept(self, extras: Extras, path: str) -> Extras:
-        """The fields that go back where they came from, and are dropped elsewhere."""
+        """The fields of this dialect. Those of another dialect are dropped."""
         if self.is_own:
             return extras
         self._drop_extras(extras, path)
@@ -371,13 +371,13 @@ class RequestWriter(DropList):
         return written
 
     def _uploaded(self, id: str, path: str) -> str:
-        """OpenAI's two formats share their files; any other provider's are unknown to it."""
+        """OpenAI's two formats share files. Files of other providers are unknown to it."""
         if self.is_own or self.chat.dialect == "openai_chat":
             return id
         raise Unsupported(path, TITLE, "a file uploaded to another provider is unknown to it")
 
     def _said(self, parts: Sequence[Part], path: str) -> Iterator[Json]:
-        """A turn of the assistant, item by item."""
+        """The items of a turn of the assistant."""
         message: Said | None = None
         for where, part in parts_of(parts, path):
             if isinstance(part, Text | Refusal):
