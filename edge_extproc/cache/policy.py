@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from ..errors import BadRequest
 from ..model.content import Opaque, Refusal, ToolCall
-from ..model.noun import noun
+from ..model.frozen_dataclass import frozen_dataclass
 from ..model.reply import Reply
 from .key import Sharing
 
@@ -30,7 +30,7 @@ _SECONDS = re.compile(r"\d{1,9}", re.ASCII)
 _DIRECTIVE = re.compile(r'\s*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)(?:\s*=\s*(?:"([^"]*)"|([^\s,"]*)))?\s*(?:,|$)')
 
 
-@noun
+@frozen_dataclass
 class CachePolicy:
     """The rules for one tenant and one model. Durations in seconds."""
 
@@ -84,7 +84,7 @@ class CachePolicies:
 _MAX_POLICIES = 4096
 
 
-@noun
+@frozen_dataclass
 class CacheDirectives:
     """What the caller's headers ask of the cache. Durations in seconds."""
 

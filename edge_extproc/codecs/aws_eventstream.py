@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from ..errors import UpstreamError
-from ..model.noun import noun
+from ..model.frozen_dataclass import frozen_dataclass
 from .frame import Frame
 
 # The limits of the specification: a payload of 16 MiB, and 128 KiB of headers.
@@ -37,7 +37,7 @@ HeaderValue: TypeAlias = bool | int | bytes | str
 NO_HEADERS: Mapping[str, HeaderValue] = MappingProxyType({})
 
 
-@noun
+@frozen_dataclass
 class AwsFrame(Frame):
     """`event` is the event type or, for an exception or error, its type or code."""
 

@@ -21,8 +21,8 @@ from ..errors import BadRequest
 from ..model.call import Call, Chat, Operation, Written
 from ..model.content import Part
 from ..model.fault import Fault
+from ..model.frozen_dataclass import frozen_dataclass
 from ..model.host import UNKNOWN_HOST, HostProfile
-from ..model.noun import noun
 from ..model.reply import Reply, ReplyEvent
 from ..model.spelling import Spelling
 
@@ -30,7 +30,7 @@ Headers: TypeAlias = Sequence[tuple[str, str]]
 """Header pairs in wire order, names in lower case, pseudo-headers included."""
 
 
-@noun
+@frozen_dataclass
 class Route:
     """A path of a dialect. `path` may have one `{model}` segment."""
 
@@ -41,7 +41,7 @@ class Route:
     """The wire format of an operation other than chat."""
 
 
-@noun
+@frozen_dataclass
 class ModelCard:
     """One row of a list of models. `created` is Unix time in seconds."""
 
@@ -50,7 +50,7 @@ class ModelCard:
     created: int = 0
 
 
-@noun
+@frozen_dataclass
 class FieldSupport:
     """How a dialect handles one field of a Chat of another dialect. `how`: a text for the documentation."""
 

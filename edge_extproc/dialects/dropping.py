@@ -28,7 +28,7 @@ class DropList:
             self.dropped.add(self.spelling.field(name))
 
     def _drop_member(self, path: str, name: str, condition: object) -> None:
-        """A field of the part or tool at `path`, by the noun's name of it."""
+        """A field of the part or tool at `path`, by the name that model/ has for it."""
         if condition:
             self.dropped.add(self._member(path, name))
 
@@ -105,6 +105,6 @@ def kind_of_part(part: Part) -> str:
 def omission(part: Image | Audio, title: str) -> str:
     """The text that replaces a part without a place in this format. A stream has no other place for this information,
     and a reply with only such parts would look empty."""
-    noun = "an image" if isinstance(part, Image) else "audio"
+    what = "an image" if isinstance(part, Image) else "audio"
     kind = f" ({part.source.media_type})" if isinstance(part.source, Inline) else ""
-    return f"[The model made {noun}{kind}, which a reply of {title} cannot hold. It was left out.]"
+    return f"[The model made {what}{kind}, which a reply of {title} cannot hold. It was left out.]"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from ..dialects.base import Dialect
 from ..errors import BadRequest, Unavailable, Unsupported
 from ..model.call import Call
-from ..model.noun import noun
+from ..model.frozen_dataclass import frozen_dataclass
 from ..model.plan import Candidate, Plan
 from ..operations.base import OperationFormat
 from ..providers.base import Provider, UpstreamCall, UpstreamRequest
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Lane: TypeAlias = Literal["raw", "cross"]
 
 
-@noun
+@frozen_dataclass
 class Adapted:
     request: UpstreamRequest
     dialect: str

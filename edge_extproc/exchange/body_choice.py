@@ -8,7 +8,7 @@ from ..codecs.content_encoding import Inflater
 from ..codecs.content_type import media_type
 from ..model.content import Part
 from ..model.fault import Fault
-from ..model.noun import noun
+from ..model.frozen_dataclass import frozen_dataclass
 from ..model.reply import Fold
 from .adapt import format_of
 from .commands import BodyMode, Pairs
@@ -32,7 +32,7 @@ from .response_head import Answered
 from .settling import keeps_transcript
 
 
-@noun
+@frozen_dataclass
 class BodyChoice:
     body: BodyReader
     mode: BodyMode

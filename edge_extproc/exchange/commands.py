@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
-from ..model.noun import noun
+from ..model.frozen_dataclass import frozen_dataclass
 
 Pairs: TypeAlias = tuple[tuple[str, str], ...]
 BodyMode: TypeAlias = Literal["none", "streamed", "buffered"]
 
 
-@noun
+@frozen_dataclass
 class Continue:
     """Continue. A set header replaces all headers of its name. `body`: None: unchanged; b"": empty."""
 
@@ -32,7 +32,7 @@ class Continue:
     """The mode of the response body. In an answer to request headers, it also requests the response headers."""
 
 
-@noun
+@frozen_dataclass
 class Replace:
     """Send these headers and this whole body instead (CONTINUE_AND_REPLACE). Envoy removes content-length."""
 
@@ -42,7 +42,7 @@ class Replace:
     metadata: Mapping[str, Mapping[str, object]] | None = None
 
 
-@noun
+@frozen_dataclass
 class ImmediateResponse:
     """Answer the caller at once, without an upstream request. `details`: Envoy's response code details; it begins with
     "edge_" and contains no text of a caller or provider."""
@@ -54,12 +54,12 @@ class ImmediateResponse:
     metadata: Mapping[str, Mapping[str, object]] | None = None
 
 
-@noun
+@frozen_dataclass
 class Hold:
     """Send no answer now. Only in full duplex mode: Envoy waits, and sends the following chunks."""
 
 
-@noun
+@frozen_dataclass
 class Release:
     """Release the held response headers, followed by these bytes of the body."""
 
@@ -72,7 +72,7 @@ class Release:
     """The same as in Continue."""
 
 
-@noun
+@frozen_dataclass
 class Pass:
     """Send these bytes of a body in full duplex mode, after its headers."""
 

@@ -14,7 +14,7 @@ from ..cache.base import CacheLookup
 from ..dialects.base import Dialect, Route
 from ..limits.base import CallerLimits, Reservation
 from ..model.call import Call
-from ..model.noun import noun
+from ..model.frozen_dataclass import frozen_dataclass
 from ..model.plan import Candidate, Plan
 from ..model.principal import Principal
 from ..model.trace import Parent, Trace
@@ -24,7 +24,7 @@ from .parsed_call import ParsedCall
 from .prompt_size import PromptParts
 
 
-@noun
+@frozen_dataclass
 class Received:
     """The request headers have come."""
 
@@ -42,7 +42,7 @@ class Received:
     trace: Trace | None
 
 
-@noun
+@frozen_dataclass
 class Authenticated:
     """The caller is known."""
 
@@ -50,7 +50,7 @@ class Authenticated:
     principal: Principal
 
 
-@noun
+@frozen_dataclass
 class Identified:
     """The route is known, and what the caller may do on it."""
 
@@ -65,7 +65,7 @@ class Identified:
     """The dialect of the route, used for the reply and for every error."""
 
 
-@noun
+@frozen_dataclass
 class ReadCall:
     """The request body has been read."""
 
@@ -81,7 +81,7 @@ class ReadCall:
         return self.parsed.call
 
 
-@noun
+@frozen_dataclass
 class Admitted:
     """The cache and the limits have been asked."""
 
@@ -92,7 +92,7 @@ class Admitted:
     """None: nothing has been reserved or counted."""
 
 
-@noun
+@frozen_dataclass
 class Planned:
     """The order of the candidates is known."""
 
@@ -100,7 +100,7 @@ class Planned:
     plan: Plan
 
 
-@noun
+@frozen_dataclass
 class Sent:
     """The request of the first attempt has gone to Envoy."""
 
@@ -118,7 +118,7 @@ class Sent:
 RequestPhase: TypeAlias = Received | Authenticated | Identified | ReadCall | Admitted | Planned | Sent
 
 
-@noun
+@frozen_dataclass
 class RequestFacts:
     """What is known of a request at its end. A phase that was not reached is None."""
 

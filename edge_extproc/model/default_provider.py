@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .noun import noun
+from .frozen_dataclass import frozen_dataclass
 
 
-@noun
+@frozen_dataclass
 class DefaultProvider:
     """The defaults of a provider that needs only a key."""
 

@@ -12,12 +12,12 @@ from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
-from .noun import noun
+from .frozen_dataclass import frozen_dataclass
 
 Thoughts: TypeAlias = Literal["as they came", "refused", "reasoning_content", "reasoning_details"]
 
 
-@noun
+@frozen_dataclass
 class HostProfile:
     """The default values are for an unknown host."""
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Literal, TypeAlias
 
-from .noun import noun
+from .frozen_dataclass import frozen_dataclass
 from .usage import Usage
 
 
-@noun
+@frozen_dataclass
 class Candidate:
     """One provider and its own name for the model."""
 
@@ -21,7 +21,7 @@ class Candidate:
     """Its relative share of the calls, for strategies that distribute them; at least 1."""
 
 
-@noun
+@frozen_dataclass
 class Fallback:
     """Candidates of other models, for calls that a candidate refuses for their length or content."""
 
@@ -35,7 +35,7 @@ class Fallback:
 NO_FALLBACK = Fallback()
 
 
-@noun
+@frozen_dataclass
 class Plan:
     """The candidates of one exchange, best first; never empty.
 
@@ -76,7 +76,7 @@ NO_HOST = "no_host"
 Verdict: TypeAlias = Literal["ok", "failed", "unknown"]
 
 
-@noun
+@frozen_dataclass
 class AttemptResult:
     """The result of one attempt, for strategies, circuits and metrics."""
 

@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias, assert_never
 
 from .content import NO_EXTRAS, Audio, Extras, Image, Opaque, Part, RedactedThinking, Refusal, Text, Thinking, ToolCall
 from .fault import Fault
-from .noun import noun
+from .frozen_dataclass import frozen_dataclass
 from .usage import Usage
 
 FinishReason: TypeAlias = Literal[
@@ -32,7 +32,7 @@ FinishReason: TypeAlias = Literal[
 ]
 
 
-@noun
+@frozen_dataclass
 class Finish:
     """Why a choice ended."""
 
@@ -43,7 +43,7 @@ class Finish:
     """The stop sequence that ended the choice, if the provider reports it."""
 
 
-@noun
+@frozen_dataclass
 class Choice:
     """One of the alternatives in a reply; most replies have one."""
 
@@ -52,7 +52,7 @@ class Choice:
     extras: Extras = NO_EXTRAS
 
 
-@noun
+@frozen_dataclass
 class Reply:
     """A whole reply."""
 
@@ -73,7 +73,7 @@ PartKind: TypeAlias = Literal["text", "thinking", "redacted_thinking", "refusal"
 """`media` is an image or audio that the model generated."""
 
 
-@noun
+@frozen_dataclass
 class ReplyStarted:
     id: str | None
     model: str | None
@@ -81,7 +81,7 @@ class ReplyStarted:
     extras: Extras = NO_EXTRAS
 
 
-@noun
+@frozen_dataclass
 class PartStarted:
     part: int
     kind: PartKind
@@ -98,7 +98,7 @@ class PartStarted:
     extras: Extras = NO_EXTRAS
 
 
-@noun
+@frozen_dataclass
 class PartDelta:
     """The next piece of a part: of a text, thinking, a refusal, or the JSON text of a tool call's arguments."""
 
@@ -107,7 +107,7 @@ class PartDelta:
     choice: int = 0
 
 
-@noun
+@frozen_dataclass
 class PartSigned:
     """The signature of a thinking part or (Gemini) of a tool call."""
 
@@ -116,7 +116,7 @@ class PartSigned:
     choice: int = 0
 
 
-@noun
+@frozen_dataclass
 class PartNoted:
     """Fields of a part that only its dialect has (citations, annotations). Each key replaces the previous value; a list
     extends the previous list."""
@@ -126,27 +126,27 @@ class PartNoted:
     choice: int = 0
 
 
-@noun
+@frozen_dataclass
 class PartEnded:
     part: int
     choice: int = 0
 
 
-@noun
+@frozen_dataclass
 class Finished:
     finish: Finish
     choice: int = 0
     extras: Extras = NO_EXTRAS
 
 
-@noun
+@frozen_dataclass
 class UsageSeen:
     """The total usage so far. It replaces an earlier one and is not added to it."""
 
     usage: Usage
 
 
-@noun
+@frozen_dataclass
 class Noted:
     """Fields of the whole reply (`choice` is None) or of one choice that only its dialect has. Each key replaces the
     previous value; a list extends the previous list."""
@@ -155,26 +155,26 @@ class Noted:
     choice: int | None = None
 
 
-@noun
+@frozen_dataclass
 class Ping:
     """A keep-alive event without content."""
 
 
-@noun
+@frozen_dataclass
 class Garbled:
     """An unreadable frame. It is skipped and counted."""
 
     why: str
 
 
-@noun
+@frozen_dataclass
 class Failed:
     """The stream broke, or the provider sent an error event. It is the last event."""
 
     fault: Fault
 
 
-@noun
+@frozen_dataclass
 class Ended:
     """The stream came to its proper end. Nothing follows."""
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Literal, TypeAlias
 
 from .fault import FaultKind
-from .noun import noun
+from .frozen_dataclass import frozen_dataclass
 from .plan import AttemptResult, Plan
 from .trace import Trace, Transcript
 from .usage import Usage
@@ -30,7 +30,7 @@ Phase: TypeAlias = Literal[
 _TIMED_OUT = 504
 
 
-@noun
+@frozen_dataclass
 class PhaseTime:
     """The agent's time for one kind of ext_proc message. All chunks of a body count together."""
 
@@ -40,7 +40,7 @@ class PhaseTime:
     seconds: float
 
 
-@noun
+@frozen_dataclass
 class Settlement:
     """All data about one exchange for sinks. It contains no secret, and content only in `transcript`, so it may go to
     logs, metrics and traces."""

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from .content import NO_EXTRAS, Extras, Nothing
-from .noun import noun
+from .frozen_dataclass import frozen_dataclass
 
 _SAME: Mapping[str, str] = Nothing()
 
 
-@noun
+@frozen_dataclass
 class Spelling:
     """The reader of a dialect sets it on each Chat. A writer of another format uses it to name fields. The path of a
     message, a part or a tool is in its own `path`."""

@@ -21,12 +21,12 @@ from urllib.parse import SplitResult, urlsplit
 from .. import registry
 from ..model.call import Operation
 from ..model.default_provider import DefaultProvider
+from ..model.frozen_dataclass import frozen_dataclass
 from ..model.host import HostProfile
-from ..model.noun import noun
 from .credentials.base import Credential
 
 
-@noun
+@frozen_dataclass
 class ProviderSettings:
     """The validated configuration of one provider."""
 
@@ -58,7 +58,7 @@ class ProviderSettings:
         return host if split.port in (None, default) else f"{host}:{split.port}"
 
 
-@noun
+@frozen_dataclass
 class UpstreamCall:
     """A call for a host, in a wire format that the host accepts."""
 
@@ -75,7 +75,7 @@ class UpstreamCall:
     """The caller's beta flags, if the caller uses this dialect."""
 
 
-@noun
+@frozen_dataclass
 class UpstreamRequest:
     """The complete request of one attempt. Headers of an earlier attempt are removed first."""
 
@@ -133,7 +133,7 @@ class Provider(Protocol):
         ...
 
 
-@noun
+@frozen_dataclass
 class HostAddress:
     """One of the hosts of a kind, as a row of a table."""
 

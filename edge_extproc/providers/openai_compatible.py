@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from ..errors import ConfigError
+from ..model.frozen_dataclass import frozen_dataclass
 from ..model.host import UNKNOWN_HOST, HostProfile
-from ..model.noun import noun
 from .base import HostAddress, ProviderKind, ProviderSettings
 from .openai import CHAT_ONLY, OPENAI, OpenAIKind, OpenAIProvider
 from .quirks import Quirks
 
 
-@noun
+@frozen_dataclass
 class CompatibleHost(HostAddress):
     quirks: Quirks = Quirks()
     responses: bool = False

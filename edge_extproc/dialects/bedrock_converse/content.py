@@ -27,7 +27,7 @@ from ...model.content import (
     ToolCall,
     ToolResult,
 )
-from ...model.noun import noun
+from ...model.frozen_dataclass import frozen_dataclass
 from ..carried import MARK, original_id
 from ..turns import arguments_of
 from .fields import NAME, TITLE, Block, base64_of, utf8
@@ -35,19 +35,19 @@ from .fields import NAME, TITLE, Block, base64_of, utf8
 # --- reading a request: blocks
 
 
-@noun
+@frozen_dataclass
 class _JsonText(Text):
     """A tool result that is JSON and not text. Other dialects use its text."""
 
     value: Json = None
 
 
-@noun
+@frozen_dataclass
 class _TextSource(Inline):
     """A document that is given as text and not as bytes."""
 
 
-@noun
+@frozen_dataclass
 class SpelledReasoning(Reasoning):
     """Reasoning, with the fields of additionalModelRequestFields that this caller used."""
 

@@ -206,7 +206,7 @@ FLAT_THOUGHT = ("reasoning_content", "reasoning")
 WANTED: frozenset[Thoughts] = frozenset({"reasoning_content", "reasoning_details"})
 _STRUCTURED_THOUGHT = ("thinking_blocks", "reasoning_details")
 THOUGHT = frozenset((*FLAT_THOUGHT, *_STRUCTURED_THOUGHT))
-# Signatures and sealed thoughts of other makers' models mean nothing in our nouns' places for them.
+# Signatures and encrypted thoughts of other models have no meaning in the fields of `Thinking`.
 _SIGNED_FORMATS = ("anthropic-claude-v1", "unknown", None)
 _DETAIL_TEXT: Mapping[Json, str] = MappingProxyType(
     {"reasoning.text": "text", "reasoning.summary": "summary", "thinking": "thinking"}

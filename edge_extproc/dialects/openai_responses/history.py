@@ -9,8 +9,8 @@ import msgspec
 from ...codecs import json_splice
 from ...codecs.json_values import encode, read_body
 from ...model.content import Thinking
+from ...model.frozen_dataclass import frozen_dataclass
 from ...model.host import HostProfile
-from ...model.noun import noun
 from ..carried import MARK
 from ..history import array
 from ..openai_chat.models import is_too_long
@@ -65,7 +65,7 @@ def mended_history(raw: bytes, host: HostProfile) -> tuple[dict[str, json_splice
     return changes, tuple(sorted(dropped))
 
 
-@noun
+@frozen_dataclass
 class _Edit:
     item: Item | None
     """The replacement of an item. None: it is removed."""

@@ -24,7 +24,7 @@ from ...codecs.json_values import (
 from ...errors import BadRequest
 from ...model.call import Call, Chat, FunctionTool, Reasoning, ResponseFormat, Tool, ToolChoice
 from ...model.content import NO_EXTRAS, Extras, Json, Message, Opaque, Part, Role, Text, ToolResult
-from ...model.noun import noun
+from ...model.frozen_dataclass import frozen_dataclass
 from ..carried import original_id
 from .content import (
     BOUND_ITEMS,
@@ -192,7 +192,7 @@ _CHAT = frozenset(
 )
 
 
-@noun
+@frozen_dataclass
 class OwnChoice(ToolChoice):
     """A tool choice that only this dialect can say, beside the nearest thing that all can: where only some tools are
     allowed, another dialect is offered just these. `value` and `tools` are what the caller sent."""
