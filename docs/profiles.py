@@ -1,5 +1,5 @@
-"""Writes docs/profiles.md, the profiles of hosts and models, from the tables that the translation uses. `make docs` runs
-it. A test checks that the page is up to date."""
+"""Writes docs/profiles.md, the profiles of hosts and models, from the tables that the translation uses. `make docs`
+runs it. A test checks that the page is up to date."""
 
 from __future__ import annotations
 
