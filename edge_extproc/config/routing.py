@@ -102,10 +102,10 @@ class FallbacksConfig(ConfigSection):
 
 
 class HedgeConfig(ConfigSection):
-    """When a second candidate is asked as well. The first answer is used, and both providers charge for the call."""
+    """When the request also goes to a second candidate. The first answer is used. Both providers charge."""
 
     quantile: Percent = 95
-    """The percentile of recent times to first token after which the second candidate is asked."""
+    """The percentile of recent times to first token after which the second candidate gets the request."""
     at_least: PositiveDuration = timedelta(milliseconds=500)
     """The shortest wait. It is also used until enough times were measured."""
 
@@ -150,7 +150,7 @@ class RoutingConfig(ConfigSection):
     exploration: Percent = 5
     """The percentage of calls that least_latency sends to another candidate than the fastest, to measure it."""
     first_token: PositiveDuration = timedelta(seconds=60)
-    """The longest time to the first token of a guarded stream. After it, the next candidate is asked."""
+    """The longest time to the first token of a guarded stream. After it, the request goes to the next candidate."""
 
     def caller_headers(self, models: Mapping[str, ModelConfig]) -> Iterator[str]:
         """The request headers that routing reads."""

@@ -105,8 +105,8 @@ def _operation(
 
 
 def format_of(call: Call, candidate: Candidate, provider: Provider) -> str:
-    """In which wire format a candidate is asked: the one that config wants, else the caller's own where the host speaks
-    it, else the host's first. Raises Unsupported where the host takes no such call."""
+    """The wire format for a candidate: the configured one, else the caller's if the host supports it, else the host's
+    first. Raises Unsupported if the host does not support the operation."""
     formats = provider.formats(call.operation, candidate.model)
     if not formats:
         raise Unsupported(f"{call.operation} of {call.model!r}", provider.kind)

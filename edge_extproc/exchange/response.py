@@ -88,7 +88,7 @@ class ResponseFacts:
 
     @property
     def fault(self) -> Fault | None:
-        """What the caller was told, as an error response or within its stream."""
+        """The error that the caller got, as a response or within its stream."""
         if self.refused is not None:
             return self.refused.fault
         return self.body.tally.failed if self.body.tally is not None else None

@@ -77,7 +77,7 @@ class ExchangeRecord:
 
     @property
     def lane(self) -> Lane | None:
-        """None where no provider was asked."""
+        """None if no provider was called."""
         sent = self.request.sent
         if sent is None:
             return None

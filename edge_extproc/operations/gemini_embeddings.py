@@ -94,11 +94,11 @@ class GeminiEmbeddings(WholeResult):
         return _read(call.model, rows, single=False)
 
     def write(self, question: Question, model: str) -> tuple[str, Written]:
-        asked = embed(question)
-        rows = [_row(asked, text, model) for text in texts(asked, TITLE)]
+        embed_request = embed(question)
+        rows = [_row(embed_request, text, model) for text in texts(embed_request, TITLE)]
         if len(rows) == 1:
-            return place(model, _ONE), Written(msgspec.json.encode(rows[0]), asked.dropped)
-        return place(model, _MANY), Written(msgspec.json.encode({"requests": rows}), asked.dropped)
+            return place(model, _ONE), Written(msgspec.json.encode(rows[0]), embed_request.dropped)
+        return place(model, _MANY), Written(msgspec.json.encode({"requests": rows}), embed_request.dropped)
 
     def read_answer(self, body: bytes) -> Embedded:
         try:
@@ -129,22 +129,22 @@ def place(model: str, verb: str) -> str:
     return GEMINI.path("chat", model, stream=False).removesuffix("generateContent") + verb
 
 
-def texts(asked: Embed, title: str) -> tuple[str, ...]:
+def texts(embed_request: Embed, title: str) -> tuple[str, ...]:
     """The inputs, if all of them are texts. Raises Unsupported otherwise."""
-    found = tuple(each for each in asked.inputs if isinstance(each, str))
-    if len(found) != len(asked.inputs):
+    found = tuple(each for each in embed_request.inputs if isinstance(each, str))
+    if len(found) != len(embed_request.inputs):
         raise Unsupported("input", title, "it accepts texts, and no token numbers")
     return found
 
 
-def _row(asked: Embed, text: str, model: str) -> dict[str, Json]:
+def _row(embed_request: Embed, text: str, model: str) -> dict[str, Json]:
     row: dict[str, Json] = {"model": f"models/{model}", "content": {"parts": [{"text": text}]}}
-    if asked.task is not None:
-        row["taskType"] = asked.task
-    if asked.title is not None:
-        row["title"] = asked.title
-    if asked.dimensions is not None:
-        row["outputDimensionality"] = asked.dimensions
+    if embed_request.task is not None:
+        row["taskType"] = embed_request.task
+    if embed_request.title is not None:
+        row["title"] = embed_request.title
+    if embed_request.dimensions is not None:
+        row["outputDimensionality"] = embed_request.dimensions
     return row
 
 

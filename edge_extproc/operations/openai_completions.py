@@ -72,14 +72,14 @@ class OpenAICompletions(Uncrossed):
         if not probe.model.strip():
             raise BadRequest("model is empty: give the name of a model", param="model")
         output_limit(probe.max_tokens, "max_tokens", least=0)  # 0 with echo gives the probabilities of the prompt
-        asked = (probe.stream_options or {}).get("include_usage") is True
+        requested = (probe.stream_options or {}).get("include_usage") is True
         return Call(
             self.error_dialect,
             self.operation,
             probe.model,
             bool(probe.stream),
             raw,
-            wants_usage=asked or not probe.stream,
+            wants_usage=requested or not probe.stream,
             max_output_tokens=probe.max_tokens,
             # Providers charge for every generated choice, also for those that best_of discards.
             choices=max(probe.n or 1, probe.best_of or 1) * _prompts(probe.prompt),

@@ -75,14 +75,18 @@ class OpenAIEmbeddings(WholeResult):
         return Embed(call.model, inputs, single, dimensions, dropped=dropped)
 
     def write(self, question: Question, model: str) -> tuple[str, Written]:
-        asked = embed(question)
-        inputs = asked.inputs[0] if asked.single and isinstance(asked.inputs[0], str) else asked.inputs
+        embed_request = embed(question)
+        inputs = (
+            embed_request.inputs[0]
+            if embed_request.single and isinstance(embed_request.inputs[0], str)
+            else embed_request.inputs
+        )
         # Without "float", Perplexity sends 8-bit numbers in base64.
         body: dict[str, Json] = {"model": model, "input": msgspec.to_builtins(inputs), "encoding_format": "float"}
-        if asked.dimensions is not None:
-            body["dimensions"] = asked.dimensions
-        gone = (("taskType",) if asked.task else ()) + (("title",) if asked.title else ())
-        return "/embeddings", Written(msgspec.json.encode(body), tuple(sorted({*asked.dropped, *gone})))
+        if embed_request.dimensions is not None:
+            body["dimensions"] = embed_request.dimensions
+        gone = (("taskType",) if embed_request.task else ()) + (("title",) if embed_request.title else ())
+        return "/embeddings", Written(msgspec.json.encode(body), tuple(sorted({*embed_request.dropped, *gone})))
 
     def read_answer(self, body: bytes) -> Embedded:
         try:

@@ -57,19 +57,19 @@ class TitanEmbeddings(WholeResult):
 
     def write(self, question: Question, model: str) -> tuple[str, Written]:
         """The first version of Titan's model does not accept `dimensions`."""
-        asked = embed(question)
-        (text, *more) = texts(asked, TITLE)
+        embed_request = embed(question)
+        (text, *more) = texts(embed_request, TITLE)
         if more:
             raise Unsupported("input", TITLE, "it accepts one text in a request")
         if not text:
             raise BadRequest("input is empty: give a text", param="input")
         body: dict[str, Json] = {"inputText": text}
-        dropped = {*asked.dropped}
-        if asked.dimensions is not None and "embed-text-v1" in model:
+        dropped = {*embed_request.dropped}
+        if embed_request.dimensions is not None and "embed-text-v1" in model:
             dropped.add("dimensions")
-        elif asked.dimensions is not None:
-            body["dimensions"] = asked.dimensions
-        dropped |= {name for name in ("task", "title") if getattr(asked, name) is not None}
+        elif embed_request.dimensions is not None:
+            body["dimensions"] = embed_request.dimensions
+        dropped |= {name for name in ("task", "title") if getattr(embed_request, name) is not None}
         return _path(model), Written(msgspec.json.encode(body), tuple(sorted(dropped)))
 
     def read_answer(self, body: bytes) -> Embedded:

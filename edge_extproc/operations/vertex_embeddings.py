@@ -75,19 +75,19 @@ class VertexEmbeddings(WholeResult):
         )
 
     def write(self, question: Question, model: str) -> tuple[str, Written]:
-        asked = embed(question)
+        embed_request = embed(question)
         rows: list[dict[str, Json]] = []
-        for text in texts(asked, TITLE):
+        for text in texts(embed_request, TITLE):
             row: dict[str, Json] = {"content": text}
-            if asked.task is not None:
-                row["task_type"] = asked.task
-            if asked.title is not None:
-                row["title"] = asked.title
+            if embed_request.task is not None:
+                row["task_type"] = embed_request.task
+            if embed_request.title is not None:
+                row["title"] = embed_request.title
             rows.append(row)
         body: dict[str, object] = {"instances": rows}
-        if asked.dimensions is not None:
-            body["parameters"] = {"outputDimensionality": asked.dimensions}
-        return place(model, "predict"), Written(msgspec.json.encode(body), asked.dropped)
+        if embed_request.dimensions is not None:
+            body["parameters"] = {"outputDimensionality": embed_request.dimensions}
+        return place(model, "predict"), Written(msgspec.json.encode(body), embed_request.dropped)
 
     def read_answer(self, body: bytes) -> Embedded:
         try:
