@@ -1,3 +1,3 @@
-"""What is asked besides chat: one file for each wire format of each operation."""
+"""The operations besides chat: one file for each wire format of each operation."""
 
 PARTS = frozenset({"metering"})

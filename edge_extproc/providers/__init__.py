@@ -1,4 +1,4 @@
-"""One file per host: a dialect, an address, a credential, and quirks. Hosts that only differ in address are rows."""
+"""Providers: one file for each kind of host. Hosts that differ only in their address are rows of a table."""
 
 PARTS = frozenset({"anthropic_betas", "credentials", "quirks"})
-"""The files of this room that are no hosts: what several of them share."""
+"""The files of this package that are not kinds of host."""

@@ -59,7 +59,7 @@ from .tools import AllowedTools, is_custom, write_custom_call, write_custom_tool
 _SERVICE_TIERS: Mapping[str, str] = MappingProxyType(
     {"standard_only": "default", **{tier: tier for tier in ("auto", "default", "flex", "scale", "priority")}}
 )
-# Extras of other dialects that mean the same here, and where each goes.
+# Extras of other dialects with the same meaning here, and the field of each.
 _SHARED_EXTRAS = frozenset({"prompt_cache_key", "prompt_cache_retention"})
 
 
@@ -321,7 +321,7 @@ class RequestWriter(DropList):
         return self._finish(written, call.cache, call.extras, path)
 
     def _part(self, part: Part, path: str) -> Object:
-        """A part of the content of a user, a system prompt or a tool result."""
+        """A part of a user message, a system prompt or a tool result."""
         match part:
             case Text():
                 return self._finish({"type": "text", "text": part.text}, part.cache, part.extras, path)
