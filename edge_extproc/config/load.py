@@ -21,7 +21,7 @@ from ..errors import ConfigError
 from . import default_models, document, wrong
 from .document import ConfigDocument, ConfigMistake, UnreadableDocument
 from .mistakes import mistakes
-from .pydantic_words import words
+from .pydantic_errors import words
 from .schema import Config
 from .secrets import Secret
 from .surroundings import Surroundings

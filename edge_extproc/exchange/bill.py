@@ -136,7 +136,7 @@ def _part_length(part: Part) -> int:
 
 def _prompt(gateway: Gateway, request: RequestFacts, call: Call, model: str) -> PromptEstimate:
     read_before = request.sent.prompt if request.sent is not None else None
-    return tokens_asked(read_before or read_asked(call, gateway.wire_names), call, model, gateway.bounds)
+    return estimate_prompt(read_before or read_prompt(call, gateway.wire_names), call, model, gateway.bounds)
 
 
 def _estimated(call: Call, tally: Tally, prompt_size: PromptEstimate) -> Usage:

@@ -86,20 +86,20 @@ class _Count:
     elsewhere: bool = False
 
 
-def read_asked(call: Call, names: WireNames) -> AskedParts:
+def read_prompt(call: Call, names: WireNames) -> PromptParts:
     """What costs by the length of the body. `names`: those of all dialects."""
     try:
         body = decode(call.raw) if call.operation != "passed" else None
     except UNREADABLE:
         body = None
     if not isinstance(body, dict):
-        return AskedParts(tokens_of_length(len(call.raw)), 0, 0, False, None)
+        return PromptParts(tokens_of_length(len(call.raw)), 0, 0, False, None)
     count = _Count(names, _special(names))
     for key, value in body.items():
         _top(count, key, value)
     text = tokens_of(" ".join(count.texts)) + count.tokens
     reasoning = _reasoning(body, names) if call.operation == "chat" else None
-    return AskedParts(text, count.media, count.images, count.elsewhere, reasoning)
+    return PromptParts(text, count.media, count.images, count.elsewhere, reasoning)
 
 
 def estimate_prompt(parts: PromptParts, call: Call, model: str, bounds: OutputBounds) -> PromptEstimate:

@@ -368,7 +368,7 @@ class RouterExchange:
         asked, at_once = gateway.planner.billable_candidates(read.parsed.call.model, candidates)
         request = await self._work(
             read.large,
-            ask_of,
+            reservation_request,
             read.parsed.call,
             asked,
             gateway.providers,
@@ -393,7 +393,7 @@ class RouterExchange:
             return self._own_reply(headers, estimate, "edge_estimated_count")
         plan, adapted = await self._work(read.large, first_able, parsed, plan, gateway)
         # A settlement cannot wait for work off the event loop, so it is done here.
-        prompt = await self._work(True, read_asked, call, gateway.wire_names) if read.large else None
+        prompt = await self._work(True, read_prompt, call, gateway.wire_names) if read.large else None
         opened = OpenExchange(parsed, plan, gateway, large=read.large)
         opened.journal.began[1] = gateway.clock.monotonic()
         opened.journal.encoded(plan.at(1), adapted)

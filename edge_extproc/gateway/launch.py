@@ -44,7 +44,7 @@ from .worker_client import WorkerClient
 
 # Seconds for Envoy to stop. Open requests have had the workers' grace by then.
 _ENVOY_GRACE = 5.0
-_ASK_EVERY = 0.02
+_POLL_INTERVAL = 0.02
 # Milliseconds until Envoy writes its access lines, if they are few. Its default is ten seconds.
 _LOG_EVERY_MS = 1000
 ENVOY = "envoy"

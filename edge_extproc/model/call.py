@@ -63,7 +63,7 @@ class FunctionTool:
     """Where it stood in the caller's body, as `tools[0]`."""
 
 
-@noun
+@frozen_dataclass
 class CustomTool(FunctionTool):
     """A tool whose input is free text (OpenAI's custom tools). `description` and `parameters` are those of the function
     that replaces it in formats without such tools: it has one string parameter, `input`."""
@@ -74,7 +74,7 @@ class CustomTool(FunctionTool):
     """The constraint of the input as OpenAI Responses spells it: {"type": "grammar", "syntax": …, "definition": …}."""
 
 
-@noun
+@frozen_dataclass
 class ReplacedTool(Opaque):
     """A tool that only its dialect has. Another format gets `functions` in its place."""
 

@@ -175,12 +175,12 @@ class ToolCall:
     path: str = field(default="", compare=False, repr=False)
 
 
-@noun
+@frozen_dataclass
 class CustomCall(ToolCall):
     """A call of a `CustomTool`. `arguments` holds the input as JSON: an object with one string, `input`."""
 
 
-@noun
+@frozen_dataclass
 class ToolResult:
     call_id: str
     parts: tuple[Part, ...]

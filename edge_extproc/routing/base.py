@@ -14,6 +14,7 @@ from typing import Protocol, TypeAlias
 
 from ..model.call import Call
 from ..model.content import Nothing
+from ..model.frozen_dataclass import frozen_dataclass
 from ..model.globs import is_glob
 from ..model.plan import AttemptResult, Candidate, Plan
 from ..model.usage import Usage

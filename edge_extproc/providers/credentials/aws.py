@@ -37,7 +37,9 @@ class AwsCredentialKind(CredentialKind):
     def required_extra(self, given: Collection[str]) -> Extra | None:
         return None if "access_key_id" in given else Extra("aws", ("botocore",))
 
-    def build(self, settings: CredentialSettings, keep: RefreshedCredential, clock: Callable[[], float]) -> Credential:
+    def build(
+        self, settings: CredentialSettings, refreshed: RefreshedCredential, clock: Callable[[], float]
+    ) -> Credential:
         if settings.region is None:
             raise ConfigError(f"provider {settings.provider!r}: AWS signatures need a region; give region")
         secrets = settings.secrets

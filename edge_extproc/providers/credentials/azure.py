@@ -31,7 +31,9 @@ class AzureCredentialKind(CredentialKind):
         del given
         return Extra("azure", ("azure.identity",))
 
-    def build(self, settings: CredentialSettings, keep: RefreshedCredential, clock: Callable[[], float]) -> Credential:
+    def build(
+        self, settings: CredentialSettings, refreshed: RefreshedCredential, clock: Callable[[], float]
+    ) -> Credential:
         del clock  # a token says when it ends
         from azure import identity
 

@@ -89,5 +89,7 @@ class CredentialKind(ABC):
         return None
 
     @abstractmethod
-    def build(self, settings: CredentialSettings, keep: RefreshedCredential, clock: Callable[[], float]) -> Credential:
+    def build(
+        self, settings: CredentialSettings, refreshed: RefreshedCredential, clock: Callable[[], float]
+    ) -> Credential:
         """Raises ConfigError. Its extra is installed. Fetches nothing yet."""

@@ -29,9 +29,11 @@ class GoogleCredentialKind(CredentialKind):
         del given
         return Extra("google", ("google.auth", "requests"))
 
-    def build(self, settings: CredentialSettings, keep: RefreshedCredential, clock: Callable[[], float]) -> Credential:
+    def build(
+        self, settings: CredentialSettings, refreshed: RefreshedCredential, clock: Callable[[], float]
+    ) -> Credential:
         del clock  # a token says when it ends
-        return bearer(keep(GoogleTokens(settings.options.get("file"))))
+        return bearer(refreshed(GoogleTokens(settings.options.get("file"))))
 
 
 class GoogleTokens:

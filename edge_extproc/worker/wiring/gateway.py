@@ -140,7 +140,7 @@ def build_gateway(
         new_id=exchange_ids().__next__,
         report=report,
         cache=cache,
-        voucher=build_seal(config) if config.auth.trust_ext_authz else None,
+        identity_seal=build_seal(config) if config.auth.trust_ext_authz else None,
         access=merge_policies(config, managed, WireNames.of_all(each.wire_names for each in dialects.values())),
         limiter=limiter,
         bounds=build_bounds(config),

@@ -20,7 +20,7 @@ BYTES = 30_000
 
 def read(body: Any, operation: Any = "chat") -> PromptParts:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return read_asked(Call("openai_chat", operation, "m", True, raw), NAMES)
+    return read_prompt(Call("openai_chat", operation, "m", True, raw), NAMES)
 
 
 def of_part(part: Any) -> PromptParts:
