@@ -1,8 +1,9 @@
 """Finds plugins by name: what the configuration calls `cheapest` is PLUGIN of `routing/cheapest.py`.
 
-A plugin is a module or a package of one of these rooms, or an entry point of another distribution, in the group
-`edge_extproc.ROOM` (for example `edge_extproc.routing`), whose object is the plugin. The rooms that take entry points
-are `dialects`, `operations`, `providers` and `routing`. Dialects and operations are loaded when a worker starts, since
+A plugin is a module or a package of a room that has an object PLUGIN, or an entry point of another distribution, in the
+group `edge_extproc.ROOM` (for example `edge_extproc.routing`), whose object is the plugin. A module of a room without
+that object is no plugin: there is no list of either. The rooms that take entry points are `dialects`, `operations`,
+`providers`, `providers.credentials` and `routing`. Dialects and operations are loaded when a worker starts, since
 their paths must be known. Others are loaded when the configuration names them, so that an optional dependency costs
 nothing until it is used.
 """
@@ -10,22 +11,34 @@ nothing until it is used.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pkgutil
+import re
 from collections.abc import Mapping
 from functools import cache
+from importlib.abc import InspectLoader
 from importlib.metadata import EntryPoint, distributions
 from typing import Any
 
 from .errors import ConfigError
 
-NOT_PLUGINS = frozenset({"base"})
+_DEFINES = re.compile(r"^PLUGIN\b[^=\n]*=", re.MULTILINE)
 
 
 @cache
 def _own(room: str) -> frozenset[str]:
     package = importlib.import_module(f"{__package__}.{room}")
-    others = NOT_PLUGINS | getattr(package, "PARTS", frozenset())
-    return frozenset(module.name for module in pkgutil.iter_modules(package.__path__) if module.name not in others)
+    names = (found.name for found in pkgutil.iter_modules(package.__path__))
+    return frozenset(name for name in names if _is_plugin(f"{package.__name__}.{name}"))
+
+
+def _is_plugin(module: str) -> bool:
+    """Read from the source: importing would also import what optional plugins need."""
+    spec = importlib.util.find_spec(module)
+    source = spec.loader.get_source(module) if spec is not None and isinstance(spec.loader, InspectLoader) else None
+    if source is None:  # compiled alone
+        return hasattr(importlib.import_module(module), "PLUGIN")
+    return _DEFINES.search(source) is not None
 
 
 @cache
@@ -42,7 +55,7 @@ def _installed(room: str) -> Mapping[str, EntryPoint]:
 
 
 def names(room: str) -> tuple[str, ...]:
-    """The names of all plugins of a room, sorted. Modules of the room that are no plugins are named in its PARTS."""
+    """The names of all plugins of a room, sorted."""
     return tuple(sorted({*_own(room), *_installed(room)}))
 
 

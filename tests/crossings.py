@@ -212,13 +212,13 @@ def asked(chat: Chat) -> dict[str, Any]:
         "calls": calls,
         "results": sorted(results),
         "pictures": pictures,
-        "tools": list(_offered(chat)),
+        "tools": list(offered(chat)),
         "stop": [stop for stop in chat.stop if stop.strip()],
         "stream": chat.stream,
     }
 
 
-def _offered(chat: Chat) -> Iterator[str]:
+def offered(chat: Chat) -> Iterator[str]:
     """The names of the tools that another format can be offered. Tools that only a format's own hosts execute have no
     place elsewhere."""
     for tool in chat.tools:

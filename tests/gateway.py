@@ -219,6 +219,18 @@ class RunningGateway:
                 with contextlib.suppress(ValueError):
                     yield json.loads(line)
 
+    def child(self, *words: str) -> int | None:
+        """The process id of the gateway's process with these words in its command line, as it is now."""
+        assert self.process is not None
+        parent = self.process.pid
+        with contextlib.suppress(OSError):
+            for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+                with contextlib.suppress(OSError):
+                    line = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+                    if {word.encode() for word in words} <= set(line):
+                        return int(child)
+        return None
+
     def processes(self) -> dict[str, int]:
         """Name to process id, from what `up` has printed."""
         line = next(each for each in self.lines if each.startswith("Healthy"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from .. import registry
 from .part import ConfigSection, Text
@@ -50,12 +50,17 @@ class UpstreamCredentialConfig(ConfigSection):
     scope: Text | None = None
     """azure: the default is https://cognitiveservices.azure.com/.default."""
 
+    options: dict[Text, Secret] = Field(default_factory=dict)
+    """The fields of a kind from outside the package. Each is handled as a secret."""
+
     @model_validator(mode="after")
     def _of_its_kind(self) -> UpstreamCredentialConfig:
         kind = registry.load("providers.credentials", self.kind)
-        for name in sorted(self.model_fields_set - {"kind"} - kind.fields):
+        for name in sorted({*self.model_fields_set, *self.options} - {"kind", "options"} - kind.fields):
             have = ", ".join(sorted(kind.fields))
             raise wrong(f"a credential of kind {self.kind} has no {name}; have {have}", "leave it out", key=name)
+        for name in sorted(self.options.keys() & UpstreamCredentialConfig.model_fields.keys()):
+            raise wrong(f"{name} is no option", f"write {name} beside the kind", key="options")
         mistake = kind.check(self.given())
         if mistake is not None:
             raise wrong(*mistake)
@@ -64,9 +69,10 @@ class UpstreamCredentialConfig(ConfigSection):
     def given(self) -> dict[str, object]:
         """The fields that are set, by name."""
         names = sorted(registry.load("providers.credentials", self.kind).fields)
-        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        given = {name: self.options.get(name, getattr(self, name, None)) for name in names}
+        return {name: value for name, value in given.items() if value is not None}
 
-    def options(self) -> dict[str, str]:
+    def plain(self) -> dict[str, str]:
         """The given fields that are no secrets, by name."""
         return {name: str(value) for name, value in self.given().items() if not isinstance(value, Secret)}
 

@@ -592,6 +592,7 @@ def _notes(dropped: tuple[str, ...], lookup: CacheLookup | None, reservation: Re
     notes = header_rules.dropped_fields(dropped)
     if lookup is not None:
         notes = (*notes, ("x-edge-cache", lookup.state))
-        if lookup.key_text is not None:
-            notes = (*notes, ("x-edge-cache-key", lookup.key_text))
+        key = lookup.key_text
+        if key is not None:
+            notes = (*notes, ("x-edge-cache-key", key))
     return notes if reservation is None else (*notes, *reservation.headers)

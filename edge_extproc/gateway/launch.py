@@ -44,7 +44,9 @@ from .worker_client import WorkerClient
 
 # Seconds for Envoy to stop. Open requests have had the workers' grace by then.
 _ENVOY_GRACE = 5.0
-_POLL_INTERVAL = 0.02
+# Deaths of Envoy in a row, each soon after its start, after which the gateway ends.
+_ENVOY_RESTARTS = 5
+_ASK_EVERY = 0.02
 # Milliseconds until Envoy writes its access lines, if they are few. Its default is ten seconds.
 _LOG_EVERY_MS = 1000
 ENVOY = "envoy"
@@ -116,7 +118,25 @@ class RunningGateway:
             *("--drain-time-s", str(DRAIN), "--drain-strategy", "immediate"),
         )
         clean = envoy_log.cleaned if self.config.envoy.log_level in envoy_log.VERBOSE_LEVELS else None
-        return ProcessSpec(ENVOY, argv, self._until_envoy, grace=_ENVOY_GRACE, clean=clean)
+        return ProcessSpec(
+            ENVOY,
+            argv,
+            self._until_envoy,
+            restart=True,
+            most_restarts=_ENVOY_RESTARTS,
+            restarted=self._sample_as_configured,
+            grace=_ENVOY_GRACE,
+            clean=clean,
+        )
+
+    async def _sample_as_configured(self) -> None:
+        """A restarted Envoy has the sampling of the start. A changed one is part of its runtime alone."""
+        otlp = self.config.telemetry.otlp
+        if self._envoy is not None and otlp is not None:
+            await self._envoy.sample(otlp.sampling)
+
+    def worker_restarts(self) -> int:
+        return sum(self.supervisor.restarts[worker_name(n)] for n in range(len(self._workers)))
 
     async def readiness(self) -> admin.Readiness:
         serving = await asyncio.gather(*(client.serving() for client in self._workers))
@@ -257,9 +277,7 @@ async def _launched(
     reloading = ConfigReloader(
         origin, config, text, gateway.apply, with_envoy=with_envoy, envoy=lambda: gateway.own_envoy
     )
-    gateway.own = SupervisorMetrics(
-        config.agent.workers, lambda: supervisor.restarts, reloading.reloads, gateway.database
-    )
+    gateway.own = SupervisorMetrics(config.agent.workers, gateway.worker_restarts, reloading.reloads, gateway.database)
     starting = _stop_on_signals(supervisor, reloading.request)
     watching: asyncio.Task[None] | None = None
     web: admin.AdminServer | None = None

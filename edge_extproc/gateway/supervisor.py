@@ -2,7 +2,9 @@
 
 There is one process per worker, each on its own Unix socket, and with `up` Envoy and perhaps the rehearsal provider. A
 worker that dies is restarted, and so is one that hangs: a busy worker answers late, a hanging one does not answer for a
-minute. The gateway ends if Envoy or the rehearsal provider dies. This module knows nothing of requests.
+minute. Envoy is restarted too, but the gateway ends if it dies repeatedly: without Envoy nobody is served, and whoever
+has started the gateway must learn of it. The gateway also ends if the rehearsal provider dies. This module knows
+nothing of requests.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import os
 import signal
 import socket
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -34,6 +36,7 @@ _WELL_AFTER = 30.0
 # number is high because a busy machine delays answers. Envoy has a faster health check of its own.
 _CHECK_INTERVAL = 5.0
 _UNANSWERED = 12
+_READY_SECONDS = 30.0
 # The last lines of output that are kept for the message of a death.
 _LAST_LINES = 20
 
@@ -46,6 +49,10 @@ class ProcessSpec:
     argv: tuple[str, ...]
     ready: Callable[[], Awaitable[None]]
     restart: bool = False
+    most_restarts: int | None = None
+    """Deaths in a row after which it is not restarted again; None for no limit."""
+    restarted: Callable[[], Awaitable[None]] | None = None
+    """Called when it is ready after a restart."""
     grace: float = 10.0
     own_stdout: bool = False
     """It inherits our stdout, and only its stderr is piped. For a process with a line per request: piping them would
@@ -172,10 +179,13 @@ class Supervisor:
         self._quiet = quiet
         self._check_interval = check_interval
         self._running: dict[str, RunningProcess] = {}
+        self._started: list[list[str]] = []
+        """The names of the processes, by call of `start`."""
         self._watchers: list[asyncio.Task[None]] = []
         self._stop = asyncio.Event()
         self._failure: StartError | None = None
-        self.restarts = 0
+        self.restarts: Counter[str] = Counter()
+        """By the name of the process."""
         self.on_death: Callable[[int], None] = _ignore
         """Called with the process id of each process that dies by itself."""
 
@@ -187,10 +197,13 @@ class Supervisor:
         """Name to process id of what runs now."""
         return {n: r.process.pid for n, r in self._running.items() if r.process.returncode is None}
 
-    async def start(self, specs: Sequence[ProcessSpec], seconds: float = 30.0) -> None:
+    async def start(self, specs: Sequence[ProcessSpec], seconds: float = _READY_SECONDS) -> None:
         """Starts all and waits until all are ready. Raises StartError; `stop` stops those that were started."""
+        started: list[str] = []
+        self._started.append(started)
         for spec in specs:
             self._running[spec.name] = await RunningProcess.start(spec, quiet=self._quiet)
+            started.append(spec.name)
         await asyncio.gather(*(self._running[spec.name].ready(seconds) for spec in specs))
         self._watchers += [BACKGROUND.start("watch_processes", partial(self._watch, spec)) for spec in specs]
 
@@ -201,13 +214,14 @@ class Supervisor:
             raise self._failure
 
     async def stop(self) -> None:
-        """Stops all, last started first."""
+        """Stops all, last started first. What was started together is stopped together, so that the grace of one
+        worker does not add to that of another."""
         self._stop.set()
         for watcher in self._watchers:
             watcher.cancel()
         await asyncio.gather(*self._watchers, return_exceptions=True)
-        for running in reversed(list(self._running.values())):
-            await running.stop()
+        for names in reversed(self._started):
+            await asyncio.gather(*(self._running[name].stop() for name in names))
 
     async def _watch(self, spec: ProcessSpec) -> None:
         loop = asyncio.get_running_loop()
@@ -216,12 +230,12 @@ class Supervisor:
             running, born = self._running[spec.name], loop.time()
             code = await running.until_dead(self._check_interval)
             self.on_death(running.process.pid)
-            if not spec.restart:
+            lived = loop.time() - born
+            deaths = 1 if lived > _WELL_AFTER else deaths + 1
+            if not spec.restart or (spec.most_restarts is not None and deaths > spec.most_restarts):
                 self._failure = StartError(f"{spec.name} died with exit code {code}{running._last_output()}")
                 self._stop.set()
                 return
-            lived = loop.time() - born
-            deaths = 1 if lived > _WELL_AFTER else deaths + 1
             pause = _RESTART_DELAYS[min(deaths, len(_RESTART_DELAYS)) - 1]
             structlog.get_logger().error(
                 "process_died",
@@ -232,8 +246,13 @@ class Supervisor:
                 restarts_in_s=pause,
             )
             await asyncio.sleep(pause)
-            self.restarts += 1
+            self.restarts[spec.name] += 1
             self._running[spec.name] = await RunningProcess.start(spec, quiet=self._quiet)
+            if spec.restarted is not None:
+                # If it dies first, the loop learns of it.
+                with contextlib.suppress(StartError):
+                    await self._running[spec.name].ready(_READY_SECONDS)
+                    await spec.restarted()
 
 
 def _how(code: int) -> str:

@@ -1,3 +1,1 @@
-"""The operations besides chat: one file for each wire format of each operation."""
-
-PARTS = frozenset({"metering"})
+"""What is asked besides chat: one file for each wire format of each operation."""

@@ -1,4 +1,1 @@
-"""Providers: one file for each kind of host. Hosts that differ only in their address are rows of a table."""
-
-PARTS = frozenset({"anthropic_betas", "credentials", "quirks"})
-"""The files of this package that are not kinds of host."""
+"""One file per host: a dialect, an address, a credential, and quirks. Hosts that only differ in address are rows."""

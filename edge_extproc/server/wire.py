@@ -206,10 +206,12 @@ def _streamed(body: bytes, *, end: bool) -> bytes:
 
 def to_answer(event: Event, command: Command) -> bytes:
     """The encoded ProcessingResponse that answers `event`. Raises ValueError for an impossible command."""
-    if command is CONTINUE or command == CONTINUE:
+    if command is CONTINUE:
         return _CONTINUE[type(event)]
     response = ProcessingResponse()
     match command:
+        case Continue() if not command.set_headers and command == CONTINUE:
+            return _CONTINUE[type(event)]
         case Continue():
             _write_continue(response, event, command)
         case Replace():

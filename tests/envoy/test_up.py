@@ -286,10 +286,39 @@ def test_a_worker_that_hangs_is_not_counted_as_one(rehearsal_url):
         until(lambda: "edge_workers 2.0" in running.metrics())
 
 
+def status_of_a_call(running: RunningGateway) -> int | None:
+    """None where nobody answers."""
+    asked = {"model": "rehearsal", "messages": [{"role": "user", "content": "Hello"}]}
+    try:
+        with httpx.Client(base_url=running.url, headers={"authorization": f"Bearer {KEY}"}, timeout=60) as client:
+            return client.post("/v1/chat/completions", json=asked).status_code
+    except httpx.TransportError:
+        return None
+
+
+def test_an_envoy_that_dies_is_restarted(rehearsal_url):
+    with RunningGateway(gateways.config(rehearsal_url)) as running:
+        first = running.processes()["envoy"]
+        assert 200 == status_of_a_call(running)
+        os.kill(first, signal.SIGKILL)
+        until(lambda: running.child("--disable-hot-restart") not in (None, first), 30)
+        until(lambda: status_of_a_call(running) == 200, 60)
+        assert "edge_worker_restarts_total 0.0" in running.metrics()
+        (died,) = [json.loads(line) for line in running.lines if '"process_died"' in line]
+        assert ("envoy", "SIGKILL") == (died["process"], died["by"])
+
+
 def test_without_envoy_it_ends_and_says_so(rehearsal_url):
     with RunningGateway(gateways.config(rehearsal_url)) as running:
-        os.kill(running.processes()["envoy"], signal.SIGKILL)
 
+        def has_ended() -> bool:
+            envoy = running.child("--disable-hot-restart")
+            if envoy is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(envoy, signal.SIGKILL)
+            return running.process.poll() is not None
+
+        until(has_ended, 90)
         assert 1 == running.process.wait(30)
     assert any("envoy died with exit code -9" in line for line in running.lines)
 

@@ -8,7 +8,6 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import fault_player
 import gateway as gateways
@@ -64,15 +63,7 @@ def until_healthy(gateway: gateways.RunningGateway, count: int) -> None:
 
 def pid_of(worker: int, gateway: gateways.RunningGateway) -> int | None:
     """The process that is this worker now."""
-    assert gateway.process is not None
-    parent = gateway.process.pid
-    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    for child in children:
-        with contextlib.suppress(OSError):
-            words = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
-            if b"worker" in words and words[words.index(b"--index") + 1] == b"%d" % worker:
-                return int(child)
-    return None
+    return gateway.child("worker", "--index", str(worker))
 
 
 def kill(worker: int, gateway: gateways.RunningGateway) -> None:

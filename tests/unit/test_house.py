@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import pkgutil
 import re
 from collections import defaultdict
 from dataclasses import fields
@@ -118,6 +120,17 @@ def test_no_stage_knows_a_field_of_a_format(room: str) -> None:
     }
 
     assert {} == {path: names for path, names in known.items() if names}
+
+
+@pytest.mark.parametrize("room", ["dialects", "operations", "providers", "providers.credentials", "routing"])
+def test_the_plugins_of_a_room_are_the_modules_that_define_one(room: str) -> None:
+    """No list says which modules are plugins, nor which are not."""
+    package = importlib.import_module(f"edge_extproc.{room}")
+    names = [found.name for found in pkgutil.iter_modules(package.__path__)]
+    defining = [name for name in names if hasattr(importlib.import_module(f"{package.__name__}.{name}"), "PLUGIN")]
+
+    assert tuple(sorted(defining)) == registry.names(room)
+    assert set(names) > set(defining)
 
 
 def test_configuration_and_wiring_know_no_plugin_by_name() -> None:

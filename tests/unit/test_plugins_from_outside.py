@@ -1,4 +1,4 @@
-"""A dialect, a kind of provider and a strategy of another distribution, found by their entry points.
+"""A dialect, kinds of provider and credential, and a strategy of another distribution, found by their entry points.
 
 The distribution is tests/data/plugin. It is found on PYTHONPATH by a process of its own, as an installed one is, and no
 file of the package names it.
@@ -34,7 +34,7 @@ def run(environment: dict[str, str], *command: str) -> subprocess.CompletedProce
     )
 
 
-def test_check_takes_a_configuration_that_names_all_three(outside: Path) -> None:
+def test_check_takes_a_configuration_that_names_all_of_them(outside: Path) -> None:
     done = run(plugin_kit.environment(outside), "edge_extproc", "check", str(CONFIG))
 
     assert (0, "") == (done.returncode, done.stderr)
@@ -48,7 +48,7 @@ def test_without_the_distribution_its_kind_is_unknown() -> None:
     assert "there is no such kind of provider" in done.stderr
 
 
-def test_exchanges_use_all_three(outside: Path) -> None:
+def test_exchanges_use_all_of_them(outside: Path) -> None:
     options = ("-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-p", "no:xdist")
     done = run(plugin_kit.environment(outside), "pytest", *options, str(plugin_kit.SOURCE / "checks.py"))
 
@@ -57,7 +57,7 @@ def test_exchanges_use_all_three(outside: Path) -> None:
 
 
 def test_no_file_of_the_package_names_them() -> None:
-    names = ("example_talk", "last_first", "edge_example")
+    names = ("example_talk", "last_first", "edge_example", "example_ticket")
     naming = [
         str(path.relative_to(ROOT))
         for path in (ROOT / "edge_extproc").rglob("*.py")

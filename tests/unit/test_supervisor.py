@@ -12,7 +12,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import gateway
+import pytest
 
+from edge_extproc.errors import StartError
 from edge_extproc.gateway.supervisor import ProcessSpec, Supervisor
 from edge_extproc.telemetry.background import BACKGROUND
 
@@ -54,7 +56,7 @@ async def test_a_part_that_answered_and_then_does_not_any_more_is_killed_and_sta
     answers = Answers(True)
     async with supervised(answers) as supervisor:
         (first,) = supervisor.processes.values()
-        await until(lambda: supervisor.restarts == 1 and bool(supervisor.processes))
+        await until(lambda: supervisor.restarts["sleeper"] == 1 and bool(supervisor.processes))
         asked = answers.asked
         (second,) = supervisor.processes.values()
 
@@ -70,7 +72,7 @@ async def test_a_part_that_answers_late_but_answers_is_left_alone() -> None:
         before = supervisor.processes
         await until(lambda: answers.asked > 300)
 
-        assert (before, 0) == (supervisor.processes, supervisor.restarts)
+        assert (before, 0) == (supervisor.processes, supervisor.restarts.total())
 
 
 async def test_a_part_that_has_not_answered_yet_is_starting_and_does_not_hang() -> None:
@@ -79,7 +81,7 @@ async def test_a_part_that_has_not_answered_yet_is_starting_and_does_not_hang() 
         before = supervisor.processes
         await until(lambda: answers.asked > 100)
 
-        assert (before, 0) == (supervisor.processes, supervisor.restarts)
+        assert (before, 0) == (supervisor.processes, supervisor.restarts.total())
 
 
 async def test_a_part_that_somebody_has_stopped_does_not_hang_and_goes_on() -> None:
@@ -94,7 +96,7 @@ async def test_a_part_that_somebody_has_stopped_does_not_hang_and_goes_on() -> N
         await until(lambda: answers.asked > before + 100)
         still = list(supervisor.processes.values())
         os.kill(pid, signal.SIGCONT)
-        await until(lambda: supervisor.restarts == 1)
+        await until(lambda: supervisor.restarts["sleeper"] == 1)
 
     assert [pid] == still
 
@@ -104,7 +106,7 @@ async def test_a_part_that_dies_is_started_again_whether_it_can_be_asked_or_not(
         async with supervised(answers) as supervisor:
             (pid,) = supervisor.processes.values()
             os.kill(pid, signal.SIGKILL)
-            await until(lambda supervisor=supervisor: supervisor.restarts == 1)
+            await until(lambda supervisor=supervisor: supervisor.restarts["sleeper"] == 1)
 
 
 async def test_a_part_that_cannot_be_started_again_at_once_is_tried_until_it_can(tmp_path: Path) -> None:
@@ -123,3 +125,69 @@ async def test_a_part_that_cannot_be_started_again_at_once_is_tried_until_it_can
         await until(lambda: bool(supervisor.processes))
     finally:
         await supervisor.stop()
+
+
+PATIENCE = 300.0
+DIES = (sys.executable, "-c", "raise SystemExit(3)")
+
+
+async def test_a_part_that_dies_again_and_again_is_given_up_where_its_restarts_are_limited() -> None:
+    supervisor = Supervisor(quiet=True)
+    try:
+        await supervisor.start([ProcessSpec("envoy", DIES, at_once, restart=True, most_restarts=2)])
+        with pytest.raises(StartError, match="envoy died with exit code 3"):
+            await supervisor.wait()
+        assert {"envoy": 2} == supervisor.restarts
+    finally:
+        await supervisor.stop()
+
+
+async def test_a_part_that_serves_again_is_told_what_it_has_missed() -> None:
+    told = asyncio.Event()
+
+    async def tell() -> None:
+        told.set()
+
+    supervisor = Supervisor(quiet=True)
+    try:
+        await supervisor.start(
+            [ProcessSpec("sleeper", SLEEPER, at_once, restart=True, most_restarts=1, restarted=tell)]
+        )
+        (pid,) = supervisor.processes.values()
+        assert not told.is_set()
+        os.kill(pid, signal.SIGKILL)
+        async with asyncio.timeout(20):
+            await told.wait()
+        assert [pid] != list(supervisor.processes.values())
+    finally:
+        await supervisor.stop()
+
+
+async def test_parts_that_were_started_together_are_stopped_together(tmp_path: Path) -> None:
+    """Each ends only after the other was told to end."""
+    program = """
+import pathlib, signal, sys, time
+mine, other = map(pathlib.Path, sys.argv[1:])
+signal.signal(signal.SIGTERM, lambda *_: mine.with_suffix(".told").touch())
+mine.touch()
+while not other.with_suffix(".told").exists():
+    time.sleep(0.01)
+"""
+    a, b = tmp_path / "a", tmp_path / "b"
+
+    async def ready() -> None:
+        await asyncio.to_thread(gateway.until, lambda: a.exists() and b.exists(), PATIENCE)
+
+    supervisor = Supervisor(quiet=True)
+    specs = [
+        ProcessSpec(mine.name, (sys.executable, "-c", program, str(mine), str(other)), ready, grace=600.0)
+        for mine, other in ((a, b), (b, a))
+    ]
+    try:
+        await supervisor.start(specs, PATIENCE)
+    finally:
+        async with asyncio.timeout(PATIENCE):
+            await supervisor.stop()
+
+    assert a.with_suffix(".told").exists()
+    assert b.with_suffix(".told").exists()

@@ -18,12 +18,12 @@ from ...codecs.json_values import (
     maybe_int,
     maybe_number,
     maybe_text,
-    read_body,
     rest_of,
 )
 from ...errors import BadRequest
 from ...model.call import Call, Chat, FunctionTool, Reasoning, ResponseFormat, Tool, ToolChoice
 from ...model.content import NO_EXTRAS, Extras, Json, Message, Role, Text
+from .. import reading
 from ..base import Headers
 from .content import opaque_of, read_cache, read_content
 from .fields import NAME, NEEDED, SPELLING, Block
@@ -41,17 +41,9 @@ probe_of = msgspec.json.Decoder(_Probe)
 
 
 def why_no_call(raw: bytes) -> BadRequest:
-    """The error for a body that the typed decoder refused."""
-    try:
-        body = read_body(raw)
-        if "model" not in body:
-            return BadRequest("model is missing: name the model that shall answer", param="model")
-        as_text(body["model"], "model")
-        maybe_bool(body.get("stream"), "stream")
-        maybe_int(body.get("max_tokens"), "max_tokens")
-    except BadRequest as exc:
-        return exc
-    return BadRequest("the body says model, stream or max_tokens twice, and not alike")
+    """What is wrong with a body that the probe refused."""
+    twice = "the body says model, stream or max_tokens twice, and not alike"
+    return reading.why_no_call(raw, "max_tokens", otherwise=twice)
 
 
 # --- reading a request: the rest

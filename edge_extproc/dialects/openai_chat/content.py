@@ -28,7 +28,6 @@ from ...model.content import (
     Thinking,
     Url,
 )
-from ...model.host import Thoughts
 from .fields import NAME, Object
 
 # --- JSON
@@ -203,7 +202,6 @@ def read_content(value: Json, path: str) -> tuple[Part, ...]:
 # --- thinking: four variants of the hosts
 
 FLAT_THOUGHT = ("reasoning_content", "reasoning")
-WANTED: frozenset[Thoughts] = frozenset({"reasoning_content", "reasoning_details"})
 _STRUCTURED_THOUGHT = ("thinking_blocks", "reasoning_details")
 THOUGHT = frozenset((*FLAT_THOUGHT, *_STRUCTURED_THOUGHT))
 # Signatures and encrypted thoughts of other models have no meaning in the fields of `Thinking`.

@@ -10,10 +10,10 @@ from ...codecs import json_splice
 from ...codecs.json_values import UNREADABLE, encode
 from ...model.host import HostProfile
 from ..history import array
+from ..reading import why_no_call
 from .content import FLAT_THOUGHT
 from .fields import Object
 from .models import LONGEST_CALL_ID, MISTRALS, call_id, is_thinking, with_reasoning
-from .request_in import why_no_call
 
 USER = re.compile(rb'"(?:user|safety_identifier)"\s*:')
 _rows = msgspec.json.Decoder(list[msgspec.Raw])

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from ...model.content import Json, RedactedThinking, Thinking
-from ...model.host import HostProfile
+from ...model.host import HostProfile, Thoughts
 
 # --- how much a model can be asked to think
 
@@ -99,6 +100,12 @@ def effort_of_budget(budget: int) -> str:
 
 
 # --- writing a request
+
+SERVICE_TIERS: Mapping[str, str] = MappingProxyType(
+    {"standard_only": "default", **{tier: tier for tier in ("auto", "default", "flex", "scale", "priority")}}
+)
+WANTED: frozenset[Thoughts] = frozenset({"reasoning_content", "reasoning_details"})
+"""Hosts that want unsigned thinking of the history back."""
 
 LONGEST_CALL_ID = 40  # OpenAI: `messages.[1].tool_calls.[0].id: string too long ... maximum length 40`
 _CALL_ID = re.compile(rf"[a-zA-Z0-9_-]{{1,{LONGEST_CALL_ID}}}")

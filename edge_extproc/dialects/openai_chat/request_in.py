@@ -20,7 +20,6 @@ from ...codecs.json_values import (
     encode,
     left_in,
     maybe,
-    read_body,
     rest_of,
     wrong,
 )
@@ -29,6 +28,7 @@ from ...model.call import Call, Chat, FunctionTool, Reasoning, ResponseFormat, T
 from ...model.content import NO_EXTRAS, Extras, Image, Json, Message, Opaque, Part, Refusal, Text, ToolCall, ToolResult
 from ..base import output_limit
 from ..carried import original_id
+from ..reading import why_no_call
 from .content import THOUGHT, opaque_of, read_cache, read_content, read_image_part, read_thoughts
 from .fields import NAME, SPELLING, Object
 from .tools import AllowedTools, allowed_tools, is_custom, read_custom_call, read_custom_tool
@@ -47,19 +47,6 @@ class _Probe(msgspec.Struct):
 
 
 _probe = msgspec.json.Decoder(_Probe)
-
-
-def why_no_call(raw: bytes) -> BadRequest:
-    """The error for a body that the typed decoder refused."""
-    try:
-        body = read_body(raw)
-        if "model" not in body:
-            return BadRequest("model is missing: name the model that shall answer", param="model")
-        as_text(body["model"], "model")
-        maybe(as_bool, body, "stream")
-    except BadRequest as exc:
-        return exc
-    return BadRequest("the body cannot be read")
 
 
 def _positive(value: Json) -> int | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import assert_never
 
 from ...codecs.json_values import as_object, left_in
@@ -34,7 +32,6 @@ from ...model.host import UNKNOWN_HOST, HostProfile
 from ..dropping import DropList, messages_of, parts_of, tools_of
 from .content import (
     AUDIO_FORMATS,
-    WANTED,
     is_noted,
     plain,
     set_values,
@@ -44,6 +41,8 @@ from .content import (
 from .fields import TITLE, Object
 from .models import (
     SAMPLING,
+    SERVICE_TIERS,
+    WANTED,
     call_id,
     effort_for,
     effort_of_budget,
@@ -56,10 +55,7 @@ from .models import (
 )
 from .tools import AllowedTools, is_custom, write_custom_call, write_custom_tool
 
-_SERVICE_TIERS: Mapping[str, str] = MappingProxyType(
-    {"standard_only": "default", **{tier: tier for tier in ("auto", "default", "flex", "scale", "priority")}}
-)
-# Extras of other dialects with the same meaning here, and the field of each.
+# Extras of other dialects that mean the same here, and where each goes.
 _SHARED_EXTRAS = frozenset({"prompt_cache_key", "prompt_cache_retention"})
 
 
@@ -155,7 +151,7 @@ class RequestWriter(DropList):
             set_values(body, **{user: chat.user})
         self._drop_field("metadata", chat.metadata)
         if chat.service_tier is not None:
-            tier = _SERVICE_TIERS.get(chat.service_tier)
+            tier = SERVICE_TIERS.get(chat.service_tier)
             set_values(body, service_tier=tier)
             self._drop_field("service_tier", tier is None)
 

@@ -13,10 +13,10 @@ from ...model.frozen_dataclass import frozen_dataclass
 from ...model.host import HostProfile
 from ..carried import MARK
 from ..history import array
-from ..openai_chat.models import is_too_long
+from ..openai_chat.models import WANTED, is_too_long
 from .content import is_made, read_reasoning_item
 from .fields import Item
-from .request_out import CALL_ID_LIMIT, WANTED, call_id_of, unsigned_item
+from .request_out import CALL_ID_LIMIT, call_id_of, unsigned_item
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _rows = msgspec.json.Decoder(list[msgspec.Raw])

@@ -24,6 +24,7 @@ from ...codecs.json_values import (
 from ...errors import BadRequest
 from ...model.call import Call, Chat, Reasoning, ResponseFormat
 from ...model.content import NO_EXTRAS, Extras, Json, Message, Opaque, Part, Role, Text, ToolCall, ToolResult
+from .. import reading
 from ..carried import original_id
 from ..crossing import READ_ITEM, WHOLE_ITEM
 from .content import (
@@ -57,17 +58,8 @@ probe = msgspec.json.Decoder(_Probe)
 
 
 def why_no_call(raw: bytes) -> BadRequest:
-    """The error for a body that the typed decoder refused."""
-    try:
-        body = read_body(raw)
-        if "model" not in body:
-            return BadRequest("model is missing: name the model that shall answer", param="model")
-        as_text(body["model"], "model")
-        maybe_bool(body.get("stream"), "stream")
-        maybe_int(body.get("max_output_tokens"), "max_output_tokens")
-    except BadRequest as exc:
-        return exc
-    return BadRequest("the body cannot be read")
+    """What is wrong with a body that the probe refused."""
+    return reading.why_no_call(raw, "max_output_tokens")
 
 
 _ROLES: Mapping[str, Role] = MappingProxyType(
@@ -132,7 +124,7 @@ class InputReader:
             if kind == "local_shell_call" and isinstance(id := item.get("id"), str):
                 self.shell_ids[id] = call.id
             self._call(call)
-        elif (result := read_tool_output(item, kind, path, self.shell_ids)) is not None:
+        elif (result := read_tool_output(item, kind, path, self.table, self.shell_ids)) is not None:
             self._result(result)
         else:
             self._whole(item, kind, path)

@@ -29,11 +29,13 @@ from ...model.content import (
     ToolResult,
     Url,
 )
-from ...model.host import UNKNOWN_HOST, HostProfile, Thoughts
+from ...model.host import UNKNOWN_HOST, HostProfile
 from ..custom_tools import input_of
 from ..dropping import DropList, messages_of, parts_of, tools_of
 from ..openai_chat.models import (
     SAMPLING,
+    SERVICE_TIERS,
+    WANTED,
     effort_for,
     efforts_of,
     is_sampled,
@@ -53,11 +55,6 @@ CALL_ID_LIMIT = 64  # OpenAI's API reference: call_id
 _IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 _PDF = "application/pdf"
 _NO_PARAMETERS: Mapping[str, Json] = MappingProxyType({"type": "object", "properties": {}})
-_SERVICE_TIERS: Mapping[str, str] = MappingProxyType(
-    {"standard_only": "default", **{tier: tier for tier in ("auto", "default", "flex", "scale", "priority")}}
-)
-# Hosts that want unsigned thinking of the history back.
-WANTED: frozenset[Thoughts] = frozenset({"reasoning_content", "reasoning_details"})
 _MADE_AGAIN = frozenset({"id", "summary", "content", "status"})
 
 
@@ -144,7 +141,7 @@ class RequestWriter(DropList):
             else:
                 self._drop_if(name, value is not None)
         if chat.service_tier is not None:
-            tier = _SERVICE_TIERS.get(chat.service_tier)
+            tier = SERVICE_TIERS.get(chat.service_tier)
             self._drop_field("service_tier", tier is None)
             if tier is not None:
                 body["service_tier"] = tier

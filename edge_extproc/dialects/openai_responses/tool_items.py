@@ -16,7 +16,7 @@ from ..carried import original_id
 from ..custom_tools import arguments_of_input, input_of
 from .content import CALL, read_content
 from .fields import Item
-from .tools import ToolForm, ToolKind, ToolTable
+from .tools import ToolForm, ToolKind, ToolTable, objects_in
 
 
 @frozen_dataclass
@@ -104,7 +104,7 @@ def read_tool_call(item: Item, kind: str, path: str, table: ToolTable) -> ToolCa
     return OwnCall(original_id(call_id), table.name_of(tool, tool), arguments, extras=extras, path=path, value=item)
 
 
-def read_tool_output(item: Item, kind: str, path: str, ids: Mapping[str, str]) -> ToolResult | None:
+def read_tool_output(item: Item, kind: str, path: str, table: ToolTable, ids: Mapping[str, str]) -> ToolResult | None:
     """The result in an item that is no plain function_call_output; None for an item that is none. `ids`: the call ids
     of the local shell calls so far, by the ids of their items."""
     call_id = text_of(item.get("call_id"))
@@ -127,7 +127,7 @@ def read_tool_output(item: Item, kind: str, path: str, ids: Mapping[str, str]) -
             parts = (Text(text_of(item.get("output")) or status or "", path=path),)
         case "tool_search_output":
             known = _RESULT | {"tools", "execution"}
-            parts = (Text(_found(item.get("tools")), path=path),)
+            parts = (Text(_found(item.get("tools"), table), path=path),)
         case _:
             return None
     if not call_id:
@@ -151,13 +151,10 @@ def _shell_output(output: Json) -> str:
     return "\n".join(told)
 
 
-def _found(tools: Json) -> str:
-    names = [
-        str(each.get("name") or each.get("type"))
-        for each in (tools if isinstance(tools, list) else ())
-        if isinstance(each, dict)
-    ]
-    return f"These tools can be called now: {', '.join(names)}." if names else "No tool was found."
+def _found(tools: Json, table: ToolTable) -> str:
+    """The names by which the model can call the tools that were found."""
+    names = ", ".join(name for tool, _ in objects_in(tools, "") for name in table.names_in(tool))
+    return f"These tools can be called now: {names}." if names else "No tool was found."
 
 
 # --- writing a reply

@@ -83,6 +83,15 @@ class ToolTable:
             return known
         return name if namespace is None else joined_name(namespace, name)
 
+    def names_in(self, tool: Item) -> Iterator[str]:
+        """The names that another provider knows of a tool: one, or those of a namespace."""
+        kind, name = tool.get("type"), text_of(tool.get("name"))
+        for child, _ in objects_in(tool.get("tools"), "") if kind == "namespace" else ((tool, ""),):
+            called = text_of(child.get("name"))
+            child_kind = child.get("type")
+            if called and child_kind in ("function", "custom"):
+                yield self.name_of(child_kind, called, name if kind == "namespace" else None)
+
     def form_of(self, call: ToolCall) -> ToolForm:
         """How the caller knows the tool that a model calls. A tool that was not offered is a function, or what the
         model's own format says that it is."""
@@ -180,11 +189,11 @@ class ToolTable:
     def _loaded(self, items: Json) -> Iterator[Tool]:
         """The tools that items of the history make available. A tool that is offered already is not offered again."""
         seen = set(self._forms)
-        for item, path in _objects_in(items, "input"):
+        for item, path in objects_in(items, "input"):
             kind = text_of(item.get("type"))
             if kind not in _LOADED or (kind == "tool_search_output" and not item.get("call_id")):
                 continue
-            for tool, where in _objects_in(item.get("tools"), f"{path}.tools"):
+            for tool, where in objects_in(item.get("tools"), f"{path}.tools"):
                 read = self._read(tool, where)
                 functions = read.functions if isinstance(read, ReplacedTool) else (read,)
                 new = tuple(each for each in functions if isinstance(each, FunctionTool) and each.name not in seen)
@@ -198,7 +207,7 @@ _CUSTOM = frozenset({"type", "name", "description", "format"})
 _LOADED = frozenset({"tool_search_output", "additional_tools"})
 
 
-def _objects_in(value: Json, path: str) -> Iterator[tuple[Item, str]]:
+def objects_in(value: Json, path: str) -> Iterator[tuple[Item, str]]:
     for i, each in enumerate(value if isinstance(value, list) else ()):
         if isinstance(each, dict):
             yield each, f"{path}[{i}]"

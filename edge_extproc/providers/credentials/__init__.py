@@ -1,4 +1,1 @@
-"""Credentials for providers: one file for each kind. Tokens and temporary keys are fetched in the background."""
-
-PARTS = frozenset({"api_key", "files", "refresh", "sigv4"})
-"""The files of this package that are not kinds of credential."""
+"""Credentials for providers: one file a kind. What must be fetched is fetched off the path of requests."""

@@ -49,7 +49,7 @@ def _build_credential(
         name,
         kind.credentials[given.kind],
         provider.region,
-        given.options(),
+        given.plain(),
         {field: _current(name, secret, refreshers) for field, secret in given.secrets().items()},
     )
     credential: Credential = registry.load("providers.credentials", given.kind).build(

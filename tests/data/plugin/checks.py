@@ -69,6 +69,14 @@ def talk(tmp_path: Path) -> Any:
         ("options: {room: blue}", "options: {rum: blue}", "kind example has no option 'rum'; have room"),
         (", options: {room: blue}", "", "options.room is missing"),
         ("api_key: openai-key", "api_key: openai-key, options: {room: red}", "kind openai has no option 'room'"),
+        (
+            "options: {ticket: t-1}",
+            "options: {tickt: t-1}",
+            "a credential of kind example_ticket has no tickt; have ticket",
+        ),
+        ("{kind: example_ticket, options: {ticket: t-1}}", "{kind: example_ticket}", "a ticket is missing"),
+        ("kind: example_ticket", "kind: exmple_ticket", "no such kind of credential; have aws, azure, example_ticket"),
+        ("{kind: example_ticket, ", "{kind: example_ticket, profile: p, ", "kind example_ticket has no profile"),
         ("strategy: last_first", "strategy: first_last", "no such strategy; have cheapest, failover, last_first"),
         ("kind: example", "kind: exmple", "no such kind of provider; have anthropic, azure, bedrock, example"),
         ("api: talk", "api: tlk", "kind example has no api 'tlk'; have talk"),
@@ -102,6 +110,14 @@ def test_a_caller_of_another_dialect_reaches_the_new_kind(talk: Any) -> None:
     assert "Hello" == reply["choices"][0]["message"]["content"]
     assert (3, 1) == (reply["usage"]["prompt_tokens"], reply["usage"]["completion_tokens"])
     assert ("openai_chat", "cross", ("seed",)) == (settled.dialect, settled.lane, settled.dropped)
+
+
+def test_the_new_kind_of_credential_proves_who_asks(talk: Any) -> None:
+    asked = {"model": "guest", "messages": [HI]}
+    (_, sent, *_), _ = talk(headers(key=KEY), body(asked), answered(), whole(SAID))
+
+    assert "t-1 /example/talk" == dict(sent.set_headers)["x-example-ticket"]
+    assert "x-example-key" not in dict(sent.set_headers)
 
 
 def test_a_stream_of_the_new_dialect_is_translated(talk: Any) -> None:

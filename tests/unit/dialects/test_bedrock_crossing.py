@@ -15,6 +15,7 @@ from anthropic_grammar import hold_to_the_grammar, objects
 from botocore.exceptions import EventStreamError
 from botocore_oracle import converse_request_errors, parse_converse, parse_converse_stream
 from cells import cell
+from crossings import offered
 from google.genai.types import GenerateContentResponse
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.responses import Response
@@ -26,7 +27,7 @@ from edge_extproc.dialects.base import Dialect
 from edge_extproc.dialects.bedrock_converse import PLUGIN as CONVERSE
 from edge_extproc.errors import BadRequest, UpstreamError
 from edge_extproc.model.call import Call, Chat, Written
-from edge_extproc.model.content import Document, Message, Opaque, Part, Refusal, Text, Thinking, ToolCall, ToolResult
+from edge_extproc.model.content import Document, Message, Part, Refusal, Text, Thinking, ToolCall, ToolResult
 from edge_extproc.model.reply import Ended, Failed, Reply, ReplyEvent, fold
 
 OTHERS: dict[str, Dialect] = {
@@ -180,9 +181,9 @@ def crosses_into(id: str, model: str) -> None:
     path = CONVERSE.path("chat", model, stream=chat.stream)
     again = CONVERSE.read_chat(CONVERSE.read_call(written.body, "chat", (), path))
     assert told(chat) == told(again)
-    names = [t.name for t in chat.tools if not isinstance(t, Opaque)]
+    names = list(offered(chat))
     forbidden = chat.tool_choice is not None and chat.tool_choice.mode == "none"
-    assert not names or forbidden or names == [t.name for t in again.tools if not isinstance(t, Opaque)]
+    assert not names or forbidden or names == list(offered(again))
     assert list(written.dropped) == sorted(set(written.dropped))
 
 

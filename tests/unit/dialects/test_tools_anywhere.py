@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,7 +18,8 @@ from responses_grammar import check
 from edge_extproc.dialects.custom_tools import CustomInputReader as Reader
 from edge_extproc.dialects.custom_tools import arguments_of_input, escaped, input_of
 from edge_extproc.model.call import Call
-from edge_extproc.model.reply import Reply, unfold
+from edge_extproc.model.content import ToolCall
+from edge_extproc.model.reply import PartDelta, Reply, unfold
 
 Json = dict[str, Any]
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}}
@@ -156,14 +158,13 @@ def streamed(reply: Reply, call: Call, sizes: list[int]) -> Json:
     writer = DIALECTS[call.dialect].writer(call)
     out = []
     for event in unfold(reply):
-        text = getattr(event, "text", None)
-        if not isinstance(text, str):
+        if not isinstance(event, PartDelta):
             out.append(writer.write(event))
             continue
         at, turn = 0, itertools.cycle(sizes)
-        while at < len(text):
+        while at < len(event.text):
             size = next(turn)
-            out.append(writer.write(type(event)(event.part, text[at : at + size])))  # type: ignore[call-arg, attr-defined, arg-type]
+            out.append(writer.write(replace(event, text=event.text[at : at + size])))
             at += size
     return check(b"".join(out), strict=True)
 
@@ -214,7 +215,7 @@ def test_a_tool_works_at_one_provider_and_the_next_one_takes_the_history(
     names = offered(provider, json.loads(sent))
     answer = native(provider, [(f"call_{i}", *names[at], args) for i, (at, args, _) in enumerate(calls)])
     reply = DIALECTS[provider.dialect].read_reply(json.dumps(answer).encode())
-    plain = json.loads(DIALECTS[RESPONSES].write_reply(Reply(**{**_fields(reply), "call": call})))
+    plain = json.loads(DIALECTS[RESPONSES].write_reply(replace(reply, call=call)))
     response = streamed(reply, call, sizes)
 
     assert "tools[8]" in dropped
@@ -229,15 +230,9 @@ def test_a_tool_works_at_one_provider_and_the_next_one_takes_the_history(
     assert [] == request_validators.of(second, PROVIDERS[second].dialect, again)
     if second == first:
         said = DIALECTS[provider.dialect].read_chat(Call(provider.dialect, "chat", "m", False, again))
-        called = [part for message in said.messages if message.role == "assistant" for part in message.parts]
-        assert [(names[at][1], args) for at, args, _ in calls] == [
-            (part.name, json.loads(part.arguments or "{}"))
-            for part in called  # type: ignore[union-attr]
-        ]
-
-
-def _fields(reply: Reply) -> Json:
-    return {name: getattr(reply, name) for name in ("dialect", "id", "model", "choices", "usage", "created", "extras")}
+        called = [part for message in said.messages for part in message.parts if isinstance(part, ToolCall)]
+        made = [(part.name, json.loads(part.arguments or "{}")) for part in called]
+        assert [(names[at][1], args) for at, args, _ in calls] == made
 
 
 def _read(key: str, value: Any) -> Any:
@@ -312,7 +307,7 @@ def test_a_call_that_its_item_cannot_hold_is_told_as_a_call_of_a_function(place:
     ]
     choice = {"index": 0, "message": {"role": "assistant", "tool_calls": calls}, "finish_reason": "tool_calls"}
     reply = DIALECTS[CHAT].read_reply(json.dumps({"id": "c", "model": "m", "choices": [choice]}).encode())
-    plain = json.loads(DIALECTS[RESPONSES].write_reply(Reply(**{**_fields(reply), "call": call})))
+    plain = json.loads(DIALECTS[RESPONSES].write_reply(replace(reply, call=call)))
 
     assert [("function_call", "c1", arguments), ("function_call", "c2", arguments)] == [
         (item["type"], item["call_id"], item["arguments"]) for item in plain["output"]

@@ -747,3 +747,21 @@ def test_what_is_neither_breaks_the_stream(stage):
 
     assert b'"error"' in commands[-1].body
     assert "broken_stream" == settled.outcome
+
+
+# --- tools that only the caller's format has
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_custom_tool_is_called_through_another_format(stage, stream):
+    used = {"type": "tool_use", "id": "toolu_1", "name": "patch", "input": {"input": "*** Begin"}}
+    reply = {**ANTHROPIC_REPLY, "content": [used], "stop_reason": "tool_use"}
+    asks = body({"model": "claude", "input": "Go.", "tools": [{"type": "custom", "name": "patch"}], "stream": stream})
+    commands, settled = run(stage, headers("/v1/responses"), asks, answered(), whole(reply))
+    told = commands[3].body.decode()
+    last = told.rstrip().rpartition("data: ")[2] if stream else told
+    (item,) = (json.loads(last)["response"] if stream else json.loads(last))["output"]
+
+    assert ["patch"] == [tool["name"] for tool in json.loads(commands[1].body)["tools"]]
+    assert ("custom_tool_call", "patch", "*** Begin") == (item["type"], item["name"], item["input"])
+    assert ("cross", "tool_calls") == (settled.lane, settled.finish)

@@ -1,1 +1,1 @@
-"""A distribution of its own that adds a dialect, a kind of provider and a routing strategy to the gateway."""
+"""A distribution of its own that adds a dialect, kinds of provider and credential, and a strategy to the gateway."""

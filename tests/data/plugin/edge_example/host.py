@@ -9,6 +9,7 @@ from types import MappingProxyType
 from edge_extproc.model.call import Operation
 from edge_extproc.model.host import UNKNOWN_HOST, HostProfile
 from edge_extproc.providers.base import ProviderKind, ProviderSettings, UpstreamCall, UpstreamRequest, base_path
+from edge_extproc.providers.credentials.base import NoCredential
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,10 @@ class ExampleProvider:
         headers = [("x-example-room", self.settings.options["room"])]
         if key is not None:
             headers.append(("x-example-key", key()))
-        return UpstreamRequest(base_path(self.settings.base_url) + asked.path, tuple(headers), (), asked.body)
+        path = base_path(self.settings.base_url) + asked.path
+        if self.settings.credential is not None:
+            headers += self.settings.credential.headers(NoCredential("POST", "example", path, asked.body))
+        return UpstreamRequest(path, tuple(headers), (), asked.body)
 
     def unframe(self, dialect: str, content_type: str) -> None:
         """The host adds no framing."""
@@ -41,6 +45,7 @@ class ExampleKind(ProviderKind):
     apis: Mapping[str, str] = MappingProxyType({"talk": "example_talk"})
     options = frozenset({"room"})
     required_options = ("room",)
+    credentials: Mapping[str, str] = MappingProxyType({"example_ticket": "talk"})
     gen_ai_provider = "example.talk"
 
     def build(self, settings: ProviderSettings) -> ExampleProvider:

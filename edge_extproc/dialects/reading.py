@@ -1,0 +1,22 @@
+"""What readers of several dialects share: why a body is no call, where the cheap view refused it."""
+
+from __future__ import annotations
+
+from ..codecs.json_values import as_text, maybe_bool, maybe_int, read_body
+from ..errors import BadRequest
+
+
+def why_no_call(raw: bytes, *counts: str, otherwise: str = "the body cannot be read") -> BadRequest:
+    """The fault of a body that names its model, whether it streams, and whole numbers in `counts`. `otherwise` is said
+    where a closer look finds nothing wrong with these fields."""
+    try:
+        body = read_body(raw)
+        if "model" not in body:
+            return BadRequest("model is missing: name the model that shall answer", param="model")
+        as_text(body["model"], "model")
+        maybe_bool(body.get("stream"), "stream")
+        for name in counts:
+            maybe_int(body.get(name), name)
+    except BadRequest as exc:
+        return exc
+    return BadRequest(otherwise)
