@@ -46,7 +46,7 @@ from .worker_client import WorkerClient
 _ENVOY_GRACE = 5.0
 # Deaths of Envoy in a row, each soon after its start, after which the gateway ends.
 _ENVOY_RESTARTS = 5
-_ASK_EVERY = 0.02
+_POLL_INTERVAL = 0.02
 # Milliseconds until Envoy writes its access lines, if they are few. Its default is ten seconds.
 _LOG_EVERY_MS = 1000
 ENVOY = "envoy"
