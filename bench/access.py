@@ -32,7 +32,7 @@ from edge_extproc.auth.api_key import PLUGIN, ApiKeys
 from edge_extproc.auth.base import AuthSettings, KeySettings
 from edge_extproc.auth.policy import AccessPolicies, AccessPolicy
 from edge_extproc.errors import Unauthenticated
-from edge_extproc.exchange.worst_case import OutputBounds, PromptSearch, ask_of
+from edge_extproc.exchange.worst_case import OutputBounds, PromptSearch, reservation_request
 from edge_extproc.limits.base import MICRO, LimitRule, LimitStoreSettings
 from edge_extproc.limits.limiter import PolicyLimiter
 from edge_extproc.limits.redis import PLUGIN as REDIS
@@ -138,7 +138,9 @@ class Way:
         self.limiter.raise_if_blocked(limits)
         rights.may_do("chat")
         candidates = rights.narrow(self.call, CANDIDATES)
-        ask = ask_of(self.call, candidates, self.providers, PRICES, self.bounds, SEARCH, priced=limits.count_dollars)
+        ask = reservation_request(
+            self.call, candidates, self.providers, PRICES, self.bounds, SEARCH, priced=limits.count_dollars
+        )
         await self.limiter.admit(f"e{n}", limits, ask)
         took = time.perf_counter() - began
         self.limiter.settle(self.ends.get(n) or settled(f"e{n}"))

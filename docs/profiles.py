@@ -1,5 +1,5 @@
-"""Writes docs/profiles.md: what is known of hosts and models, from the tables by which requests are written. `make
-docs` writes it anew; a test holds that it is up to date."""
+"""Writes docs/profiles.md, the profiles of hosts and models, from the tables that the translation uses. `make docs`
+runs it. A test checks that the page is up to date."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from edge_extproc.dialects.gemini_generate import models as gemini
 from edge_extproc.dialects.openai_chat.models import efforts_of, is_sampled, takes_stop
 from edge_extproc.model.host import UNKNOWN_HOST, HostProfile
 from edge_extproc.providers import anthropic_betas
-from edge_extproc.providers.openai import OPENAI_ALIKE, OPENAI_HOST
+from edge_extproc.providers.openai import OPENAI_HOST, OPENAI_PROXY
 from edge_extproc.providers.openai_compatible import HOSTS
 from edge_extproc.providers.quirks import NO_QUIRKS, Quirks
 
 PAGE = Path(__file__).with_suffix(".md")
 INTRODUCTION = """\
-# What is known of hosts and models
+# Profiles of hosts and models
 
-This page is made from the tables in the code; their sources stand beside them. A host or a model that is not listed
-gets what is safe: no field that only some take.
+This page is generated from the tables in the code, which also name their sources. A host or a model that is not listed
+gets only fields that all hosts accept.
 
-`providers.X.profile` changes a fact of a host:
+`providers.X.profile` changes the profile of a host:
 
 ```yaml
 providers:
@@ -31,10 +31,10 @@ providers:
     kind: openai
     base_url: https://llm.example.com/v1
     profile:
-      like: openai                # begin with what is known of OpenAI, or of a host below
+      like: openai                # start with the profile of OpenAI, or of a host below
       user_limit: 128             # or none
       thoughts: reasoning_content # as_they_came, refused, reasoning_content, reasoning_details
-      models: {smart: claude-sonnet-4-5, "prod-*": gpt-5.2}   # whose facts hold for an alias, a deployment, an ARN
+      models: {smart: claude-sonnet-4-5, "prod-*": gpt-5.2}   # the model behind an alias, a deployment or an ARN
 ```
 """
 GPTS = (
@@ -74,7 +74,7 @@ BEDROCK = (
 
 
 def page() -> str:
-    hosts = {"openai": OPENAI_HOST, "openai, at another address": OPENAI_ALIKE, "an unknown host": UNKNOWN_HOST}
+    hosts = {"openai": OPENAI_HOST, "openai, at another address": OPENAI_PROXY, "an unknown host": UNKNOWN_HOST}
     rows = [_host(name, profile, NO_QUIRKS) for name, profile in hosts.items()]
     rows += [_host(name, row.profile, row.quirks) for name, row in sorted(HOSTS.items())]
     flags = sorted({*anthropic_betas.BEDROCK, *anthropic_betas.VERTEX, *anthropic_betas.FIELDS})
@@ -114,7 +114,7 @@ def page() -> str:
         ),
         "## Claude\n",
         _table(
-            ("from", "most tokens", "thinking", "efforts", "structured outputs", "sampling settings"),
+            ("from", "maximum of tokens", "thinking", "efforts", "structured outputs", "sampling settings"),
             (_claude(f"claude-{name}") for name in CLAUDES),
         ),
         "## Gemini\n",

@@ -427,7 +427,7 @@ def load(path: Path, clock: Clock = time.time) -> PriceTable:
     try:
         read = msgspec.json.decode(path.read_bytes(), type=Compiled)
     except (OSError, msgspec.MsgspecError) as exc:
-        why = exc.strerror if isinstance(exc, OSError) else "it is not a price table of this program"
+        why = exc.strerror if isinstance(exc, OSError) else "it is not a price table of this gateway"
         raise ConfigError(f"cannot read the price table {path}: {why}; delete it and start again") from exc
     if read.format != FORMAT:
         raise ConfigError(f"the price table {path} has format {read.format}, not {FORMAT}; delete it and start again")

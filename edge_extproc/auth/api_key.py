@@ -145,7 +145,7 @@ def credential(headers: Headers, longest: int = MAX_KEY_LENGTH) -> str:
     if not keys:
         raise _refused("missing_api_key", f"no API key was sent; send one of these headers: {_HOW}")
     if len(set(keys.values())) > 1:
-        raise _refused("conflicting_api_keys", f"{' and '.join(sorted(keys))} hold different API keys; send one")
+        raise _refused("conflicting_api_keys", f"{' and '.join(sorted(keys))} contain different API keys; send one")
     return keys.popitem()[1]
 
 
@@ -159,7 +159,7 @@ def _key(name: str, value: str, longest: int) -> str:
     if len(key) > longest:
         raise _refused("malformed_api_key", f"the key in {name} is longer than {longest} characters")
     if _KEY.fullmatch(key) is None:
-        raise _refused("malformed_api_key", f"the key in {name} holds a character that no API key has")
+        raise _refused("malformed_api_key", f"the key in {name} contains a character that is not allowed in an API key")
     return key
 
 

@@ -31,7 +31,7 @@ class CompositeAuthenticator:
 
     def authenticate(self, headers: Headers) -> Principal:
         certified: Principal | None = None
-        nobody: Unauthenticated | None = None
+        unknown: Unauthenticated | None = None
         if self._certificates is not None:
             try:
                 certified = self._certificates.principal_of(headers)
@@ -39,11 +39,12 @@ class CompositeAuthenticator:
                 if error.code != "unknown_certificate":
                     raise
                 # In a mesh every workload has a certificate. A key can still identify this one.
-                nobody = error
-        if (certified is not None or nobody is not None) and not has_credential(headers):
-            if certified is None:
-                raise nobody or Unauthenticated("the client certificate stands for nobody here")
-            return certified
+                unknown = error
+        if not has_credential(headers):
+            if certified is not None:
+                return certified
+            if unknown is not None:
+                raise unknown
         bearer = self._bearer(headers)
         if certified is not None and certified.tenant != bearer.tenant:
             raise _refused(CONFLICT, "the client certificate and the key or token are of different tenants")
@@ -54,7 +55,7 @@ class CompositeAuthenticator:
         if self._tokens is not None and (self._keys is None or looks_like_a_token(presented)):
             return self._tokens.principal_of(presented)
         if self._keys is None:
-            raise _refused("missing_api_key", "neither keys nor tokens are taken here; a client certificate is")
+            raise _refused("missing_api_key", "API keys and tokens are not accepted here; use a client certificate")
         return self._keys.principal_of(presented)
 
 

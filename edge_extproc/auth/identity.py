@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, TypeAlias
 from ..config.schema import Config
 from ..model.managed import EMPTY, ManagedState
 from .base import Authenticator
+from .identity_seal import IdentitySeal
 from .merge import build_keys
-from .vouching import IdentitySeal
 
 if TYPE_CHECKING:
     from .jwks import IssuerKeys
@@ -102,7 +102,7 @@ _Issuer: TypeAlias = tuple[str, float, float]
 def refusal_codes(config: Config) -> tuple[str, ...]:
     """The error codes of refused credentials."""
     from .api_key import REASONS
-    from .vouching import REASON
+    from .identity_seal import REASON
 
     own = (*REASONS, REASON)
     if not config.auth.jwt and not config.auth.certificates:

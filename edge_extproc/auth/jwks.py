@@ -120,10 +120,10 @@ def read(raw: bytes) -> dict[str, PublicKey]:
     try:
         root = msgspec.json.decode(raw)
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:  # ValueError: invalid UTF-8
-        raise InvalidKeySet("the set of keys is no JSON") from error
+        raise InvalidKeySet("the set of keys is not JSON") from error
     listed = root.get("keys") if isinstance(root, dict) else None
     if not isinstance(listed, list) or len(listed) > _MAX_KEYS:
-        raise InvalidKeySet("this is no set of keys")
+        raise InvalidKeySet("the body is not a set of keys")
     keys: dict[str, PublicKey] = {}
     for n, each in enumerate(listed):
         key = _key(each)
@@ -146,7 +146,7 @@ def _key(member: object) -> PublicKey | None:
     }
     try:
         key = import_key(public)
-    except Exception:  # noqa: BLE001 - joserfc reports bad keys by KeyError and by exceptions of other libraries, too
+    except Exception:  # noqa: BLE001 - joserfc raises KeyError and exceptions of other libraries for an invalid key
         return None
     if isinstance(key, RSAKey) and key.raw_value.key_size < _MIN_RSA_BITS:
         return None
@@ -170,7 +170,7 @@ async def fetch(url: str) -> bytes:
             client.stream("GET", url, headers={"accept": "application/json"}) as answer,
         ):
             if answer.status_code != 200:
-                raise OSError(f"the issuer's keys were answered with {answer.status_code}")
+                raise OSError(f"the issuer's key URL answered with status {answer.status_code}")
             body = b""
             async for part in answer.aiter_bytes():
                 body += part

@@ -116,13 +116,13 @@ class JwtVerifier:
         issuer = claims.get("iss")
         trusted = self._issuers.get(issuer) if isinstance(issuer, str) else None
         if trusted is None:
-            raise refused("unknown_issuer", "the token's issuer is not one that is trusted here")
+            raise refused("unknown_issuer", "the token's issuer is not trusted here")
         settings, keys = trusted
         algorithm = header.get("alg")
         if algorithm not in settings.algorithms:
             raise refused("unsupported_algorithm", f"the token's algorithm is none of {', '.join(settings.algorithms)}")
         if "crit" in header:
-            raise refused("malformed_token", "the token's header holds crit, of which nothing is understood here")
+            raise refused("malformed_token", "the token's header has crit, which is not supported")
         key = _key(keys, header.get("kid"))
         self._check_signature(token, key, str(algorithm))
         begins, expires = _life(claims, settings.leeway, now)
@@ -143,12 +143,12 @@ class JwtVerifier:
     def _principal(self, settings: IssuerSettings, claims: Mapping[str, Any]) -> Principal:
         tenant = settings.tenant or _name(claims, settings.tenant_claim)
         if tenant is None:
-            raise refused("missing_claim", f"the token has no claim {settings.tenant_claim}, which says its tenant")
+            raise refused("missing_claim", f"the token has no claim {settings.tenant_claim} for its tenant")
         if tenant not in self._tenants:
             raise refused("unknown_tenant", "the token's tenant is not known here")
         user = _name(claims, settings.user_claim)
         if user is None:
-            raise refused("missing_claim", f"the token has no claim {settings.user_claim}, which says its user")
+            raise refused("missing_claim", f"the token has no claim {settings.user_claim} for its user")
         team = _name(claims, settings.team_claim) if settings.team_claim is not None else None
         roles = settings.default_roles
         if settings.roles_claim is not None:
@@ -163,7 +163,7 @@ def looks_like_a_token(credential: str) -> bool:
 
 def _parts(token: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     if len(token) > MAX_TOKEN_LENGTH or not looks_like_a_token(token):
-        raise refused("malformed_token", "this is no signed JSON Web Token")
+        raise refused("malformed_token", "this is not a signed JSON Web Token")
     header, claims, _ = token.split(".")
     return _object(header), _object(claims)
 
@@ -173,13 +173,13 @@ def _object(part: str) -> Mapping[str, Any]:
     with contextlib.suppress(binascii.Error, msgspec.MsgspecError, RecursionError, ValueError):
         value = msgspec.json.decode(base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True))
     if not isinstance(value, dict):
-        raise refused("malformed_token", "this is no signed JSON Web Token")
+        raise refused("malformed_token", "this is not a signed JSON Web Token")
     return value
 
 
 def _key(keys: IssuerKeys, kid: object) -> PublicKey:
     if kid is not None and not isinstance(kid, str):
-        raise refused("malformed_token", "the token's kid is no text")
+        raise refused("malformed_token", "the token's kid is not a string")
     key = keys.find(kid)
     if key is None:
         if keys.may_be_new():
@@ -204,14 +204,14 @@ def _instant(claims: Mapping[str, Any], name: str) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e12:
-        raise refused("malformed_token", f"the token's {name} is no time")
+        raise refused("malformed_token", f"the token's {name} is not a time in seconds")
     return float(value)
 
 
 def _check_audience(claimed: object, wanted: tuple[str, ...]) -> None:
     audiences = claimed if isinstance(claimed, list) else [claimed]
     if not any(isinstance(each, str) and each in wanted for each in audiences):
-        raise refused("wrong_audience", "the token is not meant for this gateway (aud)")
+        raise refused("wrong_audience", "the token is not for this gateway (aud)")
 
 
 def _claim(claims: Mapping[str, Any], path: str) -> Any:

@@ -52,7 +52,7 @@ class Certificates:
         if not values:
             return None
         if len(values) > 1:
-            raise _refused("malformed_certificate", f"the header {HEADER} came more than once")
+            raise _refused("malformed_certificate", f"the header {HEADER} was sent more than once")
         pairs = read(values[0])
         uris = {value for name, value in pairs if name == "uri"}
         subjects = {value for name, value in pairs if name == "subject"}
@@ -61,7 +61,7 @@ class Certificates:
             if matched:
                 user = row.user or matched[0]
                 return Principal(row.tenant, f"mtls:{matched[0]}", models, row.team, user, row.roles)
-        raise _refused("unknown_certificate", "the client certificate stands for nobody here")
+        raise _refused("unknown_certificate", "the client certificate is not known here")
 
 
 def read(value: str) -> list[tuple[str, str]]:

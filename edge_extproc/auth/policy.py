@@ -92,10 +92,10 @@ class _Compiled:
         policy = self.policy
         if policy.max_tokens is not None and call.operation == "chat":
             if call.max_output_tokens is None:
-                return f"{self.label} allows answers of up to {policy.max_tokens} tokens: say so with max_tokens"
+                return f"{self.label} allows replies of up to {policy.max_tokens} tokens; set max_tokens"
             if call.max_output_tokens > policy.max_tokens:
                 return (
-                    f"max_tokens is {call.max_output_tokens}, and {self.label} allows answers of up to "
+                    f"max_tokens is {call.max_output_tokens}, and {self.label} allows replies of up to "
                     f"{policy.max_tokens} tokens"
                 )
         if policy.features is not None:
@@ -313,7 +313,7 @@ class AccessPolicies:
 
 
 def _why_not(reasons: Sequence[str | None]) -> str:
-    return "; ".join(reason for reason in reasons if reason) or "this caller has no role that is known here"
+    return "; ".join(reason for reason in reasons if reason) or "this caller has no configured role"
 
 
 def _list(names: Iterable[str]) -> str:

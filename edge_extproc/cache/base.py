@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Literal, Protocol, TypeAlias
 
 from ..model.call import Call, Chat
-from ..model.noun import noun
+from ..model.frozen_dataclass import frozen_dataclass
 from ..model.plan import Candidate
 from ..model.principal import Principal
 from ..model.reply import Reply
@@ -32,7 +32,7 @@ Tier: TypeAlias = Literal["memory", "flight", "redis"]
 """Where a hit came from. memory: L1. redis: L2. flight: the reply to an equal call that was still in progress."""
 
 
-@noun
+@frozen_dataclass
 class CacheEntry:
     """One complete reply, as it is stored."""
 
@@ -58,7 +58,7 @@ class CacheEntry:
     """For how many seconds after `ttl` the entry may be used if no provider can answer."""
 
 
-@noun
+@frozen_dataclass
 class NewReply:
     """A reply to store, with what the exchange knows about it."""
 
@@ -143,7 +143,7 @@ class ResponseCache(Protocol):
         ...
 
 
-@noun
+@frozen_dataclass
 class PurgeSelection:
     """Which entries to purge. An entry must match all fields that are set. No field set selects everything."""
 
@@ -157,7 +157,7 @@ class PurgeSelection:
     """SHA-256 of one key."""
 
 
-@noun
+@frozen_dataclass
 class TierCounts:
     entries: int
     bytes: int
@@ -187,7 +187,7 @@ class L1Tier(Protocol):
     def counts(self) -> TierCounts: ...
 
 
-@noun
+@frozen_dataclass
 class L2Result:
     """What L2 has for a key."""
 

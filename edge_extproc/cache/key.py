@@ -23,7 +23,7 @@ import msgspec
 
 from ..model.call import Call, Chat
 from ..model.content import Opaque
-from ..model.noun import noun
+from ..model.frozen_dataclass import frozen_dataclass
 from ..model.plan import Candidate
 from ..model.wire_names import WireNames
 
@@ -43,7 +43,7 @@ _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 
-@noun
+@frozen_dataclass
 class CacheOwner:
     """The group of callers who share a cached reply."""
 
@@ -76,7 +76,7 @@ def _quoted(name: str) -> str:
     return quote(name, safe="", errors="surrogatepass")
 
 
-@noun
+@frozen_dataclass
 class CanonicalCall:
     """The canonical form of a call."""
 
@@ -85,7 +85,7 @@ class CanonicalCall:
     """None: the caller did not set it, so the provider's default applies."""
 
 
-@noun
+@frozen_dataclass
 class CacheKey:
     """Two calls have equal keys only if the same reply answers both."""
 
@@ -220,10 +220,10 @@ def _canonical(value: object, bound_to: list[str]) -> object:
     return int(value) if type(value) is float and value.is_integer() else value
 
 
-def _names(noun: type[Any]) -> tuple[str, ...]:
-    known = _NAMES.get(noun)
+def _names(kind: type[Any]) -> tuple[str, ...]:
+    known = _NAMES.get(kind)
     if known is None:
-        known = _NAMES[noun] = tuple(field.name for field in dataclasses.fields(noun) if field.compare)
+        known = _NAMES[kind] = tuple(field.name for field in dataclasses.fields(kind) if field.compare)
     return known
 
 

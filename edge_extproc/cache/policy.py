@@ -14,7 +14,7 @@ from typing import TypeAlias
 
 from ..errors import BadRequest
 from ..model.content import Opaque, Refusal, ToolCall
-from ..model.noun import noun
+from ..model.frozen_dataclass import frozen_dataclass
 from ..model.reply import Reply
 from .key import Sharing
 
@@ -30,7 +30,7 @@ _SECONDS = re.compile(r"\d{1,9}", re.ASCII)
 _DIRECTIVE = re.compile(r'\s*([!#$%&\'*+.^_`|~0-9A-Za-z-]+)(?:\s*=\s*(?:"([^"]*)"|([^\s,"]*)))?\s*(?:,|$)')
 
 
-@noun
+@frozen_dataclass
 class CachePolicy:
     """The rules for one tenant and one model. Durations in seconds."""
 
@@ -76,7 +76,7 @@ class CachePolicies:
     def _compile(self, tenant: str, model: str) -> CachePolicy:
         of_model: Changes = next((c for name, c in self._models if name == model or fnmatchcase(model, name)), {})
         of_tenant = self._tenants.get(tenant, {})
-        rules = replace(self._common, **{**of_model, **of_tenant})  # type: ignore[arg-type]  # config has checked them
+        rules = replace(self._common, **{**of_model, **of_tenant})  # type: ignore[arg-type]  # the configuration has checked the values
         switches = [changes["enabled"] for changes in (of_model, of_tenant) if "enabled" in changes]
         return replace(rules, enabled=all(switches)) if switches else rules
 
@@ -84,7 +84,7 @@ class CachePolicies:
 _MAX_POLICIES = 4096
 
 
-@noun
+@frozen_dataclass
 class CacheDirectives:
     """What the caller's headers ask of the cache. Durations in seconds."""
 

@@ -38,9 +38,9 @@ class CacheBounds:
     wait_of_streams: float
     """The same for a streaming call. It is shorter, because its caller expects the first token sooner."""
     message_timeout: float = 4.0
-    """How long a call may wait before Envoy must be asked for more time: a part of ext_proc's `message_timeout`."""
+    """The wait after which the agent must request more time from Envoy: a part of ext_proc's `message_timeout`."""
     max_message_timeout: float = 30.0
-    """The most time that Envoy can be asked for (ext_proc `max_message_timeout`)."""
+    """The most time that the agent can request from Envoy (ext_proc `max_message_timeout`)."""
 
 
 class TieredCache:

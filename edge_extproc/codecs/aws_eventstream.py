@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import TypeAlias
 
 from ..errors import UpstreamError
-from ..model.noun import noun
+from ..model.frozen_dataclass import frozen_dataclass
 from .frame import Frame
 
 # The limits of the specification: a payload of 16 MiB, and 128 KiB of headers.
@@ -37,7 +37,7 @@ HeaderValue: TypeAlias = bool | int | bytes | str
 NO_HEADERS: Mapping[str, HeaderValue] = MappingProxyType({})
 
 
-@noun
+@frozen_dataclass
 class AwsFrame(Frame):
     """`event` is the event type or, for an exception or error, its type or code."""
 
@@ -81,8 +81,8 @@ class EventStreamDecoder:
         frames: list[Frame] = []
         begin, have = 0, len(pending)
         while have - begin >= _PRELUDE.size:
-            total, head, told = _PRELUDE.unpack_from(pending, begin)
-            if told != zlib.crc32(pending[begin : begin + 8]):
+            total, head, checksum = _PRELUDE.unpack_from(pending, begin)
+            if checksum != zlib.crc32(pending[begin : begin + 8]):
                 raise UpstreamError("the provider's event stream is damaged: the checksum of a frame's head is wrong")
             if total > self._limit or head > MAX_HEADERS:
                 raise UpstreamError(f"the provider sent one event of more than {self._limit} bytes")
@@ -113,8 +113,8 @@ class EventStreamDecoder:
             headers = read_headers(block)
             if len(self._names) < _MOST_KEPT:
                 self._names[block] = headers
-        told = headers.get(":event-type") or headers.get(":exception-type") or headers.get(":error-code")
-        return AwsFrame(raw[end : -_SUM.size], raw, told if isinstance(told, str) else "", headers)
+        event = headers.get(":event-type") or headers.get(":exception-type") or headers.get(":error-code")
+        return AwsFrame(raw[end : -_SUM.size], raw, event if isinstance(event, str) else "", headers)
 
 
 _MOST_KEPT = 32

@@ -36,7 +36,7 @@ class Inflater:
             return None
         bits = _WINDOW_BITS.get(name)
         if bits is None:
-            raise UpstreamError(f"the provider sent content-encoding {name!r}, which was not asked for")
+            raise UpstreamError(f"the provider sent content-encoding {name!r}, which was not requested")
         return cls(bits, limit)
 
     def feed(self, data: bytes) -> bytes:

@@ -15,7 +15,7 @@ def parameters(value: str) -> dict[str, str]:
     for name, quoted, plain in _PARAMETER.findall(value):
         key = name.lower()
         if key in found:
-            raise ValueError(f"the parameter {key!r} stands twice")
+            raise ValueError(f"the parameter {key!r} occurs twice")
         found[key] = plain or _ESCAPED.sub(r"\1", quoted)
     return found
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ..model.noun import noun
+from ..model.frozen_dataclass import frozen_dataclass
 
 
-@noun
+@frozen_dataclass
 class Frame:
     data: bytes
     """The payload: for SSE the data lines joined by LF, without the field name."""

@@ -98,7 +98,7 @@ class JsonArrayDecoder:
             return None
         following = _NEXT.get((self._at, byte))
         if following is None:
-            raise UpstreamError("the provider's stream is no JSON array of objects")
+            raise UpstreamError("the provider's stream is not a JSON array of objects")
         self._at = following
         return self._frame(self._scanned) if following is _At.END else None
 

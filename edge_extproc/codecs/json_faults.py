@@ -27,5 +27,5 @@ def describe(raw: bytes) -> str:
     except json.JSONDecodeError as exc:
         return f"is not valid JSON: see line {exc.lineno}, column {exc.colno}"
     except (ValueError, RecursionError):  # a number with more digits than Python reads, or nesting
-        return "is nested too deeply, or holds a number of too many digits"
+        return "is nested too deeply, or has a number with too many digits"
     return "is not valid JSON" if isinstance(value, dict) else "is no JSON object"

@@ -117,4 +117,4 @@ def _spans(body: bytes) -> tuple[dict[str, tuple[int, int]], int]:
 
 
 def _twice() -> ValueError:
-    return ValueError("a key stands twice in one JSON object; each may stand once")
+    return ValueError("a JSON object has the same key twice")

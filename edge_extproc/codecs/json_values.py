@@ -93,7 +93,7 @@ def why_refused(
             maybe(read, body, name)
     except BadRequest as exc:
         return exc
-    return BadRequest(f"the body cannot be read: one of {', '.join(fields)} stands in it twice, or holds a wrong value")
+    return BadRequest(f"the body cannot be read: one of {', '.join(fields)} occurs twice, or has an invalid value")
 
 
 # --- values of a required type; a boolean is not a number

@@ -22,11 +22,11 @@ def fields(body: bytes, content_type: str, names: frozenset[str]) -> dict[str, t
     """The start and stop of the values of the named fields. Absent fields are left out. Raises ValueError."""
     boundary = parameters(content_type).get("boundary", "")
     if not _BOUNDARY.fullmatch(boundary):
-        raise ValueError("the content-type names no boundary")
+        raise ValueError("the content-type has no boundary")
     delimiter = b"--" + boundary.encode()
     at = 0 if body.startswith(delimiter) else body.find(b"\r\n" + delimiter) + 2
     if at == 1:
-        raise ValueError("the boundary of the content-type stands nowhere in the body")
+        raise ValueError("the body does not contain the boundary of the content-type")
     found: dict[str, tuple[int, int]] = {}
     for _ in range(_MAX_PARTS):
         after = at + len(delimiter)
@@ -34,7 +34,7 @@ def fields(body: bytes, content_type: str, names: frozenset[str]) -> dict[str, t
             return found
         opening = _AFTER.match(body, after)
         if opening is None:
-            raise ValueError("a line begins like the boundary and is none")
+            raise ValueError("a line begins with the boundary but is no valid delimiter")
         # The line end before a delimiter belongs to the delimiter. A part without headers begins with it.
         stop = body.find(b"\r\n" + delimiter, opening.end() - 2)
         if stop < 0:
@@ -54,12 +54,12 @@ def _note(body: bytes, start: int, stop: int, names: frozenset[str], found: dict
         raise ValueError("a part must have one Content-Disposition")
     disposition = parameters(dispositions[0].decode("utf-8", "surrogateescape"))
     if "name*" in disposition or "name" not in disposition:
-        raise ValueError("a part has no plain name")
+        raise ValueError("a part has no valid name")
     name = disposition["name"]
     if name not in names:
         return
     if name in found:
-        raise ValueError(f"the field {name!r} stands twice; it may stand once")
+        raise ValueError(f"the field {name!r} occurs twice")
     if "filename" in disposition or "filename*" in disposition:
-        raise ValueError(f"the field {name!r} is a file; it must be a text")
+        raise ValueError(f"the field {name!r} is a file; it must be text")
     found[name] = (blank + 4, max(stop, blank + 4))

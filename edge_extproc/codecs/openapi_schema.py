@@ -39,10 +39,10 @@ def to_json_schema(schema: Json) -> Json:
     """A Schema as JSON Schema. Parts that are already JSON Schema stay unchanged."""
     if not isinstance(schema, dict):
         return schema
-    told = {_SPELLINGS.get(key, key): value for key, value in schema.items() if value is not None}
-    nullable, order = told.pop("nullable", False), told.pop("propertyOrdering", None)
+    spelled = {_SPELLINGS.get(key, key): value for key, value in schema.items() if value is not None}
+    nullable, order = spelled.pop("nullable", False), spelled.pop("propertyOrdering", None)
     result: Schema = {}
-    for key, value in told.items():
+    for key, value in spelled.items():
         match key:
             case "type":
                 if value != _UNTYPED:
@@ -149,7 +149,7 @@ class _Narrowing:
     def schema(self, value: Json, path: str) -> Schema:
         self._count += 1
         if self._count > _MOST_SCHEMAS:
-            raise SchemaError(path, f"with its references worked in it has more than {_MOST_SCHEMAS} parts")
+            raise SchemaError(path, f"with all references inlined, it has more than {_MOST_SCHEMAS} parts")
         if value is True or value == {}:
             return {}
         if not isinstance(value, dict):
@@ -159,13 +159,13 @@ class _Narrowing:
             return self._referred(reference, value, path)
         value = self._merged(value, path)
         result: Schema = {}
-        for key, told in value.items():
+        for key, given in value.items():
             where = f"{path}.{key}" if path else key
             write = _KEYWORDS.get(key)
             if write is not None:
-                write(self, result, told, where)
+                write(self, result, given, where)
             elif key in _PLAIN:
-                result[key] = told
+                result[key] = given
             elif key not in _WITHOUT_MEANING:
                 self.dropped.add(where)
         self._format(result, value, path)
@@ -173,15 +173,15 @@ class _Narrowing:
 
     def _referred(self, reference: Json, value: Schema, path: str) -> Schema:
         if not isinstance(reference, str) or not reference.startswith("#"):
-            raise SchemaError(path, f"the reference {reference!r} does not lead into this schema")
+            raise SchemaError(path, f"the reference {reference!r} is not within this schema")
         if reference in self._within:
-            raise SchemaError(path, f"the reference {reference!r} leads into itself, and this model takes no recursion")
+            raise SchemaError(path, f"the reference {reference!r} is recursive, which this model does not support")
         target = self._root
         for step in reference.removeprefix("#").split("/")[1:]:
             step = step.replace("~1", "/").replace("~0", "~")
             target = target.get(step) if isinstance(target, dict) else None
         if target is None:
-            raise SchemaError(path, f"the reference {reference!r} leads nowhere")
+            raise SchemaError(path, f"the reference {reference!r} has no target")
         beside = {key: each for key, each in value.items() if key != "$ref"}
         around, self._within = self._within, (*self._within, reference)
         worked_in = self.schema(target, path)
@@ -197,13 +197,15 @@ class _Narrowing:
             case [dict(only)]:
                 return {**only, **{key: each for key, each in value.items() if key != "allOf"}}
             case _:
-                raise SchemaError(f"{path}.allOf" if path else "allOf", "this model takes no allOf of several schemas")
+                raise SchemaError(
+                    f"{path}.allOf" if path else "allOf", "this model does not support allOf with several schemas"
+                )
 
-    def _type(self, result: Schema, told: Json, where: str) -> None:
-        kinds = told if isinstance(told, list) else [told]
+    def _type(self, result: Schema, given: Json, where: str) -> None:
+        kinds = given if isinstance(given, list) else [given]
         known = [kind for kind in kinds if isinstance(kind, str) and kind in _TYPES]
         if not kinds or len(known) < len(kinds):
-            raise SchemaError(where, f"{told!r} is no JSON type")
+            raise SchemaError(where, f"{given!r} is not a JSON type")
         real = [kind for kind in known if kind != "null"]
         if len(real) < len(known):
             result["nullable"] = True
@@ -212,19 +214,19 @@ class _Narrowing:
         elif real:
             result["anyOf"] = [{"type": kind.upper()} for kind in real]
 
-    def _items(self, result: Schema, told: Json, where: str) -> None:
-        result["items"] = self.schema(told, where)
+    def _items(self, result: Schema, given: Json, where: str) -> None:
+        result["items"] = self.schema(given, where)
 
-    def _properties(self, result: Schema, told: Json, where: str) -> None:
-        if not isinstance(told, dict):
+    def _properties(self, result: Schema, given: Json, where: str) -> None:
+        if not isinstance(given, dict):
             raise SchemaError(where, "properties must be an object")
-        result["properties"] = {name: self.schema(each, f"{where}.{name}") for name, each in told.items()}
+        result["properties"] = {name: self.schema(each, f"{where}.{name}") for name, each in given.items()}
 
-    def _any_of(self, result: Schema, told: Json, where: str) -> None:
-        if not isinstance(told, list):
+    def _any_of(self, result: Schema, given: Json, where: str) -> None:
+        if not isinstance(given, list):
             raise SchemaError(where, "it must be a list of schemas")
-        real = [each for each in told if each != {"type": "null"}]
-        if len(real) < len(told):
+        real = [each for each in given if each != {"type": "null"}]
+        if len(real) < len(given):
             result["nullable"] = True
         schemas = [self.schema(each, f"{where}[{number}]") for number, each in enumerate(real)]
         if len(schemas) == 1:
@@ -232,8 +234,8 @@ class _Narrowing:
         elif schemas:
             result["anyOf"] = schemas
 
-    def _enum(self, result: Schema, told: Json, where: str) -> None:
-        values = told if isinstance(told, list) else [told]
+    def _enum(self, result: Schema, given: Json, where: str) -> None:
+        values = given if isinstance(given, list) else [given]
         real = [each for each in values if each is not None]
         if len(real) < len(values):
             result["nullable"] = True
@@ -243,8 +245,8 @@ class _Narrowing:
             result["enum"] = real
             result.setdefault("type", "STRING")
 
-    def _examples(self, result: Schema, told: Json, where: str) -> None:
-        match told:
+    def _examples(self, result: Schema, given: Json, where: str) -> None:
+        match given:
             case [first, *others]:
                 result["example"] = first
                 if others:
@@ -260,7 +262,7 @@ class _Narrowing:
             self.dropped.add(f"{path}.format" if path else "format")
 
 
-def _nothing(narrowing: _Narrowing, result: Schema, told: Json, where: str) -> None:
+def _nothing(narrowing: _Narrowing, result: Schema, given: Json, where: str) -> None:
     """Reported by another function."""
 
 

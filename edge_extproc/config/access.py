@@ -14,7 +14,7 @@ from .wrong import wrong
 OPERATIONS: tuple[str, ...] = get_args(Operation)
 FEATURES = ("tools", "images", "audio", "files", "web_search", "code_execution", "mcp")
 
-Feature = Annotated[Literal[FEATURES], one_of(*FEATURES)]  # type: ignore[valid-type]  # the tuple is the one list of them
+Feature = Annotated[Literal[FEATURES], one_of(*FEATURES)]  # type: ignore[valid-type]  # a list in one place
 AdminRight = Annotated[Literal["viewer", "tenant_admin", "admin"], one_of("viewer", "tenant_admin", "admin")]
 
 
@@ -26,19 +26,19 @@ def _operations(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class PolicyConfig(ConfigSection):
-    """What is allowed. A key that is not given sets no bound."""
+    """The allowed values. A key that is not given does not restrict."""
 
     models: tuple[Text, ...] | None = None
     """Names or globs."""
     operations: Annotated[tuple[Text, ...], AfterValidator(_operations)] | None = None
-    """chat, count_tokens, models (the list of them) and so on."""
+    """chat, count_tokens, models (the list of models) and others."""
     features: tuple[Feature, ...] | None = None
     max_tokens: Count | None = None
-    """Of an answer; a call that does not bound its answer is refused."""
+    """The most output tokens of a call. A call without such a bound is refused."""
     providers: tuple[Text, ...] | None = None
-    """Names or globs of this config's providers."""
+    """Names or globs of configured providers."""
     regions: tuple[Text, ...] | None = None
-    """Names or globs of where providers are: their location, or the region of their cloud."""
+    """Names or globs of the providers' `location`, or of the region of their cloud."""
 
 
 class RoleConfig(PolicyConfig):

@@ -12,19 +12,21 @@ from .quantities import Port
 from .secrets import Secret
 from .wrong import wrong
 
-# A key of ours has 48 characters; a short one could be guessed.
+# A generated key has 48 characters. A short one could be guessed.
 MIN_KEY_LENGTH = 16
 
 
 def strong_key(secret: Secret) -> Secret:
     if not re.fullmatch(rf"[\x21-\x7e]{{{MIN_KEY_LENGTH},512}}", secret.reveal()):
-        raise wrong("this is no strong key", f"give {MIN_KEY_LENGTH} to 512 printable ASCII characters without spaces")
+        raise wrong(
+            "this is not a strong key", f"give {MIN_KEY_LENGTH} to 512 printable ASCII characters without spaces"
+        )
     return secret
 
 
 def stored_hash(value: str) -> str:
     if not re.fullmatch(r"hmac-sha256:[0-9a-f]{64}", value):
-        raise wrong("this is no stored key", 'write "hmac-sha256:" and 64 digits of 0-9a-f', show=False)
+        raise wrong("this is not a stored key", 'write "hmac-sha256:" and 64 digits of 0-9a-f', show=False)
     return value
 
 
@@ -36,23 +38,23 @@ class AdminTokenConfig(ConfigSection):
     """A token of the admin API: either the token itself, which is hashed at load, or its hash."""
 
     id: Label
-    """Stands for the admin in the audit log."""
+    """The admin's name in the audit log."""
     role: Annotated[Literal["viewer", "tenant_admin", "admin"], one_of("viewer", "tenant_admin", "admin")]
     """viewer: reads. tenant_admin: also manages the keys and budgets below its tenant. admin: everything."""
     tenant: Label | None = None
-    """The only tenant that this admin sees; a tenant_admin has one."""
+    """The only tenant that this admin sees. Required for a tenant_admin."""
     token: StrongKey | None = None
     hash: StoredHash | None = None
-    """As `edge-extproc key` makes it."""
+    """The output of `edge-extproc key`."""
 
     @model_validator(mode="after")
     def _whole(self) -> AdminTokenConfig:
         if (self.token is None) == (self.hash is None):
             raise wrong("exactly one of token and hash is needed", "give token: {env: NAME} or hash: hmac-sha256:…")
         if self.role == "tenant_admin" and self.tenant is None:
-            raise wrong("a tenant_admin has a tenant", "name it, or make this an admin", key="role")
+            raise wrong("a tenant_admin needs a tenant", "give tenant, or set role: admin", key="role")
         if self.role == "admin" and self.tenant is not None:
-            raise wrong("an admin is one of all tenants", "leave tenant out, or make this a tenant_admin", key="tenant")
+            raise wrong("an admin manages all tenants", "leave tenant out, or set role: tenant_admin", key="tenant")
         return self
 
     @property
@@ -69,5 +71,5 @@ class AdminConfig(ConfigSection):
     tokens: tuple[AdminTokenConfig, ...] = ()
     """Without one there is no admin API."""
     hosts: tuple[Text, ...] = ()
-    """Names under which this port may be reached, besides addresses and localhost; of a request with another Host
-    nothing is done. Without any: on a loopback address none, on another address every name."""
+    """The allowed names in a request's Host header, besides addresses and localhost. A request with another name is
+    refused. Default: no other name on a loopback address, every name on another address."""

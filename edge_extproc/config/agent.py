@@ -1,4 +1,4 @@
-"""The agent's own section: its worker processes, and where Envoy finds them."""
+"""The section `agent`: the worker processes, and the addresses at which Envoy reaches them."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def _host(value: str) -> str:
 
 
 class MutualTlsConfig(ConfigSection):
-    """Worker and Envoy show each other a certificate of one authority. Each of them reads these paths on its own
-    machine: what lies there is its own certificate."""
+    """Mutual TLS between Envoy and the workers. Each side reads these paths on its own machine, so each has its own
+    certificate there."""
 
     ca: ReadableFile
-    """A PEM file with the authority of both."""
+    """A PEM file with the authority that signed both certificates."""
     certificate: ReadableFile
     """A PEM file with the whole chain."""
     private_key: ReadableFile
@@ -39,17 +39,17 @@ class MutualTlsConfig(ConfigSection):
 
 
 class TcpConfig(ConfigSection):
-    """Workers that Envoy reaches over a network. Whoever can connect to them can act as Envoy and receives the
-    credentials of providers, so only Envoy may."""
+    """Workers that Envoy reaches over a network. A client that can connect to them can act as Envoy and receives the
+    credentials of providers, so only Envoy may connect."""
 
-    address: IpAddress = "0.0.0.0"  # noqa: S104 - to be reached from other machines is its purpose
+    address: IpAddress = "0.0.0.0"  # noqa: S104 - other machines must be able to connect
     port: Port = 9000
-    """Of worker 0; worker N listens at port + N."""
+    """The port of worker 0. Worker N listens at port + N."""
     hosts: tuple[Annotated[Text, AfterValidator(_host)], ...] = ("127.0.0.1",)
-    """The agents' hosts, for Envoy. Each address that a name resolves to is one agent with all of its workers."""
+    """The agents' hosts, for Envoy. Each address that a name resolves to is one agent with all its workers."""
     tls: MutualTlsConfig | None = None
     allow_plaintext: Boolean = False
-    """Without tls: something else encrypts, and lets only Envoy in."""
+    """Allow a network address without tls. The network itself must encrypt, and must let only Envoy connect."""
 
     @model_validator(mode="after")
     def _guarded(self) -> TcpConfig:
@@ -57,7 +57,7 @@ class TcpConfig(ConfigSection):
             raise wrong("there are no hosts", "name one: [agents.example]", key="hosts")
         if self.tls is None and not self.allow_plaintext and not ipaddress.ip_address(self.address).is_loopback:
             raise wrong(
-                "whoever can connect to this address receives the credentials of providers",
+                "a client that can connect to this address receives the credentials of providers",
                 "give tls, or write allow_plaintext: true if the network lets only Envoy in",
             )
         return self
@@ -72,20 +72,21 @@ class AgentConfig(ConfigSection):
         automatic(min(4, max(1, cores() // 2))),
         WithJsonSchema(Automatic),
     ] = Field(default="auto", validate_default=True)
-    """Processes. auto: half the cores, 1 to 4."""
+    """The number of worker processes. auto: half the cores, 1 to 4."""
     state_dir: AnyPath = Path(".edge")
-    """Where the gateway keeps what it makes for itself: keys, certificates, sockets."""
+    """The directory of the files that the gateway creates: keys, certificates, journals, sockets."""
     sockets: AnyPath | None = None
-    """Where the workers' Unix sockets lie; <state_dir>/run where not given."""
+    """The directory of the workers' Unix sockets. Default: <state_dir>/run."""
     socket_access: Annotated[Literal["owner", "group"], one_of("owner", "group")] = "owner"
-    """Who may open the workers' sockets. group: their owner's group too, which is the directory's where that hands its
-    group on (an emptyDir of Kubernetes with an fsGroup)."""
+    """Who may open the workers' sockets. group: also the group of the sockets, which is the directory's group if the
+    directory has the setgid bit (an emptyDir of Kubernetes with an fsGroup)."""
     tcp: TcpConfig | None = None
-    """Absent: the workers listen on Unix sockets, which Envoy on the same machine opens."""
+    """Absent: the workers listen on Unix sockets, for an Envoy on the same machine."""
     transport: Literal["http2", "grpcio"] = "http2"
-    """What carries gRPC. grpcio: the reference implementation, at several times the cost of a message."""
+    """The gRPC server. http2: the gateway's own. grpcio: the reference implementation, which costs several times as
+    much for each message."""
     shutdown_grace: Duration = timedelta(seconds=10)
-    """How long open requests may go on after a stop."""
+    """How long open requests may continue after a stop signal."""
 
     @property
     def socket_dir(self) -> Path:
@@ -93,7 +94,7 @@ class AgentConfig(ConfigSection):
 
     @property
     def circuits_file(self) -> Path:
-        """Where the workers share which providers are left alone."""
+        """The file in which the workers share their circuit breakers."""
         return self.socket_dir / "circuits"
 
     def worker_sockets(self) -> list[str]:
@@ -101,13 +102,13 @@ class AgentConfig(ConfigSection):
         return [str(self.socket_dir / f"worker-{n}.sock") for n in range(self.workers)]
 
     def worker_addresses(self) -> list[str]:
-        """Where each worker listens, as gRPC writes addresses."""
+        """Each worker's listen address, in gRPC's notation."""
         if self.tcp is None:
             return [f"unix:{path}" for path in self.worker_sockets()]
         return [_grpc_address(self.tcp.address, self.tcp.port_of(n)) for n in range(self.workers)]
 
     def own_addresses(self) -> list[str]:
-        """Where this machine itself reaches each worker."""
+        """Each worker's address for a client on this machine, in gRPC's notation."""
         if self.tcp is None:
             return self.worker_addresses()
         address = ipaddress.ip_address(self.tcp.address)

@@ -1,4 +1,4 @@
-"""What a configuration may say of the cache of replies. Without the section there is none."""
+"""The section `cache`: the cache of replies. Without the section there is no cache."""
 
 from __future__ import annotations
 
@@ -23,17 +23,19 @@ def _temperature(value: object) -> float:
     except ValueError:
         found = -1.0
     if not 0 <= found <= 2:
-        raise wrong("this is no temperature", "write a number from 0 to 2")
+        raise wrong("this is not a temperature", "write a number from 0 to 2")
     return found
 
 
 def _wait(value: timedelta) -> timedelta:
     if value > _LONGEST_WAIT:
-        raise wrong("this is too long", f"write at most {write_duration(_LONGEST_WAIT)}: Envoy waits no longer for us")
+        raise wrong(
+            "this is too long", f"write at most {write_duration(_LONGEST_WAIT)}: Envoy waits no longer for the agent"
+        )
     return value
 
 
-# Some seconds are left to do what has to be done all the same.
+# The remaining seconds are for the work after the wait.
 _LONGEST_WAIT = MAX_MESSAGE_TIMEOUT - timedelta(seconds=5)
 
 Temperature = Annotated[float, BeforeValidator(_temperature)]
@@ -41,10 +43,10 @@ Sharing = Annotated[Literal["team", "tenant", "global"], one_of("tenant", "team"
 
 
 class CacheRulesConfig(ConfigSection):
-    """What may differ by model or tenant; what is not given is as the level above says."""
+    """The rules that may differ by model or tenant. A key that is not given has the value of the level above."""
 
     enabled: Boolean | None = None
-    """false wins over any other level's true."""
+    """false on one level overrides true on any other."""
     share: Sharing | None = None
     across_dialects: Boolean | None = None
     max_temperature: Temperature | None = None
@@ -54,8 +56,8 @@ class CacheRulesConfig(ConfigSection):
     ignore: tuple[Text, ...] | None = None
 
     def given(self) -> dict[str, object]:
-        """In the words of the cache's own rules, without what is not given here."""
-        said: dict[str, object] = {
+        """The given values, as fields of cache/policy.py's `CachePolicy`."""
+        values: dict[str, object] = {
             "enabled": self.enabled,
             "sharing": self.share,
             "across_dialects": self.across_dialects,
@@ -65,11 +67,11 @@ class CacheRulesConfig(ConfigSection):
             "stale": self.stale_if_error.total_seconds() if self.stale_if_error is not None else None,
             "ignore": frozenset(self.ignore) if self.ignore is not None else None,
         }
-        return {name: value for name, value in said.items() if value is not None}
+        return {name: value for name, value in values.items() if value is not None}
 
 
 class CacheMemoryConfig(ConfigSection):
-    """In each worker."""
+    """L1: the memory of each worker."""
 
     entries: Count = 1000
     size: Size = Field(default="64MiB", validate_default=True)
@@ -77,11 +79,11 @@ class CacheMemoryConfig(ConfigSection):
 
 
 class SingleFlightConfig(ConfigSection):
-    """How long a call waits for the reply to an equal one that is under way; 0s: it does not wait."""
+    """How long a call waits for the reply to an equal call in progress. 0s: it does not wait."""
 
     wait: Annotated[Duration, AfterValidator(_wait)] = timedelta(seconds=20)
     wait_of_streams: Annotated[Duration, AfterValidator(_wait)] = timedelta(seconds=1)
-    """Of a call that wants a stream: going alone, its caller would soon read the first word."""
+    """The same for streaming calls. It is shorter, because such a call would get its first token soon."""
 
 
 def _redis_url(value: str) -> str:
@@ -90,28 +92,28 @@ def _redis_url(value: str) -> str:
         url = urlsplit(value)
         port = url.port
     except ValueError:
-        raise wrong("this is no URL", right) from None
+        raise wrong("this is not a URL", right) from None
     if url.username is not None or url.password is not None:
-        raise wrong("this URL holds a user or a password", "give them as username and password", show=False)
+        raise wrong("this URL contains a user or a password", "give them as username and password", show=False)
     if url.query or url.fragment or url.scheme not in ("redis", "rediss", "unix"):
-        raise wrong("this is no address of a Redis", right)
+        raise wrong("this is not an address of a Redis", right)
     if url.scheme == "unix":
         if not url.path or url.netloc:
-            raise wrong("this is no path of a Unix socket", right)
+            raise wrong("this is not a path of a Unix socket", right)
     elif not url.hostname or port == 0 or not re.fullmatch(r"(/\d{0,3})?", url.path):
-        raise wrong("this URL names no host, or no database by its number", right)
+        raise wrong("this URL has no host, or a database that is not a number", right)
     return value
 
 
 def _node(value: str) -> str:
     host, colon, port = value.rpartition(":")
     if not colon or not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise wrong("this is no host with its port", "write host:6379")
+        raise wrong("this is not a host with its port", "write host:6379")
     return value
 
 
 def split_node(node: str) -> tuple[str, int]:
-    """Of host:port."""
+    """The host and port of host:port."""
     host, _, port = node.rpartition(":")
     return host.strip("[]"), int(port)
 
@@ -121,42 +123,42 @@ Node = Annotated[Text, AfterValidator(_node)]
 
 
 class RedisSentinelConfig(ConfigSection):
-    """Who knows which Redis is the master."""
+    """The Sentinels, which know the master."""
 
     master: Label
     nodes: tuple[Node, ...]
-    """Of the Sentinels, host:port."""
+    """The Sentinels, as host:port."""
     database: int = Field(default=0, ge=0, le=999)
     username: Text | None = None
     password: Secret | None = None
-    """Of the Sentinels themselves."""
+    """The Sentinels' own password."""
 
 
 class RedisTlsConfig(ConfigSection):
     ca: ReadableFile | None = None
-    """A PEM file with the authorities to trust, for a private one; else those of the system."""
+    """A PEM file with the trusted authorities. Default: those of the system."""
     certificate: ReadableFile | None = None
-    """Our own, where the server asks for one."""
+    """The client certificate, if the server requires one."""
     private_key: ReadableFile | None = None
 
 
 class CacheRedisConfig(ConfigSection):
-    """Replies that all workers and replicas share. Exactly one of url, cluster and sentinel."""
+    """L2: replies that all workers and replicas share. Give exactly one of url, cluster and sentinel."""
 
     url: RedisUrl | None = None
     """redis://host:port/database, rediss:// for TLS, or unix:///path."""
     cluster: tuple[Node, ...] | None = None
-    """Some of its nodes, host:port."""
+    """Some nodes of the cluster, as host:port."""
     sentinel: RedisSentinelConfig | None = None
     username: Text | None = None
     password: Secret | None = None
     tls: RedisTlsConfig | None = None
-    """With cluster or sentinel: use TLS. With url: what it needs beside rediss://."""
+    """With cluster or sentinel: use TLS. With a url of rediss://: its TLS options."""
     namespace: Label = "edge"
-    """How the names of all keys begin."""
+    """The prefix of all keys."""
     ttl: PositiveDuration = timedelta(hours=1)
     budget: PositiveDuration = timedelta(milliseconds=5)
-    """What a look-up may add to a call; then it goes on without."""
+    """The longest time that a lookup may take. After it, the lookup counts as a miss."""
     compress_above: Size = Field(default="8KiB", validate_default=True)
 
     @model_validator(mode="after")
@@ -172,42 +174,42 @@ class CacheRedisConfig(ConfigSection):
 
 
 class CacheConfig(ConfigSection):
-    """Replies that were given before are given again."""
+    """The cache of replies."""
 
     enabled: Boolean = True
     share: Sharing = "tenant"
-    """Who may have a reply again: the caller's team, its tenant, or all tenants."""
+    """Who may read a cached reply: the team of its caller, the tenant, or all tenants."""
     across_dialects: Boolean = False
-    """Let the same chat hit whatever API it is asked through. Costs reading every call whole."""
+    """Equal chats hit the same entry from every dialect. Every call must then be parsed completely."""
     max_temperature: Temperature = 0.0
-    """A call with a higher one, or with none, is asked anew each time; 2 caches every call."""
+    """A call with a higher temperature, or without one, is not cached. 2: every call is cached."""
     tool_calls: Boolean = False
-    """Keep replies that call tools."""
+    """Cache replies that contain tool calls."""
     ttl: PositiveDuration | None = None
-    """How long a reply may be given; where not given, as long as memory and Redis keep things."""
+    """How long a cached reply may be used. Default: the ttl of memory and of Redis."""
     stale_if_error: Duration = timedelta(0)
-    """For how much longer a reply may be given where no provider can answer: each has failed, is left alone or took too
-    long. It is marked `x-edge-cache: stale`. 0s: never."""
+    """How much longer a reply may be used if no provider can answer: each one has failed, has an open circuit breaker
+    or took too long. The reply has the header `x-edge-cache: stale`. 0s: never."""
     ignore: tuple[Text, ...] = ()
-    """Fields of a request's top level that do not matter, such as user."""
+    """Top-level fields of a request that are ignored in comparisons, such as user."""
     max_ttl: PositiveDuration = timedelta(hours=24)
     """The longest time that a caller may ask for."""
     max_entry: Size = Field(default="1MiB", validate_default=True)
-    """A longer reply is not kept."""
+    """A larger reply is not cached."""
     memory: CacheMemoryConfig = CacheMemoryConfig()
     single_flight: SingleFlightConfig = SingleFlightConfig()
     redis: CacheRedisConfig | None = None
     models: Annotated[Mapping[Text, CacheRulesConfig], AfterValidator(frozen), PlainSerializer(thawed)] = Field(
         default_factory=dict, validate_default=True
     )
-    """By name or glob; an exact name wins, then the longest glob."""
+    """Rules by model: a name or a glob. An exact name wins, then the longest glob."""
     tenants: Annotated[Mapping[Text, CacheRulesConfig], AfterValidator(frozen), PlainSerializer(thawed)] = Field(
         default_factory=dict, validate_default=True
     )
-    """They win over models."""
+    """Rules by tenant. They override those by model."""
 
     def common(self) -> dict[str, object]:
-        """In the words of the cache's own rules."""
+        """The values as fields of cache/policy.py's `CachePolicy`."""
         return {
             "enabled": self.enabled,
             "sharing": self.share,

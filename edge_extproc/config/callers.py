@@ -26,25 +26,27 @@ def _strong_pepper(secret: Secret) -> Secret:
 
 class AuthConfig(ConfigSection):
     pepper: Annotated[Secret, AfterValidator(_strong_pepper)]
-    """Hashed together with every key; <state_dir>/pepper where not given."""
+    """The secret that is hashed together with every key. Default: <state_dir>/pepper."""
     api_keys: Boolean = True
     """Accept API keys."""
     jwt: tuple[IssuerConfig, ...] = ()
     """The issuers whose tokens are accepted."""
     certificates: tuple[CertificateConfig, ...] = ()
-    """The client certificates that are accepted, instead of or beside a key; the first row that matches counts."""
+    """The client certificates that are accepted, instead of a key or in addition to one. The first matching row
+    counts."""
     trust_forwarded_certificates: Boolean = False
-    """An Envoy that is not ours writes x-forwarded-client-cert, and removes what callers send under that name."""
+    """An Envoy with a configuration of your own writes x-forwarded-client-cert, and removes the callers' header of this
+    name."""
     trust_ext_authz: Boolean = False
-    """ext_authz runs before, with this agent as its service. Its result is read from metadata, so that a request is
-    authenticated once."""
+    """An ext_authz filter with this agent as its service runs first. Its result is read from metadata, so that each
+    request is authenticated once."""
 
 
 class KeyConfig(ConfigSection):
     """Either the key itself, which is hashed at load, or the hash of it."""
 
     id: Label
-    """Stands for the key in logs and metrics."""
+    """The key's name in logs and metrics."""
     key: StrongKey | None = None
     hash: StoredHash | None = None
     """hmac-sha256: and the HMAC-SHA256 of the key under the pepper, in hexadecimal."""
@@ -55,7 +57,7 @@ class KeyConfig(ConfigSection):
     limits: AllowanceConfig = AllowanceConfig()
     policy: PolicyConfig = PolicyConfig()
     roles: tuple[Text, ...] | None = None
-    """Names of `roles`, of which one must allow all of a call; not given: no role bounds this key."""
+    """Names of `roles`. One of them must allow the whole call. Absent: no role restricts this key."""
 
     @model_validator(mode="after")
     def _either(self) -> KeyConfig:
@@ -72,11 +74,11 @@ class KeyConfig(ConfigSection):
 class CallerConfig(ConfigSection):
     tenant: Label
     models: tuple[Text, ...] = ("*",)
-    """Names or globs of the models that this tenant may ask for."""
+    """Names or globs of the models that this tenant may use."""
     keys: tuple[KeyConfig, ...] = ()
     limits: AllowanceConfig = AllowanceConfig()
-    """Of the whole tenant."""
+    """The limits of the whole tenant."""
     policy: PolicyConfig = PolicyConfig()
-    """Holds for all of the tenant's callers."""
+    """The policy for all callers of the tenant."""
     teams: tuple[HolderConfig, ...] = ()
     users: tuple[HolderConfig, ...] = ()

@@ -40,13 +40,13 @@ _HELD: tuple[Path, ...] = (
     ("cache", "redis"),
     *(("telemetry", "otlp", key) for key in ("endpoint", "protocol", "headers", "service", "environment", "metrics")),
 )
-# Each costs a rendering, some hundredths of a second; more are named by their section.
-_MOST_RENDERED = 64
+# Each path costs one rendering, about 0.05 s. Beyond this number, only the section is named.
+_MAX_RENDERED = 64
 _ABSENT: Any = object()
 
 
 def differences(old: Config, new: Config) -> list[Path]:
-    """The path of each value that is not the same, as deep as mappings go; a list is one value."""
+    """The paths of all values that differ. Mappings are compared key by key, a list as one value."""
     return list(_differences(old, new, ()))
 
 
@@ -66,7 +66,7 @@ def needing_restart(old: Config, new: Config, render: Render) -> list[str]:
     changed = differences(old, new)
     found = [path for path in changed if _is_held(path)]
     rest = [path for path in changed if not _is_held(path)]
-    # With what is held as it was, what is left of the difference is that of the rest.
+    # With the held settings restored, only the rest can change the rendering.
     moved = new
     for path in found:
         moved = _with(moved, old, path)
@@ -78,21 +78,22 @@ def needing_restart(old: Config, new: Config, render: Render) -> list[str]:
 
 
 def _named(old: Config, new: Config, paths: list[Path], matters: Callable[[Config], bool]) -> list[Path]:
-    """Which of these changes matter by themselves; else which items of sections, such as a model; else all sections."""
+    """The paths whose change alone changes the rendering. If there is none, the same with items of sections, such as a
+    model; if there is none either, all sections."""
     for depth in (None, 2):
-        some = list(dict.fromkeys(path[:depth] for path in paths))[:_MOST_RENDERED]
+        some = list(dict.fromkeys(path[:depth] for path in paths))[:_MAX_RENDERED]
         if found := [path for path in some if matters(_with(old, new, path))]:
             return found
     return [path[:1] for path in paths]
 
 
 def _is_held(path: Path) -> bool:
-    """Also of a section that appears or goes with something held in it."""
+    """Whether the path, or a part of it, is held: a section may be added or removed with a held setting in it."""
     return any(all(name == step for name, step in zip(held, path, strict=False)) for held in _HELD)
 
 
 def _rendered(config: Config, render: Render) -> Any:
-    """None where it is no whole configuration."""
+    """None: the configuration is not valid."""
     try:
         return render(config)
     except ConfigError:
@@ -100,7 +101,7 @@ def _rendered(config: Config, render: Render) -> Any:
 
 
 def _with(here: Any, there: Any, path: Path) -> Any:
-    """`here` with what `there` has at this path."""
+    """A copy of `here` with the value that `there` has at this path."""
     if not path:
         return there
     name, rest = path[0], path[1:]

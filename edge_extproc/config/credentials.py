@@ -1,4 +1,4 @@
-"""What a provider takes instead of an API key: keys, tokens and identities of a cloud."""
+"""Cloud credentials of a provider, used instead of an API key."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ def _kind(value: str) -> str:
 
 def _authority(value: str) -> str:
     if not value.startswith("https://"):
-        raise wrong("this is no authority", "write its URL, such as https://login.microsoftonline.us")
+        raise wrong("this is not an authority", "write its URL, such as https://login.microsoftonline.us")
     return value
 
 
 class UpstreamCredentialConfig(ConfigSection):
-    """With the kind alone, the cloud's own library looks where all of its tools do: environment, files, the identity of
-    the machine or the pod."""
+    """With `kind` alone, the cloud's library searches its usual places: environment, files, the identity of the machine
+    or the pod."""
 
     kind: Annotated[Text, AfterValidator(_kind)]
     access_key_id: Secret | None = None
     """aws: with secret_access_key, keys to sign with."""
     secret_access_key: Secret | None = None
     session_token: Secret | None = None
-    """aws: of temporary keys. Who writes them to files writes them anew in time."""
+    """aws: for temporary keys. If the keys come from files, replace the files before the keys expire."""
     profile: Text | None = None
-    """aws: of ~/.aws/config, with single sign-on and assumed roles."""
+    """aws: a profile of ~/.aws/config, also with single sign-on and assumed roles."""
     file: ReadableFile | None = None
     """google: a service account's key, or a workload identity's configuration."""
     tenant_id: Text | None = None
     """azure: with client_id and client_secret, an application."""
     client_id: Text | None = None
-    """azure: an application, or a managed identity that the machine has several of."""
+    """azure: an application, or one of several managed identities of the machine."""
     client_secret: Secret | None = None
     authority: Annotated[Text, AfterValidator(_authority)] | None = None
-    """azure: of a sovereign cloud."""
+    """azure: the login URL of a sovereign cloud."""
     scope: Text | None = None
-    """azure: https://cognitiveservices.azure.com/.default where not given."""
+    """azure: the default is https://cognitiveservices.azure.com/.default."""
 
     options: dict[Text, Secret] = Field(default_factory=dict)
     """The fields of a kind from outside the package. Each is handled as a secret."""

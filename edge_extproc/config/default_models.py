@@ -1,7 +1,7 @@
-"""What is served without a configuration file: the providers whose keys are in the environment, and their models.
+"""The built-in configuration: the providers whose keys are in the environment, and their models.
 
 /v1/models lists the models by name; any other name of a family is passed on too. The models `chat` and `embedding`
-exist with every provider, so that an example works with any key. Each kind of provider says itself what it serves
+exist with every provider, so that an example works with any key. Each kind of provider declares its own defaults
 (`DefaultProvider`).
 """
 
@@ -31,7 +31,7 @@ def needs_rehearsal(environ: Mapping[str, str]) -> bool:
 
 
 def providers_and_models(environ: Mapping[str, str], rehearsal_port: int) -> tuple[list[str], list[str]]:
-    """The lines of both sections."""
+    """The lines of the sections `providers` and `models`."""
     found = list(_with_key(environ))
     if not found:
         return _rehearsal(rehearsal_port)
@@ -60,7 +60,7 @@ def _with_key(environ: Mapping[str, str]) -> Iterator[tuple[str, DefaultProvider
 def _rehearsal(port: int) -> tuple[list[str], list[str]]:
     url = json.dumps(f"http://127.0.0.1:{port}/v1")
     providers = [
-        # The rehearsal provider takes any key, but requires one, as real providers do.
+        # The rehearsal provider accepts any key, and requires one as real providers do.
         f"rehearsal-openai: {{kind: openai, base_url: {url}, api_key: rehearsal}}",
         f"rehearsal-anthropic: {{kind: anthropic, base_url: {url}, api_key: rehearsal}}",
     ]

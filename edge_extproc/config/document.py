@@ -1,10 +1,10 @@
-"""YAML text to plain values that remember where they stood.
+"""Parses YAML into plain values, with the line and column of each value.
 
-The dialect is YAML without its surprises: only true and false are booleans (no on, yes, y), only decimal numbers are
-numbers (no 0777, no 1:30, no 0x1f), a duplicate key is an error, and tags and merge keys are refused. `${NAME}` and
-`${NAME:-default}` in a value are taken from the environment and always give text; `$$` is one dollar sign.
+It accepts a subset of YAML: only true and false are booleans (no on, yes, y), only decimal numbers are numbers (no
+0777, no 1:30, no 0x1f), a duplicate key is an error, and tags and merge keys are refused. `${NAME}` and
+`${NAME:-default}` in a value are replaced from the environment and always give text; `$$` is one dollar sign.
 
-What the keys mean is none of this file's business.
+This module does not know the keys of a configuration.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ Path: TypeAlias = tuple[str | int, ...]
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _YAML = "tag:yaml.org,2002:"
-# What the implicit rules of YAML 1.1 may have said of a plain scalar; what it is, we decide.
+# The tags that YAML 1.1 gives to plain scalars. They are ignored: `_scalar` determines the type.
 _IMPLICIT = frozenset(_YAML + t for t in ("null", "bool", "int", "float", "timestamp", "value", "merge", "str"))
 _INT = re.compile(r"-?(?:0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"-?(?:0|[1-9][0-9]*)\.[0-9]+(?:[eE][-+]?[0-9]+)?")
 _WORDS: dict[str, object] = {"": None, "~": None, "null": None, "true": True, "false": False}
 
-# Ten thousand keys of callers and some models; a few lines of aliases of aliases would be millions.
+# Enough for ten thousand callers. A few lines with nested aliases would give millions of values.
 MAX_VALUES = 200_000
 _TOO_DEEP = "the values are nested too deeply; the README shows the shape of a configuration"
-# libyaml stops at 1000, of which the outermost value is one.
-_MOST_NESTED = 999
+# libyaml stops at a depth of 1000, including the outermost value.
+_MAX_DEPTH = 999
 
 _DOLLAR = re.compile(
     r"\$(?:(?P<escaped>\$)|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|(?P<broken>\{))"
@@ -52,16 +52,16 @@ FIRST = Place(1, 1)
 
 @dataclass(frozen=True, slots=True)
 class ConfigMistake:
-    """One line of what a user is told."""
+    """One line of an error message."""
 
     place: Place
     path: Path
     text: str
-    """What is wrong; what would be right."""
+    """What is wrong, a semicolon, and how to correct it."""
 
 
 class UnreadableDocument(Exception):
-    """The text is no configuration at all, whatever its keys mean."""
+    """The text is not a valid document: no YAML, or outside the supported subset."""
 
     def __init__(self, mistakes: list[ConfigMistake]) -> None:
         super().__init__(f"{len(mistakes)} mistakes")
@@ -73,14 +73,14 @@ class ConfigDocument:
     values: Any = None
     """dict, list, str, int, float, bool and None."""
     places: dict[Path, Place] = field(default_factory=dict)
-    """Where each value begins."""
+    """The place of each value."""
     keys: dict[Path, Place] = field(default_factory=dict)
-    """Where the key of each value of a mapping stands."""
+    """The place of the key of each value of a mapping."""
     written: dict[Path, str] = field(default_factory=dict)
-    """Each scalar as it was written: before the environment came in."""
+    """The text of each scalar before variables are replaced."""
 
     def place(self, path: Path, *, key: bool = False) -> Place:
-        """Where this is, or else the nearest thing around it."""
+        """The place of a value or, if it has none, of the nearest value around it."""
         if key and path in self.keys:
             return self.keys[path]
         while path and path not in self.places:
@@ -89,7 +89,7 @@ class ConfigDocument:
 
 
 def read(text: str, environ: Mapping[str, str]) -> ConfigDocument:
-    """Raises Unreadable, with all mistakes that can be found at once."""
+    """Raises UnreadableDocument with all mistakes that were found."""
     try:
         root = yaml.compose(text, Loader=_LOADER)
     except yaml.MarkedYAMLError as exc:
@@ -97,7 +97,7 @@ def read(text: str, environ: Mapping[str, str]) -> ConfigDocument:
     except yaml.reader.ReaderError as exc:
         line = text.encode()[: exc.position].count(b"\n") + 1
         raise UnreadableDocument(
-            [ConfigMistake(Place(line, 1), (), "this is no YAML: a control character; remove it")]
+            [ConfigMistake(Place(line, 1), (), "this is not YAML: a control character; remove it")]
         ) from exc
     except RecursionError as exc:
         raise UnreadableDocument([ConfigMistake(FIRST, (), _TOO_DEEP)]) from exc
@@ -116,10 +116,10 @@ def read(text: str, environ: Mapping[str, str]) -> ConfigDocument:
 
 
 def _no_yaml(text: str, error: yaml.MarkedYAMLError) -> ConfigMistake:
-    """In our own words: those of libyaml and of PyYAML differ, and change with their versions."""
+    """The error as a text of our own: the texts of libyaml and PyYAML differ, and change with their versions."""
     mark = error.problem_mark or error.context_mark
     if mark is None:
-        return ConfigMistake(FIRST, (), "this is no YAML; see the README for a configuration to start from")
+        return ConfigMistake(FIRST, (), "this is not YAML; see the README for a configuration to start from")
     place = _place(mark)
     lines = text.split("\n")[: place.line]
     if _is_deep(lines, mark.column):
@@ -136,15 +136,16 @@ def _no_yaml(text: str, error: yaml.MarkedYAMLError) -> ConfigMistake:
         case _:
             why = "something else must stand here; look for an open [ or {, and at the indentation"
     hint = "; inside { } or [ ], put ${NAME} in quotes" if "${" in lines[-1] else ""
-    return ConfigMistake(place, (), f"this is no YAML: {why}{hint}")
+    return ConfigMistake(place, (), f"this is not YAML: {why}{hint}")
 
 
 def _is_deep(lines: list[str], column: int) -> bool:
-    """libyaml from 0.2.6 on stops at this depth; an older one lets Python's recursion end."""
+    """Whether the text is nested too deeply. From 0.2.6 on, libyaml stops at this depth; with an older one, Python's
+    recursion limit is reached."""
     before = [*lines[:-1], lines[-1][:column]]
     flows = sum(line.count("[") + line.count("{") - line.count("]") - line.count("}") for line in before)
     indented = column - len(before[-1].lstrip(" -?"))
-    return max(flows, indented) >= _MOST_NESTED
+    return max(flows, indented) >= _MAX_DEPTH
 
 
 class _Reading:
@@ -202,7 +203,7 @@ class _Reading:
         self.document.written[path] = text
         if "$" in text:
             return self._interpolated(node, path)
-        # A tag of text on a plain scalar: either nothing else fits, or the user said !!str.
+        # A plain scalar has the tag of text if no other type fits, or if it is written with !!str.
         if node.style or node.tag == _YAML + "str":
             return text
         if text in _WORDS:
@@ -219,11 +220,13 @@ class _Reading:
                 return "$"
             if match["broken"]:
                 self._mistake(
-                    node, path, "this ${ is no variable; write ${NAME} or ${NAME:-default}, or $${ for the text itself"
+                    node,
+                    path,
+                    "this ${ does not begin a variable; write ${NAME} or ${NAME:-default}, or $${ for a literal ${",
                 )
                 return ""
             name, default = match["name"], match["default"]
-            # As in a shell, the default also stands in for an empty variable.
+            # As in a shell, the default also replaces an empty variable.
             if default is not None:
                 return self._environ.get(name) or default
             if name not in self._environ:

@@ -1,4 +1,4 @@
-"""Paths that are only passed on: where they go, and for whom."""
+"""Passthrough paths: their provider, and the tenants that may use them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class EndpointConfig(ConfigSection):
 
     provider: Text
     tenants: tuple[Label, ...] | None = None
-    """Who may call; all where not given. Files, batches and what else a provider stores belong to its account, so that
-    tenants who share it see each other's."""
+    """The tenants that may call; default: all. Files, batches and other stored objects belong to the provider's
+    account, so tenants that share it see each other's."""
 
 
 def _short(value: object) -> object:
@@ -27,7 +27,7 @@ def _short(value: object) -> object:
 
 def _path(value: str) -> str:
     if not re.fullmatch(r"(?:/[A-Za-z0-9._-]+)+", value) or not value.startswith("/v"):
-        raise wrong("this is no path of an API", "write it as callers do, without a slash at its end: /v1/files")
+        raise wrong("this is not a path of an API", "write it as callers do, without a slash at its end: /v1/files")
     return value
 
 

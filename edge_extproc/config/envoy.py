@@ -1,4 +1,4 @@
-"""What config says of Envoy: its door, its bounds, its patience, how it tries again, and its process."""
+"""The sections for Envoy: listener, limits of sizes and counts, timeouts, retries, and its process."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class TlsConfig(ConfigSection):
     """Either `generate`, or a certificate and its key."""
 
     generate: Boolean = False
-    """Use a certificate of our own, kept in <state_dir>/tls."""
+    """Use a generated certificate, stored in <state_dir>/tls."""
     certificate: ReadableFile | None = None
     """A PEM file with the whole chain, the server's own certificate first."""
     private_key: ReadableFile | None = None
     client_ca: ReadableFile | None = None
-    """A PEM file with the authorities of client certificates; without it none is asked for."""
+    """A PEM file with the authorities of client certificates. Absent: no client certificate is requested."""
     client_certificate: Annotated[Literal["optional", "required"], one_of("optional", "required")] = "optional"
 
     @model_validator(mode="after")
@@ -46,19 +46,19 @@ class TlsConfig(ConfigSection):
         if self.generate and any(given):
             raise wrong("both generate and a certificate are given", "leave one of them out")
         if not self.generate and not all(given):
-            raise wrong("a certificate and a private_key are needed", "give both, or generate: true for one of our own")
+            raise wrong("a certificate and a private_key are needed", "give both, or generate: true")
         if self.client_certificate == "required" and self.client_ca is None:
-            raise wrong("a client certificate is required, and none could be verified", "give client_ca")
+            raise wrong("client certificates are required and cannot be verified", "give client_ca")
         return self
 
 
-# scheme://host[:port], as browsers send it: nothing behind it, and lower case.
+# scheme://host[:port] in lower case, without a path, as browsers send it.
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#@\sA-Z*]+")
 
 
 def _origin(text: str) -> str:
     if text != "*" and _ORIGIN.fullmatch(text) is None:
-        raise wrong("this is no origin", "write https://app.example, without a path, or * for all")
+        raise wrong("this is not an origin", "write https://app.example, without a path, or * for all")
     return text
 
 
@@ -72,57 +72,61 @@ class CorsConfig(ConfigSection):
     """Which web pages may call the gateway from a browser."""
 
     origins: Annotated[tuple[Annotated[Text, AfterValidator(_origin)], ...], AfterValidator(_some)]
-    """As https://app.example; * is any."""
+    """Origins such as https://app.example. *: any origin."""
 
 
 class ListenConfig(ConfigSection):
-    """The gateway's door."""
+    """The listener: the gateway's address for callers."""
 
     address: IpAddress = "127.0.0.1"
     port: Port = 10000
     tls: TlsConfig | None = None
     """Absent: plain HTTP."""
     cors: CorsConfig | None = None
-    """Absent: no web page may."""
+    """Absent: no web page may call the gateway."""
 
 
 class BodyLimitsConfig(ConfigSection):
     request_body: Size = Field(default="32MiB", validate_default=True)
-    """413 beyond it. The body is held whole: a retry sends it again."""
+    """The largest request body; a larger one gets status 413. The whole body is buffered, because a retry sends it
+    again."""
     response_body: Size = Field(default="32MiB", validate_default=True)
-    """Of a reply that is not streamed; streams have none."""
+    """The largest reply that is not a stream. Streams have no such limit."""
     request_headers: Annotated[Size, AfterValidator(_header_size)] = Field(default="60KiB", validate_default=True)
-    """All of them together; beyond it the request is cut off. Envoy counts in KiB, up to 8 MiB."""
+    """The largest size of all request headers together. Envoy refuses more. 1KiB to 8MiB."""
     request_header_count: Count = 100
     messages: Count = 10_000
-    """Of one chat. 413 beyond it, as beyond the next three; they bound what reading and translating a body costs. The
-    longest runs of agents have some thousands."""
+    """The most messages of one chat. More get status 413, as with the next three limits. They bound the cost of parsing
+    and translating a body. The longest agent runs have some thousands."""
     parts: Count = 20_000
-    """Of all messages of one chat."""
+    """The most content parts of all messages of one chat."""
     tools: Count = 2_000
     json_values: Count = 500_000
-    """Of one body: members of objects and elements of lists. Room for the most tokens that OpenAI embeds at once."""
+    """The most values of one body: members of objects and elements of lists. It allows the longest token list of an
+    OpenAI embeddings request."""
     message_timeout: PositiveDuration = timedelta(seconds=5)
-    """How long the agent may think about one message of Envoy's."""
+    """How long Envoy waits for the agent's answer to one message."""
     connections: Count = 10_000
-    """Of callers, at one time."""
+    """The most concurrent connections of callers."""
     streams_per_connection: Count = 100
-    """Requests at one time over one HTTP/2 connection."""
+    """The most concurrent requests on one HTTP/2 connection."""
 
 
 class TimeoutsConfig(ConfigSection):
     connect: PositiveDuration = timedelta(seconds=5)
     first_byte: PositiveDuration = timedelta(seconds=600)
-    """Of each try: until the provider's response begins. A reply that is not streamed begins when it is whole."""
+    """The longest time of one attempt until the provider's response begins. A reply that is not a stream begins when it
+    is complete."""
     stream_idle: PositiveDuration = timedelta(seconds=600)
-    """How long nothing may move on a request that is under way. Both are the default of the providers' own SDKs."""
+    """The longest time without any data on a request in progress. Both values are the defaults of the providers'
+    SDKs."""
     request: Duration = timedelta(0)
-    """Of a whole request with all its tries; 0s: none, so that long streams are not cut."""
+    """The longest time of a request with all attempts. 0s: no limit, so that long streams are not cut."""
     receive: PositiveDuration = timedelta(seconds=60)
-    """How long a caller may take to send a request."""
+    """The longest time in which a caller must have sent its request."""
     receive_headers: PositiveDuration = timedelta(seconds=10)
     client_idle: PositiveDuration = timedelta(minutes=15)
-    """How long a caller's connection may lie idle."""
+    """How long a caller's connection may be idle."""
 
 
 class BackOffConfig(ConfigSection):
@@ -137,8 +141,8 @@ class BackOffConfig(ConfigSection):
 
 
 class RetryBudgetConfig(ConfigSection):
-    """How many of a provider's requests may be retries at one time. When a provider is down, all of its requests are
-    retried elsewhere: Envoy's own defaults (20 %, 3) would hand its errors to callers."""
+    """The most concurrent retries of a provider's requests. When a provider is down, all its requests are retried
+    elsewhere; with Envoy's defaults (20 %, 3), callers would get its errors."""
 
     percent: Percent = 100
     min_concurrency: Count = 1000
@@ -146,18 +150,17 @@ class RetryBudgetConfig(ConfigSection):
 
 class RetriesConfig(ConfigSection):
     attempts: Annotated[Count, AfterValidator(_attempts)] = 3
-    """All tries of one request, over all candidates."""
+    """The most attempts of one request, over all candidates."""
     back_off: BackOffConfig = BackOffConfig()
     on_status: tuple[ErrorStatus, ...] = (408, 409, 429, 529)
-    """Besides every 5xx, resets and refused connections."""
+    """The status codes that are retried, besides every 5xx, resets and refused connections."""
     retry_after: PositiveDuration = timedelta(seconds=60)
-    """The longest Retry-After that is waited for, where there is no other provider to ask. After a longer one, the
-    back-off decides."""
+    """The longest Retry-After that is obeyed if no other provider is left. With a longer one, the back-off applies."""
     budget: RetryBudgetConfig = RetryBudgetConfig()
 
 
 class EnvoyAdminConfig(ConfigSection):
-    """Envoy's own admin interface, which can stop it: a Unix socket unless a port of 127.0.0.1 is given."""
+    """Envoy's admin interface, which can stop Envoy. Default: a Unix socket; or a port of 127.0.0.1."""
 
     socket: AnyPath | None = None
     port: Port | None = None
@@ -177,10 +180,10 @@ LogLevel = Annotated[
 
 class EnvoyConfig(ConfigSection):
     version: Text = "1.40"
-    """Major and minor, in quotes: 1.40 without them is the number 1.4."""
+    """Major and minor version, in quotes: without them, 1.40 is the number 1.4."""
     istio: Text | None = None
-    """The release of Istio, as "1.30", where its proxy asks the agent; in place of `version`. Istio builds its own
-    Envoy, which can do less than that version."""
+    """The release of Istio, such as "1.30", instead of `version`, if the proxy is Istio's. Istio builds its own Envoy,
+    which has fewer capabilities than the same version."""
     concurrency: Annotated[
         Count,
         automatic(max(1, cores() // 2)),
@@ -192,12 +195,12 @@ class EnvoyConfig(ConfigSection):
     access_log: Text = "stdout"
     """stdout, off, or the path of a file."""
     source_limit: SourceLimitConfig | None = None
-    """How much one address may send; as much as it likes where not given."""
+    """A request limit for each source address. Absent: no such limit."""
     raw: Annotated[Mapping[str, JsonValue], AfterValidator(frozen), PlainSerializer(thawed)] = Field(
         default_factory=dict, validate_default=True
     )
-    """Merged into the rendered bootstrap: objects key by key, lists of things with a name by name, all else replaced.
-    For what this file cannot say; Envoy's own field names, in snake_case."""
+    """Settings of Envoy that this file does not have, in snake_case. They are merged into the rendered bootstrap:
+    objects by key, lists of named objects by name; other values are replaced."""
 
     @model_validator(mode="after")
     def _one_proxy(self) -> EnvoyConfig:

@@ -13,22 +13,22 @@ from .part import ConfigSection, Label, Text, one_of
 from .quantities import Duration, PositiveDuration
 from .wrong import wrong
 
-# Only asymmetric ones: a public key is no shared secret.
+# Only asymmetric ones: a public key must never be used as a shared secret.
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", "Ed25519")
-Algorithm = Annotated[Literal[ALGORITHMS], one_of(*ALGORITHMS)]  # type: ignore[valid-type]  # the one list of them
+Algorithm = Annotated[Literal[ALGORITHMS], one_of(*ALGORITHMS)]  # type: ignore[valid-type]  # a list in one place
 
 
 def _keys_url(value: str) -> str:
-    right = "write https://host/path; http:// only of this machine"
+    right = "write https://host/path; http:// is allowed for this machine only"
     try:
         url = urlsplit(value)
-        host, _ = url.hostname or "", url.port  # raises where it is none
+        host, _ = url.hostname or "", url.port  # raises ValueError for an invalid port
     except ValueError:
-        raise wrong("this is no URL", right) from None
+        raise wrong("this is not a URL", right) from None
     if not host or url.username is not None or url.fragment:
-        raise wrong("this is no URL of a set of keys", right)
+        raise wrong("this is not a URL of a set of keys", right)
     if url.scheme != "https" and not (url.scheme == "http" and _is_loopback(host)):
-        raise wrong("keys that come unencrypted from another machine could be anybody's", right)
+        raise wrong("keys that are fetched unencrypted from another machine could be forged", right)
     return value
 
 
@@ -46,46 +46,46 @@ def _some(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class ClaimsConfig(ConfigSection):
-    """Which claim of a token says what; a path with dots goes into objects."""
+    """The names of the claims. A path with dots selects a member of an object."""
 
     tenant: Text = "tenant"
     team: Text | None = None
     user: Text = "sub"
     roles: Text | None = None
-    """A list, or one text with spaces. A token that names none has none, and may do nothing."""
+    """A list, or text separated by spaces. A token without roles may do nothing."""
 
 
 class IssuerConfig(ConfigSection):
     issuer: Text
-    """`iss`, letter by letter."""
+    """The exact value of `iss`."""
     jwks_url: Annotated[Text, AfterValidator(_keys_url)]
     audiences: Annotated[tuple[Text, ...], AfterValidator(_some)]
-    """A token must name one of them as `aud`."""
+    """The token's `aud` must contain one of them."""
     algorithms: Annotated[tuple[Algorithm, ...], AfterValidator(_some)] = ("RS256", "ES256")
     leeway: Duration = timedelta(seconds=30)
-    """By how much clocks may differ."""
+    """The tolerated difference between the clocks."""
     tenant: Label | None = None
-    """Of all tokens of this issuer, whatever they say."""
+    """The tenant of all tokens of this issuer. Default: the claim."""
     claims: ClaimsConfig = ClaimsConfig()
     default_roles: tuple[Text, ...] | None = None
-    """Of tokens that name none."""
+    """The roles of tokens without a roles claim."""
     refresh: PositiveDuration = timedelta(minutes=10)
-    """How often the keys are fetched; a token with an unknown one has them fetched at once."""
+    """How often the keys are fetched. A token with an unknown key triggers a fetch at once."""
     refresh_at_most: PositiveDuration = timedelta(seconds=30)
-    """Never more often than this."""
+    """The shortest time between two fetches."""
 
 
 class CertificateConfig(ConfigSection):
-    """Client certificates, by `uri` or `subject`, to the caller that they stand for."""
+    """The caller of client certificates with this `uri` or `subject`."""
 
     tenant: Label
     uri: Text | None = None
-    """A glob of a URI in it, such as spiffe://cluster.local/ns/chat/sa/*."""
+    """A glob for a URI of the certificate, such as spiffe://cluster.local/ns/chat/sa/*."""
     subject: Text | None = None
-    """A glob of its subject, such as CN=batch,O=acme."""
+    """A glob for its subject, such as CN=batch,O=acme."""
     team: Label | None = None
     user: Text | None = None
-    """The URI or subject itself where not given."""
+    """Default: the URI or subject itself."""
     roles: tuple[Text, ...] | None = None
 
     @model_validator(mode="after")

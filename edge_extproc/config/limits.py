@@ -1,6 +1,6 @@
 """Limits and budgets of callers at each level, and the store of their counters.
 
-The sizes and counts that Envoy holds requests to are in schema.py's `Limits`.
+The limits of sizes and counts, which Envoy applies, are `BodyLimitsConfig` in envoy.py.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from .secrets import Secret
 from .wrong import wrong
 
 _MICRO = 1_000_000
-_MOST_DOLLARS = 10_000_000
-_MOST_TOKENS = 10_000_000_000
+_MAX_DOLLARS = 10_000_000
+_MAX_TOKENS = 10_000_000_000
 
 
 def read_dollars(value: object) -> int:
-    """Micro-dollars of what a person writes: 12, 12.50 or "12.50". A float is read by its digits."""
+    """Parses 12, 12.50 or "12.50" as micro-dollars. A float is read by its decimal digits."""
     text = value.removeprefix("$") if isinstance(value, str) else str(value)
     if isinstance(value, float):
         text = f"{Decimal(text):f}"  # Python writes 0.000002 as 2e-06
     right = "write dollars, such as 25 or 12.50"
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise wrong("this is no amount of money", right)
+        raise wrong("this is not an amount of money", right)
     if not re.fullmatch(r"\d{1,9}(\.\d{1,6})?", text):
-        raise wrong("this is no amount of money", right + ", with at most six digits behind the point")
+        raise wrong("this is not an amount of money", right + ", with at most six digits behind the point")
     try:
         micro = int(Decimal(text) * _MICRO)
-    except InvalidOperation:  # pragma: no cover - the pattern lets nothing else pass
-        raise wrong("this is no amount of money", right) from None
-    if not 0 <= micro <= _MOST_DOLLARS * _MICRO:
+    except InvalidOperation:  # pragma: no cover - the pattern excludes it
+        raise wrong("this is not an amount of money", right) from None
+    if not 0 <= micro <= _MAX_DOLLARS * _MICRO:
         raise wrong("this amount is over ten million dollars", right)
     return micro
 
@@ -50,8 +50,8 @@ def write_dollars(micro: int) -> str:
 
 def _tokens(value: object) -> int:
     count = read_integer(value)
-    if not 1 <= count <= _MOST_TOKENS:
-        raise wrong("this number is out of range", f"write one from 1 to {_MOST_TOKENS}")
+    if not 1 <= count <= _MAX_TOKENS:
+        raise wrong("this number is out of range", f"write one from 1 to {_MAX_TOKENS}")
     return count
 
 
@@ -65,13 +65,13 @@ def _zone(value: str) -> str:
 
 def _webhook(value: str) -> str:
     if not re.fullmatch(r"https?://[^\s@?#]+", value):
-        raise wrong("this is no URL to post to", "write http(s)://host/path, without user, query or fragment")
+        raise wrong("this is not a URL to post to", "write http(s)://host/path, without user, query or fragment")
     return value
 
 
 def _redis_url(value: Secret) -> Secret:
     if not re.fullmatch(r"(redis|rediss|unix)://\S+", value.reveal()):
-        raise wrong("this is no address of a Redis", "write redis://host:6379/0, rediss://… or unix:///path")
+        raise wrong("this is not an address of a Redis", "write redis://host:6379/0, rediss://… or unix:///path")
     return value
 
 
@@ -81,9 +81,9 @@ Dollars = Annotated[
     PlainSerializer(write_dollars, return_type=str, when_used="json"),
     WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}]}),
 ]
-"""Held as micro-dollars."""
+"""Stored as micro-dollars."""
 Tokens = Annotated[
-    int, BeforeValidator(_tokens), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": _MOST_TOKENS})
+    int, BeforeValidator(_tokens), WithJsonSchema({"type": "integer", "minimum": 1, "maximum": _MAX_TOKENS})
 ]
 TimeZone = Annotated[Text, AfterValidator(_zone)]
 
@@ -93,23 +93,23 @@ class AllowanceConfig(ConfigSection):
 
     requests_per_minute: Count | None = None
     tokens_per_minute: Tokens | None = None
-    """Of prompts and answers together."""
+    """Tokens of prompts and replies together."""
     concurrent: Count | None = None
-    """Requests at one time."""
+    """The most concurrent requests."""
     dollars_per_hour: Dollars | None = None
     dollars_per_day: Dollars | None = None
     dollars_per_month: Dollars | None = None
-    """Of the calendar, as hours and days are."""
+    """Calendar months, as hours and days are those of the calendar."""
     time_zone: TimeZone = "UTC"
-    """Whose calendar: a day begins at midnight there."""
+    """The time zone of the calendar: a day begins at midnight there."""
     mode: Annotated[Literal["hard", "soft"], one_of("hard", "soft")] = "hard"
-    """hard: 429 beyond it. soft: only a warning."""
+    """hard: requests above the limit get status 429. soft: only a warning."""
     warn_at: Percent = 80
     """The share of a limit from which callers and the webhook are warned."""
     fail: Annotated[Literal["closed", "local"], one_of("closed", "local")] = "closed"
     """While the store is down. closed: requests are refused (503). local: each worker admits its share."""
     unpriced: Annotated[Literal["refuse", "allow"], one_of("refuse", "allow")] = "refuse"
-    """Calls under a budget whose price is not known. allow: at the prices of limiter.assumed_price."""
+    """Calls with an unknown price under a budget. allow: they count at the prices of limiter.assumed_price."""
 
     @property
     def is_empty(self) -> bool:
@@ -120,7 +120,7 @@ class AllowanceConfig(ConfigSection):
         return any(getattr(self, name) is not None for name in MEASURED if name.startswith("dollars"))
 
 
-# A key of an allowance to what is measured, and in which window.
+# The measure and window of each key of an allowance.
 MEASURED: Mapping[str, tuple[str, str | None]] = {
     "requests_per_minute": ("requests", "minute"),
     "tokens_per_minute": ("tokens", "minute"),
@@ -133,7 +133,7 @@ MEASURED: Mapping[str, tuple[str, str | None]] = {
 
 def _holder(value: str) -> str:
     if value != "*" and not re.fullmatch(r"[^\x00-\x1f\x7f]{1,256}", value):
-        raise wrong("this is no name", "write a name, or * for each that has no limits of its own")
+        raise wrong("this is not a name", "write a name, or * for each that has no limits of its own")
     return value
 
 
@@ -141,7 +141,7 @@ class HolderConfig(ConfigSection):
     """A team or a user of a tenant."""
 
     name: Annotated[Text, AfterValidator(_holder)]
-    """*: each one that is not named, with a count of its own."""
+    """*: each team or user that is not named, with a counter of its own."""
     limits: AllowanceConfig = AllowanceConfig()
     policy: PolicyConfig = PolicyConfig()
 
@@ -163,15 +163,16 @@ class AssumedPriceConfig(ConfigSection):
 
 
 class LimiterConfig(ConfigSection):
-    """The store of counters, and what is assumed where nothing is known."""
+    """The store of counters, and the assumptions for unknown lengths and prices."""
 
     store: Annotated[Literal["auto", "memory", "redis"], one_of("auto", "memory", "redis")] = "auto"
-    """auto: redis where a url is given; else memory with one worker, and a Valkey of its own for `up` with several."""
+    """auto: redis if a url is given; otherwise memory with one worker, and the gateway's own Valkey for `up` with
+    several workers."""
     url: Annotated[Secret, AfterValidator(_redis_url)] | None = None
     timeout: PositiveDuration = timedelta(milliseconds=250)
-    """Of one step of the store."""
+    """The longest time of one store operation."""
     replicas: Count = 1
-    """How many gateways share these limits. More than one need a Redis."""
+    """The number of gateways that share these limits. More than one need a Redis."""
     lease: PositiveDuration = timedelta(seconds=60)
     """How long the calls of a dead worker keep their reservations."""
     lost: Annotated[Literal["charge", "release"], one_of("charge", "release")] = "charge"
@@ -179,14 +180,14 @@ class LimiterConfig(ConfigSection):
     max_output: Annotated[Mapping[Text, Count], AfterValidator(frozen), PlainSerializer(thawed)] = Field(
         default_factory=dict, validate_default=True
     )
-    """Models, as their providers name them, or globs, to the most tokens that they answer with. Asked first; a table of
-    well-known models follows, and then default_max_output."""
+    """The most output tokens of models, by the provider's name or by a glob. It is used before the built-in table of
+    well-known models and default_max_output."""
     default_max_output: Count = 131_072
-    """Of a model that no table knows, where a caller sets no bound."""
+    """The most output tokens of an unknown model, for a call without a bound."""
     usual_output: Count = 2_048
-    """What a call without a bound takes from tokens per minute until it is known."""
+    """The output tokens that a call without a bound reserves from tokens per minute."""
     context_window: Count = 1_000_000
-    """The longest prompt of any model: what a prompt counts that is not in the body."""
+    """The longest prompt of any model. A prompt that is not in the body counts as this many tokens."""
     assumed_price: AssumedPriceConfig = AssumedPriceConfig()
     webhook: WebhookConfig | None = None
 

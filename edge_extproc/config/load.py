@@ -1,7 +1,7 @@
-"""A file, a text or nothing at all to a `Config`; and every mistake to a line that says where it is.
+"""Loads a `Config` from a file, from text, or from the built-in defaults.
 
-Raises ConfigError and nothing else: one line a mistake, `file:line:column: path.to.key: what is wrong; what would be
-right`. No line shows a value that came from the environment, and none shows a secret.
+It raises only ConfigError, with one line for each mistake: `file:line:column: path.to.key: what is wrong; how to
+correct it`. No line contains a value from the environment or a secret.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ..errors import ConfigError
 from . import default_models, document, wrong
 from .document import ConfigDocument, ConfigMistake, UnreadableDocument
 from .mistakes import mistakes
-from .pydantic_words import words
+from .pydantic_errors import words
 from .schema import Config
 from .secrets import Secret
 from .surroundings import Surroundings
@@ -40,7 +40,7 @@ def load(path: Path | str, environ: Mapping[str, str] = os.environ) -> Config:
 
 
 def read_text(path: Path) -> str:
-    """What the file says, not yet understood."""
+    """The text of a file. Raises ConfigError if it cannot be read, is too large, or is not UTF-8."""
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_FILE + 1)
@@ -57,7 +57,8 @@ def read_text(path: Path) -> str:
 
 
 def parse(text: str, name: str, *, environ: Mapping[str, str] = os.environ, base: Path = Path()) -> Config:
-    """`base` is the directory in which relative paths begin."""
+    """Parses and validates `text`. `name`: the file's name in messages. `base`: the directory in which relative paths
+    begin. Raises ConfigError."""
     try:
         read = document.read(text, environ)
     except UnreadableDocument as exc:
@@ -66,7 +67,7 @@ def parse(text: str, name: str, *, environ: Mapping[str, str] = os.environ, base
         config, found = _validate(read, Surroundings(environ, base.absolute()))
         if config is not None:
             return config
-    # Outside of any `except`, so that no error that knows a value is chained to this one.
+    # Outside of any `except`: a chained error could contain a value.
     raise ConfigError("\n".join(_line(name, mistake) for mistake in sorted(found, key=_order)))
 
 
@@ -88,7 +89,7 @@ def default(
     port: int = 10000,
     admin_port: int = 10001,
 ) -> Config:
-    """What the gateway does without a configuration file. <state_dir>/dev-key and <state_dir>/pepper must exist."""
+    """The built-in configuration. <state_dir>/dev-key and <state_dir>/pepper must exist."""
     text = default_text(environ, state_dir, rehearsal_port=rehearsal_port, port=port, admin_port=admin_port)
     return parse(text, DEFAULT_NAME, environ=environ)
 
@@ -101,7 +102,7 @@ def default_text(
     port: int = 10000,
     admin_port: int = 10001,
 ) -> str:
-    """The same as a file to start from."""
+    """The text of the built-in configuration."""
     state = Path(state_dir).absolute()
     providers, models = default_models.providers_and_models(environ, rehearsal_port)
     return "\n".join(
@@ -122,11 +123,11 @@ def default_text(
 
 
 def _quoted(value: object) -> str:
-    # A JSON string is a YAML string; a dollar sign would be read as a variable.
+    # Every JSON string is a YAML string. A dollar sign would begin a variable.
     return json.dumps(str(value)).replace("$", "$$")
 
 
-# --- from pydantic's words to ours
+# --- from pydantic's errors to ours
 
 
 def _validate(read: ConfigDocument, around: Surroundings) -> tuple[Config | None, list[ConfigMistake]]:
@@ -135,7 +136,7 @@ def _validate(read: ConfigDocument, around: Surroundings) -> tuple[Config | None
     try:
         config = Config.model_validate(_with_pepper(read.values), context=around)
     except ValidationError as exc:
-        # Neither the value nor the exception of a validator leaves pydantic: both may hold a secret.
+        # include_input=False: a value may be a secret.
         return None, [_mistake(read, error) for error in exc.errors(include_url=False, include_input=False)]
     paths = [(_as_written(read, finding.path), finding.text) for finding in mistakes(config)]
     found = [ConfigMistake(read.place(path), path, text) for path, text in paths]
@@ -143,7 +144,7 @@ def _validate(read: ConfigDocument, around: Surroundings) -> tuple[Config | None
 
 
 def _with_pepper(values: dict[str, Any]) -> dict[str, Any]:
-    """The pepper lies in the state directory unless the file says where."""
+    """Adds the default of auth.pepper, which depends on the state directory."""
     agent = values.get("agent")
     state = agent.get("state_dir", ".edge") if isinstance(agent, dict) else ".edge"
     if "auth" in values or not isinstance(state, str):
@@ -172,7 +173,7 @@ def _mistake(read: ConfigDocument, error: ErrorDetails) -> ConfigMistake:
 
 
 def _as_written(read: ConfigDocument, path: tuple[str | int, ...]) -> tuple[str | int, ...]:
-    """A model may be the list of its candidates, without the key that the schema has for it."""
+    """The path as it is in the file: a model may be the list of its candidates, without the key `candidates`."""
     if len(path) > 2 and path[0] == "models" and path[2] == "candidates":
         models = read.values.get("models") if isinstance(read.values, dict) else None
         if isinstance(models, dict) and isinstance(models.get(path[1]), list):
@@ -187,7 +188,7 @@ def _instead(path: tuple[str | int, ...]) -> str:
 
 
 def _is_secret(path: tuple[str | int, ...]) -> bool:
-    """Whether a value at this path is, or is a part of, a secret."""
+    """Whether the value at this path is a secret or a part of one."""
     return any(_declared(path[:n]) is Secret for n in range(1, len(path) + 1))
 
 
@@ -197,7 +198,7 @@ def _keys_at(path: tuple[str | int, ...]) -> list[str]:
 
 
 def _declared(path: tuple[str | int, ...]) -> Any:
-    """The type that the schema declares at this path, without None; None where it declares nothing."""
+    """The type that the schema declares at this path, without None. None: it declares none."""
     here: Any = Config
     for step in path:
         if isinstance(here, type) and issubclass(here, BaseModel):
@@ -235,7 +236,7 @@ def _line(name: str, mistake: ConfigMistake) -> str:
 
 
 def dotted(path: tuple[str | int, ...]) -> str:
-    """callers[0].keys[1].id; a key that is no plain word is in quotes."""
+    """A path as text: callers[0].keys[1].id. A key with special characters is in quotes."""
     return "".join(_steps(path)).removeprefix(".")
 
 

@@ -1,4 +1,4 @@
-"""What is wrong between the values of a configuration that are right one by one."""
+"""Checks of a configuration that need more than one value, such as references between sections."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_PORT = 65_535
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is wrong and what would be right, by the path of the value."""
+    """One mistake: the path of the value, and a text that says what is wrong and how to correct it."""
 
     path: tuple[str | int, ...]
     text: str
@@ -49,7 +49,7 @@ def _ports(config: Config) -> Iterator[Finding]:
         if port is None:
             continue
         if port in taken:
-            yield Finding(path, f"port {port} is that of {taken[port]} too; choose another one")
+            yield Finding(path, f"port {port} is also the port of {taken[port]}; choose another one")
         taken.setdefault(port, ".".join(path))
 
 
@@ -69,14 +69,14 @@ def _sockets(config: Config) -> Iterator[Finding]:
     if length > MAX_SOCKET_PATH:
         yield Finding(
             ("agent", "sockets"),
-            f"{longest} has {length} bytes, the path of a Unix socket at most {MAX_SOCKET_PATH}; "
+            f"{longest} has {length} bytes, and the path of a Unix socket may have {MAX_SOCKET_PATH}; "
             "choose a shorter directory, such as /run/edge",
         )
 
 
 def _admin(config: Config) -> Iterator[Finding]:
     if config.admin.tokens and config.store is None:
-        yield Finding(("admin", "tokens"), "the admin API keeps what it manages in a database; add store: {}")
+        yield Finding(("admin", "tokens"), "the admin API needs a database; add store: {}")
     tenants = {caller.tenant for caller in config.callers}
     for n, token in enumerate(config.admin.tokens):
         if token.tenant is not None and token.tenant not in tenants:
@@ -89,7 +89,7 @@ def _callers(config: Config) -> Iterator[Finding]:
     callers, auth = config.callers, config.auth
     by_other_ways = config.has_admin_api or auth.jwt or auth.certificates
     if not by_other_ways and not (auth.api_keys and any(caller.keys for caller in callers)):
-        yield Finding(("callers",), "there is no key, so nobody could call; give a tenant and a key")
+        yield Finding(("callers",), "there is no key, so no request would be accepted; give a tenant and a key")
     yield from _twice((("callers", n, "tenant"), c.tenant) for n, c in enumerate(callers))
     for n, caller in enumerate(callers):
         yield from _twice((("callers", n, "teams", m, "name"), team.name) for m, team in enumerate(caller.teams))
@@ -118,8 +118,8 @@ def _identity(config: Config) -> Iterator[Finding]:
     if auth.certificates and not verified and not auth.trust_forwarded_certificates:
         yield Finding(
             ("auth", "certificates"),
-            "nobody verifies client certificates; give listen.tls.client_ca, or trust_forwarded_certificates: true "
-            "where an Envoy of your own does and sanitizes x-forwarded-client-cert",
+            "client certificates are not verified; give listen.tls.client_ca, or trust_forwarded_certificates: true if "
+            "an Envoy of your own verifies them and sanitizes x-forwarded-client-cert",
         )
 
 
@@ -139,13 +139,13 @@ def _limits(config: Config) -> Iterator[Finding]:
     if limiter.store == "memory" and config.agent.workers > 1:
         yield Finding(
             ("limiter", "store"),
-            f"{config.agent.workers} workers would each count for themselves, so callers could use that many times "
-            "their limits; give limiter.url, leave store out, or set agent.workers: 1",
+            f"each of {config.agent.workers} workers would have counters of its own, so callers could use that many "
+            "times their limits; give limiter.url, leave store out, or set agent.workers: 1",
         )
     if limiter.replicas > 1 and limiter.url is None:
         yield Finding(
             ("limiter", "replicas"),
-            f"{limiter.replicas} gateways share these limits, but no store; give limiter.url of a Redis",
+            f"{limiter.replicas} gateways need a shared store for these limits; set limiter.url to a Redis",
         )
 
 
@@ -188,12 +188,12 @@ def _endpoints(config: Config) -> Iterator[Finding]:
             yield Finding(("endpoints", path), f"there is no provider {endpoint.provider!r}; have {have}")
         for tenant in endpoint.tenants or ():
             if tenant not in tenants:
-                told = f"there is no tenant {tenant!r}; have {', '.join(sorted(tenants))}"
-                yield Finding(("endpoints", path, "tenants"), told)
+                text = f"there is no tenant {tenant!r}; have {', '.join(sorted(tenants))}"
+                yield Finding(("endpoints", path, "tenants"), text)
         if endpoint.tenants is None and len(tenants) > 1 and path not in BY_MODEL:
             yield Finding(
                 ("endpoints", path),
-                "all tenants would see what any of them stores there; name those who may: "
+                "every tenant would see the objects that the others store there; name the tenants that may use it: "
                 f"{{provider: {endpoint.provider}, tenants: [{tenants[0]}]}}",
             )
 
@@ -209,7 +209,7 @@ def _cache(config: Config) -> Iterator[Finding]:
     for model in config.cache.models:
         if not any(model == row or fnmatchcase(model, row) or fnmatchcase(row, model) for row in config.models):
             have = ", ".join(sorted(config.models)) or "none"
-            yield Finding(("cache", "models", model), f"no model is called {model!r}; have {have}")
+            yield Finding(("cache", "models", model), f"there is no model {model!r}; have {have}")
 
 
 def _unknown_names(

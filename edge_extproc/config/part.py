@@ -1,4 +1,4 @@
-"""What every section of the configuration is made of: its base class and the smallest types."""
+"""The base class of all sections of the configuration, and their common types."""
 
 from __future__ import annotations
 
@@ -34,26 +34,26 @@ def _text(value: object) -> object:
         if not value:
             raise wrong("this is empty", "write some text, or leave the key out")
         return value
-    raise wrong("this is no text", "put it in quotes" if isinstance(value, int | float) else "write text")
+    raise wrong("this is not text", "put it in quotes" if isinstance(value, int | float) else "write text")
 
 
 def _label(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}", value):
-        raise wrong("this is no name", "use up to 64 of A-Z a-z 0-9 . _ @ -, and begin with a letter or digit")
+        raise wrong("this is not a name", "use up to 64 of A-Z a-z 0-9 . _ @ -, and begin with a letter or digit")
     return value
 
 
 def one_of(*names: str) -> BeforeValidator:
     def check(value: object) -> object:
         if value not in names:
-            raise wrong(f"this is none of {', '.join(names)}", f"write one of them, {names[0]} for instance")
+            raise wrong(f"this is not one of {', '.join(names)}", f"write one of them, such as {names[0]}")
         return value
 
     return BeforeValidator(check)
 
 
 def cores() -> int:
-    """How many this process may use."""
+    """The number of processor cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1  # pragma: no cover - systems that cannot bind a process to cores
@@ -63,7 +63,9 @@ def _address(value: str) -> str:
     try:
         return str(ipaddress.ip_address(value))
     except ValueError:
-        raise wrong("this is no IP address", "write 127.0.0.1 for this machine, 0.0.0.0 for all interfaces") from None
+        raise wrong(
+            "this is not an IP address", "write 127.0.0.1 for this machine, 0.0.0.0 for all interfaces"
+        ) from None
 
 
 def automatic(number: int) -> BeforeValidator:

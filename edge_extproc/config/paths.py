@@ -1,4 +1,4 @@
-"""Paths in a configuration: a relative one begins at its file."""
+"""Paths in a configuration. A relative path begins at the directory of its file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .wrong import wrong
 
 def _path(value: object, info: ValidationInfo[Any]) -> Path:
     if not isinstance(value, str | Path) or not str(value):
-        raise wrong("this is no path", "write a path; a relative one begins at the configuration file")
+        raise wrong("this is not a path", "write a path; a relative one begins at the configuration file")
     return (surroundings(info).base / Path(value).expanduser()).absolute()
 
 

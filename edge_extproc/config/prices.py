@@ -1,4 +1,4 @@
-"""What a configuration may say of prices: a contract of one's own, or a host that no public list knows."""
+"""The section `prices`: prices of a contract, or of a host that the public price lists do not contain."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from .wrong import wrong
 
 
 class PriceConfig(ConfigSection):
-    """US dollars for a million tokens. Rows are asked in their order, and before the public lists. A kind of token
-    without a price costs what the wider kind costs: what is read from or written to a cache, and sound, as `input`;
-    thoughts, and sound, as `output`. A row without `output` leaves answers unpriced; one of zeros is free."""
+    """US dollars for a million tokens. The first matching row counts, before the public lists. A kind of token without
+    a price of its own costs the general price: cached and audio prompts cost `input`, reasoning and audio replies cost
+    `output`. Without `output`, replies have no known price. A row of zeros is free."""
 
     provider: Text
-    """By its name in `providers`."""
+    """The provider's name in `providers`."""
     model: Text
-    """As the provider knows it, or a glob with * and ?."""
+    """The provider's name of the model, or a glob with * and ?."""
     input: Dollars | None = None
     output: Dollars | None = None
     cache_read: Dollars | None = None

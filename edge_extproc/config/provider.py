@@ -23,9 +23,11 @@ from .wrong import wrong
 
 
 def _provider_name(value: str) -> str:
-    # It becomes a part of the name of an Envoy cluster, where a dot would cut the names of statistics.
+    # It becomes a part of the name of an Envoy cluster. A dot would split the names of statistics.
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", value):
-        raise wrong("this is no provider's name", "use up to 64 of A-Z a-z 0-9 _ -, and begin with a letter or digit")
+        raise wrong(
+            "this is not a provider's name", "use up to 64 of A-Z a-z 0-9 _ -, and begin with a letter or digit"
+        )
     return value
 
 
@@ -34,7 +36,7 @@ def _http_version(value: object) -> object:
         return value
     if value in ("true", "false"):
         return value == "true"
-    raise wrong("this is none of auto, true and false", "write auto to let TLS decide")
+    raise wrong("this is not one of auto, true, false", "write auto to negotiate it with TLS")
 
 
 def _kind(value: str) -> str:
@@ -46,26 +48,28 @@ def _kind(value: str) -> str:
 
 def _region(value: str) -> str:
     if not re.fullmatch(r"[a-z0-9]+(?:-[a-z0-9]+)*", value):
-        raise wrong("this is no region", "write one as its cloud does, such as us-east-1 or global")
+        raise wrong("this is not a region", "write one as its cloud does, such as us-east-1 or global")
     return value
 
 
 def _api_version(value: str) -> str:
     if not re.fullmatch(r"\d{4}-\d{2}-\d{2}(?:-preview)?|preview|latest|v1", value):
-        raise wrong("this is no api version", "write one as Azure does, such as 2024-10-21")
+        raise wrong("this is not an api version", "write one as Azure does, such as 2024-10-21")
     return value
 
 
 def _segment(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9:._-]{0,127}", value):
-        raise wrong("this cannot stand in a path", "write the id that the host's own pages show")
+        raise wrong("this cannot be a part of a path", "write the id that the host's console shows")
     return value
 
 
 def _header_safe(secret: Secret) -> Secret:
-    # It is sent in a header: another character would end the header or be refused there, far from its cause.
+    # It is sent in a header, where another character would cause an error that does not name this setting.
     if not re.fullmatch(r"[\x20-\x7e]+", secret.reveal()):
-        raise wrong("this secret holds a character that no API key has", "give printable ASCII on one line")
+        raise wrong(
+            "this secret contains a character that is not allowed in an API key", "give printable ASCII on one line"
+        )
     return secret
 
 
@@ -75,17 +79,17 @@ def _base_url(value: str) -> str:
         url = urlsplit(value)
         port = url.port
     except ValueError:
-        raise wrong("this is no URL", right) from None
+        raise wrong("this is not a URL", right) from None
     if url.scheme not in ("http", "https"):
-        raise wrong("this URL begins with neither https:// nor http://", right)
+        raise wrong("this URL does not begin with https:// or http://", right)
     if not url.hostname or not re.fullmatch(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+", url.hostname) or port == 0:
-        raise wrong("this URL names no host", right)
+        raise wrong("this URL has no host", right)
     if url.username is not None or url.password is not None:
-        raise wrong("this URL holds a user or a password", "leave it out, and give the key as api_key", show=False)
+        raise wrong("this URL contains a user or a password", "leave it out, and give the key as api_key", show=False)
     if url.query or url.fragment or "?" in value or "#" in value:
         raise wrong("this URL has a query or a fragment", right)
     if not re.fullmatch(r"[A-Za-z0-9._~!$&'()*+,;=:@%/-]*", url.path):
-        raise wrong("this URL's path holds a character that no URL has", right)
+        raise wrong("this URL's path contains a character that is not allowed in a URL", right)
     return value.rstrip("/")
 
 
@@ -94,29 +98,31 @@ def _base_url(value: str) -> str:
 
 class ProviderTlsConfig(ConfigSection):
     ca: ReadableFile | None = None
-    """A PEM file with the authorities to trust, for a private one; else those of the system."""
+    """A PEM file with the trusted authorities. Default: those of the system."""
     server_name: Text | None = None
-    """What the certificate must be for, where it is not the host of base_url."""
+    """The name in the server's certificate. Default: the host of base_url."""
 
 
 class PoolConfig(ConfigSection):
     max_connections: Count = 4096
     max_pending: Count = 10_000
     max_requests: Count = 20_000
-    """At one time: every open stream counts."""
+    """The most concurrent requests, including open streams."""
     idle: PositiveDuration = timedelta(seconds=90)
-    """Shorter than the idle timeouts of providers and of what lies between, so that we close first."""
+    """How long a connection may be idle. It is shorter than the idle timeouts of providers and of the network, so that
+    the gateway closes first."""
     http2: Annotated[Literal["auto"] | bool, BeforeValidator(_http_version)] = "auto"
-    """auto: what TLS negotiates; HTTP/1.1 without TLS."""
+    """auto: negotiated by TLS; HTTP/1.1 without TLS."""
     keepalive: PositiveDuration = timedelta(seconds=60)
-    """Idle time before the first TCP probe: a silent wait for a slow model outlives NAT tables."""
+    """Idle time before the first TCP probe. Without probes, NAT tables forget a connection that waits for a slow
+    model."""
     dns_refresh: PositiveDuration = timedelta(seconds=30)
-    """Where DNS itself gives no time to live."""
+    """The interval of DNS lookups if the answer has no time to live."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderEndpointConfig:
-    """Where a provider is."""
+    """The address of a provider."""
 
     host: str
     port: int
@@ -124,7 +130,7 @@ class ProviderEndpointConfig:
 
     @property
     def ip(self) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-        """None where the host is a name."""
+        """None: the host is a name."""
         try:
             return ipaddress.ip_address(self.host)
         except ValueError:
@@ -136,17 +142,17 @@ class ProviderEndpointConfig:
 
     @property
     def authority(self) -> str:
-        """As a Host header spells it."""
+        """The value of the Host header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
 
 
-# What only some kinds of provider have, and how to write one.
+# Options that only some kinds of provider have, and a hint for each.
 _OPTIONS = {
     "region": "give one, such as us-east-1",
     "api_version": "give one, such as 2024-10-21",
-    "project": "give it: it stands in every path",
-    "account": "give the id that the host's own pages show",
+    "project": "give it: it is a part of every path",
+    "account": "give the id that the host's console shows",
 }
 
 
@@ -155,29 +161,29 @@ def _limit(value: object) -> object:
 
 
 class HostProfileConfig(ConfigSection):
-    """What the host takes, instead of what its kind knows: an address that is a proxy, an alias, a newer release."""
+    """Differences between this host and the profile of its kind, for a proxy, an alias or a newer release."""
 
     like: Text | None = None
-    """Begin with what is known of another host; docs/profiles.md lists them."""
+    """Start from the profile of another host; docs/profiles.md lists them."""
     user_limit: Annotated[Count | None, BeforeValidator(_limit)] = None
-    """The greatest length of the id of an end user; none for no bound."""
+    """The longest accepted id of an end user. none: no limit."""
     strict_ids: Boolean | None = None
-    """It refuses ids of tool calls that are longer than OpenAI's own."""
+    """The host refuses ids of tool calls that are longer than OpenAI's."""
     thoughts: Annotated[Text, one_of("as_they_came", "refused", "reasoning_content", "reasoning_details")] | None = None
-    """What becomes of unsigned reasoning in the history: only what callers of its own format send, none, or all of it
-    under this name."""
+    """Unsigned reasoning in the history. as_they_came: sent only if the caller uses the same dialect. refused: never
+    sent. Otherwise: always sent in this field."""
     thoughts_required: Boolean | None = None
-    """It refuses a message with tool calls that has no reasoning."""
+    """The host refuses a message with tool calls and without reasoning."""
     developer_role: Boolean | None = None
     """It takes the role developer."""
     custom_tools: Boolean | None = None
     """It takes OpenAI's custom tools for the models that know them."""
     models: Mapping[Text, Text] = Field(default_factory=dict)
-    """Names or globs of models at this provider, to the model whose facts hold, such as {my-alias: claude-sonnet-4-5}.
-    The first that fits holds."""
+    """Models of this provider, by name or glob, and the known model with the same capabilities, such as {my-alias:
+    claude-sonnet-4-5}. The first match counts."""
 
-    def facts(self) -> dict[str, Any]:
-        """What is given here, as fields of a HostProfile."""
+    def overrides(self) -> dict[str, Any]:
+        """The given values, as fields of a HostProfile."""
         named = {name: getattr(self, name) for name in self.model_fields_set - {"like", "models"}}
         given = {name: value for name, value in named.items() if value is not None or name == "user_limit"}
         if "thoughts" in given:
@@ -192,7 +198,7 @@ class ProviderConfig(ConfigSection):
     host: Text | None = None
     """A known host of a kind that has many (openai_compatible)."""
     base_url: Annotated[Text, AfterValidator(_base_url)] | None = None
-    """The kind's or the host's own where not given."""
+    """Default: the address of the host or of the kind."""
     api_key: Annotated[Secret, AfterValidator(_header_safe)] | None = None
     credential: UpstreamCredentialConfig | None = None
     """A cloud credential instead of a key. It is renewed while the gateway runs."""
@@ -203,10 +209,10 @@ class ProviderConfig(ConfigSection):
     project: Annotated[Text, AfterValidator(_segment)] | None = None
     """For vertex: the cloud project. Without it, and with an api_key, express mode is used."""
     account: Annotated[Text, AfterValidator(_segment)] | None = None
-    """Of a host whose address names one (cloudflare)."""
+    """For a host with an account id in its address (cloudflare)."""
     api: Text | None = None
-    """Which of the kind's wire formats chats are sent in, such as chat or responses of openai. Where not given: the
-    caller's own if the host speaks it, else the kind's first."""
+    """The kind's API to which chats are sent, such as chat or responses of openai. Default: the caller's dialect if the
+    host has it, otherwise the first API of the kind."""
     options: Annotated[Mapping[Label, Text], AfterValidator(frozen), PlainSerializer(thawed)] = Field(
         default_factory=dict, validate_default=True
     )
@@ -216,7 +222,7 @@ class ProviderConfig(ConfigSection):
     allow_plaintext: Boolean = False
     """Send prompts and the key over http:// to another machine."""
     profile: HostProfileConfig = HostProfileConfig()
-    """What the host takes otherwise than its kind knows; docs/profiles.md lists what is known."""
+    """Differences from the built-in profile; docs/profiles.md lists the profiles."""
     tls: ProviderTlsConfig = ProviderTlsConfig()
     pool: PoolConfig = PoolConfig()
 
@@ -235,7 +241,7 @@ class ProviderConfig(ConfigSection):
         needs_key = hosts[self.host].needs_key if self.host is not None else kind.needs_key
         if self.base_url is None and kind.address(self.all_options()) is None:
             right = f"give base_url, or a host: {', '.join(sorted(hosts))}" if hosts else "give base_url"
-            raise wrong(f"kind {self.kind} has no address of its own", right)
+            raise wrong(f"kind {self.kind} has no default address", right)
         # A server at a base_url may need no key.
         if self.api_key is None and self.credential is None and self.base_url is None and needs_key:
             raise wrong("api_key is missing", "give {env: NAME} or {file: path}")
@@ -246,7 +252,7 @@ class ProviderConfig(ConfigSection):
         if not endpoint.tls and not endpoint.is_loopback and not self.allow_plaintext:
             raise wrong(
                 "this URL would send prompts and keys unencrypted to another machine",
-                "use https://, or say allow_plaintext: true",
+                "use https://, or set allow_plaintext: true",
                 key="base_url",
             )
         return self
@@ -260,7 +266,9 @@ class ProviderConfig(ConfigSection):
             {name for kind in registry.names("providers") for name in registry.load("providers", kind).profiles}
         )
         if like not in known:
-            raise wrong(f"there is no host of this name; have {', '.join(known)}", "write one of them", key="profile")
+            raise wrong(
+                f"there is no profile of this name; have {', '.join(known)}", "write one of them", key="profile"
+            )
 
     def _check_options(self, kind: Any) -> None:
         """Refuses options that this kind does not have, and the lack of one that it requires."""
@@ -284,8 +292,8 @@ class ProviderConfig(ConfigSection):
         if self.credential is None:
             return
         if self.credential.kind not in kind.credentials:
-            have = f"; it takes {', '.join(kind.credentials)}" if kind.credentials else ""
-            raise wrong(f"kind {self.kind} takes no such credential{have}", "give api_key", key="credential")
+            have = f"; have {', '.join(kind.credentials)}" if kind.credentials else ""
+            raise wrong(f"kind {self.kind} does not accept this credential{have}", "give api_key", key="credential")
         if self.api_key is not None:
             raise wrong("both api_key and credential are given", "leave one of them out")
 
@@ -296,7 +304,7 @@ class ProviderConfig(ConfigSection):
 
     @property
     def url(self) -> str:
-        """The base URL, without a slash at its end."""
+        """The base URL without a final slash."""
         if self.base_url is not None:
             return self.base_url
         url: str = registry.load("providers", self.kind).address(self.all_options())

@@ -1,4 +1,4 @@
-"""Durations, sizes and counts as people write them."""
+"""Types of the configuration for durations, sizes, counts and instants."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h))+")
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 _DURATION_RIGHT = "write a number and its unit: 250ms, 5s, 2m, 1h"
-# Envoy refuses a duration over some 292 years; nobody means more than a year.
+# Envoy refuses durations over 292 years. A duration over one year is a mistake.
 _LONGEST = timedelta(days=366)
 
-# The agent may ask Envoy for more time, once a message; more than this and a caller would wait for nothing.
+# The longest extension of the message timeout (Envoy's max_message_timeout) that the agent requests for one message.
 MAX_MESSAGE_TIMEOUT = timedelta(seconds=30)
 
 _BYTES = {
@@ -42,9 +42,9 @@ def read_duration(value: object) -> timedelta:
     if isinstance(value, timedelta):
         return value
     if not isinstance(value, str):
-        raise wrong("this is no duration", _DURATION_RIGHT)
+        raise wrong("this is not a duration", _DURATION_RIGHT)
     if _DURATION.fullmatch(value) is None:
-        raise wrong("this is no duration", _DURATION_RIGHT)
+        raise wrong("this is not a duration", _DURATION_RIGHT)
     seconds = sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(value))
     if seconds > _LONGEST.total_seconds():
         raise wrong("this duration is over a year", _DURATION_RIGHT)
@@ -52,7 +52,7 @@ def read_duration(value: object) -> timedelta:
 
 
 def write_duration(value: timedelta) -> str:
-    """In the largest unit that leaves no fraction."""
+    """The duration as text, in the largest unit without a fraction."""
     milliseconds = round(value.total_seconds() * 1000)
     for unit, size in (("h", 3_600_000), ("m", 60_000), ("s", 1000)):
         if milliseconds >= size and milliseconds % size == 0:
@@ -63,7 +63,7 @@ def write_duration(value: timedelta) -> str:
 def read_size(value: object) -> int:
     match = _SIZE.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        raise wrong("this is no size", _SIZE_RIGHT)
+        raise wrong("this is not a size", _SIZE_RIGHT)
     size = int(float(match[1]) * _BYTES[match[2]])
     if not 0 < size <= _LARGEST:
         raise wrong("this size is not between 1B and 4GiB", _SIZE_RIGHT)
@@ -78,21 +78,21 @@ def write_size(value: int) -> str:
 
 
 def read_integer(value: object) -> int:
-    """A number, or text that spells one, as an environment variable does."""
+    """Accepts a number or its digits as text, because environment variables give text."""
     if isinstance(value, str) and _INTEGER.fullmatch(value):
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    raise wrong("this is no whole number", "write one in digits")
+    raise wrong("this is not a whole number", "write one in digits")
 
 
 def read_boolean(value: object) -> bool:
-    """Only these two words: what `on`, `y` or `1` mean depends on whom you ask."""
+    """Accepts only true and false. The meaning of `on`, `y` and `1` differs between YAML versions."""
     if isinstance(value, bool):
         return value
     if value in ("true", "false"):
         return value == "true"
-    raise wrong("this is neither true nor false", "write true or false")
+    raise wrong("this is not true or false", "write true or false")
 
 
 def read_instant(value: object) -> datetime:
@@ -103,12 +103,12 @@ def read_instant(value: object) -> datetime:
     except ValueError:
         found = None
     if found is None:
-        raise wrong("this is no date", "write 2027-01-31 or 2027-01-31T18:00:00+01:00")
+        raise wrong("this is not a date", "write 2027-01-31 or 2027-01-31T18:00:00+01:00")
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
 def _positive(value: timedelta) -> timedelta:
-    # Envoy's shortest.
+    # Envoy's shortest duration.
     if value < timedelta(milliseconds=1):
         raise wrong("this duration is too short", "write 1ms or more")
     return value
@@ -129,7 +129,7 @@ Duration = Annotated[
     PlainSerializer(write_duration, return_type=str, when_used="json"),
     WithJsonSchema({"type": "string", "pattern": f"^{_DURATION.pattern}$"}),
 ]
-"""0s means "no limit" where that makes sense."""
+"""0s means "no limit" for some settings."""
 PositiveDuration = Annotated[Duration, AfterValidator(_positive)]
 Size = Annotated[
     int,

@@ -1,4 +1,4 @@
-"""What a configuration may say of routing: models with their candidates, circuits, and what a caller may ask for."""
+"""The sections `models` and `routing`: candidates, rules, fallbacks, hedging and circuit breakers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _strategy(value: str) -> str:
 
 def _header(value: str) -> str:
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,63}", value):
-        raise wrong("this is no header's name", "write it in lower case, x-edge-strategy for instance")
+        raise wrong("this is not a header's name", "write it in lower case, such as x-edge-strategy")
     return value
 
 
@@ -35,7 +35,7 @@ def _candidates(value: object) -> object:
 
 
 def _model(value: object) -> object:
-    """The short form: a list of candidates."""
+    """Accepts the short form, a list of candidates."""
     return {"candidates": value} if isinstance(value, list | tuple) else value
 
 
@@ -46,35 +46,35 @@ HeaderName = Annotated[Text, AfterValidator(_header)]
 class CandidateConfig(ConfigSection):
     provider: Text
     model: Text | None = None
-    """The name that the caller asked for where not given."""
+    """The provider's name of the model. Default: the requested name."""
     api: Text | None = None
-    """Which of the provider's wire formats, where not the one that the provider's own `api` says."""
+    """The API of the provider. Default: the provider's own `api`."""
     weight: Count = 1
-    """Its share where calls are spread."""
+    """Its share for strategies that spread calls."""
 
 
 Candidates = Annotated[tuple[CandidateConfig, ...], BeforeValidator(_candidates)]
 
 
 class RuleConditionConfig(ConfigSection):
-    """Which calls a rule is for: all of it must hold."""
+    """The calls to which a rule applies. All given conditions must hold."""
 
     tenants: tuple[Text, ...] = ()
-    """Names or globs; so are keys."""
+    """Names or globs."""
     keys: tuple[Text, ...] = ()
-    """The ids of callers' keys."""
+    """Ids of callers' keys, or globs."""
     headers: Annotated[Mapping[HeaderName, Text], AfterValidator(frozen), PlainSerializer(thawed)] = Field(
         default_factory=dict, validate_default=True
     )
-    """Names to globs of their values: how a caller tags its calls."""
+    """Header names and globs of their values. Callers use such headers to tag calls."""
     stream: Boolean | None = None
     min_tokens: Count | None = None
-    """Of the prompt, estimated as a fourth of the body's bytes."""
+    """The prompt's tokens, estimated as a quarter of the body's bytes."""
     max_tokens: Count | None = None
 
 
 class RoutingRuleConfig(ConfigSection):
-    """The first rule that fits decides."""
+    """The first rule with matching conditions decides."""
 
     when: RuleConditionConfig
     strategy: Strategy | None = None
@@ -83,7 +83,7 @@ class RoutingRuleConfig(ConfigSection):
 
 class AffinityConfig(ConfigSection):
     session_header: HeaderName | None = None
-    """In which callers name their session; else the beginning of the prompt counts."""
+    """The request header with a session's id. Without it, the beginning of the prompt identifies the session."""
 
 
 def _affinity(value: object) -> object:
@@ -93,37 +93,37 @@ def _affinity(value: object) -> object:
 
 
 class FallbacksConfig(ConfigSection):
-    """Names of other models here, to which a call goes that this one cannot answer."""
+    """Names of other configured models, for calls that this model cannot answer."""
 
     context_length: Text | None = None
-    """Where the prompt is too long."""
+    """The model for prompts that are too long."""
     content_filter: Text | None = None
-    """Where the provider's filter refuses it."""
+    """The model for prompts that the provider's filter refuses."""
 
 
 class HedgeConfig(ConfigSection):
-    """When a second candidate is asked too: the first to answer wins, and both are billed by their providers."""
+    """When the request also goes to a second candidate. The first answer is used. Both providers charge."""
 
     quantile: Percent = 95
-    """Of the times to first token of late, in percent."""
+    """The percentile of recent times to first token after which the second candidate gets the request."""
     at_least: PositiveDuration = timedelta(milliseconds=500)
-    """Also what counts before there were enough answers."""
+    """The shortest wait. It is also used until enough times were measured."""
 
 
 Guard = Annotated[Literal["auto", "on", "off"], one_of("auto", "on", "off")]
 
 
 class ModelConfig(ConfigSection):
-    """Its candidates alone, as a list, or this."""
+    """A model. A list of candidates alone is the short form."""
 
     candidates: Candidates
     strategy: Strategy = "failover"
     affinity: Annotated[AffinityConfig | None, BeforeValidator(_affinity)] = None
-    """Calls that begin alike go to the same candidate. true: by the beginning of the prompt."""
+    """Calls of one session go to the same candidate. true: a session is identified by the beginning of the prompt."""
     rules: tuple[RoutingRuleConfig, ...] = ()
     guard: Guard = "auto"
-    """Whether an answer is held back, so that one that fails meanwhile is tried elsewhere: a stream until its first
-    token, a reply until it is whole. auto: streams, where there is another candidate."""
+    """Whether a response is held so that a failure can still fail over: a stream until its first token, a reply until
+    it is complete. auto: only streams, and only if there is another candidate."""
     fallbacks: FallbacksConfig = FallbacksConfig()
     hedge: HedgeConfig | None = None
 
@@ -132,28 +132,28 @@ ModelOrCandidates = Annotated[ModelConfig, BeforeValidator(_model, json_schema_i
 
 
 class BreakerConfig(ConfigSection):
-    """Of each provider and model, shared by the workers of a machine."""
+    """The circuit breaker of each provider and model, shared by the workers of a machine."""
 
     enabled: Boolean = True
     failures: Count = 5
-    """In a row, after which it is left alone."""
+    """Consecutive failures that open the circuit."""
     open: PositiveDuration = timedelta(seconds=30)
-    """For how long. Then one call is sent there to see."""
+    """How long the circuit stays open. Then one call tests the candidate."""
     retry_after: PositiveDuration = timedelta(minutes=10)
-    """The longest Retry-After for which others are asked in its place."""
+    """The longest Retry-After during which the candidate is skipped."""
 
 
 class RoutingConfig(ConfigSection):
     breaker: BreakerConfig = BreakerConfig()
     strategy_header: HeaderName | None = None
-    """In which a caller may name another strategy for its call. Absent: nowhere."""
+    """The request header in which a caller may choose another strategy. Absent: callers cannot choose."""
     exploration: Percent = 5
-    """Of how many calls, in percent, least_latency sends one to another candidate than the fastest, to learn of it."""
+    """The percentage of calls that least_latency sends to another candidate than the fastest, to measure it."""
     first_token: PositiveDuration = timedelta(seconds=60)
-    """How long a guarded stream may take to its first token before the next candidate is asked."""
+    """The longest time to the first token of a guarded stream. After it, the request goes to the next candidate."""
 
     def caller_headers(self, models: Mapping[str, ModelConfig]) -> Iterator[str]:
-        """Those that callers may send for routing's sake."""
+        """The request headers that routing reads."""
         if self.strategy_header is not None:
             yield self.strategy_header
         for model in models.values():

@@ -1,7 +1,7 @@
-"""What a configuration may say: one frozen snapshot, every limit with its default.
+"""The schema of the configuration: `Config` is one immutable snapshot with all defaults.
 
-Each section has a file of its own beside this one, whose models check what can be seen from one value; mistakes.py
-checks what needs two. They know no file: load.py says where a value stands.
+Each section has a file of its own in this package, which checks single values. mistakes.py checks combinations of
+values. load.py adds file, line and column to each mistake.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .telemetry import TelemetryConfig
 
 
 class Config(ConfigSection):
-    """One configuration. Nothing of it changes; a stream keeps the one that it began with."""
+    """One configuration. It is immutable, and a stream keeps the one that it began with."""
 
     listen: ListenConfig = ListenConfig()
     admin: AdminConfig = AdminConfig()
@@ -46,30 +46,30 @@ class Config(ConfigSection):
     telemetry: TelemetryConfig = TelemetryConfig()
     auth: AuthConfig
     endpoints: Endpoints = Field(default_factory=dict, validate_default=True)
-    """Paths, with all below them, that go to a provider as they are: {"/v1/files": openai}."""
+    """Passthrough paths and their providers, including all paths below: {"/v1/files": openai}."""
     cache: CacheConfig | None = None
     store: StoreConfig | None = None
-    """Absent: no ledger is kept."""
+    """Absent: there is no ledger."""
     roles: Annotated[Mapping[Label, RoleConfig], AfterValidator(frozen), PlainSerializer(thawed)] = Field(
         default_factory=dict, validate_default=True
     )
     callers: tuple[CallerConfig, ...]
     providers: Annotated[Mapping[ProviderName, ProviderConfig], AfterValidator(frozen), PlainSerializer(thawed)]
     prices: tuple[PriceConfig, ...] = ()
-    """Asked before the public lists."""
+    """Prices that take precedence over the public lists."""
     routing: RoutingConfig = RoutingConfig()
     models: Annotated[Mapping[Text, ModelOrCandidates], AfterValidator(frozen), PlainSerializer(thawed)]
-    """Names, or globs with * and ?, to candidates in order. An exact name wins, then the longest glob."""
+    """Models by name, or by glob with * and ?. An exact name wins, then the longest glob."""
 
     def rows(self) -> dict[str, tuple[PlanCandidate, ...]]:
-        """`models` in the words of a plan: an empty model is the one that was asked for."""
+        """The candidates of each row of `models`. An empty model name means the requested one."""
         return {name: self.plan_candidates(model.candidates) for name, model in self.models.items()}
 
     def plan_candidates(self, found: Iterable[CandidateConfig]) -> tuple[PlanCandidate, ...]:
         return tuple(PlanCandidate(c.provider, c.model or "", self._dialect(c), c.weight) for c in found)
 
     def _dialect(self, candidate: CandidateConfig) -> str:
-        """What `api` stands for, "" where nothing was said."""
+        """The dialect of a candidate's `api`. "": no `api` is configured."""
         provider = self.providers[candidate.provider]
         api = candidate.api or provider.api
         if api is None:
@@ -78,11 +78,11 @@ class Config(ConfigSection):
         return dialect
 
     def fingerprint(self) -> str:
-        """Twelve digits that tell one configuration from another; secrets do not count."""
+        """Twelve hexadecimal digits that identify the configuration. Secrets are not included."""
         return hashlib.sha256(repr(self).encode()).hexdigest()[:12]
 
     def database_url(self) -> str | None:
-        """None where no store is configured. It may hold a password."""
+        """None: no store is configured. The URL may contain a password."""
         if self.store is None:
             return None
         if self.store.database is not None:
@@ -90,7 +90,7 @@ class Config(ConfigSection):
         return f"sqlite:///{self.agent.state_dir / 'edge.db'}"
 
     def journal_dir(self) -> Path:
-        """Where workers write down what they settled, until the ledger has it."""
+        """The directory of the workers' journals: settlements that are not yet in the ledger."""
         return self.agent.state_dir / "journal"
 
     @property
@@ -99,33 +99,33 @@ class Config(ConfigSection):
 
     @property
     def quarantine_file(self) -> Path:
-        """Rows that the ledger cannot take."""
+        """The file of rows that the ledger refused."""
         return self.agent.state_dir / "quarantine.jsonl"
 
     @property
     def managed_file(self) -> Path:
-        """What the admin API manages, for the workers."""
+        """The file with the managed state of the admin API, which the workers read."""
         return self.agent.state_dir / "managed.json"
 
     @property
-    def asks_for_responses(self) -> bool:
-        """Whether the agent hears of a response only where it has asked for it in answer to the request's headers. Then
-        what Envoy refuses for its source costs no stream; but a body that is too large is refused in Envoy's words
-        where it comes before that answer (docs/adr/074)."""
+    def response_phase_opt_in(self) -> bool:
+        """Whether Envoy sends response phases only if the agent's answer to the request headers enables them. Then a
+        request that Envoy refuses for its source address costs no stream. But if a too large body arrives before that
+        answer, its error is Envoy's own (docs/adr/074)."""
         return self.envoy.source_limit is not None
 
     @property
     def counted_file(self) -> Path:
-        """What one worker without a shared store has counted in dollars."""
+        """The file with the dollar counters of the only worker, without a shared store."""
         return self.agent.state_dir / "counted.json"
 
     @property
     def has_limits(self) -> bool:
-        """Whether any caller has a limit or a budget, or may be given one while the gateway runs."""
+        """Whether any caller has a limit, or can get one while the gateway runs."""
         return self.has_admin_api or any(not allowance.is_empty for _, _, _, allowance in self.allowances())
 
     def allowances(self) -> Iterator[tuple[str, Level, str, AllowanceConfig]]:
-        """Tenant, level, name and what that one may use."""
+        """Tenant, level, name and limits of each holder."""
         for caller in self.callers:
             yield caller.tenant, "tenant", caller.tenant, caller.limits
             yield from ((caller.tenant, "team", team.name, team.limits) for team in caller.teams)
@@ -133,7 +133,7 @@ class Config(ConfigSection):
             yield from ((caller.tenant, "key", key.id, key.limits) for key in caller.keys)
 
     def policies(self) -> Iterator[tuple[str, Level, str, PolicyConfig]]:
-        """Tenant, level, name and what that one may do."""
+        """Tenant, level, name and policy of each holder."""
         for caller in self.callers:
             yield caller.tenant, "tenant", caller.tenant, caller.policy
             yield from ((caller.tenant, "team", team.name, team.policy) for team in caller.teams)
@@ -141,12 +141,12 @@ class Config(ConfigSection):
             yield from ((caller.tenant, "key", key.id, key.policy) for key in caller.keys)
 
     def own_store_socket(self) -> Path | None:
-        """Where `up` keeps the limits that several workers share; None where it need not."""
+        """The socket of the gateway's own Valkey, for limits of several workers. None: it is not needed."""
         shared = self.limiter.store == "auto" and self.limiter.url is None and self.agent.workers > 1
         return self.agent.socket_dir / "valkey.sock" if shared and self.has_limits else None
 
     def envoy_admin_socket(self) -> Path | None:
-        """None where Envoy's admin interface is on a port."""
+        """None: Envoy's admin interface is on a port."""
         if self.envoy.admin.port is not None:
             return None
         return self.envoy.admin.socket or self.agent.socket_dir / "envoy-admin.sock"

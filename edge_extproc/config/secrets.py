@@ -1,6 +1,6 @@
-"""Secrets: a type that does not show what it holds, and the files that the gateway makes for itself.
+"""`Secret`, a text that is never shown, and the files in which the gateway stores generated secrets.
 
-`Secret` is what config holds instead of a key: text, formats, logs, pickles and JSON of it give nothing away.
+repr(), str(), format(), logs, pickles and JSON of a Secret do not contain its value.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from .surroundings import surroundings
 from .wrong import wrong
 
 KEY_PREFIX = "edge-"
-# A key has some hundred characters, a service account's file a few thousand: more is another file.
+# Bytes. A key has some hundred, the file of a service account a few thousand.
 MAX_SECRET_FILE = 64 * 1024
 
 _RIGHT = "give {env: NAME}, {file: path}, or text with ${NAME} in it"
 
 
 class Secret:
-    """Text that only `reveal()` shows."""
+    """A text that only `reveal()` returns."""
 
     __slots__ = ("_value", "path")
 
     def __init__(self, value: str, path: Path | None = None) -> None:
         self._value = value
         self.path = path
-        """The file that it came from, which may be written anew."""
+        """The file that it was read from, which may be replaced."""
 
     def reveal(self) -> str:
         return self._value
@@ -101,7 +101,7 @@ def _read(value: object, info: ValidationInfo[Any]) -> Secret:
             origin_file = around.base / path
             found, origin = _text_of(origin_file), f"file {path}"
         case _:
-            raise wrong("this is no secret", _RIGHT)
+            raise wrong("this is not a secret", _RIGHT)
     if not found:
         raise wrong(f"{origin} is empty", _RIGHT)
     return Secret(found, origin_file)
@@ -118,11 +118,11 @@ def _text_of(path: Path) -> str:
     try:
         text = raw.decode()
     except UnicodeDecodeError:
-        # The decoder's own error holds the bytes.
+        # from None: the decoder's error contains the bytes.
         text = None
     if text is None:
         raise wrong(f"file {path} is not UTF-8 text", "give a file that holds only the secret")
-    # Editors and `echo` end a file with a line break, which no key means.
+    # Editors and `echo` end a file with a line break, which is not a part of the secret.
     return text.removesuffix("\n").removesuffix("\r")
 
 
@@ -132,8 +132,8 @@ def generate_key() -> str:
 
 
 def ensure_file(path: Path, make: Callable[[], str]) -> str:
-    """What the file holds; where there is none, it is made, for its owner alone (0600), whole or not at all. Of two
-    processes that do this at once, both get what the first one wrote."""
+    """The content of the file. If it does not exist, it is created atomically, with mode 0600. If two processes do this
+    at the same time, both get the content that the first one wrote."""
     try:
         return path.read_text(encoding="utf-8").strip()
     except FileNotFoundError:
@@ -146,7 +146,7 @@ def ensure_file(path: Path, make: Callable[[], str]) -> str:
             file.write(make() + "\n")
             file.flush()
             os.fsync(file.fileno())
-        # Unlike rename, link does not replace what another process has put there in the meantime.
+        # Unlike rename, link does not replace a file that another process has created meanwhile.
         with contextlib.suppress(FileExistsError):
             os.link(draft, path)
     finally:

@@ -1,4 +1,4 @@
-"""What config says of how much one address may send, which Envoy itself keeps: before the agent is asked anything."""
+"""The limit of requests for each source address. Envoy applies it before the agent sees a request."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from .wrong import wrong
 
 
 class SourceLimitConfig(ConfigSection):
-    """Against floods: whoever guesses keys, or a client that has lost its mind. Set it well above what one honest
-    address sends; behind a proxy all callers are one address."""
+    """A protection against floods, such as guessed keys or a client in a loop. Set it well above the normal rate of one
+    address. Behind a proxy, all callers have the same address."""
 
     requests_per_second: Count
     burst: Count | None = None
-    """How many may come at once; twice the requests of a second where not given."""
+    """The most requests at one moment. Default: twice requests_per_second."""
     addresses: Count = 10_000
-    """How many are told apart at one time; the one that was quiet for longest is forgotten. Of IPv6, a /64 is one."""
+    """The number of addresses that Envoy tracks; the least recently used one is dropped. For IPv6, a /64 network counts
+    as one address."""
 
     @model_validator(mode="after")
     def _fits(self) -> SourceLimitConfig:
         if self.burst is not None and self.burst < self.requests_per_second:
             raise wrong(
-                "fewer may come at once than in a second", f"write {self.requests_per_second} or more", key="burst"
+                "burst is lower than requests_per_second", f"write {self.requests_per_second} or more", key="burst"
             )
         return self
 

@@ -1,4 +1,4 @@
-"""What config says of the database: the usage ledger, and what the admin API manages."""
+"""The section `store`: the database of the ledger and of the admin API."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from .secrets import Secret
 
 class StoreConfig(ConfigSection):
     database: Secret | None = None
-    """postgresql://user:password@host/name for several replicas; SQLite in <state_dir>/edge.db where not given."""
+    """postgresql://user:password@host/name, for several replicas. Default: SQLite in <state_dir>/edge.db."""
     every: PositiveDuration = timedelta(seconds=1)
-    """How often settled requests go from the workers' journals to the ledger."""
+    """The interval at which settlements are moved from the workers' journals to the ledger."""
     keep: PositiveDuration = timedelta(days=400)
     """How long the ledger keeps a request."""

@@ -1,4 +1,4 @@
-"""What a configuration is read in: it decides what `{env: …}` and a relative path mean."""
+"""The environment variables and the base directory for `{env: …}` and relative paths."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Surroundings:
 
 
 def surroundings(info: ValidationInfo[Any]) -> Surroundings:
-    """Those that the validation was started with."""
+    """The surroundings of a validation, from its context."""
     if not isinstance(info.context, Surroundings):
         raise TypeError("a configuration is validated with its surroundings as context")
     return info.context

@@ -1,4 +1,4 @@
-"""The sections under `telemetry`: what is logged, and where traces go."""
+"""The section `telemetry`: logs, traces and exported metrics."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ def _endpoint(value: str) -> str:
         url = urlsplit(value)
         port = url.port
     except ValueError:
-        raise wrong("this is no URL", right) from None
+        raise wrong("this is not a URL", right) from None
     if url.scheme not in ("http", "https") or not url.hostname or port == 0 or url.query or url.fragment:
-        raise wrong("this is no address of a collector", right)
+        raise wrong("this is not an address of a collector", right)
     if url.username is not None or url.password is not None:
-        raise wrong("this URL holds a user or a password", "leave it out, and give it in headers", show=False)
+        raise wrong("this URL contains a user or a password", "leave it out, and give it in headers", show=False)
     return value.rstrip("/")
 
 
 def _header(name: str) -> str:
     if not re.fullmatch(r"[a-z0-9-]{1,64}", name):
-        raise wrong("this is no header's name", "use up to 64 of a-z 0-9 -")
+        raise wrong("this is not a header's name", "use up to 64 of a-z 0-9 -")
     return name
 
 
@@ -40,33 +40,34 @@ class LogConfig(ConfigSection):
     format: Annotated[Literal["json", "console"], one_of("json", "console")] = "json"
     level: Annotated[Literal["debug", "info", "warning", "error"], one_of("debug", "info", "warning", "error")] = "info"
     refused_per_second: Count = 100
-    """How many access lines a worker writes in a second for credentials that are good for nobody (401); of the rest
-    only the number is told, by edge_log_lines_spared. A flood of wrong keys shall not fill a disk."""
+    """The most access log lines per second and worker for invalid credentials (401), so that a flood of wrong keys does
+    not fill a disk. The metric edge_log_lines_spared counts the others."""
 
 
 HeaderName = Annotated[Text, AfterValidator(_header)]
 
 
 class OtlpConfig(ConfigSection):
-    """Traces, and the GenAI metrics of OpenTelemetry, to any collector that takes OTLP."""
+    """Exports traces and OpenTelemetry's GenAI metrics to an OTLP collector."""
 
     endpoint: Annotated[Text, AfterValidator(_endpoint)]
-    """Without a path for grpc; with http, /v1/traces and /v1/metrics are put behind it."""
+    """With grpc, without a path. With http, /v1/traces and /v1/metrics are appended."""
     protocol: Annotated[Literal["grpc", "http"], one_of("grpc", "http")] = "grpc"
     headers: Annotated[Mapping[HeaderName, Secret], AfterValidator(frozen), PlainSerializer(thawed)] = Field(
         default_factory=dict, validate_default=True
     )
-    """Sent with each export. With any, Envoy makes no span of its own: its configuration would have to hold them."""
+    """Headers of each export. If there are any, Envoy makes no spans, because its configuration would have to contain
+    them."""
     allow_plaintext: Boolean = False
     """Send headers or content over http:// to another machine."""
     sampling: Percent = 100
-    """Of the traces that begin here. One that a caller began is followed as the caller says."""
+    """The percentage of sampled traces, for those that begin here. For a caller's trace, the caller decides."""
     service: Label = "edge-extproc"
     environment: Label | None = None
     content: Boolean = False
-    """Put what was asked and answered into spans, redacted. Whoever reads traces then reads conversations."""
+    """Add the redacted content of prompts and replies to spans. Everyone who can read traces can then read it."""
     attributes: tuple[Annotated[Flavour, one_of(*FLAVOURS)], ...] = ()
-    """Say it in the words of these tools too, besides those of OpenTelemetry's GenAI conventions."""
+    """Add the attributes of these tools, in addition to OpenTelemetry's GenAI conventions."""
     metrics: Boolean = True
 
     @model_validator(mode="after")
@@ -76,7 +77,7 @@ class OtlpConfig(ConfigSection):
         if (self.headers or self.content) and url.scheme == "http" and not local and not self.allow_plaintext:
             raise wrong(
                 "this URL would send headers or content unencrypted to another machine",
-                "use https://, or say allow_plaintext: true",
+                "use https://, or set allow_plaintext: true",
                 key="endpoint",
             )
         if self.protocol == "grpc" and url.path:
@@ -87,4 +88,4 @@ class OtlpConfig(ConfigSection):
 class TelemetryConfig(ConfigSection):
     log: LogConfig = LogConfig()
     otlp: OtlpConfig | None = None
-    """Absent: no traces, and nothing of them is loaded."""
+    """Absent: no traces, and OpenTelemetry is not imported."""

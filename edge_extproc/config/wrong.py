@@ -1,6 +1,6 @@
-"""What a check of a configuration says: what is wrong, and what would be right.
+"""The error of a validator: what is wrong, and how to correct it.
 
-It knows neither where in the file the value stands nor what it is; load.py adds both.
+load.py adds the place in the file and the value.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ TYPE = "edge"
 
 
 def wrong(what: str, right: str, *, key: str | None = None, show: bool = True) -> PydanticCustomError:
-    """The error that a validator raises. `what` never holds the value: it may come from an environment variable that
-    holds a secret. `key` names the part of the value that is meant; `show` is whether the value, as it is written in
-    the file, may stand in the error."""
-    # The text goes through the context, so that a brace in it is no placeholder.
+    """Builds the error. `what` must not contain the value, which may be a secret from an environment variable. `key`:
+    the part of the value that is wrong. `show`: whether the message may contain the value as it is written in the
+    file."""
+    # The text is a value of the context, so that braces in it are not placeholders.
     return PydanticCustomError(TYPE, "{what}; {right}", {"what": what, "right": right, "key": key, "show": show})

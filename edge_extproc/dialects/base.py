@@ -1,11 +1,11 @@
 """The port of a wire format.
 
-A dialect is pure: bytes and nouns in, nouns and bytes out. It knows its own format and nothing of providers, routing
-or Envoy. `read_call` is cheap and runs on every request; `read_chat`/`write_chat` and `reader`/`writer` carry a call
-across to another format; on the raw lane only `splice` and a listening `reader` run.
+A dialect does no IO. It converts between bytes and the types of model/, and knows its own format, but not providers,
+routing or Envoy. `read_call` is cheap and runs for every request. `read_chat`, `write_chat`, `reader` and `writer`
+translate to and from other formats. On the raw lane only `splice` and an observing `reader` are used.
 
-What a dialect must do with each field that another dialect asked for: map it, name it in `Written.dropped`, or raise
-`Unsupported`. What it must do with bytes it cannot read: raise `BadRequest` (caller) or `UpstreamError` (provider).
+A dialect must map each field of another dialect, name it in `Written.dropped`, or raise `Unsupported`. For unreadable
+bytes it raises `BadRequest` (caller) or `UpstreamError` (provider).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from ..errors import BadRequest
 from ..model.call import Call, Chat, Operation, Written
 from ..model.content import Part
 from ..model.fault import Fault
+from ..model.frozen_dataclass import frozen_dataclass
 from ..model.host import UNKNOWN_HOST, HostProfile
-from ..model.noun import noun
 from ..model.reply import Reply, ReplyEvent
 from ..model.spelling import Spelling
 from ..model.wire_names import WireNames
@@ -31,18 +31,18 @@ Headers: TypeAlias = Sequence[tuple[str, str]]
 """Header pairs in wire order, names in lower case, pseudo-headers included."""
 
 
-@noun
+@frozen_dataclass
 class Route:
-    """A path on which a dialect is spoken. `path` may hold one `{model}` segment."""
+    """A path of a dialect. `path` may have one `{model}` segment."""
 
     method: str
     path: str
     operation: Operation
     format: str = ""
-    """Of an operation other than chat: the wire format that is spoken there."""
+    """The wire format of an operation other than chat."""
 
 
-@noun
+@frozen_dataclass
 class ModelCard:
     """One row of a list of models. `created` is Unix time in seconds."""
 
@@ -51,41 +51,42 @@ class ModelCard:
     created: int = 0
 
 
-@noun
+@frozen_dataclass
 class FieldSupport:
-    """What becomes of one field of a Chat of another dialect. `how` is for the reader of the documentation."""
+    """How a dialect handles one field of a Chat of another dialect. `how`: a text for the documentation."""
 
     kind: Literal["mapped", "dropped", "refused"]
     how: str
 
 
 class StreamReader(Protocol):
-    """Decodes one streamed reply: `frames`, then `read` each. Cut the bytes anywhere, the events are the same."""
+    """Decodes one streamed reply: `frames`, then `read` for each frame. The events do not depend on the portions of the
+    input."""
 
     def frames(self, data: bytes) -> list[Frame]:
-        """The frames that `data` completes; the rest is kept, up to a stated bound."""
+        """The frames that `data` completes. The remaining bytes are buffered, up to a limit."""
         ...
 
     def read(self, frame: Frame) -> list[ReplyEvent]:
-        """What one frame says. An unreadable one is Garbled; an error inside the stream is Failed."""
+        """The events of one frame. An unreadable frame is Garbled; an error inside the stream is Failed."""
         ...
 
     def close(self) -> tuple[list[Frame], list[ReplyEvent]]:
-        """The stream is over. The last frame, if it had no delimiter, and its events; then Ended where a proper end
-        was seen and not yet told, Failed where none was."""
+        """Ends the stream. Returns the last frame, if it had no delimiter, and its events; then Ended if the stream is
+        complete and Ended was not returned before, or Failed if it is incomplete."""
         ...
 
 
 class StreamWriter(Protocol):
-    """Encodes one streamed reply for a caller. `write(Ended())` writes the terminator, `write(Failed(…))` the dialect's
-    error event and no terminator; each of them is the last thing written."""
+    """Encodes one streamed reply for a caller. `write(Ended())` returns the terminator, `write(Failed(…))` the
+    dialect's error event without a terminator. Nothing is written after either."""
 
     def write(self, event: ReplyEvent) -> bytes: ...
 
 
 class Dialect(Protocol):
     name: str
-    """As config and file name spell it."""
+    """The name in the configuration and of the package."""
     title: str
     """For humans."""
     spelling: Spelling
@@ -97,26 +98,27 @@ class Dialect(Protocol):
     stream_type: str
     """The content type of a streamed reply."""
     client_headers: tuple[str, ...]
-    """Request headers that only clients of this dialect send, in lower case. They choose the dialect of an error where
+    """Request headers that only clients of this dialect send, in lower case. They determine the dialect of an error if
     the path belongs to several dialects or to none."""
     error_headers: tuple[str, ...]
     """Response headers that mark an error body as one of this dialect, whichever dialect the request was in."""
 
     def read_call(self, raw: bytes, operation: Operation, headers: Headers, path: str) -> Call:
-        """The cheap view. Raises BadRequest where the body is no JSON object or lacks what every call must say."""
+        """Reads the fields that routing needs. Raises BadRequest if the body is not a JSON object or lacks a required
+        field."""
         ...
 
     def splice(self, call: Call, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
-        """The raw lane: the caller's own bytes with only our fields changed (the model; usage in streams asked for),
-        and without what this gateway or another provider put into the history and this one refuses."""
+        """The request of the raw lane: the caller's bytes with only our own fields changed (the model; usage in
+        streams), without the parts of the history that this provider refuses."""
         ...
 
     def path(self, operation: Operation, model: str, *, stream: bool) -> str:
-        """Where a provider of this format takes such a call, below its base URL (which ends in /v1 or the like)."""
+        """The path of such a call at a provider of this format, below its base URL (which ends in /v1 or similar)."""
         ...
 
     def read_chat(self, call: Call) -> Chat:
-        """The whole conversation. Raises BadRequest that names the field."""
+        """The whole conversation. Raises BadRequest, which names the field."""
         ...
 
     def write_chat(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
@@ -125,14 +127,14 @@ class Dialect(Protocol):
         ...
 
     def read_reply(self, body: bytes) -> Reply:
-        """Raises UpstreamError where the body is not a reply of this format."""
+        """Raises UpstreamError if the body is not a reply of this format."""
         ...
 
     def write_reply(self, reply: Reply) -> bytes: ...
 
     def can_say(self, part: Part) -> bool:
-        """Whether a reply of this format has a place for this part of another format's reply. A part that it has none
-        for is left out, or replaced by a text that says so, and named to the caller."""
+        """Whether a reply of this format has a place for this part of another format's reply. Other parts are dropped
+        or replaced by a text, and named to the caller."""
         ...
 
     def reader(self, content_type: str) -> StreamReader: ...
@@ -140,17 +142,17 @@ class Dialect(Protocol):
     def writer(self, call: Call) -> StreamWriter: ...
 
     def read_error(self, status: int, headers: Headers, body: bytes) -> Fault:
-        """Never raises: what is no error of this format becomes one with the body as its message."""
+        """Never raises. A body that is not an error of this format becomes the message of the fault."""
         ...
 
     def write_error(self, fault: Fault) -> tuple[int, list[tuple[str, str]], bytes]:
-        """Status, headers (content-type, retry-after) and body in this dialect's envelope."""
+        """The status, the headers (content-type, retry-after) and the body in this format."""
         ...
 
     def write_models(self, models: Sequence[ModelCard]) -> bytes: ...
 
     def write_model(self, card: ModelCard) -> bytes:
-        """One model alone."""
+        """The description of one model."""
         ...
 
 
@@ -163,16 +165,16 @@ def header(headers: Headers, name: str) -> str | None:
 
 
 def output_limit(value: float | None, param: str, *, least: int = 1) -> None:
-    """Checks the most tokens that a caller lets the model answer with. `param` is the caller's own name of the field.
+    """Checks a caller's limit of output tokens. `param`: the caller's name of the field.
 
-    Raises BadRequest for a number below `least`: hosts give it different meanings (no bound, an empty answer, an
-    error), and a reservation has none for it."""
+    Raises BadRequest for a number below `least`: its meaning differs between hosts (no limit, an empty reply, an
+    error), so it cannot be reserved."""
     if value is not None and value < least:
         raise BadRequest(f"{param} is {value}; it must be {least} or more", param=param)
 
 
 def made_id(prefix: str, digits: int, *seeds: object) -> str:
-    """An id where the provider gave none: the same for the same reply, whether it came whole or as a stream."""
+    """An id for a reply or a call without one. It is the same for the same reply, complete or as a stream."""
     return prefix + hashlib.sha256(repr(seeds).encode("utf-8", "surrogatepass")).hexdigest()[:digits]
 
 
@@ -180,8 +182,8 @@ _UNITS: tuple[tuple[str, float], ...] = (("retry-after-ms", 0.001), ("retry-afte
 
 
 def retry_after(headers: Headers) -> float | None:
-    """How many seconds a provider wants us to wait, or None where it does not say. A date counts from the answer's
-    own date: the clock that both were read from."""
+    """The provider's Retry-After in seconds. None: there is none. A date is relative to the response's own Date header,
+    which is from the same clock."""
     for name, unit in _UNITS:
         value = header(headers, name)
         if value is None:

@@ -1,9 +1,8 @@
-"""The marks by which the gateway knows its own values when a caller sends them back.
+"""The marks of values that the gateway generates for replies, by which it recognizes them in a history.
 
-A translated reply becomes history: its caller sends it back with the next request, and that request may go to a
-provider that checks what stands in it. So everything that this gateway makes for a reply is legal in the format in
-which it is written, and bears a mark. A reader undoes the mark; on the raw lane, where a body is passed on unread, the
-mark is what a search of the bytes finds. This file knows no format and no host.
+A translated reply becomes history: its caller sends it back with the next request, which may go to a provider that
+validates it. So every generated value is valid in its format and has a mark. A reader decodes the mark. On the raw
+lane, where bodies are not parsed, a search of the bytes finds it. This module knows no format and no host.
 """
 
 from __future__ import annotations
@@ -15,20 +14,20 @@ import re
 
 MARK = "edge-carried:"
 SIGNATURE = f"{MARK}signature:"
-"""Thinking that Claude signed, where the format has no field for its signature."""
+"""The mark of a signature of Claude, in a format without a field for it."""
 REDACTED = f"{MARK}redacted:"
-"""Thinking that only Claude can read."""
+"""The mark of Claude's encrypted thinking."""
 UNSIGNED = f"{MARK}unsigned"
-"""Thinking that nobody signed, where the format asks for a signature."""
+"""The mark of unsigned thinking, in a format that requires a signature."""
 
 
 def seal(signature: str | None) -> str:
-    """What stands for the signature of some thinking in a format that is not Claude's."""
+    """A signature with its mark, for a format other than Claude's. None: the mark of unsigned thinking."""
     return SIGNATURE + signature if signature else UNSIGNED
 
 
 def unseal(value: str) -> str | None:
-    """The signature within a mark; None where there is none. What bears no mark is the signature itself."""
+    """The signature in a marked value; None for unsigned thinking. A value without a mark is returned unchanged."""
     if value.startswith(MARK):
         return value.removeprefix(SIGNATURE) if value.startswith(SIGNATURE) else None
     return value
@@ -45,9 +44,8 @@ _NOT_IN_ID = re.compile(r"[^a-zA-Z0-9_-]")
 
 
 def tool_id(id: str, longest: int = _LONGEST_ID) -> str:
-    """An id of letters, digits, `_` and `-`: the same for the same id, in a call and in its result. One that is legal
-    already stays. Another one is encoded so that `original_id` gives it back, or, where that would be too long, is
-    hashed."""
+    """An id of letters, digits, `_` and `-`, which is the same for a call and its result. A valid id is unchanged. Any
+    other one is encoded so that `original_id` can decode it or, if that would be too long, hashed."""
     if len(id) <= longest and LEGAL_ID.fullmatch(id):
         return id
     raw = id.encode("utf-8", "surrogatepass")
@@ -59,7 +57,7 @@ def tool_id(id: str, longest: int = _LONGEST_ID) -> str:
 
 
 def original_id(id: str) -> str:
-    """The id that `tool_id` encoded. Any other id is its own."""
+    """The id that `tool_id` has encoded. Any other id is returned unchanged."""
     if not id.startswith(_ID_MARK):
         return id
     encoded = id.removeprefix(_ID_MARK)

@@ -1,4 +1,4 @@
-"""What the Claude models can be asked, whoever hosts them: by their generation."""
+"""The capabilities of the Claude models, by generation, independent of the host."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from typing import Literal
 from ..codecs.json_values import JsonObject
 from ..model.content import Json
 
-# From memory of Anthropic's pages on models, effort, thinking and structured outputs; each row holds from that version
-# on. Where the models of a generation differ, the row says what all of them take. Config names another row for a model
-# (`profile.models`) where a row is wrong for it.
+# From memory of Anthropic's documentation of models, effort, thinking and structured outputs. Each row applies from its
+# version on. If the models of a generation differ, the row has what all of them accept. The configuration can select
+# another row for a model (`profile.models`).
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
     max_output: int
-    """What max_tokens is where the caller gave none: the API insists on one, and OpenAI's default is the maximum."""
+    """The max_tokens of a call without one: the API requires it, and OpenAI's default is the maximum."""
     budgets: bool = False
-    """Thinking by a budget of tokens."""
+    """Whether thinking with a budget of tokens is supported."""
     adaptive: bool = False
-    """Thinking whose depth follows from an effort."""
+    """Whether adaptive thinking, which depends on an effort, is supported."""
     efforts: tuple[str, ...] = ()
     thinks_unasked: bool = False
-    """Some of them cannot be told not to think."""
+    """Whether the models think by default. For some of them, it cannot be disabled."""
     schemas: bool = False
-    """Structured outputs: output_config.format, and strict tools."""
+    """Whether structured outputs are supported: output_config.format, and strict tools."""
     sampling: Literal["any", "one", "none"] = "any"
-    """Whether temperature and top_p may be set: both, one of them, or none (and then no top_k either)."""
+    """Which of temperature and top_p may be set: both, one of them, or none (then no top_k either)."""
 
 
 _GENERATIONS: tuple[tuple[tuple[int, int], Generation], ...] = (
@@ -62,7 +62,7 @@ _GENERATIONS: tuple[tuple[tuple[int, int], Generation], ...] = (
         ),
     ),
 )
-# Hosts of this format with models of their own: 8192 is what all of them take, and nothing else is known.
+# Other makers' models behind this format: all of them accept 8192 tokens; nothing else is known.
 _NOT_CLAUDE = Generation(8_192)
 
 _CLAUDE = re.compile(r"claude[-_ .]?(.*)")
@@ -75,12 +75,12 @@ _IS_CLAUDE = re.compile(r"claude|\b(?:opus|sonnet|haiku)\b|^arn:")
 
 
 def is_claude(model: str) -> bool:
-    """Whether a model that is asked in Anthropic's format is a Claude, and so checks the signatures of thinking."""
+    """Whether a model of Anthropic's format is a Claude, which verifies the signatures of thinking."""
     return _IS_CLAUDE.search(model.lower()) is not None
 
 
 def generation_of(model: str) -> Generation:
-    """What a model can be asked, by its name. A Claude without a version is taken for the newest."""
+    """The generation of a model, by its name. A Claude without a version counts as the newest."""
     match = _CLAUDE.search(model.lower())
     if match is None:
         return _NOT_CLAUDE
@@ -89,8 +89,8 @@ def generation_of(model: str) -> Generation:
     return next(generation for floor, generation in reversed(_GENERATIONS) if floor <= version)
 
 
-# Thinking tokens for an effort, where a model takes only a budget. 1024 is the least that the API takes; each level
-# doubles the one before.
+# The budget of thinking tokens for each effort, for models that accept only a budget. 1024 is the API's minimum; each
+# level has twice as many as the previous one.
 LEAST_BUDGET = 1_024
 BUDGETS: Mapping[str, int] = MappingProxyType(
     {"minimal": 1_024, "low": 1_024, "medium": 2_048, "high": 4_096, "xhigh": 8_192, "max": 16_384}
@@ -103,7 +103,7 @@ _NAMED_SUBSCHEMAS = frozenset({"properties", "$defs", "definitions", "patternPro
 
 
 def closed_schema(schema: Json) -> Json:
-    """A schema whose objects say that they hold nothing else where they do not say: Anthropic insists on it."""
+    """The schema with additionalProperties: false in every object that does not set it, which Anthropic requires."""
     if not isinstance(schema, dict):
         return schema
     closed: JsonObject = {}

@@ -1,4 +1,4 @@
-"""What a chat loses on its way into another dialect, by the names in which its caller would look for it."""
+"""Collects the fields that a chat loses in another dialect, by their paths in the caller's body."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .base import Dialect
 
 
 class DropList:
-    """What a chat loses while it is written: `dropped` grows. Every name in it is a path in the caller's own body."""
+    """The dropped fields of a chat that is being written. Each entry of `dropped` is a path in the caller's body."""
 
     def __init__(self, chat: Chat) -> None:
         self.spelling = chat.spelling
@@ -23,12 +23,12 @@ class DropList:
             self.dropped.add(path)
 
     def _drop_field(self, name: str, condition: object) -> None:
-        """A field of the Chat, by the Chat's name of it."""
+        """Drops a field of the Chat. `name`: the Chat's name of the field."""
         if condition:
             self.dropped.add(self.spelling.field(name))
 
     def _drop_member(self, path: str, name: str, condition: object) -> None:
-        """A field of the part or tool at `path`, by the noun's name of it."""
+        """A field of the part or tool at `path`, by the name that model/ has for it."""
         if condition:
             self.dropped.add(self._member(path, name))
 
@@ -46,7 +46,7 @@ class DropList:
             self.dropped.add(mark.path or f"{path}.cache_control")
 
     def _drop_extras(self, extras: Extras, path: str) -> None:
-        """What has a value: a None is a note."""
+        """Drops all fields with a value. A None is only a note of the reader."""
         for key, value in extras.items():
             if value is None:
                 continue
@@ -59,13 +59,13 @@ class DropList:
         return f"{path}.{self.spelling.member(name)}"
 
     def _reasoning_path(self, wanted: Reasoning) -> str:
-        """Where the caller asked to think: the switch, or the effort where there is no switch."""
+        """The caller's path of the thinking setting: the switch or, without one, the effort."""
         is_effort = wanted.effort and wanted.mode is None
         return self.spelling.field("reasoning.effort" if is_effort else "reasoning")
 
     def _refuse_essential(self, chat: Chat, title: str, mapped: Collection[str] = ()) -> None:
-        """Raises Unsupported for an extra without which the answer would be another one. `mapped` are said elsewhere
-        by this format."""
+        """Raises Unsupported for an extra that is essential for the reply. `mapped`: extras that this format has in
+        other fields."""
         for name, usual in self.spelling.essential.items():
             value = chat.extras.get(name)
             if value is not None and value != usual and name not in mapped:
@@ -91,7 +91,7 @@ def tools_of(tools: Sequence[Tool]) -> Iterator[tuple[str, Tool]]:
 
 
 def lost_in(reply: Reply, target: Dialect) -> tuple[str, ...]:
-    """What a whole reply of another format loses in this one, by name."""
+    """The names of the parts that a complete reply of another format loses in `target`."""
     if reply.dialect == target.name:
         return ()
     parts = [part for choice in reply.choices for part in choice.parts]
@@ -103,8 +103,8 @@ def kind_of_part(part: Part) -> str:
 
 
 def omission(part: Image | Audio, title: str) -> str:
-    """The text that stands for a part which a reply of this format cannot hold: a stream has no other place to say so,
-    and a reply of nothing else would look empty."""
-    noun = "an image" if isinstance(part, Image) else "audio"
+    """The text that replaces a part without a place in this format. A stream has no other place for this information,
+    and a reply with only such parts would look empty."""
+    what = "an image" if isinstance(part, Image) else "audio"
     kind = f" ({part.source.media_type})" if isinstance(part.source, Inline) else ""
-    return f"[The model made {noun}{kind}, which a reply of {title} cannot hold. It was left out.]"
+    return f"[The model made {what}{kind}, which a reply of {title} cannot hold. It was left out.]"

@@ -1,7 +1,7 @@
-"""Blocks of a history changed in the caller's own bytes: what the raw lanes of several formats have in common.
+"""Changes blocks of a history in the caller's own bytes, for the raw lanes of several formats.
 
-A history is a list of messages, each with a list of blocks under `content`. A message or block that does not change
-keeps its bytes. What must change, and why, is in the file of each format.
+A history is a list of messages, each with a list of blocks under `content`. Unchanged messages and blocks keep their
+bytes. The `history` module of each format decides what must change.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ _rows = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def edited(messages: bytes, edits: Mapping[Place, json_splice.Change], content: str = "content") -> bytes:
-    """The messages with changes inside these blocks; None takes a block out. A message that is left without a block
-    goes too."""
+    """The messages with changed blocks. None removes a block. A message without remaining blocks is removed too."""
     touched = {i for i, _ in edits}
     kept: list[bytes] = []
     for i, message in enumerate(_rows.decode(messages)):
@@ -42,8 +41,8 @@ def edited(messages: bytes, edits: Mapping[Place, json_splice.Change], content: 
 
 
 def named(edits: Mapping[Place, json_splice.Change]) -> Iterator[tuple[Place, str]]:
-    """The places of which the caller is told, and which field of a block was rewritten. A mark of ours that is taken
-    off is no loss."""
+    """The changes to report to the caller: the place, and the rewritten field of the block. The removal of the
+    gateway's own mark is not reported."""
     for place, change in edits.items():
         if change is None:
             yield place, ""

@@ -1,8 +1,8 @@
-"""Pictures that a model made, on their way back to another model as history.
+"""Moves images that a model generated to user messages, for formats that do not accept them from the assistant.
 
-Only Gemini takes a picture within a turn of the model. Elsewhere the user shows it: it goes to the end of the next
-message of the user, with a sentence that says whose it is. No message and no part changes its place, so that what is
-named to the caller keeps its path.
+Only Gemini accepts an image in a turn of the model. In other formats it is moved to the end of the next user message,
+with a sentence that says that the model made it. All other messages and parts keep their positions, so their paths
+stay correct.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _SHOWN = "The picture that you made:"
 
 
 def shown_by_user(chat: Chat) -> Chat:
-    """The same chat with no picture in a message of the assistant."""
+    """The same chat without images in messages of the assistant."""
     if not any(_has_picture(message) for message in chat.messages):
         return chat
     messages: list[Message] = []

@@ -1,7 +1,7 @@
-"""A chat of another dialect on its way into a format of turns: user and assistant by turns, each with its blocks.
+"""Translates a chat of another dialect into alternating turns of user and assistant, each with its blocks.
 
-Anthropic's Messages and Bedrock's Converse ask for the same order of the same things in other words. What both ask for
-is here; how a block is spelled, and what each takes, is in their own files.
+Anthropic's Messages and Bedrock's Converse require the same order of turns and blocks. This module has what they have
+in common; the packages of the two formats encode the blocks.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ CUT_OFF: frozenset[FinishReason] = frozenset({"length", "context_window", "conte
 
 
 def arguments_of(text: str) -> JsonObject | None:
-    """The arguments of a tool call as an object; None where they are none. No text is no arguments, and so is null,
-    which Groq's models write for a tool without parameters."""
+    """The arguments of a tool call as an object. None: they are not an object. An empty text means no arguments, and so
+    does null, which Groq's models write for a tool without parameters."""
     if not text.strip():
         return {}
     try:
@@ -46,7 +46,7 @@ def arguments_of(text: str) -> JsonObject | None:
 
 
 def schema_of(parameters: Json, path: str) -> JsonObject:
-    """The schema of a tool's input, which must be an object's. Raises BadRequest."""
+    """The schema of a tool's input, which must be the schema of an object. Raises BadRequest."""
     if parameters is None or parameters == {}:
         return dict(NO_PARAMETERS)
     schema = as_object(parameters, path)
@@ -54,7 +54,7 @@ def schema_of(parameters: Json, path: str) -> JsonObject:
 
 
 def answer_order(part: Part) -> int:
-    """Thinking, then what is said, then calls."""
+    """The sort key of a part in a reply: thinking, then text, then calls."""
     if isinstance(part, Thinking | RedactedThinking):
         return 0
     return 2 if isinstance(part, ToolCall) else 1
@@ -67,7 +67,7 @@ class Turn(Generic[B]):
 
 
 class Translation(DropList, ABC, Generic[B]):
-    """One chat on its way; a B is a block of the format. `dropped` grows as it is written."""
+    """The translation of one chat. B: a block of the format. `dropped` collects the dropped fields."""
 
     title: ClassVar[str]
 
@@ -79,14 +79,14 @@ class Translation(DropList, ABC, Generic[B]):
 
     @abstractmethod
     def _block(self, part: Part, path: str) -> B | None:
-        """None for what is left out."""
+        """The block of a part. None: the part is dropped."""
 
     @abstractmethod
     def _kind(self, block: B) -> BlockKind: ...
 
     @abstractmethod
     def _strip(self, block: B) -> None:
-        """A text without the white space at its end."""
+        """The block without the white space at the end of its text."""
 
     # fields
 
@@ -102,7 +102,7 @@ class Translation(DropList, ABC, Generic[B]):
         self._refuse_essential(chat, self.title)
 
     def _drop_placeless(self) -> None:
-        """What has no place in the format at all."""
+        """Drops the fields that the format does not have."""
         for name in ("seed", "presence_penalty", "frequency_penalty"):
             self._drop_field(name, getattr(self.chat, name) is not None)
         self._drop_extras(self.chat.extras, "")
@@ -115,8 +115,8 @@ class Translation(DropList, ABC, Generic[B]):
             raise BadRequest(f"{path} is {effort!r}; it must be one of none, {', '.join(BUDGETS)}", param=path)
 
     def _rests(self, wanted: Reasoning, fields: JsonObject) -> None:
-        """A Claude shall not think. Off is what the older ones are anyway; the newest can only be asked to think
-        little."""
+        """Disables thinking. It is off by default for older models; for the newest ones, only the lowest effort can be
+        requested."""
         if self.generation.thinks_unasked:
             fields["output_config"] = {"effort": "low"}
             self.dropped.add(self._reasoning_path(wanted))
@@ -131,7 +131,8 @@ class Translation(DropList, ABC, Generic[B]):
         limit_name: str,
         turns: list[Turn[B]],
     ) -> bool:
-        """Whether a Claude that shall think does; `fields` takes what Anthropic calls it, `limits` the tokens."""
+        """Enables thinking, and returns whether it is on. Adds Anthropic's fields to `fields`, and the token limit to
+        `limits`."""
         if self.generation.adaptive:
             return self._adapts(wanted, effort, fields)
         if not self.generation.budgets or self._goes_on_without_thinking(turns):
@@ -145,8 +146,8 @@ class Translation(DropList, ABC, Generic[B]):
         return True
 
     def _adapts(self, wanted: Reasoning, effort: str | None, fields: JsonObject) -> bool:
-        """Thinking whose depth is an effort. A forced tool call cannot be had together with thinking: it wins over a
-        mere effort, which the model honours without thinking too."""
+        """Adaptive thinking by an effort. A forced tool call excludes thinking, and has priority over a mere effort,
+        which also works without thinking."""
         if effort is not None:
             level = "low" if effort in ("minimal", "none") else effort
             if level not in self.generation.efforts:
@@ -168,8 +169,8 @@ class Translation(DropList, ABC, Generic[B]):
         return display
 
     def _goes_on_without_thinking(self, turns: list[Turn[B]]) -> bool:
-        """The caller answers a tool call that was made without thinking, or whose thinking it did not keep. Thinking by
-        a budget cannot be switched on there: the turn of the call would have to begin with it."""
+        """Whether the caller answers a tool call whose turn has no thinking. Thinking with a budget is not possible
+        then, because the turn of the call would have to begin with it."""
         if len(turns) < 2 or turns[-1].role != "user":
             return False
         kinds = [(turn.role, [self._kind(block) for block in turn.blocks]) for turn in turns]
@@ -195,7 +196,7 @@ class Translation(DropList, ABC, Generic[B]):
         return arguments
 
     def _answered(self, part: ToolResult, path: str) -> tuple[str, list[B]]:
-        """Whose result it is, and its blocks. Raises BadRequest."""
+        """The id of the call, and the blocks of its result. Raises BadRequest."""
         if not part.call_id:
             where = self._member(path, "call_id")
             raise BadRequest(f"{where} is missing: it says whose result this is", param=where)
@@ -205,7 +206,8 @@ class Translation(DropList, ABC, Generic[B]):
     # the conversation
 
     def _conversation(self) -> tuple[list[B], list[Turn[B]]]:
-        """The system prompt, and the turns, the user's first: thinking begins an answer, results begin a question."""
+        """The system prompt, and the turns, beginning with the user. Thinking is first in a reply; tool results are
+        first in a user turn."""
         system: list[B] = []
         turns: list[Turn[B]] = []
         for path, message in messages_of(self.chat):
@@ -241,8 +243,8 @@ class Translation(DropList, ABC, Generic[B]):
 
 def goes_on_without_thinking(turns: Sequence[tuple[str, Sequence[BlockKind]]]) -> bool:
     """Whether the caller answers a call whose turn does not begin with thinking. The turn of a call begins after the
-    last message of the user that holds no result. Claude refuses thinking by a budget there: `When thinking is enabled,
-    a final assistant message must start with a thinking block`."""
+    last user message without a tool result. Claude refuses thinking with a budget there: `When thinking is enabled, a
+    final assistant message must start with a thinking block`."""
     if not turns or not _is_answer(turns[-1]):
         return False
     first = len(turns) - 1
@@ -257,7 +259,7 @@ def _is_answer(turn: tuple[str, Sequence[BlockKind]]) -> bool:
 
 
 def is_explicit(wanted: Reasoning) -> bool:
-    """Thinking itself is asked for, not only some effort."""
+    """Whether thinking itself is requested, not only an effort."""
     return wanted.mode in ("enabled", "adaptive") or wanted.budget_tokens is not None
 
 

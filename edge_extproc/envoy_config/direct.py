@@ -1,6 +1,6 @@
-"""What Envoy answers by itself on the listener of callers: health checks of load balancers, and browsers' preflights.
+"""Renders what Envoy answers without the agent: health checks of load balancers, and CORS preflights of browsers.
 
-Neither reaches the agent. Istio has both of its own, on its status port and in a VirtualService.
+Istio has its own of both, on its status port and in a VirtualService.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from .envoy_types import (
 )
 
 HEALTH_PATH = "/healthz"
-# How long a browser keeps a preflight: no more than Chromium does.
+# Seconds for which a browser caches a preflight: Chromium's maximum.
 _PREFLIGHT_AGE = "7200"
 _CORS = "envoy.filters.http.cors"
 
 
 def filters(config: Config) -> list[Json]:
-    """Before all that costs something. 200 at HEALTH_PATH as long as one worker is well and Envoy is not draining."""
+    """The first filters of the chain. HEALTH_PATH returns 200 while at least one worker is healthy and Envoy is not
+    draining."""
     if config.envoy.istio is not None:
         return []
     health = health_check.HealthCheck(
@@ -42,7 +43,7 @@ def filters(config: Config) -> list[Json]:
 
 
 def routes(config: Config) -> list[Json]:
-    """Without the agent. A preflight that the filter before has not answered is of an origin that is not allowed."""
+    """The routes without the agent. The CORS filter answers the preflights of allowed origins; the others get here."""
     if config.envoy.istio is not None:
         return []
     preflight = [
@@ -57,7 +58,8 @@ def routes(config: Config) -> list[Json]:
 
 
 def _route(config: Config, name: str, match: route_v3.RouteMatch) -> Json:
-    """It leads to no cluster. Envoy's filter for preflights passes over a route of a direct response."""
+    """A route to a cluster that does not exist. It has no direct response, because Envoy's CORS filter ignores routes
+    with one."""
     without: Json = {"envoy.filters.http.ext_proc": typed(ext_proc.ExtProcPerRoute(disabled=True))}
     if config.auth.trust_ext_authz:
         without["envoy.filters.http.ext_authz"] = typed(ext_authz.ExtAuthzPerRoute(disabled=True))
@@ -69,7 +71,7 @@ def _route(config: Config, name: str, match: route_v3.RouteMatch) -> Json:
 
 
 def replies(config: Config) -> list[tuple[str, tuple[str, str, str]]]:
-    """Where these routes and filters refuse: a condition; type, code and message for the caller."""
+    """The error replies of these routes and filters: a condition, and the type, code and message for the caller."""
     if config.envoy.istio is not None:
         return []
     return [
@@ -90,8 +92,8 @@ def replies(config: Config) -> list[tuple[str, tuple[str, str, str]]]:
 
 
 def host_policy(config: Config) -> Json:
-    """Of the virtual host: which pages may read answers. A page's own code sends its key, so no credentials of the
-    browser are needed, and * means any name but Authorization."""
+    """The CORS policy of the virtual host. The code of a page sends its key itself, so the browser's credentials are
+    not needed. In `allow_headers`, * does not include Authorization."""
     wanted = config.listen.cors
     if wanted is None or config.envoy.istio is not None:
         return {}

@@ -132,7 +132,7 @@ def router_level(config: Config) -> Json:
                 request_body_mode=ext_proc.ProcessingModeBodySendMode.BUFFERED,
                 response_header_mode=(
                     ext_proc.ProcessingModeHeaderSendMode.SKIP
-                    if config.asks_for_responses
+                    if config.response_phase_opt_in
                     else ext_proc.ProcessingModeHeaderSendMode.SEND
                 ),
                 # The agent enables the body phase if it must read the body.

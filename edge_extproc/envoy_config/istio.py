@@ -69,7 +69,7 @@ def labels(written: Iterable[str]) -> dict[str, str]:
     for each in written:
         name, equals, value = each.partition("=")
         if not (name and equals and value):
-            raise ConfigError(f"--workload: {each!r} is no label; write NAME=VALUE")
+            raise ConfigError(f"--workload: {each!r} is not a label; write NAME=VALUE")
         found[name] = value
     return found
 
@@ -92,11 +92,11 @@ def envoy_filter(config: Config, target: Target, mesh: MeshResources) -> Json:
     """Raises ConfigError if the agent is unreachable from the proxy, or if no release of Istio is configured."""
     if config.envoy.istio is None:
         raise ConfigError(
-            f"envoy.istio: which Istio is it? The order of providers depends on it, for the agent too; have "
+            f"envoy.istio is missing: the order of providers depends on the release of Istio; have "
             f'{", ".join(releases("istio"))}, as in envoy: {{istio: "{releases("istio")[0]}"}}'
         )
     if config.listen.cors is not None:
-        raise ConfigError("listen.cors is of an Envoy of our own; in Istio, write corsPolicy in the VirtualService")
+        raise ConfigError("listen.cors is not supported with Istio; set corsPolicy in the VirtualService")
     tcp = config.agent.tcp
     if target == "istio-gateway" and tcp is None:
         raise ConfigError("a gateway of Istio reaches agents over TCP; give agent.tcp with the name of their Service")

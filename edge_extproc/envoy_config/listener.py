@@ -112,8 +112,7 @@ def _connection_manager(config: Config, passes_over: bool) -> Json:
             # Envoy is the edge proxy: it does not trust a caller's statements about its address or about retries.
             use_remote_address=True,
             **_client_certificate(config),
-            # No address: Envoy treats an empty list as all private networks, so the list has an address that nobody
-            # uses.
+            # No address: Envoy treats an empty list as all private networks, so the list has one unused address.
             internal_address_config=hcm.HttpConnectionManagerInternalAddressConfig(
                 cidr_ranges=[core.CidrRange(address_prefix="255.255.255.255", prefix_len=32)]
             ),
@@ -176,7 +175,7 @@ def _local_replies(config: Config) -> list[Json]:
     replies; they are recognized by their details and not changed. Invalid HTTP and too large headers get no reply: with
     ext_proc in the chain, Envoy 1.40 closes the connection before the reply is sent."""
     # Condition; type and code for the caller; message. The first match is used.
-    told = (
+    replies = (
         (
             "response.code_details.startsWith('ext_proc')"
             + (" || response.code_details == 'ext_authz_error'" if config.auth.trust_ext_authz else ""),
@@ -217,21 +216,21 @@ def _local_replies(config: Config) -> list[Json]:
         (
             # Also after its headers, where they still wait for the agent.
             "response.code >= 500 && response.code_details.startsWith('upstream_reset')",
-            ("api_error", "provider_unreachable", "the provider could not be reached, or broke off"),
+            ("api_error", "provider_unreachable", "the provider could not be reached, or closed the connection"),
         ),
         (
             "response.code_details == 'upgrade_failed'",
             (
                 "invalid_request_error",
                 "upgrade_not_supported",
-                "this gateway speaks plain HTTP and no WebSockets; send the request without Upgrade",
+                "this gateway does not support WebSockets; send the request without Upgrade",
             ),
         ),
-        ("response.code < 500", ("invalid_request_error", "bad_request", "this is no request that the gateway reads")),
+        ("response.code < 500", ("invalid_request_error", "bad_request", "the gateway cannot read this request")),
         ("response.code == 504", ("timeout_error", "provider_timeout", "the provider did not answer in time")),
         ("response.code >= 500", ("api_error", "gateway_error", "the gateway could not pass this request on")),
     )
-    return [_local_reply(config, condition, *words) for condition, words in told]
+    return [_local_reply(config, condition, *words) for condition, words in replies]
 
 
 # Envoy's own status differs: 500 for a response over the limit, 403 for a WebSocket, 503 for a preflight request.
@@ -287,7 +286,7 @@ _LOGGED = {
 def _access_log(config: Config) -> list[Json]:
     wanted = config.envoy.access_log
     without = () if envoy_versions.can(config, "masked_address") else ("client",)
-    log_format = {"json_format": {name: told for name, told in _LOGGED.items() if name not in without}}
+    log_format = {"json_format": {name: command for name, command in _LOGGED.items() if name not in without}}
     match wanted:
         case "off":
             return []

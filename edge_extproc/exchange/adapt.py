@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from ..dialects.base import Dialect
 from ..errors import BadRequest, Unavailable, Unsupported
 from ..model.call import Call
-from ..model.noun import noun
+from ..model.frozen_dataclass import frozen_dataclass
 from ..model.plan import Candidate, Plan
 from ..operations.base import OperationFormat
 from ..providers.base import Provider, UpstreamCall, UpstreamRequest
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Lane: TypeAlias = Literal["raw", "cross"]
 
 
-@noun
+@frozen_dataclass
 class Adapted:
     request: UpstreamRequest
     dialect: str
@@ -105,8 +105,8 @@ def _operation(
 
 
 def format_of(call: Call, candidate: Candidate, provider: Provider) -> str:
-    """In which wire format a candidate is asked: the one that config wants, else the caller's own where the host speaks
-    it, else the host's first. Raises Unsupported where the host takes no such call."""
+    """The wire format for a candidate: the configured one, else the caller's if the host supports it, else the host's
+    first. Raises Unsupported if the host does not support the operation."""
     formats = provider.formats(call.operation, candidate.model)
     if not formats:
         raise Unsupported(f"{call.operation} of {call.model!r}", provider.kind)

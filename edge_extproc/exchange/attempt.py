@@ -71,7 +71,7 @@ class Attempt:
 
     @property
     def candidate(self) -> Candidate:
-        return self.exchange.plan.asked(self.number, self.provider)
+        return self.exchange.plan.candidate(self.number, self.provider)
 
 
 def find_attempt(event: RequestHeaders, open_exchanges: OpenExchanges) -> Attempt | None:

@@ -20,7 +20,7 @@ from ..model.reply import Reply
 from ..model.usage import Usage
 from .phases import RequestFacts
 from .ports import Gateway
-from .prompt_size import AskedTokens, read_asked, tokens_asked
+from .prompt_size import PromptEstimate, estimate_prompt, read_prompt
 from .relay import Tally
 from .response import ResponseFacts
 
@@ -134,12 +134,12 @@ def _part_length(part: Part) -> int:
             return 0
 
 
-def _prompt(gateway: Gateway, request: RequestFacts, call: Call, model: str) -> AskedTokens:
+def _prompt(gateway: Gateway, request: RequestFacts, call: Call, model: str) -> PromptEstimate:
     read_before = request.sent.prompt if request.sent is not None else None
-    return tokens_asked(read_before or read_asked(call, gateway.wire_names), call, model, gateway.bounds)
+    return estimate_prompt(read_before or read_prompt(call, gateway.wire_names), call, model, gateway.bounds)
 
 
-def _estimated(call: Call, tally: Tally, prompt_size: AskedTokens) -> Usage:
+def _estimated(call: Call, tally: Tally, prompt_size: PromptEstimate) -> Usage:
     seen, reported = tokens_of_length(tally.text_length), _plausible(tally.usage or Usage(), call)
     prompt = prompt_size.text if reported.prompt else prompt_size.prompt
     least, whole = _LEAST_REPORTED

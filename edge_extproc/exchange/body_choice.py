@@ -8,7 +8,7 @@ from ..codecs.content_encoding import Inflater
 from ..codecs.content_type import media_type
 from ..model.content import Part
 from ..model.fault import Fault
-from ..model.noun import noun
+from ..model.frozen_dataclass import frozen_dataclass
 from ..model.reply import Fold
 from .adapt import format_of
 from .commands import BodyMode, Pairs
@@ -32,7 +32,7 @@ from .response_head import Answered
 from .settling import keeps_transcript
 
 
-@noun
+@frozen_dataclass
 class BodyChoice:
     body: BodyReader
     mode: BodyMode
@@ -61,7 +61,7 @@ def operation_body(gateway: Gateway, answered: Answered, inflater: Inflater | No
 
 
 def chat_body(gateway: Gateway, sent: Sent, answered: Answered, inflater: Inflater | None) -> BodyChoice:
-    """A stream is sent on as it comes. A stream that was not asked for is taken whole, and so is a whole reply."""
+    """A requested stream is passed on in chunks. An unrequested stream, or a complete reply, is buffered."""
     call, upstream, caller = answered.call, answered.dialect, answered.caller_dialect
     removed = unwanted(answered.head.headers)
     content_type = answered.head.values.get("content-type", "")

@@ -4,12 +4,12 @@ A route's own settings come as `context_extensions`:
 
     edge.tenants    names that may pass, with commas between; others are refused
     edge.roles      a caller needs one of them
-    edge.operation  what the route is in the words of policies; where not given, what its path says
-    edge.model      the model that the route serves: who may not use it does not pass
+    edge.operation  the operation for policies; default: that of the path
+    edge.model      the model that the route serves: a caller who may not use it is refused
     edge.limit      requests: one is taken from the caller's requests per minute
-    edge.optional   true: a request without any credential passes, as nobody
+    edge.optional   true: a request without a credential is allowed, without an identity
 
-A setting that is not known is refused: one that was misspelled would leave a door open.
+An unknown setting is refused, because a misspelled one would permit too much.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TypeAlias, cast, get_args
 
 from ..auth.api_key import CREDENTIAL_HEADERS
-from ..auth.vouching import IdentitySeal
+from ..auth.identity_seal import IdentitySeal
 from ..errors import EdgeError, Forbidden, LimitReached, NoSuchRoute, WrongMethod
 from ..limits.base import CallerLimits
 from ..model.call import Operation
@@ -87,12 +87,12 @@ class AuthzChecker:
     def __init__(
         self,
         gateway: Callable[[], Gateway],
-        voucher: IdentitySeal,
+        identity_seal: IdentitySeal,
         on_checked: Callable[[AuthzDecision], None] = lambda _: None,
     ) -> None:
         """`gateway` returns the current one. `on_checked` takes each decision."""
         self._current = gateway
-        self._voucher = voucher
+        self._seal = identity_seal
         self._on_checked = on_checked
 
     @property
@@ -100,7 +100,7 @@ class AuthzChecker:
         return self._current()
 
     async def check(self, request: AuthzRequest) -> Verdict:
-        """Never raises: a bug of ours is a refusal too."""
+        """Never raises: a bug of the gateway is a refusal too."""
         clock, caller, fault = self._gateway.clock, _Caller(), None
         began, started_at = clock.monotonic(), clock.time()
         verdict: Verdict
@@ -109,7 +109,7 @@ class AuthzChecker:
         except EdgeError as error:
             fault = error.fault()
             verdict = self._denied(request, fault, error.headers if isinstance(error, LimitReached) else ())
-        except Exception as bug:  # noqa: BLE001 - the last place where it can become an answer
+        except Exception as bug:  # noqa: BLE001 - any bug must become a refusal
             self._gateway.report(bug)
             fault = Fault(500, "api", "the gateway failed on this request; it was logged", "internal")
             verdict = self._denied(request, fault)
@@ -139,7 +139,7 @@ class AuthzChecker:
         gateway, settings = self._gateway, request.settings
         unknown = sorted(name for name in settings if name.startswith(_PREFIX) and name not in SETTINGS)
         if unknown:
-            raise Forbidden(f"this route's settings name {', '.join(unknown)}, which there is not")
+            raise Forbidden(f"this route has unknown settings: {', '.join(unknown)}")
         credentials = tuple(name for name, _ in request.headers if name in CREDENTIAL_HEADERS)
         anonymous = not credentials and all(name != CERTIFICATE for name, _ in request.headers)
         if anonymous and settings.get("edge.optional") == "true":
@@ -164,7 +164,7 @@ class AuthzChecker:
             {
                 "tenant": principal.tenant,
                 "key": principal.key_id,
-                **self._voucher.seal(principal, first(request.headers, "x-request-id") or ""),
+                **self._seal.seal(principal, first(request.headers, "x-request-id") or ""),
             },
             limit_headers,
         )
@@ -172,7 +172,7 @@ class AuthzChecker:
     def _is_asked_for_again(self, request: AuthzRequest) -> bool:
         """An LLM API's request goes on to ext_proc, which takes the credential away itself; unless it believes us, it
         must see it."""
-        return self._gateway.voucher is None and self._route(request) is not None
+        return self._gateway.identity_seal is None and self._route(request) is not None
 
     def _may_pass(self, principal: Principal, request: AuthzRequest, operation: Operation | None) -> None:
         tenants, roles = _names(request.settings.get("edge.tenants")), _names(request.settings.get("edge.roles"))
@@ -192,7 +192,7 @@ class AuthzChecker:
         given = request.settings.get("edge.operation")
         if given is not None:
             if given not in _OPERATIONS:
-                raise Forbidden(f"this route's settings name the operation {given!r}, which there is not")
+                raise Forbidden(f"this route has an unknown operation: {given!r}")
             return cast("Operation", given)
         return self._route(request)
 
@@ -205,7 +205,7 @@ class AuthzChecker:
 
     async def _count(self, rules: CallerLimits) -> Pairs:
         limiter, name = self._gateway.limiter, self._gateway.new_id()
-        if limiter is None:  # pragma: no cover - it gave the rules
+        if limiter is None:  # pragma: no cover - the rules come from it
             return ()
         admission = await limiter.count(name, rules)
         limiter.settle(Settlement(name, "rejected", None, None, 0.0, 0.0, 0.0))

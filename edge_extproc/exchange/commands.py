@@ -1,7 +1,7 @@
-"""What we tell Envoy: exactly one command answers each event.
+"""The commands to Envoy: each event is answered with exactly one.
 
-Hold, Release and Pass are for a response body in full duplex alone, where Envoy does not wait for an answer to each
-message.
+Hold, Release and Pass are only for a response body in full duplex mode, in which Envoy does not wait for an answer to
+each message.
 """
 
 from __future__ import annotations
@@ -9,33 +9,32 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
-from ..model.noun import noun
+from ..model.frozen_dataclass import frozen_dataclass
 
 Pairs: TypeAlias = tuple[tuple[str, str], ...]
 BodyMode: TypeAlias = Literal["none", "streamed", "buffered"]
 
 
-@noun
+@frozen_dataclass
 class Continue:
-    """Go on. A set header replaces all of that name. `body` None leaves the body alone, b"" empties it."""
+    """Continue. A set header replaces all headers of its name. `body`: None: unchanged; b"": empty."""
 
     set_headers: Pairs = ()
     remove_headers: tuple[str, ...] = ()
     body: bytes | None = None
     reroute: bool = False
-    """Choose the route again. Envoy does so only if the same answer also changes a header."""
+    """Select the route again. Envoy does so only if the same answer also changes a header."""
     metadata: Mapping[str, Mapping[str, object]] | None = None
     """Dynamic metadata to set, by namespace."""
     order: tuple[str, ...] = ()
-    """The clusters that Envoy shall try, one after the other; empty says nothing of it."""
+    """The clusters to try, in order. Empty: no order is set."""
     response_body: BodyMode | None = None
-    """How the response body shall come; in answer to response headers, or to those of a request, which then ask for the
-    response's headers too."""
+    """The mode of the response body. In an answer to request headers, it also requests the response headers."""
 
 
-@noun
+@frozen_dataclass
 class Replace:
-    """Send these headers and this whole body instead (CONTINUE_AND_REPLACE). Envoy drops content-length."""
+    """Send these headers and this whole body instead (CONTINUE_AND_REPLACE). Envoy removes content-length."""
 
     set_headers: Pairs
     remove_headers: tuple[str, ...]
@@ -43,10 +42,10 @@ class Replace:
     metadata: Mapping[str, Mapping[str, object]] | None = None
 
 
-@noun
+@frozen_dataclass
 class ImmediateResponse:
-    """Answer the caller now; nothing goes upstream. `details` shows in Envoy's log as response code details, begins
-    with "edge_" and holds no text of a caller or provider."""
+    """Answer the caller at once, without an upstream request. `details`: Envoy's response code details; it begins with
+    "edge_" and contains no text of a caller or provider."""
 
     status: int
     headers: Pairs
@@ -55,27 +54,27 @@ class ImmediateResponse:
     metadata: Mapping[str, Mapping[str, object]] | None = None
 
 
-@noun
+@frozen_dataclass
 class Hold:
-    """Nothing is said now. Only where the response body is in full duplex: Envoy waits, and sends on what comes."""
+    """Send no answer now. Only in full duplex mode: Envoy waits, and sends the following chunks."""
 
 
-@noun
+@frozen_dataclass
 class Release:
-    """Let the response headers go that were held, and these bytes of the body after them."""
+    """Release the held response headers, followed by these bytes of the body."""
 
     set_headers: Pairs = ()
     remove_headers: tuple[str, ...] = ()
     body: bytes = b""
     end: bool = False
-    """This is all of the body."""
+    """The body ends here."""
     order: tuple[str, ...] = ()
-    """As in Continue."""
+    """The same as in Continue."""
 
 
-@noun
+@frozen_dataclass
 class Pass:
-    """These bytes of a body in full duplex, whose headers have gone."""
+    """Send these bytes of a body in full duplex mode, after its headers."""
 
     body: bytes
     end: bool

@@ -1,4 +1,4 @@
-"""How many tokens a chat has, estimated: the answer to a count that the model's own provider cannot give."""
+"""Estimates the tokens of a chat, for token counting of models whose provider cannot count."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from ..operations.base import Count, Counted, OperationFormat
 from .parsed_call import ParsedCall
 from .ports import Gateway
 
-# Anthropic: width x height / 750, over at most 1568 pixels a side before an image is scaled down; OpenAI's high detail
-# and Gemini's tiles come to as much. An estimate that is too high leaves room, one that is too low does not.
+# Anthropic: width x height / 750, with at most 1568 pixels on each side; OpenAI's high detail and Gemini's tiles give
+# similar numbers. An estimate should rather be too high, so that a prompt of this size fits.
 _IMAGE = 1600
 # Anthropic's guide: 1,500 to 3,000 tokens a page of PDF; a page is some 50 KB.
 _BYTES_PER_PAGE, _PAGE = 50_000, 2_000
-# What formats put around each turn and each tool: o200k's <|im_start|>role … <|im_end|>.
+# Tokens that formats add to each message and each tool: o200k's <|im_start|>role … <|im_end|>.
 _PER_MESSAGE = 4
 
 
@@ -75,10 +75,9 @@ def can_count(gateway: Gateway, candidate: Candidate) -> bool:
 
 
 def estimated_count(parsed: ParsedCall, form: OperationFormat) -> bytes:
-    """The provider of this model counts for nobody. Clients count to see what still fits, and ask often: an estimate
-    that says what it is serves them, an error does not (docs/adr/031). Raises BadRequest where the call cannot be
-    read."""
+    """The reply with an estimated count, for a provider without token counting. Clients count often, to see what still
+    fits, so an estimate is better than an error (docs/adr/031). Raises BadRequest if the call cannot be read."""
     question = parsed.question()
     if not isinstance(question, Count):
-        raise TypeError(f"{form.name} asks a {type(question).__name__}, not a count")
+        raise TypeError(f"{form.name} has a {type(question).__name__}, not a count")
     return form.write_answer(Counted(tokens_of_chat(question.chat)), parsed.call)

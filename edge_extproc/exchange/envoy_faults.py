@@ -1,7 +1,7 @@
 """The faults that callers get for Envoy's own responses.
 
 Envoy says in `response.code_details` who made a response. All but "via_upstream" are its own (or ours), and their
-bodies are for operators. The words are Envoy's response code details, cut at what varies.
+bodies are for operators. The keys are Envoy's response code details without their variable parts.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _FAULTS: tuple[tuple[str, int, FaultKind, str, str], ...] = (
     ("upstream_per_try_timeout", 504, "timeout", "provider_timeout", "the provider did not answer in time"),
     ("upstream_response_timeout", 504, "timeout", "provider_timeout", "the provider did not answer in time"),
     ("response_timeout", 504, "timeout", "provider_timeout", "the provider did not answer in time"),
-    ("stream_idle_timeout", 504, "timeout", "idle_timeout", "nothing moved for too long"),
+    ("stream_idle_timeout", 504, "timeout", "idle_timeout", "no data was sent for too long"),
     ("request_overall_timeout", 408, "timeout", "request_timeout", "the request did not arrive in time"),
     ("upstream_max_stream_duration", 504, "timeout", "provider_timeout", "the provider took too long"),
     ("no_healthy_upstream", 503, "overloaded", "no_provider", "no provider can be reached now"),
@@ -31,7 +31,13 @@ _FAULTS: tuple[tuple[str, int, FaultKind, str, str], ...] = (
         "too many requests come from this address; try again",
     ),
     ("overload", 503, "overloaded", "overloaded", "the gateway is overloaded"),
-    ("upstream_reset", 502, "api", "provider_unreachable", "the provider could not be reached, or broke off"),
+    (
+        "upstream_reset",
+        502,
+        "api",
+        "provider_unreachable",
+        "the provider could not be reached, or closed the connection",
+    ),
     ("edge_exchange_unknown", 503, "overloaded", "worker_lost", "the worker of this request is gone; send it again"),
 )
 
@@ -45,9 +51,9 @@ OF_THE_CALLER = frozenset({"request_too_large", "request_timeout", "rate_limit_e
 
 
 def fault_of(status: int, details: str) -> Fault:
-    """What to tell the caller of a reply that no provider sent."""
+    """The fault for a response that no provider sent."""
     for prefix, of_caller, kind, code, message in _FAULTS:
         if details.startswith(prefix):
             return Fault(of_caller, kind, message, code)
-    # The details may hold names of hosts and clusters: they are for Envoy's log, not for the caller.
+    # The details may contain names of hosts and clusters, which the caller must not see.
     return Fault(status, kind_of(status), "the gateway could not pass this request on", "gateway_error")

@@ -11,7 +11,7 @@ from dataclasses import field
 from typing import ClassVar, TypeAlias
 
 from ..model.content import Nothing
-from ..model.noun import noun
+from ..model.frozen_dataclass import frozen_dataclass
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
 Attributes: TypeAlias = Mapping[str, object]
@@ -20,7 +20,7 @@ Metadata: TypeAlias = Mapping[str, Mapping[str, object]]
 NOTHING_TOLD: Metadata = Nothing()
 
 
-@noun
+@frozen_dataclass
 class RequestHeaders:
     headers: Headers
     end: bool
@@ -31,31 +31,31 @@ class RequestHeaders:
     """Dynamic metadata that Envoy forwards, by namespace."""
 
 
-@noun
+@frozen_dataclass
 class RequestBody:
     body: bytes
     end: bool
 
 
-@noun
+@frozen_dataclass
 class RequestTrailers:
     end: ClassVar[bool] = True
 
 
-@noun
+@frozen_dataclass
 class ResponseHeaders:
     headers: Headers
     end: bool
     attributes: Attributes = field(default=NOTHING)
 
 
-@noun
+@frozen_dataclass
 class ResponseBody:
     body: bytes
     end: bool
 
 
-@noun
+@frozen_dataclass
 class ResponseTrailers:
     end: ClassVar[bool] = True
 

@@ -1,15 +1,15 @@
-"""The first-token guard: watches one attempt of a guarded exchange from its request to its first token.
+"""The first-token guard: it observes one attempt of a guarded exchange from its request to its first token.
 
-The guard holds a stream until its first token, and a reply until it is whole. A failure before that (an error inside
+The guard holds a stream until its first token, and a reply until it is complete. A failure before that (an error inside
 the stream, an empty stream, an unreadable response) becomes an HTTP error, so that Envoy retries with the next
 candidate and the caller does not notice. After the first token the provider's bytes pass unchanged, and the router
 level writes the errors.
 
-The guard also holds an error response where the configuration names a fallback model for such errors. The candidates of
-that model then become the rest of the plan.
+The guard also holds an error response if the configuration has a fallback model for such errors. The candidates of that
+model then become the rest of the plan.
 
-The response body is in full duplex mode: Envoy sends chunks without waiting for answers, and no answer is due. A stall
-or a broken connection before the first token needs no action: for Envoy, no response has begun.
+The response body is in full duplex mode: Envoy sends chunks without waiting for answers. A stall or a broken connection
+before the first token needs no action: for Envoy, no response has begun.
 """
 
 from __future__ import annotations
@@ -43,19 +43,19 @@ from .ports import Gateway
 from .states import GUARD, State, StreamOrder
 from .verdicts import is_failing
 
-# Bytes. The longest beginning of a stream without a token is the echo of a request (`response.created`); what is longer
-# is let go, for a guard must not become a buffer.
+# Bytes. The longest beginning of a stream without a token is the repeated request of `response.created`. A longer one
+# is released, because the guard must not buffer a whole response.
 MAX_HELD = 1 << 20
 
 REFUSED = "edge_first_token"
-"""Response code details of an answer that the guard refused, with nobody left to ask."""
+"""Response code details of a response that the guard refused when no candidate was left."""
 
-# Envoy retries no answer that has this header (RetryPolicy, `envoy-ratelimited` not among `reattempton`).
+# Envoy does not retry a response with this header, because `envoy-ratelimited` is not in the route's retry_on.
 _NO_RETRY = ("x-envoy-ratelimited", "true")
 
 
 class GuardExchange:
-    """One attempt. It writes the log of its exchange, and the rest of the plan where a fallback begins."""
+    """One attempt. It writes to the attempt log of its exchange, and replaces the rest of the plan for a fallback."""
 
     def __init__(self, gateway: Gateway, open_exchanges: OpenExchanges) -> None:
         self.more_time: MoreTime = no_more_time
@@ -91,11 +91,11 @@ class GuardExchange:
         if attempt is None:
             return lost(self._gateway)
         self._gateway = attempt.exchange.gateway
-        # The router level has written the first one, for the first candidate.
+        # The router level has written the first request, for the first candidate.
         is_encoded = attempt.number == 1 and attempt.candidate == attempt.exchange.plan.at(1)
         return CONTINUE if is_encoded else await encode_attempt(event, attempt)
 
-    # --- the answer
+    # --- the response
 
     def _response_headers(self, event: ResponseHeaders) -> Command:
         attempt = self._try
@@ -118,7 +118,7 @@ class GuardExchange:
         return HOLD
 
     def _stream(self, attempt: Attempt, inflater: Inflater | None) -> _Stream | None:
-        """None where the answer is a whole reply, or says that it is."""
+        """None: the response is not a stream, by its content type or by the request."""
         theirs = self._dialect(attempt)
         content_type = first(self._headers, "content-type") or ""
         unframer = self._gateway.providers[attempt.candidate.provider].unframe(theirs.name, content_type)
@@ -154,16 +154,16 @@ class GuardExchange:
         answer = self._error_answer(self._fallback(body))
         return Release(answer.set_headers, body=body, end=event.end, order=answer.order)
 
-    # --- what it means
+    # --- the decision
 
     def _error_answer(self, fallback: tuple[Candidate, ...]) -> Continue:
-        """An answer with an error status: Envoy decides by it whether to go on."""
+        """Passes a response with an error status. Envoy decides by the status whether to retry."""
         attempt = self._known()
         plan = attempt.exchange.plan
         self._note(str(self._status), retry_after(self._headers))
         if fallback:
             rest = (*plan.candidates[: attempt.number], *fallback)
-            attempt.exchange.plan = replace(plan, candidates=rest, tries=len(rest), fallback=NO_FALLBACK)
+            attempt.exchange.plan = replace(plan, candidates=rest, max_attempts=len(rest), fallback=NO_FALLBACK)
             return Continue(((":status", "503"),), order=self._gateway.order(attempt.exchange.plan))
         veto = self._veto()
         return Continue(veto) if veto else CONTINUE
@@ -195,10 +195,10 @@ class GuardExchange:
         return True
 
     def _failed(self, fault: Fault) -> Command:
-        """The stream is none: an HTTP error takes its place. Where it is not one that Envoy retries, or there is nobody
-        left to ask, it goes back to the router level, which tells the caller."""
+        """Replaces a failed stream by an HTTP error. If Envoy does not retry it, or no candidate is left, the router
+        level sends the error to the caller."""
         attempt = self._known()
-        # An error inside a stream came with a 200; one that does not say otherwise is the provider's.
+        # An error inside a stream has status 200. By default, it is a fault of the provider.
         fault = fault if fault.status >= 400 else replace(fault, status=502)
         self._status = fault.status
         self._note(fault.code or fault.kind, fault.retry_after)
@@ -206,20 +206,21 @@ class GuardExchange:
         self._order.replied()
         self._holding = None
         if self._is_last():
-            # To end an answer whose provider still sends would be a use after free in Envoy 1.40.
+            # Ending a response while the provider still sends is a use after free in Envoy 1.40.
             attempt.exchange.fault = fault
             return ImmediateResponse(status, tuple(headers), body, REFUSED)
         to_set = ((":status", str(status)), *headers, *self._veto())
         return Release(to_set, ("content-encoding", "content-length"), body, end=True)
 
     def _is_last(self) -> bool:
-        """Whether Envoy will try no more, whatever we say."""
+        """Whether Envoy makes no further attempt in any case."""
         attempt = self._known()
         plan = attempt.exchange.plan
-        return attempt.number >= (len(plan.candidates) if plan.fallback else plan.tries)
+        return attempt.number >= (len(plan.candidates) if plan.fallback else plan.max_attempts)
 
     def _veto(self) -> tuple[tuple[str, str], ...]:
-        """Envoy has a higher bound of retries because of the fallback; no other error may use it."""
+        """The header that forbids a retry. The fallback raises Envoy's number of retries, which other errors must not
+        use."""
         plan = self._known().exchange.plan
         return (_NO_RETRY,) if plan.fallback and self._known().number >= len(plan.candidates) else ()
 
@@ -245,12 +246,12 @@ class GuardExchange:
 
     def _known(self) -> Attempt:
         if self._try is None:
-            raise LookupError("a guard used a try that it does not know")
+            raise LookupError("the guard has no attempt")
         return self._try
 
 
 class _Error:
-    """An error answer whose body is still coming."""
+    """An error response whose body is not complete yet."""
 
     __slots__ = ("length", "parts")
 
@@ -260,7 +261,7 @@ class _Error:
 
 
 class _Reply:
-    """A whole reply, of which nothing may go before all of it is there and can be read."""
+    """A reply that is held until it is complete and was read."""
 
     __slots__ = ("_dialect", "_inflater", "_parts", "_plain", "length", "spoke")
 
@@ -289,7 +290,7 @@ class _Reply:
 
 
 class _Stream:
-    """The beginning of a stream, as it came and as it reads."""
+    """The beginning of a stream: its bytes and its events."""
 
     __slots__ = ("_inflater", "_parts", "_reader", "_unframer", "length", "spoke")
 
@@ -300,10 +301,10 @@ class _Stream:
         self._parts: list[bytes] = []
         self.length = 0
         self.spoke = False
-        """Something of the answer was seen."""
+        """Whether a part of the reply was received."""
 
     def feed(self, event: ResponseBody) -> Fault | None:
-        """What went wrong before anything of the answer was seen."""
+        """The fault, if the stream failed before its first token."""
         self._parts.append(event.body)
         self.length += len(event.body)
         try:

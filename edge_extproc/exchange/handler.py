@@ -1,4 +1,4 @@
-"""What a stream of Envoy's talks to: the seam between the IO shell and an exchange."""
+"""The interface between the gRPC server and an exchange: one handler for each stream of Envoy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MoreTime: TypeAlias = Callable[[float], Awaitable[None]]
 
 
 async def no_more_time(seconds: float) -> None:
-    """Where nobody waits for us."""
+    """Does nothing: for a stream without a time limit."""
     del seconds
 
 

@@ -97,7 +97,7 @@ def orders(plan: Plan) -> Pairs:
     fallback = 0
     if plan.fallback is not NO_FALLBACK:
         fallback = max(len(plan.fallback.context_length), len(plan.fallback.content_filter))
-    settings = [("x-envoy-max-retries", str(max(0, plan.tries - 1 + fallback)))]
+    settings = [("x-envoy-max-retries", str(max(0, plan.max_attempts - 1 + fallback)))]
     if plan.once:
         settings.append((ROUTE, ONCE))
     elif len(plan.candidates) == 1 and not fallback:

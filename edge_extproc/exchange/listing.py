@@ -1,4 +1,4 @@
-"""Which models a caller may ask for: answered from the configuration alone."""
+"""Lists the models that a caller may use, from the configuration."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .ports import Gateway
 def list_models(
     gateway: Gateway, caller_dialect: Dialect, principal: Principal, rights: CallerRights | None, one: str | None
 ) -> bytes:
-    """All of them, or `one`, the path that names it. Raises NoSuchModel."""
+    """The list of all models or, for a path that names one, `one`. Raises NoSuchModel."""
 
     def listed(name: str) -> bool:
         return allows(principal.models, name) and (rights is None or rights.may_list(name))
@@ -30,4 +30,4 @@ def list_models(
 
 
 def no_such_model(name: str) -> NoSuchModel:
-    return NoSuchModel(f"no model {name!r} for this key; GET /v1/models lists what there is", param="model")
+    return NoSuchModel(f"there is no model {name!r} for this key; GET /v1/models lists the models", param="model")

@@ -1,8 +1,8 @@
-"""The answer to what is no chat: embeddings, a count of tokens, a completion, or whatever is only passed on.
+"""The response of an operation other than chat: embeddings, token counts, completions and passthrough.
 
-Where it passes, its bytes are never held back: a tap keeps a copy up to a bound, and the usage is read at its end.
-Where the provider speaks another format of the operation, or where the caller asked for another spelling, the answer
-is taken whole and written anew.
+On the raw lane the bytes pass without delay; a copy is kept up to a limit, and the usage is read from it at the end. If
+the provider uses another format of the operation, or ignores the requested encoding, the whole response is read and
+written again.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from ..model.usage import Usage
 from ..operations.base import OperationFormat
 
 Way: TypeAlias = Literal["pass", "tap", "listen", "whole"]
-"""Unseen; seen as it passes; frame by frame; taken whole."""
+"""not seen; copied while it passes; read frame by frame; read when it is complete."""
 
-# What a tap keeps of one reply. A longer one passes all the same, and its usage is not known.
+# Bytes. A longer reply passes too, but its usage is not known.
 MAX_TAPPED = 32 * 1024 * 1024
 
 
@@ -39,7 +39,7 @@ class OperationResponse:
         self.usage: Usage | None = None
         self.estimated = False
         self._length = 0
-        """Characters of the texts of a completion."""
+        """Characters of a completion's text."""
 
     @property
     def crosses(self) -> bool:
@@ -51,13 +51,13 @@ class OperationResponse:
 
     @property
     def billed(self) -> bool:
-        """What the provider bills, and a caller may be billed for. A path that config names without a model (files,
-        batches) is not billed: the results of a batch report its usage."""
+        """Whether the provider charges for the call, so that the caller is charged. A configured path without a model
+        (files, batches) is free: the results of a batch report its usage."""
         return self._ours.billed and self._call.method == "POST" and (not self._is_passed or bool(self._call.model))
 
     @property
     def has_text(self) -> bool:
-        """Whether a stream of it shows the tokens that the model makes: a completion does, speech does not."""
+        """Whether a stream contains the model's tokens: a completion does, speech does not."""
         return self._call.operation == "completions"
 
     def way(self, content_type: str) -> Way:
@@ -77,13 +77,13 @@ class OperationResponse:
         if end and not self._lost:
             try:
                 self._read_usage(inflate(encoding, bytes(self._tapped)))
-            except EdgeError:  # it passed, and the caller may well be able to read it
+            except EdgeError:  # it has passed, and the caller may be able to read it
                 self.usage = None
             if self.usage is not None:
                 self._fill_in()
 
     def whole(self, body: bytes) -> bytes:
-        """What the caller gets. Raises UpstreamError where an answer that must cross cannot be read."""
+        """The response for the caller. Raises UpstreamError if it must be translated and cannot be read."""
         if not self.crosses:
             self._read_usage(body)
             self._fill_in()
@@ -104,8 +104,7 @@ class OperationResponse:
             self.usage, self._length = self._ours.read_usage(reply), _text_length(reply)
 
     def _fill_in(self) -> None:
-        """Some hosts tell no usage of embeddings, and bill them by their tokens. What a reported usage lacks is
-        estimated too."""
+        """Estimates missing usage. Some hosts report none for embeddings, although they charge by tokens."""
         if not self.billed:
             return
         usage = self.usage or Usage(prompt_unknown=True)
@@ -118,14 +117,14 @@ class OperationResponse:
 
 
 def _text_length(reply: Json) -> int:
-    """Characters of the texts of a legacy completion; 0 of any other reply."""
+    """Characters of the texts of a legacy completion; 0 for any other reply."""
     choices = reply.get("choices") if isinstance(reply, dict) else None
     texts = (choice.get("text") for choice in choices if isinstance(choice, dict)) if isinstance(choices, list) else ()
     return sum(len(text) for text in texts if isinstance(text, str))
 
 
 def estimate(call: Call, form: OperationFormat) -> int:
-    """Tokens that a call asks about."""
+    """The estimated tokens of a call's input."""
     try:
         question = form.read(call)
     except BadRequest:

@@ -14,7 +14,7 @@ from ..cache.base import CacheLookup
 from ..dialects.base import Dialect, Route
 from ..limits.base import CallerLimits, Reservation
 from ..model.call import Call
-from ..model.noun import noun
+from ..model.frozen_dataclass import frozen_dataclass
 from ..model.plan import Candidate, Plan
 from ..model.principal import Principal
 from ..model.trace import Parent, Trace
@@ -22,10 +22,10 @@ from ..routing.base import RoutingRequest
 from .events import Event, Headers
 from .open import OpenExchange
 from .parsed_call import ParsedCall
-from .prompt_size import AskedParts
+from .prompt_size import PromptParts
 
 
-@noun
+@frozen_dataclass
 class Received:
     """The request headers have come."""
 
@@ -43,7 +43,7 @@ class Received:
     trace: Trace | None
 
 
-@noun
+@frozen_dataclass
 class Authenticated:
     """The caller is known."""
 
@@ -51,7 +51,7 @@ class Authenticated:
     principal: Principal
 
 
-@noun
+@frozen_dataclass
 class Identified:
     """The route is known, and what the caller may do on it."""
 
@@ -66,7 +66,7 @@ class Identified:
     """The dialect of the route, used for the reply and for every error."""
 
 
-@noun
+@frozen_dataclass
 class ReadCall:
     """The request body has been read."""
 
@@ -79,7 +79,7 @@ class ReadCall:
     """Work on the body runs off the event loop."""
 
 
-@noun
+@frozen_dataclass
 class Admitted:
     """The cache and the limits have been asked."""
 
@@ -90,7 +90,7 @@ class Admitted:
     """None: nothing has been reserved or counted."""
 
 
-@noun
+@frozen_dataclass
 class Planned:
     """The order of the candidates is known."""
 
@@ -98,21 +98,21 @@ class Planned:
     plan: Plan
 
 
-@noun
+@frozen_dataclass
 class Sent:
     """The request of the first attempt has gone to Envoy."""
 
     admitted: Admitted
     open: OpenExchange
     """Attempts read it, and write their log into it."""
-    prompt: AskedParts | None
+    prompt: PromptParts | None
     """The size of the prompt, read in advance where the body is large."""
 
 
 RequestPhase: TypeAlias = Received | Authenticated | Identified | ReadCall | Admitted | Planned | Sent
 
 
-@noun
+@frozen_dataclass
 class RequestFacts:
     """What is known of a request at its end. A phase that was not reached is None."""
 

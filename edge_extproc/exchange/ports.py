@@ -11,7 +11,7 @@ from typing import Protocol, TypeAlias
 
 from ..accounting.base import Prices
 from ..auth.base import AccessControl, Authenticator
-from ..auth.vouching import IdentitySeal
+from ..auth.identity_seal import IdentitySeal
 from ..cache.base import ResponseCache
 from ..dialects.base import Dialect, ModelCard
 from ..limits.base import Limiter
@@ -69,7 +69,7 @@ class Gateway:
     report: Callable[[BaseException], None]
     """Logs an exception that is a bug of the gateway."""
     cache: ResponseCache | None = None
-    voucher: IdentitySeal | None = None
+    identity_seal: IdentitySeal | None = None
     """Set where ext_authz runs before ext_proc: its sealed identity is accepted."""
     access: AccessControl | None = None
     """None where no role or policy forbids anything."""
@@ -114,7 +114,7 @@ class Gateway:
             return ((CLUSTER, pair_name(*(self.clusters[c.provider] for c in plan.candidates))),)
         if not self.chains:
             return ()
-        tried = [self.clusters[c.provider] for c in plan.candidates[: plan.tries or len(plan.candidates)]]
+        tried = [self.clusters[c.provider] for c in plan.candidates[: plan.max_attempts or len(plan.candidates)]]
         return ((CLUSTER, chain_name(tried) if len(tried) > 1 else tried[0]),)
 
     def order(self, plan: Plan) -> tuple[str, ...]:

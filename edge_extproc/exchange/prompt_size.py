@@ -1,4 +1,4 @@
-"""An estimate of what a request makes its provider process, in tokens, read from the JSON of its body.
+"""Estimates the tokens of a request's prompt from the JSON of its body.
 
 It is used where an exchange ends without the provider's final usage: the caller left, the time ran out, the stream
 broke. It reads the JSON of every API that the gateway serves by the names that the dialects give (`WireNames`), so that
@@ -23,25 +23,25 @@ from ..model.content import Json
 from ..model.wire_names import WireNames
 from .worst_case import OutputBounds
 
-# Tokens of one image. The dearest of the providers' tables, rounded up: Claude's largest has 4,784; GPT-4.1 nano's
-# 3,779; Gemini's ultra high resolution 2,240. gpt-4o-mini is alone with 2,833 and 5,667 for each of at most 8 tiles.
+# Tokens of one image: the most of the providers' tables, rounded up. Claude: 4,784; GPT-4.1 nano: 3,779; Gemini's ultra
+# high resolution: 2,240. Only gpt-4o-mini has more: 2,833 and 5,667 for each of at most 8 tiles.
 _IMAGE, _IMAGE_OF_4O_MINI = 5_000, 48_169
 # Anthropic: 1,500 to 3,000 tokens of text a page of PDF, and the page's image. A page is seldom less than 25 KB.
 _FILE, _BYTES_PER_FILE_TOKEN = 3_000, 8
 # Gemini: 32 tokens for a second of sound, which has 1,000 bytes at the lowest bitrate in use.
 _BYTES_PER_SOUND_TOKEN = 30
-# What formats put around each message, part and tool: o200k's <|im_start|>role … <|im_end|>.
+# Tokens that formats add to each message, part and tool: o200k's <|im_start|>role … <|im_end|>.
 _PER_OBJECT = 4
 
 _LONGEST_NAME = 256
 _DATA_URI = re.compile(r"data:([^;,]{0,100})")
 
 _SHARES: Mapping[str, float] = MappingProxyType({"none": 0, "minimal": 0.1, "low": 0.2, "medium": 0.5, "high": 0.8})
-"""Of a bound, how much may be reasoning, by the effort that is asked for; another effort may use all of it."""
+"""The share of the output limit that may be reasoning, by the requested effort. Any other effort may use all of it."""
 _USUAL_EFFORT = "medium"
 
-# Models that reason without being asked, and show no more of it than a summary. By the names of their providers:
-# gpt-5.1 and later do not reason unless asked, but for their pro and codex variants.
+# Models that reason by default and show at most a summary of it, by the provider's name. gpt-5.1 and later reason only
+# on request, except for their pro and codex variants.
 _REASONS = re.compile(
     r"(?:^|[/.])(?:o[134](?![a-z0-9])|gpt-5(?!-chat|\.\d)|gpt-5\.\d+-(?:pro|codex)|gemini-2\.5-(?:pro|flash(?!-lite|-image))"
     r"|gemini-[3-9](?!.*image)|grok-4(?!.*non-reasoning)|grok-3-mini)"
@@ -49,27 +49,27 @@ _REASONS = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class AskedTokens:
+class PromptEstimate:
     text: int
-    """Of the text that stands in the body."""
+    """The tokens of the text in the body."""
     prompt: int
     """The whole prompt; at most the context window."""
     hidden: int
-    """Reasoning that one answer may have made and not shown."""
+    """Hidden reasoning that one choice of the reply may have used."""
 
 
 @dataclass(frozen=True, slots=True)
-class AskedParts:
-    """What a body asks, whatever model it goes to."""
+class PromptParts:
+    """The size of a request's prompt, independent of the model."""
 
     text: int
     media: int
-    """Tokens of files and sound."""
+    """Tokens of files and audio."""
     images: int
     elsewhere: bool
     """A part of the prompt is not in the body."""
     reasoning: tuple[int | None, str | None] | None
-    """The budget and the effort that are asked for; None where it is no chat."""
+    """The requested budget and effort of reasoning. None: the call is not a chat."""
 
 
 @dataclass(slots=True)
@@ -79,34 +79,34 @@ class _Count:
     """The fields of a part that are not plain content."""
     texts: list[str] = field(default_factory=list)
     tokens: int = 0
-    """Of what is no text: the frames of messages, and tokens that are given as numbers."""
+    """Tokens that are not text: the framing of messages, and token numbers."""
     images: int = 0
     media: int = 0
-    """Tokens of files and sound."""
+    """Tokens of files and audio."""
     elsewhere: bool = False
 
 
-def read_asked(call: Call, names: WireNames) -> AskedParts:
+def read_prompt(call: Call, names: WireNames) -> PromptParts:
     """What costs by the length of the body. `names`: those of all dialects."""
     try:
         body = decode(call.raw) if call.operation != "passed" else None
     except UNREADABLE:
         body = None
     if not isinstance(body, dict):
-        return AskedParts(tokens_of_length(len(call.raw)), 0, 0, False, None)
+        return PromptParts(tokens_of_length(len(call.raw)), 0, 0, False, None)
     count = _Count(names, _special(names))
     for key, value in body.items():
         _top(count, key, value)
     text = tokens_of(" ".join(count.texts)) + count.tokens
     reasoning = _reasoning(body, names) if call.operation == "chat" else None
-    return AskedParts(text, count.media, count.images, count.elsewhere, reasoning)
+    return PromptParts(text, count.media, count.images, count.elsewhere, reasoning)
 
 
-def tokens_asked(parts: AskedParts, call: Call, model: str, bounds: OutputBounds) -> AskedTokens:
-    """Of a call as it went to a model, by the name that its provider has for it."""
+def estimate_prompt(parts: PromptParts, call: Call, model: str, bounds: OutputBounds) -> PromptEstimate:
+    """The estimate for a model. `model`: the provider's name."""
     window = bounds.context_window
     prompt = parts.text + parts.media + parts.images * (_IMAGE_OF_4O_MINI if "4o-mini" in model else _IMAGE)
-    return AskedTokens(
+    return PromptEstimate(
         min(parts.text, window),
         window if parts.elsewhere else min(prompt, window),
         _hidden(*parts.reasoning, call, model, bounds) if parts.reasoning is not None else 0,
@@ -151,7 +151,7 @@ def _content(count: _Count, value: Json) -> None:
 
 
 def _plain(count: _Count, part: Mapping[str, Json]) -> list[Json]:
-    """Counts what an object says by its special fields. Returns the values that are plain content."""
+    """Counts the special fields of an object. Returns the values that are plain content."""
     plain: list[Json] = []
     names = count.names
     is_image = part.get("type") in names.image_types
@@ -185,7 +185,7 @@ def _is_name(names: WireNames, key: str, value: Json) -> bool:
 
 
 def _blob(count: _Count, value: Json, plain: list[Json]) -> None:
-    """An object that holds a file, or says where it is: `source`, `inlineData`, `fileData`, `input_audio`, …"""
+    """Counts an object with a file or a reference to one: `source`, `inlineData`, `fileData`, `input_audio`, …"""
     if isinstance(value, str):  # OpenAI's file_data
         found = _DATA_URI.match(value)
         _file(count, found[1] if found is not None else "", len(value))
@@ -215,7 +215,7 @@ def _blob(count: _Count, value: Json, plain: list[Json]) -> None:
 
 
 def _file(count: _Count, mime: str, length: int) -> None:
-    """`length`: characters of base64."""
+    """Counts a file. `length`: characters of base64."""
     size = length * 3 // 4
     if mime.startswith("image/"):
         count.images += 1

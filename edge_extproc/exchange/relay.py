@@ -1,8 +1,8 @@
-"""A streamed reply on its way from the provider to the caller.
+"""Forwards a streamed reply from the provider to the caller.
 
-`RawRelay`: the same dialect on both sides; the provider's bytes pass, whole frames at a time, and a reader listens.
-`CrossRelay`: reader → events → writer. Both tell the same `Tally` what went by, and both hold the rule that a stream
-which broke never ends as if it were whole: after a failure comes the caller's own error event and nothing else.
+`RawRelay`: both sides have the same dialect. The provider's bytes pass in whole frames, and a reader observes them.
+`CrossRelay`: reader → events → writer. Both record the same `Tally`. A stream that broke never ends like a complete
+one: after a failure, the caller gets an error event of its dialect and nothing else.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from ..model.reply import (
 from ..model.usage import Usage
 
 _TOLD_WHOLE = frozenset({"redacted_thinking", "media", "opaque"})
-# Parts whose start is made by the model, too: a tool's name, or all of the part.
+# Parts whose start contains output of the model: a tool's name, or the whole part.
 _TOKENS_AT_START = frozenset({"tool_call", "redacted_thinking", "media", "opaque"})
 
-# Characters of a stream's reply that are held to be kept. A longer one passes all the same.
+# Characters. A longer reply is forwarded and not collected.
 MAX_FOLDED = 4 << 20
 
 
 class Tally:
-    """What went by in a stream, as far as the bill and the log need it. Holds no text, unless in `fold`: all of the
-    reply, for whoever wants to keep it, up to a bound."""
+    """The facts of a stream that the bill and the log need. It contains no text, except in `fold`: the whole reply up
+    to a limit, for the cache and for traces."""
 
     __slots__ = (
         "choices",
@@ -71,13 +71,13 @@ class Tally:
         self.lost: set[str] = set()
         """Kinds of parts that the caller's format has no place for."""
         self.has_parts = False
-        """Whether any part of an answer has come."""
+        """Whether any part of the reply was received."""
         self.has_token = False
-        """Whether anything that the model made has come: text, thinking, or a tool call."""
+        """Whether any output of the model was received: text, thinking, or a tool call."""
         self.text_length = 0
-        """Characters of answer, thinking and tool arguments: what an estimate starts from if no usage comes."""
+        """Characters of text, thinking and tool arguments, for an estimate if no usage is reported."""
         self.choices = 1
-        """How many answers have begun."""
+        """The number of choices that have begun."""
 
     def note(self, event: ReplyEvent) -> None:
         if self.fold is not None:
@@ -110,7 +110,7 @@ class Tally:
     def _fold(self, fold: Fold, event: ReplyEvent) -> None:
         try:
             fold.add(event)
-        except KeyError:  # more of a part that never began: it passes as it is, and is not worth keeping
+        except KeyError:  # a delta of a part that never began: the stream is forwarded, and not collected
             self.fold = None
         if self.text_length > MAX_FOLDED:
             self.fold = None
@@ -120,20 +120,20 @@ class Relay(Protocol):
     tally: Tally
 
     def feed(self, data: bytes) -> bytes:
-        """What to send the caller for these bytes of the provider; may be empty."""
+        """The bytes for the caller; may be empty."""
         ...
 
     def close(self) -> bytes:
-        """The provider's stream is over. What is still owed to the caller: the end, or an error."""
+        """Ends the provider's stream. Returns the remaining bytes for the caller: the end, or an error."""
         ...
 
     def fail(self, fault: Fault) -> bytes:
-        """The provider's bytes cannot be followed any more: the caller's error event, and silence from here on."""
+        """The provider's stream cannot be read further. Returns the error event; nothing is sent after it."""
         ...
 
 
 class RawRelay:
-    """`hide_usage`: we asked for a usage frame that the caller did not ask for."""
+    """`hide_usage`: the gateway requested a usage frame that the caller did not request."""
 
     def __init__(
         self, reader: StreamReader, writer: StreamWriter, *, hide_usage: bool, fold: Fold | None = None
@@ -160,7 +160,7 @@ class RawRelay:
             return b""
         frames, events = self._reader.close()
         self._listen(events)
-        if self.tally.failed is not None:  # the last frame, if there is one, is the torn end
+        if self.tally.failed is not None:  # the last frame, if there is one, is incomplete
             return self._writer.write(Failed(self.tally.failed))
         return b"".join(frame.raw for frame in frames)
 
@@ -168,7 +168,7 @@ class RawRelay:
         return _fail(self.tally, self._writer, fault)
 
     def _listen(self, events: list[ReplyEvent]) -> bool:
-        """Whether the frame that held these events is the caller's to see."""
+        """Whether the caller gets the frame with these events."""
         only_usage = bool(events)
         for event in events:
             self.tally.note(event)
@@ -177,7 +177,7 @@ class RawRelay:
 
 
 class CrossRelay:
-    """`named`: the id and the model of a reply that does not tell them itself."""
+    """`named`: the id and the model for a reply without them."""
 
     def __init__(
         self,
@@ -239,8 +239,8 @@ UNREADABLE = Fault(502, "api", "the provider's stream could not be read", "unrea
 
 
 def is_lost(tally: Tally) -> bool:
-    """Whether the end of such a stream must not look like an empty answer: frames of it could not be read, and no other
-    frame held a part of an answer."""
+    """Whether a stream must end with an error: some frames could not be read, and no other frame had a part of the
+    reply."""
     return tally.garbled > 0 and not tally.has_parts
 
 
@@ -252,7 +252,7 @@ def _fail(tally: Tally, writer: StreamWriter, fault: Fault) -> bytes:
 
 
 def as_stream(reply: Reply, call: Call, caller_dialect: Dialect) -> tuple[bytes, str]:
-    """A whole reply as a stream of the caller's dialect, and its content type."""
+    """A complete reply as a stream of the caller's dialect, and its content type."""
     writer = caller_dialect.writer(call)
     stream_type = call.stream_type or caller_dialect.stream_type
     return b"".join(writer.write(event) for event in unfold(reply)), stream_type

@@ -53,7 +53,7 @@ def store_reply(
         reply = _new_reply(gateway, call, response, lookup, cost) if keep else None
         if reply is not None:
             lookup.store(reply)
-    except Exception as bug:  # noqa: BLE001  # whatever it is: the caller has its reply, and the settlement comes next
+    except Exception as bug:  # noqa: BLE001 - a bug here must not prevent the settlement
         gateway.report(bug)
     finally:
         lookup.close()

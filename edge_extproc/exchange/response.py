@@ -14,19 +14,19 @@ from typing import TypeAlias
 
 from ..cache.base import CacheEntry
 from ..model.fault import Fault
-from ..model.noun import noun
+from ..model.frozen_dataclass import frozen_dataclass
 from ..model.plan import Candidate
 from .response_bodies import NO_BODY, BodyReader
 from .response_head import Answered, ResponseHead
 
 
-@noun
+@frozen_dataclass
 class Receiving:
     answered: Answered
     body: BodyReader
 
 
-@noun
+@frozen_dataclass
 class RefusedResponse:
     before: ResponseHead | Answered | Receiving | None
     """What the error replaces."""
@@ -39,7 +39,7 @@ class RefusedResponse:
     """Bytes of the body to the caller."""
 
 
-@noun
+@frozen_dataclass
 class CachedReply:
     before: ResponseHead | Answered | None
     """The response that the cached reply replaces."""
@@ -49,7 +49,7 @@ class CachedReply:
     length: int
 
 
-@noun
+@frozen_dataclass
 class OwnReply:
     length: int
 
@@ -57,7 +57,7 @@ class OwnReply:
 ResponsePhase: TypeAlias = ResponseHead | Answered | Receiving | RefusedResponse | CachedReply | OwnReply
 
 
-@noun
+@frozen_dataclass
 class ResponseFacts:
     """What is known of a response at its end."""
 
@@ -88,7 +88,7 @@ class ResponseFacts:
 
     @property
     def fault(self) -> Fault | None:
-        """What the caller was told, as an error response or within its stream."""
+        """The error that the caller got, as a response or within its stream."""
         if self.refused is not None:
             return self.refused.fault
         return self.body.tally.failed if self.body.tally is not None else None

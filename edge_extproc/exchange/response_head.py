@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from ..dialects.base import Dialect
 from ..model.call import Call
 from ..model.envoy_names import ANSWERED_BY
-from ..model.noun import noun
+from ..model.frozen_dataclass import frozen_dataclass
 from ..model.plan import Candidate, Plan
 from .envoy_faults import VIA_UPSTREAM
 from .events import Headers, ResponseHeaders
@@ -17,7 +17,7 @@ from .headers import firsts
 _ID_HEADER = "x-amzn-requestid"
 
 
-@noun
+@frozen_dataclass
 class ResponseHead:
     status: int
     headers: Headers
@@ -46,10 +46,10 @@ class ResponseHead:
     def candidate(self, plan: Plan, *, by_endpoint: bool) -> Candidate:
         """The candidate that answered. The count of attempts does not say it where `by_endpoint`: a hedged call asks
         two at a time, and a chain of clusters passes over a provider without an address."""
-        return plan.asked(self.attempts, self.provider if by_endpoint or plan.hedged else None)
+        return plan.candidate(self.attempts, self.provider if by_endpoint or plan.hedged else None)
 
 
-@noun
+@frozen_dataclass
 class Answered:
     head: ResponseHead
     candidate: Candidate

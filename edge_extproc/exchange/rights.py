@@ -1,4 +1,4 @@
-"""A caller's rights, where they decide not whether a call is made but who may still be asked, or whose reply given."""
+"""The rights of a caller that select candidates, or that decide whether a cached reply may be returned."""
 
 from __future__ import annotations
 

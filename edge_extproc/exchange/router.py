@@ -17,7 +17,7 @@ from dataclasses import replace
 from functools import partial
 from typing import ParamSpec, TypeVar
 
-from ..auth.vouching import NAMESPACE as VOUCHED
+from ..auth.identity_seal import NAMESPACE as SEALED
 from ..cache.base import CacheEntry, CacheLookup
 from ..codecs.content_encoding import Inflater
 from ..errors import (
@@ -77,7 +77,7 @@ from .phases import (
     Sent,
 )
 from .ports import Gateway
-from .prompt_size import read_asked
+from .prompt_size import read_prompt
 from .repeating import cached_reply, store_reply
 from .request_ids import with_ids_of_response, with_request_id
 from .response import CachedReply, OwnReply, Receiving, RefusedResponse, ResponsePhase, head_of
@@ -87,7 +87,7 @@ from .rights import permitted
 from .settling import ExchangeRecord, access_log_facts, keeps_transcript, settlement_of
 from .states import ROUTER, State, StreamOrder
 from .verdicts import is_failing, is_of_the_provider
-from .worst_case import ask_of, at_once_of
+from .worst_case import hedged_reservation, reservation_request
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -173,7 +173,7 @@ class RouterExchange:
                     return replace(command, response_body="none")
                 return command
             case RequestBody():
-                if not isinstance(self._request, Identified):  # pragma: no cover - other phases await no body
+                if not isinstance(self._request, Identified):  # pragma: no cover - no other phase expects a body
                     raise PeerError("a request body came before its headers were accepted")
                 return await self._request_body(self._request, event.body)
             case ResponseHeaders():
@@ -226,7 +226,7 @@ class RouterExchange:
         gateway.body_limits.check_request(header_rules.content_length(received.values))
         encoding = received.values.get("content-encoding")
         if encoding not in (None, "", "identity"):
-            raise BadRequest(f"a body with content-encoding {encoding!r} is not taken; send it as plain JSON")
+            raise BadRequest(f"a body with content-encoding {encoding!r} is not supported; send it as plain JSON")
         return await self._request_body(identified, b"") if event.end else CONTINUE
 
     def _received_headers(self, event: RequestHeaders) -> Received:
@@ -250,9 +250,9 @@ class RouterExchange:
     def _authenticate(self, received: Received, event: RequestHeaders) -> Principal:
         """By the identity that ext_authz has sealed, where it runs before ext_proc; else by the request's headers."""
         gateway = self._gateway
-        if gateway.voucher is not None:
-            sealed = event.metadata.get(VOUCHED, {})
-            principal = gateway.voucher.principal(sealed, received.values.get("x-request-id", ""))
+        if gateway.identity_seal is not None:
+            sealed = event.metadata.get(SEALED, {})
+            principal = gateway.identity_seal.principal(sealed, received.values.get("x-request-id", ""))
             if principal is not None:
                 return principal
         return gateway.authenticator.authenticate(event.headers)
@@ -320,7 +320,7 @@ class RouterExchange:
         if endpoint is not None and (not call.model or allows(principal.models, call.model)):
             return (Candidate(endpoint.provider, call.model),)
         if not call.model:
-            raise BadRequest("model is missing: name the model that shall be asked", param="model")
+            raise BadRequest("model is missing: give the name of a model", param="model")
         candidates = gateway.models.candidates(call.model) if allows(principal.models, call.model) else ()
         if not candidates:
             raise no_such_model(call.model)
@@ -368,7 +368,7 @@ class RouterExchange:
         asked, at_once = gateway.planner.billable_candidates(read.parsed.call.model, candidates)
         request = await self._work(
             read.large,
-            ask_of,
+            reservation_request,
             read.parsed.call,
             asked,
             gateway.providers,
@@ -378,7 +378,7 @@ class RouterExchange:
             priced=limits.count_dollars,
         )
         if at_once > 1:
-            request = at_once_of(request, at_once)
+            request = hedged_reservation(request, at_once)
         return await limiter.admit(self.id, limits, request)
 
     async def _send(self, admitted: Admitted, candidates: Sequence[Candidate]) -> Command:
@@ -393,7 +393,7 @@ class RouterExchange:
             return self._own_reply(headers, estimate, "edge_estimated_count")
         plan, adapted = await self._work(read.large, first_able, parsed, plan, gateway)
         # A settlement cannot wait for work off the event loop, so it is done here.
-        prompt = await self._work(True, read_asked, call, gateway.wire_names) if read.large else None
+        prompt = await self._work(True, read_prompt, call, gateway.wire_names) if read.large else None
         opened = OpenExchange(parsed, plan, gateway, large=read.large)
         opened.journal.began[1] = gateway.clock.monotonic()
         opened.journal.encoded(plan.at(1), adapted)
@@ -572,7 +572,7 @@ class RouterExchange:
         for sink in gateway.sinks:
             try:
                 sink(settlement)
-            except Exception as bug:  # noqa: BLE001  # whatever it is: the next sink must be called
+            except Exception as bug:  # noqa: BLE001 - an exception of one sink must not stop the others
                 gateway.report(bug)
 
     def _request_notes(self) -> Pairs:

@@ -77,7 +77,7 @@ class ExchangeRecord:
 
     @property
     def lane(self) -> Lane | None:
-        """None where no provider was asked."""
+        """None if no provider was called."""
         sent = self.request.sent
         if sent is None:
             return None
@@ -168,10 +168,10 @@ def settlement_of(
         saved=saved,
         saved_cost=entry.cost if entry is not None and saved is not None else None,
         plan=request.plan,
-        tries=_attempts(record, outcome, usage, now),
+        attempt_results=_attempts(record, outcome, usage, now),
         trace_id=in_trace.trace_id if in_trace is not None else None,
         trace=trace,
-        talk=_transcript(gateway, request, response),
+        transcript=_transcript(gateway, request, response),
         response_model=body.reply.model if body.reply is not None else body.tally.model if body.tally else None,
         max_output_tokens=call.max_output_tokens if call is not None else None,
         phases=tuple([PhaseTime(_PHASES[kind], at - times.began, took) for kind, (at, took) in times.by_event.items()]),
@@ -218,7 +218,7 @@ def _attempts(record: ExchangeRecord, outcome: Outcome, usage: Usage | None, now
         usage=usage,
         retry_after=response.refused.fault.retry_after if response.refused is not None else None,
     )
-    return verdicts.tries_of(sent.open.plan, sent.open.journal, response.attempts, last)
+    return verdicts.attempt_results(sent.open.plan, sent.open.journal, response.attempts, last)
 
 
 def keeps_transcript(gateway: Gateway, received: Received) -> bool:
@@ -236,7 +236,7 @@ def _transcript(gateway: Gateway, request: RequestFacts, response: ResponseFacts
         reply = _reply(gateway, response)
     except EdgeError:  # a body that cannot be read has no transcript
         return None
-    except Exception as bug:  # noqa: BLE001  # whatever it is: the bill comes next
+    except Exception as bug:  # noqa: BLE001 - a bug here must not prevent the settlement
         gateway.report(bug)
         return None
     messages = tuple((message.role, _text_of(message.parts)) for message in chat.messages)

@@ -1,7 +1,7 @@
-"""How each try of an exchange ended, as far as it says something of its provider.
+"""The result of each attempt of an exchange, as far as it depends on its provider.
 
-Of the tries before the last one Envoy tells only that they were not good enough: it retries nothing else. A try that
-was watched at the upstream level stands in the journal.
+For an attempt before the last one, Envoy reports only that it failed, because it retries only failures. The attempt log
+has the results of attempts that the upstream level observed.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from ..model.usage import Usage
 from .envoy_faults import VIA_UPSTREAM
 from .open import AttemptLog
 
-# What a status tells of the provider: it is down, overloaded or out of quota. Every other answer shows it alive, though
-# it may show the caller, the key or the request to be wrong.
+# The status codes that mean that the provider is down, overloaded or out of quota. With any other one it is available,
+# although the caller, the key or the request may be wrong.
 _FAILING = frozenset({408, 429})
 
 _NO_HOST = "no_healthy_upstream"
 
-# Envoy's own replies that are about the way to the provider, by the beginning of their details.
+# Envoy's own replies that concern the connection to the provider, by the prefix of their details.
 _ON_THE_WAY = (
     "upstream_",
     "response_timeout",
@@ -29,23 +29,23 @@ _ON_THE_WAY = (
 
 
 class LastAttempt(NamedTuple):
-    """What the router level saw of the last try."""
+    """What the router level knows about the last attempt."""
 
     candidate: Candidate | None
-    """None where nobody is known to have answered."""
+    """None: the provider that answered is not known."""
     status: int | None
     details: str
-    """Envoy's response code details; "" where no response was heard."""
+    """Envoy's response code details. "": there was no response."""
     broken: bool
-    """An answer began that was none, or that broke."""
+    """The response was unreadable, or it broke."""
     whole: bool
-    """It came to its end."""
+    """The response is complete."""
     first_token_at: float | None
     ended: float
     stream: bool
     usage: Usage | None
     retry_after: float | None = None
-    """Seconds, as its answer said."""
+    """The `Retry-After` of the response, seconds."""
 
 
 def is_failing(status: int) -> bool:
@@ -53,12 +53,12 @@ def is_failing(status: int) -> bool:
 
 
 def is_of_the_provider(status: int, details: str) -> bool:
-    """Whether such a response says that its provider could not answer, for no fault of the caller's."""
+    """Whether the response means that the provider failed, and not the caller."""
     return is_failing(status) if details == VIA_UPSTREAM else details.startswith((_NO_HOST, *_ON_THE_WAY))
 
 
 def verdict_of(last: LastAttempt) -> tuple[Verdict, str]:
-    """And why, in a word."""
+    """The verdict, and the code of the failure."""
     if last.status is None or not last.details:
         return "unknown", ""
     if last.details != VIA_UPSTREAM:
@@ -71,16 +71,16 @@ def verdict_of(last: LastAttempt) -> tuple[Verdict, str]:
         return "ok", str(last.status)
     if last.broken:
         return "failed", "broken"
-    # A caller that left and a connection that broke in mid-answer look the same from here.
+    # A disconnect of the caller and a broken connection to the provider cannot be distinguished here.
     return ("ok", "") if last.whole else ("unknown", "")
 
 
-def tries_of(plan: Plan, journal: AttemptLog, attempts: int, last: LastAttempt) -> tuple[AttemptResult, ...]:
-    """`attempts` is Envoy's count; 0 where it has not told."""
+def attempt_results(plan: Plan, journal: AttemptLog, attempts: int, last: LastAttempt) -> tuple[AttemptResult, ...]:
+    """The results of all attempts, in order. `attempts`: Envoy's count. 0: it is not known."""
     count = max(attempts, *journal.began, *journal.ended)
     verdict, reason = verdict_of(last)
     candidate = last.candidate or plan.at(count)
-    # Of a hedged call, an earlier try may have been the slower one, and nothing worse.
+    # In a hedged call, an earlier attempt may only have been slower.
     missed: Verdict = "unknown" if plan.hedged else "failed"
     earlier = range(1, count)
     found = []

@@ -1,8 +1,8 @@
-"""The most that a call can come to, before anybody knows what it will.
+"""The most tokens and dollars that a call can use, for its reservation.
 
-Money must never be short, so its bound is one that holds: a byte-level tokenizer makes at most one token of a byte, and
-what is not in the body (an image behind a URL, a stored conversation) counts as a whole context window. Tokens per
-minute are a rate, not a debt; there an estimate does, and what was used is put right at the end.
+A budget must not be exceeded, so its bound is strict: a byte-level tokenizer makes at most one token from a byte, and
+content that is not in the body (an image behind a URL, a stored conversation) counts as a whole context window. For
+tokens per minute, an estimate is sufficient, and the settlement corrects it.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from ..model.plan import Candidate
 from ..model.wire_names import WireNames
 from ..providers.base import Provider
 
-# What a caller pays for by tokens that bounds can be set to.
+# The operations whose cost is bounded by tokens.
 _PRICED = frozenset({"chat", "completions", "embeddings"})
-# What providers wrap around a prompt (roles, tool instructions) that no byte of it shows.
+# Tokens that providers add to a prompt (roles, tool instructions) and that are not in the body.
 _WRAPPING = 1_024
-# To look at what a provider stores, or to take it away, costs no tokens.
+# Reading or deleting stored objects costs no tokens.
 _FREE = frozenset({"DELETE", "GET", "HEAD"})
-# The dearest image that a provider's own table has: 2,833 tokens and 5,667 for each of at most 8 tiles (gpt-4o-mini).
+# The most expensive image in any provider's table: 2,833 tokens and 5,667 for each of at most 8 tiles (gpt-4o-mini).
 _IMAGE = 48_169
 # An ASCII letter that is spelled as an escape could hide any of these; nobody writes JSON so without a reason.
 _HIDDEN = re.compile(rb"\\u00[4-7]")
 
 
-# Names come from callers, too, where a model is passed through.
+# Callers may choose model names, if a glob matches them.
 _MAX_REMEMBERED, _LONGEST_REMEMBERED = 4_096, 256
 
 
@@ -78,21 +78,22 @@ def _one_of(names: Iterable[str]) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class OutputBounds:
-    """What config says of models, by name or glob; the first that fits counts."""
+    """The configured limits of models, by name or glob. The first match counts."""
 
     max_output: tuple[tuple[str, int], ...]
-    """The most tokens that a model answers with where its caller sets no bound."""
+    """The most output tokens of a call without a limit, for an unknown model."""
     usual_output: int
-    """Taken from tokens per minute where the caller sets no bound: what an answer has, not what it could have."""
+    """The output tokens that a call without a limit reserves from tokens per minute: a typical length, not the most."""
     context_window: int
     assumed_input: int
     """Micro-dollars for a million tokens of a model without a price."""
     assumed_output: int
     _outputs: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """What was found before."""
+    """A cache of `output_of`."""
 
     def output_of(self, model: str) -> int:
-        """As a name is spelled, or in lower case: of open models, hosts write `DeepSeek-V3` and `deepseek-v3`."""
+        """The most output tokens of a model. The name matches as it is, or in lower case: hosts write open models as
+        `DeepSeek-V3` or `deepseek-v3`."""
         known = self._outputs.get(model)
         if known is not None:
             return known
@@ -104,10 +105,10 @@ class OutputBounds:
 
 
 UNCONFIGURED = OutputBounds((("*", 131_072),), 2_048, 1_000_000, 0, 0)
-"""Where config says nothing."""
+"""For a configuration without limits of models."""
 
 
-def ask_of(
+def reservation_request(
     call: Call,
     candidates: Sequence[Candidate],
     providers: Mapping[str, Provider],
@@ -117,7 +118,7 @@ def ask_of(
     *,
     priced: bool,
 ) -> ReservationRequest:
-    """`priced`: whether some rule counts dollars; else prices are not looked up."""
+    """The reservation of a call. `priced`: a rule counts dollars, so that the price is needed."""
     if call.operation == "count_tokens" or call.method in _FREE:
         return ReservationRequest(0, 0, model=call.model)
     limit = 0 if call.operation == "embeddings" else call.max_output_tokens
@@ -154,10 +155,10 @@ def ask_of(
     return ReservationRequest(tokens, None if dearest is None else _micro(dearest), assumed, call.model)
 
 
-def at_once_of(ask: ReservationRequest, providers: int) -> ReservationRequest:
-    """Of a hedge: so many providers bill."""
-    dollars = ask.micro_dollars * providers if ask.micro_dollars is not None else None
-    return ask._replace(micro_dollars=dollars, assumed=ask.assumed * providers)
+def hedged_reservation(request: ReservationRequest, providers: int) -> ReservationRequest:
+    """The reservation of a hedged call, for which `providers` may charge at the same time."""
+    dollars = request.micro_dollars * providers if request.micro_dollars is not None else None
+    return request._replace(micro_dollars=dollars, assumed=request.assumed * providers)
 
 
 def _most_prompt(raw: bytes, window: int, search: PromptSearch) -> int:

@@ -21,7 +21,7 @@ from ..auth.api_key import digest
 from ..auth.base import AccessControl, Authenticator
 from ..auth.merge import build_keys, merge_policies
 from ..config.limits import AllowanceConfig
-from ..config.pydantic_words import in_one_line
+from ..config.pydantic_errors import in_one_line
 from ..config.schema import Config
 from ..config.secrets import generate_key
 from ..errors import CallerError
@@ -76,7 +76,7 @@ class ManagedStatePublisher:
             self._published = managed.revision if await self._reload() else -1
 
     async def watch(self) -> None:
-        """Until it is cancelled."""
+        """Polls the revision until the task is cancelled."""
         from sqlalchemy.exc import SQLAlchemyError
 
         is_down = self._prepare is not None  # logged at the start
@@ -106,9 +106,9 @@ async def administered(
     *,
     wait: bool = False,
 ) -> AsyncIterator[FastAPI | None]:
-    """The admin API's application; None if the configuration has no admin API. `current` returns the present
-    configuration, of which admins, store and state directory never change. `wait`: the database is down, and the last
-    published state is used. Raises ConfigError or StartError."""
+    """The admin API's application; None if the configuration has no admin API. `current` returns the current
+    configuration; a reload never changes its admins, store and state directory. `wait`: the database is down, and the
+    last published state is used. Raises ConfigError or StartError."""
     config = current()
     url = config.database_url()
     if not config.has_admin_api or config.store is None or url is None:
@@ -211,7 +211,7 @@ def read_allowance(fields: Mapping[str, Any]) -> dict[str, Any]:
     except ValidationError as error:
         raise ValueError(in_one_line(error.errors())) from None
     if allowance.is_empty:
-        raise ValueError("nothing is limited; give requests_per_minute, dollars_per_day or another limit")
+        raise ValueError("the allowance has no limit; give requests_per_minute, dollars_per_day or another limit")
     limits: dict[str, Any] = allowance.model_dump(mode="json", exclude_unset=True, exclude_none=True)
     return limits
 

@@ -1,4 +1,4 @@
-"""What `up` says once everything serves: where to send requests, with which key, and two snippets to paste."""
+"""The text that `up` prints when everything serves: the addresses, the key, and two snippets to paste."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .config_source import ConfigSource
 
 
 def text(config: Config, origin: ConfigSource, processes: Mapping[str, int]) -> str:
-    """Plain text, no secret in it."""
+    """Plain text without secrets. `processes`: the process id of each process, by name."""
     scheme = "https" if config.listen.tls is not None else "http"
     url = f"{scheme}://{_host(str(config.listen.address))}:{config.listen.port}"
     admin = f"http://{_host(str(config.admin.address))}:{config.admin.port}"
@@ -36,7 +36,7 @@ def text(config: Config, origin: ConfigSource, processes: Mapping[str, int]) -> 
 
 
 def _model(config: Config) -> str:
-    """The first that has a name: of the defaults, the one that every provider has."""
+    """The first configured name that is no glob."""
     return next(name for name in config.models if not set(name) & set("*?"))
 
 
@@ -55,12 +55,12 @@ def _snippets(url: str, key_file: Path, model: str) -> list[str]:
 
 
 def _host(address: str) -> str:
-    """An address as a URL on this machine spells it."""
+    """The host part of a URL that reaches this address from the same machine."""
     if ip_address(address).is_unspecified:
         address = "127.0.0.1"
     return f"[{address}]" if ":" in address else address
 
 
 def show(config: Config, origin: ConfigSource, processes: Mapping[str, int]) -> None:
-    # soft_wrap: a snippet that is folded at the terminal's width cannot be pasted.
+    # soft_wrap: a snippet with line breaks at the terminal's width cannot be pasted.
     Console().print(text(config, origin, processes), soft_wrap=True, markup=False, highlight=False)

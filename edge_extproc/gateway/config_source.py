@@ -48,7 +48,7 @@ class ConfigSource:
         return config_load.parse(text, str(path), environ=environ, base=path.parent)
 
     def setting(self, option: str, key: str) -> str:
-        """How messages name a setting: the key of the file or, without a file, the option of the command line."""
+        """The name of a setting in messages: the key in the file or, without a file, the command-line option."""
         return option if self.path is None else f"{key} in {self.path}"
 
     def arguments(self) -> tuple[str, ...]:
@@ -129,9 +129,7 @@ def prepare(
         }
         for option, (key, given) in beside.items():
             if given is not None:
-                raise StartError(
-                    f"{option} {given} is for a start without --config; leave it out, and set {key} in {path}"
-                )
+                raise StartError(f"{option} {given} cannot be used with --config; set {key} in {path} instead")
         return ConfigSource(path, STATE_DIR)
     state_dir = STATE_DIR if state_dir is None else state_dir
     port, admin_port = PORT if port is None else port, ADMIN_PORT if admin_port is None else admin_port
@@ -140,6 +138,6 @@ def prepare(
         ensure_file(state_dir / "dev-key", generate_key)
         ensure_file(state_dir / "pepper", generate_key)
     except OSError as error:
-        raise StartError(f"cannot keep state in {state_dir}: {error.strerror}; choose another --state-dir") from error
+        raise StartError(f"cannot store state in {state_dir}: {error.strerror}; choose another --state-dir") from error
     rehearsal_port = free_port("127.0.0.1") if needs_rehearsal(environ) else 0
     return ConfigSource(None, state_dir.absolute(), rehearsal_port, port, admin_port)

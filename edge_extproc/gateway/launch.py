@@ -46,7 +46,7 @@ from .worker_client import WorkerClient
 _ENVOY_GRACE = 5.0
 # Deaths of Envoy in a row, each soon after its start, after which the gateway ends.
 _ENVOY_RESTARTS = 5
-_ASK_EVERY = 0.02
+_POLL_INTERVAL = 0.02
 # Milliseconds until Envoy writes its access lines, if they are few. Its default is ten seconds.
 _LOG_EVERY_MS = 1000
 ENVOY = "envoy"
@@ -217,10 +217,10 @@ class RunningGateway:
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.config.agent.shutdown_grace.total_seconds()):
-                under_way = await envoy.under_way()
-                while under_way:
-                    await asyncio.sleep(_ASK_EVERY)
-                    under_way = await envoy.under_way()
+                active = await envoy.active_requests()
+                while active:
+                    await asyncio.sleep(_POLL_INTERVAL)
+                    active = await envoy.active_requests()
 
     async def close(self) -> None:
         await asyncio.gather(*(client.close() for client in self._workers))
@@ -229,7 +229,7 @@ class RunningGateway:
         # Envoy has no push interface for it: poll.
         ready = self._envoy is not None and await self._envoy.ready()
         while not ready:
-            await asyncio.sleep(_ASK_EVERY)
+            await asyncio.sleep(_POLL_INTERVAL)
             ready = self._envoy is not None and await self._envoy.ready()
 
 
@@ -342,7 +342,7 @@ async def _launched(
 
 
 def _has_run_before(config: Config) -> bool:
-    """Whether an earlier run has left the files that replace the database: then the gateway starts without it."""
+    """Whether an earlier run has left the files from which the gateway can start without the database."""
     return (config.managed_file if config.has_admin_api else config.journal_dir()).exists()
 
 
@@ -414,7 +414,7 @@ def _rehearsal(port: int) -> ProcessSpec:
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)
             except OSError:
-                await asyncio.sleep(_ASK_EVERY)
+                await asyncio.sleep(_POLL_INTERVAL)
             else:
                 writer.close()
                 return
@@ -424,11 +424,11 @@ def _rehearsal(port: int) -> ProcessSpec:
 
 
 def _make_private(directory: Path, mode: int) -> None:
-    """For the sockets: whoever can write to one can act as Envoy."""
+    """For the sockets: a process that can write to one can act as Envoy."""
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=mode)
     except OSError as error:
-        raise StartError(f"cannot make {directory}: {error.strerror}; set agent.sockets") from error
+        raise StartError(f"cannot create {directory}: {error.strerror}; set agent.sockets") from error
 
 
 def _stop_on_signals(supervisor: Supervisor, reload: Callable[[], None]) -> asyncio.Event:

@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 Json: TypeAlias = dict[str, Any]
 
-# A listener that was changed keeps what goes on over its open connections for so long: longer than any answer streams.
+# Seconds. Envoy keeps the open connections of a replaced listener for so long: longer than any response streams.
 DRAIN = 4 * 3600
-# Envoy gives up a name that DNS does not answer for before that.
-_PATIENCE = 30.0
-_LOOK_EVERY = 0.02
-# Besides what the configuration lets it take: for what the agent does between two tries.
+# Seconds until Envoy must use a change. A new cluster waits for DNS, and Envoy's DNS timeout is shorter.
+_APPLY_TIMEOUT = 30.0
+_POLL_INTERVAL = 0.02
+# Seconds for the agent's own work between attempts, in addition to the configured timeouts.
 _MARGIN = 10.0
 
 
@@ -44,8 +44,8 @@ class OwnEnvoy:
     def __init__(
         self, config: Config, admin: EnvoyAdminClient, binary: str, lasting: Callable[[Config], float] | None = None
     ) -> None:
-        """Renders it, which takes half a second and 50 MiB. `lasting`: the seconds that a request which was planned may
-        take until it is sent for the last time. Raises ConfigError."""
+        """Renders the files, which takes half a second and 50 MiB. `lasting`: the longest time in seconds from the plan
+        of a request to its last attempt. Raises ConfigError."""
         from ..envoy_config import dynamic as render_dynamic
 
         self._rendering = render_dynamic
@@ -68,7 +68,7 @@ class OwnEnvoy:
         return self._rendering.render(self._rendering.at_sampling(config, self._sampling), self._files)
 
     def start(self) -> Json:
-        """Writes the files; the bootstrap that names them."""
+        """Writes the files. Returns the bootstrap that refers to them."""
         self._put("clusters", self._current.clusters.values())
         self._put("routes", self._current.routes)
         self._put("listeners", self._current.listeners)
@@ -106,7 +106,7 @@ class OwnEnvoy:
         there = {**{name: cluster for name, (cluster, _) in self._leaving.items()}, **old.clusters}
         for name, cluster in wanted.clusters.items():
             if there.get(name, cluster) != cluster:
-                raise ConfigError(f"cluster {name} would change under requests that are on the way to it; restart")
+                raise ConfigError(f"cluster {name} cannot change while requests may still use it; restart the gateway")
         try:
             if wanted.clusters.keys() - there.keys():
                 await self._deliver("clusters", {**there, **wanted.clusters}.values())
@@ -116,17 +116,19 @@ class OwnEnvoy:
                 await self._deliver("listeners", wanted.listeners)
         except (ConfigError, OSError) as error:
             await self._restore(there)
-            raise error if isinstance(error, ConfigError) else ConfigError(f"cannot tell Envoy: {error}") from error
+            raise (
+                error if isinstance(error, ConfigError) else ConfigError(f"cannot write Envoy's files: {error}")
+            ) from error
         now, lasting = time.monotonic(), self._lasting(self._config)
         for name in wanted.clusters:
             self._leaving.pop(name, None)
         for name, cluster in old.clusters.items():
             if name not in wanted.clusters:
-                # A connection of the old listener asks the agent as it did, until it is drained.
+                # The old listener's connections use the old agent cluster until they are drained.
                 used_for = lasting + (DRAIN if name.startswith(AGENT) else 0.0)
                 self._leaving[name] = (cluster, now + used_for)
         self._config, self._current = config, wanted
-        # It sleeps, or waits for us; what leaves now may go earlier than what has left before.
+        # The task is started again, because a cluster of this change may be removable before the earlier ones.
         if self._clearing is not None:
             self._clearing.cancel()
         self._clearing = BACKGROUND.start("clear_clusters", self._clear) if self._leaving else None
@@ -157,7 +159,7 @@ class OwnEnvoy:
                         "clusters", [*(each for each, _ in left.values()), *self._current.clusters.values()]
                     )
                 except (ConfigError, OSError) as error:
-                    # They do no harm; the next change takes them along.
+                    # They are not used. The next change removes them.
                     structlog.get_logger().warning("clusters_not_removed", error=str(error))
 
     async def _deliver(self, kind: str, resources: Iterable[Json]) -> None:
@@ -166,16 +168,16 @@ class OwnEnvoy:
             raise ConfigError("Envoy's admin interface does not answer")
         version = await asyncio.to_thread(self._put, kind, resources)
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(_APPLY_TIMEOUT):
                 while True:
                     now = await self._admin.resources()
-                    if now is not None and now.refused[kind] > before.refused[kind]:
-                        raise ConfigError(f"Envoy refuses the new {kind}; a line of its log says why")
-                    if now is not None and now.taken[kind] == version and not now.warming:
+                    if now is not None and now.rejected[kind] > before.rejected[kind]:
+                        raise ConfigError(f"Envoy rejects the new {kind}; its log gives the reason")
+                    if now is not None and now.applied[kind] == version and not now.warming:
                         return
-                    await asyncio.sleep(_LOOK_EVERY)
+                    await asyncio.sleep(_POLL_INTERVAL)
         except TimeoutError:
-            raise ConfigError(f"Envoy does not use the new {kind} after {_PATIENCE:g} s") from None
+            raise ConfigError(f"Envoy does not use the new {kind} after {_APPLY_TIMEOUT:g} s") from None
 
     def _put(self, kind: str, resources: Iterable[Json]) -> str:
         """Writes the file. Returns its version."""
@@ -186,9 +188,9 @@ class OwnEnvoy:
 
 
 def longest_wait(config: Config) -> float:
-    """Seconds from the beginning of a request to that of its last try."""
+    """The longest time in seconds from the beginning of a request to the beginning of its last attempt."""
     timeouts, retries = config.timeouts, config.retries
     pause = max(retries.back_off.max, retries.retry_after)
-    tries = retries.attempts * (timeouts.first_byte + pause)
-    tries = min(tries, timeouts.request) if timeouts.request else tries
-    return (timeouts.receive + MAX_MESSAGE_TIMEOUT + tries).total_seconds() + _MARGIN
+    attempts = retries.attempts * (timeouts.first_byte + pause)
+    attempts = min(attempts, timeouts.request) if timeouts.request else attempts
+    return (timeouts.receive + MAX_MESSAGE_TIMEOUT + attempts).total_seconds() + _MARGIN

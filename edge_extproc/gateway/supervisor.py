@@ -32,9 +32,9 @@ from ..telemetry.background import BACKGROUND
 _RESTART_DELAYS = (0.0, 0.2, 0.5, 1.0, 2.0, 5.0)
 # After this many seconds of life, the next death counts as the first.
 _WELL_AFTER = 30.0
-# Seconds between two health checks of a process, and the failed checks after which it hangs. A machine short of CPU
-# makes it answer late; a slow verdict costs nothing here, since Envoy has its own and faster health check.
-_ASK_EVERY = 5.0
+# Seconds between two health checks of a process, and the number of failed checks after which it counts as hanging. The
+# number is high because a busy machine delays answers. Envoy has a faster health check of its own.
+_CHECK_INTERVAL = 5.0
 _UNANSWERED = 12
 _READY_SECONDS = 30.0
 # The last lines of output that are kept for the message of a death.
@@ -123,23 +123,23 @@ class RunningProcess:
                 await self.process.wait()
         await self._pump
 
-    async def until_dead(self, ask_every: float) -> int:
+    async def until_dead(self, check_interval: float) -> int:
         """Waits for its end and returns the exit code. Kills it if it hangs."""
-        watched = asyncio.create_task(self._kill_if_hanging(ask_every), name=f"ask {self.spec.name}")
+        watched = asyncio.create_task(self._kill_if_hanging(check_interval), name=f"check {self.spec.name}")
         try:
             return await self.process.wait()
         finally:
             watched.cancel()
             await asyncio.gather(watched, return_exceptions=True)
 
-    async def _kill_if_hanging(self, ask_every: float) -> None:
+    async def _kill_if_hanging(self, check_interval: float) -> None:
         if self.spec.answers is None:
             return
-        patience = _UNANSWERED + math.ceil(self.spec.grace / _ASK_EVERY)
+        patience = _UNANSWERED + math.ceil(self.spec.grace / _CHECK_INTERVAL)
         has_answered, unanswered = False, 0
         # It counts checks, not seconds: time also passes while this process gets no CPU.
         while unanswered < patience:
-            await asyncio.sleep(ask_every)
+            await asyncio.sleep(check_interval)
             if await self.spec.answers():
                 has_answered, unanswered = True, 0
             elif has_answered and not _is_stopped(self.process.pid):
@@ -155,7 +155,7 @@ class RunningProcess:
         while True:
             try:
                 line = await stream.readline()
-            except ValueError:  # longer than the reader's buffer: passed over
+            except ValueError:  # a line that is longer than the buffer is skipped
                 continue
             if not line:
                 return
@@ -173,11 +173,11 @@ class RunningProcess:
 
 class Supervisor:
     """Runs processes until `stop_soon`. `quiet`: their output is not shown, but for the last lines of one that dies.
-    `ask_every`: seconds between two health checks of a process."""
+    `check_interval`: seconds between two health checks of a process."""
 
-    def __init__(self, *, quiet: bool = False, ask_every: float = _ASK_EVERY) -> None:
+    def __init__(self, *, quiet: bool = False, check_interval: float = _CHECK_INTERVAL) -> None:
         self._quiet = quiet
-        self._ask_every = ask_every
+        self._check_interval = check_interval
         self._running: dict[str, RunningProcess] = {}
         self._started: list[list[str]] = []
         """The names of the processes, by call of `start`."""
@@ -228,7 +228,7 @@ class Supervisor:
         deaths = 0
         while True:
             running, born = self._running[spec.name], loop.time()
-            code = await running.until_dead(self._ask_every)
+            code = await running.until_dead(self._check_interval)
             self.on_death(running.process.pid)
             lived = loop.time() - born
             deaths = 1 if lived > _WELL_AFTER else deaths + 1
@@ -261,7 +261,7 @@ def _how(code: int) -> str:
         return f"exit code {code}"
     try:
         return signal.Signals(-code).name
-    except ValueError:  # one of those that have no name
+    except ValueError:  # a real-time signal has no name
         return f"signal {-code}"
 
 
@@ -270,7 +270,7 @@ def _ignore(pid: int) -> None:
 
 
 def _is_stopped(pid: int) -> bool:
-    """By a signal or a debugger, as far as this system tells."""
+    """Whether a signal or a debugger has stopped the process. False if the system does not report it."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -287,7 +287,7 @@ def free_port(address: str) -> int:
 
 
 def check_free(address: str, port: int, setting: str) -> None:
-    """Raises StartError if the port cannot be listened on. `setting` says where another one is chosen."""
+    """Raises StartError if the port cannot be used. `setting`: the setting that selects another one."""
     with socket.socket(_family(address), socket.SOCK_STREAM) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -1,4 +1,7 @@
-"""The supervisor's side of `introspect`, by grpcio, which a worker need not load."""
+"""The supervisor's client of a worker: health, metrics, purge and reload (server/introspect.py).
+
+It uses grpcio, which a worker does not import.
+"""
 
 from __future__ import annotations
 
@@ -15,21 +18,21 @@ from ..server.health import SERVICE as HEALTH
 from ..server.introspect import METRICS, PURGE, RELOAD, STORES
 from ..server.transport import MutualTls
 
-# A worker that is busy answers late; one that does not answer in this time is left out of a scrape.
+# A scrape does not include a worker that takes longer.
 _SCRAPE_SECONDS = 2.0
-# One that does not answer in this time either may hang.
+# A busy worker answers late. One that takes longer than this may hang.
 _LATE_SECONDS = 10.0
-# A store that many share is searched for what fits.
+# A purge searches the whole shared store.
 _PURGE_SECONDS = 60.0
-# Ten thousand keys are read in one; a worker that takes longer is told so again.
+# A worker reads ten thousand keys in one second. One that takes longer gets another reload.
 _RELOAD_SECONDS = 10.0
 
 
 class WorkerClient:
-    """The supervisor's line to one worker. It outlives the worker: gRPC connects again to the next one."""
+    """The client of one worker. It outlives the worker's process: gRPC connects again to the next one."""
 
     def __init__(self, address: str, tls: MutualTls | None = None) -> None:
-        # A worker that is starting is asked often; gRPC's own back-off would wait a second and more between tries.
+        # By default, gRPC waits a second and more between two connection attempts to a worker that is starting.
         options = (("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 500))
         self._channel = aio.insecure_channel(address, options=options) if tls is None else tls.channel(address, options)
         encode, decode = health_pb2.HealthCheckRequest.SerializeToString, health_pb2.HealthCheckResponse.FromString
@@ -41,11 +44,11 @@ class WorkerClient:
         self._stores: Any = self._channel.unary_unary(STORES)
 
     async def serving(self) -> bool:
-        """Whether it says now that it serves."""
+        """Whether the worker reports SERVING within two seconds."""
         return await self._state(_SCRAPE_SECONDS) == health_pb2.HealthCheckResponse.SERVING
 
     async def answers(self) -> bool:
-        """Whether it says anything at all, if late."""
+        """Whether the worker answers a health check within ten seconds, with any state."""
         return await self._state(_LATE_SECONDS) is not None
 
     async def _state(self, seconds: float) -> int | None:
@@ -57,18 +60,18 @@ class WorkerClient:
         return state
 
     async def until_serving(self) -> None:
-        """Waits for as long as it takes to connect, and then for the worker to say so."""
+        """Waits until the worker reports SERVING, without a time limit."""
         watching = self._watch(health_pb2.HealthCheckRequest(), wait_for_ready=True)
         try:
             async for answer in watching:
                 if answer.status == health_pb2.HealthCheckResponse.SERVING:
                     return
         finally:
-            # A stream that stays open would hold up the worker's stop for all of its grace.
+            # An open stream would delay the worker's stop by its whole grace period.
             watching.cancel()
 
     async def metrics(self) -> bytes | None:
-        """Its snapshot, or None where it does not answer."""
+        """The snapshot of the worker's metrics. None: it does not answer."""
         try:
             answer: bytes = await self._metrics(b"", timeout=_SCRAPE_SECONDS)
         except aio.AioRpcError:
@@ -76,26 +79,26 @@ class WorkerClient:
         return answer
 
     async def stores(self) -> Mapping[str, str | None]:
-        """Of each store that it uses, why it cannot be used, or None. Nothing where the worker does not answer."""
+        """For each store that the worker uses, why it cannot be used, or None. Empty: the worker does not answer."""
         try:
             return msgspec.json.decode(await self._stores(b"", timeout=_SCRAPE_SECONDS), type=dict[str, str | None])
         except aio.AioRpcError:
             return {}
 
-    async def purge_cache(self, wanted: bytes) -> int:
-        """How many replies went. Raises BadRequest where `wanted` makes no sense, Unavailable where the worker or the
-        store behind it does not say."""
+    async def purge_cache(self, selection: bytes) -> int:
+        """Removes cached replies. Returns how many were removed. `selection` is as cache/purge.py reads it. Raises
+        BadRequest for an invalid selection, and Unavailable if the worker or its store does not answer."""
         try:
-            return int(await self._purge(wanted, timeout=_PURGE_SECONDS))
+            return int(await self._purge(selection, timeout=_PURGE_SECONDS))
         except aio.AioRpcError as error:
-            told = error.details() or "the worker did not answer"
+            details = error.details() or "the worker did not answer"
             if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
-                raise BadRequest(told) from error
-            raise Unavailable(told) from error
+                raise BadRequest(details) from error
+            raise Unavailable(details) from error
 
     async def reload(self) -> bool:
-        """Whether what is managed is in force there, or there is nobody whom it could be wrong for: a worker that does
-        not serve reads it when it starts."""
+        """Makes the worker read the configuration and the managed state. False: it could not apply them. A worker that
+        does not serve reads them at its start, so the result is True."""
         try:
             await self._reload(b"", timeout=_RELOAD_SECONDS)
         except aio.AioRpcError as error:

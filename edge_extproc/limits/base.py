@@ -129,7 +129,7 @@ class Limiter(Protocol):
         """Raises LimitReached if an earlier refusal says, without a query to the store, that this caller must wait."""
         ...
 
-    async def admit(self, exchange_id: str, rules: CallerLimits, ask: ReservationRequest) -> Reservation:
+    async def admit(self, exchange_id: str, rules: CallerLimits, request: ReservationRequest) -> Reservation:
         """Reserves the most that the call can use. Call it once for each exchange. Raises LimitReached, or
         PolicyUnavailable if the store is down and a rule is not `local`."""
         ...

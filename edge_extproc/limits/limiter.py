@@ -144,12 +144,12 @@ class PolicyLimiter:
         self._listener.refused(rule)
         raise _reached(rule, wait, ())
 
-    async def admit(self, exchange_id: str, rules: CallerLimits, ask: ReservationRequest) -> Reservation:
+    async def admit(self, exchange_id: str, rules: CallerLimits, request: ReservationRequest) -> Reservation:
         now = self._clock()
         frame = self._frames.get(id(rules))
         if frame is None or now >= frame.until or frame.rules is not rules:
             frame = self._make_frame(rules, now)
-        amounts = self._amounts(frame, ask)
+        amounts = self._amounts(frame, request)
         # A minute is a sliding window: of the previous minute, the part within the last 60 seconds counts.
         weight = int((frame.slides - now) * MICRO / 60) if frame.slides is not None else 0
         if self._store is None:
@@ -277,7 +277,7 @@ class PolicyLimiter:
                 leases = []
             if amounts:
                 await store.add(amounts)
-        except BaseException:
+        except BaseException:  # also a cancellation: the settlements must not be lost
             self._queue.extendleft([*amounts, *leases])
             raise
 
@@ -354,18 +354,18 @@ class PolicyLimiter:
             self._last_counts.popitem(last=False)
         return last
 
-    def _amounts(self, frame: WindowFrame, ask: ReservationRequest) -> list[int]:
-        dollars = ask.micro_dollars
+    def _amounts(self, frame: WindowFrame, request: ReservationRequest) -> list[int]:
+        dollars = request.micro_dollars
         if dollars is None:
             if frame.strict is not None:
                 self._listener.refused(frame.strict)
                 raise Unpriced(
-                    f"the price of {ask.model!r} is not known, and the budget {frame.strict.label} needs one; use a "
-                    "model with a price",
+                    f"the price of {request.model!r} is not known, and the budget {frame.strict.label} needs one; use "
+                    "a model with a price",
                     param="model",
                 )
-            dollars = ask.assumed
-        amounts_wanted = (1, ask.tokens, dollars, 1)
+            dollars = request.assumed
+        amounts_wanted = (1, request.tokens, dollars, 1)
         for kind, rule in frame.least:
             if amounts_wanted[kind] > rule.maximum:
                 self._listener.refused(rule)
@@ -392,7 +392,7 @@ class PolicyLimiter:
                 self._queue.append(FinishedCall(SettleResult(exchange_id, (0,) * len(amounts)), None))
                 self._wake.set()
                 self._mark_down(str(error))
-            except BaseException:
+            except BaseException:  # also a cancellation: otherwise no later call would use the store
                 self._probing = False
                 raise
             else:
@@ -426,7 +426,7 @@ class PolicyLimiter:
         return result
 
     def _may_use_store(self) -> bool:
-        """While the store is down, one call at a time tries it after `down_seconds`."""
+        """While the store is down, one call at a time uses it after `down_seconds`."""
         if not self._is_down:
             return True
         if self._probing or time.monotonic() < self._down_until:
@@ -596,5 +596,5 @@ def _never_fits(rule: LimitRule, amount: int) -> LimitReached:
     kind = BudgetReached if rule.measure == "dollars" else LimitReached
     return kind(
         f"this request could use up to {amount_text(rule, amount)}, more than {rule.label} allows "
-        f"({amount_text(rule, rule.maximum)}); ask for fewer output tokens (max_tokens) or send less"
+        f"({amount_text(rule, rule.maximum)}); ask for fewer output tokens (max_tokens) or send a shorter prompt"
     )

@@ -36,7 +36,7 @@ def merge_rules(config: Config, budgets: Sequence[ManagedBudget] = ()) -> list[L
 
 
 def tighter(one: LimitRule, other: LimitRule) -> LimitRule:
-    """One rule that refuses and warns wherever one of the two does."""
+    """One rule that refuses and warns whenever one of the two does."""
     # A limit that refuses is tighter than any that only warns.
     base = min(one, other, key=lambda rule: (not rule.hard, rule.maximum))
     warn_at = min((rule.warn_at for rule in (one, other) if rule.warn_at is not None), default=None)
@@ -78,5 +78,5 @@ def rules_of(holder: Holder, allowance: AllowanceConfig) -> list[LimitRule]:
 def _warn_at(maximum: int, window: str | None, allowance: AllowanceConfig) -> int | None:
     if window is not None:
         return maximum * allowance.warn_at // 100
-    # Calls at one time: a hard limit gives no warning, a soft one warns when all places are taken.
+    # Concurrent calls: a hard limit gives no warning, a soft one warns when its maximum is reached.
     return None if allowance.mode == "hard" else maximum

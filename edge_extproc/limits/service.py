@@ -31,14 +31,14 @@ class LimitService:
         named: Collection[Holder],
         counted: Amounts = (),
     ) -> None:
-        """`counters`: the store that workers share, or the file of the only worker, which holds `counted` so far.
-        `named`: the holders that the configuration names."""
+        """`counters`: the store that the workers share, or the file of the only worker; `counted` was read from that
+        file. `named`: the holders that the configuration names."""
         self._metrics = metrics
         self._webhook = webhook
         self.shared = not isinstance(counters, CounterFile)
         """Whether there is a store that could be down."""
         self.down: str | None = None
-        """Why the store cannot be used now; None while it can."""
+        """Why the store cannot be used now. None: it can be used."""
         self._named = named
         self._file = counters if isinstance(counters, CounterFile) else None
         store = None if isinstance(counters, CounterFile) else counters
@@ -56,7 +56,7 @@ class LimitService:
         return self.limiter.unsettled
 
     def start(self) -> None:
-        """In the running event loop."""
+        """Needs a running event loop."""
         self.limiter.start()
         if self._file is not None:
             self._file.start(lambda: self.limiter.memory.counted(counts_dollars))

@@ -58,7 +58,8 @@ class Webhook:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
-        # The environment's proxies are not meant for this, and a redirect could lead to an internal address.
+        # trust_env: the proxies of the environment are for calls to providers. A redirect could lead to an internal
+        # address.
         async with httpx2.AsyncClient(timeout=_TIMEOUT, trust_env=False, follow_redirects=False) as client:
             while True:
                 await self._deliver(client, await self._queue.get())

@@ -12,14 +12,14 @@ from dataclasses import field
 from typing import Literal, TypeAlias
 
 from .content import NO_EXTRAS, CacheMark, Extras, Json, Message, Opaque
-from .noun import noun
+from .frozen_dataclass import frozen_dataclass
 from .spelling import PLAIN, Spelling
 
 Operation: TypeAlias = Literal["chat", "count_tokens", "embeddings", "completions", "models", "passed"]
 """`passed`: an operation that is authenticated, routed and metered, but not translated."""
 
 
-@noun
+@frozen_dataclass
 class Call:
     """One request, as its dialect's `read_call` returns it."""
 
@@ -48,7 +48,7 @@ class Call:
     """The content type of the body."""
 
 
-@noun
+@frozen_dataclass
 class FunctionTool:
     """A function that the model may call."""
 
@@ -63,7 +63,7 @@ class FunctionTool:
     """Where it stood in the caller's body, as `tools[0]`."""
 
 
-@noun
+@frozen_dataclass
 class CustomTool(FunctionTool):
     """A tool whose input is free text (OpenAI's custom tools). `description` and `parameters` are those of the function
     that replaces it in formats without such tools: it has one string parameter, `input`."""
@@ -74,7 +74,7 @@ class CustomTool(FunctionTool):
     """The constraint of the input as OpenAI Responses spells it: {"type": "grammar", "syntax": …, "definition": …}."""
 
 
-@noun
+@frozen_dataclass
 class ReplacedTool(Opaque):
     """A tool that only its dialect has. Another format gets `functions` in its place."""
 
@@ -86,7 +86,7 @@ class ReplacedTool(Opaque):
 Tool: TypeAlias = FunctionTool | Opaque
 
 
-@noun
+@frozen_dataclass
 class ToolChoice:
     """Whether the model may, must or must not call tools."""
 
@@ -95,7 +95,7 @@ class ToolChoice:
     """The name of the tool if `mode` is "tool"."""
 
 
-@noun
+@frozen_dataclass
 class ResponseFormat:
     """The required format of the reply's text."""
 
@@ -106,7 +106,7 @@ class ResponseFormat:
     strict: bool | None = None
 
 
-@noun
+@frozen_dataclass
 class Reasoning:
     """How much the model should reason: an effort, a budget of tokens, or both."""
 
@@ -117,7 +117,7 @@ class Reasoning:
     extras: Extras = NO_EXTRAS
 
 
-@noun
+@frozen_dataclass
 class Chat:
     """A chat request, independent of the wire format. None means that the request does not have the field."""
 
@@ -157,7 +157,7 @@ class Chat:
     """How the caller spelled the fields. A writer names what it drops or refuses by it."""
 
 
-@noun
+@frozen_dataclass
 class Written:
     """A request body for one dialect, and the fields of the request that it has no place for."""
 

@@ -13,7 +13,7 @@ from collections.abc import ItemsView, Iterator, Mapping
 from dataclasses import field
 from typing import Literal, Never, TypeAlias
 
-from .noun import noun
+from .frozen_dataclass import frozen_dataclass
 
 Json: TypeAlias = object
 """A decoded JSON value."""
@@ -59,7 +59,7 @@ NO_EXTRAS: Extras = Nothing()
 Role: TypeAlias = Literal["system", "developer", "user", "assistant", "tool"]
 
 
-@noun
+@frozen_dataclass
 class CacheMark:
     """A request to the provider to cache the prompt up to and including the marked part."""
 
@@ -71,7 +71,7 @@ class CacheMark:
 # --- where the bytes of an image, a document or audio are
 
 
-@noun
+@frozen_dataclass
 class Inline:
     """The bytes in the request, as unchanged base64. `media_type` is a MIME type such as image/png."""
 
@@ -79,7 +79,7 @@ class Inline:
     data: str
 
 
-@noun
+@frozen_dataclass
 class Url:
     """A URL that the provider fetches. The gateway never does."""
 
@@ -87,7 +87,7 @@ class Url:
     media_type: str | None = None
 
 
-@noun
+@frozen_dataclass
 class FileRef:
     """A file that was uploaded to one provider. Its id is unknown to other providers."""
 
@@ -100,7 +100,7 @@ Source: TypeAlias = Inline | Url | FileRef
 # --- parts
 
 
-@noun
+@frozen_dataclass
 class Text:
     text: str
     cache: CacheMark | None = None
@@ -108,7 +108,7 @@ class Text:
     path: str = field(default="", compare=False, repr=False)
 
 
-@noun
+@frozen_dataclass
 class Image:
     source: Source
     detail: str | None = None
@@ -118,7 +118,7 @@ class Image:
     path: str = field(default="", compare=False, repr=False)
 
 
-@noun
+@frozen_dataclass
 class Document:
     """A PDF or a text file. `Inline.media_type` says which."""
 
@@ -129,14 +129,14 @@ class Document:
     path: str = field(default="", compare=False, repr=False)
 
 
-@noun
+@frozen_dataclass
 class Audio:
     source: Source
     extras: Extras = NO_EXTRAS
     path: str = field(default="", compare=False, repr=False)
 
 
-@noun
+@frozen_dataclass
 class Thinking:
     """Reasoning of the model. `text` may be empty if there is only a signature. Both must be sent back unchanged."""
 
@@ -146,7 +146,7 @@ class Thinking:
     path: str = field(default="", compare=False, repr=False)
 
 
-@noun
+@frozen_dataclass
 class RedactedThinking:
     """Encrypted reasoning that only its provider can read: an opaque base64 string."""
 
@@ -155,14 +155,14 @@ class RedactedThinking:
     path: str = field(default="", compare=False, repr=False)
 
 
-@noun
+@frozen_dataclass
 class Refusal:
     text: str
     extras: Extras = NO_EXTRAS
     path: str = field(default="", compare=False, repr=False)
 
 
-@noun
+@frozen_dataclass
 class ToolCall:
     id: str
     name: str
@@ -175,12 +175,12 @@ class ToolCall:
     path: str = field(default="", compare=False, repr=False)
 
 
-@noun
+@frozen_dataclass
 class CustomCall(ToolCall):
     """A call of a `CustomTool`. `arguments` holds the input as JSON: an object with one string, `input`."""
 
 
-@noun
+@frozen_dataclass
 class ToolResult:
     call_id: str
     parts: tuple[Part, ...]
@@ -190,7 +190,7 @@ class ToolResult:
     path: str = field(default="", compare=False, repr=False)
 
 
-@noun
+@frozen_dataclass
 class Opaque:
     """A part or tool that only `dialect` has. `value`: its whole JSON value. `kind`: its type in the dialect."""
 
@@ -205,7 +205,7 @@ Part: TypeAlias = (
 )
 
 
-@noun
+@frozen_dataclass
 class Message:
     """One turn. A `tool` message holds ToolResults only; a `user` message may mix them with other parts."""
 

@@ -1,13 +1,13 @@
-"""What a kind of provider serves without a configuration file."""
+"""The models of a kind of provider in the built-in configuration."""
 
 from __future__ import annotations
 
-from .noun import noun
+from .frozen_dataclass import frozen_dataclass
 
 
-@noun
+@frozen_dataclass
 class DefaultProvider:
-    """A provider that needs nothing but its key."""
+    """The defaults of a provider that needs only a key."""
 
     order: int
     """If the keys of several providers are set, the lowest serves the models `chat` and `embedding`."""
@@ -19,4 +19,4 @@ class DefaultProvider:
     models: tuple[str, ...]
     """Listed by /v1/models."""
     families: tuple[str, ...]
-    """Globs of further models, which are passed on and not listed."""
+    """Globs of further models, which can be used and are not listed."""

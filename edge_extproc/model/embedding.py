@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from .noun import noun
+from .frozen_dataclass import frozen_dataclass
 from .usage import Usage
 
 Input: TypeAlias = "str | tuple[int, ...]"
 """A text, or its token numbers."""
 
 
-@noun
+@frozen_dataclass
 class Embed:
     """An embeddings request. None means that the request does not have the field."""
 
@@ -29,7 +29,7 @@ class Embed:
     """Fields of the request that no other format has, in the caller's spelling."""
 
 
-@noun
+@frozen_dataclass
 class Embedded:
     """An embeddings reply: one vector for each input, in the order of the inputs."""
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Literal, TypeAlias
 
-from .noun import noun
+from .frozen_dataclass import frozen_dataclass
 
 FaultKind: TypeAlias = Literal[
     "invalid_request",  # 400, 422: the caller's mistake
@@ -27,7 +27,7 @@ FaultKind: TypeAlias = Literal[
 ]
 
 
-@noun
+@frozen_dataclass
 class Fault:
     """An error from a provider, from Envoy or from the gateway.
 

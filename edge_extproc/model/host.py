@@ -12,12 +12,12 @@ from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
-from .noun import noun
+from .frozen_dataclass import frozen_dataclass
 
 Thoughts: TypeAlias = Literal["as they came", "refused", "reasoning_content", "reasoning_details"]
 
 
-@noun
+@frozen_dataclass
 class HostProfile:
     """The default values are for an unknown host."""
 
@@ -36,10 +36,10 @@ class HostProfile:
     custom_tools: bool = True
     """Whether the host takes OpenAI's custom tools, for models that know them. Other hosts get functions."""
     models: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), hash=False)
-    """Names of models at this host, or globs of them, to the model whose facts hold: an alias, a deployment, an ARN."""
+    """Aliases, deployments and ARNs at this host, or globs of them, each with the known model that it stands for."""
 
     def known_as(self, model: str) -> str:
-        """The name by which the tables of models know a model of this host. The first glob that matches holds."""
+        """The name of a model of this host in the tables of models. The first matching glob counts."""
         return next((known for glob, known in self.models.items() if fnmatchcase(model, glob)), model)
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Literal, TypeAlias
 
-from .noun import noun
+from .frozen_dataclass import frozen_dataclass
 from .usage import Usage
 
 
-@noun
+@frozen_dataclass
 class Candidate:
     """One provider and its own name for the model."""
 
@@ -21,7 +21,7 @@ class Candidate:
     """Its relative share of the calls, for strategies that distribute them; at least 1."""
 
 
-@noun
+@frozen_dataclass
 class Fallback:
     """Candidates of other models, for calls that a candidate refuses for their length or content."""
 
@@ -35,7 +35,7 @@ class Fallback:
 NO_FALLBACK = Fallback()
 
 
-@noun
+@frozen_dataclass
 class Plan:
     """The candidates of one exchange, best first; never empty.
 
@@ -46,7 +46,7 @@ class Plan:
     strategy: str = "failover"
     guarded: bool = False
     """The response is held back until its first token, so that a failure before it can fail over."""
-    tries: int = 0
+    max_attempts: int = 0
     """The maximum number of attempts; 0: the number in Envoy's configuration."""
     once: bool = False
     """The caller forbids sending this call twice: only a connection that was not established is tried again."""
@@ -64,7 +64,7 @@ class Plan:
             return self.candidates[-1]
         return self.candidates[attempt - 1 if attempt > 1 else 0]
 
-    def asked(self, attempt: int, provider: str | None) -> Candidate:
+    def candidate(self, attempt: int, provider: str | None) -> Candidate:
         """The candidate of an attempt for which Envoy reports the chosen provider, or None if it does not."""
         counted = self.at(attempt)
         if provider is None or counted.provider == provider:
@@ -78,7 +78,7 @@ NO_HOST = "no_host"
 Verdict: TypeAlias = Literal["ok", "failed", "unknown"]
 
 
-@noun
+@frozen_dataclass
 class AttemptResult:
     """The result of one attempt, for strategies, circuits and metrics."""
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-from .noun import noun
+from .frozen_dataclass import frozen_dataclass
 
 Level: TypeAlias = Literal["tenant", "team", "user", "key"]
 """The level of a policy or limit. Those of all levels apply together: each one narrows."""
 
 
-@noun
+@frozen_dataclass
 class Principal:
     """An authenticated caller."""
 

@@ -29,7 +29,7 @@ from .content import (
     ToolCall,
 )
 from .fault import Fault
-from .noun import noun
+from .frozen_dataclass import frozen_dataclass
 from .usage import Usage
 
 FinishReason: TypeAlias = Literal[
@@ -46,7 +46,7 @@ FinishReason: TypeAlias = Literal[
 ]
 
 
-@noun
+@frozen_dataclass
 class Finish:
     """Why a choice ended."""
 
@@ -57,7 +57,7 @@ class Finish:
     """The stop sequence that ended the choice, if the provider reports it."""
 
 
-@noun
+@frozen_dataclass
 class Choice:
     """One of the alternatives in a reply; most replies have one."""
 
@@ -66,7 +66,7 @@ class Choice:
     extras: Extras = NO_EXTRAS
 
 
-@noun
+@frozen_dataclass
 class Reply:
     """A whole reply."""
 
@@ -90,7 +90,7 @@ PartKind: TypeAlias = Literal["text", "thinking", "redacted_thinking", "refusal"
 """`media` is an image or audio that the model generated."""
 
 
-@noun
+@frozen_dataclass
 class ReplyStarted:
     id: str | None
     model: str | None
@@ -98,7 +98,7 @@ class ReplyStarted:
     extras: Extras = NO_EXTRAS
 
 
-@noun
+@frozen_dataclass
 class PartStarted:
     part: int
     kind: PartKind
@@ -117,7 +117,7 @@ class PartStarted:
     """Of a tool call: it is a CustomCall."""
 
 
-@noun
+@frozen_dataclass
 class PartDelta:
     """The next piece of a part: of a text, thinking, a refusal, or the JSON text of a tool call's arguments."""
 
@@ -126,7 +126,7 @@ class PartDelta:
     choice: int = 0
 
 
-@noun
+@frozen_dataclass
 class PartSigned:
     """The signature of a thinking part or (Gemini) of a tool call."""
 
@@ -135,7 +135,7 @@ class PartSigned:
     choice: int = 0
 
 
-@noun
+@frozen_dataclass
 class PartNoted:
     """Fields of a part that only its dialect has (citations, annotations). Each key replaces the previous value; a list
     extends the previous list."""
@@ -145,27 +145,27 @@ class PartNoted:
     choice: int = 0
 
 
-@noun
+@frozen_dataclass
 class PartEnded:
     part: int
     choice: int = 0
 
 
-@noun
+@frozen_dataclass
 class Finished:
     finish: Finish
     choice: int = 0
     extras: Extras = NO_EXTRAS
 
 
-@noun
+@frozen_dataclass
 class UsageSeen:
     """The total usage so far. It replaces an earlier one and is not added to it."""
 
     usage: Usage
 
 
-@noun
+@frozen_dataclass
 class Noted:
     """Fields of the whole reply (`choice` is None) or of one choice that only its dialect has. Each key replaces the
     previous value; a list extends the previous list."""
@@ -174,26 +174,26 @@ class Noted:
     choice: int | None = None
 
 
-@noun
+@frozen_dataclass
 class Ping:
     """A keep-alive event without content."""
 
 
-@noun
+@frozen_dataclass
 class Garbled:
     """An unreadable frame. It is skipped and counted."""
 
     why: str
 
 
-@noun
+@frozen_dataclass
 class Failed:
     """The stream broke, or the provider sent an error event. It is the last event."""
 
     fault: Fault
 
 
-@noun
+@frozen_dataclass
 class Ended:
     """The stream came to its proper end. Nothing follows."""
 
@@ -241,17 +241,18 @@ class _Growing:
                 kind = CustomCall if start.custom else ToolCall
                 return kind(start.id or "", start.name or "", text, signature=self.signature, extras=self.extras)
             case "media":
-                assert start.media is not None, "a media part starts with its whole value"  # noqa: S101 - our own promise
+                assert start.media is not None, "a media part starts with its whole value"  # noqa: S101 - every reader ensures it
                 return start.media
             case "opaque":
-                assert start.opaque is not None, "an opaque part starts with its whole value"  # noqa: S101 - our own promise
+                assert start.opaque is not None, "an opaque part starts with its whole value"  # noqa: S101 - every reader ensures it
                 return start.opaque
             case _:
                 assert_never(start.kind)
 
 
 class Fold:
-    """Grows a Reply from the events of its stream. `failed` holds what broke it, `ended` whether it came to its end."""
+    """Builds a Reply from the events of its stream. `failed`: the error that ended it, or None. `ended`: whether it is
+    complete."""
 
     def __init__(self, dialect: str) -> None:
         self._dialect = dialect
@@ -384,4 +385,4 @@ def _opening(part: Part) -> tuple[PartStarted, str, str | None]:
         case Opaque():
             return PartStarted(0, "opaque", opaque=part), "", None
         case _:
-            raise TypeError(f"a reply cannot hold a {type(part).__name__}")
+            raise TypeError(f"a reply cannot contain {type(part).__name__}")

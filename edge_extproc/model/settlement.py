@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Literal, TypeAlias
 
 from .fault import FaultKind
-from .noun import noun
+from .frozen_dataclass import frozen_dataclass
 from .plan import AttemptResult, Plan
 from .trace import Trace, Transcript
 from .usage import Usage
@@ -30,7 +30,7 @@ Phase: TypeAlias = Literal[
 _TIMED_OUT = 504
 
 
-@noun
+@frozen_dataclass
 class PhaseTime:
     """The agent's time for one kind of ext_proc message. All chunks of a body count together."""
 
@@ -40,9 +40,9 @@ class PhaseTime:
     seconds: float
 
 
-@noun
+@frozen_dataclass
 class Settlement:
-    """All data about one exchange for sinks. It contains no secret, and no content except in `talk`, so it may go to
+    """All data about one exchange for sinks. It contains no secret, and content only in `transcript`, so it may go to
     logs, metrics and traces."""
 
     exchange_id: str
@@ -103,11 +103,11 @@ class Settlement:
     saved_cost: Decimal | None = None
     """The original cost of a reply from the cache in US dollars; None without a price."""
     plan: Plan | None = None
-    tries: tuple[AttemptResult, ...] = ()
+    attempt_results: tuple[AttemptResult, ...] = ()
     """The result of each attempt, in order."""
     trace: Trace | None = None
     """The span of the exchange; None if it is not sampled."""
-    talk: Transcript | None = None
+    transcript: Transcript | None = None
     """The prompt and the reply, for traces only, and only if the configuration enables it."""
     response_model: str | None = None
     """The model name in the reply; None if the format has none or no provider answered."""
@@ -121,7 +121,7 @@ class Settlement:
         if self.lane is None:  # nothing was sent
             return False
         if self.cache == "stale":  # its attempts have failed; see below
-            last = self.tries[-1] if self.tries else None
+            last = self.attempt_results[-1] if self.attempt_results else None
             return last is not None and last.status == _TIMED_OUT and last.reason == "unreachable"
         match self.outcome:
             case "rejected" | "refused":

@@ -1,4 +1,4 @@
-"""How the callers of one wire format spell the fields of a `Chat`: data that a dialect gives and any target reads."""
+"""The names and paths of a `Chat`'s fields in the caller's wire format, for error texts and for dropped fields."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from .content import NO_EXTRAS, Extras, Nothing
-from .noun import noun
+from .frozen_dataclass import frozen_dataclass
 
 _SAME: Mapping[str, str] = Nothing()
 
 
-@noun
+@frozen_dataclass
 class Spelling:
-    """A reader puts one on each Chat; a writer of another format names fields by it. Where a message, a part or a tool
-    stood in the caller's body is told by its own `path`."""
+    """The reader of a dialect sets it on each Chat. A writer of another format uses it to name fields. The path of a
+    message, a part or a tool is in its own `path`."""
 
     fields: Mapping[str, str] = _SAME
-    """The name of a Chat's field to its path in the caller's body, where that is not the same. A dot leads to a field
-    of a field: `reasoning.effort`."""
+    """The paths in the caller's body of the Chat's fields whose name is different there. A dot selects a field of a
+    field: `reasoning.effort`."""
     members: Mapping[str, str] = _SAME
-    """The name of a field of a part or a tool to its path below the part or tool, where that is not the same. `id` is
-    a call's, `call_id` a result's, `document_name` a document's `name`
-    (`linked_document_name` that of one whose bytes are elsewhere, where it stands in another place)."""
+    """The same for fields of a part or a tool; the paths are relative to the part or tool. `id` is a tool call's,
+    `call_id` a tool result's, `document_name` a document's `name`, and `linked_document_name` the name of a document
+    that is given by reference, if it has another path."""
     essential: Extras = NO_EXTRAS
-    """Extras that change what the caller gets: a writer says them in its own format or refuses the chat. Each has the
-    value that asks for nothing special."""
+    """Extras that change the reply, each with its neutral value. A writer of another format translates such an extra,
+    or refuses the chat if the value is not neutral."""
     outer: str | None = None
-    """The extra of a part that holds fields of the object whose `content` the part stands in."""
+    """The extra of a part that contains fields of the object around the part's `content`."""
 
     def field(self, name: str) -> str:
         """The caller's path of a field of the Chat."""
@@ -42,9 +42,9 @@ class Spelling:
         return self.members.get(name, name)
 
     def but(self, fields: Mapping[str, str]) -> Spelling:
-        """The same with other paths of some fields: a format may have two spellings of one."""
+        """A copy with other paths for some fields: a format may have two names for one field."""
         return replace(self, fields={**self.fields, **fields}) if fields else self
 
 
 PLAIN = Spelling()
-"""Of a Chat that no dialect read: each field has its own name."""
+"""For a Chat that no dialect has read: each field has its own name."""

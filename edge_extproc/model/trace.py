@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
-from .noun import noun
+from .frozen_dataclass import frozen_dataclass
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 _SAMPLED = 1
 
 
-@noun
+@frozen_dataclass
 class Parent:
     """The parent span, from a traceparent header."""
 
@@ -33,7 +33,7 @@ def read_traceparent(text: str | None) -> Parent | None:
     return Parent(trace_id, span_id, bool(int(flags, 16) & _SAMPLED))
 
 
-@noun
+@frozen_dataclass
 class Trace:
     """The agent's span of one sampled exchange."""
 
@@ -48,10 +48,10 @@ class Trace:
         return f"00-{self.trace_id}-{self.span_id}-01"
 
 
-@noun
+@frozen_dataclass
 class Transcript:
     """The prompt and reply of an exchange, if the configuration enables it. It is redacted before it is exported."""
 
-    asked: tuple[tuple[str, str], ...]
+    messages: tuple[tuple[str, str], ...]
     """Role and text of each message of the request."""
-    answer: str
+    reply: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .noun import noun
+from .frozen_dataclass import frozen_dataclass
 
 MOST_TOKENS = 100_000_000
 """The largest plausible token count. The largest context window of a model is 10 million tokens. A provider that reads
@@ -22,7 +22,7 @@ BUCKETS = (
 """The names of the token buckets of `Usage`."""
 
 
-@noun
+@frozen_dataclass
 class Usage:
     """Token counts of one reply. `prompt` and `completion` are the sums for the request and the reply. The buckets are
     disjoint, with one exception: see `cached_twice`."""

@@ -12,13 +12,13 @@ from dataclasses import fields
 from typing import Any
 
 from .content import Nothing
-from .noun import noun
+from .frozen_dataclass import frozen_dataclass
 
 _NONE: frozenset[str] = frozenset()
 _NO_FEATURES: Mapping[str, str] = Nothing()
 
 
-@noun
+@frozen_dataclass
 class WireNames:
     """What one dialect says of its names. All of them are names of fields, but where `types` says otherwise."""
 

@@ -1,4 +1,4 @@
-"""Anthropic's count_tokens: the tokens of a Messages request that is not sent."""
+"""Anthropic's count_tokens: counts the tokens of a Messages request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..model.call import Call, Written
 from .base import Count, Counting, Question, counted_request
 
 NAME = "anthropic_count"
-# What a request to count may hold; what only shapes the answer would be refused.
+# The accepted fields. Anthropic refuses fields that only affect the reply.
 _COUNTED = frozenset(
     {"cache_control", "messages", "model", "output_config", "system", "thinking", "tool_choice", "tools"}
 )

@@ -1,11 +1,9 @@
-"""The port of an operation other than chat: embedding texts, counting tokens, completing a prompt, or passing on what
-we do not translate.
+"""The port of an operation other than chat: embeddings, token counting, completions and passthrough.
 
-A file of this room is one wire format of one such operation; it exports PLUGIN, an `OperationFormat`. Like a dialect it
-is pure.
-Where a provider takes the caller's own format, the caller's bytes go and the provider's come back (`splice`,
-`read_usage`); where it takes another format of the same operation, the question and the answer cross over our own
-nouns.
+A file of this package is one wire format of one such operation. It exports PLUGIN, an `OperationFormat`, and does no
+IO. If the provider accepts the caller's format, the bytes pass with our own fields changed (`splice`, `read_usage`). If
+it accepts another format of the same operation, the request is translated by way of `Question`, and the reply by way of
+`Answer`.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ from ..model.usage import Usage
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How many tokens a request has."""
+    """A request whose tokens are to be counted."""
 
     chat: Chat
     call: Call
@@ -42,18 +40,18 @@ Answer: TypeAlias = Embedded | Counted
 
 class OperationFormat(Protocol):
     name: str
-    """As its file is called."""
+    """The name of its file."""
     title: str
-    """For humans."""
+    """The name in messages and documentation."""
     operation: Operation
     error_dialect: str
     """The dialect of error responses, to callers and from hosts."""
     routes: tuple[Route, ...]
     billed: bool
-    """Whether a provider bills such a call, so that one without a known usage is unpriced."""
+    """Whether providers charge for such a call. Without a known usage it is then unpriced."""
 
     def read_call(self, raw: bytes, method: str, headers: Headers, path: str) -> Call:
-        """The cheap view; `path` with its query. Raises BadRequest."""
+        """Reads the fields that routing needs. `path` includes the query. Raises BadRequest."""
         ...
 
     def splice(self, call: Call, model: str) -> Written:
@@ -61,39 +59,39 @@ class OperationFormat(Protocol):
         ...
 
     def path(self, call: Call, model: str) -> str:
-        """Where a host of this format takes such a call, below its base URL. Raises BadRequest for a call that goes to
-        no place of its own."""
+        """The path of the call at a host of this format, below its base URL. Raises BadRequest if the model's name
+        cannot be a part of a path."""
         ...
 
     def read(self, call: Call) -> Question:
-        """The whole question. Raises BadRequest, Unsupported among them where this format does not cross."""
+        """The complete request. Raises BadRequest, or Unsupported if this format cannot be translated."""
         ...
 
     def write(self, question: Question, model: str) -> tuple[str, Written]:
-        """The path below the base URL and the request for a host of this format."""
+        """The path below the base URL, and the request in this format."""
         ...
 
     def read_answer(self, body: bytes) -> Answer:
-        """Raises UpstreamError where the body is no answer of this format."""
+        """Raises UpstreamError if the body is not a reply of this format."""
         ...
 
     def write_answer(self, answer: Answer, call: Call) -> bytes: ...
 
     def read_usage(self, reply: Json) -> Usage | None:
-        """Of a whole JSON reply that passes as it is."""
+        """The usage of a complete JSON reply on the raw lane."""
         ...
 
     def as_asked(self, body: bytes, call: Call) -> bytes:
-        """A reply that passes, in the spelling that the caller asked for where the host did not honour that."""
+        """A reply on the raw lane in the encoding that the caller requested, if the host ignored it."""
         ...
 
     def listener(self) -> StreamReader | None:
-        """For a stream of this format; None where it has none."""
+        """The reader for a stream of this format. None: it has no streams."""
         ...
 
 
 class WholeResult:
-    """What most formats have in common: one JSON reply, which passes as it is and names what it used nowhere else."""
+    """The base of formats with one JSON reply and no stream."""
 
     billed = True
 
@@ -106,12 +104,12 @@ class WholeResult:
 
 
 class Counting(WholeResult):
-    """A format that counts the tokens of a request which is not sent. It is free."""
+    """The base of formats that count the tokens of a request. Counting is free."""
 
     operation: Operation = "count_tokens"
     billed = False
     key: str
-    """What an answer calls the count."""
+    """The reply's field with the count."""
 
     def read_answer(self, body: bytes) -> Counted:
         try:
@@ -120,13 +118,13 @@ class Counting(WholeResult):
             value = None
         found = value.get(self.key) if isinstance(value, dict) else None
         if not isinstance(found, int) or isinstance(found, bool):
-            raise UpstreamError(f"the provider's answer holds no {self.key}")
+            raise UpstreamError(f"the provider's reply has no {self.key}")
         return Counted(found)
 
     def write_answer(self, answer: Answer, call: Call) -> bytes:
         del call
         if not isinstance(answer, Counted):
-            raise TypeError(f"a format that counts cannot tell a {type(answer).__name__}")
+            raise TypeError(f"a counting format cannot write {type(answer).__name__}")
         return encode({self.key: answer.tokens})
 
     def read_usage(self, reply: Json) -> Usage | None:
@@ -144,18 +142,18 @@ def counted_request(question: Question, dialect: Dialect, model: str) -> Written
 
 
 class Uncrossed(WholeResult):
-    """A format whose operation no other format has."""
+    """The base of formats that are never translated, because their operation has no other format."""
 
     title = ""
 
     def read(self, call: Call) -> Question:
-        raise Unsupported(f"{call.operation} of {call.model!r}", "another format", f"only {self.title} has it")
+        raise Unsupported(f"{call.operation} of {call.model!r}", "another format", f"only {self.title} supports it")
 
     def write(self, question: Question, model: str) -> tuple[str, Written]:
-        raise TypeError(f"{self.title} of {model!r} cannot ask a {type(question).__name__}")
+        raise TypeError(f"{self.title} cannot write {type(question).__name__} for {model!r}")
 
     def read_answer(self, body: bytes) -> Answer:
-        raise TypeError(f"{self.title} never crosses; {len(body)} bytes")
+        raise TypeError(f"{self.title} is never translated; {len(body)} bytes")
 
     def write_answer(self, answer: Answer, call: Call) -> bytes:
-        raise TypeError(f"{self.title} of {call.model!r} cannot tell a {type(answer).__name__}")
+        raise TypeError(f"{self.title} cannot write {type(answer).__name__} for {call.model!r}")

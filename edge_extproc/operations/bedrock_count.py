@@ -1,6 +1,6 @@
-"""Bedrock's CountTokens: the tokens of a request that is not sent, in Converse's words or in Anthropic's own.
+"""Bedrock's CountTokens: counts the tokens of a request in Converse's or in Anthropic's format.
 
-Bedrock counts for Claude alone, and by the name of the model itself: it refuses the id of a cross-region profile.
+Bedrock counts only for Claude, and only by the name of the model: it refuses the id of a cross-region profile.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..model.content import Json
 from .base import Count, Counting, Question, counted_request
 
 NAME = "bedrock_count"
-# The only version of the Messages format that Bedrock's user guide names, and a limit, on which the format insists.
+# The changes to a Messages body. The version is the only one in Bedrock's user guide.
 _INVOKED: dict[str, json_splice.Change] = {
     "model": None,
     "stream": None,
@@ -32,7 +32,7 @@ _INVOKED: dict[str, json_splice.Change] = {
 }
 _CONVERSE = ("messages", "system", "toolConfig", "additionalModelRequestFields")
 _PROFILE = re.compile(r"^(?:us-gov|us|eu|apac|jp|au|ca|global)\.(?=anthropic\.)")
-_WHAT = "input must hold converse, or invokeModel with the body of a Claude as base64"
+_WHAT = "input must contain converse, or invokeModel with a Claude body in base64"
 
 
 class BedrockCount(Counting):
@@ -47,7 +47,7 @@ class BedrockCount(Counting):
         return Call(self.error_dialect, self.operation, model_of(path)[0], stream=False, raw=raw, format=NAME)
 
     def splice(self, call: Call, model: str) -> Written:
-        del model  # it stands in the path alone
+        del model  # it is only in the path
         return Written(call.raw)
 
     def path(self, call: Call, model: str) -> str:

@@ -1,4 +1,5 @@
-"""Gemini's countTokens at AI Studio, which takes the whole request that would be sent as `generateContentRequest`."""
+"""Gemini's countTokens. AI Studio accepts the complete request as `generateContentRequest`; Vertex AI accepts it
+directly, with fewer fields."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from .gemini_embeddings import place
 
 NAME = "gemini_count"
 _WRAPPED = ("generateContentRequest", "generate_content_request")
-# Vertex takes the request unwrapped, and only these parts of it.
+# The fields that Vertex AI accepts.
 _VERTEX = frozenset({"contents", "generationConfig", "systemInstruction", "tools"})
 
 

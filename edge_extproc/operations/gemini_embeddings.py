@@ -1,4 +1,4 @@
-"""Gemini's embedContent and batchEmbedContents: the model and the verb stand in the path."""
+"""Gemini's embedContent and batchEmbedContents: the model and the verb are in the path."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _rows = msgspec.json.Decoder(list[msgspec.Raw])
 def _spliced_rows(requests: bytes, name: bytes) -> list[bytes]:
     try:
         rows = _rows.decode(requests)
-    except ValueError:  # the body was JSON when it was read, so this is no list
+    except ValueError:  # the body is valid JSON, so this is not a list
         raise wrong("requests", "a list", decode(requests)) from None
     spliced_rows: list[bytes] = []
     for i, row in enumerate(rows):
@@ -68,11 +68,12 @@ class GeminiEmbeddings(WholeResult):
         except ValueError as exc:
             raise BadRequest(f"the body cannot be read: {exc}") from None
         if not found:
-            raise BadRequest(f"{wanted} is missing: it holds what to embed", param=wanted)
+            raise BadRequest(f"{wanted} is missing", param=wanted)
         return Call(self.error_dialect, self.operation, model, stream=False, raw=raw, format=NAME, target=verb)
 
     def splice(self, call: Call, model: str) -> Written:
-        """The body repeats the model where a caller says so, and in each request of a batch, where it must."""
+        """Changes the model in the body if the caller gave it there, and in each request of a batch, which requires
+        it."""
         name = msgspec.json.encode(f"models/{model}")
         members = json_splice.members_of(call.raw)
         changes: dict[str, json_splice.Change] = {"model": name} if "model" in members else {}
@@ -93,11 +94,11 @@ class GeminiEmbeddings(WholeResult):
         return _read(call.model, rows, single=False)
 
     def write(self, question: Question, model: str) -> tuple[str, Written]:
-        asked = embed(question)
-        rows = [_row(asked, text, model) for text in texts(asked, TITLE)]
+        embed_request = embed(question)
+        rows = [_row(embed_request, text, model) for text in texts(embed_request, TITLE)]
         if len(rows) == 1:
-            return place(model, _ONE), Written(msgspec.json.encode(rows[0]), asked.dropped)
-        return place(model, _MANY), Written(msgspec.json.encode({"requests": rows}), asked.dropped)
+            return place(model, _ONE), Written(msgspec.json.encode(rows[0]), embed_request.dropped)
+        return place(model, _MANY), Written(msgspec.json.encode({"requests": rows}), embed_request.dropped)
 
     def read_answer(self, body: bytes) -> Embedded:
         try:
@@ -105,7 +106,7 @@ class GeminiEmbeddings(WholeResult):
             rows = value["embeddings"] if "embeddings" in value else [value["embedding"]]
             vectors = tuple(tuple(float(each) for each in row["values"]) for row in rows)
         except (*UNREADABLE, KeyError, TypeError):
-            raise UpstreamError("the provider's answer holds no embeddings") from None
+            raise UpstreamError("the provider's reply has no embeddings") from None
         return Embedded(vectors, None, self.read_usage(value))
 
     def write_answer(self, answer: Answer, call: Call) -> bytes:
@@ -117,31 +118,33 @@ class GeminiEmbeddings(WholeResult):
         return msgspec.json.encode(body)
 
     def read_usage(self, reply: Json) -> Usage | None:
-        told = reply.get("usageMetadata") if isinstance(reply, dict) else None
-        return prompt_usage(told["promptTokenCount"]) if isinstance(told, dict) and "promptTokenCount" in told else None
+        usage = reply.get("usageMetadata") if isinstance(reply, dict) else None
+        if not isinstance(usage, dict) or "promptTokenCount" not in usage:
+            return None
+        return prompt_usage(usage["promptTokenCount"])
 
 
 def place(model: str, verb: str) -> str:
-    """Below the base URL. Raises BadRequest where the model could lead the path elsewhere."""
+    """The path below the base URL. Raises BadRequest if the model's name could change the path."""
     return GEMINI.path("chat", model, stream=False).removesuffix("generateContent") + verb
 
 
-def texts(asked: Embed, title: str) -> tuple[str, ...]:
-    """The inputs, where all of them are texts. Raises Unsupported."""
-    found = tuple(each for each in asked.inputs if isinstance(each, str))
-    if len(found) != len(asked.inputs):
-        raise Unsupported("input", title, "it takes texts, and no tokens by number")
+def texts(embed_request: Embed, title: str) -> tuple[str, ...]:
+    """The inputs, if all of them are texts. Raises Unsupported otherwise."""
+    found = tuple(each for each in embed_request.inputs if isinstance(each, str))
+    if len(found) != len(embed_request.inputs):
+        raise Unsupported("input", title, "it accepts texts, and no token numbers")
     return found
 
 
-def _row(asked: Embed, text: str, model: str) -> dict[str, Json]:
+def _row(embed_request: Embed, text: str, model: str) -> dict[str, Json]:
     row: dict[str, Json] = {"model": f"models/{model}", "content": {"parts": [{"text": text}]}}
-    if asked.task is not None:
-        row["taskType"] = asked.task
-    if asked.title is not None:
-        row["title"] = asked.title
-    if asked.dimensions is not None:
-        row["outputDimensionality"] = asked.dimensions
+    if embed_request.task is not None:
+        row["taskType"] = embed_request.task
+    if embed_request.title is not None:
+        row["title"] = embed_request.title
+    if embed_request.dimensions is not None:
+        row["outputDimensionality"] = embed_request.dimensions
     return row
 
 

@@ -1,7 +1,7 @@
-"""OpenAI's completions before chat: a prompt in, its continuation out, whole or streamed.
+"""OpenAI's legacy completions: a prompt and its continuation, as one reply or as a stream.
 
-No other format has it, so that it never crosses. The usage of a stream is asked for, and hidden from a caller who did
-not ask.
+No other format has this operation, so it is never translated. The gateway requests the usage of a stream, and removes
+it from the stream if the caller did not request it.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ _FIELDS = MappingProxyType(
 
 
 def _prompts(value: Any) -> int:
-    """A list of numbers is one prompt, as tokens."""
+    """The number of prompts. A list of numbers is one prompt of tokens."""
     several = isinstance(value, list) and bool(value) and not isinstance(value[0], int)
     return len(value) if several else 1
 
@@ -64,24 +64,24 @@ class OpenAICompletions(Uncrossed):
     routes: tuple[Route, ...] = (Route("POST", "/v1/completions", "completions", NAME),)
 
     def read_call(self, raw: bytes, method: str, headers: Headers, path: str) -> Call:
-        del method, headers, path  # this format says everything in the body
+        del method, headers, path  # this format has everything in the body
         try:
             probe = _probe.decode(raw)
         except UNREADABLE:
             raise why_refused(raw, _FIELDS, required=("model",)) from None
         if not probe.model.strip():
-            raise BadRequest("model is empty: name the model that shall answer", param="model")
+            raise BadRequest("model is empty: give the name of a model", param="model")
         output_limit(probe.max_tokens, "max_tokens", least=0)  # 0 with echo gives the probabilities of the prompt
-        asked = (probe.stream_options or {}).get("include_usage") is True
+        requested = (probe.stream_options or {}).get("include_usage") is True
         return Call(
             self.error_dialect,
             self.operation,
             probe.model,
             bool(probe.stream),
             raw,
-            wants_usage=asked or not probe.stream,
+            wants_usage=requested or not probe.stream,
             max_output_tokens=probe.max_tokens,
-            # All that is written is billed: so many for each prompt, and those that were not the best.
+            # Providers charge for every generated choice, also for those that best_of discards.
             choices=max(probe.n or 1, probe.best_of or 1) * _prompts(probe.prompt),
             format=NAME,
         )

@@ -1,4 +1,4 @@
-"""OpenAI's embeddings, which most hosts speak: texts or tokens in, one vector each out, as numbers or as base64."""
+"""OpenAI's embeddings, which most hosts have: one vector for each text or token list, as numbers or as base64."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ class OpenAIEmbeddings(WholeResult):
     routes: tuple[Route, ...] = (Route("POST", "/v1/embeddings", "embeddings", NAME),)
 
     def read_call(self, raw: bytes, method: str, headers: Headers, path: str) -> Call:
-        del method, headers, path  # this format says everything in the body
+        del method, headers, path  # this format has everything in the body
         try:
             probe = _probe.decode(raw)
         except UNREADABLE:
-            raise BadRequest("the body must be a JSON object with a model, which is a text", param="model") from None
+            raise BadRequest("the body must be a JSON object, and its model must be a string", param="model") from None
         if not probe.model.strip():
-            raise BadRequest("model is empty: name the model that shall embed", param="model")
+            raise BadRequest("model is empty: give the name of a model", param="model")
         return Call(self.error_dialect, self.operation, probe.model, stream=False, raw=raw, format=NAME)
 
     def splice(self, call: Call, model: str) -> Written:
@@ -75,14 +75,18 @@ class OpenAIEmbeddings(WholeResult):
         return Embed(call.model, inputs, single, dimensions, dropped=dropped)
 
     def write(self, question: Question, model: str) -> tuple[str, Written]:
-        asked = embed(question)
-        inputs = asked.inputs[0] if asked.single and isinstance(asked.inputs[0], str) else asked.inputs
-        # Some hosts pack bytes of 8-bit numbers into base64 unless they are asked for numbers (Perplexity).
+        embed_request = embed(question)
+        inputs = (
+            embed_request.inputs[0]
+            if embed_request.single and isinstance(embed_request.inputs[0], str)
+            else embed_request.inputs
+        )
+        # Without "float", Perplexity sends 8-bit numbers in base64.
         body: dict[str, Json] = {"model": model, "input": msgspec.to_builtins(inputs), "encoding_format": "float"}
-        if asked.dimensions is not None:
-            body["dimensions"] = asked.dimensions
-        gone = (("taskType",) if asked.task else ()) + (("title",) if asked.title else ())
-        return "/embeddings", Written(msgspec.json.encode(body), tuple(sorted({*asked.dropped, *gone})))
+        if embed_request.dimensions is not None:
+            body["dimensions"] = embed_request.dimensions
+        gone = (("taskType",) if embed_request.task else ()) + (("title",) if embed_request.title else ())
+        return "/embeddings", Written(msgspec.json.encode(body), tuple(sorted({*embed_request.dropped, *gone})))
 
     def read_answer(self, body: bytes) -> Embedded:
         try:
@@ -91,7 +95,7 @@ class OpenAIEmbeddings(WholeResult):
             vectors = tuple(_vector(row["embedding"]) for _, row in rows)
             model = value.get("model")
         except (*UNREADABLE, KeyError, TypeError, AttributeError):
-            raise UpstreamError("the provider's answer holds no embeddings") from None
+            raise UpstreamError("the provider's reply has no embeddings") from None
         return Embedded(vectors, text_of(model), usage_of(value))
 
     def write_answer(self, answer: Answer, call: Call) -> bytes:
@@ -114,7 +118,8 @@ class OpenAIEmbeddings(WholeResult):
         return usage_of(reply)
 
     def as_asked(self, body: bytes, call: Call) -> bytes:
-        """Some hosts know no base64 and answer with numbers; a client that decodes what it asked for would fail."""
+        """Encodes numbers as base64 if the caller requested base64: some hosts ignore that, and the client would fail
+        to decode the reply."""
         if not _wants_base64(call):
             return body
         try:
@@ -131,13 +136,13 @@ class OpenAIEmbeddings(WholeResult):
 
 def embed(question: Question) -> Embed:
     if not isinstance(question, Embed):
-        raise TypeError(f"an embedding format cannot ask a {type(question).__name__}")
+        raise TypeError(f"an embedding format cannot write {type(question).__name__}")
     return question
 
 
 def embedded(answer: Answer) -> Embedded:
     if not isinstance(answer, Embedded):
-        raise TypeError(f"an embedding format cannot tell a {type(answer).__name__}")
+        raise TypeError(f"an embedding format cannot write {type(answer).__name__}")
     return answer
 
 
@@ -149,7 +154,7 @@ def spliced(raw: bytes, changes: dict[str, json_splice.Change]) -> Written:
 
 
 def _inputs(value: Json) -> tuple[tuple[Input, ...], bool]:
-    """The inputs, and whether it was one that is no list."""
+    """The inputs, and whether the caller gave a single one that is not in a list."""
     if isinstance(value, str):
         return (value,), True
     if isinstance(value, list) and value:
@@ -159,13 +164,13 @@ def _inputs(value: Json) -> tuple[tuple[Input, ...], bool]:
             return tuple(each for each in value if isinstance(each, str)), False
         if all(isinstance(each, list) for each in value):
             return tuple(_tokens(each) for each in value if isinstance(each, list)), False
-    raise BadRequest("input must be a text, a list of texts, or tokens by number", param="input")
+    raise BadRequest("input must be a string, a list of strings, or token numbers", param="input")
 
 
 def _tokens(value: list[Json]) -> tuple[int, ...]:
     found = tuple(each for each in value if isinstance(each, int) and not isinstance(each, bool))
     if len(found) != len(value) or not found:
-        raise BadRequest("input must be a text, a list of texts, or tokens by number", param="input")
+        raise BadRequest("input must be a string, a list of strings, or token numbers", param="input")
     return found
 
 
@@ -177,12 +182,12 @@ def _wants_base64(call: Call) -> bool:
 
 
 def _base64(vector: tuple[float, ...] | list[float]) -> str:
-    """As OpenAI packs it: 32-bit floats, little-endian."""
+    """OpenAI's encoding: 32-bit floats, little-endian."""
     return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
 
 
 def _vector(value: Json) -> tuple[float, ...]:
-    if not isinstance(value, list):  # base64 without a word of what it packs
+    if not isinstance(value, list):  # base64 of an unknown number format
         raise TypeError("a vector is a list of numbers")
     return tuple(float(each) for each in value)
 

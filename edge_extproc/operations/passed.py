@@ -1,7 +1,7 @@
-"""What we do not translate: images, audio, rerank, moderations, and whatever paths config names (files, batches, …).
+"""Passthrough: images, audio, rerank, moderations, and the configured `endpoints` (files, batches, …).
 
-The call is authenticated, routed and metered; its body passes byte for byte, but for the model's name in JSON or in a
-form field.
+The call is authenticated, routed and metered. Its body is unchanged except for the model's name, in JSON or in a form
+field.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .openai_embeddings import spliced
 
 NAME = "passed"
 _ROOT = re.compile(r"/v\d+(?=/)")
-# Escapes are refused: what they stand for could lead the path elsewhere.
+# Escapes are refused: an escaped slash or dot could change the path.
 _PLAIN_PATH = re.compile(r"(?:/[A-Za-z0-9._~:@!$&'()*+,;=-]+)+")
 _FIELDS = frozenset({"model", "stream"})
 
@@ -85,12 +85,12 @@ class Passed(Uncrossed):
 def _target(path: str) -> str:
     bare, mark, query = path.partition("?")
     if not _PLAIN_PATH.fullmatch(bare) or any(step in (".", "..") for step in bare.split("/")):
-        raise BadRequest("this path holds a character that is not passed on; send it unescaped")
+        raise BadRequest("this path contains a character that is not allowed here; send it without escapes")
     return _ROOT.sub("", bare, count=1) + mark + query
 
 
 def _read(raw: bytes, content_type: str) -> tuple[str, bool]:
-    """The model, "" where the body names none, and whether a stream is asked for."""
+    """The model ("": the body has none), and whether a stream is requested."""
     kind = media_type(content_type)
     if kind == "multipart/form-data":
         spans = _form(raw, content_type)
@@ -105,7 +105,7 @@ def _read(raw: bytes, content_type: str) -> tuple[str, bool]:
     except UNREADABLE:
         raise why_refused(raw, {}) from None
     if probe.model is not None and not isinstance(probe.model, str):
-        raise BadRequest(f"model must be a text, not {probe.model!r:.60}", param="model")
+        raise BadRequest(f"model must be a string, not {probe.model!r:.60}", param="model")
     return probe.model or "", probe.stream is True
 
 

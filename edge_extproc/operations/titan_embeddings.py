@@ -34,13 +34,13 @@ class TitanEmbeddings(WholeResult):
         del method, headers
         if not isinstance(read_body(raw).get("inputText"), str):
             raise BadRequest(
-                "inputText is missing: at this path only Titan's embeddings are taken; ask other models by /converse",
+                "inputText is missing: this path is for Titan's embeddings; use /converse for other models",
                 param="inputText",
             )
         return Call(self.error_dialect, self.operation, model_of(path)[0], stream=False, raw=raw, format=NAME)
 
     def splice(self, call: Call, model: str) -> Written:
-        del model  # it stands in the path alone
+        del model  # it is only in the path
         return Written(call.raw)
 
     def path(self, call: Call, model: str) -> str:
@@ -56,20 +56,20 @@ class TitanEmbeddings(WholeResult):
         return Embed(call.model, (str(text),), single=True, dimensions=dimensions, dropped=dropped)
 
     def write(self, question: Question, model: str) -> tuple[str, Written]:
-        """Only from the second version on can the number of dimensions be chosen."""
-        asked = embed(question)
-        (text, *more) = texts(asked, TITLE)
+        """The first version of Titan's model does not accept `dimensions`."""
+        embed_request = embed(question)
+        (text, *more) = texts(embed_request, TITLE)
         if more:
-            raise Unsupported("input", TITLE, "it takes one text in a request")
+            raise Unsupported("input", TITLE, "it accepts one text in a request")
         if not text:
             raise BadRequest("input is empty: give a text", param="input")
         body: dict[str, Json] = {"inputText": text}
-        dropped = {*asked.dropped}
-        if asked.dimensions is not None and "embed-text-v1" in model:
+        dropped = {*embed_request.dropped}
+        if embed_request.dimensions is not None and "embed-text-v1" in model:
             dropped.add("dimensions")
-        elif asked.dimensions is not None:
-            body["dimensions"] = asked.dimensions
-        dropped |= {name for name in ("task", "title") if getattr(asked, name) is not None}
+        elif embed_request.dimensions is not None:
+            body["dimensions"] = embed_request.dimensions
+        dropped |= {name for name in ("task", "title") if getattr(embed_request, name) is not None}
         return _path(model), Written(msgspec.json.encode(body), tuple(sorted(dropped)))
 
     def read_answer(self, body: bytes) -> Embedded:
@@ -77,7 +77,7 @@ class TitanEmbeddings(WholeResult):
             value = msgspec.json.decode(body)
             vector = tuple(float(each) for each in value["embedding"])
         except (*UNREADABLE, KeyError, TypeError):
-            raise UpstreamError("the provider's answer holds no embedding") from None
+            raise UpstreamError("the provider's reply has no embedding") from None
         return Embedded((vector,), None, self.read_usage(value))
 
     def write_answer(self, answer: Answer, call: Call) -> bytes:

@@ -1,4 +1,4 @@
-"""Vertex AI's predict for text embeddings: instances in, predictions with their own statistics out."""
+"""Vertex AI's predict for text embeddings: a list of instances, and a prediction with statistics for each."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class VertexEmbeddings(WholeResult):
         return Call(self.error_dialect, self.operation, model, stream=False, raw=raw, format=NAME)
 
     def splice(self, call: Call, model: str) -> Written:
-        del model  # it stands in the path alone
+        del model  # it is only in the path
         return Written(call.raw)
 
     def path(self, call: Call, model: str) -> str:
@@ -57,7 +57,7 @@ class VertexEmbeddings(WholeResult):
         for n, row in enumerate(rows):
             text = row.get("content") if isinstance(row, dict) else None
             if not isinstance(row, dict) or not isinstance(text, str):
-                raise BadRequest(f"instances[{n}].content must be a text", param=f"instances[{n}].content")
+                raise BadRequest(f"instances[{n}].content must be a string", param=f"instances[{n}].content")
             inputs.append(text)
             options.append((row.get("task_type", row.get("taskType")), row.get("title")))
             dropped |= {f"instances[{n}].{key}" for key in row.keys() - _INSTANCE}
@@ -75,19 +75,19 @@ class VertexEmbeddings(WholeResult):
         )
 
     def write(self, question: Question, model: str) -> tuple[str, Written]:
-        asked = embed(question)
+        embed_request = embed(question)
         rows: list[dict[str, Json]] = []
-        for text in texts(asked, TITLE):
+        for text in texts(embed_request, TITLE):
             row: dict[str, Json] = {"content": text}
-            if asked.task is not None:
-                row["task_type"] = asked.task
-            if asked.title is not None:
-                row["title"] = asked.title
+            if embed_request.task is not None:
+                row["task_type"] = embed_request.task
+            if embed_request.title is not None:
+                row["title"] = embed_request.title
             rows.append(row)
         body: dict[str, object] = {"instances": rows}
-        if asked.dimensions is not None:
-            body["parameters"] = {"outputDimensionality": asked.dimensions}
-        return place(model, "predict"), Written(msgspec.json.encode(body), asked.dropped)
+        if embed_request.dimensions is not None:
+            body["parameters"] = {"outputDimensionality": embed_request.dimensions}
+        return place(model, "predict"), Written(msgspec.json.encode(body), embed_request.dropped)
 
     def read_answer(self, body: bytes) -> Embedded:
         try:
@@ -95,12 +95,12 @@ class VertexEmbeddings(WholeResult):
             found = [row["embeddings"] for row in value["predictions"]]
             vectors = tuple(tuple(float(each) for each in row["values"]) for row in found)
         except (*UNREADABLE, KeyError, TypeError):
-            raise UpstreamError("the provider's answer holds no embeddings") from None
+            raise UpstreamError("the provider's reply has no embeddings") from None
         return Embedded(vectors, None, self.read_usage(value))
 
     def write_answer(self, answer: Answer, call: Call) -> bytes:
-        """Statistics tell the tokens of each instance; of others' answers only the sum is known, so that it stands
-        where there is one instance, and nowhere else."""
+        """Each prediction's statistics have its token count. For a reply of another format only the sum is known, so it
+        is written only for a single prediction."""
         del call
         found = embedded(answer)
         rows: list[dict[str, object]] = [{"embeddings": {"values": vector}} for vector in found.vectors]

@@ -1,4 +1,4 @@
-"""Anthropic's own host: the key in x-api-key, and a version header that every request must carry."""
+"""Anthropic's own host: the key is in x-api-key, and every request needs a version header."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class AnthropicProvider:
         del model  # all models of this host speak alike
         return _FORMATS.get(operation, ())
 
-    def request(self, asked: UpstreamCall) -> UpstreamRequest:
+    def request(self, call: UpstreamCall) -> UpstreamRequest:
         key = self.settings.api_key
         credential = (("x-api-key", key()),) if key is not None else ()
-        # Set again, since an earlier attempt may have taken flags away that its host did not know.
-        betas = tuple(beta_header(asked.betas))
+        # Set again, because an earlier attempt may have removed flags that its host does not know.
+        betas = tuple(beta_header(call.betas))
         defaults = (("anthropic-version", API_VERSION),)
         return UpstreamRequest(
-            base_path(self.settings.base_url) + asked.path, (*credential, *betas), defaults, asked.body
+            base_path(self.settings.base_url) + call.path, (*credential, *betas), defaults, call.body
         )
 
     def unframe(self, dialect: str, content_type: str) -> None:

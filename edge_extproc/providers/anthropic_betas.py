@@ -1,9 +1,9 @@
-"""Anthropic's beta flags at other hosts of its models, as data: which a host knows, and what a flag brings into a body.
+"""Anthropic's beta flags at other hosts of its models: the flags that each host accepts, and the fields of each flag.
 
-A host refuses a flag that it does not know, and a field whose flag is not there (`Extra inputs are not permitted`). So
-a flag that stays behind takes its fields along. The lists are what is known of the hosts, from memory of their pages
-and from the reports named below. A list that is too short loses a feature, and the caller is told; one that is too long
-makes the host refuse the request. Config cannot change them.
+A host refuses an unknown flag, and a field without its flag (`Extra inputs are not permitted`). So a flag that is
+removed is removed with its fields. The lists come from the hosts' documentation as remembered and from the reports
+named below. If a list is too short, a feature is lost, and x-edge-dropped names it. If it is too long, the host refuses
+the request. The configuration cannot change them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 from ..codecs import json_splice
 from ..codecs.json_values import UNREADABLE
 
-# Bedrock. Assumed: no page with the whole list was at hand when it was checked.
+# Bedrock. Assumed: no page with the complete list was available.
 BEDROCK = frozenset(
     {
         "compact-2026-01-12",
@@ -35,8 +35,8 @@ BEDROCK = frozenset(
         "tool-search-tool-2025-10-19",
     }
 )
-# Vertex AI. Reported as taken: compact (BerriAI/litellm#22321), web-search (ax-llm/ax#457). The others are assumed. Its
-# users report a refusal of prompt-caching-scope (anthropics/claude-code#21625), effort and adaptive-thinking (#34802),
+# Vertex AI. Reported as accepted: compact (BerriAI/litellm#22321), web-search (ax-llm/ax#457). The others are assumed.
+# Reported as refused: prompt-caching-scope (anthropics/claude-code#21625), effort and adaptive-thinking (#34802),
 # structured-outputs (vercel/ai#10981) and code-execution (pydantic/pydantic-ai#2512).
 VERTEX = frozenset(
     {
@@ -52,10 +52,10 @@ VERTEX = frozenset(
         "web-search-2025-03-05",
     }
 )
-# Counting knows no web search (anthropics/claude-code#12429).
+# Token counting does not know web search (anthropics/claude-code#12429).
 VERTEX_COUNT = VERTEX - {"web-search-2025-03-05"}
 
-# What a flag permits in a body: members of the body, or of each tool, or of each cache mark.
+# The fields that each flag permits: members of the body, of each tool, or of each cache_control.
 FIELDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "advanced-tool-use-2025-11-20": ("tools.allowed_callers", "tools.defer_loading", "tools.input_examples"),
@@ -68,7 +68,7 @@ FIELDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "tool-search-tool-2025-10-19": ("tools.defer_loading",),
     }
 )
-# Features that newer models have without their flag: the field stays there.
+# Fields that newer models accept without their flag.
 _WITHOUT_FLAG = frozenset({"output_config.effort"})
 
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -76,7 +76,7 @@ _rows = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 def split(flags: tuple[str, ...], known: frozenset[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The flags that a host knows, and the names of the others."""
+    """The flags that a host knows, and the others as names for x-edge-dropped."""
     kept = tuple(flag for flag in flags if flag in known)
     return kept, tuple(sorted(f"anthropic-beta.{flag}" for flag in flags if flag not in known))
 
@@ -84,8 +84,8 @@ def split(flags: tuple[str, ...], known: frozenset[str]) -> tuple[tuple[str, ...
 def without_fields(
     body: bytes, flags: tuple[str, ...], kept: tuple[str, ...], *, refused: tuple[str, ...] = (), has_effort: bool
 ) -> tuple[dict[str, json_splice.Change], tuple[str, ...]]:
-    """The changes that take the fields of dropped flags out, with those that the host `refused` whatever the flag, and
-    the names of what goes. `has_effort`: the model takes an effort without a flag."""
+    """The changes that remove the fields of dropped flags, and the names of the removed fields. `refused`: fields that
+    the host refuses with any flag. `has_effort`: the model accepts an effort without a flag."""
     permitted = {field for flag in kept for field in FIELDS.get(flag, ())}
     gone = {field for flag in flags if flag not in kept for field in FIELDS.get(flag, ())} - permitted
     gone |= set(refused)
@@ -98,7 +98,7 @@ def without_fields(
         members = _members.decode(body)
         return _changes(members, wanted)
     except UNREADABLE:
-        return {}, ()  # the host says what is wrong with it
+        return {}, ()  # the host reports the error
 
 
 def _changes(
@@ -140,7 +140,7 @@ def _tools(tools: bytes, fields: list[str]) -> tuple[bytes, list[str]]:
 
 
 def _unscoped(value: bytes, path: str) -> tuple[bytes, list[str]]:
-    """`value` without the scope of a cache mark, however deep it stands."""
+    """`value` without the `scope` of every cache_control, at any depth, and the paths of those."""
     names: list[str] = []
 
     def walk(value: bytes, path: str) -> bytes:

@@ -5,7 +5,7 @@
 - `base_url: https://NAME.services.ai.azure.com/models` with `api_version`: the model in the body, the version in the
   query.
 
-The model of a candidate is the name of a deployment. Proof is a key in `api-key`, or a token of Entra.
+The model of a candidate is the name of a deployment. The credential is a key in `api-key`, or an Entra token.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from ..model.call import Operation
 from ..model.host import HostProfile
 from .base import ProviderKind, ProviderSettings, UpstreamCall, UpstreamRequest, base_path
 from .credentials.api_key import HeaderKey
-from .credentials.base import Credential, NoCredential
+from .credentials.base import Credential, UnsignedRequest
 from .openai import OPENAI, OPENAI_HOST, OpenAIKind
 
-# What Azure serves below a deployment; responses, files and batches stand beside the deployments.
+# Azure's paths below a deployment. Responses, files and batches have paths beside the deployments.
 _OF_A_DEPLOYMENT = ("/audio/", "/chat/completions", "/completions", "/embeddings", "/images/")
 
 
@@ -40,39 +40,39 @@ class AzureProvider:
         return self.settings.name
 
     def formats(self, operation: Operation, model: str) -> tuple[str, ...]:
-        del model  # a deployment's name tells nothing; a model that takes no responses says so itself
+        del model  # the name of a deployment says nothing about its formats
         return OPENAI.get(operation, ())
 
-    def request(self, asked: UpstreamCall) -> UpstreamRequest:
-        path = self._path(asked)
-        unproven = NoCredential(asked.method, self.settings.authority, path, asked.body)
-        headers = self.credential.headers(unproven) if self.credential is not None else ()
-        return UpstreamRequest(path, headers, (), asked.body)
+    def request(self, call: UpstreamCall) -> UpstreamRequest:
+        path = self._path(call)
+        unsigned = UnsignedRequest(call.method, self.settings.authority, path, call.body)
+        headers = self.credential.headers(unsigned) if self.credential is not None else ()
+        return UpstreamRequest(path, headers, (), call.body)
 
     def unframe(self, dialect: str, content_type: str) -> None:
         """Streams of this host are plain."""
 
-    def _path(self, asked: UpstreamCall) -> str:
+    def _path(self, call: UpstreamCall) -> str:
         version = self.settings.options.get("api_version")
         base = base_path(self.settings.base_url)
         if base.endswith(("/models", "/v1")):
-            return _versioned(base + asked.path, version)
+            return _versioned(base + call.path, version)
         base = base.removesuffix("/openai") + "/openai"
         if version is None:
-            return f"{base}/v1{asked.path}"
-        if asked.model and asked.path.startswith(_OF_A_DEPLOYMENT):
-            base += f"/deployments/{_segment(asked.model)}"
-        return _versioned(base + asked.path, version)
+            return f"{base}/v1{call.path}"
+        if call.model and call.path.startswith(_OF_A_DEPLOYMENT):
+            base += f"/deployments/{_segment(call.model)}"
+        return _versioned(base + call.path, version)
 
 
 def _segment(model: str) -> str:
     if model in (".", ".."):
-        raise BadRequest(f"{model!r} is no name of a deployment", param="model")
+        raise BadRequest(f"{model!r} is not a valid name of a deployment", param="model")
     return quote(model, safe="")
 
 
 def _versioned(path: str, version: str | None) -> str:
-    """A query that is there stays."""
+    """The path with the API version added to its query."""
     if version is None:
         return path
     return f"{path}{'&' if '?' in path else '?'}api-version={quote(version, safe='')}"

@@ -1,10 +1,11 @@
-"""The port of a host.
+"""The port of a provider: a host that serves models.
 
-A provider says which wire formats its host speaks, turns a body in one of them into the request that the host takes,
-and takes the host's own framing off the answer. It does not know who called, which lane the body came over, or Envoy.
-Its credential goes into the headers returned here and nowhere else.
+A provider declares the wire formats of its host, turns a body in one of them into the host's request, and removes the
+host's own framing from a stream. It does not know the caller, the lane or Envoy. Its credential is only in the headers
+that it returns.
 
-A file of this room is a kind of host: it exports PLUGIN, a `ProviderKind`, which config names as `kind`.
+A file of this package is a kind of host. It exports PLUGIN, a `ProviderKind`, and its name is the configuration's
+`kind`.
 """
 
 from __future__ import annotations
@@ -20,86 +21,86 @@ from urllib.parse import SplitResult, urlsplit
 from .. import registry
 from ..model.call import Operation
 from ..model.default_provider import DefaultProvider
+from ..model.frozen_dataclass import frozen_dataclass
 from ..model.host import HostProfile
-from ..model.noun import noun
 from .credentials.base import Credential
 
 
-@noun
+@frozen_dataclass
 class ProviderSettings:
-    """What config says of one provider, checked."""
+    """The validated configuration of one provider."""
 
     name: str
     base_url: str
     """http(s)://host[:port]/path, without a query."""
     api_key: Callable[[], str] | None
-    """Gives the key when it is needed, so that no copy of it lies about."""
+    """Returns the current key. It is called for each request, so that no copy is stored."""
     options: Mapping[str, str] = field(default_factory=dict)
     credential: Credential | None = None
-    """What config names as `credential`: it goes instead of a key."""
+    """The configured `credential`, used instead of a key."""
     like: HostProfile | None = None
-    """What config says to begin with, instead of what the kind knows of the host."""
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    """What config says of the host itself: fields of HostProfile by name."""
+    """The configured base profile, used instead of the kind's own."""
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    """The configured differences: fields of HostProfile by name."""
 
     def profile(self, known: HostProfile) -> HostProfile:
-        """What the kind knows of the host, with what config says instead."""
+        """The host's profile: `known`, the kind's own, with the configured changes."""
         known = self.like or known
-        return replace(known, **self.facts) if self.facts else known
+        return replace(known, **self.overrides) if self.overrides else known
 
     @property
     def authority(self) -> str:
-        """The host of `base_url` as a Host header spells it, without the port that is the scheme's own."""
+        """The value of the Host header: the host of `base_url`, and the port unless it is the scheme's default."""
         split = urlsplit(self.base_url)
         host = split.hostname or ""
         host = f"[{host}]" if ":" in host else host
-        own = 443 if split.scheme == "https" else 80
-        return host if split.port in (None, own) else f"{host}:{split.port}"
+        default = 443 if split.scheme == "https" else 80
+        return host if split.port in (None, default) else f"{host}:{split.port}"
 
 
-@noun
+@frozen_dataclass
 class UpstreamCall:
-    """What a host shall be asked, in the words of a wire format that it speaks."""
+    """A call for a host, in a wire format that the host accepts."""
 
     operation: Operation
     dialect: str
     model: str
-    """As this host names it."""
+    """The host's name of the model."""
     stream: bool
     path: str
-    """Where the dialect says that such a call goes, below the base URL. A host may have its own place for it."""
+    """The dialect's path for the call, below the base URL. The host may use another path."""
     body: bytes
     method: str = "POST"
     betas: tuple[str, ...] = ()
-    """What the caller switched on by a header, where it speaks this dialect itself."""
+    """The caller's beta flags, if the caller uses this dialect."""
 
 
-@noun
+@frozen_dataclass
 class UpstreamRequest:
-    """The full set of what this host must see: headers of an earlier attempt are removed."""
+    """The complete request of one attempt. Headers of an earlier attempt are removed first."""
 
     path: str
     """With the base path and the query."""
     headers: tuple[tuple[str, str], ...]
-    """Set whatever the caller sent. Content-type and content-length are not among them."""
+    """Headers that replace the caller's. Content-type and content-length are not among them."""
     defaults: tuple[tuple[str, str], ...]
-    """Set where the caller's own headers, as far as they may travel, do not say."""
+    """Headers that are set only if the caller's forwarded headers do not have them."""
     body: bytes
     dropped: tuple[str, ...] = ()
-    """What of the caller's this host cannot be told, besides what the dialect could not carry."""
+    """Fields of the caller that this host does not accept, in addition to those that the dialect lacks."""
     removed: tuple[str, ...] = ()
-    """Headers of the caller's own that this host must not see."""
+    """The caller's headers that this host must not get."""
 
 
 class Unframer(Protocol):
-    """Takes a host's own framing off a stream, so that the stream of the dialect is left."""
+    """Removes a host's own framing from a stream and returns the dialect's stream."""
 
     def feed(self, data: bytes) -> bytes:
-        """The dialect's own bytes that `data` completes. Raises UpstreamError where the framing is broken."""
+        """The bytes of all frames that `data` completes. Raises UpstreamError for invalid framing."""
         ...
 
     def close(self) -> bytes:
-        """The stream is over. Raises UpstreamError where it ends within a frame."""
+        """Ends the stream. Raises UpstreamError if it ends within a frame."""
         ...
 
 
@@ -109,50 +110,48 @@ class Provider(Protocol):
 
     @property
     def kind(self) -> str:
-        """The plugin's name; prices are looked up under `price_list`."""
+        """The plugin's name."""
         ...
 
     @property
     def price_list(self) -> str:
-        """Under which name the price table knows this host."""
+        """The host's name in the price table. "": the table does not have it."""
         ...
 
     def formats(self, operation: Operation, model: str) -> tuple[str, ...]:
-        """The wire formats in which this host takes such a call, the most natural one first; empty where it takes none
-        at all."""
+        """The wire formats in which this host accepts such a call, the preferred one first. Empty: it accepts none."""
         ...
 
     @property
     def profile(self) -> HostProfile: ...
 
-    def request(self, asked: UpstreamCall) -> UpstreamRequest: ...
+    def request(self, call: UpstreamCall) -> UpstreamRequest: ...
 
     def unframe(self, dialect: str, content_type: str) -> Unframer | None:
-        """None where an answer of this type, to a call in this dialect, comes in the dialect's own framing: nearly
-        everywhere."""
+        """The unframer for a response of this content type to a call in this dialect. None: the response has the
+        dialect's own framing, as with nearly all hosts."""
         ...
 
 
-@noun
+@frozen_dataclass
 class HostAddress:
-    """One of many hosts of a kind: a row of data."""
+    """One of the hosts of a kind, as a row of a table."""
 
     base_url: str
     price_list: str
     needs_key: bool = True
     gen_ai_provider: str = ""
-    """As `ProviderKind.gen_ai_provider`; "" for the host's own name."""
+    """`gen_ai.provider.name` of OpenTelemetry's conventions. "": the host's own name."""
 
 
 class ProviderKind(ABC):
-    """Base class of what a file of this room exports as PLUGIN. The configuration and telemetry know no kind by name:
-    they read these attributes."""
+    """The base class of PLUGIN. The configuration and telemetry read these attributes; they have no lists of kinds."""
 
     default_base_url: str | None = None
-    """None if the configuration must give one. `{region}`, or the name of another option, stands for its value."""
+    """None: the configuration must give one. `{region}`, or the name of another option, is replaced by its value."""
     needs_key: bool = True
     hosts: Mapping[str, HostAddress] = MappingProxyType({})
-    """The hosts that the configuration may name instead of an address; empty for a kind that is one host."""
+    """The hosts that the configuration may name instead of an address. Empty: the kind is one host."""
     apis: Mapping[str, str] = MappingProxyType({})
     """The values of `api` in the configuration, and the wire format of each."""
     options: frozenset[str] = frozenset()
@@ -161,15 +160,15 @@ class ProviderKind(ABC):
     required_options: tuple[str, ...] = ()
     """Options that must always be given."""
     credentials: Mapping[str, str] = MappingProxyType({})
-    """The values of `credential.kind` that this kind takes, and the service that each is for."""
+    """The values of `credential.kind` that this kind accepts, each with its service (see CredentialSettings)."""
     required_with_credential: tuple[str, ...] = ()
-    """Options that must be given with a credential, wherever the host is."""
+    """Options that must be given with a credential, also with a `base_url`."""
     gen_ai_provider: str = ""
-    """`gen_ai.provider.name` of OpenTelemetry's conventions; "" for the kind's own name."""
+    """`gen_ai.provider.name` of OpenTelemetry's conventions. "": the kind's own name."""
     profiles: Mapping[str, HostProfile] = MappingProxyType({})
-    """What is known of this kind's hosts, by the names that `profile.like` of the configuration may give."""
+    """The profiles of this kind's hosts, by the names for `profile.like` in the configuration."""
     default: DefaultProvider | None = None
-    """What is served without a configuration file, if a key alone is enough."""
+    """The models of the built-in configuration, for a kind that needs only a key."""
 
     def address_template(self, options: Mapping[str, str]) -> str | None:
         """The address before `address` fills in the options."""
@@ -177,7 +176,7 @@ class ProviderKind(ABC):
         return self.hosts[host].base_url if host is not None else self.default_base_url
 
     def address(self, options: Mapping[str, str]) -> str | None:
-        """The base URL for these options of the configuration; None if this kind has no address of its own."""
+        """The base URL for these options of the configuration. None: this kind has no default address."""
         template = self.address_template(options)
         if template is None:
             return None
@@ -199,7 +198,7 @@ def placeholders(template: str) -> tuple[str, ...]:
 
 
 def gen_ai_provider(kind: str, host: str | None) -> str:
-    """`gen_ai.provider.name` of a provider of this kind and, of a kind with many, this host."""
+    """`gen_ai.provider.name` of a provider of this kind. `host`: its host, for a kind with many hosts."""
     plugin: ProviderKind = registry.load("providers", kind)
     if host is not None:
         return plugin.hosts[host].gen_ai_provider or host
@@ -207,6 +206,6 @@ def gen_ai_provider(kind: str, host: str | None) -> str:
 
 
 def base_path(url: str) -> str:
-    """The path of a base URL without its last slash: what a dialect's path is appended to."""
+    """The path of a base URL without a final slash. A dialect's path is appended to it."""
     split: SplitResult = urlsplit(url)
     return split.path.rstrip("/")

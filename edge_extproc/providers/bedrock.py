@@ -1,11 +1,10 @@
-"""Amazon Bedrock: Converse for every model, and Claude by InvokeModel too, where the body is Anthropic's own; counting
-for Claude, and Titan's embeddings.
+"""Amazon Bedrock: Converse for all models, InvokeModel for Claude, token counting for Claude, and Titan's embeddings.
 
-A caller who speaks Anthropic's format to a Claude keeps its own bytes: only what Bedrock wants elsewhere moves (the
-model and the stream into the path, the beta flags into the body). InvokeModel streams Anthropic's events in frames of
-AWS; `_Chunks` takes them out.
+InvokeModel has Anthropic's body, so a caller of Anthropic's format keeps its own bytes. Only the model and the stream
+flag move to the path, and the beta flags to the body. InvokeModel streams Anthropic's events in AWS frames; `_Chunks`
+unpacks them.
 
-Proof is a signature over each request, or a Bedrock API key as a bearer.
+The credential is a signature over each request, or a Bedrock API key as a bearer token.
 """
 
 from __future__ import annotations
@@ -30,14 +29,14 @@ from ..model.host import UNKNOWN_HOST, HostProfile
 from . import anthropic_betas
 from .base import ProviderKind, ProviderSettings, Unframer, UpstreamCall, UpstreamRequest, base_path
 from .credentials.api_key import bearer
-from .credentials.base import Credential, NoCredential
+from .credentials.base import Credential, UnsignedRequest
 
 CONVERSE = "bedrock_converse"
 ANTHROPIC = "anthropic_messages"
 
-# The only version of the Messages format that Bedrock's user guide names.
+# The only version of the Messages format in Bedrock's user guide.
 ANTHROPIC_VERSION = "bedrock-2023-05-31"
-# What Bedrock refuses of a tool with or without its flag (anthropics/claude-agent-sdk-python#694).
+# Fields that Bedrock refuses with and without their flag (anthropics/claude-agent-sdk-python#694).
 _REFUSED = ("tools.eager_input_streaming",)
 
 
@@ -54,7 +53,8 @@ class BedrockProvider:
         return self.settings.name
 
     def formats(self, operation: Operation, model: str) -> tuple[str, ...]:
-        """The ARN of an inference profile need not tell whose model it is: then `api: invoke` can."""
+        """InvokeModel is offered only for models with `claude` in the name. The ARN of an inference profile may lack
+        it; the configuration can then set `api: invoke`, or `profile.models`."""
         name = self.profile.known_as(model).lower()
         match operation:
             case "chat":
@@ -66,17 +66,17 @@ class BedrockProvider:
             case _:
                 return ()
 
-    def request(self, asked: UpstreamCall) -> UpstreamRequest:
-        path, body = asked.path, asked.body
+    def request(self, call: UpstreamCall) -> UpstreamRequest:
+        path, body = call.path, call.body
         dropped: tuple[str, ...] = ()
-        if asked.dialect == ANTHROPIC:
-            path = _invoke_path(asked)
-            body, dropped = _invoke_body(asked, self.profile.known_as(asked.model))
+        if call.dialect == ANTHROPIC:
+            path = _invoke_path(call)
+            body, dropped = _invoke_body(call, self.profile.known_as(call.model))
         path = base_path(self.settings.base_url) + path
-        unproven = NoCredential(asked.method, self.settings.authority, path, body)
-        headers = self.credential.headers(unproven) if self.credential is not None else ()
-        accept = aws_eventstream.MEDIA_TYPE if asked.stream else "application/json"
-        removed = ("anthropic-beta",) if asked.dialect == ANTHROPIC else ()
+        unsigned = UnsignedRequest(call.method, self.settings.authority, path, body)
+        headers = self.credential.headers(unsigned) if self.credential is not None else ()
+        accept = aws_eventstream.MEDIA_TYPE if call.stream else "application/json"
+        removed = ("anthropic-beta",) if call.dialect == ANTHROPIC else ()
         return UpstreamRequest(path, (("accept", accept), *headers), (), body, dropped, removed)
 
     def unframe(self, dialect: str, content_type: str) -> Unframer | None:
@@ -84,22 +84,22 @@ class BedrockProvider:
         return _Chunks() if dialect == ANTHROPIC and is_framed else None
 
 
-def _invoke_path(asked: UpstreamCall) -> str:
-    verb = "invoke-with-response-stream" if asked.stream else "invoke"
-    return f"/model/{quote(asked.model, safe='')}/{verb}"
+def _invoke_path(call: UpstreamCall) -> str:
+    verb = "invoke-with-response-stream" if call.stream else "invoke"
+    return f"/model/{quote(call.model, safe='')}/{verb}"
 
 
 class _Betas(msgspec.Struct):
     anthropic_beta: list[str] = []
 
 
-def _invoke_body(asked: UpstreamCall, known: str) -> tuple[bytes, tuple[str, ...]]:
-    """The body, and the flags that Bedrock would refuse."""
+def _invoke_body(call: UpstreamCall, known: str) -> tuple[bytes, tuple[str, ...]]:
+    """The body, and the names of the removed flags and fields, which Bedrock would refuse."""
     try:
-        given = msgspec.json.decode(asked.body, type=_Betas).anthropic_beta
+        given = msgspec.json.decode(call.body, type=_Betas).anthropic_beta
     except msgspec.ValidationError:
         raise BadRequest("anthropic_beta must be a list of flags", param="anthropic_beta") from None
-    flags = tuple(dict.fromkeys((*given, *asked.betas)))
+    flags = tuple(dict.fromkeys((*given, *call.betas)))
     kept, dropped = anthropic_betas.split(flags, anthropic_betas.BEDROCK)
     changes: dict[str, json_splice.Change] = {
         "model": None,
@@ -108,12 +108,12 @@ def _invoke_body(asked: UpstreamCall, known: str) -> tuple[bytes, tuple[str, ...
         "anthropic_beta": orjson.dumps(kept) if kept else None,
     }
     fields, lost = anthropic_betas.without_fields(
-        asked.body, flags, kept, refused=_REFUSED, has_effort=bool(generation_of(known).efforts)
+        call.body, flags, kept, refused=_REFUSED, has_effort=bool(generation_of(known).efforts)
     )
-    return json_splice.splice(asked.body, {**changes, **fields}), (*dropped, *lost)
+    return json_splice.splice(call.body, {**changes, **fields}), (*dropped, *lost)
 
 
-# What an exception of AWS in a stream is in Anthropic's words.
+# The exceptions of AWS in a stream, as Anthropic's error types.
 _ERRORS: Mapping[str, str] = MappingProxyType(
     {
         "throttlingException": "rate_limit_error",
@@ -128,7 +128,7 @@ class _Chunk(msgspec.Struct):
     bytes: str
 
 
-class _Told(msgspec.Struct):
+class _Exception(msgspec.Struct):
     message: str = ""
 
 
@@ -137,12 +137,12 @@ class _Type(msgspec.Struct):
 
 
 _chunk = msgspec.json.Decoder(_Chunk)
-_told = msgspec.json.Decoder(_Told)
+_exception = msgspec.json.Decoder(_Exception)
 _type = msgspec.json.Decoder(_Type)
 
 
 class _Chunks:
-    """Frames of InvokeModelWithResponseStream to server-sent events, as Anthropic's own host sends them."""
+    """Turns the frames of InvokeModelWithResponseStream into server-sent events, as Anthropic's own host sends them."""
 
     def __init__(self) -> None:
         self._decoder = aws_eventstream.EventStreamDecoder()
@@ -160,24 +160,24 @@ class _Chunks:
         if not isinstance(frame, aws_eventstream.AwsFrame) or not frame.is_event or frame.event.endswith("Exception"):
             return _error(frame)
         if frame.event != "chunk":
-            return b""  # a new kind of event
+            return b""  # an unknown kind of event is ignored
         try:
             event = base64.b64decode(_chunk.decode(frame.data).bytes, validate=True)
             kind = _type.decode(event).type
         except (msgspec.DecodeError, binascii.Error, UnicodeDecodeError, RecursionError) as exc:
-            raise UpstreamError("the provider's stream holds a chunk that cannot be read") from exc
+            raise UpstreamError("the provider's stream contains a chunk that cannot be read") from exc
         return sse.encode(event, kind)
 
 
 def _error(frame: Frame) -> bytes:
     headers = frame.headers if isinstance(frame, aws_eventstream.AwsFrame) else aws_eventstream.NO_HEADERS
     try:
-        message = _told.decode(frame.data).message
+        message = _exception.decode(frame.data).message
     except UNREADABLE:
         message = str(headers.get(":error-message", ""))
     kind = _ERRORS.get(frame.event, "api_error")
-    told = {"type": "error", "error": {"type": kind, "message": message or "the provider gave no reason"}}
-    return sse.encode(orjson.dumps(told), "error")
+    event = {"type": "error", "error": {"type": kind, "message": message or "the provider gave no reason"}}
+    return sse.encode(orjson.dumps(event), "error")
 
 
 class BedrockKind(ProviderKind):

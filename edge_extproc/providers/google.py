@@ -31,10 +31,10 @@ class GoogleProvider:
         del model  # all models of this host speak alike
         return _FORMATS.get(operation, ())
 
-    def request(self, asked: UpstreamCall) -> UpstreamRequest:
+    def request(self, call: UpstreamCall) -> UpstreamRequest:
         key = self.settings.api_key
         credential = (("x-goog-api-key", key()),) if key is not None else ()
-        return UpstreamRequest(base_path(self.settings.base_url) + asked.path, credential, (), asked.body)
+        return UpstreamRequest(base_path(self.settings.base_url) + call.path, credential, (), call.body)
 
     def unframe(self, dialect: str, content_type: str) -> None:
         """Streams of this host are plain."""

@@ -1,4 +1,4 @@
-"""OpenAI itself, and any host that is called just like it: a bearer key and the chat completions format."""
+"""OpenAI, and any host with the same API: a bearer key and the chat completions format."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ CHAT_ONLY: Formats = MappingProxyType(
         "passed": ("passed",),
     }
 )
-"""What every host that calls itself compatible may be asked; it says itself what of it is not there."""
-# OpenAI refuses a user of more than 64 characters (`string_above_max_length`; as maximhq/bifrost#1000 holds too). That
-# a message of the assistant may have no field for reasoning is assumed, and safe: its models cannot use it.
+"""The operations that are sent to every compatible host. A host that lacks one answers with an error."""
+# OpenAI refuses a user of more than 64 characters (`string_above_max_length`; see also maximhq/bifrost#1000). It is
+# assumed that it refuses reasoning in an assistant message. This is safe, because its models cannot use it.
 OPENAI_HOST = HostProfile(user_limit=64, strict_ids=True, thoughts="refused", developer_role=True)
-# Another address under this kind: a proxy of OpenAI's, or a host of its own that is called in the same way. It gets
-# what both take: short ids, no role `developer`, and the reasoning that its own callers send.
-OPENAI_ALIKE = HostProfile(user_limit=64, strict_ids=True)
+# For another address: a proxy of OpenAI or another host. It gets what both accept: short ids, no role `developer`, and
+# the reasoning of callers with the same dialect.
+OPENAI_PROXY = HostProfile(user_limit=64, strict_ids=True)
 OPENAI: Formats = MappingProxyType({**CHAT_ONLY, "chat": ("openai_chat", "openai_responses")})
 
 
@@ -39,7 +39,8 @@ class OpenAIProvider:
     settings: ProviderSettings
     kind: str = "openai"
     price_list: str = "openai"
-    spoken: Formats = field(default_factory=lambda: OPENAI)
+    operations: Formats = field(default_factory=lambda: OPENAI)
+    """The wire formats of each operation."""
     profile: HostProfile = OPENAI_HOST
     quirks: Quirks = NO_QUIRKS
 
@@ -49,18 +50,18 @@ class OpenAIProvider:
 
     def formats(self, operation: Operation, model: str) -> tuple[str, ...]:
         del model  # all models of this host speak alike
-        return self.spoken.get(operation, ())
+        return self.operations.get(operation, ())
 
-    def request(self, asked: UpstreamCall) -> UpstreamRequest:
+    def request(self, call: UpstreamCall) -> UpstreamRequest:
         key = self.settings.api_key
         credential = (("authorization", f"Bearer {key()}"),) if key is not None else ()
-        body: bytes = asked.body
+        body: bytes = call.body
         dropped: tuple[str, ...] = ()
-        if asked.dialect == "openai_chat":
-            body, dropped = self.quirks.bend(body, system_only=not self.profile.developer_role)
-        elif asked.dialect == "openai_responses":
-            body = self.quirks.bend_input(body, system_only=not self.profile.developer_role)
-        return UpstreamRequest(base_path(self.settings.base_url) + asked.path, credential, (), body, dropped)
+        if call.dialect == "openai_chat":
+            body, dropped = self.quirks.adapt(body, system_only=not self.profile.developer_role)
+        elif call.dialect == "openai_responses":
+            body = self.quirks.adapt_input(body, system_only=not self.profile.developer_role)
+        return UpstreamRequest(base_path(self.settings.base_url) + call.path, credential, (), body, dropped)
 
     def unframe(self, dialect: str, content_type: str) -> None:
         """Streams of this host are plain."""
@@ -86,12 +87,12 @@ class OpenAIKind(ProviderKind):
     )
 
     def build(self, settings: ProviderSettings) -> OpenAIProvider:
-        known = OPENAI_HOST if is_openai(settings.base_url) else OPENAI_ALIKE
+        known = OPENAI_HOST if is_openai(settings.base_url) else OPENAI_PROXY
         return OpenAIProvider(settings, profile=settings.profile(known))
 
 
 def is_openai(base_url: str) -> bool:
-    """Whether an address is OpenAI's own. Its regional ones are below the same domain."""
+    """Whether an address is OpenAI's own, including its regional hosts."""
     return f".{urlsplit(base_url).hostname or ''}".endswith(".openai.com")
 
 

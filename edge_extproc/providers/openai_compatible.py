@@ -1,7 +1,7 @@
-"""Hosts that speak OpenAI's chat format at an address of their own: rows of data, or just a `base_url` in config.
+"""Hosts with OpenAI's chat format: a table of known hosts, or any other host by its `base_url`.
 
-To add one, add a row: its name, its base URL, the name under which genai-prices lists it ("" where it does not), and
-what it takes otherwise than OpenAI (docs/extending.md).
+To add a host, add a row: its name, its base URL, its id in genai-prices ("" if it is not there), and its differences
+from OpenAI (docs/extending.md).
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from ..errors import ConfigError
+from ..model.frozen_dataclass import frozen_dataclass
 from ..model.host import UNKNOWN_HOST, HostProfile
-from ..model.noun import noun
 from .base import HostAddress, ProviderKind, ProviderSettings
 from .openai import CHAT_ONLY, OPENAI, OpenAIKind, OpenAIProvider
 from .quirks import Quirks
 
 
-@noun
+@frozen_dataclass
 class CompatibleHost(HostAddress):
     quirks: Quirks = Quirks()
     responses: bool = False
-    """It takes OpenAI's responses too."""
+    """Whether the host also accepts OpenAI's Responses format."""
     profile: HostProfile = UNKNOWN_HOST
 
 
-# A host that does not know the newer name would set no limit at all.
+# A host that does not know the newer name would apply no limit.
 _OLDER_LIMIT = (("max_completion_tokens", "max_tokens"),)
 _LIMIT = Quirks(renamed=_OLDER_LIMIT)
 # Hosts taken to know the role `developer`: GitHub Models, OpenRouter and xAI. Assumed; where it is wrong, config says
@@ -44,7 +44,7 @@ _WANTS_THOUGHTS = HostProfile(thoughts="reasoning_content", thoughts_required=Tr
 _ZAI = HostProfile(user_limit=128, thoughts="reasoning_content")
 _OPENROUTER = HostProfile(user_limit=128, thoughts="reasoning_details", developer_role=True, custom_tools=False)
 
-# Addresses as each host's own documentation gives them for the OpenAI SDK; `{account}` is config's `account`.
+# The addresses are from each host's documentation for the OpenAI SDK. `{account}` is the configured `account`.
 HOSTS: dict[str, CompatibleHost] = {
     "avian": CompatibleHost("https://api.avian.io/v1", "avian", quirks=_LIMIT),
     "baseten": CompatibleHost("https://inference.baseten.co/v1", "baseten"),
@@ -63,7 +63,7 @@ HOSTS: dict[str, CompatibleHost] = {
     "huggingface": CompatibleHost("https://router.huggingface.co/v1", "", quirks=_LIMIT),
     "llamacpp": CompatibleHost("http://127.0.0.1:8080/v1", "", needs_key=False, quirks=_LIMIT),
     "lmstudio": CompatibleHost("http://127.0.0.1:1234/v1", "", needs_key=False, quirks=_LIMIT),
-    # It refuses every field that it does not know, and tells its usage on the last chunk.
+    # It refuses unknown fields, and always reports usage in the last chunk.
     "mistral": CompatibleHost(
         "https://api.mistral.ai/v1",
         "mistral",
@@ -107,25 +107,25 @@ class OpenAICompatibleKind(ProviderKind):
     hosts: Mapping[str, HostAddress] = MappingProxyType(HOSTS)
     apis = OpenAIKind.apis
     options = frozenset({"account"})
-    profiles: Mapping[str, HostProfile] = MappingProxyType({name: found.profile for name, found in HOSTS.items()})
+    profiles: Mapping[str, HostProfile] = MappingProxyType({name: host.profile for name, host in HOSTS.items()})
 
     def build(self, settings: ProviderSettings) -> OpenAIProvider:
-        """`options["host"]` names a row; without it the host is unknown to the price table, hence unpriced, and gets
-        what all hosts take."""
-        host = settings.options.get("host")
-        found = row(host) if host else _UNKNOWN
+        """`options["host"]`: the name of a row. Without it, the host is unpriced and has the profile of an unknown
+        host."""
+        name = settings.options.get("host")
+        host = row(name) if name else _UNKNOWN
         return OpenAIProvider(
             settings,
             kind="openai_compatible",
-            price_list=found.price_list,
-            spoken=OPENAI if found.responses else CHAT_ONLY,
-            profile=settings.profile(found.profile),
-            quirks=found.quirks,
+            price_list=host.price_list,
+            operations=OPENAI if host.responses else CHAT_ONLY,
+            profile=settings.profile(host.profile),
+            quirks=host.quirks,
         )
 
 
 def row(host: str) -> CompatibleHost:
-    """Raises ConfigError that says which rows there are."""
+    """Raises ConfigError, which lists the known hosts."""
     try:
         return HOSTS[host]
     except KeyError:

@@ -1,7 +1,7 @@
 """Google's Vertex AI: Gemini in Google's own format, Claude in Anthropic's, and text embeddings.
 
-The model stands in the path. Claude's body is Anthropic's without the model and with a version of its own; all other
-bytes of it stay. Proof is a token of Google's, or (express mode, without a project) an API key.
+The model is in the path. Claude's body is Anthropic's, without the model and with another version field; all other
+bytes are unchanged. The credential is a Google token or, in express mode (without a project), an API key.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from ..model.host import UNKNOWN_HOST, HostProfile
 from . import anthropic_betas
 from .base import ProviderKind, ProviderSettings, UpstreamCall, UpstreamRequest, base_path
 from .credentials.api_key import HeaderKey
-from .credentials.base import Credential, NoCredential
+from .credentials.base import Credential, UnsignedRequest
 
 GEMINI = "gemini_generate"
 ANTHROPIC = "anthropic_messages"
 
-# The only version that Google's and Anthropic's pages on Claude at Vertex name.
+# The only version in Google's and Anthropic's documentation of Claude on Vertex AI.
 ANTHROPIC_VERSION = "vertex-2023-10-16"
 
 _GEMINIS: Mapping[Operation, tuple[str, ...]] = MappingProxyType(
@@ -36,9 +36,9 @@ _GEMINIS: Mapping[Operation, tuple[str, ...]] = MappingProxyType(
 _CLAUDES: Mapping[Operation, tuple[str, ...]] = MappingProxyType(
     {"chat": (ANTHROPIC,), "count_tokens": ("anthropic_count",)}
 )
-# gemini-embedding-2 and later are no predict models.
+# gemini-embedding-2 and later do not use `predict`.
 _EMBEDS_CONTENT = re.compile(r"gemini-embedding-(?!0)\d")
-# Counting takes a dated version, and none of the floating ones.
+# Token counting accepts only dated versions.
 _FLOATING = re.compile(r"@(?:default|latest)$")
 
 
@@ -59,17 +59,17 @@ class VertexProvider:
             return ("gemini_embeddings",)
         return (_CLAUDES if _is_claude(self.profile.known_as(model)) else _GEMINIS).get(operation, ())
 
-    def request(self, asked: UpstreamCall) -> UpstreamRequest:
-        claude = asked.dialect in (ANTHROPIC, "anthropic_count")
+    def request(self, call: UpstreamCall) -> UpstreamRequest:
+        is_claude = call.dialect in (ANTHROPIC, "anthropic_count")
         dropped: tuple[str, ...] = ()
         betas: tuple[tuple[str, str], ...] = ()
-        if claude:
-            asked, betas, dropped = _known_betas(asked, self.profile.known_as(asked.model))
-        place, body = _claude(asked) if claude else _google(asked)
+        if is_claude:
+            call, betas, dropped = _known_betas(call, self.profile.known_as(call.model))
+        place, body = _claude(call) if is_claude else _google(call)
         path = base_path(self.settings.base_url) + self._root() + place
-        unproven = NoCredential(asked.method, self.settings.authority, path, body)
-        headers = self.credential.headers(unproven) if self.credential is not None else ()
-        return UpstreamRequest(path, (*headers, *betas), (), body, dropped, ("anthropic-beta",) if claude else ())
+        unsigned = UnsignedRequest(call.method, self.settings.authority, path, body)
+        headers = self.credential.headers(unsigned) if self.credential is not None else ()
+        return UpstreamRequest(path, (*headers, *betas), (), body, dropped, ("anthropic-beta",) if is_claude else ())
 
     def unframe(self, dialect: str, content_type: str) -> None:
         """Streams of this host are plain."""
@@ -85,10 +85,10 @@ def _is_claude(model: str) -> bool:
     return "claude" in model.lower()
 
 
-def _google(asked: UpstreamCall) -> tuple[str, bytes]:
-    if ":batchEmbedContents" in asked.path:
-        raise Unsupported("input", "Vertex AI", f"{asked.model} embeds one text a request")
-    return f"/google{asked.path}", asked.body
+def _google(call: UpstreamCall) -> tuple[str, bytes]:
+    if ":batchEmbedContents" in call.path:
+        raise Unsupported("input", "Vertex AI", f"{call.model} accepts one text in a request")
+    return f"/google{call.path}", call.body
 
 
 class _Betas(msgspec.Struct):
@@ -96,38 +96,38 @@ class _Betas(msgspec.Struct):
 
 
 def _known_betas(
-    asked: UpstreamCall, known_as: str
+    call: UpstreamCall, known_as: str
 ) -> tuple[UpstreamCall, tuple[tuple[str, str], ...], tuple[str, ...]]:
-    """The request without the flags that Vertex AI refuses and what they bring, the header for those that it takes, and
-    the names of what stays behind."""
-    known = anthropic_betas.VERTEX_COUNT if asked.operation == "count_tokens" else anthropic_betas.VERTEX
+    """Removes the flags that Vertex AI refuses, with their fields. Returns the changed call, the header of the accepted
+    flags, and the names of what was removed."""
+    known = anthropic_betas.VERTEX_COUNT if call.operation == "count_tokens" else anthropic_betas.VERTEX
     try:
-        given = tuple(msgspec.json.decode(asked.body, type=_Betas).anthropic_beta)
+        given = tuple(msgspec.json.decode(call.body, type=_Betas).anthropic_beta)
     except msgspec.ValidationError:
         raise BadRequest("anthropic_beta must be a list of flags", param="anthropic_beta") from None
-    flags = tuple(dict.fromkeys((*asked.betas, *given)))
+    flags = tuple(dict.fromkeys((*call.betas, *given)))
     kept, dropped = anthropic_betas.split(flags, known)
     changes, lost = anthropic_betas.without_fields(
-        asked.body, flags, kept, has_effort=bool(generation_of(known_as).efforts)
+        call.body, flags, kept, has_effort=bool(generation_of(known_as).efforts)
     )
     if given:
         in_body, _ = anthropic_betas.split(given, known)
         changes["anthropic_beta"] = msgspec.json.encode(in_body) if in_body else None
-    header, _ = anthropic_betas.split(asked.betas, known)
-    body = json_splice.splice(asked.body, changes) if changes else asked.body
-    return replace(asked, body=body), tuple(anthropic_betas.beta_header(header)), (*dropped, *lost)
+    header, _ = anthropic_betas.split(call.betas, known)
+    body = json_splice.splice(call.body, changes) if changes else call.body
+    return replace(call, body=body), tuple(anthropic_betas.beta_header(header)), (*dropped, *lost)
 
 
-def _claude(asked: UpstreamCall) -> tuple[str, bytes]:
+def _claude(call: UpstreamCall) -> tuple[str, bytes]:
     version: dict[str, json_splice.Change] = {"anthropic_version": msgspec.json.encode(ANTHROPIC_VERSION)}
-    if asked.operation == "count_tokens":
-        version["model"] = msgspec.json.encode(_FLOATING.sub("", asked.model))
-        return "/anthropic/models/count-tokens:rawPredict", json_splice.splice(asked.body, version)
-    if asked.model in (".", ".."):
-        raise BadRequest(f"{asked.model!r} is no name of a model", param="model")
-    verb = "streamRawPredict" if asked.stream else "rawPredict"
-    body = json_splice.splice(asked.body, {**version, "model": None})
-    return f"/anthropic/models/{quote(asked.model, safe='@')}:{verb}", body
+    if call.operation == "count_tokens":
+        version["model"] = msgspec.json.encode(_FLOATING.sub("", call.model))
+        return "/anthropic/models/count-tokens:rawPredict", json_splice.splice(call.body, version)
+    if call.model in (".", ".."):
+        raise BadRequest(f"{call.model!r} is not a valid name of a model", param="model")
+    verb = "streamRawPredict" if call.stream else "rawPredict"
+    body = json_splice.splice(call.body, {**version, "model": None})
+    return f"/anthropic/models/{quote(call.model, safe='@')}:{verb}", body
 
 
 class VertexKind(ProviderKind):

@@ -1,2 +1,2 @@
-"""What the proxies can do, and how their clusters are named. A worker and the renderer of Envoy's configuration read it
-alike, so that both plan for the same proxy."""
+"""The capabilities of the proxies, and the names of their clusters. Workers and the renderer of Envoy's configuration
+share this package, so that both assume the same proxy."""

@@ -59,7 +59,7 @@ def can_guard(config: Config) -> bool:
 
 
 def proxy_name(config: Config) -> str:
-    """As messages name it."""
+    """The proxy's name in messages."""
     return f"Envoy {config.envoy.version}" if config.envoy.istio is None else f"the proxy of Istio {config.envoy.istio}"
 
 
@@ -86,14 +86,14 @@ def lost(config: Config) -> tuple[str, ...]:
     """The limitations of this proxy compared with Envoy 1.40, a sentence each."""
     capabilities = capabilities_of(config)
     chained = (
-        "a strategy and affinity choose who is tried first; the others follow in the order of the configuration",
-        "a call with more than one candidate takes one gRPC stream more",
+        "strategies and affinity choose only the first candidate; the others follow in the configured order",
+        "a call with several candidates needs one more gRPC stream",
     )
-    unchanged = ("a call that fails for its length or its content cannot fall back to another model",)
-    unhedged = ("a slow call cannot be hedged by a second provider",)
-    unguarded = ("no answer is held back until its first token: what fails after its headers reaches the caller",)
-    unhashed = ("a worker that has just died is detected by its health check alone",)
-    unmasked = ("the access log does not tell the caller's network",)
+    unchanged = ("a call that is refused for its length or content cannot fall back to another model",)
+    unhedged = ("a slow call cannot be hedged with a second provider",)
+    unguarded = ("responses are not held until their first token: a failure after the headers reaches the caller",)
+    unhashed = ("a worker that has died is detected only by its health check",)
+    unmasked = ("the access log does not contain the caller's network",)
     return (
         *(() if "priority_group" in capabilities else chained + unchanged),
         *(() if capabilities & {"priority_group", "composite"} else unhedged),
@@ -120,23 +120,23 @@ def check(config: Config) -> None:
                 f"{where}.hedge: {proxy} has no composite clusters, which it needs; Envoy has from 1.37 on"
             )
         if model.guard == "on" and not can_guard(config):
-            raise ConfigError(f"{where}.guard: {proxy} cannot hold an answer back; Envoy can from 1.37 on; write off")
+            raise ConfigError(f"{where}.guard: {proxy} cannot hold a response; Envoy can from 1.37 on; set it to off")
     if "hash_policy" not in capabilities and _workers(config) > 1:
         raise ConfigError(
-            f"agent.workers: {proxy} cannot bring the streams of a request to one of several workers, as Envoy can "
-            "from 1.37 on; write agent: {workers: 1}, with one host"
+            f"agent.workers: {proxy} cannot send all streams of a request to the same worker, as Envoy can "
+            "from 1.37 on; set agent: {workers: 1}, with one host"
         )
     count = sum(_count(len(names), config.retries.attempts) for names in _lists(config))
     if count > _MOST_CHAINS:
         raise ConfigError(
             f"models: {proxy} needs a cluster for each order of candidates, {count} of them, and more than "
-            f"{_MOST_CHAINS} are too many; name fewer candidates, or lower retries.attempts"
+            f"{_MOST_CHAINS} are too many; configure fewer candidates, or lower retries.attempts"
         )
 
 
 def chains(config: Config) -> list[tuple[str, ...]]:
-    """The providers of each order that a plan may come to: any candidate first, then others as the configuration has
-    them, some perhaps left out, as many as there are tries."""
+    """The providers of each order that a plan may have: any candidate first, then others in the configured order, some
+    possibly left out, up to the number of attempts."""
     orders: dict[tuple[str, ...], None] = {}
     for names in _lists(config):
         orders.update(dict.fromkeys(_orders(names, config.retries.attempts)))

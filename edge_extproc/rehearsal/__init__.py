@@ -1,10 +1,10 @@
-"""The rehearsal provider: a real HTTP server that plays OpenAI and Anthropic, so that the gateway runs without a key.
+"""The rehearsal provider: an HTTP server like OpenAI and Anthropic, so that the gateway runs without a key.
 
-It is the other side of the wire. It imports nothing of the gateway, above all no dialect: what the gateway writes is
-read here by other code, written from the providers' documentation, or a mistake made twice would look like agreement.
+It imports nothing of the gateway. Its code is written from the providers' documentation: code that is shared with a
+dialect would repeat, and hide, the dialect's mistakes.
 
-`python -m edge_extproc.rehearsal` runs it as a process; tests start `Rehearsal` in their own event loop. What it can be
-told to do wrong is listed in `script.py`, what it says in `turn.py`.
+`python -m edge_extproc.rehearsal` runs it as a process; tests start `Rehearsal` in their own event loop. script.py
+lists the faults that it can simulate, and turn.py makes its replies.
 """
 
 from .record import Recorded

@@ -1,6 +1,6 @@
 """Runs the rehearsal provider as a process: `python -m edge_extproc.rehearsal --port 9100`.
 
-One line on stdout says that it is ready and where; SIGTERM and SIGINT end it.
+When it is ready, it prints one line with its address. SIGTERM and SIGINT end it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ async def rehearse(host: str, port: int, *, record: bool) -> None:
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        # Windows has none.
+        # Windows has no signal handlers.
         with contextlib.suppress(NotImplementedError):
             loop.add_signal_handler(number, ended.set)
     rehearsal = Rehearsal(record=record)
@@ -37,20 +37,24 @@ async def rehearse(host: str, port: int, *, record: bool) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m edge_extproc.rehearsal",
-        description="A provider for rehearsals: speaks OpenAI and Anthropic, needs no key, fails when told to.",
+        description="A provider for tests and demos: it has the APIs of OpenAI and Anthropic, accepts any key, and "
+        "fails on request.",
         epilog=script.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=0, help="port to listen on (default: any that is free)")
+    parser.add_argument("--port", type=int, default=0, help="port to listen on (default: a free one)")
     parser.add_argument("--record", action="store_true", help="show the last requests at GET /rehearsal/requests")
-    asked = parser.parse_args(arguments)
-    # Where the loop has no signal handlers, Ctrl-C arrives as an exception.
+    options = parser.parse_args(arguments)
+    # Without signal handlers, Ctrl-C raises an exception.
     with contextlib.suppress(KeyboardInterrupt):
         try:
-            _run(rehearse(asked.host, asked.port, record=asked.record))
+            _run(rehearse(options.host, options.port, record=options.record))
         except OSError as exc:
-            print(f"the rehearsal provider cannot listen on {asked.host}:{asked.port}: {exc.strerror}", file=sys.stderr)
+            print(
+                f"the rehearsal provider cannot listen on {options.host}:{options.port}: {exc.strerror}",
+                file=sys.stderr,
+            )
             return 1
     return 0
 

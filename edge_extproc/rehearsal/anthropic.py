@@ -1,7 +1,7 @@
 """The Anthropic side of the rehearsal provider: messages, token counting, models.
 
-Stricter than the documentation only where the service itself is: extra fields, tool uses without their results right
-after them, thinking blocks whose signature is not the one that was given out.
+Like the service, it refuses unknown fields, tool uses without results directly after them, and thinking blocks with a
+wrong signature.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from .format import MODELS, Answer, Asking, Stream, Whole, bearer, check_credential
+from .format import MODELS, Answer, RequestMeta, Stream, Whole, bearer, check_credential
 from .reading import Fields, Refused
 from .schema import Unanswerable
 from .turn import IMAGE_TOKENS, TOOL_TOKENS, Choice, Finish, Prompt, Tool, Turn, play, words
@@ -38,7 +38,7 @@ _MESSAGE_FIELDS = [
     ],
 ]
 
-# Words of thought where the model itself decides how long to think, and at most where it is given a budget.
+# Words of thinking for each effort, and the most with a budget.
 _EFFORT = {"low": 5, "medium": 10, "high": 20, "xhigh": 30, "max": 40}
 _MOST_THOUGHT = 20
 
@@ -109,39 +109,39 @@ def _error(refused: Refused) -> dict[str, object]:
     return {"type": "error", "error": {"type": kind, "message": refused.message}}
 
 
-def messages(asked: Fields, asking: Asking) -> Answer:
+def messages(body: Fields, meta: RequestMeta) -> Answer:
     """POST /v1/messages"""
-    model = asked.text("model")
-    limit = asked.whole("max_tokens", 1, 10**9)
-    if not asking.script.lenient:
-        asked.only(*_MESSAGE_FIELDS)
-    prompt, cacheable = _read_prompt(asked, limit)
-    thinking = asked.maybe_nested("thinking")
-    wants_stream = asked.flag("stream")
+    model = body.text("model")
+    limit = body.whole("max_tokens", 1, 10**9)
+    if not meta.script.lenient:
+        body.only(*_MESSAGE_FIELDS)
+    prompt, cacheable = _read_prompt(body, limit)
+    thinking = body.maybe_nested("thinking")
+    wants_stream = body.flag("stream")
     try:
-        turn = play(prompt, asking.script.tokens)
+        turn = play(prompt, meta.script.tokens)
     except Unanswerable as exc:
         raise Refused(f"output_config or tools: {exc}") from exc
     hidden = thinking is not None and thinking.maybe_one_of("display", "summarized", "omitted") == "omitted"
-    reply = _Reply(model, prompt, turn, cacheable, hidden, asking)
+    reply = _Reply(model, prompt, turn, cacheable, hidden, meta)
     return Stream(reply.events(), _event({"type": "message_stop"})) if wants_stream else Whole(reply.whole())
 
 
-def count_tokens(asked: Fields, asking: Asking) -> Answer:
+def count_tokens(body: Fields, meta: RequestMeta) -> Answer:
     """POST /v1/messages/count_tokens"""
-    asked.text("model")
-    if not asking.script.lenient:
-        asked.only(*_COUNT_FIELDS)
-    prompt, _ = _read_prompt(asked, None)
+    body.text("model")
+    if not meta.script.lenient:
+        body.only(*_COUNT_FIELDS)
+    prompt, _ = _read_prompt(body, None)
     return Whole(orjson.dumps({"input_tokens": prompt.tokens}))
 
 
 # ------------------------------------------------------------------------------------------------------------- reading
 
 
-def sign(thought: str) -> str:
-    """The signature of a thought; only this one comes back accepted."""
-    digest = hashlib.blake2b(thought.encode(), key=b"rehearsal").digest()
+def sign(thinking: str) -> str:
+    """The signature of a thinking block. A block with another signature is refused."""
+    digest = hashlib.blake2b(thinking.encode(), key=b"rehearsal").digest()
     return base64.b64encode(digest).decode()
 
 
@@ -153,7 +153,7 @@ class _Conversation:
     cacheable: int = 0
     images: int = 0
     documents: int = 0
-    asked: str = ""
+    last_text: str = ""
     results: list[str] = field(default_factory=list)
     open_uses: set[str] = field(default_factory=set)
     count: int = 0
@@ -173,7 +173,7 @@ class _Conversation:
             raise message.refuse("role", "the first message must be the user's")
         self.count += 1
         if role != "system":
-            self.asked = ""
+            self.last_text = ""
             self.results.clear()
         waiting, self.open_uses = self.open_uses, set()
         text = "\n".join(filter(None, self._content(message, role, waiting)))
@@ -182,24 +182,24 @@ class _Conversation:
                 "content", f"tool_use blocks without a tool_result right after them: {', '.join(sorted(waiting))}"
             )
         if role == "user":
-            self.asked = text
+            self.last_text = text
 
     def _content(self, message: Fields, role: str, waiting: set[str]) -> list[str]:
         if isinstance(message.values.get("content"), str):
             text = message.text("content")
             if not text:
-                raise message.refuse("content", "a message must say something")
+                raise message.refuse("content", "a message must not be empty")
             self.tokens += words(text)
             return [text]
         if not message.has("content"):
             raise message.refuse("content", "this field is required")
         blocks = list(message.each("content"))
         if not blocks:
-            raise message.refuse("content", "a message must say something")
+            raise message.refuse("content", "a message must not be empty")
         return [self.block(block, _BLOCKS[role], waiting) for block in blocks]
 
     def block(self, block: Fields, kinds: tuple[str, ...], waiting: set[str]) -> str:
-        """The text of one block, if it is one."""
+        """The text of a text block or a tool result; "" for other blocks."""
         text = ""
         match block.one_of("type", *kinds):
             case "text":
@@ -221,7 +221,7 @@ class _Conversation:
             case "thinking":
                 block.only("type", "thinking", "signature")
                 if block.text("signature") != sign(block.text("thinking")):
-                    raise block.refuse("signature", "not the signature of this thought")
+                    raise block.refuse("signature", "this is not the signature of this block")
                 self.tokens += words(block.text("thinking"))
             case "redacted_thinking":
                 block.only("type", "data")
@@ -240,7 +240,7 @@ class _Conversation:
         block.only("type", "tool_use_id", "content", "is_error", "cache_control")
         identity = block.text("tool_use_id")
         if identity not in waiting:
-            raise block.refuse("tool_use_id", f"no tool_use block in the message before is called {identity!r}")
+            raise block.refuse("tool_use_id", f"the previous message has no tool_use block {identity!r}")
         waiting.discard(identity)
         block.flag("is_error")
         if isinstance(block.values.get("content"), str):
@@ -260,7 +260,7 @@ def _check_source(source: Fields, media_types: tuple[str, ...]) -> None:
             try:
                 base64.b64decode(source.text("data"), validate=True)
             except binascii.Error as exc:
-                raise source.refuse("data", "this is no base64") from exc
+                raise source.refuse("data", "this is not base64") from exc
         case "text":
             source.only("type", "media_type", "data")
             source.one_of("media_type", "text/plain")
@@ -268,96 +268,96 @@ def _check_source(source: Fields, media_types: tuple[str, ...]) -> None:
         case "url":
             source.only("type", "url")
             if not source.text("url").startswith(("https://", "http://")):
-                raise source.refuse("url", "an http or https URL is wanted here")
+                raise source.refuse("url", "an http or https URL is expected here")
         case _:
             source.only("type", "file_id")
             source.text("file_id")
 
 
-def _read_prompt(asked: Fields, limit: int | None) -> tuple[Prompt, int]:
-    """The prompt, and how many of its tokens can be cached."""
-    if not asked.has("messages"):
-        raise asked.refuse("messages", "this field is required")
-    talk = _Conversation()
-    tools = tuple(_read_tools(asked, talk))
-    before = talk.tokens
-    _read_system(asked, talk)
-    system = talk.tokens - before
-    for message in asked.each("messages"):
-        talk.read(message)
-    if not talk.count:
-        raise asked.refuse("messages", "at least one message is wanted here")
-    if talk.open_uses:
-        uses = ", ".join(sorted(talk.open_uses))
-        raise asked.refuse("messages", f"tool_use blocks without a tool_result right after them: {uses}")
-    talk.mark(asked)
-    choice, parallel, tools_to_use = _read_tool_choice(asked, tools)
-    config = asked.maybe_nested("output_config")
-    thinking = _read_thinking(asked, config, choice, limit)
-    _check_settings(asked, is_thinking=thinking > 0)
+def _read_prompt(body: Fields, limit: int | None) -> tuple[Prompt, int]:
+    """The prompt, and the number of its tokens that can be cached."""
+    if not body.has("messages"):
+        raise body.refuse("messages", "this field is required")
+    conversation = _Conversation()
+    tools = tuple(_read_tools(body, conversation))
+    before = conversation.tokens
+    _read_system(body, conversation)
+    system = conversation.tokens - before
+    for message in body.each("messages"):
+        conversation.read(message)
+    if not conversation.count:
+        raise body.refuse("messages", "at least one message is expected here")
+    if conversation.open_uses:
+        uses = ", ".join(sorted(conversation.open_uses))
+        raise body.refuse("messages", f"tool_use blocks without a tool_result right after them: {uses}")
+    conversation.mark(body)
+    choice, parallel, tools_to_use = _read_tool_choice(body, tools)
+    config = body.maybe_nested("output_config")
+    thinking = _read_thinking(body, config, choice, limit)
+    _check_settings(body, is_thinking=thinking > 0)
     prompt = Prompt(
-        asked=talk.asked,
-        results=tuple(talk.results),
-        messages=talk.count,
-        images=talk.images,
-        documents=talk.documents,
+        text=conversation.last_text,
+        results=tuple(conversation.results),
+        messages=conversation.count,
+        images=conversation.images,
+        documents=conversation.documents,
         system=system,
-        tokens=talk.tokens,
+        tokens=conversation.tokens,
         tools=tools_to_use,
         choice=choice,
         parallel=parallel,
-        stop=tuple(filter(None, asked.texts("stop_sequences"))),
+        stop=tuple(filter(None, body.texts("stop_sequences"))),
         limit=limit,
         schema=_read_format(config),
         thinking=thinking,
     )
-    return prompt, talk.cacheable
+    return prompt, conversation.cacheable
 
 
-def _check_settings(asked: Fields, *, is_thinking: bool) -> None:
-    temperature = asked.maybe_number("temperature", 0, 1)
+def _check_settings(body: Fields, *, is_thinking: bool) -> None:
+    temperature = body.maybe_number("temperature", 0, 1)
     if is_thinking and temperature not in (None, 1):
-        raise asked.refuse("temperature", "only 1 is allowed while thinking")
-    asked.maybe_number("top_p", 0, 1)
-    asked.maybe_whole("top_k", 0, 10**9)
-    asked.maybe_one_of("service_tier", "auto", "standard_only")
-    if (metadata := asked.maybe_nested("metadata")) is not None:
+        raise body.refuse("temperature", "only 1 is allowed while thinking")
+    body.maybe_number("top_p", 0, 1)
+    body.maybe_whole("top_k", 0, 10**9)
+    body.maybe_one_of("service_tier", "auto", "standard_only")
+    if (metadata := body.maybe_nested("metadata")) is not None:
         metadata.only("user_id")
         metadata.maybe_text("user_id")
 
 
-def _read_system(asked: Fields, talk: _Conversation) -> None:
-    if isinstance(asked.values.get("system"), str):
-        talk.tokens += words(asked.text("system"))
+def _read_system(body: Fields, conversation: _Conversation) -> None:
+    if isinstance(body.values.get("system"), str):
+        conversation.tokens += words(body.text("system"))
     else:
-        for block in asked.each("system"):
-            talk.block(block, _BLOCKS["system"], set())
+        for block in body.each("system"):
+            conversation.block(block, _BLOCKS["system"], set())
 
 
-def _read_tools(asked: Fields, talk: _Conversation) -> Iterator[Tool]:
+def _read_tools(body: Fields, conversation: _Conversation) -> Iterator[Tool]:
     seen: set[str] = set()
-    for tool in asked.each("tools"):
+    for tool in body.each("tools"):
         tool.maybe_one_of("type", "custom")
         name = tool.text("name")
         if not _TOOL_NAME.fullmatch(name):
             raise tool.refuse("name", "letters, digits, _ and - only, 128 at most")
         if name in seen:
-            raise tool.refuse("name", f"two tools are called {name!r}")
+            raise tool.refuse("name", f"there are two tools {name!r}")
         seen.add(name)
         schema = tool.nested("input_schema")
         schema.one_of("type", "object")
-        talk.tokens += TOOL_TOKENS
-        talk.mark(tool)
+        conversation.tokens += TOOL_TOKENS
+        conversation.mark(tool)
         yield Tool(name, schema.values)
 
 
-def _read_tool_choice(asked: Fields, tools: tuple[Tool, ...]) -> tuple[Choice, bool, tuple[Tool, ...]]:
-    """The choice, whether several may be called at once, and the tools among which it may be made."""
-    choice = asked.maybe_nested("tool_choice")
+def _read_tool_choice(body: Fields, tools: tuple[Tool, ...]) -> tuple[Choice, bool, tuple[Tool, ...]]:
+    """The choice, whether parallel calls are allowed, and the tools that may be called."""
+    choice = body.maybe_nested("tool_choice")
     if choice is None:
         return "auto", True, tools
     if not tools:
-        raise asked.refuse("tool_choice", "only allowed with tools")
+        raise body.refuse("tool_choice", "only allowed with tools")
     choice.only("type", "name", "disable_parallel_tool_use")
     parallel = not choice.flag("disable_parallel_tool_use")
     match choice.one_of("type", "auto", "any", "tool", "none"):
@@ -369,16 +369,16 @@ def _read_tool_choice(asked: Fields, tools: tuple[Tool, ...]) -> tuple[Choice, b
             named = choice.text("name")
             chosen = tuple(tool for tool in tools if tool.name == named)
             if not chosen:
-                raise choice.refuse("name", f"no tool is called {named!r}")
+                raise choice.refuse("name", f"there is no tool {named!r}")
             return "required", parallel, chosen
         case _:
             return "auto", parallel, tools
 
 
-def _read_thinking(asked: Fields, config: Fields | None, choice: Choice, limit: int | None) -> int:
-    """How many words of thought come first."""
+def _read_thinking(body: Fields, config: Fields | None, choice: Choice, limit: int | None) -> int:
+    """The number of words of thinking."""
     effort = config.maybe_one_of("effort", *_EFFORT) if config is not None else None
-    thinking = asked.maybe_nested("thinking")
+    thinking = body.maybe_nested("thinking")
     if thinking is None:
         return 0
     match thinking.one_of("type", "enabled", "adaptive", "disabled"):
@@ -388,7 +388,7 @@ def _read_thinking(asked: Fields, config: Fields | None, choice: Choice, limit: 
             if limit is not None and budget >= limit:
                 raise thinking.refuse("budget_tokens", "must be less than max_tokens")
             if choice == "required":
-                raise asked.refuse("tool_choice", "no tool can be forced while thinking")
+                raise body.refuse("tool_choice", "a tool cannot be forced with thinking")
             return _MOST_THOUGHT
         case "adaptive":
             thinking.only("type", "display")
@@ -420,24 +420,24 @@ class _Reply:
     turn: Turn
     cacheable: int
     hidden: bool
-    asking: Asking
+    meta: RequestMeta
 
-    def _usage(self, said: int) -> dict[str, Any]:
-        """Disjoint numbers: what was read from the cache, what was written to it, and the rest."""
-        read = min(self.asking.script.cached, self.prompt.tokens)
+    def _usage(self, output_tokens: int) -> dict[str, Any]:
+        """The counts are disjoint: read from the cache, written to it, and the rest."""
+        read = min(self.meta.script.cached, self.prompt.tokens)
         written = max(self.cacheable - read, 0)
         return {
             "input_tokens": self.prompt.tokens - read - written,
             "cache_creation_input_tokens": written,
             "cache_read_input_tokens": read,
             "cache_creation": {"ephemeral_5m_input_tokens": written, "ephemeral_1h_input_tokens": 0},
-            "output_tokens": said,
+            "output_tokens": output_tokens,
             "service_tier": "standard",
         }
 
     def _message(self, content: list[dict[str, Any]], usage: dict[str, Any], stop: Mapping[str, Any]) -> dict[str, Any]:
         return {
-            "id": f"msg_{self.asking.identity}",
+            "id": f"msg_{self.meta.identity}",
             "type": "message",
             "role": "assistant",
             "model": self.model,
@@ -449,20 +449,20 @@ class _Reply:
     def _stop(self) -> dict[str, Any]:
         return {"stop_reason": _FINISH[self.turn.finish], "stop_sequence": self.turn.stopped_by}
 
-    def _thought(self) -> str:
-        return "" if self.hidden else "".join(self.turn.thought)
+    def _thinking(self) -> str:
+        return "" if self.hidden else "".join(self.turn.thinking)
 
     def _opened_tools(self) -> Iterator[tuple[dict[str, Any], tuple[str, ...]]]:
         for number, call in enumerate(self.turn.calls):
-            identity = f"toolu_{self.asking.identity}{number:02x}"
+            identity = f"toolu_{self.meta.identity}{number:02x}"
             yield {"type": "tool_use", "id": identity, "name": call.name, "input": {}}, call.pieces
 
     def whole(self) -> bytes:
         content: list[dict[str, Any]] = []
-        if self.turn.thought:
-            content.append({"type": "thinking", "thinking": self._thought(), "signature": sign(self._thought())})
-        if self.turn.said:
-            content.append({"type": "text", "text": "".join(self.turn.said), "citations": None})
+        if self.turn.thinking:
+            content.append({"type": "thinking", "thinking": self._thinking(), "signature": sign(self._thinking())})
+        if self.turn.text:
+            content.append({"type": "text", "text": "".join(self.turn.text), "citations": None})
         for opened, pieces in self._opened_tools():
             content.append({**opened, "input": _arguments("".join(pieces))})
         return orjson.dumps(self._message(content, self._usage(self.turn.tokens), self._stop()))
@@ -482,21 +482,21 @@ class _Reply:
         yield _event({"type": "message_delta", "delta": self._stop(), "usage": usage})
 
     def _blocks(self) -> Iterator[tuple[dict[str, Any], Iterable[dict[str, Any]]]]:
-        """Each content block as it opens, and its deltas."""
-        if self.turn.thought:
-            pieces = () if self.hidden else self.turn.thought
+        """Each content block as in its start event, and its deltas."""
+        if self.turn.thinking:
+            pieces = () if self.hidden else self.turn.thinking
             deltas = [{"type": "thinking_delta", "thinking": piece} for piece in pieces]
-            signature = {"type": "signature_delta", "signature": sign(self._thought())}
+            signature = {"type": "signature_delta", "signature": sign(self._thinking())}
             yield {"type": "thinking", "thinking": "", "signature": ""}, [*deltas, signature]
-        if self.turn.said:
-            yield {"type": "text", "text": ""}, ({"type": "text_delta", "text": piece} for piece in self.turn.said)
+        if self.turn.text:
+            yield {"type": "text", "text": ""}, ({"type": "text_delta", "text": piece} for piece in self.turn.text)
         for opened, pieces in self._opened_tools():
-            # The service opens the arguments with an empty piece.
+            # The first delta of the service is empty.
             yield opened, [{"type": "input_json_delta", "partial_json": piece} for piece in ("", *pieces)]
 
 
 def _arguments(text: str) -> object:
-    """A call that the token limit cut has no arguments that could be shown."""
+    """The decoded arguments. Those of a call that the token limit has cut are not valid JSON, and become {}."""
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:

@@ -1,7 +1,7 @@
-"""One TCP connection of the rehearsal server: HTTP/1.1 by h11, and the ways to end a connection badly.
+"""One TCP connection of the rehearsal server: HTTP/1.1 by h11, and simulated connection failures.
 
-It plays what `stage.py` wrote. It is an asyncio protocol and not a web framework, for a framework does not let go of
-the socket: a reset in the middle of a stream, or a close without the end of the chunked body, is what it is here for.
+It sends the performances of stage.py. It is an asyncio protocol, because a web framework does not give access to the
+socket, which is needed to reset a connection within a stream, or to close it without the end of the chunked body.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import h11
 
 from .stage import Performance
 
-# Larger than any request that a provider takes.
+# Larger than any request that a provider accepts.
 MAX_BODY = 64 << 20
-# What a client may send ahead while an answer is on its way.
+# Bytes that a client may send during a response.
 MAX_AHEAD = 64 << 10
-# A reset throws away what the peer has not yet acknowledged; on a live connection that takes microseconds.
+# Seconds. A reset discards unacknowledged bytes, so it waits until the peer has acknowledged them.
 RESET_PATIENCE = 1.0
 
 Outcome = Literal["answered", "broken", "abandoned"]
@@ -40,11 +40,11 @@ class Request:
 
 
 class _PeerLeft(Exception):
-    """The client closed the connection before its answer was complete."""
+    """The client closed the connection before the response was complete."""
 
 
 class Connection(asyncio.Protocol):
-    """Requests one after the other; each is answered before the next is read."""
+    """One connection. Each request is answered before the next one is read."""
 
     def __init__(
         self, answer: Callable[[Request], Performance], tally: Counter[Outcome], open_: set[Connection]
@@ -68,7 +68,7 @@ class Connection(asyncio.Protocol):
     # ------------------------------------------------------------------------------------------- what the loop calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # TCP gives no other kind.
+        # For TCP, it is always a Transport.
         self._transport = cast(asyncio.Transport, transport)
         self._open.add(self)
 
@@ -98,7 +98,7 @@ class Connection(asyncio.Protocol):
         self._writable.set()
 
     async def close(self) -> None:
-        """Ends the connection now, whatever it is doing."""
+        """Ends the connection at once."""
         task = self._task
         self._transport.abort()
         if task is not None:
@@ -115,7 +115,7 @@ class Connection(asyncio.Protocol):
                         self._head = head
                         self._size = 0
                     case h11.Data(data=data):
-                        # What is too large is read to its end: to close on a client that still sends loses the answer.
+                        # A too large body is read to its end: a client that still sends would lose the response.
                         self._size += len(data)
                         if self._size <= MAX_BODY:
                             self._body += data
@@ -141,7 +141,7 @@ class Connection(asyncio.Protocol):
         self._task = asyncio.get_running_loop().create_task(self._serve(request))
 
     def _refuse_to_speak(self) -> None:
-        """What came is no HTTP."""
+        """Answers bytes that are not HTTP."""
         self._send(h11.Response(status_code=400, headers=[("connection", "close"), ("content-length", "0")]))
         self._push()
         self._transport.close()
@@ -198,7 +198,8 @@ class Connection(asyncio.Protocol):
                 assert_never(performance.ending)
 
     def _send(self, event: h11.Event) -> None:
-        """Into the next write: head and body of a plain answer are one, as are the last event and the end."""
+        """Adds to the next write. The head and body of a JSON reply are one write, and so are the last event and the
+        end."""
         self._unsent += self._http.send(event) or b""
 
     def _push(self) -> None:
@@ -206,13 +207,13 @@ class Connection(asyncio.Protocol):
         self._unsent = b""
 
     async def _finish(self) -> Outcome:
-        """Writes the last of it. A client that leaves as soon as it has all was answered."""
+        """Writes the end. A client that closes as soon as it has everything counts as answered."""
         self._push()
         await self._writable.wait()
         return "abandoned" if self._is_full else "answered"
 
     async def _write(self) -> None:
-        """Writes, waits for a slow reader, and lets the other connections have their turn."""
+        """Writes, yields to other connections, and waits for a slow reader."""
         self._push()
         await asyncio.sleep(0)
         await self._writable.wait()
@@ -228,7 +229,7 @@ class Connection(asyncio.Protocol):
             raise _PeerLeft
 
     async def _reset(self) -> Outcome:
-        """RST instead of FIN, after what was written has arrived."""
+        """Sends RST instead of FIN, after the written bytes have arrived."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + RESET_PATIENCE
         wire = self._transport.get_extra_info("socket")
@@ -249,5 +250,5 @@ else:
     import termios
 
     def _unacknowledged(fd: int) -> int:
-        """Bytes that were sent and have not arrived; on a socket, TIOCOUTQ asks for just that."""
+        """The number of bytes that were sent and not acknowledged (TIOCOUTQ)."""
         return int(struct.unpack("i", fcntl.ioctl(fd, termios.TIOCOUTQ, b"\0\0\0\0"))[0])

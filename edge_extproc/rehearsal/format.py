@@ -1,4 +1,4 @@
-"""What a wire format is to the rehearsal server: it reads requests, writes answers, has its own words for errors."""
+"""The interfaces of the rehearsal server's wire formats and operations."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from .script import Script
 JSON = "application/json"
 EVENT_STREAM = "text/event-stream; charset=utf-8"
 
-# So many models are listed; any other name is answered as well.
+# The listed models. Any other name is accepted as well.
 MODELS = ("rehearsal", "rehearsal-slow", "rehearsal-503", "rehearsal-cut", "rehearsal-stall", "rehearsal-error")
 MODELS_SINCE = 1_767_225_600
 
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """An answer in one piece."""
+    """A complete JSON reply."""
 
     body: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """An answer in server-sent events, and the one that says that it is complete."""
+    """A reply as server-sent events, and the final event."""
 
     events: Iterable[bytes]
     terminator: bytes
@@ -36,12 +36,12 @@ Answer = Whole | Stream
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
-    """What a format knows of a request besides its body."""
+class RequestMeta:
+    """The data of a request besides its body."""
 
     script: Script
     identity: str
-    """24 hexadecimal digits that no other request has; every id in the answer is made of it."""
+    """24 hexadecimal digits, unique to the request. All ids in the reply contain them."""
     now: int
 
 
@@ -49,25 +49,25 @@ class Format(Protocol):
     request_id_header: str
     request_id_prefix: str
     broken_event: bytes
-    """An event that breaks off in the middle of its JSON."""
+    """An event whose JSON is cut off."""
 
     def check(self, headers: Mapping[str, str]) -> None:
-        """Refuse a request without the headers that every request must have."""
+        """Raises Refused for a request without the required headers."""
 
     def write_error(self, refused: Refused, request_id: str, /) -> bytes: ...
 
     def write_error_event(self, refused: Refused, request_id: str, /) -> bytes: ...
 
     def write_models(self, only: str | None) -> bytes:
-        """All models, or the one named."""
+        """The list of all models, or the one named `only`."""
 
 
 class Operation(Protocol):
-    def __call__(self, asked: Fields, asking: Asking, /) -> Answer: ...
+    def __call__(self, body: Fields, meta: RequestMeta, /) -> Answer: ...
 
 
 def check_credential(credential: str | None) -> None:
-    """Any credential will do, except none and `wrong`."""
+    """Accepts any credential except an empty one and `wrong`. Raises Refused."""
     if not credential:
         raise Refused("no API key was sent", status=401, code="invalid_api_key")
     if credential == "wrong":

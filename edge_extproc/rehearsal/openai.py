@@ -1,6 +1,6 @@
 """The OpenAI side of the rehearsal provider: chat completions, embeddings, models.
 
-Stricter than the documentation only where the service itself is: unknown fields, tool results that answer no call.
+Like the service, it refuses unknown fields and tool results without a call.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from .format import MODELS, MODELS_SINCE, Answer, Asking, Stream, Whole, bearer, check_credential
+from .format import MODELS, MODELS_SINCE, Answer, RequestMeta, Stream, Whole, bearer, check_credential
 from .reading import Fields, Refused
 from .schema import Unanswerable
 from .turn import IMAGE_TOKENS, TOOL_TOKENS, Choice, Finish, Prompt, Tool, ToolCall, Turn, play, words
@@ -59,7 +59,7 @@ _CHAT_FIELDS = [
 ]
 _EMBEDDING_FIELDS = ("input", "model", "dimensions", "encoding_format", "user")
 
-# Words of hidden thought for each effort.
+# Words of hidden reasoning for each effort.
 EFFORT = {"none": 0, "minimal": 0, "low": 5, "medium": 10, "high": 20, "xhigh": 30, "max": 40}
 
 _FINISH: Mapping[Finish, str] = {
@@ -106,28 +106,28 @@ def _error(refused: Refused) -> dict[str, object]:
 # ---------------------------------------------------------------------------------------------------- chat completions
 
 
-def chat(asked: Fields, asking: Asking) -> Answer:
+def chat(body: Fields, meta: RequestMeta) -> Answer:
     """POST /v1/chat/completions"""
-    model = asked.text("model")
-    if not asking.script.lenient:
-        asked.only(*_CHAT_FIELDS)
-    prompt = _read_prompt(asked)
-    choices = asked.maybe_whole("n", 1, 128) or 1
-    wants_stream, wants_usage = _read_stream(asked)
+    model = body.text("model")
+    if not meta.script.lenient:
+        body.only(*_CHAT_FIELDS)
+    prompt = _read_prompt(body)
+    choices = body.maybe_whole("n", 1, 128) or 1
+    wants_stream, wants_usage = _read_stream(body)
     try:
-        turn = play(prompt, asking.script.tokens)
+        turn = play(prompt, meta.script.tokens)
     except Unanswerable as exc:
         raise Refused(f"response_format or tools: {exc}", code="invalid_json_schema") from exc
-    reply = _Reply(model, prompt, turn, choices, asking)
+    reply = _Reply(model, prompt, turn, choices, meta)
     return Stream(reply.events(wants_usage=wants_usage), DONE) if wants_stream else Whole(reply.whole())
 
 
-def _read_stream(asked: Fields) -> tuple[bool, bool]:
-    options = asked.maybe_nested("stream_options")
+def _read_stream(body: Fields) -> tuple[bool, bool]:
+    options = body.maybe_nested("stream_options")
     if options is None:
-        return asked.flag("stream"), False
-    if not asked.flag("stream"):
-        raise asked.refuse("stream_options", "only a stream has these", "invalid_value")
+        return body.flag("stream"), False
+    if not body.flag("stream"):
+        raise body.refuse("stream_options", "only allowed with stream", "invalid_value")
     options.only("include_usage", "include_obfuscation")
     options.flag("include_obfuscation")
     return True, options.flag("include_usage")
@@ -135,13 +135,13 @@ def _read_stream(asked: Fields) -> tuple[bool, bool]:
 
 @dataclass(slots=True)
 class _Conversation:
-    """What reading the messages adds up to."""
+    """The sums over the messages."""
 
     words: int = 0
     images: int = 0
     documents: int = 0
     system: int = 0
-    asked: str = ""
+    last_text: str = ""
     results: list[str] = field(default_factory=list)
     open_calls: set[str] = field(default_factory=set)
     count: int = 0
@@ -156,24 +156,26 @@ class _Conversation:
                 self.system += words(self._content(message, ("text",)))
             case "user":
                 self.results.clear()
-                self.asked = self._content(message, ("text", "image_url", "input_audio", "file"))
+                self.last_text = self._content(message, ("text", "image_url", "input_audio", "file"))
             case "assistant":
-                self.asked = ""
+                self.last_text = ""
                 self.results.clear()
                 self._read_assistant(message)
             case "tool":
-                self.asked = ""
+                self.last_text = ""
                 self._read_result(message)
             case _:
-                raise message.refuse("role", "functions are gone, use tools", "invalid_value")
+                raise message.refuse("role", "functions are not supported; use tools", "invalid_value")
 
     def _read_assistant(self, message: Fields) -> None:
         if message.has("content"):
             self._content(message, ("text", "refusal"))
         elif not message.has("tool_calls") and not message.has("refusal"):
-            raise message.refuse("content", "an assistant without tool calls must say something", "invalid_value")
+            raise message.refuse(
+                "content", "an assistant message without tool calls must not be empty", "invalid_value"
+            )
         if message.maybe_array("tool_calls") == []:
-            raise message.refuse("tool_calls", "an empty array says nothing", "empty_array")
+            raise message.refuse("tool_calls", "the array must not be empty", "empty_array")
         for call in message.each("tool_calls"):
             call.one_of("type", "function")
             function = call.nested("function")
@@ -184,7 +186,7 @@ class _Conversation:
     def _read_result(self, message: Fields) -> None:
         identity = message.text("tool_call_id")
         if identity not in self.open_calls:
-            raise message.refuse("tool_call_id", f"no tool call before this is called {identity!r}", "invalid_value")
+            raise message.refuse("tool_call_id", f"there is no earlier tool call {identity!r}", "invalid_value")
         self.open_calls.discard(identity)
         self.results.append(self._content(message, ("text",)))
 
@@ -193,7 +195,7 @@ class _Conversation:
             text = message.text("content")
         elif message.has("content"):
             if not message.maybe_array("content"):
-                raise message.refuse("content", "an empty array says nothing", "empty_array")
+                raise message.refuse("content", "the array must not be empty", "empty_array")
             text = "\n".join(filter(None, (self._part(part, kinds) for part in message.each("content"))))
         else:
             raise message.refuse("content", "this field is required", "missing_required_parameter")
@@ -205,7 +207,7 @@ class _Conversation:
             case "image_url":
                 image = part.nested("image_url")
                 if not image.text("url").startswith(("https://", "http://", "data:image/")):
-                    raise image.refuse("url", "neither a URL nor a data URL of an image", "invalid_image_url")
+                    raise image.refuse("url", "this is not a URL or a data URL of an image", "invalid_image_url")
                 image.maybe_one_of("detail", "auto", "low", "high")
                 self.images += 1
             case "input_audio":
@@ -223,54 +225,58 @@ class _Conversation:
         return ""
 
 
-def _read_prompt(asked: Fields) -> Prompt:
-    if not asked.has("messages"):
-        raise asked.refuse("messages", "this field is required", "missing_required_parameter")
-    talk = _Conversation()
-    for message in asked.each("messages"):
-        talk.read(message)
-    if not talk.count:
-        raise asked.refuse("messages", "an empty array asks nothing", "empty_array")
-    if talk.open_calls:
-        raise asked.refuse("messages", f"tool calls wait for their results: {', '.join(sorted(talk.open_calls))}")
-    tools = tuple(_read_tools(asked))
-    choice, tools_to_use = _read_tool_choice(asked, tools)
-    if asked.has("parallel_tool_calls") and not tools:
-        raise asked.refuse("parallel_tool_calls", "only allowed with tools", "invalid_value")
-    _check_settings(asked)
+def _read_prompt(body: Fields) -> Prompt:
+    if not body.has("messages"):
+        raise body.refuse("messages", "this field is required", "missing_required_parameter")
+    conversation = _Conversation()
+    for message in body.each("messages"):
+        conversation.read(message)
+    if not conversation.count:
+        raise body.refuse("messages", "the array must not be empty", "empty_array")
+    if conversation.open_calls:
+        raise body.refuse(
+            "messages", f"tool calls wait for their results: {', '.join(sorted(conversation.open_calls))}"
+        )
+    tools = tuple(_read_tools(body))
+    choice, tools_to_use = _read_tool_choice(body, tools)
+    if body.has("parallel_tool_calls") and not tools:
+        raise body.refuse("parallel_tool_calls", "only allowed with tools", "invalid_value")
+    _check_settings(body)
     return Prompt(
-        asked=talk.asked,
-        results=tuple(talk.results),
-        messages=talk.count,
-        images=talk.images,
-        documents=talk.documents,
-        system=talk.system,
-        tokens=talk.words + IMAGE_TOKENS * (talk.images + talk.documents) + TOOL_TOKENS * len(tools),
+        text=conversation.last_text,
+        results=tuple(conversation.results),
+        messages=conversation.count,
+        images=conversation.images,
+        documents=conversation.documents,
+        system=conversation.system,
+        tokens=conversation.words
+        + IMAGE_TOKENS * (conversation.images + conversation.documents)
+        + TOOL_TOKENS * len(tools),
         tools=tools_to_use,
         choice=choice,
-        parallel=asked.flag("parallel_tool_calls", default=True),
-        stop=_read_stop(asked),
-        limit=_read_limit(asked),
-        schema=_read_format(asked),
-        thinking=EFFORT[asked.maybe_one_of("reasoning_effort", *EFFORT) or "none"],
+        parallel=body.flag("parallel_tool_calls", default=True),
+        stop=_read_stop(body),
+        limit=_read_limit(body),
+        schema=_read_format(body),
+        thinking=EFFORT[body.maybe_one_of("reasoning_effort", *EFFORT) or "none"],
     )
 
 
-def _check_settings(asked: Fields) -> None:
-    asked.maybe_number("temperature", 0, 2)
-    asked.maybe_number("top_p", 0, 1)
-    asked.maybe_number("frequency_penalty", -2, 2)
-    asked.maybe_number("presence_penalty", -2, 2)
-    asked.maybe_whole("seed", -(2**63), 2**63 - 1)
-    asked.maybe_text("user")
-    if asked.flag("logprobs") or asked.has("top_logprobs"):
-        raise asked.refuse("logprobs", "this model has none", "unsupported_parameter")
-    if asked.has("modalities") and asked.texts("modalities") != ("text",):
-        raise asked.refuse("modalities", "this model speaks text alone", "invalid_value")
+def _check_settings(body: Fields) -> None:
+    body.maybe_number("temperature", 0, 2)
+    body.maybe_number("top_p", 0, 1)
+    body.maybe_number("frequency_penalty", -2, 2)
+    body.maybe_number("presence_penalty", -2, 2)
+    body.maybe_whole("seed", -(2**63), 2**63 - 1)
+    body.maybe_text("user")
+    if body.flag("logprobs") or body.has("top_logprobs"):
+        raise body.refuse("logprobs", "this model does not support it", "unsupported_parameter")
+    if body.has("modalities") and body.texts("modalities") != ("text",):
+        raise body.refuse("modalities", "this model supports only text", "invalid_value")
 
 
-def _read_tools(asked: Fields) -> Iterator[Tool]:
-    for tool in asked.each("tools"):
+def _read_tools(body: Fields) -> Iterator[Tool]:
+    for tool in body.each("tools"):
         tool.one_of("type", "function")
         function = tool.nested("function")
         name = function.text("name")
@@ -279,51 +285,51 @@ def _read_tools(asked: Fields) -> Iterator[Tool]:
         parameters = function.maybe_nested("parameters")
         schema = {"type": "object", **(parameters.values if parameters else {})}
         if schema["type"] != "object":
-            raise function.refuse("parameters", "a tool takes an object", "invalid_function_parameters")
+            raise function.refuse("parameters", "the parameters must be an object", "invalid_function_parameters")
         yield Tool(name, schema)
 
 
-def _read_tool_choice(asked: Fields, tools: tuple[Tool, ...]) -> tuple[Choice, tuple[Tool, ...]]:
-    """The choice, and the tools among which it may be made."""
-    if not asked.has("tool_choice"):
+def _read_tool_choice(body: Fields, tools: tuple[Tool, ...]) -> tuple[Choice, tuple[Tool, ...]]:
+    """The choice, and the tools that may be called."""
+    if not body.has("tool_choice"):
         return "auto", tools
     if not tools:
-        raise asked.refuse("tool_choice", "only allowed with tools", "invalid_value")
-    if isinstance(asked.values["tool_choice"], str):
-        match asked.one_of("tool_choice", "auto", "none", "required"):
+        raise body.refuse("tool_choice", "only allowed with tools", "invalid_value")
+    if isinstance(body.values["tool_choice"], str):
+        match body.one_of("tool_choice", "auto", "none", "required"):
             case "required":
                 return "required", tools
             case "none":
                 return "none", tools
             case _:
                 return "auto", tools
-    choice = asked.nested("tool_choice")
+    choice = body.nested("tool_choice")
     choice.one_of("type", "function")
     named = choice.nested("function").text("name")
     chosen = tuple(tool for tool in tools if tool.name == named)
     if not chosen:
-        raise choice.refuse("function.name", f"no tool is called {named!r}", "invalid_value")
+        raise choice.refuse("function.name", f"there is no tool {named!r}", "invalid_value")
     return "required", chosen
 
 
-def _read_stop(asked: Fields) -> tuple[str, ...]:
-    if isinstance(asked.values.get("stop"), str):
-        return tuple(filter(None, (asked.text("stop"),)))
-    stop = asked.texts("stop")
+def _read_stop(body: Fields) -> tuple[str, ...]:
+    if isinstance(body.values.get("stop"), str):
+        return tuple(filter(None, (body.text("stop"),)))
+    stop = body.texts("stop")
     if len(stop) > 4:
-        raise asked.refuse("stop", "four sequences at most", "array_above_max_length")
+        raise body.refuse("stop", "four sequences at most", "array_above_max_length")
     return tuple(filter(None, stop))
 
 
-def _read_limit(asked: Fields) -> int | None:
-    if asked.has("max_tokens") and asked.has("max_completion_tokens"):
-        raise asked.refuse("max_tokens", "not together with max_completion_tokens", "invalid_parameter_combination")
-    old, new = asked.maybe_whole("max_tokens", 1, 10**9), asked.maybe_whole("max_completion_tokens", 1, 10**9)
+def _read_limit(body: Fields) -> int | None:
+    if body.has("max_tokens") and body.has("max_completion_tokens"):
+        raise body.refuse("max_tokens", "not together with max_completion_tokens", "invalid_parameter_combination")
+    old, new = body.maybe_whole("max_tokens", 1, 10**9), body.maybe_whole("max_completion_tokens", 1, 10**9)
     return new if old is None else old
 
 
-def _read_format(asked: Fields) -> Mapping[str, object] | None:
-    wanted = asked.maybe_nested("response_format")
+def _read_format(body: Fields) -> Mapping[str, object] | None:
+    wanted = body.maybe_nested("response_format")
     if wanted is None:
         return None
     match wanted.one_of("type", "text", "json_object", "json_schema"):
@@ -332,9 +338,10 @@ def _read_format(asked: Fields) -> Mapping[str, object] | None:
             schema.text("name")
             return schema.nested("schema").values
         case "json_object":
-            # The service refuses this mode unless the messages speak of JSON, to keep models from endless white space.
-            if b"json" not in orjson.dumps(asked.values["messages"]).lower():
-                raise asked.refuse("messages", "the word json must stand in a message for this response_format")
+            # The service refuses this mode unless a message contains "json": otherwise models produce endless white
+            # space.
+            if b"json" not in orjson.dumps(body.values["messages"]).lower():
+                raise body.refuse("messages", "a message must contain the word json for this response_format")
             return {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}
         case _:
             return None
@@ -346,13 +353,13 @@ class _Reply:
     prompt: Prompt
     turn: Turn
     choices: int
-    asking: Asking
+    meta: RequestMeta
 
     def _frame(self, kind: str, choices: list[dict[str, Any]], **more: object) -> dict[str, Any]:
         return {
-            "id": f"chatcmpl-{self.asking.identity}",
+            "id": f"chatcmpl-{self.meta.identity}",
             "object": kind,
-            "created": self.asking.now,
+            "created": self.meta.now,
             "model": self.model,
             "choices": choices,
             "service_tier": "default",
@@ -361,14 +368,14 @@ class _Reply:
         }
 
     def _usage(self) -> dict[str, Any]:
-        asked, said = self.prompt.tokens, self.turn.tokens * self.choices
+        input_tokens, output_tokens = self.prompt.tokens, self.turn.tokens * self.choices
         return {
-            "prompt_tokens": asked,
-            "completion_tokens": said,
-            "total_tokens": asked + said,
-            "prompt_tokens_details": {"cached_tokens": min(self.asking.script.cached, asked), "audio_tokens": 0},
+            "prompt_tokens": input_tokens,
+            "completion_tokens": output_tokens,
+            "total_tokens": input_tokens + output_tokens,
+            "prompt_tokens_details": {"cached_tokens": min(self.meta.script.cached, input_tokens), "audio_tokens": 0},
             "completion_tokens_details": {
-                "reasoning_tokens": len(self.turn.thought) * self.choices,
+                "reasoning_tokens": len(self.turn.thinking) * self.choices,
                 "audio_tokens": 0,
                 "accepted_prediction_tokens": 0,
                 "rejected_prediction_tokens": 0,
@@ -376,7 +383,7 @@ class _Reply:
         }
 
     def _call_id(self, choice: int, number: int) -> str:
-        return f"call_{self.asking.identity}{choice:02x}{number:02x}"
+        return f"call_{self.meta.identity}{choice:02x}{number:02x}"
 
     def whole(self) -> bytes:
         choices = [
@@ -399,17 +406,17 @@ class _Reply:
             }
             for number, call in enumerate(self.turn.calls)
         ]
-        said = "".join(self.turn.said)
+        text = "".join(self.turn.text)
         message: dict[str, Any] = {
             "role": "assistant",
-            "content": said or (None if calls else ""),
+            "content": text or (None if calls else ""),
             "refusal": None,
             "annotations": [],
         }
         return message | ({"tool_calls": calls} if calls else {})
 
     def events(self, *, wants_usage: bool) -> Iterator[bytes]:
-        # With usage asked for, every chunk has the field, and only the last one has a value.
+        # If usage is requested, every chunk has the field, and only the last one has a value.
         more: dict[str, object] = {"usage": None} if wants_usage else {}
         one_by_one = itertools.zip_longest(*(self._choice_deltas(index) for index in range(self.choices)))
         for choice in filter(None, itertools.chain.from_iterable(one_by_one)):
@@ -424,8 +431,8 @@ class _Reply:
 
     def _deltas(self, choice: int) -> Iterator[dict[str, Any]]:
         opening: dict[str, Any] = {"role": "assistant", "content": "", "refusal": None}
-        if not self.turn.said and self.turn.calls:
-            # A message that is nothing but calls opens with the first of them.
+        if not self.turn.text and self.turn.calls:
+            # A message with only tool calls begins with the first of them.
             first, *others = self.turn.calls
             opening |= {"content": None, "tool_calls": [self._opened(choice, 0, first)]}
             yield opening
@@ -433,7 +440,7 @@ class _Reply:
         else:
             others = list(self.turn.calls)
             yield opening
-            yield from ({"content": piece} for piece in self.turn.said)
+            yield from ({"content": piece} for piece in self.turn.text)
         for number, call in enumerate(others, len(self.turn.calls) - len(others)):
             yield {"tool_calls": [self._opened(choice, number, call)]}
             yield from _arguments(number, call)
@@ -455,14 +462,14 @@ def _event(value: object) -> bytes:
 # ---------------------------------------------------------------------------------------------------------- embeddings
 
 
-def embeddings(asked: Fields, asking: Asking) -> Answer:
+def embeddings(body: Fields, meta: RequestMeta) -> Answer:
     """POST /v1/embeddings"""
-    model = asked.text("model")
-    if not asking.script.lenient:
-        asked.only(*_EMBEDDING_FIELDS)
-    dimensions = asked.maybe_whole("dimensions", 1, 4096) or DIMENSIONS
-    as_base64 = asked.maybe_one_of("encoding_format", "float", "base64") == "base64"
-    inputs = _read_input(asked)
+    model = body.text("model")
+    if not meta.script.lenient:
+        body.only(*_EMBEDDING_FIELDS)
+    dimensions = body.maybe_whole("dimensions", 1, 4096) or DIMENSIONS
+    as_base64 = body.maybe_one_of("encoding_format", "float", "base64") == "base64"
+    inputs = _read_input(body)
     vectors = (vector(tokens, dimensions) for tokens in inputs)
     data = [
         {"object": "embedding", "index": index, "embedding": _packed(values) if as_base64 else values}
@@ -473,36 +480,36 @@ def embeddings(asked: Fields, asking: Asking) -> Answer:
     return Whole(orjson.dumps({"object": "list", "data": data, "model": model, "usage": usage}))
 
 
-def _read_input(asked: Fields) -> list[list[str]]:
-    """Each input as its words; token numbers count as words."""
-    match asked.values.get("input"):
+def _read_input(body: Fields) -> list[list[str]]:
+    """The words of each input. Token numbers count as words."""
+    match body.values.get("input"):
         case None:
-            raise asked.refuse("input", "this field is required", "missing_required_parameter")
+            raise body.refuse("input", "this field is required", "missing_required_parameter")
         case str(text):
             inputs = [text.split()]
         case [int(), *_] as tokens:
             inputs = [[str(token) for token in tokens]]
         case [_, *_] as items if len(items) <= 2048:
-            inputs = [_read_item(asked, item) for item in items]
+            inputs = [_read_item(body, item) for item in items]
         case _:
-            raise asked.refuse("input", "a string or an array of 1 to 2048 inputs is wanted here", "invalid_type")
+            raise body.refuse("input", "a string or an array of 1 to 2048 inputs is expected here", "invalid_type")
     if not all(inputs):
-        raise asked.refuse("input", "an empty input has no embedding", "invalid_value")
+        raise body.refuse("input", "an input must not be empty", "invalid_value")
     return inputs
 
 
-def _read_item(asked: Fields, item: object) -> list[str]:
+def _read_item(body: Fields, item: object) -> list[str]:
     match item:
         case str(text):
             return text.split()
         case list(tokens):
             return [str(token) for token in tokens]
         case _:
-            raise asked.refuse("input", "strings or arrays of tokens are wanted here", "invalid_type")
+            raise body.refuse("input", "strings or arrays of tokens are expected here", "invalid_type")
 
 
 def vector(tokens: Iterable[str], dimensions: int) -> list[float]:
-    """A vector of length one: each word pushes in its own direction, so texts that share words lie near each other."""
+    """A vector of length one. Each word adds a fixed direction, so texts with common words have similar vectors."""
     values = [0.0] * dimensions
     for token in tokens:
         digest = hashlib.blake2b(token.lower().encode(), digest_size=32).digest()

@@ -1,4 +1,4 @@
-"""Reads a request's JSON as strictly as a provider does. What is wrong is refused with the path of the wrong field."""
+"""Reads the JSON of a request as strictly as a provider does. An error has the path of the wrong field."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class Refused(Exception):
-    """A request that the provider will not answer; each format has its own words for it."""
+    """A refused request. Each format encodes the error in its own way."""
 
     def __init__(self, message: str, *, status: int = 400, param: str | None = None, code: str | None = None) -> None:
         super().__init__(message)
@@ -25,7 +25,7 @@ _NAMES = {str: "a string", bool: "a boolean", int: "an integer", float: "a numbe
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """One JSON object of a request, and where it stands. A null is a field that is not there."""
+    """One JSON object of a request, and its path. A null counts as absent."""
 
     values: Mapping[str, object] = field(repr=False)
     path: str = ""
@@ -49,7 +49,7 @@ class Fields:
         if value is None:
             return None
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise self.refuse(name, f"{_NAMES[kind]} is wanted here", "invalid_type")
+            raise self.refuse(name, f"{_NAMES[kind]} is expected here", "invalid_type")
         return value
 
     def _required(self, name: str, value: T | None) -> T:
@@ -81,7 +81,7 @@ class Fields:
         if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self.refuse(name, "a number is wanted here", "invalid_type")
+            raise self.refuse(name, "a number is expected here", "invalid_type")
         if not low <= value <= high:
             raise self.refuse(name, f"{value} is not within {low} and {high}", "invalid_value")
         return value
@@ -89,7 +89,7 @@ class Fields:
     def maybe_one_of(self, name: str, *allowed: str) -> str | None:
         value = self.maybe_text(name)
         if value is not None and value not in allowed:
-            raise self.refuse(name, f"{value!r} is none of {', '.join(allowed)}", "invalid_value")
+            raise self.refuse(name, f"{value!r} is not one of {', '.join(allowed)}", "invalid_value")
         return value
 
     def one_of(self, name: str, *allowed: str) -> str:
@@ -106,17 +106,17 @@ class Fields:
         return self._maybe(name, list)
 
     def each(self, name: str) -> Iterator[Fields]:
-        """The objects of an array; none where the field is not there."""
+        """The objects of an array. None if the field is absent."""
         for index, value in enumerate(self.maybe_array(name) or ()):
             path = f"{self.where(name)}[{index}]"
             if not isinstance(value, dict):
-                raise Refused(f"{path}: an object is wanted here", param=path, code="invalid_type")
+                raise Refused(f"{path}: an object is expected here", param=path, code="invalid_type")
             yield Fields(value, path)
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """The strings of an array; none where the field is not there."""
+        """The strings of an array. None if the field is absent."""
         values = self.maybe_array(name) or []
         texts = tuple(value for value in values if isinstance(value, str))
         if len(texts) != len(values):
-            raise self.refuse(name, "strings are wanted in this array", "invalid_type")
+            raise self.refuse(name, "strings are expected in this array", "invalid_type")
         return texts

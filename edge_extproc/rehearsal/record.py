@@ -1,6 +1,6 @@
-"""What reached the rehearsal provider, kept for tests within bounds.
+"""Records the last requests to the rehearsal provider, for tests.
 
-Records hold credentials as they came, for a test asks just that: keep none unless told to, and show none in a repr.
+Records contain credentials, because tests check them. So recording is off by default, and a repr shows no content.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ import base64
 from collections import deque
 from dataclasses import dataclass, field
 
-# Far more than a test looks back, and a few bodies of the largest size that is accepted.
+# More requests than a test inspects, and a few bodies of the maximum size.
 MAX_RECORDS = 256
 MAX_RECORDED_BYTES = 128 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """One request, as it came: header names in lower case, in order, repeated where they were repeated."""
+    """One request as it was received: header names in lower case, in order, with duplicates."""
 
     method: str
     target: str
@@ -24,7 +24,7 @@ class Recorded:
     body: bytes = field(repr=False)
 
     def header(self, name: str) -> str | None:
-        """The values of a header, joined; None if it is not there."""
+        """The joined values of a header. None: it is absent."""
         values = [value for key, value in self.headers if key == name]
         return ", ".join(values) if values else None
 
@@ -38,21 +38,21 @@ class Recorded:
 
 
 class Records:
-    """The last requests; the oldest go when there are too many or they are too large."""
+    """The last requests. The oldest are removed when there are too many or they are too large."""
 
     def __init__(self) -> None:
-        self._kept: deque[Recorded] = deque()
+        self._records: deque[Recorded] = deque()
         self._bytes = 0
 
-    def keep(self, recorded: Recorded) -> None:
-        self._kept.append(recorded)
+    def add(self, recorded: Recorded) -> None:
+        self._records.append(recorded)
         self._bytes += len(recorded.body)
-        while len(self._kept) > MAX_RECORDS or (self._bytes > MAX_RECORDED_BYTES and len(self._kept) > 1):
-            self._bytes -= len(self._kept.popleft().body)
+        while len(self._records) > MAX_RECORDS or (self._bytes > MAX_RECORDED_BYTES and len(self._records) > 1):
+            self._bytes -= len(self._records.popleft().body)
 
     def clear(self) -> None:
-        self._kept.clear()
+        self._records.clear()
         self._bytes = 0
 
     def all(self) -> tuple[Recorded, ...]:
-        return tuple(self._kept)
+        return tuple(self._records)

@@ -1,5 +1,6 @@
-"""OpenAI's Responses API, as the rehearsal provider answers it. Nothing is stored: what refers to a stored response is
-refused, and so are tools that only OpenAI's own servers run.
+"""OpenAI's Responses API of the rehearsal provider.
+
+It stores nothing, so references to stored responses are refused. Tools that run on OpenAI's servers are refused too.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from .format import Answer, Asking, Stream, Whole
+from .format import Answer, RequestMeta, Stream, Whole
 from .openai import EFFORT, FUNCTION_NAME, OpenAI
 from .reading import Fields, Refused
 from .schema import Unanswerable
@@ -47,43 +48,43 @@ _FIELDS = (
     "truncation",
     "user",
 )
-# What lies at OpenAI from calls before.
+# Fields that refer to stored data.
 _STORED = ("previous_response_id", "conversation", "prompt")
 _SUMMARIES = ("auto", "concise", "detailed")
 _ITEMS = ("message", "function_call", "function_call_output", "reasoning", "item_reference")
-# The service takes no fewer.
+# The minimum of the service.
 _LEAST_OUTPUT = 16
 
 
 class Responses(OpenAI):
-    """Errors within a stream are told in another way than those of chat completions."""
+    """Errors within a stream have another form than those of chat completions."""
 
     broken_event = b'event: response.output_text.delta\ndata: {"type":"response.out\n\n'
 
     def write_error_event(self, refused: Refused, _request_id: str, /) -> bytes:
-        told = {"code": refused.code or "server_error", "message": refused.message, "param": refused.param}
-        return _event({"type": "error", **told, "sequence_number": 0})
+        error = {"code": refused.code or "server_error", "message": refused.message, "param": refused.param}
+        return _event({"type": "error", **error, "sequence_number": 0})
 
 
-def responses(asked: Fields, asking: Asking) -> Answer:
+def responses(body: Fields, meta: RequestMeta) -> Answer:
     """POST /v1/responses"""
-    model = asked.text("model")
-    if not asking.script.lenient:
-        asked.only(*_FIELDS)
+    model = body.text("model")
+    if not meta.script.lenient:
+        body.only(*_FIELDS)
     for name in _STORED:
-        if asked.has(name):
-            raise asked.refuse(name, "nothing is stored here; send all of the conversation as input", "not_found")
-    if asked.flag("background"):
-        raise asked.refuse("background", "this model answers at once", "unsupported_parameter")
-    prompt = _read_prompt(asked)
+        if body.has(name):
+            raise body.refuse(name, "nothing is stored here; send the whole conversation as input", "not_found")
+    if body.flag("background"):
+        raise body.refuse("background", "background mode is not supported", "unsupported_parameter")
+    prompt = _read_prompt(body)
     try:
-        turn = play(prompt, asking.script.tokens)
+        turn = play(prompt, meta.script.tokens)
     except Unanswerable as exc:
         raise Refused(f"text.format or tools: {exc}", code="invalid_json_schema") from exc
-    reply = _Reply(model, prompt, turn, asked, asking)
-    if not asked.flag("stream"):
-        if asked.has("stream_options"):
-            raise asked.refuse("stream_options", "only a stream has these", "invalid_value")
+    reply = _Reply(model, prompt, turn, body, meta)
+    if not body.flag("stream"):
+        if body.has("stream_options"):
+            raise body.refuse("stream_options", "only allowed with stream", "invalid_value")
         return Whole(orjson.dumps(reply.whole()))
     return Stream(reply.events(), reply.last_event())
 
@@ -93,13 +94,13 @@ def responses(asked: Fields, asking: Asking) -> Answer:
 
 @dataclass(slots=True)
 class _Conversation:
-    """What reading the items adds up to."""
+    """The sums over the items."""
 
     words: int = 0
     images: int = 0
     documents: int = 0
     system: int = 0
-    asked: str = ""
+    last_text: str = ""
     results: list[str] = field(default_factory=list)
     open_calls: set[str] = field(default_factory=set)
     known_calls: set[str] = field(default_factory=set)
@@ -127,15 +128,15 @@ class _Conversation:
                 raise item.refuse("id", "nothing is stored here; send the item itself", "not_found")
 
     def _own(self) -> None:
-        """The model said this: what was asked before is answered."""
-        self.asked = ""
+        """The item is the model's own: earlier questions and results are answered."""
+        self.last_text = ""
         self.results.clear()
 
     def _read_message(self, item: Fields) -> None:
         match item.one_of("role", "user", "assistant", "system", "developer"):
             case "user":
                 self.results.clear()
-                self.asked = self._content(item, ("input_text", "input_image", "input_file"))
+                self.last_text = self._content(item, ("input_text", "input_image", "input_file"))
             case "assistant":
                 self._own()
                 self._content(item, ("output_text", "refusal"))
@@ -145,9 +146,9 @@ class _Conversation:
     def _read_result(self, item: Fields) -> None:
         identity = item.text("call_id")
         if identity not in self.known_calls:
-            raise item.refuse("call_id", f"no tool call before this is called {identity!r}", "invalid_value")
+            raise item.refuse("call_id", f"there is no earlier tool call {identity!r}", "invalid_value")
         self.open_calls.discard(identity)
-        self.asked = ""
+        self.last_text = ""
         self.results.append(self._content(item, ("input_text", "input_image", "input_file"), "output"))
 
     def _content(self, item: Fields, kinds: tuple[str, ...], name: str = "content") -> str:
@@ -166,7 +167,7 @@ class _Conversation:
                 part.maybe_one_of("detail", "auto", "low", "high", "original")
                 url = part.text("image_url") if not part.has("file_id") else "https://"
                 if not url.startswith(("https://", "http://", "data:image/")):
-                    raise part.refuse("image_url", "neither a URL nor a data URL of an image", "invalid_image_url")
+                    raise part.refuse("image_url", "this is not a URL or a data URL of an image", "invalid_image_url")
                 self.images += 1
             case "input_file":
                 if not any(part.has(name) for name in ("file_id", "file_url")):
@@ -179,61 +180,65 @@ class _Conversation:
         return ""
 
 
-def _read_prompt(asked: Fields) -> Prompt:
-    talk = _Conversation()
-    instructions = asked.maybe_text("instructions") or ""
-    talk.system = words(instructions)
-    talk.words = words(instructions)
-    if isinstance(asked.values.get("input"), str):
-        talk.count, talk.asked = 1, asked.text("input")
-        talk.words += words(talk.asked)
-    elif asked.has("input"):
-        for item in asked.each("input"):
-            talk.read(item)
+def _read_prompt(body: Fields) -> Prompt:
+    conversation = _Conversation()
+    instructions = body.maybe_text("instructions") or ""
+    conversation.system = words(instructions)
+    conversation.words = words(instructions)
+    if isinstance(body.values.get("input"), str):
+        conversation.count, conversation.last_text = 1, body.text("input")
+        conversation.words += words(conversation.last_text)
+    elif body.has("input"):
+        for item in body.each("input"):
+            conversation.read(item)
     else:
-        raise asked.refuse("input", "this field is required", "missing_required_parameter")
-    if not talk.count:
-        raise asked.refuse("input", "there is no message in it", "empty_array")
-    if talk.open_calls:
-        raise asked.refuse("input", f"no tool output for the calls {', '.join(sorted(talk.open_calls))}")
-    tools = tuple(_read_tools(asked))
-    choice, tools_to_use = _read_tool_choice(asked, tools)
-    _check_settings(asked)
-    reasoning = asked.maybe_nested("reasoning")
+        raise body.refuse("input", "this field is required", "missing_required_parameter")
+    if not conversation.count:
+        raise body.refuse("input", "it has no message", "empty_array")
+    if conversation.open_calls:
+        raise body.refuse(
+            "input", f"there is no tool output for the calls {', '.join(sorted(conversation.open_calls))}"
+        )
+    tools = tuple(_read_tools(body))
+    choice, tools_to_use = _read_tool_choice(body, tools)
+    _check_settings(body)
+    reasoning = body.maybe_nested("reasoning")
     if reasoning is not None:
         reasoning.maybe_one_of("summary", *_SUMMARIES)
     effort = reasoning.maybe_one_of("effort", *EFFORT) if reasoning is not None else None
     return Prompt(
-        asked=talk.asked,
-        results=tuple(talk.results),
-        messages=talk.count,
-        images=talk.images,
-        documents=talk.documents,
-        system=talk.system,
-        tokens=talk.words + IMAGE_TOKENS * (talk.images + talk.documents) + TOOL_TOKENS * len(tools),
+        text=conversation.last_text,
+        results=tuple(conversation.results),
+        messages=conversation.count,
+        images=conversation.images,
+        documents=conversation.documents,
+        system=conversation.system,
+        tokens=conversation.words
+        + IMAGE_TOKENS * (conversation.images + conversation.documents)
+        + TOOL_TOKENS * len(tools),
         tools=tools_to_use,
         choice=choice,
-        parallel=asked.flag("parallel_tool_calls", default=True),
-        limit=asked.maybe_whole("max_output_tokens", _LEAST_OUTPUT, 10**9),
-        schema=_read_format(asked),
+        parallel=body.flag("parallel_tool_calls", default=True),
+        limit=body.maybe_whole("max_output_tokens", _LEAST_OUTPUT, 10**9),
+        schema=_read_format(body),
         thinking=EFFORT[effort or "none"],
     )
 
 
-def _check_settings(asked: Fields) -> None:
-    asked.maybe_number("temperature", 0, 2)
-    asked.maybe_number("top_p", 0, 1)
-    asked.maybe_text("user")
-    asked.maybe_one_of("truncation", "auto", "disabled")
-    asked.texts("include")
-    if asked.maybe_whole("top_logprobs", 0, 20):
-        raise asked.refuse("top_logprobs", "this model has none", "unsupported_parameter")
-    if (options := asked.maybe_nested("stream_options")) is not None:
+def _check_settings(body: Fields) -> None:
+    body.maybe_number("temperature", 0, 2)
+    body.maybe_number("top_p", 0, 1)
+    body.maybe_text("user")
+    body.maybe_one_of("truncation", "auto", "disabled")
+    body.texts("include")
+    if body.maybe_whole("top_logprobs", 0, 20):
+        raise body.refuse("top_logprobs", "this model does not support it", "unsupported_parameter")
+    if (options := body.maybe_nested("stream_options")) is not None:
         options.only("include_obfuscation")
 
 
-def _read_tools(asked: Fields) -> Iterator[Tool]:
-    for tool in asked.each("tools"):
+def _read_tools(body: Fields) -> Iterator[Tool]:
+    for tool in body.each("tools"):
         tool.one_of("type", "function")
         name = tool.text("name")
         if not FUNCTION_NAME.fullmatch(name):
@@ -241,27 +246,27 @@ def _read_tools(asked: Fields) -> Iterator[Tool]:
         parameters = tool.maybe_nested("parameters")
         schema = {"type": "object", **(parameters.values if parameters else {})}
         if schema["type"] != "object":
-            raise tool.refuse("parameters", "a tool takes an object", "invalid_function_parameters")
+            raise tool.refuse("parameters", "the parameters must be an object", "invalid_function_parameters")
         yield Tool(name, schema)
 
 
-def _read_tool_choice(asked: Fields, tools: tuple[Tool, ...]) -> tuple[Choice, tuple[Tool, ...]]:
-    """The choice, and the tools among which it may be made."""
-    if not asked.has("tool_choice"):
+def _read_tool_choice(body: Fields, tools: tuple[Tool, ...]) -> tuple[Choice, tuple[Tool, ...]]:
+    """The choice, and the tools that may be called."""
+    if not body.has("tool_choice"):
         return "auto", tools
-    if isinstance(asked.values["tool_choice"], str):
-        return _mode(asked, "tool_choice", tools), tools
-    choice = asked.nested("tool_choice")
+    if isinstance(body.values["tool_choice"], str):
+        return _mode(body, "tool_choice", tools), tools
+    choice = body.nested("tool_choice")
     if choice.one_of("type", "function", "allowed_tools") == "function":
         return "required", _named(choice, "name", tools)
     allowed = [tool for each in choice.each("tools") for tool in _named(each, "name", tools)]
     return _mode(choice, "mode", tools), tuple(allowed)
 
 
-def _mode(asked: Fields, name: str, tools: tuple[Tool, ...]) -> Choice:
-    match asked.one_of(name, "auto", "none", "required"):
+def _mode(body: Fields, name: str, tools: tuple[Tool, ...]) -> Choice:
+    match body.one_of(name, "auto", "none", "required"):
         case "required" if not tools:
-            raise asked.refuse(name, "only allowed with tools", "invalid_value")
+            raise body.refuse(name, "only allowed with tools", "invalid_value")
         case "required":
             return "required"
         case "none":
@@ -274,12 +279,12 @@ def _named(choice: Fields, name: str, tools: tuple[Tool, ...]) -> tuple[Tool, ..
     wanted = choice.text(name)
     found = tuple(tool for tool in tools if tool.name == wanted)
     if not found:
-        raise choice.refuse(name, f"no tool is called {wanted!r}", "invalid_value")
+        raise choice.refuse(name, f"there is no tool {wanted!r}", "invalid_value")
     return found
 
 
-def _read_format(asked: Fields) -> Mapping[str, object] | None:
-    text = asked.maybe_nested("text")
+def _read_format(body: Fields) -> Mapping[str, object] | None:
+    text = body.maybe_nested("text")
     if text is None:
         return None
     text.only("format", "verbosity")
@@ -292,9 +297,9 @@ def _read_format(asked: Fields) -> Mapping[str, object] | None:
             wanted.text("name")
             return wanted.nested("schema").values
         case "json_object":
-            # As in chat completions, the service refuses this mode unless the input speaks of JSON.
-            if b"json" not in orjson.dumps(asked.values["input"]).lower():
-                raise asked.refuse("input", "the word json must stand in the input for this text.format")
+            # As in chat completions, the service refuses this mode unless the input contains "json".
+            if b"json" not in orjson.dumps(body.values["input"]).lower():
+                raise body.refuse("input", "the input must contain the word json for this text.format")
             return {"type": "object", "properties": {"answer": {"type": "string"}}, "required": ["answer"]}
         case _:
             return None
@@ -308,8 +313,8 @@ class _Reply:
     model: str
     prompt: Prompt
     turn: Turn
-    asked: Fields
-    asking: Asking
+    body: Fields
+    meta: RequestMeta
 
     def whole(self) -> dict[str, Any]:
         is_cut = self.turn.finish == "length"
@@ -322,73 +327,73 @@ class _Reply:
         }
 
     def _frame(self) -> dict[str, Any]:
-        """A response that has just begun. What was asked comes back, or what the service takes in its place."""
-        told = self.asked.values
+        """A response that has just begun. It repeats the fields of the request, or their defaults."""
+        requested = self.body.values
 
         def given(name: str, otherwise: object) -> object:
-            return told[name] if told.get(name) is not None else otherwise
+            return requested[name] if requested.get(name) is not None else otherwise
 
         reasoning: Any = given("reasoning", {})
         text: Any = given("text", {})
         return {
-            "id": f"resp_{self.asking.identity}",
+            "id": f"resp_{self.meta.identity}",
             "object": "response",
-            "created_at": self.asking.now,
+            "created_at": self.meta.now,
             "status": "in_progress",
             "background": False,
             "error": None,
             "incomplete_details": None,
-            "instructions": told.get("instructions"),
-            "max_output_tokens": told.get("max_output_tokens"),
-            "max_tool_calls": told.get("max_tool_calls"),
+            "instructions": requested.get("instructions"),
+            "max_output_tokens": requested.get("max_output_tokens"),
+            "max_tool_calls": requested.get("max_tool_calls"),
             "model": self.model,
             "output": [],
             "parallel_tool_calls": self.prompt.parallel,
             "previous_response_id": None,
-            "prompt_cache_key": told.get("prompt_cache_key"),
+            "prompt_cache_key": requested.get("prompt_cache_key"),
             "reasoning": {"effort": reasoning.get("effort"), "summary": reasoning.get("summary")},
-            "safety_identifier": told.get("safety_identifier"),
+            "safety_identifier": requested.get("safety_identifier"),
             "service_tier": "default",
             "store": given("store", otherwise=True),
             "temperature": given("temperature", 1.0),
             "text": {"format": text.get("format") or {"type": "text"}, "verbosity": text.get("verbosity") or "medium"},
             "tool_choice": given("tool_choice", "auto"),
-            "tools": [{"strict": None, **tool} for tool in given("tools", [])],  # type: ignore[attr-defined]  # was read
+            "tools": [{"strict": None, **tool} for tool in given("tools", [])],  # type: ignore[attr-defined]  # it has been checked
             "top_logprobs": 0,
             "top_p": given("top_p", 1.0),
             "truncation": given("truncation", "disabled"),
             "usage": None,
-            "user": told.get("user"),
+            "user": requested.get("user"),
             "metadata": given("metadata", {}),
         }
 
     def _usage(self) -> dict[str, Any]:
-        asked, said = self.prompt.tokens, self.turn.tokens
+        input_tokens, output_tokens = self.prompt.tokens, self.turn.tokens
         return {
-            "input_tokens": asked,
+            "input_tokens": input_tokens,
             "input_tokens_details": {
-                "cached_tokens": min(self.asking.script.cached, asked),
+                "cached_tokens": min(self.meta.script.cached, input_tokens),
                 "cache_write_tokens": 0,
             },
-            "output_tokens": said,
-            "output_tokens_details": {"reasoning_tokens": len(self.turn.thought)},
-            "total_tokens": asked + said,
+            "output_tokens": output_tokens,
+            "output_tokens_details": {"reasoning_tokens": len(self.turn.thinking)},
+            "total_tokens": input_tokens + output_tokens,
         }
 
     def _id(self, prefix: str, number: int = 0) -> str:
-        return f"{prefix}_{self.asking.identity}{number:02x}"
+        return f"{prefix}_{self.meta.identity}{number:02x}"
 
-    # Each item as it opens, as it ends, and the pieces that come between: text, summary or arguments.
+    # For each item: its first and its final form, and the pieces of its text, summary or arguments.
     def _items(self) -> Iterator[tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]]:
         turn, is_cut = self.turn, self.turn.finish == "length"
         status = {"status": "completed"}
-        if turn.thought:
+        if turn.thinking:
             yield self._reasoning()
-        if turn.said or not (turn.calls or (turn.thought and is_cut)):
+        if turn.text or not (turn.calls or (turn.thinking and is_cut)):
             opened: dict[str, Any] = {"id": self._id("msg"), "type": "message", "role": "assistant", "content": []}
-            part = {"type": "output_text", "text": "".join(turn.said), "annotations": [], "logprobs": []}
+            part = {"type": "output_text", "text": "".join(turn.text), "annotations": [], "logprobs": []}
             ended = {"status": "incomplete"} if is_cut and not turn.calls else status
-            yield {**opened, "status": "in_progress"}, {**opened, **ended, "content": [part]}, turn.said
+            yield {**opened, "status": "in_progress"}, {**opened, **ended, "content": [part]}, turn.text
         for number, call in enumerate(turn.calls):
             opened = {"id": self._id("fc", number), "type": "function_call", "call_id": self._id("call", number)}
             opened |= {"name": call.name, "arguments": ""}
@@ -397,24 +402,24 @@ class _Reply:
             yield {**opened, "status": "in_progress"}, done, call.pieces
 
     def _reasoning(self) -> tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]:
-        reasoning = self.asked.maybe_nested("reasoning")
-        shown = self.turn.thought if reasoning is not None and reasoning.has("summary") else ()
+        reasoning = self.body.maybe_nested("reasoning")
+        shown = self.turn.thinking if reasoning is not None and reasoning.has("summary") else ()
         opened: dict[str, Any] = {"id": self._id("rs"), "type": "reasoning", "summary": []}
         done = {**opened, "summary": [{"type": "summary_text", "text": "".join(shown)}] if shown else []}
-        if "reasoning.encrypted_content" in self.asked.texts("include"):
+        if "reasoning.encrypted_content" in self.body.texts("include"):
             done["encrypted_content"] = self._id("sealed")
         return opened, done, shown
 
     def events(self) -> Iterator[bytes]:
-        for number, told in enumerate(self._told()):
-            yield _event({**told, "sequence_number": number})
+        for number, event in enumerate(self._events()):
+            yield _event({**event, "sequence_number": number})
 
     def last_event(self) -> bytes:
         whole = self.whole()
         last = {"type": f"response.{whole['status']}", "response": whole}
-        return _event({**last, "sequence_number": sum(1 for _ in self._told())})
+        return _event({**last, "sequence_number": sum(1 for _ in self._events())})
 
-    def _told(self) -> Iterator[dict[str, Any]]:
+    def _events(self) -> Iterator[dict[str, Any]]:
         begun = self._frame()
         yield {"type": "response.created", "response": begun}
         yield {"type": "response.in_progress", "response": begun}

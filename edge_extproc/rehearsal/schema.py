@@ -1,6 +1,6 @@
-"""One value that a JSON schema allows, always the same one.
+"""Makes a value that a JSON schema allows; the same schema always gives the same value.
 
-It fills what is required and leaves out the rest. Not honoured: `pattern`, `not`, `if`, `multipleOf`, `uniqueItems`.
+It includes only required properties. It ignores `pattern`, `not`, `if`, `multipleOf` and `uniqueItems`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
-# Deeper than any sane schema, and far from Python's own limit.
+# Deeper than any useful schema, and far below Python's recursion limit.
 MAX_DEPTH = 32
 
 _BY_FORMAT = {
@@ -31,17 +31,17 @@ class Unanswerable(ValueError):
 
 
 def sample(schema: object, *, name: str = "value") -> Any:
-    """A value for the schema; `name` is what a free string says."""
+    """A value for the schema. `name`: the text of an unrestricted string. Raises Unanswerable."""
     try:
         return _sample(schema, schema, name, 0)
-    # The schema is anyone's JSON: a keyword of the wrong type shows where its value is used.
+    # A keyword with a value of the wrong type raises one of these where the value is used.
     except (AttributeError, TypeError) as exc:
         raise Unanswerable("a keyword of the schema has a value of the wrong type") from exc
 
 
 def _sample(schema: object, root: object, name: str, depth: int) -> Any:
     if depth > MAX_DEPTH:
-        raise Unanswerable("the schema asks for an endless value")
+        raise Unanswerable("the schema requires an infinite value")
     match schema:
         case True:
             return name
@@ -77,7 +77,7 @@ def _sample(schema: object, root: object, name: str, depth: int) -> Any:
         case "null":
             return None
         case unknown:
-            raise Unanswerable(f"no JSON type is called {unknown!r}")
+            raise Unanswerable(f"there is no JSON type {unknown!r}")
 
 
 def _object(schema: Mapping[str, Any], root: object, depth: int) -> dict[str, Any]:
@@ -114,14 +114,14 @@ def _number(schema: Mapping[str, Any], usual: float) -> float:
 
 
 def _resolve(reference: str, root: object) -> object:
-    """What a JSON pointer into the same document points at."""
+    """The target of a JSON pointer into the same document."""
     if not reference.startswith("#"):
-        raise Unanswerable(f"{reference!r} points outside the schema")
+        raise Unanswerable(f"{reference!r} is outside the schema")
     found = root
     for part in filter(None, reference[1:].split("/")):
         key = unquote(part).replace("~1", "/").replace("~0", "~")
         if not isinstance(found, Mapping) or key not in found:
-            raise Unanswerable(f"{reference!r} points at nothing")
+            raise Unanswerable(f"{reference!r} has no target")
         found = found[key]
     return found
 

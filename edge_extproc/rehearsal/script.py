@@ -1,16 +1,16 @@
-"""What one request tells the rehearsal provider to do, above all what to do wrong.
+"""The options of a request to the rehearsal provider, mainly simulated faults.
 
-A gateway strips the headers that it does not know, so the model's name is the way that always works:
+They are given in the model's name, because a gateway may remove unknown headers:
 
     rehearsal                               a plain answer
     rehearsal(delay=200ms,status=503)       options, on any model name
     rehearsal-slow, rehearsal-cut, …        an alias (see ALIASES)
     rehearsal-529                           an alias for a status
 
-A request header `x-rehearsal-<option>` says the same thing (`x-rehearsal-retry-after: 1`) and wins over the name.
+A request header `x-rehearsal-<option>` has the same effect (`x-rehearsal-retry-after: 1`) and overrides the name.
 
-An N counts chunks: the events of a stream in the order sent, or the 32-byte pieces of a body that is not a stream.
-N = 0 means right after the headers. An N beyond the end means: just before the end.
+N is a number of chunks: the events of a stream, or the 32-byte pieces of a body that is not a stream. N = 0 means
+directly after the headers. An N beyond the end means: just before the end.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class BadScript(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One request's stage directions; the default is a good answer at once."""
+    """The options of one request. By default the reply is correct and immediate."""
 
     delay: float = 0.0
     """Wait before the status line."""
@@ -45,47 +45,47 @@ class Script:
     retry_after: str = ""
     """Send this `retry-after` with it."""
     body: Body = "json"
-    """What the body is: as it should be, an HTML page, nothing at all, or as it should be and compressed."""
+    """The body: the correct JSON, an HTML page, an empty body, or the correct JSON compressed with gzip."""
     content_type: str = ""
-    """Send this content type, whatever the body is."""
+    """Send this content type with any body."""
     refuse: bool = False
-    """Reset the connection before any answer."""
+    """Reset the connection before any response."""
     cut: int | None = None
     """Reset the connection after N chunks."""
     drop: int | None = None
-    """Close the connection after N chunks, without the end that HTTP wants."""
+    """Close the connection after N chunks, without the end of the HTTP message."""
     end: int | None = None
-    """End after N chunks as HTTP wants it, but without what ends a stream in this format."""
+    """End the HTTP message after N chunks, without the final event of the format."""
     stall: int | None = None
-    """Say nothing more after N chunks, and keep the connection open."""
+    """Send nothing more after N chunks, and keep the connection open."""
     error: int | None = None
     """Send an error inside the stream after N chunks, and end."""
     malformed: int | None = None
-    """Send an event that is no JSON after N chunks, and go on. A plain body breaks off there."""
+    """Send an event that is not JSON after N chunks, and continue. A body that is not a stream ends there."""
     split: int | None = None
     """Write the body N bytes at a time, so that events are cut anywhere."""
     tokens: int | None = None
-    """Say exactly this many words."""
+    """Reply with exactly this many words."""
     cached: int = 0
     """Report this many of the input tokens as read from the prompt cache."""
     fail_first: int | None = None
-    """All this is done to the first N requests only; without anything else to do, they get a 503."""
+    """Apply the options to the first N requests only. Without other options, they get status 503."""
     key: str = ""
-    """What the requests of one `fail_first` have in common; left out, the model's name."""
+    """`fail_first` counts requests with the same key. Default: the model's name."""
     lenient: bool = False
-    """Let fields pass that the API does not know."""
+    """Accept fields that the API does not know."""
 
     def healed(self) -> Script:
-        """What is left when a fault is over."""
+        """The options without faults, for requests after the first N."""
         return Script(tokens=self.tokens, cached=self.cached, lenient=self.lenient)
 
     def failing(self) -> Script:
-        """What the first requests of `fail_first` meet."""
+        """The options for the first N requests."""
         return replace(self, status=503) if replace(self, fail_first=None, key="") == self.healed() else self
 
     @property
     def is_paced(self) -> bool:
-        """Whether it matters where a plain body is cut."""
+        """Whether a body that is not a stream must be split into pieces."""
         return self.pace > 0 or any(n is not None for n in (self.cut, self.drop, self.end, self.stall, self.malformed))
 
 
@@ -131,7 +131,7 @@ def _flag(text: str) -> bool:
 
 
 def _visible(text: str) -> str:
-    """Something that can stand in a header."""
+    """A text that is valid as a header value."""
     if not re.fullmatch(r"[\x21-\x7e](?:[\x20-\x7e]{0,198}[\x21-\x7e])?", text):
         raise ValueError(text)
     return text
@@ -164,7 +164,7 @@ _READ: Mapping[str, Callable[[str], Any]] = MappingProxyType(
 
 OPTIONS: tuple[str, ...] = tuple(field.name for field in fields(Script))
 
-# Five events in, either format has said a word or two.
+# After five events, a stream of either format contains a word or two.
 ALIASES: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
         "slow": {"delay": "1s", "pace": "50ms"},
@@ -188,19 +188,19 @@ _STATUS_ALIAS = re.compile(r"[45][0-9][0-9]")
 
 
 def read_script(model: str, headers: Iterable[tuple[str, str]] = ()) -> Script:
-    """What the model's name and the request's headers ask for."""
-    asked = _of_model(model)
+    """The options in the model's name and in the request's headers. Raises BadScript."""
+    options = _of_model(model)
     for name, value in headers:
         if name.startswith(HEADER_PREFIX):
-            asked[name.removeprefix(HEADER_PREFIX).replace("-", "_")] = value
+            options[name.removeprefix(HEADER_PREFIX).replace("-", "_")] = value
     read: dict[str, Any] = {}
-    for option, value in asked.items():
+    for option, value in options.items():
         if option not in _READ:
-            raise BadScript(f"no rehearsal option {option!r}; there are {', '.join(OPTIONS)}")
+            raise BadScript(f"there is no rehearsal option {option!r}; have {', '.join(OPTIONS)}")
         try:
             read[option] = _READ[option](value)
         except ValueError as exc:
-            raise BadScript(f"{value!r} is no value for the rehearsal option {option!r}") from exc
+            raise BadScript(f"{value!r} is not a valid value for the rehearsal option {option!r}") from exc
     return Script(**read)
 
 
@@ -208,13 +208,13 @@ def _of_model(model: str) -> dict[str, str]:
     matched = _MODEL.fullmatch(model)
     if matched is None:
         return {}
-    asked: dict[str, str] = {}
+    options: dict[str, str] = {}
     alias = matched["name"].strip().partition("rehearsal-")[2] if matched["name"].startswith("rehearsal-") else ""
     if alias in ALIASES:
-        asked.update(ALIASES[alias])
+        options.update(ALIASES[alias])
     elif _STATUS_ALIAS.fullmatch(alias):
-        asked["status"] = alias
+        options["status"] = alias
     for option in filter(None, (part.strip() for part in (matched["options"] or "").split(","))):
         name, _, value = option.partition("=")
-        asked[name.strip()] = value.strip()
-    return asked
+        options[name.strip()] = value.strip()
+    return options

@@ -1,6 +1,6 @@
-"""From an answer and a script to what goes over the wire: which bytes, when, and how the connection ends.
+"""Makes the performance of a reply by a script: the bytes, their timing, and how the connection ends.
 
-Pure: `connection.py` does what is written here, and nothing else.
+It does no IO; connection.py sends the performance.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .script import Script
 
 Ending = Literal["whole", "drop", "reset", "stall"]
 
-# Where a plain body is cut when it matters.
+# Bytes. A body that is not a stream is split into pieces of this size for faults and pauses.
 PIECE = 32
 
 _HTML = b"<!doctype html>\n<html><head><title>Bad gateway</title></head><body>The rehearsal is closed.</body></html>\n"
@@ -28,9 +28,9 @@ class Performance:
     status: int
     headers: tuple[tuple[str, str], ...]
     chunks: Iterable[bytes]
-    """Taken one by one as they are sent: a long stream is never whole in memory."""
+    """They are made when they are sent, so a long stream is never completely in memory."""
     length: int | None = None
-    """The length that the headers announce; None for a stream."""
+    """The content-length; None for a stream."""
     ending: Ending = "whole"
     delay: float = 0.0
     first: float = 0.0
@@ -41,13 +41,13 @@ class Performance:
 def stage(
     answer: Answer,
     script: Script,
-    spoken: Format,
+    wire_format: Format,
     request_id: str,
     *,
     status: int = 200,
     headers: Iterable[tuple[str, str]] = (),
 ) -> Performance:
-    """The answer as the script wants it."""
+    """The reply with the faults of the script."""
     if script.body == "html":
         answer, content_type = Whole(_HTML), "text/html; charset=utf-8"
     else:
@@ -55,17 +55,17 @@ def stage(
     chunks: Iterable[bytes]
     match answer:
         case Stream():
-            chunks, ending = _stream(answer, script, spoken, request_id)
+            chunks, ending = _stream(answer, script, wire_format, request_id)
             length = None
         case Whole():
-            chunks, ending, length = _body(answer, script, spoken, request_id)
+            chunks, ending, length = _body(answer, script, wire_format, request_id)
         case _:
             assert_never(answer)
     if script.split is not None:
         chunks = _split(chunks, script.split)
     sent = [
         ("content-type", script.content_type or content_type),
-        (spoken.request_id_header, request_id),
+        (wire_format.request_id_header, request_id),
         *headers,
         *([("content-encoding", "gzip")] if script.body == "gzip" else ()),
         *([("content-length", str(length))] if length is not None else [("cache-control", "no-cache")]),
@@ -75,29 +75,29 @@ def stage(
 
 
 def _fault(script: Script) -> tuple[int, Ending] | None:
-    """After how many chunks the answer breaks off, and how the connection ends then."""
-    told: tuple[tuple[int | None, Ending], ...] = (
+    """The number of chunks after which the reply is cut off, and how the connection ends. None: it is complete."""
+    faults: tuple[tuple[int | None, Ending], ...] = (
         (script.cut, "reset"),
         (script.drop, "drop"),
         (script.stall, "stall"),
         (script.end, "whole"),
     )
-    return next(((count, ending) for count, ending in told if count is not None), None)
+    return next(((count, ending) for count, ending in faults if count is not None), None)
 
 
-def _told_to_fail() -> Refused:
-    return Refused("the rehearsal fails here, as it was told", status=529)
+def _scripted_failure() -> Refused:
+    return Refused("the rehearsal fails here, as requested", status=529)
 
 
-def _stream(answer: Stream, script: Script, spoken: Format, request_id: str) -> tuple[Iterable[bytes], Ending]:
+def _stream(answer: Stream, script: Script, wire_format: Format, request_id: str) -> tuple[Iterable[bytes], Ending]:
     if script.body == "empty":
         return (), "whole"
     events, terminator = iter(answer.events), [answer.terminator]
     ending: Ending = "whole"
     if script.malformed is not None:
-        events = chain(islice(events, script.malformed), [spoken.broken_event], events)
+        events = chain(islice(events, script.malformed), [wire_format.broken_event], events)
     if script.error is not None:
-        failure = spoken.write_error_event(_told_to_fail(), request_id)
+        failure = wire_format.write_error_event(_scripted_failure(), request_id)
         events, terminator = chain(islice(events, script.error), [failure]), []
     if (fault := _fault(script)) is not None:
         count, ending = fault
@@ -106,8 +106,8 @@ def _stream(answer: Stream, script: Script, spoken: Format, request_id: str) -> 
     return (_gzipped(chunks) if script.body == "gzip" else chunks), ending
 
 
-def _body(answer: Whole, script: Script, spoken: Format, request_id: str) -> tuple[list[bytes], Ending, int]:
-    body = answer.body if script.error is None else spoken.write_error(_told_to_fail(), request_id)
+def _body(answer: Whole, script: Script, wire_format: Format, request_id: str) -> tuple[list[bytes], Ending, int]:
+    body = answer.body if script.error is None else wire_format.write_error(_scripted_failure(), request_id)
     match script.body:
         case "empty":
             body = b""
@@ -137,7 +137,7 @@ def _cut(data: bytes, size: int) -> list[bytes]:
 
 
 def _split(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
-    """The same bytes, so many at a time."""
+    """The same bytes in pieces of `size` bytes."""
     left = b""
     for chunk in chunks:
         data = left + chunk
@@ -149,7 +149,7 @@ def _split(chunks: Iterable[bytes], size: int) -> Iterator[bytes]:
 
 
 def _gzipped(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Each chunk can be read as soon as it arrives."""
+    """The compressed chunks. Each is flushed, so that a reader can decode it at once."""
     squeeze = zlib.compressobj(wbits=31)
     for chunk in chunks:
         yield squeeze.compress(chunk) + squeeze.flush(zlib.Z_SYNC_FLUSH)

@@ -1,10 +1,11 @@
-"""What the rehearsal model says: to the same question the same answer. It knows neither OpenAI nor Anthropic, nor HTTP.
+"""The rehearsal model: it makes the reply to a prompt, independent of wire formats. Equal prompts get equal replies.
 
-Tokens are counted by a rule that anyone can check by hand:
+Tokens are counted by a simple rule:
 
-* in: one for each word (what whitespace separates) of every text, tool result and tool argument, 100 for each image or
-  document, 10 for each tool offered;
-* out: one for each piece streamed: a word of text or of thought, eight characters of JSON; one more for a tool's name.
+* input: one for each word (separated by white space) of every text, tool result and tool argument, 100 for each image
+  or document, 10 for each tool;
+* output: one for each piece of the stream: a word of text or of thinking, or eight characters of JSON; and one for the
+  name of each called tool.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from .schema import sample
 IMAGE_TOKENS = 100
 TOOL_TOKENS = 10
 
-# A 20 MB question is not echoed whole.
+# Characters. The reply repeats no more of a prompt.
 ECHO_LIMIT = 2_000
 
 Choice = Literal["auto", "none", "required"]
@@ -36,9 +37,9 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A question, read from either format."""
+    """A request, independent of the wire format."""
 
-    asked: str
+    text: str
     """The text of the last turn; empty if it has none."""
     results: tuple[str, ...] = ()
     """The tool results of the last turn."""
@@ -46,7 +47,7 @@ class Prompt:
     images: int = 0
     documents: int = 0
     system: int = 0
-    """Words of system prompt."""
+    """The number of words of the system prompt."""
     tokens: int = 0
     tools: tuple[Tool, ...] = ()
     choice: Choice = "auto"
@@ -54,9 +55,9 @@ class Prompt:
     stop: tuple[str, ...] = ()
     limit: int | None = None
     schema: Mapping[str, object] | None = None
-    """What the answer must look like, if it must be JSON."""
+    """The JSON schema of the reply. None: the reply is text."""
     thinking: int = 0
-    """How many words of thought come first."""
+    """The number of words of thinking before the reply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +68,17 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """An answer, in the pieces in which it streams."""
+    """A reply of the model, in the pieces of its stream."""
 
-    thought: tuple[str, ...]
-    said: tuple[str, ...]
+    thinking: tuple[str, ...]
+    text: tuple[str, ...]
     calls: tuple[ToolCall, ...]
     finish: Finish
     stopped_by: str | None = None
 
     @property
     def tokens(self) -> int:
-        return len(self.thought) + len(self.said) + sum(1 + len(call.pieces) for call in self.calls)
+        return len(self.thinking) + len(self.text) + sum(1 + len(call.pieces) for call in self.calls)
 
 
 def words(text: str) -> int:
@@ -85,7 +86,7 @@ def words(text: str) -> int:
 
 
 def play(prompt: Prompt, tokens: int | None = None) -> Turn:
-    """The answer. `tokens` asks for so many words, whatever was asked."""
+    """The reply. `tokens`: exactly this many words, regardless of the prompt."""
     thought = _in_words("Let me think about this. " * (prompt.thinking + 1))[: prompt.thinking]
     named = _tools_to_call(prompt) if tokens is None else ()
     finish: Finish = "tools" if named else "stop"
@@ -106,12 +107,13 @@ def play(prompt: Prompt, tokens: int | None = None) -> Turn:
 
 
 def _tools_to_call(prompt: Prompt) -> tuple[Tool, ...]:
-    """`call a and b` calls a and b; who must call something calls the first that is offered."""
+    """The tools to call: those that the prompt names, as in `call a and b`. If a call is required and none is named,
+    the first tool."""
     if prompt.choice == "none" or not prompt.tools:
         return ()
     offered = {tool.name: tool for tool in prompt.tools}
     named: dict[str, Tool] = {}
-    for order in re.finditer(r"\bcall\s+(.+)", prompt.asked[:ECHO_LIMIT], re.IGNORECASE):
+    for order in re.finditer(r"\bcall\s+(.+)", prompt.text[:ECHO_LIMIT], re.IGNORECASE):
         for word in re.findall(r"[\w-]+", order[1]):
             if word in offered:
                 named[word] = offered[word]
@@ -123,10 +125,10 @@ def _tools_to_call(prompt: Prompt) -> tuple[Tool, ...]:
 
 
 def _echo(prompt: Prompt) -> str:
-    if prompt.results and not prompt.asked:
+    if prompt.results and not prompt.text:
         said = f"The tools answered: {'; '.join(prompt.results)[:ECHO_LIMIT]}"
     else:
-        said = f"You asked: {prompt.asked[:ECHO_LIMIT]}" if prompt.asked else "You asked nothing."
+        said = f"You asked: {prompt.text[:ECHO_LIMIT]}" if prompt.text else "You asked nothing."
     seen = (
         (prompt.messages, "message"),
         (prompt.images, "image"),
@@ -159,12 +161,12 @@ def _stopped(text: str, stop: tuple[str, ...]) -> tuple[str, str | None]:
 
 
 def _limited(turn: Turn, limit: int | None) -> Turn:
-    """No more tokens than allowed: what is left of a call may be half its arguments."""
+    """The reply cut to `limit` tokens. The arguments of a call may be incomplete."""
     if limit is None or turn.tokens <= limit:
         return turn
-    thought = turn.thought[:limit]
+    thought = turn.thinking[:limit]
     left = limit - len(thought)
-    said = turn.said[:left]
+    said = turn.text[:left]
     left -= len(said)
     calls: list[ToolCall] = []
     for call in turn.calls:

@@ -14,8 +14,8 @@ from typing import Protocol, TypeAlias
 
 from ..model.call import Call
 from ..model.content import Nothing
+from ..model.frozen_dataclass import frozen_dataclass
 from ..model.globs import is_glob
-from ..model.noun import noun
 from ..model.plan import AttemptResult, Candidate, Plan
 from ..model.usage import Usage
 
@@ -24,7 +24,7 @@ Headers: TypeAlias = Mapping[str, str]
 _NO_HEADERS: Headers = Nothing()
 
 
-@noun
+@frozen_dataclass
 class RoutingRequest:
     """One call, and what else may decide its route."""
 
@@ -58,7 +58,7 @@ Price: TypeAlias = Callable[[Candidate, Usage], Decimal | None]
 """US dollars. None: a part of the usage has no known price."""
 
 
-@noun
+@frozen_dataclass
 class StrategySettings:
     """What a strategy may use: prices, random numbers, time and its configuration."""
 
@@ -140,7 +140,7 @@ def _with_model(row: Sequence[Candidate], model: str) -> tuple[Candidate, ...]:
     return tuple(c if c.model else replace(c, model=model) for c in row)
 
 
-@noun
+@frozen_dataclass
 class PassthroughEndpoint:
     """The provider of a passthrough path, and the tenants that may call it. Files, batches and the like belong to the
     provider's account: every caller of the path sees what the others have stored there."""

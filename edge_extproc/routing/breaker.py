@@ -4,8 +4,8 @@
     open       no call is sent, for a time
     half open  one call is sent as a probe: its success closes the circuit, its failure opens it again
 
-A candidate also *rests* for as long as its last `Retry-After` asked. Calls then go to other candidates. If there are
-none, the candidate is used all the same, so that callers get its own error: it may refuse only some of them.
+A candidate also *rests* for the time of its last `Retry-After`. Calls then go to other candidates. If there are none,
+the candidate is used nevertheless, so that callers get its own error: it may refuse only some of them.
 
 A `Circuit` and the functions on it are pure; time is an argument. `Circuits` has one circuit for each candidate in a
 `CircuitTable`, which belongs to this process or is shared by all workers of the machine.

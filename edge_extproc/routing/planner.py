@@ -200,9 +200,17 @@ class RowPlanner:
             usual = times.quantile(row.hedge.quantile) if times is not None else None
             timeout = max(row.hedge.at_least, usual or 0.0)
         # The only candidate rests for longer than Envoy waits, so a retry would get the same answer.
-        tries = 1 if count == 1 and decision.rest > self._settings.patience else self._tries(count)
+        max_attempts = 1 if count == 1 and decision.rest > self._settings.patience else self._max_attempts(count)
         return Plan(
-            tuple(ordered), strategy, guarded, tries, no_retry, timeout, hedged, row.fallback, probes=decision.probes
+            tuple(ordered),
+            strategy,
+            guarded,
+            max_attempts,
+            no_retry,
+            timeout,
+            hedged,
+            row.fallback,
+            probes=decision.probes,
         )
 
     def billable_candidates(self, model: str, candidates: Sequence[Candidate]) -> tuple[tuple[Candidate, ...], int]:
@@ -217,7 +225,7 @@ class RowPlanner:
         return replace(
             plan,
             candidates=candidates,
-            tries=self._tries(len(candidates)),
+            max_attempts=self._max_attempts(len(candidates)),
             guarded=plan.guarded and (several or bool(plan.fallback)),
             hedged=plan.hedged and several,
             try_timeout=plan.try_timeout if several else None,
@@ -276,6 +284,6 @@ class RowPlanner:
             strategy = self._strategies[row, name] = self._settings.build(name)
         return strategy
 
-    def _tries(self, candidates: int) -> int:
+    def _max_attempts(self, candidates: int) -> int:
         """The number of attempts. A provider is tried more than once only if it is the only candidate."""
         return self._settings.attempts if candidates == 1 else min(self._settings.attempts, candidates)

@@ -60,7 +60,7 @@ def build(
     api: ASGIApp | None = None,
     configuration: Callable[[], Mapping[str, object]] = dict,
 ) -> Starlette:
-    """`api`: the admin API (admin_api.py), which gets all other paths. `configuration`: the version in force, and the
+    """`api`: the admin API (admin_api.py), which gets all other paths. `configuration`: the active version, and the
     outcome of the last read."""
 
     async def healthz(request: Request) -> Response:

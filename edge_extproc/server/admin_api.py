@@ -299,7 +299,7 @@ def _routes(administration: AdminApi) -> APIRouter:
                 )
         expires = None if body.expires is None else int(body.expires.timestamp() * 1000)
         if expires is not None and expires <= administration.now_ms():
-            raise AdminRefused(400, "expired", "expires lies in the past")
+            raise AdminRefused(400, "expired", "expires is in the past")
         key_id = body.id or administration.new_id()
         if key_id in configured().keys:
             raise AdminRefused(409, "taken", f"there is a key {key_id!r} already")
@@ -337,7 +337,7 @@ def _routes(administration: AdminApi) -> APIRouter:
     ) -> MadeKey:
         found = await _find(key_id, admin)
         if not isinstance(found, StoredKey):
-            raise AdminRefused(409, "configured", f"key {key_id!r} stands in the configuration; change it there")
+            raise AdminRefused(409, "configured", f"key {key_id!r} is set in the configuration; change it there")
         if found.revoked_ms is not None:
             raise AdminRefused(409, "revoked", f"key {key_id!r} is revoked; create another one")
         secret, overlap = administration.new_key(), body.overlap_seconds if body is not None else 0
@@ -508,13 +508,13 @@ class UsageQuery:
         names = {"team": team, "user": user, "key": key, "model": model, "response_model": response_model}
         for name, value in names.items():
             if value is not None and "\0" in value:
-                raise AdminRefused(400, "invalid_request", f"{name}: a zero byte is no part of a name")
+                raise AdminRefused(400, "invalid_request", f"{name}: a name cannot contain a zero byte")
         for day in (first_day, last_day):
             if day is not None:
                 try:
                     date.fromisoformat(day)
                 except ValueError:
-                    raise AdminRefused(400, "invalid_request", f"{day} is no day of the calendar") from None
+                    raise AdminRefused(400, "invalid_request", f"{day} is not a date of the calendar") from None
         self._filter = UsageFilter(tenant=tenant, **names, first_day=first_day, last_day=last_day)
 
     def filter(self, admin: AdminIdentity) -> UsageFilter:

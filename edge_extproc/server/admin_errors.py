@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
-from ..config.pydantic_words import in_one_line
+from ..config.pydantic_errors import in_one_line
 
 E = TypeVar("E", bound=Exception)
 

@@ -87,7 +87,7 @@ _decode = msgspec.json.Decoder(LedgerRow).decode
 
 
 def row_of(s: Settlement) -> LedgerRow | None:
-    """The ledger row of a settlement. None if the caller is not known: nobody can be charged."""
+    """The ledger row of a settlement. None if the caller is not known, so that there is no one to charge."""
     if s.tenant is None:
         return None
     usage = s.usage if s.usage is not None else Usage()
@@ -257,10 +257,10 @@ def read(path: Path, start: int, most: int = 1 << 20) -> SegmentRead:
         try:
             rows.append(plausible(_decode(line)))
         except (msgspec.DecodeError, ValueError, RecursionError) as error:  # ValueError: a number of 5,000 digits
-            unreadable.append((line, f"it is no row: {error}"))
+            unreadable.append((line, f"it is not a row: {error}"))
     is_last = writer_is_done and not has_more
     if is_last and end_of_lines < len(data):
-        unreadable.append((data[end_of_lines:], "it is no row: it has no end"))  # torn by a full disk
+        unreadable.append((data[end_of_lines:], "it is not a row: it has no end"))  # torn by a full disk
     return SegmentRead(rows, start + end_of_lines, unreadable, is_last)
 
 

@@ -1,1 +1,1 @@
-"""What the gateway tells its operators: metrics, logs. It hears of an exchange once, by its Settlement."""
+"""Metrics, logs and traces. Each gets an exchange once, as its Settlement."""

@@ -44,7 +44,7 @@ _INSTRUMENTS = {
         "From the request to the first chunk of its stream.",
         _SECONDS,
     ),
-    # As most gateways call it, and as dashboards that were made before the one above look for it.
+    # The name of the same metric in most gateways and in older dashboards.
     "gen_ai.server.time_to_first_token": ("s", "From a request to its first token.", _FIRST_TOKEN),
     "gen_ai.server.time_per_output_token": ("s", "Average time between two output tokens.", _PER_TOKEN),
 }
@@ -191,7 +191,7 @@ class Exporting:
     def _export(self) -> None:
         try:
             self._exporter.export(self._metrics.read())
-        except Exception as error:  # noqa: BLE001 - no answer of a collector may end this thread or a shutdown
+        except Exception as error:  # noqa: BLE001 - no error of a collector may end this thread or delay a shutdown
             report(error)
 
     def close(self) -> None:

@@ -284,7 +284,7 @@ class Metrics:
         )
         self._config_loaded = Gauge(
             "edge_config_loaded_timestamp_seconds",
-            "Unix time at which the newest configuration came into force.",
+            "Unix time at which the newest configuration was applied.",
             registry=registry,
         )
         self._version: str | None = None
@@ -320,7 +320,7 @@ class Metrics:
         self._lag.of().observe(max(0.0, seconds))
 
     def configured(self, version: str, loaded_at: float) -> None:
-        """Records the version of the configuration in force, and since when (Unix time). Repeated calls have no
+        """Records the version of the applied configuration, and since when (Unix time). Repeated calls have no
         effect."""
         if version == self._version:
             return
@@ -384,7 +384,7 @@ class Metrics:
             self._attempts.add(provider, by=s.attempts)
         if s.attempts > 1:
             self._failovers.add(provider)
-        for attempt in s.tries:
+        for attempt in s.attempt_results:
             self._tries.add(_known(attempt.candidate.provider, names.providers), attempt.verdict)
             if attempt.retry_after is not None:
                 self._retry_after.add(_known(attempt.candidate.provider, names.providers))

@@ -28,7 +28,7 @@ class ProviderHealth(Collector):
     def __init__(
         self, providers: Callable[[], Iterable[str]] = tuple, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """`providers`: the names in the configuration in force."""
+        """`providers`: the names in the applied configuration."""
         self._providers = providers
         self._clock = clock
         self._seen: deque[tuple[float, _Tries]] = deque()

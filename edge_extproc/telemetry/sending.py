@@ -79,7 +79,7 @@ class SpanQueue(SpanProcessor):
             left -= len(spans)
             try:
                 done = self._exporter.export(spans) is SpanExportResult.SUCCESS
-            except Exception as error:  # noqa: BLE001 - this thread must go on, whatever a library raises
+            except Exception as error:  # noqa: BLE001 - no exception of a library may end this thread
                 report(error)
                 done = False
             if done:

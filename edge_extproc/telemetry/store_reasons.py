@@ -14,8 +14,8 @@ from redis import exceptions as redis
 # The reasons, by the first word of the server's error reply.
 _REPLIES = {
     "WRONGPASS": "wrong user or password",
-    "NOAUTH": "it wants a password, and none is configured",
-    "NOPERM": "this user may not do this; its ACL needs the commands and keys",
+    "NOAUTH": "it requires a password, and none is configured",
+    "NOPERM": "the ACL of this user does not permit the command or the keys",
     "READONLY": "it is a read-only replica",
     "LOADING": "it is loading its data",
     "OOM": "it is out of memory",
@@ -42,7 +42,7 @@ _ERRORS: tuple[tuple[type[BaseException], str], ...] = (
     (socket.gaierror, "its host name has no address"),
     (ConnectionRefusedError, "connection refused"),
     (FileNotFoundError, "there is no such socket"),
-    (PermissionError, "its socket may not be opened"),
+    (PermissionError, "its socket cannot be opened"),
     (TimeoutError, "timed out"),
     (redis.TimeoutError, "timed out"),
     (ConnectionError, "the connection was lost"),
@@ -68,7 +68,9 @@ def reason_of(error: BaseException) -> str:
 def reason_of_reply(text: str) -> str:
     """The reason for an error reply of the server. For an unknown error it has the first word only."""
     word = text.partition(" ")[0]
-    return _REPLIES.get(word, f"it answers {word}" if word.isalpha() and word.isupper() else "it answers an error")
+    return _REPLIES.get(
+        word, f"it answers with {word}" if word.isalpha() and word.isupper() else "it answers with an error"
+    )
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

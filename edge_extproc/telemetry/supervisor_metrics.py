@@ -20,7 +20,7 @@ class Reloads:
     """Unix time."""
     counts: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(get_args(Outcome), 0))
     is_in_force: bool = True
-    """Whether the configuration file, as last read, is in force."""
+    """Whether the configuration file, as last read, is applied."""
 
     def add(self, outcome: Outcome, now: float) -> None:
         self.counts[outcome] += 1
@@ -66,12 +66,12 @@ class SupervisorMetrics(Collector):
         yield reloads
         yield GaugeMetricFamily(
             "edge_config_last_reload_successful",
-            "1 if the configuration file, as last read, is in force; else 0.",
+            "1 if the configuration file, as last read, is applied; else 0.",
             int(self._reloads.is_in_force),
         )
         yield GaugeMetricFamily(
             "edge_config_last_reload_success_timestamp_seconds",
-            "Unix time at which a configuration file last came into force.",
+            "Unix time at which a configuration file was last applied.",
             self._reloads.applied_at,
         )
         database = GaugeMetricFamily(

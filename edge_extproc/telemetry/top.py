@@ -61,7 +61,7 @@ class TopRow:
     dollars: float
     """An hour."""
     p50: float | None = None
-    """Seconds; None where nothing was timed."""
+    """Seconds. None: nothing was measured."""
     p99: float | None = None
 
 
@@ -106,12 +106,12 @@ def frame(before: Scrape, now: Scrape) -> TopFrame:
             row(name, having(kind, name), timed=kind != "tenant") for name in moved.names("edge_requests_total", kind)
         ]
         rows[kind] = tuple(sorted(found, key=lambda each: (-each.requests, each.name))[:ROWS])
-    asked = moved.sum("edge_cache_requests_total", lambda labels: labels["result"] in ("hit", "miss"))
+    lookups = moved.sum("edge_cache_requests_total", lambda labels: labels["result"] in ("hit", "miss"))
     hits = moved.sum("edge_cache_requests_total", lambda labels: labels["result"] == "hit")
     return TopFrame(
         seconds,
         row("all", lambda _: True),
-        hits / asked if asked else None,
+        hits / lookups if lookups else None,
         int(_gauge(now, "edge_open_requests")),
         int(_gauge(now, "edge_workers")),
         rows,
@@ -208,7 +208,7 @@ def _seconds(found: float | None) -> str:
 def scrape(admin: str) -> Scrape:
     """The metrics of the gateway at `admin` (http://host:port). Raises StartError if it does not answer."""
     if not admin.startswith(("http://", "https://")):
-        raise StartError(f"--admin {admin}: this is no address; write http://127.0.0.1:10001")
+        raise StartError(f"--admin {admin}: this is not an address; write http://127.0.0.1:10001")
     try:
         with urlopen(f"{admin.rstrip('/')}/metrics", timeout=_TIMEOUT) as answer:  # noqa: S310 - checked above
             return read(answer.read().decode(), time.monotonic())

@@ -146,7 +146,7 @@ class Traces:
             self._metrics.settle(s)
         if s.trace is None:
             return
-        if s.talk is not None:
+        if s.transcript is not None:
             # Redaction of content takes too long for the event loop, so the exporting thread makes this span.
             self.sending.put(_Settled(s, s.trace))
             return
@@ -209,11 +209,11 @@ class Traces:
                 facts += (_CACHE_WRITTEN.integer(_int64(written)), _CACHE_CREATED.integer(_int64(written)))
             if usage.reasoning:
                 facts.append(_REASONING.integer(_int64(usage.reasoning)))
-        if s.talk is not None or self._settings.flavours:
+        if s.transcript is not None or self._settings.flavours:
             facts.append(otlp.pairs(otlp.OF_SPAN, self._extra_attributes(s)))
         facts += [_PHASES[phase.name].at(began + int(phase.at * 1e9), phase.seconds) for phase in s.phases]
-        if len(s.tries) > 1 or s.outcome != "ok":
-            facts += [_attempt(number, attempt, ended) for number, attempt in enumerate(s.tries, 1)]
+        if len(s.attempt_results) > 1 or s.outcome != "ok":
+            facts += [_attempt(number, attempt, ended) for number, attempt in enumerate(s.attempt_results, 1)]
         if usage is not None:
             facts.append(_bill(s, usage, ended))
         error = None if s.outcome == "ok" else s.outcome
@@ -261,7 +261,7 @@ class Traces:
 
     def _extra_attributes(self, s: Settlement) -> Attributes:
         """The content, and the attributes of the configured backends."""
-        content = _Content(s.talk) if s.talk is not None else None
+        content = _Content(s.transcript) if s.transcript is not None else None
         attributes = content.attributes(s.finish) if content is not None else {}
         for flavour in self._settings.flavours:
             attributes |= _FLAVOURS[flavour](s, content)
@@ -292,13 +292,13 @@ class _Settled(ReadableSpan):
 
 def _weight(span: ReadableSpan) -> int:
     """The size of the content, in characters."""
-    if not isinstance(span, _Settled) or (talk := span.settlement.talk) is None:
+    if not isinstance(span, _Settled) or (transcript := span.settlement.transcript) is None:
         return 0
-    return len(talk.answer) + sum(len(text) for _, text in talk.asked)
+    return len(transcript.reply) + sum(len(text) for _, text in transcript.messages)
 
 
 # Ids must be unique, not secret. The system's random source would cost a system call for each.
-_CHANCE = Random(SystemRandom().getrandbits(256)).getrandbits  # noqa: S311 - it guards no secret
+_CHANCE = Random(SystemRandom().getrandbits(256)).getrandbits  # noqa: S311 - it protects no secret
 
 
 def _span_id() -> str:
@@ -386,29 +386,29 @@ def _kinds(usage: Usage) -> dict[str, int]:
 class _Content:
     """The redacted content of an exchange."""
 
-    def __init__(self, talk: Transcript) -> None:
-        self.asked = _last(talk.asked)
-        self.answer = _cut(talk.answer)
+    def __init__(self, transcript: Transcript) -> None:
+        self.messages = _last(transcript.messages)
+        self.reply = _cut(transcript.reply)
 
     def attributes(self, finish: str | None) -> Attributes:
         return {
-            "gen_ai.input.messages": _json([_message(role, text) for role, text in self.asked]),
-            "gen_ai.output.messages": _json([{**_message("assistant", self.answer), "finish_reason": finish or ""}]),
+            "gen_ai.input.messages": _json([_message(role, text) for role, text in self.messages]),
+            "gen_ai.output.messages": _json([{**_message("assistant", self.reply), "finish_reason": finish or ""}]),
         }
 
 
-def _last(asked: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The last messages, redacted. A message with the number of omitted ones stands for those before them."""
-    messages: list[tuple[str, str]] = []
+def _last(messages: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The last messages, redacted. A message with the number of omitted ones replaces those before them."""
+    last: list[tuple[str, str]] = []
     left = _LONGEST_TRANSCRIPT
-    for role, text in reversed(asked):
+    for role, text in reversed(messages):
         text = _cut(text)
         left -= len(text)
-        if left < 0 or len(messages) == _MOST_MESSAGES:
-            messages.append((role, f"… {len(asked) - len(messages)} earlier messages"))
+        if left < 0 or len(last) == _MOST_MESSAGES:
+            last.append((role, f"… {len(messages) - len(last)} earlier messages"))
             break
-        messages.append((role, text))
-    return messages[::-1]
+        last.append((role, text))
+    return last[::-1]
 
 
 def _cut(text: str) -> str:
@@ -434,8 +434,10 @@ def _langfuse(s: Settlement, content: _Content | None) -> Attributes:
         "langfuse.observation.usage_details": _json(_kinds(s.usage)) if s.usage is not None else None,
         "langfuse.observation.cost_details": _json({"total": float(s.cost)}) if s.cost is not None else None,
         "langfuse.trace.metadata.tenant": s.tenant,
-        "langfuse.observation.input": _json([{"role": r, "content": t} for r, t in content.asked]) if content else None,
-        "langfuse.observation.output": content.answer if content is not None else None,
+        "langfuse.observation.input": _json([{"role": r, "content": t} for r, t in content.messages])
+        if content
+        else None,
+        "langfuse.observation.output": content.reply if content is not None else None,
     }
 
 
@@ -451,13 +453,13 @@ def _openinference(s: Settlement, content: _Content | None) -> Attributes:
         "llm.cost.total": float(s.cost) if s.cost is not None else None,
     }
     if content is not None:
-        attributes["input.value"] = content.asked[-1][1] if content.asked else ""
-        attributes["output.value"] = content.answer
-        for n, (role, text) in enumerate(content.asked):
+        attributes["input.value"] = content.messages[-1][1] if content.messages else ""
+        attributes["output.value"] = content.reply
+        for n, (role, text) in enumerate(content.messages):
             attributes[f"llm.input_messages.{n}.message.role"] = role
             attributes[f"llm.input_messages.{n}.message.content"] = text
         attributes["llm.output_messages.0.message.role"] = "assistant"
-        attributes["llm.output_messages.0.message.content"] = content.answer
+        attributes["llm.output_messages.0.message.content"] = content.reply
     return attributes
 
 

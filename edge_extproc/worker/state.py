@@ -28,7 +28,7 @@ from .wiring.gateway import Previous, build_gateway, metric_names, overrides, ve
 from .wiring.limits import build_limits, change_limits
 from .wiring.traces import build_traces, change_traces
 
-# Seconds. While a worker waits for a credential it serves nobody; without one, it refuses its first requests.
+# Seconds. A worker that waits for a credential does not serve yet; without one, it refuses its first requests.
 CREDENTIAL_PATIENCE = 5.0
 
 

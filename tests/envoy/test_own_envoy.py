@@ -47,7 +47,7 @@ def config(directory: Path, port: int = 1, more: str = "", *, scheme: str = "htt
 def broken(directory: Path, what: str) -> Config:
     """Of a provider that has moved."""
     bad = directory / "bad.pem"
-    bad.write_text("this is no certificate")
+    bad.write_text("this is not a certificate")
     if what == "clusters":
         return config(directory, 2, scheme="https", tls=f"{{ca: '{bad}'}}")
     return config(directory, 2, f"listen: {{port: {LISTEN}, tls: {{certificate: '{bad}', private_key: '{bad}'}}}}\n")
@@ -184,7 +184,7 @@ async def test_a_change_that_fails_its_check_reaches_no_file(directory: Path) ->
 @pytest.mark.parametrize("what", ["clusters", "listeners"])
 async def test_what_envoy_refuses_in_spite_of_the_check_is_taken_back(directory: Path, what: str) -> None:
     async with told(directory, checks=False) as envoy:
-        with pytest.raises(ConfigError, match=f"Envoy refuses the new {what}"):
+        with pytest.raises(ConfigError, match=f"Envoy rejects the new {what}"):
             await envoy.own.change(broken(directory, what))
         assert ["agent", "provider_p"] == envoy.clusters()
 

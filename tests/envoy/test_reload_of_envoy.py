@@ -296,7 +296,7 @@ def test_a_limit_of_envoys_holds_for_the_next_request(running: RunningGateway, t
 
 def test_what_envoy_refuses_is_not_in_force(running: RunningGateway, text: str) -> None:
     authority = running.directory / "authority.pem"
-    authority.write_text("this is no certificate")
+    authority.write_text("this is not a certificate")
     there = clusters(running)
     bad = with_provider(text, "bad", "https://127.0.0.1:9", f", tls: {{ca: {authority}}}")
     found = reload(running, bad.replace("tenant: acme,", "tenant: acme-too,"), "rejected")

@@ -370,7 +370,7 @@ def test_what_a_file_says_is_not_said_beside_it(command, option, value, key, dir
     path = config_in(directory)
     run = edge(command, "--config", str(path), option, value, cwd=directory)
 
-    told = f"{option} {value} is for a start without --config; leave it out, and set {key} in {path}"
+    told = f"{option} {value} cannot be used with --config; set {key} in {path} instead"
     assert told in one_line(run)
 
 
@@ -391,7 +391,7 @@ def test_a_state_directory_that_cannot_be_made(directory):
     (directory / "file").touch()
     run = edge("up", "--state-dir", "file/below", cwd=directory)
 
-    assert "cannot keep state in file/below: Not a directory; choose another --state-dir" in one_line(run)
+    assert "cannot store state in file/below: Not a directory; choose another --state-dir" in one_line(run)
 
 
 def test_a_bootstrap_that_cannot_be_written(directory):
@@ -410,7 +410,7 @@ def test_an_envoyfilter_is_written_for_istio(directory):
 
     assert 0 == run.returncode, run.stderr
     assert 'the agent plans for Envoy 1.40; give it envoy: {istio: "1.30"}' in run.stderr
-    assert "the proxy of Istio 1.30: a slow call cannot be hedged by a second provider" in run.stderr
+    assert "the proxy of Istio 1.30: a slow call cannot be hedged with a second provider" in run.stderr
     (found,) = yaml.safe_load_all(run.stdout)
     assert ("EnvoyFilter", "edge") == (found["kind"], found["metadata"]["namespace"])
     assert {"app": "gateway"} == found["spec"]["workloadSelector"]["labels"]
@@ -420,7 +420,7 @@ def test_an_envoyfilter_is_written_for_istio(directory):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ((), "envoy.istio: which Istio is it?"),
+        ((), "envoy.istio is missing"),
         (("--istio", "1.28"), "envoy.istio: '1.28' cannot be rendered for; have 1.29, 1.30, 1.31, 1.32"),
         (("--envoy-version", "1.38"), "--envoy-version: the Envoy of an Istio is Istio's own; give --istio"),
     ],
@@ -436,7 +436,7 @@ def test_a_workload_is_a_label(directory):
     path = config_in(directory)
     run = edge("render", "--config", str(path), "--target", "istio-sidecar", "--workload", "gateway", cwd=directory)
 
-    assert "--workload: 'gateway' is no label; write NAME=VALUE" in one_line(run)
+    assert "--workload: 'gateway' is not a label; write NAME=VALUE" in one_line(run)
 
 
 def test_a_bad_config(directory):

@@ -18,12 +18,12 @@ from player import KEY, Stage
 
 from edge_extproc.auth.api_key import ApiKeys, KeyRecord, digest
 from edge_extproc.auth.composite import CompositeAuthenticator
+from edge_extproc.auth.identity_seal import IdentitySeal
 from edge_extproc.auth.jwks import InvalidKeySet, IssuerKeys, read
 from edge_extproc.auth.jwt import IssuerSettings, JwtVerifier
 from edge_extproc.auth.mtls import CertificateIdentity as Row
 from edge_extproc.auth.mtls import Certificates
 from edge_extproc.auth.policy import AccessPolicies, AccessPolicy
-from edge_extproc.auth.vouching import IdentitySeal
 from edge_extproc.errors import EdgeError, PeerError, PolicyUnavailable, Unauthenticated
 from edge_extproc.exchange.check import AuthzChecker, CheckAllowed, CheckDenied
 from edge_extproc.exchange.commands import ImmediateResponse

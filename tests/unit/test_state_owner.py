@@ -62,7 +62,7 @@ def test_an_owner_that_has_not_written_its_name_yet_is_one_all_the_same(tmp_path
 def test_a_path_that_is_no_directory_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
-        pytest.raises(StartError, match=r"cannot keep state in .*/file: File exists"),
+        pytest.raises(StartError, match=r"cannot store state in .*/file: File exists"),
         owned([tmp_path / "file"], FIRST),
     ):
         pass

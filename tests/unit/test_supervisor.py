@@ -40,7 +40,7 @@ async def at_once() -> None:
 
 @asynccontextmanager
 async def supervised(answers: Callable[[], Awaitable[bool]] | None) -> AsyncIterator[Supervisor]:
-    supervisor = Supervisor(quiet=True, ask_every=0.0)
+    supervisor = Supervisor(quiet=True, check_interval=0.0)
     try:
         await supervisor.start([ProcessSpec("sleeper", SLEEPER, at_once, restart=True, grace=5.0, answers=answers)])
         yield supervisor
@@ -113,7 +113,7 @@ async def test_a_part_that_cannot_be_started_again_at_once_is_tried_until_it_can
     program = tmp_path / "sleeper"
     program.write_text(f"#!/bin/sh\nexec {' '.join(map(shlex.quote, SLEEPER))}\n")
     program.chmod(0o700)
-    supervisor = Supervisor(quiet=True, ask_every=0.0)
+    supervisor = Supervisor(quiet=True, check_interval=0.0)
     try:
         await supervisor.start([ProcessSpec("sleeper", (str(program),), at_once, restart=True, grace=5.0)])
         (pid,) = supervisor.processes.values()

@@ -1,4 +1,4 @@
-"""Anthropic's Messages API, both directions: what its callers send and read, and what its hosts take and give.
+"""Anthropic's Messages API, for both sides: its callers and its hosts.
 
 What becomes of each field of a chat that crosses over is in `FIELDS`, and what the models of a generation can be asked
 in `claude.py`. The package knows nothing of hosts, keys, routing or Envoy.

@@ -73,7 +73,7 @@ _BASE64_KEYS = frozenset({"type", "media_type", "data"})
 
 
 def _read_source(value: Json, path: str) -> Inline | Url | FileRef | None:
-    """None for a source that only this dialect knows."""
+    """None: only this dialect has such a source."""
     source = as_object(value, path)
     match source:
         case {"type": "base64", "media_type": str(media_type), "data": str(data)} if source.keys() <= _BASE64_KEYS:
@@ -133,7 +133,7 @@ def _read_tool_result(block: Block, path: str) -> Part:
 
 
 def _read_thinking(block: Block, path: str) -> Part:
-    """A mark of ours stands where no Claude signed."""
+    """The gateway's mark counts as no signature."""
     signature = maybe_text(block.get("signature"), f"{path}.signature")
     return Thinking(
         as_text(block.get("thinking"), f"{path}.thinking"),
@@ -161,7 +161,7 @@ _READ_BLOCK: Mapping[str, Callable[[Block, str], Part]] = MappingProxyType(
 
 
 def read_block(value: Json, path: str) -> Part:
-    """What is no block of ours (search_result, server_tool_use and the results of server tools, …) stays whole."""
+    """An unknown block (search_result, server_tool_use and the results of server tools, …) is Opaque."""
     block = as_object(value, path)
     return _READ_BLOCK.get(as_text(block.get("type"), f"{path}.type"), opaque_of)(block, path)
 
@@ -190,7 +190,7 @@ def source_of(source: Inline | Url | FileRef) -> Block:
 
 
 def document_source(source: Inline | Url | FileRef, path: str) -> Block:
-    """A text goes as text: only a PDF may be base64."""
+    """A text document is written as text: only a PDF may be base64."""
     if not isinstance(source, Inline) or not source.media_type.startswith("text/"):
         return source_of(source)
     try:
@@ -205,7 +205,7 @@ def cache_control(mark: CacheMark) -> Block:
 
 
 def shortened(blocks: list[Block]) -> Json:
-    """One plain text is written as a string, as most callers do; the API takes either."""
+    """A single plain text is written as a string, as most callers do. The API accepts both."""
     if len(blocks) == 1 and blocks[0].keys() == {"type", "text"}:
         return blocks[0]["text"]
     return blocks

@@ -50,7 +50,7 @@ _FAULTS: Mapping[str, tuple[FaultKind, int]] = MappingProxyType(
 
 
 def read_fault(error: Json, status: int | None, request_id: Json = None, retry_after: float | None = None) -> Fault:
-    """`status` is None within a stream, where the type alone says which it is."""
+    """The fault of an error object. `status` None: within a stream, where only the type shows the kind."""
     fields_ = error if isinstance(error, dict) else {"message": error}
     told = fields_.get("type")
     type_ = text_of(told)
@@ -80,14 +80,14 @@ def read_error(status: int, headers: Headers, body: bytes) -> Fault:
 
 
 _TOO_LONG = "prompt is too long: "
-# The sentences by which clients of this API know that they must shorten the conversation: it has no code for that.
+# The texts by which clients of this API recognize that the prompt is too long: it has no code for that.
 _KNOWN_TOO_LONG = (_TOO_LONG.rstrip(": "), "input length and `max_tokens` exceed", "input length and max_tokens exceed")
 _LIMIT = re.compile(r"(?:maximum|limit|max|up to)\D{0,60}?(\d[\d,]{2,})", re.IGNORECASE)
 _NUMBER = re.compile(r"\d[\d,]{2,}")
 
 
 def _too_long(message: str) -> str:
-    """What the provider said of a prompt that its model does not take, after the words that clients look for."""
+    """The provider's message about a prompt that is too long, after the text that clients look for."""
     if message.startswith(_KNOWN_TOO_LONG):
         return message
     found = _LIMIT.search(message)

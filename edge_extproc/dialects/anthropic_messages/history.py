@@ -1,9 +1,9 @@
-"""What a history of Anthropic's format holds that a Claude refuses, found and changed in the caller's own bytes.
+"""Removes or rewrites the parts of a history in Anthropic's format that a Claude refuses, in the caller's own bytes.
 
-The gateway makes replies of this format out of other providers' answers, and their callers send them back. A Claude
-refuses thinking that it did not sign (`Invalid signature in thinking block`) and ids of calls outside its pattern. Both
-are searched for on the raw lane, where a body is passed on otherwise unread; a block that needs no change keeps its
-bytes. What the gateway wrote bears a mark (carried.py); thinking without any signature is older than the mark.
+The gateway translates other providers' replies to this format, and callers send them back. A Claude refuses thinking
+that it did not sign (`Invalid signature in thinking block`) and ids of calls outside its pattern. The raw lane searches
+for both without parsing the whole body; unchanged blocks keep their bytes. Values of the gateway have a mark
+(carried.py); thinking without any signature is from before there were marks.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ _WORTH_A_LOOK = re.compile(rb'"(?:thinking|redacted_thinking|tool_use)"')
 
 
 def mend(raw: bytes, model: str) -> tuple[dict[str, json_splice.Change], tuple[str, ...]]:
-    """The members of `raw` that must change before a model of this format sees it, and the names of what was taken out
-    or rewritten. Nothing for a body that cannot be read: its host says what is wrong with it."""
+    """The changes to the members of `raw`, and the names of what was removed or rewritten. Empty for an unreadable
+    body: the host reports the error."""
     if _WORTH_A_LOOK.search(raw) is None:
         return {}, ()
     try:
@@ -103,7 +103,7 @@ def _edits(turns: Sequence[_Turn], *, claude: bool) -> Iterator[tuple[Place, jso
                 if claude and (not signature or signature.startswith(MARK)):
                     yield (i, j), None
                 elif signature.startswith(MARK):
-                    # Other makers' hosts of this format want their thinking back, and sign none of it.
+                    # Other makers' hosts of this format require their thinking, and do not sign it.
                     yield (i, j), {"signature": b'""'}
             elif block.type == "tool_use" and block.id and not LEGAL_ID.fullmatch(block.id):
                 yield (i, j), {"id": encode(tool_id(block.id))}
@@ -112,8 +112,8 @@ def _edits(turns: Sequence[_Turn], *, claude: bool) -> Iterator[tuple[Place, jso
 
 
 def _rests(body: _Body, gone: set[Place]) -> bool:
-    """Whether thinking by a budget must be left off: the caller answers a call, and the turn of that call (from the
-    last message of the user that holds no result) no longer begins with thinking. Claude refuses that."""
+    """Whether thinking with a budget must be disabled: the caller answers a call, and the turn of that call (from the
+    last user message without a tool result on) no longer begins with thinking. Claude refuses that."""
     if body.thinking is None or body.thinking.type != "enabled":
         return False
     turns = [
@@ -124,7 +124,7 @@ def _rests(body: _Body, gone: set[Place]) -> bool:
 
 
 def _lost_its_thinking(turns: Sequence[tuple[str, Sequence[BlockKind]]], gone: set[Place]) -> bool:
-    """Whether the last message of the assistant holds a call and no longer the thinking that it came with."""
+    """Whether the last message of the assistant has a call and has lost its thinking."""
     last = len(turns) - 2
     return (
         last >= 0 and "call" in turns[last][1] and "thinking" not in turns[last][1] and any(i == last for i, _ in gone)

@@ -105,7 +105,7 @@ def read_usage(told: Mapping[str, Json]) -> Usage:
 
 
 def write_usage(usage: Usage | None, rest: Json) -> Block:
-    """`rest` is what an Anthropic reply told of its usage besides tokens."""
+    """`rest`: the fields of an Anthropic usage besides tokens."""
     usage = usage or Usage()
     told: Block = {
         "input_tokens": usage.input + usage.input_audio,
@@ -191,7 +191,7 @@ def write_reply(reply: Reply) -> bytes:
 
 
 def _answer_blocks(parts: Iterable[Part], id: str) -> Iterator[Block]:
-    """What a reply of another dialect says, in this dialect's order: thinking, text, tool calls."""
+    """The content of another dialect's reply, in this dialect's order: thinking, text, tool calls."""
     calls = 0
     for part in sorted(parts, key=answer_order):
         match part:

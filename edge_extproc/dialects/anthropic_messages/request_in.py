@@ -108,7 +108,7 @@ _TOOL_CHOICE = frozenset({"type", "name", "disable_parallel_tool_use"})
 
 
 def _read_tool_choice(value: Json) -> tuple[ToolChoice | None, bool | None, Extras]:
-    """The choice, whether calls may be parallel, and what is left."""
+    """The choice, whether calls may be parallel, and the remaining fields."""
     if value is None:
         return None, None, NO_EXTRAS
     choice = as_object(value, "tool_choice")
@@ -125,7 +125,7 @@ def _read_tool_choice(value: Json) -> tuple[ToolChoice | None, bool | None, Extr
 
 
 def _read_reasoning(thinking: Json, effort: Json) -> tuple[Reasoning | None, Extras]:
-    """The reasoning, and a `thinking` that is of a type we do not know, whole."""
+    """The reasoning, and a `thinking` of an unknown type."""
     level = maybe_text(effort, "output_config.effort")
     if thinking is None:
         return (None if level is None else Reasoning(effort=level)), NO_EXTRAS
@@ -178,7 +178,7 @@ def _read_system(value: Json) -> tuple[Message, ...]:
 
 
 def _is_billing(text: str) -> bool:
-    """Whether a block is that line and nothing else."""
+    """Whether a block is only that line."""
     return text.startswith(_BILLING) and "\n" not in text.rstrip()
 
 
@@ -189,7 +189,7 @@ def _read_stop(value: Json) -> tuple[str, ...]:
 
 
 def _spelled(body: Block) -> Mapping[str, str]:
-    """The fields for which this caller took another of their spellings."""
+    """The fields for which this caller used another name."""
     fields = {} if body.get("thinking") is not None else {"reasoning": "output_config.effort"}
     match body:
         case {"output_config": {"format": dict()}}:
@@ -248,6 +248,6 @@ def read_chat(call: Call) -> Chat:
 
 
 def betas(headers: Headers) -> tuple[str, ...]:
-    """Over all lines of the header, and without repeats."""
+    """The values of all lines of the header, without duplicates."""
     named = (flag.strip() for name, value in headers if name == "anthropic-beta" for flag in value.split(","))
     return tuple(dict.fromkeys(flag for flag in named if flag))

@@ -62,7 +62,7 @@ _KINDS: Mapping[Json, BlockKind] = MappingProxyType(
 
 
 class RequestWriter(Translation[Block]):
-    """One chat of another dialect on its way into this one."""
+    """The translation of one chat of another dialect."""
 
     title = TITLE
 
@@ -95,7 +95,7 @@ class RequestWriter(Translation[Block]):
     # fields
 
     def _account(self, body: Block) -> None:
-        """Who asks, on which terms, and what has no place at all."""
+        """The end user and the service tier; drops fields without a place."""
         chat = self.chat
         if chat.user is not None and len(chat.user) <= MAX_USER_ID:
             body["metadata"] = {"user_id": chat.user}
@@ -216,7 +216,7 @@ class RequestWriter(Translation[Block]):
         block["text"] = str(block["text"]).rstrip()
 
     def _block(self, part: Part, path: str) -> Block | None:
-        """None for what is left out."""
+        """None: the part is dropped."""
         match part:
             case Text():
                 return self._marked(self._said(part.text, path), part.cache, part.extras, path)
@@ -253,7 +253,7 @@ class RequestWriter(Translation[Block]):
         return block
 
     def _said(self, text: str, path: str) -> Block | None:
-        """Anthropic refuses empty text, and text of white space only."""
+        """Drops empty text and text of only white space, which Anthropic refuses."""
         if text.strip():
             return {"type": "text", "text": text}
         self._drop_if(path, text)

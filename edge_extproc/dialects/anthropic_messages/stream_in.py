@@ -51,7 +51,7 @@ class _Open:
     part: int
     kind: str
     value: Block
-    """As it was at its start; for a block that only this dialect knows, as it has grown."""
+    """The block as in its start event. For a block that only this dialect has, with its deltas."""
     json: list[str]
     """The pieces of its input."""
     size: int = 0
@@ -68,7 +68,7 @@ class ReplyReader:
         self._parts = 0
         self._usage: Block = {}
         self._early_finish: Finish | None = None
-        """As message_start told it; a later one replaces it."""
+        """From message_start, or a later value."""
         self._started = False
         self._over = False
 

@@ -51,7 +51,7 @@ def _is_own_caller(caller: Json) -> bool:
 
 
 class ReplyWriter:
-    """Exactly one block is open at a time. A part that begins while a tool call is open waits until that has ended;
+    """Exactly one block is open at a time. A part that begins while a tool call is open waits until the call has ended;
     text and thinking open their block with their first word, so that there is no empty one."""
 
     def __init__(self, call: Call) -> None:
@@ -62,7 +62,7 @@ class ReplyWriter:
         self._index = 0
         self._current: PartStarted | None = None
         self._is_open = False
-        """Whether the current part has begun its block."""
+        """Whether the block of the current part has begun."""
         self._signed = False
         """Whether that block has a signature."""
         self._waiting: dict[int, list[ReplyEvent]] = {}
@@ -130,7 +130,7 @@ class ReplyWriter:
         self._out.append(_event("message_start", {"message": message}))
 
     def _note(self, extras: Extras) -> None:
-        """What an Anthropic stream says besides; the extras of another dialect have other names."""
+        """The extras of an Anthropic stream. Those of other dialects are ignored."""
         self._usage_extras = extras.get("usage", self._usage_extras)
         self._noted.update((key, value) for key, value in extras.items() if key in REPLY_EXTRAS)
 

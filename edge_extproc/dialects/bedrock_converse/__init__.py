@@ -61,14 +61,14 @@ class BedrockConverse:
         return Call(NAME, operation, model, stream, raw, max_output_tokens=limit)
 
     def splice(self, call: Call, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
-        """The model is in the path, and usage is always told: only what of the history the model would refuse."""
+        """The model is in the path, and usage is always reported, so only the history may change."""
         try:
             return Written(*mend(call.raw, claude=family_of(host.known_as(model)).reasoning == "claude"))
         except ValueError as exc:
             raise BadRequest(f"the body cannot be passed on: {exc}") from exc
 
     def path(self, operation: Operation, model: str, *, stream: bool) -> str:
-        """The model is one segment of it, whatever it holds: an ARN has colons and slashes."""
+        """The model is one escaped segment of the path, also an ARN with colons and slashes."""
         if operation != "chat":
             raise Unsupported(operation, TITLE)
         return f"/model/{quote(model, safe='')}/{'converse-stream' if stream else 'converse'}"

@@ -27,7 +27,7 @@ from ...model.content import (
     ToolCall,
     ToolResult,
 )
-from ...model.noun import noun
+from ...model.frozen_dataclass import frozen_dataclass
 from ..carried import MARK, original_id
 from ..turns import arguments_of
 from .fields import NAME, TITLE, Block, base64_of, utf8
@@ -35,21 +35,21 @@ from .fields import NAME, TITLE, Block, base64_of, utf8
 # --- reading a request: blocks
 
 
-@noun
+@frozen_dataclass
 class _JsonText(Text):
-    """JSON that a tool gave as JSON and not as text. Other dialects see its text."""
+    """A tool result that is JSON and not text. Other dialects use its text."""
 
     value: Json = None
 
 
-@noun
+@frozen_dataclass
 class _TextSource(Inline):
-    """A document whose text came as text and not as bytes."""
+    """A document that is given as text and not as bytes."""
 
 
-@noun
+@frozen_dataclass
 class SpelledReasoning(Reasoning):
-    """Reasoning, with the very fields of additionalModelRequestFields by which this caller asked for it."""
+    """Reasoning, with the fields of additionalModelRequestFields that this caller used."""
 
     wire: Extras = field(default_factory=lambda: NO_EXTRAS)
 
@@ -84,7 +84,7 @@ AUDIO_TYPES: Mapping[str, str] = MappingProxyType(
 
 
 def format_of(types: Mapping[str, str], media_type: str) -> str | None:
-    """What this format calls a media type; None where it has no such thing."""
+    """This format's name of a media type. None: it has none."""
     return next((format for format, known in types.items() if known == media_type), None)
 
 
@@ -175,7 +175,7 @@ def _read_reasoning_block(block: Block, path: str) -> Part:
 
 
 def _signature(told: str | None) -> str | None:
-    """A mark of ours stands where no Claude signed."""
+    """The gateway's mark counts as no signature."""
     return None if told is not None and told.startswith(MARK) else told
 
 
@@ -227,14 +227,14 @@ _READ_BLOCK: Mapping[str, Callable[[Block, str], Part]] = MappingProxyType(
 
 
 def _read_block(block: Block, path: str) -> Part:
-    """A block has one member. What is no block of ours (guardContent, searchResult, video, …) stays whole."""
+    """A block has one member. An unknown block (guardContent, searchResult, video, …) is Opaque."""
     found = {key: value for key, value in block.items() if value is not None}
     read = _READ_BLOCK.get(next(iter(found))) if len(found) == 1 else None
     return opaque_of(block, path) if read is None else read(found, path)
 
 
 def read_mark(value: Json, path: str) -> CacheMark | None:
-    """The mark of the cachePoint at `path`. None for one that only this dialect knows."""
+    """The mark of the cachePoint at `path`. None: it has fields that only this dialect has."""
     match value:
         case {"type": "default", **rest} if not rest:
             return CacheMark(path=path)
@@ -245,7 +245,7 @@ def read_mark(value: Json, path: str) -> CacheMark | None:
 
 
 def _marked(parts: list[Part], mark: CacheMark | None) -> bool:
-    """Whether the last part took the mark."""
+    """Whether the last part got the mark."""
     last = parts[-1] if parts else None
     if mark is None or not isinstance(last, Text | Image | Document | ToolCall | ToolResult) or last.cache is not None:
         return False

@@ -87,7 +87,7 @@ def fault_of(
     wait: float | None = None,
     request_id: str | None = None,
 ) -> Fault:
-    """`status` is None within a stream, where the type alone says which it is."""
+    """The fault of an error. `status` None: within a stream, where only the type shows the kind."""
     kind, usual = _FAULTS.get(type_ or "", ("api" if status is None else kind_of(status), 500))
     text = message if isinstance(message, str) and message.strip() else "the provider gave no reason"
     return Fault(

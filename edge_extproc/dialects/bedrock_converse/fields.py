@@ -1,4 +1,4 @@
-"""The names of this format, and what becomes of each field of a call of another dialect."""
+"""The names of this format's fields, and how each field of another dialect's call is translated."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAME = "bedrock_converse"
 TITLE = "Bedrock Converse"
 
 Block: TypeAlias = dict[str, Json]
-"""A JSON object of the wire."""
+"""A JSON object of the wire format."""
 
 # --- how a caller spells it
 
@@ -51,7 +51,7 @@ SPELLING = Spelling(
         }
     ),
 )
-"""How callers of this format spell the fields of a Chat. A reader puts another one in its place where there are two."""
+"""The paths of a Chat's fields in this format. The reader replaces it if a caller used another name of a field."""
 
 # --- what code that does not read the whole body searches it for
 
@@ -170,7 +170,7 @@ def maybe_object(value: Json, path: str) -> Block:
 
 
 def bytes_of(data: str) -> bytes | None:
-    """None where it is no base64."""
+    """None: it is not base64."""
     try:
         return base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError):
@@ -178,7 +178,7 @@ def bytes_of(data: str) -> bytes | None:
 
 
 def utf8(data: str) -> str | None:
-    """The text whose base64 this is; None where there is none."""
+    """The text in this base64. None: it is not UTF-8 text in base64."""
     raw = bytes_of(data)
     try:
         return None if raw is None else raw.decode()

@@ -12,10 +12,10 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """The models of one maker. What Converse has no field for goes under the maker's own name for it."""
+    """The capabilities of one maker's models, and its names of fields that Converse lacks."""
 
     top_k: tuple[str, ...] = ("top_k",)
-    """Where in additionalModelRequestFields; nowhere if empty."""
+    """The path in additionalModelRequestFields. Empty: there is none."""
     reasoning: Literal["claude", "nova", "effort", "config", "none"] = "config"
     caches: frozenset[str] = frozenset()
     """Where a cachePoint may stand: the user guide's page on prompt caching. Elsewhere Bedrock refuses the request

@@ -79,7 +79,7 @@ USAGE = frozenset(
 _REPLY = frozenset({"output", "stopReason", "usage"})
 REPLY_EXTRAS = ("trace", "additionalModelResponseFields", "performanceConfig", "serviceTier")
 PADDING = "p"
-"""AWS pads each event of a stream, so that its length tells nothing of its words."""
+"""AWS pads each event of a stream, so that its length reveals nothing."""
 
 
 def read_finish(reason: Json, more: Json) -> Finish | None:
@@ -100,7 +100,7 @@ def stop_reason(finish: Finish | None, has_calls: bool) -> str:
 
 
 def read_usage(told: Mapping[str, Json]) -> Usage:
-    """`inputTokens` is without what was read from or written to the cache."""
+    """`inputTokens` does not include tokens read from or written to the cache."""
     counts = TokenCounts()
     details = told.get("cacheDetails")
     hour = sum(
@@ -128,7 +128,7 @@ def read_usage(told: Mapping[str, Json]) -> Usage:
 
 
 def write_usage(usage: Usage | None, rest: Json) -> Block:
-    """`rest` is what a Bedrock reply told of its usage besides tokens."""
+    """`rest`: the fields of a Bedrock usage besides tokens."""
     usage = usage or Usage()
     told: Block = {
         "inputTokens": usage.input + usage.input_audio,
@@ -169,7 +169,7 @@ def read_reply(body: bytes) -> Reply:
 
 
 def _coral(reply: Json) -> str:
-    """What AWS says where it says no with status 200, as some of its front ends do."""
+    """The message of an AWS error with status 200, which some of its front ends send."""
     found = reply.get("Output") if isinstance(reply, dict) else None
     kind = found.get("__type") if isinstance(found, dict) else None
     return f", but {kind.rpartition('#')[2]}" if isinstance(kind, str) else ""
@@ -196,7 +196,7 @@ def write_reply(reply: Reply) -> bytes:
 
 
 def _answer_blocks(parts: Iterable[Part], reply: Reply) -> Iterator[Block]:
-    """What a reply of another dialect says, in the order of a model that thinks: thinking, text, tool calls."""
+    """The content of another dialect's reply, in the order thinking, text, tool calls."""
     calls = 0
     for part in sorted(parts, key=answer_order):
         match part:
@@ -224,7 +224,7 @@ def _answer_blocks(parts: Iterable[Part], reply: Reply) -> Iterator[Block]:
 
 
 def answered_media(part: Image | Audio) -> Block:
-    """A picture where this format has its kind; else a text that says what was left out."""
+    """An image, if this format has its media type; otherwise a replacement text."""
     source = part.source
     if isinstance(part, Image) and isinstance(source, Inline) and format_of(IMAGE_TYPES, source.media_type):
         return {"image": sourced(IMAGE_TYPES, source, NO_EXTRAS, "image")}

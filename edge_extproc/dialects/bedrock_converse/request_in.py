@@ -39,7 +39,7 @@ _VERBS = frozenset({"converse", "converse-stream"})
 
 
 def model_of(path: str) -> tuple[str, bool]:
-    """The model that a path of ours names, and whether a stream is asked for."""
+    """The model in a path, and whether a stream is requested."""
     _, _, name, verb = path.split("?")[0].split("/", 3)
     try:
         model = unquote(name, errors="strict")
@@ -64,7 +64,7 @@ probe_of = msgspec.json.Decoder(_Probe)
 
 
 def why_no_call(raw: bytes) -> BadRequest:
-    """What is wrong with a body that the probe refused."""
+    """The error for a body that the typed decoder refused."""
     try:
         body = read_body(raw)
         if "messages" not in body:
@@ -202,7 +202,7 @@ def _read_top_k(more: Block) -> int | None:
 
 
 def _read_parallel(more: Block) -> bool | None:
-    """The choice itself stays where it is: it says more than this."""
+    """Whether parallel calls are allowed. The choice stays in the fields, because it has more members."""
     match more.get("tool_choice"):
         case {"disable_parallel_tool_use": bool(single)}:
             return not single
@@ -211,7 +211,7 @@ def _read_parallel(more: Block) -> bool | None:
 
 
 def _read_format(config: Block) -> ResponseFormat | None:
-    """Taken out of outputConfig where it is one that we know."""
+    """Removes a known format from outputConfig."""
     match config.get("textFormat"):
         case {"type": "json_schema", "structure": {"jsonSchema": {"schema": str(text), **rest}}} if rest.keys() <= {
             "name",

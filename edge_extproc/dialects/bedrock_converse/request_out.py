@@ -50,7 +50,7 @@ _WRITE_CHOICE: Mapping[str, str] = MappingProxyType({"auto": "auto", "required":
 
 
 def _choice(choice: ToolChoice) -> Block | None:
-    """None for `none`, which this format has not."""
+    """None for `none`, which this format lacks."""
     if choice.mode == "none":
         return None
     return {_WRITE_CHOICE[choice.mode]: {"name": choice.name} if choice.mode == "tool" else {}}
@@ -88,7 +88,7 @@ def _nested(path: tuple[str, ...], value: Json) -> Block:
 
 
 def _merge(into: Block, more: Mapping[str, Json]) -> None:
-    """`more` on top, objects key by key."""
+    """Merges `more` into the object by key."""
     for key, value in more.items():
         before = into.get(key)
         if isinstance(before, dict) and isinstance(value, dict):
@@ -113,7 +113,7 @@ _PDF = "application/pdf"
 
 @dataclass(slots=True)
 class _Piece:
-    """A block, and the mark after it."""
+    """A block, and the cachePoint after it."""
 
     block: Block
     mark: CacheMark | None = None
@@ -134,7 +134,7 @@ _KINDS: Mapping[str, BlockKind] = MappingProxyType(
 
 
 class RequestWriter(Translation[_Piece]):
-    """One chat of another dialect on its way into this one."""
+    """The translation of one chat of another dialect."""
 
     title = TITLE
 
@@ -176,7 +176,7 @@ class RequestWriter(Translation[_Piece]):
     # fields
 
     def _account(self, body: Block) -> None:
-        """Who asks, on which terms, and what has no place at all."""
+        """The end user and the service tier; drops fields without a place."""
         chat = self.chat
         self._drop_field("user", chat.user)
         if chat.service_tier not in (None, "auto"):
@@ -211,7 +211,7 @@ class RequestWriter(Translation[_Piece]):
                 _merge(self.more, _nested(self.family.top_k, chat.top_k))
 
     def _claude_sampling(self, inference: Block, thinking: bool) -> None:
-        """A Claude that thinks, or one that takes no sampling settings at all."""
+        """Claude's rules for sampling settings, with thinking or without support for them."""
         chat = self.chat
         keeps_top_p = self.generation.sampling != "none" and (chat.top_p or 0) >= LEAST_TOP_P_WITH_THINKING
         inference.pop("temperature", None)
@@ -240,7 +240,7 @@ class RequestWriter(Translation[_Piece]):
     # thinking
 
     def _reasoning(self, inference: Block, turns: list[Turn[_Piece]]) -> bool:
-        """Whether a Claude thinks, which is the one case that changes what else may be asked."""
+        """Whether a Claude uses thinking, which restricts other settings."""
         wanted = self.chat.reasoning
         if wanted is None:
             return False
@@ -330,7 +330,7 @@ class RequestWriter(Translation[_Piece]):
         return tools
 
     def _caches(self, place: str, mark: CacheMark | None, path: str) -> bool:
-        """Whether a cache mark is sent; one that the model's family does not take there is named."""
+        """Whether a cache mark is sent. One that the model does not accept there is dropped."""
         if place not in self.family.caches:
             self._drop_mark(mark, path)
         return mark is not None and place in self.family.caches
@@ -344,7 +344,7 @@ class RequestWriter(Translation[_Piece]):
         block.block["text"] = str(block.block["text"]).rstrip()
 
     def _block(self, part: Part, path: str) -> _Piece | None:
-        """None for what is left out."""
+        """None: the part is dropped."""
         if not isinstance(part, Opaque):
             self._drop_extras(part.extras, path)
             # A family that caches at all does so in the conversation and in the system prompt.
@@ -382,7 +382,7 @@ class RequestWriter(Translation[_Piece]):
                 assert_never(part)
 
     def _said(self, text: str, cache: CacheMark | None, path: str) -> _Piece | None:
-        """Bedrock refuses empty text, and text of white space only."""
+        """Drops empty text and text of only white space, which Bedrock refuses."""
         if text.strip():
             return _Piece({"text": text}, cache)
         self._drop_if(path, text)
@@ -422,7 +422,7 @@ class RequestWriter(Translation[_Piece]):
         return self._document_block(format, part.name, inline.data)
 
     def _document_block(self, format: str, name: str | None, data: str) -> Block:
-        """Each document has a name, and no two have the same."""
+        """Gives each document a unique name."""
         self._documents += 1
         clean = " ".join(_NOT_IN_DOCUMENT_NAME.sub("-", name or "").split())[: _LONGEST_DOCUMENT_NAME - 8].strip()
         named = f"{clean} {self._documents}" if clean and self._documents > 1 else clean
@@ -442,7 +442,7 @@ class RequestWriter(Translation[_Piece]):
         return {"toolUse": {"toolUseId": tool_id(part.id), "name": part.name, "input": arguments}}
 
     def _tool_result(self, part: ToolResult, path: str) -> _Piece:
-        """A mark within a result stands after it: there is none inside."""
+        """Moves a cache mark within a tool result behind the result, because there is none inside."""
         call_id, inner = self._answered(part, path)
         result: Block = {"toolUseId": call_id, "content": [piece.block for piece in inner]}
         if part.is_error and self.family.takes_status:

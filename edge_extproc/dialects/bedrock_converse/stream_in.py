@@ -37,19 +37,19 @@ from .stream_out import joined, whole_part
 # --- streams: reading
 
 _OPEN_LIMIT = 16 * 1024 * 1024
-"""Characters of one block that is held until it is whole; as much as one frame may have."""
+"""Characters of one block that is buffered until it is complete. The limit equals that of a frame."""
 
 
 @dataclass(slots=True)
 class _Open:
-    """A block between its first delta, or its start, and its stop."""
+    """A block between its start or first delta and its stop."""
 
     part: int
     kind: Literal["text", "thinking", "tool_call", "redacted", "opaque"]
     value: Block = field(default_factory=dict)
-    """Of a block that only this dialect knows: its start and its deltas."""
+    """The start and the deltas of a block that only this dialect has."""
     pieces: list[str] = field(default_factory=list)
-    """Of what is held until it is whole."""
+    """The pieces of a block that is buffered until it is complete."""
     size: int = 0
     has_delta: bool = False
 
@@ -71,7 +71,7 @@ class ReplyReader:
         return self._decoder.feed(data)
 
     def close(self) -> tuple[list[Frame], list[ReplyEvent]]:
-        """A stream that stopped but told no usage is whole all the same; a torn frame after it is not."""
+        """A stream with a stop and without usage is complete, unless an incomplete frame follows."""
         torn = self._decoder.close()
         if self._over:
             return torn, []
@@ -97,7 +97,7 @@ class ReplyReader:
         return [] if read is None else read(self, event)  # a new kind of event is skipped
 
     def _failed(self, frame: Frame) -> list[ReplyEvent]:
-        """An exception of the service model, or an error that the model does not name, told in headers alone."""
+        """An exception of the service model, or an unknown error that is only in headers."""
         self._over = True
         headers = frame.headers if isinstance(frame, aws_eventstream.AwsFrame) else aws_eventstream.NO_HEADERS
         try:
@@ -176,7 +176,7 @@ class ReplyReader:
         return [*events, PartDelta(block.part, text)]
 
     def _begin_talk(self, index: int, kind: str) -> tuple[_Open, list[ReplyEvent]]:
-        """A block of which no start was sent."""
+        """A block without a start event."""
         talk: Literal["text", "thinking"] = "text" if kind == "text" else "thinking"
         block = self._begin(index, talk)
         return block, [PartStarted(block.part, talk)]
@@ -206,7 +206,7 @@ class ReplyReader:
         return []
 
     def _hold(self, index: int, block: _Open | None, delta: Block) -> list[ReplyEvent]:
-        """More of what only this dialect knows: texts grow, lists grow, all else replaces what was there."""
+        """Adds to a block that only this dialect has: texts and lists are extended, other values replaced."""
         block = block or self._begin(index, "opaque")
         if block.kind != "opaque":
             return [Garbled(f"a delta that is not of a block of {block.kind}")]
@@ -238,7 +238,7 @@ class ReplyReader:
         return self._parts - 1
 
     def _message_stop(self, event: Block) -> list[ReplyEvent]:
-        """Every block is over by now, whether it was told or not."""
+        """Ends all open blocks."""
         events: list[ReplyEvent] = []
         for index in sorted(self._blocks):
             events += self._block_stop({"contentBlockIndex": index})

@@ -37,14 +37,14 @@ from .reply import REPLY_EXTRAS, answered_media, call_id_of, stop_reason, write_
 
 
 def joined(pieces: list[str]) -> str:
-    """One base64 of what came in several, each of which has an end of its own."""
+    """Joins several base64 texts with padding into one."""
     if len(pieces) == 1:
         return pieces[0]
     return base64.b64encode(b"".join(bytes_of(piece) or b"" for piece in pieces)).decode()
 
 
 def whole_part(value: Block, part: int) -> PartStarted:
-    """What came in pieces and is known once it is whole: a picture, or what only this dialect knows."""
+    """A part that is written when it is complete: an image, or one that only this dialect has."""
     if value.keys() == {"image"} and isinstance(value["image"], dict):
         image = read_image(value, "image")
         if isinstance(image, Image):
@@ -53,7 +53,7 @@ def whole_part(value: Block, part: int) -> PartStarted:
 
 
 def _whole(value: Block) -> Opaque:
-    """A tool's input comes as pieces of JSON text."""
+    """A tool's input is written in pieces of JSON text."""
     use = value.get("toolUse")
     if isinstance(use, dict) and isinstance(text := use.get("input"), str):
         value = {"toolUse": {**use, "input": arguments_of(text) or {}}}
@@ -72,10 +72,10 @@ class ReplyWriter:
         self._started = False
         self._over = False
         self._indexes: dict[int, int] = {}
-        """Of the blocks that are open, by part."""
+        """The open blocks, by part."""
         self._kinds: dict[int, str] = {}
         self._signed: set[int] = set()
-        """Thinking that has a signature."""
+        """The thinking parts with a signature."""
         self._next = 0
         self._calls = 0
         self._id: str | None = None
@@ -132,7 +132,7 @@ class ReplyWriter:
         self._say("messageStart", {"role": "assistant"})
 
     def _note(self, extras: Extras) -> None:
-        """What a Bedrock stream says besides; the extras of another dialect have other names."""
+        """The extras of a Bedrock stream. Those of other dialects are ignored."""
         self._noted.update((key, value) for key, value in extras.items() if key in _NOTED)
 
     def _begin(self, event: PartStarted) -> None:
@@ -169,7 +169,7 @@ class ReplyWriter:
                 self._delta(part, block)
 
     def _begin_opaque(self, event: PartStarted) -> None:
-        """A part that only another dialect knows is left out; one of ours goes as Bedrock sends it."""
+        """A part of another dialect is dropped. One of this dialect is written as Bedrock sends it."""
         opaque = event.opaque
         if opaque is None or opaque.dialect != NAME or not isinstance(opaque.value, dict):
             return

@@ -95,7 +95,7 @@ class GeminiGenerate:
         )
 
     def splice(self, call: Call, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
-        """The body names the model only where a caller repeats it, and to count the tokens of a whole request."""
+        """The body contains the model only if a caller repeats it, and for token counts of a complete request."""
         del host  # the model alone decides
         name = encode(f"models/{model}")
         try:

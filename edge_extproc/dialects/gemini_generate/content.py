@@ -99,7 +99,7 @@ JSON_TYPE = "application/json"
 
 
 def made_id(index: int, *seeds: str) -> str:
-    """An id for a call to which Gemini gave none: the same each time it is read, and known again as ours."""
+    """An id for a call of Gemini without one. It is the same each time, and recognizable as generated."""
     digest = hashlib.sha256("\0".join(seeds).encode("utf-8", "surrogatepass")).hexdigest()
     return f"call_{index}_{digest[:12]}"
 
@@ -110,16 +110,16 @@ def media_type_of(url: str) -> str | None:
 
 
 def one_or_many(value: Json, path: str) -> list[Json]:
-    """A repeated field. Google takes one value in the place of a list of one."""
+    """A repeated field. Google accepts a single value instead of a list."""
     return [value] if isinstance(value, dict) else as_list(value, path)
 
 
 class ContentsReader:
-    """One request on its way into our nouns. Calls without an id get one, and their results find them by name."""
+    """Parses one request. Calls without an id get one, and results without an id are matched by name."""
 
     def __init__(self) -> None:
         self._waiting: list[tuple[str, str]] = []
-        """Id and name of each call that has no result yet."""
+        """The id and name of each call without a result."""
         self._calls = 0
 
     def message(self, value: Json, path: str) -> Message:
@@ -193,7 +193,7 @@ class ContentsReader:
         return ToolResult(call_id, tuple(parts), is_error, None, extras, path)
 
     def _answered(self, id: str | None, name: str) -> tuple[str, str | None]:
-        """Whose result this is: the call of that id, else the first of that name that has none."""
+        """The id of the call of a result: by its id, else the first call of this name without a result."""
         for number, (call_id, called) in enumerate(self._waiting):
             if call_id == id or (id is None and called == name):
                 del self._waiting[number]
@@ -210,7 +210,7 @@ MARKED = base64.b64encode(MARK.encode()[:12]).decode()
 
 
 def thinking_of(text: str, signature: str | None, rest: Block, path: str) -> Thinking:
-    """Google's own signature is a field of its own; one of Claude's comes in our mark."""
+    """Reads a signature: Google's own, or one of Claude in the gateway's mark."""
     if signature is not None and signature.startswith(MARKED):
         return Thinking(text, unseal(_plain(signature)), extras_of(rest), path)
     return Thinking(text, None, signed_by(rest, signature), path)
@@ -224,14 +224,14 @@ def _plain(signature: str) -> str:
 
 
 def sealed(signature: str | None) -> Block:
-    """A signature of Claude's on its way through Google's format."""
+    """A signature of Claude in Google's format."""
     if not signature:
         return {}
     return {"thoughtSignature": base64.b64encode(seal(signature).encode("utf-8", "surrogatepass")).decode()}
 
 
 def opaque(value: Block, path: str) -> Opaque:
-    """A part is known by its only field that says what it is."""
+    """The kind of a part is the name of its one main field."""
     kinds = [key for key in value if key not in _NOT_A_KIND]
     return Opaque(NAME, kinds[0] if kinds else "", value, path)
 
@@ -240,7 +240,7 @@ _NOT_A_KIND = frozenset(names_of("thought", "thoughtSignature", "mediaResolution
 
 
 def inline(blob: Block, extras: Extras, path: str) -> Part | None:
-    """The part at `path` whose inlineData this is; None for what our nouns have no word for, as a video."""
+    """The part at `path` with this inlineData. None: model/ has no type for it, such as a video."""
     known, rest = split(blob, _BLOB)
     media_type = as_text(known.get("mimeType"), f"{path}.inlineData.mimeType")
     data = as_text(known.get("data"), f"{path}.inlineData.data")
@@ -251,7 +251,7 @@ def inline(blob: Block, extras: Extras, path: str) -> Part | None:
 
 
 def file_of(file: Block, extras: Extras, path: str) -> Part | None:
-    """The part at `path` whose fileData this is; None for what our nouns have no word for."""
+    """The part at `path` with this fileData. None: model/ has no type for it."""
     known, rest = split(file, _FILE)
     uri = as_text(known.get("fileUri"), f"{path}.fileData.fileUri")
     media_type = maybe_text(known.get("mimeType"), f"{path}.fileData.mimeType")
@@ -300,7 +300,7 @@ def _read_response(response: Block) -> tuple[str, bool]:
 
 
 def as_one_object(text: str) -> Block | None:
-    """The JSON object that a text is, if it is one."""
+    """The JSON object in a text. None: it is not one."""
     if not text.lstrip().startswith("{"):
         return None
     try:

@@ -82,7 +82,7 @@ def _details(error: Block, kind: str) -> Iterator[Block]:
 
 
 def _violated(error: Block) -> str | None:
-    """The field that google.rpc.BadRequest names."""
+    """The field name in google.rpc.BadRequest."""
     for detail in _details(error, "BadRequest"):
         violations = detail.get("fieldViolations")
         for violation in violations if isinstance(violations, list) else []:
@@ -113,7 +113,7 @@ def _read_status(error: Block, status: int | None, waiting: float | None) -> Fau
 
 
 def error_in(value: Json) -> Fault | None:
-    """The error that a chunk or a body of status 200 may hold."""
+    """The error in a chunk or a body of status 200."""
     error = value.get("error") if isinstance(value, dict) else None
     return _read_status(error, None, None) if isinstance(error, dict) else None
 

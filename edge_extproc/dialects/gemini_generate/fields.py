@@ -1,4 +1,4 @@
-"""The names of this format, and what becomes of each field of a call of another dialect."""
+"""The names of this format's fields, and how each field of another dialect's call is translated."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NAME = "gemini_generate"
 TITLE = "Gemini generateContent"
 
 Block: TypeAlias = dict[str, Json]
-"""A JSON object of the wire."""
+"""A JSON object of the wire format."""
 
 # --- how a caller spells it
 
@@ -62,7 +62,7 @@ SPELLING = Spelling(
         }
     ),
 )
-"""How callers of this format spell the fields of a Chat: in camel case, which Google's own documentation uses."""
+"""The paths of a Chat's fields in this format, in camel case, as in Google's documentation."""
 
 # --- what code that does not read the whole body searches it for
 
@@ -177,7 +177,7 @@ MOST_STOPS = 5  # Google's reference of GenerationConfig
 
 
 def int_or_none(value: Json, path: str) -> int | None:
-    """Protobuf's JSON takes "7" and 7.0 for 7."""
+    """Protobuf's JSON accepts "7" and 7.0 as 7."""
     if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,19}", value):
         return int(value)
     if isinstance(value, float) and value.is_integer():
@@ -186,7 +186,7 @@ def int_or_none(value: Json, path: str) -> int | None:
 
 
 Names: TypeAlias = Mapping[str, str]
-"""Both spellings of each field to the one that we write."""
+"""Both spellings of each field, and the one that is written."""
 
 HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 

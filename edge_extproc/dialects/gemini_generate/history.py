@@ -1,4 +1,4 @@
-"""Changes the caller's own history on the raw lane, where the provider would refuse it as it is."""
+"""Changes the caller's history on the raw lane, if the provider would refuse it."""
 
 from __future__ import annotations
 

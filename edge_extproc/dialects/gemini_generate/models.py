@@ -1,4 +1,4 @@
-"""The generations of Gemini models: thinking levels, budgets and schema support."""
+"""The capabilities of Gemini models by generation: thinking levels, budgets and schemas."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from typing import Literal
 @dataclass(frozen=True, slots=True)
 class Generation:
     json_schema: bool = True
-    """Takes JSON Schema as it is; otherwise only OpenAPI's subset."""
+    """Whether JSON Schema is accepted; otherwise only OpenAPI's subset."""
     thinking: Literal["level", "budget", "none"] = "level"
     efforts: Mapping[str, str | int] = field(default_factory=dict)
-    """An effort to a level or a budget. "none" is missing where thinking cannot be switched off."""
+    """The level or budget of each effort. "none" is missing if thinking cannot be disabled."""
     budgets: tuple[int, int] = (0, 0)
     """The least and the most thinking tokens."""
     is_third: bool = True

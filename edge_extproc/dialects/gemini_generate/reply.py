@@ -1,4 +1,4 @@
-"""Reads and writes whole generateContent replies: candidates, finish reasons and usage."""
+"""Reads and writes complete generateContent replies: candidates, finish reasons and usage."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ _AUDIO = ("AUDIO", 4)  # 4 is its number in protobuf
 
 
 def read_finish(told: Json, has_calls: bool) -> Finish | None:
-    """Gemini says STOP after calls, too."""
+    """Gemini sends STOP after calls, too."""
     if told is None:
         return None
     name = told
@@ -121,7 +121,7 @@ def read_finish(told: Json, has_calls: bool) -> Finish | None:
 
 
 def write_finish(finish: Finish | None, *, own: bool) -> Json:
-    """An answer of another format that came to its end without a word of why ended as usual."""
+    """A complete reply of another format without a finish reason ended normally."""
     if finish is None:
         return None if own else _FINISH_WORDS["stop"]
     if own and finish.raw is not None:
@@ -130,7 +130,7 @@ def write_finish(finish: Finish | None, *, own: bool) -> Json:
 
 
 def _audio(details: Json, counts: TokenCounts) -> int:
-    """The tokens of sound among those of all modalities."""
+    """The audio tokens among those of all modalities."""
     rows = details if isinstance(details, list) else []
     return sum(
         counts.of(row.get("tokenCount", row.get("token_count"))) or 0
@@ -192,7 +192,7 @@ def write_usage(usage: Usage) -> Block:
 
 
 def _answered_media(known: Block, rest: Block, signature: str | None) -> Image | Audio | None:
-    """A picture or a sound of the answer. Those of its thoughts are drafts, and stay as they came."""
+    """An image or audio of the reply. Those in thoughts are drafts, and stay unchanged."""
     if known.keys() - {"inlineData", "fileData", "thoughtSignature", "mediaResolution"}:
         return None
     if (resolution := known.get("mediaResolution")) is not None:
@@ -212,14 +212,14 @@ def _answered_media(known: Block, rest: Block, signature: str | None) -> Image |
 
 
 class ReplyAssembly:
-    """What is told of a reply across its candidates and, in a stream, across its chunks."""
+    """The fields of a reply that belong to all candidates and, in a stream, to all chunks."""
 
     def __init__(self) -> None:
         self.id: str | None = None
         self._calls = 0
 
     def part(self, value: Block) -> Part:
-        """Never raises BadRequest: what is not as it should be stays as it came."""
+        """Never raises BadRequest: an invalid part stays unchanged."""
         known, rest = split(value, PART)
         signature = known.get("thoughtSignature")
         signature = text_of(signature)
@@ -273,7 +273,7 @@ def candidates_of(body: Block) -> list[tuple[int, Block, Block]]:
 
 
 def blocked_by(body: Mapping[str, Json]) -> Finish | None:
-    """A prompt that was refused has no candidates, and says why."""
+    """A refused prompt has no candidates, but a reason."""
     feedback = body.get("promptFeedback")
     reason = feedback.get("blockReason") if isinstance(feedback, dict) else None
     return None if reason is None else Finish("content_filter", str(reason))
@@ -292,7 +292,7 @@ _FOREIGN_SIGNATURE = base64.b64encode(FOREIGN_CALL.encode()).decode()
 
 
 def base64_of(signature: str | None) -> Block:
-    """A signature is bytes in this format: what no SDK could decode is left out."""
+    """Signatures are bytes in this format. One that is not base64 is dropped, because SDKs could not decode it."""
     try:
         base64.b64decode((signature or "").translate(URL_SAFE), validate=True)
     except (binascii.Error, ValueError):
@@ -306,10 +306,10 @@ class Candidates:
     def __init__(self, *, own: bool) -> None:
         self._own = own
         self._called: set[int] = set()
-        """Candidates that have called a function."""
+        """The candidates with a function call."""
 
     def part(self, part: Part, choice: int) -> Block | None:
-        """None for what has no place in this format."""
+        """None: the part has no place in this format."""
         extras = dict(part.extras) if self._own and not isinstance(part, Opaque) else {}
         match part:
             case Text():
@@ -341,7 +341,7 @@ class Candidates:
 
 
 def _written_media(part: Image | Audio, *, own: bool) -> Block:
-    """`own`: of a reply of this format, with all that it came with."""
+    """`own`: the reply is of this format, and keeps all its fields."""
     extras = dict(part.extras) if own else {}
     detail = RESOLUTIONS.get(part.detail or "") if own and isinstance(part, Image) else None
     if detail is not None:
@@ -360,7 +360,7 @@ def _written_media(part: Image | Audio, *, own: bool) -> Block:
 
 
 def _file_extras(extras: Block) -> Block:
-    """Takes the fields of fileData out of a part's."""
+    """Separates the fields of fileData from those of the part."""
     return as_object(extras.pop("fileData", {}), "fileData")
 
 

@@ -70,7 +70,7 @@ def largest(probe: _Probe, names: tuple[str, str]) -> int | None:
 
 
 def why_no_call(raw: bytes) -> BadRequest:
-    """What is wrong with a body that could not be read."""
+    """The error for an unreadable body."""
     try:
         body = read_body(raw)
     except BadRequest as exc:
@@ -100,7 +100,7 @@ ARRAY_TYPE = "application/json"
 
 
 def address(path: str) -> tuple[str, str]:
-    """The model and the verb that a path ends in."""
+    """The model and the verb at the end of a path."""
     name, _, verb = path.rpartition("/")[2].rpartition(":")
     try:
         model = unquote(name, errors="strict")
@@ -112,7 +112,7 @@ def address(path: str) -> tuple[str, str]:
 
 
 def is_unsafe(model: str) -> bool:
-    """Whether a name could lead a path elsewhere."""
+    """Whether a name could change the path."""
     return _UNSAFE_IN_MODEL.search(model) is not None or any(step in ("", ".", "..") for step in model.split("/"))
 
 
@@ -121,7 +121,7 @@ def query_of(headers: Headers, path: str) -> Mapping[str, list[str]]:
 
 
 def wants_array(query: Mapping[str, list[str]]) -> bool:
-    """Without alt=sse a stream is a JSON array that grows."""
+    """Without alt=sse, a stream is a JSON array."""
     return "sse" not in (query.get("alt") or query.get("$alt") or [""])[-1].split(";")
 
 
@@ -212,7 +212,7 @@ def _read_thinking(value: Json) -> Reasoning | None:
 
 
 def _read_system(value: Json, reading: ContentsReader) -> Message:
-    """A Content; its role says nothing. A bare string is what the SDKs take, and some callers send."""
+    """A Content, whose role is ignored. Some callers send a bare string, as the SDKs accept it."""
     if isinstance(value, str):
         return Message("system", (Text(value, path="systemInstruction"),), path="systemInstruction")
     content, rest = split(as_object(value, "systemInstruction"), CONTENT)
@@ -288,5 +288,5 @@ _NEEDED = frozenset(
 
 
 def _asks(value: Json) -> bool:
-    """Whether a field asks for anything but what is usual."""
+    """Whether a field has another value than the default."""
     return value not in (["TEXT"], [])

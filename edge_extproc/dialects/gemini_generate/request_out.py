@@ -43,7 +43,7 @@ RESOLUTIONS: Mapping[str, str] = MappingProxyType({**DETAILS, "medium": "MEDIA_R
 _WRITE_MODES: Mapping[str, str] = MappingProxyType({"auto": "AUTO", "required": "ANY", "none": "NONE", "tool": "ANY"})
 
 _REASONING_TOLD = frozenset({"display", "summary", "generate_summary"})
-"""Whether to show the thoughts: what includeThoughts says."""
+"""The value of includeThoughts."""
 
 
 class RequestWriter(DropList):
@@ -54,7 +54,7 @@ class RequestWriter(DropList):
         self._chat = chat
         self._generation = generation_of(model)
         self._names: dict[str, str] = {}
-        """The function of each call so far, by the call's id."""
+        """The function name of each earlier call, by the call's id."""
 
     def body(self) -> Block:
         chat = self._chat
@@ -123,7 +123,7 @@ class RequestWriter(DropList):
             turns.append((role, parts))
 
     def _settle(self, role: str, parts: list[Block]) -> None:
-        """A turn as Google wants it: results first, and a signature on the first of a turn's calls."""
+        """A turn in Google's order: results first, and a signature on the first call."""
         if role == "user":
             parts.sort(key=lambda part: "functionResponse" not in part)
         elif self._generation.is_third:
@@ -255,7 +255,7 @@ class RequestWriter(DropList):
     # tools
 
     def _tools(self) -> list[Block]:
-        """Functions share one tool, which stands where the first of them stood."""
+        """All functions are in one tool, at the position of the first one."""
         declarations: list[Json] = []
         tools: list[Block] = []
         for path, tool in tools_of(self._chat.tools):

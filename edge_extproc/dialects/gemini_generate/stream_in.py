@@ -1,4 +1,4 @@
-"""Decodes a generateContent reply, whole or streamed, into reply events."""
+"""Decodes a complete or streamed generateContent reply into reply events."""
 
 from __future__ import annotations
 
@@ -90,11 +90,11 @@ def read_reply(body: bytes) -> Reply:
 
 @dataclass(slots=True)
 class _Telling:
-    """One candidate as its chunks come."""
+    """One candidate of a stream."""
 
     parts: int = 0
     open: PartKind | None = None
-    """Text and thoughts come in pieces; the part that is open is the last one."""
+    """Text and thoughts arrive in pieces. Only the last part is open."""
     has_calls: bool = False
     finish: Json = None
     noted: dict[str, Json] = field(default_factory=dict)
@@ -173,7 +173,7 @@ class ReplyReader:
             yield Noted(news, number)
 
     def finish(self) -> list[ReplyEvent]:
-        """The stream is over."""
+        """Ends the stream."""
         if self._over:
             return []
         self._over = True
@@ -230,7 +230,7 @@ def _close(telling: _Telling, number: int) -> Iterator[ReplyEvent]:
 
 
 def _whole(part: Part, index: int, number: int) -> Iterator[ReplyEvent]:
-    """A part that comes in one piece."""
+    """A part that arrives in one piece."""
     if isinstance(part, ToolCall):
         yield PartStarted(index, "tool_call", part.id, part.name, choice=number, extras=part.extras)
         if part.arguments:

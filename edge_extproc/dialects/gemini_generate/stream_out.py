@@ -33,7 +33,7 @@ from .reply import Candidates, base64_of, candidate_of, envelope, write_finish, 
 # --- streams: writing
 
 _HELD_LIMIT = 16 * 1024 * 1024
-"""Characters of one call's arguments, which are held until they are whole; as much as one frame may have."""
+"""Characters of one call's arguments, which are buffered until they are complete. The limit equals that of a frame."""
 # What a reply or a candidate tells that only this format knows. No other has fields of these names, so they say whose
 # stream it is.
 _REPLY_EXTRAS = frozenset({"createTime", "modelStatus", "promptFeedback", "usageMetadata"})
@@ -61,11 +61,11 @@ class _Held:
     size: int = 0
     signature: str | None = None
     foreign: bool = False
-    """The signature is not Google's."""
+    """Whether the signature is not Google's."""
 
 
 class ReplyWriter:
-    """One chunk for each piece of text; the last one tells every finish and the usage."""
+    """Writes one chunk for each piece of text. The last chunk has all finish reasons and the usage."""
 
     def __init__(self, *, array: bool) -> None:
         self._array = array
@@ -75,10 +75,10 @@ class ReplyWriter:
         self._own_usage: Block = {}
         self._finishes: dict[int, Finished] = {}
         self._choices: set[int] = set()
-        """Those that said something."""
+        """The candidates with content."""
         self._held: dict[tuple[int, int], _Held] = {}
         self._own = False
-        """It is a stream of this format that is framed anew."""
+        """Whether the stream is of this format, and only its framing changes."""
         self._is_blocked = False
         self._over = False
         self._candidates = Candidates(own=False)
@@ -146,7 +146,7 @@ class ReplyWriter:
                 return self._part(event.choice, {"text": event.text})
 
     def _sign(self, choice: int, part: int, signature: str, *, foreign: bool = False) -> None:
-        """A signature may come in pieces, too. That of some thinking is Claude's unless it is noted."""
+        """A signature may arrive in pieces. A signature of thinking is Claude's unless a note says otherwise."""
         held = self._held[choice, part]
         held.signature = (held.signature or "") + signature
         held.foreign = foreign

@@ -1,4 +1,4 @@
-"""OpenAI's Chat Completions API, both directions: what its callers send and read, and what its hosts take and give.
+"""OpenAI's Chat Completions API, for both sides: its callers and its hosts.
 
 Dozens of hosts speak it, each a little differently; what their recorded traffic shows is read here, and what they
 agree on is written. `FIELDS` says what becomes of each field of a chat that crosses over from another format, and

@@ -34,7 +34,7 @@ from .fields import NAME, Object
 
 
 def overlay(block: Object, extras: Extras) -> None:
-    """Puts back what a reader of this dialect left. Notes (None) are no fields."""
+    """Writes the extras of this dialect. Notes (None) are not fields."""
     for key, value in extras.items():
         if value is None:
             continue
@@ -184,7 +184,7 @@ _READ_PART: Mapping[str, Callable[[Object, str], Part]] = MappingProxyType(
 
 
 def read_content(value: Json, path: str) -> tuple[Part, ...]:
-    """What is no part of ours (video_url, document_url, …) stays whole."""
+    """An unknown part (video_url, document_url, …) is Opaque."""
     if value is None:
         return ()
     if isinstance(value, str):
@@ -199,12 +199,12 @@ def read_content(value: Json, path: str) -> tuple[Part, ...]:
     return tuple(parts)
 
 
-# --- what a model thought: four spellings of the hosts
+# --- thinking: four variants of the hosts
 
 FLAT_THOUGHT = ("reasoning_content", "reasoning")
 _STRUCTURED_THOUGHT = ("thinking_blocks", "reasoning_details")
 THOUGHT = frozenset((*FLAT_THOUGHT, *_STRUCTURED_THOUGHT))
-# Signatures and sealed thoughts of other makers' models mean nothing in our nouns' places for them.
+# Signatures and encrypted thoughts of other models have no meaning in the fields of `Thinking`.
 _SIGNED_FORMATS = ("anthropic-claude-v1", "unknown", None)
 _DETAIL_TEXT: Mapping[Json, str] = MappingProxyType(
     {"reasoning.text": "text", "reasoning.summary": "summary", "thinking": "thinking"}
@@ -228,7 +228,7 @@ class _Thought:
 
 
 def thought_of(entry: Json) -> _Thought | None:
-    """None for an entry that only its own host can read."""
+    """None: only the entry's own host can read it."""
     if not isinstance(entry, dict):
         return None
     kind, data, signature = str(entry.get("type")), entry.get("data"), entry.get("signature")
@@ -286,12 +286,12 @@ def cache_control(mark: CacheMark) -> Object:
 
 
 def set_values(body: Object, **fields: Json) -> None:
-    """Sets what is not None."""
+    """Sets the values that are not None."""
     body.update((name, value) for name, value in fields.items() if value is not None)
 
 
 def short(parts: list[Object]) -> Json:
-    """A single text as a string: the spelling that every host takes."""
+    """A single text as a string, which every host accepts."""
     match parts:
         case []:
             return ""

@@ -46,7 +46,7 @@ _KIND_OF_CODE: Mapping[str, FaultKind] = MappingProxyType(
         "tool_use_failed": "invalid_request",
     }
 )
-# What a reply with status 200 stands for when an error comes within it and no number with that.
+# The status of an error within a reply of status 200, if the error has no number.
 STATUS_OF_KIND: Mapping[FaultKind, int] = MappingProxyType(
     {
         "invalid_request": 400,
@@ -94,7 +94,7 @@ _CODE_OF_KIND: Mapping[FaultKind, str] = MappingProxyType(
         "overloaded": "overloaded",
     }
 )
-# Words that OpenAI's own errors use; another format's type would mislead its clients.
+# The types and codes of OpenAI's own errors. Those of another format could confuse its clients.
 _TYPES = frozenset({*_TYPE_OF_KIND.values(), "tokens", "requests", "invalid_api_key", "image_parse_error"})
 
 
@@ -123,7 +123,7 @@ def word_of(value: Json) -> str | None:
 
 
 def fault_of(status: int, headers: Headers, body: Json, text: str = "") -> Fault:
-    """What an error says: its own words where it has the shape, the text of the body otherwise."""
+    """The fault of an error body: its fields if it has this format, otherwise the text of the body."""
     if isinstance(body, list) and body:  # Gemini's hosts wrap it once more
         body = body[0]
     error = body

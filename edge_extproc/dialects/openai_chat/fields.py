@@ -1,4 +1,4 @@
-"""The names of this format, and what becomes of each field of a call of another dialect."""
+"""The names of this format's fields, and how each field of another dialect's call is translated."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NAME = "openai_chat"
 TITLE = "OpenAI Chat Completions"
 
 Object = dict[str, Json]
-"""A JSON object of the wire."""
+"""A JSON object of the wire format."""
 
 # --- how a caller spells it
 
@@ -51,7 +51,7 @@ SPELLING = Spelling(
         }
     ),
 )
-"""How callers of this format spell the fields of a Chat. A reader puts another one in its place where there are two."""
+"""The paths of a Chat's fields in this format. The reader replaces it if a caller used another name of a field."""
 
 # --- what code that does not read the whole body searches it for
 

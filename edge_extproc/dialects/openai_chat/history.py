@@ -1,4 +1,4 @@
-"""Changes the caller's own history on the raw lane, where the provider would refuse it as it is."""
+"""Changes the caller's history on the raw lane, if the provider would refuse it."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _rows = msgspec.json.Decoder(list[msgspec.Raw])
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _CALLS = re.compile(rb'"tool_calls"\s*:\s*\[\s*\{')
 _ASSISTANT = re.compile(rb'"assistant"')
-# What a message may hold that not every host takes: thinking and signatures that other providers gave, and calls.
+# The fields of a message that some hosts refuse: thinking and signatures of other providers, and calls.
 OF_HISTORY = re.compile(
     rb'"(?:thinking_blocks|thought_signature|reasoning_content|reasoning_details|reasoning|images|tool_calls|tool_call_id)"'
 )
 
 
 def mended_history(raw: bytes, model: str, host: HostProfile) -> tuple[dict[str, json_splice.Change], tuple[str, ...]]:
-    """The messages as this model and host take them, and what was taken out or rewritten. A message that does not
-    change keeps its bytes."""
+    """The messages as this model and host accept them, and the names of what was removed or rewritten. Unchanged
+    messages keep their bytes."""
     try:
         members = _members.decode(raw)
     except UNREADABLE:
@@ -96,7 +96,7 @@ def mend(message: Object, path: str, model: str, host: HostProfile) -> list[str]
 
 
 def _raw_call_id(id: str, model: str, host: HostProfile) -> str:
-    """An id of a call that the caller gave, as this model's host takes it."""
+    """The caller's id of a call, in the form that this model's host accepts."""
     if MISTRALS.search(model) or (host.strict_ids and len(id) > LONGEST_CALL_ID):
         return call_id(id, model)
     return id

@@ -1,4 +1,4 @@
-"""What models take: reasoning effort levels, sampling settings, and the ids of calls."""
+"""The capabilities of models: reasoning effort levels, sampling settings, and the ids of calls."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SAMPLING = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "lo
 
 
 def is_sampled(model: str, effort: str | None) -> bool:
-    """Whether a model takes sampling settings at this effort."""
+    """Whether a model accepts sampling settings at this effort."""
     name = model.lower()
     if _NEVER_SAMPLED.search(name):
         return False
@@ -66,7 +66,7 @@ def takes_custom_tools(model: str, host: HostProfile) -> bool:
 
 
 def efforts_of(model: str) -> tuple[str, ...]:
-    """The levels that a model is known to take."""
+    """The effort levels that a model is known to accept."""
     name = model.lower()
     return next((levels for pattern, levels in _EFFORTS if pattern.search(name)), ())
 
@@ -119,7 +119,7 @@ _KIMI_CALL_ID = re.compile(r"functions\.[a-zA-Z0-9_-]+:\d+")
 
 
 def call_id(id: str, model: str) -> str:
-    """An id that the model's hosts take (OpenAI: 40 characters): the same for the same id, in a call and its result."""
+    """An id that the model's hosts accept (OpenAI: 40 characters). It is the same for a call and its result."""
     is_mistral = MISTRALS.search(model.lower()) is not None
     if (_MISTRAL_CALL_ID if is_mistral else _CALL_ID).fullmatch(id):
         return id
@@ -135,7 +135,7 @@ def is_too_long(user: str | None, host: HostProfile) -> bool:
 
 
 def is_unsigned(part: Thinking | RedactedThinking) -> bool:
-    """Thinking whose text is all of it: no model has sealed it."""
+    """Whether thinking has only text, and no encrypted or signed part."""
     sealed = ("encrypted_content", "thoughtSignature")
     return isinstance(part, Thinking) and not part.signature and not any(part.extras.get(key) for key in sealed)
 
@@ -144,12 +144,12 @@ def is_unsigned(part: Thinking | RedactedThinking) -> bool:
 
 
 def with_reasoning(message: dict[str, Json]) -> bool:
-    """Gives an assistant's message that has no reasoning a substitute. Returns whether it did.
+    """Adds a substitute to an assistant's message without reasoning. Returns whether it did.
 
-    Hosts that insist on reasoning cannot have that of another model: it is sealed, or was never told. Moonshot takes
-    any text (anomalyco/opencode#10996). DeepSeek V4 refuses an empty one (NousResearch/hermes-agent#18263), wants it in
-    answers without calls too (#15228 there), and answers with nothing after the same one in each message
-    (Lingtai-AI/lingtai-kernel#9): so it says what the message does."""
+    Hosts that require reasoning cannot get that of another model, which is encrypted or was never sent. Moonshot
+    accepts any text (anomalyco/opencode#10996). DeepSeek V4 refuses an empty text (NousResearch/hermes-agent#18263),
+    requires one in replies without calls too (#15228 there), and gives empty replies if each message has the same text
+    (Lingtai-AI/lingtai-kernel#9). So the substitute describes the message."""
     if message.get("role") != "assistant" or message.get("reasoning_content"):
         return False
     reasoning, calls, content = message.pop("reasoning", None), message.get("tool_calls"), message.get("content")
@@ -174,7 +174,7 @@ def has_calls(messages: Sequence[Json]) -> bool:
 
 
 def is_thinking(body: Mapping[str, Json]) -> bool:
-    """Whether a request leaves the model its thinking, which such hosts have on unless they are told otherwise."""
+    """Whether thinking is on, as it is by default at such hosts."""
     match body:
         case {"thinking": {"type": "disabled"}} | {"reasoning_effort": "none"}:
             return False

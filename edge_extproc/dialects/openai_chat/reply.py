@@ -1,4 +1,4 @@
-"""Reads and writes whole chat completions: finish reasons, usage and choices."""
+"""Reads and writes complete chat completions: finish reasons, usage and choices."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ from .tools import custom_names, write_custom_call
 
 # --- usage
 
-# Where the hosts tell of their caches: within the details, or beside the sums.
+# The fields in which hosts report cached tokens: within the details, or beside the sums.
 _CACHE_READ = ("prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens", "num_cached_tokens")
 _CACHE_WRITE_DETAILS = ("cache_write_tokens", "cache_creation_tokens")
 
@@ -196,7 +196,7 @@ def failure(finish: str | None) -> Fault | None:
 
 
 def read_finish(raw: str, *, has_calls: bool) -> Finish:
-    """A forced call ends with "stop" at OpenAI itself."""
+    """At OpenAI, a forced call ends with "stop"."""
     reason = _READ_FINISH.get(raw, "other")
     return Finish("tool_calls" if has_calls and reason in _AFTER_CALLS else reason, raw)
 
@@ -388,7 +388,7 @@ def written_media(part: Image | Audio, place: int) -> dict[str, Any]:
 
 
 def _joined(parts: Iterable[Part], kind: type[Text] | type[Refusal]) -> str | None:
-    """All texts of a kind as one; None where there is none, as clients expect beside tool calls."""
+    """All texts of a kind, joined. None: there is none, as clients expect beside tool calls."""
     return "".join(part.text for part in parts if isinstance(part, kind)) or None
 
 
@@ -406,7 +406,7 @@ def _reply_call(call: ToolCall, custom: frozenset[str]) -> Object:
 
 
 def reply_call_id(id: str) -> str:
-    """An id that OpenAI takes when it comes back: it bounds the length alone."""
+    """An id that OpenAI accepts in a history: only its length is limited."""
     return id if len(id) <= LONGEST_CALL_ID else tool_id(id, LONGEST_CALL_ID)
 
 

@@ -176,7 +176,7 @@ def read_answered_image(told: Json, path: str = "images") -> Image | None:
 
 
 def _mark_last(parts: tuple[Part, ...], extras: Object, path: str) -> tuple[tuple[Part, ...], Object]:
-    """A cache mark on the whole message at `path` means its last part."""
+    """A cache mark on the message at `path` applies to its last part."""
     cache, rest = read_cache(extras, frozenset())
     match parts[-1:]:
         case (Text(cache=None) as last,) if cache is not None:
@@ -375,7 +375,7 @@ def _read_reasoning(body: Object) -> tuple[Reasoning | None, Object]:
 
 
 def _read_user(body: Object) -> tuple[str | None, Object]:
-    """`safety_identifier` is the newer name of what `user` was."""
+    """`safety_identifier` is the newer name of `user`."""
     user, newer = maybe(as_text, body, "user"), maybe(as_text, body, "safety_identifier")
     if newer is None:
         return user, {}
@@ -383,7 +383,7 @@ def _read_user(body: Object) -> tuple[str | None, Object]:
 
 
 def _read_limit(body: Object) -> tuple[int | None, Object]:
-    """`max_completion_tokens` is the newer name and wins; many hosts know only `max_tokens`."""
+    """`max_completion_tokens` is the newer name and has priority. Many hosts know only `max_tokens`."""
     newer, older = maybe(as_int, body, "max_completion_tokens"), maybe(as_int, body, "max_tokens")
     if newer is None:
         return older, {} if older is None else {"max_tokens": None}
@@ -391,7 +391,7 @@ def _read_limit(body: Object) -> tuple[int | None, Object]:
 
 
 def _spelled(body: Object) -> Mapping[str, str]:
-    """The fields for which this caller took another of their spellings."""
+    """The fields for which this caller used another name."""
     fields = {} if body.get("safety_identifier") is None else {"user": "safety_identifier"}
     if body.get("max_completion_tokens") is None:
         fields["max_output_tokens"] = "max_tokens"

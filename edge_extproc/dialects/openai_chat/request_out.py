@@ -317,7 +317,7 @@ class RequestWriter(DropList):
         return self._finish(written, call.cache, call.extras, path)
 
     def _part(self, part: Part, path: str) -> Object:
-        """A part of the content of a user, a system prompt or a tool result."""
+        """A part of a user message, a system prompt or a tool result."""
         match part:
             case Text():
                 return self._finish({"type": "text", "text": part.text}, part.cache, part.extras, path)

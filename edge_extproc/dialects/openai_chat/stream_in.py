@@ -70,11 +70,11 @@ class _ChunkChoice(msgspec.Struct):
     index: int | None = None
     delta: _Delta | None = None
     message: Any = None
-    """Where a host tells the whole answer in one chunk: in the place of `delta`."""
+    """The complete reply in one chunk, instead of `delta`."""
     finish_reason: str | None = None
     logprobs: Any = None
     usage: dict[str, Any] | None = None
-    """Moonshot's place for it."""
+    """Moonshot's field for it."""
 
 
 class _XGroq(msgspec.Struct):
@@ -114,7 +114,7 @@ def _is_bare_error(value: Object) -> bool:
 
 
 def _whole_number(value: Json) -> int | None:
-    """An index that is spelled as text or as a float is one all the same."""
+    """An index as text or as a float is accepted."""
     if isinstance(value, str) and value.strip().isdecimal():
         return int(value)
     return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e9 else None
@@ -129,7 +129,7 @@ def _list(value: Json) -> list[Any] | None:
 
 
 def repaired_chunk(value: Object) -> _Chunk:
-    """A chunk whose fields are not all of the types that the format has."""
+    """Reads a chunk with fields of unexpected types."""
     created = value.get("created")
     groq = value.get("x_groq")
     return _Chunk(
@@ -174,7 +174,7 @@ def repaired_delta(value: Object) -> _Delta:
 
 
 def _thought_text(value: Json) -> str | None:
-    """Some hosts wrap the text of a thought in an object."""
+    """Some hosts wrap the text of reasoning in an object."""
     match value:
         case {"content": str(text)} | {"text": str(text)}:
             return text
@@ -200,7 +200,7 @@ def _mended_function(value: Object) -> _CallFunction:
 
 
 class _WaitingCall(msgspec.Struct):
-    """A call whose name has not come yet: some hosts send its id first, or arguments."""
+    """A call without a name so far: some hosts send its id or arguments first."""
 
     id: str
     arguments: str = ""
@@ -243,7 +243,7 @@ class _ReadChoice:
         self._custom: list[int] = []
         """The parts of them that are calls of custom tools."""
         self._ids: dict[int, str] = {}
-        """Id by the host's index."""
+        """The id, by the host's index."""
         self._waiting: dict[int, _WaitingCall] = {}
         """By the host's index."""
         self.finish: str | None = None

@@ -46,7 +46,7 @@ _QUIET = sse.comment(b"keep-alive")
 class _WrittenPart:
     kind: PartKind
     call: int = 0
-    """The index of a tool call: tool calls alone are counted."""
+    """The index of a tool call among the tool calls."""
     texts: list[str] = field(default_factory=list)
     """What was thought: with its signature it is told once more, as a block that can come back whole."""
     signature: str = ""
@@ -66,7 +66,7 @@ class _WrittenChoice:
 
 
 class ReplyWriter:
-    """Encodes one streamed reply. `dropped` names what this format has no place for."""
+    """Encodes one streamed reply. `dropped`: the names of parts without a place in this format."""
 
     def __init__(self, call: Call) -> None:
         self._wants_usage = call.wants_usage
@@ -169,7 +169,7 @@ class ReplyWriter:
                 assert_never(event.kind)
 
     def _opaque(self, opaque: Opaque | None, number: int) -> bytes:
-        """What only another format knows is left out; a part of this one goes in the place that it came from."""
+        """A part of another format is dropped; a part of this format is written to the field that it came from."""
         if opaque is None or opaque.dialect != NAME:
             self.dropped.add(opaque.kind if opaque is not None else "opaque")
             return b""

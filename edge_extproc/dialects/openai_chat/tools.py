@@ -9,7 +9,7 @@ from ...codecs.json_values import as_object, as_text, left_in, maybe, object_in,
 from ...errors import BadRequest
 from ...model.call import Call, CustomTool, FunctionTool, Tool, ToolChoice
 from ...model.content import NO_EXTRAS, CustomCall, Json
-from ...model.noun import noun
+from ...model.frozen_dataclass import frozen_dataclass
 from ..carried import original_id
 from ..custom_tools import arguments_of_input, custom_tool, input_of
 from .fields import Object
@@ -100,7 +100,7 @@ def custom_names(call: Call | None) -> frozenset[str]:
 # --- the choice
 
 
-@noun
+@frozen_dataclass
 class AllowedTools(ToolChoice):
     """The model may, or must, call one of some tools: another format is offered just these. `value` and `tools` are
     what the caller sent."""

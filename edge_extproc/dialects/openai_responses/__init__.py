@@ -60,7 +60,7 @@ class OpenAIResponses:
         return Call(NAME, operation, seen.model, bool(seen.stream), raw, max_output_tokens=seen.max_output_tokens)
 
     def splice(self, call: Call, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
-        """A stream of this format tells its usage unasked, so that the model is all that is ours."""
+        """Streams of this format always report usage, so only the model is changed."""
         changes: dict[str, json_splice.Change] = {"model": encode(model)}
         dropped: tuple[str, ...] = ()
         try:

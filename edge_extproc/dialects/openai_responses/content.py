@@ -75,7 +75,7 @@ def _read_image(part: Item, path: str) -> Part:
 
 
 def _read_file(part: Item, path: str) -> Part:
-    """`file_data` is a data URI; some send bare base64, which then is a PDF as far as the API says."""
+    """`file_data` is a data URI. Some callers send bare base64, which counts as a PDF."""
     data = maybe_text(part.get("file_data"), f"{path}.file_data")
     url = maybe_text(part.get("file_url"), f"{path}.file_url")
     source: Source
@@ -165,7 +165,7 @@ def read_reasoning_item(item: Item, path: str) -> Part:
 
 
 def is_made(item: Mapping[str, Json]) -> bool:
-    """Whether a reasoning item is one that this gateway made for another provider's thinking."""
+    """Whether this gateway made the reasoning item from another provider's thinking."""
     sealed, id = item.get("encrypted_content"), item.get("id")
     if sealed:
         return isinstance(sealed, str) and sealed.startswith(MARK)
@@ -188,7 +188,7 @@ def data_uri(source: Inline) -> str:
 
 
 def short(content: Sequence[Json]) -> Json:
-    """One plain text is written as a string, as most callers do; the API takes either."""
+    """A single plain text is written as a string, as most callers do. The API accepts both."""
     match content:
         case [{"type": "input_text" | "output_text", "text": str(text), **rest}] if not rest:
             return text
@@ -197,7 +197,7 @@ def short(content: Sequence[Json]) -> Json:
 
 
 def item_of(part: Text | Refusal) -> Extras:
-    """The fields of the message item that a part came in."""
+    """The fields of the message item around a part."""
     own = part.extras.get("item")
     return own if isinstance(own, Mapping) else NO_EXTRAS
 
@@ -211,7 +211,7 @@ def said_content(part: Text | Refusal, extras: Extras) -> Item:
 
 @dataclass(slots=True)
 class Said:
-    """A message item of the assistant as it grows."""
+    """A message item of the assistant that is being written."""
 
     own: Extras
     content: list[Item] = field(default_factory=list)

@@ -34,7 +34,7 @@ FAILED_CODES: Mapping[FaultKind, str] = MappingProxyType(
 
 
 def stream_fault(error: Json) -> Fault:
-    """An error within a stream has no HTTP status: its code says which one it would have had."""
+    """The HTTP status for an error within a stream, by its code."""
     fault = CHAT.read_error(200, (), encode({"error": error}))
     if fault.kind == "api" and _CALLERS_FAILURES.match(fault.code or ""):
         fault = replace(fault, status=400, kind="invalid_request")
@@ -43,5 +43,5 @@ def stream_fault(error: Json) -> Fault:
 
 
 def envelope(fault: Fault) -> Item:
-    """What stands under `error` where this fault is the whole answer."""
+    """The `error` member of a failed response."""
     return as_object(as_object(msgspec.json.decode(CHAT.write_error(fault)[2]), "the envelope")["error"], "error")

@@ -1,4 +1,4 @@
-"""The names of this format, and what becomes of each field of a call of another dialect."""
+"""The names of this format's fields, and how each field of another dialect's call is translated."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NAME = "openai_responses"
 TITLE = "OpenAI Responses"
 
 Item = dict[str, Json]
-"""A JSON object of the wire."""
+"""A JSON object of the wire format."""
 
 # --- how a caller spells it
 
@@ -23,7 +23,7 @@ SPELLING = Spelling(
     members=MappingProxyType({"document_name": "filename", "id": "call_id"}),
     outer="item",
 )
-"""How callers of this format spell the fields of a Chat."""
+"""The paths of a Chat's fields in this format."""
 
 # --- what code that does not read the whole body searches it for
 

@@ -1,4 +1,4 @@
-"""Changes the caller's own history on the raw lane, where the provider would refuse it as it is."""
+"""Changes the caller's history on the raw lane, if the provider would refuse it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import msgspec
 from ...codecs import json_splice
 from ...codecs.json_values import encode, read_body
 from ...model.content import Thinking
+from ...model.frozen_dataclass import frozen_dataclass
 from ...model.host import HostProfile
-from ...model.noun import noun
 from ..carried import MARK
 from ..history import array
 from ..openai_chat.models import WANTED, is_too_long
@@ -26,7 +26,7 @@ _USER = re.compile(rb'"(?:user|safety_identifier)"\s*:')
 
 
 def is_worth_a_look(raw: bytes, host: HostProfile) -> bool:
-    """Whether a body may hold what `_mended` changes: it is decoded only then."""
+    """Whether a body may contain something that `_mended` changes. Only then it is decoded."""
     if MARK.encode() in raw or _MADE_ITEM.search(raw):
         return True
     return (host.strict_ids and _LONG_CALL_ID.search(raw) is not None) or (
@@ -65,10 +65,10 @@ def mended_history(raw: bytes, host: HostProfile) -> tuple[dict[str, json_splice
     return changes, tuple(sorted(dropped))
 
 
-@noun
+@frozen_dataclass
 class _Edit:
     item: Item | None
-    """What stands instead of an item; None takes it out."""
+    """The replacement of an item. None: it is removed."""
     lost: str | None
     """The field of it that was rewritten, or "" for all of it; None if nothing is lost."""
 

@@ -1,4 +1,4 @@
-"""Reads and writes whole Responses objects: output items, usage and status."""
+"""Reads and writes complete Responses objects: output items, usage and status."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def echoed(body: Item) -> Item:
 
 
 def read_usage(told: Item) -> Usage:
-    """The counts of the prompt and of the answer hold those of their details."""
+    """The counts of prompt and reply include those of their details."""
     counts = TokenCounts()
     details = object_in(told, "input_tokens_details")
     told_prompt, told_answer = counts.of(told.get("input_tokens")), counts.of(told.get("output_tokens"))
@@ -150,7 +150,7 @@ def read_usage(told: Item) -> Usage:
 
 
 def _overlaid(plain: Item, told: Item) -> Item:
-    """What a usage told, with what the API's schema wants and its host left out."""
+    """The reported usage, with the fields that the API's schema requires."""
     whole = {**plain, **told}
     for name in ("input_tokens_details", "output_tokens_details"):
         whole[name] = {**object_in(plain, name), **object_in(told, name)}
@@ -188,13 +188,13 @@ def _read_item(item: Item, path: str) -> tuple[Part, ...]:
 
 
 def picture_item(skeleton: Item, source: Inline) -> Item:
-    """A picture that another provider's model made."""
+    """An image that another provider's model made."""
     format = source.media_type.partition("/")[2]
     return {**skeleton, "status": "completed", "output_format": format, "result": source.data}
 
 
 def read_finish(response: Item, has_calls: bool) -> Finish | None:
-    """None while the answer is still being made (in the background)."""
+    """None: the response is still in progress (in the background)."""
     match response.get("status"):
         case "incomplete":
             details = response.get("incomplete_details")
@@ -323,7 +323,7 @@ def reasoning_item(skeleton: Item, part: Thinking | RedactedThinking) -> Item:
 
 
 def _says_nothing(part: Part) -> bool:
-    """A part of another dialect that makes no item."""
+    """A part of another dialect that has no item of its own."""
     match part:
         case Text() | Refusal():
             return not part.text
@@ -338,7 +338,7 @@ def _says_nothing(part: Part) -> bool:
 
 
 def outcome_of(finish: Finish | None) -> Item:
-    """How a response tells the end of its only choice."""
+    """The status fields of a response, by the finish of its only choice."""
     if finish is not None and finish.reason == "malformed":
         return {"status": "failed", "error": dict(_MALFORMED), "incomplete_details": None}
     if finish is not None and (reason := _REASONS.get(finish.reason)) is not None:
@@ -380,7 +380,7 @@ def response_of(
 
 
 def _own_output(parts: Iterable[Part]) -> Iterator[Item]:
-    """The items of a reply of this dialect, as they came."""
+    """The items of a reply of this dialect, unchanged."""
     message: Said | None = None
     for part in parts:
         if isinstance(part, Text | Refusal):
@@ -422,7 +422,7 @@ def own_item(part: Part) -> Iterator[Item]:
 
 
 def _told_text(part: Text | Image | Audio) -> str:
-    """The text itself, or what stands in the place of what this format cannot hold."""
+    """The text, or the replacement text of a part without a place in this format."""
     return part.text if isinstance(part, Text) else omission(part, TITLE)
 
 

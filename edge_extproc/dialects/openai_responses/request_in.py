@@ -1,4 +1,4 @@
-"""Reads a Responses request into a Chat."""
+"""Parses a Responses request into a Chat."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ _FORMAT = frozenset({"type", "name", "schema", "description", "strict"})
 
 
 def _read_format(value: Json) -> ResponseFormat | None:
-    """None for a format that we do not know, which then stays with the rest of `text`."""
+    """None: the format is unknown, and stays in the rest of `text`."""
     match value:
         case {"type": "text" | "json_object" as kind, **rest} if not rest:
             return ResponseFormat(kind)
@@ -233,7 +233,7 @@ def _read_reasoning(value: Json) -> Reasoning | None:
 
 
 def _read_user(body: Item) -> tuple[str | None, Extras]:
-    """`safety_identifier` is the newer name of what `user` was; a note says which one it came as."""
+    """`safety_identifier` is the newer name of `user`. A note records which one the caller used."""
     user = maybe_text(body.get("user"), "user")
     newer = maybe_text(body.get("safety_identifier"), "safety_identifier")
     if newer is None:

@@ -63,7 +63,7 @@ def unsigned_item(text: str) -> Item:
 
 
 def call_id_of(id: str) -> str:
-    """An id that OpenAI takes: the same for the same id, in a call and in its result."""
+    """An id that OpenAI accepts. It is the same for a call and its result."""
     if len(id) <= CALL_ID_LIMIT:
         return id
     return f"call_{hashlib.sha256(id.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
@@ -176,7 +176,7 @@ class RequestWriter(DropList):
         self._drop_extras(wanted.extras, self.spelling.field("reasoning"))
 
     def _sampling(self, body: Item) -> None:
-        """What the model takes; 1 is what temperature and top_p are anyway."""
+        """The sampling settings that the model accepts. 1 is the default of temperature and top_p."""
         effort = maybe_object(body.get("reasoning"), "reasoning")
         if is_sampled(self.model, maybe_text((effort or {}).get("effort"), "reasoning.effort")):
             return
@@ -232,7 +232,7 @@ class RequestWriter(DropList):
     # the conversation
 
     def _input(self) -> tuple[str | None, list[Json]]:
-        """The instructions, and the items."""
+        """The instructions, and the input items."""
         turns = list(messages_of(self.chat))
         instructions: str | None = None
         if turns and (text := self._instructions(*turns[0])) is not None:

@@ -42,7 +42,7 @@ from .tool_items import CUSTOM_CALL
 
 
 class _Event(msgspec.Struct):
-    """The fields that any event of ours has. `item` and `response` may be large: they are decoded where needed."""
+    """The fields of an event. `item` and `response` may be large, and are decoded only when needed."""
 
     type: str = ""
     output_index: int = 0
@@ -77,7 +77,7 @@ def _decoded(raw: msgspec.Raw) -> Item:
 
 @dataclass(slots=True)
 class _OpenPart:
-    """A part that has begun. `sent` is how much of each of its texts was told, by list and place in it."""
+    """A part that has begun. `sent`: how many characters of each text were reported, by list and index."""
 
     part: int
     sent: dict[tuple[str, int], int] = field(default_factory=dict)
@@ -86,7 +86,7 @@ class _OpenPart:
 
 @dataclass(slots=True)
 class _OpenItem:
-    """An item of the output between its start and its end."""
+    """An output item between its start and its end."""
 
     kind: str
     own: Extras
@@ -142,7 +142,7 @@ class ReplyReader:
         return out
 
     def _mended(self, frame: Frame) -> list[ReplyEvent]:
-        """An event that holds numbers which are no JSON (NaN) is read without them."""
+        """Reads an event with numbers that are not JSON (NaN) without them."""
         try:
             data = encode(decode_reply(frame.data))
             _any_event.decode(data)
@@ -233,7 +233,7 @@ class ReplyReader:
             self._item_ended(event.output_index, _decoded(event.item))
 
     def _item_ended(self, index: int, item: Item) -> None:
-        """`item` is empty where the stream ended without telling it."""
+        """`item` is empty if the stream ended without it."""
         known = self._items.get(index)
         begun = known if known is not None else self._begin_item(index, item)
         self._items.pop(index)
@@ -343,7 +343,7 @@ class ReplyReader:
         self._say(event, "refusal", None, event.refusal)
 
     def _content_done(self, event: _Event) -> None:
-        """What a text bears besides its words: annotations, probabilities."""
+        """The fields of a text besides the text itself: annotations, probabilities."""
         part = _decoded(event.part)
         match part.get("type"):
             case "output_text":
@@ -429,7 +429,7 @@ class ReplyReader:
         self._out.append(Ping())
 
     def _skip(self, event: _Event) -> None:
-        """An event that a later one makes needless."""
+        """An event that a later one repeats."""
 
 
 _ON_EVENT: Mapping[str, Callable[[ReplyReader, _Event], None]] = MappingProxyType(

@@ -76,20 +76,20 @@ _OF_PARTS = (PartStarted, PartDelta, PartSigned, PartNoted, PartEnded)
 
 @dataclass(slots=True)
 class _Writing:
-    """An item of the output that is being written."""
+    """An output item that is being written."""
 
     index: int
     skeleton: Item
     own: Extras
-    """Its fields as they came, where they came from this dialect."""
+    """Its original fields, if it is of this dialect."""
     content: list[Json] = field(default_factory=list)
-    """Of a message: its parts that are whole."""
+    """The complete parts of a message."""
     open_parts: set[int] = field(default_factory=set)
     call: ToolCall | None = None
     fields: Item | None = None
     """Of a call of another dialect: what the caller gets of it (tool_items.py)."""
     whole: Item | None = None
-    """The item, where it needs no status."""
+    """The item without a status."""
 
     def item(self, status: ItemStatus) -> Item:
         if self.whole is not None:
@@ -101,7 +101,7 @@ class _Writing:
 
 @dataclass(slots=True)
 class _Part:
-    """A part as its deltas come, and where it is written once it has an item."""
+    """A part that is being written, and its item, once it has one."""
 
     start: PartStarted
     extras: Extras
@@ -120,13 +120,13 @@ class _Part:
 
     @property
     def begun(self) -> _Writing:
-        """Its item, where it has one."""
+        """Its item."""
         assert self.item is not None, "a part is told of once it has an item"  # noqa: S101 - our own promise
         return self.item
 
 
 def _with_id(own: Extras, skeleton: Item) -> Extras:
-    """An item keeps the id that it began with. GitHub Copilot tells another one in each event."""
+    """An item keeps its first id. GitHub Copilot sends another one in each event."""
     return {**own, "id": skeleton["id"]} if own.get("id") not in (None, skeleton["id"]) else own
 
 
@@ -152,9 +152,9 @@ class ReplyWriter:
         self._number = 0
         self._parts: dict[int, _Part] = {}
         self._items: dict[int, _Writing] = {}
-        """Begun and not yet done, by output index."""
+        """The items in progress, by output index."""
         self._message: _Writing | None = None
-        """The message that the next text belongs to."""
+        """The message of the next text."""
         self._output: dict[int, Item] = {}
         self._count = 0
         self._finish: Finish | None = None
@@ -219,7 +219,7 @@ class ReplyWriter:
         self._out.append(sse.encode(encode(event), kind))
 
     def _tell_of(self, part: _Part, kind: str, payload: Item) -> None:
-        """An event of one text of a message."""
+        """An event for one text of a message."""
         item = part.begun
         where: Item = {"item_id": item.skeleton["id"], "output_index": item.index}
         self._tell(kind, {**where, "content_index": part.content_index, **payload})
@@ -339,7 +339,7 @@ class ReplyWriter:
     # items
 
     def _begin_item(self, skeleton: Item, own: Extras = NO_EXTRAS) -> _Writing:
-        """The next item; those before it that are whole are done."""
+        """Begins the next item, and ends earlier complete ones."""
         self._settle(None)
         item = self._items[self._count] = _Writing(self._count, skeleton, own)
         self._count += 1
@@ -350,7 +350,7 @@ class ReplyWriter:
         self._tell(f"response.output_item.{kind}", {"output_index": item.index, "item": value})
 
     def _settle(self, final: Json) -> None:
-        """Items that are whole are done. At the end, `final` says whether the last one was cut off."""
+        """Ends the complete items. `final`: at the end of the stream, whether the last item was cut off."""
         for index, item in list(self._items.items()):
             if item.open_parts:
                 continue
@@ -542,7 +542,7 @@ class ReplyWriter:
             self._tell("response.reasoning_text.done", {**where, "text": text})
 
     def _own_whole(self, value: Item) -> None:
-        """An item that only this dialect knows, which came whole."""
+        """A complete item that only this dialect has."""
         item = self._begin_item({"id": value.get("id"), "type": value.get("type")})
         item.whole = value
         self._tell_item("added", item, value)

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from ...codecs.json_values import UNREADABLE, as_text, decode, encode, object_in, rest_of, text_of
 from ...model.content import CustomCall, Extras, Json, Part, Text, ToolCall, ToolResult
-from ...model.noun import noun
+from ...model.frozen_dataclass import frozen_dataclass
 from ..carried import original_id
 from ..custom_tools import arguments_of_input, input_of
 from .content import CALL, read_content
@@ -19,21 +19,21 @@ from .fields import Item
 from .tools import ToolForm, ToolKind, ToolTable, objects_in
 
 
-@noun
+@frozen_dataclass
 class OwnCall(ToolCall):
     """A call of a tool of this format. `value` is the item of the input."""
 
     value: Json = None
 
 
-@noun
+@frozen_dataclass
 class OwnCustomCall(CustomCall):
     """A call of a custom tool. `value` is the item of the input."""
 
     value: Json = None
 
 
-@noun
+@frozen_dataclass
 class OwnResult(ToolResult):
     """The result of a call of a tool of this format. `value` is the item of the input."""
 

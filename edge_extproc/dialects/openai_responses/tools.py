@@ -18,7 +18,7 @@ from ...codecs.json_values import as_object, as_text, maybe_bool, maybe_text, ob
 from ...errors import BadRequest
 from ...model.call import Call, CustomTool, FunctionTool, ReplacedTool, Tool, ToolChoice
 from ...model.content import CustomCall, Json, Opaque, ToolCall
-from ...model.noun import noun
+from ...model.frozen_dataclass import frozen_dataclass
 from ..custom_tools import custom_tool
 from .content import opaque_of
 from .fields import NAME, Item
@@ -28,7 +28,7 @@ from .fields import NAME, Item
 ToolKind: TypeAlias = Literal["function", "custom", "local_shell", "shell", "apply_patch", "tool_search"]
 
 
-@noun
+@frozen_dataclass
 class ToolForm:
     """How the caller knows a tool that another provider knows as a function."""
 
@@ -237,7 +237,7 @@ def table_of(body: Item) -> ToolTable:
 # --- tools that the caller executes, as functions
 
 
-@noun
+@frozen_dataclass
 class _StandIn:
     description: str
     parameters: Json
@@ -328,7 +328,7 @@ _STAND_INS = MappingProxyType(
 # --- the choice
 
 
-@noun
+@frozen_dataclass
 class OwnChoice(ToolChoice):
     """A tool choice that only this dialect can say, beside the nearest thing that all can: where only some tools are
     allowed, another dialect is offered just these. `value` and `tools` are what the caller sent."""

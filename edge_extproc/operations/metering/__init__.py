@@ -1,1 +1,1 @@
-"""What replies report of their use, where no dialect reads them."""
+"""Reads the usage of replies that no dialect parses."""

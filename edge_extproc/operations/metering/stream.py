@@ -1,4 +1,4 @@
-"""Listens to a stream that passes as it is: what it used, what broke it, and whether it came to its end.
+"""Reads a passthrough stream: its usage, its errors, and whether it is complete.
 
 OpenAI's streams of legacy completions, images, speech and transcriptions are SSE with JSON in each event. They end in
 `[DONE]`, in an event whose type ends in ".done" or ".completed", or (completions) in a finish_reason.
@@ -34,15 +34,15 @@ _TRUNCATED = Fault(502, "api", "the provider's stream ended before its proper en
 
 
 class UsageListener:
-    """A Reader for streams of operations other than chat."""
+    """A `StreamReader` for streams of operations other than chat."""
 
     def __init__(self) -> None:
         self._decoder = sse.SseDecoder()
         self._over = False
         self._whole = False
-        """What ends such a stream was seen; a usage may still follow."""
+        """The final event was received. A usage may still follow."""
         self._ends_itself = False
-        """It is a stream that tells its end."""
+        """The stream is of a kind that has a final event."""
 
     def frames(self, data: bytes) -> list[Frame]:
         return self._decoder.feed(data)
@@ -58,8 +58,8 @@ class UsageListener:
         try:
             value: Json = msgspec.json.decode(frame.data)
         except UNREADABLE:
-            return [Garbled("an event holds no JSON")]
-        return self._read(value) if isinstance(value, dict) else [Garbled("an event holds no JSON object")]
+            return [Garbled("an event is not JSON")]
+        return self._read(value) if isinstance(value, dict) else [Garbled("an event is not a JSON object")]
 
     def close(self) -> tuple[list[Frame], list[ReplyEvent]]:
         frames = self._decoder.close()
@@ -90,7 +90,7 @@ class UsageListener:
 
     def _choice(self, choice: Json) -> list[ReplyEvent]:
         if not isinstance(choice, dict):
-            return [Garbled("a choice is no JSON object")]
+            return [Garbled("a choice is not a JSON object")]
         number = choice.get("index")
         index = number if isinstance(number, int) else 0
         text, finish = choice.get("text"), choice.get("finish_reason")

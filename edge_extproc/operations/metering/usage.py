@@ -1,4 +1,4 @@
-"""The usage that a reply reports, in the shapes that OpenAI, its likes, Cohere and Voyage give it."""
+"""Reads the usage of a reply in the shapes of OpenAI, compatible hosts, Cohere and Voyage."""
 
 from __future__ import annotations
 
@@ -14,47 +14,47 @@ Object = Mapping[str, Json]
 
 
 def usage_of(reply: Json) -> Usage | None:
-    """None where the reply tells no tokens: images, seconds of sound and searches are counted in other units."""
+    """None: the reply has no token counts. Images, seconds of audio and searches have other units."""
     if not isinstance(reply, dict):
         return None
-    told = reply.get("usage")
-    if isinstance(told, dict):
-        return _tokens(told)
+    usage = reply.get("usage")
+    if isinstance(usage, dict):
+        return _tokens(usage)
     billed = object_in(object_in(reply, "meta"), "billed_units")  # Cohere
     return _tokens(billed) if billed else None
 
 
-def _tokens(told: Object) -> Usage | None:
-    if "prompt_tokens" in told or "completion_tokens" in told:
-        usage = read_usage(told)
-        # An embedding has a prompt alone.
-        return usage if "completion_tokens" in told else replace(usage, completion_unknown=False)
-    if "input_tokens" in told or "output_tokens" in told:  # images, transcriptions
-        asked = object_in(told, "input_tokens_details") or object_in(told, "input_token_details")
-        answered = object_in(told, "output_tokens_details") or object_in(told, "output_token_details")
+def _tokens(reported: Object) -> Usage | None:
+    if "prompt_tokens" in reported or "completion_tokens" in reported:
+        usage = read_usage(reported)
+        # Embeddings have no completion.
+        return usage if "completion_tokens" in reported else replace(usage, completion_unknown=False)
+    if "input_tokens" in reported or "output_tokens" in reported:  # images, transcriptions
+        of_input = object_in(reported, "input_tokens_details") or object_in(reported, "input_token_details")
+        of_output = object_in(reported, "output_tokens_details") or object_in(reported, "output_token_details")
         counts = TokenCounts()
-        told_prompt, told_completion = counts.of(told.get("input_tokens")), counts.of(told.get("output_tokens"))
-        prompt, completion = told_prompt or 0, told_completion or 0
-        audio = min(counts.at(asked, "audio_tokens"), prompt)
-        cached = min(counts.at(asked, "cached_tokens"), prompt - audio)
-        spoken = min(counts.at(answered, "audio_tokens"), completion)
+        input_tokens, output_tokens = counts.of(reported.get("input_tokens")), counts.of(reported.get("output_tokens"))
+        prompt, completion = input_tokens or 0, output_tokens or 0
+        audio = min(counts.at(of_input, "audio_tokens"), prompt)
+        cached = min(counts.at(of_input, "cached_tokens"), prompt - audio)
+        output_audio = min(counts.at(of_output, "audio_tokens"), completion)
         return Usage(
             input=prompt - audio - cached,
             cache_read=cached,
             input_audio=audio,
-            output=completion - spoken,
-            output_audio=spoken,
-            prompt_unknown=told_prompt is None,
-            completion_unknown=told_completion is None and "output_tokens" in told,
+            output=completion - output_audio,
+            output_audio=output_audio,
+            prompt_unknown=input_tokens is None,
+            completion_unknown=output_tokens is None and "output_tokens" in reported,
             unreadable=counts.unreadable,
         )
-    if "total_tokens" in told:  # Voyage
-        return prompt_usage(told["total_tokens"])
+    if "total_tokens" in reported:  # Voyage
+        return prompt_usage(reported["total_tokens"])
     return None
 
 
 def prompt_usage(value: Json) -> Usage:
-    """Of an operation whose reply states the tokens of its prompt and nothing else."""
+    """The usage of an operation whose reply has only the tokens of its prompt."""
     counts = TokenCounts()
     found = counts.of(value)
     return Usage(input=found or 0, prompt_unknown=found is None, unreadable=counts.unreadable)

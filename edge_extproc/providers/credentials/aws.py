@@ -1,8 +1,8 @@
-"""AWS: requests signed with keys from config, or with whatever botocore finds.
+"""AWS: signs requests with keys of the configuration, or with the credentials that botocore finds.
 
-botocore looks where every AWS tool does: environment variables, profiles (with SSO and assumed roles), the token of a
-Kubernetes service account (IRSA), the container's own endpoint (ECS, EKS Pod Identity) and the instance's. It is an
-extra, loaded in a thread, and renews what it finds by itself when asked again.
+botocore searches the usual places: environment variables, profiles (with SSO and assumed roles), the token of a
+Kubernetes service account (IRSA), the container's endpoint (ECS, EKS Pod Identity) and the instance's. It is an
+optional dependency, runs in a thread, and renews temporary credentials itself when it is called again.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any
 
 from ...config.extras import Extra
 from ...errors import ConfigError
-from .base import Credential, CredentialKind, CredentialSettings, HeldCredential, RefreshedCredential
+from .base import Credential, CredentialKind, CredentialSettings, FetchedCredential, RefreshedCredential
 from .sigv4 import AwsKeys, SigV4
 
-# botocore renews ten to fifteen minutes ahead of the end; asked each minute, it has many tries before that.
-LOOK_AGAIN = 60.0
+# Seconds between two calls of botocore, which renews credentials ten to fifteen minutes before they expire.
+REFRESH_INTERVAL = 60.0
 
 
 class AwsCredentialKind(CredentialKind):
@@ -29,7 +29,7 @@ class AwsCredentialKind(CredentialKind):
         if ("access_key_id" in given) != ("secret_access_key" in given):
             return "access_key_id and secret_access_key belong together", "give both, or neither"
         if "session_token" in given and "access_key_id" not in given:
-            return "a session_token has no keys to go with", "give access_key_id and secret_access_key too"
+            return "a session_token is given without keys", "give access_key_id and secret_access_key too"
         if "access_key_id" in given and "profile" in given:
             return "both keys and a profile are given", "leave one of them out"
         return None
@@ -37,9 +37,11 @@ class AwsCredentialKind(CredentialKind):
     def required_extra(self, given: Collection[str]) -> Extra | None:
         return None if "access_key_id" in given else Extra("aws", ("botocore",))
 
-    def build(self, settings: CredentialSettings, keep: RefreshedCredential, clock: Callable[[], float]) -> Credential:
+    def build(
+        self, settings: CredentialSettings, refreshed: RefreshedCredential, clock: Callable[[], float]
+    ) -> Credential:
         if settings.region is None:
-            raise ConfigError(f"provider {settings.provider!r}: a signature names a region; give region")
+            raise ConfigError(f"provider {settings.provider!r}: AWS signatures need a region; give region")
         secrets = settings.secrets
         keys: Callable[[], AwsKeys]
         if "access_key_id" in secrets:
@@ -52,35 +54,36 @@ class AwsCredentialKind(CredentialKind):
 
             keys = given
         else:
-            keys = keep(AwsCredentialChain(settings.options.get("profile"), clock))
+            keys = refreshed(AwsCredentialChain(settings.options.get("profile"), clock))
         return SigV4(keys, settings.region, settings.service, clock)
 
 
 class AwsCredentialChain:
-    """What botocore finds. Long-lived keys are looked for anew each time, since their file may have changed."""
+    """Fetches the credentials that botocore finds. Long-lived keys are read again each time, because their file may
+    have changed."""
 
     def __init__(self, profile: str | None, clock: Callable[[], float]) -> None:
         # Named like this because botocore has no types.
         session = importlib.import_module("botocore.session")
         self._session: Callable[[], Any] = lambda: session.Session(profile=profile)
         self._clock = clock
-        self._renewed_by_itself: Any = None
+        self._renewable: Any = None
 
-    async def __call__(self) -> HeldCredential[AwsKeys]:
+    async def __call__(self) -> FetchedCredential[AwsKeys]:
         return await asyncio.to_thread(self._fetch)
 
-    def _fetch(self) -> HeldCredential[AwsKeys]:
-        found = self._renewed_by_itself or self._session().get_credentials()
-        if found is None:
+    def _fetch(self) -> FetchedCredential[AwsKeys]:
+        credentials = self._renewable or self._session().get_credentials()
+        if credentials is None:
             raise LookupError("AWS has no credentials here")
-        frozen = found.get_frozen_credentials()
+        frozen = credentials.get_frozen_credentials()
         ends = None
-        if hasattr(found, "refresh_needed"):  # temporary keys; no public name tells when they end
-            self._renewed_by_itself = found
-            moment = getattr(found, "_expiry_time", None)
+        if hasattr(credentials, "refresh_needed"):  # temporary keys; their expiry has no public attribute
+            self._renewable = credentials
+            moment = getattr(credentials, "_expiry_time", None)
             ends = moment.timestamp() if isinstance(moment, datetime) else None
         keys = AwsKeys(frozen.access_key, frozen.secret_key, frozen.token)
-        return HeldCredential(keys, ends, self._clock() + LOOK_AGAIN)
+        return FetchedCredential(keys, ends, self._clock() + REFRESH_INTERVAL)
 
 
 PLUGIN = AwsCredentialKind()

@@ -1,7 +1,7 @@
-"""Azure: Entra tokens of an application with a secret, or of wherever this runs.
+"""Azure: Entra tokens of an application with a secret, or of the identity that azure-identity finds.
 
-azure-identity is an extra. Its own default looks at environment variables, at workload identity in AKS, at the managed
-identity and at what `az login` left.
+azure-identity is an optional dependency. By default it searches environment variables, workload identity in AKS, the
+managed identity, and the login of `az login`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from ...config.extras import Extra
 from .api_key import bearer
-from .base import Credential, CredentialKind, CredentialSettings, HeldCredential, RefreshedCredential
+from .base import Credential, CredentialKind, CredentialSettings, FetchedCredential, RefreshedCredential
 
 SCOPE = "https://cognitiveservices.azure.com/.default"
 
@@ -24,14 +24,16 @@ class AzureCredentialKind(CredentialKind):
         if "client_secret" in given and not {"tenant_id", "client_id"} <= {*given}:
             return "a client_secret needs tenant_id and client_id", "give both"
         if "tenant_id" in given and "client_secret" not in given:
-            return "a tenant_id has no client_secret to go with", "give one, or leave it out"
+            return "a tenant_id is given without a client_secret", "give one, or leave it out"
         return None
 
     def required_extra(self, given: Collection[str]) -> Extra | None:
         del given
         return Extra("azure", ("azure.identity",))
 
-    def build(self, settings: CredentialSettings, keep: RefreshedCredential, clock: Callable[[], float]) -> Credential:
+    def build(
+        self, settings: CredentialSettings, refreshed: RefreshedCredential, clock: Callable[[], float]
+    ) -> Credential:
         del clock  # a token says when it ends
         from azure import identity
 
@@ -56,27 +58,27 @@ class AzureCredentialKind(CredentialKind):
             make = managed
         else:
 
-            def anyone() -> Any:
+            def default() -> Any:
                 return identity.DefaultAzureCredential(**more)
 
-            make = anyone
-        return bearer(keep(AzureTokens(make, options.get("scope", SCOPE))))
+            make = default
+        return bearer(refreshed(AzureTokens(make, options.get("scope", SCOPE))))
 
 
 class AzureTokens:
-    """Each token is asked for anew: what azure-identity keeps for itself would outlive a changed secret."""
+    """Makes a new azure-identity object for each token, because its cache would outlive a changed secret."""
 
     def __init__(self, make: Callable[[], Any], scope: str) -> None:
         self._make = make
         self._scope = scope
 
-    async def __call__(self) -> HeldCredential[str]:
+    async def __call__(self) -> FetchedCredential[str]:
         return await asyncio.to_thread(self._fetch)
 
-    def _fetch(self) -> HeldCredential[str]:
+    def _fetch(self) -> FetchedCredential[str]:
         with self._make() as credential:
             token = credential.get_token(self._scope)
-        return HeldCredential(token.token, float(token.expires_on))
+        return FetchedCredential(token.token, float(token.expires_on))
 
 
 PLUGIN = AzureCredentialKind()

@@ -1,9 +1,9 @@
 """The port of an upstream credential.
 
-A `Credential` turns what it holds into headers, at once and without IO: it runs within a request. Where what it holds
-has to be fetched and renewed (a token, temporary keys), a `CredentialRefresher` (refresh.py) does that off the path.
+A `Credential` returns headers for a request, without IO. A credential that must be fetched and renewed, such as a token
+or temporary keys, is fetched by a `CredentialRefresher` (refresh.py) in the background.
 
-Secrets leave this room only in the headers returned here: no `repr`, error or log line shows them.
+Secrets leave this package only in these headers. No `repr`, error or log line contains them.
 """
 
 from __future__ import annotations
@@ -21,66 +21,65 @@ Pairs: TypeAlias = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class NoCredential:
-    """A request as the host will see it, but for its credential: what a signature covers."""
+class UnsignedRequest:
+    """A request as the host will receive it, without its credential. A signature covers it."""
 
     method: str
     host: str
-    """As the Host header spells it, with the port where it is not the scheme's own."""
+    """The value of the Host header."""
     path: str
-    """As it goes on the wire: escaped, with the query."""
+    """As it is sent: escaped, with the query."""
     body: bytes = b""
 
 
 class Credential(Protocol):
-    def headers(self, request: NoCredential) -> Pairs:
-        """The headers that prove it, names in lower case. Raises Unavailable where nothing is held that still
-        holds good."""
+    def headers(self, request: UnsignedRequest) -> Pairs:
+        """The headers with the credential, names in lower case. Raises Unavailable if there is no valid credential
+        now."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class HeldCredential(Generic[T]):
-    """Something that proves who asks, and until when. Times are Unix time in seconds; None is never."""
+class FetchedCredential(Generic[T]):
+    """A fetched credential and when it expires. Times are Unix time in seconds; None: never."""
 
     value: T = field(repr=False)
     expires_at: float | None = None
-    look_again_at: float | None = None
-    """When to fetch it again, where that does not follow from `expires_at`."""
+    refresh_at: float | None = None
+    """When to fetch it again. None: some time before `expires_at`."""
 
 
-Fetch: TypeAlias = Callable[[], Awaitable[HeldCredential[T]]]
-"""Fetches it anew. May raise anything; only the class of what it raises is told."""
+Fetch: TypeAlias = Callable[[], Awaitable[FetchedCredential[T]]]
+"""Fetches a credential. It may raise any exception; only the name of the exception's class is reported."""
 
 
 @dataclass(frozen=True, slots=True)
 class CredentialSettings:
-    """What config says of one provider's credential, checked."""
+    """The validated configuration of one provider's credential."""
 
     provider: str
     service: str
-    """What the kind of host says of itself to this kind of credential: to AWS, the name of the service that is in a
-    signature."""
+    """The provider's service, from `ProviderKind.credentials`. AWS signatures contain it."""
     region: str | None = None
     options: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, Callable[[], str]] = field(default_factory=dict, repr=False)
-    """Each gives what holds now: a file may be written anew."""
+    """Each returns the current secret: a file may be replaced."""
 
 
 class RefreshedCredential(Protocol):
-    """Starts to hold what `fetch` gives, and gives what holds now (CredentialRefresher.current)."""
+    """Registers `fetch` with a refresher, and returns a function that returns the current value."""
 
     def __call__(self, fetch: Fetch[T]) -> Callable[[], T]: ...
 
 
 class CredentialKind(ABC):
-    """Base class of what a file of this room exports as PLUGIN, for what config may name as `credential.kind`."""
+    """The base class of PLUGIN. The name of the file is the configuration's `credential.kind`."""
 
     fields: frozenset[str] = frozenset()
     """The fields of `credential` that this kind has, besides `kind`."""
 
     def check(self, given: Collection[str]) -> tuple[str, str] | None:
-        """What is wrong with the choice of fields, and what would be right; None if it can be used."""
+        """What is wrong with this combination of fields, and how to correct it. None: it is valid."""
         del given
         return None
 
@@ -90,5 +89,7 @@ class CredentialKind(ABC):
         return None
 
     @abstractmethod
-    def build(self, settings: CredentialSettings, keep: RefreshedCredential, clock: Callable[[], float]) -> Credential:
+    def build(
+        self, settings: CredentialSettings, refreshed: RefreshedCredential, clock: Callable[[], float]
+    ) -> Credential:
         """Raises ConfigError. Its extra is installed. Fetches nothing yet."""

@@ -1,4 +1,4 @@
-"""A secret in a file that may be written anew while we run: mounted secrets of Kubernetes, a rotating agent."""
+"""A secret in a file that may be replaced while the gateway runs, such as a mounted Kubernetes secret."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from .base import HeldCredential
+from .base import FetchedCredential
 
-# A file that was changed holds within this time.
-LOOK_AGAIN = 2.0
-# As in config: more is another file.
+# Seconds between two checks of the file.
+REFRESH_INTERVAL = 2.0
+# The same limit as in the configuration.
 MAX_BYTES = 64 * 1024
 
 
 class SecretFile:
-    """Reads the file when it has changed. A file that cannot be read, or holds no secret, is a failed fetch: the old
-    secret stands."""
+    """Reads the file when it has changed. If it cannot be read or contains no secret, the fetch fails, and the old
+    secret stays in use."""
 
     def __init__(self, path: Path, clock: Callable[[], float]) -> None:
         self._path = path
@@ -25,11 +25,11 @@ class SecretFile:
         self._seen: tuple[int, int, int] | None = None
         self._text = ""
 
-    async def __call__(self) -> HeldCredential[str]:
-        await asyncio.to_thread(self._look)
-        return HeldCredential(self._text, None, self._clock() + LOOK_AGAIN)
+    async def __call__(self) -> FetchedCredential[str]:
+        await asyncio.to_thread(self._read)
+        return FetchedCredential(self._text, None, self._clock() + REFRESH_INTERVAL)
 
-    def _look(self) -> None:
+    def _read(self) -> None:
         stat = self._path.stat()
         now = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
         if now == self._seen:
@@ -38,5 +38,5 @@ class SecretFile:
             raw = file.read(MAX_BYTES + 1)
         text = raw.decode().removesuffix("\n").removesuffix("\r")
         if len(raw) > MAX_BYTES or not re.fullmatch(r"[\x20-\x7e]+", text):
-            raise ValueError("the file holds no secret")
+            raise ValueError("the file contains no secret")
         self._text, self._seen = text, now

@@ -1,8 +1,8 @@
-"""Holds one credential and renews it off the path of requests.
+"""Stores a credential and renews it in the background.
 
-One task renews (`run`), so that however many requests wait for a credential, it is fetched once. It is fetched ahead
-of its end; where that fails, the old one stands until it ends and the failure is told, then the provider is
-`Unavailable` until a fetch succeeds.
+One task renews it (`run`), so many requests cause one fetch. It is fetched before it expires. If a fetch fails, the
+failure is reported, and the old credential is used until it expires. After that, the provider is `Unavailable` until a
+fetch succeeds.
 """
 
 from __future__ import annotations
@@ -15,68 +15,69 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from ...errors import Unavailable
 from ...telemetry.background import BACKGROUND
-from .base import Fetch, HeldCredential, RefreshedCredential
+from .base import Fetch, FetchedCredential, RefreshedCredential
 
 T = TypeVar("T")
 
-# Renewed in the last fifth of its life, but not more than five minutes ahead: Google's and Azure's tokens live an
-# hour, temporary keys of AWS fifteen minutes to twelve hours, and each service gives a new one by then.
+# A credential is renewed in the last fifth of its life, and at most five minutes before it expires. Tokens of Google
+# and Azure are valid for one hour, temporary keys of AWS for fifteen minutes to twelve hours.
 LEAD = 0.2
-LONGEST_LEAD = 300.0
-# Between two tries that failed: doubled each time.
+MAX_LEAD = 300.0
+# Seconds between failed fetches, doubled after each.
 FIRST_PAUSE = 1.0
-LONGEST_PAUSE = 60.0
-# A fetch is a call or two of some hundred milliseconds; a service that takes longer than this is not going to answer.
-PATIENCE = 30.0
-# Not all workers at once.
+MAX_PAUSE = 60.0
+# Seconds. A fetch normally takes some hundred milliseconds.
+FETCH_TIMEOUT = 30.0
+# It spreads the fetches of several workers.
 JITTER = 0.1
 
 
 class RefreshListener(Protocol):
-    """Hears how each fetch ended. `error` is the name of a class, or None where it went well."""
+    """Receives the result of each fetch. `error`: the name of the exception's class. None: it succeeded."""
 
     def __call__(self, provider: str, error: str | None, expires_at: float | None) -> None: ...
 
 
 class CredentialRefresher(Generic[T]):
-    """`name` is the provider's."""
+    """The credential of one provider. `name`: the provider's."""
 
     def __init__(
         self,
         name: str,
         fetch: Fetch[T],
         clock: Callable[[], float],
-        told: RefreshListener,
-        held: HeldCredential[T] | None = None,
+        report: RefreshListener,
+        initial: FetchedCredential[T] | None = None,
         *,
         least_pause: float = FIRST_PAUSE,
     ) -> None:
-        """`held` is what holds already; `least_pause` the seconds between two fetches, whoever wants one."""
+        """`initial`: the credential that is known already. `least_pause`: the shortest time between two fetches,
+        seconds."""
         self.name = name
         self._fetch = fetch
         self._clock = clock
-        self._told = told
-        self._held = held
+        self._report = report
+        self._credential = initial
         self._failures = 0
         self._least_pause = least_pause
         self._wanted = asyncio.Event()
-        """A request found nothing that holds: a machine that slept, say, has not counted the time."""
-        self.tried = asyncio.Event()
-        """The first fetch is over, however it ended."""
+        """Set by a request without a valid credential, for example after the machine was suspended."""
+        self.attempted = asyncio.Event()
+        """Set after the first fetch, also if it failed."""
 
     def current(self) -> T:
-        """What holds now. Raises Unavailable."""
-        held = self._held
-        if held is None:
+        """The current value. Raises Unavailable."""
+        credential = self._credential
+        if credential is None:
             self._wanted.set()
             raise Unavailable(f"there is no credential for provider {self.name!r} now")
-        if held.expires_at is not None and self._clock() >= held.expires_at:
+        if credential.expires_at is not None and self._clock() >= credential.expires_at:
             self._wanted.set()
-            raise Unavailable(f"the credential for provider {self.name!r} has ended and could not be renewed")
-        return held.value
+            raise Unavailable(f"the credential for provider {self.name!r} has expired and could not be renewed")
+        return credential.value
 
     async def run(self) -> None:
-        """Until it is cancelled, or what it fetched needs no other fetch."""
+        """Renews the credential until the task is cancelled, or until a credential never expires."""
         pause = await self.renew()
         while pause is not None:
             await asyncio.sleep(min(pause, self._least_pause))
@@ -86,73 +87,75 @@ class CredentialRefresher(Generic[T]):
             pause = await self.renew()
 
     async def renew(self) -> float | None:
-        """Fetches once. Seconds to the next fetch, or None for never."""
+        """Fetches once. Returns the seconds until the next fetch; None: never."""
         try:
-            async with asyncio.timeout(PATIENCE):
-                held = await self._fetch()
-        except Exception as error:  # noqa: BLE001 - a library or a network may raise anything, and all of it means: not now
+            async with asyncio.timeout(FETCH_TIMEOUT):
+                credential = await self._fetch()
+        except Exception as error:  # noqa: BLE001 - libraries raise many types here; each is a failed fetch
             self._failures += 1
-            self._told(self.name, type(error).__name__, self._held.expires_at if self._held is not None else None)
+            self._report(
+                self.name, type(error).__name__, self._credential.expires_at if self._credential is not None else None
+            )
             return self._after_failure()
         finally:
-            self.tried.set()
-        if self._failures or self._held is None or held.value != self._held.value:
-            self._told(self.name, None, held.expires_at)
+            self.attempted.set()
+        if self._failures or self._credential is None or credential.value != self._credential.value:
+            self._report(self.name, None, credential.expires_at)
         self._failures = 0
-        self._held = held
-        return self._until_next(held)
+        self._credential = credential
+        return self._until_next(credential)
 
     def _after_failure(self) -> float:
-        return _spread(min(FIRST_PAUSE * 2 ** min(self._failures - 1, 16), LONGEST_PAUSE))
+        return _spread(min(FIRST_PAUSE * 2 ** min(self._failures - 1, 16), MAX_PAUSE))
 
-    def _until_next(self, held: HeldCredential[T]) -> float | None:
+    def _until_next(self, credential: FetchedCredential[T]) -> float | None:
         now = self._clock()
-        if held.look_again_at is not None:
-            return max(held.look_again_at - now, 0.0)
-        if held.expires_at is None:
+        if credential.refresh_at is not None:
+            return max(credential.refresh_at - now, 0.0)
+        if credential.expires_at is None:
             return None
-        left = held.expires_at - now
-        lead = min(left * LEAD, LONGEST_LEAD)
-        # Something that is at its end already is asked for again, but not without a pause.
+        left = credential.expires_at - now
+        lead = min(left * LEAD, MAX_LEAD)
+        # A credential that has expired already is fetched again, but not without a pause.
         return max(left - _spread(lead), FIRST_PAUSE)
 
 
 def _spread(seconds: float) -> float:
-    return seconds * (1 + random.uniform(0, JITTER))  # noqa: S311 - it guards no secret
+    return seconds * (1 + random.uniform(0, JITTER))  # noqa: S311 - it protects no secret
 
 
 class CredentialRefreshers:
-    """All that is renewed for the providers of one configuration."""
+    """The refreshers of all providers of one configuration."""
 
-    def __init__(self, clock: Callable[[], float], told: RefreshListener) -> None:
+    def __init__(self, clock: Callable[[], float], report: RefreshListener) -> None:
         self._clock = clock
-        self._told = told
+        self._report = report
         self._all: list[CredentialRefresher[Any]] = []
         self._tasks: list[asyncio.Task[None]] = []
 
-    def keep(self, name: str, fetch: Fetch[T], held: HeldCredential[T] | None = None) -> Callable[[], T]:
-        """Gives what holds now; it is renewed from `start` on."""
-        keeper = CredentialRefresher(name, fetch, self._clock, self._told, held)
-        self._all.append(keeper)
-        return keeper.current
+    def add(self, name: str, fetch: Fetch[T], initial: FetchedCredential[T] | None = None) -> Callable[[], T]:
+        """Returns a function that returns the current value. It is renewed from `start` on."""
+        refresher = CredentialRefresher(name, fetch, self._clock, self._report, initial)
+        self._all.append(refresher)
+        return refresher.current
 
     def of(self, name: str) -> RefreshedCredential:
-        """What a kind of credential is given to hold its own."""
+        """The function with which a kind of credential adds a refresher for the provider `name`."""
 
-        def keep(fetch: Fetch[T]) -> Callable[[], T]:
-            return self.keep(name, fetch)
+        def add(fetch: Fetch[T]) -> Callable[[], T]:
+            return self.add(name, fetch)
 
-        return keep
+        return add
 
     async def start(self, patience: float) -> None:
-        """Returns once each has tried, or after `patience` seconds: one that cannot must not hold up the rest."""
+        """Returns when each has been fetched or has failed once, and after `patience` seconds at the latest."""
         if not self._all:
             return
-        # Each by itself: a bug in one must not end the others.
-        self._tasks = [BACKGROUND.start("credentials", keeper.run) for keeper in self._all]
-        tried = asyncio.gather(*(keeper.tried.wait() for keeper in self._all))
-        await asyncio.wait([tried], timeout=patience)
-        tried.cancel()
+        # One task for each: a bug in one must not end the others.
+        self._tasks = [BACKGROUND.start("credentials", refresher.run) for refresher in self._all]
+        attempted = asyncio.gather(*(refresher.attempted.wait() for refresher in self._all))
+        await asyncio.wait([attempted], timeout=patience)
+        attempted.cancel()
 
     async def stop(self) -> None:
         for task in self._tasks:

@@ -1,7 +1,7 @@
-"""AWS Signature Version 4: headers that prove who asks, over the request as the host will see it.
+"""AWS Signature Version 4: the headers that sign a request.
 
-Pure: time and keys come in as arguments. Signed are the Host header, the date and the session token, and the body by
-its hash; no other header, so that what Envoy adds or changes on the way does not break a signature.
+The functions are pure; time and keys are arguments. The signature covers the Host header, the date, the session token
+and the hash of the body. It covers no other header, because Envoy may add or change headers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from urllib.parse import quote
 
-from .base import NoCredential, Pairs
+from .base import Pairs, UnsignedRequest
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
 
@@ -23,25 +23,25 @@ class AwsKeys:
     access_key: str = field(repr=False)
     secret_key: str = field(repr=False)
     session_token: str | None = field(default=None, repr=False)
-    """With temporary keys."""
+    """For temporary keys."""
 
 
 class SigV4:
-    """Signs for one service in one region, with whatever keys hold now."""
+    """The credential for one service in one region. It signs with the current keys."""
 
     def __init__(self, keys: Callable[[], AwsKeys], region: str, service: str, clock: Callable[[], float]) -> None:
-        """`keys` may raise Unavailable; `clock` gives Unix time in seconds."""
+        """`keys` may raise Unavailable. `clock`: Unix time in seconds."""
         self._keys = keys
         self._region = region
         self._service = service
         self._clock = clock
 
-    def headers(self, request: NoCredential) -> Pairs:
+    def headers(self, request: UnsignedRequest) -> Pairs:
         return sign(request, self._keys(), self._region, self._service, self._clock())
 
 
-def sign(request: NoCredential, keys: AwsKeys, region: str, service: str, now: float) -> Pairs:
-    """The headers to add to `request`; `now` is Unix time in seconds."""
+def sign(request: UnsignedRequest, keys: AwsKeys, region: str, service: str, now: float) -> Pairs:
+    """The headers to add to `request`. `now`: Unix time in seconds."""
     moment = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
     day = moment[:8]
     signed = [("host", request.host), ("x-amz-date", moment)]
@@ -56,7 +56,7 @@ def sign(request: NoCredential, keys: AwsKeys, region: str, service: str, now: f
     return (*signed[1:], ("authorization", proof))
 
 
-def _canonical(request: NoCredential, signed: list[tuple[str, str]], names: str) -> bytes:
+def _canonical(request: UnsignedRequest, signed: list[tuple[str, str]], names: str) -> bytes:
     path, _, query = request.path.partition("?")
     lines = (
         request.method.upper(),
@@ -71,24 +71,25 @@ def _canonical(request: NoCredential, signed: list[tuple[str, str]], names: str)
 
 
 def _canonical_path(path: str) -> str:
-    """Without dot segments and doubled slashes, and escaped once more than on the wire: so has every service but S3."""
-    kept: list[str] = []
+    """The path without dot segments and doubled slashes, escaped once more than it is sent, as for every service but
+    S3."""
+    segments: list[str] = []
     for segment in path.split("/"):
         if segment == "..":
-            del kept[-1:]
+            del segments[-1:]
         elif segment not in ("", "."):
-            kept.append(segment)
-    last = "/" if kept and path.endswith("/") else ""
-    return quote("/" + "/".join(kept) + last, safe="/~")
+            segments.append(segment)
+    last = "/" if segments and path.endswith("/") else ""
+    return quote("/" + "/".join(segments) + last, safe="/~")
 
 
 def _pairs(query: str) -> list[tuple[str, str]]:
-    """As they are on the wire: escaped already."""
-    found = []
+    """The pairs of a query, which are escaped already."""
+    pairs = []
     for pair in query.split("&") if query else ():
         name, _, value = pair.partition("=")
-        found.append((name, value))
-    return found
+        pairs.append((name, value))
+    return pairs
 
 
 def _hmac(key: bytes, text: str) -> bytes:

@@ -1,6 +1,6 @@
-"""What a host that calls itself OpenAI-compatible takes otherwise than OpenAI, as data, and how a body is bent to it.
+"""The differences between an OpenAI-compatible host and OpenAI, as data, and the functions that adapt a body to them.
 
-Only the members that differ are touched; every other byte of the body stays.
+Only the members that differ are changed; all other bytes of the body stay.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ _rows = msgspec.json.Decoder(list[msgspec.Raw])
 
 @dataclass(frozen=True, slots=True)
 class Quirks:
-    """Of the chat completions format."""
+    """The differences of a host in the chat completions format."""
 
     renamed: tuple[tuple[str, str], ...] = ()
-    """OpenAI's name of a field, and the host's. A value that stands under the host's own name wins."""
+    """OpenAI's name of a field, and the host's. If a body has both, the host's field is kept."""
     unknown: frozenset[str] = frozenset()
-    """Fields that the host refuses, or takes and does not heed. stream_options is ours: the host tells its usage
-    unasked. Any other one of the caller's is named as dropped."""
+    """Fields that the host refuses or ignores. They are removed, and named as dropped, except for stream_options: such
+    a host always reports usage."""
 
-    def bend(self, body: bytes, *, system_only: bool) -> tuple[bytes, tuple[str, ...]]:
-        """The body for the host, and what it could not be told. A body that is no JSON object stays as it is.
-        `system_only`: the host is not known to take a role `developer`, which most hosts refuse."""
+    def adapt(self, body: bytes, *, system_only: bool) -> tuple[bytes, tuple[str, ...]]:
+        """The body for the host, and the names of the dropped fields. A body that is not a JSON object is unchanged.
+        `system_only`: the host may refuse the role `developer`, as most hosts do."""
         system_only = system_only and b"developer" in body
         if not (self.renamed or self.unknown or system_only):
             return body, ()
@@ -49,8 +49,8 @@ class Quirks:
         return json_splice.splice(body, changes), tuple(sorted(gone - {"stream_options"}))
 
     @staticmethod
-    def bend_input(body: bytes, *, system_only: bool) -> bytes:
-        """A body of the Responses format for the host."""
+    def adapt_input(body: bytes, *, system_only: bool) -> bytes:
+        """The same for a body of the Responses format. It drops nothing."""
         if not system_only or b"developer" not in body:
             return body
         try:
@@ -69,7 +69,7 @@ class _Role(msgspec.Struct):
 
 
 class _Turn(msgspec.Struct, forbid_unknown_fields=True):
-    """A turn that is nothing but what it says."""
+    """A message that has only a role and a content."""
 
     role: str
     content: str | list[msgspec.Raw]
@@ -86,27 +86,27 @@ _turn = msgspec.json.Decoder(_Turn)
 
 
 def _with_system(messages: bytes, *, joined: bool = False) -> bytes:
-    """The messages with `system` for `developer`. `joined`: the leading ones become one, since the templates of many
-    models (Qwen's, Mistral's) take a single system turn, the first."""
+    """The messages with the role `system` instead of `developer`. `joined`: the leading ones are joined, because the
+    templates of many models (Qwen's, Mistral's) accept only one system message, the first."""
     try:
         rows = [bytes(row) for row in _rows.decode(messages)]
         roles = [_role.decode(row).role for row in rows]
     except UNREADABLE:
-        return messages  # the host will say what is wrong with it
+        return messages  # the host reports the error
     if "developer" not in roles:
         return messages
-    bent = [
+    adapted = [
         json_splice.splice(row, {"role": b'"system"'}) if role == "developer" else row
         for row, role in zip(rows, roles, strict=True)
     ]
     leading = next((i for i, role in enumerate(roles) if role not in ("developer", "system")), len(roles))
     if joined and leading > 1:
-        bent = [*_joined(bent[:leading]), *bent[leading:]]
-    return b"[" + b",".join(bent) + b"]"
+        adapted = [*_joined(adapted[:leading]), *adapted[leading:]]
+    return b"[" + b",".join(adapted) + b"]"
 
 
 def _joined(rows: list[bytes]) -> list[bytes]:
-    """System turns as one; as they are where one holds more than its content, such as a name."""
+    """The system messages as one message. Unchanged if one of them has other members, such as a name."""
     try:
         turns = [_turn.decode(row) for row in rows]
     except UNREADABLE:

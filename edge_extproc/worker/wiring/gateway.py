@@ -120,7 +120,7 @@ def build_gateway(
 
     def learn(settlement: Settlement) -> None:
         if settlement.plan is not None:
-            planner.record(settlement.model, settlement.plan, settlement.tries)
+            planner.record(settlement.model, settlement.plan, settlement.attempt_results)
 
     return Gateway(
         dialects=dialects,
@@ -140,7 +140,7 @@ def build_gateway(
         new_id=exchange_ids().__next__,
         report=report,
         cache=cache,
-        voucher=build_seal(config) if config.auth.trust_ext_authz else None,
+        identity_seal=build_seal(config) if config.auth.trust_ext_authz else None,
         access=merge_policies(config, managed, WireNames.of_all(each.wire_names for each in dialects.values())),
         limiter=limiter,
         bounds=build_bounds(config),
@@ -150,7 +150,7 @@ def build_gateway(
         large_body_runner=before.gateway.large_body_runner if before is not None else ThreadRunner(),
         tracer=tracer,
         chains=order_of(config) != "priority_group",
-        response_phase_opt_in=config.asks_for_responses,
+        response_phase_opt_in=config.response_phase_opt_in,
         adds_access_log_facts=config.envoy.access_log != "off",
     )
 

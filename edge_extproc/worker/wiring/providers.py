@@ -11,7 +11,7 @@ from ...config.schema import Config
 from ...config.secrets import Secret
 from ...model.host import HostProfile
 from ...providers.base import Provider, ProviderKind, ProviderSettings
-from ...providers.credentials.base import Credential, CredentialSettings, HeldCredential
+from ...providers.credentials.base import Credential, CredentialSettings, FetchedCredential
 from ...providers.credentials.files import SecretFile
 from ...providers.credentials.refresh import CredentialRefreshers
 
@@ -24,9 +24,9 @@ def build_providers(config: Config, refreshers: CredentialRefreshers | None = No
         kind: ProviderKind = registry.load("providers", provider.kind)
         key = _current(name, provider.api_key, refreshers) if provider.api_key is not None else None
         credential = _build_credential(name, provider, kind, refreshers)
-        base, facts = _base_profile(provider), provider.profile.facts()
+        base, overrides = _base_profile(provider), provider.profile.overrides()
         options = provider.all_options()
-        providers[name] = kind.build(ProviderSettings(name, provider.url, key, options, credential, base, facts))
+        providers[name] = kind.build(ProviderSettings(name, provider.url, key, options, credential, base, overrides))
     return providers
 
 
@@ -62,7 +62,7 @@ def _current(name: str, secret: Secret, refreshers: CredentialRefreshers) -> Cal
     """Gives the present value of a secret: one from a file is read again when the file changes."""
     if secret.path is None:
         return secret.reveal
-    return refreshers.keep(name, SecretFile(secret.path, time.time), HeldCredential(secret.reveal()))
+    return refreshers.add(name, SecretFile(secret.path, time.time), FetchedCredential(secret.reveal()))
 
 
 def _ignore(provider: str, error: str | None, expires_at: float | None) -> None:

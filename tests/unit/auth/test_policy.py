@@ -59,9 +59,9 @@ def test_without_a_policy_nothing_is_asked() -> None:
         (
             AccessPolicy(max_tokens=10),
             call(max_output_tokens=11),
-            "max_tokens is 11, and tenant acme allows answers of up to 10 tokens",
+            "max_tokens is 11, and tenant acme allows replies of up to 10 tokens",
         ),
-        (AccessPolicy(max_tokens=10), call(), "tenant acme allows answers of up to 10 tokens: say so with max_tokens"),
+        (AccessPolicy(max_tokens=10), call(), "tenant acme allows replies of up to 10 tokens; set max_tokens"),
         (
             AccessPolicy(features=frozenset({"images"})),
             call(body={"tools": [{"type": "mcp"}]}),
@@ -133,7 +133,7 @@ def test_who_should_have_a_role_and_has_none_that_is_known_may_do_nothing() -> N
     found = rights(roles={})
     unknown = AccessPolicies([], {"a": AccessPolicy()}, {}).of(Principal("acme", "k", roles=("b",)))
 
-    assert "this caller has no role that is known here" == refusal(found, call()) == refusal(unknown, call())
+    assert "this caller has no configured role" == refusal(found, call()) == refusal(unknown, call())
     with pytest.raises(Forbidden):
         found.may_do("chat")
     assert not found.may_list("gpt-4o")

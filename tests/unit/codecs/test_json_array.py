@@ -85,7 +85,7 @@ def test_broken_bytes_are_refused_at_the_same_place_however_cut(pieces: list[byt
 
 @pytest.mark.parametrize("wire", [b"x", b"{}", b"[1]", b"[{},]", b"[{} {}]", b"[,{}]", b"[]x", b"[{}]]", b"[[]]"])
 def test_what_is_no_array_of_objects_is_refused(wire: bytes) -> None:
-    with pytest.raises(UpstreamError, match="no JSON array of objects"):
+    with pytest.raises(UpstreamError, match="not a JSON array of objects"):
         frames(wire)
 
 

@@ -148,7 +148,7 @@ def test_a_reply_with_numbers_that_are_none_is_read_without_them() -> None:
         (b"{", "the body is not valid JSON: see line 1, column 2", None),
         (
             b'{"model": 1, "model": "m"}',
-            "the body cannot be read: one of model, n stands in it twice, or holds a wrong value",
+            "the body cannot be read: one of model, n occurs twice, or has an invalid value",
             None,
         ),
     ],

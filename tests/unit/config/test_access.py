@@ -49,9 +49,9 @@ def test_without_roles_and_policies_nothing_is_asked() -> None:
     ("text", "told"),
     [
         (ROLES.replace("[analyst]", "[analyst, nobody]"), "there is no role 'nobody'; have analyst, open"),
-        (ROLES.replace("[images]", "[magic]"), "this is none of tools, images"),
+        (ROLES.replace("[images]", "[magic]"), "this is not one of tools, images"),
         (ROLES.replace("[chat]", "[dance]"), "there is no such operation; have chat"),
-        (ROLES.replace("[viewer]", "[root]"), "this is none of viewer, tenant_admin, admin"),
+        (ROLES.replace("[viewer]", "[root]"), "this is not one of viewer, tenant_admin, admin"),
     ],
 )
 def test_a_mistake_says_what_would_be_right(text: str, told: str) -> None:
@@ -77,15 +77,18 @@ def test_tokens_and_certificates_need_no_key() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (TOKENS.replace("https://i/keys", "http://i/keys"), "keys that come unencrypted from another machine"),
+        (TOKENS.replace("https://i/keys", "http://i/keys"), "keys that are fetched unencrypted from another machine"),
         (TOKENS.replace("[edge]", "[]"), "this list is empty"),
-        (TOKENS.replace("[edge]", "[edge], algorithms: [HS256]"), "this is none of RS256"),
-        (TOKENS.replace("[edge]", "[edge], algorithms: [none]"), "this is none of RS256"),
+        (TOKENS.replace("[edge]", "[edge], algorithms: [HS256]"), "this is not one of RS256"),
+        (TOKENS.replace("[edge]", "[edge], algorithms: [none]"), "this is not one of RS256"),
         (TOKENS.replace("tenant: acme}]\n  cert", "tenant: x}]\n  cert"), "there is no tenant 'x' among callers; have"),
         (TOKENS.replace('uri: "spiffe://*"', "team: x"), "exactly one of uri and subject is needed"),
         (TOKENS.replace('"spiffe://*"', '"spiffe://*", roles: [r]'), "there is no role 'r'; have none"),
-        (TOKENS.replace("trust_forwarded_certificates: true", "api_keys: true"), "nobody verifies client certificates"),
-        ("listen: {tls: {generate: true, client_certificate: required}}", "none could be verified; give client_ca"),
+        (
+            TOKENS.replace("trust_forwarded_certificates: true", "api_keys: true"),
+            "client certificates are not verified",
+        ),
+        ("listen: {tls: {generate: true, client_certificate: required}}", "cannot be verified; give client_ca"),
     ],
 )
 def test_a_mistake_of_identity_says_what_would_be_right(text: str, told: str) -> None:

@@ -53,7 +53,7 @@ def test_over_tcp_each_worker_has_a_port_and_this_machine_reaches_it_nearby(
 
 def test_a_network_without_encryption_must_be_meant() -> None:
     assert (
-        "agent.tcp: whoever can connect to this address receives the credentials of providers; "
+        "agent.tcp: a client that can connect to this address receives the credentials of providers; "
         "give tls, or write allow_plaintext: true if the network lets only Envoy in" in mistake("tcp: {}")
     )
     assert agent("tcp: {address: 127.0.0.1}").tcp is not None

@@ -69,11 +69,11 @@ def test_a_star_is_any_origin() -> None:
     ("origins", "why"),
     [
         ("[]", "no origin is given"),
-        ("['https://a.example/']", "this is no origin"),
-        ("['https://a.example/path']", "this is no origin"),
-        ("['https://A.example']", "this is no origin"),
-        ("['https://*.example']", "this is no origin"),
-        ("[a.example]", "this is no origin"),
+        ("['https://a.example/']", "this is not an origin"),
+        ("['https://a.example/path']", "this is not an origin"),
+        ("['https://A.example']", "this is not an origin"),
+        ("['https://*.example']", "this is not an origin"),
+        ("[a.example]", "this is not an origin"),
     ],
 )
 def test_what_no_browser_sends_as_an_origin_is_a_mistake(origins: str, why: str) -> None:

@@ -81,7 +81,7 @@ def test_a_key_in_a_file_is_what_it_was_at_load_until_it_is_looked_at_again(tmp_
         ),
         (
             "{kind: bedrock, region: x, credential: {kind: aws, session_token: t}}",
-            "a session_token has no keys to go with",
+            "a session_token is given without keys",
         ),
         (
             f"{{kind: bedrock, region: x, credential: {{kind: aws, profile: p, {KEYS}}}}}",
@@ -92,14 +92,14 @@ def test_a_key_in_a_file_is_what_it_was_at_load_until_it_is_looked_at_again(tmp_
             "{kind: bedrock, base_url: 'https://vpce.example', credential: {kind: aws}}",
             "region is missing",
         ),
-        ("{kind: bedrock, region: US East, api_key: k}", "this is no region"),
+        ("{kind: bedrock, region: US East, api_key: k}", "this is not a region"),
         ("{kind: openai, region: us-east-1, api_key: k}", "kind openai has no region; leave it out"),
         ("{kind: bedrock, region: x}", "api_key is missing"),
         (
             "{kind: bedrock, region: x, credential: {kind: google}}",
-            "kind bedrock takes no such credential; it takes aws",
+            "kind bedrock does not accept this credential; have aws",
         ),
-        ("{kind: openai, credential: {kind: aws}}", "kind openai takes no such credential; give api_key"),
+        ("{kind: openai, credential: {kind: aws}}", "kind openai does not accept this credential; give api_key"),
         (
             "{kind: bedrock, region: x, api_key: k, credential: {kind: aws}}",
             "both api_key and credential are given",
@@ -110,11 +110,11 @@ def test_a_key_in_a_file_is_what_it_was_at_load_until_it_is_looked_at_again(tmp_
         ),
         (
             "{kind: bedrock, region: x, credential: {kind: azure, tenant_id: t}}",
-            "a tenant_id has no client_secret to go with",
+            "a tenant_id is given without a client_secret",
         ),
         (
             "{kind: bedrock, region: x, credential: {kind: azure, authority: login.example}}",
-            "this is no authority",
+            "this is not an authority",
         ),
     ],
 )

@@ -86,7 +86,7 @@ def test_what_an_istio_cannot_do_is_refused_and_what_it_does_less_well_is_told()
         check(hedged)
 
     told = " ".join(lost(hedged))
-    assert "hedged by a second provider" in told
+    assert "hedged with a second provider" in told
     assert "held back" not in told
 
 
@@ -145,9 +145,9 @@ def test_a_callers_address_is_not_logged_where_it_cannot_be_masked():
             "1.36",
             f'{{m: {{candidates: {BOTH}, guard: "on"}}}}',
             "agent: {workers: 1}\n",
-            r"models\.m\.guard: Envoy 1\.36 cannot hold an answer back",
+            r"models\.m\.guard: Envoy 1\.36 cannot hold a response",
         ),
-        ("1.36", f"{{m: {BOTH}}}", "agent: {workers: 2}\n", r"agent\.workers: Envoy 1\.36 cannot bring"),
+        ("1.36", f"{{m: {BOTH}}}", "agent: {workers: 2}\n", r"agent\.workers: Envoy 1\.36 cannot send all streams"),
         (
             "1.37",
             "{m: [" + ", ".join(f"{{provider: {p}}}" for p in "abcdefghij") + "]}",

@@ -75,7 +75,7 @@ def test_several_workers_share_a_store_of_their_own_unless_one_is_given() -> Non
     assert read(BUDGET.replace("workers: 4", "workers: 1")).own_store_socket() is None
     check_store(own, with_own=True)
     check_store(given, with_own=False)
-    with pytest.raises(StartError, match=r"4 workers, which would each count.*give limiter.url"):
+    with pytest.raises(StartError, match=r"4 workers need a shared store for them: set limiter.url"):
         check_store(own, with_own=False)
 
 
@@ -89,15 +89,15 @@ def test_without_limits_there_is_no_limiter_and_no_store() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        (BUDGET + "limiter: {store: memory}", "4 workers would each count for themselves"),
-        (BUDGET + "limiter: {replicas: 2}", "2 gateways share these limits, but no store"),
+        (BUDGET + "limiter: {store: memory}", "each of 4 workers would have counters of its own"),
+        (BUDGET + "limiter: {replicas: 2}", "2 gateways need a shared store for these limits"),
         ("limiter: {store: redis}", "there is no url; give url: redis://host:6379/0"),
         ("limiter: {store: memory, url: 'redis://h'}", "a url is given, but store is memory"),
-        ("limiter: {url: 'http://h'}", "this is no address of a Redis"),
+        ("limiter: {url: 'http://h'}", "this is not an address of a Redis"),
         ("limiter: {lease: 1s}", "this lease is too short"),
-        ("limiter: {webhook: {url: 'ftp://h/'}}", "this is no URL to post to"),
+        ("limiter: {webhook: {url: 'ftp://h/'}}", "this is not a URL to post to"),
         (BUDGET.replace("Europe/Berlin", "Berlin"), "there is no such time zone"),
-        (BUDGET.replace("name: research", 'name: "a\\tb"'), "this is no name"),
+        (BUDGET.replace("name: research", 'name: "a\\tb"'), "this is not a name"),
         (BUDGET.replace("tokens_per_minute: 1000", "tokens_per_minute: 0"), "write one from 1 to 10000000000"),
         (BUDGET.replace('[{name: "*"', '[{name: ann}, {name: ann}, {name: "*"'), "give each name once"),
     ],

@@ -155,7 +155,7 @@ def test_only_true_and_false_are_booleans_and_only_decimal_digits_numbers() -> N
     assert (Candidate("p", "0777"), Candidate("p", "1:30")) == config.rows()["0x1f"]
     for word in ("yes", "on", "y", "True", "1"):
         assert (
-            f"f:1:69: providers.p.allow_plaintext: '{word}': this is neither true nor false; write true or false"
+            f"f:1:69: providers.p.allow_plaintext: '{word}': this is not true or false; write true or false"
         ) == mistake(provider % word)
 
 
@@ -207,21 +207,22 @@ def test_what_a_variable_holds_is_never_read_as_yaml_or_as_a_variable(value: str
         ("- a", "f:1:1: a configuration is a mapping; begin with `providers:`"),
         (
             "a: [b",
-            "f:2:1: this is no YAML: something else must stand here; look for an open [ or {, and at the indentation",
+            "f:2:1: this is not YAML: something else must stand here; look for an open [ or {, and at the indentation",
         ),
         (
             "a: b: c",
-            "f:1:5: this is no YAML: the text up to here breaks a rule; look for an open quote, a tab, or a colon in a "
+            "f:1:5: this is not YAML: the text up to here breaks a rule; look for an open quote, a tab, or a colon in "
+            "a "
             "value without quotes",
         ),
         (
             "\na: {b: ${C}}",
-            "f:2:9: this is no YAML: something else must stand here; look for an open [ or {, and at the indentation; "
+            "f:2:9: this is not YAML: something else must stand here; look for an open [ or {, and at the indentation; "
             "inside { } or [ ], put ${NAME} in quotes",
         ),
-        ("a: *b", "f:1:4: this is no YAML: nothing before this alias has its name; write the value out"),
-        ("a: 1\n---\nb: 2", "f:2:1: this is no YAML: a second document begins here; write one, without ---"),
-        ("a: 1\nb: \x01", "f:2:1: this is no YAML: a control character; remove it"),
+        ("a: *b", "f:1:4: this is not YAML: nothing before this alias has its name; write the value out"),
+        ("a: 1\n---\nb: 2", "f:2:1: this is not YAML: a second document begins here; write one, without ---"),
+        ("a: 1\nb: \x01", "f:2:1: this is not YAML: a control character; remove it"),
         ("a: 1\nb: 2\na: 3", "f:3:1: a: this key was already given on line 1; leave one of them out"),
         (
             "a: !!python/object:os.system x",
@@ -236,11 +237,11 @@ def test_what_a_variable_holds_is_never_read_as_yaml_or_as_a_variable(value: str
         ),
         (
             "a: '${not a name}'",
-            "f:1:4: a: this ${ is no variable; write ${NAME} or ${NAME:-default}, or $${ for the text itself",
+            "f:1:4: a: this ${ does not begin a variable; write ${NAME} or ${NAME:-default}, or $${ for a literal ${",
         ),
         (
             "a: '${UNCLOSED'",
-            "f:1:4: a: this ${ is no variable; write ${NAME} or ${NAME:-default}, or $${ for the text itself",
+            "f:1:4: a: this ${ does not begin a variable; write ${NAME} or ${NAME:-default}, or $${ for a literal ${",
         ),
         *(
             (nested, "f:1:1: the values are nested too deeply; the README shows the shape of a configuration")
@@ -281,19 +282,18 @@ def test_aliases_of_aliases_cannot_fill_the_memory() -> None:
             '1:34: models."gpt-4.1"[0].modell: there is no such key; did you mean model?',
         ),
         ("listen: {port: 0}", "1:16: listen.port: '0': this number is out of range; write one from 1 to 65535"),
-        ("listen: {port: 1.5}", "1:16: listen.port: '1.5': this is no whole number; write one in digits"),
-        ("listen: {port: true}", "1:16: listen.port: 'true': this is no whole number; write one in digits"),
-        ("listen: {port: [1]}", "1:16: listen.port: this is no whole number; write one in digits"),
+        ("listen: {port: 1.5}", "1:16: listen.port: '1.5': this is not a whole number; write one in digits"),
+        ("listen: {port: true}", "1:16: listen.port: 'true': this is not a whole number; write one in digits"),
+        ("listen: {port: [1]}", "1:16: listen.port: this is not a whole number; write one in digits"),
         (
             "listen: {address: localhost}",
-            "1:19: listen.address: 'localhost': this is no IP address; write 127.0.0.1 for this machine, "
+            "1:19: listen.address: 'localhost': this is not an IP address; write 127.0.0.1 for this machine, "
             "0.0.0.0 for all "
             "interfaces",
         ),
         (
             "listen: {tls: {}}",
-            "1:15: listen.tls: a certificate and a private_key are needed; give both, or generate: true for one of our "
-            "own",
+            "1:15: listen.tls: a certificate and a private_key are needed; give both, or generate: true",
         ),
         (
             "listen: {tls: {certificate: no.pem}}",
@@ -301,19 +301,20 @@ def test_aliases_of_aliases_cannot_fill_the_memory() -> None:
             "path begins "
             "at the configuration file",
         ),
-        ("agent: {workers: many}", "1:18: agent.workers: 'many': this is no whole number; write one in digits"),
+        ("agent: {workers: many}", "1:18: agent.workers: 'many': this is not a whole number; write one in digits"),
         (
             "agent: {state_dir: 7}",
-            "1:20: agent.state_dir: '7': this is no path; write a path; a relative one begins at the "
+            "1:20: agent.state_dir: '7': this is not a path; write a path; a relative one begins at the "
             "configuration file",
         ),
         (
             "agent: {shutdown_grace: 10}",
-            "1:25: agent.shutdown_grace: '10': this is no duration; write a number and its unit: 250ms, 5s, 2m, 1h",
+            "1:25: agent.shutdown_grace: '10': this is not a duration; write a number and its unit: 250ms, 5s, 2m, 1h",
         ),
         (
             "agent: {shutdown_grace: soon}",
-            "1:25: agent.shutdown_grace: 'soon': this is no duration; write a number and its unit: 250ms, 5s, 2m, 1h",
+            "1:25: agent.shutdown_grace: 'soon': this is not a duration; write a number and its unit: 250ms, 5s, 2m, "
+            "1h",
         ),
         (
             "agent: {shutdown_grace: 9000h}",
@@ -324,7 +325,7 @@ def test_aliases_of_aliases_cannot_fill_the_memory() -> None:
         ("timeouts: {connect: 0s}", "1:21: timeouts.connect: '0s': this duration is too short; write 1ms or more"),
         (
             "limits: {request_body: 32}",
-            "1:24: limits.request_body: '32': this is no size; write a number and its unit: 64KiB, 32MiB, 1GiB",
+            "1:24: limits.request_body: '32': this is not a size; write a number and its unit: 64KiB, 32MiB, 1GiB",
         ),
         (
             "limits: {request_body: 5GiB}",
@@ -355,20 +356,23 @@ def test_aliases_of_aliases_cannot_fill_the_memory() -> None:
         ),
         (
             "envoy: {log_level: loud}",
-            "1:20: envoy.log_level: 'loud': this is none of trace, debug, info, warning, error, critical, off; "
+            "1:20: envoy.log_level: 'loud': this is not one of trace, debug, info, warning, error, critical, off; "
             "write one "
-            "of them, trace for instance",
+            "of them, such as trace",
         ),
-        ("envoy: {version: 1.40}", "1:18: envoy.version: '1.40': this is no text; put it in quotes"),
-        ("envoy: {raw: 7}", "1:14: envoy.raw: '7': this is no mapping; write keys and values below it"),
+        ("envoy: {version: 1.40}", "1:18: envoy.version: '1.40': this is not text; put it in quotes"),
+        ("envoy: {raw: 7}", "1:14: envoy.raw: '7': this is not a mapping; write keys and values below it"),
         ("envoy: {access_log: ''}", "1:21: envoy.access_log: '': this is empty; write some text, or leave the key out"),
-        ("telemetry: []", "1:12: telemetry: this is no mapping; write keys and values below it"),
-        ("callers: []", "1:10: callers: there is no key, so nobody could call; give a tenant and a key"),
-        ("callers: {}", "1:10: callers: this is no list; write [one] or one item a line after -"),
-        ("callers: [{tenant: a}]", "1:10: callers: there is no key, so nobody could call; give a tenant and a key"),
+        ("telemetry: []", "1:12: telemetry: this is not a mapping; write keys and values below it"),
+        ("callers: []", "1:10: callers: there is no key, so no request would be accepted; give a tenant and a key"),
+        ("callers: {}", "1:10: callers: this is not a list; write [one] or one item a line after -"),
+        (
+            "callers: [{tenant: a}]",
+            "1:10: callers: there is no key, so no request would be accepted; give a tenant and a key",
+        ),
         (
             "callers: [{tenant: a b, keys: []}]",
-            "1:20: callers[0].tenant: 'a b': this is no name; use up to 64 of A-Z a-z 0-9 . _ @ -, and begin with a "
+            "1:20: callers[0].tenant: 'a b': this is not a name; use up to 64 of A-Z a-z 0-9 . _ @ -, and begin with a "
             "letter or digit",
         ),
         (
@@ -378,16 +382,17 @@ def test_aliases_of_aliases_cannot_fill_the_memory() -> None:
         ),
         (
             "callers: [{tenant: a, keys: [{id: x, hash: sk-plain}]}]",
-            '1:44: callers[0].keys[0].hash: this is no stored key; write "hmac-sha256:" and 64 digits of 0-9a-f',
+            '1:44: callers[0].keys[0].hash: this is not a stored key; write "hmac-sha256:" and 64 digits of 0-9a-f',
         ),
         (
             "callers: [{tenant: a, keys: [{id: x, key: {env: SHORT}}]}]",
-            "1:43: callers[0].keys[0].key: this is no strong key; give 16 to 512 printable ASCII characters without "
+            "1:43: callers[0].keys[0].key: this is not a strong key; give 16 to 512 printable ASCII characters without "
             "spaces",
         ),
         (
             "callers: [{tenant: a, keys: [{id: x, key: {env: KEY}, expires: soon}]}]",
-            "1:64: callers[0].keys[0].expires: 'soon': this is no date; write 2027-01-31 or 2027-01-31T18:00:00+01:00",
+            "1:64: callers[0].keys[0].expires: 'soon': this is not a date; write 2027-01-31 or "
+            "2027-01-31T18:00:00+01:00",
         ),
         (
             "callers: [{tenant: a, keys: [{id: x, key: {env: KEY}}]}, {tenant: a, keys: []}]",
@@ -404,7 +409,7 @@ def test_aliases_of_aliases_cannot_fill_the_memory() -> None:
         ("auth: {}", "1:7: auth.pepper: this key is missing; add it"),
         (
             "providers: {p.q: {kind: openai, api_key: {env: KEY}}}",
-            '1:13: providers."p.q": this is no provider\'s name; use up to 64 of A-Z a-z 0-9 _ -, and begin '
+            '1:13: providers."p.q": this is not a provider\'s name; use up to 64 of A-Z a-z 0-9 _ -, and begin '
             "with a letter "
             "or digit",
         ),
@@ -427,7 +432,7 @@ def test_aliases_of_aliases_cannot_fill_the_memory() -> None:
         ),
         (
             "prices: [{provider: p, model: m, input: -1}]",
-            "1:41: prices[0].input: '-1': this is no amount of money; write dollars, such as 25 or 12.50, "
+            "1:41: prices[0].input: '-1': this is not an amount of money; write dollars, such as 25 or 12.50, "
             "with at most six digits behind the point",
         ),
         (
@@ -436,7 +441,7 @@ def test_aliases_of_aliases_cannot_fill_the_memory() -> None:
         ),
         (
             "endpoints: {/v1/files/: p}",
-            "1:13: endpoints.\"/v1/files/\": 'p': this is no path of an API; "
+            "1:13: endpoints.\"/v1/files/\": 'p': this is not a path of an API; "
             "write it as callers do, without a slash at its end: /v1/files",
         ),
         (
@@ -446,8 +451,8 @@ def test_aliases_of_aliases_cannot_fill_the_memory() -> None:
         (
             "callers: [{tenant: a, keys: [{id: a, key: {env: KEY}}]}, {tenant: b, keys: []}]\n"
             "endpoints: {/v1/moderations: p, /v1/batches: p}",
-            '2:46: endpoints."/v1/batches": all tenants would see what any of them stores there; '
-            "name those who may: {provider: p, tenants: [a]}",
+            '2:46: endpoints."/v1/batches": every tenant would see the objects that the others store there; '
+            "name the tenants that may use it: {provider: p, tenants: [a]}",
         ),
         (
             "providers: {p: {kind: openai, api_key: {env: KEY}, api_version: 2024-10-21}}",
@@ -455,16 +460,16 @@ def test_aliases_of_aliases_cannot_fill_the_memory() -> None:
         ),
         (
             "providers: {p: {kind: azure, base_url: https://a.openai.azure.com, api_version: yesterday}}",
-            "1:81: providers.p.api_version: 'yesterday': this is no api version; write one as Azure does, such as "
+            "1:81: providers.p.api_version: 'yesterday': this is not an api version; write one as Azure does, such as "
             "2024-10-21",
         ),
         (
             "providers: {p: {kind: openai_compatible, host: cloudflare, api_key: {env: KEY}}}",
-            "1:16: providers.p: account is missing; give the id that the host's own pages show",
+            "1:16: providers.p: account is missing; give the id that the host's console shows",
         ),
         (
             "providers: {p: {kind: vertex, credential: {kind: google}, region: us-east5}}",
-            "1:16: providers.p: project is missing; give it: it stands in every path",
+            "1:16: providers.p: project is missing; give it: it is a part of every path",
         ),
         (
             "models: {m: [{provider: p, api: converse}]}",
@@ -472,22 +477,23 @@ def test_aliases_of_aliases_cannot_fill_the_memory() -> None:
         ),
         (
             "providers: {p: {kind: openai, base_url: 'ftp://x'}}",
-            "1:41: providers.p.base_url: 'ftp://x': this URL begins with neither https:// nor http://; write "
+            "1:41: providers.p.base_url: 'ftp://x': this URL does not begin with https:// or http://; write "
             "http(s)://host[:port]/path, such as https://api.openai.com/v1",
         ),
         (
             "providers: {p: {kind: openai, base_url: 'https://'}}",
-            "1:41: providers.p.base_url: 'https://': this URL names no host; write http(s)://host[:port]/path, such as "
+            "1:41: providers.p.base_url: 'https://': this URL has no host; write http(s)://host[:port]/path, such as "
             "https://api.openai.com/v1",
         ),
         (
             "providers: {p: {kind: openai, base_url: 'https://x:99999'}}",
-            "1:41: providers.p.base_url: 'https://x:99999': this is no URL; write http(s)://host[:port]/path, such as "
+            "1:41: providers.p.base_url: 'https://x:99999': this is not a URL; write http(s)://host[:port]/path, such "
+            "as "
             "https://api.openai.com/v1",
         ),
         (
             "providers: {p: {kind: openai, base_url: 'https://me:secret@x'}}",
-            "1:41: providers.p.base_url: this URL holds a user or a password; leave it out, and give the key as "
+            "1:41: providers.p.base_url: this URL contains a user or a password; leave it out, and give the key as "
             "api_key",
         ),
         (
@@ -497,26 +503,29 @@ def test_aliases_of_aliases_cannot_fill_the_memory() -> None:
         ),
         (
             "providers: {p: {kind: openai, base_url: 'https://x/a b'}}",
-            "1:41: providers.p.base_url: 'https://x/a b': this URL's path holds a character that no URL has; write "
+            "1:41: providers.p.base_url: 'https://x/a b': this URL's path contains a character that is not allowed in "
+            "a URL; write "
             "http(s)://host[:port]/path, such as https://api.openai.com/v1",
         ),
         (
             "providers: {p: {kind: openai, base_url: 'http://llm.example/v1'}}",
             "1:41: providers.p.base_url: 'http://llm.example/v1': this URL would send prompts and keys unencrypted to "
-            "another machine; use https://, or say allow_plaintext: true",
+            "another machine; use https://, or set allow_plaintext: true",
         ),
         (
             "providers: {p: {kind: openai, api_key: {env: TWO_LINES}}}",
-            "1:40: providers.p.api_key: this secret holds a character that no API key has; give printable ASCII on one "
+            "1:40: providers.p.api_key: this secret contains a character that is not allowed in an API key; give "
+            "printable ASCII on one "
             "line",
         ),
         (
             "providers: {p: {kind: openai, api_key: {env: KEY}, pool: {http2: maybe}}}",
-            "1:66: providers.p.pool.http2: 'maybe': this is none of auto, true and false; write auto to let TLS decide",
+            "1:66: providers.p.pool.http2: 'maybe': this is not one of auto, true, false; write auto to negotiate it "
+            "with TLS",
         ),
         ("models: {m: []}", "1:13: models.m: there are no candidates; name one: [{provider: openai}]"),
         ("models: {m: [{provider: q}]}", "1:25: models.m[0].provider: there is no provider 'q'; have p"),
-        ("admin: {port: 10000}", "1:15: admin.port: port 10000 is that of listen.port too; choose another one"),
+        ("admin: {port: 10000}", "1:15: admin.port: port 10000 is also the port of listen.port; choose another one"),
     ],
 )
 def test_every_mistake_is_one_line_with_its_place_and_what_would_be_right(text: str, told: str) -> None:
@@ -593,7 +602,7 @@ def test_a_socket_path_that_the_kernel_would_refuse_is_refused_first() -> None:
     told = mistake(f"agent: {{workers: 1, state_dir: /{'x' * 100}}}")
 
     assert told.startswith("f:1:8: agent.sockets: /xxx")
-    assert "has 122 bytes, the path of a Unix socket at most 107; choose a shorter directory" in told
+    assert "has 122 bytes, and the path of a Unix socket may have 107; choose a shorter directory" in told
 
 
 # --- secrets
@@ -626,9 +635,9 @@ def test_a_secret_comes_from_a_variable_a_file_or_text(tmp_path: Path) -> None:
         ("{file: BASE/empty}", "file BASE/empty is empty; " + RIGHT),
         ("{file: BASE/binary}", "file BASE/binary is not UTF-8 text; give a file that holds only the secret"),
         ("{file: BASE/large}", "file BASE/large is over 64 KiB; give a file that holds only the secret"),
-        ("{env: KEY, file: x}", "this is no secret; " + RIGHT),
-        ("{environment: KEY}", "this is no secret; " + RIGHT),
-        ("12345", "this is no secret; " + RIGHT),
+        ("{env: KEY, file: x}", "this is not a secret; " + RIGHT),
+        ("{environment: KEY}", "this is not a secret; " + RIGHT),
+        ("12345", "this is not a secret; " + RIGHT),
     ],
 )
 def test_a_secret_that_cannot_be_had_is_told_without_it(tmp_path: Path, written: str, told: str) -> None:

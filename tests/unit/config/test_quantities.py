@@ -61,5 +61,5 @@ def test_a_date_without_a_zone_is_in_utc() -> None:
 def test_a_variable_may_spell_a_boolean() -> None:
     assert read_boolean("true")
     assert not read_boolean("false")
-    with pytest.raises(PydanticCustomError, match="neither true nor false"):
+    with pytest.raises(PydanticCustomError, match="not true or false"):
         read_boolean("no")

@@ -64,7 +64,7 @@ class Envoy:
     async def change(self, config: Config) -> None:
         self.heard.append((config.callers[0].keys[0].id, len(self._told.seen)))
         if not self._takes:
-            raise ConfigError("Envoy refuses the new clusters")
+            raise ConfigError("Envoy rejects the new clusters")
 
     async def undo(self) -> None:
         self.heard.append(("undone", len(self._told.seen)))
@@ -143,7 +143,7 @@ async def test_what_envoy_does_not_take_is_told_to_no_worker(origin):
     written(origin, OTHER)
 
     assert "rejected" == await found.reload()
-    assert "Envoy refuses" in found.shown()["last_reload"]["error"]
+    assert "Envoy rejects" in found.shown()["last_reload"]["error"]
     assert [] == told.seen
     assert TEXT == in_force(origin)
 

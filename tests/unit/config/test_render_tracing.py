@@ -65,14 +65,14 @@ def test_without_traces_or_with_a_secret_envoy_makes_no_span(otlp: str) -> None:
 @pytest.mark.parametrize(
     ("otlp", "told"),
     [
-        ("endpoint: collector", "this is no address of a collector"),
-        ("endpoint: 'http://u:p@host'", "this URL holds a user or a password"),
-        ("endpoint: 'http://host:x'", "this is no URL"),
+        ("endpoint: collector", "this is not an address of a collector"),
+        ("endpoint: 'http://u:p@host'", "this URL contains a user or a password"),
+        ("endpoint: 'http://host:x'", "this is not a URL"),
         ("endpoint: 'http://host/path'", "a gRPC endpoint has no path"),
         ("endpoint: 'http://host', headers: {a: b}", "would send headers or content unencrypted"),
         ("endpoint: 'http://host', content: true", "would send headers or content unencrypted"),
-        ("endpoint: 'http://localhost', headers: {A_b: c}", "this is no header's name"),
-        ("endpoint: 'http://localhost', attributes: [phoenix]", "this is none of langfuse, openinference"),
+        ("endpoint: 'http://localhost', headers: {A_b: c}", "this is not a header's name"),
+        ("endpoint: 'http://localhost', attributes: [phoenix]", "this is not one of langfuse, openinference"),
     ],
 )
 def test_a_mistake_is_told(otlp: str, told: str) -> None:

@@ -133,7 +133,7 @@ def test_every_name_that_a_compatible_host_cannot_take_is_a_path_in_the_callers_
         call = DIALECTS[CHAT].read_call(json.dumps(told).encode(), "chat", (), PATHS[CHAT])
         spliced = DIALECTS[CHAT].splice(call, "m", STRICT)
         for host in COMPATIBLE:
-            lost = {*spliced.dropped, *row(host).quirks.bend(spliced.body, system_only=True)[1]}
+            lost = {*spliced.dropped, *row(host).quirks.adapt(spliced.body, system_only=True)[1]}
             assert [] == [name for name in lost if not leads_somewhere(name, told)]
             named |= lost
 

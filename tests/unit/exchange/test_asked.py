@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from every_dialect import EVERY_NAME
 
-from edge_extproc.exchange.prompt_size import AskedParts, read_asked, tokens_asked
+from edge_extproc.exchange.prompt_size import PromptParts, estimate_prompt, read_prompt
 from edge_extproc.exchange.worst_case import OutputBounds
 from edge_extproc.model.call import Call
 
@@ -18,12 +18,12 @@ BLOB = "QUJD" * 10_000  # base64 of 30,000 bytes
 BYTES = 30_000
 
 
-def read(body: Any, operation: Any = "chat") -> AskedParts:
+def read(body: Any, operation: Any = "chat") -> PromptParts:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return read_asked(Call("openai_chat", operation, "m", True, raw), NAMES)
+    return read_prompt(Call("openai_chat", operation, "m", True, raw), NAMES)
 
 
-def of_part(part: Any) -> AskedParts:
+def of_part(part: Any) -> PromptParts:
     return read({"messages": [{"role": "user", "content": [part]}]})
 
 
@@ -99,7 +99,7 @@ def test_what_lies_elsewhere_is_a_whole_context_window(part: Any) -> None:
     call = Call("openai_chat", "chat", "m", True, b"")
 
     assert found.elsewhere
-    assert BOUNDS.context_window == tokens_asked(found, call, "gpt-4o", BOUNDS).prompt
+    assert BOUNDS.context_window == estimate_prompt(found, call, "gpt-4o", BOUNDS).prompt
 
 
 @pytest.mark.parametrize("part", TEXTS)
@@ -156,7 +156,7 @@ def test_what_is_only_passed_on_counts_by_its_length() -> None:
 
 def test_one_model_has_dearer_images_than_all_others() -> None:
     call, found = Call("openai_chat", "chat", "m", True, b""), of_part(IMAGES[0])
-    mini, other = (tokens_asked(found, call, model, BOUNDS).prompt for model in ("gpt-4o-mini", "gpt-4o"))
+    mini, other = (estimate_prompt(found, call, model, BOUNDS).prompt for model in ("gpt-4o-mini", "gpt-4o"))
 
     assert 43_169 == mini - other
 
@@ -180,7 +180,7 @@ def test_one_model_has_dearer_images_than_all_others() -> None:
 def test_which_models_reason_unasked(model: str, hidden: int) -> None:
     call = Call("openai_chat", "chat", "m", True, b"")
 
-    assert hidden == tokens_asked(read({"messages": []}), call, model, BOUNDS).hidden
+    assert hidden == estimate_prompt(read({"messages": []}), call, model, BOUNDS).hidden
 
 
 @pytest.mark.parametrize(
@@ -197,4 +197,4 @@ def test_which_models_reason_unasked(model: str, hidden: int) -> None:
 def test_reasoning_in_other_spellings(asked: Any, hidden: int) -> None:
     call = Call("openai_chat", "chat", "m", True, b"")
 
-    assert hidden == tokens_asked(read({"messages": [], **asked}), call, "gpt-4o", BOUNDS).hidden
+    assert hidden == estimate_prompt(read({"messages": [], **asked}), call, "gpt-4o", BOUNDS).hidden

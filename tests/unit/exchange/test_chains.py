@@ -78,8 +78,8 @@ def test_a_guarded_first_try_and_a_hedged_one_are_written_for_whom_they_reach():
 def test_the_count_tells_two_candidates_of_one_provider_apart():
     plan = Plan((A, TWICE, B))
 
-    assert [A, TWICE, B] == [plan.asked(1, "a"), plan.asked(2, "a"), plan.asked(1, "b")]
-    assert [TWICE, B] == [plan.asked(2, None), plan.asked(3, "unheard of")]
+    assert [A, TWICE, B] == [plan.candidate(1, "a"), plan.candidate(2, "a"), plan.candidate(1, "b")]
+    assert [TWICE, B] == [plan.candidate(2, None), plan.candidate(3, "unheard of")]
 
 
 def test_a_retry_is_written_by_what_its_exchange_began_with():

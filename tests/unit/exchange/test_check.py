@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from limits_kit import Heard, Now, rule
 from player import KEY, Stage, body, headers, talk
 
+from edge_extproc.auth.identity_seal import NAMESPACE, IdentitySeal
 from edge_extproc.auth.policy import AccessPolicies, AccessPolicy
-from edge_extproc.auth.vouching import NAMESPACE, IdentitySeal
 from edge_extproc.errors import PolicyUnavailable
 from edge_extproc.exchange.check import AuthzChecker, AuthzRequest, CheckAllowed, CheckDenied, Verdict
 from edge_extproc.exchange.commands import Continue, ImmediateResponse
@@ -23,14 +23,14 @@ from edge_extproc.limits.rule_table import RuleTable
 from edge_extproc.model.checked import AuthzDecision
 from edge_extproc.model.principal import Principal
 
-VOUCHER = IdentitySeal(b"a pepper of the tests")
+SEAL = IdentitySeal(b"a pepper of the tests")
 BEARER = ("authorization", f"Bearer {KEY}")
 ID = ("x-request-id", "request-1")
 
 
 def check(stage: Stage, *pairs: tuple[str, str], path: str = "/orders?id=1", **settings: str) -> Verdict:
     asked = AuthzRequest("POST", path, pairs, {f"edge.{name}": value for name, value in settings.items()})
-    return asyncio.run(AuthzChecker(lambda: stage.gateway, VOUCHER).check(asked))
+    return asyncio.run(AuthzChecker(lambda: stage.gateway, SEAL).check(asked))
 
 
 def allowed(*arguments: Any, **more: Any) -> CheckAllowed:
@@ -50,12 +50,12 @@ def test_a_known_caller_passes_without_its_credential_and_with_its_identity() ->
 
     assert (("x-edge-tenant", "acme"), ("x-edge-key", "acme-1")) == verdict.set_headers
     assert ("authorization", "x-edge-team", "x-edge-user") == verdict.remove_headers
-    assert Principal("acme", "acme-1") == VOUCHER.principal(verdict.metadata, "request-1")
+    assert Principal("acme", "acme-1") == SEAL.principal(verdict.metadata, "request-1")
 
 
 def test_the_credential_of_a_models_request_goes_on_to_ext_proc_unless_that_believes_us() -> None:
     asking = allowed(Stage(), BEARER, path="/v1/chat/completions")
-    believing = allowed(Stage().having(voucher=VOUCHER), BEARER, path="/v1/chat/completions")
+    believing = allowed(Stage().having(identity_seal=SEAL), BEARER, path="/v1/chat/completions")
 
     assert "authorization" not in asking.remove_headers
     assert "authorization" in believing.remove_headers
@@ -128,7 +128,7 @@ def told(stage: Stage, *pairs: tuple[str, str], **settings: str) -> AuthzDecisio
     heard: list[AuthzDecision] = []
     extensions = {f"edge.{name}": value for name, value in settings.items()}
     asked = AuthzRequest("GET", "/v1/models?key=hidden", pairs, extensions, "orders.example")
-    asyncio.run(AuthzChecker(lambda: stage.gateway, VOUCHER, heard.append).check(asked))
+    asyncio.run(AuthzChecker(lambda: stage.gateway, SEAL, heard.append).check(asked))
     (found,) = heard
     return found
 
@@ -198,9 +198,9 @@ def start(stage: Stage, event: RequestHeaders) -> Any:
 
 
 def test_who_was_vouched_for_is_not_asked_again() -> None:
-    stage = Stage().having(voucher=VOUCHER)
+    stage = Stage().having(identity_seal=SEAL)
     exchange = stage.exchange()
-    seal = VOUCHER.seal(Principal("umbrella", "token-1", ("claude",), "team", "ann", ("r",)), "request-1")
+    seal = SEAL.seal(Principal("umbrella", "token-1", ("claude",), "team", "ann", ("r",)), "request-1")
     asked = body({"model": "claude", "messages": [{"role": "user", "content": "x"}]})
     commands = talk(exchange, vouched(seal), asked)
     exchange.closed("done")
@@ -221,8 +221,8 @@ def test_who_was_vouched_for_is_not_asked_again() -> None:
     ],
 )
 def test_what_is_not_sealed_by_us_is_refused(change: dict[str, object]) -> None:
-    stage = Stage().having(voucher=VOUCHER)
-    found = {**VOUCHER.seal(Principal("umbrella", "k"), "request-1"), **change}
+    stage = Stage().having(identity_seal=SEAL)
+    found = {**SEAL.seal(Principal("umbrella", "k"), "request-1"), **change}
     reply = start(stage, vouched({name: value for name, value in found.items() if value is not None}, key=KEY))
 
     assert isinstance(reply, ImmediateResponse)
@@ -230,15 +230,15 @@ def test_what_is_not_sealed_by_us_is_refused(change: dict[str, object]) -> None:
 
 
 def test_a_seal_is_for_one_request() -> None:
-    stage = Stage().having(voucher=VOUCHER)
-    seal = VOUCHER.seal(Principal("umbrella", "k"), "request-1")
+    stage = Stage().having(identity_seal=SEAL)
+    seal = SEAL.seal(Principal("umbrella", "k"), "request-1")
 
     assert isinstance(start(stage, vouched(seal, request_id="request-2")), ImmediateResponse)
 
 
 def test_nobody_vouched_for_and_nobody_trusted_means_the_credential_counts() -> None:
-    seal = VOUCHER.seal(Principal("umbrella", "k"), "request-1")
-    untrusting, trusting = Stage(), Stage().having(voucher=VOUCHER)
+    seal = SEAL.seal(Principal("umbrella", "k"), "request-1")
+    untrusting, trusting = Stage(), Stage().having(identity_seal=SEAL)
 
     assert isinstance(start(untrusting, vouched(seal)), ImmediateResponse)
     assert isinstance(start(trusting, vouched({})), ImmediateResponse)
@@ -260,7 +260,7 @@ def test_no_request_without_a_key_passes_and_none_is_a_failure_of_ours(
     pairs: list[tuple[str, str]], method: str, path: str, settings: dict[str, str]
 ) -> None:
     verdict = asyncio.run(
-        AuthzChecker(lambda: STAGE.gateway, VOUCHER).check(AuthzRequest(method, path, tuple(pairs), settings))
+        AuthzChecker(lambda: STAGE.gateway, SEAL).check(AuthzRequest(method, path, tuple(pairs), settings))
     )
 
     assert isinstance(verdict, CheckDenied)

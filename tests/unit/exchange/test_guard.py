@@ -201,7 +201,9 @@ def test_with_nobody_left_to_ask_the_caller_is_told_by_the_router_level(stage):
     exchange.closed("done")
     settled = stage.settled[-1]
     assert "truncated_stream" == json.loads(told.body)["error"]["code"]
-    assert [("openai", "failed"), ("anthropic", "failed")] == [(t.candidate.provider, t.verdict) for t in settled.tries]
+    assert [("openai", "failed"), ("anthropic", "failed")] == [
+        (t.candidate.provider, t.verdict) for t in settled.attempt_results
+    ]
     assert ("anthropic", "upstream_error") == (settled.provider, settled.outcome)
 
 
@@ -348,8 +350,10 @@ def test_a_hedged_call_goes_to_a_pair_and_the_first_to_answer_is_billed_with_the
     settled = stage.settled[-1]
 
     assert ("openai", 7 + 5, True) == (settled.provider, settled.cost, settled.estimated)
-    assert [("anthropic", "unknown"), ("openai", "ok")] == [(t.candidate.provider, t.verdict) for t in settled.tries]
+    assert [("anthropic", "unknown"), ("openai", "ok")] == [
+        (t.candidate.provider, t.verdict) for t in settled.attempt_results
+    ]
 
 
 def test_one_try_is_no_retry():
-    assert (("x-envoy-max-retries", "0"), ("x-edge-route", "again")) == orders(Plan((OPENAI,), tries=1))
+    assert (("x-envoy-max-retries", "0"), ("x-edge-route", "again")) == orders(Plan((OPENAI,), max_attempts=1))

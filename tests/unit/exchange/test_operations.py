@@ -342,7 +342,7 @@ def test_a_path_that_nothing_routes_needs_a_model(stage):
     events = headers("/v1/moderations", ("content-type", "application/json")), body({"input": "a"})
     commands, _ = run(stage, *events)
 
-    assert (400, "model is missing: name the model that shall be asked") == (
+    assert (400, "model is missing: give the name of a model") == (
         commands[1].status,
         json.loads(commands[1].body)["error"]["message"],
     )

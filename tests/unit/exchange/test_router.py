@@ -345,7 +345,7 @@ def test_an_error_without_a_body_gets_one(stage):
     assert isinstance(commands[2], ImmediateResponse)
     assert (503, "7") == (commands[2].status, dict(commands[2].headers)["retry-after"])
     assert "upstream_error" == settled.outcome
-    assert [("failed", 7.0)] == [(each.verdict, each.retry_after) for each in settled.tries]
+    assert [("failed", 7.0)] == [(each.verdict, each.retry_after) for each in settled.attempt_results]
 
 
 def test_envoys_own_reply_is_told_in_our_words(stage):
@@ -625,7 +625,7 @@ def test_the_time_to_the_first_token_is_not_that_of_the_first_byte(stage, path, 
         wire = (*before[:count], first, *OPENAI_STREAM[2:])
         asks = asked(stream=True, max_tokens=5)
         _, settled = run(stage, headers(path), asks, answered(content_type=SSE), *chunks(*wire))
-        times.append((settled.time_to_first_token, settled.tries[-1].first_token))
+        times.append((settled.time_to_first_token, settled.attempt_results[-1].first_token))
 
     (early, early_try), (late, late_try) = times
     assert late > early
@@ -636,7 +636,7 @@ def test_a_stream_without_any_token_has_no_time_to_the_first(stage):
     wire = (chunk({"role": "assistant", "content": ""}), *OPENAI_STREAM[2:])
     _, settled = run(stage, headers(), asked(stream=True), answered(content_type=SSE), *chunks(*wire))
 
-    assert (None, None) == (settled.time_to_first_token, settled.tries[-1].first_token)
+    assert (None, None) == (settled.time_to_first_token, settled.attempt_results[-1].first_token)
 
 
 # --- parts of a reply that the caller's format has no place for

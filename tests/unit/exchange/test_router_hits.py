@@ -267,7 +267,7 @@ def test_an_old_reply_stands_in_where_no_provider_can_answer(failed: Any) -> Non
         settled.cost,
     )
     assert settled.saved is not None
-    assert ["failed"] == [tried.verdict for tried in settled.tries]
+    assert ["failed"] == [tried.verdict for tried in settled.attempt_results]
 
 
 def test_an_old_reply_comes_as_the_stream_that_was_asked_for() -> None:

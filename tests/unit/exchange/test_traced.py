@@ -71,14 +71,14 @@ def test_envoys_span_goes_before_the_callers_header() -> None:
     ],
 )
 def test_what_was_said_is_told_where_content_is_wanted(asked: Any, answer: Any, said: str) -> None:
-    assert settled(headers(), body(asked), *answer)[0].talk == Transcript((("user", "Hello"),), said)
-    assert settled(headers(), body(asked), *answer, tracer=Tracer(content=False))[0].talk is None
+    assert settled(headers(), body(asked), *answer)[0].transcript == Transcript((("user", "Hello"),), said)
+    assert settled(headers(), body(asked), *answer, tracer=Tracer(content=False))[0].transcript is None
 
 
 def test_what_cannot_be_read_is_not_told() -> None:
     unreadable = {**ASKED, "messages": [{"role": "user", "content": 7}]}
 
-    assert settled(headers(), body(unreadable), answered(), whole(REPLY))[0].talk is None
+    assert settled(headers(), body(unreadable), answered(), whole(REPLY))[0].transcript is None
 
 
 def test_a_bug_on_the_way_does_not_keep_an_exchange_from_being_settled() -> None:
@@ -95,5 +95,5 @@ def test_a_bug_on_the_way_does_not_keep_an_exchange_from_being_settled() -> None
     talk(exchange, headers(), body(ASKED), answered(), whole(REPLY))
     exchange.closed("done")
 
-    assert [None] == [each.talk for each in stage.settled]
+    assert [None] == [each.transcript for each in stage.settled]
     assert [RuntimeError] == [type(bug) for bug in stage.bugs]

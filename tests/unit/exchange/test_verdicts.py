@@ -3,7 +3,7 @@
 import pytest
 
 from edge_extproc.exchange.open import AttemptLog
-from edge_extproc.exchange.verdicts import LastAttempt, tries_of
+from edge_extproc.exchange.verdicts import LastAttempt, attempt_results
 from edge_extproc.model.plan import AttemptResult, Candidate, Plan
 
 A, B, C = (Candidate(name, "m") for name in "abc")
@@ -41,18 +41,18 @@ def verdicts(found):
     ],
 )
 def test_the_last_try(end, verdict, reason):
-    assert [("a", verdict, reason)] == verdicts(tries_of(PLAN, AttemptLog({1: 10.0}), 1, end))
+    assert [("a", verdict, reason)] == verdicts(attempt_results(PLAN, AttemptLog({1: 10.0}), 1, end))
 
 
 def test_tries_before_the_last_one_have_failed():
-    found = tries_of(PLAN, AttemptLog({1: 10.0, 2: 15.0}), 2, last(B, first_token_at=16.0))
+    found = attempt_results(PLAN, AttemptLog({1: 10.0, 2: 15.0}), 2, last(B, first_token_at=16.0))
 
     assert [("a", "failed", "retried"), ("b", "ok", "")] == verdicts(found)
     assert (1.0, 5.0) == (found[1].first_token, found[1].duration)
 
 
 def test_a_caller_that_left_during_a_retry_leaves_the_last_try_open():
-    found = tries_of(PLAN, AttemptLog({1: 10.0, 2: 15.0}), 0, last(None, None, "", whole=False))
+    found = attempt_results(PLAN, AttemptLog({1: 10.0, 2: 15.0}), 0, last(None, None, "", whole=False))
 
     assert [("a", "failed", "retried"), ("b", "unknown", "")] == verdicts(found)
 
@@ -62,15 +62,17 @@ def test_what_was_watched_at_the_upstream_level_is_told_as_it_was_seen():
 
     assert [watched, "ok"] == [
         each if n == 0 else each.verdict
-        for n, each in enumerate(tries_of(PLAN, AttemptLog({1: 1.0, 2: 2.0}, {1: watched}), 2, last(B)))
+        for n, each in enumerate(attempt_results(PLAN, AttemptLog({1: 1.0, 2: 2.0}, {1: watched}), 2, last(B)))
     ]
-    assert (watched,) == tries_of(PLAN, AttemptLog({1: 1.0}, {1: watched}), 1, last(A, 503, whole=False))
+    assert (watched,) == attempt_results(PLAN, AttemptLog({1: 1.0}, {1: watched}), 1, last(A, 503, whole=False))
 
 
 def test_how_long_a_provider_wants_to_rest_is_told_of_a_failure_alone():
     failing, fine = (last(A, status)._replace(retry_after=30.0) for status in (429, 400))
 
-    assert [30.0, None] == [tries_of(PLAN, AttemptLog({1: 1.0}), 1, each)[-1].retry_after for each in (failing, fine)]
+    assert [30.0, None] == [
+        attempt_results(PLAN, AttemptLog({1: 1.0}), 1, each)[-1].retry_after for each in (failing, fine)
+    ]
 
 
 @pytest.mark.parametrize(("in_headers", "wanted"), [(None, 30.0), (5.0, 5.0)])
@@ -78,14 +80,14 @@ def test_a_rest_that_stands_only_in_the_body_is_added_to_what_was_watched(in_hea
     watched = AttemptResult(A, "failed", 429, "429", retry_after=in_headers)
     end = last(A, 429)._replace(retry_after=30.0)
 
-    assert [wanted] == [each.retry_after for each in tries_of(PLAN, AttemptLog({1: 1.0}, {1: watched}), 1, end)]
+    assert [wanted] == [each.retry_after for each in attempt_results(PLAN, AttemptLog({1: 1.0}, {1: watched}), 1, end)]
 
 
 def test_a_slower_try_of_a_hedged_call_has_not_failed():
     hedged = Plan((A, B), hedged=True)
     journal = AttemptLog({1: 10.0, 2: 12.0})
 
-    assert [("a", "unknown", "retried"), ("b", "ok", "")] == verdicts(tries_of(hedged, journal, 2, last(B)))
-    first_won = tries_of(hedged, journal, 2, last(A, first_token_at=13.0))
+    assert [("a", "unknown", "retried"), ("b", "ok", "")] == verdicts(attempt_results(hedged, journal, 2, last(B)))
+    first_won = attempt_results(hedged, journal, 2, last(A, first_token_at=13.0))
     assert [("b", "unknown", ""), ("a", "ok", "")] == verdicts(first_won)
     assert 3.0 == first_won[-1].first_token

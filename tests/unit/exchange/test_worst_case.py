@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from player import provider
 
 from edge_extproc.accounting.prices import Override, PriceTable
-from edge_extproc.exchange.worst_case import OutputBounds, PromptSearch, ask_of
+from edge_extproc.exchange.worst_case import OutputBounds, PromptSearch, reservation_request
 from edge_extproc.model.call import Call
 from edge_extproc.model.plan import Candidate
 from edge_extproc.model.usage import Usage
@@ -41,7 +41,7 @@ def call(body: Any = None, **more: Any) -> Call:
 
 
 def ask(of: Call, *candidates: Candidate, priced: bool = True) -> Any:
-    return ask_of(of, candidates or (CHEAP,), PROVIDERS, PRICES, BOUNDS, SEARCH, priced=priced)
+    return reservation_request(of, candidates or (CHEAP,), PROVIDERS, PRICES, BOUNDS, SEARCH, priced=priced)
 
 
 def test_the_dearest_candidate_counts() -> None:

@@ -190,7 +190,7 @@ class Outlived:
     """A credential that has ended."""
 
     def headers(self, request):
-        raise Unavailable("the credential for provider 'aws' has ended and could not be renewed")
+        raise Unavailable("the credential for provider 'aws' has expired and could not be renewed")
 
 
 def stage(*models, credential=None):

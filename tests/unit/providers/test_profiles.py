@@ -15,7 +15,7 @@ from edge_extproc.exchange.parsed_call import ParsedCall
 from edge_extproc.model.host import HostProfile
 from edge_extproc.model.plan import Candidate
 from edge_extproc.providers.base import Provider
-from edge_extproc.providers.openai import OPENAI_ALIKE, OPENAI_HOST
+from edge_extproc.providers.openai import OPENAI_HOST, OPENAI_PROXY
 from edge_extproc.providers.openai_compatible import row
 from edge_extproc.registry import load, names
 from edge_extproc.worker.wiring.providers import build_providers
@@ -71,7 +71,7 @@ def test_facts_that_are_not_given_stay_the_kinds_own() -> None:
 def test_a_profile_can_begin_with_another_hosts() -> None:
     proxy = {"kind": "openai", "base_url": "https://proxy.example/v1"}
 
-    assert OPENAI_ALIKE == built(**proxy).profile
+    assert OPENAI_PROXY == built(**proxy).profile
     assert OPENAI_HOST == built(**proxy, profile={"like": "openai"}).profile
     assert row("deepseek").profile == built(**proxy, profile={"like": "deepseek"}).profile
 
@@ -79,8 +79,8 @@ def test_a_profile_can_begin_with_another_hosts() -> None:
 @pytest.mark.parametrize(
     ("profile", "wrong"),
     [
-        ({"like": "nobody"}, "no host of this name"),
-        ({"thoughts": "loud"}, "none of as_they_came"),
+        ({"like": "nobody"}, "no profile of this name"),
+        ({"thoughts": "loud"}, "not one of as_they_came"),
         ({"user_limit": "many"}, "user_limit"),
         ({"user_limt": 3}, "user_limt"),
         ({"models": {"a": 3}}, "models"),

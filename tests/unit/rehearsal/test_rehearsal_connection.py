@@ -249,7 +249,7 @@ def test_only_the_last_records_are_kept(monkeypatch: pytest.MonkeyPatch) -> None
 
     def keep(*bodies: bytes) -> list[bytes]:
         for body in bodies:
-            records.keep(Recorded("POST", "/", (), body))
+            records.add(Recorded("POST", "/", (), body))
         return [kept.body for kept in records.all()]
 
     assert keep(b"a", b"b", b"c") == [b"b", b"c"]

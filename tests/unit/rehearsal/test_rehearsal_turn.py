@@ -12,7 +12,7 @@ TIME = Tool("get_time", {"type": "object"})
 
 
 def said(prompt: Prompt, tokens: int | None = None) -> str:
-    return "".join(play(prompt, tokens).said)
+    return "".join(play(prompt, tokens).text)
 
 
 def test_it_says_what_it_was_asked_and_what_it_saw() -> None:
@@ -38,7 +38,7 @@ def test_it_calls_the_tools_that_are_named() -> None:
 
     assert [call.name for call in turn.calls] == ["get_time", "get_weather"]
     assert json.loads("".join(turn.calls[1].pieces)) == {"city": "city"}
-    assert "".join(turn.said) == "I will call get_time and get_weather."
+    assert "".join(turn.text) == "I will call get_time and get_weather."
     assert turn.finish == "tools"
 
 
@@ -59,13 +59,13 @@ def test_it_calls_one_tool_where_several_are_not_wanted() -> None:
 def test_who_must_call_something_calls_the_first_tool_without_a_word() -> None:
     turn = play(Prompt("hello", tools=(WEATHER, TIME), choice="required"))
 
-    assert (turn.said, [call.name for call in turn.calls]) == ((), ["get_weather"])
+    assert (turn.text, [call.name for call in turn.calls]) == ((), ["get_weather"])
 
 
 def test_an_answer_of_so_many_words_has_so_many_tokens() -> None:
     turn = play(Prompt("call get_time", tools=(TIME,)), tokens=3)
 
-    assert ("".join(turn.said), turn.tokens, turn.finish) == ("word1 word2 word3", 3, "stop")
+    assert ("".join(turn.text), turn.tokens, turn.finish) == ("word1 word2 word3", 3, "stop")
 
 
 def test_a_schema_is_answered_with_json() -> None:
@@ -75,7 +75,7 @@ def test_a_schema_is_answered_with_json() -> None:
 def test_the_earliest_stop_sequence_ends_the_text() -> None:
     turn = play(Prompt("one two three", stop=("three", "two")))
 
-    assert ("".join(turn.said), turn.finish, turn.stopped_by) == ("You asked: one ", "stop_sequence", "two")
+    assert ("".join(turn.text), turn.finish, turn.stopped_by) == ("You asked: one ", "stop_sequence", "two")
 
 
 def test_a_stop_sequence_before_a_call_means_no_call() -> None:
@@ -87,8 +87,8 @@ def test_a_stop_sequence_before_a_call_means_no_call() -> None:
 def test_thought_comes_first_and_counts() -> None:
     turn = play(Prompt("hi", thinking=7))
 
-    assert "".join(turn.thought) == "Let me think about this. Let me"
-    assert turn.tokens == 7 + len(turn.said)
+    assert "".join(turn.thinking) == "Let me think about this. Let me"
+    assert turn.tokens == 7 + len(turn.text)
 
 
 @given(st.integers(1, 40))
@@ -108,4 +108,4 @@ def test_the_pieces_are_the_text(asked: str) -> None:
     text = said(Prompt(asked))
 
     assert text == (f"You asked: {asked}" if asked else "You asked nothing.") + "\n(I see 1 message.)"
-    assert all(play(Prompt(asked)).said)
+    assert all(play(Prompt(asked)).text)

@@ -37,7 +37,7 @@ def test_without_a_word_in_config_the_candidates_are_a_failover_chain():
     assert ("abc", "failover", 3, False, False, ()) == (
         names(plan),
         plan.strategy,
-        plan.tries,
+        plan.max_attempts,
         plan.guarded,
         plan.once,
         plan.probes,
@@ -128,16 +128,16 @@ def test_a_stream_is_guarded_where_another_candidate_could_take_over(guard, call
 def test_a_candidate_is_tried_again_only_where_it_is_the_only_one():
     found = planning(attempts=3)
 
-    assert [3, 2, 3] == [found.plan(wish(), c).tries for c in ((A,), (A, B), (A, B, C, A))]
+    assert [3, 2, 3] == [found.plan(wish(), c).max_attempts for c in ((A,), (A, B), (A, B, C, A))]
 
 
 def test_what_is_left_of_a_plan_decides_anew():
     found = planning()
     plan = found.plan(wish(STREAM), (A, B))
 
-    assert (True, 2) == (plan.guarded, plan.tries)
+    assert (True, 2) == (plan.guarded, plan.max_attempts)
     left = found.restrict(plan, (B,))
-    assert ((B,), False, 3) == (left.candidates, left.guarded, left.tries)
+    assert ((B,), False, 3) == (left.candidates, left.guarded, left.max_attempts)
     assert plan is found.restrict(plan, (A, B))
 
 
@@ -239,7 +239,7 @@ def test_who_alone_can_be_asked_and_wants_to_rest_for_longer_than_envoy_waits_is
     stage = Stage()
     stage.planner.record("m", stage.plan(A, B), [AttemptResult(A, "failed", 429, retry_after=seconds)])
 
-    assert (("b", 3), ("a", tries)) == tuple((names(p), p.tries) for p in (stage.plan(A, B), stage.plan(A)))
+    assert (("b", 3), ("a", tries)) == tuple((names(p), p.max_attempts) for p in (stage.plan(A, B), stage.plan(A)))
 
 
 @pytest.mark.parametrize(("guard", "guarded"), [("auto", True), ("off", False)])

@@ -256,7 +256,7 @@ def test_the_published_description_is_that_of_the_code(api: Api) -> None:
 
 async def test_quarantined_rows_are_shown_to_those_whose_they_are(api: Api) -> None:
     api.quarantine.put(b'{"exchange":"q1"}', "DataError: out of range", "acme")
-    api.quarantine.put(b"no row", "it is no row: Truncated")
+    api.quarantine.put(b"no row", "it is not a row: Truncated")
 
     async def shown(name: str, query: str = "") -> list[tuple[str, str | None]]:
         answer = await api.ask(name, "GET", f"/usage/quarantine{query}")

@@ -68,10 +68,10 @@ async def test_where_nobody_listens_there_is_nothing() -> None:
         (b"", 0),
     ],
 )
-async def test_how_many_requests_are_under_way(answer: bytes, count: int) -> None:
+async def test_the_number_of_active_requests(answer: bytes, count: int) -> None:
     asked: list[bytes] = []
     async with answering(answer, asked) as envoy:
-        assert await envoy.under_way() == count
+        assert await envoy.active_requests() == count
 
     assert asked[0].startswith(b"GET /stats?filter=%5Ehttp.edge.downstream_rq_active%24 HTTP/1.1\r\n")
 

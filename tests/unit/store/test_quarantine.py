@@ -161,7 +161,7 @@ def test_lines_that_are_no_rows_are_set_aside_with_their_reason(engine: Engine, 
     assert (2, len(wrong)) == (found.run(), found.quarantine.rows)
     reasons = {each.line[:20]: each.reason for each in found.quarantine.entries(None, 99)}
     assert len(wrong) == len(reasons)
-    assert all(reason.startswith("it is no row: ") for reason in reasons.values())
+    assert all(reason.startswith("it is not a row: ") for reason in reasons.values())
 
 
 # --- rows that the database refuses

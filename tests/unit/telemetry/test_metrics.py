@@ -263,7 +263,7 @@ def test_a_circuit_outlives_the_worker_that_opened_it() -> None:
 
 def test_each_try_is_counted_with_whose_it_was() -> None:
     tries = (AttemptResult(Candidate("openai", "a"), "failed"), AttemptResult(Candidate("anthropic", "b"), "ok"))
-    metrics = settled(replace(DONE, tries=tries))
+    metrics = settled(replace(DONE, attempt_results=tries))
 
     assert value(metrics, "edge_provider_tries_total", provider="openai", verdict="failed") == 1
     assert value(metrics, "edge_provider_tries_total", provider="anthropic", verdict="ok") == 1

@@ -27,11 +27,11 @@ def wrapped(cause: BaseException) -> BaseException:
         (wrapped(ssl.SSLCertVerificationError("secret")), "TLS: its certificate is not trusted"),
         (wrapped(ssl.SSLError("secret")), "TLS: the handshake failed"),
         (wrapped(ConnectionResetError("secret")), "the connection was lost"),
-        (wrapped(PermissionError("secret")), "its socket may not be opened"),
+        (wrapped(PermissionError("secret")), "its socket cannot be opened"),
         (redis.TimeoutError("secret"), "timed out"),
         (redis.ConnectionError("secret"), "the connection was lost"),
         (redis.BusyLoadingError("secret"), "it is loading its data"),
-        (redis.ResponseError("WRONGTYPE secret"), "it answers WRONGTYPE"),
+        (redis.ResponseError("WRONGTYPE secret"), "it answers with WRONGTYPE"),
         (redis.RedisError("secret"), "RedisError"),
     ],
 )
@@ -44,9 +44,9 @@ def test_an_error_is_told_without_its_text(error: BaseException, reason: str) ->
     [
         ("READONLY You can't write against a read only replica.", "it is a read-only replica"),
         ("WRONGPASS secret", "wrong user or password"),
-        ("BUSYGROUP secret", "it answers BUSYGROUP"),
-        ("secret0 more", "it answers an error"),
-        ("", "it answers an error"),
+        ("BUSYGROUP secret", "it answers with BUSYGROUP"),
+        ("secret0 more", "it answers with an error"),
+        ("", "it answers with an error"),
     ],
 )
 def test_a_reply_is_told_by_its_first_word(text: str, reason: str) -> None:

@@ -108,7 +108,7 @@ def test_the_bill_is_exact() -> None:
 
 def test_an_error_is_named_and_its_attempts_told() -> None:
     tries = (AttemptResult(Candidate("openai", "gpt-4o"), "failed", 503, "server_error"),)
-    (span,) = spans(replace(DONE, outcome="upstream_error", code=SECRET, status=502, usage=None, tries=tries))
+    (span,) = spans(replace(DONE, outcome="upstream_error", code=SECRET, status=502, usage=None, attempt_results=tries))
 
     assert span.error
     assert span.attributes["error.type"] == "***"
@@ -132,7 +132,7 @@ TALK = Transcript((("system", "Be brief."), ("user", f"I am ann@example.com, {SE
 
 @pytest.mark.parametrize("flavours", [(), ("langfuse",), ("openinference",), ("langfuse", "openinference")])
 def test_what_was_said_is_redacted_in_every_tools_words(flavours: tuple[Flavour, ...]) -> None:
-    said = str(attributes(replace(DONE, talk=TALK), flavours=flavours))
+    said = str(attributes(replace(DONE, transcript=TALK), flavours=flavours))
 
     assert "I am [email], ***" in said
     assert "Call [phone]." in said
@@ -284,7 +284,7 @@ def test_a_worker_without_traces_loads_nothing_of_them() -> None:
 
 def test_of_a_long_conversation_the_last_messages_are_told() -> None:
     asked = tuple(("user", f"{n} " + "x" * 20_000) for n in range(100))
-    found = attributes(replace(DONE, talk=Transcript(asked, "done")), content=True, flavours=("openinference",))
+    found = attributes(replace(DONE, transcript=Transcript(asked, "done")), content=True, flavours=("openinference",))
     told = json.loads(found["gen_ai.input.messages"])
 
     assert len(json.dumps(found)) < 1 << 20
@@ -294,7 +294,7 @@ def test_of_a_long_conversation_the_last_messages_are_told() -> None:
 
 def test_many_short_messages_are_no_thousand_attributes() -> None:
     found = attributes(
-        replace(DONE, talk=Transcript((("user", "x"),) * 5000, "")), content=True, flavours=("openinference",)
+        replace(DONE, transcript=Transcript((("user", "x"),) * 5000, "")), content=True, flavours=("openinference",)
     )
 
     assert len(found) < 1000
@@ -324,7 +324,7 @@ def test_what_was_said_waits_within_a_bound_and_goes_out_in_parts() -> None:
 
 def test_a_talk_is_weighed() -> None:
     traces = Traces(replace(SETTINGS, content=True), spans=InMemorySpanExporter())
-    traces.settle(replace(DONE, talk=Transcript((("user", "x" * MOST_CONTENT),), "y")))
+    traces.settle(replace(DONE, transcript=Transcript((("user", "x" * MOST_CONTENT),), "y")))
     traces.close()
 
     assert (0, 1) == (traces.sending.sent, traces.sending.dropped)

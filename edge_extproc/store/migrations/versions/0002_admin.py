@@ -1,4 +1,4 @@
-"""What the admin API manages: keys, budgets, and the audit log."""
+"""Adds the tables of the admin API: keys, budgets, and the audit log."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model that answered, beside the one that was asked for. Rows of before have none."""
+"""Adds the model name of the reply, besides the requested one. Older rows have none."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from edge_extproc.model.call import Operation
 from edge_extproc.model.host import UNKNOWN_HOST, HostProfile
 from edge_extproc.providers.base import ProviderKind, ProviderSettings, UpstreamCall, UpstreamRequest, base_path
-from edge_extproc.providers.credentials.base import NoCredential
+from edge_extproc.providers.credentials.base import UnsignedRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class ExampleProvider:
             headers.append(("x-example-key", key()))
         path = base_path(self.settings.base_url) + asked.path
         if self.settings.credential is not None:
-            headers += self.settings.credential.headers(NoCredential("POST", "example", path, asked.body))
+            headers += self.settings.credential.headers(UnsignedRequest("POST", "example", path, asked.body))
         return UpstreamRequest(path, tuple(headers), (), asked.body)
 
     def unframe(self, dialect: str, content_type: str) -> None:

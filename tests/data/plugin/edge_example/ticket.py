@@ -9,9 +9,9 @@ from edge_extproc.providers.credentials.base import (
     Credential,
     CredentialKind,
     CredentialSettings,
-    NoCredential,
     Pairs,
     RefreshedCredential,
+    UnsignedRequest,
 )
 
 
@@ -19,7 +19,7 @@ from edge_extproc.providers.credentials.base import (
 class Ticket:
     ticket: Callable[[], str] = field(repr=False)
 
-    def headers(self, request: NoCredential) -> Pairs:
+    def headers(self, request: UnsignedRequest) -> Pairs:
         return (("x-example-ticket", f"{self.ticket()} {request.path}"),)
 
 

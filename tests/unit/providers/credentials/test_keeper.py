@@ -7,10 +7,10 @@ from providers import until
 from edge_extproc.errors import Unavailable
 from edge_extproc.providers.credentials import refresh as rules
 from edge_extproc.providers.credentials.api_key import HeaderKey, bearer
-from edge_extproc.providers.credentials.base import HeldCredential, NoCredential
+from edge_extproc.providers.credentials.base import FetchedCredential, UnsignedRequest
 from edge_extproc.providers.credentials.refresh import CredentialRefresher, CredentialRefreshers
 
-REQUEST = NoCredential("POST", "host.example", "/v1/x")
+REQUEST = UnsignedRequest("POST", "host.example", "/v1/x")
 
 
 class Service:
@@ -57,7 +57,7 @@ def test_a_key_goes_into_its_header():
 
 
 def test_no_repr_shows_a_secret():
-    assert "hush" not in repr(HeldCredential("hush")) + repr(bearer(lambda: "hush")) + repr(
+    assert "hush" not in repr(FetchedCredential("hush")) + repr(bearer(lambda: "hush")) + repr(
         HeaderKey("x", lambda: "hush")
     )
 
@@ -68,7 +68,7 @@ def test_nothing_is_held_before_the_first_fetch(make):
 
 
 async def test_what_was_fetched_is_renewed_ahead_of_its_end(make, clock, heard):
-    keeper = make(HeldCredential("first", 1000 + 3600), HeldCredential("second", 1000 + 7200))
+    keeper = make(FetchedCredential("first", 1000 + 3600), FetchedCredential("second", 1000 + 7200))
     pause = await keeper.renew()
 
     assert "first" == keeper.current()
@@ -80,17 +80,17 @@ async def test_what_was_fetched_is_renewed_ahead_of_its_end(make, clock, heard):
 
 
 async def test_a_short_life_is_renewed_in_its_last_fifth(make):
-    pause = await make(HeldCredential("x", 1000 + 100)).renew()
+    pause = await make(FetchedCredential("x", 1000 + 100)).renew()
 
     assert 78 <= pause <= 80
 
 
 async def test_a_failed_renewal_keeps_the_old_one_until_its_end(make, clock, heard):
     keeper = make(
-        HeldCredential("first", 1060.0),
+        FetchedCredential("first", 1060.0),
         OSError("secret words"),
         OSError("secret words"),
-        HeldCredential("second", 5000.0),
+        FetchedCredential("second", 5000.0),
     )
     await keeper.renew()
     clock.now = 1050.0
@@ -100,7 +100,7 @@ async def test_a_failed_renewal_keeps_the_old_one_until_its_end(make, clock, hea
     assert [("aws", "OSError", 1060.0)] * 2 == heard[1:]
     assert rules.FIRST_PAUSE <= first < second <= rules.FIRST_PAUSE * 2 * (1 + rules.JITTER)
     clock.now = 1060.0
-    with pytest.raises(Unavailable, match="has ended and could not be renewed"):
+    with pytest.raises(Unavailable, match="has expired and could not be renewed"):
         keeper.current()
     await keeper.renew()
     assert "second" == keeper.current()
@@ -111,11 +111,11 @@ async def test_the_pause_between_failures_has_a_limit(make):
     keeper = make(*[OSError()] * 40)
     pauses = [await keeper.renew() for _ in range(40)]
 
-    assert max(pauses) <= rules.LONGEST_PAUSE * (1 + rules.JITTER)
+    assert max(pauses) <= rules.MAX_PAUSE * (1 + rules.JITTER)
 
 
 async def test_what_never_ends_is_fetched_once(make):
-    keeper = make(HeldCredential("x"))
+    keeper = make(FetchedCredential("x"))
     await asyncio.wait_for(keeper.run(), 5)
 
     assert "x" == keeper.current()
@@ -123,7 +123,7 @@ async def test_what_never_ends_is_fetched_once(make):
 
 async def test_a_source_may_say_when_to_look_again_and_no_news_is_not_told(make, heard):
     keeper = make(
-        HeldCredential("x", None, 1002.0), HeldCredential("x", None, 1002.0), HeldCredential("y", None, 1002.0)
+        FetchedCredential("x", None, 1002.0), FetchedCredential("x", None, 1002.0), FetchedCredential("y", None, 1002.0)
     )
 
     assert [2.0, 2.0, 2.0] == [await keeper.renew() for _ in range(3)]
@@ -132,7 +132,7 @@ async def test_a_source_may_say_when_to_look_again_and_no_news_is_not_told(make,
 
 
 async def test_what_is_given_at_its_end_is_asked_for_again_after_a_pause(make):
-    assert rules.FIRST_PAUSE == await make(HeldCredential("x", 1000.0)).renew()
+    assert rules.FIRST_PAUSE == await make(FetchedCredential("x", 1000.0)).renew()
 
 
 async def test_keepers_start_together_and_none_holds_up_the_start(clock, heard):
@@ -142,10 +142,10 @@ async def test_keepers_start_together_and_none_holds_up_the_start(clock, heard):
         await never.wait()
 
     async def gives():
-        return HeldCredential("x")
+        return FetchedCredential("x")
 
     keepers = CredentialRefreshers(clock, lambda *told: heard.append(told))
-    slow = keepers.keep("slow", hangs)
+    slow = keepers.add("slow", hangs)
     good = keepers.of("good")(gives)
     await keepers.start(0.01)
 
@@ -166,15 +166,15 @@ async def test_without_anything_to_renew_nothing_runs(clock):
 async def test_what_holds_already_holds_before_the_first_fetch(clock):
     keepers = CredentialRefreshers(clock, lambda *told: None)
 
-    assert "old" == keepers.keep("p", Service(), HeldCredential("old"))()
+    assert "old" == keepers.add("p", Service(), FetchedCredential("old"))()
 
 
 async def test_a_request_that_finds_nothing_has_it_fetched_before_its_time(clock):
     """As on a machine that slept: the pause is longer than what was held."""
-    service = Service(HeldCredential("first", clock.now + 60, clock.now + 1e6), HeldCredential("second"))
+    service = Service(FetchedCredential("first", clock.now + 60, clock.now + 1e6), FetchedCredential("second"))
     keeper = CredentialRefresher("aws", service, clock, lambda *told: None, least_pause=0.0)
     running = asyncio.create_task(keeper.run())
-    await keeper.tried.wait()
+    await keeper.attempted.wait()
     clock.now += 100
 
     def is_renewed():
@@ -195,8 +195,8 @@ async def test_a_bug_in_one_does_not_end_the_others(clock):
             raise RuntimeError("a bug")
 
     keepers = CredentialRefreshers(clock, told)
-    keepers.keep("bad", Service(HeldCredential("x")))
-    good = keepers.keep("good", Service(HeldCredential("x", None, clock.now), HeldCredential("y")))
+    keepers.add("bad", Service(FetchedCredential("x")))
+    good = keepers.add("good", Service(FetchedCredential("x", None, clock.now), FetchedCredential("y")))
     await keepers.start(10)
     await until(lambda: good() == "y")
     await keepers.stop()

@@ -16,11 +16,11 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from edge_extproc import registry
 from edge_extproc.errors import ConfigError, Unavailable
 from edge_extproc.providers.credentials import aws, azure, google
-from edge_extproc.providers.credentials.base import CredentialSettings, NoCredential
+from edge_extproc.providers.credentials.base import CredentialSettings, UnsignedRequest
 from edge_extproc.providers.credentials.files import SecretFile
 from edge_extproc.providers.credentials.refresh import CredentialRefreshers
 
-REQUEST = NoCredential("POST", "host.example", "/model/m/converse", b"{}")
+REQUEST = UnsignedRequest("POST", "host.example", "/model/m/converse", b"{}")
 
 
 class Service:
@@ -177,7 +177,7 @@ async def test_aws_without_any_credentials_is_told_and_unavailable(hold, bare, h
 
 
 async def test_aws_needs_a_region():
-    with pytest.raises(ConfigError, match="'p': a signature names a region"):
+    with pytest.raises(ConfigError, match="'p': AWS signatures need a region"):
         aws.PLUGIN.build(
             CredentialSettings("p", "bedrock"), CredentialRefreshers(lambda: 0.0, print).of("p"), lambda: 0.0
         )
@@ -270,7 +270,7 @@ async def test_google_refused_is_told_and_unavailable(hold, bare, service, servi
 async def test_google_takes_no_file_that_would_run_something(tmp_path, said):
     (tmp_path / "file").write_text(json.dumps(said))
 
-    with pytest.raises(ValueError, match="neither a service account"):
+    with pytest.raises(ValueError, match="not a service account"):
         await google.GoogleTokens(str(tmp_path / "file"))()
 
 
@@ -349,7 +349,7 @@ async def test_a_secret_in_a_file_follows_the_file(tmp_path):
     path.write_text("first\n")
     source = SecretFile(path, lambda: 1000.0)
 
-    assert ("first", None, 1002.0) == ((held := await source()).value, held.expires_at, held.look_again_at)
+    assert ("first", None, 1002.0) == ((held := await source()).value, held.expires_at, held.refresh_at)
     assert "first" == (await source()).value
     path.write_text("the second")
     assert "the second" == (await source()).value
@@ -367,7 +367,7 @@ async def test_a_file_that_went_away_leaves_the_old_secret(tmp_path, heard):
     path = tmp_path / "key"
     path.write_text("first")
     keepers = CredentialRefreshers(lambda: 1000.0, lambda *told: heard.append(told))
-    current = keepers.keep("p", SecretFile(path, lambda: 1000.0))
+    current = keepers.add("p", SecretFile(path, lambda: 1000.0))
     await keepers.start(10)
     path.unlink()
     (keeper,) = keepers._all

@@ -11,7 +11,7 @@ from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_extproc.providers.credentials.base import NoCredential
+from edge_extproc.providers.credentials.base import UnsignedRequest
 from edge_extproc.providers.credentials.sigv4 import AwsKeys, SigV4, sign
 
 # The keys and the moment of AWS's own test suite for Signature Version 4.
@@ -35,7 +35,7 @@ WORDS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, 
     ],
 )
 def test_the_published_vectors_hold(method, path, signature):
-    request = NoCredential(method, "example.amazonaws.com", path)
+    request = UnsignedRequest(method, "example.amazonaws.com", path)
     headers = dict(sign(request, KEYS, "us-east-1", "service", MOMENT))
 
     expected = (
@@ -65,7 +65,7 @@ def botocores(request, keys, region, service, moment):
     st.integers(946684800, 4102444800),
 )
 def test_botocore_signs_alike(method, path, query, body, keys, moment):
-    request = NoCredential(
+    request = UnsignedRequest(
         method, "bedrock-runtime.eu-central-1.amazonaws.com", path + (f"?{query}" if query else ""), body
     )
 
@@ -75,7 +75,7 @@ def test_botocore_signs_alike(method, path, query, body, keys, moment):
 
 def test_an_arn_in_the_path_is_signed_as_bedrock_reads_it():
     arn = quote("arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.anthropic.claude-opus-4-6-v1", safe="")
-    request = NoCredential("POST", "bedrock-runtime.us-east-1.amazonaws.com", f"/model/{arn}/converse", b"{}")
+    request = UnsignedRequest("POST", "bedrock-runtime.us-east-1.amazonaws.com", f"/model/{arn}/converse", b"{}")
 
     assert botocores(request, KEYS, "us-east-1", "bedrock", MOMENT) == dict(
         sign(request, KEYS, "us-east-1", "bedrock", MOMENT)
@@ -85,7 +85,7 @@ def test_an_arn_in_the_path_is_signed_as_bedrock_reads_it():
 def test_each_request_is_signed_with_what_holds_at_its_moment():
     keys, moments = [KEYS, AwsKeys("AKIDOTHER", "s", "t")], [MOMENT, MOMENT + 60]
     credential = SigV4(lambda: keys.pop(0), "us-east-1", "bedrock", lambda: moments.pop(0))
-    request = NoCredential("POST", "h", "/", b"")
+    request = UnsignedRequest("POST", "h", "/", b"")
     first, second = dict(credential.headers(request)), dict(credential.headers(request))
 
     assert "AKIDEXAMPLE" in first["authorization"]

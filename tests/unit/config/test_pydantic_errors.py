@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core.core_schema import ErrorType
 
-from edge_extproc.config.pydantic_words import in_one_line, words
+from edge_extproc.config.pydantic_errors import in_one_line, words
 from edge_extproc.config.schema import Config
 from edge_extproc.config.wrong import wrong
 from edge_extproc.server import admin_api
@@ -91,4 +91,4 @@ def test_what_was_sent_is_not_repeated() -> None:
     with pytest.raises(ValidationError) as found:
         Limits.model_validate({"dollars": "sk-secret"})
 
-    assert "dollars: this is no whole number; write one in digits" == in_one_line(found.value.errors())
+    assert "dollars: this is not a whole number; write one in digits" == in_one_line(found.value.errors())

@@ -54,7 +54,7 @@ class IdentitySeal:
             or not isinstance(seal, str)
             or not hmac.compare_digest(self._seal(identity, request_id).encode(), seal.encode(errors="surrogatepass"))
         ):
-            error = Unauthenticated("who is calling was told by another filter, and could not be verified")
+            error = Unauthenticated("the identity in the metadata of ext_authz could not be verified")
             error.code = REASON
             raise error
         s = msgspec.json.decode(identity, type=_Sealed)
