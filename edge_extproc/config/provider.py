@@ -172,6 +172,9 @@ class HostProfileConfig(ConfigSection):
     """It takes the role developer."""
     custom_tools: Boolean | None = None
     """It takes OpenAI's custom tools for the models that know them."""
+    callers_tools: Boolean | None = None
+    """As a host of OpenAI Responses, it takes custom tools, namespaces and shells of the caller. A call with such tools
+    goes to another host in its chat format."""
     models: Mapping[Text, Text] = Field(default_factory=dict)
     """Names or globs of models at this provider, to the model whose facts hold, such as {my-alias: claude-sonnet-4-5}.
     The first that fits holds."""

@@ -106,13 +106,15 @@ def _operation(
 
 def format_of(call: Call, candidate: Candidate, provider: Provider) -> str:
     """In which wire format a candidate is asked: the one that config wants, else the caller's own where the host speaks
-    it, else the host's first. Raises Unsupported where the host takes no such call."""
+    it and knows the caller's tools, else the host's first. Raises Unsupported where the host takes no such call."""
     formats = provider.formats(call.operation, candidate.model)
     if not formats:
         raise Unsupported(f"{call.operation} of {call.model!r}", provider.kind)
     if candidate.dialect and call.operation == "chat":
         return candidate.dialect
     own = call.format or call.dialect
+    if call.has_own_tools and not provider.profile.callers_tools:
+        formats = tuple(name for name in formats if name != own) or formats
     return own if own in formats else formats[0]
 
 
