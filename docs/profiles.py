@@ -89,6 +89,7 @@ def page() -> str:
                 "reasoning in the history",
                 "`developer`",
                 "custom tools",
+                "the caller's tools in Responses",
                 "other names",
                 "unknown",
             ),
@@ -144,6 +145,7 @@ def _host(name: str, profile: HostProfile, quirks: Quirks) -> tuple[str, ...]:
         profile.thoughts + required,
         _yes(profile.developer_role),
         _yes(profile.custom_tools),
+        _yes(profile.callers_tools),
         ", ".join(f"`{ours}` → `{theirs}`" for ours, theirs in quirks.renamed),
         _codes(sorted(quirks.unknown)),
     )

@@ -105,14 +105,16 @@ def _operation(
 
 
 def format_of(call: Call, candidate: Candidate, provider: Provider) -> str:
-    """The wire format for a candidate: the configured one, else the caller's if the host supports it, else the host's
-    first. Raises Unsupported if the host does not support the operation."""
+    """The wire format for a candidate: the configured one, else the caller's if the host supports it and knows the
+    caller's tools, else the host's first. Raises Unsupported if the host does not support the operation."""
     formats = provider.formats(call.operation, candidate.model)
     if not formats:
         raise Unsupported(f"{call.operation} of {call.model!r}", provider.kind)
     if candidate.dialect and call.operation == "chat":
         return candidate.dialect
     own = call.format or call.dialect
+    if call.has_own_tools and not provider.profile.callers_tools:
+        formats = tuple(name for name in formats if name != own) or formats
     return own if own in formats else formats[0]
 
 

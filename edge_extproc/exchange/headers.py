@@ -123,8 +123,16 @@ def _stays(name: str) -> bool:
 _LONGEST_LIST = 2048
 
 
+_INDEX = re.compile(r"\[\d+\]")
+
+
 def one_line(names: tuple[str, ...]) -> str:
-    text = ", ".join(names).encode("ascii", "backslashreplace").decode()
+    """A list of paths. In a long one, paths that differ only in their indices are one: each message of an agent's
+    history has the same fields, and their names must not push out the others."""
+    text = ", ".join(names)
+    if len(text) > _LONGEST_LIST:
+        text = ", ".join(dict.fromkeys(_INDEX.sub("[*]", name) for name in names))
+    text = text.encode("ascii", "backslashreplace").decode()
     return text if len(text) <= _LONGEST_LIST else text[:_LONGEST_LIST].rpartition(", ")[0] + ", ..."
 
 

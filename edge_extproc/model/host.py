@@ -35,6 +35,9 @@ class HostProfile:
     """Whether the host takes the role `developer` in OpenAI's formats. Other hosts get `system`."""
     custom_tools: bool = True
     """Whether the host takes OpenAI's custom tools, for models that know them. Other hosts get functions."""
+    callers_tools: bool = True
+    """Whether a host of OpenAI Responses takes the tools of callers that are no functions. A call with such tools goes
+    to another host in its chat format, where they are functions."""
     models: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), hash=False)
     """Aliases, deployments and ARNs at this host, or globs of them, each with the known model that it stands for."""
 

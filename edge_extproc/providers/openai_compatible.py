@@ -7,6 +7,7 @@ from OpenAI (docs/extending.md).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from ..errors import ConfigError
@@ -38,11 +39,16 @@ _NO_THOUGHTS = HostProfile(thoughts="refused")
 # Hosts whose thinking models refuse the history of a tool call without its reasoning: DeepSeek's guide on thinking
 # mode; Moonshot by its users' reports (anomalyco/opencode#16318, microsoft/vscode#306695).
 _WANTS_THOUGHTS = HostProfile(thoughts="reasoning_content", thoughts_required=True)
+# Hosts of OpenAI Responses that take functions and tools of their own: that none takes OpenAI's tools of the caller is
+# assumed, after llama.cpp's refusal of namespaces (ggml-org/llama.cpp#23229). Functions are safe everywhere.
+_FUNCTIONS_ONLY = HostProfile(callers_tools=False)
 # The bounds of `user`, by their users' reports: Zhipu takes 6 to 128 characters (looplj/axonhub#1669), OpenRouter up to
 # 128 (ujisati/claude-code-provider-proxy#11). That Z.AI and OpenRouter want reasoning back is assumed: both have a
 # field for it in their replies.
 _ZAI = HostProfile(user_limit=128, thoughts="reasoning_content")
-_OPENROUTER = HostProfile(user_limit=128, thoughts="reasoning_details", developer_role=True, custom_tools=False)
+_OPENROUTER = HostProfile(
+    user_limit=128, thoughts="reasoning_details", developer_role=True, custom_tools=False, callers_tools=False
+)
 
 # The addresses are from each host's documentation for the OpenAI SDK. `{account}` is the configured `account`.
 HOSTS: dict[str, CompatibleHost] = {
@@ -55,11 +61,19 @@ HOSTS: dict[str, CompatibleHost] = {
     "cohere": CompatibleHost("https://api.cohere.ai/compatibility/v1", "cohere", quirks=_LIMIT),
     "deepinfra": CompatibleHost("https://api.deepinfra.com/v1/openai", "", quirks=_LIMIT),
     "deepseek": CompatibleHost(
-        "https://api.deepseek.com", "deepseek", quirks=_LIMIT, responses=True, profile=_WANTS_THOUGHTS
+        "https://api.deepseek.com",
+        "deepseek",
+        quirks=_LIMIT,
+        responses=True,
+        profile=replace(_WANTS_THOUGHTS, callers_tools=False),
     ),
-    "fireworks": CompatibleHost("https://api.fireworks.ai/inference/v1", "fireworks", responses=True),
+    "fireworks": CompatibleHost(
+        "https://api.fireworks.ai/inference/v1", "fireworks", responses=True, profile=_FUNCTIONS_ONLY
+    ),
     "github": CompatibleHost("https://models.github.ai/inference", "", profile=_DEVELOPER),
-    "groq": CompatibleHost("https://api.groq.com/openai/v1", "groq", responses=True, profile=_NO_THOUGHTS),
+    "groq": CompatibleHost(
+        "https://api.groq.com/openai/v1", "groq", responses=True, profile=replace(_NO_THOUGHTS, callers_tools=False)
+    ),
     "huggingface": CompatibleHost("https://router.huggingface.co/v1", "", quirks=_LIMIT),
     "llamacpp": CompatibleHost("http://127.0.0.1:8080/v1", "", needs_key=False, quirks=_LIMIT),
     "lmstudio": CompatibleHost("http://127.0.0.1:1234/v1", "", needs_key=False, quirks=_LIMIT),
@@ -95,8 +109,14 @@ HOSTS: dict[str, CompatibleHost] = {
     "sambanova": CompatibleHost("https://api.sambanova.ai/v1", ""),
     "together": CompatibleHost("https://api.together.xyz/v1", "together", quirks=_LIMIT),
     "vercel": CompatibleHost("https://ai-gateway.vercel.sh/v1", "", profile=HostProfile(custom_tools=False)),
-    "vllm": CompatibleHost("http://127.0.0.1:8000/v1", "", needs_key=False, responses=True),
-    "xai": CompatibleHost("https://api.x.ai/v1", "x-ai", gen_ai_provider="x_ai", responses=True, profile=_DEVELOPER),
+    "vllm": CompatibleHost("http://127.0.0.1:8000/v1", "", needs_key=False, responses=True, profile=_FUNCTIONS_ONLY),
+    "xai": CompatibleHost(
+        "https://api.x.ai/v1",
+        "x-ai",
+        gen_ai_provider="x_ai",
+        responses=True,
+        profile=replace(_DEVELOPER, callers_tools=False),
+    ),
     "zai": CompatibleHost("https://api.z.ai/api/paas/v4", "zai", quirks=_LIMIT, profile=_ZAI),
 }
 _UNKNOWN = CompatibleHost("", "")

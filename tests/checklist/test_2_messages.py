@@ -402,8 +402,12 @@ def test_2_22_a_function_is_a_tool_of_anthropic_with_all_of_its_schema() -> None
 
 
 @pytest.mark.parametrize("target", [MESSAGES, GEMINI, RESPONSES])
-def test_2_22_a_tool_that_is_no_function_is_refused(target: str) -> None:
-    assert "'custom'" in refused(CHAT, target, tools=[{"type": "custom", "custom": {"name": "x"}}])
+def test_2_22_a_tool_that_is_no_function_is_left_out_and_named(target: str) -> None:
+    body, dropped = cross(CHAT, target, tools=[{"type": "odd"}])
+
+    assert "odd" not in json.dumps(body)
+    assert ("tools[0]",) == dropped
+    assert "'odd'" in refused(CHAT, target, tools=[{"type": "odd"}], tool_choice="required")
     assert "function" in refused(CHAT, target, tools=[{"type": "function"}])
 
 
@@ -508,14 +512,19 @@ def test_2_26_a_forced_call_and_thinking_are_not_sent_together(model: str) -> No
 
 
 @pytest.mark.parametrize("target", [CHAT, RESPONSES, GEMINI])
-def test_2_27_server_tools_of_another_are_refused_and_not_forgotten(target: str) -> None:
-    assert "web_search_20250305" in refused(
-        MESSAGES, target, tools=[{"type": "web_search_20250305", "name": "web_search"}]
-    )
+def test_2_27_server_tools_of_another_are_named_and_not_forgotten(target: str) -> None:
+    tools = [{"type": "web_search_20250305", "name": "web_search"}]
+
+    assert ("tools[0]",) == cross(MESSAGES, target, tools=tools)[1]
+    forced = refused(MESSAGES, target, tools=tools, tool_choice={"type": "tool", "name": "web_search"})
+    assert "web_search_20250305" in forced
 
 
 def test_2_27_googles_search_is_googles() -> None:
-    assert "googleSearch" in refused(GEMINI, MESSAGES, tools=[{"googleSearch": {}}])
+    tools, forced = [{"googleSearch": {}}], {"functionCallingConfig": {"mode": "ANY"}}
+
+    assert ("tools[0].googleSearch",) == cross(GEMINI, MESSAGES, tools=tools)[1]
+    assert "googleSearch" in refused(GEMINI, MESSAGES, tools=tools, toolConfig=forced)
 
 
 # --- sampling and limits

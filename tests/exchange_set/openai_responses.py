@@ -102,6 +102,7 @@ PREFIXES = {
     "code_interpreter_call": "ci",
     "image_generation_call": "ig",
     "custom_tool_call": "ctc",
+    "local_shell_call": "lsh",
     "mcp_call": "mcp",
     "mcp_list_tools": "mcpl",
 }
@@ -229,6 +230,21 @@ def cases() -> list[Case]:
         "input": "high water",
         "name": "search",
     }
+    harbour = {"type": "namespace", "name": "harbour", "description": "The harbour office", "tools": [TIDES, FERRIES]}
+    asked_for = {"id": item_id("custom_tool_call", "found"), **custom, "namespace": "harbour"}
+    moors = [
+        user("When can I moor?"),
+        asked_for,
+        {"type": "custom_tool_call_output", "call_id": asked_for["call_id"], "output": "See the tides."},
+    ]
+    moored = {**call("tide_table", TIDE_ARGUMENTS, "moored"), "namespace": "harbour"}
+    action = {"type": "exec", "command": ["ls", "charts"], "env": {}, "timeout_ms": None, "user": None}
+    charts = {
+        "type": "local_shell_call",
+        "status": "completed",
+        "call_id": call_id("shell"),
+        "action": {**action, "working_directory": None},
+    }
     loaf = {"format": {"type": "json_schema", "name": "loaf", "schema": LOAF_SCHEMA, "strict": True}}
     return [
         Case("text", {"input": "What is a lighthouse for?"}, [text(PLAIN)]),
@@ -285,6 +301,8 @@ def cases() -> list[Case]:
             [custom],
             **SMALL,
         ),
+        Case("namespace-tools", {"input": moors, "tools": [harbour]}, [moored], **SMALL),
+        Case("local-shell", {"input": "List the charts.", "tools": [{"type": "local_shell"}]}, [charts], **SMALL),
         Case(
             "vision-url",
             {

@@ -32,6 +32,7 @@ from .request_in import probe, read_chat, why_no_call
 from .request_out import RequestWriter
 from .stream_in import ReplyReader
 from .stream_out import ReplyWriter
+from .tools import has_own_tools
 
 # --- the dialect
 
@@ -57,7 +58,15 @@ class OpenAIResponses:
         if not seen.model.strip():
             raise BadRequest("model is empty: name the model that shall answer", param="model")
         output_limit(seen.max_output_tokens, "max_output_tokens")
-        return Call(NAME, operation, seen.model, bool(seen.stream), raw, max_output_tokens=seen.max_output_tokens)
+        return Call(
+            NAME,
+            operation,
+            seen.model,
+            bool(seen.stream),
+            raw,
+            max_output_tokens=seen.max_output_tokens,
+            has_own_tools=has_own_tools(raw),
+        )
 
     def splice(self, call: Call, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
         """Streams of this format always report usage, so only the model is changed."""

@@ -23,6 +23,20 @@ from ..custom_tools import custom_tool
 from .content import opaque_of
 from .fields import NAME, Item
 
+# --- the cheap view
+
+_OWN_TOOL = re.compile(
+    rb'"type"\s*:\s*"(?:custom|namespace|tool_search|local_shell|shell|apply_patch|additional_tools'
+    rb'|(?:custom_tool|tool_search|local_shell|shell|apply_patch)_call)"|"namespace"\s*:\s*"'
+)
+
+
+def has_own_tools(raw: bytes) -> bool:
+    """Whether a body has tools or items of this file. A text within the body cannot look like one: its quotes are
+    escaped."""
+    return _OWN_TOOL.search(raw) is not None
+
+
 # --- how the caller knows a function
 
 ToolKind: TypeAlias = Literal["function", "custom", "local_shell", "shell", "apply_patch", "tool_search"]

@@ -11,6 +11,7 @@ from asking import CHAT, CONVERSE, DIALECTS, GEMINI, MESSAGES, RESPONSES
 from hypothesis import given
 from hypothesis import strategies as st
 from request_validators import tool_names
+from responses_grammar import check
 
 from edge_extproc.dialects.openai_responses.tools import joined_name
 from edge_extproc.errors import Unsupported
@@ -398,3 +399,24 @@ def test_a_custom_call_of_openai_reaches_a_caller_of_the_other_format() -> None:
     assert reply.choices[0].parts == fold(RESPONSES, events).choices[0].parts
     (part,) = reply.choices[0].parts
     assert isinstance(part, ToolCall)
+
+
+def test_a_streamed_custom_call_of_the_chat_format_reaches_a_caller_of_responses() -> None:
+    deltas: list[Json] = [
+        {"index": 0, "id": "c1", "type": "custom", "custom": {"name": "patch", "input": ""}},
+        {"index": 0, "custom": {"input": 'a"'}},
+        {"index": 0, "custom": {"input": "\n😀"}},
+    ]
+    choices: list[Json] = [{"index": 0, "delta": {"tool_calls": [delta]}} for delta in deltas]
+    choices.append({"index": 0, "delta": {}, "finish_reason": "tool_calls"})
+    chunks = [json.dumps({"id": "c", "model": "m", "choices": [choice]}) for choice in choices]
+    wire = "".join(f"data: {chunk}\n\n" for chunk in [*chunks, "[DONE]"]).encode()
+    reader = DIALECTS[CHAT].reader("text/event-stream")
+    events = [event for frame in reader.frames(wire) for event in reader.read(frame)]
+    body = {"model": "m", "input": "Go.", "tools": [{"type": "custom", "name": "patch"}]}
+    writer = DIALECTS[RESPONSES].writer(Call(RESPONSES, "chat", "m", True, json.dumps(body).encode()))
+    response = check(b"".join(writer.write(event) for event in events))
+    (item,) = response["output"]
+
+    assert ("custom_tool_call", "c1", "patch", 'a"\n😀') == (item["type"], item["call_id"], item["name"], item["input"])
+    assert [{"type": "custom", "name": "patch"}] == response["tools"]

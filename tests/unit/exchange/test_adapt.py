@@ -1,7 +1,7 @@
 """In which wire format each candidate is asked, and what a host may have wrapped around the answer."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from player import Stage, answered, body, chunks, headers, provider, talk
@@ -144,3 +144,28 @@ def test_a_framed_stream_that_nobody_asked_for_is_folded(framed):
 
     assert "Hi" == json.loads(commands[3].body)["choices"][0]["message"]["content"]
     assert "ok" == settled.outcome
+
+
+# --- tools that a host of the caller's format does not know
+
+CODEX = {"model": "m", "input": "Go.", "tools": [{"type": "custom", "name": "patch"}]}
+
+
+@pytest.mark.parametrize(
+    ("asked", "takes", "path"),
+    [
+        (CODEX, True, "/v1/responses"),
+        (CODEX, False, "/v1/chat/completions"),
+        ({**CODEX, "tools": [{"type": "function", "name": "patch"}]}, False, "/v1/responses"),
+        ({**CODEX, "tools": [], "input": '"type":"custom"'}, False, "/v1/responses"),
+    ],
+)
+def test_tools_that_a_host_of_responses_does_not_know_are_functions_of_its_chat_format(asked, takes, path):
+    stage = Stage()
+    openai = stage.gateway.providers["openai"]
+    changed = replace(openai, profile=replace(openai.profile, callers_tools=takes))
+    stage.having(providers={**stage.gateway.providers, "openai": changed})
+    stage.having(models=ModelTable({"m": [Candidate("openai", "gpt-5")]}))
+    commands = talk(stage.exchange(), headers("/v1/responses"), body(asked))
+
+    assert path == dict(commands[1].set_headers)[":path"]

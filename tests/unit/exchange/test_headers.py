@@ -5,7 +5,7 @@ from every_dialect import EVERY_NAME
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_extproc.exchange.headers import first, is_request_id, outgoing, unwanted
+from edge_extproc.exchange.headers import first, is_request_id, one_line, outgoing, unwanted
 
 CALLER = (
     (":method", "POST"),
@@ -101,3 +101,11 @@ def test_a_caller_may_name_its_request(id):
 )
 def test_what_is_no_request_id_or_may_not_stand_in_a_log(id):
     assert not is_request_id(id)
+
+
+def test_a_long_list_of_dropped_fields_joins_those_of_all_items():
+    few = ("input[0].id", "input[1].id", "store", "tools[12]")
+    many = tuple(f"input[{i}].{name}" for i in range(300) for name in ("id", "status"))
+
+    assert "input[0].id, input[1].id, store, tools[12]" == one_line(few)
+    assert "input[*].id, input[*].status, store, tools[*]" == one_line((*many, "store", "tools[12]"))
