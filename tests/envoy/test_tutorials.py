@@ -138,7 +138,7 @@ def test_company_tokens() -> None:
 
         again = reader.steps[5].partition("```sh\n")[2].partition("```")[0]
         assert '"choices"' in reader.run(f"TOKEN=$(python idp.py eve engineer)\n{again}")
-        assert "this caller has no role that is known here" in reader.run(f"TOKEN=$(python idp.py bob)\n{again}")
+        assert "this caller has no configured role" in reader.run(f"TOKEN=$(python idp.py bob)\n{again}")
 
 
 def test_budgets_for_teams() -> None:
