@@ -10,6 +10,7 @@ from ..model.content import Part
 from ..model.fault import Fault
 from ..model.frozen_dataclass import frozen_dataclass
 from ..model.reply import Fold
+from .account_faults import for_caller
 from .adapt import format_of
 from .commands import BodyMode, Pairs
 from .headers import unwanted
@@ -107,7 +108,7 @@ def read_error(gateway: Gateway, answered: Answered, body: bytes) -> Fault:
     """Read in the dialect that a header of the response names, else in that of the provider."""
     head = answered.head
     dialect = gateway.dialect_of_error(head.values) or answered.dialect
-    return dialect.read_error(head.status or 502, head.headers, body)
+    return for_caller(dialect.read_error(head.status or 502, head.headers, body))
 
 
 def _any_part(part: Part) -> bool:

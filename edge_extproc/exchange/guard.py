@@ -21,9 +21,10 @@ from ..codecs.content_type import media_type
 from ..dialects.base import Dialect, StreamReader, retry_after
 from ..errors import BadRequest, PeerError, Unavailable, UpstreamError
 from ..model.fault import Fault
-from ..model.plan import NO_FALLBACK, AttemptResult, Candidate
+from ..model.plan import NO_FALLBACK, AccountProblem, AttemptResult, Candidate
 from ..model.reply import Ended, Failed, Finished, PartDelta, PartStarted
 from ..providers.base import Unframer
+from .account_faults import MAY_HIDE_ONE, STATUSES, account_problem, for_caller
 from .adapt import adapt, format_of
 from .attempt import Attempt, encode_attempt, find_attempt, lost
 from .commands import CONTINUE, HOLD, Command, Continue, ImmediateResponse, Pass, Release
@@ -104,10 +105,10 @@ class GuardExchange:
         self._headers = event.headers
         self._status = int(first(event.headers, ":status") or 0)
         if self._status >= 400:
-            if attempt.exchange.plan.fallback and not event.end:
+            if self._reads_error(attempt) and not event.end:
                 self._holding = _Error()
                 return HOLD
-            return self._error_answer(())
+            return self._error_answer(self._fault_in(b"") if self._status in STATUSES else None)
         if event.end:
             return self._failed(Fault(502, "api", "the provider answered without a body", "empty_answer"))
         try:
@@ -116,6 +117,11 @@ class GuardExchange:
             return self._failed(error.fault())
         self._holding = self._stream(attempt, inflater) or _Reply(self._dialect(attempt), inflater)
         return HOLD
+
+    def _reads_error(self, attempt: Attempt) -> bool:
+        """Whether the body of an error response decides what follows."""
+        may_be_ours = self._status in MAY_HIDE_ONE and not self._is_last()
+        return bool(attempt.exchange.plan.fallback) or may_be_ours
 
     def _stream(self, attempt: Attempt, inflater: Inflater | None) -> _Stream | None:
         """None: the response is not a stream, by its content type or by the request."""
@@ -151,32 +157,42 @@ class GuardExchange:
             return HOLD
         self._holding = None
         body = b"".join(held.parts)
-        answer = self._error_answer(self._fallback(body))
+        answer = self._error_answer(self._fault_in(body))
         return Release(answer.set_headers, body=body, end=event.end, order=answer.order)
 
     # --- the decision
 
-    def _error_answer(self, fallback: tuple[Candidate, ...]) -> Continue:
-        """Passes a response with an error status. Envoy decides by the status whether to retry."""
+    def _error_answer(self, fault: Fault | None) -> Continue:
+        """Passes a response with an error status. Envoy decides by the status whether to retry. `fault`: the content of
+        the body, where it was read."""
         attempt = self._known()
         plan = attempt.exchange.plan
-        self._note(str(self._status), retry_after(self._headers))
+        problem = account_problem(fault) if fault is not None else None
+        self._note(str(self._status), retry_after(self._headers), problem)
+        fallback = self._fallback(fault) if fault is not None else ()
+        if problem is not None and attempt.number < len(plan.candidates):
+            return Continue(((":status", "503"),))
         if fallback:
             rest = (*plan.candidates[: attempt.number], *fallback)
             attempt.exchange.plan = replace(plan, candidates=rest, max_attempts=len(rest), fallback=NO_FALLBACK)
             return Continue(((":status", "503"),), order=self._gateway.order(attempt.exchange.plan))
-        veto = self._veto()
+        # The same provider would refuse its key again, and another one would refuse a request that breaks a rule.
+        is_final = fault is not None and self._status in STATUSES
+        veto = (_NO_RETRY,) if is_final else self._veto()
         return Continue(veto) if veto else CONTINUE
 
-    def _fallback(self, body: bytes) -> tuple[Candidate, ...]:
-        """The fallback candidates that can take this call."""
-        attempt = self._known()
+    def _fault_in(self, body: bytes) -> Fault | None:
+        """None: the body cannot be read."""
         encoding = first(self._headers, "content-encoding")
         try:
             body = inflate(encoding, body) if encoding not in (None, "", "identity") else body
         except UpstreamError:
-            return ()
-        fault = self._dialect(attempt).read_error(self._status, self._headers, body)
+            return None
+        return self._dialect(self._known()).read_error(self._status, self._headers, body)
+
+    def _fallback(self, fault: Fault) -> tuple[Candidate, ...]:
+        """The fallback candidates that can take this call."""
+        attempt = self._known()
         match fault.kind:
             case "context_length":
                 wanted = attempt.exchange.plan.fallback.context_length
@@ -201,7 +217,8 @@ class GuardExchange:
         # An error inside a stream has status 200. By default, it is a fault of the provider.
         fault = fault if fault.status >= 400 else replace(fault, status=502)
         self._status = fault.status
-        self._note(fault.code or fault.kind, fault.retry_after)
+        self._note(fault.code or fault.kind, fault.retry_after, account_problem(fault))
+        fault = for_caller(fault)
         status, headers, body = self._dialect(attempt).write_error(fault)
         self._order.replied()
         self._holding = None
@@ -224,8 +241,8 @@ class GuardExchange:
         plan = self._known().exchange.plan
         return (_NO_RETRY,) if plan.fallback and self._known().number >= len(plan.candidates) else ()
 
-    def _note(self, reason: str, retry_after: float | None) -> None:
-        failed = is_failing(self._status)
+    def _note(self, reason: str, retry_after: float | None, problem: AccountProblem | None) -> None:
+        failed = problem is not None or is_failing(self._status)
         attempt = self._known()
         candidate, number, journal = attempt.candidate, attempt.number, attempt.exchange.journal
         began = journal.began.get(number)
@@ -238,6 +255,7 @@ class GuardExchange:
             duration=took,
             stream=attempt.exchange.call.stream,
             retry_after=retry_after if failed else None,
+            account_problem=problem,
         )
 
     def _dialect(self, attempt: Attempt) -> Dialect:

@@ -15,10 +15,11 @@ from ..codecs.content_type import media_type
 from ..codecs.sse import is_stream
 from ..dialects.base import Dialect
 from ..dialects.dropping import lost_in
-from ..errors import UpstreamError
+from ..errors import ErrorReply, UpstreamError
 from ..model.fault import Fault
 from ..model.reply import Reply, ReplyEvent, fold
 from ..providers.base import Unframer
+from .account_faults import for_caller
 from .commands import CONTINUE, Command, Continue, Pairs
 from .events import ResponseBody
 from .headers import dropped_fields
@@ -202,7 +203,7 @@ class UnnamedBody(StreamedBody):
         try:
             out = self._begin(self._inflater.feed(event.body) if self._inflater is not None else event.body, event.end)
         except UpstreamError as error:
-            out = self._relay.fail(error.fault())
+            out = self._relay.fail(for_caller(error.fault()))
         if self._streams:
             return self._send(out, event)
         self.length += len(out)
@@ -253,9 +254,12 @@ class ReplyBody(BodyReader):
             self.reply = reply = fold(dialect.name, events)
             fault = _fault_in(events)
             if fault is not None:
-                return fault
+                return for_caller(fault)
         else:
-            self.reply = reply = _complete(dialect.read_reply(body), answered)
+            try:
+                self.reply = reply = _complete(dialect.read_reply(body), answered)
+            except ErrorReply as error:
+                return for_caller(error.fault())
             self.raw = body
             if dialect.name == caller_dialect.name and not call.stream:
                 self.length = len(body)

@@ -42,6 +42,7 @@ from ..model.principal import Principal
 from ..model.trace import read_traceparent
 from ..routing.base import RoutingRequest
 from . import headers as header_rules
+from .account_faults import for_caller
 from .adapt import dialect_of, first_able
 from .body_choice import BodyChoice, chat_body, error_body, operation_body, read_error
 from .body_shape import check_shape
@@ -468,7 +469,7 @@ class RouterExchange:
             if stale is not None:
                 return stale
         if guards is not None:
-            return self._error(guards, event)
+            return self._error(for_caller(guards), event)
         inflater = Inflater.of(head.values.get("content-encoding"))
         if head.status >= _ERRORS:
             if event.end:

@@ -77,6 +77,9 @@ NO_HOST = "no_host"
 
 Verdict: TypeAlias = Literal["ok", "failed", "unknown"]
 
+AccountProblem: TypeAlias = Literal["credential", "payment"]
+"""credential: the provider refused our key or its rights. payment: our account has no credit or quota."""
+
 
 @frozen_dataclass
 class AttemptResult:
@@ -98,3 +101,5 @@ class AttemptResult:
     """The usage of the reply, or of the part that was seen."""
     retry_after: float | None = None
     """The `Retry-After` of a failed attempt in seconds; None without one."""
+    account_problem: AccountProblem | None = None
+    """What the provider reported about the gateway's own account."""
