@@ -22,14 +22,14 @@ MAY_HIDE_ONE = STATUSES | {400}
 _OF_THE_REQUEST: frozenset[FaultKind] = frozenset(
     {"content_filter", "context_length", "too_large", "rate_limit", "overloaded", "timeout", "conflict", "method"}
 )
-_QUOTA = 429
+_PAYMENT_REQUIRED, _QUOTA = 402, 429
 
 
 def account_problem(fault: Fault) -> AccountProblem | None:
     """What the provider reports about our account; None if the error is about something else."""
     if fault.code == CredentialRefused.code:
         return "credential"
-    if fault.kind == "payment" or fault.code == AccountUnpaid.code:
+    if fault.kind == "payment" or fault.status == _PAYMENT_REQUIRED or fault.code == AccountUnpaid.code:
         return "payment"
     if fault.kind in ("authentication", "permission"):
         return "credential"

@@ -84,8 +84,15 @@ def chat_body(gateway: Gateway, sent: Sent, answered: Answered, inflater: Inflat
     if same:
         relay = RawRelay(reader, writer, hide_usage=not call.wants_usage, fold=whole)
     else:
-        can_say = _any_part if upstream is caller else caller.can_say
-        relay = CrossRelay(reader, writer, fold=whole, named=answered.id_and_model, can_say=can_say)
+        relay = CrossRelay(
+            reader,
+            writer,
+            fold=whole,
+            named=answered.id_and_model,
+            can_say=_any_part if upstream is caller else caller.can_say,
+            began_at=answered.began_at,
+            own=upstream is caller,
+        )
     clock = gateway.clock.monotonic
     to_set: Pairs = () if same and unframer is None and not unnamed else (("content-type", stream_type),)
     return BodyChoice(

@@ -18,6 +18,7 @@ from dataclasses import replace
 
 from ..codecs.content_encoding import Inflater, inflate
 from ..codecs.content_type import media_type
+from ..codecs.sse import is_stream
 from ..dialects.base import Dialect, StreamReader, retry_after
 from ..errors import BadRequest, PeerError, Unavailable, UpstreamError
 from ..model.fault import Fault
@@ -41,12 +42,17 @@ from .handler import Closing, MoreTime, no_more_time
 from .headers import first
 from .open import OpenExchanges
 from .ports import Gateway
+from .relay import UNREADABLE, Tally, is_lost
+from .response_bodies import fault_in, read_stream, streams_events
 from .states import GUARD, State, StreamOrder
 from .verdicts import is_failing
 
 # Bytes. The longest beginning of a stream without a token is the repeated request of `response.created`. A longer one
 # is released, because the guard must not buffer a whole response.
 MAX_HELD = 1 << 20
+
+# The share of an attempt's time after which a stream that is alive is passed on without its first token.
+_PATIENCE = 0.5
 
 REFUSED = "edge_first_token"
 """Response code details of a response that the guard refused when no candidate was left."""
@@ -115,7 +121,8 @@ class GuardExchange:
             inflater = Inflater.of(first(event.headers, "content-encoding"))
         except UpstreamError as error:
             return self._failed(error.fault())
-        self._holding = self._stream(attempt, inflater) or _Reply(self._dialect(attempt), inflater)
+        held_whole = not attempt.exchange.call.stream
+        self._holding = self._stream(attempt, inflater) or _Reply(self._dialect(attempt), inflater, whole=held_whole)
         return HOLD
 
     def _reads_error(self, attempt: Attempt) -> bool:
@@ -145,10 +152,20 @@ class GuardExchange:
                 fault = held.feed(event)
         if fault is not None:
             return self._failed(fault)
-        if held.spoke or held.length > MAX_HELD:
+        if held.spoke or held.length > MAX_HELD or self._is_slow(event):
             self._holding = None
             return Release(body=held.take(), end=event.end)
         return HOLD
+
+    def _is_slow(self, event: ResponseBody) -> bool:
+        """Whether a stream that is alive needs more time than an attempt has until its response begins. Its role chunk,
+        pings and comments show that it is alive, and Envoy does not see them while they are held. A hedged attempt is
+        not cut, so it may wait."""
+        attempt = self._known()
+        plan, began = attempt.exchange.plan, attempt.exchange.journal.began.get(attempt.number)
+        if event.end or not event.body or plan.try_timeout is None or plan.hedged or began is None:
+            return False
+        return self._gateway.clock.monotonic() - began > plan.try_timeout * _PATIENCE
 
     def _error_body(self, held: _Error, event: ResponseBody) -> Command:
         held.parts.append(event.body)
@@ -279,15 +296,18 @@ class _Error:
 
 
 class _Reply:
-    """A reply that is held until it is complete and was read."""
+    """A reply that is held until it is complete and was read. It may be a stream whatever its content type says."""
 
-    __slots__ = ("_dialect", "_inflater", "_parts", "_plain", "length", "spoke")
+    __slots__ = ("_dialect", "_inflater", "_parts", "_plain", "_stream", "_whole", "length", "spoke")
 
-    def __init__(self, dialect: Dialect, inflater: Inflater | None) -> None:
+    def __init__(self, dialect: Dialect, inflater: Inflater | None, *, whole: bool) -> None:
+        """`whole`: the caller asked for no stream, so a stream is held until its end too."""
         self._dialect = dialect
         self._inflater = inflater
+        self._whole = whole
         self._parts: list[bytes] = []
         self._plain: list[bytes] = []
+        self._stream: _Stream | None = None
         self.length = 0
         self.spoke = False
 
@@ -295,13 +315,35 @@ class _Reply:
         self._parts.append(event.body)
         self.length += len(event.body)
         try:
-            self._plain.append(self._inflater.feed(event.body) if self._inflater is not None else event.body)
-            if event.end:
-                self._dialect.read_reply(b"".join(self._plain))
-                self.spoke = True
+            data = self._inflater.feed(event.body) if self._inflater is not None else event.body
+            if self._stream is not None:
+                return self._feed_stream(data, event.end)
+            self._plain.append(data)
+            return self._decide(event.end)
         except UpstreamError as error:
             return error.fault()
+
+    def _decide(self, end: bool) -> Fault | None:
+        if not end and self._whole:
+            return None
+        body = b"".join(self._plain)
+        if streams_events(self._dialect) and is_stream(body):
+            if self._whole:
+                self.spoke = True
+                return fault_in(read_stream(self._dialect, body))
+            self._stream = _Stream(self._dialect.reader(self._dialect.stream_type), None, None)
+            return self._feed_stream(body, end)
+        if end:
+            self._dialect.read_reply(body)
+            self.spoke = True
         return None
+
+    def _feed_stream(self, data: bytes, end: bool) -> Fault | None:
+        if self._stream is None:
+            raise LookupError("no stream has begun")
+        fault = self._stream.feed(ResponseBody(data, end))
+        self.spoke = self._stream.spoke
+        return fault
 
     def take(self) -> bytes:
         return b"".join(self._parts)
@@ -310,12 +352,13 @@ class _Reply:
 class _Stream:
     """The beginning of a stream: its bytes and its events."""
 
-    __slots__ = ("_inflater", "_parts", "_reader", "_unframer", "length", "spoke")
+    __slots__ = ("_inflater", "_parts", "_reader", "_tally", "_unframer", "length", "spoke")
 
     def __init__(self, reader: StreamReader, inflater: Inflater | None, unframer: Unframer | None) -> None:
         self._reader = reader
         self._inflater = inflater
         self._unframer = unframer
+        self._tally = Tally()
         self._parts: list[bytes] = []
         self.length = 0
         self.spoke = False
@@ -331,8 +374,13 @@ class _Stream:
                 data = self._unframer.feed(data) + (self._unframer.close() if event.end else b"")
             for frame in self._reader.frames(data):
                 for said in self._reader.read(frame):
+                    self._tally.note(said)
                     if isinstance(said, Failed):
                         return said.fault
+                    if is_lost(self._tally):
+                        if isinstance(said, Ended):
+                            return UNREADABLE
+                        continue
                     if _speaks(said):
                         self.spoke = True
                         return None

@@ -42,7 +42,6 @@ from ..model.principal import Principal
 from ..model.trace import read_traceparent
 from ..routing.base import RoutingRequest
 from . import headers as header_rules
-from .account_faults import for_caller
 from .adapt import dialect_of, first_able
 from .body_choice import BodyChoice, chat_body, error_body, operation_body, read_error
 from .body_shape import check_shape
@@ -463,13 +462,14 @@ class RouterExchange:
         # Recorded when the request was made. An error response does not name it.
         dropped = sent.open.journal.dropped(candidate) if head.status < _ERRORS else ()
         dialect = dialect_of(call, candidate, gateway)
-        answered = self._response = Answered(head, candidate, dialect, call, caller_dialect, dropped)
+        began_at = int(gateway.clock.time())
+        answered = self._response = Answered(head, candidate, dialect, call, caller_dialect, dropped, began_at)
         if is_failing(guards.status if guards is not None else head.status):
             stale = self._stale(sent.admitted)
             if stale is not None:
                 return stale
         if guards is not None:
-            return self._error(for_caller(guards), event)
+            return self._error(guards, event)
         inflater = Inflater.of(head.values.get("content-encoding"))
         if head.status >= _ERRORS:
             if event.end:

@@ -93,7 +93,7 @@ class AttemptResult:
     reason: str = ""
     """The gateway's own code for the failure. It contains no text of a provider."""
     first_token: float | None = None
-    """Seconds from the start of the attempt to the first byte of a streamed response."""
+    """Seconds from the start of the attempt to the first token of a streamed response."""
     duration: float | None = None
     """Seconds from the start of the attempt to its end."""
     stream: bool = False

@@ -240,7 +240,7 @@ class Metrics:
         )
         self._first_token = histogram(
             "edge_time_to_first_token_seconds",
-            "Time from a request's headers to the first byte of a streamed reply.",
+            "Time from a request's headers to the first token of a streamed reply.",
             FIRST_TOKEN_BUCKETS,
             "model",
             "provider",

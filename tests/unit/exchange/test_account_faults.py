@@ -52,6 +52,7 @@ OF_THE_ACCOUNT: dict[str, tuple[str, int, Any, str]] = {
     "deepseek balance": (CHAT, 402, chat("Insufficient Balance", "unknown_error"), "payment"),
     "openrouter credits": (CHAT, 402, {"error": {"message": "Insufficient credits", "code": 402}}, "payment"),
     "xai key": (CHAT, 400, {"code": "invalid", "error": "Incorrect API key provided: ab***."}, "credential"),
+    "another word": (CHAT, 402, chat("a bad day", "server_error"), "payment"),
     "plain text": (CHAT, 403, "Forbidden", "credential"),
     "anthropic key": (MESSAGES, 401, anthropic("authentication_error", "invalid x-api-key"), "credential"),
     "anthropic right": (MESSAGES, 403, anthropic("permission_error", "not for this workspace"), "credential"),
