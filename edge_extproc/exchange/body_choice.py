@@ -82,7 +82,7 @@ def chat_body(gateway: Gateway, sent: Sent, answered: Answered, inflater: Inflat
     same = upstream.name == caller.name and stream_type == upstream.stream_type
     relay: Relay
     if same:
-        relay = RawRelay(reader, writer, hide_usage=not call.wants_usage, fold=whole)
+        relay = RawRelay(reader, writer, hide_usage=not call.wants_usage, fold=whole, chat=True)
     else:
         relay = CrossRelay(
             reader,

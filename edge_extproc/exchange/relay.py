@@ -134,15 +134,23 @@ class Relay(Protocol):
 
 
 class RawRelay:
-    """`hide_usage`: the gateway requested a usage frame that the caller did not request."""
+    """`hide_usage`: the gateway requested a usage frame that the caller did not request. `chat`: a stream of which
+    nothing can be read is a failure."""
 
     def __init__(
-        self, reader: StreamReader, writer: StreamWriter, *, hide_usage: bool, fold: Fold | None = None
+        self,
+        reader: StreamReader,
+        writer: StreamWriter,
+        *,
+        hide_usage: bool,
+        fold: Fold | None = None,
+        chat: bool = False,
     ) -> None:
         self.tally = Tally(fold)
         self._reader = reader
         self._writer = writer
         self._hide_usage = hide_usage
+        self._chat = chat
 
     def feed(self, data: bytes) -> bytes:
         if self.tally.failed is not None:
@@ -181,6 +189,8 @@ class RawRelay:
         """Whether the caller gets the frame with these events."""
         only_usage = bool(events)
         for event in events:
+            if type(event) is Ended and self._chat and is_lost(self.tally):
+                event = Failed(UNREADABLE)
             self.tally.note(event)
             only_usage = only_usage and isinstance(event, UsageSeen)
         return not (self._hide_usage and only_usage)

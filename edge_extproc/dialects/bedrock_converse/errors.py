@@ -67,6 +67,8 @@ IN_STREAM: Mapping[FaultKind, str] = MappingProxyType(
         "content_filter": "validationException",
     }
 )
+# The text by which clients know that a prompt is too long: the service has no code for that.
+TOO_LONG = "Input is too long for requested model."
 # The number of an AWS account, which stands in messages outside of ARNs too.
 _ACCOUNT = re.compile(r"\b\d{12}\b")
 
@@ -123,7 +125,7 @@ def write_error(fault: Fault) -> tuple[int, list[tuple[str, str]], bytes]:
     headers = [("content-type", "application/json"), ("x-amzn-errortype", str(type_))]
     if fault.retry_after is not None:
         headers.append(("retry-after", str(math.ceil(fault.retry_after))))
-    message = clear_message(fault, "Input is too long for requested model.")
+    message = clear_message(fault, TOO_LONG)
     return fault.status, headers, encode({"message": without_account(message)})
 
 

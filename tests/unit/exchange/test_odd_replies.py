@@ -136,6 +136,20 @@ SAID = (
 )
 
 
+@pytest.mark.parametrize("model", ["chat", "claude"])
+def test_a_stream_of_which_nothing_can_be_read_is_no_empty_answer(model: str) -> None:
+    stage = Stage()
+    exchange = stage.exchange()
+    ends = {CHAT: STOP + DONE, MESSAGES: event({"type": "message_stop"})}[CHAT if model == "chat" else MESSAGES]
+    talk(exchange, headers(), body({"model": model, "messages": HELLO, "stream": True}))
+    out = talk(exchange, answered(content_type=SSE), ResponseBody(BROKEN + ends, True))[-1].body
+    exchange.closed("done")
+
+    assert b"unreadable_stream" in out
+    assert DONE not in out
+    assert ("broken_stream", "failed") == (stage.settled[0].outcome, stage.settled[0].attempt_results[-1].verdict)
+
+
 # --- a stream that is alive
 
 
