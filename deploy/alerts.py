@@ -115,6 +115,17 @@ ALERTS = (
         },
     ),
     Alert(
+        "EdgeProviderRefusesAccount",
+        _grew("edge_provider_account_refusals_total", "provider, problem", "15m"),
+        "0m",
+        "page",
+        "Provider {{ $labels.provider }} refuses the gateway's own account ({{ $labels.problem }}): renew the "
+        "credential or pay the account.",
+        fires={'edge_provider_account_refusals_total{provider="a",problem="credential"}': "_x10 1+0x60"},
+        quiet={'edge_provider_account_refusals_total{provider="a",problem="credential"}': "1+0x60"},
+        at="15m",
+    ),
+    Alert(
         "EdgeCircuitOpen",
         "max by (provider) (edge_circuits_open) > 0",
         "5m",

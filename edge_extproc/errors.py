@@ -16,6 +16,9 @@ EdgeError
 ├── PolicyUnavailable      503  a decision needs a service (limit store, token issuer) that is unreachable: fail closed
 ├── UpstreamError          502  a provider, or the connection to it, broke a rule
 │   ├── ResponseTooLarge   502  the response is over the limit
+│   ├── ErrorReply         -    a reply of status 200 that is the provider's error; its fault is the provider's
+│   ├── CredentialRefused  502  the provider refused the gateway's own credential
+│   ├── AccountUnpaid      503  the gateway's account at the provider has no credit
 │   └── Unavailable        503  no provider is available
 ├── PeerError              500  Envoy sent an invalid message; the text is for the log only
 ├── ConfigError            -    an invalid configuration; the text has file, line and what would be valid
@@ -150,6 +153,32 @@ class UpstreamError(EdgeError):
 
 class ResponseTooLarge(UpstreamError):
     code = "response_too_large"
+
+
+class ErrorReply(UpstreamError):
+    """A reply of status 200 whose content is an error of the provider."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.message, param=fault.param, retry_after=fault.retry_after)
+        self._fault = fault
+
+    def fault(self) -> Fault:
+        return self._fault
+
+
+class CredentialRefused(UpstreamError):
+    code = "provider_credential_refused"
+
+    def __init__(self) -> None:
+        super().__init__("the provider refused the credential of this gateway; its operator must correct it")
+
+
+class AccountUnpaid(UpstreamError):
+    status = 503
+    code = "provider_account_unpaid"
+
+    def __init__(self) -> None:
+        super().__init__("the account of this gateway at the provider has no credit; its operator must correct it")
 
 
 class Unavailable(UpstreamError):

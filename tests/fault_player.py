@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import gzip
 import json
+import re
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -259,6 +260,36 @@ async def gzip_unasked(words: Words, seen: Seen, writer: Writer) -> None:
     await answer(200, body, kind, ("content-encoding", "gzip"))(seen, writer)
 
 
+async def stream_as_text(words: Words, seen: Seen, writer: Writer) -> None:
+    """A stream, whatever was asked for, that does not say that it is one."""
+    await answer(200, b"".join(words.events), ("content-type", "text/plain"))(seen, writer)
+
+
+async def slow_but_alive(words: Words, seen: Seen, writer: Writer) -> None:
+    """The first token comes later than the gateway waits for one, and comments come until then."""
+    if _is_stream(seen):
+        await _stream(writer, words.events[0])
+        for _ in range(6):
+            await asyncio.sleep(0.6)
+            writer.write(chunk(b": still thinking\n\n"))
+            await writer.drain()
+        for event in words.events[1:]:
+            writer.write(chunk(event))
+        writer.write(b"0\r\n\r\n")
+    else:
+        await good(words, seen, writer)
+
+
+async def broken_off(words: Words, seen: Seen, writer: Writer) -> None:
+    """The answer ends for a reason that tells of a failure."""
+    failed = [re.sub(rb'"(?:stop|end_turn)"', b'"network_error"', event) for event in (*words.events, words.reply)]
+    if _is_stream(seen):
+        await _stream(writer, *failed[:-1])
+        writer.write(b"0\r\n\r\n")
+    else:
+        await answer(200, failed[-1], JSON)(seen, writer)
+
+
 FAULTS: dict[str, Fault] = {
     "reset-before-headers": reset_before_headers,
     "reset-after-headers": reset_after_headers,
@@ -269,6 +300,8 @@ FAULTS: dict[str, Fault] = {
     "429-much-later": _status(429, ("retry-after", "300")),
     "529": _status(529),
     "401": _status(401),
+    "402": _status(402),
+    "403": _status(403),
     "slow-headers": slow_headers,
     "slow-first-token": slow_first_token,
     "stall-midway": stall_midway,
@@ -280,6 +313,9 @@ FAULTS: dict[str, Fault] = {
     "error-later": error_later,
     "empty-body": empty_body,
     "wrong-content-type": wrong_content_type,
+    "stream-as-text": stream_as_text,
+    "slow-but-alive": slow_but_alive,
+    "broken-off": broken_off,
     "gzip-unasked": gzip_unasked,
     "good": good,
 }

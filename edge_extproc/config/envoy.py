@@ -152,8 +152,9 @@ class RetriesConfig(ConfigSection):
     attempts: Annotated[Count, AfterValidator(_attempts)] = 3
     """The most attempts of one request, over all candidates."""
     back_off: BackOffConfig = BackOffConfig()
-    on_status: tuple[ErrorStatus, ...] = (408, 409, 429, 529)
-    """The status codes that are retried, besides every 5xx, resets and refused connections."""
+    on_status: tuple[ErrorStatus, ...] = (401, 402, 403, 408, 409, 429, 529)
+    """The status codes that are retried, besides every 5xx, resets and refused connections. 401, 402 and 403 concern
+    the provider's credential, so they are retried only with another candidate."""
     retry_after: PositiveDuration = timedelta(seconds=60)
     """The longest Retry-After that is obeyed if no other provider is left. With a longer one, the back-off applies."""
     budget: RetryBudgetConfig = RetryBudgetConfig()

@@ -59,6 +59,9 @@ def buffer_limit(config: Config) -> int:
     return max(config.limits.request_body, config.limits.response_body, _LEAST_BUFFER)
 
 
+# The status codes with which a provider refuses a key or its account.
+_OF_THE_KEY = frozenset({401, 402, 403})
+
 # --- retry policies; the agent sets the number of attempts for each request
 
 
@@ -68,8 +71,10 @@ def _next(config: Config) -> Json:
 
 
 def _again(config: Config) -> Json:
-    """Retries with the same provider, because there is no other. Waits for its Retry-After."""
+    """Retries with the same provider, because there is no other. Waits for its Retry-After. The same key would be
+    refused again."""
     policy = _retry_policy(config)
+    policy.retriable_status_codes = [status for status in config.retries.on_status if status not in _OF_THE_KEY]
     policy.rate_limited_retry_back_off = route_v3.RetryPolicyRateLimitedRetryBackOff(
         reset_headers=[
             route_v3.RetryPolicyResetHeader(name="retry-after", format=route_v3.RetryPolicyResetHeaderFormat.SECONDS)

@@ -10,6 +10,7 @@ from ..model.content import Part
 from ..model.fault import Fault
 from ..model.frozen_dataclass import frozen_dataclass
 from ..model.reply import Fold
+from .account_faults import for_caller
 from .adapt import format_of
 from .commands import BodyMode, Pairs
 from .headers import unwanted
@@ -81,10 +82,17 @@ def chat_body(gateway: Gateway, sent: Sent, answered: Answered, inflater: Inflat
     same = upstream.name == caller.name and stream_type == upstream.stream_type
     relay: Relay
     if same:
-        relay = RawRelay(reader, writer, hide_usage=not call.wants_usage, fold=whole)
+        relay = RawRelay(reader, writer, hide_usage=not call.wants_usage, fold=whole, chat=True)
     else:
-        can_say = _any_part if upstream is caller else caller.can_say
-        relay = CrossRelay(reader, writer, fold=whole, named=answered.id_and_model, can_say=can_say)
+        relay = CrossRelay(
+            reader,
+            writer,
+            fold=whole,
+            named=answered.id_and_model,
+            can_say=_any_part if upstream is caller else caller.can_say,
+            began_at=answered.began_at,
+            own=upstream is caller,
+        )
     clock = gateway.clock.monotonic
     to_set: Pairs = () if same and unframer is None and not unnamed else (("content-type", stream_type),)
     return BodyChoice(
@@ -107,7 +115,7 @@ def read_error(gateway: Gateway, answered: Answered, body: bytes) -> Fault:
     """Read in the dialect that a header of the response names, else in that of the provider."""
     head = answered.head
     dialect = gateway.dialect_of_error(head.values) or answered.dialect
-    return dialect.read_error(head.status or 502, head.headers, body)
+    return for_caller(dialect.read_error(head.status or 502, head.headers, body))
 
 
 def _any_part(part: Part) -> bool:

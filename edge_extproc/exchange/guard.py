@@ -18,12 +18,14 @@ from dataclasses import replace
 
 from ..codecs.content_encoding import Inflater, inflate
 from ..codecs.content_type import media_type
+from ..codecs.sse import is_stream
 from ..dialects.base import Dialect, StreamReader, retry_after
 from ..errors import BadRequest, PeerError, Unavailable, UpstreamError
 from ..model.fault import Fault
-from ..model.plan import NO_FALLBACK, AttemptResult, Candidate
+from ..model.plan import NO_FALLBACK, AccountProblem, AttemptResult, Candidate
 from ..model.reply import Ended, Failed, Finished, PartDelta, PartStarted
 from ..providers.base import Unframer
+from .account_faults import MAY_HIDE_ONE, STATUSES, account_problem, for_caller
 from .adapt import adapt, format_of
 from .attempt import Attempt, encode_attempt, find_attempt, lost
 from .commands import CONTINUE, HOLD, Command, Continue, ImmediateResponse, Pass, Release
@@ -40,12 +42,17 @@ from .handler import Closing, MoreTime, no_more_time
 from .headers import first
 from .open import OpenExchanges
 from .ports import Gateway
+from .relay import UNREADABLE, Tally, is_lost
+from .response_bodies import fault_in, read_stream, streams_events
 from .states import GUARD, State, StreamOrder
 from .verdicts import is_failing
 
 # Bytes. The longest beginning of a stream without a token is the repeated request of `response.created`. A longer one
 # is released, because the guard must not buffer a whole response.
 MAX_HELD = 1 << 20
+
+# The share of an attempt's time after which a stream that is alive is passed on without its first token.
+_PATIENCE = 0.5
 
 REFUSED = "edge_first_token"
 """Response code details of a response that the guard refused when no candidate was left."""
@@ -104,18 +111,24 @@ class GuardExchange:
         self._headers = event.headers
         self._status = int(first(event.headers, ":status") or 0)
         if self._status >= 400:
-            if attempt.exchange.plan.fallback and not event.end:
+            if self._reads_error(attempt) and not event.end:
                 self._holding = _Error()
                 return HOLD
-            return self._error_answer(())
+            return self._error_answer(self._fault_in(b"") if self._status in STATUSES else None)
         if event.end:
             return self._failed(Fault(502, "api", "the provider answered without a body", "empty_answer"))
         try:
             inflater = Inflater.of(first(event.headers, "content-encoding"))
         except UpstreamError as error:
             return self._failed(error.fault())
-        self._holding = self._stream(attempt, inflater) or _Reply(self._dialect(attempt), inflater)
+        held_whole = not attempt.exchange.call.stream
+        self._holding = self._stream(attempt, inflater) or _Reply(self._dialect(attempt), inflater, whole=held_whole)
         return HOLD
+
+    def _reads_error(self, attempt: Attempt) -> bool:
+        """Whether the body of an error response decides what follows."""
+        may_be_ours = self._status in MAY_HIDE_ONE and not self._is_last()
+        return bool(attempt.exchange.plan.fallback) or may_be_ours
 
     def _stream(self, attempt: Attempt, inflater: Inflater | None) -> _Stream | None:
         """None: the response is not a stream, by its content type or by the request."""
@@ -139,10 +152,20 @@ class GuardExchange:
                 fault = held.feed(event)
         if fault is not None:
             return self._failed(fault)
-        if held.spoke or held.length > MAX_HELD:
+        if held.spoke or held.length > MAX_HELD or self._is_slow(event):
             self._holding = None
             return Release(body=held.take(), end=event.end)
         return HOLD
+
+    def _is_slow(self, event: ResponseBody) -> bool:
+        """Whether a stream that is alive needs more time than an attempt has until its response begins. Its role chunk,
+        pings and comments show that it is alive, and Envoy does not see them while they are held. A hedged attempt is
+        not cut, so it may wait."""
+        attempt = self._known()
+        plan, began = attempt.exchange.plan, attempt.exchange.journal.began.get(attempt.number)
+        if event.end or not event.body or plan.try_timeout is None or plan.hedged or began is None:
+            return False
+        return self._gateway.clock.monotonic() - began > plan.try_timeout * _PATIENCE
 
     def _error_body(self, held: _Error, event: ResponseBody) -> Command:
         held.parts.append(event.body)
@@ -151,32 +174,42 @@ class GuardExchange:
             return HOLD
         self._holding = None
         body = b"".join(held.parts)
-        answer = self._error_answer(self._fallback(body))
+        answer = self._error_answer(self._fault_in(body))
         return Release(answer.set_headers, body=body, end=event.end, order=answer.order)
 
     # --- the decision
 
-    def _error_answer(self, fallback: tuple[Candidate, ...]) -> Continue:
-        """Passes a response with an error status. Envoy decides by the status whether to retry."""
+    def _error_answer(self, fault: Fault | None) -> Continue:
+        """Passes a response with an error status. Envoy decides by the status whether to retry. `fault`: the content of
+        the body, where it was read."""
         attempt = self._known()
         plan = attempt.exchange.plan
-        self._note(str(self._status), retry_after(self._headers))
+        problem = account_problem(fault) if fault is not None else None
+        self._note(str(self._status), retry_after(self._headers), problem)
+        fallback = self._fallback(fault) if fault is not None else ()
+        if problem is not None and attempt.number < len(plan.candidates):
+            return Continue(((":status", "503"),))
         if fallback:
             rest = (*plan.candidates[: attempt.number], *fallback)
             attempt.exchange.plan = replace(plan, candidates=rest, max_attempts=len(rest), fallback=NO_FALLBACK)
             return Continue(((":status", "503"),), order=self._gateway.order(attempt.exchange.plan))
-        veto = self._veto()
+        # The same provider would refuse its key again, and another one would refuse a request that breaks a rule.
+        is_final = fault is not None and self._status in STATUSES
+        veto = (_NO_RETRY,) if is_final else self._veto()
         return Continue(veto) if veto else CONTINUE
 
-    def _fallback(self, body: bytes) -> tuple[Candidate, ...]:
-        """The fallback candidates that can take this call."""
-        attempt = self._known()
+    def _fault_in(self, body: bytes) -> Fault | None:
+        """None: the body cannot be read."""
         encoding = first(self._headers, "content-encoding")
         try:
             body = inflate(encoding, body) if encoding not in (None, "", "identity") else body
         except UpstreamError:
-            return ()
-        fault = self._dialect(attempt).read_error(self._status, self._headers, body)
+            return None
+        return self._dialect(self._known()).read_error(self._status, self._headers, body)
+
+    def _fallback(self, fault: Fault) -> tuple[Candidate, ...]:
+        """The fallback candidates that can take this call."""
+        attempt = self._known()
         match fault.kind:
             case "context_length":
                 wanted = attempt.exchange.plan.fallback.context_length
@@ -201,7 +234,8 @@ class GuardExchange:
         # An error inside a stream has status 200. By default, it is a fault of the provider.
         fault = fault if fault.status >= 400 else replace(fault, status=502)
         self._status = fault.status
-        self._note(fault.code or fault.kind, fault.retry_after)
+        self._note(fault.code or fault.kind, fault.retry_after, account_problem(fault))
+        fault = for_caller(fault)
         status, headers, body = self._dialect(attempt).write_error(fault)
         self._order.replied()
         self._holding = None
@@ -224,8 +258,8 @@ class GuardExchange:
         plan = self._known().exchange.plan
         return (_NO_RETRY,) if plan.fallback and self._known().number >= len(plan.candidates) else ()
 
-    def _note(self, reason: str, retry_after: float | None) -> None:
-        failed = is_failing(self._status)
+    def _note(self, reason: str, retry_after: float | None, problem: AccountProblem | None) -> None:
+        failed = problem is not None or is_failing(self._status)
         attempt = self._known()
         candidate, number, journal = attempt.candidate, attempt.number, attempt.exchange.journal
         began = journal.began.get(number)
@@ -238,6 +272,7 @@ class GuardExchange:
             duration=took,
             stream=attempt.exchange.call.stream,
             retry_after=retry_after if failed else None,
+            account_problem=problem,
         )
 
     def _dialect(self, attempt: Attempt) -> Dialect:
@@ -261,15 +296,18 @@ class _Error:
 
 
 class _Reply:
-    """A reply that is held until it is complete and was read."""
+    """A reply that is held until it is complete and was read. It may be a stream whatever its content type says."""
 
-    __slots__ = ("_dialect", "_inflater", "_parts", "_plain", "length", "spoke")
+    __slots__ = ("_dialect", "_inflater", "_parts", "_plain", "_stream", "_whole", "length", "spoke")
 
-    def __init__(self, dialect: Dialect, inflater: Inflater | None) -> None:
+    def __init__(self, dialect: Dialect, inflater: Inflater | None, *, whole: bool) -> None:
+        """`whole`: the caller asked for no stream, so a stream is held until its end too."""
         self._dialect = dialect
         self._inflater = inflater
+        self._whole = whole
         self._parts: list[bytes] = []
         self._plain: list[bytes] = []
+        self._stream: _Stream | None = None
         self.length = 0
         self.spoke = False
 
@@ -277,13 +315,35 @@ class _Reply:
         self._parts.append(event.body)
         self.length += len(event.body)
         try:
-            self._plain.append(self._inflater.feed(event.body) if self._inflater is not None else event.body)
-            if event.end:
-                self._dialect.read_reply(b"".join(self._plain))
-                self.spoke = True
+            data = self._inflater.feed(event.body) if self._inflater is not None else event.body
+            if self._stream is not None:
+                return self._feed_stream(data, event.end)
+            self._plain.append(data)
+            return self._decide(event.end)
         except UpstreamError as error:
             return error.fault()
+
+    def _decide(self, end: bool) -> Fault | None:
+        if not end and self._whole:
+            return None
+        body = b"".join(self._plain)
+        if streams_events(self._dialect) and is_stream(body):
+            if self._whole:
+                self.spoke = True
+                return fault_in(read_stream(self._dialect, body))
+            self._stream = _Stream(self._dialect.reader(self._dialect.stream_type), None, None)
+            return self._feed_stream(body, end)
+        if end:
+            self._dialect.read_reply(body)
+            self.spoke = True
         return None
+
+    def _feed_stream(self, data: bytes, end: bool) -> Fault | None:
+        if self._stream is None:
+            raise LookupError("no stream has begun")
+        fault = self._stream.feed(ResponseBody(data, end))
+        self.spoke = self._stream.spoke
+        return fault
 
     def take(self) -> bytes:
         return b"".join(self._parts)
@@ -292,12 +352,13 @@ class _Reply:
 class _Stream:
     """The beginning of a stream: its bytes and its events."""
 
-    __slots__ = ("_inflater", "_parts", "_reader", "_unframer", "length", "spoke")
+    __slots__ = ("_inflater", "_parts", "_reader", "_tally", "_unframer", "length", "spoke")
 
     def __init__(self, reader: StreamReader, inflater: Inflater | None, unframer: Unframer | None) -> None:
         self._reader = reader
         self._inflater = inflater
         self._unframer = unframer
+        self._tally = Tally()
         self._parts: list[bytes] = []
         self.length = 0
         self.spoke = False
@@ -313,8 +374,13 @@ class _Stream:
                 data = self._unframer.feed(data) + (self._unframer.close() if event.end else b"")
             for frame in self._reader.frames(data):
                 for said in self._reader.read(frame):
+                    self._tally.note(said)
                     if isinstance(said, Failed):
                         return said.fault
+                    if is_lost(self._tally):
+                        if isinstance(said, Ended):
+                            return UNREADABLE
+                        continue
                     if _speaks(said):
                         self.spoke = True
                         return None

@@ -32,6 +32,7 @@ from ..model.reply import (
     unfold,
 )
 from ..model.usage import Usage
+from .account_faults import for_caller
 
 _TOLD_WHOLE = frozenset({"redacted_thinking", "media", "opaque"})
 # Parts whose start contains output of the model: a tool's name, or the whole part.
@@ -133,27 +134,44 @@ class Relay(Protocol):
 
 
 class RawRelay:
-    """`hide_usage`: the gateway requested a usage frame that the caller did not request."""
+    """`hide_usage`: the gateway requested a usage frame that the caller did not request. `chat`: a stream of which
+    nothing can be read is a failure."""
 
     def __init__(
-        self, reader: StreamReader, writer: StreamWriter, *, hide_usage: bool, fold: Fold | None = None
+        self,
+        reader: StreamReader,
+        writer: StreamWriter,
+        *,
+        hide_usage: bool,
+        fold: Fold | None = None,
+        chat: bool = False,
     ) -> None:
         self.tally = Tally(fold)
         self._reader = reader
         self._writer = writer
         self._hide_usage = hide_usage
+        self._chat = chat
 
     def feed(self, data: bytes) -> bytes:
         if self.tally.failed is not None:
             return b""
         passed = []
         for frame in self._reader.frames(data):
-            events = self._reader.read(frame)
-            if self._listen(events):
-                passed.append(frame.raw)
+            is_passed = self._listen(self._reader.read(frame))
             if self.tally.failed is not None:
+                passed.append(self._failed_frame(self.tally.failed, frame.raw))
                 break
+            if is_passed:
+                passed.append(frame.raw)
         return b"".join(passed)
+
+    def _failed_frame(self, fault: Fault, raw: bytes) -> bytes:
+        """The provider's own error event. The gateway writes one if the frame is none (the end of an answer that the
+        provider broke off), or if the error is about the gateway's own account."""
+        self.tally.failed = for_caller(fault)
+        if self.tally.failed is fault and fault.code not in _FOUND_BY_GATEWAY:
+            return raw
+        return self._writer.write(Failed(self.tally.failed))
 
     def close(self) -> bytes:
         if self.tally.failed is not None:
@@ -171,13 +189,16 @@ class RawRelay:
         """Whether the caller gets the frame with these events."""
         only_usage = bool(events)
         for event in events:
+            if type(event) is Ended and self._chat and is_lost(self.tally):
+                event = Failed(UNREADABLE)
             self.tally.note(event)
             only_usage = only_usage and isinstance(event, UsageSeen)
         return not (self._hide_usage and only_usage)
 
 
 class CrossRelay:
-    """`named`: the id and the model for a reply without them."""
+    """`named`: the id and the model for a reply without them. `began_at`: Unix time, for a reply without a time. `own`:
+    the reply stays in its dialect, and only the framing differs."""
 
     def __init__(
         self,
@@ -187,12 +208,16 @@ class CrossRelay:
         fold: Fold | None = None,
         named: tuple[str | None, str | None] = (None, None),
         can_say: Callable[[Part], bool] = lambda _: True,
+        began_at: int | None = None,
+        own: bool = False,
     ) -> None:
         self.tally = Tally(fold)
         self._can_say = can_say
         self._reader = reader
         self._writer = writer
         self._named = named
+        self._began_at = began_at
+        self._own = own
 
     def feed(self, data: bytes) -> bytes:
         out: list[bytes] = []
@@ -223,11 +248,16 @@ class CrossRelay:
         for event in events:
             if self._over():
                 break
-            if type(event) is ReplyStarted and (event.id is None or event.model is None):
+            if type(event) is ReplyStarted and not (event.id and event.model and event.created):
                 id, model = self._named
-                event = replace(event, id=event.id or id, model=event.model or model)
+                created = event.created or self._began_at
+                event = replace(event, id=event.id or id, model=event.model or model, created=created)
             elif type(event) is Ended and is_lost(self.tally):
                 event = Failed(UNREADABLE)
+            elif type(event) is Failed:
+                event = Failed(for_caller(event.fault))
+            elif type(event) is Finished and not self._own and event.finish.reason == "malformed":
+                event = Failed(MALFORMED)
             elif type(event) is PartStarted and event.kind in _TOLD_WHOLE:
                 self._lose(event)
             self.tally.note(event)
@@ -236,6 +266,9 @@ class CrossRelay:
 
 
 UNREADABLE = Fault(502, "api", "the provider's stream could not be read", "unreadable_stream")
+MALFORMED = Fault(502, "api", "the model's answer broke off in a malformed tool call", "malformed_answer")
+# The codes of faults that no error event of the provider tells.
+_FOUND_BY_GATEWAY = frozenset({"answer_broken_off", "unreadable_stream", "malformed_answer"})
 
 
 def is_lost(tally: Tally) -> bool:

@@ -15,15 +15,16 @@ from ..codecs.content_type import media_type
 from ..codecs.sse import is_stream
 from ..dialects.base import Dialect
 from ..dialects.dropping import lost_in
-from ..errors import UpstreamError
+from ..errors import ErrorReply, UpstreamError
 from ..model.fault import Fault
 from ..model.reply import Reply, ReplyEvent, fold
 from ..providers.base import Unframer
+from .account_faults import for_caller
 from .commands import CONTINUE, Command, Continue, Pairs
 from .events import ResponseBody
 from .headers import dropped_fields
 from .operation import OperationResponse
-from .relay import UNREADABLE, Relay, Tally, as_stream, is_lost
+from .relay import MALFORMED, UNREADABLE, Relay, Tally, as_stream, is_lost
 from .response_head import Answered
 
 Clock: TypeAlias = Callable[[], float]
@@ -202,7 +203,7 @@ class UnnamedBody(StreamedBody):
         try:
             out = self._begin(self._inflater.feed(event.body) if self._inflater is not None else event.body, event.end)
         except UpstreamError as error:
-            out = self._relay.fail(error.fault())
+            out = self._relay.fail(for_caller(error.fault()))
         if self._streams:
             return self._send(out, event)
         self.length += len(out)
@@ -249,17 +250,22 @@ class ReplyBody(BodyReader):
         call, caller_dialect, dialect = answered.call, answered.caller_dialect, answered.dialect
         body = plain(event.body, answered.head.values.get("content-encoding"), self._unframer)
         if self._streamed or (streams_events(dialect) and is_stream(body)):
-            events = _read_stream(dialect, body)
-            self.reply = reply = fold(dialect.name, events)
-            fault = _fault_in(events)
+            events = read_stream(dialect, body)
+            self.reply = reply = _complete(fold(dialect.name, events), answered)
+            fault = fault_in(events)
             if fault is not None:
-                return fault
+                return for_caller(fault)
         else:
-            self.reply = reply = _complete(dialect.read_reply(body), answered)
+            try:
+                self.reply = reply = _complete(dialect.read_reply(body), answered)
+            except ErrorReply as error:
+                return for_caller(error.fault())
             self.raw = body
             if dialect.name == caller_dialect.name and not call.stream:
                 self.length = len(body)
                 return _whole(body, event.body)
+        if dialect.name != caller_dialect.name and _is_malformed(reply):
+            return MALFORMED
         self.lost = lost_in(reply, caller_dialect)
         if call.stream:
             out, content_type = as_stream(reply, call, caller_dialect)
@@ -318,19 +324,24 @@ def may_be_events(dialect: Dialect, content_type: str) -> bool:
 
 
 def _complete(reply: Reply, answered: Answered) -> Reply:
-    if reply.id and reply.model:
+    if reply.id and reply.model and reply.created:
         return reply
     id, model = answered.id_and_model
-    return replace(reply, id=reply.id or id, model=reply.model or model)
+    created = reply.created or answered.began_at
+    return replace(reply, id=reply.id or id, model=reply.model or model, created=created)
 
 
-def _read_stream(dialect: Dialect, body: bytes) -> list[ReplyEvent]:
+def _is_malformed(reply: Reply) -> bool:
+    return any(choice.finish is not None and choice.finish.reason == "malformed" for choice in reply.choices)
+
+
+def read_stream(dialect: Dialect, body: bytes) -> list[ReplyEvent]:
     reader = dialect.reader(dialect.stream_type)
     events = [event for frame in reader.frames(body) for event in reader.read(frame)]
     return events + reader.close()[1]
 
 
-def _fault_in(events: list[ReplyEvent]) -> Fault | None:
+def fault_in(events: list[ReplyEvent]) -> Fault | None:
     tally = Tally()
     for event in events:
         tally.note(event)

@@ -59,6 +59,8 @@ class Answered:
     caller_dialect: Dialect
     dropped: tuple[str, ...]
     """The fields that the request of this candidate lacks; empty for an error response."""
+    began_at: int
+    """Unix time of the response headers, for a reply whose format holds no time."""
 
     @property
     def id_and_model(self) -> tuple[str | None, str | None]:

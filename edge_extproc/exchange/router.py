@@ -462,7 +462,8 @@ class RouterExchange:
         # Recorded when the request was made. An error response does not name it.
         dropped = sent.open.journal.dropped(candidate) if head.status < _ERRORS else ()
         dialect = dialect_of(call, candidate, gateway)
-        answered = self._response = Answered(head, candidate, dialect, call, caller_dialect, dropped)
+        began_at = int(gateway.clock.time())
+        answered = self._response = Answered(head, candidate, dialect, call, caller_dialect, dropped, began_at)
         if is_failing(guards.status if guards is not None else head.status):
             stale = self._stale(sent.admitted)
             if stale is not None:

@@ -15,6 +15,7 @@ from ..model.settlement import Outcome, Phase, PhaseTime, Settlement
 from ..model.trace import Transcript
 from ..model.usage import Usage
 from . import verdicts
+from .account_faults import account_problem
 from .adapt import Lane
 from .bill import bill_of, unseen_bill
 from .events import (
@@ -217,6 +218,7 @@ def _attempts(record: ExchangeRecord, outcome: Outcome, usage: Usage | None, now
         stream=sent.open.parsed.call.stream,
         usage=usage,
         retry_after=response.refused.fault.retry_after if response.refused is not None else None,
+        account_problem=account_problem(response.fault) if response.candidate and response.fault else None,
     )
     return verdicts.attempt_results(sent.open.plan, sent.open.journal, response.attempts, last)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
-from ..model.plan import NO_HOST, AttemptResult, Candidate, Plan, Verdict
+from ..model.plan import NO_HOST, AccountProblem, AttemptResult, Candidate, Plan, Verdict
 from ..model.usage import Usage
 from .envoy_faults import VIA_UPSTREAM
 from .open import AttemptLog
@@ -46,6 +46,8 @@ class LastAttempt(NamedTuple):
     usage: Usage | None
     retry_after: float | None = None
     """The `Retry-After` of the response, seconds."""
+    account_problem: AccountProblem | None = None
+    """What the response reports about our account."""
 
 
 def is_failing(status: int) -> bool:
@@ -65,6 +67,8 @@ def verdict_of(last: LastAttempt) -> tuple[Verdict, str]:
         if last.details.startswith(_NO_HOST):
             return "failed", NO_HOST
         return ("failed", "unreachable") if last.details.startswith(_ON_THE_WAY) else ("unknown", "")
+    if last.account_problem is not None:
+        return "failed", last.account_problem
     if is_failing(last.status):
         return "failed", str(last.status)
     if last.status >= 400:
@@ -101,9 +105,10 @@ def attempt_results(plan: Plan, journal: AttemptLog, attempts: int, last: LastAt
         stream=last.stream,
         usage=last.usage,
         retry_after=last.retry_after if verdict == "failed" else None,
+        account_problem=last.account_problem if verdict == "failed" else None,
     )
     watched = journal.ended.get(count)
-    if watched is None or verdict == "ok":
+    if watched is None or verdict == "ok" or final.account_problem is not None:
         return (*found, final)
     if watched.retry_after is None and watched.verdict == "failed":  # some say it only in the body
         watched = replace(watched, retry_after=last.retry_after)

@@ -75,25 +75,67 @@ def kind_of(status: int) -> FaultKind:
 # reports of users.
 _BY_MESSAGE: Mapping[FaultKind, re.Pattern[str]] = {
     "context_length": re.compile(
-        r"(?:prompt|input) is too long|context[ _](?:window|length|limit|size)|total length of all messages"
-        r"|input token count|maximum (?:prompt|input) length|exceeds the maximum number of (?:input )?tokens"
-        r"|too many (?:input )?tokens|exceed\w* (?:the )?(?:available )?context|input tokens? exceed|maximum context"
-        r"|exceeds? the model's maximum",
+        r"(?:prompt|input|request) (?:is )?too long|context[ _](?:window|length|limit|size)"
+        r"|total length of all messages|input token count|maximum (?:prompt|input) length"
+        r"|exceeds? (?:the |this model's )?max(?:imum)?(?: allowed)?(?: number of)?(?: input)? tokens?\b"
+        r"|too many (?:input |prompt )?tokens|exceed\w* (?:the )?(?:available )?context|input tokens? exceed"
+        r"|maximum context|exceeds? the model's maximum|max_model_len|input length and `?max_tokens"
+        r"|too large for model with \d+ maximum|prompt contains \d+ tokens|tokens? exceeds? the (?:configured )?limit"
+        r"|number of tokens in (?:the )?(?:prompt|input)|reduce the length of (?:the |your )?(?:prompt|messages|input)"
+        r"|longer than the maximum model length|exceed\w* model token limit|prompt \u8d85\u957f|range of input length"
+        r"|prompt token count of|inputs` must have less than|input tokens exceeded|has too many tokens"
+        r"|inputs` tokens \+ `max_new_tokens",
         re.IGNORECASE,
     ),
     "content_filter": re.compile(
-        r"content (?:management|filtering|filter|usage) policy|content filter\b|safety system|flagged as potentially",
+        r"content (?:management|filtering|filter|usage) policy|content filter\b|safety system|flagged as potentially"
+        r"|content violates usage guidelines|requires moderation and your input was flagged",
         re.IGNORECASE,
     ),
-    "payment": re.compile(r"credit balance|insufficient (?:balance|credits?|funds)|billing hard limit", re.IGNORECASE),
+    # At the start only: a message may quote the request further on.
+    "payment": re.compile(
+        r"^\W*(?:your )?(?:credit balance|insufficient (?:balance|credits?|funds)|billing hard limit)", re.IGNORECASE
+    ),
+    "authentication": re.compile(
+        r"^\W*(?:incorrect|invalid) api key|^\W*api key (?:not valid|expired|is invalid)", re.IGNORECASE
+    ),
 }
+
+
+# "Please try again in 1m3.5s", "try again in 20ms", "Please retry after 26 seconds", "retry in 39.2s".
+_WAIT = re.compile(
+    r"(?:try again in|retry after|retry in|wait)\s+(?:(\d+)h)?(?:(\d+)m(?!s))?\s*(?:(\d+(?:\.\d+)?)\s*(ms|s)\w*)?",
+    re.IGNORECASE,
+)
+
+
+def wait_in(message: str) -> float | None:
+    """The seconds to wait that the message of a rate limit names; None if it names none."""
+    for hours, minutes, number, unit in _WAIT.findall(message):
+        if hours or minutes or number:
+            seconds = float(number or 0) * (0.001 if unit.lower() == "ms" else 1)
+            return int(hours or 0) * 3600 + int(minutes or 0) * 60 + seconds
+    return None
 
 
 def refined(kind: FaultKind, message: str) -> FaultKind:
     """The kind of an error, made more specific by its message."""
+    if kind == "permission" and _BY_MESSAGE["content_filter"].search(message):
+        return "content_filter"
+    if kind == "too_large" and _BY_MESSAGE["context_length"].search(message):
+        return "context_length"
     if kind != "invalid_request":
         return kind
     return next((specific for specific, pattern in _BY_MESSAGE.items() if pattern.search(message)), kind)
+
+
+def clear_message(fault: Fault, words: str) -> str:
+    """The message for a format without a code for a prompt that is too long. `words`: those by which its clients know
+    one; they come first if the provider's message does not tell it."""
+    message = scrubbed(fault.message)
+    if fault.kind != "context_length" or _BY_MESSAGE["context_length"].search(message):
+        return message
+    return scrubbed(f"{words} {message}")
 
 
 # Keys (whole or masked), accounts and projects of the operator, which providers repeat in their messages.

@@ -77,6 +77,9 @@ NO_HOST = "no_host"
 
 Verdict: TypeAlias = Literal["ok", "failed", "unknown"]
 
+AccountProblem: TypeAlias = Literal["credential", "payment"]
+"""credential: the provider refused our key or its rights. payment: our account has no credit or quota."""
+
 
 @frozen_dataclass
 class AttemptResult:
@@ -90,7 +93,7 @@ class AttemptResult:
     reason: str = ""
     """The gateway's own code for the failure. It contains no text of a provider."""
     first_token: float | None = None
-    """Seconds from the start of the attempt to the first byte of a streamed response."""
+    """Seconds from the start of the attempt to the first token of a streamed response."""
     duration: float | None = None
     """Seconds from the start of the attempt to its end."""
     stream: bool = False
@@ -98,3 +101,5 @@ class AttemptResult:
     """The usage of the reply, or of the part that was seen."""
     retry_after: float | None = None
     """The `Retry-After` of a failed attempt in seconds; None without one."""
+    account_problem: AccountProblem | None = None
+    """What the provider reported about the gateway's own account."""

@@ -58,7 +58,7 @@ class Settlement:
     overhead: float
     """Seconds of `duration` that were spent in the agent."""
     time_to_first_token: float | None = None
-    """Seconds to the first body byte of a streamed reply."""
+    """Seconds to the first token of a streamed reply: a role, a ping or a comment is none."""
     tenant: str | None = None
     team: str | None = None
     user: str | None = None

@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from ..model.plan import AccountProblem
+
+_LOG_EVERY = 60.0
+"""Seconds between two log lines about the same problem of a provider."""
+
 
 class CredentialMetrics:
-    """Counts and logs each renewal."""
+    """Counts and logs each renewal, and each refusal of a provider."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._logged: dict[tuple[str, AccountProblem], float] = {}
+        self._refused = Counter(
+            "edge_provider_account_refusals",
+            "Attempts in which a provider refused the gateway's own credential (credential) or its unpaid account "
+            "(payment).",
+            ("provider", "problem"),
+            registry=registry,
+        )
         self._renewals = Counter(
             "edge_credential_renewals",
             "Renewals of upstream credentials, by outcome.",
@@ -38,3 +53,14 @@ class CredentialMetrics:
             log.info("credential_renewed", provider=provider, ends=ends)
         else:
             log.warning("credential_not_renewed", provider=provider, error=error, held_until=ends)
+
+    def refused(self, provider: str, problem: AccountProblem, status: int | None) -> None:
+        """Records one attempt in which this provider refused the gateway's own account. The log has one line a minute
+        for each problem."""
+        self._refused.labels(provider, problem).inc()
+        now = self._clock()
+        last = self._logged.get((provider, problem))
+        if last is not None and now - last < _LOG_EVERY:
+            return
+        self._logged[provider, problem] = now
+        structlog.get_logger().error("provider_refused_account", provider=provider, problem=problem, status=status)

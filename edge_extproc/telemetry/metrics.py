@@ -240,7 +240,7 @@ class Metrics:
         )
         self._first_token = histogram(
             "edge_time_to_first_token_seconds",
-            "Time from a request's headers to the first byte of a streamed reply.",
+            "Time from a request's headers to the first token of a streamed reply.",
             FIRST_TOKEN_BUCKETS,
             "model",
             "provider",
@@ -388,6 +388,9 @@ class Metrics:
             self._tries.add(_known(attempt.candidate.provider, names.providers), attempt.verdict)
             if attempt.retry_after is not None:
                 self._retry_after.add(_known(attempt.candidate.provider, names.providers))
+            if attempt.account_problem is not None:
+                refusing = _known(attempt.candidate.provider, names.providers)
+                self.credentials.refused(refusing, attempt.account_problem, attempt.status)
         if s.outcome != "ok":
             self._fail(s)
         if s.unpriced:

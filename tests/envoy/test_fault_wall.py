@@ -46,6 +46,9 @@ WORDS = {
     "error-later": "error event midway",
     "empty-body": "empty body",
     "wrong-content-type": "an HTML page with 200",
+    "stream-as-text": "a stream as text/plain",
+    "slow-but-alive": "comments until a late first token",
+    "broken-off": "ends with finish reason network_error",
     "gzip-unasked": "gzip where none was asked",
 }
 FAULTS = (*ON_THE_WAY, *(name for name in fault_player.FAULTS if name not in {"good", "429-much-later"}))
@@ -55,6 +58,7 @@ BROKEN = frozenset(
         "cut-in-an-event",
         "reset-midway",
         "stall-midway",
+        "broken-off",
         "error-later",
         "error-first",
         "empty-body",

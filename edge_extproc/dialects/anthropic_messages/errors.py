@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from ...codecs.json_values import UNREADABLE, decode, text_of
 from ...model.content import Json
-from ...model.fault import Fault, FaultKind, kind_of, refined, scrubbed
+from ...model.fault import Fault, FaultKind, kind_of, refined, scrubbed, wait_in
 from ..base import Headers, header, retry_after
 from .fields import Block
 
@@ -57,6 +57,8 @@ def read_fault(error: Json, status: int | None, request_id: Json = None, retry_a
     kind, usual = _FAULTS.get(type_ or "", ("api" if status is None else kind_of(status), 500))
     message = fields_.get("message")
     text = message if isinstance(message, str) and message else "the provider gave no reason"
+    if retry_after is None and kind in ("rate_limit", "overloaded"):
+        retry_after = wait_in(text)
     return Fault(
         usual if status is None else status,
         refined(kind, text),

@@ -7,15 +7,17 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 
 from ...codecs.json_values import UNREADABLE, TokenCounts, as_list, decode_reply, encode, object_in, rest_of, text_of
-from ...errors import BadRequest, UpstreamError
+from ...errors import BadRequest, ErrorReply, UpstreamError
 from ...model.content import NO_EXTRAS, Audio, Image, Json, Part, RedactedThinking, Refusal, Text, Thinking, ToolCall
 from ...model.reply import Choice, Finish, FinishReason, Reply
 from ...model.usage import Usage
 from ..base import ModelCard, made_id
 from ..carried import UNSIGNED, tool_id
 from ..dropping import omission
+from ..failed_finish import OTHER_WORDS, failed_finish
 from ..turns import CUT_OFF, answer_order, arguments_of
 from .content import own_block, read_block
+from .errors import read_fault
 from .fields import NAME, TITLE, Block
 
 # --- replies
@@ -50,7 +52,7 @@ _STOP_REASONS: Mapping[FinishReason, str] = MappingProxyType(
 def read_finish(reason: Json, sequence: Json) -> Finish | None:
     if not isinstance(reason, str):
         return None
-    return Finish(_FINISHES.get(reason, "other"), reason, text_of(sequence))
+    return Finish(_FINISHES.get(reason) or OTHER_WORDS.get(reason, "other"), reason, text_of(sequence))
 
 
 def stop_reason(finish: Finish | None, has_calls: bool) -> str | None:
@@ -140,6 +142,8 @@ def read_reply(body: bytes) -> Reply:
         message = decode_reply(body)
     except UNREADABLE as exc:
         raise UpstreamError("the provider's reply is not valid JSON") from exc
+    if isinstance(message, dict) and message.get("error"):
+        raise ErrorReply(read_fault(message["error"], None, message.get("request_id")))
     if not isinstance(message, dict) or message.get("type") != "message":
         raise UpstreamError("the provider's reply is no Anthropic message")
     try:
@@ -152,6 +156,9 @@ def read_reply(body: bytes) -> Reply:
     if told is not None and (rest := rest_of(told, USAGE)):
         extras["usage"] = rest
     finish = read_finish(message.get("stop_reason"), message.get("stop_sequence"))
+    failed = failed_finish(finish.raw) if finish is not None else None
+    if failed is not None:
+        raise ErrorReply(failed)
     id, model = message.get("id"), message.get("model")
     return Reply(
         NAME,

@@ -29,6 +29,7 @@ from ...model.reply import (
     UsageSeen,
 )
 from ..carried import MARK
+from ..failed_finish import failed_finish
 from ..turns import arguments_of
 from .content import REDACTED, TEXT, THINKING, TOOL_USE
 from .errors import read_fault
@@ -96,7 +97,9 @@ class ReplyReader:
         read = _READ_EVENT.get(kind) if isinstance(kind, str) else None
         if read is not None:
             return read(self, event)
-        return self._error(event) if event.get("error") else []  # a new kind of event: the API says, skip it
+        if event.get("error") or ("type" not in event and (event.get("message") or event.get("detail"))):
+            return self._error(event)
+        return []  # a new kind of event: the API says, skip it
 
     def _start(self, event: Block) -> list[ReplyEvent]:
         message = event.get("message")
@@ -225,10 +228,15 @@ class ReplyReader:
         delta = event.get("delta")
         delta = delta if isinstance(delta, dict) else {}
         finish = read_finish(delta.get("stop_reason"), delta.get("stop_sequence"))
+        usage = self._use(event.get("usage"))
+        failed = failed_finish(finish.raw) if finish is not None else None
+        if failed is not None:
+            self._over = True
+            return [*usage, Failed(failed)]
         if finish is not None:
             self._early_finish = None
             events.append(Finished(finish))
-        events += self._use(event.get("usage"))
+        events += usage
         noted = {**rest_of(event, frozenset({"type", "delta", "usage"})), **rest_of(delta, REPLY)}
         if rest := rest_of(self._usage, USAGE):
             noted["usage"] = rest
@@ -244,7 +252,9 @@ class ReplyReader:
 
     def _error(self, event: Block) -> list[ReplyEvent]:
         self._over = True
-        return [Failed(read_fault(event.get("error"), None, event.get("request_id")))]
+        # Hosts send an error without the object around it, too.
+        told = event.get("error") or {"message": event.get("message") or event.get("detail")}
+        return [Failed(read_fault(told, None, event.get("request_id")))]
 
     def _ping(self, event: Block) -> list[ReplyEvent]:
         del event

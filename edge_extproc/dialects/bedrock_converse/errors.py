@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from ...codecs.json_values import UNREADABLE, decode, encode
 from ...model.content import Json
-from ...model.fault import Fault, FaultKind, kind_of, refined, scrubbed
+from ...model.fault import Fault, FaultKind, clear_message, kind_of, refined, scrubbed, wait_in
 from ..base import Headers, header, retry_after
 
 # --- errors
@@ -67,6 +67,8 @@ IN_STREAM: Mapping[FaultKind, str] = MappingProxyType(
         "content_filter": "validationException",
     }
 )
+# The text by which clients know that a prompt is too long: the service has no code for that.
+TOO_LONG = "Input is too long for requested model."
 # The number of an AWS account, which stands in messages outside of ARNs too.
 _ACCOUNT = re.compile(r"\b\d{12}\b")
 
@@ -90,6 +92,8 @@ def fault_of(
     """The fault of an error. `status` None: within a stream, where only the type shows the kind."""
     kind, usual = _FAULTS.get(type_ or "", ("api" if status is None else kind_of(status), 500))
     text = message if isinstance(message, str) and message.strip() else "the provider gave no reason"
+    if wait is None and kind in ("rate_limit", "overloaded"):
+        wait = wait_in(text)
     return Fault(
         usual if status is None else status,
         refined(kind, text),
@@ -121,7 +125,8 @@ def write_error(fault: Fault) -> tuple[int, list[tuple[str, str]], bytes]:
     headers = [("content-type", "application/json"), ("x-amzn-errortype", str(type_))]
     if fault.retry_after is not None:
         headers.append(("retry-after", str(math.ceil(fault.retry_after))))
-    return fault.status, headers, encode({"message": without_account(fault.message)})
+    message = clear_message(fault, TOO_LONG)
+    return fault.status, headers, encode({"message": without_account(message)})
 
 
 def status_of(told: Json) -> int | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 
 from ...codecs.json_values import UNREADABLE, TokenCounts, decode_reply, encode, rest_of, text_of
-from ...errors import BadRequest, UpstreamError
+from ...errors import BadRequest, ErrorReply, UpstreamError
 from ...model.content import (
     NO_EXTRAS,
     Audio,
@@ -25,6 +25,7 @@ from ...model.usage import Usage
 from ..base import made_id
 from ..carried import UNSIGNED, tool_id
 from ..dropping import omission
+from ..failed_finish import OTHER_WORDS, failed_finish
 from ..turns import CUT_OFF, answer_order, arguments_of
 from .content import IMAGE_TYPES, format_of, own_blocks, read_blocks, sourced, thinking_block, write_redacted
 from .fields import NAME, TITLE, Block
@@ -86,7 +87,7 @@ def read_finish(reason: Json, more: Json) -> Finish | None:
     if not isinstance(reason, str):
         return None
     sequence = more.get("stop_sequence") if isinstance(more, dict) else None
-    return Finish(_FINISHES.get(reason, "other"), reason, text_of(sequence))
+    return Finish(_FINISHES.get(reason) or OTHER_WORDS.get(reason, "other"), reason, text_of(sequence))
 
 
 def stop_reason(finish: Finish | None, has_calls: bool) -> str:
@@ -164,6 +165,9 @@ def read_reply(body: bytes) -> Reply:
     if told is not None and (rest := rest_of(told, USAGE)):
         extras["usage"] = rest
     finish = read_finish(reply.get("stopReason"), reply.get("additionalModelResponseFields"))
+    failed = failed_finish(finish.raw) if finish is not None else None
+    if failed is not None:
+        raise ErrorReply(failed)
     usage = None if told is None else read_usage(told)
     return Reply(NAME, None, None, (Choice(parts, finish),), usage, extras=extras or NO_EXTRAS)
 

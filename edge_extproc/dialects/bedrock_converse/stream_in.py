@@ -28,6 +28,7 @@ from ...model.reply import (
     UsageSeen,
 )
 from ..carried import MARK
+from ..failed_finish import failed_finish
 from .content import CITATIONS, TOOL_USE, read_redacted
 from .errors import fault_of, status_of
 from .fields import Block
@@ -244,6 +245,10 @@ class ReplyReader:
             events += self._block_stop({"contentBlockIndex": index})
         finish = read_finish(event.get("stopReason"), event.get("additionalModelResponseFields"))
         self._finished = True
+        failed = failed_finish(finish.raw) if finish is not None else None
+        if failed is not None:
+            self._over = True
+            return [*events, Failed(failed)]
         if finish is not None:
             events.append(Finished(finish))
         if noted := rest_of(event, frozenset({"stopReason", PADDING})):

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from ...codecs.json_values import UNREADABLE, decode, text_of
 from ...model.content import Json
-from ...model.fault import Fault, FaultKind, kind_of, refined, scrubbed
+from ...model.fault import Fault, FaultKind, clear_message, kind_of, refined, scrubbed, wait_in
 from ..base import Headers, retry_after
 from .fields import Block
 
@@ -100,7 +100,9 @@ def _read_status(error: Block, status: int | None, waiting: float | None) -> Fau
     message = error.get("message")
     reason = next((detail.get("reason") for detail in _details(error, "ErrorInfo")), None)
     kind = _REASONS.get(str(reason), kind or kind_of(status))
-    delay = next((_seconds(detail.get("retryDelay")) for detail in _details(error, "RetryInfo")), None)
+    delay = next((_seconds(detail.get("retryDelay")) for detail in _details(error, "RetryInfo")), waiting)
+    if delay is None and kind == "rate_limit" and isinstance(message, str):
+        delay = wait_in(message)
     return Fault(
         status,
         refined(kind, message) if isinstance(message, str) else kind,
@@ -108,14 +110,23 @@ def _read_status(error: Block, status: int | None, waiting: float | None) -> Fau
         code=text_of(reason) or None,
         type=text_of(name) or None,
         param=_violated(error),
-        retry_after=delay if delay is not None else waiting,
+        retry_after=delay,
     )
 
 
 def error_in(value: Json) -> Fault | None:
     """The error in a chunk or a body of status 200."""
-    error = value.get("error") if isinstance(value, dict) else None
-    return _read_status(error, None, None) if isinstance(error, dict) else None
+    if not isinstance(value, dict):
+        return None
+    error = value.get("error")
+    if isinstance(error, dict):
+        return _read_status(error, None, None)
+    if value.keys() & {"candidates", "usageMetadata"}:
+        return None
+    if isinstance(value.get("message"), str):  # a host may leave out the object around it
+        return _read_status(value, None, None)
+    text = error or value.get("detail")
+    return _read_status({"message": text}, None, None) if isinstance(text, str) and text else None
 
 
 def read_error(status: int, headers: Headers, body: bytes) -> Fault:
@@ -134,7 +145,8 @@ def read_error(status: int, headers: Headers, body: bytes) -> Fault:
 
 def error_of(fault: Fault) -> Block:
     status = fault.type if fault.type in _STATUSES else _STATUS_OF[fault.kind]
-    error: Block = {"code": fault.status, "message": scrubbed(fault.message), "status": status}
+    message = clear_message(fault, "The input token count exceeds the maximum number of tokens allowed.")
+    error: Block = {"code": fault.status, "message": message, "status": status}
     details: list[Block] = []
     if fault.code is not None:
         details.append({"@type": _DETAIL + "ErrorInfo", "reason": fault.code})

@@ -14,6 +14,7 @@ from ...model.content import Audio, FileRef, Image, Inline, Json, Opaque, Part, 
 from ...model.reply import Finish, FinishReason, Reply
 from ...model.usage import Usage
 from ..base import ModelCard
+from ..failed_finish import OTHER_WORDS
 from .content import (
     CALL,
     MADE_ID,
@@ -116,7 +117,7 @@ def read_finish(told: Json, has_calls: bool) -> Finish | None:
     name = told
     if isinstance(told, int):
         name = _FINISH_NUMBERS[told] if 0 <= told < len(_FINISH_NUMBERS) else ""
-    reason = _FINISHES.get(str(name), "other")
+    reason = _FINISHES.get(str(name)) or OTHER_WORDS.get(str(name).lower(), "other")
     return Finish("tool_calls" if reason == "stop" and has_calls else reason, str(told))
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ...codecs import json_array, sse
 from ...codecs.frame import Frame
 from ...codecs.json_values import UNREADABLE, decode_reply, text_of
-from ...errors import UpstreamError
+from ...errors import ErrorReply, UpstreamError
 from ...model.content import Audio, Image, Json, Opaque, Part, Text, Thinking, ToolCall
 from ...model.fault import Fault
 from ...model.reply import (
@@ -31,6 +31,7 @@ from ...model.reply import (
     UsageSeen,
     fold,
 )
+from ..failed_finish import failed_finish
 from .errors import error_in
 from .fields import NAME, Block, extras_of, split
 from .reply import (
@@ -57,11 +58,13 @@ def read_reply(body: bytes) -> Reply:
         events += reader.finish()
         broken = next((event.fault for event in events if isinstance(event, Failed)), None)
         if broken is not None:
-            raise UpstreamError(broken.message)
+            raise ErrorReply(broken)
         return fold(NAME, events)
     if not isinstance(whole, dict) or not whole.keys() & {"candidates", "promptFeedback", "usageMetadata"}:
         error = error_in(whole)
-        raise UpstreamError(error.message if error is not None else "the provider's reply holds no candidates")
+        if error is not None:
+            raise ErrorReply(error)
+        raise UpstreamError("the provider's reply holds no candidates")
     known, extras = split(whole, REPLY)
     answer = ReplyAssembly()
     answer.id = text_of(known.get("responseId")) or None
@@ -69,6 +72,9 @@ def read_reply(body: bytes) -> Reply:
     for _, candidate, rest in sorted(candidates_of(known), key=lambda found: found[0]):
         parts = tuple(answer.part(part) for part in parts_of(candidate))
         finish = read_finish(candidate.get("finishReason"), any(map(is_call, parts)))
+        failed = failed_finish(finish.raw) if finish is not None else None
+        if failed is not None:
+            raise ErrorReply(failed)
         told = {"index": candidate["index"]} if "index" in candidate else {}
         choices.append(Choice(parts, finish, extras_of(told, rest)))
     blocked = blocked_by(extras)
@@ -183,6 +189,9 @@ class ReplyReader:
             finish = read_finish(telling.finish, telling.has_calls) or self._blocked
             if finish is None:
                 return [Failed(_torn())]
+            failed = failed_finish(finish.raw)
+            if failed is not None:
+                return [Failed(failed)]
             events.append(Finished(finish, number))
         if not self._candidates:
             if self._blocked is None:

@@ -9,7 +9,7 @@ import msgspec
 
 from ...codecs.json_values import UNREADABLE, encode
 from ...model.content import Json
-from ...model.fault import Fault, FaultKind, kind_of, refined, scrubbed
+from ...model.fault import Fault, FaultKind, kind_of, refined, scrubbed, wait_in
 from ..base import Headers, header, retry_after
 from .fields import Object
 
@@ -25,9 +25,13 @@ _KIND_OF_CODE: Mapping[str, FaultKind] = MappingProxyType(
         "ratelimitreached": "rate_limit",
         "context_length_exceeded": "context_length",
         "too_many_prompt_tokens": "context_length",
+        "tokens_limit_reached": "context_length",
+        "model_max_prompt_tokens_exceeded": "context_length",
+        "exceed_context_size_error": "context_length",
         "string_above_max_length": "context_length",
         "content_filter": "content_filter",
         "content_policy_violation": "content_filter",
+        "moderation_blocked": "content_filter",
         "responsibleaipolicyviolation": "content_filter",
         "invalid_api_key": "authentication",
         "authentication_error": "authentication",
@@ -94,6 +98,15 @@ _CODE_OF_KIND: Mapping[FaultKind, str] = MappingProxyType(
         "overloaded": "overloaded",
     }
 )
+# The codes by which clients know these kinds. A code that only its host knows would hide the kind.
+_CODES_OF_CLIENTS: Mapping[FaultKind, frozenset[str]] = MappingProxyType(
+    {
+        "context_length": frozenset({"context_length_exceeded", "string_above_max_length"}),
+        "content_filter": frozenset(
+            {"content_filter", "content_policy_violation", "moderation_blocked", "responsibleaipolicyviolation"}
+        ),
+    }
+)
 # The types and codes of OpenAI's own errors. Those of another format could confuse its clients.
 _TYPES = frozenset({*_TYPE_OF_KIND.values(), "tokens", "requests", "invalid_api_key", "image_parse_error"})
 
@@ -122,6 +135,23 @@ def word_of(value: Json) -> str | None:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
 
 
+def is_bare_error(value: Object) -> bool:
+    """An error that is not wrapped: no answer has these fields and no choices (vLLM, SGLang, FastAPI)."""
+    if "choices" in value:
+        return False
+    told = value.get("message")
+    return value.get("object") == "error" or bool(value.get("detail")) or (isinstance(told, str) and bool(told))
+
+
+def _delay_in(details: Json) -> float | None:
+    """The delay of a google.rpc.RetryInfo: Gemini's host of this format sends one."""
+    for detail in details if isinstance(details, list) else ():
+        match detail:
+            case {"retryDelay": str(delay)}:
+                return wait_in(f"retry in {delay}")
+    return None
+
+
 def fault_of(status: int, headers: Headers, body: Json, text: str = "") -> Fault:
     """The fault of an error body: its fields if it has this format, otherwise the text of the body."""
     if isinstance(body, list) and body:  # Gemini's hosts wrap it once more
@@ -133,6 +163,8 @@ def fault_of(status: int, headers: Headers, body: Json, text: str = "") -> Fault
     code, kind_word, param = word_of(shaped.get("code")), word_of(shaped.get("type")), word_of(shaped.get("param"))
     match shaped:
         case {"innererror": {"content_filter_result": _}}:  # Azure's
+            code = "content_filter"
+        case {"metadata": {"flagged_input": _}}:  # OpenRouter's
             code = "content_filter"
     if status < 400:
         status = int(code) if code is not None and code.isdecimal() and 400 <= int(code) < 600 else 0
@@ -146,6 +178,10 @@ def fault_of(status: int, headers: Headers, body: Json, text: str = "") -> Fault
             break
     kind = refined(kind, message)
     status = status or STATUS_OF_KIND[kind]
+    wait = retry_after(headers)
+    if wait is None and kind in ("rate_limit", "overloaded"):
+        wait = _delay_in(shaped.get("details"))
+        wait = wait_in(message) if wait is None else wait
     return Fault(
         status,
         kind,
@@ -153,7 +189,7 @@ def fault_of(status: int, headers: Headers, body: Json, text: str = "") -> Fault
         code,
         kind_word,
         param,
-        retry_after(headers),
+        wait,
         header(headers, "x-request-id"),
     )
 
@@ -175,6 +211,9 @@ def envelope(fault: Fault) -> Object:
     # A status as the code (OpenRouter), or a word for another kind (DeepSeek's 402 is an invalid_request_error), says
     # less than the kind does.
     if code is not None and (code.isdecimal() or _KIND_OF_CODE.get(code.lower(), fault.kind) != fault.kind):
+        code = None
+    known = _CODES_OF_CLIENTS.get(fault.kind)
+    if known is not None and (code or "").lower() not in known:
         code = None
     return {
         "error": {

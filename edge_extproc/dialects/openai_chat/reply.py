@@ -18,7 +18,7 @@ from ...codecs.json_values import (
     rest_of,
     text_of,
 )
-from ...errors import BadRequest, Unavailable, Unsupported, UpstreamError
+from ...errors import BadRequest, ErrorReply, Unsupported, UpstreamError
 from ...model.content import (
     NO_EXTRAS,
     Audio,
@@ -39,12 +39,12 @@ from ...model.content import (
     ToolCall,
     Url,
 )
-from ...model.fault import Fault, FaultKind
 from ...model.reply import Choice, Finish, FinishReason, Reply
 from ...model.usage import Usage, cached_twice
 from ..base import ModelCard
 from ..carried import tool_id
 from ..dropping import omission
+from ..failed_finish import OTHER_WORDS, failed_finish
 from .content import (
     AUDIO_FORMATS,
     TEXT_PART,
@@ -56,7 +56,7 @@ from .content import (
     thoughts_of,
     write_source,
 )
-from .errors import STATUS_OF_KIND, error_message
+from .errors import fault_of, is_bare_error
 from .fields import NAME, TITLE, Object
 from .models import LONGEST_CALL_ID
 from .request_in import read_said
@@ -145,27 +145,10 @@ _READ_FINISH: Mapping[str, FinishReason] = MappingProxyType(
         "stop_sequence": "stop_sequence",
         "max_tokens": "length",
         "MAX_TOKENS": "length",
-        "model_length": "context_window",
         "tool_use": "tool_calls",
         "refusal": "refusal",
         "pause_turn": "pause",
-        "model_context_window_exceeded": "context_window",
-        "repetition": "length",  # vLLM cut the answer off, because it repeated itself
-        "sensitive": "content_filter",  # Zhipu
-    }
-)
-# Reasons that say that the host failed on the way: DeepSeek's and Zhipu's documentation, vLLM and SGLang ("abort"),
-# OpenRouter ("error"). What came before is no whole answer.
-_FAILURES: Mapping[str, FaultKind] = MappingProxyType(
-    {
-        "insufficient_system_resource": "overloaded",
-        "abort": "api",
-        "aborted": "api",
-        "cancelled": "api",
-        "error": "api",
-        "network_error": "api",
-        "server_error": "api",
-        "timeout": "timeout",
+        **OTHER_WORDS,
     }
 )
 _WRITE_FINISH: Mapping[FinishReason, str] = MappingProxyType(
@@ -184,15 +167,6 @@ _WRITE_FINISH: Mapping[FinishReason, str] = MappingProxyType(
 )
 # Reasons beside which tool calls are whole, and wait for their results whatever word was used.
 _AFTER_CALLS: frozenset[FinishReason] = frozenset({"stop", "stop_sequence", "tool_calls", "other"})
-
-
-def failure(finish: str | None) -> Fault | None:
-    """Of a choice that ended in a reason which tells of a failure."""
-    kind = _FAILURES.get(finish) if finish is not None else None
-    if kind is None:
-        return None
-    message = f"the provider broke the answer off: finish_reason {finish!r}"
-    return Fault(STATUS_OF_KIND[kind], kind, message, "upstream_error")
 
 
 def read_finish(raw: str, *, has_calls: bool) -> Finish:
@@ -235,17 +209,18 @@ def read_reply(body: bytes) -> Reply:
     except UNREADABLE as exc:
         raise UpstreamError("the provider's reply is not JSON") from exc
     if not isinstance(reply, dict) or not isinstance(reply.get("choices"), list):
-        told = reply.get("error") if isinstance(reply, dict) else None
-        why = f": {error_message(told)}" if told else ""
-        raise UpstreamError(f"the provider's reply is no chat completion{why}")
+        if isinstance(reply, dict) and (reply.get("error") or is_bare_error(reply)):
+            raise ErrorReply(fault_of(200, (), reply, text_of(reply.get("detail")) or ""))
+        raise UpstreamError("the provider's reply is no chat completion")
     try:
         choices = tuple(_read_choice(choice, number) for number, choice in enumerate(reply["choices"]))
     except BadRequest as exc:  # the readers of a caller's messages say it so
         raise UpstreamError(f"the provider's reply cannot be read: {exc.message}") from exc
-    for choice in choices:
-        failed = failure(choice.finish.raw) if choice.finish is not None else None
+    for value, choice in zip(reply["choices"], choices, strict=True):
+        failed = failed_finish(choice.finish.raw) if choice.finish is not None else None
         if failed is not None:
-            raise Unavailable(failed.message) if failed.kind == "overloaded" else UpstreamError(failed.message)
+            error = value.get("error")
+            raise ErrorReply(fault_of(200, (), {"error": error}) if isinstance(error, dict) else failed)
     usage, created = reply.get("usage"), reply.get("created")
     return Reply(
         dialect=NAME,

@@ -30,10 +30,11 @@ from ...model.reply import (
     UsageSeen,
 )
 from ..custom_tools import CLOSING, OPENING, escaped
+from ..failed_finish import failed_finish
 from .content import thought_of
-from .errors import fault_of, word_of
+from .errors import fault_of, is_bare_error, word_of
 from .fields import NAME, Object
-from .reply import failure, read_finish, read_usage
+from .reply import read_finish, read_usage
 from .request_in import read_answered_image
 
 # --- streams, reading
@@ -103,14 +104,6 @@ _TRUNCATED = Fault(502, "api", "the provider's stream ended before its answer di
 
 
 _EMPTY_DELTA = _Delta()
-
-
-def _is_bare_error(value: Object) -> bool:
-    """An error that is not wrapped: no answer has these fields and no choices (vLLM, SGLang, FastAPI)."""
-    if "choices" in value:
-        return False
-    told = value.get("message")
-    return value.get("object") == "error" or bool(value.get("detail")) or (isinstance(told, str) and bool(told))
 
 
 def _whole_number(value: Json) -> int | None:
@@ -521,12 +514,12 @@ class ReplyReader:
             return [Garbled("a chunk is no JSON object")]
         if value.get("error"):
             return self._fail(fault_of(200, (), value))
-        if _is_bare_error(value):
+        if is_bare_error(value):
             return self._fail(fault_of(200, (), value, text_of(value.get("detail")) or ""))
         return self._chunk(repaired_chunk(value))
 
     def _end(self) -> list[ReplyEvent]:
-        failed = next((fault for choice in self._choices.values() if (fault := failure(choice.finish))), None)
+        failed = next((fault for choice in self._choices.values() if (fault := failed_finish(choice.finish))), None)
         if failed is not None:
             return self._fail(failed)
         self._over = True

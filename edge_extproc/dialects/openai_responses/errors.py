@@ -20,13 +20,15 @@ from .fields import Item
 # What is said of an error, and how, is OpenAI's and not this API's; only an error within a response is told otherwise.
 # Codes of a response that failed through its caller's doing: the API's schema lists them with no status.
 _CALLERS_FAILURES = re.compile(r"invalid_|image_|unsupported_|empty_|failed_to_download|bio_policy|misalignment")
-# What the schema allows as the code of a response that failed; the SDKs' types hold us to it.
+# The codes of a response that failed. The schema has the first ones; the API sends the others too, and Codex acts on
+# them.
 FAILED_CODES: Mapping[FaultKind, str] = MappingProxyType(
     {
         "rate_limit": "rate_limit_exceeded",
-        "payment": "rate_limit_exceeded",
+        "payment": "insufficient_quota",
+        "overloaded": "server_is_overloaded",
         "invalid_request": "invalid_prompt",
-        "context_length": "invalid_prompt",
+        "context_length": "context_length_exceeded",
         "content_filter": "invalid_prompt",
         "too_large": "invalid_prompt",
     }

@@ -19,7 +19,7 @@ from ...codecs.json_values import (
     rest_of,
     text_of,
 )
-from ...errors import BadRequest, UpstreamError
+from ...errors import BadRequest, ErrorReply, UpstreamError
 from ...model.content import (
     NO_EXTRAS,
     Audio,
@@ -199,11 +199,12 @@ def read_finish(response: Item, has_calls: bool) -> Finish | None:
         case "incomplete":
             details = response.get("incomplete_details")
             reason = text_of(details.get("reason")) if isinstance(details, dict) else None
-            return Finish(_INCOMPLETE.get(reason or "", "other"), reason or "incomplete")
+            # Whatever the reason is: the response is not whole.
+            return Finish(_INCOMPLETE.get(reason or "", "length"), reason or "incomplete")
         case "queued" | "in_progress":
             return None
         case "cancelled":
-            return Finish("other", "cancelled")
+            return Finish("length", "cancelled")
         case _:
             return Finish("tool_calls" if has_calls else "stop", "completed")
 
@@ -234,10 +235,10 @@ def read_reply(body: bytes) -> Reply:
         response = decode_reply(body)
     except UNREADABLE as exc:
         raise UpstreamError("the provider's reply is not valid JSON") from exc
+    if isinstance(response, dict) and (response.get("status") == "failed" or response.get("error")):
+        raise ErrorReply(stream_fault(response.get("error")))
     if not isinstance(response, dict) or not isinstance(response.get("output"), list):
         raise UpstreamError("the provider's reply is no OpenAI response")
-    if response.get("status") == "failed":
-        raise UpstreamError(f"the provider failed: {stream_fault(response.get('error')).message}")
     try:
         parts = tuple(part for item, path in objects(response["output"], "output") for part in _read_item(item, path))
     except BadRequest as exc:
@@ -352,7 +353,7 @@ def own_outcome(finish: Finish | None, status: Json) -> Item:
     if finish is None:
         return {**outcome, "status": status or "completed"}
     if finish.raw == "cancelled":
-        return {**outcome, "status": "cancelled"}
+        return {"status": "cancelled", "error": None, "incomplete_details": None}
     if finish.reason == "other" or outcome["status"] == "incomplete":
         details = None if finish.raw == "incomplete" else {"reason": finish.raw}
         return {"status": "incomplete", "error": None, "incomplete_details": details}

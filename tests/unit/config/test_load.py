@@ -64,7 +64,7 @@ def test_a_small_configuration_gets_every_default() -> None:
     assert Path("/nowhere/.edge/run/envoy-admin.sock") == config.envoy_admin_socket()
     assert 32 << 20 == config.limits.request_body
     assert timedelta(seconds=600) == config.timeouts.first_byte
-    assert (3, (408, 409, 429, 529)) == (config.retries.attempts, config.retries.on_status)
+    assert (3, (401, 402, 403, 408, 409, 429, 529)) == (config.retries.attempts, config.retries.on_status)
     assert "1.40" == config.envoy.version
     assert ("https://api.openai.com/v1", 443, True) == (
         config.providers["p"].url,

@@ -65,6 +65,8 @@ KINDS: dict[str, FaultKind] = {
     "anthropic-messages-error-length": "context_length",
     "azure-chat_completions-error-content-filter": "content_filter",
     "gemini-generate_content-error-key": "authentication",
+    "gemini-chat_completions-error-key": "authentication",
+    "xai-chat_completions-error-key": "authentication",
     "openai-chat_completions-error-context-length": "context_length",
     "openai-chat_completions-error-permission": "not_found",  # its code is model_not_found
     "openai-chat_completions-error-quota": "payment",

@@ -716,9 +716,9 @@ def response(**fields_: Any) -> bytes:
             {"status": "incomplete", "incomplete_details": {"reason": "content_filter"}},
             Finish("content_filter", "content_filter"),
         ),
-        ({"status": "incomplete", "incomplete_details": {"reason": "steered"}}, Finish("other", "steered")),
-        ({"status": "incomplete"}, Finish("other", "incomplete")),
-        ({"status": "cancelled"}, Finish("other", "cancelled")),
+        ({"status": "incomplete", "incomplete_details": {"reason": "steered"}}, Finish("length", "steered")),
+        ({"status": "incomplete"}, Finish("length", "incomplete")),
+        ({"status": "cancelled"}, Finish("length", "cancelled")),
         ({"status": "queued"}, None),
         ({"status": "in_progress"}, None),
     ],
@@ -807,8 +807,8 @@ def test_counts_that_make_no_sense_do_not_make_a_bucket_negative() -> None:
         (b'{"output":{}}', "no OpenAI response"),
         (response(output=[7]), r"cannot be read: output\[0\]"),
         (response(output=[{"id": "x"}]), r"cannot be read: output\[0\].type"),
-        (response(status="failed", error={"code": "server_error", "message": "oh"}), "the provider failed: oh"),
-        (response(status="failed", error=None), "the provider failed"),
+        (response(status="failed", error={"code": "server_error", "message": "oh"}), "^oh$"),
+        (response(status="failed", error=None), "the provider answered with status"),
     ],
 )
 def test_what_is_no_reply_is_an_error_of_the_provider(body: bytes, message: str) -> None:

@@ -146,7 +146,7 @@ def test_what_fails_before_the_first_token_becomes_an_error_that_envoy_retries(s
 @pytest.mark.parametrize(("status", "learned"), [(429, ("failed", 300.0)), (400, ("ok", None))])
 def test_for_how_long_a_provider_that_fails_wants_to_be_left_alone_is_noted(stage, status, learned):
     watching, _ = guard(stage)
-    talk(watching, answered(status, ("retry-after", "300")))
+    talk(watching, answered(status, ("retry-after", "300")), whole(b"{}"))
     found = opened(stage).journal.ended[1]
 
     assert learned == (found.verdict, found.retry_after)
@@ -211,7 +211,7 @@ def test_with_nobody_left_to_ask_the_caller_is_told_by_the_router_level(stage):
 
 
 def test_an_error_answer_is_envoys_to_judge(stage):
-    for status, verdict in ((503, "failed"), (401, "ok")):
+    for status, verdict in ((503, "failed"), (404, "ok")):
         watching, _ = guard(stage)
         assert [CONTINUE, Pass(b"{}", True)] == talk(watching, answered(status), whole(b"{}"))
         assert verdict == opened(stage).journal.ended[1].verdict

@@ -7,14 +7,17 @@ from dataclasses import replace
 from decimal import Decimal
 
 import pytest
+from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 from settlements import settlement
+from structlog.testing import capture_logs
 
 from edge_extproc.auth.api_key import REASONS
 from edge_extproc.model.plan import AttemptResult, Candidate
 from edge_extproc.model.settlement import PhaseTime, Settlement
 from edge_extproc.model.usage import Usage
 from edge_extproc.telemetry import metrics as room
+from edge_extproc.telemetry.credential_metrics import CredentialMetrics
 from edge_extproc.telemetry.merge import merge
 from edge_extproc.telemetry.metrics import CODES, MAX_SERIES, MOST_TOKENS, LabelNames, Metrics
 
@@ -329,3 +332,29 @@ def test_names_follow_the_convention() -> None:
     assert all(name.startswith("edge_") for name in ours)
     assert all(family.documentation.endswith(".") for family in ours.values())
     assert not any(name.endswith("_created") for name in families)
+
+
+def test_a_refused_account_is_counted_by_attempt_and_logged_once_a_minute() -> None:
+    now = [0.0]
+    metrics = fresh()
+    metrics.credentials = CredentialMetrics(CollectorRegistry(), clock=lambda: now[0])
+    refused = AttemptResult(Candidate("openai", "m"), "failed", 401, account_problem="credential")
+    unpaid = AttemptResult(Candidate("anthropic", "m"), "failed", 402, account_problem="payment")
+    with capture_logs() as lines:
+        metrics.settle(replace(DONE, attempt_results=(refused, unpaid)))
+        metrics.settle(replace(DONE, attempt_results=(refused,)))
+        now[0] = 60.0
+        metrics.settle(replace(DONE, attempt_results=(refused,)))
+
+    assert [("openai", "credential", 401), ("anthropic", "payment", 402), ("openai", "credential", 401)] == [
+        (line["provider"], line["problem"], line["status"])
+        for line in lines
+        if line["event"] == "provider_refused_account"
+    ]
+
+
+def test_a_refused_account_has_a_counter_by_provider() -> None:
+    refused = AttemptResult(Candidate("openai", "m"), "failed", 401, account_problem="credential")
+    metrics = settled(replace(DONE, attempt_results=(refused, refused)))
+
+    assert value(metrics, "edge_provider_account_refusals_total", provider="openai", problem="credential") == 2

@@ -1,0 +1,147 @@
+"""An answer that its provider broke off never ends clean: in every format, whole and streamed, for every caller."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from cells import each_cell
+from translating import CHAT, EVERY, GEMINI, MESSAGES, RESPONSES, chunk, sse
+
+from edge_extproc.codecs import aws_eventstream
+from edge_extproc.errors import UpstreamError
+from edge_extproc.exchange.relay import CrossRelay, RawRelay
+from edge_extproc.model.call import Call
+from edge_extproc.registry import load
+
+BEDROCK = "bedrock_converse"
+SOURCES = (CHAT, MESSAGES, GEMINI, BEDROCK)
+FAILURES = ("insufficient_system_resource", "network_error", "abort", "error", "cancelled", "timeout", "server_error")
+# In another format's words: reason, what a chat completion says of it.
+IN_OTHER_WORDS = {
+    "repetition": "length",
+    "sensitive": "content_filter",
+    "content_filter": "content_filter",
+    "length": "length",
+    "model_context_window_exceeded": "length",
+}
+BARE_ERRORS: tuple[Any, ...] = ({"message": "engine dead", "code": 500}, {"detail": "engine dead"})
+
+
+def frame(kind: str, value: Any) -> bytes:
+    return aws_eventstream.event(kind, json.dumps(value).encode())
+
+
+def stream(source: str, reason: str | None, error: Any = None) -> bytes:
+    """Half an answer of this format that ends for this reason, or in an error."""
+    match source:
+        case "openai_chat":
+            ends = (error,) if error else (chunk({}, reason), "[DONE]")
+            return sse(chunk({"content": "half"}), *ends)
+        case "anthropic_messages":
+            ends = ({"type": "message_delta", "delta": {"stop_reason": reason}, "usage": {}}, {"type": "message_stop"})
+            return sse(
+                {"type": "message_start", "message": {"id": "msg_1", "model": "m", "usage": {"input_tokens": 1}}},
+                {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "half"}},
+                {"type": "content_block_stop", "index": 0},
+                *((error,) if error else ends),
+            )
+        case "gemini_generate":
+            half = {"candidates": [{"content": {"parts": [{"text": "half"}]}}]}
+            ends = (error,) if error else ({"candidates": [{"finishReason": reason}]},)
+            return sse(half, *ends)
+        case _:
+            half = frame("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": "half"}})
+            return half + frame("messageStop", {"stopReason": reason}) + frame("metadata", {"usage": {}})
+
+
+def reply(source: str, reason: str) -> bytes:
+    match source:
+        case "openai_chat":
+            body: Any = {"choices": [{"message": {"content": "half"}, "finish_reason": reason}]}
+        case "anthropic_messages":
+            body = {"type": "message", "content": [{"type": "text", "text": "half"}], "stop_reason": reason}
+        case "gemini_generate":
+            body = {"candidates": [{"content": {"parts": [{"text": "half"}]}, "finishReason": reason}]}
+        case _:
+            body = {"output": {"message": {"content": [{"text": "half"}]}}, "stopReason": reason}
+    return json.dumps(body).encode()
+
+
+def crossed(source: str, target: str, data: bytes) -> tuple[CrossRelay, bytes]:
+    writer = load("dialects", target).writer(Call(target, "chat", "m", stream=True, raw=b"{}"))
+    dialect = load("dialects", source)
+    relay = CrossRelay(dialect.reader(dialect.stream_type), writer)
+    return relay, relay.feed(data) + relay.close()
+
+
+PAIRS = [f"{source} {target} {reason}" for source in SOURCES for target in EVERY for reason in FAILURES]
+
+
+@each_cell("cell", PAIRS)
+def test_a_stream_that_was_broken_off_ends_in_an_error_for_every_caller(cell: str) -> None:
+    source, target, reason = cell.split()
+    relay, out = crossed(source, target, stream(source, reason))
+
+    assert relay.tally.failed is not None
+    assert not relay.tally.ended
+    assert reason.encode() in out
+    assert not any(end in out for end in (b"[DONE]", b"message_stop", b"response.completed", b"messageStop"))
+
+
+@each_cell("cell", [f"{source} {reason}" for source in SOURCES for reason in FAILURES])
+def test_a_whole_reply_that_was_broken_off_is_an_error(cell: str) -> None:
+    source, reason = cell.split()
+    with pytest.raises(UpstreamError, match=reason) as raised:
+        load("dialects", source).read_reply(reply(source, reason))
+
+    assert "answer_broken_off" == raised.value.fault().code
+    assert raised.value.fault().status >= 500
+
+
+@each_cell("cell", [f"{source} {reason}" for source in (CHAT, MESSAGES, GEMINI) for reason in FAILURES])
+def test_a_stream_of_the_callers_format_does_not_end_clean_either(cell: str) -> None:
+    source, reason = cell.split()
+    dialect = load("dialects", source)
+    writer = dialect.writer(Call(source, "chat", "m", stream=True, raw=b"{}"))
+    relay = RawRelay(dialect.reader(dialect.stream_type), writer, hide_usage=False)
+    out = relay.feed(stream(source, reason)) + relay.close()
+
+    assert relay.tally.failed is not None
+    assert b"answer_broken_off" in out or b"broke the answer off" in out
+    assert not any(end in out for end in (b"[DONE]", b"message_stop"))
+
+
+@each_cell("cell", [f"{source} {reason}" for source in SOURCES for reason in IN_OTHER_WORDS])
+def test_a_reason_in_another_formats_words_is_read(cell: str) -> None:
+    source, reason = cell.split()
+    _, out = crossed(source, CHAT, stream(source, reason))
+    whole = json.loads(load("dialects", CHAT).write_reply(load("dialects", source).read_reply(reply(source, reason))))
+    raw = [IN_OTHER_WORDS[reason], reason]  # the format of the reply keeps its word
+
+    assert whole["choices"][0]["finish_reason"] in raw
+    assert f'"finish_reason":"{IN_OTHER_WORDS[reason]}"'.encode() in out or reason.encode() in out
+    assert b'"finish_reason":"stop"' not in out
+
+
+@pytest.mark.parametrize("error", [*BARE_ERRORS, {"error": {"message": "engine dead"}}])
+@pytest.mark.parametrize("source", [CHAT, MESSAGES, GEMINI])
+@pytest.mark.parametrize("target", EVERY)
+def test_an_error_without_the_object_around_it_is_told(source: str, target: str, error: Any) -> None:
+    relay, out = crossed(source, target, stream(source, None, error))
+
+    assert relay.tally.failed is not None
+    assert b"engine dead" in out
+
+
+@pytest.mark.parametrize("status", ["incomplete", "cancelled"])
+@pytest.mark.parametrize("reason", ["max_output_tokens", "something_new", None])
+def test_a_response_that_is_not_whole_is_told_as_cut_off(status: str, reason: str | None) -> None:
+    call = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": '{"a":', "status": "incomplete"}
+    response = {"id": "resp_1", "output": [call], "status": status, "incomplete_details": {"reason": reason}}
+    read = load("dialects", RESPONSES).read_reply(json.dumps(response).encode())
+
+    assert "length" == json.loads(load("dialects", CHAT).write_reply(read))["choices"][0]["finish_reason"]
+    assert "max_tokens" == json.loads(load("dialects", MESSAGES).write_reply(read))["stop_reason"]
+    assert "MAX_TOKENS" == json.loads(load("dialects", GEMINI).write_reply(read))["candidates"][0]["finishReason"]
