@@ -24,6 +24,7 @@ from ..model.fault import Fault
 from ..model.frozen_dataclass import frozen_dataclass
 from ..model.host import UNKNOWN_HOST, HostProfile
 from ..model.reply import Reply, ReplyEvent
+from ..model.reply_summary import ReplySummary
 from ..model.spelling import Spelling
 from ..model.wire_names import WireNames
 
@@ -128,6 +129,11 @@ class Dialect(Protocol):
 
     def read_reply(self, body: bytes) -> Reply:
         """Raises UpstreamError if the body is not a reply of this format."""
+        ...
+
+    def read_summary(self, body: bytes) -> ReplySummary | None:
+        """The same as the summary of `read_reply(body)`, without reading the content. None: only `read_reply` can tell,
+        because the reply does not have the usual shape of this format, or is no reply."""
         ...
 
     def write_reply(self, reply: Reply) -> bytes: ...

@@ -279,7 +279,9 @@ class _Reply:
         try:
             self._plain.append(self._inflater.feed(event.body) if self._inflater is not None else event.body)
             if event.end:
-                self._dialect.read_reply(b"".join(self._plain))
+                body = b"".join(self._plain)
+                if self._dialect.read_summary(body) is None:
+                    self._dialect.read_reply(body)
                 self.spoke = True
         except UpstreamError as error:
             return error.fault()

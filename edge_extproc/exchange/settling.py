@@ -88,11 +88,8 @@ class ExchangeRecord:
         body = self.response.body
         if body.tally is not None:
             return body.tally.finish.reason if body.tally.finish is not None else None
-        if body.reply is not None:
-            for choice in body.reply.choices:
-                if choice.finish is not None:
-                    return choice.finish.reason
-            return None
+        if body.summary is not None:
+            return body.summary.finish
         return self.response.entry.finish if self.response.entry is not None else None
 
 
@@ -172,7 +169,7 @@ def settlement_of(
         trace_id=in_trace.trace_id if in_trace is not None else None,
         trace=trace,
         transcript=_transcript(gateway, request, response),
-        response_model=body.reply.model if body.reply is not None else body.tally.model if body.tally else None,
+        response_model=body.summary.model if body.summary is not None else body.tally.model if body.tally else None,
         max_output_tokens=call.max_output_tokens if call is not None else None,
         phases=tuple([PhaseTime(_PHASES[kind], at - times.began, took) for kind, (at, took) in times.by_event.items()]),
     )
@@ -248,7 +245,7 @@ def _reply(gateway: Gateway, response: ResponseFacts) -> Reply | None:
     entry, body = response.entry, response.body
     if entry is not None:
         return gateway.dialects[entry.dialect].read_reply(entry.body)
-    if body.reply is None and body.tally is not None and body.tally.fold is not None:
+    if body.summary is None and body.tally is not None and body.tally.fold is not None:
         return body.tally.fold.reply()
     return body.reply
 
