@@ -125,6 +125,11 @@ def settlement_of(
     trace = received.trace if received is not None else None
     in_trace = trace or (received.parent if received is not None else None)
     dialect = identified.caller_dialect if identified is not None else received.caller_dialect if received else None
+    tenant, team, user, key_id = (
+        (principal.tenant, principal.team, principal.user, principal.key_id)
+        if principal is not None
+        else (None, None, None, None)
+    )
     now = gateway.clock.monotonic()
     settlement = Settlement(
         exchange_id=exchange_id,
@@ -136,10 +141,10 @@ def settlement_of(
         duration=now - times.began,
         overhead=max(0.0, times.overhead - lookup.waited) if lookup is not None else times.overhead,
         time_to_first_token=body.first_token_at - times.began if body.first_token_at is not None else None,
-        tenant=principal.tenant if principal is not None else None,
-        team=principal.team if principal is not None else None,
-        user=principal.user if principal is not None else None,
-        key_id=principal.key_id if principal is not None else None,
+        tenant=tenant,
+        team=team,
+        user=user,
+        key_id=key_id,
         method=received.method if received is not None else "",
         path=received.path if received is not None else "",
         dialect=dialect.name if dialect is not None else None,

@@ -16,5 +16,7 @@ class ReplySummary:
 
 
 def summary_of(reply: Reply) -> ReplySummary:
-    finishes = [choice.finish.reason for choice in reply.choices if choice.finish is not None]
-    return ReplySummary(reply.model, finishes[0] if finishes else None, reply.usage)
+    for choice in reply.choices:
+        if choice.finish is not None:
+            return ReplySummary(reply.model, choice.finish.reason, reply.usage)
+    return ReplySummary(reply.model, None, reply.usage)
