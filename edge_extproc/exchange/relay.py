@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Protocol
 
-from ..dialects.base import Dialect, StreamReader, StreamWriter
+from ..codecs.frame import Frame
+from ..dialects.base import Dialect, SkimmingReader, StreamReader, StreamWriter
 from ..dialects.dropping import kind_of_part
 from ..model.call import Call
 from ..model.content import Part, RedactedThinking
@@ -133,7 +134,8 @@ class Relay(Protocol):
 
 
 class RawRelay:
-    """`hide_usage`: the gateway requested a usage frame that the caller did not request."""
+    """`hide_usage`: the gateway requested a usage frame that the caller did not request. A frame that only adds text
+    becomes no event, unless the reply is collected."""
 
     def __init__(
         self, reader: StreamReader, writer: StreamWriter, *, hide_usage: bool, fold: Fold | None = None
@@ -142,16 +144,23 @@ class RawRelay:
         self._reader = reader
         self._writer = writer
         self._hide_usage = hide_usage
+        self._skim = reader.skim if fold is None and isinstance(reader, SkimmingReader) else _nothing_skimmed
 
     def feed(self, data: bytes) -> bytes:
-        if self.tally.failed is not None:
+        tally = self.tally
+        if tally.failed is not None:
             return b""
         passed = []
         for frame in self._reader.frames(data):
-            events = self._reader.read(frame)
-            if self._listen(events):
+            length = self._skim(frame)
+            if length is not None:
+                tally.text_length += length
+                tally.has_token = tally.has_token or length > 0
                 passed.append(frame.raw)
-            if self.tally.failed is not None:
+                continue
+            if self._listen(self._reader.read(frame)):
+                passed.append(frame.raw)
+            if tally.failed is not None:
                 break
         return b"".join(passed)
 
@@ -174,6 +183,11 @@ class RawRelay:
             self.tally.note(event)
             only_usage = only_usage and isinstance(event, UsageSeen)
         return not (self._hide_usage and only_usage)
+
+
+def _nothing_skimmed(frame: Frame) -> None:
+    """Every frame is read."""
+    del frame
 
 
 class CrossRelay:
