@@ -14,7 +14,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from ..codecs.frame import Frame
 from ..errors import BadRequest
@@ -24,6 +24,7 @@ from ..model.fault import Fault
 from ..model.frozen_dataclass import frozen_dataclass
 from ..model.host import UNKNOWN_HOST, HostProfile
 from ..model.reply import Reply, ReplyEvent
+from ..model.reply_summary import ReplySummary
 from ..model.spelling import Spelling
 from ..model.wire_names import WireNames
 
@@ -74,6 +75,17 @@ class StreamReader(Protocol):
     def close(self) -> tuple[list[Frame], list[ReplyEvent]]:
         """Ends the stream. Returns the last frame, if it had no delimiter, and its events; then Ended if the stream is
         complete and Ended was not returned before, or Failed if it is incomplete."""
+        ...
+
+
+@runtime_checkable
+class SkimmingReader(StreamReader, Protocol):
+    """A reader that knows a frame which does nothing but add text to the reply, without making events of it. A format
+    whose frames hold more than that (Gemini's usage) has none."""
+
+    def skim(self, frame: Frame) -> int | None:
+        """The number of characters that the frame adds to a part of the first choice, if `read` would return one
+        PartDelta, or nothing because there are no characters. The reader then has read the frame. None: it has not."""
         ...
 
 
@@ -128,6 +140,11 @@ class Dialect(Protocol):
 
     def read_reply(self, body: bytes) -> Reply:
         """Raises UpstreamError if the body is not a reply of this format."""
+        ...
+
+    def read_summary(self, body: bytes) -> ReplySummary | None:
+        """The same as the summary of `read_reply(body)`, without reading the content. None: only `read_reply` can tell,
+        because the reply does not have the usual shape of this format, or is no reply."""
         ...
 
     def write_reply(self, reply: Reply) -> bytes: ...

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
-from functools import partial
 
 from ..accounting.estimate import tokens_of_length
 from ..model.bill import Bill
@@ -69,8 +68,8 @@ def _usage(gateway: Gateway, request: RequestFacts, response: ResponseFacts) -> 
     """The usage, and whether a part of it is estimated. A stream that broke reports too little or nothing, but its
     provider bills what it read and made."""
     body, call = response.body, request.call
-    if body.reply is not None and call is not None:
-        return _completed(gateway, request, call, response, body.reply.usage, partial(_length, body.reply))
+    if body.summary is not None and call is not None:
+        return _completed(gateway, request, call, response, body.summary.usage, lambda: _length(body.reply))
     if body.tally is None:
         return (body.operation.usage, body.operation.estimated) if body.operation is not None else (None, False)
     if call is None or response.candidate is None:
@@ -119,8 +118,10 @@ def _plausible(usage: Usage, call: Call) -> Usage:
     return usage
 
 
-def _length(reply: Reply) -> int:
+def _length(reply: Reply | None) -> int:
     """Characters of answer, thinking and tool arguments, as a stream's tally counts them."""
+    if reply is None:
+        return 0
     return sum(_part_length(part) for choice in reply.choices for part in choice.parts)
 
 

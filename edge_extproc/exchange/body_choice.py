@@ -70,13 +70,14 @@ def chat_body(gateway: Gateway, sent: Sent, answered: Answered, inflater: Inflat
     content_type = content_type if unframer is None else upstream.stream_type
     streamed = media_type(content_type) == media_type(upstream.stream_type)
     unnamed = call.stream and not streamed and unframer is None and may_be_events(upstream, content_type)
-    if not (streamed and call.stream) and not unnamed:
-        return BodyChoice(ReplyBody(answered, unframer, streamed=streamed), "buffered", removed)
-    reader, writer = upstream.reader(upstream.stream_type if unnamed else content_type), caller.writer(call)
-    stream_type, lookup = call.stream_type or caller.stream_type, sent.admitted.lookup
+    lookup = sent.admitted.lookup
     keeps = (lookup is not None and lookup.may_store) or keeps_transcript(
         gateway, sent.admitted.read.identified.received
     )
+    if not (streamed and call.stream) and not unnamed:
+        return BodyChoice(ReplyBody(answered, unframer, streamed=streamed, with_content=keeps), "buffered", removed)
+    reader, writer = upstream.reader(upstream.stream_type if unnamed else content_type), caller.writer(call)
+    stream_type = call.stream_type or caller.stream_type
     whole = Fold(upstream.name) if keeps else None
     # One dialect may be framed in two ways. Then its frames cannot pass as they are.
     same = upstream.name == caller.name and stream_type == upstream.stream_type

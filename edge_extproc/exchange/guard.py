@@ -334,7 +334,8 @@ class _Reply:
             self._stream = _Stream(self._dialect.reader(self._dialect.stream_type), None, None)
             return self._feed_stream(body, end)
         if end:
-            self._dialect.read_reply(body)
+            if self._dialect.read_summary(body) is None:
+                self._dialect.read_reply(body)
             self.spoke = True
         return None
 

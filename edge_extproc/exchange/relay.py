@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Protocol
 
-from ..dialects.base import Dialect, StreamReader, StreamWriter
+from ..codecs.frame import Frame
+from ..dialects.base import Dialect, SkimmingReader, StreamReader, StreamWriter
 from ..dialects.dropping import kind_of_part
 from ..model.call import Call
 from ..model.content import Part, RedactedThinking
@@ -135,7 +136,7 @@ class Relay(Protocol):
 
 class RawRelay:
     """`hide_usage`: the gateway requested a usage frame that the caller did not request. `chat`: a stream of which
-    nothing can be read is a failure."""
+    nothing can be read is a failure. A frame that only adds text becomes no event, unless the reply is collected."""
 
     def __init__(
         self,
@@ -151,15 +152,24 @@ class RawRelay:
         self._writer = writer
         self._hide_usage = hide_usage
         self._chat = chat
+        self._skim = reader.skim if fold is None and isinstance(reader, SkimmingReader) else _nothing_skimmed
 
     def feed(self, data: bytes) -> bytes:
-        if self.tally.failed is not None:
+        tally = self.tally
+        if tally.failed is not None:
             return b""
         passed = []
         for frame in self._reader.frames(data):
+            length = self._skim(frame)
+            if length is not None:
+                tally.text_length += length
+                if length:
+                    tally.has_token = tally.has_parts = True
+                passed.append(frame.raw)
+                continue
             is_passed = self._listen(self._reader.read(frame))
-            if self.tally.failed is not None:
-                passed.append(self._failed_frame(self.tally.failed, frame.raw))
+            if tally.failed is not None:
+                passed.append(self._failed_frame(tally.failed, frame.raw))
                 break
             if is_passed:
                 passed.append(frame.raw)
@@ -194,6 +204,11 @@ class RawRelay:
             self.tally.note(event)
             only_usage = only_usage and isinstance(event, UsageSeen)
         return not (self._hide_usage and only_usage)
+
+
+def _nothing_skimmed(frame: Frame) -> None:
+    """Every frame is read."""
+    del frame
 
 
 class CrossRelay:

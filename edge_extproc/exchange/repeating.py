@@ -62,10 +62,10 @@ def store_reply(
 def _new_reply(
     gateway: Gateway, call: Call, response: ResponseFacts, lookup: CacheLookup, cost: Decimal | None
 ) -> NewReply | None:
-    candidate, reply = response.candidate, response.body.reply
+    candidate = response.candidate
     if candidate is None or response.refused is not None or not lookup.may_store:
         return None
-    tally = response.body.tally
+    reply, tally = response.body.reply, response.body.tally
     if tally is not None:
         whole = tally.ended and tally.failed is None and not tally.garbled
         reply = tally.fold.reply() if whole and tally.fold is not None else None

@@ -18,6 +18,7 @@ from ..dialects.dropping import lost_in
 from ..errors import ErrorReply, UpstreamError
 from ..model.fault import Fault
 from ..model.reply import Reply, ReplyEvent, fold
+from ..model.reply_summary import ReplySummary, summary_of
 from ..providers.base import Unframer
 from .account_faults import for_caller
 from .commands import CONTINUE, Command, Continue, Pairs
@@ -46,7 +47,7 @@ class BodyReader:
     things (an image, speech), the time of its first byte."""
     tally: Tally | None = None
     """Of a stream."""
-    reply: Reply | None = None
+    summary: ReplySummary | None = None
     """Of a chat whose reply came whole."""
     raw: bytes | None = None
     """All of that reply in the provider's format, where it came so."""
@@ -56,6 +57,11 @@ class BodyReader:
     """Envoy holds the body until all of it is there, so the limit for responses applies."""
     unseen: bool = False
     """The body goes past the gateway: Envoy may close the stream before the body ends."""
+
+    @property
+    def reply(self) -> Reply | None:
+        """The content of a chat's reply that came whole."""
+        return None
 
     @property
     def lost(self) -> tuple[str, ...]:
@@ -186,7 +192,7 @@ class UnnamedBody(StreamedBody):
     """A body whose content type does not say whether it is a stream, for a caller that asked for one. Its first bytes
     decide. A body that is no stream is held until it is whole."""
 
-    __slots__ = ("_answered", "_held", "_longest", "_streams", "reply")
+    __slots__ = ("_answered", "_held", "_longest", "_reply", "_streams", "summary")
 
     def __init__(self, answered: Answered, relay: Relay, inflater: Inflater | None, clock: Clock, longest: int) -> None:
         """`longest`: how many bytes are held at most."""
@@ -195,7 +201,12 @@ class UnnamedBody(StreamedBody):
         self._answered = answered
         self._held = bytearray()
         self._streams = False
-        self.reply: Reply | None = None
+        self._reply: Reply | None = None
+        self.summary: ReplySummary | None = None
+
+    @property
+    def reply(self) -> Reply | None:
+        return self._reply
 
     def take(self, event: ResponseBody) -> Command:
         if self._streams:
@@ -223,27 +234,39 @@ class UnnamedBody(StreamedBody):
     def _as_stream(self, body: bytes) -> bytes:
         """A whole reply as the stream that the caller asked for."""
         answered = self._answered
-        self.reply = _complete(answered.dialect.read_reply(body), answered)
-        self._lost, self.tally = lost_in(self.reply, answered.caller_dialect), None
-        return as_stream(self.reply, answered.call, answered.caller_dialect)[0]
+        self._reply = reply = _complete(answered.dialect.read_reply(body), answered)
+        self.summary = summary_of(reply)
+        self._lost, self.tally = lost_in(reply, answered.caller_dialect), None
+        return as_stream(reply, answered.call, answered.caller_dialect)[0]
 
 
 class ReplyBody(BodyReader):
     """A reply that is taken whole. It becomes a stream where the caller asked for one, and a stream becomes a whole
-    reply where the caller did not."""
+    reply where the caller did not. A reply that stays as it is is read in full only where its content is needed."""
 
-    __slots__ = ("_answered", "_streamed", "_unframer", "length", "lost", "raw", "reply")
+    __slots__ = ("_answered", "_reply", "_streamed", "_unframer", "_with_content", "length", "lost", "raw", "summary")
     is_whole = True
 
-    def __init__(self, answered: Answered, unframer: Unframer | None, *, streamed: bool) -> None:
-        """`streamed`: the content type says that the reply comes as a stream."""
+    def __init__(
+        self, answered: Answered, unframer: Unframer | None, *, streamed: bool, with_content: bool = False
+    ) -> None:
+        """`streamed`: the content type says that the reply comes as a stream. `with_content`: the cache or a trace will
+        need the content."""
         self._answered = answered
+        self._with_content = with_content
         self._unframer = unframer
         self._streamed = streamed
         self.length = 0
         self.lost: tuple[str, ...] = ()
-        self.reply: Reply | None = None
+        self._reply: Reply | None = None
+        self.summary: ReplySummary | None = None
         self.raw: bytes | None = None
+
+    @property
+    def reply(self) -> Reply | None:
+        if self._reply is None and self.raw is not None:
+            self._reply = _complete(self._answered.dialect.read_reply(self.raw), self._answered)
+        return self._reply
 
     def take(self, event: ResponseBody) -> Command | Fault:
         answered = self._answered
@@ -251,19 +274,19 @@ class ReplyBody(BodyReader):
         body = plain(event.body, answered.head.values.get("content-encoding"), self._unframer)
         if self._streamed or (streams_events(dialect) and is_stream(body)):
             events = read_stream(dialect, body)
-            self.reply = reply = _complete(fold(dialect.name, events), answered)
+            self._reply = reply = _complete(fold(dialect.name, events), answered)
+            self.summary = summary_of(reply)
             fault = fault_in(events)
             if fault is not None:
                 return for_caller(fault)
+        elif dialect.name == caller_dialect.name and not call.stream:
+            return self._pass(body, event.body)
         else:
             try:
-                self.reply = reply = _complete(dialect.read_reply(body), answered)
+                self._reply = reply = _complete(dialect.read_reply(body), answered)
             except ErrorReply as error:
                 return for_caller(error.fault())
-            self.raw = body
-            if dialect.name == caller_dialect.name and not call.stream:
-                self.length = len(body)
-                return _whole(body, event.body)
+            self.summary, self.raw = summary_of(reply), body
         if dialect.name != caller_dialect.name and _is_malformed(reply):
             return MALFORMED
         self.lost = lost_in(reply, caller_dialect)
@@ -276,6 +299,21 @@ class ReplyBody(BodyReader):
         self.length = len(out)
         dropped = dropped_fields((*answered.dropped, *self.lost)) if self.lost else ()
         return _whole(out, sent, content_type, dropped)
+
+    def _pass(self, body: bytes, held: bytes) -> Command | Fault:
+        """The reply as it is. `held`: the body that Envoy holds now."""
+        answered = self._answered
+        summary = None if self._with_content else answered.dialect.read_summary(body)
+        if summary is None:
+            try:
+                self._reply = _complete(answered.dialect.read_reply(body), answered)
+            except ErrorReply as error:
+                return for_caller(error.fault())
+            summary = summary_of(self._reply)
+        elif not summary.model:
+            summary = replace(summary, model=answered.candidate.model)
+        self.summary, self.raw, self.length = summary, body, len(body)
+        return _whole(body, held)
 
 
 class UpstreamErrorBody(BodyReader):

@@ -89,11 +89,8 @@ class ExchangeRecord:
         body = self.response.body
         if body.tally is not None:
             return body.tally.finish.reason if body.tally.finish is not None else None
-        if body.reply is not None:
-            for choice in body.reply.choices:
-                if choice.finish is not None:
-                    return choice.finish.reason
-            return None
+        if body.summary is not None:
+            return body.summary.finish
         return self.response.entry.finish if self.response.entry is not None else None
 
 
@@ -129,6 +126,11 @@ def settlement_of(
     trace = received.trace if received is not None else None
     in_trace = trace or (received.parent if received is not None else None)
     dialect = identified.caller_dialect if identified is not None else received.caller_dialect if received else None
+    tenant, team, user, key_id = (
+        (principal.tenant, principal.team, principal.user, principal.key_id)
+        if principal is not None
+        else (None, None, None, None)
+    )
     now = gateway.clock.monotonic()
     settlement = Settlement(
         exchange_id=exchange_id,
@@ -140,10 +142,10 @@ def settlement_of(
         duration=now - times.began,
         overhead=max(0.0, times.overhead - lookup.waited) if lookup is not None else times.overhead,
         time_to_first_token=body.first_token_at - times.began if body.first_token_at is not None else None,
-        tenant=principal.tenant if principal is not None else None,
-        team=principal.team if principal is not None else None,
-        user=principal.user if principal is not None else None,
-        key_id=principal.key_id if principal is not None else None,
+        tenant=tenant,
+        team=team,
+        user=user,
+        key_id=key_id,
         method=received.method if received is not None else "",
         path=received.path if received is not None else "",
         dialect=dialect.name if dialect is not None else None,
@@ -173,7 +175,7 @@ def settlement_of(
         trace_id=in_trace.trace_id if in_trace is not None else None,
         trace=trace,
         transcript=_transcript(gateway, request, response),
-        response_model=body.reply.model if body.reply is not None else body.tally.model if body.tally else None,
+        response_model=body.summary.model if body.summary is not None else body.tally.model if body.tally else None,
         max_output_tokens=call.max_output_tokens if call is not None else None,
         phases=tuple([PhaseTime(_PHASES[kind], at - times.began, took) for kind, (at, took) in times.by_event.items()]),
     )
@@ -250,7 +252,7 @@ def _reply(gateway: Gateway, response: ResponseFacts) -> Reply | None:
     entry, body = response.entry, response.body
     if entry is not None:
         return gateway.dialects[entry.dialect].read_reply(entry.body)
-    if body.reply is None and body.tally is not None and body.tally.fold is not None:
+    if body.summary is None and body.tally is not None and body.tally.fold is not None:
         return body.tally.fold.reply()
     return body.reply
 

@@ -99,7 +99,7 @@ class CacheMetrics:
 
     def looked_up(self, tier: str, seconds: float, *, found: bool) -> None:
         self._lookups.add(tier, "true" if found else "false")
-        self._seconds.of(tier).observe(seconds)
+        self._seconds.by_labels[(tier,)].observe(seconds)
 
     def wrote(self, tier: str) -> None:
         self._writes.add(tier)

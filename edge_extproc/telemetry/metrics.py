@@ -317,7 +317,7 @@ class Metrics:
 
     def loop_lagged(self, seconds: float) -> None:
         """`seconds`: the delay of a timer."""
-        self._lag.of().observe(max(0.0, seconds))
+        self._lag.by_labels[()].observe(max(0.0, seconds))
 
     def configured(self, version: str, loaded_at: float) -> None:
         """Records the version of the applied configuration, and since when (Unix time). Repeated calls have no
@@ -364,10 +364,12 @@ class Metrics:
 
         series.outcomes[s.outcome] = series.outcomes.get(s.outcome, 0) + 1
         trace_id = s.trace_id
-        self._duration.of(*series.what_where, "true" if s.stream else "false").observe(s.duration, trace_id)
-        self._overhead.of(s.lane or NONE).observe(s.overhead, trace_id)
+        stream = "true" if s.stream else "false"
+        self._duration.by_labels[(*series.what_where, stream)].observe(s.duration, trace_id)
+        self._overhead.by_labels[(s.lane or NONE,)].observe(s.overhead, trace_id)
+        phases = self._phases.by_labels
         for phase in s.phases:
-            self._phases.of(phase.name).observe(phase.seconds)
+            phases[(phase.name,)].observe(phase.seconds)
         status = OTHER if s.status not in STATUSES else str(s.status)
         self._responses.add(_known(s.dialect, names.dialects), NONE if s.status is None else status)
         self._request_bytes.add(by=s.request_bytes)
@@ -377,9 +379,9 @@ class Metrics:
         if s.cost is not None:
             series.cost = s.cost if series.cost is None else series.cost + s.cost
         if s.time_to_first_token is not None:
-            self._first_token.of(model, provider).observe(s.time_to_first_token, trace_id)
+            self._first_token.by_labels[model, provider].observe(s.time_to_first_token, trace_id)
             if s.time_per_output_token is not None:
-                self._per_token.of(model, provider).observe(s.time_per_output_token)
+                self._per_token.by_labels[model, provider].observe(s.time_per_output_token)
         if s.attempts:
             self._attempts.add(provider, by=s.attempts)
         if s.attempts > 1:

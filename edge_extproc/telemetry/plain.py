@@ -84,27 +84,35 @@ class Buckets:
         )
 
 
+class _ByLabels(dict[tuple[str, ...], Buckets]):
+    """The buckets of each combination of label values. A combination is made when it is first looked up."""
+
+    __slots__ = ("_bounds",)
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        super().__init__()
+        self._bounds = bounds
+
+    def __missing__(self, values: tuple[str, ...]) -> Buckets:
+        buckets = self[values] = Buckets(self._bounds)
+        return buckets
+
+
 class PlainHistogram(Collector):
     """A histogram metric, with or without labels."""
 
     def __init__(
         self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float], registry: CollectorRegistry
     ) -> None:
-        self._name, self._text, self._labels, self._bounds = name, text, tuple(labels), tuple(buckets)
-        self._of: dict[tuple[str, ...], Buckets] = {}
+        self._name, self._text, self._labels = name, text, tuple(labels)
+        self.by_labels = _ByLabels(tuple(buckets))
+        """The buckets by their label values, which are in the order of the label names."""
         if not labels:
-            self.of()
+            self.by_labels[()]
         registry.register(self)
-
-    def of(self, *values: str) -> Buckets:
-        """The buckets for these label values, in the order of the label names."""
-        buckets = self._of.get(values)
-        if buckets is None:
-            buckets = self._of[values] = Buckets(self._bounds)
-        return buckets
 
     def collect(self) -> Iterator[HistogramMetricFamily]:
         family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
-        for values, buckets in list(self._of.items()):
+        for values, buckets in list(self.by_labels.items()):
             buckets.add_to(family, values)
         yield family

@@ -31,6 +31,7 @@ DIALECT_FILES = {
     "request_out",
     "stream_in",
     "stream_out",
+    "summary",
 }
 DIALECTS = sorted(path.name for path in (PACKAGE / "dialects").iterdir() if (path / "__init__.py").exists())
 

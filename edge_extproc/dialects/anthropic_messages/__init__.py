@@ -18,6 +18,7 @@ from ...model.content import Audio, Image, Opaque, Part
 from ...model.fault import Fault
 from ...model.host import UNKNOWN_HOST, HostProfile
 from ...model.reply import Reply
+from ...model.reply_summary import ReplySummary
 from ..base import Headers, ModelCard, Route, output_limit
 from ..crossing import portable
 from ..pictures import shown_by_user
@@ -29,6 +30,7 @@ from .request_in import betas, probe_of, read_chat, why_no_call
 from .request_out import RequestWriter
 from .stream_in import ReplyReader
 from .stream_out import ReplyWriter
+from .summary import read_summary
 
 _PATHS: Mapping[Operation, str] = MappingProxyType(
     {"chat": "/messages", "count_tokens": "/messages/count_tokens", "models": "/models"}
@@ -91,6 +93,9 @@ class AnthropicMessages:
 
     def read_reply(self, body: bytes) -> Reply:
         return read_reply(body)
+
+    def read_summary(self, body: bytes) -> ReplySummary | None:
+        return read_summary(body)
 
     def write_reply(self, reply: Reply) -> bytes:
         return write_reply(reply)

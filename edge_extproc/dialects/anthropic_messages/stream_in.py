@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+import msgspec
+
 from ...codecs import sse
 from ...codecs.frame import Frame
 from ...codecs.json_values import UNREADABLE, decode_reply, encode, rest_of, text_of
@@ -59,6 +61,26 @@ class _Open:
     has_delta: bool = False
 
 
+class _TextDelta(msgspec.Struct, tag_field="type", tag="text_delta", forbid_unknown_fields=True):
+    text: str
+
+
+class _ThinkingDelta(msgspec.Struct, tag_field="type", tag="thinking_delta", forbid_unknown_fields=True):
+    text: str = msgspec.field(name="thinking")
+
+
+class _InputDelta(msgspec.Struct, tag_field="type", tag="input_json_delta", forbid_unknown_fields=True):
+    text: str = msgspec.field(name="partial_json")
+
+
+class _DeltaEvent(msgspec.Struct, tag_field="type", tag="content_block_delta", forbid_unknown_fields=True):
+    index: int
+    delta: _TextDelta | _ThinkingDelta | _InputDelta
+
+
+_delta_event = msgspec.json.Decoder(_DeltaEvent)
+
+
 class ReplyReader:
     """A block that only this dialect knows (a server tool's call or result) is told when it is whole, since a part of
     that kind starts with its whole value; its input grows from deltas until then."""
@@ -100,6 +122,21 @@ class ReplyReader:
         if event.get("error") or ("type" not in event and (event.get("message") or event.get("detail"))):
             return self._error(event)
         return []  # a new kind of event: the API says, skip it
+
+    def skim(self, frame: Frame) -> int | None:
+        """Of a delta of a block that is told in pieces."""
+        if self._over:
+            return None
+        try:
+            event = _delta_event.decode(frame.data)
+        except UNREADABLE:
+            return None
+        block = self._blocks.get(event.index)
+        if block is None or block.kind == "opaque":
+            return None
+        length = len(event.delta.text)
+        block.has_delta = block.has_delta or length > 0
+        return length
 
     def _start(self, event: Block) -> list[ReplyEvent]:
         message = event.get("message")

@@ -20,6 +20,7 @@ from ...model.content import Audio, Image, Opaque, Part
 from ...model.fault import Fault
 from ...model.host import UNKNOWN_HOST, HostProfile
 from ...model.reply import Reply
+from ...model.reply_summary import ReplySummary
 from ..base import Headers, ModelCard, Route, output_limit
 from ..crossing import portable
 from ..pictures import shown_by_user
@@ -32,6 +33,7 @@ from .request_in import model_of, probe_of, read_chat, why_no_call
 from .request_out import RequestWriter
 from .stream_in import ReplyReader
 from .stream_out import ReplyWriter
+from .summary import read_summary
 
 # --- the dialect
 
@@ -84,6 +86,9 @@ class BedrockConverse:
 
     def read_reply(self, body: bytes) -> Reply:
         return read_reply(body)
+
+    def read_summary(self, body: bytes) -> ReplySummary | None:
+        return read_summary(body)
 
     def write_reply(self, reply: Reply) -> bytes:
         return write_reply(reply)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal, assert_never
 
+import msgspec
+
 from ...codecs import aws_eventstream
 from ...codecs.frame import Frame
 from ...codecs.json_values import UNREADABLE, as_list, decode, decode_reply, encode, rest_of
@@ -55,6 +57,20 @@ class _Open:
     has_delta: bool = False
 
 
+class _TextDelta(msgspec.Struct, forbid_unknown_fields=True):
+    text: str
+
+
+class _TextEvent(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    content_block_index: int
+    delta: _TextDelta
+    p: str = ""
+    """The padding."""
+
+
+_text_event = msgspec.json.Decoder(_TextEvent)
+
+
 class ReplyReader:
     """Text and reasoning begin with their first delta: Bedrock sends a contentBlockStart for tools alone. What only
     this dialect knows (the result of a tool that Bedrock ran, a picture), and what is redacted, is told when it is
@@ -96,6 +112,22 @@ class ReplyReader:
             return self._failed(frame)
         read = _READ_EVENT.get(frame.event)
         return [] if read is None else read(self, event)  # a new kind of event is skipped
+
+    def skim(self, frame: Frame) -> int | None:
+        """Of text that goes on: the block has begun."""
+        is_event = not isinstance(frame, aws_eventstream.AwsFrame) or frame.is_event
+        if self._over or frame.event != "contentBlockDelta" or not is_event:
+            return None
+        try:
+            event = _text_event.decode(frame.data)
+        except UNREADABLE:
+            return None
+        block = self._blocks.get(event.content_block_index)
+        if block is None or block.kind != "text":
+            return None
+        length = len(event.delta.text)
+        block.has_delta = block.has_delta or length > 0
+        return length
 
     def _failed(self, frame: Frame) -> list[ReplyEvent]:
         """An exception of the service model, or an unknown error that is only in headers."""

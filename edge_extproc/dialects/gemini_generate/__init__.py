@@ -23,6 +23,7 @@ from ...model.content import Opaque, Part, RedactedThinking
 from ...model.fault import Fault
 from ...model.host import UNKNOWN_HOST, HostProfile
 from ...model.reply import Reply
+from ...model.reply_summary import ReplySummary
 from ..base import Headers, ModelCard, Route
 from ..crossing import portable
 from .content import MARKED
@@ -48,6 +49,7 @@ from .request_in import (
 from .request_out import RequestWriter
 from .stream_in import ReplyReader, read_reply
 from .stream_out import ReplyWriter
+from .summary import read_summary
 
 # --- the dialect
 
@@ -144,6 +146,9 @@ class GeminiGenerate:
 
     def read_reply(self, body: bytes) -> Reply:
         return read_reply(body)
+
+    def read_summary(self, body: bytes) -> ReplySummary | None:
+        return read_summary(body)
 
     def write_reply(self, reply: Reply) -> bytes:
         return write_reply(reply)

@@ -23,6 +23,7 @@ from ...model.content import Audio, Image, Opaque, Part
 from ...model.fault import Fault
 from ...model.host import UNKNOWN_HOST, HostProfile
 from ...model.reply import Reply
+from ...model.reply_summary import ReplySummary
 from ..base import Headers, ModelCard, Route
 from ..crossing import portable
 from ..pictures import shown_by_user
@@ -35,6 +36,7 @@ from .request_in import read_call, read_chat
 from .request_out import RequestWriter
 from .stream_in import ReplyReader
 from .stream_out import ReplyWriter
+from .summary import read_summary
 
 
 class OpenAIChat:
@@ -95,6 +97,9 @@ class OpenAIChat:
 
     def read_reply(self, body: bytes) -> Reply:
         return read_reply(body)
+
+    def read_summary(self, body: bytes) -> ReplySummary | None:
+        return read_summary(body)
 
     def write_reply(self, reply: Reply) -> bytes:
         return write_reply(reply)

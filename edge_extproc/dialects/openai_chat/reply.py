@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -228,7 +229,7 @@ def read_reply(body: bytes) -> Reply:
         model=text_of(reply.get("model")) or None,
         choices=choices,
         usage=read_usage(usage) if isinstance(usage, dict) else None,
-        created=int(created) if isinstance(created, int | float) else None,
+        created=int(created) if isinstance(created, int | float) and math.isfinite(created) else None,
         extras=rest_of(reply, _REPLY),
     )
 

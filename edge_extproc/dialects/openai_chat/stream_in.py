@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -95,7 +95,46 @@ class _Chunk(msgspec.Struct):
     message: Any = None
 
 
+class _TextDelta(msgspec.Struct):
+    """A delta with text and nothing else that is read."""
+
+    content: str
+    reasoning_content: None = None
+    reasoning: None = None
+    reasoning_details: None = None
+    thinking_blocks: None = None
+    refusal: None = None
+    tool_calls: None = None
+    function_call: None = None
+    annotations: None = None
+    audio: None = None
+    images: None = None
+
+
+class _TextChoice(msgspec.Struct):
+    delta: _TextDelta
+    index: Literal[0] | None = None
+    message: None = None
+    finish_reason: None = None
+    logprobs: None = None
+    usage: None = None
+
+
+class _TextChunk(msgspec.Struct):
+    choices: list[_TextChoice]
+    id: str | int | None = None
+    created: float | None = None
+    model: str | None = None
+    usage: None = None
+    x_groq: None = None
+    error: None = None
+    object: Any = None
+    detail: Any = None
+    message: Any = None
+
+
 _chunk = msgspec.json.Decoder(_Chunk, strict=True)
+_text_chunk = msgspec.json.Decoder(_TextChunk, strict=True)
 DONE = b"[DONE]"
 _FUNCTION_CALL = -1
 """Where the one function call of the old format stands among the tool calls."""
@@ -240,6 +279,10 @@ class _ReadChoice:
         self._waiting: dict[int, _WaitingCall] = {}
         """By the host's index."""
         self.finish: str | None = None
+
+    @property
+    def is_in_text(self) -> bool:
+        return self._open_kind == "text"
 
     def read(self, delta: _Delta, started_as: str | None) -> list[ReplyEvent]:
         events: list[ReplyEvent] = []
@@ -457,6 +500,17 @@ class ReplyReader:
         if chunk.choices is None and (chunk.object == "error" or chunk.detail or chunk.message):
             return self._odd(data)
         return self._chunk(chunk)
+
+    def skim(self, frame: Frame) -> int | None:
+        """Of text that goes on: the part has begun."""
+        choice = self._choices.get(0)
+        if self._over or choice is None or not choice.is_in_text:
+            return None
+        try:
+            choices = _text_chunk.decode(frame.data).choices
+        except UNREADABLE:
+            return None
+        return len(choices[0].delta.content) if len(choices) == 1 else None
 
     def _chunk(self, chunk: _Chunk) -> list[ReplyEvent]:
         events: list[ReplyEvent] = []

@@ -21,6 +21,7 @@ from ...model.content import Audio, Image, Inline, Opaque, Part
 from ...model.fault import Fault
 from ...model.host import UNKNOWN_HOST, HostProfile
 from ...model.reply import Reply
+from ...model.reply_summary import ReplySummary
 from ..base import Headers, ModelCard, Route, output_limit
 from ..crossing import portable
 from ..openai_chat import PLUGIN as CHAT
@@ -32,6 +33,7 @@ from .request_in import probe, read_chat, why_no_call
 from .request_out import RequestWriter
 from .stream_in import ReplyReader
 from .stream_out import ReplyWriter
+from .summary import read_summary
 from .tools import has_own_tools
 
 # --- the dialect
@@ -97,6 +99,9 @@ class OpenAIResponses:
 
     def read_reply(self, body: bytes) -> Reply:
         return read_reply(body)
+
+    def read_summary(self, body: bytes) -> ReplySummary | None:
+        return read_summary(body)
 
     def write_reply(self, reply: Reply) -> bytes:
         return write_reply(reply)

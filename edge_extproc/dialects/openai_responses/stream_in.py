@@ -63,15 +63,37 @@ class _AnyEvent(msgspec.Struct):
     type: str = ""
 
 
+class _TextEvent(msgspec.Struct):
+    """The event that adds text to a part. The other fields have the same types as in `_Event`."""
+
+    type: Literal["response.output_text.delta"]
+    delta: str = ""
+    output_index: int = 0
+    content_index: int = 0
+    summary_index: int = 0
+    text: str = ""
+    arguments: str = ""
+    refusal: str = ""
+    input: str = ""
+
+
 # The fields of an item that are said elsewhere in the events of its call.
 _FIELDS_OF_CALL = MappingProxyType({"function_call": CALL, "custom_tool_call": CUSTOM_CALL})
 
 _event = msgspec.json.Decoder(_Event)
+_text_event = msgspec.json.Decoder(_TextEvent)
 _any_event = msgspec.json.Decoder(_AnyEvent)
 
 
+class _UnreadableFieldError(Exception):
+    """A field of an event is not valid JSON. msgspec checks less of a field that it does not decode."""
+
+
 def _decoded(raw: msgspec.Raw) -> Item:
-    value = decode_reply(bytes(raw))
+    try:
+        value = decode_reply(bytes(raw))
+    except UNREADABLE as exc:
+        raise _UnreadableFieldError from exc
     return value if isinstance(value, dict) else {}
 
 
@@ -124,6 +146,13 @@ class ReplyReader:
         return frames, events
 
     def read(self, frame: Frame) -> list[ReplyEvent]:
+        try:
+            return self._read(frame)
+        except _UnreadableFieldError:
+            self._out = []
+            return [Garbled("an event is not valid JSON")]
+
+    def _read(self, frame: Frame) -> list[ReplyEvent]:
         if self._over or not frame.data or frame.data == b"[DONE]":
             return []
         try:
@@ -140,6 +169,23 @@ class ReplyReader:
         take(self, event)
         out, self._out = self._out, []
         return out
+
+    def skim(self, frame: Frame) -> int | None:
+        """Of text that goes on: the part has begun."""
+        if self._over:
+            return None
+        try:
+            event = _text_event.decode(frame.data)
+        except UNREADABLE:
+            return None
+        item = self._items.get(event.output_index)
+        opened = item.parts.get(event.content_index) if item is not None else None
+        if opened is None:
+            return None
+        length, where = len(event.delta), ("text", event.content_index)
+        if length:
+            opened.sent[where] = opened.sent.get(where, 0) + length
+        return length
 
     def _mended(self, frame: Frame) -> list[ReplyEvent]:
         """Reads an event with numbers that are not JSON (NaN) without them."""
@@ -175,8 +221,8 @@ class ReplyReader:
     def _start(self, event: _Event) -> None:
         if self._started:
             return
-        self._started = True
         response = _decoded(event.response)
+        self._started = True
         # A list would be extended by what is told at the end.
         extras = {key: value for key, value in reply_extras(response).items() if not isinstance(value, list)}
         extras.pop("status", None)

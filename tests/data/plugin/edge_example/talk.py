@@ -44,6 +44,7 @@ from edge_extproc.model.reply import (
     ReplyStarted,
     UsageSeen,
 )
+from edge_extproc.model.reply_summary import ReplySummary
 from edge_extproc.model.usage import Usage
 from edge_extproc.model.wire_names import WireNames
 
@@ -195,6 +196,10 @@ class ExampleTalk:
             raise UpstreamError("the provider's reply has no text in `said`")
         choice = Choice((Text(row["said"]),), _finish(row.get("why")))
         return Reply(NAME, None, None, (choice,), _usage(row))
+
+    def read_summary(self, body: bytes) -> ReplySummary | None:
+        del body
+        return None  # every reply is read in full
 
     def write_reply(self, reply: Reply) -> bytes:
         said = "".join(part.text for choice in reply.choices for part in choice.parts if isinstance(part, Text))
