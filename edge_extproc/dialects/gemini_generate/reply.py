@@ -15,7 +15,6 @@ from ...model.reply import Finish, FinishReason, Reply
 from ...model.usage import Usage
 from ..base import ModelCard
 from ..failed_finish import OTHER_WORDS
-from ..turns import CUT_OFF, arguments_of
 from .content import (
     CALL,
     MADE_ID,
@@ -390,12 +389,6 @@ def candidate_of(index: int | None, parts: Iterable[Block], finish: Json, extras
     return {**candidate, **extras}
 
 
-def is_cut_call(part: Part, finish: Finish | None) -> bool:
-    """Whether a call was cut off with its answer. This format has only whole calls, and its clients execute each."""
-    cut = finish is not None and finish.reason in CUT_OFF
-    return cut and isinstance(part, ToolCall) and arguments_of(part.arguments) is None
-
-
 def write_reply(reply: Reply) -> bytes:
     own = reply.dialect == NAME
     extras = dict(reply.extras) if own else {}
@@ -405,12 +398,7 @@ def write_reply(reply: Reply) -> bytes:
         body["candidates"] = [
             candidate_of(
                 None if own else index,
-                (
-                    block
-                    for part in choice.parts
-                    if (own or not is_cut_call(part, choice.finish))
-                    and (block := writing.part(part, index)) is not None
-                ),
+                (block for part in choice.parts if (block := writing.part(part, index)) is not None),
                 write_finish(choice.finish, own=own),
                 choice.extras if own else {},
             )
