@@ -16,7 +16,6 @@ from ...codecs.json_values import (
     decode,
     maybe_bool,
     maybe_int,
-    maybe_number,
     maybe_text,
     rest_of,
 )
@@ -26,7 +25,7 @@ from ...model.content import NO_EXTRAS, Extras, Json, Message, Role, Text
 from .. import reading
 from ..base import Headers
 from .content import opaque_of, read_cache, read_content
-from .fields import NAME, NEEDED, SPELLING, Block
+from .fields import NAME, NEEDED, SCALARS, SPELLING, Block
 
 # --- the cheap view
 
@@ -55,19 +54,15 @@ _CHAT = frozenset(
         "model",
         "messages",
         "system",
-        "max_tokens",
         "stop_sequences",
         "stream",
-        "temperature",
-        "top_p",
-        "top_k",
         "metadata",
         "tools",
         "tool_choice",
         "thinking",
         "output_config",
         "output_format",
-        "service_tier",
+        *SCALARS.names,
     }
 )
 _TOOL = frozenset({"name", "description", "input_schema", "strict", "cache_control"})
@@ -228,14 +223,10 @@ def read_chat(call: Call) -> Chat:
         else tuple(_read_tool(tool, f"tools[{i}]") for i, tool in enumerate(as_list(tools, "tools"))),
         tool_choice=choice,
         parallel_tool_calls=parallel,
-        max_output_tokens=maybe_int(body.get("max_tokens"), "max_tokens"),
-        temperature=maybe_number(body.get("temperature"), "temperature"),
-        top_p=maybe_number(body.get("top_p"), "top_p"),
-        top_k=maybe_int(body.get("top_k"), "top_k"),
+        **SCALARS.read(body),
         stop=_read_stop(body.get("stop_sequences")),
         response_format=response_format,
         reasoning=reasoning,
-        service_tier=maybe_text(body.get("service_tier"), "service_tier"),
         user=maybe_text(metadata.get("user_id"), "metadata.user_id"),
         extras=extras or NO_EXTRAS,
         needed=(

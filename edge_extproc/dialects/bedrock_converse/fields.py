@@ -8,17 +8,33 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TypeAlias
 
-from ...codecs.json_values import as_object
+from ...codecs.json_values import as_int, as_number, as_object
 from ...model.content import Json
 from ...model.spelling import Spelling
 from ...model.wire_names import WireNames
 from ..base import FieldSupport
+from ..scalars import Scalar, Scalars
 
 NAME = "bedrock_converse"
 TITLE = "Bedrock Converse"
 
 Block: TypeAlias = dict[str, Json]
 """A JSON object of the wire format."""
+
+# --- the settings that are one value
+
+INFERENCE = "inferenceConfig"
+SCALARS = Scalars(
+    INFERENCE,
+    Scalar("max_output_tokens", "maxTokens", as_int),
+    Scalar(
+        "temperature",
+        "temperature",
+        as_number,
+        "over 1 is refused; dropped while Claude thinks and for Claude models that take no sampling settings",
+    ),
+    Scalar("top_p", "topP", as_number, "dropped like temperature, and beside one from Claude 4.1 on"),
+)
 
 # --- how a caller spells it
 
@@ -27,17 +43,15 @@ _SCHEMA = "outputConfig.textFormat.structure.jsonSchema.schema"
 SPELLING = Spelling(
     fields=MappingProxyType(
         {
-            "max_output_tokens": "inferenceConfig.maxTokens",
+            **SCALARS.paths,
             "metadata": "requestMetadata",
             "parallel_tool_calls": f"{MORE}.tool_choice.disable_parallel_tool_use",
             "response_format": "outputConfig.textFormat",
             "response_format.schema": _SCHEMA,
             "service_tier": "serviceTier",
             "stop": "inferenceConfig.stopSequences",
-            "temperature": "inferenceConfig.temperature",
             "tool_choice": "toolConfig.toolChoice",
             "top_k": f"{MORE}.top_k",
-            "top_p": "inferenceConfig.topP",
         }
     ),
     members=MappingProxyType(
@@ -114,15 +128,7 @@ FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
         "parallel_tool_calls": FieldSupport(
             "mapped", "false → additionalModelRequestFields.tool_choice for Claude, dropped for others"
         ),
-        "max_output_tokens": FieldSupport("mapped", "inferenceConfig.maxTokens"),
-        "temperature": FieldSupport(
-            "mapped",
-            "inferenceConfig.temperature; over 1 is refused; dropped while Claude thinks and for Claude models that "
-            "take no sampling settings",
-        ),
-        "top_p": FieldSupport(
-            "mapped", "inferenceConfig.topP; dropped like temperature, and beside one from Claude 4.1 on"
-        ),
+        **SCALARS.support,
         "top_k": FieldSupport(
             "mapped",
             "additionalModelRequestFields, in the words of the model's maker; dropped where it has none, and like "

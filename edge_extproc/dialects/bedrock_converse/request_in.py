@@ -19,7 +19,6 @@ from ...codecs.json_values import (
     decode,
     maybe_bool,
     maybe_int,
-    maybe_number,
     maybe_text,
     read_body,
     rest_of,
@@ -28,7 +27,7 @@ from ...errors import BadRequest
 from ...model.call import Call, Chat, FunctionTool, Reasoning, ResponseFormat, Tool, ToolChoice
 from ...model.content import NO_EXTRAS, Extras, Json, Message, Role
 from .content import SpelledReasoning, opaque_of, read_blocks, read_mark
-from .fields import MORE, NAME, NEEDED, SPELLING, Block, maybe_object
+from .fields import MORE, NAME, NEEDED, SCALARS, SPELLING, Block, maybe_object
 
 # --- the cheap view
 
@@ -93,7 +92,7 @@ _CHAT = frozenset(
         "outputConfig",
     }
 )
-_INFERENCE = frozenset({"maxTokens", "temperature", "topP", "stopSequences"})
+_INFERENCE = frozenset({*SCALARS.names, "stopSequences"})
 _TOOL_SPEC = frozenset({"name", "description", "inputSchema", "strict"})
 
 
@@ -300,9 +299,7 @@ def read_chat(call: Call) -> Chat:
         tools=_read_tools(tool_config),
         tool_choice=_read_tool_choice(tool_config.get("toolChoice")),
         parallel_tool_calls=parallel,
-        max_output_tokens=maybe_int(inference.get("maxTokens"), "inferenceConfig.maxTokens"),
-        temperature=maybe_number(inference.get("temperature"), "inferenceConfig.temperature"),
-        top_p=maybe_number(inference.get("topP"), "inferenceConfig.topP"),
+        **SCALARS.read(inference),
         top_k=top_k,
         stop=_read_stop(inference.get("stopSequences")),
         response_format=response_format,

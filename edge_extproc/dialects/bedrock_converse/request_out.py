@@ -43,7 +43,7 @@ from .content import (
     thinking_block,
     write_redacted,
 )
-from .fields import MORE, TITLE, Block
+from .fields import MORE, SCALARS, TITLE, Block
 from .models import LEVELS, family_of
 
 _WRITE_CHOICE: Mapping[str, str] = MappingProxyType({"auto": "auto", "required": "any", "tool": "tool"})
@@ -71,14 +71,6 @@ def _json_schema(wanted: ResponseFormat, schema: Json) -> Block:
         **{key: value for key, value in named.items() if value is not None},
     }
     return {"type": "json_schema", "structure": {"jsonSchema": structure}}
-
-
-def _inference(chat: Chat, stop: list[str]) -> Block:
-    told = {"maxTokens": chat.max_output_tokens, "temperature": chat.temperature, "topP": chat.top_p}
-    found: Block = {key: value for key, value in told.items() if value is not None}
-    if stop:
-        found["stopSequences"] = stop
-    return found
 
 
 def _nested(path: tuple[str, ...], value: Json) -> Block:
@@ -155,9 +147,12 @@ class RequestWriter(Translation[_Piece]):
             body["system"] = _blocks(system, marked="system" in self.family.caches)
         marked = "messages" in self.family.caches
         body["messages"] = [{"role": turn.role, "content": _blocks(turn.blocks, marked=marked)} for turn in turns]
+        inference: Block = {}
+        self._write_scalars(SCALARS, chat, inference)
         stop = [s for s in chat.stop if s.strip()]
         self._drop_field("stop", len(stop) < len(chat.stop))
-        inference = _inference(chat, stop)
+        if stop:
+            inference["stopSequences"] = stop
         thinking = self._reasoning(inference, turns)
         self._sampling(inference, thinking)
         if inference:

@@ -31,7 +31,7 @@ from ...model.content import (
 )
 from ..dropping import DropList, messages_of, parts_of, tools_of
 from .content import DETAILS, GOOGLES_FILE, JSON_TYPE, MADE_ID, TIERS, as_one_object, media_type_of
-from .fields import MOST_STOPS, TITLE, Block
+from .fields import MOST_STOPS, SCALARS, TITLE, Block
 from .models import BUDGET_TO_EFFORT, generation_of
 
 # --- writing a request
@@ -301,20 +301,10 @@ class RequestWriter(DropList):
 
     def _config(self) -> Block:
         chat = self._chat
-        told: Block = {
-            "maxOutputTokens": chat.max_output_tokens,
-            "temperature": chat.temperature,
-            "topP": chat.top_p,
-            "topK": chat.top_k,
-            "stopSequences": list(chat.stop) or None,
-            "candidateCount": chat.n,
-            "seed": chat.seed,
-            "presencePenalty": chat.presence_penalty,
-            "frequencyPenalty": chat.frequency_penalty,
-            "responseLogprobs": chat.logprobs,
-            "logprobs": chat.top_logprobs,
-        }
-        config = {name: value for name, value in told.items() if value is not None}
+        config: Block = {}
+        self._write_scalars(SCALARS, chat, config)
+        if chat.stop:
+            config["stopSequences"] = list(chat.stop)
         if chat.response_format is not None:
             config.update(self._format(chat.response_format))
         if chat.reasoning is not None:

@@ -5,16 +5,48 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from ...codecs.json_values import as_bool, as_int, as_number, as_text
 from ...model.content import Json
 from ...model.spelling import Spelling
 from ...model.wire_names import WireNames
 from ..base import FieldSupport
+from ..scalars import Scalar, Scalars, left_out
+from .models import SERVICE_TIERS
 
 NAME = "openai_chat"
 TITLE = "OpenAI Chat Completions"
 
 Object = dict[str, Json]
 """A JSON object of the wire format."""
+
+# --- the settings that are one value
+
+_SAMPLED = "dropped for reasoning models of OpenAI that refuse it"
+SCALARS = Scalars(
+    "",
+    Scalar("temperature", "temperature", as_number, _SAMPLED),
+    Scalar("top_p", "top_p", as_number, _SAMPLED),
+    Scalar(
+        "top_k",
+        "top_k",
+        as_int,
+        "the format has no such setting",
+        left_out,
+    ),
+    Scalar("n", "n", as_int),
+    Scalar("seed", "seed", as_int),
+    Scalar("presence_penalty", "presence_penalty", as_number, _SAMPLED),
+    Scalar("frequency_penalty", "frequency_penalty", as_number, _SAMPLED),
+    Scalar("logprobs", "logprobs", as_bool, _SAMPLED),
+    Scalar("top_logprobs", "top_logprobs", as_int, _SAMPLED),
+    Scalar(
+        "service_tier",
+        "service_tier",
+        as_text,
+        "standard_only → default; what OpenAI does not know is dropped",
+        SERVICE_TIERS.get,
+    ),
+)
 
 # --- how a caller spells it
 
@@ -121,16 +153,8 @@ FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
         "tool_choice": FieldSupport("mapped", "tool_choice; dropped without tools"),
         "parallel_tool_calls": FieldSupport("mapped", "parallel_tool_calls; dropped without tools"),
         "max_output_tokens": FieldSupport("mapped", "max_completion_tokens"),
-        "temperature": FieldSupport("mapped", "dropped for reasoning models of OpenAI that refuse it"),
-        "top_p": FieldSupport("mapped", "dropped for reasoning models of OpenAI that refuse it"),
-        "top_k": FieldSupport("dropped", "the format has no such setting"),
-        "stop": FieldSupport("mapped", "dropped for reasoning models of OpenAI that refuse it"),
-        "n": FieldSupport("mapped", "n"),
-        "seed": FieldSupport("mapped", "seed"),
-        "presence_penalty": FieldSupport("mapped", "dropped for reasoning models of OpenAI that refuse it"),
-        "frequency_penalty": FieldSupport("mapped", "dropped for reasoning models of OpenAI that refuse it"),
-        "logprobs": FieldSupport("mapped", "dropped for reasoning models of OpenAI that refuse it"),
-        "top_logprobs": FieldSupport("mapped", "dropped for reasoning models of OpenAI that refuse it"),
+        **SCALARS.support,
+        "stop": FieldSupport("mapped", f"stop; {_SAMPLED}"),
         "response_format": FieldSupport("mapped", "response_format; a schema without a name is called `response`"),
         "reasoning": FieldSupport(
             "mapped",
@@ -138,7 +162,6 @@ FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
             "greatest budget not above it; dropped for models of which we do not know that they take one, and for "
             "those that cannot be told not to think",
         ),
-        "service_tier": FieldSupport("mapped", "standard_only → default; what OpenAI does not know is dropped"),
         "user": FieldSupport("mapped", "user; dropped where it is longer than the host takes"),
         "metadata": FieldSupport("dropped", "it labels stored completions of the account, which are not the caller's"),
         "extras": FieldSupport(

@@ -14,7 +14,6 @@ from ...codecs.json_values import (
     as_bool,
     as_int,
     as_list,
-    as_number,
     as_object,
     as_text,
     encode,
@@ -30,7 +29,7 @@ from ..base import output_limit
 from ..carried import original_id
 from ..reading import why_no_call
 from .content import THOUGHT, opaque_of, read_cache, read_content, read_image_part, read_thoughts
-from .fields import NAME, SPELLING, Object
+from .fields import NAME, SCALARS, SPELLING, Object
 from .tools import AllowedTools, allowed_tools, is_custom, read_custom_call, read_custom_tool
 
 # --- the cheap view
@@ -226,24 +225,15 @@ _CHAT = frozenset(
         "parallel_tool_calls",
         "max_tokens",
         "max_completion_tokens",
-        "temperature",
-        "top_p",
-        "top_k",
         "stop",
-        "n",
-        "seed",
-        "presence_penalty",
-        "frequency_penalty",
-        "logprobs",
-        "top_logprobs",
         "response_format",
         "reasoning_effort",
         "reasoning",
         "thinking",
-        "service_tier",
         "user",
         "safety_identifier",
         "metadata",
+        *SCALARS.names,
     }
 )
 _FUNCTION_TOOL = frozenset({"type", "function"})
@@ -436,19 +426,10 @@ def read_chat(call: Call) -> Chat:
         tool_choice=choice,
         parallel_tool_calls=maybe(as_bool, body, "parallel_tool_calls"),
         max_output_tokens=limit,
-        temperature=maybe(as_number, body, "temperature"),
-        top_p=maybe(as_number, body, "top_p"),
-        top_k=maybe(as_int, body, "top_k"),
+        **SCALARS.read(body),
         stop=_read_stop(body.get("stop")),
-        n=maybe(as_int, body, "n"),
-        seed=maybe(as_int, body, "seed"),
-        presence_penalty=maybe(as_number, body, "presence_penalty"),
-        frequency_penalty=maybe(as_number, body, "frequency_penalty"),
-        logprobs=maybe(as_bool, body, "logprobs"),
-        top_logprobs=maybe(as_int, body, "top_logprobs"),
         response_format=response_format,
         reasoning=reasoning,
-        service_tier=maybe(as_text, body, "service_tier"),
         user=user,
         metadata=maybe(as_object, body, "metadata"),
         extras=extras or NO_EXTRAS,

@@ -38,10 +38,9 @@ from .content import (
     short,
     write_source,
 )
-from .fields import TITLE, Object
+from .fields import SCALARS, TITLE, Object
 from .models import (
     SAMPLING,
-    SERVICE_TIERS,
     WANTED,
     call_id,
     effort_for,
@@ -88,24 +87,16 @@ class RequestWriter(DropList):
         if tools:
             body["tools"] = [self._tool(tool, path) for path, tool in tools_of(tools)]
         self._tool_choice(body)
+        self._write_scalars(SCALARS, chat, body)
         set_values(
             body,
             max_completion_tokens=chat.max_output_tokens,
-            temperature=chat.temperature,
-            top_p=chat.top_p,
             stop=list(chat.stop) or None,
-            n=chat.n,
-            seed=chat.seed,
-            presence_penalty=chat.presence_penalty,
-            frequency_penalty=chat.frequency_penalty,
-            logprobs=chat.logprobs,
-            top_logprobs=chat.top_logprobs,
             response_format=self._format(),
         )
         self._reasoning(body)
         self._sampling(body)
         self._account(body)
-        self._drop_field("top_k", chat.top_k is not None)
         self._extras(body)
         return body
 
@@ -150,10 +141,6 @@ class RequestWriter(DropList):
         else:
             set_values(body, **{user: chat.user})
         self._drop_field("metadata", chat.metadata)
-        if chat.service_tier is not None:
-            tier = SERVICE_TIERS.get(chat.service_tier)
-            set_values(body, service_tier=tier)
-            self._drop_field("service_tier", tier is None)
 
     def _format(self) -> Object | None:
         wanted = self.chat.response_format

@@ -5,16 +5,36 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from ...codecs.json_values import as_int, as_number, as_text
 from ...model.content import Json
 from ...model.spelling import Spelling
 from ...model.wire_names import WireNames
 from ..base import FieldSupport
+from ..openai_chat.models import SERVICE_TIERS
+from ..scalars import Scalar, Scalars
 
 NAME = "openai_responses"
 TITLE = "OpenAI Responses"
 
 Item = dict[str, Json]
 """A JSON object of the wire format."""
+
+# --- the settings that are one value
+
+_SAMPLED = "dropped for reasoning models of OpenAI that refuse it"
+SCALARS = Scalars(
+    "",
+    Scalar("max_output_tokens", "max_output_tokens", as_int),
+    Scalar("temperature", "temperature", as_number, _SAMPLED),
+    Scalar("top_p", "top_p", as_number, _SAMPLED),
+    Scalar(
+        "service_tier",
+        "service_tier",
+        as_text,
+        "what the API has; standard_only → default; others are dropped",
+        SERVICE_TIERS.get,
+    ),
+)
 
 # --- how a caller spells it
 
@@ -100,9 +120,7 @@ FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
             "mapped", "auto, required, none, a function or custom tool, some of them; dropped without tools"
         ),
         "parallel_tool_calls": FieldSupport("mapped", "parallel_tool_calls; dropped without tools"),
-        "max_output_tokens": FieldSupport("mapped", "max_output_tokens"),
-        "temperature": FieldSupport("mapped", "dropped for reasoning models of OpenAI that refuse it"),
-        "top_p": FieldSupport("mapped", "dropped for reasoning models of OpenAI that refuse it"),
+        **SCALARS.support,
         "top_k": FieldSupport("dropped", ""),
         "stop": FieldSupport("refused", "the API cannot stop at a sequence"),
         "n": FieldSupport("refused", "more than one answer"),
@@ -117,7 +135,6 @@ FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
             "reasoning.effort: the nearest level that the model has; a budget of tokens becomes the level with the "
             "greatest budget not above it; dropped for models that do not think, or cannot be told not to",
         ),
-        "service_tier": FieldSupport("mapped", "what the API has; standard_only → default; others are dropped"),
         "user": FieldSupport(
             "mapped",
             "user, or safety_identifier where it came as that; dropped where it is longer than the host takes",

@@ -14,7 +14,6 @@ from ...codecs.json_values import (
     maybe_bool,
     maybe_int,
     maybe_list,
-    maybe_number,
     maybe_object,
     maybe_text,
     objects,
@@ -38,7 +37,7 @@ from .content import (
     read_reasoning_item,
     read_said,
 )
-from .fields import NAME, NEEDED, SPELLING, Item
+from .fields import NAME, NEEDED, SCALARS, SPELLING, Item
 from .tool_items import read_tool_call, read_tool_output
 from .tools import ToolTable, read_tool_choice
 
@@ -183,20 +182,17 @@ _CHAT = frozenset(
         "input",
         "instructions",
         "include",
-        "max_output_tokens",
         "metadata",
         "parallel_tool_calls",
         "reasoning",
-        "service_tier",
         "stream",
-        "temperature",
         "text",
         "tool_choice",
         "tools",
         "top_logprobs",
-        "top_p",
         "user",
         "safety_identifier",
+        *SCALARS.names,
     }
 )
 
@@ -272,14 +268,11 @@ def read_chat(call: Call) -> Chat:
         tools=tools,
         tool_choice=choice,
         parallel_tool_calls=maybe_bool(body.get("parallel_tool_calls"), "parallel_tool_calls"),
-        max_output_tokens=maybe_int(body.get("max_output_tokens"), "max_output_tokens"),
-        temperature=maybe_number(body.get("temperature"), "temperature"),
-        top_p=maybe_number(body.get("top_p"), "top_p"),
+        **SCALARS.read(body),
         logprobs=True if _LOGPROBS in include else None,
         top_logprobs=maybe_int(body.get("top_logprobs"), "top_logprobs"),
         response_format=response_format,
         reasoning=_read_reasoning(body.get("reasoning")),
-        service_tier=maybe_text(body.get("service_tier"), "service_tier"),
         user=user,
         metadata=maybe_object(body.get("metadata"), "metadata"),
         extras=extras or NO_EXTRAS,

@@ -34,7 +34,6 @@ from ..custom_tools import input_of
 from ..dropping import DropList, messages_of, parts_of, tools_of
 from ..openai_chat.models import (
     SAMPLING,
-    SERVICE_TIERS,
     WANTED,
     effort_for,
     efforts_of,
@@ -46,7 +45,7 @@ from ..openai_chat.models import (
 from ..openai_chat.tools import AllowedTools
 from ..openai_chat.tools import is_custom as is_custom_name
 from .content import data_uri, short
-from .fields import SHARED_EXTRAS, TITLE, Item
+from .fields import SCALARS, SHARED_EXTRAS, TITLE, Item
 from .models import BUDGETS
 
 # --- writing a request
@@ -95,9 +94,9 @@ class RequestWriter(DropList):
             if chat.response_format.kind == "json_schema":
                 as_object(chat.response_format.schema, self.spelling.field("response_format.schema"))
             text["format"] = _format(chat.response_format)
-        for name in ("max_output_tokens", "temperature", "top_p", "top_logprobs"):
-            if (value := getattr(chat, name)) is not None:
-                body[name] = value
+        self._write_scalars(SCALARS, chat, body)
+        if chat.top_logprobs is not None:
+            body["top_logprobs"] = chat.top_logprobs
         user = "safety_identifier" if "safety_identifier" in chat.extras else "user"
         if is_too_long(chat.user, self.host):
             self._drop_field("user", True)
@@ -140,11 +139,6 @@ class RequestWriter(DropList):
                 body[name] = value
             else:
                 self._drop_if(name, value is not None)
-        if chat.service_tier is not None:
-            tier = SERVICE_TIERS.get(chat.service_tier)
-            self._drop_field("service_tier", tier is None)
-            if tier is not None:
-                body["service_tier"] = tier
         if chat.metadata:
             told = {key: value for key, value in chat.metadata.items() if isinstance(value, str)}
             self._drop_field("metadata", len(told) < len(chat.metadata))
