@@ -7,9 +7,11 @@ made from it. A setting with rules of its own (a list, an object, two names, ext
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from types import MappingProxyType
 from typing import Any
 
+from ..model.call import Chat
 from ..model.content import Json
 from ..model.frozen_dataclass import frozen_dataclass
 from .base import FieldSupport
@@ -52,6 +54,11 @@ class Scalars:
         self.written = tuple((row.field, row.name, row.write) for row in rows)
         self._rows = tuple((row.field, row.name, row.read, paths[row.field]) for row in rows)
 
+    def documented(self, others: Mapping[str, FieldSupport]) -> Mapping[str, FieldSupport]:
+        """The documentation of all fields, in the order of a Chat. `others`: of the fields that are no rows."""
+        support = {**self.support, **others}
+        return MappingProxyType({name: support[name] for name in _ORDER if name in support})
+
     def read(self, block: Mapping[str, Json]) -> dict[str, Any]:
         """The fields of the Chat that this object sets. Raises BadRequest."""
         read: dict[str, Any] = {}
@@ -61,6 +68,9 @@ class Scalars:
             if value is not None:
                 read[field] = check(value, path)
         return read
+
+
+_ORDER = tuple(each.name for each in fields(Chat))
 
 
 def _support(row: Scalar, path: str) -> FieldSupport:

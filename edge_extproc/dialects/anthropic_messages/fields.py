@@ -60,6 +60,10 @@ SPELLING = Spelling(
 # --- what code that does not read the whole body searches it for
 
 WIRE = WireNames(
+    messages=frozenset({"messages"}),
+    parts=frozenset({"content"}),
+    tools=frozenset({"tools"}),
+    prefix=frozenset({"tools", "system"}),
     content=frozenset({"messages", "system"}),
     beside=frozenset({"model", "metadata", "service_tier"}),
     elsewhere=frozenset({"container", "file_id"}),
@@ -103,7 +107,7 @@ WIRE = WireNames(
 # --- what becomes of a chat that crosses over
 
 
-FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
+FIELDS = SCALARS.documented(
     {
         "dialect": FieldSupport("mapped", "not sent; it says whose extras and opaque parts these are"),
         "model": FieldSupport("mapped", "model: the name under which the chosen host knows it"),
@@ -130,7 +134,6 @@ FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
         "parallel_tool_calls": FieldSupport(
             "mapped", "false → tool_choice.disable_parallel_tool_use, with auto made explicit"
         ),
-        **SCALARS.support,
         "stop": FieldSupport("mapped", "stop_sequences; those of white space only are dropped"),
         "n": FieldSupport("refused", "more than one answer"),
         "seed": FieldSupport("dropped", ""),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -70,6 +69,11 @@ SPELLING = Spelling(
 # --- what code that does not read the whole body searches it for
 
 WIRE = WireNames(
+    messages=frozenset({"messages"}),
+    parts=frozenset({"content"}),
+    tools=frozenset({"tools"}),
+    tool_objects=frozenset({"toolConfig"}),
+    prefix=frozenset({"system"}),
     content=frozenset({"messages", "system"}),
     elsewhere=frozenset({"s3Location", "s3_location"}),
     pointers=frozenset({"uri"}),
@@ -95,7 +99,7 @@ WIRE = WireNames(
 # --- what becomes of a chat that crosses over
 
 
-FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
+FIELDS = SCALARS.documented(
     {
         "dialect": FieldSupport("mapped", "not sent; it says whose extras and opaque parts these are"),
         "model": FieldSupport(
@@ -128,7 +132,6 @@ FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
         "parallel_tool_calls": FieldSupport(
             "mapped", "false → additionalModelRequestFields.tool_choice for Claude, dropped for others"
         ),
-        **SCALARS.support,
         "top_k": FieldSupport(
             "mapped",
             "additionalModelRequestFields, in the words of the model's maker; dropped where it has none, and like "

@@ -87,6 +87,11 @@ SPELLING = Spelling(
 
 # Protobuf's JSON has two spellings of each name.
 WIRE = WireNames(
+    messages=frozenset({"contents"}),
+    parts=frozenset({"parts"}),
+    tools=frozenset({"tools"}),
+    functions=frozenset({"functionDeclarations", "function_declarations"}),
+    prefix=frozenset({"tools", "systemInstruction", "system_instruction"}),
     content=frozenset({"contents", "systemInstruction", "system_instruction"}),
     beside=frozenset({"model", "labels"}),
     elsewhere=frozenset({"cachedContent", "cached_content", "fileUri", "file_uri"}),
@@ -130,7 +135,7 @@ WIRE = WireNames(
 # --- what becomes of a chat that crosses over
 
 
-FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
+FIELDS = SCALARS.documented(
     {
         "dialect": FieldSupport("mapped", "not sent; it says whose extras and opaque parts these are"),
         "model": FieldSupport("mapped", "the path: the name under which the chosen host knows it"),
@@ -154,7 +159,6 @@ FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
             "mapped", "auto, required → ANY, none, a function → ANY with its name; dropped without tools"
         ),
         "parallel_tool_calls": FieldSupport("dropped", "where it is false"),
-        **SCALARS.support,
         "stop": FieldSupport("mapped", "generationConfig.stopSequences; more than five are refused"),
         "response_format": FieldSupport(
             "mapped",

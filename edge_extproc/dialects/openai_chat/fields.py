@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from types import MappingProxyType
 
 from ...codecs.json_values import as_bool, as_int, as_number, as_text
@@ -88,6 +87,10 @@ SPELLING = Spelling(
 # --- what code that does not read the whole body searches it for
 
 WIRE = WireNames(
+    messages=frozenset({"messages"}),
+    parts=frozenset({"content"}),
+    tools=frozenset({"tools"}),
+    prefix=frozenset({"tools"}),
     content=frozenset({"messages", "prompt"}),  # `prompt` of the completions before chat
     beside=frozenset(
         {"model", "metadata", "user", "stream_options", "prompt_cache_key", "safety_identifier", "service_tier"}
@@ -131,7 +134,7 @@ WIRE = WireNames(
 # --- what becomes of a chat that crosses over
 
 
-FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
+FIELDS = SCALARS.documented(
     {
         "dialect": FieldSupport("mapped", "not sent; it says whose extras and opaque parts these are"),
         "model": FieldSupport("mapped", "model: the name under which the chosen host knows it"),
@@ -153,7 +156,6 @@ FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
         "tool_choice": FieldSupport("mapped", "tool_choice; dropped without tools"),
         "parallel_tool_calls": FieldSupport("mapped", "parallel_tool_calls; dropped without tools"),
         "max_output_tokens": FieldSupport("mapped", "max_completion_tokens"),
-        **SCALARS.support,
         "stop": FieldSupport("mapped", f"stop; {_SAMPLED}"),
         "response_format": FieldSupport("mapped", "response_format; a schema without a name is called `response`"),
         "reasoning": FieldSupport(

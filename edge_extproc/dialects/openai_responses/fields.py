@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from types import MappingProxyType
 
 from ...codecs.json_values import as_int, as_number, as_text
@@ -48,6 +47,10 @@ SPELLING = Spelling(
 # --- what code that does not read the whole body searches it for
 
 WIRE = WireNames(
+    messages=frozenset({"input"}),
+    parts=frozenset({"content"}),
+    tools=frozenset({"tools"}),
+    prefix=frozenset({"tools", "instructions", "previous_response_id"}),
     content=frozenset({"input", "instructions"}),
     beside=frozenset(
         {"model", "metadata", "user", "stream_options", "prompt_cache_key", "safety_identifier", "service_tier"}
@@ -98,7 +101,7 @@ WIRE = WireNames(
 )
 """The names of this format for bounds, policies and the cache key."""
 
-FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
+FIELDS = SCALARS.documented(
     {
         "dialect": FieldSupport("mapped", "not sent; it says whose extras and opaque parts these are"),
         "model": FieldSupport("mapped", "model: the name under which the chosen host knows it"),
@@ -120,7 +123,6 @@ FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
             "mapped", "auto, required, none, a function or custom tool, some of them; dropped without tools"
         ),
         "parallel_tool_calls": FieldSupport("mapped", "parallel_tool_calls; dropped without tools"),
-        **SCALARS.support,
         "top_k": FieldSupport("dropped", ""),
         "stop": FieldSupport("refused", "the API cannot stop at a sequence"),
         "n": FieldSupport("refused", "more than one answer"),
