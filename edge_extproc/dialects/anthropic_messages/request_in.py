@@ -21,9 +21,10 @@ from ...codecs.json_values import (
 )
 from ...errors import BadRequest
 from ...model.call import Call, Chat, FunctionTool, Reasoning, ResponseFormat, Tool, ToolChoice
-from ...model.content import NO_EXTRAS, Extras, Json, Message, Role, Text
+from ...model.content import NO_EXTRAS, Extras, Json, Message, Text
 from .. import reading
 from ..base import Headers
+from ..reading import read_message
 from .content import opaque_of, read_cache, read_content
 from .fields import NAME, NEEDED, SCALARS, SPELLING, Block
 
@@ -47,8 +48,6 @@ def why_no_call(raw: bytes) -> BadRequest:
 
 # --- reading a request: the rest
 
-_ROLES: Mapping[str, Role] = MappingProxyType({"user": "user", "assistant": "assistant", "system": "system"})
-_MESSAGE = frozenset({"role", "content"})
 _CHAT = frozenset(
     {
         "model",
@@ -66,17 +65,6 @@ _CHAT = frozenset(
     }
 )
 _TOOL = frozenset({"name", "description", "input_schema", "strict", "cache_control"})
-
-
-def _read_message(value: Json, path: str) -> Message:
-    message = as_object(value, path)
-    role = _ROLES.get(as_text(message.get("role"), f"{path}.role"))
-    if role is None:
-        raise BadRequest(
-            f"{path}.role is {message['role']!r}; it must be user, assistant or system", param=f"{path}.role"
-        )
-    parts = read_content(message.get("content"), f"{path}.content")
-    return Message(role, parts, extras=rest_of(message, _MESSAGE), path=path)
 
 
 def _read_tool(value: Json, path: str) -> Tool:
@@ -214,7 +202,10 @@ def read_chat(call: Call) -> Chat:
         model=call.model,
         messages=(
             *_read_system(body.get("system")),
-            *(_read_message(m, f"messages[{i}]") for i, m in enumerate(as_list(body.get("messages"), "messages"))),
+            *(
+                read_message(m, f"messages[{i}]", read_content)
+                for i, m in enumerate(as_list(body.get("messages"), "messages"))
+            ),
         ),
         stream=call.stream,
         include_usage=call.stream,

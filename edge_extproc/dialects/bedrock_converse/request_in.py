@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Literal
-from urllib.parse import unquote
 
 import msgspec
 
@@ -25,7 +22,8 @@ from ...codecs.json_values import (
 )
 from ...errors import BadRequest
 from ...model.call import Call, Chat, FunctionTool, Reasoning, ResponseFormat, Tool, ToolChoice
-from ...model.content import NO_EXTRAS, Extras, Json, Message, Role
+from ...model.content import NO_EXTRAS, Extras, Json, Message
+from ..reading import model_in_path, read_message
 from .content import SpelledReasoning, opaque_of, read_blocks, read_mark
 from .fields import MORE, NAME, NEEDED, SCALARS, SPELLING, Block, maybe_object
 
@@ -33,21 +31,13 @@ from .fields import MORE, NAME, NEEDED, SCALARS, SPELLING, Block, maybe_object
 
 # An id has up to 64 characters, an ARN up to 2048 (modelId in the service model).
 _LONGEST_MODEL = 2048
-_UNSAFE_IN_MODEL = re.compile(r"[\x00-\x20\x7f?#\\]")
 _VERBS = frozenset({"converse", "converse-stream"})
 
 
 def model_of(path: str) -> tuple[str, bool]:
     """The model in a path, and whether a stream is requested."""
     _, _, name, verb = path.split("?")[0].split("/", 3)
-    try:
-        model = unquote(name, errors="strict")
-    except UnicodeDecodeError:
-        raise BadRequest("the model in the path is not valid UTF-8", param="model") from None
-    unsafe = _UNSAFE_IN_MODEL.search(model) or any(step in ("", ".", "..") for step in model.split("/"))
-    if unsafe or len(model) > _LONGEST_MODEL:
-        raise BadRequest(f"the path holds no name of a model: {model[:_LONGEST_MODEL]!r}", param="model")
-    return model, verb == "converse-stream"
+    return model_in_path(name, _LONGEST_MODEL), verb == "converse-stream"
 
 
 class _Inference(msgspec.Struct, rename="camel"):
@@ -77,8 +67,6 @@ def why_no_call(raw: bytes) -> BadRequest:
 
 # --- reading a request: the rest
 
-_ROLES: Mapping[str, Role] = MappingProxyType({"user": "user", "assistant": "assistant", "system": "system"})
-_MESSAGE = frozenset({"role", "content"})
 _CHAT = frozenset(
     {
         "modelId",
@@ -94,17 +82,6 @@ _CHAT = frozenset(
 )
 _INFERENCE = frozenset({*SCALARS.names, "stopSequences"})
 _TOOL_SPEC = frozenset({"name", "description", "inputSchema", "strict"})
-
-
-def _read_message(value: Json, path: str) -> Message:
-    message = as_object(value, path)
-    role = _ROLES.get(as_text(message.get("role"), f"{path}.role"))
-    if role is None:
-        raise BadRequest(
-            f"{path}.role is {message['role']!r}; it must be user, assistant or system", param=f"{path}.role"
-        )
-    parts = read_blocks(message.get("content"), f"{path}.content")
-    return Message(role, parts, extras=rest_of(message, _MESSAGE), path=path)
 
 
 def _read_tools(config: Block) -> tuple[Tool, ...]:
@@ -292,7 +269,10 @@ def read_chat(call: Call) -> Chat:
         model=call.model,
         messages=(
             *((Message("system", system, path="system"),) if system else ()),
-            *(_read_message(m, f"messages[{i}]") for i, m in enumerate(as_list(body.get("messages"), "messages"))),
+            *(
+                read_message(m, f"messages[{i}]", read_blocks)
+                for i, m in enumerate(as_list(body.get("messages"), "messages"))
+            ),
         ),
         stream=call.stream,
         include_usage=call.stream,

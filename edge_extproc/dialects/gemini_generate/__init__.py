@@ -25,6 +25,7 @@ from ...model.host import UNKNOWN_HOST, HostProfile
 from ...model.reply import Reply
 from ..base import Headers, ModelCard, Route
 from ..crossing import portable
+from ..reading import is_unsafe
 from .content import MARKED
 from .errors import error_of, read_error
 from .fields import ABSENT, NAME, SPELLING, TITLE, WIRE
@@ -37,7 +38,6 @@ from .request_in import (
     ROOTS,
     VERBS,
     address,
-    is_unsafe,
     largest,
     probe_of,
     query_of,

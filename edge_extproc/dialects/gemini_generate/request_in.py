@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs
 
 import msgspec
 
@@ -25,6 +24,7 @@ from ...errors import BadRequest
 from ...model.call import Call, Chat, FunctionTool, Operation, Reasoning, ResponseFormat, Tool, ToolChoice
 from ...model.content import Json, Message, Opaque, Text
 from ..base import Headers, header, output_limit
+from ..reading import model_in_path
 from .content import (
     CALLING,
     CONFIG_NAMES,
@@ -96,25 +96,13 @@ ROOTS = (
     ),
 )
 _LONGEST_MODEL = 256
-_UNSAFE_IN_MODEL = re.compile(r"[\x00-\x20\x7f\\?#]")
 ARRAY_TYPE = "application/json"
 
 
 def address(path: str) -> tuple[str, str]:
     """The model and the verb at the end of a path."""
     name, _, verb = path.rpartition("/")[2].rpartition(":")
-    try:
-        model = unquote(name, errors="strict")
-    except UnicodeDecodeError:
-        raise BadRequest("the model in the path is not valid UTF-8", param="model") from None
-    if is_unsafe(model) or len(model) > _LONGEST_MODEL:
-        raise BadRequest(f"the path holds no name of a model: {model[:_LONGEST_MODEL]!r}", param="model")
-    return model, verb
-
-
-def is_unsafe(model: str) -> bool:
-    """Whether a name could change the path."""
-    return _UNSAFE_IN_MODEL.search(model) is not None or any(step in ("", ".", "..") for step in model.split("/"))
+    return model_in_path(name, _LONGEST_MODEL), verb
 
 
 def query_of(headers: Headers, path: str) -> Mapping[str, list[str]]:
