@@ -41,7 +41,7 @@ probe_of = msgspec.json.Decoder(_Probe)
 
 
 def why_no_call(raw: bytes) -> BadRequest:
-    """What is wrong with a body that the probe refused."""
+    """The error for a body that the typed decoder refused."""
     twice = "the body says model, stream or max_tokens twice, and not alike"
     return reading.why_no_call(raw, "max_tokens", otherwise=twice)
 
@@ -155,9 +155,9 @@ def _read_system(value: Json) -> tuple[Message, ...]:
     if value is None:
         return ()
     parts = read_content(value, "system")
-    kept = tuple(part for part in parts if not (isinstance(part, Text) and _is_billing(part.text)))
-    extras = NO_EXTRAS if len(kept) == len(parts) else {_BILLING.rstrip(":"): True}
-    return (Message("system", kept, extras=extras, path="system"),)
+    prompt = tuple(part for part in parts if not (isinstance(part, Text) and _is_billing(part.text)))
+    extras = NO_EXTRAS if len(prompt) == len(parts) else {_BILLING.rstrip(":"): True}
+    return (Message("system", prompt, extras=extras, path="system"),)
 
 
 def _is_billing(text: str) -> bool:

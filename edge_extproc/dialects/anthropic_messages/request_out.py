@@ -119,18 +119,18 @@ class RequestWriter(Translation[Block]):
             self._drop_field("top_p", body.pop("top_p", None) is not None)
 
     def _format(self, body: Block) -> None:
-        wanted = self.chat.response_format
-        if wanted is None or wanted.kind == "text":
+        response_format = self.chat.response_format
+        if response_format is None or response_format.kind == "text":
             return
-        if wanted.kind == "json_object":
+        if response_format.kind == "json_object":
             self._drop_field("response_format", True)
             return
         if not self.generation.schemas:
             raise Unsupported(
                 self.spelling.field("response_format"), TITLE, f"{self.model!r} has no structured outputs"
             )
-        schema = as_object(wanted.schema, self.spelling.field("response_format.schema"))
-        titles = {"title": wanted.name, "description": wanted.description}
+        schema = as_object(response_format.schema, self.spelling.field("response_format.schema"))
+        titles = {"title": response_format.name, "description": response_format.description}
         labelled = {**{k: v for k, v in titles.items() if v is not None}, **schema}
         output = body.setdefault("output_config", {})
         as_object(output, "output_config")["format"] = {"type": "json_schema", "schema": closed_schema(labelled)}
@@ -139,19 +139,19 @@ class RequestWriter(Translation[Block]):
 
     def _reasoning(self, body: Block, turns: list[Turn[Block]]) -> bool:
         """Whether thinking is on."""
-        wanted = self.chat.reasoning
-        if wanted is None:
+        reasoning = self.chat.reasoning
+        if reasoning is None:
             return False
-        explicit = is_explicit(wanted)
-        if wanted.mode == "disabled" or (wanted.effort == "none" and not explicit):
-            self._rests(wanted, body)
+        explicit = is_explicit(reasoning)
+        if reasoning.mode == "disabled" or (reasoning.effort == "none" and not explicit):
+            self._rests(reasoning, body)
             return False
         # Groq's word for what is anyway
-        effort = None if wanted.effort in (None, "", "default") else wanted.effort
+        effort = None if reasoning.effort in (None, "", "default") else reasoning.effort
         if effort is None and not explicit:
             return False
         self._check_effort(effort)
-        return self._thinks(wanted, effort, body, body, "max_tokens", turns)
+        return self._thinks(reasoning, effort, body, body, "max_tokens", turns)
 
     # tools
 

@@ -142,8 +142,8 @@ FIELDS = SCALARS.documented(
         "seed": FieldSupport("dropped", ""),
         "presence_penalty": FieldSupport("dropped", ""),
         "frequency_penalty": FieldSupport("dropped", ""),
-        "logprobs": FieldSupport("refused", "where they are asked for"),
-        "top_logprobs": FieldSupport("refused", "where they are asked for"),
+        "logprobs": FieldSupport("refused", "if they are requested"),
+        "top_logprobs": FieldSupport("refused", "if they are requested"),
         "response_format": FieldSupport(
             "mapped",
             "json_schema → outputConfig.textFormat, objects closed where they were left open; refused for Claude "

@@ -134,15 +134,15 @@ _SWITCHES = ("thinking", "reasoning_config", "reasoningConfig")
 
 
 def _read_reasoning(more: Block, effort: str | None) -> Reasoning | None:
-    """From additionalModelRequestFields, whichever of the makers' words were used; what is read is taken out."""
+    """From additionalModelRequestFields, in the spelling of any maker of models. Removes the fields that it reads."""
     mode: Literal["enabled", "disabled", "adaptive"] | None = None
     budget: int | None = None
     wire: Block = {}
     extras: Extras = NO_EXTRAS
     for key in _SWITCHES:
         match more.get(key):
-            case {"type": "enabled" | "disabled" | "adaptive" as told, **rest}:
-                mode = told
+            case {"type": "enabled" | "disabled" | "adaptive" as kind, **rest}:
+                mode = kind
                 budget = maybe_int(rest.get("budget_tokens"), f"{MORE}.{key}.budget_tokens")
                 level = rest.get("maxReasoningEffort")
                 effort = level if isinstance(level, str) else effort

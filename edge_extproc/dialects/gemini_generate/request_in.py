@@ -149,8 +149,8 @@ def _read_tool_config(value: Json) -> tuple[ToolChoice | None, Block]:
     path = "toolConfig.functionCallingConfig"
     calling, others = split(as_object(known["functionCallingConfig"], path), CALLING)
     extras.update({f"{path}.{key}": each for key, each in others.items()})
-    told = calling.get("mode")
-    mode = MODES.get(told.upper()) if isinstance(told, str) else None
+    name = calling.get("mode")
+    mode = MODES.get(name.upper()) if isinstance(name, str) else None
     allowed = calling.get("allowedFunctionNames")
     match mode, allowed:
         case "required", [str(only)]:
@@ -177,8 +177,8 @@ def _read_format(config: Block) -> tuple[ResponseFormat | None, Block]:
         case "application/json":
             return ResponseFormat("json_schema", schema), {}
         case _:
-            told = ("responseMimeType", "responseSchema", "responseJsonSchema")
-            return None, {f"generationConfig.{key}": config[key] for key in told if key in config}
+            fields = ("responseMimeType", "responseSchema", "responseJsonSchema")
+            return None, {f"generationConfig.{key}": config[key] for key in fields if key in config}
 
 
 def _read_thinking(value: Json) -> Reasoning | None:

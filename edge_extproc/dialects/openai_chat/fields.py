@@ -146,7 +146,7 @@ FIELDS = SCALARS.documented(
             "documents by URL and parts that only another format knows are refused",
         ),
         "stream": FieldSupport("mapped", "stream"),
-        "include_usage": FieldSupport("mapped", "stream_options.include_usage: always asked for, since we bill by it"),
+        "include_usage": FieldSupport("mapped", "stream_options.include_usage: always true, because usage is billed"),
         "tools": FieldSupport(
             "mapped",
             "functions, and custom tools for models and hosts that know them (a function of one string for others); "
@@ -162,7 +162,7 @@ FIELDS = SCALARS.documented(
             "mapped",
             "reasoning_effort: the nearest level that the model has; a budget of tokens becomes the level with the "
             "greatest budget not above it; dropped for models of which we do not know that they take one, and for "
-            "those that cannot be told not to think",
+            "those whose thinking cannot be disabled",
         ),
         "user": FieldSupport("mapped", "user; dropped where it is longer than the host takes"),
         "metadata": FieldSupport("dropped", "it labels stored completions of the account, which are not the caller's"),

@@ -38,7 +38,7 @@ from .tools import AllowedTools, allowed_tools, is_custom, read_custom_call, rea
 class _Probe(msgspec.Struct):
     model: str
     stream: bool | None = None
-    # What the provider judges is not judged here: of these, only what is well formed counts.
+    # The provider checks these; here only well-formed values count.
     stream_options: Any = None
     max_tokens: Any = None
     max_completion_tokens: Any = None
@@ -75,14 +75,14 @@ def read_call(raw: bytes) -> Call:
             output_limit(given, name)
     stream = probe.stream is True
     options = probe.stream_options
-    asked = isinstance(options, dict) and options.get("include_usage") is True
+    includes_usage = isinstance(options, dict) and options.get("include_usage") is True
     return Call(
         dialect=NAME,
         operation="chat",
         model=probe.model,
         stream=stream,
         raw=raw,
-        wants_usage=asked or not stream,
+        wants_usage=includes_usage or not stream,
         # Hosts differ in which of the two they read.
         max_output_tokens=max(_positive(probe.max_completion_tokens) or 0, _positive(probe.max_tokens) or 0) or None,
         choices=_positive(probe.n) or 1,
@@ -135,7 +135,7 @@ def read_said(message: Object, path: str, *, strict: bool = True) -> tuple[tuple
     """The parts of an assistant's message, thinking first and tool calls last, and what is left of it."""
     thoughts, extras = read_thoughts(message, path)
     content = message.get("content")
-    if isinstance(content, dict) and not strict:  # Cloudflare decodes what was asked for as JSON
+    if isinstance(content, dict) and not strict:  # Cloudflare decodes a reply that is JSON by request
         content = encode(content).decode()
     parts = [*thoughts, *read_content(content, f"{path}.content")]
     left = left_in(message, _ASSISTANT)
@@ -156,19 +156,19 @@ _AMONG_IMAGES: Extras = MappingProxyType({"images": None})
 """A note: this picture stood in the field of its own that OpenRouter and LiteLLM have for those of a reply."""
 
 
-def _read_images(told: Json, path: str) -> tuple[Image, ...]:
+def _read_images(value: Json, path: str) -> tuple[Image, ...]:
     """None of them where one of them is no picture: they stay as they came then."""
-    if not isinstance(told, list):
+    if not isinstance(value, list):
         return ()
-    images = tuple(read_answered_image(each, f"{path}[{number}]") for number, each in enumerate(told))
+    images = tuple(read_answered_image(each, f"{path}[{number}]") for number, each in enumerate(value))
     return tuple(image for image in images if image is not None) if None not in images else ()
 
 
-def read_answered_image(told: Json, path: str = "images") -> Image | None:
-    if not isinstance(told, dict) or "image_url" not in told:
+def read_answered_image(value: Json, path: str = "images") -> Image | None:
+    if not isinstance(value, dict) or "image_url" not in value:
         return None
     try:
-        image = read_image_part(told, path)
+        image = read_image_part(value, path)
     except BadRequest:
         return None
     return replace(image, extras={**image.extras, **_AMONG_IMAGES}) if isinstance(image, Image) else None
@@ -303,15 +303,15 @@ def _read_stop(value: Json) -> tuple[str, ...]:
 def _read_format(value: Json) -> tuple[ResponseFormat | None, Object]:
     if value is None:
         return None, {}
-    wanted = as_object(value, "response_format")
-    kind = as_text(wanted.get("type"), "response_format.type")
-    rest = left_in(wanted, frozenset({"type", "json_schema"}))
+    response_format = as_object(value, "response_format")
+    kind = as_text(response_format.get("type"), "response_format.type")
+    rest = left_in(response_format, frozenset({"type", "json_schema"}))
     match kind:
         case "text" | "json_object":
             return ResponseFormat(kind), {"response_format": rest} if rest else {}
         case "json_schema":
             path = "response_format.json_schema"
-            inner = as_object(wanted.get("json_schema"), path)
+            inner = as_object(response_format.get("json_schema"), path)
             if inner_rest := left_in(inner, frozenset({"schema", "name", "description", "strict"})):
                 rest["json_schema"] = inner_rest
             read = ResponseFormat(
@@ -331,27 +331,28 @@ def _read_format(value: Json) -> tuple[ResponseFormat | None, Object]:
 
 def _read_reasoning(body: Object) -> tuple[Reasoning | None, Object]:
     """Three spellings: OpenAI's reasoning_effort; `reasoning` of OpenRouter and others; `thinking` of DeepSeek, Z.AI
-    and others. Where two say the same thing, the first found here is understood and the other stays as it is."""
+    and others. Where two of them give the same setting, that of `reasoning` is read, and the other stays in the
+    extras."""
     effort = maybe(as_text, body, "reasoning_effort")
     extras: Object = {}
-    wanted, thinking = body.get("reasoning"), body.get("thinking")
-    if isinstance(wanted, dict):
-        if effort is not None and wanted.get("effort") is not None:
+    reasoning, thinking = body.get("reasoning"), body.get("thinking")
+    if isinstance(reasoning, dict):
+        if effort is not None and reasoning.get("effort") is not None:
             extras["reasoning_effort"] = effort
         if thinking is not None:
             extras["thinking"] = thinking
-        switch = maybe(as_bool, wanted, "enabled", "reasoning")
-        spelled = maybe(as_text, wanted, "effort", "reasoning")
+        switch = maybe(as_bool, reasoning, "enabled", "reasoning")
+        level = maybe(as_text, reasoning, "effort", "reasoning")
         read = Reasoning(
             None if switch is None else "enabled" if switch else "disabled",
-            spelled if spelled is not None else effort,
-            maybe(as_int, wanted, "max_tokens", "reasoning"),
-            rest_of(wanted, frozenset({"enabled", "effort", "max_tokens"})),
+            level if level is not None else effort,
+            maybe(as_int, reasoning, "max_tokens", "reasoning"),
+            rest_of(reasoning, frozenset({"enabled", "effort", "max_tokens"})),
         )
-        note = "reasoning" if spelled is not None or effort is None else "reasoning_effort"
+        note = "reasoning" if level is not None or effort is None else "reasoning_effort"
         return read, {**extras, "reasoning": None, note: extras.get(note)}
-    if wanted is not None:
-        extras["reasoning"] = wanted
+    if reasoning is not None:
+        extras["reasoning"] = reasoning
     match thinking:
         case None:
             pass

@@ -63,8 +63,7 @@ _NAMELESS_SCHEMA = "response"
 
 
 class RequestWriter(DropList):
-    """One chat of another dialect on its way into this one: what has no place is named or refused. `dropped` grows as
-    it is written."""
+    """Writes one chat of another dialect. Fields that the format does not have are dropped or refused."""
 
     def __init__(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> None:
         super().__init__(chat)
@@ -123,10 +122,10 @@ class RequestWriter(DropList):
                 case _:
                     self.dropped.add(name)
 
-    # what cannot be said
+    # what the format does not have
 
     def _finish(self, block: Object, cache: CacheMark | None, extras: Extras, path: str) -> Object:
-        """Names what is not OpenAI's own of a part or tool."""
+        """Drops the cache mark and the extras of a part or tool."""
         self._drop_mark(cache, path)
         self._drop_extras(extras, path)
         return block
@@ -143,35 +142,43 @@ class RequestWriter(DropList):
         self._drop_field("metadata", chat.metadata)
 
     def _format(self) -> Object | None:
-        wanted = self.chat.response_format
-        if wanted is None:
+        response_format = self.chat.response_format
+        if response_format is None:
             return None
-        if wanted.kind != "json_schema":
-            return {"type": wanted.kind}
-        name = wanted.name or _NAMELESS_SCHEMA
+        if response_format.kind != "json_schema":
+            return {"type": response_format.kind}
+        name = response_format.name or _NAMELESS_SCHEMA
         inner: Object = {}
-        set_values(inner, name=name, description=wanted.description, schema=wanted.schema, strict=wanted.strict)
+        set_values(
+            inner,
+            name=name,
+            description=response_format.description,
+            schema=response_format.schema,
+            strict=response_format.strict,
+        )
         return {"type": "json_schema", "json_schema": inner}
 
     def _reasoning(self, body: Object) -> None:
-        wanted = self.chat.reasoning
-        if wanted is None:
+        reasoning = self.chat.reasoning
+        if reasoning is None:
             return
-        if wanted.effort is not None:
-            level: str | None = wanted.effort if wanted.effort != "default" else None  # Groq's word for not saying
-        elif wanted.mode == "disabled":
+        if reasoning.effort is not None:
+            level: str | None = (
+                reasoning.effort if reasoning.effort != "default" else None
+            )  # Groq's word for not saying
+        elif reasoning.mode == "disabled":
             level = "none"
-        elif wanted.budget_tokens is not None:
-            level = effort_of_budget(wanted.budget_tokens)
+        elif reasoning.budget_tokens is not None:
+            level = effort_of_budget(reasoning.budget_tokens)
         else:
-            # Adaptive is what a model does that is told nothing; "enabled" without a word more is the middle.
-            level = "medium" if wanted.mode == "enabled" else None
+            # Adaptive is the default of a model. "enabled" without an effort is the middle level.
+            level = "medium" if reasoning.mode == "enabled" else None
         effort = None if level is None else effort_for(self.model, level)
         set_values(body, reasoning_effort=effort)
         # Not to think is all that a model can do which never does.
         is_moot = level is None or (level == "none" and not efforts_of(self.model))
-        self._drop_if(self._reasoning_path(wanted), effort is None and not is_moot)
-        self._drop_extras(wanted.extras, self.spelling.field("reasoning"))
+        self._drop_if(self._reasoning_path(reasoning), effort is None and not is_moot)
+        self._drop_extras(reasoning.extras, self.spelling.field("reasoning"))
 
     # tools
 

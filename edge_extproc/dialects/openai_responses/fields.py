@@ -129,13 +129,13 @@ FIELDS = SCALARS.documented(
         "seed": FieldSupport("dropped", ""),
         "presence_penalty": FieldSupport("dropped", "0 says nothing and is left out"),
         "frequency_penalty": FieldSupport("dropped", "0 says nothing and is left out"),
-        "logprobs": FieldSupport("refused", "the answer tells them in a shape that no other format has"),
+        "logprobs": FieldSupport("refused", "the reply has them in a form that no other format has"),
         "top_logprobs": FieldSupport("refused", "like logprobs"),
         "response_format": FieldSupport("mapped", "text.format"),
         "reasoning": FieldSupport(
             "mapped",
             "reasoning.effort: the nearest level that the model has; a budget of tokens becomes the level with the "
-            "greatest budget not above it; dropped for models that do not think, or cannot be told not to",
+            "greatest budget not above it; dropped for models that do not think, or whose thinking cannot be disabled",
         ),
         "user": FieldSupport(
             "mapped",

@@ -41,9 +41,6 @@ from .fields import NAME, NEEDED, SCALARS, SPELLING, Item
 from .tool_items import read_tool_call, read_tool_output
 from .tools import ToolTable, read_tool_choice
 
-# --- JSON
-
-
 # --- the cheap view
 
 
@@ -57,7 +54,7 @@ probe = msgspec.json.Decoder(_Probe)
 
 
 def why_no_call(raw: bytes) -> BadRequest:
-    """What is wrong with a body that the probe refused."""
+    """The error for a body that the typed decoder refused."""
     return reading.why_no_call(raw, "max_output_tokens")
 
 
@@ -70,8 +67,8 @@ _ROLES: Mapping[str, Role] = MappingProxyType(
 class InputReader:
     """The items of the input on their way into turns.
 
-    What the assistant said in a row is one turn: its calls belong together, and its thinking belongs to what it thought
-    about. A second message or a new thought after a message begins a turn of its own, unless calls wait for results.
+    Consecutive items of the assistant are one turn. A second message, or thinking after a message, begins another turn,
+    unless calls have no results yet.
     """
 
     table: ToolTable
@@ -146,8 +143,8 @@ class InputReader:
             self.close()
             parts = read_content(item.get("content"), f"{path}.content")
             self.messages.append(Message(role, parts, extras=rest_of(item, MESSAGE), path=path))
-        elif (said := read_said(item, path)) is not None:
-            self._say(said)
+        elif (reply := read_said(item, path)) is not None:
+            self._say(reply)
             self.has_text = True
         else:
             self._say((Opaque(NAME, "message", item, path),))
