@@ -16,7 +16,8 @@ from edge_extproc.accounting import prices
 from edge_extproc.model.call import Call
 from edge_extproc.model.plan import AttemptResult, Candidate
 from edge_extproc.model.usage import Usage
-from edge_extproc.routing.affinity import Affinity
+from edge_extproc.model.wire_names import WireNames
+from edge_extproc.routing.affinity import Affinity, PromptPrefix
 from edge_extproc.routing.base import ModelTable, RoutingRequest, StrategySettings
 from edge_extproc.routing.breaker import BreakerSettings, Circuits
 from edge_extproc.routing.planner import ModelRoute, PlannerSettings, RowPlanner
@@ -42,12 +43,13 @@ def main() -> None:
     models = ModelTable({"m": candidates})
     body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "word " * 200}] * 4}).encode()
     wish = RoutingRequest(Call("openai_chat", "chat", "m", True, body, max_output_tokens=500), "acme")
+    names = WireNames.of_all(registry.load("dialects", name).wire_names for name in registry.names("dialects"))
     with tempfile.TemporaryDirectory() as directory:
         table = prices.load(prices.compiled(Path(directory)))
         settings = StrategySettings(lambda c, usage: table.cost("openai", c.model, usage), lambda: 0.5, time.monotonic)
         slots = SharedCircuitTable(Path(directory) / "circuits")
         for name in registry.names("routing"):
-            for affinity in (None, Affinity()):
+            for affinity in (None, Affinity(PromptPrefix(names))):
                 planner = RowPlanner(
                     PlannerSettings(
                         rows={"m": ModelRoute(strategy=name, affinity=affinity)},

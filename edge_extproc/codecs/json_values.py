@@ -96,7 +96,7 @@ def why_refused(
     return BadRequest(f"the body cannot be read: one of {', '.join(fields)} occurs twice, or has an invalid value")
 
 
-# --- values of a required type; a boolean is not a number
+# --- values of a required type; a boolean is not a number. The type of a decoded number is exactly int or float.
 
 
 def kind_name(value: Json) -> str:
@@ -133,13 +133,13 @@ def as_bool(value: Json, path: str) -> bool:
 
 
 def as_int(value: Json, path: str) -> int:
-    if isinstance(value, int) and not isinstance(value, bool):
+    if type(value) is int:
         return value
     raise wrong(path, "a whole number", value)
 
 
 def as_number(value: Json, path: str) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if type(value) is float or type(value) is int:
         return value
     raise wrong(path, "a number", value)
 
@@ -163,13 +163,13 @@ def maybe_bool(value: Json, path: str) -> bool | None:
 
 
 def maybe_int(value: Json, path: str) -> int | None:
-    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+    if value is None or type(value) is int:
         return value
     raise wrong(path, "a whole number", value)
 
 
 def maybe_number(value: Json, path: str) -> float | None:
-    if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
+    if value is None or type(value) is float or type(value) is int:
         return value
     raise wrong(path, "a number", value)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
+from ..codecs.json_values import JsonObject
 from ..errors import Unsupported
 from ..model.call import Chat, Reasoning, Tool
 from ..model.content import Audio, CacheMark, Document, Extras, Image, Inline, Message, Opaque, Part
 from ..model.reply import Reply
 from .base import Dialect
+from .scalars import Scalars
 
 
 class DropList:
@@ -54,6 +56,19 @@ class DropList:
                 self._drop_extras(value, path.rpartition(".content")[0])
             else:
                 self.dropped.add(f"{path}.{key}" if path else key)
+
+    def _write_scalars(self, scalars: Scalars, chat: Chat, block: JsonObject) -> None:
+        """Adds the chat's scalars to the object, and drops the values that the format does not have."""
+        for field, name, write in scalars.written:
+            value = getattr(chat, field)
+            if value is None:
+                continue
+            if write is not None:
+                value = write(value)
+                if value is None:
+                    self._drop_field(field, True)
+                    continue
+            block[name] = value
 
     def _member(self, path: str, name: str) -> str:
         return f"{path}.{self.spelling.member(name)}"

@@ -1,9 +1,15 @@
-"""What readers of several dialects share: why a body is no call, where the cheap view refused it."""
+"""What the request readers of several dialects share: errors of unreadable bodies, models in a path, and messages."""
 
 from __future__ import annotations
 
-from ..codecs.json_values import as_text, maybe_bool, maybe_int, read_body
+import re
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from urllib.parse import unquote
+
+from ..codecs.json_values import as_object, as_text, maybe_bool, maybe_int, read_body, rest_of
 from ..errors import BadRequest
+from ..model.content import Json, Message, Part, Role
 
 
 def why_no_call(raw: bytes, *counts: str, otherwise: str = "the body cannot be read") -> BadRequest:
@@ -20,3 +26,38 @@ def why_no_call(raw: bytes, *counts: str, otherwise: str = "the body cannot be r
     except BadRequest as exc:
         return exc
     return BadRequest(otherwise)
+
+
+_UNSAFE_IN_MODEL = re.compile(r"[\x00-\x20\x7f\\?#]")
+
+
+def is_unsafe(model: str) -> bool:
+    """Whether a model's name could change the path that it is written into."""
+    return _UNSAFE_IN_MODEL.search(model) is not None or any(step in ("", ".", "..") for step in model.split("/"))
+
+
+def model_in_path(escaped: str, longest: int) -> str:
+    """The name of a model from a path. Raises BadRequest."""
+    try:
+        model = unquote(escaped, errors="strict")
+    except UnicodeDecodeError:
+        raise BadRequest("the model in the path is not valid UTF-8", param="model") from None
+    if is_unsafe(model) or len(model) > longest:
+        raise BadRequest(f"the path holds no name of a model: {model[:longest]!r}", param="model")
+    return model
+
+
+_ROLES: Mapping[str, Role] = MappingProxyType({"user": "user", "assistant": "assistant", "system": "system"})
+_MESSAGE = frozenset({"role", "content"})
+
+
+def read_message(value: Json, path: str, read_content: Callable[[Json, str], tuple[Part, ...]]) -> Message:
+    """A message of Anthropic's Messages or Bedrock's Converse: a role and its content. Raises BadRequest."""
+    message = as_object(value, path)
+    role = _ROLES.get(as_text(message.get("role"), f"{path}.role"))
+    if role is None:
+        raise BadRequest(
+            f"{path}.role is {message['role']!r}; it must be user, assistant or system", param=f"{path}.role"
+        )
+    parts = read_content(message.get("content"), f"{path}.content")
+    return Message(role, parts, extras=rest_of(message, _MESSAGE), path=path)

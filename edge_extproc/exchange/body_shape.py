@@ -1,20 +1,17 @@
 """Bounds of what one request may hold, checked before anything of it is built.
 
-The fields are those of every chat API that is served here: `messages`, `input` or `contents`, each with `content` or
-`parts`; `tools`, with Gemini's `functionDeclarations` and Bedrock's `toolConfig`.
+Every body is searched for the messages, parts and tools of all dialects, by their `wire_names`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import chain
 
 from ..codecs.json_shape import elements, has_more_values, members
 from ..errors import TooLarge
 from ..model.call import Operation
-
-_MESSAGES = ("messages", "input", "contents")
-_PARTS = ("content", "parts")
-_TOOL_LISTS = ("functionDeclarations", "function_declarations")
+from ..model.wire_names import WireNames
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +30,8 @@ class ShapeBounds:
 GENEROUS = ShapeBounds()
 
 
-def check_shape(raw: bytes, operation: Operation, bounds: ShapeBounds) -> None:
-    """Raises TooLarge, which names the bound."""
+def check_shape(raw: bytes, operation: Operation, bounds: ShapeBounds, names: WireNames) -> None:
+    """`names`: those of all dialects. Raises TooLarge, which names the bound."""
     if operation == "passed" or len(raw) <= bounds.least:  # nothing of it is built; each thing takes a byte at least
         return
     if has_more_values(raw, bounds.values):
@@ -43,21 +40,22 @@ def check_shape(raw: bytes, operation: Operation, bounds: ShapeBounds) -> None:
         return
     body = members(raw)
     parts = 0
-    for name in _MESSAGES:
-        found = elements(body.get(name, b""))
-        if len(found) > bounds.messages:
+    for key in names.messages & body.keys():
+        messages = elements(body[key])
+        if len(messages) > bounds.messages:
             raise _too_many("messages", bounds.messages, "messages")
-        for message in found:
-            held = members(message)
-            parts += sum(len(elements(held[part])) for part in _PARTS if part in held)
+        for each in messages:
+            message = members(each)
+            parts += sum(len(elements(message[name])) for name in names.parts if name in message)
             if parts > bounds.parts:
                 raise _too_many("parts of messages", bounds.parts, "parts")
     tools = 0
-    for tool in elements(body.get("tools", b"")) + elements(members(body.get("toolConfig", b"")).get("tools", b"")):
-        held = members(tool)
-        tools += max(1, sum(len(elements(held[name])) for name in _TOOL_LISTS if name in held))
-        if tools > bounds.tools:
-            raise _too_many("tools", bounds.tools, "tools")
+    for holder in (body, *(members(body[name]) for name in names.tool_objects & body.keys())):
+        for each in chain.from_iterable(elements(holder[key]) for key in names.tools & holder.keys()):
+            tool = members(each)
+            tools += max(1, sum(len(elements(tool[name])) for name in names.functions if name in tool))
+            if tools > bounds.tools:
+                raise _too_many("tools", bounds.tools, "tools")
 
 
 def _has_few(raw: bytes, bounds: ShapeBounds) -> bool:

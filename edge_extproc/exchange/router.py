@@ -302,7 +302,7 @@ class RouterExchange:
 
     def _read_call(self, identified: Identified, body: bytes) -> ParsedCall:
         received, dialect, route = identified.received, identified.caller_dialect, identified.route
-        check_shape(body, route.operation, self._gateway.shape)
+        check_shape(body, route.operation, self._gateway.shape, self._gateway.wire_names)
         if not route.format:
             call = dialect.read_call(body, route.operation, received.headers, received.path)
             return ParsedCall(call, dialect, None)

@@ -22,6 +22,20 @@ _NO_FEATURES: Mapping[str, str] = Nothing()
 class WireNames:
     """What one dialect says of its names. All of them are names of fields, but where `types` says otherwise."""
 
+    # --- the structure of a request
+    messages: frozenset[str] = _NONE
+    """Fields of a request that hold the list of its messages."""
+    parts: frozenset[str] = _NONE
+    """Fields of a message that hold the list of its parts."""
+    tools: frozenset[str] = _NONE
+    """Fields of a request that hold the list of its tools."""
+    tool_objects: frozenset[str] = _NONE
+    """Fields of a request with an object that has such a field."""
+    functions: frozenset[str] = _NONE
+    """Fields of a tool that hold a list of functions."""
+    prefix: frozenset[str] = _NONE
+    """Fields of a request that come before its messages in a prompt, as a provider caches it."""
+
     # --- the prompt
     content: frozenset[str] = _NONE
     """Fields of a request that hold messages or parts."""

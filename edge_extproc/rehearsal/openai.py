@@ -9,18 +9,18 @@ import base64
 import hashlib
 import itertools
 import math
-import re
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
 
 from .format import MODELS, MODELS_SINCE, Answer, RequestMeta, Stream, Whole, bearer, check_credential
+from .openai_shared import EFFORT, Sums, named_tools, read_function, read_image_url, read_mode
 from .reading import Fields, Refused
 from .schema import Unanswerable
-from .turn import IMAGE_TOKENS, TOOL_TOKENS, Choice, Finish, Prompt, Tool, ToolCall, Turn, play, words
+from .turn import Choice, Finish, Prompt, Tool, ToolCall, Turn, play, words
 
 DONE = b"data: [DONE]\n\n"
 
@@ -59,9 +59,6 @@ _CHAT_FIELDS = [
 ]
 _EMBEDDING_FIELDS = ("input", "model", "dimensions", "encoding_format", "user")
 
-# Words of hidden reasoning for each effort.
-EFFORT = {"none": 0, "minimal": 0, "low": 5, "medium": 10, "high": 20, "xhigh": 30, "max": 40}
-
 _FINISH: Mapping[Finish, str] = {
     "stop": "stop",
     "stop_sequence": "stop",
@@ -72,7 +69,6 @@ _FINISH: Mapping[Finish, str] = {
 _KINDS = {401: "invalid_request_error", 403: "invalid_request_error", 404: "invalid_request_error", 429: "requests"}
 _CODES = {404: "model_not_found", 429: "rate_limit_exceeded"}
 
-FUNCTION_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 DIMENSIONS = 256
 
 
@@ -134,17 +130,8 @@ def _read_stream(body: Fields) -> tuple[bool, bool]:
 
 
 @dataclass(slots=True)
-class _Conversation:
+class _Conversation(Sums):
     """The sums over the messages."""
-
-    words: int = 0
-    images: int = 0
-    documents: int = 0
-    system: int = 0
-    last_text: str = ""
-    results: list[str] = field(default_factory=list)
-    open_calls: set[str] = field(default_factory=set)
-    count: int = 0
 
     def read(self, message: Fields) -> None:
         role = message.one_of("role", "developer", "system", "user", "assistant", "tool", "function")
@@ -206,8 +193,7 @@ class _Conversation:
         match part.one_of("type", *kinds):
             case "image_url":
                 image = part.nested("image_url")
-                if not image.text("url").startswith(("https://", "http://", "data:image/")):
-                    raise image.refuse("url", "this is not a URL or a data URL of an image", "invalid_image_url")
+                read_image_url(image, "url")
                 image.maybe_one_of("detail", "auto", "low", "high")
                 self.images += 1
             case "input_audio":
@@ -242,16 +228,8 @@ def _read_prompt(body: Fields) -> Prompt:
     if body.has("parallel_tool_calls") and not tools:
         raise body.refuse("parallel_tool_calls", "only allowed with tools", "invalid_value")
     _check_settings(body)
-    return Prompt(
-        text=conversation.last_text,
-        results=tuple(conversation.results),
-        messages=conversation.count,
-        images=conversation.images,
-        documents=conversation.documents,
-        system=conversation.system,
-        tokens=conversation.words
-        + IMAGE_TOKENS * (conversation.images + conversation.documents)
-        + TOOL_TOKENS * len(tools),
+    return replace(
+        conversation.prompt(len(tools)),
         tools=tools_to_use,
         choice=choice,
         parallel=body.flag("parallel_tool_calls", default=True),
@@ -278,15 +256,7 @@ def _check_settings(body: Fields) -> None:
 def _read_tools(body: Fields) -> Iterator[Tool]:
     for tool in body.each("tools"):
         tool.one_of("type", "function")
-        function = tool.nested("function")
-        name = function.text("name")
-        if not FUNCTION_NAME.fullmatch(name):
-            raise function.refuse("name", "letters, digits, _ and - only, 64 at most", "invalid_value")
-        parameters = function.maybe_nested("parameters")
-        schema = {"type": "object", **(parameters.values if parameters else {})}
-        if schema["type"] != "object":
-            raise function.refuse("parameters", "the parameters must be an object", "invalid_function_parameters")
-        yield Tool(name, schema)
+        yield read_function(tool.nested("function"))
 
 
 def _read_tool_choice(body: Fields, tools: tuple[Tool, ...]) -> tuple[Choice, tuple[Tool, ...]]:
@@ -296,20 +266,10 @@ def _read_tool_choice(body: Fields, tools: tuple[Tool, ...]) -> tuple[Choice, tu
     if not tools:
         raise body.refuse("tool_choice", "only allowed with tools", "invalid_value")
     if isinstance(body.values["tool_choice"], str):
-        match body.one_of("tool_choice", "auto", "none", "required"):
-            case "required":
-                return "required", tools
-            case "none":
-                return "none", tools
-            case _:
-                return "auto", tools
+        return read_mode(body, "tool_choice", tools), tools
     choice = body.nested("tool_choice")
     choice.one_of("type", "function")
-    named = choice.nested("function").text("name")
-    chosen = tuple(tool for tool in tools if tool.name == named)
-    if not chosen:
-        raise choice.refuse("function.name", f"there is no tool {named!r}", "invalid_value")
-    return "required", chosen
+    return "required", named_tools(choice.nested("function"), tools)
 
 
 def _read_stop(body: Fields) -> tuple[str, ...]:

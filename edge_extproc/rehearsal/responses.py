@@ -6,16 +6,17 @@ It stores nothing, so references to stored responses are refused. Tools that run
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
 
 from .format import Answer, RequestMeta, Stream, Whole
-from .openai import EFFORT, FUNCTION_NAME, OpenAI
+from .openai import OpenAI
+from .openai_shared import EFFORT, Sums, named_tools, read_function, read_image_url, read_mode
 from .reading import Fields, Refused
 from .schema import Unanswerable
-from .turn import IMAGE_TOKENS, TOOL_TOKENS, Choice, Prompt, Tool, Turn, play, words
+from .turn import Choice, Prompt, Tool, Turn, play, words
 
 _FIELDS = (
     "background",
@@ -93,18 +94,10 @@ def responses(body: Fields, meta: RequestMeta) -> Answer:
 
 
 @dataclass(slots=True)
-class _Conversation:
+class _Conversation(Sums):
     """The sums over the items."""
 
-    words: int = 0
-    images: int = 0
-    documents: int = 0
-    system: int = 0
-    last_text: str = ""
-    results: list[str] = field(default_factory=list)
-    open_calls: set[str] = field(default_factory=set)
     known_calls: set[str] = field(default_factory=set)
-    count: int = 0
 
     def read(self, item: Fields) -> None:
         match item.maybe_one_of("type", *_ITEMS) or "message":
@@ -165,9 +158,8 @@ class _Conversation:
         match part.one_of("type", *kinds):
             case "input_image":
                 part.maybe_one_of("detail", "auto", "low", "high", "original")
-                url = part.text("image_url") if not part.has("file_id") else "https://"
-                if not url.startswith(("https://", "http://", "data:image/")):
-                    raise part.refuse("image_url", "this is not a URL or a data URL of an image", "invalid_image_url")
+                if not part.has("file_id"):
+                    read_image_url(part, "image_url")
                 self.images += 1
             case "input_file":
                 if not any(part.has(name) for name in ("file_id", "file_url")):
@@ -206,16 +198,8 @@ def _read_prompt(body: Fields) -> Prompt:
     if reasoning is not None:
         reasoning.maybe_one_of("summary", *_SUMMARIES)
     effort = reasoning.maybe_one_of("effort", *EFFORT) if reasoning is not None else None
-    return Prompt(
-        text=conversation.last_text,
-        results=tuple(conversation.results),
-        messages=conversation.count,
-        images=conversation.images,
-        documents=conversation.documents,
-        system=conversation.system,
-        tokens=conversation.words
-        + IMAGE_TOKENS * (conversation.images + conversation.documents)
-        + TOOL_TOKENS * len(tools),
+    return replace(
+        conversation.prompt(len(tools)),
         tools=tools_to_use,
         choice=choice,
         parallel=body.flag("parallel_tool_calls", default=True),
@@ -240,14 +224,7 @@ def _check_settings(body: Fields) -> None:
 def _read_tools(body: Fields) -> Iterator[Tool]:
     for tool in body.each("tools"):
         tool.one_of("type", "function")
-        name = tool.text("name")
-        if not FUNCTION_NAME.fullmatch(name):
-            raise tool.refuse("name", "letters, digits, _ and - only, 64 at most", "invalid_value")
-        parameters = tool.maybe_nested("parameters")
-        schema = {"type": "object", **(parameters.values if parameters else {})}
-        if schema["type"] != "object":
-            raise tool.refuse("parameters", "the parameters must be an object", "invalid_function_parameters")
-        yield Tool(name, schema)
+        yield read_function(tool)
 
 
 def _read_tool_choice(body: Fields, tools: tuple[Tool, ...]) -> tuple[Choice, tuple[Tool, ...]]:
@@ -255,32 +232,12 @@ def _read_tool_choice(body: Fields, tools: tuple[Tool, ...]) -> tuple[Choice, tu
     if not body.has("tool_choice"):
         return "auto", tools
     if isinstance(body.values["tool_choice"], str):
-        return _mode(body, "tool_choice", tools), tools
+        return read_mode(body, "tool_choice", tools), tools
     choice = body.nested("tool_choice")
     if choice.one_of("type", "function", "allowed_tools") == "function":
-        return "required", _named(choice, "name", tools)
-    allowed = [tool for each in choice.each("tools") for tool in _named(each, "name", tools)]
-    return _mode(choice, "mode", tools), tuple(allowed)
-
-
-def _mode(body: Fields, name: str, tools: tuple[Tool, ...]) -> Choice:
-    match body.one_of(name, "auto", "none", "required"):
-        case "required" if not tools:
-            raise body.refuse(name, "only allowed with tools", "invalid_value")
-        case "required":
-            return "required"
-        case "none":
-            return "none"
-        case _:
-            return "auto"
-
-
-def _named(choice: Fields, name: str, tools: tuple[Tool, ...]) -> tuple[Tool, ...]:
-    wanted = choice.text(name)
-    found = tuple(tool for tool in tools if tool.name == wanted)
-    if not found:
-        raise choice.refuse(name, f"there is no tool {wanted!r}", "invalid_value")
-    return found
+        return "required", named_tools(choice, tools)
+    allowed = [tool for each in choice.each("tools") for tool in named_tools(each, tools)]
+    return read_mode(choice, "mode", tools), tuple(allowed)
 
 
 def _read_format(body: Fields) -> Mapping[str, object] | None:

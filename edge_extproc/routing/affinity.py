@@ -15,31 +15,52 @@ from functools import lru_cache
 from hashlib import blake2b
 
 import msgspec
+from msgspec.structs import astuple
 
+from ..codecs.json_values import UNREADABLE
 from ..model.plan import Candidate
+from ..model.wire_names import WireNames
 from .base import RoutingRequest
 
-
-class _PromptPrefix(msgspec.Struct):
-    """The fields that come first in a prompt, in all formats. The others are not decoded."""
-
-    tools: msgspec.Raw = msgspec.Raw(b"")
-    system: msgspec.Raw = msgspec.Raw(b"")
-    instructions: msgspec.Raw = msgspec.Raw(b"")
-    system_instruction: msgspec.Raw = msgspec.field(name="systemInstruction", default=msgspec.Raw(b""))
-    messages: list[msgspec.Raw] | None = None
-    contents: list[msgspec.Raw] | None = None
-    input: msgspec.Raw = msgspec.Raw(b"")
-    previous_response_id: msgspec.Raw = msgspec.Raw(b"")
+_FIRST_CHARACTERS = 512
+"""Of a prompt that is one text: enough to distinguish prompts."""
 
 
-_decoder = msgspec.json.Decoder(_PromptPrefix)
-# Bytes of a Responses API `input`, a text or a list: enough to distinguish conversations, and equal in all their turns.
-_INPUT_BYTES = 512
+class PromptPrefix:
+    """Finds the beginning of a prompt in a body of any format. `names`: those of all dialects."""
+
+    __slots__ = ("_decoder", "_fixed")
+
+    def __init__(self, names: WireNames) -> None:
+        fixed = sorted(names.prefix - names.messages)
+        self._fixed = len(fixed)
+        # The other fields of a body are not decoded. A name of the wire format need not be one of Python.
+        fields = [(msgspec.Raw, msgspec.field(name=name, default=_ABSENT)) for name in fixed] + [
+            (list[msgspec.Raw] | str | None, msgspec.field(name=name, default=None)) for name in sorted(names.messages)
+        ]
+        struct = msgspec.defstruct("Prefix", [(f"f{n}", kind, field) for n, (kind, field) in enumerate(fields)])
+        self._decoder = msgspec.json.Decoder(struct)
+
+    def of(self, raw: bytes) -> bytes:
+        """The tools, the system prompt and the first message of a request. The whole body if it cannot be decoded."""
+        try:
+            values = astuple(self._decoder.decode(raw))
+        except UNREADABLE:
+            return raw
+        first = [
+            messages[:_FIRST_CHARACTERS].encode() if isinstance(messages, str) else messages[0]
+            for messages in values[self._fixed :]
+            if messages
+        ]
+        return b"\0".join([*values[: self._fixed], *first])
+
+
+_ABSENT = msgspec.Raw(b"")
 
 
 @dataclass(frozen=True, slots=True)
 class Affinity:
+    prefix: PromptPrefix
     session_header: str | None = None
     """The request header with the caller's session. None, or no such header: the prompt prefix is used."""
 
@@ -48,7 +69,7 @@ class Affinity:
         if len(ordered) < 2:
             return ordered
         session = request.header(self.session_header) if self.session_header is not None else None
-        key = b"s" + session.encode(errors="surrogateescape") if session else b"p" + prompt_prefix(request.call.raw)
+        key = b"s" + session.encode(errors="surrogateescape") if session else b"p" + self.prefix.of(request.call.raw)
         seed = _hash(key, request.tenant.encode()[:64])
         hashes = [_mix(seed ^ _name_hash(candidate.provider, candidate.model)) for candidate in ordered]
         weights = {candidate.weight for candidate in ordered}
@@ -59,18 +80,6 @@ class Affinity:
         else:
             first = ordered[hashes.index(max(hashes))]
         return [first, *[candidate for candidate in ordered if candidate is not first]]
-
-
-def prompt_prefix(raw: bytes) -> bytes:
-    """The tools, the system prompt and the first message of a request body in any format. The whole body if it cannot
-    be decoded."""
-    try:
-        found = _decoder.decode(raw)
-    except msgspec.MsgspecError:
-        return raw
-    first = [bytes(turns[0]) for turns in (found.messages, found.contents) if turns]
-    fixed = (found.tools, found.system, found.instructions, found.system_instruction, found.previous_response_id)
-    return b"\0".join([*map(bytes, fixed), *first, bytes(found.input)[:_INPUT_BYTES]])
 
 
 _MAX_HASH = 2**64 - 1

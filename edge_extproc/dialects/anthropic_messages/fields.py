@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from ...codecs.json_values import as_int, as_number, as_text
 from ...model.content import Json
 from ...model.spelling import Spelling
 from ...model.wire_names import WireNames
 from ..base import FieldSupport
+from ..scalars import Scalar, Scalars
 
 NAME = "anthropic_messages"
 TITLE = "Anthropic Messages"
@@ -16,12 +18,31 @@ TITLE = "Anthropic Messages"
 Block = dict[str, Json]
 """A JSON object of the wire format."""
 
+# --- the settings that are one value
+
+_SERVICE_TIERS: Mapping[str, str] = MappingProxyType({"auto": "auto", "default": "standard_only"})
+SCALARS = Scalars(
+    "",
+    Scalar("max_output_tokens", "max_tokens", as_int, "filled with what every model of the generation takes"),
+    Scalar(
+        "temperature",
+        "temperature",
+        as_number,
+        "over 1 is refused; dropped while thinking is on and for models that take no sampling settings",
+    ),
+    Scalar("top_p", "top_p", as_number, "dropped like temperature, and beside a temperature from Claude 4.1 on"),
+    Scalar("top_k", "top_k", as_int, "dropped like temperature"),
+    Scalar(
+        "service_tier", "service_tier", as_text, "auto, default → standard_only; others are dropped", _SERVICE_TIERS.get
+    ),
+)
+
 # --- how a caller spells it
 
 SPELLING = Spelling(
     fields=MappingProxyType(
         {
-            "max_output_tokens": "max_tokens",
+            **SCALARS.paths,
             "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
             "reasoning": "thinking",
             "reasoning.effort": "output_config.effort",
@@ -39,6 +60,10 @@ SPELLING = Spelling(
 # --- what code that does not read the whole body searches it for
 
 WIRE = WireNames(
+    messages=frozenset({"messages"}),
+    parts=frozenset({"content"}),
+    tools=frozenset({"tools"}),
+    prefix=frozenset({"tools", "system"}),
     content=frozenset({"messages", "system"}),
     beside=frozenset({"model", "metadata", "service_tier"}),
     elsewhere=frozenset({"container", "file_id"}),
@@ -82,7 +107,7 @@ WIRE = WireNames(
 # --- what becomes of a chat that crosses over
 
 
-FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
+FIELDS = SCALARS.documented(
     {
         "dialect": FieldSupport("mapped", "not sent; it says whose extras and opaque parts these are"),
         "model": FieldSupport("mapped", "model: the name under which the chosen host knows it"),
@@ -109,19 +134,13 @@ FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
         "parallel_tool_calls": FieldSupport(
             "mapped", "false → tool_choice.disable_parallel_tool_use, with auto made explicit"
         ),
-        "max_output_tokens": FieldSupport("mapped", "max_tokens; filled with what every model of the generation takes"),
-        "temperature": FieldSupport(
-            "mapped", "over 1 is refused; dropped while thinking is on and for models that take no sampling settings"
-        ),
-        "top_p": FieldSupport("mapped", "dropped like temperature, and beside a temperature from Claude 4.1 on"),
-        "top_k": FieldSupport("mapped", "dropped like temperature"),
         "stop": FieldSupport("mapped", "stop_sequences; those of white space only are dropped"),
         "n": FieldSupport("refused", "more than one answer"),
         "seed": FieldSupport("dropped", ""),
         "presence_penalty": FieldSupport("dropped", ""),
         "frequency_penalty": FieldSupport("dropped", ""),
-        "logprobs": FieldSupport("refused", "where they are asked for"),
-        "top_logprobs": FieldSupport("refused", "where they are asked for"),
+        "logprobs": FieldSupport("refused", "if they are requested"),
+        "top_logprobs": FieldSupport("refused", "if they are requested"),
         "response_format": FieldSupport(
             "mapped",
             "json_schema → output_config.format from Claude 4.5 on, objects closed where they were left open, refused "
@@ -132,7 +151,6 @@ FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
             "effort → output_config.effort and adaptive thinking from Claude 4.6 on, a budget of thinking tokens from "
             "3.7 to 4.5, dropped before; a level that the model does not have is refused",
         ),
-        "service_tier": FieldSupport("mapped", "auto, default → standard_only; others are dropped"),
         "user": FieldSupport("mapped", "metadata.user_id, dropped if it is longer than that may be"),
         "metadata": FieldSupport("dropped", ""),
         "extras": FieldSupport(

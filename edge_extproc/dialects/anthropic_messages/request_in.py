@@ -16,17 +16,17 @@ from ...codecs.json_values import (
     decode,
     maybe_bool,
     maybe_int,
-    maybe_number,
     maybe_text,
     rest_of,
 )
 from ...errors import BadRequest
 from ...model.call import Call, Chat, FunctionTool, Reasoning, ResponseFormat, Tool, ToolChoice
-from ...model.content import NO_EXTRAS, Extras, Json, Message, Role, Text
+from ...model.content import NO_EXTRAS, Extras, Json, Message, Text
 from .. import reading
 from ..base import Headers
+from ..reading import read_message
 from .content import opaque_of, read_cache, read_content
-from .fields import NAME, NEEDED, SPELLING, Block
+from .fields import NAME, NEEDED, SCALARS, SPELLING, Block
 
 # --- the cheap view
 
@@ -41,47 +41,30 @@ probe_of = msgspec.json.Decoder(_Probe)
 
 
 def why_no_call(raw: bytes) -> BadRequest:
-    """What is wrong with a body that the probe refused."""
+    """The error for a body that the typed decoder refused."""
     twice = "the body says model, stream or max_tokens twice, and not alike"
     return reading.why_no_call(raw, "max_tokens", otherwise=twice)
 
 
 # --- reading a request: the rest
 
-_ROLES: Mapping[str, Role] = MappingProxyType({"user": "user", "assistant": "assistant", "system": "system"})
-_MESSAGE = frozenset({"role", "content"})
 _CHAT = frozenset(
     {
         "model",
         "messages",
         "system",
-        "max_tokens",
         "stop_sequences",
         "stream",
-        "temperature",
-        "top_p",
-        "top_k",
         "metadata",
         "tools",
         "tool_choice",
         "thinking",
         "output_config",
         "output_format",
-        "service_tier",
+        *SCALARS.names,
     }
 )
 _TOOL = frozenset({"name", "description", "input_schema", "strict", "cache_control"})
-
-
-def _read_message(value: Json, path: str) -> Message:
-    message = as_object(value, path)
-    role = _ROLES.get(as_text(message.get("role"), f"{path}.role"))
-    if role is None:
-        raise BadRequest(
-            f"{path}.role is {message['role']!r}; it must be user, assistant or system", param=f"{path}.role"
-        )
-    parts = read_content(message.get("content"), f"{path}.content")
-    return Message(role, parts, extras=rest_of(message, _MESSAGE), path=path)
 
 
 def _read_tool(value: Json, path: str) -> Tool:
@@ -172,9 +155,9 @@ def _read_system(value: Json) -> tuple[Message, ...]:
     if value is None:
         return ()
     parts = read_content(value, "system")
-    kept = tuple(part for part in parts if not (isinstance(part, Text) and _is_billing(part.text)))
-    extras = NO_EXTRAS if len(kept) == len(parts) else {_BILLING.rstrip(":"): True}
-    return (Message("system", kept, extras=extras, path="system"),)
+    prompt = tuple(part for part in parts if not (isinstance(part, Text) and _is_billing(part.text)))
+    extras = NO_EXTRAS if len(prompt) == len(parts) else {_BILLING.rstrip(":"): True}
+    return (Message("system", prompt, extras=extras, path="system"),)
 
 
 def _is_billing(text: str) -> bool:
@@ -219,7 +202,10 @@ def read_chat(call: Call) -> Chat:
         model=call.model,
         messages=(
             *_read_system(body.get("system")),
-            *(_read_message(m, f"messages[{i}]") for i, m in enumerate(as_list(body.get("messages"), "messages"))),
+            *(
+                read_message(m, f"messages[{i}]", read_content)
+                for i, m in enumerate(as_list(body.get("messages"), "messages"))
+            ),
         ),
         stream=call.stream,
         include_usage=call.stream,
@@ -228,14 +214,10 @@ def read_chat(call: Call) -> Chat:
         else tuple(_read_tool(tool, f"tools[{i}]") for i, tool in enumerate(as_list(tools, "tools"))),
         tool_choice=choice,
         parallel_tool_calls=parallel,
-        max_output_tokens=maybe_int(body.get("max_tokens"), "max_tokens"),
-        temperature=maybe_number(body.get("temperature"), "temperature"),
-        top_p=maybe_number(body.get("top_p"), "top_p"),
-        top_k=maybe_int(body.get("top_k"), "top_k"),
+        **SCALARS.read(body),
         stop=_read_stop(body.get("stop_sequences")),
         response_format=response_format,
         reasoning=reasoning,
-        service_tier=maybe_text(body.get("service_tier"), "service_tier"),
         user=maybe_text(metadata.get("user_id"), "metadata.user_id"),
         extras=extras or NO_EXTRAS,
         needed=(

@@ -33,7 +33,7 @@ from ..claude import LEAST_TOP_P_WITH_THINKING, closed_schema
 from ..dropping import tools_of
 from ..turns import FORCED, NO_PARAMETERS, BlockKind, Translation, Turn, is_explicit, schema_of
 from .content import cache_control, document_source, shortened, source_of
-from .fields import MAX_USER_ID, TITLE, Block
+from .fields import MAX_USER_ID, SCALARS, TITLE, Block
 
 _WRITE_CHOICE: Mapping[str, str] = MappingProxyType({"auto": "auto", "required": "any", "none": "none", "tool": "tool"})
 
@@ -49,7 +49,6 @@ def _choice(choice: ToolChoice, parallel: bool | None) -> Block:
 
 _IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 _PDF = "application/pdf"
-_SERVICE_TIERS: Mapping[str, str] = MappingProxyType({"auto": "auto", "default": "standard_only"})
 _KINDS: Mapping[Json, BlockKind] = MappingProxyType(
     {
         "text": "text",
@@ -71,9 +70,8 @@ class RequestWriter(Translation[Block]):
         self._refuse()
         system, turns = self._conversation()
         tools = self._tools(turns)
-        body: Block = {"model": self.model, "max_tokens": chat.max_output_tokens}
-        if chat.max_output_tokens is None:
-            body["max_tokens"] = self.generation.max_output
+        body: Block = {"model": self.model, "max_tokens": self.generation.max_output}
+        self._write_scalars(SCALARS, chat, body)
         if system:
             body["system"] = shortened(system)
         body["messages"] = [{"role": turn.role, "content": shortened(turn.blocks)} for turn in turns]
@@ -95,55 +93,44 @@ class RequestWriter(Translation[Block]):
     # fields
 
     def _account(self, body: Block) -> None:
-        """The end user and the service tier; drops fields without a place."""
+        """The end user; drops fields without a place."""
         chat = self.chat
         if chat.user is not None and len(chat.user) <= MAX_USER_ID:
             body["metadata"] = {"user_id": chat.user}
         self._drop_field("user", chat.user is not None and len(chat.user) > MAX_USER_ID)
-        if chat.service_tier is not None:
-            tier = _SERVICE_TIERS.get(chat.service_tier)
-            self._drop_field("service_tier", tier is None)
-            if tier is not None:
-                body["service_tier"] = tier
         self._drop_field("metadata", chat.metadata)
         self._drop_placeless()
 
     def _sampling(self, body: Block, thinking: bool) -> None:
+        """Removes the sampling settings that the model does not accept, and drops them if they are not the default."""
         chat, sampling = self.chat, self.generation.sampling
         if sampling == "none" or thinking:
-            if thinking and sampling != "none" and (chat.top_p or 0) >= LEAST_TOP_P_WITH_THINKING:
-                body["top_p"] = chat.top_p
-            for name in ("temperature", "top_p", "top_k"):
-                # 1 is what the temperature is anyway
-                default = name == "temperature" and chat.temperature == 1
-                self._drop_field(name, getattr(chat, name) is not None and name not in body and not default)
+            keeps_top_p = sampling != "none" and (chat.top_p or 0) >= LEAST_TOP_P_WITH_THINKING
+            for name in ("temperature", "top_k") if keeps_top_p else ("temperature", "top_p", "top_k"):
+                is_default = name == "temperature" and chat.temperature == 1
+                self._drop_field(name, body.pop(name, None) is not None and not is_default)
             return
-        if chat.temperature is not None:
-            if not 0 <= chat.temperature <= 1:
-                path = self.spelling.field("temperature")
-                raise BadRequest(f"{path} is {chat.temperature!r}; {TITLE} takes 0 to 1", param=path)
-            body["temperature"] = chat.temperature
-        if chat.top_p is not None:
-            if sampling == "one" and chat.temperature is not None:
-                self._drop_field("top_p", True)
-            else:
-                body["top_p"] = chat.top_p
-        if chat.top_k is not None:
-            body["top_k"] = chat.top_k
+        if chat.temperature is None:
+            return
+        if not 0 <= chat.temperature <= 1:
+            path = self.spelling.field("temperature")
+            raise BadRequest(f"{path} is {chat.temperature!r}; {TITLE} takes 0 to 1", param=path)
+        if sampling == "one":
+            self._drop_field("top_p", body.pop("top_p", None) is not None)
 
     def _format(self, body: Block) -> None:
-        wanted = self.chat.response_format
-        if wanted is None or wanted.kind == "text":
+        response_format = self.chat.response_format
+        if response_format is None or response_format.kind == "text":
             return
-        if wanted.kind == "json_object":
+        if response_format.kind == "json_object":
             self._drop_field("response_format", True)
             return
         if not self.generation.schemas:
             raise Unsupported(
                 self.spelling.field("response_format"), TITLE, f"{self.model!r} has no structured outputs"
             )
-        schema = as_object(wanted.schema, self.spelling.field("response_format.schema"))
-        titles = {"title": wanted.name, "description": wanted.description}
+        schema = as_object(response_format.schema, self.spelling.field("response_format.schema"))
+        titles = {"title": response_format.name, "description": response_format.description}
         labelled = {**{k: v for k, v in titles.items() if v is not None}, **schema}
         output = body.setdefault("output_config", {})
         as_object(output, "output_config")["format"] = {"type": "json_schema", "schema": closed_schema(labelled)}
@@ -152,19 +139,19 @@ class RequestWriter(Translation[Block]):
 
     def _reasoning(self, body: Block, turns: list[Turn[Block]]) -> bool:
         """Whether thinking is on."""
-        wanted = self.chat.reasoning
-        if wanted is None:
+        reasoning = self.chat.reasoning
+        if reasoning is None:
             return False
-        explicit = is_explicit(wanted)
-        if wanted.mode == "disabled" or (wanted.effort == "none" and not explicit):
-            self._rests(wanted, body)
+        explicit = is_explicit(reasoning)
+        if reasoning.mode == "disabled" or (reasoning.effort == "none" and not explicit):
+            self._rests(reasoning, body)
             return False
         # Groq's word for what is anyway
-        effort = None if wanted.effort in (None, "", "default") else wanted.effort
+        effort = None if reasoning.effort in (None, "", "default") else reasoning.effort
         if effort is None and not explicit:
             return False
         self._check_effort(effort)
-        return self._thinks(wanted, effort, body, body, "max_tokens", turns)
+        return self._thinks(reasoning, effort, body, body, "max_tokens", turns)
 
     # tools
 

@@ -4,21 +4,36 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TypeAlias
 
-from ...codecs.json_values import as_object
+from ...codecs.json_values import as_int, as_number, as_object
 from ...model.content import Json
 from ...model.spelling import Spelling
 from ...model.wire_names import WireNames
 from ..base import FieldSupport
+from ..scalars import Scalar, Scalars
 
 NAME = "bedrock_converse"
 TITLE = "Bedrock Converse"
 
 Block: TypeAlias = dict[str, Json]
 """A JSON object of the wire format."""
+
+# --- the settings that are one value
+
+INFERENCE = "inferenceConfig"
+SCALARS = Scalars(
+    INFERENCE,
+    Scalar("max_output_tokens", "maxTokens", as_int),
+    Scalar(
+        "temperature",
+        "temperature",
+        as_number,
+        "over 1 is refused; dropped while Claude thinks and for Claude models that take no sampling settings",
+    ),
+    Scalar("top_p", "topP", as_number, "dropped like temperature, and beside one from Claude 4.1 on"),
+)
 
 # --- how a caller spells it
 
@@ -27,17 +42,15 @@ _SCHEMA = "outputConfig.textFormat.structure.jsonSchema.schema"
 SPELLING = Spelling(
     fields=MappingProxyType(
         {
-            "max_output_tokens": "inferenceConfig.maxTokens",
+            **SCALARS.paths,
             "metadata": "requestMetadata",
             "parallel_tool_calls": f"{MORE}.tool_choice.disable_parallel_tool_use",
             "response_format": "outputConfig.textFormat",
             "response_format.schema": _SCHEMA,
             "service_tier": "serviceTier",
             "stop": "inferenceConfig.stopSequences",
-            "temperature": "inferenceConfig.temperature",
             "tool_choice": "toolConfig.toolChoice",
             "top_k": f"{MORE}.top_k",
-            "top_p": "inferenceConfig.topP",
         }
     ),
     members=MappingProxyType(
@@ -56,6 +69,11 @@ SPELLING = Spelling(
 # --- what code that does not read the whole body searches it for
 
 WIRE = WireNames(
+    messages=frozenset({"messages"}),
+    parts=frozenset({"content"}),
+    tools=frozenset({"tools"}),
+    tool_objects=frozenset({"toolConfig"}),
+    prefix=frozenset({"system"}),
     content=frozenset({"messages", "system"}),
     elsewhere=frozenset({"s3Location", "s3_location"}),
     pointers=frozenset({"uri"}),
@@ -81,7 +99,7 @@ WIRE = WireNames(
 # --- what becomes of a chat that crosses over
 
 
-FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
+FIELDS = SCALARS.documented(
     {
         "dialect": FieldSupport("mapped", "not sent; it says whose extras and opaque parts these are"),
         "model": FieldSupport(
@@ -114,15 +132,6 @@ FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
         "parallel_tool_calls": FieldSupport(
             "mapped", "false → additionalModelRequestFields.tool_choice for Claude, dropped for others"
         ),
-        "max_output_tokens": FieldSupport("mapped", "inferenceConfig.maxTokens"),
-        "temperature": FieldSupport(
-            "mapped",
-            "inferenceConfig.temperature; over 1 is refused; dropped while Claude thinks and for Claude models that "
-            "take no sampling settings",
-        ),
-        "top_p": FieldSupport(
-            "mapped", "inferenceConfig.topP; dropped like temperature, and beside one from Claude 4.1 on"
-        ),
         "top_k": FieldSupport(
             "mapped",
             "additionalModelRequestFields, in the words of the model's maker; dropped where it has none, and like "
@@ -133,8 +142,8 @@ FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
         "seed": FieldSupport("dropped", ""),
         "presence_penalty": FieldSupport("dropped", ""),
         "frequency_penalty": FieldSupport("dropped", ""),
-        "logprobs": FieldSupport("refused", "where they are asked for"),
-        "top_logprobs": FieldSupport("refused", "where they are asked for"),
+        "logprobs": FieldSupport("refused", "if they are requested"),
+        "top_logprobs": FieldSupport("refused", "if they are requested"),
         "response_format": FieldSupport(
             "mapped",
             "json_schema → outputConfig.textFormat, objects closed where they were left open; refused for Claude "

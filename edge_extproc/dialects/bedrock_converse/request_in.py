@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Literal
-from urllib.parse import unquote
 
 import msgspec
 
@@ -19,36 +16,28 @@ from ...codecs.json_values import (
     decode,
     maybe_bool,
     maybe_int,
-    maybe_number,
     maybe_text,
     read_body,
     rest_of,
 )
 from ...errors import BadRequest
 from ...model.call import Call, Chat, FunctionTool, Reasoning, ResponseFormat, Tool, ToolChoice
-from ...model.content import NO_EXTRAS, Extras, Json, Message, Role
+from ...model.content import NO_EXTRAS, Extras, Json, Message
+from ..reading import model_in_path, read_message
 from .content import SpelledReasoning, opaque_of, read_blocks, read_mark
-from .fields import MORE, NAME, NEEDED, SPELLING, Block, maybe_object
+from .fields import MORE, NAME, NEEDED, SCALARS, SPELLING, Block, maybe_object
 
 # --- the cheap view
 
 # An id has up to 64 characters, an ARN up to 2048 (modelId in the service model).
 _LONGEST_MODEL = 2048
-_UNSAFE_IN_MODEL = re.compile(r"[\x00-\x20\x7f?#\\]")
 _VERBS = frozenset({"converse", "converse-stream"})
 
 
 def model_of(path: str) -> tuple[str, bool]:
     """The model in a path, and whether a stream is requested."""
     _, _, name, verb = path.split("?")[0].split("/", 3)
-    try:
-        model = unquote(name, errors="strict")
-    except UnicodeDecodeError:
-        raise BadRequest("the model in the path is not valid UTF-8", param="model") from None
-    unsafe = _UNSAFE_IN_MODEL.search(model) or any(step in ("", ".", "..") for step in model.split("/"))
-    if unsafe or len(model) > _LONGEST_MODEL:
-        raise BadRequest(f"the path holds no name of a model: {model[:_LONGEST_MODEL]!r}", param="model")
-    return model, verb == "converse-stream"
+    return model_in_path(name, _LONGEST_MODEL), verb == "converse-stream"
 
 
 class _Inference(msgspec.Struct, rename="camel"):
@@ -78,8 +67,6 @@ def why_no_call(raw: bytes) -> BadRequest:
 
 # --- reading a request: the rest
 
-_ROLES: Mapping[str, Role] = MappingProxyType({"user": "user", "assistant": "assistant", "system": "system"})
-_MESSAGE = frozenset({"role", "content"})
 _CHAT = frozenset(
     {
         "modelId",
@@ -93,19 +80,8 @@ _CHAT = frozenset(
         "outputConfig",
     }
 )
-_INFERENCE = frozenset({"maxTokens", "temperature", "topP", "stopSequences"})
+_INFERENCE = frozenset({*SCALARS.names, "stopSequences"})
 _TOOL_SPEC = frozenset({"name", "description", "inputSchema", "strict"})
-
-
-def _read_message(value: Json, path: str) -> Message:
-    message = as_object(value, path)
-    role = _ROLES.get(as_text(message.get("role"), f"{path}.role"))
-    if role is None:
-        raise BadRequest(
-            f"{path}.role is {message['role']!r}; it must be user, assistant or system", param=f"{path}.role"
-        )
-    parts = read_blocks(message.get("content"), f"{path}.content")
-    return Message(role, parts, extras=rest_of(message, _MESSAGE), path=path)
 
 
 def _read_tools(config: Block) -> tuple[Tool, ...]:
@@ -158,15 +134,15 @@ _SWITCHES = ("thinking", "reasoning_config", "reasoningConfig")
 
 
 def _read_reasoning(more: Block, effort: str | None) -> Reasoning | None:
-    """From additionalModelRequestFields, whichever of the makers' words were used; what is read is taken out."""
+    """From additionalModelRequestFields, in the spelling of any maker of models. Removes the fields that it reads."""
     mode: Literal["enabled", "disabled", "adaptive"] | None = None
     budget: int | None = None
     wire: Block = {}
     extras: Extras = NO_EXTRAS
     for key in _SWITCHES:
         match more.get(key):
-            case {"type": "enabled" | "disabled" | "adaptive" as told, **rest}:
-                mode = told
+            case {"type": "enabled" | "disabled" | "adaptive" as kind, **rest}:
+                mode = kind
                 budget = maybe_int(rest.get("budget_tokens"), f"{MORE}.{key}.budget_tokens")
                 level = rest.get("maxReasoningEffort")
                 effort = level if isinstance(level, str) else effort
@@ -293,16 +269,17 @@ def read_chat(call: Call) -> Chat:
         model=call.model,
         messages=(
             *((Message("system", system, path="system"),) if system else ()),
-            *(_read_message(m, f"messages[{i}]") for i, m in enumerate(as_list(body.get("messages"), "messages"))),
+            *(
+                read_message(m, f"messages[{i}]", read_blocks)
+                for i, m in enumerate(as_list(body.get("messages"), "messages"))
+            ),
         ),
         stream=call.stream,
         include_usage=call.stream,
         tools=_read_tools(tool_config),
         tool_choice=_read_tool_choice(tool_config.get("toolChoice")),
         parallel_tool_calls=parallel,
-        max_output_tokens=maybe_int(inference.get("maxTokens"), "inferenceConfig.maxTokens"),
-        temperature=maybe_number(inference.get("temperature"), "inferenceConfig.temperature"),
-        top_p=maybe_number(inference.get("topP"), "inferenceConfig.topP"),
+        **SCALARS.read(inference),
         top_k=top_k,
         stop=_read_stop(inference.get("stopSequences")),
         response_format=response_format,

@@ -43,7 +43,7 @@ from .content import (
     thinking_block,
     write_redacted,
 )
-from .fields import MORE, TITLE, Block
+from .fields import MORE, SCALARS, TITLE, Block
 from .models import LEVELS, family_of
 
 _WRITE_CHOICE: Mapping[str, str] = MappingProxyType({"auto": "auto", "required": "any", "tool": "tool"})
@@ -64,21 +64,13 @@ def _tool_spec(tool: FunctionTool, schema: Json) -> Block:
     return spec
 
 
-def _json_schema(wanted: ResponseFormat, schema: Json) -> Block:
-    named = {"name": wanted.name, "description": wanted.description}
+def _json_schema(response_format: ResponseFormat, schema: Json) -> Block:
+    named = {"name": response_format.name, "description": response_format.description}
     structure = {
         "schema": encode(schema).decode(),
         **{key: value for key, value in named.items() if value is not None},
     }
     return {"type": "json_schema", "structure": {"jsonSchema": structure}}
-
-
-def _inference(chat: Chat, stop: list[str]) -> Block:
-    told = {"maxTokens": chat.max_output_tokens, "temperature": chat.temperature, "topP": chat.top_p}
-    found: Block = {key: value for key, value in told.items() if value is not None}
-    if stop:
-        found["stopSequences"] = stop
-    return found
 
 
 def _nested(path: tuple[str, ...], value: Json) -> Block:
@@ -120,12 +112,12 @@ class _Piece:
 
 
 def _blocks(pieces: Iterable[_Piece], *, marked: bool = True) -> list[Block]:
-    found: list[Block] = []
+    blocks: list[Block] = []
     for piece in pieces:
-        found.append(piece.block)
+        blocks.append(piece.block)
         if marked and piece.mark is not None:
-            found.append(cache_point(piece.mark))
-    return found
+            blocks.append(cache_point(piece.mark))
+    return blocks
 
 
 _KINDS: Mapping[str, BlockKind] = MappingProxyType(
@@ -155,9 +147,12 @@ class RequestWriter(Translation[_Piece]):
             body["system"] = _blocks(system, marked="system" in self.family.caches)
         marked = "messages" in self.family.caches
         body["messages"] = [{"role": turn.role, "content": _blocks(turn.blocks, marked=marked)} for turn in turns]
+        inference: Block = {}
+        self._write_scalars(SCALARS, chat, inference)
         stop = [s for s in chat.stop if s.strip()]
         self._drop_field("stop", len(stop) < len(chat.stop))
-        inference = _inference(chat, stop)
+        if stop:
+            inference["stopSequences"] = stop
         thinking = self._reasoning(inference, turns)
         self._sampling(inference, thinking)
         if inference:
@@ -223,46 +218,46 @@ class RequestWriter(Translation[_Piece]):
         self._drop_field("top_k", chat.top_k is not None)
 
     def _format(self, body: Block) -> None:
-        wanted = self.chat.response_format
-        if wanted is None or wanted.kind == "text":
+        response_format = self.chat.response_format
+        if response_format is None or response_format.kind == "text":
             return
-        if wanted.kind == "json_object":
+        if response_format.kind == "json_object":
             self._drop_field("response_format", True)
             return
         if self.is_claude and not self.generation.schemas:
             raise Unsupported(
                 self.spelling.field("response_format"), TITLE, f"{self.model!r} has no structured outputs"
             )
-        schema = as_object(wanted.schema, self.spelling.field("response_format.schema"))
-        self._drop_field("response_format.strict", wanted.strict is False)
-        body["outputConfig"] = {"textFormat": _json_schema(wanted, closed_schema(schema))}
+        schema = as_object(response_format.schema, self.spelling.field("response_format.schema"))
+        self._drop_field("response_format.strict", response_format.strict is False)
+        body["outputConfig"] = {"textFormat": _json_schema(response_format, closed_schema(schema))}
 
     # thinking
 
     def _reasoning(self, inference: Block, turns: list[Turn[_Piece]]) -> bool:
         """Whether a Claude uses thinking, which restricts other settings."""
-        wanted = self.chat.reasoning
-        if wanted is None:
+        reasoning = self.chat.reasoning
+        if reasoning is None:
             return False
-        explicit, spelled = is_explicit(wanted), self._reasoning_path(wanted)
-        is_off = wanted.mode == "disabled" or (wanted.effort == "none" and not explicit)
+        explicit, spelled = is_explicit(reasoning), self._reasoning_path(reasoning)
+        is_off = reasoning.mode == "disabled" or (reasoning.effort == "none" and not explicit)
         # Groq's word for what is anyway
-        effort = None if wanted.effort in (None, "", "default", "none") else wanted.effort
+        effort = None if reasoning.effort in (None, "", "default", "none") else reasoning.effort
         self._check_effort(effort)
         if effort is None and not explicit and not is_off:
             return False
         if self.is_claude:
             if is_off:
-                self._rests(wanted, self.more)
+                self._rests(reasoning, self.more)
                 return False
-            return self._thinks(wanted, effort, self.more, inference, "maxTokens", turns)
-        self._drop_extras(wanted.extras, self.spelling.field("reasoning"))
+            return self._thinks(reasoning, effort, self.more, inference, "maxTokens", turns)
+        self._drop_extras(reasoning.extras, self.spelling.field("reasoning"))
         if is_off:
             # What others do unasked cannot be switched off by a field that all of them take.
             self._drop_if(spelled, self.family.reasoning in ("effort", "config"))
             return False
         level = LEVELS[effort or "medium"]
-        has_budget = wanted.budget_tokens is not None and self.family.reasoning != "none"
+        has_budget = reasoning.budget_tokens is not None and self.family.reasoning != "none"
         self._drop_field("reasoning.budget_tokens", has_budget)
         match self.family.reasoning:
             case "nova":
@@ -426,8 +421,8 @@ class RequestWriter(Translation[_Piece]):
         self._documents += 1
         clean = " ".join(_NOT_IN_DOCUMENT_NAME.sub("-", name or "").split())[: _LONGEST_DOCUMENT_NAME - 8].strip()
         named = f"{clean} {self._documents}" if clean and self._documents > 1 else clean
-        told = named or f"document {self._documents}"
-        return {"document": {"format": format, "name": told, "source": {"bytes": data}}}
+        name = named or f"document {self._documents}"
+        return {"document": {"format": format, "name": name, "source": {"bytes": data}}}
 
     def _audio(self, source: Source, path: str) -> Block:
         inline = self._inline(source, path)

@@ -26,6 +26,7 @@ from ...model.reply import Reply
 from ...model.reply_summary import ReplySummary
 from ..base import Headers, ModelCard, Route
 from ..crossing import portable
+from ..reading import is_unsafe
 from .content import MARKED
 from .errors import error_of, read_error
 from .fields import ABSENT, NAME, SPELLING, TITLE, WIRE
@@ -38,7 +39,6 @@ from .request_in import (
     ROOTS,
     VERBS,
     address,
-    is_unsafe,
     largest,
     probe_of,
     query_of,

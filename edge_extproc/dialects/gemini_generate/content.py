@@ -30,7 +30,7 @@ from ...model.content import (
     Url,
 )
 from ..carried import MARK, UNSIGNED, original_id, seal, unseal
-from .fields import NAME, Block, extras_of, names_of, split
+from .fields import NAME, SCALARS, Block, extras_of, names_of, split
 
 CONTENT = names_of("role", "parts")
 PART = names_of(
@@ -51,22 +51,13 @@ TOOL = names_of("functionDeclarations")
 DECLARATION = names_of("name", "description", "parameters", "parametersJsonSchema")
 TOOL_CONFIG = names_of("functionCallingConfig")
 CALLING = names_of("mode", "allowedFunctionNames")
-CONFIG = names_of(
-    "candidateCount",
-    "frequencyPenalty",
-    "logprobs",
-    "maxOutputTokens",
-    "presencePenalty",
+CONFIG_NAMES = names_of(
+    *SCALARS.names,
     "responseJsonSchema",
-    "responseLogprobs",
     "responseMimeType",
     "responseSchema",
-    "seed",
     "stopSequences",
-    "temperature",
     "thinkingConfig",
-    "topK",
-    "topP",
 )
 THINKING = names_of("thinkingBudget", "thinkingLevel", "includeThoughts")
 

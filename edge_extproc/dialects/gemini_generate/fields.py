@@ -9,11 +9,12 @@ from typing import TypeAlias
 
 import msgspec
 
-from ...codecs.json_values import maybe_int
+from ...codecs.json_values import as_bool, as_int, as_number
 from ...model.content import NO_EXTRAS, Extras, Json
 from ...model.spelling import Spelling
 from ...model.wire_names import WireNames
 from ..base import FieldSupport
+from ..scalars import Scalar, Scalars
 
 NAME = "gemini_generate"
 TITLE = "Gemini generateContent"
@@ -21,31 +22,49 @@ TITLE = "Gemini generateContent"
 Block: TypeAlias = dict[str, Json]
 """A JSON object of the wire format."""
 
+# --- the settings that are one value
+
+
+def as_count(value: Json, path: str) -> int:
+    """An integer. Protobuf's JSON accepts "7" and 7.0 as 7."""
+    if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,19}", value):
+        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return as_int(value, path)
+
+
+CONFIG = "generationConfig"
+SCALARS = Scalars(
+    CONFIG,
+    Scalar("max_output_tokens", "maxOutputTokens", as_count),
+    Scalar("temperature", "temperature", as_number),
+    Scalar("top_p", "topP", as_number),
+    Scalar("top_k", "topK", as_count),
+    Scalar("n", "candidateCount", as_count),
+    Scalar("seed", "seed", as_count),
+    Scalar("presence_penalty", "presencePenalty", as_number),
+    Scalar("frequency_penalty", "frequencyPenalty", as_number),
+    Scalar("logprobs", "responseLogprobs", as_bool),
+    Scalar("top_logprobs", "logprobs", as_count),
+)
+"""Those of generationConfig."""
+
 # --- how a caller spells it
 
-_CONFIG = "generationConfig"
 SPELLING = Spelling(
     fields=MappingProxyType(
         {
-            "frequency_penalty": f"{_CONFIG}.frequencyPenalty",
-            "logprobs": f"{_CONFIG}.responseLogprobs",
-            "max_output_tokens": f"{_CONFIG}.maxOutputTokens",
+            **SCALARS.paths,
             "messages": "contents",
-            "n": f"{_CONFIG}.candidateCount",
-            "presence_penalty": f"{_CONFIG}.presencePenalty",
-            "reasoning": f"{_CONFIG}.thinkingConfig",
-            "reasoning.budget_tokens": f"{_CONFIG}.thinkingConfig.thinkingBudget",
-            "reasoning.effort": f"{_CONFIG}.thinkingConfig.thinkingLevel",
-            "response_format": f"{_CONFIG}.responseMimeType",
-            "response_format.schema": f"{_CONFIG}.responseJsonSchema",
-            "seed": f"{_CONFIG}.seed",
+            "reasoning": f"{CONFIG}.thinkingConfig",
+            "reasoning.budget_tokens": f"{CONFIG}.thinkingConfig.thinkingBudget",
+            "reasoning.effort": f"{CONFIG}.thinkingConfig.thinkingLevel",
+            "response_format": f"{CONFIG}.responseMimeType",
+            "response_format.schema": f"{CONFIG}.responseJsonSchema",
             "service_tier": "serviceTier",
-            "stop": f"{_CONFIG}.stopSequences",
-            "temperature": f"{_CONFIG}.temperature",
+            "stop": f"{CONFIG}.stopSequences",
             "tool_choice": "toolConfig.functionCallingConfig",
-            "top_k": f"{_CONFIG}.topK",
-            "top_logprobs": f"{_CONFIG}.logprobs",
-            "top_p": f"{_CONFIG}.topP",
         }
     ),
     members=MappingProxyType(
@@ -68,6 +87,11 @@ SPELLING = Spelling(
 
 # Protobuf's JSON has two spellings of each name.
 WIRE = WireNames(
+    messages=frozenset({"contents"}),
+    parts=frozenset({"parts"}),
+    tools=frozenset({"tools"}),
+    functions=frozenset({"functionDeclarations", "function_declarations"}),
+    prefix=frozenset({"tools", "systemInstruction", "system_instruction"}),
     content=frozenset({"contents", "systemInstruction", "system_instruction"}),
     beside=frozenset({"model", "labels"}),
     elsewhere=frozenset({"cachedContent", "cached_content", "fileUri", "file_uri"}),
@@ -111,7 +135,7 @@ WIRE = WireNames(
 # --- what becomes of a chat that crosses over
 
 
-FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
+FIELDS = SCALARS.documented(
     {
         "dialect": FieldSupport("mapped", "not sent; it says whose extras and opaque parts these are"),
         "model": FieldSupport("mapped", "the path: the name under which the chosen host knows it"),
@@ -135,17 +159,7 @@ FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
             "mapped", "auto, required → ANY, none, a function → ANY with its name; dropped without tools"
         ),
         "parallel_tool_calls": FieldSupport("dropped", "where it is false"),
-        "max_output_tokens": FieldSupport("mapped", "generationConfig.maxOutputTokens"),
-        "temperature": FieldSupport("mapped", "generationConfig.temperature"),
-        "top_p": FieldSupport("mapped", "generationConfig.topP"),
-        "top_k": FieldSupport("mapped", "generationConfig.topK"),
         "stop": FieldSupport("mapped", "generationConfig.stopSequences; more than five are refused"),
-        "n": FieldSupport("mapped", "generationConfig.candidateCount"),
-        "seed": FieldSupport("mapped", "generationConfig.seed"),
-        "presence_penalty": FieldSupport("mapped", "generationConfig.presencePenalty"),
-        "frequency_penalty": FieldSupport("mapped", "generationConfig.frequencyPenalty"),
-        "logprobs": FieldSupport("mapped", "generationConfig.responseLogprobs"),
-        "top_logprobs": FieldSupport("mapped", "generationConfig.logprobs"),
         "response_format": FieldSupport(
             "mapped",
             "responseMimeType, and responseJsonSchema (responseSchema before Gemini 2.5); a name and a description "
@@ -171,18 +185,6 @@ FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
 )
 
 MOST_STOPS = 5  # Google's reference of GenerationConfig
-
-
-# --- JSON
-
-
-def int_or_none(value: Json, path: str) -> int | None:
-    """Protobuf's JSON accepts "7" and 7.0 as 7."""
-    if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,19}", value):
-        return int(value)
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return maybe_int(value, path)
 
 
 Names: TypeAlias = Mapping[str, str]
@@ -215,11 +217,4 @@ def extras_of(*pieces: Mapping[str, Json]) -> Extras:
     return merged or NO_EXTRAS
 
 
-# --- the cheap view
-
-
 ABSENT = msgspec.Raw()
-
-
-NUMBERS = ("temperature", "topP", "presencePenalty", "frequencyPenalty")
-COUNTS = ("maxOutputTokens", "topK", "candidateCount", "seed", "logprobs")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs
 
 import msgspec
 
@@ -15,8 +14,7 @@ from ...codecs.json_values import (
     as_object,
     as_text,
     decode,
-    maybe_bool,
-    maybe_number,
+    maybe,
     maybe_text,
     read_body,
     wrong,
@@ -26,9 +24,10 @@ from ...errors import BadRequest
 from ...model.call import Call, Chat, FunctionTool, Operation, Reasoning, ResponseFormat, Tool, ToolChoice
 from ...model.content import Json, Message, Opaque, Text
 from ..base import Headers, header, output_limit
+from ..reading import model_in_path
 from .content import (
     CALLING,
-    CONFIG,
+    CONFIG_NAMES,
     CONTENT,
     DECLARATION,
     MODES,
@@ -39,7 +38,7 @@ from .content import (
     ContentsReader,
     one_or_many,
 )
-from .fields import ABSENT, COUNTS, HUMP, NAME, NUMBERS, SPELLING, Block, extras_of, int_or_none, names_of, split
+from .fields import ABSENT, CONFIG, HUMP, NAME, SCALARS, SPELLING, Block, as_count, extras_of, names_of, split
 
 
 class _Probe(msgspec.Struct):
@@ -57,16 +56,18 @@ CHOICES_NAMES = ("candidateCount", "candidate_count")
 
 def largest(probe: _Probe, names: tuple[str, str]) -> int | None:
     """A count of generationConfig. Where it is spelled in two ways, the larger one bounds what the provider may do."""
-    given = [
-        int_or_none(config.get(name), f"generationConfig.{names[0]}")
+    path = f"{CONFIG}.{names[0]}"
+    counts = [
+        as_count(value, path)
         for config in (probe.config, probe.snake_config)
         if config is not None
         for name in names
+        if (value := config.get(name)) is not None
     ]
-    for value in given:
-        if names == LIMIT_NAMES:
-            output_limit(value, f"generationConfig.{names[0]}")
-    return max((value for value in given if value is not None), default=None)
+    if names == LIMIT_NAMES:
+        for count in counts:
+            output_limit(count, path)
+    return max(counts, default=None)
 
 
 def why_no_call(raw: bytes) -> BadRequest:
@@ -95,25 +96,13 @@ ROOTS = (
     ),
 )
 _LONGEST_MODEL = 256
-_UNSAFE_IN_MODEL = re.compile(r"[\x00-\x20\x7f\\?#]")
 ARRAY_TYPE = "application/json"
 
 
 def address(path: str) -> tuple[str, str]:
     """The model and the verb at the end of a path."""
     name, _, verb = path.rpartition("/")[2].rpartition(":")
-    try:
-        model = unquote(name, errors="strict")
-    except UnicodeDecodeError:
-        raise BadRequest("the model in the path is not valid UTF-8", param="model") from None
-    if is_unsafe(model) or len(model) > _LONGEST_MODEL:
-        raise BadRequest(f"the path holds no name of a model: {model[:_LONGEST_MODEL]!r}", param="model")
-    return model, verb
-
-
-def is_unsafe(model: str) -> bool:
-    """Whether a name could change the path."""
-    return _UNSAFE_IN_MODEL.search(model) is not None or any(step in ("", ".", "..") for step in model.split("/"))
+    return model_in_path(name, _LONGEST_MODEL), verb
 
 
 def query_of(headers: Headers, path: str) -> Mapping[str, list[str]]:
@@ -160,8 +149,8 @@ def _read_tool_config(value: Json) -> tuple[ToolChoice | None, Block]:
     path = "toolConfig.functionCallingConfig"
     calling, others = split(as_object(known["functionCallingConfig"], path), CALLING)
     extras.update({f"{path}.{key}": each for key, each in others.items()})
-    told = calling.get("mode")
-    mode = MODES.get(told.upper()) if isinstance(told, str) else None
+    name = calling.get("mode")
+    mode = MODES.get(name.upper()) if isinstance(name, str) else None
     allowed = calling.get("allowedFunctionNames")
     match mode, allowed:
         case "required", [str(only)]:
@@ -188,8 +177,8 @@ def _read_format(config: Block) -> tuple[ResponseFormat | None, Block]:
         case "application/json":
             return ResponseFormat("json_schema", schema), {}
         case _:
-            told = ("responseMimeType", "responseSchema", "responseJsonSchema")
-            return None, {f"generationConfig.{key}": config[key] for key in told if key in config}
+            fields = ("responseMimeType", "responseSchema", "responseJsonSchema")
+            return None, {f"generationConfig.{key}": config[key] for key in fields if key in config}
 
 
 def _read_thinking(value: Json) -> Reasoning | None:
@@ -200,7 +189,7 @@ def _read_thinking(value: Json) -> Reasoning | None:
     level = maybe_text(known.get("thinkingLevel"), f"{path}.thinkingLevel")
     effort = level.lower() if level is not None and level != "THINKING_LEVEL_UNSPECIFIED" else None
     extras = extras_of(rest)
-    match int_or_none(known.get("thinkingBudget"), f"{path}.thinkingBudget"):
+    match maybe(as_count, known, "thinkingBudget", path):
         case None:
             return Reasoning(None, effort, None, extras) if effort is not None or extras else None
         case 0:
@@ -228,7 +217,7 @@ def read_chat(call: Call) -> Chat:
     except UNREADABLE:
         raise why_no_call(call.raw) from None
     body, extras = split(whole, _CHAT)
-    config, config_rest = split(as_object(body.get("generationConfig", {}), "generationConfig"), CONFIG)
+    config, config_rest = split(as_object(body.get("generationConfig", {}), "generationConfig"), CONFIG_NAMES)
     extras.update({f"generationConfig.{key}": value for key, value in config_rest.items()})
     response_format, format_rest = _read_format(config)
     choice, choice_rest = _read_tool_config(body["toolConfig"]) if "toolConfig" in body else (None, {})
@@ -243,8 +232,6 @@ def read_chat(call: Call) -> Chat:
     contents = one_or_many(body.get("contents"), "contents")
     messages += [reading.message(value, f"contents[{i}]") for i, value in enumerate(contents)]
     stops = as_list(config.get("stopSequences", []), "generationConfig.stopSequences")
-    numbers = {name: maybe_number(config.get(name), f"generationConfig.{name}") for name in NUMBERS}
-    counts = {name: int_or_none(config.get(name), f"generationConfig.{name}") for name in COUNTS}
     return Chat(
         dialect=NAME,
         model=call.model,
@@ -253,17 +240,8 @@ def read_chat(call: Call) -> Chat:
         include_usage=call.stream,
         tools=tuple(_read_tools(body.get("tools", []))),
         tool_choice=choice,
-        max_output_tokens=counts["maxOutputTokens"],
-        temperature=numbers["temperature"],
-        top_p=numbers["topP"],
-        top_k=counts["topK"],
+        **SCALARS.read(config),
         stop=tuple(as_text(stop, f"generationConfig.stopSequences[{i}]") for i, stop in enumerate(stops)),
-        n=counts["candidateCount"],
-        seed=counts["seed"],
-        presence_penalty=numbers["presencePenalty"],
-        frequency_penalty=numbers["frequencyPenalty"],
-        logprobs=maybe_bool(config.get("responseLogprobs"), "generationConfig.responseLogprobs"),
-        top_logprobs=counts["logprobs"],
         response_format=response_format,
         reasoning=_read_thinking(config["thinkingConfig"]) if "thinkingConfig" in config else None,
         service_tier=service_tier,

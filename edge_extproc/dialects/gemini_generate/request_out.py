@@ -31,7 +31,7 @@ from ...model.content import (
 )
 from ..dropping import DropList, messages_of, parts_of, tools_of
 from .content import DETAILS, GOOGLES_FILE, JSON_TYPE, MADE_ID, TIERS, as_one_object, media_type_of
-from .fields import MOST_STOPS, TITLE, Block
+from .fields import MOST_STOPS, SCALARS, TITLE, Block
 from .models import BUDGET_TO_EFFORT, generation_of
 
 # --- writing a request
@@ -42,12 +42,12 @@ _IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp", "imag
 RESOLUTIONS: Mapping[str, str] = MappingProxyType({**DETAILS, "medium": "MEDIA_RESOLUTION_MEDIUM"})
 _WRITE_MODES: Mapping[str, str] = MappingProxyType({"auto": "AUTO", "required": "ANY", "none": "NONE", "tool": "ANY"})
 
-_REASONING_TOLD = frozenset({"display", "summary", "generate_summary"})
+_REASONING_READ = frozenset({"display", "summary", "generate_summary"})
 """The value of includeThoughts."""
 
 
 class RequestWriter(DropList):
-    """One chat of another dialect on its way into this one. `dropped` grows as it is written."""
+    """Writes one chat of another dialect. `dropped` collects the dropped fields."""
 
     def __init__(self, chat: Chat, model: str) -> None:
         super().__init__(chat)
@@ -301,20 +301,10 @@ class RequestWriter(DropList):
 
     def _config(self) -> Block:
         chat = self._chat
-        told: Block = {
-            "maxOutputTokens": chat.max_output_tokens,
-            "temperature": chat.temperature,
-            "topP": chat.top_p,
-            "topK": chat.top_k,
-            "stopSequences": list(chat.stop) or None,
-            "candidateCount": chat.n,
-            "seed": chat.seed,
-            "presencePenalty": chat.presence_penalty,
-            "frequencyPenalty": chat.frequency_penalty,
-            "responseLogprobs": chat.logprobs,
-            "logprobs": chat.top_logprobs,
-        }
-        config = {name: value for name, value in told.items() if value is not None}
+        config: Block = {}
+        self._write_scalars(SCALARS, chat, config)
+        if chat.stop:
+            config["stopSequences"] = list(chat.stop)
         if chat.response_format is not None:
             config.update(self._format(chat.response_format))
         if chat.reasoning is not None:
@@ -323,8 +313,8 @@ class RequestWriter(DropList):
                 config["thinkingConfig"] = thinking
         return config
 
-    def _format(self, wanted: ResponseFormat) -> Block:
-        match wanted.kind:
+    def _format(self, response_format: ResponseFormat) -> Block:
+        match response_format.kind:
             case "text":
                 return {}
             case "json_object":
@@ -332,13 +322,13 @@ class RequestWriter(DropList):
             case "json_schema":
                 pass
             case _:
-                assert_never(wanted.kind)
+                assert_never(response_format.kind)
         path = self.spelling.field("response_format.schema")
-        self._drop_field("response_format.strict", wanted.strict is False)
-        told = {"title": wanted.name, "description": wanted.description}
+        self._drop_field("response_format.strict", response_format.strict is False)
+        titles = {"title": response_format.name, "description": response_format.description}
         schema = {
-            **{key: value for key, value in told.items() if value is not None},
-            **as_object({} if wanted.schema is None else wanted.schema, path),
+            **{key: value for key, value in titles.items() if value is not None},
+            **as_object({} if response_format.schema is None else response_format.schema, path),
         }
         if self._generation.json_schema:
             return {"responseMimeType": JSON_TYPE, "responseJsonSchema": schema}
@@ -348,7 +338,7 @@ class RequestWriter(DropList):
         path, generation = self._reasoning_path(reasoning), self._generation
         hidden = reasoning.extras.get("display") == "omitted"
         self._drop_extras(
-            {k: v for k, v in reasoning.extras.items() if k not in _REASONING_TOLD}, self.spelling.field("reasoning")
+            {k: v for k, v in reasoning.extras.items() if k not in _REASONING_READ}, self.spelling.field("reasoning")
         )
         if generation.thinking == "none":
             self._drop_if(path, reasoning.effort != "none" and reasoning.mode != "disabled")

@@ -2,19 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from types import MappingProxyType
 
+from ...codecs.json_values import as_bool, as_int, as_number, as_text
 from ...model.content import Json
 from ...model.spelling import Spelling
 from ...model.wire_names import WireNames
 from ..base import FieldSupport
+from ..scalars import Scalar, Scalars, left_out
+from .models import SERVICE_TIERS
 
 NAME = "openai_chat"
 TITLE = "OpenAI Chat Completions"
 
 Object = dict[str, Json]
 """A JSON object of the wire format."""
+
+# --- the settings that are one value
+
+_SAMPLED = "dropped for reasoning models of OpenAI that refuse it"
+SCALARS = Scalars(
+    "",
+    Scalar("temperature", "temperature", as_number, _SAMPLED),
+    Scalar("top_p", "top_p", as_number, _SAMPLED),
+    Scalar(
+        "top_k",
+        "top_k",
+        as_int,
+        "the format has no such setting",
+        left_out,
+    ),
+    Scalar("n", "n", as_int),
+    Scalar("seed", "seed", as_int),
+    Scalar("presence_penalty", "presence_penalty", as_number, _SAMPLED),
+    Scalar("frequency_penalty", "frequency_penalty", as_number, _SAMPLED),
+    Scalar("logprobs", "logprobs", as_bool, _SAMPLED),
+    Scalar("top_logprobs", "top_logprobs", as_int, _SAMPLED),
+    Scalar(
+        "service_tier",
+        "service_tier",
+        as_text,
+        "standard_only → default; what OpenAI does not know is dropped",
+        SERVICE_TIERS.get,
+    ),
+)
 
 # --- how a caller spells it
 
@@ -56,6 +87,10 @@ SPELLING = Spelling(
 # --- what code that does not read the whole body searches it for
 
 WIRE = WireNames(
+    messages=frozenset({"messages"}),
+    parts=frozenset({"content"}),
+    tools=frozenset({"tools"}),
+    prefix=frozenset({"tools"}),
     content=frozenset({"messages", "prompt"}),  # `prompt` of the completions before chat
     beside=frozenset(
         {"model", "metadata", "user", "stream_options", "prompt_cache_key", "safety_identifier", "service_tier"}
@@ -99,7 +134,7 @@ WIRE = WireNames(
 # --- what becomes of a chat that crosses over
 
 
-FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
+FIELDS = SCALARS.documented(
     {
         "dialect": FieldSupport("mapped", "not sent; it says whose extras and opaque parts these are"),
         "model": FieldSupport("mapped", "model: the name under which the chosen host knows it"),
@@ -111,7 +146,7 @@ FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
             "documents by URL and parts that only another format knows are refused",
         ),
         "stream": FieldSupport("mapped", "stream"),
-        "include_usage": FieldSupport("mapped", "stream_options.include_usage: always asked for, since we bill by it"),
+        "include_usage": FieldSupport("mapped", "stream_options.include_usage: always true, because usage is billed"),
         "tools": FieldSupport(
             "mapped",
             "functions, and custom tools for models and hosts that know them (a function of one string for others); "
@@ -121,24 +156,14 @@ FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
         "tool_choice": FieldSupport("mapped", "tool_choice; dropped without tools"),
         "parallel_tool_calls": FieldSupport("mapped", "parallel_tool_calls; dropped without tools"),
         "max_output_tokens": FieldSupport("mapped", "max_completion_tokens"),
-        "temperature": FieldSupport("mapped", "dropped for reasoning models of OpenAI that refuse it"),
-        "top_p": FieldSupport("mapped", "dropped for reasoning models of OpenAI that refuse it"),
-        "top_k": FieldSupport("dropped", "the format has no such setting"),
-        "stop": FieldSupport("mapped", "dropped for reasoning models of OpenAI that refuse it"),
-        "n": FieldSupport("mapped", "n"),
-        "seed": FieldSupport("mapped", "seed"),
-        "presence_penalty": FieldSupport("mapped", "dropped for reasoning models of OpenAI that refuse it"),
-        "frequency_penalty": FieldSupport("mapped", "dropped for reasoning models of OpenAI that refuse it"),
-        "logprobs": FieldSupport("mapped", "dropped for reasoning models of OpenAI that refuse it"),
-        "top_logprobs": FieldSupport("mapped", "dropped for reasoning models of OpenAI that refuse it"),
+        "stop": FieldSupport("mapped", f"stop; {_SAMPLED}"),
         "response_format": FieldSupport("mapped", "response_format; a schema without a name is called `response`"),
         "reasoning": FieldSupport(
             "mapped",
             "reasoning_effort: the nearest level that the model has; a budget of tokens becomes the level with the "
             "greatest budget not above it; dropped for models of which we do not know that they take one, and for "
-            "those that cannot be told not to think",
+            "those whose thinking cannot be disabled",
         ),
-        "service_tier": FieldSupport("mapped", "standard_only → default; what OpenAI does not know is dropped"),
         "user": FieldSupport("mapped", "user; dropped where it is longer than the host takes"),
         "metadata": FieldSupport("dropped", "it labels stored completions of the account, which are not the caller's"),
         "extras": FieldSupport(

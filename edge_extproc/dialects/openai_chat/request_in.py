@@ -14,7 +14,6 @@ from ...codecs.json_values import (
     as_bool,
     as_int,
     as_list,
-    as_number,
     as_object,
     as_text,
     encode,
@@ -30,7 +29,7 @@ from ..base import output_limit
 from ..carried import original_id
 from ..reading import why_no_call
 from .content import THOUGHT, opaque_of, read_cache, read_content, read_image_part, read_thoughts
-from .fields import NAME, SPELLING, Object
+from .fields import NAME, SCALARS, SPELLING, Object
 from .tools import AllowedTools, allowed_tools, is_custom, read_custom_call, read_custom_tool
 
 # --- the cheap view
@@ -39,7 +38,7 @@ from .tools import AllowedTools, allowed_tools, is_custom, read_custom_call, rea
 class _Probe(msgspec.Struct):
     model: str
     stream: bool | None = None
-    # What the provider judges is not judged here: of these, only what is well formed counts.
+    # The provider checks these; here only well-formed values count.
     stream_options: Any = None
     max_tokens: Any = None
     max_completion_tokens: Any = None
@@ -76,14 +75,14 @@ def read_call(raw: bytes) -> Call:
             output_limit(given, name)
     stream = probe.stream is True
     options = probe.stream_options
-    asked = isinstance(options, dict) and options.get("include_usage") is True
+    includes_usage = isinstance(options, dict) and options.get("include_usage") is True
     return Call(
         dialect=NAME,
         operation="chat",
         model=probe.model,
         stream=stream,
         raw=raw,
-        wants_usage=asked or not stream,
+        wants_usage=includes_usage or not stream,
         # Hosts differ in which of the two they read.
         max_output_tokens=max(_positive(probe.max_completion_tokens) or 0, _positive(probe.max_tokens) or 0) or None,
         choices=_positive(probe.n) or 1,
@@ -136,7 +135,7 @@ def read_said(message: Object, path: str, *, strict: bool = True) -> tuple[tuple
     """The parts of an assistant's message, thinking first and tool calls last, and what is left of it."""
     thoughts, extras = read_thoughts(message, path)
     content = message.get("content")
-    if isinstance(content, dict) and not strict:  # Cloudflare decodes what was asked for as JSON
+    if isinstance(content, dict) and not strict:  # Cloudflare decodes a reply that is JSON by request
         content = encode(content).decode()
     parts = [*thoughts, *read_content(content, f"{path}.content")]
     left = left_in(message, _ASSISTANT)
@@ -157,19 +156,19 @@ _AMONG_IMAGES: Extras = MappingProxyType({"images": None})
 """A note: this picture stood in the field of its own that OpenRouter and LiteLLM have for those of a reply."""
 
 
-def _read_images(told: Json, path: str) -> tuple[Image, ...]:
+def _read_images(value: Json, path: str) -> tuple[Image, ...]:
     """None of them where one of them is no picture: they stay as they came then."""
-    if not isinstance(told, list):
+    if not isinstance(value, list):
         return ()
-    images = tuple(read_answered_image(each, f"{path}[{number}]") for number, each in enumerate(told))
+    images = tuple(read_answered_image(each, f"{path}[{number}]") for number, each in enumerate(value))
     return tuple(image for image in images if image is not None) if None not in images else ()
 
 
-def read_answered_image(told: Json, path: str = "images") -> Image | None:
-    if not isinstance(told, dict) or "image_url" not in told:
+def read_answered_image(value: Json, path: str = "images") -> Image | None:
+    if not isinstance(value, dict) or "image_url" not in value:
         return None
     try:
-        image = read_image_part(told, path)
+        image = read_image_part(value, path)
     except BadRequest:
         return None
     return replace(image, extras={**image.extras, **_AMONG_IMAGES}) if isinstance(image, Image) else None
@@ -226,24 +225,15 @@ _CHAT = frozenset(
         "parallel_tool_calls",
         "max_tokens",
         "max_completion_tokens",
-        "temperature",
-        "top_p",
-        "top_k",
         "stop",
-        "n",
-        "seed",
-        "presence_penalty",
-        "frequency_penalty",
-        "logprobs",
-        "top_logprobs",
         "response_format",
         "reasoning_effort",
         "reasoning",
         "thinking",
-        "service_tier",
         "user",
         "safety_identifier",
         "metadata",
+        *SCALARS.names,
     }
 )
 _FUNCTION_TOOL = frozenset({"type", "function"})
@@ -313,15 +303,15 @@ def _read_stop(value: Json) -> tuple[str, ...]:
 def _read_format(value: Json) -> tuple[ResponseFormat | None, Object]:
     if value is None:
         return None, {}
-    wanted = as_object(value, "response_format")
-    kind = as_text(wanted.get("type"), "response_format.type")
-    rest = left_in(wanted, frozenset({"type", "json_schema"}))
+    response_format = as_object(value, "response_format")
+    kind = as_text(response_format.get("type"), "response_format.type")
+    rest = left_in(response_format, frozenset({"type", "json_schema"}))
     match kind:
         case "text" | "json_object":
             return ResponseFormat(kind), {"response_format": rest} if rest else {}
         case "json_schema":
             path = "response_format.json_schema"
-            inner = as_object(wanted.get("json_schema"), path)
+            inner = as_object(response_format.get("json_schema"), path)
             if inner_rest := left_in(inner, frozenset({"schema", "name", "description", "strict"})):
                 rest["json_schema"] = inner_rest
             read = ResponseFormat(
@@ -341,27 +331,28 @@ def _read_format(value: Json) -> tuple[ResponseFormat | None, Object]:
 
 def _read_reasoning(body: Object) -> tuple[Reasoning | None, Object]:
     """Three spellings: OpenAI's reasoning_effort; `reasoning` of OpenRouter and others; `thinking` of DeepSeek, Z.AI
-    and others. Where two say the same thing, the first found here is understood and the other stays as it is."""
+    and others. Where two of them give the same setting, that of `reasoning` is read, and the other stays in the
+    extras."""
     effort = maybe(as_text, body, "reasoning_effort")
     extras: Object = {}
-    wanted, thinking = body.get("reasoning"), body.get("thinking")
-    if isinstance(wanted, dict):
-        if effort is not None and wanted.get("effort") is not None:
+    reasoning, thinking = body.get("reasoning"), body.get("thinking")
+    if isinstance(reasoning, dict):
+        if effort is not None and reasoning.get("effort") is not None:
             extras["reasoning_effort"] = effort
         if thinking is not None:
             extras["thinking"] = thinking
-        switch = maybe(as_bool, wanted, "enabled", "reasoning")
-        spelled = maybe(as_text, wanted, "effort", "reasoning")
+        switch = maybe(as_bool, reasoning, "enabled", "reasoning")
+        level = maybe(as_text, reasoning, "effort", "reasoning")
         read = Reasoning(
             None if switch is None else "enabled" if switch else "disabled",
-            spelled if spelled is not None else effort,
-            maybe(as_int, wanted, "max_tokens", "reasoning"),
-            rest_of(wanted, frozenset({"enabled", "effort", "max_tokens"})),
+            level if level is not None else effort,
+            maybe(as_int, reasoning, "max_tokens", "reasoning"),
+            rest_of(reasoning, frozenset({"enabled", "effort", "max_tokens"})),
         )
-        note = "reasoning" if spelled is not None or effort is None else "reasoning_effort"
+        note = "reasoning" if level is not None or effort is None else "reasoning_effort"
         return read, {**extras, "reasoning": None, note: extras.get(note)}
-    if wanted is not None:
-        extras["reasoning"] = wanted
+    if reasoning is not None:
+        extras["reasoning"] = reasoning
     match thinking:
         case None:
             pass
@@ -436,19 +427,10 @@ def read_chat(call: Call) -> Chat:
         tool_choice=choice,
         parallel_tool_calls=maybe(as_bool, body, "parallel_tool_calls"),
         max_output_tokens=limit,
-        temperature=maybe(as_number, body, "temperature"),
-        top_p=maybe(as_number, body, "top_p"),
-        top_k=maybe(as_int, body, "top_k"),
+        **SCALARS.read(body),
         stop=_read_stop(body.get("stop")),
-        n=maybe(as_int, body, "n"),
-        seed=maybe(as_int, body, "seed"),
-        presence_penalty=maybe(as_number, body, "presence_penalty"),
-        frequency_penalty=maybe(as_number, body, "frequency_penalty"),
-        logprobs=maybe(as_bool, body, "logprobs"),
-        top_logprobs=maybe(as_int, body, "top_logprobs"),
         response_format=response_format,
         reasoning=reasoning,
-        service_tier=maybe(as_text, body, "service_tier"),
         user=user,
         metadata=maybe(as_object, body, "metadata"),
         extras=extras or NO_EXTRAS,

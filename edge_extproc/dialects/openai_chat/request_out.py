@@ -38,10 +38,9 @@ from .content import (
     short,
     write_source,
 )
-from .fields import TITLE, Object
+from .fields import SCALARS, TITLE, Object
 from .models import (
     SAMPLING,
-    SERVICE_TIERS,
     WANTED,
     call_id,
     effort_for,
@@ -64,8 +63,7 @@ _NAMELESS_SCHEMA = "response"
 
 
 class RequestWriter(DropList):
-    """One chat of another dialect on its way into this one: what has no place is named or refused. `dropped` grows as
-    it is written."""
+    """Writes one chat of another dialect. Fields that the format does not have are dropped or refused."""
 
     def __init__(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> None:
         super().__init__(chat)
@@ -88,24 +86,16 @@ class RequestWriter(DropList):
         if tools:
             body["tools"] = [self._tool(tool, path) for path, tool in tools_of(tools)]
         self._tool_choice(body)
+        self._write_scalars(SCALARS, chat, body)
         set_values(
             body,
             max_completion_tokens=chat.max_output_tokens,
-            temperature=chat.temperature,
-            top_p=chat.top_p,
             stop=list(chat.stop) or None,
-            n=chat.n,
-            seed=chat.seed,
-            presence_penalty=chat.presence_penalty,
-            frequency_penalty=chat.frequency_penalty,
-            logprobs=chat.logprobs,
-            top_logprobs=chat.top_logprobs,
             response_format=self._format(),
         )
         self._reasoning(body)
         self._sampling(body)
         self._account(body)
-        self._drop_field("top_k", chat.top_k is not None)
         self._extras(body)
         return body
 
@@ -132,10 +122,10 @@ class RequestWriter(DropList):
                 case _:
                     self.dropped.add(name)
 
-    # what cannot be said
+    # what the format does not have
 
     def _finish(self, block: Object, cache: CacheMark | None, extras: Extras, path: str) -> Object:
-        """Names what is not OpenAI's own of a part or tool."""
+        """Drops the cache mark and the extras of a part or tool."""
         self._drop_mark(cache, path)
         self._drop_extras(extras, path)
         return block
@@ -150,41 +140,45 @@ class RequestWriter(DropList):
         else:
             set_values(body, **{user: chat.user})
         self._drop_field("metadata", chat.metadata)
-        if chat.service_tier is not None:
-            tier = SERVICE_TIERS.get(chat.service_tier)
-            set_values(body, service_tier=tier)
-            self._drop_field("service_tier", tier is None)
 
     def _format(self) -> Object | None:
-        wanted = self.chat.response_format
-        if wanted is None:
+        response_format = self.chat.response_format
+        if response_format is None:
             return None
-        if wanted.kind != "json_schema":
-            return {"type": wanted.kind}
-        name = wanted.name or _NAMELESS_SCHEMA
+        if response_format.kind != "json_schema":
+            return {"type": response_format.kind}
+        name = response_format.name or _NAMELESS_SCHEMA
         inner: Object = {}
-        set_values(inner, name=name, description=wanted.description, schema=wanted.schema, strict=wanted.strict)
+        set_values(
+            inner,
+            name=name,
+            description=response_format.description,
+            schema=response_format.schema,
+            strict=response_format.strict,
+        )
         return {"type": "json_schema", "json_schema": inner}
 
     def _reasoning(self, body: Object) -> None:
-        wanted = self.chat.reasoning
-        if wanted is None:
+        reasoning = self.chat.reasoning
+        if reasoning is None:
             return
-        if wanted.effort is not None:
-            level: str | None = wanted.effort if wanted.effort != "default" else None  # Groq's word for not saying
-        elif wanted.mode == "disabled":
+        if reasoning.effort is not None:
+            level: str | None = (
+                reasoning.effort if reasoning.effort != "default" else None
+            )  # Groq's word for not saying
+        elif reasoning.mode == "disabled":
             level = "none"
-        elif wanted.budget_tokens is not None:
-            level = effort_of_budget(wanted.budget_tokens)
+        elif reasoning.budget_tokens is not None:
+            level = effort_of_budget(reasoning.budget_tokens)
         else:
-            # Adaptive is what a model does that is told nothing; "enabled" without a word more is the middle.
-            level = "medium" if wanted.mode == "enabled" else None
+            # Adaptive is the default of a model. "enabled" without an effort is the middle level.
+            level = "medium" if reasoning.mode == "enabled" else None
         effort = None if level is None else effort_for(self.model, level)
         set_values(body, reasoning_effort=effort)
         # Not to think is all that a model can do which never does.
         is_moot = level is None or (level == "none" and not efforts_of(self.model))
-        self._drop_if(self._reasoning_path(wanted), effort is None and not is_moot)
-        self._drop_extras(wanted.extras, self.spelling.field("reasoning"))
+        self._drop_if(self._reasoning_path(reasoning), effort is None and not is_moot)
+        self._drop_extras(reasoning.extras, self.spelling.field("reasoning"))
 
     # tools
 

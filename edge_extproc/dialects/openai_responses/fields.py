@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from types import MappingProxyType
 
+from ...codecs.json_values import as_int, as_number, as_text
 from ...model.content import Json
 from ...model.spelling import Spelling
 from ...model.wire_names import WireNames
 from ..base import FieldSupport
+from ..openai_chat.models import SERVICE_TIERS
+from ..scalars import Scalar, Scalars
 
 NAME = "openai_responses"
 TITLE = "OpenAI Responses"
 
 Item = dict[str, Json]
 """A JSON object of the wire format."""
+
+# --- the settings that are one value
+
+_SAMPLED = "dropped for reasoning models of OpenAI that refuse it"
+SCALARS = Scalars(
+    "",
+    Scalar("max_output_tokens", "max_output_tokens", as_int),
+    Scalar("temperature", "temperature", as_number, _SAMPLED),
+    Scalar("top_p", "top_p", as_number, _SAMPLED),
+    Scalar(
+        "service_tier",
+        "service_tier",
+        as_text,
+        "what the API has; standard_only → default; others are dropped",
+        SERVICE_TIERS.get,
+    ),
+)
 
 # --- how a caller spells it
 
@@ -28,6 +47,10 @@ SPELLING = Spelling(
 # --- what code that does not read the whole body searches it for
 
 WIRE = WireNames(
+    messages=frozenset({"input"}),
+    parts=frozenset({"content"}),
+    tools=frozenset({"tools"}),
+    prefix=frozenset({"tools", "instructions", "previous_response_id"}),
     content=frozenset({"input", "instructions"}),
     beside=frozenset(
         {"model", "metadata", "user", "stream_options", "prompt_cache_key", "safety_identifier", "service_tier"}
@@ -78,7 +101,7 @@ WIRE = WireNames(
 )
 """The names of this format for bounds, policies and the cache key."""
 
-FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
+FIELDS = SCALARS.documented(
     {
         "dialect": FieldSupport("mapped", "not sent; it says whose extras and opaque parts these are"),
         "model": FieldSupport("mapped", "model: the name under which the chosen host knows it"),
@@ -100,24 +123,20 @@ FIELDS: Mapping[str, FieldSupport] = MappingProxyType(
             "mapped", "auto, required, none, a function or custom tool, some of them; dropped without tools"
         ),
         "parallel_tool_calls": FieldSupport("mapped", "parallel_tool_calls; dropped without tools"),
-        "max_output_tokens": FieldSupport("mapped", "max_output_tokens"),
-        "temperature": FieldSupport("mapped", "dropped for reasoning models of OpenAI that refuse it"),
-        "top_p": FieldSupport("mapped", "dropped for reasoning models of OpenAI that refuse it"),
         "top_k": FieldSupport("dropped", ""),
         "stop": FieldSupport("refused", "the API cannot stop at a sequence"),
         "n": FieldSupport("refused", "more than one answer"),
         "seed": FieldSupport("dropped", ""),
         "presence_penalty": FieldSupport("dropped", "0 says nothing and is left out"),
         "frequency_penalty": FieldSupport("dropped", "0 says nothing and is left out"),
-        "logprobs": FieldSupport("refused", "the answer tells them in a shape that no other format has"),
+        "logprobs": FieldSupport("refused", "the reply has them in a form that no other format has"),
         "top_logprobs": FieldSupport("refused", "like logprobs"),
         "response_format": FieldSupport("mapped", "text.format"),
         "reasoning": FieldSupport(
             "mapped",
             "reasoning.effort: the nearest level that the model has; a budget of tokens becomes the level with the "
-            "greatest budget not above it; dropped for models that do not think, or cannot be told not to",
+            "greatest budget not above it; dropped for models that do not think, or whose thinking cannot be disabled",
         ),
-        "service_tier": FieldSupport("mapped", "what the API has; standard_only → default; others are dropped"),
         "user": FieldSupport(
             "mapped",
             "user, or safety_identifier where it came as that; dropped where it is longer than the host takes",

@@ -14,7 +14,6 @@ from ...codecs.json_values import (
     maybe_bool,
     maybe_int,
     maybe_list,
-    maybe_number,
     maybe_object,
     maybe_text,
     objects,
@@ -38,12 +37,9 @@ from .content import (
     read_reasoning_item,
     read_said,
 )
-from .fields import NAME, NEEDED, SPELLING, Item
+from .fields import NAME, NEEDED, SCALARS, SPELLING, Item
 from .tool_items import read_tool_call, read_tool_output
 from .tools import ToolTable, read_tool_choice
-
-# --- JSON
-
 
 # --- the cheap view
 
@@ -58,7 +54,7 @@ probe = msgspec.json.Decoder(_Probe)
 
 
 def why_no_call(raw: bytes) -> BadRequest:
-    """What is wrong with a body that the probe refused."""
+    """The error for a body that the typed decoder refused."""
     return reading.why_no_call(raw, "max_output_tokens")
 
 
@@ -71,8 +67,8 @@ _ROLES: Mapping[str, Role] = MappingProxyType(
 class InputReader:
     """The items of the input on their way into turns.
 
-    What the assistant said in a row is one turn: its calls belong together, and its thinking belongs to what it thought
-    about. A second message or a new thought after a message begins a turn of its own, unless calls wait for results.
+    Consecutive items of the assistant are one turn. A second message, or thinking after a message, begins another turn,
+    unless calls have no results yet.
     """
 
     table: ToolTable
@@ -147,8 +143,8 @@ class InputReader:
             self.close()
             parts = read_content(item.get("content"), f"{path}.content")
             self.messages.append(Message(role, parts, extras=rest_of(item, MESSAGE), path=path))
-        elif (said := read_said(item, path)) is not None:
-            self._say(said)
+        elif (reply := read_said(item, path)) is not None:
+            self._say(reply)
             self.has_text = True
         else:
             self._say((Opaque(NAME, "message", item, path),))
@@ -183,20 +179,17 @@ _CHAT = frozenset(
         "input",
         "instructions",
         "include",
-        "max_output_tokens",
         "metadata",
         "parallel_tool_calls",
         "reasoning",
-        "service_tier",
         "stream",
-        "temperature",
         "text",
         "tool_choice",
         "tools",
         "top_logprobs",
-        "top_p",
         "user",
         "safety_identifier",
+        *SCALARS.names,
     }
 )
 
@@ -272,14 +265,11 @@ def read_chat(call: Call) -> Chat:
         tools=tools,
         tool_choice=choice,
         parallel_tool_calls=maybe_bool(body.get("parallel_tool_calls"), "parallel_tool_calls"),
-        max_output_tokens=maybe_int(body.get("max_output_tokens"), "max_output_tokens"),
-        temperature=maybe_number(body.get("temperature"), "temperature"),
-        top_p=maybe_number(body.get("top_p"), "top_p"),
+        **SCALARS.read(body),
         logprobs=True if _LOGPROBS in include else None,
         top_logprobs=maybe_int(body.get("top_logprobs"), "top_logprobs"),
         response_format=response_format,
         reasoning=_read_reasoning(body.get("reasoning")),
-        service_tier=maybe_text(body.get("service_tier"), "service_tier"),
         user=user,
         metadata=maybe_object(body.get("metadata"), "metadata"),
         extras=extras or NO_EXTRAS,

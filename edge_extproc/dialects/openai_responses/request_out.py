@@ -34,7 +34,6 @@ from ..custom_tools import input_of
 from ..dropping import DropList, messages_of, parts_of, tools_of
 from ..openai_chat.models import (
     SAMPLING,
-    SERVICE_TIERS,
     WANTED,
     effort_for,
     efforts_of,
@@ -46,7 +45,7 @@ from ..openai_chat.models import (
 from ..openai_chat.tools import AllowedTools
 from ..openai_chat.tools import is_custom as is_custom_name
 from .content import data_uri, short
-from .fields import SHARED_EXTRAS, TITLE, Item
+from .fields import SCALARS, SHARED_EXTRAS, TITLE, Item
 from .models import BUDGETS
 
 # --- writing a request
@@ -70,7 +69,7 @@ def call_id_of(id: str) -> str:
 
 
 class RequestWriter(DropList):
-    """One chat of another dialect on its way into this one. `dropped` grows as it is written."""
+    """Writes one chat of another dialect. `dropped` collects the dropped fields."""
 
     def __init__(self, chat: Chat, model: str, host: HostProfile = UNKNOWN_HOST) -> None:
         super().__init__(chat)
@@ -95,9 +94,9 @@ class RequestWriter(DropList):
             if chat.response_format.kind == "json_schema":
                 as_object(chat.response_format.schema, self.spelling.field("response_format.schema"))
             text["format"] = _format(chat.response_format)
-        for name in ("max_output_tokens", "temperature", "top_p", "top_logprobs"):
-            if (value := getattr(chat, name)) is not None:
-                body[name] = value
+        self._write_scalars(SCALARS, chat, body)
+        if chat.top_logprobs is not None:
+            body["top_logprobs"] = chat.top_logprobs
         user = "safety_identifier" if "safety_identifier" in chat.extras else "user"
         if is_too_long(chat.user, self.host):
             self._drop_field("user", True)
@@ -130,7 +129,7 @@ class RequestWriter(DropList):
     # fields
 
     def _rest(self, body: Item, text: Item) -> None:
-        """The API keeps every answer unless told not to, and no other API does: a caller of theirs did not ask."""
+        """`store` is false: this API stores each reply by default, and callers of other APIs did not request it."""
         chat = self.chat
         body["store"] = False
         for name, value in chat.extras.items():
@@ -140,40 +139,35 @@ class RequestWriter(DropList):
                 body[name] = value
             else:
                 self._drop_if(name, value is not None)
-        if chat.service_tier is not None:
-            tier = SERVICE_TIERS.get(chat.service_tier)
-            self._drop_field("service_tier", tier is None)
-            if tier is not None:
-                body["service_tier"] = tier
         if chat.metadata:
-            told = {key: value for key, value in chat.metadata.items() if isinstance(value, str)}
-            self._drop_field("metadata", len(told) < len(chat.metadata))
-            body["metadata"] = told
+            texts = {key: value for key, value in chat.metadata.items() if isinstance(value, str)}
+            self._drop_field("metadata", len(texts) < len(chat.metadata))
+            body["metadata"] = texts
         for name in ("top_k", "seed"):
             self._drop_field(name, getattr(chat, name) is not None)
         for name in ("presence_penalty", "frequency_penalty"):
             self._drop_field(name, getattr(chat, name))
 
     def _reasoning(self, body: Item) -> None:
-        wanted = self.chat.reasoning
-        if wanted is None:
+        reasoning = self.chat.reasoning
+        if reasoning is None:
             return
         level: str | None = None
-        if wanted.effort:
-            level = wanted.effort if wanted.effort != "default" else None  # Groq's word for not saying
-        elif wanted.mode == "disabled":
+        if reasoning.effort:
+            level = reasoning.effort if reasoning.effort != "default" else None  # Groq's word for not saying
+        elif reasoning.mode == "disabled":
             level = "none"
-        elif wanted.budget_tokens is not None:
-            level = next(level for least, level in BUDGETS if max(wanted.budget_tokens, 0) >= least)
-        elif wanted.mode == "enabled":
+        elif reasoning.budget_tokens is not None:
+            level = next(level for least, level in BUDGETS if max(reasoning.budget_tokens, 0) >= least)
+        elif reasoning.mode == "enabled":
             level = "medium"
         reached = None if level is None else effort_for(self.model, level)
         if reached is not None:
             body["reasoning"] = {"effort": reached}
         # Off is what a model is anyway that cannot think, or that has no such level.
         is_moot = level is None or (level == "none" and not efforts_of(self.model))
-        self._drop_if(self._reasoning_path(wanted), reached is None and not is_moot)
-        self._drop_extras(wanted.extras, self.spelling.field("reasoning"))
+        self._drop_if(self._reasoning_path(reasoning), reached is None and not is_moot)
+        self._drop_extras(reasoning.extras, self.spelling.field("reasoning"))
 
     def _sampling(self, body: Item) -> None:
         """The sampling settings that the model accepts. 1 is the default of temperature and top_p."""
@@ -215,8 +209,8 @@ class RequestWriter(DropList):
         if isinstance(tool, Opaque):
             raise Unsupported(path, TITLE, f"it knows no tool of type {tool.kind!r}")
         if isinstance(tool, CustomTool) and self._takes_custom:
-            told = {"description": tool.text, "format": tool.format}
-            custom: Item = {"type": "custom", "name": tool.name, **{k: v for k, v in told.items() if v is not None}}
+            optional = {"description": tool.text, "format": tool.format}
+            custom: Item = {"type": "custom", "name": tool.name, **{k: v for k, v in optional.items() if v is not None}}
             self._drop_mark(tool.cache, path)
             self._drop_extras(tool.extras, path)
             return custom
@@ -409,12 +403,16 @@ def _said_text(texts: Sequence[str]) -> Item:
     return {"role": "assistant", "content": "".join(texts)}
 
 
-def _format(wanted: ResponseFormat) -> Item:
-    if wanted.kind != "json_schema":
-        return {"type": wanted.kind}
-    written: Item = {"type": "json_schema", "name": wanted.name or "response", "schema": wanted.schema}
-    if wanted.description is not None:
-        written["description"] = wanted.description
-    if wanted.strict is not None:
-        written["strict"] = wanted.strict
+def _format(required: ResponseFormat) -> Item:
+    if required.kind != "json_schema":
+        return {"type": required.kind}
+    written: Item = {
+        "type": "json_schema",
+        "name": required.name or "response",
+        "schema": required.schema,
+    }
+    if required.description is not None:
+        written["description"] = required.description
+    if required.strict is not None:
+        written["strict"] = required.strict
     return written

@@ -107,6 +107,7 @@ def build_gateway(
     this one replaces. `versioned_clusters`: clusters are named with a digest (proxy/cluster_names.py). Raises
     ConfigError if the configuration names a plugin that does not exist."""
     dialects, formats, endpoints = build_dialects(), build_formats(), build_endpoints(config)
+    names = WireNames.of_all(dialect.wire_names for dialect in dialects.values())
     models = ModelTable(config.rows())
     same_providers = before is not None and before.config.providers == config.providers
     providers = (
@@ -116,7 +117,9 @@ def build_gateway(
     if before is not None and same_providers and _plans_alike(before.config, config):
         planner = before.gateway.planner  # keeps what its strategies have learnt
     else:
-        planner = build_planner(config, models, providers, prices, circuits or LocalCircuitTable(), circuit_opened)
+        planner = build_planner(
+            config, models, providers, prices, circuits or LocalCircuitTable(), circuit_opened, names
+        )
 
     def learn(settlement: Settlement) -> None:
         if settlement.plan is not None:
@@ -141,7 +144,7 @@ def build_gateway(
         report=report,
         cache=cache,
         identity_seal=build_seal(config) if config.auth.trust_ext_authz else None,
-        access=merge_policies(config, managed, WireNames.of_all(each.wire_names for each in dialects.values())),
+        access=merge_policies(config, managed, names),
         limiter=limiter,
         bounds=build_bounds(config),
         shape=ShapeBounds(config.limits.messages, config.limits.parts, config.limits.tools, config.limits.json_values),

@@ -10,14 +10,15 @@ from decimal import Decimal
 
 from ... import registry
 from ...accounting.base import Prices
-from ...config.routing import AffinityConfig, ModelConfig, RuleConditionConfig
+from ...config.routing import ModelConfig, RuleConditionConfig
 from ...config.schema import Config
 from ...model.envoy_names import NO_RETRY
 from ...model.plan import Candidate, Fallback
 from ...model.usage import Usage
+from ...model.wire_names import WireNames
 from ...providers.base import Provider
 from ...proxy.envoy_versions import can_guard, check, order_of
-from ...routing.affinity import Affinity
+from ...routing.affinity import Affinity, PromptPrefix
 from ...routing.base import ModelTable, Strategy, StrategySettings
 from ...routing.breaker import BreakerSettings, Circuits, CircuitTable
 from ...routing.planner import HedgeSettings, ModelRoute, PlannerSettings, RoutingRule, RowPlanner, RuleCondition
@@ -30,9 +31,10 @@ def build_planner(
     prices: Prices,
     slots: CircuitTable,
     opened: Callable[[Candidate], None],
+    names: WireNames,
 ) -> RowPlanner:
-    """`opened` is called for each circuit breaker that this worker opens. Raises ConfigError if the proxy is too
-    old for the configured routing."""
+    """`opened` is called for each circuit breaker that this worker opens. `names`: those of all dialects. Raises
+    ConfigError if the proxy is too old for the configured routing."""
 
     def price(candidate: Candidate, usage: Usage) -> Decimal | None:
         provider = providers[candidate.provider]
@@ -47,6 +49,7 @@ def build_planner(
         built: Strategy = registry.load("routing", name).build(settings)
         return built
 
+    prefix = PromptPrefix(names)
     circuits = None
     if routing.breaker.enabled:
         breaker = routing.breaker
@@ -54,7 +57,7 @@ def build_planner(
         circuits = Circuits(slots, rules, time.monotonic, opened)
     return RowPlanner(
         PlannerSettings(
-            rows={name: _row(config, model) for name, model in config.models.items()},
+            rows={name: _row(config, model, prefix) for name, model in config.models.items()},
             label=models.label,
             build=build,
             strategies=registry.names("routing"),
@@ -70,10 +73,10 @@ def build_planner(
     )
 
 
-def _row(config: Config, model: ModelConfig) -> ModelRoute:
+def _row(config: Config, model: ModelConfig, prefix: PromptPrefix) -> ModelRoute:
     return ModelRoute(
         strategy=model.strategy,
-        affinity=_affinity(model.affinity),
+        affinity=Affinity(prefix, model.affinity.session_header) if model.affinity is not None else None,
         rules=tuple(
             RoutingRule(
                 _condition(r.when),
@@ -95,10 +98,6 @@ def _others(config: Config, name: str | None) -> tuple[Candidate, ...]:
     if name is None:
         return ()
     return tuple(replace(c, model=c.model or name) for c in config.plan_candidates(config.models[name].candidates))
-
-
-def _affinity(affinity: AffinityConfig | None) -> Affinity | None:
-    return Affinity(affinity.session_header) if affinity is not None else None
 
 
 def _condition(when: RuleConditionConfig) -> RuleCondition:

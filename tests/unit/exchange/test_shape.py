@@ -6,11 +6,13 @@ import json
 from typing import Any
 
 import pytest
+from every_dialect import EVERY_NAME
 from player import Stage, answered, body, headers, talk, tried
 
 from edge_extproc.errors import PolicyUnavailable, TooLarge
 from edge_extproc.exchange.body_shape import ShapeBounds, check_shape
 from edge_extproc.exchange.commands import Continue, ImmediateResponse, Replace
+from edge_extproc.model.wire_names import WireNames
 
 BOUNDS = ShapeBounds(messages=10, parts=20, tools=5, values=1_000)
 SAY = {"role": "user", "content": "x"}
@@ -20,7 +22,7 @@ DECLARED = {"functionDeclarations": [{"name": "f"}] * 3}
 
 
 def check(asked: Any, operation: Any = "chat") -> None:
-    check_shape(json.dumps(asked).encode(), operation, BOUNDS)
+    check_shape(json.dumps(asked).encode(), operation, BOUNDS, EVERY_NAME)
 
 
 WITHIN = {
@@ -57,6 +59,25 @@ def test_what_is_beyond_a_bound_is_told_which(name: str) -> None:
     asked, key = BEYOND[name]
     with pytest.raises(TooLarge, match=key):
         check(asked)
+
+
+def test_the_names_are_those_of_the_dialects() -> None:
+    """A dialect from another distribution has names of its own."""
+    names = WireNames(
+        messages=frozenset({"talk"}),
+        parts=frozenset({"bits"}),
+        tools=frozenset({"aids"}),
+        tool_objects=frozenset({"use"}),
+    )
+    for asked, key in (
+        ({"talk": ["x"] * 11}, "limits.messages"),
+        ({"talk": [{"bits": ["x"] * 21}]}, "limits.parts"),
+        ({"use": {"aids": [{}] * 6}}, "limits.tools"),
+    ):
+        raw = json.dumps(asked).encode()
+        check_shape(raw, "chat", BOUNDS, EVERY_NAME)
+        with pytest.raises(TooLarge, match=key):
+            check_shape(raw, "chat", BOUNDS, names)
 
 
 def test_tokens_to_embed_are_values_and_no_messages() -> None:

@@ -3,12 +3,13 @@
 from dataclasses import replace
 
 import pytest
+from every_dialect import EVERY_NAME
 from player import planner
 
 from edge_extproc.errors import BadRequest, Unavailable
 from edge_extproc.model.call import Call
 from edge_extproc.model.plan import AttemptResult, Candidate, Fallback
-from edge_extproc.routing.affinity import Affinity
+from edge_extproc.routing.affinity import Affinity, PromptPrefix
 from edge_extproc.routing.base import ModelTable, RoutingRequest
 from edge_extproc.routing.breaker import BreakerSettings, Circuits, LocalCircuitTable
 from edge_extproc.routing.planner import HedgeSettings, ModelRoute, RoutingRule, RuleCondition
@@ -99,7 +100,7 @@ def test_a_caller_may_choose_a_strategy_only_by_the_header_that_config_names():
 
 
 def test_affinity_moves_one_candidate_to_the_front_of_any_strategy():
-    found = planning(ModelRoute(strategy="round_robin", affinity=Affinity("x-session")))
+    found = planning(ModelRoute(strategy="round_robin", affinity=Affinity(PromptPrefix(EVERY_NAME), "x-session")))
 
     assert 1 == len({names(found.plan(wish(x_session="s"), (A, B, C)))[0] for _ in range(6)})
 

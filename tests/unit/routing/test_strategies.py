@@ -8,14 +8,16 @@ from dataclasses import replace
 from decimal import Decimal
 
 import pytest
+from every_dialect import EVERY_NAME
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_extproc.model.call import Call
 from edge_extproc.model.plan import AttemptResult, Candidate
 from edge_extproc.model.usage import Usage
+from edge_extproc.model.wire_names import WireNames
 from edge_extproc.registry import load, names
-from edge_extproc.routing.affinity import Affinity, prompt_prefix
+from edge_extproc.routing.affinity import Affinity, PromptPrefix
 from edge_extproc.routing.base import RoutingRequest, StrategySettings
 
 A, B, C = (Candidate(name, "m") for name in "abc")
@@ -196,7 +198,10 @@ def turns(*texts, **more):
 MANY = [Candidate(f"p{n}", "m") for n in range(10)]
 
 
-def preferred(wish, candidates=MANY, affinity=Affinity()):  # noqa: B008 - frozen
+PREFIX = PromptPrefix(EVERY_NAME)
+
+
+def preferred(wish, candidates=MANY, affinity=Affinity(PREFIX)):  # noqa: B008 - frozen
     return affinity.prefer(wish, candidates)[0]
 
 
@@ -208,7 +213,7 @@ def test_a_conversation_stays_where_it_began():
 
 
 def test_a_session_in_a_header_counts_more_than_the_prompt():
-    affinity = Affinity("x-session")
+    affinity = Affinity(PREFIX, "x-session")
     told = {preferred(wishing(turns(f"Hello {n}"), x_session="s1"), affinity=affinity) for n in range(20)}
 
     assert 1 == len(told)
@@ -220,10 +225,10 @@ def test_the_same_prompt_of_another_tenant_may_go_elsewhere():
 
 
 def test_the_rest_keeps_the_strategys_order():
-    ordered = Affinity().prefer(wishing(turns("Hello")), MANY)
+    ordered = Affinity(PREFIX).prefer(wishing(turns("Hello")), MANY)
 
     assert [c for c in MANY if c != ordered[0]] == ordered[1:]
-    assert [A] == Affinity().prefer(WISH, [A])
+    assert [A] == Affinity(PREFIX).prefer(WISH, [A])
 
 
 def test_when_a_candidate_goes_only_its_own_calls_move():
@@ -246,17 +251,32 @@ def test_a_heavier_candidate_draws_more():
     [
         {"system": "S", "messages": ["u1", "u2"]},
         {"systemInstruction": "S", "contents": ["u1", "u2"]},
+        {"system_instruction": "S", "contents": ["u1", "u2"]},
         {"instructions": "S", "input": "u1"},
+        {"instructions": "S", "input": ["u1", "u2"]},
         {"tools": ["T"], "messages": ["u1"]},
     ],
 )
 def test_the_beginning_is_found_in_every_format(body):
     raw = json.dumps(body).encode()
 
-    assert b"u1" in prompt_prefix(raw)
-    assert b"u2" not in prompt_prefix(raw)
-    assert b"S" in prompt_prefix(raw) or b"T" in prompt_prefix(raw)
+    assert b"u1" in PREFIX.of(raw)
+    assert b"u2" not in PREFIX.of(raw)
+    assert b"S" in PREFIX.of(raw) or b"T" in PREFIX.of(raw)
+
+
+def test_the_beginning_is_the_same_in_all_turns():
+    first, second = (PREFIX.of(json.dumps({"input": ["u1", "a1", "u2"][:n]}).encode()) for n in (1, 3))
+
+    assert first == second
+
+
+def test_the_beginning_is_found_by_the_names_of_the_dialects():
+    """A dialect from another distribution has names of its own."""
+    raw = json.dumps({"rules": "S", "talk": ["u1", "u2"], "messages": ["x"]}).encode()
+
+    assert PromptPrefix(WireNames(messages=frozenset({"talk"}), prefix=frozenset({"rules"}))).of(raw) == b'"S"\0"u1"'
 
 
 def test_what_is_no_json_is_its_own_beginning():
-    assert b"{" == prompt_prefix(b"{")
+    assert b"{" == PREFIX.of(b"{")
