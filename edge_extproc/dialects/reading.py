@@ -1,4 +1,4 @@
-"""What readers of several dialects share: why a body is no call, where the cheap view refused it."""
+"""Builds the error for a body whose fields for routing cannot be read. Readers of several dialects share it."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from ..errors import BadRequest
 
 
 def why_no_call(raw: bytes, *counts: str, otherwise: str = "the body cannot be read") -> BadRequest:
-    """The fault of a body that names its model, whether it streams, and whole numbers in `counts`. `otherwise` is said
-    where a closer look finds nothing wrong with these fields."""
+    """The fault of a body. Checks the model, the streaming flag and the whole numbers named in `counts`. `otherwise` is
+    the message if these fields are valid."""
     try:
         body = read_body(raw)
         if "model" not in body:

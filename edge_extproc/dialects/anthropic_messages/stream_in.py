@@ -51,7 +51,7 @@ class _Open:
     part: int
     kind: str
     value: Block
-    """The block as in its start event. For a block that only this dialect has, with its deltas."""
+    """The block of the start event. A block that only this dialect has also collects its deltas here."""
     json: list[str]
     """The pieces of its input."""
     size: int = 0
@@ -59,8 +59,8 @@ class _Open:
 
 
 class ReplyReader:
-    """A block that only this dialect knows (a server tool's call or result) is told when it is whole, since a part of
-    that kind starts with its whole value; its input grows from deltas until then."""
+    """Decodes one stream. A block that only this dialect has (a server tool's call or result) is reported when it is
+    complete, because a part of that kind starts with its whole value."""
 
     def __init__(self) -> None:
         self._decoder = sse.SseDecoder()
@@ -96,7 +96,7 @@ class ReplyReader:
         read = _READ_EVENT.get(kind) if isinstance(kind, str) else None
         if read is not None:
             return read(self, event)
-        return self._error(event) if event.get("error") else []  # a new kind of event: the API says, skip it
+        return self._error(event) if event.get("error") else []  # the API requires clients to ignore unknown events
 
     def _start(self, event: Block) -> list[ReplyEvent]:
         message = event.get("message")
@@ -113,19 +113,20 @@ class ReplyReader:
         return [started, *self._early_blocks(message.get("content")), *usage]
 
     def _early_blocks(self, content: Json) -> Iterator[ReplyEvent]:
-        """Blocks that are whole when the message starts: Anthropic tells so the calls of a turn that goes on with what
-        was begun before (programmatic tool calling). Their numbers cannot meet those of blocks that come later."""
+        """Blocks that are complete when the message starts. Anthropic sends the calls of a continued turn this way
+        (programmatic tool calling). Their part numbers differ from those of later blocks."""
         for place, block in enumerate(content if isinstance(content, list) else (), 1):
             number: Block = {"index": -place}
             yield from self._block_start({**number, "content_block": block})
             if -place in self._blocks:
                 yield from self._block_stop(number)
 
-    def _use(self, told: Json) -> list[ReplyEvent]:
-        """Counts are cumulative: each replaces what was told before, and what is not told again stands."""
-        if not isinstance(told, dict):
+    def _use(self, usage: Json) -> list[ReplyEvent]:
+        """Adds a usage report. Counts are cumulative: each new count replaces the earlier one, and missing counts keep
+        their value."""
+        if not isinstance(usage, dict):
             return []
-        self._usage.update((key, value) for key, value in told.items() if value is not None)
+        self._usage.update((key, value) for key, value in usage.items() if value is not None)
         return [UsageSeen(read_usage(self._usage))]
 
     def _block_start(self, event: Block) -> list[ReplyEvent]:
@@ -170,7 +171,7 @@ class ReplyReader:
         if block.kind == "opaque":
             return self._grow(block, delta)
         kind = delta.get("type")
-        # Nearly every event is one of these: a look-up is many times faster than patterns over a dict.
+        # Nearly every event is one of these. A look-up is many times faster than matching patterns over a dict.
         text = delta.get(_DELTA_TEXTS.get(kind, "")) if isinstance(kind, str) else None
         if isinstance(text, str):
             block.has_delta = block.has_delta or bool(text)
@@ -216,7 +217,7 @@ class ReplyReader:
             return [PartStarted(part, "opaque", opaque=whole), PartEnded(part)]
         given = block.value.get("input")
         if block.kind == "tool_use" and not block.has_delta and isinstance(given, dict):
-            # No delta: either all of the input came at the start, or there is none.
+            # No delta: the start event had the whole input, or there is none.
             return [PartDelta(part, encode(given).decode()), PartEnded(part)]
         return [PartEnded(part)]
 

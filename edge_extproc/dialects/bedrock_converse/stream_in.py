@@ -55,9 +55,9 @@ class _Open:
 
 
 class ReplyReader:
-    """Text and reasoning begin with their first delta: Bedrock sends a contentBlockStart for tools alone. What only
-    this dialect knows (the result of a tool that Bedrock ran, a picture), and what is redacted, is told when it is
-    whole. The usage comes after the stop, and ends the stream."""
+    """Decodes one stream. Text and reasoning begin with their first delta, because Bedrock sends a contentBlockStart
+    only for tools. Redacted thinking and blocks that only this dialect has are reported when they are complete. The
+    usage comes after the stop and ends the stream."""
 
     def __init__(self) -> None:
         self._decoder = aws_eventstream.EventStreamDecoder()
@@ -101,15 +101,15 @@ class ReplyReader:
         self._over = True
         headers = frame.headers if isinstance(frame, aws_eventstream.AwsFrame) else aws_eventstream.NO_HEADERS
         try:
-            told = decode(frame.data)
+            body = decode(frame.data)
         except UNREADABLE:
-            told = None
-        told = told if isinstance(told, dict) else {}
-        message = told.get("message") or told.get("Message") or headers.get(":error-message")
+            body = None
+        body = body if isinstance(body, dict) else {}
+        message = body.get("message") or body.get("Message") or headers.get(":error-message")
         type_ = frame.event[:1].upper() + frame.event[1:]
-        if type_ == "ModelStreamErrorException" and (status := status_of(told.get("originalStatusCode"))):
-            # The host of the model said more than its messenger.
-            fault = fault_of(type_, told.get("originalMessage") or message, None)
+        if type_ == "ModelStreamErrorException" and (status := status_of(body.get("originalStatusCode"))):
+            # The message of the model's host says more than the exception.
+            fault = fault_of(type_, body.get("originalMessage") or message, None)
             return [Failed(replace(fault, status=status, kind=kind_of(status)))]
         return [Failed(fault_of(type_ or None, message, None))]
 
@@ -122,7 +122,7 @@ class ReplyReader:
 
     def _begin(self, index: int, kind: Literal["text", "thinking", "tool_call", "redacted", "opaque"]) -> _Open:
         block = self._blocks[index] = _Open(self._parts, kind)
-        if kind not in ("redacted", "opaque"):  # those begin when they are told
+        if kind not in ("redacted", "opaque"):  # their part begins when the block is complete
             self._parts += 1
         return block
 
@@ -139,7 +139,7 @@ class ReplyReader:
                 block = self._begin(index, "tool_call")
                 return [PartStarted(block.part, "tool_call", id, name, extras=rest_of(use, TOOL_USE | {"type"}))]
         if not start:
-            return []  # of a block that its deltas will tell
+            return []  # its deltas report the block
         self._begin(index, "opaque").value = dict(start)
         return []
 
@@ -153,8 +153,8 @@ class ReplyReader:
             return self._grow(index, block, "text", text)
         if isinstance(use := delta.get("toolUse"), dict) and block is not None and block.kind == "tool_call":
             return self._grow(index, block, "tool_call", str(use.get("input") or ""))
-        if isinstance(told := delta.get("reasoningContent"), dict):
-            return self._reason(index, block, told)
+        if isinstance(reasoning := delta.get("reasoningContent"), dict):
+            return self._reason(index, block, reasoning)
         if "citation" in delta:
             block, events = (block, []) if block is not None else self._begin_talk(index, "text")
             if block.kind != "text":
@@ -176,19 +176,19 @@ class ReplyReader:
         return [*events, PartDelta(block.part, text)]
 
     def _begin_talk(self, index: int, kind: str) -> tuple[_Open, list[ReplyEvent]]:
-        """A block without a start event."""
+        """Begins a block that had no start event."""
         talk: Literal["text", "thinking"] = "text" if kind == "text" else "thinking"
         block = self._begin(index, talk)
         return block, [PartStarted(block.part, talk)]
 
-    def _reason(self, index: int, block: _Open | None, told: Block) -> list[ReplyEvent]:
+    def _reason(self, index: int, block: _Open | None, reasoning: Block) -> list[ReplyEvent]:
         events: list[ReplyEvent] = []
-        if isinstance(data := told.get("redactedContent"), str):
+        if isinstance(data := reasoning.get("redactedContent"), str):
             block = block or self._begin(index, "redacted")
             return events if block.kind != "redacted" else self._keep(block, data)
-        if isinstance(text := told.get("text"), str):
+        if isinstance(text := reasoning.get("text"), str):
             events += self._grow(index, block, "thinking", text)
-        if isinstance(signature := told.get("signature"), str) and signature:
+        if isinstance(signature := reasoning.get("signature"), str) and signature:
             block = self._blocks.get(index)
             if block is None:
                 block, begun = self._begin_talk(index, "thinking")
@@ -217,7 +217,7 @@ class ReplyReader:
         index = event.get("contentBlockIndex")
         block = self._blocks.pop(index, None) if isinstance(index, int) else None
         if block is None:
-            return []  # an empty block: its start was not sent, and it had no delta
+            return []  # an empty block without a start event or a delta
         match block.kind:
             case "tool_call" if not block.has_delta:
                 return [PartDelta(block.part, "{}"), PartEnded(block.part)]
@@ -252,11 +252,11 @@ class ReplyReader:
 
     def _metadata(self, event: Block) -> list[ReplyEvent]:
         events: list[ReplyEvent] = []
-        told = event.get("usage")
+        usage = event.get("usage")
         noted = dict(rest_of(event, frozenset({"usage", PADDING})))
-        if isinstance(told, dict):
-            events.append(UsageSeen(read_usage(told)))
-            if rest := rest_of(told, USAGE):
+        if isinstance(usage, dict):
+            events.append(UsageSeen(read_usage(usage)))
+            if rest := rest_of(usage, USAGE):
                 noted["usage"] = rest
         if noted:
             events.append(Noted(noted))
@@ -287,7 +287,7 @@ def _append(value: Block, delta: Mapping[str, Json]) -> None:
             value[key] = [*before, *more]
         elif isinstance(before, dict) and isinstance(more, dict):
             _append(before, more)
-        elif isinstance(before, dict) and isinstance(more, list):  # toolResult: its deltas are its content
+        elif isinstance(before, dict) and isinstance(more, list):  # toolResult: the deltas are the content
             before["content"] = [*as_list(before.get("content") or [], key), *more]
         else:
             value[key] = more

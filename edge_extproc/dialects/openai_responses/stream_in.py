@@ -63,7 +63,7 @@ class _AnyEvent(msgspec.Struct):
     type: str = ""
 
 
-# The fields of an item that are said elsewhere in the events of its call.
+# Fields of an item that other events of its call report.
 _FIELDS_OF_CALL = MappingProxyType({"function_call": CALL, "custom_tool_call": CUSTOM_CALL})
 
 _event = msgspec.json.Decoder(_Event)
@@ -91,15 +91,15 @@ class _OpenItem:
     kind: str
     own: Extras
     number: int | None = None
-    """Of its part, where there is just one: its place is that of the item, however late it is told."""
+    """The number of the part, if there is only one: it has the item's position even if it is reported late."""
     parts: dict[int, _OpenPart] = field(default_factory=dict)
-    """Of a message, by content index; an item of another kind has at most one, at 0."""
+    """The parts of a message by content index. An item of another type has at most one, at 0."""
 
 
 class ReplyReader:
-    """Each event that ends a text tells all of it: what did not come in deltas comes then, so that a provider which
-    leaves out deltas, ends, or all but the last event is understood too. An item that only this dialect knows is told
-    when it is whole, since a part of that kind starts with its whole value."""
+    """Decodes one stream. The last event of a text repeats all of it, so text that did not come in deltas is reported
+    then. Streams without deltas, or without some of these events, are read too. An item that only this dialect has is
+    reported when it is complete, because a part of that kind starts with its whole value."""
 
     def __init__(self) -> None:
         self._decoder = sse.SseDecoder()
@@ -151,33 +151,33 @@ class ReplyReader:
         return self.read(replace(frame, data=data))
 
     def _foreign(self, data: bytes) -> list[ReplyEvent]:
-        """An event that is none of ours: most are new ones, to be skipped; it may be an error that has no type."""
+        """An unknown event. Most are new ones and are ignored. It may be an error without a type."""
         try:
             kind = _any_event.decode(data).type
         except UNREADABLE:
             return [Garbled("an event is no object with a type")]
         if kind in _ON_EVENT:
             return [Garbled(f"a {kind} is not as it should be")]
-        told = _decoded(msgspec.Raw(data))
-        return self._fail(told) if told.get("error") else []
+        body = _decoded(msgspec.Raw(data))
+        return self._fail(body) if body.get("error") else []
 
     def _fail(self, event: Item) -> list[ReplyEvent]:
         self._over = True
         response = event.get("response")
         response = response if isinstance(response, dict) else {}
         error = response.get("error") or event.get("error") or event
-        told = response.get("usage")
-        seen: list[ReplyEvent] = [UsageSeen(read_usage(told))] if isinstance(told, dict) else []
+        usage = response.get("usage")
+        seen: list[ReplyEvent] = [UsageSeen(read_usage(usage))] if isinstance(usage, dict) else []
         return [*seen, Failed(stream_fault(error))]
 
-    # the whole
+    # the complete text
 
     def _start(self, event: _Event) -> None:
         if self._started:
             return
         self._started = True
         response = _decoded(event.response)
-        # A list would be extended by what is told at the end.
+        # A list would be extended by the value at the end.
         extras = {key: value for key, value in reply_extras(response).items() if not isinstance(value, list)}
         extras.pop("status", None)
         self._extras = extras
@@ -194,9 +194,9 @@ class ReplyReader:
                 self._item_ended(index, item)
         for index in sorted(self._items):
             self._item_ended(index, {})
-        told = response.get("usage")
-        if isinstance(told, dict):
-            self._out.append(UsageSeen(read_usage(told)))
+        usage = response.get("usage")
+        if isinstance(usage, dict):
+            self._out.append(UsageSeen(read_usage(usage)))
         noted = {key: value for key, value in reply_extras(response).items() if self._extras.get(key) != value}
         noted.pop("status", None)
         if noted:
@@ -267,14 +267,15 @@ class ReplyReader:
             self._out += [PartStarted(number, "opaque", opaque=Opaque(NAME, begun.kind, item)), PartEnded(number)]
 
     def _message_ended(self, begun: _OpenItem, item: Item) -> None:
-        """Where no part has begun, the item says all of it; else it adds its own fields, such as its status."""
+        """Ends a message. If no part has begun, its content comes from the item. Otherwise only the item's own fields,
+        such as its status, are added."""
         own = rest_of(item, MESSAGE)
         if not begun.parts:
             try:
-                said = read_said(item, "item") or ()
+                parts = read_said(item, "item") or ()
             except BadRequest:
-                said = ()
-            for i, part in enumerate(sayable(said)):
+                parts = ()
+            for i, part in enumerate(sayable(parts)):
                 kind: Literal["text", "refusal"] = "text" if isinstance(part, Text) else "refusal"
                 opened = self._begin(begun, i, kind, extras=part.extras)
                 self._rest_of(opened, (kind, i), part.text)
@@ -359,7 +360,7 @@ class ReplyReader:
             item.parts[event.content_index].noted.update(noted)
 
     def _annotation(self, event: _Event) -> None:
-        """Told apart, and again with the whole text, which is where it is taken from if that comes."""
+        """Reports an annotation. The end of the text repeats it and then has priority."""
         item = self._items.get(event.output_index)
         opened = item.parts.get(event.content_index) if item is not None else None
         if opened is not None:
@@ -391,7 +392,7 @@ class ReplyReader:
             self._input(opened, None, event.input)
 
     def _input(self, opened: _OpenPart, delta: str | None, whole: Json) -> None:
-        """More of the input of a custom tool, as a part of the JSON arguments that hold it."""
+        """Reports more of a custom tool's input, as a piece of the JSON arguments that hold it."""
         where = ("input", 0)
         sent = opened.sent.get(where, 0)
         text = delta if delta is not None else whole[sent:] if isinstance(whole, str) else ""
@@ -400,8 +401,8 @@ class ReplyReader:
             self._out.append(PartDelta(opened.part, escaped(text)))
 
     def _think(self, item: _OpenItem, key: str, at: int, delta: str | None, whole: Json) -> None:
-        """More of one of the texts of a reasoning item. Thinking begins with its first word: an item without any is
-        opaque. Two texts are set apart as in a reply that is read whole."""
+        """Reports more of one text of a reasoning item. Thinking begins with its first character: an item without text
+        is opaque. Two texts are separated as in a complete reply."""
         text = delta if delta is not None else ""
         opened = item.parts.get(0)
         sent = opened.sent.get((key, at), 0) if opened is not None else 0
