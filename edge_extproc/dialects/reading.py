@@ -12,7 +12,7 @@ def why_no_call(raw: bytes, *counts: str, otherwise: str = "the body cannot be r
     try:
         body = read_body(raw)
         if "model" not in body:
-            return BadRequest("model is missing: name the model that shall answer", param="model")
+            return BadRequest("model is missing: give the name of a model", param="model")
         as_text(body["model"], "model")
         maybe_bool(body.get("stream"), "stream")
         for name in counts:

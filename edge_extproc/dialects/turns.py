@@ -193,7 +193,7 @@ class Translation(DropList, ABC, Generic[B]):
         arguments = arguments_of(part.arguments)
         if arguments is None:
             where = self._member(path, "arguments")
-            raise BadRequest(f"{where} is no JSON object", param=where)
+            raise BadRequest(f"{where} is not a JSON object", param=where)
         self._drop_member(path, "signature", part.signature)
         return arguments
 
@@ -231,9 +231,9 @@ class Translation(DropList, ABC, Generic[B]):
                 turn.blocks = self._first("result", turn.blocks)
         path = self.spelling.field("messages")
         if not turns:
-            raise BadRequest(f"{path} holds no turn of the user, and {self.title} needs one", param=path)
+            raise BadRequest(f"{path} has no turn of the user, and {self.title} needs one", param=path)
         if turns[0].role != "user":
-            raise BadRequest(f"{path} begins with the assistant; {self.title} needs the user first", param=path)
+            raise BadRequest(f"{path} begins with the assistant; {self.title} needs a user turn first", param=path)
         last = turns[-1]
         if last.role == "assistant" and self._kind(last.blocks[-1]) == "text":
             self._strip(last.blocks[-1])  # a reply that the model continues must not end in white space

@@ -1,7 +1,7 @@
-"""Bounds of what one request may hold, checked before anything of it is built.
+"""Limits what one request may contain, before its body is parsed.
 
-The fields are those of every chat API that is served here: `messages`, `input` or `contents`, each with `content` or
-`parts`; `tools`, with Gemini's `functionDeclarations` and Bedrock's `toolConfig`.
+The fields are those of every supported chat API: `messages`, `input` or `contents`, each with `content` or `parts`;
+`tools`, with Gemini's `functionDeclarations` and Bedrock's `toolConfig`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class ShapeBounds:
     tools: int = 2_000
     values: int = 500_000
     least: int = field(init=False)
-    """The smallest of them: a body of so few bytes is within all."""
+    """The smallest limit. A body with so few bytes is within all limits."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "least", min(self.messages, self.parts, self.tools, self.values))
@@ -34,8 +34,8 @@ GENEROUS = ShapeBounds()
 
 
 def check_shape(raw: bytes, operation: Operation, bounds: ShapeBounds) -> None:
-    """Raises TooLarge, which names the bound."""
-    if operation == "passed" or len(raw) <= bounds.least:  # nothing of it is built; each thing takes a byte at least
+    """Raises TooLarge with the name of the exceeded limit."""
+    if operation == "passed" or len(raw) <= bounds.least:  # each item has at least one byte
         return
     if has_more_values(raw, bounds.values):
         raise _too_many("JSON values", bounds.values, "json_values")
@@ -44,10 +44,10 @@ def check_shape(raw: bytes, operation: Operation, bounds: ShapeBounds) -> None:
     body = members(raw)
     parts = 0
     for name in _MESSAGES:
-        found = elements(body.get(name, b""))
-        if len(found) > bounds.messages:
+        messages = elements(body.get(name, b""))
+        if len(messages) > bounds.messages:
             raise _too_many("messages", bounds.messages, "messages")
-        for message in found:
+        for message in messages:
             held = members(message)
             parts += sum(len(elements(held[part])) for part in _PARTS if part in held)
             if parts > bounds.parts:
@@ -61,7 +61,7 @@ def check_shape(raw: bytes, operation: Operation, bounds: ShapeBounds) -> None:
 
 
 def _has_few(raw: bytes, bounds: ShapeBounds) -> bool:
-    """Each message, part and tool is an object, or text between quotes."""
+    """Whether the body can only have few items: each message, part and tool is an object or a quoted text."""
     return max(raw.count(b"{"), raw.count(b",")) < min(bounds.messages, bounds.parts, bounds.tools)
 
 

@@ -139,7 +139,7 @@ class GuardExchange:
                 fault = held.feed(event)
         if fault is not None:
             return self._failed(fault)
-        if held.spoke or held.length > MAX_HELD:
+        if held.has_output or held.length > MAX_HELD:
             self._holding = None
             return Release(body=held.take(), end=event.end)
         return HOLD
@@ -263,7 +263,7 @@ class _Error:
 class _Reply:
     """A reply that is held until it is complete and was read."""
 
-    __slots__ = ("_dialect", "_inflater", "_parts", "_plain", "length", "spoke")
+    __slots__ = ("_dialect", "_inflater", "_parts", "_plain", "has_output", "length")
 
     def __init__(self, dialect: Dialect, inflater: Inflater | None) -> None:
         self._dialect = dialect
@@ -271,7 +271,7 @@ class _Reply:
         self._parts: list[bytes] = []
         self._plain: list[bytes] = []
         self.length = 0
-        self.spoke = False
+        self.has_output = False
 
     def feed(self, event: ResponseBody) -> Fault | None:
         self._parts.append(event.body)
@@ -280,7 +280,7 @@ class _Reply:
             self._plain.append(self._inflater.feed(event.body) if self._inflater is not None else event.body)
             if event.end:
                 self._dialect.read_reply(b"".join(self._plain))
-                self.spoke = True
+                self.has_output = True
         except UpstreamError as error:
             return error.fault()
         return None
@@ -292,7 +292,7 @@ class _Reply:
 class _Stream:
     """The beginning of a stream: its bytes and its events."""
 
-    __slots__ = ("_inflater", "_parts", "_reader", "_unframer", "length", "spoke")
+    __slots__ = ("_inflater", "_parts", "_reader", "_unframer", "has_output", "length")
 
     def __init__(self, reader: StreamReader, inflater: Inflater | None, unframer: Unframer | None) -> None:
         self._reader = reader
@@ -300,7 +300,7 @@ class _Stream:
         self._unframer = unframer
         self._parts: list[bytes] = []
         self.length = 0
-        self.spoke = False
+        self.has_output = False
         """Whether a part of the reply was received."""
 
     def feed(self, event: ResponseBody) -> Fault | None:
@@ -312,16 +312,16 @@ class _Stream:
             if self._unframer is not None:
                 data = self._unframer.feed(data) + (self._unframer.close() if event.end else b"")
             for frame in self._reader.frames(data):
-                for said in self._reader.read(frame):
-                    if isinstance(said, Failed):
-                        return said.fault
-                    if _speaks(said):
-                        self.spoke = True
+                for reply_event in self._reader.read(frame):
+                    if isinstance(reply_event, Failed):
+                        return reply_event.fault
+                    if _has_output(reply_event):
+                        self.has_output = True
                         return None
             if event.end:
-                for said in self._reader.close()[1]:
-                    if isinstance(said, Failed):
-                        return said.fault
+                for reply_event in self._reader.close()[1]:
+                    if isinstance(reply_event, Failed):
+                        return reply_event.fault
                 return Fault(502, "api", "the provider's stream ended before its first token", "empty_stream")
         except UpstreamError as error:
             return error.fault()
@@ -331,12 +331,12 @@ class _Stream:
         return b"".join(self._parts)
 
 
-def _speaks(said: object) -> bool:
-    match said:
+def _has_output(reply_event: object) -> bool:
+    match reply_event:
         case PartDelta():
-            return bool(said.text)
+            return bool(reply_event.text)
         case PartStarted():
-            return said.kind not in ("text", "thinking")
+            return reply_event.kind not in ("text", "thinking")
         case Finished() | Ended():
             return True
         case _:

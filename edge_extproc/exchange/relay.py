@@ -33,7 +33,7 @@ from ..model.reply import (
 )
 from ..model.usage import Usage
 
-_TOLD_WHOLE = frozenset({"redacted_thinking", "media", "opaque"})
+_COMPLETE_AT_START = frozenset({"redacted_thinking", "media", "opaque"})
 # Parts whose start contains output of the model: a tool's name, or the whole part.
 _TOKENS_AT_START = frozenset({"tool_call", "redacted_thinking", "media", "opaque"})
 
@@ -228,7 +228,7 @@ class CrossRelay:
                 event = replace(event, id=event.id or id, model=event.model or model)
             elif type(event) is Ended and is_lost(self.tally):
                 event = Failed(UNREADABLE)
-            elif type(event) is PartStarted and event.kind in _TOLD_WHOLE:
+            elif type(event) is PartStarted and event.kind in _COMPLETE_AT_START:
                 self._lose(event)
             self.tally.note(event)
             out.append(self._writer.write(event))

@@ -1,7 +1,7 @@
-"""One class for each way in which a response body goes from the provider to the caller.
+"""The readers of response bodies: one class for each way in which a body goes from the provider to the caller.
 
-The router chooses a class from the response headers, gives it each chunk, and sends what it returns. A reader also
-keeps what settlement needs: the reply or the tally of a stream, the number of bytes, the time of the first token.
+The router chooses a class by the response headers, passes each chunk to it, and sends what it returns. A reader also
+keeps the facts for settlement: the reply or the tally of a stream, the number of bytes, the time of the first token.
 """
 
 from __future__ import annotations
@@ -29,32 +29,32 @@ from .response_head import Answered
 Clock: TypeAlias = Callable[[], float]
 """Monotonic, in seconds."""
 
-# Content types that are believed: JSON, and error pages.
+# Trusted content types: JSON, and error pages.
 _EXPLICIT_TYPES = ("application/json", "text/html", "application/xml", "text/xml")
 
 
 class BodyReader:
-    """What all readers have. A class attribute is the value for a reader that has no such fact."""
+    """The interface of all readers. A class attribute is the value for a reader without this fact."""
 
     __slots__ = ()
 
     length: int = 0
     """Bytes that went to the caller."""
     first_token_at: float | None = None
-    """When the first text, thinking or tool call of a stream came, by the monotonic clock. Of a reply without such
-    things (an image, speech), the time of its first byte."""
+    """The time of a stream's first text, thinking or tool call, by the monotonic clock. For a reply without them (an
+    image, speech), the time of its first byte."""
     tally: Tally | None = None
-    """Of a stream."""
+    """The facts of a stream."""
     reply: Reply | None = None
-    """Of a chat whose reply came whole."""
+    """A chat's reply that was read as a whole."""
     raw: bytes | None = None
-    """All of that reply in the provider's format, where it came so."""
+    """The complete reply in the provider's format, if there is one."""
     operation: OperationResponse | None = None
-    """Of an operation other than chat."""
+    """The reply of an operation other than chat."""
     is_whole: bool = False
-    """Envoy holds the body until all of it is there, so the limit for responses applies."""
+    """Envoy buffers the complete body, so the limit for responses applies."""
     unseen: bool = False
-    """The body goes past the gateway: Envoy may close the stream before the body ends."""
+    """The body bypasses the gateway: Envoy may close the stream before the body ends."""
 
     @property
     def lost(self) -> tuple[str, ...]:
@@ -62,8 +62,8 @@ class BodyReader:
         return ()
 
     def take(self, event: ResponseBody) -> Command | Fault:
-        """A fault: the response is an error. The router writes it. Raises UpstreamError where a whole body cannot be
-        read."""
+        """The bytes for the caller. A fault: the response is an error, and the router writes it. Raises UpstreamError
+        if a complete body cannot be read."""
         del event
         return CONTINUE
 
@@ -82,7 +82,7 @@ class PassedBody(BodyReader):
 
 
 class TappedBody(BodyReader):
-    """A body that passes as it comes. Its usage is read at its end."""
+    """A body that passes unchanged. Its usage is read at its end."""
 
     __slots__ = ("_clock", "_encoding", "first_token_at", "length", "operation")
 
@@ -102,7 +102,7 @@ class TappedBody(BodyReader):
 
 
 class OperationBody(BodyReader):
-    """A whole response of an operation other than chat, rewritten for the caller where its format differs."""
+    """A complete response of an operation other than chat, rewritten for the caller if its format differs."""
 
     __slots__ = ("_encoding", "length", "operation")
     is_whole = True
@@ -119,7 +119,7 @@ class OperationBody(BodyReader):
 
 
 class StreamedBody(BodyReader):
-    """A stream. Each chunk goes on when its frames are complete."""
+    """A stream. Each chunk is passed on when its frames are complete."""
 
     __slots__ = (
         "_clock",
@@ -141,7 +141,7 @@ class StreamedBody(BodyReader):
         clock: Clock,
         operation: OperationResponse | None = None,
     ) -> None:
-        """`operation`: of a stream that belongs to no chat."""
+        """`operation`: set for a stream that is not a chat."""
         self._relay = relay
         self._inflater = inflater
         self._unframer = unframer
@@ -165,7 +165,7 @@ class StreamedBody(BodyReader):
                 data = self._unframer.close() if event.end else b""
             out += relay.feed(data) + (relay.close() if event.end else b"")
         except UpstreamError as error:
-            # The rest of the stream cannot be read: the caller gets an error event and nothing else.
+            # The rest of the stream cannot be read: the caller gets an error event, and nothing after it.
             out += relay.fail(error.fault())
         return self._send(out, event)
 
@@ -182,13 +182,13 @@ class StreamedBody(BodyReader):
 
 
 class UnnamedBody(StreamedBody):
-    """A body whose content type does not say whether it is a stream, for a caller that asked for one. Its first bytes
-    decide. A body that is no stream is held until it is whole."""
+    """A body whose content type does not show whether it is a stream, for a caller that requested one. The first bytes
+    decide. A body that is not a stream is buffered until it is complete."""
 
     __slots__ = ("_answered", "_held", "_longest", "_streams", "reply")
 
     def __init__(self, answered: Answered, relay: Relay, inflater: Inflater | None, clock: Clock, longest: int) -> None:
-        """`longest`: how many bytes are held at most."""
+        """`longest`: how many bytes are buffered at most."""
         super().__init__(relay, inflater, None, clock)
         self._longest = longest
         self._answered = answered
@@ -215,12 +215,12 @@ class UnnamedBody(StreamedBody):
             return self._relay.feed(bytes(self._held)) + (self._relay.close() if end else b"")
         if len(self._held) > self._longest:
             self._held.clear()
-            fault = UpstreamError(f"the provider sent over {self._longest} bytes that are no stream").fault()
+            fault = UpstreamError(f"the provider sent over {self._longest} bytes that are not a stream").fault()
             return self._relay.fail(fault)
         return self._as_stream(bytes(self._held)) if end and self._relay.tally.failed is None else b""
 
     def _as_stream(self, body: bytes) -> bytes:
-        """A whole reply as the stream that the caller asked for."""
+        """A complete reply as the stream that the caller requested."""
         answered = self._answered
         self.reply = _complete(answered.dialect.read_reply(body), answered)
         self._lost, self.tally = lost_in(self.reply, answered.caller_dialect), None
@@ -228,14 +228,14 @@ class UnnamedBody(StreamedBody):
 
 
 class ReplyBody(BodyReader):
-    """A reply that is taken whole. It becomes a stream where the caller asked for one, and a stream becomes a whole
-    reply where the caller did not."""
+    """A reply that is read as a whole. A complete reply becomes a stream if the caller requested one. A stream becomes
+    a complete reply if the caller did not."""
 
     __slots__ = ("_answered", "_streamed", "_unframer", "length", "lost", "raw", "reply")
     is_whole = True
 
     def __init__(self, answered: Answered, unframer: Unframer | None, *, streamed: bool) -> None:
-        """`streamed`: the content type says that the reply comes as a stream."""
+        """`streamed`: the content type is that of a stream."""
         self._answered = answered
         self._unframer = unframer
         self._streamed = streamed
@@ -279,7 +279,7 @@ class UpstreamErrorBody(BodyReader):
     is_whole = True
 
     def __init__(self, read: Callable[[bytes], Fault], encoding: str | None) -> None:
-        """`read` makes a fault of the plain body."""
+        """`read` converts the plain body into a fault."""
         self._read = read
         self._encoding = encoding
 
@@ -288,7 +288,7 @@ class UpstreamErrorBody(BodyReader):
 
 
 class ReplacedBody(BodyReader):
-    """A body that an error replaces, whatever it holds."""
+    """A body that an error replaces, whatever it contains."""
 
     __slots__ = ("_fault",)
 
@@ -301,7 +301,7 @@ class ReplacedBody(BodyReader):
 
 
 def plain(body: bytes, encoding: str | None, unframer: Unframer | None = None) -> bytes:
-    """A whole body without its content encoding and framing. Raises UpstreamError."""
+    """A complete body without its content encoding and framing. Raises UpstreamError."""
     body = inflate(encoding, body)
     return body if unframer is None else unframer.feed(body) + unframer.close()
 
@@ -311,7 +311,7 @@ def streams_events(dialect: Dialect) -> bool:
 
 
 def may_be_events(dialect: Dialect, content_type: str) -> bool:
-    """Whether only the body can say if it is a stream. Hosts and proxies send streams as text/plain, as bytes, or
+    """Whether only the body can show if it is a stream. Hosts and proxies send streams as text/plain, as bytes, or
     without a content type."""
     kind = media_type(content_type)
     return streams_events(dialect) and kind not in _EXPLICIT_TYPES and not kind.endswith("+json")
@@ -338,7 +338,7 @@ def _fault_in(events: list[ReplyEvent]) -> Fault | None:
 
 
 def _whole(body: bytes, held: bytes | None, content_type: str = "application/json", more: Pairs = ()) -> Command:
-    """The whole response body. `held` is the body that Envoy holds now; None: it is not to be compared."""
+    """The complete response body. `held`: the body that Envoy buffers now. None: it is not compared."""
     if body == held:
         return CONTINUE
     to_set: Pairs = (("content-type", content_type), ("content-length", str(len(body))), *more)

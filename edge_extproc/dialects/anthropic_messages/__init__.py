@@ -52,7 +52,7 @@ class AnthropicMessages:
         except UNREADABLE:
             raise why_no_call(raw) from None
         if not probe.model.strip():
-            raise BadRequest("model is empty: name the model that shall answer", param="model")
+            raise BadRequest("model is empty: give the name of a model", param="model")
         # 0 fills the prompt cache and requests no reply: Anthropic's page on prompt caching.
         output_limit(probe.max_tokens, "max_tokens", least=0)
         return Call(

@@ -197,7 +197,9 @@ def document_source(source: Inline | Url | FileRef, path: str) -> Block:
     try:
         text = base64.b64decode(source.data, validate=True).decode()
     except (binascii.Error, UnicodeDecodeError) as exc:
-        raise BadRequest(f"{path} is no base64 of UTF-8 text, as {source.media_type!r} must be", param=path) from exc
+        raise BadRequest(
+            f"{path} must be UTF-8 text in base64, for the media type {source.media_type!r}", param=path
+        ) from exc
     return {"type": "text", "media_type": "text/plain", "data": text}
 
 

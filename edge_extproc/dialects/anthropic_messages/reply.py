@@ -141,7 +141,7 @@ def read_reply(body: bytes) -> Reply:
     except UNREADABLE as exc:
         raise UpstreamError("the provider's reply is not valid JSON") from exc
     if not isinstance(message, dict) or message.get("type") != "message":
-        raise UpstreamError("the provider's reply is no Anthropic message")
+        raise UpstreamError("the provider's reply is not an Anthropic message")
     try:
         parts = tuple(read_block(b, f"content[{i}]") for i, b in enumerate(as_list(message.get("content"), "content")))
     except BadRequest as exc:

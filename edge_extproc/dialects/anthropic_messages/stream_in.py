@@ -80,7 +80,11 @@ class ReplyReader:
         events = [event for frame in frames for event in self.read(frame)]
         if not self._over:
             self._over = True
-            events.append(Failed(Fault(502, "api", "the provider's stream broke off", "truncated_stream")))
+            events.append(
+                Failed(
+                    Fault(502, "api", "the provider's stream ended before its reply was complete", "truncated_stream")
+                )
+            )
         return frames, events
 
     def read(self, frame: Frame) -> list[ReplyEvent]:
@@ -91,7 +95,7 @@ class ReplyReader:
         except UNREADABLE:
             return [Garbled("an event is not valid JSON")]
         if not isinstance(event, dict):
-            return [Garbled("an event is no object")]
+            return [Garbled("an event is not an object")]
         kind = event.get("type") or frame.event
         read = _READ_EVENT.get(kind) if isinstance(kind, str) else None
         if read is not None:
@@ -101,7 +105,7 @@ class ReplyReader:
     def _start(self, event: Block) -> list[ReplyEvent]:
         message = event.get("message")
         if self._started or not isinstance(message, dict):
-            return [Garbled("message_start came twice, or without a message")]
+            return [Garbled("message_start was sent twice, or without a message")]
         self._started = True
         id, model = message.get("id"), message.get("model")
         extras = dict(rest_of(message, REPLY))
@@ -134,7 +138,7 @@ class ReplyReader:
         if not isinstance(index, int) or not isinstance(value, dict) or not isinstance(value.get("type"), str):
             return [Garbled("content_block_start without an index or a block")]
         if index in self._blocks:
-            return [Garbled(f"block {index} began twice")]
+            return [Garbled(f"block {index} was started twice")]
         part, self._parts = self._parts, self._parts + 1
         open_ = self._blocks[index] = _Open(part, str(value["type"]), value, [])
         match value:
@@ -167,7 +171,7 @@ class ReplyReader:
         index, delta = event.get("index"), event.get("delta")
         block = self._blocks.get(index) if isinstance(index, int) else None
         if block is None or not isinstance(delta, dict):
-            return [Garbled("content_block_delta without a block that is open")]
+            return [Garbled("content_block_delta without an open block")]
         if block.kind == "opaque":
             return self._grow(block, delta)
         kind = delta.get("type")
@@ -208,7 +212,7 @@ class ReplyReader:
         index = event.get("index")
         block = self._blocks.pop(index, None) if isinstance(index, int) else None
         if block is None:
-            return [Garbled("content_block_stop without a block that is open")]
+            return [Garbled("content_block_stop without an open block")]
         part = block.part
         if block.kind == "opaque":
             if (grown := arguments_of("".join(block.json))) and block.json:

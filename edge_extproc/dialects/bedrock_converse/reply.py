@@ -153,7 +153,7 @@ def read_reply(body: bytes) -> Reply:
     output = reply.get("output") if isinstance(reply, dict) else None
     message = output.get("message") if isinstance(output, dict) else None
     if not isinstance(reply, dict) or not isinstance(message, dict):
-        raise UpstreamError(f"the provider's reply holds no message{_coral(reply)}")
+        raise UpstreamError(f"the provider's reply has no message{_coral(reply)}")
     try:
         parts = read_blocks(message.get("content") or [], "output.message.content")
     except BadRequest as exc:

@@ -78,7 +78,9 @@ class ReplyReader:
         self._over = True
         if self._finished and not torn:
             return torn, [Ended()]
-        return torn, [Failed(Fault(502, "api", "the provider's stream broke off", "truncated_stream"))]
+        return torn, [
+            Failed(Fault(502, "api", "the provider's stream ended before its reply was complete", "truncated_stream"))
+        ]
 
     def read(self, frame: Frame) -> list[ReplyEvent]:
         if self._over:
@@ -90,7 +92,7 @@ class ReplyReader:
         except UNREADABLE:
             return [Garbled("an event is not valid JSON")]
         if not isinstance(event, dict):
-            return [Garbled("an event is no object")]
+            return [Garbled("an event is not an object")]
         if frame.event.endswith("Exception"):
             return self._failed(frame)
         read = _READ_EVENT.get(frame.event)
@@ -116,7 +118,7 @@ class ReplyReader:
     def _start(self, event: Block) -> list[ReplyEvent]:
         del event
         if self._started:
-            return [Garbled("messageStart came twice")]
+            return [Garbled("messageStart was sent twice")]
         self._started = True
         return [ReplyStarted(None, None)]
 
@@ -131,7 +133,7 @@ class ReplyReader:
         if not isinstance(index, int) or not isinstance(start, dict):
             return [Garbled("contentBlockStart without an index or a start")]
         if index in self._blocks:
-            return [Garbled(f"block {index} began twice")]
+            return [Garbled(f"block {index} was started twice")]
         use = start.get("toolUse")
         if isinstance(use, dict) and use.get("type") in (None, "tool_use"):
             id, name = use.get("toolUseId"), use.get("name")
@@ -209,7 +211,7 @@ class ReplyReader:
         """Adds to a block that only this dialect has: texts and lists are extended, other values replaced."""
         block = block or self._begin(index, "opaque")
         if block.kind != "opaque":
-            return [Garbled(f"a delta that is not of a block of {block.kind}")]
+            return [Garbled(f"a delta of another kind in a block of {block.kind}")]
         _append(block.value, delta)
         return self._keep(block, encode(delta).decode())
 

@@ -118,7 +118,7 @@ class GeminiGenerate:
         collection = next((each for each in _COLLECTIONS if model.startswith(each)), _COLLECTIONS[0])
         name = model.removeprefix(collection)
         if is_unsafe(name):
-            raise BadRequest(f"{model!r} is no name of a model", param="model")
+            raise BadRequest(f"{model!r} is not the name of a model", param="model")
         address = f"/{collection}{quote(name, safe='')}"
         if operation == "count_tokens":
             return f"{address}:countTokens"

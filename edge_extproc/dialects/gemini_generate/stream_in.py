@@ -61,7 +61,7 @@ def read_reply(body: bytes) -> Reply:
         return fold(NAME, events)
     if not isinstance(whole, dict) or not whole.keys() & {"candidates", "promptFeedback", "usageMetadata"}:
         error = error_in(whole)
-        raise UpstreamError(error.message if error is not None else "the provider's reply holds no candidates")
+        raise UpstreamError(error.message if error is not None else "the provider's reply has no candidates")
     known, extras = split(whole, REPLY)
     answer = ReplyAssembly()
     answer.id = text_of(known.get("responseId")) or None
@@ -136,7 +136,7 @@ class ReplyReader:
         if self._over:
             return []
         if not isinstance(chunk, dict):
-            return [Garbled("a chunk is no object")]
+            return [Garbled("a chunk is not an object")]
         broken = error_in(chunk)
         if broken is not None:
             self._over = True
@@ -193,7 +193,7 @@ class ReplyReader:
 
 
 def _torn() -> Fault:
-    return Fault(502, "api", "the provider's stream broke off", "truncated_stream")
+    return Fault(502, "api", "the provider's stream ended before its reply was complete", "truncated_stream")
 
 
 def _part_events(telling: _OpenCandidate, part: Part, number: int) -> Iterator[ReplyEvent]:

@@ -307,7 +307,7 @@ def plain(data: str, path: str) -> str:
     try:
         return base64.b64decode(data, validate=True).decode()
     except ValueError as exc:  # binascii.Error and UnicodeDecodeError are ValueErrors
-        raise BadRequest(f"{path} is no base64 of UTF-8 text", param=path) from exc
+        raise BadRequest(f"{path} must be UTF-8 text in base64", param=path) from exc
 
 
 def thoughts_of(thoughts: Sequence[Thinking | RedactedThinking], notes: Extras) -> Object:

@@ -197,7 +197,7 @@ def failure(finish: str | None) -> Fault | None:
     kind = _FAILURES.get(finish) if finish is not None else None
     if kind is None:
         return None
-    message = f"the provider broke the answer off: finish_reason {finish!r}"
+    message = f"the provider stopped before its reply was complete: finish_reason {finish!r}"
     return Fault(STATUS_OF_KIND[kind], kind, message, "upstream_error")
 
 
@@ -243,7 +243,7 @@ def read_reply(body: bytes) -> Reply:
     if not isinstance(reply, dict) or not isinstance(reply.get("choices"), list):
         error = reply.get("error") if isinstance(reply, dict) else None
         why = f": {error_message(error)}" if error else ""
-        raise UpstreamError(f"the provider's reply is no chat completion{why}")
+        raise UpstreamError(f"the provider's reply is not a chat completion{why}")
     try:
         choices = tuple(_read_choice(choice, number) for number, choice in enumerate(reply["choices"]))
     except BadRequest as exc:  # the readers of a caller's messages raise it
@@ -337,7 +337,7 @@ def _own_part(part: Part) -> Object:
         case Opaque():
             return as_object(part.value, "content")
         case _:
-            raise Unsupported("content", TITLE, f"a {type(part).__name__} cannot stand here")
+            raise Unsupported("content", TITLE, f"a {type(part).__name__} is not allowed here")
 
 
 def _restored(block: Object, cache: CacheMark | None, extras: Extras) -> Object:

@@ -99,7 +99,7 @@ DONE = b"[DONE]"
 _FUNCTION_CALL = -1
 """The position among the tool calls of the old format's single function call."""
 
-_TRUNCATED = Fault(502, "api", "the provider's stream ended before its answer did", "stream_truncated")
+_TRUNCATED = Fault(502, "api", "the provider's stream ended before its reply was complete", "stream_truncated")
 
 
 _EMPTY_DELTA = _Delta()
@@ -340,7 +340,7 @@ class _ReadChoice:
                 number = self._begin(PartStarted(self._parts, "opaque", opaque=opaque, choice=self._number), events)
                 events.append(PartEnded(number, self._number))
             case _:
-                events.append(Garbled("a part of the content is no object"))
+                events.append(Garbled("a part of the content is not an object"))
 
     def _thoughts(self, delta: _Delta, events: list[ReplyEvent]) -> None:
         """Reads thinking. The structured spelling repeats flat text beside it, so only signatures and encrypted values
@@ -519,7 +519,7 @@ class ReplyReader:
         except UNREADABLE:
             value = None
         if not isinstance(value, dict):
-            return [Garbled("a chunk is no JSON object")]
+            return [Garbled("a chunk is not a JSON object")]
         if value.get("error"):
             return self._fail(fault_of(200, (), value))
         if _is_bare_error(value):

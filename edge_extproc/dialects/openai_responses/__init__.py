@@ -53,7 +53,7 @@ class OpenAIResponses:
         except UNREADABLE:
             raise why_no_call(raw) from None
         if not seen.model.strip():
-            raise BadRequest("model is empty: name the model that shall answer", param="model")
+            raise BadRequest("model is empty: give the name of a model", param="model")
         output_limit(seen.max_output_tokens, "max_output_tokens")
         return Call(NAME, operation, seen.model, bool(seen.stream), raw, max_output_tokens=seen.max_output_tokens)
 

@@ -57,7 +57,7 @@ BY_CALLER = re.compile(r".*_output|mcp_approval_response|additional_tools|compac
 def _inline(uri: str, path: str, default: str) -> Inline:
     match = _DATA_URI.match(uri)
     if match is None:
-        raise BadRequest(f"{path} is no data URI of base64", param=path)
+        raise BadRequest(f"{path} is not a base64 data URI", param=path)
     return Inline(match[1] or default, uri[match.end() :])
 
 

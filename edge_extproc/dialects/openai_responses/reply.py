@@ -233,7 +233,7 @@ def read_reply(body: bytes) -> Reply:
     except UNREADABLE as exc:
         raise UpstreamError("the provider's reply is not valid JSON") from exc
     if not isinstance(response, dict) or not isinstance(response.get("output"), list):
-        raise UpstreamError("the provider's reply is no OpenAI response")
+        raise UpstreamError("the provider's reply is not an OpenAI response")
     if response.get("status") == "failed":
         raise UpstreamError(f"the provider failed: {stream_fault(response.get('error')).message}")
     try:

@@ -120,7 +120,11 @@ class ReplyReader:
         events = [event for frame in frames for event in self.read(frame)]
         if not self._over:
             self._over = True
-            events.append(Failed(Fault(502, "api", "the provider's stream broke off", "truncated_stream")))
+            events.append(
+                Failed(
+                    Fault(502, "api", "the provider's stream ended before its reply was complete", "truncated_stream")
+                )
+            )
         return frames, events
 
     def read(self, frame: Frame) -> list[ReplyEvent]:
@@ -155,9 +159,9 @@ class ReplyReader:
         try:
             kind = _any_event.decode(data).type
         except UNREADABLE:
-            return [Garbled("an event is no object with a type")]
+            return [Garbled("an event is not an object with a type")]
         if kind in _ON_EVENT:
-            return [Garbled(f"a {kind} is not as it should be")]
+            return [Garbled(f"a {kind} does not have the expected fields")]
         body = _decoded(msgspec.Raw(data))
         return self._fail(body) if body.get("error") else []
 
