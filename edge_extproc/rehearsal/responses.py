@@ -277,10 +277,10 @@ def _mode(body: Fields, name: str, tools: tuple[Tool, ...]) -> Choice:
 
 def _named(choice: Fields, name: str, tools: tuple[Tool, ...]) -> tuple[Tool, ...]:
     wanted = choice.text(name)
-    found = tuple(tool for tool in tools if tool.name == wanted)
-    if not found:
+    named = tuple(tool for tool in tools if tool.name == wanted)
+    if not named:
         raise choice.refuse(name, f"there is no tool {wanted!r}", "invalid_value")
-    return found
+    return named
 
 
 def _read_format(body: Fields) -> Mapping[str, object] | None:

@@ -65,12 +65,12 @@ def prompt_prefix(raw: bytes) -> bytes:
     """The tools, the system prompt and the first message of a request body in any format. The whole body if it cannot
     be decoded."""
     try:
-        found = _decoder.decode(raw)
+        body = _decoder.decode(raw)
     except msgspec.MsgspecError:
         return raw
-    first = [bytes(turns[0]) for turns in (found.messages, found.contents) if turns]
-    fixed = (found.tools, found.system, found.instructions, found.system_instruction, found.previous_response_id)
-    return b"\0".join([*map(bytes, fixed), *first, bytes(found.input)[:_INPUT_BYTES]])
+    first = [bytes(turns[0]) for turns in (body.messages, body.contents) if turns]
+    fixed = (body.tools, body.system, body.instructions, body.system_instruction, body.previous_response_id)
+    return b"\0".join([*map(bytes, fixed), *first, bytes(body.input)[:_INPUT_BYTES]])
 
 
 _MAX_HASH = 2**64 - 1
