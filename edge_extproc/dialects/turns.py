@@ -221,9 +221,9 @@ class Translation(DropList, ABC, Generic[B]):
                 case "system" | "developer":
                     system += blocks
                 case "user" | "tool":
-                    _say(turns, "user", blocks)
+                    _append_blocks(turns, "user", blocks)
                 case "assistant":
-                    _say(turns, "assistant", self._first("thinking", blocks))
+                    _append_blocks(turns, "assistant", self._first("thinking", blocks))
                 case _:
                     assert_never(message.role)
         for turn in turns:
@@ -265,7 +265,7 @@ def is_explicit(wanted: Reasoning) -> bool:
     return wanted.mode in ("enabled", "adaptive") or wanted.budget_tokens is not None
 
 
-def _say(turns: list[Turn[B]], role: Literal["user", "assistant"], blocks: list[B]) -> None:
+def _append_blocks(turns: list[Turn[B]], role: Literal["user", "assistant"], blocks: list[B]) -> None:
     if not blocks:
         return
     if turns and turns[-1].role == role:

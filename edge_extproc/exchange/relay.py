@@ -149,7 +149,7 @@ class RawRelay:
         passed = []
         for frame in self._reader.frames(data):
             events = self._reader.read(frame)
-            if self._listen(events):
+            if self._observe(events):
                 passed.append(frame.raw)
             if self.tally.failed is not None:
                 break
@@ -159,7 +159,7 @@ class RawRelay:
         if self.tally.failed is not None:
             return b""
         frames, events = self._reader.close()
-        self._listen(events)
+        self._observe(events)
         if self.tally.failed is not None:  # the last frame, if there is one, is incomplete
             return self._writer.write(Failed(self.tally.failed))
         return b"".join(frame.raw for frame in frames)
@@ -167,7 +167,7 @@ class RawRelay:
     def fail(self, fault: Fault) -> bytes:
         return _fail(self.tally, self._writer, fault)
 
-    def _listen(self, events: list[ReplyEvent]) -> bool:
+    def _observe(self, events: list[ReplyEvent]) -> bool:
         """Whether the caller gets the frame with these events."""
         only_usage = bool(events)
         for event in events:

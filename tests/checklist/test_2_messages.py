@@ -311,7 +311,7 @@ def test_2_18_arguments_become_an_object_or_are_refused(target: str) -> None:
     assert {"a": [1.0]} == given('{"a":[1.0]}')
     assert {} == given("")
     for broken in ('{"a"', "[1]", "7"):
-        assert "no JSON object" in refused(CHAT, target, messages=history(broken), tools=[WEATHER])
+        assert "not a JSON object" in refused(CHAT, target, messages=history(broken), tools=[WEATHER])
 
 
 @pytest.mark.parametrize("target", [MESSAGES, RESPONSES])

@@ -158,7 +158,7 @@ class ReplyReader:
         if isinstance(reasoning := delta.get("reasoningContent"), dict):
             return self._reason(index, block, reasoning)
         if "citation" in delta:
-            block, events = (block, []) if block is not None else self._begin_talk(index, "text")
+            block, events = (block, []) if block is not None else self._begin_text(index, "text")
             if block.kind != "text":
                 return [Garbled(f"a citation in a block of {block.kind}")]
             return [*events, PartNoted(block.part, {CITATIONS: [delta["citation"]]})]
@@ -173,15 +173,15 @@ class ReplyReader:
             return []
         events: list[ReplyEvent] = []
         if block is None:
-            block, events = self._begin_talk(index, kind)
+            block, events = self._begin_text(index, kind)
         block.has_delta = True
         return [*events, PartDelta(block.part, text)]
 
-    def _begin_talk(self, index: int, kind: str) -> tuple[_Open, list[ReplyEvent]]:
+    def _begin_text(self, index: int, kind: str) -> tuple[_Open, list[ReplyEvent]]:
         """Begins a block that had no start event."""
-        talk: Literal["text", "thinking"] = "text" if kind == "text" else "thinking"
-        block = self._begin(index, talk)
-        return block, [PartStarted(block.part, talk)]
+        part_kind: Literal["text", "thinking"] = "text" if kind == "text" else "thinking"
+        block = self._begin(index, part_kind)
+        return block, [PartStarted(block.part, part_kind)]
 
     def _reason(self, index: int, block: _Open | None, reasoning: Block) -> list[ReplyEvent]:
         events: list[ReplyEvent] = []
@@ -193,7 +193,7 @@ class ReplyReader:
         if isinstance(signature := reasoning.get("signature"), str) and signature:
             block = self._blocks.get(index)
             if block is None:
-                block, begun = self._begin_talk(index, "thinking")
+                block, begun = self._begin_text(index, "thinking")
                 events += begun
             if block.kind == "thinking" and not signature.startswith(MARK):
                 events.append(PartSigned(block.part, signature))

@@ -151,9 +151,9 @@ def read_usage(value: Json) -> Usage | None:
     prompt_unknown = sent is None or counts.unreadable > 0
     prompt = (sent or 0) + tools
     cached = min(counts.at(stated, "cachedContentTokenCount"), prompt)
-    heard_audio = _audio(stated.get("promptTokensDetails"), counts)
-    heard_audio += _audio(stated.get("toolUsePromptTokensDetails"), counts)
-    audio = min(max(heard_audio - _audio(stated.get("cacheTokensDetails"), counts), 0), prompt - cached)
+    prompt_audio = _audio(stated.get("promptTokensDetails"), counts)
+    prompt_audio += _audio(stated.get("toolUsePromptTokensDetails"), counts)
+    audio = min(max(prompt_audio - _audio(stated.get("cacheTokensDetails"), counts), 0), prompt - cached)
     # Protobuf omits a 0. So a missing count is 0, and a count that cannot be read is unknown.
     answer, thoughts = stated.get("candidatesTokenCount", 0), stated.get("thoughtsTokenCount", 0)
     answered, thought = counts.of(answer), counts.of(thoughts)

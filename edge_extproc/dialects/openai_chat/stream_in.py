@@ -256,16 +256,16 @@ class _ReadChoice:
         content = delta.content
         if isinstance(content, str):
             if content:
-                self._say("text", content, events)
+                self._add_text("text", content, events)
         elif isinstance(content, list):
             for part in content:
                 self._content_part(part, events)
         elif content is not None:
-            self._say("text", encode(content).decode(), events)
+            self._add_text("text", encode(content).decode(), events)
         for image in delta.images or ():
             self._image(image, events)
         if delta.refusal:
-            self._say("refusal", delta.refusal, events)
+            self._add_text("refusal", delta.refusal, events)
         if delta.tool_calls:
             for call in delta.tool_calls:
                 self._call(call, started_as, events)
@@ -300,7 +300,7 @@ class _ReadChoice:
             events.append(PartEnded(self._open, self._number))
         self._open, self._open_kind, self._signed, self._flat = None, None, False, False
 
-    def _say(self, kind: PartKind, text: str, events: list[ReplyEvent]) -> None:
+    def _add_text(self, kind: PartKind, text: str, events: list[ReplyEvent]) -> None:
         if self._open_kind != kind or (kind == "thinking" and self._signed and text):
             self._open = self._begin(PartStarted(self._parts, kind, choice=self._number), events)
             self._open_kind = kind
@@ -308,7 +308,7 @@ class _ReadChoice:
             events.append(PartDelta(self._open, text, self._number))
 
     def _sign(self, signature: str, events: list[ReplyEvent]) -> None:
-        self._say("thinking", "", events)
+        self._add_text("thinking", "", events)
         if self._open is not None:
             events.append(PartSigned(self._open, signature, self._number))
         self._signed = True
@@ -326,11 +326,11 @@ class _ReadChoice:
             case {"type": "image_url"} if read_answered_image(part) is not None:
                 self._image(part, events)
             case {"type": "text", "text": str(text)}:
-                self._say("text", text, events)
+                self._add_text("text", text, events)
             case {"type": "thinking", "thinking": list(texts)}:
                 for each in texts:
                     if isinstance(each, dict) and isinstance(each.get("text"), str):
-                        self._say("thinking", each["text"], events)
+                        self._add_text("thinking", each["text"], events)
                 match part:
                     case {"signature": str(signature)}:
                         self._sign(signature, events)
@@ -347,7 +347,7 @@ class _ReadChoice:
         are taken from it then."""
         flat = delta.reasoning_content or delta.reasoning
         if flat:
-            self._say("thinking", flat, events)
+            self._add_text("thinking", flat, events)
             self._flat = True
         entries = delta.thinking_blocks or delta.reasoning_details
         for entry in entries or ():
@@ -361,7 +361,7 @@ class _ReadChoice:
                 events.append(PartEnded(self._begin(start, events), self._number))
                 continue
             if thought.text and not self._flat:
-                self._say("thinking", thought.text, events)
+                self._add_text("thinking", thought.text, events)
             if thought.signature:
                 self._sign(thought.signature, events)
 

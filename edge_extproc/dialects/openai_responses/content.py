@@ -132,10 +132,12 @@ def read_said(item: Item, path: str) -> tuple[Part, ...] | None:
     if not parts or not all(isinstance(part, Text | Refusal) for part in parts):
         return None
     own = rest_of(item, MESSAGE)
-    return tuple(replace(part, extras={**part.extras, "item": own}) if own else part for part in sayable(parts))
+    return tuple(
+        replace(part, extras={**part.extras, "item": own}) if own else part for part in texts_and_refusals(parts)
+    )
 
 
-def sayable(parts: Iterable[Part]) -> Iterator[Text | Refusal]:
+def texts_and_refusals(parts: Iterable[Part]) -> Iterator[Text | Refusal]:
     return (part for part in parts if isinstance(part, Text | Refusal))
 
 

@@ -321,7 +321,7 @@ def reasoning_item(skeleton: Item, part: Thinking | RedactedThinking) -> Item:
     return {**skeleton, "summary": summary, "encrypted_content": seal(part.signature)}
 
 
-def _says_nothing(part: Part) -> bool:
+def _is_empty(part: Part) -> bool:
     """Whether a part of another dialect has no item of its own."""
     match part:
         case Text() | Refusal():
@@ -430,7 +430,7 @@ def _output(parts: Iterable[Part], id: str, status: Json, table: ToolTable) -> l
     items: list[Item] = []
     content: list[Json] | None = None
     for part in parts:
-        if _says_nothing(part):
+        if _is_empty(part):
             continue
         if isinstance(part, Text | Refusal | Audio) or (
             isinstance(part, Image) and not isinstance(part.source, Inline)

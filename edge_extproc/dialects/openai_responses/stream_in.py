@@ -32,7 +32,17 @@ from ...model.reply import (
     UsageSeen,
 )
 from ..custom_tools import CLOSING, OPENING, escaped
-from .content import BETWEEN_THOUGHTS, CALL, MESSAGE, REFUSAL, TYPE, read_picture, read_said, sayable, thoughts
+from .content import (
+    BETWEEN_THOUGHTS,
+    CALL,
+    MESSAGE,
+    REFUSAL,
+    TYPE,
+    read_picture,
+    read_said,
+    texts_and_refusals,
+    thoughts,
+)
 from .errors import stream_fault
 from .fields import NAME, Item
 from .reply import OUTPUT_TEXT, created_at, read_finish, read_usage, reply_extras
@@ -279,7 +289,7 @@ class ReplyReader:
                 parts = read_said(item, "item") or ()
             except BadRequest:
                 parts = ()
-            for i, part in enumerate(sayable(parts)):
+            for i, part in enumerate(texts_and_refusals(parts)):
                 kind: Literal["text", "refusal"] = "text" if isinstance(part, Text) else "refusal"
                 opened = self._begin(begun, i, kind, extras=part.extras)
                 self._rest_of(opened, (kind, i), part.text)
@@ -321,7 +331,7 @@ class ReplyReader:
         if isinstance(whole, str):
             self._more_of(opened, where, whole[opened.sent.get(where, 0) :])
 
-    def _say(self, event: _Event, kind: Literal["text", "refusal"], delta: str | None, whole: str | None) -> None:
+    def _add_text(self, event: _Event, kind: Literal["text", "refusal"], delta: str | None, whole: str | None) -> None:
         item = self._items.get(event.output_index)
         if item is None:
             if event.output_index in self._done:
@@ -336,26 +346,26 @@ class ReplyReader:
         self._rest_of(opened, (kind, at), whole)
 
     def _text_delta(self, event: _Event) -> None:
-        self._say(event, "text", event.delta, None)
+        self._add_text(event, "text", event.delta, None)
 
     def _text_done(self, event: _Event) -> None:
-        self._say(event, "text", None, event.text)
+        self._add_text(event, "text", None, event.text)
 
     def _refusal_delta(self, event: _Event) -> None:
-        self._say(event, "refusal", event.delta, None)
+        self._add_text(event, "refusal", event.delta, None)
 
     def _refusal_done(self, event: _Event) -> None:
-        self._say(event, "refusal", None, event.refusal)
+        self._add_text(event, "refusal", None, event.refusal)
 
     def _content_done(self, event: _Event) -> None:
         """The fields of a text besides the text itself: annotations, probabilities."""
         part = _decoded(event.part)
         match part.get("type"):
             case "output_text":
-                self._say(event, "text", None, text_of(part.get("text")))
+                self._add_text(event, "text", None, text_of(part.get("text")))
                 noted = rest_of(part, OUTPUT_TEXT)
             case "refusal":
-                self._say(event, "refusal", None, text_of(part.get("refusal")))
+                self._add_text(event, "refusal", None, text_of(part.get("refusal")))
                 noted = rest_of(part, REFUSAL)
             case _:
                 return
