@@ -21,8 +21,8 @@ from .errors import ConfigError, NoEnvoy, StartError
 if TYPE_CHECKING:
     from .config.schema import Config
 
-# The supervisor starts processes while gRPC's threads run; its fork handlers are for those who fork and stay, and would
-# only warn that they cannot run.
+# The supervisor starts processes while gRPC's threads run. gRPC's fork handlers are for processes that fork without
+# exec, and would only warn that they cannot run.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 app = App(name="edge-extproc", help="An LLM gateway: Envoy and its policy server.", version=__version__)

@@ -76,8 +76,8 @@ class Unsupported(BadRequest):
     def __init__(self, field: str, dialect: str, why: str = "") -> None:
         reason = f": {why}" if why else ""
         super().__init__(
-            f"{field} cannot be sent to a provider that speaks {dialect}{reason}. "
-            "Leave it out, or ask for a model of another provider.",
+            f"{field} cannot be sent to a provider that uses {dialect}{reason}. "
+            "Remove it, or use a model of another provider.",
             param=field,
         )
 

@@ -28,7 +28,7 @@ _DEFINES = re.compile(r"^PLUGIN\b[^=\n]*=", re.MULTILINE)
 @cache
 def _own(room: str) -> frozenset[str]:
     package = importlib.import_module(f"{__package__}.{room}")
-    names = (found.name for found in pkgutil.iter_modules(package.__path__))
+    names = (module_info.name for module_info in pkgutil.iter_modules(package.__path__))
     return frozenset(name for name in names if _is_plugin(f"{package.__name__}.{name}"))
 
 

@@ -24,20 +24,20 @@ def objects(data: bytes) -> list[dict[str, Any]]:
 
 
 def hold_to_the_grammar(values: list[dict[str, Any]]) -> None:
-    told = [value for value in values if value["type"] not in ("ping", "error")]
-    for value in told:
+    events = [value for value in values if value["type"] not in ("ping", "error")]
+    for value in events:
         STREAM_EVENT.validate_python(value)
     assert "error" not in [value["type"] for value in values[:-1]]
-    if not told:
+    if not events:
         return
-    assert "message_start" == told[0]["type"]
-    kinds = [value["type"] for value in told]
+    assert "message_start" == events[0]["type"]
+    kinds = [value["type"] for value in events]
     assert 1 == kinds.count("message_start")
     open_: int | None = None
     count = 0
     allowed = {"text": {"text_delta", "citations_delta"}, "thinking": {"thinking_delta", "signature_delta"}}
     kind = ""
-    for value in told:
+    for value in events:
         match value["type"]:
             case "content_block_start":
                 assert open_ is None

@@ -32,5 +32,5 @@ async def get(app: Any, path: str, **headers: str) -> Answered:
 
     await app(scope, receive, send)
     start, *bodies = sent
-    found = {name.decode(): value.decode() for name, value in start["headers"]}
-    return Answered(start["status"], found, b"".join(each.get("body", b"") for each in bodies))
+    received = {name.decode(): value.decode() for name, value in start["headers"]}
+    return Answered(start["status"], received, b"".join(each.get("body", b"") for each in bodies))

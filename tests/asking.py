@@ -1,4 +1,4 @@
-"""Providers as tests see them: which format each speaks, and the request that it gets from a caller."""
+"""The providers of the tests: the format of each, and the request that it gets for a caller's request."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Provider:
-    """Where a turn is answered."""
+    """A provider and model that may answer a turn."""
 
     dialect: str
     model: str
@@ -45,8 +45,8 @@ PROVIDERS = {
 }
 
 
-def asked(caller: str, body: Json, path: str, provider: Provider) -> tuple[bytes, tuple[str, ...]]:
-    """What the provider gets, over the raw lane where it speaks the caller's format."""
+def provider_request(caller: str, body: Json, path: str, provider: Provider) -> tuple[bytes, tuple[str, ...]]:
+    """The request that the provider gets, on the raw lane if it has the caller's format."""
     dialect = DIALECTS[caller]
     call = dialect.read_call(json.dumps(body).encode(), "chat", ((":path", path),), path)
     if provider.dialect == caller:

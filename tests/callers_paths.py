@@ -10,21 +10,21 @@ _STEP = re.compile(r"\[(\d+)\]|\.?([^.\[]+)")
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
-def leads_somewhere(path: str, told: Any) -> bool:
+def leads_somewhere(path: str, value: Any) -> bool:
     """Whether a path can be followed. Protobuf's JSON has two spellings of a key; Converse writes a schema as text."""
     for number, key in _STEP.findall(path):
-        if isinstance(told, str):
+        if isinstance(value, str):
             try:
-                told = json.loads(told)
+                value = json.loads(value)
             except ValueError:
                 return False
         if number:
-            if not isinstance(told, list) or int(number) >= len(told):
+            if not isinstance(value, list) or int(number) >= len(value):
                 return False
-            told = told[int(number)]
+            value = value[int(number)]
             continue
-        found = [each for each in (key, _HUMP.sub("_", key).lower()) if isinstance(told, dict) and each in told]
-        if not found:
+        spellings = [each for each in (key, _HUMP.sub("_", key).lower()) if isinstance(value, dict) and each in value]
+        if not spellings:
             return False
-        told = told[found[0]]
+        value = value[spellings[0]]
     return True

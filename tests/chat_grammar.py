@@ -20,10 +20,10 @@ def chunks_of(wire: bytes) -> list[Any]:
 def hold_to_the_grammar(wire: bytes) -> list[dict[str, Any]]:
     """Deltas, then the finish of each choice once, then usage at most once and with no choice, then [DONE] once; the
     role once a choice and first; tools counted from 0, named once and before their arguments. Gives the chunks."""
-    told = chunks_of(wire)
-    assert "[DONE]" == told[-1]
-    assert 1 == told.count("[DONE]")
-    chunks = told[:-1]
+    received = chunks_of(wire)
+    assert "[DONE]" == received[-1]
+    assert 1 == received.count("[DONE]")
+    chunks = received[:-1]
     for chunk in chunks:
         ChatCompletionChunk.model_validate(_typed(chunk))
     assert 1 == len({(chunk["id"], chunk["created"], chunk["model"]) for chunk in chunks})

@@ -32,6 +32,6 @@ def read(text: str, base: Path = Path("/nowhere")) -> Config:
 
 
 def mistake(text: str, base: Path = Path("/nowhere")) -> str:
-    with pytest.raises(ConfigError) as found:
+    with pytest.raises(ConfigError) as caught:
         read(text, base)
-    return found.value.message
+    return caught.value.message

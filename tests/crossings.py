@@ -1,7 +1,7 @@
-"""Every recorded exchange of a chat API, carried over into every chat format, its own included.
+"""Translates every recorded exchange of a chat API into every chat format, its own included.
 
-`examine` says what came of each check on each format: passed, refused for a reason that `REFUSALS` lists, or failed.
-The tests hold that nothing failed; `python tests/crossings.py` prints how much of what passed.
+`examine` returns the outcome of each check on each format: passed, refused for a reason in `REFUSALS`, or failed. The
+tests require that nothing failed; `python tests/crossings.py` prints how much passed.
 """
 
 from __future__ import annotations
@@ -60,13 +60,13 @@ APIS = {
     "generate_content": GEMINI,
     "stream_generate_content": GEMINI,
 }
-# Models that take most of what there is to ask.
+# Models with the most features of each format.
 MODELS = {CHAT: "gpt-5.2", RESPONSES: "gpt-5.2", MESSAGES: "claude-opus-4-6", GEMINI: "gemini-3-flash-preview"}
 
-# Other operations under the path of a chat API, which go over the raw lane unread: a count of tokens, compaction.
+# Other operations under the path of a chat API, which pass unread on the raw lane: token counts, compaction.
 OTHER_OPERATIONS = ("/responses/input_tokens", "/responses/compact")
 
-# Why a request may not cross over: it asks for what the other format does not have, or is none that its own host took.
+# Why a request may not be translated: the other format lacks a required feature, or its own host refused it too.
 REFUSALS = {
     MESSAGES: (
         r"it tells no probabilities",
@@ -77,7 +77,7 @@ REFUSALS = {
         r"it has no audio",
         r"it knows no (part|tool) of type '[\w:.-]+'",
         r"^(messages|input|contents) begins with the assistant",
-        r"^(messages|input|contents) holds no turn of the user",
+        r"^(messages|input|contents) has no turn of the user",
     ),
     CHAT: (
         r"a file uploaded to another provider",
@@ -121,7 +121,7 @@ class Finding:
     why: str = ""
 
 
-# --- what a recording says
+# --- reading a recording
 
 
 @functools.cache
@@ -151,7 +151,7 @@ def read_call(name: str, raw: bytes, model: str, *, stream: bool) -> Call:
 
 
 def call_of(recording: dict[str, Any]) -> Call:
-    """The call. A host that names the model in its path alone has it put into the body, as its route would."""
+    """The call. If a host has the model only in its path, it is put into the body, as the route would."""
     name = APIS[recording["api"]]
     raw = body(recording["request"])
     if name != GEMINI and not json.loads(raw).get("model"):
@@ -160,7 +160,7 @@ def call_of(recording: dict[str, Any]) -> Call:
 
 
 def events_of(dialect: Dialect, wire: bytes, size: int = 0) -> list[ReplyEvent]:
-    """The events of a stream that comes in portions of `size` bytes, or whole."""
+    """The events of a stream that arrives in portions of `size` bytes, or whole."""
     reader = dialect.reader("application/json" if wire.lstrip().startswith(b"[") else "text/event-stream")
     size = size or len(wire) or 1
     frames = (frame for at in range(0, len(wire), size) for frame in reader.frames(wire[at : at + size]))
@@ -168,7 +168,7 @@ def events_of(dialect: Dialect, wire: bytes, size: int = 0) -> list[ReplyEvent]:
     return events + reader.close()[1]
 
 
-# --- what must arrive
+# --- what must be translated
 
 
 def _plain(part: Part) -> str:
@@ -182,13 +182,13 @@ def _plain(part: Part) -> str:
 
 
 def _squeezed(text: str) -> str:
-    """Neither empty text nor white space at the ends of texts is carried everywhere."""
+    """The text without white space: empty text and white space at the ends of texts are not translated everywhere."""
     return re.sub(r"From the result of tool call \S+:|\s+", "", text)
 
 
-def asked(chat: Chat) -> dict[str, Any]:
-    """What a conversation says, without how it is cut into messages."""
-    heard: dict[str, list[str]] = {"system": [], "user": [], "assistant": []}
+def content_of(chat: Chat) -> dict[str, Any]:
+    """The content of a conversation, independent of how it is divided into messages."""
+    texts_by_role: dict[str, list[str]] = {"system": [], "user": [], "assistant": []}
     calls: list[tuple[str, Any]] = []
     order: list[str] = []
     results: list[tuple[int, str]] = []
@@ -206,9 +206,9 @@ def asked(chat: Chat) -> dict[str, Any]:
                 case Image():
                     pictures += 1
                 case _:
-                    heard["system" if message.role == "developer" else message.role].append(_plain(part))
+                    texts_by_role["system" if message.role == "developer" else message.role].append(_plain(part))
     return {
-        **{role: _squeezed("".join(texts)) for role, texts in heard.items()},
+        **{role: _squeezed("".join(texts)) for role, texts in texts_by_role.items()},
         "calls": calls,
         "results": sorted(results),
         "pictures": pictures,
@@ -241,7 +241,8 @@ def _finish_class(finish: Finish | None, called: bool) -> str:
 
 
 def _arguments(call: ToolCall) -> Any:
-    """What is no object is none to those who insist on one: the arguments of a call that was cut off, say."""
+    """The arguments of a call as an object, or an empty one: formats with objects cannot have other values, such as the
+    arguments of a call that was cut off."""
     try:
         value = json.loads(call.arguments.strip() or "{}")
     except ValueError:
@@ -250,7 +251,7 @@ def _arguments(call: ToolCall) -> Any:
 
 
 def answered(reply: Reply) -> dict[str, Any]:
-    """What a reply says, its first choice only. Refusals are text to those who have no word for them."""
+    """The content of a reply's first choice. A refusal counts as text, because some formats have no refusals."""
     parts = reply.choices[0].parts if reply.choices else ()
     calls = [(part.name, _arguments(part)) for part in parts if isinstance(part, ToolCall)]
     usage = reply.usage
@@ -263,7 +264,7 @@ def answered(reply: Reply) -> dict[str, Any]:
     }
 
 
-# --- what the other side's own types say
+# --- what the SDKs' own types accept
 
 REQUESTS: dict[str, TypeAdapter[Any]] = {
     CHAT: TypeAdapter(CompletionCreateParams),
@@ -312,8 +313,8 @@ _PRICE_PROVIDERS = {
 }
 
 
-def _told(recording: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """What of an answer may hold its usage, in order."""
+def _bodies(recording: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The bodies of a reply that may contain its usage, in order."""
     wire = body(recording["response"])
     if not recording["streaming"]:
         yield json.loads(wire)
@@ -324,12 +325,12 @@ def _told(recording: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _theirs(recording: dict[str, Any]) -> tuple[dict[str, Any], Any] | None:
-    """The usage as it was told and as the price library reads it, or None where it finds none."""
+    """The reported usage, and the same as the price library reads it. None: it finds none."""
     key = "usageMetadata" if APIS[recording["api"]] == GEMINI else "usage"
     whole: dict[str, Any] = {}
-    for told in _told(recording):
-        if isinstance(told.get(key), dict):
-            whole = {**whole, **told, key: {**whole.get(key, {}), **told[key]}}
+    for each in _bodies(recording):
+        if isinstance(each.get(key), dict):
+            whole = {**whole, **each, key: {**whole.get(key, {}), **each[key]}}
     if not whole:
         return None
     wanted = _PRICE_PROVIDERS.get(recording["provider"], recording["provider"])
@@ -338,26 +339,26 @@ def _theirs(recording: dict[str, Any]) -> tuple[dict[str, Any], Any] | None:
     flavors = [extractor.api_flavor for extractor in by_id[wanted].extractors or ()]
     if flavor not in flavors:
         wanted, flavor = (wanted, "default") if "default" in flavors and flavor != "responses" else ("openai", flavor)
-    # Vertex tells the numbers of enums to those who ask for them; the library knows their names.
+    # Vertex sends the numbers of enums to callers who request them; the library knows only the names.
     text = re.sub(r'("modality": ?)\d', r'\1"TEXT"', json.dumps(whole))
     return whole[key], by_id[wanted].extract_usage(json.loads(text), api_flavor=flavor)[1]
 
 
 def _usage(recording: dict[str, Any], reply: Reply) -> Finding | None:
-    """Usage is what the price library reads, except where that is known to read too little."""
-    found = _theirs(recording)
-    if found is None or reply.usage is None:
+    """Compares usage with that of the price library, except for counts that the library is known to miss."""
+    read = _theirs(recording)
+    if read is None or reply.usage is None:
         return None
-    told, theirs = found
+    reported, theirs = read
     ours = reply.usage
     prompt, completion, cached, written = (
         getattr(theirs, name) or 0
         for name in ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
     )
     if (prompt, completion) != (ours.prompt, ours.completion):
-        # It leaves out what some hosts count beside the two sums (thoughts, sound); the total shows that they do, or
-        # (Vercel) thoughts that are more than the sum.
-        assert ours.total == told["total_tokens"] or ours.reasoning > completion
+        # The library leaves out what some hosts count separately from the two sums (thinking, sound); the total shows
+        # that they do, or (Vercel) thinking that is greater than the sum.
+        assert ours.total == reported["total_tokens"] or ours.reasoning > completion
         assert prompt + completion < ours.total
     # Azure's Grok counts more tokens cached than sent; the library reads no cache of Mistral's.
     assert ours.cache_read == min(cached, prompt) or recording["provider"] == "mistral"
@@ -378,7 +379,7 @@ def _request(chat: Chat, name: str) -> Finding:
         return Finding("request", name, "refused" if is_known else "failed", refusal.message)
     _sdk_takes(name, json.loads(written.body))
     again = target.read_chat(read_call(name, written.body, MODELS[name], stream=chat.stream))
-    expected, actual = asked(chat), asked(again)
+    expected, actual = content_of(chat), content_of(again)
     if not chat.tools and expected["calls"]:
         actual["tools"] = []  # stubs for the tools of the history
     assert expected == actual
@@ -401,19 +402,20 @@ def _reply(reply: Reply, name: str) -> Finding:
 
 
 def expected_in(name: str, reply: Reply) -> dict[str, Any]:
-    """What a reply says in another format. Gemini knows no pause: it says OTHER, which is read as filtered."""
+    """The expected content of a reply in another format. Gemini has no pause: it gets OTHER, which is read as
+    filtered."""
     finish = reply.choices[0].finish if reply.choices else None
     pauses = name == GEMINI and finish is not None and finish.reason == "pause"
-    found = {**answered(reply), **({"finish": "filtered"} if pauses else {})}
-    if name == MESSAGES and reply.dialect != name:  # it has no place for a picture, and says so in its place
+    expected = {**answered(reply), **({"finish": "filtered"} if pauses else {})}
+    if name == MESSAGES and reply.dialect != name:  # it has no place for a picture, and gets a text instead
         spoken = [part for part in reply.choices[0].parts if isinstance(part, Text | Refusal | Image | Audio)]
         title = DIALECTS[name].title
-        found["text"] = "".join(omission(p, title) if isinstance(p, Image | Audio) else p.text for p in spoken)
-    return found
+        expected["text"] = "".join(omission(p, title) if isinstance(p, Image | Audio) else p.text for p in spoken)
+    return expected
 
 
 def _shown_thinking(wire: bytes) -> str:
-    """What a caller who shows `reasoning_content` shows, and does not send back."""
+    """The thinking that a caller with `reasoning_content` shows, and does not send back."""
     choices = [choice for chunk in chat_grammar.chunks_of(wire)[:-1] for choice in chunk["choices"]]
     return "".join(choice["delta"].get("reasoning_content") or "" for choice in choices)
 

@@ -1,6 +1,6 @@
-"""A provider that fails in every way there is, as told by the name of the model that it is asked for.
+"""A provider that fails in every possible way. The model's name selects the fault.
 
-A model's name is `<whatever>.<fault>.<whatever>`. It speaks OpenAI's chat completions and Anthropic's messages, each at
+A model's name is `<anything>.<fault>.<anything>`. It has OpenAI's chat completions and Anthropic's messages, each at
 its own path.
 """
 
@@ -23,7 +23,7 @@ Fault: TypeAlias = Callable[["Words", Seen, Writer], Awaitable[None]]
 
 
 class Words:
-    """One dialect's answers."""
+    """The replies of one dialect."""
 
     def __init__(self, reply: dict[str, Any], error: dict[str, Any], *events: bytes) -> None:
         self.reply = json.dumps(reply).encode()
@@ -115,7 +115,7 @@ def _is_stream(seen: Seen) -> bool:
 
 
 def _first_token(words: Words) -> int:
-    """How many events come before the end of the first that holds text."""
+    """The number of events up to the first one with text."""
     return 1 + next(n for n, event in enumerate(words.events) if b'"Hi"' in event)
 
 
@@ -136,7 +136,7 @@ async def _stream(writer: Writer, *events: bytes) -> None:
     for event in events:
         writer.write(chunk(event))
         await writer.drain()
-        # As a model makes them: each event in a packet of its own.
+        # As from a model: each event in a packet of its own.
         await asyncio.sleep(0.005)
 
 
@@ -189,7 +189,7 @@ async def stall_midway(words: Words, seen: Seen, writer: Writer) -> None:
 
 
 async def cut_in_an_event(words: Words, seen: Seen, writer: Writer) -> None:
-    """The body ends in good order, in the middle of what it says."""
+    """The body ends without an error, in the middle of an event."""
     if _is_stream(seen):
         n = _first_token(words)
         await _stream(writer, *words.events[:n], words.events[n][:20])
@@ -203,13 +203,13 @@ async def reset_midway(words: Words, seen: Seen, writer: Writer) -> None:
         await _stream(writer, *words.events[: _first_token(words)])
     else:
         await _half(writer, words.reply)
-    # Long enough that what was said has reached the caller: a reset overtakes it.
+    # Long enough that the bytes before it have reached the caller: a reset overtakes them.
     await asyncio.sleep(1)
     writer.transport.abort()
 
 
 async def cut_after_finish(words: Words, seen: Seen, writer: Writer) -> None:
-    """All is said, but not that it was all."""
+    """The reply is complete, but its terminator is missing."""
     if _is_stream(seen):
         await _stream(writer, *words.events[: _finish(words)])
         writer.write(b"0\r\n\r\n")
@@ -341,7 +341,7 @@ class FaultPlayer:
 
 @contextmanager
 def fault_player() -> Iterator[FaultPlayer]:
-    """In a thread of its own, so that what is tested may block this one."""
+    """Runs in its own thread, so that the tested code may block this one."""
     player = FaultPlayer()
     ready = threading.Event()
     stop = asyncio.Event()

@@ -22,7 +22,7 @@ KEY = "edge-test-key-of-tenant-acme"
 OTHER_KEY = "edge-test-key-of-tenant-umbrella"
 PEPPER = "a pepper for tests alone"
 START_SECONDS = 300.0
-# A machine that is busy with other things is no failure: what comes true is waited for no longer than it takes.
+# A busy machine is not a failure: each wait ends when its condition is true.
 PATIENCE = 60.0
 
 
@@ -59,8 +59,8 @@ def config(openai: str, anthropic: str | None = None, *, more: str = "", models:
     )
 
 
-# Name of a provider, and of the model that goes to it, to what config says of it (`{url}` is where it is) and to the
-# model's name there, which decides what some formats can carry.
+# For the name of a provider, and of the model that it serves: its configuration (`{url}` is its address) and the
+# model's name there, which determines what some formats can express.
 MANY = {
     "openai": ("kind: openai, base_url: '{url}/v1', api: chat", "gpt-5-mini"),
     "openai-responses": ("kind: openai, base_url: '{url}/v1', api: responses", "gpt-5-mini"),
@@ -82,7 +82,7 @@ MANY = {
 def many_providers(url: str) -> str:
     """A config with one provider for each of MANY, and one model of the same name that goes to it."""
     providers = "".join(
-        f"  {name}: {{{said.format(url=url)}, api_key: sk-of-{name}}}\n" for name, (said, _) in MANY.items()
+        f"  {name}: {{{settings.format(url=url)}, api_key: sk-of-{name}}}\n" for name, (settings, _) in MANY.items()
     )
     models = "".join(f"  {name}: [{{provider: {name}, model: '{model}'}}]\n" for name, (_, model) in MANY.items())
     return (
@@ -143,7 +143,7 @@ class RunningGateway:
             raise RuntimeError("the gateway did not start:\n" + "\n".join(self.lines[-40:]))
 
     def stop(self) -> int:
-        """Its exit code."""
+        """Stops the gateway, and returns its exit code."""
         process = self.process
         if process is None:
             return 0
@@ -170,7 +170,7 @@ class RunningGateway:
                     self._ready.set()
         self._ready.set()
 
-    # --- what can be seen from outside
+    # --- what is visible from outside
 
     def _value(self, section: str) -> str:
         line = next(each for each in self.path.read_text().splitlines() if each.startswith(section))
@@ -189,11 +189,11 @@ class RunningGateway:
             return str(answer.read().decode())
 
     def access_lines(self) -> list[dict[str, Any]]:
-        """The agent's lines, one a settled exchange, in their order."""
+        """The agent's lines, one for each settled exchange, in order."""
         return [line for line in self._json_lines() if "exchange" in line]
 
     def check_lines(self) -> list[dict[str, Any]]:
-        """One a verdict of ext_authz."""
+        """The lines of ext_authz, one for each decision."""
         return [line for line in self._json_lines() if "check" in line]
 
     def envoy_lines(self) -> list[dict[str, Any]]:
@@ -234,11 +234,11 @@ class RunningGateway:
     def processes(self) -> dict[str, int]:
         """Name to process id, from what `up` has printed."""
         line = next(each for each in self.lines if each.startswith("Healthy"))
-        found = {}
+        counts = {}
         for part in line.removeprefix("Healthy").split(","):
             name, _, rest = part.strip().partition(" (pid ")
-            found[name] = int(rest.rstrip(")"))
-        return found
+            counts[name] = int(rest.rstrip(")"))
+        return counts
 
 
 def until(condition: Any, patience: float = PATIENCE) -> None:

@@ -41,8 +41,8 @@ def check_request(request: dict[str, Any]) -> None:
 def check_reply(reply: Any) -> None:
     """As the SDK reads what comes off the wire: unknown fields are let go, everything else is checked."""
     types.GenerateContentResponse._from_response(response=json.loads(json.dumps(reply)), kwargs={})
-    told = models._GenerateContentResponse_from_mldev(reply)
-    types.GenerateContentResponse._from_response(response=told, kwargs={})
+    parsed = models._GenerateContentResponse_from_mldev(reply)
+    types.GenerateContentResponse._from_response(response=parsed, kwargs={})
 
 
 def chunks_of(wire: bytes) -> list[Any]:

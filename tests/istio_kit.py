@@ -22,11 +22,11 @@ def lacking() -> str:
 
 def routes_of(virtual_service: dict[str, Any]) -> list[dict[str, Any]]:
     """As istiod translates the HTTP routes of a VirtualService."""
-    found = []
+    read_routes = []
     for rule in virtual_service["spec"]["http"]:
         match: dict[str, Any] = {"prefix": "/"}
         for one in rule.get("match", []):
-            headers = [{"name": name, "string_match": said} for name, said in one["headers"].items()]
+            headers = [{"name": name, "string_match": pattern} for name, pattern in one["headers"].items()]
             match = {**match, "headers": headers}
         route: dict[str, Any] = {"name": rule["name"], "match": match}
         if (refusal := rule.get("directResponse")) is not None:
@@ -38,8 +38,8 @@ def routes_of(virtual_service: dict[str, Any]) -> list[dict[str, Any]]:
             (to,) = rule["route"]
             where = to["destination"]
             route["route"] = {"cluster": f"outbound|{where['port']['number']}||{where['host']}", "timeout": "0s"}
-        found.append(route)
-    return found
+        read_routes.append(route)
+    return read_routes
 
 
 def proxy(routes: list[dict[str, Any]], context: str, port: int = 0) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What tests of limits have in common: rules, a listener that keeps what it heard, and settlements."""
+"""Helpers for tests of limits: rules, a listener that records its events, and settlements."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ ANN = Principal("acme", "acme-1", team="research", user="ann")
 MIDNIGHT = 1_800_057_600.0
 
 
-class Heard:
-    """A listener."""
+class RecordingListener:
+    """A listener that records its events."""
 
     def __init__(self) -> None:
         self.refusals: list[LimitRule] = []
@@ -46,7 +46,7 @@ class Heard:
 
 
 class Now:
-    """A clock that stands until it is moved."""
+    """A clock that changes only if it is set."""
 
     def __init__(self, at: float = MIDNIGHT) -> None:
         self.at = at
@@ -65,9 +65,11 @@ def dollars(amount: float, window: Any = "day", **more: Any) -> LimitRule:
 
 
 def limiter(
-    *rules: LimitRule, store: Any = None, now: Any = None, heard: Heard | None = None, **more: Any
+    *rules: LimitRule, store: Any = None, now: Any = None, listener: RecordingListener | None = None, **more: Any
 ) -> PolicyLimiter:
-    return PolicyLimiter(RuleTable(rules), store, heard or Heard(), LimiterSettings(**more), now or Now())
+    return PolicyLimiter(
+        RuleTable(rules), store, listener or RecordingListener(), LimiterSettings(**more), now or Now()
+    )
 
 
 def settlement(exchange_id: str, outcome: Any = "ok", **more: Any) -> Settlement:

@@ -46,11 +46,11 @@ class Span:
     times: tuple[int, int]
 
 
-def _value(found: Any) -> Any:
-    kind = found.WhichOneof("value")
+def _value(value: Any) -> Any:
+    kind = value.WhichOneof("value")
     if kind == "array_value":
-        return [_value(each) for each in found.array_value.values]
-    return getattr(found, kind) if kind is not None else None
+        return [_value(each) for each in value.array_value.values]
+    return getattr(value, kind) if kind is not None else None
 
 
 def _attributes(pairs: Any) -> dict[str, Any]:
@@ -114,30 +114,30 @@ class Collector:
     def exports(self) -> list[list[Span]]:
         """The spans that came together."""
         with self._lock:
-            found = [each for each in self.requests if isinstance(each, ExportTraceServiceRequest)]
-        return [spans_of([each]) for each in found]
+            trace_requests = [each for each in self.requests if isinstance(each, ExportTraceServiceRequest)]
+        return [spans_of([each]) for each in trace_requests]
 
     def spans(self) -> list[Span]:
         return [span for export in self.exports() for span in export]
 
     def until(self, wanted: Callable[[Span], bool], count: int = 1) -> list[Span]:
         """Waits for so many spans that are wanted."""
-        found: list[Span] = []
+        matching: list[Span] = []
 
         def there() -> bool:
-            found[:] = [span for span in self.spans() if wanted(span)]
-            return len(found) >= count
+            matching[:] = [span for span in self.spans() if wanted(span)]
+            return len(matching) >= count
 
         until(there, 60)
-        return found
+        return matching
 
     def metrics(self) -> dict[str, Any]:
         """The last of each, by name."""
         with self._lock:
-            found = [each for each in self.requests if isinstance(each, ExportMetricsServiceRequest)]
+            requests = [each for each in self.requests if isinstance(each, ExportMetricsServiceRequest)]
         return {
             metric.name: metric
-            for request in found
+            for request in requests
             for group in request.resource_metrics
             for scope in group.scope_metrics
             for metric in scope.metrics

@@ -1,4 +1,4 @@
-"""Plays Envoy against an exchange, in memory: `talk(exchange, headers(), body(...))` gives the commands."""
+"""Plays Envoy for an exchange, in memory: `talk(exchange, headers(), body(...))` returns the commands."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ MODELS = {
 
 
 class Ticks:
-    """A clock that moves a millisecond whenever it is asked."""
+    """A clock that moves a millisecond at each call."""
 
     def __init__(self) -> None:
         self._now = itertools.count()
@@ -70,7 +70,7 @@ class ADollarPerToken:
 
 @dataclass
 class Stage:
-    """A gateway in memory, and what came of it."""
+    """A gateway in memory, and what it recorded."""
 
     settled: list[Settlement] = field(default_factory=list)
     bugs: list[BaseException] = field(default_factory=list)
@@ -142,7 +142,7 @@ def provider(kind: str) -> Any:
 
 
 def talk(exchange: Any, *events: Event) -> list[Command]:
-    """What the exchange answers to each."""
+    """The exchange's command for each event."""
 
     async def play() -> list[Command]:
         return [await exchange.handle(event) for event in events]
@@ -163,12 +163,12 @@ def headers(
     return RequestHeaders((*pairs, *more), end)
 
 
-def body(asked: Mapping[str, Any] | bytes) -> RequestBody:
-    return RequestBody(asked if isinstance(asked, bytes) else json.dumps(asked).encode(), True)
+def body(content: Mapping[str, Any] | bytes) -> RequestBody:
+    return RequestBody(content if isinstance(content, bytes) else json.dumps(content).encode(), True)
 
 
 def tried(number: int, exchange_id: str = "exchange-1") -> RequestHeaders:
-    """What the upstream level hears first of a try."""
+    """The first event of an attempt at the upstream level."""
     metadata = {"edge": {"exchange": exchange_id}}
     return RequestHeaders(headers().headers, False, {"upstream.request_attempt_count": number}, metadata)
 
@@ -187,7 +187,7 @@ def answered(
 
 
 def chunks(*parts: bytes, end: bool = True) -> Sequence[ResponseBody]:
-    """A streamed body; its end comes as an empty last chunk, as it often does."""
+    """A streamed body. It ends with an empty last chunk, as it often does."""
     return [*(ResponseBody(part, False) for part in parts), *([ResponseBody(b"", True)] if end else [])]
 
 

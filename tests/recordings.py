@@ -45,8 +45,8 @@ def whole(row: dict[str, Any]) -> dict[str, Any]:
 @functools.cache
 def _exchange(path: Path, id: str) -> dict[str, Any]:
     text = _lines(path)[id] if path.suffix == ".jsonl" else path.read_text(encoding="utf-8")
-    found: dict[str, Any] = json.loads(text)
-    return found
+    recording: dict[str, Any] = json.loads(text)
+    return recording
 
 
 def recordings(

@@ -1,4 +1,4 @@
-"""A provider that answers with recorded bytes: what a test has laid before it. It keeps what it was asked."""
+"""A provider that answers with recorded bytes of a test, and keeps the requests that it got."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Asked:
 
 
 class Replaying:
-    """`answer` is what is said to every request from now on; `asked` is what was asked since."""
+    """`answer` is the reply to every request from now on. `asked` has the requests since then."""
 
     def __init__(self) -> None:
         self._answer = Answer()

@@ -81,11 +81,11 @@ def _turn_begins_without_thinking(turns: list[Any]) -> bool:
     kinds: list[str] = []
     for turn in reversed(turns):
         content = turn["content"] if isinstance(turn["content"], list) else [{"type": "text"}]
-        said = [block["type"] for block in content]
-        if turn["role"] == "user" and "tool_result" not in said:
+        kinds_of_turn = [block["type"] for block in content]
+        if turn["role"] == "user" and "tool_result" not in kinds_of_turn:
             break
         if turn["role"] == "assistant":
-            kinds = said + kinds
+            kinds = kinds_of_turn + kinds
     return "tool_use" in kinds and kinds[0] not in ("thinking", "redacted_thinking")
 
 

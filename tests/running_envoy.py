@@ -140,9 +140,9 @@ def ask_admin(socket: Path, path: str, method: str = "GET") -> str:
 
 def admin_stats(socket: Path, prefix: str = "") -> dict[str, int]:
     """Counters and gauges of the Envoy whose admin interface is at this socket."""
-    found = json.loads(ask_admin(socket, "/stats?format=json&type=Counters"))["stats"]
-    found += json.loads(ask_admin(socket, "/stats?format=json&type=Gauges"))["stats"]
-    return {s["name"]: s["value"] for s in found if s.get("name", "").startswith(prefix)}
+    counters = json.loads(ask_admin(socket, "/stats?format=json&type=Counters"))["stats"]
+    counters += json.loads(ask_admin(socket, "/stats?format=json&type=Gauges"))["stats"]
+    return {s["name"]: s["value"] for s in counters if s.get("name", "").startswith(prefix)}
 
 
 class _OverSocket(http.client.HTTPConnection):

@@ -50,8 +50,8 @@ def _binaries() -> Path | None:
     on_path = shutil.which("initdb")
     if on_path is not None:
         return Path(on_path).parent
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    return found[-1].parent if found else None
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    return programs[-1].parent if programs else None
 
 
 def _as(user: int | None, *argv: str) -> None:

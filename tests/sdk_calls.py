@@ -101,8 +101,8 @@ def by_chat(clients: Clients, model: str, feature: str, stream: bool) -> Seen:
     return seen
 
 
-def _reasoning(said: Any) -> str:
-    extra = said.model_extra or {}
+def _reasoning(message: Any) -> str:
+    extra = message.model_extra or {}
     return extra.get("reasoning_content") or extra.get("reasoning") or ""
 
 
@@ -125,11 +125,11 @@ def by_responses(clients: Clients, model: str, feature: str, stream: bool) -> Se
         more["text"] = {"format": form}
     elif feature == "reasoning":
         more["reasoning"] = {"effort": "low"}
-    asked = {"model": model, "instructions": SYSTEM, "input": [{"role": "user", "content": content}], **more}
+    request = {"model": model, "instructions": SYSTEM, "input": [{"role": "user", "content": content}], **more}
     if stream:
-        reply = list(clients.openai.responses.create(stream=True, **asked))[-1].response
+        reply = list(clients.openai.responses.create(stream=True, **request))[-1].response
     else:
-        reply = clients.openai.responses.create(**asked)
+        reply = clients.openai.responses.create(**request)
     seen = Seen(reply.output_text, prompt=reply.usage.input_tokens, completion=reply.usage.output_tokens)
     for item in reply.output:
         if item.type == "function_call":
@@ -151,12 +151,12 @@ def by_anthropic(clients: Clients, model: str, feature: str, stream: bool) -> Se
         more["output_config"] = {"format": {"type": "json_schema", "schema": SCHEMA}}
     elif feature == "reasoning":
         more["thinking"] = {"type": "enabled", "budget_tokens": 1024}
-    asked = {"model": model, "max_tokens": 4096, "system": SYSTEM, "messages": [{"role": "user", "content": content}]}
+    request = {"model": model, "max_tokens": 4096, "system": SYSTEM, "messages": [{"role": "user", "content": content}]}
     if stream:
-        with clients.anthropic.messages.stream(**asked, **more) as events:
+        with clients.anthropic.messages.stream(**request, **more) as events:
             reply = events.get_final_message()
     else:
-        reply = clients.anthropic.messages.create(**asked, **more)
+        reply = clients.anthropic.messages.create(**request, **more)
     used = reply.usage
     prompt = used.input_tokens + (used.cache_read_input_tokens or 0) + (used.cache_creation_input_tokens or 0)
     seen = Seen(prompt=prompt, completion=used.output_tokens)
@@ -183,15 +183,15 @@ def by_gemini(clients: Clients, model: str, feature: str, stream: bool) -> Seen:
         more |= {"response_mime_type": "application/json", "response_json_schema": SCHEMA}
     elif feature == "reasoning":
         more["thinking_config"] = types.ThinkingConfig(thinking_budget=1024, include_thoughts=True)
-    asked: Mapping[str, Any] = {
+    request: Mapping[str, Any] = {
         "model": model,
         "contents": [types.Content(role="user", parts=parts)],
         "config": types.GenerateContentConfig(**more),
     }
     if stream:
-        replies = list(clients.google.models.generate_content_stream(**asked))
+        replies = list(clients.google.models.generate_content_stream(**request))
     else:
-        replies = [clients.google.models.generate_content(**asked)]
+        replies = [clients.google.models.generate_content(**request)]
     seen = Seen()
     for reply in replies:
         candidate = reply.candidates[0] if reply.candidates else None

@@ -25,8 +25,8 @@ def key_set(*keys: Any) -> bytes:
 
 
 def claims(**more: Any) -> dict[str, Any]:
-    found = {"iss": ISSUER, "aud": AUDIENCE, "sub": "ann", "tenant": "acme", "exp": NOW + 60, **more}
-    return {name: value for name, value in found.items() if value is not None}
+    all_claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": "ann", "tenant": "acme", "exp": NOW + 60, **more}
+    return {name: value for name, value in all_claims.items() if value is not None}
 
 
 def token(key: Any = RSA, algorithm: str = "RS256", header: dict[str, Any] | None = None, **more: Any) -> str:

@@ -1,4 +1,4 @@
-"""Short words for tests of translation: a request, a reply or a stream of one chat format, as another one gets it."""
+"""Helpers for tests of translation: a request, a reply or a stream of one chat format, as another format gets it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from edge_extproc.model.reply import Choice, Ended, Finish, Finished, FinishReas
 Json = dict[str, Any]
 EVERY = (CHAT, RESPONSES, MESSAGES, GEMINI)
 HI = {"role": "user", "content": "Hi"}
-# The least that a caller of each format must say.
+# The required fields of a request of each format.
 LEAST: dict[str, Json] = {
     CHAT: {"model": "m", "messages": [HI]},
     RESPONSES: {"model": "m", "input": [HI]},
@@ -28,10 +28,10 @@ LEAST: dict[str, Json] = {
 }
 
 
-def read(source: str, **told: Any) -> Chat:
-    """A request of `source`, as our own nouns. What is not told is the least that is needed."""
-    raw = json.dumps({**LEAST[source], **told}).encode()
-    return DIALECTS[source].read_chat(read_call(source, raw, "m", stream=bool(told.get("stream"))))
+def read(source: str, **fields: Any) -> Chat:
+    """A request of `source` as a Chat. Required fields without a value in `fields` get a default."""
+    raw = json.dumps({**LEAST[source], **fields}).encode()
+    return DIALECTS[source].read_chat(read_call(source, raw, "m", stream=bool(fields.get("stream"))))
 
 
 def write(chat: Chat, target: str, model: str | None = None) -> tuple[Any, tuple[str, ...]]:
@@ -39,15 +39,15 @@ def write(chat: Chat, target: str, model: str | None = None) -> tuple[Any, tuple
     return json.loads(written.body), written.dropped
 
 
-def cross(source: str, target: str, model: str | None = None, **told: Any) -> tuple[Any, tuple[str, ...]]:
+def cross(source: str, target: str, model: str | None = None, **fields: Any) -> tuple[Any, tuple[str, ...]]:
     """The body that a provider of `target` gets for a request of `source`, and what was dropped."""
-    return write(read(source, **told), target, model)
+    return write(read(source, **fields), target, model)
 
 
-def refused(source: str, target: str, model: str | None = None, **told: Any) -> str:
-    """Why a request does not cross; fails where it does."""
+def refused(source: str, target: str, model: str | None = None, **fields: Any) -> str:
+    """The error of a request that cannot be translated. Fails if it can."""
     with pytest.raises(BadRequest) as caught:
-        cross(source, target, model, **told)
+        cross(source, target, model, **fields)
     return caught.value.message
 
 
@@ -56,16 +56,16 @@ def reply(
     *parts: Part,
     finish: FinishReason | Finish | None = "stop",
     source: str = MESSAGES,
-    **told: Any,
+    **fields: Any,
 ) -> Any:
     """What a caller of `target` gets for a whole reply of `source`."""
     end = Finish(finish) if isinstance(finish, str) else finish
-    whole = Reply(source, "id-1", "m", (Choice(parts, end),), **told)
+    whole = Reply(source, "id-1", "m", (Choice(parts, end),), **fields)
     return json.loads(DIALECTS[target].write_reply(whole))
 
 
 def answer(source: str, body: Json) -> Reply:
-    """A reply of `source` as our own nouns."""
+    """A reply of `source` as a Reply."""
     return DIALECTS[source].read_reply(json.dumps(body).encode())
 
 
@@ -75,14 +75,14 @@ def carried(source: str, body: Json, target: str) -> Any:
 
 
 def objects(wire: bytes) -> list[Any]:
-    """The JSON values of an SSE stream; what is none stands for itself."""
+    """The JSON values of an SSE stream. A value that is not JSON stays text."""
     decoder = SseDecoder()
     frames = [frame.data for frame in [*decoder.feed(wire), *decoder.close()] if frame.data]
     return [frame.decode() if frame == b"[DONE]" else json.loads(frame) for frame in frames]
 
 
 def sse(*values: Any) -> bytes:
-    """A stream of these values, each named by its type where it has one."""
+    """A stream of these values, each with its type as the event name if it has one."""
     out = []
     for value in values:
         if isinstance(value, str):
@@ -93,13 +93,13 @@ def sse(*values: Any) -> bytes:
     return "".join(out).encode("utf-8", "replace")
 
 
-def heard(source: str, *values: Any) -> list[ReplyEvent]:
+def stream_events(source: str, *values: Any) -> list[ReplyEvent]:
     """The events of a stream of `source`."""
     return events_of(DIALECTS[source], sse(*values))
 
 
-def told(target: str, events: Sequence[ReplyEvent], *, usage: bool = True) -> list[Any]:
-    """What a caller of `target` gets for these events. `usage`: it asked for it."""
+def caller_stream(target: str, events: Sequence[ReplyEvent], *, usage: bool = True) -> list[Any]:
+    """The JSON values that a caller of `target` gets for these events. `usage`: the caller requested it."""
     options = {"stream_options": {"include_usage": usage}} if target == CHAT else {}
     call = read_call(target, json.dumps({**LEAST[target], "stream": True, **options}).encode(), "m", stream=True)
     writer = DIALECTS[target].writer(call)
@@ -111,7 +111,7 @@ def whole(source: str, events: Sequence[ReplyEvent]) -> Reply:
 
 
 def growing(*parts: Part, source: str = MESSAGES, finish: FinishReason = "stop", **told_: Any) -> list[ReplyEvent]:
-    """A whole reply as the stream that it would have been."""
+    """A complete reply as a stream of events."""
     return list(unfold(Reply(source, "id-1", "m", (Choice(parts, Finish(finish)),), **told_)))
 
 
@@ -146,19 +146,19 @@ __all__ = [
     "Ended",
     "Finished",
     "answer",
+    "caller_stream",
     "carried",
     "chunk",
     "cross",
     "error",
     "fault_of",
     "growing",
-    "heard",
     "objects",
     "read",
     "refused",
     "reply",
     "sse",
-    "told",
+    "stream_events",
     "turns",
     "whole",
     "write",

@@ -26,7 +26,7 @@ JSON = ("content-type", "application/json")
 SSE = ("content-type", "text/event-stream")
 
 
-# --- providers: plain HTTP/1.1 servers that do as told
+# --- providers: plain HTTP/1.1 servers with a scripted behaviour
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ SSE_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-enco
 
 
 def streams(*chunks: bytes) -> Behaviour:
-    """An SSE reply in chunks, with a pause after each as a model makes one."""
+    """An SSE reply in chunks, with a pause after each, as from a model."""
 
     async def behave(seen: Seen, writer: asyncio.StreamWriter) -> None:
         writer.write(SSE_HEAD)
@@ -73,12 +73,12 @@ def streams(*chunks: bytes) -> Behaviour:
     return behave
 
 
-def breaks_off(begin: bytes, heard: asyncio.Event) -> Behaviour:
-    """The beginning of a reply; when that was heard, the connection is reset."""
+def breaks_off(begin: bytes, reached_caller: asyncio.Event) -> Behaviour:
+    """The beginning of a reply. When it has reached the caller, the connection is reset."""
 
     async def behave(seen: Seen, writer: asyncio.StreamWriter) -> None:
         writer.write(begin)
-        await heard.wait()
+        await reached_caller.wait()
         writer.transport.abort()
 
     return behave
@@ -134,12 +134,12 @@ class Provider:
         return body
 
 
-# --- the agent: our real server with a handler that does as told
+# --- the agent: our real server with a scripted handler
 
 
 @dataclass
 class Talk:
-    """One stream of Envoy's."""
+    """One stream of Envoy."""
 
     role: str
     play: Play
@@ -156,8 +156,8 @@ class Talk:
         self.over.set()
 
     def only(self, kind: type[Any]) -> Any:
-        (found,) = [event for event in self.events if isinstance(event, kind)]
-        return found
+        (match,) = [event for event in self.events if isinstance(event, kind)]
+        return match
 
     def all(self, kind: type[Any]) -> list[Any]:
         return [event for event in self.events if isinstance(event, kind)]
@@ -172,8 +172,8 @@ def on(table: Mapping[type[Event], Command | Callable[[Any], Command]], upstream
     async def play(talk: Talk, event: Event) -> Command:
         if talk.role == "upstream":
             return upstream
-        found = table.get(type(event), CONTINUE)
-        return found(event) if callable(found) else found
+        match = table.get(type(event), CONTINUE)
+        return match(event) if callable(match) else match
 
     return play
 
@@ -450,8 +450,8 @@ class Stage:
     errors: list[BaseException]
 
     def talk(self, role: str = "router") -> Talk:
-        (found,) = [talk for talk in self.talks if talk.role == role]
-        return found
+        (match,) = [talk for talk in self.talks if talk.role == role]
+        return match
 
     async def post(self, body: bytes = b'{"model":"m"}', **headers: str) -> httpx2.Response:
         return await self.http.post("/v1/chat", content=body, headers={"content-type": "application/json", **headers})
@@ -460,9 +460,9 @@ class Stage:
         """The access log's line of the only request, when it is there."""
         async with asyncio.timeout(PATIENCE):
             while True:
-                found = [line for line in self.envoy.logs().splitlines() if line.startswith("ACCESS ")]
-                if found:
-                    return found[0].removeprefix("ACCESS ")
+                match = [line for line in self.envoy.logs().splitlines() if line.startswith("ACCESS ")]
+                if match:
+                    return match[0].removeprefix("ACCESS ")
                 await asyncio.sleep(0.02)
 
 

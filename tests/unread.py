@@ -17,31 +17,31 @@ from edge_extproc.model.call import Chat
 Step = str | int
 
 
-def unread(dialect: Dialect, told: dict[str, Any], path: str) -> list[str]:
+def unread(dialect: Dialect, body: dict[str, Any], path: str) -> list[str]:
     """The paths of the values without which the Chat is the same. `path` is that of the call. Of several places of one
     shape (the texts of all messages) the first stands for all."""
-    expected = _read(dialect, told, path)
+    expected = _read(dialect, body, path)
     if expected is None:
         raise ValueError(f"this is no request of {dialect.name}")
     overlooked = []
-    for steps in _one_of_each_shape(told):
-        changed = _with(told, steps)
+    for steps in _one_of_each_shape(body):
+        changed = _with(body, steps)
         if _read(dialect, changed, path) == expected:
             overlooked.append("".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)[1:])
     return overlooked
 
 
-def _read(dialect: Dialect, told: dict[str, Any], path: str) -> Chat | None:
+def _read(dialect: Dialect, body: dict[str, Any], path: str) -> Chat | None:
     """None for a body that is refused: the reader has seen the value then, too."""
     try:
-        return dialect.read_chat(dialect.read_call(json.dumps(told).encode(), "chat", (), path))
+        return dialect.read_chat(dialect.read_call(json.dumps(body).encode(), "chat", (), path))
     except BadRequest:
         return None
 
 
-def _one_of_each_shape(told: Any) -> Iterator[tuple[Step, ...]]:
+def _one_of_each_shape(body: Any) -> Iterator[tuple[Step, ...]]:
     shapes: set[tuple[object, ...]] = set()
-    for steps, shape in _leaves(told, (), ()):
+    for steps, shape in _leaves(body, (), ()):
         if shape not in shapes:
             shapes.add(shape)
             yield steps
@@ -63,13 +63,13 @@ def _leaves(
         yield steps, shape
 
 
-def _with(told: Any, steps: tuple[Step, ...]) -> Any:
+def _with(body: Any, steps: tuple[Step, ...]) -> Any:
     """A copy in which the value at `steps` is another one of its type."""
     if not steps:
-        return _another(told)
+        return _another(body)
     first, *rest = steps
-    copy = list(told) if isinstance(told, list) else dict(told)
-    copy[first] = _with(told[first], tuple(rest))  # type: ignore[index]
+    copy = list(body) if isinstance(body, list) else dict(body)
+    copy[first] = _with(body[first], tuple(rest))  # type: ignore[index]
     return copy
 
 

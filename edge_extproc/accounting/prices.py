@@ -203,11 +203,11 @@ class _Tariff:
             return None
         step = next((n for n, (start, _) in enumerate(self._steps) if prompt > start), -1) if self._steps else -1
         which = (step, caches, audio)
-        found = self._highest_prices.get(which)
-        if found is None:
+        highest = self._highest_prices.get(which)
+        if highest is None:
             row = self._base if step < 0 else self._steps[step][1]
-            found = self._highest_prices[which] = _highest_prices(row, caches=caches, audio=audio)
-        lists_to_search, answered = found
+            highest = self._highest_prices[which] = _highest_prices(row, caches=caches, audio=audio)
+        lists_to_search, answered = highest
         if (lists_to_search is None and prompt) or (answered is None and completion):
             return None
         return self._per_call + (lists_to_search or _ZERO) * prompt + (answered or _ZERO) * completion
@@ -329,10 +329,10 @@ class PriceTable:
         if prices is None:
             return ()
         name = model.lower()
-        found = self._find_model(prices, name)
-        if found is None and (dashed := _with_dashes(name)) != name:
-            found = self._find_model(prices, dashed)
-        return () if found is None else tuple((price.when, _Tariff(price.rates)) for price in found.prices)
+        entry = self._find_model(prices, name)
+        if entry is None and (dashed := _with_dashes(name)) != name:
+            entry = self._find_model(prices, dashed)
+        return () if entry is None else tuple((price.when, _Tariff(price.rates)) for price in entry.prices)
 
     def _find_list(self, provider: str) -> PriceList | None:
         name = provider.lower().strip()
@@ -392,12 +392,12 @@ _COMPACT_DATE = re.compile(r"-(20\d\d)(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=-|:
 def _with_dashes(name: str) -> str:
     """`…-20251211` as `…-2025-12-11`, if that is a valid date."""
 
-    def dashed(found: re.Match[str]) -> str:
-        year, month, day = found.groups()
+    def dashed(match: re.Match[str]) -> str:
+        year, month, day = match.groups()
         try:
             date(int(year), int(month), int(day))
         except ValueError:
-            return found[0]
+            return match[0]
         return f"-{year}-{month}-{day}"
 
     return _COMPACT_DATE.sub(dashed, name)

@@ -32,34 +32,34 @@ def features_of(raw: bytes, names: WireNames | None) -> frozenset[str]:
     features, and so does each body where the names are not known."""
     if names is None:
         return frozenset(FEATURES)
-    found: set[str] = set()
+    features: set[str] = set()
 
     def look(members: list[tuple[str, Any]]) -> _Object:
         for key, value in members:
-            _look(key, value, names, found)
+            _look(key, value, names, features)
         return _OBJECT
 
     try:
         json.loads(raw, object_pairs_hook=look)
     except (ValueError, RecursionError):
         return frozenset(FEATURES)
-    return frozenset(found)
+    return frozenset(features)
 
 
-def _look(key: str, value: Any, names: WireNames, found: set[str]) -> None:
+def _look(key: str, value: Any, names: WireNames, features: set[str]) -> None:
     feature = names.feature_fields.get(key)
     if feature is not None and value not in _EMPTY:
-        found.add(feature)
+        features.add(feature)
     feature = names.feature_blocks.get(key)
     if feature is not None and value is _OBJECT:
-        found.add(feature)
+        features.add(feature)
     if isinstance(value, str):
         if key == "type":
-            found.update(feature for start, feature in names.feature_types.items() if value.startswith(start))
+            features.update(feature for start, feature in names.feature_types.items() if value.startswith(start))
         elif key in names.media_types:
-            found.add(_BY_MEDIA_TYPE.get(value.partition("/")[0].lower(), "files"))
+            features.add(_BY_MEDIA_TYPE.get(value.partition("/")[0].lower(), "files"))
     elif key in names.modalities and isinstance(value, list):
-        found.update(_BY_MEDIA_TYPE[m] for m in map(_lower, value) if m in _BY_MEDIA_TYPE)
+        features.update(_BY_MEDIA_TYPE[m] for m in map(_lower, value) if m in _BY_MEDIA_TYPE)
 
 
 def _lower(value: object) -> str:

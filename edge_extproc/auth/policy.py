@@ -206,7 +206,7 @@ class PolicyRights:
         roles = self._roles or ()
         reasons = tuple(role.objection_by_name(model, operation) for role in roles)
         permitting = tuple(role for role, reason in zip(roles, reasons, strict=True) if reason is None)
-        found = _Decided(
+        decided = _Decided(
             next((refusal for refusal in refusals if refusal is not None), None),
             tuple(level for level in self._levels if level.depends_on_content),
             reasons,
@@ -214,8 +214,8 @@ class PolicyRights:
             permitting,
         )
         if len(self._decided) < _MAX_MODELS and len(model) <= _LONGEST_MODEL:
-            self._decided[model, operation] = found
-        return found
+            self._decided[model, operation] = decided
+        return decided
 
     def _look_inside(self, call: Call, decided: _Decided) -> tuple[_Compiled, ...]:
         """The roles that allow this call."""
@@ -289,8 +289,8 @@ class AccessPolicies:
             pass
         if len(self._rights) >= _MAX_REMEMBERED:
             self._rights.clear()
-        found = self._rights[who] = self._find(principal)
-        return found
+        rights = self._rights[who] = self._find(principal)
+        return rights
 
     def _find(self, principal: Principal) -> PolicyRights | None:
         tenant = principal.tenant
@@ -301,10 +301,11 @@ class AccessPolicies:
             ("key", principal.key_id),
         )
         levels = [
-            found
+            decision
             for level, name in places
             if name
-            and (found := self._levels.get((tenant, level, name)) or self._levels.get((tenant, level, ANY))) is not None
+            and (decision := self._levels.get((tenant, level, name)) or self._levels.get((tenant, level, ANY)))
+            is not None
         ]
         if principal.roles is None:
             return PolicyRights(levels, None, self._regions, self._names) if levels else None

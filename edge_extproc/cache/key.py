@@ -150,20 +150,20 @@ def of_body(
 
 
 def _shaping(headers: Headers, shaping: frozenset[str]) -> list[tuple[str, str]]:
-    found = [pair for pair in headers if pair[0] in shaping]
-    found.sort()
-    return found
+    pairs = [pair for pair in headers if pair[0] in shaping]
+    pairs.sort()
+    return pairs
 
 
 def _temperature_of(body: Mapping[str, object], names: WireNames) -> float | None:
-    found = body.get("temperature")
-    if found is None:
+    value = body.get("temperature")
+    if value is None:
         # Google's format has it one level deeper.
         for field in names.settings:
             inner = body.get(field)
             if isinstance(inner, dict) and inner.get("temperature") is not None:
-                found = inner["temperature"]
-    return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None
+                value = inner["temperature"]
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 # --- the call as Chat, the same for all dialects
@@ -204,15 +204,15 @@ def _canonical(value: object, bound_to: list[str]) -> object:
     if isinstance(value, Opaque):
         bound_to.append(value.dialect)
     if dataclasses.is_dataclass(value):
-        found: dict[str, object] = {}
+        fields: dict[str, object] = {}
         for field in _names(cast("type[Any]", type(value))):
             inner = getattr(value, field)
             if inner is None or (not inner and field == "extras"):
                 continue
             if field == "extras":
                 bound_to.append("extras")
-            found[field] = _canonical(inner, bound_to)
-        return [type(value).__name__, found]
+            fields[field] = _canonical(inner, bound_to)
+        return [type(value).__name__, fields]
     if isinstance(value, Mapping):
         return {name: _canonical(inner, bound_to) for name, inner in value.items()}
     if isinstance(value, list | tuple):

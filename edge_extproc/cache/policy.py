@@ -66,12 +66,12 @@ class CachePolicies:
         self._policies: dict[tuple[str, str], CachePolicy] = {}
 
     def policy_for(self, tenant: str, model: str) -> CachePolicy:
-        found = self._policies.get((tenant, model))
-        if found is None:
+        policy = self._policies.get((tenant, model))
+        if policy is None:
             if len(self._policies) >= _MAX_POLICIES:  # callers choose the model names, so there may be any number
                 self._policies.clear()
-            found = self._policies[tenant, model] = self._compile(tenant, model)
-        return found
+            policy = self._policies[tenant, model] = self._compile(tenant, model)
+        return policy
 
     def _compile(self, tenant: str, model: str) -> CachePolicy:
         of_model: Changes = next((c for name, c in self._models if name == model or fnmatchcase(model, name)), {})

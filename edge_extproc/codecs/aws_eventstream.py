@@ -122,7 +122,7 @@ _MOST_KEPT = 32
 
 def read_headers(block: bytes) -> Mapping[str, HeaderValue]:
     """The headers of a frame. Raises UpstreamError if they are damaged."""
-    found: dict[str, HeaderValue] = {}
+    values: dict[str, HeaderValue] = {}
     at = 0
     try:
         while at < len(block):
@@ -143,12 +143,12 @@ def read_headers(block: bytes) -> Mapping[str, HeaderValue]:
             else:
                 value = _FIXED[kind].unpack_from(block, at)[0]
                 at += _FIXED[kind].size
-            found[name] = value
+            values[name] = value
     except (struct.error, IndexError, UnicodeDecodeError) as exc:
         raise UpstreamError("the provider's event stream is damaged: a header cannot be read") from exc
     if at != len(block):
         raise UpstreamError("the provider's event stream is damaged: a header is longer than all headers")
-    return MappingProxyType(found)
+    return MappingProxyType(values)
 
 
 # Integer types of 1, 2, 4 and 8 bytes, the shortest first.

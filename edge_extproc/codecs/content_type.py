@@ -11,13 +11,13 @@ _ESCAPED = re.compile(r"\\(.)")
 
 def parameters(value: str) -> dict[str, str]:
     """The parameters by lower-case name. Raises ValueError for a duplicate."""
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for name, quoted, plain in _PARAMETER.findall(value):
         key = name.lower()
-        if key in found:
+        if key in values:
             raise ValueError(f"the parameter {key!r} occurs twice")
-        found[key] = plain or _ESCAPED.sub(r"\1", quoted)
-    return found
+        values[key] = plain or _ESCAPED.sub(r"\1", quoted)
+    return values
 
 
 # Nearly all replies have one of a few content types.

@@ -28,4 +28,4 @@ def describe(raw: bytes) -> str:
         return f"is not valid JSON: see line {exc.lineno}, column {exc.colno}"
     except (ValueError, RecursionError):  # a number with more digits than Python reads, or nesting
         return "is nested too deeply, or has a number with too many digits"
-    return "is not valid JSON" if isinstance(value, dict) else "is no JSON object"
+    return "is not valid JSON" if isinstance(value, dict) else "is not a JSON object"

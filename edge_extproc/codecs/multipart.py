@@ -27,11 +27,11 @@ def fields(body: bytes, content_type: str, names: frozenset[str]) -> dict[str, t
     at = 0 if body.startswith(delimiter) else body.find(b"\r\n" + delimiter) + 2
     if at == 1:
         raise ValueError("the body does not contain the boundary of the content-type")
-    found: dict[str, tuple[int, int]] = {}
+    spans: dict[str, tuple[int, int]] = {}
     for _ in range(_MAX_PARTS):
         after = at + len(delimiter)
         if body.startswith(b"--", after):
-            return found
+            return spans
         opening = _AFTER.match(body, after)
         if opening is None:
             raise ValueError("a line begins with the boundary but is no valid delimiter")
@@ -40,12 +40,12 @@ def fields(body: bytes, content_type: str, names: frozenset[str]) -> dict[str, t
         if stop < 0:
             raise ValueError("the last part has no end")
         if stop >= opening.end():
-            _note(body, opening.end(), stop, names, found)
+            _note(body, opening.end(), stop, names, spans)
         at = stop + 2
     raise ValueError(f"there are more than {_MAX_PARTS} parts")
 
 
-def _note(body: bytes, start: int, stop: int, names: frozenset[str], found: dict[str, tuple[int, int]]) -> None:
+def _note(body: bytes, start: int, stop: int, names: frozenset[str], spans: dict[str, tuple[int, int]]) -> None:
     blank = body.find(b"\r\n\r\n", start, min(stop + 4, start + _MAX_HEADERS))
     if blank < 0 or blank > stop:
         raise ValueError("a part has no headers, or too long ones")
@@ -58,8 +58,8 @@ def _note(body: bytes, start: int, stop: int, names: frozenset[str], found: dict
     name = disposition["name"]
     if name not in names:
         return
-    if name in found:
+    if name in spans:
         raise ValueError(f"the field {name!r} occurs twice")
     if "filename" in disposition or "filename*" in disposition:
         raise ValueError(f"the field {name!r} is a file; it must be text")
-    found[name] = (blank + 4, max(stop, blank + 4))
+    spans[name] = (blank + 4, max(stop, blank + 4))

@@ -19,12 +19,12 @@ from .wrong import wrong
 
 def _temperature(value: object) -> float:
     try:
-        found = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else -1.0
+        number = float(value) if isinstance(value, int | float | str) and not isinstance(value, bool) else -1.0
     except ValueError:
-        found = -1.0
-    if not 0 <= found <= 2:
+        number = -1.0
+    if not 0 <= number <= 2:
         raise wrong("this is not a temperature", "write a number from 0 to 2")
-    return found
+    return number
 
 
 def _wait(value: timedelta) -> timedelta:

@@ -64,17 +64,17 @@ def _differences(old: Any, new: Any, path: Path) -> Iterator[Path]:
 def needing_restart(old: Config, new: Config, render: Render) -> list[str]:
     """The dotted keys whose change needs a restart. Raises ConfigError if `new` cannot be rendered."""
     changed = differences(old, new)
-    found = [path for path in changed if _is_held(path)]
+    needing = [path for path in changed if _is_held(path)]
     rest = [path for path in changed if not _is_held(path)]
     # With the held settings restored, only the rest can change the rendering.
     moved = new
-    for path in found:
+    for path in needing:
         moved = _with(moved, old, path)
     before = render(old)
     if _rendered(moved, render) != before:
-        found += _named(old, new, rest, lambda config: _rendered(config, render) not in (before, None))
+        needing += _named(old, new, rest, lambda config: _rendered(config, render) not in (before, None))
     render(new)
-    return sorted({dotted(path) for path in found})
+    return sorted({dotted(path) for path in needing})
 
 
 def _named(old: Config, new: Config, paths: list[Path], matters: Callable[[Config], bool]) -> list[Path]:
@@ -82,8 +82,8 @@ def _named(old: Config, new: Config, paths: list[Path], matters: Callable[[Confi
     model; if there is none either, all sections."""
     for depth in (None, 2):
         some = list(dict.fromkeys(path[:depth] for path in paths))[:_MAX_RENDERED]
-        if found := [path for path in some if matters(_with(old, new, path))]:
-            return found
+        if relevant := [path for path in some if matters(_with(old, new, path))]:
+            return relevant
     return [path[:1] for path in paths]
 
 

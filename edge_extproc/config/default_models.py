@@ -32,16 +32,16 @@ def needs_rehearsal(environ: Mapping[str, str]) -> bool:
 
 def providers_and_models(environ: Mapping[str, str], rehearsal_port: int) -> tuple[list[str], list[str]]:
     """The lines of the sections `providers` and `models`."""
-    found = list(_with_key(environ))
-    if not found:
+    with_key = list(_with_key(environ))
+    if not with_key:
         return _rehearsal(rehearsal_port)
-    providers = [f"{kind}: {{kind: {kind}, api_key: {{env: {variable}}}}}" for kind, _, variable in found]
-    first, default, _ = found[0]
+    providers = [f"{kind}: {{kind: {kind}, api_key: {{env: {variable}}}}}" for kind, _, variable in with_key]
+    first, default, _ = with_key[0]
     models = [_model(CHAT, first, default.chat)]
-    embeddings = [(kind, default.embedding) for kind, default, _ in found if default.embedding is not None]
+    embeddings = [(kind, default.embedding) for kind, default, _ in with_key if default.embedding is not None]
     if embeddings:
         models.append(_model(EMBEDDING, *embeddings[0]))
-    for kind, default, _ in found:
+    for kind, default, _ in with_key:
         models += [_model(name, kind) for name in (*default.models, *default.families)]
     return providers, models
 

@@ -166,28 +166,28 @@ class _Reading:
         match node:
             case yaml.MappingNode(tag=tag) if tag == _YAML + "map":
                 self._around.append(node)
-                found: Any = self._mapping(node, path)
+                result: Any = self._mapping(node, path)
                 self._around.pop()
             case yaml.SequenceNode(tag=tag) if tag == _YAML + "seq":
                 self._around.append(node)
-                found = [self.value(item, (*path, n)) for n, item in enumerate(node.value)]
+                result = [self.value(item, (*path, n)) for n, item in enumerate(node.value)]
                 self._around.pop()
             case yaml.ScalarNode(tag=tag) if tag in _IMPLICIT:
-                found = self._scalar(node, path)
+                result = self._scalar(node, path)
             case _:
-                found = None
+                result = None
                 self._mistake(node, path, f"the tag {node.tag!r} is not supported; remove it")
-        return found
+        return result
 
     def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        values: dict[str, Any] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
                 self._mistake(key_node, path, "a key must be text; write a name")
                 continue
             key = key_node.value
             here = (*path, key)
-            if key in found:
+            if key in values:
                 first = self.document.keys[here].line
                 self._mistake(key_node, here, f"this key was already given on line {first}; leave one of them out")
                 continue
@@ -195,8 +195,8 @@ class _Reading:
                 self._mistake(key_node, here, "merge keys are not supported; write the keys out")
                 continue
             self.document.keys[here] = _place(key_node.start_mark)
-            found[key] = self.value(value_node, here)
-        return found
+            values[key] = self.value(value_node, here)
+        return values
 
     def _scalar(self, node: yaml.ScalarNode, path: Path) -> object:
         text: str = node.value

@@ -26,20 +26,20 @@ class _JsonSchema(GenerateJsonSchema):
         return write_duration(dft) if isinstance(dft, timedelta) else super().encode_default(dft)
 
     def model_schema(self, schema: ModelSchema) -> JsonSchemaValue:
-        found = super().model_schema(schema)
+        result = super().model_schema(schema)
         model: type[BaseModel] = schema["cls"]
-        properties = found.get("properties", {})
+        properties = result.get("properties", {})
         for name, text in descriptions(model).items():
             field = model.model_fields[name]
             written = properties.get(field.validation_alias or field.alias or name)
             if written is not None:
                 written.setdefault("description", text)
-        return found
+        return result
 
 
 def descriptions(model: type[BaseModel]) -> dict[str, str]:
     """Field to the docstring under it."""
-    found: dict[str, str] = {}
+    result: dict[str, str] = {}
     for each in reversed(model.__mro__):
         if not issubclass(each, BaseModel) or each is BaseModel:
             continue
@@ -49,16 +49,16 @@ def descriptions(model: type[BaseModel]) -> dict[str, str]:
             match field, text:
                 case (
                     ast.AnnAssign(target=ast.Name(id=name)),
-                    ast.Expr(value=ast.Constant(value=str() as said)),
+                    ast.Expr(value=ast.Constant(value=str() as docstring)),
                 ) if name in model.model_fields:
-                    found[name] = inspect.cleandoc(said)
+                    result[name] = inspect.cleandoc(docstring)
                 case _:
                     pass
-    return found
+    return result
 
 
 def json_schema() -> dict[str, Any]:
-    found = Config.model_json_schema(schema_generator=_JsonSchema)
-    # A file need not say where the pepper lies.
-    found["required"].remove("auth")
-    return found
+    result = Config.model_json_schema(schema_generator=_JsonSchema)
+    # The loader adds the default place of the pepper, so a file may omit `auth`.
+    result["required"].remove("auth")
+    return result

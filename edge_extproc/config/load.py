@@ -62,13 +62,13 @@ def parse(text: str, name: str, *, environ: Mapping[str, str] = os.environ, base
     try:
         read = document.read(text, environ)
     except UnreadableDocument as exc:
-        found = exc.mistakes
+        faults = exc.mistakes
     else:
-        config, found = _validate(read, Surroundings(environ, base.absolute()))
+        config, faults = _validate(read, Surroundings(environ, base.absolute()))
         if config is not None:
             return config
     # Outside of any `except`: a chained error could contain a value.
-    raise ConfigError("\n".join(_line(name, mistake) for mistake in sorted(found, key=_order)))
+    raise ConfigError("\n".join(_line(name, mistake) for mistake in sorted(faults, key=_order)))
 
 
 def schema() -> dict[str, Any]:
@@ -139,8 +139,8 @@ def _validate(read: ConfigDocument, around: Surroundings) -> tuple[Config | None
         # include_input=False: a value may be a secret.
         return None, [_mistake(read, error) for error in exc.errors(include_url=False, include_input=False)]
     paths = [(_as_written(read, finding.path), finding.text) for finding in mistakes(config)]
-    found = [ConfigMistake(read.place(path), path, text) for path, text in paths]
-    return (None if found else config), found
+    errors = [ConfigMistake(read.place(path), path, text) for path, text in paths]
+    return (None if errors else config), errors
 
 
 def _with_pepper(values: dict[str, Any]) -> dict[str, Any]:
@@ -193,8 +193,8 @@ def _is_secret(path: tuple[str | int, ...]) -> bool:
 
 
 def _keys_at(path: tuple[str | int, ...]) -> list[str]:
-    found = _declared(path)
-    return list(found.model_fields) if isinstance(found, type) and issubclass(found, BaseModel) else []
+    declared = _declared(path)
+    return list(declared.model_fields) if isinstance(declared, type) and issubclass(declared, BaseModel) else []
 
 
 def _declared(path: tuple[str | int, ...]) -> Any:

@@ -149,9 +149,9 @@ def _limits(config: Config) -> Iterator[Finding]:
         )
 
 
-def _twice(found: Iterable[tuple[tuple[str | int, ...], str]]) -> Iterator[Finding]:
+def _twice(names: Iterable[tuple[tuple[str | int, ...], str]]) -> Iterator[Finding]:
     seen: dict[str, tuple[str | int, ...]] = {}
-    for path, name in found:
+    for path, name in names:
         if name in seen:
             yield Finding(path, f"{name!r} was already given; give each {path[-1]} once")
         seen.setdefault(name, path)

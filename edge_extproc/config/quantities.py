@@ -99,12 +99,12 @@ def read_instant(value: object) -> datetime:
     if isinstance(value, datetime):
         return value
     try:
-        found = datetime.fromisoformat(value) if isinstance(value, str) else None
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
     except ValueError:
-        found = None
-    if found is None:
+        moment = None
+    if moment is None:
         raise wrong("this is not a date", "write 2027-01-31 or 2027-01-31T18:00:00+01:00")
-    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def _positive(value: timedelta) -> timedelta:

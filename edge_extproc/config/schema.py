@@ -65,8 +65,8 @@ class Config(ConfigSection):
         """The candidates of each row of `models`. An empty model name means the requested one."""
         return {name: self.plan_candidates(model.candidates) for name, model in self.models.items()}
 
-    def plan_candidates(self, found: Iterable[CandidateConfig]) -> tuple[PlanCandidate, ...]:
-        return tuple(PlanCandidate(c.provider, c.model or "", self._dialect(c), c.weight) for c in found)
+    def plan_candidates(self, candidates: Iterable[CandidateConfig]) -> tuple[PlanCandidate, ...]:
+        return tuple(PlanCandidate(c.provider, c.model or "", self._dialect(c), c.weight) for c in candidates)
 
     def _dialect(self, candidate: CandidateConfig) -> str:
         """The dialect of a candidate's `api`. "": no `api` is configured."""

@@ -92,19 +92,19 @@ def _read(value: object, info: ValidationInfo[Any]) -> Secret:
     origin_file: Path | None = None
     match value:
         case str():
-            found, origin = value, "the secret"
+            text, origin = value, "the secret"
         case {"env": str(name), **rest} if not rest:
             if name not in around.environ:
                 raise wrong(f"environment variable {name} is not set", "set it, or give {file: path}")
-            found, origin = around.environ[name], f"environment variable {name}"
+            text, origin = around.environ[name], f"environment variable {name}"
         case {"file": str(path), **rest} if not rest:
             origin_file = around.base / path
-            found, origin = _text_of(origin_file), f"file {path}"
+            text, origin = _text_of(origin_file), f"file {path}"
         case _:
             raise wrong("this is not a secret", _RIGHT)
-    if not found:
+    if not text:
         raise wrong(f"{origin} is empty", _RIGHT)
-    return Secret(found, origin_file)
+    return Secret(text, origin_file)
 
 
 def _text_of(path: Path) -> str:

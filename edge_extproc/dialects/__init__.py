@@ -1,4 +1,4 @@
-"""One file per wire format, both directions, used on both sides: a caller's API and a provider's are the same file."""
+"""One package for each wire format. A package is used for callers and for providers of its format."""
 
 DEFAULT = "openai_chat"
 """The dialect of an error response if the path belongs to no dialect."""

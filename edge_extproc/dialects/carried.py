@@ -62,7 +62,7 @@ def original_id(id: str) -> str:
         return id
     encoded = id.removeprefix(_ID_MARK)
     try:
-        found = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode("utf-8", "surrogatepass")
+        decoded = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode("utf-8", "surrogatepass")
     except (binascii.Error, ValueError):
         return id
-    return found if found and tool_id(found) == id else id
+    return decoded if decoded and tool_id(decoded) == id else id

@@ -62,7 +62,7 @@ _GENERATIONS: tuple[tuple[tuple[int, int], Generation], ...] = (
         ),
     ),
 )
-# Other makers' models behind this format: all of them accept 8192 tokens; nothing else is known.
+# Other makers' models with this format: all accept 8192 tokens; nothing else is known.
 _NOT_CLAUDE = Generation(8_192)
 
 _CLAUDE = re.compile(r"claude[-_ .]?(.*)")
@@ -70,7 +70,8 @@ _CLAUDE_SUFFIX = re.compile(r"@|-v\d+(?::|$)")  # Vertex writes @date, Bedrock -
 _VERSION_NUMBER = re.compile(r"(?<!\d)\d{1,2}(?!\d)")  # a date has eight digits
 
 
-# A Claude by its own name, by its family's (aliases of proxies), or behind an ARN: on Bedrock this format is Claude's.
+# A Claude by its own name, by its family's (aliases of proxies), or behind an ARN: on Bedrock only Claude uses this
+# format.
 _IS_CLAUDE = re.compile(r"claude|\b(?:opus|sonnet|haiku)\b|^arn:")
 
 

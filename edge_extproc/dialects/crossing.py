@@ -1,8 +1,8 @@
-"""What of a chat can go to a provider of another format: the tools it can be offered, and the history it can be sent.
+"""Prepares a chat for a provider of another format: the tools that it can be offered, and the history that it can read.
 
-A tool that only the caller's format has is replaced by functions where it can be, else it is left out, and named. A
-call that insists on such a tool is refused. What only the caller's own providers can read of a history is left out, and
-named: a conversation that one of them began must be able to go on elsewhere.
+A tool that only the caller's format has becomes functions if possible. Otherwise it is left out and named, or the call
+is refused if it requires the tool. Parts of the history that only the caller's own providers can read are left out and
+named, so that a conversation can continue elsewhere.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from ..model.call import Chat, FunctionTool, ReplacedTool, Tool
 from ..model.content import Extras, Message, Opaque, Part, Text, ToolCall, ToolResult
 from .dropping import messages_of, parts_of, tools_of
 
-# Notes: a field without a value says something to a writer of the same dialect, and no other takes it for a field.
+# Notes: extras without a value, for a writer of the same dialect. Other writers do not count them as fields.
 WHOLE_ITEM: Extras = MappingProxyType({"item": None})
-"""A turn of the caller whose only part is an Opaque that stands beside the messages, not within one."""
+"""A caller's turn whose only part is an Opaque that is beside the messages, not within one."""
 READ_ITEM: Extras = MappingProxyType({"item": None, "read": None})
-"""The same of an item that says something which the chat has in another place."""
+"""An item whose content is in another place of the chat."""
 _FORCED = frozenset({"required", "tool"})
 _RESULT = "The result of an earlier tool call, which is not shown:"
 
 
 def portable(chat: Chat, title: str) -> Chat:
-    """The same chat as a format named `title` can take it; `lost` names what is missing. Raises Unsupported where the
-    caller insists on what is missing."""
+    """The chat as a format named `title` can take it. `lost` collects the names of what is missing. Raises Unsupported
+    if the caller requires a missing tool."""
     lost = set(chat.lost)
     tools = _tools(chat, title, lost)
     messages = _messages(chat, lost)
@@ -82,15 +82,15 @@ def _messages(chat: Chat, lost: set[str]) -> tuple[Message, ...]:
 
 
 def _only_native(message: Message, part: Part) -> bool:
-    """Whether only a provider of the caller's format can read a part of the history: one that the model said, or one
-    that answers it. A message of the user is the question itself, of which nothing may be missing."""
+    """Whether only a provider of the caller's format can read a part of the history, which is from the model or answers
+    a part from it. A user's message must stay complete."""
     if not isinstance(part, Opaque):
         return False
     return message.extras in (WHOLE_ITEM, READ_ITEM) or (message.role == "assistant" and part.kind != "function_call")
 
 
 def _without_orphans(parts: tuple[Part, ...], called: set[str]) -> Iterator[Part]:
-    """A result whose call was left out is told as text: every format refuses a result without its call."""
+    """Turns a result whose call was left out into text: every format refuses a result without its call."""
     for part in parts:
         if isinstance(part, ToolResult) and part.call_id not in called:
             yield Text(_RESULT, path=part.path)

@@ -1,8 +1,8 @@
-"""Tools with free text as input, as functions of one string.
+"""Converts tools with free text as input to functions with one string parameter.
 
-OpenAI's formats have custom tools: the model writes the input as plain text, which may have to follow a grammar. In
-every other format such a tool is a function with one string parameter, `input`. This file makes the function, and it
-finds the text in the JSON arguments that a model writes, also while they are streamed.
+OpenAI's formats have custom tools: the model writes the input as plain text, which may have to match a grammar. In
+every other format such a tool is a function with one string parameter, `input`. This module makes the function, and
+reads the text from the JSON arguments of a call, complete or streamed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def custom_tool(name: str, text: str | None, format: Json, extras: Extras = NO_E
 
 
 def _rule(format: Json) -> str:
-    """The sentences that tell a model which text the tool takes."""
+    """The sentences that tell a model which text the tool accepts."""
     match format:
         case {"type": "grammar", "syntax": str(syntax), "definition": str(definition)}:
             kind = "regular expression" if syntax == "regex" else f"{syntax.capitalize()} grammar"
@@ -54,7 +54,7 @@ CLOSING = '"}'
 
 
 def escaped(text: str) -> str:
-    """A piece of an input, as it stands within the JSON arguments."""
+    """A piece of an input, escaped for the JSON arguments."""
     return encode(text).decode()[1:-1]
 
 
@@ -64,7 +64,7 @@ _BEGINNING = re.compile(r'\s*\{\s*"input"\s*:\s*"')
 _PREFIXES = re.compile(
     r'\s*(?:\{\s*(?:"(?:i(?:n(?:p(?:u(?:t(?:"\s*(?::\s*)?)?)?)?)?)?)?)?)?',
 )
-"""What may still become `_BEGINNING`."""
+"""Text that may still become `_BEGINNING`."""
 _PLAIN = re.compile(r'[^"\\]+')
 _ESCAPES: Mapping[str, str] = MappingProxyType({"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"})
 _HEX = re.compile(r"[0-9a-fA-F]{4}")
@@ -72,11 +72,12 @@ _UNPAIRED = "\N{REPLACEMENT CHARACTER}"
 
 
 class CustomInputReader:
-    """Finds the input in the arguments of one call: `feed` returns what a piece adds to it, `close` what is left. Cut
-    the arguments anywhere, the input is the same.
+    """Reads the input from the arguments of one call: `feed` returns what a piece adds to it, `close` the rest. The
+    input does not depend on the portions of the arguments.
 
-    A model may write something else than the object that it was shown. A text that does not begin like the object is
-    kept until it is whole; `close` then returns the text that it most likely means."""
+    A model may write something other than the object of the schema. Text that does not begin like the object is
+    buffered until it is complete; `close` then returns the most likely input.
+    """
 
     def __init__(self) -> None:
         self._state: Literal["before", "within", "after", "odd"] = "before"
@@ -106,12 +107,12 @@ class CustomInputReader:
     def close(self) -> str:
         state, held = self._state, self._held
         self._state, self._held = "after", ""
-        if state == "within":  # the model was cut off
+        if state == "within":  # the reply was cut off
             return self._unpaired()
         return _meant(held) if state in ("before", "odd") else ""
 
     def _within(self, text: str) -> str:
-        """The text up to the end of the string, or to an escape that is not whole."""
+        """The text up to the end of the string, or to an incomplete escape."""
         out: list[str] = []
         at = 0
         self._held = ""
@@ -133,7 +134,7 @@ class CustomInputReader:
         return "".join(out)
 
     def _escape(self, text: str, at: int, out: list[str]) -> int:
-        """The length of the escape at `at`; 0 where more of it is to come."""
+        """The length of the escape at `at`; 0 if it is incomplete."""
         kind = text[at + 1 : at + 2]
         if not kind:
             return 0
@@ -143,7 +144,7 @@ class CustomInputReader:
         digits = text[at + 2 : at + 6]
         if len(digits) < 4 and re.fullmatch(r"[0-9a-fA-F]*", digits):
             return 0
-        if _HEX.fullmatch(digits) is None:  # no escape of JSON: the letter itself
+        if _HEX.fullmatch(digits) is None:  # not an escape of JSON: the letter itself
             out += [self._unpaired(), kind]
             return 2
         code = int(digits, 16)
@@ -164,15 +165,15 @@ class CustomInputReader:
 
 
 def _meant(text: str) -> str:
-    """The input in arguments that are not the object that the model was shown: the member `input`, the only text in the
-    object, a bare JSON string, or else the arguments as they are."""
+    """The input in arguments that do not match the schema: the member `input`, the only text in the object, a bare JSON
+    string, or otherwise the arguments as they are."""
     try:
         value = decode(text.encode("utf-8", "surrogatepass"))
     except UNREADABLE:
         return text
     match value:
-        case {"input": str(found)} | str(found):
-            return found
+        case {"input": str(text_input)} | str(text_input):
+            return text_input
         case dict() if len(texts := [each for each in value.values() if isinstance(each, str)]) == 1 == len(value):
             return texts[0]
         case dict() if not value:
@@ -182,6 +183,6 @@ def _meant(text: str) -> str:
 
 
 def input_of(arguments: str) -> str:
-    """The input in the whole arguments of a call: the same as `CustomInputReader` finds in a stream of them."""
+    """The input in complete arguments of a call. `CustomInputReader` returns the same for a stream of them."""
     reader = CustomInputReader()
     return reader.feed(arguments) + reader.close()

@@ -23,10 +23,10 @@ _rows = msgspec.json.Decoder(list[msgspec.Raw])
 def edited(messages: bytes, edits: Mapping[Place, json_splice.Change], content: str = "content") -> bytes:
     """The messages with changed blocks. None removes a block. A message without remaining blocks is removed too."""
     touched = {i for i, _ in edits}
-    kept: list[bytes] = []
+    edited_rows: list[bytes] = []
     for i, message in enumerate(_rows.decode(messages)):
         if i not in touched:
-            kept.append(bytes(message))
+            edited_rows.append(bytes(message))
             continue
         blocks: list[bytes] = []
         for j, block in enumerate(_rows.decode(_members.decode(message)[content])):
@@ -36,13 +36,13 @@ def edited(messages: bytes, edits: Mapping[Place, json_splice.Change], content: 
             elif change is not None:
                 blocks.append(change)
         if blocks:
-            kept.append(json_splice.splice(bytes(message), {content: array(blocks)}))
-    return array(kept)
+            edited_rows.append(json_splice.splice(bytes(message), {content: array(blocks)}))
+    return array(edited_rows)
 
 
 def named(edits: Mapping[Place, json_splice.Change]) -> Iterator[tuple[Place, str]]:
-    """The changes to report to the caller: the place, and the rewritten field of the block. The removal of the
-    gateway's own mark is not reported."""
+    """The changes to report to the caller: the position, and the rewritten field of the block. Removing the gateway's
+    own mark is not reported."""
     for place, change in edits.items():
         if change is None:
             yield place, ""

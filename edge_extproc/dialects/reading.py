@@ -13,12 +13,12 @@ from ..model.content import Json, Message, Part, Role
 
 
 def why_no_call(raw: bytes, *counts: str, otherwise: str = "the body cannot be read") -> BadRequest:
-    """The fault of a body that names its model, whether it streams, and whole numbers in `counts`. `otherwise` is said
-    where a closer look finds nothing wrong with these fields."""
+    """The fault of a body. Checks the model, the streaming flag and the whole numbers named in `counts`. `otherwise` is
+    the message if these fields are valid."""
     try:
         body = read_body(raw)
         if "model" not in body:
-            return BadRequest("model is missing: name the model that shall answer", param="model")
+            return BadRequest("model is missing: give the name of a model", param="model")
         as_text(body["model"], "model")
         maybe_bool(body.get("stream"), "stream")
         for name in counts:

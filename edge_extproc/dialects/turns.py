@@ -1,7 +1,7 @@
 """Translates a chat of another dialect into alternating turns of user and assistant, each with its blocks.
 
-Anthropic's Messages and Bedrock's Converse require the same order of turns and blocks. This module has what they have
-in common; the packages of the two formats encode the blocks.
+Anthropic's Messages and Bedrock's Converse require the same order of turns and blocks. This module has the common part;
+the packages of the two formats encode the blocks.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ BlockKind: TypeAlias = Literal["text", "thinking", "call", "result", "media"]
 
 NO_PARAMETERS: Mapping[str, Json] = MappingProxyType({"type": "object", "properties": {}})
 FORCED = frozenset({"required", "tool"})
-# A reply that has tool calls stops for them whatever its provider says (OpenAI says "stop" where a call was forced,
-# Gemini always). Not so where it was cut off: its last call is torn, and the caller must not run it.
+# The finish reason of a reply with tool calls is "tool calls", whatever its provider reports (OpenAI reports "stop" for
+# a forced call, Gemini always). Not for a reply that was cut off: its last call is incomplete, and the caller must not
+# run it.
 CUT_OFF: frozenset[FinishReason] = frozenset({"length", "context_window", "content_filter", "refusal", "pause"})
 
 
 def arguments_of(text: str) -> JsonObject | None:
-    """The arguments of a tool call as an object. None: they are not an object. An empty text means no arguments, and so
+    """The arguments of a tool call as an object. None: they are not an object. An empty text means no arguments. So
     does null, which Groq's models write for a tool without parameters."""
     if not text.strip():
         return {}
@@ -141,7 +142,8 @@ class Translation(DropList, ABC, Generic[B]):
         budget = max(wanted.budget_tokens or BUDGETS.get(effort or "medium", LEAST_BUDGET), LEAST_BUDGET)
         limit = limits.get(limit_name)
         if isinstance(limit, int) and limit <= budget:
-            limits[limit_name] = limit + budget  # thinking counts: the answer keeps the room that the caller gave it
+            # max_tokens includes thinking. The reply keeps the size that the caller set.
+            limits[limit_name] = limit + budget
         fields["thinking"] = {"type": "enabled", "budget_tokens": budget, **self._display(wanted)}
         return True
 
@@ -191,7 +193,7 @@ class Translation(DropList, ABC, Generic[B]):
         arguments = arguments_of(part.arguments)
         if arguments is None:
             where = self._member(path, "arguments")
-            raise BadRequest(f"{where} is no JSON object", param=where)
+            raise BadRequest(f"{where} is not a JSON object", param=where)
         self._drop_member(path, "signature", part.signature)
         return arguments
 
@@ -219,9 +221,9 @@ class Translation(DropList, ABC, Generic[B]):
                 case "system" | "developer":
                     system += blocks
                 case "user" | "tool":
-                    _say(turns, "user", blocks)
+                    _append_blocks(turns, "user", blocks)
                 case "assistant":
-                    _say(turns, "assistant", self._first("thinking", blocks))
+                    _append_blocks(turns, "assistant", self._first("thinking", blocks))
                 case _:
                     assert_never(message.role)
         for turn in turns:
@@ -229,12 +231,12 @@ class Translation(DropList, ABC, Generic[B]):
                 turn.blocks = self._first("result", turn.blocks)
         path = self.spelling.field("messages")
         if not turns:
-            raise BadRequest(f"{path} holds no turn of the user, and {self.title} needs one", param=path)
+            raise BadRequest(f"{path} has no turn of the user, and {self.title} needs one", param=path)
         if turns[0].role != "user":
-            raise BadRequest(f"{path} begins with the assistant; {self.title} needs the user first", param=path)
+            raise BadRequest(f"{path} begins with the assistant; {self.title} needs a user turn first", param=path)
         last = turns[-1]
         if last.role == "assistant" and self._kind(last.blocks[-1]) == "text":
-            self._strip(last.blocks[-1])  # an answer that the model shall go on with may not end in white space
+            self._strip(last.blocks[-1])  # a reply that the model continues must not end in white space
         return system, turns
 
     def _first(self, kind: BlockKind, blocks: list[B]) -> list[B]:
@@ -250,8 +252,8 @@ def goes_on_without_thinking(turns: Sequence[tuple[str, Sequence[BlockKind]]]) -
     first = len(turns) - 1
     while first > 0 and (turns[first][0] == "assistant" or _is_answer(turns[first])):
         first -= 1
-    said = [kind for role, kinds in turns[first:] if role == "assistant" for kind in kinds]
-    return "call" in said and said[0] != "thinking"
+    kinds_since = [kind for role, kinds in turns[first:] if role == "assistant" for kind in kinds]
+    return "call" in kinds_since and kinds_since[0] != "thinking"
 
 
 def _is_answer(turn: tuple[str, Sequence[BlockKind]]) -> bool:
@@ -263,7 +265,7 @@ def is_explicit(wanted: Reasoning) -> bool:
     return wanted.mode in ("enabled", "adaptive") or wanted.budget_tokens is not None
 
 
-def _say(turns: list[Turn[B]], role: Literal["user", "assistant"], blocks: list[B]) -> None:
+def _append_blocks(turns: list[Turn[B]], role: Literal["user", "assistant"], blocks: list[B]) -> None:
     if not blocks:
         return
     if turns and turns[-1].role == role:

@@ -64,24 +64,24 @@ def ensure(state_dir: Path, *, names: Iterable[str] = NAMES, now: datetime | Non
     expires soon. Keys are readable for their owner only (0600)."""
     now = now or datetime.now(UTC)
     wanted = frozenset(names)
-    found = files(state_dir)
-    found.certificate.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    ca, ca_key = _authority(found, now)
-    leaf = _certificate_in(found.certificate)
+    paths = files(state_dir)
+    paths.certificate.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    ca, ca_key = _authority(paths, now)
+    leaf = _certificate_in(paths.certificate)
     fresh = (
         leaf is not None
         and leaf.issuer == ca.subject
         and _signed_by(leaf, ca)
         and leaf.not_valid_after_utc - _RENEW_BEFORE > now
         and _names_of(leaf) == wanted
-        and _key_in(found.private_key) is not None
+        and _key_in(paths.private_key) is not None
     )
     if not fresh:
         key = ec.generate_private_key(ec.SECP256R1())
         leaf = _leaf(key, ca, ca_key, sorted(wanted), now)
-        _write(found.private_key, _pem_of_key(key))
-        _write(found.certificate, _pem(leaf) + _pem(ca))
-    return found
+        _write(paths.private_key, _pem_of_key(key))
+        _write(paths.certificate, _pem(leaf) + _pem(ca))
+    return paths
 
 
 def system_trust_store() -> Path:
@@ -110,8 +110,8 @@ def first_file(candidates: Iterable[str]) -> Path:
 # --- creating
 
 
-def _authority(found: CertificateFiles, now: datetime) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    ca, key = _certificate_in(found.ca), _key_in(found.ca_key)
+def _authority(paths: CertificateFiles, now: datetime) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    ca, key = _certificate_in(paths.ca), _key_in(paths.ca_key)
     if (
         ca is not None
         and key is not None
@@ -128,8 +128,8 @@ def _authority(found: CertificateFiles, now: datetime) -> tuple[x509.Certificate
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    _write(found.ca_key, _pem_of_key(key))
-    _write(found.ca, _pem(ca))
+    _write(paths.ca_key, _pem_of_key(key))
+    _write(paths.ca, _pem(ca))
     return ca, key
 
 
@@ -217,18 +217,18 @@ def _signed_by(leaf: x509.Certificate, ca: x509.Certificate) -> bool:
 
 def _names_of(leaf: x509.Certificate) -> frozenset[str]:
     try:
-        found = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        alternative = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return frozenset()
-    addresses = found.get_values_for_type(x509.IPAddress)
-    return frozenset((*found.get_values_for_type(x509.DNSName), *map(str, addresses)))
+    addresses = alternative.get_values_for_type(x509.IPAddress)
+    return frozenset((*alternative.get_values_for_type(x509.DNSName), *map(str, addresses)))
 
 
 # --- files
 
 
-def _pem(found: x509.Certificate) -> bytes:
-    return found.public_bytes(serialization.Encoding.PEM)
+def _pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)
 
 
 def _pem_of_key(key: ec.EllipticCurvePrivateKey) -> bytes:

@@ -72,8 +72,8 @@ def render(config: Config, files: DiscoveryFiles) -> DynamicResources:
         if (name := names.get(cluster["name"])) is not None:
             # Statistics and the access log keep the plain name.
             clusters[name] = {"alt_stat_name": cluster["name"], **_renamed({**cluster, "name": name}, names)}
-    for found in static["listeners"]:
-        listener = _renamed(found, names)
+    for configured in static["listeners"]:
+        listener = _renamed(configured, names)
         if listener.get("name") == "edge":
             listener, routes = _with_rds(listener, files.routes)
         listeners.append(listener)
@@ -101,15 +101,15 @@ def _source(path: Path) -> Json:
 def _names(config: Config, clusters: Sequence[Json]) -> dict[str, str]:
     """The versioned name of each cluster, by its plain name."""
     own = cluster_names(config, versioned=True)
-    found = {cluster_name(provider): name for provider, name in own.items()}
+    names = {cluster_name(provider): name for provider, name in own.items()}
     for pair in hedged_pairs(config):
-        found[pair_name(*map(cluster_name, pair))] = pair_name(*(own[provider] for provider in pair))
+        names[pair_name(*map(cluster_name, pair))] = pair_name(*(own[provider] for provider in pair))
     if envoy_versions.order_of(config) != "priority_group":
         for chain in envoy_versions.chains(config):
-            found[chain_name(map(cluster_name, chain))] = chain_name(own[provider] for provider in chain)
+            names[chain_name(map(cluster_name, chain))] = chain_name(own[provider] for provider in chain)
     (agent,) = (cluster for cluster in clusters if cluster["name"] == AGENT)
     digest = blake2b(json.dumps(agent, sort_keys=True).encode(), digest_size=5).hexdigest()
-    return {**found, AGENT: f"{AGENT}@{digest}"}
+    return {**names, AGENT: f"{AGENT}@{digest}"}
 
 
 # The keys that contain names of clusters; `clusters` contains names, or objects with a name.
@@ -124,17 +124,17 @@ def _renamed(value: Any, names: Mapping[str, str]) -> Any:
         return [_renamed(each, names) for each in value]
     if not isinstance(value, Mapping):
         return value
-    found: Json = {}
+    renamed: Json = {}
     for key, each in value.items():
         if key in _NAMING and isinstance(each, str):
-            found[key] = names.get(each, each)
+            renamed[key] = names.get(each, each)
         elif key == _HEALTH_OF and isinstance(each, Mapping):
-            found[key] = {names.get(name, name): percent for name, percent in each.items()}
+            renamed[key] = {names.get(name, name): percent for name, percent in each.items()}
         elif key == "clusters" and isinstance(each, list):
-            found[key] = [_named(_renamed(one, names), names) for one in each]
+            renamed[key] = [_named(_renamed(one, names), names) for one in each]
         else:
-            found[key] = _renamed(each, names)
-    return found
+            renamed[key] = _renamed(each, names)
+    return renamed
 
 
 def _named(one: Any, names: Mapping[str, str]) -> Any:
@@ -147,19 +147,19 @@ def _named(one: Any, names: Mapping[str, str]) -> Any:
 
 def _with_rds(listener: Json, path: Path) -> tuple[Json, list[Json]]:
     """Adds the routes of the previous configuration."""
-    found: dict[str, Json] = {}
+    route_configs: dict[str, Json] = {}
 
     def moved(each: Json) -> Json:
         config = each.get("typed_config", {})
         routes = config.get("route_config")
-        if routes is None or found.setdefault(routes["name"], routes) != routes:
+        if routes is None or route_configs.setdefault(routes["name"], routes) != routes:
             return each
         rest = {key: value for key, value in config.items() if key != "route_config"}
         rds = {"route_config_name": routes["name"], "config_source": _source(path)}
         return {**each, "typed_config": {**rest, "rds": rds}}
 
     chains = [{**chain, "filters": [moved(each) for each in chain["filters"]]} for chain in listener["filter_chains"]]
-    return {**listener, "filter_chains": chains}, list(found.values())
+    return {**listener, "filter_chains": chains}, list(route_configs.values())
 
 
 def at_sampling(config: Config, percent: int) -> Config:

@@ -96,8 +96,8 @@ Json: TypeAlias = dict[str, Any]
 
 
 def fields(message: betterproto2.Message) -> Json:
-    found: Json = message.to_dict(casing=betterproto2.Casing.SNAKE)
-    return found
+    message_fields: Json = message.to_dict(casing=betterproto2.Casing.SNAKE)
+    return message_fields
 
 
 def typed(message: betterproto2.Message, **newer: Any) -> Json:

@@ -65,13 +65,13 @@ class MeshResources:
 
 def labels(written: Iterable[str]) -> dict[str, str]:
     """Parses labels as NAME=VALUE. Raises ConfigError."""
-    found = {}
+    parsed = {}
     for each in written:
         name, equals, value = each.partition("=")
         if not (name and equals and value):
             raise ConfigError(f"--workload: {each!r} is not a label; write NAME=VALUE")
-        found[name] = value
-    return found
+        parsed[name] = value
+    return parsed
 
 
 def render(config: Config, target: Target, mesh: MeshResources) -> str:
@@ -158,10 +158,10 @@ def _patch(apply_to: str, match: Json, operation: str, value: Any) -> Json:
 
 
 def _at_filter(context: str, mesh: MeshResources, sub_filter: str | None = None) -> Json:
-    found: Json = {"name": MANAGER}
+    network_filter: Json = {"name": MANAGER}
     if sub_filter is not None:
-        found["subFilter"] = {"name": sub_filter}
-    return {"context": context, "listener": {"portNumber": mesh.port, "filterChain": {"filter": found}}}
+        network_filter["subFilter"] = {"name": sub_filter}
+    return {"context": context, "listener": {"portNumber": mesh.port, "filterChain": {"filter": network_filter}}}
 
 
 def _mesh_tls(identity: str) -> Json:

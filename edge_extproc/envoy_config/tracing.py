@@ -80,7 +80,7 @@ def cluster(config: Config) -> Json | None:
     tls = url.scheme == "https"
     port = url.port or (443 if tls else 4317 if wanted.protocol == "grpc" else 4318)
     address = {"socket_address": {"address": url.hostname, "port_value": port}}
-    found: Json = {
+    result: Json = {
         "name": CLUSTER,
         "type": "STRICT_DNS",
         "connect_timeout": "2s",
@@ -90,15 +90,15 @@ def cluster(config: Config) -> Json | None:
         },
     }
     if wanted.protocol == "grpc":
-        found["typed_extension_protocol_options"] = {
+        result["typed_extension_protocol_options"] = {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": f"{_TYPE}envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
                 "explicit_http_config": {"http2_protocol_options": {}},
             }
         }
     if tls:
-        found["transport_socket"] = _tls(url.hostname or "")
-    return found
+        result["transport_socket"] = _tls(url.hostname or "")
+    return result
 
 
 def _tls(host: str) -> Json:

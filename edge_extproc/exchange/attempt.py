@@ -1,7 +1,7 @@
-"""A retry: Envoy asks for the request of the next candidate.
+"""A retry: Envoy requests the next candidate's request.
 
-router.py makes the first attempt. A retry adapts the call anew and sets all headers, since those of the last attempt
-are still there: nothing of the last provider, above all no credential, may go to the next one.
+router.py makes the first attempt. A retry adapts the call anew and sets all headers, because those of the last attempt
+are still there: nothing of the last provider, above all no credential, may reach the next one.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Attempt:
     number: int
     """From 1."""
     provider: str | None = None
-    """The provider of the endpoint that Envoy has chosen; None where the number alone decides."""
+    """The provider of the endpoint that Envoy has chosen. None: the number alone determines the candidate."""
 
     @property
     def candidate(self) -> Candidate:
@@ -76,12 +76,12 @@ class Attempt:
 
 def find_attempt(event: RequestHeaders, open_exchanges: OpenExchanges) -> Attempt | None:
     exchange_id = event.metadata.get("edge", {}).get("exchange")
-    found = open_exchanges.find(exchange_id) if isinstance(exchange_id, str) else None
+    exchange = open_exchanges.find(exchange_id) if isinstance(exchange_id, str) else None
     number = event.attributes.get("upstream.request_attempt_count")
     provider = event.attributes.get(ANSWERED_BY)
-    if found is None or not isinstance(number, int | float):
+    if exchange is None or not isinstance(number, int | float):
         return None
-    return Attempt(found, int(number), provider if isinstance(provider, str) else None)
+    return Attempt(exchange, int(number), provider if isinstance(provider, str) else None)
 
 
 async def encode_attempt(event: RequestHeaders, attempt: Attempt) -> Continue | Replace | ImmediateResponse:
@@ -91,7 +91,7 @@ async def encode_attempt(event: RequestHeaders, attempt: Attempt) -> Continue | 
     gateway = attempt.exchange.gateway
     try:
         return await gateway.large_body_runner.run(write_request, event, attempt)
-    except PolicyUnavailable as error:  # too many large ones wait
+    except PolicyUnavailable as error:  # too many large bodies are waiting
         return _error_response(gateway.dialects[attempt.exchange.call.dialect], error.fault())
 
 
@@ -101,7 +101,7 @@ def write_request(event: RequestHeaders, attempt: Attempt) -> Continue | Replace
     call, candidate = attempt.exchange.call, attempt.candidate
     try:
         adapted = adapt(attempt.exchange.parsed, candidate, gateway.dialects, gateway.providers, gateway.formats)
-    except (BadRequest, Unavailable) as error:  # a credential has ended since the plan was made
+    except (BadRequest, Unavailable) as error:  # a credential has expired since the plan was made
         return _error_response(gateway.dialects[call.dialect], error.fault())
     attempt.exchange.journal.encoded(candidate, adapted)
     request = adapted.request
@@ -122,13 +122,14 @@ def write_request(event: RequestHeaders, attempt: Attempt) -> Continue | Replace
         set_headers=tuple((name, value) for name, value in to_set if name != "content-length"),
         remove_headers=to_remove,
         body=request.body,
-        # Envoy drops content-length from a replaced request; a filter behind us puts it back from here.
+        # Envoy removes content-length from a replaced request. A later filter restores it from this metadata.
         metadata={"edge": {"content_length": str(length)}},
     )
 
 
 def lost(gateway: Gateway) -> ImmediateResponse:
-    """The response where the worker that knew the exchange is gone: nothing is guessed."""
+    """The response if the worker of the exchange has ended. It is an error, because nothing else is known of the
+    call."""
     caller_dialect = gateway.dialects[gateway.default_dialect]
     fault = Fault(503, "overloaded", "the worker of this request is gone; send it again", "worker_lost")
     status, headers, body = caller_dialect.write_error(fault)

@@ -1,7 +1,7 @@
-"""What an exchange used and what that costs, as far as the response says it, and an estimate where it does not.
+"""Computes the usage and cost of an exchange: as the response reports it, or as an estimate.
 
-An exchange that ends without the provider's final usage is billed for the greater of what was seen and what the
-provider was asked to do (docs/access.md has the table).
+An exchange without the provider's final usage is billed for the greater of the observed output and the call's own bound
+(docs/access.md has the table).
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from .relay import Tally
 from .response import ResponseFacts
 
 _FREE = Decimal(0)
-# Tokens that a provider can add to what a request's bytes hold (files, stored conversations, searches in a loop), and
-# the longest answer that is believed of one choice: the largest context window of a model is 10 million tokens.
+# The tokens that a provider can add to a request's bytes (files, stored conversations, repeated searches), and the
+# longest plausible reply of one choice: the largest context window of a model is 10 million tokens.
 _MOST_ADDED = 10_000_000
 
 
 def bill_of(gateway: Gateway, request: RequestFacts, response: ResponseFacts) -> Bill:
     usage, estimated = _usage(gateway, request, response)
     if usage is not None and not is_plausible(usage):
-        # Nothing that is computed from it would be true: it counts as unknown, and limits keep the worst case.
+        # A bill with such a count would be wrong: the count is unknown, and limits keep the worst case.
         return Bill(None, True, None, response.entry is None)
     cost, unpriced = _cost(gateway, response, usage)
     if cost is not None and usage is not None:
@@ -43,7 +43,8 @@ def bill_of(gateway: Gateway, request: RequestFacts, response: ResponseFacts) ->
 
 def unseen_bill(gateway: Gateway, request: RequestFacts, response: ResponseFacts) -> Bill | None:
     """The bill of an exchange whose reply was not seen, though a provider may have made one: the tokens of the request
-    and its bound on the reply. None for an operation without a number of tokens."""
+    and its bound on the reply. None if nothing was sent, or the
+    operation is not billed by tokens."""
     call, sent = request.call, request.sent
     if call is None or sent is None or call.operation not in _COUNTED:
         return None
@@ -60,13 +61,13 @@ def unseen_bill(gateway: Gateway, request: RequestFacts, response: ResponseFacts
 
 _COUNTED = frozenset({"chat", "completions", "embeddings"})
 
-# How far below our count of the text a provider's own count of the prompt may be: tokenizers differ.
+# How far a provider's count of the prompt may be below our count of the text: tokenizers differ.
 _LEAST_REPORTED = (3, 4)
 
 
 def _usage(gateway: Gateway, request: RequestFacts, response: ResponseFacts) -> tuple[Usage | None, bool]:
-    """The usage, and whether a part of it is estimated. A stream that broke reports too little or nothing, but its
-    provider bills what it read and made."""
+    """The usage, and whether a part of it is estimated. A broken stream reports too little or nothing, but its provider
+    charges for what it read and generated."""
     body, call = response.body, request.call
     if body.summary is not None and call is not None:
         return _completed(gateway, request, call, response, body.summary.usage, lambda: _length(body.reply))
@@ -88,8 +89,8 @@ def _completed(
     reported: Usage | None,
     length_of_reply: Callable[[], int],
 ) -> tuple[Usage, bool]:
-    """The reported usage with an estimate of what it lacks, and whether anything of it is estimated. The length is in
-    characters, and only counted where it is needed."""
+    """The reported usage with estimates of missing counts, and whether there are any. `length` is in characters, and
+    called only if needed."""
     usage = _plausible(reported or Usage(prompt_unknown=True, completion_unknown=True), call)
     estimated = usage.unreadable > 0
     if usage.prompt_unknown:
@@ -106,7 +107,7 @@ def _completed(
 
 
 def _plausible(usage: Usage, call: Call) -> Usage:
-    """Without the counts that a call of so many bytes, or with such a bound on its answer, cannot have come to."""
+    """The usage without counts that are impossible for the size of the call or its bound on the reply."""
     if usage.prompt > len(call.raw) + _MOST_ADDED:
         completion = replace(
             usage, input=0, cache_read=0, cache_write=0, cache_write_1h=0, input_audio=0, cached_twice=0
@@ -146,7 +147,7 @@ def _estimated(call: Call, tally: Tally, prompt_size: PromptEstimate) -> Usage:
     least, whole = _LEAST_REPORTED
     if reported.prompt * whole < prompt * least:
         reported = replace(reported, input=reported.input + prompt - reported.prompt)
-    # Answers are made side by side: those of which nothing was seen are as long as the others.
+    # Choices are generated at the same time: unseen ones count as long as the others.
     seen = max(seen, seen * call.choices // tally.choices)
     if seen > reported.completion:
         reported = replace(reported, output=reported.output + seen - reported.completion)
@@ -169,14 +170,14 @@ def _cost(gateway: Gateway, response: ResponseFacts, usage: Usage | None) -> tup
 
 
 def _hedge_cost(gateway: Gateway, request: RequestFacts, response: ResponseFacts, usage: Usage) -> Decimal:
-    """What the slower candidate of a hedged call cost: it read the same prompt, and was stopped before its answer. An
-    estimate, and nothing where the call was not hedged or the price is not known."""
+    """An estimate of the cost of a hedged call's slower candidate: it read the same prompt, and was stopped before its
+    reply. 0 if the call was not hedged or the price is unknown."""
     sent = request.sent.open if request.sent is not None else None
     if sent is None or not sent.plan.hedged or response.attempts < 2:
         return _FREE
     slower = next((c for c in sent.plan.candidates if c != response.candidate), None)
     ended = {attempt.candidate for attempt in sent.journal.ended.values()}
-    if slower is None or slower in ended:  # it failed, which costs nothing
+    if slower is None or slower in ended:  # a failed attempt costs nothing
         return _FREE
     provider = gateway.providers[slower.provider]
     read = Usage(input=usage.prompt)

@@ -43,7 +43,7 @@ class BodyChoice:
 
 
 def operation_body(gateway: Gateway, answered: Answered, inflater: Inflater | None, *, end: bool) -> BodyChoice:
-    """Of an operation other than chat. `end`: no body follows."""
+    """The reader for an operation other than chat. `end`: no body follows."""
     call, values, candidate = answered.call, answered.head.values, answered.candidate
     upstream_format = format_of(call, candidate, gateway.providers[candidate.provider])
     operation = OperationResponse(call, gateway.formats, upstream_format)
@@ -79,7 +79,7 @@ def chat_body(gateway: Gateway, sent: Sent, answered: Answered, inflater: Inflat
     reader, writer = upstream.reader(upstream.stream_type if unnamed else content_type), caller.writer(call)
     stream_type = call.stream_type or caller.stream_type
     whole = Fold(upstream.name) if keeps else None
-    # One dialect may be framed in two ways. Then its frames cannot pass as they are.
+    # One dialect may have two framings. Frames of the other one cannot pass unchanged.
     same = upstream.name == caller.name and stream_type == upstream.stream_type
     relay: Relay
     if same:
@@ -107,19 +107,19 @@ def chat_body(gateway: Gateway, sent: Sent, answered: Answered, inflater: Inflat
 
 
 def error_body(gateway: Gateway, answered: Answered) -> BodyChoice:
-    """Of an error response of a provider."""
+    """The reader for an error response of a provider."""
     body = UpstreamErrorBody(partial(read_error, gateway, answered), answered.head.values.get("content-encoding"))
     return BodyChoice(body, "buffered", unwanted(answered.head.headers))
 
 
 def read_error(gateway: Gateway, answered: Answered, body: bytes) -> Fault:
-    """Read in the dialect that a header of the response names, else in that of the provider."""
+    """The fault, read in the dialect that a response header marks, else in the provider's."""
     head = answered.head
     dialect = gateway.dialect_of_error(head.values) or answered.dialect
     return for_caller(dialect.read_error(head.status or 502, head.headers, body))
 
 
 def _any_part(part: Part) -> bool:
-    """Of a reply that stays in its own dialect."""
+    """The reader for a reply that stays in its own dialect."""
     del part
     return True

@@ -1,6 +1,7 @@
-"""How many bytes a request body may have, and a response body that is held whole.
+"""The size limits of request bodies and of complete response bodies.
 
-Envoy's buffer serves both directions and is as large as the larger limit, or larger: the exact limits are checked here.
+Envoy's buffer serves both directions and is as large as the larger limit, or larger. So the exact limits are checked
+here.
 """
 
 from __future__ import annotations

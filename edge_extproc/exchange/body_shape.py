@@ -1,4 +1,4 @@
-"""Bounds of what one request may hold, checked before anything of it is built.
+"""Limits what one request may contain, before its body is parsed.
 
 Every body is searched for the messages, parts and tools of all dialects, by their `wire_names`.
 """
@@ -21,7 +21,7 @@ class ShapeBounds:
     tools: int = 2_000
     values: int = 500_000
     least: int = field(init=False)
-    """The smallest of them: a body of so few bytes is within all."""
+    """The smallest limit. A body with so few bytes is within all limits."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "least", min(self.messages, self.parts, self.tools, self.values))
@@ -59,7 +59,7 @@ def check_shape(raw: bytes, operation: Operation, bounds: ShapeBounds, names: Wi
 
 
 def _has_few(raw: bytes, bounds: ShapeBounds) -> bool:
-    """Each message, part and tool is an object, or text between quotes."""
+    """Whether the body can only have few items: each message, part and tool is an object or a quoted text."""
     return max(raw.count(b"{"), raw.count(b",")) < min(bounds.messages, bounds.parts, bounds.tools)
 
 

@@ -1,11 +1,12 @@
-"""ext_authz: may this request go on, by its headers alone? For any route, with the identity and rules of router.py.
+"""Answers ext_authz: decides by the headers alone whether a request may continue. It works on any route, with the
+identity and rules of router.py.
 
 A route's own settings come as `context_extensions`:
 
-    edge.tenants    names that may pass, with commas between; others are refused
-    edge.roles      a caller needs one of them
+    edge.tenants    names of the permitted tenants, separated by commas; others are refused
+    edge.roles      the caller needs one of them
     edge.operation  the operation for policies; default: that of the path
-    edge.model      the model that the route serves: a caller who may not use it is refused
+    edge.model      the model of the route: a caller who may not use it is refused
     edge.limit      requests: one is taken from the caller's requests per minute
     edge.optional   true: a request without a credential is allowed, without an identity
 
@@ -35,16 +36,16 @@ from .ports import Gateway
 
 SETTINGS = frozenset({"edge.tenants", "edge.roles", "edge.operation", "edge.model", "edge.limit", "edge.optional"})
 _PREFIX = "edge."
-# Written by Envoy, where the caller has shown a certificate.
+# Envoy sets it if the caller has shown a certificate.
 CERTIFICATE = "x-forwarded-client-cert"
-# Set for the service behind the gateway, whatever the caller sent under these names.
+# Headers for the service behind the gateway. They replace the caller's headers of these names.
 IDENTITY_HEADERS = ("x-edge-tenant", "x-edge-team", "x-edge-user", "x-edge-key")
 _OPERATIONS = frozenset(get_args(Operation))
 
 
 @dataclass(frozen=True, slots=True)
 class AuthzRequest:
-    """One request, as far as ext_authz sees it."""
+    """One request, as ext_authz reports it."""
 
     method: str
     path: str
@@ -57,7 +58,7 @@ class AuthzRequest:
 
 @dataclass(slots=True)
 class _Caller:
-    """What is known of the caller so far."""
+    """The facts about the caller so far."""
 
     principal: Principal | None = None
     operation: Operation | None = None
@@ -69,7 +70,7 @@ class CheckAllowed:
     remove_headers: tuple[str, ...]
     metadata: Mapping[str, str]
     response_headers: Pairs = ()
-    """For the caller, with the answer."""
+    """Headers for the caller, on the response."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ class AuthzChecker:
         identity_seal: IdentitySeal,
         on_checked: Callable[[AuthzDecision], None] = lambda _: None,
     ) -> None:
-        """`gateway` returns the current one. `on_checked` takes each decision."""
+        """`gateway` returns the current one. `on_checked` is called with each decision."""
         self._current = gateway
         self._seal = identity_seal
         self._on_checked = on_checked
@@ -100,7 +101,7 @@ class AuthzChecker:
         return self._current()
 
     async def check(self, request: AuthzRequest) -> Verdict:
-        """Never raises: a bug of the gateway is a refusal too."""
+        """The decision. Never raises: a bug of the gateway becomes a refusal."""
         clock, caller, fault = self._gateway.clock, _Caller(), None
         began, started_at = clock.monotonic(), clock.time()
         verdict: Verdict
@@ -160,7 +161,7 @@ class AuthzChecker:
         return CheckAllowed(
             tuple((name, value) for name, value in who.items() if value),
             # A repeated name is removed once.
-            tuple(dict.fromkeys((*(() if self._is_asked_for_again(request) else credentials), *unset))),
+            tuple(dict.fromkeys((*(() if self._needs_credential_later(request) else credentials), *unset))),
             {
                 "tenant": principal.tenant,
                 "key": principal.key_id,
@@ -169,9 +170,9 @@ class AuthzChecker:
             limit_headers,
         )
 
-    def _is_asked_for_again(self, request: AuthzRequest) -> bool:
-        """An LLM API's request goes on to ext_proc, which takes the credential away itself; unless it believes us, it
-        must see it."""
+    def _needs_credential_later(self, request: AuthzRequest) -> bool:
+        """Whether the credential stays on the request for ext_proc, which removes it itself: an LLM API's request goes
+        there, and ext_proc needs the credential unless it accepts the sealed identity."""
         return self._gateway.identity_seal is None and self._route(request) is not None
 
     def _may_pass(self, principal: Principal, request: AuthzRequest, operation: Operation | None) -> None:
@@ -188,7 +189,7 @@ class AuthzChecker:
             raise Forbidden(f"this route serves the model {model!r}, which this caller may not use")
 
     def _operation(self, request: AuthzRequest) -> Operation | None:
-        """None for a route that is none of ours."""
+        """The operation of the route. None: the path is not one of ours."""
         given = request.settings.get("edge.operation")
         if given is not None:
             if given not in _OPERATIONS:
@@ -197,7 +198,7 @@ class AuthzChecker:
         return self._route(request)
 
     def _route(self, request: AuthzRequest) -> Operation | None:
-        """What one of our own paths is for."""
+        """The route of one of our own paths."""
         try:
             return self._gateway.routes.match(request.method, request.path.partition("?")[0])[1].operation
         except (NoSuchRoute, WrongMethod):

@@ -1,7 +1,7 @@
 """The faults that callers get for Envoy's own responses.
 
-Envoy says in `response.code_details` who made a response. All but "via_upstream" are its own (or ours), and their
-bodies are for operators. The keys are Envoy's response code details without their variable parts.
+`response.code_details` names the origin of a response. All values except "via_upstream" mean Envoy or this gateway,
+with a body for operators. The keys are Envoy's response code details without their variable parts.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ _FAULTS: tuple[tuple[str, int, FaultKind, str, str], ...] = (
 
 
 CODES = frozenset(code for _, _, _, code, _ in _FAULTS) | {"gateway_error"}
-"""Every code that is given here."""
+"""All codes of this table."""
 
 
 OF_THE_CALLER = frozenset({"request_too_large", "request_timeout", "rate_limit_exceeded"})
-"""Those with which Envoy refuses a request in our place, for what the caller did."""
+"""The codes with which Envoy refuses a request because of the caller."""
 
 
 def fault_of(status: int, details: str) -> Fault:

@@ -1,7 +1,7 @@
-"""What Envoy tells us about one HTTP request, one message at a time.
+"""The events of one HTTP request: each is one message of Envoy.
 
-Header values are str: bytes that are not UTF-8 were mapped one to one to U+DC80…U+DCFF (surrogateescape), so that
-nothing is lost and a strict encoder refuses them. Names are in lower case; pseudo-headers (":path") are among them.
+Header values are str: bytes that are not UTF-8 are mapped one to one to U+DC80…U+DCFF (surrogateescape), so nothing is
+lost and a strict encoder refuses them. Names are in lower case and include pseudo-headers (":path").
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Headers: TypeAlias = tuple[tuple[str, str], ...]
 Attributes: TypeAlias = Mapping[str, object]
 NOTHING: Attributes = Nothing()
 Metadata: TypeAlias = Mapping[str, Mapping[str, object]]
-NOTHING_TOLD: Metadata = Nothing()
+NO_METADATA: Metadata = Nothing()
 
 
 @frozen_dataclass
@@ -27,7 +27,7 @@ class RequestHeaders:
     """No body follows."""
     attributes: Attributes = field(default=NOTHING)
     """Envoy attributes by their CEL path: str, int, bool or float."""
-    metadata: Metadata = field(default=NOTHING_TOLD)
+    metadata: Metadata = field(default=NO_METADATA)
     """Dynamic metadata that Envoy forwards, by namespace."""
 
 

@@ -1,4 +1,4 @@
-"""What Envoy is told of the first attempt: the provider's request, and the order in which it tries the candidates."""
+"""Builds Envoy's command for the first attempt: the provider's request, and the order of the candidates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from .ports import Gateway
 
 
 def first_request(gateway: Gateway, exchange_id: str, worker: str | None, sent: Sent, adapted: Adapted) -> Continue:
-    """`adapted` is the request for the first candidate of the plan. `worker` is the address of this worker."""
+    """The command. `adapted` is the request for the first candidate of the plan. `worker` is the address of this
+    worker."""
     identified, call, plan, request = (
         sent.admitted.read.identified,
         sent.open.parsed.call,

@@ -309,7 +309,7 @@ class _Reply:
         self._plain: list[bytes] = []
         self._stream: _Stream | None = None
         self.length = 0
-        self.spoke = False
+        self.has_output = False
 
     def feed(self, event: ResponseBody) -> Fault | None:
         self._parts.append(event.body)
@@ -362,7 +362,7 @@ class _Stream:
         self._tally = Tally()
         self._parts: list[bytes] = []
         self.length = 0
-        self.spoke = False
+        self.has_output = False
         """Whether a part of the reply was received."""
 
     def feed(self, event: ResponseBody) -> Fault | None:
@@ -386,9 +386,9 @@ class _Stream:
                         self.spoke = True
                         return None
             if event.end:
-                for said in self._reader.close()[1]:
-                    if isinstance(said, Failed):
-                        return said.fault
+                for reply_event in self._reader.close()[1]:
+                    if isinstance(reply_event, Failed):
+                        return reply_event.fault
                 return Fault(502, "api", "the provider's stream ended before its first token", "empty_stream")
         except UpstreamError as error:
             return error.fault()
@@ -398,12 +398,12 @@ class _Stream:
         return b"".join(self._parts)
 
 
-def _speaks(said: object) -> bool:
-    match said:
+def _has_output(reply_event: object) -> bool:
+    match reply_event:
         case PartDelta():
-            return bool(said.text)
+            return bool(reply_event.text)
         case PartStarted():
-            return said.kind not in ("text", "thinking")
+            return reply_event.kind not in ("text", "thinking")
         case Finished() | Ended():
             return True
         case _:

@@ -9,15 +9,15 @@ from .commands import Command
 from .events import Event
 
 Closing: TypeAlias = Literal[
-    "done",  # Envoy ended the stream; whether the exchange was over, the exchange knows
-    "cancelled",  # Envoy reset it; it may do so after a proper end too
-    "error",  # a PeerError or a bug: the shell stopped it
-    "stopping",  # the worker is stopped and its grace is over
+    "done",  # Envoy ended the stream; the exchange knows whether it was complete
+    "cancelled",  # Envoy reset it, which may follow a normal end
+    "error",  # a PeerError or a bug: the server stopped it
+    "stopping",  # the worker stops, and its grace period is over
 ]
 
 
 MoreTime: TypeAlias = Callable[[float], Awaitable[None]]
-"""Tells Envoy that the answer to its present message may take so many seconds from now. Once a message."""
+"""Extends Envoy's time limit for the answer to the current message, in seconds from now. Once for each message."""
 
 
 async def no_more_time(seconds: float) -> None:
@@ -26,15 +26,16 @@ async def no_more_time(seconds: float) -> None:
 
 
 class Handler(Protocol):
-    """One stream. Calls come one after the other, `closed` once and last, whichever way the stream ended."""
+    """Handles one stream. Calls come one after the other. `closed` is called once and last, however the stream
+    ended."""
 
     more_time: MoreTime
-    """Set by the shell before the first message."""
+    """Set by the server before the first message."""
 
     async def handle(self, event: Event) -> Command:
-        """May be cancelled while it waits: a caller that leaves."""
+        """The command for an event. May be cancelled while it waits, when a caller disconnects."""
         ...
 
     def closed(self, why: Closing) -> None:
-        """Never waits and never raises."""
+        """Ends the exchange. Never waits and never raises."""
         ...

@@ -1,8 +1,8 @@
-"""Which headers may pass, as tables. What is not named here does not reach a provider.
+"""Decides which headers may pass, by tables. A header without a row does not reach a provider.
 
-Requests go by an allow-list: a header of the caller reaches a provider only if it means something there and cannot
-be a secret of ours. Responses go by a deny-list: what tells of the operator's account, of connections or of us is
-removed; the rest (rate limits, request ids) is the caller's to see.
+Requests have an allow-list: a caller's header reaches a provider only if it has a meaning there and cannot be a secret
+of the gateway. Responses have a deny-list: headers about the operator's account, about connections or about the gateway
+are removed. The caller gets all others (rate limits, request ids).
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from ..telemetry.redaction import redact
 from .commands import Pairs
 from .events import Headers
 
-# Means the same to every provider.
+# These have the same meaning for every provider.
 _ANYWHERE = frozenset({"accept", "idempotency-key", "traceparent", "tracestate", "user-agent"})
 
-# Of clients that several dialects share. It means something only to a provider of the caller's own dialect.
+# These are sent by clients of several dialects. They have a meaning only for a provider of the caller's own dialect.
 _SAME_DIALECT_PREFIXES = ("x-stainless-",)
 
-# Not ours to touch: pseudo-headers and framing belong to Envoy; x-request-id carries the hash by which Envoy finds the
-# same worker again on a retry; without x-forwarded-proto Envoy finds no route. A filter of the rendered configuration
-# takes x-forwarded-* and x-envoy-* away right before the provider.
+# These must stay unchanged. Pseudo-headers and framing belong to Envoy. x-request-id has the hash by which Envoy finds
+# the same worker on a retry. Without x-forwarded-proto Envoy finds no route. A filter of the rendered configuration
+# removes x-forwarded-* and x-envoy-* before the provider.
 _ENVOYS = frozenset({"host", "x-request-id", "transfer-encoding", "content-length", "content-type"})
 _ENVOYS_PREFIXES = (":", "x-envoy-", "x-forwarded-")
 
@@ -46,7 +46,7 @@ _NEVER_BACK = frozenset(
         "x-powered-by",
     }
 )
-# Which pages may read an answer, Envoy says (listen.cors).
+# Envoy adds the CORS headers (listen.cors).
 _NEVER_BACK_PREFIXES = ("access-control-", "x-edge-", "x-envoy-")
 
 
@@ -67,33 +67,32 @@ def outgoing(
     content_type: str | None = "application/json",
     removed: tuple[str, ...] = (),
 ) -> tuple[Pairs, tuple[str, ...]]:
-    """What to set and what to remove, so that a provider sees `credentials`, what may pass of `present`, `defaults`
-    where that does not say, and nothing else: above all no credential of the caller or of another provider. `length`
-    is None where there is no body, `content_type` where the caller's own stays. `own` has the headers that mean
-    something to a provider of the caller's dialect alone; None where the provider's is another one. `removed` is what
-    of `present` the host of the provider must not see."""
-    kept, others = _split(tuple([name for name, _ in present]), own)
+    """The headers to set and to remove for a provider. It gets `credentials`, the permitted headers of `present`, and
+    `defaults` for missing ones. It gets no credential of the caller or of another provider. `length`: None if there is
+    no body. `content_type`: None to keep the caller's. `own`: headers for a provider of the caller's dialect; None if
+    the provider has another one. `removed`: headers of `present` that this host must not get."""
+    permitted, others = _split(tuple([name for name, _ in present]), own)
     to_set = {":path": path}
     if content_type is not None:
         to_set["content-type"] = content_type
     if length is not None:
         to_set["content-length"] = str(length)
     if defaults:
-        to_set.update({name: value for name, value in defaults if name not in kept})
+        to_set.update({name: value for name, value in defaults if name not in permitted})
     to_set.update(credentials)
     return tuple(to_set.items()), tuple([name for name in (*others, *removed) if name not in to_set])
 
 
-# A client sends the same headers each time; of what a caller makes up, little is remembered.
+# A client sends the same headers each time. The cache is small, because a caller can invent names.
 @lru_cache(maxsize=64)
 def _split(names: tuple[str, ...], own: frozenset[str] | None) -> tuple[frozenset[str], tuple[str, ...]]:
-    """What may pass, and what may not, sorted."""
-    kept = frozenset(name for name in names if _passes(name, own))
-    return kept, tuple(sorted({*names} - kept))
+    """The permitted and the other names, both sorted."""
+    permitted = frozenset(name for name in names if _passes(name, own))
+    return permitted, tuple(sorted({*names} - permitted))
 
 
 def orders(plan: Plan) -> Pairs:
-    """The retry settings of a plan, as headers for Envoy's router. None of them leaves Envoy."""
+    """The retry settings of a plan, as headers for Envoy's router. Envoy sends none of them to a provider."""
     fallback = 0
     if plan.fallback is not NO_FALLBACK:
         fallback = max(len(plan.fallback.context_length), len(plan.fallback.content_filter))
@@ -110,7 +109,7 @@ def orders(plan: Plan) -> Pairs:
 
 
 def unwanted(present: Headers) -> tuple[str, ...]:
-    """The response headers that do not go back to the caller."""
+    """The response headers that the caller must not get."""
     return tuple(sorted({n for n, _ in present if _stays(n)}))
 
 
@@ -137,17 +136,17 @@ def one_line(names: tuple[str, ...]) -> str:
 
 
 def dropped_fields(names: tuple[str, ...]) -> Pairs:
-    """The header that names what was left out; none where nothing was."""
+    """The header with the names of dropped fields, or nothing if there are none."""
     return (("x-edge-dropped", one_line(names)),) if names else ()
 
 
-# What UUIDs, ULIDs and ids of traces are made of, and words with a separator. It goes into logs and into a header.
+# The characters of UUIDs, ULIDs, trace ids, and words with a separator. The id is written to logs and a header.
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/+=~-]{0,127}")
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 
 
 def is_request_id(text: str) -> bool:
-    """Whether a caller may name its request so: in form and length, and without anything that logs must not show."""
+    """Whether a caller's request id is valid: by its form and length, and safe for logs."""
     return bool(_UUID.fullmatch(text) or (_REQUEST_ID.fullmatch(text) and redact(text) == text))
 
 
@@ -165,6 +164,6 @@ def first(headers: Iterable[tuple[str, str]], name: str) -> str | None:
 
 
 def content_length(values: Mapping[str, str]) -> int:
-    """The declared length of a body in bytes; 0 if there is none, or no number."""
+    """The declared length of a body in bytes; 0 if it is missing or not a number."""
     value = values.get("content-length")
     return int(value) if value and value.isascii() and value.isdigit() else 0

@@ -1,4 +1,4 @@
-"""Where work on large bodies is done, so that other exchanges go on meanwhile."""
+"""Runs work on large bodies, so that other exchanges are not delayed."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Protocol, TypeVar
 
 T = TypeVar("T")
 
-# Bytes from which on a body is large, and from which on its objects are counted. To read and translate a message takes
-# some 10 us, so that what is not large holds the event loop for some milliseconds at most.
+# The least size in bytes of a large body, and of a body whose objects are counted. Reading and translating a message
+# takes some 10 us, so a smaller body holds the event loop for a few milliseconds at most.
 LARGE, _SMALL = 256 * 1024, 16 * 1024
 _MANY_OBJECTS = 256
 
@@ -19,12 +19,13 @@ def is_large(raw: bytes) -> bool:
 
 class WorkRunner(Protocol):
     async def run(self, function: Callable[..., T], *arguments: object) -> T:
-        """Raises PolicyUnavailable where too many wait already, and whatever the function raises."""
+        """The function's result. Raises PolicyUnavailable if too many calls wait already, and whatever the function
+        raises."""
         ...
 
 
 class InlineRunner:
-    """Where nobody else waits."""
+    """Runs the function at once, for a process without other exchanges."""
 
     async def run(self, function: Callable[..., T], *arguments: object) -> T:
         return function(*arguments)

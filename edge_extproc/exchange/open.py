@@ -1,7 +1,7 @@
-"""The exchanges in flight in this process, by id: how a retry finds what it is a retry of.
+"""The exchanges in progress in this process, by id: a retry finds its exchange here.
 
-The id is made by us for each exchange and cannot be guessed. It travels in Envoy's dynamic metadata, never in a header.
-A retry reads the open exchange, and writes into its log what only the upstream level sees.
+The gateway makes the id for each exchange. It cannot be guessed, and is sent in Envoy's dynamic metadata, never in a
+header. A retry reads the open exchange, and writes to its log what only the upstream level sees.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from .ports import Gateway
 
 @dataclass(slots=True)
 class AttemptLog:
-    """What was seen of the attempts of one exchange, by their number, counted from 1."""
+    """The log of the attempts of one exchange, by their number, counted from 1."""
 
     began: dict[int, float] = field(default_factory=dict)
     """When each attempt was sent, by the monotonic clock."""
     ended: dict[int, AttemptResult] = field(default_factory=dict)
     """The result of an attempt that ended at the upstream level."""
     encodings: dict[Candidate, tuple[Lane, tuple[str, ...]]] = field(default_factory=dict)
-    """How the last request for each candidate was encoded, and the fields that it lacks."""
+    """The encoding of the last request for each candidate, and the fields that it lacks."""
 
     def encoded(self, candidate: Candidate, adapted: Adapted) -> None:
         """Records an attempt's request when it is made."""
@@ -36,7 +36,7 @@ class AttemptLog:
         return encoding[1] if encoding is not None else ()
 
     def lane(self, candidate: Candidate) -> Lane:
-        """Of another candidate where this one was not asked."""
+        """How the request for a candidate was encoded, or that for another one if there was none for it."""
         lane, _ = self.encodings.get(candidate) or next(iter(self.encodings.values()))
         return lane
 
@@ -45,7 +45,7 @@ class AttemptLog:
 class OpenExchange:
     parsed: ParsedCall
     plan: Plan
-    """The guard replaces its rest where a fallback to another model begins."""
+    """The guard replaces the rest of it if a fallback to another model begins."""
     gateway: Gateway
     """The gateway that the exchange began with: a newer one may lack a provider of the plan."""
     large: bool = False

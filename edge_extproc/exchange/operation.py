@@ -77,7 +77,7 @@ class OperationResponse:
         if end and not self._lost:
             try:
                 self._read_usage(inflate(encoding, bytes(self._tapped)))
-            except EdgeError:  # it has passed, and the caller may be able to read it
+            except EdgeError:  # the response was passed on already; the caller may be able to read it
                 self.usage = None
             if self.usage is not None:
                 self._fill_in()
@@ -87,7 +87,7 @@ class OperationResponse:
         if not self.crosses:
             self._read_usage(body)
             self._fill_in()
-            return self._ours.as_asked(body, self._call)
+            return self._ours.as_requested(body, self._call)
         answer = self._theirs.read_answer(body)
         if isinstance(answer, Embedded):
             self.usage = answer.usage

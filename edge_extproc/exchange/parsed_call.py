@@ -1,4 +1,4 @@
-"""A call, and what is read of its body only where it is needed.
+"""A call with the parts of its body that are read only if needed.
 
 A call is translated once for each candidate of another wire format, and again for each retry. Its body is read once.
 """
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class ParsedCall:
-    """One call with its chat, or with the question of another operation. Both are read when they are first needed."""
+    """One call with its chat, or with the request of another operation. Both are read at their first use."""
 
     __slots__ = ("_chat", "_dialect", "_error", "_format", "_question", "call")
 
@@ -31,7 +31,7 @@ class ParsedCall:
         self._error: BadRequest | None = None
 
     def chat(self) -> Chat:
-        """Raises BadRequest where the body cannot be read, each time with the error of the first reading."""
+        """The chat. Raises BadRequest if the body cannot be read, each time with the error of the first reading."""
         if self._chat is None:
             self._chat = self._once(self._dialect.read_chat)
         return self._chat

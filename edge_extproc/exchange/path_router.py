@@ -1,4 +1,4 @@
-"""Which dialect and operation a path belongs to."""
+"""Finds the dialect and operation of a path."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from ..errors import NoSuchRoute, WrongMethod
 from ..operations.base import OperationFormat
 from .events import Headers
 
-# WebSockets and WebRTC: not one request with one answer.
+# WebSockets and WebRTC: they are not one request with one response.
 REALTIME = "/v1/realtime"
 
 _PLACEHOLDER = re.compile(r"\{\w+\}")
 
 
 class _Node:
-    """One segment of the paths that hold a placeholder. A step is the segment itself, or "{}" and what follows the
-    placeholder within its segment, which begins with a colon: Google's paths end in {model}:verb."""
+    """One segment of the paths with a placeholder. A step is the segment itself, or "{}" and the rest of the
+    placeholder's segment, which begins with a colon: Google's paths end in {model}:verb."""
 
     __slots__ = ("methods", "steps")
 
@@ -28,13 +28,14 @@ class _Node:
         self.methods: dict[str, tuple[Dialect, Route]] = {}
 
     def step(self, segment: str) -> _Node | None:
-        """The most specific step wins, and there is no way back: a path costs its length."""
-        found = self.steps.get(segment)
-        if found is not None or not segment:
-            return found
+        """The next node, by the most specific step. There is no backtracking, so the cost is linear in the path's
+        length."""
+        node = self.steps.get(segment)
+        if node is not None or not segment:
+            return node
         name, colon, verb = segment.rpartition(":")
-        if name and (found := self.steps.get("{}" + colon + verb)) is not None:
-            return found
+        if name and (node := self.steps.get("{}" + colon + verb)) is not None:
+            return node
         return self.steps.get("{}")
 
 
@@ -47,9 +48,9 @@ class PathRouter:
         formats: Mapping[str, OperationFormat] = MappingProxyType({}),
         passed: Sequence[str] = (),
     ) -> None:
-        """`passed` are paths that, with all below them, are only passed on."""
+        """`passed`: paths that are passed on unread, with all paths below them."""
         self._by_path: dict[str, dict[str, tuple[Dialect, Route]]] = {}
-        """As the dialects spell them, placeholders and all."""
+        """As the dialects spell them, with placeholders."""
         self._templates = _Node()
         self._by_header = {name: dialect for dialect in dialects.values() for name in dialect.client_headers}
         for dialect in dialects.values():
@@ -67,7 +68,7 @@ class PathRouter:
             self._node(route.path).methods[route.method] = (dialect, route)
 
     def _passing(self, method: str, path: str) -> tuple[Dialect, Route] | None:
-        """Where config says that this path is passed on as it is."""
+        """The route of a path that the configuration passes on unread, or None."""
         if self._passers is None or not any(path == p or path.startswith(p + "/") for p in self._passed):
             return None
         return self._passers, Route(method, path, "passed", "passed")
@@ -79,7 +80,7 @@ class PathRouter:
         return node
 
     def _methods(self, path: str) -> Mapping[str, tuple[Dialect, Route]] | None:
-        """What may be done at this very path."""
+        """The methods of exactly this path."""
         exact = self._by_path.get(path)
         if exact is not None:
             return exact
@@ -89,12 +90,13 @@ class PathRouter:
         return node.methods or None if node is not None else None
 
     def match(self, method: str, path: str) -> tuple[Dialect, Route]:
-        """`path` is without its query. Raises NoSuchRoute or WrongMethod, which say what there is."""
+        """The route. `path` is without its query. Raises NoSuchRoute or WrongMethod, with the existing paths or
+        methods."""
         methods = self._methods(path)
-        # Whoever may GET may ask for the headers alone.
-        found = (methods or {}).get("GET" if method == "HEAD" else method) or self._passing(method, path)
-        if found is not None:
-            return found
+        # A path with GET also supports HEAD.
+        route = (methods or {}).get("GET" if method == "HEAD" else method) or self._passing(method, path)
+        if route is not None:
+            return route
         if path == REALTIME or path.startswith(REALTIME + "/"):
             raise NoSuchRoute("realtime sessions do not go through this gateway; send requests, streamed or not")
         if methods is None:
@@ -103,8 +105,8 @@ class PathRouter:
         raise WrongMethod(f"{method} is not a method of {path}; use {', '.join(sorted(methods))}")
 
     def caller_dialect(self, path: str, headers: Headers) -> Dialect | None:
-        """The dialect for errors before the route is known: of a header that only clients of one dialect send, else of
-        the path, else of a path above it. None where none of them says."""
+        """The dialect for errors before the route is known. It is that of a header that only clients of one dialect
+        send, else of the path, else of a path above it. None if it is unknown."""
         for name, _ in headers:
             if name in self._by_header:
                 return self._by_header[name]

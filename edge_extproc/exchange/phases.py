@@ -1,7 +1,7 @@
 """The phases of a request, from its headers to the first attempt.
 
-Each phase is made by one step of router.py and holds what that step established, with the phase before it. A fact can
-be read only from a phase that has it. The router keeps the newest phase. Settlement reads it through `RequestFacts`.
+One step of router.py makes each phase. A phase holds the facts of that step and the phase before it, so a fact can be
+read only after it is known. The router keeps the newest phase. Settlement reads it through `RequestFacts`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .prompt_size import PromptParts
 
 @frozen_dataclass
 class Received:
-    """The request headers have come."""
+    """The request headers have arrived."""
 
     headers: Headers
     values: Mapping[str, str]
@@ -81,7 +81,7 @@ class ReadCall:
 
 @frozen_dataclass
 class Admitted:
-    """The cache and the limits have been asked."""
+    """The cache and the limits have decided."""
 
     read: ReadCall
     lookup: CacheLookup | None
@@ -106,7 +106,7 @@ class Sent:
     open: OpenExchange
     """Attempts read it, and write their log into it."""
     prompt: PromptParts | None
-    """The size of the prompt, read in advance where the body is large."""
+    """The size of the prompt, read in advance if the body is large."""
 
 
 RequestPhase: TypeAlias = Received | Authenticated | Identified | ReadCall | Admitted | Planned | Sent
@@ -114,7 +114,7 @@ RequestPhase: TypeAlias = Received | Authenticated | Identified | ReadCall | Adm
 
 @frozen_dataclass
 class RequestFacts:
-    """What is known of a request at its end. A phase that was not reached is None."""
+    """The facts of a request at its end. A phase that was not reached is None."""
 
     received: Received | None = None
     principal: Principal | None = None
@@ -127,7 +127,7 @@ class RequestFacts:
 
 
 def request_facts(phase: RequestPhase | None) -> RequestFacts:
-    """`phase` is the newest one; None where no request headers came."""
+    """The facts. `phase` is the newest one; None if no request headers came."""
     sent = phase if isinstance(phase, Sent) else None
     planned = phase if isinstance(phase, Planned) else None
     if sent is not None:
@@ -153,7 +153,7 @@ def request_facts(phase: RequestPhase | None) -> RequestFacts:
 
 
 class ExchangeTimes:
-    """When an exchange began, and how long the gateway itself worked on it."""
+    """The times of an exchange: its beginning, and how long the gateway itself worked on it."""
 
     __slots__ = ("began", "by_event", "overhead", "started_at")
 

@@ -1,6 +1,6 @@
-"""`Gateway`: all that an exchange works with, made by the composition root. It never changes.
+"""`Gateway`: everything that an exchange uses. The worker's wiring makes it, and it never changes.
 
-An exchange keeps the gateway that it began with, so that a new configuration takes effect for new exchanges only.
+An exchange keeps the gateway with which it began, so a new configuration applies only to new exchanges.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Gateway:
     dialects: Mapping[str, Dialect]
     routes: PathRouter
     default_dialect: str
-    """Used for errors where the path belongs to no dialect."""
+    """The dialect for errors if the path belongs to no dialect."""
     authenticator: Authenticator
     models: ModelTable
     planner: Planner
@@ -72,15 +72,15 @@ class Gateway:
     identity_seal: IdentitySeal | None = None
     """Set where ext_authz runs before ext_proc: its sealed identity is accepted."""
     access: AccessControl | None = None
-    """None where no role or policy forbids anything."""
+    """None if no role or policy restricts anything."""
     limiter: Limiter | None = None
-    """None where no caller has a limit."""
+    """None if no caller has a limit."""
     bounds: OutputBounds = UNCONFIGURED
     """Bounds of the cost of a call."""
     shape: ShapeBounds = GENEROUS
     """Bounds of the shape of a body."""
     body_limits: BodyLimits = DEFAULT_LIMITS
-    """The longest request, and the longest response that is held whole."""
+    """The size limits of requests, and of responses that are read whole."""
     large_body_runner: WorkRunner = AT_ONCE
     """Runs the work on large bodies."""
     tracer: Tracer | None = None
@@ -91,7 +91,7 @@ class Gateway:
     adds_access_log_facts: bool = False
     """Envoy's access log shows the facts of each exchange."""
     wire_names: WireNames = field(init=False)
-    """The names of all dialects together, by which bodies of every caller are searched."""
+    """The field names of all dialects, for searches in bodies of every caller."""
     prompt_search: PromptSearch = field(init=False)
 
     def __post_init__(self) -> None:

@@ -87,7 +87,7 @@ class _Count:
 
 
 def read_prompt(call: Call, names: WireNames) -> PromptParts:
-    """What costs by the length of the body. `names`: those of all dialects."""
+    """The sizes of a request's prompt, in time linear in the body's length. `names`: those of all dialects."""
     try:
         body = decode(call.raw) if call.operation != "passed" else None
     except UNREADABLE:
@@ -122,7 +122,7 @@ def _top(count: _Count, key: str, value: Json) -> None:
         return
     if key in names.elsewhere:
         count.elsewhere = True
-    elif key in names.stored_prompts and isinstance(value, dict):  # with what fills it in
+    elif key in names.stored_prompts and isinstance(value, dict):  # with its variables
         count.elsewhere = True
         _as_text(count, value)
     elif key in names.content:
@@ -146,7 +146,7 @@ def _content(count: _Count, value: Json) -> None:
         elif isinstance(each, dict):
             count.tokens += _PER_OBJECT
             left.extend(each.values() if count.special.isdisjoint(each) else _plain(count, each))
-        elif each is not None:  # a prompt of tokens
+        elif each is not None:  # a prompt of token numbers
             count.tokens += 1
 
 
@@ -187,8 +187,8 @@ def _is_name(names: WireNames, key: str, value: Json) -> bool:
 def _blob(count: _Count, value: Json, plain: list[Json]) -> None:
     """Counts an object with a file or a reference to one: `source`, `inlineData`, `fileData`, `input_audio`, …"""
     if isinstance(value, str):  # OpenAI's file_data
-        found = _DATA_URI.match(value)
-        _file(count, found[1] if found is not None else "", len(value))
+        match = _DATA_URI.match(value)
+        _file(count, match[1] if match is not None else "", len(value))
         return
     if not isinstance(value, dict):
         plain.append(value)
@@ -230,12 +230,12 @@ def _file(count: _Count, mime: str, length: int) -> None:
 def _as_text(count: _Count, value: Json) -> None:
     try:
         count.texts.append(encode(value).decode("utf-8", "replace"))
-    except BadRequest:  # nested deeper than can be written: no provider reads it either
+    except BadRequest:  # nested too deeply to be written: no provider can read it either
         count.tokens += 1
 
 
 def _names_stored(tools: Json, names: WireNames) -> bool:
-    """A tool of the provider's own that brings stored files into the prompt."""
+    """Whether a provider's own tool adds stored files to the prompt."""
     left = [tools]
     while left:
         each = left.pop()
@@ -244,7 +244,7 @@ def _names_stored(tools: Json, names: WireNames) -> bool:
         elif isinstance(each, dict):
             if not names.stored_in_tools.isdisjoint(each):
                 return True
-            # Not into schemas, where these are names like others.
+            # Schemas are not searched: there these names are ordinary ones.
             left.extend(value for key, value in each.items() if key in names.tool_settings)
     return False
 
@@ -265,13 +265,13 @@ def _hidden(budget: int | None, effort: str | None, call: Call, model: str, boun
 
 
 def _reasoning(body: Mapping[str, Json], names: WireNames) -> tuple[int | None, str | None]:
-    """The budget of tokens and the effort that are asked for, in any API's spelling."""
+    """The requested budget and effort of reasoning, in any API's spelling."""
     budget: int | None = None
     effort: str | None = None
     for held in _holders(body, names):
         for key, value in held.items():
             if key in names.budgets and isinstance(value, int | float) and not isinstance(value, bool):
-                if value < 0:  # Gemini: as much as it likes
+                if value < 0:  # Gemini: no limit
                     effort = effort or _USUAL_EFFORT
                 else:
                     budget = max(budget or 0, int(min(value, 1 << 40)))
@@ -283,17 +283,17 @@ def _reasoning(body: Mapping[str, Json], names: WireNames) -> tuple[int | None, 
 
 
 def _holders(body: Mapping[str, Json], names: WireNames) -> list[Mapping[str, Json]]:
-    found: list[Mapping[str, Json]] = []
+    holders: list[Mapping[str, Json]] = []
     efforts = {key: value for key, value in body.items() if key in names.reasoning_efforts}
-    found += [dict.fromkeys(names.efforts, value) for value in efforts.values() if isinstance(value, str)]
+    holders += [dict.fromkeys(names.efforts, value) for value in efforts.values() if isinstance(value, str)]
     more = [value for key, value in body.items() if key in names.settings]
     for held in (body, *(each for each in more if isinstance(each, dict))):
-        found += [value for key, value in held.items() if key in names.reasoning and isinstance(value, dict)]
-        for asks, beside in names.reasoning_beside.items():
-            thinking, config = held.get(asks), held.get(beside)
+        holders += [value for key, value in held.items() if key in names.reasoning and isinstance(value, dict)]
+        for switch, beside in names.reasoning_beside.items():
+            thinking, config = held.get(switch), held.get(beside)
             if isinstance(thinking, dict) and thinking.get("type") != "disabled" and isinstance(config, dict):
-                found.append(config)
-    return found
+                holders.append(config)
+    return holders
 
 
 _SWITCHES: Mapping[str | bool, str] = MappingProxyType(

@@ -35,7 +35,7 @@ from ..model.reply import (
 from ..model.usage import Usage
 from .account_faults import for_caller
 
-_TOLD_WHOLE = frozenset({"redacted_thinking", "media", "opaque"})
+_COMPLETE_AT_START = frozenset({"redacted_thinking", "media", "opaque"})
 # Parts whose start contains output of the model: a tool's name, or the whole part.
 _TOKENS_AT_START = frozenset({"tool_call", "redacted_thinking", "media", "opaque"})
 
@@ -187,7 +187,7 @@ class RawRelay:
         if self.tally.failed is not None:
             return b""
         frames, events = self._reader.close()
-        self._listen(events)
+        self._observe(events)
         if self.tally.failed is not None:  # the last frame, if there is one, is incomplete
             return self._writer.write(Failed(self.tally.failed))
         return b"".join(frame.raw for frame in frames)
@@ -195,7 +195,7 @@ class RawRelay:
     def fail(self, fault: Fault) -> bytes:
         return _fail(self.tally, self._writer, fault)
 
-    def _listen(self, events: list[ReplyEvent]) -> bool:
+    def _observe(self, events: list[ReplyEvent]) -> bool:
         """Whether the caller gets the frame with these events."""
         only_usage = bool(events)
         for event in events:

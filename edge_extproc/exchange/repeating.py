@@ -1,4 +1,4 @@
-"""Replies from the cache, and replies for it."""
+"""Returns replies from the cache, and stores replies in it."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from .rights import able
 
 
 def cached_reply(gateway: Gateway, read: ReadCall, entry: CacheEntry) -> tuple[bytes, str, tuple[str, ...]] | None:
-    """A stored reply in the caller's dialect, whole or as a stream; its content type; and the names of the parts that
-    the dialect has no place for. None where this caller may not have the reply, or where it cannot be read: another
-    version of the gateway stored it."""
+    """A stored reply in the caller's dialect (complete or a stream), its content type, and the names of parts without a
+    place in the dialect. None if this caller may not have the reply, or if another version of the gateway stored it and
+    it cannot be read."""
     call, caller_dialect = read.parsed.call, read.identified.caller_dialect
     if not _may_have(read.identified.rights, call, entry):
         return None
@@ -39,16 +39,16 @@ def cached_reply(gateway: Gateway, read: ReadCall, entry: CacheEntry) -> tuple[b
 
 
 def _may_have(rights: CallerRights | None, call: Call, entry: CacheEntry) -> bool:
-    """Whether this caller could have got the reply from its provider. A fallback may have stored the reply of a
-    candidate that the cache key does not contain, for a caller with more rights."""
+    """Whether this caller could get the reply from its provider. A fallback may have stored the reply of a candidate
+    that is not in the cache key, for a caller with more rights."""
     return rights is None or bool(able(rights, call, (Candidate(entry.provider, entry.model),)))
 
 
 def store_reply(
     gateway: Gateway, call: Call, response: ResponseFacts, lookup: CacheLookup, cost: Decimal | None, *, keep: bool
 ) -> None:
-    """Gives the cache a reply that may be repeated, where `keep`. Releases the calls that wait for it. A bug here must
-    not keep the exchange from being settled: it is reported."""
+    """Stores a reply that may be cached if `keep`, and releases the calls that wait for it. An exception is only
+    reported, because the exchange must still be settled."""
     try:
         reply = _new_reply(gateway, call, response, lookup, cost) if keep else None
         if reply is not None:

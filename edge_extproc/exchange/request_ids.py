@@ -1,4 +1,4 @@
-"""Request ids on the commands that make a response without Envoy's own filter for them (docs/adr/102)."""
+"""Adds request ids to commands whose response does not pass Envoy's own filter for them (docs/adr/102)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .response_head import ResponseHead
 
 
 def with_request_id(command: Continue | ImmediateResponse, received: Received | None) -> Continue | ImmediateResponse:
-    """The caller's own request id in Envoy's dynamic metadata, so that whatever responds has it."""
+    """Sets the caller's request id in Envoy's dynamic metadata, for every later response."""
     if received is None or received.request_id is None or received.request_id != received.values.get(CALLERS_ID):
         return command
     metadata = dict(command.metadata or {})
@@ -22,7 +22,8 @@ def with_request_id(command: Continue | ImmediateResponse, received: Received | 
 def with_ids_of_response(
     command: ImmediateResponse, received: Received | None, head: ResponseHead | None
 ) -> ImmediateResponse:
-    """Envoy sends an immediate response to response headers past the filter that adds the ids to every other one."""
+    """Adds the ids to an immediate response to response headers: Envoy sends it past the filter that adds them to
+    others."""
     ids = (
         (PROVIDERS_ID, head.values.get("x-request-id") if head is not None else None),
         ("x-request-id", received.request_id if received is not None else None),

@@ -1,11 +1,11 @@
-"""The phases of a response, and what settlement may read of them.
+"""The phases of a response, and the facts that settlement reads from them.
 
-ResponseHead   the response headers, from the provider or from Envoy itself (response_head.py)
-Answered       a provider of the plan made them (response_head.py)
-Receiving      and its body is on the way (response_bodies.py)
-RefusedResponse        the caller gets an error instead
+ResponseHead      the response headers of a provider or of Envoy (response_head.py)
+Answered          a provider of the plan sent them (response_head.py)
+Receiving         the body is arriving (response_bodies.py)
+RefusedResponse   the caller gets an error instead
 CachedReply       the caller gets a reply from the cache
-OwnReply       the gateway has the answer itself: a list of models, an estimated count
+OwnReply          the gateway responds itself: a list of models, an estimated count
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class Receiving:
 @frozen_dataclass
 class RefusedResponse:
     before: ResponseHead | Answered | Receiving | None
-    """What the error replaces."""
+    """The response that the error replaces."""
     fault: Fault
     by_gateway: bool
     """The gateway or Envoy refused the request; no provider did."""
     status: int
-    """Of the response to the caller."""
+    """The status of the response to the caller."""
     length: int
     """Bytes of the body to the caller."""
 
@@ -59,10 +59,10 @@ ResponsePhase: TypeAlias = ResponseHead | Answered | Receiving | RefusedResponse
 
 @frozen_dataclass
 class ResponseFacts:
-    """What is known of a response at its end."""
+    """The facts of a response at its end."""
 
     status: int | None
-    """Of the response to the caller; None where there is none."""
+    """The status of the response to the caller; None if there is none."""
     length: int
     """Bytes of the body to the caller."""
     head: ResponseHead | None
@@ -71,7 +71,7 @@ class ResponseFacts:
     body: BodyReader
     refused: RefusedResponse | None
     entry: CacheEntry | None
-    """The cached reply that was given."""
+    """The cached reply that the caller got."""
     dropped: tuple[str, ...]
     """Fields that the provider's request lacks."""
     lost: tuple[str, ...]
@@ -95,7 +95,7 @@ class ResponseFacts:
 
 
 def head_of(phase: ResponsePhase | None) -> ResponseHead | None:
-    """The response headers that have come, whatever replaces the response."""
+    """The received response headers, even if another response replaces them."""
     before = phase.before if isinstance(phase, RefusedResponse | CachedReply) else phase
     answered = before.answered if isinstance(before, Receiving) else before
     head = answered.head if isinstance(answered, Answered) else answered
@@ -103,7 +103,7 @@ def head_of(phase: ResponsePhase | None) -> ResponseHead | None:
 
 
 def response_facts(phase: ResponsePhase | None) -> ResponseFacts:
-    """`phase` is the newest one; None where there was no response."""
+    """The facts. `phase` is the newest one; None if there was no response."""
     if isinstance(phase, OwnReply):
         return ResponseFacts(200, phase.length, None, None, NO_BODY, None, None, (), ())
     refused = phase if isinstance(phase, RefusedResponse) else None

@@ -1,7 +1,7 @@
-"""One class for each way in which a response body goes from the provider to the caller.
+"""The readers of response bodies: one class for each way in which a body goes from the provider to the caller.
 
-The router chooses a class from the response headers, gives it each chunk, and sends what it returns. A reader also
-keeps what settlement needs: the reply or the tally of a stream, the number of bytes, the time of the first token.
+The router chooses a class by the response headers, passes each chunk to it, and sends what it returns. A reader also
+keeps the facts for settlement: the reply or the tally of a stream, the number of bytes, the time of the first token.
 """
 
 from __future__ import annotations
@@ -31,32 +31,32 @@ from .response_head import Answered
 Clock: TypeAlias = Callable[[], float]
 """Monotonic, in seconds."""
 
-# Content types that are believed: JSON, and error pages.
+# Trusted content types: JSON, and error pages.
 _EXPLICIT_TYPES = ("application/json", "text/html", "application/xml", "text/xml")
 
 
 class BodyReader:
-    """What all readers have. A class attribute is the value for a reader that has no such fact."""
+    """The interface of all readers. A class attribute is the value for a reader without this fact."""
 
     __slots__ = ()
 
     length: int = 0
     """Bytes that went to the caller."""
     first_token_at: float | None = None
-    """When the first text, thinking or tool call of a stream came, by the monotonic clock. Of a reply without such
-    things (an image, speech), the time of its first byte."""
+    """The time of a stream's first text, thinking or tool call, by the monotonic clock. For a reply without them (an
+    image, speech), the time of its first byte."""
     tally: Tally | None = None
     """Of a stream."""
     summary: ReplySummary | None = None
     """Of a chat whose reply came whole."""
     raw: bytes | None = None
-    """All of that reply in the provider's format, where it came so."""
+    """The complete reply in the provider's format, if there is one."""
     operation: OperationResponse | None = None
-    """Of an operation other than chat."""
+    """The reply of an operation other than chat."""
     is_whole: bool = False
-    """Envoy holds the body until all of it is there, so the limit for responses applies."""
+    """Envoy buffers the complete body, so the limit for responses applies."""
     unseen: bool = False
-    """The body goes past the gateway: Envoy may close the stream before the body ends."""
+    """The body bypasses the gateway: Envoy may close the stream before the body ends."""
 
     @property
     def reply(self) -> Reply | None:
@@ -69,8 +69,8 @@ class BodyReader:
         return ()
 
     def take(self, event: ResponseBody) -> Command | Fault:
-        """A fault: the response is an error. The router writes it. Raises UpstreamError where a whole body cannot be
-        read."""
+        """The bytes for the caller. A fault: the response is an error, and the router writes it. Raises UpstreamError
+        if a complete body cannot be read."""
         del event
         return CONTINUE
 
@@ -89,7 +89,7 @@ class PassedBody(BodyReader):
 
 
 class TappedBody(BodyReader):
-    """A body that passes as it comes. Its usage is read at its end."""
+    """A body that passes unchanged. Its usage is read at its end."""
 
     __slots__ = ("_clock", "_encoding", "first_token_at", "length", "operation")
 
@@ -109,7 +109,7 @@ class TappedBody(BodyReader):
 
 
 class OperationBody(BodyReader):
-    """A whole response of an operation other than chat, rewritten for the caller where its format differs."""
+    """A complete response of an operation other than chat, rewritten for the caller if its format differs."""
 
     __slots__ = ("_encoding", "length", "operation")
     is_whole = True
@@ -126,7 +126,7 @@ class OperationBody(BodyReader):
 
 
 class StreamedBody(BodyReader):
-    """A stream. Each chunk goes on when its frames are complete."""
+    """A stream. Each chunk is passed on when its frames are complete."""
 
     __slots__ = (
         "_clock",
@@ -148,7 +148,7 @@ class StreamedBody(BodyReader):
         clock: Clock,
         operation: OperationResponse | None = None,
     ) -> None:
-        """`operation`: of a stream that belongs to no chat."""
+        """`operation`: set for a stream that is not a chat."""
         self._relay = relay
         self._inflater = inflater
         self._unframer = unframer
@@ -172,7 +172,7 @@ class StreamedBody(BodyReader):
                 data = self._unframer.close() if event.end else b""
             out += relay.feed(data) + (relay.close() if event.end else b"")
         except UpstreamError as error:
-            # The rest of the stream cannot be read: the caller gets an error event and nothing else.
+            # The rest of the stream cannot be read: the caller gets an error event, and nothing after it.
             out += relay.fail(error.fault())
         return self._send(out, event)
 
@@ -189,13 +189,13 @@ class StreamedBody(BodyReader):
 
 
 class UnnamedBody(StreamedBody):
-    """A body whose content type does not say whether it is a stream, for a caller that asked for one. Its first bytes
-    decide. A body that is no stream is held until it is whole."""
+    """A body whose content type does not show whether it is a stream, for a caller that requested one. The first bytes
+    decide. A body that is not a stream is buffered until it is complete."""
 
     __slots__ = ("_answered", "_held", "_longest", "_reply", "_streams", "summary")
 
     def __init__(self, answered: Answered, relay: Relay, inflater: Inflater | None, clock: Clock, longest: int) -> None:
-        """`longest`: how many bytes are held at most."""
+        """`longest`: how many bytes are buffered at most."""
         super().__init__(relay, inflater, None, clock)
         self._longest = longest
         self._answered = answered
@@ -227,12 +227,12 @@ class UnnamedBody(StreamedBody):
             return self._relay.feed(bytes(self._held)) + (self._relay.close() if end else b"")
         if len(self._held) > self._longest:
             self._held.clear()
-            fault = UpstreamError(f"the provider sent over {self._longest} bytes that are no stream").fault()
+            fault = UpstreamError(f"the provider sent over {self._longest} bytes that are not a stream").fault()
             return self._relay.fail(fault)
         return self._as_stream(bytes(self._held)) if end and self._relay.tally.failed is None else b""
 
     def _as_stream(self, body: bytes) -> bytes:
-        """A whole reply as the stream that the caller asked for."""
+        """A complete reply as the stream that the caller requested."""
         answered = self._answered
         self._reply = reply = _complete(answered.dialect.read_reply(body), answered)
         self.summary = summary_of(reply)
@@ -323,7 +323,7 @@ class UpstreamErrorBody(BodyReader):
     is_whole = True
 
     def __init__(self, read: Callable[[bytes], Fault], encoding: str | None) -> None:
-        """`read` makes a fault of the plain body."""
+        """`read` converts the plain body into a fault."""
         self._read = read
         self._encoding = encoding
 
@@ -332,7 +332,7 @@ class UpstreamErrorBody(BodyReader):
 
 
 class ReplacedBody(BodyReader):
-    """A body that an error replaces, whatever it holds."""
+    """A body that an error replaces, whatever it contains."""
 
     __slots__ = ("_fault",)
 
@@ -345,7 +345,7 @@ class ReplacedBody(BodyReader):
 
 
 def plain(body: bytes, encoding: str | None, unframer: Unframer | None = None) -> bytes:
-    """A whole body without its content encoding and framing. Raises UpstreamError."""
+    """A complete body without its content encoding and framing. Raises UpstreamError."""
     body = inflate(encoding, body)
     return body if unframer is None else unframer.feed(body) + unframer.close()
 
@@ -355,7 +355,7 @@ def streams_events(dialect: Dialect) -> bool:
 
 
 def may_be_events(dialect: Dialect, content_type: str) -> bool:
-    """Whether only the body can say if it is a stream. Hosts and proxies send streams as text/plain, as bytes, or
+    """Whether only the body can show if it is a stream. Hosts and proxies send streams as text/plain, as bytes, or
     without a content type."""
     kind = media_type(content_type)
     return streams_events(dialect) and kind not in _EXPLICIT_TYPES and not kind.endswith("+json")
@@ -387,7 +387,7 @@ def fault_in(events: list[ReplyEvent]) -> Fault | None:
 
 
 def _whole(body: bytes, held: bytes | None, content_type: str = "application/json", more: Pairs = ()) -> Command:
-    """The whole response body. `held` is the body that Envoy holds now; None: it is not to be compared."""
+    """The complete response body. `held`: the body that Envoy buffers now. None: it is not compared."""
     if body == held:
         return CONTINUE
     to_set: Pairs = (("content-type", content_type), ("content-length", str(len(body))), *more)

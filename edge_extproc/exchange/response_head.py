@@ -13,7 +13,7 @@ from .envoy_faults import VIA_UPSTREAM
 from .events import Headers, ResponseHeaders
 from .headers import firsts
 
-# AWS gives the id of a reply here.
+# AWS sends the id of a reply in this header.
 _ID_HEADER = "x-amzn-requestid"
 
 
@@ -26,9 +26,9 @@ class ResponseHead:
     details: str
     """Envoy's response code details: who made the response."""
     attempts: int
-    """Envoy's count; 0 where it is not given."""
+    """Envoy's count; 0 if it is missing."""
     provider: str | None
-    """The provider of the endpoint that Envoy chose, where Envoy names it."""
+    """The provider of the endpoint that Envoy chose, if Envoy reports it."""
 
     @classmethod
     def of(cls, event: ResponseHeaders) -> ResponseHead:
@@ -44,8 +44,8 @@ class ResponseHead:
         )
 
     def candidate(self, plan: Plan, *, by_endpoint: bool) -> Candidate:
-        """The candidate that answered. The count of attempts does not say it where `by_endpoint`: a hedged call asks
-        two at a time, and a chain of clusters passes over a provider without an address."""
+        """The candidate that answered. With `by_endpoint` the number of attempts does not determine it: a hedged call
+        uses two at a time, and a chain of clusters skips a provider without an address."""
         return plan.candidate(self.attempts, self.provider if by_endpoint or plan.hedged else None)
 
 
@@ -64,5 +64,5 @@ class Answered:
 
     @property
     def id_and_model(self) -> tuple[str | None, str | None]:
-        """For a reply whose format holds neither."""
+        """The id and model for a reply whose format has neither."""
         return self.head.values.get(_ID_HEADER) or None, self.candidate.model

@@ -1,10 +1,10 @@
-"""One request from its headers to its settlement, with one method for each thing that Envoy says.
+"""Handles one request from its headers to its settlement, with one method for each event.
 
-    request headers     who is calling, and which API is this       → refuse, answer, or wait for the body
-    request body        what is asked, and which candidates are there → the request of the first candidate
-    response headers    who answered, and how                       → in which mode the body comes
-    response body       the reply, in the caller's dialect          → bytes
-    closed              what was used, and what it cost             → one settlement
+    request headers     identify the caller and the API         → refuse, answer, or wait for the body
+    request body        read the call, find its candidates      → the request of the first candidate
+    response headers    find the candidate and the outcome      → the mode of the response body
+    response body       the reply, in the caller's dialect      → bytes
+    closed              compute usage and cost                  → one settlement
 
 The facts of each step are in phases.py and response.py, retries in attempt.py, response bodies in response_bodies.py.
 This module knows no gRPC, no HTTP library and no wire format.
@@ -92,13 +92,13 @@ from .worst_case import hedged_reservation, reservation_request
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# How long Envoy waits while a large body waits for its turn.
+# How long Envoy waits while a large body waits for a worker thread.
 _LARGE_SECONDS = 30.0
 
 # The first status of an error response.
 _ERRORS = 400
 
-# The provider's headers that stay on an error response that the gateway writes.
+# The provider's headers that remain on an error response of the gateway.
 _ERROR_HEADERS = frozenset({"request-id", "retry-after", "retry-after-ms", "x-request-id", "x-should-retry"})
 
 
@@ -112,8 +112,8 @@ class RouterExchange:
         traceparent: str | None = None,
         worker: str | None = None,
     ) -> None:
-        """`traceparent`: of Envoy's span for this request, where Envoy traces. `worker`: the address of this worker, to
-        which Envoy sends the streams of the attempts."""
+        """`traceparent`: that of Envoy's span for this request, if Envoy traces. `worker`: the address of this worker,
+        to which Envoy sends the streams of the attempts."""
         self.id = gateway.new_id()
         self.more_time: MoreTime = no_more_time
         self._traceparent = traceparent
@@ -130,15 +130,15 @@ class RouterExchange:
         self._caller_dialect = gateway.dialects[gateway.default_dialect]
         """Used for every error; the default until the path is known."""
         self._body: BodyReader = NO_BODY
-        """Takes the response body."""
+        """Reads the response body."""
         self._record: ExchangeRecord | None = None
         self._bug = False
         self._settled = False
         self._has_time = False
 
     async def handle(self, event: Event) -> Command:
-        """Raises PeerError where Envoy broke the order, and the exception of a bug once a response is on its way. Both
-        end the stream, and Envoy fails the request."""
+        """The command for one event. Raises PeerError if Envoy broke the order. Raises the exception of a bug after the
+        response has begun. Both end the stream, and Envoy fails the request."""
         began = self._gateway.clock.monotonic()
         before = self._order.state
         try:
@@ -182,8 +182,8 @@ class RouterExchange:
                 return CONTINUE
 
     def _annotated(self, event: Event, command: Command) -> Command:
-        """Adds what other parts of Envoy need. The facts for Envoy's access log go with the last answer, since `closed`
-        comes too late for it. The caller's request id goes with the first, so that every response has it."""
+        """Adds what other parts of Envoy need. The facts for Envoy's access log are in the last answer, because
+        `closed` is too late for it. The caller's request id is in the first, so that every response has it."""
         kind, last = type(event), event.end and type(event) is ResponseBody
         if type(command) is ImmediateResponse:
             last = True
@@ -200,7 +200,7 @@ class RouterExchange:
         metadata["edge"] = {**metadata.get("edge", {}), **access_log_facts(self._gateway, self._record)}
         return replace(command, metadata=metadata)
 
-    # --- 1. request headers: who is calling, and which API is this
+    # --- 1. request headers: identify the caller and the API
 
     async def _request_headers(self, event: RequestHeaders) -> Command:
         gateway, received = self._gateway, self._received_headers(event)
@@ -211,7 +211,7 @@ class RouterExchange:
         if gateway.limiter is not None and limits is not None:
             gateway.limiter.raise_if_blocked(limits)
         dialect, route = gateway.routes.match(received.method, received.path)
-        # The paths of these belong to several dialects: the headers tell which one the caller uses.
+        # These paths belong to several dialects: the headers show which one the caller uses.
         caller_dialect = received.caller_dialect if route.operation in ("models", "passed") else dialect
         self._caller_dialect = caller_dialect
         identified = self._request = Identified(received, principal, rights, limits, route, caller_dialect)
@@ -248,7 +248,7 @@ class RouterExchange:
         return received
 
     def _authenticate(self, received: Received, event: RequestHeaders) -> Principal:
-        """By the identity that ext_authz has sealed, where it runs before ext_proc; else by the request's headers."""
+        """The identity that ext_authz has sealed, if it runs before ext_proc, else that of the request's headers."""
         gateway = self._gateway
         if gateway.identity_seal is not None:
             sealed = event.metadata.get(SEALED, {})
@@ -257,7 +257,7 @@ class RouterExchange:
                 return principal
         return gateway.authenticator.authenticate(event.headers)
 
-    # --- 2. request body: what is asked, and which candidates are there
+    # --- 2. request body: read the call, and find its candidates
 
     async def _request_body(self, identified: Identified, body: bytes) -> Command:
         gateway, large = self._gateway, is_large(body)
@@ -270,7 +270,7 @@ class RouterExchange:
         read = self._request = ReadCall(identified, parsed, routing, candidates, large)
         if identified.rights is not None:
             candidates = identified.rights.narrow(parsed.call, candidates)
-        # A cached reply costs nothing, so the cache is asked before anything is reserved (docs/adr/064).
+        # A cached reply costs nothing, so the cache is used before anything is reserved (docs/adr/064).
         lookup = await self._look_up(read, candidates)
         admitted = self._request = Admitted(read, lookup, None)
         if lookup is not None:
@@ -289,13 +289,13 @@ class RouterExchange:
             return stale
 
     async def _work(self, large: bool, function: Callable[P, T], *arguments: P.args, **more: P.kwargs) -> T:
-        """Runs what takes time by the length of the body: off the event loop where the body is large."""
+        """Runs work whose time depends on the length of the body: off the event loop for a large body."""
         if large:
             return await self._gateway.large_body_runner.run(partial(function, *arguments, **more))
         return function(*arguments, **more)
 
     async def _take_time(self, seconds: float) -> None:
-        """Envoy takes one extension for each message."""
+        """Extends Envoy's time limit. Envoy accepts one extension for each message."""
         if not self._has_time:
             self._has_time = True
             await self.more_time(seconds)
@@ -363,14 +363,14 @@ class RouterExchange:
     async def _reserve(
         self, read: ReadCall, candidates: Sequence[Candidate], limiter: Limiter, limits: CallerLimits
     ) -> Reservation:
-        """Takes the most that this call can cost from all limits of its caller, in one step. `closed` settles it."""
+        """Reserves the most that this call can cost in all limits of its caller, in one step. `closed` settles it."""
         gateway = self._gateway
-        asked, at_once = gateway.planner.billable_candidates(read.parsed.call.model, candidates)
+        billable, at_once = gateway.planner.billable_candidates(read.parsed.call.model, candidates)
         request = await self._work(
             read.large,
             reservation_request,
             read.parsed.call,
-            asked,
+            billable,
             gateway.providers,
             gateway.prices,
             gateway.bounds,
@@ -382,7 +382,7 @@ class RouterExchange:
         return await limiter.admit(self.id, limits, request)
 
     async def _send(self, admitted: Admitted, candidates: Sequence[Candidate]) -> Command:
-        """The request of the first candidate that can take this call, and the order of all of them."""
+        """The command with the request of the first candidate that can take this call, and the order of all of them."""
         gateway, read = self._gateway, admitted.read
         parsed, call = read.parsed, read.parsed.call
         plan = self._plan(read, candidates)
@@ -404,7 +404,8 @@ class RouterExchange:
     def _plan(self, read: ReadCall, candidates: Sequence[Candidate]) -> Plan:
         gateway, call, identified = self._gateway, read.parsed.call, read.identified
         if call.operation == "passed" and gateway.endpoints.at(identified.received.path) is not None:
-            # The endpoint names its provider. What such a path creates (a file, a batch) must not be created twice.
+            # The endpoint names its provider. An object that such a path creates (a file, a batch) must not be created
+            # twice.
             return Plan(tuple(candidates), once=call.method not in ("GET", "HEAD"))
         plan = gateway.planner.plan(read.routing, candidates)
         if identified.rights is not None and plan.fallback:
@@ -412,7 +413,7 @@ class RouterExchange:
         return plan
 
     def _stale(self, admitted: Admitted) -> ImmediateResponse | None:
-        """An expired cached reply that this caller may have, because no provider could answer."""
+        """An expired cached reply that this caller may have, for a call that no provider could answer."""
         lookup = admitted.lookup
         entry = lookup.stale_entry() if lookup is not None else None
         if lookup is None or entry is None:
@@ -441,12 +442,12 @@ class RouterExchange:
         return ImmediateResponse(200, headers, body, f"edge_cache_{lookup.state}")
 
     def _own_reply(self, headers: Pairs, body: bytes, details: str) -> ImmediateResponse:
-        """A good response without a provider."""
+        """A successful response without a provider."""
         self._order.replied()
         self._response = OwnReply(len(body))
         return ImmediateResponse(200, headers, body, details)
 
-    # --- 3. response headers: who answered, and how
+    # --- 3. response headers: find the candidate and the outcome
 
     def _response_headers(self, event: ResponseHeaders) -> Command:
         gateway, request = self._gateway, self._request
@@ -491,7 +492,7 @@ class RouterExchange:
         return CONTINUE
 
     def _envoys_response(self, sent: Sent | None, head: ResponseHead, event: ResponseHeaders) -> Command:
-        """Envoy made this response itself."""
+        """Handles a response of Envoy itself."""
         failing = is_of_the_provider(head.status, head.details)
         stale = self._stale(sent.admitted) if sent is not None and failing else None
         if stale is not None:
@@ -500,7 +501,8 @@ class RouterExchange:
         return self._error(fault, event, by_gateway=fault.code in OF_THE_CALLER)
 
     def _receive(self, sent: Sent, answered: Answered, choice: BodyChoice) -> Command:
-        """Raises ResponseTooLarge before any of a body that is too long has come."""
+        """Begins to read the response body. Raises ResponseTooLarge before the first byte of a body that is too
+        long."""
         if choice.body.is_whole:
             self._gateway.body_limits.check_response(header_rules.content_length(answered.head.values))
         self._body, self._response = choice.body, Receiving(answered, choice.body)
@@ -517,7 +519,7 @@ class RouterExchange:
     # --- 4. errors, in the caller's dialect
 
     def _error(self, fault: Fault, event: ResponseHeaders, *, by_gateway: bool = False) -> Command:
-        """An error of the provider or of Envoy, written in the caller's dialect in place of the response."""
+        """Writes an error of the provider or of Envoy in the caller's dialect, in place of the response."""
         head = ResponseHead.of(event)
         if not event.end:
             self._refused(fault, by_gateway, head.status, 0)
@@ -534,7 +536,7 @@ class RouterExchange:
         return ImmediateResponse(status, (*unchanged, *headers), body, "edge_upstream_error")
 
     def _error_body(self, fault: Fault) -> Command:
-        """The same where the response headers have gone, and its whole body is here."""
+        """Does the same after the response headers have been sent, when the complete body is here."""
         status, headers, body = self._caller_dialect.write_error(fault)
         by_gateway = isinstance(self._response, RefusedResponse) and self._response.by_gateway
         self._refused(fault, by_gateway, status, len(body))
@@ -542,7 +544,7 @@ class RouterExchange:
         return Continue(set_headers=to_set, remove_headers=("content-encoding",), body=body)
 
     def _refuse(self, fault: Fault, *, by_gateway: bool = False, headers: Pairs = ()) -> ImmediateResponse:
-        """Our own answer, now, in place of whatever would come."""
+        """Responds with an error at once, in place of any other response."""
         status, of_error, body = self._caller_dialect.write_error(fault)
         self._order.replied()
         self._refused(fault, by_gateway, status, len(body))
@@ -555,7 +557,7 @@ class RouterExchange:
         before = before if isinstance(before, ResponseHead | Answered | Receiving) else None
         self._response = RefusedResponse(before, fault, by_gateway, status, length)
 
-    # --- 5. the end, whatever it was
+    # --- 5. the end
 
     def closed(self, why: Closing) -> None:
         """Settles the exchange at the first call; later calls do nothing."""
@@ -577,7 +579,7 @@ class RouterExchange:
                 gateway.report(bug)
 
     def _request_notes(self) -> Pairs:
-        """The headers for the caller on a response without a provider's reply."""
+        """The gateway's headers for the caller on a response without a provider's reply."""
         if not isinstance(self._request, Sent):
             return ()
         return _notes((), self._request.admitted.lookup, self._request.admitted.reservation)

@@ -33,16 +33,16 @@ from .ports import Gateway
 from .response import ResponseFacts, ResponsePhase, response_facts
 from .states import State
 
-# Dynamic metadata knows only doubles; up to here every integer is one.
+# Dynamic metadata has only doubles; up to this value every integer is exact.
 _MOST_EXACT = 1 << 53
 
-# Faults of the request itself: the provider would have answered another one. Faults of a key, an account or a model
-# name are not among them, since the operator mends those.
+# Faults of the request itself: the provider would answer a correct request. Faults of a key, an account or a model name
+# are not among them, because the operator fixes those.
 _THE_CALLERS: frozenset[FaultKind] = frozenset(
     {"invalid_request", "method", "conflict", "too_large", "context_length", "content_filter"}
 )
 _SERVERS = 500
-"""The first status that blames a server."""
+"""The first status of a server's failure."""
 
 _PHASES: dict[type[Event], Phase] = {
     RequestHeaders: "request_headers",
@@ -55,8 +55,8 @@ _PHASES: dict[type[Event], Phase] = {
 
 
 class ExchangeRecord:
-    """All that settlement and Envoy's access log read of an exchange, with its bill. Made once, at the last answer or
-    at the end."""
+    """Everything that settlement and Envoy's access log read of an exchange, with its bill. It is made once, at the
+    last answer or at the end."""
 
     __slots__ = ("bill", "request", "response")
 
@@ -67,7 +67,7 @@ class ExchangeRecord:
 
     @property
     def provider(self) -> str | None:
-        """Of the reply, which may come from the cache."""
+        """The provider of the reply, which may come from the cache."""
         source = self.response.entry or self.response.candidate
         return source.provider if source is not None else None
 
@@ -95,7 +95,7 @@ class ExchangeRecord:
 
 
 def access_log_facts(gateway: Gateway, record: ExchangeRecord) -> Mapping[str, object]:
-    """What Envoy's access log shows of an exchange."""
+    """The facts of an exchange for Envoy's access log."""
     request, response, (usage, _, cost, _) = record.request, record.response, record.bill
     facts: dict[str, object | None] = {
         "tenant": request.principal.tenant if request.principal is not None else None,
@@ -120,7 +120,7 @@ def settlement_of(
     outcome = _outcome(request, response, state, why)
     received, principal, identified = request.received, request.principal, request.identified
     call, lookup, entry, body = request.call, request.lookup, response.entry, response.body
-    # A cache may hold entries of an earlier version, with a usage that is not plausible.
+    # A cache may hold entries of an earlier version, with an implausible usage.
     saved = entry.usage if entry is not None and entry.usage is not None and is_plausible(entry.usage) else None
     fault = response.fault
     trace = received.trace if received is not None else None
@@ -205,7 +205,7 @@ def _outcome(request: RequestFacts, response: ResponseFacts, state: State, why: 
 
 
 def _attempts(record: ExchangeRecord, outcome: Outcome, usage: Usage | None, now: float) -> tuple[AttemptResult, ...]:
-    """The result of each attempt; empty where nothing was sent."""
+    """The result of each attempt; empty if nothing was sent."""
     sent, response = record.request.sent, record.response
     if sent is None:
         return ()
@@ -226,12 +226,13 @@ def _attempts(record: ExchangeRecord, outcome: Outcome, usage: Usage | None, now
 
 
 def keeps_transcript(gateway: Gateway, received: Received) -> bool:
-    """Whether the trace of this exchange holds the texts of the request and the reply."""
+    """Whether the trace of this exchange has the texts of the request and the reply."""
     return received.trace is not None and gateway.tracer is not None and gateway.tracer.content
 
 
 def _transcript(gateway: Gateway, request: RequestFacts, response: ResponseFacts) -> Transcript | None:
-    """A bug here must not keep the exchange from being settled: it is reported."""
+    """The texts of the exchange for its trace. An exception is only reported, because the exchange must still be
+    settled."""
     read = request.read
     if read is None or read.parsed.call.operation != "chat" or not keeps_transcript(gateway, read.identified.received):
         return None
@@ -248,7 +249,7 @@ def _transcript(gateway: Gateway, request: RequestFacts, response: ResponseFacts
 
 
 def _reply(gateway: Gateway, response: ResponseFacts) -> Reply | None:
-    """The reply, as far as it came."""
+    """The received part of the reply."""
     entry, body = response.entry, response.body
     if entry is not None:
         return gateway.dialects[entry.dialect].read_reply(entry.body)

@@ -1,7 +1,7 @@
-"""The legal order of one ext_proc stream.
+"""The legal order of the messages of one ext_proc stream.
 
-Everything that decides what may follow what is here, as two tables; a pair that is missing from its table *is* the
-error. It knows nothing of auth, routing or models.
+Two tables define what may follow what. A pair that is missing from its table is an error. The module knows nothing of
+auth, routing or models.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .events import (
 
 
 class State(Enum):
-    # Each is one object: its address tells it apart, and Enum's own hash is one of its name, made each time.
+    # Each state is a single object and is compared by its address. Enum's own hash would hash the name each time.
     __hash__ = object.__hash__
 
     FRESH = auto()
@@ -35,7 +35,7 @@ class State(Enum):
     ANSWERING = auto()
     """Response headers have come, and a body follows."""
     REPLIED = auto()
-    """The gateway answered by itself. Envoy closes the stream; later messages are ignored."""
+    """The gateway has responded. Envoy closes the stream; later messages are ignored."""
     OVER = auto()
     """The last message of the response has come."""
 
@@ -46,14 +46,14 @@ Next: TypeAlias = tuple[State, State]
 ROUTER: Mapping[State, Mapping[type[Event], Next]] = {
     State.FRESH: {
         RequestHeaders: (State.BODY_DUE, State.SENT),
-        # A filter before us answered, or Envoy did: the response path is all that we see.
+        # An earlier filter or Envoy responded: only the response path is visible.
         ResponseHeaders: (State.ANSWERING, State.OVER),
     },
     State.BODY_DUE: {
-        # A buffered body comes whole. It is not the last message where trailers follow.
+        # A buffered body comes in one message. It is not the last message if trailers follow.
         RequestBody: (State.SENT, State.SENT),
         RequestTrailers: (State.SENT, State.SENT),
-        # Envoy's own reply to a body over the limit or a request that stalled.
+        # Envoy's own response to a body over the limit or to a request that stalled.
         ResponseHeaders: (State.ANSWERING, State.OVER),
     },
     State.SENT: {
@@ -70,7 +70,7 @@ ROUTER: Mapping[State, Mapping[type[Event], Next]] = {
         ResponseTrailers: (State.REPLIED, State.REPLIED),
     },
     State.OVER: {
-        # Trailers may follow a body whose last chunk said that it was the last.
+        # Trailers may follow the last chunk of a body.
         ResponseTrailers: (State.OVER, State.OVER),
     },
 }
@@ -88,12 +88,12 @@ GUARD: Mapping[State, Mapping[type[Event], Next]] = {
         ResponseTrailers: (State.OVER, State.OVER),
     },
     State.REPLIED: {
-        # What the provider still sends after we have said how its answer ends.
+        # Messages that the provider still sends after the gateway has ended the response.
         ResponseBody: (State.REPLIED, State.REPLIED),
         ResponseTrailers: (State.REPLIED, State.REPLIED),
     },
     State.OVER: {
-        # Some Envoys repeat the end of a large body in full duplex.
+        # Some versions of Envoy repeat the end of a large body in full duplex mode.
         ResponseBody: (State.OVER, State.OVER),
         ResponseTrailers: (State.OVER, State.OVER),
     },
@@ -101,7 +101,7 @@ GUARD: Mapping[State, Mapping[type[Event], Next]] = {
 
 
 class StreamOrder:
-    """Where one stream stands. `advance` moves it on, or raises PeerError and leaves it where it was."""
+    """The position of one stream. `advance` moves it on, or raises PeerError without moving."""
 
     __slots__ = ("_table", "state")
 
@@ -118,5 +118,5 @@ class StreamOrder:
         self.state = step[event.end]
 
     def replied(self) -> None:
-        """We answered by ourselves."""
+        """The gateway has responded itself."""
         self.state = State.REPLIED

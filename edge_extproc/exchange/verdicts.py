@@ -14,8 +14,8 @@ from ..model.usage import Usage
 from .envoy_faults import VIA_UPSTREAM
 from .open import AttemptLog
 
-# The status codes that mean that the provider is down, overloaded or out of quota. With any other one it is available,
-# although the caller, the key or the request may be wrong.
+# The status codes of a provider that is down, overloaded or out of quota. With any other one it is available, although
+# the caller, the key or the request may be wrong.
 _FAILING = frozenset({408, 429})
 
 _NO_HOST = "no_healthy_upstream"
@@ -87,12 +87,12 @@ def attempt_results(plan: Plan, journal: AttemptLog, attempts: int, last: LastAt
     # In a hedged call, an earlier attempt may only have been slower.
     missed: Verdict = "unknown" if plan.hedged else "failed"
     earlier = range(1, count)
-    found = []
+    results = []
     if earlier:
-        found = [journal.ended.get(n) or AttemptResult(plan.at(n), missed, reason="retried") for n in earlier]
+        results = [journal.ended.get(n) or AttemptResult(plan.at(n), missed, reason="retried") for n in earlier]
     if plan.hedged and last.candidate is not None:
-        found = [each for each in found if each.candidate != candidate]
-        found += [AttemptResult(plan.at(count), "unknown")] if plan.at(count) != candidate else []
+        results = [each for each in results if each.candidate != candidate]
+        results += [AttemptResult(plan.at(count), "unknown")] if plan.at(count) != candidate else []
     number = next((n for n in earlier if plan.at(n) == candidate), count) if earlier else count
     began = journal.began.get(number)
     final = AttemptResult(
@@ -112,4 +112,4 @@ def attempt_results(plan: Plan, journal: AttemptLog, attempts: int, last: LastAt
         return (*found, final)
     if watched.retry_after is None and watched.verdict == "failed":  # some say it only in the body
         watched = replace(watched, retry_after=last.retry_after)
-    return (*found, watched)
+    return (*results, watched)

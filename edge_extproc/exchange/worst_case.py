@@ -29,7 +29,7 @@ _WRAPPING = 1_024
 _FREE = frozenset({"DELETE", "GET", "HEAD"})
 # The most expensive image in any provider's table: 2,833 tokens and 5,667 for each of at most 8 tiles (gpt-4o-mini).
 _IMAGE = 48_169
-# An ASCII letter that is spelled as an escape could hide any of these; nobody writes JSON so without a reason.
+# A key that is spelled with escapes could be any of these. Ordinary clients do not escape ASCII letters.
 _HIDDEN = re.compile(rb"\\u00[4-7]")
 
 
@@ -39,13 +39,14 @@ _MAX_REMEMBERED, _LONGEST_REMEMBERED = 4_096, 256
 
 @dataclass(frozen=True, slots=True)
 class PromptSearch:
-    """Finds in a body what its length does not bound, by the names that the dialects give. Made once for a gateway."""
+    """Finds the content of a body that its length does not bound, by the field names of the dialects. Made once for a
+    gateway."""
 
     marked: re.Pattern[bytes]
-    """Any of the names below. One search for it is enough for most calls, and goes from quote to quote."""
+    """Any of the names below. This one search is sufficient for most calls, and goes from quote to quote."""
     media: re.Pattern[bytes]
     elsewhere: re.Pattern[bytes]
-    """The prompt is, in part, somewhere else: a URL, an uploaded file, a conversation that the provider stores."""
+    """A part of the prompt is elsewhere: a URL, an uploaded file, a conversation that the provider stores."""
     caches: re.Pattern[bytes]
 
     @classmethod
@@ -83,7 +84,8 @@ class OutputBounds:
     max_output: tuple[tuple[str, int], ...]
     """The most output tokens of a call without a limit, for an unknown model."""
     usual_output: int
-    """The output tokens that a call without a limit reserves from tokens per minute: a typical length, not the most."""
+    """The output tokens that a call without a limit reserves from tokens per minute: a typical length, not the
+    maximum."""
     context_window: int
     assumed_input: int
     """Micro-dollars for a million tokens of a model without a price."""
@@ -92,16 +94,16 @@ class OutputBounds:
     """A cache of `output_of`."""
 
     def output_of(self, model: str) -> int:
-        """The most output tokens of a model. The name matches as it is, or in lower case: hosts write open models as
-        `DeepSeek-V3` or `deepseek-v3`."""
+        """The most output tokens of a model. The name matches as it is or in lower case, because hosts write both
+        `DeepSeek-V3` and `deepseek-v3`."""
         known = self._outputs.get(model)
         if known is not None:
             return known
         low = model.lower()
-        found = next(most for glob, most in self.max_output if fnmatchcase(model, glob) or fnmatchcase(low, glob))
+        tokens = next(most for glob, most in self.max_output if fnmatchcase(model, glob) or fnmatchcase(low, glob))
         if len(self._outputs) < _MAX_REMEMBERED and len(model) <= _LONGEST_REMEMBERED:
-            self._outputs[model] = found
-        return found
+            self._outputs[model] = tokens
+        return tokens
 
 
 UNCONFIGURED = OutputBounds((("*", 131_072),), 2_048, 1_000_000, 0, 0)

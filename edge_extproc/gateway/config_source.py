@@ -91,10 +91,10 @@ Stamp: TypeAlias = tuple[int, int, int]
 def stamp(path: Path | None) -> Stamp | None:
     """Changes when the file behind the path changes, also behind symbolic links. None if there is no file."""
     try:
-        found = path.stat() if path is not None else None
+        status = path.stat() if path is not None else None
     except OSError:
         return None
-    return (found.st_ino, found.st_mtime_ns, found.st_size) if found is not None else None
+    return (status.st_ino, status.st_mtime_ns, status.st_size) if status is not None else None
 
 
 def write_private(path: Path, text: str) -> None:

@@ -156,19 +156,19 @@ class RunningGateway:
 
     async def _stores(self) -> dict[str, str]:
         """The state of each store that workers use: down if one worker cannot use it."""
-        found: dict[str, str] = {}
+        states: dict[str, str] = {}
         for stores in await asyncio.gather(*(client.stores() for client in self._workers)):
             for name, down in stores.items():
-                if down is not None or name not in found:
-                    found[name] = "up" if down is None else f"down: {down}"
-        return found
+                if down is not None or name not in states:
+                    states[name] = "up" if down is None else f"down: {down}"
+        return states
 
     async def metrics(self, openmetrics: bool) -> bytes:
         """The sum over all workers and the supervisor. A worker that does not answer counts with its last values."""
         pids = [self.supervisor.processes.get(worker_name(n)) for n in range(len(self._workers))]
-        for pid, found in zip(pids, await asyncio.gather(*(c.metrics() for c in self._workers)), strict=True):
-            if pid is not None and found is not None:
-                self._totals.record(pid, found)
+        for pid, scraped in zip(pids, await asyncio.gather(*(c.metrics() for c in self._workers)), strict=True):
+            if pid is not None and scraped is not None:
+                self._totals.record(pid, scraped)
             elif pid is not None:
                 self._totals.mark_silent(pid)
         totals = self._totals.totals()
@@ -291,9 +291,9 @@ async def _launched(
                 lambda: reloading.config, gateway.reload, gateway.purge_cache, wait=gateway.database.is_up is False
             )
         )
-        found = admin.build(gateway.readiness, gateway.metrics, gateway.envoy_metrics, api, reloading.shown)
+        app = admin.build(gateway.readiness, gateway.metrics, gateway.envoy_metrics, api, reloading.shown)
         web = admin.server(
-            found,
+            app,
             str(admin_at.address),
             admin_at.port,
             admits=api.state.gate.admits if api is not None else admin.admit_all,
@@ -369,12 +369,12 @@ async def _ingesting(config: Config, database: DatabaseState, *, wait: bool) -> 
         )
 
     try:
-        found = await asyncio.to_thread(opened, wait=False)
+        ingest = await asyncio.to_thread(opened, wait=False)
         database.set_up(True)
     except StartError as error:
         if not wait:
             raise
-        found = await asyncio.to_thread(opened, wait=True)
+        ingest = await asyncio.to_thread(opened, wait=True)
         database.set_up(False)
         structlog.get_logger().warning(
             "started_without_database",
@@ -383,13 +383,13 @@ async def _ingesting(config: Config, database: DatabaseState, *, wait: bool) -> 
             usage="waits in the journal",
         )
     stop = asyncio.Event()
-    keeping = BACKGROUND.start("ledger", lambda: found.run(stop), stop)
+    keeping = BACKGROUND.start("ledger", lambda: ingest.run(stop), stop)
     try:
         yield
     finally:
         stop.set()
         await asyncio.gather(keeping, return_exceptions=True)
-        found.close()
+        ingest.close()
 
 
 def _read(origin: ConfigSource) -> tuple[Config, str]:

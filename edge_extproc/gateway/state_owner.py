@@ -83,12 +83,12 @@ _ELSEWHERE = (
 
 def _describe(written: bytes, host: str) -> str:
     try:
-        found = _decode(written)
+        recorded = _decode(written)
     except (msgspec.DecodeError, ValueError):  # the owner has the lock and has not written yet
         return "another gateway"
-    place = f" on {found.host}" if found.host != host else ""
-    started = datetime.fromtimestamp(found.started_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    place = f" on {recorded.host}" if recorded.host != host else ""
+    started = datetime.fromtimestamp(recorded.started_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     return (
-        f"another gateway: process {found.pid}{place}, started {started} as `{found.command}`, listening on "
-        f"{found.address}"
+        f"another gateway: process {recorded.pid}{place}, started {started} as `{recorded.command}`, listening on "
+        f"{recorded.address}"
     )

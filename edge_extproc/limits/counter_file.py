@@ -49,16 +49,16 @@ class CounterFile:
         """Empty if there is no file. Raises StartError if the file cannot be read: a budget must not restart from zero
         by accident."""
         try:
-            found = _decode(self._path.read_bytes())
+            saved = _decode(self._path.read_bytes())
         except FileNotFoundError:
             return ()
         except (OSError, msgspec.MsgspecError) as error:
             raise StartError(f"{self._path} cannot be read; remove it to restart budgets from zero") from error
-        if found.format != _FORMAT:
+        if saved.format != _FORMAT:
             raise StartError(
-                f"{self._path} has format {found.format}, not {_FORMAT}; remove it to restart budgets from zero"
+                f"{self._path} has format {saved.format}, not {_FORMAT}; remove it to restart budgets from zero"
             )
-        return found.counted
+        return saved.counted
 
     def start(self, counted: Callable[[], Callable[[], Amounts]]) -> None:
         """`counted` returns a function that another thread calls for the counters of this moment."""

@@ -365,12 +365,12 @@ class PolicyLimiter:
                     param="model",
                 )
             dollars = request.assumed
-        amounts_wanted = (1, request.tokens, dollars, 1)
+        requested = (1, request.tokens, dollars, 1)
         for kind, rule in frame.least:
-            if amounts_wanted[kind] > rule.maximum:
+            if requested[kind] > rule.maximum:
                 self._listener.refused(rule)
-                raise _never_fits(rule, amounts_wanted[kind])
-        return [min(amounts_wanted[kind], MAX_AMOUNT) for kind in frame.kinds]
+                raise _never_fits(rule, requested[kind])
+        return [min(requested[kind], MAX_AMOUNT) for kind in frame.kinds]
 
     async def _reserve(
         self, exchange_id: str, frame: WindowFrame, amounts: Sequence[int], weight: int
@@ -484,13 +484,13 @@ class PolicyLimiter:
         now: float,
     ) -> LimitReached:
         """The error, by the rule with the longest wait."""
-        found: list[tuple[float, LimitRule]] = []
+        waits: list[tuple[float, LimitRule]] = []
         for rule, span, counter, amount, used, before in zip(
             frame.rules.rules, frame.spans, counters.items, amounts, result.used, result.before, strict=True
         ):
             if counter.hard and used + amount > counter.maximum:
-                found.append((_wait(rule, span, counter.maximum - amount, used, before, weight, now), rule))
-        wait, rule = max(found, key=lambda each: each[0])
+                waits.append((_wait(rule, span, counter.maximum - amount, used, before, weight, now), rule))
+        wait, rule = max(waits, key=lambda each: each[0])
         self._listener.refused(rule)
         if rule.measure == "requests":
             self._blocked[frame.rules.holder] = (now + wait, rule)
@@ -499,20 +499,20 @@ class PolicyLimiter:
         return _reached(rule, wait, headers)
 
     def _warnings(self, frame: WindowFrame, result: ReserveResult) -> list[str]:
-        found = []
+        warnings = []
         for place, warn_at in frame.warnings:
             used, rule = result.used[place], frame.rules.rules[place]
             if used < warn_at:
                 continue
             share = used * 100 // max(1, rule.maximum)
-            found.append(f"{rule.label}: {share}% of {amount_text(rule, rule.maximum)} used")
+            warnings.append(f"{rule.label}: {share}% of {amount_text(rule, rule.maximum)} used")
             key = frame.counters.items[place].key
             if key not in self._warned:
                 self._warned[key] = None
                 while len(self._warned) > _MAX_CACHED:
                     self._warned.popitem(last=False)
                 self._listener.warned(rule, used)
-        return found
+        return warnings
 
     # --- settling
 

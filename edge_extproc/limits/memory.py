@@ -73,13 +73,13 @@ class MemoryLimitStore:
 
     def settle_now(self, lease: str, used: Sequence[int]) -> None:
         """`used`: the final amount for each counter. -1: the reserved amount."""
-        found, is_lost = self._leases.pop(lease, None), False
-        if found is None:
-            found, is_lost = self._lost.pop(lease, None), True
-        if found is None:
+        held, is_lost = self._leases.pop(lease, None), False
+        if held is None:
+            held, is_lost = self._lost.pop(lease, None), True
+        if held is None:
             return
-        for (key, _, _, _, _, slot), amount, spent in zip(found.counters.items, found.amounts, used, strict=True):
-            reserved = 0 if is_lost and (slot or found.lost == "release") else amount
+        for (key, _, _, _, _, slot), amount, spent in zip(held.counters.items, held.amounts, used, strict=True):
+            reserved = 0 if is_lost and (slot or held.lost == "release") else amount
             by = (0 if slot else amount if spent < 0 else spent) - reserved
             if by:
                 self._change(key, by)
@@ -93,14 +93,14 @@ class MemoryLimitStore:
         `include` accepts, as if every call in progress were lost now."""
         counters, expires, leases = dict(self._counters), dict(self._expires), list(self._leases.values())
 
-        def found() -> list[tuple[str, int, int]]:
+        def after_loss() -> list[tuple[str, int, int]]:
             for lease in leases:
                 if lease.lost == "release":
                     for counter, amount in zip(lease.counters.items, lease.amounts, strict=True):
                         counters[counter.key] = counters.get(counter.key, 0) - amount
             return [(key, max(0, amount), expires[key]) for key, amount in counters.items() if include(key)]
 
-        return found
+        return after_loss
 
     def put(self, amounts: Sequence[tuple[str, int, int]]) -> None:
         """Restores saved counters at a start. Expired ones are ignored."""

@@ -40,14 +40,14 @@ class RuleTable:
             pass
         if len(self._cached) >= _MAX_CACHED:
             self._cached.clear()
-        found = self._cached[who] = self._find(*who)
-        return found
+        limits = self._cached[who] = self._find(*who)
+        return limits
 
     def maximum(self, rule: LimitRule) -> int | None:
         """The maximum of the rule that has the same holder, measure and window now. None: there is none."""
         place = (rule.tenant, rule.level, rule.name)
-        found = self._by_holder.get(place) or self._by_holder.get((rule.tenant, rule.level, ANY), ())
-        return next((r.maximum for r in found if r.measure == rule.measure and r.window == rule.window), None)
+        rules = self._by_holder.get(place) or self._by_holder.get((rule.tenant, rule.level, ANY), ())
+        return next((r.maximum for r in rules if r.measure == rule.measure and r.window == rule.window), None)
 
     def _find(self, tenant: str, team: str | None, user: str | None, key: str) -> CallerLimits | None:
         names: tuple[tuple[Level, str | None], ...] = (
@@ -56,14 +56,14 @@ class RuleTable:
             ("user", user),
             ("key", key),
         )
-        found = tuple(rule for level, name in names if name for rule in self._at(tenant, level, name))
-        if not found:
+        rules = tuple(rule for level, name in names if name for rule in self._at(tenant, level, name))
+        if not rules:
             return None
         holder = "\n".join((tenant, team or "", user or "", key))
-        counting = tuple(rule for rule in found if rule.measure == "requests")
+        counting = tuple(rule for rule in rules if rule.measure == "requests")
         requests = CallerLimits(counting, tuple(map(_key, counting)), holder, count_dollars=False) if counting else None
-        count_dollars = any(rule.measure == "dollars" for rule in found)
-        return CallerLimits(found, tuple(map(_key, found)), holder, count_dollars, requests)
+        count_dollars = any(rule.measure == "dollars" for rule in rules)
+        return CallerLimits(rules, tuple(map(_key, rules)), holder, count_dollars, requests)
 
     def _at(self, tenant: str, level: Level, name: str) -> tuple[LimitRule, ...]:
         own = self._by_holder.get((tenant, level, name))

@@ -40,9 +40,9 @@ class Transport(Protocol):
 
 def transport_of(connection: Any) -> Transport | None:
     """The transport of a redis-py connection, from a private attribute. None: this redis-py version has none there."""
-    found = getattr(getattr(connection, "_writer", None), "transport", None)
+    transport = getattr(getattr(connection, "_writer", None), "transport", None)
     named = ("set_protocol", "write", "is_closing", "abort")
-    return found if all(callable(getattr(found, name, None)) for name in named) else None
+    return transport if all(callable(getattr(transport, name, None)) for name in named) else None
 
 
 TransportOf: TypeAlias = Callable[[Any], Transport | None]

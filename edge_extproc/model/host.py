@@ -39,7 +39,7 @@ class HostProfile:
     """Whether a host of OpenAI Responses takes the tools of callers that are no functions. A call with such tools goes
     to another host in its chat format, where they are functions."""
     models: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), hash=False)
-    """Aliases, deployments and ARNs at this host, or globs of them, each with the known model that it stands for."""
+    """Names of aliases, deployments and ARNs at this host (globs allowed), each with the known model behind it."""
 
     def known_as(self, model: str) -> str:
         """The name of a model of this host in the tables of models. The first matching glob counts."""

@@ -84,7 +84,7 @@ class WireNames:
     reasoning: frozenset[str] = _NONE
     """Objects, in a request or its settings, that ask for thinking."""
     reasoning_beside: Mapping[str, str] = _NO_FEATURES
-    """Such an object to another one, which says how much is thought where the first asks for it."""
+    """The object with the amount of thinking, for each object that enables thinking."""
     reasoning_efforts: frozenset[str] = _NONE
     """Fields of a request that are an effort."""
     efforts: frozenset[str] = _NONE

@@ -1,1 +1,1 @@
-"""What is asked besides chat: one file for each wire format of each operation."""
+"""The operations besides chat: one module for each wire format of an operation."""

@@ -81,7 +81,7 @@ class OperationFormat(Protocol):
         """The usage of a complete JSON reply on the raw lane."""
         ...
 
-    def as_asked(self, body: bytes, call: Call) -> bytes:
+    def as_requested(self, body: bytes, call: Call) -> bytes:
         """A reply on the raw lane in the encoding that the caller requested, if the host ignored it."""
         ...
 
@@ -95,7 +95,7 @@ class WholeResult:
 
     billed = True
 
-    def as_asked(self, body: bytes, call: Call) -> bytes:
+    def as_requested(self, body: bytes, call: Call) -> bytes:
         del call
         return body
 
@@ -116,10 +116,10 @@ class Counting(WholeResult):
             value = decode(body)
         except UNREADABLE:
             value = None
-        found = value.get(self.key) if isinstance(value, dict) else None
-        if not isinstance(found, int) or isinstance(found, bool):
+        count = value.get(self.key) if isinstance(value, dict) else None
+        if not isinstance(count, int) or isinstance(count, bool):
             raise UpstreamError(f"the provider's reply has no {self.key}")
-        return Counted(found)
+        return Counted(count)
 
     def write_answer(self, answer: Answer, call: Call) -> bytes:
         del call

@@ -57,15 +57,15 @@ class BedrockCount(Counting):
     def read(self, call: Call) -> Count:
         match read_body(call.raw):
             case {"input": {"converse": dict(body)}}:
-                said = Call(CONVERSE.name, "chat", call.model, stream=False, raw=msgspec.json.encode(body))
-                return Count(CONVERSE.read_chat(said), said)
+                request = Call(CONVERSE.name, "chat", call.model, stream=False, raw=msgspec.json.encode(body))
+                return Count(CONVERSE.read_chat(request), request)
             case {"input": {"invokeModel": {"body": str(data)}}}:
                 try:
                     raw = base64.b64decode(data, validate=True)
                 except (binascii.Error, ValueError):
                     raise BadRequest(_WHAT, param="input") from None
-                said = Call(ANTHROPIC.name, "chat", call.model, stream=False, raw=raw)
-                return Count(ANTHROPIC.read_chat(said), said)
+                request = Call(ANTHROPIC.name, "chat", call.model, stream=False, raw=raw)
+                return Count(ANTHROPIC.read_chat(request), request)
             case _:
                 raise BadRequest(_WHAT, param="input")
 
@@ -76,12 +76,12 @@ class BedrockCount(Counting):
             written = counted_request(question, ANTHROPIC, model)
             limit: dict[str, json_splice.Change] = {} if question.chat.max_output_tokens else {"max_tokens": b"1"}
             body = json_splice.splice(written.body, {**_INVOKED, **limit})
-            said: Json = {"invokeModel": {"body": base64.b64encode(body).decode()}}
-            return path, Written(msgspec.json.encode({"input": said}), written.dropped)
+            request: Json = {"invokeModel": {"body": base64.b64encode(body).decode()}}
+            return path, Written(msgspec.json.encode({"input": request}), written.dropped)
         written = counted_request(question, CONVERSE, model)
         body_ = read_body(written.body)
-        said = {"converse": {key: body_[key] for key in _CONVERSE if key in body_}}
-        return path, Written(msgspec.json.encode({"input": said}), written.dropped)
+        request = {"converse": {key: body_[key] for key in _CONVERSE if key in body_}}
+        return path, Written(msgspec.json.encode({"input": request}), written.dropped)
 
 
 PLUGIN = BedrockCount()

@@ -47,8 +47,8 @@ class GeminiCount(Counting):
     def read(self, call: Call) -> Count:
         members = json_splice.members_of(call.raw)
         inner = next((bytes(members[name]) for name in _WRAPPED if name in members), call.raw)
-        said = replace(call, raw=inner)
-        return Count(GEMINI.read_chat(said), said)
+        chat_call = replace(call, raw=inner)
+        return Count(GEMINI.read_chat(chat_call), chat_call)
 
     def write(self, question: Question, model: str) -> tuple[str, Written]:
         written = counted_request(question, GEMINI, model)

@@ -110,11 +110,11 @@ class GeminiEmbeddings(WholeResult):
         return Embedded(vectors, None, self.read_usage(value))
 
     def write_answer(self, answer: Answer, call: Call) -> bytes:
-        found = embedded(answer)
-        rows = [{"values": vector} for vector in found.vectors]
+        embeddings = embedded(answer)
+        rows = [{"values": vector} for vector in embeddings.vectors]
         body: dict[str, object] = {"embedding": rows[0]} if call.target == _ONE else {"embeddings": rows}
-        if found.usage is not None:
-            body["usageMetadata"] = {"promptTokenCount": found.usage.prompt}
+        if embeddings.usage is not None:
+            body["usageMetadata"] = {"promptTokenCount": embeddings.usage.prompt}
         return msgspec.json.encode(body)
 
     def read_usage(self, reply: Json) -> Usage | None:
@@ -131,10 +131,10 @@ def place(model: str, verb: str) -> str:
 
 def texts(embed_request: Embed, title: str) -> tuple[str, ...]:
     """The inputs, if all of them are texts. Raises Unsupported otherwise."""
-    found = tuple(each for each in embed_request.inputs if isinstance(each, str))
-    if len(found) != len(embed_request.inputs):
+    only_texts = tuple(each for each in embed_request.inputs if isinstance(each, str))
+    if len(only_texts) != len(embed_request.inputs):
         raise Unsupported("input", title, "it accepts texts, and no token numbers")
-    return found
+    return only_texts
 
 
 def _row(embed_request: Embed, text: str, model: str) -> dict[str, Json]:
@@ -184,13 +184,13 @@ def _text(content: Json, where: str) -> str:
     parts = content.get("parts") if isinstance(content, dict) else None
     if not isinstance(parts, list) or not parts:
         raise BadRequest(f"{where}.parts must be a list that is not empty", param=where)
-    found: list[str] = []
+    parts_text: list[str] = []
     for n, part in enumerate(parts):
         text = part.get("text") if isinstance(part, dict) else None
         if not isinstance(text, str):
             raise Unsupported(f"{where}.parts[{n}]", "another format", "only text can be embedded there")
-        found.append(text)
-    return "".join(found)
+        parts_text.append(text)
+    return "".join(parts_text)
 
 
 PLUGIN = GeminiEmbeddings()

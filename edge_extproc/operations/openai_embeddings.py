@@ -99,17 +99,17 @@ class OpenAIEmbeddings(WholeResult):
         return Embedded(vectors, text_of(model), usage_of(value))
 
     def write_answer(self, answer: Answer, call: Call) -> bytes:
-        found = embedded(answer)
+        embeddings = embedded(answer)
         as_text = _wants_base64(call)
-        used = found.usage.prompt if found.usage is not None else 0
+        used = embeddings.usage.prompt if embeddings.usage is not None else 0
         return msgspec.json.encode(
             {
                 "object": "list",
                 "data": [
                     {"object": "embedding", "index": n, "embedding": _base64(vector) if as_text else vector}
-                    for n, vector in enumerate(found.vectors)
+                    for n, vector in enumerate(embeddings.vectors)
                 ],
-                "model": found.model or call.model,
+                "model": embeddings.model or call.model,
                 "usage": {"prompt_tokens": used, "total_tokens": used},
             }
         )
@@ -117,7 +117,7 @@ class OpenAIEmbeddings(WholeResult):
     def read_usage(self, reply: Json) -> Usage | None:
         return usage_of(reply)
 
-    def as_asked(self, body: bytes, call: Call) -> bytes:
+    def as_requested(self, body: bytes, call: Call) -> bytes:
         """Encodes numbers as base64 if the caller requested base64: some hosts ignore that, and the client would fail
         to decode the reply."""
         if not _wants_base64(call):
@@ -168,10 +168,10 @@ def _inputs(value: Json) -> tuple[tuple[Input, ...], bool]:
 
 
 def _tokens(value: list[Json]) -> tuple[int, ...]:
-    found = tuple(each for each in value if isinstance(each, int) and not isinstance(each, bool))
-    if len(found) != len(value) or not found:
+    tokens = tuple(each for each in value if isinstance(each, int) and not isinstance(each, bool))
+    if len(tokens) != len(value) or not tokens:
         raise BadRequest("input must be a string, a list of strings, or token numbers", param="input")
-    return found
+    return tokens
 
 
 def _wants_base64(call: Call) -> bool:

@@ -82,9 +82,9 @@ class TitanEmbeddings(WholeResult):
 
     def write_answer(self, answer: Answer, call: Call) -> bytes:
         del call
-        found = embedded(answer)
-        count = {} if found.usage is None else {"inputTextTokenCount": found.usage.prompt}
-        return msgspec.json.encode({"embedding": found.vectors[0] if found.vectors else (), **count})
+        embeddings = embedded(answer)
+        count = {} if embeddings.usage is None else {"inputTextTokenCount": embeddings.usage.prompt}
+        return msgspec.json.encode({"embedding": embeddings.vectors[0] if embeddings.vectors else (), **count})
 
     def read_usage(self, reply: Json) -> Usage | None:
         given = isinstance(reply, dict) and reply.get("inputTextTokenCount") is not None

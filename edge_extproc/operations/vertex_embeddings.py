@@ -92,8 +92,8 @@ class VertexEmbeddings(WholeResult):
     def read_answer(self, body: bytes) -> Embedded:
         try:
             value = msgspec.json.decode(body)
-            found = [row["embeddings"] for row in value["predictions"]]
-            vectors = tuple(tuple(float(each) for each in row["values"]) for row in found)
+            embeddings = [row["embeddings"] for row in value["predictions"]]
+            vectors = tuple(tuple(float(each) for each in row["values"]) for row in embeddings)
         except (*UNREADABLE, KeyError, TypeError):
             raise UpstreamError("the provider's reply has no embeddings") from None
         return Embedded(vectors, None, self.read_usage(value))
@@ -102,11 +102,11 @@ class VertexEmbeddings(WholeResult):
         """Each prediction's statistics have its token count. For a reply of another format only the sum is known, so it
         is written only for a single prediction."""
         del call
-        found = embedded(answer)
-        rows: list[dict[str, object]] = [{"embeddings": {"values": vector}} for vector in found.vectors]
-        if found.usage is not None and len(rows) == 1:
-            statistics = {"truncated": False, "token_count": found.usage.prompt}
-            rows[0] = {"embeddings": {"statistics": statistics, "values": found.vectors[0]}}
+        embeddings = embedded(answer)
+        rows: list[dict[str, object]] = [{"embeddings": {"values": vector}} for vector in embeddings.vectors]
+        if embeddings.usage is not None and len(rows) == 1:
+            statistics = {"truncated": False, "token_count": embeddings.usage.prompt}
+            rows[0] = {"embeddings": {"statistics": statistics, "values": embeddings.vectors[0]}}
         return msgspec.json.encode({"predictions": rows})
 
     def read_usage(self, reply: Json) -> Usage | None:
@@ -118,10 +118,10 @@ class VertexEmbeddings(WholeResult):
 
 
 def _count(prediction: Json) -> Json:
-    found: Json = prediction
+    inner: Json = prediction
     for key in ("embeddings", "statistics", "token_count"):
-        found = found.get(key) if isinstance(found, dict) else None
-    return found
+        inner = inner.get(key) if isinstance(inner, dict) else None
+    return inner
 
 
 PLUGIN = VertexEmbeddings()

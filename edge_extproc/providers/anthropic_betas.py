@@ -77,17 +77,17 @@ _rows = msgspec.json.Decoder(list[msgspec.Raw])
 
 def split(flags: tuple[str, ...], known: frozenset[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The flags that a host knows, and the others as names for x-edge-dropped."""
-    kept = tuple(flag for flag in flags if flag in known)
-    return kept, tuple(sorted(f"anthropic-beta.{flag}" for flag in flags if flag not in known))
+    known_flags = tuple(flag for flag in flags if flag in known)
+    return known_flags, tuple(sorted(f"anthropic-beta.{flag}" for flag in flags if flag not in known))
 
 
 def without_fields(
-    body: bytes, flags: tuple[str, ...], kept: tuple[str, ...], *, refused: tuple[str, ...] = (), has_effort: bool
+    body: bytes, flags: tuple[str, ...], accepted: tuple[str, ...], *, refused: tuple[str, ...] = (), has_effort: bool
 ) -> tuple[dict[str, json_splice.Change], tuple[str, ...]]:
     """The changes that remove the fields of dropped flags, and the names of the removed fields. `refused`: fields that
     the host refuses with any flag. `has_effort`: the model accepts an effort without a flag."""
-    permitted = {field for flag in kept for field in FIELDS.get(flag, ())}
-    gone = {field for flag in flags if flag not in kept for field in FIELDS.get(flag, ())} - permitted
+    permitted = {field for flag in accepted for field in FIELDS.get(flag, ())}
+    gone = {field for flag in flags if flag not in accepted for field in FIELDS.get(flag, ())} - permitted
     gone |= set(refused)
     if has_effort:
         gone -= _WITHOUT_FLAG
@@ -119,24 +119,24 @@ def _changes(
         elif key in ("tools", "messages", "system"):
             edited = bytes(value)
             if key == "tools" and of_tools:
-                edited, found = _tools(edited, of_tools)
-                names += found
+                edited, removed = _tools(edited, of_tools)
+                names += removed
             if scoped:
-                edited, found = _unscoped(edited, key)
-                names += found
+                edited, removed = _unscoped(edited, key)
+                names += removed
             if edited != bytes(value):
                 changes[key] = edited
     return changes, tuple(sorted(names))
 
 
 def _tools(tools: bytes, fields: list[str]) -> tuple[bytes, list[str]]:
-    kept: list[bytes] = []
+    edited_tools: list[bytes] = []
     names: list[str] = []
     for i, tool in enumerate(_rows.decode(tools)):
         present = [field for field in fields if field in _members.decode(tool)]
         names += [f"tools[{i}].{field}" for field in present]
-        kept.append(json_splice.splice(bytes(tool), dict.fromkeys(present)) if present else bytes(tool))
-    return (_array(kept), names) if names else (tools, [])
+        edited_tools.append(json_splice.splice(bytes(tool), dict.fromkeys(present)) if present else bytes(tool))
+    return (_array(edited_tools), names) if names else (tools, [])
 
 
 def _unscoped(value: bytes, path: str) -> tuple[bytes, list[str]]:
@@ -164,9 +164,9 @@ def _unscoped(value: bytes, path: str) -> tuple[bytes, list[str]]:
     return walk(value, path), names
 
 
-def beta_header(kept: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    if kept:
-        yield "anthropic-beta", ",".join(kept)
+def beta_header(accepted: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    if accepted:
+        yield "anthropic-beta", ",".join(accepted)
 
 
 def _array(values: list[bytes]) -> bytes:

@@ -100,15 +100,15 @@ def _invoke_body(call: UpstreamCall, known: str) -> tuple[bytes, tuple[str, ...]
     except msgspec.ValidationError:
         raise BadRequest("anthropic_beta must be a list of flags", param="anthropic_beta") from None
     flags = tuple(dict.fromkeys((*given, *call.betas)))
-    kept, dropped = anthropic_betas.split(flags, anthropic_betas.BEDROCK)
+    accepted, dropped = anthropic_betas.split(flags, anthropic_betas.BEDROCK)
     changes: dict[str, json_splice.Change] = {
         "model": None,
         "stream": None,
         "anthropic_version": orjson.dumps(ANTHROPIC_VERSION),
-        "anthropic_beta": orjson.dumps(kept) if kept else None,
+        "anthropic_beta": orjson.dumps(accepted) if accepted else None,
     }
     fields, lost = anthropic_betas.without_fields(
-        call.body, flags, kept, refused=_REFUSED, has_effort=bool(generation_of(known).efforts)
+        call.body, flags, accepted, refused=_REFUSED, has_effort=bool(generation_of(known).efforts)
     )
     return json_splice.splice(call.body, {**changes, **fields}), (*dropped, *lost)
 
@@ -152,7 +152,7 @@ class _Chunks:
 
     def close(self) -> bytes:
         if self._decoder.close():
-            raise UpstreamError("the provider's stream broke off within a frame")
+            raise UpstreamError("the provider's stream ended within a frame")
         return b""
 
     @staticmethod

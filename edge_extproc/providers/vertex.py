@@ -106,9 +106,9 @@ def _known_betas(
     except msgspec.ValidationError:
         raise BadRequest("anthropic_beta must be a list of flags", param="anthropic_beta") from None
     flags = tuple(dict.fromkeys((*call.betas, *given)))
-    kept, dropped = anthropic_betas.split(flags, known)
+    accepted, dropped = anthropic_betas.split(flags, known)
     changes, lost = anthropic_betas.without_fields(
-        call.body, flags, kept, has_effort=bool(generation_of(known_as).efforts)
+        call.body, flags, accepted, has_effort=bool(generation_of(known_as).efforts)
     )
     if given:
         in_body, _ = anthropic_betas.split(given, known)

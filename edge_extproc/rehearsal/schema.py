@@ -117,13 +117,13 @@ def _resolve(reference: str, root: object) -> object:
     """The target of a JSON pointer into the same document."""
     if not reference.startswith("#"):
         raise Unanswerable(f"{reference!r} is outside the schema")
-    found = root
+    target = root
     for part in filter(None, reference[1:].split("/")):
         key = unquote(part).replace("~1", "/").replace("~0", "~")
-        if not isinstance(found, Mapping) or key not in found:
+        if not isinstance(target, Mapping) or key not in target:
             raise Unanswerable(f"{reference!r} has no target")
-        found = found[key]
-    return found
+        target = target[key]
+    return target
 
 
 def _merged(schema: Mapping[str, Any], parts: list[Any], root: object) -> dict[str, Any]:

@@ -92,18 +92,18 @@ def play(prompt: Prompt, tokens: int | None = None) -> Turn:
     finish: Finish = "tools" if named else "stop"
     stopped_by = None
     if tokens is not None:
-        said = tuple(f"{' ' if n else ''}word{n + 1}" for n in range(tokens))
+        shown = tuple(f"{' ' if n else ''}word{n + 1}" for n in range(tokens))
     elif named:
-        said = _in_words("" if prompt.choice == "required" else f"I will call {_listed([t.name for t in named])}.")
+        shown = _in_words("" if prompt.choice == "required" else f"I will call {_listed([t.name for t in named])}.")
     elif prompt.schema is not None:
-        said = _in_eights(orjson.dumps(sample(prompt.schema)).decode())
+        shown = _in_eights(orjson.dumps(sample(prompt.schema)).decode())
     else:
-        said = _in_words(_echo(prompt))
-    cut, stopped_by = _stopped("".join(said), prompt.stop)
+        shown = _in_words(_echo(prompt))
+    cut, stopped_by = _stopped("".join(shown), prompt.stop)
     if stopped_by is not None:
-        said, named, finish = _in_words(cut), (), "stop_sequence"
+        shown, named, finish = _in_words(cut), (), "stop_sequence"
     calls = tuple(ToolCall(tool.name, _in_eights(orjson.dumps(sample(tool.schema)).decode())) for tool in named)
-    return _limited(Turn(thought, said, calls, finish, stopped_by), prompt.limit)
+    return _limited(Turn(thought, shown, calls, finish, stopped_by), prompt.limit)
 
 
 def _tools_to_call(prompt: Prompt) -> tuple[Tool, ...]:
@@ -126,9 +126,9 @@ def _tools_to_call(prompt: Prompt) -> tuple[Tool, ...]:
 
 def _echo(prompt: Prompt) -> str:
     if prompt.results and not prompt.text:
-        said = f"The tools answered: {'; '.join(prompt.results)[:ECHO_LIMIT]}"
+        shown = f"The tools answered: {'; '.join(prompt.results)[:ECHO_LIMIT]}"
     else:
-        said = f"You asked: {prompt.text[:ECHO_LIMIT]}" if prompt.text else "You asked nothing."
+        shown = f"You asked: {prompt.text[:ECHO_LIMIT]}" if prompt.text else "You asked nothing."
     seen = (
         (prompt.messages, "message"),
         (prompt.images, "image"),
@@ -136,7 +136,7 @@ def _echo(prompt: Prompt) -> str:
         (prompt.system, "system word"),
         (len(prompt.tools), "tool"),
     )
-    return f"{said}\n(I see {_listed([f'{n} {what}' + 's' * (n != 1) for n, what in seen if n])}.)"
+    return f"{shown}\n(I see {_listed([f'{n} {what}' + 's' * (n != 1) for n, what in seen if n])}.)"
 
 
 def _listed(items: list[str]) -> str:
@@ -153,10 +153,10 @@ def _in_eights(text: str) -> tuple[str, ...]:
 
 def _stopped(text: str, stop: tuple[str, ...]) -> tuple[str, str | None]:
     """The text before the first stop sequence, and that sequence."""
-    found = [(at, sequence) for sequence in stop if (at := text.find(sequence)) >= 0]
-    if not found:
+    matches = [(at, sequence) for sequence in stop if (at := text.find(sequence)) >= 0]
+    if not matches:
         return text, None
-    at, sequence = min(found)
+    at, sequence = min(matches)
     return text[:at], sequence
 
 
@@ -166,12 +166,12 @@ def _limited(turn: Turn, limit: int | None) -> Turn:
         return turn
     thought = turn.thinking[:limit]
     left = limit - len(thought)
-    said = turn.text[:left]
-    left -= len(said)
+    shown = turn.text[:left]
+    left -= len(shown)
     calls: list[ToolCall] = []
     for call in turn.calls:
         if left <= 0:
             break
         calls.append(ToolCall(call.name, call.pieces[: left - 1]))
         left -= 1 + len(calls[-1].pieces)
-    return Turn(thought, said, tuple(calls), "length")
+    return Turn(thought, shown, tuple(calls), "length")

@@ -111,10 +111,10 @@ class ModelTable:
     longest glob. A candidate without a model gets the caller's model name."""
 
     def __init__(self, rows: Mapping[str, Sequence[Candidate]]) -> None:
-        self._exact = {name: tuple(found) for name, found in rows.items() if not is_glob(name)}
-        globs = [(name, tuple(found)) for name, found in rows.items() if is_glob(name)]
+        self._exact = {name: tuple(row_candidates) for name, row_candidates in rows.items() if not is_glob(name)}
+        globs = [(name, tuple(row_candidates)) for name, row_candidates in rows.items() if is_glob(name)]
         self._globs = sorted(globs, key=lambda row: (-len(row[0]), row[0]))
-        self._ready = {name: _with_model(found, name) for name, found in self._exact.items()}
+        self._ready = {name: _with_model(row_candidates, name) for name, row_candidates in self._exact.items()}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -133,7 +133,7 @@ class ModelTable:
         return next((glob for glob, _ in self._globs if fnmatchcase(model, glob)), None)
 
     def _row(self, model: str) -> tuple[Candidate, ...]:
-        return next((found for glob, found in self._globs if fnmatchcase(model, glob)), ())
+        return next((row_candidates for glob, row_candidates in self._globs if fnmatchcase(model, glob)), ())
 
 
 def _with_model(row: Sequence[Candidate], model: str) -> tuple[Candidate, ...]:

@@ -201,8 +201,8 @@ class Circuits:
         if attempt.verdict != "failed" and not probe:
             if self._table.all_closed():
                 return
-            found = self._table.read(circuit_name(attempt.candidate))
-            if found == self._after(found, attempt, probe=probe, now=self._clock()):
+            circuit_now = self._table.read(circuit_name(attempt.candidate))
+            if circuit_now == self._after(circuit_now, attempt, probe=probe, now=self._clock()):
                 return
         self._settle(attempt, probe=probe)
 

@@ -96,8 +96,8 @@ class Cheapest:
         prompt = 3 << max(0, size[2] - 2)  # the middle of the numbers with this many bits
 
         def cost(usage: Usage) -> float:
-            found = self._price(candidate, usage)
-            return math.nan if found is None else float(found)
+            price = self._price(candidate, usage)
+            return math.nan if price is None else float(price)
 
         call, all_new = cost(Usage()), cost(Usage(input=prompt))
         tariff = _Tariff(
@@ -106,8 +106,8 @@ class Cheapest:
             cache_read=(cost(Usage(cache_read=prompt)) - call) / prompt,
             output=(cost(Usage(input=prompt, output=_PROBE)) - all_new) / _PROBE,
         )
-        found = self._tariffs[size] = None if math.isnan(tariff.call + sum(tariff[1:])) else tariff
-        return found
+        price = self._tariffs[size] = None if math.isnan(tariff.call + sum(tariff[1:])) else tariff
+        return price
 
 
 class _Kind:

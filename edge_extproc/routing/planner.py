@@ -215,8 +215,8 @@ class RowPlanner:
 
     def billable_candidates(self, model: str, candidates: Sequence[Candidate]) -> tuple[tuple[Candidate, ...], int]:
         _, row = self._row(model)
-        found = (*candidates, *row.fallback.context_length, *row.fallback.content_filter)
-        return tuple(dict.fromkeys(found)), 2 if row.hedge is not None else 1
+        able = (*candidates, *row.fallback.context_length, *row.fallback.content_filter)
+        return tuple(dict.fromkeys(able)), 2 if row.hedge is not None else 1
 
     def restrict(self, plan: Plan, candidates: tuple[Candidate, ...]) -> Plan:
         if candidates == plan.candidates:

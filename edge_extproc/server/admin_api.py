@@ -193,8 +193,8 @@ class AdminGate:
             raise AdminRefused(403, "role_needed", f"{request.method} {route.path} needs the role {needed}")
         return admin
 
-    def _token(self, found: Sequence[str]) -> AdminIdentity | None:
-        scheme, _, credential = found[0].partition(" ") if len(found) == 1 else ("", "", "")
+    def _token(self, values: Sequence[str]) -> AdminIdentity | None:
+        scheme, _, credential = values[0].partition(" ") if len(values) == 1 else ("", "", "")
         presented = self._digest(credential.strip())
         token = self._by_digest.get(presented)
         same = hmac.compare_digest(presented, token.digest if token is not None else "0" * 64)
@@ -271,13 +271,13 @@ def _routes(administration: AdminApi) -> APIRouter:
         digests are stored."""
         wanted = admin.scope(tenant)
         revoked = await _in_thread(store.revocations)
-        found = [_shown(key) for key in await _in_thread(store.keys, wanted)]
-        found += [
+        keys = [_shown(key) for key in await _in_thread(store.keys, wanted)]
+        keys += [
             _configured_key(name, owner, revoked.get(name))
             for name, owner in configured().keys.items()
             if wanted in (None, owner)
         ]
-        return sorted((key for key in found if key.id > after), key=lambda key: key.id)[:limit]
+        return sorted((key for key in keys if key.id > after), key=lambda key: key.id)[:limit]
 
     @router.post("/keys", status_code=201)
     async def create_key(body: NewKey, admin: Caller) -> MadeKey:
@@ -325,37 +325,37 @@ def _routes(administration: AdminApi) -> APIRouter:
 
     @router.get("/keys/{key_id}")
     async def show_key(key_id: Annotated[str, Path(pattern=LABEL)], admin: Caller) -> ShownKey:
-        found = await _find(key_id, admin)
-        if isinstance(found, StoredKey):
-            return _shown(found)
+        key = await _find(key_id, admin)
+        if isinstance(key, StoredKey):
+            return _shown(key)
         revoked = await _in_thread(store.revocations)
-        return _configured_key(key_id, found, revoked.get(key_id))
+        return _configured_key(key_id, key, revoked.get(key_id))
 
     @router.post("/keys/{key_id}/rotate")
     async def rotate_key(
         key_id: Annotated[str, Path(pattern=LABEL)], admin: Caller, body: Rotation | None = None
     ) -> MadeKey:
-        found = await _find(key_id, admin)
-        if not isinstance(found, StoredKey):
+        stored_key = await _find(key_id, admin)
+        if not isinstance(stored_key, StoredKey):
             raise AdminRefused(409, "configured", f"key {key_id!r} is set in the configuration; change it there")
-        if found.revoked_ms is not None:
+        if stored_key.revoked_ms is not None:
             raise AdminRefused(409, "revoked", f"key {key_id!r} is revoked; create another one")
         secret, overlap = administration.new_key(), body.overlap_seconds if body is not None else 0
         until = administration.now_ms() + overlap * 1000
-        rotated = await _in_thread(store.rotate_key, admin.actor, found, administration.digest(secret), until)
+        rotated = await _in_thread(store.rotate_key, admin.actor, stored_key, administration.digest(secret), until)
         await administration.publish()
         return MadeKey(key=secret, **_shown(rotated).model_dump())
 
     @router.delete("/keys/{key_id}")
     async def revoke_key(key_id: Annotated[str, Path(pattern=LABEL)], admin: Caller) -> ShownKey:
         """Revokes a key permanently. When this returns, no serving worker accepts the key."""
-        found = await _find(key_id, admin)
-        if isinstance(found, StoredKey):
-            shown = _shown(await _in_thread(store.revoke_key, admin.actor, found))
+        key = await _find(key_id, admin)
+        if isinstance(key, StoredKey):
+            shown = _shown(await _in_thread(store.revoke_key, admin.actor, key))
         else:
-            await _in_thread(store.revoke_configured, admin.actor, key_id, found)
+            await _in_thread(store.revoke_configured, admin.actor, key_id, key)
             revoked = await _in_thread(store.revocations)
-            shown = _configured_key(key_id, found, revoked.get(key_id))
+            shown = _configured_key(key_id, key, revoked.get(key_id))
         await administration.publish()
         return shown
 
@@ -376,8 +376,8 @@ def _routes(administration: AdminApi) -> APIRouter:
     ) -> list[ShownBudget]:
         """Budgets of the API and of the configuration. If both limit the same thing, the lower limit applies."""
         wanted = admin.scope(tenant)
-        found = [_budget(b, "api") for b in await _in_thread(store.budgets, wanted)]
-        return [*found, *(_budget(b, "config") for b in configured().budgets if wanted in (None, b.tenant))]
+        budgets = [_budget(b, "api") for b in await _in_thread(store.budgets, wanted)]
+        return [*budgets, *(_budget(b, "config") for b in configured().budgets if wanted in (None, b.tenant))]
 
     @router.put("/budgets/{tenant}/{level}/{name}")
     async def set_budget(

@@ -35,8 +35,8 @@ from ..exchange.commands import (
     Replace,
 )
 from ..exchange.events import (
+    NO_METADATA,
     NOTHING,
-    NOTHING_TOLD,
     Attributes,
     Event,
     Headers,
@@ -119,7 +119,7 @@ def _attributes(request: ProcessingRequest) -> Attributes:
 
 def _metadata(request: ProcessingRequest) -> Metadata:
     if not request.HasField("metadata_context"):
-        return NOTHING_TOLD
+        return NO_METADATA
     return {namespace: _mapping(struct) for namespace, struct in request.metadata_context.filter_metadata.items()}
 
 

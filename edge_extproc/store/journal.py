@@ -234,11 +234,11 @@ def segments(directory: Path) -> list[Path]:
 
 def size(directory: Path) -> int:
     """The bytes of all segments."""
-    found = 0
+    total = 0
     for path in segments(directory):
         with contextlib.suppress(FileNotFoundError):  # it was just ingested and deleted
-            found += path.stat().st_size
-    return found
+            total += path.stat().st_size
+    return total
 
 
 def read(path: Path, start: int, most: int = 1 << 20) -> SegmentRead:

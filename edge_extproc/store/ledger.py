@@ -161,9 +161,9 @@ class Ledger:
         ]
         statement = select(*groups, *sums).where(_fits(where)).group_by(*groups).order_by(*groups)
         with self._engine.connect() as connection:
-            found = connection.execute(statement).mappings().all()
+            rows = connection.execute(statement).mappings().all()
         # Without a dimension, SQL returns one row of nulls for no rows.
-        return [_total(row, by) for row in found if row["requests"]]
+        return [_total(row, by) for row in rows if row["requests"]]
 
     def rows(self, where: UsageFilter) -> Iterator[dict[str, Any]]:
         """The selected rows, oldest first, read page by page. Money is text, in US dollars."""

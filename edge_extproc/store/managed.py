@@ -192,7 +192,7 @@ class ManagedStore:
             # The revision is read first, so that a change during the other reads is seen again as new.
             number = int(connection.execute(select(tables.revision.c.number)).scalar_one())
             rows = connection.execute(select(tables.keys).where(columns.revoked_ms.is_(None)).order_by(columns.id))
-            keys = tuple(found for row in rows.mappings() for found in _managed(row))
+            keys = tuple(key for row in rows.mappings() for key in _managed(row))
         revoked = tuple(sorted(self.revocations()))
         return ManagedState(number, keys, revoked, tuple(self.budgets()))
 

@@ -89,13 +89,13 @@ class Quarantine:
     def _reload(self) -> None:
         """Reads the file again if it was changed or replaced."""
         try:
-            found = self.path.stat()
+            status = self.path.stat()
         except FileNotFoundError:
             if self._stamp is not None:
                 self._unstored.clear()
             self._stamp, self._digests = None, set()
             return
-        stamp = (found.st_ino, found.st_size)
+        stamp = (status.st_ino, status.st_size)
         if stamp != self._stamp:
             self._digests = {each.digest for each in _entries(self.path)}
             self._stamp = stamp

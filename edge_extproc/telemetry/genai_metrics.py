@@ -129,7 +129,7 @@ class GenAiMetrics:
             ("gen_ai.request.model", s.model),
         )
         failed = (("error.type", s.outcome),) if s.outcome != "ok" else ()
-        found = self._of_kind[s.operation, s.provider, s.model, s.outcome] = _Histograms(
+        histograms = self._of_kind[s.operation, s.provider, s.model, s.outcome] = _Histograms(
             self._one("gen_ai.client.token.usage", (*labels, ("gen_ai.token.type", "input"))),
             self._one("gen_ai.client.token.usage", (*labels, ("gen_ai.token.type", "output"))),
             self._one("gen_ai.client.operation.duration", (*labels, *failed)),
@@ -137,7 +137,7 @@ class GenAiMetrics:
             self._one("gen_ai.server.time_to_first_token", labels),
             self._one("gen_ai.server.time_per_output_token", labels),
         )
-        return found
+        return histograms
 
     def _one(self, name: str, labels: _Labels) -> _Counted:
         counted = self._counted.get((name, labels))

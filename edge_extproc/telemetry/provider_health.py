@@ -38,15 +38,15 @@ class ProviderHealth(Collector):
     def look(self, totals: Totals) -> None:
         """Records the totals of this scrape."""
         now = self._clock()
-        found: dict[str, tuple[float, float]] = {}
+        outcomes: dict[str, tuple[float, float]] = {}
         for labels, count in totals.values("edge_provider_tries", "edge_provider_tries_total"):
-            good, failed = found.get(labels["provider"], (0.0, 0.0))
+            good, failed = outcomes.get(labels["provider"], (0.0, 0.0))
             match labels["verdict"]:
                 case "ok":
-                    found[labels["provider"]] = (good + count, failed)
+                    outcomes[labels["provider"]] = (good + count, failed)
                 case "failed":
-                    found[labels["provider"]] = (good, failed + count)
-        self._seen.append((now, found))
+                    outcomes[labels["provider"]] = (good, failed + count)
+        self._seen.append((now, outcomes))
         while len(self._seen) > 2 and self._seen[1][0] <= now - WINDOW:
             self._seen.popleft()
         self._open = {each["provider"]: n for each, n in totals.values("edge_circuits_open", "edge_circuits_open")}

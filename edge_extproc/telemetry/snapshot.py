@@ -64,9 +64,13 @@ def _family(metric: Metric) -> MetricFamily:
     )
 
 
-def _exemplar(found: Exemplar | None) -> SampleExemplar | None:
-    return SampleExemplar(dict(found.labels), found.value, float(found.timestamp or 0.0)) if found is not None else None
+def _exemplar(exemplar: Exemplar | None) -> SampleExemplar | None:
+    return (
+        SampleExemplar(dict(exemplar.labels), exemplar.value, float(exemplar.timestamp or 0.0))
+        if exemplar is not None
+        else None
+    )
 
 
-def exemplar_of(found: SampleExemplar | None) -> Exemplar | None:
-    return Exemplar(found.labels, found.value, found.timestamp) if found is not None else None
+def exemplar_of(sample: SampleExemplar | None) -> Exemplar | None:
+    return Exemplar(sample.labels, sample.value, sample.timestamp) if sample is not None else None

@@ -102,10 +102,10 @@ def frame(before: Scrape, now: Scrape) -> TopFrame:
 
     rows = {}
     for kind in ("provider", "model", "tenant"):
-        found = [
+        kind_rows = [
             row(name, having(kind, name), timed=kind != "tenant") for name in moved.names("edge_requests_total", kind)
         ]
-        rows[kind] = tuple(sorted(found, key=lambda each: (-each.requests, each.name))[:ROWS])
+        rows[kind] = tuple(sorted(kind_rows, key=lambda each: (-each.requests, each.name))[:ROWS])
     lookups = moved.sum("edge_cache_requests_total", lambda labels: labels["result"] in ("hit", "miss"))
     hits = moved.sum("edge_cache_requests_total", lambda labels: labels["result"] == "hit")
     return TopFrame(
@@ -139,11 +139,11 @@ class _Moved:
         return {labels[label] for labels, grown in self._each(name) if grown}
 
     def buckets(self, name: str, where: Callable[[Mapping[str, str]], bool]) -> dict[float, float]:
-        found: dict[float, float] = {}
+        counts: dict[float, float] = {}
         for labels, grown in self._each(name):
             if where(labels):
-                found[float(labels["le"])] = found.get(float(labels["le"]), 0.0) + grown
-        return found
+                counts[float(labels["le"])] = counts.get(float(labels["le"]), 0.0) + grown
+        return counts
 
 
 def quantile(q: float, buckets: Mapping[float, float]) -> float | None:
@@ -169,17 +169,17 @@ def _gauge(scrape: Scrape, name: str) -> float:
 # --- on a terminal
 
 
-def show(found: TopFrame, where: str) -> RenderableType:
+def show(frame: TopFrame, where: str) -> RenderableType:
     head = Text.assemble(
         ("edge-extproc top", "bold"),
-        f"  {where}  over {found.seconds:.1f} s  workers {found.workers}  open {found.open}  cache hits ",
-        "-" if found.hits is None else f"{found.hits:.0%}",
+        f"  {where}  over {frame.seconds:.1f} s  workers {frame.workers}  open {frame.open}  cache hits ",
+        "-" if frame.hits is None else f"{frame.hits:.0%}",
     )
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("", "req/s", "failed", "p50", "p99", "tokens/s", "$/h"):
         table.add_column(name, justify="left" if not name else "right", no_wrap=True)
-    _add(table, found.total)
-    for kind, rows in found.rows.items():
+    _add(table, frame.total)
+    for kind, rows in frame.rows.items():
         table.add_section()
         table.add_row(Text(kind, "dim"))
         for row in rows:
@@ -199,10 +199,10 @@ def _add(table: Table, row: TopRow, indent: str = "") -> None:
     )
 
 
-def _seconds(found: float | None) -> str:
-    if found is None:
+def _seconds(seconds: float | None) -> str:
+    if seconds is None:
         return "-"
-    return f"{found * 1000:.0f} ms" if found < 1 else f"{found:.1f} s"
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
 def scrape(admin: str) -> Scrape:

@@ -7,7 +7,20 @@ from __future__ import annotations
 
 import pytest
 from crossings import DIALECTS, MODELS
-from translating import CHAT, EVERY, GEMINI, MESSAGES, RESPONSES, answer, carried, cross, heard, read, told, write
+from translating import (
+    CHAT,
+    EVERY,
+    GEMINI,
+    MESSAGES,
+    RESPONSES,
+    answer,
+    caller_stream,
+    carried,
+    cross,
+    read,
+    stream_events,
+    write,
+)
 
 
 @pytest.mark.parametrize("target", EVERY)
@@ -60,8 +73,8 @@ def test_1_5_a_reply_tells_the_model_that_answered() -> None:
 
 @pytest.mark.parametrize("target", [CHAT, MESSAGES, RESPONSES])
 def test_1_5_a_stream_that_names_no_model_is_of_the_one_that_was_asked(target: str) -> None:
-    events = heard(GEMINI, {"candidates": [{"content": {"parts": [{"text": "a"}]}, "finishReason": "STOP"}]})
-    source = told(target, events)[0]
+    events = stream_events(GEMINI, {"candidates": [{"content": {"parts": [{"text": "a"}]}, "finishReason": "STOP"}]})
+    source = caller_stream(target, events)[0]
 
     assert "m" == source.get("message", source.get("response", source))["model"]
     assert MODELS[target] != "m"

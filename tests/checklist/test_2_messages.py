@@ -113,7 +113,7 @@ def test_2_7_a_turn_that_is_left_out_joins_its_neighbours() -> None:
 
 
 def test_2_8_the_first_turn_must_be_the_users() -> None:
-    assert "needs the user first" in refused(CHAT, MESSAGES, messages=[{"role": "assistant", "content": "a"}, HI])
+    assert "needs a user turn first" in refused(CHAT, MESSAGES, messages=[{"role": "assistant", "content": "a"}, HI])
 
 
 @pytest.mark.parametrize(
@@ -311,7 +311,7 @@ def test_2_18_arguments_become_an_object_or_are_refused(target: str) -> None:
     assert {"a": [1.0]} == given('{"a":[1.0]}')
     assert {} == given("")
     for broken in ('{"a"', "[1]", "7"):
-        assert "no JSON object" in refused(CHAT, target, messages=history(broken), tools=[WEATHER])
+        assert "not a JSON object" in refused(CHAT, target, messages=history(broken), tools=[WEATHER])
 
 
 @pytest.mark.parametrize("target", [MESSAGES, RESPONSES])

@@ -17,13 +17,13 @@ from translating import (
     LEAST,
     MESSAGES,
     RESPONSES,
+    caller_stream,
     chunk,
     cross,
     growing,
-    heard,
     objects,
     sse,
-    told,
+    stream_events,
     whole,
 )
 
@@ -100,7 +100,7 @@ def test_4_1_data_may_stand_on_several_lines() -> None:
 
 
 def test_4_2_done_may_be_missing_where_the_finish_was_told() -> None:
-    assert isinstance(heard(CHAT, chunk({"content": "a"}), chunk({}, "stop"))[-1], Ended)
+    assert isinstance(stream_events(CHAT, chunk({"content": "a"}), chunk({}, "stop"))[-1], Ended)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_4_2_done_may_be_missing_where_the_finish_was_told() -> None:
     ],
 )
 def test_4_2_a_stream_that_stops_without_a_finish_is_torn(source: str, values: list[Any]) -> None:
-    events = heard(source, *values)
+    events = stream_events(source, *values)
 
     assert isinstance(events[-1], Failed)
 
@@ -142,7 +142,7 @@ def test_4_3_a_chunk_that_cannot_be_read_is_skipped_and_counted() -> None:
     ],
 )
 def test_4_3_an_error_within_a_chunk_is_an_error(source: str, value: Any, kind: str) -> None:
-    events = heard(source, value)
+    events = stream_events(source, value)
 
     assert isinstance(events[-1], Failed)
     assert kind == events[-1].fault.kind
@@ -155,16 +155,20 @@ def test_4_5_gemini_streams_as_events_or_as_a_growing_array() -> None:
     ]
     array = json.dumps(chunks, indent=2).encode()
 
-    assert heard(GEMINI, *chunks) == events_of(DIALECTS[GEMINI], array, 3)
+    assert stream_events(GEMINI, *chunks) == events_of(DIALECTS[GEMINI], array, 3)
 
 
 def test_4_6_a_first_chunk_without_choices_begins_nothing() -> None:
     filters = {**chunk({}), "choices": [], "prompt_filter_results": [{"prompt_index": 0}]}
 
-    chunks = told(CHAT, heard(CHAT, filters, chunk({"role": "assistant", "content": "a"}), chunk({}, "stop"), DONE))
+    chunks = caller_stream(
+        CHAT, stream_events(CHAT, filters, chunk({"role": "assistant", "content": "a"}), chunk({}, "stop"), DONE)
+    )
 
     assert 1 == sum("role" in choice["delta"] for each in chunks[:-1] for choice in each["choices"])
-    kinds = [e["type"] for e in told(MESSAGES, heard(CHAT, filters, chunk({"content": "a"}, "stop"), DONE))]
+    kinds = [
+        e["type"] for e in caller_stream(MESSAGES, stream_events(CHAT, filters, chunk({"content": "a"}, "stop"), DONE))
+    ]
     assert ["message_start", "content_block_start", "content_block_delta", "content_block_stop"] == kinds[:4]
 
 
@@ -178,18 +182,20 @@ def test_4_6_a_first_chunk_without_choices_begins_nothing() -> None:
     ],
 )
 def test_4_7_usage_is_the_last_one_told_wherever_it_stands(values: list[Any]) -> None:
-    assert Usage(input=3, output=2) == whole(CHAT, heard(CHAT, *values, DONE)).usage
+    assert Usage(input=3, output=2) == whole(CHAT, stream_events(CHAT, *values, DONE)).usage
 
 
 def test_4_8_a_finish_that_is_told_twice_is_told_once() -> None:
-    events = heard(CHAT, chunk({"content": "a"}), chunk({}, "stop"), chunk({}, "stop", usage=USAGE), DONE)
+    events = stream_events(CHAT, chunk({"content": "a"}), chunk({}, "stop"), chunk({}, "stop", usage=USAGE), DONE)
 
-    finishes = [c["finish_reason"] for each in told(CHAT, events)[:-1] for c in each["choices"] if c["finish_reason"]]
+    finishes = [
+        c["finish_reason"] for each in caller_stream(CHAT, events)[:-1] for c in each["choices"] if c["finish_reason"]
+    ]
     assert ["stop"] == finishes
 
 
 def test_4_9_calls_without_an_index_are_told_apart_by_their_id() -> None:
-    events = heard(
+    events = stream_events(
         CHAT,
         chunk(call_delta(None, '{"a":1}', "c1", "f")),
         chunk(call_delta(None, '{"b":2}', "c2", "g")),
@@ -218,7 +224,7 @@ def test_4_10_the_role_comes_once_and_everything_is_of_one_choice() -> None:
 
 
 def test_4_11_calls_are_counted_from_0_and_named_once() -> None:
-    chunks = told(CHAT, growing(*MIXED, finish="tool_calls"))[:-1]
+    chunks = caller_stream(CHAT, growing(*MIXED, finish="tool_calls"))[:-1]
     deltas = [c for each in chunks for choice in each["choices"] for c in choice["delta"].get("tool_calls", ())]
 
     assert [(0, "c1", "f"), (1, "c2", "g")] == [
@@ -229,7 +235,7 @@ def test_4_11_calls_are_counted_from_0_and_named_once() -> None:
 
 
 def test_4_12_thinking_is_shown_and_its_signature_comes_with_the_block() -> None:
-    chunks = told(CHAT, growing(*MIXED, finish="tool_calls"))[:-1]
+    chunks = caller_stream(CHAT, growing(*MIXED, finish="tool_calls"))[:-1]
     deltas = [choice["delta"] for each in chunks for choice in each["choices"]]
 
     assert "Hm" == "".join(delta.get("reasoning_content", "") for delta in deltas)
@@ -256,13 +262,13 @@ def test_4_13_a_ping_says_nothing(target: str) -> None:
 @pytest.mark.parametrize("source", [CHAT, MESSAGES])
 def test_4_14_deltas_then_the_finish_then_usage_then_done(source: str) -> None:
     events = [UsageSeen(Usage(input=1)), *growing(Text("a"), source=source, usage=Usage(input=3, output=2))]
-    chunks = told(CHAT, events)
+    chunks = caller_stream(CHAT, events)
 
     assert DONE == chunks[-1]
     assert ([], 5) == (chunks[-2]["choices"], chunks[-2]["usage"]["total_tokens"])
     assert "stop" == chunks[-3]["choices"][0]["finish_reason"]
     assert 1 == sum(bool(each.get("usage")) for each in chunks[:-1])
-    assert not any(each.get("usage") for each in told(CHAT, events, usage=False)[:-1])
+    assert not any(each.get("usage") for each in caller_stream(CHAT, events, usage=False)[:-1])
 
 
 def test_4_15_a_call_of_gemini_is_remembered_until_the_finish_comes() -> None:
@@ -270,7 +276,7 @@ def test_4_15_a_call_of_gemini_is_remembered_until_the_finish_comes() -> None:
         return {"candidates": [{"content": {"parts": [{"functionCall": {"name": name, "args": {}}}]}}]}
 
     end = {"candidates": [{"content": {"parts": [{"text": ""}]}, "finishReason": "STOP"}]}
-    chunks = told(CHAT, heard(GEMINI, call("f"), call("g"), end))[:-1]
+    chunks = caller_stream(CHAT, stream_events(GEMINI, call("f"), call("g"), end))[:-1]
     choices = [choice for each in chunks for choice in each["choices"]]
 
     assert "tool_calls" == choices[-1]["finish_reason"]
@@ -283,8 +289,8 @@ def test_4_15_a_finish_without_content_is_told_and_a_stop_in_between_is_not() ->
         candidate: dict[str, Any] = {"content": {"parts": [{"text": text}]}}
         return {"candidates": [{**candidate, **({"finishReason": finish} if finish else {})}]}
 
-    limit = told(CHAT, heard(GEMINI, piece("a"), {"candidates": [{"finishReason": "MAX_TOKENS"}]}))
-    twice = told(CHAT, heard(GEMINI, piece("a", "STOP"), piece("b", "STOP")))
+    limit = caller_stream(CHAT, stream_events(GEMINI, piece("a"), {"candidates": [{"finishReason": "MAX_TOKENS"}]}))
+    twice = caller_stream(CHAT, stream_events(GEMINI, piece("a", "STOP"), piece("b", "STOP")))
 
     assert "length" == limit[-2]["choices"][0]["finish_reason"]
     chat_grammar.hold_to_the_grammar(sse(*twice))
@@ -308,13 +314,13 @@ def test_4_16_a_role_and_empty_content_open_no_block() -> None:
         chunk(call_delta(0, "{}", "c", "f")),
         chunk({}, "tool_calls"),
     ]
-    events = told(MESSAGES, heard(CHAT, *values, DONE))
+    events = caller_stream(MESSAGES, stream_events(CHAT, *values, DONE))
 
     assert ["tool_use"] == [e["content_block"]["type"] for e in events if e["type"] == "content_block_start"]
 
 
 def test_4_17_thinking_stays_within_its_block_and_sealed_thinking_has_no_delta() -> None:
-    events = told(MESSAGES, growing(Thinking("Hm", "s"), RedactedThinking("c2VhbA=="), Text("a"), source=CHAT))
+    events = caller_stream(MESSAGES, growing(Thinking("Hm", "s"), RedactedThinking("c2VhbA=="), Text("a"), source=CHAT))
     first, sealed = (
         [e["delta"]["type"] for e in events if e["type"] == "content_block_delta" and e["index"] == index]
         for index in (0, 1)
@@ -333,7 +339,7 @@ def test_4_20_interleaved_calls_wait_for_each_other_and_lose_nothing() -> None:
         chunk({}, "tool_calls"),
         DONE,
     ]
-    wire = wire_for(MESSAGES, heard(CHAT, *values))
+    wire = wire_for(MESSAGES, stream_events(CHAT, *values))
 
     anthropic_grammar.hold_to_the_grammar(anthropic_grammar.objects(wire))
     assert [("c1", "f", '{"a":1}'), ("c2", "g", '{"b":2}')] == calls_of(events_of(DIALECTS[MESSAGES], wire))
@@ -341,7 +347,7 @@ def test_4_20_interleaved_calls_wait_for_each_other_and_lose_nothing() -> None:
 
 def test_4_21_usage_that_is_known_at_the_end_is_told_at_the_end() -> None:
     usage = Usage(input=3, cache_read=5, output=2)
-    events = told(MESSAGES, growing(Text("a"), source=CHAT, usage=usage))
+    events = caller_stream(MESSAGES, growing(Text("a"), source=CHAT, usage=usage))
 
     assert 0 == events[0]["message"]["usage"]["output_tokens"]
     end = next(event for event in events if event["type"] == "message_delta")["usage"]
@@ -355,7 +361,9 @@ def test_4_21_counts_of_anthropic_replace_each_other_and_what_is_not_told_stays(
     usage = {"input_tokens": 9, "cache_read_input_tokens": 4, "output_tokens": 1}
     start = {"type": "message_start", "message": {"id": "m", "model": "m", "content": [], "usage": usage}}
 
-    events = heard(MESSAGES, start, delta(output_tokens=5), delta(output_tokens=7), delta(), {"type": "message_stop"})
+    events = stream_events(
+        MESSAGES, start, delta(output_tokens=5), delta(output_tokens=7), delta(), {"type": "message_stop"}
+    )
 
     assert Usage(input=9, cache_read=4, output=7) == whole(MESSAGES, events).usage
 
@@ -395,7 +403,7 @@ def test_4_23_an_answer_that_was_cut_off_is_incomplete_and_counted() -> None:
 def test_4_23_both_ways_to_stream_reasoning_are_thinking(kind: str, index: str) -> None:
     item = {"id": "rs", "type": "reasoning", "summary": []}
     text = {"id": "msg", "type": "message", "role": "assistant", "status": "completed", "content": []}
-    events = heard(
+    events = stream_events(
         RESPONSES,
         {"type": "response.created", "response": {"id": "r", "model": "m", "output": []}},
         {"type": "response.output_item.added", "output_index": 0, "item": item},

@@ -30,9 +30,9 @@ def message(target: str, envelope: Any) -> str:
 def test_5_1_an_error_has_the_shape_that_its_caller_knows_and_the_status_of_its_provider(
     source: str, status: int, body: Any, target: str
 ) -> None:
-    told, headers, envelope = error(target, fault_of(source, status, body))
+    status_written, headers, envelope = error(target, fault_of(source, status, body))
 
-    assert status == told
+    assert status == status_written
     assert headers["content-type"].startswith("application/json")
     assert "No" == message(target, envelope)
     match target:

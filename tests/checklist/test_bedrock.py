@@ -202,7 +202,7 @@ def test_2_7_turns_of_one_role_in_a_row_become_one() -> None:
 
 
 def test_2_8_the_user_begins() -> None:
-    assert "needs the user first" in refused(messages=[{"role": "assistant", "content": "a"}, HI])
+    assert "needs a user turn first" in refused(messages=[{"role": "assistant", "content": "a"}, HI])
 
 
 @pytest.mark.parametrize("empty", ["", " \n"])
@@ -264,7 +264,7 @@ def test_2_18_arguments_are_an_object_and_none_are_an_empty_one() -> None:
 
     assert {"a": 1} == arguments('{"a":1}')
     assert {} == arguments("")
-    with pytest.raises(BadRequest, match="is no JSON object"):
+    with pytest.raises(BadRequest, match="is not a JSON object"):
         arguments("{")
 
 

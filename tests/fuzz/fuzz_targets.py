@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import tokens
-from limits_kit import Heard, Now, rule
+from limits_kit import Now, RecordingListener, rule
 from player import KEY, Stage
 
 from edge_extproc.auth.api_key import ApiKeys, KeyRecord, digest
@@ -81,7 +81,7 @@ def is_good(headers: Any) -> bool:
 @functools.cache
 def stage() -> Stage:
     policies = AccessPolicies([("acme", "tenant", "acme", AccessPolicy(models=("*",)))], {"reader": AccessPolicy()}, {})
-    limiter = PolicyLimiter(RuleTable([rule("requests", 10**12)]), None, Heard(), clock=Now())
+    limiter = PolicyLimiter(RuleTable([rule("requests", 10**12)]), None, RecordingListener(), clock=Now())
     return Stage().having(authenticator=authenticator(), access=policies, limiter=limiter)
 
 

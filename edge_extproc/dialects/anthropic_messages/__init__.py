@@ -1,7 +1,7 @@
-"""Anthropic's Messages API, for both sides: its callers and its hosts.
+"""Anthropic's Messages API, for its callers and for its hosts.
 
-What becomes of each field of a chat that crosses over is in `FIELDS`, and what the models of a generation can be asked
-in `claude.py`. The package knows nothing of hosts, keys, routing or Envoy.
+`FIELDS` lists how each field of another dialect's chat is handled. `claude.py` has the capabilities of each generation
+of models. The package knows nothing of hosts, keys, routing or Envoy.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class AnthropicMessages:
         except UNREADABLE:
             raise why_no_call(raw) from None
         if not probe.model.strip():
-            raise BadRequest("model is empty: name the model that shall answer", param="model")
-        # 0 fills the prompt cache and asks for no answer: Anthropic's page on prompt caching.
+            raise BadRequest("model is empty: give the name of a model", param="model")
+        # 0 fills the prompt cache and requests no reply: Anthropic's page on prompt caching.
         output_limit(probe.max_tokens, "max_tokens", least=0)
         return Call(
             NAME,
@@ -68,8 +68,8 @@ class AnthropicMessages:
         )
 
     def splice(self, call: Call, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
-        """Only the model, and what of the history came from other providers: a stream of this format always tells its
-        usage."""
+        """Changes only the model, and the parts of the history that came from other providers. Streams of this format
+        always report usage."""
         try:
             changes, dropped = mend(call.raw, host.known_as(model))
             return Written(json_splice.splice(call.raw, {"model": encode(model), **changes}), dropped)

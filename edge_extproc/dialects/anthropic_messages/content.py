@@ -45,8 +45,8 @@ REDACTED = frozenset({"type", "data"})
 
 
 def read_cache(block: Mapping[str, Json], known: frozenset[str]) -> tuple[CacheMark | None, Extras]:
-    """The cache mark of a block or tool, and its other unknown fields. A mark of an unknown type is no mark of ours;
-    of a known one, fields besides ttl stay behind in the extras under its own name."""
+    """The cache mark of a block or tool, and its other unknown fields. None: the mark has an unknown type. Fields of a
+    known mark besides ttl go to the extras, under the mark's name."""
     extras = rest_of(block, known)
     mark = block.get("cache_control")
     if mark is None:
@@ -73,7 +73,7 @@ _BASE64_KEYS = frozenset({"type", "media_type", "data"})
 
 
 def _read_source(value: Json, path: str) -> Inline | Url | FileRef | None:
-    """None: only this dialect has such a source."""
+    """None: the source has no type in model/."""
     source = as_object(value, path)
     match source:
         case {"type": "base64", "media_type": str(media_type), "data": str(data)} if source.keys() <= _BASE64_KEYS:
@@ -100,7 +100,7 @@ def _read_document(block: Block, path: str) -> Part:
     source = _read_source(block.get("source"), f"{path}.source")
     if source is None:
         return opaque_of(block, path)
-    if isinstance(source, Url):  # a document by URL can be nothing but a PDF
+    if isinstance(source, Url):  # only a PDF can be a document by URL
         source = Url(source.url, "application/pdf")
     cache, extras = read_cache(block, _DOCUMENT)
     return Document(source, maybe_text(block.get("title"), f"{path}.title"), cache, extras, path)
@@ -133,7 +133,7 @@ def _read_tool_result(block: Block, path: str) -> Part:
 
 
 def _read_thinking(block: Block, path: str) -> Part:
-    """The gateway's mark counts as no signature."""
+    """A signature with the gateway's mark is read as if there were none."""
     signature = maybe_text(block.get("signature"), f"{path}.signature")
     return Thinking(
         as_text(block.get("thinking"), f"{path}.thinking"),
@@ -161,7 +161,8 @@ _READ_BLOCK: Mapping[str, Callable[[Block, str], Part]] = MappingProxyType(
 
 
 def read_block(value: Json, path: str) -> Part:
-    """An unknown block (search_result, server_tool_use and the results of server tools, …) is Opaque."""
+    """The part of a block. An unknown block (search_result, server_tool_use, results of server tools) becomes
+    Opaque."""
     block = as_object(value, path)
     return _READ_BLOCK.get(as_text(block.get("type"), f"{path}.type"), opaque_of)(block, path)
 
@@ -196,7 +197,9 @@ def document_source(source: Inline | Url | FileRef, path: str) -> Block:
     try:
         text = base64.b64decode(source.data, validate=True).decode()
     except (binascii.Error, UnicodeDecodeError) as exc:
-        raise BadRequest(f"{path} is no base64 of UTF-8 text, as {source.media_type!r} must be", param=path) from exc
+        raise BadRequest(
+            f"{path} must be UTF-8 text in base64, for the media type {source.media_type!r}", param=path
+        ) from exc
     return {"type": "text", "media_type": "text/plain", "data": text}
 
 

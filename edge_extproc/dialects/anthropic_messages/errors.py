@@ -50,10 +50,10 @@ _FAULTS: Mapping[str, tuple[FaultKind, int]] = MappingProxyType(
 
 
 def read_fault(error: Json, status: int | None, request_id: Json = None, retry_after: float | None = None) -> Fault:
-    """The fault of an error object. `status` None: within a stream, where only the type shows the kind."""
+    """The fault of an error object. `status` is None within a stream: there only the type shows the kind."""
     fields_ = error if isinstance(error, dict) else {"message": error}
-    told = fields_.get("type")
-    type_ = text_of(told)
+    value = fields_.get("type")
+    type_ = text_of(value)
     kind, usual = _FAULTS.get(type_ or "", ("api" if status is None else kind_of(status), 500))
     message = fields_.get("message")
     text = message if isinstance(message, str) and message else "the provider gave no reason"
@@ -82,19 +82,19 @@ def read_error(status: int, headers: Headers, body: bytes) -> Fault:
 
 
 _TOO_LONG = "prompt is too long: "
-# The texts by which clients of this API recognize that the prompt is too long: it has no code for that.
+# Texts by which clients of this API recognize a prompt that is too long. The API has no code for it.
 _KNOWN_TOO_LONG = (_TOO_LONG.rstrip(": "), "input length and `max_tokens` exceed", "input length and max_tokens exceed")
 _LIMIT = re.compile(r"(?:maximum|limit|max|up to)\D{0,60}?(\d[\d,]{2,})", re.IGNORECASE)
 _NUMBER = re.compile(r"\d[\d,]{2,}")
 
 
 def _too_long(message: str) -> str:
-    """The provider's message about a prompt that is too long, after the text that clients look for."""
+    """The provider's message about a prompt that is too long, after the text that clients search for."""
     if message.startswith(_KNOWN_TOO_LONG):
         return message
-    found = _LIMIT.search(message)
+    match = _LIMIT.search(message)
     numbers = [int(number.replace(",", "")) for number in _NUMBER.findall(message)]
-    limit = int(found[1].replace(",", "")) if found is not None else 0
+    limit = int(match[1].replace(",", "")) if match is not None else 0
     if limit and max(numbers) > limit:
         return f"{_TOO_LONG}{max(numbers)} tokens > {limit} maximum. {message}"
     return _TOO_LONG + message
@@ -104,8 +104,8 @@ def error_body(fault: Fault) -> Block:
     message = scrubbed(fault.message)
     if fault.kind == "context_length":
         message = _too_long(message)
-    # The kind is read from the message too. A type of this format that goes with the status is what its host said:
-    # Anthropic tells a credit that is used up as a 400 invalid_request_error.
+    # The kind is read from the message too. If this format's type matches the status, it came from the host: Anthropic
+    # reports used-up credit as a 400 invalid_request_error.
     own = fault.type if fault.type and _FAULTS.get(fault.type, ("api", 0))[1] == fault.status else None
     return {
         "type": "error",

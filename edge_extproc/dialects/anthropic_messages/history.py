@@ -112,8 +112,8 @@ def _edits(turns: Sequence[_Turn], *, claude: bool) -> Iterator[tuple[Place, jso
 
 
 def _rests(body: _Body, gone: set[Place]) -> bool:
-    """Whether thinking with a budget must be disabled: the caller answers a call, and the turn of that call (from the
-    last user message without a tool result on) no longer begins with thinking. Claude refuses that."""
+    """Whether thinking with a budget must be disabled: the caller answers a tool call, and the turn of that call does
+    not begin with thinking. Claude refuses this. The turn begins after the last user message without a tool result."""
     if body.thinking is None or body.thinking.type != "enabled":
         return False
     turns = [
@@ -124,7 +124,7 @@ def _rests(body: _Body, gone: set[Place]) -> bool:
 
 
 def _lost_its_thinking(turns: Sequence[tuple[str, Sequence[BlockKind]]], gone: set[Place]) -> bool:
-    """Whether the last message of the assistant has a call and has lost its thinking."""
+    """Whether the last message of the assistant has a tool call, and its thinking was removed."""
     last = len(turns) - 2
     return (
         last >= 0 and "call" in turns[last][1] and "thinking" not in turns[last][1] and any(i == last for i, _ in gone)
@@ -132,10 +132,10 @@ def _lost_its_thinking(turns: Sequence[tuple[str, Sequence[BlockKind]]], gone: s
 
 
 def _without_clearing(edits: Sequence[msgspec.Raw]) -> tuple[dict[str, json_splice.Change], list[str]]:
-    """Anthropic's page on context editing: clear_thinking wants thinking to be on."""
+    """Anthropic's page on context editing: clear_thinking requires thinking to be enabled."""
     gone = [i for i, edit in enumerate(edits) if _typed.decode(edit).type.startswith("clear_thinking")]
     if not gone:
         return {}, []
-    kept = [bytes(edit) for i, edit in enumerate(edits) if i not in gone]
+    others = [bytes(edit) for i, edit in enumerate(edits) if i not in gone]
     names = [f"context_management.edits[{i}]" for i in gone]
-    return {"context_management": {"edits": array(kept)} if kept else None}, names
+    return {"context_management": {"edits": array(others)} if others else None}, names

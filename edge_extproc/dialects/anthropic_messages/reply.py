@@ -80,19 +80,19 @@ REPLY = frozenset({"id", "type", "role", "model", "content", "stop_reason", "sto
 REPLY_EXTRAS = frozenset({"container", "context_management", "diagnostics", "stop_details"})
 
 
-def read_usage(told: Mapping[str, Json]) -> Usage:
+def read_usage(usage: Mapping[str, Json]) -> Usage:
     counts = TokenCounts()
-    split = object_in(told, "cache_creation")
+    split = object_in(usage, "cache_creation")
     hour, short = counts.at(split, "ephemeral_1h_input_tokens"), counts.at(split, "ephemeral_5m_input_tokens")
-    total = told.get("cache_creation_input_tokens")
-    written = hour + short if total is None else counts.at(told, "cache_creation_input_tokens")
+    total = usage.get("cache_creation_input_tokens")
+    written = hour + short if total is None else counts.at(usage, "cache_creation_input_tokens")
     hour = min(hour, written)
-    given, read = counts.of(told.get("input_tokens")), counts.at(told, "cache_read_input_tokens")
-    # The prompt is the sum of these: where one of them cannot be read, it is not known.
+    given, read = counts.of(usage.get("input_tokens")), counts.at(usage, "cache_read_input_tokens")
+    # The prompt is the sum of these. If one of them cannot be read, the prompt count is unknown.
     unknown = given is None or counts.unreadable > 0
-    answered = counts.of(told.get("output_tokens"))
+    answered = counts.of(usage.get("output_tokens"))
     output = answered or 0
-    thinking = min(counts.at(object_in(told, "output_tokens_details"), "thinking_tokens"), output)
+    thinking = min(counts.at(object_in(usage, "output_tokens_details"), "thinking_tokens"), output)
     return Usage(
         input=given or 0,
         cache_read=read,
@@ -109,22 +109,22 @@ def read_usage(told: Mapping[str, Json]) -> Usage:
 def write_usage(usage: Usage | None, rest: Json) -> Block:
     """`rest`: the fields of an Anthropic usage besides tokens."""
     usage = usage or Usage()
-    told: Block = {
+    body: Block = {
         "input_tokens": usage.input + usage.input_audio,
         "cache_creation_input_tokens": usage.cache_write + usage.cache_write_1h,
         "cache_read_input_tokens": usage.cache_read,
         "output_tokens": usage.completion,
     }
     if usage.cache_write or usage.cache_write_1h:
-        told["cache_creation"] = {
+        body["cache_creation"] = {
             "ephemeral_5m_input_tokens": usage.cache_write,
             "ephemeral_1h_input_tokens": usage.cache_write_1h,
         }
     if usage.reasoning:
-        told["output_tokens_details"] = {"thinking_tokens": usage.reasoning}
+        body["output_tokens_details"] = {"thinking_tokens": usage.reasoning}
     if isinstance(rest, Mapping):
-        told.update((key, value) for key, value in rest.items() if key in _USAGE_EXTRAS)
-    return told
+        body.update((key, value) for key, value in rest.items() if key in _USAGE_EXTRAS)
+    return body
 
 
 def call_id_of(prefix: str, *seeds: object) -> str:
@@ -145,15 +145,15 @@ def read_reply(body: bytes) -> Reply:
     if isinstance(message, dict) and message.get("error"):
         raise ErrorReply(read_fault(message["error"], None, message.get("request_id")))
     if not isinstance(message, dict) or message.get("type") != "message":
-        raise UpstreamError("the provider's reply is no Anthropic message")
+        raise UpstreamError("the provider's reply is not an Anthropic message")
     try:
         parts = tuple(read_block(b, f"content[{i}]") for i, b in enumerate(as_list(message.get("content"), "content")))
     except BadRequest as exc:
         raise UpstreamError(f"the provider's reply cannot be read: {exc.message}") from exc
-    told = message.get("usage")
-    told = told if isinstance(told, dict) else None
+    usage = message.get("usage")
+    usage = usage if isinstance(usage, dict) else None
     extras = dict(rest_of(message, REPLY))
-    if told is not None and (rest := rest_of(told, USAGE)):
+    if usage is not None and (rest := rest_of(usage, USAGE)):
         extras["usage"] = rest
     finish = read_finish(message.get("stop_reason"), message.get("stop_sequence"))
     failed = failed_finish(finish.raw) if finish is not None else None
@@ -165,7 +165,7 @@ def read_reply(body: bytes) -> Reply:
         text_of(id),
         text_of(model),
         (Choice(parts, finish),),
-        None if told is None else read_usage(told),
+        None if usage is None else read_usage(usage),
         extras=extras or NO_EXTRAS,
     )
 
@@ -180,7 +180,7 @@ def write_reply(reply: Reply) -> bytes:
         content = list(_answer_blocks(choice.parts, id))
     finish = choice.finish
     if finish is None and reply.choices and not is_own:
-        finish = Finish("stop")  # an answer that came whole is at its end, whether its host says so or not
+        finish = Finish("stop")  # a complete reply is finished, with or without a stop reason
     has_calls = any(block["type"] == "tool_use" for block in content)
     message: Block = {
         "id": id,
@@ -204,7 +204,7 @@ def _answer_blocks(parts: Iterable[Part], id: str) -> Iterator[Block]:
         match part:
             case Thinking():
                 if part.text or part.signature:
-                    # The SDKs insist on a signature; the mark lets us know it again where none was given.
+                    # The SDKs require a signature. The mark identifies thinking without one when it comes back.
                     yield {"type": "thinking", "thinking": part.text, "signature": part.signature or UNSIGNED}
             case RedactedThinking():
                 yield {"type": "redacted_thinking", "data": part.data}
@@ -222,7 +222,7 @@ def _answer_blocks(parts: Iterable[Part], id: str) -> Iterator[Block]:
             case Image() | Audio():
                 yield {"type": "text", "text": omission(part, TITLE)}
             case _:
-                pass  # a part that only another dialect knows
+                pass  # a part that only another dialect has
 
 
 # --- the dialect

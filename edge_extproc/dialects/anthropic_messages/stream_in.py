@@ -54,7 +54,7 @@ class _Open:
     part: int
     kind: str
     value: Block
-    """The block as in its start event. For a block that only this dialect has, with its deltas."""
+    """The block of the start event. A block that only this dialect has also collects its deltas here."""
     json: list[str]
     """The pieces of its input."""
     size: int = 0
@@ -82,8 +82,8 @@ _delta_event = msgspec.json.Decoder(_DeltaEvent)
 
 
 class ReplyReader:
-    """A block that only this dialect knows (a server tool's call or result) is told when it is whole, since a part of
-    that kind starts with its whole value; its input grows from deltas until then."""
+    """Decodes one stream. A block that only this dialect has (a server tool's call or result) is reported when it is
+    complete, because a part of that kind starts with its whole value."""
 
     def __init__(self) -> None:
         self._decoder = sse.SseDecoder()
@@ -103,7 +103,11 @@ class ReplyReader:
         events = [event for frame in frames for event in self.read(frame)]
         if not self._over:
             self._over = True
-            events.append(Failed(Fault(502, "api", "the provider's stream broke off", "truncated_stream")))
+            events.append(
+                Failed(
+                    Fault(502, "api", "the provider's stream ended before its reply was complete", "truncated_stream")
+                )
+            )
         return frames, events
 
     def read(self, frame: Frame) -> list[ReplyEvent]:
@@ -114,7 +118,7 @@ class ReplyReader:
         except UNREADABLE:
             return [Garbled("an event is not valid JSON")]
         if not isinstance(event, dict):
-            return [Garbled("an event is no object")]
+            return [Garbled("an event is not an object")]
         kind = event.get("type") or frame.event
         read = _READ_EVENT.get(kind) if isinstance(kind, str) else None
         if read is not None:
@@ -141,7 +145,7 @@ class ReplyReader:
     def _start(self, event: Block) -> list[ReplyEvent]:
         message = event.get("message")
         if self._started or not isinstance(message, dict):
-            return [Garbled("message_start came twice, or without a message")]
+            return [Garbled("message_start was sent twice, or without a message")]
         self._started = True
         id, model = message.get("id"), message.get("model")
         extras = dict(rest_of(message, REPLY))
@@ -153,19 +157,20 @@ class ReplyReader:
         return [started, *self._early_blocks(message.get("content")), *usage]
 
     def _early_blocks(self, content: Json) -> Iterator[ReplyEvent]:
-        """Blocks that are whole when the message starts: Anthropic tells so the calls of a turn that goes on with what
-        was begun before (programmatic tool calling). Their numbers cannot meet those of blocks that come later."""
+        """Blocks that are complete when the message starts. Anthropic sends the calls of a continued turn this way
+        (programmatic tool calling). Their part numbers differ from those of later blocks."""
         for place, block in enumerate(content if isinstance(content, list) else (), 1):
             number: Block = {"index": -place}
             yield from self._block_start({**number, "content_block": block})
             if -place in self._blocks:
                 yield from self._block_stop(number)
 
-    def _use(self, told: Json) -> list[ReplyEvent]:
-        """Counts are cumulative: each replaces what was told before, and what is not told again stands."""
-        if not isinstance(told, dict):
+    def _use(self, usage: Json) -> list[ReplyEvent]:
+        """Adds a usage report. Counts are cumulative: each new count replaces the earlier one, and missing counts keep
+        their value."""
+        if not isinstance(usage, dict):
             return []
-        self._usage.update((key, value) for key, value in told.items() if value is not None)
+        self._usage.update((key, value) for key, value in usage.items() if value is not None)
         return [UsageSeen(read_usage(self._usage))]
 
     def _block_start(self, event: Block) -> list[ReplyEvent]:
@@ -173,7 +178,7 @@ class ReplyReader:
         if not isinstance(index, int) or not isinstance(value, dict) or not isinstance(value.get("type"), str):
             return [Garbled("content_block_start without an index or a block")]
         if index in self._blocks:
-            return [Garbled(f"block {index} began twice")]
+            return [Garbled(f"block {index} was started twice")]
         part, self._parts = self._parts, self._parts + 1
         open_ = self._blocks[index] = _Open(part, str(value["type"]), value, [])
         match value:
@@ -206,11 +211,11 @@ class ReplyReader:
         index, delta = event.get("index"), event.get("delta")
         block = self._blocks.get(index) if isinstance(index, int) else None
         if block is None or not isinstance(delta, dict):
-            return [Garbled("content_block_delta without a block that is open")]
+            return [Garbled("content_block_delta without an open block")]
         if block.kind == "opaque":
             return self._grow(block, delta)
         kind = delta.get("type")
-        # Nearly every event is one of these: a look-up is many times faster than patterns over a dict.
+        # Nearly every event is one of these. A look-up is many times faster than matching patterns over a dict.
         text = delta.get(_DELTA_TEXTS.get(kind, "")) if isinstance(kind, str) else None
         if isinstance(text, str):
             block.has_delta = block.has_delta or bool(text)
@@ -247,7 +252,7 @@ class ReplyReader:
         index = event.get("index")
         block = self._blocks.pop(index, None) if isinstance(index, int) else None
         if block is None:
-            return [Garbled("content_block_stop without a block that is open")]
+            return [Garbled("content_block_stop without an open block")]
         part = block.part
         if block.kind == "opaque":
             if (grown := arguments_of("".join(block.json))) and block.json:
@@ -256,7 +261,7 @@ class ReplyReader:
             return [PartStarted(part, "opaque", opaque=whole), PartEnded(part)]
         given = block.value.get("input")
         if block.kind == "tool_use" and not block.has_delta and isinstance(given, dict):
-            # No delta: either all of the input came at the start, or there is none.
+            # No delta: the start event had the whole input, or there is none.
             return [PartDelta(part, encode(given).decode()), PartEnded(part)]
         return [PartEnded(part)]
 

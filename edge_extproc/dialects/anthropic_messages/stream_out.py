@@ -36,7 +36,7 @@ from .reply import REPLY_EXTRAS, call_id_of, message_id, stop_reason, write_usag
 # --- streams: writing
 
 _TALK = frozenset({"text", "thinking", "refusal"})
-"""Parts that may be closed as soon as another one begins: what comes of them later is a block of its own."""
+"""Parts that may be closed as soon as another one begins. Their later deltas go into a new block."""
 _WAITING_LIMIT = 16 * 1024 * 1024
 """Characters of tool calls that wait for an earlier one to end."""
 
@@ -51,8 +51,8 @@ def _is_own_caller(caller: Json) -> bool:
 
 
 class ReplyWriter:
-    """Exactly one block is open at a time. A part that begins while a tool call is open waits until the call has ended;
-    text and thinking open their block with their first word, so that there is no empty one."""
+    """Encodes one streamed reply. Exactly one block is open at a time: a part that begins while a tool call is open
+    waits until the call has ended. Text and thinking open their block with their first delta, so no block is empty."""
 
     def __init__(self, call: Call) -> None:
         self._model = call.model
@@ -62,7 +62,7 @@ class ReplyWriter:
         self._index = 0
         self._current: PartStarted | None = None
         self._is_open = False
-        """Whether the block of the current part has begun."""
+        """Whether the block of the current part is open."""
         self._signed = False
         """Whether that block has a signature."""
         self._waiting: dict[int, list[ReplyEvent]] = {}
@@ -172,14 +172,14 @@ class ReplyWriter:
             "input": {},
         }
         block.update((key, event.extras[key]) for key in ("caller", "toolset_name") if key in event.extras)
-        if not _is_own_caller(block.get("caller")):  # OpenAI has a field of this name too, with other types
+        if not _is_own_caller(block.get("caller")):  # OpenAI has a field of the same name with other types
             block.pop("caller", None)
         self._calls += 1
         self._open(block)
 
     def _open_opaque(self, opaque: Opaque | None) -> None:
-        """A part that only another dialect knows is left out; one of ours goes as Anthropic sends it: its input, where
-        it has one, in a delta."""
+        """Writes a part of this dialect as Anthropic sends it, with its input (if any) in a delta. A part of another
+        dialect is dropped."""
         if opaque is None or opaque.dialect != NAME or not isinstance(opaque.value, dict):
             return
         given = opaque.value.get("input")
@@ -196,7 +196,7 @@ class ReplyWriter:
             if waiting is None:
                 closed = self.closed_schema.pop(event.part, None)
                 if closed is None or not isinstance(event, PartDelta):
-                    return  # a late signature or note has no block to stand in
+                    return  # a late signature or note has no block
                 self._begin(PartStarted(closed.part, closed.kind))
                 self._grow(event)
                 return
@@ -267,13 +267,13 @@ class ReplyWriter:
             self._index += 1
 
     def _next(self) -> None:
-        """Those that waited, in their order, as far as they have come to their end."""
+        """Writes the waiting parts in order, up to the first incomplete one."""
         while self._current is None and self._waiting:
             events = self._waiting.pop(next(iter(self._waiting)))
             for event in events:
                 self._take(event)
 
-    # the end
+    # the end of the stream
 
     def _finish_reply(self) -> None:
         self._start(ReplyStarted(None, None))
@@ -286,10 +286,10 @@ class ReplyWriter:
             "stop_sequence": finish.stop_sequence,
             **{key: self._noted[key] for key in ("container", "stop_details") if key in self._noted},
         }
-        told: Block = {"delta": delta, "usage": write_usage(self._usage, self._usage_extras)}
+        payload: Block = {"delta": delta, "usage": write_usage(self._usage, self._usage_extras)}
         if "context_management" in self._noted:
-            told["context_management"] = self._noted["context_management"]
-        self._out += [_event("message_delta", told), _event("message_stop", {})]
+            payload["context_management"] = self._noted["context_management"]
+        self._out += [_event("message_delta", payload), _event("message_stop", {})]
         self._over = True
 
     def _fail(self, fault: Fault) -> None:

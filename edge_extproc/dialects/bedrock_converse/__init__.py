@@ -1,10 +1,11 @@
-"""Amazon Bedrock's Converse API, both directions: one format for all of Bedrock's chat models, whole or as an AWS event
-stream. What
-becomes of each field of a chat that crosses over is told by `FIELDS`, and what each maker's models call the things that
-Converse has no field for by `_FAMILIES`. It knows nothing of hosts, keys, routing or Envoy.
+"""Amazon Bedrock's Converse API, for its callers and for its hosts: one format for all chat models of Bedrock, complete
+or as an AWS event stream.
 
-The shapes are those of the service model that botocore ships. A reply tells neither its id nor its model: the id is in
-a header, the model is the one that was asked for.
+`FIELDS` lists how each field of another dialect's chat is handled. `models.py` has the names that each maker's models
+use for fields that Converse lacks. The package knows nothing of hosts, keys, routing or Envoy.
+
+The shapes are those of botocore's service model. A reply has neither an id nor a model: the id is in a header, and the
+model is the requested one.
 """
 
 from __future__ import annotations

@@ -61,7 +61,8 @@ _TOOL_RESULT = frozenset({"toolUseId", "content", "status"})
 _REASONING_TEXT = frozenset({"text", "signature"})
 _CITED = frozenset({"content", "citations"})
 CITATIONS = "citationsContent"
-"""Under which name a text keeps its citations: not `citations`, which are of another shape in Anthropic's format."""
+"""The extra that holds the citations of a text. It is not `citations`, because Anthropic's extra of that name has
+another shape."""
 
 IMAGE_TYPES: Mapping[str, str] = MappingProxyType({f: f"image/{f}" for f in ("png", "jpeg", "gif", "webp")})
 _OFFICE = "application/vnd.openxmlformats-officedocument"
@@ -84,7 +85,7 @@ AUDIO_TYPES: Mapping[str, str] = MappingProxyType(
 
 
 def format_of(types: Mapping[str, str], media_type: str) -> str | None:
-    """This format's name of a media type. None: it has none."""
+    """This format's name of a media type, or None."""
     return next((format for format, known in types.items() if known == media_type), None)
 
 
@@ -129,7 +130,7 @@ def _read_audio(block: Block, path: str) -> Part:
 
 
 def _read_tool_use(block: Block, path: str) -> Part:
-    """A call of a tool that Bedrock runs itself is its own affair. `tool_use` is what any call is."""
+    """Reads a call. A call of a tool that Bedrock runs itself becomes Opaque."""
     path = f"{path}.toolUse"
     use = as_object(block["toolUse"], path)
     if use.get("type") not in (None, "tool_use"):
@@ -146,7 +147,7 @@ def _read_tool_use(block: Block, path: str) -> Part:
 def _read_tool_result(block: Block, path: str) -> Part:
     path = f"{path}.toolResult"
     result = as_object(block["toolResult"], path)
-    if result.get("type") is not None:  # of a tool that Bedrock ran
+    if result.get("type") is not None:  # of a tool that Bedrock ran itself
         return opaque_of(block, path)
     content = result.get("content")
     return ToolResult(
@@ -161,11 +162,11 @@ def _read_tool_result(block: Block, path: str) -> Part:
 def _read_reasoning_block(block: Block, path: str) -> Part:
     path = f"{path}.reasoningContent"
     match as_object(block["reasoningContent"], path):
-        case {"reasoningText": dict(told), **others} if not others:
+        case {"reasoningText": dict(text), **others} if not others:
             return Thinking(
-                as_text(told.get("text", ""), f"{path}.reasoningText.text"),
-                _signature(maybe_text(told.get("signature"), f"{path}.reasoningText.signature")),
-                rest_of(told, _REASONING_TEXT),
+                as_text(text.get("text", ""), f"{path}.reasoningText.text"),
+                _signature(maybe_text(text.get("signature"), f"{path}.reasoningText.signature")),
+                rest_of(text, _REASONING_TEXT),
                 f"{path}.reasoningText",
             )
         case {"redactedContent": str(data), **others} if not others:
@@ -174,13 +175,13 @@ def _read_reasoning_block(block: Block, path: str) -> Part:
             return opaque_of(block, path)
 
 
-def _signature(told: str | None) -> str | None:
-    """The gateway's mark counts as no signature."""
-    return None if told is not None and told.startswith(MARK) else told
+def _signature(value: str | None) -> str | None:
+    """A signature with the gateway's mark is read as if there were none."""
+    return None if value is not None and value.startswith(MARK) else value
 
 
-# What is redacted is bytes here, hence base64 in JSON; Anthropic's own string is what those bytes are. Another maker's
-# need not be text: they keep their base64, marked by a sign that base64 has not.
+# Redacted thinking is bytes in this format, so base64 in JSON. Anthropic's own string consists of those bytes. Another
+# maker's bytes may not be text: they stay base64, with a prefix that is not base64.
 _RAW_BYTES = "base64:"
 
 
@@ -227,14 +228,15 @@ _READ_BLOCK: Mapping[str, Callable[[Block, str], Part]] = MappingProxyType(
 
 
 def _read_block(block: Block, path: str) -> Part:
-    """A block has one member. An unknown block (guardContent, searchResult, video, …) is Opaque."""
-    found = {key: value for key, value in block.items() if value is not None}
-    read = _READ_BLOCK.get(next(iter(found))) if len(found) == 1 else None
-    return opaque_of(block, path) if read is None else read(found, path)
+    """The part of a block, which has one member. An unknown block (guardContent, searchResult, video, …) becomes
+    Opaque."""
+    members = {key: value for key, value in block.items() if value is not None}
+    read = _READ_BLOCK.get(next(iter(members))) if len(members) == 1 else None
+    return opaque_of(block, path) if read is None else read(members, path)
 
 
 def read_mark(value: Json, path: str) -> CacheMark | None:
-    """The mark of the cachePoint at `path`. None: it has fields that only this dialect has."""
+    """The mark of the cachePoint at `path`. None: it has fields without a type in model/."""
     match value:
         case {"type": "default", **rest} if not rest:
             return CacheMark(path=path)
@@ -245,7 +247,7 @@ def read_mark(value: Json, path: str) -> CacheMark | None:
 
 
 def _marked(parts: list[Part], mark: CacheMark | None) -> bool:
-    """Whether the last part got the mark."""
+    """Sets the mark on the last part. Returns whether it was possible."""
     last = parts[-1] if parts else None
     if mark is None or not isinstance(last, Text | Image | Document | ToolCall | ToolResult) or last.cache is not None:
         return False
@@ -254,7 +256,7 @@ def _marked(parts: list[Part], mark: CacheMark | None) -> bool:
 
 
 def read_blocks(value: Json, path: str) -> tuple[Part, ...]:
-    """A cachePoint is a mark on the block before it."""
+    """Reads the blocks of a message. A cachePoint becomes a mark on the block before it."""
     parts: list[Part] = []
     for i, each in enumerate(as_list(value, path)):
         block = as_object(each, f"{path}[{i}]")
@@ -274,10 +276,10 @@ def cache_point(mark: CacheMark) -> Block:
 
 
 def thinking_block(part: Thinking) -> Block:
-    told: Block = {"text": part.text}
+    text: Block = {"text": part.text}
     if part.signature is not None:
-        told["signature"] = part.signature
-    return {"reasoningContent": {"reasoningText": told}}
+        text["signature"] = part.signature
+    return {"reasoningContent": {"reasoningText": text}}
 
 
 # --- writing a request of this dialect: everything goes back
@@ -325,12 +327,12 @@ def _own_block(part: Part, path: str) -> Block:
         case Opaque():
             return as_object(part.value, path)
         case _:
-            raise Unsupported(path, TITLE, "it takes bytes alone")
+            raise Unsupported(path, TITLE, "it accepts only bytes")
 
 
 def sourced(types: Mapping[str, str], source: Inline, extras: Extras, path: str) -> Block:
     format = format_of(types, source.media_type)
     if format is None:
-        raise Unsupported(path, TITLE, f"it takes {', '.join(types)}")
-    told: Block = {"text": utf8(source.data)} if isinstance(source, _TextSource) else {"bytes": source.data}
-    return {"format": format, "source": told, **extras}
+        raise Unsupported(path, TITLE, f"it accepts only {', '.join(types)}")
+    content: Block = {"text": utf8(source.data)} if isinstance(source, _TextSource) else {"bytes": source.data}
+    return {"format": format, "source": content, **extras}

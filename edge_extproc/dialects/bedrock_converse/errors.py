@@ -14,7 +14,7 @@ from ..base import Headers, header, retry_after
 
 # --- errors
 
-# The service model's own exceptions, and those of AWS that come before any service; with the status of each.
+# The exceptions of the service model, and the general ones of AWS, each with its status.
 _FAULTS: Mapping[str, tuple[FaultKind, int]] = MappingProxyType(
     {
         "ValidationException": ("invalid_request", 400),
@@ -57,7 +57,7 @@ _TYPES: Mapping[FaultKind, str] = MappingProxyType(
         "api": "InternalServerException",
     }
 )
-# What ConverseStream can say in a stream.
+# The exceptions that a ConverseStream can contain.
 IN_STREAM: Mapping[FaultKind, str] = MappingProxyType(
     {
         "rate_limit": "throttlingException",
@@ -77,9 +77,10 @@ def without_account(message: str) -> str:
     return scrubbed(_ACCOUNT.sub("***", message))
 
 
-def _error_type(told: Json) -> str | None:
-    """The bare name: `com.amazon.coral.validate#ValidationException:http://…` is a ValidationException."""
-    return told.partition(":")[0].rpartition("#")[2] or None if isinstance(told, str) else None
+def _error_type(value: Json) -> str | None:
+    """The name without its namespace: `com.amazon.coral.validate#ValidationException:http://…` is a
+    ValidationException."""
+    return value.partition(":")[0].rpartition("#")[2] or None if isinstance(value, str) else None
 
 
 def fault_of(
@@ -89,7 +90,7 @@ def fault_of(
     wait: float | None = None,
     request_id: str | None = None,
 ) -> Fault:
-    """The fault of an error. `status` None: within a stream, where only the type shows the kind."""
+    """The fault of an error. `status` is None within a stream: there only the type shows the kind."""
     kind, usual = _FAULTS.get(type_ or "", ("api" if status is None else kind_of(status), 500))
     text = message if isinstance(message, str) and message.strip() else "the provider gave no reason"
     if wait is None and kind in ("rate_limit", "overloaded"):
@@ -111,11 +112,11 @@ def read_error(status: int, headers: Headers, body: bytes) -> Fault:
         envelope = {"message": body.decode("utf-8", "replace").strip()}
     if not isinstance(envelope, dict):
         envelope = {}
-    inner = envelope.get("Output")  # of a front end that did not get as far as the service
-    told = header(headers, "x-amzn-errortype") or envelope.get("__type") or envelope.get("code")
-    if told is None and isinstance(inner, dict):
-        told = inner.get("__type")
-    type_ = _error_type(told)
+    inner = envelope.get("Output")  # an error of AWS's front end, before the service
+    name = header(headers, "x-amzn-errortype") or envelope.get("__type") or envelope.get("code")
+    if name is None and isinstance(inner, dict):
+        name = inner.get("__type")
+    type_ = _error_type(name)
     message = next((envelope[key] for key in ("message", "Message", "errorMessage") if envelope.get(key)), type_)
     return fault_of(type_, message, status, retry_after(headers), header(headers, "x-amzn-requestid"))
 
@@ -129,5 +130,5 @@ def write_error(fault: Fault) -> tuple[int, list[tuple[str, str]], bytes]:
     return fault.status, headers, encode({"message": without_account(message)})
 
 
-def status_of(told: Json) -> int | None:
-    return told if isinstance(told, int) and 400 <= told <= 599 else None
+def status_of(value: Json) -> int | None:
+    return value if isinstance(value, int) and 400 <= value <= 599 else None

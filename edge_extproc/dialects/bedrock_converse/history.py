@@ -1,7 +1,7 @@
-"""What a history of the Converse format holds that the chosen model refuses, changed in the caller's own bytes.
+"""Changes the caller's history on the raw lane, if the chosen model would refuse it.
 
-As anthropic_history.py, for the same reasons: a Claude refuses thinking that it did not sign, and Bedrock's service
-model has a pattern for the ids of calls.
+The reasons are those of `anthropic_messages/history.py`: a Claude refuses thinking that it did not sign, and Bedrock's
+service model has a pattern for the ids of calls.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ _OFF: Mapping[str, json_splice.Change] = MappingProxyType({"thinking": None})
 
 
 def mend(raw: bytes, *, claude: bool) -> tuple[bytes, tuple[str, ...]]:
-    """The body for the model, and the names of what was taken out or rewritten. A body that cannot be read stays: its
-    host says what is wrong with it."""
+    """The body for the model, and the names of what was removed or rewritten. An unreadable body is returned unchanged:
+    its host reports the error."""
     if _WORTH_A_LOOK.search(raw) is None:
         return raw, ()
     try:

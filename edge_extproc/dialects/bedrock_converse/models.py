@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-# --- what the models can be asked, in whose words
+# --- capabilities and field names of each model family
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,19 +18,19 @@ class Family:
     """The path in additionalModelRequestFields. Empty: there is none."""
     reasoning: Literal["claude", "nova", "effort", "config", "none"] = "config"
     caches: frozenset[str] = frozenset()
-    """Where a cachePoint may stand: the user guide's page on prompt caching. Elsewhere Bedrock refuses the request
-    (`You invoked an unsupported model or your request did not allow prompt caching`)."""
+    """Where a cachePoint may be: the user guide's page on prompt caching. Bedrock refuses it elsewhere (`You invoked an
+    unsupported model or your request did not allow prompt caching`)."""
 
     @property
     def takes_status(self) -> bool:
-        """Whether a toolResult may say that the tool failed: the API reference on ToolResultBlock names Amazon Nova and
-        Claude alone."""
+        """Whether a toolResult may have a status. The API reference on ToolResultBlock allows it for Amazon Nova and
+        Claude only."""
         return self.reasoning in ("claude", "nova")
 
 
-# By a word in the model's id or ARN. From memory of the makers' parameter pages in the Bedrock user guide, but caching:
-# its page on prompt caching names Claude 3.5 Haiku, 3.7 Sonnet and Nova, and 3.5 Sonnet v2 for accounts of the preview
-# alone. That newer Claudes cache is in NousResearch/hermes-agent#11970. That Nova does not in tools is assumed: it
+# By a word in the model's id or ARN. The fields are from memory of the parameter pages in the Bedrock user guide. The
+# page on prompt caching names Claude 3.5 Haiku, 3.7 Sonnet and Nova, and 3.5 Sonnet v2 for preview accounts only.
+# Caching of newer Claudes: NousResearch/hermes-agent#11970. That Nova does not cache tools is an assumption; it only
 # costs a saving.
 _FAMILIES: tuple[tuple[str, Family], ...] = (
     ("claude-3-5-sonnet", Family(reasoning="claude")),
@@ -50,12 +50,13 @@ _UNKNOWN = Family()
 
 
 def family_of(model: str) -> Family:
-    """Of a model's id. The ARN of an inference profile need not name its model: it is taken for any."""
+    """The family of a model id. The ARN of an inference profile may not name its model: it gets the row for unknown
+    models."""
     name = model.lower()
     return next((family for word, family in _FAMILIES if word in name), _UNKNOWN)
 
 
-# Others know three levels.
+# Other models have three levels.
 LEVELS: Mapping[str, str] = MappingProxyType(
     {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
 )

@@ -43,7 +43,7 @@ _FINISHES: Mapping[str, FinishReason] = MappingProxyType(
         "content_filtered": "content_filter",
         "malformed_model_output": "malformed",
         "malformed_tool_use": "malformed",
-        # What the service model does not name but Anthropic's does.
+        # Reasons of Anthropic's service model that Bedrock's does not name.
         "refusal": "refusal",
         "pause_turn": "pause",
     }
@@ -72,7 +72,7 @@ USAGE = frozenset(
         "cacheReadInputTokens",
         "cacheWriteInputTokens",
         "cacheDetails",
-        # The same counts under older names.
+        # Older names of the same counts.
         "cacheReadInputTokenCount",
         "cacheWriteInputTokenCount",
     }
@@ -80,7 +80,7 @@ USAGE = frozenset(
 _REPLY = frozenset({"output", "stopReason", "usage"})
 REPLY_EXTRAS = ("trace", "additionalModelResponseFields", "performanceConfig", "serviceTier")
 PADDING = "p"
-"""AWS pads each event of a stream, so that its length reveals nothing."""
+"""AWS pads each event of a stream, so that its length does not reveal the content."""
 
 
 def read_finish(reason: Json, more: Json) -> Finish | None:
@@ -95,26 +95,26 @@ def stop_reason(finish: Finish | None, has_calls: bool) -> str:
         return "tool_use"
     if finish is None:
         return "end_turn"
-    # Bedrock's own word can be narrower than ours.
+    # Bedrock's own reason can be narrower than ours.
     is_own = finish.raw in _OWN_REASONS and _FINISHES[finish.raw] == finish.reason
     return finish.raw if finish.raw and is_own else _STOP_REASONS[finish.reason]
 
 
-def read_usage(told: Mapping[str, Json]) -> Usage:
+def read_usage(usage: Mapping[str, Json]) -> Usage:
     """`inputTokens` does not include tokens read from or written to the cache."""
     counts = TokenCounts()
-    details = told.get("cacheDetails")
+    details = usage.get("cacheDetails")
     hour = sum(
         counts.at(each, "inputTokens")
         for each in (details if isinstance(details, list) else ())
         if isinstance(each, dict) and each.get("ttl") == "1h"
     )
-    written = counts.of(told.get("cacheWriteInputTokens", told.get("cacheWriteInputTokenCount"))) or 0
-    read = counts.of(told.get("cacheReadInputTokens", told.get("cacheReadInputTokenCount"))) or 0
-    given = counts.of(told.get("inputTokens"))
-    # The prompt is the sum of these: where one of them cannot be read, it is not known.
+    written = counts.of(usage.get("cacheWriteInputTokens", usage.get("cacheWriteInputTokenCount"))) or 0
+    read = counts.of(usage.get("cacheReadInputTokens", usage.get("cacheReadInputTokenCount"))) or 0
+    given = counts.of(usage.get("inputTokens"))
+    # The prompt is the sum of these. If one of them cannot be read, the prompt count is unknown.
     unknown = given is None or counts.unreadable > 0
-    output = counts.of(told.get("outputTokens"))
+    output = counts.of(usage.get("outputTokens"))
     hour = min(hour, written)
     return Usage(
         input=given or 0,
@@ -131,7 +131,7 @@ def read_usage(told: Mapping[str, Json]) -> Usage:
 def write_usage(usage: Usage | None, rest: Json) -> Block:
     """`rest`: the fields of a Bedrock usage besides tokens."""
     usage = usage or Usage()
-    told: Block = {
+    body: Block = {
         "inputTokens": usage.input + usage.input_audio,
         "outputTokens": usage.completion,
         "totalTokens": usage.total,
@@ -140,10 +140,10 @@ def write_usage(usage: Usage | None, rest: Json) -> Block:
     }
     if usage.cache_write or usage.cache_write_1h:
         split = (("5m", usage.cache_write), ("1h", usage.cache_write_1h))
-        told["cacheDetails"] = [{"ttl": ttl, "inputTokens": count} for ttl, count in split if count]
+        body["cacheDetails"] = [{"ttl": ttl, "inputTokens": count} for ttl, count in split if count]
     if isinstance(rest, Mapping):
-        told.update(rest)
-    return told
+        body.update(rest)
+    return body
 
 
 def read_reply(body: bytes) -> Reply:
@@ -154,15 +154,15 @@ def read_reply(body: bytes) -> Reply:
     output = reply.get("output") if isinstance(reply, dict) else None
     message = output.get("message") if isinstance(output, dict) else None
     if not isinstance(reply, dict) or not isinstance(message, dict):
-        raise UpstreamError(f"the provider's reply holds no message{_coral(reply)}")
+        raise UpstreamError(f"the provider's reply has no message{_coral(reply)}")
     try:
         parts = read_blocks(message.get("content") or [], "output.message.content")
     except BadRequest as exc:
         raise UpstreamError(f"the provider's reply cannot be read: {exc.message}") from exc
-    told = reply.get("usage")
-    told = told if isinstance(told, dict) else None
+    reported = reply.get("usage")
+    reported = reported if isinstance(reported, dict) else None
     extras = dict(rest_of(reply, _REPLY))
-    if told is not None and (rest := rest_of(told, USAGE)):
+    if reported is not None and (rest := rest_of(reported, USAGE)):
         extras["usage"] = rest
     finish = read_finish(reply.get("stopReason"), reply.get("additionalModelResponseFields"))
     failed = failed_finish(finish.raw) if finish is not None else None
@@ -174,8 +174,8 @@ def read_reply(body: bytes) -> Reply:
 
 def _coral(reply: Json) -> str:
     """The message of an AWS error with status 200, which some of its front ends send."""
-    found = reply.get("Output") if isinstance(reply, dict) else None
-    kind = found.get("__type") if isinstance(found, dict) else None
+    output = reply.get("Output") if isinstance(reply, dict) else None
+    kind = output.get("__type") if isinstance(output, dict) else None
     return f", but {kind.rpartition('#')[2]}" if isinstance(kind, str) else ""
 
 
@@ -190,7 +190,7 @@ def write_reply(reply: Reply) -> bytes:
         "output": {"message": {"role": "assistant", "content": content}},
         "stopReason": finish.raw if is_own and finish and finish.raw else stop_reason(finish, has_calls),
         "usage": write_usage(reply.usage, extras.get("usage")),
-        # botocore's shapes insist on it; who answered here told no such time.
+        # botocore requires this field; the provider sent no such time
         "metrics": {"latencyMs": 0},
     }
     body.update((key, value) for key, value in extras.items() if key != "usage")
@@ -224,7 +224,7 @@ def _answer_blocks(parts: Iterable[Part], reply: Reply) -> Iterator[Block]:
             case Image() | Audio():
                 yield answered_media(part)
             case _:
-                pass  # a part that only another dialect knows
+                pass  # a part that only another dialect has
 
 
 def answered_media(part: Image | Audio) -> Block:

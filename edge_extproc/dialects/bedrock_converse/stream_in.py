@@ -72,9 +72,9 @@ _text_event = msgspec.json.Decoder(_TextEvent)
 
 
 class ReplyReader:
-    """Text and reasoning begin with their first delta: Bedrock sends a contentBlockStart for tools alone. What only
-    this dialect knows (the result of a tool that Bedrock ran, a picture), and what is redacted, is told when it is
-    whole. The usage comes after the stop, and ends the stream."""
+    """Decodes one stream. Text and reasoning begin with their first delta, because Bedrock sends a contentBlockStart
+    only for tools. Redacted thinking and blocks that only this dialect has are reported when they are complete. The
+    usage comes after the stop and ends the stream."""
 
     def __init__(self) -> None:
         self._decoder = aws_eventstream.EventStreamDecoder()
@@ -95,7 +95,9 @@ class ReplyReader:
         self._over = True
         if self._finished and not torn:
             return torn, [Ended()]
-        return torn, [Failed(Fault(502, "api", "the provider's stream broke off", "truncated_stream"))]
+        return torn, [
+            Failed(Fault(502, "api", "the provider's stream ended before its reply was complete", "truncated_stream"))
+        ]
 
     def read(self, frame: Frame) -> list[ReplyEvent]:
         if self._over:
@@ -107,7 +109,7 @@ class ReplyReader:
         except UNREADABLE:
             return [Garbled("an event is not valid JSON")]
         if not isinstance(event, dict):
-            return [Garbled("an event is no object")]
+            return [Garbled("an event is not an object")]
         if frame.event.endswith("Exception"):
             return self._failed(frame)
         read = _READ_EVENT.get(frame.event)
@@ -134,28 +136,28 @@ class ReplyReader:
         self._over = True
         headers = frame.headers if isinstance(frame, aws_eventstream.AwsFrame) else aws_eventstream.NO_HEADERS
         try:
-            told = decode(frame.data)
+            body = decode(frame.data)
         except UNREADABLE:
-            told = None
-        told = told if isinstance(told, dict) else {}
-        message = told.get("message") or told.get("Message") or headers.get(":error-message")
+            body = None
+        body = body if isinstance(body, dict) else {}
+        message = body.get("message") or body.get("Message") or headers.get(":error-message")
         type_ = frame.event[:1].upper() + frame.event[1:]
-        if type_ == "ModelStreamErrorException" and (status := status_of(told.get("originalStatusCode"))):
-            # The host of the model said more than its messenger.
-            fault = fault_of(type_, told.get("originalMessage") or message, None)
+        if type_ == "ModelStreamErrorException" and (status := status_of(body.get("originalStatusCode"))):
+            # The message of the model's host says more than the exception.
+            fault = fault_of(type_, body.get("originalMessage") or message, None)
             return [Failed(replace(fault, status=status, kind=kind_of(status)))]
         return [Failed(fault_of(type_ or None, message, None))]
 
     def _start(self, event: Block) -> list[ReplyEvent]:
         del event
         if self._started:
-            return [Garbled("messageStart came twice")]
+            return [Garbled("messageStart was sent twice")]
         self._started = True
         return [ReplyStarted(None, None)]
 
     def _begin(self, index: int, kind: Literal["text", "thinking", "tool_call", "redacted", "opaque"]) -> _Open:
         block = self._blocks[index] = _Open(self._parts, kind)
-        if kind not in ("redacted", "opaque"):  # those begin when they are told
+        if kind not in ("redacted", "opaque"):  # their part begins when the block is complete
             self._parts += 1
         return block
 
@@ -164,7 +166,7 @@ class ReplyReader:
         if not isinstance(index, int) or not isinstance(start, dict):
             return [Garbled("contentBlockStart without an index or a start")]
         if index in self._blocks:
-            return [Garbled(f"block {index} began twice")]
+            return [Garbled(f"block {index} was started twice")]
         use = start.get("toolUse")
         if isinstance(use, dict) and use.get("type") in (None, "tool_use"):
             id, name = use.get("toolUseId"), use.get("name")
@@ -172,7 +174,7 @@ class ReplyReader:
                 block = self._begin(index, "tool_call")
                 return [PartStarted(block.part, "tool_call", id, name, extras=rest_of(use, TOOL_USE | {"type"}))]
         if not start:
-            return []  # of a block that its deltas will tell
+            return []  # its deltas report the block
         self._begin(index, "opaque").value = dict(start)
         return []
 
@@ -186,10 +188,10 @@ class ReplyReader:
             return self._grow(index, block, "text", text)
         if isinstance(use := delta.get("toolUse"), dict) and block is not None and block.kind == "tool_call":
             return self._grow(index, block, "tool_call", str(use.get("input") or ""))
-        if isinstance(told := delta.get("reasoningContent"), dict):
-            return self._reason(index, block, told)
+        if isinstance(reasoning := delta.get("reasoningContent"), dict):
+            return self._reason(index, block, reasoning)
         if "citation" in delta:
-            block, events = (block, []) if block is not None else self._begin_talk(index, "text")
+            block, events = (block, []) if block is not None else self._begin_text(index, "text")
             if block.kind != "text":
                 return [Garbled(f"a citation in a block of {block.kind}")]
             return [*events, PartNoted(block.part, {CITATIONS: [delta["citation"]]})]
@@ -204,27 +206,27 @@ class ReplyReader:
             return []
         events: list[ReplyEvent] = []
         if block is None:
-            block, events = self._begin_talk(index, kind)
+            block, events = self._begin_text(index, kind)
         block.has_delta = True
         return [*events, PartDelta(block.part, text)]
 
-    def _begin_talk(self, index: int, kind: str) -> tuple[_Open, list[ReplyEvent]]:
-        """A block without a start event."""
-        talk: Literal["text", "thinking"] = "text" if kind == "text" else "thinking"
-        block = self._begin(index, talk)
-        return block, [PartStarted(block.part, talk)]
+    def _begin_text(self, index: int, kind: str) -> tuple[_Open, list[ReplyEvent]]:
+        """Begins a block that had no start event."""
+        part_kind: Literal["text", "thinking"] = "text" if kind == "text" else "thinking"
+        block = self._begin(index, part_kind)
+        return block, [PartStarted(block.part, part_kind)]
 
-    def _reason(self, index: int, block: _Open | None, told: Block) -> list[ReplyEvent]:
+    def _reason(self, index: int, block: _Open | None, reasoning: Block) -> list[ReplyEvent]:
         events: list[ReplyEvent] = []
-        if isinstance(data := told.get("redactedContent"), str):
+        if isinstance(data := reasoning.get("redactedContent"), str):
             block = block or self._begin(index, "redacted")
             return events if block.kind != "redacted" else self._keep(block, data)
-        if isinstance(text := told.get("text"), str):
+        if isinstance(text := reasoning.get("text"), str):
             events += self._grow(index, block, "thinking", text)
-        if isinstance(signature := told.get("signature"), str) and signature:
+        if isinstance(signature := reasoning.get("signature"), str) and signature:
             block = self._blocks.get(index)
             if block is None:
-                block, begun = self._begin_talk(index, "thinking")
+                block, begun = self._begin_text(index, "thinking")
                 events += begun
             if block.kind == "thinking" and not signature.startswith(MARK):
                 events.append(PartSigned(block.part, signature))
@@ -242,7 +244,7 @@ class ReplyReader:
         """Adds to a block that only this dialect has: texts and lists are extended, other values replaced."""
         block = block or self._begin(index, "opaque")
         if block.kind != "opaque":
-            return [Garbled(f"a delta that is not of a block of {block.kind}")]
+            return [Garbled(f"a delta of another kind in a block of {block.kind}")]
         _append(block.value, delta)
         return self._keep(block, encode(delta).decode())
 
@@ -250,7 +252,7 @@ class ReplyReader:
         index = event.get("contentBlockIndex")
         block = self._blocks.pop(index, None) if isinstance(index, int) else None
         if block is None:
-            return []  # an empty block: its start was not sent, and it had no delta
+            return []  # an empty block without a start event or a delta
         match block.kind:
             case "tool_call" if not block.has_delta:
                 return [PartDelta(block.part, "{}"), PartEnded(block.part)]
@@ -289,11 +291,11 @@ class ReplyReader:
 
     def _metadata(self, event: Block) -> list[ReplyEvent]:
         events: list[ReplyEvent] = []
-        told = event.get("usage")
+        usage = event.get("usage")
         noted = dict(rest_of(event, frozenset({"usage", PADDING})))
-        if isinstance(told, dict):
-            events.append(UsageSeen(read_usage(told)))
-            if rest := rest_of(told, USAGE):
+        if isinstance(usage, dict):
+            events.append(UsageSeen(read_usage(usage)))
+            if rest := rest_of(usage, USAGE):
                 noted["usage"] = rest
         if noted:
             events.append(Noted(noted))
@@ -324,7 +326,7 @@ def _append(value: Block, delta: Mapping[str, Json]) -> None:
             value[key] = [*before, *more]
         elif isinstance(before, dict) and isinstance(more, dict):
             _append(before, more)
-        elif isinstance(before, dict) and isinstance(more, list):  # toolResult: its deltas are its content
+        elif isinstance(before, dict) and isinstance(more, list):  # toolResult: the deltas are the content
             before["content"] = [*as_list(before.get("content") or [], key), *more]
         else:
             value[key] = more

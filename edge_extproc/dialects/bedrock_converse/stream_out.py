@@ -64,11 +64,11 @@ def _whole(value: Block) -> Opaque:
 
 
 class ReplyWriter:
-    """A text or a reasoning opens its block with its first word, as Bedrock does, so that there is no empty one. The
-    stop and the usage are written at the end, when both are known."""
+    """Encodes one streamed reply. Text and reasoning open their block with their first delta, as Bedrock does, so no
+    block is empty. The stop and the usage are written at the end, when both are known."""
 
     def __init__(self, call: Call) -> None:
-        del call  # a stream of this format tells neither model nor id
+        del call  # a stream of this format has neither model nor id
         self._started = False
         self._over = False
         self._indexes: dict[int, int] = {}
@@ -120,7 +120,7 @@ class ReplyWriter:
         out, self._out = b"".join(self._out), []
         return out
 
-    def _say(self, kind: str, payload: Block) -> None:
+    def _emit(self, kind: str, payload: Block) -> None:
         self._out.append(aws_eventstream.event(kind, encode(payload)))
 
     def _start(self, event: ReplyStarted) -> None:
@@ -129,7 +129,7 @@ class ReplyWriter:
         self._started = True
         self._id = event.id
         self._note(event.extras)
-        self._say("messageStart", {"role": "assistant"})
+        self._emit("messageStart", {"role": "assistant"})
 
     def _note(self, extras: Extras) -> None:
         """The extras of a Bedrock stream. Those of other dialects are ignored."""
@@ -145,7 +145,9 @@ class ReplyWriter:
                     "name": event.name or "",
                 }
                 self._calls += 1
-                self._say("contentBlockStart", {"start": {"toolUse": use}, "contentBlockIndex": self._open(event.part)})
+                self._emit(
+                    "contentBlockStart", {"start": {"toolUse": use}, "contentBlockIndex": self._open(event.part)}
+                )
             case "redacted_thinking":
                 self._delta(event.part, {"reasoningContent": {"redactedContent": write_redacted(event.data or "")}})
             case "media":
@@ -163,7 +165,7 @@ class ReplyWriter:
         match block:
             case {"image": {"format": format, **rest}}:
                 start = {"image": {"format": format}}
-                self._say("contentBlockStart", {"start": start, "contentBlockIndex": self._open(part)})
+                self._emit("contentBlockStart", {"start": start, "contentBlockIndex": self._open(part)})
                 self._delta(part, {"image": rest})
             case _:
                 self._delta(part, block)
@@ -176,20 +178,20 @@ class ReplyWriter:
         match opaque.value:
             case {"toolResult": dict(result)}:
                 start: Block = {k: v for k, v in result.items() if k != "content"}
-                self._say(
+                self._emit(
                     "contentBlockStart", {"start": {"toolResult": start}, "contentBlockIndex": self._open(event.part)}
                 )
                 if content := result.get("content"):
                     self._delta(event.part, {"toolResult": content})
             case {"toolUse": dict(use)}:
                 start = {k: v for k, v in use.items() if k != "input"}
-                self._say(
+                self._emit(
                     "contentBlockStart", {"start": {"toolUse": start}, "contentBlockIndex": self._open(event.part)}
                 )
                 self._delta(event.part, {"toolUse": {"input": encode(use.get("input", {})).decode()}})
             case {"image": {"format": format, **rest}}:
                 start = {"image": {"format": format}}
-                self._say("contentBlockStart", {"start": start, "contentBlockIndex": self._open(event.part)})
+                self._emit("contentBlockStart", {"start": start, "contentBlockIndex": self._open(event.part)})
                 self._delta(event.part, {"image": rest})
             case value:
                 self._delta(event.part, value)
@@ -202,7 +204,7 @@ class ReplyWriter:
         return index
 
     def _delta(self, part: int, delta: Block) -> None:
-        self._say("contentBlockDelta", {"delta": delta, "contentBlockIndex": self._open(part)})
+        self._emit("contentBlockDelta", {"delta": delta, "contentBlockIndex": self._open(part)})
 
     def _grow(self, event: PartDelta) -> None:
         if not event.text:
@@ -229,7 +231,7 @@ class ReplyWriter:
             self._delta(part, {"reasoningContent": {"signature": UNSIGNED}})
         index = self._indexes.pop(part, None)
         if index is not None:
-            self._say("contentBlockStop", {"contentBlockIndex": index})
+            self._emit("contentBlockStop", {"contentBlockIndex": index})
 
     def _finish_reply(self) -> None:
         self._start(ReplyStarted(None, None))
@@ -241,9 +243,9 @@ class ReplyWriter:
             stop["additionalModelResponseFields"] = more
         elif finish is not None and finish.stop_sequence is not None:
             stop["additionalModelResponseFields"] = {"stop_sequence": finish.stop_sequence}
-        self._say("messageStop", stop)
+        self._emit("messageStop", stop)
         usage = write_usage(self._usage, self._noted.pop("usage", None))
-        self._say("metadata", {"usage": usage, "metrics": {"latencyMs": 0}, **self._noted})
+        self._emit("metadata", {"usage": usage, "metrics": {"latencyMs": 0}, **self._noted})
         self._over = True
 
     def _fail(self, fault: Fault) -> None:

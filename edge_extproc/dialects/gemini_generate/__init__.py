@@ -1,12 +1,10 @@
-"""Google's generateContent and streamGenerateContent, both directions: what Gemini's callers send and read, and what
-Google's hosts take and give.
+"""Google's generateContent and streamGenerateContent, for their callers and for Google's hosts.
 
-The file is in the order of a call: the cheap view and the raw lane; reading a request; writing one; replies; streams;
-errors; models. What becomes of each field of a chat that crosses over is told by `FIELDS`, and what the models of a
-generation can be asked by `generation_of`. It knows nothing of hosts, keys, routing or Envoy.
+`FIELDS` lists how each field of another dialect's chat is handled. `models.py` has the capabilities of each generation
+of models. The package knows nothing of hosts, keys, routing or Envoy.
 
-Protobuf's JSON lets callers spell each field in two ways (maxOutputTokens, max_output_tokens): both are read, and the
-first is written. Model and streaming stand in the path, not in the body.
+Protobuf's JSON has two spellings of each field (maxOutputTokens, max_output_tokens): both are read, and the first is
+written. Model and streaming are in the path, not in the body.
 """
 
 from __future__ import annotations
@@ -98,7 +96,7 @@ class GeminiGenerate:
 
     def splice(self, call: Call, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
         """The body contains the model only if a caller repeats it, and for token counts of a complete request."""
-        del host  # the model alone decides
+        del host  # the count depends only on the model
         name = encode(f"models/{model}")
         try:
             keys = json_splice.members_of(call.raw).keys()
@@ -122,7 +120,7 @@ class GeminiGenerate:
         collection = next((each for each in _COLLECTIONS if model.startswith(each)), _COLLECTIONS[0])
         name = model.removeprefix(collection)
         if is_unsafe(name):
-            raise BadRequest(f"{model!r} is no name of a model", param="model")
+            raise BadRequest(f"{model!r} is not the name of a model", param="model")
         address = f"/{collection}{quote(name, safe='')}"
         if operation == "count_tokens":
             return f"{address}:countTokens"

@@ -62,7 +62,7 @@ CONFIG_NAMES = names_of(
 THINKING = names_of("thinkingBudget", "thinkingLevel", "includeThoughts")
 
 MADE_ID = re.compile(r"call_\d+_[0-9a-f]{12}")
-# URIs at which only Google finds something: its Files API and its storage.
+# URIs that only Google can resolve: its Files API and its storage.
 GOOGLES_FILE = re.compile(r"gs://|files/|https://generativelanguage\.googleapis\.com/")
 _EXTENSIONS: Mapping[str, str] = MappingProxyType(
     {
@@ -80,7 +80,7 @@ _EXTENSIONS: Mapping[str, str] = MappingProxyType(
     }
 )
 URL_SAFE = str.maketrans("-_", "+/")
-# A level both ways; Gemini's others have no word in OpenAI's format and stay a field of their own.
+# Levels with an equivalent in OpenAI's format. Gemini's others stay a field of their own.
 DETAILS: Mapping[str, str] = MappingProxyType({"low": "MEDIA_RESOLUTION_LOW", "high": "MEDIA_RESOLUTION_HIGH"})
 MODES: Mapping[str, Literal["auto", "required", "none"]] = MappingProxyType(
     {"AUTO": "auto", "ANY": "required", "NONE": "none"}
@@ -136,7 +136,7 @@ class ContentsReader:
         resolution = known.pop("mediaResolution", None)
         if resolution is not None:
             rest["mediaResolution"] = resolution
-        if not known and not rest and signature is not None:  # a signature alone: of a thought that is not shown
+        if not known and not rest and signature is not None:  # only a signature: it belongs to hidden thinking
             return Text("", extras=signed_by({"thought": True} if thought else {}, signature), path=path)
         match known:
             case {"text": text, **others} if not others:
@@ -148,12 +148,12 @@ class ContentsReader:
             case {"functionResponse": result, **others} if not others and not thought:
                 return self._result(as_object(result, f"{path}.functionResponse"), rest, path)
             case {"inlineData": blob, **others} if not others and not thought:
-                found = inline(as_object(blob, f"{path}.inlineData"), signed_by(rest, signature), path)
+                part = inline(as_object(blob, f"{path}.inlineData"), signed_by(rest, signature), path)
             case {"fileData": file, **others} if not others and not thought:
-                found = file_of(as_object(file, f"{path}.fileData"), signed_by(rest, signature), path)
+                part = file_of(as_object(file, f"{path}.fileData"), signed_by(rest, signature), path)
             case _:
-                found = None
-        return found or opaque(value, path)
+                part = None
+        return part or opaque(value, path)
 
     def _call(self, call: Block, signature: str | None, rest: Block, path: str) -> Part:
         known, others = split(call, CALL)
@@ -184,7 +184,8 @@ class ContentsReader:
         return ToolResult(call_id, tuple(parts), is_error, None, extras, path)
 
     def _answered(self, id: str | None, name: str) -> tuple[str, str | None]:
-        """The id of the call of a result: by its id, else the first call of this name without a result."""
+        """The id of the call that a result answers: by its id, otherwise the first call of this name without a
+        result."""
         for number, (call_id, called) in enumerate(self._waiting):
             if call_id == id or (id is None and called == name):
                 del self._waiting[number]
@@ -196,7 +197,7 @@ def signed_by(rest: Block, signature: str | None) -> Extras:
     return extras_of(rest, {"thoughtSignature": signature} if signature is not None else {})
 
 
-# How the mark of carried.py looks in base64, which a signature is in this format: 12 of its characters are 16 here.
+# The mark of carried.py in base64, which a signature has in this format: 12 characters become 16.
 MARKED = base64.b64encode(MARK.encode()[:12]).decode()
 
 
@@ -235,7 +236,7 @@ def inline(blob: Block, extras: Extras, path: str) -> Part | None:
     known, rest = split(blob, _BLOB)
     media_type = as_text(known.get("mimeType"), f"{path}.inlineData.mimeType")
     data = as_text(known.get("data"), f"{path}.inlineData.data")
-    # Protobuf takes either alphabet, and either padding; others take one.
+    # Protobuf accepts both alphabets, with or without padding; other formats accept one.
     data = data.translate(URL_SAFE) if "-" in data or "_" in data else data
     data += "=" * (-len(data) % 4)
     return _media("inlineData", Inline(media_type, data), media_type, known.get("displayName"), extras, rest, path)
@@ -257,7 +258,7 @@ def file_of(file: Block, extras: Extras, path: str) -> Part | None:
 def _media(
     key: str, source: Source, media_type: str | None, name: Json, extras: Extras, rest: Block, path: str
 ) -> Part | None:
-    """`extras` are of the part, `rest` of the object under `key` in it."""
+    """`extras` belong to the part, `rest` to the object under `key` in it."""
     kind = (media_type or "").partition("/")[0]
     if media_type == "application/pdf" or kind == "text":
         return Document(source, text_of(name), None, _within(key, rest, extras), path)
@@ -277,8 +278,8 @@ def _within(key: str, rest: Block, extras: Extras) -> Extras:
 
 
 def _read_response(response: Block) -> tuple[str, bool]:
-    """What a function gave back, as text, and whether that is an error. Google's reference: the output stands under
-    "output" and an error under "error"; without them the whole object is the output."""
+    """The result of a function as text, and whether it is an error. Google's reference: the output is under "output"
+    and an error under "error"; without them the whole object is the output."""
     match response:
         case {"output": str(text), **others} if not others and as_one_object(text) is None:
             return text, False
@@ -291,7 +292,7 @@ def _read_response(response: Block) -> tuple[str, bool]:
 
 
 def as_one_object(text: str) -> Block | None:
-    """The JSON object in a text. None: it is not one."""
+    """The JSON object in a text, or None."""
     if not text.lstrip().startswith("{"):
         return None
     try:

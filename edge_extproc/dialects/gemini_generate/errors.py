@@ -14,7 +14,7 @@ from .fields import Block
 
 # --- errors
 
-# google.rpc.Code, and what each means to us. https://github.com/googleapis/googleapis: google/rpc/code.proto
+# google.rpc.Code, and the kind of each. https://github.com/googleapis/googleapis: google/rpc/code.proto
 _STATUSES: Mapping[str, tuple[FaultKind, int]] = MappingProxyType(
     {
         "ABORTED": ("conflict", 409),
@@ -53,7 +53,7 @@ _STATUS_OF: Mapping[FaultKind, str] = MappingProxyType(
         "too_large": "INVALID_ARGUMENT",
     }
 )
-# Reasons of google.rpc.ErrorInfo that say more than the status: a wrong key is an INVALID_ARGUMENT.
+# Reasons of google.rpc.ErrorInfo that are more precise than the status: a wrong key is an INVALID_ARGUMENT.
 _REASONS: Mapping[str, FaultKind] = MappingProxyType(
     {
         "ACCESS_TOKEN_EXPIRED": "authentication",
@@ -65,10 +65,10 @@ _REASONS: Mapping[str, FaultKind] = MappingProxyType(
 _DETAIL = "type.googleapis.com/google.rpc."
 
 
-def _seconds(told: Json) -> float | None:
-    """A google.protobuf.Duration."""
+def _seconds(duration: Json) -> float | None:
+    """The seconds of a google.protobuf.Duration."""
     try:
-        seconds = float(str(told).removesuffix("s"))
+        seconds = float(str(duration).removesuffix("s"))
     except ValueError:
         return None
     return seconds if math.isfinite(seconds) and seconds >= 0 else None
@@ -82,7 +82,7 @@ def _details(error: Block, kind: str) -> Iterator[Block]:
 
 
 def _violated(error: Block) -> str | None:
-    """The field name in google.rpc.BadRequest."""
+    """The field name in a google.rpc.BadRequest."""
     for detail in _details(error, "BadRequest"):
         violations = detail.get("fieldViolations")
         for violation in violations if isinstance(violations, list) else []:
@@ -135,7 +135,7 @@ def read_error(status: int, headers: Headers, body: bytes) -> Fault:
         value = decode(body)
     except UNREADABLE:
         value = body.decode("utf-8", "replace").strip()
-    if isinstance(value, list) and value:  # of streamGenerateContent without alt=sse
+    if isinstance(value, list) and value:  # an array: streamGenerateContent without alt=sse
         value = value[0]
     error = value.get("error", value) if isinstance(value, dict) else value
     if isinstance(error, dict):

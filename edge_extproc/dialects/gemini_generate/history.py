@@ -15,12 +15,12 @@ class _Signed(msgspec.Struct):
     snake: str | None = msgspec.field(name="thought_signature", default=None)
 
 
-class _Said(msgspec.Struct):
+class _Content(msgspec.Struct):
     parts: list[_Signed] = []
 
 
 class _Contents(msgspec.Struct):
-    contents: list[_Said] = []
+    contents: list[_Content] = []
 
 
 _contents = msgspec.json.Decoder(_Contents)
@@ -28,15 +28,15 @@ _contents = msgspec.json.Decoder(_Contents)
 
 def mended_history(raw: bytes) -> tuple[dict[str, json_splice.Change], tuple[str, ...]]:
     """The contents without the thinking that Claude signed, which Google refuses (`Corrupted thought signature`), and
-    the names of what was taken out. A body that is not of this shape stays: its host says what is wrong with it."""
+    the names of what was removed. An unreadable body is returned unchanged: its host reports the error."""
     try:
         contents = _contents.decode(raw).contents
     except UNREADABLE:
         return {}, ()
     edits: dict[Place, json_splice.Change] = {
         (i, j): None
-        for i, said in enumerate(contents)
-        for j, part in enumerate(said.parts)
+        for i, content in enumerate(contents)
+        for j, part in enumerate(content.parts)
         if (part.camel or part.snake or "").startswith(MARKED)
     }
     if not edits:

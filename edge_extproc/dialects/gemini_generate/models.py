@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-# --- what the models can be asked
+# --- capabilities of the models
 
 # From memory of Google's pages on thinking, structured output, function calling and OpenAI compatibility.
 
@@ -21,10 +21,10 @@ class Generation:
     efforts: Mapping[str, str | int] = field(default_factory=dict)
     """The level or budget of each effort. "none" is missing if thinking cannot be disabled."""
     budgets: tuple[int, int] = (0, 0)
-    """The least and the most thinking tokens."""
+    """The least and the most thinking tokens that can be set."""
     is_third: bool = True
-    """Gemini 3 or later: refuses calls in the history that bear no thought signature, takes images within a
-    functionResponse, and a media resolution for each part."""
+    """Gemini 3 or later: it refuses calls in the history without a thought signature, accepts images within a
+    functionResponse, and has a media resolution for each part."""
 
 
 _HIGH = {"high": "high", "xhigh": "high", "max": "high"}
@@ -49,13 +49,13 @@ _OLDER = Generation(json_schema=False, thinking="none", is_third=False)
 
 _GEMINI = re.compile(r"gemini-(\d+)(?:[.-](\d)(?!\d))?")
 _NOT_THINKING = re.compile(r"image|tts|audio|live|computer-use")
-# What an effort would have been, for models that take a level where the caller gave a budget.
+# The level of a budget, for models that accept only a level.
 BUDGET_TO_EFFORT = ((1_024, "low"), (8_192, "medium"))
 
 
 def generation_of(model: str) -> Generation:
-    """What a model can be asked, by its name. A Gemini without a version ("gemini-flash-latest") is taken for the
-    newest, and what is no Gemini for an old one: it takes the least."""
+    """The generation of a model, by its name. A Gemini without a version ("gemini-flash-latest") counts as the newest.
+    Any other model counts as an old one, which accepts the least."""
     name = model.lower()
     is_pro = "pro" in name
     match = _GEMINI.search(name)

@@ -35,7 +35,7 @@ from .request_out import FOREIGN_CALL, RESOLUTIONS
 
 # --- replies
 
-# Vertex's numbers for its enum; its hosts send them where a caller asks for enum-encoding=int.
+# Vertex's numbers of its enum. Its hosts send them for enum-encoding=int.
 _FINISH_NUMBERS = (
     "FINISH_REASON_UNSPECIFIED",
     "STOP",
@@ -107,12 +107,12 @@ _USAGE = names_of(
     "toolUsePromptTokensDetails",
     "totalTokenCount",
 )
-_AUDIO = ("AUDIO", 4)  # 4 is its number in protobuf
+_AUDIO = ("AUDIO", 4)  # 4: the number in protobuf
 
 
-def read_finish(told: Json, has_calls: bool) -> Finish | None:
+def read_finish(value: Json, has_calls: bool) -> Finish | None:
     """Gemini sends STOP after calls, too."""
-    if told is None:
+    if value is None:
         return None
     name = told
     if isinstance(told, int):
@@ -140,11 +140,11 @@ def _audio(details: Json, counts: TokenCounts) -> int:
     )
 
 
-def read_usage(told: Json) -> Usage | None:
-    """None where nothing was counted yet: Vertex sends chunks that tell only the kind of traffic."""
-    if not isinstance(told, dict):
+def read_usage(value: Json) -> Usage | None:
+    """The usage. None: nothing was counted yet (Vertex sends chunks with only the traffic type)."""
+    if not isinstance(value, dict):
         return None
-    stated = split(told, _USAGE)[0]
+    stated = split(value, _USAGE)[0]
     if not stated:
         return None
     counts = TokenCounts()
@@ -152,10 +152,10 @@ def read_usage(told: Json) -> Usage | None:
     prompt_unknown = sent is None or counts.unreadable > 0
     prompt = (sent or 0) + tools
     cached = min(counts.at(stated, "cachedContentTokenCount"), prompt)
-    heard = _audio(stated.get("promptTokensDetails"), counts)
-    heard += _audio(stated.get("toolUsePromptTokensDetails"), counts)
-    audio = min(max(heard - _audio(stated.get("cacheTokensDetails"), counts), 0), prompt - cached)
-    # Protobuf leaves out what is 0: only a count that is there and cannot be read is unknown.
+    prompt_audio = _audio(stated.get("promptTokensDetails"), counts)
+    prompt_audio += _audio(stated.get("toolUsePromptTokensDetails"), counts)
+    audio = min(max(prompt_audio - _audio(stated.get("cacheTokensDetails"), counts), 0), prompt - cached)
+    # Protobuf omits a 0. So a missing count is 0, and a count that cannot be read is unknown.
     answer, thoughts = stated.get("candidatesTokenCount", 0), stated.get("thoughtsTokenCount", 0)
     answered, thought = counts.of(answer), counts.of(thoughts)
     spoken = min(_audio(stated.get("candidatesTokensDetails"), counts), answered or 0)
@@ -173,23 +173,23 @@ def read_usage(told: Json) -> Usage | None:
 
 
 def write_usage(usage: Usage) -> Block:
-    told: Block = {
+    body: Block = {
         "promptTokenCount": usage.prompt,
         "candidatesTokenCount": usage.output + usage.output_audio,
         "totalTokenCount": usage.total,
     }
     if usage.cache_read:
-        told["cachedContentTokenCount"] = usage.cache_read
+        body["cachedContentTokenCount"] = usage.cache_read
     if usage.reasoning:
-        told["thoughtsTokenCount"] = usage.reasoning
+        body["thoughtsTokenCount"] = usage.reasoning
     for name, total, audio in (
         ("promptTokensDetails", usage.prompt, usage.input_audio),
         ("candidatesTokensDetails", usage.output + usage.output_audio, usage.output_audio),
     ):
         if audio:
             rows = (("TEXT", total - audio), ("AUDIO", audio))
-            told[name] = [{"modality": modality, "tokenCount": count} for modality, count in rows if count]
-    return told
+            body[name] = [{"modality": modality, "tokenCount": count} for modality, count in rows if count]
+    return body
 
 
 def _answered_media(known: Block, rest: Block, signature: str | None) -> Image | Audio | None:
@@ -202,14 +202,14 @@ def _answered_media(known: Block, rest: Block, signature: str | None) -> Image |
     try:
         match known:
             case {"inlineData": dict(blob), **others} if "fileData" not in others:
-                found = inline(blob, extras, "")
+                part = inline(blob, extras, "")
             case {"fileData": dict(file)}:
-                found = file_of(file, extras, "")
+                part = file_of(file, extras, "")
             case _:
                 return None
-    except BadRequest:  # without a media type, or without data
+    except BadRequest:  # media without a type or without data
         return None
-    return found if isinstance(found, Image | Audio) else None
+    return part if isinstance(part, Image | Audio) else None
 
 
 class ReplyAssembly:
@@ -238,7 +238,7 @@ class ReplyAssembly:
         return opaque(value, "")
 
     def _call(self, call: Block, signature: str | None, rest: Block) -> Part | None:
-        """None for a call whose arguments come in pieces: only who asked for that can put them together."""
+        """The call. None: its arguments come in pieces, which only a caller that requested this can join."""
         known, others = split(call, CALL)
         name, id, given = known.get("name"), known.get("id"), known.get("args")
         if others or not isinstance(name, str) or not isinstance(given, dict | None):
@@ -262,33 +262,33 @@ def parts_of(candidate: Block) -> list[Block]:
 
 
 def candidates_of(body: Block) -> list[tuple[int, Block, Block]]:
-    """Number, fields that we know, and the rest of each candidate."""
+    """The number, the known fields and the remaining fields of each candidate."""
     listed = body.get("candidates")
-    found = []
+    candidates = []
     for position, candidate in enumerate(listed if isinstance(listed, list) else []):
         if isinstance(candidate, dict):
             known, rest = split(candidate, _CANDIDATE)
             index = known.get("index")
-            found.append((index if isinstance(index, int) else position, known, rest))
-    return found
+            candidates.append((index if isinstance(index, int) else position, known, rest))
+    return candidates
 
 
 def blocked_by(body: Mapping[str, Json]) -> Finish | None:
-    """A refused prompt has no candidates, but a reason."""
+    """The reason of a refused prompt, which has no candidates."""
     feedback = body.get("promptFeedback")
     reason = feedback.get("blockReason") if isinstance(feedback, dict) else None
     return None if reason is None else Finish("content_filter", str(reason))
 
 
-def created_at(told: Json) -> int | None:
+def created_at(value: Json) -> int | None:
     try:
-        return int(datetime.fromisoformat(told).timestamp()) if isinstance(told, str) else None
+        return int(datetime.fromisoformat(value).timestamp()) if isinstance(value, str) else None
     except ValueError:
         return None
 
 
-# The same for the replies of other dialects' models, in base64 as every SDK decodes it: a history that holds their
-# calls stays one that a Gemini 3 model takes.
+# The same signature for replies of other dialects' models, in base64 as every SDK decodes it. A Gemini 3 model then
+# accepts a history with their calls.
 _FOREIGN_SIGNATURE = base64.b64encode(FOREIGN_CALL.encode()).decode()
 
 
@@ -354,8 +354,8 @@ def _written_media(part: Image | Audio, *, own: bool) -> Block:
         case Url(url, media_type):
             usual = "image/jpeg" if isinstance(part, Image) else "audio/wav"
             kind = media_type or (None if own else media_type_of(url) or usual)
-            told = {"mimeType": kind} if kind else {}
-            return {"fileData": {"fileUri": url, **told, **_file_extras(extras)}, **extras}
+            typed = {"mimeType": kind} if kind else {}
+            return {"fileData": {"fileUri": url, **typed, **_file_extras(extras)}, **extras}
         case FileRef(id):
             return {"fileData": {"fileUri": id, **_file_extras(extras)}, **extras}
 
@@ -369,14 +369,14 @@ _YEAR_10000 = 253_402_300_800
 
 
 def envelope(id: str | None, model: str | None, created: int | None) -> Block:
-    told: Block = {}
+    fields: Block = {}
     if model is not None:
-        told["modelVersion"] = model
+        fields["modelVersion"] = model
     if id is not None:
-        told["responseId"] = id
-    if created is not None and 0 < created < _YEAR_10000:  # some hosts say 0, or count in milliseconds
-        told["createTime"] = datetime.fromtimestamp(created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return told
+        fields["responseId"] = id
+    if created is not None and 0 < created < _YEAR_10000:  # some hosts send 0 or milliseconds
+        fields["createTime"] = datetime.fromtimestamp(created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return fields
 
 
 def candidate_of(index: int | None, parts: Iterable[Block], finish: Json, extras: Mapping[str, Json]) -> Block:

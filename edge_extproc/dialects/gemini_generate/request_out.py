@@ -222,7 +222,7 @@ class RequestWriter(DropList):
             arguments = as_one_object(part.arguments)
             if arguments is None:
                 where = self._member(path, "arguments")
-                raise BadRequest(f"{where} is no JSON object", param=where)
+                raise BadRequest(f"{where} is not a JSON object", param=where)
             call["args"] = arguments
         else:
             call["args"] = {}

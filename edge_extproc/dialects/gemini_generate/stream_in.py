@@ -52,7 +52,7 @@ def read_reply(body: bytes) -> Reply:
         whole = decode_reply(body)
     except UNREADABLE:
         raise UpstreamError("the provider's reply is not valid JSON") from None
-    if isinstance(whole, list):  # a stream that was taken whole
+    if isinstance(whole, list):  # a stream that was read as a whole
         reader = ReplyReader(json_array.JsonArrayDecoder())
         events = [event for chunk in whole for event in reader.chunk(chunk)]
         events += reader.finish()
@@ -69,7 +69,7 @@ def read_reply(body: bytes) -> Reply:
     answer = ReplyAssembly()
     answer.id = text_of(known.get("responseId")) or None
     choices = []
-    for _, candidate, rest in sorted(candidates_of(known), key=lambda found: found[0]):
+    for _, candidate, rest in sorted(candidates_of(known), key=lambda row: row[0]):
         parts = tuple(answer.part(part) for part in parts_of(candidate))
         finish = read_finish(candidate.get("finishReason"), any(map(is_call, parts)))
         failed = failed_finish(finish.raw) if finish is not None else None
@@ -95,7 +95,7 @@ def read_reply(body: bytes) -> Reply:
 
 
 @dataclass(slots=True)
-class _Telling:
+class _OpenCandidate:
     """One candidate of a stream."""
 
     parts: int = 0
@@ -107,15 +107,16 @@ class _Telling:
 
 
 class ReplyReader:
-    """Gemini ends a stream by closing it: it has come to its end where every candidate has told why it finished.
+    """Decodes one stream. A Gemini stream has no terminator: it is complete if every candidate has a finish reason when
+    it closes.
 
-    Until then a finish may be told more than once, before a call or after it; so it is told on at the end.
+    Until then a finish reason may be sent more than once, before or after a call, so it is reported at the end.
     """
 
     def __init__(self, decoder: sse.SseDecoder | json_array.JsonArrayDecoder) -> None:
         self._decoder = decoder
         self._answer = ReplyAssembly()
-        self._candidates: dict[int, _Telling] = {}
+        self._candidates: dict[int, _OpenCandidate] = {}
         self._blocked: Finish | None = None
         self._started = False
         self._over = False
@@ -141,7 +142,7 @@ class ReplyReader:
         if self._over:
             return []
         if not isinstance(chunk, dict):
-            return [Garbled("a chunk is no object")]
+            return [Garbled("a chunk is not an object")]
         broken = error_in(chunk)
         if broken is not None:
             self._over = True
@@ -166,13 +167,13 @@ class ReplyReader:
         return events
 
     def _candidate(self, number: int, candidate: Block, extras: Block) -> Iterator[ReplyEvent]:
-        telling = self._candidates.setdefault(number, _Telling())
+        telling = self._candidates.setdefault(number, _OpenCandidate())
         for value in parts_of(candidate):
             part = self._answer.part(value)
             telling.has_calls = telling.has_calls or is_call(part)
-            yield from _tell(telling, part, number)
+            yield from _part_events(telling, part, number)
         telling.finish = candidate.get("finishReason", telling.finish)
-        # Lists that are noted grow; safety ratings, which come with every chunk, shall not.
+        # Lists in notes grow. Safety ratings come with every chunk and must not.
         news = {key: value for key, value in extras.items() if telling.noted.get(key) != value}
         if news:
             telling.noted.update(news)
@@ -201,10 +202,10 @@ class ReplyReader:
 
 
 def _torn() -> Fault:
-    return Fault(502, "api", "the provider's stream broke off", "truncated_stream")
+    return Fault(502, "api", "the provider's stream ended before its reply was complete", "truncated_stream")
 
 
-def _tell(telling: _Telling, part: Part, number: int) -> Iterator[ReplyEvent]:
+def _part_events(telling: _OpenCandidate, part: Part, number: int) -> Iterator[ReplyEvent]:
     kind: PartKind
     match part:
         case Text():
@@ -229,10 +230,10 @@ def _tell(telling: _Telling, part: Part, number: int) -> Iterator[ReplyEvent]:
     if noted:
         yield PartNoted(index, noted, number)
     if "thoughtSignature" in noted:
-        yield from _close(telling, number)  # what is signed must not be joined to what is not
+        yield from _close(telling, number)  # signed and unsigned text must not be joined
 
 
-def _close(telling: _Telling, number: int) -> Iterator[ReplyEvent]:
+def _close(telling: _OpenCandidate, number: int) -> Iterator[ReplyEvent]:
     if telling.open is not None:
         telling.open = None
         yield PartEnded(telling.parts - 1, number)

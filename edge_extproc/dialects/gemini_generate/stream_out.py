@@ -34,8 +34,7 @@ from .reply import Candidates, base64_of, candidate_of, envelope, write_finish, 
 
 _HELD_LIMIT = 16 * 1024 * 1024
 """Characters of one call's arguments, which are buffered until they are complete. The limit equals that of a frame."""
-# What a reply or a candidate tells that only this format knows. No other has fields of these names, so they say whose
-# stream it is.
+# Fields of a reply or candidate that only this format has. They show that the stream is of this format.
 _REPLY_EXTRAS = frozenset({"createTime", "modelStatus", "promptFeedback", "usageMetadata"})
 _CANDIDATE_EXTRAS = frozenset(
     {
@@ -53,8 +52,8 @@ _CANDIDATE_EXTRAS = frozenset(
 
 @dataclass(slots=True)
 class _Held:
-    """A part between its start and its end. A call is held back, since this format has it whole; of other parts only
-    the signature is."""
+    """A part between its start and its end. A call is buffered, because this format sends it complete. Of other parts
+    only the signature is buffered."""
 
     start: PartStarted
     texts: list[str] = field(default_factory=list)
@@ -114,7 +113,7 @@ class ReplyWriter:
             case Failed():
                 return self._frame(error_of(event.fault)) + self._terminator()
             case Ping() | Garbled() | PartNoted():
-                pass  # SDKs take a comment for the beginning of an error
+                pass  # SDKs would read a comment as the beginning of an error
             case _:
                 assert_never(event)
         return b""
@@ -163,24 +162,24 @@ class ReplyWriter:
                 return self._part(event.choice, self._candidates.part(call, event.choice))
             case "thinking":
                 signed = sealed(held.signature) if held.foreign else base64_of(held.signature)
-                told: Block = {"text": "", "thought": True, **signed}
+                block: Block = {"text": "", "thought": True, **signed}
             case _:
-                told = {"text": "", **base64_of(held.signature)}
-        return self._part(event.choice, told if "thoughtSignature" in told else None)
+                block = {"text": "", **base64_of(held.signature)}
+        return self._part(event.choice, block if "thoughtSignature" in block else None)
 
     def _note(self, extras: Extras) -> bytes:
-        told = {key: value for key, value in extras.items() if key in _REPLY_EXTRAS}
-        usage, created = told.pop("usageMetadata", None), told.pop("createTime", None)
+        fields = {key: value for key, value in extras.items() if key in _REPLY_EXTRAS}
+        usage, created = fields.pop("usageMetadata", None), fields.pop("createTime", None)
         if isinstance(usage, dict):
             self._own_usage.update(usage)
         if created is not None:
             self._envelope["createTime"] = created
-        self._is_blocked = self._is_blocked or "promptFeedback" in told
-        return self._frame(told) if told else b""
+        self._is_blocked = self._is_blocked or "promptFeedback" in fields
+        return self._frame(fields) if fields else b""
 
     def _note_candidate(self, choice: int, extras: Extras) -> bytes:
-        told = {key: value for key, value in extras.items() if key in _CANDIDATE_EXTRAS}
-        return self._frame({"candidates": [{"index": choice, **told}]}) if told else b""
+        fields = {key: value for key, value in extras.items() if key in _CANDIDATE_EXTRAS}
+        return self._frame({"candidates": [{"index": choice, **fields}]}) if fields else b""
 
     def _part(self, choice: int, block: Block | None) -> bytes:
         self._choices.add(choice)
@@ -191,7 +190,7 @@ class ReplyWriter:
     def _last(self) -> bytes:
         body: Block = {}
         if not (self._own and self._is_blocked):
-            # An empty text, as Google sends it: callers print the text of every chunk.
+            # Google sends an empty text here: callers print the text of every chunk.
             body["candidates"] = [
                 candidate_of(choice, [{"text": ""}], *self._finish_of(choice))
                 for choice in sorted(self._choices | self._finishes.keys() or {0})
@@ -204,8 +203,8 @@ class ReplyWriter:
         event = self._finishes.get(choice)
         if event is None:
             return write_finish(None, own=self._own), NO_EXTRAS
-        told = {key: value for key, value in event.extras.items() if key in _CANDIDATE_EXTRAS}
-        return write_finish(event.finish, own=self._own), told
+        fields = {key: value for key, value in event.extras.items() if key in _CANDIDATE_EXTRAS}
+        return write_finish(event.finish, own=self._own), fields
 
     def _frame(self, body: Block) -> bytes:
         data = encode(body if "error" in body else {**body, **self._envelope})

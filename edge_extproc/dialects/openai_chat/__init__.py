@@ -1,12 +1,11 @@
-"""OpenAI's Chat Completions API, for both sides: its callers and its hosts.
+"""OpenAI's Chat Completions API, for its callers and for its hosts.
 
-Dozens of hosts speak it, each a little differently; what their recorded traffic shows is read here, and what they
-agree on is written. `FIELDS` says what becomes of each field of a chat that crosses over from another format, and
-`models.py` how much thinking which models can be asked for. The package knows nothing of hosts, keys, routing or Envoy.
+Dozens of hosts use it with small differences. The readers accept all variants in their recorded traffic; the writers
+use what the hosts have in common. `FIELDS` lists how each field of another dialect's chat is handled, and `models.py`
+which efforts a model accepts. The package knows nothing of hosts, keys, routing or Envoy.
 
-In `extras`, a key whose value is None is a note: the field was understood, and only how it was spelled is kept, for the
-writer of a reply of this dialect and for OpenAI's other format. Nothing is lost with it, so no writer names it as
-dropped.
+In `extras`, a key with the value None is a note: the field was read, and the note holds only its spelling, for writers
+of this dialect and of OpenAI's other format. It carries no information of its own, so no writer reports it as dropped.
 """
 
 from __future__ import annotations
@@ -48,7 +47,7 @@ class OpenAIChat:
         Route("POST", "/v1/chat/completions", "chat"),
         Route("GET", "/v1/models", "models"),
         Route("GET", "/v1/models/{model}", "models"),
-        # Names of models hold a slash at many hosts, and not every client escapes it.
+        # Model names contain a slash at many hosts, and not every client escapes it.
         Route("GET", "/v1/models/{owner}/{model}", "models"),
     )
     stream_type = "text/event-stream"
@@ -58,7 +57,7 @@ class OpenAIChat:
     _paths: Mapping[Operation, str] = MappingProxyType({"chat": "/chat/completions", "models": "/models"})
 
     def read_call(self, raw: bytes, operation: Operation, headers: Headers, path: str) -> Call:
-        del headers, path  # this format says everything in the body
+        del headers, path  # the body has all fields of this format
         return read_call(raw) if operation == "chat" else Call(NAME, operation, "", stream=False, raw=raw)
 
     def splice(self, call: Call, model: str, host: HostProfile = UNKNOWN_HOST) -> Written:
@@ -78,10 +77,10 @@ class OpenAIChat:
 
     def path(self, operation: Operation, model: str, *, stream: bool) -> str:
         del model, stream
-        found = self._paths.get(operation)
-        if found is None:
+        path = self._paths.get(operation)
+        if path is None:
             raise Unsupported(operation, TITLE)
-        return found
+        return path
 
     def read_chat(self, call: Call) -> Chat:
         return read_chat(call)
@@ -110,7 +109,7 @@ class OpenAIChat:
         return not isinstance(part, Opaque)
 
     def reader(self, content_type: str) -> ReplyReader:
-        del content_type  # this format has one way to stream
+        del content_type  # this format has only one stream encoding
         return ReplyReader()
 
     def writer(self, call: Call) -> ReplyWriter:

@@ -75,7 +75,8 @@ _CACHE = frozenset({"type", "ttl"})
 
 
 def read_cache(block: Mapping[str, Json], known: frozenset[str]) -> tuple[CacheMark | None, Object]:
-    """The cache mark that some hosts take on a part, and what is left of it. A mark of another kind stays behind."""
+    """The cache mark that some hosts accept on a part, and the other fields. A mark of another kind stays among
+    these."""
     extras = left_in(block, known | {"cache_control"})
     mark = block.get("cache_control")
     match mark:
@@ -95,7 +96,7 @@ _FILE_PART = frozenset({"type", "file"})
 _REFUSAL_PART = frozenset({"type", "refusal"})
 _THINKING_PART = frozenset({"type", "thinking", "signature"})
 _IN_CONTENT: Extras = MappingProxyType({"content": None})
-"""A note: what stands in a field of its own elsewhere stood among the parts of the content here."""
+"""A note: the value came in a part of the content, not in its own field."""
 
 
 def opaque_of(part: Object, path: str) -> Opaque:
@@ -137,7 +138,7 @@ def _read_file_part(part: Object, path: str) -> Part:
     source: Inline | Url | FileRef
     if data is not None:
         where = f"{path}.file.file_data"
-        # Bare base64 is taken too; a file without a type of its own is a PDF, which every host of files takes.
+        # Bare base64 is accepted too. A file without a media type counts as a PDF, which every host with files accepts.
         is_uri = data[:5].lower() == "data:" or "://" in data[:12]
         source = _read_source(data, where) if is_uri else Inline("application/pdf", data)
     elif file_id is not None:
@@ -157,7 +158,7 @@ def _read_refusal_part(part: Object, path: str) -> Part:
 
 
 def _read_thinking_part(part: Object, path: str) -> Part:
-    """Mistral's: a list of text parts within a part of the content."""
+    """Reads Mistral's thinking: a list of text parts within a part of the content."""
     inner = part.get("thinking")
     texts = inner if isinstance(inner, list) else [{"type": "text", "text": inner}]
     pieces = []
@@ -184,7 +185,7 @@ _READ_PART: Mapping[str, Callable[[Object, str], Part]] = MappingProxyType(
 
 
 def read_content(value: Json, path: str) -> tuple[Part, ...]:
-    """An unknown part (video_url, document_url, …) is Opaque."""
+    """The parts of a content. An unknown part (video_url, document_url, …) becomes Opaque."""
     if value is None:
         return ()
     if isinstance(value, str):
@@ -204,7 +205,7 @@ def read_content(value: Json, path: str) -> tuple[Part, ...]:
 FLAT_THOUGHT = ("reasoning_content", "reasoning")
 _STRUCTURED_THOUGHT = ("thinking_blocks", "reasoning_details")
 THOUGHT = frozenset((*FLAT_THOUGHT, *_STRUCTURED_THOUGHT))
-# Signatures and encrypted thoughts of other models have no meaning in the fields of `Thinking`.
+# Signatures and encrypted thinking of other models do not fit the fields of `Thinking`.
 _SIGNED_FORMATS = ("anthropic-claude-v1", "unknown", None)
 _DETAIL_TEXT: Mapping[Json, str] = MappingProxyType(
     {"reasoning.text": "text", "reasoning.summary": "summary", "thinking": "thinking"}
@@ -228,7 +229,7 @@ class _Thought:
 
 
 def thought_of(entry: Json) -> _Thought | None:
-    """None: only the entry's own host can read it."""
+    """The thinking of an entry. None: only the entry's own host can read it."""
     if not isinstance(entry, dict):
         return None
     kind, data, signature = str(entry.get("type")), entry.get("data"), entry.get("signature")
@@ -252,11 +253,11 @@ def thought_of(entry: Json) -> _Thought | None:
 
 
 _FLAT: Extras = MappingProxyType({"flat": None})
-"""A note: this thought stood in flat text alone, beside structured entries that hold no text."""
+"""A note: this text came only in the flat field, beside structured entries without text."""
 
 
 def read_thoughts(message: Mapping[str, Json], path: str) -> tuple[tuple[Part, ...], Object]:
-    """What was thought, and what is left: notes of the spellings, and entries that only their own host can read."""
+    """The thinking of a message, notes of its spellings, and the entries that only their own host can read."""
     extras: Object = {}
     parts: list[Part] = []
     for key in _STRUCTURED_THOUGHT:
@@ -264,20 +265,21 @@ def read_thoughts(message: Mapping[str, Json], path: str) -> tuple[tuple[Part, .
         if not isinstance(entries, list):
             continue
         thoughts = [thought_of(entry) for entry in entries]
-        if parts or not entries or None in thoughts:  # one spelling is enough; a list that we half know stays whole
+        # One spelling is enough. A list that is only partly known stays whole.
+        if parts or not entries or None in thoughts:
             extras[key] = entries
         else:
             read = enumerate(thought for thought in thoughts if thought is not None)
             parts += [thought.part(f"{path}.{key}[{number}]") for number, thought in read]
             extras[key] = None
-    told = "".join(part.text for part in parts if isinstance(part, Thinking)) if parts else ""
+    joined = "".join(part.text for part in parts if isinstance(part, Thinking)) if parts else ""
     for key in FLAT_THOUGHT:
         text = message.get(key)
         if not isinstance(text, str):
             continue
-        if not told and text:
-            parts, told = [Thinking(text, None, _FLAT if parts else NO_EXTRAS, f"{path}.{key}"), *parts], text
-        extras[key] = None if text == told else text
+        if not joined and text:
+            parts, joined = [Thinking(text, None, _FLAT if parts else NO_EXTRAS, f"{path}.{key}"), *parts], text
+        extras[key] = None if text == joined else text
     return tuple(parts), extras
 
 
@@ -291,7 +293,7 @@ def set_values(body: Object, **fields: Json) -> None:
 
 
 def short(parts: list[Object]) -> Json:
-    """A single text as a string, which every host accepts."""
+    """Writes a single text as a string, which every host accepts."""
     match parts:
         case []:
             return ""
@@ -305,14 +307,14 @@ def plain(data: str, path: str) -> str:
     try:
         return base64.b64decode(data, validate=True).decode()
     except ValueError as exc:  # binascii.Error and UnicodeDecodeError are ValueErrors
-        raise BadRequest(f"{path} is no base64 of UTF-8 text", param=path) from exc
+        raise BadRequest(f"{path} must be UTF-8 text in base64", param=path) from exc
 
 
 def thoughts_of(thoughts: Sequence[Thinking | RedactedThinking], notes: Extras) -> Object:
-    """Thoughts in the spellings that the notes tell; without notes, `reasoning_content` for those who only show it,
-    and `thinking_blocks` beside it where something must come back as it is."""
+    """Writes thinking in the spellings of its notes. Without notes: `reasoning_content` for display, and
+    `thinking_blocks` for values that must come back unchanged."""
     text = "".join(thought.text for thought in thoughts if isinstance(thought, Thinking))
-    said: Object = {}
+    fields: Object = {}
     spellings = [key for key in (*FLAT_THOUGHT, *_STRUCTURED_THOUGHT) if is_noted(notes, key)]
     if not spellings:
         if text:
@@ -322,12 +324,12 @@ def thoughts_of(thoughts: Sequence[Thinking | RedactedThinking], notes: Extras) 
     for key in spellings:
         match key:
             case "thinking_blocks":
-                said[key] = [_block(thought) for thought in thoughts if not is_noted(thought.extras, "flat")]
+                fields[key] = [_block(thought) for thought in thoughts if not is_noted(thought.extras, "flat")]
             case "reasoning_details":
-                said[key] = [_detail(thought) for thought in thoughts if not is_noted(thought.extras, "flat")]
+                fields[key] = [_detail(thought) for thought in thoughts if not is_noted(thought.extras, "flat")]
             case _:
-                said[key] = text
-    return said
+                fields[key] = text
+    return fields
 
 
 def _block(thought: Thinking | RedactedThinking) -> Object:

@@ -50,7 +50,7 @@ _KIND_OF_CODE: Mapping[str, FaultKind] = MappingProxyType(
         "tool_use_failed": "invalid_request",
     }
 )
-# The status of an error within a reply of status 200, if the error has no number.
+# The HTTP status of an error in a reply with status 200, if the error has no number.
 STATUS_OF_KIND: Mapping[FaultKind, int] = MappingProxyType(
     {
         "invalid_request": 400,
@@ -112,7 +112,7 @@ _TYPES = frozenset({*_TYPE_OF_KIND.values(), "tokens", "requests", "invalid_api_
 
 
 def error_message(error: Json) -> str:
-    """The message of what stands under `error`, in the shapes of many hosts."""
+    """The message of the value under `error`, in the shapes of many hosts."""
     match error:
         case str():
             return scrubbed(error)
@@ -123,8 +123,8 @@ def error_message(error: Json) -> str:
         case {"detail": str(message)}:
             return scrubbed(message)
         case {"detail": list(details)}:
-            told = [each["msg"] for each in details if isinstance(each, dict) and isinstance(each.get("msg"), str)]
-            return scrubbed("; ".join(told))
+            messages = [each["msg"] for each in details if isinstance(each, dict) and isinstance(each.get("msg"), str)]
+            return scrubbed("; ".join(messages))
         case _:
             return ""
 
@@ -154,7 +154,7 @@ def _delay_in(details: Json) -> float | None:
 
 def fault_of(status: int, headers: Headers, body: Json, text: str = "") -> Fault:
     """The fault of an error body: its fields if it has this format, otherwise the text of the body."""
-    if isinstance(body, list) and body:  # Gemini's hosts wrap it once more
+    if isinstance(body, list) and body:  # Gemini's hosts wrap it in a list
         body = body[0]
     error = body
     if isinstance(body, dict) and body.get("error"):
@@ -162,7 +162,7 @@ def fault_of(status: int, headers: Headers, body: Json, text: str = "") -> Fault
     shaped = error if isinstance(error, dict) else {}
     code, kind_word, param = word_of(shaped.get("code")), word_of(shaped.get("type")), word_of(shaped.get("param"))
     match shaped:
-        case {"innererror": {"content_filter_result": _}}:  # Azure's
+        case {"innererror": {"content_filter_result": _}}:  # Azure's content filter
             code = "content_filter"
         case {"metadata": {"flagged_input": _}}:  # OpenRouter's
             code = "content_filter"
@@ -172,7 +172,7 @@ def fault_of(status: int, headers: Headers, body: Json, text: str = "") -> Fault
     kind = kind_of(status) if status else "api"
     for word in (code, kind_word):
         known = _KIND_OF_CODE.get((word or "").lower())
-        # A vague word does not outweigh a clear status: 401 and 404 come with invalid_request_error too.
+        # A general type does not outweigh a clear status: 401 and 404 come with invalid_request_error too.
         if known is not None and (known not in ("invalid_request", "api") or not status):
             kind = known
             break
@@ -206,10 +206,10 @@ def read_error(status: int, headers: Headers, body: bytes) -> Fault:
 
 
 def envelope(fault: Fault) -> Object:
-    # Google's reasons are in capitals; they would mislead those who look for OpenAI's codes.
+    # Google's reasons are in capitals. Clients search for OpenAI's codes and would misread them.
     code = fault.code if fault.code is None or not fault.code.isupper() else None
-    # A status as the code (OpenRouter), or a word for another kind (DeepSeek's 402 is an invalid_request_error), says
-    # less than the kind does.
+    # A status as the code (OpenRouter), or a type of another kind (DeepSeek's 402 is an invalid_request_error), is less
+    # precise than the kind.
     if code is not None and (code.isdecimal() or _KIND_OF_CODE.get(code.lower(), fault.kind) != fault.kind):
         code = None
     known = _CODES_OF_CLIENTS.get(fault.kind)

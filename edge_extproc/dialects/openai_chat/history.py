@@ -44,10 +44,10 @@ def mended_history(raw: bytes, model: str, host: HostProfile) -> tuple[dict[str,
     try:
         rows = _rows.decode(members["messages"])
     except (KeyError, *UNREADABLE):
-        return changes, tuple(dropped)  # the host says what is wrong with it
+        return changes, tuple(dropped)  # the host reports the error
     substituted = host.thoughts_required and _CALLS.search(raw) is not None and is_thinking(_thinking(members))
     changed = False
-    kept: list[bytes] = []
+    messages: list[bytes] = []
     for number, row in enumerate(rows):
         looks = OF_HISTORY.search(row) or (substituted and _ASSISTANT.search(row))
         message = msgspec.json.decode(row) if looks else None
@@ -56,11 +56,11 @@ def mended_history(raw: bytes, model: str, host: HostProfile) -> tuple[dict[str,
         if isinstance(message, dict):
             lost = mend(message, f"messages[{number}]", model, host)
             given = substituted and with_reasoning(message)
-        kept.append(encode(message) if lost or given else bytes(row))
+        messages.append(encode(message) if lost or given else bytes(row))
         changed = changed or bool(lost) or given
         dropped += lost
     if changed:
-        changes["messages"] = array(kept)
+        changes["messages"] = array(messages)
     return changes, tuple(sorted(dropped))
 
 
@@ -69,9 +69,9 @@ def _thinking(members: dict[str, msgspec.Raw]) -> Object:
 
 
 def mend(message: Object, path: str, model: str, host: HostProfile) -> list[str]:
-    """Takes out of a message what our own replies gave the caller to keep for Claude and for Gemini, what the host
-    refuses of thinking, and ids of calls that it refuses. OpenAI's hosts refuse fields of a message that they do not
-    know, and a conversation may go on with another model."""
+    """Removes from a message: fields that our replies added for Claude and Gemini, thinking that the host refuses, and
+    refused ids of calls. Hosts of this API refuse unknown fields of a message, and a conversation may continue with
+    another model."""
     lost: list[str] = []
     fields = [] if "claude" in model else ["thinking_blocks"]
     if host.thoughts == "refused" and message.get("role") == "assistant":

@@ -10,15 +10,14 @@ from types import MappingProxyType
 from ...model.content import Json, RedactedThinking, Thinking
 from ...model.host import HostProfile, Thoughts
 
-# --- how much a model can be asked to think
+# --- reasoning effort
 
 _LEVELS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
-# The first row that fits holds. A model that is not listed is not asked: hosts answer an effort which their model does
-# not take with an error. OpenAI's API reference on ReasoningEffort: gpt-5.1 takes none, low, medium and high; those
-# before it take no `none`; gpt-5-pro takes `high` alone; xhigh came after gpt-5.1-codex-max. That codex models take
-# neither none nor minimal, newer pro models nothing below medium, and the rows of other makers, are assumed: nearer
-# levels are safe.
+# The first matching row applies. A model without a row gets no effort: hosts answer an unsupported effort with an
+# error. OpenAI's API reference on ReasoningEffort: gpt-5.1 accepts none, low, medium and high; earlier models have no
+# `none`; gpt-5-pro accepts only `high`; xhigh came after gpt-5.1-codex-max. Assumptions, on the safe side: codex models
+# accept neither none nor minimal, newer pro models nothing below medium, and the rows of other makers.
 _EFFORTS: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...] = (
     (re.compile(r"(^|/)gpt-5-pro"), ("high",)),
     (re.compile(r"(^|/)gpt-5(\.\d)?-codex"), ("low", "medium", "high")),
@@ -32,9 +31,9 @@ _EFFORTS: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...] = (
 )
 
 
-# Models that refuse sampling settings (`Unsupported value: 'temperature' does not support 0.7 with this model`), and
-# stop sequences: OpenAI's guide on reasoning models. From GPT-5.1 on they are taken where the model does not think; to
-# 5.4 it does not unless it is asked to.
+# Models that refuse stop sequences and sampling settings (`Unsupported value: 'temperature' does not support 0.7 with
+# this model`): OpenAI's guide on reasoning models. From GPT-5.1 on they are accepted while the model does not think. Up
+# to 5.4 it thinks only on request.
 _NEVER_SAMPLED = re.compile(r"(^|/)(o\d|gpt-5(?!\.\d)(?!.*chat))")
 _SAMPLED_UNTHINKING = re.compile(r"(^|/)gpt-5\.(\d)(?!.*(chat|pro))")
 _LAST_UNTHINKING = 4
@@ -56,12 +55,12 @@ def takes_stop(model: str) -> bool:
     return _NEVER_SAMPLED.search(model.lower()) is None
 
 
-# OpenAI's guide on function calling: custom tools came with GPT-5.
+# OpenAI's guide on function calling: custom tools since GPT-5.
 _CUSTOM_TOOLS = re.compile(r"(^|/)(gpt-([5-9]|\d\d)(?!.*chat)|codex)")
 
 
 def takes_custom_tools(model: str, host: HostProfile) -> bool:
-    """Whether the model knows tools whose input is free text, and its host may offer them."""
+    """Whether the model and its host support tools with free text as input."""
     return host.custom_tools and _CUSTOM_TOOLS.search(model.lower()) is not None
 
 
@@ -71,8 +70,8 @@ def efforts_of(model: str) -> tuple[str, ...]:
     return next((levels for pattern, levels in _EFFORTS if pattern.search(name)), ())
 
 
-# Thinking tokens of each level, where a caller gives only a budget: 1024 is the least that Anthropic takes, and each
-# level doubles the one before.
+# The thinking tokens of each level, for callers that give only a budget. 1024 is Anthropic's minimum; each level has
+# twice as many as the previous one.
 _BUDGETS: tuple[tuple[int, str], ...] = (
     (16_384, "max"),
     (8_192, "xhigh"),
@@ -83,7 +82,7 @@ _BUDGETS: tuple[tuple[int, str], ...] = (
 
 
 def effort_for(model: str, wanted: str) -> str | None:
-    """The level nearest to `wanted` (the highest not above it, else the lowest) that a model has, or None."""
+    """The level of the model nearest to `wanted` (the highest one not above it, otherwise the lowest), or None."""
     levels = efforts_of(model)
     if wanted == "none":
         return wanted if wanted in levels else None
@@ -105,13 +104,13 @@ SERVICE_TIERS: Mapping[str, str] = MappingProxyType(
     {"standard_only": "default", **{tier: tier for tier in ("auto", "default", "flex", "scale", "priority")}}
 )
 WANTED: frozenset[Thoughts] = frozenset({"reasoning_content", "reasoning_details"})
-"""Hosts that want unsigned thinking of the history back."""
+"""Hosts that require unsigned thinking of the history."""
 
 LONGEST_CALL_ID = 40  # OpenAI: `messages.[1].tool_calls.[0].id: string too long ... maximum length 40`
 _CALL_ID = re.compile(rf"[a-zA-Z0-9_-]{{1,{LONGEST_CALL_ID}}}")
 
 
-# Mistral's models, whose hosts refuse ids but of nine letters and digits.
+# Mistral's models: their hosts accept only ids of nine letters and digits.
 MISTRALS = re.compile(r"(mis|minis|magis|codes|devs|vox|pix|mix|maths)tral")
 _MISTRAL_CALL_ID = re.compile(r"[a-zA-Z0-9]{9}")
 # Moonshot's guide on tool calling with Kimi K2: the model expects ids of this shape in its history.
@@ -140,7 +139,7 @@ def is_unsigned(part: Thinking | RedactedThinking) -> bool:
     return isinstance(part, Thinking) and not part.signature and not any(part.extras.get(key) for key in sealed)
 
 
-# --- reasoning that a host insists on
+# --- hosts that require reasoning
 
 
 def with_reasoning(message: dict[str, Json]) -> bool:
@@ -161,8 +160,8 @@ def with_reasoning(message: dict[str, Json]) -> bool:
         match call:
             case {"id": str(id), "function": {"name": str(name)}}:
                 named.append(f"{name} ({id})")
-    said = content.strip()[:_LONGEST_SUBSTITUTE] if isinstance(content, str) else ""
-    message["reasoning_content"] = f"I call {', '.join(named)}." if named else f"I answer: {said}"
+    excerpt = content.strip()[:_LONGEST_SUBSTITUTE] if isinstance(content, str) else ""
+    message["reasoning_content"] = f"I call {', '.join(named)}." if named else f"I answer: {excerpt}"
     return True
 
 

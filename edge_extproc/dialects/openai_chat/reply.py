@@ -71,17 +71,23 @@ _CACHE_WRITE_DETAILS = ("cache_write_tokens", "cache_creation_tokens")
 
 
 def read_usage(usage: Mapping[str, Json]) -> Usage:
-    """OpenAI counts cached, audio and reasoning tokens within the two sums, and so do most hosts. Where the total
-    shows that they stand beside the sums (xAI: reasoning; Mistral: audio; Gemini: thoughts that are told nowhere
-    else), or where a part is greater than its sum (Vercel: reasoning), they are added instead."""
+    """The usage of a reply. OpenAI and most hosts count cached, audio and reasoning tokens within the two sums. They
+    are added to the sums if the total shows that a host counts them separately (xAI: reasoning; Mistral: audio; Gemini:
+    thinking), or if a part is greater than its sum (Vercel: reasoning)."""
     counts = TokenCounts()
-    asked, answered = object_in(usage, "prompt_tokens_details"), object_in(usage, "completion_tokens_details")
-    told_prompt, told_completion = counts.of(usage.get("prompt_tokens")), counts.of(usage.get("completion_tokens"))
-    prompt, completion = told_prompt or 0, told_completion or 0
+    prompt_details, completion_details = (
+        object_in(usage, "prompt_tokens_details"),
+        object_in(usage, "completion_tokens_details"),
+    )
+    reported_prompt, reported_completion = (
+        counts.of(usage.get("prompt_tokens")),
+        counts.of(usage.get("completion_tokens")),
+    )
+    prompt, completion = reported_prompt or 0, reported_completion or 0
     total = counts.at(usage, "total_tokens")
-    audio, spoken = counts.at(asked, "audio_tokens"), counts.at(answered, "audio_tokens")
-    reasoning = counts.at(answered, "reasoning_tokens") or counts.at(usage, "reasoning_tokens")
-    beside = total - prompt - completion if told_prompt is not None and told_completion is not None else 0
+    audio, spoken = counts.at(prompt_details, "audio_tokens"), counts.at(completion_details, "audio_tokens")
+    reasoning = counts.at(completion_details, "reasoning_tokens") or counts.at(usage, "reasoning_tokens")
+    beside = total - prompt - completion if reported_prompt is not None and reported_completion is not None else 0
     if beside > 0 and beside == audio:
         prompt += audio
     elif beside > 0 and (beside == reasoning or not reasoning):
@@ -91,8 +97,8 @@ def read_usage(usage: Mapping[str, Json]) -> Usage:
         completion += reasoning
     audio = min(audio, prompt)
     text = prompt - audio
-    cache_read = min(counts.at(asked, "cached_tokens") or counts.first(usage, _CACHE_READ), text)
-    written = counts.first(asked, _CACHE_WRITE_DETAILS) or counts.at(usage, "cache_creation_input_tokens")
+    cache_read = min(counts.at(prompt_details, "cached_tokens") or counts.first(usage, _CACHE_READ), text)
+    written = counts.first(prompt_details, _CACHE_WRITE_DETAILS) or counts.at(usage, "cache_creation_input_tokens")
     cache_write = min(written, text)
     twice = cached_twice(text, cache_read, cache_write)
     reasoning = min(reasoning, completion)
@@ -106,8 +112,8 @@ def read_usage(usage: Mapping[str, Json]) -> Usage:
         input_audio=audio,
         output_audio=spoken,
         cached_twice=twice,
-        prompt_unknown=told_prompt is None,
-        completion_unknown=told_completion is None,
+        prompt_unknown=reported_prompt is None,
+        completion_unknown=reported_completion is None,
         unreadable=counts.unreadable,
     )
 
@@ -129,7 +135,7 @@ def write_usage(usage: Usage) -> Object:
     }
 
 
-# --- why an answer ended
+# --- finish reasons
 
 _READ_FINISH: Mapping[str, FinishReason] = MappingProxyType(
     {
@@ -138,7 +144,7 @@ _READ_FINISH: Mapping[str, FinishReason] = MappingProxyType(
         "tool_calls": "tool_calls",
         "function_call": "tool_calls",
         "content_filter": "content_filter",
-        # what hosts say who pass their model's own word on
+        # reasons of other makers that hosts pass on
         "": "stop",
         "eos": "stop",
         "end_turn": "stop",
@@ -161,12 +167,12 @@ _WRITE_FINISH: Mapping[FinishReason, str] = MappingProxyType(
         "tool_calls": "tool_calls",
         "content_filter": "content_filter",
         "refusal": "content_filter",
-        "pause": "length",  # there is more to say: "stop" would look like the whole
+        "pause": "length",  # the reply is not finished: "stop" would report it as complete
         "malformed": "stop",
         "other": "stop",
     }
 )
-# Reasons beside which tool calls are whole, and wait for their results whatever word was used.
+# Reasons with which tool calls are complete and wait for their results.
 _AFTER_CALLS: frozenset[FinishReason] = frozenset({"stop", "stop_sequence", "tool_calls", "other"})
 
 
@@ -186,7 +192,7 @@ def write_finish(finish: Finish | None, *, has_calls: bool) -> str:
 _REPLY = frozenset({"id", "object", "created", "model", "choices"})
 _CHOICE = frozenset({"index", "message", "finish_reason"})
 _REPLY_MESSAGE = frozenset({"role"})
-NAMELESS_REPLY = "chatcmpl-0"  # clients want an id; which, only the provider could say
+NAMELESS_REPLY = "chatcmpl-0"  # clients require an id; only the provider knows the original one
 
 
 def _read_choice(value: Json, number: int) -> Choice:
@@ -215,7 +221,7 @@ def read_reply(body: bytes) -> Reply:
         raise UpstreamError("the provider's reply is no chat completion")
     try:
         choices = tuple(_read_choice(choice, number) for number, choice in enumerate(reply["choices"]))
-    except BadRequest as exc:  # the readers of a caller's messages say it so
+    except BadRequest as exc:  # the readers of a caller's messages raise it
         raise UpstreamError(f"the provider's reply cannot be read: {exc.message}") from exc
     for value, choice in zip(reply["choices"], choices, strict=True):
         failed = failed_finish(choice.finish.raw) if choice.finish is not None else None
@@ -234,13 +240,13 @@ def read_reply(body: bytes) -> Reply:
     )
 
 
-def _said_of(parts: Iterable[Part], notes: Extras) -> Object:
-    """What a model of this dialect said, in its fields; `notes` tell which of the spellings for thoughts were used."""
+def _content_of(parts: Iterable[Part], notes: Extras) -> Object:
+    """The content of a message of this dialect, by field. `notes` gets the spellings of its thinking."""
     content: list[Object] = []
     thoughts: list[Thinking | RedactedThinking] = []
     calls: list[Json] = []
     images: list[Json] = []
-    said: Object = {"content": None}
+    fields: Object = {"content": None}
     for part in parts:
         match part:
             case CustomCall():
@@ -249,25 +255,25 @@ def _said_of(parts: Iterable[Part], notes: Extras) -> Object:
             case ToolCall():
                 calls.append(_own_call(part))
             case Opaque(kind="function_call"):
-                said["function_call"] = part.value
+                fields["function_call"] = part.value
             case Opaque() if isinstance(part.value, dict) and "id" in part.value:
                 calls.append(part.value)
             case Thinking() | RedactedThinking() if not is_noted(part.extras, "content"):
                 thoughts.append(part)
             case Refusal() if not is_noted(part.extras, "content"):
-                said["refusal"] = part.text
+                fields["refusal"] = part.text
             case Image() if is_noted(part.extras, "images"):
                 images.append(_own_part(part))
             case _:
                 content.append(_own_part(part))
     if content:
-        said["content"] = short(content)
+        fields["content"] = short(content)
     if calls:
-        said["tool_calls"] = calls
+        fields["tool_calls"] = calls
     if images:
-        said["images"] = images
-    said.update(thoughts_of(thoughts, notes))
-    return said
+        fields["images"] = images
+    fields.update(thoughts_of(thoughts, notes))
+    return fields
 
 
 def _own_call(call: ToolCall) -> Object:
@@ -307,11 +313,11 @@ def _own_part(part: Part) -> Object:
         case Opaque():
             return as_object(part.value, "content")
         case _:
-            raise Unsupported("content", TITLE, f"a {type(part).__name__} cannot stand here")
+            raise Unsupported("content", TITLE, f"a {type(part).__name__} is not allowed here")
 
 
 def _restored(block: Object, cache: CacheMark | None, extras: Extras) -> Object:
-    """A part with all that its reader left."""
+    """A part with all the extras of its reader."""
     if cache is not None:
         block["cache_control"] = cache_control(cache)
     overlay(block, extras)
@@ -319,25 +325,25 @@ def _restored(block: Object, cache: CacheMark | None, extras: Extras) -> Object:
 
 
 def _message_of(choice: Choice, custom: frozenset[str], *, own: bool) -> Object:
-    """`custom`: the names of the caller's custom tools."""
+    """The message of a reply. `custom`: the names of the caller's custom tools."""
     notes = choice.extras.get("message") if own else None
     extras = notes if isinstance(notes, dict) else NO_EXTRAS
     if own:
-        message: Object = {"role": "assistant", "refusal": None, **_said_of(choice.parts, extras)}
+        message: Object = {"role": "assistant", "refusal": None, **_content_of(choice.parts, extras)}
         content = message["content"]
         if isinstance(content, list) and all(part.keys() == TEXT_PART for part in content):
-            # Thoughts between them made several parts of what came in one stream of text.
+            # Thinking between them split one text of the stream into several parts.
             message["content"] = "".join(str(part["text"]) for part in content)
         overlay(message, extras)
         return message
     written = [written_media(part, place) for place, part in enumerate(_media_of(choice.parts))]
     texts = [part for part in choice.parts if isinstance(part, Text)]
-    texts += [Text(told["content"]) for told in written if isinstance(told.get("content"), str)]
+    texts += [Text(media["content"]) for media in written if isinstance(media.get("content"), str)]
     message = {"role": "assistant", "content": _joined(texts, Text), "refusal": _joined(choice.parts, Refusal)}
-    images = [image for told in written for image in told.get("images", ())]
+    images = [image for media in written for image in media.get("images", ())]
     if images:
         message["images"] = images
-    message.update(next(({"audio": told["audio"]} for told in written if "audio" in told), {}))
+    message.update(next(({"audio": media["audio"]} for media in written if "audio" in media), {}))
     calls = [part for part in choice.parts if isinstance(part, ToolCall)]
     if calls:
         message["tool_calls"] = [_reply_call(call, custom) for call in calls]
@@ -350,8 +356,8 @@ def _media_of(parts: Iterable[Part]) -> Iterator[Image | Audio]:
 
 
 def written_media(part: Image | Audio, place: int) -> dict[str, Any]:
-    """The fields of a message, or of a delta, that hold a picture or a sound of another provider's model: OpenRouter's
-    and LiteLLM's `images`, OpenAI's `audio`. What has no place there is told as text."""
+    """The fields of a message or delta for an image or sound of another provider's model: OpenRouter's and LiteLLM's
+    `images`, OpenAI's `audio`. Other media become a replacement text."""
     match part:
         case Image(Inline() | Url() as source):
             image = {"type": "image_url", "index": place, "image_url": {"url": write_source(source)}}
@@ -364,7 +370,7 @@ def written_media(part: Image | Audio, place: int) -> dict[str, Any]:
 
 
 def _joined(parts: Iterable[Part], kind: type[Text] | type[Refusal]) -> str | None:
-    """All texts of a kind, joined. None: there is none, as clients expect beside tool calls."""
+    """All texts of one kind, joined. None: there is none, as clients expect beside tool calls."""
     return "".join(part.text for part in parts if isinstance(part, kind)) or None
 
 
@@ -409,7 +415,7 @@ def _choice_of(choice: Choice, index: int, custom: frozenset[str], *, own: bool)
 def write_reply(reply: Reply) -> bytes:
     own = reply.dialect == NAME
     custom = custom_names(reply.call)
-    if reply.call is None:  # what the reply's own format says is all that is known
+    if reply.call is None:  # only the reply's own finish reason is known
         custom = frozenset(part.name for each in reply.choices for part in each.parts if isinstance(part, CustomCall))
     body: Object = {
         "id": reply.id or NAMELESS_REPLY,

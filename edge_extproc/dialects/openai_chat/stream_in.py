@@ -71,7 +71,7 @@ class _ChunkChoice(msgspec.Struct):
     index: int | None = None
     delta: _Delta | None = None
     message: Any = None
-    """The complete reply in one chunk, instead of `delta`."""
+    """The complete reply in one chunk, in place of `delta`."""
     finish_reason: str | None = None
     logprobs: Any = None
     usage: dict[str, Any] | None = None
@@ -137,16 +137,16 @@ _chunk = msgspec.json.Decoder(_Chunk, strict=True)
 _text_chunk = msgspec.json.Decoder(_TextChunk, strict=True)
 DONE = b"[DONE]"
 _FUNCTION_CALL = -1
-"""Where the one function call of the old format stands among the tool calls."""
+"""The position among the tool calls of the old format's single function call."""
 
-_TRUNCATED = Fault(502, "api", "the provider's stream ended before its answer did", "stream_truncated")
+_TRUNCATED = Fault(502, "api", "the provider's stream ended before its reply was complete", "stream_truncated")
 
 
 _EMPTY_DELTA = _Delta()
 
 
 def _whole_number(value: Json) -> int | None:
-    """An index as text or as a float is accepted."""
+    """The index, which may be text or a float."""
     if isinstance(value, str) and value.strip().isdecimal():
         return int(value)
     return int(value) if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e9 else None
@@ -238,15 +238,16 @@ class _WaitingCall(msgspec.Struct):
     arguments: str = ""
     signature: str | None = None
     custom: bool = False
-    """Of a custom tool: the arguments are a piece of the string that holds its input."""
+    """For a custom tool: the arguments are a piece of the string with its input."""
 
 
 class _ReadChoice:
-    """One choice as it grows: which parts are open. Thinking, text and refusals follow each other, so one of them ends
-    where another begins; tool calls may be told in turns, and end with the choice.
+    """One choice and its open parts. Thinking, text and refusals do not overlap: each ends when the next one begins.
+    Tool calls may overlap, and end with the choice.
 
-    The finish is told when the stream is over: Together says it after each of several calls, and after OpenRouter's
-    an error can follow."""
+    The finish reason is reported at the end of the stream: Together sends it after each of several calls, and
+    OpenRouter may send an error after it.
+    """
 
     __slots__ = (
         "_calls",
@@ -269,7 +270,7 @@ class _ReadChoice:
         self._open_kind: PartKind | None = None
         self._signed = False
         self._flat = False
-        """Whether the open thinking came as flat text, which the structured spelling only repeats."""
+        """Whether the open thinking came as flat text, which the structured spelling repeats."""
         self._calls: dict[int, int] = {}
         """Part by the host's index."""
         self._custom: list[int] = []
@@ -291,16 +292,16 @@ class _ReadChoice:
         content = delta.content
         if isinstance(content, str):
             if content:
-                self._say("text", content, events)
+                self._add_text("text", content, events)
         elif isinstance(content, list):
             for part in content:
                 self._content_part(part, events)
         elif content is not None:
-            self._say("text", encode(content).decode(), events)
-        for told in delta.images or ():
-            self._image(told, events)
+            self._add_text("text", encode(content).decode(), events)
+        for image in delta.images or ():
+            self._image(image, events)
         if delta.refusal:
-            self._say("refusal", delta.refusal, events)
+            self._add_text("refusal", delta.refusal, events)
         if delta.tool_calls:
             for call in delta.tool_calls:
                 self._call(call, started_as, events)
@@ -335,7 +336,7 @@ class _ReadChoice:
             events.append(PartEnded(self._open, self._number))
         self._open, self._open_kind, self._signed, self._flat = None, None, False, False
 
-    def _say(self, kind: PartKind, text: str, events: list[ReplyEvent]) -> None:
+    def _add_text(self, kind: PartKind, text: str, events: list[ReplyEvent]) -> None:
         if self._open_kind != kind or (kind == "thinking" and self._signed and text):
             self._open = self._begin(PartStarted(self._parts, kind, choice=self._number), events)
             self._open_kind = kind
@@ -343,15 +344,15 @@ class _ReadChoice:
             events.append(PartDelta(self._open, text, self._number))
 
     def _sign(self, signature: str, events: list[ReplyEvent]) -> None:
-        self._say("thinking", "", events)
+        self._add_text("thinking", "", events)
         if self._open is not None:
             events.append(PartSigned(self._open, signature, self._number))
         self._signed = True
 
-    def _image(self, told: Json, events: list[ReplyEvent]) -> None:
-        image = read_answered_image(told)
+    def _image(self, value: Json, events: list[ReplyEvent]) -> None:
+        image = read_answered_image(value)
         if image is None:
-            events.append(Noted({"message": {"images": [told]}}, self._number))
+            events.append(Noted({"message": {"images": [value]}}, self._number))
             return
         number = self._begin(PartStarted(self._parts, "media", media=image, choice=self._number), events)
         events.append(PartEnded(number, self._number))
@@ -361,11 +362,11 @@ class _ReadChoice:
             case {"type": "image_url"} if read_answered_image(part) is not None:
                 self._image(part, events)
             case {"type": "text", "text": str(text)}:
-                self._say("text", text, events)
+                self._add_text("text", text, events)
             case {"type": "thinking", "thinking": list(texts)}:
                 for each in texts:
                     if isinstance(each, dict) and isinstance(each.get("text"), str):
-                        self._say("thinking", each["text"], events)
+                        self._add_text("thinking", each["text"], events)
                 match part:
                     case {"signature": str(signature)}:
                         self._sign(signature, events)
@@ -375,14 +376,14 @@ class _ReadChoice:
                 number = self._begin(PartStarted(self._parts, "opaque", opaque=opaque, choice=self._number), events)
                 events.append(PartEnded(number, self._number))
             case _:
-                events.append(Garbled("a part of the content is no object"))
+                events.append(Garbled("a part of the content is not an object"))
 
     def _thoughts(self, delta: _Delta, events: list[ReplyEvent]) -> None:
-        """Flat text wins over the structured spelling beside it, which says the same once more; from that come
-        signatures and what is sealed."""
+        """Reads thinking. The structured spelling repeats flat text beside it, so only signatures and encrypted values
+        are taken from it then."""
         flat = delta.reasoning_content or delta.reasoning
         if flat:
-            self._say("thinking", flat, events)
+            self._add_text("thinking", flat, events)
             self._flat = True
         entries = delta.thinking_blocks or delta.reasoning_details
         for entry in entries or ():
@@ -396,7 +397,7 @@ class _ReadChoice:
                 events.append(PartEnded(self._begin(start, events), self._number))
                 continue
             if thought.text and not self._flat:
-                self._say("thinking", thought.text, events)
+                self._add_text("thinking", thought.text, events)
             if thought.signature:
                 self._sign(thought.signature, events)
 
@@ -446,8 +447,8 @@ class _ReadChoice:
             events.append(PartSigned(part, waiting.signature, self._number))
 
     def _index(self, delta: _CallDelta, named: bool) -> int:
-        """Which call a delta belongs to. Mistral gives no index, others count every call as the first: a new id with
-        a name is a new call, and what has neither goes on with the last one."""
+        """The number of the call that a delta belongs to. Mistral sends no index, other hosts send 0 for every call: a
+        new id with a name begins a new call, and a delta with neither continues the last one."""
         index = delta.index
         if index is None:
             known = [i for i, id in self._ids.items() if id and id == delta.id]
@@ -467,8 +468,8 @@ class _ReadChoice:
             events.append(Noted({"message": extras}, self._number))
 
 
-_MOST_CHOICES = 1_000  # OpenAI gives up to 128
-# Calls that a host puts at one index are kept apart by multiples of this; no reply has so many calls.
+_MOST_CHOICES = 1_000  # OpenAI sends up to 128
+# Calls with the same index of a host get numbers that differ by multiples of this. No reply has so many calls.
 _ALIAS = 1_000_000
 
 
@@ -538,34 +539,34 @@ class ReplyReader:
         created = None if chunk.created is None else int(chunk.created)
         events.append(ReplyStarted(self._id, chunk.model or None, created))
 
-    def _choice(self, heard: _ChunkChoice, position: int, events: list[ReplyEvent]) -> None:
-        number = position if heard.index is None or not 0 <= heard.index < _MOST_CHOICES else heard.index
+    def _choice(self, chunk: _ChunkChoice, position: int, events: list[ReplyEvent]) -> None:
+        number = position if chunk.index is None or not 0 <= chunk.index < _MOST_CHOICES else chunk.index
         choice = self._choices.get(number)
         if choice is None:
             choice = self._choices[number] = _ReadChoice(number)
-        delta = heard.delta
-        if heard.message is not None and isinstance(heard.message, dict) and (delta is None or delta == _EMPTY_DELTA):
-            delta = repaired_delta(heard.message)
+        delta = chunk.delta
+        if chunk.message is not None and isinstance(chunk.message, dict) and (delta is None or delta == _EMPTY_DELTA):
+            delta = repaired_delta(chunk.message)
         if delta is not None:
             events += choice.read(delta, self._id)
-        if heard.logprobs:
-            events.append(Noted({"logprobs": heard.logprobs}, number))
-        if heard.finish_reason is not None:
-            choice.finish = heard.finish_reason
-            # The frame says more than the usage that may stand beside it: it is not to be hidden with that.
+        if chunk.logprobs:
+            events.append(Noted({"logprobs": chunk.logprobs}, number))
+        if chunk.finish_reason is not None:
+            choice.finish = chunk.finish_reason
+            # The frame has more than the usage, so it must not be hidden with the usage.
             events.append(Noted(NO_EXTRAS, number))
-        if heard.usage:
-            events.append(UsageSeen(read_usage(heard.usage)))
+        if chunk.usage:
+            events.append(UsageSeen(read_usage(chunk.usage)))
 
     def _odd(self, data: bytes) -> list[ReplyEvent]:
-        """A chunk that is not as the format says: an error in a shape of its own, or fields of another type. What is
-        in such a field is read where it can be, and left out where it is only beside the answer."""
+        """A chunk that does not match the format: an error of another shape, or fields of other types. Such a field is
+        read if possible. An optional one is ignored otherwise."""
         try:
             value = decode_reply(data)
         except UNREADABLE:
             value = None
         if not isinstance(value, dict):
-            return [Garbled("a chunk is no JSON object")]
+            return [Garbled("a chunk is not a JSON object")]
         if value.get("error"):
             return self._fail(fault_of(200, (), value))
         if is_bare_error(value):

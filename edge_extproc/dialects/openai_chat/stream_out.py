@@ -48,7 +48,7 @@ class _WrittenPart:
     call: int = 0
     """The index of a tool call among the tool calls."""
     texts: list[str] = field(default_factory=list)
-    """What was thought: with its signature it is told once more, as a block that can come back whole."""
+    """The text of a thinking part. With its signature it is sent again, as one block that the caller can send back."""
     signature: str = ""
     empty: bool = True
     ended: bool = False
@@ -123,7 +123,7 @@ class ReplyWriter:
             choice = self._choices[number] = _WrittenChoice()
         return choice
 
-    def _say(self, number: int, delta: Object, finish: str | None = None) -> bytes:
+    def _chunk(self, number: int, delta: Object, finish: str | None = None) -> bytes:
         choice = self._choice(number)
         if not choice.has_role:
             choice.has_role = True
@@ -136,7 +136,7 @@ class ReplyWriter:
         self._head["model"] = event.model or self._model
         self._head["created"] = event.created or 0
         self.dropped.update(event.extras)
-        return self._say(0, {"content": ""})
+        return self._chunk(0, {"content": ""})
 
     def _begin(self, event: PartStarted) -> bytes:
         choice = self._choice(event.choice)
@@ -151,16 +151,16 @@ class ReplyWriter:
                     call |= {"type": "custom", "custom": {"name": event.name or "", "input": ""}}
                 else:
                     call |= {"type": "function", "function": {"name": event.name or "", "arguments": ""}}
-                return self._say(event.choice, {"tool_calls": [call]})
+                return self._chunk(event.choice, {"tool_calls": [call]})
             case "redacted_thinking":
                 block = {"type": "redacted_thinking", "data": event.data or ""}
-                return self._say(event.choice, {"thinking_blocks": [block]})
+                return self._chunk(event.choice, {"thinking_blocks": [block]})
             case "media":
                 media = event.media
                 if media is None:
                     return b""
                 choice.images += isinstance(media, Image)
-                return self._say(event.choice, written_media(media, choice.images - 1))
+                return self._chunk(event.choice, written_media(media, choice.images - 1))
             case "opaque":
                 return self._opaque(event.opaque, event.choice)
             case "text" | "thinking" | "refusal":
@@ -174,12 +174,12 @@ class ReplyWriter:
             self.dropped.add(opaque.kind if opaque is not None else "opaque")
             return b""
         if opaque.kind == "function_call":
-            return self._say(number, {"function_call": opaque.value})
+            return self._chunk(number, {"function_call": opaque.value})
         if isinstance(opaque.value, dict) and "id" in opaque.value:
             choice = self._choice(number)
             choice.calls += 1
-            return self._say(number, {"tool_calls": [{"index": choice.calls - 1, **opaque.value}]})
-        return self._say(number, {"content": [opaque.value]})
+            return self._chunk(number, {"tool_calls": [{"index": choice.calls - 1, **opaque.value}]})
+        return self._chunk(number, {"content": [opaque.value]})
 
     def _delta(self, event: PartDelta) -> bytes:
         part = self._choice(event.choice).parts[event.part]
@@ -188,17 +188,17 @@ class ReplyWriter:
         part.empty = False
         match part.kind:
             case "text":
-                return self._say(event.choice, {"content": event.text})
+                return self._chunk(event.choice, {"content": event.text})
             case "thinking":
                 part.texts.append(event.text)
-                return self._say(event.choice, {"reasoning_content": event.text})
+                return self._chunk(event.choice, {"reasoning_content": event.text})
             case "refusal":
-                return self._say(event.choice, {"refusal": event.text})
+                return self._chunk(event.choice, {"refusal": event.text})
             case "tool_call" if part.input is not None:
                 return self._input(part, part.input.feed(event.text), event.choice)
             case "tool_call":
                 call = {"index": part.call, "function": {"arguments": event.text}}
-                return self._say(event.choice, {"tool_calls": [call]})
+                return self._chunk(event.choice, {"tool_calls": [call]})
             case "redacted_thinking" | "media" | "opaque":
                 return b""
             case _:
@@ -208,13 +208,13 @@ class ReplyWriter:
         """A piece of the input of a custom tool."""
         if not text:
             return b""
-        return self._say(choice, {"tool_calls": [{"index": part.call, "custom": {"input": text}}]})
+        return self._chunk(choice, {"tool_calls": [{"index": part.call, "custom": {"input": text}}]})
 
     def _sign(self, event: PartSigned) -> bytes:
         part = self._choice(event.choice).parts[event.part]
         if part.kind == "tool_call":
             signed = {"google": {"thought_signature": event.signature}}
-            return self._say(event.choice, {"tool_calls": [{"index": part.call, "extra_content": signed}]})
+            return self._chunk(event.choice, {"tool_calls": [{"index": part.call, "extra_content": signed}]})
         part.signature += event.signature
         return b""
 
@@ -225,11 +225,11 @@ class ReplyWriter:
         if part.kind == "thinking" and part.signature:
             block = {"type": "thinking", "thinking": "".join(part.texts), "signature": part.signature}
             part.texts.clear()
-            return self._say(choice, {"thinking_blocks": [block]})
+            return self._chunk(choice, {"thinking_blocks": [block]})
         if part.input is not None:
             return self._input(part, part.input.close(), choice)
-        if part.kind == "tool_call" and part.empty:  # clients parse what they are given
-            return self._say(choice, {"tool_calls": [{"index": part.call, "function": {"arguments": "{}"}}]})
+        if part.kind == "tool_call" and part.empty:  # clients parse the arguments
+            return self._chunk(choice, {"tool_calls": [{"index": part.call, "function": {"arguments": "{}"}}]})
         return b""
 
     def _finish(self, finish: Finish | None, number: int) -> bytes:
@@ -238,7 +238,7 @@ class ReplyWriter:
             return b""
         choice.finished = True
         ends = b"".join(self._part_end(part, number) for part in choice.parts.values())
-        return ends + self._say(number, {}, write_finish(finish, has_calls=choice.calls > 0))
+        return ends + self._chunk(number, {}, write_finish(finish, has_calls=choice.calls > 0))
 
     def _end(self) -> bytes:
         self._over = True

@@ -35,8 +35,8 @@ def read_custom_tool(tool: Object, path: str) -> CustomTool:
 
 
 def write_custom_tool(tool: CustomTool) -> Object:
-    told = {"description": tool.text, "format": _nested_format(tool.format)}
-    return {"type": "custom", "custom": {"name": tool.name, **{k: v for k, v in told.items() if v is not None}}}
+    fields = {"description": tool.text, "format": _nested_format(tool.format)}
+    return {"type": "custom", "custom": {"name": tool.name, **{k: v for k, v in fields.items() if v is not None}}}
 
 
 def _flat_format(format: Json) -> Json:
@@ -57,7 +57,7 @@ def _nested_format(format: Json) -> Json:
 
 
 def read_custom_call(call: Object, path: str, *, strict: bool) -> CustomCall:
-    """`strict`: as for calls of functions."""
+    """Reads a call of a custom tool. `strict`: as for calls of functions."""
     inner = as_object(call.get("custom"), f"{path}.custom")
     extras = left_in(call, _CALL)
     if rest := left_in(inner, _INPUT):
@@ -102,8 +102,8 @@ def custom_names(call: Call | None) -> frozenset[str]:
 
 @frozen_dataclass
 class AllowedTools(ToolChoice):
-    """The model may, or must, call one of some tools: another format is offered just these. `value` and `tools` are
-    what the caller sent."""
+    """A choice among some tools: the model may, or must, call one of them. Another format is offered only these.
+    `value` and `tools` are the caller's."""
 
     value: Json = None
     tools: tuple[Tool, ...] = ()

@@ -1,11 +1,9 @@
-"""OpenAI's Responses API, both directions: what its callers send and read, and what its hosts take and give.
+"""OpenAI's Responses API, for its callers and for its hosts.
 
-The file is in the order of a call: the cheap view and the raw lane; reading a request; writing one; whole replies;
-reading a stream; writing one; errors and models. What becomes of each field of a chat is told by `FIELDS`. It knows
-nothing of hosts, keys, routing or Envoy.
+`FIELDS` lists how each field of a chat is handled. The package knows nothing of hosts, keys, routing or Envoy.
 
-A request's and a reply's content is a flat list of *items* here, where other formats have turns with parts. Items of
-the assistant that stand together are one turn of ours; a part keeps in its `extras` what makes it an item again.
+The content of a request or reply is a flat list of *items*, where other formats have turns with parts. Adjacent items
+of the assistant are read as one turn. The `extras` of a part hold what turns it back into an item.
 """
 
 from __future__ import annotations
@@ -52,13 +50,13 @@ class OpenAIResponses:
     error_headers: tuple[str, ...] = ()
 
     def read_call(self, raw: bytes, operation: Operation, headers: Headers, path: str) -> Call:
-        del headers, path  # this format says everything in the body
+        del headers, path  # the body has all fields of this format
         try:
             seen = probe.decode(raw)
         except UNREADABLE:
             raise why_no_call(raw) from None
         if not seen.model.strip():
-            raise BadRequest("model is empty: name the model that shall answer", param="model")
+            raise BadRequest("model is empty: give the name of a model", param="model")
         output_limit(seen.max_output_tokens, "max_output_tokens")
         return Call(
             NAME,
@@ -110,7 +108,7 @@ class OpenAIResponses:
         return not isinstance(part, Opaque | Audio) and (not isinstance(part, Image) or isinstance(part.source, Inline))
 
     def reader(self, content_type: str) -> ReplyReader:
-        del content_type  # a stream of this format is SSE, whatever a host calls it
+        del content_type  # a stream of this format is SSE, whatever content type the host sends
         return ReplyReader()
 
     def writer(self, call: Call) -> ReplyWriter:

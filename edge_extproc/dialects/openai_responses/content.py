@@ -32,13 +32,13 @@ from .fields import NAME, Item
 
 # --- reading a request: items
 
-# Notes: a field without a value says something to a writer of this dialect, and no other takes it for a field.
+# Notes: extras without a value, for a writer of this dialect. Other writers do not count them as fields.
 INSTRUCTIONS: Extras = MappingProxyType({"instructions": None})
 """A system turn that came as `instructions`, not as an item."""
 
-# How a Thinking of another provider travels in an item that a caller sends back: in its encrypted_content, which bears
-# a mark of ours (carried.py) whether there is a signature or not. An item that was made before made items all bore the
-# mark has an id of this shape (OpenAI's are longer), and no more than these fields.
+# Thinking of another provider is sent in an item's encrypted_content, with a mark (carried.py) for signed and unsigned
+# thinking. Items from before all of them had the mark have an id of this shape (OpenAI's are longer), and only these
+# fields.
 _MADE_REASONING_ID = re.compile(r"rs_[0-9a-f]{32}")
 _MADE_REASONING = frozenset({"id", "type", "summary"})
 MESSAGE = frozenset({"type", "role", "content"})
@@ -50,14 +50,14 @@ CALL = frozenset({"type", "call_id", "name", "arguments"})
 RESULT = frozenset({"type", "call_id", "output"})
 TYPE = frozenset({"type"})
 _DATA_URI = re.compile(r"data:([^;,]*)(?:;[^,;]*)*;base64,", re.IGNORECASE)
-# What the caller adds to the input besides messages and results of functions; any other item was said by the model.
+# The items that the caller adds besides messages and results of functions. Any other item is from the model.
 BY_CALLER = re.compile(r".*_output|mcp_approval_response|additional_tools|compaction_trigger|configuration_update")
 
 
 def _inline(uri: str, path: str, default: str) -> Inline:
     match = _DATA_URI.match(uri)
     if match is None:
-        raise BadRequest(f"{path} is no data URI of base64", param=path)
+        raise BadRequest(f"{path} is not a base64 data URI", param=path)
     return Inline(match[1] or default, uri[match.end() :])
 
 
@@ -126,21 +126,23 @@ def read_content(value: Json, path: str) -> tuple[Part, ...]:
 
 
 def read_said(item: Item, path: str) -> tuple[Part, ...] | None:
-    """The parts of a message item of the assistant, each with the item's own fields; None where the item has no
-    content, or content that we do not know, and so must stay whole."""
+    """The parts of an assistant's message item, each with the fields of the item. None: its content is missing or
+    unknown, so the item must stay whole."""
     parts = read_content(item.get("content"), f"{path}.content")
     if not parts or not all(isinstance(part, Text | Refusal) for part in parts):
         return None
     own = rest_of(item, MESSAGE)
-    return tuple(replace(part, extras={**part.extras, "item": own}) if own else part for part in sayable(parts))
+    return tuple(
+        replace(part, extras={**part.extras, "item": own}) if own else part for part in texts_and_refusals(parts)
+    )
 
 
-def sayable(parts: Iterable[Part]) -> Iterator[Text | Refusal]:
+def texts_and_refusals(parts: Iterable[Part]) -> Iterator[Text | Refusal]:
     return (part for part in parts if isinstance(part, Text | Refusal))
 
 
 def thoughts(item: Item) -> Iterator[tuple[str, int, str]]:
-    """The readable texts of a reasoning item: which list, where in it, the text."""
+    """The readable texts of a reasoning item: the list, the position in it, the text."""
     for key in ("summary", "content"):
         texts = item.get(key)
         for i, each in enumerate(texts if isinstance(texts, list) else ()):
@@ -165,12 +167,12 @@ def read_reasoning_item(item: Item, path: str) -> Part:
 
 
 def is_made(item: Mapping[str, Json]) -> bool:
-    """Whether this gateway made the reasoning item from another provider's thinking."""
+    """Whether the gateway made the reasoning item from another provider's thinking."""
     sealed, id = item.get("encrypted_content"), item.get("id")
     if sealed:
         return isinstance(sealed, str) and sealed.startswith(MARK)
-    told = {key for key, value in item.items() if value is not None}
-    return isinstance(id, str) and _MADE_REASONING_ID.fullmatch(id) is not None and told <= _MADE_REASONING
+    names = {key for key, value in item.items() if value is not None}
+    return isinstance(id, str) and _MADE_REASONING_ID.fullmatch(id) is not None and names <= _MADE_REASONING
 
 
 def read_call_item(item: Item, path: str) -> ToolCall:
@@ -202,7 +204,7 @@ def item_of(part: Text | Refusal) -> Extras:
     return own if isinstance(own, Mapping) else NO_EXTRAS
 
 
-def said_content(part: Text | Refusal, extras: Extras) -> Item:
+def message_content(part: Text | Refusal, extras: Extras) -> Item:
     rest = {key: value for key, value in extras.items() if key != "item"}
     if isinstance(part, Text):
         return {"type": "output_text", "text": part.text, **rest}
@@ -210,14 +212,14 @@ def said_content(part: Text | Refusal, extras: Extras) -> Item:
 
 
 @dataclass(slots=True)
-class Said:
-    """A message item of the assistant that is being written."""
+class AssistantMessage:
+    """An assistant's message item that is being written."""
 
     own: Extras
     content: list[Item] = field(default_factory=list)
 
     def takes(self, own: Extras) -> bool:
-        """Whether a part with these fields of its item belongs to this one."""
+        """Whether a part with these item fields belongs to this item."""
         return own.get("id") == self.own.get("id")
 
 
@@ -227,7 +229,7 @@ _PICTURE = frozenset({"type", "result"})
 
 
 def read_picture(item: Item) -> Image | None:
-    """None while it is not made, or where it could not be."""
+    """The picture. None: it is incomplete, or failed."""
     data = item.get("result")
     if not isinstance(data, str) or not data:
         return None

@@ -17,8 +17,7 @@ from .fields import Item
 
 # --- errors
 
-# What is said of an error, and how, is OpenAI's and not this API's; only an error within a response is told otherwise.
-# Codes of a response that failed through its caller's doing: the API's schema lists them with no status.
+# OpenAI's APIs share their errors. Only the place of an error within a response is different.
 _CALLERS_FAILURES = re.compile(r"invalid_|image_|unsupported_|empty_|failed_to_download|bio_policy|misalignment")
 # The codes of a response that failed. The schema has the first ones; the API sends the others too, and Codex acts on
 # them.
@@ -36,11 +35,11 @@ FAILED_CODES: Mapping[FaultKind, str] = MappingProxyType(
 
 
 def stream_fault(error: Json) -> Fault:
-    """The HTTP status for an error within a stream, by its code."""
+    """The HTTP status of an error within a stream, by its code."""
     fault = CHAT.read_error(200, (), encode({"error": error}))
     if fault.kind == "api" and _CALLERS_FAILURES.match(fault.code or ""):
         fault = replace(fault, status=400, kind="invalid_request")
-    # "error" is what the event is called, not what kind of error it tells.
+    # "error" is the type of the event, not the kind of the error.
     return replace(fault, type=None) if fault.type == "error" else fault
 
 

@@ -26,7 +26,7 @@ _USER = re.compile(rb'"(?:user|safety_identifier)"\s*:')
 
 
 def is_worth_a_look(raw: bytes, host: HostProfile) -> bool:
-    """Whether a body may contain something that `_mended` changes. Only then it is decoded."""
+    """Whether a body may contain something that `mended_history` changes. Only then it is decoded."""
     if MARK.encode() in raw or _MADE_ITEM.search(raw):
         return True
     return (host.strict_ids and _LONG_CALL_ID.search(raw) is not None) or (
@@ -35,9 +35,9 @@ def is_worth_a_look(raw: bytes, host: HostProfile) -> bool:
 
 
 def mended_history(raw: bytes, host: HostProfile) -> tuple[dict[str, json_splice.Change], tuple[str, ...]]:
-    """The input without the reasoning of other providers, which a host of this format refuses as forged or as unknown
-    to it, and what else the host refuses. A host that wants unsigned reasoning back gets it. The other items keep their
-    bytes."""
+    """The input without the reasoning of other providers, and without other values that the host refuses. A host
+    refuses foreign reasoning as forged or unknown. A host that requires unsigned reasoning gets it. Other items keep
+    their bytes."""
     body = read_body(raw)
     changes: dict[str, json_splice.Change] = {}
     dropped: list[str] = []
@@ -49,19 +49,19 @@ def mended_history(raw: bytes, host: HostProfile) -> tuple[dict[str, json_splice
     items = body.get("input")
     if not isinstance(items, list):
         return changes, tuple(dropped)
-    kept: list[bytes] = []
+    rows: list[bytes] = []
     changed = False
     for i, (item, row) in enumerate(zip(items, _rows.decode(_members.decode(raw)["input"]), strict=True)):
         if not isinstance(item, dict) or not (edit := _edit(item, host)):
-            kept.append(bytes(row))
+            rows.append(bytes(row))
             continue
         changed = True
         if edit.item is not None:
-            kept.append(encode(edit.item))
+            rows.append(encode(edit.item))
         if edit.lost is not None:
             dropped.append(f"input[{i}]{edit.lost}")
     if changed:
-        changes["input"] = array(kept)
+        changes["input"] = array(rows)
     return changes, tuple(sorted(dropped))
 
 

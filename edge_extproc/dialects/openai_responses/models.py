@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-# The effort that a budget of thinking tokens stands for: 1024 is the least that Anthropic takes, and each level doubles
-# the one before.
+# The effort for a budget of thinking tokens. 1024 is Anthropic's minimum; each level has twice as many as the previous
+# one.
 BUDGETS: tuple[tuple[int, str], ...] = (
     (16_384, "max"),
     (8_192, "xhigh"),

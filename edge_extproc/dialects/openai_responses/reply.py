@@ -45,13 +45,13 @@ from ..dropping import omission
 from .content import (
     BETWEEN_THOUGHTS,
     TYPE,
-    Said,
+    AssistantMessage,
     item_of,
+    message_content,
     opaque_of,
     read_call_item,
     read_picture,
     read_said,
-    said_content,
     thoughts,
 )
 from .errors import stream_fault
@@ -65,8 +65,7 @@ from .tools import ToolTable, body_of, table_of
 _INCOMPLETE: Mapping[str, FinishReason] = MappingProxyType(
     {"max_output_tokens": "length", "max_tokens": "length", "content_filter": "content_filter"}
 )
-# What the API says of an answer that did not come to its own end. A pause is no completion either: the caller would
-# have to let the model go on.
+# The reasons of an incomplete reply. A pause is incomplete too: the caller would have to let the model continue.
 _REASONS: Mapping[FinishReason, str] = MappingProxyType(
     {
         "length": "max_output_tokens",
@@ -81,7 +80,7 @@ _MALFORMED: Mapping[str, Json] = MappingProxyType(
 )
 REPLY = frozenset({"id", "model", "created_at", "output", "status", "incomplete_details", "error", "usage"})
 OUTPUT_TEXT = frozenset({"type", "text"})
-# What a response says of its request besides what a caller may have asked for.
+# The fields of a response about its request, besides those of the caller.
 _ECHO: Mapping[str, Json] = MappingProxyType(
     {
         "background": False,
@@ -106,14 +105,14 @@ _ECHO: Mapping[str, Json] = MappingProxyType(
         "user": None,
     }
 )
-# A tool may bear a credential of its server. The API shows none of them again, and neither do we.
+# A tool may contain a credential of its server. The API does not return it, and the gateway does not either.
 _SECRET_IN_TOOL = frozenset({"headers", "authorization"})
 
 
 def echoed(body: Item) -> Item:
-    """What a response says of its request."""
+    """The fields of a response that repeat its request."""
     echo = {name: body[name] if body.get(name) is not None else usual for name, usual in _ECHO.items()}
-    echo["store"] = False  # a response that we write was kept nowhere
+    echo["store"] = False  # a response that the gateway writes is not stored
     if isinstance(text := echo["text"], dict):
         echo["text"] = {"format": {"type": "text"}, **text}
     if isinstance(tools := echo["tools"], list):
@@ -126,16 +125,16 @@ def echoed(body: Item) -> Item:
     return echo
 
 
-def read_usage(told: Item) -> Usage:
+def read_usage(usage: Item) -> Usage:
     """The counts of prompt and reply include those of their details."""
     counts = TokenCounts()
-    details = object_in(told, "input_tokens_details")
-    told_prompt, told_answer = counts.of(told.get("input_tokens")), counts.of(told.get("output_tokens"))
-    prompt, answer = told_prompt or 0, told_answer or 0
+    details = object_in(usage, "input_tokens_details")
+    reported_prompt, reported_answer = counts.of(usage.get("input_tokens")), counts.of(usage.get("output_tokens"))
+    prompt, answer = reported_prompt or 0, reported_answer or 0
     read = min(counts.at(details, "cached_tokens"), prompt)
     written = min(counts.at(details, "cache_write_tokens"), prompt)
     twice = cached_twice(prompt, read, written)
-    reasoning = min(counts.at(object_in(told, "output_tokens_details"), "reasoning_tokens"), answer)
+    reasoning = min(counts.at(object_in(usage, "output_tokens_details"), "reasoning_tokens"), answer)
     return Usage(
         input=prompt - read - written + twice,
         cache_read=read,
@@ -143,17 +142,17 @@ def read_usage(told: Item) -> Usage:
         output=answer - reasoning,
         reasoning=reasoning,
         cached_twice=twice,
-        prompt_unknown=told_prompt is None,
-        completion_unknown=told_answer is None,
+        prompt_unknown=reported_prompt is None,
+        completion_unknown=reported_answer is None,
         unreadable=counts.unreadable,
     )
 
 
-def _overlaid(plain: Item, told: Item) -> Item:
+def _overlaid(plain: Item, reported: Item) -> Item:
     """The reported usage, with the fields that the API's schema requires."""
-    whole = {**plain, **told}
+    whole = {**plain, **reported}
     for name in ("input_tokens_details", "output_tokens_details"):
-        whole[name] = {**object_in(plain, name), **object_in(told, name)}
+        whole[name] = {**object_in(plain, name), **object_in(reported, name)}
     return whole
 
 
@@ -171,7 +170,7 @@ def _write_usage(usage: Usage) -> Item:
 
 
 def _read_item(item: Item, path: str) -> tuple[Part, ...]:
-    """The parts of one item of the output. Reasoning that nobody but OpenAI can read is no thinking to others."""
+    """The parts of one output item. Reasoning that only OpenAI can read has no place in other formats."""
     match item.get("type"):
         case "message":
             return read_said(item, path) or (opaque_of(item, path),)
@@ -210,14 +209,13 @@ def read_finish(response: Item, has_calls: bool) -> Finish | None:
 
 
 def reply_extras(response: Item) -> Item:
-    """What only this dialect knows of a response; `object` says that it is one of this dialect, and `usage` is there
-    where it told more than tokens."""
+    """The extras of a response. `object` marks it as one of this dialect. `usage` is set if it has more than tokens."""
     extras = dict(rest_of(response, REPLY))
     extras["object"] = "response"
-    told = response.get("usage")
-    if isinstance(told, dict):
-        plain = _write_usage(read_usage(told))
-        if (whole := _overlaid(plain, told)) != plain:
+    usage = response.get("usage")
+    if isinstance(usage, dict):
+        plain = _write_usage(read_usage(usage))
+        if (whole := _overlaid(plain, usage)) != plain:
             extras["usage"] = whole
     if (status := response.get("status")) in ("queued", "in_progress"):
         extras["status"] = status
@@ -244,19 +242,19 @@ def read_reply(body: bytes) -> Reply:
     except BadRequest as exc:
         raise UpstreamError(f"the provider's reply cannot be read: {exc.message}") from exc
     finish = read_finish(response, any(isinstance(part, ToolCall) for part in parts))
-    told = response.get("usage")
+    usage = response.get("usage")
     return Reply(
         NAME,
         text_of(response.get("id")),
         text_of(response.get("model")),
         (Choice(parts, finish),),
-        read_usage(told) if isinstance(told, dict) else None,
+        read_usage(usage) if isinstance(usage, dict) else None,
         created_at(response),
         reply_extras(response),
     )
 
 
-def told_items(usage: Usage | None) -> Json:
+def usage_items(usage: Usage | None) -> Json:
     return None if usage is None else _write_usage(usage)
 
 
@@ -305,7 +303,8 @@ def message_item(skeleton: Item, content: list[Json], status: ItemStatus, own: E
 
 
 def call_item(skeleton: Item, part: ToolCall, status: ItemStatus, own: Extras, fields: Item | None = None) -> Item:
-    """`fields`: what a caller gets of a call of another dialect (tool_items.py), if it is not in `own`."""
+    """The item of a call. `fields`: the caller's item of a call of another dialect (tool_items.py), if `own` has
+    none."""
     call_id = part.id or _made_id("call_", skeleton["id"])
     call_id = call_id if own else call_id_of(call_id)
     if fields is None and isinstance(part, CustomCall):
@@ -316,15 +315,15 @@ def call_item(skeleton: Item, part: ToolCall, status: ItemStatus, own: Extras, f
 
 
 def reasoning_item(skeleton: Item, part: Thinking | RedactedThinking) -> Item:
-    """Thinking of another provider: its text is the summary that callers show, its signature travels along unread."""
+    """Another provider's thinking: its text is the summary that callers show, its signature is passed on."""
     if isinstance(part, RedactedThinking):
         return {**skeleton, "summary": [], "encrypted_content": REDACTED + part.data}
     summary: Json = [{"type": "summary_text", "text": part.text}] if part.text else []
     return {**skeleton, "summary": summary, "encrypted_content": seal(part.signature)}
 
 
-def _says_nothing(part: Part) -> bool:
-    """A part of another dialect that has no item of its own."""
+def _is_empty(part: Part) -> bool:
+    """Whether a part of another dialect has no item of its own."""
     match part:
         case Text() | Refusal():
             return not part.text
@@ -339,7 +338,7 @@ def _says_nothing(part: Part) -> bool:
 
 
 def outcome_of(finish: Finish | None) -> Item:
-    """The status fields of a response, by the finish of its only choice."""
+    """The status fields of a response, by the finish reason of its only choice."""
     if finish is not None and finish.reason == "malformed":
         return {"status": "failed", "error": dict(_MALFORMED), "incomplete_details": None}
     if finish is not None and (reason := _REASONS.get(finish.reason)) is not None:
@@ -348,7 +347,7 @@ def outcome_of(finish: Finish | None) -> Item:
 
 
 def own_outcome(finish: Finish | None, status: Json) -> Item:
-    """The same, of a response of this dialect: in the words that it came with."""
+    """The same for a response of this dialect, with its original values."""
     outcome = outcome_of(finish)
     if finish is None:
         return {**outcome, "status": status or "completed"}
@@ -361,7 +360,7 @@ def own_outcome(finish: Finish | None, status: Json) -> Item:
 
 
 def _is_cut(item: Item) -> bool:
-    """Whether an item is what an answer that was cut off broke off in."""
+    """Whether an item is the last, incomplete one of a reply that was cut off."""
     return item.get("type") in ("message", "function_call", "custom_tool_call")
 
 
@@ -382,16 +381,16 @@ def response_of(
 
 def _own_output(parts: Iterable[Part]) -> Iterator[Item]:
     """The items of a reply of this dialect, unchanged."""
-    message: Said | None = None
+    message: AssistantMessage | None = None
     for part in parts:
         if isinstance(part, Text | Refusal):
             own = item_of(part)
             if message is not None and not message.takes(own):
                 yield _own_message(message)
                 message = None
-            message = message or Said(own)
+            message = message or AssistantMessage(own)
             message.own = own
-            message.content.append(said_content(part, part.extras))
+            message.content.append(message_content(part, part.extras))
             continue
         if message is not None:
             yield _own_message(message)
@@ -401,7 +400,7 @@ def _own_output(parts: Iterable[Part]) -> Iterator[Item]:
         yield _own_message(message)
 
 
-def _own_message(message: Said) -> Item:
+def _own_message(message: AssistantMessage) -> Item:
     return {"type": "message", "role": "assistant", "content": message.content, **message.own}
 
 
@@ -422,26 +421,26 @@ def own_item(part: Part) -> Iterator[Item]:
             raise TypeError(f"a reply of {TITLE} cannot hold a {type(part).__name__}")
 
 
-def _told_text(part: Text | Image | Audio) -> str:
+def _shown_text(part: Text | Image | Audio) -> str:
     """The text, or the replacement text of a part without a place in this format."""
     return part.text if isinstance(part, Text) else omission(part, TITLE)
 
 
 def _output(parts: Iterable[Part], id: str, status: Json, table: ToolTable) -> list[Item]:
-    """The items of a reply of another dialect. Texts in a row are one message."""
+    """The items of a reply of another dialect. Adjacent texts become one message."""
     items: list[Item] = []
     content: list[Json] | None = None
     for part in parts:
-        if _says_nothing(part):
+        if _is_empty(part):
             continue
         if isinstance(part, Text | Refusal | Audio) or (
             isinstance(part, Image) and not isinstance(part.source, Inline)
         ):
-            said = refused(part.text) if isinstance(part, Refusal) else output_text(_told_text(part))
+            item_content = refused(part.text) if isinstance(part, Refusal) else output_text(_shown_text(part))
             if content is None:
                 content = []
                 items.append(message_item(skeleton_of("message", id, len(items)), content, "completed", NO_EXTRAS))
-            content.append(said)
+            content.append(item_content)
             continue
         content = None
         if isinstance(part, ToolCall):
@@ -465,10 +464,10 @@ def write_reply(reply: Reply) -> bytes:
         id, outcome = response_id_of(reply.id, reply.model, reply.created), outcome_of(choice.finish)
         body = body_of(reply.call)
         output.extend(_output(choice.parts, id, outcome["status"], table_of(body)))
-        return encode(response_of(id, reply, echoed(body), outcome, output, told_items(reply.usage)))
+        return encode(response_of(id, reply, echoed(body), outcome, output, usage_items(reply.usage)))
     output.extend(_own_output(choice.parts))
     outcome = own_outcome(choice.finish, reply.extras.get("status"))
     echo = {**_ECHO, **{key: value for key, value in reply.extras.items() if key not in REPLY}}
-    usage = reply.extras.get("usage", told_items(reply.usage))
+    usage = reply.extras.get("usage", usage_items(reply.usage))
     id = reply.id or response_id_of(None, reply.model, reply.created)
     return encode(response_of(id, reply, echo, outcome, output, usage))

@@ -32,7 +32,17 @@ from ...model.reply import (
     UsageSeen,
 )
 from ..custom_tools import CLOSING, OPENING, escaped
-from .content import BETWEEN_THOUGHTS, CALL, MESSAGE, REFUSAL, TYPE, read_picture, read_said, sayable, thoughts
+from .content import (
+    BETWEEN_THOUGHTS,
+    CALL,
+    MESSAGE,
+    REFUSAL,
+    TYPE,
+    read_picture,
+    read_said,
+    texts_and_refusals,
+    thoughts,
+)
 from .errors import stream_fault
 from .fields import NAME, Item
 from .reply import OUTPUT_TEXT, created_at, read_finish, read_usage, reply_extras
@@ -113,15 +123,15 @@ class _OpenItem:
     kind: str
     own: Extras
     number: int | None = None
-    """Of its part, where there is just one: its place is that of the item, however late it is told."""
+    """The number of the part, if there is only one: it has the item's position even if it is reported late."""
     parts: dict[int, _OpenPart] = field(default_factory=dict)
-    """Of a message, by content index; an item of another kind has at most one, at 0."""
+    """The parts of a message by content index. An item of another type has at most one, at 0."""
 
 
 class ReplyReader:
-    """Each event that ends a text tells all of it: what did not come in deltas comes then, so that a provider which
-    leaves out deltas, ends, or all but the last event is understood too. An item that only this dialect knows is told
-    when it is whole, since a part of that kind starts with its whole value."""
+    """Decodes one stream. The last event of a text repeats all of it, so text that did not come in deltas is reported
+    then. Streams without deltas, or without some of these events, are read too. An item that only this dialect has is
+    reported when it is complete, because a part of that kind starts with its whole value."""
 
     def __init__(self) -> None:
         self._decoder = sse.SseDecoder()
@@ -142,7 +152,11 @@ class ReplyReader:
         events = [event for frame in frames for event in self.read(frame)]
         if not self._over:
             self._over = True
-            events.append(Failed(Fault(502, "api", "the provider's stream broke off", "truncated_stream")))
+            events.append(
+                Failed(
+                    Fault(502, "api", "the provider's stream ended before its reply was complete", "truncated_stream")
+                )
+            )
         return frames, events
 
     def read(self, frame: Frame) -> list[ReplyEvent]:
@@ -197,26 +211,26 @@ class ReplyReader:
         return self.read(replace(frame, data=data))
 
     def _foreign(self, data: bytes) -> list[ReplyEvent]:
-        """An event that is none of ours: most are new ones, to be skipped; it may be an error that has no type."""
+        """An unknown event. Most are new ones and are ignored. It may be an error without a type."""
         try:
             kind = _any_event.decode(data).type
         except UNREADABLE:
-            return [Garbled("an event is no object with a type")]
+            return [Garbled("an event is not an object with a type")]
         if kind in _ON_EVENT:
-            return [Garbled(f"a {kind} is not as it should be")]
-        told = _decoded(msgspec.Raw(data))
-        return self._fail(told) if told.get("error") else []
+            return [Garbled(f"a {kind} does not have the expected fields")]
+        body = _decoded(msgspec.Raw(data))
+        return self._fail(body) if body.get("error") else []
 
     def _fail(self, event: Item) -> list[ReplyEvent]:
         self._over = True
         response = event.get("response")
         response = response if isinstance(response, dict) else {}
         error = response.get("error") or event.get("error") or event
-        told = response.get("usage")
-        seen: list[ReplyEvent] = [UsageSeen(read_usage(told))] if isinstance(told, dict) else []
+        usage = response.get("usage")
+        seen: list[ReplyEvent] = [UsageSeen(read_usage(usage))] if isinstance(usage, dict) else []
         return [*seen, Failed(stream_fault(error))]
 
-    # the whole
+    # the complete text
 
     def _start(self, event: _Event) -> None:
         if self._started:
@@ -240,9 +254,9 @@ class ReplyReader:
                 self._item_ended(index, item)
         for index in sorted(self._items):
             self._item_ended(index, {})
-        told = response.get("usage")
-        if isinstance(told, dict):
-            self._out.append(UsageSeen(read_usage(told)))
+        usage = response.get("usage")
+        if isinstance(usage, dict):
+            self._out.append(UsageSeen(read_usage(usage)))
         noted = {key: value for key, value in reply_extras(response).items() if self._extras.get(key) != value}
         noted.pop("status", None)
         if noted:
@@ -313,14 +327,15 @@ class ReplyReader:
             self._out += [PartStarted(number, "opaque", opaque=Opaque(NAME, begun.kind, item)), PartEnded(number)]
 
     def _message_ended(self, begun: _OpenItem, item: Item) -> None:
-        """Where no part has begun, the item says all of it; else it adds its own fields, such as its status."""
+        """Ends a message. If no part has begun, its content comes from the item. Otherwise only the item's own fields,
+        such as its status, are added."""
         own = rest_of(item, MESSAGE)
         if not begun.parts:
             try:
-                said = read_said(item, "item") or ()
+                parts = read_said(item, "item") or ()
             except BadRequest:
-                said = ()
-            for i, part in enumerate(sayable(said)):
+                parts = ()
+            for i, part in enumerate(texts_and_refusals(parts)):
                 kind: Literal["text", "refusal"] = "text" if isinstance(part, Text) else "refusal"
                 opened = self._begin(begun, i, kind, extras=part.extras)
                 self._rest_of(opened, (kind, i), part.text)
@@ -362,7 +377,7 @@ class ReplyReader:
         if isinstance(whole, str):
             self._more_of(opened, where, whole[opened.sent.get(where, 0) :])
 
-    def _say(self, event: _Event, kind: Literal["text", "refusal"], delta: str | None, whole: str | None) -> None:
+    def _add_text(self, event: _Event, kind: Literal["text", "refusal"], delta: str | None, whole: str | None) -> None:
         item = self._items.get(event.output_index)
         if item is None:
             if event.output_index in self._done:
@@ -377,26 +392,26 @@ class ReplyReader:
         self._rest_of(opened, (kind, at), whole)
 
     def _text_delta(self, event: _Event) -> None:
-        self._say(event, "text", event.delta, None)
+        self._add_text(event, "text", event.delta, None)
 
     def _text_done(self, event: _Event) -> None:
-        self._say(event, "text", None, event.text)
+        self._add_text(event, "text", None, event.text)
 
     def _refusal_delta(self, event: _Event) -> None:
-        self._say(event, "refusal", event.delta, None)
+        self._add_text(event, "refusal", event.delta, None)
 
     def _refusal_done(self, event: _Event) -> None:
-        self._say(event, "refusal", None, event.refusal)
+        self._add_text(event, "refusal", None, event.refusal)
 
     def _content_done(self, event: _Event) -> None:
         """The fields of a text besides the text itself: annotations, probabilities."""
         part = _decoded(event.part)
         match part.get("type"):
             case "output_text":
-                self._say(event, "text", None, text_of(part.get("text")))
+                self._add_text(event, "text", None, text_of(part.get("text")))
                 noted = rest_of(part, OUTPUT_TEXT)
             case "refusal":
-                self._say(event, "refusal", None, text_of(part.get("refusal")))
+                self._add_text(event, "refusal", None, text_of(part.get("refusal")))
                 noted = rest_of(part, REFUSAL)
             case _:
                 return
@@ -405,7 +420,7 @@ class ReplyReader:
             item.parts[event.content_index].noted.update(noted)
 
     def _annotation(self, event: _Event) -> None:
-        """Told apart, and again with the whole text, which is where it is taken from if that comes."""
+        """Reports an annotation. The end of the text repeats it and then has priority."""
         item = self._items.get(event.output_index)
         opened = item.parts.get(event.content_index) if item is not None else None
         if opened is not None:
@@ -437,7 +452,7 @@ class ReplyReader:
             self._input(opened, None, event.input)
 
     def _input(self, opened: _OpenPart, delta: str | None, whole: Json) -> None:
-        """More of the input of a custom tool, as a part of the JSON arguments that hold it."""
+        """Reports more of a custom tool's input, as a piece of the JSON arguments that hold it."""
         where = ("input", 0)
         sent = opened.sent.get(where, 0)
         text = delta if delta is not None else whole[sent:] if isinstance(whole, str) else ""
@@ -446,8 +461,8 @@ class ReplyReader:
             self._out.append(PartDelta(opened.part, escaped(text)))
 
     def _think(self, item: _OpenItem, key: str, at: int, delta: str | None, whole: Json) -> None:
-        """More of one of the texts of a reasoning item. Thinking begins with its first word: an item without any is
-        opaque. Two texts are set apart as in a reply that is read whole."""
+        """Reports more of one text of a reasoning item. Thinking begins with its first character: an item without text
+        is opaque. Two texts are separated as in a complete reply."""
         text = delta if delta is not None else ""
         opened = item.parts.get(0)
         sent = opened.sent.get((key, at), 0) if opened is not None else 0

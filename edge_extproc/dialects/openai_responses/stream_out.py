@@ -45,7 +45,7 @@ from ...model.reply import (
 from ...model.usage import Usage
 from ..custom_tools import CustomInputReader, input_of
 from ..dropping import omission
-from .content import said_content, thoughts
+from .content import message_content, thoughts
 from .errors import FAILED_CODES, envelope
 from .fields import NAME, TITLE, Item
 from .reply import (
@@ -64,7 +64,7 @@ from .reply import (
     response_id_of,
     response_of,
     skeleton_of,
-    told_items,
+    usage_items,
 )
 from .tool_items import spelled
 from .tools import ToolForm, ToolTable, body_of, table_of
@@ -87,7 +87,7 @@ class _Writing:
     open_parts: set[int] = field(default_factory=set)
     call: ToolCall | None = None
     fields: Item | None = None
-    """Of a call of another dialect: what the caller gets of it (tool_items.py)."""
+    """For a call of another dialect: the caller's item of it (tool_items.py)."""
     whole: Item | None = None
     """The item without a status."""
 
@@ -101,7 +101,7 @@ class _Writing:
 
 @dataclass(slots=True)
 class _Part:
-    """A part that is being written, and its item, once it has one."""
+    """A part that is being written, and its item as soon as it has one."""
 
     start: PartStarted
     extras: Extras
@@ -110,9 +110,9 @@ class _Part:
     item: _Writing | None = None
     content_index: int = 0
     form: ToolForm | None = None
-    """Of a call of another dialect: how the caller knows its tool."""
+    """For a call of another dialect: the caller's form of its tool."""
     input: CustomInputReader | None = None
-    """Of a call of a custom tool."""
+    """For a call of a custom tool."""
 
     @property
     def text(self) -> str:
@@ -121,7 +121,7 @@ class _Part:
     @property
     def begun(self) -> _Writing:
         """Its item."""
-        assert self.item is not None, "a part is told of once it has an item"  # noqa: S101 - our own promise
+        assert self.item is not None, "events of a part are written after its item begins"  # noqa: S101 - an invariant of this class
         return self.item
 
 
@@ -131,18 +131,18 @@ def _with_id(own: Extras, skeleton: Item) -> Extras:
 
 
 class ReplyWriter:
-    """Every part becomes an item, or a part of a message where texts follow one another. Parts may overlap: so may
-    items. An item is told to be done only when the next one begins or the reply ends, since only then it is known
-    whether the reply was cut off in it. What says nothing begins no item.
+    """Encodes one streamed reply. Each part becomes an item, and adjacent texts become parts of one message. Parts may
+    overlap, and so may items. An item ends when the next one begins or the reply ends, because only then it is known
+    whether the reply was cut off in it. An empty part begins no item.
 
-    A reply of this dialect (from a cache, say) says so in what it starts with, and gets its ids and fields back.
+    A reply of this dialect (for example from a cache) is marked in its first event, and keeps its ids and fields.
     """
 
     def __init__(self, call: Call) -> None:
         self._call = call
         self._table = ToolTable({})
         self._held: list[ReplyEvent] | None = None
-        """Events that wait for the end of a call whose item can only be written whole: items keep their order."""
+        """Events that wait for the end of a call that can only be written whole: items keep their order."""
         self._holding = -1
         """The part of that call."""
         self._echo: Item = {}
@@ -213,18 +213,18 @@ class ReplyWriter:
             case _:
                 assert_never(event)
 
-    def _tell(self, kind: str, payload: Item) -> None:
+    def _emit(self, kind: str, payload: Item) -> None:
         event = {"type": kind, "sequence_number": self._number, **payload}
         self._number += 1
         self._out.append(sse.encode(encode(event), kind))
 
-    def _tell_of(self, part: _Part, kind: str, payload: Item) -> None:
+    def _emit_part(self, part: _Part, kind: str, payload: Item) -> None:
         """An event for one text of a message."""
         item = part.begun
         where: Item = {"item_id": item.skeleton["id"], "output_index": item.index}
-        self._tell(kind, {**where, "content_index": part.content_index, **payload})
+        self._emit(kind, {**where, "content_index": part.content_index, **payload})
 
-    # the whole
+    # the complete text
 
     def _begin_reply(self, event: ReplyStarted) -> ReplyStarted:
         if self._start is not None:
@@ -239,7 +239,7 @@ class ReplyWriter:
         self._echo, self._table = echoed(body), table_of(body)
         for kind in ("response.created", "response.in_progress"):
             outcome: Item = {"status": "in_progress", "error": None, "incomplete_details": None}
-            self._tell(kind, {"response": self._response(outcome, None)})
+            self._emit(kind, {"response": self._response(outcome, None)})
         return start
 
     def _started(self) -> ReplyStarted:
@@ -256,23 +256,23 @@ class ReplyWriter:
             self._end_part(self._parts.pop(min(self._parts)))
         outcome = own_outcome(self._finish, None) if self._is_own else outcome_of(self._finish)
         self._settle(outcome["status"])
-        usage = self._extras.get("usage", told_items(self._usage))
+        usage = self._extras.get("usage", usage_items(self._usage))
         self._over = True
         status = str(outcome["status"])
-        # A response that was cancelled has no event of its own.
+        # The API has no event for a cancelled response.
         kind = status if status in ("completed", "incomplete", "failed") else "incomplete"
-        self._tell(f"response.{kind}", {"response": self._response(outcome, usage)})
+        self._emit(f"response.{kind}", {"response": self._response(outcome, usage)})
 
     def _fail(self, fault: Fault) -> None:
-        """Told twice: callers that look at each event know a failed response, and OpenAI's own SDKs raise an exception
-        for an event with an `error`, which is the shape of what the API sends."""
+        """Writes a failure as two events. Callers that look at each event know a failed response. OpenAI's SDKs raise
+        an exception for an event with an `error`, as the API sends it."""
         error = envelope(fault)
         if self._start is not None:
             reason: Item = {"code": FAILED_CODES.get(fault.kind, "server_error"), "message": error["message"]}
             outcome: Item = {"status": "failed", "error": reason, "incomplete_details": None}
-            self._tell("response.failed", {"response": self._response(outcome, told_items(self._usage))})
+            self._emit("response.failed", {"response": self._response(outcome, usage_items(self._usage))})
         flat = {key: error[key] for key in ("code", "message", "param")}
-        self._tell("error", {**flat, "error": error})
+        self._emit("error", {**flat, "error": error})
         self._over = True
 
     # parts
@@ -288,9 +288,9 @@ class ReplyWriter:
             case "thinking" if self._is_own:
                 part.item = self._begin_item(self._skeleton("reasoning", part.extras))
                 part.item.open_parts.add(event.part)
-                self._tell_item("added", part.item, {**part.item.skeleton, "summary": []})
+                self._emit_item("added", part.item, {**part.item.skeleton, "summary": []})
             case "text" | "refusal" | "thinking" | "redacted_thinking" | "media" | "opaque":
-                pass  # with the first word, or when it is whole
+                pass  # begins with its first character, or when it is complete
             case _:
                 assert_never(event.kind)
 
@@ -304,7 +304,7 @@ class ReplyWriter:
                 if part.item is None:
                     self._begin_text(part)
                 payload: Item = {"delta": text} if kind == "refusal" else {"delta": text, "logprobs": []}
-                self._tell_of(part, f"response.{'output_text' if kind == 'text' else 'refusal'}.delta", payload)
+                self._emit_part(part, f"response.{'output_text' if kind == 'text' else 'refusal'}.delta", payload)
             case "tool_call":
                 self._grow_call(part, text)
             case "thinking":
@@ -346,8 +346,8 @@ class ReplyWriter:
         self._message = None
         return item
 
-    def _tell_item(self, kind: Literal["added", "done"], item: _Writing, value: Item) -> None:
-        self._tell(f"response.output_item.{kind}", {"output_index": item.index, "item": value})
+    def _emit_item(self, kind: Literal["added", "done"], item: _Writing, value: Item) -> None:
+        self._emit(f"response.output_item.{kind}", {"output_index": item.index, "item": value})
 
     def _settle(self, final: Json) -> None:
         """Ends the complete items. `final`: at the end of the stream, whether the last item was cut off."""
@@ -358,7 +358,7 @@ class ReplyWriter:
             value = item.item("incomplete" if is_torn else "completed")
             self._output[index] = value
             del self._items[index]
-            self._tell_item("done", item, value)
+            self._emit_item("done", item, value)
             if item is self._message:
                 self._message = None
 
@@ -374,12 +374,12 @@ class ReplyWriter:
             skeleton = self._skeleton("image_generation_call", NO_EXTRAS)
             item = self._begin_item(skeleton)
             item.whole = picture_item(skeleton, media.source)
-            self._tell_item("added", item, {**skeleton, "status": "in_progress", "result": None})
+            self._emit_item("added", item, {**skeleton, "status": "in_progress", "result": None})
         else:
             text = _Part(PartStarted(part.start.part, "text"), NO_EXTRAS)
             self._begin_text(text)
             text.texts.append(omission(media, TITLE))
-            self._tell_of(text, "response.output_text.delta", {"delta": text.text, "logprobs": []})
+            self._emit_part(text, "response.output_text.delta", {"delta": text.text, "logprobs": []})
             self._end_text(text)
 
     # texts
@@ -392,11 +392,11 @@ class ReplyWriter:
             message = self._begin_item(self._skeleton("message", own), own)
             self._message = message
             begun = message_item(message.skeleton, [], "in_progress", {**own, "status": "in_progress"})
-            self._tell_item("added", message, begun)
+            self._emit_item("added", message, begun)
         part.item, part.content_index = message, len(message.content)
         message.content.append(None)
         message.open_parts.add(part.start.part)
-        self._tell_of(part, "response.content_part.added", {"part": self._content(part, "")})
+        self._emit_part(part, "response.content_part.added", {"part": self._content(part, "")})
 
     @staticmethod
     def _content(part: _Part, text: str) -> Item:
@@ -409,13 +409,13 @@ class ReplyWriter:
         own = part.extras.get("item")
         message.own = _with_id(own, message.skeleton) if isinstance(own, Mapping) else message.own
         text = Text(part.text, extras=part.extras) if part.start.kind == "text" else Refusal(part.text, part.extras)
-        whole = said_content(text, part.extras) if self._is_own else self._content(part, part.text)
+        whole = message_content(text, part.extras) if self._is_own else self._content(part, part.text)
         if part.start.kind == "text":
             logprobs = part.extras.get("logprobs", [])
-            self._tell_of(part, "response.output_text.done", {"text": part.text, "logprobs": logprobs})
+            self._emit_part(part, "response.output_text.done", {"text": part.text, "logprobs": logprobs})
         else:
-            self._tell_of(part, "response.refusal.done", {"refusal": part.text})
-        self._tell_of(part, "response.content_part.done", {"part": whole})
+            self._emit_part(part, "response.refusal.done", {"refusal": part.text})
+        self._emit_part(part, "response.content_part.done", {"part": whole})
         message.content[part.content_index] = whole
         message.open_parts.discard(part.start.part)
 
@@ -438,19 +438,19 @@ class ReplyWriter:
         item.fields = None if part.form is None else spelled(call, part.form)[1]
         item.open_parts.add(part.start.part)
         begun = call_item(item.skeleton, call, "in_progress", NO_EXTRAS, item.fields)
-        self._tell_item("added", item, {**begun, "arguments": ""} if kind == "function_call" else begun)
+        self._emit_item("added", item, {**begun, "arguments": ""} if kind == "function_call" else begun)
 
-    def _tell_call(self, part: _Part, kind: str, payload: Item) -> None:
+    def _emit_call(self, part: _Part, kind: str, payload: Item) -> None:
         item = part.begun
         what = "function_call_arguments" if part.input is None else "custom_tool_call_input"
         where: Item = {"item_id": item.skeleton["id"], "output_index": item.index}
-        self._tell(f"response.{what}.{kind}", {**where, **payload})
+        self._emit(f"response.{what}.{kind}", {**where, **payload})
 
     def _grow_call(self, part: _Part, text: str) -> None:
         if part.item is not None and part.input is None:
-            self._tell_call(part, "delta", {"delta": text})
+            self._emit_call(part, "delta", {"delta": text})
         elif part.input is not None and (delta := part.input.feed(text)):
-            self._tell_call(part, "delta", {"delta": delta})
+            self._emit_call(part, "delta", {"delta": delta})
 
     def _end_call(self, part: _Part) -> None:
         start = part.start
@@ -462,34 +462,34 @@ class ReplyWriter:
         item.own = _with_id(part.extras, item.skeleton)
         if part.input is not None:
             if rest := part.input.close():
-                self._tell_call(part, "delta", {"delta": rest})
-            self._tell_call(part, "done", {"input": input_of(part.text)})
+                self._emit_call(part, "delta", {"delta": rest})
+            self._emit_call(part, "done", {"input": input_of(part.text)})
         else:
             if not part.text.strip() and not self._is_own:
-                part.texts = ["{}"]  # a call without arguments: callers parse what they are told
-                self._tell_call(part, "delta", {"delta": "{}"})
+                part.texts = ["{}"]  # a call without arguments: callers parse them
+                self._emit_call(part, "delta", {"delta": "{}"})
                 call = replace(call, arguments=part.text)
             name = call.name if part.form is None else part.form.name
-            self._tell_call(part, "done", {"name": name, "arguments": part.text})
+            self._emit_call(part, "done", {"name": name, "arguments": part.text})
         item.call = call
         item.fields = None if part.form is None else spelled(call, part.form)[1]
         item.open_parts.discard(start.part)
 
     def _end_held_call(self, part: _Part, call: ToolCall) -> None:
-        """A call of a tool whose item has no deltas. Where the model wrote what the item cannot hold, it is a call of
-        a function."""
+        """Ends a call of a tool whose item has no deltas. If the input does not fit the item, it becomes a call of a
+        function."""
         form = part.form or ToolForm("function", call.name)
         kind, fields = spelled(call, form)
         if kind == "function_call":
             part.form = ToolForm("function", call.name)
             self._begin_call_item(part, kind, replace(call, arguments=""))
-            self._tell_call(part, "delta", {"delta": fields["arguments"]})
+            self._emit_call(part, "delta", {"delta": fields["arguments"]})
             part.texts = [str(fields["arguments"])]
             self._end_call(part)
         else:
             item = self._begin_item(self._skeleton(kind, NO_EXTRAS))
             item.call, item.fields = call, fields
-            self._tell_item("added", item, item.item("in_progress"))
+            self._emit_item("added", item, item.item("in_progress"))
         self._release()
 
     # thinking
@@ -498,13 +498,13 @@ class ReplyWriter:
         if part.item is None:
             part.item = self._begin_item(self._skeleton("reasoning", NO_EXTRAS))
             part.item.open_parts.add(part.start.part)
-            self._tell_item("added", part.item, {**part.item.skeleton, "summary": []})
-            self._tell_summary(part.item, "part.added", 0, {"part": {"type": "summary_text", "text": ""}})
-        self._tell_summary(part.item, "text.delta", 0, {"delta": text})
+            self._emit_item("added", part.item, {**part.item.skeleton, "summary": []})
+            self._emit_summary(part.item, "part.added", 0, {"part": {"type": "summary_text", "text": ""}})
+        self._emit_summary(part.item, "text.delta", 0, {"delta": text})
 
-    def _tell_summary(self, item: _Writing, kind: str, at: int, payload: Item) -> None:
+    def _emit_summary(self, item: _Writing, kind: str, at: int, payload: Item) -> None:
         where: Item = {"item_id": item.skeleton["id"], "output_index": item.index, "summary_index": at}
-        self._tell(f"response.reasoning_summary_{kind}", {**where, **payload})
+        self._emit(f"response.reasoning_summary_{kind}", {**where, **payload})
 
     def _end_thinking(self, part: _Part) -> None:
         if self._is_own:
@@ -515,34 +515,34 @@ class ReplyWriter:
             if thinking.signature:
                 self._whole("reasoning", thinking)
             return
-        self._tell_summary(part.item, "text.done", 0, {"text": part.text})
-        self._tell_summary(part.item, "part.done", 0, {"part": {"type": "summary_text", "text": part.text}})
+        self._emit_summary(part.item, "text.done", 0, {"text": part.text})
+        self._emit_summary(part.item, "part.done", 0, {"part": {"type": "summary_text", "text": part.text}})
         part.item.whole = reasoning_item(part.item.skeleton, thinking)
         part.item.open_parts.discard(part.start.part)
 
     def _whole(self, kind: str, thinking: Thinking | RedactedThinking) -> None:
         item = self._begin_item(self._skeleton(kind, NO_EXTRAS))
         item.whole = reasoning_item(item.skeleton, thinking)
-        self._tell_item("added", item, {**item.skeleton, "summary": []})
+        self._emit_item("added", item, {**item.skeleton, "summary": []})
 
     def _own_thoughts(self, part: _Part) -> None:
-        """Reasoning of this dialect, told when it is whole: its deltas do not say which of its texts they are of."""
+        """Reasoning of this dialect, written when it is complete: its deltas do not name their text."""
         item = part.begun
         item.whole = {**item.skeleton, **_with_id(part.extras, item.skeleton)}
         item.open_parts.discard(part.start.part)
         for key, at, text in thoughts(item.whole):
             if key == "summary":
-                self._tell_summary(item, "part.added", at, {"part": {"type": "summary_text", "text": ""}})
-                self._tell_summary(item, "text.delta", at, {"delta": text})
-                self._tell_summary(item, "text.done", at, {"text": text})
-                self._tell_summary(item, "part.done", at, {"part": {"type": "summary_text", "text": text}})
+                self._emit_summary(item, "part.added", at, {"part": {"type": "summary_text", "text": ""}})
+                self._emit_summary(item, "text.delta", at, {"delta": text})
+                self._emit_summary(item, "text.done", at, {"text": text})
+                self._emit_summary(item, "part.done", at, {"part": {"type": "summary_text", "text": text}})
                 continue
             where: Item = {"item_id": item.skeleton["id"], "output_index": item.index, "content_index": at}
-            self._tell("response.reasoning_text.delta", {**where, "delta": text})
-            self._tell("response.reasoning_text.done", {**where, "text": text})
+            self._emit("response.reasoning_text.delta", {**where, "delta": text})
+            self._emit("response.reasoning_text.done", {**where, "text": text})
 
     def _own_whole(self, value: Item) -> None:
         """A complete item that only this dialect has."""
         item = self._begin_item({"id": value.get("id"), "type": value.get("type")})
         item.whole = value
-        self._tell_item("added", item, value)
+        self._emit_item("added", item, value)

@@ -1,7 +1,7 @@
-"""Reads and writes the items of tools that only this format has: calls of them, and their outputs.
+"""Reads and writes the items of tools that only this format has: their calls and outputs.
 
-In another format they are calls and results of functions (tools.py says of which). What is read of a history keeps
-its whole item, so that requests whose items differ differ also for the cache.
+In another format they are calls and results of functions (see tools.py). A part that was read from a history keeps its
+whole item, so that requests with different items have different cache keys.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ _CALL_KINDS: Mapping[str, ToolKind] = MappingProxyType(
         "tool_search_call": "tool_search",
     }
 )
-# Where each of these items has what the model asked for.
-_ASKED: Mapping[str, str] = MappingProxyType(
+# The field of each item that holds the model's input.
+_INPUT_FIELDS: Mapping[str, str] = MappingProxyType(
     {
         "local_shell_call": "action",
         "shell_call": "action",
@@ -75,8 +75,8 @@ def read_custom_call(item: Item, path: str) -> CustomCall:
 
 
 def read_tool_call(item: Item, kind: str, path: str, table: ToolTable) -> ToolCall | None:
-    """The call in an item that is no plain function_call; None for an item that is none, or that has no id by which its
-    output could name it: OpenAI executed that itself."""
+    """The call in an item other than function_call. None: the item is not a call, or has no id that its output could
+    name, because OpenAI executed it."""
     namespace = text_of(item.get("namespace"))
     if kind == "custom_tool_call":
         read = read_custom_call(item, path)
@@ -95,18 +95,18 @@ def read_tool_call(item: Item, kind: str, path: str, table: ToolTable) -> ToolCa
     call_id = text_of(item.get("call_id")) or (text_of(item.get("id")) if tool == "local_shell" else None)
     if tool is None or not call_id:
         return None
-    asked = item.get(_ASKED[kind])
-    if isinstance(asked, dict) and tool != "tool_search":  # what says nothing was not written by the model
-        said = {key: value for key, value in asked.items() if value not in (None, {})}
-        asked = said if tool == "apply_patch" else {key: value for key, value in said.items() if key != "type"}
-    arguments = encode(asked if isinstance(asked, dict) else {}).decode()
-    extras = rest_of(item, frozenset({"type", "call_id", "execution", _ASKED[kind]}))
+    input = item.get(_INPUT_FIELDS[kind])
+    if isinstance(input, dict) and tool != "tool_search":  # the model does not write empty members
+        members = {key: value for key, value in input.items() if value not in (None, {})}
+        input = members if tool == "apply_patch" else {key: value for key, value in members.items() if key != "type"}
+    arguments = encode(input if isinstance(input, dict) else {}).decode()
+    extras = rest_of(item, frozenset({"type", "call_id", "execution", _INPUT_FIELDS[kind]}))
     return OwnCall(original_id(call_id), table.name_of(tool, tool), arguments, extras=extras, path=path, value=item)
 
 
 def read_tool_output(item: Item, kind: str, path: str, table: ToolTable, ids: Mapping[str, str]) -> ToolResult | None:
-    """The result in an item that is no plain function_call_output; None for an item that is none. `ids`: the call ids
-    of the local shell calls so far, by the ids of their items."""
+    """The result in an item other than function_call_output, or None. `ids`: the call ids of the earlier local shell
+    calls, by the ids of their items."""
     call_id = text_of(item.get("call_id"))
     parts: tuple[Part, ...]
     is_error = False
@@ -127,7 +127,7 @@ def read_tool_output(item: Item, kind: str, path: str, table: ToolTable, ids: Ma
             parts = (Text(text_of(item.get("output")) or status or "", path=path),)
         case "tool_search_output":
             known = _RESULT | {"tools", "execution"}
-            parts = (Text(_found(item.get("tools"), table), path=path),)
+            parts = (Text(_listed(item.get("tools"), table), path=path),)
         case _:
             return None
     if not call_id:
@@ -137,22 +137,22 @@ def read_tool_output(item: Item, kind: str, path: str, table: ToolTable, ids: Ma
 
 
 def _shell_output(output: Json) -> str:
-    """What each command wrote, and how it ended."""
+    """The output and the exit status of each command."""
     if isinstance(output, str):
         return output
-    told: list[str] = []
+    lines: list[str] = []
     for each in output if isinstance(output, list) else ():
         if not isinstance(each, dict):
             continue
         outcome = object_in(each, "outcome")
         timed_out = outcome.get("type") == "timeout"
-        told += [text for key in ("stdout", "stderr") if (text := text_of(each.get(key)))]
-        told.append("(timed out)" if timed_out else f"(exit code {outcome.get('exit_code')})")
-    return "\n".join(told)
+        lines += [text for key in ("stdout", "stderr") if (text := text_of(each.get(key)))]
+        lines.append("(timed out)" if timed_out else f"(exit code {outcome.get('exit_code')})")
+    return "\n".join(lines)
 
 
-def _found(tools: Json, table: ToolTable) -> str:
-    """The names by which the model can call the tools that were found."""
+def _listed(tools: Json, table: ToolTable) -> str:
+    """The names of the tools that a search returned, as text."""
     names = ", ".join(name for tool, _ in objects_in(tools, "") for name in table.names_in(tool))
     return f"These tools can be called now: {names}." if names else "No tool was found."
 
@@ -161,9 +161,8 @@ def _found(tools: Json, table: ToolTable) -> str:
 
 
 def spelled(part: ToolCall, form: ToolForm) -> tuple[str, Item]:
-    """The type of the item in which a caller gets a call, and the item's own fields. A call that the tool's item has no
-    place for, since a model wrote something else than the tool takes, is a call of a function: the caller has no such
-    function, and says so to the model."""
+    """The type of a call's item for the caller, and the item's own fields. A call whose input does not fit the tool's
+    item becomes a call of a function: the caller has no such function, and reports that to the model."""
     where: Item = {} if form.namespace is None else {"namespace": form.namespace}
     if form.kind == "custom":
         return "custom_tool_call", {"name": form.name, **where, "input": input_of(part.arguments)}
@@ -192,31 +191,31 @@ def _count(value: Json) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
-def _local_shell(told: Item) -> tuple[str, Item] | None:
-    command = told.get("command")
+def _local_shell(arguments: Item) -> tuple[str, Item] | None:
+    command = arguments.get("command")
     words = ["bash", "-lc", command] if isinstance(command, str) and command else _texts(command)
     if words is None:
         return None
-    env = {key: value for key, value in object_in(told, "env").items() if isinstance(value, str)}
+    env = {key: value for key, value in object_in(arguments, "env").items() if isinstance(value, str)}
     action: Item = {"type": "exec", "command": words, "env": env}
-    action["timeout_ms"] = _count(told.get("timeout_ms"))
-    action["user"] = text_of(told.get("user")) or None
-    action["working_directory"] = text_of(told.get("working_directory")) or None
+    action["timeout_ms"] = _count(arguments.get("timeout_ms"))
+    action["user"] = text_of(arguments.get("user")) or None
+    action["working_directory"] = text_of(arguments.get("working_directory")) or None
     return "local_shell_call", {"action": action}
 
 
-def _shell(told: Item) -> tuple[str, Item] | None:
-    commands = told.get("commands", told.get("command"))
+def _shell(arguments: Item) -> tuple[str, Item] | None:
+    commands = arguments.get("commands", arguments.get("command"))
     lines = [commands] if isinstance(commands, str) and commands else _texts(commands)
     if lines is None:
         return None
-    limits = {name: _count(told.get(name)) for name in ("timeout_ms", "max_output_length")}
+    limits = {name: _count(arguments.get(name)) for name in ("timeout_ms", "max_output_length")}
     return "shell_call", {"action": {"commands": lines, **limits}, "environment": {"type": "local"}}
 
 
-def _apply_patch(told: Item) -> tuple[str, Item] | None:
-    told = dict(object_in(told, "operation")) or told
-    kind, path, diff = told.get("type"), told.get("path"), told.get("diff")
+def _apply_patch(arguments: Item) -> tuple[str, Item] | None:
+    arguments = dict(object_in(arguments, "operation")) or arguments
+    kind, path, diff = arguments.get("type"), arguments.get("path"), arguments.get("diff")
     match kind:
         case "delete_file" if isinstance(path, str):
             return "apply_patch_call", {"operation": {"type": kind, "path": path}}
@@ -226,8 +225,8 @@ def _apply_patch(told: Item) -> tuple[str, Item] | None:
             return None
 
 
-def _tool_search(told: Item) -> tuple[str, Item] | None:
-    return ("tool_search_call", {"execution": "client", "arguments": told}) if told else None
+def _tool_search(arguments: Item) -> tuple[str, Item] | None:
+    return ("tool_search_call", {"execution": "client", "arguments": arguments}) if arguments else None
 
 
 _ITEMS = MappingProxyType(

@@ -44,15 +44,15 @@ ToolKind: TypeAlias = Literal["function", "custom", "local_shell", "shell", "app
 
 @frozen_dataclass
 class ToolForm:
-    """How the caller knows a tool that another provider knows as a function."""
+    """The caller's form of a tool that other providers get as a function."""
 
     kind: ToolKind
     name: str
     namespace: str | None = None
 
 
-# The most that all providers take: Bedrock's and OpenAI's names have up to 64 of these characters; Gemini's begin with
-# a letter or `_`.
+# Names that all providers accept: Bedrock and OpenAI allow up to 64 of these characters; Gemini's begin with a letter
+# or `_`.
 _LONGEST_NAME = 64
 _NOT_IN_NAME = re.compile(r"[^a-zA-Z0-9_-]")
 _BETWEEN = "__"
@@ -60,7 +60,7 @@ _DIGEST = 8
 
 
 def joined_name(namespace: str, name: str) -> str:
-    """The name of a function of a namespace in a format without namespaces: the same for the same two names."""
+    """The function name of a namespace's function in a format without namespaces. It depends only on the two names."""
     between = "" if namespace.endswith(_BETWEEN) else _BETWEEN
     plain = f"{namespace}{between}{name}"
     legal = _NOT_IN_NAME.sub("_", plain)
@@ -76,29 +76,29 @@ def _digested(legal: str, namespace: str, name: str) -> str:
 
 
 class ToolTable:
-    """The tools of one request, and what another provider calls each of them."""
+    """The tools of one request, and their names at other providers."""
 
     def __init__(self, body: Item) -> None:
-        """Raises BadRequest where a tool cannot be read."""
+        """Raises BadRequest if a tool cannot be read."""
         self._forms: dict[str, ToolForm] = {}
         self._names: dict[ToolForm, str] = {}
         offered = body.get("tools")
         values = [] if offered is None else list(objects(offered, "tools"))
-        for tool, _ in values:  # they keep their names, wherever they stand
+        for tool, _ in values:  # they keep their names in every position
             if (kind := tool.get("type")) in ("function", "custom") and isinstance(name := tool.get("name"), str):
                 self._add(ToolForm("custom" if kind == "custom" else "function", name), name)
         read = [self._read(tool, path) for tool, path in values]
         self.tools: tuple[Tool, ...] = (*read, *self._loaded(body.get("input")))
 
     def name_of(self, kind: ToolKind, name: str, namespace: str | None = None) -> str:
-        """The name that another provider knows, also of a tool that is not offered."""
+        """The name at other providers, also of a tool that is not offered."""
         known = self._names.get(ToolForm(kind, name, namespace))
         if known is not None:
             return known
         return name if namespace is None else joined_name(namespace, name)
 
     def names_in(self, tool: Item) -> Iterator[str]:
-        """The names that another provider knows of a tool: one, or those of a namespace."""
+        """The names of a tool at other providers: one, or those of a namespace."""
         kind, name = tool.get("type"), text_of(tool.get("name"))
         for child, _ in objects_in(tool.get("tools"), "") if kind == "namespace" else ((tool, ""),):
             called = text_of(child.get("name"))
@@ -107,20 +107,20 @@ class ToolTable:
                 yield self.name_of(child_kind, called, name if kind == "namespace" else None)
 
     def form_of(self, call: ToolCall) -> ToolForm:
-        """How the caller knows the tool that a model calls. A tool that was not offered is a function, or what the
-        model's own format says that it is."""
+        """The caller's form of a called tool. A tool that was not offered is a function, or the type that the model's
+        own format gives."""
         form = self._forms.get(call.name)
         if form is not None:
             return form
         return ToolForm("custom" if isinstance(call, CustomCall) else "function", call.name)
 
     def allows(self, tool: Tool, allowed: Sequence[Item]) -> Tool | None:
-        """The tool as far as it is among the allowed ones: functions and custom tools by name, MCP servers by their
-        label, others by their type. A namespace can be allowed as a whole."""
+        """The part of a tool that the caller allowed: functions and custom tools by name, MCP servers by their label,
+        others by their type. A namespace can be allowed as a whole."""
         match tool:
             case ReplacedTool() if tool.kind in ("namespace", *_LOADED):
-                kept = tuple(each for each in tool.functions if self._is_allowed(each, allowed))
-                return ReplacedTool(NAME, tool.kind, tool.value, tool.path, kept, tool.lost) if kept else None
+                functions = tuple(each for each in tool.functions if self._is_allowed(each, allowed))
+                return ReplacedTool(NAME, tool.kind, tool.value, tool.path, functions, tool.lost) if functions else None
             case Opaque():
                 value = tool.value if isinstance(tool.value, dict) else {}
                 return tool if any(_fits(tool.kind, value, each) for each in allowed) else None
@@ -140,7 +140,7 @@ class ToolTable:
     # reading
 
     def _add(self, form: ToolForm, wanted: str) -> str:
-        """Gives a tool its name: the wanted one, unless another tool has it."""
+        """Gives a tool its own name, or another one if a tool already has it."""
         if form in self._names:
             return self._names[form]
         taken = wanted in self._forms
@@ -158,8 +158,8 @@ class ToolTable:
             case "namespace":
                 namespace = as_text(tool.get("name"), f"{path}.name")
                 children = tuple(self._children(tool, path, namespace))
-                told = tool.keys() - {"type", "name", "tools"}
-                return ReplacedTool(NAME, kind, tool, path, children, tuple(f"{path}.{key}" for key in sorted(told)))
+                unknown = tool.keys() - {"type", "name", "tools"}
+                return ReplacedTool(NAME, kind, tool, path, children, tuple(f"{path}.{key}" for key in sorted(unknown)))
             case "local_shell" | "shell" | "apply_patch" | "tool_search" if _is_callers(tool):
                 made = _STAND_INS[kind](tool)
                 name = self._add(ToolForm(kind, kind), kind)
@@ -233,7 +233,7 @@ def _fits(kind: str, value: Item, allowed: Item) -> bool:
 
 
 def body_of(call: Call | None) -> Item:
-    """The body of a call, for a writer of its reply: empty where it cannot be read."""
+    """The body of a call for a writer of its reply, or an empty one if it cannot be read."""
     try:
         return {} if call is None else read_body(call.raw)
     except BadRequest:
@@ -241,7 +241,7 @@ def body_of(call: Call | None) -> Item:
 
 
 def table_of(body: Item) -> ToolTable:
-    """The table of a request that was read before: empty where it cannot be read."""
+    """The tools of a request, or an empty table if it cannot be read."""
     try:
         return ToolTable(body)
     except BadRequest:
@@ -344,15 +344,15 @@ _STAND_INS = MappingProxyType(
 
 @frozen_dataclass
 class OwnChoice(ToolChoice):
-    """A tool choice that only this dialect can say, beside the nearest thing that all can: where only some tools are
-    allowed, another dialect is offered just these. `value` and `tools` are what the caller sent."""
+    """A tool choice that only this dialect has, and its closest equivalent in other dialects: if only some tools are
+    allowed, another dialect is offered only these. `value` and `tools` are the caller's."""
 
     value: Json = None
     tools: tuple[Tool, ...] = ()
 
 
 def read_tool_choice(value: Json, table: ToolTable) -> tuple[ToolChoice | None, tuple[Tool, ...]]:
-    """The choice, and the tools that another dialect may offer."""
+    """The tool choice, and the tools that another dialect may offer."""
     tools = table.tools
     match value:
         case None:
@@ -367,8 +367,8 @@ def read_tool_choice(value: Json, table: ToolTable) -> tuple[ToolChoice | None, 
             return OwnChoice("tool", known, value, tools), tools
         case {"type": "allowed_tools", "mode": "auto" | "required" as mode, "tools": list(offered)}:
             allowed = [tool for tool, _ in objects(offered, "tool_choice.tools")]
-            kept = tuple(found for tool in tools if (found := table.allows(tool, allowed)) is not None)
-            return OwnChoice(mode, value=value, tools=tools), kept
+            permitted = tuple(part for tool in tools if (part := table.allows(tool, allowed)) is not None)
+            return OwnChoice(mode, value=value, tools=tools), permitted
         case {"type": "local_shell" | "shell" | "apply_patch" | "tool_search" as kind}:
             return OwnChoice("tool", table.name_of(kind, kind), value, tools), tools
         case {"type": str(kind)} if kind not in ("function", "custom", "allowed_tools"):

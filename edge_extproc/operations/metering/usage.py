@@ -56,5 +56,5 @@ def _tokens(reported: Object) -> Usage | None:
 def prompt_usage(value: Json) -> Usage:
     """The usage of an operation whose reply has only the tokens of its prompt."""
     counts = TokenCounts()
-    found = counts.of(value)
-    return Usage(input=found or 0, prompt_unknown=found is None, unreadable=counts.unreadable)
+    count = counts.of(value)
+    return Usage(input=count or 0, prompt_unknown=count is None, unreadable=counts.unreadable)

@@ -426,7 +426,7 @@ def test_a_part_of_a_user_turn_is_mapped(part: Part, block: dict[str, Any]) -> N
         (Document(FileRef("file-1")), "uploaded to another provider"),
         (Document(Inline("application/zip", "")), "takes PDF and text"),
         (Document(Url("file:///etc/passwd")), "is no http"),
-        (Document(Inline("text/plain", "?")), "no base64 of UTF-8 text"),
+        (Document(Inline("text/plain", "?")), "must be UTF-8 text in base64"),
         (Audio(Inline("audio/wav", "")), r"messages\[0\].content\[0\] cannot be sent"),
         (Opaque("openai_chat", "video", {}), "no part of type 'video'"),
     ],

@@ -196,8 +196,8 @@ def test_only_chats_have_a_path() -> None:
 
 def test_a_reply_of_this_dialect_that_came_by_other_ways_must_fit() -> None:
     for source, why in (
-        (Url("https://example.com/a.png"), "it takes bytes alone"),
-        (Inline("image/tiff", ""), "it takes png"),
+        (Url("https://example.com/a.png"), "it accepts only bytes"),
+        (Inline("image/tiff", ""), "it accepts only png"),
     ):
         reply = Reply(PLUGIN.name, None, None, (Choice((Image(source),), None),))
         with pytest.raises(Unsupported, match=why):

@@ -65,20 +65,20 @@ INTO = (
     r"it knows no (part|tool) of type",
     r"it fetches nothing",
     r"a file uploaded to another provider",
-    r"needs (the user first|one)$",
+    r"needs (a user turn first|one)$",
     r"^(generationConfig.)?(temperature|top_p|topP) is [-\d.]+; Bedrock Converse takes 0 to 1",
     r"^(reasoning_effort|reasoning.effort) is 'xhigh'",
     r"takes image/png",
     r"takes pdf, csv",
     r"takes opus, wav",
-    r"(function.arguments|args|input|arguments) is no JSON object",
+    r"(function.arguments|args|input|arguments) is not a JSON object",
     r"nested too deeply",
 )
 # And out of it.
 OUT_OF = (
     r"it knows no (part|tool) of type",
     r"it takes no document by URL",
-    r"needs the user first$",
+    r"needs a user turn first$",
     r"takes .*PDF",
     r"it has no (audio|structured outputs)",
     r"a system prompt is text",

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from translating import EVERY, MESSAGES, RESPONSES, heard, told, whole
+from translating import EVERY, MESSAGES, RESPONSES, caller_stream, stream_events, whole
 
 from edge_extproc.dialects.bedrock_converse import PLUGIN as BEDROCK
 from edge_extproc.model.call import Call
@@ -32,7 +32,7 @@ STOP = {"type": "message_stop"}
 
 
 def test_a_call_within_message_start_is_read_with_its_finish() -> None:
-    events = heard(MESSAGES, started(CALL), STOP)
+    events = stream_events(MESSAGES, started(CALL), STOP)
     (choice,) = whole(MESSAGES, events).choices
     (call,) = choice.parts
 
@@ -44,7 +44,7 @@ def test_a_call_within_message_start_is_read_with_its_finish() -> None:
 
 @pytest.mark.parametrize("target", EVERY)
 def test_every_caller_gets_the_call_and_its_finish(target: str) -> None:
-    values = told(target, heard(MESSAGES, started(CALL), STOP))
+    values = caller_stream(target, stream_events(MESSAGES, started(CALL), STOP))
     text = json.dumps(values)
 
     assert "roll" in text
@@ -62,7 +62,7 @@ def test_every_caller_gets_the_call_and_its_finish(target: str) -> None:
 
 def test_a_caller_of_converse_gets_the_call_and_its_finish() -> None:
     writer = BEDROCK.writer(Call(BEDROCK.name, "chat", "m", stream=True, raw=b"{}"))
-    wire = b"".join(writer.write(event) for event in heard(MESSAGES, started(CALL), STOP))
+    wire = b"".join(writer.write(event) for event in stream_events(MESSAGES, started(CALL), STOP))
 
     assert b"roll" in wire
     assert b'"stopReason":"tool_use"' in wire
@@ -71,7 +71,7 @@ def test_a_caller_of_converse_gets_the_call_and_its_finish() -> None:
 def test_blocks_that_come_later_stand_beside_those_of_the_start() -> None:
     block = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "later"}}
     end = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}}
-    events = heard(
+    events = stream_events(
         MESSAGES,
         started({"type": "text", "text": "early"}, reason=None),
         block,
@@ -87,7 +87,7 @@ def test_blocks_that_come_later_stand_beside_those_of_the_start() -> None:
 
 def test_a_finish_that_comes_later_replaces_that_of_the_start() -> None:
     end = {"type": "message_delta", "delta": {"stop_reason": "max_tokens"}}
-    (choice,) = whole(MESSAGES, heard(MESSAGES, started(CALL), end, STOP)).choices
+    (choice,) = whole(MESSAGES, stream_events(MESSAGES, started(CALL), end, STOP)).choices
 
     assert Finish("length", "max_tokens") == choice.finish
 
@@ -105,7 +105,7 @@ def test_the_caller_of_a_call_is_told_where_it_is_anthropics(caller: Any, kept: 
     item = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "stock", "arguments": "{}"}
     item["caller"] = caller
     response = {"id": "resp_1", "object": "response", "status": "completed", "model": "m", "output": [item]}
-    events = heard(RESPONSES, {"type": "response.completed", "response": response})
-    begun = [v["content_block"] for v in told(MESSAGES, events) if v["type"] == "content_block_start"]
+    events = stream_events(RESPONSES, {"type": "response.completed", "response": response})
+    begun = [v["content_block"] for v in caller_stream(MESSAGES, events) if v["type"] == "content_block_start"]
 
     assert [kept] == ["caller" in block for block in begun]

@@ -17,7 +17,7 @@ from cells import each_cell
 from crossings import APIS, CHAT, DIALECTS, GEMINI, MESSAGES, RESPONSES, dialect_of, recorded
 from google.genai import errors as google_errors
 from recordings import SHARED, body
-from translating import told
+from translating import caller_stream
 
 from edge_extproc.dialects.base import Dialect, Headers
 from edge_extproc.model.fault import Fault, FaultKind, kind_of
@@ -184,7 +184,7 @@ def test_how_long_to_wait_is_kept(id: str) -> None:
 def test_a_caller_of_anthropic_hears_that_its_prompt_is_too_long(message: str, expected: str) -> None:
     fault = Fault(400, "context_length", message, "context_length_exceeded")
     _, _, body = DIALECTS[MESSAGES].write_error(fault)
-    streamed = told(MESSAGES, [Failed(fault)])[-1]
+    streamed = caller_stream(MESSAGES, [Failed(fault)])[-1]
 
     assert json.loads(body)["error"]["message"].startswith(expected)
     assert streamed["error"]["message"].startswith(expected)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import request_validators
-from asking import CALLERS, DIALECTS, MESSAGES, PROVIDERS, Json, Provider, asked
+from asking import CALLERS, DIALECTS, MESSAGES, PROVIDERS, Json, Provider, provider_request
 from callers_paths import leads_somewhere
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -270,7 +270,7 @@ def test_what_one_provider_said_the_next_one_takes(
     ]
     body, path = conversation(caller, replies, thinks=thinks, seen=seen)
 
-    sent, dropped = asked(caller, body, path, PROVIDERS[second])
+    sent, dropped = provider_request(caller, body, path, PROVIDERS[second])
 
     assert [] == [name for name in dropped if not leads_somewhere(name, body)]
     assert [] == request_validators.of(second, PROVIDERS[second].dialect, sent)
@@ -302,7 +302,7 @@ def test_no_triple_is_refused_by_the_gateway_itself() -> None:
     for caller, first, second in TRIPLES:
         body, path = conversation(caller, [told(caller, first, turn, stream=False)], thinks=False, seen=True)
         try:
-            asked(caller, body, path, PROVIDERS[second])
+            provider_request(caller, body, path, PROVIDERS[second])
         except BadRequest as error:
             pytest.fail(f"{caller}, {first}, {second}: {error.message}")
 
@@ -315,7 +315,7 @@ def test_what_the_raw_lane_drops_of_a_history_has_a_path_in_the_callers_body() -
         if PROVIDERS[second].dialect != caller:
             continue
         body, path = conversation(caller, [told(caller, first, turn, stream=False)], thinks=True, seen=True)
-        _, dropped = asked(caller, body, path, PROVIDERS[second])
+        _, dropped = provider_request(caller, body, path, PROVIDERS[second])
         assert [] == [name for name in dropped if not leads_somewhere(name, body)]
         named[caller] |= set(dropped)
 

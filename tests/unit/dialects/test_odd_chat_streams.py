@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from translating import CHAT, EVERY, MESSAGES, chunk, heard, sse, told, whole
+from translating import CHAT, EVERY, MESSAGES, caller_stream, chunk, sse, stream_events, whole
 
 from edge_extproc.dialects.openai_chat import PLUGIN
 from edge_extproc.errors import UpstreamError
@@ -19,7 +19,7 @@ END = (chunk({}, "stop"), "[DONE]")
 
 
 def parts_of(*values: Any) -> tuple[Any, ...]:
-    events = heard(CHAT, *values)
+    events = stream_events(CHAT, *values)
     assert isinstance(events[-1], Ended)
     return whole(CHAT, events).choices[0].parts
 
@@ -85,7 +85,7 @@ def test_an_answer_told_whole_in_a_chunk_is_read(delta: Any) -> None:
     ],
 )
 def test_an_error_without_a_wrapper_breaks_the_stream(error: Any, message: str, status: int) -> None:
-    last = heard(CHAT, chunk({"content": "half"}), error, *END)[-1]
+    last = stream_events(CHAT, chunk({"content": "half"}), error, *END)[-1]
 
     assert isinstance(last, Failed)
     assert (message, status) == (last.fault.message, last.fault.status)
@@ -96,11 +96,11 @@ def test_an_error_without_a_wrapper_breaks_the_stream(error: Any, message: str, 
 )
 @pytest.mark.parametrize("target", EVERY)
 def test_a_finish_that_tells_of_a_failure_is_an_error(target: str, reason: str) -> None:
-    events = heard(CHAT, chunk({"content": "half an ans"}), chunk({}, reason), "[DONE]")
+    events = stream_events(CHAT, chunk({"content": "half an ans"}), chunk({}, reason), "[DONE]")
 
     assert isinstance(events[-1], Failed)
     assert reason in events[-1].fault.message
-    written = json.dumps(told(target, events))
+    written = json.dumps(caller_stream(target, events))
     assert reason in written
     assert "error" in written
     body = {"choices": [{"message": {"content": "half"}, "finish_reason": reason}]}
@@ -117,12 +117,12 @@ def test_a_finish_that_tells_of_a_failure_is_an_error(target: str, reason: str) 
     ],
 )
 def test_a_finish_of_another_host_is_read(reason: str, expected: str, stop_reason: str) -> None:
-    events = heard(CHAT, chunk({"content": "half"}), chunk({}, reason), "[DONE]")
+    events = stream_events(CHAT, chunk({"content": "half"}), chunk({}, reason), "[DONE]")
     finish = whole(CHAT, events).choices[0].finish
 
     assert finish is not None
     assert expected == finish.reason
-    (delta,) = (each for each in told(MESSAGES, events) if each["type"] == "message_delta")
+    (delta,) = (each for each in caller_stream(MESSAGES, events) if each["type"] == "message_delta")
     assert stop_reason == delta["delta"]["stop_reason"]
 
 

@@ -258,7 +258,10 @@ def test_base64_that_is_no_data_uri_is_a_pdf() -> None:
         ({"input": [{"role": "user"}]}, r"input\[0\].content must be a string or a list of parts, not null"),
         ({"input": [{"role": "user", "content": [{"text": "a"}]}]}, r"input\[0\].content\[0\].type must be a string"),
         ({"input": [{"role": "user", "content": [{"type": "input_text"}]}]}, r"content\[0\].text must be a string"),
-        ({"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "data:x"}]}]}, "no data URI"),
+        (
+            {"input": [{"role": "user", "content": [{"type": "input_image", "image_url": "data:x"}]}]},
+            "not a base64 data URI",
+        ),
         ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "file_id must be a string, not null"),
         ({"input": [{"type": "function_call", "name": "f", "arguments": "{}"}]}, r"input\[0\].call_id must be"),
         ({"input": [{"type": "function_call_output", "output": ""}]}, r"input\[0\].call_id must be"),
@@ -803,8 +806,8 @@ def test_counts_that_make_no_sense_do_not_make_a_bucket_negative() -> None:
     ("body", "message"),
     [
         (b"<html>", "not valid JSON"),
-        (b"[]", "no OpenAI response"),
-        (b'{"output":{}}', "no OpenAI response"),
+        (b"[]", "not an OpenAI response"),
+        (b'{"output":{}}', "not an OpenAI response"),
         (response(output=[7]), r"cannot be read: output\[0\]"),
         (response(output=[{"id": "x"}]), r"cannot be read: output\[0\].type"),
         (response(status="failed", error={"code": "server_error", "message": "oh"}), "^oh$"),

@@ -205,7 +205,7 @@ def test_an_error_keeps_its_words(id: str) -> None:
 
 @each_cell("id", sorted(id for id in OTHER_OPERATIONS if EVERY[id]["endpoint"].endswith("input_tokens")))
 def test_what_is_no_response_is_an_error_of_the_provider(id: str) -> None:
-    with pytest.raises(UpstreamError, match="no OpenAI response"):
+    with pytest.raises(UpstreamError, match="not an OpenAI response"):
         PLUGIN.read_reply(body(EVERY[id]["response"]))
 
 

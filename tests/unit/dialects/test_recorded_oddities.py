@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from translating import CHAT, GEMINI, HI, MESSAGES, RESPONSES, cross, heard, read, told
+from translating import CHAT, GEMINI, HI, MESSAGES, RESPONSES, caller_stream, cross, read, stream_events
 
 from edge_extproc.dialects.bedrock_converse import PLUGIN as BEDROCK
 from edge_extproc.model.call import ToolChoice
@@ -82,7 +82,7 @@ def test_an_item_keeps_the_id_that_it_began_with() -> None:
 
     text = {"type": "output_text", "text": "Hello", "annotations": []}
     where = {"output_index": 0, "content_index": 0}
-    events = heard(
+    events = stream_events(
         RESPONSES,
         {"type": "response.created", "response": {**response("r1"), "status": "in_progress"}},
         {"type": "response.output_item.added", "output_index": 0, "item": message("m1")},
@@ -93,7 +93,7 @@ def test_an_item_keeps_the_id_that_it_began_with() -> None:
         {"type": "response.output_item.done", "output_index": 1, "item": call("f2")},
         {"type": "response.completed", "response": {**response("r3"), "status": "completed"}},
     )
-    values = told(RESPONSES, events)
+    values = caller_stream(RESPONSES, events)
     ids = {
         kind: [value["item"]["id"] for value in values if value["type"] == f"response.output_item.{kind}"]
         for kind in ("added", "done")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import request_validators
-from asking import CHAT, DIALECTS, PROVIDERS, RESPONSES, Provider, asked
+from asking import CHAT, DIALECTS, PROVIDERS, RESPONSES, Provider, provider_request
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from responses_grammar import check
@@ -214,7 +214,7 @@ def test_a_tool_works_at_one_provider_and_the_next_one_takes_the_history(
     provider = PROVIDERS[first]
     body: Json = {"model": "m", "store": False, "input": [{"role": "user", "content": "Go."}], "tools": TOOLS}
     call = Call(RESPONSES, "chat", "m", True, json.dumps(body).encode())
-    sent, dropped = asked(RESPONSES, body, "/v1/responses", provider)
+    sent, dropped = provider_request(RESPONSES, body, "/v1/responses", provider)
     names = offered(provider, json.loads(sent))
     answer = native(provider, [(f"call_{i}", *names[at], args) for i, (at, args, _) in enumerate(calls)])
     reply = DIALECTS[provider.dialect].read_reply(json.dumps(answer).encode())
@@ -228,7 +228,7 @@ def test_a_tool_works_at_one_provider_and_the_next_one_takes_the_history(
 
     output = (response if stream else plain)["output"]
     history = [*body["input"], *output, *map(output_of, output)]
-    again, _ = asked(RESPONSES, {**body, "input": history}, "/v1/responses", PROVIDERS[second])
+    again, _ = provider_request(RESPONSES, {**body, "input": history}, "/v1/responses", PROVIDERS[second])
 
     assert [] == request_validators.of(second, PROVIDERS[second].dialect, again)
     if second == first:

@@ -35,7 +35,7 @@ def test_config_may_demand_a_format():
 
 
 def test_a_host_that_takes_no_such_call_says_so():
-    with pytest.raises(Unsupported, match="count_tokens of 'm' cannot be sent to a provider that speaks openai"):
+    with pytest.raises(Unsupported, match="count_tokens of 'm' cannot be sent to a provider that uses openai"):
         format_of(call("anthropic_messages", "count_tokens"), Candidate("openai", "gpt"), provider("openai"))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from limits_kit import Heard, Now, rule
+from limits_kit import Now, RecordingListener, rule
 from player import KEY, Stage, body, headers, talk
 
 from edge_extproc.auth.identity_seal import NAMESPACE, IdentitySeal
@@ -159,7 +159,9 @@ def test_what_nobody_could_decide_is_told_apart() -> None:
 
 
 def test_a_route_may_count_requests() -> None:
-    limiter = PolicyLimiter(RuleTable([rule("requests", 2), rule("concurrent", 1)]), None, Heard(), clock=Now())
+    limiter = PolicyLimiter(
+        RuleTable([rule("requests", 2), rule("concurrent", 1)]), None, RecordingListener(), clock=Now()
+    )
     stage = Stage().having(limiter=limiter)
     first = allowed(stage, BEARER, limit="requests")
     allowed(stage, BEARER)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from limits_kit import Heard, Now, dollars, rule
+from limits_kit import Now, RecordingListener, dollars, rule
 from player import DIALECTS, ADollarPerToken, Stage, answered, body, chunks, headers, talk
 from thoroughness import examples
 
@@ -217,7 +217,7 @@ def stream_of(dialect: str, told: Usage | None = None) -> list[bytes]:
 
 def limited(*rules: LimitRule) -> Stage:
     stage = Stage()
-    limiter = PolicyLimiter(RuleTable(rules), None, Heard(), clock=Now())
+    limiter = PolicyLimiter(RuleTable(rules), None, RecordingListener(), clock=Now())
 
     def settle(settlement: Any) -> None:
         stage.settled.append(settlement)

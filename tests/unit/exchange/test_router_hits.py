@@ -7,8 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from limits_kit import Heard as LimitsHeard
-from limits_kit import Now, dollars, rule
+from limits_kit import Now, RecordingListener, dollars, rule
 from player import ADollarPerToken, Stage, answered, body, headers, planner, talk, whole
 
 from edge_extproc.auth.policy import AccessPolicies, AccessPolicy
@@ -56,7 +55,7 @@ def cached(stage: Stage, stale: float = 0.0, clock: Callable[[], float] = lambda
 
 def limited(*limits: Limit) -> tuple[Stage, PolicyLimiter]:
     stage = Stage()
-    limiter = PolicyLimiter(RuleTable(limits), None, LimitsHeard(), clock=Now())
+    limiter = PolicyLimiter(RuleTable(limits), None, RecordingListener(), clock=Now())
 
     def settle(settlement: Settlement) -> None:
         stage.settled.append(settlement)

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from limits_kit import Heard, Now, dollars, rule
+from limits_kit import Now, RecordingListener, dollars, rule
 from player import ADollarPerToken, Stage, answered, body, chunks, headers, talk, whole
 
 from edge_extproc.exchange.commands import Continue, ImmediateResponse
@@ -30,7 +30,7 @@ BOUNDS = OutputBounds((("*", 100),), 10, 2_000, 0, 0)
 
 def limited(*rules: LimitRule) -> Stage:
     stage = Stage()
-    limiter = PolicyLimiter(RuleTable(rules), None, Heard(), clock=Now())
+    limiter = PolicyLimiter(RuleTable(rules), None, RecordingListener(), clock=Now())
 
     def settle(settlement: Any) -> None:
         stage.settled.append(settlement)

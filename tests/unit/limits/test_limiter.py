@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from limits_kit import ANN, MIDNIGHT, Heard, Now, dollars, limiter, rule, settlement, until, used
+from limits_kit import ANN, MIDNIGHT, Now, RecordingListener, dollars, limiter, rule, settlement, until, used
 from running_valkey import RunningValkey
 
 from edge_extproc import registry
@@ -97,8 +97,8 @@ async def test_requests_per_minute_slide() -> None:
 
 
 async def test_who_must_wait_is_known_without_asking() -> None:
-    now, heard = Now(), Heard()
-    by = limiter(rule("requests", 1), now=now, heard=heard)
+    now, listener = Now(), RecordingListener()
+    by = limiter(rule("requests", 1), now=now, listener=listener)
     rules = by.rules(ANN)
     assert rules is not None
     by.raise_if_blocked(rules)
@@ -110,7 +110,7 @@ async def test_who_must_wait_is_known_without_asking() -> None:
     by.raise_if_blocked(rules)
     await admit(by, "b")
 
-    assert 2 == len(heard.refusals)
+    assert 2 == len(listener.refusals)
 
 
 async def test_tokens_are_put_right_at_the_end() -> None:
@@ -178,8 +178,8 @@ async def test_the_next_day_is_a_new_budget_and_late_costs_belong_to_the_old_one
 
 
 async def test_an_unpriced_model_is_refused_under_a_budget_or_pays_an_assumed_price() -> None:
-    heard = Heard()
-    strict = limiter(dollars(1), heard=heard)
+    listener = RecordingListener()
+    strict = limiter(dollars(1), listener=listener)
     with pytest.raises(Unpriced) as found:
         await admit(strict, "a", asking(None))
     lenient = limiter(dollars(1, allow_unpriced=True), assumed_input=2 * MICRO, assumed_output=3 * MICRO)
@@ -189,7 +189,7 @@ async def test_an_unpriced_model_is_refused_under_a_budget_or_pays_an_assumed_pr
     headers = await admit(lenient, "b", asking(0))
 
     assert ("model_unpriced", 403, "model") == (found.value.code, found.value.status, found.value.param)
-    assert 1 == len(heard.refusals)
+    assert 1 == len(listener.refusals)
     assert "0.95" == headers["x-ratelimit-remaining-dollars"]
 
 
@@ -266,15 +266,15 @@ def test_money_is_rounded_up_to_whole_micro_dollars() -> None:
 
 
 async def test_a_soft_limit_warns_and_goes_on() -> None:
-    heard = Heard()
-    by = limiter(dollars(1, hard=False, warn_at=500_000), heard=heard)
+    listener = RecordingListener()
+    by = limiter(dollars(1, hard=False, warn_at=500_000), listener=listener)
     quiet = await admit(by, "a", asking(600_000))
     first, second = await admit(by, "b", asking(600_000)), await admit(by, "c", asking(600_000))
 
     assert "x-edge-warning" not in quiet
     assert "dollars per day of tenant acme: 60% of $1.00 used" == first["x-edge-warning"]
     assert "120%" in second["x-edge-warning"]
-    assert [600_000] == [at for _, at in heard.warnings]
+    assert [600_000] == [at for _, at in listener.warnings]
 
 
 async def test_the_rule_that_is_nearest_to_its_end_is_told() -> None:
@@ -334,31 +334,31 @@ class Broken:
 
 
 async def test_without_its_store_a_closed_rule_lets_nobody_pass() -> None:
-    heard = Heard()
+    listener = RecordingListener()
     store = Broken(None)
-    by = limiter(dollars(1), rule("requests", 5, local=True), store=store, heard=heard)
+    by = limiter(dollars(1), rule("requests", 5, local=True), store=store, listener=listener)
     for _ in range(3):
         with pytest.raises(PolicyUnavailable) as found:
             await admit(by, "a", asking(1))
 
     assert (503, "policy_unavailable", 1) == (found.value.status, found.value.code, found.value.retry_after)
-    assert ([False], 1) == (heard.stores, store.asked)  # it is not asked again for each call
+    assert ([False], 1) == (listener.stores, store.asked)  # it is not asked again for each call
 
 
 async def test_without_its_store_a_local_rule_gives_each_worker_its_share_of_what_was_left() -> None:
     from edge_extproc.limits.memory import MemoryLimitStore
 
-    heard, now = Heard(), Now()
+    listener, now = RecordingListener(), Now()
     store = Broken(MemoryLimitStore(now))
     store.down = False
-    by = limiter(dollars(1, local=True), store=store, heard=heard, now=now, share_of=4)
+    by = limiter(dollars(1, local=True), store=store, listener=listener, now=now, share_of=4)
     await admit(by, "before", asking(600_000))
     store.down = True
     await admit(by, "a", asking(60_000))
     await admit(by, "b", asking(40_000))
     await refused(by, asking(1))
 
-    assert 2 == heard.locals
+    assert 2 == listener.locals
     by.settle(used("a", "0.05"))
     by.settle(used("b", "0.04"))
     store.down = False
@@ -370,25 +370,25 @@ async def test_without_its_store_a_local_rule_gives_each_worker_its_share_of_wha
 
     # What was used in the meantime is in the shared counter, and the worst case of the open one still is.
     assert "0.31" == headers["x-ratelimit-remaining-dollars"]
-    assert [False, True] == heard.stores
+    assert [False, True] == listener.stores
 
 
 async def test_each_reason_of_an_outage_is_told_once() -> None:
-    heard, store = Heard(), Broken(MemoryLimitStore())
-    by = limiter(dollars(1), store=store, heard=heard, down_seconds=0.001)
+    listener, store = RecordingListener(), Broken(MemoryLimitStore())
+    by = limiter(dollars(1), store=store, listener=listener, down_seconds=0.001)
     store.why = "connection refused"
     by.start()
     # Nobody calls: the limiter finds out by itself, of the start, of another reason, and of the end.
-    await until(lambda: heard.reasons == ["connection refused"])
+    await until(lambda: listener.reasons == ["connection refused"])
     for why in ("wrong user or password", "connection refused", "wrong user or password"):
         before, store.why = store.proved, why
         await until(lambda before=before: store.proved > before + 2)
     store.down = False
-    await until(lambda: heard.stores[-1])
+    await until(lambda: listener.stores[-1])
     await by.close()
 
-    assert ["connection refused", "wrong user or password", ""] == heard.reasons
-    assert [False, False, True] == heard.stores
+    assert ["connection refused", "wrong user or password", ""] == listener.reasons
+    assert [False, False, True] == listener.stores
 
 
 async def test_a_call_whose_taking_was_not_answered_takes_nothing_in_the_end(valkey: RunningValkey) -> None:

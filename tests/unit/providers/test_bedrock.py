@@ -150,7 +150,7 @@ def test_a_chunk_that_cannot_be_read_breaks_the_stream(payload):
 
 
 def test_a_stream_torn_within_a_frame_is_broken():
-    with pytest.raises(UpstreamError, match="broke off within a frame"):
+    with pytest.raises(UpstreamError, match="ended within a frame"):
         unframed(chunk({"type": "ping"})[:-1])
 
 
