@@ -152,7 +152,7 @@ class GuardExchange:
                 fault = held.feed(event)
         if fault is not None:
             return self._failed(fault)
-        if held.spoke or held.length > MAX_HELD or self._is_slow(event):
+        if held.has_output or held.length > MAX_HELD or self._is_slow(event):
             self._holding = None
             return Release(body=held.take(), end=event.end)
         return HOLD
@@ -298,7 +298,7 @@ class _Error:
 class _Reply:
     """A reply that is held until it is complete and was read. It may be a stream whatever its content type says."""
 
-    __slots__ = ("_dialect", "_inflater", "_parts", "_plain", "_stream", "_whole", "length", "spoke")
+    __slots__ = ("_dialect", "_inflater", "_parts", "_plain", "_stream", "_whole", "length", "has_output")
 
     def __init__(self, dialect: Dialect, inflater: Inflater | None, *, whole: bool) -> None:
         """`whole`: the caller asked for no stream, so a stream is held until its end too."""
@@ -329,21 +329,21 @@ class _Reply:
         body = b"".join(self._plain)
         if streams_events(self._dialect) and is_stream(body):
             if self._whole:
-                self.spoke = True
+                self.has_output = True
                 return fault_in(read_stream(self._dialect, body))
             self._stream = _Stream(self._dialect.reader(self._dialect.stream_type), None, None)
             return self._feed_stream(body, end)
         if end:
             if self._dialect.read_summary(body) is None:
                 self._dialect.read_reply(body)
-            self.spoke = True
+            self.has_output = True
         return None
 
     def _feed_stream(self, data: bytes, end: bool) -> Fault | None:
         if self._stream is None:
             raise LookupError("no stream has begun")
         fault = self._stream.feed(ResponseBody(data, end))
-        self.spoke = self._stream.spoke
+        self.has_output = self._stream.has_output
         return fault
 
     def take(self) -> bytes:
@@ -353,7 +353,7 @@ class _Reply:
 class _Stream:
     """The beginning of a stream: its bytes and its events."""
 
-    __slots__ = ("_inflater", "_parts", "_reader", "_tally", "_unframer", "length", "spoke")
+    __slots__ = ("_inflater", "_parts", "_reader", "_tally", "_unframer", "length", "has_output")
 
     def __init__(self, reader: StreamReader, inflater: Inflater | None, unframer: Unframer | None) -> None:
         self._reader = reader
@@ -374,16 +374,16 @@ class _Stream:
             if self._unframer is not None:
                 data = self._unframer.feed(data) + (self._unframer.close() if event.end else b"")
             for frame in self._reader.frames(data):
-                for said in self._reader.read(frame):
-                    self._tally.note(said)
-                    if isinstance(said, Failed):
-                        return said.fault
+                for reply_event in self._reader.read(frame):
+                    self._tally.note(reply_event)
+                    if isinstance(reply_event, Failed):
+                        return reply_event.fault
                     if is_lost(self._tally):
-                        if isinstance(said, Ended):
+                        if isinstance(reply_event, Ended):
                             return UNREADABLE
                         continue
-                    if _speaks(said):
-                        self.spoke = True
+                    if _has_output(reply_event):
+                        self.has_output = True
                         return None
             if event.end:
                 for reply_event in self._reader.close()[1]:

@@ -167,7 +167,7 @@ class RawRelay:
                     tally.has_token = tally.has_parts = True
                 passed.append(frame.raw)
                 continue
-            is_passed = self._listen(self._reader.read(frame))
+            is_passed = self._observe(self._reader.read(frame))
             if tally.failed is not None:
                 passed.append(self._failed_frame(tally.failed, frame.raw))
                 break
@@ -273,7 +273,7 @@ class CrossRelay:
                 event = Failed(for_caller(event.fault))
             elif type(event) is Finished and not self._own and event.finish.reason == "malformed":
                 event = Failed(MALFORMED)
-            elif type(event) is PartStarted and event.kind in _TOLD_WHOLE:
+            elif type(event) is PartStarted and event.kind in _COMPLETE_AT_START:
                 self._lose(event)
             self.tally.note(event)
             out.append(self._writer.write(event))

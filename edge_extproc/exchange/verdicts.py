@@ -109,7 +109,7 @@ def attempt_results(plan: Plan, journal: AttemptLog, attempts: int, last: LastAt
     )
     watched = journal.ended.get(count)
     if watched is None or verdict == "ok" or final.account_problem is not None:
-        return (*found, final)
+        return (*results, final)
     if watched.retry_after is None and watched.verdict == "failed":  # some say it only in the body
         watched = replace(watched, retry_after=last.retry_after)
     return (*results, watched)

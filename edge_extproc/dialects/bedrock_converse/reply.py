@@ -168,7 +168,7 @@ def read_reply(body: bytes) -> Reply:
     failed = failed_finish(finish.raw) if finish is not None else None
     if failed is not None:
         raise ErrorReply(failed)
-    usage = None if told is None else read_usage(told)
+    usage = None if reported is None else read_usage(reported)
     return Reply(NAME, None, None, (Choice(parts, finish),), usage, extras=extras or NO_EXTRAS)
 
 

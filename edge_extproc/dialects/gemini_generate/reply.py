@@ -114,11 +114,11 @@ def read_finish(value: Json, has_calls: bool) -> Finish | None:
     """Gemini sends STOP after calls, too."""
     if value is None:
         return None
-    name = told
-    if isinstance(told, int):
-        name = _FINISH_NUMBERS[told] if 0 <= told < len(_FINISH_NUMBERS) else ""
+    name = value
+    if isinstance(value, int):
+        name = _FINISH_NUMBERS[value] if 0 <= value < len(_FINISH_NUMBERS) else ""
     reason = _FINISHES.get(str(name)) or OTHER_WORDS.get(str(name).lower(), "other")
-    return Finish("tool_calls" if reason == "stop" and has_calls else reason, str(told))
+    return Finish("tool_calls" if reason == "stop" and has_calls else reason, str(value))
 
 
 def write_finish(finish: Finish | None, *, own: bool) -> Json:
