@@ -298,7 +298,7 @@ class _Error:
 class _Reply:
     """A reply that is held until it is complete and was read. It may be a stream whatever its content type says."""
 
-    __slots__ = ("_dialect", "_inflater", "_parts", "_plain", "_stream", "_whole", "length", "has_output")
+    __slots__ = ("_dialect", "_inflater", "_parts", "_plain", "_stream", "_whole", "has_output", "length")
 
     def __init__(self, dialect: Dialect, inflater: Inflater | None, *, whole: bool) -> None:
         """`whole`: the caller asked for no stream, so a stream is held until its end too."""
@@ -353,7 +353,7 @@ class _Reply:
 class _Stream:
     """The beginning of a stream: its bytes and its events."""
 
-    __slots__ = ("_inflater", "_parts", "_reader", "_tally", "_unframer", "length", "has_output")
+    __slots__ = ("_inflater", "_parts", "_reader", "_tally", "_unframer", "has_output", "length")
 
     def __init__(self, reader: StreamReader, inflater: Inflater | None, unframer: Unframer | None) -> None:
         self._reader = reader

@@ -92,11 +92,8 @@ from .worst_case import hedged_reservation, reservation_request
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# How long Envoy waits while a large body waits for a worker thread.
-_LARGE_SECONDS = 30.0
-
-# The first status of an error response.
-_ERRORS = 400
+_LARGE_SECONDS = 30.0  # How long Envoy waits while a large body waits for a worker thread.
+_ERRORS = 400  # The first status of an error response.
 
 # The provider's headers that remain on an error response of the gateway.
 _ERROR_HEADERS = frozenset({"request-id", "retry-after", "retry-after-ms", "x-request-id", "x-should-retry"})

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from cells import each_cell
-from translating import CHAT, MESSAGES, RESPONSES, told
+from translating import CHAT, MESSAGES, RESPONSES, caller_stream
 
 from edge_extproc.errors import UpstreamError
 from edge_extproc.model.fault import Fault, FaultKind, wait_in
@@ -164,10 +164,10 @@ def test_every_client_knows_a_prompt_that_is_too_long(provider: str) -> None:
 @each_cell("provider", sorted(TOO_LONG))
 def test_a_prompt_that_is_too_long_is_known_in_a_stream_too(provider: str) -> None:
     events = [ReplyStarted("r", "m"), Failed(fault_of(*TOO_LONG[provider]))]
-    failed = next(each for each in told(RESPONSES, events) if each["type"] == "response.failed")
-    message = told(MESSAGES, events)[-1]["error"]["message"]
+    failed = next(each for each in caller_stream(RESPONSES, events) if each["type"] == "response.failed")
+    message = caller_stream(MESSAGES, events)[-1]["error"]["message"]
 
-    assert told(CHAT, events)[-1]["error"]["code"] == "context_length_exceeded"
+    assert caller_stream(CHAT, events)[-1]["error"]["code"] == "context_length_exceeded"
     assert failed["response"]["error"]["code"] == "context_length_exceeded"
     assert message.lower().startswith(("prompt is too long", "input length and `max_tokens` exceed context limit"))
 
