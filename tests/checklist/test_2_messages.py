@@ -7,7 +7,21 @@ import re
 from typing import Any
 
 import pytest
-from translating import CHAT, EVERY, GEMINI, HI, MESSAGES, RESPONSES, cross, read, refused, write
+from translating import (
+    CHAT,
+    DIALECTS,
+    EVERY,
+    GEMINI,
+    HI,
+    LEAST,
+    MESSAGES,
+    RESPONSES,
+    cross,
+    read,
+    read_call,
+    refused,
+    write,
+)
 
 from edge_extproc.model.content import Thinking, ToolCall, ToolResult
 
@@ -691,15 +705,10 @@ def test_2_35_an_effort_is_an_effort_or_a_budget_for_claude() -> None:
     ],
 )
 def test_2_36_thinking_goes_back_to_anthropic_as_it_came(thinking: dict[str, Any]) -> None:
-    chat = read(MESSAGES, thinking=thinking, container="c", output_config={"effort": "low"})
-    body, dropped = write(chat, MESSAGES)
+    asked = {**LEAST[MESSAGES], "thinking": thinking, "container": "c", "output_config": {"effort": "low"}}
+    call = read_call(MESSAGES, json.dumps(asked).encode(), "m", stream=False)
 
-    assert (thinking, "c", {"effort": "low"}, ()) == (
-        body["thinking"],
-        body["container"],
-        body["output_config"],
-        dropped,
-    )
+    assert {**asked, "model": "other"} == json.loads(DIALECTS[MESSAGES].splice(call, "other").body)
 
 
 # --- thinking of the history

@@ -280,7 +280,7 @@ def test_a_rendering_for_istio_wants_to_know_which() -> None:
     config = config_of("gateway")
     unknown = config.model_copy(update={"envoy": config.envoy.model_copy(update={"istio": None})})
 
-    with pytest.raises(ConfigError, match=r"envoy\.istio: which Istio is it\?.* have 1\.29, 1\.30"):
+    with pytest.raises(ConfigError, match=r"envoy\.istio is missing.* have 1\.29, 1\.30"):
         render_istio.render(unknown, target, mesh)
 
 

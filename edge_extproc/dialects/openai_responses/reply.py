@@ -236,7 +236,7 @@ def read_reply(body: bytes) -> Reply:
     if isinstance(response, dict) and (response.get("status") == "failed" or response.get("error")):
         raise ErrorReply(stream_fault(response.get("error")))
     if not isinstance(response, dict) or not isinstance(response.get("output"), list):
-        raise UpstreamError("the provider's reply is no OpenAI response")
+        raise UpstreamError("the provider's reply is not an OpenAI response")
     try:
         parts = tuple(part for item, path in objects(response["output"], "output") for part in _read_item(item, path))
     except BadRequest as exc:
