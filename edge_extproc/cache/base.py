@@ -56,6 +56,8 @@ class CacheEntry:
     """Time to live, seconds. None: each tier's own default."""
     stale: float = 0.0
     """For how many seconds after `ttl` the entry may be used if no provider can answer."""
+    created: int | None = None
+    """When the reply began, Unix time: for a format that says it, if `body` does not."""
 
 
 @frozen_dataclass

@@ -46,8 +46,9 @@ class _Stored(msgspec.Struct, array_like=True, frozen=True):
     cost: str | None
     dropped: tuple[str, ...]
     ttl: float | None
+    # Older gateways do not write these fields, and ignore them when they read.
     stale: float = 0.0
-    """Older gateways do not write this field, and ignore it when they read."""
+    created: int | None = None
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -87,6 +88,7 @@ def pack(digest: bytes, entry: CacheEntry, compress_above: int) -> bytes:
                 entry.dropped,
                 entry.ttl,
                 entry.stale,
+                entry.created,
             )
         )
     except (OverflowError, UnicodeEncodeError) as error:
@@ -125,6 +127,7 @@ def unpack(digest: bytes, packed: bytes) -> CacheEntry:
         stored.dropped,
         stored.ttl,
         stored.stale,
+        stored.created,
     )
 
 

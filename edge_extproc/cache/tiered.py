@@ -259,6 +259,7 @@ class TieredLookup:
             made.dropped,
             self._directives.ttl if self._directives.ttl is not None else self._rules.ttl,
             self._rules.stale,
+            made.reply.created,
         )
         cache.l1.put(key, entry, now)
         cache.watcher.cache_wrote("memory")

@@ -32,6 +32,8 @@ def cached_reply(gateway: Gateway, read: ReadCall, entry: CacheEntry) -> tuple[b
         reply = gateway.dialects[entry.dialect].read_reply(entry.body)
     except (KeyError, UpstreamError):
         return None
+    if reply.created is None:
+        reply = replace(reply, created=entry.created if entry.created is not None else int(entry.stored_at))
     lost = lost_in(reply, caller_dialect)
     if call.stream:
         return *as_stream(reply, call, caller_dialect), lost
