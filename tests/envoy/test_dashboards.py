@@ -40,6 +40,7 @@ NOT_HERE = {
     "edge_credential_renewals_total",
     "edge_credential_renewed_timestamp_seconds",
     "edge_spans_total",
+    "edge_provider_account_refusals_total",
     "edge_provider_retry_after_total",
     "edge_garbled_frames_total",
     "edge_limit_warnings_total",
