@@ -111,12 +111,14 @@ async def test_a_part_that_dies_is_started_again_whether_it_can_be_asked_or_not(
 
 async def test_a_part_that_cannot_be_started_again_at_once_is_tried_until_it_can(tmp_path: Path) -> None:
     program = tmp_path / "sleeper"
-    program.write_text(f"#!/bin/sh\nexec {' '.join(map(shlex.quote, SLEEPER))}\n")
+    started = tmp_path / "started"
+    program.write_text(f"#!/bin/sh\ntouch {shlex.quote(str(started))}\nexec {' '.join(map(shlex.quote, SLEEPER))}\n")
     program.chmod(0o700)
     supervisor = Supervisor(quiet=True, check_interval=0.0)
     try:
         await supervisor.start([ProcessSpec("sleeper", (str(program),), at_once, restart=True, grace=5.0)])
         (pid,) = supervisor.processes.values()
+        await until(started.exists)  # until then the shell may not have opened its script, and would die without it
         before = BACKGROUND.states["watch_processes"].failures
         away = program.rename(tmp_path / "away")
         os.kill(pid, signal.SIGKILL)
