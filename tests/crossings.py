@@ -250,6 +250,14 @@ def _arguments(call: ToolCall) -> Any:
     return value if isinstance(value, dict) else {}
 
 
+def _is_incomplete(call: ToolCall) -> bool:
+    try:
+        json.loads(call.arguments.strip() or "{}")
+    except ValueError:
+        return True
+    return False
+
+
 def answered(reply: Reply) -> dict[str, Any]:
     """The content of a reply's first choice. A refusal counts as text, because some formats have no refusals."""
     parts = reply.choices[0].parts if reply.choices else ()
@@ -403,10 +411,13 @@ def _reply(reply: Reply, name: str) -> Finding:
 
 def expected_in(name: str, reply: Reply) -> dict[str, Any]:
     """The expected content of a reply in another format. Gemini has no pause: it gets OTHER, which is read as
-    filtered."""
+    filtered. It has no incomplete call either: a call that was cut off with its reply is missing."""
     finish = reply.choices[0].finish if reply.choices else None
     pauses = name == GEMINI and finish is not None and finish.reason == "pause"
     expected = {**answered(reply), **({"finish": "filtered"} if pauses else {})}
+    if name == GEMINI and expected["finish"] in ("length", "filtered"):
+        calls = [part for part in reply.choices[0].parts if isinstance(part, ToolCall) and not _is_incomplete(part)]
+        expected["calls"] = [(call.name, _arguments(call)) for call in calls]
     if name == MESSAGES and reply.dialect != name:  # it has no place for a picture, and gets a text instead
         spoken = [part for part in reply.choices[0].parts if isinstance(part, Text | Refusal | Image | Audio)]
         title = DIALECTS[name].title

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -145,3 +146,31 @@ def test_a_response_that_is_not_whole_is_told_as_cut_off(status: str, reason: st
     assert "length" == json.loads(load("dialects", CHAT).write_reply(read))["choices"][0]["finish_reason"]
     assert "max_tokens" == json.loads(load("dialects", MESSAGES).write_reply(read))["stop_reason"]
     assert "MAX_TOKENS" == json.loads(load("dialects", GEMINI).write_reply(read))["candidates"][0]["finishReason"]
+
+
+CUT = '{"path": "/etc", "text": "ha'
+
+
+@pytest.mark.parametrize("target", [*EVERY, BEDROCK])
+@pytest.mark.parametrize("streamed", [True, False])
+def test_a_truncated_call_is_not_written_as_a_complete_one(target: str, streamed: bool) -> None:
+    dialect = load("dialects", target)
+    call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "write", "arguments": CUT}}
+    if streamed:
+        _, out = crossed(CHAT, target, sse(chunk({"tool_calls": [call]}), chunk({}, "length"), "[DONE]"))
+    else:
+        choice = {"index": 0, "message": {"content": None, "tool_calls": [call]}, "finish_reason": "length"}
+        source = load("dialects", CHAT)
+        cut = source.read_reply(json.dumps({"id": "r", "model": "m", "choices": [choice]}).encode())
+        out = dialect.write_reply(replace(cut, call=Call(target, "chat", "m", stream=False, raw=b"{}")))
+
+    assert any(word in out for word in (b"length", b"max_tokens", b"MAX_TOKENS", b"max_output_tokens"))
+    assert not any(word in out for word in (b'"tool_use"}', b"response.completed", b'"finish_reason":"tool_calls"'))
+    assert target != GEMINI or b"functionCall" not in out
+
+
+def test_a_call_with_odd_arguments_in_a_complete_reply_stays() -> None:
+    call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "write", "arguments": "{odd"}}
+    _, out = crossed(CHAT, GEMINI, sse(chunk({"tool_calls": [call]}), chunk({}, "tool_calls"), "[DONE]"))
+
+    assert b"functionCall" in out
