@@ -87,8 +87,11 @@ class _TextEvent(msgspec.Struct):
     input: str = ""
 
 
-# The fields of an item that are said elsewhere in the events of its call.
+# The fields of an item that other events of its call repeat.
 _FIELDS_OF_CALL = MappingProxyType({"function_call": CALL, "custom_tool_call": CUSTOM_CALL})
+
+# The types of items that have texts. A host may leave out the type.
+_TEXTUAL = frozenset({"message", ""})
 
 _event = msgspec.json.Decoder(_Event)
 _text_event = msgspec.json.Decoder(_TextEvent)
@@ -193,7 +196,7 @@ class ReplyReader:
         except UNREADABLE:
             return None
         item = self._items.get(event.output_index)
-        opened = item.parts.get(event.content_index) if item is not None else None
+        opened = item.parts.get(event.content_index) if item is not None and item.kind in _TEXTUAL else None
         if opened is None:
             return None
         length, where = len(event.delta), ("text", event.content_index)
@@ -237,7 +240,7 @@ class ReplyReader:
             return
         response = _decoded(event.response)
         self._started = True
-        # A list would be extended by what is told at the end.
+        # The last event would extend a list.
         extras = {key: value for key, value in reply_extras(response).items() if not isinstance(value, list)}
         extras.pop("status", None)
         self._extras = extras
@@ -356,7 +359,7 @@ class ReplyReader:
         *,
         custom: bool = False,
     ) -> _OpenPart:
-        number = item.number
+        number = item.number if not item.parts else None
         if number is None:
             number, self._parts = self._parts, self._parts + 1
         opened = item.parts[at] = _OpenPart(number)
@@ -383,6 +386,9 @@ class ReplyReader:
             if event.output_index in self._done:
                 return
             item = self._begin_item(event.output_index, {"type": "message"})
+        if item.kind not in _TEXTUAL:
+            self._out.append(Garbled(f"a text in an item of type {item.kind!r}"))
+            return
         at = event.content_index
         opened = item.parts.get(at)
         if opened is None:
@@ -416,8 +422,9 @@ class ReplyReader:
             case _:
                 return
         item = self._items.get(event.output_index)
-        if item is not None:
-            item.parts[event.content_index].noted.update(noted)
+        opened = item.parts.get(event.content_index) if item is not None else None
+        if opened is not None:
+            opened.noted.update(noted)
 
     def _annotation(self, event: _Event) -> None:
         """Reports an annotation. The end of the text repeats it and then has priority."""
