@@ -38,8 +38,8 @@ from .content import (
     MESSAGE,
     REFUSAL,
     TYPE,
+    read_assistant_item,
     read_picture,
-    read_said,
     texts_and_refusals,
     thoughts,
 )
@@ -51,10 +51,9 @@ from .tool_items import CUSTOM_CALL
 # --- streams: reading
 
 
-class _Event(msgspec.Struct):
-    """The fields of an event. `item` and `response` may be large, and are decoded only when needed."""
+class _Fields(msgspec.Struct):
+    """The fields of an event that are decoded with it."""
 
-    type: str = ""
     output_index: int = 0
     content_index: int = 0
     summary_index: int = 0
@@ -63,6 +62,12 @@ class _Event(msgspec.Struct):
     arguments: str = ""
     refusal: str = ""
     input: str = ""
+
+
+class _Event(_Fields):
+    """An event. `item` and `response` may be large, and are decoded only when needed."""
+
+    type: str = ""
     item: msgspec.Raw = msgspec.Raw(b"null")
     part: msgspec.Raw = msgspec.Raw(b"null")
     annotation: msgspec.Raw = msgspec.Raw(b"null")
@@ -73,18 +78,10 @@ class _AnyEvent(msgspec.Struct):
     type: str = ""
 
 
-class _TextEvent(msgspec.Struct):
-    """The event that adds text to a part. The other fields have the same types as in `_Event`."""
+class _TextEvent(_Fields, kw_only=True):
+    """The event that adds text to a part."""
 
     type: Literal["response.output_text.delta"]
-    delta: str = ""
-    output_index: int = 0
-    content_index: int = 0
-    summary_index: int = 0
-    text: str = ""
-    arguments: str = ""
-    refusal: str = ""
-    input: str = ""
 
 
 # The fields of an item that other events of its call repeat.
@@ -251,6 +248,9 @@ class ReplyReader:
     def _end(self, event: _Event) -> None:
         self._start(event)
         response = _decoded(event.response)
+        if response.get("status") == "failed" or response.get("error"):
+            self._out += self._fail({"response": response})
+            return
         output = response.get("output")
         for index, item in enumerate(output if isinstance(output, list) else ()):
             if index not in self._done and isinstance(item, dict):
@@ -335,7 +335,7 @@ class ReplyReader:
         own = rest_of(item, MESSAGE)
         if not begun.parts:
             try:
-                parts = read_said(item, "item") or ()
+                parts = read_assistant_item(item, "item") or ()
             except BadRequest:
                 parts = ()
             for i, part in enumerate(texts_and_refusals(parts)):
