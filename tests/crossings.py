@@ -69,39 +69,39 @@ OTHER_OPERATIONS = ("/responses/input_tokens", "/responses/compact")
 # Why a request may not be translated: the other format lacks a required feature, or its own host refused it too.
 REFUSALS = {
     MESSAGES: (
-        r"it tells no probabilities",
-        r"^(generationConfig\.)?temperature is (-1|3|9|1000.0); Anthropic Messages takes 0 to 1",
-        r"is '[\w./-]+'; Anthropic Messages takes PDF and text",
-        r"a file uploaded to another provider",
+        r"the API returns no token probabilities",
+        r"^(generationConfig\.)?temperature is (-1|3|9|1000.0); Anthropic Messages accepts 0 to 1",
+        r"is '[\w./-]+'; Anthropic Messages accepts PDF and text",
+        r"the file was uploaded to another provider",
         r"^(n|functions|function_call|web_search_options|audio|modalities) cannot be sent",
-        r"it has no audio",
-        r"it knows no (part|tool) of type '[\w:.-]+'",
-        r"^(messages|input|contents) begins with the assistant",
-        r"^(messages|input|contents) has no turn of the user",
+        r"the format has no audio",
+        r"the format has no (part|tool) of type '[\w:.-]+'",
+        r"^(messages|input|contents) begins with an assistant message",
+        r"^(messages|input|contents) has no user message",
     ),
     CHAT: (
-        r"a file uploaded to another provider",
-        r"it takes no document by URL",
-        r"it knows no (part|tool) of type '[\w:.-]+'",
+        r"the file was uploaded to another provider",
+        r"the API does not accept documents by URL",
+        r"the format has no (part|tool) of type '[\w:.-]+'",
         r"^(container|mcp_servers) cannot be sent",
-        r"a system prompt is text",
-        r"is text and tool calls",
-        r"it takes audio only within the request",
+        r"a system prompt can contain only text",
+        r"can contain only text and tool calls",
+        r"the API accepts audio only in the request",
     ),
     RESPONSES: (
-        r"it knows no (part|tool) of type '[\w:.-]+'",
-        r"it cannot stop at a sequence",
-        r"it gives one answer",
-        r"it has no audio",
-        r"its answer tells them in another shape",
-        r"a file uploaded to another provider is unknown to it",
+        r"the format has no (part|tool) of type '[\w:.-]+'",
+        r"the API has no stop sequences",
+        r"the API returns one choice per request",
+        r"the format has no audio",
+        r"the API returns token probabilities in another shape",
+        r"the file was uploaded to another provider",
         r"^(functions|function_call|web_search_options|audio|modalities) cannot be sent",
     ),
     GEMINI: (
-        r"it knows no (part|tool) of type '[\w:.-]+'",
-        r"a file uploaded to another provider is unknown to it",
+        r"the format has no (part|tool) of type '[\w:.-]+'",
+        r"the file was uploaded to another provider",
         r"^(functions|function_call|web_search_options|audio|modalities) cannot be sent",
-        r"^there is no turn of the user",
+        r"^(messages|input|contents) has no user message",
         r"is the result of a call '\w+' that is not in the history",
     ),
 }
@@ -248,6 +248,14 @@ def _arguments(call: ToolCall) -> Any:
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _is_incomplete(call: ToolCall) -> bool:
+    try:
+        json.loads(call.arguments.strip() or "{}")
+    except ValueError:
+        return True
+    return False
 
 
 def answered(reply: Reply) -> dict[str, Any]:
@@ -403,10 +411,13 @@ def _reply(reply: Reply, name: str) -> Finding:
 
 def expected_in(name: str, reply: Reply) -> dict[str, Any]:
     """The expected content of a reply in another format. Gemini has no pause: it gets OTHER, which is read as
-    filtered."""
+    filtered. It has no incomplete call either: a call that was cut off with its reply is missing."""
     finish = reply.choices[0].finish if reply.choices else None
     pauses = name == GEMINI and finish is not None and finish.reason == "pause"
     expected = {**answered(reply), **({"finish": "filtered"} if pauses else {})}
+    if name == GEMINI and expected["finish"] in ("length", "filtered"):
+        calls = [part for part in reply.choices[0].parts if isinstance(part, ToolCall) and not _is_incomplete(part)]
+        expected["calls"] = [(call.name, _arguments(call)) for call in calls]
     if name == MESSAGES and reply.dialect != name:  # it has no place for a picture, and gets a text instead
         spoken = [part for part in reply.choices[0].parts if isinstance(part, Text | Refusal | Image | Audio)]
         title = DIALECTS[name].title

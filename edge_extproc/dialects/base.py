@@ -149,7 +149,7 @@ class Dialect(Protocol):
 
     def write_reply(self, reply: Reply) -> bytes: ...
 
-    def can_say(self, part: Part) -> bool:
+    def can_contain(self, part: Part) -> bool:
         """Whether a reply of this format has a place for this part of another format's reply. Other parts are dropped
         or replaced by a text, and named to the caller."""
         ...

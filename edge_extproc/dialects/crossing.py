@@ -54,7 +54,7 @@ def _tools(chat: Chat, title: str, lost: set[str]) -> tuple[Tool, ...]:
         names = {tool.name for tool in offered if isinstance(tool, FunctionTool)}
         if not names or (choice.mode == "tool" and choice.name not in names):
             kind = choice.name if choice.name in left_out else left_out[0]
-            raise Unsupported(chat.spelling.field("tool_choice"), title, f"it knows no tool of type {kind!r}")
+            raise Unsupported(chat.spelling.field("tool_choice"), title, f"the format has no tool of type {kind!r}")
     return tuple(offered)
 
 

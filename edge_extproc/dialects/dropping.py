@@ -110,7 +110,7 @@ def lost_in(reply: Reply, target: Dialect) -> tuple[str, ...]:
     if reply.dialect == target.name:
         return ()
     parts = [part for choice in reply.choices for part in choice.parts]
-    return tuple(sorted({f"reply.{kind_of_part(part)}" for part in parts if not target.can_say(part)}))
+    return tuple(sorted({f"reply.{kind_of_part(part)}" for part in parts if not target.can_contain(part)}))
 
 
 def kind_of_part(part: Part) -> str:

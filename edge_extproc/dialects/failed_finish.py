@@ -45,4 +45,9 @@ def failed_finish(finish: str | None) -> Fault | None:
     if known is None:
         return None
     kind, status = known
-    return Fault(status, kind, f"the provider broke the answer off: finish reason {finish!r}", "answer_broken_off")
+    return Fault(
+        status,
+        kind,
+        f"the provider stopped before the reply was complete: finish reason {finish!r}",
+        "answer_broken_off",
+    )

@@ -6,7 +6,7 @@ bytes. The `history` module of each format decides what must change.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 import msgspec
@@ -53,3 +53,13 @@ def named(edits: Mapping[Place, json_splice.Change]) -> Iterator[tuple[Place, st
 def array(values: Sequence[bytes]) -> bytes:
     """A JSON list of JSON texts."""
     return b"[" + b",".join(values) + b"]"
+
+
+def lost_thinking(messages: Sequence[tuple[str, Sequence[str]]], removed: Collection[Place]) -> bool:
+    """Whether the last message of the assistant has a tool call, and all its thinking was removed. `messages`: the role
+    of each, and the kinds of the blocks that are left."""
+    last = len(messages) - 2
+    if last < 0 or not any(message == last for message, _ in removed):
+        return False
+    kinds = messages[last][1]
+    return "call" in kinds and "thinking" not in kinds

@@ -43,7 +43,7 @@ def model_in_path(escaped: str, longest: int) -> str:
     except UnicodeDecodeError:
         raise BadRequest("the model in the path is not valid UTF-8", param="model") from None
     if is_unsafe(model) or len(model) > longest:
-        raise BadRequest(f"the path holds no name of a model: {model[:longest]!r}", param="model")
+        raise BadRequest(f"the model in the path is not valid: {model[:longest]!r}", param="model")
     return model
 
 

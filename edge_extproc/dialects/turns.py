@@ -1,7 +1,7 @@
-"""Translates a chat of another dialect into alternating turns of user and assistant, each with its blocks.
+"""Translates a chat of another dialect into alternating messages of user and assistant, each with its blocks.
 
-Anthropic's Messages and Bedrock's Converse require the same order of turns and blocks. This module has the common part;
-the packages of the two formats encode the blocks.
+Anthropic's Messages and Bedrock's Converse require the same order of messages and blocks. This module has the common
+part; the packages of the two formats encode the blocks.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ def answer_order(part: Part) -> int:
 
 
 @dataclass(slots=True)
-class Turn(Generic[B]):
+class RoleGroup(Generic[B]):
+    """Consecutive messages of one role, as one message."""
+
     role: Literal["user", "assistant"]
     blocks: list[B]
 
@@ -94,10 +96,10 @@ class Translation(DropList, ABC, Generic[B]):
     def _refuse(self) -> None:
         chat = self.chat
         if chat.n is not None and chat.n != 1:
-            raise Unsupported(self.spelling.field("n"), self.title, "it gives one answer")
+            raise Unsupported(self.spelling.field("n"), self.title, "the API returns one choice per request")
         for name in ("logprobs", "top_logprobs"):
             if getattr(chat, name):
-                raise Unsupported(self.spelling.field(name), self.title, "it tells no probabilities")
+                raise Unsupported(self.spelling.field(name), self.title, "the API returns no token probabilities")
         for path in chat.needed:
             raise Unsupported(path, self.title)
         self._refuse_essential(chat, self.title)
@@ -115,39 +117,39 @@ class Translation(DropList, ABC, Generic[B]):
             path = self.spelling.field("reasoning.effort")
             raise BadRequest(f"{path} is {effort!r}; it must be one of none, {', '.join(BUDGETS)}", param=path)
 
-    def _rests(self, wanted: Reasoning, fields: JsonObject) -> None:
+    def _disable_thinking(self, reasoning: Reasoning, fields: JsonObject) -> None:
         """Disables thinking. It is off by default for older models; for the newest ones, only the lowest effort can be
         requested."""
         if self.generation.thinks_unasked:
             fields["output_config"] = {"effort": "low"}
-            self.dropped.add(self._reasoning_path(wanted))
-        self._drop_extras(wanted.extras, self.spelling.field("reasoning"))
+            self.dropped.add(self._reasoning_path(reasoning))
+        self._drop_extras(reasoning.extras, self.spelling.field("reasoning"))
 
-    def _thinks(
+    def _enable_thinking(
         self,
-        wanted: Reasoning,
+        reasoning: Reasoning,
         effort: str | None,
         fields: JsonObject,
         limits: JsonObject,
         limit_name: str,
-        turns: list[Turn[B]],
+        groups: list[RoleGroup[B]],
     ) -> bool:
         """Enables thinking, and returns whether it is on. Adds Anthropic's fields to `fields`, and the token limit to
         `limits`."""
         if self.generation.adaptive:
-            return self._adapts(wanted, effort, fields)
-        if not self.generation.budgets or self._goes_on_without_thinking(turns):
-            self.dropped.add(self._reasoning_path(wanted))
+            return self._enable_adaptive(reasoning, effort, fields)
+        if not self.generation.budgets or self._goes_on_without_thinking(groups):
+            self.dropped.add(self._reasoning_path(reasoning))
             return False
-        budget = max(wanted.budget_tokens or BUDGETS.get(effort or "medium", LEAST_BUDGET), LEAST_BUDGET)
+        budget = max(reasoning.budget_tokens or BUDGETS.get(effort or "medium", LEAST_BUDGET), LEAST_BUDGET)
         limit = limits.get(limit_name)
         if isinstance(limit, int) and limit <= budget:
             # max_tokens includes thinking. The reply keeps the size that the caller set.
             limits[limit_name] = limit + budget
-        fields["thinking"] = {"type": "enabled", "budget_tokens": budget, **self._display(wanted)}
+        fields["thinking"] = {"type": "enabled", "budget_tokens": budget, **self._display(reasoning)}
         return True
 
-    def _adapts(self, wanted: Reasoning, effort: str | None, fields: JsonObject) -> bool:
+    def _enable_adaptive(self, reasoning: Reasoning, effort: str | None, fields: JsonObject) -> bool:
         """Adaptive thinking by an effort. A forced tool call excludes thinking, and has priority over a mere effort,
         which also works without thinking."""
         if effort is not None:
@@ -158,24 +160,24 @@ class Translation(DropList, ABC, Generic[B]):
                     f"{path} is {effort!r}; {self.model!r} has {', '.join(self.generation.efforts)}", param=path
                 )
             fields["output_config"] = {"effort": level}
-        if not is_explicit(wanted) and self._forced():
+        if not is_explicit(reasoning) and self._forced():
             return False
-        self._drop_field("reasoning.budget_tokens", wanted.budget_tokens is not None)
-        fields["thinking"] = {"type": "adaptive", **self._display(wanted)}
+        self._drop_field("reasoning.budget_tokens", reasoning.budget_tokens is not None)
+        fields["thinking"] = {"type": "adaptive", **self._display(reasoning)}
         return True
 
-    def _display(self, wanted: Reasoning) -> JsonObject:
-        extras = dict(wanted.extras)
+    def _display(self, reasoning: Reasoning) -> JsonObject:
+        extras = dict(reasoning.extras)
         display: JsonObject = {"display": extras.pop("display")} if "display" in extras else {}
         self._drop_extras(extras, self.spelling.field("reasoning"))
         return display
 
-    def _goes_on_without_thinking(self, turns: list[Turn[B]]) -> bool:
+    def _goes_on_without_thinking(self, groups: list[RoleGroup[B]]) -> bool:
         """Whether the caller answers a tool call whose turn has no thinking. Thinking with a budget is not possible
         then, because the turn of the call would have to begin with it."""
-        if len(turns) < 2 or turns[-1].role != "user":
+        if len(groups) < 2 or groups[-1].role != "user":
             return False
-        kinds = [(turn.role, [self._kind(block) for block in turn.blocks]) for turn in turns]
+        kinds = [(group.role, [self._kind(block) for block in group.blocks]) for group in groups]
         called = kinds[-2][1]
         return ("call" in called and called[0] != "thinking") or goes_on_without_thinking(kinds)
 
@@ -185,11 +187,11 @@ class Translation(DropList, ABC, Generic[B]):
         choice = self.chat.tool_choice
         return bool(self.chat.tools) and choice is not None and choice.mode in FORCED
 
-    def _called(self, part: ToolCall, path: str) -> JsonObject:
+    def _arguments_of_call(self, part: ToolCall, path: str) -> JsonObject:
         """The arguments of a call, which must have an id. Raises BadRequest."""
         if not part.id:
             where = self._member(path, "id")
-            raise BadRequest(f"{where} is missing: the result of a call names it", param=where)
+            raise BadRequest(f"{where} is missing: a tool call needs an id, which its result repeats", param=where)
         arguments = arguments_of(part.arguments)
         if arguments is None:
             where = self._member(path, "arguments")
@@ -197,21 +199,21 @@ class Translation(DropList, ABC, Generic[B]):
         self._drop_member(path, "signature", part.signature)
         return arguments
 
-    def _answered(self, part: ToolResult, path: str) -> tuple[str, list[B]]:
+    def _call_id_and_blocks(self, part: ToolResult, path: str) -> tuple[str, list[B]]:
         """The id of the call, and the blocks of its result. Raises BadRequest."""
         if not part.call_id:
             where = self._member(path, "call_id")
-            raise BadRequest(f"{where} is missing: it says whose result this is", param=where)
+            raise BadRequest(f"{where} is missing: a tool result needs the id of its call", param=where)
         inner = [self._block(each, where) for where, each in parts_of(part.parts, path)]
         return tool_id(part.call_id), [block for block in inner if block is not None]
 
     # the conversation
 
-    def _conversation(self) -> tuple[list[B], list[Turn[B]]]:
-        """The system prompt, and the turns, beginning with the user. Thinking is first in a reply; tool results are
-        first in a user turn."""
+    def _conversation(self) -> tuple[list[B], list[RoleGroup[B]]]:
+        """The system prompt, and the groups, beginning with the user. Thinking is first in an assistant message; tool
+        results are first in a user message."""
         system: list[B] = []
-        turns: list[Turn[B]] = []
+        groups: list[RoleGroup[B]] = []
         for path, message in messages_of(self.chat):
             self._drop_if(f"{path}.name", message.name)
             self._drop_extras(message.extras, path)
@@ -221,54 +223,56 @@ class Translation(DropList, ABC, Generic[B]):
                 case "system" | "developer":
                     system += blocks
                 case "user" | "tool":
-                    _append_blocks(turns, "user", blocks)
+                    _append_blocks(groups, "user", blocks)
                 case "assistant":
-                    _append_blocks(turns, "assistant", self._first("thinking", blocks))
+                    _append_blocks(groups, "assistant", self._first("thinking", blocks))
                 case _:
                     assert_never(message.role)
-        for turn in turns:
-            if turn.role == "user":
-                turn.blocks = self._first("result", turn.blocks)
+        for group in groups:
+            if group.role == "user":
+                group.blocks = self._first("result", group.blocks)
         path = self.spelling.field("messages")
-        if not turns:
-            raise BadRequest(f"{path} has no turn of the user, and {self.title} needs one", param=path)
-        if turns[0].role != "user":
-            raise BadRequest(f"{path} begins with the assistant; {self.title} needs a user turn first", param=path)
-        last = turns[-1]
+        if not groups:
+            raise BadRequest(f"{path} has no user message; {self.title} requires one", param=path)
+        if groups[0].role != "user":
+            raise BadRequest(
+                f"{path} begins with an assistant message; {self.title} requires a user message first", param=path
+            )
+        last = groups[-1]
         if last.role == "assistant" and self._kind(last.blocks[-1]) == "text":
             self._strip(last.blocks[-1])  # a reply that the model continues must not end in white space
-        return system, turns
+        return system, groups
 
     def _first(self, kind: BlockKind, blocks: list[B]) -> list[B]:
         return sorted(blocks, key=lambda block: self._kind(block) != kind) if len(blocks) > 1 else blocks
 
 
-def goes_on_without_thinking(turns: Sequence[tuple[str, Sequence[BlockKind]]]) -> bool:
+def goes_on_without_thinking(groups: Sequence[tuple[str, Sequence[BlockKind]]]) -> bool:
     """Whether the caller answers a call whose turn does not begin with thinking. The turn of a call begins after the
     last user message without a tool result. Claude refuses thinking with a budget there: `When thinking is enabled, a
     final assistant message must start with a thinking block`."""
-    if not turns or not _is_answer(turns[-1]):
+    if not groups or not _is_answer(groups[-1]):
         return False
-    first = len(turns) - 1
-    while first > 0 and (turns[first][0] == "assistant" or _is_answer(turns[first])):
+    first = len(groups) - 1
+    while first > 0 and (groups[first][0] == "assistant" or _is_answer(groups[first])):
         first -= 1
-    kinds_since = [kind for role, kinds in turns[first:] if role == "assistant" for kind in kinds]
+    kinds_since = [kind for role, kinds in groups[first:] if role == "assistant" for kind in kinds]
     return "call" in kinds_since and kinds_since[0] != "thinking"
 
 
-def _is_answer(turn: tuple[str, Sequence[BlockKind]]) -> bool:
-    return turn[0] == "user" and "result" in turn[1]
+def _is_answer(group: tuple[str, Sequence[BlockKind]]) -> bool:
+    return group[0] == "user" and "result" in group[1]
 
 
-def is_explicit(wanted: Reasoning) -> bool:
+def is_explicit(reasoning: Reasoning) -> bool:
     """Whether thinking itself is requested, not only an effort."""
-    return wanted.mode in ("enabled", "adaptive") or wanted.budget_tokens is not None
+    return reasoning.mode in ("enabled", "adaptive") or reasoning.budget_tokens is not None
 
 
-def _append_blocks(turns: list[Turn[B]], role: Literal["user", "assistant"], blocks: list[B]) -> None:
+def _append_blocks(groups: list[RoleGroup[B]], role: Literal["user", "assistant"], blocks: list[B]) -> None:
     if not blocks:
         return
-    if turns and turns[-1].role == role:
-        turns[-1].blocks += blocks
+    if groups and groups[-1].role == role:
+        groups[-1].blocks += blocks
     else:
-        turns.append(Turn(role, blocks))
+        groups.append(RoleGroup(role, blocks))

@@ -90,7 +90,7 @@ def chat_body(gateway: Gateway, sent: Sent, answered: Answered, inflater: Inflat
             writer,
             fold=whole,
             named=answered.id_and_model,
-            can_say=_any_part if upstream is caller else caller.can_say,
+            can_contain=_any_part if upstream is caller else caller.can_contain,
             began_at=answered.began_at,
             own=upstream is caller,
         )

@@ -222,12 +222,12 @@ class CrossRelay:
         *,
         fold: Fold | None = None,
         named: tuple[str | None, str | None] = (None, None),
-        can_say: Callable[[Part], bool] = lambda _: True,
+        can_contain: Callable[[Part], bool] = lambda _: True,
         began_at: int | None = None,
         own: bool = False,
     ) -> None:
         self.tally = Tally(fold)
-        self._can_say = can_say
+        self._can_contain = can_contain
         self._reader = reader
         self._writer = writer
         self._named = named
@@ -249,7 +249,7 @@ class CrossRelay:
 
     def _lose(self, event: PartStarted) -> None:
         part = event.media or event.opaque or RedactedThinking(event.data or "")
-        if not self._can_say(part):
+        if not self._can_contain(part):
             self.tally.lost.add(f"reply.{kind_of_part(part)}")
 
     def fail(self, fault: Fault) -> bytes:

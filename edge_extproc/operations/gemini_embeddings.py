@@ -133,7 +133,7 @@ def texts(embed_request: Embed, title: str) -> tuple[str, ...]:
     """The inputs, if all of them are texts. Raises Unsupported otherwise."""
     only_texts = tuple(each for each in embed_request.inputs if isinstance(each, str))
     if len(only_texts) != len(embed_request.inputs):
-        raise Unsupported("input", title, "it accepts texts, and no token numbers")
+        raise Unsupported("input", title, "the API accepts text, not token numbers")
     return only_texts
 
 
@@ -166,7 +166,7 @@ def _read(model: str, rows: list[Json], *, single: bool) -> Embed:
         dropped |= {key if single else f"requests[{n}].{key}" for key in row.keys() - _KNOWN}
     if any(each != options[0] for each in options):
         raise Unsupported(
-            "requests", "another format", "its requests differ in outputDimensionality, taskType or title"
+            "requests", "another format", "the requests differ in outputDimensionality, taskType or title"
         )
     dimensions, task, title = options[0]
     return Embed(
@@ -188,7 +188,7 @@ def _text(content: Json, where: str) -> str:
     for n, part in enumerate(parts):
         text = part.get("text") if isinstance(part, dict) else None
         if not isinstance(text, str):
-            raise Unsupported(f"{where}.parts[{n}]", "another format", "only text can be embedded there")
+            raise Unsupported(f"{where}.parts[{n}]", "another format", "the API embeds only text")
         parts_text.append(text)
     return "".join(parts_text)
 

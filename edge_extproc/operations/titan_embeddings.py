@@ -60,7 +60,7 @@ class TitanEmbeddings(WholeResult):
         embed_request = embed(question)
         (text, *more) = texts(embed_request, TITLE)
         if more:
-            raise Unsupported("input", TITLE, "it accepts one text in a request")
+            raise Unsupported("input", TITLE, "the API accepts one text per request")
         if not text:
             raise BadRequest("input is empty: give a text", param="input")
         body: dict[str, Json] = {"inputText": text}

@@ -62,7 +62,7 @@ class VertexEmbeddings(WholeResult):
             options.append((row.get("task_type", row.get("taskType")), row.get("title")))
             dropped |= {f"instances[{n}].{key}" for key in row.keys() - _INSTANCE}
         if any(each != options[0] for each in options):
-            raise Unsupported("instances", "another format", "its instances differ in task_type or title")
+            raise Unsupported("instances", "another format", "the instances differ in task_type or title")
         (task, title), dimensions = options[0], parameters.get("outputDimensionality")
         return Embed(
             call.model,

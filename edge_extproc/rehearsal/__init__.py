@@ -4,7 +4,7 @@ It imports nothing of the gateway. Its code is written from the providers' docum
 dialect would repeat, and hide, the dialect's mistakes.
 
 `python -m edge_extproc.rehearsal` runs it as a process; tests start `Rehearsal` in their own event loop. script.py
-lists the faults that it can simulate, and turn.py makes its replies.
+lists the faults that it can simulate, and model_output.py makes its replies.
 """
 
 from .record import Recorded

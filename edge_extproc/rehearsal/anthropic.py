@@ -17,9 +17,9 @@ from typing import Any
 import orjson
 
 from .format import MODELS, Answer, RequestMeta, Stream, Whole, bearer, check_credential
+from .model_output import IMAGE_TOKENS, TOOL_TOKENS, Choice, Finish, ModelOutput, Prompt, Tool, play, words
 from .reading import Fields, Refused
 from .schema import Unanswerable
-from .turn import IMAGE_TOKENS, TOOL_TOKENS, Choice, Finish, Prompt, Tool, Turn, play, words
 
 _COUNT_FIELDS = ["messages", "model", "cache_control", "output_config", "system", "thinking", "tool_choice", "tools"]
 _MESSAGE_FIELDS = [
@@ -119,11 +119,11 @@ def messages(body: Fields, meta: RequestMeta) -> Answer:
     thinking = body.maybe_nested("thinking")
     wants_stream = body.flag("stream")
     try:
-        turn = play(prompt, meta.script.tokens)
+        model_output = play(prompt, meta.script.tokens)
     except Unanswerable as exc:
         raise Refused(f"output_config or tools: {exc}") from exc
     hidden = thinking is not None and thinking.maybe_one_of("display", "summarized", "omitted") == "omitted"
-    reply = _Reply(model, prompt, turn, cacheable, hidden, meta)
+    reply = _Reply(model, prompt, model_output, cacheable, hidden, meta)
     return Stream(reply.events(), _event({"type": "message_stop"})) if wants_stream else Whole(reply.whole())
 
 
@@ -417,7 +417,7 @@ def _read_format(config: Fields | None) -> Mapping[str, object] | None:
 class _Reply:
     model: str
     prompt: Prompt
-    turn: Turn
+    model_output: ModelOutput
     cacheable: int
     hidden: bool
     meta: RequestMeta
@@ -447,25 +447,25 @@ class _Reply:
         }
 
     def _stop(self) -> dict[str, Any]:
-        return {"stop_reason": _FINISH[self.turn.finish], "stop_sequence": self.turn.stopped_by}
+        return {"stop_reason": _FINISH[self.model_output.finish], "stop_sequence": self.model_output.stopped_by}
 
     def _thinking(self) -> str:
-        return "" if self.hidden else "".join(self.turn.thinking)
+        return "" if self.hidden else "".join(self.model_output.thinking)
 
     def _opened_tools(self) -> Iterator[tuple[dict[str, Any], tuple[str, ...]]]:
-        for number, call in enumerate(self.turn.calls):
+        for number, call in enumerate(self.model_output.calls):
             identity = f"toolu_{self.meta.identity}{number:02x}"
             yield {"type": "tool_use", "id": identity, "name": call.name, "input": {}}, call.pieces
 
     def whole(self) -> bytes:
         content: list[dict[str, Any]] = []
-        if self.turn.thinking:
+        if self.model_output.thinking:
             content.append({"type": "thinking", "thinking": self._thinking(), "signature": sign(self._thinking())})
-        if self.turn.text:
-            content.append({"type": "text", "text": "".join(self.turn.text), "citations": None})
+        if self.model_output.text:
+            content.append({"type": "text", "text": "".join(self.model_output.text), "citations": None})
         for opened, pieces in self._opened_tools():
             content.append({**opened, "input": _arguments("".join(pieces))})
-        return orjson.dumps(self._message(content, self._usage(self.turn.tokens), self._stop()))
+        return orjson.dumps(self._message(content, self._usage(self.model_output.tokens), self._stop()))
 
     def events(self) -> Iterator[bytes]:
         message = self._message([], self._usage(1), {"stop_reason": None, "stop_sequence": None})
@@ -477,19 +477,22 @@ class _Reply:
             for delta in deltas:
                 yield _event({"type": "content_block_delta", "index": index, "delta": delta})
             yield _event({"type": "content_block_stop", "index": index})
-        usage = self._usage(self.turn.tokens)
+        usage = self._usage(self.model_output.tokens)
         del usage["cache_creation"], usage["service_tier"]
         yield _event({"type": "message_delta", "delta": self._stop(), "usage": usage})
 
     def _blocks(self) -> Iterator[tuple[dict[str, Any], Iterable[dict[str, Any]]]]:
         """Each content block as in its start event, and its deltas."""
-        if self.turn.thinking:
-            pieces = () if self.hidden else self.turn.thinking
+        if self.model_output.thinking:
+            pieces = () if self.hidden else self.model_output.thinking
             deltas = [{"type": "thinking_delta", "thinking": piece} for piece in pieces]
             signature = {"type": "signature_delta", "signature": sign(self._thinking())}
             yield {"type": "thinking", "thinking": "", "signature": ""}, [*deltas, signature]
-        if self.turn.text:
-            yield {"type": "text", "text": ""}, ({"type": "text_delta", "text": piece} for piece in self.turn.text)
+        if self.model_output.text:
+            yield (
+                {"type": "text", "text": ""},
+                ({"type": "text_delta", "text": piece} for piece in self.model_output.text),
+            )
         for opened, pieces in self._opened_tools():
             # The first delta of the service is empty.
             yield opened, [{"type": "input_json_delta", "partial_json": piece} for piece in ("", *pieces)]

@@ -17,10 +17,10 @@ from typing import Any
 import orjson
 
 from .format import MODELS, MODELS_SINCE, Answer, RequestMeta, Stream, Whole, bearer, check_credential
+from .model_output import Choice, Finish, ModelOutput, Prompt, Tool, ToolCall, play, words
 from .openai_shared import EFFORT, Sums, named_tools, read_function, read_image_url, read_mode
 from .reading import Fields, Refused
 from .schema import Unanswerable
-from .turn import Choice, Finish, Prompt, Tool, ToolCall, Turn, play, words
 
 DONE = b"data: [DONE]\n\n"
 
@@ -111,10 +111,10 @@ def chat(body: Fields, meta: RequestMeta) -> Answer:
     choices = body.maybe_whole("n", 1, 128) or 1
     wants_stream, wants_usage = _read_stream(body)
     try:
-        turn = play(prompt, meta.script.tokens)
+        model_output = play(prompt, meta.script.tokens)
     except Unanswerable as exc:
         raise Refused(f"response_format or tools: {exc}", code="invalid_json_schema") from exc
-    reply = _Reply(model, prompt, turn, choices, meta)
+    reply = _Reply(model, prompt, model_output, choices, meta)
     return Stream(reply.events(wants_usage=wants_usage), DONE) if wants_stream else Whole(reply.whole())
 
 
@@ -311,7 +311,7 @@ def _read_format(body: Fields) -> Mapping[str, object] | None:
 class _Reply:
     model: str
     prompt: Prompt
-    turn: Turn
+    model_output: ModelOutput
     choices: int
     meta: RequestMeta
 
@@ -328,14 +328,14 @@ class _Reply:
         }
 
     def _usage(self) -> dict[str, Any]:
-        input_tokens, output_tokens = self.prompt.tokens, self.turn.tokens * self.choices
+        input_tokens, output_tokens = self.prompt.tokens, self.model_output.tokens * self.choices
         return {
             "prompt_tokens": input_tokens,
             "completion_tokens": output_tokens,
             "total_tokens": input_tokens + output_tokens,
             "prompt_tokens_details": {"cached_tokens": min(self.meta.script.cached, input_tokens), "audio_tokens": 0},
             "completion_tokens_details": {
-                "reasoning_tokens": len(self.turn.thinking) * self.choices,
+                "reasoning_tokens": len(self.model_output.thinking) * self.choices,
                 "audio_tokens": 0,
                 "accepted_prediction_tokens": 0,
                 "rejected_prediction_tokens": 0,
@@ -351,7 +351,7 @@ class _Reply:
                 "index": index,
                 "message": self._message(index),
                 "logprobs": None,
-                "finish_reason": _FINISH[self.turn.finish],
+                "finish_reason": _FINISH[self.model_output.finish],
             }
             for index in range(self.choices)
         ]
@@ -364,9 +364,9 @@ class _Reply:
                 "type": "function",
                 "function": {"name": call.name, "arguments": "".join(call.pieces)},
             }
-            for number, call in enumerate(self.turn.calls)
+            for number, call in enumerate(self.model_output.calls)
         ]
-        text = "".join(self.turn.text)
+        text = "".join(self.model_output.text)
         message: dict[str, Any] = {
             "role": "assistant",
             "content": text or (None if calls else ""),
@@ -387,21 +387,21 @@ class _Reply:
     def _choice_deltas(self, index: int) -> Iterator[dict[str, Any]]:
         for delta in self._deltas(index):
             yield {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
-        yield {"index": index, "delta": {}, "logprobs": None, "finish_reason": _FINISH[self.turn.finish]}
+        yield {"index": index, "delta": {}, "logprobs": None, "finish_reason": _FINISH[self.model_output.finish]}
 
     def _deltas(self, choice: int) -> Iterator[dict[str, Any]]:
         opening: dict[str, Any] = {"role": "assistant", "content": "", "refusal": None}
-        if not self.turn.text and self.turn.calls:
+        if not self.model_output.text and self.model_output.calls:
             # A message with only tool calls begins with the first of them.
-            first, *others = self.turn.calls
+            first, *others = self.model_output.calls
             opening |= {"content": None, "tool_calls": [self._opened(choice, 0, first)]}
             yield opening
             yield from _arguments(0, first)
         else:
-            others = list(self.turn.calls)
+            others = list(self.model_output.calls)
             yield opening
-            yield from ({"content": piece} for piece in self.turn.text)
-        for number, call in enumerate(others, len(self.turn.calls) - len(others)):
+            yield from ({"content": piece} for piece in self.model_output.text)
+        for number, call in enumerate(others, len(self.model_output.calls) - len(others)):
             yield {"tool_calls": [self._opened(choice, number, call)]}
             yield from _arguments(number, call)
 

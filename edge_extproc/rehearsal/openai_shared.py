@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from .model_output import IMAGE_TOKENS, TOOL_TOKENS, Choice, Prompt, Tool
 from .reading import Fields
-from .turn import IMAGE_TOKENS, TOOL_TOKENS, Choice, Prompt, Tool
 
 # Words of hidden reasoning for each effort.
 EFFORT = {"none": 0, "minimal": 0, "low": 5, "medium": 10, "high": 20, "xhigh": 30, "max": 40}

@@ -12,11 +12,11 @@ from typing import Any
 import orjson
 
 from .format import Answer, RequestMeta, Stream, Whole
+from .model_output import Choice, ModelOutput, Prompt, Tool, play, words
 from .openai import OpenAI
 from .openai_shared import EFFORT, Sums, named_tools, read_function, read_image_url, read_mode
 from .reading import Fields, Refused
 from .schema import Unanswerable
-from .turn import Choice, Prompt, Tool, Turn, play, words
 
 _FIELDS = (
     "background",
@@ -79,10 +79,10 @@ def responses(body: Fields, meta: RequestMeta) -> Answer:
         raise body.refuse("background", "background mode is not supported", "unsupported_parameter")
     prompt = _read_prompt(body)
     try:
-        turn = play(prompt, meta.script.tokens)
+        model_output = play(prompt, meta.script.tokens)
     except Unanswerable as exc:
         raise Refused(f"text.format or tools: {exc}", code="invalid_json_schema") from exc
-    reply = _Reply(model, prompt, turn, body, meta)
+    reply = _Reply(model, prompt, model_output, body, meta)
     if not body.flag("stream"):
         if body.has("stream_options"):
             raise body.refuse("stream_options", "only allowed with stream", "invalid_value")
@@ -269,12 +269,12 @@ def _read_format(body: Fields) -> Mapping[str, object] | None:
 class _Reply:
     model: str
     prompt: Prompt
-    turn: Turn
+    model_output: ModelOutput
     body: Fields
     meta: RequestMeta
 
     def whole(self) -> dict[str, Any]:
-        is_cut = self.turn.finish == "length"
+        is_cut = self.model_output.finish == "length"
         return {
             **self._frame(),
             "status": "incomplete" if is_cut else "completed",
@@ -325,7 +325,7 @@ class _Reply:
         }
 
     def _usage(self) -> dict[str, Any]:
-        input_tokens, output_tokens = self.prompt.tokens, self.turn.tokens
+        input_tokens, output_tokens = self.prompt.tokens, self.model_output.tokens
         return {
             "input_tokens": input_tokens,
             "input_tokens_details": {
@@ -333,7 +333,7 @@ class _Reply:
                 "cache_write_tokens": 0,
             },
             "output_tokens": output_tokens,
-            "output_tokens_details": {"reasoning_tokens": len(self.turn.thinking)},
+            "output_tokens_details": {"reasoning_tokens": len(self.model_output.thinking)},
             "total_tokens": input_tokens + output_tokens,
         }
 
@@ -342,25 +342,25 @@ class _Reply:
 
     # For each item: its first and its final form, and the pieces of its text, summary or arguments.
     def _items(self) -> Iterator[tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]]:
-        turn, is_cut = self.turn, self.turn.finish == "length"
+        model_output, is_cut = self.model_output, self.model_output.finish == "length"
         status = {"status": "completed"}
-        if turn.thinking:
+        if model_output.thinking:
             yield self._reasoning()
-        if turn.text or not (turn.calls or (turn.thinking and is_cut)):
+        if model_output.text or not (model_output.calls or (model_output.thinking and is_cut)):
             opened: dict[str, Any] = {"id": self._id("msg"), "type": "message", "role": "assistant", "content": []}
-            part = {"type": "output_text", "text": "".join(turn.text), "annotations": [], "logprobs": []}
-            ended = {"status": "incomplete"} if is_cut and not turn.calls else status
-            yield {**opened, "status": "in_progress"}, {**opened, **ended, "content": [part]}, turn.text
-        for number, call in enumerate(turn.calls):
+            part = {"type": "output_text", "text": "".join(model_output.text), "annotations": [], "logprobs": []}
+            ended = {"status": "incomplete"} if is_cut and not model_output.calls else status
+            yield {**opened, "status": "in_progress"}, {**opened, **ended, "content": [part]}, model_output.text
+        for number, call in enumerate(model_output.calls):
             opened = {"id": self._id("fc", number), "type": "function_call", "call_id": self._id("call", number)}
             opened |= {"name": call.name, "arguments": ""}
-            ended = {"status": "incomplete"} if is_cut and number == len(turn.calls) - 1 else status
+            ended = {"status": "incomplete"} if is_cut and number == len(model_output.calls) - 1 else status
             done = {**opened, **ended, "arguments": "".join(call.pieces)}
             yield {**opened, "status": "in_progress"}, done, call.pieces
 
     def _reasoning(self) -> tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]:
         reasoning = self.body.maybe_nested("reasoning")
-        shown = self.turn.thinking if reasoning is not None and reasoning.has("summary") else ()
+        shown = self.model_output.thinking if reasoning is not None and reasoning.has("summary") else ()
         opened: dict[str, Any] = {"id": self._id("rs"), "type": "reasoning", "summary": []}
         done = {**opened, "summary": [{"type": "summary_text", "text": "".join(shown)}] if shown else []}
         if "reasoning.encrypted_content" in self.body.texts("include"):

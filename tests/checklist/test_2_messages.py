@@ -127,7 +127,7 @@ def test_2_7_a_turn_that_is_left_out_joins_its_neighbours() -> None:
 
 
 def test_2_8_the_first_turn_must_be_the_users() -> None:
-    assert "needs a user turn first" in refused(CHAT, MESSAGES, messages=[{"role": "assistant", "content": "a"}, HI])
+    assert "a user message first" in refused(CHAT, MESSAGES, messages=[{"role": "assistant", "content": "a"}, HI])
 
 
 @pytest.mark.parametrize(

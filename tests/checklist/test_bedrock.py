@@ -176,7 +176,7 @@ def test_2_3_a_system_turn_among_the_messages_is_promoted() -> None:
 
 
 def test_2_4_a_system_prompt_alone_is_refused() -> None:
-    assert "needs one" in refused(messages=[{"role": "system", "content": "a"}])
+    assert "requires one" in refused(messages=[{"role": "system", "content": "a"}])
 
 
 def test_2_5_tool_results_in_a_row_are_one_turn_of_the_user() -> None:
@@ -202,7 +202,7 @@ def test_2_7_turns_of_one_role_in_a_row_become_one() -> None:
 
 
 def test_2_8_the_user_begins() -> None:
-    assert "needs a user turn first" in refused(messages=[{"role": "assistant", "content": "a"}, HI])
+    assert "requires a user message first" in refused(messages=[{"role": "assistant", "content": "a"}, HI])
 
 
 @pytest.mark.parametrize("empty", ["", " \n"])
@@ -245,7 +245,7 @@ def test_2_11_a_picture_by_url_is_refused_and_never_left_out() -> None:
 
 
 def test_2_11_a_picture_in_another_format_is_refused() -> None:
-    assert "'image/tiff'; Bedrock Converse takes image/png" in refused(
+    assert "'image/tiff'; Bedrock Converse accepts image/png" in refused(
         messages=[image(f"data:image/tiff;base64,{PNG}")]
     )
 

@@ -100,7 +100,7 @@ class AnthropicMessages:
     def write_reply(self, reply: Reply) -> bytes:
         return write_reply(reply)
 
-    def can_say(self, part: Part) -> bool:
+    def can_contain(self, part: Part) -> bool:
         return not isinstance(part, Opaque | Image | Audio)
 
     def reader(self, content_type: str) -> ReplyReader:

@@ -253,7 +253,7 @@ def own_block(part: Part, path: str) -> Block:
         case Opaque():
             return as_object(part.value, path)
         case Audio():
-            raise Unsupported(path, TITLE, "it has no audio")
+            raise Unsupported(path, TITLE, "the format has no audio")
         case _:
             assert_never(part)
 

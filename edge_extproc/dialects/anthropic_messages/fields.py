@@ -23,12 +23,17 @@ Block = dict[str, Json]
 _SERVICE_TIERS: Mapping[str, str] = MappingProxyType({"auto": "auto", "default": "standard_only"})
 SCALARS = Scalars(
     "",
-    Scalar("max_output_tokens", "max_tokens", as_int, "filled with what every model of the generation takes"),
+    Scalar(
+        "max_output_tokens",
+        "max_tokens",
+        as_int,
+        "if it is missing, a limit that every model of the generation accepts",
+    ),
     Scalar(
         "temperature",
         "temperature",
         as_number,
-        "over 1 is refused; dropped while thinking is on and for models that take no sampling settings",
+        "a value over 1 is refused; dropped while thinking is on and for models that take no sampling settings",
     ),
     Scalar("top_p", "top_p", as_number, "dropped like temperature, and beside a temperature from Claude 4.1 on"),
     Scalar("top_k", "top_k", as_int, "dropped like temperature"),
@@ -109,22 +114,23 @@ WIRE = WireNames(
 
 FIELDS = SCALARS.documented(
     {
-        "dialect": FieldSupport("mapped", "not sent; it says whose extras and opaque parts these are"),
-        "model": FieldSupport("mapped", "model: the name under which the chosen host knows it"),
+        "dialect": FieldSupport("mapped", "not sent; names the format of the extras and opaque parts"),
+        "model": FieldSupport("mapped", "model: the provider's name of the model"),
         "messages": FieldSupport(
             "mapped",
-            "system and developer turns become system blocks in order; tool turns become tool_result blocks at the "
-            "head of a user turn; turns of one role in a row become one; empty text is left out; thinking without a "
-            "signature, names, image detail and foreign part fields are dropped; audio, uploaded files and parts that "
-            "only another format knows are refused; a conversation that does not begin with the user is refused",
+            "system and developer messages become system blocks in order; tool messages become tool_result blocks at "
+            "the beginning of a user message; consecutive messages of one role are joined; empty text is left out; "
+            "thinking without a signature, names, image detail and foreign part fields are dropped; audio, uploaded "
+            "files and parts that only another format has are refused; a conversation that does not begin with the "
+            "user is refused",
         ),
         "stream": FieldSupport("mapped", "stream"),
-        "include_usage": FieldSupport("mapped", "not sent: a stream of this format always tells its usage"),
+        "include_usage": FieldSupport("mapped", "not sent: streams of this format always report usage"),
         "tools": FieldSupport(
             "mapped",
             "name, description, input_schema, strict (dropped for models without structured outputs); a custom tool → "
-            "a function of one string; a tool that only the caller's format has is dropped, and refused where it is "
-            "forced; where the history has tool calls and the request no tools, stubs are sent that may not be called",
+            "a function with one string; a tool that only the caller's format has is dropped, or refused if it is "
+            "forced; if the history has tool calls and the request has no tools, stubs are sent that may not be called",
         ),
         "tool_choice": FieldSupport(
             "mapped",
@@ -135,7 +141,7 @@ FIELDS = SCALARS.documented(
             "mapped", "false → tool_choice.disable_parallel_tool_use, with auto made explicit"
         ),
         "stop": FieldSupport("mapped", "stop_sequences; those of white space only are dropped"),
-        "n": FieldSupport("refused", "more than one answer"),
+        "n": FieldSupport("refused", "if more than one choice is requested"),
         "seed": FieldSupport("dropped", ""),
         "presence_penalty": FieldSupport("dropped", ""),
         "frequency_penalty": FieldSupport("dropped", ""),
@@ -151,14 +157,14 @@ FIELDS = SCALARS.documented(
             "effort → output_config.effort and adaptive thinking from Claude 4.6 on, a budget of thinking tokens from "
             "3.7 to 4.5, dropped before; a level that the model does not have is refused",
         ),
-        "user": FieldSupport("mapped", "metadata.user_id, dropped if it is longer than that may be"),
+        "user": FieldSupport("mapped", "metadata.user_id; dropped if it is longer than the API accepts"),
         "metadata": FieldSupport("dropped", ""),
         "extras": FieldSupport(
             "dropped",
-            "but what the caller's format calls essential is refused: of OpenAI chat audio output, web "
-            "search, the old functions and odd tool choices",
+            "except those that are essential in the caller's format, which are refused: in OpenAI chat audio output, "
+            "web search, the old functions and unknown tool choices",
         ),
-        "needed": FieldSupport("refused", "whatever it names"),
+        "needed": FieldSupport("refused", "every field that it names"),
     }
 )
 

@@ -18,7 +18,7 @@ from ...codecs import json_splice
 from ...codecs.json_values import UNREADABLE, encode
 from ..carried import LEGAL_ID, MARK, tool_id
 from ..claude import is_claude
-from ..history import Place, array, edited, named
+from ..history import Place, array, edited, lost_thinking, named
 from ..turns import BlockKind, goes_on_without_thinking
 
 
@@ -29,7 +29,7 @@ class _Block(msgspec.Struct):
     tool_use_id: str | None = None
 
 
-class _Turn(msgspec.Struct):
+class _Message(msgspec.Struct):
     role: str = ""
     content: str | list[_Block] | None = None
 
@@ -47,7 +47,7 @@ class _Context(msgspec.Struct):
 
 
 class _Body(msgspec.Struct):
-    messages: list[_Turn] = []
+    messages: list[_Message] = []
     thinking: _Typed | None = None
     context_management: _Context | None = None
 
@@ -95,10 +95,10 @@ def mend(raw: bytes, model: str) -> tuple[dict[str, json_splice.Change], tuple[s
     return changes, tuple(sorted(dropped))
 
 
-def _edits(turns: Sequence[_Turn], *, claude: bool) -> Iterator[tuple[Place, json_splice.Change]]:
-    for i, turn in enumerate(turns):
-        for j, block in enumerate(turn.blocks):
-            if block.type == "thinking" and turn.role == "assistant":
+def _edits(messages: Sequence[_Message], *, claude: bool) -> Iterator[tuple[Place, json_splice.Change]]:
+    for i, message in enumerate(messages):
+        for j, block in enumerate(message.blocks):
+            if block.type == "thinking" and message.role == "assistant":
                 signature = block.signature or ""
                 if claude and (not signature or signature.startswith(MARK)):
                     yield (i, j), None
@@ -116,19 +116,14 @@ def _rests(body: _Body, gone: set[Place]) -> bool:
     not begin with thinking. Claude refuses this. The turn begins after the last user message without a tool result."""
     if body.thinking is None or body.thinking.type != "enabled":
         return False
-    turns = [
-        (turn.role, [_KINDS.get(block.type, "media") for j, block in enumerate(turn.blocks) if (i, j) not in gone])
-        for i, turn in enumerate(body.messages)
+    messages = [
+        (
+            message.role,
+            [_KINDS.get(block.type, "media") for j, block in enumerate(message.blocks) if (i, j) not in gone],
+        )
+        for i, message in enumerate(body.messages)
     ]
-    return goes_on_without_thinking(turns) or _lost_its_thinking(turns, gone)
-
-
-def _lost_its_thinking(turns: Sequence[tuple[str, Sequence[BlockKind]]], gone: set[Place]) -> bool:
-    """Whether the last message of the assistant has a tool call, and its thinking was removed."""
-    last = len(turns) - 2
-    return (
-        last >= 0 and "call" in turns[last][1] and "thinking" not in turns[last][1] and any(i == last for i, _ in gone)
-    )
+    return goes_on_without_thinking(messages) or lost_thinking(messages, gone)
 
 
 def _without_clearing(edits: Sequence[msgspec.Raw]) -> tuple[dict[str, json_splice.Change], list[str]]:

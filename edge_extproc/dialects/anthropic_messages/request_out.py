@@ -31,7 +31,7 @@ from ...model.content import (
 from ..carried import tool_id
 from ..claude import LEAST_TOP_P_WITH_THINKING, closed_schema
 from ..dropping import tools_of
-from ..turns import FORCED, NO_PARAMETERS, BlockKind, Translation, Turn, is_explicit, schema_of
+from ..turns import FORCED, NO_PARAMETERS, BlockKind, RoleGroup, Translation, is_explicit, schema_of
 from .content import cache_control, document_source, shortened, source_of
 from .fields import MAX_USER_ID, SCALARS, TITLE, Block
 
@@ -68,13 +68,13 @@ class RequestWriter(Translation[Block]):
     def body(self) -> Block:
         chat = self.chat
         self._refuse()
-        system, turns = self._conversation()
-        tools = self._tools(turns)
+        system, groups = self._conversation()
+        tools = self._tools(groups)
         body: Block = {"model": self.model, "max_tokens": self.generation.max_output}
         self._write_scalars(SCALARS, chat, body)
         if system:
             body["system"] = shortened(system)
-        body["messages"] = [{"role": turn.role, "content": shortened(turn.blocks)} for turn in turns]
+        body["messages"] = [{"role": group.role, "content": shortened(group.blocks)} for group in groups]
         if tools:
             body["tools"] = tools
         if stop := [s for s in chat.stop if s.strip()]:
@@ -82,7 +82,7 @@ class RequestWriter(Translation[Block]):
         self._drop_field("stop", len(stop) < len(chat.stop))
         if chat.stream:
             body["stream"] = True
-        thinking = self._reasoning(body, turns)
+        thinking = self._reasoning(body, groups)
         if choice := self._tool_choice(thinking):
             body["tool_choice"] = choice
         self._sampling(body, thinking)
@@ -114,7 +114,7 @@ class RequestWriter(Translation[Block]):
             return
         if not 0 <= chat.temperature <= 1:
             path = self.spelling.field("temperature")
-            raise BadRequest(f"{path} is {chat.temperature!r}; {TITLE} takes 0 to 1", param=path)
+            raise BadRequest(f"{path} is {chat.temperature!r}; {TITLE} accepts 0 to 1", param=path)
         if sampling == "one":
             self._drop_field("top_p", body.pop("top_p", None) is not None)
 
@@ -137,34 +137,34 @@ class RequestWriter(Translation[Block]):
 
     # thinking
 
-    def _reasoning(self, body: Block, turns: list[Turn[Block]]) -> bool:
+    def _reasoning(self, body: Block, groups: list[RoleGroup[Block]]) -> bool:
         """Whether thinking is on."""
         reasoning = self.chat.reasoning
         if reasoning is None:
             return False
         explicit = is_explicit(reasoning)
         if reasoning.mode == "disabled" or (reasoning.effort == "none" and not explicit):
-            self._rests(reasoning, body)
+            self._disable_thinking(reasoning, body)
             return False
         # Groq's word for what is anyway
         effort = None if reasoning.effort in (None, "", "default") else reasoning.effort
         if effort is None and not explicit:
             return False
         self._check_effort(effort)
-        return self._thinks(reasoning, effort, body, body, "max_tokens", turns)
+        return self._enable_thinking(reasoning, effort, body, body, "max_tokens", groups)
 
     # tools
 
-    def _tools(self, turns: list[Turn[Block]]) -> list[Block]:
+    def _tools(self, groups: list[RoleGroup[Block]]) -> list[Block]:
         if self.chat.tools:
             return [self._tool(tool, path) for path, tool in tools_of(self.chat.tools)]
         # Tool calls in the history want their tools; one that is not offered any more may not be called again.
-        names = [str(b["name"]) for turn in turns for b in turn.blocks if b["type"] == "tool_use"]
+        names = [str(b["name"]) for group in groups for b in group.blocks if b["type"] == "tool_use"]
         return [{"name": name, "input_schema": dict(NO_PARAMETERS)} for name in dict.fromkeys(names)]
 
     def _tool(self, tool: Tool, path: str) -> Block:
         if isinstance(tool, Opaque):
-            raise Unsupported(path, TITLE, f"it knows no tool of type {tool.kind!r}")
+            raise Unsupported(path, TITLE, f"the format has no tool of type {tool.kind!r}")
         block: Block = {"name": tool.name}
         if tool.description:
             block["description"] = tool.description
@@ -215,7 +215,7 @@ class RequestWriter(Translation[Block]):
             case Document():
                 return self._marked(self._document(part, path), part.cache, part.extras, path)
             case Audio():
-                raise Unsupported(path, TITLE, "it has no audio")
+                raise Unsupported(path, TITLE, "the format has no audio")
             case Thinking():
                 if not part.signature:
                     self.dropped.add(path)
@@ -229,7 +229,7 @@ class RequestWriter(Translation[Block]):
             case ToolResult():
                 return self._marked(self._tool_result(part, path), part.cache, part.extras, path)
             case Opaque():
-                raise Unsupported(path, TITLE, f"it knows no part of type {part.kind!r}")
+                raise Unsupported(path, TITLE, f"the format has no part of type {part.kind!r}")
             case _:
                 assert_never(part)
 
@@ -255,7 +255,7 @@ class RequestWriter(Translation[Block]):
                     return {"type": "document", "source": source_of(Inline(_PDF, source.data))}
                 if media_type not in _IMAGES:
                     raise BadRequest(
-                        f"{path} is {source.media_type!r}; {TITLE} takes {', '.join(sorted(_IMAGES))} and PDF",
+                        f"{path} is {source.media_type!r}; {TITLE} accepts {', '.join(sorted(_IMAGES))} and PDF",
                         param=path,
                     )
                 return {"type": "image", "source": source_of(Inline(media_type, source.data))}
@@ -264,7 +264,7 @@ class RequestWriter(Translation[Block]):
                 is_pdf = source.media_type == _PDF or source.url.split("?")[0].lower().endswith(".pdf")
                 return {"type": "document" if is_pdf else "image", "source": source_of(source)}
             case FileRef():
-                raise Unsupported(path, TITLE, "a file uploaded to another provider is unknown to it")
+                raise Unsupported(path, TITLE, "the file was uploaded to another provider")
             case _:
                 assert_never(source)
 
@@ -272,11 +272,11 @@ class RequestWriter(Translation[Block]):
         source = part.source
         match source:
             case FileRef():
-                raise Unsupported(path, TITLE, "a file uploaded to another provider is unknown to it")
+                raise Unsupported(path, TITLE, "the file was uploaded to another provider")
             case Url():
                 self._fetchable(source.url, path)
             case Inline() if source.media_type != _PDF and not source.media_type.startswith("text/"):
-                raise BadRequest(f"{path} is {source.media_type!r}; {TITLE} takes PDF and text", param=path)
+                raise BadRequest(f"{path} is {source.media_type!r}; {TITLE} accepts PDF and text", param=path)
             case Inline():
                 pass
             case _:
@@ -289,14 +289,14 @@ class RequestWriter(Translation[Block]):
     @staticmethod
     def _fetchable(url: str, path: str) -> None:
         if not url.lower().startswith(("https://", "http://")):
-            raise BadRequest(f"{path} is no http(s) URL", param=path)
+            raise BadRequest(f"{path} is not an http(s) URL", param=path)
 
     def _tool_use(self, part: ToolCall, path: str) -> Block:
-        arguments = self._called(part, path)
+        arguments = self._arguments_of_call(part, path)
         return {"type": "tool_use", "id": tool_id(part.id), "name": part.name, "input": arguments}
 
     def _tool_result(self, part: ToolResult, path: str) -> Block:
-        call_id, content = self._answered(part, path)
+        call_id, content = self._call_id_and_blocks(part, path)
         block: Block = {"type": "tool_result", "tool_use_id": call_id}
         if content:
             block["content"] = shortened(content)

@@ -128,7 +128,7 @@ class ReplyReader:
         return []  # a new kind of event: the API says, skip it
 
     def skim(self, frame: Frame) -> int | None:
-        """Of a delta of a block that is told in pieces."""
+        """The event of a delta of a block that arrives in parts."""
         if self._over:
             return None
         try:
@@ -289,14 +289,17 @@ class ReplyReader:
     def _stop(self, event: Block) -> list[ReplyEvent]:
         del event
         self._over = True
-        early = [Finished(self._early_finish)] if self._early_finish is not None else []
-        return [*early, Ended()]
+        early = self._early_finish
+        if early is None:
+            return [Ended()]
+        failed = failed_finish(early.raw)
+        return [Finished(early), Ended()] if failed is None else [Failed(failed)]
 
     def _error(self, event: Block) -> list[ReplyEvent]:
         self._over = True
         # Hosts send an error without the object around it, too.
-        told = event.get("error") or {"message": event.get("message") or event.get("detail")}
-        return [Failed(read_fault(told, None, event.get("request_id")))]
+        error = event.get("error") or {"message": event.get("message") or event.get("detail")}
+        return [Failed(read_fault(error, None, event.get("request_id")))]
 
     def _ping(self, event: Block) -> list[ReplyEvent]:
         del event

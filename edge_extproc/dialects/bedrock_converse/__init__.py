@@ -94,7 +94,7 @@ class BedrockConverse:
     def write_reply(self, reply: Reply) -> bytes:
         return write_reply(reply)
 
-    def can_say(self, part: Part) -> bool:
+    def can_contain(self, part: Part) -> bool:
         if isinstance(part, Image | Audio):
             return "text" not in answered_media(part)
         return not isinstance(part, Opaque)

@@ -327,12 +327,12 @@ def _own_block(part: Part, path: str) -> Block:
         case Opaque():
             return as_object(part.value, path)
         case _:
-            raise Unsupported(path, TITLE, "it accepts only bytes")
+            raise Unsupported(path, TITLE, "the API accepts only bytes")
 
 
 def sourced(types: Mapping[str, str], source: Inline, extras: Extras, path: str) -> Block:
     format = format_of(types, source.media_type)
     if format is None:
-        raise Unsupported(path, TITLE, f"it accepts only {', '.join(types)}")
+        raise Unsupported(path, TITLE, f"the API accepts only {', '.join(types)}")
     content: Block = {"text": utf8(source.data)} if isinstance(source, _TextSource) else {"bytes": source.data}
     return {"format": format, "source": content, **extras}

@@ -30,7 +30,7 @@ SCALARS = Scalars(
         "temperature",
         "temperature",
         as_number,
-        "over 1 is refused; dropped while Claude thinks and for Claude models that take no sampling settings",
+        "a value over 1 is refused; dropped while Claude thinks and for Claude models that take no sampling settings",
     ),
     Scalar("top_p", "topP", as_number, "dropped like temperature, and beside one from Claude 4.1 on"),
 )
@@ -101,27 +101,25 @@ WIRE = WireNames(
 
 FIELDS = SCALARS.documented(
     {
-        "dialect": FieldSupport("mapped", "not sent; it says whose extras and opaque parts these are"),
-        "model": FieldSupport(
-            "mapped", "the path, escaped as one segment: the name under which the chosen host knows it"
-        ),
+        "dialect": FieldSupport("mapped", "not sent; names the format of the extras and opaque parts"),
+        "model": FieldSupport("mapped", "the path, escaped as one segment: the provider's name of the model"),
         "messages": FieldSupport(
             "mapped",
-            "system and developer turns become system blocks in order; tool results join the user's turn, first in it; "
-            "turns of one role in a row become one; empty text is left out; a cache mark becomes a cachePoint after "
-            "its block, where the family of the model caches; thinking that the model would refuse, "
-            "names, image detail and foreign part fields are dropped; "
-            "pictures and documents by URL, uploaded files and parts that only another format knows are refused; a "
-            "conversation that does not begin with the user is refused",
+            "system and developer messages become system blocks in order; tool results come first in the user "
+            "message; consecutive messages of one role are joined; empty text is left out; a cache mark becomes a "
+            "cachePoint after its block, where the family of the model caches; thinking that the model would refuse, "
+            "names, image detail and foreign part fields are dropped; pictures and documents by URL, uploaded files "
+            "and parts that only another format has are refused; a conversation that does not begin with the user is "
+            "refused",
         ),
         "stream": FieldSupport("mapped", "the path"),
-        "include_usage": FieldSupport("mapped", "not sent: a stream of this format always tells its usage"),
+        "include_usage": FieldSupport("mapped", "not sent: streams of this format always report usage"),
         "tools": FieldSupport(
             "mapped",
             "toolConfig.tools: name, description, inputSchema; strict for Claude models with structured outputs, "
-            "dropped for others; a custom tool → a function of one string; a tool that only the caller's format has is "
-            "dropped, and refused where it is forced; where the history has tool calls and the request no tools, stubs "
-            "are sent",
+            "dropped for others; a custom tool → a function with one string; a tool that only the caller's format has "
+            "is dropped, or refused if it is forced; if the history has tool calls and the request has no tools, "
+            "stubs are sent",
         ),
         "tool_choice": FieldSupport(
             "mapped",
@@ -134,11 +132,11 @@ FIELDS = SCALARS.documented(
         ),
         "top_k": FieldSupport(
             "mapped",
-            "additionalModelRequestFields, in the words of the model's maker; dropped where it has none, and like "
+            "additionalModelRequestFields, as the maker of the model names it; dropped where it has none, and like "
             "temperature",
         ),
         "stop": FieldSupport("mapped", "inferenceConfig.stopSequences; those of white space only are dropped"),
-        "n": FieldSupport("refused", "more than one answer"),
+        "n": FieldSupport("refused", "if more than one choice is requested"),
         "seed": FieldSupport("dropped", ""),
         "presence_penalty": FieldSupport("dropped", ""),
         "frequency_penalty": FieldSupport("dropped", ""),
@@ -148,22 +146,22 @@ FIELDS = SCALARS.documented(
             "mapped",
             "json_schema → outputConfig.textFormat, objects closed where they were left open; refused for Claude "
             "before 4.5; json_object is dropped: the caller's own prompt asks for JSON, nothing enforces it; strict "
-            "false is dropped: Bedrock always holds to the schema",
+            "false is dropped: Bedrock always enforces the schema",
         ),
         "reasoning": FieldSupport(
             "mapped",
-            "additionalModelRequestFields, in the words of the model's maker: thinking and output_config for Claude "
+            "additionalModelRequestFields, as the maker of the model names it: thinking and output_config for Claude "
             "(dropped before 3.7), reasoningConfig for Nova, reasoning_effort for gpt-oss, reasoning_config for others",
         ),
         "service_tier": FieldSupport("mapped", "default, flex, priority, reserved → serviceTier; auto is not sent"),
         "user": FieldSupport("dropped", ""),
-        "metadata": FieldSupport("mapped", "requestMetadata; dropped where Bedrock would not take it"),
+        "metadata": FieldSupport("mapped", "requestMetadata; dropped if Bedrock would reject it"),
         "extras": FieldSupport(
             "dropped",
-            "but what the caller's format calls essential is refused: of OpenAI chat audio output, web "
-            "search, the old functions and odd tool choices",
+            "except those that are essential in the caller's format, which are refused: in OpenAI chat audio output, "
+            "web search, the old functions and unknown tool choices",
         ),
-        "needed": FieldSupport("refused", "whatever it names"),
+        "needed": FieldSupport("refused", "every field that it names"),
     }
 )
 

@@ -15,7 +15,7 @@ import msgspec
 from ...codecs import json_splice
 from ...codecs.json_values import UNREADABLE, encode
 from ..carried import LEGAL_ID, MARK, tool_id
-from ..history import Place, edited, named
+from ..history import Place, edited, lost_thinking, named
 from ..turns import BlockKind, goes_on_without_thinking
 
 
@@ -43,7 +43,7 @@ class _Block(msgspec.Struct, rename="camel"):
         return "call" if self.tool_use is not None else "result" if self.tool_result is not None else "media"
 
 
-class _Turn(msgspec.Struct):
+class _Message(msgspec.Struct):
     role: str = ""
     content: list[_Block] = []
 
@@ -57,7 +57,7 @@ class _More(msgspec.Struct):
 
 
 class _Body(msgspec.Struct, rename="camel"):
-    messages: list[_Turn] = []
+    messages: list[_Message] = []
     additional_model_request_fields: _More | None = None
 
 
@@ -90,9 +90,9 @@ def mend(raw: bytes, *, claude: bool) -> tuple[bytes, tuple[str, ...]]:
     return json_splice.splice(raw, changes), tuple(sorted(dropped))
 
 
-def _edits(turns: Sequence[_Turn], *, claude: bool) -> Iterator[tuple[Place, json_splice.Change]]:
-    for i, turn in enumerate(turns):
-        for j, block in enumerate(turn.content):
+def _edits(messages: Sequence[_Message], *, claude: bool) -> Iterator[tuple[Place, json_splice.Change]]:
+    for i, message in enumerate(messages):
+        for j, block in enumerate(message.content):
             thought = None if block.reasoning_content is None else block.reasoning_content.reasoning_text
             if thought is not None:
                 signature = thought.signature or ""
@@ -109,12 +109,8 @@ def _rests(body: _Body, gone: set[Place]) -> bool:
     more = body.additional_model_request_fields
     if more is None or more.thinking is None or more.thinking.type != "enabled":
         return False
-    turns = [
-        (turn.role, [block.kind for j, block in enumerate(turn.content) if (i, j) not in gone])
-        for i, turn in enumerate(body.messages)
+    messages = [
+        (message.role, [block.kind for j, block in enumerate(message.content) if (i, j) not in gone])
+        for i, message in enumerate(body.messages)
     ]
-    last = len(turns) - 2
-    lost = (
-        last >= 0 and "call" in turns[last][1] and "thinking" not in turns[last][1] and any(i == last for i, _ in gone)
-    )
-    return lost or goes_on_without_thinking(turns)
+    return goes_on_without_thinking(messages) or lost_thinking(messages, gone)

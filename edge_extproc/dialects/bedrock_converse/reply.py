@@ -57,7 +57,7 @@ _STOP_REASONS: Mapping[FinishReason, str] = MappingProxyType(
         "tool_calls": "tool_use",
         "content_filter": "content_filtered",
         "refusal": "content_filtered",
-        "pause": "end_turn",
+        "pause": "max_tokens",  # the reply is not finished: "end_turn" would report it as complete
         "malformed": "malformed_model_output",
         "other": "end_turn",
     }

@@ -62,7 +62,7 @@ def why_no_call(raw: bytes) -> BadRequest:
         maybe_int(config.get("maxTokens"), "inferenceConfig.maxTokens")
     except BadRequest as exc:
         return exc
-    return BadRequest("the body says messages or inferenceConfig twice, and not alike")
+    return BadRequest("the body contains messages or inferenceConfig twice, with different values")
 
 
 # --- reading a request: the rest
@@ -196,7 +196,9 @@ def _read_format(config: Block) -> ResponseFormat | None:
             try:
                 schema = decode(text.encode("utf-8", "surrogatepass"))
             except UNREADABLE:
-                raise BadRequest("outputConfig.textFormat: the schema is no JSON", param="outputConfig") from None
+                raise BadRequest(
+                    "the schema in outputConfig.textFormat is not valid JSON", param="outputConfig"
+                ) from None
             del config["textFormat"]
             path = "outputConfig.textFormat.structure.jsonSchema"
             return ResponseFormat(

@@ -33,7 +33,7 @@ from ...model.content import (
 from ..carried import tool_id
 from ..claude import LEAST_TOP_P_WITH_THINKING, closed_schema
 from ..dropping import tools_of
-from ..turns import FORCED, NO_PARAMETERS, BlockKind, Translation, Turn, is_explicit, schema_of
+from ..turns import FORCED, NO_PARAMETERS, BlockKind, RoleGroup, Translation, is_explicit, schema_of
 from .content import (
     AUDIO_TYPES,
     DOCUMENT_TYPES,
@@ -141,23 +141,23 @@ class RequestWriter(Translation[_Piece]):
     def body(self) -> Block:
         chat = self.chat
         self._refuse()
-        system, turns = self._conversation()
+        system, groups = self._conversation()
         body: Block = {}
         if system:
             body["system"] = _blocks(system, marked="system" in self.family.caches)
         marked = "messages" in self.family.caches
-        body["messages"] = [{"role": turn.role, "content": _blocks(turn.blocks, marked=marked)} for turn in turns]
+        body["messages"] = [{"role": group.role, "content": _blocks(group.blocks, marked=marked)} for group in groups]
         inference: Block = {}
         self._write_scalars(SCALARS, chat, inference)
         stop = [s for s in chat.stop if s.strip()]
         self._drop_field("stop", len(stop) < len(chat.stop))
         if stop:
             inference["stopSequences"] = stop
-        thinking = self._reasoning(inference, turns)
+        thinking = self._reasoning(inference, groups)
         self._sampling(inference, thinking)
         if inference:
             body["inferenceConfig"] = inference
-        if config := self._tool_config(turns, thinking):
+        if config := self._tool_config(groups, thinking):
             body["toolConfig"] = config
         if stop and self.is_claude:
             # Converse does not tell which sequence was met; Claude does.
@@ -197,7 +197,7 @@ class RequestWriter(Translation[_Piece]):
             value = getattr(chat, name)
             if value is not None and not 0 <= value <= 1:
                 path = self.spelling.field(name)
-                raise BadRequest(f"{path} is {value!r}; {TITLE} takes 0 to 1", param=path)
+                raise BadRequest(f"{path} is {value!r}; {TITLE} accepts 0 to 1", param=path)
         if sampling == "one" and chat.temperature is not None and inference.pop("topP", None) is not None:
             self._drop_field("top_p", True)
         if chat.top_k is not None:
@@ -234,7 +234,7 @@ class RequestWriter(Translation[_Piece]):
 
     # thinking
 
-    def _reasoning(self, inference: Block, turns: list[Turn[_Piece]]) -> bool:
+    def _reasoning(self, inference: Block, groups: list[RoleGroup[_Piece]]) -> bool:
         """Whether a Claude uses thinking, which restricts other settings."""
         reasoning = self.chat.reasoning
         if reasoning is None:
@@ -248,9 +248,9 @@ class RequestWriter(Translation[_Piece]):
             return False
         if self.is_claude:
             if is_off:
-                self._rests(reasoning, self.more)
+                self._disable_thinking(reasoning, self.more)
                 return False
-            return self._thinks(reasoning, effort, self.more, inference, "maxTokens", turns)
+            return self._enable_thinking(reasoning, effort, self.more, inference, "maxTokens", groups)
         self._drop_extras(reasoning.extras, self.spelling.field("reasoning"))
         if is_off:
             # What others do unasked cannot be switched off by a field that all of them take.
@@ -272,12 +272,15 @@ class RequestWriter(Translation[_Piece]):
 
     # tools
 
-    def _tool_config(self, turns: list[Turn[_Piece]], thinking: bool) -> Block:
+    def _tool_config(self, groups: list[RoleGroup[_Piece]], thinking: bool) -> Block:
         chat = self.chat
         names = [
-            str(use["name"]) for turn in turns for p in turn.blocks if isinstance(use := p.block.get("toolUse"), dict)
+            str(use["name"])
+            for group in groups
+            for p in group.blocks
+            if isinstance(use := p.block.get("toolUse"), dict)
         ]
-        has_history = bool(names) or any("toolResult" in p.block for turn in turns for p in turn.blocks)
+        has_history = bool(names) or any("toolResult" in p.block for group in groups for p in group.blocks)
         choice, single = chat.tool_choice, chat.parallel_tool_calls is False
         if not chat.tools:
             self._drop_field("tool_choice", choice is not None and choice.mode in FORCED)
@@ -312,7 +315,7 @@ class RequestWriter(Translation[_Piece]):
         tools: list[Block] = []
         for path, tool in tools_of(self.chat.tools):
             if isinstance(tool, Opaque):
-                raise Unsupported(path, TITLE, f"it knows no tool of type {tool.kind!r}")
+                raise Unsupported(path, TITLE, f"the format has no tool of type {tool.kind!r}")
             spec = _tool_spec(tool, schema_of(tool.parameters, self._member(path, "parameters")))
             strict = self.is_claude and self.generation.schemas
             if tool.strict is not None and strict:
@@ -346,9 +349,9 @@ class RequestWriter(Translation[_Piece]):
             self._caches("messages", getattr(part, "cache", None), path)
         match part:
             case Text():
-                return self._said(part.text, part.cache, path)
+                return self._text_piece(part.text, part.cache, path)
             case Refusal():
-                return self._said(part.text, None, path)
+                return self._text_piece(part.text, None, path)
             case Image():
                 self._drop_member(path, "detail", part.detail not in (None, "auto"))
                 return _Piece(self._image(part.source, path), part.cache)
@@ -372,11 +375,11 @@ class RequestWriter(Translation[_Piece]):
             case ToolResult():
                 return self._tool_result(part, path)
             case Opaque():
-                raise Unsupported(path, TITLE, f"it knows no part of type {part.kind!r}")
+                raise Unsupported(path, TITLE, f"the format has no part of type {part.kind!r}")
             case _:
                 assert_never(part)
 
-    def _said(self, text: str, cache: CacheMark | None, path: str) -> _Piece | None:
+    def _text_piece(self, text: str, cache: CacheMark | None, path: str) -> _Piece | None:
         """Drops empty text and text of only white space, which Bedrock refuses."""
         if text.strip():
             return _Piece({"text": text}, cache)
@@ -388,9 +391,11 @@ class RequestWriter(Translation[_Piece]):
             case Inline():
                 return source
             case Url():
-                raise Unsupported(path, TITLE, "it fetches nothing; send the bytes, as a data: URL for instance")
+                raise Unsupported(
+                    path, TITLE, "the API does not fetch URLs; send the bytes, for example as a data: URL"
+                )
             case FileRef():
-                raise Unsupported(path, TITLE, "a file uploaded to another provider is unknown to it")
+                raise Unsupported(path, TITLE, "the file was uploaded to another provider")
             case _:
                 assert_never(source)
 
@@ -402,7 +407,8 @@ class RequestWriter(Translation[_Piece]):
         format = format_of(IMAGE_TYPES, "image/jpeg" if media_type == "image/jpg" else media_type)
         if format is None:
             raise BadRequest(
-                f"{path} is {inline.media_type!r}; {TITLE} takes {', '.join(IMAGE_TYPES.values())} and PDF", param=path
+                f"{path} is {inline.media_type!r}; {TITLE} accepts {', '.join(IMAGE_TYPES.values())} and PDF",
+                param=path,
             )
         return {"image": {"format": format, "source": {"bytes": inline.data}}}
 
@@ -413,7 +419,9 @@ class RequestWriter(Translation[_Piece]):
         if format is None and media_type.startswith("text/"):
             format = "txt"
         if format is None:
-            raise BadRequest(f"{path} is {inline.media_type!r}; {TITLE} takes {', '.join(DOCUMENT_TYPES)}", param=path)
+            raise BadRequest(
+                f"{path} is {inline.media_type!r}; {TITLE} accepts {', '.join(DOCUMENT_TYPES)}", param=path
+            )
         return self._document_block(format, part.name, inline.data)
 
     def _document_block(self, format: str, name: str | None, data: str) -> Block:
@@ -429,16 +437,16 @@ class RequestWriter(Translation[_Piece]):
         kind = inline.media_type.lower()
         format = format_of(AUDIO_TYPES, {"audio/mp3": "audio/mpeg", "audio/x-wav": "audio/wav"}.get(kind, kind))
         if format is None:
-            raise BadRequest(f"{path} is {inline.media_type!r}; {TITLE} takes {', '.join(AUDIO_TYPES)}", param=path)
+            raise BadRequest(f"{path} is {inline.media_type!r}; {TITLE} accepts {', '.join(AUDIO_TYPES)}", param=path)
         return {"audio": {"format": format, "source": {"bytes": inline.data}}}
 
     def _tool_use(self, part: ToolCall, path: str) -> Block:
-        arguments = self._called(part, path)
+        arguments = self._arguments_of_call(part, path)
         return {"toolUse": {"toolUseId": tool_id(part.id), "name": part.name, "input": arguments}}
 
     def _tool_result(self, part: ToolResult, path: str) -> _Piece:
         """Moves a cache mark within a tool result behind the result, because there is none inside."""
-        call_id, inner = self._answered(part, path)
+        call_id, inner = self._call_id_and_blocks(part, path)
         result: Block = {"toolUseId": call_id, "content": [piece.block for piece in inner]}
         if part.is_error and self.family.takes_status:
             result["status"] = "error"

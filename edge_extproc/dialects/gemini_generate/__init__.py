@@ -151,7 +151,7 @@ class GeminiGenerate:
     def write_reply(self, reply: Reply) -> bytes:
         return write_reply(reply)
 
-    def can_say(self, part: Part) -> bool:
+    def can_contain(self, part: Part) -> bool:
         return not isinstance(part, Opaque | RedactedThinking)
 
     def reader(self, content_type: str) -> ReplyReader:

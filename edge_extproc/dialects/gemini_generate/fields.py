@@ -137,23 +137,24 @@ WIRE = WireNames(
 
 FIELDS = SCALARS.documented(
     {
-        "dialect": FieldSupport("mapped", "not sent; it says whose extras and opaque parts these are"),
-        "model": FieldSupport("mapped", "the path: the name under which the chosen host knows it"),
+        "dialect": FieldSupport("mapped", "not sent; names the format of the extras and opaque parts"),
+        "model": FieldSupport("mapped", "the path: the provider's name of the model"),
         "messages": FieldSupport(
             "mapped",
-            "system and developer turns become parts of systemInstruction in order; tool results join the user's turn, "
-            "first in it; turns of one role in a row become one; empty text is left out; thinking, refusals, names, "
-            "cache marks and foreign part fields are dropped; a tool result without its call, other providers' files "
-            "and parts that only another format knows are refused. Where a Gemini 3 model gets calls that bear no "
-            "thought signature, the first of a turn gets the one that Google documents for foreign history",
+            "system and developer messages become parts of systemInstruction in order; tool results come first in the "
+            "user message; consecutive messages of one role are joined; empty text is left out; thinking, refusals, "
+            "names, cache marks and foreign part fields are dropped; a tool result without its call, other providers' "
+            "files and parts that only another format has are refused. If the calls for a Gemini 3 model have no "
+            "thought signature, the first call of a message gets the one that Google documents for other models' "
+            "history",
         ),
         "stream": FieldSupport("mapped", "the path"),
-        "include_usage": FieldSupport("mapped", "not sent: a stream of this format always tells its usage"),
+        "include_usage": FieldSupport("mapped", "not sent: streams of this format always report usage"),
         "tools": FieldSupport(
             "mapped",
-            "functionDeclarations; a schema goes as it is from Gemini 2.5 on and is narrowed to OpenAPI before; strict "
-            "is dropped; a custom tool → a function of one string; a tool that only the caller's format has is "
-            "dropped, and refused where it is forced",
+            "functionDeclarations; a schema is unchanged from Gemini 2.5 on, and narrowed to OpenAPI for older "
+            "models; strict is dropped; a custom tool → a function with one string; a tool that only the caller's "
+            "format has is dropped, or refused if it is forced",
         ),
         "tool_choice": FieldSupport(
             "mapped", "auto, required → ANY, none, a function → ANY with its name; dropped without tools"
@@ -163,12 +164,12 @@ FIELDS = SCALARS.documented(
         "response_format": FieldSupport(
             "mapped",
             "responseMimeType, and responseJsonSchema (responseSchema before Gemini 2.5); a name and a description "
-            "become the schema's title and description; strict false is dropped: Google always holds to the schema",
+            "become the schema's title and description; strict false is dropped: Google always enforces the schema",
         ),
         "reasoning": FieldSupport(
             "mapped",
             "thinkingConfig: thinkingLevel from Gemini 3 on, thinkingBudget for 2.5, dropped before; efforts as "
-            "Google's own OpenAI endpoint maps them; switching off what cannot be switched off is refused",
+            "Google's own OpenAI endpoint maps them; refused if it is to be disabled and the model cannot",
         ),
         "service_tier": FieldSupport(
             "mapped", "default → standard, flex, priority; auto is not sent; others are dropped"
@@ -177,10 +178,10 @@ FIELDS = SCALARS.documented(
         "metadata": FieldSupport("dropped", ""),
         "extras": FieldSupport(
             "dropped",
-            "but those that the caller's format calls essential are refused: of OpenAI chat audio output, web search, "
-            "the old functions and odd tool choices",
+            "except those that are essential in the caller's format, which are refused: in OpenAI chat audio output, "
+            "web search, the old functions and unknown tool choices",
         ),
-        "needed": FieldSupport("refused", "whatever it names"),
+        "needed": FieldSupport("refused", "every field that it names"),
     }
 )
 

@@ -15,6 +15,7 @@ from ...model.reply import Finish, FinishReason, Reply
 from ...model.usage import Usage
 from ..base import ModelCard
 from ..failed_finish import OTHER_WORDS
+from ..turns import CUT_OFF, arguments_of
 from .content import (
     CALL,
     MADE_ID,
@@ -389,6 +390,13 @@ def candidate_of(index: int | None, parts: Iterable[Block], finish: Json, extras
     return {**candidate, **extras}
 
 
+def is_cut_call(part: Part, finish: Finish | None) -> bool:
+    """Whether a part is a call that was cut off with its reply. This format has only complete calls, and its clients
+    execute each of them."""
+    is_cut = finish is not None and finish.reason in CUT_OFF
+    return is_cut and isinstance(part, ToolCall) and arguments_of(part.arguments) is None
+
+
 def write_reply(reply: Reply) -> bytes:
     own = reply.dialect == NAME
     extras = dict(reply.extras) if own else {}
@@ -398,7 +406,12 @@ def write_reply(reply: Reply) -> bytes:
         body["candidates"] = [
             candidate_of(
                 None if own else index,
-                (block for part in choice.parts if (block := writing.part(part, index)) is not None),
+                (
+                    block
+                    for part in choice.parts
+                    if (own or not is_cut_call(part, choice.finish))
+                    and (block := writing.part(part, index)) is not None
+                ),
                 write_finish(choice.finish, own=own),
                 choice.extras if own else {},
             )

@@ -246,7 +246,9 @@ def read_chat(call: Call) -> Chat:
         reasoning=_read_thinking(config["thinkingConfig"]) if "thinkingConfig" in config else None,
         service_tier=service_tier,
         extras=(rest := extras_of(extras, format_rest, choice_rest)),
-        needed=tuple(path for path, value in rest.items() if HUMP.sub("_", path).lower() in _NEEDED and _asks(value)),
+        needed=tuple(
+            path for path, value in rest.items() if HUMP.sub("_", path).lower() in _NEEDED and _is_not_default(value)
+        ),
         spelling=SPELLING.but({"response_format.schema": "generationConfig.responseSchema"})
         if "responseSchema" in config and "responseJsonSchema" not in config
         else SPELLING,
@@ -265,6 +267,6 @@ _NEEDED = frozenset(
 )
 
 
-def _asks(value: Json) -> bool:
+def _is_not_default(value: Json) -> bool:
     """Whether a field has another value than the default."""
     return value not in (["TEXT"], [])

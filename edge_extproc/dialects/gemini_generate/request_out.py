@@ -85,7 +85,7 @@ class RequestWriter(DropList):
         self._refuse_essential(self._chat, TITLE)
         if len(self._chat.stop) > MOST_STOPS:
             stop = self.spelling.field("stop")
-            raise BadRequest(f"{stop} holds {len(self._chat.stop)} strings; {TITLE} takes {MOST_STOPS}", param=stop)
+            raise BadRequest(f"{stop} has {len(self._chat.stop)} strings; {TITLE} accepts {MOST_STOPS}", param=stop)
 
     # the conversation
 
@@ -101,14 +101,14 @@ class RequestWriter(DropList):
                 case "system" | "developer":
                     system += parts
                 case "assistant":
-                    self._say(turns, "model", parts)
+                    self._append(turns, "model", parts)
                 case "user" | "tool":
-                    self._say(turns, "user", parts)
+                    self._append(turns, "user", parts)
                 case _:
                     assert_never(message.role)
         if not turns:
             path = self.spelling.field("messages")
-            raise BadRequest(f"there is no turn of the user, and {TITLE} needs one", param=path)
+            raise BadRequest(f"{path} has no user message; {TITLE} requires one", param=path)
         for role, parts in turns:
             self._settle(role, parts)
         body["contents"] = [{"role": role, "parts": parts} for role, parts in turns]
@@ -116,7 +116,7 @@ class RequestWriter(DropList):
             body["systemInstruction"] = {"parts": system}
         return body
 
-    def _say(self, turns: list[tuple[str, list[Block]]], role: str, parts: list[Block]) -> None:
+    def _append(self, turns: list[tuple[str, list[Block]]], role: str, parts: list[Block]) -> None:
         if turns and turns[-1][0] == role:
             turns[-1][1].extend(parts)
         elif parts:
@@ -139,9 +139,9 @@ class RequestWriter(DropList):
     def _part(self, part: Part, path: str, *, in_system: bool = False) -> list[Block]:
         """None for what is left out, and several for a result whose images have no place in it."""
         if isinstance(part, Opaque):
-            raise Unsupported(path, TITLE, f"it knows no part of type {part.kind!r}")
+            raise Unsupported(path, TITLE, f"the format has no part of type {part.kind!r}")
         if in_system and not isinstance(part, Text | Refusal):
-            raise Unsupported(path, TITLE, "its system instruction is text")
+            raise Unsupported(path, TITLE, "the system instruction can contain only text")
         self._drop_mark(getattr(part, "cache", None), path)
         self._drop_extras(part.extras, path)
         block: Block
@@ -180,7 +180,7 @@ class RequestWriter(DropList):
             media_type = source.media_type.lower().replace("image/jpg", "image/jpeg")
             if media_type not in (*_IMAGES, "application/pdf"):
                 raise BadRequest(
-                    f"{path} is {source.media_type!r}; {TITLE} takes {', '.join(sorted(_IMAGES))} and PDF", param=path
+                    f"{path} is {source.media_type!r}; {TITLE} accepts {', '.join(sorted(_IMAGES))} and PDF", param=path
                 )
             source = Inline(media_type, source.data)
         block = self._source(source, "image/jpeg", path)
@@ -207,7 +207,7 @@ class RequestWriter(DropList):
                 return {"fileData": {"fileUri": source.url, "mimeType": media_type}}
             case FileRef():
                 if not GOOGLES_FILE.match(source.id):
-                    raise Unsupported(path, TITLE, "a file uploaded to another provider is unknown to it")
+                    raise Unsupported(path, TITLE, "the file was uploaded to another provider")
                 return {"fileData": {"fileUri": source.id, "mimeType": usual}}
             case _:
                 assert_never(source)
@@ -265,7 +265,7 @@ class RequestWriter(DropList):
                         tools.append({"functionDeclarations": declarations})
                     declarations.append(self._declaration(tool, path))
                 case Opaque():
-                    raise Unsupported(path, TITLE, f"it knows no tool of type {tool.kind!r}")
+                    raise Unsupported(path, TITLE, f"the format has no tool of type {tool.kind!r}")
                 case _:
                     assert_never(tool)
         return tools
@@ -360,7 +360,7 @@ class RequestWriter(DropList):
         level = generation.efforts.get(effort)
         if level is None:
             where = self.spelling.field("reasoning.effort") if reasoning.effort else path
-            raise BadRequest(f"{where} is {effort!r}; this model takes {', '.join(generation.efforts)}", param=where)
+            raise BadRequest(f"{where} is {effort!r}; this model accepts {', '.join(generation.efforts)}", param=where)
         shown = effort != "none" and not hidden
         if isinstance(level, int):
             return _thoughts({"thinkingBudget": level}, shown=shown)

@@ -64,7 +64,7 @@ def read_reply(body: bytes) -> Reply:
         error = error_in(whole)
         if error is not None:
             raise ErrorReply(error)
-        raise UpstreamError("the provider's reply holds no candidates")
+        raise UpstreamError("the provider's reply has no candidates")
     known, extras = split(whole, REPLY)
     answer = ReplyAssembly()
     answer.id = text_of(known.get("responseId")) or None
@@ -75,8 +75,8 @@ def read_reply(body: bytes) -> Reply:
         failed = failed_finish(finish.raw) if finish is not None else None
         if failed is not None:
             raise ErrorReply(failed)
-        told = {"index": candidate["index"]} if "index" in candidate else {}
-        choices.append(Choice(parts, finish, extras_of(told, rest)))
+        index = {"index": candidate["index"]} if "index" in candidate else {}
+        choices.append(Choice(parts, finish, extras_of(index, rest)))
     blocked = blocked_by(extras)
     if blocked is not None and not choices:
         choices.append(Choice((), blocked))
@@ -167,16 +167,16 @@ class ReplyReader:
         return events
 
     def _candidate(self, number: int, candidate: Block, extras: Block) -> Iterator[ReplyEvent]:
-        telling = self._candidates.setdefault(number, _OpenCandidate())
+        state = self._candidates.setdefault(number, _OpenCandidate())
         for value in parts_of(candidate):
             part = self._answer.part(value)
-            telling.has_calls = telling.has_calls or is_call(part)
-            yield from _part_events(telling, part, number)
-        telling.finish = candidate.get("finishReason", telling.finish)
+            state.has_calls = state.has_calls or is_call(part)
+            yield from _part_events(state, part, number)
+        state.finish = candidate.get("finishReason", state.finish)
         # Lists in notes grow. Safety ratings come with every chunk and must not.
-        news = {key: value for key, value in extras.items() if telling.noted.get(key) != value}
+        news = {key: value for key, value in extras.items() if state.noted.get(key) != value}
         if news:
-            telling.noted.update(news)
+            state.noted.update(news)
             yield Noted(news, number)
 
     def finish(self) -> list[ReplyEvent]:
@@ -185,9 +185,9 @@ class ReplyReader:
             return []
         self._over = True
         events: list[ReplyEvent] = []
-        for number, telling in sorted(self._candidates.items()):
-            events += _close(telling, number)
-            finish = read_finish(telling.finish, telling.has_calls) or self._blocked
+        for number, state in sorted(self._candidates.items()):
+            events += _close(state, number)
+            finish = read_finish(state.finish, state.has_calls) or self._blocked
             if finish is None:
                 return [Failed(_torn())]
             failed = failed_finish(finish.raw)
@@ -205,7 +205,7 @@ def _torn() -> Fault:
     return Fault(502, "api", "the provider's stream ended before its reply was complete", "truncated_stream")
 
 
-def _part_events(telling: _OpenCandidate, part: Part, number: int) -> Iterator[ReplyEvent]:
+def _part_events(state: _OpenCandidate, part: Part, number: int) -> Iterator[ReplyEvent]:
     kind: PartKind
     match part:
         case Text():
@@ -213,30 +213,30 @@ def _part_events(telling: _OpenCandidate, part: Part, number: int) -> Iterator[R
         case Thinking():
             kind, noted = "thinking", dict(part.extras)
         case _:
-            yield from _close(telling, number)
-            yield from _whole(part, telling.parts, number)
-            telling.parts += 1
+            yield from _close(state, number)
+            yield from _whole(part, state.parts, number)
+            state.parts += 1
             return
     if not part.text and not noted:
         return
-    if telling.open != kind:
-        yield from _close(telling, number)
-        yield PartStarted(telling.parts, kind, choice=number)
-        telling.open = kind
-        telling.parts += 1
-    index = telling.parts - 1
+    if state.open != kind:
+        yield from _close(state, number)
+        yield PartStarted(state.parts, kind, choice=number)
+        state.open = kind
+        state.parts += 1
+    index = state.parts - 1
     if part.text:
         yield PartDelta(index, part.text, number)
     if noted:
         yield PartNoted(index, noted, number)
     if "thoughtSignature" in noted:
-        yield from _close(telling, number)  # signed and unsigned text must not be joined
+        yield from _close(state, number)  # signed and unsigned text must not be joined
 
 
-def _close(telling: _OpenCandidate, number: int) -> Iterator[ReplyEvent]:
-    if telling.open is not None:
-        telling.open = None
-        yield PartEnded(telling.parts - 1, number)
+def _close(state: _OpenCandidate, number: int) -> Iterator[ReplyEvent]:
+    if state.open is not None:
+        state.open = None
+        yield PartEnded(state.parts - 1, number)
 
 
 def _whole(part: Part, index: int, number: int) -> Iterator[ReplyEvent]:

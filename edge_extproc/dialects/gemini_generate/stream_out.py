@@ -25,10 +25,11 @@ from ...model.reply import (
     ReplyStarted,
     UsageSeen,
 )
+from ..turns import arguments_of
 from .content import sealed
 from .errors import error_of
 from .fields import Block
-from .reply import Candidates, base64_of, candidate_of, envelope, write_finish, write_usage
+from .reply import Candidates, base64_of, candidate_of, envelope, is_cut_call, write_finish, write_usage
 
 # --- streams: writing
 
@@ -76,6 +77,8 @@ class ReplyWriter:
         self._choices: set[int] = set()
         """The candidates with content."""
         self._held: dict[tuple[int, int], _Held] = {}
+        self._unparsed: dict[int, list[ToolCall]] = {}
+        """Calls whose arguments are not an object, by choice. The finish reason shows whether they were cut off."""
         self._own = False
         """Whether the stream is of this format, and only its framing changes."""
         self._is_blocked = False
@@ -159,6 +162,9 @@ class ReplyWriter:
             case "tool_call":
                 arguments = "".join(held.texts)
                 call = ToolCall(start.id or "", start.name or "", arguments, None, held.signature, start.extras)
+                if arguments_of(arguments) is None:
+                    self._unparsed.setdefault(event.choice, []).append(call)
+                    return self._part(event.choice, None)
                 return self._part(event.choice, self._candidates.part(call, event.choice))
             case "thinking":
                 signed = sealed(held.signature) if held.foreign else base64_of(held.signature)
@@ -188,6 +194,15 @@ class ReplyWriter:
         return self._frame({"candidates": [candidate_of(choice, [block], None, {})]})
 
     def _last(self) -> bytes:
+        calls = [
+            self._part(choice, self._candidates.part(call, choice))
+            for choice, unparsed in self._unparsed.items()
+            for call in unparsed
+            if not is_cut_call(call, self._finishes[choice].finish if choice in self._finishes else None)
+        ]
+        return b"".join(calls) + self._end_of_candidates()
+
+    def _end_of_candidates(self) -> bytes:
         body: Block = {}
         if not (self._own and self._is_blocked):
             # Google sends an empty text here: callers print the text of every chunk.

@@ -103,7 +103,7 @@ class OpenAIChat:
     def write_reply(self, reply: Reply) -> bytes:
         return write_reply(reply)
 
-    def can_say(self, part: Part) -> bool:
+    def can_contain(self, part: Part) -> bool:
         if isinstance(part, Image | Audio):
             return "content" not in written_media(part, 0)
         return not isinstance(part, Opaque)

@@ -42,7 +42,7 @@ SCALARS = Scalars(
         "service_tier",
         "service_tier",
         as_text,
-        "standard_only → default; what OpenAI does not know is dropped",
+        "standard_only → default; values that OpenAI does not have are dropped",
         SERVICE_TIERS.get,
     ),
 )
@@ -136,22 +136,22 @@ WIRE = WireNames(
 
 FIELDS = SCALARS.documented(
     {
-        "dialect": FieldSupport("mapped", "not sent; it says whose extras and opaque parts these are"),
-        "model": FieldSupport("mapped", "model: the name under which the chosen host knows it"),
+        "dialect": FieldSupport("mapped", "not sent; names the format of the extras and opaque parts"),
+        "model": FieldSupport("mapped", "model: the provider's name of the model"),
         "messages": FieldSupport(
             "mapped",
-            "system turns stay where they are; tool results become tool messages before the rest of their turn, and "
-            "images and documents in them go into the user message that follows; an assistant's texts become one; "
-            "thinking, the error flag of a tool result, cache marks and foreign fields are dropped; uploaded files, "
-            "documents by URL and parts that only another format knows are refused",
+            "system messages keep their position; tool results become tool messages before the rest of their message, "
+            "and images and documents in them go into the user message that follows; the texts of an assistant "
+            "message are joined; thinking, the error flag of a tool result, cache marks and foreign fields are "
+            "dropped; uploaded files, documents by URL and parts that only another format has are refused",
         ),
         "stream": FieldSupport("mapped", "stream"),
         "include_usage": FieldSupport("mapped", "stream_options.include_usage: always true, because usage is billed"),
         "tools": FieldSupport(
             "mapped",
-            "functions, and custom tools for models and hosts that know them (a function of one string for others); "
-            "a tool that only the caller's format has is dropped, and refused where it is forced; cache marks are "
-            "dropped",
+            "functions, and custom tools for models and hosts that support them (a function with one string for "
+            "others); a tool that only the caller's format has is dropped, or refused if it is forced; cache marks "
+            "are dropped",
         ),
         "tool_choice": FieldSupport("mapped", "tool_choice; dropped without tools"),
         "parallel_tool_calls": FieldSupport("mapped", "parallel_tool_calls; dropped without tools"),
@@ -161,16 +161,16 @@ FIELDS = SCALARS.documented(
         "reasoning": FieldSupport(
             "mapped",
             "reasoning_effort: the nearest level that the model has; a budget of tokens becomes the level with the "
-            "greatest budget not above it; dropped for models of which we do not know that they take one, and for "
-            "those whose thinking cannot be disabled",
+            "greatest budget not above it; dropped for models that are not known to accept one, and for those whose "
+            "thinking cannot be disabled",
         ),
-        "user": FieldSupport("mapped", "user; dropped where it is longer than the host takes"),
+        "user": FieldSupport("mapped", "user; dropped if it is longer than the host accepts"),
         "metadata": FieldSupport("dropped", "it labels stored completions of the account, which are not the caller's"),
         "extras": FieldSupport(
             "dropped",
-            "but what the Responses API shares: prompt_cache_key and its like, text.verbosity; what the caller calls "
-            "essential is refused",
+            "except those that the Responses API shares, such as prompt_cache_key and text.verbosity; extras that are "
+            "essential in the caller's format are refused",
         ),
-        "needed": FieldSupport("refused", "whatever it names"),
+        "needed": FieldSupport("refused", "every field that it names"),
     }
 )

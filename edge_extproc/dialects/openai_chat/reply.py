@@ -60,7 +60,7 @@ from .content import (
 from .errors import fault_of, is_bare_error
 from .fields import NAME, TITLE, Object
 from .models import LONGEST_CALL_ID
-from .request_in import read_said
+from .request_in import read_assistant_parts
 from .tools import custom_names, write_custom_call
 
 # --- usage
@@ -199,7 +199,7 @@ def _read_choice(value: Json, number: int) -> Choice:
     path = f"choices[{number}]"
     choice = as_object(value, path)
     message = as_object(choice.get("message"), f"{path}.message")
-    parts, rest = read_said(message, f"{path}.message", strict=False)
+    parts, rest = read_assistant_parts(message, f"{path}.message", strict=False)
     reason = choice.get("finish_reason")
     finish = None
     if isinstance(reason, str):
@@ -218,7 +218,7 @@ def read_reply(body: bytes) -> Reply:
     if not isinstance(reply, dict) or not isinstance(reply.get("choices"), list):
         if isinstance(reply, dict) and (reply.get("error") or is_bare_error(reply)):
             raise ErrorReply(fault_of(200, (), reply, text_of(reply.get("detail")) or ""))
-        raise UpstreamError("the provider's reply is no chat completion")
+        raise UpstreamError("the provider's reply is not a chat completion")
     try:
         choices = tuple(_read_choice(choice, number) for number, choice in enumerate(reply["choices"]))
     except BadRequest as exc:  # the readers of a caller's messages raise it

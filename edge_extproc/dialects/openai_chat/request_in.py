@@ -69,7 +69,7 @@ def read_call(raw: bytes) -> Call:
     except UNREADABLE:
         raise why_no_call(raw) from None
     if not probe.model:
-        raise BadRequest("model is empty: name the model that shall answer", param="model")
+        raise BadRequest("model is empty: give the name of a model", param="model")
     for name, given in (("max_tokens", probe.max_tokens), ("max_completion_tokens", probe.max_completion_tokens)):
         if isinstance(given, int | float) and not isinstance(given, bool):
             output_limit(given, name)
@@ -131,7 +131,7 @@ def _read_tool_call(value: Json, path: str, *, strict: bool) -> Part:
     )
 
 
-def read_said(message: Object, path: str, *, strict: bool = True) -> tuple[tuple[Part, ...], Object]:
+def read_assistant_parts(message: Object, path: str, *, strict: bool = True) -> tuple[tuple[Part, ...], Object]:
     """The parts of an assistant's message, thinking first and tool calls last, and what is left of it."""
     thoughts, extras = read_thoughts(message, path)
     content = message.get("content")
@@ -195,7 +195,7 @@ def _read_message(value: Json, path: str) -> Message:
             parts, extras = _mark_last(parts, left_in(message, _MESSAGE), path)
             return Message(role, parts, name, extras or NO_EXTRAS, path)
         case "assistant":
-            parts, extras = read_said(message, path)
+            parts, extras = read_assistant_parts(message, path)
             parts, extras = _mark_last(parts, extras, path)
             return Message(role, parts, name, extras or NO_EXTRAS, path)
         case "tool":

@@ -52,7 +52,7 @@ from .models import (
     takes_custom_tools,
     takes_stop,
 )
-from .tools import AllowedTools, is_custom, write_custom_call, write_custom_tool
+from .tools import is_custom, write_custom_call, write_custom_tool
 
 # Extras of other dialects that mean the same here, and where each goes.
 _SHARED_EXTRAS = frozenset({"prompt_cache_key", "prompt_cache_retention"})
@@ -75,16 +75,14 @@ class RequestWriter(DropList):
     def body(self) -> Object:
         chat = self.chat
         for name in chat.needed:
-            raise Unsupported(name, TITLE, "only a provider of the caller's own format can honour it")
+            raise Unsupported(name, TITLE, "only a provider that uses the caller's format supports it")
         self._refuse_essential(chat, TITLE)
         body: Object = {"model": self.model, "messages": self._messages()}
         if chat.stream:
             body["stream"] = True
             body["stream_options"] = {"include_usage": True}
-        choice = chat.tool_choice
-        tools = choice.tools if isinstance(choice, AllowedTools) else chat.tools
-        if tools:
-            body["tools"] = [self._tool(tool, path) for path, tool in tools_of(tools)]
+        if chat.tools:
+            body["tools"] = [self._tool(tool, path) for path, tool in tools_of(chat.tools)]
         self._tool_choice(body)
         self._write_scalars(SCALARS, chat, body)
         set_values(
@@ -184,7 +182,7 @@ class RequestWriter(DropList):
 
     def _tool(self, tool: Tool, path: str) -> Json:
         if isinstance(tool, Opaque):
-            raise Unsupported(path, TITLE, f"it knows no tool of type {tool.kind!r}")
+            raise Unsupported(path, TITLE, f"the format has no tool of type {tool.kind!r}")
         if isinstance(tool, CustomTool) and self._takes_custom:
             return self._finish(write_custom_tool(tool), tool.cache, tool.extras, path)
         function: Object = {"name": tool.name}
@@ -197,9 +195,7 @@ class RequestWriter(DropList):
             self._drop_field("tool_choice", choice is not None and choice.mode in _FORCED)
             self._drop_field("parallel_tool_calls", chat.parallel_tool_calls is False)
             return
-        if isinstance(choice, AllowedTools):
-            body["tool_choice"] = choice.value
-        elif choice is not None and choice.mode == "tool":
+        if choice is not None and choice.mode == "tool":
             kind = "custom" if self._takes_custom and is_custom(choice.name, chat.tools) else "function"
             body["tool_choice"] = {"type": kind, kind: {"name": choice.name}}
         elif choice is not None:
@@ -243,7 +239,7 @@ class RequestWriter(DropList):
         parts: list[Object] = []
         for where, part in parts_of(message.parts, path):
             if not isinstance(part, Text):
-                raise Unsupported(where, TITLE, "a system prompt is text")
+                raise Unsupported(where, TITLE, "a system prompt can contain only text")
             parts.append(self._part(part, where))
         return [self._named(message, {"role": message.role, "content": short(parts)})] if parts else []
 
@@ -283,7 +279,7 @@ class RequestWriter(DropList):
                     self.dropped.add(where)
                 case _:
                     self._part(part, where)  # raises
-                    raise Unsupported(where, TITLE, "an assistant's message is text and tool calls")
+                    raise Unsupported(where, TITLE, "an assistant message can contain only text and tool calls")
         text = "".join(texts)
         if not text and not refusals and not calls:
             return []
@@ -317,7 +313,7 @@ class RequestWriter(DropList):
                 return self._finish({"type": "text", "text": part.text}, part.cache, part.extras, path)
             case Image():
                 if isinstance(part.source, FileRef):
-                    raise Unsupported(path, TITLE, "a file uploaded to another provider is unknown to it")
+                    raise Unsupported(path, TITLE, "the file was uploaded to another provider")
                 image: Object = {"url": write_source(part.source)}
                 set_values(image, detail=part.detail)
                 return self._finish({"type": "image_url", "image_url": image}, part.cache, part.extras, path)
@@ -328,9 +324,9 @@ class RequestWriter(DropList):
             case Refusal():
                 return self._finish({"type": "refusal", "refusal": part.text}, None, part.extras, path)
             case Opaque():
-                raise Unsupported(path, TITLE, f"it knows no part of type {part.kind!r}")
+                raise Unsupported(path, TITLE, f"the format has no part of type {part.kind!r}")
             case Thinking() | RedactedThinking() | ToolCall() | ToolResult():
-                raise Unsupported(path, TITLE, f"a {type(part).__name__} cannot stand here")
+                raise Unsupported(path, TITLE, f"a {type(part).__name__} is not allowed here")
             case _:
                 assert_never(part)
 
@@ -338,9 +334,9 @@ class RequestWriter(DropList):
         source = part.source
         match source:
             case FileRef():
-                raise Unsupported(path, TITLE, "a file uploaded to another provider is unknown to it")
+                raise Unsupported(path, TITLE, "the file was uploaded to another provider")
             case Url():
-                raise Unsupported(path, TITLE, "it takes no document by URL")
+                raise Unsupported(path, TITLE, "the API does not accept documents by URL")
             case Inline() if source.media_type == "text/plain":
                 # No media type of text is known to all hosts; text always is.
                 self._drop_name(part, path, part.name)
@@ -353,7 +349,7 @@ class RequestWriter(DropList):
 
     def _audio(self, part: Audio, path: str) -> Object:
         if not isinstance(part.source, Inline):
-            raise Unsupported(path, TITLE, "it takes audio only within the request")
+            raise Unsupported(path, TITLE, "the API accepts audio only in the request")
         kind = part.source.media_type
         format = AUDIO_FORMATS.get(kind, kind.removeprefix("audio/"))
         return {"type": "input_audio", "input_audio": {"data": part.source.data, "format": format}}

@@ -102,11 +102,12 @@ def custom_names(call: Call | None) -> frozenset[str]:
 
 @frozen_dataclass
 class AllowedTools(ToolChoice):
-    """A choice among some tools: the model may, or must, call one of them. Another format is offered only these.
-    `value` and `tools` are the caller's."""
+    """A choice among some tools: the model may, or must, call one of them. The tools of the Chat are only these."""
 
     value: Json = None
+    """The choice as the caller wrote it. Two choices that are written differently have different cache keys."""
     tools: tuple[Tool, ...] = ()
+    """All tools of the request, for a format that has such a choice too."""
 
 
 def allowed_tools(tools: Sequence[Tool], allowed: Sequence[Json]) -> tuple[Tool, ...]:

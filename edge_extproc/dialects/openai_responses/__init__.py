@@ -104,7 +104,7 @@ class OpenAIResponses:
     def write_reply(self, reply: Reply) -> bytes:
         return write_reply(reply)
 
-    def can_say(self, part: Part) -> bool:
+    def can_contain(self, part: Part) -> bool:
         return not isinstance(part, Opaque | Audio) and (not isinstance(part, Image) or isinstance(part.source, Inline))
 
     def reader(self, content_type: str) -> ReplyReader:

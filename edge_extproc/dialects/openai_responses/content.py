@@ -125,7 +125,7 @@ def read_content(value: Json, path: str) -> tuple[Part, ...]:
     )
 
 
-def read_said(item: Item, path: str) -> tuple[Part, ...] | None:
+def read_assistant_item(item: Item, path: str) -> tuple[Part, ...] | None:
     """The parts of an assistant's message item, each with the fields of the item. None: its content is missing or
     unknown, so the item must stay whole."""
     parts = read_content(item.get("content"), f"{path}.content")

@@ -30,7 +30,7 @@ SCALARS = Scalars(
         "service_tier",
         "service_tier",
         as_text,
-        "what the API has; standard_only → default; others are dropped",
+        "values that the API has; standard_only → default; others are dropped",
         SERVICE_TIERS.get,
     ),
 )
@@ -103,21 +103,21 @@ WIRE = WireNames(
 
 FIELDS = SCALARS.documented(
     {
-        "dialect": FieldSupport("mapped", "not sent; it says whose extras and opaque parts these are"),
-        "model": FieldSupport("mapped", "model: the name under which the chosen host knows it"),
+        "dialect": FieldSupport("mapped", "not sent; names the format of the extras and opaque parts"),
+        "model": FieldSupport("mapped", "model: the provider's name of the model"),
         "messages": FieldSupport(
             "mapped",
-            "a system turn of one text at the head → instructions; every other turn → items in order; tool calls and "
-            "results → function_call and function_call_output; thinking, signatures, cache marks, names are dropped; "
-            "audio, uploaded files and parts that only another format knows are refused",
+            "a leading system message with one text → instructions; every other message → items in order; tool calls "
+            "and results → function_call and function_call_output; thinking, signatures, cache marks, names are "
+            "dropped; audio, uploaded files and parts that only another format has are refused",
         ),
         "stream": FieldSupport("mapped", "stream"),
-        "include_usage": FieldSupport("mapped", "not sent: a stream of this format always tells its usage"),
+        "include_usage": FieldSupport("mapped", "not sent: streams of this format always report usage"),
         "tools": FieldSupport(
             "mapped",
-            "functions in the flat shape, strict made explicit; custom tools for models and hosts that know them (a "
-            "function of one string for others); a tool that only the caller's format has is dropped, and refused "
-            "where it is forced",
+            "functions in the flat shape, strict made explicit; custom tools for models and hosts that support them "
+            "(a function with one string for others); a tool that only the caller's format has is dropped, or refused "
+            "if it is forced",
         ),
         "tool_choice": FieldSupport(
             "mapped", "auto, required, none, a function or custom tool, some of them; dropped without tools"
@@ -125,10 +125,10 @@ FIELDS = SCALARS.documented(
         "parallel_tool_calls": FieldSupport("mapped", "parallel_tool_calls; dropped without tools"),
         "top_k": FieldSupport("dropped", ""),
         "stop": FieldSupport("refused", "the API cannot stop at a sequence"),
-        "n": FieldSupport("refused", "more than one answer"),
+        "n": FieldSupport("refused", "if more than one choice is requested"),
         "seed": FieldSupport("dropped", ""),
-        "presence_penalty": FieldSupport("dropped", "0 says nothing and is left out"),
-        "frequency_penalty": FieldSupport("dropped", "0 says nothing and is left out"),
+        "presence_penalty": FieldSupport("dropped", "0 is the default and is not sent"),
+        "frequency_penalty": FieldSupport("dropped", "0 is the default and is not sent"),
         "logprobs": FieldSupport("refused", "the reply has them in a form that no other format has"),
         "top_logprobs": FieldSupport("refused", "like logprobs"),
         "response_format": FieldSupport("mapped", "text.format"),
@@ -139,16 +139,16 @@ FIELDS = SCALARS.documented(
         ),
         "user": FieldSupport(
             "mapped",
-            "user, or safety_identifier where it came as that; dropped where it is longer than the host takes",
+            "user, or safety_identifier if the caller sent that; dropped if it is longer than the host accepts",
         ),
-        "metadata": FieldSupport("mapped", "metadata, where the values are strings; others are dropped"),
+        "metadata": FieldSupport("mapped", "metadata; values other than strings are dropped"),
         "extras": FieldSupport(
             "dropped",
-            "but of OpenAI chat: store, prompt_cache_key and prompt_cache_retention are mapped as they are, verbosity "
-            "→ text.verbosity; what else the caller's format calls essential is refused; store is false where the "
-            "caller did not ask for it, since other APIs keep nothing",
+            "except these of OpenAI chat: store, prompt_cache_key and prompt_cache_retention keep their names, "
+            "verbosity → text.verbosity; other extras that are essential in the caller's format are refused; store is "
+            "false unless the caller set it, because other APIs store nothing",
         ),
-        "needed": FieldSupport("refused", "whatever it names"),
+        "needed": FieldSupport("refused", "every field that it names"),
     }
 )
 

@@ -49,9 +49,9 @@ from .content import (
     item_of,
     message_content,
     opaque_of,
+    read_assistant_item,
     read_call_item,
     read_picture,
-    read_said,
     thoughts,
 )
 from .errors import stream_fault
@@ -173,7 +173,7 @@ def _read_item(item: Item, path: str) -> tuple[Part, ...]:
     """The parts of one output item. Reasoning that only OpenAI can read has no place in other formats."""
     match item.get("type"):
         case "message":
-            return read_said(item, path) or (opaque_of(item, path),)
+            return read_assistant_item(item, path) or (opaque_of(item, path),)
         case "function_call":
             return (read_call_item(item, path),)
         case "custom_tool_call":
@@ -204,8 +204,10 @@ def read_finish(response: Item, has_calls: bool) -> Finish | None:
             return None
         case "cancelled":
             return Finish("length", "cancelled")
-        case _:
+        case "completed" | None:
             return Finish("tool_calls" if has_calls else "stop", "completed")
+        case status:
+            return Finish("other", str(status))
 
 
 def reply_extras(response: Item) -> Item:

@@ -31,11 +31,11 @@ from .content import (
     INSTRUCTIONS,
     MESSAGE,
     RESULT,
+    read_assistant_item,
     read_call_item,
     read_content,
     read_picture,
     read_reasoning_item,
-    read_said,
 )
 from .fields import NAME, NEEDED, SCALARS, SPELLING, Item
 from .tool_items import read_tool_call, read_tool_output
@@ -73,21 +73,21 @@ class InputReader:
 
     table: ToolTable
     messages: list[Message] = field(default_factory=list)
-    said: list[Part] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
     has_text: bool = False
     has_call: bool = False
     shell_ids: dict[str, str] = field(default_factory=dict)
     """The call ids of local shell calls, by the ids of their items: an output may name either."""
 
     def close(self) -> None:
-        if self.said:
-            self.messages.append(Message("assistant", tuple(self.said), path=self.said[0].path))
-        self.said, self.has_text, self.has_call = [], False, False
+        if self.parts:
+            self.messages.append(Message("assistant", tuple(self.parts), path=self.parts[0].path))
+        self.parts, self.has_text, self.has_call = [], False, False
 
-    def _say(self, parts: Iterable[Part]) -> None:
+    def _append(self, parts: Iterable[Part]) -> None:
         if self.has_text and not self.has_call:
             self.close()
-        self.said.extend(parts)
+        self.parts.extend(parts)
 
     def add(self, item: Item, path: str) -> None:
         kind = item.get("type")
@@ -97,7 +97,7 @@ class InputReader:
             case "message":
                 self._message(item, path)
             case "reasoning":
-                self._say((read_reasoning_item(item, path),))
+                self._append((read_reasoning_item(item, path),))
             case "function_call" if item.get("namespace") is None:
                 self._call(read_call_item(item, path))
             case "function_call_output":
@@ -110,7 +110,7 @@ class InputReader:
                     )
                 )
             case "image_generation_call" if (picture := read_picture(item)) is not None:
-                self._say((replace(picture, path=path),))
+                self._append((replace(picture, path=path),))
             case _:
                 self._tool_item(item, as_text(kind, f"{path}.type"), path)
 
@@ -126,7 +126,7 @@ class InputReader:
             self._whole(item, kind, path)
 
     def _call(self, call: ToolCall) -> None:
-        self.said.append(call)
+        self.parts.append(call)
         self.has_call = True
 
     def _result(self, result: ToolResult) -> None:
@@ -143,11 +143,11 @@ class InputReader:
             self.close()
             parts = read_content(item.get("content"), f"{path}.content")
             self.messages.append(Message(role, parts, extras=rest_of(item, MESSAGE), path=path))
-        elif (reply := read_said(item, path)) is not None:
-            self._say(reply)
+        elif (reply := read_assistant_item(item, path)) is not None:
+            self._append(reply)
             self.has_text = True
         else:
-            self._say((Opaque(NAME, "message", item, path),))
+            self._append((Opaque(NAME, "message", item, path),))
 
     def _whole(self, item: Item, kind: str, path: str) -> None:
         part = Opaque(NAME, kind, item, path)
@@ -156,7 +156,7 @@ class InputReader:
             extras = READ_ITEM if kind == "additional_tools" else WHOLE_ITEM
             self.messages.append(Message("user", (part,), extras=extras, path=path))
         else:
-            self.said.append(part)
+            self.parts.append(part)
 
 
 def _read_input(value: Json, table: ToolTable) -> InputReader:

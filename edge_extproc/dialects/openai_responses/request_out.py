@@ -116,14 +116,16 @@ class RequestWriter(DropList):
     def _refuse(self) -> None:
         chat = self.chat
         if chat.stop:
-            raise Unsupported(self.spelling.field("stop"), TITLE, "it cannot stop at a sequence")
+            raise Unsupported(self.spelling.field("stop"), TITLE, "the API has no stop sequences")
         if chat.n is not None and chat.n != 1:
-            raise Unsupported(self.spelling.field("n"), TITLE, "it gives one answer")
+            raise Unsupported(self.spelling.field("n"), TITLE, "the API returns one choice per request")
         for name in ("logprobs", "top_logprobs"):
             if getattr(chat, name):
-                raise Unsupported(self.spelling.field(name), TITLE, "its answer tells them in another shape")
+                raise Unsupported(
+                    self.spelling.field(name), TITLE, "the API returns token probabilities in another shape"
+                )
         for name in chat.needed:
-            raise Unsupported(name, TITLE, "only a provider of the caller's own format can honour it")
+            raise Unsupported(name, TITLE, "only a provider that uses the caller's format supports it")
         self._refuse_essential(chat, TITLE)
 
     # fields
@@ -207,7 +209,7 @@ class RequestWriter(DropList):
 
     def _tool(self, tool: Tool, path: str) -> Json:
         if isinstance(tool, Opaque):
-            raise Unsupported(path, TITLE, f"it knows no tool of type {tool.kind!r}")
+            raise Unsupported(path, TITLE, f"the format has no tool of type {tool.kind!r}")
         if isinstance(tool, CustomTool) and self._takes_custom:
             optional = {"description": tool.text, "format": tool.format}
             custom: Item = {"type": "custom", "name": tool.name, **{k: v for k, v in optional.items() if v is not None}}
@@ -227,20 +229,20 @@ class RequestWriter(DropList):
 
     def _input(self) -> tuple[str | None, list[Json]]:
         """The instructions, and the input items."""
-        turns = list(messages_of(self.chat))
+        messages = list(messages_of(self.chat))
         instructions: str | None = None
-        if turns and (text := self._instructions(*turns[0])) is not None:
+        if messages and (text := self._instructions(*messages[0])) is not None:
             instructions = text
-            turns = turns[1:]
+            messages = messages[1:]
         items: list[Json] = []
-        for path, message in turns:
+        for path, message in messages:
             self._drop_if(f"{path}.name", message.name)
             self._drop_extras(message.extras, path)
             items.extend(self._turn(message, path))
         return instructions, items
 
     def _instructions(self, path: str, message: Message) -> str | None:
-        """The text of a turn that is sent as instructions: a plain system turn that leads."""
+        """The text that is sent as instructions: that of a leading system message with one text."""
         if not (message.extras or message.name):
             match message:
                 case Message("system", (Text() as text,)) if not text.extras:
@@ -251,27 +253,27 @@ class RequestWriter(DropList):
     def _turn(self, message: Message, path: str) -> Iterator[Json]:
         match message.role:
             case "assistant":
-                yield from self._said(message.parts, path)
+                yield from self._assistant_items(message.parts, path)
             case "system" | "developer" | "user" | "tool":
-                yield from self._asked(message, path)
+                yield from self._message_items(message, path)
             case _:
                 assert_never(message.role)
 
-    def _asked(self, message: Message, path: str) -> Iterator[Json]:
-        """A turn of the caller: results of calls are items of their own, what stands between them is a message."""
+    def _message_items(self, message: Message, path: str) -> Iterator[Json]:
+        """A message of the caller. Results of calls become items; the parts between them become messages."""
         content: list[Json] = []
         for where, part in parts_of(message.parts, path):
             if not isinstance(part, ToolResult):
                 content.append(self._content(part, where))
                 continue
             if content:
-                yield self._asking(message, content)
+                yield self._input_message(message, content)
                 content = []
             yield self._result(part, where)
         if content:
-            yield self._asking(message, content)
+            yield self._input_message(message, content)
 
-    def _asking(self, message: Message, content: list[Json]) -> Item:
+    def _input_message(self, message: Message, content: list[Json]) -> Item:
         return {"role": message.role, "content": short(content)}
 
     def _result(self, part: ToolResult, path: str) -> Item:
@@ -279,7 +281,7 @@ class RequestWriter(DropList):
         self._drop_mark(part.cache, path)
         if not part.call_id:
             where = self._member(path, "call_id")
-            raise BadRequest(f"{where} is missing: it says whose result this is", param=where)
+            raise BadRequest(f"{where} is missing: a tool result needs the id of its call", param=where)
         content = [self._content(each, where) for where, each in parts_of(part.parts, path)]
         call_id = call_id_of(part.call_id)
         kind = "custom_tool_call_output" if part.call_id in self._custom_ids else "function_call_output"
@@ -298,11 +300,11 @@ class RequestWriter(DropList):
             case Document():
                 return self._file(part, path)
             case Audio():
-                raise Unsupported(path, TITLE, "it has no audio")
+                raise Unsupported(path, TITLE, "the format has no audio")
             case Opaque():
-                raise Unsupported(path, TITLE, f"it knows no part of type {part.kind!r}")
+                raise Unsupported(path, TITLE, f"the format has no part of type {part.kind!r}")
             case Thinking() | RedactedThinking() | ToolCall() | ToolResult():
-                raise BadRequest(f"{path} is a part that only the assistant can say", param=path)
+                raise BadRequest(f"{path} is allowed only in an assistant message", param=path)
             case _:
                 assert_never(part)
 
@@ -314,7 +316,7 @@ class RequestWriter(DropList):
                     return self._file(Document(source), path)
                 if media_type.lower().replace("/jpg", "/jpeg") not in _IMAGES:
                     raise BadRequest(
-                        f"{path} is {media_type!r}; {TITLE} takes {', '.join(sorted(_IMAGES))}", param=path
+                        f"{path} is {media_type!r}; {TITLE} accepts {', '.join(sorted(_IMAGES))}", param=path
                     )
                 written["image_url"] = data_uri(source)
             case Url(url):
@@ -347,10 +349,10 @@ class RequestWriter(DropList):
         """OpenAI's two formats share their files; any other provider's are unknown to it."""
         if self.chat.dialect == "openai_chat":
             return id
-        raise Unsupported(path, TITLE, "a file uploaded to another provider is unknown to it")
+        raise Unsupported(path, TITLE, "the file was uploaded to another provider")
 
-    def _said(self, parts: Sequence[Part], path: str) -> Iterator[Json]:
-        """A turn of the assistant, item by item."""
+    def _assistant_items(self, parts: Sequence[Part], path: str) -> Iterator[Json]:
+        """The items of an assistant message."""
         texts: list[str] = []
         for where, part in parts_of(parts, path):
             if isinstance(part, Text | Refusal):
@@ -361,16 +363,16 @@ class RequestWriter(DropList):
                 texts.append(part.text)
                 continue
             if texts:
-                yield _said_text(texts)
+                yield _assistant_text(texts)
                 texts = []
             if isinstance(part, ToolCall):
                 yield self._call(part, where)
-            elif (item := self._other_said(part, where)) is not None:
+            elif (item := self._other_item(part, where)) is not None:
                 yield item
         if texts:
-            yield _said_text(texts)
+            yield _assistant_text(texts)
 
-    def _other_said(self, part: Part, path: str) -> Json:
+    def _other_item(self, part: Part, path: str) -> Json:
         match part:
             case Thinking() | RedactedThinking():
                 if isinstance(part, Thinking) and self.host.thoughts in WANTED and is_unsigned(part):
@@ -379,14 +381,16 @@ class RequestWriter(DropList):
                 self.dropped.add(path)
                 return None
             case Opaque():
-                raise Unsupported(path, TITLE, f"it knows no part of type {part.kind!r}")
+                raise Unsupported(path, TITLE, f"the format has no part of type {part.kind!r}")
             case _:
-                raise Unsupported(path, TITLE, f"an assistant cannot say a part of type {type(part).__name__.lower()}")
+                raise Unsupported(
+                    path, TITLE, f"an assistant message cannot contain a part of type {type(part).__name__.lower()}"
+                )
 
     def _call(self, part: ToolCall, path: str) -> Item:
         if not part.id:
             where = self._member(path, "id")
-            raise BadRequest(f"{where} is missing: the result of a call names it", param=where)
+            raise BadRequest(f"{where} is missing: a tool call needs an id, which its result repeats", param=where)
         self._drop_member(path, "signature", part.signature)
         self._drop_mark(part.cache, path)
         self._drop_extras(part.extras, path)
@@ -398,7 +402,7 @@ class RequestWriter(DropList):
         return {"type": "function_call", "call_id": call_id, "name": part.name, "arguments": arguments}
 
 
-def _said_text(texts: Sequence[str]) -> Item:
+def _assistant_text(texts: Sequence[str]) -> Item:
     """A message of the assistant, as an item of the input."""
     return {"role": "assistant", "content": "".join(texts)}
 

@@ -38,8 +38,8 @@ from .content import (
     MESSAGE,
     REFUSAL,
     TYPE,
+    read_assistant_item,
     read_picture,
-    read_said,
     texts_and_refusals,
     thoughts,
 )
@@ -51,10 +51,9 @@ from .tool_items import CUSTOM_CALL
 # --- streams: reading
 
 
-class _Event(msgspec.Struct):
-    """The fields of an event. `item` and `response` may be large, and are decoded only when needed."""
+class _Fields(msgspec.Struct):
+    """The fields of an event that are decoded with it."""
 
-    type: str = ""
     output_index: int = 0
     content_index: int = 0
     summary_index: int = 0
@@ -63,6 +62,12 @@ class _Event(msgspec.Struct):
     arguments: str = ""
     refusal: str = ""
     input: str = ""
+
+
+class _Event(_Fields):
+    """An event. `item` and `response` may be large, and are decoded only when needed."""
+
+    type: str = ""
     item: msgspec.Raw = msgspec.Raw(b"null")
     part: msgspec.Raw = msgspec.Raw(b"null")
     annotation: msgspec.Raw = msgspec.Raw(b"null")
@@ -73,22 +78,17 @@ class _AnyEvent(msgspec.Struct):
     type: str = ""
 
 
-class _TextEvent(msgspec.Struct):
-    """The event that adds text to a part. The other fields have the same types as in `_Event`."""
+class _TextEvent(_Fields, kw_only=True):
+    """The event that adds text to a part."""
 
     type: Literal["response.output_text.delta"]
-    delta: str = ""
-    output_index: int = 0
-    content_index: int = 0
-    summary_index: int = 0
-    text: str = ""
-    arguments: str = ""
-    refusal: str = ""
-    input: str = ""
 
 
-# The fields of an item that are said elsewhere in the events of its call.
+# The fields of an item that other events of its call repeat.
 _FIELDS_OF_CALL = MappingProxyType({"function_call": CALL, "custom_tool_call": CUSTOM_CALL})
+
+# The types of items that have texts. A host may leave out the type.
+_TEXTUAL = frozenset({"message", ""})
 
 _event = msgspec.json.Decoder(_Event)
 _text_event = msgspec.json.Decoder(_TextEvent)
@@ -193,7 +193,7 @@ class ReplyReader:
         except UNREADABLE:
             return None
         item = self._items.get(event.output_index)
-        opened = item.parts.get(event.content_index) if item is not None else None
+        opened = item.parts.get(event.content_index) if item is not None and item.kind in _TEXTUAL else None
         if opened is None:
             return None
         length, where = len(event.delta), ("text", event.content_index)
@@ -237,7 +237,7 @@ class ReplyReader:
             return
         response = _decoded(event.response)
         self._started = True
-        # A list would be extended by what is told at the end.
+        # The last event would extend a list.
         extras = {key: value for key, value in reply_extras(response).items() if not isinstance(value, list)}
         extras.pop("status", None)
         self._extras = extras
@@ -248,6 +248,9 @@ class ReplyReader:
     def _end(self, event: _Event) -> None:
         self._start(event)
         response = _decoded(event.response)
+        if response.get("status") == "failed" or response.get("error"):
+            self._out += self._fail({"response": response})
+            return
         output = response.get("output")
         for index, item in enumerate(output if isinstance(output, list) else ()):
             if index not in self._done and isinstance(item, dict):
@@ -332,7 +335,7 @@ class ReplyReader:
         own = rest_of(item, MESSAGE)
         if not begun.parts:
             try:
-                parts = read_said(item, "item") or ()
+                parts = read_assistant_item(item, "item") or ()
             except BadRequest:
                 parts = ()
             for i, part in enumerate(texts_and_refusals(parts)):
@@ -356,7 +359,7 @@ class ReplyReader:
         *,
         custom: bool = False,
     ) -> _OpenPart:
-        number = item.number
+        number = item.number if not item.parts else None
         if number is None:
             number, self._parts = self._parts, self._parts + 1
         opened = item.parts[at] = _OpenPart(number)
@@ -383,6 +386,9 @@ class ReplyReader:
             if event.output_index in self._done:
                 return
             item = self._begin_item(event.output_index, {"type": "message"})
+        if item.kind not in _TEXTUAL:
+            self._out.append(Garbled(f"a text in an item of type {item.kind!r}"))
+            return
         at = event.content_index
         opened = item.parts.get(at)
         if opened is None:
@@ -416,8 +422,9 @@ class ReplyReader:
             case _:
                 return
         item = self._items.get(event.output_index)
-        if item is not None:
-            item.parts[event.content_index].noted.update(noted)
+        opened = item.parts.get(event.content_index) if item is not None else None
+        if opened is not None:
+            opened.noted.update(noted)
 
     def _annotation(self, event: _Event) -> None:
         """Reports an annotation. The end of the text repeats it and then has priority."""

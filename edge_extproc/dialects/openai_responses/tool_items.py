@@ -1,7 +1,8 @@
 """Reads and writes the items of tools that only this format has: their calls and outputs.
 
-In another format they are calls and results of functions (see tools.py). A part that was read from a history keeps its
-whole item, so that requests with different items have different cache keys.
+In another format they are calls and results of functions (see tools.py). Different items can have the same call or
+result. So a part that was read from a history keeps its whole item in `value`, which is not written: it makes the cache
+keys of requests with different items different.
 """
 
 from __future__ import annotations

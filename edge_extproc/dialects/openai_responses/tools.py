@@ -69,6 +69,10 @@ def joined_name(namespace: str, name: str) -> str:
     return legal
 
 
+def _name_for(name: str, namespace: str | None) -> str:
+    return name if namespace is None else joined_name(namespace, name)
+
+
 def _digested(legal: str, namespace: str, name: str) -> str:
     digest = hashlib.sha256(f"{namespace}\0{name}".encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST]
     first = "" if legal[0].isalpha() or legal[0] == "_" else "_"
@@ -95,7 +99,7 @@ class ToolTable:
         known = self._names.get(ToolForm(kind, name, namespace))
         if known is not None:
             return known
-        return name if namespace is None else joined_name(namespace, name)
+        return _name_for(name, namespace)
 
     def names_in(self, tool: Item) -> Iterator[str]:
         """The names of a tool at other providers: one, or those of a namespace."""
@@ -177,11 +181,14 @@ class ToolTable:
                 case _:
                     yield self._function(child, where, namespace)
 
-    def _function(self, tool: Item, path: str, namespace: str | None) -> FunctionTool:
+    def _named(self, kind: ToolKind, tool: Item, path: str, namespace: str | None) -> str:
+        """Adds a tool, and returns its name at other providers."""
         name = as_text(tool.get("name"), f"{path}.name")
-        wanted = name if namespace is None else joined_name(namespace, name)
+        return self._add(ToolForm(kind, name, namespace), _name_for(name, namespace))
+
+    def _function(self, tool: Item, path: str, namespace: str | None) -> FunctionTool:
         return FunctionTool(
-            self._add(ToolForm("function", name, namespace), wanted),
+            self._named("function", tool, path, namespace),
             maybe_text(tool.get("description"), f"{path}.description"),
             tool.get("parameters"),
             maybe_bool(tool.get("strict"), f"{path}.strict"),
@@ -190,10 +197,8 @@ class ToolTable:
         )
 
     def _custom(self, tool: Item, path: str, namespace: str | None) -> CustomTool:
-        name = as_text(tool.get("name"), f"{path}.name")
-        wanted = name if namespace is None else joined_name(namespace, name)
         return custom_tool(
-            self._add(ToolForm("custom", name, namespace), wanted),
+            self._named("custom", tool, path, namespace),
             maybe_text(tool.get("description"), f"{path}.description"),
             tool.get("format"),
             rest_of(tool, _CUSTOM),
@@ -344,11 +349,16 @@ _STAND_INS = MappingProxyType(
 
 @frozen_dataclass
 class OwnChoice(ToolChoice):
-    """A tool choice that only this dialect has, and its closest equivalent in other dialects: if only some tools are
-    allowed, another dialect is offered only these. `value` and `tools` are the caller's."""
+    """A tool choice that only this dialect has, and its closest equivalent in other dialects. If only some tools are
+    allowed, the tools of the Chat are only these.
+
+    The other fields are not written. They make the cache keys of different requests different.
+    """
 
     value: Json = None
+    """The choice as the caller wrote it."""
     tools: tuple[Tool, ...] = ()
+    """All tools of the request, if only some of them are allowed."""
 
 
 def read_tool_choice(value: Json, table: ToolTable) -> tuple[ToolChoice | None, tuple[Tool, ...]]:
@@ -364,15 +374,15 @@ def read_tool_choice(value: Json, table: ToolTable) -> tuple[ToolChoice | None, 
         case {"type": "function" | "custom" as kind, "name": str(name)}:
             namespace = value.get("namespace") if isinstance(value, dict) else None
             known = table.name_of(kind, name, namespace if isinstance(namespace, str) else None)
-            return OwnChoice("tool", known, value, tools), tools
+            return OwnChoice("tool", known, value), tools
         case {"type": "allowed_tools", "mode": "auto" | "required" as mode, "tools": list(offered)}:
             allowed = [tool for tool, _ in objects(offered, "tool_choice.tools")]
             permitted = tuple(part for tool in tools if (part := table.allows(tool, allowed)) is not None)
             return OwnChoice(mode, value=value, tools=tools), permitted
         case {"type": "local_shell" | "shell" | "apply_patch" | "tool_search" as kind}:
-            return OwnChoice("tool", table.name_of(kind, kind), value, tools), tools
+            return OwnChoice("tool", table.name_of(kind, kind), value), tools
         case {"type": str(kind)} if kind not in ("function", "custom", "allowed_tools"):
-            return OwnChoice("tool", kind, value, tools), tools
+            return OwnChoice("tool", kind, value), tools
         case _:
             raise BadRequest(
                 f"tool_choice is {value!r}; it must be auto, required, none, or name a tool", param="tool_choice"

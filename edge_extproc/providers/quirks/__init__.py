@@ -68,7 +68,7 @@ class _Role(msgspec.Struct):
     role: str = ""
 
 
-class _Turn(msgspec.Struct, forbid_unknown_fields=True):
+class _PlainMessage(msgspec.Struct, forbid_unknown_fields=True):
     """A message that has only a role and a content."""
 
     role: str
@@ -82,7 +82,7 @@ class _Turn(msgspec.Struct, forbid_unknown_fields=True):
 
 
 _role = msgspec.json.Decoder(_Role)
-_turn = msgspec.json.Decoder(_Turn)
+_plain_message = msgspec.json.Decoder(_PlainMessage)
 
 
 def _with_system(messages: bytes, *, joined: bool = False) -> bytes:
@@ -108,7 +108,7 @@ def _with_system(messages: bytes, *, joined: bool = False) -> bytes:
 def _joined(rows: list[bytes]) -> list[bytes]:
     """The system messages as one message. Unchanged if one of them has other members, such as a name."""
     try:
-        turns = [_turn.decode(row) for row in rows]
+        turns = [_plain_message.decode(row) for row in rows]
     except UNREADABLE:
         return rows
     texts = [turn.content for turn in turns if isinstance(turn.content, str)]

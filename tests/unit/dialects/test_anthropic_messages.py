@@ -340,9 +340,9 @@ def test_turns_of_one_role_in_a_row_become_one() -> None:
 
 
 def test_a_conversation_without_the_user_is_refused() -> None:
-    with pytest.raises(BadRequest, match="no turn of the user"):
+    with pytest.raises(BadRequest, match="no user message"):
         cross(Message("system", (Text("a"),)))
-    with pytest.raises(BadRequest, match="messages begins with the assistant"):
+    with pytest.raises(BadRequest, match="messages begins with an assistant message"):
         cross(Message("assistant", (Text("a"),)), HI)
 
 
@@ -424,7 +424,7 @@ def test_a_part_of_a_user_turn_is_mapped(part: Part, block: dict[str, Any]) -> N
         (Image(Url("ftp://x")), "is no http"),
         (Image(FileRef("file-1")), "uploaded to another provider"),
         (Document(FileRef("file-1")), "uploaded to another provider"),
-        (Document(Inline("application/zip", "")), "takes PDF and text"),
+        (Document(Inline("application/zip", "")), "accepts PDF and text"),
         (Document(Url("file:///etc/passwd")), "is no http"),
         (Document(Inline("text/plain", "?")), "must be UTF-8 text in base64"),
         (Audio(Inline("audio/wav", "")), r"messages\[0\].content\[0\] cannot be sent"),
@@ -613,7 +613,7 @@ def test_stop_sequences_of_white_space_are_dropped() -> None:
 
 @pytest.mark.parametrize("temperature", [1.1, 2, -0.1])
 def test_a_temperature_out_of_range_is_refused(temperature: float) -> None:
-    with pytest.raises(BadRequest, match=r"temperature is .*; Anthropic Messages takes 0 to 1"):
+    with pytest.raises(BadRequest, match=r"temperature is .*; Anthropic Messages accepts 0 to 1"):
         cross(temperature=temperature)
 
 

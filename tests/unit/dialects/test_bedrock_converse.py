@@ -175,7 +175,7 @@ NO_JSON = {"type": "json_schema", "structure": {"jsonSchema": {"schema": "{"}}}
         ({"messages": [{"role": "tool", "content": []}]}, "must be user, assistant or system"),
         ({"messages": [{"role": "user", "content": "Hi"}]}, r"messages\[0\].content must be a list"),
         ({"messages": [], "toolConfig": {"tools": [], "toolChoice": {"none": {}}}}, "must be auto, any or tool"),
-        ({"messages": [], "outputConfig": {"textFormat": NO_JSON}}, "the schema is no JSON"),
+        ({"messages": [], "outputConfig": {"textFormat": NO_JSON}}, "the schema in .* is not valid JSON"),
     ],
 )  # fmt: skip
 def test_what_is_no_chat_says_why(body: Any, why: str) -> None:
@@ -196,8 +196,8 @@ def test_only_chats_have_a_path() -> None:
 
 def test_a_reply_of_this_dialect_that_came_by_other_ways_must_fit() -> None:
     for source, why in (
-        (Url("https://example.com/a.png"), "it accepts only bytes"),
-        (Inline("image/tiff", ""), "it accepts only png"),
+        (Url("https://example.com/a.png"), "the API accepts only bytes"),
+        (Inline("image/tiff", ""), "the API accepts only png"),
     ):
         reply = Reply(PLUGIN.name, None, None, (Choice((Image(source),), None),))
         with pytest.raises(Unsupported, match=why):

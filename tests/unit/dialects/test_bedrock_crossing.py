@@ -62,30 +62,30 @@ BEDROCK_MODELS = ("us.anthropic.claude-opus-4-6-v1", "us.amazon.nova-2-lite-v1:0
 INTO = (
     r"^(n|functions|function_call|web_search_options|audio|modalities|tool_choice) cannot be sent",
     r"^(logprobs|top_logprobs|generationConfig.(responseLogprobs|logprobs|candidateCount)) cannot be sent",
-    r"it knows no (part|tool) of type",
-    r"it fetches nothing",
-    r"a file uploaded to another provider",
-    r"needs (a user turn first|one)$",
-    r"^(generationConfig.)?(temperature|top_p|topP) is [-\d.]+; Bedrock Converse takes 0 to 1",
+    r"the format has no (part|tool) of type",
+    r"the API does not fetch URLs",
+    r"the file was uploaded to another provider",
+    r"requires (a user message first|one)$",
+    r"^(generationConfig.)?(temperature|top_p|topP) is [-\d.]+; Bedrock Converse accepts 0 to 1",
     r"^(reasoning_effort|reasoning.effort) is 'xhigh'",
-    r"takes image/png",
-    r"takes pdf, csv",
-    r"takes opus, wav",
+    r"accepts image/png",
+    r"accepts pdf, csv",
+    r"accepts opus, wav",
     r"(function.arguments|args|input|arguments) is not a JSON object",
     r"nested too deeply",
 )
 # And out of it.
 OUT_OF = (
-    r"it knows no (part|tool) of type",
-    r"it takes no document by URL",
-    r"needs a user turn first$",
-    r"takes .*PDF",
-    r"it has no (audio|structured outputs)",
-    r"a system prompt is text",
-    r"is text and tool calls",
+    r"the format has no (part|tool) of type",
+    r"the API does not accept documents by URL",
+    r"requires a user message first$",
+    r"accepts .*PDF",
+    r"the format has no audio",
+    r"a system prompt can contain only text",
+    r"can contain only text and tool calls",
     r"has no structured outputs",
-    r"no mode of its own|stop at a sequence",
-    r"takes (only )?(images|text|pdf)",
+    r"no mode of its own|no stop sequences",
+    r"accepts (only )?(images|text|pdf)",
 )
 
 RECORDED = {r["id"]: r for r in recordings(*DIALECT_OF)}
@@ -211,7 +211,7 @@ def crosses_out(id: str, api: str) -> None:
     again = OTHERS[api].read_chat(OTHERS[api].read_call(written.body, "chat", (), path))
     before, after = told(chat), told(again)
     assert before["calls"] == after["calls"]
-    if api != "responses":  # it cannot stop at a sequence
+    if api != "responses":  # the API has no stop sequences
         assert before["stop"] == after["stop"]
     assert before["system"] == after["system"]
     if not any(isinstance(p, Document) for m in chat.messages for p in m.parts):  # it may have become text

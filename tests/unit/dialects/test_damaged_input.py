@@ -18,7 +18,7 @@ from translating import LEAST, sse
 
 from edge_extproc.errors import BadRequest, UpstreamError
 from edge_extproc.model.content import Json, RedactedThinking, Text, Thinking, ToolCall
-from edge_extproc.model.reply import Choice, Ended, Failed, Finish, Fold, Reply, ReplyEvent, unfold
+from edge_extproc.model.reply import Choice, Ended, Failed, Finish, Fold, Garbled, PartDelta, Reply, ReplyEvent, unfold
 from edge_extproc.model.usage import Usage
 
 EVERY = tuple(DIALECTS)
@@ -180,3 +180,69 @@ def test_whatever_comes_with_an_error_status_becomes_an_error(source: str, body:
         told, _, envelope = DIALECTS[target].write_error(fault)
         assert told >= 400
         assert json.loads(envelope)["error"]["message"]
+
+
+# --- legal events in any order, for any item
+
+ITEMS = ("message", "function_call", "custom_tool_call", "reasoning", "web_search_call", "image_generation_call", None)
+ITEM_EVENTS = (
+    "response.output_item.added",
+    "response.output_item.done",
+    "response.content_part.done",
+    "response.output_text.delta",
+    "response.output_text.done",
+    "response.output_text.annotation.added",
+    "response.refusal.delta",
+    "response.refusal.done",
+    "response.function_call_arguments.delta",
+    "response.function_call_arguments.done",
+    "response.custom_tool_call_input.delta",
+    "response.custom_tool_call_input.done",
+    "response.reasoning_summary_text.delta",
+    "response.reasoning_text.done",
+)
+TEXTS = {"delta": "d", "text": "dt", "refusal": "r", "arguments": '{"a":1}', "input": "in", "annotation": {"url": "u"}}
+
+
+def item_event(kind: str, output_index: int, index: int, item: str | None) -> Json:
+    value = {"type": item, "id": f"i{output_index}", "call_id": "c", "name": "f", "arguments": "{}", "input": "x"}
+    content = {"content": [{"type": "output_text", "text": "ab"}], "summary": [{"type": "summary_text", "text": "t"}]}
+    part = {"type": "output_text", "text": "dt", "annotations": [{"url": "u"}]}
+    where = {"output_index": output_index, "content_index": index, "summary_index": index}
+    return {"type": kind, **where, **TEXTS, "item": {**value, **content, "result": "aGk="}, "part": part}
+
+
+EVENTS_OF_ITEMS = st.lists(
+    st.builds(item_event, st.sampled_from(ITEM_EVENTS), st.integers(0, 2), st.integers(0, 2), st.sampled_from(ITEMS)),
+    max_size=8,
+)
+
+
+def end_of_items(events: list[Json], ending: str = "response.completed") -> list[ReplyEvent]:
+    created = {"type": "response.created", "response": {"id": "r", "model": "m"}}
+    values = [created, *events, {"type": ending, "response": {"id": "r", "output": []}}]
+    return events_of(DIALECTS["openai_responses"], b"".join(sse(value) for value in values))
+
+
+@FUZZ
+@given(values=EVENTS_OF_ITEMS)
+def test_events_of_other_items_do_not_break_a_stream_of_responses(values: list[Json]) -> None:
+    events = end_of_items(values)
+
+    assert isinstance(events[-1], Ended)
+    fold_of("openai_responses", events)
+    for target in EVERY:
+        tell(target, events)
+
+
+@pytest.mark.parametrize("item", ["function_call", "custom_tool_call", "reasoning", "web_search_call"])
+@pytest.mark.parametrize("kind", ["response.output_text.delta", "response.refusal.done", "response.content_part.done"])
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_text_in_an_item_of_another_type_is_not_read(item: str, kind: str, index: int) -> None:
+    added = item_event("response.output_item.added", 0, index, item)
+    events = end_of_items([added, item_event(kind, 0, index, item)])
+
+    assert not any(isinstance(event, PartDelta) and event.text in TEXTS.values() for event in events)
+    assert any(isinstance(event, Garbled) for event in events)
+    for target in EVERY:
+        tell(target, events)

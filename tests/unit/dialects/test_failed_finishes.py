@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -109,7 +110,7 @@ def test_a_stream_of_the_callers_format_does_not_end_clean_either(cell: str) -> 
     out = relay.feed(stream(source, reason)) + relay.close()
 
     assert relay.tally.failed is not None
-    assert b"answer_broken_off" in out or b"broke the answer off" in out
+    assert b"answer_broken_off" in out or b"stopped before the reply was complete" in out
     assert not any(end in out for end in (b"[DONE]", b"message_stop"))
 
 
@@ -145,3 +146,65 @@ def test_a_response_that_is_not_whole_is_told_as_cut_off(status: str, reason: st
     assert "length" == json.loads(load("dialects", CHAT).write_reply(read))["choices"][0]["finish_reason"]
     assert "max_tokens" == json.loads(load("dialects", MESSAGES).write_reply(read))["stop_reason"]
     assert "MAX_TOKENS" == json.loads(load("dialects", GEMINI).write_reply(read))["candidates"][0]["finishReason"]
+
+
+CUT = '{"path": "/etc", "text": "ha'
+
+
+@pytest.mark.parametrize("target", [*EVERY, BEDROCK])
+@pytest.mark.parametrize("streamed", [True, False])
+def test_a_truncated_call_is_not_written_as_a_complete_one(target: str, streamed: bool) -> None:
+    dialect = load("dialects", target)
+    call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "write", "arguments": CUT}}
+    if streamed:
+        _, out = crossed(CHAT, target, sse(chunk({"tool_calls": [call]}), chunk({}, "length"), "[DONE]"))
+    else:
+        choice = {"index": 0, "message": {"content": None, "tool_calls": [call]}, "finish_reason": "length"}
+        source = load("dialects", CHAT)
+        cut = source.read_reply(json.dumps({"id": "r", "model": "m", "choices": [choice]}).encode())
+        out = dialect.write_reply(replace(cut, call=Call(target, "chat", "m", stream=False, raw=b"{}")))
+
+    assert any(word in out for word in (b"length", b"max_tokens", b"MAX_TOKENS", b"max_output_tokens"))
+    assert not any(word in out for word in (b'"tool_use"}', b"response.completed", b'"finish_reason":"tool_calls"'))
+    assert target != GEMINI or b"functionCall" not in out
+
+
+def test_a_call_with_odd_arguments_in_a_complete_reply_stays() -> None:
+    call = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "write", "arguments": "{odd"}}
+    _, out = crossed(CHAT, GEMINI, sse(chunk({"tool_calls": [call]}), chunk({}, "tool_calls"), "[DONE]"))
+
+    assert b"functionCall" in out
+
+
+@pytest.mark.parametrize("response", [{"status": "failed"}, {"status": "completed", "error": {"message": "dead"}}])
+@pytest.mark.parametrize("target", EVERY)
+def test_a_last_event_with_a_failed_response_is_an_error(response: dict[str, Any], target: str) -> None:
+    item = {"type": "message", "content": [{"type": "output_text", "text": "half"}]}
+    whole = {"id": "resp_1", "model": "m", "output": [item], **response}
+    relay, out = crossed(RESPONSES, target, sse({"type": "response.completed", "response": whole}))
+
+    assert relay.tally.failed is not None
+    assert not any(end in out for end in (b"[DONE]", b"message_stop", b"response.completed"))
+
+
+def test_a_response_with_an_unknown_status_is_not_written_as_completed() -> None:
+    dialect = load("dialects", RESPONSES)
+    read = dialect.read_reply(json.dumps({"id": "resp_1", "output": [], "status": "expired"}).encode())
+
+    assert "incomplete" == json.loads(dialect.write_reply(read))["status"]
+    assert "OTHER" == json.loads(load("dialects", GEMINI).write_reply(read))["candidates"][0]["finishReason"]
+
+
+@pytest.mark.parametrize("target", EVERY)
+def test_a_failure_in_the_first_event_of_messages_is_an_error(target: str) -> None:
+    start = {"type": "message_start", "message": {"id": "msg_1", "model": "m", "stop_reason": "network_error"}}
+    relay, _ = crossed(MESSAGES, target, sse(start, {"type": "message_stop"}))
+
+    assert relay.tally.failed is not None
+    assert "answer_broken_off" == relay.tally.failed.code
+
+
+def test_a_paused_reply_is_not_complete_for_callers_of_converse() -> None:
+    paused = load("dialects", MESSAGES).read_reply(reply(MESSAGES, "pause_turn"))
+
+    assert "max_tokens" == json.loads(load("dialects", BEDROCK).write_reply(paused))["stopReason"]

@@ -440,13 +440,13 @@ def test_images_and_files_are_told_in_the_flat_shape() -> None:
             {"tools": (Opaque("x", "bash", {}),), "tool_choice": ToolChoice("tool", "bash")},
             r"tool_choice cannot be sent .* knows no tool of type 'bash'",
         ),
-        (Message("user", (Audio(Url("https://a.example")),)), {}, "it has no audio"),
+        (Message("user", (Audio(Url("https://a.example")),)), {}, "the format has no audio"),
         (Message("user", (Opaque("x", "odd", {}),)), {}, "no part of type 'odd'"),
         (Message("user", (Image(FileRef("f")),)), {}, "uploaded to another provider"),
         (Message("user", (Image(Inline("image/tiff", "")),)), {}, "'image/tiff'; OpenAI Responses takes"),
         (Message("user", (Thinking("x"),)), {}, "only the assistant can say"),
-        (Message("assistant", (ToolCall("", "f", "{}"),)), {}, "the result of a call names it"),
-        (Message("tool", (ToolResult("", ()),)), {}, "whose result"),
+        (Message("assistant", (ToolCall("", "f", "{}"),)), {}, "a tool call needs an id"),
+        (Message("tool", (ToolResult("", ()),)), {}, "a tool result needs the id of its call"),
     ],
 )
 def test_what_must_not_be_lost_is_refused(message: Message, told: dict[str, Any], why: str) -> None:

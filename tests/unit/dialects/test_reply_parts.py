@@ -146,7 +146,7 @@ def crossed(source: str, target: str, reply: Reply) -> tuple[str, set[str]]:
     own = DIALECTS[source].writer(call_of(source))
     wire = b"".join(own.write(event) for event in unfold(reply))
     reader = DIALECTS[source].reader(DIALECTS[source].stream_type)
-    relay = CrossRelay(reader, DIALECTS[target].writer(call_of(target)), can_say=DIALECTS[target].can_say)
+    relay = CrossRelay(reader, DIALECTS[target].writer(call_of(target)), can_contain=DIALECTS[target].can_contain)
     told = relay.feed(wire) + relay.close()
     assert relay.tally.ended
     return told.decode("utf-8", "replace"), relay.tally.lost
@@ -221,7 +221,7 @@ def test_every_source_of_media_arrives_or_is_told(target: str, media: Image | Au
     mark = where.data if isinstance(where, Inline) else where.url if isinstance(where, Url) else where.id
 
     for told in (whole, streamed):
-        if DIALECTS[target].can_say(media):
+        if DIALECTS[target].can_contain(media):
             assert mark.encode() in told
         else:
             assert b"It was left out." in told

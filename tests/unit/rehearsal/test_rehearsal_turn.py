@@ -5,7 +5,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_extproc.rehearsal.turn import Prompt, Tool, play
+from edge_extproc.rehearsal.model_output import Prompt, Tool, play
 
 WEATHER = Tool("get_weather", {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]})
 TIME = Tool("get_time", {"type": "object"})

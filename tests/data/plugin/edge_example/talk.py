@@ -207,7 +207,7 @@ class ExampleTalk:
         why = finish.reason if finish is not None else "stop"
         return encode({"model": reply.model, "said": said, "why": why, **_counts(reply.usage or Usage())})
 
-    def can_say(self, part: Part) -> bool:
+    def can_contain(self, part: Part) -> bool:
         return isinstance(part, Text)
 
     def reader(self, content_type: str) -> ExampleReader:

@@ -67,7 +67,7 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class ModelOutput:
     """A reply of the model, in the pieces of its stream."""
 
     thinking: tuple[str, ...]
@@ -85,7 +85,7 @@ def words(text: str) -> int:
     return len(text.split())
 
 
-def play(prompt: Prompt, tokens: int | None = None) -> Turn:
+def play(prompt: Prompt, tokens: int | None = None) -> ModelOutput:
     """The reply. `tokens`: exactly this many words, regardless of the prompt."""
     thought = _in_words("Let me think about this. " * (prompt.thinking + 1))[: prompt.thinking]
     named = _tools_to_call(prompt) if tokens is None else ()
@@ -103,7 +103,7 @@ def play(prompt: Prompt, tokens: int | None = None) -> Turn:
     if stopped_by is not None:
         shown, named, finish = _in_words(cut), (), "stop_sequence"
     calls = tuple(ToolCall(tool.name, _in_eights(orjson.dumps(sample(tool.schema)).decode())) for tool in named)
-    return _limited(Turn(thought, shown, calls, finish, stopped_by), prompt.limit)
+    return _limited(ModelOutput(thought, shown, calls, finish, stopped_by), prompt.limit)
 
 
 def _tools_to_call(prompt: Prompt) -> tuple[Tool, ...]:
@@ -160,18 +160,18 @@ def _stopped(text: str, stop: tuple[str, ...]) -> tuple[str, str | None]:
     return text[:at], sequence
 
 
-def _limited(turn: Turn, limit: int | None) -> Turn:
+def _limited(model_output: ModelOutput, limit: int | None) -> ModelOutput:
     """The reply cut to `limit` tokens. The arguments of a call may be incomplete."""
-    if limit is None or turn.tokens <= limit:
-        return turn
-    thought = turn.thinking[:limit]
+    if limit is None or model_output.tokens <= limit:
+        return model_output
+    thought = model_output.thinking[:limit]
     left = limit - len(thought)
-    shown = turn.text[:left]
+    shown = model_output.text[:left]
     left -= len(shown)
     calls: list[ToolCall] = []
-    for call in turn.calls:
+    for call in model_output.calls:
         if left <= 0:
             break
         calls.append(ToolCall(call.name, call.pieces[: left - 1]))
         left -= 1 + len(calls[-1].pieces)
-    return Turn(thought, shown, tuple(calls), "length")
+    return ModelOutput(thought, shown, tuple(calls), "length")
