@@ -5,7 +5,7 @@ A route's own settings come as `context_extensions`:
 
     edge.tenants    names of the permitted tenants, separated by commas; others are refused
     edge.roles      the caller needs one of them
-    edge.operation  the operation for policies; default: that of the path
+    edge.operation  the operation for policies; default: that of the path, in any spelling
     edge.model      the model of the route: a caller who may not use it is refused
     edge.limit      requests: one is taken from the caller's requests per minute
     edge.optional   true: a request without a credential is allowed, without an identity
@@ -15,9 +15,12 @@ An unknown setting is refused, because a misspelled one would permit too much.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from posixpath import normpath
 from typing import TypeAlias, cast, get_args
+from urllib.parse import unquote
 
 from ..auth.api_key import CREDENTIAL_HEADERS
 from ..auth.identity_seal import IdentitySeal
@@ -41,6 +44,9 @@ CERTIFICATE = "x-forwarded-client-cert"
 # Headers for the service behind the gateway. They replace the caller's headers of these names.
 IDENTITY_HEADERS = ("x-edge-tenant", "x-edge-team", "x-edge-user", "x-edge-key")
 _OPERATIONS = frozenset(get_args(Operation))
+_MOST_ESCAPES = 3
+"""How often an escape is decoded: each proxy on the way may decode it once."""
+_QUERY = re.compile(r"[?#]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +179,7 @@ class AuthzChecker:
     def _needs_credential_later(self, request: AuthzRequest) -> bool:
         """Whether the credential stays on the request for ext_proc, which removes it itself: an LLM API's request goes
         there, and ext_proc needs the credential unless it accepts the sealed identity."""
-        return self._gateway.identity_seal is None and self._route(request) is not None
+        return self._gateway.identity_seal is None and self._route(request, request.path) is not None
 
     def _may_pass(self, principal: Principal, request: AuthzRequest, operation: Operation | None) -> None:
         tenants, roles = _names(request.settings.get("edge.tenants")), _names(request.settings.get("edge.roles"))
@@ -195,12 +201,16 @@ class AuthzChecker:
             if given not in _OPERATIONS:
                 raise Forbidden(f"this route has an unknown operation: {given!r}")
             return cast("Operation", given)
-        return self._route(request)
+        operation = self._route(request, request.path)
+        if operation is None:  # a service behind this route may read another spelling of our path as that path
+            plain = plain_path(request.path)
+            operation = self._route(request, plain) or self._route(request, plain.lower())
+        return operation
 
-    def _route(self, request: AuthzRequest) -> Operation | None:
-        """The route of one of our own paths."""
+    def _route(self, request: AuthzRequest, path: str) -> Operation | None:
+        """The operation of one of our own paths."""
         try:
-            return self._gateway.routes.match(request.method, request.path.partition("?")[0])[1].operation
+            return self._gateway.routes.match(request.method, path.partition("?")[0])[1].operation
         except (NoSuchRoute, WrongMethod):
             return None
 
@@ -220,6 +230,16 @@ class AuthzChecker:
         )
         status, headers, body = caller_dialect.write_error(fault)
         return CheckDenied(status, (*headers, *limit_headers), body, fault.code or fault.kind)
+
+
+def plain_path(path: str) -> str:
+    """The path as a lenient service may read it: with its escapes decoded, repeated slashes merged and dot segments
+    resolved, and without parameters and a final slash."""
+    for _ in range(_MOST_ESCAPES):
+        path = unquote(path, errors="replace")
+    path = _QUERY.split(path, maxsplit=1)[0]
+    steps = [step.partition(";")[0] for step in path.replace("\\", "/").split("/")]
+    return "/" + normpath("/".join(steps)).lstrip("/")
 
 
 def _names(given: str | None) -> frozenset[str]:

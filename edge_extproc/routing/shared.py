@@ -38,8 +38,8 @@ class SharedCircuitTable:
         size = _HEADER.size + _GROUP * _GROUPS
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            if os.fstat(self._file).st_size < size:
-                os.truncate(self._file, size)
+            # With its blocks: a write into a mapped hole of a full disk kills the process (SIGBUS).
+            os.posix_fallocate(self._file, 0, size)
             self._rows = mmap.mmap(self._file, size)
         except OSError as error:
             raise StartError(f"cannot share circuits in {path}: {error.strerror}; set agent.sockets") from error

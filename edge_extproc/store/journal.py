@@ -11,9 +11,11 @@ Each settlement is counted exactly once: the journal loses none, and the ledger 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -30,6 +32,8 @@ SUFFIX = ".journal"
 _UNFINISHED = ".new"
 # A segment is also read while it grows. Its size only limits how much is read again after the reader has crashed.
 SEGMENT_BYTES = 8 << 20
+# Some ten thousand lines.
+WAITING_BYTES = 4 << 20
 # Characters of a text. The configuration allows no longer names; a provider's text may be longer and is cut.
 _MAX_TEXT = 256
 
@@ -158,7 +162,9 @@ def dollars(amount: int) -> Decimal:
 
 
 class Journal:
-    """The writer of one worker. `name`: unique to the worker. Raises OSError if the directory cannot be used."""
+    """The writer of one worker. `name`: unique to the worker. Raises OSError if the directory cannot be used.
+
+    Lines that cannot be written, because the disk is full, wait in memory for the next settlement or the end."""
 
     def __init__(
         self,
@@ -167,42 +173,73 @@ class Journal:
         *,
         on_error: Callable[[OSError], None],
         segment_bytes: int = SEGMENT_BYTES,
+        waiting_bytes: int = WAITING_BYTES,
         stamp: Callable[[], int] = time.time_ns,
     ) -> None:
+        """`on_error` is called when lines begin to wait, and for each line that is lost."""
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._directory = directory
         self._name = name
         self._on_error = on_error
         self._segment_bytes = segment_bytes
+        self._waiting_bytes = waiting_bytes
         self._stamp = stamp
         self._written = 0
+        self._is_torn = False
+        """Whether the segment ends within a line, so that no line may follow."""
+        self._waiting: deque[bytes] = deque()
+        self._length = 0
+        """Bytes of the lines that wait."""
+        self._error: OSError | None = None
+        """Why they wait."""
         self._file = self._open()
 
     def write(self, settlement: Settlement) -> None:
-        """Never raises. A line that cannot be written is reported to `on_error`, and is missing in the ledger."""
+        """Never raises."""
         row = row_of(settlement)
         if row is None:
             return
         line = _encode(row) + b"\n"
-        try:
-            if self._written >= self._segment_bytes:
-                self._rotate()
-            # One call in append mode writes the whole line or nothing, unless the disk is full.
-            written = os.write(self._file, line)
-            self._written += written
-            if written < len(line):
-                self._rotate()  # the partial line ends its segment, and the line is written again
-                self._written += os.write(self._file, line)
-        except OSError as error:
-            self._on_error(error)
+        self._waiting.append(line)
+        self._length += len(line)
+        self._write_waiting()
+        if self._error is not None and self._length > self._waiting_bytes:
+            self._length -= len(self._waiting.popleft())
+            self._on_error(self._error)
 
     def close(self) -> None:
+        self._write_waiting()
         os.close(self._file)
+
+    def _write_waiting(self) -> None:
+        try:
+            while self._waiting:
+                self._write(self._waiting[0])
+                self._length -= len(self._waiting.popleft())
+        except OSError as error:
+            if self._error is None:
+                self._on_error(error)
+            self._error = error
+        else:
+            self._error = None
+
+    def _write(self, line: bytes) -> None:
+        for _ in range(2):
+            if self._is_torn or self._written >= self._segment_bytes:
+                self._rotate()
+            # One call in append mode writes the whole line or nothing, unless the disk is full. A partial line ends its
+            # segment, and the line is written again.
+            written = os.write(self._file, line)
+            self._written += written
+            self._is_torn = written < len(line)
+            if not self._is_torn:
+                return
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _rotate(self) -> None:
         fresh = self._open()
         os.close(self._file)
-        self._file, self._written = fresh, 0
+        self._file, self._written, self._is_torn = fresh, 0, False
 
     def _open(self) -> int:
         path = self._directory / f"{self._stamp():020d}-{self._name}{SUFFIX}"

@@ -296,7 +296,10 @@ class Metrics:
         self._prices_made = Gauge(
             "edge_price_table_timestamp_seconds", "Unix time of the price table in use.", registry=registry
         )
-        self._journal_errors = counter("edge_journal_errors", "Ledger rows that could not be written to the journal.")
+        self._journal_errors = counter(
+            "edge_journal_errors",
+            "Failures of the journal: ledger rows begin to wait in memory, or a row is lost because too many wait.",
+        )
 
         Gauge("edge_workers", "Worker processes that answer.", registry=registry).set(1)
         Gauge(

@@ -67,7 +67,7 @@ def open_stream(
 
 
 def open_journal(config: Config, index: int, failed: Callable[[], None]) -> Journal | None:
-    """None without a ledger. `failed` is called for each row that cannot be written. Raises StartError."""
+    """None without a ledger. `failed` is called for each failure of the journal. Raises StartError."""
 
     def report(error: OSError) -> None:
         failed()

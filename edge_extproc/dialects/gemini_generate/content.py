@@ -102,7 +102,7 @@ def media_type_of(url: str) -> str | None:
 
 def one_or_many(value: Json, path: str) -> list[Json]:
     """A repeated field. Google accepts a single value instead of a list."""
-    return [value] if isinstance(value, dict) else as_list(value, path)
+    return [value] if isinstance(value, dict | str) else as_list(value, path)
 
 
 class ContentsReader:

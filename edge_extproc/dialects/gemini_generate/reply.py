@@ -259,6 +259,7 @@ def is_call(part: Part) -> bool:
 def parts_of(candidate: Block) -> list[Block]:
     content = candidate.get("content")
     parts = content.get("parts") if isinstance(content, dict) else None
+    parts = [parts] if isinstance(parts, dict) else parts
     return [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
 
 

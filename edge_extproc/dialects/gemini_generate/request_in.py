@@ -10,7 +10,6 @@ import msgspec
 
 from ...codecs.json_values import (
     UNREADABLE,
-    as_list,
     as_object,
     as_text,
     decode,
@@ -153,7 +152,7 @@ def _read_tool_config(value: Json) -> tuple[ToolChoice | None, Block]:
     mode = MODES.get(name.upper()) if isinstance(name, str) else None
     allowed = calling.get("allowedFunctionNames")
     match mode, allowed:
-        case "required", [str(only)]:
+        case "required", str(only) | [str(only)]:
             return ToolChoice("tool", only), extras
         case None, _:  # a mode that only Gemini has, such as VALIDATED
             extras.update({f"{path}.{key}": each for key, each in calling.items()})
@@ -231,7 +230,7 @@ def read_chat(call: Call) -> Chat:
         messages.append(_read_system(body["systemInstruction"], reading))
     contents = one_or_many(body.get("contents"), "contents")
     messages += [reading.message(value, f"contents[{i}]") for i, value in enumerate(contents)]
-    stops = as_list(config.get("stopSequences", []), "generationConfig.stopSequences")
+    stops = one_or_many(config.get("stopSequences", []), "generationConfig.stopSequences")
     return Chat(
         dialect=NAME,
         model=call.model,
@@ -269,4 +268,4 @@ _NEEDED = frozenset(
 
 def _is_not_default(value: Json) -> bool:
     """Whether a field has another value than the default."""
-    return value not in (["TEXT"], [])
+    return value not in (["TEXT"], "TEXT", [])

@@ -136,11 +136,12 @@ def word_of(value: Json) -> str | None:
 
 
 def is_bare_error(value: Object) -> bool:
-    """An error that is not wrapped: no answer has these fields and no choices (vLLM, SGLang, FastAPI)."""
+    """An error that is not wrapped: no answer has these fields and no choices (vLLM, SGLang, FastAPI, Cloudflare)."""
     if "choices" in value:
         return False
     told = value.get("message")
-    return value.get("object") == "error" or bool(value.get("detail")) or (isinstance(told, str) and bool(told))
+    is_told = bool(value.get("detail")) or bool(value.get("errors")) or (isinstance(told, str) and bool(told))
+    return value.get("object") == "error" or is_told
 
 
 def _delay_in(details: Json) -> float | None:
@@ -159,6 +160,8 @@ def fault_of(status: int, headers: Headers, body: Json, text: str = "") -> Fault
     error = body
     if isinstance(body, dict) and body.get("error"):
         error = body["error"]
+    elif isinstance(body, dict) and isinstance(errors := body.get("errors"), list) and errors:  # Cloudflare
+        error = errors[0]
     shaped = error if isinstance(error, dict) else {}
     code, kind_word, param = word_of(shaped.get("code")), word_of(shaped.get("type")), word_of(shaped.get("param"))
     match shaped:

@@ -72,6 +72,8 @@ class _ChunkChoice(msgspec.Struct):
     delta: _Delta | None = None
     message: Any = None
     """The complete reply in one chunk, in place of `delta`."""
+    text: Any = None
+    """The text in the older format of completions, in place of `delta`."""
     finish_reason: str | None = None
     logprobs: Any = None
     usage: dict[str, Any] | None = None
@@ -93,6 +95,7 @@ class _Chunk(msgspec.Struct):
     object: Any = None
     detail: Any = None
     message: Any = None
+    errors: Any = None
 
 
 class _TextDelta(msgspec.Struct):
@@ -168,10 +171,15 @@ def repaired_chunk(value: Object) -> _Chunk:
         id=word_of(value.get("id")),
         created=float(created) if isinstance(created, int | float) and math.isfinite(created) else None,
         model=text_of(value.get("model")),
-        choices=[_mended_choice(each) for each in _list(value.get("choices")) or () if isinstance(each, dict)],
+        choices=[_mended_choice(each) for each in _choices_in(value.get("choices")) if isinstance(each, dict)],
         usage=_dict(value.get("usage")),
         x_groq=_XGroq(_dict(groq.get("usage"))) if isinstance(groq, dict) else None,
     )
+
+
+def _choices_in(value: Json) -> list[Any]:
+    """The choices. One choice may come without its list."""
+    return [value] if isinstance(value, dict) else _list(value) or []
 
 
 def _mended_choice(value: Object) -> _ChunkChoice:
@@ -180,6 +188,7 @@ def _mended_choice(value: Object) -> _ChunkChoice:
         index=_whole_number(value.get("index")),
         delta=repaired_delta(delta) if isinstance(delta, dict) else None,
         message=value.get("message"),
+        text=value.get("text"),
         finish_reason=word_of(value.get("finish_reason")),
         logprobs=value.get("logprobs"),
         usage=_dict(value.get("usage")),
@@ -498,7 +507,7 @@ class ReplyReader:
             return self._odd(data)
         if chunk.error:
             return self._fail(fault_of(200, (), {"error": chunk.error}))
-        if chunk.choices is None and (chunk.object == "error" or chunk.detail or chunk.message):
+        if chunk.choices is None and (chunk.object == "error" or chunk.detail or chunk.message or chunk.errors):
             return self._odd(data)
         return self._chunk(chunk)
 
@@ -545,8 +554,11 @@ class ReplyReader:
         if choice is None:
             choice = self._choices[number] = _ReadChoice(number)
         delta = chunk.delta
-        if chunk.message is not None and isinstance(chunk.message, dict) and (delta is None or delta == _EMPTY_DELTA):
-            delta = repaired_delta(chunk.message)
+        if delta is None or delta == _EMPTY_DELTA:
+            if isinstance(chunk.message, dict):
+                delta = repaired_delta(chunk.message)
+            elif isinstance(chunk.text, str):
+                delta = _Delta(content=chunk.text)
         if delta is not None:
             events += choice.read(delta, self._id)
         if chunk.logprobs:

@@ -76,8 +76,22 @@ def test_an_answer_told_whole_in_a_chunk_is_read(delta: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    "choices",
+    [
+        {"index": 0, "delta": {"content": "TEXT"}},
+        {"index": 0, "text": "TEXT"},
+        [{"index": 0, "text": "TEXT", "delta": None}],
+        [{"index": 0, "text": "TEXT", "delta": {}}],
+    ],
+)
+def test_an_answer_in_another_shape_of_choices_is_read(choices: Any) -> None:
+    assert (Text("TEXT"),) == parts_of({**chunk({}), "choices": choices}, *END)
+
+
+@pytest.mark.parametrize(
     ("error", "message", "status"),
     [
+        ({"result": None, "success": False, "errors": [{"code": 5007, "message": "no model"}]}, "no model", 502),
         ({"object": "error", "message": "engine dead", "code": 500}, "engine dead", 500),
         ({"detail": "no such thing"}, "no such thing", 502),
         ({"message": "rate limit", "code": "rate_limit_exceeded"}, "rate limit", 429),

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from translating import CHAT, GEMINI, HI, MESSAGES, RESPONSES, caller_stream, cross, read, stream_events
+from translating import CHAT, GEMINI, HI, MESSAGES, RESPONSES, caller_stream, cross, read, stream_events, whole
 
 from edge_extproc.dialects.bedrock_converse import PLUGIN as BEDROCK
 from edge_extproc.model.call import ToolChoice
@@ -55,6 +55,30 @@ def test_a_part_that_is_a_signature_alone_does_not_cross(target: str, part: dict
     assert "Ruby" in json.dumps(body)
     assert "c2ln" not in json.dumps(body)
     assert dropped
+
+
+@pytest.mark.parametrize("name", ["stopSequences", "stop_sequences"])
+def test_one_text_stands_for_a_list_of_one(name: str) -> None:
+    contents = {"role": "user", "parts": {"text": "Hi"}}
+    calling = {"mode": "ANY", "allowedFunctionNames": "label"}
+    chat = read(
+        GEMINI,
+        contents=contents,
+        generationConfig={name: "END", "responseModalities": "TEXT"},
+        tools=[{"functionDeclarations": [FUNCTION]}],
+        toolConfig={"functionCallingConfig": calling},
+    )
+
+    assert ("END",) == chat.stop
+    assert ToolChoice("tool", "label") == chat.tool_choice
+    assert () == chat.needed
+
+
+def test_one_part_of_a_reply_stands_for_a_list_of_one() -> None:
+    candidate = {"content": {"role": "model", "parts": {"text": "Hi"}}, "finishReason": "STOP", "index": 0}
+    events = stream_events(GEMINI, {"candidates": [candidate]})
+
+    assert (Text("Hi"),) == whole(GEMINI, events).choices[0].parts
 
 
 def test_one_object_stands_for_a_list_of_one() -> None:

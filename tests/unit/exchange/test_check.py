@@ -15,7 +15,7 @@ from player import KEY, Stage, body, headers, talk
 from edge_extproc.auth.identity_seal import NAMESPACE, IdentitySeal
 from edge_extproc.auth.policy import AccessPolicies, AccessPolicy
 from edge_extproc.errors import PolicyUnavailable
-from edge_extproc.exchange.check import AuthzChecker, AuthzRequest, CheckAllowed, CheckDenied, Verdict
+from edge_extproc.exchange.check import AuthzChecker, AuthzRequest, CheckAllowed, CheckDenied, Verdict, plain_path
 from edge_extproc.exchange.commands import Continue, ImmediateResponse
 from edge_extproc.exchange.events import RequestHeaders
 from edge_extproc.limits.limiter import PolicyLimiter
@@ -268,3 +268,43 @@ def test_no_request_without_a_key_passes_and_none_is_a_failure_of_ours(
     assert isinstance(verdict, CheckDenied)
     assert 400 <= verdict.status < 500
     assert not STAGE.bugs
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/embeddings",
+        "/v1/embeddings?x",
+        "//v1/embeddings",
+        "/v1//embeddings",
+        "/v1/%65mbeddings",
+        "/v1/%2565mbeddings",
+        "/v1/embeddings/",
+        "/v1/./embeddings",
+        "/v1/x/../embeddings",
+        "/v1/x/..%2fembeddings",
+        "\\v1\\embeddings",
+        "/V1/Embeddings",
+        "/v1/embeddings;a",
+        "/v1;b/embeddings",
+        "/v1/embeddings%3f",
+        "/v1/embeddings#a",
+        "//v1beta/models/m:embedContent",
+    ],
+)
+def test_another_spelling_of_a_path_has_the_operation_of_the_path(path: str) -> None:
+    policies = AccessPolicies([("acme", "tenant", "acme", AccessPolicy(operations=frozenset({"chat"})))], {}, {})
+    stage = Stage().having(access=policies)
+
+    assert 403 == denied(stage, BEARER, path=path).status
+    allowed(stage, BEARER, path="//v1/chat/completions/")
+    allowed(stage, BEARER, path="/orders/v1/embeddings")
+
+
+@given(st.text())
+def test_every_path_has_a_plain_spelling(path: str) -> None:
+    plain = plain_path(path)
+
+    assert plain.startswith("/")
+    assert "//" not in plain
+    assert ";" not in plain

@@ -294,3 +294,11 @@ def test_a_place_where_no_file_can_be_is_told(tmp_path):
     with pytest.raises(StartError, match=r"cannot share circuits in .*; set agent\.sockets"):
         SharedCircuitTable(tmp_path / "nowhere" / "circuits")
     assert os.listdir(tmp_path) == []
+
+
+def test_the_shared_table_has_its_blocks_before_the_disk_is_full(tmp_path):
+    path = tmp_path / "circuits"
+    path.touch()
+    SharedCircuitTable(path).close()
+
+    assert path.stat().st_blocks * 512 >= path.stat().st_size > 0

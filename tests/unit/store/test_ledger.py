@@ -7,10 +7,13 @@ import io
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -25,7 +28,7 @@ from sqlalchemy import Engine
 from edge_extproc.errors import ConfigError, StartError
 from edge_extproc.model.usage import Usage
 from edge_extproc.store.database import open_database, tables_of
-from edge_extproc.store.journal import Journal, LedgerRow, dollars, pico, read, row_of, segments
+from edge_extproc.store.journal import Journal, LedgerRow, dollars, encode_row, pico, read, row_of, segments
 from edge_extproc.store.ledger import Ingest, Ledger, UsageFilter, as_csv, as_json_lines
 from edge_extproc.store.quarantine import Quarantine
 
@@ -186,6 +189,58 @@ def test_a_torn_line_ends_its_segment_and_spoils_no_other(engine: Engine, tmp_pa
     assert (1, 1) == (ingest.run(), ingest.quarantine.rows)
     assert ['{"exchange":"x2","sta'] == [each.line for each in ingest.quarantine.entries(None, 9)]
     assert [] == segments(tmp_path / "journal")
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """A write beyond this size fails, as on a full disk: it writes what fits, or nothing."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("room", [0, 20])
+def test_rows_of_a_full_disk_wait_for_room(engine: Engine, tmp_path: Path, room: int) -> None:
+    errors: list[OSError] = []
+    book = Journal(tmp_path / "journal", "worker-0", on_error=errors.append)
+    book.write(replace(SETTLED, exchange_id="x0"))
+    with files_of_at_most(room):
+        for n in (1, 2):
+            book.write(replace(SETTLED, exchange_id=f"x{n}"))
+    book.write(replace(SETTLED, exchange_id="x3"))
+    book.close()
+    ingest_of(tmp_path / "journal", engine).run()
+
+    assert ["x0", "x1", "x2", "x3"] == sorted(str(row["exchange"]) for row in Ledger(engine).rows(UsageFilter()))
+    assert 1 == len(errors)
+
+
+def test_rows_that_wait_are_written_at_the_end(engine: Engine, tmp_path: Path) -> None:
+    book = Journal(tmp_path / "journal", "worker-0", on_error=lambda _: None)
+    with files_of_at_most(0):
+        book.write(SETTLED)
+    book.close()
+
+    assert 1 == ingest_of(tmp_path / "journal", engine).run()
+
+
+def test_the_oldest_rows_are_lost_and_reported_if_too_many_wait(engine: Engine, tmp_path: Path) -> None:
+    errors: list[OSError] = []
+    row = row_of(SETTLED)
+    assert row is not None
+    length = len(encode_row(row)) + 1
+    book = Journal(tmp_path / "journal", "worker-0", on_error=errors.append, waiting_bytes=2 * length)
+    with files_of_at_most(0):
+        for n in range(5):
+            book.write(replace(SETTLED, exchange_id=f"{SETTLED.exchange_id[:-1]}{n}"))
+    book.close()
+    ingest_of(tmp_path / "journal", engine).run()
+
+    assert ["3", "4"] == sorted(str(row["exchange"])[-1] for row in Ledger(engine).rows(UsageFilter()))
+    assert 1 + 3 == len(errors)
 
 
 @given(st.lists(st.integers(1, 200), min_size=1, max_size=30), st.integers(1, 500))
