@@ -14,6 +14,7 @@ before the first token needs no action: for Envoy, no response has begun.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from ..codecs.content_encoding import Inflater, inflate
@@ -23,7 +24,7 @@ from ..dialects.base import Dialect, StreamReader, retry_after
 from ..errors import BadRequest, PeerError, Unavailable, UpstreamError
 from ..model.fault import Fault
 from ..model.plan import NO_FALLBACK, AccountProblem, AttemptResult, Candidate
-from ..model.reply import Ended, Failed, Finished, PartDelta, PartStarted
+from ..model.reply import Ended, Failed, Finished, PartDelta, PartStarted, ReplyEvent
 from ..providers.base import Unframer
 from .account_faults import MAY_HIDE_ONE, STATUSES, account_problem, for_caller
 from .adapt import adapt, format_of
@@ -53,6 +54,8 @@ MAX_HELD = 1 << 20
 
 # The share of an attempt's time after which a stream that is alive is passed on without its first token.
 _PATIENCE = 0.5
+
+_EMPTY_STREAM = Fault(502, "api", "the provider's stream ended before its first token", "empty_stream")
 
 REFUSED = "edge_first_token"
 """Response code details of a response that the guard refused when no candidate was left."""
@@ -374,31 +377,36 @@ class _Stream:
             if self._unframer is not None:
                 data = self._unframer.feed(data) + (self._unframer.close() if event.end else b"")
             for frame in self._reader.frames(data):
-                for reply_event in self._reader.read(frame):
-                    self._tally.note(reply_event)
-                    if isinstance(reply_event, Failed):
-                        return reply_event.fault
-                    if is_lost(self._tally):
-                        if isinstance(reply_event, Ended):
-                            return UNREADABLE
-                        continue
-                    if _has_output(reply_event):
-                        self.has_output = True
-                        return None
-            if event.end:
-                for reply_event in self._reader.close()[1]:
-                    if isinstance(reply_event, Failed):
-                        return reply_event.fault
-                return Fault(502, "api", "the provider's stream ended before its first token", "empty_stream")
+                fault = self._observe(self._reader.read(frame))
+                if fault is not None or self.has_output:
+                    return fault
+            if not event.end:
+                return None
+            fault = self._observe(self._reader.close()[1])
         except UpstreamError as error:
             return error.fault()
+        return None if self.has_output else fault or _EMPTY_STREAM
+
+    def _observe(self, reply_events: Iterable[ReplyEvent]) -> Fault | None:
+        """Observes events up to the first output. Returns the fault, if one comes before it."""
+        for reply_event in reply_events:
+            self._tally.note(reply_event)
+            if isinstance(reply_event, Failed):
+                return reply_event.fault
+            if is_lost(self._tally):
+                if isinstance(reply_event, Ended):
+                    return UNREADABLE
+                continue
+            if _has_output(reply_event):
+                self.has_output = True
+                return None
         return None
 
     def take(self) -> bytes:
         return b"".join(self._parts)
 
 
-def _has_output(reply_event: object) -> bool:
+def _has_output(reply_event: ReplyEvent) -> bool:
     match reply_event:
         case PartDelta():
             return bool(reply_event.text)
