@@ -190,7 +190,7 @@ class GuardExchange:
         problem = account_problem(fault) if fault is not None else None
         self._note(str(self._status), retry_after(self._headers), problem)
         fallback = self._fallback(fault) if fault is not None else ()
-        if problem is not None and attempt.number < len(plan.candidates):
+        if problem is not None and attempt.number < len(plan.candidates) and not self._is_last():
             return Continue(((":status", "503"),))
         if fallback:
             rest = (*plan.candidates[: attempt.number], *fallback)

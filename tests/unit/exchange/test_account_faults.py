@@ -6,12 +6,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from cells import each_cell
-from player import DIALECTS, MODELS, Stage, answered, body, headers, talk, tried, whole
+from player import DIALECTS, MODELS, Stage, answered, body, headers, planner, talk, tried, whole
 
 from edge_extproc.exchange.account_faults import account_problem, for_caller
-from edge_extproc.exchange.commands import CONTINUE, HOLD, Release
+from edge_extproc.exchange.commands import CONTINUE, HOLD, Continue, Release
 from edge_extproc.model.fault import Fault
+from edge_extproc.routing.base import ModelTable
+from edge_extproc.routing.planner import ModelRoute
 
 CHAT, MESSAGES, GEMINI, BEDROCK = "openai_chat", "anthropic_messages", "gemini_generate", "bedrock_converse"
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -175,6 +178,21 @@ def test_the_same_provider_is_not_asked_again_with_the_same_key() -> None:
     commands = talk(watching, answered(401), whole(b"{}"))
 
     assert not any((":status", "503") in getattr(command, "set_headers", ()) for command in commands)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_the_last_attempt_keeps_its_status_although_candidates_are_left(status: int) -> None:
+    """More candidates than attempts: Envoy makes no further one, so the router level reads the error."""
+    stage = Stage()
+    stage.having(planner=planner(ModelTable(MODELS), rows={"both": ModelRoute(guard="on")}, attempts=1))
+    exchange = stage.exchange()
+    talk(exchange, headers(), body({"model": "both", "messages": HELLO, "stream": True}))
+    watching = stage.guard()
+    talk(watching, tried(1, exchange.id))
+    (command,) = talk(watching, answered(status))
+
+    assert isinstance(command, Continue)
+    assert (":status", "503") not in command.set_headers
 
 
 @each_cell("id", sorted(id for id, (source, *_) in OF_THE_ACCOUNT.items() if source in BY_DIALECT))
