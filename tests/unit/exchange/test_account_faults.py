@@ -97,6 +97,26 @@ OF_THE_REQUEST: dict[str, tuple[str, int, Any]] = {
     "rate limit": (CHAT, 429, chat("slow down", "requests", "rate_limit_exceeded")),
     "anthropic request": (MESSAGES, 400, anthropic("invalid_request_error", "messages: required")),
     "gemini request": (GEMINI, 400, google(400, "INVALID_ARGUMENT", "Invalid value at 'contents'")),
+    "gemini file": (
+        GEMINI,
+        403,
+        google(403, "PERMISSION_DENIED", "You do not have permission to access the File abc123 or it may not exist."),
+    ),
+    "gemini cached content": (
+        GEMINI,
+        403,
+        google(403, "PERMISSION_DENIED", "CachedContent not found (or permission denied)"),
+    ),
+    "vertex object": (
+        GEMINI,
+        403,
+        google(
+            403,
+            "PERMISSION_DENIED",
+            "service-123@gcp-sa-aiplatform.iam.gserviceaccount.com does not have storage.objects.get access to the "
+            "Google Cloud Storage object.",
+        ),
+    ),
     "bedrock request": (BEDROCK, 400, {"__type": "ValidationException", "message": "malformed"}),
 }
 
@@ -129,6 +149,28 @@ def test_an_error_about_the_request_stays_the_providers(id: str) -> None:
 
     assert account_problem(fault) is None
     assert fault == for_caller(fault)
+    assert "gserviceaccount" not in fault.message
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "expected"),
+    [
+        (403, chat("You have insufficient permissions for this operation", "invalid_request_error"), None),
+        (401, chat("Incorrect API key provided", "invalid_request_error", "invalid_api_key"), "credential"),
+        (402, chat("Insufficient Balance", "unknown_error"), "payment"),
+    ],
+)
+def test_a_path_that_a_caller_has_chosen_raises_no_alarm(status: int, error: Any, expected: str | None) -> None:
+    """Our key may have no right to it. Its refusal as a key is one nevertheless."""
+    stage = Stage()
+    exchange = stage.exchange()
+    talk(exchange, headers("/v1/files/file-of-others", method="GET", end=True), answered(status), whole(error))
+    exchange.closed("done")
+
+    (settled,) = stage.settled
+    (attempt,) = settled.attempt_results
+    assert expected == attempt.account_problem
+    assert settled.status == (status if expected is None else 502 if expected == "credential" else 503)
 
 
 BY_DIALECT = {CHAT: "both", MESSAGES: "claude-first"}
