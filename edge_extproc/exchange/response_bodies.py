@@ -235,9 +235,9 @@ class UnnamedBody(StreamedBody):
         """A complete reply as the stream that the caller requested."""
         answered = self._answered
         self._reply = reply = _complete(answered.dialect.read_reply(body), answered)
+        self.summary = summary_of(reply)
         if answered.dialect.name != answered.caller_dialect.name and _is_malformed(reply):
             return self._relay.fail(MALFORMED)
-        self.summary = summary_of(reply)
         self._lost, self.tally = lost_in(reply, answered.caller_dialect), None
         return as_stream(reply, answered.call, answered.caller_dialect)[0]
 
