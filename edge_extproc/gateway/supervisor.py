@@ -310,11 +310,6 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
-def python_module(*arguments: str) -> tuple[str, ...]:
-    """The command line that runs this package with the same interpreter."""
-    return (sys.executable, "-m", "edge_extproc", *arguments)
-
-
 def remove_quietly(path: Path) -> None:
     with contextlib.suppress(FileNotFoundError):
         path.unlink()
