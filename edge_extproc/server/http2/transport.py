@@ -359,6 +359,8 @@ def _written(address: object) -> str | None:
         case str():
             return address
         case (str(host), int(port), *_):
+            # An IPv6 socket has this prefix before the address of an IPv4 connection.
+            host = host.removeprefix("::ffff:") if "." in host else host
             return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         case _:
             return None
