@@ -196,9 +196,7 @@ class GuardExchange:
             rest = (*plan.candidates[: attempt.number], *fallback)
             attempt.exchange.plan = replace(plan, candidates=rest, max_attempts=len(rest), fallback=NO_FALLBACK)
             return Continue(((":status", "503"),), order=self._gateway.order(attempt.exchange.plan))
-        # The same provider would refuse its key again, and another one would refuse a request that breaks a rule.
-        is_final = fault is not None and self._status in STATUSES
-        veto = (_NO_RETRY,) if is_final else self._veto()
+        veto = self._veto(is_final=fault is not None and self._status in STATUSES)
         return Continue(veto) if veto else CONTINUE
 
     def _fault_in(self, body: bytes) -> Fault | None:
@@ -246,7 +244,7 @@ class GuardExchange:
             # Ending a response while the provider still sends is a use after free in Envoy 1.40.
             attempt.exchange.fault = fault
             return ImmediateResponse(status, tuple(headers), body, REFUSED)
-        to_set = ((":status", str(status)), *headers, *self._veto())
+        to_set = ((":status", str(status)), *headers, *self._veto(is_final=status in STATUSES))
         return Release(to_set, ("content-encoding", "content-length"), body, end=True)
 
     def _is_last(self) -> bool:
@@ -255,11 +253,13 @@ class GuardExchange:
         plan = attempt.exchange.plan
         return attempt.number >= (len(plan.candidates) if plan.fallback else plan.max_attempts)
 
-    def _veto(self) -> tuple[tuple[str, str], ...]:
+    def _veto(self, *, is_final: bool) -> tuple[tuple[str, str], ...]:
         """The header that forbids a retry. The fallback raises Envoy's number of retries, which other errors must not
-        use."""
-        plan = self._known().exchange.plan
-        return (_NO_RETRY,) if plan.fallback and self._known().number >= len(plan.candidates) else ()
+        use. `is_final`: the same provider would refuse its key again, or another one would refuse a request that breaks
+        a rule."""
+        attempt = self._known()
+        plan = attempt.exchange.plan
+        return (_NO_RETRY,) if is_final or (plan.fallback and attempt.number >= len(plan.candidates)) else ()
 
     def _note(self, reason: str, retry_after: float | None, problem: AccountProblem | None) -> None:
         failed = problem is not None or is_failing(self._status)

@@ -215,6 +215,31 @@ def test_the_guard_lets_no_other_provider_answer_a_refused_request(id: str) -> N
         assert Release((("x-envoy-ratelimited", "true"),), body=content, end=True) == last
 
 
+@pytest.mark.parametrize(
+    ("error", "status", "is_retried"),
+    [
+        (google(401, "UNAUTHENTICATED", "invalid authentication credentials"), "502", True),
+        (OF_THE_REQUEST["gemini file"][2], "403", False),
+    ],
+)
+def test_an_error_in_a_stream_is_tried_elsewhere_only_if_it_is_about_our_account(
+    error: Any, status: str, is_retried: bool
+) -> None:
+    """Envoy retries a 403 by its status."""
+    table = ModelTable({"gemini-first": [*MODELS["gemini"], *MODELS["chat"]]})
+    stage = Stage().having(models=table, planner=planner(table))
+    exchange = stage.exchange()
+    talk(exchange, headers(), body({"model": "gemini-first", "messages": HELLO, "stream": True}))
+    watching = stage.guard()
+    talk(watching, tried(1, exchange.id))
+    sent = b"data: " + json.dumps(error).encode() + b"\n\n"
+    *_, last = talk(watching, answered(content_type="text/event-stream"), whole(sent))
+
+    to_set = dict(last.set_headers)
+    assert status == to_set[":status"]
+    assert is_retried == ("x-envoy-ratelimited" not in to_set)
+
+
 def test_the_same_provider_is_not_asked_again_with_the_same_key() -> None:
     _, _, watching = guarded(CHAT, number=2)
     commands = talk(watching, answered(401), whole(b"{}"))
