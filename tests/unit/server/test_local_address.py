@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import warnings
 from pathlib import Path
 
 import grpc.aio
@@ -53,3 +55,18 @@ async def test_ipv6_is_told_in_brackets() -> None:
     port = free_port("::1")
 
     assert f"[::1]:{port}" == await told(f"[::1]:{port}", f"ipv6:[::1]:{port}")
+
+
+async def test_an_address_in_use_is_refused_and_its_socket_closed() -> None:
+    first, second = Http2Server([]), Http2Server([])
+    address = f"127.0.0.1:{free_port('127.0.0.1')}"
+    first.bind(address, None)
+    await first.start()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with pytest.raises(OSError, match="in use"):
+                second.bind(address, None)
+            gc.collect()  # a socket that was left open warns
+    finally:
+        await first.stop(0)
