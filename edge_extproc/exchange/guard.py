@@ -75,7 +75,7 @@ class GuardExchange:
         self._try: Attempt | None = None
         self._status = 0
         self._headers: tuple[tuple[str, str], ...] = ()
-        self._holding: _Stream | _Reply | _Error | None = None
+        self._holding: _StreamBeginning | _WholeReply | _ErrorResponse | None = None
 
     async def handle(self, event: Event) -> Command:
         self._order.advance(event)
@@ -115,7 +115,7 @@ class GuardExchange:
         self._status = int(first(event.headers, ":status") or 0)
         if self._status >= 400:
             if self._reads_error(attempt) and not event.end:
-                self._holding = _Error()
+                self._holding = _ErrorResponse()
                 return HOLD
             return self._error_answer(self._fault_in(b"") if self._status in STATUSES else None)
         if event.end:
@@ -125,7 +125,9 @@ class GuardExchange:
         except UpstreamError as error:
             return self._failed(error.fault())
         held_whole = not attempt.exchange.call.stream
-        self._holding = self._stream(attempt, inflater) or _Reply(self._dialect(attempt), inflater, whole=held_whole)
+        self._holding = self._stream(attempt, inflater) or _WholeReply(
+            self._dialect(attempt), inflater, whole=held_whole
+        )
         return HOLD
 
     def _reads_error(self, attempt: Attempt) -> bool:
@@ -133,31 +135,31 @@ class GuardExchange:
         may_be_ours = self._status in MAY_HIDE_ONE and not self._is_last()
         return bool(attempt.exchange.plan.fallback) or may_be_ours
 
-    def _stream(self, attempt: Attempt, inflater: Inflater | None) -> _Stream | None:
+    def _stream(self, attempt: Attempt, inflater: Inflater | None) -> _StreamBeginning | None:
         """None: the response is not a stream, by its content type or by the request."""
         theirs = self._dialect(attempt)
         content_type = first(self._headers, "content-type") or ""
         unframer = self._gateway.providers[attempt.candidate.provider].unframe(theirs.name, content_type)
         content_type = content_type if unframer is None else theirs.stream_type
         is_stream = attempt.exchange.call.stream and media_type(content_type) == media_type(theirs.stream_type)
-        return _Stream(theirs.reader(content_type), inflater, unframer) if is_stream else None
+        return _StreamBeginning(theirs.reader(content_type), inflater, unframer) if is_stream else None
 
     def _response_body(self, event: ResponseBody) -> Command:
-        held = self._holding
+        response = self._holding
         if self._order.state is State.REPLIED:
             return HOLD
-        match held:
+        match response:
             case None:
                 return Pass(event.body, event.end)
-            case _Error():
-                return self._error_body(held, event)
-            case _Stream() | _Reply():
-                fault = held.feed(event)
+            case _ErrorResponse():
+                return self._error_body(response, event)
+            case _StreamBeginning() | _WholeReply():
+                fault = response.feed(event)
         if fault is not None:
             return self._failed(fault)
-        if held.has_output or held.length > MAX_HELD or self._is_slow(event):
+        if response.has_output or response.length > MAX_HELD or self._is_slow(event):
             self._holding = None
-            return Release(body=held.take(), end=event.end)
+            return Release(body=response.take(), end=event.end)
         return HOLD
 
     def _is_slow(self, event: ResponseBody) -> bool:
@@ -170,13 +172,13 @@ class GuardExchange:
             return False
         return self._gateway.clock.monotonic() - began > plan.try_timeout * _PATIENCE
 
-    def _error_body(self, held: _Error, event: ResponseBody) -> Command:
-        held.parts.append(event.body)
-        held.length += len(event.body)
-        if not event.end and held.length <= MAX_HELD:
+    def _error_body(self, response: _ErrorResponse, event: ResponseBody) -> Command:
+        response.parts.append(event.body)
+        response.length += len(event.body)
+        if not event.end and response.length <= MAX_HELD:
             return HOLD
         self._holding = None
-        body = b"".join(held.parts)
+        body = b"".join(response.parts)
         answer = self._error_answer(self._fault_in(body))
         return Release(answer.set_headers, body=body, end=event.end, order=answer.order)
 
@@ -213,12 +215,12 @@ class GuardExchange:
         attempt = self._known()
         match fault.kind:
             case "context_length":
-                wanted = attempt.exchange.plan.fallback.context_length
+                candidates = attempt.exchange.plan.fallback.context_length
             case "content_filter":
-                wanted = attempt.exchange.plan.fallback.content_filter
+                candidates = attempt.exchange.plan.fallback.content_filter
             case _:
                 return ()
-        return tuple(candidate for candidate in wanted if self._is_able(candidate))
+        return tuple(candidate for candidate in candidates if self._is_able(candidate))
 
     def _is_able(self, candidate: Candidate) -> bool:
         gateway = self._gateway
@@ -288,7 +290,7 @@ class GuardExchange:
         return self._try
 
 
-class _Error:
+class _ErrorResponse:
     """An error response whose body is not complete yet."""
 
     __slots__ = ("length", "parts")
@@ -298,7 +300,7 @@ class _Error:
         self.length = 0
 
 
-class _Reply:
+class _WholeReply:
     """A reply that is held until it is complete and was read. It may be a stream whatever its content type says."""
 
     __slots__ = ("_dialect", "_inflater", "_parts", "_plain", "_stream", "_whole", "has_output", "length")
@@ -310,7 +312,7 @@ class _Reply:
         self._whole = whole
         self._parts: list[bytes] = []
         self._plain: list[bytes] = []
-        self._stream: _Stream | None = None
+        self._stream: _StreamBeginning | None = None
         self.length = 0
         self.has_output = False
 
@@ -334,7 +336,7 @@ class _Reply:
             if self._whole:
                 self.has_output = True
                 return fault_in(read_stream(self._dialect, body))
-            self._stream = _Stream(self._dialect.reader(self._dialect.stream_type), None, None)
+            self._stream = _StreamBeginning(self._dialect.reader(self._dialect.stream_type), None, None)
             return self._feed_stream(body, end)
         if end:
             if self._dialect.read_summary(body) is None:
@@ -353,7 +355,7 @@ class _Reply:
         return b"".join(self._parts)
 
 
-class _Stream:
+class _StreamBeginning:
     """The beginning of a stream: its bytes and its events."""
 
     __slots__ = ("_inflater", "_parts", "_reader", "_tally", "_unframer", "has_output", "length")
