@@ -17,7 +17,7 @@ from ..model.usage import Usage
 from .base import CacheEntry
 
 MAGIC = b"edge"
-# Increase it with every incompatible change of `_Stored`. An entry of another version is a miss.
+# Increase it with every incompatible change of `_StoredEntry`. An entry of another version is a miss.
 VERSION = 1
 _COMPRESSED = 1
 _HEAD = len(MAGIC) + 2
@@ -34,7 +34,7 @@ class UnreadableEntry(ValueError):
         self.why = why
 
 
-class _Stored(msgspec.Struct, array_like=True, frozen=True):
+class _StoredEntry(msgspec.Struct, array_like=True, frozen=True):
     digest: bytes
     dialect: str
     body: bytes
@@ -52,7 +52,7 @@ class _Stored(msgspec.Struct, array_like=True, frozen=True):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(_Stored).decode
+_decode = msgspec.msgpack.Decoder(_StoredEntry).decode
 
 
 def pack(digest: bytes, entry: CacheEntry, compress_above: int) -> bytes:
@@ -75,7 +75,7 @@ def pack(digest: bytes, entry: CacheEntry, compress_above: int) -> bytes:
     )
     try:
         payload = _encode(
-            _Stored(
+            _StoredEntry(
                 digest,
                 entry.dialect,
                 entry.body,

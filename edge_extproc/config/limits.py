@@ -115,10 +115,6 @@ class AllowanceConfig(ConfigSection):
     def is_empty(self) -> bool:
         return not any(getattr(self, name) is not None for name in MEASURED)
 
-    @property
-    def has_dollars(self) -> bool:
-        return any(getattr(self, name) is not None for name in MEASURED if name.startswith("dollars"))
-
 
 # The measure and window of each key of an allowance.
 MEASURED: Mapping[str, tuple[str, str | None]] = {

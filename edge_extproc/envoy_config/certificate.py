@@ -244,6 +244,5 @@ def _write(path: Path, content: bytes) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
         os.replace(draft, path)
-    except BaseException:
-        os.unlink(draft)
-        raise
+    finally:
+        Path(draft).unlink(missing_ok=True)

@@ -76,11 +76,11 @@ def labels(written: Iterable[str]) -> dict[str, str]:
 
 def render(config: Config, target: Target, mesh: MeshResources) -> str:
     """The EnvoyFilter as YAML for kubectl. Raises ConfigError."""
-    document = yaml.dump(envoy_filter(config, target, mesh), Dumper=_Plain, sort_keys=False, width=120)
+    document = yaml.dump(envoy_filter(config, target, mesh), Dumper=_DumperWithoutAnchors, sort_keys=False, width=120)
     return f"# Rendered by `edge-extproc render --target {target}` for Istio {config.envoy.istio}.\n{document}"
 
 
-class _Plain(yaml.SafeDumper):
+class _DumperWithoutAnchors(yaml.SafeDumper):
     """A YAML dumper without anchors, so that each patch can be read alone."""
 
     def ignore_aliases(self, data: Any) -> bool:

@@ -6,9 +6,11 @@ an error of the gateway in place of the provider's, and the operator gets an ala
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from ..errors import AccountUnpaid, CredentialRefused
+from ..model.call import Operation
 from ..model.fault import Fault, FaultKind
 from ..model.plan import AccountProblem
 
@@ -22,15 +24,25 @@ MAY_HIDE_ONE = STATUSES | {400}
 _OF_THE_REQUEST: frozenset[FaultKind] = frozenset(
     {"content_filter", "context_length", "too_large", "rate_limit", "overloaded", "timeout", "conflict", "method"}
 )
-_PAYMENT_REQUIRED, _QUOTA = 402, 429
+_PAYMENT_REQUIRED, _FORBIDDEN, _QUOTA = 402, 403, 429
+# Google answers 403 to a request that names a file, a cached content or an object of Cloud Storage which our account
+# may not read or which does not exist. Every caller can name one. At the start only: a message may quote the request.
+_OF_A_NAMED_OBJECT = re.compile(
+    r"\W*(?:you do not have permission to access the \w+ \S+ or it may not exist|cached ?content not found"
+    r"|\S+ does not have storage\.\w+\.\w+ access)",
+    re.IGNORECASE,
+)
 
 
-def account_problem(fault: Fault) -> AccountProblem | None:
-    """What the provider reports about our account; None if the error is about something else."""
+def account_problem(fault: Fault, operation: Operation = "chat") -> AccountProblem | None:
+    """What the provider reports about our account; None if the error is about something else. The path of a passed
+    request is the caller's choice, and so is whether the account has the right to it."""
     if fault.code == CredentialRefused.code:
         return "credential"
     if fault.kind == "payment" or fault.status == _PAYMENT_REQUIRED or fault.code == AccountUnpaid.code:
         return "payment"
+    if fault.status == _FORBIDDEN and (operation == "passed" or _OF_A_NAMED_OBJECT.match(fault.message)):
+        return None
     if fault.kind in ("authentication", "permission"):
         return "credential"
     if fault.status in STATUSES and fault.kind not in _OF_THE_REQUEST:
@@ -38,10 +50,10 @@ def account_problem(fault: Fault) -> AccountProblem | None:
     return None
 
 
-def for_caller(fault: Fault) -> Fault:
+def for_caller(fault: Fault, operation: Operation = "chat") -> Fault:
     """A provider's fault as the caller gets it. An error about our account becomes an error of the gateway, without
     the provider's text. A used-up quota stays: clients recognize its code, and do not repeat the request."""
-    problem = account_problem(fault)
+    problem = account_problem(fault, operation)
     if problem is None or (problem == "payment" and fault.status == _QUOTA):
         return fault
     error = CredentialRefused() if problem == "credential" else AccountUnpaid()

@@ -43,8 +43,7 @@ def bill_of(gateway: Gateway, request: RequestFacts, response: ResponseFacts) ->
 
 def unseen_bill(gateway: Gateway, request: RequestFacts, response: ResponseFacts) -> Bill | None:
     """The bill of an exchange whose reply was not seen, though a provider may have made one: the tokens of the request
-    and its bound on the reply. None if nothing was sent, or the
-    operation is not billed by tokens."""
+    and its bound on the reply. None if nothing was sent, or if the operation is not billed by tokens."""
     call, sent = request.call, request.sent
     if call is None or sent is None or call.operation not in _COUNTED:
         return None

@@ -116,7 +116,7 @@ def read_error(gateway: Gateway, answered: Answered, body: bytes) -> Fault:
     """The fault, read in the dialect that a response header marks, else in the provider's."""
     head = answered.head
     dialect = gateway.dialect_of_error(head.values) or answered.dialect
-    return for_caller(dialect.read_error(head.status or 502, head.headers, body))
+    return for_caller(dialect.read_error(head.status or 502, head.headers, body), answered.call.operation)
 
 
 def _any_part(part: Part) -> bool:

@@ -14,6 +14,7 @@ before the first token needs no action: for Envoy, no response has begun.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from ..codecs.content_encoding import Inflater, inflate
@@ -23,7 +24,7 @@ from ..dialects.base import Dialect, StreamReader, retry_after
 from ..errors import BadRequest, PeerError, Unavailable, UpstreamError
 from ..model.fault import Fault
 from ..model.plan import NO_FALLBACK, AccountProblem, AttemptResult, Candidate
-from ..model.reply import Ended, Failed, Finished, PartDelta, PartStarted
+from ..model.reply import Ended, Failed, Finished, PartDelta, PartStarted, ReplyEvent
 from ..providers.base import Unframer
 from .account_faults import MAY_HIDE_ONE, STATUSES, account_problem, for_caller
 from .adapt import adapt, format_of
@@ -54,6 +55,8 @@ MAX_HELD = 1 << 20
 # The share of an attempt's time after which a stream that is alive is passed on without its first token.
 _PATIENCE = 0.5
 
+_EMPTY_STREAM = Fault(502, "api", "the provider's stream ended before its first token", "empty_stream")
+
 REFUSED = "edge_first_token"
 """Response code details of a response that the guard refused when no candidate was left."""
 
@@ -72,7 +75,7 @@ class GuardExchange:
         self._try: Attempt | None = None
         self._status = 0
         self._headers: tuple[tuple[str, str], ...] = ()
-        self._holding: _Stream | _Reply | _Error | None = None
+        self._holding: _StreamBeginning | _WholeReply | _ErrorResponse | None = None
 
     async def handle(self, event: Event) -> Command:
         self._order.advance(event)
@@ -112,7 +115,7 @@ class GuardExchange:
         self._status = int(first(event.headers, ":status") or 0)
         if self._status >= 400:
             if self._reads_error(attempt) and not event.end:
-                self._holding = _Error()
+                self._holding = _ErrorResponse()
                 return HOLD
             return self._error_answer(self._fault_in(b"") if self._status in STATUSES else None)
         if event.end:
@@ -122,7 +125,9 @@ class GuardExchange:
         except UpstreamError as error:
             return self._failed(error.fault())
         held_whole = not attempt.exchange.call.stream
-        self._holding = self._stream(attempt, inflater) or _Reply(self._dialect(attempt), inflater, whole=held_whole)
+        self._holding = self._stream(attempt, inflater) or _WholeReply(
+            self._dialect(attempt), inflater, whole=held_whole
+        )
         return HOLD
 
     def _reads_error(self, attempt: Attempt) -> bool:
@@ -130,31 +135,31 @@ class GuardExchange:
         may_be_ours = self._status in MAY_HIDE_ONE and not self._is_last()
         return bool(attempt.exchange.plan.fallback) or may_be_ours
 
-    def _stream(self, attempt: Attempt, inflater: Inflater | None) -> _Stream | None:
+    def _stream(self, attempt: Attempt, inflater: Inflater | None) -> _StreamBeginning | None:
         """None: the response is not a stream, by its content type or by the request."""
         theirs = self._dialect(attempt)
         content_type = first(self._headers, "content-type") or ""
         unframer = self._gateway.providers[attempt.candidate.provider].unframe(theirs.name, content_type)
         content_type = content_type if unframer is None else theirs.stream_type
         is_stream = attempt.exchange.call.stream and media_type(content_type) == media_type(theirs.stream_type)
-        return _Stream(theirs.reader(content_type), inflater, unframer) if is_stream else None
+        return _StreamBeginning(theirs.reader(content_type), inflater, unframer) if is_stream else None
 
     def _response_body(self, event: ResponseBody) -> Command:
-        held = self._holding
+        response = self._holding
         if self._order.state is State.REPLIED:
             return HOLD
-        match held:
+        match response:
             case None:
                 return Pass(event.body, event.end)
-            case _Error():
-                return self._error_body(held, event)
-            case _Stream() | _Reply():
-                fault = held.feed(event)
+            case _ErrorResponse():
+                return self._error_body(response, event)
+            case _StreamBeginning() | _WholeReply():
+                fault = response.feed(event)
         if fault is not None:
             return self._failed(fault)
-        if held.has_output or held.length > MAX_HELD or self._is_slow(event):
+        if response.has_output or response.length > MAX_HELD or self._is_slow(event):
             self._holding = None
-            return Release(body=held.take(), end=event.end)
+            return Release(body=response.take(), end=event.end)
         return HOLD
 
     def _is_slow(self, event: ResponseBody) -> bool:
@@ -167,13 +172,13 @@ class GuardExchange:
             return False
         return self._gateway.clock.monotonic() - began > plan.try_timeout * _PATIENCE
 
-    def _error_body(self, held: _Error, event: ResponseBody) -> Command:
-        held.parts.append(event.body)
-        held.length += len(event.body)
-        if not event.end and held.length <= MAX_HELD:
+    def _error_body(self, response: _ErrorResponse, event: ResponseBody) -> Command:
+        response.parts.append(event.body)
+        response.length += len(event.body)
+        if not event.end and response.length <= MAX_HELD:
             return HOLD
         self._holding = None
-        body = b"".join(held.parts)
+        body = b"".join(response.parts)
         answer = self._error_answer(self._fault_in(body))
         return Release(answer.set_headers, body=body, end=event.end, order=answer.order)
 
@@ -187,15 +192,13 @@ class GuardExchange:
         problem = account_problem(fault) if fault is not None else None
         self._note(str(self._status), retry_after(self._headers), problem)
         fallback = self._fallback(fault) if fault is not None else ()
-        if problem is not None and attempt.number < len(plan.candidates):
+        if problem is not None and attempt.number < len(plan.candidates) and not self._is_last():
             return Continue(((":status", "503"),))
         if fallback:
             rest = (*plan.candidates[: attempt.number], *fallback)
             attempt.exchange.plan = replace(plan, candidates=rest, max_attempts=len(rest), fallback=NO_FALLBACK)
             return Continue(((":status", "503"),), order=self._gateway.order(attempt.exchange.plan))
-        # The same provider would refuse its key again, and another one would refuse a request that breaks a rule.
-        is_final = fault is not None and self._status in STATUSES
-        veto = (_NO_RETRY,) if is_final else self._veto()
+        veto = self._veto(is_final=fault is not None and self._status in STATUSES)
         return Continue(veto) if veto else CONTINUE
 
     def _fault_in(self, body: bytes) -> Fault | None:
@@ -212,12 +215,12 @@ class GuardExchange:
         attempt = self._known()
         match fault.kind:
             case "context_length":
-                wanted = attempt.exchange.plan.fallback.context_length
+                candidates = attempt.exchange.plan.fallback.context_length
             case "content_filter":
-                wanted = attempt.exchange.plan.fallback.content_filter
+                candidates = attempt.exchange.plan.fallback.content_filter
             case _:
                 return ()
-        return tuple(candidate for candidate in wanted if self._is_able(candidate))
+        return tuple(candidate for candidate in candidates if self._is_able(candidate))
 
     def _is_able(self, candidate: Candidate) -> bool:
         gateway = self._gateway
@@ -243,7 +246,7 @@ class GuardExchange:
             # Ending a response while the provider still sends is a use after free in Envoy 1.40.
             attempt.exchange.fault = fault
             return ImmediateResponse(status, tuple(headers), body, REFUSED)
-        to_set = ((":status", str(status)), *headers, *self._veto())
+        to_set = ((":status", str(status)), *headers, *self._veto(is_final=status in STATUSES))
         return Release(to_set, ("content-encoding", "content-length"), body, end=True)
 
     def _is_last(self) -> bool:
@@ -252,11 +255,13 @@ class GuardExchange:
         plan = attempt.exchange.plan
         return attempt.number >= (len(plan.candidates) if plan.fallback else plan.max_attempts)
 
-    def _veto(self) -> tuple[tuple[str, str], ...]:
+    def _veto(self, *, is_final: bool) -> tuple[tuple[str, str], ...]:
         """The header that forbids a retry. The fallback raises Envoy's number of retries, which other errors must not
-        use."""
-        plan = self._known().exchange.plan
-        return (_NO_RETRY,) if plan.fallback and self._known().number >= len(plan.candidates) else ()
+        use. `is_final`: the same provider would refuse its key again, or another one would refuse a request that breaks
+        a rule."""
+        attempt = self._known()
+        plan = attempt.exchange.plan
+        return (_NO_RETRY,) if is_final or (plan.fallback and attempt.number >= len(plan.candidates)) else ()
 
     def _note(self, reason: str, retry_after: float | None, problem: AccountProblem | None) -> None:
         failed = problem is not None or is_failing(self._status)
@@ -285,7 +290,7 @@ class GuardExchange:
         return self._try
 
 
-class _Error:
+class _ErrorResponse:
     """An error response whose body is not complete yet."""
 
     __slots__ = ("length", "parts")
@@ -295,7 +300,7 @@ class _Error:
         self.length = 0
 
 
-class _Reply:
+class _WholeReply:
     """A reply that is held until it is complete and was read. It may be a stream whatever its content type says."""
 
     __slots__ = ("_dialect", "_inflater", "_parts", "_plain", "_stream", "_whole", "has_output", "length")
@@ -307,7 +312,7 @@ class _Reply:
         self._whole = whole
         self._parts: list[bytes] = []
         self._plain: list[bytes] = []
-        self._stream: _Stream | None = None
+        self._stream: _StreamBeginning | None = None
         self.length = 0
         self.has_output = False
 
@@ -331,7 +336,7 @@ class _Reply:
             if self._whole:
                 self.has_output = True
                 return fault_in(read_stream(self._dialect, body))
-            self._stream = _Stream(self._dialect.reader(self._dialect.stream_type), None, None)
+            self._stream = _StreamBeginning(self._dialect.reader(self._dialect.stream_type), None, None)
             return self._feed_stream(body, end)
         if end:
             if self._dialect.read_summary(body) is None:
@@ -350,7 +355,7 @@ class _Reply:
         return b"".join(self._parts)
 
 
-class _Stream:
+class _StreamBeginning:
     """The beginning of a stream: its bytes and its events."""
 
     __slots__ = ("_inflater", "_parts", "_reader", "_tally", "_unframer", "has_output", "length")
@@ -374,31 +379,36 @@ class _Stream:
             if self._unframer is not None:
                 data = self._unframer.feed(data) + (self._unframer.close() if event.end else b"")
             for frame in self._reader.frames(data):
-                for reply_event in self._reader.read(frame):
-                    self._tally.note(reply_event)
-                    if isinstance(reply_event, Failed):
-                        return reply_event.fault
-                    if is_lost(self._tally):
-                        if isinstance(reply_event, Ended):
-                            return UNREADABLE
-                        continue
-                    if _has_output(reply_event):
-                        self.has_output = True
-                        return None
-            if event.end:
-                for reply_event in self._reader.close()[1]:
-                    if isinstance(reply_event, Failed):
-                        return reply_event.fault
-                return Fault(502, "api", "the provider's stream ended before its first token", "empty_stream")
+                fault = self._observe(self._reader.read(frame))
+                if fault is not None or self.has_output:
+                    return fault
+            if not event.end:
+                return None
+            fault = self._observe(self._reader.close()[1])
         except UpstreamError as error:
             return error.fault()
+        return None if self.has_output else fault or _EMPTY_STREAM
+
+    def _observe(self, reply_events: Iterable[ReplyEvent]) -> Fault | None:
+        """Observes events up to the first output. Returns the fault, if one comes before it."""
+        for reply_event in reply_events:
+            self._tally.note(reply_event)
+            if isinstance(reply_event, Failed):
+                return reply_event.fault
+            if is_lost(self._tally):
+                if isinstance(reply_event, Ended):
+                    return UNREADABLE
+                continue
+            if _has_output(reply_event):
+                self.has_output = True
+                return None
         return None
 
     def take(self) -> bytes:
         return b"".join(self._parts)
 
 
-def _has_output(reply_event: object) -> bool:
+def _has_output(reply_event: ReplyEvent) -> bool:
     match reply_event:
         case PartDelta():
             return bool(reply_event.text)

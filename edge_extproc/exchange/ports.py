@@ -114,8 +114,8 @@ class Gateway:
             return ((CLUSTER, pair_name(*(self.clusters[c.provider] for c in plan.candidates))),)
         if not self.chains:
             return ()
-        tried = [self.clusters[c.provider] for c in plan.candidates[: plan.max_attempts or len(plan.candidates)]]
-        return ((CLUSTER, chain_name(tried) if len(tried) > 1 else tried[0]),)
+        clusters = [self.clusters[c.provider] for c in plan.candidates[: plan.max_attempts or len(plan.candidates)]]
+        return ((CLUSTER, chain_name(clusters) if len(clusters) > 1 else clusters[0]),)
 
     def order(self, plan: Plan) -> tuple[str, ...]:
         """The clusters of a plan in their order; empty for an Envoy that takes no order. Envoy does not follow the

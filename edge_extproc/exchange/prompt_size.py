@@ -196,8 +196,8 @@ def _blob(count: _Count, value: Json, plain: list[Json]) -> None:
     names = count.names
     types = (*names.media_types, *names.formats)
     mime = next((m for m in map(value.get, types) if isinstance(m, str)), "")
-    held = value.get("source", value)
-    source = held if isinstance(held, dict) else value
+    inside = value.get("source", value)
+    source = inside if isinstance(inside, dict) else value
     for key, inner in (*value.items(), *(source.items() if source is not value else ())):
         if inner is None or inner is source or key in types or _is_name(names, key, inner):
             continue
@@ -268,8 +268,8 @@ def _reasoning(body: Mapping[str, Json], names: WireNames) -> tuple[int | None, 
     """The requested budget and effort of reasoning, in any API's spelling."""
     budget: int | None = None
     effort: str | None = None
-    for held in _holders(body, names):
-        for key, value in held.items():
+    for holder in _holders(body, names):
+        for key, value in holder.items():
             if key in names.budgets and isinstance(value, int | float) and not isinstance(value, bool):
                 if value < 0:  # Gemini: no limit
                     effort = effort or _USUAL_EFFORT
@@ -287,10 +287,10 @@ def _holders(body: Mapping[str, Json], names: WireNames) -> list[Mapping[str, Js
     efforts = {key: value for key, value in body.items() if key in names.reasoning_efforts}
     holders += [dict.fromkeys(names.efforts, value) for value in efforts.values() if isinstance(value, str)]
     more = [value for key, value in body.items() if key in names.settings]
-    for held in (body, *(each for each in more if isinstance(each, dict))):
-        holders += [value for key, value in held.items() if key in names.reasoning and isinstance(value, dict)]
+    for settings in (body, *(each for each in more if isinstance(each, dict))):
+        holders += [value for key, value in settings.items() if key in names.reasoning and isinstance(value, dict)]
         for switch, beside in names.reasoning_beside.items():
-            thinking, config = held.get(switch), held.get(beside)
+            thinking, config = settings.get(switch), settings.get(beside)
             if isinstance(thinking, dict) and thinking.get("type") != "disabled" and isinstance(config, dict):
                 holders.append(config)
     return holders

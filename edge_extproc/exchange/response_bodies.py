@@ -236,13 +236,16 @@ class UnnamedBody(StreamedBody):
         answered = self._answered
         self._reply = reply = _complete(answered.dialect.read_reply(body), answered)
         self.summary = summary_of(reply)
+        if answered.dialect.name != answered.caller_dialect.name and _is_malformed(reply):
+            return self._relay.fail(MALFORMED)
         self._lost, self.tally = lost_in(reply, answered.caller_dialect), None
         return as_stream(reply, answered.call, answered.caller_dialect)[0]
 
 
 class ReplyBody(BodyReader):
-    """A reply that is taken whole. It becomes a stream where the caller asked for one, and a stream becomes a whole
-    reply where the caller did not. A reply that stays as it is is read in full only where its content is needed."""
+    """A reply that is buffered until it is complete. It becomes a stream if the caller requested one, and a stream
+    becomes a complete reply if the caller did not. A reply that passes unchanged is parsed in full only if its content
+    is needed."""
 
     __slots__ = ("_answered", "_reply", "_streamed", "_unframer", "_with_content", "length", "lost", "raw", "summary")
     is_whole = True
@@ -300,8 +303,8 @@ class ReplyBody(BodyReader):
         dropped = dropped_fields((*answered.dropped, *self.lost)) if self.lost else ()
         return _whole(out, sent, content_type, dropped)
 
-    def _pass(self, body: bytes, held: bytes) -> Command | Fault:
-        """The reply as it is. `held`: the body that Envoy holds now."""
+    def _pass(self, body: bytes, buffered: bytes) -> Command | Fault:
+        """The reply as it is. `buffered`: the body that Envoy buffers now."""
         answered = self._answered
         summary = None if self._with_content else answered.dialect.read_summary(body)
         if summary is None:
@@ -313,7 +316,7 @@ class ReplyBody(BodyReader):
         elif not summary.model:
             summary = replace(summary, model=answered.candidate.model)
         self.summary, self.raw, self.length = summary, body, len(body)
-        return _whole(body, held)
+        return _whole(body, buffered)
 
 
 class UpstreamErrorBody(BodyReader):
@@ -386,9 +389,9 @@ def fault_in(events: list[ReplyEvent]) -> Fault | None:
     return tally.failed or (UNREADABLE if is_lost(tally) else None)
 
 
-def _whole(body: bytes, held: bytes | None, content_type: str = "application/json", more: Pairs = ()) -> Command:
-    """The complete response body. `held`: the body that Envoy buffers now. None: it is not compared."""
-    if body == held:
+def _whole(body: bytes, buffered: bytes | None, content_type: str = "application/json", more: Pairs = ()) -> Command:
+    """The complete response body. `buffered`: the body that Envoy buffers now. None: it is not compared."""
+    if body == buffered:
         return CONTINUE
     to_set: Pairs = (("content-type", content_type), ("content-length", str(len(body))), *more)
     return Continue(set_headers=to_set, remove_headers=("content-encoding",), body=body)

@@ -149,7 +149,7 @@ class RouterExchange:
             headers = error.headers if isinstance(error, LimitReached) else ()
             by_gateway = isinstance(error, CallerError | PolicyUnavailable)
             return self._annotated(event, self._refuse(error.fault(), by_gateway=by_gateway, headers=headers))
-        except Exception as bug:
+        except Exception as bug:  # any bug must become an error response while the caller can still get one
             self._bug = True
             self._gateway.report(bug)
             if before is State.ANSWERING:

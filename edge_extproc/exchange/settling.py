@@ -209,6 +209,7 @@ def _attempts(record: ExchangeRecord, outcome: Outcome, usage: Usage | None, now
     sent, response = record.request.sent, record.response
     if sent is None:
         return ()
+    call, fault = sent.open.parsed.call, response.fault
     last = verdicts.LastAttempt(
         response.candidate,
         response.upstream_status,
@@ -217,10 +218,10 @@ def _attempts(record: ExchangeRecord, outcome: Outcome, usage: Usage | None, now
         whole=outcome == "ok",
         first_token_at=response.body.first_token_at,
         ended=now,
-        stream=sent.open.parsed.call.stream,
+        stream=call.stream,
         usage=usage,
         retry_after=response.refused.fault.retry_after if response.refused is not None else None,
-        account_problem=account_problem(response.fault) if response.candidate and response.fault else None,
+        account_problem=account_problem(fault, call.operation) if response.candidate and fault else None,
     )
     return verdicts.attempt_results(sent.open.plan, sent.open.journal, response.attempts, last)
 

@@ -184,6 +184,8 @@ class Supervisor:
         self._watchers: list[asyncio.Task[None]] = []
         self._stop = asyncio.Event()
         self._failure: StartError | None = None
+        self._deaths: Counter[str] = Counter()
+        """Deaths in a row, by the name of the process. A restart that fails counts as one."""
         self.restarts: Counter[str] = Counter()
         """By the name of the process."""
         self.on_death: Callable[[int], None] = _ignore
@@ -225,13 +227,12 @@ class Supervisor:
 
     async def _watch(self, spec: ProcessSpec) -> None:
         loop = asyncio.get_running_loop()
-        deaths = 0
         while True:
             running, born = self._running[spec.name], loop.time()
             code = await running.until_dead(self._check_interval)
             self.on_death(running.process.pid)
             lived = loop.time() - born
-            deaths = 1 if lived > _WELL_AFTER else deaths + 1
+            deaths = self._deaths[spec.name] = 1 if lived > _WELL_AFTER else self._deaths[spec.name] + 1
             if not spec.restart or (spec.most_restarts is not None and deaths > spec.most_restarts):
                 self._failure = StartError(f"{spec.name} died with exit code {code}{running._last_output()}")
                 self._stop.set()
@@ -307,11 +308,6 @@ def _die_with_parent() -> None:
     if sys.platform == "linux":
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
-
-
-def python_module(*arguments: str) -> tuple[str, ...]:
-    """The command line that runs this package with the same interpreter."""
-    return (sys.executable, "-m", "edge_extproc", *arguments)
 
 
 def remove_quietly(path: Path) -> None:

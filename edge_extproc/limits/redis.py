@@ -160,7 +160,7 @@ end
 )
 
 
-class _Packed(NamedTuple):
+class _CommandParts(NamedTuple):
     """The constant part of a command, encoded once for all calls of one caller in one window."""
 
     words: int
@@ -192,7 +192,7 @@ class RedisLimitStore:
         self, lease: str, counters: WindowCounters, amounts: Sequence[int], weight: int, seconds: int, lost: Lost
     ) -> ReserveResult:
         packed = counters.packed
-        if not isinstance(packed, _Packed):
+        if not isinstance(packed, _CommandParts):
             packed = counters.packed = _pack(counters.items)
         held = ",".join([f"{key}{amount}{slot}" for (key, slot), amount in zip(packed.around, amounts, strict=True)])
         terms = (weight, seconds * 1000, lease, f'["{lost}",0,{held}]', *amounts)
@@ -229,7 +229,7 @@ class RedisLimitStore:
         await self.connection.script(script.name, script.text, b"".join(map(bulk, words)), len(words))
 
 
-def _pack(counters: Sequence[WindowCounter]) -> _Packed:
+def _pack(counters: Sequence[WindowCounter]) -> _CommandParts:
     """A key is ASCII without quotes and backslashes (see rule_table.py), so it needs no escapes in JSON."""
     before = [counter.before for counter in counters if counter.before]
     keys = [_COUNTER + key for key in (*(counter.key for counter in counters), *before)]
@@ -239,7 +239,7 @@ def _pack(counters: Sequence[WindowCounter]) -> _Packed:
         which += bool(counter.before)
         maximum = counter.maximum if counter.hard else -1
         static += (maximum, counter.expires, 1 if counter.slot else 0, which if counter.before else 0)
-    return _Packed(
+    return _CommandParts(
         # Two more: the number of keys, and the sorted set of leases.
         2 + len(static),
         bulk(2 + len(keys)) + bulk(_LEASES),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from typing import NamedTuple
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from .base import Window
 
@@ -55,12 +55,3 @@ def span(window: Window, zone: str, now: float) -> Span:
         midnight = midnight.replace(day=1)
         after = (midnight + timedelta(days=32)).replace(day=1)
     return Span(int(midnight.timestamp()), int(after.timestamp()))
-
-
-def is_zone(name: str) -> bool:
-    """Whether the IANA database has this time zone."""
-    try:
-        ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return False
-    return True

@@ -27,8 +27,3 @@ def is_plausible(usage: Usage) -> bool:
     """Whether all token counts are within the bounds."""
     counts = _counts_of(usage)
     return set(map(type, counts)) == {int} and min(counts) >= 0 and max(counts) <= MOST_TOKENS
-
-
-def is_plausible_cost(cost: Decimal) -> bool:
-    """Whether the cost is a finite number within the bounds."""
-    return cost.is_finite() and 0 <= cost <= MOST_DOLLARS

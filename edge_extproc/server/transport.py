@@ -60,12 +60,15 @@ class MutualTls:
 
 def mutual_tls(agent: AgentConfig) -> MutualTls | None:
     """The configured certificates, or None if workers need none. Raises StartError if a file cannot be read."""
-    wanted = agent.tcp.tls if agent.tcp is not None else None
-    if wanted is None:
+    settings = agent.tcp.tls if agent.tcp is not None else None
+    if settings is None:
         return None
     try:
         return MutualTls(
-            wanted.ca.read_bytes(), wanted.certificate.read_bytes(), wanted.private_key.read_bytes(), wanted.server_name
+            settings.ca.read_bytes(),
+            settings.certificate.read_bytes(),
+            settings.private_key.read_bytes(),
+            settings.server_name,
         )
     except OSError as error:
         raise StartError(f"agent.tcp.tls: {error.filename} cannot be read: {error.strerror}") from error

@@ -58,7 +58,7 @@ _NO_PROVIDER_CALLED = frozenset({"hit", "stale"})
 _Labels: TypeAlias = tuple[tuple[str, str], ...]
 
 
-class _Counted:
+class _Histogram:
     """One histogram with one set of labels."""
 
     __slots__ = ("bounds", "buckets", "highest", "lowest", "total")
@@ -81,12 +81,12 @@ class _Counted:
 class _Histograms(NamedTuple):
     """The histograms for one combination of operation, provider, model and outcome."""
 
-    input: _Counted
-    output: _Counted
-    duration: _Counted
-    first_chunk: _Counted
-    first_token: _Counted
-    per_token: _Counted
+    input: _Histogram
+    output: _Histogram
+    duration: _Histogram
+    first_chunk: _Histogram
+    first_token: _Histogram
+    per_token: _Histogram
 
 
 class GenAiMetrics:
@@ -96,7 +96,7 @@ class GenAiMetrics:
     def __init__(self, resource: Resource, scope: InstrumentationScope, names: Mapping[str, str]) -> None:
         self._resource, self._scope, self._names = resource, scope, names
         self._began = time.time_ns()
-        self._counted: dict[tuple[str, _Labels], _Counted] = {}
+        self._counted: dict[tuple[str, _Labels], _Histogram] = {}
         self._of_kind: dict[tuple[str | None, str | None, str | None, str], _Histograms] = {}
 
     def settle(self, s: Settlement) -> None:
@@ -139,10 +139,10 @@ class GenAiMetrics:
         )
         return histograms
 
-    def _one(self, name: str, labels: _Labels) -> _Counted:
+    def _one(self, name: str, labels: _Labels) -> _Histogram:
         counted = self._counted.get((name, labels))
         if counted is None:
-            counted = self._counted[name, labels] = _Counted(_INSTRUMENTS[name][2])
+            counted = self._counted[name, labels] = _Histogram(_INSTRUMENTS[name][2])
         return counted
 
     def read(self) -> MetricsData:

@@ -81,7 +81,7 @@ class TopFrame:
 
 def frame(before: Scrape, now: Scrape) -> TopFrame:
     seconds = max(now.at - before.at, 0.001)
-    moved = _Moved(before, now)
+    moved = _Growth(before, now)
 
     def row(name: str, where: Callable[[Mapping[str, str]], bool], *, timed: bool = True) -> TopRow:
         requests = moved.sum("edge_requests_total", where)
@@ -118,7 +118,7 @@ def frame(before: Scrape, now: Scrape) -> TopFrame:
     )
 
 
-class _Moved:
+class _Growth:
     """The growth of each counter."""
 
     def __init__(self, before: Scrape, now: Scrape) -> None:

@@ -105,7 +105,7 @@ class Traces:
             n: value for n, value in self._resource.attributes.items() if isinstance(value, str)
         }
         self._cache: dict[tuple[object, ...], bytes] = {}
-        self._ended: deque[_Settled] = deque()
+        self._ended: deque[_ExchangeSpan] = deque()
         self.sending = SpanQueue(
             spans or span_exporter(settings, self.encode),
             _BATCH_WITH_CONTENT if settings.content else _BATCH,
@@ -148,9 +148,9 @@ class Traces:
             return
         if s.transcript is not None:
             # Redaction of content takes too long for the event loop, so the exporting thread makes this span.
-            self.sending.put(_Settled(s, s.trace))
+            self.sending.put(_ExchangeSpan(s, s.trace))
             return
-        self._ended.append(_Settled(s, s.trace))
+        self._ended.append(_ExchangeSpan(s, s.trace))
         if len(self._ended) >= _ENCODE_BATCH:
             self._encode_ended()
 
@@ -161,7 +161,7 @@ class Traces:
                 one = self._ended.popleft()
             except IndexError:
                 return
-            self.sending.put(_Encoded(self._span(one.settlement, one.trace)))
+            self.sending.put(_EncodedSpan(self._span(one.settlement, one.trace)))
 
     def close(self) -> None:
         """Sends the waiting spans. Blocks until they are sent, ten seconds at most."""
@@ -176,9 +176,9 @@ class Traces:
         library_spans: list[ReadableSpan] = []
         for each in spans:
             match each:
-                case _Encoded():
+                case _EncodedSpan():
                     own_spans.append(each.encoded)
-                case _Settled():
+                case _ExchangeSpan():
                     own_spans.append(self._span(each.settlement, each.trace))
                 case _:
                     library_spans.append(_without_exceptions(each))
@@ -276,14 +276,14 @@ def _present(attributes: Attributes) -> Attributes:
 # The two classes are subclasses of the library's span only because its exporters accept a list of spans.
 
 
-class _Encoded(ReadableSpan):
+class _EncodedSpan(ReadableSpan):
     """A span that is already encoded."""
 
     def __init__(self, encoded: bytes) -> None:
         self.encoded = encoded
 
 
-class _Settled(ReadableSpan):
+class _ExchangeSpan(ReadableSpan):
     """An exchange whose span is made by the exporting thread."""
 
     def __init__(self, settlement: Settlement, trace: Trace) -> None:
@@ -292,7 +292,7 @@ class _Settled(ReadableSpan):
 
 def _weight(span: ReadableSpan) -> int:
     """The size of the content, in characters."""
-    if not isinstance(span, _Settled) or (transcript := span.settlement.transcript) is None:
+    if not isinstance(span, _ExchangeSpan) or (transcript := span.settlement.transcript) is None:
         return 0
     return len(transcript.reply) + sum(len(text) for _, text in transcript.messages)
 

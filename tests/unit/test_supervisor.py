@@ -144,6 +144,24 @@ async def test_a_part_that_dies_again_and_again_is_given_up_where_its_restarts_a
         await supervisor.stop()
 
 
+async def test_a_part_whose_program_is_gone_is_given_up_where_its_restarts_are_limited(tmp_path: Path) -> None:
+    program = tmp_path / "sleeper"
+    program.write_text(f"#!/bin/sh\nexec {shlex.join(SLEEPER)}\n")
+    program.chmod(0o700)
+    supervisor = Supervisor(quiet=True)
+    try:
+        await supervisor.start([ProcessSpec("envoy", (str(program),), at_once, restart=True, most_restarts=2)])
+        (pid,) = supervisor.processes.values()
+        program.unlink()
+        os.kill(pid, signal.SIGKILL)
+        async with asyncio.timeout(PATIENCE):
+            with pytest.raises(StartError, match="envoy died"):
+                await supervisor.wait()
+        assert {"envoy": 2} == supervisor.restarts
+    finally:
+        await supervisor.stop()
+
+
 async def test_a_part_that_serves_again_is_told_what_it_has_missed() -> None:
     told = asyncio.Event()
 

@@ -31,7 +31,6 @@ from .fields import MORE, NAME, NEEDED, SCALARS, SPELLING, Block, maybe_object
 
 # An id has up to 64 characters, an ARN up to 2048 (modelId in the service model).
 _LONGEST_MODEL = 2048
-_VERBS = frozenset({"converse", "converse-stream"})
 
 
 def model_of(path: str) -> tuple[str, bool]:

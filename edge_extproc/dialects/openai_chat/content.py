@@ -71,9 +71,6 @@ def write_source(source: Inline | Url) -> str:
     return source.url if isinstance(source, Url) else f"data:{source.media_type};base64,{source.data}"
 
 
-_CACHE = frozenset({"type", "ttl"})
-
-
 def read_cache(block: Mapping[str, Json], known: frozenset[str]) -> tuple[CacheMark | None, Object]:
     """The cache mark that some hosts accept on a part, and the other fields. A mark of another kind stays among
     these."""

@@ -61,10 +61,10 @@ class HeaderDecoder:
                 elif byte & 0x20:
                     if fields:
                         raise BadBlock("a change of the table's size after headers")
-                    wanted, at = _integer(block, at, 0x1F)
-                    if wanted > _TABLE:
+                    size, at = _integer(block, at, 0x1F)
+                    if size > _TABLE:
                         raise BadBlock("a table larger than permitted")
-                    self._max_size = wanted
+                    self._max_size = size
                     self._evict()
                     continue
                 else:

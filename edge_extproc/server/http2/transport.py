@@ -8,6 +8,7 @@ together. The protocol is in `connection`; docs/adr/012 has the reasons for this
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -219,19 +220,17 @@ class _Protocol(asyncio.Protocol):
 
     async def _run(self, call: Http2Call, run: Runner) -> None:
         call.started = True
-        status, details = Status.OK, ""
+        status, details = Status.INTERNAL, "internal error"
         try:
             await run(call)
+            status, details = Status.OK, ""
         except CallRefused as refused:
             status, details = refused.status, refused.details
         except PeerGone:
-            pass
+            status, details = Status.OK, ""
         except asyncio.CancelledError:
             # If the peer has left, nobody receives this status. Otherwise the worker's grace period is over.
             status, details = Status.UNAVAILABLE, "the worker stops"
-        except BaseException:
-            status, details = Status.INTERNAL, "internal error"
-            raise
         finally:
             self._server.calls.discard(call.task)
             if call.deadline is not None:
@@ -343,12 +342,11 @@ def _listener(address: str) -> socket.socket:
         # Connections of a previous worker in TIME_WAIT do not prevent the bind.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bind = (host, int(port))
-    try:
+    with contextlib.ExitStack() as unless_bound:
+        unless_bound.callback(listener.close)
         listener.bind(bind)
         listener.listen(_BACKLOG)
-    except BaseException:
-        listener.close()
-        raise
+        unless_bound.pop_all()
     listener.setblocking(False)
     return listener
 
@@ -359,6 +357,8 @@ def _written(address: object) -> str | None:
         case str():
             return address
         case (str(host), int(port), *_):
+            # An IPv6 socket has this prefix before the address of an IPv4 connection.
+            host = host.removeprefix("::ffff:") if "." in host else host
             return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         case _:
             return None

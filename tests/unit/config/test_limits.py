@@ -97,6 +97,8 @@ def test_without_limits_there_is_no_limiter_and_no_store() -> None:
         ("limiter: {lease: 1s}", "this lease is too short"),
         ("limiter: {webhook: {url: 'ftp://h/'}}", "this is not a URL to post to"),
         (BUDGET.replace("Europe/Berlin", "Berlin"), "there is no such time zone"),
+        (BUDGET.replace("Europe/Berlin", "Europe/Atlantis"), "there is no such time zone"),
+        (BUDGET.replace("Europe/Berlin", "../etc"), "there is no such time zone"),
         (BUDGET.replace("name: research", 'name: "a\\tb"'), "this is not a name"),
         (BUDGET.replace("tokens_per_minute: 1000", "tokens_per_minute: 0"), "write one from 1 to 10000000000"),
         (BUDGET.replace('[{name: "*"', '[{name: ann}, {name: ann}, {name: "*"'), "give each name once"),

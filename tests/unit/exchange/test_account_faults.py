@@ -6,12 +6,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from cells import each_cell
-from player import DIALECTS, MODELS, Stage, answered, body, headers, talk, tried, whole
+from player import DIALECTS, MODELS, Stage, answered, body, headers, planner, talk, tried, whole
 
 from edge_extproc.exchange.account_faults import account_problem, for_caller
-from edge_extproc.exchange.commands import CONTINUE, HOLD, Release
+from edge_extproc.exchange.commands import CONTINUE, HOLD, Continue, Release
 from edge_extproc.model.fault import Fault
+from edge_extproc.routing.base import ModelTable
+from edge_extproc.routing.planner import ModelRoute
 
 CHAT, MESSAGES, GEMINI, BEDROCK = "openai_chat", "anthropic_messages", "gemini_generate", "bedrock_converse"
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -94,6 +97,26 @@ OF_THE_REQUEST: dict[str, tuple[str, int, Any]] = {
     "rate limit": (CHAT, 429, chat("slow down", "requests", "rate_limit_exceeded")),
     "anthropic request": (MESSAGES, 400, anthropic("invalid_request_error", "messages: required")),
     "gemini request": (GEMINI, 400, google(400, "INVALID_ARGUMENT", "Invalid value at 'contents'")),
+    "gemini file": (
+        GEMINI,
+        403,
+        google(403, "PERMISSION_DENIED", "You do not have permission to access the File abc123 or it may not exist."),
+    ),
+    "gemini cached content": (
+        GEMINI,
+        403,
+        google(403, "PERMISSION_DENIED", "CachedContent not found (or permission denied)"),
+    ),
+    "vertex object": (
+        GEMINI,
+        403,
+        google(
+            403,
+            "PERMISSION_DENIED",
+            "service-123@gcp-sa-aiplatform.iam.gserviceaccount.com does not have storage.objects.get access to the "
+            "Google Cloud Storage object.",
+        ),
+    ),
     "bedrock request": (BEDROCK, 400, {"__type": "ValidationException", "message": "malformed"}),
 }
 
@@ -126,6 +149,28 @@ def test_an_error_about_the_request_stays_the_providers(id: str) -> None:
 
     assert account_problem(fault) is None
     assert fault == for_caller(fault)
+    assert "gserviceaccount" not in fault.message
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "expected"),
+    [
+        (403, chat("You have insufficient permissions for this operation", "invalid_request_error"), None),
+        (401, chat("Incorrect API key provided", "invalid_request_error", "invalid_api_key"), "credential"),
+        (402, chat("Insufficient Balance", "unknown_error"), "payment"),
+    ],
+)
+def test_a_path_that_a_caller_has_chosen_raises_no_alarm(status: int, error: Any, expected: str | None) -> None:
+    """Our key may have no right to it. Its refusal as a key is one nevertheless."""
+    stage = Stage()
+    exchange = stage.exchange()
+    talk(exchange, headers("/v1/files/file-of-others", method="GET", end=True), answered(status), whole(error))
+    exchange.closed("done")
+
+    (settled,) = stage.settled
+    (attempt,) = settled.attempt_results
+    assert expected == attempt.account_problem
+    assert settled.status == (status if expected is None else 502 if expected == "credential" else 503)
 
 
 BY_DIALECT = {CHAT: "both", MESSAGES: "claude-first"}
@@ -170,11 +215,51 @@ def test_the_guard_lets_no_other_provider_answer_a_refused_request(id: str) -> N
         assert Release((("x-envoy-ratelimited", "true"),), body=content, end=True) == last
 
 
+@pytest.mark.parametrize(
+    ("error", "status", "is_retried"),
+    [
+        (google(401, "UNAUTHENTICATED", "invalid authentication credentials"), "502", True),
+        (OF_THE_REQUEST["gemini file"][2], "403", False),
+    ],
+)
+def test_an_error_in_a_stream_is_tried_elsewhere_only_if_it_is_about_our_account(
+    error: Any, status: str, is_retried: bool
+) -> None:
+    """Envoy retries a 403 by its status."""
+    table = ModelTable({"gemini-first": [*MODELS["gemini"], *MODELS["chat"]]})
+    stage = Stage().having(models=table, planner=planner(table))
+    exchange = stage.exchange()
+    talk(exchange, headers(), body({"model": "gemini-first", "messages": HELLO, "stream": True}))
+    watching = stage.guard()
+    talk(watching, tried(1, exchange.id))
+    sent = b"data: " + json.dumps(error).encode() + b"\n\n"
+    *_, last = talk(watching, answered(content_type="text/event-stream"), whole(sent))
+
+    to_set = dict(last.set_headers)
+    assert status == to_set[":status"]
+    assert is_retried == ("x-envoy-ratelimited" not in to_set)
+
+
 def test_the_same_provider_is_not_asked_again_with_the_same_key() -> None:
     _, _, watching = guarded(CHAT, number=2)
     commands = talk(watching, answered(401), whole(b"{}"))
 
     assert not any((":status", "503") in getattr(command, "set_headers", ()) for command in commands)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_the_last_attempt_keeps_its_status_although_candidates_are_left(status: int) -> None:
+    """More candidates than attempts: Envoy makes no further one, so the router level reads the error."""
+    stage = Stage()
+    stage.having(planner=planner(ModelTable(MODELS), rows={"both": ModelRoute(guard="on")}, attempts=1))
+    exchange = stage.exchange()
+    talk(exchange, headers(), body({"model": "both", "messages": HELLO, "stream": True}))
+    watching = stage.guard()
+    talk(watching, tried(1, exchange.id))
+    (command,) = talk(watching, answered(status))
+
+    assert isinstance(command, Continue)
+    assert (":status", "503") not in command.set_headers
 
 
 @each_cell("id", sorted(id for id, (source, *_) in OF_THE_ACCOUNT.items() if source in BY_DIALECT))

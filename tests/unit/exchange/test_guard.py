@@ -119,6 +119,22 @@ def test_a_stream_that_comes_at_once_passes_at_once(stage):
 
 
 @pytest.mark.parametrize(
+    "sent",
+    [
+        chunk({"content": "Hi"}, "stop").rstrip(),
+        ROLE + chunk({}, "stop"),
+        ROLE + chunk({}, "stop").rstrip(),
+        ROLE + b"data: [DONE]",
+    ],
+)
+def test_a_stream_whose_output_shows_only_at_its_end_passes(stage, sent):
+    watching, _ = guard(stage)
+    *_, last = talk(watching, answered(content_type=SSE), *chunks(sent))
+
+    assert Release(body=sent, end=True) == last
+
+
+@pytest.mark.parametrize(
     ("parts", "status", "reason"),
     [
         ((ERROR,), "502", "oops"),

@@ -272,6 +272,25 @@ def test_a_malformed_whole_reply_of_another_format_is_an_error() -> None:
     assert (502, "malformed_answer") == (stage.settled[0].status, stage.settled[0].code)
 
 
+def test_a_malformed_whole_reply_without_its_content_type_ends_the_stream_in_an_error() -> None:
+    stage = Stage()
+    exchange = stage.exchange()
+    usage = {"promptTokenCount": 7, "candidatesTokenCount": 5}
+    reply = {
+        "candidates": [{"content": {"parts": []}, "finishReason": "MALFORMED_FUNCTION_CALL"}],
+        "usageMetadata": usage,
+    }
+    talk(exchange, headers(), body({"model": "gemini", "messages": HELLO, "stream": True}))
+    *_, last = talk(exchange, answered(content_type="text/plain"), *chunks(json.dumps(reply).encode()))
+    exchange.closed("done")
+
+    (settled,) = stage.settled
+    assert ("broken_stream", "malformed_answer", None) == (settled.outcome, settled.code, settled.finish)
+    assert settled.usage is not None
+    assert (7, 5) == (settled.usage.prompt, settled.usage.completion)
+    assert b"[DONE]" not in last.body
+
+
 # --- an error about our own account within a stream
 
 
