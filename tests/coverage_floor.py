@@ -16,7 +16,7 @@ def main() -> int:
     coverage.load()
     failed = 0
     for room, floor in FLOORS.items():
-        files = [str(path) for path in Path("edge_extproc", room).glob("*.py")]
+        files = [str(path) for path in Path("edge_extproc", room).rglob("*.py")]
         hit = wanted = 0
         for file in files:
             numbers = coverage._analyze(file).numbers

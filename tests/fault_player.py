@@ -163,6 +163,7 @@ async def reset_after_headers(words: Words, seen: Seen, writer: Writer) -> None:
     else:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n")
     await writer.drain()
+    # Long enough that the headers have reached Envoy: a reset overtakes them.
     await asyncio.sleep(0.05)
     writer.transport.abort()
 

@@ -124,12 +124,14 @@ class ApiKeys:
         record = self._records.get(presented)
         same = hmac.compare_digest(presented, (record or _NOBODY).digest)
         if record is None or not same:
-            raise _refused("invalid_api_key", "the API key is not known here")
+            raise _refused(
+                "invalid_api_key", "the API key is not known here; send a key of this gateway, not of a provider"
+            )
         # Only a caller who has the key learns its state.
         if record.disabled:
-            raise _refused("disabled_api_key", "this API key is disabled")
+            raise _refused("disabled_api_key", "this API key is disabled; ask the operator of the gateway for another")
         if record.expires_at is not None and self._clock() >= record.expires_at:
-            raise _refused("expired_api_key", "this API key has expired")
+            raise _refused("expired_api_key", "this API key has expired; ask the operator of the gateway for another")
         return record.principal
 
 

@@ -179,8 +179,8 @@ class HostProfileConfig(ConfigSection):
     custom_tools: Boolean | None = None
     """It takes OpenAI's custom tools for the models that know them."""
     callers_tools: Boolean | None = None
-    """As a host of OpenAI Responses, it takes custom tools, namespaces and shells of the caller. A call with such tools
-    goes to another host in its chat format."""
+    """As a host of OpenAI Responses, it takes custom tools, namespaces and shells of the caller. If false, a call with
+    such tools is sent in its chat format."""
     models: Mapping[Text, Text] = Field(default_factory=dict)
     """Models of this provider, by name or glob, and the known model with the same capabilities, such as {my-alias:
     claude-sonnet-4-5}. The first match counts."""

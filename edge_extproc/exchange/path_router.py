@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
@@ -13,6 +14,9 @@ from .events import Headers
 
 # WebSockets and WebRTC: they are not one request with one response.
 REALTIME = "/v1/realtime"
+
+# Characters. For a longer path no other path is suggested, so that the search is short.
+_LONGEST_HINTED = 200
 
 _PLACEHOLDER = re.compile(r"\{\w+\}")
 
@@ -101,8 +105,21 @@ class PathRouter:
             raise NoSuchRoute("realtime sessions do not go through this gateway; send requests, streamed or not")
         if methods is None:
             paths = ", ".join(sorted({*self._by_path, *self._passed}))
-            raise NoSuchRoute(f"no API at {path!r}; have {paths}")
+            raise NoSuchRoute(f"no API at {path!r}; {self._hint(path)}have {paths}")
         raise WrongMethod(f"{method} is not a method of {path}; use {', '.join(sorted(methods))}")
+
+    def _hint(self, path: str) -> str:
+        """The path that was probably meant: a base URL may lack the version, or have it twice, or have a prefix."""
+        if len(path) > _LONGEST_HINTED:
+            return ""
+        segments = path.strip("/").split("/")
+        for begin in range(len(segments)):
+            end = "/".join(segments[begin:])
+            for meant in (f"/{end}", f"/v1/{end}", f"/v1beta/{end}"):
+                if meant != path and self._methods(meant) is not None:
+                    return f"did you mean {meant!r}? check the base URL of the client; "
+        close = difflib.get_close_matches(path, self._by_path, n=1, cutoff=0.9)
+        return f"did you mean {close[0]!r}? " if close else ""
 
     def caller_dialect(self, path: str, headers: Headers) -> Dialect | None:
         """The dialect for errors before the route is known. It is that of a header that only clients of one dialect

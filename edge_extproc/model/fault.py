@@ -138,11 +138,12 @@ def clear_message(fault: Fault, words: str) -> str:
     return scrubbed(f"{words} {message}")
 
 
-# Keys (whole or masked), accounts and projects of the operator, which providers repeat in their messages.
+# Keys (whole or masked), accounts and projects of the operator, which providers repeat in their messages. `<key>` is a
+# placeholder in a message of the gateway.
 _SECRETS = re.compile(
     r"\b(?:sk|pk|rk|gsk|xai|pplx|org|proj|hf|csk|fw|tgp|nvapi|r8|vck)[-_][\w*.\u2026-]{4,}|\bsk-[\w*.\u2026-]*"
     r"|\bkey[-_](?=\w*\d)\w{8,}|\bAIza[\w*-]{4,}|\bya29\.[\w.-]+|\b(?:AKIA|ASIA)[A-Z0-9]{8,}"
-    r"|\beyJ[\w-]{8,}\.[\w.-]{8,}|(?<=\bbearer )[^\s\"',;]+|\barn:aws[\w-]*:[^\s\"',;]+"
+    r"|\beyJ[\w-]{8,}\.[\w.-]{8,}|(?<=\bbearer )(?!<key>)[^\s\"',;]+|\barn:aws[\w-]*:[^\s\"',;]+"
     r"|\b[\w.-]{1,64}@[\w.-]{1,64}\.gserviceaccount\.com"
     r"|(?<=api_key:)[\w-]+|(?<=projects/)[\w-]+|(?<=project_number:)\d+|(?<=project )\d{6,}",
     re.IGNORECASE,

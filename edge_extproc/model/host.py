@@ -36,8 +36,8 @@ class HostProfile:
     custom_tools: bool = True
     """Whether the host takes OpenAI's custom tools, for models that know them. Other hosts get functions."""
     callers_tools: bool = True
-    """Whether a host of OpenAI Responses takes the tools of callers that are no functions. A call with such tools goes
-    to another host in its chat format, where they are functions."""
+    """Whether a host of OpenAI Responses takes the tools of callers that are no functions. If not, a call with such
+    tools is sent in its chat format, where they are functions."""
     models: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), hash=False)
     """Names of aliases, deployments and ARNs at this host (globs allowed), each with the known model behind it."""
 

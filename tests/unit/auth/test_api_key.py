@@ -65,7 +65,10 @@ def test_no_credential_is_answered_with_the_ways_to_send_one() -> None:
 
 @pytest.mark.parametrize("other", ["edge-unknown", KEY + "x", KEY[:-1], KEY.upper()])
 def test_a_key_that_is_not_exactly_the_key_is_unknown(other: str) -> None:
-    assert refusal(("x-api-key", other)).code == "invalid_api_key"
+    error = refusal(("x-api-key", other))
+
+    assert error.code == "invalid_api_key"
+    assert "send a key of this gateway" in error.message
 
 
 @pytest.mark.parametrize("second", [KEY, "edge-other"])

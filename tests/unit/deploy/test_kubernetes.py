@@ -126,6 +126,24 @@ def test_the_tutorial_creates_the_secret_with_each_variable(page: str, secret: s
     assert [{"secretRef": {"name": "edge"}}] == CONTAINERS["agent"]["envFrom"] == CONTAINERS["render"]["envFrom"]
 
 
+def test_the_kustomization_changes_only_what_the_manifests_have() -> None:
+    """What kustomize would refuse or leave out without a word. It needs no kubectl."""
+    names = [(each["kind"], each["metadata"]["name"]) for each in DOCUMENTS]
+    pods = [each["spec"]["template"]["spec"] for each in DOCUMENTS if each["kind"] in ("Deployment", "StatefulSet")]
+    images = {each["image"] for pod in pods for each in (*pod.get("initContainers", ()), *pod["containers"])}
+    mounted = {
+        volume["configMap"]["name"] for pod in pods for volume in pod.get("volumes", ()) if "configMap" in volume
+    }
+    replaced = {each["name"] for each in KUSTOMIZATION["images"]}
+
+    assert {"namespace", "resources", "configMapGenerator", "images"} == KUSTOMIZATION.keys()
+    assert sorted(set(names)) == sorted(names)
+    assert not any("namespace" in each["metadata"] for each in DOCUMENTS)
+    assert {each["name"] for each in KUSTOMIZATION["configMapGenerator"]} == mounted
+    assert all((FOLDER / file).is_file() for each in KUSTOMIZATION["configMapGenerator"] for file in each["files"])
+    assert {image for image in images if ":" not in image} == replaced
+
+
 def test_kustomize_takes_it() -> None:
     if shutil.which("kubectl") is None:
         pytest.skip("kubectl is not installed")

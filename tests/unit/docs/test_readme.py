@@ -37,7 +37,7 @@ def test_its_configuration_is_good(tmp_path: Path) -> None:
     )
 
     assert 0 == done.returncode, done.stderr
-    assert "good" in done.stdout
+    assert "edge.yaml: valid" in done.stdout
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])

@@ -235,6 +235,13 @@ def test_what_is_refused_at_the_headers(stage, event, status, code):
     assert ("rejected", status, code) == (settled.outcome, settled.status, settled.code)
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+def test_the_ways_to_send_a_key_reach_the_caller_unmasked(stage, path):
+    (command,), _ = run(stage, headers(path, key=None))
+
+    assert "authorization: Bearer <key>, x-api-key: <key>" in json.loads(command.body)["error"]["message"]
+
+
 @pytest.mark.parametrize(
     ("asks", "status", "code"),
     [

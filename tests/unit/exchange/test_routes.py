@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -78,6 +79,30 @@ def test_a_path_leads_to_its_dialect_and_route(routes: Routes, method: str, path
 )
 def test_a_path_that_no_template_fits_is_unknown(routes: Routes, path: str) -> None:
     with pytest.raises(NoSuchRoute, match=r"/v1/models/\{model\}:generateContent"):
+        routes.match("POST", path)
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("/chat/completions", "/v1/chat/completions"),
+        ("/v1/v1/chat/completions", "/v1/chat/completions"),
+        ("//v1/chat/completions", "/v1/chat/completions"),
+        ("/v1/chat/completions/", "/v1/chat/completions"),
+        ("/v1/chat/completions/chat/completions", "/v1/chat/completions"),
+        ("/anthropic/v1/messages", "/v1/messages"),
+        ("/models/m:generateContent", "/v1/models/m:generateContent"),
+        ("/v1/chat/completion", "/v1/chat/completions"),
+    ],
+)
+def test_the_path_that_a_wrong_base_url_meant_is_suggested(routes: Routes, path: str, meant: str) -> None:
+    with pytest.raises(NoSuchRoute, match=re.escape(f"no API at {path!r}; did you mean {meant!r}?")):
+        routes.match("POST", path)
+
+
+@pytest.mark.parametrize("path", ["/", "/elsewhere", "/v1/models/a/b", "/v1" * 70 + "/chat/completions"])
+def test_nothing_is_suggested_for_a_path_like_no_other(routes: Routes, path: str) -> None:
+    with pytest.raises(NoSuchRoute, match=re.escape(f"no API at {path!r}; have ")):
         routes.match("POST", path)
 
 

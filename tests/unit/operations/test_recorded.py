@@ -51,11 +51,13 @@ def test_embeddings_are_metered_and_cross_whole(recorded: dict[str, Any]) -> Non
         assert answer.vectors == again.vectors
 
 
-@pytest.mark.parametrize("recorded", EMBEDDINGS.values(), ids=EMBEDDINGS)
+# Only Google can embed an image.
+TEXTS = {name: each for name, each in EMBEDDINGS.items() if b"inline_data" not in read(each)[1].raw}
+
+
+@pytest.mark.parametrize("recorded", TEXTS.values(), ids=TEXTS)
 def test_a_question_crosses_and_comes_back_the_same(recorded: dict[str, Any]) -> None:
     form, call = read(recorded)
-    if b"inline_data" in call.raw:
-        pytest.skip("an image can be embedded at Google alone")
     asked = form.read(call)
     if not all(isinstance(each, str) for each in asked.inputs):
         with pytest.raises(Unsupported, match="no token numbers"):
