@@ -241,7 +241,7 @@ def test_2_11_a_picture_goes_as_bytes_and_a_pdf_as_a_document() -> None:
 
 
 def test_2_11_a_picture_by_url_is_refused_and_never_left_out() -> None:
-    assert "it fetches nothing" in refused(messages=[image("https://example.com/a.png")])
+    assert "the API does not fetch URLs" in refused(messages=[image("https://example.com/a.png")])
 
 
 def test_2_11_a_picture_in_another_format_is_refused() -> None:
@@ -365,7 +365,7 @@ def test_2_30_stop_sequences_of_white_space_are_dropped() -> None:
 
 
 def test_2_31_a_temperature_over_1_is_refused() -> None:
-    assert "takes 0 to 1" in refused(temperature=1.5)
+    assert "accepts 0 to 1" in refused(temperature=1.5)
 
 
 def test_2_32_settings_without_a_field_go_under_the_makers_own_name_or_are_named() -> None:

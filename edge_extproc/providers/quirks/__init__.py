@@ -29,7 +29,7 @@ class Quirks:
     def adapt(self, body: bytes, *, system_only: bool) -> tuple[bytes, tuple[str, ...]]:
         """The body for the host, and the names of the dropped fields. A body that is not a JSON object is unchanged.
         `system_only`: the host may refuse the role `developer`, as most hosts do."""
-        system_only = system_only and (b"developer" in body or body.count(b'"system"') > 1)
+        system_only = system_only and b"developer" in body
         if not (self.renamed or self.unknown or system_only):
             return body, ()
         try:
@@ -93,13 +93,13 @@ def _with_system(messages: bytes, *, joined: bool = False) -> bytes:
         roles = [_role.decode(row).role for row in rows]
     except UNREADABLE:
         return messages  # the host reports the error
-    leading = next((i for i, role in enumerate(roles) if role not in ("developer", "system")), len(roles))
-    if "developer" not in roles and not (joined and leading > 1):
+    if "developer" not in roles:
         return messages
     adapted = [
         json_splice.splice(row, {"role": b'"system"'}) if role == "developer" else row
         for row, role in zip(rows, roles, strict=True)
     ]
+    leading = next((i for i, role in enumerate(roles) if role not in ("developer", "system")), len(roles))
     if joined and leading > 1:
         adapted = [*_joined(adapted[:leading]), *adapted[leading:]]
     return b"[" + b",".join(adapted) + b"]"

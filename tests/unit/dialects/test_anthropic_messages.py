@@ -421,11 +421,11 @@ def test_a_part_of_a_user_turn_is_mapped(part: Part, block: dict[str, Any]) -> N
     ("part", "message"),
     [
         (Image(Inline("image/tiff", "")), r"messages\[0\].content\[0\] is 'image/tiff'"),
-        (Image(Url("ftp://x")), "is no http"),
+        (Image(Url("ftp://x")), "is not an http"),
         (Image(FileRef("file-1")), "uploaded to another provider"),
         (Document(FileRef("file-1")), "uploaded to another provider"),
         (Document(Inline("application/zip", "")), "accepts PDF and text"),
-        (Document(Url("file:///etc/passwd")), "is no http"),
+        (Document(Url("file:///etc/passwd")), "is not an http"),
         (Document(Inline("text/plain", "?")), "must be UTF-8 text in base64"),
         (Audio(Inline("audio/wav", "")), r"messages\[0\].content\[0\] cannot be sent"),
         (Opaque("openai_chat", "video", {}), "no part of type 'video'"),

@@ -74,7 +74,7 @@ def test_many_texts_are_refused_where_one_is_the_most():
         "embeddings", "gemini_embeddings", "gemini-embedding-2", False, "/models/m:batchEmbedContents", b"{}"
     )
 
-    with pytest.raises(Unsupported, match="accepts one text per request"):
+    with pytest.raises(Unsupported, match="accepts one text in a request"):
         build().request(many)
 
 
