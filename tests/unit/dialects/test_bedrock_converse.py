@@ -157,8 +157,8 @@ def test_any_reply_is_one_or_an_error_of_the_providers(raw: bytes) -> None:
             "inferenceConfig.maxTokens must be a whole number",
         ),
         (b'{"messages":[]}', "/model/%ff/converse", "not valid UTF-8"),
-        (b'{"messages":[]}', "/model/../converse", "no name of a model"),
-        (b'{"messages":[]}', "/model/a%3Fb/converse", "no name of a model"),
+        (b'{"messages":[]}', "/model/../converse", "the model in the path is not valid"),
+        (b'{"messages":[]}', "/model/a%3Fb/converse", "the model in the path is not valid"),
     ],
 )
 def test_what_is_no_call_says_why(body: bytes, path: str, why: str) -> None:
