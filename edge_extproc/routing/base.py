@@ -100,9 +100,9 @@ class Planner(Protocol):
         """The plan with only these of its candidates."""
         ...
 
-    def record(self, model: str | None, plan: Plan, attempt: Sequence[AttemptResult]) -> None:
-        """Takes note of how each attempt of a plan ended. `model`: the row of the model table. Call it once for each
-        plan."""
+    def record(self, model: str | None, plan: Plan, attempt: Sequence[AttemptResult], tenant: str) -> None:
+        """Takes note of how each attempt of a plan ended. `model`: the row of the model table. `tenant`: the caller's.
+        Call it once for each plan."""
         ...
 
 

@@ -63,9 +63,7 @@ class WorkerState:
         self.cache = build_cache(config, metrics)
         if self.cache is not None:
             metrics.watch_cache(self.cache.l1.counts)
-        metrics.watch_circuits(
-            lambda candidate: bool(self._circuits.read(circuit_name(candidate)).open_until), self._maybe_open
-        )
+        metrics.watch_circuits(self._is_open, self._maybe_open)
         self._watch_queues()
         self.gateway = self._build(config, managed, self._identity, self._refreshers, None)
         metrics.configured(version_of(config, managed), time.time())
@@ -80,6 +78,11 @@ class WorkerState:
         if traces is not None:
             queues.watch("spans", traces.sending.__len__)
             queues.watch_spans(lambda: SpanCounts(traces.sending.sent, traces.sending.failed, traces.sending.dropped))
+
+    def _is_open(self, candidate: Candidate) -> bool:
+        """Whether the circuit that all tenants share is open, or that of one tenant."""
+        tenants = (None, *dict.fromkeys(caller.tenant for caller in self._config.callers))
+        return any(self._circuits.read(circuit_name(candidate, tenant)).open_until for tenant in tenants)
 
     def _maybe_open(self) -> Iterator[Candidate]:
         """The configured candidates, if any circuit is open."""

@@ -123,7 +123,7 @@ def build_gateway(
 
     def learn(settlement: Settlement) -> None:
         if settlement.plan is not None:
-            planner.record(settlement.model, settlement.plan, settlement.attempt_results)
+            planner.record(settlement.model, settlement.plan, settlement.attempt_results, settlement.tenant or "")
 
     return Gateway(
         dialects=dialects,
