@@ -9,6 +9,7 @@ EdgeError
 │   │   └── Unpriced       403  a budget applies, and the price of the model is unknown
 │   ├── NoSuchRoute        404  the path belongs to no API
 │   ├── NoSuchModel        404  the model is not configured, or hidden from this caller
+│   ├── NoSuchObject       404  the provider has no such object, or not for this tenant
 │   ├── WrongMethod        405  the path exists, the method does not
 │   ├── TooLarge           413  the body is over the limit
 │   └── LimitReached       429  a rate limit of the gateway
@@ -108,6 +109,17 @@ class NoSuchModel(CallerError):
     status = 404
     kind: FaultKind = "not_found"
     code = "model_not_found"
+
+
+class NoSuchObject(CallerError):
+    """The text is the same for an object of another tenant and for one that does not exist."""
+
+    status = 404
+    kind: FaultKind = "not_found"
+    code = "object_not_found"
+
+    def __init__(self, name: str, *, param: str | None = None) -> None:
+        super().__init__(f"there is no object {name!r:.200} for this key", param=param)
 
 
 class WrongMethod(CallerError):

@@ -63,7 +63,9 @@ from .handler import Closing, MoreTime, no_more_time
 from .headers import firsts
 from .large_bodies import is_large
 from .listing import list_models, no_such_model
+from .notes import notes_of
 from .open import OpenExchange, OpenExchanges
+from .owned import OwnedObjects, owned_objects
 from .parsed_call import ParsedCall
 from .phases import (
     Admitted,
@@ -128,6 +130,8 @@ class RouterExchange:
         """Used for every error; the default until the path is known."""
         self._body: BodyReader = NO_BODY
         """Reads the response body."""
+        self._objects: OwnedObjects | None = None
+        """The stored objects of the exchange. None: tenants share no account."""
         self._record: ExchangeRecord | None = None
         self._bug = False
         self._settled = False
@@ -163,7 +167,9 @@ class RouterExchange:
         match event:
             case ResponseBody():  # first, because a stream has many
                 taken = self._take_whole(event) if self._body.is_whole else self._body.take(event)
-                return self._error_body(taken) if isinstance(taken, Fault) else taken
+                if isinstance(taken, Fault):
+                    return self._error_body(taken)
+                return await self._objects.respond(event, taken, self._response) if self._objects is not None else taken
             case RequestHeaders():
                 command = await self._request_headers(event)
                 if self._gateway.response_phase_opt_in and isinstance(command, Continue):
@@ -264,6 +270,9 @@ class RouterExchange:
         parsed = await self._work(large, self._read_call, identified, body)
         routing = _routing_request(identified, parsed.call)
         candidates = self._candidates(identified, routing)
+        self._objects = await owned_objects(gateway, identified, parsed.call, candidates, large=large)
+        if self._objects is not None:
+            candidates = self._objects.able(candidates)
         read = self._request = ReadCall(identified, parsed, routing, candidates, large)
         if identified.rights is not None:
             candidates = identified.rights.narrow(parsed.call, candidates)
@@ -407,6 +416,8 @@ class RouterExchange:
         plan = gateway.planner.plan(read.routing, candidates)
         if identified.rights is not None and plan.fallback:
             plan = replace(plan, fallback=permitted(identified.rights, call, plan.fallback))
+        if self._objects is not None and plan.fallback:
+            plan = replace(plan, fallback=self._objects.permitted(plan.fallback))
         return plan
 
     def _stale(self, admitted: Admitted) -> ImmediateResponse | None:
@@ -434,7 +445,7 @@ class RouterExchange:
         before = self._response if isinstance(self._response, ResponseHead | Answered) else None
         self._response = CachedReply(before, entry, lost, len(body))
         self._order.replied()
-        notes = _notes((*entry.dropped, *lost), lookup, reservation)
+        notes = notes_of((*entry.dropped, *lost), lookup, reservation)
         headers = (("content-type", content_type), ("age", str(age)), *notes)
         return ImmediateResponse(200, headers, body, f"edge_cache_{lookup.state}")
 
@@ -476,10 +487,12 @@ class RouterExchange:
         if not keeps_transcript(gateway, sent.admitted.read.identified.received):
             sent.open.parsed.forget()
         if call.operation != "chat":
-            return self._receive(sent, answered, operation_body(gateway, answered, inflater, end=event.end))
+            return self._receive(
+                sent, answered, operation_body(gateway, answered, inflater, self._objects, end=event.end)
+            )
         if event.end:
             raise UpstreamError("the provider answered without a body")
-        return self._receive(sent, answered, chat_body(gateway, sent, answered, inflater))
+        return self._receive(sent, answered, chat_body(gateway, sent, answered, inflater, self._objects))
 
     def _unseen_request(self, event: ResponseHeaders) -> Command:
         """An earlier filter answered a request that ext_proc has not seen."""
@@ -503,7 +516,7 @@ class RouterExchange:
         if choice.body.is_whole:
             self._gateway.body_limits.check_response(header_rules.content_length(answered.head.values))
         self._body, self._response = choice.body, Receiving(answered, choice.body)
-        notes = _notes(answered.dropped, sent.admitted.lookup, sent.admitted.reservation)
+        notes = notes_of(answered.dropped, sent.admitted.lookup, sent.admitted.reservation)
         return Continue((*notes, *choice.to_set), choice.removed, response_body=choice.mode)
 
     def _take_whole(self, event: ResponseBody) -> Command | Fault:
@@ -579,20 +592,9 @@ class RouterExchange:
         """The gateway's headers for the caller on a response without a provider's reply."""
         if not isinstance(self._request, Sent):
             return ()
-        return _notes((), self._request.admitted.lookup, self._request.admitted.reservation)
+        return notes_of((), self._request.admitted.lookup, self._request.admitted.reservation)
 
 
 def _routing_request(identified: Identified, call: Call) -> RoutingRequest:
     principal = identified.principal
     return RoutingRequest(call, principal.tenant, principal.key_id, identified.received.values)
-
-
-def _notes(dropped: tuple[str, ...], lookup: CacheLookup | None, reservation: Reservation | None) -> Pairs:
-    """The gateway's own headers for the caller."""
-    notes = header_rules.dropped_fields(dropped)
-    if lookup is not None:
-        notes = (*notes, ("x-edge-cache", lookup.state))
-        key = lookup.key_text
-        if key is not None:
-            notes = (*notes, ("x-edge-cache-key", key))
-    return notes if reservation is None else (*notes, *reservation.headers)

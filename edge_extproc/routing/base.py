@@ -142,14 +142,15 @@ def _with_model(row: Sequence[Candidate], model: str) -> tuple[Candidate, ...]:
 
 @frozen_dataclass
 class PassthroughEndpoint:
-    """The provider of a passthrough path, and the tenants that may call it. Files, batches and the like belong to the
-    provider's account: every caller of the path sees what the others have stored there."""
+    """The provider of a passthrough path, and the tenants that may call it."""
 
     path: str
     """This path and all paths below it."""
     provider: str
     tenants: tuple[str, ...] | None = None
     """None: all tenants."""
+    shared: bool = False
+    """The objects of the path belong to no tenant."""
 
     def admits(self, tenant: str) -> bool:
         return self.tenants is None or tenant in self.tenants

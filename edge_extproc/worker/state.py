@@ -26,6 +26,7 @@ from ..telemetry.queue_metrics import SpanCounts
 from .wiring.cache import build_cache, change_cache
 from .wiring.gateway import Previous, build_gateway, metric_names, overrides, version_of
 from .wiring.limits import build_limits, change_limits
+from .wiring.records import build_records
 from .wiring.traces import build_traces, change_traces
 
 # Seconds. A worker that waits for a credential does not serve yet; without one, it refuses its first requests.
@@ -54,6 +55,7 @@ class WorkerState:
         metrics.priced_by(price_table.version(), prices.stat().st_mtime)
         self._circuits = SharedCircuitTable(config.agent.circuits_file)
         self._limits = build_limits(config, metrics.registry, logs.report, managed)
+        self._records = build_records(config)
         self._identity = IdentitySources(config, logs.report)
         self._refreshers = CredentialRefreshers(time.time, metrics.credentials.renewed)
         self._reloading = asyncio.Lock()
@@ -120,6 +122,7 @@ class WorkerState:
         await self._refreshers.stop()
         if self.cache is not None:
             await self.cache.close()
+        await self._records.close()
 
     async def reload(self, newer: Callable[[], Config | None]) -> None:
         """Applies a newer configuration, if there is one, and the managed state: all of it or nothing. Raises
@@ -194,6 +197,7 @@ class WorkerState:
             managed,
             identity.authenticator(managed),
             before,
+            self._records,
             versioned_clusters=self._versioned_clusters,
         )
 
