@@ -11,6 +11,9 @@ EdgeError
 │   ├── NoSuchModel        404  the model is not configured, or hidden from this caller
 │   ├── NoSuchObject       404  the provider has no such object, or not for this tenant
 │   ├── WrongMethod        405  the path exists, the method does not
+│   ├── InProgress         409  an equal request with the same idempotency key has not ended
+│   ├── AlreadyAnswered    409  an equal request with the same idempotency key has ended, and its reply was not kept
+│   ├── KeyReused          422  the idempotency key belongs to another request
 │   ├── TooLarge           413  the body is over the limit
 │   └── LimitReached       429  a rate limit of the gateway
 │       └── BudgetReached  429  a limit in dollars
@@ -126,6 +129,23 @@ class WrongMethod(CallerError):
     status = 405
     kind: FaultKind = "method"
     code = "method_not_allowed"
+
+
+class InProgress(CallerError):
+    status = 409
+    kind: FaultKind = "conflict"
+    code = "idempotency_key_in_progress"
+
+
+class AlreadyAnswered(CallerError):
+    status = 409
+    kind: FaultKind = "conflict"
+    code = "idempotent_reply_not_kept"
+
+
+class KeyReused(CallerError):
+    status = 422
+    code = "idempotency_key_reused"
 
 
 class TooLarge(CallerError):

@@ -23,6 +23,7 @@ from .cache import CacheConfig
 from .callers import AuthConfig, CallerConfig
 from .endpoints import Endpoints
 from .envoy import BodyLimitsConfig, EnvoyConfig, ListenConfig, RetriesConfig, TimeoutsConfig
+from .idempotency import IdempotencyConfig
 from .limits import AllowanceConfig, LimiterConfig
 from .part import ConfigSection, Label, Text, frozen, thawed
 from .prices import PriceConfig
@@ -49,6 +50,7 @@ class Config(ConfigSection):
     endpoints: Endpoints = Field(default_factory=dict, validate_default=True)
     """Passthrough paths and their providers, including all paths below: {"/v1/files": openai}."""
     records: RecordsConfig = RecordsConfig()
+    idempotency: IdempotencyConfig = Field(default_factory=dict, validate_default=True)
     cache: CacheConfig | None = None
     store: StoreConfig | None = None
     """Absent: there is no ledger."""

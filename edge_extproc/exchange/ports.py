@@ -22,6 +22,7 @@ from ..model.wire_names import WireNames
 from ..operations.base import OperationFormat
 from ..providers.base import Provider
 from ..records.owners import ObjectOwners
+from ..records.repeats import Repeats
 from ..routing.base import ModelTable, PassthroughEndpoints, Planner
 from ..telemetry.base import Tracer
 from .body_limits import DEFAULT_LIMITS, BodyLimits
@@ -77,6 +78,8 @@ class Gateway:
     """None if no role or policy restricts anything."""
     owners: ObjectOwners | None = None
     """None: no account of a provider is shared by tenants."""
+    repeats: Repeats | None = None
+    """None: idempotency keys have no effect here."""
     limiter: Limiter | None = None
     """None if no caller has a limit."""
     bounds: OutputBounds = UNCONFIGURED

@@ -17,7 +17,6 @@ from dataclasses import replace
 from functools import partial
 from typing import ParamSpec, TypeVar
 
-from ..auth.identity_seal import NAMESPACE as SEALED
 from ..cache.base import CacheEntry, CacheLookup
 from ..codecs.content_encoding import Inflater
 from ..errors import (
@@ -25,7 +24,6 @@ from ..errors import (
     CallerError,
     EdgeError,
     LimitReached,
-    NoSuchRoute,
     PeerError,
     PolicyUnavailable,
     ResponseTooLarge,
@@ -36,15 +34,16 @@ from ..limits.base import CallerLimits, Limiter, Reservation
 from ..model.call import Call
 from ..model.envoy_names import CALLERS_ID
 from ..model.fault import Fault
-from ..model.globs import allows
 from ..model.plan import Candidate, Plan
-from ..model.principal import Principal
 from ..model.trace import read_traceparent
+from ..records.repeats import KeptReply
 from ..routing.base import RoutingRequest
 from . import headers as header_rules
+from . import idempotency
 from .adapt import dialect_of, first_able
 from .body_choice import BodyChoice, chat_body, error_body, operation_body, read_error
-from .body_shape import check_shape
+from .caller import authenticate
+from .candidates import find_candidates
 from .commands import CONTINUE, Command, Continue, ImmediateResponse, Pairs
 from .counting import can_count, estimated_count
 from .envoy_faults import OF_THE_CALLER, VIA_UPSTREAM, fault_of
@@ -62,11 +61,10 @@ from .guard import REFUSED
 from .handler import Closing, MoreTime, no_more_time
 from .headers import firsts
 from .large_bodies import is_large
-from .listing import list_models, no_such_model
+from .listing import list_models
 from .notes import notes_of
 from .open import OpenExchange, OpenExchanges
 from .owned import OwnedObjects, owned_objects
-from .parsed_call import ParsedCall
 from .phases import (
     Admitted,
     Authenticated,
@@ -80,6 +78,7 @@ from .phases import (
 )
 from .ports import Gateway
 from .prompt_size import read_prompt
+from .read_call import read_call
 from .repeating import cached_reply, store_reply
 from .request_ids import with_ids_of_response, with_request_id
 from .response import CachedReply, OwnReply, Receiving, RefusedResponse, ResponsePhase, head_of
@@ -132,6 +131,8 @@ class RouterExchange:
         """Reads the response body."""
         self._objects: OwnedObjects | None = None
         """The stored objects of the exchange. None: tenants share no account."""
+        self._repeated: idempotency.RepeatedReply | None = None
+        """Keeps the reply for repeated requests. None: the request has no idempotency key."""
         self._record: ExchangeRecord | None = None
         self._bug = False
         self._settled = False
@@ -146,7 +147,10 @@ class RouterExchange:
             self._order.advance(event)
             if self._order.state is State.REPLIED:
                 return CONTINUE
-            return self._annotated(event, await self._on(event))
+            command = await self._on(event)
+            if self._repeated is not None:
+                await self._repeated.note(event, command, self._response)
+            return self._annotated(event, command)
         except PeerError:
             raise
         except EdgeError as error:
@@ -207,7 +211,7 @@ class RouterExchange:
 
     async def _request_headers(self, event: RequestHeaders) -> Command:
         gateway, received = self._gateway, self._received_headers(event)
-        principal = self._authenticate(received, event)
+        principal = authenticate(gateway, received, event)
         self._request = Authenticated(received, principal)
         rights = gateway.access.of(principal) if gateway.access is not None else None
         limits = gateway.limiter.rules(principal) if gateway.limiter is not None else None
@@ -250,16 +254,6 @@ class RouterExchange:
         )
         return received
 
-    def _authenticate(self, received: Received, event: RequestHeaders) -> Principal:
-        """The identity that ext_authz has sealed, if it runs before ext_proc, else that of the request's headers."""
-        gateway = self._gateway
-        if gateway.identity_seal is not None:
-            sealed = event.metadata.get(SEALED, {})
-            principal = gateway.identity_seal.principal(sealed, received.values.get("x-request-id", ""))
-            if principal is not None:
-                return principal
-        return gateway.authenticator.authenticate(event.headers)
-
     # --- 2. request body: read the call, and find its candidates
 
     async def _request_body(self, identified: Identified, body: bytes) -> Command:
@@ -267,15 +261,19 @@ class RouterExchange:
         gateway.body_limits.check_request(len(body))
         if large:
             await self._take_time(_LARGE_SECONDS)
-        parsed = await self._work(large, self._read_call, identified, body)
+        parsed = await self._work(large, read_call, gateway, identified, body)
         routing = _routing_request(identified, parsed.call)
-        candidates = self._candidates(identified, routing)
+        candidates = find_candidates(gateway, identified, routing)
         self._objects = await owned_objects(gateway, identified, parsed.call, candidates, large=large)
         if self._objects is not None:
             candidates = self._objects.able(candidates)
         read = self._request = ReadCall(identified, parsed, routing, candidates, large)
         if identified.rights is not None:
             candidates = identified.rights.narrow(parsed.call, candidates)
+        repeated = await idempotency.begin(gateway, identified, body, self._take_time, large=large)
+        if isinstance(repeated, KeptReply):
+            return await self._again(identified, repeated)
+        self._repeated = repeated
         # A cached reply costs nothing, so the cache is used before anything is reserved (docs/adr/064).
         lookup = await self._look_up(read, candidates)
         admitted = self._request = Admitted(read, lookup, None)
@@ -305,32 +303,6 @@ class RouterExchange:
         if not self._has_time:
             self._has_time = True
             await self.more_time(seconds)
-
-    def _read_call(self, identified: Identified, body: bytes) -> ParsedCall:
-        received, dialect, route = identified.received, identified.caller_dialect, identified.route
-        check_shape(body, route.operation, self._gateway.shape, self._gateway.wire_names)
-        if not route.format:
-            call = dialect.read_call(body, route.operation, received.headers, received.path)
-            return ParsedCall(call, dialect, None)
-        form, path = self._gateway.formats[route.format], received.values.get(":path", "")
-        return ParsedCall(form.read_call(body, received.method, received.headers, path), dialect, form)
-
-    def _candidates(self, identified: Identified, routing: RoutingRequest) -> Sequence[Candidate]:
-        """The candidates of the model's name, narrowed by the rules of the configuration. Raises NoSuchModel, or
-        NoSuchRoute for a path that this tenant may not use."""
-        call = routing.call
-        gateway, principal, path = self._gateway, identified.principal, identified.received.path
-        endpoint = gateway.endpoints.at(path) if call.operation == "passed" else None
-        if endpoint is not None and not endpoint.admits(principal.tenant):
-            raise NoSuchRoute(f"no API at {path!r} for this key")
-        if endpoint is not None and (not call.model or allows(principal.models, call.model)):
-            return (Candidate(endpoint.provider, call.model),)
-        if not call.model:
-            raise BadRequest("model is missing: give the name of a model", param="model")
-        candidates = gateway.models.candidates(call.model) if allows(principal.models, call.model) else ()
-        if not candidates:
-            raise no_such_model(call.model)
-        return gateway.planner.apply_rules(routing, candidates)
 
     async def _look_up(self, read: ReadCall, candidates: Sequence[Candidate]) -> CacheLookup | None:
         cache, identified = self._gateway.cache, read.identified
@@ -365,6 +337,14 @@ class RouterExchange:
                 raise
         self._request = Admitted(admitted.read, lookup, reservation)
         return self._repeat(lookup, reservation, entry, *reply)
+
+    async def _again(self, identified: Identified, reply: KeptReply) -> ImmediateResponse:
+        """The reply to an equal request with the same idempotency key. It counts as a request, and costs nothing."""
+        notes: Pairs = ()
+        if self._gateway.limiter is not None and identified.limits is not None:
+            notes = (await self._gateway.limiter.count(self.id, identified.limits)).headers
+        headers = (("content-type", reply.content_type), ("idempotent-replayed", "true"), *notes)
+        return replace(self._own_reply(headers, reply.body, "edge_idempotent_reply"), status=reply.status)
 
     async def _reserve(
         self, read: ReadCall, candidates: Sequence[Candidate], limiter: Limiter, limits: CallerLimits
@@ -515,6 +495,8 @@ class RouterExchange:
         long."""
         if choice.body.is_whole:
             self._gateway.body_limits.check_response(header_rules.content_length(answered.head.values))
+        if self._repeated is not None and choice.mode == "none":
+            choice = replace(choice, mode="streamed")  # a body that the gateway does not see cannot be kept
         self._body, self._response = choice.body, Receiving(answered, choice.body)
         notes = notes_of(answered.dropped, sent.admitted.lookup, sent.admitted.reservation)
         return Continue((*notes, *choice.to_set), choice.removed, response_body=choice.mode)
@@ -575,6 +557,8 @@ class RouterExchange:
             return
         self._settled = True
         gateway = self._gateway
+        if self._repeated is not None:
+            self._repeated.close()
         self._open_exchanges.forget(self.id)
         record = self._record or ExchangeRecord(gateway, self._request, self._response)
         closing: Closing = "error" if self._bug else why

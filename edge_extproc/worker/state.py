@@ -26,7 +26,7 @@ from ..telemetry.queue_metrics import SpanCounts
 from .wiring.cache import build_cache, change_cache
 from .wiring.gateway import Previous, build_gateway, metric_names, overrides, version_of
 from .wiring.limits import build_limits, change_limits
-from .wiring.records import build_records
+from .wiring.records import build_records, build_repeats, repeat_settings
 from .wiring.traces import build_traces, change_traces
 
 # Seconds. A worker that waits for a credential does not serve yet; without one, it refuses its first requests.
@@ -56,6 +56,7 @@ class WorkerState:
         self._circuits = SharedCircuitTable(config.agent.circuits_file)
         self._limits = build_limits(config, metrics.registry, logs.report, managed)
         self._records = build_records(config)
+        self._repeats = build_repeats(config, self._records)
         self._identity = IdentitySources(config, logs.report)
         self._refreshers = CredentialRefreshers(time.time, metrics.credentials.renewed)
         self._reloading = asyncio.Lock()
@@ -112,6 +113,7 @@ class WorkerState:
             self._limits.start()
         if self.cache is not None:
             self.cache.start()
+        self._repeats.start()
         self._identity.start()
         await self._refreshers.start(CREDENTIAL_PATIENCE)
 
@@ -122,6 +124,7 @@ class WorkerState:
         await self._refreshers.stop()
         if self.cache is not None:
             await self.cache.close()
+        await self._repeats.close()
         await self._records.close()
 
     async def reload(self, newer: Callable[[], Config | None]) -> None:
@@ -166,6 +169,7 @@ class WorkerState:
             change_cache(self.cache, config)
         if self.traces is not None:
             change_traces(self.traces, config)
+        self._repeats.settings = repeat_settings(config)
         logs.set_up(config.telemetry.log.level, stream=sys.stderr, console=config.telemetry.log.format == "console")
         identity.start()
         self._metrics.names = metric_names(config)
@@ -198,6 +202,7 @@ class WorkerState:
             identity.authenticator(managed),
             before,
             self._records,
+            self._repeats,
             versioned_clusters=self._versioned_clusters,
         )
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import gateway as gateways
 import openai
@@ -106,3 +109,29 @@ def test_a_streamed_response_can_be_continued_by_its_tenant_alone(
             with pytest.raises(openai.NotFoundError):
                 sdk.responses.delete("resp_1")
         assert 2 == len(replay.asked)
+
+
+def test_equal_requests_with_one_key_reach_the_provider_once(two: gateways.RunningGateway, replay: Replaying) -> None:
+    replay.answers(STREAM, "text/event-stream", chunked=True)
+
+    def ask(key: str, words: str = "hi") -> tuple[int, bytes]:
+        asked = json.dumps({"model": "m", "input": words, "stream": True}).encode()
+        told = {"authorization": f"Bearer {key}", "content-type": "application/json", "idempotency-key": "one"}
+        request = urllib.request.Request(f"{two.url}/v1/responses", asked, told)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read()
+
+    with ThreadPoolExecutor(12) as threads:
+        found = list(threads.map(lambda _: ask(KEY), range(24)))
+    assert [(200, STREAM)] * 24 == found
+    assert 1 == len(replay.asked)
+    assert (200, STREAM) == ask(OTHER_KEY)
+    acme, umbrella = (each.headers["idempotency-key"] for each in replay.asked)
+    assert acme != umbrella
+    assert "one" not in (acme, umbrella)
+    assert 422 == ask(KEY, "ho")[0]
+    assert 2 == len(replay.asked)

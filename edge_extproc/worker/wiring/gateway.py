@@ -34,6 +34,7 @@ from ...providers.credentials.refresh import CredentialRefreshers
 from ...proxy.cluster_names import cluster_names
 from ...proxy.envoy_versions import order_of
 from ...records.base import RecordStore
+from ...records.repeats import Repeats
 from ...routing.base import ModelTable, PassthroughEndpoint, PassthroughEndpoints, Planner
 from ...routing.breaker import CircuitTable, LocalCircuitTable
 from ...server.work_thread import ThreadRunner
@@ -102,6 +103,7 @@ def build_gateway(
     authenticator: Authenticator | None = None,
     before: Previous | None = None,
     records: RecordStore | None = None,
+    repeats: Repeats | None = None,
     *,
     versioned_clusters: bool = False,
 ) -> Gateway:
@@ -150,6 +152,7 @@ def build_gateway(
         identity_seal=build_seal(config) if config.auth.trust_ext_authz else None,
         access=merge_policies(config, managed, names),
         owners=build_owners(config, records) if records is not None else None,
+        repeats=repeats if config.idempotency.enabled else None,
         limiter=limiter,
         bounds=build_bounds(config),
         shape=ShapeBounds(config.limits.messages, config.limits.parts, config.limits.tools, config.limits.json_values),

@@ -9,6 +9,7 @@ from ...config.schema import Config
 from ...records.base import RecordStore, RecordStoreDown
 from ...records.file import FileRecords
 from ...records.owners import ObjectOwners, ProviderAccount
+from ...records.repeats import Repeats, RepeatSettings
 
 
 def build_records(config: Config) -> RecordStore:
@@ -26,6 +27,15 @@ def build_owners(config: Config, store: RecordStore) -> ObjectOwners | None:
     accounts = _accounts(config)
     one_tenant = len({caller.tenant for caller in config.callers}) <= 1
     return ObjectOwners(store, accounts, log_failure, one_tenant=one_tenant) if accounts else None
+
+
+def build_repeats(config: Config, store: RecordStore) -> Repeats:
+    return Repeats(store, repeat_settings(config), log_failure)
+
+
+def repeat_settings(config: Config) -> RepeatSettings:
+    settings = config.idempotency
+    return RepeatSettings(settings.window.total_seconds(), settings.max_reply)
 
 
 def log_failure(error: RecordStoreDown) -> None:
