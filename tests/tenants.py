@@ -41,6 +41,6 @@ def tenants(*, shared_objects: tuple[str, ...] = (), shared_paths: tuple[str, ..
         ),
         endpoints=endpoints,
         routes=PathRouter(DIALECTS, FORMATS, endpoints.paths),
-        owners=ObjectOwners(records, accounts, stage.bugs.append),
+        owners=ObjectOwners(records, accounts),
         **more,
     )

@@ -43,13 +43,13 @@ async def owned_objects(
         return None
     search, with_query = gateway.id_searches[call.operation == "passed"], identified.received.values[":path"]
     runner = gateway.large_body_runner if large else AT_ONCE
-    named = await runner.run(search.ids_in, call, with_query)
+    named = await runner.run(search.ids_in, call, with_query) if owners.checks else []
     path = identified.received.path
     endpoint = gateway.endpoints.at(path) if call.operation == "passed" else None
     if endpoint is not None and endpoint.shared:
         return None
     target = object_of(path, endpoint.path) if endpoint is not None else None
-    if target is not None and target.id is not None:
+    if target is not None and target.id is not None and owners.checks:
         named = [NamedObject(target.id, "path"), *named]
     refused: dict[str, NamedObject | None] = {}
     if named:
@@ -124,7 +124,9 @@ class OwnedObjects:
 
     @property
     def _is_listing(self) -> bool:
-        return self._target is not None and self._target.id is None and self._call.method in ("GET", "HEAD")
+        """Whether the reply is a list of objects of several tenants."""
+        collection = self._target is not None and self._target.id is None
+        return collection and self._owners.checks and self._call.method in ("GET", "HEAD")
 
     async def respond(self, event: ResponseBody, command: Command, phase: ResponsePhase | None) -> Command:
         """The command for a part of the response body, after the ids in it are recorded."""

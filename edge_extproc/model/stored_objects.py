@@ -77,6 +77,11 @@ RESOURCE_FIELDS = frozenset({"fileName", "file_name"})
 
 OPAQUE = frozenset(
     {
+        # Citations in the history: a provider does not read what they name.
+        "annotations",
+        "citations",
+        "results",
+        # Data of the caller.
         "input_schema",
         "json_schema",
         "labels",
@@ -91,7 +96,7 @@ OPAQUE = frozenset(
         "schema",
     }
 )
-"""Fields with data of the caller, in which no name means an object of the provider."""
+"""Fields in which no name means an object that the provider reads."""
 
 NESTED_REQUESTS = frozenset({"body", "params", "request"})
 """Fields that hold a whole request: those of a batch."""

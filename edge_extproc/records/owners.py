@@ -6,7 +6,8 @@ until the object is deleted, so that no reply can take it away.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -33,30 +34,27 @@ class ObjectOwners:
         self,
         store: RecordStore,
         accounts: Mapping[str, ProviderAccount],
-        failed: Callable[[RecordStoreDown], None],
         *,
         one_tenant: bool = False,
     ) -> None:
-        """`accounts`: of the providers whose accounts tenants share. `failed` is called if the store failed.
-        `one_tenant`: there are no others yet. Then owners are recorded, and not checked."""
+        """`accounts`: of the providers whose accounts tenants share. `one_tenant`: there are no others yet. Then owners
+        are recorded, and not checked."""
         self._store = store
         self._accounts = accounts
-        self._failed = failed
-        self._one_tenant = one_tenant
+        self.checks = not one_tenant
 
     def is_shared(self, provider: str) -> bool:
         return provider in self._accounts
 
     async def owned(self, provider: str, tenant: str, ids: Sequence[str]) -> list[bool]:
         """Whether this tenant may use each of these objects of a shared account. Raises PolicyUnavailable."""
-        if self._one_tenant:
+        if not self.checks:
             return [True] * len(ids)
         account = self._accounts[provider]
         names = [record_name(_PURPOSE, account.name, id) for id in ids]
         try:
             owners = await self._store.get(names)
         except RecordStoreDown as error:
-            self._failed(error)
             raise PolicyUnavailable("the owner of a stored object cannot be checked now; try again") from error
         mine = tenant.encode(errors="surrogateescape")
         return [
@@ -68,15 +66,11 @@ class ObjectOwners:
         """Records the tenant as the owner of ids that have none. After a failure, nobody may use them."""
         account = self._accounts[provider]
         names = [record_name(_PURPOSE, account.name, id) for id in ids]
-        try:
+        with suppress(RecordStoreDown):
             await self._store.add(names, tenant.encode(errors="surrogateescape"), seconds)
-        except RecordStoreDown as error:
-            self._failed(error)
 
     async def forget(self, provider: str, tenant: str, id: str) -> None:
         """The tenant has deleted its object."""
         account = self._accounts[provider]
-        try:
+        with suppress(RecordStoreDown):
             await self._store.remove(record_name(_PURPOSE, account.name, id), tenant.encode(errors="surrogateescape"))
-        except RecordStoreDown as error:
-            self._failed(error)

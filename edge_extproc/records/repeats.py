@@ -59,11 +59,9 @@ class RepeatSettings:
 
 
 class Repeats:
-    def __init__(self, store: RecordStore, settings: RepeatSettings, failed: Callable[[RecordStoreDown], None]) -> None:
-        """`failed` is called if the store failed."""
+    def __init__(self, store: RecordStore, settings: RepeatSettings) -> None:
         self._store = store
         self.settings = settings
-        self._failed = failed
         self._begun: set[RepeatClaim] = set()
         self._released: deque[RepeatClaim] = deque()
         self._wake = asyncio.Event()
@@ -105,7 +103,6 @@ class Repeats:
         try:
             return await self._store.claim(name, begun, _LEASE)
         except RecordStoreDown as error:
-            self._failed(error)
             raise PolicyUnavailable("the Idempotency-Key cannot be checked now; try again") from error
 
     async def finish(self, claim: RepeatClaim, reply: KeptReply | None) -> None:
@@ -113,10 +110,8 @@ class Repeats:
         self._begun.discard(claim)
         fingerprint = claim.begun[1 : 1 + FINGERPRINT_BYTES]
         value = (_DONE if reply is not None else _UNKEPT) + fingerprint + (_write(reply) if reply is not None else b"")
-        try:
+        with contextlib.suppress(RecordStoreDown):
             await self._store.replace(claim.name, claim.begun, value, self.settings.window)
-        except RecordStoreDown as error:
-            self._failed(error)
 
     def release(self, claim: RepeatClaim) -> None:
         """The request has no complete reply: the next one may be sent."""
@@ -147,18 +142,13 @@ class Repeats:
     async def _drain(self) -> None:
         while self._released:
             claim = self._released.popleft()
-            try:
+            with contextlib.suppress(RecordStoreDown):  # then it expires
                 await self._store.remove(claim.name, claim.begun)
-            except RecordStoreDown as error:  # it expires
-                self._failed(error)
 
     async def renew(self) -> None:
         for claim in tuple(self._begun):
-            try:
+            with contextlib.suppress(RecordStoreDown):
                 await self._store.replace(claim.name, claim.begun, claim.begun, _LEASE)
-            except RecordStoreDown as error:
-                self._failed(error)
-                return
 
 
 class RepeatClaim:

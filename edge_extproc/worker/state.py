@@ -106,6 +106,8 @@ class WorkerState:
             states["limiter"] = self._limits.down
         if self.cache is not None and self.cache.l2 is not None:
             states["cache"] = self.cache.l2.down
+        if self._config.records_url() is not None or self._records.down is not None:
+            states["records"] = self._records.down
         return states
 
     async def start(self) -> None:

@@ -51,7 +51,8 @@ def two(replay: Replaying) -> Iterator[gateways.RunningGateway]:
     text = gateways.config(
         replay.url,
         workers=2,
-        more="endpoints: {/v1/files: openai, /v1/batches: openai, /v1/responses: openai}\nretries: {attempts: 1}",
+        more="endpoints: {/v1/files: openai, /v1/batches: openai, /v1/responses: openai}\nretries: {attempts: 1}\n"
+        "routing: {breaker: {open: 10m}}",
     ).replace("models: [only-this], ", "")
     with gateways.RunningGateway(text) as running:
         yield running
@@ -135,3 +136,28 @@ def test_equal_requests_with_one_key_reach_the_provider_once(two: gateways.Runni
     assert "one" not in (acme, umbrella)
     assert 422 == ask(KEY, "ho")[0]
     assert 2 == len(replay.asked)
+
+
+def test_a_tenant_whose_calls_fail_takes_the_provider_from_nobody(
+    two: gateways.RunningGateway, replay: Replaying
+) -> None:
+    def ask(key: str) -> int:
+        with client(two, key) as sdk:
+            try:
+                sdk.chat.completions.create(model="poison", messages=[{"role": "user", "content": "hi"}])
+            except openai.APIStatusError as error:
+                return error.status_code
+            return 200
+
+    replay.answers(b'{"error":{"message":"it broke"}}', status=500)
+    for _ in range(12):
+        assert ask(KEY) in (500, 502, 503)
+    gateways.until(lambda: ask(KEY) == 503)
+    sent = len(replay.asked)
+    assert 503 == ask(KEY)
+    assert sent == len(replay.asked)
+    choice = {"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}
+    reply = {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
+    replay.answers(json.dumps(reply).encode())
+    assert [200] * TIMES == [ask(OTHER_KEY) for _ in range(TIMES)]
+    assert 503 == ask(KEY)

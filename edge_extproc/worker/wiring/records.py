@@ -2,44 +2,39 @@
 
 from __future__ import annotations
 
-import structlog
-
 from ...config.provider import ProviderConfig
 from ...config.schema import Config
-from ...records.base import RecordStore, RecordStoreDown
+from ...records.base import RecordStore
 from ...records.file import FileRecords
 from ...records.owners import ObjectOwners, ProviderAccount
 from ...records.repeats import Repeats, RepeatSettings
+from ...records.watched import WatchedRecords
 
 
-def build_records(config: Config) -> RecordStore:
+def build_records(config: Config) -> WatchedRecords:
     """Raises StartError."""
     url = config.records_url()
     if url is None:
-        return FileRecords(config.records_file)
+        return WatchedRecords(FileRecords(config.records_file))
     from ...records.redis import RedisRecords  # the client is imported only with a Redis
 
-    return RedisRecords(url, config.records.timeout.total_seconds())
+    return WatchedRecords(RedisRecords(url, config.records.timeout.total_seconds()))
 
 
 def build_owners(config: Config, store: RecordStore) -> ObjectOwners | None:
     """None if tenants share no account."""
     accounts = _accounts(config)
     one_tenant = len({caller.tenant for caller in config.callers}) <= 1
-    return ObjectOwners(store, accounts, log_failure, one_tenant=one_tenant) if accounts else None
+    return ObjectOwners(store, accounts, one_tenant=one_tenant) if accounts else None
 
 
 def build_repeats(config: Config, store: RecordStore) -> Repeats:
-    return Repeats(store, repeat_settings(config), log_failure)
+    return Repeats(store, repeat_settings(config))
 
 
 def repeat_settings(config: Config) -> RepeatSettings:
     settings = config.idempotency
     return RepeatSettings(settings.window.total_seconds(), settings.max_reply)
-
-
-def log_failure(error: RecordStoreDown) -> None:
-    structlog.get_logger().warning("record store down", reason=str(error))
 
 
 def _accounts(config: Config) -> dict[str, ProviderAccount]:

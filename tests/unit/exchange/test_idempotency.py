@@ -46,7 +46,7 @@ def stage(
 ) -> Stage:
     """A worker. Several of them can have one store."""
     built = tenants()
-    repeats = Repeats(store or MemoryRecords(), RepeatSettings(window, max_reply, wait), built.bugs.append)
+    repeats = Repeats(store or MemoryRecords(), RepeatSettings(window, max_reply, wait))
     return built.having(repeats=repeats)
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from config_kit import read
 
 from edge_extproc.config.schema import Config
-from edge_extproc.records.base import RecordStoreDown
+from edge_extproc.records.base import RecordStoreDown, record_name
 from edge_extproc.records.file import FileRecords
 from edge_extproc.records.memory import MemoryRecords
 from edge_extproc.records.owners import ObjectOwners
 from edge_extproc.records.redis import RedisRecords
-from edge_extproc.worker.wiring.records import build_owners, build_records, log_failure
+from edge_extproc.records.watched import WatchedRecords
+from edge_extproc.worker.wiring.records import build_owners, build_records
 
 TWO = "callers: [{tenant: a, keys: [{id: a, key: {env: KEY}}]}, {tenant: b}]\n"
 
@@ -79,10 +81,32 @@ async def test_the_store_is_a_file_or_the_redis_of_several_gateways(tmp_path: Pa
     for text, kind in texts.items():
         store = build_records(config(state + text))
 
-        assert isinstance(store, kind)
+        assert isinstance(store._store, kind)
         await store.close()
     assert (tmp_path / "records.db").exists()
 
 
-def test_a_failure_of_the_store_is_logged(capsys: object) -> None:
-    log_failure(RecordStoreDown("it is read-only"))
+async def test_a_store_that_fails_says_so_until_it_works_again(capsys: pytest.CaptureFixture[str]) -> None:
+    memory = MemoryRecords()
+    store = WatchedRecords(memory)
+    name = record_name("one")
+    memory.down = True
+    for _ in range(3):
+        for step in (
+            lambda: store.get([name]),
+            lambda: store.add([name], b"", None),
+            lambda: store.claim(name, b"", 1.0),
+            lambda: store.replace(name, b"", b"", 1.0),
+            lambda: store.remove(name, b""),
+        ):
+            with pytest.raises(RecordStoreDown):
+                await step()
+    assert "switched off" == store.down
+    memory.down = False
+    await store.add([name], b"a", None)
+    told = capsys.readouterr()
+
+    assert (None, [b"a"]) == (store.down, await store.get([name]))
+    assert 1 == (told.out + told.err).count("record store down")
+    assert 1 == (told.out + told.err).count("record store back")
+    await store.close()
