@@ -14,6 +14,13 @@ from ..telemetry.store_reasons import reason_of
 from .base import RecordStoreDown
 
 _PREFIX = b"edge:record:"
+# ARGV: the value, milliseconds. Returns the existing value, or false.
+_CLAIM = """
+local found = redis.call('GET', KEYS[1])
+if found then return found end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return false
+"""
 # ARGV: the value before, the new value, milliseconds.
 _REPLACE = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
@@ -55,10 +62,8 @@ class RedisRecords:
         await _translated(pipe.execute())
 
     async def claim(self, name: bytes, value: bytes, seconds: float) -> bytes | None:
-        # NX with GET (Redis 7): the old value, or None if this value was set.
-        found: bytes | None = await _translated(
-            self._client.set(_PREFIX + name, value, nx=True, get=True, px=_milliseconds(seconds))
-        )
+        reply = self._client.eval(_CLAIM, 1, *_texts(_PREFIX + name, value), str(_milliseconds(seconds)))
+        found: bytes | None = await _translated(reply)
         return found
 
     async def replace(self, name: bytes, before: bytes, value: bytes, seconds: float) -> bool:

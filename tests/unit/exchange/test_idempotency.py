@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -11,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from limits_kit import Now, RecordingListener, rule
-from player import Stage, answered, body, chunks, headers, talk, whole
+from player import Stage, answered, body, chunks, headers, talk, tried, whole
 from tenants import KEYS, tenants
 
-from edge_extproc.exchange.commands import Command, Continue, ImmediateResponse
+from edge_extproc.exchange.commands import Command, Continue, ImmediateResponse, Replace
 from edge_extproc.exchange.events import Event, RequestBody
 from edge_extproc.exchange.idempotency import own_key
 from edge_extproc.limits.limiter import PolicyLimiter
@@ -169,6 +170,20 @@ def test_a_key_is_changed_also_where_replies_are_not_kept() -> None:
     assert isinstance(sent[-1], Continue)
     assert own_key("acme", "secret of a tenant") == dict(sent[-1].set_headers)["idempotency-key"]
     assert "idempotency-key" not in sent[-1].remove_headers
+
+
+def test_a_retry_keeps_the_providers_key() -> None:
+    worker = tenants()
+    exchange = worker.exchange()
+    talk(exchange, *first(content={**ASKED, "model": "both"}))
+    mine = own_key("acme", "k")
+    event = tried(2, exchange.id)
+    event = replace(event, headers=(*event.headers, ("idempotency-key", mine)))
+    command = talk(worker.attempt(), event)[0]
+    exchange.closed("done")
+
+    assert isinstance(command, Replace)
+    assert "idempotency-key" not in (*command.remove_headers, *dict(command.set_headers))
 
 
 @pytest.mark.parametrize("status", [400, 429, 500])

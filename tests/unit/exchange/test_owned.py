@@ -14,6 +14,9 @@ from hypothesis import strategies as st
 from player import Stage, answered, body, chunks, headers, planner, whole
 from tenants import KEYS, tenants
 
+from edge_extproc.cache.memory import MemoryTier
+from edge_extproc.cache.policy import CachePolicies, CachePolicy
+from edge_extproc.cache.tiered import CacheBounds, TieredCache
 from edge_extproc.exchange.commands import Command, Continue, ImmediateResponse
 from edge_extproc.exchange.events import Event, RequestBody
 from edge_extproc.model.plan import Candidate, Fallback
@@ -716,6 +719,34 @@ def test_while_the_store_is_down_no_object_is_passed_on() -> None:
     assert refusal(ask(stage, "acme", "/v1/files/f", None, "DELETE", answered(), whole({}))) is not None
     records.down = False
     assert not _has(stage, "acme", "resp_9")
+
+
+class NoMetrics:
+    """A listener of a cache."""
+
+    def cache_looked_up(self, tier: str, seconds: float, *, found: bool) -> None: ...
+
+    def cache_wrote(self, tier: str) -> None: ...
+
+    def cache_failed(self, tier: str, why: str) -> None: ...
+
+    def cache_is_down(self, tier: str, *, down: bool) -> None: ...
+
+
+def test_a_cached_reply_about_an_object_is_not_for_another_tenant() -> None:
+    shared = CachePolicies(CachePolicy(sharing="global"), {}, {})
+    bounds = CacheBounds(max_entry=1 << 20, wait=0.0, wait_of_streams=0.0)
+    cache = TieredCache(shared, bounds, MemoryTier(100, 1 << 22, 300), None, NoMetrics(), lambda: 1_700_000_000.0)
+    stage = tenants(cache=cache)
+    owner(stage, "acme", "file-1")
+    file = {"type": "file", "file": {"file_id": "file-1"}}
+    asked = {**CHAT, "temperature": 0, "messages": [{"role": "user", "content": [file]}]}
+    choice = {"index": 0, "message": {"role": "assistant", "content": "Hi"}, "finish_reason": "stop"}
+    reply = {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
+    ask(stage, "acme", "/v1/chat/completions", asked, "POST", answered(), whole(reply))
+
+    assert 200 == (refusal(ask(stage, "acme", "/v1/chat/completions", asked)) or (0,))[0]
+    assert 404 == (refusal(ask(stage, "umbrella", "/v1/chat/completions", asked)) or (0,))[0]
 
 
 # --- paths
