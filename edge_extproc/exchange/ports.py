@@ -25,6 +25,7 @@ from ..routing.base import ModelTable, PassthroughEndpoints, Planner
 from ..telemetry.base import Tracer
 from .body_limits import DEFAULT_LIMITS, BodyLimits
 from .body_shape import GENEROUS, ShapeBounds
+from .host_terms import HostTermsSearch
 from .large_bodies import AT_ONCE, WorkRunner
 from .path_router import PathRouter
 from .worst_case import UNCONFIGURED, OutputBounds, PromptSearch
@@ -93,11 +94,13 @@ class Gateway:
     wire_names: WireNames = field(init=False)
     """The field names of all dialects, for searches in bodies of every caller."""
     prompt_search: PromptSearch = field(init=False)
+    host_terms: HostTermsSearch = field(init=False)
 
     def __post_init__(self) -> None:
         names = WireNames.of_all([dialect.wire_names for dialect in self.dialects.values()])
         object.__setattr__(self, "wire_names", names)
         object.__setattr__(self, "prompt_search", PromptSearch.of(names))
+        object.__setattr__(self, "host_terms", HostTermsSearch.of(names))
 
     def dialect_of_error(self, headers: Mapping[str, str]) -> Dialect | None:
         """The dialect that marks an error response with these headers; None if no dialect does. AWS writes every error

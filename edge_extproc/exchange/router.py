@@ -25,7 +25,6 @@ from ..errors import (
     CallerError,
     EdgeError,
     LimitReached,
-    NoSuchRoute,
     PeerError,
     PolicyUnavailable,
     ResponseTooLarge,
@@ -33,18 +32,16 @@ from ..errors import (
     UpstreamError,
 )
 from ..limits.base import CallerLimits, Limiter, Reservation
-from ..model.call import Call
 from ..model.envoy_names import CALLERS_ID
 from ..model.fault import Fault
-from ..model.globs import allows
 from ..model.plan import Candidate, Plan
 from ..model.principal import Principal
 from ..model.trace import read_traceparent
-from ..routing.base import RoutingRequest
 from . import headers as header_rules
 from .adapt import dialect_of, first_able
 from .body_choice import BodyChoice, chat_body, error_body, operation_body, read_error
 from .body_shape import check_shape
+from .candidates import find_candidates, most_of, routing_request
 from .commands import CONTINUE, Command, Continue, ImmediateResponse, Pairs
 from .counting import can_count, estimated_count
 from .envoy_faults import OF_THE_CALLER, VIA_UPSTREAM, fault_of
@@ -61,8 +58,9 @@ from .first_request import first_request
 from .guard import REFUSED
 from .handler import Closing, MoreTime, no_more_time
 from .headers import firsts
+from .host_terms import with_host_terms
 from .large_bodies import is_large
-from .listing import list_models, no_such_model
+from .listing import list_models
 from .open import OpenExchange, OpenExchanges
 from .parsed_call import ParsedCall
 from .phases import (
@@ -87,7 +85,6 @@ from .rights import permitted
 from .settling import ExchangeRecord, access_log_facts, keeps_transcript, settlement_of
 from .states import ROUTER, State, StreamOrder
 from .verdicts import is_failing, is_of_the_provider
-from .worst_case import hedged_reservation, reservation_request
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -262,8 +259,8 @@ class RouterExchange:
         if large:
             await self._take_time(_LARGE_SECONDS)
         parsed = await self._work(large, self._read_call, identified, body)
-        routing = _routing_request(identified, parsed.call)
-        candidates = self._candidates(identified, routing)
+        routing = routing_request(identified, parsed.call)
+        candidates = find_candidates(gateway, identified, routing)
         read = self._request = ReadCall(identified, parsed, routing, candidates, large)
         if identified.rights is not None:
             candidates = identified.rights.narrow(parsed.call, candidates)
@@ -302,26 +299,10 @@ class RouterExchange:
         check_shape(body, route.operation, self._gateway.shape, self._gateway.wire_names)
         if not route.format:
             call = dialect.read_call(body, route.operation, received.headers, received.path)
-            return ParsedCall(call, dialect, None)
+            return ParsedCall(with_host_terms(call, self._gateway.host_terms), dialect, None)
         form, path = self._gateway.formats[route.format], received.values.get(":path", "")
-        return ParsedCall(form.read_call(body, received.method, received.headers, path), dialect, form)
-
-    def _candidates(self, identified: Identified, routing: RoutingRequest) -> Sequence[Candidate]:
-        """The candidates of the model's name, narrowed by the rules of the configuration. Raises NoSuchModel, or
-        NoSuchRoute for a path that this tenant may not use."""
-        call = routing.call
-        gateway, principal, path = self._gateway, identified.principal, identified.received.path
-        endpoint = gateway.endpoints.at(path) if call.operation == "passed" else None
-        if endpoint is not None and not endpoint.admits(principal.tenant):
-            raise NoSuchRoute(f"no API at {path!r} for this key")
-        if endpoint is not None and (not call.model or allows(principal.models, call.model)):
-            return (Candidate(endpoint.provider, call.model),)
-        if not call.model:
-            raise BadRequest("model is missing: give the name of a model", param="model")
-        candidates = gateway.models.candidates(call.model) if allows(principal.models, call.model) else ()
-        if not candidates:
-            raise no_such_model(call.model)
-        return gateway.planner.apply_rules(routing, candidates)
+        call = form.read_call(body, received.method, received.headers, path)
+        return ParsedCall(with_host_terms(call, self._gateway.host_terms), dialect, form)
 
     async def _look_up(self, read: ReadCall, candidates: Sequence[Candidate]) -> CacheLookup | None:
         cache, identified = self._gateway.cache, read.identified
@@ -361,21 +342,8 @@ class RouterExchange:
         self, read: ReadCall, candidates: Sequence[Candidate], limiter: Limiter, limits: CallerLimits
     ) -> Reservation:
         """Reserves the most that this call can cost in all limits of its caller, in one step. `closed` settles it."""
-        gateway = self._gateway
-        billable, at_once = gateway.planner.billable_candidates(read.parsed.call.model, candidates)
-        request = await self._work(
-            read.large,
-            reservation_request,
-            read.parsed.call,
-            billable,
-            gateway.providers,
-            gateway.prices,
-            gateway.bounds,
-            gateway.prompt_search,
-            priced=limits.count_dollars,
-        )
-        if at_once > 1:
-            request = hedged_reservation(request, at_once)
+        priced = limits.count_dollars
+        request = await self._work(read.large, most_of, self._gateway, read, candidates, priced=priced)
         return await limiter.admit(self.id, limits, request)
 
     async def _send(self, admitted: Admitted, candidates: Sequence[Candidate]) -> Command:
@@ -580,11 +548,6 @@ class RouterExchange:
         if not isinstance(self._request, Sent):
             return ()
         return _notes((), self._request.admitted.lookup, self._request.admitted.reservation)
-
-
-def _routing_request(identified: Identified, call: Call) -> RoutingRequest:
-    principal = identified.principal
-    return RoutingRequest(call, principal.tenant, principal.key_id, identified.received.values)
 
 
 def _notes(dropped: tuple[str, ...], lookup: CacheLookup | None, reservation: Reservation | None) -> Pairs:

@@ -46,18 +46,23 @@ class PromptSearch:
     """Any of the names below. This one search is sufficient for most calls, and goes from quote to quote."""
     media: re.Pattern[bytes]
     elsewhere: re.Pattern[bytes]
-    """A part of the prompt is elsewhere: a URL, an uploaded file, a conversation that the provider stores."""
+    """A part of the prompt is elsewhere: a URL, an uploaded file, a conversation that the provider stores, or what a
+    tool of the provider's own will find."""
     caches: re.Pattern[bytes]
 
     @classmethod
     def of(cls, names: WireNames) -> PromptSearch:
         elsewhere = names.elsewhere | names.unbounded | names.stored_prompts
-        marked = elsewhere | names.links | names.media | names.cache_marks
+        # A tool of the provider's own is a field, or a type of which only the beginning is known.
+        tools = names.provider_tools | names.stored_in_tools
+        marked = elsewhere | names.links | names.media | names.cache_marks | tools
+        types = b'|"type"\\s*:\\s*"%s' % _one_of(names.provider_tool_types)
         links = b'|"%s"\\s*:\\s*"(?!data:)' % _one_of(names.links)
+        fields = b'|"%s"\\s*:' % _one_of(tools)
         return cls(
-            re.compile(b'"%s"' % _one_of(marked)),
+            re.compile(b'"%s"' % _one_of(marked) + types),
             re.compile(b'"%s"' % _one_of(names.media)),
-            re.compile(b'"%s"' % _one_of(elsewhere) + links),
+            re.compile(b'"%s"' % _one_of(elsewhere) + links + fields + types),
             re.compile(b'"%s"' % _one_of(names.cache_marks)),
         )
 
@@ -150,7 +155,14 @@ def reservation_request(
         most = max(most, output)
         provider = providers[candidate.provider]
         cost = prices.max_cost(
-            provider.price_list, candidate.model, prompt, output, host=provider.name, caches=caches, audio=sounds
+            provider.price_list,
+            candidate.model,
+            prompt,
+            output,
+            host=provider.name,
+            caches=caches,
+            audio=sounds,
+            tiers=call.tiers.values(),
         )
         dearest = None if dearest is None or cost is None else max(dearest, cost)
     assumed = _assumed(bounds, prompt, most)

@@ -89,6 +89,16 @@ async def test_prices_of_ones_own_are_asked_before_the_lists_from_then_on(force:
 
     assert force.gateway.prices.cost("openai", "house-model", usage, host="p") == Decimal("1.500002")
     assert force.gateway.prices.cost("openai", "gpt-4o", usage, host="p") is not None
+
+
+async def test_a_contracts_own_factors_of_a_tier_are_used(force: WorkerState, tmp_path: Path) -> None:
+    row = "{provider: p, model: 'house-*', input: 1, output: 1, tiers: {flex: 0.5, priority: '3'}}"
+    await force.reload(lambda: config(tmp_path, f"prices: [{row}]\n"))
+    usage = Usage(input=1_000_000)
+
+    assert [Decimal("0.5"), Decimal(3)] == [
+        force.gateway.prices.cost("", "house-model", usage, host="p", tiers=[tier]) for tier in ("flex", "priority")
+    ]
     assert force.gateway.planner is not planner
 
 
