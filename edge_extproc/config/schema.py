@@ -122,7 +122,11 @@ class Config(ConfigSection):
     @property
     def has_limits(self) -> bool:
         """Whether any caller has a limit, or can get one while the gateway runs."""
-        return self.has_admin_api or any(not allowance.is_empty for _, _, _, allowance in self.allowances())
+        return (
+            self.has_admin_api
+            or self.limiter.runs
+            or any(not allowance.is_empty for _, _, _, allowance in self.allowances())
+        )
 
     def allowances(self) -> Iterator[tuple[str, Level, str, AllowanceConfig]]:
         """Tenant, level, name and limits of each holder."""

@@ -20,9 +20,10 @@ from .ports import Gateway
 from .worst_case import hedged_reservation, reservation_request
 
 
-def routing_request(identified: Identified, call: Call) -> RoutingRequest:
-    principal = identified.principal
-    return RoutingRequest(call, principal.tenant, principal.key_id, identified.received.values)
+def routing_request(gateway: Gateway, identified: Identified, call: Call) -> RoutingRequest:
+    principal, limits = identified.principal, identified.limits
+    used = gateway.limiter.run_used(limits) if gateway.limiter is not None and limits is not None else 0
+    return RoutingRequest(call, principal.tenant, principal.key_id, identified.received.values, used)
 
 
 def find_candidates(gateway: Gateway, identified: Identified, routing: RoutingRequest) -> Sequence[Candidate]:

@@ -82,6 +82,7 @@ from .response import CachedReply, OwnReply, Receiving, RefusedResponse, Respons
 from .response_bodies import NO_BODY, BodyReader, ReplacedBody
 from .response_head import Answered, ResponseHead
 from .rights import permitted
+from .runs import limits_of
 from .settling import ExchangeRecord, access_log_facts, keeps_transcript, settlement_of
 from .states import ROUTER, State, StreamOrder
 from .verdicts import is_failing, is_of_the_provider
@@ -201,7 +202,7 @@ class RouterExchange:
         principal = self._authenticate(received, event)
         self._request = Authenticated(received, principal)
         rights = gateway.access.of(principal) if gateway.access is not None else None
-        limits = gateway.limiter.rules(principal) if gateway.limiter is not None else None
+        limits = await limits_of(gateway.limiter, principal, received.values)
         if gateway.limiter is not None and limits is not None:
             gateway.limiter.raise_if_blocked(limits)
         dialect, route = gateway.routes.match(received.method, received.path)
@@ -259,7 +260,7 @@ class RouterExchange:
         if large:
             await self._take_time(_LARGE_SECONDS)
         parsed = await self._work(large, self._read_call, identified, body)
-        routing = routing_request(identified, parsed.call)
+        routing = routing_request(gateway, identified, parsed.call)
         candidates = find_candidates(gateway, identified, routing)
         read = self._request = ReadCall(identified, parsed, routing, candidates, large)
         if identified.rights is not None:

@@ -2,6 +2,8 @@
 
     {edge}:c:<key>     a counter
     {edge}:lease:<id>  a lease: [charge or release, is lost, key, amount, slot, key, amount, slot, …]
+    {edge}:c:<key>most the smallest maximum that a call has stated for a run's counter
+    {edge}:run:<tenant>:<run>  the run that it is a part of, or empty
     {edge}:leases      a sorted set of the leases by the time at which they are lost
 
 All keys have the same hash tag, so a cluster keeps them in one slot. Lease times are by the server's clock; a worker's
@@ -13,14 +15,27 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from typing import NamedTuple
+from urllib.parse import quote, unquote
 
-from .base import MAX_COUNT, LimitStoreSettings, Lost, ReserveResult, SettleResult, WindowCounter, WindowCounters
+from .base import (
+    MAX_COUNT,
+    MAX_RUNS,
+    MOST,
+    LimitStoreSettings,
+    Lost,
+    ReserveResult,
+    SettleResult,
+    WindowCounter,
+    WindowCounters,
+    WrongParent,
+)
 from .store_connection import StoreConnection, bulk
 
 _TAG = "{edge}:"
 _LEASES = _TAG + "leases"
 _LEASE = _TAG + "lease:"
 _COUNTER = _TAG + "c:"
+_RUN = _TAG + "run:"
 _PROBE = _TAG + "proof"
 # Seconds that a lease is stored, lost or not: a worker may still settle a lost one.
 _LEASE_SECONDS = 86_400
@@ -53,9 +68,11 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 # KEYS: leases, this lease, the counters, the counters of the previous windows.
 # ARGV: seconds to store a lease, the number of counters, and for each counter four numbers: its maximum (-1: soft), its
-# expiry, whether it is a slot, and the index of its previous window's counter (0: none). Then the weight, the lease's
+# expiry, its kind (0: window, 1: slot, 2: run, 3: clock), and the index of its previous window's counter (0: none) or,
+# of a run or clock, the maximum that this call states (-1: none). Then the weight, the lease's
 # milliseconds (0: no lease), its name, its JSON, and the amounts.
-# Returns 1 or 0, then for each counter its value before, and the value of the previous window.
+# Returns 1 or 0, then for each counter its value before, and the value of the previous window or the maximum that
+# applies to a run or clock. A clock's counter has the milliseconds of its first call.
 RESERVE = (
     _CHANGE
     + f"""
@@ -81,27 +98,46 @@ local answer, ok = {{1}}, 1
 for i = 1, n do
   local at = 4 * i - 1
   local used = tonumber(counted[i] or 0)
-  local before, which = 0, ARGV[at + 3]
-  if which ~= '0' and weight > 0 then
+  local before, which, kind = 0, ARGV[at + 3], ARGV[at + 2]
+  local maximum = tonumber(ARGV[at])
+  if kind == '2' or kind == '3' then
+    local name = KEYS[2 + i] .. '{MOST}'
+    local most, stated = tonumber(redis.call('GET', name) or -1), tonumber(which)
+    if stated >= 0 and (most < 0 or stated < most) then
+      most = stated
+      redis.call('SET', name, which)
+    end
+    if most >= 0 then
+      redis.call('EXPIREAT', name, ARGV[at + 1])
+      if most < maximum then maximum = most end
+    end
+    before = maximum
+    if kind == '3' then
+      if counted[i] then used = math.max(0, math.floor((now - used) / 1000)) end
+      if used >= maximum then ok = 0 end
+    end
+  elseif which ~= '0' and weight > 0 then
     before = tonumber(counted[n + tonumber(which)] or 0)
     used = used + math.ceil(before * weight / 1000000)
   end
   answer[2 * i] = used
   answer[2 * i + 1] = before
-  local maximum = tonumber(ARGV[at])
   if maximum >= 0 and used + tonumber(ARGV[amounts + i]) > maximum then ok = 0 end
 end
 answer[1] = ok
 if ok == 0 then return answer end
 for i = 1, n do
   local key, at = KEYS[2 + i], 4 * i - 1
-  if tonumber(counted[i] or 0) + tonumber(ARGV[amounts + i]) > {MAX_COUNT} then
+  local kind = ARGV[at + 2]
+  if kind == '3' then
+    if not counted[i] then redis.call('SET', key, string.format('%.0f', now)) end
+  elseif tonumber(counted[i] or 0) + tonumber(ARGV[amounts + i]) > {MAX_COUNT} then
     redis.call('SET', key, '{MAX_COUNT}', 'KEEPTTL')
   else
     redis.call('INCRBY', key, ARGV[amounts + i])
   end
-  -- A window's expiry is fixed; a slot's counter expires some time after its last use.
-  if not counted[i] or ARGV[at + 2] == '1' then redis.call('EXPIREAT', key, ARGV[at + 1]) end
+  -- A window's expiry is fixed; other counters expire some time after their last use.
+  if not counted[i] or kind ~= '0' then redis.call('EXPIREAT', key, ARGV[at + 1]) end
 end
 if ARGV[last + 2] ~= '0' then
   redis.call('SET', KEYS[2], ARGV[last + 4], 'EX', ARGV[1])
@@ -148,6 +184,26 @@ end
 )
 
 
+# KEYS: a run. ARGV: the seconds to store it, its name, its parent ("": none), the beginning of the keys of runs, and
+# the most runs. Returns the run, its parent, and so on; or "" and why not.
+ANCESTRY = """
+local chain, above = {ARGV[2]}, redis.call('GET', KEYS[1])
+if above and ARGV[3] ~= '' and ARGV[3] ~= above then return {'', above == '' and 'root' or 'other', above} end
+above = above or ARGV[3]
+local first = above
+while above ~= '' do
+  if above == ARGV[2] then return {'', 'itself'} end
+  if #chain >= tonumber(ARGV[5]) then return {'', 'deep'} end
+  chain[#chain + 1] = above
+  local key = ARGV[4] .. above
+  above = redis.call('GET', key) or ''
+  redis.call('SET', key, above, 'EX', ARGV[1])
+end
+redis.call('SET', KEYS[1], first, 'EX', ARGV[1])
+return chain
+"""
+
+
 # KEYS: counters. ARGV: for each the amount to add, and its expiry.
 ADD = (
     _ADDED
@@ -179,7 +235,7 @@ class _Script:
         self.name = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest().encode()
 
 
-_RESERVE, _SETTLE, _RENEW, _ADD = (_Script(text) for text in (RESERVE, SETTLE, RENEW, ADD))
+_RESERVE, _SETTLE, _RENEW, _ADD, _ANCESTRY = (_Script(text) for text in (RESERVE, SETTLE, RENEW, ADD, ANCESTRY))
 
 
 class RedisLimitStore:
@@ -202,6 +258,27 @@ class RedisLimitStore:
         rest = b"%b$%d\r\n%b\r\n%b%b" % (packed.head, len(name), name.encode(), packed.tail, own.encode())
         ok, *counted = await self.connection.script(_RESERVE.name, _RESERVE.text, rest, packed.words + 1 + len(terms))
         return ReserveResult(ok == 1, tuple(counted[::2]), tuple(counted[1::2]))
+
+    async def ancestry(self, tenant: str, run: str, parent: str | None, seconds: int) -> tuple[str, ...]:
+        beginning = f"{_RUN}{quote(tenant, safe='')}:"
+        name, above = quote(run, safe=""), quote(parent or "", safe="")
+        words: tuple[str | int, ...] = (1, beginning + name, seconds, name, above, beginning, MAX_RUNS)
+        raw = b"".join(map(bulk, words))
+        chain = [
+            unquote(each.decode())
+            for each in await self.connection.script(_ANCESTRY.name, _ANCESTRY.text, raw, len(words))
+        ]
+        match chain:
+            case ["", "other", known]:
+                raise WrongParent(f"it began with the parent {known!r}")
+            case ["", "root", *_]:
+                raise WrongParent("it began without a parent")
+            case ["", "itself"]:
+                raise WrongParent("it would be a part of itself")
+            case ["", *_]:
+                raise WrongParent(f"it would be a part of more than {MAX_RUNS - 1} runs")
+            case _:
+                return tuple(chain)
 
     async def settle(self, settled: Sequence[SettleResult]) -> None:
         keys, arguments = [_LEASES], list[str | int]()
@@ -238,7 +315,8 @@ def _pack(counters: Sequence[WindowCounter]) -> _CommandParts:
     for counter in counters:
         which += bool(counter.before)
         maximum = counter.maximum if counter.hard else -1
-        static += (maximum, counter.expires, 1 if counter.slot else 0, which if counter.before else 0)
+        other = counter.stated if counter.kind != "window" else which if counter.before else 0
+        static += (maximum, counter.expires, _kind(counter), other)
     return _CommandParts(
         # Two more: the number of keys, and the sorted set of leases.
         2 + len(static),
@@ -246,6 +324,16 @@ def _pack(counters: Sequence[WindowCounter]) -> _CommandParts:
         b"".join(map(bulk, static)),
         tuple((f'"{_COUNTER}{counter.key}",', f",{1 if counter.slot else 0}") for counter in counters),
     )
+
+
+def _kind(counter: WindowCounter) -> int:
+    match counter.kind:
+        case "run":
+            return 2
+        case "clock":
+            return 3
+        case "window":
+            return 1 if counter.slot else 0
 
 
 class RedisKind:

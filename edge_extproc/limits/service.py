@@ -12,7 +12,7 @@ from .base import Holder, LimitRule, LimitStore
 from .counter_file import Amounts, CounterFile
 from .levels import metric_levels
 from .limiter import LimiterSettings, PolicyLimiter
-from .rule_table import RuleTable, counts_dollars
+from .rule_table import RuleTable, outlives_restart
 
 if TYPE_CHECKING:
     from .webhook import Webhook
@@ -59,7 +59,7 @@ class LimitService:
         """Needs a running event loop."""
         self.limiter.start()
         if self._file is not None:
-            self._file.start(lambda: self.limiter.memory.counted(counts_dollars))
+            self._file.start(lambda: self.limiter.memory.counted(outlives_restart))
         if self._webhook is not None:
             self._webhook.start()
 

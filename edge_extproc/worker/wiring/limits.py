@@ -65,6 +65,7 @@ def _settings(config: Config) -> LimiterSettings:
         share_of=config.agent.workers * limiter.replicas,
         assumed_input=limiter.assumed_price.input,
         assumed_output=limiter.assumed_price.output,
+        runs=limiter.runs,
     )
 
 

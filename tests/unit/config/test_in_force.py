@@ -89,6 +89,7 @@ async def test_prices_of_ones_own_are_asked_before_the_lists_from_then_on(force:
 
     assert force.gateway.prices.cost("openai", "house-model", usage, host="p") == Decimal("1.500002")
     assert force.gateway.prices.cost("openai", "gpt-4o", usage, host="p") is not None
+    assert force.gateway.planner is not planner
 
 
 async def test_a_contracts_own_factors_of_a_tier_are_used(force: WorkerState, tmp_path: Path) -> None:
@@ -99,7 +100,6 @@ async def test_a_contracts_own_factors_of_a_tier_are_used(force: WorkerState, tm
     assert [Decimal("0.5"), Decimal(3)] == [
         force.gateway.prices.cost("", "house-model", usage, host="p", tiers=[tier]) for tier in ("flex", "priority")
     ]
-    assert force.gateway.planner is not planner
 
 
 async def test_a_limit_that_was_not_there_is_kept_from_then_on_and_counts_on_through_the_next_one(

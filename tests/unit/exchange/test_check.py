@@ -308,3 +308,9 @@ def test_every_path_has_a_plain_spelling(path: str) -> None:
     assert plain.startswith("/")
     assert "//" not in plain
     assert ";" not in plain
+
+
+def test_a_run_of_a_token_is_sealed_too() -> None:
+    bound = Principal("acme", "jwt:ann", run="task", run_parent="job")
+
+    assert bound == SEAL.principal(SEAL.seal(bound, "request-1"), "request-1")

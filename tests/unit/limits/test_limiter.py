@@ -18,9 +18,10 @@ from running_valkey import RunningValkey
 from edge_extproc import registry
 from edge_extproc.errors import BudgetReached, LimitReached, PolicyUnavailable, Unpriced
 from edge_extproc.limits.base import MICRO, LimitStoreDown, LimitStoreSettings, ReservationRequest, ReserveResult
-from edge_extproc.limits.limiter import PolicyLimiter, micro_dollars
+from edge_extproc.limits.limiter import PolicyLimiter
 from edge_extproc.limits.memory import MemoryLimitStore
 from edge_extproc.limits.rule_table import RuleTable
+from edge_extproc.limits.spending import micro_dollars
 from edge_extproc.model.principal import Principal
 from edge_extproc.model.usage import Usage
 
