@@ -24,6 +24,7 @@ from ..config.extras import require_extras
 from ..config.load import read_text
 from ..config.schema import Config
 from ..errors import StartError
+from ..model.limit_use import LimitKey, LimitUse, joined
 from ..proxy.cluster_names import can_change
 from ..server import admin
 from ..server.transport import mutual_tls
@@ -178,6 +179,10 @@ class RunningGateway:
                 totals.add(snapshot.read(snapshot.take(own)))
         return totals.exposition(openmetrics=openmetrics)
 
+    async def limit_uses(self) -> Mapping[LimitKey, LimitUse]:
+        """How much of each limit is used now, over all workers."""
+        return joined(await asyncio.gather(*(client.limits() for client in self._workers)))
+
     async def purge_cache(self, selection: bytes) -> int:
         """Removes replies from every worker and from the shared store. Returns how many were removed. `selection` is as
         cache/purge.py reads it. Only for authenticated admins: after a purge, providers must be paid again. Raises
@@ -288,7 +293,11 @@ async def _launched(
         await ledger.enter_async_context(_ingesting(config, gateway.database, wait=may_wait))
         api = await ledger.enter_async_context(
             administer.administered(
-                lambda: reloading.config, gateway.reload, gateway.purge_cache, wait=gateway.database.is_up is False
+                lambda: reloading.config,
+                gateway.reload,
+                gateway.purge_cache,
+                gateway.limit_uses,
+                wait=gateway.database.is_up is False,
             )
         )
         app = admin.build(gateway.readiness, gateway.metrics, gateway.envoy_metrics, api, reloading.shown)

@@ -262,6 +262,10 @@ class LimitStore(Protocol):
         """Extends leases to `seconds` from now."""
         ...
 
+    async def read(self, keys: Sequence[str]) -> Sequence[int]:
+        """The value of each counter; 0 if it does not exist."""
+        ...
+
     async def check_writable(self) -> None:
         """Raises LimitStoreDown if the store cannot be reached and written to now."""
         ...

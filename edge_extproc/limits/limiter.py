@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from ..errors import BadRequest, LimitReached, PolicyUnavailable, Unpriced
+from ..model.limit_use import LimitUse
 from ..model.principal import Principal
 from ..model.run import Run
 from ..model.settlement import Settlement
@@ -55,9 +56,10 @@ from .frames import (
 from .memory import MemoryLimitStore
 from .rate_limit_headers import amount_text, limit_headers
 from .refusals import exceeds, never_fits, only_slots, reached, wait_for
-from .rule_table import RuleTable
+from .rule_table import RuleTable, counter_key
 from .runs import exceeded_run, run_headers, run_reached
 from .spending import spent_by
+from .uses import uses_of
 from .windows import Windows
 
 # Seconds. A concurrency slot is released just after the response ends, and a caller may send its next request sooner.
@@ -66,6 +68,8 @@ _SETTLE_BATCH = 64
 # More settlements than a worker collects in hours. One that is dropped counts with its whole reservation.
 _MAX_QUEUE = 100_000
 _MAX_CACHED = 10_000
+# Holders without a name in the configuration that `uses` reports.
+_MAX_SEEN = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,16 +247,32 @@ class PolicyLimiter:
         )
         self._wake.set()
 
+    # --- for the admin API
+
+    async def uses(self) -> list[LimitUse]:
+        """How much is used of the limits of each named holder, and of those that this worker has seen lately. Raises
+        LimitStoreDown."""
+        seen = (last.rule for last in list(self._last_counts.values())[-_MAX_SEEN:])
+        others = [rule for rule in seen if rule.level != "run" and self._rules.maximum(rule) is not None]
+        rules = {counter_key(rule): rule for rule in (*others, *self._rules.named())}
+        store = self._store or self._memory
+        return await uses_of(rules.values(), store.read, self._reserved(), self._clock())
+
+    def _reserved(self) -> dict[str, int]:
+        """By counter: what calls in progress have reserved."""
+        reserved: dict[str, int] = {}
+        for reservation in list(self._open.values()):  # a copy, because a scrape may run in another thread
+            for counter, amount in zip(reservation.frame.counters.items, reservation.amounts, strict=True):
+                reserved[counter.key] = reserved.get(counter.key, 0) + amount
+        return reserved
+
     # --- for metrics
 
     def statuses(self) -> Iterator[LimitStatus]:
         """The status of every rule that was used and still exists. Some microseconds for each: for a metrics scrape."""
         now = self._clock()
-        reserved: dict[str, int] = {}
-        for reservation in list(self._open.values()):  # copies, because a scrape may run in another thread
-            for counter, amount in zip(reservation.frame.counters.items, reservation.amounts, strict=True):
-                reserved[counter.key] = reserved.get(counter.key, 0) + amount
-        for last in list(self._last_counts.values()):
+        reserved = self._reserved()
+        for last in list(self._last_counts.values()):  # a copy, as above
             rule, reported = last.rule, last.counter
             maximum = self._rules.maximum(rule)
             if maximum is None or reported is None:

@@ -180,6 +180,9 @@ class MemoryLimitStore:
                 lease.until = until
                 self._leases[name] = lease
 
+    async def read(self, keys: Sequence[str]) -> Sequence[int]:
+        return [self._counters.get(key, 0) for key in keys]
+
     async def check_writable(self) -> None:
         """Always writable."""
 

@@ -294,6 +294,9 @@ class RedisLimitStore:
     async def renew(self, leases: Sequence[str], seconds: int) -> None:
         await self._run(_RENEW, [_LEASES], [seconds * 1000, *leases])
 
+    async def read(self, keys: Sequence[str]) -> Sequence[int]:
+        return [int(value or 0) for value in await self.connection.send("MGET", *(_COUNTER + key for key in keys))]
+
     async def check_writable(self) -> None:
         # A write, because a read-only replica answers a PING too.
         await self.connection.send("SET", _PROBE, 1, "PX", 1000)

@@ -6,7 +6,7 @@ has no rules itself, with a separate counter for each.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 from urllib.parse import quote
@@ -53,6 +53,12 @@ class RuleTable:
         place = (rule.tenant, rule.level, rule.name)
         rules = self._by_holder.get(place) or self._by_holder.get((rule.tenant, rule.level, ANY), ())
         return next((r.maximum for r in rules if r.measure == rule.measure and r.window == rule.window), None)
+
+    def named(self) -> Iterator[LimitRule]:
+        """The rules of holders with a name of their own, without the caps of runs."""
+        for (_, _, name), rules in self._by_holder.items():
+            if name != ANY:
+                yield from (rule for rule in rules if rule.window != "run")
 
     def _find(self, tenant: str, team: str | None, user: str | None, key: str) -> CallerLimits | None:
         rules = tuple(rule for rule in self._rules_of(tenant, team, user, key) if rule.window != "run")

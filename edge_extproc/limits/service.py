@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from ..model.limit_use import LimitUse
 from ..telemetry.limit_metrics import LimitMetrics
-from .base import Holder, LimitRule, LimitStore
+from .base import Holder, LimitRule, LimitStore, LimitStoreDown
 from .counter_file import Amounts, CounterFile
 from .levels import metric_levels
 from .limiter import LimiterSettings, PolicyLimiter
@@ -50,6 +51,13 @@ class LimitService:
         """Applies other rules. Counters keep their values."""
         self._named = named
         self.limiter.replace_rules(rules, settings)
+
+    async def uses(self) -> list[LimitUse]:
+        """How much of each limit is used now. Empty while the store is down."""
+        try:
+            return await self.limiter.uses()
+        except LimitStoreDown:
+            return []
 
     def unsettled(self) -> int:
         """The settlements that the store has not yet received."""
