@@ -281,6 +281,8 @@ class LimitStoreSettings:
     """The longest wait for a connection or a reply, seconds."""
     clock: Callable[[], float] | None = None
     """Unix time, for the memory store. None: the system's."""
+    rebuilt: bool = False
+    """The supervisor rebuilds lost counters from the ledger. Until it has, nothing is reserved."""
 
 
 class LimitStoreKind(Protocol):

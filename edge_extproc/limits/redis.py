@@ -4,6 +4,7 @@
     {edge}:lease:<id>  a lease: [charge or release, is lost, key, amount, slot, key, amount, slot, …]
     {edge}:c:<key>most the smallest maximum that a call has stated for a run's counter
     {edge}:run:<tenant>:<run>  the run that it is a part of, or empty
+    {edge}:complete    exists while the counters have all that the ledger has: it is lost with them
     {edge}:leases      a sorted set of the leases by the time at which they are lost
 
 All keys have the same hash tag, so a cluster keeps them in one slot. Lease times are by the server's clock; a worker's
@@ -21,6 +22,7 @@ from .base import (
     MAX_COUNT,
     MAX_RUNS,
     MOST,
+    LimitStoreDown,
     LimitStoreSettings,
     Lost,
     ReserveResult,
@@ -37,6 +39,10 @@ _LEASE = _TAG + "lease:"
 _COUNTER = _TAG + "c:"
 _RUN = _TAG + "run:"
 _PROBE = _TAG + "proof"
+_COMPLETE = _TAG + "complete"
+_LOST = "its counters were lost, and are being rebuilt from the ledger"
+# Counters of one command.
+_BATCH = 500
 # Seconds that a lease is stored, lost or not: a worker may still settle a lost one.
 _LEASE_SECONDS = 86_400
 # One step handles so many lost leases. A step creates one lease, so a backlog shrinks.
@@ -147,6 +153,19 @@ return answer
 """
 )
 
+# For counters that are rebuilt after a loss. Returns -1 until they are.
+RESERVE_COMPLETE = f"if redis.call('EXISTS', '{_COMPLETE}') == 0 then return {{-1}} end\n" + RESERVE
+
+# KEYS: counters. ARGV: for each the least value that it must have, and its expiry.
+RAISE = """
+for i = 1, #KEYS do
+  if tonumber(redis.call('GET', KEYS[i]) or 0) < tonumber(ARGV[2 * i - 1]) then
+    redis.call('SET', KEYS[i], ARGV[2 * i - 1])
+    redis.call('EXPIREAT', KEYS[i], ARGV[2 * i])
+  end
+end
+"""
+
 # KEYS: leases, then each lease. ARGV: for each lease its name, the number of its counters, and the final amount of each
 # (-1: the reserved amount).
 SETTLE = (
@@ -235,14 +254,19 @@ class _Script:
         self.name = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest().encode()
 
 
-_RESERVE, _SETTLE, _RENEW, _ADD, _ANCESTRY = (_Script(text) for text in (RESERVE, SETTLE, RENEW, ADD, ANCESTRY))
+_RESERVE, _RESERVE_COMPLETE, _RAISE, _SETTLE, _RENEW, _ADD, _ANCESTRY = (
+    _Script(text) for text in (RESERVE, RESERVE_COMPLETE, RAISE, SETTLE, RENEW, ADD, ANCESTRY)
+)
 
 
 class RedisLimitStore:
     """The `LimitStore` over one connection."""
 
-    def __init__(self, connection: StoreConnection) -> None:
+    def __init__(self, connection: StoreConnection, *, rebuilt: bool = False) -> None:
+        """`rebuilt`: as in `LimitStoreSettings`."""
         self.connection = connection
+        self._rebuilt = rebuilt
+        self._script = _RESERVE_COMPLETE if rebuilt else _RESERVE
 
     async def reserve(
         self, lease: str, counters: WindowCounters, amounts: Sequence[int], weight: int, seconds: int, lost: Lost
@@ -256,7 +280,10 @@ class RedisLimitStore:
         own = "".join([f"${len(word)}\r\n{word}\r\n" for word in map(str, terms)])
         name = _LEASE + lease
         rest = b"%b$%d\r\n%b\r\n%b%b" % (packed.head, len(name), name.encode(), packed.tail, own.encode())
-        ok, *counted = await self.connection.script(_RESERVE.name, _RESERVE.text, rest, packed.words + 1 + len(terms))
+        script, words = self._script, packed.words + 1 + len(terms)
+        ok, *counted = await self.connection.script(script.name, script.text, rest, words)
+        if ok == -1:
+            raise LimitStoreDown(_LOST)
         return ReserveResult(ok == 1, tuple(counted[::2]), tuple(counted[1::2]))
 
     async def ancestry(self, tenant: str, run: str, parent: str | None, seconds: int) -> tuple[str, ...]:
@@ -300,6 +327,21 @@ class RedisLimitStore:
     async def check_writable(self) -> None:
         # A write, because a read-only replica answers a PING too.
         await self.connection.send("SET", _PROBE, 1, "PX", 1000)
+        if self._rebuilt and not await self.is_complete():
+            raise LimitStoreDown(_LOST)
+
+    async def is_complete(self) -> bool:
+        """Whether the counters have all that the ledger has. False after they were lost. Raises LimitStoreDown."""
+        return bool(await self.connection.send("EXISTS", _COMPLETE))
+
+    async def complete(self, least: Sequence[tuple[str, int, int]]) -> None:
+        """Raises counters to what the ledger has, and marks them as complete. `least`: a counter's key, its least value
+        and its expiry. Raises LimitStoreDown."""
+        for n in range(0, len(least), _BATCH):
+            some = least[n : n + _BATCH]
+            arguments = [number for _, amount, expires in some for number in (amount, expires)]
+            await self._run(_RAISE, [_COUNTER + key for key, _, _ in some], arguments)
+        await self.connection.send("SET", _COMPLETE, 1)
 
     async def close(self) -> None:
         await self.connection.close()
@@ -342,7 +384,7 @@ def _kind(counter: WindowCounter) -> int:
 class RedisKind:
     def build(self, settings: LimitStoreSettings) -> RedisLimitStore:
         """The store connects at its first use."""
-        return RedisLimitStore(StoreConnection(settings.url, settings.timeout))
+        return RedisLimitStore(StoreConnection(settings.url, settings.timeout), rebuilt=settings.rebuilt)
 
 
 PLUGIN = RedisKind()

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from ..model.principal import Level, Principal
 from ..model.run import Run
-from .base import CallerLimits, LimitLevelName, LimitRule
+from .base import CallerLimits, LimitLevelName, LimitRule, Window
 from .runs import run_rules
 
 ANY = "*"
@@ -53,6 +53,11 @@ class RuleTable:
         place = (rule.tenant, rule.level, rule.name)
         rules = self._by_holder.get(place) or self._by_holder.get((rule.tenant, rule.level, ANY), ())
         return next((r.maximum for r in rules if r.measure == rule.measure and r.window == rule.window), None)
+
+    def spending_windows(self) -> frozenset[tuple[Window, str]]:
+        """The window and time zone of each budget, without the caps of runs."""
+        rules = (rule for rules in self._by_holder.values() for rule in rules if rule.measure == "dollars")
+        return frozenset((rule.window, rule.zone) for rule in rules if rule.window not in (None, "run"))
 
     def named(self) -> Iterator[LimitRule]:
         """The rules of holders with a name of their own, without the caps of runs."""

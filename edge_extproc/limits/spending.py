@@ -6,7 +6,6 @@ from decimal import ROUND_CEILING, Decimal
 
 from ..model.plausible import is_plausible
 from ..model.settlement import Settlement
-from ..model.usage import Usage
 from .base import MAX_AMOUNT, MICRO
 
 
@@ -21,12 +20,15 @@ def spent_by(settlement: Settlement, assumed_input: int, assumed_output: int) ->
     if settlement.cost is not None:
         dollars = micro_dollars(settlement.cost)
     else:
-        dollars = _assumed(usage, assumed_input, assumed_output) if settlement.unpriced else 0
+        dollars = 0
+        if settlement.unpriced:
+            dollars = assumed_micro(usage.prompt, usage.completion, assumed_input, assumed_output)
     return (-1, usage.total, min(dollars, MAX_AMOUNT), 0, 0)
 
 
-def _assumed(usage: Usage, assumed_input: int, assumed_output: int) -> int:
-    return -(-(usage.prompt * assumed_input + usage.completion * assumed_output) // MICRO)
+def assumed_micro(prompt: int, completion: int, assumed_input: int, assumed_output: int) -> int:
+    """Micro-dollars of so many tokens of a model without a price."""
+    return -(-(prompt * assumed_input + completion * assumed_output) // MICRO)
 
 
 def micro_dollars(dollars: Decimal) -> int:

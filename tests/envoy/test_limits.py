@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -164,3 +165,42 @@ def readiness(running: gateways.RunningGateway) -> dict[str, Any]:
 def outages(running: gateways.RunningGateway) -> list[dict[str, Any]]:
     lines = (json.loads(line) for line in running.lines if line.startswith("{"))
     return [line for line in lines if str(line.get("event")).endswith("store down")]
+
+
+def test_a_budget_is_what_it_was_after_its_store_was_flushed(rehearsal_url: str) -> None:
+    text = gateways.config(
+        rehearsal_url,
+        models="gpt-4o-mini: [{provider: openai}]",
+        workers=2,
+        more="""
+    store: {every: 100ms}
+    limiter: {url: "redis://127.0.0.1:%(port)s/0"}
+    """,
+    )
+    kept = "\n".join(line for line in text.splitlines() if "tenant:" not in line and line != "callers:") + LIMITED
+    with Valkey() as valkey, gateways.RunningGateway(kept % {"port": valkey.port}) as running:
+        before = [left_after_call(running) for _ in range(3)]
+        running.settled(3)
+        assert sorted(before, reverse=True) == before
+        with socket.create_connection(("127.0.0.1", valkey.port)) as sock:
+            sock.sendall(b"FLUSHALL\r\n")
+            assert b"+OK\r\n" == sock.recv(5)
+        # Until the budget is rebuilt, nothing is admitted.
+        after: list[float | int] = []
+
+        def admitted() -> bool:
+            after.append(left_after_call(running))
+            return after[-1] != _REFUSED
+
+        gateways.until(admitted)
+        assert after[-1] < before[-1]
+
+
+_REFUSED = -1.0
+
+
+def left_after_call(running: gateways.RunningGateway) -> float:
+    """What is left of the budget, with the most that this call can cost reserved."""
+    status, headers, _ = ask(running.url, gateways.OTHER_KEY, max_tokens=5)
+    assert status in (200, 503)
+    return float(headers["x-ratelimit-remaining-dollars"]) if status == 200 else _REFUSED
