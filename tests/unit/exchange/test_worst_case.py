@@ -245,3 +245,32 @@ def test_a_dearer_tier_is_reserved_at_its_price(tier: str, factor: Any) -> None:
     usual, other = (ask(call(max_output_tokens=100, tiers=tiers)) for tiers in ({}, {"service_tier": tier}))
 
     assert (usual.micro_dollars - 1) * factor == pytest.approx(other.micro_dollars - 1, abs=3)
+
+
+@pytest.mark.parametrize(
+    ("target", "free"),
+    [
+        ("/files", True),
+        ("/files?purpose=batch", True),
+        ("/uploads", True),
+        ("/uploads/upload_1/parts", True),
+        ("/uploads/upload_1/complete", True),
+        ("/batches/batch_1/cancel", True),
+        ("/messages/batches/b/cancel", True),
+        ("/batches", False),
+        ("/messages/batches", False),
+        ("/files/batches", False),
+        ("/fine_tuning/jobs", False),
+        ("/vector_stores", False),
+    ],
+)
+def test_to_store_a_file_or_to_cancel_work_is_free_and_to_begin_work_has_no_price(target: str, free: bool) -> None:
+    found = ask(Call("openai_chat", "passed", "", False, b"x" * 5_000, format="passed", target=target))
+
+    assert ((0, 0) if free else (1_270, None)) == (found.tokens, found.micro_dollars)
+
+
+def test_a_stored_file_that_names_a_model_is_a_call_of_it() -> None:
+    found = ask(Call("openai_chat", "passed", "cheap", False, b"{}", format="passed", target="/files"))
+
+    assert found.micro_dollars is None
