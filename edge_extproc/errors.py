@@ -16,7 +16,8 @@ EdgeError
 │   ├── KeyReused          422  the idempotency key belongs to another request
 │   ├── TooLarge           413  the body is over the limit
 │   └── LimitReached       429  a rate limit of the gateway
-│       └── BudgetReached  429  a limit in dollars
+│       ├── BudgetReached  429  a limit in dollars
+│       └── RunReached     429  a cap of a run
 ├── PolicyUnavailable      503  a decision needs a service (limit store, token issuer) that is unreachable: fail closed
 ├── UpstreamError          502  a provider, or the connection to it, broke a rule
 │   ├── ResponseTooLarge   502  the response is over the limit
@@ -169,6 +170,10 @@ class LimitReached(CallerError):
 
 class BudgetReached(LimitReached):
     code = "budget_exceeded"
+
+
+class RunReached(LimitReached):
+    code = "run_limit_exceeded"
 
 
 class PolicyUnavailable(EdgeError):

@@ -15,6 +15,7 @@ import httpx2
 
 from edge_extproc.auth.api_key import digest
 from edge_extproc.gateway.admin_service import read_allowance
+from edge_extproc.model.limit_use import LimitKey, LimitUse
 from edge_extproc.model.managed import ManagedBudget
 from edge_extproc.server.admin_api import AdminApi, AdminCredential, ConfiguredState, Purge, build
 from edge_extproc.store.database import open_database
@@ -46,6 +47,7 @@ class Api:
         self.quarantine = Quarantine(Path(tempfile.mkdtemp(prefix="edge-quarantine-")) / "quarantine.jsonl")
         atexit.register(shutil.rmtree, self.quarantine.path.parent, ignore_errors=True)
         self.published = 0
+        self.uses: dict[LimitKey, LimitUse] = {}
         self.purged: list[Purge] = []
         numbers = itertools.count()
         self.app = build(
@@ -71,8 +73,12 @@ class Api:
                 publish=self._publish,
                 purge=self._purge,
                 now_ms=lambda: self.now,
+                limit_uses=self._limit_uses,
             )
         )
+
+    async def _limit_uses(self) -> dict[LimitKey, LimitUse]:
+        return self.uses
 
     async def _publish(self) -> None:
         self.published += 1

@@ -61,7 +61,7 @@ class Ticks:
 
 
 class ADollarPerToken:
-    def cost(self, provider: str, model: str, usage: Usage, *, host: str = "") -> Decimal | None:
+    def cost(self, provider: str, model: str, usage: Usage, **_: object) -> Decimal | None:
         return Decimal(usage.total) if model != "unpriced" else None
 
     def max_cost(self, provider: str, model: str, prompt: int, completion: int, **_: object) -> Decimal | None:

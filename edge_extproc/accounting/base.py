@@ -6,6 +6,7 @@ metrics.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Protocol
 
@@ -15,11 +16,14 @@ from ..model.usage import Usage
 class Prices(Protocol):
     """What tokens cost."""
 
-    def cost(self, provider: str, model: str, usage: Usage, *, host: str = "") -> Decimal | None:
+    def cost(
+        self, provider: str, model: str, usage: Usage, *, host: str = "", tiers: Iterable[str] = ()
+    ) -> Decimal | None:
         """US dollars. None: a part of `usage` has no known price.
 
         `provider`: the name of a public price list (`Provider.price_list`); "": there is none. `host`: the provider's
-        name in the configuration, which only the configured prices use.
+        name in the configuration, which only the configured prices use. `tiers`: the values in the request that select
+        another price than the usual one (service_tiers.py).
         """
         ...
 
@@ -33,6 +37,7 @@ class Prices(Protocol):
         host: str = "",
         caches: bool = False,
         audio: bool = False,
+        tiers: Iterable[str] = (),
     ) -> Decimal | None:
         """The most that so many tokens can cost, US dollars: each token is priced as its most expensive possible kind.
         Prompt tokens may be cache writes if `caches`; prompt and output tokens may be audio if `audio`. None: one of

@@ -17,18 +17,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeAlias, assert_never
 
 import msgspec
 
 from ..errors import ConfigError, StartError
 from ..model.usage import Usage
+from .service_tiers import factor_of
 
 FORMAT = 1
 """The version of the compiled file's format. compile_prices.py, which cannot import this, has the same number."""
@@ -154,6 +156,8 @@ class Override:
     reasoning: Decimal | None = None
     input_audio: Decimal | None = None
     output_audio: Decimal | None = None
+    tiers: Mapping[str, Decimal] = field(default_factory=lambda: MappingProxyType({}), hash=False)
+    """Factors of these prices, by the value of a service tier in the request."""
 
 
 # --- the prices of one model
@@ -278,9 +282,12 @@ class PriceTable:
         self._clock = clock
         self._cached: dict[tuple[str, str, str], _Tariffs] = {}
 
-    def cost(self, provider: str, model: str, usage: Usage, *, host: str = "") -> Decimal | None:
+    def cost(
+        self, provider: str, model: str, usage: Usage, *, host: str = "", tiers: Iterable[str] = ()
+    ) -> Decimal | None:
         tariff = self._tariff(provider, model, host)
-        return tariff.bill(usage) if tariff is not None else None
+        cost = tariff.bill(usage) if tariff is not None else None
+        return cost * self._factor(model, host, tiers) if cost is not None and tiers else cost
 
     def max_cost(
         self,
@@ -292,9 +299,11 @@ class PriceTable:
         host: str = "",
         caches: bool = False,
         audio: bool = False,
+        tiers: Iterable[str] = (),
     ) -> Decimal | None:
         tariff = self._tariff(provider, model, host)
-        return tariff.max_cost(prompt, completion, caches=caches, audio=audio) if tariff is not None else None
+        cost = tariff.max_cost(prompt, completion, caches=caches, audio=audio) if tariff is not None else None
+        return cost * self._factor(model, host, tiers) if cost is not None and tiers else cost
 
     def _tariff(self, provider: str, model: str, host: str) -> _Tariff | None:
         key = (provider, model, host)
@@ -314,6 +323,13 @@ class PriceTable:
         """The same table, in which these rows have priority, in their order."""
         return PriceTable(self._lists.values(), (*rows, *self._overrides), self._clock)
 
+    def _factor(self, model: str, host: str, tiers: Iterable[str]) -> Decimal:
+        row = self._override(model, host)
+        return factor_of(tiers, row.tiers) if row is not None else factor_of(tiers)
+
+    def _override(self, model: str, host: str) -> Override | None:
+        return next((row for row in self._overrides if row.provider == host and fnmatchcase(model, row.model)), None)
+
     def _cache(self, key: tuple[str, str, str], tariffs: _Tariffs) -> None:
         if len(key[1]) > MAX_CACHED_NAME:
             return
@@ -322,9 +338,9 @@ class PriceTable:
         self._cached[key] = tariffs
 
     def _find(self, provider: str, model: str, host: str) -> _Tariffs:
-        for row in self._overrides:
-            if row.provider == host and fnmatchcase(model, row.model):
-                return ((None, _Tariff(_per_token(row))),)
+        row = self._override(model, host)
+        if row is not None:
+            return ((None, _Tariff(_per_token(row))),)
         prices = self._find_list(provider)
         if prices is None:
             return ()

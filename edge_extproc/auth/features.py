@@ -56,6 +56,11 @@ def _look(key: str, value: Any, names: WireNames, features: set[str]) -> None:
     if isinstance(value, str):
         if key == "type":
             features.update(feature for start, feature in names.feature_types.items() if value.startswith(start))
+        elif key in ("id", "name"):
+            feature = (names.feature_ids if key == "id" else names.feature_names).get(value)
+            features.update(() if feature is None else (feature,))
+        elif key == "model":
+            features.update(feature for end, feature in names.feature_suffixes.items() if value.endswith(end))
         elif key in names.media_types:
             features.add(_BY_MEDIA_TYPE.get(value.partition("/")[0].lower(), "files"))
     elif key in names.modalities and isinstance(value, list):

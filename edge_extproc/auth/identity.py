@@ -79,6 +79,8 @@ class IdentitySources:
                 each.claims.user,
                 each.claims.roles,
                 each.default_roles,
+                each.claims.run,
+                each.claims.run_parent,
             )
             issuers.append((settings, keys))
         return JwtVerifier(issuers, tenants)

@@ -29,6 +29,8 @@ class _Sealed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     team: str | None = None
     user: str | None = None
     roles: tuple[str, ...] | None = None
+    run: str | None = None
+    run_parent: str | None = None
 
 
 class IdentitySeal:
@@ -40,7 +42,8 @@ class IdentitySeal:
     def seal(self, principal: Principal, request_id: str) -> dict[str, str]:
         """The metadata for this identity and request."""
         p = principal
-        identity = msgspec.json.encode(_Sealed(p.tenant, p.key_id, p.models, p.team, p.user, p.roles)).decode()
+        sealed = _Sealed(p.tenant, p.key_id, p.models, p.team, p.user, p.roles, p.run, p.run_parent)
+        identity = msgspec.json.encode(sealed).decode()
         return {"identity": identity, "seal": self._seal(identity, request_id)}
 
     def principal(self, metadata: Mapping[str, object], request_id: str) -> Principal | None:
@@ -58,7 +61,7 @@ class IdentitySeal:
             error.code = REASON
             raise error
         s = msgspec.json.decode(identity, type=_Sealed)
-        return Principal(s.tenant, s.key, s.models, s.team, s.user, s.roles)
+        return Principal(s.tenant, s.key, s.models, s.team, s.user, s.roles, s.run, s.run_parent)
 
     def _seal(self, identity: str, request_id: str) -> str:
         message = request_id.encode(errors="surrogatepass") + b"\n" + identity.encode(errors="surrogatepass")

@@ -49,6 +49,7 @@ _TOKEN = re.compile(r"eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _REMEMBERED = 10_000
 # Names that may appear in logs and in keys of counters.
 _NAME = re.compile(r"[^\x00-\x20\x7f-\x9f\ud800-\udfff][^\x00-\x1f\x7f-\x9f\ud800-\udfff]{0,255}")
+_RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+=~-]{0,127}")
 # The maximum number of roles in a token.
 _MAX_ROLES = 100
 
@@ -69,6 +70,8 @@ class IssuerSettings:
     default_roles: tuple[str, ...] | None = None
     """The roles of a token without a roles claim. None: roles do not restrict it, or, with `roles_claim`, it has no
     role."""
+    run_claim: str | None = None
+    run_parent_claim: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +148,11 @@ class JwtVerifier:
         roles = settings.default_roles
         if settings.roles_claim is not None:
             roles = _names(claims, settings.roles_claim) or roles or ()
+        run, parent = (_run(claims, name) for name in (settings.run_claim, settings.run_parent_claim))
         # Labels of keys have no colon, so a token is never confused with a key.
-        return Principal(tenant, f"jwt:{user}", self._tenants[tenant], team, user, roles)
+        return Principal(
+            tenant, f"jwt:{user}", self._tenants[tenant], team, user, roles, run, parent if run is not None else None
+        )
 
 
 def looks_like_a_token(credential: str) -> bool:
@@ -231,6 +237,16 @@ def _claim(claims: Mapping[str, Any], path: str) -> Any:
 def _name(claims: Mapping[str, Any], path: str) -> str | None:
     value = _claim(claims, path)
     return value if isinstance(value, str) and _NAME.fullmatch(value) else None
+
+
+def _run(claims: Mapping[str, Any], path: str | None) -> str | None:
+    """The name of a run. Raises Unauthenticated if it is not valid, because the run binds the caller."""
+    value = _claim(claims, path) if path is not None else None
+    if value is None:
+        return None
+    if not isinstance(value, str) or _RUN.fullmatch(value) is None:
+        raise refused("malformed_token", f"the token's {path} is not the name of a run")
+    return value
 
 
 def _names(claims: Mapping[str, Any], path: str) -> tuple[str, ...]:

@@ -53,6 +53,10 @@ class ClaimsConfig(ConfigSection):
     user: Text = "sub"
     roles: Text | None = None
     """A list, or text separated by spaces. A token without roles may do nothing."""
+    run: Text | None = None
+    """The run of an agent: all calls with this token are a part of it."""
+    run_parent: Text | None = None
+    """The run that this run is a part of."""
 
 
 class IssuerConfig(ConfigSection):

@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, Wi
 
 from .access import PolicyConfig
 from .part import ConfigSection, Text, frozen, one_of, thawed
-from .quantities import Count, Percent, PositiveDuration, read_integer
+from .quantities import Boolean, Count, Percent, PositiveDuration, read_integer
 from .secrets import Secret
 from .wrong import wrong
 
@@ -100,6 +100,12 @@ class AllowanceConfig(ConfigSection):
     dollars_per_day: Dollars | None = None
     dollars_per_month: Dollars | None = None
     """Calendar months, as hours and days are those of the calendar."""
+    dollars_per_run: Dollars | None = None
+    """The most that one run of an agent and its sub-agents may cost. A call names its run by x-edge-run."""
+    tokens_per_run: Tokens | None = None
+    requests_per_run: Count | None = None
+    time_per_run: PositiveDuration | None = None
+    """From the first call of a run. Later calls are refused."""
     time_zone: TimeZone = "UTC"
     """The time zone of the calendar: a day begins at midnight there."""
     mode: Annotated[Literal["hard", "soft"], one_of("hard", "soft")] = "hard"
@@ -124,6 +130,10 @@ MEASURED: Mapping[str, tuple[str, str | None]] = {
     "dollars_per_hour": ("dollars", "hour"),
     "dollars_per_day": ("dollars", "day"),
     "dollars_per_month": ("dollars", "month"),
+    "dollars_per_run": ("dollars", "run"),
+    "tokens_per_run": ("tokens", "run"),
+    "requests_per_run": ("requests", "run"),
+    "time_per_run": ("seconds", "run"),
 }
 
 
@@ -186,6 +196,9 @@ class LimiterConfig(ConfigSection):
     """The longest prompt of any model. A prompt that is not in the body counts as this many tokens."""
     assumed_price: AssumedPriceConfig = AssumedPriceConfig()
     webhook: WebhookConfig | None = None
+    runs: Boolean = False
+    """Count the runs of all callers, so that a call can cap its run by x-edge-run-limit. Caps of runs in `limits` do
+    this by themselves."""
 
     @model_validator(mode="after")
     def _consistent(self) -> LimiterConfig:

@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
-from pydantic import model_validator
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
 
 from .limits import Dollars
-from .part import ConfigSection, Text
+from .part import ConfigSection, Text, frozen, thawed
 from .wrong import wrong
+
+_MOST_FACTOR = 100
+
+
+def _factor(value: object) -> Decimal:
+    text = f"{Decimal(str(value)):f}" if isinstance(value, float) else str(value)
+    if isinstance(value, bool) or not re.fullmatch(r"\d{1,3}(\.\d{1,6})?", text) or Decimal(text) > _MOST_FACTOR:
+        raise wrong("this is not a factor", f"write a number from 0 to {_MOST_FACTOR}, such as 0.5")
+    return Decimal(text)
+
+
+Factor = Annotated[
+    Decimal,
+    BeforeValidator(_factor),
+    PlainSerializer(lambda factor: f"{factor:f}", return_type=str, when_used="json"),
+    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0, "maximum": _MOST_FACTOR}, {"type": "string"}]}),
+]
 
 
 class PriceConfig(ConfigSection):
@@ -26,6 +48,11 @@ class PriceConfig(ConfigSection):
     reasoning: Dollars | None = None
     input_audio: Dollars | None = None
     output_audio: Dollars | None = None
+    tiers: Annotated[Mapping[Text, Factor], AfterValidator(frozen), PlainSerializer(thawed)] = Field(
+        default_factory=dict, validate_default=True
+    )
+    """Factors of this row's prices, by the value of service_tier (or speed, or inference_geo) in the request, such as
+    {flex: 0.5, priority: 2}. A tier without a factor here has the highest one that is known of it, or 1."""
 
     @model_validator(mode="after")
     def _says_something(self) -> PriceConfig:

@@ -71,6 +71,8 @@ class RuleConditionConfig(ConfigSection):
     min_tokens: Count | None = None
     """The prompt's tokens, estimated as a quarter of the body's bytes."""
     max_tokens: Count | None = None
+    run_used: Percent | None = None
+    """From this percentage of a cap of the call's run on. So a run becomes cheaper near its end."""
 
 
 class RoutingRuleConfig(ConfigSection):

@@ -136,7 +136,11 @@ class Config(ConfigSection):
     @property
     def has_limits(self) -> bool:
         """Whether any caller has a limit, or can get one while the gateway runs."""
-        return self.has_admin_api or any(not allowance.is_empty for _, _, _, allowance in self.allowances())
+        return (
+            self.has_admin_api
+            or self.limiter.runs
+            or any(not allowance.is_empty for _, _, _, allowance in self.allowances())
+        )
 
     def allowances(self) -> Iterator[tuple[str, Level, str, AllowanceConfig]]:
         """Tenant, level, name and limits of each holder."""
@@ -154,10 +158,24 @@ class Config(ConfigSection):
             yield from ((caller.tenant, "user", user.name, user.policy) for user in caller.users)
             yield from ((caller.tenant, "key", key.id, key.policy) for key in caller.keys)
 
+    @property
+    def rebuilds_limits(self) -> bool:
+        """Whether counters that the shared store has lost are rebuilt from the ledger: it must have the requests of all
+        gateways that share the store."""
+        is_shared = self.store is not None and self.store.database is not None
+        return self.has_limits and self.store is not None and (is_shared or self.limiter.replicas == 1)
+
     def own_store_socket(self) -> Path | None:
         """The socket of the gateway's own Valkey, for limits of several workers. None: it is not needed."""
         shared = self.limiter.store == "auto" and self.limiter.url is None and self.agent.workers > 1
         return self.agent.socket_dir / "valkey.sock" if shared and self.has_limits else None
+
+    def limit_store_url(self) -> str | None:
+        """The address of the shared store of limits, which may contain a password. None: there is none."""
+        if self.limiter.url is not None:
+            return self.limiter.url.reveal()
+        own = self.own_store_socket()
+        return f"unix://{own}" if own is not None else None
 
     def envoy_admin_socket(self) -> Path | None:
         """None: Envoy's admin interface is on a port."""

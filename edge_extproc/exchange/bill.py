@@ -6,7 +6,7 @@ An exchange without the provider's final usage is billed for the greater of the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
@@ -14,6 +14,7 @@ from ..accounting.estimate import tokens_of_length
 from ..model.bill import Bill
 from ..model.call import Call
 from ..model.content import Part, Refusal, Text, Thinking, ToolCall
+from ..model.plan import Candidate
 from ..model.plausible import is_plausible
 from ..model.reply import Reply
 from ..model.usage import Usage
@@ -34,7 +35,7 @@ def bill_of(gateway: Gateway, request: RequestFacts, response: ResponseFacts) ->
     if usage is not None and not is_plausible(usage):
         # A bill with such a count would be wrong: the count is unknown, and limits keep the worst case.
         return Bill(None, True, None, response.entry is None)
-    cost, unpriced = _cost(gateway, response, usage)
+    cost, unpriced = _cost(gateway, request, response, usage)
     if cost is not None and usage is not None:
         hedge = _hedge_cost(gateway, request, response, usage)
         cost, estimated = cost + hedge, estimated or bool(hedge)
@@ -54,7 +55,12 @@ def unseen_bill(gateway: Gateway, request: RequestFacts, response: ResponseFacts
         output = (limit if limit is not None else max(gateway.bounds.usual_output, prompt_size.hidden)) * call.choices
     usage = Usage(input=prompt_size.prompt, output=output)
     provider = gateway.providers[candidate.provider]
-    cost = gateway.prices.cost(provider.price_list, candidate.model, usage, host=provider.name)
+    tiers = _tiers(request, candidate)
+    costs = [
+        gateway.prices.cost(provider.price_list, model, usage, host=provider.name, tiers=tiers)
+        for model in (candidate.model, *call.other_models)
+    ]
+    cost = _highest(costs)
     return Bill(usage, True, cost, cost is None)
 
 
@@ -156,7 +162,9 @@ def _estimated(call: Call, tally: Tally, prompt_size: PromptEstimate) -> Usage:
     return replace(reported, reasoning=reported.reasoning + hidden) if hidden else reported
 
 
-def _cost(gateway: Gateway, response: ResponseFacts, usage: Usage | None) -> tuple[Decimal | None, bool]:
+def _cost(
+    gateway: Gateway, request: RequestFacts, response: ResponseFacts, usage: Usage | None
+) -> tuple[Decimal | None, bool]:
     candidate = response.candidate
     if response.entry is not None:
         return _FREE, False
@@ -164,8 +172,40 @@ def _cost(gateway: Gateway, response: ResponseFacts, usage: Usage | None) -> tup
         operation = response.body.operation
         return None, usage is None and operation is not None and operation.billed
     provider = gateway.providers[candidate.provider]
-    cost = gateway.prices.cost(provider.price_list, candidate.model, usage, host=provider.name)
+    tiers = _tiers(request, candidate)
+    cost = _highest(
+        [
+            gateway.prices.cost(provider.price_list, model, usage, host=provider.name, tiers=tiers)
+            for model in _billed_models(request, response, candidate)
+        ]
+    )
     return cost, cost is None
+
+
+def _highest(costs: Sequence[Decimal | None]) -> Decimal | None:
+    """None: one of them is not known."""
+    known = [cost for cost in costs if cost is not None]
+    return max(known) if len(known) == len(costs) else None
+
+
+def _billed_models(request: RequestFacts, response: ResponseFacts, candidate: Candidate) -> tuple[str, ...]:
+    """The models of which one was used: that of the candidate or, if the body names further ones, the one in the reply.
+    If the reply names none of them, all could have been."""
+    others = request.call.other_models if request.call is not None else ()
+    if not others:
+        return (candidate.model,)
+    body = response.body
+    named = body.summary.model if body.summary is not None else body.tally.model if body.tally is not None else None
+    return (named,) if named in (candidate.model, *others) else (candidate.model, *others)
+
+
+def _tiers(request: RequestFacts, candidate: Candidate) -> tuple[str, ...]:
+    """The tiers that the provider was asked for: a field that its format lacks was dropped."""
+    call, sent = request.call, request.sent
+    if call is None or sent is None or not call.tiers:
+        return ()
+    dropped = sent.open.journal.dropped(candidate)
+    return tuple(tier for field, tier in call.tiers.items() if field not in dropped)
 
 
 def _hedge_cost(gateway: Gateway, request: RequestFacts, response: ResponseFacts, usage: Usage) -> Decimal:

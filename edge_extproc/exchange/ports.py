@@ -27,6 +27,7 @@ from ..routing.base import ModelTable, PassthroughEndpoints, Planner
 from ..telemetry.base import Tracer
 from .body_limits import DEFAULT_LIMITS, BodyLimits
 from .body_shape import GENEROUS, ShapeBounds
+from .host_terms import HostTermsSearch
 from .large_bodies import AT_ONCE, WorkRunner
 from .object_ids import IdSearch
 from .path_router import PathRouter
@@ -102,12 +103,14 @@ class Gateway:
     prompt_search: PromptSearch = field(init=False)
     id_searches: Mapping[bool, IdSearch] = field(init=False)
     """By whether a path is passed on unread."""
+    host_terms: HostTermsSearch = field(init=False)
 
     def __post_init__(self) -> None:
         names = WireNames.of_all([dialect.wire_names for dialect in self.dialects.values()])
         object.__setattr__(self, "wire_names", names)
         object.__setattr__(self, "prompt_search", PromptSearch.of(names))
         object.__setattr__(self, "id_searches", {True: IdSearch.of_passed(names), False: IdSearch.of_chats(names)})
+        object.__setattr__(self, "host_terms", HostTermsSearch.of(names))
 
     def dialect_of_error(self, headers: Mapping[str, str]) -> Dialect | None:
         """The dialect that marks an error response with these headers; None if no dialect does. AWS writes every error

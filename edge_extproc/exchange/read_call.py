@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .body_shape import check_shape
+from .host_terms import with_host_terms
 from .parsed_call import ParsedCall
 from .phases import Identified
 from .ports import Gateway
@@ -14,6 +15,7 @@ def read_call(gateway: Gateway, identified: Identified, body: bytes) -> ParsedCa
     check_shape(body, route.operation, gateway.shape, gateway.wire_names)
     if not route.format:
         call = dialect.read_call(body, route.operation, received.headers, received.path)
-        return ParsedCall(call, dialect, None)
+        return ParsedCall(with_host_terms(call, gateway.host_terms), dialect, None)
     form, path = gateway.formats[route.format], received.values.get(":path", "")
-    return ParsedCall(form.read_call(body, received.method, received.headers, path), dialect, form)
+    call = form.read_call(body, received.method, received.headers, path)
+    return ParsedCall(with_host_terms(call, gateway.host_terms), dialect, form)

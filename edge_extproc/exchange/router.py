@@ -31,19 +31,17 @@ from ..errors import (
     UpstreamError,
 )
 from ..limits.base import CallerLimits, Limiter, Reservation
-from ..model.call import Call
 from ..model.envoy_names import CALLERS_ID
 from ..model.fault import Fault
 from ..model.plan import Candidate, Plan
 from ..model.trace import read_traceparent
 from ..records.repeats import KeptReply
-from ..routing.base import RoutingRequest
 from . import headers as header_rules
 from . import idempotency
 from .adapt import dialect_of, first_able
 from .body_choice import BodyChoice, chat_body, error_body, operation_body, read_error
 from .caller import authenticate
-from .candidates import find_candidates
+from .candidates import find_candidates, most_of, routing_request
 from .commands import CONTINUE, Command, Continue, ImmediateResponse, Pairs
 from .counting import can_count, estimated_count
 from .envoy_faults import OF_THE_CALLER, VIA_UPSTREAM, fault_of
@@ -85,10 +83,10 @@ from .response import CachedReply, OwnReply, Receiving, RefusedResponse, Respons
 from .response_bodies import NO_BODY, BodyReader, ReplacedBody
 from .response_head import Answered, ResponseHead
 from .rights import permitted
+from .runs import limits_of
 from .settling import ExchangeRecord, access_log_facts, keeps_transcript, settlement_of
 from .states import ROUTER, State, StreamOrder
 from .verdicts import is_failing, is_of_the_provider
-from .worst_case import hedged_reservation, reservation_request
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -214,7 +212,7 @@ class RouterExchange:
         principal = authenticate(gateway, received, event)
         self._request = Authenticated(received, principal)
         rights = gateway.access.of(principal) if gateway.access is not None else None
-        limits = gateway.limiter.rules(principal) if gateway.limiter is not None else None
+        limits = await limits_of(gateway.limiter, principal, received.values)
         if gateway.limiter is not None and limits is not None:
             gateway.limiter.raise_if_blocked(limits)
         dialect, route = gateway.routes.match(received.method, received.path)
@@ -262,7 +260,7 @@ class RouterExchange:
         if large:
             await self._take_time(_LARGE_SECONDS)
         parsed = await self._work(large, read_call, gateway, identified, body)
-        routing = _routing_request(identified, parsed.call)
+        routing = routing_request(gateway, identified, parsed.call)
         candidates = find_candidates(gateway, identified, routing)
         self._objects = await owned_objects(gateway, identified, parsed.call, candidates, large=large)
         if self._objects is not None:
@@ -350,21 +348,8 @@ class RouterExchange:
         self, read: ReadCall, candidates: Sequence[Candidate], limiter: Limiter, limits: CallerLimits
     ) -> Reservation:
         """Reserves the most that this call can cost in all limits of its caller, in one step. `closed` settles it."""
-        gateway = self._gateway
-        billable, at_once = gateway.planner.billable_candidates(read.parsed.call.model, candidates)
-        request = await self._work(
-            read.large,
-            reservation_request,
-            read.parsed.call,
-            billable,
-            gateway.providers,
-            gateway.prices,
-            gateway.bounds,
-            gateway.prompt_search,
-            priced=limits.count_dollars,
-        )
-        if at_once > 1:
-            request = hedged_reservation(request, at_once)
+        priced = limits.count_dollars
+        request = await self._work(read.large, most_of, self._gateway, read, candidates, priced=priced)
         return await limiter.admit(self.id, limits, request)
 
     async def _send(self, admitted: Admitted, candidates: Sequence[Candidate]) -> Command:
@@ -577,8 +562,3 @@ class RouterExchange:
         if not isinstance(self._request, Sent):
             return ()
         return notes_of((), self._request.admitted.lookup, self._request.admitted.reservation)
-
-
-def _routing_request(identified: Identified, call: Call) -> RoutingRequest:
-    principal = identified.principal
-    return RoutingRequest(call, principal.tenant, principal.key_id, identified.received.values)

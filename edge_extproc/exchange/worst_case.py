@@ -27,6 +27,7 @@ _PRICED = frozenset({"chat", "completions", "embeddings"})
 _WRAPPING = 1_024
 # Reading or deleting stored objects costs no tokens.
 _FREE = frozenset({"DELETE", "GET", "HEAD"})
+_STORES = re.compile(r"/files|/uploads(?:/[^/]+/(?:parts|complete|cancel))?|(?:/messages)?/batches/[^/]+/cancel")
 # The most expensive image in any provider's table: 2,833 tokens and 5,667 for each of at most 8 tiles (gpt-4o-mini).
 _IMAGE = 48_169
 # A key that is spelled with escapes could be any of these. Ordinary clients do not escape ASCII letters.
@@ -46,18 +47,23 @@ class PromptSearch:
     """Any of the names below. This one search is sufficient for most calls, and goes from quote to quote."""
     media: re.Pattern[bytes]
     elsewhere: re.Pattern[bytes]
-    """A part of the prompt is elsewhere: a URL, an uploaded file, a conversation that the provider stores."""
+    """A part of the prompt is elsewhere: a URL, an uploaded file, a conversation that the provider stores, or what a
+    tool of the provider's own will find."""
     caches: re.Pattern[bytes]
 
     @classmethod
     def of(cls, names: WireNames) -> PromptSearch:
         elsewhere = names.elsewhere | names.unbounded | names.stored_prompts
-        marked = elsewhere | names.links | names.media | names.cache_marks
+        # A tool of the provider's own is a field, or a type of which only the beginning is known.
+        tools = names.provider_tools | names.stored_in_tools
+        marked = elsewhere | names.links | names.media | names.cache_marks | tools
+        types = b'|"type"\\s*:\\s*"%s' % _one_of(names.provider_tool_types)
         links = b'|"%s"\\s*:\\s*"(?!data:)' % _one_of(names.links)
+        fields = b'|"%s"\\s*:' % _one_of(tools)
         return cls(
-            re.compile(b'"%s"' % _one_of(marked)),
+            re.compile(b'"%s"' % _one_of(marked) + types),
             re.compile(b'"%s"' % _one_of(names.media)),
-            re.compile(b'"%s"' % _one_of(elsewhere) + links),
+            re.compile(b'"%s"' % _one_of(elsewhere) + links + fields + types),
             re.compile(b'"%s"' % _one_of(names.cache_marks)),
         )
 
@@ -121,7 +127,7 @@ def reservation_request(
     priced: bool,
 ) -> ReservationRequest:
     """The reservation of a call. `priced`: a rule counts dollars, so that the price is needed."""
-    if call.operation == "count_tokens" or call.method in _FREE:
+    if call.operation == "count_tokens" or call.method in _FREE or _stores(call):
         return ReservationRequest(0, 0, model=call.model)
     limit = 0 if call.operation == "embeddings" else call.max_output_tokens
     estimate = min(tokens_of_length(len(call.raw)), bounds.context_window)
@@ -150,7 +156,14 @@ def reservation_request(
         most = max(most, output)
         provider = providers[candidate.provider]
         cost = prices.max_cost(
-            provider.price_list, candidate.model, prompt, output, host=provider.name, caches=caches, audio=sounds
+            provider.price_list,
+            candidate.model,
+            prompt,
+            output,
+            host=provider.name,
+            caches=caches,
+            audio=sounds,
+            tiers=call.tiers.values(),
         )
         dearest = None if dearest is None or cost is None else max(dearest, cost)
     assumed = _assumed(bounds, prompt, most)
@@ -161,6 +174,13 @@ def hedged_reservation(request: ReservationRequest, providers: int) -> Reservati
     """The reservation of a hedged call, for which `providers` may charge at the same time."""
     dollars = request.micro_dollars * providers if request.micro_dollars is not None else None
     return request._replace(micro_dollars=dollars, assumed=request.assumed * providers)
+
+
+def _stores(call: Call) -> bool:
+    """Whether a call stores a file, or cancels work: providers charge for neither."""
+    return (
+        call.operation == "passed" and not call.model and _STORES.fullmatch(call.target.partition("?")[0]) is not None
+    )
 
 
 def _most_prompt(raw: bytes, window: int, search: PromptSearch) -> int:

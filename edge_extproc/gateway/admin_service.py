@@ -25,6 +25,7 @@ from ..config.pydantic_errors import in_one_line
 from ..config.schema import Config
 from ..config.secrets import generate_key
 from ..errors import CallerError
+from ..model.limit_use import LimitKey, LimitUse
 from ..model.managed import EMPTY, ManagedBudget, ManagedState
 from ..store import snapshot
 from ..telemetry.background import BACKGROUND
@@ -103,6 +104,7 @@ async def administered(
     current: Callable[[], Config],
     reload: Callable[[], Awaitable[bool]],
     purge: Callable[[bytes], Awaitable[int]],
+    limit_uses: Callable[[], Awaitable[Mapping[LimitKey, LimitUse]]],
     *,
     wait: bool = False,
 ) -> AsyncIterator[FastAPI | None]:
@@ -147,6 +149,7 @@ async def administered(
             read_allowance=read_allowance,
             publish=publisher.publish,
             purge=_purge_by(purge) if config.cache is not None else None,
+            limit_uses=limit_uses,
             callers=AdminCallers(current, publisher),
             now_ms=_now_ms,
         )

@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -24,6 +25,7 @@ from ..config.extras import require_extras
 from ..config.load import read_text
 from ..config.schema import Config
 from ..errors import StartError
+from ..model.limit_use import LimitKey, LimitUse, joined
 from ..proxy.cluster_names import can_change
 from ..server import admin
 from ..server.transport import mutual_tls
@@ -42,11 +44,16 @@ from .state_owner import StateOwner, owned, owner
 from .supervisor import ProcessSpec, Supervisor, check_free, remove_quietly
 from .worker_client import WorkerClient
 
+if TYPE_CHECKING:
+    from ..store.ingest_loop import IngestLoop
+
 # Seconds for Envoy to stop. Open requests have had the workers' grace by then.
 _ENVOY_GRACE = 5.0
 # Deaths of Envoy in a row, each soon after its start, after which the gateway ends.
 _ENVOY_RESTARTS = 5
 _POLL_INTERVAL = 0.02
+# Seconds that the start waits until lost counters of limits are rebuilt. Later, it goes on beside.
+_RESTORE_SECONDS = 10.0
 # Milliseconds until Envoy writes its access lines, if they are few. Its default is ten seconds.
 _LOG_EVERY_MS = 1000
 ENVOY = "envoy"
@@ -178,6 +185,10 @@ class RunningGateway:
                 totals.add(snapshot.read(snapshot.take(own)))
         return totals.exposition(openmetrics=openmetrics)
 
+    async def limit_uses(self) -> Mapping[LimitKey, LimitUse]:
+        """How much of each limit is used now, over all workers."""
+        return joined(await asyncio.gather(*(client.limits() for client in self._workers)))
+
     async def purge_cache(self, selection: bytes) -> int:
         """Removes replies from every worker and from the shared store. Returns how many were removed. `selection` is as
         cache/purge.py reads it. Only for authenticated admins: after a purge, providers must be paid again. Raises
@@ -285,10 +296,14 @@ async def _launched(
     ledger = contextlib.AsyncExitStack()
     try:
         may_wait = _has_run_before(config)
-        await ledger.enter_async_context(_ingesting(config, gateway.database, wait=may_wait))
+        ingest = await ledger.enter_async_context(_ingesting(config, gateway.database, wait=may_wait))
         api = await ledger.enter_async_context(
             administer.administered(
-                lambda: reloading.config, gateway.reload, gateway.purge_cache, wait=gateway.database.is_up is False
+                lambda: reloading.config,
+                gateway.reload,
+                gateway.purge_cache,
+                gateway.limit_uses,
+                wait=gateway.database.is_up is False,
             )
         )
         app = admin.build(gateway.readiness, gateway.metrics, gateway.envoy_metrics, api, reloading.shown)
@@ -303,6 +318,8 @@ async def _launched(
         if store is not None:
             # Before the workers, which need it for their limits.
             await supervisor.start([own_store.part(store, config.agent.state_dir)])
+        if ingest is not None:
+            await ledger.enter_async_context(_rebuilding(lambda: reloading.config, ingest))
         parts = gateway.worker_specs(origin)
         if origin.rehearsal_port:
             parts.append(_rehearsal(origin.rehearsal_port))
@@ -347,12 +364,12 @@ def _has_run_before(config: Config) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def _ingesting(config: Config, database: DatabaseState, *, wait: bool) -> AsyncIterator[None]:
-    """Ingests the workers' journals into the ledger, if there is one. `wait`: start even if the database is down, and
-    connect later. Raises StartError."""
+async def _ingesting(config: Config, database: DatabaseState, *, wait: bool) -> AsyncIterator[IngestLoop | None]:
+    """Ingests the workers' journals into the ledger; None if there is none. `wait`: start even if the database is down,
+    and connect later. Raises StartError."""
     url = config.database_url()
     if config.store is None or url is None:
-        yield
+        yield None
         return
     from ..store import ingest_loop, journal  # imports SQLAlchemy, so only with a ledger
     from ..store.quarantine import Quarantine
@@ -385,11 +402,36 @@ async def _ingesting(config: Config, database: DatabaseState, *, wait: bool) -> 
     stop = asyncio.Event()
     keeping = BACKGROUND.start("ledger", lambda: ingest.run(stop), stop)
     try:
-        yield
+        yield ingest
     finally:
         stop.set()
         await asyncio.gather(keeping, return_exceptions=True)
         ingest.close()
+
+
+@contextlib.asynccontextmanager
+async def _rebuilding(config: Callable[[], Config], ingest: IngestLoop) -> AsyncIterator[None]:
+    """Rebuilds lost counters of limits: those of the only worker before it starts, those of a shared store at any
+    time."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from .limit_rebuild import LimitRebuilder
+
+    rebuilder = LimitRebuilder(config, ingest)
+    task = BACKGROUND.start("rebuild_limits", rebuilder.run)
+    try:
+        # Before the workers start, which serve nothing of a budget until then.
+        async with asyncio.timeout(_RESTORE_SECONDS):
+            if config().rebuilds_limits and config().limit_store_url() is None:
+                await rebuilder.restore_file()
+            await rebuilder.checked.wait()
+    except (SQLAlchemyError, OSError, TimeoutError) as error:
+        structlog.get_logger().warning("limits_not_rebuilt", exc_info=error)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def _read(origin: ConfigSource) -> tuple[Config, str]:

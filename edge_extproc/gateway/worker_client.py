@@ -14,8 +14,9 @@ from grpc import aio
 from grpc_health.v1 import health_pb2
 
 from ..errors import BadRequest, Unavailable
+from ..model.limit_use import LimitUse
 from ..server.health import SERVICE as HEALTH
-from ..server.introspect import METRICS, PURGE, RELOAD, STORES
+from ..server.introspect import LIMITS, METRICS, PURGE, RELOAD, STORES
 from ..server.transport import MutualTls
 
 # A scrape does not include a worker that takes longer.
@@ -42,6 +43,7 @@ class WorkerClient:
         self._purge: Any = self._channel.unary_unary(PURGE)
         self._reload: Any = self._channel.unary_unary(RELOAD)
         self._stores: Any = self._channel.unary_unary(STORES)
+        self._limits: Any = self._channel.unary_unary(LIMITS)
 
     async def serving(self) -> bool:
         """Whether the worker reports SERVING within two seconds."""
@@ -84,6 +86,13 @@ class WorkerClient:
             return msgspec.json.decode(await self._stores(b"", timeout=_SCRAPE_SECONDS), type=dict[str, str | None])
         except aio.AioRpcError:
             return {}
+
+    async def limits(self) -> list[LimitUse]:
+        """How much of each limit is used, with what this worker has reserved. Empty: the worker does not answer."""
+        try:
+            return msgspec.json.decode(await self._limits(b"", timeout=_SCRAPE_SECONDS), type=list[LimitUse])
+        except aio.AioRpcError:
+            return []
 
     async def purge_cache(self, selection: bytes) -> int:
         """Removes cached replies. Returns how many were removed. `selection` is as cache/purge.py reads it. Raises

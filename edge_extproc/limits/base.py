@@ -16,10 +16,14 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from ..model.principal import Level, Principal
+from ..model.run import Run
 from ..model.settlement import Settlement
 
-Measure: TypeAlias = Literal["requests", "tokens", "dollars", "concurrent"]
-Window: TypeAlias = Literal["minute", "hour", "day", "month"]
+Measure: TypeAlias = Literal["requests", "tokens", "dollars", "concurrent", "seconds"]
+"""`seconds`: since the first call of a run."""
+Window: TypeAlias = Literal["minute", "hour", "day", "month", "run"]
+"""`run`: all calls of one run, whenever they are."""
+LimitLevelName: TypeAlias = Level | Literal["run"]
 Lost: TypeAlias = Literal["charge", "release"]
 """What happens to a lost lease. charge: the whole reservation counts as used. release: none of it does."""
 
@@ -34,6 +38,11 @@ MAX_COUNT = 2**53 - 1
 Holder: TypeAlias = tuple[str, Level, str]
 """Tenant, level and name of whom a limit is for."""
 
+MOST = "most"
+"""The end of the key with a run's smallest stated maximum. The beginning is the counter's key."""
+MAX_RUNS = 8
+"""The most runs that are a part of each other."""
+
 Pairs: TypeAlias = tuple[tuple[str, str], ...]
 
 
@@ -45,14 +54,14 @@ class LimitRule:
     """One limit of one tenant, team, user or key, compiled from the configuration."""
 
     tenant: str
-    level: Level
+    level: LimitLevelName
     name: str
-    """The name of the tenant, team, user or key, by `level`."""
+    """The name of the tenant, team, user, key or run, by `level`."""
     measure: Measure
     window: Window | None
     """None: no window, for `concurrent`."""
     maximum: int
-    """Requests, tokens or micro-dollars, by `measure`."""
+    """Requests, tokens, micro-dollars or seconds, by `measure`."""
     zone: str = "UTC"
     """The IANA time zone of an hour, day or month."""
     warn_at: int | None = None
@@ -63,10 +72,14 @@ class LimitRule:
     """While the store is down: each worker admits calls up to its own share. False: calls are refused."""
     allow_unpriced: bool = False
     """Whether a budget admits a model without a known price, at an assumed price."""
+    stated: int | None = None
+    """For a run: the maximum that this call states, which remains a maximum of all later calls of the run."""
 
     @property
     def label(self) -> str:
         """The rule in messages: `dollars per day of tenant acme`."""
+        if self.level == "run":
+            return f"{self.measure} of run {self.name}"
         per = f" per {self.window}" if self.window is not None else " requests at one time"
         return f"{self.measure}{per} of {self.level} {self.name}"
 
@@ -83,7 +96,7 @@ class CallerLimits:
     count_dollars: bool
     """Whether any rule counts dollars, so that the price of the call is needed."""
     requests: CallerLimits | None = None
-    """Only the rules that count requests, for operations without tokens or cost. None: there is no such rule."""
+    """Only the rules that count requests or time, for operations without tokens or cost. None: there is none."""
 
 
 class LimitStatus(NamedTuple):
@@ -125,6 +138,20 @@ class Limiter(Protocol):
         """None if this caller has no limits."""
         ...
 
+    @property
+    def counts_runs(self) -> bool:
+        """Whether runs are enabled."""
+        ...
+
+    async def with_run(self, principal: Principal, run: Run) -> CallerLimits:
+        """The rules of the caller, and those of the run and of the runs that it is a part of. Raises BadRequest if the
+        run has another parent, or PolicyUnavailable if the store is down."""
+        ...
+
+    def run_used(self, rules: CallerLimits) -> int:
+        """The highest percentage of a cap of the run that is used, as this worker last saw it. 0 without a run."""
+        ...
+
     def raise_if_blocked(self, rules: CallerLimits) -> None:
         """Raises LimitReached if an earlier refusal says, without a query to the store, that this caller must wait."""
         ...
@@ -160,6 +187,11 @@ class WindowCounter(NamedTuple):
     """Unix time in seconds from which the counter may be deleted."""
     slot: bool
     """The counter counts concurrent calls: settling always releases the whole amount."""
+    kind: Literal["window", "run", "clock"] = "window"
+    """run: its maximum is the smallest that any call has stated, and each call defers its expiry. clock: the same, and
+    its value is the seconds since its first call."""
+    stated: int = -1
+    """For the other kinds: the maximum that this call states. -1: none."""
 
 
 class WindowCounters:
@@ -181,7 +213,7 @@ class ReserveResult(NamedTuple):
     used: tuple[int, ...]
     """Each counter's value before the reservation, with the weighted part of the previous window."""
     before: tuple[int, ...]
-    """The whole value of the previous window."""
+    """The whole value of the previous window. Of a run's counter: the maximum that applies."""
 
 
 class SettleResult(NamedTuple):
@@ -197,8 +229,18 @@ class LimitStoreDown(Exception):
     without secrets: it is logged and shown by /readyz."""
 
 
+class WrongParent(Exception):
+    """A run has another parent than a call says, is its own parent, or is a part of too many runs. The text says
+    which."""
+
+
 class LimitStore(Protocol):
     """The counters. All methods raise LimitStoreDown."""
+
+    async def ancestry(self, tenant: str, run: str, parent: str | None, seconds: int) -> tuple[str, ...]:
+        """The run, its parent, the parent of that, and so on. The first call of a run decides its parent (None: it has
+        none). It is stored for `seconds`. Raises WrongParent."""
+        ...
 
     async def reserve(
         self, lease: str, counters: WindowCounters, amounts: Sequence[int], weight: int, seconds: int, lost: Lost
@@ -220,6 +262,10 @@ class LimitStore(Protocol):
         """Extends leases to `seconds` from now."""
         ...
 
+    async def read(self, keys: Sequence[str]) -> Sequence[int]:
+        """The value of each counter; 0 if it does not exist."""
+        ...
+
     async def check_writable(self) -> None:
         """Raises LimitStoreDown if the store cannot be reached and written to now."""
         ...
@@ -235,6 +281,8 @@ class LimitStoreSettings:
     """The longest wait for a connection or a reply, seconds."""
     clock: Callable[[], float] | None = None
     """Unix time, for the memory store. None: the system's."""
+    rebuilt: bool = False
+    """The supervisor rebuilds lost counters from the ledger. Until it has, nothing is reserved."""
 
 
 class LimitStoreKind(Protocol):

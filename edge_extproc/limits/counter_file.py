@@ -33,6 +33,22 @@ _FORMAT = 1
 _decode = msgspec.json.Decoder(_File).decode
 
 
+def write_counters(path: Path, counted: Amounts) -> None:
+    """Replaces the file. Raises OSError."""
+    _replace(path, msgspec.json.encode(_File(_FORMAT, list(counted))))
+
+
+def _replace(path: Path, raw: bytes) -> None:
+    fresh = path.with_suffix(".new")
+    file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(file, "wb") as stream:
+        stream.write(raw)
+        stream.flush()
+        os.fsync(stream.fileno())
+    # The rename is atomic: a reader sees either the old file or the new one.
+    fresh.replace(path)
+
+
 class CounterFile:
     """Reads the file at the start, and writes it in the background. `report` receives the first error of a disk."""
 
@@ -91,12 +107,5 @@ class CounterFile:
         raw = msgspec.json.encode(_File(_FORMAT, list(counted())))
         if raw == self._written:
             return
-        fresh = self._path.with_suffix(".new")
-        file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(file, "wb") as stream:
-            stream.write(raw)
-            stream.flush()
-            os.fsync(stream.fileno())
-        # The rename is atomic: a reader sees either the old file or the new one.
-        fresh.replace(self._path)
+        _replace(self._path, raw)
         self._written = raw

@@ -20,8 +20,8 @@ from .windows import Span
 
 COSTS_NOTHING = ReservationRequest(0, 0)
 NO_HEADERS = Reservation(())
-# The index of each measure in the tuples of a call's amounts (requests, tokens, dollars, concurrent).
-KINDS: dict[Measure, int] = {"requests": 0, "tokens": 1, "dollars": 2, "concurrent": 3}
+# The index of each measure in the tuples of a call's amounts (requests, tokens, dollars, concurrent, seconds).
+KINDS: dict[Measure, int] = {"requests": 0, "tokens": 1, "dollars": 2, "concurrent": 3, "seconds": 4}
 
 
 @dataclass(slots=True)
@@ -35,6 +35,8 @@ class LastCount:
     """The counter's value, with the weighted part of the previous window."""
     at: float = 0.0
     """When it was reported. Unix time, seconds."""
+    run_maximum: int | None = None
+    """For a run: the maximum that applied to the last call."""
 
 
 class HeaderFields(NamedTuple):
@@ -74,6 +76,8 @@ class WindowFrame:
     """A budget that refuses models without a known price. None: there is none."""
     slides: int | None
     """The end of the current minute, for a sliding window. None: no rule is by the minute."""
+    runs: tuple[int, ...]
+    """The indexes of the rules of runs."""
 
 
 @dataclass(slots=True)

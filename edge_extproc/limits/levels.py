@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from ..model.principal import Level
 from ..telemetry.limit_metrics import LimitLevel
-from .base import MICRO, Holder, LimitStatus, Measure, Window
+from .base import MICRO, Holder, LimitLevelName, LimitStatus, Measure, Window
 from .rule_table import ANY
 
 MAX_NAMED = 1000
@@ -21,7 +20,7 @@ def metric_levels(named: Collection[Holder], statuses: Iterable[LimitStatus]) ->
     exported. It takes milliseconds for ten thousand holders: call it in a thread."""
     tenants = {tenant for tenant, _, _ in named}
     own: list[LimitStatus] = []
-    grouped: dict[tuple[str, Level, Measure, Window | None], list[LimitStatus]] = {}
+    grouped: dict[tuple[str, LimitLevelName, Measure, Window | None], list[LimitStatus]] = {}
 
     def group(status: LimitStatus) -> None:
         rule = status.rule

@@ -16,14 +16,13 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from decimal import ROUND_CEILING, Decimal
 from functools import partial
 
-from ..errors import BudgetReached, LimitReached, PolicyUnavailable, Unpriced
-from ..model.plausible import is_plausible
+from ..errors import BadRequest, LimitReached, PolicyUnavailable, Unpriced
+from ..model.limit_use import LimitUse
 from ..model.principal import Principal
+from ..model.run import Run
 from ..model.settlement import Settlement
-from ..model.usage import Usage
 from ..telemetry.background import BACKGROUND
 from .base import (
     MAX_AMOUNT,
@@ -42,30 +41,35 @@ from .base import (
     SettleResult,
     WindowCounter,
     WindowCounters,
+    WrongParent,
 )
+from .counters import KEEP_AFTER, counter_of, header_fields, remaining_total
 from .frames import (
     COSTS_NOTHING,
     KINDS,
     NO_HEADERS,
     FinishedCall,
-    HeaderFields,
     LastCount,
     OpenReservation,
     WindowFrame,
 )
 from .memory import MemoryLimitStore
-from .rate_limit_headers import HEADERS, amount_text, amount_value, limit_headers
-from .rule_table import RuleTable
-from .windows import Span, Windows
+from .rate_limit_headers import amount_text, limit_headers
+from .refusals import exceeds, never_fits, only_slots, reached, wait_for
+from .rule_table import RuleTable, counter_key
+from .runs import exceeded_run, run_headers, run_reached
+from .spending import spent_by
+from .uses import uses_of
+from .windows import Windows
 
-# Seconds that a counter outlives its window. It is longer than any call, so that late settlements find the counter.
-_KEEP_AFTER = 2 * 86_400
 # Seconds. A concurrency slot is released just after the response ends, and a caller may send its next request sooner.
 _SLOT_RETRY_DELAYS = (0.005, 0.015, 0.04, 0.08)
 _SETTLE_BATCH = 64
 # More settlements than a worker collects in hours. One that is dropped counts with its whole reservation.
 _MAX_QUEUE = 100_000
 _MAX_CACHED = 10_000
+# Holders without a name in the configuration that `uses` reports.
+_MAX_SEEN = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,8 @@ class LimiterSettings:
     """The same for output tokens."""
     down_seconds: float = 1.0
     """After a failure, the store is not used for so long."""
+    runs: bool = False
+    """Count runs even if the configuration has no caps of runs, because a call can state some."""
 
 
 class PolicyLimiter:
@@ -107,6 +113,8 @@ class PolicyLimiter:
         """By the prefix of the counters' keys."""
         self._frames: dict[int, WindowFrame] = {}
         """By `id` of their rules. A frame refers to its rules, so the id is not reused."""
+        self._runs: OrderedDict[tuple[str, str | None, str | None, str, Run], CallerLimits] = OrderedDict()
+        """The rules of recent runs, by caller and run."""
         self._warned: OrderedDict[str, None] = OrderedDict()
         self._queue: deque[FinishedCall | tuple[str, int, int]] = deque(maxlen=_MAX_QUEUE)
         self._wake = asyncio.Event()
@@ -124,6 +132,7 @@ class PolicyLimiter:
         self._settings = settings or self._settings
         # A caller who had to wait may have a higher limit now.
         self._blocked.clear()
+        self._runs.clear()
         self._warned.clear()
         self._frames.clear()
 
@@ -131,6 +140,43 @@ class PolicyLimiter:
 
     def rules(self, principal: Principal) -> CallerLimits | None:
         return self._rules.rules(principal)
+
+    @property
+    def counts_runs(self) -> bool:
+        return self._settings.runs or self._rules.caps_runs
+
+    async def with_run(self, principal: Principal, run: Run) -> CallerLimits:
+        name = (principal.tenant, principal.team, principal.user, principal.key_id, run)
+        known = self._runs.get(name)
+        if known is not None:
+            self._runs.move_to_end(name)
+            return known
+        chain = await self._ancestry(principal.tenant, run)
+        rules = self._runs[name] = self._rules.with_run(principal, run, chain)
+        while len(self._runs) > _MAX_CACHED:
+            self._runs.popitem(last=False)
+        return rules
+
+    async def _ancestry(self, tenant: str, run: Run) -> tuple[str, ...]:
+        try:
+            if self._store is None:
+                return self._memory.ancestry_now(tenant, run.id, run.parent)
+            return await self._store.ancestry(tenant, run.id, run.parent, KEEP_AFTER)
+        except WrongParent as error:
+            raise BadRequest(f"the run {run.id!r} cannot be used so: {error}", param="x-edge-run-parent") from None
+        except LimitStoreDown:
+            raise PolicyUnavailable(
+                "the caps of this run cannot be checked now; the request was not sent; try again", retry_after=1.0
+            ) from None
+
+    def run_used(self, rules: CallerLimits) -> int:
+        shares = [0]
+        for rule, key in zip(rules.rules, rules.keys, strict=True):
+            last = self._last_counts.get(key) if rule.level == "run" else None
+            if last is not None and last.run_maximum is not None:
+                total = self._memory.value(key) if self._store is None and rule.measure != "seconds" else last.total
+                shares.append(total * 100 // max(1, last.run_maximum))
+        return max(shares)
 
     def raise_if_blocked(self, rules: CallerLimits) -> None:
         blocked = self._blocked.get(rules.holder)
@@ -142,7 +188,7 @@ class PolicyLimiter:
             self._blocked.pop(rules.holder, None)
             return
         self._listener.refused(rule)
-        raise _reached(rule, wait, ())
+        raise reached(rule, wait, ())
 
     async def admit(self, exchange_id: str, rules: CallerLimits, request: ReservationRequest) -> Reservation:
         now = self._clock()
@@ -159,11 +205,14 @@ class PolicyLimiter:
             result, counters = await self._reserve(exchange_id, frame, amounts, weight)
         if not result.ok:
             for wait in _SLOT_RETRY_DELAYS:
-                if result.ok or not _only_slots(counters, amounts, result):
+                if result.ok or not only_slots(counters, amounts, result):
                     break
                 await asyncio.sleep(wait)
                 result, counters = await self._reserve(exchange_id, frame, amounts, weight)
         headers = limit_headers(frame, amounts, result, now)
+        if frame.runs:
+            self._record_runs(frame, result)
+            headers = (*headers, *run_headers(frame, amounts, result))
         if not result.ok:
             raise self._refusal(frame, counters, amounts, weight, result, headers, now)
         for place, warn_at in frame.warnings:
@@ -180,7 +229,8 @@ class PolicyLimiter:
         reservation = self._open.pop(settlement.exchange_id, None)
         if reservation is None:
             return
-        spent = self._spent(settlement)
+        settings = self._settings
+        spent = spent_by(settlement, settings.assumed_input, settings.assumed_output)
         used = tuple([spent[kind] for kind in reservation.frame.kinds])
         if reservation.shared:
             self._queue.append(FinishedCall(SettleResult(settlement.exchange_id, used), reservation))
@@ -197,25 +247,41 @@ class PolicyLimiter:
         )
         self._wake.set()
 
+    # --- for the admin API
+
+    async def uses(self) -> list[LimitUse]:
+        """How much is used of the limits of each named holder, and of those that this worker has seen lately. Raises
+        LimitStoreDown."""
+        seen = (last.rule for last in list(self._last_counts.values())[-_MAX_SEEN:])
+        others = [rule for rule in seen if rule.level != "run" and self._rules.maximum(rule) is not None]
+        rules = {counter_key(rule): rule for rule in (*others, *self._rules.named())}
+        store = self._store or self._memory
+        return await uses_of(rules.values(), store.read, self._reserved(), self._clock())
+
+    def _reserved(self) -> dict[str, int]:
+        """By counter: what calls in progress have reserved."""
+        reserved: dict[str, int] = {}
+        for reservation in list(self._open.values()):  # a copy, because a scrape may run in another thread
+            for counter, amount in zip(reservation.frame.counters.items, reservation.amounts, strict=True):
+                reserved[counter.key] = reserved.get(counter.key, 0) + amount
+        return reserved
+
     # --- for metrics
 
     def statuses(self) -> Iterator[LimitStatus]:
         """The status of every rule that was used and still exists. Some microseconds for each: for a metrics scrape."""
         now = self._clock()
-        reserved: dict[str, int] = {}
-        for reservation in list(self._open.values()):  # copies, because a scrape may run in another thread
-            for counter, amount in zip(reservation.frame.counters.items, reservation.amounts, strict=True):
-                reserved[counter.key] = reserved.get(counter.key, 0) + amount
-        for last in list(self._last_counts.values()):
+        reserved = self._reserved()
+        for last in list(self._last_counts.values()):  # a copy, as above
             rule, reported = last.rule, last.counter
             maximum = self._rules.maximum(rule)
             if maximum is None or reported is None:
                 continue
             total, at = last.total, last.at
             if self._store is None:
-                ends = reported.expires - _KEEP_AFTER
+                ends = reported.expires - KEEP_AFTER
                 total, at = self._memory.total(reported, int(max(0.0, ends - now) * MICRO / 60)), now
-            used = _remaining_total(rule, reported, total, now)
+            used = remaining_total(rule, reported, total, now)
             yield LimitStatus(rule, maximum, used, reserved.get(reported.key, 0), at)
 
     @property
@@ -310,16 +376,19 @@ class PolicyLimiter:
         if len(self._frames) >= _MAX_CACHED:
             self._frames.clear()
         spans = tuple(
-            self._windows.at(rule.window, rule.zone, now) if rule.window is not None else None for rule in rules.rules
+            self._windows.at(rule.window, rule.zone, now) if rule.window not in (None, "run") else None
+            for rule in rules.rules
         )
         least: dict[int, LimitRule] = {}
         by_measure: dict[str, list[int]] = {}
         for place, rule in enumerate(rules.rules):
+            if rule.level == "run":  # the store knows the maximum that applies
+                continue
             by_measure.setdefault(rule.measure, []).append(place)
             kind = KINDS[rule.measure]
             if rule.hard and (kind not in least or rule.maximum < least[kind].maximum):
                 least[kind] = rule
-        counters = [_counter(*each, now) for each in zip(rules.rules, rules.keys, spans, strict=True)]
+        counters = [counter_of(*each, now) for each in zip(rules.rules, rules.keys, spans, strict=True)]
         last = [self._last_count(rule, key) for rule, key in zip(rules.rules, rules.keys, strict=True)]
         if self._store is None:
             for each, counter in zip(last, counters, strict=True):
@@ -327,20 +396,21 @@ class PolicyLimiter:
         frame = self._frames[id(rules)] = WindowFrame(
             rules,
             # Without a window, the frame is renewed from time to time, which extends the counter's expiry.
-            min((span.end for span in spans if span is not None), default=int(now) + _KEEP_AFTER // 2),
+            min((span.end for span in spans if span is not None), default=int(now) + KEEP_AFTER // 2),
             spans,
             WindowCounters(counters),
             tuple(KINDS[rule.measure] for rule in rules.rules),
             tuple(last),
             tuple(least.items()),
             tuple(map(tuple, by_measure.values())),
-            tuple(_header_fields(rule, span) for rule, span in zip(rules.rules, spans, strict=True)),
+            tuple(header_fields(rule, span) for rule, span in zip(rules.rules, spans, strict=True)),
             tuple((place, rule.warn_at) for place, rule in enumerate(rules.rules) if rule.warn_at is not None),
             next((rule for rule in rules.rules if rule.measure == "dollars" and not rule.allow_unpriced), None),
             next(
                 (span.end for rule, span in zip(rules.rules, spans, strict=True) if rule.window == "minute" and span),
                 None,
             ),
+            tuple(place for place, rule in enumerate(rules.rules) if rule.level == "run"),
         )
         return frame
 
@@ -365,11 +435,11 @@ class PolicyLimiter:
                     param="model",
                 )
             dollars = request.assumed
-        requested = (1, request.tokens, dollars, 1)
+        requested = (1, request.tokens, dollars, 1, 0)
         for kind, rule in frame.least:
             if requested[kind] > rule.maximum:
                 self._listener.refused(rule)
-                raise _never_fits(rule, requested[kind])
+                raise never_fits(rule, requested[kind])
         return [min(requested[kind], MAX_AMOUNT) for kind in frame.kinds]
 
     async def _reserve(
@@ -461,6 +531,13 @@ class PolicyLimiter:
             last.total = used + amount if ok else used
             last.at = now
 
+    def _record_runs(self, frame: WindowFrame, result: ReserveResult) -> None:
+        for place in frame.runs:
+            last = frame.last_counts[place]
+            last.run_maximum = result.before[place]
+            if self._store is None:
+                last.total = result.used[place]
+
     def _update_last_counts(self, reservation: OpenReservation, used: Sequence[int]) -> None:
         """Applies a settlement to the last reported counts, which saves a read."""
         now, frame = self._clock(), reservation.frame
@@ -484,19 +561,23 @@ class PolicyLimiter:
         now: float,
     ) -> LimitReached:
         """The error, by the rule with the longest wait."""
+        run = exceeded_run(frame, amounts, result) if frame.runs else None
+        if run is not None:
+            self._listener.refused(run[0])
+            return run_reached(*run, headers)
         waits: list[tuple[float, LimitRule]] = []
         for rule, span, counter, amount, used, before in zip(
             frame.rules.rules, frame.spans, counters.items, amounts, result.used, result.before, strict=True
         ):
-            if counter.hard and used + amount > counter.maximum:
-                waits.append((_wait(rule, span, counter.maximum - amount, used, before, weight, now), rule))
+            if exceeds(counter, amount, used, before):
+                waits.append((wait_for(rule, span, counter.maximum - amount, used, before, weight, now), rule))
         wait, rule = max(waits, key=lambda each: each[0])
         self._listener.refused(rule)
         if rule.measure == "requests":
             self._blocked[frame.rules.holder] = (now + wait, rule)
             while len(self._blocked) > _MAX_CACHED:
                 self._blocked.popitem(last=False)
-        return _reached(rule, wait, headers)
+        return reached(rule, wait, headers)
 
     def _warnings(self, frame: WindowFrame, result: ReserveResult) -> list[str]:
         warnings = []
@@ -513,88 +594,3 @@ class PolicyLimiter:
                     self._warned.popitem(last=False)
                 self._listener.warned(rule, used)
         return warnings
-
-    # --- settling
-
-    def _spent(self, settlement: Settlement) -> tuple[int, int, int, int]:
-        """The used amount for each index of `KINDS`, in whole units. -1: the reserved amount."""
-        usage = settlement.usage
-        if usage is None or settlement.unseen or not is_plausible(usage):
-            # Unknown usage counts as the whole reservation, so that a budget is never exceeded.
-            assumed = -1 if settlement.may_have_been_used else 0
-            return (-1, assumed, assumed, 0)
-        tokens = usage.total
-        if settlement.cost is not None:
-            dollars = micro_dollars(settlement.cost)
-        else:
-            dollars = self._assumed(usage) if settlement.unpriced else 0
-        return (-1, tokens, min(dollars, MAX_AMOUNT), 0)
-
-    def _assumed(self, usage: Usage) -> int:
-        settings = self._settings
-        total = usage.prompt * settings.assumed_input + usage.completion * settings.assumed_output
-        return -(-total // MICRO)
-
-
-def _counter(rule: LimitRule, key: str, span: Span | None, now: float) -> WindowCounter:
-    if span is None:
-        return WindowCounter(key, "", rule.maximum, rule.hard, int(now) + _KEEP_AFTER, slot=True)
-    before = f"{key}{span.start - 60}" if rule.window == "minute" else ""
-    return WindowCounter(f"{key}{span.start}", before, rule.maximum, rule.hard, span.end + _KEEP_AFTER, slot=False)
-
-
-def _header_fields(rule: LimitRule, span: Span | None) -> HeaderFields:
-    limit, left, reset = HEADERS[rule.measure]
-    ends = span.end if span is not None else None
-    return HeaderFields((limit, amount_value(rule, rule.maximum)), left, reset, rule, ends)
-
-
-def micro_dollars(dollars: Decimal) -> int:
-    """Whole micro-dollars, rounded up, at most MAX_AMOUNT. Infinity and NaN give MAX_AMOUNT."""
-    if not dollars.is_finite():
-        return MAX_AMOUNT
-    return min(MAX_AMOUNT, max(0, int((dollars * MICRO).to_integral_value(ROUND_CEILING))))
-
-
-def _remaining_total(rule: LimitRule, counter: WindowCounter, total: int, now: float) -> int:
-    """The part of `total`, reported in the window of `counter`, that counts now."""
-    over = now - (counter.expires - _KEEP_AFTER)
-    if counter.slot or over < 0:
-        return total
-    # A minute counts less and less during the next one.
-    return int(total * (1 - over / 60)) if rule.window == "minute" and over < 60 else 0
-
-
-def _only_slots(counters: WindowCounters, amounts: Sequence[int], result: ReserveResult) -> bool:
-    """Whether only concurrency limits refused."""
-    return all(
-        counter.slot
-        for counter, amount, used in zip(counters.items, amounts, result.used, strict=True)
-        if counter.hard and used + amount > counter.maximum
-    )
-
-
-def _wait(rule: LimitRule, span: Span | None, room: int, used: int, before: int, weight: int, now: float) -> float:
-    """Seconds until the counter has fallen to `room`, without further calls."""
-    if span is None:
-        return 1.0
-    if rule.window != "minute":
-        return max(0.0, span.end - now)
-    current = used + -before * weight // MICRO
-    if current <= room:  # when enough of the previous minute has left the window
-        return max(0.05, span.end - 60 * (room - current) / max(1, before) - now)
-    return max(0.05, span.end + 60 * (1 - room / current) - now)
-
-
-def _reached(rule: LimitRule, wait: float, headers: Pairs) -> LimitReached:
-    kind = BudgetReached if rule.measure == "dollars" else LimitReached
-    text = f"{rule.label} is limited to {amount_text(rule, rule.maximum)}; try again in {max(1, -int(-wait // 1))} s"
-    return kind(text, retry_after=wait, headers=headers)
-
-
-def _never_fits(rule: LimitRule, amount: int) -> LimitReached:
-    kind = BudgetReached if rule.measure == "dollars" else LimitReached
-    return kind(
-        f"this request could use up to {amount_text(rule, amount)}, more than {rule.label} allows "
-        f"({amount_text(rule, rule.maximum)}); ask for fewer output tokens (max_tokens) or send a shorter prompt"
-    )

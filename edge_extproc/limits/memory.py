@@ -11,17 +11,22 @@ from dataclasses import dataclass
 
 from .base import (
     MAX_COUNT,
+    MAX_RUNS,
     MICRO,
+    MOST,
     LimitStoreSettings,
     Lost,
     ReserveResult,
     SettleResult,
     WindowCounter,
     WindowCounters,
+    WrongParent,
 )
 
 # Seconds that a lost lease is remembered, for a worker that settles it later.
 _LOST_SECONDS = 86_400
+# Runs whose parent is remembered. An older one may be given another parent.
+_MAX_PARENTS = 100_000
 # Expired counters are deleted every so many steps.
 _SWEEP_EVERY = 4096
 
@@ -43,6 +48,8 @@ class MemoryLimitStore:
         """Ordered by expiry: the next one to be lost is first."""
         self._lost: dict[str, _Lease] = {}
         self._steps = 0
+        self._parents: dict[tuple[str, str], str] = {}
+        """By tenant and run: the run that it is a part of, or ""."""
 
     def reserve_now(
         self, lease: str, counters: WindowCounters, amounts: Sequence[int], weight: int, seconds: int, lost: Lost
@@ -51,10 +58,15 @@ class MemoryLimitStore:
         self._lose_expired(now)
         counts = self._counters
         current, used, earlier_totals, ok = [], [], [], True
-        for (key, before, maximum, hard, _, _), amount in zip(counters.items, amounts, strict=True):
+        for (key, before, maximum, hard, expires, _, kind, stated), amount in zip(counters.items, amounts, strict=True):
             at = total = counts.get(key, 0)
             earlier = 0
-            if weight and before:
+            if kind != "window":
+                maximum = earlier = self._narrowed(key, maximum, stated, expires)
+                if kind == "clock":
+                    total = max(0, int(now) - at) if at else 0
+                    ok = ok and total < maximum
+            elif weight and before:
                 earlier = counts.get(before, 0)
                 total -= -earlier * weight // MICRO
             current.append(at)
@@ -63,10 +75,11 @@ class MemoryLimitStore:
             if hard and total + amount > maximum:
                 ok = False
         if ok:
-            for (key, _, _, _, expires, slot), amount, at in zip(counters.items, amounts, current, strict=True):
-                counts[key] = min(at + amount, MAX_COUNT)
-                if slot or not at:
-                    self._expires[key] = expires
+            for counter, amount, at in zip(counters.items, amounts, current, strict=True):
+                key = counter.key
+                counts[key] = (at or int(now)) if counter.kind == "clock" else min(at + amount, MAX_COUNT)
+                if not at or counter.slot or counter.kind != "window":
+                    self._expires[key] = counter.expires
             if seconds:
                 self._leases[lease] = _Lease(counters, amounts, now + seconds, lost)
         return ReserveResult(ok, tuple(used), tuple(earlier_totals))
@@ -78,11 +91,47 @@ class MemoryLimitStore:
             held, is_lost = self._lost.pop(lease, None), True
         if held is None:
             return
-        for (key, _, _, _, _, slot), amount, spent in zip(held.counters.items, held.amounts, used, strict=True):
+        for counter, amount, spent in zip(held.counters.items, held.amounts, used, strict=True):
+            key, slot = counter.key, counter.slot
             reserved = 0 if is_lost and (slot or held.lost == "release") else amount
             by = (0 if slot else amount if spent < 0 else spent) - reserved
             if by:
                 self._change(key, by)
+
+    def ancestry_now(self, tenant: str, run: str, parent: str | None) -> tuple[str, ...]:
+        """`ancestry`; the record lasts as long as this process."""
+        known = self._parents.get((tenant, run))
+        if known is not None and parent is not None and known != parent:
+            raise WrongParent(f"it began with the parent {known!r}" if known else "it began without a parent")
+        chain, above = [run], known if known is not None else parent or ""
+        while above:
+            if above == run:
+                raise WrongParent("it would be a part of itself")
+            if len(chain) >= MAX_RUNS:
+                raise WrongParent(f"it would be a part of more than {MAX_RUNS - 1} runs")
+            chain.append(above)
+            above = self._parents.setdefault((tenant, above), "")
+        if known is None:
+            self._parents[tenant, run] = parent or ""
+            while len(self._parents) > _MAX_PARENTS:
+                del self._parents[next(iter(self._parents))]
+        return tuple(chain)
+
+    async def ancestry(self, tenant: str, run: str, parent: str | None, seconds: int) -> tuple[str, ...]:
+        del seconds
+        return self.ancestry_now(tenant, run, parent)
+
+    def _narrowed(self, key: str, maximum: int, stated: int, expires: int) -> int:
+        """The smallest maximum of a run, which includes those that earlier calls have stated."""
+        kept = self._counters.get(key + MOST, -1)
+        if stated >= 0 and (kept < 0 or stated < kept):
+            kept = self._counters[key + MOST] = stated
+        if kept >= 0:
+            self._expires[key + MOST] = expires
+        return min(maximum, kept) if kept >= 0 else maximum
+
+    def value(self, key: str) -> int:
+        return self._counters.get(key, 0)
 
     def total(self, counter: WindowCounter, weight: int) -> int:
         """The counter's value now, with the weighted part of the previous window. `weight`: in millionths."""
@@ -130,6 +179,9 @@ class MemoryLimitStore:
             if lease is not None:
                 lease.until = until
                 self._leases[name] = lease
+
+    async def read(self, keys: Sequence[str]) -> Sequence[int]:
+        return [self._counters.get(key, 0) for key in keys]
 
     async def check_writable(self) -> None:
         """Always writable."""

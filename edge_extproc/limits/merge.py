@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import cast
 
 from ..config.limits import MEASURED, AllowanceConfig
@@ -54,9 +55,10 @@ def rules_of(holder: Holder, allowance: AllowanceConfig) -> list[LimitRule]:
     hard = allowance.mode == "hard"
     rules = []
     for key, (measure, window) in MEASURED.items():
-        maximum: int | None = getattr(allowance, key)
-        if maximum is None:
+        given: int | timedelta | None = getattr(allowance, key)
+        if given is None:
             continue
+        maximum = max(1, round(given.total_seconds())) if isinstance(given, timedelta) else given
         rules.append(
             LimitRule(
                 tenant,
@@ -76,6 +78,8 @@ def rules_of(holder: Holder, allowance: AllowanceConfig) -> list[LimitRule]:
 
 
 def _warn_at(maximum: int, window: str | None, allowance: AllowanceConfig) -> int | None:
+    if window == "run":  # each response says what is left of the run
+        return None
     if window is not None:
         return maximum * allowance.warn_at // 100
     # Concurrent calls: a hard limit gives no warning, a soft one warns when its maximum is reached.

@@ -50,4 +50,4 @@ def amount_value(rule: LimitRule, amount: int) -> str:
 def amount_text(rule: LimitRule, amount: int) -> str:
     if rule.measure == "dollars":
         return f"${amount_value(rule, amount)}"
-    return f"{amount} {'requests' if rule.measure in ('requests', 'concurrent') else 'tokens'}"
+    return f"{amount} {'requests' if rule.measure == 'concurrent' else rule.measure}"

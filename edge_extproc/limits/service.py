@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from ..model.limit_use import LimitUse
 from ..telemetry.limit_metrics import LimitMetrics
-from .base import Holder, LimitRule, LimitStore
+from .base import Holder, LimitRule, LimitStore, LimitStoreDown
 from .counter_file import Amounts, CounterFile
 from .levels import metric_levels
 from .limiter import LimiterSettings, PolicyLimiter
-from .rule_table import RuleTable, counts_dollars
+from .rule_table import RuleTable, outlives_restart
 
 if TYPE_CHECKING:
     from .webhook import Webhook
@@ -51,6 +52,13 @@ class LimitService:
         self._named = named
         self.limiter.replace_rules(rules, settings)
 
+    async def uses(self) -> list[LimitUse]:
+        """How much of each limit is used now. Empty while the store is down."""
+        try:
+            return await self.limiter.uses()
+        except LimitStoreDown:
+            return []
+
     def unsettled(self) -> int:
         """The settlements that the store has not yet received."""
         return self.limiter.unsettled
@@ -59,7 +67,7 @@ class LimitService:
         """Needs a running event loop."""
         self.limiter.start()
         if self._file is not None:
-            self._file.start(lambda: self.limiter.memory.counted(counts_dollars))
+            self._file.start(lambda: self.limiter.memory.counted(outlives_restart))
         if self._webhook is not None:
             self._webhook.start()
 

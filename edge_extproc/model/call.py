@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Literal, TypeAlias
 
-from .content import NO_EXTRAS, CacheMark, Extras, Json, Message, Opaque
+from .content import NO_EXTRAS, CacheMark, Extras, Json, Message, Nothing, Opaque
 from .frozen_dataclass import frozen_dataclass
 from .spelling import PLAIN, Spelling
 
 Operation: TypeAlias = Literal["chat", "count_tokens", "embeddings", "completions", "models", "passed"]
 """`passed`: an operation that is authenticated, routed and metered, but not translated."""
+NO_TIERS: Mapping[str, str] = Nothing()
 
 
 @frozen_dataclass
@@ -49,6 +50,10 @@ class Call:
     has_own_tools: bool = False
     """Whether it has tools, or items of tools, that only its dialect has and that the caller executes. Not every host
     of the dialect knows them."""
+    other_models: tuple[str, ...] = ()
+    """Further models that the body names, for a host that chooses among them."""
+    tiers: Mapping[str, str] = NO_TIERS
+    """The fields of the body that select another price than the usual one, and their values."""
 
 
 @frozen_dataclass

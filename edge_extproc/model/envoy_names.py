@@ -25,6 +25,8 @@ PROVIDERS_ID = "x-edge-provider-request-id"
 """The response header with the provider's own x-request-id."""
 NO_RETRY = "x-edge-no-retry"
 """The header by which a caller forbids sending its call twice."""
+RUN, RUN_PARENT, RUN_LIMIT = "x-edge-run", "x-edge-run-parent", "x-edge-run-limit"
+"""The headers by which a caller names the run of its call, the run that this one is a part of, and its cap."""
 ANSWERED_BY = 'xds.upstream_host_metadata.filter_metadata["edge"]["provider"]'
 """The Envoy attribute with the provider whose endpoint answered."""
 

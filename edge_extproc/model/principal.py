@@ -26,3 +26,7 @@ class Principal:
     roles: tuple[str, ...] | None = None
     """Names of configured roles. One of them must allow the whole call. None: roles do not restrict this caller. ():
     the caller has no role and may do nothing."""
+    run: str | None = None
+    """The run that the caller's token names: all its calls are a part of it."""
+    run_parent: str | None = None
+    """The run that `run` is a part of."""

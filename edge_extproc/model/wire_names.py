@@ -91,6 +91,20 @@ class WireNames:
     budgets: frozenset[str] = _NONE
     """Within `reasoning`: how hard, and how many tokens."""
 
+    # --- what a host reads beside the call
+    other_models: frozenset[str] = _NONE
+    """Fields, of a request or of `router_settings` in it, that name further models which a host may use."""
+    router_modes: frozenset[str] = _NONE
+    """Fields of a request that have a host choose other models, which `other_models` must name."""
+    router_settings: frozenset[str] = _NONE
+    """Objects of a request with settings of a host that routes, and objects in them."""
+    tiers: frozenset[str] = _NONE
+    """Fields of a request whose value selects another price."""
+    provider_tools: frozenset[str] = _NONE
+    """Fields with which the provider itself adds to the prompt: a search, executed code, stored files."""
+    provider_tool_types: frozenset[str] = _NONE
+    """How the `type` of a tool begins with which the provider does."""
+
     # --- features, by name: the values are those of auth/features.py
     feature_fields: Mapping[str, str] = _NO_FEATURES
     """A field that has a value, anywhere."""
@@ -98,6 +112,12 @@ class WireNames:
     """How the `type` of a part or tool begins."""
     feature_blocks: Mapping[str, str] = _NO_FEATURES
     """A field with an object, in formats whose parts have no type."""
+    feature_ids: Mapping[str, str] = _NO_FEATURES
+    """The `id` of a plugin that has a feature."""
+    feature_names: Mapping[str, str] = _NO_FEATURES
+    """The `name` of a tool that has a feature, in formats whose tools have no type."""
+    feature_suffixes: Mapping[str, str] = _NO_FEATURES
+    """How the name of a model ends that has a feature."""
     modalities: frozenset[str] = _NONE
     """Lists of the kinds of output."""
 

@@ -32,6 +32,8 @@ class RoutingRequest:
     tenant: str
     key_id: str = ""
     headers: Headers = field(default=_NO_HEADERS)
+    run_used: int = 0
+    """The highest percentage of a cap of the call's run that is used."""
 
     @property
     def prompt_estimate(self) -> int:

@@ -34,6 +34,8 @@ class RuleCondition:
     min_tokens: int | None = None
     """Tokens of the prompt, estimated from its length."""
     max_tokens: int | None = None
+    run_used: int | None = None
+    """The percentage of a cap of the call's run from which the rule applies."""
 
     def holds(self, request: RoutingRequest) -> bool:
         if self.tenants and not _any_matches(self.tenants, request.tenant):
@@ -45,6 +47,8 @@ class RuleCondition:
         if self.min_tokens is not None and request.prompt_estimate < self.min_tokens:
             return False
         if self.max_tokens is not None and request.prompt_estimate > self.max_tokens:
+            return False
+        if self.run_used is not None and request.run_used < self.run_used:
             return False
         return all(fnmatchcase(request.header(name) or "", glob) for name, glob in self.headers)
 

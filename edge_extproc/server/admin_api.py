@@ -28,6 +28,7 @@ from fastapi.routing import APIRoute
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
+from ..model.limit_use import LimitKey, LimitUse
 from ..model.managed import ManagedBudget
 from ..store.ledger import DIMENSIONS, Dimension, Ledger, UsageFilter, as_csv, as_json_lines
 from ..store.managed import Actor, AuditLine, KeyExists, ManagedStore, StoredKey
@@ -47,7 +48,9 @@ from .admin_models import (
     ShownAuditLine,
     ShownBudget,
     ShownKey,
+    ShownLimit,
 )
+from .budget_use import shown_limits
 
 T = TypeVar("T")
 
@@ -133,6 +136,8 @@ class AdminApi:
     purge: Callable[[Purge], Awaitable[int]] | None
     """None without a cache."""
     now_ms: Callable[[], int]
+    limit_uses: Callable[[], Awaitable[Mapping[LimitKey, LimitUse]]]
+    """How much of each limit is used now, over all workers."""
 
 
 class ShownRefusedRow(Body):
@@ -374,10 +379,17 @@ def _routes(administration: AdminApi) -> APIRouter:
     async def list_budgets(
         admin: Caller, tenant: Annotated[str | None, Query(pattern=LABEL)] = None
     ) -> list[ShownBudget]:
-        """Budgets of the API and of the configuration. If both limit the same thing, the lower limit applies."""
+        """Budgets of the API and of the configuration, with what is used, reserved and left of each limit, and until
+        when. If both limit the same thing, the lower limit applies."""
         wanted = admin.scope(tenant)
-        budgets = [_budget(b, "api") for b in await _in_thread(store.budgets, wanted)]
-        return [*budgets, *(_budget(b, "config") for b in configured().budgets if wanted in (None, b.tenant))]
+        by_api: Sequence[ManagedBudget] = await _in_thread(store.budgets, wanted)
+        by_config = [b for b in configured().budgets if wanted in (None, b.tenant)]
+        uses = await administration.limit_uses()
+        named = {(b.tenant, b.level, b.name) for b in (*by_api, *by_config)}
+        return [
+            *(_budget(b, "api", shown_limits(b, uses, named)) for b in by_api),
+            *(_budget(b, "config", shown_limits(b, uses, named)) for b in by_config),
+        ]
 
     @router.put("/budgets/{tenant}/{level}/{name}")
     async def set_budget(
@@ -542,7 +554,7 @@ def _configured_key(key_id: str, tenant: str, revoked_ms: int | None) -> ShownKe
     return ShownKey(id=key_id, tenant=tenant, source="config", revoked=_moment(revoked_ms))
 
 
-def _budget(budget: ManagedBudget, source: Literal["api", "config"]) -> ShownBudget:
+def _budget(budget: ManagedBudget, source: Literal["api", "config"], limits: Sequence[ShownLimit] = ()) -> ShownBudget:
     return ShownBudget.model_validate(
         {
             "tenant": budget.tenant,
@@ -550,6 +562,7 @@ def _budget(budget: ManagedBudget, source: Literal["api", "config"]) -> ShownBud
             "name": budget.name,
             "source": source,
             "allowance": budget.allowance,
+            "limits": limits,
         }
     )
 

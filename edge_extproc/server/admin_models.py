@@ -79,12 +79,30 @@ class MadeKey(ShownKey):
     """The key itself. It is shown only once; the gateway stores only its digest."""
 
 
+class ShownLimit(Body):
+    """One limit of a budget. Money is US dollars as text."""
+
+    limit: str
+    """The key of the allowance."""
+    maximum: str | int
+    used: str | int | None
+    """In the current window, by calls that have ended. Of the name `*`: the holder that has used the largest share.
+    None: no worker could read it."""
+    reserved: str | int | None
+    """By calls in progress."""
+    left: str | int | None
+    until: datetime | None
+    """The end of the current window."""
+
+
 class ShownBudget(Body):
     tenant: str
     level: Literal["tenant", "team", "user", "key"]
     name: str
     source: Literal["api", "config"]
     allowance: dict[str, Any]
+    limits: list[ShownLimit] = []
+    """The use of each limit; not of the caps of runs."""
 
 
 class ShownAuditLine(Body):

@@ -76,6 +76,12 @@ class IngestLoop:
         self._now = now
         self._report_reachable = report_reachable
         self._prepare = prepare
+        self.ledger = ledger
+        self._wake = asyncio.Event()
+        self._running = False
+        self._runs = 0
+        """The number of runs that could reach the database."""
+        self._run_done = asyncio.Condition()
         self._is_down = False
         self._deleted_at = float("-inf")
         self._refused = 0
@@ -86,10 +92,35 @@ class IngestLoop:
     async def run(self, stop: asyncio.Event) -> None:
         """Runs until `stop` is set, and then once more, so that no row waits for the next start."""
         while not stop.is_set():
+            self._wake.clear()
+            self._running = True
             await asyncio.to_thread(self.run_once)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), self._every)
+            self._running = False
+            if not self._is_down:
+                self._runs += 1
+                async with self._run_done:
+                    self._run_done.notify_all()
+            await self._pause(stop)
         await asyncio.to_thread(self.run_once)
+
+    async def _pause(self, stop: asyncio.Event) -> None:
+        """Waits for the interval, for `stop`, or for `catch_up`."""
+        waiting = [asyncio.ensure_future(event.wait()) for event in (stop, self._wake)]
+        try:
+            await asyncio.wait(waiting, timeout=self._every, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waiting:
+                each.cancel()
+
+    async def catch_up(self) -> None:
+        """Waits until the ledger has all rows that the journals have now. While the database is down, it waits."""
+        # A run that is in progress may have read some journals before.
+        wanted = self._runs + (2 if self._running else 1)
+        async with self._run_done:
+            while self._runs < wanted:
+                if not self._is_down:
+                    self._wake.set()
+                await self._run_done.wait()
 
     def run_once(self) -> None:
         """One run. It waits for the database, so it belongs in a thread."""

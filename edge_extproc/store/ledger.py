@@ -44,6 +44,8 @@ DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
 # SQLite's sum fails beyond 64 bits. So the two halves of each number are summed: they stay below it up to 2^31 rows.
 _HALF = 1 << 31
 _TOKENS = ("input", "cache_read", "cache_write", "cache_write_1h", "output", "reasoning", "input_audio", "output_audio")
+_PROMPT = ("input", "cache_read", "cache_write", "cache_write_1h", "input_audio")
+_COMPLETION = ("output", "reasoning", "output_audio")
 _PAGE = 1000
 _MAX_REASON = 200
 
@@ -165,6 +167,36 @@ class Ledger:
         # Without a dimension, SQL returns one row of nulls for no rows.
         return [_total(row, by) for row in rows if row["requests"]]
 
+    def spent(self, start_ms: int, end_ms: int) -> list[CallerSpend]:
+        """What each caller has spent with requests that began from `start_ms` until before `end_ms`, Unix time in
+        milliseconds."""
+        callers = [usage.c[name] for name in ("tenant", "team", "user", "key")]
+        unpriced = [
+            func.sum(
+                case((usage.c.unpriced, sum((usage.c[name] for name in names[1:]), usage.c[names[0]])), else_=0)
+            ).label(label)
+            for label, names in (("unpriced_prompt", _PROMPT), ("unpriced_completion", _COMPLETION))
+        ]
+        statement = (
+            select(*callers, *_halves("cost"), *unpriced)
+            .where(usage.c.started_ms >= start_ms, usage.c.started_ms < end_ms)
+            .group_by(*callers)
+        )
+        with self._engine.connect() as connection:
+            rows = connection.execute(statement).mappings().all()
+        return [
+            CallerSpend(
+                row["tenant"],
+                row["team"],
+                row["user"],
+                row["key"],
+                dollars(_sum(row, "cost")),
+                int(row["unpriced_prompt"]),
+                int(row["unpriced_completion"]),
+            )
+            for row in rows
+        ]
+
     def rows(self, where: UsageFilter) -> Iterator[dict[str, Any]]:
         """The selected rows, oldest first, read page by page. Money is text, in US dollars."""
         after: tuple[int, str] = (-1, "")
@@ -186,6 +218,20 @@ class Ledger:
         """Deletes the rows before a UTC day (2026-01-31), and returns their number."""
         with self._engine.begin() as connection:
             return connection.execute(delete(usage).where(usage.c.day < day)).rowcount
+
+
+class CallerSpend(NamedTuple):
+    """What one caller has spent."""
+
+    tenant: str
+    team: str | None
+    user: str | None
+    key: str | None
+    cost: Decimal
+    """US dollars."""
+    unpriced_prompt: int
+    unpriced_completion: int
+    """Tokens of models without a price."""
 
 
 class Ingest:

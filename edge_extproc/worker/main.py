@@ -147,6 +147,7 @@ async def run_worker(
                     worker.cache.purge_json if worker.cache is not None else None,
                     reload,
                     worker.stores,
+                    worker.limit_uses,
                 ),
             ),
             stop,

@@ -13,6 +13,7 @@ from ..auth.identity import IdentitySources
 from ..auth.merge import merge_policies
 from ..config.schema import Config
 from ..exchange.ports import Gateway, Sink
+from ..model.limit_use import LimitUse
 from ..model.managed import EMPTY, ManagedState
 from ..model.plan import Candidate
 from ..model.settlement import Settlement
@@ -109,6 +110,10 @@ class WorkerState:
         if self._config.records_url() is not None or self._records.down is not None:
             states["records"] = self._records.down
         return states
+
+    async def limit_uses(self) -> list[LimitUse]:
+        """How much of each limit is used now. Empty without limits, or while their store is down."""
+        return await self._limits.uses() if self._limits is not None else []
 
     async def start(self) -> None:
         if self._limits is not None:

@@ -106,6 +106,10 @@ def test_a_budget_holds_from_the_next_request_on_and_until_it_is_taken_away(mana
 
     assert 200 == status
     assert {200, 429} == _statuses(managed, made["key"], 3)
+    (limit,) = next(b["limits"] for b in _admin(managed, "GET", "/budgets?tenant=acme")[1] if b["name"] == "poor")
+    assert ("requests_per_minute", 1, 1, 0, 0) == tuple(
+        limit[k] for k in ("limit", "maximum", "used", "reserved", "left")
+    )
     _admin(managed, "DELETE", "/budgets/acme/key/poor")
     assert {200} == _statuses(managed, made["key"], 4)
 

@@ -102,6 +102,9 @@ WIRE = WireNames(
             "mcp": "mcp",
         }
     ),
+    tiers=frozenset({"service_tier", "speed", "inference_geo"}),
+    provider_tools=frozenset({"mcp_servers"}),
+    provider_tool_types=frozenset({"web_search", "web_fetch", "code_execution", "mcp_toolset"}),
     headers=frozenset({"anthropic-beta", "anthropic-version"}),
     version_headers=frozenset({"anthropic-version"}),
     delivery=frozenset({"model", "stream"}),

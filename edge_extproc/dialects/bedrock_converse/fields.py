@@ -93,6 +93,9 @@ WIRE = WireNames(
     budgets=frozenset({"budget_tokens"}),
     feature_fields=MappingProxyType({"toolConfig": "tools"}),
     feature_blocks=MappingProxyType({"image": "images", "document": "files", "video": "files", "toolSpec": "tools"}),
+    feature_names=MappingProxyType({"nova_grounding": "web_search", "nova_code_interpreter": "code_execution"}),
+    tiers=frozenset({"serviceTier", "performanceConfig"}),
+    provider_tools=frozenset({"systemTool"}),
 )
 """The names of this format for bounds, policies and the cache key."""
 

@@ -126,6 +126,25 @@ WIRE = WireNames(
             "url_context": "web_search",
             "codeExecution": "code_execution",
             "code_execution": "code_execution",
+            "enterpriseWebSearch": "web_search",
+            "enterprise_web_search": "web_search",
+            "googleMaps": "web_search",
+            "google_maps": "web_search",
+            "computerUse": "code_execution",
+            "computer_use": "code_execution",
+            "fileSearch": "files",
+            "file_search": "files",
+            "retrieval": "files",
+            "mcpServers": "mcp",
+            "mcp_servers": "mcp",
+        }
+    ),
+    tiers=frozenset({"serviceTier", "service_tier"}),
+    provider_tools=frozenset(
+        {
+            *("googleSearch", "google_search", "urlContext", "url_context", "codeExecution", "code_execution"),
+            *("enterpriseWebSearch", "enterprise_web_search", "googleMaps", "google_maps"),
+            *("fileSearch", "file_search", "retrieval", "mcpServers", "mcp_servers"),
         }
     ),
     modalities=frozenset({"responseModalities", "response_modalities"}),

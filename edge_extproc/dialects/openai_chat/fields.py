@@ -95,7 +95,7 @@ WIRE = WireNames(
     beside=frozenset(
         {"model", "metadata", "user", "stream_options", "prompt_cache_key", "safety_identifier", "service_tier"}
     ),
-    elsewhere=frozenset({"file_id"}),
+    elsewhere=frozenset({"file_id", "preset"}),
     links=frozenset({"url", "image_url"}),
     pointers=frozenset({"url"}),
     unbounded=frozenset({"file_data"}),
@@ -122,9 +122,44 @@ WIRE = WireNames(
             "file_id": "files",
             "file_data": "files",
             "web_search_options": "web_search",
+            # xAI, Alibaba, Cohere, Perplexity and Zhipu, in this order.
+            "search_parameters": "web_search",
+            "enable_search": "web_search",
+            "connectors": "web_search",
+            "search_recency_filter": "web_search",
+            "search_domain_filter": "web_search",
+            "web_search": "web_search",
+            "document_library_ids": "files",  # Mistral
         }
     ),
-    feature_types=MappingProxyType({"image": "images", "input_audio": "audio", "audio": "audio", "file": "files"}),
+    feature_types=MappingProxyType(
+        {
+            "image": "images",
+            "input_audio": "audio",
+            "audio": "audio",
+            "file": "files",
+            "browser_search": "web_search",  # Groq
+            "x_search": "web_search",  # xAI
+            "openrouter:web_search": "web_search",
+            "collections_search": "files",
+            "document_library": "files",
+            "builtin_function": "web_search",  # Moonshot: the name is $web_search
+        }
+    ),
+    feature_ids=MappingProxyType({"web": "web_search", "file-parser": "files"}),  # OpenRouter's plugins
+    feature_suffixes=MappingProxyType({":online": "web_search"}),  # OpenRouter
+    # OpenRouter: models, route. LiteLLM: fallbacks and so on. Vercel: providerOptions.gateway.models.
+    other_models=frozenset({"models", "fallbacks", "context_window_fallbacks", "content_policy_fallbacks"}),
+    router_modes=frozenset({"route"}),
+    router_settings=frozenset({"providerOptions", "provider_options", "gateway"}),
+    tiers=frozenset({"service_tier"}),
+    provider_tools=frozenset({"search_parameters", "enable_search", "connectors", "plugins", "web_search_options"}),
+    provider_tool_types=frozenset(
+        {
+            *("web_search", "browser_search", "x_search", "openrouter:web_search", "collections_search"),
+            *("document_library", "builtin_function"),
+        }
+    ),
     modalities=frozenset({"modalities"}),
     headers=frozenset({"openai-beta"}),
     delivery=frozenset({"model", "stream", "stream_options"}),

@@ -93,7 +93,12 @@ WIRE = WireNames(
             "local_shell": "code_execution",
             "shell": "code_execution",
             "mcp": "mcp",
+            "file_search": "files",
         }
+    ),
+    tiers=frozenset({"service_tier"}),
+    provider_tool_types=frozenset(
+        {"web_search", "code_interpreter", "file_search", "image_generation", "shell", "mcp"}
     ),
     headers=frozenset({"openai-beta"}),
     delivery=frozenset({"model", "stream", "stream_options"}),

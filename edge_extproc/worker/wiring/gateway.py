@@ -169,9 +169,9 @@ def build_gateway(
 def overrides(config: Config) -> Iterator[price_table.Override]:
     """The prices in the configuration."""
     for row in config.prices:
-        given = row.model_dump(exclude={"provider", "model"}, exclude_none=True)
+        given = row.model_dump(exclude={"provider", "model", "tiers"}, exclude_none=True)
         dollars = {kind: Decimal(micro) / MICRO for kind, micro in given.items()}
-        yield price_table.Override(row.provider, row.model, **dollars)
+        yield price_table.Override(row.provider, row.model, **dollars, tiers=row.tiers)
 
 
 def metric_names(config: Config) -> LabelNames:

@@ -65,6 +65,7 @@ def _settings(config: Config) -> LimiterSettings:
         share_of=config.agent.workers * limiter.replicas,
         assumed_input=limiter.assumed_price.input,
         assumed_output=limiter.assumed_price.output,
+        runs=limiter.runs,
     )
 
 
@@ -82,12 +83,9 @@ def _build_webhook(config: Config, report: Callable[[BaseException], None]) -> W
 
 
 def _build_store(config: Config) -> LimitStore | None:
-    limiter, own = config.limiter, config.own_store_socket()
-    if limiter.url is not None:
-        url = limiter.url.reveal()
-    elif own is not None:
-        url = f"unix://{own}"
-    else:
+    url = config.limit_store_url()
+    if url is None:
         return None
-    store: LimitStore = registry.load("limits", "redis").build(LimitStoreSettings(url, limiter.timeout.total_seconds()))
+    settings = LimitStoreSettings(url, config.limiter.timeout.total_seconds(), rebuilt=config.rebuilds_limits)
+    store: LimitStore = registry.load("limits", "redis").build(settings)
     return store

@@ -108,4 +108,5 @@ def _condition(when: RuleConditionConfig) -> RuleCondition:
         when.stream,
         when.min_tokens,
         when.max_tokens,
+        when.run_used,
     )

@@ -40,6 +40,18 @@ def content(part: Any) -> dict[str, Any]:
         ({"tools": [{"codeExecution": {}}]}, "code_execution"),
         ({"tools": [{"type": "code_interpreter", "container": {"type": "auto"}}]}, "code_execution"),
         ({"tools": [{"type": "mcp", "server_url": "https://x"}]}, "mcp"),
+        ({"model": "openai/gpt-4o:online"}, "web_search"),
+        ({"plugins": [{"id": "web"}]}, "web_search"),
+        ({"search_parameters": {"mode": "on"}}, "web_search"),
+        ({"enable_search": True}, "web_search"),
+        ({"tools": [{"type": "browser_search"}]}, "web_search"),
+        ({"tools": [{"type": "builtin_function", "function": {"name": "$web_search"}}]}, "web_search"),
+        ({"tools": [{"googleMaps": {}}]}, "web_search"),
+        ({"tools": [{"file_search": {"file_search_store_names": ["s"]}}]}, "files"),
+        ({"tools": [{"type": "file_search", "vector_store_ids": ["v"]}]}, "files"),
+        ({"tools": [{"type": "image_generation"}]}, "images"),
+        ({"toolConfig": {"tools": [{"systemTool": {"name": "nova_grounding"}}]}}, "web_search"),
+        ({"toolConfig": {"tools": [{"systemTool": {"name": "nova_code_interpreter"}}]}}, "code_execution"),
     ],
 )
 def test_a_feature_is_seen(body: Any, feature: str) -> None:

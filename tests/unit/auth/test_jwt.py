@@ -160,6 +160,16 @@ def test_roles_are_those_of_the_token_or_the_default_or_none() -> None:
     assert Stand().fetch().verifier.principal_of(made).roles is None
 
 
+def test_a_token_may_bind_its_bearer_to_a_run() -> None:
+    stand = Stand(run_claim="run.id", run_parent_claim="run.parent").fetch()
+    bound = stand.verifier.principal_of(token(run={"id": "task-1", "parent": "job-1"}))
+    free = stand.verifier.principal_of(token(run={"parent": "job-1"}))
+
+    assert [("task-1", "job-1"), (None, None)] == [(bound.run, bound.run_parent), (free.run, free.run_parent)]
+    for other in (5, "", "a b", ["task-1"], "a" * 129):
+        assert "malformed_token" == stand.refusal(token(run={"id": other}))
+
+
 def test_an_issuer_may_stand_for_one_tenant_whatever_its_tokens_say() -> None:
     assert "umbrella" == Stand(tenant="umbrella").fetch().verifier.principal_of(token()).tenant
 

@@ -94,6 +94,16 @@ async def test_prices_of_ones_own_are_asked_before_the_lists_from_then_on(force:
     assert force.gateway.planner is not planner
 
 
+async def test_a_contracts_own_factors_of_a_tier_are_used(force: WorkerState, tmp_path: Path) -> None:
+    row = "{provider: p, model: 'house-*', input: 1, output: 1, tiers: {flex: 0.5, priority: '3'}}"
+    await force.reload(lambda: config(tmp_path, f"prices: [{row}]\n"))
+    usage = Usage(input=1_000_000)
+
+    assert [Decimal("0.5"), Decimal(3)] == [
+        force.gateway.prices.cost("", "house-model", usage, host="p", tiers=[tier]) for tier in ("flex", "priority")
+    ]
+
+
 async def test_a_limit_that_was_not_there_is_kept_from_then_on_and_counts_on_through_the_next_one(
     force: WorkerState, tmp_path: Path
 ) -> None:

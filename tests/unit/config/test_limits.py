@@ -173,3 +173,28 @@ def test_no_row_is_hidden_behind_a_wider_one() -> None:
     for n, (glob, _) in enumerate(KNOWN):
         name = glob.replace("*", "")
         assert n == next(i for i, (each, _) in enumerate(KNOWN) if fnmatchcase(name, each)), glob
+
+
+def test_caps_of_runs_are_rules_of_each_level_and_enable_limits() -> None:
+    config = read(
+        """
+callers:
+  - tenant: acme
+    limits: {dollars_per_run: 2.50, time_per_run: 1h}
+    keys: [{id: a, key: {env: KEY}, limits: {tokens_per_run: 1000, requests_per_run: 20}}]
+"""
+    )
+
+    assert config.has_limits
+    assert [
+        ("tenant", "dollars", "run", 2_500_000, None),
+        ("tenant", "seconds", "run", 3_600, None),
+        ("key", "tokens", "run", 1_000, None),
+        ("key", "requests", "run", 20, None),
+    ] == [(r.level, r.measure, r.window, r.maximum, r.warn_at) for r in merge_rules(config)]
+
+
+def test_runs_can_be_counted_without_a_cap_in_the_configuration() -> None:
+    text = "callers: [{tenant: acme, keys: [{id: a, key: {env: KEY}}]}]\n"
+
+    assert [False, True] == [read(text + more).has_limits for more in ("", "limiter: {runs: true}\n")]

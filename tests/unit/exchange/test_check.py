@@ -366,3 +366,9 @@ def test_no_spelling_of_an_identity_header_reaches_the_service(name: str, separa
     assert spelled in {*verdict.remove_headers, *replaced}
     assert (spelled,) == anonymous.remove_headers
     assert not replaced & set(verdict.remove_headers)
+
+
+def test_a_run_of_a_token_is_sealed_too() -> None:
+    bound = Principal("acme", "jwt:ann", run="task", run_parent="job")
+
+    assert bound == SEAL.principal(SEAL.seal(bound, "request-1"), "request-1")

@@ -28,6 +28,7 @@ from edge_extproc.model.reply import (
     Finish,
     Finished,
     PartDelta,
+    PartEnded,
     PartStarted,
     ReplyStarted,
     UsageSeen,
@@ -280,6 +281,64 @@ def test_at_no_event_is_it_cheaper_to_leave(case: tuple[str, str], came: int) ->
     settled = leave(limited(dollars(10_000_000)), dialect, asked, came, told=told)
 
     assert settled.usage.prompt >= MARGIN * owed
+
+
+def frames_of(dialect: str, kinds: list[str], words: int) -> list[tuple[bytes, int]]:
+    """A provider's stream without its end: each frame, and the words that it has generated so far."""
+    writer, frames, generated = DIALECTS[dialect].writer(Call(dialect, "chat", "m", True, b"{}")), [], 0
+    frames.append((writer.write(ReplyStarted("id", "m")), 0))
+    for index, kind in enumerate(kinds):
+        frames.append((writer.write(_STARTED[kind](index)), generated))
+        for _ in range(words):
+            generated += 1
+            frames.append((writer.write(PartDelta(index, "word ")), generated))
+        frames.append((writer.write(PartEnded(index)), generated))
+    return [frame for frame in frames if frame[0]]
+
+
+_STARTED = {
+    "text": lambda index: PartStarted(index, "text"),
+    "thinking": lambda index: PartStarted(index, "thinking"),
+    "tool": lambda index: PartStarted(index, "tool_call", id=f"call_{index}", name="f"),
+}
+
+
+@settings(max_examples=examples(160), deadline=None)
+@given(
+    case=st.sampled_from(CASES),
+    kinds=st.lists(st.sampled_from(["text", "thinking", "tool"]), min_size=1, max_size=3),
+    words=st.integers(1, 30),
+    share=st.floats(0, 1),
+)
+def test_at_no_byte_is_it_cheaper_to_leave(case: tuple[str, str], kinds: list[str], words: int, share: float) -> None:
+    """The provider's charge is the prompt and each word that it had generated: the charge is never more than 15 % of
+    the prompt below it, in the ledger and in the budget."""
+    dialect, feature = case
+    model, asked = asked_model(dialect), FEATURES[dialect][feature]
+    target = {"claude": "anthropic_messages", "gemini": "gemini_generate"}.get(
+        model, "openai_responses" if dialect == "openai_responses" else "openai_chat"
+    )
+    # Gemini streams a call as a whole, so its words are seen only at its end.
+    frames = frames_of(target, [k for k in kinds if k != "tool" or target != "gemini_generate"] or ["text"], words)
+    stream = b"".join(data for data, _ in frames)
+    cut, at, generated = round(share * len(stream)), 0, 0
+    for data, so_far in frames:
+        at += len(data)
+        generated = so_far if at <= cut else generated
+    if "{}" not in PATHS[dialect]:
+        asked = {"model": model, "stream": True, "max_tokens": 1_000, **asked}
+    stage = limited(dollars(10_000_000))
+    found = stage.exchange()
+    came = chunks(stream[: cut // 2], stream[cut // 2 : cut], end=False)
+    path = PATHS[dialect].format(model)
+    talk(found, headers(path), body(asked), answered(content_type="text/event-stream"), *came)
+    found.closed("cancelled")
+    settled, owed = stage.settled[-1], BILLED.get(feature, json.dumps(asked).count(TEXT) * WORDS)
+    assert isinstance(stage.gateway.limiter, PolicyLimiter)
+    (budget,) = stage.gateway.limiter.statuses()
+
+    assert settled.usage.total >= MARGIN * owed + generated
+    assert budget.used >= settled.cost * 1_000_000
 
 
 def test_the_words_that_were_seen_are_charged_too() -> None:

@@ -211,3 +211,66 @@ def test_a_search_finds_its_names_and_no_others(searched: frozenset[str], word: 
     media = PromptSearch.of(WireNames(media=searched)).media
 
     assert (word in searched) == (media.search(f'{{"{word}": 1}}'.encode()) is not None)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"tools": [{"type": "web_search_20250305", "name": "web_search"}]},
+        {"tools": [{"type": "file_search", "vector_store_ids": ["v"]}]},
+        {"tools": [{"googleSearch": {}}]},
+        {"tools": [{"url_context": {}}]},
+        {"tools": [{"type": "mcp", "server_url": "https://x"}]},
+        {"toolConfig": {"tools": [{"systemTool": {"name": "nova_grounding"}}]}},
+        {"search_parameters": {"mode": "auto"}},
+        {"plugins": [{"id": "web"}]},
+        {"preset": "p"},
+        {"messages": [{"role": "user", "content": [{"document": {"source": {"s3Location": {"uri": "s3://b/k"}}}}]}]},
+    ],
+)
+def test_what_a_tool_of_the_provider_finds_counts_as_a_whole_context_window(fields: Any) -> None:
+    found = ask(call({"messages": [], **fields}, max_output_tokens=1))
+
+    assert 100_000 + 2 <= found.micro_dollars <= 100_000 + 3
+
+
+def test_the_name_of_a_callers_function_is_no_tool_of_the_provider() -> None:
+    tool = {"type": "function", "function": {"name": "web_search", "description": 'Say {"type": "web_search"}'}}
+
+    assert ask(call({"messages": [], "tools": [tool]}, max_output_tokens=1)).micro_dollars < 2_000
+
+
+@pytest.mark.parametrize(("tier", "factor"), [("priority", D("2.5")), ("fast", D(6)), ("flex", 1), ("default", 1)])
+def test_a_dearer_tier_is_reserved_at_its_price(tier: str, factor: Any) -> None:
+    usual, other = (ask(call(max_output_tokens=100, tiers=tiers)) for tiers in ({}, {"service_tier": tier}))
+
+    assert (usual.micro_dollars - 1) * factor == pytest.approx(other.micro_dollars - 1, abs=3)
+
+
+@pytest.mark.parametrize(
+    ("target", "free"),
+    [
+        ("/files", True),
+        ("/files?purpose=batch", True),
+        ("/uploads", True),
+        ("/uploads/upload_1/parts", True),
+        ("/uploads/upload_1/complete", True),
+        ("/batches/batch_1/cancel", True),
+        ("/messages/batches/b/cancel", True),
+        ("/batches", False),
+        ("/messages/batches", False),
+        ("/files/batches", False),
+        ("/fine_tuning/jobs", False),
+        ("/vector_stores", False),
+    ],
+)
+def test_to_store_a_file_or_to_cancel_work_is_free_and_to_begin_work_has_no_price(target: str, free: bool) -> None:
+    found = ask(Call("openai_chat", "passed", "", False, b"x" * 5_000, format="passed", target=target))
+
+    assert ((0, 0) if free else (1_270, None)) == (found.tokens, found.micro_dollars)
+
+
+def test_a_stored_file_that_names_a_model_is_a_call_of_it() -> None:
+    found = ask(Call("openai_chat", "passed", "cheap", False, b"{}", format="passed", target="/files"))
+
+    assert found.micro_dollars is None

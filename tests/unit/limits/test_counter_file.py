@@ -11,7 +11,7 @@ from edge_extproc.errors import LimitReached, StartError
 from edge_extproc.limits.base import ReservationRequest
 from edge_extproc.limits.counter_file import CounterFile
 from edge_extproc.limits.limiter import PolicyLimiter
-from edge_extproc.limits.rule_table import counts_dollars
+from edge_extproc.limits.rule_table import outlives_restart
 
 RULES = (
     dollars(1),
@@ -35,7 +35,7 @@ async def admit(by: PolicyLimiter, name: str, ask: ReservationRequest) -> dict[s
 def watched(path: Path, by: PolicyLimiter, every: float = 60.0) -> CounterFile:
     kept = CounterFile(path, lambda error: pytest.fail(f"reported {error!r}"), every)
     by.memory.put(kept.read())
-    kept.start(lambda: by.memory.counted(counts_dollars))
+    kept.start(lambda: by.memory.counted(outlives_restart))
     return kept
 
 
@@ -114,7 +114,7 @@ async def test_a_disk_that_takes_nothing_is_told_once_and_stops_nobody(tmp_path:
     told: list[BaseException] = []
     by = limiter(*RULES)
     kept = CounterFile(tmp_path / "missing" / "counted.json", told.append, 0.001)
-    kept.start(lambda: by.memory.counted(counts_dollars))
+    kept.start(lambda: by.memory.counted(outlives_restart))
     await until(lambda: bool(told))
     (tmp_path / "missing").mkdir()
     await until((tmp_path / "missing" / "counted.json").exists)

@@ -18,9 +18,11 @@ from running_valkey import RunningValkey
 from edge_extproc import registry
 from edge_extproc.errors import BudgetReached, LimitReached, PolicyUnavailable, Unpriced
 from edge_extproc.limits.base import MICRO, LimitStoreDown, LimitStoreSettings, ReservationRequest, ReserveResult
-from edge_extproc.limits.limiter import PolicyLimiter, micro_dollars
+from edge_extproc.limits.limiter import PolicyLimiter
 from edge_extproc.limits.memory import MemoryLimitStore
 from edge_extproc.limits.rule_table import RuleTable
+from edge_extproc.limits.spending import micro_dollars
+from edge_extproc.model.limit_use import LimitUse, joined
 from edge_extproc.model.principal import Principal
 from edge_extproc.model.usage import Usage
 
@@ -542,3 +544,41 @@ async def test_a_rule_that_is_no_more_is_not_told_and_a_new_maximum_is() -> None
     by.replace_rules(RuleTable([rule("requests", 7, level="user", name="*")]))
 
     assert [("ann", "requests", 7, 1, 1)] == standing(by)
+
+
+# --- for the admin API
+
+
+async def test_the_use_of_each_named_limit_is_read_from_the_store_also_before_its_first_call(
+    valkey: RunningValkey,
+) -> None:
+    tenant = f"acme-{uuid.uuid4().hex}"
+    rules = [
+        dollars(5, "day", tenant=tenant, name=tenant),
+        rule("requests", 60, tenant=tenant, level="user", name="*"),
+        rule("concurrent", 3, tenant=tenant, level="key", name="k"),
+        rule("dollars", 9, "run", tenant=tenant, name=tenant),
+    ]
+    now = time.time()
+    one, other = (
+        limiter(*rules, store=registry.load("limits", "redis").build(LimitStoreSettings(valkey.url, 5.0)), now=Now(now))
+        for _ in range(2)
+    )
+    who = Principal(tenant, "k", user="ann")
+    for name in ("one", "two"):
+        found = one.rules(who)
+        assert found is not None
+        await one.admit(f"{tenant}-{name}", found, ReservationRequest(10, 2_000_000))
+    day = (int(now) // 86_400 + 1) * 86_400
+    of_day, of_slots = (tenant, "tenant", tenant, "dollars", "day"), (tenant, "key", "k", "concurrent", "now")
+    shown = {use.limit: use for use in await one.uses()}
+    elsewhere = {use.limit: use for use in await other.uses()}
+
+    assert LimitUse(of_day, 5_000_000, 4_000_000, 4_000_000, day) == shown[of_day]
+    assert LimitUse(of_day, 5_000_000, 4_000_000, 0, day) == elsewhere[of_day]
+    assert LimitUse(of_slots, 3, 2, 2, None) == shown[of_slots]
+    assert 2 == shown[tenant, "user", "ann", "requests", "minute"].total
+    assert {of_day, of_slots} == elsewhere.keys()
+    assert 4_000_000 == joined([shown.values(), elsewhere.values()])[of_day].reserved
+    await one.close()
+    await other.close()

@@ -26,6 +26,7 @@ from edge_extproc.limits.base import (
     SettleResult,
     WindowCounter,
     WindowCounters,
+    WrongParent,
 )
 from edge_extproc.limits.memory import MemoryLimitStore
 
@@ -59,7 +60,8 @@ class Entry(NamedTuple):
 
 
 def entry(key: str, maximum: int, amount: int = 1, *, hard: bool = True, slot: bool = False, **more: Any) -> Entry:
-    counter = WindowCounter(key, more.get("before", ""), maximum, hard, more.get("expires", LATER), slot)
+    kind, stated = more.get("kind", "window"), more.get("stated", -1)
+    counter = WindowCounter(key, more.get("before", ""), maximum, hard, more.get("expires", LATER), slot, kind, stated)
     return Entry(counter, amount, more.get("weight", 0))
 
 
@@ -260,3 +262,87 @@ async def test_a_counter_stops_at_the_largest_number_that_is_exact(store: LimitS
     await take(store, lease, [entry(key, 1, 7, hard=False)], 60, "charge")
     await store.settle([SettleResult(lease, (0,))])
     assert (MAX_COUNT - 7,) == (await take(store, fresh(), [entry(key, 1, 0, hard=False)], 60, "charge")).used
+
+
+# --- runs
+
+
+async def test_the_smallest_maximum_that_a_call_of_a_run_has_stated_applies_to_all(store: LimitStore) -> None:
+    key = fresh()
+
+    async def call(amount: int, stated: int = -1, maximum: int = 100) -> ReserveResult:
+        return await take(store, fresh(), [entry(key, maximum, amount, kind="run", stated=stated)], 60, "charge")
+
+    found = [
+        await call(3),
+        await call(3, 10),
+        await call(3, 50),
+        await call(3),
+        await call(1, maximum=9),
+        await call(1),
+    ]
+
+    assert [
+        ReserveResult(True, (0,), (100,)),
+        ReserveResult(True, (3,), (10,)),
+        ReserveResult(True, (6,), (10,)),
+        ReserveResult(False, (9,), (10,)),
+        ReserveResult(False, (9,), (9,)),
+        ReserveResult(True, (9,), (10,)),
+    ] == found
+
+
+async def test_a_run_is_settled_like_a_window(store: LimitStore) -> None:
+    key, lease = fresh(), fresh()
+    await take(store, lease, [entry(key, 10, 8, kind="run"), entry(fresh(), 9, 0, kind="clock")], 60, "charge")
+    await store.settle([SettleResult(lease, (2, 0))])
+
+    assert (2,) == (await take(store, fresh(), [entry(key, 10, 0, kind="run")], 60, "charge")).used
+
+
+async def test_the_time_of_a_run_begins_with_its_first_call(store: LimitStore) -> None:
+    key = fresh()
+    first = await take(store, fresh(), [entry(key, 60, 0, kind="clock")], 60, "charge")
+    second = await take(store, fresh(), [entry(key, 60, 0, kind="clock", stated=30)], 60, "charge")
+    over = await take(store, fresh(), [entry(key, 60, 0, kind="clock", stated=0)], 60, "charge")
+
+    assert [(True, (60,)), (True, (30,)), (False, (0,))] == [(each.ok, each.before) for each in (first, second, over)]
+    assert first.used[0] == 0 <= second.used[0] < 30
+
+
+async def test_the_first_call_of_a_run_decides_its_parent(store: LimitStore) -> None:
+    tenant, other = fresh("acme"), fresh("umbrella")
+    found = [
+        await store.ancestry(tenant, "root", None, 60),
+        await store.ancestry(tenant, "child:1", "root", 60),
+        await store.ancestry(tenant, "grandchild", "child:1", 60),
+        await store.ancestry(tenant, "grandchild", None, 60),
+        await store.ancestry(other, "grandchild", None, 60),
+    ]
+
+    assert [
+        ("root",),
+        ("child:1", "root"),
+        ("grandchild", "child:1", "root"),
+        ("grandchild", "child:1", "root"),
+        ("grandchild",),
+    ] == found
+
+
+@pytest.mark.parametrize(
+    ("run", "parent", "why"),
+    [
+        ("child", "elsewhere", "it began with the parent 'root'"),
+        ("root", "child", "it began without a parent"),
+        ("new", "new", "it would be a part of itself"),
+        ("7", "6", "it would be a part of more than 7 runs"),
+    ],
+)
+async def test_a_run_cannot_leave_its_parent(store: LimitStore, run: str, parent: str, why: str) -> None:
+    tenant = fresh("acme")
+    await store.ancestry(tenant, "child", "root", 60)
+    for n in range(1, 7):
+        await store.ancestry(tenant, str(n), str(n - 1) if n > 1 else "child", 60)
+
+    with pytest.raises(WrongParent, match=why):
+        await store.ancestry(tenant, run, parent, 60)

@@ -13,6 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from edge_extproc.auth.api_key import digest
+from edge_extproc.model.limit_use import LimitUse
 from edge_extproc.server.admin_api import NEEDS
 from edge_extproc.server.admin_errors import RANK
 from edge_extproc.store.managed import Actor
@@ -267,3 +268,34 @@ async def test_quarantined_rows_are_shown_to_those_whose_they_are(api: Api) -> N
     assert [('{"exchange":"q1"}', "acme")] == await shown("acme-eye") == await shown("root", "?tenant=acme")
     assert [] == await shown("umbrella-admin")
     assert [("no row", None)] == await shown("root", "?limit=1")
+
+
+async def test_a_budget_shows_what_is_used_reserved_and_left_and_until_when(api: Api) -> None:
+    await api.ask("root", "PUT", "/budgets/acme/user/*", json={"requests_per_minute": 10, "dollars_per_run": 3})
+    await api.ask("root", "PUT", "/budgets/acme/user/bob", json={"requests_per_minute": 99})
+    until = 1_800_057_600
+    uses = [
+        LimitUse(("acme", "tenant", "acme", "dollars", "day"), 100_000_000, 40_500_000, 500_000, until),
+        LimitUse(("acme", "user", "ann", "requests", "minute"), 10, 3, 0, until),
+        LimitUse(("acme", "user", "eve", "requests", "minute"), 10, 12, 1, until),
+        LimitUse(("acme", "user", "bob", "requests", "minute"), 99, 98, 0, until),
+        LimitUse(("umbrella", "user", "ann", "requests", "minute"), 10, 10, 0, until),
+    ]
+    api.uses = {use.limit: use for use in uses}
+    shown = {(b["level"], b["name"]): b["limits"] for b in (await api.ask("acme-eye", "GET", "/budgets")).json()}
+    at = {"until": "2027-01-16T00:00:00Z"}
+
+    assert {
+        ("tenant", "acme"): [
+            {"limit": "dollars_per_day", "maximum": "100", "used": "40", "reserved": "0.5", "left": "59.5", **at}
+        ],
+        ("user", "*"): [{"limit": "requests_per_minute", "maximum": 10, "used": 11, "reserved": 1, "left": 0, **at}],
+        ("user", "bob"): [{"limit": "requests_per_minute", "maximum": 99, "used": 98, "reserved": 0, "left": 1, **at}],
+    } == shown
+
+
+async def test_a_limit_that_no_worker_could_read_is_shown_as_unknown(api: Api) -> None:
+    api.uses = {}
+    (limit,) = (await api.ask("acme-eye", "GET", "/budgets")).json()[-1]["limits"]
+
+    assert ("dollars_per_day", "100", None, None, None, None) == tuple(limit.values())

@@ -1,0 +1,99 @@
+"""Reads what a request asks of its host beside the call itself: further models, and a service tier with other prices.
+
+Some hosts route: the body of a call can name models that they use in place of the first (OpenRouter's `models`,
+LiteLLM's `fallbacks`). Such a model must be one that the caller may use, and it is priced. The fields of all dialects
+are searched, because a host may read the fields of several.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from ..codecs.json_values import UNREADABLE, decode
+from ..errors import BadRequest
+from ..model.call import Call
+from ..model.content import Json
+from ..model.wire_names import WireNames
+
+# Only the body of these is read by a host as a call of a model.
+_READ = frozenset({"chat", "completions", "embeddings"})
+# Hosts take fewer: OpenRouter three.
+_MOST_MODELS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class HostTermsSearch:
+    """Finds the fields. Made once for a gateway."""
+
+    names: WireNames
+    pattern: re.Pattern[bytes]
+    """Any of the fields, or a key with escaped letters, which could be one of them."""
+
+    @classmethod
+    def of(cls, names: WireNames) -> HostTermsSearch:
+        fields = sorted(names.other_models | names.router_modes | names.tiers)
+        plain = b"|".join(re.escape(name.encode()) for name in fields)
+        return cls(names, re.compile(rb'"(?:%s)"\s*:|\\u00[4-7]' % plain if fields else rb"(?!)"))
+
+
+def with_host_terms(call: Call, search: HostTermsSearch) -> Call:
+    """The call with what its body says of further models and tiers. Raises BadRequest for models that cannot be
+    read."""
+    if call.operation not in _READ or search.pattern.search(call.raw) is None:
+        return call
+    try:
+        body = decode(call.raw)
+    except UNREADABLE:
+        return call
+    if not isinstance(body, dict):
+        return call
+    names = search.names
+    models: dict[str, None] = {}
+    for field, value in _fields(body, names, names.other_models):
+        models.update(dict.fromkeys(_models(value, field)))
+    for field in names.router_modes & body.keys():
+        if body[field] is not None and not models:
+            raise BadRequest(f"{field} has the host choose a model, and the request names none", param=field)
+    if len(models) > _MOST_MODELS:
+        raise BadRequest(f"this request names {len(models)} further models; at most {_MOST_MODELS} are allowed")
+    tiers = {field: tier for field in names.tiers & body.keys() for tier in _tiers(body[field])}
+    models.pop(call.model, None)
+    return replace(call, other_models=tuple(models), tiers=tiers) if models or tiers else call
+
+
+def _fields(settings: Mapping[str, Json], names: WireNames, wanted: frozenset[str]) -> Iterator[tuple[str, Json]]:
+    for key, value in settings.items():
+        if key in wanted:
+            yield key, value
+        elif key in names.router_settings and isinstance(value, dict):
+            yield from _fields(value, names, wanted)
+
+
+def _models(value: Json, field: str) -> Iterator[str]:
+    """The names in one of the forms that hosts take: a name, a list of names, of objects with a `model`, or of objects
+    from a name to a list of names."""
+    match value:
+        case None:
+            return
+        case str():
+            yield value
+        case list():
+            for each in value:
+                yield from _models(each, field)
+        case {"model": str(name)}:
+            yield name
+        case dict() if "model" not in value:
+            for each in value.values():
+                yield from _models(each, field)
+        case _:
+            raise BadRequest(f"{field} must be a list of names of models", param=field)
+
+
+def _tiers(value: Json) -> Iterator[str]:
+    """A value, or those in an object such as Amazon's {"type": "priority"}."""
+    if isinstance(value, str):
+        yield value.lower()
+    elif isinstance(value, dict):
+        yield from (each.lower() for each in value.values() if isinstance(each, str))
